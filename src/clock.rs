@@ -1,0 +1,18 @@
+//! Time enters the program here, and nowhere else.
+//!
+//! Everything that decides (elections, leases, deadlines) uses the monotonic clock: a wall clock
+//! that jumps by an hour must change nothing. The wall clock only names things: ids, log lines.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The monotonic clock, now.
+#[allow(clippy::disallowed_methods, reason = "the one place")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// The wall clock, as time since 1970. A clock set before 1970 counts as 1970.
+#[allow(clippy::disallowed_methods, reason = "the one place")]
+pub fn wall() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

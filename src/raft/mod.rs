@@ -1,0 +1,4 @@
+//! Layer 3: Raft.
+
+pub mod inbox;
+pub mod rafthttp;

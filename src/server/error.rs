@@ -1,0 +1,60 @@
+//! The closed list of ways in which a request can end other than well.
+//!
+//! One variant for each error that etcd documents. `api::status` is the only place that knows
+//! their gRPC codes and texts. A variant that apply returns is data: every member computes the
+//! same one. A storage failure is not in this list, because it ends the member.
+
+/// Why a request was refused, or has no known outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Error {
+    /// etcd: ErrEmptyKey.
+    EmptyKey,
+    /// etcd: ErrKeyNotFound.
+    KeyNotFound,
+    /// etcd: ErrValueProvided.
+    ValueProvided,
+    /// etcd: ErrLeaseProvided.
+    LeaseProvided,
+    /// etcd: ErrTooManyOps.
+    TooManyOps,
+    /// etcd: ErrDuplicateKey.
+    DuplicateKey,
+    /// etcd: ErrInvalidSortOption.
+    InvalidSortOption,
+    /// etcd: ErrCompacted.
+    Compacted,
+    /// etcd: ErrFutureRev.
+    FutureRevision,
+    /// etcd: ErrNoSpace.
+    NoSpace,
+    /// etcd: ErrLeaseNotFound.
+    LeaseNotFound,
+    /// etcd: ErrRequestTooLarge.
+    RequestTooLarge,
+    /// etcd: ErrTooManyRequests.
+    TooManyRequests,
+    /// etcd: ErrCorrupt.
+    Corrupt,
+    /// etcd: ErrNoLeader.
+    NoLeader,
+    /// etcd: ErrLeaderChanged.
+    LeaderChanged,
+    /// etcd: ErrStopped.
+    Stopped,
+    /// etcd: ErrTimeout.
+    Timeout,
+    /// etcd: ErrTimeoutDueToLeaderFail.
+    TimeoutDueToLeaderFail,
+    /// etcd: ErrTimeoutDueToConnectionLost.
+    TimeoutDueToConnectionLost,
+    /// etcd: ErrTimeoutWaitAppliedIndex.
+    TimeoutWaitAppliedIndex,
+    /// etcd: ErrNotCapable.
+    NotCapable,
+    /// etcd: ErrMemberNotFound.
+    MemberNotFound,
+    /// etcd: ErrUnhealthy.
+    Unhealthy,
+    /// The client went away, or its deadline passed.
+    Canceled,
+}

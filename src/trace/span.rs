@@ -1,0 +1,164 @@
+//! The guard that a step holds while it runs, and the macros that make it.
+//!
+//! `stage!` opens a [`Span`]; dropping it writes one finished record into the ring of the thread
+//! that drops it. `mark!` writes a record for something that takes no time, and `set!` fills in a
+//! field that is known only later. The names of fields are checked while compiling.
+
+use super::{record::Kind, ring, stage::Stage, tick};
+
+/// A step that is under way. Not `Clone`, and it does not cross a channel: what crosses is the id.
+#[derive(Debug)]
+#[must_use = "the record is written when the guard is dropped"]
+pub struct Span {
+    stage: Stage,
+    id: u64,
+    link: u64,
+    clock: u64,
+    tick: u64,
+    result: u8,
+    flags: u8,
+    fields: [u64; 8],
+}
+
+/// The step failed.
+pub const FLAG_ERROR: u8 = 2;
+/// Whoever asked went away.
+pub const FLAG_CANCELLED: u8 = 4;
+/// The entry was already applied before this start; it is only read again.
+pub const FLAG_REPLAY: u8 = 8;
+/// Heartbeats and the like: folded away unless they cause something in view.
+pub const FLAG_NOISE: u8 = 16;
+
+impl Span {
+    /// Opens a step now. Use `stage!` instead, which checks the fields.
+    pub fn open(stage: Stage, id: u64) -> Span {
+        let (clock, tick) = (ring::next_clock(), tick::now());
+        Span { stage, id, link: 0, clock, tick, result: 0, flags: 0, fields: [0; 8] }
+    }
+
+    /// Also writes a record of the beginning, so that a step that hangs can be seen hanging.
+    pub fn begun(self) -> Span {
+        self.write(Kind::Begin, 0, 0);
+        self
+    }
+
+    /// Sets a field by its place; `set!` finds the place.
+    pub fn set(&mut self, slot: usize, value: u64) {
+        self.fields[slot] = value;
+    }
+
+    /// Joins the step to another member's, or to a round or batch.
+    pub fn link(&mut self, link: u64) {
+        self.link = link;
+    }
+
+    /// Adds one of the `FLAG_` bits.
+    pub fn flag(&mut self, flag: u8) {
+        self.flags |= flag;
+    }
+
+    /// Notes the gRPC code with which the step ended; anything but 0 is an error.
+    pub fn result(&mut self, code: u8) {
+        self.result = code;
+        if code != 0 {
+            self.flags |= FLAG_ERROR;
+        }
+    }
+
+    /// Says that the request has this id, where it is known only after the step began.
+    pub fn set_id(&mut self, id: u64) {
+        self.id = id;
+    }
+
+    /// The id under which the step is recorded.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// How long the step has taken so far, in nanoseconds.
+    pub fn elapsed_ns(&self) -> u64 {
+        tick::to_ns(tick::now().saturating_sub(self.tick))
+    }
+
+    fn write(&self, kind: Kind, clock_delta: u64, tick_delta: u64) {
+        ring::push(&ring::Write {
+            stage: self.stage,
+            kind,
+            flags: self.flags,
+            result: self.result,
+            clock: self.clock,
+            tick: self.tick,
+            clock_delta,
+            tick_delta,
+            id: self.id,
+            link: self.link,
+            fields: &self.fields,
+        });
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        let clock_delta = ring::next_clock() - self.clock;
+        let tick_delta = tick::now().saturating_sub(self.tick);
+        self.write(Kind::Span, clock_delta, tick_delta);
+    }
+}
+
+/// Writes a record of something that takes no time. Use `mark!`, which checks the fields.
+pub fn mark(stage: Stage, id: u64, link: u64, flags: u8, fields: &[u64; 8]) {
+    ring::push(&ring::Write {
+        stage,
+        kind: Kind::Mark,
+        flags,
+        result: 0,
+        clock: ring::next_clock(),
+        tick: tick::now(),
+        clock_delta: 0,
+        tick_delta: 0,
+        id,
+        link,
+        fields,
+    });
+}
+
+/// `stage!(WalFsync, id, first = 3, last = 9)` opens a step and returns its guard.
+#[macro_export]
+macro_rules! stage {
+    ($stage:ident, $id:expr $(, $field:ident = $value:expr)* $(,)?) => {{
+        #[allow(unused_mut)]
+        let mut span = $crate::trace::Span::open($crate::trace::Stage::$stage, $id);
+        $(span.set(
+            const { $crate::trace::Stage::$stage.slot(stringify!($field)) },
+            u64::try_from($value).unwrap_or(u64::MAX),
+        );)*
+        span
+    }};
+}
+
+/// `set!(span, WalFsync, synced_new = 9)` fills in fields of an open step.
+#[macro_export]
+macro_rules! set {
+    ($span:expr, $stage:ident $(, $field:ident = $value:expr)+ $(,)?) => {
+        $($span.set(
+            const { $crate::trace::Stage::$stage.slot(stringify!($field)) },
+            u64::try_from($value).unwrap_or(u64::MAX),
+        );)+
+    };
+}
+
+/// `mark!(RaftEntry, id, term = 2, index = 7)` records something that takes no time.
+/// `mark!(RaftSend, id, link = l, flags = f; peer = 2)` adds a link and flags.
+#[macro_export]
+macro_rules! mark {
+    ($stage:ident, $id:expr, link = $link:expr, flags = $flags:expr; $($field:ident = $value:expr),* $(,)?) => {{
+        #[allow(unused_mut)]
+        let mut fields = [0_u64; 8];
+        $(fields[const { $crate::trace::Stage::$stage.slot(stringify!($field)) }] =
+            u64::try_from($value).unwrap_or(u64::MAX);)*
+        $crate::trace::mark($crate::trace::Stage::$stage, $id, $link, $flags, &fields);
+    }};
+    ($stage:ident, $id:expr $(, $field:ident = $value:expr)* $(,)?) => {
+        $crate::mark!($stage, $id, link = 0, flags = 0; $($field = $value),*)
+    };
+}
