@@ -1,11 +1,13 @@
 //! The glass: what every step of every request leaves behind.
 
+pub mod event;
 pub mod record;
 pub mod ring;
 pub mod span;
 pub mod stage;
 pub mod tick;
 
+pub use event::{BootInfo, Event, KeyText, MemberInfo, Recording, THREADS};
 pub use record::{Kind, Record};
 pub use span::{FLAG_CANCELLED, FLAG_ERROR, FLAG_NOISE, FLAG_REPLAY, Span, mark};
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};

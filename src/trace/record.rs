@@ -1,7 +1,5 @@
 //! The record: 128 bytes that say what one step was, when, for whom, and what it changed.
 
-use super::stage::Stage;
-
 /// Words in a record.
 pub const WORDS: usize = 16;
 
