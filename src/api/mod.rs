@@ -1,1 +1,24 @@
-//! api.
+//! Layer 2: the API. Turns requests of the network into calls of the server, and its answers into
+//! etcd's responses, codes and texts.
+//!
+//! ```text
+//!   socket ──▶ front (HTTP/1 or HTTP/2; known method? frame not too large?) ──▶ router
+//!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
+//!             ──▶ http                                              /health, /version
+//!             ──▶ observe                                           the glass's own service
+//!   each RPC: interceptor::begin ──▶ server ──▶ header ──▶ finish (status)
+//! ```
+//!
+//! `api` decides nothing: whether a request is allowed or sound is the server's business. What is
+//! here is etcd's surface, to the letter.
+
+pub mod front;
+pub mod interceptor;
+pub mod v3;
+pub mod http;
+pub mod limit;
+pub mod header;
+pub mod status;
+pub mod observe;
+
+pub use front::{Limits, serve};

@@ -1,1 +1,22 @@
-//! member.
+//! A member: the five layers, put together, started and stopped.
+//!
+//! ```text
+//!   grpc    tokio  ── clients, waiters, read rounds, publication, cluster version
+//!   peer    tokio  ── rafthttp
+//!   raft    thread ── consensus          wal     thread ── log files
+//!   apply   thread ── state machine      commit  thread ── the database file
+//!   compact thread ── rows of forgotten revisions
+//! ```
+//!
+//! Reading order: [`start`] (the threads, in the order in which they need each other), [`data`]
+//! (what is on disk, and whether it may be used), [`peers`] (what is asked of other members before
+//! and while this one runs), [`version`] (the leader decides the cluster's version).
+
+pub mod start;
+pub mod data;
+pub mod peers;
+pub mod version;
+mod error;
+
+pub use error::Error;
+pub use start::run;

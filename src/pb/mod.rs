@@ -25,3 +25,48 @@ package! {
     v3lockpb = "v3lockpb",
     walpb = "walpb",
 }
+
+/// The request id in the data of a log entry: `header.ID`, or `ID` where there is no header (as in
+/// etcd's v2 requests). 0 when there is none. Reads a few bytes only, for the trace.
+pub fn entry_id(data: &[u8]) -> u64 {
+    scan(data).unwrap_or(0)
+}
+
+/// Field 100 of `InternalRaftRequest`.
+const HEADER: u64 = 100;
+
+fn scan(mut data: &[u8]) -> Option<u64> {
+    let mut own = None;
+    while !data.is_empty() {
+        let tag = varint(&mut data)?;
+        match (tag >> 3, tag & 7) {
+            (1, 0) => own = Some(varint(&mut data)?),
+            (_, 0) => _ = varint(&mut data)?,
+            (_, 1) => data = data.get(8..)?,
+            (field, 2) => {
+                let length = usize::try_from(varint(&mut data)?).ok()?;
+                let inner = data.get(..length)?;
+                if field == HEADER {
+                    return scan(inner);
+                }
+                data = &data[length..];
+            }
+            (_, 5) => data = data.get(4..)?,
+            _ => return own,
+        }
+    }
+    own
+}
+
+fn varint(data: &mut &[u8]) -> Option<u64> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (first, rest) = data.split_first()?;
+        *data = rest;
+        value |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}

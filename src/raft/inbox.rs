@@ -21,13 +21,8 @@ pub enum Input {
         id: u64,
         /// What every member will apply.
         data: Bytes,
-    },
-    /// A change of membership, encoded by etcd's rules.
-    ProposeConfChange {
-        /// Names the waiting request.
-        id: u64,
-        /// The bytes of etcd's `raftpb.ConfChange`.
-        data: Bytes,
+        /// The raw tick at which it was handed over, for the trace.
+        since: u64,
     },
     /// "Which index is committed right now, as a quorum confirms?"
     ReadIndex {
@@ -40,6 +35,8 @@ pub enum Input {
     Persisted(u64),
     /// Apply has decided on a membership change; raft carries it out and answers.
     ApplyConfChange {
+        /// The index of the entry that carries it.
+        index: u64,
         /// Translated to raft-rs's numbers; node 0 when nothing changes.
         change: ConfChange,
         /// Takes the configuration that results.

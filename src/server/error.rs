@@ -33,6 +33,8 @@ pub enum Error {
     RequestTooLarge,
     /// etcd: ErrTooManyRequests.
     TooManyRequests,
+    /// raft: ErrProposalDropped. Raft did not take the proposal, though it knows a leader.
+    ProposalDropped,
     /// etcd: ErrCorrupt.
     Corrupt,
     /// etcd: ErrNoLeader.

@@ -268,7 +268,7 @@ stages! {
         "raft/node.rs", "raft raft.Step", "0.1";
     /// One more vote is counted.
     ElectionTally = "election.tally" Loop Story
-        ["voter" Member, "granted" Flag, "pre" Flag, "for" Count, "against" Count, "term" Term]
+        ["voter" Member, "granted" Flag, "pre" Flag, "in_favour" Count, "against" Count, "term" Term]
         "raft/node.rs", "raft raft.poll", "0.1";
     /// The member's part has changed: follower, candidate or leader, and whom it follows.
     RaftRole = "raft.role" Loop Story

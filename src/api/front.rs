@@ -1,0 +1,193 @@
+//! The client port: our own accept loop, and what is decided before a request reaches a service.
+//!
+//! HTTP/1 and HTTP/2 share the port and one router. gRPC requests for methods that this member does
+//! not have are answered here, because tonic leaves out the text that etcd's clients know. Until the
+//! member is ready to serve, requests wait, as they do before etcd's port; only the glass may
+//! look in before, to see the election.
+
+use std::{
+    convert::Infallible,
+    net::TcpListener as StdListener,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use http::{HeaderValue, Request, Response, header};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tonic::{Status, service::Routes};
+use tower_service::Service;
+
+use super::{http as http_routes, limit::Limited, observe::ObserveService, v3};
+use crate::{
+    pb::{
+        etcdserverpb::{
+            cluster_server::ClusterServer, kv_server::KvServer,
+            maintenance_server::MaintenanceServer,
+        },
+        glasspb::observe_server::ObserveServer,
+    },
+    server::Server,
+};
+
+/// The methods that are served, by service.
+const METHODS: &[(&str, &[&str])] = &[
+    ("etcdserverpb.KV", &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
+    ("etcdserverpb.Maintenance", &["Status", "Alarm"]),
+    ("etcdserverpb.Cluster", &["MemberList"]),
+    ("grpc.health.v1.Health", &["Check", "Watch"]),
+    (OBSERVE, &["Observe"]),
+];
+
+/// The glass's own service.
+const OBSERVE: &str = "glasspb.Observe";
+
+/// How long a client may take to send the head of an HTTP/1 request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Limits of the client port.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest message that is received.
+    pub message_bytes: usize,
+    /// `--max-concurrent-streams`.
+    pub streams: u32,
+    /// `--grpc-keepalive-interval`; `None` sends no pings.
+    pub ping_interval: Option<Duration>,
+    /// `--grpc-keepalive-timeout`.
+    pub ping_timeout: Duration,
+}
+
+/// Serves clients on these listeners until the process ends.
+pub async fn serve(
+    server: Arc<Server>,
+    observe: Option<ObserveService>,
+    listeners: Vec<StdListener>,
+    limits: Limits,
+    ready: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let has_observe = observe.is_some();
+    let front = Front { router: routes(server, observe).await, limits, ready, has_observe };
+    let mut tasks = Vec::new();
+    for listener in listeners {
+        listener.set_nonblocking(true)?;
+        tasks.push(tokio::spawn(accept(TcpListener::from_std(listener)?, front.clone())));
+    }
+    for task in tasks {
+        // An accept loop never ends by itself.
+        let _ = task.await;
+    }
+    Ok(())
+}
+
+async fn routes(server: Arc<Server>, observe: Option<ObserveService>) -> Router {
+    let unlimited = usize::MAX;
+    let kv = KvServer::new(v3::kv::KvService::new(Arc::clone(&server)));
+    let cluster = ClusterServer::new(v3::cluster::ClusterService::new(Arc::clone(&server)));
+    let maintenance =
+        MaintenanceServer::new(v3::maintenance::MaintenanceService::new(Arc::clone(&server)));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    // Sizes are checked by `limit`, before tonic's codec.
+    let routes = Routes::new(kv.max_decoding_message_size(unlimited))
+        .add_service(cluster.max_decoding_message_size(unlimited))
+        .add_service(maintenance.max_decoding_message_size(unlimited))
+        .add_service(health_service);
+    let routes = match observe {
+        Some(observe) => routes.add_service(ObserveServer::new(observe)),
+        None => routes,
+    };
+    // tonic answers unknown paths itself; here that is the HTTP routes' business.
+    routes.into_axum_router().reset_fallback().merge(http_routes::router(server))
+}
+
+async fn accept(listener: TcpListener, front: Front) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => _ = tokio::spawn(front.clone().connection(stream)),
+            Err(error) => {
+                // Out of file descriptors, most likely: others must close first.
+                tracing::warn!(%error, "could not accept a client");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Front {
+    router: Router,
+    limits: Limits,
+    ready: watch::Receiver<bool>,
+    has_observe: bool,
+}
+
+impl Front {
+    async fn connection(self, stream: TcpStream) {
+        // Without it small answers would wait for the acknowledgement of earlier ones.
+        let _ = stream.set_nodelay(true);
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.limits.streams)
+            .keep_alive_interval(self.limits.ping_interval)
+            .keep_alive_timeout(self.limits.ping_timeout);
+        let service = service_fn(move |request| self.clone().request(request));
+        if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+            tracing::debug!(%error, "a client's connection ended");
+        }
+    }
+
+    async fn request(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let path = request.uri().path();
+        let is_grpc = is_grpc(&request);
+        if is_grpc && let Some(status) = self.unknown(path) {
+            return Ok(status.into_http());
+        }
+        if !*self.ready.borrow() && !is_observe(path) {
+            // The sender lives as long as the member.
+            let _ = self.ready.wait_for(|ready| *ready).await;
+        }
+        let max = self.limits.message_bytes;
+        let request = request.map(|body| match is_grpc {
+            true => Body::new(Limited::new(body, max)),
+            false => Body::new(body),
+        });
+        self.router.call(request).await
+    }
+
+    /// etcd's answer to a method that is not served.
+    fn unknown(&self, path: &str) -> Option<Status> {
+        let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+        let known = METHODS.iter().find(|(name, _)| *name == service);
+        match known {
+            Some((name, _)) if *name == OBSERVE && !self.has_observe => {}
+            Some((_, methods)) if methods.contains(&method) => return None,
+            Some(_) => {
+                let text = format!("unknown method {method} for service {service}");
+                return Some(Status::unimplemented(text));
+            }
+            None => {}
+        }
+        Some(Status::unimplemented(format!("unknown service {service}")))
+    }
+}
+
+fn is_observe(path: &str) -> bool {
+    path.strip_prefix('/').is_some_and(|path| path.starts_with(OBSERVE))
+}
+
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}

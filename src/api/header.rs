@@ -1,0 +1,24 @@
+//! The header that every response carries (etcd: `header.fill`).
+
+use crate::{pb::etcdserverpb::ResponseHeader, server::Server};
+
+/// Fills in cluster, member, term and, where the handler has not set one, the revision.
+pub fn fill(header: &mut Option<ResponseHeader>, server: &Server) {
+    let header = header.get_or_insert_default();
+    header.cluster_id = server.cluster_id();
+    header.member_id = server.member_id();
+    header.raft_term = server.term();
+    if header.revision == 0 {
+        header.revision = server.revision();
+    }
+}
+
+/// The header of the Cluster service, which has no revision.
+pub fn without_revision(server: &Server) -> Option<ResponseHeader> {
+    Some(ResponseHeader {
+        cluster_id: server.cluster_id(),
+        member_id: server.member_id(),
+        revision: 0,
+        raft_term: server.term(),
+    })
+}

@@ -1,0 +1,115 @@
+//! What happens to every RPC before and after its handler (etcd: `newUnaryInterceptor`).
+//!
+//! [`begin`] mints the request's id, which is the id of its trace and of what it proposes, opens
+//! the `rpc` stage, and refuses what this member cannot serve now. [`Call::finish`] turns the result
+//! into a response or a status and closes the stage. A call that is dropped before it is finished
+//! was cancelled by its client, and its record says so.
+
+use prost::Message;
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use super::status::status;
+use crate::{
+    server::{Error, Server},
+    set, stage, trace,
+};
+
+/// An RPC under way.
+pub struct Call {
+    span: trace::Span,
+    id: u64,
+}
+
+/// RPCs by the number that records carry: places in [`trace::METHODS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Method {
+    Range = 1,
+    Put = 2,
+    DeleteRange = 3,
+    Txn = 4,
+    Compact = 5,
+    Status = 6,
+    Alarm = 7,
+    MemberList = 8,
+    HttpHealth = 10,
+    HttpVersion = 11,
+}
+
+/// Opens a call: its id, its stage, and the checks that need no handler.
+pub fn begin<Q: Message>(
+    server: &Server,
+    method: Method,
+    request: &Request<Q>,
+    key: Option<&[u8]>,
+) -> Result<Call, Status> {
+    let forced = wants_trace(request.metadata());
+    let call = Call::open(server, method, request.get_ref().encoded_len(), forced);
+    if let Some(key) = key {
+        trace::key(call.id, key);
+    }
+    if let Err(error) = check(server, request.metadata()) {
+        return call.finish::<()>(Err(error), 0, 0).map(|()| unreachable!("an error stays one"));
+    }
+    Ok(call)
+}
+
+impl Call {
+    /// Mints the id and opens the stage.
+    pub fn open(server: &Server, method: Method, bytes_in: usize, forced: bool) -> Self {
+        let id = server.next_id(forced);
+        let mut span = stage!(Rpc, id, method = method as u8, bytes_in = bytes_in);
+        // Until it is finished: whoever drops it now has gone away.
+        span.flag(trace::FLAG_CANCELLED);
+        Self { span: span.begun(), id }
+    }
+
+    /// The request's id.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Ends the call with a message, whose header says at which revision.
+    pub fn respond<A: Message>(
+        self,
+        result: Result<A, Error>,
+        revision: i64,
+    ) -> Result<Response<A>, Status> {
+        let bytes = result.as_ref().map_or(0, Message::encoded_len);
+        self.finish(result, bytes, revision).map(Response::new)
+    }
+
+    /// Ends the call.
+    pub fn finish<A>(
+        mut self,
+        result: Result<A, Error>,
+        bytes: usize,
+        revision: i64,
+    ) -> Result<A, Status> {
+        self.span.clear_flag(trace::FLAG_CANCELLED);
+        set!(self.span, Rpc, bytes_out = bytes, revision = revision);
+        result.map_err(|error| {
+            let status = status(error);
+            let code = u8::try_from(status.code() as i32).unwrap_or(u8::MAX);
+            self.span.result(code);
+            set!(self.span, Rpc, code = code);
+            status
+        })
+    }
+}
+
+/// A member without a leader refuses those who asked for one (clientv3.WithRequireLeader).
+fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
+    let wants_leader = metadata.get("hasleader").is_some_and(|value| value == "true");
+    if wants_leader && server.leader() == 0 { Err(Error::NoLeader) } else { Ok(()) }
+}
+
+/// Whether the caller has sampled this request: the last flag of a W3C `traceparent`.
+fn wants_trace(metadata: &MetadataMap) -> bool {
+    let Some(parent) = metadata.get("traceparent").and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let flags = parent.rsplit('-').next().unwrap_or_default();
+    u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1)
+}

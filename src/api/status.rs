@@ -1,0 +1,92 @@
+//! The one table from the server's errors to gRPC codes and etcd's texts (etcd: `rpctypes`).
+
+use tonic::{Code, Status};
+
+use crate::server::Error;
+
+/// Code and text of an error. The text is what clients compare.
+pub fn code_and_text(error: Error) -> (Code, &'static str) {
+    use Code::{
+        Cancelled, DataLoss, FailedPrecondition, InvalidArgument, NotFound, OutOfRange,
+        ResourceExhausted, Unavailable, Unknown,
+    };
+    match error {
+        Error::EmptyKey => (InvalidArgument, "etcdserver: key is not provided"),
+        Error::KeyNotFound => (InvalidArgument, "etcdserver: key not found"),
+        Error::ValueProvided => (InvalidArgument, "etcdserver: value is provided"),
+        Error::LeaseProvided => (InvalidArgument, "etcdserver: lease is provided"),
+        Error::TooManyOps => (InvalidArgument, "etcdserver: too many operations in txn request"),
+        Error::DuplicateKey => (InvalidArgument, "etcdserver: duplicate key given in txn request"),
+        Error::InvalidSortOption => (InvalidArgument, "etcdserver: invalid sort option"),
+        Error::RequestTooLarge => (InvalidArgument, "etcdserver: request is too large"),
+        Error::Compacted => {
+            (OutOfRange, "etcdserver: mvcc: required revision has been compacted")
+        }
+        Error::FutureRevision => {
+            (OutOfRange, "etcdserver: mvcc: required revision is a future revision")
+        }
+        Error::NoSpace => (ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+        Error::LeaseNotFound => (NotFound, "etcdserver: requested lease not found"),
+        Error::MemberNotFound => (NotFound, "etcdserver: member not found"),
+        // Declared as ResourceExhausted, but etcd's server sends the client's error value.
+        Error::TooManyRequests => (Unknown, "etcdserver: too many requests"),
+        Error::ProposalDropped => (Unknown, "raft proposal dropped"),
+        Error::Corrupt => (DataLoss, "etcdserver: corrupt cluster"),
+        Error::NoLeader => (Unavailable, "etcdserver: no leader"),
+        Error::LeaderChanged => (Unavailable, "etcdserver: leader changed"),
+        Error::Stopped => (Unavailable, "etcdserver: server stopped"),
+        Error::Unhealthy => (Unavailable, "etcdserver: unhealthy cluster"),
+        Error::NotCapable => (FailedPrecondition, "etcdserver: not capable"),
+        Error::Timeout => (Unavailable, "etcdserver: request timed out"),
+        Error::TimeoutDueToLeaderFail => (
+            Unavailable,
+            "etcdserver: request timed out, possibly due to previous leader failure",
+        ),
+        Error::TimeoutDueToConnectionLost => {
+            (Unavailable, "etcdserver: request timed out, possibly due to connection lost")
+        }
+        Error::TimeoutWaitAppliedIndex => (
+            Unavailable,
+            "etcdserver: request timed out, waiting for the applied index took too long",
+        ),
+        Error::Canceled => (Cancelled, "etcdserver: request canceled"),
+    }
+}
+
+/// The gRPC status of an error.
+pub fn status(error: Error) -> Status {
+    let (code, text) = code_and_text(error);
+    Status::new(code, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_texts_are_those_of_etcd() {
+        let rows = [
+            (Error::EmptyKey, 3, "etcdserver: key is not provided"),
+            (Error::KeyNotFound, 3, "etcdserver: key not found"),
+            (Error::ValueProvided, 3, "etcdserver: value is provided"),
+            (Error::LeaseProvided, 3, "etcdserver: lease is provided"),
+            (Error::TooManyOps, 3, "etcdserver: too many operations in txn request"),
+            (Error::DuplicateKey, 3, "etcdserver: duplicate key given in txn request"),
+            (Error::InvalidSortOption, 3, "etcdserver: invalid sort option"),
+            (Error::RequestTooLarge, 3, "etcdserver: request is too large"),
+            (Error::Compacted, 11, "etcdserver: mvcc: required revision has been compacted"),
+            (Error::FutureRevision, 11, "etcdserver: mvcc: required revision is a future revision"),
+            (Error::NoSpace, 8, "etcdserver: mvcc: database space exceeded"),
+            (Error::LeaseNotFound, 5, "etcdserver: requested lease not found"),
+            (Error::TooManyRequests, 2, "etcdserver: too many requests"),
+            (Error::NoLeader, 14, "etcdserver: no leader"),
+            (Error::LeaderChanged, 14, "etcdserver: leader changed"),
+            (Error::Timeout, 14, "etcdserver: request timed out"),
+            (Error::Corrupt, 15, "etcdserver: corrupt cluster"),
+        ];
+        for (error, code, text) in rows {
+            let status = status(error);
+            assert_eq!((status.code() as i32, status.message()), (code, text), "{error:?}");
+        }
+    }
+}

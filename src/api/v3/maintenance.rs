@@ -1,0 +1,101 @@
+//! The Maintenance service: Status and Alarm. The rest comes later, and `front` answers those
+//! methods as unknown.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::{
+    api::{
+        header,
+        interceptor::{Method, begin},
+    },
+    pb::etcdserverpb::{
+        AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeRequest,
+        DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
+        MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
+        StatusResponse, maintenance_server::Maintenance,
+    },
+    server::Server,
+};
+
+/// Serves Maintenance by a member's server.
+pub struct MaintenanceService {
+    server: Arc<Server>,
+}
+
+impl MaintenanceService {
+    /// Serves by this server.
+    pub fn new(server: Arc<Server>) -> Self {
+        Self { server }
+    }
+}
+
+fn not_yet<T>(method: &str) -> Result<Response<T>, Status> {
+    let text = format!("unknown method {method} for service etcdserverpb.Maintenance");
+    Err(Status::unimplemented(text))
+}
+
+#[async_trait]
+impl Maintenance for MaintenanceService {
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        let call = begin(&self.server, Method::Status, &request, None)?;
+        let mut response = self.server.member_status();
+        header::fill(&mut response.header, &self.server);
+        let revision = response.header.as_ref().map_or(0, |header| header.revision);
+        call.respond(Ok(response), revision)
+    }
+
+    async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
+        let call = begin(&self.server, Method::Alarm, &request, None)?;
+        let mut result = self.server.alarm(call.id(), request.into_inner()).await;
+        if let Ok(response) = &mut result {
+            header::fill(&mut response.header, &self.server);
+        }
+        call.respond(result, self.server.revision())
+    }
+
+    async fn defragment(
+        &self,
+        _request: Request<DefragmentRequest>,
+    ) -> Result<Response<DefragmentResponse>, Status> {
+        not_yet("Defragment")
+    }
+
+    async fn hash(&self, _request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        not_yet("Hash")
+    }
+
+    async fn hash_kv(
+        &self,
+        _request: Request<HashKvRequest>,
+    ) -> Result<Response<HashKvResponse>, Status> {
+        not_yet("HashKV")
+    }
+
+    type SnapshotStream = tokio_stream::Empty<Result<SnapshotResponse, Status>>;
+
+    async fn snapshot(
+        &self,
+        _request: Request<SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        not_yet("Snapshot")
+    }
+
+    async fn move_leader(
+        &self,
+        _request: Request<MoveLeaderRequest>,
+    ) -> Result<Response<MoveLeaderResponse>, Status> {
+        not_yet("MoveLeader")
+    }
+
+    async fn downgrade(
+        &self,
+        _request: Request<DowngradeRequest>,
+    ) -> Result<Response<DowngradeResponse>, Status> {
+        not_yet("Downgrade")
+    }
+}

@@ -1,0 +1,208 @@
+//! What is on disk when a member starts, and whether it may be used.
+//!
+//! ```text
+//!   data-dir/member/wal/   the log                  (storage::wal)
+//!   data-dir/member/snap/db   the database          (storage::backend)
+//!   data-dir/member/boot   how often it was started (a number, for the trace)
+//! ```
+//!
+//! The log is the truth. The database may be behind it, and then entries are applied again; it may
+//! never be ahead, because only entries that are on this disk are applied.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use raft::eraftpb::ConfState;
+
+use super::{Error, peers};
+use crate::{
+    config::{ServerConfig, ids},
+    pb,
+    raft::{bootstrap, log::Start},
+    server::members::Member,
+    storage::{
+        backend::{self, Backend},
+        wal::{self, Locations, Wal},
+    },
+};
+
+/// How many bytes of the log are looked through at a time for the highest request id.
+const SCAN_BYTES: u64 = 1 << 20;
+
+/// A member's data, open.
+pub struct Data {
+    /// This member's id.
+    pub member_id: u64,
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// How often this data directory has been started, from 1.
+    pub boot: u16,
+    /// The log, for the wal thread.
+    pub wal: Wal,
+    /// Where its entries are.
+    pub locations: Arc<Locations>,
+    /// The database.
+    pub backend: Arc<Backend>,
+    /// What raft starts with.
+    pub start: Start,
+    /// The consistent index: everything up to it is in the database.
+    pub applied: u64,
+    /// The highest id of a request in the log that this member has minted.
+    pub highest_id: u64,
+    /// The members that the configuration names, for a cluster whose log is not applied yet.
+    pub initial: Vec<Member>,
+}
+
+/// Opens the data directory, or fills it when the cluster is new.
+pub fn open(config: &ServerConfig) -> Result<Data, Error> {
+    let dirs = Dirs::make(config)?;
+    let initial = initial_members(config);
+    let ids: Vec<u64> = initial.iter().map(|member| member.id).collect();
+    let options = wal::Options { fsync: !config.unsafe_no_fsync, ..wal::Options::default() };
+    let (mut wal, locations, recovered) = if wal::exists(&dirs.wal) {
+        let (wal, locations, recovered) = wal::open(&dirs.wal, &options)?;
+        peers::check_cluster_id(config, recovered.metadata.cluster_id)?;
+        (wal, locations, recovered)
+    } else {
+        if !config.new_cluster {
+            return Err(Error::CannotJoin);
+        }
+        let own = own_id(config);
+        peers::check_not_bootstrapped(config, own)?;
+        let metadata = wal::Metadata { node_id: own, cluster_id: ids::cluster_id(&ids) };
+        drop(wal::create(&dirs.wal, &metadata, &options)?);
+        wal::open(&dirs.wal, &options)?
+    };
+    let mut hard_state = recovered.hard_state;
+    let (mut last_index, mut last_term) = (recovered.last_index, recovered.last_term);
+    if last_index == 0 {
+        // New, or killed between creating the log and writing the first entries.
+        let (entries, first) = bootstrap::first_entries(initial.iter().map(to_context).collect());
+        wal.save(&entries, Some(&first), true)?;
+        (last_index, last_term) = (first.commit, first.term);
+        hard_state = first;
+    }
+    let backend = Backend::open(&dirs.db, backend_options(config))?;
+    let (applied, _) = backend.consistent_index();
+    if last_index < applied {
+        return Err(Error::LogBehindBackend { consistent: applied, last: last_index });
+    }
+    // A commit index is not synced by itself: the WAL's may be behind what was applied.
+    hard_state.commit = hard_state.commit.max(applied);
+    let conf_state = conf_state(&backend, applied)?;
+    let highest_id = highest_id(&locations, recovered.metadata.node_id, last_index)?;
+    Ok(Data {
+        member_id: recovered.metadata.node_id,
+        cluster_id: recovered.metadata.cluster_id,
+        boot: dirs.count_boot()?,
+        start: Start { hard_state, conf_state, last_index, last_term },
+        wal,
+        locations,
+        backend,
+        applied,
+        highest_id,
+        initial,
+    })
+}
+
+fn backend_options(config: &ServerConfig) -> backend::Options {
+    backend::Options {
+        batch_interval: config.batch_interval,
+        batch_limit: config.batch_limit,
+        fsync: !config.unsafe_no_fsync,
+    }
+}
+
+/// The configuration at the consistent index; a database that has applied nothing has none.
+fn conf_state(backend: &Backend, applied: u64) -> Result<ConfState, Error> {
+    match backend.conf_state() {
+        Some(json) if 0 < applied => bootstrap::parse_conf_state(&json).map_err(Error::ConfState),
+        Some(_) | None => Ok(ConfState::default()),
+    }
+}
+
+/// The members of `--initial-cluster`, by id.
+fn initial_members(config: &ServerConfig) -> Vec<Member> {
+    let member = |(name, urls): &(String, Vec<String>)| {
+        let mut peer_urls = urls.clone();
+        peer_urls.sort();
+        Member {
+            id: ids::member_id(&peer_urls, &config.cluster_token, None),
+            peer_urls,
+            name: name.clone(),
+            ..Member::default()
+        }
+    };
+    let mut members: Vec<Member> = config.initial_cluster.iter().map(member).collect();
+    members.sort_by_key(|member| member.id);
+    members
+}
+
+fn own_id(config: &ServerConfig) -> u64 {
+    let own = config.initial_cluster.iter().find(|(name, _)| *name == config.name);
+    let urls = own.map_or(&config.advertise_peer_urls, |(_, urls)| urls);
+    ids::member_id(urls, &config.cluster_token, None)
+}
+
+fn to_context(member: &Member) -> bootstrap::InitialMember {
+    let context = serde_json::to_vec(member).expect("a member is plain data");
+    bootstrap::InitialMember { id: member.id, context }
+}
+
+/// Looks through the log for the highest id that this member has given out.
+fn highest_id(locations: &Locations, member_id: u64, last_index: u64) -> Result<u64, Error> {
+    let (mut next, mut highest) = (1, 0);
+    while next <= last_index {
+        let entries = locations.entries(next, last_index + 1, SCAN_BYTES)?;
+        let ids = entries.iter().map(|entry| pb::entry_id(&entry.data));
+        let own = ids.filter(|id| id >> 48 == member_id & 0xffff);
+        highest = own.max().unwrap_or(0).max(highest);
+        next += entries.len().max(1) as u64;
+    }
+    Ok(highest)
+}
+
+/// The folders and files of a data directory.
+struct Dirs {
+    wal: PathBuf,
+    db: PathBuf,
+    boot: PathBuf,
+}
+
+impl Dirs {
+    fn make(config: &ServerConfig) -> Result<Self, Error> {
+        let member = config.data_dir.join("member");
+        let wal = config.wal_dir.clone().unwrap_or_else(|| member.join("wal"));
+        let snap = member.join("snap");
+        for dir in [&config.data_dir, &member, &snap] {
+            make_private_dir(dir)?;
+        }
+        if let Some(parent) = wal.parent() {
+            make_private_dir(parent)?;
+        }
+        Ok(Self { wal, db: snap.join("db"), boot: member.join("boot") })
+    }
+
+    /// Counts this start.
+    fn count_boot(&self) -> Result<u16, Error> {
+        let before = fs::read_to_string(&self.boot).ok();
+        let before: u16 = before.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let boot = before.wrapping_add(1).max(1);
+        fs::write(&self.boot, format!("{boot}\n")).map_err(|source| data_dir(&self.boot, source))?;
+        Ok(boot)
+    }
+}
+
+/// Makes a folder that only its owner may enter, as etcd does.
+fn make_private_dir(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| data_dir(path, source))
+}
+
+fn data_dir(path: &Path, source: io::Error) -> Error {
+    Error::DataDir { path: path.to_owned(), source }
+}

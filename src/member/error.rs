@@ -1,0 +1,77 @@
+//! Why a member does not start: one clear line each.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+/// Why a member does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port is taken, or may not be used.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The data directory cannot be made or written.
+    #[error("cannot use the data directory {}: {source}", path.display())]
+    DataDir {
+        /// The directory or a file in it.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// etcd: "member … has already been bootstrapped".
+    #[error("member {id:x} has already been bootstrapped")]
+    AlreadyBootstrapped {
+        /// This member's id.
+        id: u64,
+    },
+    /// The peers belong to another cluster than the data directory.
+    #[error(
+        "the data directory belongs to cluster {own:x}, but the peer at {url} to cluster {other:x}"
+    )]
+    ClusterIdMismatch {
+        /// The cluster id in the WAL.
+        own: u64,
+        /// What the peer answered.
+        other: u64,
+        /// The peer.
+        url: String,
+    },
+    /// `--initial-cluster-state existing` without data.
+    #[error(
+        "joining an existing cluster with an empty data directory is not supported yet; \
+         start the member with the data that it had, or a new cluster"
+    )]
+    CannotJoin,
+    /// The log's tail is gone.
+    #[error(
+        "the database has applied entry {consistent}, but the log ends at entry {last}: its tail is \
+         gone. Remove this member from the cluster, delete its data directory, and add it again"
+    )]
+    LogBehindBackend {
+        /// The backend's consistent index.
+        consistent: u64,
+        /// The log's last index.
+        last: u64,
+    },
+    /// The configuration beside the consistent index is not readable.
+    #[error("the database holds a configuration that is not valid: {0}")]
+    ConfState(serde_json::Error),
+    /// The log.
+    #[error(transparent)]
+    Wal(#[from] crate::storage::wal::Error),
+    /// The database file.
+    #[error(transparent)]
+    Backend(#[from] crate::storage::backend::Error),
+    /// Auth is on in the data directory.
+    #[error(transparent)]
+    Auth(#[from] crate::server::auth::AuthEnabled),
+    /// raft-rs does not accept what it is started with.
+    #[error("raft does not start: {0}")]
+    Raft(#[from] raft::Error),
+    /// A thread or a runtime could not be made.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}

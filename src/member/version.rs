@@ -1,0 +1,81 @@
+//! The leader decides which version the cluster has: the lowest of all members' (etcd: monitorVersions).
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Deserialize;
+
+use super::peers;
+use crate::server::{Server, members::Member, views::ETCD_VERSION};
+
+/// How often the leader looks (etcd: monitorVersionInterval).
+const INTERVAL: Duration = Duration::from_secs(4);
+
+/// How long a member may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a cluster has while not all members can be asked.
+const LOWEST: &str = "3.0.0";
+
+/// Major and minor.
+type Version = (u32, u32);
+
+/// Looks now and then, and when the leadership changes, for as long as the member runs.
+pub async fn monitor(server: Arc<Server>) {
+    let mut leadership = server.leadership();
+    loop {
+        if server.leader() == server.member_id() {
+            decide(&server).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            changed = leadership.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn decide(server: &Server) {
+    let lowest = lowest(server).await;
+    let now = server.cluster_version().as_deref().and_then(parse);
+    let next = match (now, lowest) {
+        (None, None) => LOWEST.to_owned(),
+        (None, Some(lowest)) => text(lowest),
+        (Some(now), Some(lowest)) if now < lowest => text(lowest),
+        (Some(_), _) => return,
+    };
+    server.set_cluster_version(&next).await;
+}
+
+/// The lowest version of all members, if all of them answer.
+async fn lowest(server: &Server) -> Option<Version> {
+    let mut lowest = parse(ETCD_VERSION)?;
+    for member in server.members() {
+        if member.id != server.member_id() {
+            lowest = lowest.min(version_of(&member).await?);
+        }
+    }
+    Some(lowest)
+}
+
+async fn version_of(member: &Member) -> Option<Version> {
+    #[derive(Deserialize)]
+    struct Versions {
+        etcdserver: String,
+    }
+    for url in &member.peer_urls {
+        let Some(answer) = peers::get(url, "/version", PATIENCE).await else { continue };
+        let versions: Option<Versions> = serde_json::from_slice(&answer.body).ok();
+        if let Some(version) = versions.and_then(|versions| parse(&versions.etcdserver)) {
+            return Some(version);
+        }
+    }
+    None
+}
+
+fn parse(version: &str) -> Option<Version> {
+    let mut parts = version.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn text((major, minor): Version) -> String {
+    format!("{major}.{minor}.0")
+}

@@ -1,0 +1,197 @@
+//! Sees what a step has changed, for raft-rs tells nobody.
+//!
+//! Before and after each input the few numbers that matter are compared: role, term, vote, leader,
+//! commit index, one peer's match, votes, and acknowledgements of a read round. Every difference
+//! becomes a record with the old and the new value, so that a reader can step back.
+
+use raft::{
+    Raft, StateRole,
+    eraftpb::{Message, MessageType},
+};
+
+use super::{log::LogStorage, status::role_number};
+use crate::mark;
+
+/// The numbers as they were after the last input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changes {
+    role: StateRole,
+    term: u64,
+    vote: u64,
+    leader: u64,
+    commit: u64,
+}
+
+/// What one message may change beside the above.
+#[derive(Debug)]
+pub struct Expected {
+    kind: MessageType,
+    from: u64,
+    term: u64,
+    reject: bool,
+    /// The sender's match index before.
+    matched: u64,
+    /// Last term and index of a candidate's log.
+    candidate_log: (u64, u64),
+    context: Vec<u8>,
+    /// Acknowledgements of the read round before, and the index it would confirm.
+    round: Option<(u64, u64)>,
+    /// How many messages stood ready to be sent before.
+    sent: usize,
+}
+
+impl Changes {
+    /// The numbers now.
+    pub fn of(raft: &Raft<LogStorage>) -> Self {
+        Self {
+            role: raft.state,
+            term: raft.term,
+            vote: raft.vote,
+            leader: raft.leader_id,
+            commit: raft.raft_log.committed,
+        }
+    }
+
+    /// Records what differs from before; `by` is the member whose message made the difference.
+    /// Returns whether term, role or leader did.
+    pub fn note(&mut self, raft: &Raft<LogStorage>, by: u64) -> bool {
+        let now = Self::of(raft);
+        let before = std::mem::replace(self, now);
+        if before == now {
+            return false;
+        }
+        let campaigns = matches!(now.role, StateRole::PreCandidate | StateRole::Candidate);
+        if campaigns && (before.role != now.role || before.term != now.term) {
+            let pre = now.role == StateRole::PreCandidate;
+            mark!(ElectionCampaign, 0, pre = pre, term_old = before.term, term_new = now.term);
+        }
+        let changed = (before.role, before.term, before.leader, before.vote)
+            != (now.role, now.term, now.leader, now.vote);
+        if changed {
+            mark!(
+                RaftRole,
+                0,
+                role_old = role_number(before.role),
+                role_new = role_number(now.role),
+                term_old = before.term,
+                term_new = now.term,
+                leader_old = before.leader,
+                leader_new = now.leader,
+                vote_old = before.vote,
+                vote_new = now.vote
+            );
+        }
+        if before.commit != now.commit {
+            mark!(
+                RaftCommit,
+                0,
+                term = now.term,
+                commit_old = before.commit,
+                commit_new = now.commit,
+                completed_by = by
+            );
+        }
+        changed
+    }
+}
+
+impl Expected {
+    /// Looks at what `message` may change.
+    pub fn before(raft: &Raft<LogStorage>, message: &Message) -> Self {
+        let kind = message.get_msg_type();
+        let matched = match kind {
+            MessageType::MsgAppendResponse => matched(raft, message.from),
+            _ => 0,
+        };
+        let context = match kind {
+            MessageType::MsgHeartbeatResponse => message.context.to_vec(),
+            _ => Vec::new(),
+        };
+        let round = raft.read_only.pending_read_index.get(&context);
+        Self {
+            kind,
+            from: message.from,
+            term: message.term,
+            reject: message.reject,
+            matched,
+            candidate_log: (message.log_term, message.index),
+            round: round.map(|round| (round.acks.len() as u64, round.index)),
+            context,
+            sent: raft.msgs.len(),
+        }
+    }
+
+    /// Records what it has changed.
+    pub fn after(&self, raft: &Raft<LogStorage>) {
+        match self.kind {
+            MessageType::MsgAppendResponse => {
+                let now = matched(raft, self.from);
+                if now != self.matched {
+                    mark!(
+                        RaftProgress,
+                        0,
+                        peer = self.from,
+                        match_old = self.matched,
+                        match_new = now
+                    );
+                }
+            }
+            MessageType::MsgHeartbeatResponse => self.note_round(raft),
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => self.note_vote(raft),
+            MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse => {
+                self.note_tally(raft);
+            }
+            _ => {}
+        }
+    }
+
+    fn note_round(&self, raft: &Raft<LogStorage>) {
+        let Some((acks, index)) = self.round else { return };
+        if raft.read_only.pending_read_index.contains_key(&self.context) {
+            return;
+        }
+        let round = self.context.as_slice().try_into().map_or(0, u64::from_be_bytes);
+        mark!(ReadIndexConfirmed, round, index = index, acks = acks + 1);
+    }
+
+    fn note_vote(&self, raft: &Raft<LogStorage>) {
+        let answer = raft.msgs.iter().skip(self.sent).find(|answer| {
+            answer.to == self.from
+                && matches!(
+                    answer.get_msg_type(),
+                    MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse
+                )
+        });
+        // No answer: the member has heard from a leader lately and ignores the candidate.
+        mark!(
+            ElectionVote,
+            0,
+            candidate = self.from,
+            granted = answer.is_some_and(|answer| !answer.reject),
+            pre = self.kind == MessageType::MsgRequestPreVote,
+            term = self.term,
+            last_term = self.candidate_log.0,
+            last = self.candidate_log.1,
+            own_last_term = raft.raft_log.last_term(),
+            own_last = raft.raft_log.last_index()
+        );
+    }
+
+    fn note_tally(&self, raft: &Raft<LogStorage>) {
+        let (granted, rejected, _) = raft.prs().tally_votes();
+        mark!(
+            ElectionTally,
+            0,
+            voter = self.from,
+            granted = !self.reject,
+            pre = self.kind == MessageType::MsgRequestPreVoteResponse,
+            in_favour = granted,
+            against = rejected,
+            term = self.term
+        );
+    }
+}
+
+fn matched(raft: &Raft<LogStorage>, peer: u64) -> u64 {
+    raft.prs().get(peer).map_or(0, |progress| progress.matched)
+}

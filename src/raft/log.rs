@@ -1,0 +1,202 @@
+//! The log as raft-rs reads it: the newest entries in memory, older ones in the WAL's segments.
+//!
+//! ```text
+//!   index   1 ........ first cached ............ stable ........... last
+//!           └─ WAL segments ─┘└──────────── cache (bounded) ───────────┘
+//! ```
+//!
+//! An entry enters the cache before the WAL has it, because raft-rs must be able to read what it
+//! was just given. It may leave the cache only once it is on disk (`stable`), and only when the
+//! cache holds more than its bytes. Entries that a new leader overwrites leave at once.
+//!
+//! Left out: snapshots. The log begins at index 1 until log compaction comes, and a follower that
+//! is far behind is served from the segments.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use raft::{
+    Error, GetEntriesContext, RaftState, StorageError,
+    eraftpb::{ConfState, Entry, HardState, Snapshot},
+    storage::Storage,
+};
+
+use crate::{
+    mark,
+    storage::{self, wal::Locations},
+};
+
+/// How many bytes of entries stay in memory.
+const CACHE_BYTES_MAX: usize = 16 << 20;
+
+/// What an entry costs in memory beside its data.
+const ENTRY_OVERHEAD: usize = 96;
+
+/// The log storage behind a `RawNode`. Only the raft thread touches it.
+#[derive(Debug)]
+pub struct LogStorage {
+    hard_state: HardState,
+    conf_state: ConfState,
+    cache: VecDeque<Entry>,
+    cache_bytes: usize,
+    /// Up to here the WAL has what the cache has.
+    stable: u64,
+    last_index: u64,
+    last_term: u64,
+    locations: Arc<Locations>,
+}
+
+/// What the member knew when it started.
+#[derive(Debug)]
+pub struct Start {
+    /// Term, vote and commit index, the latter at least the consistent index.
+    pub hard_state: HardState,
+    /// The configuration at the consistent index.
+    pub conf_state: ConfState,
+    /// The last entry of the WAL; 0 for an empty one.
+    pub last_index: u64,
+    /// Its term.
+    pub last_term: u64,
+}
+
+impl LogStorage {
+    /// Starts with an empty cache over the segments that `locations` knows.
+    pub fn new(start: Start, locations: Arc<Locations>) -> Self {
+        Self {
+            hard_state: start.hard_state,
+            conf_state: start.conf_state,
+            cache: VecDeque::new(),
+            cache_bytes: 0,
+            stable: start.last_index,
+            last_index: start.last_index,
+            last_term: start.last_term,
+            locations,
+        }
+    }
+
+    /// Takes a Ready's entries, which the WAL will write; what they overwrite is forgotten.
+    pub fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        if first.index <= self.last_index {
+            mark!(
+                LogTruncate,
+                0,
+                last_old = self.last_index,
+                last_new = first.index - 1,
+                term = first.term
+            );
+            self.truncate(first.index);
+        }
+        for entry in entries {
+            self.cache_bytes += cost(entry);
+            self.cache.push_back(entry.clone());
+        }
+        let last = entries.last().expect("the slice has a first entry");
+        (self.last_index, self.last_term) = (last.index, last.term);
+    }
+
+    /// Forgets the entries from `first` on.
+    fn truncate(&mut self, first: u64) {
+        while let Some(entry) = self.cache.pop_back_if(|entry| first <= entry.index) {
+            self.cache_bytes -= cost(&entry);
+        }
+        self.stable = self.stable.min(first - 1);
+    }
+
+    /// The WAL has everything up to `index` on disk: the cache may let go of it.
+    pub fn stable_to(&mut self, index: u64) {
+        self.stable = self.stable.max(index.min(self.last_index));
+        while CACHE_BYTES_MAX < self.cache_bytes {
+            let Some(entry) = self.cache.pop_front_if(|entry| entry.index <= self.stable) else {
+                break;
+            };
+            self.cache_bytes -= cost(&entry);
+        }
+    }
+
+    /// Remembers the configuration that raft has arrived at.
+    pub fn set_conf_state(&mut self, conf_state: ConfState) {
+        self.conf_state = conf_state;
+    }
+
+    fn cached_from(&self) -> u64 {
+        self.cache.front().map_or(self.last_index + 1, |entry| entry.index)
+    }
+
+    fn cached(&self, low: u64, high: u64, max_bytes: u64) -> Vec<Entry> {
+        let skip = usize::try_from(low - self.cached_from()).expect("the cache fits in memory");
+        let count = usize::try_from(high - low).expect("the cache fits in memory");
+        let mut bytes = 0;
+        let within = |entry: &&Entry| {
+            let is_first = bytes == 0;
+            bytes += u64::from(protobuf::Message::compute_size(*entry)).max(1);
+            is_first || bytes <= max_bytes
+        };
+        self.cache.iter().skip(skip).take(count).take_while(within).cloned().collect()
+    }
+}
+
+fn cost(entry: &Entry) -> usize {
+    entry.data.len() + ENTRY_OVERHEAD
+}
+
+impl Storage for LogStorage {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState::new(self.hard_state.clone(), self.conf_state.clone()))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if self.last_index + 1 < high {
+            return Err(Error::Store(StorageError::Unavailable));
+        }
+        let max_bytes = max_size.into().unwrap_or(u64::MAX);
+        let cached_from = self.cached_from();
+        if cached_from <= low {
+            return Ok(self.cached(low, high, max_bytes));
+        }
+        // What raft cannot read back it cannot replicate; the disk has failed, and so has the member.
+        let upto = high.min(cached_from);
+        match self.locations.entries(low, upto, max_bytes) {
+            Ok(entries) => Ok(entries),
+            Err(error) => storage::fatal(&error),
+        }
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index == 0 {
+            return Ok(0);
+        }
+        if index == self.last_index {
+            return Ok(self.last_term);
+        }
+        if self.last_index < index {
+            return Err(Error::Store(StorageError::Unavailable));
+        }
+        if self.cached_from() <= index {
+            let at = usize::try_from(index - self.cached_from()).expect("the cache fits in memory");
+            return Ok(self.cache[at].term);
+        }
+        self.locations.term(index).ok_or(Error::Store(StorageError::Unavailable))
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last_index)
+    }
+
+    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        // The log begins at 1, so no follower ever needs one.
+        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    }
+}
+
+#[cfg(test)]
+mod tests;

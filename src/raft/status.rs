@@ -1,0 +1,135 @@
+//! What the rest of the member may know of raft without asking its thread.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use raft::StateRole;
+use tokio::sync::watch;
+
+/// Who leads, as far as this member knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Leadership {
+    /// The term.
+    pub term: u64,
+    /// The leader's id; 0 for none.
+    pub leader: u64,
+}
+
+/// Watermarks and leadership, written by the raft and apply threads.
+#[derive(Debug)]
+pub struct Status {
+    term: AtomicU64,
+    leader: AtomicU64,
+    role: AtomicU64,
+    commit: AtomicU64,
+    last: AtomicU64,
+    applied: AtomicU64,
+    elected_at: Mutex<Option<Instant>>,
+    leadership: watch::Sender<Leadership>,
+    applied_watch: watch::Sender<u64>,
+}
+
+/// A role by the number that records carry: 0 follower, 1 candidate, 2 leader, 3 pre-candidate.
+pub fn role_number(role: StateRole) -> u64 {
+    match role {
+        StateRole::Follower => 0,
+        StateRole::Candidate => 1,
+        StateRole::Leader => 2,
+        StateRole::PreCandidate => 3,
+    }
+}
+
+impl Status {
+    /// A status in which everything up to `applied` has been applied.
+    pub fn new(applied: u64) -> Self {
+        Self {
+            term: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
+            role: AtomicU64::new(0),
+            commit: AtomicU64::new(applied),
+            last: AtomicU64::new(0),
+            applied: AtomicU64::new(applied),
+            elected_at: Mutex::new(None),
+            leadership: watch::Sender::new(Leadership::default()),
+            applied_watch: watch::Sender::new(applied),
+        }
+    }
+
+    /// The current term.
+    pub fn term(&self) -> u64 {
+        self.term.load(Ordering::Acquire)
+    }
+
+    /// The leader's id; 0 for none.
+    pub fn leader(&self) -> u64 {
+        self.leader.load(Ordering::Acquire)
+    }
+
+    /// The member's own role, by [`role_number`].
+    pub fn role(&self) -> u64 {
+        self.role.load(Ordering::Acquire)
+    }
+
+    /// The highest index that is known to be committed.
+    pub fn commit(&self) -> u64 {
+        self.commit.load(Ordering::Acquire)
+    }
+
+    /// The last index of the log.
+    pub fn last(&self) -> u64 {
+        self.last.load(Ordering::Acquire)
+    }
+
+    /// The highest index that apply has made visible.
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// When the present leader was learnt of.
+    pub fn elected_at(&self) -> Option<Instant> {
+        *self.elected_at.lock().expect("nobody panics while holding it")
+    }
+
+    /// Changes of term and leader.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    /// Progress of apply.
+    pub fn watch_applied(&self) -> watch::Receiver<u64> {
+        self.applied_watch.subscribe()
+    }
+
+    /// Apply thread: everything up to `index` is visible.
+    pub fn set_applied(&self, index: u64) {
+        self.applied.store(index, Ordering::Release);
+        self.applied_watch.send_replace(index);
+    }
+
+    /// Raft thread: where the log stands.
+    pub(super) fn set_log(&self, commit: u64, last: u64) {
+        self.commit.store(commit, Ordering::Release);
+        self.last.store(last, Ordering::Release);
+    }
+
+    /// Raft thread: the role, the term or the leader has changed.
+    pub(super) fn set_leadership(&self, role: StateRole, now: Leadership) {
+        self.role.store(role_number(role), Ordering::Release);
+        self.term.store(now.term, Ordering::Release);
+        let before = self.leader.swap(now.leader, Ordering::AcqRel);
+        if before != now.leader && now.leader != 0 {
+            *self.elected_at.lock().expect("nobody panics while holding it") =
+                Some(crate::clock::now());
+        }
+        self.leadership.send_if_modified(|old| {
+            let changed = *old != now;
+            *old = now;
+            changed
+        });
+    }
+}

@@ -1,0 +1,58 @@
+//! What is checked before a write is proposed: room in the backend, and whether apply keeps up.
+//!
+//! etcd: `quotaKVServer`, and the first lines of `processInternalRaftRequestOnce`.
+
+use super::{Error, Server};
+use crate::{
+    pb::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op::Request},
+    stage,
+};
+
+/// How far apply may be behind before new writes are refused (etcd: maxGapBetweenApplyAndCommitIndex).
+const APPLY_GAP_MAX: u64 = 5000;
+
+/// What a key costs beside its own bytes (etcd: kvOverhead).
+const KEY_OVERHEAD: u64 = 256;
+
+impl Server {
+    /// Refuses a write for which the backend has no room, and raises the alarm.
+    pub(crate) fn check_quota(&self, id: u64, cost: u64) -> Result<(), Error> {
+        let Some(limit) = self.settings.quota_bytes else { return Ok(()) };
+        let used = self.backend.size();
+        let _span = stage!(QuotaCheck, id, used = used, limit = limit);
+        if cost != 0 && limit < used.saturating_add(cost) {
+            self.raise_no_space();
+            return Err(Error::NoSpace);
+        }
+        Ok(())
+    }
+
+    /// Refuses a proposal while too many committed entries wait to be applied.
+    pub(crate) fn admit(&self, id: u64) -> Result<(), Error> {
+        let (commit, applied) = (self.status.commit(), self.status.applied());
+        let _span = stage!(Admit, id, commit = commit, applied = applied);
+        if APPLY_GAP_MAX < commit.saturating_sub(applied) {
+            return Err(Error::TooManyRequests);
+        }
+        Ok(())
+    }
+}
+
+/// What a put would add to the backend, by etcd's reckoning.
+pub(crate) fn put_cost(put: &PutRequest) -> u64 {
+    KEY_OVERHEAD + (put.key.len() + put.value.len()) as u64
+}
+
+/// What a transaction would add at most: the dearer of its two branches.
+pub(crate) fn txn_cost(txn: &TxnRequest) -> u64 {
+    branch_cost(&txn.success).max(branch_cost(&txn.failure))
+}
+
+fn branch_cost(operations: &[RequestOp]) -> u64 {
+    let cost = |operation: &RequestOp| match &operation.request {
+        Some(Request::RequestPut(put)) => put_cost(put),
+        Some(Request::RequestTxn(txn)) => txn_cost(txn),
+        Some(Request::RequestRange(_) | Request::RequestDeleteRange(_)) | None => 0,
+    };
+    operations.iter().map(cost).sum()
+}

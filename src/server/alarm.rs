@@ -1,0 +1,66 @@
+//! Alarms: what every member knows to be wrong, agreed on through raft (etcd: v3alarm).
+
+use std::{collections::BTreeSet, sync::RwLock};
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::{
+    pb::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, alarm_request::AlarmAction},
+    storage::backend::{Backend, Bucket, WriteGuard},
+};
+
+/// The alarms that are raised: type and member.
+#[derive(Debug)]
+pub struct Alarms {
+    raised: RwLock<BTreeSet<(i32, u64)>>,
+}
+
+impl Alarms {
+    /// Reads the raised alarms from the backend.
+    pub fn open(backend: &Backend) -> Self {
+        let rows = backend.range(Bucket::Alarm, b"", None, usize::MAX);
+        let alarms = rows.iter().filter_map(|(key, _)| AlarmMember::decode(key.as_ref()).ok());
+        let raised = alarms.map(|alarm| (alarm.alarm, alarm.member_id)).collect();
+        Self { raised: RwLock::new(raised) }
+    }
+
+    /// The raised alarms of a type, or all for [`AlarmType::None`].
+    pub fn list(&self, kind: i32) -> Vec<AlarmMember> {
+        let raised = self.raised.read().expect("nobody panics while holding it");
+        let wanted = |(alarm, _): &&(i32, u64)| kind == AlarmType::None as i32 || *alarm == kind;
+        raised.iter().filter(wanted).map(|&(alarm, member_id)| AlarmMember { member_id, alarm }).collect()
+    }
+
+    /// Whether any member has raised an alarm of this type.
+    pub fn is_raised(&self, kind: AlarmType) -> bool {
+        !self.list(kind as i32).is_empty()
+    }
+
+    /// Apply thread: carries out an alarm request. Returns the alarms that it lists, raises or ends.
+    pub fn apply(&self, request: &AlarmRequest, backend: &mut WriteGuard<'_>) -> Vec<AlarmMember> {
+        let alarm = AlarmMember { member_id: request.member_id, alarm: request.alarm };
+        let key = alarm.encode_to_vec();
+        match request.action() {
+            AlarmAction::Get => self.list(request.alarm),
+            AlarmAction::Activate if request.alarm == AlarmType::None as i32 => Vec::new(),
+            AlarmAction::Activate => {
+                if self.change(|raised| raised.insert((alarm.alarm, alarm.member_id))) {
+                    backend.put(Bucket::Alarm, Bytes::from(key), Bytes::new());
+                }
+                vec![alarm]
+            }
+            AlarmAction::Deactivate => {
+                if !self.change(|raised| raised.remove(&(alarm.alarm, alarm.member_id))) {
+                    return Vec::new();
+                }
+                backend.delete(Bucket::Alarm, &key);
+                vec![alarm]
+            }
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeSet<(i32, u64)>) -> bool) -> bool {
+        change(&mut self.raised.write().expect("nobody panics while holding it"))
+    }
+}

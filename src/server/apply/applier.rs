@@ -1,0 +1,326 @@
+//! The apply thread's loop, and what each kind of entry does (etcd: `applyAll`, `applyEntryNormal`).
+
+use std::sync::{
+    Arc,
+    mpsc::{Receiver, sync_channel},
+};
+
+use prost::Message as _;
+use raft::eraftpb::{Entry, EntryType};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::kv::{KvRequest, KvResponse};
+use crate::{
+    pb::{
+        etcdserverpb::{AlarmMember, AlarmType, InternalRaftRequest, Request},
+        raftpb,
+    },
+    raft::{
+        Status, bootstrap,
+        inbox::{Inbox, Input},
+        node::Committed,
+        rafthttp,
+    },
+    server::{
+        Error,
+        admit::{put_cost, txn_cost},
+        alarm::Alarms,
+        auth::AuthStore,
+        members::{Attributes, Members, hex},
+        mvcc::{Batch, Store},
+        wait::Outcome,
+    },
+    stage,
+    storage::backend::Backend,
+    trace,
+};
+
+/// How many entries share one taking of the locks: readers wait no longer than this takes.
+const BATCH_LEN_MAX: usize = 128;
+
+/// What a request is answered with.
+#[derive(Debug)]
+pub enum Response {
+    /// One of the KV service.
+    Kv(KvResponse),
+    /// The alarms that were listed, raised or ended.
+    Alarm(Vec<AlarmMember>),
+    /// Done; there is nothing to say.
+    Empty,
+}
+
+/// Everything that committed entries may change.
+pub struct Applier {
+    /// This member's id; outcomes of requests that others took are not kept.
+    pub member_id: u64,
+    /// `--quota-backend-bytes`.
+    pub quota_bytes: Option<u64>,
+    /// The key space.
+    pub store: Arc<Store>,
+    /// The database below it.
+    pub backend: Arc<Backend>,
+    /// The cluster's members.
+    pub members: Arc<Members>,
+    /// The raised alarms.
+    pub alarms: Arc<Alarms>,
+    /// Users and roles.
+    pub auth: Arc<AuthStore>,
+    /// Where the applied index is published.
+    pub status: Arc<Status>,
+    /// Raft carries out the configuration changes that apply has accepted.
+    pub inbox: Inbox,
+    /// New members are dialled, removed ones are not.
+    pub peers: rafthttp::Sender,
+    /// To the requests that wait. Unbounded; bounded by the requests in flight.
+    pub outcomes: UnboundedSender<Vec<Outcome>>,
+}
+
+impl Applier {
+    /// Runs until raft's side of the channel closes.
+    pub fn run(self, committed: &Receiver<Committed>) {
+        trace::set_thread("apply");
+        while let Ok(first) = committed.recv() {
+            self.apply_all(&first);
+            while let Ok(next) = committed.try_recv() {
+                self.apply_all(&next);
+            }
+        }
+    }
+
+    fn apply_all(&self, committed: &Committed) {
+        let mut rest = committed.entries.as_slice();
+        while let Some(first) = rest.first() {
+            if first.get_entry_type() != EntryType::EntryNormal {
+                self.apply_conf_change(first);
+                rest = &rest[1..];
+                continue;
+            }
+            let normal = |entry: &&Entry| entry.get_entry_type() == EntryType::EntryNormal;
+            let len = rest.iter().take(BATCH_LEN_MAX).take_while(normal).count();
+            self.apply_batch(&rest[..len], committed.since);
+            rest = &rest[len..];
+        }
+    }
+
+    /// Applies entries under one taking of the locks, then tells the world.
+    fn apply_batch(&self, entries: &[Entry], since: u64) {
+        let mut outcomes = Vec::new();
+        let mut batch = self.store.batch();
+        for entry in entries {
+            if entry.index <= self.status.applied() {
+                tracing::warn!(index = entry.index, "an entry came to apply a second time");
+                continue;
+            }
+            self.apply_entry(entry, since, &mut batch, &mut outcomes);
+        }
+        drop(batch);
+        self.finish(entries.last(), outcomes);
+    }
+
+    fn finish(&self, last: Option<&Entry>, outcomes: Vec<Outcome>) {
+        if let Some(last) = last {
+            self.status.set_applied(last.index);
+        }
+        if !outcomes.is_empty() {
+            // A closed channel means that the member is shutting down.
+            let _ = self.outcomes.send(outcomes);
+        }
+    }
+
+    fn apply_entry(
+        &self,
+        entry: &Entry,
+        since: u64,
+        batch: &mut Batch<'_>,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let request = decode(entry);
+        let id = request.id();
+        let waited = trace::tick::to_ns(trace::tick::now().saturating_sub(since));
+        let mut span = stage!(
+            ApplyEntry,
+            id,
+            term = entry.term,
+            index = entry.index,
+            applied_old = entry.index - 1,
+            applied_new = entry.index,
+            waited = waited
+        );
+        let result = self.dispatch(id, request, batch);
+        batch.set_applied(entry.index, entry.term);
+        if result.is_err() {
+            span.flag(trace::FLAG_ERROR);
+        }
+        if id >> 48 == self.member_id & 0xffff {
+            outcomes.push(Outcome { id, result });
+        }
+    }
+
+    fn dispatch(&self, id: u64, request: Decoded, batch: &mut Batch<'_>) -> Result<Response, Error> {
+        let request = match request {
+            Decoded::Empty => return Ok(Response::Empty),
+            Decoded::V2(request) => {
+                self.apply_v2(&request, batch);
+                return Ok(Response::Empty);
+            }
+            Decoded::V3(request) => request,
+        };
+        if let Some(alarm) = &request.alarm {
+            return Ok(Response::Alarm(self.alarms.apply(alarm, batch.backend())));
+        }
+        if let Some(set) = &request.cluster_version_set {
+            self.members.set_version(&set.ver, batch.backend());
+            return Ok(Response::Empty);
+        }
+        if let Some(set) = &request.cluster_member_attr_set {
+            let attributes = set.member_attributes.clone().unwrap_or_default();
+            let attributes =
+                Attributes { name: attributes.name, client_urls: attributes.client_urls };
+            self.members.set_attributes(set.member_id, attributes, batch.backend());
+            return Ok(Response::Empty);
+        }
+        self.apply_kv(id, &request, batch)
+    }
+
+    /// Alarms first, then auth, then the key space; a put without room is carried out, and refused
+    /// in its answer, as in etcd (quotaApplierV3).
+    fn apply_kv(
+        &self,
+        id: u64,
+        request: &InternalRaftRequest,
+        batch: &mut Batch<'_>,
+    ) -> Result<Response, Error> {
+        let Some((kv, cost)) = kv_request(request) else {
+            tracing::error!(id, "an entry carries a request that this version does not know");
+            return Ok(Response::Empty);
+        };
+        if self.alarms.is_raised(AlarmType::Corrupt) {
+            return Err(Error::Corrupt);
+        }
+        if 0 < cost && self.alarms.is_raised(AlarmType::Nospace) {
+            return Err(Error::NoSpace);
+        }
+        self.auth.authorize(id);
+        let has_room = self.has_room(cost);
+        let response = batch.kv(id, kv)?;
+        if has_room { Ok(Response::Kv(response)) } else { Err(Error::NoSpace) }
+    }
+
+    fn has_room(&self, cost: u64) -> bool {
+        self.quota_bytes.is_none_or(|limit| cost == 0 || self.backend.size() + cost <= limit)
+    }
+
+    /// etcd's v2 requests that concern the cluster: attributes of a member, and the version.
+    fn apply_v2(&self, request: &Request, batch: &mut Batch<'_>) {
+        let path = request.path();
+        if path == "/0/version" {
+            return self.members.set_version(request.val(), batch.backend());
+        }
+        let member = path.strip_prefix("/0/members/").and_then(|rest| rest.strip_suffix("/attributes"));
+        let Some(id) = member.and_then(|id| u64::from_str_radix(id, 16).ok()) else { return };
+        match serde_json::from_str(request.val()) {
+            Ok(attributes) => self.members.set_attributes(id, attributes, batch.backend()),
+            Err(error) => tracing::warn!(%error, member = %hex(id), "attributes were not understood"),
+        }
+    }
+
+    /// Validates a configuration change, lets raft carry it out, and stores what results together
+    /// with the consistent index. No lock is held while raft answers.
+    fn apply_conf_change(&self, entry: &Entry) {
+        if entry.index <= self.status.applied() {
+            return;
+        }
+        let change = raftpb::ConfChange::decode(entry.data.as_ref());
+        let change = change.inspect_err(|error| {
+            tracing::error!(%error, index = entry.index, "a configuration change does not decode");
+        });
+        let accepted = change.ok().and_then(|change| match self.members.validate(&change) {
+            Ok(member) => Some((change, member)),
+            Err(refusal) => {
+                tracing::warn!(%refusal, index = entry.index, "a configuration change was refused");
+                None
+            }
+        });
+        let translated = accepted.as_ref().and_then(|(change, _)| bootstrap::translate(change));
+        let (answer, conf_state) = sync_channel(1);
+        let change = translated.unwrap_or_else(bootstrap::no_change);
+        let _ = self.inbox.send(Input::ApplyConfChange { index: entry.index, change, answer });
+        // Raft has ended without an answer: so does this thread, and the entry comes again.
+        let Ok(conf_state) = conf_state.recv() else { return };
+        let mut batch = self.store.batch();
+        if let Some((change, member)) = accepted {
+            self.dial(&change, member.as_ref());
+            self.members.apply(&change, member, batch.backend());
+        }
+        batch.backend().set_conf_state(bootstrap::conf_state_json(&conf_state).into());
+        batch.set_applied(entry.index, entry.term);
+        drop(batch);
+        self.finish(Some(entry), Vec::new());
+    }
+
+    fn dial(&self, change: &raftpb::ConfChange, member: Option<&crate::server::members::Member>) {
+        let id = change.node_id();
+        match member {
+            _ if id == self.member_id => {}
+            Some(member) => self.peers.set_peer(id, member.peer_urls.clone()),
+            None => self.peers.remove_peer(id),
+        }
+    }
+}
+
+/// What an entry's data turns out to be.
+enum Decoded {
+    /// A leader's first entry, or a change that raft has emptied.
+    Empty,
+    /// A request of v3.
+    V3(Box<InternalRaftRequest>),
+    /// A request of v2, which travels unwrapped.
+    V2(Request),
+}
+
+impl Decoded {
+    fn id(&self) -> u64 {
+        match self {
+            Decoded::Empty => 0,
+            Decoded::V3(request) => match &request.header {
+                Some(header) if request.id == 0 => header.id,
+                _ => request.id,
+            },
+            Decoded::V2(request) => request.id(),
+        }
+    }
+}
+
+/// v3 first: the bytes of a v2 request never parse as one, because of the letters of its method.
+fn decode(entry: &Entry) -> Decoded {
+    if entry.data.is_empty() {
+        return Decoded::Empty;
+    }
+    if let Ok(request) = InternalRaftRequest::decode(entry.data.clone()) {
+        return match request.v2 {
+            Some(request) => Decoded::V2(request),
+            None => Decoded::V3(Box::new(request)),
+        };
+    }
+    match Request::decode(entry.data.clone()) {
+        Ok(request) => Decoded::V2(request),
+        Err(error) => {
+            tracing::error!(%error, index = entry.index, "an entry's data does not decode");
+            Decoded::Empty
+        }
+    }
+}
+
+/// The KV request in an entry, and what it costs against the quota.
+fn kv_request(request: &InternalRaftRequest) -> Option<(KvRequest<'_>, u64)> {
+    if let Some(put) = &request.put {
+        return Some((KvRequest::Put(put), put_cost(put)));
+    }
+    if let Some(txn) = &request.txn {
+        return Some((KvRequest::Txn(txn), txn_cost(txn)));
+    }
+    let free = request.range.as_ref().map(KvRequest::Range);
+    let free = free.or_else(|| request.delete_range.as_ref().map(KvRequest::DeleteRange));
+    let free = free.or_else(|| request.compaction.as_ref().map(KvRequest::Compact));
+    free.map(|kv| (kv, 0))
+}

@@ -1,0 +1,20 @@
+//! The state machine: takes committed entries, once, in log order, on every member alike.
+//!
+//! ```text
+//!   committed ──▶ one batch: index and buffer locked once
+//!                  ├─ entry: alarms, authorize, dispatch ──▶ mvcc, alarms, members
+//!                  └─ entry: …                              and the consistent index with each
+//!                 publish: revision, index and buffer become visible together
+//!   then: the applied index moves, and the outcomes go to those who wait
+//! ```
+//!
+//! Invariants: apply reads no clock and no configuration that may differ between members, but for
+//! the quota, as in etcd. A rejection is an outcome like any other. An entry's writes and its
+//! consistent index enter the buffer under one lock, so no commit can part them. An entry at or
+//! below the consistent index is not applied again.
+
+pub mod kv;
+mod applier;
+
+pub use applier::{Applier, Response};
+pub use kv::{KvRequest, KvResponse};

@@ -1,0 +1,259 @@
+//! The server: what each request does, a line a step (etcd: `EtcdServer`).
+
+use std::{
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    Error,
+    admit::{put_cost, txn_cost},
+    alarm::Alarms,
+    apply::{KvResponse, Response},
+    auth::AuthStore,
+    check,
+    members::Members,
+    mvcc::Store,
+    read_index::ReadIndex,
+    wait::Wait,
+};
+use crate::{
+    pb::etcdserverpb::{
+        AlarmRequest, AlarmResponse, AlarmType, CompactionRequest, CompactionResponse,
+        DeleteRangeRequest, DeleteRangeResponse, InternalRaftRequest, PutRequest, PutResponse,
+        RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
+        alarm_request::AlarmAction, request_op::Request,
+    },
+    raft::{Status, inbox::Inbox, rafthttp},
+    stage,
+    storage::backend::Backend,
+    trace,
+};
+
+/// Limits and times of a member.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `--max-request-bytes`.
+    pub max_request_bytes: usize,
+    /// `--max-txn-ops`.
+    pub max_txn_ops: usize,
+    /// `--quota-backend-bytes`; `None` for no quota.
+    pub quota_bytes: Option<u64>,
+    /// How long a request may wait: five seconds and two election timeouts.
+    pub request_timeout: Duration,
+    /// `--election-timeout`.
+    pub election: Duration,
+}
+
+/// What the server is made of; `member` puts it together.
+pub struct Parts {
+    /// This member's id.
+    pub member_id: u64,
+    /// Limits and times.
+    pub settings: Settings,
+    /// Makes request ids.
+    pub ids: Arc<trace::IdGenerator>,
+    /// To the raft thread.
+    pub inbox: Inbox,
+    /// Where raft and apply stand.
+    pub status: Arc<Status>,
+    /// The key space.
+    pub store: Arc<Store>,
+    /// The database below it.
+    pub backend: Arc<Backend>,
+    /// The cluster's members.
+    pub members: Arc<Members>,
+    /// The raised alarms.
+    pub alarms: Arc<Alarms>,
+    /// Users and roles.
+    pub auth: Arc<AuthStore>,
+    /// Which peers can be reached.
+    pub peers: Arc<rafthttp::Active>,
+    /// The requests that wait for apply.
+    pub wait: Arc<Wait>,
+}
+
+/// One member's server.
+pub struct Server {
+    pub(crate) member_id: u64,
+    pub(crate) settings: Settings,
+    pub(crate) ids: Arc<trace::IdGenerator>,
+    pub(crate) inbox: Inbox,
+    pub(crate) status: Arc<Status>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) backend: Arc<Backend>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) alarms: Arc<Alarms>,
+    pub(crate) auth: Arc<AuthStore>,
+    pub(crate) peers: Arc<rafthttp::Active>,
+    pub(crate) wait: Arc<Wait>,
+    pub(crate) reads: ReadIndex,
+}
+
+impl Server {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { member_id, settings, ids, inbox, status, store, backend, .. } = parts;
+        let Parts { members, alarms, auth, peers, wait, .. } = parts;
+        let reads = ReadIndex::default();
+        Self {
+            member_id,
+            settings,
+            ids,
+            inbox,
+            status,
+            store,
+            backend,
+            members,
+            alarms,
+            auth,
+            peers,
+            wait,
+            reads,
+        }
+    }
+
+    /// KV.Put.
+    pub(crate) async fn put(&self, id: u64, put: PutRequest) -> Result<PutResponse, Error> {
+        validate(id, 1, || check::check_put(&put))?;
+        self.check_quota(id, put_cost(&put))?;
+        let request = InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() };
+        match self.propose(id, request).await? {
+            Response::Kv(KvResponse::Put(response)) => Ok(response),
+            other => unexpected(&other),
+        }
+    }
+
+    /// KV.Range.
+    pub(crate) async fn range(&self, id: u64, range: RangeRequest) -> Result<RangeResponse, Error> {
+        validate(id, 1, || check::check_range(&range))?;
+        if !range.serializable {
+            self.linearize(id).await?;
+        }
+        self.auth.authenticate(id);
+        self.store.range(id, &range)
+    }
+
+    /// KV.DeleteRange.
+    pub(crate) async fn delete_range(
+        &self,
+        id: u64,
+        delete_range: DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, Error> {
+        validate(id, 1, || check::check_delete_range(&delete_range))?;
+        let delete_range = Some(delete_range);
+        let request = InternalRaftRequest { delete_range, ..InternalRaftRequest::default() };
+        match self.propose(id, request).await? {
+            Response::Kv(KvResponse::DeleteRange(response)) => Ok(response),
+            other => unexpected(&other),
+        }
+    }
+
+    /// KV.Txn. One that only reads takes the way of a read.
+    pub(crate) async fn txn(&self, id: u64, txn: TxnRequest) -> Result<TxnResponse, Error> {
+        let operations = txn.compare.len() + txn.success.len() + txn.failure.len();
+        validate(id, operations, || check::check_txn(&txn, self.settings.max_txn_ops))?;
+        if is_read_only(&txn) {
+            if !is_serializable(&txn) {
+                self.linearize(id).await?;
+            }
+            self.auth.authenticate(id);
+            return self.store.read_txn(id, &txn);
+        }
+        self.check_quota(id, txn_cost(&txn))?;
+        let request = InternalRaftRequest { txn: Some(txn), ..InternalRaftRequest::default() };
+        match self.propose(id, request).await? {
+            Response::Kv(KvResponse::Txn(response)) => Ok(response),
+            other => unexpected(&other),
+        }
+    }
+
+    /// KV.Compact. A physical one also waits until the rows are gone from the file.
+    pub(crate) async fn compact(
+        &self,
+        id: u64,
+        compaction: CompactionRequest,
+    ) -> Result<CompactionResponse, Error> {
+        let physical = compaction.physical;
+        let revision = compaction.revision;
+        let compaction = Some(compaction);
+        let request = InternalRaftRequest { compaction, ..InternalRaftRequest::default() };
+        match self.propose(id, request).await? {
+            Response::Kv(KvResponse::Compact(response)) => {
+                if physical {
+                    self.wait_compacted(revision).await?;
+                }
+                Ok(response)
+            }
+            other => unexpected(&other),
+        }
+    }
+
+    async fn wait_compacted(&self, revision: i64) -> Result<(), Error> {
+        let store = Arc::clone(&self.store);
+        let done = tokio::task::spawn_blocking(move || store.wait_compacted(revision));
+        done.await.map_err(|_| Error::Stopped)
+    }
+
+    /// Maintenance.Alarm. Listing is local, as in etcd; the rest goes through raft.
+    pub(crate) async fn alarm(&self, id: u64, alarm: AlarmRequest) -> Result<AlarmResponse, Error> {
+        let request = InternalRaftRequest { alarm: Some(alarm), ..InternalRaftRequest::default() };
+        match self.propose(id, request).await? {
+            Response::Alarm(alarms) => Ok(AlarmResponse { header: None, alarms }),
+            other => unexpected(&other),
+        }
+    }
+
+    /// Raises the NOSPACE alarm for this member, without waiting for it.
+    pub(crate) fn raise_no_space(&self) {
+        let id = self.ids.next(false);
+        let alarm = AlarmRequest {
+            action: AlarmAction::Activate as i32,
+            member_id: self.member_id,
+            alarm: AlarmType::Nospace as i32,
+        };
+        let request = InternalRaftRequest { alarm: Some(alarm), ..InternalRaftRequest::default() };
+        self.propose_and_forget(id, request);
+    }
+}
+
+/// Runs a check inside its stage.
+fn validate(
+    id: u64,
+    operations: usize,
+    check: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut span = stage!(RpcValidate, id, operations = operations);
+    let result = check();
+    if result.is_err() {
+        span.flag(trace::FLAG_ERROR);
+    }
+    result
+}
+
+/// Whether a transaction holds nothing but ranges (etcd: isTxnReadonly).
+fn is_read_only(txn: &TxnRequest) -> bool {
+    branches(txn).all(|operation| match &operation.request {
+        Some(Request::RequestRange(_)) => true,
+        Some(Request::RequestTxn(txn)) => is_read_only(txn),
+        Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) | None => false,
+    })
+}
+
+/// Whether every range in it is content with what this member has (etcd: isTxnSerializable).
+fn is_serializable(txn: &TxnRequest) -> bool {
+    branches(txn).all(|operation| match &operation.request {
+        Some(Request::RequestRange(range)) => range.serializable,
+        Some(Request::RequestTxn(txn)) => is_serializable(txn),
+        Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) | None => false,
+    })
+}
+
+fn branches(txn: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
+    txn.success.iter().chain(&txn.failure)
+}
+
+/// Apply answers each request with its own kind of response.
+fn unexpected<T>(response: &Response) -> Result<T, Error> {
+    unreachable!("apply answered with another request's response: {response:?}")
+}

@@ -1,0 +1,95 @@
+//! Handing a write to raft, and waiting for what apply makes of it.
+//!
+//! etcd: `processInternalRaftRequestOnce`. Every wait has an end: after five seconds and two
+//! election timeouts the client is told that the request timed out, and as far as it is known why.
+//! It is not told that the request failed, because it may still be committed.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::{Error, Server, apply::Response};
+use crate::{
+    clock,
+    pb::etcdserverpb::{InternalRaftRequest, Request, RequestHeader},
+    raft::inbox::{Input, Refused},
+    stage, trace,
+};
+
+impl Server {
+    /// Proposes a request under `id` and waits until it has been applied.
+    pub(crate) async fn propose(
+        &self,
+        id: u64,
+        mut request: InternalRaftRequest,
+    ) -> Result<Response, Error> {
+        self.admit(id)?;
+        let user = self.auth.authenticate(id);
+        request.header =
+            Some(RequestHeader { id, username: user.name, auth_revision: user.auth_revision });
+        let data = Bytes::from(request.encode_to_vec());
+        if self.settings.max_request_bytes < data.len() {
+            return Err(Error::RequestTooLarge);
+        }
+        self.propose_bytes(id, data).await
+    }
+
+    /// Proposes one of etcd's v2 requests, which travel without the wrapping of a v3 request.
+    pub(crate) async fn propose_v2(&self, id: u64, request: &Request) -> Result<Response, Error> {
+        self.propose_bytes(id, Bytes::from(request.encode_to_vec())).await
+    }
+
+    async fn propose_bytes(&self, id: u64, data: Bytes) -> Result<Response, Error> {
+        let start = clock::now();
+        let leader = self.status.leader();
+        let mut span = stage!(RaftPropose, id, bytes = data.len(), leader = leader).begun();
+        let mut waiting = self.wait.register(id);
+        let proposal = Input::Propose { id, data, since: trace::tick::now() };
+        self.inbox.offer(proposal).map_err(refused)?;
+        let outcome = tokio::time::timeout(self.settings.request_timeout, &mut waiting.outcome);
+        let result = match outcome.await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(self.why_timed_out(start)),
+        };
+        if result.is_err() {
+            span.flag(trace::FLAG_ERROR);
+        }
+        result
+    }
+
+    /// What is known about a request that waited in vain since `start` (etcd: parseProposeCtxErr).
+    pub(crate) fn why_timed_out(&self, start: Instant) -> Error {
+        if let Some(elected) = self.status.elected_at() {
+            let lost = elected.checked_sub(2 * self.settings.election);
+            if lost.is_some_and(|lost| lost < start) && start < elected {
+                return Error::TimeoutDueToLeaderFail;
+            }
+        }
+        let leader = self.status.leader();
+        let connected = match leader {
+            0 => true,
+            own if own == self.member_id => self.peers.quorum_since(start, self.members.voters()),
+            other => self.peers.connected_since(other, start),
+        };
+        if connected { Error::Timeout } else { Error::TimeoutDueToConnectionLost }
+    }
+}
+
+pub(super) fn refused(refused: Refused) -> Error {
+    match refused {
+        Refused::Full => Error::TooManyRequests,
+        Refused::Stopped => Error::Stopped,
+    }
+}
+
+impl Server {
+    /// Proposes a request that nobody waits for.
+    pub(crate) fn propose_and_forget(&self, id: u64, mut request: InternalRaftRequest) {
+        request.header = Some(RequestHeader { id, ..RequestHeader::default() });
+        let data = Bytes::from(request.encode_to_vec());
+        // If it is refused now, whoever needs it will ask again.
+        let _ = self.inbox.offer(Input::Propose { id, data, since: trace::tick::now() });
+    }
+}

@@ -1,0 +1,125 @@
+//! What a member says about itself and its cluster.
+
+use super::{Error, Server, members::Member};
+use crate::pb::etcdserverpb::{self, AlarmType, StatusResponse};
+
+/// The API level that this server meets.
+pub const ETCD_VERSION: &str = "3.5.33";
+
+impl Server {
+    /// This member's id.
+    pub fn member_id(&self) -> u64 {
+        self.member_id
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> u64 {
+        self.members.cluster_id()
+    }
+
+    /// The raft term.
+    pub fn term(&self) -> u64 {
+        self.status.term()
+    }
+
+    /// The leader's id; 0 for none.
+    pub fn leader(&self) -> u64 {
+        self.status.leader()
+    }
+
+    /// The current revision.
+    pub fn revision(&self) -> i64 {
+        self.store.revision()
+    }
+
+    /// Mints a request's id; the trace decides whether it is kept.
+    pub fn next_id(&self, forced: bool) -> u64 {
+        self.ids.next_request(forced)
+    }
+
+    /// The members, by id. A linearizable list is as new as the moment of asking.
+    pub(crate) async fn member_list(
+        &self,
+        id: u64,
+        linearizable: bool,
+    ) -> Result<Vec<etcdserverpb::Member>, Error> {
+        if linearizable {
+            self.linearize(id).await?;
+        }
+        Ok(self.members.list().into_iter().map(etcdserverpb::Member::from).collect())
+    }
+
+    /// Maintenance.Status: this member, as it is now.
+    pub(crate) fn member_status(&self) -> StatusResponse {
+        let mut errors: Vec<String> =
+            self.alarms.list(AlarmType::None as i32).iter().map(alarm_text).collect();
+        if self.leader() == 0 {
+            errors.push("etcdserver: no leader".to_owned());
+        }
+        let own = self.members.get(self.member_id);
+        StatusResponse {
+            version: ETCD_VERSION.to_owned(),
+            db_size: i64::try_from(self.backend.size()).unwrap_or(i64::MAX),
+            db_size_in_use: i64::try_from(self.backend.size_in_use()).unwrap_or(i64::MAX),
+            leader: self.leader(),
+            raft_index: self.status.commit(),
+            raft_term: self.term(),
+            raft_applied_index: self.status.applied(),
+            errors,
+            is_learner: own.is_some_and(|member| member.is_learner),
+            ..StatusResponse::default()
+        }
+    }
+
+    /// The members as peers ask for them.
+    pub fn members(&self) -> Vec<Member> {
+        self.members.list()
+    }
+
+    /// Whether this member is healthy, as `/health` understands it; otherwise the reason.
+    pub(crate) async fn health(
+        &self,
+        id: u64,
+        serializable: bool,
+        excluded: &[String],
+    ) -> Result<(), Unhealthy> {
+        for alarm in self.alarms.list(AlarmType::None as i32) {
+            let name = alarm_name(alarm.alarm);
+            if !excluded.iter().any(|excluded| excluded == name) {
+                return Err(Unhealthy::Alarm(name));
+            }
+        }
+        if !serializable && self.leader() == 0 {
+            return Err(Unhealthy::NoLeader);
+        }
+        let range = etcdserverpb::RangeRequest {
+            key: "a".into(),
+            serializable,
+            ..etcdserverpb::RangeRequest::default()
+        };
+        self.range(id, range).await.map(|_| ()).map_err(Unhealthy::Range)
+    }
+}
+
+/// Why a member is not healthy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unhealthy {
+    /// An alarm of this name is raised.
+    Alarm(&'static str),
+    /// The member knows no leader.
+    NoLeader,
+    /// It could not serve a read.
+    Range(Error),
+}
+
+fn alarm_name(alarm: i32) -> &'static str {
+    match AlarmType::try_from(alarm) {
+        Ok(AlarmType::Nospace) => "NOSPACE",
+        Ok(AlarmType::Corrupt) => "CORRUPT",
+        Ok(AlarmType::None) | Err(_) => "UNKNOWN",
+    }
+}
+
+fn alarm_text(alarm: &etcdserverpb::AlarmMember) -> String {
+    format!("memberID:{} alarm:{} ", alarm.member_id, alarm_name(alarm.alarm))
+}
