@@ -114,7 +114,7 @@ impl Hub {
     /// Remembers the URLs of a member that is not known yet.
     pub(super) fn remember(self: &Rc<Self>, id: u64, urls: &[String]) {
         let is_peer = self.links.borrow().contains_key(&id) || id == self.identity.member_id;
-        if urls.is_empty() || is_peer || self.is_removed(id) {
+        if id == 0 || urls.is_empty() || is_peer || self.is_removed(id) {
             return;
         }
         let mut remotes = self.remotes.borrow_mut();
@@ -211,7 +211,10 @@ impl Hub {
             | MessageType::MsgSnapStatus
             | MessageType::MsgCheckQuorum => false,
             // Its database could only come through `/raft/snapshot`.
-            MessageType::MsgSnapshot => false,
+            MessageType::MsgSnapshot => {
+                self.complain(message.from, "a snapshot without its database", "dropped");
+                false
+            }
             _ => true,
         }
     }

@@ -133,9 +133,8 @@ impl Worker {
     async fn connect(&self) -> Result<(Target, SendRequest<Full<Bytes>>), Failed> {
         let target = self.urls.pick()?;
         let connected = timeout(self.hub.dial_timeout, dial::connect(&target)).await;
-        let sender = connected
-            .unwrap_or(Err(Failed::Timeout))
-            .inspect_err(|_| self.urls.failed(&target))?;
+        let sender =
+            connected.unwrap_or(Err(Failed::Timeout)).inspect_err(|_| self.urls.failed(&target))?;
         Ok((target, sender))
     }
 

@@ -188,7 +188,8 @@ impl StreamBody {
             Channel::Message => Encoder::Message,
         };
         let (channel, peer) = (outgoing.channel.name(), outgoing.peer);
-        tracing::debug!("peer {peer:x} reads from its {channel} stream");
+        tracing::debug!("peer {peer:x} has opened the {channel} stream");
+        hub.active.set_written(peer, outgoing.channel, true);
         StreamBody {
             hub: hub.clone(),
             outgoing: outgoing.clone(),
@@ -247,6 +248,7 @@ impl Drop for StreamBody {
     fn drop(&mut self) {
         if self.outgoing.state.borrow().newest == self.number {
             self.outgoing.close();
+            self.hub.active.set_written(self.outgoing.peer, self.outgoing.channel, false);
         }
         // Frames may have been in the socket's buffer, whether or not a newer stream is there.
         self.hub.unreachable(self.outgoing.peer);
@@ -310,10 +312,10 @@ impl Reader {
 
     async fn follow(&self, body: Incoming, frames: Frames) {
         let (peer, channel) = (self.peer, self.channel.name());
-        self.hub.active.up(peer, self.channel);
+        self.hub.active.set_read(peer, self.channel, true);
         tracing::info!("peer {peer:x}: {channel} stream opened");
         let Err(lost) = self.read(body, frames).await;
-        self.hub.active.down(peer, self.channel);
+        self.hub.active.set_read(peer, self.channel, false);
         self.hub.complain(peer, &format!("{channel} stream lost"), &lost.to_string());
     }
 

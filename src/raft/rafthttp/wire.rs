@@ -161,9 +161,8 @@ fn refuse_groups(mut bytes: &[u8], shape: Shape) -> Result<(), Broken> {
             5 => Some(4),
             _ => None,
         };
-        let (inside, rest) = skip
-            .and_then(|length| bytes.split_at_checked(length))
-            .ok_or(Broken::Field(field))?;
+        let (inside, rest) =
+            skip.and_then(|length| bytes.split_at_checked(length)).ok_or(Broken::Field(field))?;
         if let (2, Some(nested)) = (tag & 7, shape.nested(field)) {
             refuse_groups(inside, nested)?;
         }
