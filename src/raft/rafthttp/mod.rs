@@ -1,1 +1,59 @@
-//! rafthttp.
+//! rafthttp: how members talk, as etcd's members talk.
+//!
+//! ```text
+//!  raft thread          peer thread (tokio, current_thread)                     a peer
+//!              Vec<Message>
+//!   Sender ──────────────▶ hub ──┬─ MsgApp ──────▶ queue 4096 ─▶ stream writer ═══▶ reads
+//!                                ├─ all others ──▶ queue 4096 ─▶ stream writer ═══▶ reads
+//!                                └─ no stream ───▶ queue 64 ───▶ pipeline ×4 ─POST▶ /raft
+//!
+//!   Inbox ◀──Input::Step── hub ◀── stream reader ◀══════════════════════════════════ writes
+//! ```
+//!
+//! Every member dials two streams to each peer, `GET /raft/stream/msgapp/<own id>` and
+//! `…/message/<own id>`, whose answers never end, and *reads* raft's messages from them; it writes
+//! to the streams that peers have opened to it. MsgApp has a stream of its own, because it is
+//! bulky and always follows on from the one before ([`msgapp_codec`]); a heartbeat must not wait
+//! behind it. While a stream is missing, messages go as single requests through the [`pipeline`].
+//!
+//! Invariants
+//! * The raft thread never waits for a peer. Whatever cannot be sent is dropped, and raft is told
+//!   that the peer is unreachable; it repeats what matters.
+//! * On one channel messages arrive in the order in which they were sent, or not at all. Between
+//!   channels there is no order, and raft needs none.
+//! * A newer stream replaces the older one of the same kind: the peer knows best which one it
+//!   reads.
+//! * Nothing a peer sends can make this member panic, nor take memory beyond the limits in
+//!   [`wire`]: frames that make no sense close their connection.
+//! * The bytes are etcd's, so a cluster may mix both; see `glass` for what rides in headers.
+//!
+//! Left out, and why
+//! * Snapshots: `POST /raft/snapshot` is answered with 501, and a MsgSnap to a peer is reported to
+//!   raft as failed. A member that has fallen behind the log has to wait until they exist.
+//! * TLS: only `http://host:port` is dialled and served.
+//! * Asking `/raft/probing` of others: it is answered, but no clock differences are logged here.
+//!
+//! Read in this order: `transport` (what the raft layer sees), `hub`, `peer`, `stream`, the codecs,
+//! `pipeline`, `server`. (etcd: server/etcdserver/api/rafthttp)
+
+mod active;
+mod dial;
+mod glass;
+mod hub;
+mod identity;
+mod log_limit;
+mod message_codec;
+mod msgapp_codec;
+mod peer;
+mod pipeline;
+mod probing;
+mod server;
+mod stream;
+mod transport;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use active::Active;
+pub use transport::{Config, Peer, Sender, Transport, spawn};

@@ -1,0 +1,135 @@
+//! Which peers are heard: read by other threads.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use super::stream::Channel;
+use crate::clock;
+
+/// Which peers this member hears, and since when. (etcd: peerStatus)
+///
+/// A peer counts as heard while at least one of the two streams that this member reads from it is
+/// up; a stream that stays silent for five seconds is not.
+#[derive(Debug, Default)]
+pub struct Active {
+    peers: Mutex<HashMap<u64, Streams>>,
+    removed: AtomicBool,
+}
+
+/// The streams with one peer that are up.
+#[derive(Clone, Copy, Debug, Default)]
+struct Streams {
+    heard_since: Option<Instant>,
+    read: u8,
+    written: u8,
+}
+
+impl Active {
+    /// Since when this peer is heard without a gap, or `None` if it is not.
+    pub fn since(&self, peer: u64) -> Option<Instant> {
+        self.lock().get(&peer).and_then(|streams| streams.heard_since)
+    }
+
+    /// How many peers are heard.
+    pub fn connected(&self) -> usize {
+        self.lock().values().filter(|streams| streams.heard_since.is_some()).count()
+    }
+
+    /// The peers that are heard and since when, in the order of their ids.
+    pub fn peers(&self) -> Vec<(u64, Instant)> {
+        let mut peers: Vec<_> = self
+            .lock()
+            .iter()
+            .filter_map(|(&id, streams)| Some((id, streams.heard_since?)))
+            .collect();
+        peers.sort_unstable_by_key(|&(id, _)| id);
+        peers
+    }
+
+    /// Whether all four streams with this peer are up: two that it writes, and two that it reads.
+    /// A peer that is heard but does not hear sits behind a broken network.
+    pub fn is_complete(&self, peer: u64) -> bool {
+        let all = Channel::MsgApp.bit() | Channel::Message.bit();
+        self.lock().get(&peer).is_some_and(|streams| streams.read & streams.written == all)
+    }
+
+    /// Whether a peer has said that this member was removed from the cluster for good. The member
+    /// should stop itself.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// Notes it, and says whether that is news.
+    pub(super) fn set_removed(&self) -> bool {
+        !self.removed.swap(true, Ordering::Relaxed)
+    }
+
+    /// This member has begun, or ended, to read a stream of the peer's.
+    pub(super) fn set_read(&self, peer: u64, channel: Channel, is_up: bool) {
+        let mut peers = self.lock();
+        let streams = peers.entry(peer).or_default();
+        streams.read = with_bit(streams.read, channel, is_up);
+        match streams.read {
+            0 => streams.heard_since = None,
+            _ => streams.heard_since = streams.heard_since.or_else(|| Some(clock::now())),
+        }
+    }
+
+    /// The peer has begun, or ended, to read a stream of this member's.
+    pub(super) fn set_written(&self, peer: u64, channel: Channel, is_up: bool) {
+        let mut peers = self.lock();
+        let streams = peers.entry(peer).or_default();
+        streams.written = with_bit(streams.written, channel, is_up);
+    }
+
+    pub(super) fn forget(&self, peer: u64) {
+        self.lock().remove(&peer);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Streams>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn with_bit(bits: u8, channel: Channel, is_up: bool) -> u8 {
+    if is_up { bits | channel.bit() } else { bits & !channel.bit() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_heard_while_one_of_its_streams_is_read() {
+        let active = Active::default();
+        active.set_written(7, Channel::Message, true);
+        assert_eq!((active.since(7), active.connected()), (None, 0));
+        active.set_read(7, Channel::Message, true);
+        let since = active.since(7).unwrap();
+        active.set_read(7, Channel::MsgApp, true);
+        assert!(!active.is_complete(7));
+        active.set_written(7, Channel::MsgApp, true);
+        assert!(active.is_complete(7));
+        active.set_read(7, Channel::Message, false);
+        assert_eq!(active.since(7), Some(since));
+        assert_eq!((active.connected(), active.peers()), (1, vec![(7, since)]));
+        active.set_read(7, Channel::MsgApp, false);
+        active.set_read(7, Channel::MsgApp, false);
+        assert_eq!((active.since(7), active.connected()), (None, 0));
+    }
+
+    #[test]
+    fn being_removed_is_news_once() {
+        let active = Active::default();
+        assert!(!active.is_removed());
+        assert!(active.set_removed());
+        assert!(!active.set_removed());
+        assert!(active.is_removed());
+    }
+}

@@ -1,0 +1,74 @@
+//! One peer: its queues, and which of them a message takes.
+
+use std::rc::Rc;
+
+use raft::eraftpb::{Message, MessageType};
+use tokio::task::JoinSet;
+
+use super::{
+    dial::Urls,
+    hub::Hub,
+    pipeline::Pipeline,
+    stream::{Channel, Outgoing, Reader},
+    transport::Peer,
+};
+
+/// The connections with one peer. Dropping it ends them all. (etcd: peer)
+pub(super) struct Link {
+    pub(super) urls: Rc<Urls>,
+    msgapp: Rc<Outgoing>,
+    message: Rc<Outgoing>,
+    pipeline: Pipeline,
+    _readers: JoinSet<()>,
+}
+
+impl Link {
+    /// Makes the queues, and starts to dial both streams.
+    pub(super) fn start(hub: &Rc<Hub>, peer: &Peer) -> Link {
+        let urls = Rc::new(Urls::new(&peer.urls));
+        let mut readers = JoinSet::new();
+        for channel in [Channel::MsgApp, Channel::Message] {
+            let reader = Reader::new(hub.clone(), (peer.id, channel), urls.clone());
+            readers.spawn_local(reader.run());
+        }
+        Link {
+            msgapp: Outgoing::new(peer.id, Channel::MsgApp),
+            message: Outgoing::new(peer.id, Channel::Message),
+            pipeline: Pipeline::start(hub, peer.id, urls.clone()),
+            urls,
+            _readers: readers,
+        }
+    }
+
+    /// The queue of a stream.
+    pub(super) fn outgoing(&self, channel: Channel) -> &Rc<Outgoing> {
+        match channel {
+            Channel::MsgApp => &self.msgapp,
+            Channel::Message => &self.message,
+        }
+    }
+
+    /// Queues a message: MsgApp on its stream if the peer has opened it, else all on the message
+    /// stream if that is open, else on the pipeline. Returns it when that queue is full. (etcd:
+    /// peer.pick)
+    pub(super) fn send(&self, message: Message) -> Result<(), Message> {
+        let kind = message.get_msg_type();
+        if kind == MessageType::MsgSnapshot {
+            return Err(message);
+        }
+        if kind == MessageType::MsgAppend && self.msgapp.is_attached() {
+            return self.msgapp.push(message);
+        }
+        if self.message.is_attached() {
+            return self.message.push(message);
+        }
+        self.pipeline.push(message)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.msgapp.close();
+        self.message.close();
+    }
+}

@@ -1,0 +1,251 @@
+//! The peer port: who is let in, and to what.
+//!
+//! Refusals come in etcd's order, with etcd's texts: its members read them. A wrong method is 405,
+//! a foreign version or cluster 412, and so on down to the stream's own checks.
+//! (etcd: rafthttp/http.go)
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+};
+use http_body_util::{Full, Limited};
+use hyper::{
+    body::{Body, Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioTimer;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tower_service::Service;
+
+use super::{
+    dial::Socket,
+    glass,
+    hub::{Hub, Stranger},
+    identity, pipeline, probing,
+    stream::{Channel, StreamBody},
+};
+use crate::clock;
+
+/// Connections that are served at a time; more are closed at once.
+const CONNECTIONS_MAX: usize = 1024;
+/// How long the head of a request may take, and how long a connection may idle before it.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How large the body of a request may be that is not one of rafthttp's, in bytes.
+const EXTRA_BODY_MAX: usize = 16 << 20;
+/// Pause after an accept that failed: most often there are no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The body of an answer.
+pub(super) enum Payload {
+    /// A text, or nothing.
+    Whole(Full<Bytes>),
+    /// Raft's messages, for as long as the peer listens.
+    Stream(Box<StreamBody>),
+    /// From a handler of the member's.
+    Extra(axum::body::Body),
+}
+
+/// An answer to a peer.
+pub(super) struct Answer(Response<Payload>);
+
+impl Answer {
+    /// An answer without a body.
+    pub(super) fn empty(status: StatusCode) -> Answer {
+        Answer::whole(status, Bytes::new())
+    }
+
+    fn whole(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+        let mut response = Response::new(Payload::Whole(Full::new(text.into())));
+        *response.status_mut() = status;
+        Answer(response)
+    }
+
+    fn with(mut self, name: HeaderName, value: &'static str) -> Answer {
+        self.0.headers_mut().insert(name, HeaderValue::from_static(value));
+        self
+    }
+}
+
+/// A refusal, in the form of Go's `http.Error`.
+pub(super) fn refuse(status: StatusCode, text: &str) -> Answer {
+    Answer::whole(status, format!("{text}\n"))
+        .with(CONTENT_TYPE, "text/plain; charset=utf-8")
+        .with(X_CONTENT_TYPE_OPTIONS, "nosniff")
+}
+
+/// Accepts connections for ever.
+pub(super) async fn accept(hub: Rc<Hub>, listener: TcpListener, extra: axum::Router) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) if hub.served.get() < CONNECTIONS_MAX => {
+                tokio::task::spawn_local(serve(hub.clone(), (stream, from), extra.clone()));
+            }
+            Ok((_, from)) => {
+                let details = format!("{from} was turned away");
+                hub.complain(0, "too many connections on the peer port", &details);
+            }
+            Err(error) => {
+                hub.complain(0, "a connection could not be accepted", &error.to_string());
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(hub: Rc<Hub>, (stream, from): (TcpStream, SocketAddr), extra: axum::Router) {
+    let Ok(socket) = Socket::new(stream) else { return };
+    hub.served.set(hub.served.get() + 1);
+    let service = service_fn(|request| answer(hub.clone(), request, extra.clone()));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(socket, service)
+        .await;
+    hub.served.set(hub.served.get() - 1);
+    if let Err(error) = served {
+        tracing::debug!("connection from {from} ended: {error}");
+    }
+}
+
+async fn answer(
+    hub: Rc<Hub>,
+    request: Request<Incoming>,
+    mut extra: axum::Router,
+) -> Result<Response<Payload>, Infallible> {
+    let path = request.uri().path();
+    let answer = if path == "/raft" {
+        match admit(&hub, &request, &Method::POST) {
+            Ok(()) => stamp(&hub, pipeline::serve(&hub, request).await),
+            Err(refusal) => refusal,
+        }
+    } else if path.starts_with("/raft/stream/") {
+        match admit(&hub, &request, &Method::GET) {
+            Ok(()) => stamp(&hub, stream(&hub, &request)),
+            Err(refusal) => refusal,
+        }
+    } else if path == "/raft/snapshot" {
+        match admit(&hub, &request, &Method::POST) {
+            Ok(()) => stamp(&hub, no_snapshots()),
+            Err(refusal) => refusal,
+        }
+    } else if path == "/raft/probing" {
+        Answer::whole(StatusCode::OK, probing::answer(clock::wall()))
+            .with(CONTENT_TYPE, "application/json")
+    } else {
+        let request = request.map(|body| Limited::new(body, EXTRA_BODY_MAX));
+        let Ok(response) = extra.call(request).await;
+        Answer(response.map(Payload::Extra))
+    };
+    Ok(answer.0)
+}
+
+/// Checks what every request of a peer must have: the method, the version, the cluster.
+fn admit(hub: &Hub, request: &Request<Incoming>, method: &Method) -> Result<(), Answer> {
+    if request.method() != method {
+        let allow = if method == Method::GET { "GET" } else { "POST" };
+        let refusal = refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        return Err(refusal.with(ALLOW, allow));
+    }
+    let headers = request.headers();
+    hub.identity.check(headers).map_err(|mismatch| {
+        let (theirs, ours) = (identity::cluster(headers), hub.identity.cluster_id);
+        let details = format!("{mismatch} (its cluster is {theirs}, ours {ours:x})");
+        hub.complain(identity::sender(headers), "its request was refused", &details);
+        stamp(hub, refuse(StatusCode::PRECONDITION_FAILED, &mismatch.to_string()))
+    })
+}
+
+fn stamp(hub: &Hub, mut answer: Answer) -> Answer {
+    hub.identity.stamp_answer(answer.0.headers_mut());
+    answer
+}
+
+/// Answers `GET /raft/stream/<channel>/<from>`, once the headers are checked.
+fn stream(hub: &Rc<Hub>, request: &Request<Incoming>) -> Answer {
+    let headers = request.headers();
+    let (folder, from) = request.uri().path().rsplit_once('/').unwrap_or_default();
+    let name = folder.strip_prefix("/raft/stream/").unwrap_or_default();
+    let Some(channel) = Channel::from_name(name) else {
+        return refuse(StatusCode::NOT_FOUND, "invalid path");
+    };
+    let Some(from) = identity::parse_id(from) else {
+        return refuse(StatusCode::NOT_FOUND, "invalid from");
+    };
+    if let Err(refusal) = hub.knows(from) {
+        return match refusal {
+            Stranger::Removed => refuse(StatusCode::GONE, "removed member"),
+            Stranger::Unknown => {
+                hub.remember(from, &identity::peer_urls(headers));
+                refuse(StatusCode::NOT_FOUND, "error sender not found")
+            }
+        };
+    }
+    let meant = identity::text(headers, &identity::TO);
+    if meant != format!("{:x}", hub.identity.member_id) {
+        hub.complain(from, "its stream is meant for another member", meant);
+        return refuse(StatusCode::PRECONDITION_FAILED, "to field mismatch");
+    }
+    let number = glass::stream_number(headers);
+    let Some(body) = hub.attach((from, channel), number) else {
+        return refuse(StatusCode::NOT_FOUND, "error sender not found");
+    };
+    let mut answer = Answer(Response::new(Payload::Stream(Box::new(body))));
+    if let Some(number) = number {
+        answer.0.headers_mut().insert(glass::STREAM_HEADER, glass::header(number));
+    }
+    answer
+}
+
+/// Says plainly that there is nothing here yet, so that the sender's log names the reason.
+fn no_snapshots() -> Answer {
+    refuse(StatusCode::NOT_IMPLEMENTED, "this member cannot receive snapshots yet")
+}
+
+impl Body for Payload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Payload::Whole(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Payload::Stream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Payload::Extra(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Payload::Whole(body) => body.is_end_stream(),
+            Payload::Stream(_) => false,
+            Payload::Extra(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Payload::Whole(body) => body.size_hint(),
+            Payload::Stream(_) => SizeHint::default(),
+            Payload::Extra(body) => body.size_hint(),
+        }
+    }
+}

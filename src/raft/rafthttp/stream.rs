@@ -1,0 +1,375 @@
+//! The two long-lived streams between members: writing to those that a peer opened, and dialling
+//! and reading our own.
+//!
+//! A writer is nothing but the body of an HTTP answer that never ends. Whenever the socket has
+//! room, hyper asks the body for more; it encodes what waits in the queue into one buffer and hands
+//! it over, and hyper flushes as soon as the body has nothing left. So a message that comes alone
+//! leaves at once, and messages that come faster than the socket takes them share a write.
+//! (etcd: streamWriter, streamReader)
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, StatusCode, header::HOST};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame as BodyFrame, Incoming};
+use raft::eraftpb::Message;
+use tokio::time::{Interval, interval_at, sleep, timeout};
+
+use super::{
+    dial::{self, Failed, Target, Urls},
+    glass::{self, Frames},
+    hub::Hub,
+    identity, message_codec, msgapp_codec,
+    wire::{Broken, Frame},
+};
+use crate::clock;
+
+/// Messages that may wait on a stream (etcd: streamBufSize).
+const QUEUE_MAX: usize = 4096;
+/// Messages that are encoded before they must go out (etcd: streamBufSize / 2).
+const FLUSH_MESSAGES: usize = 2048;
+/// Bytes that are encoded before they must go out: a buffer should not outgrow the caches.
+const FLUSH_BYTES: usize = 1 << 20;
+/// A stream on which nothing comes for so long is dead (etcd: ConnReadTimeout).
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two link heartbeats: three to a time-out.
+const LINK_HEARTBEAT: Duration = Duration::from_nanos(READ_TIMEOUT.as_nanos() as u64 / 3);
+/// Between two attempts to dial.
+const REDIAL: Duration = Duration::from_millis(100);
+
+/// Which of the two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Channel {
+    /// MsgApp only.
+    MsgApp,
+    /// All other messages.
+    Message,
+}
+
+impl Channel {
+    /// As it stands in the path.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Channel::MsgApp => "msgapp",
+            Channel::Message => "message",
+        }
+    }
+
+    /// The stream with this name.
+    pub(super) fn from_name(name: &str) -> Option<Channel> {
+        [Channel::MsgApp, Channel::Message].into_iter().find(|channel| channel.name() == name)
+    }
+
+    /// A bit of its own.
+    pub(super) fn bit(self) -> u8 {
+        match self {
+            Channel::MsgApp => 1,
+            Channel::Message => 2,
+        }
+    }
+}
+
+/// The queue of messages to one peer on one stream, and the body that empties it.
+pub(super) struct Outgoing {
+    peer: u64,
+    channel: Channel,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Message>,
+    /// Counts the streams that the peer has opened; the newest may take from the queue.
+    newest: u64,
+    is_attached: bool,
+    /// Of the newest body, when it waits for messages.
+    waker: Option<Waker>,
+}
+
+impl Outgoing {
+    pub(super) fn new(peer: u64, channel: Channel) -> Rc<Outgoing> {
+        Rc::new(Outgoing { peer, channel, state: RefCell::default() })
+    }
+
+    /// Whether the peer has opened the stream.
+    pub(super) fn is_attached(&self) -> bool {
+        self.state.borrow().is_attached
+    }
+
+    /// Queues a message and wakes the writer; returns it when the queue is full.
+    pub(super) fn push(&self, message: Message) -> Result<(), Message> {
+        let mut state = self.state.borrow_mut();
+        if !state.is_attached || QUEUE_MAX <= state.queue.len() {
+            return Err(message);
+        }
+        state.queue.push_back(message);
+        // Taken, not copied: only the first message of a batch wakes.
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Ends the stream that is attached, if any.
+    pub(super) fn close(&self) {
+        let mut state = self.state.borrow_mut();
+        let old = std::mem::take(&mut *state);
+        state.newest = old.newest + 1;
+        if let Some(waker) = old.waker {
+            waker.wake();
+        }
+    }
+
+    /// Ends the stream that is attached, if any, and returns the number of the next.
+    fn replace(&self) -> u64 {
+        self.close();
+        let mut state = self.state.borrow_mut();
+        state.is_attached = true;
+        state.newest
+    }
+}
+
+/// The body of the answer to a peer's stream request: it ends when a newer one replaces it.
+pub(super) struct StreamBody {
+    hub: Rc<Hub>,
+    outgoing: Rc<Outgoing>,
+    number: u64,
+    encoder: Encoder,
+    frames: Frames,
+    buffer: BytesMut,
+    heartbeat: Interval,
+}
+
+/// The peer has opened a newer stream, or is no peer any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the stream was replaced")]
+pub(super) struct Replaced;
+
+enum Encoder {
+    MsgApp(msgapp_codec::Encoder),
+    Message,
+}
+
+impl Encoder {
+    fn encode(&mut self, message: &Message, out: &mut BytesMut) -> bool {
+        match self {
+            Encoder::MsgApp(encoder) => encoder.encode(message, out),
+            Encoder::Message => message_codec::encode(message, out),
+        }
+    }
+
+    fn encode_link_heartbeat(&self, out: &mut BytesMut) {
+        match self {
+            Encoder::MsgApp(_) => msgapp_codec::Encoder::encode_link_heartbeat(out),
+            Encoder::Message => message_codec::encode_link_heartbeat(out),
+        }
+    }
+}
+
+impl StreamBody {
+    /// Makes this body the one that empties the queue. What waited there was meant for a
+    /// connection that is gone, and raft is told so.
+    pub(super) fn attach(
+        hub: &Rc<Hub>,
+        outgoing: &Rc<Outgoing>,
+        glass_number: Option<u64>,
+    ) -> StreamBody {
+        let encoder = match outgoing.channel {
+            Channel::MsgApp => Encoder::MsgApp(msgapp_codec::Encoder::default()),
+            Channel::Message => Encoder::Message,
+        };
+        let (channel, peer) = (outgoing.channel.name(), outgoing.peer);
+        tracing::debug!("peer {peer:x} has opened the {channel} stream");
+        hub.active.set_written(peer, outgoing.channel, true);
+        StreamBody {
+            hub: hub.clone(),
+            outgoing: outgoing.clone(),
+            number: outgoing.replace(),
+            encoder,
+            frames: Frames::new(glass_number),
+            buffer: BytesMut::new(),
+            heartbeat: interval_at((clock::now() + LINK_HEARTBEAT).into(), LINK_HEARTBEAT),
+        }
+    }
+
+    /// Encodes what waits, up to the limits of one flush.
+    fn encode(&mut self, state: &mut State) {
+        for _ in 0..FLUSH_MESSAGES {
+            if FLUSH_BYTES <= self.buffer.len() {
+                return;
+            }
+            let Some(message) = state.queue.pop_front() else { return };
+            if self.encoder.encode(&message, &mut self.buffer) {
+                glass::sent(&message, self.frames.next());
+            } else {
+                self.hub.complain(self.outgoing.peer, "a message is too large to send", "dropped");
+                self.hub.lost(&[message]);
+            }
+        }
+    }
+}
+
+impl Body for StreamBody {
+    type Data = Bytes;
+    type Error = Replaced;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<BodyFrame<Bytes>, Replaced>>> {
+        let this = self.get_mut();
+        let outgoing = this.outgoing.clone();
+        let mut state = outgoing.state.borrow_mut();
+        if state.newest != this.number {
+            return Poll::Ready(Some(Err(Replaced)));
+        }
+        this.encode(&mut state);
+        if this.heartbeat.poll_tick(cx).is_ready() {
+            this.encoder.encode_link_heartbeat(&mut this.buffer);
+        }
+        if this.buffer.is_empty() {
+            state.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(BodyFrame::data(this.buffer.split().freeze()))))
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        if self.outgoing.state.borrow().newest == self.number {
+            self.outgoing.close();
+            self.hub.active.set_written(self.outgoing.peer, self.outgoing.channel, false);
+        }
+        // Frames may have been in the socket's buffer, whether or not a newer stream is there.
+        self.hub.unreachable(self.outgoing.peer);
+    }
+}
+
+/// Dials one stream of one peer, for ever, and reads it.
+pub(super) struct Reader {
+    hub: Rc<Hub>,
+    peer: u64,
+    channel: Channel,
+    urls: Rc<Urls>,
+}
+
+/// Why a stream has ended.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("nothing came for {} s", READ_TIMEOUT.as_secs())]
+    Silent,
+    #[error("the peer closed it")]
+    Closed,
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("{0}")]
+    Broken(#[from] Broken),
+}
+
+enum Decoder {
+    MsgApp(msgapp_codec::Decoder),
+    Message,
+}
+
+impl Decoder {
+    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, Broken> {
+        match self {
+            Decoder::MsgApp(decoder) => decoder.decode(input),
+            Decoder::Message => message_codec::decode(input),
+        }
+    }
+}
+
+impl Reader {
+    pub(super) fn new(hub: Rc<Hub>, (peer, channel): (u64, Channel), urls: Rc<Urls>) -> Reader {
+        Reader { hub, peer, channel, urls }
+    }
+
+    /// Runs until it is aborted, or the peer says that this member was removed.
+    pub(super) async fn run(self) {
+        loop {
+            match self.dial().await {
+                Ok((body, frames)) => self.follow(body, frames).await,
+                Err(Failed::Removed) => return self.hub.note_removed(self.peer),
+                Err(failed) => {
+                    let text = format!("its {} stream cannot be opened", self.channel.name());
+                    self.hub.complain(self.peer, &text, &failed.to_string());
+                }
+            }
+            sleep(REDIAL).await;
+        }
+    }
+
+    async fn follow(&self, body: Incoming, frames: Frames) {
+        let (peer, channel) = (self.peer, self.channel.name());
+        self.hub.active.set_read(peer, self.channel, true);
+        tracing::info!("peer {peer:x}: {channel} stream opened");
+        let Err(lost) = self.read(body, frames).await;
+        self.hub.active.set_read(peer, self.channel, false);
+        self.hub.complain(peer, &format!("{channel} stream lost"), &lost.to_string());
+    }
+
+    async fn dial(&self) -> Result<(Incoming, Frames), Failed> {
+        let target = self.urls.pick()?;
+        let asked = timeout(self.hub.dial_timeout, self.ask(&target)).await;
+        asked.unwrap_or(Err(Failed::Timeout)).inspect_err(|_| self.urls.failed(&target))
+    }
+
+    async fn ask(&self, target: &Target) -> Result<(Incoming, Frames), Failed> {
+        let mut sender = dial::connect(target).await?;
+        let number = glass::random_number();
+        let answer = sender.send_request(self.request(target, number)).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(dial::refused(answer).await);
+        }
+        let echo = glass::stream_number(answer.headers()).filter(|echo| *echo == number);
+        Ok((answer.into_body(), Frames::new(echo)))
+    }
+
+    fn request(&self, target: &Target, number: u64) -> Request<Full<Bytes>> {
+        let own = self.hub.identity.member_id;
+        let path = format!("/raft/stream/{}/{own:x}", self.channel.name());
+        let value = |text: &str| HeaderValue::from_str(text).expect("hosts and ids are ASCII");
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = path.parse().expect("a name and hex digits are a path");
+        let headers = request.headers_mut();
+        self.hub.identity.stamp_request(headers);
+        headers.insert(HOST, value(&target.authority));
+        headers.insert(identity::TO, value(&format!("{:x}", self.peer)));
+        headers.insert(glass::STREAM_HEADER, glass::header(number));
+        request
+    }
+
+    async fn read(&self, mut body: Incoming, mut frames: Frames) -> Result<Infallible, Lost> {
+        let own = self.hub.identity.member_id;
+        let mut decoder = match self.channel {
+            Channel::MsgApp => Decoder::MsgApp(msgapp_codec::Decoder::new(self.peer, own)),
+            Channel::Message => Decoder::Message,
+        };
+        let mut input = BytesMut::new();
+        loop {
+            let piece = timeout(READ_TIMEOUT, body.frame()).await.map_err(|_| Lost::Silent)?;
+            let Ok(data) = piece.ok_or(Lost::Closed)??.into_data() else { continue };
+            input.extend_from_slice(&data);
+            while let Some(frame) = decoder.decode(&mut input)? {
+                match frame {
+                    // What raft has no room for is dropped: it will be sent again.
+                    Frame::Message(message) => {
+                        let _ = self.hub.receive(message, frames.next());
+                    }
+                    Frame::LinkHeartbeat => (),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What the raft layer sees: a thread that takes messages for peers.
+
+use std::{
+    io,
+    net::TcpListener as StdListener,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use raft::eraftpb::Message;
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::LocalSet,
+};
+
+use super::{
+    active::Active,
+    hub::{self, Hub},
+    identity::Identity,
+    server,
+};
+use crate::raft::inbox::Inbox;
+
+/// Messages that may wait for the peer thread. It only sorts them into the peers' own queues, so
+/// that many waiting mean that it is stuck.
+const WAITING_MAX: usize = 64 * 1024;
+
+/// What the peer side of a member is made of.
+pub struct Config {
+    /// This member.
+    pub member_id: u64,
+    /// Its cluster. Members of another one are refused with 412.
+    pub cluster_id: u64,
+    /// Own peer URLs, told to peers that may not know them yet.
+    pub peer_urls: Vec<String>,
+    /// The other members.
+    pub peers: Vec<Peer>,
+    /// The version that peers compare with their own, such as `3.5.33`.
+    pub server_version: &'static str,
+    /// The election time-out. A dial may take that and a second (etcd: peerDialTimeout).
+    pub election: Duration,
+    /// Answers whatever is not under `/raft` on the peer port. Its handlers run on the peer
+    /// thread: they must not block.
+    pub extra: axum::Router,
+}
+
+/// Another member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its id.
+    pub id: u64,
+    /// Its peer URLs, `http://host:port`. They are tried in turn.
+    pub urls: Vec<String>,
+}
+
+/// The running peer thread. Dropping it stops the thread.
+pub struct Transport {
+    sender: Sender,
+    active: Arc<Active>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Takes messages for peers; every thread may have a clone.
+#[derive(Clone)]
+pub struct Sender {
+    /// Unbounded, but [`Sender::send`] keeps at most [`WAITING_MAX`] messages in it; changes of
+    /// membership, which must not be lost, are rare.
+    commands: UnboundedSender<Command>,
+    waiting: Arc<AtomicUsize>,
+    inbox: Inbox,
+}
+
+/// Everything that the peer thread is told.
+pub(super) enum Command {
+    Send(Vec<Message>),
+    Add(Peer),
+    Update(Peer),
+    Remove(u64),
+    Stop,
+}
+
+/// Starts the peer thread, which serves `listeners` and dials the peers. Messages for raft go to
+/// `inbox`.
+///
+/// # Errors
+/// When the thread or its sockets cannot be set up, or a peer URL cannot stand in a header.
+pub fn spawn(config: Config, listeners: Vec<StdListener>, inbox: Inbox) -> io::Result<Transport> {
+    let ids = (config.member_id, config.cluster_id);
+    let identity = Identity::new(ids, config.server_version, &config.peer_urls)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    let listeners = {
+        let _entered = runtime.enter();
+        listeners.into_iter().map(adopt).collect::<io::Result<Vec<_>>>()?
+    };
+    let (commands, received) = unbounded_channel();
+    let (active, waiting) = (Arc::new(Active::default()), Arc::new(AtomicUsize::new(0)));
+    let sender = Sender { commands, waiting: waiting.clone(), inbox: inbox.clone() };
+    let seed = hub::Seed { identity, election: config.election, active: active.clone(), inbox };
+    let (peers, extra) = (config.peers, config.extra);
+    let thread = std::thread::Builder::new().name("peer".to_owned()).spawn(move || {
+        run(&runtime, async move {
+            let hub = Rc::new(Hub::new(seed));
+            for peer in peers {
+                hub.add(&peer);
+            }
+            for listener in listeners {
+                tokio::task::spawn_local(server::accept(hub.clone(), listener, extra.clone()));
+            }
+            obey(&hub, received, &waiting).await;
+        });
+    })?;
+    Ok(Transport { sender, active, thread: Some(thread) })
+}
+
+/// Runs until `work` ends; every task that is still there is dropped then.
+fn run(runtime: &Runtime, work: impl Future<Output = ()>) {
+    LocalSet::new().block_on(runtime, work);
+}
+
+fn adopt(listener: StdListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Carries out commands in order, until told to stop.
+async fn obey(hub: &Rc<Hub>, mut commands: UnboundedReceiver<Command>, waiting: &AtomicUsize) {
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Send(messages) => {
+                waiting.fetch_sub(messages.len(), Ordering::Relaxed);
+                hub.send(messages).await;
+            }
+            Command::Add(peer) => hub.add(&peer),
+            Command::Update(peer) => hub.update(&peer),
+            Command::Remove(id) => hub.remove(id),
+            Command::Stop => return,
+        }
+    }
+}
+
+impl Transport {
+    /// A handle for the raft thread.
+    pub fn sender(&self) -> Sender {
+        self.sender.clone()
+    }
+
+    /// Starts to talk to a member that has joined.
+    pub fn add_peer(&self, peer: Peer) {
+        self.sender.command(Command::Add(peer));
+    }
+
+    /// Stops talking to a member, and refuses it from now on: 410 on streams, 403 on requests. A
+    /// member that starts again says so of every id that was removed earlier, too.
+    pub fn remove_peer(&self, id: u64) {
+        self.sender.command(Command::Remove(id));
+    }
+
+    /// Dials a member at other URLs from now on.
+    pub fn update_peer(&self, peer: Peer) {
+        self.sender.command(Command::Update(peer));
+    }
+
+    /// Which peers are heard, for other threads to read.
+    pub fn active(&self) -> Arc<Active> {
+        self.active.clone()
+    }
+
+    /// Closes all connections and listeners, and waits until the thread has ended.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        self.sender.command(Command::Stop);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the peer thread has panicked");
+        }
+    }
+}
+
+impl Sender {
+    /// Hands over messages for peers, and never waits. What cannot be sent is dropped, and its
+    /// peer reported to raft as unreachable.
+    pub fn send(&self, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        let count = messages.len();
+        if WAITING_MAX < self.waiting.fetch_add(count, Ordering::Relaxed) + count {
+            self.waiting.fetch_sub(count, Ordering::Relaxed);
+            hub::report_lost(&messages, |input| self.inbox.offer(input).is_ok());
+            return;
+        }
+        self.command(Command::Send(messages));
+    }
+
+    fn command(&self, command: Command) {
+        // The thread has ended when this fails, and the member is stopping.
+        let _ = self.commands.send(command);
+    }
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}
