@@ -1,11 +1,15 @@
 //! The glass: what every step of every request leaves behind.
 
+pub mod collect;
 pub mod event;
+pub mod id;
+pub mod message;
 pub mod record;
 pub mod ring;
 pub mod span;
 pub mod stage;
 pub mod tick;
+pub mod watermarks;
 
 pub use event::{BootInfo, Event, KeyText, MemberInfo, Recording, THREADS};
 pub use record::{Kind, Record};

@@ -1,10 +1,49 @@
 //! The record: 128 bytes that say what one step was, when, for whom, and what it changed.
+//!
+//! | word | content |
+//! |------|---------|
+//! | 0    | slot sequence while it stands in a ring; 0 elsewhere |
+//! | 1    | from the low byte up: stage, kind, flags, thread, member, result (a byte each), boot (two) |
+//! | 2    | member clock at the start |
+//! | 3    | tick at the start: raw in the ring, nanoseconds since the member's start elsewhere |
+//! | 4    | low half: clock from start to end; high half: time from start to end, in units of 16 ns |
+//! | 5    | id of the request or round |
+//! | 6    | link |
+//! | 7–14 | the stage's fields |
+//! | 15   | reserved, 0 |
+//!
+//! A key record has no time and no fields: its word 3 is the length of the key, and its words 4
+//! and 6 to 15 are the first 88 bytes of it. The clock (word 2) says between which records it was
+//! written, which is how it is folded into the step that it belongs to.
+//!
+//! Both halves of word 4 saturate: a step longer than 68 seconds is shown as 68 seconds, and never
+//! as a short one. The layout is not public API; recordings carry names instead.
+
+use super::{event::Event, stage::Stage};
 
 /// Words in a record.
 pub const WORDS: usize = 16;
 
+/// Bytes in a record.
+pub const BYTES: usize = WORDS * 8;
+
+/// How many bytes of a key a key record holds.
+pub const KEY_BYTES: usize = 88;
+
+/// Bit 0 of the flags: the request is kept, and with it whatever covers it.
+pub const FLAG_KEPT: u8 = 1;
+
+/// The key was longer than a key record holds.
+pub const FLAG_CUT: u8 = 32;
+
+/// Nanoseconds in one unit of the time in word 4.
+const TICK_UNIT_NS: u64 = 16;
+
+/// The words of a key record that hold text.
+const KEY_WORDS: [usize; KEY_BYTES / 8] = [4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
 /// What a record tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
     /// A step that waits has begun; its span follows, with the same clock.
@@ -13,15 +52,320 @@ pub enum Kind {
     Span = 1,
     /// Something that takes no time.
     Mark = 2,
-    /// Text of a key: words 4 and 7 to 14 hold it.
+    /// Text of a key: words 4 and 6 to 15 hold it, word 3 its length.
     Key = 3,
     /// Watermarks of the member.
     Keyframe = 4,
 }
 
-/// One record, as sixteen words. See design in ARCHITECTURE.md for each word.
+impl Kind {
+    /// Every kind, by number.
+    pub const ALL: [Kind; 5] = [Kind::Begin, Kind::Span, Kind::Mark, Kind::Key, Kind::Keyframe];
+
+    /// The kind with this number, as records carry it.
+    pub fn from_number(number: u8) -> Option<Kind> {
+        Kind::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The name that recordings carry.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Begin => "begin",
+            Kind::Span => "span",
+            Kind::Mark => "mark",
+            Kind::Key => "key",
+            Kind::Keyframe => "keyframe",
+        }
+    }
+
+    /// The kind with this name.
+    pub fn from_name(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// One record, as sixteen words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The words, in order.
     pub words: [u64; WORDS],
+}
+
+/// The parts of word 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// The step's number.
+    pub stage: u8,
+    /// The kind's number.
+    pub kind: u8,
+    /// `FLAG_` bits.
+    pub flags: u8,
+    /// Place in [`super::THREADS`].
+    pub thread: u8,
+    /// Place in the recording's table of members; the member itself writes 0.
+    pub member: u8,
+    /// gRPC code.
+    pub result: u8,
+    /// Which start of the data directory; the low 16 bits.
+    pub boot: u16,
+}
+
+impl Head {
+    /// Packs the parts into word 1.
+    pub fn pack(self) -> u64 {
+        let [boot_low, boot_high] = self.boot.to_le_bytes();
+        u64::from_le_bytes([
+            self.stage,
+            self.kind,
+            self.flags,
+            self.thread,
+            self.member,
+            self.result,
+            boot_low,
+            boot_high,
+        ])
+    }
+
+    /// Takes word 1 apart.
+    pub fn unpack(word: u64) -> Head {
+        let [stage, kind, flags, thread, member, result, boot_low, boot_high] = word.to_le_bytes();
+        let boot = u16::from_le_bytes([boot_low, boot_high]);
+        Head { stage, kind, flags, thread, member, result, boot }
+    }
+}
+
+/// Packs word 4: how far the clock and the time went from start to end.
+pub fn pack_deltas(clock_delta: u64, took_ns: u64) -> u64 {
+    let clock = u32::try_from(clock_delta).unwrap_or(u32::MAX);
+    let ticks = u32::try_from(took_ns / TICK_UNIT_NS).unwrap_or(u32::MAX);
+    u64::from(clock) | u64::from(ticks) << 32
+}
+
+impl Record {
+    /// A record of nothing: every word 0.
+    pub const EMPTY: Record = Record { words: [0; WORDS] };
+
+    /// Builds a record from its parts, with no length in time.
+    pub fn new(head: Head, clock: u64, at_ns: u64, id: u64, fields: &[u64; 8]) -> Record {
+        let mut words = [0; WORDS];
+        (words[1], words[2], words[3], words[5]) = (head.pack(), clock, at_ns, id);
+        words[7..15].copy_from_slice(fields);
+        Record { words }
+    }
+
+    /// Builds the record that holds the text of a key, or its first 88 bytes.
+    pub fn key(clock: u64, id: u64, thread: u8, key: &[u8]) -> Record {
+        let cut = if KEY_BYTES < key.len() { FLAG_CUT } else { 0 };
+        let (stage, kind) = (Stage::Key as u8, Kind::Key as u8);
+        let head = Head { stage, kind, flags: cut, thread, ..Head::default() };
+        let mut words = [0; WORDS];
+        (words[1], words[2], words[3], words[5]) = (head.pack(), clock, key.len() as u64, id);
+        for (word, chunk) in KEY_WORDS.into_iter().zip(key.chunks(8)) {
+            let mut bytes = [0; 8];
+            bytes[..chunk.len()].copy_from_slice(chunk);
+            words[word] = u64::from_le_bytes(bytes);
+        }
+        Record { words }
+    }
+
+    /// Word 1, taken apart.
+    pub fn head(&self) -> Head {
+        Head::unpack(self.words[1])
+    }
+
+    /// Changes word 1.
+    pub fn set_head(&mut self, head: Head) {
+        self.words[1] = head.pack();
+    }
+
+    /// The step, unless this version of the vocabulary does not have it.
+    pub fn stage(&self) -> Option<Stage> {
+        Stage::from_number(self.head().stage)
+    }
+
+    /// The kind, unless it is unknown.
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::from_number(self.head().kind)
+    }
+
+    /// Request or round.
+    pub fn id(&self) -> u64 {
+        self.words[5]
+    }
+
+    /// Member clock at the start.
+    pub fn clock(&self) -> u64 {
+        self.words[2]
+    }
+
+    /// Member clock at the end, where the changes take effect.
+    pub fn clock_end(&self) -> u64 {
+        if self.kind() == Some(Kind::Key) {
+            return self.words[2];
+        }
+        self.words[2].saturating_add(self.words[4] & u64::from(u32::MAX))
+    }
+
+    /// How long the step took, in nanoseconds, to the 16th.
+    pub fn took_ns(&self) -> u64 {
+        if self.kind() == Some(Kind::Key) { 0 } else { (self.words[4] >> 32) * TICK_UNIT_NS }
+    }
+
+    /// The stage's fields.
+    pub fn fields(&self) -> [u64; 8] {
+        let mut fields = [0; 8];
+        fields.copy_from_slice(&self.words[7..15]);
+        fields
+    }
+
+    /// The value of the field with this name, if the stage has one.
+    pub fn field(&self, name: &str) -> Option<u64> {
+        let at = self.stage()?.fields().iter().position(|field| field.name == name)?;
+        self.words.get(7 + at).copied()
+    }
+
+    /// The text that a key record holds, and the key's real length.
+    pub fn key_text(&self) -> (Vec<u8>, u64) {
+        let length = self.words[3];
+        let held = usize::try_from(length).unwrap_or(usize::MAX).min(KEY_BYTES);
+        let mut bytes: Vec<u8> =
+            KEY_WORDS.iter().flat_map(|word| self.words[*word].to_le_bytes()).collect();
+        bytes.truncate(held);
+        (bytes, length)
+    }
+
+    /// Appends the record as it travels: sixteen little-endian words, the first of them 0.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&0_u64.to_le_bytes());
+        for word in &self.words[1..] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    /// Reads a record back.
+    pub fn decode(bytes: &[u8; BYTES]) -> Record {
+        let mut words = [0; WORDS];
+        for (word, chunk) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*chunk);
+        }
+        Record { words }
+    }
+
+    /// The record as an event of the member at this place in the recording. `None` for key
+    /// records, and for stages and kinds that this version does not know.
+    pub fn event(&self, member: u8) -> Option<Event> {
+        let (head, kind) = (self.head(), self.kind()?);
+        if kind == Kind::Key {
+            return None;
+        }
+        Some(Event {
+            member,
+            boot: head.boot,
+            stage: self.stage()?,
+            kind,
+            flags: head.flags,
+            result: head.result,
+            thread: head.thread,
+            clock: self.clock(),
+            clock_end: self.clock_end(),
+            at_ns: self.words[3],
+            took_ns: self.took_ns(),
+            id: self.id(),
+            link: self.words[6],
+            fields: self.fields(),
+            key: None,
+        })
+    }
+
+    /// The record that says what an event says. The text of its key is left out.
+    pub fn of_event(event: &Event) -> Record {
+        let head = Head {
+            stage: event.stage as u8,
+            kind: event.kind as u8,
+            flags: event.flags,
+            thread: event.thread,
+            member: event.member,
+            result: event.result,
+            boot: event.boot,
+        };
+        let mut record = Record::new(head, event.clock, event.at_ns, event.id, &event.fields);
+        record.words[4] = pack_deltas(event.clock_end - event.clock, event.took_ns);
+        record.words[6] = event.link;
+        record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Event {
+        Event {
+            member: 2,
+            boot: 0x1234,
+            stage: Stage::WalFsync,
+            kind: Kind::Span,
+            flags: FLAG_KEPT,
+            result: 14,
+            thread: 4,
+            clock: 77,
+            clock_end: 80,
+            at_ns: 5_000_000_123,
+            took_ns: 1_600_000,
+            id: 0xa1a2_a3a4_a5a6_a7a8,
+            link: 0xb1b2,
+            fields: [1, 2, 3, 4, 5, 6, 7, u64::MAX],
+            key: None,
+        }
+    }
+
+    #[test]
+    fn every_part_stands_in_its_word() {
+        let record = Record::of_event(&sample());
+        assert_eq!(0x1234_0e02_0401_0100 | Stage::WalFsync as u64, record.words[1]);
+        assert_eq!([77, 5_000_000_123], record.words[2..4]);
+        assert_eq!(3 | 100_000 << 32, record.words[4]);
+        assert_eq!([0xa1a2_a3a4_a5a6_a7a8, 0xb1b2], record.words[5..7]);
+        assert_eq!([1, 2, 3, 4, 5, 6, 7, u64::MAX], record.words[7..15]);
+        assert_eq!([0, 0], [record.words[0], record.words[15]]);
+    }
+
+    #[test]
+    fn a_record_travels_as_128_little_endian_bytes() {
+        let record = Record::of_event(&sample());
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        assert_eq!(128, bytes.len());
+        assert_eq!(77, bytes[16]);
+        let back = Record::decode(bytes.as_slice().try_into().unwrap());
+        assert_eq!(record, back);
+        assert_eq!(Some(sample()), back.event(2));
+    }
+
+    #[test]
+    fn long_steps_saturate_and_do_not_wrap() {
+        let hour_ns = 3_600_000_000_000;
+        let word = pack_deltas(u64::MAX, hour_ns);
+        assert_eq!(u64::MAX, word);
+    }
+
+    #[test]
+    fn a_key_is_held_whole_up_to_88_bytes_and_cut_above() {
+        for length in [0, 1, 7, 8, 9, 87, 88, 89, 4000] {
+            let key: Vec<u8> = (0..length).map(|at| (at % 251) as u8 + 1).collect();
+            let record = Record::key(9, 5, 1, &key);
+            let (text, full) = record.key_text();
+            assert_eq!((length as u64, &key[..length.min(88)]), (full, text.as_slice()));
+            assert_eq!(88 < length, record.head().flags & FLAG_CUT != 0, "length {length}");
+            assert_eq!((9, 9, 0), (record.clock(), record.clock_end(), record.took_ns()));
+        }
+    }
+
+    #[test]
+    fn unknown_stages_and_kinds_are_no_events() {
+        for (stage, kind) in [(250, Kind::Mark as u8), (0, 9)] {
+            let head = Head { stage, kind, ..Head::default() };
+            assert_eq!(None, Record::new(head, 1, 1, 1, &[0; 8]).event(0));
+        }
+    }
 }

@@ -1,10 +1,45 @@
-//! A ring a thread.
+//! A ring a thread: where records wait until somebody wants them, or until they are overwritten.
+//!
+//! ```text
+//!   writer (one thread)                      readers (any number)
+//!   slot n: sequence odd → words → even      copy, then look at the sequence again
+//!   ┌────┬────┬────┬────┬────┬────┐
+//!   │ 40 │ 41 │ 42 │ 37 │ 38 │ 39 │  head = 43: the oldest that stands is 37
+//!   └────┴────┴────┴────┴────┴────┘
+//! ```
+//!
+//! The writer never waits: it overwrites the oldest record. A reader that was too slow, or that was
+//! overtaken while copying, notices by the slot's sequence and counts the record as lost. All words
+//! are atomics, so that this is safe code; the fences make the sequence tell the truth.
+//!
+//! Invariants: only the owning thread writes to a ring; a slot's sequence is `2n + 1` while record
+//! `n` is being written and `2n + 2` when it stands; every record is either read or counted as lost.
+//!
+//! One process is one member: the clock and the list of rings are the process's.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
+    },
+};
 
-use super::{record::Kind, stage::Stage};
+use super::{
+    event::THREADS,
+    id,
+    record::{Head, Kind, Record, WORDS, pack_deltas},
+    stage::Stage,
+    tick,
+};
 
 static CLOCK: AtomicU64 = AtomicU64::new(1);
+static CAPTURE: AtomicBool = AtomicBool::new(true);
+static RINGS: Mutex<Vec<Arc<Ring>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static OWN: RefCell<Option<Own>> = const { RefCell::new(None) };
+}
 
 /// What a record is made of.
 pub struct Write<'a> {
@@ -37,5 +72,237 @@ pub fn next_clock() -> u64 {
     CLOCK.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Turns the writing of records on or off, to measure what it costs. On at first.
+pub fn set_capture(on: bool) {
+    CAPTURE.store(on, Ordering::Relaxed);
+}
+
+/// Whether records are written.
+pub fn is_capturing() -> bool {
+    CAPTURE.load(Ordering::Relaxed)
+}
+
+/// Says which of [`THREADS`] this thread is, and makes its ring. To be called once, when a thread
+/// starts; a thread that does not call it is "other" and gets a small ring at its first record.
+pub fn set_thread(name: &str) {
+    let thread = THREADS.iter().position(|known| *known == name).unwrap_or(0);
+    let ring = Ring::register(u8::try_from(thread).unwrap_or(0));
+    OWN.with(|own| *own.borrow_mut() = Some(Own(ring)));
+}
+
 /// Writes a record into the ring of this thread.
-pub fn push(_write: &Write<'_>) {}
+pub fn push(write: &Write<'_>) {
+    if !is_capturing() {
+        return;
+    }
+    with_own(|ring| {
+        let head = Head {
+            stage: write.stage as u8,
+            kind: write.kind as u8,
+            flags: write.flags,
+            thread: ring.thread,
+            member: 0,
+            result: write.result,
+            boot: 0,
+        };
+        let took_ns = if write.tick_delta == 0 { 0 } else { tick::to_ns(write.tick_delta) };
+        let deltas = pack_deltas(write.clock_delta, took_ns);
+        let [a, b, c, d, e, f, g, h] = *write.fields;
+        let (clock, tick, id, link) = (write.clock, write.tick, write.id, write.link);
+        ring.put(&[0, head.pack(), clock, tick, deltas, id, link, a, b, c, d, e, f, g, h, 0]);
+    });
+}
+
+/// Writes down which key a request names, or a step of it: the innermost open step of this thread
+/// and id gets it. Only for requests that are kept; for others this is one comparison.
+pub fn key(id: u64, key: &[u8]) {
+    if is_capturing() && id::kept(id) {
+        with_own(|ring| ring.put(&Record::key(next_clock(), id, ring.thread, key).words));
+    }
+}
+
+fn with_own(write: impl FnOnce(&Ring)) {
+    // While a thread ends its locals are gone, and a step that ends so late goes unseen.
+    let _ = OWN.try_with(|own| {
+        let mut own = own.borrow_mut();
+        write(&own.get_or_insert_with(|| Own(Ring::register(0))).0);
+    });
+}
+
+/// A ring as its thread holds it: closes when the thread ends.
+struct Own(Arc<Ring>);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Release);
+    }
+}
+
+/// The ring of one thread.
+pub struct Ring {
+    /// Place in [`THREADS`].
+    pub thread: u8,
+    slots: Box<[[AtomicU64; WORDS]]>,
+    head: AtomicU64,
+    closed: AtomicBool,
+}
+
+/// Why a slot could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overwritten;
+
+impl Ring {
+    /// Makes a ring of `slots` records; a power of two.
+    pub fn new(thread: u8, slots: usize) -> Ring {
+        assert!(slots.is_power_of_two(), "the place of a record is found with a mask");
+        let slots = (0..slots).map(|_| [const { AtomicU64::new(0) }; WORDS]).collect();
+        Ring { thread, slots, head: AtomicU64::new(0), closed: AtomicBool::new(false) }
+    }
+
+    fn register(thread: u8) -> Arc<Ring> {
+        // The first asking for the time is where the member's own time begins: before any record.
+        tick::since_start_ns(tick::now());
+        let ring = Arc::new(Ring::new(thread, slots_of(thread)));
+        list().push(Arc::clone(&ring));
+        ring
+    }
+
+    /// How many records were ever written.
+    pub fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
+    /// The oldest record that can still stand.
+    pub fn oldest(&self) -> u64 {
+        self.head().saturating_sub(self.slots.len() as u64)
+    }
+
+    /// Writes a record. Only the owning thread may call this.
+    pub fn put(&self, words: &[u64; WORDS]) {
+        let number = self.head.load(Ordering::Relaxed);
+        let slot = self.slot(number);
+        slot[0].store(2 * number + 1, Ordering::Relaxed);
+        // A reader that sees one of the new words must see the odd sequence too.
+        fence(Ordering::Release);
+        for (word, value) in slot.iter().zip(words).skip(1) {
+            word.store(*value, Ordering::Relaxed);
+        }
+        slot[0].store(2 * number + 2, Ordering::Release);
+        self.head.store(number + 1, Ordering::Release);
+    }
+
+    /// Copies the record with this number.
+    pub fn get(&self, number: u64) -> Result<Record, Overwritten> {
+        self.read(number, |slot| {
+            let mut record = Record::EMPTY;
+            for (word, value) in record.words.iter_mut().zip(slot).skip(1) {
+                *word = value.load(Ordering::Relaxed);
+            }
+            record
+        })
+    }
+
+    /// Looks at the record's words 1 and 5 only: what it is, and whose.
+    pub fn peek(&self, number: u64) -> Result<(Head, u64), Overwritten> {
+        let read =
+            |slot: &[AtomicU64; WORDS]| [1, 5].map(|word: usize| slot[word].load(Ordering::Relaxed));
+        self.read(number, read).map(|[head, id]| (Head::unpack(head), id))
+    }
+
+    fn read<T>(
+        &self,
+        number: u64,
+        copy: impl FnOnce(&[AtomicU64; WORDS]) -> T,
+    ) -> Result<T, Overwritten> {
+        let slot = self.slot(number);
+        if slot[0].load(Ordering::Acquire) != 2 * number + 2 {
+            return Err(Overwritten);
+        }
+        let copied = copy(slot);
+        // The words must have been read before the sequence is looked at again.
+        fence(Ordering::Acquire);
+        let unchanged = slot[0].load(Ordering::Relaxed) == 2 * number + 2;
+        if unchanged { Ok(copied) } else { Err(Overwritten) }
+    }
+
+    fn slot(&self, number: u64) -> &[AtomicU64; WORDS] {
+        let mask = self.slots.len() as u64 - 1;
+        &self.slots[usize::try_from(number & mask).expect("a ring is smaller than the memory")]
+    }
+}
+
+/// A reader of one ring, with its own position.
+pub struct Reader {
+    /// The ring.
+    pub ring: Arc<Ring>,
+    /// The next record to read.
+    pub next: u64,
+    /// Records that were overwritten before they were read.
+    pub lost: u64,
+}
+
+impl Reader {
+    /// Reads from the oldest record that still stands; what is older counts as lost.
+    pub fn new(ring: Arc<Ring>) -> Reader {
+        Reader { ring, next: 0, lost: 0 }
+    }
+
+    /// Calls `each` for every record up to the ring's present head, in order, and returns how many
+    /// were lost since the last call.
+    pub fn drain(&mut self, mut each: impl FnMut(&Ring, u64, Head, u64)) -> u64 {
+        let (head, before) = (self.ring.head(), self.lost);
+        self.skip_to_oldest();
+        while self.next < head {
+            match self.ring.peek(self.next) {
+                Ok((what, id)) => each(&self.ring, self.next, what, id),
+                Err(Overwritten) => {
+                    self.lost += 1;
+                }
+            }
+            self.next += 1;
+            self.skip_to_oldest();
+        }
+        self.lost - before
+    }
+
+    /// Whether the thread has ended and everything of it was read.
+    pub fn is_finished(&self) -> bool {
+        self.ring.closed.load(Ordering::Acquire) && self.ring.head() <= self.next
+    }
+
+    fn skip_to_oldest(&mut self) {
+        let oldest = self.ring.oldest();
+        if self.next < oldest {
+            self.lost += oldest - self.next;
+            self.next = oldest;
+        }
+    }
+}
+
+/// All rings whose threads live, or have ended only now. `finished` says which are not needed.
+pub fn rings() -> Vec<Arc<Ring>> {
+    list().clone()
+}
+
+/// Lets go of the ring of a thread that has ended.
+pub fn forget(ring: &Arc<Ring>) {
+    list().retain(|other| !Arc::ptr_eq(other, ring));
+}
+
+fn list() -> MutexGuard<'static, Vec<Arc<Ring>>> {
+    RINGS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Records per thread: half a second at full load (perf-reliability: some 20 000 puts a second and
+/// member, ten records each on the grpc thread), a power of two.
+fn slots_of(thread: u8) -> usize {
+    match THREADS.get(usize::from(thread)).copied() {
+        Some("grpc") => 1 << 16,
+        Some("apply" | "raft") => 1 << 15,
+        Some("peer" | "wal") => 1 << 13,
+        _ => 1 << 11,
+    }
+}
+
+#[cfg(test)]
+mod tests;

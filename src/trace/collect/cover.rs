@@ -1,0 +1,188 @@
+//! Which records of the loops are wanted: those that cover something that is kept.
+//!
+//! A loop record belongs to no request. It is wanted when the range that it carries holds an entry
+//! of a kept request; the log index is the join. What carries a running watermark (how far a peer
+//! has acknowledged, how far it was told the commit index) covers what lies between its value and
+//! the one before, for that peer.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::trace::{
+    message,
+    record::Record,
+    stage::{Family, Stage},
+};
+
+/// So many kept entries are remembered at most; the oldest goes first.
+const ENTRIES_MAX: usize = 8192;
+
+/// The kept entries whose way is not finished, and the watermarks seen last.
+#[derive(Debug, Default)]
+pub(super) struct Cover {
+    entries: BTreeSet<u64>,
+    /// Last index acknowledged, and last commit index told, by direction and peer.
+    acked: HashMap<(Stage, u64), u64>,
+    told: HashMap<(Stage, u64), u64>,
+    frozen: u64,
+}
+
+impl Cover {
+    /// Notes that the entry with this index belongs to a kept request.
+    pub(super) fn learn(&mut self, index: u64) {
+        self.entries.insert(index);
+        if ENTRIES_MAX < self.entries.len() {
+            self.entries.pop_first();
+        }
+    }
+
+    /// Whether the record covers a kept entry. To be asked once for each record, in clock order.
+    pub(super) fn covers(&mut self, record: &Record) -> bool {
+        let Some(stage) = record.stage() else { return false };
+        let field = |name| record.field(name).unwrap_or(0);
+        match stage {
+            Stage::RaftSend | Stage::RaftReceive => self.covers_message(stage, record),
+            Stage::WalWrite | Stage::WalFsync => {
+                self.any(field("first").saturating_sub(1), field("last"))
+            }
+            Stage::RaftProgress => self.any(field("match.old"), field("match.new")),
+            Stage::RaftCommit => self.any(field("commit.old"), field("commit.new")),
+            Stage::BufferFreeze => {
+                let before = std::mem::replace(&mut self.frozen, field("index"));
+                self.any(before, self.frozen)
+            }
+            Stage::BackendCommit => self.any(field("index.old"), field("index.new")),
+            _ => false,
+        }
+    }
+
+    /// Forgets the entries that the file has: they are at the end of their way.
+    pub(super) fn finish(&mut self, record: &Record) {
+        if record.stage() == Some(Stage::BackendCommit) {
+            let index = record.field("index.new").unwrap_or(0);
+            self.entries = self.entries.split_off(&index.saturating_add(1));
+        }
+    }
+
+    /// Whether nothing is known to be kept.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn covers_message(&mut self, stage: Stage, record: &Record) -> bool {
+        let field = |name| record.field(name).unwrap_or(0);
+        let (kind, peer) = (field("type"), field("peer"));
+        let carries = kind == message::APP && self.any(field("index"), field("last"));
+        let tells = matches!(kind, message::APP | message::HEARTBEAT) && {
+            let before = self.told.insert((stage, peer), field("commit")).unwrap_or(0);
+            self.any(before, field("commit"))
+        };
+        let acknowledges = kind == message::APP_RESP && field("reject") == 0 && {
+            let before = self.acked.insert((stage, peer), field("index")).unwrap_or(0);
+            self.any(before, field("index"))
+        };
+        carries || tells || acknowledges
+    }
+
+    /// Whether a kept entry lies above `after` and not above `last`.
+    fn any(&self, after: u64, last: u64) -> bool {
+        after < last && self.entries.range(after + 1..=last).next().is_some()
+    }
+}
+
+/// Records that are wanted whatever they cover: what changes who leads, what the log loses, what
+/// the file gains, and the collector's own.
+pub(super) fn is_always_wanted(record: &Record) -> bool {
+    let Some(stage) = record.stage() else { return false };
+    match stage {
+        Stage::RaftSend | Stage::RaftReceive => matches!(
+            record.field("type"),
+            Some(
+                message::VOTE
+                    | message::VOTE_RESP
+                    | message::PRE_VOTE
+                    | message::PRE_VOTE_RESP
+                    | message::SNAP
+                    | message::TIMEOUT_NOW
+            )
+        ),
+        Stage::WalFsync => record.field("last") == Some(0),
+        Stage::WalWrite
+        | Stage::RaftProgress
+        | Stage::RaftCommit
+        | Stage::ReadIndexRound
+        | Stage::ReadIndexConfirmed => false,
+        _ => stage.family() == Family::Loop,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::record::{Head, Kind};
+
+    fn record(stage: Stage, fields: &[(&str, u64)]) -> Record {
+        let mut words = [0; 8];
+        for (name, value) in fields {
+            words[stage.slot(name)] = *value;
+        }
+        let head = Head { stage: stage as u8, kind: Kind::Mark as u8, ..Head::default() };
+        Record::new(head, 1, 1, 0, &words)
+    }
+
+    fn message(kind: u64, fields: &[(&str, u64)]) -> Record {
+        let mut all = vec![("type", kind), ("peer", 9)];
+        all.extend(fields);
+        record(Stage::RaftSend, &all)
+    }
+
+    #[test]
+    fn a_range_that_holds_a_kept_entry_is_wanted_and_its_neighbours_are_not() {
+        let mut cover = Cover::default();
+        cover.learn(10);
+        let cases = [
+            (record(Stage::WalFsync, &[("first", 10), ("last", 10)]), true),
+            (record(Stage::WalFsync, &[("first", 11), ("last", 12)]), false),
+            (record(Stage::WalWrite, &[("first", 1), ("last", 9)]), false),
+            (record(Stage::RaftCommit, &[("commit.old", 9), ("commit.new", 10)]), true),
+            (record(Stage::RaftCommit, &[("commit.old", 10), ("commit.new", 12)]), false),
+            (message(message::APP, &[("index", 9), ("last", 14)]), true),
+            (message(message::APP, &[("index", 10), ("last", 14)]), false),
+        ];
+        for (record, wanted) in cases {
+            assert_eq!(wanted, cover.covers(&record), "{record:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_acknowledgement_and_the_first_news_of_the_commit_count() {
+        let mut cover = Cover::default();
+        cover.learn(10);
+        let acks = [9, 10, 11].map(|index| message(message::APP_RESP, &[("index", index)]));
+        assert_eq!([false, true, false], acks.map(|ack| cover.covers(&ack)));
+        let news = [9, 12, 12].map(|commit| message(message::HEARTBEAT, &[("commit", commit)]));
+        assert_eq!([false, true, false], news.map(|news| cover.covers(&news)));
+    }
+
+    #[test]
+    fn an_entry_in_the_file_needs_nothing_more() {
+        let mut cover = Cover::default();
+        cover.learn(10);
+        cover.learn(11);
+        let commit = record(Stage::BackendCommit, &[("index.old", 5), ("index.new", 10)]);
+        assert!(cover.covers(&commit));
+        cover.finish(&commit);
+        let fsync = record(Stage::WalFsync, &[("first", 10), ("last", 10)]);
+        assert!(!cover.covers(&fsync));
+        assert_eq!(BTreeSet::from([11]), cover.entries);
+    }
+
+    #[test]
+    fn elections_are_always_wanted() {
+        assert!(is_always_wanted(&record(Stage::RaftRole, &[])));
+        assert!(is_always_wanted(&record(Stage::ElectionVote, &[])));
+        assert!(is_always_wanted(&message(message::PRE_VOTE, &[])));
+        assert!(!is_always_wanted(&message(message::APP, &[])));
+        assert!(!is_always_wanted(&record(Stage::WalWrite, &[])));
+        assert!(!is_always_wanted(&record(Stage::ApplyEntry, &[])));
+    }
+}

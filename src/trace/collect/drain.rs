@@ -1,0 +1,332 @@
+//! One pass of the collector: read the rings, decide, hand over.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    Hello, QUIET,
+    cover::{Cover, is_always_wanted},
+    pins::Pins,
+    subscribe::{Filter, Offer, Subscriber, Subscription},
+};
+use crate::trace::{
+    id,
+    record::{FLAG_KEPT, Head, Kind, Record},
+    ring::{self, Reader, Ring},
+    stage::{Family, Stage},
+    tick,
+    watermarks::Watermarks,
+};
+
+/// History goes back so far, in nanoseconds.
+const HISTORY_NS: u64 = 10_000_000_000;
+/// And holds so many records at most: 4 MiB.
+const HISTORY_MAX: usize = 32_768;
+/// Keyframes come every so many passes (100 ms), and so do signs of life.
+const KEYFRAME_PASSES: u64 = 4;
+/// The rings are looked through for pinned requests every so many passes (200 ms).
+const RESCAN_PASSES: u64 = 8;
+/// From how long on a request is slow, at first.
+const SLOW_NS: u64 = 100_000_000;
+
+/// Where a record stands in the member's order: end clock, clock, kind, stage. Unique.
+type Place = (u64, u64, u8, u8);
+
+/// Everything that the draining thread works on.
+pub(super) struct State {
+    boot: u16,
+    readers: Vec<Reader>,
+    staging: BTreeMap<Place, Record>,
+    history: BTreeMap<Place, Record>,
+    /// The clock when the last two passes began, the older first.
+    horizons: [u64; 2],
+    watermark: u64,
+    cover: Cover,
+    pins: Pins,
+    subscribers: Vec<Subscriber>,
+    passes: u64,
+    finished: u64,
+    kept: u64,
+    lost: u64,
+}
+
+impl State {
+    /// Nothing read yet.
+    pub(super) fn new(boot: u16) -> State {
+        State {
+            boot,
+            readers: Vec::new(),
+            staging: BTreeMap::new(),
+            history: BTreeMap::new(),
+            horizons: [0; 2],
+            watermark: 0,
+            cover: Cover::default(),
+            pins: Pins::new(SLOW_NS),
+            subscribers: Vec::new(),
+            passes: 0,
+            finished: 0,
+            kept: 0,
+            lost: 0,
+        }
+    }
+
+    /// See [`super::Collector::set_slow`].
+    pub(super) fn set_slow(&mut self, threshold: Duration) {
+        self.pins.slow_ns = u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX);
+    }
+
+    /// See [`super::Collector::pin`].
+    pub(super) fn pin(&mut self, id: u64, now_ns: u64) {
+        self.pins.pin(id, now_ns);
+    }
+
+    /// See [`super::Collector::subscribe`].
+    pub(super) fn subscribe(&mut self, filter: Filter, hello: Hello, now_ns: u64) -> Subscription {
+        let records: Vec<Record> = self.history.values().copied().collect();
+        let past = self.offer_of(&records, now_ns);
+        let (subscriber, subscription) = Subscriber::new(filter, hello, &past);
+        self.subscribers.push(subscriber);
+        subscription
+    }
+
+    /// The filters by which requests are recognised on their way in.
+    pub(super) fn armed(&self) -> Vec<Filter> {
+        let filters = self.subscribers.iter().map(Subscriber::filter);
+        filters.filter(|filter| filter.is_armed()).cloned().collect()
+    }
+
+    /// Reads all rings once and hands over what is due. True when a subscriber has gone.
+    pub(super) fn pass(&mut self, now_ns: u64, marks: &Watermarks) -> bool {
+        let began = ring::next_clock();
+        self.read_rings(now_ns, began);
+        if self.passes.is_multiple_of(RESCAN_PASSES) {
+            let fresh = self.pins.turn(now_ns);
+            if !fresh.is_empty() {
+                self.rescan(&fresh.into_iter().collect(), now_ns);
+            }
+        }
+        let is_frame = self.passes.is_multiple_of(KEYFRAME_PASSES);
+        if is_frame {
+            self.keyframe(now_ns, marks);
+        }
+        self.passes += 1;
+        self.watermark = self.horizons[0];
+        self.horizons = [self.horizons[1], began];
+        let records = self.settle(now_ns);
+        if records.is_empty() && !is_frame {
+            return false;
+        }
+        let before = self.subscribers.len();
+        let mut subscribers = mem::take(&mut self.subscribers);
+        let offer = self.offer_of(&records, now_ns);
+        subscribers.retain_mut(|subscriber| subscriber.offer(&offer));
+        self.subscribers = subscribers;
+        self.subscribers.len() < before
+    }
+
+    fn offer_of<'a>(&self, records: &'a [Record], now_ns: u64) -> Offer<'a> {
+        let (finished, lost) = (self.finished, self.lost);
+        Offer { records, watermark: self.watermark, now_ns, finished, lost }
+    }
+
+    fn read_rings(&mut self, now_ns: u64, clock: u64) {
+        for ring in ring::rings() {
+            if !self.readers.iter().any(|reader| Arc::ptr_eq(&reader.ring, &ring)) {
+                self.readers.push(Reader::new(ring));
+            }
+        }
+        let mut readers = mem::take(&mut self.readers);
+        for reader in &mut readers {
+            let thread = reader.ring.thread;
+            let lost =
+                reader.drain(|ring, number, head, id| self.take(ring, number, (head, id), now_ns));
+            if 0 < lost {
+                self.note_lost(thread, lost, clock, now_ns);
+            }
+        }
+        readers.retain(|reader| {
+            let is_finished = reader.is_finished();
+            if is_finished {
+                ring::forget(&reader.ring);
+            }
+            !is_finished
+        });
+        self.readers = readers;
+    }
+
+    /// Looks at one record of a ring, and copies it if it can be wanted.
+    fn take(&mut self, ring: &Ring, number: u64, (head, id): (Head, u64), now_ns: u64) {
+        let Some(stage) = Stage::from_number(head.stage) else { return };
+        let is_wanted = id::kept(id) || self.pins.contains(id);
+        let is_rpc = stage == Stage::Rpc;
+        if stage.family() == Family::Request && !is_wanted && !is_rpc {
+            return;
+        }
+        let Ok(record) = ring.get(number) else {
+            self.lost += 1;
+            return;
+        };
+        let record = self.finish(record, is_wanted);
+        if is_rpc {
+            let is_end = u64::from(head.kind == Kind::Span as u8);
+            self.finished += is_end;
+            self.kept += if is_wanted { is_end } else { 0 };
+            self.pins.follow(&record, now_ns);
+        }
+        if is_wanted {
+            self.learn(&record, now_ns);
+        }
+        if is_wanted || stage.family() == Family::Loop {
+            self.staging.insert(place(&record), record);
+        }
+    }
+
+    /// Fills in what the writer did not know: the boot, whether it is kept, and real time.
+    fn finish(&self, mut record: Record, is_kept: bool) -> Record {
+        let mut head = record.head();
+        head.boot = self.boot;
+        head.flags |= if is_kept { FLAG_KEPT } else { 0 };
+        record.set_head(head);
+        if head.kind != Kind::Key as u8 {
+            record.words[3] = tick::since_start_ns(record.words[3]);
+        }
+        record
+    }
+
+    /// What a kept request points to is kept with it: its entry, its round.
+    fn learn(&mut self, record: &Record, now_ns: u64) {
+        match record.stage() {
+            Some(Stage::RaftEntry | Stage::ApplyEntry) => {
+                self.cover.learn(record.field("index").unwrap_or(0));
+            }
+            Some(Stage::ReadIndexWait) => {
+                let round = record.field("round").unwrap_or(0);
+                if round != 0 {
+                    self.pins.pin(round, now_ns);
+                }
+            }
+            _ => (),
+        }
+    }
+
+    /// Looks for requests that were pinned late, and what covers them, in all that still stands.
+    fn rescan(&mut self, ids: &HashSet<u64>, now_ns: u64) {
+        let mut found = Vec::new();
+        let mut late = Cover::default();
+        self.each_standing(|ring, number, _, id| {
+            if ids.contains(&id)
+                && let Ok(record) = ring.get(number)
+            {
+                if matches!(record.stage(), Some(Stage::RaftEntry | Stage::ApplyEntry)) {
+                    late.learn(record.field("index").unwrap_or(0));
+                }
+                found.push(record);
+            }
+        });
+        for record in &found {
+            self.learn(record, now_ns);
+        }
+        if !late.is_empty() {
+            self.each_standing(|ring, number, head, _| {
+                let stage = Stage::from_number(head.stage);
+                if stage.is_some_and(|stage| stage.family() == Family::Loop)
+                    && let Ok(record) = ring.get(number)
+                    && late.covers(&record)
+                {
+                    found.push(record);
+                }
+            });
+        }
+        for record in found {
+            let record = self.finish(record, true);
+            if !self.history.contains_key(&place(&record)) {
+                self.staging.insert(place(&record), record);
+            }
+        }
+    }
+
+    fn each_standing(&self, mut each: impl FnMut(&Ring, u64, Head, u64)) {
+        for reader in &self.readers {
+            for number in reader.ring.oldest()..reader.next {
+                if let Ok((head, id)) = reader.ring.peek(number) {
+                    each(&reader.ring, number, head, id);
+                }
+            }
+        }
+    }
+
+    /// A sample of the watermarks. They move while it is taken: each is true at some moment
+    /// between this clock and the next, which is all that a keyframe promises.
+    fn keyframe(&mut self, now_ns: u64, marks: &Watermarks) {
+        let clock = ring::next_clock();
+        let backend = marks.keyframe_backend(self.finished, self.kept, self.lost);
+        let frames =
+            [(Stage::Keyframe, marks.keyframe()), (Stage::KeyframeBackend, backend)];
+        for (stage, fields) in frames {
+            let head = self.own_head(stage, Kind::Keyframe);
+            let record = Record::new(head, clock, now_ns, 0, &fields);
+            self.staging.insert(place(&record), record);
+        }
+    }
+
+    fn note_lost(&mut self, thread: u8, records: u64, clock: u64, now_ns: u64) {
+        self.lost += records;
+        let head = Head { thread, ..self.own_head(Stage::Lost, Kind::Mark) };
+        let fields = [self.horizons[1], clock, records, 0, 0, 0, 0, 0];
+        let record = Record::new(head, ring::next_clock(), now_ns, 0, &fields);
+        self.staging.insert(place(&record), record);
+    }
+
+    fn own_head(&self, stage: Stage, kind: Kind) -> Head {
+        Head { stage: stage as u8, kind: kind as u8, boot: self.boot, ..Head::default() }
+    }
+
+    /// Takes out of staging what is complete, keeps what is wanted of it, and returns that.
+    fn settle(&mut self, now_ns: u64) -> Vec<Record> {
+        let rest = self.staging.split_off(&(self.watermark + 1, 0, 0, 0));
+        let ready = mem::replace(&mut self.staging, rest);
+        let is_quiet = ready.values().filter(|record| is_loop(record)).count() <= QUIET;
+        let mut wanted = Vec::new();
+        for (place, mut record) in ready {
+            let mut head = record.head();
+            let is_covered = is_loop(&record) && self.cover.covers(&record);
+            self.cover.finish(&record);
+            if is_covered {
+                head.flags |= FLAG_KEPT;
+                record.set_head(head);
+            }
+            let is_kept = head.flags & FLAG_KEPT != 0;
+            if is_kept || is_quiet || is_always_wanted(&record) {
+                self.history.insert(place, record);
+                wanted.push(record);
+            }
+        }
+        self.trim(now_ns);
+        wanted
+    }
+
+    fn trim(&mut self, now_ns: u64) {
+        while let Some(oldest) = self.history.first_entry() {
+            let record = oldest.get();
+            let is_key = record.head().kind == Kind::Key as u8;
+            let is_old = !is_key && record.words[3] + record.took_ns() + HISTORY_NS < now_ns;
+            if !is_old && self.history.len() <= HISTORY_MAX {
+                return;
+            }
+            self.history.pop_first();
+        }
+    }
+}
+
+fn place(record: &Record) -> Place {
+    let head = record.head();
+    (record.clock_end(), record.clock(), head.kind, head.stage)
+}
+
+fn is_loop(record: &Record) -> bool {
+    record.stage().is_some_and(|stage| stage.family() == Family::Loop)
+}

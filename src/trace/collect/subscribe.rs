@@ -1,0 +1,306 @@
+//! A subscriber, and what of all that is kept it gets to see.
+//!
+//! Whole traces or nothing: whether a request is let through is decided once, as soon as enough is
+//! known of it (its method, its key, its result), and until then its records wait. Too many traces
+//! are thinned by a hash of the id and not by chance, so that members that thin independently let
+//! through the same ones, up to the difference of their thresholds.
+//!
+//! Filters look at what this member knows. A request that another member serves has no rpc here:
+//! its method cannot be tested and passes, its key is known once it is applied. Whoever merges the
+//! members drops a trace whose serving member did not let it through.
+
+use std::collections::HashMap;
+
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+use super::{Hello, id};
+use crate::trace::{
+    record::{Kind, Record},
+    stage::{Family, Stage},
+};
+
+/// Batches that wait for a slow reader; what comes after them is dropped and counted.
+const BATCHES_MAX: usize = 64;
+/// Records in a batch.
+const BATCH_RECORDS: usize = 4096;
+/// Whole traces a second, unless the subscriber asks for another number.
+pub const TRACES_PER_SECOND: u32 = 50;
+/// So many verdicts are remembered.
+const VERDICTS_MAX: usize = 16_384;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What a subscriber wants to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Whole traces a second at most; 0 means [`TRACES_PER_SECOND`].
+    pub traces_per_second: u32,
+    /// Only requests whose key begins so; empty for all.
+    pub key_prefix: Vec<u8>,
+    /// Only this method, by its place in [`crate::trace::METHODS`].
+    pub method: Option<u64>,
+    /// Only requests that ended in an error.
+    pub errors_only: bool,
+    /// Also what is held from before the subscription.
+    pub history: bool,
+}
+
+impl Filter {
+    /// Whether requests can be recognised by it on their way in.
+    pub fn is_armed(&self) -> bool {
+        self.method.is_some() || !self.key_prefix.is_empty()
+    }
+
+    /// Whether a request with this method and key is meant.
+    pub fn matches(&self, method: u64, key: &[u8]) -> bool {
+        self.method.is_none_or(|wanted| wanted == method) && key.starts_with(&self.key_prefix)
+    }
+}
+
+/// Records in the order of the member's clock, and how complete they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The records. Those of a request that was pinned late may be older than the last watermark.
+    pub records: Vec<Record>,
+    /// Records lost since the hello: overwritten before they were read, or not taken in time.
+    pub dropped: u64,
+    /// Requests that this member finished since the hello.
+    pub seen: u64,
+    /// How many of them were let through.
+    pub let_through: u64,
+    /// Everything up to this clock has been sent, as far as it is kept.
+    pub watermark: u64,
+}
+
+/// The subscriber's end.
+pub struct Subscription {
+    /// Who speaks.
+    pub hello: Hello,
+    /// What it says. Ends when the collector does.
+    pub batches: mpsc::Receiver<Batch>,
+}
+
+/// What the collector knows about all requests when it offers records.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer<'a> {
+    /// What is wanted by somebody, in clock order.
+    pub(super) records: &'a [Record],
+    /// Everything up to here is in.
+    pub(super) watermark: u64,
+    /// Nanoseconds since the member's start.
+    pub(super) now_ns: u64,
+    /// Rpcs finished since the collector began.
+    pub(super) finished: u64,
+    /// Records overwritten before they were read since the collector began.
+    pub(super) lost: u64,
+}
+
+/// What is known of a request that is not decided yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    records: Vec<Record>,
+    method: Option<u64>,
+    key: Option<Vec<u8>>,
+    is_error: bool,
+    is_done: bool,
+}
+
+#[derive(Debug)]
+enum Verdict {
+    Through,
+    Refused,
+    Waiting(Box<Waiting>),
+}
+
+/// The collector's end.
+pub(super) struct Subscriber {
+    filter: Filter,
+    sender: mpsc::Sender<Batch>,
+    own_prefix: u64,
+    verdicts: HashMap<u64, Verdict>,
+    /// Rpcs finished, and records lost, before the subscription.
+    finished_before: u64,
+    lost_before: u64,
+    not_taken: u64,
+    let_through: u64,
+    /// Ids whose hash is above this are thinned out.
+    threshold: u64,
+    second: u64,
+    offered: u64,
+    passed: u64,
+}
+
+impl Subscriber {
+    /// Makes both ends of the channel, and sends what history there is.
+    pub(super) fn new(filter: Filter, hello: Hello, past: &Offer<'_>) -> (Subscriber, Subscription) {
+        let (sender, batches) = mpsc::channel(BATCHES_MAX);
+        let mut subscriber = Subscriber {
+            own_prefix: hello.member_id & 0xffff,
+            filter,
+            sender,
+            verdicts: HashMap::new(),
+            finished_before: past.finished,
+            lost_before: past.lost,
+            not_taken: 0,
+            let_through: 0,
+            threshold: u64::MAX,
+            second: 0,
+            // History is bounded already; thinning begins with what is live.
+            offered: 0,
+            passed: 0,
+        };
+        let records = if subscriber.filter.history { past.records } else { &[] };
+        let limit = std::mem::replace(&mut subscriber.filter.traces_per_second, u32::MAX);
+        subscriber.offer(&Offer { records, ..*past });
+        subscriber.filter.traces_per_second = limit;
+        (subscriber, Subscription { hello, batches })
+    }
+
+    /// Sends what the filter lets through. False when the subscriber has gone.
+    pub(super) fn offer(&mut self, offer: &Offer<'_>) -> bool {
+        self.turn(offer.now_ns / SECOND_NS);
+        let mut out = Vec::new();
+        for record in offer.records {
+            self.consider(record, &mut out);
+        }
+        out.sort_unstable_by_key(|record| (record.clock_end(), record.clock()));
+        let mut chunks: Vec<&[Record]> = out.chunks(BATCH_RECORDS).collect();
+        if chunks.is_empty() {
+            // An empty batch is a sign of life, and moves the watermark.
+            chunks.push(&[]);
+        }
+        let last = chunks.len() - 1;
+        for (at, records) in chunks.into_iter().enumerate() {
+            let partly = records.last().map_or(0, |last| last.clock_end().saturating_sub(1));
+            let watermark = if at == last { offer.watermark } else { partly.min(offer.watermark) };
+            let batch = Batch {
+                records: records.to_vec(),
+                dropped: offer.lost - self.lost_before + self.not_taken,
+                seen: offer.finished - self.finished_before,
+                let_through: self.let_through,
+                watermark,
+            };
+            match self.sender.try_send(batch) {
+                Ok(()) => (),
+                Err(TrySendError::Full(batch)) => self.not_taken += batch.records.len() as u64,
+                Err(TrySendError::Closed(_)) => return false,
+            }
+        }
+        true
+    }
+
+    /// The filter, for arming.
+    pub(super) fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    fn consider(&mut self, record: &Record, out: &mut Vec<Record>) {
+        let Some(stage) = record.stage() else { return };
+        if stage.family() == Family::Loop {
+            out.push(*record);
+            return;
+        }
+        let id = record.id();
+        let verdict = match self.verdicts.remove(&id) {
+            Some(verdict) => verdict,
+            None => self.first_verdict(id),
+        };
+        let verdict = match verdict {
+            Verdict::Refused => Verdict::Refused,
+            Verdict::Through => {
+                self.pass(record, out);
+                Verdict::Through
+            }
+            Verdict::Waiting(mut waiting) => {
+                waiting.learn(record, stage);
+                let is_own = id >> 48 == self.own_prefix;
+                match waiting.decide(&self.filter, is_own) {
+                    None => Verdict::Waiting(waiting),
+                    Some(false) => Verdict::Refused,
+                    Some(true) => {
+                        self.passed += 1;
+                        waiting.records.iter().for_each(|record| self.pass(record, out));
+                        Verdict::Through
+                    }
+                }
+            }
+        };
+        self.verdicts.insert(id, verdict);
+    }
+
+    fn pass(&mut self, record: &Record, out: &mut Vec<Record>) {
+        let head = record.head();
+        if head.stage == Stage::Rpc as u8 && head.kind == Kind::Span as u8 {
+            self.let_through += 1;
+        }
+        out.push(*record);
+    }
+
+    fn first_verdict(&mut self, id: u64) -> Verdict {
+        if VERDICTS_MAX <= self.verdicts.len() {
+            // Long forgotten requests go; one that is still under way starts anew, at worst twice.
+            self.verdicts.clear();
+        }
+        self.offered += 1;
+        let is_thinned = self.threshold < id::hash(id) || self.limit() * 2 <= self.passed;
+        if is_thinned { Verdict::Refused } else { Verdict::Waiting(Box::default()) }
+    }
+
+    fn limit(&self) -> u64 {
+        let asked = self.filter.traces_per_second;
+        u64::from(if asked == 0 { TRACES_PER_SECOND } else { asked })
+    }
+
+    fn turn(&mut self, second: u64) {
+        if self.second == second {
+            return;
+        }
+        let (offered, limit) = (self.offered, self.limit());
+        self.threshold =
+            if offered <= limit { u64::MAX } else { (u64::MAX / offered).saturating_mul(limit) };
+        (self.second, self.offered, self.passed) = (second, 0, 0);
+    }
+}
+
+impl Waiting {
+    fn learn(&mut self, record: &Record, stage: Stage) {
+        self.records.push(*record);
+        let head = record.head();
+        let is_span = head.kind == Kind::Span as u8;
+        match stage {
+            Stage::Rpc => {
+                self.method = record.field("method");
+                self.is_error |= head.result != 0;
+                self.is_done |= is_span;
+            }
+            Stage::Key if self.key.is_none() => self.key = Some(record.key_text().0),
+            Stage::ApplyEntry => self.is_done |= is_span && self.method.is_none(),
+            _ => (),
+        }
+    }
+
+    /// Whether the request is let through, or `None` while it cannot be known.
+    fn decide(&self, filter: &Filter, is_own: bool) -> Option<bool> {
+        let unknown = if self.is_done { Some(false) } else { None };
+        if let (Some(wanted), true) = (filter.method, is_own) {
+            match self.method {
+                Some(method) if method == wanted => (),
+                Some(_) => return Some(false),
+                None => return unknown,
+            }
+        }
+        if !filter.key_prefix.is_empty() {
+            match &self.key {
+                Some(key) if key.starts_with(&filter.key_prefix) => (),
+                Some(_) => return Some(false),
+                None => return unknown,
+            }
+        }
+        if filter.errors_only && !self.is_error {
+            return unknown;
+        }
+        Some(true)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+//! Raft's message types, by the numbers that etcd gives them (`raftpb.MessageType`).
+
+/// Names, by number.
+pub const MESSAGES: &[&str] = &[
+    "MsgHup",
+    "MsgBeat",
+    "MsgProp",
+    "MsgApp",
+    "MsgAppResp",
+    "MsgVote",
+    "MsgVoteResp",
+    "MsgSnap",
+    "MsgHeartbeat",
+    "MsgHeartbeatResp",
+    "MsgUnreachable",
+    "MsgSnapStatus",
+    "MsgCheckQuorum",
+    "MsgTransferLeader",
+    "MsgTimeoutNow",
+    "MsgReadIndex",
+    "MsgReadIndexResp",
+    "MsgPreVote",
+    "MsgPreVoteResp",
+];
+
+/// A proposal on its way to the leader.
+pub const PROP: u64 = 2;
+/// Entries, or only the commit index.
+pub const APP: u64 = 3;
+/// How far a follower's log agrees, on disk.
+pub const APP_RESP: u64 = 4;
+/// A request for a vote.
+pub const VOTE: u64 = 5;
+/// A vote.
+pub const VOTE_RESP: u64 = 6;
+/// A snapshot.
+pub const SNAP: u64 = 7;
+/// A heartbeat.
+pub const HEARTBEAT: u64 = 8;
+/// Its answer.
+pub const HEARTBEAT_RESP: u64 = 9;
+/// "You may campaign at once."
+pub const TIMEOUT_NOW: u64 = 14;
+/// A follower asks the leader for the commit index.
+pub const READ_INDEX: u64 = 15;
+/// The leader's answer.
+pub const READ_INDEX_RESP: u64 = 16;
+/// "Would you vote for me?"
+pub const PRE_VOTE: u64 = 17;
+/// "I would", or not.
+pub const PRE_VOTE_RESP: u64 = 18;

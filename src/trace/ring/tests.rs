@@ -1,0 +1,104 @@
+use std::thread;
+
+use super::*;
+
+fn words(value: u64) -> [u64; WORDS] {
+    let mut words = [value; WORDS];
+    words[0] = 0;
+    words
+}
+
+#[test]
+fn a_reader_gets_what_was_written_in_order() {
+    let ring = Arc::new(Ring::new(3, 8));
+    let mut reader = Reader::new(Arc::clone(&ring));
+    for value in 0..5 {
+        ring.put(&words(value));
+    }
+    let mut seen = Vec::new();
+    let lost = reader.drain(|ring, number, _, id| seen.push((number, id, ring.get(number))));
+    assert_eq!(0, lost);
+    let expected: Vec<_> = (0..5).map(|n| (n, n, Ok(Record { words: words(n) }))).collect();
+    assert_eq!(expected, seen);
+}
+
+#[test]
+fn what_is_overwritten_is_counted() {
+    let ring = Arc::new(Ring::new(3, 8));
+    let mut reader = Reader::new(Arc::clone(&ring));
+    for value in 0..20 {
+        ring.put(&words(value));
+    }
+    let mut seen = Vec::new();
+    assert_eq!(12, reader.drain(|_, number, _, _| seen.push(number)));
+    assert_eq!((12..20).collect::<Vec<_>>(), seen);
+    assert_eq!(Err(Overwritten), ring.get(11));
+}
+
+#[test]
+fn a_slow_reader_beside_a_fast_writer_loses_nothing_uncounted_and_sees_nothing_torn() {
+    const WRITTEN: u64 = 400_000;
+    let ring = Arc::new(Ring::new(1, 256));
+    let mut reader = Reader::new(Arc::clone(&ring));
+    let writer = thread::spawn({
+        let ring = Arc::clone(&ring);
+        move || (0..WRITTEN).for_each(|value| ring.put(&words(value)))
+    });
+    let (mut read, mut torn, mut late) = (0, 0, 0);
+    while reader.next < WRITTEN {
+        reader.drain(|ring, number, _, id| {
+            read += 1;
+            torn += u64::from(id != number);
+            match ring.get(number) {
+                Ok(record) => torn += u64::from(record.words[1..] != words(number)[1..]),
+                Err(Overwritten) => late += 1,
+            }
+        });
+        thread::yield_now();
+    }
+    writer.join().unwrap();
+    assert_eq!(0, torn);
+    assert_eq!(WRITTEN, read + reader.lost, "{late} were overwritten between two looks");
+    assert!(0 < read, "the reader came to nothing");
+}
+
+#[test]
+fn a_thread_that_ends_leaves_its_records_behind_and_then_goes() {
+    let id = 0x7001;
+    let ring = thread::spawn(move || {
+        set_thread("wal");
+        crate::mark!(WalFsync, id, first = 1);
+        OWN.with(|own| Arc::clone(&own.borrow().as_ref().unwrap().0))
+    })
+    .join()
+    .unwrap();
+    let mut reader = Reader::new(Arc::clone(&ring));
+    assert!(!reader.is_finished());
+    let mut ids = Vec::new();
+    reader.drain(|ring, _, _, id| ids.push((THREADS[usize::from(ring.thread)], id)));
+    assert_eq!(vec![("wal", id)], ids);
+    assert!(reader.is_finished());
+    forget(&ring);
+    assert!(rings().iter().all(|other| !Arc::ptr_eq(other, &ring)));
+}
+
+#[test]
+fn a_step_writes_its_beginning_and_its_end_with_one_clock() {
+    let records = thread::spawn(|| {
+        set_thread("grpc");
+        let mut span = crate::stage!(Rpc, 77, bytes_in = 5).begun();
+        crate::set!(span, Rpc, revision = 8);
+        span.result(5);
+        drop(span);
+        let ring = OWN.with(|own| Arc::clone(&own.borrow().as_ref().unwrap().0));
+        [ring.get(0).unwrap(), ring.get(1).unwrap()]
+    })
+    .join()
+    .unwrap();
+    let [begin, span] = records;
+    assert_eq!((Some(Kind::Begin), Some(Kind::Span)), (begin.kind(), span.kind()));
+    assert_eq!(begin.clock(), span.clock());
+    assert!(span.clock() < span.clock_end());
+    assert_eq!((0, 5), (begin.head().result, span.head().result));
+    assert_eq!(Some(8), span.field("revision"));
+}

@@ -1,0 +1,113 @@
+//! Where a member stands: the numbers that keyframes carry.
+//!
+//! Whoever moves one of them stores it here, in passing; nobody decides by them. The process is
+//! one member, so there is one set.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The member's watermarks.
+#[derive(Debug, Default)]
+pub struct Watermarks {
+    /// 0 follower, 1 candidate, 2 leader, 3 pre-candidate.
+    pub role: AtomicU64,
+    /// Raft's term.
+    pub term: AtomicU64,
+    /// Highest index known to be committed.
+    pub commit: AtomicU64,
+    /// Highest index applied.
+    pub applied: AtomicU64,
+    /// Revision of the key space.
+    pub revision: AtomicU64,
+    /// The leader's member id, 0 for none.
+    pub leader: AtomicU64,
+    /// Highest index handed to the operating system.
+    pub written: AtomicU64,
+    /// Highest index that the disk has promised.
+    pub synced: AtomicU64,
+    /// Consistent index in the backend's file.
+    pub committed: AtomicU64,
+    /// Revision in the backend's file.
+    pub committed_revision: AtomicU64,
+    /// Rows in the active write buffer.
+    pub active: AtomicU64,
+    /// Rows in the frozen write buffer.
+    pub frozen: AtomicU64,
+    /// Whom the member voted for in this term, 0 for nobody.
+    pub vote: AtomicU64,
+}
+
+static WATERMARKS: Watermarks = Watermarks::new();
+
+/// The watermarks of this process's member.
+pub fn watermarks() -> &'static Watermarks {
+    &WATERMARKS
+}
+
+impl Watermarks {
+    /// All zero.
+    pub const fn new() -> Watermarks {
+        Watermarks {
+            role: AtomicU64::new(0),
+            term: AtomicU64::new(0),
+            commit: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
+            revision: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
+            committed_revision: AtomicU64::new(0),
+            active: AtomicU64::new(0),
+            frozen: AtomicU64::new(0),
+            vote: AtomicU64::new(0),
+        }
+    }
+
+    /// The fields of `keyframe`, in their order.
+    pub fn keyframe(&self) -> [u64; 8] {
+        [
+            &self.role,
+            &self.term,
+            &self.commit,
+            &self.applied,
+            &self.revision,
+            &self.leader,
+            &self.written,
+            &self.synced,
+        ]
+        .map(|mark| mark.load(Ordering::Relaxed))
+    }
+
+    /// The fields of `keyframe.backend`, with the counts that only the collector knows.
+    pub fn keyframe_backend(&self, seen: u64, kept: u64, dropped: u64) -> [u64; 8] {
+        let [a, b, c, d, e] = [
+            &self.committed,
+            &self.committed_revision,
+            &self.active,
+            &self.frozen,
+            &self.vote,
+        ]
+        .map(|mark| mark.load(Ordering::Relaxed));
+        [a, b, c, d, e, seen, kept, dropped]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::Stage;
+
+    #[test]
+    fn keyframes_carry_each_watermark_in_the_field_of_its_name() {
+        let marks = Watermarks::new();
+        marks.commit.store(42, Ordering::Relaxed);
+        marks.synced.store(43, Ordering::Relaxed);
+        marks.committed_revision.store(7, Ordering::Relaxed);
+        let frame = marks.keyframe();
+        assert_eq!([42, 43], ["commit", "synced"].map(|name| frame[Stage::Keyframe.slot(name)]));
+        let backend = marks.keyframe_backend(100, 10, 1);
+        let names = ["committed_revision", "seen", "kept", "dropped"];
+        let values = names.map(|name| backend[Stage::KeyframeBackend.slot(name)]);
+        assert_eq!([7, 100, 10, 1], values);
+    }
+}
