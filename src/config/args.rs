@@ -1,0 +1,150 @@
+//! What was given: on the command line, or in variables.
+//!
+//! The rules are those of Go's `flag` package: one dash or two, `--name=value` or `--name value`,
+//! a boolean alone means true and never takes the next word, the last of several wins, and the
+//! first word that is no flag ends the flags, which etcd refuses.
+//! Variables fill in what the command line left open. etcd refuses to start when both are given;
+//! here the flag wins, and a warning names the variable.
+
+use std::collections::BTreeMap;
+
+use super::{
+    error::ConfigError,
+    flags::{self, Effect, Flag, Kind},
+    values,
+};
+
+/// What was given, checked value by value, by the flags' names.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    values: BTreeMap<&'static str, String>,
+    /// `--help` or `-h` came first.
+    pub(super) help: bool,
+}
+
+impl Given {
+    /// Notes a value that was checked.
+    pub(super) fn put(&mut self, flag: &'static Flag, value: String) {
+        self.values.insert(flag.name, value);
+    }
+
+    /// Whether anybody gave it.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// Every flag that was given, with its value, by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static Flag, &str)> {
+        self.values.iter().filter_map(|(name, value)| Some((flags::find(name)?, value.as_str())))
+    }
+
+    /// The value, or the default.
+    pub(super) fn text(&self, name: &'static str) -> &str {
+        match self.values.get(name) {
+            Some(value) => value,
+            None => flags::find(name).expect("asked for by a name of the table").default,
+        }
+    }
+
+    /// The same as a number from 0.
+    pub(super) fn uint(&self, name: &'static str) -> u64 {
+        values::uint(self.text(name)).expect("checked when it was given")
+    }
+
+    /// The same as a number.
+    pub(super) fn int(&self, name: &'static str) -> i64 {
+        values::int(self.text(name)).expect("checked when it was given")
+    }
+
+    /// The same as a yes or no.
+    pub(super) fn boolean(&self, name: &'static str) -> bool {
+        values::boolean(self.text(name)).expect("checked when it was given")
+    }
+}
+
+/// Reads the command line, without the program's name.
+pub(super) fn from_command_line(args: &[String]) -> Result<Given, ConfigError> {
+    let mut given = Given::default();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let Some(body) = arg.strip_prefix('-').filter(|body| !body.is_empty()) else {
+            return Err(ConfigError::Positional(arg.clone()));
+        };
+        if body == "-" {
+            break;
+        }
+        let body = body.strip_prefix('-').unwrap_or(body);
+        if body.is_empty() || body.starts_with(['-', '=']) {
+            return Err(ConfigError::Syntax(arg.clone()));
+        }
+        let (name, value) = match body.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (body, None),
+        };
+        let Some(flag) = flags::find(name) else {
+            if matches!(name, "help" | "h") {
+                given.help = true;
+                return Ok(given);
+            }
+            return Err(ConfigError::Undefined(name.to_owned()));
+        };
+        let value = match (value, flag.kind) {
+            (Some(value), _) => value,
+            (None, Kind::Bool) => "true".to_owned(),
+            (None, _) => args.next().cloned().ok_or(ConfigError::NoArgument(flag.name))?,
+        };
+        check(flag, &value)?;
+        given.put(flag, value);
+    }
+    match args.next() {
+        Some(arg) => Err(ConfigError::Positional(arg.clone())),
+        None => Ok(given),
+    }
+}
+
+fn check(flag: &'static Flag, value: &str) -> Result<(), ConfigError> {
+    // etcd's ignored flags take anything.
+    if flag.effect == Effect::Legacy {
+        return Ok(());
+    }
+    values::check(flag.kind, value).map_err(|source| match flag.kind {
+        Kind::Bool => ConfigError::Boolean { flag: flag.name, value: value.to_owned() },
+        _ => ConfigError::Value { flag: flag.name, value: value.to_owned(), source },
+    })
+}
+
+/// The variable that stands for a flag.
+pub(super) fn variable(flag: &str) -> String {
+    format!("ETCD_{}", flag.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// Fills in from variables what the command line left open; returns warnings.
+pub(super) fn add_variables(
+    given: &mut Given,
+    env: &[(String, String)],
+) -> Result<Vec<String>, ConfigError> {
+    let mut warnings = Vec::new();
+    for (name, value) in env.iter().filter(|(name, _)| name.starts_with("ETCD_")) {
+        let Some(flag) = flags::FLAGS.iter().find(|flag| variable(flag.name) == *name) else {
+            // Only the name: what it holds may be a secret.
+            warnings.push(format!("unrecognized environment variable {name}"));
+            continue;
+        };
+        if value.is_empty() {
+            continue;
+        }
+        if given.has(flag.name) {
+            warnings.push(format!("--{} is given, so {name} is not used", flag.name));
+            continue;
+        }
+        if flag.effect != Effect::Legacy {
+            values::check(flag.kind, value).map_err(|source| ConfigError::Variable {
+                variable: name.clone(),
+                value: value.clone(),
+                source,
+            })?;
+        }
+        given.put(flag, value.clone());
+    }
+    Ok(warnings)
+}

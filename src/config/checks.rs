@@ -1,0 +1,313 @@
+//! From what was given to a configuration that makes sense, or to etcd's words for why it does not.
+//!
+//! The checks are etcd's (`embed.Config.Validate`, `ServerConfig.VerifyBootstrap`), in its order,
+//! with one addition: what would silently endanger data or security is refused first.
+
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+use super::{
+    LogFormat, LogLevel, LogOutput, Parsed, ProcessOptions, ServerConfig,
+    args::Given,
+    error::ConfigError,
+    flags::Effect,
+    urls::{self, Url},
+    values,
+};
+
+const GIB: u64 = 1 << 30;
+const QUOTA_DEFAULT: u64 = 2 * GIB;
+/// Beyond this etcd warns: a backup or a new member would take too long.
+const QUOTA_ADVISED: u64 = 8 * GIB;
+/// Beyond this etcd warns: one request would hold up all others.
+const REQUEST_ADVISED: u64 = 10 << 20;
+const ELECTION_MS_MAX: u64 = 50_000;
+/// More threads than any machine that this runs on has use for.
+const THREADS_MAX: u64 = 256;
+
+/// Builds the configuration. `warnings` are those of the reading.
+pub(super) fn build(
+    given: &Given,
+    from_file: bool,
+    warnings: Vec<String>,
+) -> Result<Parsed, ConfigError> {
+    refuse(given)?;
+    let mut warnings = warnings;
+    warnings.extend(without_effect(given));
+    let process = process_options(given, &mut warnings)?;
+    let (heartbeat, election) = timing(given)?;
+    let cluster = Cluster::of(given, from_file)?;
+    let data_dir = data_dir(given, &mut warnings);
+    let config = ServerConfig {
+        name: given.text("name").to_owned(),
+        data_dir,
+        wal_dir: Some(given.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
+        listen_client: listen(given, "listen-client-urls")?,
+        advertise_client_urls: strings(&url_list(given, "advertise-client-urls")?),
+        listen_peer: listen(given, "listen-peer-urls")?,
+        advertise_peer_urls: strings(&cluster.own),
+        initial_cluster: cluster.members.iter().map(|(n, u)| (n.clone(), strings(u))).collect(),
+        new_cluster: given.text("initial-cluster-state") == "new",
+        cluster_token: given.text("initial-cluster-token").to_owned(),
+        heartbeat,
+        election,
+        election_tick_advance: given.boolean("initial-election-tick-advance"),
+        pre_vote: given.boolean("pre-vote"),
+        max_request_bytes: max_request_bytes(given, &mut warnings)?,
+        max_txn_ops: size(given, "max-txn-ops")?,
+        max_concurrent_streams: u32::try_from(given.uint("max-concurrent-streams"))
+            .expect("checked when it was given"),
+        quota_bytes: quota(given, &mut warnings),
+        batch_interval: or_default(
+            values::duration(given.text("backend-batch-interval")),
+            Duration::ZERO,
+            Duration::from_millis(100),
+        ),
+        batch_limit: usize::try_from(given.int("backend-batch-limit"))
+            .map_or(10_000, |limit| or_default(limit, 0, 10_000)),
+        unsafe_no_fsync: given.boolean("unsafe-no-fsync"),
+        threads: threads(given)?,
+        trace_observe: given.boolean("trace-observe"),
+        trace_chrome: Some(given.text("trace-chrome")).filter(|f| !f.is_empty()).map(PathBuf::from),
+        trace_slow: Duration::from_millis(given.uint("trace-slow-ms")),
+    };
+    // With a log, the log says who is in the cluster, and the flags are not asked any more.
+    if !has_log(&config) {
+        cluster.check(&config.name)?;
+    }
+    Ok(Parsed { config, process, warnings })
+}
+
+/// Refuses what must not be without effect.
+fn refuse(given: &Given) -> Result<(), ConfigError> {
+    for (flag, value) in given.iter() {
+        let same = value == flag.default
+            || (flag.default == "false" && !values::boolean(value).unwrap_or(true));
+        if let Effect::Refused(why) = flag.effect
+            && !same
+        {
+            // A value may be a password or a token; only what it is for is shown.
+            let secret = matches!(flag.name, "discovery-token" | "auth-token");
+            let value = if secret { "…".to_owned() } else { value.to_owned() };
+            return Err(ConfigError::Refused { flag: flag.name, value, why });
+        }
+    }
+    Ok(())
+}
+
+/// One line for what is not built yet, and one for what etcd ignores as well.
+fn without_effect(given: &Given) -> Vec<String> {
+    let named = |wanted: Effect| -> Vec<String> {
+        given
+            .iter()
+            .filter(|(f, _)| f.effect == wanted)
+            .map(|(f, _)| format!("--{}", f.name))
+            .collect()
+    };
+    let mut lines = Vec::new();
+    for (effect, text) in [
+        (Effect::Inert, "accepted, but without effect yet"),
+        (Effect::Legacy, "no longer supported by etcd, ignored"),
+    ] {
+        let flags = named(effect);
+        if !flags.is_empty() {
+            lines.push(format!("{text}: {}", flags.join(" ")));
+        }
+    }
+    lines
+}
+
+fn process_options(
+    given: &Given,
+    warnings: &mut Vec<String>,
+) -> Result<ProcessOptions, ConfigError> {
+    if given.text("logger") != "zap" {
+        return Err(ConfigError::Logger(given.text("logger").to_owned()));
+    }
+    let level = given.text("log-level");
+    let log_level =
+        LogLevel::from_name(level).ok_or_else(|| ConfigError::LogLevel(level.to_owned()))?;
+    let log_format = match given.text("log-format") {
+        "console" => LogFormat::Console,
+        _ => LogFormat::Json,
+    };
+    let mut log_outputs = Vec::new();
+    for name in given.text("log-outputs").split(',').map(str::trim).filter(|name| !name.is_empty())
+    {
+        let output = match name {
+            "default" | "stderr" => LogOutput::Stderr,
+            "stdout" => LogOutput::Stdout,
+            "systemd/journal" => {
+                warnings
+                    .push("log output systemd/journal is not supported; using stderr".to_owned());
+                LogOutput::Stderr
+            }
+            path => LogOutput::File(PathBuf::from(path)),
+        };
+        if !log_outputs.contains(&output) {
+            log_outputs.push(output);
+        }
+    }
+    if log_outputs.is_empty() {
+        return Err(ConfigError::NoLogOutput);
+    }
+    Ok(ProcessOptions { log_level, log_format, log_outputs })
+}
+
+fn timing(given: &Given) -> Result<(Duration, Duration), ConfigError> {
+    let (heartbeat, election) = (given.uint("heartbeat-interval"), given.uint("election-timeout"));
+    for (flag, value) in [("heartbeat-interval", heartbeat), ("election-timeout", election)] {
+        if value == 0 {
+            return Err(ConfigError::NotPositive { flag, value: 0, unit: "ms" });
+        }
+    }
+    if heartbeat.saturating_mul(5) > election {
+        return Err(ConfigError::ElectionTooShort { election, heartbeat });
+    }
+    if election > ELECTION_MS_MAX {
+        return Err(ConfigError::ElectionTooLong(election));
+    }
+    Ok((Duration::from_millis(heartbeat), Duration::from_millis(election)))
+}
+
+/// What is said about the cluster at the start.
+struct Cluster {
+    /// What this member advertises to the others.
+    own: Vec<Url>,
+    /// Names and URLs, by name.
+    members: BTreeMap<String, Vec<Url>>,
+    /// The text, for errors.
+    text: String,
+}
+
+impl Cluster {
+    fn of(given: &Given, from_file: bool) -> Result<Cluster, ConfigError> {
+        if !from_file && given.has("listen-client-urls") && !given.has("advertise-client-urls") {
+            return Err(ConfigError::AdvertiseMissing);
+        }
+        let own = url_list(given, "initial-advertise-peer-urls")?;
+        let (name, text) = (given.text("name"), given.text("initial-cluster"));
+        // A name alone is a cluster of one (etcd: `UpdateDefaultClusterFromName`).
+        let default = !given.has("initial-cluster") || text.is_empty();
+        let text = match default && name != "default" {
+            true => own.iter().map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(","),
+            false => text.to_owned(),
+        };
+        let mut members = BTreeMap::<String, Vec<Url>>::new();
+        for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (name, url) = pair.split_once('=').unwrap_or((pair, ""));
+            let url = urls::parse_list(url).map_err(ConfigError::InitialCluster)?;
+            members.entry(name.to_owned()).or_default().extend(url);
+        }
+        for urls in members.values_mut() {
+            urls.sort_by_key(Url::to_string);
+        }
+        Ok(Cluster { own, members, text })
+    }
+
+    /// etcd: `ServerConfig.VerifyBootstrap`.
+    fn check(&self, name: &str) -> Result<(), ConfigError> {
+        let Some(listed) = self.members.get(name) else {
+            return Err(ConfigError::NameMissing(name.to_owned()));
+        };
+        let mut all: Vec<String> = self.members.values().flatten().map(Url::to_string).collect();
+        let total = all.len();
+        all.sort();
+        all.dedup();
+        if all.len() < total {
+            return Err(ConfigError::DuplicateUrl(self.text.clone()));
+        }
+        if !urls::same_places(listed, &self.own) {
+            let pairs: Vec<_> = listed.iter().map(|url| format!("{name}={url}")).collect();
+            return Err(ConfigError::AdvertiseMismatch {
+                cluster: pairs.join(","),
+                own: urls::joined(&self.own),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn data_dir(given: &Given, warnings: &mut Vec<String>) -> PathBuf {
+    match given.text("data-dir") {
+        "" => {
+            let dir = format!("{}.etcd", given.text("name"));
+            warnings.push(format!("'data-dir' was empty; using default {dir}"));
+            PathBuf::from(dir)
+        }
+        dir => PathBuf::from(dir),
+    }
+}
+
+/// Whether the member has run before: then its own log knows the cluster (etcd: `wal.Exist`).
+fn has_log(config: &ServerConfig) -> bool {
+    let dir = config.wal_dir.clone().unwrap_or_else(|| config.data_dir.join("member/wal"));
+    fs::read_dir(dir).is_ok_and(|entries| {
+        entries.flatten().any(|entry| entry.path().extension().is_some_and(|e| e == "wal"))
+    })
+}
+
+fn url_list(given: &Given, flag: &'static str) -> Result<Vec<Url>, ConfigError> {
+    match given.text(flag) {
+        "" => Err(ConfigError::NoUrls(flag)),
+        text => Ok(urls::parse_list(text).expect("checked when it was given")),
+    }
+}
+
+fn listen(given: &Given, flag: &'static str) -> Result<Vec<SocketAddr>, ConfigError> {
+    let urls = url_list(given, flag)?;
+    urls.iter().map(|url| url.bind_address().map_err(ConfigError::Bind)).collect()
+}
+
+fn strings(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(Url::to_string).collect()
+}
+
+/// A number that must be more than nothing.
+fn size(given: &Given, flag: &'static str) -> Result<usize, ConfigError> {
+    match usize::try_from(given.uint(flag)) {
+        Ok(0) => Err(ConfigError::NotPositive { flag, value: 0, unit: "" }),
+        Ok(value) => Ok(value),
+        Err(_) => Ok(usize::MAX),
+    }
+}
+
+fn max_request_bytes(given: &Given, warnings: &mut Vec<String>) -> Result<usize, ConfigError> {
+    let flag = "max-request-bytes";
+    let (value, max) = (given.uint(flag), u64::from(u32::MAX));
+    if value > max {
+        // A gRPC frame cannot be longer.
+        return Err(ConfigError::TooLarge { flag, value, max });
+    }
+    if value > REQUEST_ADVISED {
+        warnings.push(format!("--{flag}={value} exceeds the recommended limit {REQUEST_ADVISED}"));
+    }
+    size(given, flag)
+}
+
+fn quota(given: &Given, warnings: &mut Vec<String>) -> Option<u64> {
+    match u64::try_from(given.int("quota-backend-bytes")) {
+        Err(_) => {
+            warnings.push("backend quota is disabled: the disk is the only limit".to_owned());
+            None
+        }
+        Ok(0) => Some(QUOTA_DEFAULT),
+        Ok(quota) => {
+            if quota > QUOTA_ADVISED {
+                warnings.push(format!("backend quota {quota} exceeds the advised {QUOTA_ADVISED}"));
+            }
+            Some(quota)
+        }
+    }
+}
+
+fn threads(given: &Given) -> Result<usize, ConfigError> {
+    let value = given.uint("threads");
+    if value > THREADS_MAX {
+        return Err(ConfigError::TooLarge { flag: "threads", value, max: THREADS_MAX });
+    }
+    size(given, "threads")
+}
+
+fn or_default<T: PartialEq>(value: T, unset: T, default: T) -> T {
+    if value == unset { default } else { value }
+}

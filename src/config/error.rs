@@ -1,0 +1,195 @@
+//! The ways in which a configuration can be wrong, with etcd's texts where it has one.
+
+use std::{io, path::PathBuf};
+
+use super::{urls::UrlError, values::ValueError};
+
+/// Why a member does not start: always one line.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A flag that nobody knows.
+    #[error("flag provided but not defined: -{0}")]
+    Undefined(String),
+    /// `---x`, `--=x`.
+    #[error("bad flag syntax: {0}")]
+    Syntax(String),
+    /// The last flag has no value.
+    #[error("flag needs an argument: -{0}")]
+    NoArgument(&'static str),
+    /// A flag's value is not in its form.
+    #[error("invalid value {value:?} for flag -{flag}: {source}")]
+    Value {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        source: ValueError,
+    },
+    /// The same for a flag that is true or false.
+    #[error("invalid boolean value {value:?} for -{flag}: parse error")]
+    Boolean {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+    },
+    /// Something that is no flag; etcd takes nothing else.
+    #[error("'{0}' is not a valid flag")]
+    Positional(String),
+    /// A variable's value is not in its flag's form.
+    #[error("invalid value {value:?} for {variable}: {source}")]
+    Variable {
+        /// The variable.
+        variable: String,
+        /// What it holds.
+        value: String,
+        /// What is wrong with it.
+        source: ValueError,
+    },
+    /// The configuration file cannot be read.
+    #[error("open {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The configuration file is not YAML.
+    #[error("{path}: {source}")]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_yaml_ng::Error,
+    },
+    /// The configuration file is YAML, but not a mapping of keys to values.
+    #[error("{0}: expected keys and values")]
+    NotAMapping(PathBuf),
+    /// A key of the configuration file has a value of the wrong type.
+    #[error("{path}: cannot use {found} for {key}, which takes {expected}")]
+    Type {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What stands there.
+        found: &'static str,
+        /// What should stand there.
+        expected: &'static str,
+    },
+    /// A key of the configuration file has a wrong value.
+    #[error("{path}: invalid value {value:?} for {key}: {source}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What stands there.
+        value: String,
+        /// What is wrong with it.
+        source: ValueError,
+    },
+    /// A security section with a key that we do not know: it may be what keeps intruders out.
+    #[error("unknown key {key} in {section}")]
+    SecurityKey {
+        /// The section.
+        section: String,
+        /// The key.
+        key: String,
+    },
+    /// A flag that must not be without effect, and would be.
+    #[error("--{flag}={value}: {why}")]
+    Refused {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// etcd: `ErrUnsetAdvertiseClientURLsFlag`.
+    #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
+    AdvertiseMissing,
+    /// A list of URLs is empty.
+    #[error("--{0} must have at least one URL")]
+    NoUrls(&'static str),
+    /// A URL to listen on that cannot be listened on.
+    #[error(transparent)]
+    Bind(UrlError),
+    /// A number of milliseconds, or a size, that has to be more than nothing.
+    #[error("--{flag} must be >0 (set to {value}{unit})")]
+    NotPositive {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// What was given.
+        value: i64,
+        /// `ms`, or nothing.
+        unit: &'static str,
+    },
+    /// Too few heartbeats before an election: a single late one would cause it.
+    #[error(
+        "--election-timeout[{election}ms] should be at least as 5 times as \
+         --heartbeat-interval[{heartbeat}ms]"
+    )]
+    ElectionTooShort {
+        /// Milliseconds.
+        election: u64,
+        /// Milliseconds.
+        heartbeat: u64,
+    },
+    /// A cluster that would wait for minutes.
+    #[error("--election-timeout[{0}ms] is too long, and should be set less than 50000ms")]
+    ElectionTooLong(u64),
+    /// A number beyond what this flag may be.
+    #[error("--{flag}={value} is too large; the most is {max}")]
+    TooLarge {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// What was given.
+        value: u64,
+        /// What may be given.
+        max: u64,
+    },
+    /// A word that etcd does not know for `--log-level`.
+    #[error("unrecognized level: {0:?}")]
+    LogLevel(String),
+    /// etcd has only zap.
+    #[error("unknown logger option {0:?}")]
+    Logger(String),
+    /// `--log-outputs` without anything in it.
+    #[error("--log-outputs must name at least one output")]
+    NoLogOutput,
+    /// `--initial-cluster` has something that is no URL.
+    #[error("error setting up initial cluster: {0}")]
+    InitialCluster(UrlError),
+    /// `--initial-cluster` does not have this member.
+    #[error("couldn't find local name {0:?} in the initial cluster configuration")]
+    NameMissing(String),
+    /// Two members of `--initial-cluster` with one URL.
+    #[error("initial cluster {0} has duplicate url")]
+    DuplicateUrl(String),
+    /// The member says something else about itself than the cluster does.
+    #[error("--initial-cluster has {cluster} but missing from --initial-advertise-peer-urls={own}")]
+    AdvertiseMismatch {
+        /// `name=url` pairs of this member.
+        cluster: String,
+        /// What it advertises.
+        own: String,
+    },
+}
+
+impl ConfigError {
+    /// What the process exits with: 2 for a command line that cannot be read, as Go's flag package
+    /// does, and 1 for one that can be read but makes no sense.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ConfigError::Undefined(_)
+            | ConfigError::Syntax(_)
+            | ConfigError::NoArgument(_)
+            | ConfigError::Value { .. }
+            | ConfigError::Boolean { .. } => 2,
+            _ => 1,
+        }
+    }
+}

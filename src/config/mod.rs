@@ -1,0 +1,203 @@
+//! What a member is told when it starts: etcd's flags, variables and file.
+//!
+//! ```text
+//!   --name x ──> args ──┐
+//!   ETCD_NAME ─> args ──┤ Given: checked texts,     checks      ServerConfig
+//!   name: x ───> yaml ──┘ by the flag's name    ──────────────> + warnings
+//!                  ^
+//!            flags (the one table), values, urls
+//! ```
+//!
+//! Three sources, one form: whatever the source, a value becomes the text that it would have on
+//! the command line, is checked once against the table, and read once while [`ServerConfig`] is
+//! built. Nothing below this module sees a flag.
+//!
+//! **Invariants.** A [`ServerConfig`] is complete and consistent: who holds one checks nothing
+//! again. No flag is silently without effect: see [`flags`].
+//!
+//! Left out: etcd replaces the advertised `localhost` by the address of the default route when it
+//! listens on `0.0.0.0`; here what is advertised is what was given, since a guess that works on one
+//! network and not on the next teaches nothing.
+
+mod args;
+mod checks;
+mod error;
+pub mod flags;
+mod help;
+pub mod ids;
+mod urls;
+mod values;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+pub use error::ConfigError;
+pub use help::{ETCD_VERSION, help, version_text};
+pub use urls::UrlError;
+pub use values::ValueError;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Asked {
+    /// To run a member.
+    Start(Box<Parsed>),
+    /// `--help`: print [`help`] and exit with 0.
+    Help,
+    /// `--version`: print [`version_text`] and exit with 0.
+    Version,
+}
+
+/// A configuration, and what there is to say about it.
+#[derive(Debug)]
+pub struct Parsed {
+    /// For the member.
+    pub config: ServerConfig,
+    /// For the process around it.
+    pub process: ProcessOptions,
+    /// Lines for the log, once there is one.
+    pub warnings: Vec<String>,
+}
+
+/// What concerns the process and not the member: its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessOptions {
+    /// `--log-level`.
+    pub log_level: LogLevel,
+    /// `--log-format`.
+    pub log_format: LogFormat,
+    /// `--log-outputs`, at least one.
+    pub log_outputs: Vec<LogOutput>,
+}
+
+/// The least severe line that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Everything; release builds leave debug lines out when they are compiled.
+    Debug,
+    /// What an operator may want to know.
+    Info,
+    /// What an operator should know.
+    Warn,
+    /// What went wrong; also for etcd's `dpanic`, `panic` and `fatal`.
+    Error,
+}
+
+impl LogLevel {
+    fn from_name(name: &str) -> Option<LogLevel> {
+        match name {
+            "debug" | "DEBUG" => Some(LogLevel::Debug),
+            "info" | "INFO" | "" => Some(LogLevel::Info),
+            "warn" | "WARN" => Some(LogLevel::Warn),
+            "error" | "ERROR" | "dpanic" | "DPANIC" | "panic" | "PANIC" | "fatal" | "FATAL" => {
+                Some(LogLevel::Error)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line, with zap's keys.
+    Json,
+    /// Columns, for people.
+    Console,
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogOutput {
+    /// Standard error; etcd's `default`.
+    Stderr,
+    /// Standard output.
+    Stdout,
+    /// A file, to whose end they are added.
+    File(PathBuf),
+}
+
+/// Reads etcd's command line (without the program's name) and variables.
+///
+/// # Errors
+///
+/// The first thing that is wrong, as one line; [`ConfigError::exit_code`] says how etcd exits.
+pub fn parse(args: &[String], env: &[(String, String)]) -> Result<Asked, ConfigError> {
+    let mut given = args::from_command_line(args)?;
+    if given.help {
+        return Ok(Asked::Help);
+    }
+    if given.boolean("version") {
+        return Ok(Asked::Version);
+    }
+    let variable = args::variable("config-file");
+    let file = match given.text("config-file") {
+        "" => env.iter().find(|(name, _)| *name == variable).map_or("", |(_, value)| value),
+        file => file,
+    };
+    let parsed = if file.is_empty() {
+        let warnings = args::add_variables(&mut given, env)?;
+        checks::build(&given, false, warnings)?
+    } else {
+        let (from_file, warnings) = yaml::read(file.as_ref())?;
+        checks::build(&from_file, true, warnings)?
+    };
+    Ok(Asked::Start(Box::new(parsed)))
+}
+
+/// A member's configuration, complete and checked.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// `--name`.
+    pub name: String,
+    /// `--data-dir`; `member/wal` and `member/snap` are made below it.
+    pub data_dir: PathBuf,
+    /// `--wal-dir`, if it is not below the data directory.
+    pub wal_dir: Option<PathBuf>,
+    /// `--listen-client-urls`, resolved.
+    pub listen_client: Vec<SocketAddr>,
+    /// `--advertise-client-urls`, sorted.
+    pub advertise_client_urls: Vec<String>,
+    /// `--listen-peer-urls`, resolved.
+    pub listen_peer: Vec<SocketAddr>,
+    /// `--initial-advertise-peer-urls`, sorted.
+    pub advertise_peer_urls: Vec<String>,
+    /// `--initial-cluster`: names and peer URLs, one entry a name; both sorted.
+    pub initial_cluster: Vec<(String, Vec<String>)>,
+    /// `--initial-cluster-state`: true for `new`.
+    pub new_cluster: bool,
+    /// `--initial-cluster-token`.
+    pub cluster_token: String,
+    /// `--heartbeat-interval`.
+    pub heartbeat: Duration,
+    /// `--election-timeout`.
+    pub election: Duration,
+    /// `--initial-election-tick-advance`.
+    pub election_tick_advance: bool,
+    /// `--pre-vote`.
+    pub pre_vote: bool,
+    /// `--max-request-bytes`.
+    pub max_request_bytes: usize,
+    /// `--max-txn-ops`.
+    pub max_txn_ops: usize,
+    /// `--max-concurrent-streams`.
+    pub max_concurrent_streams: u32,
+    /// `--quota-backend-bytes`, after its default; `None` when negative (no quota).
+    pub quota_bytes: Option<u64>,
+    /// `--backend-batch-interval`, after its default.
+    pub batch_interval: Duration,
+    /// `--backend-batch-limit`, after its default.
+    pub batch_limit: usize,
+    /// `--unsafe-no-fsync`.
+    pub unsafe_no_fsync: bool,
+    /// `--threads` (ours): grpc threads.
+    pub threads: usize,
+    /// `--trace-observe` (ours): whether the observe service is served.
+    pub trace_observe: bool,
+    /// `--trace-chrome FILE` (ours): kept requests for chrome://tracing.
+    pub trace_chrome: Option<PathBuf>,
+    /// `--trace-slow-ms` (ours): from when on a request counts as slow.
+    pub trace_slow: Duration,
+}
