@@ -1,2 +1,6 @@
 //! The one binary.
+mod keys;
+mod play;
+mod state;
+mod view;
 fn main() {}

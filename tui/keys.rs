@@ -1,0 +1,345 @@
+//! The one table of keys. The line at the bottom, the list behind `?` and the loop all read it, so
+//! that no key can be shown that does nothing, and none can do what is not shown.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use glass_etcd::trace::Grain;
+
+use crate::state::{Action, Place, State, steps::Direction::Back, steps::Direction::Forward};
+
+/// A key as the table names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Press {
+    /// A character, as it is typed.
+    Char(char),
+    /// A letter with Ctrl.
+    Ctrl(char),
+    /// Any of `0` to `9`.
+    Digit,
+    /// A key without a character.
+    Code(KeyCode),
+}
+
+/// What a key does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Effect {
+    /// Always the same.
+    Do(Action),
+    /// Something with the digit that was pressed.
+    WithDigit(fn(u8) -> Action),
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Binding {
+    /// The keys, any of which will do.
+    pub(crate) presses: &'static [Press],
+    /// How they are written.
+    pub(crate) shown: &'static str,
+    /// What they do, for `?`.
+    pub(crate) does: &'static str,
+    /// What they do in one word, for the line at the bottom; empty when it is not worth the room.
+    pub(crate) brief: &'static str,
+    /// Where they are valid.
+    pub(crate) places: &'static [Place],
+    /// Whether they would do anything now.
+    pub(crate) when: fn(&State) -> bool,
+    /// What happens.
+    pub(crate) effect: Effect,
+}
+
+use Press::{Char, Code, Ctrl, Digit};
+
+const LIST: &[Place] = &[Place::List];
+const STEPS: &[Place] = &[Place::Steps];
+const PROMPT: &[Place] = &[Place::Prompt];
+const STORY: &[Place] = &[Place::Steps, Place::Why];
+
+/// A row that is always valid in its places.
+const fn row(
+    presses: &'static [Press],
+    shown: &'static str,
+    words: (&'static str, &'static str),
+    places: &'static [Place],
+    action: Action,
+) -> Binding {
+    let (does, brief) = words;
+    Binding { presses, shown, does, brief, places, when: always, effect: Effect::Do(action) }
+}
+
+impl Binding {
+    const fn when(self, when: fn(&State) -> bool) -> Binding {
+        Binding { when, ..self }
+    }
+
+    const fn with_digit(self, make: fn(u8) -> Action) -> Binding {
+        Binding { effect: Effect::WithDigit(make), ..self }
+    }
+}
+
+/// Every key of the player.
+pub(crate) const KEYS: &[Binding] = &[
+    row(
+        &[Code(KeyCode::Right), Char('l')],
+        "→ l",
+        ("next story step", "next"),
+        STORY,
+        Action::Step(Grain::Story, Forward),
+    )
+    .when(has_steps),
+    row(
+        &[Code(KeyCode::Left), Char('h')],
+        "← h",
+        ("previous story step", "back"),
+        STORY,
+        Action::Step(Grain::Story, Back),
+    )
+    .when(has_steps),
+    row(
+        &[Char(']')],
+        "]",
+        ("next stage, finer than the story", ""),
+        STORY,
+        Action::Step(Grain::Stage, Forward),
+    )
+    .when(has_steps),
+    row(&[Char('[')], "[", ("previous stage", ""), STORY, Action::Step(Grain::Stage, Back))
+        .when(has_steps),
+    row(
+        &[Char('.')],
+        ".",
+        ("next record, whatever it is", ""),
+        STORY,
+        Action::Step(Grain::Raw, Forward),
+    )
+    .when(has_steps),
+    row(&[Char(',')], ",", ("previous record", ""), STORY, Action::Step(Grain::Raw, Back))
+        .when(has_steps),
+    row(&[Char('g'), Code(KeyCode::Home)], "g", ("first step", ""), STEPS, Action::Jump(Back))
+        .when(has_steps),
+    row(&[Char('G'), Code(KeyCode::End)], "G", ("last step", ""), STEPS, Action::Jump(Forward))
+        .when(has_steps),
+    row(&[Char(':')], ":", ("go to the step with a number", ""), STEPS, Action::Prompt)
+        .when(has_steps),
+    row(&[Char(' ')], "space", ("play or pause", "play"), STEPS, Action::TogglePlay)
+        .when(has_steps),
+    row(&[Char('+'), Char('=')], "+", ("play faster", ""), STEPS, Action::Speed(Forward))
+        .when(has_steps),
+    row(&[Char('-')], "-", ("play slower", ""), STEPS, Action::Speed(Back)).when(has_steps),
+    row(&[Digit], "1 2 3", ("step in one lane only; 0 for all", "lane"), STEPS, Action::Lane(0))
+        .with_digit(Action::Lane)
+        .when(has_steps),
+    row(
+        &[Code(KeyCode::Up), Char('k')],
+        "↑ k",
+        ("look at the row above", ""),
+        STEPS,
+        Action::Look(Back),
+    )
+    .when(has_steps),
+    row(
+        &[Code(KeyCode::Down), Char('j')],
+        "↓ j",
+        ("look at the row below; time stands still", ""),
+        STEPS,
+        Action::Look(Forward),
+    )
+    .when(has_steps),
+    row(&[Char('x')], "x", ("changed, durable, who knows, cost", "lens"), STEPS, Action::NextLens)
+        .when(has_steps),
+    row(&[Char('u')], "u", ("all watermarks, or only changes", "all"), STEPS, Action::ToggleAll)
+        .when(shows_changes),
+    row(
+        &[Code(KeyCode::Enter)],
+        "Enter",
+        ("all that is known of the step", "why"),
+        STEPS,
+        Action::Zoom,
+    )
+    .when(has_steps),
+    row(&[Digit], "0-9", ("the number of the step", "number"), PROMPT, Action::Digit(0))
+        .with_digit(Action::Digit),
+    row(
+        &[Code(KeyCode::Backspace)],
+        "Backspace",
+        ("take back a digit", "erase"),
+        PROMPT,
+        Action::Erase,
+    ),
+    row(&[Code(KeyCode::Enter)], "Enter", ("go to that step", "go"), PROMPT, Action::GoTo),
+    row(
+        &[Code(KeyCode::Up), Char('k')],
+        "↑ k",
+        ("the request before", "up"),
+        LIST,
+        Action::Choose(-1),
+    )
+    .when(has_requests),
+    row(
+        &[Code(KeyCode::Down), Char('j')],
+        "↓ j",
+        ("the request after", "down"),
+        LIST,
+        Action::Choose(1),
+    )
+    .when(has_requests),
+    row(&[Code(KeyCode::PageUp)], "PgUp", ("ten requests up", ""), LIST, Action::Choose(-10))
+        .when(has_requests),
+    row(&[Code(KeyCode::PageDown)], "PgDn", ("ten requests down", ""), LIST, Action::Choose(10))
+        .when(has_requests),
+    row(
+        &[Code(KeyCode::Enter)],
+        "Enter",
+        ("open the request, step by step", "open"),
+        LIST,
+        Action::Open,
+    )
+    .when(has_requests),
+    row(
+        &[Char('g'), Code(KeyCode::Home)],
+        "g",
+        ("the oldest request", "oldest"),
+        LIST,
+        Action::ChooseFirst,
+    )
+    .when(has_requests),
+    row(
+        &[Char('G'), Code(KeyCode::End)],
+        "G",
+        ("the newest request", "newest"),
+        LIST,
+        Action::ChooseLast,
+    )
+    .when(has_requests),
+    row(
+        &[Char('f')],
+        "f",
+        ("keep to the newest, or stop that", "follow"),
+        LIST,
+        Action::ToggleFollow,
+    )
+    .when(has_requests),
+    row(
+        &[Code(KeyCode::Esc)],
+        "Esc",
+        ("back", "back"),
+        &[Place::Steps, Place::Prompt, Place::Why],
+        Action::Back,
+    ),
+    row(
+        &[Char('?')],
+        "?",
+        ("the keys that are valid now", "help"),
+        &[Place::List, Place::Steps, Place::Why],
+        Action::Help,
+    ),
+    row(
+        &[Char('q'), Ctrl('c')],
+        "q",
+        ("quit; so does Ctrl-C", "quit"),
+        &[Place::List, Place::Steps, Place::Prompt, Place::Why],
+        Action::Quit,
+    ),
+];
+
+/// The keys that are valid while the list of keys is shown.
+const HELP: &[Binding] = &[
+    row(&[Code(KeyCode::Esc), Char('?')], "Esc ?", ("close this list", "close"), &[], Action::Back),
+    row(&[Char('q'), Ctrl('c')], "q", ("quit; so does Ctrl-C", "quit"), &[], Action::Quit),
+];
+
+fn always(_: &State) -> bool {
+    true
+}
+
+fn has_requests(state: &State) -> bool {
+    !state.list.rows.is_empty()
+}
+
+fn has_steps(state: &State) -> bool {
+    state.steps.as_ref().is_some_and(|steps| !steps.steps.is_empty())
+}
+
+fn shows_changes(state: &State) -> bool {
+    use crate::state::lens::Lens;
+    has_steps(state) && state.steps.as_ref().is_some_and(|steps| steps.lens == Lens::Changed)
+}
+
+/// The rows that are valid on the screen that lies below the list of keys.
+pub(crate) fn valid(state: &State) -> impl Iterator<Item = &'static Binding> {
+    let place = state.place();
+    KEYS.iter().filter(move |row| row.places.contains(&place) && (row.when)(state))
+}
+
+/// The rows for the line at the bottom.
+pub(crate) fn line(state: &State) -> Vec<&'static Binding> {
+    let rows: Vec<_> =
+        if state.is_helping { HELP.iter().collect() } else { valid(state).collect() };
+    rows.into_iter().filter(|row| !row.brief.is_empty()).collect()
+}
+
+/// What this key asks for, if it is valid now. Only presses and repeats count, not releases.
+pub(crate) fn find(state: &State, key: KeyEvent) -> Option<Action> {
+    if key.kind == KeyEventKind::Release {
+        return None;
+    }
+    let matches = |row: &&Binding| row.presses.iter().any(|press| is_pressed(*press, key));
+    let row = if state.is_helping { HELP.iter().find(matches) } else { valid(state).find(matches) };
+    match row?.effect {
+        Effect::Do(action) => Some(action),
+        Effect::WithDigit(make) => match key.code {
+            KeyCode::Char(digit) => digit.to_digit(10).and_then(|d| u8::try_from(d).ok()).map(make),
+            _ => None,
+        },
+    }
+}
+
+fn is_pressed(press: Press, key: KeyEvent) -> bool {
+    let has_ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
+    match (press, key.code) {
+        (Char(wanted), KeyCode::Char(typed)) => wanted == typed && !has_ctrl,
+        (Ctrl(wanted), KeyCode::Char(typed)) => wanted == typed && has_ctrl,
+        (Digit, KeyCode::Char(typed)) => typed.is_ascii_digit() && !has_ctrl,
+        (Code(wanted), code) => wanted == code,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_means_two_things_in_one_place() {
+        for place in [Place::List, Place::Steps, Place::Prompt, Place::Why] {
+            let mut seen: Vec<Press> = Vec::new();
+            for row in KEYS.iter().filter(|row| row.places.contains(&place)) {
+                for press in row.presses {
+                    assert!(!seen.contains(press), "{press:?} twice in {place:?}");
+                    seen.push(*press);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_release_does_nothing() {
+        let mut key = KeyEvent::from(KeyCode::Char('q'));
+        assert_eq!(find(&State::default(), key), Some(Action::Quit));
+        key.kind = KeyEventKind::Release;
+        assert_eq!(find(&State::default(), key), None);
+    }
+
+    #[test]
+    fn an_empty_list_offers_only_what_works() {
+        let shown: Vec<&str> = valid(&State::default()).map(|row| row.shown).collect();
+        assert_eq!(shown, ["?", "q"]);
+    }
+
+    #[test]
+    fn escape_never_quits() {
+        for row in KEYS.iter().chain(HELP) {
+            let is_escape = row.presses.contains(&Code(KeyCode::Esc));
+            assert!(!is_escape || !matches!(row.effect, Effect::Do(Action::Quit)));
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The loop of the player: one source, one state, one screen.
+//!
+//! ```text
+//!  keyboard thread ─┐
+//!  source ──────────┼─ Input ─► handle(&mut State) ─► view::draw(&State)
+//!  clock ───────────┘
+//! ```
+//!
+//! The loop takes one closed enum of inputs and gives it to one function that knows no terminal;
+//! the tests drive the same function. The terminal is put back by a guard, also after a panic, and
+//! the mouse is left alone: whoever captures it breaks copying.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crossterm::event::{self, KeyEvent};
+use glass_etcd::{
+    clock,
+    trace::{Event, MemberInfo, Recording},
+};
+use ratatui::DefaultTerminal;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    keys,
+    state::State,
+    view::{self, Look},
+};
+
+/// How often time passes: often enough for the fastest playing.
+const TICK: Duration = Duration::from_millis(100);
+/// How long the keyboard's thread waits before it looks whether it should end.
+const KEY_WAIT: Duration = Duration::from_millis(50);
+/// Inputs that are taken before the next drawing, so that a flood cannot stop the screen.
+const INPUTS_PER_DRAW: usize = 256;
+
+/// Where records come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// Live members. The sender bounds the channel; when the player falls behind, it waits.
+    Live(mpsc::Receiver<SourceMessage>),
+    /// A recording.
+    File(Recording),
+}
+
+/// What live members say. `place` numbers members from 0 in the order of their first hello; the
+/// events of a member carry the same number.
+#[derive(Clone, Debug)]
+pub(crate) enum SourceMessage {
+    /// A member has answered, for the first time or after a new start.
+    Hello {
+        /// Which member.
+        place: u8,
+        /// Where it was reached.
+        endpoint: String,
+        /// Who it is.
+        info: MemberInfo,
+    },
+    /// What happened in it.
+    Batch {
+        /// Which member.
+        place: u8,
+        /// The events; their keys are folded in already.
+        events: Vec<Event>,
+        /// Requests that it has finished since its hello, shown or not.
+        seen: u64,
+        /// Records that were overwritten before they could be read, since its hello.
+        dropped: u64,
+    },
+    /// An endpoint does not answer.
+    Unreachable {
+        /// Which.
+        endpoint: String,
+        /// Why, in a few words.
+        why: String,
+    },
+}
+
+/// Everything that can happen to the player.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A key was pressed, repeated or released.
+    Key(KeyEvent),
+    /// The window has another size; it only has to be drawn again.
+    Resized,
+    /// A member speaks.
+    Source(SourceMessage),
+    /// Time has passed; this long since the player began.
+    Tick(Duration),
+    /// Nothing more will come from the source.
+    Closed,
+    /// Somebody asks the process to end.
+    Terminated,
+}
+
+/// Takes one input. Returns whether the player goes on.
+pub(crate) fn handle(state: &mut State, input: Input) -> bool {
+    match input {
+        Input::Key(key) => {
+            return keys::find(state, key).is_none_or(|action| state.update(action));
+        }
+        Input::Resized => {}
+        Input::Source(SourceMessage::Hello { place, endpoint, info }) => {
+            state.hello(place, &endpoint, info);
+        }
+        Input::Source(SourceMessage::Batch { place, events, seen, dropped }) => {
+            state.records(place, events, seen, dropped);
+        }
+        Input::Source(SourceMessage::Unreachable { endpoint, why }) => {
+            state.unreachable.insert(endpoint, why);
+        }
+        Input::Tick(since) => {
+            state.tick(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+        }
+        Input::Closed => {
+            state.is_closed = true;
+            state.refresh();
+        }
+        Input::Terminated => return false,
+    }
+    true
+}
+
+/// Runs the player until it is left.
+pub(crate) async fn run(source: Source, look: Look) -> io::Result<()> {
+    let mut screen = Screen::open()?;
+    let mut inputs = Inputs::open(source)?;
+    let mut state = match inputs.recording.take() {
+        Some(recording) => State::of_recording(recording),
+        None => State::default(),
+    };
+    loop {
+        screen.terminal.draw(|frame| view::draw(frame, &state, look))?;
+        if !handle(&mut state, inputs.next().await) {
+            return Ok(());
+        }
+        for _ in 0..INPUTS_PER_DRAW {
+            let Some(input) = inputs.ready() else { break };
+            if !handle(&mut state, input) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The terminal while the player has it. Dropping puts it back; so does the hook for panics that
+/// ratatui installs.
+struct Screen {
+    terminal: DefaultTerminal,
+}
+
+impl Screen {
+    fn open() -> io::Result<Screen> {
+        ratatui::try_init().map(|terminal| Screen { terminal })
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        ratatui::restore();
+    }
+}
+
+/// All that the loop waits for.
+struct Inputs {
+    recording: Option<Recording>,
+    source: Option<mpsc::Receiver<SourceMessage>>,
+    keyboard: Keyboard,
+    ticks: tokio::time::Interval,
+    begun: std::time::Instant,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Inputs {
+    fn open(source: Source) -> io::Result<Inputs> {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let (source, recording) = match source {
+            Source::Live(receiver) => (Some(receiver), None),
+            Source::File(recording) => (None, Some(recording)),
+        };
+        Ok(Inputs {
+            recording,
+            source,
+            keyboard: Keyboard::open()?,
+            ticks,
+            begun: clock::now(),
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next input. Keys go first: a flood of records must not make them late.
+    async fn next(&mut self) -> Input {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Input::Terminated,
+            _ = self.hang_up.recv() => Input::Terminated,
+            key = self.keyboard.receiver.recv() => key.unwrap_or(Input::Terminated),
+            _ = self.ticks.tick() => Input::Tick(clock::now().duration_since(self.begun)),
+            message = next_of(&mut self.source) => self.of_source(message),
+        }
+    }
+
+    /// An input that is there already.
+    fn ready(&mut self) -> Option<Input> {
+        if let Ok(key) = self.keyboard.receiver.try_recv() {
+            return Some(key);
+        }
+        let message = self.source.as_mut()?.try_recv().ok()?;
+        Some(Input::Source(message))
+    }
+
+    fn of_source(&mut self, message: Option<SourceMessage>) -> Input {
+        match message {
+            Some(message) => Input::Source(message),
+            None => {
+                self.source = None;
+                Input::Closed
+            }
+        }
+    }
+}
+
+/// The next message of a source; of none, never.
+async fn next_of(source: &mut Option<mpsc::Receiver<SourceMessage>>) -> Option<SourceMessage> {
+    match source {
+        Some(source) => source.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The thread that reads the terminal, because reading it blocks.
+struct Keyboard {
+    receiver: mpsc::Receiver<Input>,
+    is_closing: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Keyboard {
+    fn open() -> io::Result<Keyboard> {
+        // The bound is more than anybody types while the screen is drawn once.
+        let (sender, receiver) = mpsc::channel(64);
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let closing = Arc::clone(&is_closing);
+        let reader = thread::Builder::new().name("keyboard".to_owned());
+        let thread = reader.spawn(move || read_keys(&sender, &closing))?;
+        Ok(Keyboard { receiver, is_closing, thread: Some(thread) })
+    }
+}
+
+impl Drop for Keyboard {
+    fn drop(&mut self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+        // A full channel would keep the thread from seeing that.
+        self.receiver.close();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has already been reported; there is nothing to add.
+            _ = thread.join();
+        }
+    }
+}
+
+/// Ends when the player closes, or when the terminal is gone.
+fn read_keys(sender: &mpsc::Sender<Input>, is_closing: &AtomicBool) {
+    while !is_closing.load(Ordering::Relaxed) {
+        let input = match event::poll(KEY_WAIT) {
+            Ok(false) => continue,
+            Ok(true) => event::read(),
+            Err(error) => Err(error),
+        };
+        let input = match input {
+            Ok(event::Event::Key(key)) => Input::Key(key),
+            Ok(event::Event::Resize(..)) => Input::Resized,
+            Ok(_) => continue,
+            Err(_) => Input::Terminated,
+        };
+        let is_last = matches!(input, Input::Terminated);
+        if sender.blocking_send(input).is_err() || is_last {
+            return;
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The columns of the player: one for each member, heard or only heard of.
+//!
+//! A member that others write to, but that told nothing itself, has a lane too. It stays empty
+//! and its head says so: a lane that is not drawn would look like a member that is not there.
+
+use std::collections::BTreeSet;
+
+use glass_etcd::trace::{Event, Recording, Unit};
+
+use super::words;
+
+/// A column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lane {
+    /// The member's name, or its id as hex when only others spoke of it.
+    pub(crate) name: String,
+    /// Raft's id of the member.
+    pub(crate) member_id: u64,
+    /// Its place in [`Recording::members`]; none for a member that was never heard.
+    pub(crate) place: Option<u8>,
+}
+
+/// The lanes of a recording: members by name, then those that were never heard.
+pub(crate) fn lanes(recording: &Recording) -> Vec<Lane> {
+    let mut lanes: Vec<Lane> = recording
+        .members
+        .iter()
+        .zip(0_u8..)
+        .map(|(member, place)| Lane {
+            name: display_name(&member.name, member.member_id),
+            member_id: member.member_id,
+            place: Some(place),
+        })
+        .collect();
+    lanes.sort_by(|a, b| (&a.name, a.member_id).cmp(&(&b.name, b.member_id)));
+    let known: BTreeSet<u64> = lanes.iter().map(|lane| lane.member_id).collect();
+    let heard_of: BTreeSet<u64> = recording.events.iter().flat_map(members_in).collect();
+    lanes.extend(heard_of.difference(&known).map(|id| Lane {
+        name: hex(*id),
+        member_id: *id,
+        place: None,
+    }));
+    lanes
+}
+
+/// The lane of a member, by its place in the recording.
+pub(crate) fn lane_of_place(lanes: &[Lane], place: u8) -> Option<usize> {
+    lanes.iter().position(|lane| lane.place == Some(place))
+}
+
+/// The lane of a member, by its id.
+pub(crate) fn lane_of_id(lanes: &[Lane], member_id: u64) -> Option<usize> {
+    lanes.iter().position(|lane| lane.member_id == member_id)
+}
+
+/// The name of a member, or its id as hex.
+pub(crate) fn name_of(lanes: &[Lane], member_id: u64) -> String {
+    lane_of_id(lanes, member_id).map_or_else(|| hex(member_id), |lane| lanes[lane].name.clone())
+}
+
+fn display_name(name: &str, member_id: u64) -> String {
+    if name.is_empty() { hex(member_id) } else { words::clean(name) }
+}
+
+fn hex(member_id: u64) -> String {
+    format!("{member_id:016x}")
+}
+
+/// Every member that the event names.
+fn members_in(event: &Event) -> impl Iterator<Item = u64> {
+    let fields = event.stage.fields().iter().zip(event.fields);
+    fields.filter(|(field, id)| field.unit == Unit::Member && *id != 0).map(|(_, id)| id)
+}

@@ -1,0 +1,244 @@
+//! The panel below the lanes: four questions that can be asked at every cursor.
+//!
+//! *Changed* is about the step that is looked at; the others are about the cluster as it stood when
+//! the step at the cursor had happened. An answer that needs a member of whom nothing is known says
+//! so, and counts it neither way.
+
+use glass_etcd::trace::{Recording, Stage};
+
+use super::{
+    lanes::Lane,
+    steps::Steps,
+    story::{Moment, Step, Subject},
+    watermarks::{self, Water},
+    words,
+};
+
+/// Which question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lens {
+    /// What did this step change?
+    Changed,
+    /// If the power failed now, would the write survive?
+    Durable,
+    /// Which member knows that it is committed?
+    WhoKnows,
+    /// Where did the time go?
+    Cost,
+}
+
+impl Lens {
+    /// The next question.
+    pub(crate) fn next(self) -> Lens {
+        match self {
+            Lens::Changed => Lens::Durable,
+            Lens::Durable => Lens::WhoKnows,
+            Lens::WhoKnows => Lens::Cost,
+            Lens::Cost => Lens::Changed,
+        }
+    }
+
+    /// Its title.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Lens::Changed => "CHANGED",
+            Lens::Durable => "DURABLE NOW",
+            Lens::WhoKnows => "WHO KNOWS",
+            Lens::Cost => "COST",
+        }
+    }
+}
+
+/// The answer, a line each.
+pub(crate) fn lines(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<String> {
+    match steps.lens {
+        Lens::Changed => changed(recording, steps, lanes, steps.shows_all),
+        Lens::Durable => durable(recording, steps, lanes),
+        Lens::WhoKnows => who_knows(recording, steps, lanes),
+        Lens::Cost => cost(steps, lanes),
+    }
+}
+
+/// What the step that is looked at changed, with all watermarks of its member when asked for.
+pub(crate) fn changed(
+    recording: &Recording,
+    steps: &Steps,
+    lanes: &[Lane],
+    shows_all: bool,
+) -> Vec<String> {
+    let Some(step) = steps.steps.get(steps.look) else { return Vec::new() };
+    let name = &lanes[step.lane].name;
+    if !step.is_captured {
+        return vec![format!("{name}  unknown: no record of this step was heard")];
+    }
+    let changes: Vec<String> =
+        watermarks::changes(&step.event).iter().map(|c| change_words(c, lanes)).collect();
+    let mut lines = vec![if changes.is_empty() {
+        format!("{name}  no watermark changed")
+    } else {
+        format!("{name}  {}", changes.join("   "))
+    }];
+    lines.extend(gap(recording, step).map(|gap| format!("{name}  {gap}")));
+    if shows_all {
+        lines.extend(all(recording, steps, step, lanes));
+    }
+    lines
+}
+
+fn change_words(change: &watermarks::Change, lanes: &[Lane]) -> String {
+    let (name, unit) = change.water.named();
+    let new = words::value(unit, change.new, lanes);
+    match change.old {
+        Some(old) if old != change.new => {
+            format!("{name} {} → {new}", words::value(unit, old, lanes))
+        }
+        Some(_) => format!("{name} stays {new}"),
+        None => format!("{name} {new}"),
+    }
+}
+
+/// All watermarks of the member of the step, at the cursor.
+fn all(recording: &Recording, steps: &Steps, step: &Step, lanes: &[Lane]) -> Option<String> {
+    let marks = steps.watermarks(recording, &lanes[step.lane])?;
+    let known = Water::ALL.iter().map(|water| {
+        let (name, unit) = water.named();
+        let value = marks.get(*water).map(|value| words::value(unit, value, lanes));
+        format!("{name} {}", value.as_deref().unwrap_or("?"))
+    });
+    Some(format!("all: {}", known.collect::<Vec<_>>().join("  ")))
+}
+
+/// An old value that is not the previous new one proves that something was not captured.
+fn gap(recording: &Recording, step: &Step) -> Option<String> {
+    let here = watermarks::moment(&step.event);
+    let change = watermarks::changes(&step.event).into_iter().find(|c| c.old.is_some())?;
+    let before = recording
+        .events
+        .iter()
+        .filter(|event| event.member == step.event.member && event.stage == step.event.stage)
+        .filter(|event| event.boot == here.0 && watermarks::moment(event) < here)
+        .max_by_key(|event| watermarks::moment(event))?;
+    let previous = watermarks::changes(before).into_iter().find(|c| c.water == change.water)?.new;
+    let old = change.old.filter(|old| *old != previous)?;
+    Some(format!("{} {previous} → {old} went by unrecorded before", change.water.named().0))
+}
+
+/// How far the entry has come on one member.
+enum Kept {
+    Unknown,
+    No,
+    Written,
+    Synced,
+    InFile,
+}
+
+fn kept(recording: &Recording, steps: &Steps, lane: &Lane, index: u64) -> Kept {
+    let Some(marks) = steps.watermarks(recording, lane) else { return Kept::Unknown };
+    let reaches = |water| marks.get(water).map(|value| index <= value);
+    match (reaches(Water::Stored), reaches(Water::Synced), reaches(Water::Written)) {
+        (Some(true), _, _) => Kept::InFile,
+        (_, Some(true), _) => Kept::Synced,
+        (_, None, _) => Kept::Unknown,
+        (_, Some(false), Some(true)) => Kept::Written,
+        (_, Some(false), _) => Kept::No,
+    }
+}
+
+fn durable(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<String> {
+    let Some(index) = steps.indexes().max() else { return vec![nothing_to_keep(steps.subject)] };
+    let kept: Vec<Kept> = lanes.iter().map(|lane| kept(recording, steps, lane, index)).collect();
+    let states = lanes.iter().zip(&kept).map(|(lane, kept)| {
+        let state = match kept {
+            Kept::Unknown => "? unknown",
+            Kept::No => "✘ not on disk",
+            Kept::Written => "✘ written, not synced",
+            Kept::Synced => "✔ synced",
+            Kept::InFile => "✔ synced, in the file",
+        };
+        format!("{} {state}", lane.name)
+    });
+    let states = format!("entry {index}:  {}", states.collect::<Vec<_>>().join("   "));
+    vec![states, verdict(&kept)]
+}
+
+fn nothing_to_keep(subject: Subject) -> String {
+    match subject {
+        Subject::Request(_) => {
+            "no log entry: nothing here has to survive a power failure".to_owned()
+        }
+        Subject::Election { .. } => "no entry of the new term was captured".to_owned(),
+    }
+}
+
+fn verdict(kept: &[Kept]) -> String {
+    let members = kept.len();
+    let needed = members / 2 + 1;
+    let safe = kept.iter().filter(|kept| matches!(kept, Kept::Synced | Kept::InFile)).count();
+    let unknown = kept.iter().filter(|kept| matches!(kept, Kept::Unknown)).count();
+    let of = format!("synced on {safe} of {members}, {needed} needed");
+    let word = if needed <= safe {
+        "the write SURVIVES"
+    } else if needed <= safe + unknown {
+        return format!("power cut now: UNKNOWN whether it survives ({of}, {unknown} unknown)");
+    } else {
+        "the write MAY BE LOST"
+    };
+    format!("power cut now: {word} ({of})")
+}
+
+fn who_knows(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<String> {
+    let Some(index) = steps.indexes().max() else {
+        return vec!["no log entry: there is no commit to know of".to_owned()];
+    };
+    let knows = lanes.iter().map(|lane| {
+        let commit = steps.watermarks(recording, lane).and_then(|m| m.get(Water::Commit));
+        let word = match commit {
+            None => "? unknown",
+            Some(commit) if index <= commit => "✔ knows",
+            Some(_) => "✘ not yet",
+        };
+        format!("{} {word}", lane.name)
+    });
+    let knows = format!("{index} is committed:  {}", knows.collect::<Vec<_>>().join("   "));
+    let happened = steps.steps.iter().take(steps.now + 1);
+    let answer = happened.filter(|step| is_answer(step)).last();
+    let client = match answer.map(|step| step.event.result) {
+        _ if matches!(steps.subject, Subject::Election { .. }) => "no client asked for this",
+        None => "client ✘ has no answer yet",
+        Some(0) => "client ✔ was told ok",
+        Some(_) => "client ✘ was told of an error",
+    };
+    vec![knows, client.to_owned()]
+}
+
+fn is_answer(step: &Step) -> bool {
+    step.is_own && step.event.stage == Stage::Rpc && step.moment == Moment::Done
+}
+
+fn cost(steps: &Steps, lanes: &[Lane]) -> Vec<String> {
+    let Some(step) = steps.steps.get(steps.look) else { return Vec::new() };
+    let own = || steps.steps.iter().filter(|step| step.is_own);
+    let start = own().map(|step| step.wall_ns).min().unwrap_or(0);
+    let mut line = format!(
+        "this step {}   {} after the first",
+        match step.moment {
+            Moment::Begin => "begins".to_owned(),
+            Moment::Done => words::duration(step.event.took_ns),
+        },
+        words::duration(step.wall_ns.saturating_sub(start)),
+    );
+    if let Some(whole) = own().find(|step| is_answer(step)) {
+        line += &format!("   whole request {}", words::duration(whole.event.took_ns));
+    }
+    let waits = [Stage::Rpc, Stage::RaftPropose, Stage::ReadIndexWait];
+    let mut dear: Vec<&Step> = own()
+        .filter(|step| step.moment == Moment::Done && !waits.contains(&step.event.stage))
+        .filter(|step| step.event.took_ns != 0)
+        .collect();
+    dear.sort_by_key(|step| std::cmp::Reverse(step.event.took_ns));
+    let dear = dear.iter().take(4).map(|step| {
+        let took = words::duration(step.event.took_ns);
+        format!("{} {} {took}", step.event.stage.name(), lanes[step.lane].name)
+    });
+    vec![line, format!("longest: {}", dear.collect::<Vec<_>>().join(" · "))]
+}

@@ -1,0 +1,35 @@
+//! What the player knows, and what a key does to it. No module here knows a terminal.
+//!
+//! ```text
+//!  source ──Input──► player::State ──&State──► view
+//!                     │
+//!                     ├─ recording      every event that was heard, bounded
+//!                     ├─ list           the requests, and which one is chosen
+//!                     └─ steps          one story, the cursor in it, the lens on it
+//! ```
+//!
+//! Whatever a screen shows comes from the recording and the cursor, and from nothing else: so live
+//! members and their recording draw the same screens, and stepping back is as exact as stepping
+//! forward. The only thing that live members add is how long ago each of them was heard.
+//!
+//! Left out: editing. The player never writes into the cluster that it watches.
+
+pub(crate) mod words;
+
+pub(crate) mod lanes;
+pub(crate) mod watermarks;
+
+pub(crate) mod join;
+pub(crate) mod story;
+
+pub(crate) mod lens;
+pub(crate) mod list;
+pub(crate) mod player;
+pub(crate) mod steps;
+
+#[cfg(test)]
+pub(crate) mod scenes;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub(crate) use player::{Action, Place, State};

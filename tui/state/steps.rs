@@ -1,0 +1,291 @@
+//! One story, and where the reader stands in it.
+//!
+//! There is one cursor in time, **now**, and one for reading, **look**. Stepping moves both; moving
+//! the look cursor changes what is explained, but not what has happened. Steps come in three grains
+//! (story, stage, raw); stepping in a grain also shows the rows of that grain. A step is one event
+//! of the whole cluster, never one per lane; with the focus on a lane, steps of the others are
+//! passed over but stay drawn.
+//!
+//! Cursors are kept by event, not by row: when live members add records, rows move and the cursor
+//! stays where it was.
+
+use glass_etcd::trace::{Event, FLAG_NOISE, Grain, Recording, Stage};
+
+use super::{
+    lanes::Lane,
+    lens::Lens,
+    story::{self, Moment, Step, Subject},
+    watermarks::{self, Watermarks},
+};
+
+/// Time between two steps while playing, in nanoseconds, at speed x1.
+const STEP_NS: u64 = 800_000_000;
+/// Speeds of playing, in quarters.
+const SPEEDS: [u64; 6] = [1, 2, 4, 8, 16, 32];
+/// A member that says nothing for longer than this counts as silent.
+pub(crate) const SILENT_NS: u64 = 300_000_000;
+
+/// Forward or backward in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// Towards what happened before.
+    Back,
+    /// Towards what happened next.
+    Forward,
+}
+
+/// A line of the step view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Row {
+    /// The step at this place.
+    Step(usize),
+    /// What only happened meanwhile, folded into one line.
+    Folded {
+        /// How many heartbeats and keyframes.
+        noise: usize,
+        /// How many records of other requests and loops.
+        others: usize,
+    },
+}
+
+/// The state of the step view.
+#[derive(Clone, Debug)]
+pub(crate) struct Steps {
+    /// What the story is about.
+    pub(crate) subject: Subject,
+    /// Everything from its first to its last event, in playback order.
+    pub(crate) steps: Vec<Step>,
+    /// What has happened: everything up to and including this step.
+    pub(crate) now: usize,
+    /// The step that is explained.
+    pub(crate) look: usize,
+    /// The finest grain that is shown.
+    pub(crate) grain: Grain,
+    /// The lane to which stepping is restricted.
+    pub(crate) focus: Option<usize>,
+    /// What the panel below the lanes answers.
+    pub(crate) lens: Lens,
+    /// Whether all watermarks are listed, or only what the step changed.
+    pub(crate) shows_all: bool,
+    /// Whether time goes on by itself.
+    pub(crate) is_playing: bool,
+    /// Digits typed after `:`.
+    pub(crate) prompt: Option<String>,
+    /// Whether the why panel fills the screen.
+    pub(crate) is_zoomed: bool,
+    /// One line that answers the last key, where nothing moved.
+    pub(crate) notice: Option<&'static str>,
+    speed: usize,
+    due_ns: u64,
+}
+
+impl Steps {
+    /// Opens a story at its first step.
+    pub(crate) fn open(recording: &Recording, subject: Subject) -> Steps {
+        let mut steps = Steps {
+            subject,
+            steps: story::story(recording, subject),
+            now: 0,
+            look: 0,
+            grain: Grain::Story,
+            focus: None,
+            lens: Lens::Changed,
+            shows_all: false,
+            is_playing: false,
+            prompt: None,
+            is_zoomed: false,
+            notice: None,
+            speed: 2,
+            due_ns: 0,
+        };
+        steps.jump(Direction::Back);
+        steps
+    }
+
+    /// Takes in what was heard since. A story of which the beginning has been forgotten meanwhile
+    /// stays as it was.
+    pub(crate) fn refresh(&mut self, recording: &Recording) {
+        let steps = story::story(recording, self.subject);
+        if steps.len() < self.steps.len() {
+            return;
+        }
+        let find = |old: Option<&Step>| {
+            let old = old.map(anchor)?;
+            steps.iter().position(|step| anchor(step) == old)
+        };
+        let now = find(self.steps.get(self.now)).unwrap_or(self.now);
+        let look = find(self.steps.get(self.look)).unwrap_or(now);
+        (self.now, self.look, self.steps) = (now, look, steps);
+    }
+
+    /// Whether stepping in this grain stops here.
+    fn stops(&self, at: usize, grain: Grain) -> bool {
+        let step = &self.steps[at];
+        step.grain <= grain && self.focus.is_none_or(|lane| lane == step.lane)
+    }
+
+    /// One step in this grain.
+    pub(crate) fn step(&mut self, grain: Grain, direction: Direction) {
+        self.grain = grain;
+        let next = match direction {
+            Direction::Forward => {
+                (self.now + 1..self.steps.len()).find(|at| self.stops(*at, grain))
+            }
+            Direction::Back => (0..self.now).rev().find(|at| self.stops(*at, grain)),
+        };
+        self.notice = match (next, direction) {
+            (Some(_), _) => None,
+            (None, Direction::Forward) => Some("nothing more was heard yet"),
+            (None, Direction::Back) => Some("this is the first step"),
+        };
+        self.now = next.unwrap_or(self.now);
+        self.look = self.now;
+        self.is_playing &= next.is_some();
+    }
+
+    /// The first or the last step of this grain.
+    pub(crate) fn jump(&mut self, end: Direction) {
+        let mut places = (0..self.steps.len()).filter(|at| self.stops(*at, self.grain));
+        let place = match end {
+            Direction::Back => places.next(),
+            Direction::Forward => places.next_back(),
+        };
+        self.now = place.unwrap_or(self.now);
+        self.look = self.now;
+    }
+
+    /// The n-th step of this grain, counted from 1.
+    pub(crate) fn go_to(&mut self, number: usize) {
+        let mut places = (0..self.steps.len()).filter(|at| self.stops(*at, self.grain));
+        match number.checked_sub(1).and_then(|before| places.nth(before)) {
+            Some(place) => (self.now, self.look, self.notice) = (place, place, None),
+            None => self.notice = Some("there is no step of this number"),
+        }
+    }
+
+    /// Moves the look cursor by one row.
+    pub(crate) fn look(&mut self, direction: Direction) {
+        let shown = |at: &usize| self.steps[*at].grain <= self.grain;
+        let next = match direction {
+            Direction::Forward => (self.look + 1..self.steps.len()).find(shown),
+            Direction::Back => (0..self.look).rev().find(shown),
+        };
+        self.look = next.unwrap_or(self.look);
+    }
+
+    /// Which step of its grain the cursor stands on, counted from 1, and how many there are.
+    pub(crate) fn position(&self) -> (usize, usize) {
+        let stops = |at: &usize| self.stops(*at, self.grain);
+        let total = (0..self.steps.len()).filter(stops).count();
+        let before = (0..self.steps.len()).take(self.now + 1).filter(stops).count();
+        (before, total)
+    }
+
+    /// Starts or stops playing. Playing from the end starts again from the beginning.
+    pub(crate) fn toggle_play(&mut self, now_ns: u64) {
+        let (at, total) = self.position();
+        if !self.is_playing && at == total {
+            self.jump(Direction::Back);
+        }
+        self.is_playing = !self.is_playing;
+        self.due_ns = now_ns + self.pause_ns();
+    }
+
+    /// Faster or slower.
+    pub(crate) fn change_speed(&mut self, direction: Direction) {
+        self.speed = match direction {
+            Direction::Forward => (self.speed + 1).min(SPEEDS.len() - 1),
+            Direction::Back => self.speed.saturating_sub(1),
+        };
+    }
+
+    /// The speed, in words.
+    pub(crate) fn speed_word(&self) -> &'static str {
+        ["x1/4", "x1/2", "x1", "x2", "x4", "x8"][self.speed]
+    }
+
+    fn pause_ns(&self) -> u64 {
+        STEP_NS * 4 / SPEEDS[self.speed]
+    }
+
+    /// Lets time pass: plays the steps that are due.
+    pub(crate) fn tick(&mut self, now_ns: u64) {
+        if self.is_playing && self.due_ns <= now_ns {
+            self.step(self.grain, Direction::Forward);
+            self.due_ns = now_ns + self.pause_ns();
+        }
+    }
+
+    /// The rows of the grain that is shown.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for (at, step) in self.steps.iter().enumerate() {
+            if step.grain <= self.grain {
+                rows.push(Row::Step(at));
+            } else if !step.is_own {
+                fold(&mut rows, &step.event);
+            }
+        }
+        while matches!(rows.last(), Some(Row::Folded { .. })) {
+            rows.pop();
+        }
+        rows
+    }
+
+    /// How far a member has come at the cursor, on its own clock; none when it was not heard.
+    fn cut(&self, recording: &Recording, place: u8) -> Option<watermarks::Moment> {
+        let is_here = |step: &&Step| step.is_captured && step.event.member == place;
+        let happened = &self.steps[..self.steps.len().min(self.now + 1)];
+        if let Some(last) = happened.iter().rev().find(is_here) {
+            return Some(watermarks::moment(&last.event));
+        }
+        if let Some(next) = self.steps.iter().find(is_here) {
+            let (boot, clock) = watermarks::moment(&next.event);
+            return Some((boot, clock.saturating_sub(1)));
+        }
+        let now_ns = self.now_wall_ns();
+        let events = recording.events.iter().filter(|event| event.member == place);
+        events
+            .filter(|event| watermarks::wall(recording, event) <= now_ns)
+            .map(watermarks::moment)
+            .max()
+    }
+
+    /// When the step at the cursor took effect, in nanoseconds since 1970.
+    pub(crate) fn now_wall_ns(&self) -> u64 {
+        self.steps.get(self.now).map_or(0, |step| step.wall_ns)
+    }
+
+    /// What held on a lane's member at the cursor.
+    pub(crate) fn watermarks(&self, recording: &Recording, lane: &Lane) -> Option<Watermarks> {
+        let place = lane.place?;
+        let cut = self.cut(recording, place)?;
+        Some(watermarks::at(recording, place, cut))
+    }
+
+    /// The log indexes that the request's entries have. For elections, those of their first entry.
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = u64> {
+        let entries = self.steps.iter().filter(|step| step.is_own);
+        entries.filter(|step| step.event.stage == Stage::RaftEntry).map(|step| step.event.fields[1])
+    }
+}
+
+/// What a cursor holds on to.
+fn anchor(step: &Step) -> (u8, watermarks::Moment, Stage, Moment, bool) {
+    let event = &step.event;
+    (event.member, watermarks::moment(event), event.stage, step.moment, step.is_captured)
+}
+
+fn fold(rows: &mut Vec<Row>, event: &Event) {
+    let is_noise = event.flags & FLAG_NOISE != 0
+        || matches!(event.stage, Stage::Keyframe | Stage::KeyframeBackend);
+    let (more_noise, more_others) = if is_noise { (1, 0) } else { (0, 1) };
+    match rows.last_mut() {
+        Some(Row::Folded { noise, others }) => {
+            *noise += more_noise;
+            *others += more_others;
+        }
+        Some(Row::Step(_)) => rows.push(Row::Folded { noise: more_noise, others: more_others }),
+        None => {}
+    }
+}

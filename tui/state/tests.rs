@@ -1,0 +1,406 @@
+//! What the player concludes from recordings, without any screen.
+
+use std::{collections::HashMap, time::Duration};
+
+use crossterm::event::{KeyCode, KeyEvent};
+use glass_etcd::trace::{Event, Grain, Kind, Recording, Stage};
+
+use super::{
+    State,
+    lens::{self, Lens},
+    player::Heard,
+    scenes::{self, GET, IDS, PUT, Scene},
+    steps::{Direction, Steps},
+    story::{self, Moment, Subject},
+    watermarks::{Water, Watermarks},
+};
+use crate::play::{Input, SourceMessage, handle};
+
+/// A generator for tests: Knuth's 64-bit linear congruence.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(self.0 >> 33).unwrap() % sides
+    }
+}
+
+fn story_of(scene: &Scene, subject: Subject) -> Steps {
+    Steps::open(&scene.recording, subject)
+}
+
+fn names(steps: &Steps, grain: Grain) -> Vec<(usize, &'static str)> {
+    let shown = steps.steps.iter().filter(|step| step.grain <= grain);
+    shown.map(|step| (step.lane, step.event.stage.name())).collect()
+}
+
+/// Presses keys in the real loop's function; a number stands for its digits.
+pub(crate) fn press(state: &mut State, keys: &str) {
+    for key in keys.split_whitespace() {
+        let code = match key {
+            "enter" => KeyCode::Enter,
+            "esc" => KeyCode::Esc,
+            "left" => KeyCode::Left,
+            "right" => KeyCode::Right,
+            "up" => KeyCode::Up,
+            "down" => KeyCode::Down,
+            "space" => KeyCode::Char(' '),
+            character => KeyCode::Char(character.chars().next().unwrap()),
+        };
+        assert!(handle(state, Input::Key(KeyEvent::from(code))), "{key} left the player");
+    }
+}
+
+#[test]
+fn a_put_on_a_follower_has_its_stages_on_every_member() {
+    let steps = story_of(&scenes::put(), Subject::Request(PUT));
+    let seen = names(&steps, Grain::Stage);
+    let on_all = [
+        "raft.entry",
+        "wal.write",
+        "wal.fsync",
+        "raft.commit",
+        "apply.entry",
+        "mvcc.write",
+        "tree_index.put",
+        "buffer.put",
+        "buffer.freeze",
+        "backend.commit",
+    ];
+    for name in on_all {
+        for lane in 0..3 {
+            assert!(seen.contains(&(lane, name)), "{name} on lane {lane}");
+        }
+    }
+    for name in ["rpc", "rpc.validate", "quota.check", "admit", "raft.propose", "raft.inbox"] {
+        assert!(seen.contains(&(1, name)), "{name}");
+    }
+}
+
+#[test]
+fn a_story_is_short_enough_to_be_read() {
+    for (scene, subject) in [
+        (scenes::put(), Subject::Request(PUT)),
+        (scenes::get(), Subject::Request(GET)),
+        (scenes::election(), Subject::Election { term: 4 }),
+    ] {
+        let told = names(&story_of(&scene, subject), Grain::Story).len();
+        assert!((10..=45).contains(&told), "{told} steps in {subject:?}");
+    }
+}
+
+#[test]
+fn every_order_keeps_members_clocks_and_sends_before_receives() {
+    for seed in 1..=50 {
+        println!("seed {seed}");
+        let mut dice = Dice(seed);
+        let mut recording = scenes::put().recording;
+        for member in &mut recording.members {
+            // Wall clocks that are up to ten milliseconds apart must not change what is possible.
+            member.boots[0].wall_ns += dice.roll(10_000_000) as u64;
+        }
+        for at in (1..recording.events.len()).rev() {
+            recording.events.swap(at, dice.roll(at + 1));
+        }
+        let order = story::order(&recording);
+        assert_eq!(order.len(), recording.events.len());
+        check_order(&recording, &order);
+    }
+}
+
+fn check_order(recording: &Recording, order: &[usize]) {
+    let mut clocks: HashMap<u8, u64> = HashMap::new();
+    let mut sent: Vec<u64> = Vec::new();
+    for event in order.iter().map(|at| &recording.events[*at]) {
+        let clock = if event.kind == Kind::Begin { event.clock } else { event.clock_end };
+        let last = clocks.insert(event.member, clock).unwrap_or(0);
+        assert!(last <= clock, "member {} went back from {last} to {clock}", event.member);
+        match event.stage {
+            Stage::RaftSend => sent.push(event.link),
+            Stage::RaftReceive => assert!(sent.contains(&event.link), "received before sent"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn steps_forward_and_as_many_back_lead_home() {
+    let scenes = [
+        (scenes::put(), Subject::Request(PUT)),
+        (scenes::get(), Subject::Request(GET)),
+        (scenes::election(), Subject::Election { term: 4 }),
+        (scenes::gap(), Subject::Request(PUT)),
+    ];
+    for seed in 1..=200 {
+        println!("seed {seed}");
+        let mut dice = Dice(seed);
+        let (scene, subject) = &scenes[dice.roll(scenes.len())];
+        let mut steps = story_of(scene, *subject);
+        let grain = [Grain::Story, Grain::Stage, Grain::Raw][dice.roll(3)];
+        let total = names(&steps, grain).len();
+        for _ in 0..dice.roll(total) {
+            steps.step(grain, Direction::Forward);
+        }
+        let (home, left) = (steps.now, total - steps.position().0);
+        let marks = |steps: &Steps| -> Vec<Option<Watermarks>> {
+            let lanes = super::lanes::lanes(&scene.recording);
+            lanes.iter().map(|lane| steps.watermarks(&scene.recording, lane)).collect()
+        };
+        let before = marks(&steps);
+        let count = dice.roll(left + 1);
+        for _ in 0..count {
+            steps.step(grain, Direction::Forward);
+        }
+        assert!(count == 0 || home < steps.now, "{count} steps moved nothing");
+        for _ in 0..count {
+            steps.step(grain, Direction::Back);
+        }
+        assert_eq!((steps.now, marks(&steps)), (home, before));
+    }
+}
+
+#[test]
+fn what_held_before_the_first_record_is_told_by_the_first_old_value() {
+    let mut scene = scenes::put();
+    scene.recording.events.retain(|e| !matches!(e.kind, Kind::Keyframe));
+    let steps = story_of(&scene, Subject::Request(PUT));
+    let lanes = super::lanes::lanes(&scene.recording);
+    let marks = steps.watermarks(&scene.recording, &lanes[0]).unwrap();
+    assert_eq!(marks.get(Water::Commit), Some(41));
+    assert_eq!(marks.get(Water::Applied), Some(41));
+    assert_eq!(marks.get(Water::Role), None, "nothing tells the role");
+}
+
+#[test]
+fn a_new_boot_forgets_what_the_old_one_knew() {
+    let mut marks = Watermarks::default();
+    let event = |boot, stage, fields: [u64; 8]| Event {
+        member: 0,
+        boot,
+        stage,
+        kind: Kind::Mark,
+        flags: 1,
+        result: 0,
+        thread: 0,
+        clock: 5,
+        clock_end: 5,
+        at_ns: 0,
+        took_ns: 0,
+        id: 0,
+        link: 0,
+        fields,
+        key: None,
+    };
+    marks.learn(&event(1, Stage::RaftCommit, [3, 41, 42, 0, 0, 0, 0, 0]), 0);
+    assert_eq!(marks.get(Water::Commit), Some(42));
+    marks.learn(&event(2, Stage::BufferPut, [0, 1, 0, 0, 0, 0, 0, 0]), 0);
+    assert_eq!(marks.get(Water::Commit), None);
+}
+
+#[test]
+fn the_write_survives_a_power_cut_from_the_second_fsync_on() {
+    let scene = scenes::put();
+    let lanes = super::lanes::lanes(&scene.recording);
+    let mut steps = story_of(&scene, Subject::Request(PUT));
+    steps.lens = Lens::Durable;
+    let mut synced = 0;
+    for now in 0..steps.steps.len() {
+        steps.now = now;
+        let step = &steps.steps[now];
+        let is_sync = step.event.stage == Stage::WalFsync && step.moment == Moment::Done;
+        synced += usize::from(is_sync);
+        let verdict = lens::lines(&scene.recording, &steps, &lanes)[1].clone();
+        let survives = verdict.contains("SURVIVES");
+        assert_eq!(survives, 2 <= synced, "{verdict} after {synced} fsyncs");
+    }
+    assert_eq!(synced, 3);
+}
+
+#[test]
+fn a_member_that_was_not_heard_counts_neither_way() {
+    let scene = scenes::gap();
+    let lanes = super::lanes::lanes(&scene.recording);
+    assert_eq!(lanes.len(), 3, "the leader is known from the messages of the others");
+    let mut steps = story_of(&scene, Subject::Request(PUT));
+    steps.lens = Lens::Durable;
+    let before_any_sync = lens::lines(&scene.recording, &steps, &lanes)[1].clone();
+    assert!(before_any_sync.contains("MAY BE LOST"), "{before_any_sync}");
+    let one = steps
+        .steps
+        .iter()
+        .position(|s| s.event.stage == Stage::WalFsync && s.moment == Moment::Done);
+    steps.now = one.unwrap();
+    let after_one = lens::lines(&scene.recording, &steps, &lanes)[1].clone();
+    assert!(after_one.contains("UNKNOWN"), "{after_one}");
+}
+
+#[test]
+fn a_receive_without_its_send_gets_a_row_that_says_so() {
+    let steps = story_of(&scenes::gap(), Subject::Request(PUT));
+    let missing: Vec<usize> =
+        (0..steps.steps.len()).filter(|at| !steps.steps[*at].is_captured).collect();
+    assert_eq!(missing.len(), 4, "two appends and two commits of the leader");
+    for at in missing {
+        assert_eq!(steps.steps[at].event.stage, Stage::RaftSend);
+        assert_eq!(steps.steps[at + 1].event.stage, Stage::RaftReceive);
+    }
+}
+
+#[test]
+fn an_old_value_that_was_never_new_proves_a_gap() {
+    let mut scene = scenes::put();
+    scene.at(200_000).mark(0, Stage::RaftCommit, 0, &[3, 45, 46, IDS[0]]);
+    let lanes = super::lanes::lanes(&scene.recording);
+    scene.recording.events.last_mut().unwrap().id = PUT;
+    let mut steps = story_of(&scene, Subject::Request(PUT));
+    steps.jump(Direction::Forward);
+    let lines = lens::lines(&scene.recording, &steps, &lanes);
+    assert!(
+        lines.iter().any(|line| line.contains("commit 42 → 45 went by unrecorded")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn members_that_stop_talking_become_silent_and_come_back() {
+    let scene = scenes::quiet();
+    let mut state = State::default();
+    feed(&mut state, &scene.recording, usize::MAX);
+    assert!(state.heads().iter().all(|head| head.heard == Heard::Fresh));
+    handle(&mut state, Input::Tick(Duration::from_millis(1_200)));
+    assert_eq!(state.heads()[0].heard, Heard::Silent(1_200_000_000));
+    let batch = SourceMessage::Batch { place: 0, events: Vec::new(), seen: 0, dropped: 0 };
+    handle(&mut state, Input::Source(batch));
+    assert_eq!(state.heads()[0].heard, Heard::Fresh);
+    assert_eq!(state.heads()[1].heard, Heard::Silent(1_200_000_000));
+}
+
+/// Feeds a recording as live members would: hellos, then events in pieces of one member each.
+pub(crate) fn feed(state: &mut State, recording: &Recording, piece: usize) {
+    for (info, place) in recording.members.iter().zip(0_u8..) {
+        let endpoint = format!("127.0.0.1:2{place}79");
+        let hello = SourceMessage::Hello { place, endpoint, info: info.clone() };
+        handle(state, Input::Source(hello));
+    }
+    let mut rest = &recording.events[..];
+    while let Some(first) = rest.first() {
+        let same = rest.iter().take(piece).take_while(|e| e.member == first.member).count();
+        let (events, later) = rest.split_at(same);
+        let batch = SourceMessage::Batch {
+            place: first.member,
+            events: events.to_vec(),
+            seen: 0,
+            dropped: recording.dropped[usize::from(first.member)],
+        };
+        handle(state, Input::Source(batch));
+        rest = later;
+    }
+    state.refresh();
+}
+
+#[test]
+fn the_cursor_stays_on_its_event_while_records_stream_in() {
+    let all = scenes::put().recording;
+    let mut state = State::default();
+    let first = Recording { events: all.events[..60].to_vec(), ..all.clone() };
+    feed(&mut state, &first, 7);
+    press(&mut state, "enter right right right right");
+    let held = state.steps.as_ref().map(|s| s.steps[s.now].event.clone()).unwrap();
+    for event in &all.events[60..] {
+        let batch = SourceMessage::Batch {
+            place: event.member,
+            events: vec![event.clone()],
+            seen: 0,
+            dropped: 0,
+        };
+        handle(&mut state, Input::Source(batch));
+    }
+    handle(&mut state, Input::Tick(Duration::from_secs(1)));
+    let steps = state.steps.as_ref().unwrap();
+    assert_eq!(steps.steps[steps.now].event, held);
+    assert_eq!(steps.steps, Steps::open(&all, Subject::Request(PUT)).steps);
+}
+
+#[test]
+fn memory_stays_bounded_while_live_members_talk() {
+    let scene = scenes::put();
+    let mut state = State::default();
+    feed(&mut state, &scene.recording, 10);
+    for _ in 0..1_000 {
+        let events = scene.recording.events.clone();
+        let batch = SourceMessage::Batch { place: 0, events, seen: 0, dropped: 0 };
+        handle(&mut state, Input::Source(batch));
+    }
+    assert!(state.recording.events.len() <= 50_000, "{}", state.recording.events.len());
+}
+
+#[test]
+fn keys_walk_through_a_story() {
+    let mut state = State::of_recording(scenes::put().recording);
+    press(&mut state, "enter");
+    let at = |state: &State| state.steps.as_ref().map(|s| (s.position().0, s.grain)).unwrap();
+    assert_eq!(at(&state), (1, Grain::Story));
+    press(&mut state, "right l l left");
+    assert_eq!(at(&state), (3, Grain::Story));
+    press(&mut state, ": 1 2 enter");
+    assert_eq!(at(&state).0, 12);
+    press(&mut state, ": 9 esc");
+    assert_eq!(at(&state).0, 12, "escape forgets the number");
+    press(&mut state, "g ] ]");
+    assert_eq!(at(&state), (3, Grain::Stage));
+    press(&mut state, ". ,");
+    assert_eq!(at(&state).1, Grain::Raw);
+    press(&mut state, "2 g right right");
+    let steps = state.steps.as_ref().unwrap();
+    assert_eq!((steps.focus, steps.steps[steps.now].lane), (Some(1), 1));
+    press(&mut state, "0 x x u ? esc down");
+    let steps = state.steps.as_ref().unwrap();
+    assert!(steps.now < steps.look, "looking does not move time");
+    assert_eq!((steps.focus, steps.lens), (None, Lens::WhoKnows));
+    press(&mut state, "enter esc esc");
+    assert!(state.steps.is_none(), "escape leads back to the list");
+    press(&mut state, "esc");
+    assert!(!handle(&mut state, Input::Key(KeyEvent::from(KeyCode::Char('q')))));
+}
+
+#[test]
+fn playing_steps_by_itself_and_stops_at_the_end() {
+    let mut state = State::of_recording(scenes::get().recording);
+    press(&mut state, "enter space");
+    let mut last = 0;
+    for tick in 1..200 {
+        handle(&mut state, Input::Tick(Duration::from_millis(tick * 400)));
+        let steps = state.steps.as_ref().unwrap();
+        let at = steps.position().0;
+        assert!(at == last || at == last + 1 || last == 0, "from {last} to {at}");
+        last = at;
+    }
+    let steps = state.steps.as_ref().unwrap();
+    assert_eq!(steps.position().0, steps.position().1);
+    assert!(!steps.is_playing);
+}
+
+#[test]
+fn the_list_follows_the_newest_until_somebody_reads() {
+    let mut state = State::default();
+    let mut all = scenes::put().recording;
+    let other = scenes::get().recording;
+    feed(&mut state, &all, 50);
+    assert_eq!(state.list.subject(), Some(Subject::Request(PUT)));
+    press(&mut state, "f");
+    all.events.extend(other.events.clone());
+    let batch = SourceMessage::Batch { place: 2, events: other.events, seen: 0, dropped: 0 };
+    handle(&mut state, Input::Source(batch));
+    handle(&mut state, Input::Tick(Duration::from_secs(1)));
+    assert_eq!(state.list.rows.len(), 2);
+    assert_eq!(state.list.subject(), Some(Subject::Request(PUT)));
+    press(&mut state, "g G");
+    assert!(state.list.is_following);
+}
+
+#[test]
+fn requests_shown_are_set_against_requests_seen() {
+    let state = State::of_recording(scenes::put().recording);
+    assert_eq!(state.thinning(), (1, Some(113)));
+}

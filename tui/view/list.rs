@@ -1,0 +1,162 @@
+//! The first screen: the members, and the requests as they come.
+
+use ratatui::layout::Rect;
+
+use super::pen::{Pen, Tone};
+use crate::state::{
+    State,
+    player::{Head, Heard},
+    story::{RequestSummary, Subject},
+    watermarks::{Water, Watermarks},
+    words,
+};
+
+/// Draws the screen.
+pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
+    pen.text(area, 0, &title(state), Tone::Strong);
+    let heads = state.heads();
+    let members = u16::try_from(heads.len() + state.unreachable.len()).unwrap_or(area.height);
+    let members = members.min(area.height / 3).max(1);
+    draw_members(pen, Rect { y: area.y + 1, height: members, ..area }, state, &heads);
+    let top = 1 + members;
+    let rows = Rect { y: area.y + top, height: area.height - top, ..area };
+    draw_requests(pen, rows, state);
+}
+
+fn title(state: &State) -> String {
+    let (shown, seen) = state.thinning();
+    let requests = match seen {
+        Some(seen) if u64::try_from(shown).is_ok_and(|shown| shown < seen) => {
+            format!("{} of {} requests", words::count(shown as u64), words::count(seen))
+        }
+        _ => format!("{} requests", words::count(shown as u64)),
+    };
+    let lost: u64 = state.recording.dropped.iter().sum();
+    let lost =
+        if lost == 0 { String::new() } else { format!("   {} records lost", words::count(lost)) };
+    let follow = if state.list.is_following { "   following" } else { "" };
+    let closed = if state.is_closed { "   source closed" } else { "" };
+    format!(" Glass etcd   {requests}{follow}{lost}{closed}")
+}
+
+fn draw_members(pen: &mut Pen<'_>, area: Rect, state: &State, heads: &[Head]) {
+    let unreachable = state.unreachable.iter();
+    let lines = heads.iter().map(|head| member_line(head, usize::from(area.width))).chain(
+        unreachable.map(|(endpoint, why)| {
+            (format!(" {}  unknown: {}", words::clean(endpoint), words::clean(why)), Tone::Bad)
+        }),
+    );
+    let lines: Vec<(String, Tone)> = lines.collect();
+    if lines.is_empty() {
+        pen.text(area, 0, " no member has been heard yet", Tone::Dim);
+    }
+    for ((line, tone), at) in lines.iter().zip(0..) {
+        pen.text(area, at, line, *tone);
+    }
+}
+
+/// One member in one line.
+fn member_line(head: &Head, width: usize) -> (String, Tone) {
+    let name = words::cut(&head.name, 12);
+    let number = |water, digits: usize| number(&head.marks, water, digits);
+    let line = format!(
+        " {name:<12} {:<13} term {} commit {} applied {} rev {}",
+        role(&head.marks),
+        number(Water::Term, 3),
+        number(Water::Commit, 6),
+        number(Water::Applied, 6),
+        number(Water::Revision, 5),
+    );
+    let is_leader = head.marks.get(Water::Role) == Some(2);
+    match head.heard {
+        Heard::Never => (format!(" {name:<12} unknown: nothing was heard of it"), Tone::Bad),
+        Heard::Silent(ns) => {
+            let silent = format!("silent for {}", words::duration(ns));
+            let room = width.saturating_sub(silent.chars().count() + 2);
+            (format!("{:<room$}  {silent}", words::cut(&line, room)), Tone::Bad)
+        }
+        Heard::Fresh if is_leader => (line, Tone::Good),
+        Heard::Fresh => (line, Tone::Plain),
+    }
+}
+
+/// The word for a member's role.
+pub(crate) fn role(marks: &Watermarks) -> &'static str {
+    marks.get(Water::Role).map_or("unknown", words::role)
+}
+
+/// A watermark with at least so many digits; `?` when it is unknown.
+fn number(marks: &Watermarks, water: Water, digits: usize) -> String {
+    let value = marks.get(water).map_or_else(|| "?".to_owned(), |value| value.to_string());
+    format!("{value:<digits$}")
+}
+
+fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
+    pen.rule(area, 0, "REQUESTS");
+    let key_width = usize::from(area.width).saturating_sub(71).max(8);
+    let head = format!(
+        "   {:<12} {:<10} {:<key_width$} {:<8} {:>6} {:>8} {:<9} {:>7}",
+        "time UTC", "rpc", "key", "member", "rev", "took", "result", "records"
+    );
+    pen.text(area, 1, &head, Tone::Dim);
+    let rows = Rect { y: area.y + 2, height: area.height.saturating_sub(2), ..area };
+    if state.list.rows.is_empty() {
+        pen.text(rows, 0, "   Nothing yet. Ask for something, from another window:", Tone::Plain);
+        pen.text(rows, 1, "     glass ctl put foo bar", Tone::Plain);
+        return;
+    }
+    let (height, chosen) = (usize::from(rows.height), state.list.chosen());
+    let first = window(state.list.rows.len(), height, chosen);
+    for ((place, row), line) in state.list.rows.iter().enumerate().skip(first).take(height).zip(0..)
+    {
+        let is_chosen = place == chosen;
+        let mark = if is_chosen { '»' } else { ' ' };
+        let tone = if row.result.is_some_and(|code| code != 0) { Tone::Bad } else { Tone::Plain };
+        pen.text(rows, line, &format!(" {mark} {}", request_line(state, row, key_width)), tone);
+        if is_chosen {
+            pen.tint(rows, line, Tone::Chosen);
+        }
+    }
+}
+
+/// The first row to show, so that the wanted one is in view: at the bottom when rows run over.
+pub(crate) fn window(rows: usize, height: usize, wanted: usize) -> usize {
+    let last_first = rows.saturating_sub(height);
+    wanted.saturating_sub(height / 2).min(last_first)
+}
+
+/// One request in one line; the player and `--plain` share it.
+pub(crate) fn request_line(state: &State, row: &RequestSummary, key_width: usize) -> String {
+    let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
+    let (rpc, key) = what(row, key_width);
+    let revision = row.revision.map_or_else(String::new, |revision| revision.to_string());
+    let took = row.took_ns.map_or_else(|| "…".to_owned(), words::duration);
+    format!(
+        "{} {:<10} {key:<key_width$} {:<8} {revision:>6} {took:>8} {:<9} {:>7}",
+        words::time_of_day(row.wall_ns),
+        words::cut(&rpc, 10),
+        words::cut(member.map_or("unknown", |lane| &lane.name), 8),
+        words::cut(result(row), 9),
+        row.records,
+    )
+}
+
+/// The RPC and the key; for an election, its term.
+pub(crate) fn what(row: &RequestSummary, key_width: usize) -> (String, String) {
+    match row.subject {
+        Subject::Election { term } => ("election".to_owned(), format!("term {term}")),
+        Subject::Request(_) => {
+            let key = row.key.as_ref().map_or_else(String::new, |key| words::key(key, key_width));
+            (words::method(row.method).to_owned(), key)
+        }
+    }
+}
+
+/// How it ended.
+pub(crate) fn result(row: &RequestSummary) -> &'static str {
+    match row.result {
+        _ if row.is_cancelled => "cancelled",
+        None => "under way",
+        Some(code) => words::code(u64::from(code)),
+    }
+}

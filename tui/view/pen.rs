@@ -1,0 +1,206 @@
+//! What the screens are drawn with: text in a tone, at a place, cut to its region.
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::{Color, Modifier, Style},
+};
+
+/// What `--color` asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ColorChoice {
+    /// Colours, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// No colours; bold and dim stay.
+    Never,
+    /// The sixteen colours of the terminal's own palette, whatever `NO_COLOR` says.
+    Sixteen,
+}
+
+/// How things are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// Whether colours may be used.
+    pub(crate) has_color: bool,
+    /// Whether only ASCII may be used.
+    pub(crate) is_ascii: bool,
+}
+
+impl Look {
+    /// The look for these flags; `no_color` is the value of the environment's `NO_COLOR`. Any value
+    /// but the empty one turns colours off.
+    pub(crate) fn new(choice: ColorChoice, no_color: Option<&str>, is_ascii: bool) -> Look {
+        let has_color = match choice {
+            ColorChoice::Auto => no_color.is_none_or(str::is_empty),
+            ColorChoice::Never => false,
+            ColorChoice::Sixteen => true,
+        };
+        Look { has_color, is_ascii }
+    }
+
+    /// The text as this look writes it.
+    pub(crate) fn words(self, text: &str) -> String {
+        if !self.is_ascii {
+            return text.to_owned();
+        }
+        let mut words = String::with_capacity(text.len());
+        for character in text.chars() {
+            match ASCII.iter().find(|(special, _)| *special == character) {
+                Some((_, plain)) => words.push_str(plain),
+                None if character.is_ascii() => words.push(character),
+                None => words.push('?'),
+            }
+        }
+        words
+    }
+}
+
+/// What stands for the characters beyond ASCII that the player uses.
+const ASCII: &[(char, &str)] = &[
+    ('→', "->"),
+    ('←', "<-"),
+    ('↑', "up"),
+    ('↓', "down"),
+    ('─', "-"),
+    ('│', "|"),
+    ('┼', "+"),
+    ('┬', "+"),
+    ('┴', "+"),
+    ('►', ">"),
+    ('◄', "<"),
+    ('◆', "*"),
+    ('»', ">"),
+    ('·', "."),
+    ('✔', "[ok]"),
+    ('✘', "[no]"),
+    ('…', "~"),
+    ('≤', "<="),
+    ('µ', "u"),
+    ('▶', ">"),
+];
+
+/// What a piece of text is, from which its style follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// Nothing special.
+    Plain,
+    /// In the background: the future, rules, keys.
+    Dim,
+    /// Headings, and what has just happened.
+    Strong,
+    /// The chosen row.
+    Chosen,
+    /// The leader, and what is safe.
+    Good,
+    /// What failed, is missing or unknown.
+    Bad,
+}
+
+impl Tone {
+    /// Only the terminal's own palette is used, so that light and dark ones both stay readable.
+    fn style(self, look: Look) -> Style {
+        let plain = Style::default();
+        let colored = |color| if look.has_color { plain.fg(color) } else { plain };
+        match self {
+            Tone::Plain => plain,
+            Tone::Dim => plain.add_modifier(Modifier::DIM),
+            Tone::Strong => plain.add_modifier(Modifier::BOLD),
+            Tone::Chosen => plain.add_modifier(Modifier::REVERSED),
+            Tone::Good => colored(Color::Green).add_modifier(Modifier::BOLD),
+            Tone::Bad => colored(Color::Red).add_modifier(Modifier::BOLD),
+        }
+    }
+}
+
+/// Writes into the screen's buffer.
+pub(crate) struct Pen<'a> {
+    buffer: &'a mut Buffer,
+    look: Look,
+}
+
+impl<'a> Pen<'a> {
+    /// A pen for this buffer.
+    pub(crate) fn new(buffer: &'a mut Buffer, look: Look) -> Pen<'a> {
+        Pen { buffer, look }
+    }
+
+    /// The text as it will be written: its length is what counts for the layout.
+    pub(crate) fn words(&self, text: &str) -> String {
+        self.look.words(text)
+    }
+
+    /// Writes a line into the region, from its left edge, cut at its right edge. Returns how many
+    /// columns it took.
+    pub(crate) fn text(&mut self, area: Rect, line: u16, text: &str, tone: Tone) -> u16 {
+        if area.height <= line {
+            return 0;
+        }
+        let text = self.look.words(text);
+        let width = usize::from(area.width);
+        let text = self.look.words(&crate::state::words::cut(&text, width));
+        let style = tone.style(self.look);
+        let (end, _) = self.buffer.set_stringn(area.x, area.y + line, text, width, style);
+        end.saturating_sub(area.x)
+    }
+
+    /// Gives a whole line another tone.
+    pub(crate) fn tint(&mut self, area: Rect, line: u16, tone: Tone) {
+        if line < area.height {
+            let line = Rect { y: area.y + line, height: 1, ..area };
+            self.buffer.set_style(line, tone.style(self.look));
+        }
+    }
+
+    /// A rule across the region, with a title in it.
+    pub(crate) fn rule(&mut self, area: Rect, line: u16, title: &str) {
+        let dashes = "─".repeat(usize::from(area.width));
+        self.text(area, line, &dashes, Tone::Dim);
+        if !title.is_empty() {
+            let inner = Rect { x: area.x + 2, width: area.width.saturating_sub(4), ..area };
+            self.text(inner, line, &format!(" {title} "), Tone::Strong);
+        }
+    }
+}
+
+/// Breaks text into lines at blanks.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_follow_the_flag_first_and_the_environment_second() {
+        let has = |choice, no_color| Look::new(choice, no_color, false).has_color;
+        assert!(has(ColorChoice::Auto, None));
+        assert!(has(ColorChoice::Auto, Some("")));
+        assert!(!has(ColorChoice::Auto, Some("1")));
+        assert!(has(ColorChoice::Sixteen, Some("1")));
+        assert!(!has(ColorChoice::Never, None));
+    }
+
+    #[test]
+    fn ascii_leaves_nothing_beyond_ascii() {
+        let look = Look { has_color: false, is_ascii: true };
+        assert_eq!(look.words("41→42 ✔ é"), "41->42 [ok] ?");
+        assert!(ASCII.iter().all(|(special, plain)| !special.is_ascii() && plain.is_ascii()));
+    }
+
+    #[test]
+    fn text_wraps_at_blanks() {
+        assert_eq!(wrap("a majority has it on disk", 12), ["a majority", "has it on", "disk"]);
+    }
+}

@@ -1,0 +1,92 @@
+//! The same rows as text: for screen readers, logs, pipes and the book.
+
+use std::io::{self, Write};
+
+use glass_etcd::trace::Recording;
+
+use super::{
+    list::{request_line, role},
+    pen::Look,
+    steps::{cell_words, folded, subject},
+};
+use crate::state::{
+    State,
+    player::{Head, Heard},
+    steps::{Row, Steps},
+    story::{Moment, Step},
+    watermarks::Water,
+    words,
+};
+use glass_etcd::trace::Stage;
+
+/// Columns for the key.
+const KEY_WIDTH: usize = 24;
+
+/// Writes the members, the list of requests, and the story of each of them.
+pub(crate) fn write(recording: Recording, look: Look, out: &mut impl Write) -> io::Result<()> {
+    let state = State::of_recording(recording);
+    let mut line = |text: &str| writeln!(out, "{}", look.words(text.trim_end()));
+    for head in state.heads() {
+        line(&member(&head))?;
+    }
+    for row in &state.list.rows {
+        line("")?;
+        line(&request_line(&state, row, KEY_WIDTH))?;
+        for step in story(&state, &Steps::open(&state.recording, row.subject)) {
+            line(&step)?;
+        }
+    }
+    Ok(())
+}
+
+fn member(head: &Head) -> String {
+    let mark = |water| head.marks.get(water).map_or("?".to_owned(), |value| value.to_string());
+    let heard = match head.heard {
+        Heard::Never => "  unknown: nothing was heard of it".to_owned(),
+        Heard::Silent(ns) => format!("  silent for {}", words::duration(ns)),
+        Heard::Fresh => String::new(),
+    };
+    format!(
+        "{:<12} {:<13} term {}  commit {}  applied {}  rev {}{heard}",
+        head.name,
+        role(&head.marks),
+        mark(Water::Term),
+        mark(Water::Commit),
+        mark(Water::Applied),
+        mark(Water::Revision),
+    )
+}
+
+/// The rows of a story, a line each, after a line that says what it is about.
+pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
+    let start = steps.steps.iter().filter(|step| step.is_own).map(|step| step.wall_ns).min();
+    let start = start.unwrap_or(0);
+    let mut lines = vec![format!("  {}", subject(state, steps))];
+    let mut number = 0;
+    for row in steps.rows() {
+        match row {
+            Row::Folded { noise, others } => {
+                lines.push(format!("       {}", folded(noise, others)))
+            }
+            Row::Step(at) => {
+                let step = &steps.steps[at];
+                number += 1;
+                let after = words::duration(step.wall_ns.saturating_sub(start));
+                let name = &state.lanes[step.lane].name;
+                let text = cell_words(step, state);
+                let client = client(step);
+                lines.push(format!("  {number:>3}  +{after:<8} {name:<12} {text}{client}"));
+            }
+        }
+    }
+    lines
+}
+
+/// What the step means for the client, whose own doing is inferred.
+fn client(step: &Step) -> &'static str {
+    match (step.event.stage, step.moment) {
+        (Stage::Rpc, Moment::Begin) if step.is_own => "   ◄ client asks (inferred)",
+        (Stage::Rpc, Moment::Done) if step.is_own => "   ► client has its answer (inferred)",
+        _ => "",
+    }
+}

@@ -1,0 +1,292 @@
+//! The step view: time flows down, members are columns.
+//!
+//! ```text
+//!  title        what, where, which step of how many
+//!  heads        each member as it stood at the cursor
+//!  rows         one step a line; below ◆ NOW is the future
+//!  lens         changed, durable now, who knows, cost
+//!  why          the step that is looked at, in words
+//! ```
+
+use ratatui::layout::Rect;
+
+use super::{
+    list::{result, role, what, window},
+    pen::{Pen, Tone, wrap},
+    why,
+};
+use crate::state::{
+    State, lens,
+    player::{Head, Heard},
+    steps::{Row, Steps},
+    story::{Moment, OtherEnd, Step, Subject},
+    watermarks::Water,
+    words,
+};
+use glass_etcd::trace::{Grain, Stage};
+
+/// A lane narrower than this says nothing.
+const LANE_MIN: u16 = 21;
+
+/// Where the columns stand.
+pub(crate) struct Columns {
+    client: u16,
+    lane: u16,
+    /// The first lane that is shown.
+    first: usize,
+    /// How many are shown.
+    shown: usize,
+}
+
+impl Columns {
+    /// As many lanes as fit; when not all do, those around the wanted one.
+    fn of(width: u16, lanes: usize, wanted: usize) -> Columns {
+        let client = if width < 90 { 8 } else { 10 };
+        let room = width.saturating_sub(client + 1);
+        let fit = usize::from(room / (LANE_MIN + 1)).max(1);
+        let shown = lanes.min(fit).max(1);
+        let first = wanted.saturating_sub(shown / 2).min(lanes.saturating_sub(shown));
+        let lane = (room / u16::try_from(shown).unwrap_or(1)).saturating_sub(1);
+        Columns { client, lane, first, shown }
+    }
+
+    /// Columns of a lane, without its border; none when it is not shown.
+    fn lane(&self, area: Rect, lane: usize) -> Option<Rect> {
+        let at = lane.checked_sub(self.first).filter(|at| *at < self.shown)?;
+        let at = u16::try_from(at).ok()?;
+        let x = area.x + self.client + 1 + at * (self.lane + 1) + 1;
+        Some(Rect {
+            x: x.min(area.right()),
+            width: self.lane.min(area.right().saturating_sub(x)),
+            ..area
+        })
+    }
+}
+
+/// Draws the screen.
+pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
+    let wide = area.height < 28;
+    let (lens_lines, why_lines) = if wide { (2, 4) } else { (3, 5) };
+    let wanted = steps.focus.unwrap_or_else(|| steps.steps.get(steps.look).map_or(0, |s| s.lane));
+    let columns = Columns::of(area.width, state.lanes.len(), wanted);
+    pen.text(area, 0, &title(pen, state, steps, &columns, area.width), Tone::Strong);
+    draw_heads(pen, Rect { y: area.y + 1, height: 2, ..area }, state, &columns);
+    pen.rule(area, 3, "");
+    let bottom = lens_lines + why_lines + 2;
+    let rows = Rect { y: area.y + 4, height: area.height.saturating_sub(4 + bottom), ..area };
+    draw_rows(pen, rows, state, steps, &columns);
+    let panels = Rect { y: rows.bottom(), height: bottom, ..area };
+    draw_lens(pen, Rect { height: lens_lines + 1, ..panels }, state, steps);
+    let why_area = Rect { y: panels.y + lens_lines + 1, height: why_lines + 1, ..panels };
+    why::draw(pen, why_area, state, steps);
+}
+
+fn title(pen: &Pen<'_>, state: &State, steps: &Steps, columns: &Columns, width: u16) -> String {
+    let (at, total) = steps.position();
+    let grain = match steps.grain {
+        Grain::Story => "story",
+        Grain::Stage => "stage",
+        Grain::Raw => "raw",
+    };
+    let playing = if steps.is_playing { "▶ playing" } else { "paused" };
+    let focus = steps.focus.and_then(|lane| state.lanes.get(lane));
+    let focus = focus.map_or_else(String::new, |lane| format!("   only {}", lane.name));
+    let hidden = state.lanes.len() - columns.shown.min(state.lanes.len());
+    let hidden = if hidden == 0 { String::new() } else { format!("   {hidden} lanes not shown") };
+    let right = format!("{grain} {at}/{total}   {playing} {}{focus}{hidden} ", steps.speed_word());
+    let room = usize::from(width).saturating_sub(right.chars().count() + 1);
+    let left = pen.words(&format!(" {}", subject(state, steps)));
+    format!("{:<room$} {right}", words::cut(&left, room))
+}
+
+/// What the story is about, in one line.
+pub(crate) fn subject(state: &State, steps: &Steps) -> String {
+    let row = state.list.rows.iter().find(|row| row.subject == steps.subject);
+    let Some(row) = row else {
+        return match steps.subject {
+            Subject::Request(id) => format!("request {id:016x}"),
+            Subject::Election { term } => format!("election, term {term}"),
+        };
+    };
+    let (rpc, key) = what(row, 24);
+    let revision = row.revision.map_or_else(String::new, |revision| format!("   rev {revision}"));
+    format!("{rpc} {key}{revision}   {}", result(row))
+}
+
+fn draw_heads(pen: &mut Pen<'_>, area: Rect, state: &State, columns: &Columns) {
+    let client = Rect { width: columns.client, ..area };
+    pen.text(client, 0, " client", Tone::Plain);
+    pen.text(client, 1, if columns.client < 9 { " inferr." } else { " inferred" }, Tone::Dim);
+    for (lane, head) in state.heads().iter().enumerate() {
+        let Some(cell) = columns.lane(area, lane) else { continue };
+        for line in 0..2 {
+            pen.text(Rect { x: cell.x - 1, width: 1, ..cell }, line, "│", Tone::Dim);
+        }
+        let is_leader = head.marks.get(Water::Role) == Some(2);
+        let tone = match head.heard {
+            Heard::Fresh if is_leader => Tone::Good,
+            Heard::Fresh | Heard::Silent(_) => Tone::Plain,
+            Heard::Never => Tone::Bad,
+        };
+        pen.text(cell, 0, &format!("{} {}", head.name, role(&head.marks)), tone);
+        let (line, tone) = head_numbers(head);
+        pen.text(cell, 1, &line, tone);
+    }
+}
+
+/// The numbers of a lane's head, or why there are none.
+fn head_numbers(head: &Head) -> (String, Tone) {
+    let mark = |name: &str, water| match head.marks.get(water) {
+        Some(value) => format!("{name}{value}"),
+        None => format!("{name}?"),
+    };
+    let numbers = [
+        mark("t", Water::Term),
+        mark("c", Water::Commit),
+        mark("a", Water::Applied),
+        mark("r", Water::Revision),
+    ];
+    let numbers = numbers.join(" ");
+    let is_known = Water::ALL.iter().any(|water| head.marks.get(*water).is_some());
+    match head.heard {
+        Heard::Never if !is_known => ("nothing heard".to_owned(), Tone::Bad),
+        Heard::Silent(ns) => (format!("silent for {}", words::duration(ns)), Tone::Bad),
+        Heard::Never | Heard::Fresh => (numbers, Tone::Plain),
+    }
+}
+
+fn draw_rows(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps, columns: &Columns) {
+    let rows = steps.rows();
+    if rows.is_empty() {
+        pen.text(area, 0, " unknown: no record of this request is left", Tone::Bad);
+        return;
+    }
+    let place = |step| rows.iter().position(|row| *row == Row::Step(step)).unwrap_or(0);
+    let first = window(rows.len(), usize::from(area.height), place(steps.look));
+    for (row, line) in rows.iter().skip(first).take(usize::from(area.height)).zip(0..) {
+        let line = Rect { y: area.y + line, height: 1, ..area };
+        draw_borders(pen, line, columns);
+        match row {
+            Row::Step(at) => draw_step(pen, line, state, (steps, *at), columns),
+            Row::Folded { noise, others } => {
+                let text = folded(*noise, *others);
+                let cell = columns.lane(line, columns.first).unwrap_or(line);
+                pen.text(Rect { width: line.right() - cell.x, ..cell }, 0, &text, Tone::Dim);
+            }
+        }
+    }
+}
+
+/// A line for what only happened meanwhile.
+pub(crate) fn folded(noise: usize, others: usize) -> String {
+    let noise = (0 < noise).then(|| format!("{noise} heartbeats and keyframes"));
+    let others = (0 < others).then(|| format!("{others} records of other work"));
+    let parts: Vec<String> = noise.into_iter().chain(others).collect();
+    format!("· {} ·", parts.join(", "))
+}
+
+fn draw_borders(pen: &mut Pen<'_>, line: Rect, columns: &Columns) {
+    for lane in columns.first..columns.first + columns.shown {
+        if let Some(cell) = columns.lane(line, lane) {
+            pen.text(Rect { x: cell.x - 1, width: 1, ..cell }, 0, "│", Tone::Dim);
+        }
+    }
+}
+
+fn draw_step(
+    pen: &mut Pen<'_>,
+    line: Rect,
+    state: &State,
+    (steps, at): (&Steps, usize),
+    columns: &Columns,
+) {
+    let step = &steps.steps[at];
+    let tone = match at {
+        _ if !step.is_captured => Tone::Bad,
+        _ if steps.now < at => Tone::Dim,
+        _ if steps.now == at => Tone::Strong,
+        _ => Tone::Plain,
+    };
+    draw_client(pen, Rect { width: columns.client, ..line }, step, tone);
+    draw_arrow(pen, line, step, columns);
+    if let Some(cell) = columns.lane(line, step.lane) {
+        draw_cell(pen, cell, &cell_words(step, state), (at == steps.now, tone));
+    }
+    if at == steps.look {
+        pen.text(Rect { width: 1, ..line }, 0, "»", Tone::Strong);
+    }
+}
+
+/// The text of a step in its lane. The step at the cursor says so, whatever else is cut.
+fn draw_cell(pen: &mut Pen<'_>, cell: Rect, text: &str, (is_now, tone): (bool, Tone)) {
+    let now = pen.words(" ◆ NOW");
+    let reserved = if is_now { u16::try_from(now.chars().count()).unwrap_or(0) } else { 0 };
+    let words = Rect { width: cell.width.saturating_sub(reserved), ..cell };
+    let used = pen.text(words, 0, text, tone);
+    if is_now {
+        let rest = Rect { x: cell.x + used, width: cell.width - used, ..cell };
+        pen.text(rest, 0, &now, tone);
+    }
+}
+
+/// What a step says, with the peer's name when it is a message.
+pub(crate) fn cell_words(step: &Step, state: &State) -> String {
+    let text = words::step(step, &state.lanes);
+    let Some(arrow) = step.arrow else { return text };
+    let peer = &state.lanes[arrow.peer].name;
+    match (arrow.is_out, arrow.other_end) {
+        (true, _) if !step.is_captured => format!("{text} ►{peer}: sent, not captured"),
+        (true, OtherEnd::Captured) => format!("{text} ►{peer}"),
+        (true, OtherEnd::Unknown) => format!("{text} ►{peer} arrival?"),
+        (false, _) => format!("►{text} {peer}"),
+    }
+}
+
+/// The client's column is inferred: what the member took in, somebody must have sent.
+fn draw_client(pen: &mut Pen<'_>, cell: Rect, step: &Step, tone: Tone) {
+    if step.event.stage != Stage::Rpc || !step.is_own {
+        return;
+    }
+    let words = match (step.moment, step.event.result) {
+        (Moment::Begin, _) => " ask ──►",
+        (Moment::Done, 0) => "◄── ok",
+        (Moment::Done, _) => "◄── err",
+    };
+    let inner = Rect { x: cell.x + 1, width: cell.width - 1, ..cell };
+    pen.text(inner, 0, words.trim_start(), tone);
+}
+
+/// The line of a message, from its sender's lane to the receiver's.
+fn draw_arrow(pen: &mut Pen<'_>, line: Rect, step: &Step, columns: &Columns) {
+    let Some(arrow) = step.arrow.filter(|arrow| arrow.is_out) else { return };
+    let (Some(from), Some(to)) = (columns.lane(line, step.lane), columns.lane(line, arrow.peer))
+    else {
+        return;
+    };
+    let (left, right) = if from.x < to.x { (from.x, to.x - 1) } else { (to.right(), from.x - 1) };
+    let length = usize::from(right.saturating_sub(left));
+    let path = Rect { x: left, width: right + 1 - left, ..line };
+    let drawn = if from.x < to.x {
+        "─".repeat(length) + "►"
+    } else {
+        "◄".to_owned() + &"─".repeat(length)
+    };
+    pen.text(path, 0, &drawn, Tone::Dim);
+    let cell = Rect { width: from.width, ..from };
+    if from.x < to.x {
+        // The words of the sender are written over the start of its line.
+        return;
+    }
+    pen.text(Rect { x: cell.x - 1, width: 1, ..cell }, 0, "─", Tone::Dim);
+}
+
+fn draw_lens(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
+    pen.rule(area, 0, steps.lens.title());
+    let width = usize::from(area.width).saturating_sub(2);
+    let lines = lens::lines(&state.recording, steps, &state.lanes);
+    let lines = lines.iter().flat_map(|line| wrap(&pen.words(line), width)).collect::<Vec<_>>();
+    let room = usize::from(area.height.saturating_sub(1));
+    for (line, at) in lines.iter().take(room).zip(1..) {
+        pen.text(area, at, &format!(" {line}"), Tone::Plain);
+    }
+}

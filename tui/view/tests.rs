@@ -1,0 +1,169 @@
+//! Whole screens as text.
+
+use ratatui::{Terminal, backend::TestBackend};
+
+use super::{Look, draw, plain};
+use crate::state::{
+    State,
+    scenes::{self, Scene},
+    tests::{feed, press},
+};
+
+const SIZES: [(u16, u16); 3] = [(80, 24), (100, 30), (140, 40)];
+const UNICODE: Look = Look { has_color: true, is_ascii: false };
+const ASCII: Look = Look { has_color: false, is_ascii: true };
+
+fn screen(state: &State, (width, height): (u16, u16), look: Look) -> TestBackend {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| draw(frame, state, look)).unwrap();
+    terminal.backend().clone()
+}
+
+fn opened(scene: Scene, keys: &str) -> State {
+    let mut state = State::of_recording(scene.recording);
+    press(&mut state, keys);
+    state
+}
+
+/// The same state at every size, with and without characters beyond ASCII.
+fn check_all(name: &str, state: &State) {
+    for size in SIZES {
+        for (look, word) in [(UNICODE, "unicode"), (ASCII, "ascii")] {
+            let name = format!("{name}_{}x{}_{word}", size.0, size.1);
+            insta::assert_snapshot!(name, screen(state, size, look));
+        }
+    }
+}
+
+fn check(name: &str, state: &State) {
+    insta::assert_snapshot!(name, screen(state, SIZES[0], UNICODE));
+}
+
+#[test]
+fn an_empty_list_says_what_to_do() {
+    check("empty_live", &State::default());
+}
+
+#[test]
+fn the_list_at_every_size() {
+    let mut scene = scenes::put();
+    let end = scene.recording.events.len();
+    scene.recording.events.extend(scenes::election().recording.events.drain(6..));
+    assert!(end < scene.recording.events.len());
+    let mut state = State::default();
+    feed(&mut state, &scene.recording, 5);
+    check_all("list", &state);
+}
+
+#[test]
+fn a_put_at_its_beginning() {
+    check("put_first", &opened(scenes::put(), "enter"));
+}
+
+#[test]
+fn a_put_when_it_is_committed_at_every_size() {
+    check_all("put_commit", &opened(scenes::put(), "enter : 1 8 enter"));
+}
+
+#[test]
+fn a_put_at_its_end_with_the_cost() {
+    check("put_last", &opened(scenes::put(), "enter G x x x"));
+}
+
+#[test]
+fn a_put_with_everything_that_was_recorded() {
+    check("put_raw", &opened(scenes::put(), "enter : 5 enter . . . . u"));
+}
+
+#[test]
+fn a_put_while_only_one_disk_has_it() {
+    check("put_durable", &opened(scenes::put(), "enter : 1 1 enter x"));
+}
+
+#[test]
+fn one_step_with_all_that_is_known_of_it() {
+    check("why", &opened(scenes::put(), "enter : 1 1 enter enter"));
+}
+
+#[test]
+fn a_linearizable_get() {
+    let state = opened(scenes::get(), "enter : 9 enter");
+    check("get", &state);
+    insta::assert_snapshot!("get_100x30_ascii", screen(&state, SIZES[1], ASCII));
+}
+
+#[test]
+fn an_election() {
+    let state = opened(scenes::election(), "enter : 1 5 enter");
+    check("election", &state);
+    insta::assert_snapshot!("election_140x40_unicode", screen(&state, SIZES[2], UNICODE));
+}
+
+#[test]
+fn a_leader_that_was_never_heard() {
+    let state = opened(scenes::gap(), "enter : 5 enter");
+    check("gap", &state);
+    insta::assert_snapshot!("gap_140x40_unicode", screen(&state, SIZES[2], UNICODE));
+}
+
+#[test]
+fn the_keys_that_are_valid_in_a_story() {
+    check("help", &opened(scenes::put(), "enter ?"));
+}
+
+#[test]
+fn a_window_that_is_too_narrow_for_three_lanes_shows_the_one_that_matters() {
+    let state = opened(scenes::put(), "enter");
+    insta::assert_snapshot!("put_narrow", screen(&state, (60, 20), UNICODE));
+    insta::assert_snapshot!("put_tiny", screen(&state, (30, 8), UNICODE));
+}
+
+#[test]
+fn styles_mark_what_has_happened_and_what_has_not() {
+    let state = opened(scenes::put(), "enter : 1 1 enter");
+    let backend = screen(&state, SIZES[0], UNICODE);
+    insta::assert_debug_snapshot!("put_styles", backend.buffer());
+}
+
+#[test]
+fn a_story_as_text() {
+    let mut text = Vec::new();
+    plain::write(scenes::put().recording, UNICODE, &mut text).unwrap();
+    insta::assert_snapshot!("plain_put", String::from_utf8(text).unwrap());
+    let mut text = Vec::new();
+    plain::write(scenes::gap().recording, ASCII, &mut text).unwrap();
+    assert!(text.is_ascii());
+    insta::assert_snapshot!("plain_gap_ascii", String::from_utf8(text).unwrap());
+}
+
+#[test]
+fn live_members_and_their_recording_draw_the_same_screens() {
+    let scenes = [scenes::put(), scenes::get(), scenes::election(), scenes::gap()];
+    for scene in scenes {
+        for piece in [1, 3, 1_000] {
+            let mut live = State::default();
+            feed(&mut live, &scene.recording, piece);
+            let mut file = State::of_recording(scene.recording.clone());
+            for keys in ["enter", "right right", "x", "] ] ]", ". .", "G", "?", "esc"] {
+                press(&mut live, keys);
+                press(&mut file, keys);
+                let (live, file) = (screen(&live, SIZES[0], ASCII), screen(&file, SIZES[0], ASCII));
+                assert_eq!(live, file, "after {keys}, in pieces of {piece}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_window_is_too_small_to_draw() {
+    let mut states = vec![State::default()];
+    states.extend(["enter", "enter enter", "enter ?", "enter :"].map(|k| opened(scenes::put(), k)));
+    states.push(opened(scenes::gap(), "enter . . ."));
+    for state in &states {
+        for width in 1..=120 {
+            for height in [1, 2, 5, 11, 12, 13, 15, 20, 24, 50] {
+                screen(state, (width, height), ASCII);
+            }
+        }
+    }
+}

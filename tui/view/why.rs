@@ -1,0 +1,121 @@
+//! The why panel: one step in words, with its numbers and where to read on.
+
+use ratatui::layout::Rect;
+
+use super::pen::{Pen, Tone, wrap};
+use crate::state::{
+    State, lens,
+    steps::Steps,
+    story::{Moment, OtherEnd, Step},
+    words,
+};
+use glass_etcd::trace::{FLAG_CANCELLED, FLAG_ERROR, FLAG_REPLAY, THREADS};
+
+/// Draws the panel below the lens.
+pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
+    let Some(step) = steps.steps.get(steps.look) else { return };
+    pen.rule(area, 0, &format!("WHY {}", name(step)));
+    let width = usize::from(area.width).saturating_sub(2);
+    let numbers = words::fields(&step.event, &state.lanes).join(" · ");
+    let sources = format!(
+        "src/{}   Go: {}   book {}",
+        step.event.stage.rust_path(),
+        step.event.stage.go_counterpart(),
+        step.event.stage.book_section(),
+    );
+    let room = usize::from(area.height).saturating_sub(3);
+    let mut lines = wrap(meaning(step), width);
+    lines.truncate(room);
+    lines.push(if numbers.is_empty() { "no numbers".to_owned() } else { numbers });
+    lines.push(sources);
+    let last = lines.len() - 1;
+    for ((at, line), row) in lines.iter().enumerate().zip(1..) {
+        let tone = if at == last { Tone::Dim } else { Tone::Plain };
+        pen.text(area, row, &format!(" {line}"), tone);
+    }
+}
+
+/// The stage, and whether this is only its beginning.
+fn name(step: &Step) -> String {
+    let name = step.event.stage.name();
+    match step.moment {
+        _ if !step.is_captured => format!("{name}  (sent, not captured)"),
+        Moment::Begin => format!("{name}  (begins)"),
+        Moment::Done => name.to_owned(),
+    }
+}
+
+/// The sentence of the stage. A step that nobody recorded has one of its own.
+fn meaning(step: &Step) -> &'static str {
+    if step.is_captured {
+        return step.event.stage.meaning().trim();
+    }
+    "Unknown. The message was received, so it must have been sent before this point, but no record \
+     of the sending was heard. The numbers are those of the receiver."
+}
+
+/// Draws everything that is known of the step, over the whole screen.
+pub(crate) fn draw_zoomed(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
+    let Some(step) = steps.steps.get(steps.look) else { return };
+    pen.rule(area, 0, &format!("{}  on {}", name(step), state.lanes[step.lane].name));
+    let width = usize::from(area.width).saturating_sub(4);
+    let mut lines = wrap(meaning(step), width);
+    lines.push(String::new());
+    lines.extend(words::fields(&step.event, &state.lanes));
+    lines.push(String::new());
+    lines.extend(record_lines(step, state));
+    lines.push(String::new());
+    for line in lens::changed(&state.recording, steps, &state.lanes, true) {
+        lines.extend(wrap(&pen.words(&line), width));
+    }
+    lines.push(String::new());
+    lines.push(format!("Rust  src/{}", step.event.stage.rust_path()));
+    lines.push(format!("Go    {}", step.event.stage.go_counterpart()));
+    lines.push(format!("book  {}", step.event.stage.book_section()));
+    for (line, row) in lines.iter().zip(1..) {
+        pen.text(area, row, &format!("  {line}"), Tone::Plain);
+    }
+}
+
+/// What the record itself says: when, how long, on which thread, joined to what.
+fn record_lines(step: &Step, state: &State) -> Vec<String> {
+    let event = &step.event;
+    let mut lines = vec![format!(
+        "{} UTC   took {}   member clock {} to {}   boot {}",
+        words::time_of_day(step.wall_ns),
+        words::duration(event.took_ns),
+        event.clock,
+        event.clock_end,
+        event.boot,
+    )];
+    let thread = THREADS.get(usize::from(event.thread)).copied().unwrap_or("other");
+    let id = if event.id == 0 {
+        "belongs to no single request: the loop serves many".to_owned()
+    } else {
+        format!("id {:016x}", event.id)
+    };
+    lines.push(format!("thread {thread}   {id}"));
+    if let Some(key) = &event.key {
+        lines.push(format!("key {} ({} bytes)", words::key(key, 60), key.length));
+    }
+    if let Some(arrow) = step.arrow {
+        let peer = &state.lanes[arrow.peer].name;
+        let end = match arrow.other_end {
+            OtherEnd::Captured => "captured",
+            OtherEnd::Unknown => "unknown: not captured",
+        };
+        lines.push(format!("other end on {peer}: {end}   link {:016x}", event.link));
+    }
+    let flags = [
+        (FLAG_ERROR, "failed"),
+        (FLAG_CANCELLED, "cancelled: whoever asked went away"),
+        (FLAG_REPLAY, "replayed from the log after a start"),
+    ];
+    lines.extend(
+        flags.iter().filter(|(bit, _)| event.flags & bit != 0).map(|(_, w)| (*w).to_owned()),
+    );
+    if event.result != 0 {
+        lines.push(format!("ended with: {}", words::code(u64::from(event.result))));
+    }
+    lines
+}
