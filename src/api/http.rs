@@ -25,9 +25,10 @@ pub fn router(server: Arc<Server>) -> Router {
         .with_state(server)
 }
 
-/// The routes that the peer port shares with the client port.
-pub fn version_router(server: Arc<Server>) -> Router {
-    Router::new().route("/version", any(version)).with_state(server)
+/// The body of `/version`, on the client port and on the peer port.
+pub fn version_json(cluster: Option<String>) -> String {
+    let cluster = cluster.unwrap_or_else(|| "not_decided".to_owned());
+    format!(r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{cluster}"}}"#)
 }
 
 async fn health(
@@ -60,8 +61,7 @@ async fn version(State(server): State<Arc<Server>>, method: HttpMethod) -> Respo
         return method_not_allowed();
     }
     let call = Call::open(&server, Method::HttpVersion, 0, false);
-    let cluster = server.cluster_version().unwrap_or_else(|| "not_decided".to_owned());
-    let body = format!(r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{cluster}"}}"#);
+    let body = version_json(server.cluster_version());
     let _ = call.finish(Ok(()), body.len(), 0);
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
@@ -70,7 +70,8 @@ fn plain(code: StatusCode, body: impl Into<String>) -> Response {
     (code, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body.into()).into_response()
 }
 
-fn method_not_allowed() -> Response {
+/// etcd's answer to any verb but GET.
+pub fn method_not_allowed() -> Response {
     let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
     response

@@ -15,6 +15,7 @@
 pub mod start;
 pub mod data;
 pub mod peers;
+pub mod peer_port;
 pub mod version;
 mod error;
 

@@ -5,31 +5,36 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::State,
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, Method, header},
     response::{IntoResponse, Response},
     routing::any,
 };
 
 use crate::{
-    api,
-    server::{Server, members::hex},
+    api::http::{method_not_allowed, version_json},
+    server::members::{Members, hex},
 };
 
 /// The routes that `rafthttp` falls back to.
-pub fn router(server: Arc<Server>) -> Router {
-    let members = Router::new().route("/members", any(members)).with_state(Arc::clone(&server));
-    members.merge(api::http::version_router(server))
+pub fn router(members: Arc<Members>) -> Router {
+    Router::new().route("/members", any(list)).route("/version", any(version)).with_state(members)
 }
 
-async fn members(State(server): State<Arc<Server>>, method: Method) -> Response {
+async fn list(State(members): State<Arc<Members>>, method: Method) -> Response {
     if method != Method::GET {
-        let allow = [(header::ALLOW, HeaderValue::from_static("GET"))];
-        return (StatusCode::METHOD_NOT_ALLOWED, allow, "Method Not Allowed\n").into_response();
+        return method_not_allowed();
     }
-    let list = serde_json::to_string(&server.members()).expect("members are plain data");
+    let list = serde_json::to_string(&members.list()).expect("members are plain data");
     let headers = [
-        (HeaderName::from_static("x-etcd-cluster-id"), hex(server.cluster_id())),
+        (HeaderName::from_static("x-etcd-cluster-id"), hex(members.cluster_id())),
         (header::CONTENT_TYPE, "application/json".to_owned()),
     ];
     (headers, list + "\n").into_response()
+}
+
+async fn version(State(members): State<Arc<Members>>, method: Method) -> Response {
+    if method != Method::GET {
+        return method_not_allowed();
+    }
+    ([(header::CONTENT_TYPE, "application/json")], version_json(members.version())).into_response()
 }

@@ -126,7 +126,6 @@ struct Running {
     server: Arc<Server>,
     inbox: Inbox,
     backend: Arc<Backend>,
-    store: Arc<Store>,
     transport: rafthttp::Transport,
     raft: JoinHandle<()>,
     apply: JoinHandle<()>,
@@ -149,9 +148,10 @@ impl Running {
         let members = Arc::new(Members::open(data.cluster_id, &data.backend));
         let alarms = Arc::new(Alarms::open(&data.backend));
         let auth = Arc::new(AuthStore::open(&data.backend)?);
-        let active = Arc::new(rafthttp::Active::default());
         let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
         let ids = trace::IdGenerator::new(data.member_id, wall_ms, data.highest_id);
+        let transport =
+            rafthttp::spawn(transport_config(config, &data, &members), ports, to_raft.clone())?;
         let server = Arc::new(Server::new(Parts {
             member_id: data.member_id,
             settings: settings(config),
@@ -163,14 +163,9 @@ impl Running {
             members: Arc::clone(&members),
             alarms: Arc::clone(&alarms),
             auth: Arc::clone(&auth),
-            peers: Arc::clone(&active),
+            peers: transport.active(),
             wait: Arc::new(Wait::default()),
         }));
-        let transport = rafthttp::spawn(
-            transport_config(config, &data, &members, Arc::clone(&server)),
-            ports,
-            to_raft.clone(),
-        )?;
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
         let (dropped_sender, dropped) = unbounded_channel();
@@ -192,6 +187,7 @@ impl Running {
         let outputs = |wal| Outputs {
             wal,
             peers: transport.sender(),
+            active: transport.active(),
             committed: committed_sender,
             reads: reads_sender,
             dropped: dropped_sender,
@@ -200,6 +196,200 @@ impl Running {
         let apply = start_apply(applier, committed)?;
         start_compaction(Arc::clone(&store))?;
         let answers = std::sync::Mutex::new(Some(Answers { reads, dropped, outcomes }));
-        Ok(Self { server, inbox: to_raft, backend, store, transport, raft, apply, answers })
+        Ok(Self { server, inbox: to_raft, backend, transport, raft, apply, answers })
+    }
+}
+
+fn settings(config: &ServerConfig) -> Settings {
+    Settings {
+        max_request_bytes: config.max_request_bytes,
+        max_txn_ops: config.max_txn_ops,
+        quota_bytes: config.quota_bytes,
+        request_timeout: REQUEST_TIMEOUT + 2 * config.election,
+        election: config.election,
+    }
+}
+
+/// The other members: as the log knows them, or, before the log is applied, as the flags do.
+fn others(data: &Data, members: &Members) -> Vec<Member> {
+    let mut all = members.list();
+    for member in &data.initial {
+        if data.applied < data.initial.len() as u64 && members.get(member.id).is_none() {
+            all.push(member.clone());
+        }
+    }
+    all.retain(|member| member.id != data.member_id);
+    all
+}
+
+fn transport_config(config: &ServerConfig, data: &Data, members: &Arc<Members>) -> rafthttp::Config {
+    let peers = others(data, members).into_iter();
+    rafthttp::Config {
+        member_id: data.member_id,
+        cluster_id: data.cluster_id,
+        peer_urls: config.advertise_peer_urls.clone(),
+        peers: peers.map(|member| rafthttp::Peer { id: member.id, urls: member.peer_urls }).collect(),
+        server_version: ETCD_VERSION,
+        election: config.election,
+        extra: peer_port::router(Arc::clone(members)),
+    }
+}
+
+fn raft_config(config: &ServerConfig, member_id: u64, applied: u64) -> raft::Config {
+    raft::Config {
+        id: member_id,
+        election_tick: election_ticks(config),
+        heartbeat_tick: 1,
+        applied,
+        max_size_per_msg: 1 << 20,
+        max_inflight_msgs: 512,
+        check_quorum: true,
+        pre_vote: config.pre_vote,
+        batch_append: true,
+        max_uncommitted_size: 256 << 20,
+        max_committed_size_per_ready: 16 << 20,
+        ..raft::Config::default()
+    }
+}
+
+fn election_ticks(config: &ServerConfig) -> usize {
+    let ticks = config.election.as_millis() / config.heartbeat.as_millis().max(1);
+    usize::try_from(ticks).unwrap_or(usize::MAX)
+}
+
+/// Ticks that are skipped once, so that the first election does not take a whole timeout: all but
+/// one for a lone member, all but two once others can be reached (etcd: adjustTicks).
+fn advance(config: &ServerConfig, is_alone: bool) -> usize {
+    match (config.election_tick_advance, is_alone) {
+        (false, _) => 0,
+        (true, true) => election_ticks(config) - 1,
+        (true, false) => election_ticks(config) - 2,
+    }
+}
+
+fn start_raft(
+    config: &ServerConfig,
+    data: Data,
+    (to_raft, raft_inbox): (Inbox, Receiver<Input>),
+    status: Arc<Status>,
+    outputs: impl FnOnce(wal::Writer) -> Outputs,
+) -> Result<JoinHandle<()>, Error> {
+    let is_alone = data.initial.len() == 1;
+    let log = LogStorage::new(data.start, data.locations);
+    let raft_config = raft_config(config, data.member_id, data.applied);
+    let raw = RawNode::new(&raft_config, log, &logger())?;
+    let writer = wal::spawn(data.wal, move |ready| {
+        // When raft has ended, nobody waits for it any more.
+        let _ = to_raft.send(Input::Persisted(ready));
+    });
+    let timing = Timing {
+        tick: config.heartbeat,
+        advance: advance(config, is_alone),
+        is_alone,
+        patience: REQUEST_TIMEOUT + 2 * config.election,
+    };
+    let node = Node::new(raw, raft_inbox, outputs(writer), status, timing);
+    Ok(std::thread::Builder::new().name("raft".to_owned()).spawn(move || node.run())?)
+}
+
+fn start_apply(applier: Applier, committed: Receiver<Committed>) -> Result<JoinHandle<()>, Error> {
+    let thread = std::thread::Builder::new().name("apply".to_owned());
+    Ok(thread.spawn(move || applier.run(&committed))?)
+}
+
+/// Deletes the rows of forgotten revisions, little by little, for as long as the process runs.
+fn start_compaction(store: Arc<Store>) -> Result<(), Error> {
+    let thread = std::thread::Builder::new().name("compact".to_owned());
+    thread.spawn(move || {
+        trace::set_thread("background");
+        loop {
+            let has_more = store.step_compaction(COMPACTION_ROWS);
+            std::thread::sleep(if has_more { COMPACTION_PAUSE } else { 10 * COMPACTION_PAUSE });
+        }
+    })?;
+    Ok(())
+}
+
+impl Running {
+    /// The grpc side: answers to those who wait, clients, and what the member does by itself.
+    /// Returns when the process is told to stop.
+    async fn serve(
+        &self,
+        config: &ServerConfig,
+        collector: Arc<trace::Collector>,
+        ports: Vec<TcpListener>,
+    ) -> Result<(), Error> {
+        let answers = self.answers.lock().expect("nobody panics while holding it").take();
+        let answers = answers.expect("a member is served once");
+        let server = &self.server;
+        tokio::spawn(read_index::coordinate(Arc::clone(server), answers.reads));
+        tokio::spawn(finish(Arc::clone(server), answers.outcomes));
+        tokio::spawn(refuse(Arc::clone(server), answers.dropped));
+        tokio::spawn(version::monitor(Arc::clone(server)));
+        let (ready, is_ready) = watch::channel(false);
+        tokio::spawn(publish(Arc::clone(server), attributes(config), ready));
+        let observe = config.trace_observe.then(|| ObserveService::new(collector));
+        let clients = api::serve(Arc::clone(server), observe, ports, limits(config), is_ready);
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            result = clients => result?,
+            result = tokio::signal::ctrl_c() => result?,
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("closing etcd server");
+        Ok(())
+    }
+
+    /// Ends the threads in the order in which they feed each other; what was applied goes to the
+    /// file.
+    fn stop(self, runtime: Runtime) {
+        // Clients first: their sockets close, and their ports are free.
+        runtime.shutdown_background();
+        let _ = self.inbox.send(Input::Stop);
+        let raft = self.raft.join();
+        let apply = self.apply.join();
+        if raft.is_err() || apply.is_err() {
+            tracing::error!("a thread of the member has panicked");
+        }
+        self.backend.stop();
+        self.transport.stop();
+        tracing::info!("closed etcd server");
+    }
+}
+
+fn limits(config: &ServerConfig) -> api::Limits {
+    api::Limits {
+        message_bytes: config.max_request_bytes + GRPC_OVERHEAD,
+        streams: config.max_concurrent_streams,
+        ping_interval: Some(Duration::from_secs(2 * 60 * 60)),
+        ping_timeout: Duration::from_secs(20),
+    }
+}
+
+fn attributes(config: &ServerConfig) -> Attributes {
+    Attributes { name: config.name.clone(), client_urls: config.advertise_client_urls.clone() }
+}
+
+async fn publish(server: Arc<Server>, attributes: Attributes, ready: watch::Sender<bool>) {
+    server.publish(&attributes).await;
+    tracing::info!("published local member to cluster through raft");
+    ready.send_replace(true);
+    tracing::info!("ready to serve client requests");
+    // The receivers watch it for as long as the member runs.
+    std::future::pending::<()>().await;
+}
+
+/// Wakes the requests whose outcomes apply has sent.
+async fn finish(server: Arc<Server>, mut outcomes: UnboundedReceiver<Vec<Outcome>>) {
+    while let Some(outcomes) = outcomes.recv().await {
+        server.wait().finish(outcomes);
+    }
+}
+
+/// Wakes the requests whose proposals raft did not take.
+async fn refuse(server: Arc<Server>, mut dropped: UnboundedReceiver<Vec<u64>>) {
+    while let Some(ids) = dropped.recv().await {
+        let refused = |id| Outcome { id, result: Err(crate::server::Error::ProposalDropped) };
+        server.wait().finish(ids.into_iter().map(refused).collect());
     }
 }

@@ -77,6 +77,8 @@ pub struct Outputs {
     pub wal: wal::Writer,
     /// To the other members.
     pub peers: rafthttp::Sender,
+    /// Which of them can be reached.
+    pub active: Arc<rafthttp::Active>,
     /// To apply. Unbounded: raft must never wait for apply. What a member proposes itself is
     /// bounded by the apply gap; the entries' bytes are shared with the log's cache.
     pub committed: Sender<Committed>,
@@ -93,6 +95,8 @@ pub struct Timing {
     pub tick: Duration,
     /// Ticks to skip once, when the member can reach others; 0 for none.
     pub advance: usize,
+    /// Whether this member is the only one, and need not wait for others before it skips.
+    pub is_alone: bool,
     /// How long a proposal may wait for a leader.
     pub patience: Duration,
 }
@@ -280,7 +284,8 @@ impl Node {
         }
         // A member that was stopped for a while ticks once, not a hundred times.
         self.next_tick = now + self.timing.tick;
-        if 0 < self.timing.advance && self.outputs.peers.can_elect() {
+        let can_elect = self.timing.is_alone || 1 < self.outputs.active.connected();
+        if 0 < self.timing.advance && can_elect {
             for _ in 0..std::mem::take(&mut self.timing.advance) {
                 self.raw.tick();
             }

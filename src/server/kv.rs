@@ -88,6 +88,7 @@ pub struct Server {
     pub(crate) peers: Arc<rafthttp::Active>,
     pub(crate) wait: Arc<Wait>,
     pub(crate) reads: ReadIndex,
+    pub(crate) sampler: trace::Sampler,
 }
 
 impl Server {
@@ -110,6 +111,7 @@ impl Server {
             peers,
             wait,
             reads,
+            sampler: trace::Sampler::new(),
         }
     }
 

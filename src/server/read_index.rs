@@ -87,7 +87,7 @@ impl Server {
         let (sender, receiver) = oneshot::channel();
         {
             let mut waiting = self.reads.waiting.lock().expect("nobody panics while holding it");
-            waiting.is_kept |= trace::is_kept(id);
+            waiting.is_kept |= trace::kept(id);
             waiting.reads.push(sender);
         }
         self.reads.wake.notify_one();

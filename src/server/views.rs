@@ -1,7 +1,10 @@
 //! What a member says about itself and its cluster.
 
-use super::{Error, Server, members::Member};
-use crate::pb::etcdserverpb::{self, AlarmType, StatusResponse};
+use super::{Error, Server, members::Member, wait::Wait};
+use crate::{
+    pb::etcdserverpb::{self, AlarmType, StatusResponse},
+    raft::Leadership,
+};
 
 /// The API level that this server meets.
 pub const ETCD_VERSION: &str = "3.5.33";
@@ -27,6 +30,16 @@ impl Server {
         self.status.leader()
     }
 
+    /// Changes of term and leader.
+    pub fn leadership(&self) -> tokio::sync::watch::Receiver<Leadership> {
+        self.status.leadership()
+    }
+
+    /// The requests that wait for apply.
+    pub fn wait(&self) -> &Wait {
+        &self.wait
+    }
+
     /// The current revision.
     pub fn revision(&self) -> i64 {
         self.store.revision()
@@ -34,7 +47,7 @@ impl Server {
 
     /// Mints a request's id; the trace decides whether it is kept.
     pub fn next_id(&self, forced: bool) -> u64 {
-        self.ids.next_request(forced)
+        self.ids.next(self.sampler.keep_next(forced))
     }
 
     /// The members, by id. A linearizable list is as new as the moment of asking.

@@ -11,7 +11,11 @@ pub mod stage;
 pub mod tick;
 pub mod watermarks;
 
+pub use collect::{Collector, Info, start};
 pub use event::{BootInfo, Event, KeyText, MemberInfo, Recording, THREADS};
+pub use id::{IdGenerator, Sampler, kept};
 pub use record::{Kind, Record};
+pub use ring::{key, set_capture, set_thread};
 pub use span::{FLAG_CANCELLED, FLAG_ERROR, FLAG_NOISE, FLAG_REPLAY, Span, mark};
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};
+pub use watermarks::{Watermarks, watermarks};

@@ -57,6 +57,11 @@ impl Span {
         self.flags |= flag;
     }
 
+    /// Takes `FLAG_` bits away again.
+    pub fn clear_flag(&mut self, flag: u8) {
+        self.flags &= !flag;
+    }
+
     /// Notes the gRPC code with which the step ended; anything but 0 is an error.
     pub fn result(&mut self, code: u8) {
         self.result = code;

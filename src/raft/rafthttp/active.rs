@@ -31,6 +31,18 @@ struct Streams {
 }
 
 impl Active {
+    /// Whether this peer has been heard without a break since `start`.
+    pub fn connected_since(&self, peer: u64, start: Instant) -> bool {
+        self.since(peer).is_some_and(|since| since <= start)
+    }
+
+    /// Whether enough peers have been heard since `start` to make, with this member, a majority of
+    /// so many voters.
+    pub fn quorum_since(&self, start: Instant, voters: usize) -> bool {
+        let heard = self.peers().iter().filter(|(_, since)| *since <= start).count();
+        voters / 2 < heard + 1
+    }
+
     /// Since when this peer is heard without a gap, or `None` if it is not.
     pub fn since(&self, peer: u64) -> Option<Instant> {
         self.lock().get(&peer).and_then(|streams| streams.heard_since)

@@ -96,7 +96,7 @@ impl Hub {
     }
 
     /// Dials a peer at other URLs from now on.
-    pub(super) fn update(&self, peer: &Peer) {
+    fn update(&self, peer: &Peer) {
         if let Some(link) = self.links.borrow().get(&peer.id) {
             link.urls.replace(&peer.urls);
         }

@@ -308,7 +308,7 @@ fn a_member_that_starts_again_is_found_again() {
 #[test]
 fn refusals_are_etcds_and_come_in_its_order() {
     let member = Member::alone(0xa, vec![peer(0xb, 1)]);
-    member.transport.remove_peer(0xd);
+    member.transport.sender().remove_peer(0xd);
     let check = |method: &str, path: &str, headers: &[(&str, &str)], status: u16, text: &str| {
         let (found, head, body) = ask(member.port, method, path, headers);
         assert_eq!((found, body.as_str()), (status, text), "{method} {path} {headers:?}\n{head}");
@@ -342,7 +342,7 @@ fn refusals_are_etcds_and_come_in_its_order() {
 #[test]
 fn posted_messages_reach_raft_unless_they_make_no_sense() {
     let member = Member::alone(0xa, vec![peer(0xb, 1)]);
-    member.transport.remove_peer(0xd);
+    member.transport.sender().remove_peer(0xd);
     let post = |body: &[u8]| {
         let (status, _, text) = ask_with(member.port, "POST", "/raft", &[], body);
         (status, text)
@@ -365,7 +365,7 @@ fn posted_messages_reach_raft_unless_they_make_no_sense() {
 #[test]
 fn a_removed_member_learns_that_it_was() {
     let (one, two) = pair((0xa, 0xb));
-    one.transport.remove_peer(0xb);
+    one.transport.sender().remove_peer(0xb);
     eventually("it knows", || two.transport.active().is_removed());
     assert!(!one.transport.active().is_removed());
     assert_eq!(one.transport.active().connected(), 0);

@@ -81,7 +81,6 @@ pub struct Sender {
 pub(super) enum Command {
     Send(Vec<Message>),
     Add(Peer),
-    Update(Peer),
     Remove(u64),
     Stop,
 }
@@ -139,7 +138,6 @@ async fn obey(hub: &Rc<Hub>, mut commands: UnboundedReceiver<Command>, waiting: 
                 hub.send(messages).await;
             }
             Command::Add(peer) => hub.add(&peer),
-            Command::Update(peer) => hub.update(&peer),
             Command::Remove(id) => hub.remove(id),
             Command::Stop => return,
         }
@@ -150,22 +148,6 @@ impl Transport {
     /// A handle for the raft thread.
     pub fn sender(&self) -> Sender {
         self.sender.clone()
-    }
-
-    /// Starts to talk to a member that has joined.
-    pub fn add_peer(&self, peer: Peer) {
-        self.sender.command(Command::Add(peer));
-    }
-
-    /// Stops talking to a member, and refuses it from now on: 410 on streams, 403 on requests. A
-    /// member that starts again says so of every id that was removed earlier, too.
-    pub fn remove_peer(&self, id: u64) {
-        self.sender.command(Command::Remove(id));
-    }
-
-    /// Dials a member at other URLs from now on.
-    pub fn update_peer(&self, peer: Peer) {
-        self.sender.command(Command::Update(peer));
     }
 
     /// Which peers are heard, for other threads to read.
@@ -202,6 +184,17 @@ impl Sender {
             return;
         }
         self.command(Command::Send(messages));
+    }
+
+    /// Talks to a member at these URLs from now on.
+    pub fn set_peer(&self, peer: Peer) {
+        self.command(Command::Add(peer));
+    }
+
+    /// Stops talking to a member, and refuses it from now on: 410 on streams, 403 on requests. A
+    /// member that starts again says so of every id that was removed earlier, too.
+    pub fn remove_peer(&self, id: u64) {
+        self.command(Command::Remove(id));
     }
 
     fn command(&self, command: Command) {

@@ -262,7 +262,7 @@ impl Applier {
         let id = change.node_id();
         match member {
             _ if id == self.member_id => {}
-            Some(member) => self.peers.set_peer(id, member.peer_urls.clone()),
+            Some(member) => self.peers.set_peer(rafthttp::Peer { id, urls: member.peer_urls.clone() }),
             None => self.peers.remove_peer(id),
         }
     }
