@@ -46,7 +46,7 @@ impl Alarms {
             AlarmAction::Activate if request.alarm == AlarmType::None as i32 => Vec::new(),
             AlarmAction::Activate => {
                 if self.change(|raised| raised.insert((alarm.alarm, alarm.member_id))) {
-                    backend.put(Bucket::Alarm, Bytes::from(key), Bytes::new());
+                    backend.put(Bucket::Alarm, &key, Bytes::new());
                 }
                 vec![alarm]
             }

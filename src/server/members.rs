@@ -166,7 +166,7 @@ impl Members {
             inner.members.remove(&id);
             inner.removed.insert(id);
             backend.delete(Bucket::Members, hex(id).as_bytes());
-            backend.put(Bucket::MembersRemoved, hex(id).into(), Bytes::from_static(b"removed"));
+            backend.put(Bucket::MembersRemoved, hex(id).as_bytes(), Bytes::from_static(b"removed"));
             return;
         };
         if let Some(old) = inner.members.get(&id) {
@@ -195,11 +195,8 @@ impl Members {
     /// Apply thread: the cluster version is decided.
     pub fn set_version(&self, version: &str, backend: &mut WriteGuard<'_>) {
         let mut inner = self.inner.write().expect("nobody panics while holding it");
-        backend.put(
-            Bucket::Cluster,
-            Bytes::from_static(VERSION_KEY),
-            Bytes::copy_from_slice(version.as_bytes()),
-        );
+        let value = Bytes::copy_from_slice(version.as_bytes());
+        backend.put(Bucket::Cluster, VERSION_KEY, value);
         inner.version = Some(version.to_owned());
     }
 
@@ -222,7 +219,7 @@ impl From<Member> for etcdserverpb::Member {
 
 fn store(member: &Member, backend: &mut WriteGuard<'_>) {
     let value = serde_json::to_vec(member).expect("a member is plain data");
-    backend.put(Bucket::Members, hex(member.id).into(), value.into());
+    backend.put(Bucket::Members, hex(member.id).as_bytes(), value.into());
 }
 
 /// The member in a change's context, and whether it is a promotion.

@@ -1,0 +1,94 @@
+//! The log storage by itself: what stays in the cache, and what a new leader overwrites.
+
+use super::*;
+use crate::storage::wal::{Metadata, Options, Wal, create};
+
+fn entry(index: u64, term: u64, bytes: usize) -> Entry {
+    Entry { index, term, data: vec![7; bytes].into(), ..Entry::default() }
+}
+
+struct Fixture {
+    log: LogStorage,
+    wal: Wal,
+    _dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = Metadata { node_id: 1, cluster_id: 2 };
+        let (wal, locations) =
+            create(&dir.path().join("wal"), &metadata, &Options::default()).unwrap();
+        let start = Start {
+            hard_state: HardState::default(),
+            conf_state: ConfState::default(),
+            last_index: 0,
+            last_term: 0,
+        };
+        Self { log: LogStorage::new(start, locations), wal, _dir: dir }
+    }
+
+    /// Appends in memory and in the file.
+    fn append(&mut self, entries: &[Entry]) {
+        self.log.append(entries);
+        self.wal.save(entries, None, true).unwrap();
+    }
+
+    fn terms(&self, low: u64, high: u64) -> Vec<(u64, u64)> {
+        let mut terms = Vec::new();
+        let mut next = low;
+        while next < high {
+            let entries =
+                self.log.entries(next, high, None, GetEntriesContext::empty(false)).unwrap();
+            assert!(!entries.is_empty());
+            next += entries.len() as u64;
+            terms.extend(entries.iter().map(|entry| (entry.index, entry.term)));
+        }
+        terms
+    }
+}
+
+#[test]
+fn what_a_new_leader_overwrites_is_forgotten() {
+    let mut fixture = Fixture::new();
+    fixture.append(&[entry(1, 1, 10), entry(2, 1, 10), entry(3, 1, 10)]);
+    fixture.log.stable_to(3);
+    fixture.append(&[entry(2, 2, 10)]);
+    assert_eq!(fixture.terms(1, 3), [(1, 1), (2, 2)]);
+    assert_eq!(fixture.log.last_index().unwrap(), 2);
+    assert_eq!(fixture.log.term(2).unwrap(), 2);
+    assert!(fixture.log.term(3).is_err());
+}
+
+#[test]
+fn entries_that_left_the_cache_are_read_back_from_the_segments() {
+    let mut fixture = Fixture::new();
+    let count = 40;
+    let entries: Vec<Entry> = (1..=count).map(|index| entry(index, 1, 1 << 20)).collect();
+    for entry in &entries {
+        fixture.append(std::slice::from_ref(entry));
+    }
+    fixture.log.stable_to(count);
+    assert!(fixture.log.cache_bytes <= CACHE_BYTES_MAX);
+    assert!(1 < fixture.log.cached_from());
+    let expected: Vec<(u64, u64)> = (1..=count).map(|index| (index, 1)).collect();
+    assert_eq!(fixture.terms(1, count + 1), expected);
+    assert_eq!(fixture.log.term(1).unwrap(), 1);
+}
+
+#[test]
+fn entries_that_are_not_on_disk_stay_in_the_cache_however_many_there_are() {
+    let mut fixture = Fixture::new();
+    let entries: Vec<Entry> = (1..=40).map(|index| entry(index, 1, 1 << 20)).collect();
+    fixture.log.append(&entries);
+    fixture.log.stable_to(3);
+    assert_eq!(fixture.log.cached_from(), 4);
+}
+
+#[test]
+fn a_read_returns_one_entry_even_when_it_is_larger_than_the_limit() {
+    let mut fixture = Fixture::new();
+    fixture.append(&[entry(1, 1, 100), entry(2, 1, 100)]);
+    let context = GetEntriesContext::empty(false);
+    assert_eq!(fixture.log.entries(1, 3, 10, context).unwrap().len(), 1);
+}
