@@ -45,7 +45,8 @@ pub fn begin<Q: Message>(
     key: Option<&[u8]>,
 ) -> Result<Call, Status> {
     let forced = wants_trace(request.metadata());
-    let call = Call::open(server, method, request.get_ref().encoded_len(), forced);
+    let bytes = request.get_ref().encoded_len();
+    let call = Call::open(server, method, bytes, (key.unwrap_or_default(), forced));
     if let Some(key) = key {
         trace::key(call.id, key);
     }
@@ -56,9 +57,15 @@ pub fn begin<Q: Message>(
 }
 
 impl Call {
-    /// Mints the id and opens the stage.
-    pub fn open(server: &Server, method: Method, bytes_in: usize, forced: bool) -> Self {
-        let id = server.next_id(forced);
+    /// Mints the id and opens the stage. The request's key, and whether its caller wants a trace,
+    /// decide whether it is kept.
+    pub fn open(
+        server: &Server,
+        method: Method,
+        bytes_in: usize,
+        (key, forced): (&[u8], bool),
+    ) -> Self {
+        let id = server.next_id(method as u64, key, forced);
         let mut span = stage!(Rpc, id, method = method as u8, bytes_in = bytes_in);
         // Until it is finished: whoever drops it now has gone away.
         span.flag(trace::FLAG_CANCELLED);

@@ -82,7 +82,7 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     );
     let collector = trace::start(info(config, &data))?;
     collector.set_slow(config.trace_slow);
-    let member = Running::start(config, data, peer_ports)?;
+    let member = Running::start(config, data, peer_ports, &collector)?;
     let runtime = grpc_runtime(config.threads)?;
     runtime.block_on(member.serve(config, collector, client_ports))?;
     member.stop(runtime);
@@ -141,7 +141,12 @@ struct Answers {
 }
 
 impl Running {
-    fn start(config: &ServerConfig, data: Data, ports: Vec<TcpListener>) -> Result<Self, Error> {
+    fn start(
+        config: &ServerConfig,
+        data: Data,
+        ports: Vec<TcpListener>,
+        collector: &Arc<trace::Collector>,
+    ) -> Result<Self, Error> {
         let (to_raft, raft_inbox) = inbox();
         let status = Arc::new(Status::new(data.applied));
         let store = Store::open(Arc::clone(&data.backend))?;
@@ -165,6 +170,7 @@ impl Running {
             auth: Arc::clone(&auth),
             peers: transport.active(),
             wait: Arc::new(Wait::default()),
+            collector: Arc::clone(collector),
         }));
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();

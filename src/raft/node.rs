@@ -475,7 +475,7 @@ impl Node {
         self.status.set_log(raft.raft_log.committed, raft.raft_log.last_index());
         if leadership {
             let now = Leadership { term: raft.term, leader: raft.leader_id };
-            self.status.set_leadership(raft.state, now);
+            self.status.set_leadership(raft.state, now, raft.vote);
         }
     }
 }

@@ -11,6 +11,8 @@ use std::{
 use raft::StateRole;
 use tokio::sync::watch;
 
+use crate::trace;
+
 /// Who leads, as far as this member knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Leadership {
@@ -47,6 +49,7 @@ pub fn role_number(role: StateRole) -> u64 {
 impl Status {
     /// A status in which everything up to `applied` has been applied.
     pub fn new(applied: u64) -> Self {
+        trace::watermarks().applied.store(applied, Ordering::Relaxed);
         Self {
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
@@ -108,6 +111,7 @@ impl Status {
     /// Apply thread: everything up to `index` is visible.
     pub fn set_applied(&self, index: u64) {
         self.applied.store(index, Ordering::Release);
+        trace::watermarks().applied.store(index, Ordering::Relaxed);
         self.applied_watch.send_replace(index);
     }
 
@@ -115,10 +119,16 @@ impl Status {
     pub(super) fn set_log(&self, commit: u64, last: u64) {
         self.commit.store(commit, Ordering::Release);
         self.last.store(last, Ordering::Release);
+        trace::watermarks().commit.store(commit, Ordering::Relaxed);
     }
 
     /// Raft thread: the role, the term or the leader has changed.
-    pub(super) fn set_leadership(&self, role: StateRole, now: Leadership) {
+    pub(super) fn set_leadership(&self, role: StateRole, now: Leadership, vote: u64) {
+        let marks = trace::watermarks();
+        marks.role.store(role_number(role), Ordering::Relaxed);
+        marks.term.store(now.term, Ordering::Relaxed);
+        marks.leader.store(now.leader, Ordering::Relaxed);
+        marks.vote.store(vote, Ordering::Relaxed);
         self.role.store(role_number(role), Ordering::Release);
         self.term.store(now.term, Ordering::Release);
         let before = self.leader.swap(now.leader, Ordering::AcqRel);

@@ -71,6 +71,8 @@ pub struct Parts {
     pub peers: Arc<rafthttp::Active>,
     /// The requests that wait for apply.
     pub wait: Arc<Wait>,
+    /// Knows which requests somebody is waiting to see.
+    pub collector: Arc<trace::Collector>,
 }
 
 /// One member's server.
@@ -89,13 +91,14 @@ pub struct Server {
     pub(crate) wait: Arc<Wait>,
     pub(crate) reads: ReadIndex,
     pub(crate) sampler: trace::Sampler,
+    pub(crate) collector: Arc<trace::Collector>,
 }
 
 impl Server {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         let Parts { member_id, settings, ids, inbox, status, store, backend, .. } = parts;
-        let Parts { members, alarms, auth, peers, wait, .. } = parts;
+        let Parts { members, alarms, auth, peers, wait, collector, .. } = parts;
         let reads = ReadIndex::default();
         Self {
             member_id,
@@ -112,6 +115,7 @@ impl Server {
             wait,
             reads,
             sampler: trace::Sampler::new(),
+            collector,
         }
     }
 

@@ -4,6 +4,7 @@ use super::{Error, Server, members::Member, wait::Wait};
 use crate::{
     pb::etcdserverpb::{self, AlarmType, StatusResponse},
     raft::Leadership,
+    trace,
 };
 
 /// The API level that this server meets.
@@ -45,8 +46,11 @@ impl Server {
         self.store.revision()
     }
 
-    /// Mints a request's id; the trace decides whether it is kept.
-    pub fn next_id(&self, forced: bool) -> u64 {
+    /// Mints a request's id, and decides with it whether all members keep its trace: because the
+    /// caller asks for it (`forced`), because somebody watches for requests like it, or by chance.
+    /// `method` is a place in [`trace::METHODS`].
+    pub fn next_id(&self, method: u64, key: &[u8], forced: bool) -> u64 {
+        let forced = forced || self.collector.is_armed(method, key);
         self.ids.next(self.sampler.keep_next(forced))
     }
 
