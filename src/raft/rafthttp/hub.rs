@@ -154,21 +154,23 @@ impl Hub {
             sleep(delay).await;
         }
         let lost: Vec<Message> =
-            messages.into_iter().filter_map(|message| self.send_one(message).err()).collect();
+            messages.into_iter().filter_map(|message| self.send_one(message)).collect();
         self.lost(&lost);
     }
 
-    fn send_one(&self, message: Message) -> Result<(), Message> {
+    /// Queues a message; returns it when that queue is full.
+    fn send_one(&self, message: Message) -> Option<Message> {
         if message.to == 0 || failpoint_drops_send(message.to) {
-            return Ok(());
+            return None;
         }
         if let Some(link) = self.links.borrow().get(&message.to) {
             return link.send(message);
         }
-        match self.remotes.borrow().get(&message.to) {
-            Some(remote) => remote.push(message),
-            None => Ok(tracing::debug!("no peer {:x} to send a message to", message.to)),
+        if let Some(remote) = self.remotes.borrow().get(&message.to) {
+            return remote.push(message);
         }
+        tracing::debug!("no peer {:x} to send a message to", message.to);
+        None
     }
 
     /// Tells raft that these messages did not leave.
