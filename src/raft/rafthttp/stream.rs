@@ -314,7 +314,7 @@ impl Reader {
     async fn follow(&self, body: Incoming, frames: Frames) {
         let (peer, channel) = (self.peer, self.channel.name());
         self.hub.active.set_read(peer, self.channel, true);
-        tracing::info!("peer {peer:x}: {channel} stream opened");
+        self.hub.announce(peer, &format!("{channel} stream opened"));
         let Err(lost) = self.read(body, frames).await;
         self.hub.active.set_read(peer, self.channel, false);
         self.hub.complain(peer, &format!("{channel} stream lost"), &lost.to_string());
