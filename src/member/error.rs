@@ -39,6 +39,9 @@ pub enum Error {
         /// The peer.
         url: String,
     },
+    /// The other members say that this one was removed.
+    #[error("the member has been permanently removed from the cluster")]
+    Removed,
     /// `--initial-cluster-state existing` without data.
     #[error(
         "joining an existing cluster with an empty data directory is not supported yet; \

@@ -157,6 +157,9 @@ impl Running {
         let ids = trace::IdGenerator::new(data.member_id, wall_ms, data.highest_id);
         let transport =
             rafthttp::spawn(transport_config(config, &data, &members), ports, to_raft.clone())?;
+        for id in members.removed() {
+            transport.sender().remove_peer(id);
+        }
         let server = Arc::new(Server::new(Parts {
             member_id: data.member_id,
             settings: settings(config),
@@ -341,6 +344,7 @@ impl Running {
             result = clients => result?,
             result = tokio::signal::ctrl_c() => result?,
             _ = terminate.recv() => {}
+            () = removed(self.transport.active()) => return Err(Error::Removed),
         }
         tracing::info!("closing etcd server");
         Ok(())
@@ -383,6 +387,13 @@ async fn publish(server: Arc<Server>, attributes: Attributes, ready: watch::Send
     tracing::info!("ready to serve client requests");
     // The receivers watch it for as long as the member runs.
     std::future::pending::<()>().await;
+}
+
+/// Returns when a peer says that this member is no longer one.
+async fn removed(active: Arc<rafthttp::Active>) {
+    while !active.is_removed() {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 /// Wakes the requests whose outcomes apply has sent.

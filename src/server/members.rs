@@ -121,6 +121,11 @@ impl Members {
         self.read().version.clone()
     }
 
+    /// Ids that were members once and may never be again.
+    pub fn removed(&self) -> Vec<u64> {
+        self.read().removed.iter().copied().collect()
+    }
+
     /// Whether the change counts, given what came before it in the log. Returns the member that an
     /// addition or update carries.
     pub fn validate(&self, change: &raftpb::ConfChange) -> Result<Option<Member>, Refusal> {

@@ -1,7 +1,6 @@
 //! The peer thread's one place of state: who the peers are, and where messages go.
 //!
-//! Everything here runs on the peer thread, so nothing is locked. **Invariant:** no borrow of a
-//! `RefCell` lives across an `.await`.
+//! Everything here runs on the peer thread, and nothing here waits, so nothing is locked.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,7 +11,6 @@ use std::{
 };
 
 use raft::eraftpb::{Message, MessageType};
-use tokio::time::sleep;
 
 use super::{
     active::Active,
@@ -149,26 +147,25 @@ impl Hub {
     }
 
     /// Sends messages, each on the channel it belongs to.
-    pub(super) async fn send(&self, messages: Vec<Message>) {
-        if let Some(delay) = failpoint_delay() {
-            sleep(delay).await;
-        }
+    pub(super) fn send(&self, messages: Vec<Message>) {
         let lost: Vec<Message> =
-            messages.into_iter().filter_map(|message| self.send_one(message).err()).collect();
+            messages.into_iter().filter_map(|message| self.send_one(message)).collect();
         self.lost(&lost);
     }
 
-    fn send_one(&self, message: Message) -> Result<(), Message> {
+    /// Queues a message; returns it when that queue is full.
+    fn send_one(&self, message: Message) -> Option<Message> {
         if message.to == 0 || failpoint_drops_send(message.to) {
-            return Ok(());
+            return None;
         }
         if let Some(link) = self.links.borrow().get(&message.to) {
             return link.send(message);
         }
-        match self.remotes.borrow().get(&message.to) {
-            Some(remote) => remote.push(message),
-            None => Ok(tracing::debug!("no peer {:x} to send a message to", message.to)),
+        if let Some(remote) = self.remotes.borrow().get(&message.to) {
+            return remote.push(message);
         }
+        tracing::debug!("no peer {:x} to send a message to", message.to);
+        None
     }
 
     /// Tells raft that these messages did not leave.
@@ -228,6 +225,13 @@ impl Hub {
         }
     }
 
+    /// Logs news of a peer, unless the same news was logged just now.
+    pub(super) fn announce(&self, peer: u64, news: &str) {
+        if self.complaints.allows(peer, news, clock::now()) {
+            tracing::info!("peer {peer:x}: {news}");
+        }
+    }
+
     /// Logs a complaint about a peer, unless the same one was logged just now. `details` do not
     /// count for what is the same.
     pub(super) fn complain(&self, peer: u64, complaint: &str, details: &str) {
@@ -265,7 +269,7 @@ fn failpoint_drops_receive(_peer: u64) -> bool {
 }
 
 /// `peer-delay-send=return(75)` holds back everything that is sent for 75 ms.
-fn failpoint_delay() -> Option<Duration> {
+pub(super) fn failpoint_delay() -> Option<Duration> {
     fail::fail_point!("peer-delay-send", |argument| {
         argument.and_then(|ms| ms.parse().ok()).map(Duration::from_millis)
     });

@@ -102,6 +102,7 @@ mod tests {
         assert!(sized(&[58, 200, 1]).contains("malformed"), "an entry longer than the message");
         assert!(sized(&[10, 0]).contains("broken message"), "a type that is a string");
         assert!(sized(&vec![0x1b; 1 << 20]).contains("malformed"), "a megabyte of group starts");
+        assert!(sized(&[58, 0].repeat(2 << 20)).contains("entries or more"), "empty entries");
         assert!(sized(&[58, 2, 0x1b, 0x1b]).contains("malformed"), "groups inside an entry");
     }
 

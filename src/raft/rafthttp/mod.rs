@@ -13,8 +13,8 @@
 //! Every member dials two streams to each peer, `GET /raft/stream/msgapp/<own id>` and
 //! `…/message/<own id>`, whose answers never end, and *reads* raft's messages from them; it writes
 //! to the streams that peers have opened to it. MsgApp has a stream of its own, because it is
-//! bulky and always follows on from the one before ([`msgapp_codec`]); a heartbeat must not wait
-//! behind it. While a stream is missing, messages go as single requests through the [`pipeline`].
+//! bulky and always follows on from the one before (`msgapp_codec`); a heartbeat must not wait
+//! behind it. While a stream is missing, messages go as single requests through the `pipeline`.
 //!
 //! Invariants
 //! * The raft thread never waits for a peer. Whatever cannot be sent is dropped, and raft is told
@@ -24,7 +24,7 @@
 //! * A newer stream replaces the older one of the same kind: the peer knows best which one it
 //!   reads.
 //! * Nothing a peer sends can make this member panic, nor take memory beyond the limits in
-//!   [`wire`]: frames that make no sense close their connection.
+//!   `wire`: frames that make no sense close their connection.
 //! * The bytes are etcd's, so a cluster may mix both; see `glass` for what rides in headers.
 //!
 //! Left out, and why

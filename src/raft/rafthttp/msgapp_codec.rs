@@ -16,7 +16,7 @@
 use bytes::{Buf, BufMut, BytesMut};
 use raft::eraftpb::{Entry, Message, MessageType};
 
-use super::wire::{self, Broken, FRAME_LEN_MAX, Frame};
+use super::wire::{self, Broken, ENTRIES_MAX, FRAME_LEN_MAX, Frame};
 
 const LINK_HEARTBEAT: u8 = 0;
 const LINKED_ENTRIES: u8 = 1;
@@ -115,6 +115,9 @@ impl Decoder {
                 }
                 input.advance(1);
                 let left = input.get_u64();
+                if ENTRIES_MAX < left {
+                    return Err(Broken::TooMany(left));
+                }
                 let room = left.min(ENTRIES_RESERVED) as usize;
                 let entries = Vec::with_capacity(room);
                 self.half_read = Some(HalfRead { left, bytes: 0, entries });
@@ -292,9 +295,44 @@ mod tests {
         assert!(check(&[3]).contains("unknown frame kind 0x03"));
         assert!(check(&[[2].as_slice(), &[0xff; 8]].concat()).contains("longer than the limit"));
         let huge_count = [[1].as_slice(), &[0xff; 8], &[0, 0, 0, 0, 0, 0, 0, 0]].concat();
-        assert!(check(&huge_count).contains("entry 0 where 1 is next"));
+        assert!(check(&huge_count).contains("18446744073709551615 entries"));
+        let empty_entry = [[1].as_slice(), &1_u64.to_be_bytes(), &[0; 8]].concat();
+        assert!(check(&empty_entry).contains("entry 0 where 1 is next"));
         let gap = append(5, (1, 2), vec![entry(5, 4, b"")]);
         let bytes = encoded(&mut Encoder::default(), &gap);
         assert!(check(&bytes).contains("entry 4 where 3 is next"));
+    }
+
+    #[test]
+    fn the_end_of_the_numbers_is_no_place_for_an_entry() {
+        let mut stream = BytesMut::new();
+        Encoder::default().encode(&append(5, (1, u64::MAX), vec![]), &mut stream);
+        stream.put_u8(LINKED_ENTRIES);
+        stream.put_u64(1);
+        wire::put_sized(&entry(5, u64::MAX, b""), &mut stream);
+        let mut decoder = Decoder::new(1, 2);
+        assert!(decoder.decode(&mut stream).unwrap().is_some());
+        assert!(matches!(decoder.decode(&mut stream), Err(Broken::Gap { .. })));
+    }
+
+    #[test]
+    fn random_bytes_never_panic() {
+        let seed = 0x5eed_u64;
+        println!("seed {seed:#x}");
+        let mut state = seed;
+        let mut next = |below: u8| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8 % below
+        };
+        for _ in 0..20_000 {
+            let (mut decoder, mut input) = (Decoder::new(1, 2), BytesMut::new());
+            for _ in 0..4 {
+                input.put_u8(next(3));
+                input.put_u64(u64::from(next(4)));
+                input.put_u64(u64::from(next(16)));
+                (0..next(32)).for_each(|_| input.put_u8(next(255)));
+            }
+            while let Ok(Some(_)) = decoder.decode(&mut input) {}
+        }
     }
 }

@@ -34,7 +34,7 @@ impl Link {
         Link {
             msgapp: Outgoing::new(peer.id, Channel::MsgApp),
             message: Outgoing::new(peer.id, Channel::Message),
-            pipeline: Pipeline::start(hub, peer.id, urls.clone()),
+            pipeline: Pipeline::start(hub, peer.id, &urls),
             urls,
             _readers: readers,
         }
@@ -51,10 +51,11 @@ impl Link {
     /// Queues a message: MsgApp on its stream if the peer has opened it, else all on the message
     /// stream if that is open, else on the pipeline. Returns it when that queue is full. (etcd:
     /// peer.pick)
-    pub(super) fn send(&self, message: Message) -> Result<(), Message> {
+    #[must_use]
+    pub(super) fn send(&self, message: Message) -> Option<Message> {
         let kind = message.get_msg_type();
         if kind == MessageType::MsgSnapshot {
-            return Err(message);
+            return Some(message);
         }
         if kind == MessageType::MsgAppend && self.msgapp.is_attached() {
             return self.msgapp.push(message);

@@ -53,7 +53,7 @@ struct Worker {
 }
 
 impl Pipeline {
-    pub(super) fn start(hub: &Rc<Hub>, peer: u64, urls: Rc<Urls>) -> Pipeline {
+    pub(super) fn start(hub: &Rc<Hub>, peer: u64, urls: &Rc<Urls>) -> Pipeline {
         let queue = Rc::new(Queue {
             messages: RefCell::default(),
             frames: RefCell::new(Frames::new(Some(glass::random_number()))),
@@ -69,18 +69,19 @@ impl Pipeline {
 
     /// A pipeline to a member that is not a peer.
     pub(super) fn to_remote(hub: &Rc<Hub>, id: u64, urls: &[String]) -> Pipeline {
-        Pipeline::start(hub, id, Rc::new(Urls::new(urls)))
+        Pipeline::start(hub, id, &Rc::new(Urls::new(urls)))
     }
 
     /// Queues a message; returns it when the queue is full.
-    pub(super) fn push(&self, message: Message) -> Result<(), Message> {
+    #[must_use]
+    pub(super) fn push(&self, message: Message) -> Option<Message> {
         let mut messages = self.queue.messages.borrow_mut();
         if QUEUE_MAX <= messages.len() {
-            return Err(message);
+            return Some(message);
         }
         messages.push_back(message);
         self.queue.filled.notify_one();
-        Ok(())
+        None
     }
 }
 

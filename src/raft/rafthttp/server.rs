@@ -131,19 +131,19 @@ async fn answer(
 ) -> Result<Response<Payload>, Infallible> {
     let path = request.uri().path();
     let answer = if path == "/raft" {
-        match admit(&hub, &request, &Method::POST) {
-            Ok(()) => stamp(&hub, pipeline::serve(&hub, request).await),
-            Err(refusal) => refusal,
+        match refusal(&hub, &request, &Method::POST) {
+            None => stamp(&hub, pipeline::serve(&hub, request).await),
+            Some(refusal) => refusal,
         }
     } else if path.starts_with("/raft/stream/") {
-        match admit(&hub, &request, &Method::GET) {
-            Ok(()) => stamp(&hub, stream(&hub, &request)),
-            Err(refusal) => refusal,
+        match refusal(&hub, &request, &Method::GET) {
+            None => stamp(&hub, stream(&hub, &request)),
+            Some(refusal) => refusal,
         }
     } else if path == "/raft/snapshot" {
-        match admit(&hub, &request, &Method::POST) {
-            Ok(()) => stamp(&hub, no_snapshots()),
-            Err(refusal) => refusal,
+        match refusal(&hub, &request, &Method::POST) {
+            None => stamp(&hub, no_snapshots()),
+            Some(refusal) => refusal,
         }
     } else if path == "/raft/probing" {
         Answer::whole(StatusCode::OK, probing::answer(clock::wall()))
@@ -156,20 +156,20 @@ async fn answer(
     Ok(answer.0)
 }
 
-/// Checks what every request of a peer must have: the method, the version, the cluster.
-fn admit(hub: &Hub, request: &Request<Incoming>, method: &Method) -> Result<(), Answer> {
+/// Checks what every request of a peer must have: the method, the version, the cluster. Returns
+/// what to answer when it does not.
+fn refusal(hub: &Hub, request: &Request<Incoming>, method: &Method) -> Option<Answer> {
     if request.method() != method {
         let allow = if method == Method::GET { "GET" } else { "POST" };
         let refusal = refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-        return Err(refusal.with(ALLOW, allow));
+        return Some(refusal.with(ALLOW, allow));
     }
     let headers = request.headers();
-    hub.identity.check(headers).map_err(|mismatch| {
-        let (theirs, ours) = (identity::cluster(headers), hub.identity.cluster_id);
-        let details = format!("{mismatch} (its cluster is {theirs}, ours {ours:x})");
-        hub.complain(identity::sender(headers), "its request was refused", &details);
-        stamp(hub, refuse(StatusCode::PRECONDITION_FAILED, &mismatch.to_string()))
-    })
+    let mismatch = hub.identity.check(headers).err()?;
+    let (theirs, ours) = (identity::cluster(headers), hub.identity.cluster_id);
+    let details = format!("{mismatch} (its cluster is {theirs}, ours {ours:x})");
+    hub.complain(identity::sender(headers), "its request was refused", &details);
+    Some(stamp(hub, refuse(StatusCode::PRECONDITION_FAILED, &mismatch.to_string())))
 }
 
 fn stamp(hub: &Hub, mut answer: Answer) -> Answer {

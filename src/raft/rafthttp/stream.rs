@@ -106,17 +106,18 @@ impl Outgoing {
     }
 
     /// Queues a message and wakes the writer; returns it when the queue is full.
-    pub(super) fn push(&self, message: Message) -> Result<(), Message> {
+    #[must_use]
+    pub(super) fn push(&self, message: Message) -> Option<Message> {
         let mut state = self.state.borrow_mut();
         if !state.is_attached || QUEUE_MAX <= state.queue.len() {
-            return Err(message);
+            return Some(message);
         }
         state.queue.push_back(message);
         // Taken, not copied: only the first message of a batch wakes.
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
-        Ok(())
+        None
     }
 
     /// Ends the stream that is attached, if any.
@@ -313,7 +314,7 @@ impl Reader {
     async fn follow(&self, body: Incoming, frames: Frames) {
         let (peer, channel) = (self.peer, self.channel.name());
         self.hub.active.set_read(peer, self.channel, true);
-        tracing::info!("peer {peer:x}: {channel} stream opened");
+        self.hub.announce(peer, &format!("{channel} stream opened"));
         let Err(lost) = self.read(body, frames).await;
         self.hub.active.set_read(peer, self.channel, false);
         self.hub.complain(peer, &format!("{channel} stream lost"), &lost.to_string());

@@ -518,4 +518,10 @@ fn failpoints_cut_one_direction_of_one_peer() {
     two.send(vec![vote(0xfa13, one.id, 5)]);
     assert_eq!(one.next_message().index, 5);
     fail::remove("peer-drop-receive");
+    fail::cfg("peer-delay-send", "return(50)").unwrap();
+    let start = clock::now();
+    one.send(vec![vote(one.id, two.id, 6)]);
+    assert_eq!(two.next_message().index, 6);
+    assert!(Duration::from_millis(50) <= start.elapsed());
+    fail::remove("peer-delay-send");
 }

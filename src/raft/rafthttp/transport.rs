@@ -18,6 +18,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::LocalSet,
+    time::sleep,
 };
 
 use super::{
@@ -31,6 +32,8 @@ use crate::raft::inbox::Inbox;
 /// Messages that may wait for the peer thread. It only sorts them into the peers' own queues, so
 /// that many waiting mean that it is stuck.
 const WAITING_MAX: usize = 64 * 1024;
+/// Commands that are taken at one wake-up.
+const COMMANDS_MAX: usize = 1024;
 
 /// What the peer side of a member is made of.
 pub struct Config {
@@ -129,17 +132,30 @@ fn adopt(listener: StdListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// Carries out commands in order, until told to stop.
-async fn obey(hub: &Rc<Hub>, mut commands: UnboundedReceiver<Command>, waiting: &AtomicUsize) {
-    while let Some(command) = commands.recv().await {
-        match command {
-            Command::Send(messages) => {
-                waiting.fetch_sub(messages.len(), Ordering::Relaxed);
-                hub.send(messages).await;
+/// Carries out commands in order, all that wait at each wake-up, until told to stop.
+async fn obey(hub: &Rc<Hub>, mut received: UnboundedReceiver<Command>, waiting: &AtomicUsize) {
+    let mut commands = Vec::new();
+    while received.recv_many(&mut commands, COMMANDS_MAX).await != 0 {
+        if let Some(delay) = hub::failpoint_delay() {
+            sleep(delay).await;
+        }
+        for command in commands.drain(..) {
+            match command {
+                Command::Send(messages) => {
+                    waiting.fetch_sub(messages.len(), Ordering::Relaxed);
+                    hub.send(messages);
+                }
+                Command::Add(peer) => hub.add(&peer),
+                Command::Update(peer) => hub.update(&peer),
+                Command::Remove(id) => hub.remove(id),
+                Command::Stop => return,
             }
+<<<<<<< HEAD
             Command::Add(peer) => hub.add(&peer),
             Command::Remove(id) => hub.remove(id),
             Command::Stop => return,
+=======
+>>>>>>> rafthttp
         }
     }
 }

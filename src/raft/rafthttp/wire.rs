@@ -9,6 +9,9 @@ use raft::eraftpb::{Entry, Message, MessageType};
 
 /// The largest message or frame that is read or written, in bytes (etcd: readBytesLimit).
 pub(super) const FRAME_LEN_MAX: usize = 512 << 20;
+/// The most entries in a message. An entry that takes two bytes on the wire takes fifty times as
+/// much in memory; raft's messages hold a megabyte of them, each at least six bytes in etcd's form.
+pub(super) const ENTRIES_MAX: u64 = 1 << 20;
 
 /// One thing read from a stream.
 #[derive(Debug, PartialEq)]
@@ -25,6 +28,9 @@ pub(super) enum Broken {
     /// A length beyond [`FRAME_LEN_MAX`].
     #[error("a frame of {0} bytes is longer than the limit of {FRAME_LEN_MAX}")]
     TooLong(u64),
+    /// More than [`ENTRIES_MAX`].
+    #[error("a message with {0} entries or more")]
+    TooMany(u64),
     /// A msgapp frame that is none of the three.
     #[error("unknown frame kind {0:#04x}")]
     Kind(u8),
@@ -94,7 +100,7 @@ pub(super) fn take_sized(input: &mut BytesMut, skip: usize) -> Result<Option<Byt
 
 /// Decodes a message. Entries' data are slices of `bytes`, not copies.
 pub(super) fn message(bytes: &Bytes) -> Result<Message, Broken> {
-    refuse_groups(bytes, Shape::Message)?;
+    check_shape(bytes, Shape::Message)?;
     let mut message = Message::parse_from_carllerche_bytes(bytes)?;
     if message.get_msg_type() != MessageType::MsgSnapshot {
         // etcd writes an empty snapshot into every message; three allocations not worth keeping.
@@ -111,7 +117,7 @@ pub(super) fn message(bytes: &Bytes) -> Result<Message, Broken> {
 
 /// Decodes an entry. Its data is a slice of `bytes`, not a copy.
 pub(super) fn entry(bytes: &Bytes) -> Result<Entry, Broken> {
-    refuse_groups(bytes, Shape::Entry)?;
+    check_shape(bytes, Shape::Entry)?;
     Ok(Entry::parse_from_carllerche_bytes(bytes)?)
 }
 
@@ -147,10 +153,12 @@ impl Shape {
     }
 }
 
-/// Refuses protobuf groups, which raft's messages never contain: rust-protobuf 2 skips unknown
-/// ones by recursion, so that a megabyte of group starts would overflow the stack
-/// (RUSTSEC-2024-0437). The nesting here is at most four deep.
-fn refuse_groups(mut bytes: &[u8], shape: Shape) -> Result<(), Broken> {
+/// Refuses what must not come before rust-protobuf 2: too many entries, and groups, which raft's
+/// messages never contain. Unknown groups are skipped by recursion there, so that a megabyte of
+/// group starts would overflow the stack (RUSTSEC-2024-0437). The nesting here is at most four
+/// deep.
+fn check_shape(mut bytes: &[u8], shape: Shape) -> Result<(), Broken> {
+    let mut nested_count = 0;
     while !bytes.is_empty() {
         let tag = varint(&mut bytes).ok_or(Broken::Field(0))?;
         let field = tag >> 3;
@@ -164,7 +172,11 @@ fn refuse_groups(mut bytes: &[u8], shape: Shape) -> Result<(), Broken> {
         let (inside, rest) =
             skip.and_then(|length| bytes.split_at_checked(length)).ok_or(Broken::Field(field))?;
         if let (2, Some(nested)) = (tag & 7, shape.nested(field)) {
-            refuse_groups(inside, nested)?;
+            nested_count += 1;
+            if ENTRIES_MAX < nested_count {
+                return Err(Broken::TooMany(nested_count));
+            }
+            check_shape(inside, nested)?;
         }
         bytes = rest;
     }
