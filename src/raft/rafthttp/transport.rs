@@ -146,16 +146,9 @@ async fn obey(hub: &Rc<Hub>, mut received: UnboundedReceiver<Command>, waiting: 
                     hub.send(messages);
                 }
                 Command::Add(peer) => hub.add(&peer),
-                Command::Update(peer) => hub.update(&peer),
                 Command::Remove(id) => hub.remove(id),
                 Command::Stop => return,
             }
-<<<<<<< HEAD
-            Command::Add(peer) => hub.add(&peer),
-            Command::Remove(id) => hub.remove(id),
-            Command::Stop => return,
-=======
->>>>>>> rafthttp
         }
     }
 }
