@@ -89,15 +89,81 @@ pub(crate) const KEYS: &[Binding] = &[
     row(
         &[Code(KeyCode::Left), Char('h')],
         "← h",
-        ("previous story step", "back"),
+        ("previous story step", "prev"),
         STORY,
         Action::Step(Grain::Story, Back),
     )
     .when(has_steps),
+    row(&[Char(' ')], "space", ("play or pause", "play"), STEPS, Action::TogglePlay)
+        .when(has_steps),
+    row(&[Code(KeyCode::Enter)], "Enter", ("all about this step", "why"), STEPS, Action::Zoom)
+        .when(has_steps),
+    row(&[Char('x')], "x", ("the next question (lens)", "lens"), STEPS, Action::NextLens)
+        .when(has_steps),
+    row(
+        &[Code(KeyCode::Up), Char('k')],
+        "↑ k",
+        ("the request before", "up"),
+        LIST,
+        Action::Choose(-1),
+    )
+    .when(has_requests),
+    row(
+        &[Code(KeyCode::Down), Char('j')],
+        "↓ j",
+        ("the request after", "down"),
+        LIST,
+        Action::Choose(1),
+    )
+    .when(has_requests),
+    row(&[Code(KeyCode::Enter)], "Enter", ("open it, step by step", "open"), LIST, Action::Open)
+        .when(has_requests),
+    row(&[Char('f')], "f", ("keep to the newest, or not", "follow"), LIST, Action::ToggleFollow)
+        .when(has_requests),
+    row(
+        &[Char('g'), Code(KeyCode::Home)],
+        "g",
+        ("the oldest request", "oldest"),
+        LIST,
+        Action::ChooseFirst,
+    )
+    .when(has_requests),
+    row(
+        &[Char('G'), Code(KeyCode::End)],
+        "G",
+        ("the newest request", "newest"),
+        LIST,
+        Action::ChooseLast,
+    )
+    .when(has_requests),
+    row(&[Code(KeyCode::PageUp)], "PgUp", ("ten requests up", ""), LIST, Action::Choose(-10))
+        .when(has_requests),
+    row(&[Code(KeyCode::PageDown)], "PgDn", ("ten requests down", ""), LIST, Action::Choose(10))
+        .when(has_requests),
+    row(&[Digit], "0-9", ("the number of the step", "number"), PROMPT, Action::Digit(0))
+        .with_digit(Action::Digit),
+    row(&[Code(KeyCode::Enter)], "Enter", ("go to that step", "go"), PROMPT, Action::GoTo),
+    row(
+        &[Code(KeyCode::Backspace)],
+        "Backspace",
+        ("take back a digit", "erase"),
+        PROMPT,
+        Action::Erase,
+    ),
+    row(
+        &[Code(KeyCode::Esc)],
+        "Esc",
+        ("back", "back"),
+        &[Place::Steps, Place::Prompt, Place::Why],
+        Action::Back,
+    ),
+    row(&[Digit], "1-9 0", ("one lane only; 0 for all", "lane"), STEPS, Action::Lane(0))
+        .with_digit(Action::Lane)
+        .when(has_steps),
     row(
         &[Char(']')],
         "]",
-        ("next stage, finer than the story", ""),
+        ("next stage: finer steps", ""),
         STORY,
         Action::Step(Grain::Stage, Forward),
     )
@@ -118,113 +184,23 @@ pub(crate) const KEYS: &[Binding] = &[
         .when(has_steps),
     row(&[Char('G'), Code(KeyCode::End)], "G", ("last step", ""), STEPS, Action::Jump(Forward))
         .when(has_steps),
-    row(&[Char(':')], ":", ("go to the step with a number", ""), STEPS, Action::Prompt)
-        .when(has_steps),
-    row(&[Char(' ')], "space", ("play or pause", "play"), STEPS, Action::TogglePlay)
+    row(&[Char(':')], ":", ("go to a step by its number", ""), STEPS, Action::Prompt)
         .when(has_steps),
     row(&[Char('+'), Char('=')], "+", ("play faster", ""), STEPS, Action::Speed(Forward))
         .when(has_steps),
     row(&[Char('-')], "-", ("play slower", ""), STEPS, Action::Speed(Back)).when(has_steps),
-    row(&[Digit], "1 2 3", ("step in one lane only; 0 for all", "lane"), STEPS, Action::Lane(0))
-        .with_digit(Action::Lane)
+    row(&[Code(KeyCode::Up), Char('k')], "↑ k", ("look one row up", ""), STEPS, Action::Look(Back))
         .when(has_steps),
-    row(
-        &[Code(KeyCode::Up), Char('k')],
-        "↑ k",
-        ("look at the row above", ""),
-        STEPS,
-        Action::Look(Back),
-    )
-    .when(has_steps),
     row(
         &[Code(KeyCode::Down), Char('j')],
         "↓ j",
-        ("look at the row below; time stands still", ""),
+        ("look one row down", ""),
         STEPS,
         Action::Look(Forward),
     )
     .when(has_steps),
-    row(&[Char('x')], "x", ("changed, durable, who knows, cost", "lens"), STEPS, Action::NextLens)
-        .when(has_steps),
-    row(&[Char('u')], "u", ("all watermarks, or only changes", "all"), STEPS, Action::ToggleAll)
+    row(&[Char('u')], "u", ("all values, or only changes", ""), STEPS, Action::ToggleAll)
         .when(shows_changes),
-    row(
-        &[Code(KeyCode::Enter)],
-        "Enter",
-        ("all that is known of the step", "why"),
-        STEPS,
-        Action::Zoom,
-    )
-    .when(has_steps),
-    row(&[Digit], "0-9", ("the number of the step", "number"), PROMPT, Action::Digit(0))
-        .with_digit(Action::Digit),
-    row(
-        &[Code(KeyCode::Backspace)],
-        "Backspace",
-        ("take back a digit", "erase"),
-        PROMPT,
-        Action::Erase,
-    ),
-    row(&[Code(KeyCode::Enter)], "Enter", ("go to that step", "go"), PROMPT, Action::GoTo),
-    row(
-        &[Code(KeyCode::Up), Char('k')],
-        "↑ k",
-        ("the request before", "up"),
-        LIST,
-        Action::Choose(-1),
-    )
-    .when(has_requests),
-    row(
-        &[Code(KeyCode::Down), Char('j')],
-        "↓ j",
-        ("the request after", "down"),
-        LIST,
-        Action::Choose(1),
-    )
-    .when(has_requests),
-    row(&[Code(KeyCode::PageUp)], "PgUp", ("ten requests up", ""), LIST, Action::Choose(-10))
-        .when(has_requests),
-    row(&[Code(KeyCode::PageDown)], "PgDn", ("ten requests down", ""), LIST, Action::Choose(10))
-        .when(has_requests),
-    row(
-        &[Code(KeyCode::Enter)],
-        "Enter",
-        ("open the request, step by step", "open"),
-        LIST,
-        Action::Open,
-    )
-    .when(has_requests),
-    row(
-        &[Char('g'), Code(KeyCode::Home)],
-        "g",
-        ("the oldest request", "oldest"),
-        LIST,
-        Action::ChooseFirst,
-    )
-    .when(has_requests),
-    row(
-        &[Char('G'), Code(KeyCode::End)],
-        "G",
-        ("the newest request", "newest"),
-        LIST,
-        Action::ChooseLast,
-    )
-    .when(has_requests),
-    row(
-        &[Char('f')],
-        "f",
-        ("keep to the newest, or stop that", "follow"),
-        LIST,
-        Action::ToggleFollow,
-    )
-    .when(has_requests),
-    row(
-        &[Code(KeyCode::Esc)],
-        "Esc",
-        ("back", "back"),
-        &[Place::Steps, Place::Prompt, Place::Why],
-        Action::Back,
-    ),
     row(
         &[Char('?')],
         "?",
@@ -333,6 +309,14 @@ mod tests {
     fn an_empty_list_offers_only_what_works() {
         let shown: Vec<&str> = valid(&State::default()).map(|row| row.shown).collect();
         assert_eq!(shown, ["?", "q"]);
+    }
+
+    #[test]
+    fn what_keys_do_fits_into_half_a_small_window() {
+        for row in KEYS.iter().chain(HELP) {
+            assert!(row.does.chars().count() <= 28, "{}", row.does);
+            assert!(row.shown.chars().count() <= 9, "{}", row.shown);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! Messages that only repeat what is known (the tenth heartbeat with the same commit index) are
 //! left to the raw grain: of each kind, from one member to another, the first one tells the story.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use glass_etcd::trace::{Event, FLAG_REPLAY, Kind, Recording, Stage};
 
@@ -39,7 +39,44 @@ pub(crate) fn belongs(recording: &Recording, subject: Subject) -> Vec<bool> {
         Subject::Election { term } => choose_election(recording, term),
     };
     close_over_links(recording, &mut chosen);
+    mark_losses(recording, &mut chosen);
     chosen
+}
+
+/// Records that a member lost during the story may have been part of it.
+fn mark_losses(recording: &Recording, chosen: &mut [bool]) {
+    let window = Window::around(recording, chosen);
+    for (event, chosen) in recording.events.iter().zip(chosen) {
+        let (from, to) = (event.fields[0], event.fields[1]);
+        *chosen |= event.stage == Stage::Lost && window.overlaps(event, from, to);
+    }
+}
+
+/// From when to when, on each member's clock, a story goes.
+pub(crate) struct Window(HashMap<(u8, u16), (u64, u64)>);
+
+impl Window {
+    /// The window of the chosen events.
+    pub(crate) fn around(recording: &Recording, chosen: &[bool]) -> Window {
+        let mut window: HashMap<(u8, u16), (u64, u64)> = HashMap::new();
+        for (event, _) in recording.events.iter().zip(chosen).filter(|(_, chosen)| **chosen) {
+            let (from, to) = window.entry((event.member, event.boot)).or_insert((u64::MAX, 0));
+            (*from, *to) = ((*from).min(event.clock), (*to).max(event.clock_end));
+        }
+        Window(window)
+    }
+
+    /// Whether the event took effect in it.
+    pub(crate) fn contains(&self, event: &Event) -> bool {
+        let clock = watermarks::moment(event).1;
+        self.overlaps(event, clock, clock)
+    }
+
+    /// Whether a part of the event's member's clock reaches into it.
+    fn overlaps(&self, event: &Event, from: u64, to: u64) -> bool {
+        let of_member = self.0.get(&(event.member, event.boot));
+        of_member.is_some_and(|(first, last)| from <= *last && *first <= to)
+    }
 }
 
 /// What joins other events to a request.

@@ -49,8 +49,11 @@ impl Lens {
     }
 }
 
-/// The answer, a line each.
-pub(crate) fn lines(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<String> {
+/// A line of an answer: pieces that should not be broken.
+pub(crate) type Line = Vec<String>;
+
+/// The answer, most important line first.
+pub(crate) fn lines(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     match steps.lens {
         Lens::Changed => changed(recording, steps, lanes, steps.shows_all),
         Lens::Durable => durable(recording, steps, lanes),
@@ -65,20 +68,20 @@ pub(crate) fn changed(
     steps: &Steps,
     lanes: &[Lane],
     shows_all: bool,
-) -> Vec<String> {
+) -> Vec<Line> {
     let Some(step) = steps.steps.get(steps.look) else { return Vec::new() };
-    let name = &lanes[step.lane].name;
+    let name = lanes[step.lane].name.clone();
     if !step.is_captured {
-        return vec![format!("{name}  unknown: no record of this step was heard")];
+        return vec![vec![name, "unknown: no record of this step was heard".to_owned()]];
     }
-    let changes: Vec<String> =
-        watermarks::changes(&step.event).iter().map(|c| change_words(c, lanes)).collect();
-    let mut lines = vec![if changes.is_empty() {
-        format!("{name}  no watermark changed")
-    } else {
-        format!("{name}  {}", changes.join("   "))
-    }];
-    lines.extend(gap(recording, step).map(|gap| format!("{name}  {gap}")));
+    let mut line = vec![name.clone()];
+    let changes = watermarks::changes(&step.event);
+    line.extend(changes.iter().map(|change| change_words(change, lanes)));
+    if changes.is_empty() {
+        line.push("no watermark changed".to_owned());
+    }
+    let mut lines = vec![line];
+    lines.extend(gap(recording, step).map(|gap| vec![name, gap]));
     if shows_all {
         lines.extend(all(recording, steps, step, lanes));
     }
@@ -98,14 +101,14 @@ fn change_words(change: &watermarks::Change, lanes: &[Lane]) -> String {
 }
 
 /// All watermarks of the member of the step, at the cursor.
-fn all(recording: &Recording, steps: &Steps, step: &Step, lanes: &[Lane]) -> Option<String> {
+fn all(recording: &Recording, steps: &Steps, step: &Step, lanes: &[Lane]) -> Option<Line> {
     let marks = steps.watermarks(recording, &lanes[step.lane])?;
     let known = Water::ALL.iter().map(|water| {
         let (name, unit) = water.named();
         let value = marks.get(*water).map(|value| words::value(unit, value, lanes));
         format!("{name} {}", value.as_deref().unwrap_or("?"))
     });
-    Some(format!("all: {}", known.collect::<Vec<_>>().join("  ")))
+    Some(known.collect())
 }
 
 /// An old value that is not the previous new one proves that something was not captured.
@@ -144,29 +147,29 @@ fn kept(recording: &Recording, steps: &Steps, lane: &Lane, index: u64) -> Kept {
     }
 }
 
-fn durable(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<String> {
-    let Some(index) = steps.indexes().max() else { return vec![nothing_to_keep(steps.subject)] };
+fn durable(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
+    let Some(index) = steps.indexes().max() else {
+        return vec![vec![nothing_to_keep(steps.subject).to_owned()]];
+    };
     let kept: Vec<Kept> = lanes.iter().map(|lane| kept(recording, steps, lane, index)).collect();
     let states = lanes.iter().zip(&kept).map(|(lane, kept)| {
         let state = match kept {
             Kept::Unknown => "? unknown",
-            Kept::No => "✘ not on disk",
-            Kept::Written => "✘ written, not synced",
+            Kept::No => "✘ not yet",
+            Kept::Written => "✘ written",
             Kept::Synced => "✔ synced",
-            Kept::InFile => "✔ synced, in the file",
+            Kept::InFile => "✔ in file",
         };
         format!("{} {state}", lane.name)
     });
-    let states = format!("entry {index}:  {}", states.collect::<Vec<_>>().join("   "));
-    vec![states, verdict(&kept)]
+    let states = [format!("entry {index}:")].into_iter().chain(states).collect();
+    vec![vec![verdict(&kept)], states]
 }
 
-fn nothing_to_keep(subject: Subject) -> String {
+fn nothing_to_keep(subject: Subject) -> &'static str {
     match subject {
-        Subject::Request(_) => {
-            "no log entry: nothing here has to survive a power failure".to_owned()
-        }
-        Subject::Election { .. } => "no entry of the new term was captured".to_owned(),
+        Subject::Request(_) => "no log entry: nothing here has to survive a power failure",
+        Subject::Election { .. } => "no entry of the new term was captured",
     }
 }
 
@@ -176,19 +179,18 @@ fn verdict(kept: &[Kept]) -> String {
     let safe = kept.iter().filter(|kept| matches!(kept, Kept::Synced | Kept::InFile)).count();
     let unknown = kept.iter().filter(|kept| matches!(kept, Kept::Unknown)).count();
     let of = format!("synced on {safe} of {members}, {needed} needed");
-    let word = if needed <= safe {
-        "the write SURVIVES"
+    if needed <= safe {
+        format!("power cut now: the write SURVIVES ({of})")
     } else if needed <= safe + unknown {
-        return format!("power cut now: UNKNOWN whether it survives ({of}, {unknown} unknown)");
+        format!("power cut now: UNKNOWN ({of}, {unknown} unknown)")
     } else {
-        "the write MAY BE LOST"
-    };
-    format!("power cut now: {word} ({of})")
+        format!("power cut now: the write MAY BE LOST ({of})")
+    }
 }
 
-fn who_knows(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<String> {
+fn who_knows(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     let Some(index) = steps.indexes().max() else {
-        return vec!["no log entry: there is no commit to know of".to_owned()];
+        return vec![vec!["no log entry: there is no commit to know of".to_owned()]];
     };
     let knows = lanes.iter().map(|lane| {
         let commit = steps.watermarks(recording, lane).and_then(|m| m.get(Water::Commit));
@@ -199,7 +201,7 @@ fn who_knows(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<String
         };
         format!("{} {word}", lane.name)
     });
-    let knows = format!("{index} is committed:  {}", knows.collect::<Vec<_>>().join("   "));
+    let knows = [format!("{index} committed:")].into_iter().chain(knows).collect();
     let happened = steps.steps.iter().take(steps.now + 1);
     let answer = happened.filter(|step| is_answer(step)).last();
     let client = match answer.map(|step| step.event.result) {
@@ -208,29 +210,27 @@ fn who_knows(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<String
         Some(0) => "client ✔ was told ok",
         Some(_) => "client ✘ was told of an error",
     };
-    vec![knows, client.to_owned()]
+    vec![knows, vec![client.to_owned()]]
 }
 
 fn is_answer(step: &Step) -> bool {
     step.is_own && step.event.stage == Stage::Rpc && step.moment == Moment::Done
 }
 
-fn cost(steps: &Steps, lanes: &[Lane]) -> Vec<String> {
+fn cost(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     let Some(step) = steps.steps.get(steps.look) else { return Vec::new() };
     let own = || steps.steps.iter().filter(|step| step.is_own);
     let start = own().map(|step| step.wall_ns).min().unwrap_or(0);
-    let mut line = format!(
-        "this step {}   {} after the first",
-        match step.moment {
-            Moment::Begin => "begins".to_owned(),
-            Moment::Done => words::duration(step.event.took_ns),
-        },
-        words::duration(step.wall_ns.saturating_sub(start)),
-    );
+    let took = match step.moment {
+        Moment::Begin => "this step begins".to_owned(),
+        Moment::Done => format!("this step {}", words::duration(step.event.took_ns)),
+    };
+    let after = words::duration(step.wall_ns.saturating_sub(start));
+    let mut line = vec![took, format!("{after} after the first")];
     if let Some(whole) = own().find(|step| is_answer(step)) {
-        line += &format!("   whole request {}", words::duration(whole.event.took_ns));
+        line.push(format!("whole request {}", words::duration(whole.event.took_ns)));
     }
-    let waits = [Stage::Rpc, Stage::RaftPropose, Stage::ReadIndexWait];
+    let waits = [Stage::Rpc, Stage::RaftPropose, Stage::ReadIndexWait, Stage::ReadIndexRound];
     let mut dear: Vec<&Step> = own()
         .filter(|step| step.moment == Moment::Done && !waits.contains(&step.event.stage))
         .filter(|step| step.event.took_ns != 0)
@@ -240,5 +240,5 @@ fn cost(steps: &Steps, lanes: &[Lane]) -> Vec<String> {
         let took = words::duration(step.event.took_ns);
         format!("{} {} {took}", step.event.stage.name(), lanes[step.lane].name)
     });
-    vec![line, format!("longest: {}", dear.collect::<Vec<_>>().join(" · "))]
+    vec![line, ["longest:".to_owned()].into_iter().chain(dear).collect()]
 }

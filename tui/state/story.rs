@@ -242,7 +242,7 @@ fn elections(recording: &Recording) -> Vec<RequestSummary> {
 pub(crate) fn story(recording: &Recording, subject: Subject) -> Vec<Step> {
     let lanes = lanes::lanes(recording);
     let own = join::belongs(recording, subject);
-    let window = Window::around(recording, &own);
+    let window = join::Window::around(recording, &own);
     let mut part = Recording { members: recording.members.clone(), ..Recording::default() };
     let mut is_own = Vec::new();
     for (event, own) in recording.events.iter().zip(own) {
@@ -268,25 +268,6 @@ pub(crate) fn story(recording: &Recording, subject: Subject) -> Vec<Step> {
         steps.push(step);
     }
     steps
-}
-
-/// From when to when, on each member's clock, a story goes.
-struct Window(HashMap<(u8, u16), (u64, u64)>);
-
-impl Window {
-    fn around(recording: &Recording, own: &[bool]) -> Window {
-        let mut window: HashMap<(u8, u16), (u64, u64)> = HashMap::new();
-        for (event, _) in recording.events.iter().zip(own).filter(|(_, own)| **own) {
-            let (from, to) = window.entry((event.member, event.boot)).or_insert((u64::MAX, 0));
-            (*from, *to) = ((*from).min(event.clock), (*to).max(event.clock_end));
-        }
-        Window(window)
-    }
-
-    fn contains(&self, event: &Event) -> bool {
-        let place = (event.member, event.boot);
-        self.0.get(&place).is_some_and(|(from, to)| (*from..=*to).contains(&moment(event).1))
-    }
 }
 
 /// Which ends of which messages are in a recording.
@@ -328,6 +309,9 @@ fn step_of(recording: &Recording, at: usize, is_own: bool, lanes: &[Lane], ends:
 /// At which grain a row stops. Of a step that waits, either the beginning or the end is the one
 /// that tells the story; of an RPC and of a round, both.
 fn grain(stage: Stage, moment: Moment) -> Grain {
+    if stage == Stage::Lost {
+        return Grain::Story;
+    }
     let tells = match (stage, moment) {
         (Stage::RaftPropose | Stage::ReadIndexWait, Moment::Done) => false,
         (

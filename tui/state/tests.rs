@@ -210,7 +210,7 @@ fn the_write_survives_a_power_cut_from_the_second_fsync_on() {
         let step = &steps.steps[now];
         let is_sync = step.event.stage == Stage::WalFsync && step.moment == Moment::Done;
         synced += usize::from(is_sync);
-        let verdict = lens::lines(&scene.recording, &steps, &lanes)[1].clone();
+        let verdict = lens::lines(&scene.recording, &steps, &lanes)[0].concat();
         let survives = verdict.contains("SURVIVES");
         assert_eq!(survives, 2 <= synced, "{verdict} after {synced} fsyncs");
     }
@@ -224,14 +224,14 @@ fn a_member_that_was_not_heard_counts_neither_way() {
     assert_eq!(lanes.len(), 3, "the leader is known from the messages of the others");
     let mut steps = story_of(&scene, Subject::Request(PUT));
     steps.lens = Lens::Durable;
-    let before_any_sync = lens::lines(&scene.recording, &steps, &lanes)[1].clone();
+    let before_any_sync = lens::lines(&scene.recording, &steps, &lanes)[0].concat();
     assert!(before_any_sync.contains("MAY BE LOST"), "{before_any_sync}");
     let one = steps
         .steps
         .iter()
         .position(|s| s.event.stage == Stage::WalFsync && s.moment == Moment::Done);
     steps.now = one.unwrap();
-    let after_one = lens::lines(&scene.recording, &steps, &lanes)[1].clone();
+    let after_one = lens::lines(&scene.recording, &steps, &lanes)[0].concat();
     assert!(after_one.contains("UNKNOWN"), "{after_one}");
 }
 
@@ -248,6 +248,20 @@ fn a_receive_without_its_send_gets_a_row_that_says_so() {
 }
 
 #[test]
+fn records_lost_during_a_story_are_part_of_it() {
+    let mut scene = scenes::put();
+    let lost = scene.recording.events.iter().find(|e| e.id == PUT && e.member == 2).unwrap();
+    let clock = lost.clock;
+    scene.at(140_000).mark(2, Stage::Lost, 0, &[clock - 1, clock + 5, 12]);
+    scene.mark(1, Stage::Lost, 0, &[1, 2, 99]);
+    let steps = story_of(&scene, Subject::Request(PUT));
+    let lost: Vec<&super::story::Step> =
+        steps.steps.iter().filter(|s| s.is_own && s.event.stage == Stage::Lost).collect();
+    assert_eq!(lost.len(), 1, "what was lost before the story is none of its business");
+    assert_eq!((lost[0].lane, lost[0].grain), (2, Grain::Story));
+}
+
+#[test]
 fn an_old_value_that_was_never_new_proves_a_gap() {
     let mut scene = scenes::put();
     scene.at(200_000).mark(0, Stage::RaftCommit, 0, &[3, 45, 46, IDS[0]]);
@@ -257,7 +271,7 @@ fn an_old_value_that_was_never_new_proves_a_gap() {
     steps.jump(Direction::Forward);
     let lines = lens::lines(&scene.recording, &steps, &lanes);
     assert!(
-        lines.iter().any(|line| line.contains("commit 42 → 45 went by unrecorded")),
+        lines.concat().iter().any(|piece| piece.contains("commit 42 → 45 went by unrecorded")),
         "{lines:?}"
     );
 }

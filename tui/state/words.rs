@@ -4,7 +4,7 @@
 //! replaces them when it is told to keep to ASCII. What comes from the network (names, keys) is
 //! escaped first, so that nobody can write escape sequences into somebody else's terminal.
 
-use glass_etcd::trace::{Event, KeyText, METHODS, Unit};
+use glass_etcd::trace::{Event, KeyText, Kind, METHODS, Unit};
 
 use super::{
     lanes::{Lane, name_of},
@@ -157,19 +157,23 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
     }
 }
 
-/// All fields of an event as `name value`, with `x.old` and `x.new` as one change.
+/// All fields of an event as `name value`, with `x.old` and `x.new` as one change. Of a beginning
+/// only what is known by then: the rest of its fields is not set yet.
 pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
     let fields = event.stage.fields();
+    let is_begin = event.kind == Kind::Begin;
     let mut words = Vec::new();
     for (at, field) in fields.iter().enumerate() {
-        let now = value(field.unit, event.fields[at], lanes);
+        let number = event.fields[at];
+        let now =
+            if is_begin && number == 0 { "?".to_owned() } else { value(field.unit, number, lanes) };
         if let Some(name) = field.name.strip_suffix(".new") {
             let before = at.checked_sub(1).filter(|old| fields[*old].name.ends_with(".old"));
             let old = before.map_or_else(String::new, |old| {
                 value(fields[old].unit, event.fields[old], lanes) + " → "
             });
             words.push(format!("{name} {old}{now}"));
-        } else if !field.name.ends_with(".old") {
+        } else if !field.name.ends_with(".old") && !(is_begin && number == 0) {
             words.push(format!("{} {now}", field.name));
         }
     }
@@ -270,7 +274,7 @@ fn message_detail(f: &[u64; 8]) -> String {
     match message(number) {
         _ if reject != 0 => " reject".to_owned(),
         "MsgApp" if index < last => format!(" {last}"),
-        "MsgApp" | "MsgHeartbeat" if commit != 0 => format!(" commit {commit}"),
+        "MsgApp" | "MsgHeartbeat" if commit != 0 => format!(" c{commit}"),
         "MsgAppResp" => format!(" {index}"),
         "MsgReadIndexResp" => format!(" {index}"),
         "MsgVote" | "MsgPreVote" | "MsgVoteResp" | "MsgPreVoteResp" => format!(" t{term}"),

@@ -93,9 +93,10 @@ fn number(marks: &Watermarks, water: Water, digits: usize) -> String {
 
 fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
     pen.rule(area, 0, "REQUESTS");
-    let key_width = usize::from(area.width).saturating_sub(71).max(8);
+    let widths = Widths::of(usize::from(area.width));
+    let (key, result) = (widths.key, widths.result);
     let head = format!(
-        "   {:<12} {:<10} {:<key_width$} {:<8} {:>6} {:>8} {:<9} {:>7}",
+        "   {:<12} {:<11} {:<key$} {:<8} {:>6} {:>8} {:<result$} {:>7}",
         "time UTC", "rpc", "key", "member", "rev", "took", "result", "records"
     );
     pen.text(area, 1, &head, Tone::Dim);
@@ -112,7 +113,7 @@ fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
         let is_chosen = place == chosen;
         let mark = if is_chosen { '»' } else { ' ' };
         let tone = if row.result.is_some_and(|code| code != 0) { Tone::Bad } else { Tone::Plain };
-        pen.text(rows, line, &format!(" {mark} {}", request_line(state, row, key_width)), tone);
+        pen.text(rows, line, &format!(" {mark} {}", request_line(state, row, widths)), tone);
         if is_chosen {
             pen.tint(rows, line, Tone::Chosen);
         }
@@ -125,18 +126,34 @@ pub(crate) fn window(rows: usize, height: usize, wanted: usize) -> usize {
     wanted.saturating_sub(height / 2).min(last_first)
 }
 
+/// Columns of the parts that grow with the window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Widths {
+    key: usize,
+    result: usize,
+}
+
+impl Widths {
+    /// For a window of this width.
+    pub(crate) fn of(width: usize) -> Widths {
+        let result = if width < 100 { 9 } else { 19 };
+        Widths { key: width.saturating_sub(62 + result).max(8), result }
+    }
+}
+
 /// One request in one line; the player and `--plain` share it.
-pub(crate) fn request_line(state: &State, row: &RequestSummary, key_width: usize) -> String {
+pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) -> String {
     let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
+    let (key_width, result_width) = (widths.key, widths.result);
     let (rpc, key) = what(row, key_width);
     let revision = row.revision.map_or_else(String::new, |revision| revision.to_string());
     let took = row.took_ns.map_or_else(|| "…".to_owned(), words::duration);
     format!(
-        "{} {:<10} {key:<key_width$} {:<8} {revision:>6} {took:>8} {:<9} {:>7}",
+        "{} {:<11} {key:<key_width$} {:<8} {revision:>6} {took:>8} {:<result_width$} {:>7}",
         words::time_of_day(row.wall_ns),
-        words::cut(&rpc, 10),
+        words::cut(rpc.strip_prefix("KV/").unwrap_or(&rpc), 11),
         words::cut(member.map_or("unknown", |lane| &lane.name), 8),
-        words::cut(result(row), 9),
+        words::cut(result(row), result_width),
         row.records,
     )
 }

@@ -64,7 +64,7 @@ fn draw_keys(pen: &mut Pen<'_>, area: Rect, state: &State) {
     }
     let words: Vec<String> = keys::line(state)
         .iter()
-        .map(|row| pen.words(&format!("{} {}", row.shown, row.brief)))
+        .map(|row| pen.words(&format!("{} {}", first_word(row.shown), row.brief)))
         .collect();
     let split = words.len().saturating_sub(2);
     let (others, last) = words.split_at(split);
@@ -75,6 +75,11 @@ fn draw_keys(pen: &mut Pen<'_>, area: Rect, state: &State) {
     }
     let line: Vec<&str> = others[..fits].iter().chain(last).map(String::as_str).collect();
     pen.text(area, 0, &format!(" {}", line.join("   ")), Tone::Dim);
+}
+
+/// Of two keys that do the same, the line names the first.
+fn first_word(shown: &str) -> &str {
+    shown.split_whitespace().next().unwrap_or(shown)
 }
 
 /// What takes the place of the keys for a moment.

@@ -178,6 +178,22 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Puts pieces into lines without breaking any, with a gap between them.
+pub(crate) fn pack(pieces: &[String], gap: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for piece in pieces {
+        let more = gap.chars().count() + piece.chars().count();
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + more <= width => {
+                line.push_str(gap);
+                line.push_str(piece);
+            }
+            _ => lines.push(piece.clone()),
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use glass_etcd::trace::Recording;
 
 use super::{
-    list::{request_line, role},
+    list::{Widths, request_line, role},
     pen::Look,
-    steps::{cell_words, folded, subject},
+    steps::{folded, message_words, subject},
 };
 use crate::state::{
     State,
@@ -19,8 +19,8 @@ use crate::state::{
 };
 use glass_etcd::trace::Stage;
 
-/// Columns for the key.
-const KEY_WIDTH: usize = 24;
+/// Columns of a line of the list.
+const WIDTH: usize = 100;
 
 /// Writes the members, the list of requests, and the story of each of them.
 pub(crate) fn write(recording: Recording, look: Look, out: &mut impl Write) -> io::Result<()> {
@@ -31,7 +31,7 @@ pub(crate) fn write(recording: Recording, look: Look, out: &mut impl Write) -> i
     }
     for row in &state.list.rows {
         line("")?;
-        line(&request_line(&state, row, KEY_WIDTH))?;
+        line(&request_line(&state, row, Widths::of(WIDTH)))?;
         for step in story(&state, &Steps::open(&state.recording, row.subject)) {
             line(&step)?;
         }
@@ -73,7 +73,10 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
                 number += 1;
                 let after = words::duration(step.wall_ns.saturating_sub(start));
                 let name = &state.lanes[step.lane].name;
-                let text = cell_words(step, state);
+                let text = match step.arrow {
+                    Some(arrow) => message_words(step, arrow, &state.lanes[arrow.peer].name, state),
+                    None => words::step(step, &state.lanes),
+                };
                 let client = client(step);
                 lines.push(format!("  {number:>3}  +{after:<8} {name:<12} {text}{client}"));
             }

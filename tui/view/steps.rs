@@ -12,14 +12,14 @@ use ratatui::layout::Rect;
 
 use super::{
     list::{result, role, what, window},
-    pen::{Pen, Tone, wrap},
+    pen::{Pen, Tone, pack},
     why,
 };
 use crate::state::{
     State, lens,
     player::{Head, Heard},
     steps::{Row, Steps},
-    story::{Moment, OtherEnd, Step, Subject},
+    story::{Arrow, Moment, OtherEnd, Step, Subject},
     watermarks::Water,
     words,
 };
@@ -92,7 +92,11 @@ fn title(pen: &Pen<'_>, state: &State, steps: &Steps, columns: &Columns, width: 
     let focus = steps.focus.and_then(|lane| state.lanes.get(lane));
     let focus = focus.map_or_else(String::new, |lane| format!("   only {}", lane.name));
     let hidden = state.lanes.len() - columns.shown.min(state.lanes.len());
-    let hidden = if hidden == 0 { String::new() } else { format!("   {hidden} lanes not shown") };
+    let hidden = match hidden {
+        0 => String::new(),
+        1 => "   1 lane not shown".to_owned(),
+        more => format!("   {more} lanes not shown"),
+    };
     let right = format!("{grain} {at}/{total}   {playing} {}{focus}{hidden} ", steps.speed_word());
     let room = usize::from(width).saturating_sub(right.chars().count() + 1);
     let left = pen.words(&format!(" {}", subject(state, steps)));
@@ -109,8 +113,10 @@ pub(crate) fn subject(state: &State, steps: &Steps) -> String {
         };
     };
     let (rpc, key) = what(row, 24);
+    let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
+    let member = member.map_or("unknown", |lane| &lane.name);
     let revision = row.revision.map_or_else(String::new, |revision| format!("   rev {revision}"));
-    format!("{rpc} {key}{revision}   {}", result(row))
+    format!("{rpc} {key} on {member}{revision}   {}", result(row))
 }
 
 fn draw_heads(pen: &mut Pen<'_>, area: Rect, state: &State, columns: &Columns) {
@@ -128,7 +134,8 @@ fn draw_heads(pen: &mut Pen<'_>, area: Rect, state: &State, columns: &Columns) {
             Heard::Fresh | Heard::Silent(_) => Tone::Plain,
             Heard::Never => Tone::Bad,
         };
-        pen.text(cell, 0, &format!("{} {}", head.name, role(&head.marks)), tone);
+        let role = if head.heard == Heard::Never { "" } else { role(&head.marks) };
+        pen.text(cell, 0, &format!("{} {} {role}", lane + 1, head.name), tone);
         let (line, tone) = head_numbers(head);
         pen.text(cell, 1, &line, tone);
     }
@@ -149,7 +156,7 @@ fn head_numbers(head: &Head) -> (String, Tone) {
     let numbers = numbers.join(" ");
     let is_known = Water::ALL.iter().any(|water| head.marks.get(*water).is_some());
     match head.heard {
-        Heard::Never if !is_known => ("nothing heard".to_owned(), Tone::Bad),
+        Heard::Never if !is_known => ("unknown, never heard".to_owned(), Tone::Bad),
         Heard::Silent(ns) => (format!("silent for {}", words::duration(ns)), Tone::Bad),
         Heard::Never | Heard::Fresh => (numbers, Tone::Plain),
     }
@@ -207,45 +214,80 @@ fn draw_step(
         _ if steps.now == at => Tone::Strong,
         _ => Tone::Plain,
     };
-    draw_client(pen, Rect { width: columns.client, ..line }, step, tone);
+    let client = Rect { width: columns.client, ..line };
+    let is_client_free = !draw_client(pen, client, step, tone);
     draw_arrow(pen, line, step, columns);
     if let Some(cell) = columns.lane(line, step.lane) {
-        draw_cell(pen, cell, &cell_words(step, state), (at == steps.now, tone));
+        let text = cell_words(step, state, usize::from(cell.width), pen);
+        let used = pen.text(cell, 0, &text, tone);
+        if at == steps.now {
+            let rest = Rect { x: cell.x + used, width: cell.width - used, ..cell };
+            draw_now(pen, rest, client, is_client_free);
+        }
     }
     if at == steps.look {
         pen.text(Rect { width: 1, ..line }, 0, "»", Tone::Strong);
     }
 }
 
-/// The text of a step in its lane. The step at the cursor says so, whatever else is cut.
-fn draw_cell(pen: &mut Pen<'_>, cell: Rect, text: &str, (is_now, tone): (bool, Tone)) {
+/// Marks the step at the cursor: behind its words where there is room, and in the client's column
+/// where there is none.
+fn draw_now(pen: &mut Pen<'_>, rest: Rect, client: Rect, is_client_free: bool) {
     let now = pen.words(" ◆ NOW");
-    let reserved = if is_now { u16::try_from(now.chars().count()).unwrap_or(0) } else { 0 };
-    let words = Rect { width: cell.width.saturating_sub(reserved), ..cell };
-    let used = pen.text(words, 0, text, tone);
-    if is_now {
-        let rest = Rect { x: cell.x + used, width: cell.width - used, ..cell };
-        pen.text(rest, 0, &now, tone);
+    let fits = now.chars().count() <= usize::from(rest.width);
+    if fits || !is_client_free {
+        pen.text(rest, 0, &now, Tone::Strong);
+    } else {
+        let inner = Rect { x: client.x + 1, width: client.width - 1, ..client };
+        pen.text(inner, 0, &now, Tone::Strong);
     }
 }
 
-/// What a step says, with the peer's name when it is a message.
-pub(crate) fn cell_words(step: &Step, state: &State) -> String {
+/// What a step says. A message names its peer; where that does not fit, it gives the number of
+/// the peer's lane.
+fn cell_words(step: &Step, state: &State, width: usize, pen: &Pen<'_>) -> String {
+    let Some(arrow) = step.arrow else { return words::step(step, &state.lanes) };
+    let number = (arrow.peer + 1).to_string();
+    let fits = |text: &String| pen.words(text).chars().count() <= width;
+    [state.lanes[arrow.peer].name.clone(), number]
+        .iter()
+        .map(|peer| message_words(step, arrow, peer, state))
+        .find(fits)
+        .unwrap_or_else(|| short_message_words(step, arrow, state))
+}
+
+/// A message with its direction, its peer, and what is missing of it.
+pub(crate) fn message_words(step: &Step, arrow: Arrow, peer: &str, state: &State) -> String {
     let text = words::step(step, &state.lanes);
-    let Some(arrow) = step.arrow else { return text };
-    let peer = &state.lanes[arrow.peer].name;
     match (arrow.is_out, arrow.other_end) {
         (true, _) if !step.is_captured => format!("{text} ►{peer}: sent, not captured"),
         (true, OtherEnd::Captured) => format!("{text} ►{peer}"),
         (true, OtherEnd::Unknown) => format!("{text} ►{peer} arrival?"),
-        (false, _) => format!("►{text} {peer}"),
+        (false, _) => format!("{peer}► {text}"),
     }
 }
 
-/// The client's column is inferred: what the member took in, somebody must have sent.
-fn draw_client(pen: &mut Pen<'_>, cell: Rect, step: &Step, tone: Tone) {
+fn short_message_words(step: &Step, arrow: Arrow, state: &State) -> String {
+    let (text, peer) = (words::step(step, &state.lanes), arrow.peer + 1);
+    match (arrow.is_out, arrow.other_end) {
+        (true, _) if !step.is_captured => "sent, not captured".to_owned(),
+        (true, OtherEnd::Captured) => format!("{text} ►{peer}"),
+        (true, OtherEnd::Unknown) => format!("{text} ►{peer}?"),
+        (false, _) => format!("{peer}► {text}"),
+    }
+}
+
+/// Pieces as lines of this width, as the pen will write them.
+pub(crate) fn pack_words(pen: &Pen<'_>, pieces: &[String], width: usize) -> Vec<String> {
+    let pieces: Vec<String> = pieces.iter().map(|piece| pen.words(piece)).collect();
+    pack(&pieces, "   ", width)
+}
+
+/// The client's column is inferred: what the member took in, somebody must have sent. Returns
+/// whether it has something to say.
+fn draw_client(pen: &mut Pen<'_>, cell: Rect, step: &Step, tone: Tone) -> bool {
     if step.event.stage != Stage::Rpc || !step.is_own {
-        return;
+        return false;
     }
     let words = match (step.moment, step.event.result) {
         (Moment::Begin, _) => " ask ──►",
@@ -254,6 +296,7 @@ fn draw_client(pen: &mut Pen<'_>, cell: Rect, step: &Step, tone: Tone) {
     };
     let inner = Rect { x: cell.x + 1, width: cell.width - 1, ..cell };
     pen.text(inner, 0, words.trim_start(), tone);
+    true
 }
 
 /// The line of a message, from its sender's lane to the receiver's.
@@ -263,28 +306,20 @@ fn draw_arrow(pen: &mut Pen<'_>, line: Rect, step: &Step, columns: &Columns) {
     else {
         return;
     };
-    let (left, right) = if from.x < to.x { (from.x, to.x - 1) } else { (to.right(), from.x - 1) };
-    let length = usize::from(right.saturating_sub(left));
-    let path = Rect { x: left, width: right + 1 - left, ..line };
-    let drawn = if from.x < to.x {
-        "─".repeat(length) + "►"
-    } else {
-        "◄".to_owned() + &"─".repeat(length)
-    };
-    pen.text(path, 0, &drawn, Tone::Dim);
-    let cell = Rect { width: from.width, ..from };
-    if from.x < to.x {
-        // The words of the sender are written over the start of its line.
-        return;
-    }
-    pen.text(Rect { x: cell.x - 1, width: 1, ..cell }, 0, "─", Tone::Dim);
+    // To the right the line ends at the receiver's border; to the left it reaches into its lane.
+    let is_rightward = from.x < to.x;
+    let (left, right) =
+        if is_rightward { (from.x, to.x - 1) } else { (to.right().saturating_sub(2), from.x - 1) };
+    let dashes = "─".repeat(usize::from(right.saturating_sub(left)));
+    let drawn = if is_rightward { dashes + "►" } else { "◄".to_owned() + &dashes };
+    pen.text(Rect { x: left, width: right + 1 - left, ..line }, 0, &drawn, Tone::Dim);
 }
 
 fn draw_lens(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
     pen.rule(area, 0, steps.lens.title());
     let width = usize::from(area.width).saturating_sub(2);
     let lines = lens::lines(&state.recording, steps, &state.lanes);
-    let lines = lines.iter().flat_map(|line| wrap(&pen.words(line), width)).collect::<Vec<_>>();
+    let lines: Vec<String> = lines.iter().flat_map(|line| pack_words(pen, line, width)).collect();
     let room = usize::from(area.height.saturating_sub(1));
     for (line, at) in lines.iter().take(room).zip(1..) {
         pen.text(area, at, &format!(" {line}"), Tone::Plain);

@@ -81,6 +81,11 @@ fn a_put_while_only_one_disk_has_it() {
 }
 
 #[test]
+fn a_put_that_the_leader_alone_knows_to_be_committed() {
+    check("put_who_knows", &opened(scenes::put(), "enter : 1 7 enter x x"));
+}
+
+#[test]
 fn one_step_with_all_that_is_known_of_it() {
     check("why", &opened(scenes::put(), "enter : 1 1 enter enter"));
 }

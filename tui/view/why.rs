@@ -2,7 +2,10 @@
 
 use ratatui::layout::Rect;
 
-use super::pen::{Pen, Tone, wrap};
+use super::{
+    pen::{Pen, Tone, wrap},
+    steps::pack_words,
+};
 use crate::state::{
     State, lens,
     steps::Steps,
@@ -16,23 +19,32 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
     let Some(step) = steps.steps.get(steps.look) else { return };
     pen.rule(area, 0, &format!("WHY {}", name(step)));
     let width = usize::from(area.width).saturating_sub(2);
-    let numbers = words::fields(&step.event, &state.lanes).join(" · ");
-    let sources = format!(
-        "src/{}   Go: {}   book {}",
-        step.event.stage.rust_path(),
-        step.event.stage.go_counterpart(),
-        step.event.stage.book_section(),
-    );
-    let room = usize::from(area.height).saturating_sub(3);
+    let room = usize::from(area.height.saturating_sub(1));
     let mut lines = wrap(meaning(step), width);
-    lines.truncate(room);
-    lines.push(if numbers.is_empty() { "no numbers".to_owned() } else { numbers });
-    lines.push(sources);
-    let last = lines.len() - 1;
+    lines.truncate(room.saturating_sub(2));
+    let mut numbers = words::fields(&step.event, &state.lanes);
+    if numbers.is_empty() {
+        numbers.push("no numbers".to_owned());
+    }
+    let mut numbers = pack_words(pen, &numbers, width);
+    numbers.truncate(room - lines.len() - 1);
+    let first_source = lines.len() + numbers.len();
+    lines.extend(numbers);
+    lines.extend(pack_words(pen, &sources(step), width));
     for ((at, line), row) in lines.iter().enumerate().zip(1..) {
-        let tone = if at == last { Tone::Dim } else { Tone::Plain };
+        let tone = if first_source <= at { Tone::Dim } else { Tone::Plain };
         pen.text(area, row, &format!(" {line}"), tone);
     }
+}
+
+/// Where to read on.
+fn sources(step: &Step) -> Vec<String> {
+    let stage = step.event.stage;
+    vec![
+        format!("src/{}", stage.rust_path()),
+        format!("book {}", stage.book_section()),
+        format!("Go: {}", stage.go_counterpart()),
+    ]
 }
 
 /// The stage, and whether this is only its beginning.
@@ -66,7 +78,7 @@ pub(crate) fn draw_zoomed(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &
     lines.extend(record_lines(step, state));
     lines.push(String::new());
     for line in lens::changed(&state.recording, steps, &state.lanes, true) {
-        lines.extend(wrap(&pen.words(&line), width));
+        lines.extend(pack_words(pen, &line, width));
     }
     lines.push(String::new());
     lines.push(format!("Rust  src/{}", step.event.stage.rust_path()));
@@ -80,10 +92,13 @@ pub(crate) fn draw_zoomed(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &
 /// What the record itself says: when, how long, on which thread, joined to what.
 fn record_lines(step: &Step, state: &State) -> Vec<String> {
     let event = &step.event;
+    let took = match event.took_ns {
+        0 => "takes no time".to_owned(),
+        ns => format!("took {}", words::duration(ns)),
+    };
     let mut lines = vec![format!(
-        "{} UTC   took {}   member clock {} to {}   boot {}",
+        "{} UTC   {took}   member clock {} to {}   boot {}",
         words::time_of_day(step.wall_ns),
-        words::duration(event.took_ns),
         event.clock,
         event.clock_end,
         event.boot,
