@@ -2,9 +2,14 @@
 
 pub mod collect;
 pub mod event;
+pub mod gap;
 pub mod id;
+pub mod intake;
 pub mod message;
+pub mod order;
+pub mod query;
 pub mod record;
+pub mod recording;
 pub mod ring;
 pub mod span;
 pub mod stage;

@@ -1,0 +1,288 @@
+use super::*;
+use crate::trace::{
+    event::{BootInfo, MemberInfo},
+    message,
+};
+
+const PUT: u64 = 0x9892_0000_0000_0003;
+const INDEX: u64 = 42;
+
+/// Builds what three members would record, with clocks that a hand would give them.
+struct Script {
+    recording: Recording,
+    clocks: [u64; 3],
+    now_ns: u64,
+    link: u64,
+}
+
+impl Script {
+    fn new() -> Script {
+        let members = (1..=3)
+            .map(|member| MemberInfo {
+                member_id: member,
+                cluster_id: 9,
+                name: format!("etcd-0{member}"),
+                version: "0.1.0".to_owned(),
+                boots: vec![BootInfo { boot: 1, wall_ns: 1_000_000_000 }],
+            })
+            .collect();
+        let recording = Recording { members, events: Vec::new(), dropped: vec![0; 3] };
+        Script { recording, clocks: [10; 3], now_ns: 0, link: 0 }
+    }
+
+    fn step(&mut self, member: u8, stage: Stage, id: u64, fields: &[(&str, u64)]) -> usize {
+        self.now_ns += 1000;
+        let clock = &mut self.clocks[usize::from(member)];
+        *clock += 2;
+        let mut words = [0; 8];
+        for (name, value) in fields {
+            words[stage.slot(name)] = *value;
+        }
+        self.recording.events.push(Event {
+            member,
+            boot: 1,
+            stage,
+            kind: Kind::Span,
+            flags: 1,
+            result: 0,
+            thread: 0,
+            clock: *clock - 1,
+            clock_end: *clock,
+            at_ns: self.now_ns - 500,
+            took_ns: 500,
+            id,
+            link: 0,
+            fields: words,
+            key: None,
+        });
+        self.recording.events.len() - 1
+    }
+
+    fn begin(&mut self, member: u8, stage: Stage, id: u64) -> usize {
+        let at = self.step(member, stage, id, &[]);
+        let event = &mut self.recording.events[at];
+        (event.kind, event.clock_end, event.took_ns) = (Kind::Begin, event.clock, 0);
+        at
+    }
+
+    /// Ends what was begun.
+    fn end(&mut self, begin: usize, fields: &[(&str, u64)]) {
+        let Event { member, stage, id, clock, at_ns, .. } = self.recording.events[begin];
+        let at = self.step(member, stage, id, fields);
+        let event = &mut self.recording.events[at];
+        event.took_ns = event.at_ns + event.took_ns - at_ns;
+        (event.clock, event.at_ns) = (clock, at_ns);
+    }
+
+    fn message(&mut self, from: u8, to: u8, kind: u64, id: u64, fields: &[(&str, u64)]) {
+        self.link += 1;
+        for (own, peer, stage) in [(from, to, Stage::RaftSend), (to, from, Stage::RaftReceive)] {
+            let mut all = vec![("type", kind), ("peer", u64::from(peer) + 1)];
+            all.extend(fields);
+            let at = self.step(own, stage, id, &all);
+            self.recording.events[at].link = self.link;
+        }
+    }
+
+    fn disk(&mut self, member: u8, first: u64, last: u64) {
+        let range = [("first", first), ("last", last)];
+        self.step(member, Stage::WalWrite, 0, &range);
+        let begin = self.begin(member, Stage::WalFsync, 0);
+        self.end(begin, &range);
+    }
+
+    fn applies(&mut self, member: u8, index: u64, id: u64) {
+        let index = [("term", 3), ("index", index)];
+        self.step(member, Stage::ApplyEntry, id, &index);
+        self.step(member, Stage::MvccWrite, id, &[]);
+        self.step(member, Stage::TreeIndexPut, id, &[]);
+        self.step(member, Stage::BufferPut, id, &[]);
+    }
+
+    fn replicates(&mut self, id: u64, index: u64) {
+        let entry = [("term", 3), ("index", index)];
+        self.step(0, Stage::RaftEntry, id, &entry);
+        for peer in [1, 2] {
+            let carries = [("index", index - 1), ("last", index), ("commit", index - 1)];
+            self.message(0, peer, message::APP, 0, &carries);
+        }
+        self.disk(0, index, index);
+        for peer in [1, 2] {
+            self.step(peer, Stage::RaftEntry, id, &entry);
+            self.disk(peer, index, index);
+            self.message(peer, 0, message::APP_RESP, 0, &[("index", index)]);
+            let matched = [("peer", u64::from(peer) + 1), ("match.old", index - 1), ("match.new", index)];
+            self.step(0, Stage::RaftProgress, 0, &matched);
+        }
+        let commit = [("commit.old", index - 1), ("commit.new", index)];
+        self.step(0, Stage::RaftCommit, 0, &commit);
+        for peer in [1, 2] {
+            self.message(0, peer, message::HEARTBEAT, 0, &[("commit", index)]);
+            self.step(peer, Stage::RaftCommit, 0, &commit);
+        }
+    }
+
+    /// A put that the second member serves, between two others that nobody asked for.
+    fn put_on_a_follower() -> Script {
+        let mut script = Script::new();
+        script.replicates(1, INDEX - 1);
+        let rpc = script.begin(1, Stage::Rpc, PUT);
+        script.step(1, Stage::QuotaCheck, PUT, &[]);
+        let propose = script.begin(1, Stage::RaftPropose, PUT);
+        script.step(1, Stage::RaftInbox, PUT, &[]);
+        script.message(1, 0, message::PROP, 0, &[]);
+        script.message(1, 0, message::PROP, 0, &[]);
+        script.replicates(PUT, INDEX);
+        script.replicates(5, INDEX + 1);
+        for member in 0..3 {
+            script.applies(member, INDEX, PUT);
+        }
+        script.end(propose, &[]);
+        script.end(rpc, &[("method", 2), ("revision", 8)]);
+        for member in 0..3 {
+            script.step(member, Stage::BufferFreeze, 0, &[("index", INDEX + 1)]);
+            let index = [("index.old", 7), ("index.new", INDEX + 1)];
+            script.step(member, Stage::BackendCommit, 0, &index);
+            let index = [("index.old", INDEX + 1), ("index.new", INDEX + 9)];
+            script.step(member, Stage::BackendCommit, 0, &index);
+        }
+        script
+    }
+}
+
+fn story_of(recording: &Recording, id: u64) -> Story {
+    Story::of(recording, &Order::of(recording), id).expect("something of it was captured")
+}
+
+fn count(recording: &Recording, story: &Story, member: u8, stage: Stage) -> usize {
+    let steps = story.steps.iter().map(|step| &recording.events[step.event]);
+    steps
+        .filter(|e| (e.member, e.stage) == (member, stage) && e.kind != Kind::Begin)
+        .count()
+}
+
+#[test]
+fn the_story_of_a_put_on_a_follower_has_each_step_once() {
+    let Script { recording, .. } = Script::put_on_a_follower();
+    let story = story_of(&recording, PUT);
+    for member in 0..3 {
+        for stage in [
+            Stage::RaftEntry,
+            Stage::WalWrite,
+            Stage::WalFsync,
+            Stage::RaftCommit,
+            Stage::ApplyEntry,
+            Stage::MvccWrite,
+            Stage::TreeIndexPut,
+            Stage::BufferPut,
+            Stage::BufferFreeze,
+            Stage::BackendCommit,
+        ] {
+            assert_eq!(1, count(&recording, &story, member, stage), "{} on {member}", stage.name());
+        }
+    }
+    let own = [Stage::Rpc, Stage::QuotaCheck, Stage::RaftPropose, Stage::RaftInbox];
+    for stage in own {
+        let counts = [0, 1, 2].map(|member| count(&recording, &story, member, stage));
+        assert_eq!([0, 1, 0], counts, "{}", stage.name());
+    }
+    assert_eq!(2, count(&recording, &story, 0, Stage::RaftProgress));
+    // To each follower the entry and the news of the commit; from each one acknowledgement; and
+    // the proposal.
+    let sends = [0, 1, 2].map(|member| count(&recording, &story, member, Stage::RaftSend));
+    let receives = [0, 1, 2].map(|member| count(&recording, &story, member, Stage::RaftReceive));
+    assert_eq!(([4, 2, 1], [3, 2, 2]), (sends, receives));
+    assert_eq!(Some((3, INDEX)), story.entry);
+    assert_eq!(Vec::<Missing>::new(), story.missing);
+    assert_eq!("KV/Put", story.title.split(' ').next().unwrap_or(""));
+}
+
+#[test]
+fn every_step_carries_the_entry_and_not_its_neighbours() {
+    let Script { recording, .. } = Script::put_on_a_follower();
+    let story = story_of(&recording, PUT);
+    for step in &story.steps {
+        let event = &recording.events[step.event];
+        if matches!(event.stage, Stage::WalFsync | Stage::WalWrite) && event.kind == Kind::Span {
+            assert_eq!(Some(INDEX), event.field("first"));
+        }
+        if event.field("type") == Some(message::APP) {
+            assert_eq!(Some(INDEX), event.field("last"));
+        }
+    }
+}
+
+#[test]
+fn the_story_is_told_in_playback_order_from_rpc_to_backend() {
+    let Script { recording, .. } = Script::put_on_a_follower();
+    let story = story_of(&recording, PUT);
+    let first = &recording.events[story.steps[0].event];
+    assert_eq!((Stage::Rpc, Kind::Begin), (first.stage, first.kind));
+    let at = |stage, member, kind| {
+        let is = |event: &Event| (event.stage, event.member, event.kind) == (stage, member, kind);
+        story.steps.iter().position(|step| is(&recording.events[step.event])).unwrap()
+    };
+    let span = |stage, member| at(stage, member, Kind::Span);
+    assert!(span(Stage::RaftEntry, 0) < span(Stage::RaftEntry, 2));
+    assert!(at(Stage::WalFsync, 2, Kind::Begin) < span(Stage::WalFsync, 2));
+    assert!(span(Stage::RaftCommit, 0) < span(Stage::RaftCommit, 1));
+    assert!(span(Stage::ApplyEntry, 1) < span(Stage::Rpc, 1));
+    assert!(span(Stage::Rpc, 1) < span(Stage::BackendCommit, 1));
+}
+
+#[test]
+fn what_was_not_captured_is_unknown() {
+    let Script { mut recording, .. } = Script::put_on_a_follower();
+    recording.events.retain(|e| (e.member, e.stage) != (2, Stage::WalFsync));
+    let story = story_of(&recording, PUT);
+    assert_eq!(vec![Missing { member: 2, stage: Stage::WalFsync }], story.missing);
+}
+
+#[test]
+fn a_receive_whose_send_was_lost_is_still_in_the_story() {
+    let Script { mut recording, .. } = Script::put_on_a_follower();
+    recording.events.retain(|e| !(e.member == 0 && e.stage == Stage::RaftSend));
+    let story = story_of(&recording, PUT);
+    assert_eq!(2, count(&recording, &story, 2, Stage::RaftReceive));
+}
+
+#[test]
+fn a_read_points_to_its_round_and_the_round_to_its_messages() {
+    const GET: u64 = 0x9892_0000_0000_0005;
+    const ROUND: u64 = 0x9892_0000_0000_0007;
+    let mut script = Script::new();
+    let rpc = script.begin(1, Stage::Rpc, GET);
+    let wait = script.begin(1, Stage::ReadIndexWait, GET);
+    let round = script.begin(1, Stage::ReadIndexRound, ROUND);
+    script.message(1, 0, message::READ_INDEX, ROUND, &[]);
+    for id in [ROUND, 99] {
+        script.message(0, 2, message::HEARTBEAT, id, &[]);
+        script.message(2, 0, message::HEARTBEAT_RESP, id, &[]);
+    }
+    script.step(0, Stage::ReadIndexConfirmed, ROUND, &[("index", 42)]);
+    script.message(0, 1, message::READ_INDEX_RESP, ROUND, &[]);
+    script.end(round, &[("index", 42)]);
+    script.end(wait, &[("round", ROUND)]);
+    script.step(1, Stage::MvccRange, GET, &[]);
+    script.end(rpc, &[("method", 1)]);
+    let recording = script.recording;
+    let story = story_of(&recording, GET);
+    let messages =
+        [0, 1, 2].map(|member| count(&recording, &story, member, Stage::RaftSend));
+    assert_eq!([2, 1, 1], messages);
+    assert_eq!(1, count(&recording, &story, 0, Stage::ReadIndexConfirmed));
+    assert_eq!(1, count(&recording, &story, 1, Stage::ReadIndexRound));
+    assert_eq!((None, vec![]), (story.entry, story.missing));
+}
+
+#[test]
+fn the_list_has_each_request_once_with_its_end() {
+    let Script { mut recording, .. } = Script::put_on_a_follower();
+    let hangs = Event { id: 4, ..recording.events.iter().find(|e| e.stage == Stage::Rpc).unwrap().clone() };
+    recording.events.push(hangs);
+    let list = requests(&recording);
+    let expected = [(PUT, "KV/Put", Some(0)), (4, "unknown", None)];
+    let found: Vec<_> = list.iter().map(|r| (r.id, r.method, r.code)).collect();
+    assert_eq!(expected.as_slice(), found);
+    assert!(list[0].took_ns.is_some());
+}
