@@ -5,11 +5,17 @@
 //! that it was written in: the innermost one of the same member, thread and id. That is known when
 //! the step ends; a step that has only begun gets its key if both are in one batch, which they
 //! nearly always are.
+//!
+//! Whoever subscribes twice, after a broken connection say, hears some things twice; here they are
+//! taken once.
+
+use std::collections::HashSet;
 
 use super::{
     collect::Hello,
     event::{BootInfo, Event, KeyText, MemberInfo, Recording},
     record::{BYTES, Kind, Record},
+    stage::Stage,
 };
 
 /// Keys that wait for the end of their step; the oldest is given up.
@@ -21,7 +27,11 @@ pub struct Intake {
     /// The members and their events.
     pub recording: Recording,
     keys: Vec<WaitingKey>,
+    heard: HashSet<Heard>,
 }
+
+/// What makes an event that of one moment: member, boot, clocks, kind and stage.
+type Heard = (u8, u16, u64, u64, Kind, Stage);
 
 /// Why a batch is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +59,8 @@ struct WaitingKey {
 impl Intake {
     /// Starts from what is there already.
     pub fn new(recording: Recording) -> Intake {
-        Intake { recording, keys: Vec::new() }
+        let heard = recording.events.iter().map(heard).collect();
+        Intake { recording, keys: Vec::new(), heard }
     }
 
     /// A member begins to speak, or speaks again. Returns its place.
@@ -85,7 +96,8 @@ impl Intake {
         if !rest.is_empty() {
             return Err(IntakeError::Length(bytes.len()));
         }
-        let lost = self.recording.dropped.get_mut(usize::from(place)).ok_or(IntakeError::NoHello)?;
+        let lost =
+            self.recording.dropped.get_mut(usize::from(place)).ok_or(IntakeError::NoHello)?;
         *lost = (*lost).max(dropped);
         let first = self.recording.events.len();
         for bytes in records {
@@ -100,7 +112,19 @@ impl Intake {
         Ok(self.recording.events.len() - first)
     }
 
+    /// Forgets the events heard first, so that at most `keep` stay. Returns how many went.
+    pub fn trim(&mut self, keep: usize) -> usize {
+        let gone = self.recording.events.len().saturating_sub(keep);
+        for event in self.recording.events.drain(..gone) {
+            self.heard.remove(&heard(&event));
+        }
+        gone
+    }
+
     fn take(&mut self, mut event: Event) {
+        if !self.heard.insert(heard(&event)) {
+            return;
+        }
         if event.kind == Kind::Span && !self.keys.is_empty() {
             let belongs = |key: &WaitingKey| {
                 (key.member, key.thread, key.id) == (event.member, event.thread, event.id)
@@ -131,13 +155,14 @@ impl Intake {
     }
 }
 
+fn heard(event: &Event) -> Heard {
+    (event.member, event.boot, event.clock, event.clock_end, event.kind, event.stage)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::{
-        record::{Head, pack_deltas},
-        stage::Stage,
-    };
+    use crate::trace::record::{Head, pack_deltas};
 
     fn hello(member_id: u64, boot: u16) -> Hello {
         let (name, version) = (format!("m{member_id}"), "0.1.0".to_owned());
@@ -185,6 +210,17 @@ mod tests {
         let boots = &intake.recording.members[0].boots;
         let expected = [1, 2].map(|boot| BootInfo { boot, wall_ns: 600 });
         assert_eq!(expected.as_slice(), boots);
+    }
+
+    #[test]
+    fn what_is_heard_twice_is_taken_once_and_what_is_trimmed_is_gone() {
+        let mut intake = Intake::default();
+        let place = intake.hello(&hello(5, 0)).unwrap();
+        let batch =
+            bytes(&[record(Stage::Rpc, Kind::Span, 1, 1), record(Stage::Rpc, Kind::Span, 3, 1)]);
+        assert_eq!([Ok(2), Ok(0)], [0, 1].map(|_| intake.batch(place, &batch, 0)));
+        assert_eq!(1, intake.trim(1));
+        assert_eq!(vec![3], intake.recording.events.iter().map(|e| e.clock).collect::<Vec<_>>());
     }
 
     #[test]

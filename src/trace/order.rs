@@ -70,7 +70,10 @@ impl Order {
     pub fn is_unmatched(&self, recording: &Recording, at: usize) -> bool {
         let event = &recording.events[at];
         let is_message = matches!(event.stage, Stage::RaftSend | Stage::RaftReceive);
-        is_message && event.kind != Kind::Begin && event.link != 0 && !self.partner.contains_key(&at)
+        is_message
+            && event.kind != Kind::Begin
+            && event.link != 0
+            && !self.partner.contains_key(&at)
     }
 }
 
@@ -103,8 +106,12 @@ impl<'a> Sorter<'a> {
 
     /// Moves the lanes' times so that messages take time in both directions.
     fn set_clocks(&mut self) {
-        let lane_of: HashMap<(u8, u16), usize> =
-            self.lanes.iter().enumerate().map(|(at, lane)| ((lane.member, lane.boot), at)).collect();
+        let lane_of: HashMap<(u8, u16), usize> = self
+            .lanes
+            .iter()
+            .enumerate()
+            .map(|(at, lane)| ((lane.member, lane.boot), at))
+            .collect();
         let lane = |event: &Event| lane_of[&(event.member, event.boot)];
         // The quickest message of each direction.
         let mut quickest: HashMap<(usize, usize), i128> = HashMap::new();
@@ -208,9 +215,8 @@ fn partners(recording: &Recording) -> HashMap<usize, usize> {
         recording.members.get(usize::from(event.member)).map_or(0, |member| member.member_id)
     };
     let peer = |event: &Event| event.field("peer").unwrap_or(0);
-    let is_end = |event: &Event, stage| {
-        event.stage == stage && event.link != 0 && event.kind != Kind::Begin
-    };
+    let is_end =
+        |event: &Event, stage| event.stage == stage && event.link != 0 && event.kind != Kind::Begin;
     let mut sends = HashMap::new();
     for (at, event) in recording.events.iter().enumerate() {
         if is_end(event, Stage::RaftSend) {
@@ -238,7 +244,8 @@ fn offsets(lanes: usize, quickest: &HashMap<(usize, usize), i128>) -> Vec<i128> 
         let mut todo = vec![root];
         while let Some(from) = todo.pop() {
             let base = offsets[from].unwrap_or(0);
-            for to in 0..lanes {
+            let unknown = |(_, offset): &(usize, &mut Option<i128>)| offset.is_none();
+            for (to, offset) in offsets.iter_mut().enumerate().filter(unknown) {
                 let there = quickest.get(&(from, to)).copied();
                 let back = quickest.get(&(to, from)).copied();
                 let ahead = match (there, back) {
@@ -248,10 +255,8 @@ fn offsets(lanes: usize, quickest: &HashMap<(usize, usize), i128>) -> Vec<i128> 
                     (None, Some(back)) => -back.min(0),
                     (None, None) => continue,
                 };
-                if offsets[to].is_none() {
-                    offsets[to] = Some(base + ahead);
-                    todo.push(to);
-                }
+                *offset = Some(base + ahead);
+                todo.push(to);
             }
         }
     }

@@ -28,6 +28,8 @@ use std::io::{self, BufRead, Write};
 
 mod json;
 
+pub use json::ROLES;
+
 use super::event::{Event, MemberInfo, Recording};
 
 /// The version of the form that is written, and the highest that is read.
@@ -96,13 +98,18 @@ impl<W: Write> Writer<W> {
 
     /// Writes an event.
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
-        json::write_line(&mut self.out, &json::EventLine(event))
+        write_event(&mut self.out, event)
     }
 
     /// Writes what is buffered.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// Writes one event as a line, for whoever streams without a file.
+pub fn write_event<W: Write>(mut out: W, event: &Event) -> io::Result<()> {
+    json::write_line(&mut out, &json::EventLine(event))
 }
 
 /// Writes a whole recording.

@@ -204,8 +204,9 @@ impl Ring {
 
     /// Looks at the record's words 1 and 5 only: what it is, and whose.
     pub fn peek(&self, number: u64) -> Result<(Head, u64), Overwritten> {
-        let read =
-            |slot: &[AtomicU64; WORDS]| [1, 5].map(|word: usize| slot[word].load(Ordering::Relaxed));
+        let read = |slot: &[AtomicU64; WORDS]| {
+            [1, 5].map(|word: usize| slot[word].load(Ordering::Relaxed))
+        };
         self.read(number, read).map(|[head, id]| (Head::unpack(head), id))
     }
 

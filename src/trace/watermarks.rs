@@ -80,14 +80,9 @@ impl Watermarks {
 
     /// The fields of `keyframe.backend`, with the counts that only the collector knows.
     pub fn keyframe_backend(&self, seen: u64, kept: u64, dropped: u64) -> [u64; 8] {
-        let [a, b, c, d, e] = [
-            &self.committed,
-            &self.committed_revision,
-            &self.active,
-            &self.frozen,
-            &self.vote,
-        ]
-        .map(|mark| mark.load(Ordering::Relaxed));
+        let [a, b, c, d, e] =
+            [&self.committed, &self.committed_revision, &self.active, &self.frozen, &self.vote]
+                .map(|mark| mark.load(Ordering::Relaxed));
         [a, b, c, d, e, seen, kept, dropped]
     }
 }

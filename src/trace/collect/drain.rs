@@ -264,8 +264,7 @@ impl State {
     fn keyframe(&mut self, now_ns: u64, marks: &Watermarks) {
         let clock = ring::next_clock();
         let backend = marks.keyframe_backend(self.finished, self.kept, self.lost);
-        let frames =
-            [(Stage::Keyframe, marks.keyframe()), (Stage::KeyframeBackend, backend)];
+        let frames = [(Stage::Keyframe, marks.keyframe()), (Stage::KeyframeBackend, backend)];
         for (stage, fields) in frames {
             let head = self.own_head(stage, Kind::Keyframe);
             let record = Record::new(head, clock, now_ns, 0, &fields);

@@ -85,8 +85,12 @@ impl Pins {
         self.in_flight.retain(|_, begun| now_ns < *begun + FORGOTTEN_NS);
         let slow_ns = self.slow_ns;
         let is_slow = |begun: u64| begun + slow_ns <= now_ns;
-        let overdue: Vec<u64> =
-            self.in_flight.iter().filter(|(_, begun)| is_slow(**begun)).map(|(id, _)| *id).collect();
+        let overdue: Vec<u64> = self
+            .in_flight
+            .iter()
+            .filter(|(_, begun)| is_slow(**begun))
+            .map(|(id, _)| *id)
+            .collect();
         for id in overdue {
             self.pin(id, now_ns);
         }

@@ -131,7 +131,11 @@ pub(super) struct Subscriber {
 
 impl Subscriber {
     /// Makes both ends of the channel, and sends what history there is.
-    pub(super) fn new(filter: Filter, hello: Hello, past: &Offer<'_>) -> (Subscriber, Subscription) {
+    pub(super) fn new(
+        filter: Filter,
+        hello: Hello,
+        past: &Offer<'_>,
+    ) -> (Subscriber, Subscription) {
         let (sender, batches) = mpsc::channel(BATCHES_MAX);
         let mut subscriber = Subscriber {
             own_prefix: hello.member_id & 0xffff,

@@ -1,2 +1,225 @@
+use std::{collections::BTreeSet, sync::mpsc, thread};
+
+use super::*;
+use crate::trace::{
+    message,
+    record::{FLAG_KEPT, Kind, Record},
+    ring,
+    stage::Stage,
+};
+
+const MS: u64 = 1_000_000;
+
+/// A collector without its thread: the test says when it reads. Each test has a member prefix of
+/// its own, because the rings belong to the process and tests run side by side.
+fn collector(prefix: u64) -> Collector {
+    Collector::new(Info {
+        member_id: prefix,
+        cluster_id: 1,
+        name: "m".to_owned(),
+        version: "0".to_owned(),
+        boot: 2,
+        wall_ns: 0,
+    })
+}
+
+fn id(prefix: u64, counter: u64, is_kept: bool) -> u64 {
+    prefix << 48 | counter << 1 | u64::from(is_kept)
+}
+
+/// Enough passes for everything written to come out.
+fn settle(collector: &Collector) {
+    (0..4).for_each(|_| collector.pass(now_ns()));
+}
+
+fn received(subscription: &mut Subscription) -> Vec<Record> {
+    let mut records = Vec::new();
+    while let Ok(batch) = subscription.batches.try_recv() {
+        records.extend(batch.records);
+    }
+    records
+}
+
+fn stages_of(records: &[Record], id: u64) -> Vec<(Stage, Kind)> {
+    let own = records.iter().filter(|record| record.id() == id);
+    own.map(|record| (record.stage().unwrap(), record.kind().unwrap())).collect()
+}
+
+/// Drives every loop of the test's own thread above the quiet rate, so that only rules decide.
+fn noise() {
+    (0..=QUIET).for_each(|_| crate::mark!(RaftProgress, 0, peer = 1));
+}
+
 #[test]
-fn nothing() {}
+fn kept_requests_come_out_in_clock_order_and_others_stay() {
+    const OWN: u64 = 0x6001;
+    let collector = collector(OWN);
+    let mut subscription = collector.subscribe(Filter::default());
+    let (kept, other) = (id(OWN, 1, true), id(OWN, 2, false));
+    for id in [kept, other] {
+        let rpc = crate::stage!(Rpc, id, method = 2_u64).begun();
+        ring::key(id, b"foo");
+        drop(crate::stage!(RpcValidate, id));
+        drop(rpc);
+    }
+    settle(&collector);
+    let records = received(&mut subscription);
+    let expected = vec![
+        (Stage::Rpc, Kind::Begin),
+        (Stage::Key, Kind::Key),
+        (Stage::RpcValidate, Kind::Span),
+        (Stage::Rpc, Kind::Span),
+    ];
+    assert_eq!(expected, stages_of(&records, kept));
+    assert_eq!(Vec::<(Stage, Kind)>::new(), stages_of(&records, other));
+    let own: Vec<&Record> = records.iter().filter(|record| record.id() == kept).collect();
+    assert!(own.iter().all(|r| r.head().flags & FLAG_KEPT != 0 && r.head().boot == 2));
+}
+
+#[test]
+fn a_request_that_fails_is_kept_after_all_with_the_fsync_that_covers_it() {
+    const OWN: u64 = 0x6002;
+    const INDEX: u64 = 6_000_200;
+    let collector = collector(OWN);
+    let mut subscription = collector.subscribe(Filter::default());
+    let failed = id(OWN, 1, false);
+    let mut rpc = crate::stage!(Rpc, failed, method = 2_u64).begun();
+    crate::mark!(RaftEntry, failed, term = 1, index = INDEX);
+    drop(crate::stage!(WalFsync, 0, first = INDEX - 1, last = INDEX));
+    drop(crate::stage!(WalFsync, 0, first = INDEX + 1, last = INDEX + 2));
+    noise();
+    // The loops' records are read and left behind before anybody knows.
+    settle(&collector);
+    assert_eq!(0, stages_of(&received(&mut subscription), failed).len());
+    rpc.result(14);
+    drop(rpc);
+    noise();
+    (0..16).for_each(|_| collector.pass(now_ns()));
+    let records = received(&mut subscription);
+    let own = stages_of(&records, failed);
+    let expected =
+        [(Stage::Rpc, Kind::Begin), (Stage::RaftEntry, Kind::Mark), (Stage::Rpc, Kind::Span)];
+    assert_eq!(BTreeSet::from(expected), own.into_iter().collect());
+    let fsyncs: Vec<_> =
+        records.iter().filter(|r| r.stage() == Some(Stage::WalFsync)).map(|r| r.words[8]).collect();
+    assert!(fsyncs.contains(&INDEX), "{fsyncs:?}");
+    assert!(!fsyncs.contains(&(INDEX + 2)), "{fsyncs:?}");
+}
+
+#[test]
+fn under_load_only_what_covers_a_kept_entry_is_taken_from_the_loops() {
+    const OWN: u64 = 0x6003;
+    const INDEX: u64 = 6_000_300;
+    let collector = collector(OWN);
+    let mut subscription = collector.subscribe(Filter::default());
+    noise();
+    let send = |index: u64| {
+        let app = message::APP;
+        drop(
+            crate::stage!(RaftSend, 0, peer = 6003_u64, type = app, index = index - 1, last = index),
+        );
+    };
+    // The send is read before the entry is: both are there when it is decided.
+    send(INDEX);
+    collector.pass(now_ns());
+    crate::mark!(RaftEntry, id(OWN, 1, true), term = 1, index = INDEX);
+    send(INDEX + 1);
+    noise();
+    settle(&collector);
+    let records = received(&mut subscription);
+    let sends: Vec<_> = records
+        .iter()
+        .filter(|r| r.stage() == Some(Stage::RaftSend) && r.field("peer") == Some(6003))
+        .map(|r| r.field("last").unwrap())
+        .collect();
+    assert_eq!(vec![INDEX], sends);
+}
+
+#[test]
+fn history_is_told_to_those_who_ask_and_keyframes_come() {
+    const OWN: u64 = 0x6004;
+    let collector = collector(OWN);
+    let kept = id(OWN, 1, true);
+    drop(crate::stage!(RpcValidate, kept));
+    settle(&collector);
+    let mut without = collector.subscribe(Filter::default());
+    let mut with = collector.subscribe(Filter { history: true, ..Filter::default() });
+    assert_eq!(0, stages_of(&received(&mut without), kept).len());
+    let records = received(&mut with);
+    assert_eq!(vec![(Stage::RpcValidate, Kind::Span)], stages_of(&records, kept));
+    let frames = records.iter().filter(|r| r.kind() == Some(Kind::Keyframe)).count();
+    assert_eq!(2, frames);
+    // Ten seconds later it is forgotten.
+    collector.pass(now_ns() + 20_000 * MS);
+    let mut late = collector.subscribe(Filter { history: true, ..Filter::default() });
+    assert_eq!(0, stages_of(&received(&mut late), kept).len());
+}
+
+#[test]
+fn the_watermark_passes_only_what_was_sent() {
+    const OWN: u64 = 0x6005;
+    let collector = collector(OWN);
+    let everything = Filter { traces_per_second: 10_000, ..Filter::default() };
+    let mut subscription = collector.subscribe(everything);
+    let (mut expected, mut sent) = (BTreeSet::new(), BTreeSet::new());
+    let mut watermark = 0;
+    for counter in 0..200 {
+        let kept = id(OWN, counter, true);
+        // The step is open while the rings are read.
+        let step = crate::stage!(RpcValidate, kept);
+        collector.pass(now_ns());
+        drop(step);
+        expected.insert(kept);
+        while let Ok(batch) = subscription.batches.try_recv() {
+            for record in batch.records.iter().filter(|record| expected.contains(&record.id())) {
+                assert!(watermark < record.clock_end(), "{watermark} was said to be complete");
+                sent.insert(record.id());
+            }
+            watermark = batch.watermark;
+        }
+    }
+    settle(&collector);
+    sent.extend(received(&mut subscription).iter().map(Record::id));
+    assert_eq!(0, expected.difference(&sent).count());
+}
+
+#[test]
+fn what_was_overwritten_before_it_was_read_is_told_as_lost() {
+    const OWN: u64 = 0x6006;
+    let collector = collector(OWN);
+    let mut subscription = collector.subscribe(Filter::default());
+    settle(&collector);
+    let _ = received(&mut subscription);
+    let (stop, stopped) = mpsc::channel::<()>();
+    let writer = thread::spawn(move || {
+        (0..10_000).for_each(|_| drop(crate::stage!(RpcValidate, id(OWN, 1, true))));
+        let _ = stopped.recv();
+    });
+    let mut lost = 0;
+    while lost == 0 {
+        settle(&collector);
+        while let Ok(batch) = subscription.batches.try_recv() {
+            let records = batch.records.iter().filter(|r| r.stage() == Some(Stage::Lost));
+            lost += records.map(|r| r.field("records").unwrap()).sum::<u64>();
+            assert!(lost <= batch.dropped, "{lost} of {}", batch.dropped);
+        }
+    }
+    drop(stop);
+    writer.join().unwrap();
+}
+
+#[test]
+fn an_armed_filter_recognises_requests_until_its_subscriber_goes() {
+    let collector = collector(0x6007);
+    assert!(!collector.is_armed(2, b"foo"));
+    let all = collector.subscribe(Filter::default());
+    assert!(!collector.is_armed(2, b"foo"));
+    let filter = Filter { method: Some(2), key_prefix: b"fo".to_vec(), ..Filter::default() };
+    let armed = collector.subscribe(filter);
+    let answers =
+        [(2, b"foo"), (1, b"foo"), (2, b"bar")].map(|(m, key)| collector.is_armed(m, key));
+    assert_eq!([true, false, false], answers);
+    drop((all, armed));
+    settle(&collector);
+    assert!(!collector.is_armed(2, b"foo"));
+}

@@ -26,9 +26,7 @@ fn encloses(event: &Event, name: &str, index: u64) -> bool {
 impl Finder<'_> {
     /// The log on disk, and the counting.
     pub(super) fn log(&mut self, index: u64) {
-        let holds = |event: &Event| {
-            field(event, "first") <= index && index <= field(event, "last")
-        };
+        let holds = |event: &Event| field(event, "first") <= index && index <= field(event, "last");
         self.first_on_each(Relation::Log, Stage::RaftEntry, |event| {
             matches!(event.stage, Stage::WalWrite | Stage::WalFsync) && holds(event)
         });
@@ -58,9 +56,9 @@ impl Finder<'_> {
     ) {
         let mut picked = Vec::new();
         for events in self.lanes.values() {
-            let start = events.iter().position(|at| {
-                self.picked.contains_key(at) && self.event(*at).stage == after
-            });
+            let start = events
+                .iter()
+                .position(|at| self.picked.contains_key(at) && self.event(*at).stage == after);
             let mut seen = HashSet::new();
             let mut clocks = HashSet::new();
             for at in &events[start.unwrap_or(0)..] {
@@ -114,9 +112,10 @@ impl Finder<'_> {
     /// the event after which the proposal left.
     fn proposer(&self, id: u64) -> Option<(u8, usize)> {
         let is_prop = |event: &Event| field(event, "type") == message::PROP;
-        let known = self.picked.iter().any(|(at, relation)| {
-            *relation == Relation::Message && is_prop(self.event(*at))
-        });
+        let known = self
+            .picked
+            .iter()
+            .any(|(at, relation)| *relation == Relation::Message && is_prop(self.event(*at)));
         let handed = |event: &Event| {
             event.id == id && matches!(event.stage, Stage::RaftInbox | Stage::RaftPropose)
         };
@@ -155,9 +154,11 @@ impl Finder<'_> {
 
     /// The rounds that the read waited for, and all that carries their ids. Returns the rounds.
     pub(super) fn rounds(&mut self, id: u64) -> BTreeSet<u64> {
-        let waits = self.recording.events.iter().filter(|event| {
-            event.id == id && event.stage == Stage::ReadIndexWait
-        });
+        let waits = self
+            .recording
+            .events
+            .iter()
+            .filter(|event| event.id == id && event.stage == Stage::ReadIndexWait);
         let mut rounds: BTreeSet<u64> =
             waits.flat_map(|event| [field(event, "round"), event.link]).collect();
         rounds.remove(&0);

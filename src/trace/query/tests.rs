@@ -74,7 +74,7 @@ impl Script {
         (event.clock, event.at_ns) = (clock, at_ns);
     }
 
-    fn message(&mut self, from: u8, to: u8, kind: u64, id: u64, fields: &[(&str, u64)]) {
+    fn message(&mut self, (from, to): (u8, u8), kind: u64, id: u64, fields: &[(&str, u64)]) {
         self.link += 1;
         for (own, peer, stage) in [(from, to, Stage::RaftSend), (to, from, Stage::RaftReceive)] {
             let mut all = vec![("type", kind), ("peer", u64::from(peer) + 1)];
@@ -104,20 +104,21 @@ impl Script {
         self.step(0, Stage::RaftEntry, id, &entry);
         for peer in [1, 2] {
             let carries = [("index", index - 1), ("last", index), ("commit", index - 1)];
-            self.message(0, peer, message::APP, 0, &carries);
+            self.message((0, peer), message::APP, 0, &carries);
         }
         self.disk(0, index, index);
         for peer in [1, 2] {
             self.step(peer, Stage::RaftEntry, id, &entry);
             self.disk(peer, index, index);
-            self.message(peer, 0, message::APP_RESP, 0, &[("index", index)]);
-            let matched = [("peer", u64::from(peer) + 1), ("match.old", index - 1), ("match.new", index)];
+            self.message((peer, 0), message::APP_RESP, 0, &[("index", index)]);
+            let matched =
+                [("peer", u64::from(peer) + 1), ("match.old", index - 1), ("match.new", index)];
             self.step(0, Stage::RaftProgress, 0, &matched);
         }
         let commit = [("commit.old", index - 1), ("commit.new", index)];
         self.step(0, Stage::RaftCommit, 0, &commit);
         for peer in [1, 2] {
-            self.message(0, peer, message::HEARTBEAT, 0, &[("commit", index)]);
+            self.message((0, peer), message::HEARTBEAT, 0, &[("commit", index)]);
             self.step(peer, Stage::RaftCommit, 0, &commit);
         }
     }
@@ -130,8 +131,8 @@ impl Script {
         script.step(1, Stage::QuotaCheck, PUT, &[]);
         let propose = script.begin(1, Stage::RaftPropose, PUT);
         script.step(1, Stage::RaftInbox, PUT, &[]);
-        script.message(1, 0, message::PROP, 0, &[]);
-        script.message(1, 0, message::PROP, 0, &[]);
+        script.message((1, 0), message::PROP, 0, &[]);
+        script.message((1, 0), message::PROP, 0, &[]);
         script.replicates(PUT, INDEX);
         script.replicates(5, INDEX + 1);
         for member in 0..3 {
@@ -156,9 +157,7 @@ fn story_of(recording: &Recording, id: u64) -> Story {
 
 fn count(recording: &Recording, story: &Story, member: u8, stage: Stage) -> usize {
     let steps = story.steps.iter().map(|step| &recording.events[step.event]);
-    steps
-        .filter(|e| (e.member, e.stage) == (member, stage) && e.kind != Kind::Begin)
-        .count()
+    steps.filter(|e| (e.member, e.stage) == (member, stage) && e.kind != Kind::Begin).count()
 }
 
 #[test]
@@ -254,21 +253,20 @@ fn a_read_points_to_its_round_and_the_round_to_its_messages() {
     let rpc = script.begin(1, Stage::Rpc, GET);
     let wait = script.begin(1, Stage::ReadIndexWait, GET);
     let round = script.begin(1, Stage::ReadIndexRound, ROUND);
-    script.message(1, 0, message::READ_INDEX, ROUND, &[]);
+    script.message((1, 0), message::READ_INDEX, ROUND, &[]);
     for id in [ROUND, 99] {
-        script.message(0, 2, message::HEARTBEAT, id, &[]);
-        script.message(2, 0, message::HEARTBEAT_RESP, id, &[]);
+        script.message((0, 2), message::HEARTBEAT, id, &[]);
+        script.message((2, 0), message::HEARTBEAT_RESP, id, &[]);
     }
     script.step(0, Stage::ReadIndexConfirmed, ROUND, &[("index", 42)]);
-    script.message(0, 1, message::READ_INDEX_RESP, ROUND, &[]);
+    script.message((0, 1), message::READ_INDEX_RESP, ROUND, &[]);
     script.end(round, &[("index", 42)]);
     script.end(wait, &[("round", ROUND)]);
     script.step(1, Stage::MvccRange, GET, &[]);
     script.end(rpc, &[("method", 1)]);
     let recording = script.recording;
     let story = story_of(&recording, GET);
-    let messages =
-        [0, 1, 2].map(|member| count(&recording, &story, member, Stage::RaftSend));
+    let messages = [0, 1, 2].map(|member| count(&recording, &story, member, Stage::RaftSend));
     assert_eq!([2, 1, 1], messages);
     assert_eq!(1, count(&recording, &story, 0, Stage::ReadIndexConfirmed));
     assert_eq!(1, count(&recording, &story, 1, Stage::ReadIndexRound));
@@ -278,7 +276,8 @@ fn a_read_points_to_its_round_and_the_round_to_its_messages() {
 #[test]
 fn the_list_has_each_request_once_with_its_end() {
     let Script { mut recording, .. } = Script::put_on_a_follower();
-    let hangs = Event { id: 4, ..recording.events.iter().find(|e| e.stage == Stage::Rpc).unwrap().clone() };
+    let hangs =
+        Event { id: 4, ..recording.events.iter().find(|e| e.stage == Stage::Rpc).unwrap().clone() };
     recording.events.push(hangs);
     let list = requests(&recording);
     let expected = [(PUT, "KV/Put", Some(0)), (4, "unknown", None)];

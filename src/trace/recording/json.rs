@@ -17,7 +17,7 @@ use crate::trace::{
 };
 
 /// Names of roles, by number.
-pub(crate) const ROLES: &[&str] = &["follower", "candidate", "leader", "pre-candidate"];
+pub const ROLES: &[&str] = &["follower", "candidate", "leader", "pre-candidate"];
 const FLAGS: &[(u8, &str)] = &[
     (FLAG_KEPT, "kept"),
     (FLAG_ERROR, "error"),

@@ -61,7 +61,8 @@ fn what_is_written_is_read_back() {
 fn lines_carry_names_and_units() {
     let mut send = event(Stage::RaftSend);
     (send.fields[0], send.fields[1], send.fields[6]) = (0x264a_e6bc_59e9_9892, 3, 1);
-    let recording = Recording { members: vec![member(7), member(8)], events: vec![send], dropped: vec![] };
+    let recording =
+        Recording { members: vec![member(7), member(8)], events: vec![send], dropped: vec![] };
     let written = text(&recording);
     let line = written.lines().nth(1).unwrap();
     for part in [

@@ -1,2 +1,152 @@
+use super::*;
+use crate::trace::{
+    record::{Head, pack_deltas},
+    stage::METHODS,
+};
+
+const OWN: u64 = 7;
+
+fn hello() -> Hello {
+    Hello {
+        member_id: OWN,
+        cluster_id: 1,
+        name: String::new(),
+        version: String::new(),
+        boot: 1,
+        wall_ns: 0,
+        tick_base: 0,
+    }
+}
+
+fn record(stage: Stage, kind: Kind, id: u64, clock: u64, result: u8) -> Record {
+    let head = Head { stage: stage as u8, kind: kind as u8, result, ..Head::default() };
+    let mut fields = [0; 8];
+    if stage == Stage::Rpc {
+        fields[0] = METHODS.iter().position(|name| *name == "KV/Put").unwrap() as u64;
+    }
+    let mut record = Record::new(head, clock, clock, id, &fields);
+    record.words[4] = pack_deltas(if kind == Kind::Span { 3 } else { 0 }, 0);
+    record
+}
+
+/// A whole put on this member: its rpc, its key, and its end with this code.
+fn put(id: u64, key: &[u8], code: u8) -> Vec<Record> {
+    let clock = id & 0xffff_ffff;
+    vec![
+        record(Stage::Rpc, Kind::Begin, id, clock, 0),
+        Record::key(clock + 1, id, 1, key),
+        record(Stage::RaftPropose, Kind::Span, id, clock + 1, 0),
+        record(Stage::Rpc, Kind::Span, id, clock, code),
+    ]
+}
+
+fn own(counter: u64) -> u64 {
+    OWN << 48 | counter << 8 | 1
+}
+
+fn foreign(counter: u64) -> u64 {
+    8 << 48 | counter << 8 | 1
+}
+
+struct Pair(Subscriber, Subscription);
+
+impl Pair {
+    fn new(filter: Filter) -> Pair {
+        let past = offer(&[], 0);
+        let (subscriber, subscription) = Subscriber::new(filter, hello(), &past);
+        Pair(subscriber, subscription)
+    }
+
+    fn offer(&mut self, records: &[Record], second: u64) {
+        assert!(self.0.offer(&offer(records, second)));
+    }
+
+    /// Ids and numbers of the records that came through.
+    fn heard(&mut self) -> Vec<(u64, usize)> {
+        let mut heard: Vec<(u64, usize)> = Vec::new();
+        while let Ok(batch) = self.1.batches.try_recv() {
+            for record in batch.records {
+                match heard.iter_mut().find(|(id, _)| *id == record.id()) {
+                    Some((_, count)) => *count += 1,
+                    None => heard.push((record.id(), 1)),
+                }
+            }
+        }
+        heard
+    }
+}
+
+fn offer(records: &[Record], second: u64) -> Offer<'_> {
+    Offer { records, watermark: 1, now_ns: second * SECOND_NS, finished: 0, lost: 0 }
+}
+
 #[test]
-fn nothing() {}
+fn a_key_prefix_lets_whole_traces_through_or_nothing_of_them() {
+    let mut pair = Pair::new(Filter { key_prefix: b"/a".to_vec(), ..Filter::default() });
+    for (counter, key) in [(1, "/a/x"), (2, "/b/x"), (3, "/a")] {
+        for record in put(own(counter), key.as_bytes(), 0) {
+            pair.offer(&[record], 1);
+        }
+    }
+    assert_eq!(vec![(own(1), 4), (own(3), 4)], pair.heard());
+}
+
+#[test]
+fn errors_only_waits_for_the_end() {
+    let mut pair = Pair::new(Filter { errors_only: true, ..Filter::default() });
+    let failed = put(own(1), b"x", 14);
+    pair.offer(&failed[..3], 1);
+    assert_eq!(Vec::<(u64, usize)>::new(), pair.heard());
+    pair.offer(&failed[3..], 1);
+    pair.offer(&put(own(2), b"x", 0), 1);
+    assert_eq!(vec![(own(1), 4)], pair.heard());
+}
+
+#[test]
+fn a_method_is_tested_where_the_request_is_served_and_passes_elsewhere() {
+    let mut pair = Pair::new(Filter { method: Some(1), ..Filter::default() });
+    pair.offer(&put(own(1), b"x", 0), 1);
+    pair.offer(&[record(Stage::ApplyEntry, Kind::Span, foreign(1), 5, 0)], 1);
+    assert_eq!(vec![(foreign(1), 1)], pair.heard());
+}
+
+#[test]
+fn too_many_traces_are_thinned_alike_on_every_member() {
+    let passed = |member: fn(u64) -> u64| {
+        let mut pair = Pair::new(Filter { traces_per_second: 10, ..Filter::default() });
+        let mut last = Vec::new();
+        for second in 1..=3 {
+            for counter in 0..500 {
+                pair.offer(&put(member(second * 1000 + counter), b"x", 0), second);
+                last.extend(pair.heard());
+            }
+        }
+        last
+    };
+    let heard = passed(own);
+    assert!(heard.iter().all(|(_, records)| *records == 4), "a trace came in part");
+    let in_third: Vec<_> = heard.iter().filter(|(id, _)| own(3000) <= *id).collect();
+    assert!((1..=20).contains(&in_third.len()), "{} of 500 at 10 a second", in_third.len());
+    assert_eq!(heard, passed(own), "the same ids give the same choice");
+}
+
+#[test]
+fn a_slow_reader_loses_records_that_are_counted_and_holds_up_nobody() {
+    let mut pair = Pair::new(Filter { traces_per_second: 10_000, ..Filter::default() });
+    for counter in 0..1000 {
+        pair.offer(&put(own(counter), b"x", 0), 1);
+    }
+    let heard: usize = pair.heard().iter().map(|(_, records)| records).sum();
+    assert!(heard < 4000);
+    pair.offer(&[], 1);
+    let batch = pair.1.batches.try_recv().unwrap();
+    assert_eq!(4000 - heard as u64, batch.dropped);
+    assert_eq!(1000, batch.let_through);
+}
+
+#[test]
+fn when_the_reader_goes_the_subscriber_says_so() {
+    let Pair(mut subscriber, subscription) = Pair::new(Filter::default());
+    drop(subscription);
+    assert!(!subscriber.offer(&offer(&[], 1)));
+}

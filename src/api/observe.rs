@@ -1,0 +1,185 @@
+//! The observe service: tells subscribers what this member keeps.
+//!
+//! A thin skin around the collector: it translates the filter, says hello, and streams batches. A
+//! subscriber that reads slowly loses batches, which the next one counts; it holds up nobody. The
+//! service leaves no stages itself: watching must not be what one sees.
+//!
+//! Left out until auth is there: the root role, and the redaction of keys.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    pb::glasspb::{
+        Batch, Hello, ObserveRequest, ObserveResponse, observe_response::Message, observe_server,
+    },
+    trace::{
+        METHODS,
+        collect::{self, Collector, Filter},
+        record,
+    },
+};
+
+/// Serves `glasspb.Observe`.
+pub struct ObserveService {
+    collector: Arc<Collector>,
+}
+
+impl ObserveService {
+    /// Serves what this collector keeps.
+    pub fn new(collector: Arc<Collector>) -> ObserveService {
+        ObserveService { collector }
+    }
+
+    /// The service as a router takes it.
+    pub fn into_server(self) -> observe_server::ObserveServer<ObserveService> {
+        observe_server::ObserveServer::new(self)
+    }
+}
+
+#[tonic::async_trait]
+impl observe_server::Observe for ObserveService {
+    type ObserveStream = Batches;
+
+    async fn observe(&self, request: Request<ObserveRequest>) -> Result<Response<Batches>, Status> {
+        let filter = filter_of(&request.into_inner())?;
+        let subscription = self.collector.subscribe(filter);
+        let hello = Some(hello_of(&subscription.hello));
+        Ok(Response::new(Batches { hello, batches: subscription.batches }))
+    }
+}
+
+/// A hello, and then batches until one side goes.
+pub struct Batches {
+    hello: Option<Hello>,
+    batches: mpsc::Receiver<collect::Batch>,
+}
+
+impl Stream for Batches {
+    type Item = Result<ObserveResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let message = match self.hello.take() {
+            Some(hello) => Some(Message::Hello(hello)),
+            None => match self.batches.poll_recv(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(batch) => batch.map(|batch| Message::Batch(batch_of(&batch))),
+            },
+        };
+        Poll::Ready(message.map(|message| Ok(ObserveResponse { message: Some(message) })))
+    }
+}
+
+fn filter_of(request: &ObserveRequest) -> Result<Filter, Status> {
+    let method = match request.rpc.as_str() {
+        "" => None,
+        name => match METHODS.iter().position(|method| *method == name) {
+            Some(place) => Some(place as u64),
+            None => return Err(Status::invalid_argument(format!("no rpc is called {name:?}"))),
+        },
+    };
+    Ok(Filter {
+        traces_per_second: request.traces_per_second,
+        key_prefix: request.key_prefix.to_vec(),
+        method,
+        errors_only: request.errors_only,
+        history: request.history,
+    })
+}
+
+fn hello_of(hello: &collect::Hello) -> Hello {
+    Hello {
+        member_id: hello.member_id,
+        cluster_id: hello.cluster_id,
+        name: hello.name.clone(),
+        boot: u32::from(hello.boot),
+        wall_ns: hello.wall_ns,
+        tick_base: hello.tick_base,
+        version: hello.version.clone(),
+    }
+}
+
+fn batch_of(batch: &collect::Batch) -> Batch {
+    let mut records = Vec::with_capacity(batch.records.len() * record::BYTES);
+    batch.records.iter().for_each(|record| record.encode(&mut records));
+    Batch {
+        records: records.into(),
+        dropped: batch.dropped,
+        seen: batch.seen,
+        let_through: batch.let_through,
+        watermark: batch.watermark,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::{
+        pb::glasspb::observe_server::Observe,
+        trace::{self, Stage, intake::Intake},
+    };
+
+    #[tokio::test]
+    async fn a_subscriber_hears_a_hello_and_then_the_steps_of_kept_requests() {
+        let (name, version) = ("etcd-01".to_owned(), "0.1.0".to_owned());
+        let info = collect::Info {
+            member_id: 0x5151,
+            cluster_id: 9,
+            name,
+            version,
+            boot: 3,
+            wall_ns: 1_000_000_000_000,
+        };
+        let service = ObserveService::new(trace::start(info).unwrap());
+        let request = ObserveRequest { history: true, ..ObserveRequest::default() };
+        let mut stream = service.observe(Request::new(request)).await.unwrap().into_inner();
+        let id = 0x5151 << 48 | 3;
+        drop(crate::stage!(RpcValidate, id, operations = 7));
+        let mut intake = Intake::default();
+        loop {
+            let next = poll_fn(|context| Pin::new(&mut stream).poll_next(context)).await;
+            match next.unwrap().unwrap().message.unwrap() {
+                Message::Hello(hello) => {
+                    assert_eq!((0x5151, 3), (hello.member_id, hello.boot));
+                    let hello = collect::Hello {
+                        member_id: hello.member_id,
+                        cluster_id: hello.cluster_id,
+                        name: hello.name,
+                        version: hello.version,
+                        boot: 3,
+                        wall_ns: hello.wall_ns,
+                        tick_base: hello.tick_base,
+                    };
+                    assert_eq!(Ok(0), intake.hello(&hello));
+                }
+                Message::Batch(batch) => {
+                    intake.batch(0, &batch.records, batch.dropped).unwrap();
+                    let events = &intake.recording.events;
+                    if let Some(event) = events.iter().find(|event| event.id == id) {
+                        let seen = (event.stage, event.boot, event.field("operations"));
+                        assert_eq!((Stage::RpcValidate, 3, Some(7)), seen);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_rpc_that_does_not_exist_is_refused() {
+        let named = |rpc: &str| {
+            filter_of(&ObserveRequest { rpc: rpc.to_owned(), ..ObserveRequest::default() })
+        };
+        assert_eq!(Some(2), named("KV/Put").unwrap().method);
+        assert_eq!(tonic::Code::InvalidArgument, named("KV/Putt").unwrap_err().code());
+    }
+}

@@ -1,0 +1,35 @@
+//! What a step costs on this machine: the figure of which the design says at most 60 ns.
+
+use std::io::Write;
+
+use glass_etcd::{
+    stage,
+    trace::{self, tick},
+};
+
+use super::Error;
+
+const STEPS: u64 = 2_000_000;
+const ROUNDS: u32 = 5;
+
+/// Opens and ends steps in a loop, with capture on and off, and writes the best of some rounds.
+pub(super) fn run() -> Result<(), Error> {
+    trace::set_thread("grpc");
+    let mut out = std::io::stdout().lock();
+    for (is_on, name) in [(true, "on"), (false, "off")] {
+        trace::set_capture(is_on);
+        let best = (0..ROUNDS).map(|_| round()).min().unwrap_or(0);
+        writeln!(out, "capture {name:<3}  {}.{:02} ns a step", best / 100, best % 100)?;
+    }
+    trace::set_capture(true);
+    Ok(())
+}
+
+/// Hundredths of a nanosecond for one step.
+fn round() -> u64 {
+    let began = tick::now();
+    for number in 0..STEPS {
+        drop(stage!(WalFsync, 0, first = number, last = number, bytes = 100_u64));
+    }
+    tick::to_ns(tick::now() - began) * 100 / STEPS
+}

@@ -1,0 +1,161 @@
+//! What goes on until Ctrl-C: following, and recording.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    time::Duration,
+};
+
+use glass_etcd::{
+    pb::glasspb::ObserveRequest,
+    trace::{Event, FLAG_NOISE, Grain, Kind, order::Order, recording::Writer},
+};
+
+use super::{Error, RecordArgs, TailArgs, plain, warn_of_silence, words};
+use crate::source::{self, Change, Live};
+
+/// Events that `tail` remembers, to put late ones in order.
+const REMEMBERED: usize = 20_000;
+/// How long `tail` waits before it looks who has fallen silent.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// Follows all members and writes each event once, in playback order as far as it is known.
+pub(super) async fn tail(args: &TailArgs) -> Result<(), Error> {
+    let mut out = BufWriter::new(io::stdout());
+    if let Some(path) = &args.from.from {
+        let recording = source::open(path)?.recording;
+        let mut printer = Printer::new(args, Order::of(&recording));
+        printer.write(&mut out, &recording)?;
+        return Ok(out.flush()?);
+    }
+    let request = ObserveRequest {
+        rpc: args.rpc.clone(),
+        key_prefix: args.key_prefix.clone().into_bytes().into(),
+        errors_only: args.errors,
+        ..ObserveRequest::default()
+    };
+    let mut live = Live::connect(&args.from.endpoints, &request);
+    let mut printer = Printer::new(args, Order::default());
+    let end = tokio::signal::ctrl_c();
+    tokio::pin!(end);
+    let mut has_warned = false;
+    loop {
+        tokio::select! {
+            _ = &mut end => return Ok(out.flush()?),
+            change = tokio::time::timeout(QUIET, live.next()) => {
+                if let Ok(Some(Change::Down { endpoint, reason })) = change && has_warned {
+                    let endpoint = &live.seen[endpoint].endpoint;
+                    writeln!(io::stderr(), "glass trace: {endpoint} is not heard: {reason}")?;
+                }
+            }
+        }
+        if !has_warned && live.is_settled() {
+            has_warned = true;
+            warn_of_silence(&live)?;
+        }
+        printer.order = live.order();
+        printer.write(&mut out, live.recording())?;
+        out.flush()?;
+        printer.forget(live.intake.trim(REMEMBERED));
+    }
+}
+
+/// Writes events once each.
+struct Printer {
+    order: Order,
+    is_json: bool,
+    grain: Grain,
+    members: usize,
+    /// Of each event, whether it was written.
+    written: Vec<bool>,
+}
+
+impl Printer {
+    fn new(args: &TailArgs, order: Order) -> Printer {
+        let (is_json, grain) = (args.form.json, args.grain.grain());
+        Printer { order, is_json, grain, members: 0, written: Vec::new() }
+    }
+
+    fn write(
+        &mut self,
+        out: &mut impl Write,
+        recording: &glass_etcd::trace::Recording,
+    ) -> io::Result<()> {
+        self.written.resize(recording.events.len(), false);
+        if self.is_json && self.members != recording.members.len() {
+            // Another header: readers of a stream take the table from the last one.
+            self.members = recording.members.len();
+            Writer::new(&mut *out, &recording.members)?;
+        }
+        for at in &self.order.rows {
+            let event = &recording.events[*at];
+            if std::mem::replace(&mut self.written[*at], true) || !self.is_shown(event) {
+                continue;
+            }
+            if self.is_json {
+                glass_etcd::trace::recording::write_event(&mut *out, event)?;
+            } else {
+                let time = words::time_of_day(self.order.times[*at]);
+                let line = plain::step_line(recording, &self.order, *at);
+                let id =
+                    if event.id == 0 { String::new() } else { format!(" id={:016x}", event.id) };
+                writeln!(out, "{time}  {line}{id}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_shown(&self, event: &Event) -> bool {
+        let is_noise = event.flags & FLAG_NOISE != 0 || event.kind == Kind::Keyframe;
+        event.stage.grain() <= self.grain && (!is_noise || self.grain == Grain::Raw)
+    }
+
+    fn forget(&mut self, gone: usize) {
+        self.written.drain(..gone.min(self.written.len()));
+    }
+}
+
+/// Writes what all members say into a file, as it comes.
+pub(super) async fn record(args: &RecordArgs) -> Result<(), Error> {
+    if args.from.from.is_some() {
+        return Err(Error::Usage(
+            "a recording is made of live members, not --from a file".to_owned(),
+        ));
+    }
+    let out: Box<dyn Write> = if args.file.as_os_str() == "-" {
+        Box::new(io::stdout())
+    } else {
+        Box::new(File::create(&args.file)?)
+    };
+    let request = ObserveRequest { history: true, ..ObserveRequest::default() };
+    let mut live = Live::connect(&args.from.endpoints, &request);
+    let end = tokio::time::sleep(Duration::from_secs(args.seconds.unwrap_or(u64::MAX / 1_000_000)));
+    let stop = tokio::signal::ctrl_c();
+    tokio::pin!(end, stop);
+    let mut writer = Writer::new(BufWriter::new(out), &[])?;
+    let (mut has_warned, mut written) = (false, 0);
+    loop {
+        tokio::select! {
+            _ = &mut stop => break,
+            () = &mut end => break,
+            _ = live.next() => (),
+        }
+        if !has_warned && live.is_settled() {
+            has_warned = true;
+            warn_of_silence(&live)?;
+        }
+        writer.update(live.recording())?;
+        for event in &live.recording().events[written..] {
+            writer.event(event)?;
+        }
+        writer.flush()?;
+        written = live.recording().events.len();
+        // Keys of steps that have not ended are kept apart, so that nothing is lost by this.
+        written -= live.intake.trim(REMEMBERED);
+    }
+    writer.update(live.recording())?;
+    writer.flush()?;
+    let count = live.recording().members.len();
+    writeln!(io::stderr(), "glass trace: recorded {count} members into {}", args.file.display())?;
+    Ok(())
+}

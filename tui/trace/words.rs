@@ -1,0 +1,156 @@
+//! Numbers as readers want to see them: fields by name, with their units, old and new together.
+
+use glass_etcd::trace::{
+    Event, Field, METHODS, MemberInfo, Unit, message::MESSAGES, recording::ROLES,
+};
+
+/// The event's fields, as `commit 41→42 peer=etcd-02`. Of a beginning, only those known already.
+pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
+    let all = event.stage.fields();
+    let is_begin = event.kind == glass_etcd::trace::Kind::Begin;
+    let mut words = Vec::new();
+    for (at, field) in all.iter().enumerate() {
+        let number = event.fields[at];
+        if is_begin && number == 0 {
+            continue;
+        }
+        if let Some(name) = field.name.strip_suffix(".new")
+            && 0 < at
+            && all[at - 1].name.strip_suffix(".old") == Some(name)
+        {
+            let old = value(&all[at - 1], event.fields[at - 1], members);
+            let new = value(field, number, members);
+            words.push(if old == new {
+                format!("{name}={new}")
+            } else {
+                format!("{name} {old}→{new}")
+            });
+        } else if !field.name.ends_with(".old") {
+            words.push(format!("{}={}", field.name, value(field, number, members)));
+        }
+    }
+    words.join(" ")
+}
+
+/// One value in its unit.
+pub(crate) fn value(field: &Field, number: u64, members: &[MemberInfo]) -> String {
+    let named = |names: &[&str]| {
+        let name = usize::try_from(number).ok().and_then(|at| names.get(at));
+        name.map_or_else(|| number.to_string(), |name| (*name).to_owned())
+    };
+    match field.unit {
+        Unit::Member => member(number, members),
+        Unit::Id => format!("{number:016x}"),
+        Unit::Method => named(METHODS),
+        Unit::Message => named(MESSAGES),
+        Unit::Role => named(ROLES),
+        Unit::Flag => (if number == 0 { "no" } else { "yes" }).to_owned(),
+        Unit::Bytes => format!("{number}B"),
+        Unit::Nanos => millis(i128::from(number)),
+        Unit::Count | Unit::Index | Unit::Term | Unit::Revision => number.to_string(),
+    }
+}
+
+/// A member by name, where it is known.
+pub(crate) fn member(member_id: u64, members: &[MemberInfo]) -> String {
+    if member_id == 0 {
+        return "none".to_owned();
+    }
+    let known = members.iter().find(|member| member.member_id == member_id);
+    known.map_or_else(|| format!("{member_id:016x}"), |member| member.name.clone())
+}
+
+/// The name of the member at a place.
+pub(crate) fn name(place: u8, members: &[MemberInfo]) -> &str {
+    members.get(usize::from(place)).map_or("unknown", |member| &member.name)
+}
+
+/// Nanoseconds as `1.234 ms`.
+pub(crate) fn millis(ns: i128) -> String {
+    let sign = if ns < 0 { "-" } else { "" };
+    let micros = ns.unsigned_abs() / 1000;
+    format!("{sign}{}.{:03} ms", micros / 1000, micros % 1000)
+}
+
+/// Nanoseconds since 1970 as the time of day, UTC.
+pub(crate) fn time_of_day(ns: i128) -> String {
+    let micros = ns.max(0) / 1000;
+    let seconds = micros / 1_000_000 % 86_400;
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}.{:06}", seconds % 60, micros % 1_000_000)
+}
+
+/// How a request ended.
+pub(crate) fn code(code: Option<u8>) -> String {
+    const CODES: &[&str] = &[
+        "ok",
+        "Canceled",
+        "Unknown",
+        "InvalidArgument",
+        "DeadlineExceeded",
+        "NotFound",
+        "AlreadyExists",
+        "PermissionDenied",
+        "ResourceExhausted",
+        "FailedPrecondition",
+        "Aborted",
+        "OutOfRange",
+        "Unimplemented",
+        "Internal",
+        "Unavailable",
+        "DataLoss",
+        "Unauthenticated",
+    ];
+    match code {
+        None => "not finished".to_owned(),
+        Some(code) => CODES
+            .get(usize::from(code))
+            .map_or_else(|| format!("code {code}"), |name| (*name).to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use glass_etcd::trace::{Kind, Stage};
+
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_times() {
+        assert_eq!(["0.001 ms", "12.345 ms", "-0.002 ms"], [1_999, 12_345_678, -2_000].map(millis));
+        assert_eq!("01:02:03.000004", time_of_day(86_400_000_000_000 + 3_723_000_004_999));
+    }
+
+    #[test]
+    fn old_and_new_stand_together_and_members_have_names() {
+        let mut event = Event {
+            member: 0,
+            boot: 1,
+            stage: Stage::RaftCommit,
+            kind: Kind::Mark,
+            flags: 0,
+            result: 0,
+            thread: 3,
+            clock: 1,
+            clock_end: 1,
+            at_ns: 0,
+            took_ns: 0,
+            id: 0,
+            link: 0,
+            fields: [3, 41, 42, 7, 0, 0, 0, 0],
+            key: None,
+        };
+        let members = [MemberInfo {
+            member_id: 7,
+            cluster_id: 1,
+            name: "etcd-02".to_owned(),
+            version: String::new(),
+            boots: vec![],
+        }];
+        assert_eq!("term=3 commit 41→42 completed_by=etcd-02", fields(&event, &members));
+        event.fields[3] = 0x2a;
+        assert_eq!("term=3 commit 41→42 completed_by=000000000000002a", fields(&event, &members));
+        event.fields[1] = 42;
+        assert!(fields(&event, &members).starts_with("term=3 commit=42 "));
+    }
+}
