@@ -13,9 +13,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{
-    Common, Error, members::Members, put, range, range::Consistency, stats::Report,
-};
+use super::{Common, Error, members::Members, put, range, range::Consistency, stats::Report};
 
 /// Flags of `compare`. `--clients`, `--conns` and `--seconds` have defaults of their own here.
 #[derive(clap::Args, Clone)]

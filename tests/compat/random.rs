@@ -1,0 +1,192 @@
+//! The differential test: the same long stream of KV requests to both, every answer compared.
+//!
+//! Not sent, because 3.5.1 and the behaviour that we follow differ there on purpose:
+//! * an unknown sort target (it kills 3.5.1; later it is refused) and an unknown sort order
+//!   (3.5.1 ignores it): asked of ours alone;
+//! * a txn that writes and reads a compacted or a future revision (in 3.5.1 the member that was
+//!   asked refuses it, the others apply it): asked of ours alone;
+//! * puts with a lease that does not exist: leases come later.
+
+use std::{env, time::Duration};
+
+use glass_etcd::pb::etcdserverpb::{
+    CompactionRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request,
+};
+
+use super::requests::{Call, Reply, Stream, at_the_limits};
+use crate::{
+    client::{Client, eventually},
+    cluster::Cluster,
+    programs::{self, Kind, left_out},
+};
+
+/// Requests of a run, unless `GLASS_IT_REQUESTS` says otherwise.
+const REQUESTS: usize = 5000;
+/// Seed of a run, unless `GLASS_IT_SEED` says otherwise.
+const SEED: u64 = 1;
+/// Requests that a failure prints, the one that failed included.
+const PRINTED: usize = 5;
+
+/// A cluster and who was asked last to write.
+struct Side {
+    clients: Vec<Client>,
+    cluster: Cluster,
+}
+
+impl Side {
+    async fn start(kind: &Kind) -> Self {
+        let cluster = Cluster::start(kind, 3).await;
+        let clients = (0..3).map(|at| cluster.client(at)).collect();
+        Self { clients, cluster }
+    }
+
+    async fn send(&mut self, call: &Call, at: usize) -> Reply {
+        call.send(&mut self.clients[at]).await
+    }
+}
+
+/// Goal: code, text, revision and every other field as etcd 3.5.1 answers, whatever is asked.
+/// Method: one client sends to members at random, so that a stale linearizable read shows;
+/// serializable reads go where the last one that was not refused went: there all is applied.
+#[tokio::test]
+async fn a_random_stream_gets_the_answers_of_etcd() {
+    let Some(reference) = programs::reference() else {
+        return left_out("differential test: no etcd 3.5.1");
+    };
+    let subject = Kind::subject();
+    let (mut ours, mut theirs) = tokio::join!(Side::start(&subject), Side::start(&reference));
+    let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seed = number("GLASS_IT_SEED").unwrap_or(SEED);
+    let requests = number("GLASS_IT_REQUESTS").map_or(REQUESTS, |number| number as usize);
+    eprintln!("GLASS_IT_SEED={seed} GLASS_IT_REQUESTS={requests}");
+    let mut stream = Stream::new(seed, 1);
+    let (mut synced, mut sent) = (0, Vec::new());
+    let (mut refused, mut changed) = (0, 0);
+    let mut limits = at_the_limits().into_iter();
+    for number in 0..requests {
+        let call = limits.next().unwrap_or_else(|| stream.call());
+        let serializable = call.is_serializable();
+        let at = if serializable { synced } else { stream.below(3) as usize };
+        sent.push(call.clone());
+        let (mut ours, theirs) = tokio::join!(ours.send(&call, at), theirs.send(&call, at));
+        if ours != theirs {
+            let last = &sent[sent.len().saturating_sub(PRINTED)..];
+            panic!(
+                "request {number} to m{at}, seed {seed}\nours: {}\netcd: {}\nlast requests: {}",
+                short(&ours),
+                short(&theirs),
+                short(&last)
+            );
+        }
+        let is_refused = matches!(ours, Reply::Refused(..));
+        refused += usize::from(is_refused);
+        if !serializable && !is_refused {
+            synced = at;
+        }
+        if let (Call::Compact(compact), Reply::Compact(_)) = (&call, &ours) {
+            stream.compacted = stream.compacted.max(compact.revision);
+        }
+        let revision = ours.revision().unwrap_or(stream.revision);
+        changed += usize::from(stream.revision < revision);
+        stream.revision = revision;
+    }
+    // A stream that is refused, or changes nothing, compares nothing.
+    assert!(
+        refused < requests / 2 && requests / 5 < changed,
+        "{refused} refused, {changed} changed"
+    );
+    same_contents(&mut ours, &mut theirs, stream.revision).await;
+    if ours.cluster.kind == Kind::Glass {
+        refuses_unknown_sort_options(&mut ours).await;
+        refuses_a_txn_that_reads_what_is_not_there(&mut ours).await;
+    }
+}
+
+/// Every member of both has the same keys, in every revision that can still be read.
+async fn same_contents(ours: &mut Side, theirs: &mut Side, newest: i64) {
+    for at in 0..3 {
+        for (side, name) in [(&*ours, "ours"), (&*theirs, "etcd's")] {
+            let client = side.clients[at].clone();
+            eventually(&format!("{name} m{at} has applied all"), Duration::from_secs(10), || {
+                let mut client = client.clone();
+                async move {
+                    let all = client.everything(true).await.map_err(|s| s.to_string())?;
+                    let revision = all.header.unwrap_or_default().revision;
+                    if revision == newest {
+                        Ok(())
+                    } else {
+                        Err(format!("at {revision}, not {newest}"))
+                    }
+                }
+            })
+            .await;
+        }
+        for revision in (newest - 50..=newest).filter(|revision| 0 < *revision) {
+            let all = bytes::Bytes::from_static(b"\0");
+            let call = Call::Range(RangeRequest {
+                key: all.clone(),
+                range_end: all,
+                revision,
+                serializable: true,
+                ..Default::default()
+            });
+            let (ours, theirs) = tokio::join!(ours.send(&call, at), theirs.send(&call, at));
+            assert!(
+                ours == theirs,
+                "m{at} at revision {revision}\nours: {}\netcd: {}",
+                short(&ours),
+                short(&theirs)
+            );
+        }
+    }
+}
+
+/// As 3.6 does; see the top of this file.
+async fn refuses_unknown_sort_options(ours: &mut Side) {
+    for (sort_order, sort_target) in [(3, 0), (-1, 1), (0, 5), (1, -1)] {
+        let range = RangeRequest { key: "a".into(), sort_order, sort_target, ..Default::default() };
+        let reply = ours.send(&Call::Range(range), 0).await;
+        let expected = Reply::Refused(
+            tonic::Code::InvalidArgument as i32,
+            "etcdserver: invalid sort option".to_owned(),
+        );
+        assert_eq!(reply, expected, "order {sort_order}, target {sort_target}");
+    }
+}
+
+/// The same on every member, and before anything is written.
+async fn refuses_a_txn_that_reads_what_is_not_there(ours: &mut Side) {
+    let newest = ours.clients[0].put("newest", "").await.unwrap();
+    let op = |request| RequestOp { request: Some(request) };
+    let compact = CompactionRequest { revision: newest, physical: false };
+    assert!(matches!(ours.send(&Call::Compact(compact), 0).await, Reply::Compact(_)));
+    for (revision, text) in [
+        (newest - 1, "etcdserver: mvcc: required revision has been compacted"),
+        (newest + 2, "etcdserver: mvcc: required revision is a future revision"),
+    ] {
+        let put = PutRequest { key: "not there".into(), ..Default::default() };
+        let range = RangeRequest { key: "a".into(), revision, ..Default::default() };
+        let success = vec![op(Request::RequestPut(put)), op(Request::RequestRange(range))];
+        let txn = Call::Txn(TxnRequest { success, ..Default::default() });
+        for at in 0..3 {
+            let expected = Reply::Refused(tonic::Code::OutOfRange as i32, text.to_owned());
+            assert_eq!(ours.send(&txn, at).await, expected, "m{at}");
+        }
+    }
+    for at in 0..3 {
+        let state = ours.clients[at].everything(false).await.unwrap();
+        assert_eq!(state.header.unwrap().revision, newest, "m{at}");
+        assert!(state.kvs.iter().all(|pair| pair.key != "not there"), "m{at}");
+    }
+}
+
+/// A message as text that still fits on a screen.
+fn short(value: &impl std::fmt::Debug) -> String {
+    let mut text = format!("{value:?}");
+    if 4000 < text.len() {
+        let end = (0..=4000).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(" ...");
+    }
+    text
+}

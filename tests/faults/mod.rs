@@ -1,0 +1,7 @@
+//! Faults: what was acknowledged is still there after them, and a member that must not run does
+//! not run.
+
+mod bad_start;
+mod disk;
+mod leader;
+mod ledger;

@@ -1,0 +1,294 @@
+//! Members as child processes, in a temporary directory, on loopback.
+//!
+//! A [`Cluster`] keeps names, ports and data directories of its members through kills and
+//! restarts. All waiting is polling with a deadline. When a test fails, the end of each member's
+//! log is printed; when it ends, everything is killed.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    path::PathBuf,
+    process::{Child, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+use glass_etcd::{clock, pb::etcdserverpb::MemberListRequest};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+use crate::{
+    client::{Client, eventually},
+    ports,
+    programs::Kind,
+};
+
+/// From the start of the processes until each member serves linearizable reads.
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(40);
+/// How often a cluster is started with new ports after a clash.
+const ATTEMPTS: usize = 5;
+/// Lines of each log that a failed test prints.
+const LOG_LINES: usize = 40;
+
+/// One member, running or not.
+pub(crate) struct Member {
+    /// `--name`.
+    pub(crate) name: String,
+    /// Port for clients.
+    pub(crate) client_port: u16,
+    /// Port for members.
+    pub(crate) peer_port: u16,
+    /// `--data-dir`.
+    pub(crate) data_dir: PathBuf,
+    /// Environment for the next start, `FAILPOINTS` for example.
+    pub(crate) env: Vec<(String, String)>,
+    log: PathBuf,
+    process: Option<Child>,
+}
+
+impl Member {
+    /// Where clients connect, as `127.0.0.1:port`.
+    pub(crate) fn client_address(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// Where members connect, as a URL.
+    pub(crate) fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+}
+
+/// Some members that know each other.
+pub(crate) struct Cluster {
+    /// What the members are made of.
+    pub(crate) kind: Kind,
+    /// In the order of their names, `m0` first.
+    pub(crate) members: Vec<Member>,
+    token: String,
+    /// Deleted when the cluster is dropped.
+    dir: TempDir,
+}
+
+impl Cluster {
+    /// Starts `size` members and waits until each of them serves.
+    pub(crate) async fn start(kind: &Kind, size: usize) -> Self {
+        Self::start_with(kind, size, &[]).await
+    }
+
+    /// The same, with additions to the environment of all members.
+    pub(crate) async fn start_with(kind: &Kind, size: usize, env: &[(&str, &str)]) -> Self {
+        let mut attempt = 1;
+        loop {
+            let mut cluster = Self::prepare(kind, size);
+            for at in 0..size {
+                cluster.set_env(at, env);
+                cluster.spawn(at);
+            }
+            match cluster.ready().await {
+                Ok(()) => return cluster,
+                Err(complaint) if attempt == ATTEMPTS || !cluster.met_a_clash() => {
+                    panic!("the cluster does not become ready: {complaint}")
+                }
+                Err(_) => attempt += 1,
+            }
+        }
+    }
+
+    /// Names, ports and directories; nothing runs yet.
+    pub(crate) fn prepare(kind: &Kind, size: usize) -> Self {
+        let dir = TempDir::with_prefix("glass-it-").unwrap();
+        let member = |at: usize| Member {
+            name: format!("m{at}"),
+            client_port: ports::free(),
+            peer_port: ports::free(),
+            data_dir: dir.path().join(format!("m{at}")),
+            env: Vec::new(),
+            log: dir.path().join(format!("m{at}.log")),
+            process: None,
+        };
+        let members: Vec<Member> = (0..size).map(member).collect();
+        // Ports are part of the token, so that no two clusters share an id.
+        let token = format!("it-{}", members[0].peer_port);
+        Self { kind: kind.clone(), members, token, dir }
+    }
+
+    /// Replaces what a member gets in its environment at its next start.
+    pub(crate) fn set_env(&mut self, at: usize, env: &[(&str, &str)]) {
+        self.members[at].env =
+            env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    }
+
+    /// The flags of a member, the same at each start.
+    fn flags(&self, at: usize) -> Vec<String> {
+        let member = &self.members[at];
+        let cluster: Vec<String> = (self.members.iter())
+            .map(|member| format!("{}={}", member.name, member.peer_url()))
+            .collect();
+        let client = format!("http://{}", member.client_address());
+        [
+            ("--name", member.name.clone()),
+            ("--data-dir", member.data_dir.display().to_string()),
+            ("--listen-client-urls", client.clone()),
+            ("--advertise-client-urls", client),
+            ("--listen-peer-urls", member.peer_url()),
+            ("--initial-advertise-peer-urls", member.peer_url()),
+            ("--initial-cluster", cluster.join(",")),
+            ("--initial-cluster-state", "new".to_owned()),
+            ("--initial-cluster-token", self.token.clone()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect()
+    }
+
+    /// Starts one member and does not wait for anything.
+    pub(crate) fn spawn(&mut self, at: usize) {
+        assert!(self.members[at].process.is_none(), "member {at} runs already");
+        let log = OpenOptions::new().create(true).append(true).open(&self.members[at].log);
+        let log: File = log.unwrap();
+        let mut command = self.kind.command();
+        command.args(self.flags(at)).envs(self.members[at].env.iter().cloned());
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let process = command.spawn();
+        let process = process.unwrap_or_else(|error| panic!("{:?}: {error}", self.kind));
+        self.members[at].process = Some(process);
+    }
+
+    /// Waits until all members serve; an error if they do not in time, or one has ended.
+    async fn ready(&mut self) -> Result<(), String> {
+        let deadline = clock::now() + READY_WITHIN;
+        for at in 0..self.members.len() {
+            let mut client = self.client(at);
+            while let Err(complaint) = self.serves(&mut client).await {
+                if let Some(exit) = self.exited(at) {
+                    return Err(format!("m{at} ended with {exit}"));
+                }
+                if deadline <= clock::now() {
+                    return Err(format!("m{at}: {complaint}"));
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Content if the member is in touch with a leader and all members have told their names.
+    async fn serves(&self, client: &mut Client) -> Result<(), String> {
+        client.everything(false).await.map_err(|status| status.to_string())?;
+        let list = client.cluster.member_list(MemberListRequest { linearizable: true }).await;
+        let members = list.map_err(|status| status.to_string())?.into_inner().members;
+        let started = members.iter().filter(|member| !member.name.is_empty()).count();
+        if started < self.members.len() {
+            return Err(format!("{started} members have started"));
+        }
+        Ok(())
+    }
+
+    /// Waits until one member serves linearizable reads.
+    pub(crate) async fn wait_ready(&self, at: usize) {
+        let client = self.client(at);
+        eventually(&format!("m{at} serves"), READY_WITHIN, || {
+            let mut client = client.clone();
+            async move {
+                client.everything(false).await.map(|_| ()).map_err(|status| status.to_string())
+            }
+        })
+        .await;
+    }
+
+    /// A client of one member.
+    pub(crate) fn client(&self, at: usize) -> Client {
+        Client::new(self.members[at].client_port)
+    }
+
+    /// The member that leads, by its own word; waits until there is one.
+    pub(crate) async fn leader(&self) -> usize {
+        eventually("a leader", READY_WITHIN, || async {
+            for at in (0..self.members.len()).filter(|at| self.members[*at].process.is_some()) {
+                let status = self.client(at).status().await.map_err(|status| status.to_string())?;
+                if status.header.is_some_and(|header| header.member_id == status.leader) {
+                    return Ok(at);
+                }
+            }
+            Err("nobody leads".to_owned())
+        })
+        .await
+    }
+
+    /// SIGKILL: the process gets no chance to tidy up. Its page cache survives.
+    pub(crate) fn kill(&mut self, at: usize) {
+        let mut process = self.members[at].process.take().expect("only a running member is killed");
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// SIGSTOP: the process neither runs nor closes its connections.
+    pub(crate) fn pause(&self, at: usize) {
+        self.signal(at, Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&self, at: usize) {
+        self.signal(at, Signal::SIGCONT);
+    }
+
+    fn signal(&self, at: usize, signal: Signal) {
+        let process = self.members[at].process.as_ref().expect("only a running member is told");
+        let pid = i32::try_from(process.id()).expect("process ids fit");
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// How the member ended, if it did.
+    pub(crate) fn exited(&mut self, at: usize) -> Option<ExitStatus> {
+        let process = self.members[at].process.as_mut()?;
+        let exit = process.try_wait().unwrap()?;
+        self.members[at].process = None;
+        Some(exit)
+    }
+
+    /// Waits until the member ends by itself; `None` if it still runs after that time.
+    pub(crate) async fn wait_exit(&mut self, at: usize, within: Duration) -> Option<ExitStatus> {
+        let deadline = clock::now() + within;
+        while clock::now() < deadline {
+            if let Some(exit) = self.exited(at) {
+                return Some(exit);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        None
+    }
+
+    /// Everything that a member has written to its standard output and error, all starts.
+    pub(crate) fn log(&self, at: usize) -> String {
+        String::from_utf8_lossy(&fs::read(&self.members[at].log).unwrap_or_default()).into_owned()
+    }
+
+    fn met_a_clash(&self) -> bool {
+        let clash = |at| self.log(at).to_lowercase().contains("address already in use");
+        (0..self.members.len()).any(clash)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            if let Some(mut process) = member.process.take() {
+                // A process that has ended meanwhile is as good as killed.
+                let _ = process.kill();
+                let _ = process.wait();
+            }
+        }
+        if !thread::panicking() {
+            return;
+        }
+        for at in 0..self.members.len() {
+            let log = self.log(at);
+            let lines: Vec<&str> = log.lines().collect();
+            let from = lines.len().saturating_sub(LOG_LINES);
+            eprintln!("--- m{at}, {:?}, in {}", self.kind, self.dir.path().display());
+            lines[from..].iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
