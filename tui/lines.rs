@@ -140,24 +140,25 @@ mod tests {
     /// A place to write to whose door can be shut.
     #[derive(Clone, Default)]
     struct Gate {
-        inner: Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>,
+        shut_and_text: Arc<Mutex<(bool, Vec<u8>)>>,
+        opened: Arc<Condvar>,
     }
 
     impl Gate {
         fn shut(&self, shut: bool) {
-            self.inner.0.lock().unwrap().0 = shut;
-            self.inner.1.notify_all();
+            self.shut_and_text.lock().unwrap().0 = shut;
+            self.opened.notify_all();
         }
 
         fn text(&self) -> String {
-            String::from_utf8(self.inner.0.lock().unwrap().1.clone()).unwrap()
+            String::from_utf8(self.shut_and_text.lock().unwrap().1.clone()).unwrap()
         }
     }
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let guard = self.inner.0.lock().unwrap();
-            let mut guard = self.inner.1.wait_while(guard, |(shut, _)| *shut).unwrap();
+            let guard = self.shut_and_text.lock().unwrap();
+            let mut guard = self.opened.wait_while(guard, |(shut, _)| *shut).unwrap();
             guard.1.extend_from_slice(bytes);
             Ok(bytes.len())
         }

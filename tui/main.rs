@@ -164,6 +164,9 @@ fn up(args: &UpArgs) -> ExitCode {
         Ok(up) => up,
         Err(error) => return fail(&error),
     };
+    if !has_player {
+        announce(&up);
+    }
     // INTEGRATOR: if has_player, crate::play::with(&up) here; it ends with up.handle().shutdown().
     match up.wait() {
         Ok(outcome) if outcome.failed.is_empty() => ExitCode::SUCCESS,
@@ -173,6 +176,16 @@ fn up(args: &UpArgs) -> ExitCode {
         )),
         Err(error) => fail(&error),
     }
+}
+
+/// Where the members are, for who wants to talk to them.
+fn announce(up: &up::Up) {
+    for member in up.members() {
+        let urls = member.client_urls.join(",");
+        let _ = writeln!(io::stderr(), "glass: {} serves clients at {urls}", member.name);
+    }
+    let _ =
+        writeln!(io::stderr(), "glass: Ctrl-C stops all; `glass run status` from another shell");
 }
 
 /// Prints to standard output; a reader that goes away early (`| head`) is no error.

@@ -56,7 +56,7 @@ pub(crate) enum StartError {
         /// The member.
         name: String,
         /// What is wrong.
-        source: ConfigError,
+        source: Box<ConfigError>,
     },
     /// Somebody else listens there.
     #[error("{name}: cannot listen on {address}: {source}")]
@@ -227,7 +227,7 @@ fn check(
     match config::parse(args, &all) {
         Ok(Asked::Start(parsed)) => Ok(Some(parsed)),
         Ok(Asked::Help | Asked::Version) => Ok(None),
-        Err(source) => Err(StartError::Config { name: name.to_owned(), source }),
+        Err(error) => Err(StartError::Config { name: name.to_owned(), source: Box::new(error) }),
     }
 }
 

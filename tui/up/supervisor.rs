@@ -195,7 +195,7 @@ impl Supervisor {
                 return refuse(slot, "is on its way out");
             }
             Action::Pause => {
-                slot.pause().map_err(|errno| format!("{}: {errno}", slot.plan.name))?
+                slot.pause().map_err(|errno| format!("{}: {errno}", slot.plan.name))?;
             }
             Action::Resume => {
                 slot.resume().map_err(|errno| format!("{}: {errno}", slot.plan.name))?;
