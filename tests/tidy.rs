@@ -49,9 +49,13 @@ impl File {
         format!("{}:{}: {what}", self.path, line + 1)
     }
 
+    fn is_test(&self) -> bool {
+        self.path.ends_with("/tests.rs") || format!("/{}", self.path).contains("/tests/")
+    }
+
     /// The lines up to the tests at the end.
     fn code(&self) -> Vec<&str> {
-        if self.path.ends_with("/tests.rs") || self.path.starts_with("tests/") {
+        if self.is_test() {
             return Vec::new();
         }
         let lines: Vec<&str> = self.text.lines().collect();
@@ -173,7 +177,9 @@ fn opens_function(lines: &[&str], start: usize) -> bool {
 }
 
 fn essay(file: &File) -> Vec<String> {
-    match file.text.lines().next().is_some_and(|line| line.starts_with("//! ")) {
+    // The tests of a module belong to what the module says it is for.
+    let is_part = file.path.starts_with("src/") && file.is_test();
+    match is_part || file.text.lines().next().is_some_and(|line| line.starts_with("//! ")) {
         true => Vec::new(),
         false => vec![file.at(0, "does not open with what it is for (`//!`)")],
     }
@@ -189,6 +195,31 @@ fn clocks(file: &File) -> Vec<String> {
     lines
         .filter(|(_, line)| reads.iter().any(|read| without_comment(line).contains(read.as_str())))
         .map(|(at, _)| file.at(at, "time enters through clock.rs only"))
+        .collect()
+}
+
+/// The library says what it has to say in log lines and results, not on somebody's terminal.
+fn prints(file: &File) -> Vec<String> {
+    if !file.path.starts_with("src/") {
+        return Vec::new();
+    }
+    let calls = ["println!(", "eprintln!(", "print!(", "dbg!("];
+    let lines = file.code().into_iter().enumerate();
+    lines
+        .filter(|(_, line)| calls.iter().any(|call| without_comment(line).contains(call)))
+        .map(|(at, _)| file.at(at, "the library prints nothing"))
+        .collect()
+}
+
+/// The player's state knows nothing of screens, so that it can be tested without one.
+fn screens(file: &File) -> Vec<String> {
+    if !file.path.starts_with("tui/state") || file.is_test() {
+        return Vec::new();
+    }
+    let lines = file.text.lines().enumerate();
+    lines
+        .filter(|(_, line)| without_comment(line).contains("ratatui::"))
+        .map(|(at, _)| file.at(at, "state knows no screen"))
         .collect()
 }
 
@@ -333,6 +364,13 @@ fn time_enters_in_one_place() {
 }
 
 #[test]
+fn the_library_does_not_print_and_state_does_not_draw() {
+    let wrong: Vec<_> =
+        rust().iter().flat_map(|file| [prints(file), screens(file)].concat()).collect();
+    expect_nothing("output in the wrong place", &wrong);
+}
+
+#[test]
 fn no_file_knows_the_machine_it_was_written_on() {
     let kinds =
         [".rs", ".md", ".toml", ".yml", ".yaml", ".sh", ".txt", ".proto", "Procfile", ".snap"];
@@ -410,6 +448,10 @@ fn a_clock_a_path_and_a_missing_essay_are_found() {
     let now = ["let a = Instant", "::now();"].concat();
     assert_eq!(clocks(&file("src/a.rs", &now)), ["src/a.rs:1: time enters through clock.rs only"]);
     assert_eq!(clocks(&file("src/clock.rs", &now)).len(), 0);
+    assert_eq!(prints(&file("src/a.rs", "// println!()\n println!();")).len(), 1);
+    assert_eq!(prints(&file("tui/a.rs", "println!();")).len(), 0);
+    assert_eq!(screens(&file("tui/state/a.rs", "use ratatui::Frame;")).len(), 1);
+    assert_eq!(screens(&file("tui/view/a.rs", "use ratatui::Frame;")).len(), 0);
     let home = ["see /", "home/me/x"].concat();
     assert_eq!(machine_paths(&file("a.md", &home)).len(), 1);
     assert_eq!(machine_paths(&file("a.md", "src/work/a and https://x.org/work/")).len(), 0);

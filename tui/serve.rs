@@ -8,7 +8,7 @@ use std::{
 };
 
 use glass_etcd::{
-    config::{self, Asked, Parsed},
+    config::{self, Asked, LogLevel, Parsed},
     member,
 };
 use nix::{
@@ -58,6 +58,10 @@ fn start(parsed: Parsed) -> ExitCode {
     tracing::subscriber::set_global_default(registry).expect("nobody else sets it before");
     for warning in &parsed.warnings {
         tracing::warn!("{warning}");
+    }
+    let is_debug = parsed.process.log_level == LogLevel::Debug;
+    if is_debug && tracing::level_filters::STATIC_MAX_LEVEL < tracing::Level::DEBUG {
+        tracing::warn!("release builds have no debug lines in them: --log-level=debug shows info");
     }
     if std::env::var_os(EXIT_WITH_PARENT).is_some() {
         exit_with_parent();

@@ -245,6 +245,15 @@ fn a_file_replaces_flags_and_variables() {
 }
 
 #[test]
+fn a_variable_can_name_the_file_too() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"name: y2").unwrap();
+    let path = file.path().display().to_string();
+    let env = [("ETCD_CONFIG_FILE", path.as_str()), ("ETCD_NAME", "not used")];
+    assert_eq!(parsed_with("--name unused", &env).unwrap().config.name, "y2");
+}
+
+#[test]
 fn a_file_with_a_mistake_names_the_key() {
     let line = |text| from_yaml(text).map(|_| ()).unwrap_err().to_string();
     assert!(

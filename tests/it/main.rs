@@ -1,1 +1,3 @@
-//! Integration tests.
+//! Integration tests: the program and the cluster as their users meet them.
+
+mod cli;
