@@ -1,6 +1,241 @@
-//! The one binary.
-mod keys;
-mod play;
-mod state;
-mod view;
-fn main() {}
+//! The one binary: which command was meant, and who carries it out.
+//!
+//! Commands that bring flags of their own (etcd's, those of its `benchmark` tool) get their words
+//! untouched; the rest is read by clap. Called by the name `etcd`, the binary is `glass serve`:
+//! scripts written for etcd then run unchanged.
+
+mod lines;
+mod log;
+mod run;
+mod serve;
+mod up;
+
+use std::{
+    ffi::OsString,
+    fmt::Display,
+    io::{self, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+
+/// An etcd-compatible server whose every read and write can be watched on its way.
+#[derive(Debug, clap::Parser)]
+#[command(name = "glass", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run the members of the Procfile; what `glass` alone does
+    Up(UpArgs),
+    /// Start, stop, restart, kill, pause or resume a process of the running `glass up`
+    Run(run::Args),
+    /// Run one member, with etcd's flags
+    #[command(disable_help_flag = true)]
+    Serve(Words),
+    /// Show the traces of running members, or record them
+    #[command(disable_help_flag = true)]
+    Trace(Words),
+    /// Step through traces, live or from a recording
+    #[command(disable_help_flag = true)]
+    Play(Words),
+    /// Put load on a cluster, with the flags of etcd's benchmark tool
+    #[command(disable_help_flag = true)]
+    Bench(Words),
+}
+
+/// Words for a command that reads its own flags.
+#[derive(Debug, clap::Args)]
+struct Words {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
+}
+
+/// Which cluster on this machine.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Place {
+    /// The Procfile
+    #[arg(long, value_name = "FILE", default_value = "Procfile")]
+    pub(crate) procfile: PathBuf,
+    /// Where data, logs and the control socket are; .glass beside the Procfile if left out
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct UpArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Print the members' logs instead of opening the player
+    #[arg(long)]
+    no_tui: bool,
+    /// Remove the members' data first
+    #[arg(long)]
+    fresh: bool,
+}
+
+fn main() -> ExitCode {
+    // Failpoints from the environment, in builds that have them; nothing in others.
+    let _failpoints = fail::FailScenario::setup();
+    let args: Vec<OsString> = std::env::args_os().collect();
+    match raw(&args) {
+        Some((command, words)) => match words {
+            Ok(words) => own_flags(command, &words),
+            Err(word) => fail(&format!("not UTF-8: {}", word.display())),
+        },
+        None => match Cli::parse_from(args).command {
+            None => up(&UpArgs {
+                place: Place { procfile: PathBuf::from("Procfile"), data_dir: None },
+                no_tui: false,
+                fresh: false,
+            }),
+            Some(Command::Up(args)) => up(&args),
+            Some(Command::Run(args)) => run::run(&args),
+            Some(Command::Serve(args)) => own_flags(Raw::Serve, &args.words),
+            Some(Command::Trace(args)) => own_flags(Raw::Trace, &args.words),
+            Some(Command::Play(args)) => own_flags(Raw::Play, &args.words),
+            Some(Command::Bench(args)) => own_flags(Raw::Bench, &args.words),
+        },
+    }
+}
+
+/// The commands that read their own flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Raw {
+    Serve,
+    Trace,
+    Play,
+    Bench,
+}
+
+fn own_flags(command: Raw, words: &[String]) -> ExitCode {
+    match command {
+        Raw::Serve => serve::run(words),
+        Raw::Trace => not_built_yet("glass trace", words), // INTEGRATOR: crate::trace_cmd::run(words)
+        Raw::Play => not_built_yet("glass play", words),   // INTEGRATOR: crate::play::run(words)
+        Raw::Bench => not_built_yet("glass bench", words), // INTEGRATOR: crate::bench::run(words)
+    }
+}
+
+/// INTEGRATOR: goes away with its last caller.
+fn not_built_yet(command: &str, _words: &[String]) -> ExitCode {
+    fail(&format!("{command} is not built yet"))
+}
+
+/// A command and its words, or the word that is not UTF-8.
+type RawCall = (Raw, Result<Vec<String>, OsString>);
+
+/// Finds the commands that get their words untouched: clap would take `--help` and `--` for itself.
+fn raw(args: &[OsString]) -> Option<RawCall> {
+    let called = args.first().map(Path::new).and_then(Path::file_name);
+    let (command, words) = if called.is_some_and(|name| name == "etcd") {
+        (Raw::Serve, &args[1..])
+    } else {
+        let command = match args.get(1)?.to_str()? {
+            "serve" => Raw::Serve,
+            "trace" => Raw::Trace,
+            "play" => Raw::Play,
+            "bench" => Raw::Bench,
+            _ => return None,
+        };
+        (command, &args[2..])
+    };
+    Some((command, words.iter().map(|word| word.clone().into_string()).collect()))
+}
+
+fn up(args: &UpArgs) -> ExitCode {
+    let is_terminal = io::stdout().is_terminal();
+    let has_player = false; // INTEGRATOR: is_terminal && !args.no_tui
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let options = up::Options {
+        procfile: args.place.procfile.clone(),
+        data_dir: args.place.data_dir.clone(),
+        fresh: args.fresh,
+        output: match has_player {
+            true => up::Output::Files,
+            false => up::Output::Prefixed { colour: is_terminal && !no_colour },
+        },
+    };
+    let up = match up::start(&options) {
+        Ok(up) => up,
+        Err(error) => return fail(&error),
+    };
+    if !has_player {
+        announce(&up);
+    }
+    // INTEGRATOR: if has_player, crate::play::with(&up) here; it ends with up.handle().shutdown().
+    match up.wait() {
+        Ok(outcome) if outcome.failed.is_empty() => ExitCode::SUCCESS,
+        Ok(outcome) => fail(&format!(
+            "every process has ended:\n{}",
+            up::api::table(&outcome.failed).trim_end()
+        )),
+        Err(error) => fail(&error),
+    }
+}
+
+/// Where the members are, for who wants to talk to them.
+fn announce(up: &up::Up) {
+    for member in up.members() {
+        let urls = member.client_urls.join(",");
+        let _ = writeln!(io::stderr(), "glass: {} serves clients at {urls}", member.name);
+    }
+    let _ =
+        writeln!(io::stderr(), "glass: Ctrl-C stops all; `glass run status` from another shell");
+}
+
+/// Prints to standard output; a reader that goes away early (`| head`) is no error.
+pub(crate) fn print(text: &str) -> ExitCode {
+    let _ = io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+/// One line on standard error.
+pub(crate) fn fail(why: &dyn Display) -> ExitCode {
+    let _ = writeln!(io::stderr(), "glass: {why}");
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw_of(words: &[&str]) -> Option<(Raw, Vec<String>)> {
+        let args: Vec<OsString> = words.iter().map(OsString::from).collect();
+        raw(&args).map(|(command, words)| (command, words.expect("UTF-8")))
+    }
+
+    #[test]
+    fn called_etcd_it_serves_with_all_words() {
+        let (command, words) = raw_of(&["/usr/local/bin/etcd", "--name", "up", "--help"]).unwrap();
+        assert_eq!(command, Raw::Serve);
+        assert_eq!(words, ["--name", "up", "--help"]);
+        assert_eq!(raw_of(&["etcd"]), Some((Raw::Serve, vec![])));
+    }
+
+    #[test]
+    fn commands_with_their_own_flags_get_their_words_untouched() {
+        let (command, words) = raw_of(&["glass", "serve", "--version", "--", "-x"]).unwrap();
+        assert_eq!((command, words.len()), (Raw::Serve, 3));
+        assert_eq!(raw_of(&["glass", "bench", "put"]).unwrap().0, Raw::Bench);
+        assert_eq!(raw_of(&["glass", "up", "--fresh"]), None);
+        assert_eq!(raw_of(&["glass"]), None);
+        assert_eq!(raw_of(&["/x/etcdctl", "get"]), None);
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+        let cli =
+            Cli::parse_from(["glass", "up", "--procfile", "P", "--data-dir", "D", "--no-tui"]);
+        let Some(Command::Up(args)) = cli.command else { panic!("up") };
+        assert!(args.no_tui && !args.fresh && args.place.data_dir.is_some());
+        assert!(Cli::try_parse_from(["glass", "run", "pause", "etcd-01"]).is_ok());
+        assert!(Cli::try_parse_from(["glass", "run", "dance"]).is_err());
+    }
+}

@@ -57,13 +57,8 @@ pub(super) fn build(
         max_concurrent_streams: u32::try_from(given.uint("max-concurrent-streams"))
             .expect("checked when it was given"),
         quota_bytes: quota(given, &mut warnings),
-        batch_interval: or_default(
-            values::duration(given.text("backend-batch-interval")),
-            Duration::ZERO,
-            Duration::from_millis(100),
-        ),
-        batch_limit: usize::try_from(given.int("backend-batch-limit"))
-            .map_or(10_000, |limit| or_default(limit, 0, 10_000)),
+        batch_interval: batch_interval(given),
+        batch_limit: batch_limit(given),
         unsafe_no_fsync: given.boolean("unsafe-no-fsync"),
         threads: threads(given)?,
         trace_observe: given.boolean("trace-observe"),
@@ -308,6 +303,18 @@ fn threads(given: &Given) -> Result<usize, ConfigError> {
     size(given, "threads")
 }
 
-fn or_default<T: PartialEq>(value: T, unset: T, default: T) -> T {
-    if value == unset { default } else { value }
+/// 0 stands for the default; so does what is less, as it could never be reached.
+fn batch_interval(given: &Given) -> Duration {
+    match values::duration(given.text("backend-batch-interval")) {
+        Duration::ZERO => Duration::from_millis(100),
+        interval => interval,
+    }
+}
+
+/// As for the interval.
+fn batch_limit(given: &Given) -> usize {
+    match usize::try_from(given.int("backend-batch-limit")) {
+        Ok(0) | Err(_) => 10_000,
+        Ok(limit) => limit,
+    }
 }

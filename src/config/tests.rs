@@ -6,32 +6,34 @@ use super::*;
 
 /// Every flag of etcd 3.5.
 const FLAGS_3_5: &str = "
-    advertise-client-urls auth-token auth-token-ttl auto-compaction-mode auto-compaction-
-    retention auto-tls backend-batch-interval backend-batch-limit backend-bbolt-freelist-type
-    bcrypt-cost cert-file cipher-suites client-cert-allowed-hostname client-cert-auth client-
-    cert-file client-crl-file client-key-file config-file cors data-dir discovery discovery-
-    fallback discovery-proxy discovery-srv discovery-srv-name election-timeout enable-grpc-
-    gateway enable-log-rotation enable-pprof enable-v2 experimental-bootstrap-defrag-threshold-
-    megabytes experimental-compact-hash-check-enabled experimental-compact-hash-check-time
-    experimental-compaction-batch-limit experimental-compaction-sleep-interval experimental-
-    corrupt-check-time experimental-distributed-tracing-address experimental-distributed-
-    tracing-instance-id experimental-distributed-tracing-sampling-rate experimental-distributed-
-    tracing-service-name experimental-downgrade-check-time experimental-enable-distributed-
-    tracing experimental-enable-lease-checkpoint experimental-enable-lease-checkpoint-persist
+    advertise-client-urls auth-token auth-token-ttl auto-compaction-mode
+    auto-compaction-retention auto-tls backend-batch-interval backend-batch-limit
+    backend-bbolt-freelist-type bcrypt-cost cert-file cipher-suites client-cert-allowed-hostname
+    client-cert-auth client-cert-file client-crl-file client-key-file config-file cors data-dir
+    discovery discovery-fallback discovery-proxy discovery-srv discovery-srv-name
+    election-timeout enable-grpc-gateway enable-log-rotation enable-pprof enable-v2
+    experimental-bootstrap-defrag-threshold-megabytes experimental-compact-hash-check-enabled
+    experimental-compact-hash-check-time experimental-compaction-batch-limit
+    experimental-compaction-sleep-interval experimental-corrupt-check-time
+    experimental-distributed-tracing-address experimental-distributed-tracing-instance-id
+    experimental-distributed-tracing-sampling-rate experimental-distributed-tracing-service-name
+    experimental-downgrade-check-time experimental-enable-distributed-tracing
+    experimental-enable-lease-checkpoint experimental-enable-lease-checkpoint-persist
     experimental-enable-v2v3 experimental-initial-corrupt-check experimental-memory-mlock
     experimental-peer-skip-client-san-verification experimental-snapshot-catchup-entries
     experimental-stop-grpc-service-on-defrag experimental-txn-mode-write-with-shared-buffer
-    experimental-warning-apply-duration experimental-watch-progress-notify-interval force-new-
-    cluster grpc-keepalive-interval grpc-keepalive-min-time grpc-keepalive-timeout heartbeat-
-    interval host-whitelist initial-advertise-peer-urls initial-cluster initial-cluster-state
-    initial-cluster-token initial-election-tick-advance key-file listen-client-http-urls listen-
-    client-urls listen-metrics-urls listen-peer-urls log-level log-outputs log-rotation-config-
-    json logger max-concurrent-streams max-request-bytes max-snapshots max-txn-ops max-wals
-    metrics name peer-auto-tls peer-cert-allowed-cn peer-cert-allowed-hostname peer-cert-file
-    peer-client-cert-auth peer-client-cert-file peer-client-key-file peer-crl-file peer-key-file
-    peer-trusted-ca-file pre-vote proxy proxy-dial-timeout proxy-failure-wait proxy-read-timeout
-    proxy-refresh-interval proxy-write-timeout quota-backend-bytes raft-read-timeout raft-write-
-    timeout self-signed-cert-validity snapshot-count socket-reuse-address socket-reuse-port
+    experimental-warning-apply-duration experimental-watch-progress-notify-interval
+    force-new-cluster grpc-keepalive-interval grpc-keepalive-min-time grpc-keepalive-timeout
+    heartbeat-interval host-whitelist initial-advertise-peer-urls initial-cluster
+    initial-cluster-state initial-cluster-token initial-election-tick-advance key-file
+    listen-client-http-urls listen-client-urls listen-metrics-urls listen-peer-urls log-level
+    log-outputs log-rotation-config-json logger max-concurrent-streams max-request-bytes
+    max-snapshots max-txn-ops max-wals metrics name peer-auto-tls peer-cert-allowed-cn
+    peer-cert-allowed-hostname peer-cert-file peer-client-cert-auth peer-client-cert-file
+    peer-client-key-file peer-crl-file peer-key-file peer-trusted-ca-file pre-vote proxy
+    proxy-dial-timeout proxy-failure-wait proxy-read-timeout proxy-refresh-interval
+    proxy-write-timeout quota-backend-bytes raft-read-timeout raft-write-timeout
+    self-signed-cert-validity snapshot-count socket-reuse-address socket-reuse-port
     strict-reconfig-check tls-max-version tls-min-version trusted-ca-file unsafe-no-fsync
     v2-deprecation version wal-dir
 ";
@@ -39,15 +41,16 @@ const FLAGS_3_5: &str = "
 const FLAGS_OTHERS: &str = "
     bootstrap-defrag-threshold-megabytes compact-hash-check-time compaction-batch-limit
     compaction-sleep-interval corrupt-check-time debug discovery-cacert discovery-cert
-    discovery-dial-timeout discovery-endpoints discovery-insecure-skip-tls-verify discovery-
-    insecure-transport discovery-keepalive-time discovery-keepalive-timeout discovery-key
-    discovery-password discovery-request-timeout discovery-token discovery-user distributed-
-    tracing-address distributed-tracing-instance-id distributed-tracing-sampling-rate
-    distributed-tracing-service-name downgrade-check-time enable-distributed-tracing
-    experimental-backend-bbolt-freelist-type experimental-warning-unary-request-duration
-    feature-gates log-format log-output log-package-levels max-learners memory-mlock next-
-    cluster-version-compatible peer-skip-client-san-verification snapshot-catchup-entries
-    warning-apply-duration warning-unary-request-duration watch-progress-notify-interval
+    discovery-dial-timeout discovery-endpoints discovery-insecure-skip-tls-verify
+    discovery-insecure-transport discovery-keepalive-time discovery-keepalive-timeout
+    discovery-key discovery-password discovery-request-timeout discovery-token discovery-user
+    distributed-tracing-address distributed-tracing-instance-id
+    distributed-tracing-sampling-rate distributed-tracing-service-name downgrade-check-time
+    enable-distributed-tracing experimental-backend-bbolt-freelist-type
+    experimental-warning-unary-request-duration feature-gates log-format log-output
+    log-package-levels max-learners memory-mlock next-cluster-version-compatible
+    peer-skip-client-san-verification snapshot-catchup-entries warning-apply-duration
+    warning-unary-request-duration watch-progress-notify-interval
 ";
 /// What etcd takes and ignores.
 const FLAGS_LEGACY: &str = "
@@ -133,7 +136,7 @@ fn flags_take_one_dash_or_two_and_the_last_wins() {
     assert_eq!(config("-name=x --name y").name, "y");
     assert!(!config("--pre-vote=false").pre_vote);
     assert!(config("--unsafe-no-fsync").unsafe_no_fsync);
-    assert_eq!(config("--name a=b=c").name, "a=b=c");
+    assert_eq!(config("--initial-cluster-token a=b=c").cluster_token, "a=b=c");
     assert_eq!(config("--heartbeat-interval 0x32 --").heartbeat.as_millis(), 50);
 }
 
@@ -239,6 +242,15 @@ fn a_file_replaces_flags_and_variables() {
     assert_eq!(parsed.process.log_outputs, [LogOutput::Stdout, LogOutput::Stderr]);
     assert!(parsed.warnings.iter().any(|line| line.ends_with("unknown keys: bogus")));
     assert!(!parsed.warnings.iter().any(|line| line.contains("bcrypt-cost")));
+}
+
+#[test]
+fn a_variable_can_name_the_file_too() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"name: y2").unwrap();
+    let path = file.path().display().to_string();
+    let env = [("ETCD_CONFIG_FILE", path.as_str()), ("ETCD_NAME", "not used")];
+    assert_eq!(parsed_with("--name unused", &env).unwrap().config.name, "y2");
 }
 
 #[test]

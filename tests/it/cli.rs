@@ -1,0 +1,168 @@
+//! The binary as a user meets it: names, exit codes, one clear line, and nothing left behind.
+
+use std::{
+    fs,
+    io::Read as _,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use glass_etcd::clock;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+const GLASS: &str = env!("CARGO_BIN_EXE_glass");
+/// Far more than any of this takes, on any machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn glass(dir: &Path, args: &[&str]) -> Output {
+    Command::new(GLASS).args(args).current_dir(dir).output().expect("glass runs")
+}
+
+/// Checks the exit code and the one line on standard error.
+fn fails(output: &Output, code: i32, line: &str) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    assert!(text.contains(line), "{text}");
+}
+
+/// Looks again and again, for as long as it takes.
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = clock::now();
+    while !is_so() {
+        assert!(clock::now() - start < PATIENCE, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A `glass up` that is killed if the test does not end it.
+struct Up(Child);
+
+impl Up {
+    fn start(dir: &Path, procfile: &str) -> Up {
+        fs::write(dir.join("Procfile"), procfile).expect("written");
+        let mut command = Command::new(GLASS);
+        command.args(["up", "--no-tui"]).current_dir(dir);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        Up(command.spawn().expect("glass runs"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.0.id()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("it runs");
+    }
+
+    fn end(mut self) -> (Option<i32>, String) {
+        let code = self.0.wait().expect("a child").code();
+        let mut text = String::new();
+        self.0.stdout.take().expect("piped").read_to_string(&mut text).expect("UTF-8");
+        (code, text)
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn under_the_name_etcd_it_is_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let etcd = dir.path().join("etcd");
+    std::os::unix::fs::symlink(GLASS, &etcd).unwrap();
+    let run = |args: &[&str]| Command::new(&etcd).args(args).output().unwrap();
+    let version = run(&["--version"]);
+    assert!(version.status.success());
+    assert!(String::from_utf8_lossy(&version.stdout).starts_with("etcd Version: 3.5.33\n"));
+    assert!(run(&["--help"]).status.success());
+    fails(&run(&["--bogus"]), 2, "flag provided but not defined: -bogus");
+    fails(&run(&["up"]), 1, "'up' is not a valid flag");
+}
+
+#[test]
+fn a_server_that_cannot_start_says_why_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let serve = |args: &[&str]| glass(dir.path(), &[&["serve"], args].concat());
+    fails(&serve(&["--heartbeat-interval"]), 2, "flag needs an argument: -heartbeat-interval");
+    fails(&serve(&["--cert-file=x"]), 1, "TLS is not supported yet");
+    fails(&serve(&["--log-outputs", "/does/not/exist"]), 1, "cannot open log file");
+}
+
+#[test]
+fn without_glass_up_there_is_nobody_to_talk_to() {
+    let dir = tempfile::tempdir().unwrap();
+    fails(&glass(dir.path(), &["run", "status"]), 1, "glass up is not running here");
+    fails(&glass(dir.path(), &["up"]), 1, "cannot read Procfile");
+}
+
+#[test]
+fn a_port_in_use_is_one_line_and_nothing_was_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", held.local_addr().unwrap());
+    let member = format!(
+        "a: glass serve --listen-client-urls {url} --advertise-client-urls {url} \
+         --listen-peer-urls http://127.0.0.1:0\nb: echo x > started\n"
+    );
+    fs::write(dir.path().join("Procfile"), member).unwrap();
+    fails(&glass(dir.path(), &["up", "--no-tui"]), 1, "a: cannot listen on 127.0.0.1:");
+    assert!(!dir.path().join("started").exists());
+}
+
+#[test]
+fn output_has_names_in_front_and_ctrl_c_stops_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let script =
+        "trap 'echo bye; exit' TERM; echo hello; echo > NAME.up; while true; do sleep 0.05; done";
+    let lines =
+        ["a", "long-name"].map(|name| format!("{name}: {}\n", script.replace("NAME", name)));
+    let up = Up::start(dir.path(), &lines.concat());
+    for name in ["a.up", "long-name.up"] {
+        eventually("both are up", || dir.path().join(name).exists());
+    }
+    let status = glass(dir.path(), &["run", "status"]);
+    assert_eq!(String::from_utf8_lossy(&status.stdout).matches("running").count(), 2);
+    up.signal(Signal::SIGINT);
+    let (code, text) = up.end();
+    assert_eq!(code, Some(0));
+    for line in ["a         | hello", "long-name | hello", "a         | bye", "long-name | bye"] {
+        assert!(text.lines().any(|found| found == line), "{line:?} in {text}");
+    }
+    // It is not a terminal, so there are no colours.
+    assert!(!text.contains('\x1b'));
+    assert!(!dir.path().join(".glass/up.sock").exists());
+}
+
+#[test]
+fn when_glass_up_is_killed_its_children_learn_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // What `glass serve` does inside: read standard input to its end.
+    let up = Up::start(dir.path(), "a: echo > up; cat; echo > alone\n");
+    eventually("it is up", || dir.path().join("up").exists());
+    assert!(!dir.path().join("alone").exists());
+    up.signal(Signal::SIGKILL);
+    eventually("it knows", || dir.path().join("alone").exists());
+    drop(up);
+    // What the killed one left behind is no obstacle to the next.
+    let _ = fs::remove_file(dir.path().join("up"));
+    let up = Up::start(dir.path(), "a: echo > up; cat\n");
+    eventually("it is up again", || dir.path().join("up").exists());
+    let status = glass(dir.path(), &["run", "stop", "a"]);
+    assert!(String::from_utf8_lossy(&status.stdout).contains("stopped"));
+    up.signal(Signal::SIGTERM);
+    assert_eq!(up.end().0, Some(0));
+}
+
+#[test]
+fn when_every_process_fails_so_does_glass_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _) = Up::start(dir.path(), "a: sh -c 'exit 3'\n").end();
+    assert_eq!(code, Some(1));
+}

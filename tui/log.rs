@@ -1,0 +1,305 @@
+//! The member's log: `tracing` events as the lines that etcd prints.
+//!
+//! JSON as zap writes it (`level ts caller msg`, then the event's own fields), so that what reads
+//! etcd's logs reads ours, or columns for people. Spans are not logged: they are the glass's, and
+//! have their own way out. Of other crates only warnings and errors are shown.
+
+use std::{
+    fmt::{self, Write as _},
+    fs::OpenOptions,
+    io::{self, Write},
+    time::Duration,
+};
+
+use glass_etcd::{
+    clock,
+    config::{LogFormat, LogLevel, LogOutput, ProcessOptions},
+};
+use serde_json::{Map, Value};
+use tracing::{Event, Level, Metadata, Subscriber, field::Field, level_filters::LevelFilter};
+use tracing_subscriber::layer::{Context, Layer};
+
+use crate::lines::{Flush, Lines};
+
+/// Writes events; add it to a registry.
+#[derive(Debug)]
+pub(crate) struct LogLayer {
+    lines: Lines,
+    format: LogFormat,
+    level: LevelFilter,
+}
+
+/// Opens the outputs. Keep the [`Flush`] until the end of the process.
+///
+/// # Errors
+///
+/// A log file cannot be opened.
+pub(crate) fn layer(options: &ProcessOptions) -> io::Result<(LogLayer, Flush)> {
+    let outputs = options.log_outputs.iter().map(open).collect::<io::Result<Vec<_>>>()?;
+    let say_dropped: fn(u64) -> String = match options.log_format {
+        LogFormat::Json => |count| {
+            let fields = Map::from_iter([("lines".to_owned(), Value::from(count))]);
+            json("warn", clock::wall(), "tui/log.rs", &Message { text: DROPPED.to_owned(), fields })
+        },
+        LogFormat::Console => |count| {
+            let fields = Map::from_iter([("lines".to_owned(), Value::from(count))]);
+            console(
+                "warn",
+                clock::wall(),
+                "tui/log.rs",
+                &Message { text: DROPPED.to_owned(), fields },
+            )
+        },
+    };
+    let (lines, flush) = Lines::start(outputs, say_dropped)?;
+    let level = match options.log_level {
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Error => LevelFilter::ERROR,
+    };
+    Ok((LogLayer { lines, format: options.log_format, level }, flush))
+}
+
+const DROPPED: &str = "log lines were dropped: the output is too slow";
+
+fn open(output: &LogOutput) -> io::Result<Box<dyn Write + Send>> {
+    Ok(match output {
+        LogOutput::Stderr => Box::new(io::BufWriter::new(io::stderr())),
+        LogOutput::Stdout => Box::new(io::BufWriter::new(io::stdout())),
+        LogOutput::File(path) => {
+            let file =
+                OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
+                    io::Error::new(
+                        error.kind(),
+                        format!("cannot open log file {}: {error}", path.display()),
+                    )
+                })?;
+            Box::new(io::BufWriter::new(file))
+        }
+    })
+}
+
+impl LogLayer {
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        let ours = metadata.target().starts_with("glass");
+        metadata.is_event()
+            && *metadata.level() <= self.level
+            && (ours || *metadata.level() <= Level::WARN)
+    }
+}
+
+impl<S: Subscriber> Layer<S> for LogLayer {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let metadata = event.metadata();
+        if !self.wants(metadata) {
+            return;
+        }
+        let mut message = Message::default();
+        event.record(&mut message);
+        let level = match *metadata.level() {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            Level::INFO => "info",
+            _ => "debug",
+        };
+        let caller = caller(metadata);
+        let line = match self.format {
+            LogFormat::Json => json(level, clock::wall(), &caller, &message),
+            LogFormat::Console => console(level, clock::wall(), &caller, &message),
+        };
+        self.lines.put(line);
+    }
+}
+
+/// Folder, file and line, as zap's short form has it.
+fn caller(metadata: &Metadata<'_>) -> String {
+    let path = metadata.file().unwrap_or("unknown");
+    let start = path.rmatch_indices('/').nth(1).map_or(0, |(at, _)| at + 1);
+    format!("{}:{}", &path[start..], metadata.line().unwrap_or(0))
+}
+
+/// What an event says.
+#[derive(Default)]
+struct Message {
+    text: String,
+    fields: Map<String, Value>,
+}
+
+impl Message {
+    fn add(&mut self, field: &Field, value: Value) {
+        match (field.name(), value) {
+            ("message", Value::String(text)) => self.text = text,
+            (name, value) => drop(self.fields.insert(name.replace('_', "-"), value)),
+        }
+    }
+}
+
+impl tracing::field::Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, Value::String(format!("{value:?}")));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, Value::String(value.to_owned()));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, Value::from(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, Value::from(value));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(field, Value::from(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, Value::Bool(value));
+    }
+}
+
+fn json(level: &str, wall: Duration, caller: &str, message: &Message) -> String {
+    // Written by hand up to the fields, because a map would sort the keys, and people read these.
+    let mut line = format!(
+        "{{\"level\":\"{level}\",\"ts\":\"{}\",\"caller\":{},\"msg\":{}",
+        timestamp(wall),
+        Value::from(caller),
+        Value::from(message.text.as_str())
+    );
+    for (name, value) in &message.fields {
+        // Writing to a String cannot fail.
+        let _ = write!(line, ",{}:{value}", Value::from(name.as_str()));
+    }
+    line.push('}');
+    line
+}
+
+fn console(level: &str, wall: Duration, caller: &str, message: &Message) -> String {
+    let mut line = format!("{}\t{level}\t{caller}\t{}", timestamp(wall), one_line(&message.text));
+    if !message.fields.is_empty() {
+        let _ = write!(line, "\t{}", Value::Object(message.fields.clone()));
+    }
+    line
+}
+
+/// Without control characters: what a client sends must not be able to forge a line.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// `2026-11-21T04:00:43.484Z`.
+fn timestamp(wall: Duration) -> String {
+    let (days, second) = (wall.as_secs() / 86_400, wall.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+        wall.subsec_millis()
+    )
+}
+
+/// Year, month and day of the Gregorian calendar, `days` after the first of January 1970.
+///
+/// Counted from the first of March of the year 0, so that the leap day is a year's last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let since_march_0 = days + 719_468;
+    let era = since_march_0 / 146_097;
+    let day_of_era = since_march_0 % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, level: LevelFilter, say: impl FnOnce()) -> Vec<String> {
+        let memory = Memory::default();
+        let (lines, flush) =
+            Lines::start(vec![Box::new(memory.clone())], |count| format!("{count}")).unwrap();
+        let layer = LogLayer { lines, format, level };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), say);
+        drop(flush);
+        let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_line_has_the_keys_of_zap_in_their_order() {
+        let lines = logged(LogFormat::Json, LevelFilter::INFO, || {
+            tracing::info!(member_id = "8e9e05c52164694d", term = 2_u64, "became \"leader\"\n");
+        });
+        assert_eq!(lines.len(), 1);
+        let line: Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(line["level"], "info");
+        assert_eq!(line["msg"], "became \"leader\"\n");
+        assert_eq!(line["member-id"], "8e9e05c52164694d");
+        assert_eq!(line["term"], 2);
+        assert!(line["caller"].as_str().unwrap().starts_with("tui/log.rs:"));
+        let places: Vec<_> = ["level", "ts", "caller", "msg"]
+            .map(|key| lines[0].find(&format!("\"{key}\":")))
+            .into();
+        assert!(places.is_sorted() && places[0].is_some(), "{}", lines[0]);
+    }
+
+    #[test]
+    fn less_severe_lines_and_the_chatter_of_other_crates_are_left_out() {
+        let lines = logged(LogFormat::Console, LevelFilter::WARN, || {
+            tracing::info!("ours, but info");
+            tracing::warn!("ours");
+            tracing::warn!(target: "h2::codec", "theirs");
+        });
+        assert_eq!(lines.len(), 2);
+        let lines = logged(LogFormat::Console, LevelFilter::INFO, || {
+            tracing::info!("ours");
+            tracing::info!(target: "h2::codec", "theirs");
+        });
+        assert_eq!(lines.len(), 1);
+    }
+
+    #[test]
+    fn text_of_a_client_cannot_forge_a_line() {
+        let lines = logged(LogFormat::Console, LevelFilter::INFO, || {
+            tracing::info!("key a\n2026 fatal");
+        });
+        assert_eq!(lines.len(), 1);
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let at = |seconds: u64| timestamp(Duration::from_millis(seconds * 1000 + 7));
+        assert_eq!(at(0), "1970-01-01T00:00:00.007Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.007Z");
+        assert_eq!(at(1_795_233_643), "2026-11-21T04:00:43.007Z");
+        assert_eq!(at(4_102_444_799), "2099-12-31T23:59:59.007Z");
+        assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00.007Z");
+    }
+}

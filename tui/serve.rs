@@ -1,0 +1,93 @@
+//! `glass serve`: one member, from etcd's command line to its end.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
+
+use glass_etcd::{
+    config::{self, Asked, LogLevel, Parsed},
+    member,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use crate::log;
+
+/// Set by `glass up` for its children: the member ends when its standard input does.
+pub(crate) const EXIT_WITH_PARENT: &str = "GLASS_EXIT_WITH_PARENT";
+/// How long a member that has lost its parent may take to end in good order.
+const ORPHAN_TIME: Duration = Duration::from_secs(5);
+
+/// Runs a member. `args` are etcd's flags, without the program's name.
+pub(crate) fn run(args: &[String]) -> ExitCode {
+    let env: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    match config::parse(args, &env) {
+        Ok(Asked::Help) => print(&config::help()),
+        Ok(Asked::Version) => print(&config::version_text()),
+        Ok(Asked::Start(parsed)) => start(*parsed),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// A reader that goes away early (`| head`) is no error.
+fn print(text: &str) -> ExitCode {
+    let _ = io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn start(parsed: Parsed) -> ExitCode {
+    let (layer, _flush) = match log::layer(&parsed.process) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let registry = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::set_global_default(registry).expect("nobody else sets it before");
+    for warning in &parsed.warnings {
+        tracing::warn!("{warning}");
+    }
+    let is_debug = parsed.process.log_level == LogLevel::Debug;
+    if is_debug && tracing::level_filters::STATIC_MAX_LEVEL < tracing::Level::DEBUG {
+        tracing::warn!("release builds have no debug lines in them: --log-level=debug shows info");
+    }
+    if std::env::var_os(EXIT_WITH_PARENT).is_some() {
+        exit_with_parent();
+    }
+    match member::run(parsed.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %error, "the member has failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ends this process when its parent is gone, however that went: a parent that was killed cannot
+/// tell anybody, but the pipe that it held closes.
+fn exit_with_parent() {
+    let watch = || {
+        let mut unread = [0; 64];
+        while matches!(io::stdin().read(&mut unread), Ok(1..)) {}
+        // The ordinary way first, by the signal that an operator would send.
+        let _ = kill(Pid::this(), Signal::SIGTERM);
+        thread::sleep(ORPHAN_TIME);
+        std::process::exit(1);
+    };
+    thread::Builder::new()
+        .name("parent".to_owned())
+        .spawn(watch)
+        .expect("there is room for a thread");
+}

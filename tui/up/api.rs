@@ -1,0 +1,148 @@
+//! What can be asked of a running `glass up`, and what it answers: the same for the player, which
+//! is in the process, and for `glass run`, which comes through the control socket.
+
+use std::{fmt, fmt::Write as _};
+
+use serde::{Deserialize, Serialize};
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Action {
+    /// Start what is not running.
+    Start,
+    /// SIGTERM, and after five seconds SIGKILL; answered when the process is gone.
+    Stop,
+    /// Stop, then start; answered when the new process runs.
+    Restart,
+    /// SIGKILL: what a crash of the process looks like.
+    Kill,
+    /// SIGSTOP: the process holds still, and its connections stay open.
+    Pause,
+    /// SIGCONT.
+    Resume,
+    /// Nothing; the answer says how things are.
+    Status,
+}
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Command {
+    /// What is to be done.
+    pub(crate) action: Action,
+    /// With which process; all, if none is named.
+    pub(crate) name: Option<String>,
+}
+
+/// How a process is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// It runs.
+    Running,
+    /// It was told to hold still.
+    Paused,
+    /// It was told to end, and has not yet.
+    Stopping,
+    /// It has ended as it was told.
+    Stopped,
+    /// It was killed by us.
+    Killed,
+    /// It has ended by itself, with this code.
+    Exited(i32),
+    /// It was ended by this signal, which was not ours.
+    Signalled(i32),
+    /// It could not be started.
+    Failed(String),
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            State::Running => f.write_str("running"),
+            State::Paused => f.write_str("paused"),
+            State::Stopping => f.write_str("stopping"),
+            State::Stopped => f.write_str("stopped"),
+            State::Killed => f.write_str("killed"),
+            State::Exited(code) => write!(f, "exited ({code})"),
+            State::Signalled(signal) => write!(f, "ended by signal {signal}"),
+            State::Failed(why) => write!(f, "cannot start: {why}"),
+        }
+    }
+}
+
+/// One process, as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Process {
+    /// Its name in the Procfile.
+    pub(crate) name: String,
+    /// Its process id, while there is a process.
+    pub(crate) pid: Option<u32>,
+    /// How it is doing.
+    pub(crate) state: State,
+    /// For how long, in milliseconds.
+    pub(crate) since_ms: u64,
+}
+
+/// An answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reply {
+    /// Why it was not done, in one line.
+    pub(crate) error: Option<String>,
+    /// The processes that were meant, as they are afterwards.
+    pub(crate) processes: Vec<Process>,
+}
+
+impl Reply {
+    /// An answer that says why not.
+    pub(crate) fn refused(why: impl Into<String>) -> Reply {
+        Reply { error: Some(why.into()), processes: Vec::new() }
+    }
+}
+
+/// The processes as a table.
+pub(crate) fn table(processes: &[Process]) -> String {
+    let width = processes.iter().map(|process| process.name.len()).max().unwrap_or(0).max(4);
+    let mut text = format!("{:width$}  {:>7}  {:16}  since\n", "name", "pid", "state");
+    for process in processes {
+        let pid = process.pid.map_or("-".to_owned(), |pid| pid.to_string());
+        let (state, since) = (process.state.to_string(), since(process.since_ms));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{:width$}  {pid:>7}  {state:16}  {since}", process.name);
+    }
+    text
+}
+
+fn since(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
+        (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_says_who_how_and_since_when() {
+        let process = |name: &str, pid, state, since_ms| Process {
+            name: name.to_owned(),
+            pid,
+            state,
+            since_ms,
+        };
+        let text = table(&[
+            process("etcd-01", Some(4711), State::Running, 61_000),
+            process("b", None, State::Exited(1), 7_320_000),
+        ]);
+        assert_eq!(
+            text,
+            "name         pid  state             since\n\
+             etcd-01     4711  running           1m01s\n\
+             b              -  exited (1)        2h02m\n"
+        );
+    }
+}

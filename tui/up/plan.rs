@@ -1,0 +1,379 @@
+//! From the Procfile's lines to processes that can be started, and everything that can be known to
+//! be wrong before the first of them is.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+use glass_etcd::config::{self, Asked, ConfigError, Parsed};
+
+use super::procfile::{self, Command, ProcfileError};
+
+/// How a process is started.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Its name in the Procfile.
+    pub(crate) name: String,
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// Its arguments.
+    pub(crate) args: Vec<String>,
+    /// Settings in front of the command.
+    pub(crate) env: Vec<(String, String)>,
+    /// Where it runs: where the Procfile is.
+    pub(crate) dir: PathBuf,
+    /// A shell in between: what it started has to be swept up.
+    pub(crate) is_shell: bool,
+    /// What it is told, when it is a member of ours.
+    pub(crate) member: Option<Box<Parsed>>,
+}
+
+/// Why a cluster cannot be started; each is one line.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The Procfile cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The Procfile makes no sense.
+    #[error("{path}: {source}")]
+    Procfile {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: ProcfileError,
+    },
+    /// A member's flags are wrong.
+    #[error("{name}: {source}")]
+    Config {
+        /// The member.
+        name: String,
+        /// What is wrong.
+        source: Box<ConfigError>,
+    },
+    /// Somebody else listens there.
+    #[error("{name}: cannot listen on {address}: {source}")]
+    Port {
+        /// The member.
+        name: String,
+        /// Where it would listen.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// Two members would listen there.
+    #[error("{name} and {other} both listen on {address}")]
+    SamePort {
+        /// The one.
+        name: String,
+        /// The other.
+        other: String,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// `--fresh`, but the data is somewhere else.
+    #[error("{name}: --fresh removes data below {base} only, and this member's is in {dir}")]
+    Elsewhere {
+        /// The member.
+        name: String,
+        /// Where data would be removed.
+        base: PathBuf,
+        /// Where it is.
+        dir: PathBuf,
+    },
+    /// A file or directory of our own cannot be made or removed.
+    #[error("{what} {path}: {source}")]
+    Files {
+        /// What was tried.
+        what: &'static str,
+        /// With which path.
+        path: PathBuf,
+        /// Why it did not work.
+        source: io::Error,
+    },
+    /// Another `glass up` has the same directory.
+    #[error("glass up is already running here ({0} is locked)")]
+    Running(PathBuf),
+    /// The operating system gave no thread or event queue.
+    #[error("cannot run: {0}")]
+    Thread(io::Error),
+}
+
+/// What `glass up` works with.
+#[derive(Debug)]
+pub(crate) struct Plans {
+    /// In the order of the Procfile.
+    pub(crate) plans: Vec<Plan>,
+    /// Where data, logs and the control socket are.
+    pub(crate) base: PathBuf,
+}
+
+/// Reads the Procfile. `data_dir` moves the members' data below another directory.
+pub(crate) fn read(procfile: &Path, data_dir: Option<&Path>) -> Result<Plans, StartError> {
+    let fail = |source| StartError::Read { path: procfile.to_owned(), source };
+    let text = fs::read_to_string(procfile).map_err(fail)?;
+    let lines = procfile::parse(&text)
+        .map_err(|source| StartError::Procfile { path: procfile.to_owned(), source })?;
+    let dir = directory_of(procfile).map_err(fail)?;
+    let base = base(procfile, data_dir).map_err(fail)?;
+    let exe = std::env::current_exe().map_err(StartError::Thread)?;
+    let moved = data_dir.is_some().then_some(base.as_path());
+    let plans = lines
+        .into_iter()
+        .map(|line| plan(line, &exe, &dir, moved))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Plans { plans, base })
+}
+
+/// The directory that a Procfile is in.
+fn directory_of(procfile: &Path) -> io::Result<PathBuf> {
+    let absolute = std::path::absolute(procfile)?;
+    Ok(absolute.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+/// Where data, logs and the control socket are: `.glass` beside the Procfile, if not told otherwise.
+pub(crate) fn base(procfile: &Path, data_dir: Option<&Path>) -> io::Result<PathBuf> {
+    match data_dir {
+        Some(dir) => std::path::absolute(dir),
+        None => Ok(directory_of(procfile)?.join(".glass")),
+    }
+}
+
+fn plan(
+    line: procfile::Line,
+    exe: &Path,
+    dir: &Path,
+    moved: Option<&Path>,
+) -> Result<Plan, StartError> {
+    let name = line.name;
+    let (env, mut words) = match line.command {
+        Command::Words { env, words } => (env, words),
+        Command::Shell(text) => {
+            let (args, dir) = (vec!["-c".to_owned(), text], dir.to_owned());
+            let program = PathBuf::from("sh");
+            return Ok(Plan {
+                name,
+                program,
+                args,
+                env: Vec::new(),
+                dir,
+                is_shell: true,
+                member: None,
+            });
+        }
+    };
+    let program = words.remove(0);
+    let (mut args, dir, is_ours) = (words, dir.to_owned(), is_ours(&program));
+    let program = if is_ours { exe.to_owned() } else { PathBuf::from(program) };
+    let mut member = None;
+    if is_ours && args.first().is_some_and(|command| command == "serve") {
+        move_data(&mut args, &dir, moved, &name);
+        member = check(&name, &args[1..], &env)?;
+    }
+    Ok(Plan { name, program, args, env, dir, is_shell: false, member })
+}
+
+/// Whether a program in a Procfile means this one: `glass`, or one that cargo builds here. Other
+/// runners need the path; to us it is the executable that is running.
+fn is_ours(program: &str) -> bool {
+    let path = program.strip_prefix("./").unwrap_or(program);
+    matches!(path, "glass" | "target/release/glass" | "target/debug/glass")
+}
+
+/// Makes the data directory absolute, and puts it below `moved` if there is that.
+fn move_data(args: &mut Vec<String>, dir: &Path, moved: Option<&Path>, name: &str) {
+    let flags = ["--data-dir", "-data-dir"];
+    let target = |value: &str| match moved {
+        Some(base) => base.join(Path::new(value).file_name().unwrap_or(name.as_ref())),
+        None => dir.join(value),
+    };
+    let mut is_value = false;
+    let mut found = false;
+    for arg in args.iter_mut() {
+        if is_value {
+            *arg = target(arg).display().to_string();
+        } else if let Some((flag, value)) = arg.split_once('=')
+            && flags.contains(&flag)
+        {
+            *arg = format!("--data-dir={}", target(value).display());
+            found = true;
+        }
+        is_value = !is_value && flags.contains(&arg.as_str());
+        found |= is_value;
+    }
+    if let (false, Some(_)) = (found, moved) {
+        args.push(format!("--data-dir={}", target(name).display()));
+    }
+}
+
+/// Reads a member's flags as it will: a mistake shows before anything is started.
+fn check(
+    name: &str,
+    args: &[String],
+    env: &[(String, String)],
+) -> Result<Option<Box<Parsed>>, StartError> {
+    let mut all: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    all.extend(env.iter().cloned());
+    let all: Vec<_> = all.into_iter().collect();
+    match config::parse(args, &all) {
+        Ok(Asked::Start(parsed)) => Ok(Some(parsed)),
+        Ok(Asked::Help | Asked::Version) => Ok(None),
+        Err(error) => Err(StartError::Config { name: name.to_owned(), source: Box::new(error) }),
+    }
+}
+
+/// Fails when a member could not listen.
+pub(crate) fn check_ports(plans: &[Plan]) -> Result<(), StartError> {
+    let mut taken: BTreeMap<SocketAddr, (String, TcpListener)> = BTreeMap::new();
+    for plan in plans {
+        let Some(parsed) = &plan.member else { continue };
+        let config = &parsed.config;
+        for address in config.listen_client.iter().chain(&config.listen_peer) {
+            let (name, address) = (plan.name.clone(), *address);
+            if let Some((other, _)) = taken.get(&address) {
+                return Err(StartError::SamePort { name: other.clone(), other: name, address });
+            }
+            // Held until all are checked. The standard library sets SO_REUSEADDR, so that ports of
+            // connections that have just ended do not count as in use.
+            match TcpListener::bind(address) {
+                Ok(listener) => drop(taken.insert(address, (name, listener))),
+                Err(source) => return Err(StartError::Port { name, address, source }),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `--fresh`: removes the members' data, and nothing that is not a member's data.
+pub(crate) fn remove_data(plans: &Plans) -> Result<(), StartError> {
+    for plan in &plans.plans {
+        let Some(parsed) = &plan.member else { continue };
+        let elsewhere = |dir: &Path| StartError::Elsewhere {
+            name: plan.name.clone(),
+            base: plans.base.clone(),
+            dir: dir.to_owned(),
+        };
+        if let Some(dir) = &parsed.config.wal_dir {
+            return Err(elsewhere(dir));
+        }
+        let dir = &parsed.config.data_dir;
+        let climbs = dir.components().any(|part| part == std::path::Component::ParentDir);
+        if climbs || !dir.starts_with(&plans.base) {
+            return Err(elsewhere(dir));
+        }
+        let member = dir.join("member");
+        if !is_member_data(&member) {
+            continue;
+        }
+        fs::remove_dir_all(&member).map_err(|source| StartError::Files {
+            what: "cannot remove",
+            path: member,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// A real directory, no link, with a log or a database in it.
+fn is_member_data(member: &Path) -> bool {
+    let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|data| data.is_dir());
+    is_dir(member) && (is_dir(&member.join("wal")) || is_dir(&member.join("snap")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVE: &str = "./target/release/glass serve --name m --initial-cluster m=http://127.0.0.1:1 \
+                         --initial-advertise-peer-urls http://127.0.0.1:1";
+
+    fn plans(
+        procfile: &str,
+        data_dir: Option<&str>,
+    ) -> (tempfile::TempDir, Result<Plans, StartError>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("Procfile");
+        fs::write(&path, procfile).unwrap();
+        let data_dir = data_dir.map(|sub| dir.path().join(sub));
+        let plans = read(&path, data_dir.as_deref());
+        (dir, plans)
+    }
+
+    #[test]
+    fn our_own_program_is_the_one_that_is_running() {
+        let (dir, plans) = plans(&format!("m: {SERVE} --data-dir .glass/m\nx: echo a\n"), None);
+        let plans = plans.unwrap();
+        assert_eq!(plans.plans[0].program, std::env::current_exe().unwrap());
+        assert_eq!(plans.plans[1].program, PathBuf::from("echo"));
+        let config = &plans.plans[0].member.as_ref().unwrap().config;
+        assert_eq!(config.data_dir, dir.path().join(".glass/m"));
+        assert_eq!(plans.base, dir.path().join(".glass"));
+        assert!(plans.plans[1].member.is_none());
+        for other in ["etcd", "/usr/bin/glass", "x/target/release/glass"] {
+            assert!(!is_ours(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn data_moves_below_another_directory() {
+        for given in [" --data-dir .glass/m", " --data-dir=.glass/m", " -data-dir .glass/m", ""] {
+            let (dir, plans) = plans(&format!("m: {SERVE}{given}\n"), Some("d"));
+            let plans = plans.unwrap();
+            let config = &plans.plans[0].member.as_ref().unwrap().config;
+            assert_eq!(config.data_dir, dir.path().join("d/m"), "{given}");
+        }
+    }
+
+    #[test]
+    fn wrong_flags_are_found_before_anything_starts() {
+        let (_dir, plans) = plans("m: glass serve --bogus\n", None);
+        assert_eq!(plans.unwrap_err().to_string(), "m: flag provided but not defined: -bogus");
+    }
+
+    #[test]
+    fn a_port_in_use_is_found_before_anything_starts() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = held.local_addr().unwrap();
+        let listen = format!(
+            "--listen-client-urls http://{address} --advertise-client-urls http://{address} \
+             --listen-peer-urls http://127.0.0.1:0"
+        );
+        let (_dir, plans) = plans(&format!("m: {SERVE} {listen}\n"), None);
+        let error = check_ports(&plans.unwrap().plans).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("m: cannot listen on {address}: ")), "{error}");
+        drop(held);
+    }
+
+    #[test]
+    fn fresh_removes_member_data_and_nothing_else() {
+        let (dir, plans) = plans(&format!("m: {SERVE} --data-dir .glass/m\n"), None);
+        let plans = plans.unwrap();
+        let data = dir.path().join(".glass/m");
+        fs::create_dir_all(data.join("member/notes")).unwrap();
+        remove_data(&plans).unwrap();
+        assert!(data.join("member/notes").exists(), "that was no member's data");
+        fs::create_dir_all(data.join("member/wal")).unwrap();
+        fs::write(data.join("mine"), "").unwrap();
+        remove_data(&plans).unwrap();
+        assert!(!data.join("member").exists() && data.join("mine").exists());
+    }
+
+    #[test]
+    fn fresh_refuses_to_touch_data_elsewhere() {
+        for place in ["elsewhere/m", ".glass/../m"] {
+            let (dir, plans) = plans(&format!("m: {SERVE} --data-dir {place}\n"), None);
+            fs::create_dir_all(dir.path().join(place).join("member/wal")).ok();
+            let error = remove_data(&plans.unwrap()).unwrap_err();
+            assert!(matches!(error, StartError::Elsewhere { .. }), "{error}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The loop that owns all processes: requests, ends of processes, signals and deadlines go in, and
+//! one after the other they change the slots. Nothing else touches a process.
+
+use std::{
+    path::PathBuf,
+    process::ExitStatus,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use glass_etcd::clock;
+use tokio::{
+    process::Child,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{Notify, mpsc},
+};
+
+use super::{
+    api::{Action, Command, Process, Reply, State},
+    process::Slot,
+};
+
+/// How long a process may take to end before it is killed.
+const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// Where an answer goes.
+#[derive(Debug)]
+pub(crate) enum ReplyTo {
+    /// A thread that blocks, or looks now and then.
+    Thread(std::sync::mpsc::SyncSender<Reply>),
+    /// A task.
+    Task(tokio::sync::oneshot::Sender<Reply>),
+}
+
+impl ReplyTo {
+    /// Who has gone away needs no answer.
+    fn send(self, reply: Reply) {
+        match self {
+            ReplyTo::Thread(sender) => drop(sender.try_send(reply)),
+            ReplyTo::Task(sender) => drop(sender.send(reply)),
+        }
+    }
+}
+
+/// What the loop waits for.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Somebody asks.
+    Request(Command, ReplyTo),
+    /// A process has ended.
+    Ended {
+        /// Its place.
+        slot: usize,
+        /// Which start of it.
+        run: u64,
+        /// How; nothing if it cannot be known.
+        status: Option<ExitStatus>,
+    },
+}
+
+/// A request whose processes are still on their way.
+struct Pending {
+    slots: Vec<usize>,
+    reply: ReplyTo,
+}
+
+/// How it went, in the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The processes that ended by themselves and left nothing running; empty after a shutdown.
+    pub(crate) failed: Vec<Process>,
+}
+
+/// The owner of all processes.
+pub(crate) struct Supervisor {
+    /// In the order of the Procfile.
+    pub(crate) slots: Vec<Slot>,
+    /// Where logs go.
+    pub(crate) base: PathBuf,
+    /// For the tasks that wait for processes.
+    pub(crate) sender: mpsc::Sender<Input>,
+    /// The inbox.
+    pub(crate) inbox: mpsc::Receiver<Input>,
+    end: Arc<Notify>,
+    pending: Vec<Pending>,
+    shutting_down: bool,
+}
+
+impl Supervisor {
+    /// With nothing started yet.
+    pub(crate) fn new(
+        slots: Vec<Slot>,
+        base: PathBuf,
+        end: Arc<Notify>,
+        (sender, inbox): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    ) -> Supervisor {
+        Supervisor { slots, base, sender, inbox, end, pending: Vec::new(), shutting_down: false }
+    }
+
+    /// Starts everything, and runs until nothing is left to run.
+    pub(crate) async fn run(mut self) -> std::io::Result<Outcome> {
+        let mut signals = Signals::new()?;
+        let end = self.end.clone();
+        for at in 0..self.slots.len() {
+            self.start(at);
+        }
+        loop {
+            self.answer();
+            if let Some(outcome) = self.outcome() {
+                return Ok(outcome);
+            }
+            let deadline = self.slots.iter().filter_map(|slot| slot.kill_at).min();
+            tokio::select! {
+                Some(input) = self.inbox.recv() => self.take(input),
+                () = end.notified() => self.shutdown(),
+                () = signals.next() => self.shutdown(),
+                () = until(deadline) => self.kill_the_late(),
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Request(command, reply) => self.request(&command, reply),
+            Input::Ended { slot, run, status } => {
+                if self.slots[slot].run == run {
+                    self.slots[slot].ended(status);
+                    if self.slots[slot].restart && !self.shutting_down {
+                        self.start(slot);
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, at: usize) {
+        let slot = &mut self.slots[at];
+        if let Some(child) = slot.start(&self.base) {
+            tokio::spawn(wait(child, at, slot.run, self.sender.clone()));
+        }
+    }
+
+    fn request(&mut self, command: &Command, reply: ReplyTo) {
+        let chosen: Vec<usize> = (0..self.slots.len())
+            .filter(|at| {
+                command.name.as_ref().is_none_or(|name| *name == self.slots[*at].plan.name)
+            })
+            .collect();
+        if chosen.is_empty() {
+            let names: Vec<_> = self.slots.iter().map(|slot| slot.plan.name.as_str()).collect();
+            let name = command.name.as_deref().unwrap_or("");
+            let why = format!("no process {name}; there are {}", names.join(", "));
+            return reply.send(Reply::refused(why));
+        }
+        if self.shutting_down && command.action != Action::Status {
+            return reply.send(Reply::refused("glass up is ending"));
+        }
+        for at in &chosen {
+            if let Err(why) = self.act(command.action, *at, command.name.is_some()) {
+                return reply.send(Reply::refused(why));
+            }
+        }
+        self.pending.push(Pending { slots: chosen, reply });
+    }
+
+    /// Does it to one process. `is_named`: it was meant, so that what makes no sense is an error;
+    /// among all processes it is passed over.
+    fn act(&mut self, action: Action, at: usize, is_named: bool) -> Result<(), String> {
+        let slot = &mut self.slots[at];
+        let kill_at = clock::now() + STOP_TIME;
+        let refuse = |slot: &Slot, why: &str| match is_named {
+            true => Err(format!("{} {why} ({})", slot.plan.name, slot.state)),
+            false => Ok(()),
+        };
+        match action {
+            Action::Status => (),
+            Action::Start if slot.state == State::Stopping => slot.restart = true,
+            Action::Start if slot.is_alive() => return refuse(slot, "is already there"),
+            Action::Start => self.start(at),
+            Action::Restart if slot.is_alive() => {
+                slot.restart = true;
+                slot.stop(kill_at);
+            }
+            Action::Restart => self.start(at),
+            _ if !slot.is_alive() => return refuse(slot, "is not running"),
+            Action::Stop => {
+                slot.restart = false;
+                slot.stop(kill_at);
+            }
+            Action::Kill => {
+                slot.restart = false;
+                slot.kill();
+            }
+            Action::Pause | Action::Resume if slot.state == State::Stopping => {
+                return refuse(slot, "is on its way out");
+            }
+            Action::Pause => {
+                slot.pause().map_err(|errno| format!("{}: {errno}", slot.plan.name))?;
+            }
+            Action::Resume => {
+                slot.resume().map_err(|errno| format!("{}: {errno}", slot.plan.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers what is done.
+    fn answer(&mut self) {
+        let slots = &self.slots;
+        let done = |pending: &mut Pending| {
+            pending.slots.iter().all(|at| slots[*at].state != State::Stopping)
+        };
+        for pending in self.pending.extract_if(.., done) {
+            let processes = pending.slots.iter().map(|at| slots[*at].view()).collect();
+            pending.reply.send(Reply { error: None, processes });
+        }
+    }
+
+    /// The first time, asks; the second time, kills.
+    fn shutdown(&mut self) {
+        let kill_at = clock::now() + STOP_TIME;
+        for slot in &mut self.slots {
+            slot.restart = false;
+            match self.shutting_down {
+                true => slot.kill(),
+                false => slot.stop(kill_at),
+            }
+        }
+        self.shutting_down = true;
+    }
+
+    fn kill_the_late(&mut self) {
+        let now = clock::now();
+        for slot in self.slots.iter_mut().filter(|slot| slot.kill_at.is_some_and(|at| at <= now)) {
+            slot.kill();
+        }
+    }
+
+    /// Over when everything was ended on purpose, or when everything has ended by itself: who has
+    /// stopped a process may want to start it again.
+    fn outcome(&self) -> Option<Outcome> {
+        if self.slots.iter().any(Slot::is_alive) {
+            return None;
+        }
+        if self.shutting_down {
+            return Some(Outcome::default());
+        }
+        let by_itself = |slot: &Slot| {
+            matches!(slot.state, State::Exited(_) | State::Signalled(_) | State::Failed(_))
+        };
+        self.slots
+            .iter()
+            .all(by_itself)
+            .then(|| Outcome { failed: self.slots.iter().map(Slot::view).collect() })
+    }
+}
+
+/// Ends with the process; the inbox is bounded by the number of processes.
+async fn wait(mut child: Child, slot: usize, run: u64, sender: mpsc::Sender<Input>) {
+    let status = child.wait().await.ok();
+    let _ = sender.send(Input::Ended { slot, run, status }).await;
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals that mean the end.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
+            _ = hangup.recv() => (),
+        }
+    }
+}
