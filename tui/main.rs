@@ -4,11 +4,19 @@
 //! untouched; the rest is read by clap. Called by the name `etcd`, the binary is `glass serve`:
 //! scripts written for etcd then run unchanged.
 
+mod bench;
+mod keys;
 mod lines;
 mod log;
+mod play;
+mod play_command;
 mod run;
 mod serve;
+mod source;
+mod state;
+mod trace;
 mod up;
+mod view;
 
 use std::{
     ffi::OsString,
@@ -38,11 +46,9 @@ enum Command {
     #[command(disable_help_flag = true)]
     Serve(Words),
     /// Show the traces of running members, or record them
-    #[command(disable_help_flag = true)]
-    Trace(Words),
+    Trace(trace::TraceArgs),
     /// Step through traces, live or from a recording
-    #[command(disable_help_flag = true)]
-    Play(Words),
+    Play(play_command::PlayArgs),
     /// Put load on a cluster, with the flags of etcd's benchmark tool
     #[command(disable_help_flag = true)]
     Bench(Words),
@@ -84,7 +90,7 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     match raw(&args) {
         Some((command, words)) => match words {
-            Ok(words) => own_flags(command, &words),
+            Ok(words) => own_flags(command, words),
             Err(word) => fail(&format!("not UTF-8: {}", word.display())),
         },
         None => match Cli::parse_from(args).command {
@@ -95,10 +101,10 @@ fn main() -> ExitCode {
             }),
             Some(Command::Up(args)) => up(&args),
             Some(Command::Run(args)) => run::run(&args),
-            Some(Command::Serve(args)) => own_flags(Raw::Serve, &args.words),
-            Some(Command::Trace(args)) => own_flags(Raw::Trace, &args.words),
-            Some(Command::Play(args)) => own_flags(Raw::Play, &args.words),
-            Some(Command::Bench(args)) => own_flags(Raw::Bench, &args.words),
+            Some(Command::Serve(args)) => own_flags(Raw::Serve, args.words),
+            Some(Command::Trace(args)) => trace(args),
+            Some(Command::Play(args)) => play_command::run(&args),
+            Some(Command::Bench(args)) => own_flags(Raw::Bench, args.words),
         },
     }
 }
@@ -107,23 +113,21 @@ fn main() -> ExitCode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Raw {
     Serve,
-    Trace,
-    Play,
     Bench,
 }
 
-fn own_flags(command: Raw, words: &[String]) -> ExitCode {
+fn own_flags(command: Raw, words: Vec<String>) -> ExitCode {
     match command {
-        Raw::Serve => serve::run(words),
-        Raw::Trace => not_built_yet("glass trace", words), // INTEGRATOR: crate::trace_cmd::run(words)
-        Raw::Play => not_built_yet("glass play", words),   // INTEGRATOR: crate::play::run(words)
-        Raw::Bench => not_built_yet("glass bench", words), // INTEGRATOR: crate::bench::run(words)
+        Raw::Serve => serve::run(&words),
+        Raw::Bench => bench::run(words),
     }
 }
 
-/// INTEGRATOR: goes away with its last caller.
-fn not_built_yet(command: &str, _words: &[String]) -> ExitCode {
-    fail(&format!("{command} is not built yet"))
+fn trace(args: trace::TraceArgs) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(trace::run(args)),
+        Err(error) => fail(&error),
+    }
 }
 
 /// A command and its words, or the word that is not UTF-8.
@@ -137,8 +141,6 @@ fn raw(args: &[OsString]) -> Option<RawCall> {
     } else {
         let command = match args.get(1)?.to_str()? {
             "serve" => Raw::Serve,
-            "trace" => Raw::Trace,
-            "play" => Raw::Play,
             "bench" => Raw::Bench,
             _ => return None,
         };
@@ -149,7 +151,7 @@ fn raw(args: &[OsString]) -> Option<RawCall> {
 
 fn up(args: &UpArgs) -> ExitCode {
     let is_terminal = io::stdout().is_terminal();
-    let has_player = false; // INTEGRATOR: is_terminal && !args.no_tui
+    let has_player = is_terminal && !args.no_tui;
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let options = up::Options {
         procfile: args.place.procfile.clone(),
@@ -164,10 +166,16 @@ fn up(args: &UpArgs) -> ExitCode {
         Ok(up) => up,
         Err(error) => return fail(&error),
     };
-    if !has_player {
+    if has_player {
+        let urls = up.members().iter().flat_map(|member| member.client_urls.clone());
+        let played = play_command::live(&urls.collect::<Vec<_>>(), view::Look::of_environment());
+        up.handle().shutdown();
+        if let Err(error) = played {
+            return fail(&error);
+        }
+    } else {
         announce(&up);
     }
-    // INTEGRATOR: if has_player, crate::play::with(&up) here; it ends with up.handle().shutdown().
     match up.wait() {
         Ok(outcome) if outcome.failed.is_empty() => ExitCode::SUCCESS,
         Ok(outcome) => fail(&format!(

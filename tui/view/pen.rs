@@ -39,6 +39,11 @@ impl Look {
         Look { has_color, is_ascii }
     }
 
+    /// The look that the environment asks for, where there are no flags.
+    pub(crate) fn of_environment() -> Look {
+        Look::new(ColorChoice::Auto, std::env::var("NO_COLOR").ok().as_deref(), false)
+    }
+
     /// The text as this look writes it.
     pub(crate) fn words(self, text: &str) -> String {
         if !self.is_ascii {
