@@ -220,7 +220,7 @@ fn choose_election(recording: &Recording, term: u64) -> Vec<bool> {
                 && event.fields[0] == term
                 && (old + 1..=new).contains(&event.fields[1])
         });
-        chosen.iter_mut().nth(empty.unwrap_or(at)).into_iter().for_each(|slot| *slot = true);
+        chosen[empty.unwrap_or(at)] = true;
     }
     chosen
 }
