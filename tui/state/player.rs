@@ -8,7 +8,7 @@ use super::{
     lanes::{self, Lane},
     list::List,
     steps::{Direction, SILENT_NS, Steps},
-    story,
+    story::{self, RequestSummary, Subject},
     watermarks::{self, Water, Watermarks},
 };
 
@@ -286,7 +286,8 @@ impl State {
         } else {
             Some(self.seen_first.iter().filter_map(of_keyframes).sum())
         };
-        (self.list.rows.len(), seen)
+        let is_request = |row: &&RequestSummary| matches!(row.subject, Subject::Request(_));
+        (self.list.rows.iter().filter(is_request).count(), seen)
     }
 
     /// Does what a key asks for. Returns whether the player goes on.

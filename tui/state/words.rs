@@ -189,6 +189,7 @@ pub(crate) fn step(step: &Step, lanes: &[Lane]) -> Vec<String> {
     }
     let mut pieces = vec![short_name(event)];
     pieces.extend(detail(event, lanes));
+    pieces.extend(about_whom(event, lanes));
     if event.result != 0 {
         pieces.push(code(u64::from(event.result)).to_owned());
     }
@@ -196,6 +197,15 @@ pub(crate) fn step(step: &Step, lanes: &[Lane]) -> Vec<String> {
         pieces.push(duration(event.took_ns));
     }
     pieces
+}
+
+/// The other member that the step is about, where that is no message's peer.
+fn about_whom(event: &Event, lanes: &[Lane]) -> Option<String> {
+    match event.stage {
+        Stage::RaftProgress => Some(format!("of {}", name_of(lanes, event.fields[0]))),
+        Stage::ElectionVote => Some(format!("for {}", name_of(lanes, event.fields[0]))),
+        _ => None,
+    }
 }
 
 /// What is shorter than this is not said in a lane; the why panel has it.
@@ -236,7 +246,7 @@ fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
         Stage::RaftSend | Stage::RaftReceive => return message_detail(f),
         Stage::WalWrite | Stage::WalFsync if f[1] != 0 => format!("≤{}", f[1]),
         Stage::WalFsync if f[6] != 0 => format!("vote {}", name_of(lanes, f[6])),
-        Stage::RaftProgress => format!("{} {}→{}", name_of(lanes, f[0]), f[1], f[2]),
+        Stage::RaftProgress => format!("{}→{}", f[1], f[2]),
         Stage::RaftCommit => format!("{}→{}", f[1], f[2]),
         Stage::ApplyEntry => f[1].to_string(),
         Stage::MvccWrite => format!("rev {}→{}", f[0], f[1]),

@@ -189,8 +189,16 @@ fn draw_rows(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps, column
 
 /// A line for what only happened meanwhile.
 pub(crate) fn folded(noise: usize, others: usize) -> String {
-    let noise = (0 < noise).then(|| format!("{noise} heartbeats and keyframes"));
-    let others = (0 < others).then(|| format!("{others} records of other work"));
+    let noise = match noise {
+        0 => None,
+        1 => Some("1 heartbeat or keyframe".to_owned()),
+        more => Some(format!("{more} heartbeats and keyframes")),
+    };
+    let others = match others {
+        0 => None,
+        1 => Some("1 record of other work".to_owned()),
+        more => Some(format!("{more} records of other work")),
+    };
     let parts: Vec<String> = noise.into_iter().chain(others).collect();
     format!("· {} ·", parts.join(", "))
 }
@@ -221,7 +229,9 @@ fn draw_step(
     let is_client_free = !draw_client(pen, client, step, tone);
     draw_arrow(pen, line, step, columns);
     if let Some(cell) = columns.lane(line, step.lane) {
-        let text = cell_words(step, state, usize::from(cell.width), pen);
+        let mark = if step.is_own { "" } else { "· " };
+        let room = usize::from(cell.width).saturating_sub(mark.chars().count());
+        let text = format!("{mark}{}", cell_words(step, state, room, pen));
         let used = pen.text(cell, 0, &text, tone);
         if at == steps.now {
             let rest = Rect { x: cell.x + used, width: cell.width - used, ..cell };
