@@ -42,6 +42,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(100);
 /// How long the keyboard's thread waits before it looks whether it should end.
 const KEY_WAIT: Duration = Duration::from_millis(50);
+/// How often that long the player waits for the thread when it closes.
+const KEY_WAITS_AT_END: u32 = 6;
 /// Inputs that are taken before the next drawing, so that a flood cannot stop the screen.
 const INPUTS_PER_DRAW: usize = 256;
 
@@ -110,7 +112,7 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
         Input::Key(key) => {
             return keys::find(state, key).is_none_or(|action| state.update(action));
         }
-        Input::Resized => {}
+        Input::Resized => state.touch(),
         Input::Source(SourceMessage::Hello { place, endpoint, info }) => {
             state.hello(place, &endpoint, info);
         }
@@ -119,6 +121,7 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
         }
         Input::Source(SourceMessage::Unreachable { endpoint, why }) => {
             state.unreachable.insert(endpoint, why);
+            state.touch();
         }
         Input::Tick(since) => {
             state.tick(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
@@ -140,8 +143,12 @@ pub(crate) async fn run(source: Source, look: Look) -> io::Result<()> {
         Some(recording) => State::of_recording(recording),
         None => State::default(),
     };
+    let mut drawn = None;
     loop {
-        screen.terminal.draw(|frame| view::draw(frame, &state, look))?;
+        if drawn != Some(state.version()) {
+            screen.terminal.draw(|frame| view::draw(frame, &state, look))?;
+            drawn = Some(state.version());
+        }
         if !handle(&mut state, inputs.next().await) {
             return Ok(());
         }
@@ -266,10 +273,17 @@ impl Drop for Keyboard {
         self.is_closing.store(true, Ordering::Relaxed);
         // A full channel would keep the thread from seeing that.
         self.receiver.close();
-        if let Some(thread) = self.thread.take() {
-            // A panic there has already been reported; there is nothing to add.
-            _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        for _ in 0..KEY_WAITS_AT_END {
+            if thread.is_finished() {
+                // A panic there has already been reported; there is nothing to add.
+                _ = thread.join();
+                return;
+            }
+            thread::sleep(KEY_WAIT);
         }
+        // When the terminal was taken away, crossterm never returns from its poll. The thread then
+        // ends with the process, which must not wait for it.
     }
 }
 

@@ -202,8 +202,8 @@ fn who_knows(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> 
         format!("{} {word}", lane.name)
     });
     let knows = [format!("{index} committed:")].into_iter().chain(knows).collect();
-    let happened = steps.steps.iter().take(steps.now + 1);
-    let answer = happened.filter(|step| is_answer(step)).last();
+    let mut happened = steps.steps.iter().take(steps.now + 1);
+    let answer = happened.rfind(|step| is_answer(step));
     let client = match answer.map(|step| step.event.result) {
         _ if matches!(steps.subject, Subject::Election { .. }) => "no client asked for this",
         None => "client ✘ has no answer yet",

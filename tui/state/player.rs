@@ -8,7 +8,7 @@ use super::{
     lanes::{self, Lane},
     list::List,
     steps::{Direction, SILENT_NS, Steps},
-    story,
+    story::{self, RequestSummary, Subject},
     watermarks::{self, Water, Watermarks},
 };
 
@@ -126,9 +126,20 @@ pub(crate) struct State {
     now_ns: u64,
     refreshed_ns: u64,
     is_dirty: bool,
+    version: u64,
 }
 
 impl State {
+    /// A number that changes whenever a screen may have to be drawn anew.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Asks for the screen to be drawn anew.
+    pub(crate) fn touch(&mut self) {
+        self.version += 1;
+    }
+
     /// The state that shows a recording.
     pub(crate) fn of_recording(recording: Recording) -> State {
         let mut state = State {
@@ -202,18 +213,19 @@ impl State {
         if self.is_dirty && self.refreshed_ns + REFRESH_NS <= now_ns {
             self.refresh();
         }
-        if let Some(steps) = &mut self.steps {
-            steps.tick(now_ns);
-        }
+        let is_played = self.steps.as_mut().is_some_and(|steps| steps.tick(now_ns));
+        // The list of live members shows how long ago each of them was heard.
+        let is_ageing = self.steps.is_none() && !self.heard_ns.is_empty();
+        self.version += u64::from(is_played || is_ageing);
     }
 
     /// Makes anew what is derived from the recording.
     pub(crate) fn refresh(&mut self) {
         (self.is_dirty, self.refreshed_ns) = (false, self.now_ns);
-        self.lanes = lanes::lanes(&self.recording);
+        self.version += 1;
         self.list.replace(story::requests(&self.recording));
-        if let Some(steps) = &mut self.steps {
-            steps.refresh(&self.recording);
+        if self.steps.as_mut().is_none_or(|steps| steps.refresh(&self.recording)) {
+            self.lanes = lanes::lanes(&self.recording);
         }
     }
 
@@ -274,11 +286,13 @@ impl State {
         } else {
             Some(self.seen_first.iter().filter_map(of_keyframes).sum())
         };
-        (self.list.rows.len(), seen)
+        let is_request = |row: &&RequestSummary| matches!(row.subject, Subject::Request(_));
+        (self.list.rows.iter().filter(is_request).count(), seen)
     }
 
     /// Does what a key asks for. Returns whether the player goes on.
     pub(crate) fn update(&mut self, action: Action) -> bool {
+        self.version += 1;
         match action {
             Action::Quit => return false,
             Action::Help => self.is_helping = true,
@@ -288,7 +302,10 @@ impl State {
             Action::ChooseLast => self.list.follow(true),
             Action::ToggleFollow => self.list.follow(!self.list.is_following),
             Action::Open => self.open(),
-            Action::Back if self.place() == Place::Steps => self.steps = None,
+            Action::Back if self.place() == Place::Steps => {
+                self.steps = None;
+                self.refresh();
+            }
             Action::Back
             | Action::Step(..)
             | Action::Jump(_)

@@ -115,6 +115,7 @@ impl Scene {
     }
 
     /// A step ends now.
+    #[allow(clippy::too_many_arguments, reason = "a line of a script, all of it needed")]
     pub(crate) fn close(
         &mut self,
         member: usize,
@@ -129,6 +130,7 @@ impl Scene {
     }
 
     /// A step that began a moment ago and ends now.
+    #[allow(clippy::too_many_arguments, reason = "a line of a script, all of it needed")]
     pub(crate) fn short(
         &mut self,
         member: usize,

@@ -103,11 +103,11 @@ impl Steps {
     }
 
     /// Takes in what was heard since. A story of which the beginning has been forgotten meanwhile
-    /// stays as it was.
-    pub(crate) fn refresh(&mut self, recording: &Recording) {
+    /// stays as it was, and in the lanes that it had. Returns whether it is up to date.
+    pub(crate) fn refresh(&mut self, recording: &Recording) -> bool {
         let steps = story::story(recording, self.subject);
         if steps.len() < self.steps.len() {
-            return;
+            return false;
         }
         let find = |old: Option<&Step>| {
             let old = old.map(anchor)?;
@@ -116,6 +116,7 @@ impl Steps {
         let now = find(self.steps.get(self.now)).unwrap_or(self.now);
         let look = find(self.steps.get(self.look)).unwrap_or(now);
         (self.now, self.look, self.steps) = (now, look, steps);
+        true
     }
 
     /// Whether stepping in this grain stops here.
@@ -208,12 +209,14 @@ impl Steps {
         STEP_NS * 4 / SPEEDS[self.speed]
     }
 
-    /// Lets time pass: plays the steps that are due.
-    pub(crate) fn tick(&mut self, now_ns: u64) {
-        if self.is_playing && self.due_ns <= now_ns {
+    /// Lets time pass: plays the step that is due. Returns whether there was one.
+    pub(crate) fn tick(&mut self, now_ns: u64) -> bool {
+        let is_due = self.is_playing && self.due_ns <= now_ns;
+        if is_due {
             self.step(self.grain, Direction::Forward);
             self.due_ns = now_ns + self.pause_ns();
         }
+        is_due
     }
 
     /// The rows of the grain that is shown.

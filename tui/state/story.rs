@@ -246,7 +246,8 @@ pub(crate) fn story(recording: &Recording, subject: Subject) -> Vec<Step> {
     let mut part = Recording { members: recording.members.clone(), ..Recording::default() };
     let mut is_own = Vec::new();
     for (event, own) in recording.events.iter().zip(own) {
-        if own || window.contains(event) {
+        let is_known = lanes::lane_of_place(&lanes, event.member).is_some();
+        if is_known && (own || window.contains(event)) {
             part.events.push(event.clone());
             is_own.push(own);
         }

@@ -17,10 +17,11 @@ use super::{
 use crate::play::{Input, SourceMessage, handle};
 
 /// A generator for tests: Knuth's 64-bit linear congruence.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    /// A number below `sides`.
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         usize::try_from(self.0 >> 33).unwrap() % sides
     }
@@ -334,6 +335,38 @@ fn the_cursor_stays_on_its_event_while_records_stream_in() {
     let steps = state.steps.as_ref().unwrap();
     assert_eq!(steps.steps[steps.now].event, held);
     assert_eq!(steps.steps, Steps::open(&all, Subject::Request(PUT)).steps);
+}
+
+#[test]
+fn a_story_stays_as_it_was_when_its_records_are_forgotten() {
+    let scene = scenes::put();
+    let mut state = State::default();
+    feed(&mut state, &scene.recording, 10);
+    press(&mut state, "enter right right");
+    let before = state.steps.as_ref().map(|s| (s.now, s.steps.clone())).unwrap();
+    for _ in 0..1_000 {
+        let mut events = scene.recording.events.clone();
+        events.iter_mut().for_each(|event| (event.id, event.stage) = (1, Stage::Key));
+        let batch = SourceMessage::Batch { place: 0, events, seen: 0, dropped: 0 };
+        handle(&mut state, Input::Source(batch));
+    }
+    handle(&mut state, Input::Tick(Duration::from_secs(1)));
+    assert!(state.recording.events.iter().all(|event| event.id == 1), "all is forgotten");
+    assert_eq!(state.steps.as_ref().map(|s| (s.now, s.steps.clone())).unwrap(), before);
+    assert_eq!(state.lanes.len(), 3);
+}
+
+#[test]
+fn only_what_changed_is_drawn_again() {
+    let mut state = State::of_recording(scenes::put().recording);
+    let version = state.version();
+    handle(&mut state, Input::Tick(Duration::from_secs(1)));
+    assert_eq!(state.version(), version, "time alone changes nothing of a recording");
+    press(&mut state, "enter");
+    assert_ne!(state.version(), version);
+    let version = state.version();
+    handle(&mut state, Input::Resized);
+    assert_ne!(state.version(), version);
 }
 
 #[test]

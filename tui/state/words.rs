@@ -4,7 +4,7 @@
 //! replaces them when it is told to keep to ASCII. What comes from the network (names, keys) is
 //! escaped first, so that nobody can write escape sequences into somebody else's terminal.
 
-use glass_etcd::trace::{Event, KeyText, Kind, METHODS, Unit};
+use glass_etcd::trace::{Event, KeyText, Kind, METHODS, Stage, Unit};
 
 use super::{
     lanes::{Lane, name_of},
@@ -173,46 +173,57 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
                 value(fields[old].unit, event.fields[old], lanes) + " → "
             });
             words.push(format!("{name} {old}{now}"));
-        } else if !field.name.ends_with(".old") && !(is_begin && number == 0) {
+        } else if !(field.name.ends_with(".old") || (is_begin && number == 0)) {
             words.push(format!("{} {now}", field.name));
         }
     }
     words
 }
 
-/// What a step says in its lane: the stage and the one or two numbers that matter most.
-pub(crate) fn step(step: &Step, lanes: &[Lane]) -> String {
+/// What a step says in its lane, in pieces: the stage, the one or two numbers that matter most, and
+/// how long it took. Where there is no room, the last pieces go first.
+pub(crate) fn step(step: &Step, lanes: &[Lane]) -> Vec<String> {
     let event = &step.event;
-    let name = event.stage.name();
     if step.moment == Moment::Begin {
-        return begin(event, name);
+        return begin(event);
     }
-    let what = detail(event, lanes);
-    let took = if slow_enough_to_say(event) {
-        format!(" {}", duration(event.took_ns))
-    } else {
-        String::new()
-    };
-    let failed = if event.result == 0 {
-        String::new()
-    } else {
-        format!(" {}", code(u64::from(event.result)))
-    };
-    format!("{}{what}{took}{failed}", short_name(event))
+    let mut pieces = vec![short_name(event)];
+    pieces.extend(detail(event, lanes));
+    pieces.extend(about_whom(event, lanes));
+    if event.result != 0 {
+        pieces.push(code(u64::from(event.result)).to_owned());
+    }
+    if SAY_TOOK_FROM_NS <= event.took_ns {
+        pieces.push(duration(event.took_ns));
+    }
+    pieces
 }
 
-fn begin(event: &Event, name: &str) -> String {
-    use glass_etcd::trace::Stage;
-    let key = event.key.as_ref().map_or_else(String::new, |text| format!(" {}", key(text, 24)));
+/// The other member that the step is about, where that is no message's peer.
+fn about_whom(event: &Event, lanes: &[Lane]) -> Option<String> {
     match event.stage {
-        Stage::Rpc => format!("rpc {}{key}", method(event.fields[0])),
-        Stage::RaftPropose | Stage::ReadIndexWait | Stage::ReadIndexRound => name.to_owned(),
-        _ => format!("{name} begins"),
+        Stage::RaftProgress => Some(format!("of {}", name_of(lanes, event.fields[0]))),
+        Stage::ElectionVote => Some(format!("for {}", name_of(lanes, event.fields[0]))),
+        _ => None,
+    }
+}
+
+/// What is shorter than this is not said in a lane; the why panel has it.
+const SAY_TOOK_FROM_NS: u64 = 50_000;
+
+fn begin(event: &Event) -> Vec<String> {
+    let name = event.stage.name();
+    match event.stage {
+        Stage::Rpc => {
+            let key = event.key.as_ref().map(|text| key(text, 24));
+            [format!("rpc {}", method(event.fields[0]))].into_iter().chain(key).collect()
+        }
+        Stage::RaftPropose | Stage::ReadIndexWait | Stage::ReadIndexRound => vec![name.to_owned()],
+        _ => vec![format!("{name} begins")],
     }
 }
 
 fn short_name(event: &Event) -> String {
-    use glass_etcd::trace::Stage;
     match event.stage {
         Stage::Rpc if event.result == 0 => "rpc answers".to_owned(),
         Stage::Rpc => "rpc fails".to_owned(),
@@ -225,61 +236,60 @@ fn short_name(event: &Event) -> String {
     }
 }
 
-fn slow_enough_to_say(event: &Event) -> bool {
-    const SAY_FROM_NS: u64 = 50_000;
-    SAY_FROM_NS <= event.took_ns
+/// The numbers that matter most.
+fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
+    let f = &event.fields;
+    Some(match event.stage {
+        Stage::Rpc if event.result == 0 && f[3] != 0 => format!("rev {}", f[3]),
+        Stage::RpcValidate if f[0] != 0 => format!("{} op", f[0]),
+        Stage::RaftEntry => format!("{}/{}", f[0], f[1]),
+        Stage::RaftSend | Stage::RaftReceive => return message_detail(f),
+        Stage::WalWrite | Stage::WalFsync if f[1] != 0 => format!("≤{}", f[1]),
+        Stage::WalFsync if f[6] != 0 => format!("vote {}", name_of(lanes, f[6])),
+        Stage::RaftProgress => format!("{}→{}", f[1], f[2]),
+        Stage::RaftCommit => format!("{}→{}", f[1], f[2]),
+        Stage::ApplyEntry => f[1].to_string(),
+        Stage::MvccWrite => format!("rev {}→{}", f[0], f[1]),
+        Stage::TreeIndexPut => format!("{{{},{}}}", f[0], f[1]),
+        Stage::BufferPut => format!("{}→{}", f[0], f[1]),
+        Stage::BufferFreeze => format!("{} rows", f[0]),
+        Stage::BackendCommit => format!("≤{}", f[1]),
+        Stage::MvccRange => format!("rev {}, {} keys", f[0], f[1]),
+        Stage::TreeIndexGet => format!("{{{},{}}}", f[1], f[2]),
+        Stage::BufferGet => format!("{} hits", f[0].saturating_add(f[1])),
+        Stage::BackendGet => format!("{} rows", f[0]),
+        Stage::ReadIndexRound => format!("index {}", f[2]),
+        Stage::ReadIndexConfirmed => f[0].to_string(),
+        Stage::ReadWaitApplied => format!("{}≤{}", f[0], f[1]),
+        Stage::Lost => format!("{} records", f[2]),
+        _ => return election_detail(event),
+    })
 }
 
-/// The numbers that matter most, with a blank in front, or nothing.
-fn detail(event: &Event, lanes: &[Lane]) -> String {
-    use glass_etcd::trace::Stage;
+fn election_detail(event: &Event) -> Option<String> {
     let f = &event.fields;
-    match event.stage {
-        Stage::Rpc if event.result == 0 && f[3] != 0 => format!(" rev {}", f[3]),
-        Stage::RpcValidate if f[0] != 0 => format!(" {} op", f[0]),
-        Stage::RaftEntry => format!(" {}/{}", f[0], f[1]),
-        Stage::RaftSend | Stage::RaftReceive => message_detail(f),
-        Stage::WalWrite | Stage::WalFsync if f[1] != 0 => format!(" ≤{}", f[1]),
-        Stage::WalFsync if f[6] != 0 => format!(" vote {}", name_of(lanes, f[6])),
-        Stage::RaftProgress => format!(" {} {}→{}", name_of(lanes, f[0]), f[1], f[2]),
-        Stage::RaftCommit => format!(" {}→{}", f[1], f[2]),
-        Stage::ApplyEntry => format!(" {}", f[1]),
-        Stage::MvccWrite => format!(" rev {}→{}", f[0], f[1]),
-        Stage::TreeIndexPut => format!(" {{{},{}}}", f[0], f[1]),
-        Stage::BufferPut => format!(" {}→{}", f[0], f[1]),
-        Stage::BufferFreeze => format!(" {} rows", f[0]),
-        Stage::BackendCommit => format!(" ≤{}", f[1]),
-        Stage::ReadIndexRound => format!(" index {}", f[2]),
-        Stage::ReadIndexConfirmed => format!(" {}", f[0]),
-        Stage::ReadWaitApplied => format!(" {}≤{}", f[0], f[1]),
-        Stage::MvccRange => format!(" rev {}, {} keys", f[0], f[1]),
-        Stage::TreeIndexGet => format!(" {{{},{}}}", f[1], f[2]),
-        Stage::BufferGet => format!(" {} hits", f[0] + f[1]),
-        Stage::BackendGet => format!(" {} rows", f[0]),
-        Stage::ElectionCampaign if f[0] != 0 => " pre-vote".to_owned(),
-        Stage::ElectionCampaign => format!(" term {}→{}", f[1], f[2]),
-        Stage::ElectionVote => {
-            format!(" {} {}", if f[1] == 0 { "denies" } else { "grants" }, name_of(lanes, f[0]))
-        }
-        Stage::ElectionTally => format!(" {} for, {} against", f[3], f[4]),
-        Stage::RaftRole => format!(" {} t{}", role(f[1]), f[3]),
-        Stage::Lost => format!(" {} records", f[2]),
-        _ => String::new(),
-    }
+    Some(match event.stage {
+        Stage::ElectionCampaign if f[0] != 0 => "pre".to_owned(),
+        Stage::ElectionCampaign => format!("{}→{}", f[1], f[2]),
+        Stage::ElectionVote if f[1] == 0 => "no".to_owned(),
+        Stage::ElectionVote => "yes".to_owned(),
+        Stage::ElectionTally => format!("{} to {}", f[3], f[4]),
+        Stage::RaftRole => format!("{} t{}", role(f[1]), f[3]),
+        _ => return None,
+    })
 }
 
 /// What a raft message is about: its last entry, or what it acknowledges or tells.
-fn message_detail(f: &[u64; 8]) -> String {
+fn message_detail(f: &[u64; 8]) -> Option<String> {
     let (number, term, index, last, commit, reject) = (f[1], f[2], f[3], f[4], f[5], f[6]);
-    match message(number) {
-        _ if reject != 0 => " reject".to_owned(),
-        "MsgApp" if index < last => format!(" {last}"),
-        "MsgApp" | "MsgHeartbeat" if commit != 0 => format!(" c{commit}"),
-        "MsgAppResp" => format!(" {index}"),
-        "MsgReadIndexResp" => format!(" {index}"),
-        "MsgVote" | "MsgPreVote" | "MsgVoteResp" | "MsgPreVoteResp" => format!(" t{term}"),
-        _ => String::new(),
-    }
+    Some(match message(number) {
+        _ if reject != 0 => "reject".to_owned(),
+        "MsgApp" if index < last => last.to_string(),
+        "MsgApp" | "MsgHeartbeat" if commit != 0 => format!("c{commit}"),
+        "MsgAppResp" | "MsgReadIndexResp" => index.to_string(),
+        "MsgVote" | "MsgPreVote" | "MsgVoteResp" | "MsgPreVoteResp" => format!("t{term}"),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

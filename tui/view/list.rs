@@ -57,23 +57,23 @@ fn draw_members(pen: &mut Pen<'_>, area: Rect, state: &State, heads: &[Head]) {
 
 /// One member in one line.
 fn member_line(head: &Head, width: usize) -> (String, Tone) {
-    let name = words::cut(&head.name, 12);
+    let name = words::cut(&head.name, 10);
     let number = |water, digits: usize| number(&head.marks, water, digits);
     let line = format!(
-        " {name:<12} {:<13} term {} commit {} applied {} rev {}",
+        " {name:<10} {:<10} term {} commit {} applied {} rev {}",
         role(&head.marks),
-        number(Water::Term, 3),
-        number(Water::Commit, 6),
-        number(Water::Applied, 6),
-        number(Water::Revision, 5),
+        number(Water::Term, 2),
+        number(Water::Commit, 5),
+        number(Water::Applied, 5),
+        number(Water::Revision, 4),
     );
     let is_leader = head.marks.get(Water::Role) == Some(2);
     match head.heard {
-        Heard::Never => (format!(" {name:<12} unknown: nothing was heard of it"), Tone::Bad),
+        Heard::Never => (format!(" {name:<10} unknown: nothing was heard of it"), Tone::Bad),
         Heard::Silent(ns) => {
             let silent = format!("silent for {}", words::duration(ns));
-            let room = width.saturating_sub(silent.chars().count() + 2);
-            (format!("{:<room$}  {silent}", words::cut(&line, room)), Tone::Bad)
+            let room = width.saturating_sub(silent.chars().count() + 1);
+            (format!("{:<room$} {silent}", words::cut(line.trim_end(), room)), Tone::Bad)
         }
         Heard::Fresh if is_leader => (line, Tone::Good),
         Heard::Fresh => (line, Tone::Plain),

@@ -6,8 +6,8 @@ use ratatui::{
     style::{Color, Modifier, Style},
 };
 
-/// What `--color` asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What `--color` asks for: `auto`, `never` or `16`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ColorChoice {
     /// Colours, unless `NO_COLOR` is set.
     #[default]
@@ -15,6 +15,7 @@ pub(crate) enum ColorChoice {
     /// No colours; bold and dim stay.
     Never,
     /// The sixteen colours of the terminal's own palette, whatever `NO_COLOR` says.
+    #[value(name = "16")]
     Sixteen,
 }
 
@@ -211,6 +212,14 @@ mod tests {
         assert!(!has(ColorChoice::Auto, Some("1")));
         assert!(has(ColorChoice::Sixteen, Some("1")));
         assert!(!has(ColorChoice::Never, None));
+    }
+
+    #[test]
+    fn the_flag_has_the_three_values_that_the_manual_names() {
+        use clap::ValueEnum;
+        let names = ColorChoice::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let names: Vec<String> = names.map(|value| value.get_name().to_owned()).collect();
+        assert_eq!(names, ["auto", "never", "16"]);
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
     for row in steps.rows() {
         match row {
             Row::Folded { noise, others } => {
-                lines.push(format!("       {}", folded(noise, others)))
+                lines.push(format!("       {}", folded(noise, others)));
             }
             Row::Step(at) => {
                 let step = &steps.steps[at];
@@ -75,7 +75,7 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
                 let name = &state.lanes[step.lane].name;
                 let text = match step.arrow {
                     Some(arrow) => message_words(step, arrow, &state.lanes[arrow.peer].name, state),
-                    None => words::step(step, &state.lanes),
+                    None => words::step(step, &state.lanes).join(" "),
                 };
                 let client = client(step);
                 lines.push(format!("  {number:>3}  +{after:<8} {name:<12} {text}{client}"));

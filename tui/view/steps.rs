@@ -16,7 +16,8 @@ use super::{
     why,
 };
 use crate::state::{
-    State, lens,
+    State,
+    lens::{self, Lens},
     player::{Head, Heard},
     steps::{Row, Steps},
     story::{Arrow, Moment, OtherEnd, Step, Subject},
@@ -27,10 +28,12 @@ use glass_etcd::trace::{Grain, Stage};
 
 /// A lane narrower than this says nothing.
 const LANE_MIN: u16 = 21;
+/// Width of the client's column.
+const CLIENT: u16 = 10;
 
 /// Where the columns stand.
 pub(crate) struct Columns {
-    client: u16,
+    /// Width of a lane, without its border.
     lane: u16,
     /// The first lane that is shown.
     first: usize,
@@ -41,20 +44,19 @@ pub(crate) struct Columns {
 impl Columns {
     /// As many lanes as fit; when not all do, those around the wanted one.
     fn of(width: u16, lanes: usize, wanted: usize) -> Columns {
-        let client = if width < 90 { 8 } else { 10 };
-        let room = width.saturating_sub(client + 1);
+        let room = width.saturating_sub(CLIENT + 1);
         let fit = usize::from(room / (LANE_MIN + 1)).max(1);
         let shown = lanes.min(fit).max(1);
         let first = wanted.saturating_sub(shown / 2).min(lanes.saturating_sub(shown));
         let lane = (room / u16::try_from(shown).unwrap_or(1)).saturating_sub(1);
-        Columns { client, lane, first, shown }
+        Columns { lane, first, shown }
     }
 
     /// Columns of a lane, without its border; none when it is not shown.
     fn lane(&self, area: Rect, lane: usize) -> Option<Rect> {
         let at = lane.checked_sub(self.first).filter(|at| *at < self.shown)?;
         let at = u16::try_from(at).ok()?;
-        let x = area.x + self.client + 1 + at * (self.lane + 1) + 1;
+        let x = area.x + CLIENT + 1 + at * (self.lane + 1) + 1;
         Some(Rect {
             x: x.min(area.right()),
             width: self.lane.min(area.right().saturating_sub(x)),
@@ -65,8 +67,9 @@ impl Columns {
 
 /// Draws the screen.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
-    let wide = area.height < 28;
-    let (lens_lines, why_lines) = if wide { (2, 4) } else { (3, 5) };
+    let (lens_lines, why_lines) = if area.height < 28 { (2, 4) } else { (3, 5) };
+    let lists_all = steps.shows_all && steps.lens == Lens::Changed;
+    let lens_lines = if lists_all { 4 } else { lens_lines };
     let wanted = steps.focus.unwrap_or_else(|| steps.steps.get(steps.look).map_or(0, |s| s.lane));
     let columns = Columns::of(area.width, state.lanes.len(), wanted);
     pen.text(area, 0, &title(pen, state, steps, &columns, area.width), Tone::Strong);
@@ -120,9 +123,9 @@ pub(crate) fn subject(state: &State, steps: &Steps) -> String {
 }
 
 fn draw_heads(pen: &mut Pen<'_>, area: Rect, state: &State, columns: &Columns) {
-    let client = Rect { width: columns.client, ..area };
+    let client = Rect { width: CLIENT, ..area };
     pen.text(client, 0, " client", Tone::Plain);
-    pen.text(client, 1, if columns.client < 9 { " inferr." } else { " inferred" }, Tone::Dim);
+    pen.text(client, 1, " inferred", Tone::Dim);
     for (lane, head) in state.heads().iter().enumerate() {
         let Some(cell) = columns.lane(area, lane) else { continue };
         for line in 0..2 {
@@ -186,8 +189,16 @@ fn draw_rows(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps, column
 
 /// A line for what only happened meanwhile.
 pub(crate) fn folded(noise: usize, others: usize) -> String {
-    let noise = (0 < noise).then(|| format!("{noise} heartbeats and keyframes"));
-    let others = (0 < others).then(|| format!("{others} records of other work"));
+    let noise = match noise {
+        0 => None,
+        1 => Some("1 heartbeat or keyframe".to_owned()),
+        more => Some(format!("{more} heartbeats and keyframes")),
+    };
+    let others = match others {
+        0 => None,
+        1 => Some("1 record of other work".to_owned()),
+        more => Some(format!("{more} records of other work")),
+    };
     let parts: Vec<String> = noise.into_iter().chain(others).collect();
     format!("· {} ·", parts.join(", "))
 }
@@ -214,11 +225,13 @@ fn draw_step(
         _ if steps.now == at => Tone::Strong,
         _ => Tone::Plain,
     };
-    let client = Rect { width: columns.client, ..line };
+    let client = Rect { width: CLIENT, ..line };
     let is_client_free = !draw_client(pen, client, step, tone);
     draw_arrow(pen, line, step, columns);
     if let Some(cell) = columns.lane(line, step.lane) {
-        let text = cell_words(step, state, usize::from(cell.width), pen);
+        let mark = if step.is_own { "" } else { "· " };
+        let room = usize::from(cell.width).saturating_sub(mark.chars().count());
+        let text = format!("{mark}{}", cell_words(step, state, room, pen));
         let used = pen.text(cell, 0, &text, tone);
         if at == steps.now {
             let rest = Rect { x: cell.x + used, width: cell.width - used, ..cell };
@@ -246,7 +259,13 @@ fn draw_now(pen: &mut Pen<'_>, rest: Rect, client: Rect, is_client_free: bool) {
 /// What a step says. A message names its peer; where that does not fit, it gives the number of
 /// the peer's lane.
 fn cell_words(step: &Step, state: &State, width: usize, pen: &Pen<'_>) -> String {
-    let Some(arrow) = step.arrow else { return words::step(step, &state.lanes) };
+    let Some(arrow) = step.arrow else {
+        let mut pieces = words::step(step, &state.lanes);
+        while 1 < pieces.len() && width < pen.words(&pieces.join(" ")).chars().count() {
+            pieces.pop();
+        }
+        return pieces.join(" ");
+    };
     let number = (arrow.peer + 1).to_string();
     let fits = |text: &String| pen.words(text).chars().count() <= width;
     [state.lanes[arrow.peer].name.clone(), number]
@@ -258,7 +277,7 @@ fn cell_words(step: &Step, state: &State, width: usize, pen: &Pen<'_>) -> String
 
 /// A message with its direction, its peer, and what is missing of it.
 pub(crate) fn message_words(step: &Step, arrow: Arrow, peer: &str, state: &State) -> String {
-    let text = words::step(step, &state.lanes);
+    let text = words::step(step, &state.lanes).join(" ");
     match (arrow.is_out, arrow.other_end) {
         (true, _) if !step.is_captured => format!("{text} ►{peer}: sent, not captured"),
         (true, OtherEnd::Captured) => format!("{text} ►{peer}"),
@@ -268,7 +287,7 @@ pub(crate) fn message_words(step: &Step, arrow: Arrow, peer: &str, state: &State
 }
 
 fn short_message_words(step: &Step, arrow: Arrow, state: &State) -> String {
-    let (text, peer) = (words::step(step, &state.lanes), arrow.peer + 1);
+    let (text, peer) = (words::step(step, &state.lanes).join(" "), arrow.peer + 1);
     match (arrow.is_out, arrow.other_end) {
         (true, _) if !step.is_captured => "sent, not captured".to_owned(),
         (true, OtherEnd::Captured) => format!("{text} ►{peer}"),

@@ -1,12 +1,13 @@
 //! Whole screens as text.
 
+use glass_etcd::trace::{Event, Kind, Stage};
 use ratatui::{Terminal, backend::TestBackend};
 
 use super::{Look, draw, plain};
 use crate::state::{
     State,
     scenes::{self, Scene},
-    tests::{feed, press},
+    tests::{Dice, feed, press},
 };
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (100, 30), (140, 40)];
@@ -73,6 +74,11 @@ fn a_put_at_its_end_with_the_cost() {
 #[test]
 fn a_put_with_everything_that_was_recorded() {
     check("put_raw", &opened(scenes::put(), "enter : 5 enter . . . . u"));
+}
+
+#[test]
+fn what_only_happened_meanwhile_is_told_apart() {
+    check("put_meanwhile", &opened(scenes::put(), "enter : 2 5 enter . . ."));
 }
 
 #[test]
@@ -170,5 +176,50 @@ fn no_window_is_too_small_to_draw() {
                 screen(state, (width, height), ASCII);
             }
         }
+    }
+}
+
+/// Recordings come from files and from other people's members: whatever stands in them, the player
+/// goes on.
+#[test]
+fn no_recording_is_too_strange_to_draw() {
+    for seed in 1..=100 {
+        println!("seed {seed}");
+        let mut dice = Dice(seed);
+        let mut scene = vec![scenes::put(), scenes::get(), scenes::election()].remove(dice.roll(3));
+        for event in &mut scene.recording.events {
+            spoil(event, &mut dice);
+        }
+        scene.recording.members.truncate(dice.roll(4));
+        let mut state = State::of_recording(scene.recording);
+        let keys =
+            ["enter", "right", "x", ".", "]", "u", "G", "g", "down", "2", "0", "esc", "down"];
+        for _ in 0..30 {
+            press(&mut state, keys[dice.roll(keys.len())]);
+            screen(&state, SIZES[dice.roll(3)], ASCII);
+        }
+        plain::write(state.recording, UNICODE, &mut Vec::new()).unwrap();
+    }
+}
+
+fn spoil(event: &mut Event, dice: &mut Dice) {
+    const STRANGE: [u64; 6] = [0, 1, 42, 1 << 40, u64::MAX - 1, u64::MAX];
+    let strange = STRANGE[dice.roll(STRANGE.len())];
+    match dice.roll(40) {
+        0..5 => event.fields[dice.roll(8)] = strange,
+        5 => event.stage = Stage::ALL[dice.roll(Stage::ALL.len())],
+        6 => event.clock = strange,
+        7 => event.clock_end = strange,
+        8 => event.at_ns = strange,
+        9 => event.took_ns = strange,
+        10 => event.id = strange,
+        11 => event.link = strange,
+        12 => event.member = dice.roll(256) as u8,
+        13 => event.boot = dice.roll(3) as u16,
+        14 => event.result = dice.roll(256) as u8,
+        15 => event.thread = dice.roll(256) as u8,
+        16 => event.flags = dice.roll(256) as u8,
+        17 => event.kind = [Kind::Begin, Kind::Span, Kind::Key, Kind::Keyframe][dice.roll(4)],
+        _ => {}
     }
 }
