@@ -68,6 +68,9 @@ pub enum Error {
     /// The database file.
     #[error(transparent)]
     Backend(#[from] crate::storage::backend::Error),
+    /// The key space in the database.
+    #[error(transparent)]
+    Store(#[from] crate::server::mvcc::OpenError),
     /// Auth is on in the data directory.
     #[error(transparent)]
     Auth(#[from] crate::server::auth::AuthEnabled),

@@ -30,6 +30,9 @@ use crate::{
     trace,
 };
 
+/// How often a physical compaction looks whether its rows are gone.
+const COMPACTION_POLL: Duration = Duration::from_millis(10);
+
 /// Limits and times of a member.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -195,9 +198,13 @@ impl Server {
         }
     }
 
+    /// Waits until the compaction's rows are gone, and until the file knows.
     async fn wait_compacted(&self, revision: i64) -> Result<(), Error> {
-        let store = Arc::clone(&self.store);
-        let done = tokio::task::spawn_blocking(move || store.wait_compacted(revision));
+        while self.store.finished_compaction() < revision {
+            tokio::time::sleep(COMPACTION_POLL).await;
+        }
+        let backend = Arc::clone(&self.backend);
+        let done = tokio::task::spawn_blocking(move || backend.commit_now());
         done.await.map_err(|_| Error::Stopped)
     }
 
