@@ -9,7 +9,7 @@ use crate::{
     fail,
     play::{self, Source, SourceMessage},
     source::{self, Change, Live},
-    view::{self, ColorChoice, Look},
+    view::{self, Look, pen::ColorChoice},
 };
 
 /// Messages that wait for the player; when it falls behind, the members' streams wait.
@@ -28,32 +28,15 @@ pub(crate) struct PlayArgs {
     plain: bool,
     /// Whether colours are used; NO_COLOR in the environment turns `auto` off.
     #[arg(long, value_enum, default_value = "auto")]
-    color: Color,
+    color: ColorChoice,
     /// Use ASCII only.
     #[arg(long)]
     ascii: bool,
 }
 
-/// The choices of `--color`.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Color {
-    /// Colours, unless the environment says no.
-    Auto,
-    /// None.
-    Never,
-    /// The terminal's sixteen.
-    #[value(name = "16")]
-    Sixteen,
-}
-
 impl PlayArgs {
     fn look(&self) -> Look {
-        let choice = match self.color {
-            Color::Auto => ColorChoice::Auto,
-            Color::Never => ColorChoice::Never,
-            Color::Sixteen => ColorChoice::Sixteen,
-        };
-        Look::new(choice, std::env::var("NO_COLOR").ok().as_deref(), self.ascii)
+        Look::new(self.color, std::env::var("NO_COLOR").ok().as_deref(), self.ascii)
     }
 }
 
@@ -87,9 +70,8 @@ pub(crate) fn live(endpoints: &[String], look: Look) -> io::Result<()> {
 }
 
 fn recording(file: &std::path::Path) -> io::Result<Recording> {
-    let read = source::open(file).map_err(|error| {
-        io::Error::other(format!("{}: {error}", file.display()))
-    })?;
+    let read = source::open(file)
+        .map_err(|error| io::Error::other(format!("{}: {error}", file.display())))?;
     Ok(read.recording)
 }
 

@@ -66,7 +66,7 @@ fn start(parsed: Parsed) -> ExitCode {
     if std::env::var_os(EXIT_WITH_PARENT).is_some() {
         exit_with_parent();
     }
-    match member::run(parsed.config) {
+    match member::run(&parsed.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %error, "the member has failed");

@@ -70,7 +70,7 @@ pub enum Error {
     Backend(#[from] crate::storage::backend::Error),
     /// The key space in the database.
     #[error(transparent)]
-    Store(#[from] crate::server::mvcc::OpenError),
+    Store(#[from] crate::server::mvcc::store::Error),
     /// Auth is on in the data directory.
     #[error(transparent)]
     Auth(#[from] crate::server::auth::AuthEnabled),

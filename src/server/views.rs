@@ -4,7 +4,6 @@ use super::{Error, Server, members::Member, wait::Wait};
 use crate::{
     pb::etcdserverpb::{self, AlarmType, StatusResponse},
     raft::Leadership,
-    trace,
 };
 
 /// The API level that this server meets.

@@ -18,11 +18,6 @@
 //!
 //! **Left out.** A process that ends is not started again: to see what the others do then is the
 //! point. No PORT variable, no scaling; a Procfile of members needs neither.
-#![cfg_attr(
-    not(test),
-    allow(dead_code, reason = "INTEGRATOR: the player uses the rest; then remove")
-)]
-
 pub(crate) mod api;
 mod control;
 mod output;

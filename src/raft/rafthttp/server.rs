@@ -208,6 +208,8 @@ fn stream(hub: &Rc<Hub>, request: &Request<Incoming>) -> Answer {
     };
     let mut answer = Answer(Response::new(Payload::Stream(Box::new(body))));
     if let Some(number) = number {
+        // It speaks glass: its request ids carry the keep bit.
+        trace::note_peer(from);
         answer.0.headers_mut().insert(glass::STREAM_HEADER, glass::header(number));
     }
     answer

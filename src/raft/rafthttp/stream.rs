@@ -334,6 +334,10 @@ impl Reader {
             return Err(dial::refused(answer).await);
         }
         let echo = glass::stream_number(answer.headers()).filter(|echo| *echo == number);
+        if echo.is_some() {
+            // It speaks glass: its request ids carry the keep bit.
+            trace::note_peer(self.peer);
+        }
         Ok((answer.into_body(), Frames::new(echo)))
     }
 
