@@ -69,8 +69,8 @@ impl File {
     fn new(options: &OpenOptions, path: &Path) -> io::Result<File> {
         let file = options.open(path)?;
         let len = file.metadata()?.len();
-        let unsynced = is_lossy()
-            .then(|| Mutex::new(Unsynced { len, floor: len, pages: BTreeMap::new() }));
+        let unsynced =
+            is_lossy().then(|| Mutex::new(Unsynced { len, floor: len, pages: BTreeMap::new() }));
         Ok(File { file, path: path.to_owned(), unsynced })
     }
 
@@ -118,7 +118,10 @@ impl File {
     }
 
     /// The length in bytes.
-    #[allow(clippy::len_without_is_empty, reason = "nobody asks a durable file whether it is empty")]
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "nobody asks a durable file whether it is empty"
+    )]
     pub fn len(&self) -> io::Result<u64> {
         match &self.unsynced {
             None => Ok(self.file.metadata()?.len()),

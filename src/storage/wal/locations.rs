@@ -211,9 +211,7 @@ impl Locations {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         let handle = match handles.iter().position(|(number, _)| *number == sequence) {
             Some(at) => handles.remove(at).1,
-            None => {
-                Arc::new(File::open_read_only(&path).map_err(Error::io("opening", &path, 0))?)
-            }
+            None => Arc::new(File::open_read_only(&path).map_err(Error::io("opening", &path, 0))?),
         };
         handles.push((sequence, Arc::clone(&handle)));
         if HANDLES < handles.len() {

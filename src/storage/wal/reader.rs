@@ -103,7 +103,8 @@ struct Replay {
 impl Replay {
     fn new(first: Name) -> Replay {
         // The first segment of all is named after index 0, which no entry has.
-        let (index, term_before) = if first.index <= 1 { (1, Some(0)) } else { (first.index, None) };
+        let (index, term_before) =
+            if first.index <= 1 { (1, Some(0)) } else { (first.index, None) };
         Replay {
             crc: 0,
             metadata: None,

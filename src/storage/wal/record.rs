@@ -222,7 +222,10 @@ mod tests {
         }
         assert_eq!(get_varint(&mut &[0x81, 0x00][..]), None);
         assert_eq!(get_varint(&mut &[0xff; 11][..]), None);
-        assert_eq!(get_varint(&mut &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2][..]), None);
+        assert_eq!(
+            get_varint(&mut &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2][..]),
+            None
+        );
     }
 
     #[test]

@@ -197,9 +197,14 @@ mod tests {
         let file = "0000000000000001-00000000000002f1.wal";
         assert_eq!(name.path(Path::new("d")), Path::new("d").join(file));
         assert_eq!(Name::parse(file), Some(name));
-        for wrong in ["1-2f1.wal", "0000000000000001-00000000000002F1.wal", "x.wal", "0.tmp",
-            "0000000000000001-00000000000002f1.wal.broken", "+000000000000001-00000000000002f1.wal"]
-        {
+        for wrong in [
+            "1-2f1.wal",
+            "0000000000000001-00000000000002F1.wal",
+            "x.wal",
+            "0.tmp",
+            "0000000000000001-00000000000002f1.wal.broken",
+            "+000000000000001-00000000000002f1.wal",
+        ] {
             assert_eq!(Name::parse(wrong), None, "{wrong}");
         }
     }

@@ -342,8 +342,15 @@ impl Wal {
     fn open_fsync_span(&self, written: u64) -> Span {
         let Unsynced { bytes, first, last, term, vote } = self.unsynced;
         let synced = self.watermarks.synced.load(Ordering::Relaxed);
-        let mut span =
-            stage!(WalFsync, 0, first = first, last = last, bytes = bytes, term = term, vote = vote);
+        let mut span = stage!(
+            WalFsync,
+            0,
+            first = first,
+            last = last,
+            bytes = bytes,
+            term = term,
+            vote = vote
+        );
         set!(span, WalFsync, synced_old = synced, synced_new = written);
         span
     }
@@ -367,8 +374,7 @@ impl Wal {
         let len = self.options.segment_bytes;
         let name = Name { sequence: self.name.sequence + 1, index: self.last_index + 1 };
         let prepared = self.next.take();
-        let prepared =
-            prepared.unwrap_or_else(|| Prepared::start(&self.dir, name.sequence, len));
+        let prepared = prepared.unwrap_or_else(|| Prepared::start(&self.dir, name.sequence, len));
         let file = prepared.wait(len)?;
         let mut head = Vec::new();
         record::append(&mut head, &mut self.crc, Kind::Crc, &[]);
