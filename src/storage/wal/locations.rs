@@ -1,0 +1,333 @@
+//! Where each entry stands, so that it need not stay in memory.
+//!
+//! ```text
+//!   index      5        6        7        8
+//!   term       1        1        2        2        16 bytes an entry
+//!   segment    0        0        0        1
+//!   offset   320      416      640       96   ──▶  a frame in that segment's file
+//! ```
+//!
+//! The list grows when the `wal` thread has written, not when the disk has synced: what is read
+//! here has been written, no more. Everybody may read; each reader has its own position in the
+//! file, so only the list itself is locked, and only while a part of it is copied.
+//!
+//! A reader does not follow the checksum from record to record, which would mean to read all that
+//! went before. It checks the frame, the record's form, and that index and term are those of the
+//! list: a start has checked the rest, and what was written since came from this process.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+};
+
+use raft::eraftpb::Entry;
+
+use super::{
+    error::{Error, Reason},
+    message,
+    record::{self, Frame, WORD},
+    segment::Name,
+};
+use crate::storage::disk::File;
+
+/// How many places are copied under the lock at a time.
+const BATCH: u64 = 512;
+/// How much of a file is read at a time, in bytes.
+const READ_BYTES: u64 = 128 * 1024;
+/// How many older segments stay open.
+const HANDLES: usize = 4;
+
+/// Where an entry's frame begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Location {
+    /// The entry's term.
+    pub(super) term: u64,
+    /// The segment's place in the row.
+    pub(super) segment: u32,
+    /// In bytes from the segment's start.
+    pub(super) offset: u32,
+}
+
+/// The places of all entries that are in the log, by index.
+#[derive(Debug)]
+pub(super) struct List {
+    /// The index of the first place; with no places, of the entry that will come first.
+    first: u64,
+    places: Vec<Location>,
+    /// The term of the entry before the first one, if it is known.
+    term_before: Option<u64>,
+}
+
+impl List {
+    /// The list of a log in which nothing has been seen yet, which may begin at `first`.
+    pub(super) fn new(first: u64, term_before: Option<u64>) -> List {
+        List { first, places: Vec::new(), term_before }
+    }
+
+    /// The first index.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The last index; one less than the first if there are no entries.
+    pub(super) fn last(&self) -> u64 {
+        self.first + self.places.len() as u64 - 1
+    }
+
+    /// The entry's term, or that of the entry before the first one.
+    pub(super) fn term(&self, index: u64) -> Option<u64> {
+        if index + 1 == self.first {
+            return self.term_before;
+        }
+        Some(self.get(index)?.term)
+    }
+
+    fn get(&self, index: u64) -> Option<&Location> {
+        self.places.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
+    }
+
+    /// Adds an entry, cutting the list back to its index first.
+    pub(super) fn push(&mut self, index: u64, place: Location) {
+        assert!(index <= self.last() + 1, "entry {index} must follow on {}", self.last());
+        match index.checked_sub(self.first) {
+            Some(keep) => self.places.truncate(keep as usize),
+            None => *self = List::new(index, None),
+        }
+        self.places.push(place);
+    }
+
+    /// Forgets all entries: a snapshot at `index` takes their place.
+    pub(super) fn reset(&mut self, index: u64, term: u64) {
+        *self = List::new(index + 1, Some(term));
+    }
+
+    /// Says which term the entry before the first one has.
+    pub(super) fn set_term_before(&mut self, term: u64) {
+        self.term_before = Some(term);
+    }
+}
+
+/// Where each entry stands, and the files to read it from.
+#[derive(Debug)]
+pub struct Locations {
+    dir: PathBuf,
+    state: RwLock<State>,
+    /// Older segments that were read from lately, the latest last.
+    handles: Mutex<Vec<(u64, Arc<File>)>>,
+}
+
+#[derive(Debug)]
+struct State {
+    list: List,
+    segments: Vec<Name>,
+    /// The last segment. It is the writer's own handle, which alone sees unsynced writes when the
+    /// disk is lossy.
+    tail: Arc<File>,
+}
+
+impl Locations {
+    pub(super) fn new(dir: &Path, list: List, segments: Vec<Name>, tail: Arc<File>) -> Locations {
+        let state = RwLock::new(State { list, segments, tail });
+        Locations { dir: dir.to_owned(), state, handles: Mutex::new(Vec::new()) }
+    }
+
+    /// The first index in the log; one past the last if there are no entries.
+    pub fn first_index(&self) -> u64 {
+        self.state().list.first()
+    }
+
+    /// The last index that has been written to the file, or that of the snapshot before it.
+    pub fn last_index(&self) -> u64 {
+        self.state().list.last()
+    }
+
+    /// The entry's term. Also known is that of the entry just before the first one, where a
+    /// snapshot or the beginning of all things tells it.
+    pub fn term(&self, index: u64) -> Option<u64> {
+        self.state().list.term(index)
+    }
+
+    /// Reads the entries from `low` up to, not including, `high`: as many as have together at most
+    /// `max_bytes` of data, but at least one.
+    pub fn entries(&self, low: u64, high: u64, max_bytes: u64) -> Result<Vec<Entry>, Error> {
+        let mut entries = Vec::new();
+        let (mut bytes, mut window, mut next) = (0, None, low);
+        while next < high {
+            for place in self.places(next, high)? {
+                let entry = self.read(&mut window, next, place)?;
+                bytes += entry.data.len() as u64;
+                if max_bytes < bytes && !entries.is_empty() {
+                    return Ok(entries);
+                }
+                entries.push(entry);
+                next += 1;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Copies some places from `low` on, all of them below `high`.
+    fn places(&self, low: u64, high: u64) -> Result<Vec<Location>, Error> {
+        let state = self.state();
+        let (first, last) = (state.list.first(), state.list.last());
+        if low < first || last + 1 < high {
+            return Err(Error::OutOfRange { low, high, first, last });
+        }
+        let start = (low - first) as usize;
+        let count = (high - low).min(BATCH) as usize;
+        Ok(state.list.places[start..start + count].to_vec())
+    }
+
+    /// Reads one entry, from what the window has of its segment if possible.
+    fn read(
+        &self,
+        window: &mut Option<Window>,
+        index: u64,
+        place: Location,
+    ) -> Result<Entry, Error> {
+        let segment = u64::from(place.segment);
+        let window = match window {
+            Some(window) if window.segment == segment => window,
+            _ => window.insert(Window::new(segment, self.file(segment)?)),
+        };
+        let entry = window.entry(u64::from(place.offset))?;
+        if entry.index != index || entry.term != place.term {
+            return Err(window.corrupt(place.offset, Reason::OtherEntry));
+        }
+        Ok(entry)
+    }
+
+    /// A handle on a segment.
+    fn file(&self, sequence: u64) -> Result<Arc<File>, Error> {
+        let path = {
+            let state = self.state();
+            let of = state.segments.iter().find(|name| name.sequence == sequence);
+            let name = of.expect("a place names a segment of the list");
+            if state.segments.last() == Some(name) {
+                return Ok(Arc::clone(&state.tail));
+            }
+            name.path(&self.dir)
+        };
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = match handles.iter().position(|(number, _)| *number == sequence) {
+            Some(at) => handles.remove(at).1,
+            None => Arc::new(File::open_read_only(&path).map_err(Error::io("opening", &path, 0))?),
+        };
+        handles.push((sequence, Arc::clone(&handle)));
+        if HANDLES < handles.len() {
+            handles.remove(0);
+        }
+        Ok(handle)
+    }
+
+    /// Changes the list, in one step for all readers.
+    pub(super) fn update(&self, change: impl FnOnce(&mut List)) {
+        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner).list);
+    }
+
+    /// Says that a further segment has become the last one.
+    pub(super) fn add_segment(&self, name: Name, tail: Arc<File>) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.segments.push(name);
+        state.tail = tail;
+    }
+
+    /// The list is changed entry by entry, so a panic in between leaves it shorter, not wrong.
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A part of a segment, in memory while entries that stand in it are read.
+struct Window {
+    segment: u64,
+    file: Arc<File>,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    fn new(segment: u64, file: Arc<File>) -> Window {
+        Window { segment, file, start: 0, bytes: Vec::new() }
+    }
+
+    fn entry(&mut self, offset: u64) -> Result<Entry, Error> {
+        let word = self.at(offset, WORD)?.try_into().expect("eight bytes were asked for");
+        let frame = Frame::new(word);
+        if !frame.is_canonical() || record::SIZE_LIMIT <= frame.size {
+            return Err(self.corrupt(offset, Reason::Length));
+        }
+        let bytes = self.at(offset + WORD, frame.size)?;
+        let record = record::parse(bytes);
+        let entry = record.map(|record| match record.kind {
+            record::Kind::Entry => record.data.and_then(message::entry),
+            _ => None,
+        });
+        match entry {
+            Ok(Some(entry)) => Ok(entry),
+            Ok(None) => Err(self.corrupt(offset, Reason::Entry)),
+            Err(reason) => Err(self.corrupt(offset, reason)),
+        }
+    }
+
+    /// The bytes at an offset, read from the file if they are not here.
+    fn at(&mut self, offset: u64, len: u64) -> Result<&[u8], Error> {
+        let end = self.start + self.bytes.len() as u64;
+        if offset < self.start || end < offset + len {
+            self.bytes.resize(len.max(READ_BYTES) as usize, 0);
+            let read = self.file.read_at(&mut self.bytes, offset);
+            let count = read.map_err(Error::io("reading", self.file.path(), offset))?;
+            self.bytes.truncate(count);
+            self.start = offset;
+        }
+        let at = (offset - self.start) as usize;
+        match self.bytes.get(at..at + len as usize) {
+            Some(bytes) => Ok(bytes),
+            None => Err(Error::corrupt(self.file.path(), offset, Reason::Short)),
+        }
+    }
+
+    fn corrupt(&self, offset: impl Into<u64>, reason: Reason) -> Error {
+        Error::corrupt(self.file.path(), offset.into(), reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(term: u64) -> Location {
+        Location { term, segment: 0, offset: 0 }
+    }
+
+    #[test]
+    fn a_place_costs_sixteen_bytes() {
+        assert_eq!(size_of::<Location>(), 16);
+    }
+
+    #[test]
+    fn an_index_seen_before_cuts_the_list_back() {
+        let mut list = List::new(1, Some(0));
+        for (index, term) in [(1, 1), (2, 1), (3, 1), (2, 2)] {
+            list.push(index, place(term));
+        }
+        assert_eq!((list.first(), list.last()), (1, 2));
+        assert_eq!([0, 1, 2, 3].map(|index| list.term(index)), [Some(0), Some(1), Some(2), None]);
+    }
+
+    #[test]
+    fn a_snapshot_takes_the_place_of_all_entries() {
+        let mut list = List::new(1, Some(0));
+        list.push(1, place(1));
+        list.reset(9, 4);
+        assert_eq!((list.first(), list.last(), list.term(9)), (10, 9, Some(4)));
+        list.push(10, place(4));
+        assert_eq!((list.first(), list.last(), list.term(8)), (10, 10, None));
+    }
+
+    #[test]
+    #[should_panic(expected = "must follow on")]
+    fn a_gap_is_refused() {
+        List::new(1, None).push(3, place(1));
+    }
+}

@@ -1,0 +1,87 @@
+//! The one thing that is repaired: a tail that a crash tore off.
+//!
+//! ```text
+//!   ├─ sector ─┼─ sector ─┼─ sector ─┤
+//!   │ …record][ frame, rec│0000000000│ord][ … │      the middle sector never reached the disk
+//!              ▲ cut here
+//! ```
+//!
+//! A disk writes a sector of 512 bytes whole or not at all, in any order. So a record was torn if
+//! the file ends inside it, or if it cannot be read **and** one of its sectors still has the zeros
+//! from before; and this only in the last segment, because a cut syncs the one before. Such a
+//! record was never synced, so nobody was promised anything. Everything else that cannot be read
+//! was damaged after it was promised, and is refused.
+//!
+//! A damaged *length* makes a sound record look torn: a frame that is too long reaches into the
+//! zeros behind the log. Therefore a record that is whole by its own length and checksum counts as
+//! damaged, whatever its frame says.
+//!
+//! What remains is etcd's own blind spot: a bit that flips in a record which has a whole sector of
+//! zeros as its content looks torn.
+
+use std::{fs, path::Path};
+
+use super::{
+    error::{Error, Reason},
+    record::{self, Frame, SECTOR, WORD},
+};
+use crate::storage::disk::{File, sync_dir};
+
+/// A frame that could not be read, with what is needed to tell why.
+pub(super) struct Suspect<'a> {
+    /// Its first word.
+    pub(super) frame: Frame,
+    /// What follows the word, as far as any record can be long and the file goes.
+    pub(super) bytes: &'a [u8],
+    /// Where the frame begins, in bytes.
+    pub(super) offset: u64,
+    /// The checksum up to it.
+    pub(super) crc: u32,
+    /// Why it could not be read.
+    pub(super) reason: Reason,
+}
+
+impl Suspect<'_> {
+    /// `None` if the frame was torn, otherwise what is wrong with it.
+    pub(super) fn damage(&self) -> Option<Reason> {
+        if self.whole_size().is_some_and(|size| self.frame != Frame::of(size)) {
+            return Some(Reason::LengthOfRecord);
+        }
+        let size = usize::try_from(self.frame.size).unwrap_or(usize::MAX);
+        let content = &self.bytes[..size.min(self.bytes.len())];
+        let is_torn = match self.reason {
+            Reason::Short => true,
+            // The record itself is sound, so all of its sectors are there.
+            Reason::Padding => false,
+            _ => record::is_torn(content, self.offset + WORD),
+        };
+        (!is_torn).then_some(self.reason)
+    }
+
+    /// For a word that is zero at the very end of its sector: whether a single bit was lost in it.
+    pub(super) fn lost_its_word(&self) -> bool {
+        let is_last_of_sector = (self.offset + WORD) % SECTOR == 0;
+        is_last_of_sector
+            && self.whole_size().is_some_and(|size| Frame::word(size).count_ones() == 1)
+    }
+
+    /// The record's length by its own account, if its checksum confirms it.
+    fn whole_size(&self) -> Option<u64> {
+        let (record, size) = record::parse_prefix(self.bytes)?;
+        (record::chain(self.crc, &record) == record.crc).then_some(size as u64)
+    }
+}
+
+/// Cuts a torn tail off at `offset`; the file as it was is kept beside it as `.broken`.
+pub(super) fn cut_torn_tail(path: &Path, file: &File, offset: u64) -> Result<(), Error> {
+    let mut broken = path.as_os_str().to_owned();
+    broken.push(".broken");
+    fs::copy(path, Path::new(&broken)).map_err(Error::io("copying", path, 0))?;
+    tracing::warn!(path = %path.display(), offset, "cut a torn tail off the log");
+    file.set_len(offset).map_err(Error::io("cutting", path, offset))?;
+    file.sync_all().map_err(Error::io("syncing", path, offset))?;
+    match path.parent() {
+        Some(dir) => sync_dir(dir).map_err(Error::io("syncing", dir, 0)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,524 @@
+//! The log as it is written, and the thread that writes it.
+//!
+//! ```text
+//!   raft ──Write──▶ ┌ inbox ┐ ─all that waits─▶ one buffer ─▶ one pwrite ─▶ one fdatasync ─▶ done
+//!   raft ──Write──▶ └───────┘                                                    (last Ready)
+//! ```
+//!
+//! While one fsync runs, further writes queue, and the next fsync takes them all: group commit
+//! without a timer, so that a lone write waits for one fsync and no longer (Raft thesis, 10.2.1,
+//! lets the leader send its entries to the others meanwhile).
+//!
+//! A group is reported whole, when its sync is through if any of its writes asked for one: a write
+//! that needs no sync may stand behind one that does, and must not overtake it.
+
+use std::{
+    mem,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use nix::fcntl::Flock;
+use raft::eraftpb::{Entry, HardState};
+
+use super::{
+    Metadata, Options,
+    error::Error,
+    locations::{List, Location, Locations},
+    message,
+    record::{self, Kind},
+    segment::{self, Name, Prepared},
+};
+use crate::{
+    pb::walpb,
+    set, stage,
+    storage::{disk::File, fatal},
+    trace::{FLAG_ERROR, Span},
+};
+
+/// A group takes no further write once its buffer has this many bytes.
+const GROUP_BYTES: usize = 16 * 1024 * 1024;
+/// A buffer that has grown beyond this many bytes is given back after use.
+const BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Which entries have come how far. Read by everybody, written by the `wal` thread.
+#[derive(Debug, Default)]
+pub struct Watermarks {
+    /// The last index handed to the operating system. A conflict sets it back.
+    pub written: AtomicU64,
+    /// The last index that the last fsync covered. It stays while a conflict sets `written` back,
+    /// until the next fsync.
+    pub synced: AtomicU64,
+    /// How many fsyncs there have been since the start.
+    pub fsyncs: AtomicU64,
+}
+
+/// An open log: entries are appended, in the order of their indexes, until it is closed.
+///
+/// The log must not be used any more after an error: what has reached the file is not known then.
+#[derive(Debug)]
+pub struct Wal {
+    dir: PathBuf,
+    options: Options,
+    /// The metadata record's data, which every segment repeats.
+    metadata: Vec<u8>,
+    name: Name,
+    tail: Arc<File>,
+    /// Where the next write goes, in bytes.
+    offset: u64,
+    /// The checksum up to and including the buffer.
+    crc: u32,
+    /// As last queued; a new segment repeats it.
+    hard_state: HardState,
+    /// As last queued (etcd: enti).
+    last_index: u64,
+    group: Group,
+    unsynced: Unsynced,
+    next: Option<Prepared>,
+    locations: Arc<Locations>,
+    watermarks: Arc<Watermarks>,
+    /// Held until the log is closed.
+    _lock: Flock<std::fs::File>,
+}
+
+/// What is encoded and not yet written.
+#[derive(Debug, Default)]
+struct Group {
+    buffer: Vec<u8>,
+    /// An entry's fields before its data; kept for its allocation.
+    head: Vec<u8>,
+    placed: Vec<Placed>,
+    /// The first index, 0 without entries.
+    first: u64,
+    /// The last index, 0 without entries.
+    last: u64,
+}
+
+/// What a written group changes in the list of entries.
+#[derive(Debug)]
+enum Placed {
+    Entry { index: u64, place: Location },
+    Snapshot { index: u64, term: u64 },
+}
+
+/// What is written and not yet synced.
+#[derive(Debug, Default)]
+struct Unsynced {
+    bytes: u64,
+    /// The lowest index, 0 without entries.
+    first: u64,
+    /// The last index, 0 without entries.
+    last: u64,
+    /// The new term and the vote in it, if either has changed; otherwise 0.
+    term: u64,
+    vote: u64,
+}
+
+/// What a segment that was read up to its end leaves behind, for a log that goes on there.
+pub(super) struct Tail {
+    /// The last segment's name.
+    pub(super) name: Name,
+    /// The last segment.
+    pub(super) file: Arc<File>,
+    /// Behind the last record, in bytes.
+    pub(super) offset: u64,
+    /// The checksum there.
+    pub(super) crc: u32,
+    /// The newest hard state.
+    pub(super) hard_state: HardState,
+}
+
+/// Makes a new log, which has no entries and belongs to `metadata`'s member (etcd: wal.Create).
+pub fn create(
+    dir: &Path,
+    metadata: &Metadata,
+    options: &Options,
+) -> Result<(Wal, Arc<Locations>), Error> {
+    if segment::exists(dir) {
+        return Err(Error::Exists(dir.to_owned()));
+    }
+    let scratch = segment::scratch_dir(dir)?;
+    let lock = segment::lock(&scratch)?;
+    let name = Name { sequence: 0, index: 0 };
+    let file = segment::allocate(&name.path(&scratch), options.segment_bytes)?;
+    let metadata = message::metadata_bytes(metadata);
+    let start = message::snapshot_bytes(&walpb::Snapshot::default());
+    let (mut head, mut crc) = (Vec::new(), 0);
+    record::append(&mut head, &mut crc, Kind::Crc, &[]);
+    record::append(&mut head, &mut crc, Kind::Metadata, &[&metadata]);
+    record::append(&mut head, &mut crc, Kind::Snapshot, &[&start]);
+    segment::begin(&file, &head, options.fsync)?;
+    segment::publish_dir(&scratch, dir, options.fsync)?;
+    let file = Arc::new(file.renamed(&name.path(dir)));
+    let list = List::new(1, Some(0));
+    let locations = Arc::new(Locations::new(dir, list, vec![name], Arc::clone(&file)));
+    let offset = head.len() as u64;
+    let tail = Tail { name, file, offset, crc, hard_state: HardState::default() };
+    let wal = Wal::new((dir, lock), options, metadata, tail, Arc::clone(&locations));
+    Ok((wal, locations))
+}
+
+impl Wal {
+    pub(super) fn new(
+        (dir, lock): (&Path, Flock<std::fs::File>),
+        options: &Options,
+        metadata: Vec<u8>,
+        tail: Tail,
+        locations: Arc<Locations>,
+    ) -> Wal {
+        let last_index = locations.last_index();
+        let watermarks = Arc::new(Watermarks::default());
+        watermarks.written.store(last_index, Ordering::Relaxed);
+        watermarks.synced.store(last_index, Ordering::Relaxed);
+        Wal {
+            dir: dir.to_owned(),
+            options: *options,
+            metadata,
+            name: tail.name,
+            tail: tail.file,
+            offset: tail.offset,
+            crc: tail.crc,
+            hard_state: tail.hard_state,
+            last_index,
+            group: Group::default(),
+            unsynced: Unsynced::default(),
+            next: None,
+            locations,
+            watermarks,
+            _lock: lock,
+        }
+    }
+
+    /// Appends entries, then the hard state, and returns when they are written, or with `sync`
+    /// when they are on the disk (etcd: WAL.Save).
+    pub fn save(
+        &mut self,
+        entries: &[Entry],
+        hard_state: Option<&HardState>,
+        sync: bool,
+    ) -> Result<(), Error> {
+        self.queue(entries, hard_state)?;
+        self.finish(sync)
+    }
+
+    /// Notes that a snapshot exists at this place, and syncs. One that is ahead of the log takes
+    /// the place of all entries (etcd: WAL.SaveSnapshot).
+    pub fn save_snapshot(&mut self, snapshot: &walpb::Snapshot) -> Result<(), Error> {
+        self.queue_snapshot(snapshot);
+        self.finish(true)
+    }
+
+    /// Encodes, but does not write.
+    fn queue(&mut self, entries: &[Entry], hard_state: Option<&HardState>) -> Result<(), Error> {
+        for entry in entries {
+            self.queue_entry(entry)?;
+        }
+        if let Some(state) = hard_state.filter(|state| !message::is_empty(state)) {
+            if (state.term, state.vote) != (self.hard_state.term, self.hard_state.vote) {
+                (self.unsynced.term, self.unsynced.vote) = (state.term, state.vote);
+            }
+            let bytes = message::hard_state_bytes(state);
+            record::append(&mut self.group.buffer, &mut self.crc, Kind::State, &[&bytes]);
+            self.hard_state = state.clone();
+        }
+        Ok(())
+    }
+
+    fn queue_entry(&mut self, entry: &Entry) -> Result<(), Error> {
+        let (index, last) = (entry.index, self.last_index);
+        if index == 0 || last + 1 < index {
+            return Err(Error::Gap { index, last });
+        }
+        // Type, checksum and lengths take less than 32 bytes beside head and data.
+        let bytes = entry.data.len() as u64 + 64;
+        if record::SIZE_LIMIT <= bytes {
+            return Err(Error::TooLarge { index, bytes });
+        }
+        let offset = self.offset + self.group.buffer.len() as u64;
+        let (Ok(segment), Ok(short)) = (self.name.sequence.try_into(), offset.try_into()) else {
+            return Err(Error::SegmentFull { path: self.tail.path().to_owned(), offset });
+        };
+        let Group { buffer, head, placed, first, last } = &mut self.group;
+        message::entry_head(head, entry);
+        record::append(buffer, &mut self.crc, Kind::Entry, &[head, &entry.data]);
+        let place = Location { term: entry.term, segment, offset: short };
+        placed.push(Placed::Entry { index, place });
+        *first = if *first == 0 { index } else { index.min(*first) };
+        *last = index;
+        self.last_index = index;
+        Ok(())
+    }
+
+    fn queue_snapshot(&mut self, snapshot: &walpb::Snapshot) {
+        let bytes = message::snapshot_bytes(snapshot);
+        record::append(&mut self.group.buffer, &mut self.crc, Kind::Snapshot, &[&bytes]);
+        let (index, term) = (snapshot.index(), snapshot.term());
+        if self.last_index < index {
+            self.last_index = index;
+            self.group.placed.push(Placed::Snapshot { index, term });
+        }
+    }
+
+    /// Writes what is queued, syncs it if asked to, and goes on to the next segment if this one is
+    /// full.
+    fn finish(&mut self, sync: bool) -> Result<(), Error> {
+        self.write()?;
+        if sync {
+            self.sync()?;
+        }
+        let len = self.options.segment_bytes;
+        if len <= self.offset {
+            return self.cut();
+        }
+        if self.next.is_none() && len / 2 <= self.offset {
+            self.next = Some(Prepared::start(&self.dir, self.name.sequence + 1, len));
+        }
+        Ok(())
+    }
+
+    /// Hands the group to the operating system, in one write.
+    fn write(&mut self) -> Result<(), Error> {
+        if self.group.buffer.is_empty() {
+            return Ok(());
+        }
+        let (first, last) = (self.group.first, self.group.last);
+        let written = self.watermarks.written.load(Ordering::Relaxed);
+        let (segment, offset) = (self.name.sequence, self.offset);
+        let mut span =
+            stage!(WalWrite, 0, first = first, last = last, segment = segment, offset = offset);
+        set!(span, WalWrite, written_old = written, written_new = self.last_index);
+        fail::fail_point!("wal-before-write");
+        self.tail
+            .write_at(&self.group.buffer, offset)
+            .map_err(Error::io("writing", self.tail.path(), offset))
+            .inspect_err(|_| span.flag(FLAG_ERROR))?;
+        self.watermarks.written.store(self.last_index, Ordering::Release);
+        drop(span);
+        self.publish_group();
+        Ok(())
+    }
+
+    /// Lets readers see what was written.
+    fn publish_group(&mut self) {
+        let mut group = mem::take(&mut self.group);
+        self.offset += group.buffer.len() as u64;
+        self.unsynced.add(&group);
+        self.locations.update(|list| {
+            for placed in group.placed.drain(..) {
+                match placed {
+                    Placed::Entry { index, place } => list.push(index, place),
+                    Placed::Snapshot { index, term } => list.reset(index, term),
+                }
+            }
+        });
+        group.buffer.clear();
+        if BUFFER_BYTES < group.buffer.capacity() {
+            group.buffer = Vec::new();
+        }
+        (group.first, group.last) = (0, 0);
+        self.group = group;
+    }
+
+    /// Returns when everything written so far is on the disk.
+    fn sync(&mut self) -> Result<(), Error> {
+        if !self.options.fsync || self.unsynced.bytes == 0 {
+            return Ok(());
+        }
+        let written = self.watermarks.written.load(Ordering::Relaxed);
+        let mut span = self.open_fsync_span(written).begun();
+        fail::fail_point!("wal-before-fsync");
+        self.fdatasync().inspect_err(|_| span.flag(FLAG_ERROR))?;
+        self.unsynced = Unsynced::default();
+        self.watermarks.synced.store(written, Ordering::Release);
+        self.watermarks.fsyncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn open_fsync_span(&self, written: u64) -> Span {
+        let Unsynced { bytes, first, last, term, vote } = self.unsynced;
+        let synced = self.watermarks.synced.load(Ordering::Relaxed);
+        let mut span = stage!(
+            WalFsync,
+            0,
+            first = first,
+            last = last,
+            bytes = bytes,
+            term = term,
+            vote = vote
+        );
+        set!(span, WalFsync, synced_old = synced, synced_new = written);
+        span
+    }
+
+    fn fdatasync(&self) -> Result<(), Error> {
+        let error = |source| Error::io("syncing", self.tail.path(), self.offset)(source);
+        fail::fail_point!("wal-skip-fsync", |_| Ok(()));
+        fail::fail_point!("wal-fsync-error", |_| Err(error(nix::errno::Errno::EIO.into())));
+        self.tail.sync_data().map_err(error)
+    }
+
+    /// Ends the segment and begins the next one (etcd: WAL.cut).
+    fn cut(&mut self) -> Result<(), Error> {
+        let (path, fsync) = (self.tail.path(), self.options.fsync);
+        self.tail.set_len(self.offset).map_err(Error::io("cutting", path, self.offset))?;
+        if fsync && self.unsynced.bytes == 0 {
+            // Everything in it is synced; its length is not.
+            self.fdatasync()?;
+        }
+        self.sync()?;
+        let len = self.options.segment_bytes;
+        let name = Name { sequence: self.name.sequence + 1, index: self.last_index + 1 };
+        let prepared = self.next.take();
+        let prepared = prepared.unwrap_or_else(|| Prepared::start(&self.dir, name.sequence, len));
+        let file = prepared.wait(len)?;
+        let mut head = Vec::new();
+        record::append(&mut head, &mut self.crc, Kind::Crc, &[]);
+        record::append(&mut head, &mut self.crc, Kind::Metadata, &[&self.metadata]);
+        if !message::is_empty(&self.hard_state) {
+            let bytes = message::hard_state_bytes(&self.hard_state);
+            record::append(&mut head, &mut self.crc, Kind::State, &[&bytes]);
+        }
+        segment::begin(&file, &head, fsync)?;
+        self.tail = Arc::new(segment::publish(file, &self.dir, name, fsync)?);
+        self.locations.add_segment(name, Arc::clone(&self.tail));
+        (self.name, self.offset) = (name, head.len() as u64);
+        Ok(())
+    }
+}
+
+impl Unsynced {
+    fn add(&mut self, group: &Group) {
+        self.bytes += group.buffer.len() as u64;
+        if group.first != 0 {
+            self.first = if self.first == 0 { group.first } else { group.first.min(self.first) };
+            self.last = group.last;
+        }
+    }
+}
+
+/// What the raft loop asks the `wal` thread to remember, for one Ready.
+#[derive(Clone, Debug, Default)]
+pub struct Write {
+    /// To be appended; an index seen before cuts the log back.
+    pub entries: Vec<Entry>,
+    /// Term, vote and commit, if they have changed.
+    pub hard_state: Option<HardState>,
+    /// Whether *done* must wait for the disk: entries, or a new term or vote.
+    pub sync: bool,
+    /// The Ready's number, which *done* reports.
+    pub ready: u64,
+}
+
+/// Everything that the `wal` thread can be asked for.
+enum Input {
+    Write(Write),
+    /// Answered when it is on the disk.
+    Snapshot(walpb::Snapshot, SyncSender<()>),
+}
+
+/// The sending side of the `wal` thread.
+///
+/// Its queue has no bound of its own. Each write in it is a Ready for whose *done* raft waits: a
+/// leader's are bounded by what is admitted while apply has not kept up (5000 entries), a
+/// follower's by the window that the leader leaves it before it must acknowledge. A bound here
+/// could make raft wait for this thread while this thread waits for room in raft's inbox.
+#[derive(Debug)]
+pub struct Writer {
+    inbox: Sender<Input>,
+    thread: JoinHandle<()>,
+    watermarks: Arc<Watermarks>,
+}
+
+/// Starts the thread `wal`, which owns the log from now on. `done` is called on it, with the last
+/// Ready of each group, in order. An error of the disk ends the process.
+pub fn spawn(wal: Wal, done: impl FnMut(u64) + Send + 'static) -> Writer {
+    let (inbox, receiver) = channel();
+    let watermarks = Arc::clone(&wal.watermarks);
+    let thread = thread::Builder::new()
+        .name("wal".to_owned())
+        .spawn(move || run(wal, &receiver, done))
+        .unwrap_or_else(|error| fatal(&error));
+    Writer { inbox, thread, watermarks }
+}
+
+impl Writer {
+    /// Queues a write. Never waits.
+    pub fn write(&self, write: Write) {
+        self.send(Input::Write(write));
+    }
+
+    /// Notes that a snapshot exists at this place, behind all writes that are queued, and waits
+    /// until that is on the disk.
+    pub fn save_snapshot(&self, snapshot: walpb::Snapshot) {
+        let (answer, answered) = sync_channel(1);
+        self.send(Input::Snapshot(snapshot, answer));
+        answered.recv().expect("the wal thread answers, or ends the process");
+    }
+
+    /// Writes and syncs all that is queued, closes the log, and ends the thread.
+    pub fn stop(self) {
+        drop(self.inbox);
+        self.thread.join().expect("the wal thread does not panic");
+    }
+
+    /// How far the log has come.
+    pub fn watermarks(&self) -> Arc<Watermarks> {
+        Arc::clone(&self.watermarks)
+    }
+
+    fn send(&self, input: Input) {
+        self.inbox.send(input).expect("the wal thread lives as long as its inbox");
+    }
+}
+
+fn run(mut wal: Wal, inbox: &Receiver<Input>, mut done: impl FnMut(u64)) {
+    while let Ok(first) = inbox.recv() {
+        let group = turn(&mut wal, first, inbox).unwrap_or_else(|error| fatal(&error));
+        if let Some(ready) = group.ready {
+            done(ready);
+        }
+        for answer in group.answers {
+            // Who asked has ended with the member; nothing is lost.
+            let _ = answer.send(());
+        }
+    }
+    // A commit index may still be unsynced. It could be lost, but need not be.
+    wal.sync().unwrap_or_else(|error| fatal(&error));
+}
+
+/// To whom a group is reported.
+#[derive(Default)]
+struct Reports {
+    sync: bool,
+    /// The last Ready.
+    ready: Option<u64>,
+    answers: Vec<SyncSender<()>>,
+}
+
+/// Takes all that waits, up to a limit, and makes it durable with one write and one fsync.
+fn turn(wal: &mut Wal, first: Input, inbox: &Receiver<Input>) -> Result<Reports, Error> {
+    let (mut reports, mut next) = (Reports::default(), Some(first));
+    while let Some(input) = next {
+        match input {
+            Input::Write(write) => {
+                wal.queue(&write.entries, write.hard_state.as_ref())?;
+                reports.sync |= write.sync;
+                reports.ready = Some(write.ready);
+            }
+            Input::Snapshot(snapshot, answer) => {
+                wal.queue_snapshot(&snapshot);
+                reports.sync = true;
+                reports.answers.push(answer);
+            }
+        }
+        let is_full = GROUP_BYTES <= wal.group.buffer.len();
+        next = if is_full { None } else { inbox.try_recv().ok() };
+    }
+    wal.finish(reports.sync)?;
+    Ok(reports)
+}
