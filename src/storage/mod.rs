@@ -1,1 +1,3 @@
 //! Storage.
+
+pub mod backend;

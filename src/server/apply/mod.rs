@@ -1,0 +1,3 @@
+//! Apply.
+
+pub mod kv;
