@@ -20,6 +20,7 @@
 //!
 //! Storage knows no request and no key: it is handed bytes and indexes.
 
+pub mod backend;
 pub mod disk;
 pub mod wal;
 

@@ -1,0 +1,323 @@
+//! Reading the key space at one revision (etcd: `storeTxnRead`, `txn.Range`).
+//!
+//! A range has two halves. The **plan** is made under the index lock: which revisions, how many
+//! keys in all, what the write buffer has of them. It is **finished** without the lock: the rest
+//! of the rows, filters, order, limit.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{
+    Revision,
+    store::{Index, Store},
+    tree_index::{KeyRange, Revisions},
+};
+use crate::{
+    pb::{
+        etcdserverpb::{
+            Compare, RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp,
+            TxnRequest, TxnResponse,
+            compare::{CompareResult, CompareTarget, TargetUnion},
+            range_request::{SortOrder, SortTarget},
+            request_op::Request,
+            response_op::Response,
+        },
+        mvccpb::KeyValue,
+    },
+    server::{Error, check},
+    storage::backend::{Backend, View, WriteGuard},
+    trace::Span,
+};
+
+/// A header as apply makes it: the member's interceptor fills in the rest.
+pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
+    Some(ResponseHeader { revision, ..ResponseHeader::default() })
+}
+
+/// The first half of a range.
+pub(super) struct Plan<'r> {
+    request: &'r RangeRequest,
+    /// The newest revision, for the header.
+    revision: i64,
+    total: usize,
+    /// The rows to read, unless only the count is wanted.
+    rows: Option<(Vec<[u8; 17]>, View)>,
+    span: Span,
+}
+
+/// Where rows are read: by readers in the backend, by the writer in its guard.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'s> {
+    /// What is published.
+    Published(&'s Backend),
+    /// What the writer itself has just written, too.
+    Writing(&'s WriteGuard<'s>),
+}
+
+/// Who reads, and as of when.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'s> {
+    /// The request.
+    pub(super) id: u64,
+    pub(super) index: &'s Index,
+    /// The newest revision that the reader sees, which for a writer is its own.
+    pub(super) current: i64,
+    pub(super) source: Source<'s>,
+}
+
+impl Source<'_> {
+    fn view(self, id: u64, keys: &[[u8; 17]]) -> View {
+        match self {
+            Source::Published(backend) => backend.view(id, keys),
+            Source::Writing(guard) => guard.view(id, keys),
+        }
+    }
+
+    fn resolve(self, view: View, keys: &[[u8; 17]]) -> Vec<Bytes> {
+        match self {
+            Source::Published(backend) => backend.resolve(view, keys),
+            Source::Writing(guard) => guard.resolve(view, keys),
+        }
+    }
+
+    /// A row that the index names and that cannot be read ends the member.
+    fn decode(self, row: Bytes) -> KeyValue {
+        const ROW: &str = "key bucket: a row is no key-value pair";
+        match (KeyValue::decode(row), self) {
+            (Ok(kv), _) => kv,
+            (Err(_), Source::Published(backend)) => backend.malformed(ROW),
+            (Err(_), Source::Writing(guard)) => guard.malformed(ROW),
+        }
+    }
+}
+
+impl Store {
+    /// Answers a range request `id` (etcd: `txn.Range`). Large answers take time: call it where
+    /// that does not hold up others.
+    pub fn range(&self, id: u64, request: &RangeRequest) -> Result<RangeResponse, Error> {
+        let source = Source::Published(&self.backend);
+        let index = self.read();
+        let reader = Reader { id, index: &index, current: index.revision, source };
+        let plan = Plan::new(reader, request)?;
+        drop(index);
+        Ok(plan.finish(source))
+    }
+
+    /// Answers a transaction that only reads ([`check::txn_is_read_only`]), all of it at one
+    /// revision. Operations that are no ranges are answered with nothing.
+    pub fn read_txn(&self, id: u64, request: &TxnRequest) -> Result<TxnResponse, Error> {
+        let source = Source::Published(&self.backend);
+        let index = self.read();
+        let at = index.revision;
+        let reader = Reader { id, index: &index, current: at, source };
+        let succeeded = reader.holds(request);
+        let ops = if succeeded { &request.success } else { &request.failure };
+        ops.iter().filter_map(as_range).try_for_each(|range| reader.check_range(range))?;
+        let plan = |op| as_range(op).map(|range| Plan::new(reader, range));
+        let plans: Vec<_> = ops.iter().map(|op| plan(op).transpose()).collect::<Result<_, _>>()?;
+        drop(index);
+        let finish = |plan: Plan<'_>| Response::ResponseRange(plan.finish(source));
+        let responses =
+            plans.into_iter().map(|plan| ResponseOp { response: plan.map(finish) }).collect();
+        Ok(TxnResponse { header: header(at), succeeded, responses })
+    }
+}
+
+fn as_range(op: &RequestOp) -> Option<&RangeRequest> {
+    match &op.request {
+        Some(Request::RequestRange(range)) => Some(range),
+        _ => None,
+    }
+}
+
+impl Reader<'_> {
+    /// Whether a transaction may contain this range (etcd: `checkRange`). Unlike a plain range,
+    /// which takes any negative revision for "now", it refuses those below the compacted one.
+    pub(super) fn check_range(self, request: &RangeRequest) -> Result<(), Error> {
+        check::check_sort(request)?;
+        if request.revision > self.current {
+            return Err(Error::FutureRevision);
+        }
+        if request.revision != 0 && request.revision < self.index.compacted {
+            return Err(Error::Compacted);
+        }
+        Ok(())
+    }
+
+    /// Whether all of a transaction's comparisons hold (etcd: `applyCompares`).
+    pub(super) fn holds(self, request: &TxnRequest) -> bool {
+        request.compare.iter().all(|compare| self.compare_holds(compare))
+    }
+
+    /// Every key of the range must satisfy the comparison. Where there is none, a missing key
+    /// compares as zero; only its value compares with nothing, not even as "not equal", because
+    /// a request cannot tell a missing value from an empty one.
+    fn compare_holds(self, compare: &Compare) -> bool {
+        let target = CompareTarget::try_from(compare.target).ok();
+        let mut found = Vec::new();
+        let range = KeyRange::new(&compare.key, &compare.range_end);
+        self.index.tree.visit(range, self.current, |_, it| found.push(it));
+        if found.is_empty() {
+            return target != Some(CompareTarget::Value)
+                && satisfies(compare, &KeyValue::default());
+        }
+        if matches!(target, Some(CompareTarget::Value | CompareTarget::Lease)) {
+            let keys: Vec<_> = found.iter().map(|it| it.modified.row_key()).collect();
+            let rows = self.source.resolve(self.source.view(self.id, &keys), &keys);
+            return rows.into_iter().all(|row| satisfies(compare, &self.source.decode(row)));
+        }
+        // The rest stands in the index.
+        found.iter().all(|it| {
+            let kv = KeyValue {
+                create_revision: it.created.main,
+                mod_revision: it.modified.main,
+                version: it.version,
+                ..KeyValue::default()
+            };
+            satisfies(compare, &kv)
+        })
+    }
+}
+
+impl<'r> Plan<'r> {
+    /// Looks up the revisions and what the buffer has of them.
+    pub(super) fn new(reader: Reader<'_>, request: &'r RangeRequest) -> Result<Plan<'r>, Error> {
+        let Reader { id, index, current, source } = reader;
+        let mut span = crate::stage!(MvccRange, id);
+        check::check_sort(request)?;
+        if request.revision > current {
+            return Err(Error::FutureRevision);
+        }
+        let at = if request.revision > 0 { request.revision } else { current };
+        if at < index.compacted {
+            return Err(Error::Compacted);
+        }
+        crate::set!(span, MvccRange, revision = at);
+        let range = KeyRange::new(&request.key, &request.range_end);
+        if request.count_only {
+            let total = index.tree.count(range, at);
+            return Ok(Plan { request, revision: current, total, rows: None, span });
+        }
+        let found = look_up(id, index, range, at, fetch_limit(request));
+        let keys: Vec<_> = found.revisions.into_iter().map(Revision::row_key).collect();
+        let view = source.view(id, &keys);
+        let rows = Some((keys, view));
+        Ok(Plan { request, revision: current, total: found.total, rows, span })
+    }
+
+    /// Reads the rows, filters, sorts and cuts them.
+    pub(super) fn finish(mut self, source: Source<'_>) -> RangeResponse {
+        let rows = self.rows.map(|(keys, view)| source.resolve(view, &keys)).unwrap_or_default();
+        let bytes: usize = rows.iter().map(Bytes::len).sum();
+        let mut kvs: Vec<_> = rows.into_iter().map(|row| source.decode(row)).collect();
+        filter(&mut kvs, self.request);
+        sort(&mut kvs, self.request);
+        let limit = usize::try_from(self.request.limit).unwrap_or(0);
+        let more = limit > 0 && kvs.len() > limit;
+        if more {
+            kvs.truncate(limit);
+        }
+        if self.request.keys_only {
+            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+        }
+        crate::set!(self.span, MvccRange, keys = kvs.len(), bytes = bytes, total = self.total);
+        let count = i64::try_from(self.total).unwrap_or(i64::MAX);
+        RangeResponse { header: header(self.revision), kvs, more, count }
+    }
+}
+
+fn look_up(id: u64, index: &Index, range: KeyRange<'_>, at: i64, limit: usize) -> Revisions {
+    let mut span = crate::stage!(TreeIndexGet, id);
+    let found = index.tree.revisions(range, at, limit);
+    crate::set!(span, TreeIndexGet, revisions = found.total);
+    if let Some(first) = found.revisions.first() {
+        crate::set!(span, TreeIndexGet, main = first.main, sub = first.sub);
+    }
+    found
+}
+
+/// How many rows to read: one more than wanted, to know whether there are more. All of them (0)
+/// if they must be sorted or filtered first. As in etcd, a sort *target* alone does not count:
+/// then the first rows by key are sorted among themselves.
+fn fetch_limit(request: &RangeRequest) -> usize {
+    let narrowed = request.min_mod_revision != 0
+        || request.max_mod_revision != 0
+        || request.min_create_revision != 0
+        || request.max_create_revision != 0;
+    if request.sort_order != SortOrder::None as i32 || narrowed {
+        return 0;
+    }
+    usize::try_from(request.limit).map_or(0, |limit| if limit == 0 { 0 } else { limit + 1 })
+}
+
+fn filter(kvs: &mut Vec<KeyValue>, request: &RangeRequest) {
+    let within = |value: i64, min: i64, max: i64| {
+        (min == 0 || value >= min) && (max == 0 || value <= max)
+    };
+    kvs.retain(|kv| {
+        within(kv.mod_revision, request.min_mod_revision, request.max_mod_revision)
+            && within(kv.create_revision, request.min_create_revision, request.max_create_revision)
+    });
+}
+
+/// Rows come by key, ascending. Equal ones keep that order, in either direction.
+fn sort(kvs: &mut [KeyValue], request: &RangeRequest) {
+    let descending = request.sort_order == SortOrder::Descend as i32;
+    let target = SortTarget::try_from(request.sort_target).unwrap_or_default();
+    if target == SortTarget::Key && !descending {
+        return;
+    }
+    kvs.sort_by(|a, b| {
+        let (a, b) = if descending { (b, a) } else { (a, b) };
+        match target {
+            SortTarget::Key => a.key.cmp(&b.key),
+            SortTarget::Version => a.version.cmp(&b.version),
+            SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+            SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
+            SortTarget::Value => a.value.cmp(&b.value),
+        }
+    });
+}
+
+/// Compares one key (etcd: `compareKV`). A target without its value compares with zero.
+fn satisfies(compare: &Compare, kv: &KeyValue) -> bool {
+    let union = compare.target_union.as_ref();
+    let number = |pick: fn(&TargetUnion) -> Option<i64>| union.and_then(pick).unwrap_or(0);
+    let order = match CompareTarget::try_from(compare.target) {
+        Ok(CompareTarget::Value) => {
+            let value: &[u8] = match union {
+                Some(TargetUnion::Value(value)) => value,
+                _ => &[],
+            };
+            kv.value.as_ref().cmp(value)
+        }
+        Ok(CompareTarget::Version) => kv.version.cmp(&number(as_version)),
+        Ok(CompareTarget::Create) => kv.create_revision.cmp(&number(as_create)),
+        Ok(CompareTarget::Mod) => kv.mod_revision.cmp(&number(as_mod)),
+        Ok(CompareTarget::Lease) => kv.lease.cmp(&number(as_lease)),
+        Err(_) => std::cmp::Ordering::Equal,
+    };
+    match CompareResult::try_from(compare.result) {
+        Ok(CompareResult::Equal) => order.is_eq(),
+        Ok(CompareResult::NotEqual) => order.is_ne(),
+        Ok(CompareResult::Greater) => order.is_gt(),
+        Ok(CompareResult::Less) => order.is_lt(),
+        Err(_) => true,
+    }
+}
+
+fn as_version(union: &TargetUnion) -> Option<i64> {
+    if let TargetUnion::Version(it) = union { Some(*it) } else { None }
+}
+
+fn as_create(union: &TargetUnion) -> Option<i64> {
+    if let TargetUnion::CreateRevision(it) = union { Some(*it) } else { None }
+}
+
+fn as_mod(union: &TargetUnion) -> Option<i64> {
+    if let TargetUnion::ModRevision(it) = union { Some(*it) } else { None }
+}
+
+fn as_lease(union: &TargetUnion) -> Option<i64> {
+    if let TargetUnion::Lease(it) = union { Some(*it) } else { None }
+}

@@ -1,0 +1,89 @@
+//! A revision: the key space's clock, and a place within one tick of it.
+
+use std::fmt;
+
+/// The length of a row's key.
+pub const ROW_KEY_LEN: usize = 17;
+
+/// What a tombstone's row key has behind its revision.
+const TOMBSTONE_MARK: u8 = b't';
+
+/// When a key was written (etcd: `revision`). All writes of one transaction share `main`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision {
+    /// One more for each transaction that writes; what clients call the revision.
+    pub main: i64,
+    /// The place of the write within its transaction, from 0.
+    pub sub: i64,
+}
+
+impl Revision {
+    /// Makes a revision.
+    pub const fn new(main: i64, sub: i64) -> Revision {
+        Revision { main, sub }
+    }
+
+    /// Returns the key of the row with a value of this revision:
+    /// `main` (8 bytes, big-endian), `_`, `sub` (likewise). Bytewise order is order in time.
+    pub fn row_key(self) -> [u8; ROW_KEY_LEN] {
+        let mut key = [b'_'; ROW_KEY_LEN];
+        key[..8].copy_from_slice(&self.main.to_be_bytes());
+        key[9..].copy_from_slice(&self.sub.to_be_bytes());
+        key
+    }
+
+    /// Returns the key of the row of a tombstone of this revision: the same, then `t`.
+    pub fn tombstone_key(self) -> [u8; ROW_KEY_LEN + 1] {
+        let mut key = [TOMBSTONE_MARK; ROW_KEY_LEN + 1];
+        key[..ROW_KEY_LEN].copy_from_slice(&self.row_key());
+        key
+    }
+
+    /// Reads a row's key; the flag says whether the row is a tombstone. `None` if it is no row key.
+    pub fn from_row_key(key: &[u8]) -> Option<(Revision, bool)> {
+        let is_tombstone = match key.get(ROW_KEY_LEN..)? {
+            [] => false,
+            [TOMBSTONE_MARK] => true,
+            _ => return None,
+        };
+        if key[8] != b'_' {
+            return None;
+        }
+        let main = i64::from_be_bytes(key[..8].try_into().ok()?);
+        let sub = i64::from_be_bytes(key[9..ROW_KEY_LEN].try_into().ok()?);
+        Some((Revision { main, sub }, is_tombstone))
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.main, self.sub)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_key_is_read_back() {
+        for revision in [Revision::new(1, 0), Revision::new(i64::MAX, 127), Revision::default()] {
+            assert_eq!(Revision::from_row_key(&revision.row_key()), Some((revision, false)));
+            assert_eq!(Revision::from_row_key(&revision.tombstone_key()), Some((revision, true)));
+        }
+    }
+
+    #[test]
+    fn the_layout_is_etcds() {
+        let key = Revision::new(0x0102, 3).tombstone_key();
+        assert_eq!(&key, b"\0\0\0\0\0\0\x01\x02_\0\0\0\0\0\0\0\x03t");
+    }
+
+    #[test]
+    fn what_is_no_row_key_is_refused() {
+        assert_eq!(Revision::from_row_key(b""), None);
+        assert_eq!(Revision::from_row_key(b"\0\0\0\0\0\0\x01\x02-\0\0\0\0\0\0\0\x03"), None);
+        assert_eq!(Revision::from_row_key(b"\0\0\0\0\0\0\x01\x02_\0\0\0\0\0\0\0\x03x"), None);
+        assert_eq!(Revision::from_row_key(b"\0\0\0\0\0\0\x01\x02_\0\0\0\0\0\0\0\x03tt"), None);
+    }
+}

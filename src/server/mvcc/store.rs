@@ -1,0 +1,171 @@
+//! The key space as a whole: opening it, and the lock (etcd: `mvcc.store`).
+
+use std::sync::{
+    Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicI64, Ordering},
+};
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{
+    Revision,
+    compact::{self, Worker},
+    tree_index::{Restored, TreeIndex},
+};
+use crate::{
+    pb::mvccpb::KeyValue,
+    storage::backend::{Backend, Bucket, WriteGuard},
+};
+
+/// A panic while one of the locks was held has left half an entry behind.
+pub(super) const POISONED: &str = "a panic below this lock ends the member";
+
+/// Why the key space cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A row of the key bucket has no revision as its key.
+    #[error("key bucket: a row's key is not a revision: {0:?}")]
+    RowKey(Bytes),
+    /// A row of the key bucket has no key-value pair as its value.
+    #[error("key bucket: the row of revision {revision} is damaged")]
+    Row {
+        /// Of the row.
+        revision: Revision,
+        /// What the decoder said.
+        source: prost::DecodeError,
+    },
+    /// A mark of the compaction is not a revision.
+    #[error("meta bucket: {0} is not a revision")]
+    Mark(&'static str),
+}
+
+/// What the lock protects.
+#[derive(Debug)]
+pub(super) struct Index {
+    pub(super) tree: TreeIndex,
+    /// The newest revision; 1 while nothing was ever written.
+    pub(super) revision: i64,
+    /// Up to, but without, this revision nothing can be read; −1 before the first compaction.
+    pub(super) compacted: i64,
+}
+
+/// The key space. See the module's text.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) backend: Arc<Backend>,
+    pub(super) index: RwLock<Index>,
+    /// The newest revision and the compacted one, for those who need nothing else of the lock.
+    revision: AtomicI64,
+    compacted: AtomicI64,
+    /// The newest compaction that has been asked for, and the newest whose rows are gone.
+    pub(super) scheduled: AtomicI64,
+    pub(super) finished: AtomicI64,
+    pub(super) worker: Mutex<Worker>,
+}
+
+impl Store {
+    /// Rebuilds the index from the key bucket. A compaction that a crash has interrupted goes on
+    /// with the next calls of [`Store::step_compaction`].
+    pub fn open(backend: Arc<Backend>) -> Result<Arc<Store>, Error> {
+        let finished = compact::mark(&backend, compact::FINISHED)?;
+        let scheduled = compact::mark(&backend, compact::SCHEDULED)?;
+        let (tree, newest, stored) = restore(&backend)?;
+        let compacted = finished.max(scheduled);
+        let revision = newest.max(compacted).max(1);
+        backend.opened_at(revision, stored);
+        Ok(Arc::new(Store {
+            backend,
+            index: RwLock::new(Index { tree, revision, compacted }),
+            revision: AtomicI64::new(revision),
+            compacted: AtomicI64::new(compacted),
+            scheduled: AtomicI64::new(scheduled),
+            finished: AtomicI64::new(finished),
+            worker: Mutex::default(),
+        }))
+    }
+
+    /// The newest revision that readers can see.
+    pub fn revision(&self) -> i64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// The oldest revision that can be read; −1 before the first compaction.
+    pub fn compacted(&self) -> i64 {
+        self.compacted.load(Ordering::Acquire)
+    }
+
+    /// The file below.
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// Begins a batch of entries. Only the apply thread does so. Readers wait until the batch is
+    /// dropped, and then see all of it.
+    pub fn batch(&self) -> Batch<'_> {
+        // The backend's back-pressure is waited out before readers are locked out.
+        self.backend.wait_for_room();
+        let index = self.index.write().expect(POISONED);
+        Batch { store: self, index, backend: self.backend.write() }
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().expect(POISONED)
+    }
+}
+
+/// The write side, held for one batch of entries.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    pub(super) store: &'a Store,
+    pub(super) index: RwLockWriteGuard<'a, Index>,
+    pub(super) backend: WriteGuard<'a>,
+}
+
+impl<'a> Batch<'a> {
+    /// Notes that an entry is applied; called once for each, after its writes.
+    pub fn set_applied(&mut self, index: u64, term: u64) {
+        self.backend.set_applied(index, term, self.index.revision);
+    }
+
+    /// The other buckets.
+    pub fn backend(&mut self) -> &mut WriteGuard<'a> {
+        &mut self.backend
+    }
+
+    /// The newest revision, that of this batch included.
+    pub fn revision(&self) -> i64 {
+        self.index.revision
+    }
+
+    /// The compacted revision, this batch included.
+    pub fn compacted(&self) -> i64 {
+        self.index.compacted
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.store.revision.store(self.index.revision, Ordering::Release);
+        self.store.compacted.store(self.index.compacted, Ordering::Release);
+    }
+}
+
+/// Goes through the key bucket, oldest revision first. Returns the index, the newest revision
+/// and the number of bytes.
+fn restore(backend: &Backend) -> Result<(TreeIndex, i64, u64), Error> {
+    let mut tree = TreeIndex::default();
+    let (mut newest, mut stored) = (0, 0);
+    let cut = backend.cut(Bucket::Key);
+    for (row_key, row) in backend.rows(&cut) {
+        stored += (row_key.len() + row.len()) as u64;
+        let Some((revision, is_tombstone)) = Revision::from_row_key(&row_key) else {
+            return Err(Error::RowKey(row_key));
+        };
+        let kv = KeyValue::decode(row).map_err(|source| Error::Row { revision, source })?;
+        let (created, version) = (kv.create_revision, kv.version);
+        tree.restore(&kv.key, Restored { revision, is_tombstone, created, version });
+        newest = revision.main;
+    }
+    Ok((tree, newest, stored))
+}

@@ -1,0 +1,291 @@
+//! From keys to revisions, in memory (etcd: `treeIndex`).
+//!
+//! The file knows values by revision only; which revisions a key has is known here. The tree is
+//! rebuilt from the key bucket when a member starts.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::Bound,
+};
+
+use bytes::Bytes;
+
+use super::{
+    Revision,
+    key_index::{Found, KeyIndex, Placed},
+};
+
+/// The keys that a request names, as etcd's requests do: a key and an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRange<'a> {
+    key: &'a [u8],
+    end: &'a [u8],
+}
+
+impl<'a> KeyRange<'a> {
+    /// `end` empty: this key only; one zero byte: this key and all behind it; otherwise up to,
+    /// but without, `end` (etcd: `mkGteRange`).
+    pub fn new(key: &'a [u8], end: &'a [u8]) -> KeyRange<'a> {
+        KeyRange { key, end }
+    }
+
+    /// Whether only one key is named.
+    pub fn is_point(self) -> bool {
+        self.end.is_empty()
+    }
+
+    /// Whether `key` is among the keys.
+    pub fn contains(self, key: &[u8]) -> bool {
+        match self.end {
+            [] => key == self.key,
+            [0] => key >= self.key,
+            end => key >= self.key && key < end,
+        }
+    }
+
+    /// Bounds for the tree, which does not take a range that ends before it begins.
+    fn bounds(self) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+        let end = match self.end {
+            [] => Bound::Included(self.key),
+            [0] => Bound::Unbounded,
+            end => Bound::Excluded(end.max(self.key)),
+        };
+        (Bound::Included(self.key), end)
+    }
+}
+
+/// The revisions of a range.
+#[derive(Debug, Default)]
+pub struct Revisions {
+    /// In the order of keys, as many as were wanted.
+    pub revisions: Vec<Revision>,
+    /// How many there are in all.
+    pub total: usize,
+}
+
+/// All keys. See the module's text.
+#[derive(Debug, Default)]
+pub struct TreeIndex {
+    keys: BTreeMap<Bytes, KeyIndex>,
+}
+
+impl TreeIndex {
+    /// Adds a write of `key` for request `id`.
+    pub fn put(&mut self, id: u64, key: &[u8], revision: Revision) -> Placed {
+        let mut span =
+            crate::stage!(TreeIndexPut, id, main = revision.main, sub = revision.sub);
+        let placed = self.entry(key).put(revision);
+        crate::set!(
+            span,
+            TreeIndexPut,
+            created = placed.created,
+            version = placed.version,
+            generations_old = placed.generations_old,
+            generations_new = placed.generations_new
+        );
+        placed
+    }
+
+    fn entry(&mut self, key: &[u8]) -> &mut KeyIndex {
+        // Looked up twice for a new key: a key that exists must cost no copy.
+        if !self.keys.contains_key(key) {
+            // Copied, because the request's key is a slice of a large network buffer.
+            self.keys.insert(Bytes::copy_from_slice(key), KeyIndex::default());
+        }
+        self.keys.get_mut(key).expect("inserted above")
+    }
+
+    /// Ends the life of `key`. Returns false if it is gone already.
+    pub fn tombstone(&mut self, key: &[u8], revision: Revision) -> bool {
+        self.keys.get_mut(key).is_some_and(|index| index.tombstone(revision))
+    }
+
+    /// Takes in a row that is found when a member starts. Rows come in the order of revisions.
+    pub fn restore(&mut self, key: &[u8], row: Restored) {
+        let Restored { revision, is_tombstone, created, version } = row;
+        match self.keys.get_mut(key) {
+            Some(index) if is_tombstone => {
+                index.tombstone(revision);
+            }
+            Some(index) => {
+                index.put(revision);
+            }
+            None => {
+                let index = if is_tombstone {
+                    KeyIndex::restore_tombstone(revision)
+                } else {
+                    KeyIndex::restore(Revision::new(created, 0), revision, version)
+                };
+                self.keys.insert(Bytes::copy_from_slice(key), index);
+            }
+        }
+    }
+
+    /// Returns what `key` was at main revision `at`.
+    pub fn get(&self, key: &[u8], at: i64) -> Option<Found> {
+        self.keys.get(key)?.get(at)
+    }
+
+    /// Returns the revisions at which the keys of a range stood at main revision `at`; at most
+    /// `limit` if that is not 0, but counting all.
+    pub fn revisions(&self, range: KeyRange<'_>, at: i64, limit: usize) -> Revisions {
+        let mut found = Revisions::default();
+        self.visit(range, at, |_, it| {
+            if limit == 0 || found.revisions.len() < limit {
+                found.revisions.push(it.modified);
+            }
+            found.total += 1;
+        });
+        found
+    }
+
+    /// Returns how many keys of a range there were at main revision `at`.
+    pub fn count(&self, range: KeyRange<'_>, at: i64) -> usize {
+        let mut total = 0;
+        self.visit(range, at, |_, _| total += 1);
+        total
+    }
+
+    /// Calls `f` for each key of a range that was there at main revision `at`, in order.
+    pub fn visit(&self, range: KeyRange<'_>, at: i64, mut f: impl FnMut(&Bytes, Found)) {
+        if range.is_point() {
+            if let Some((key, index)) = self.keys.get_key_value(range.key)
+                && let Some(found) = index.get(at)
+            {
+                f(key, found);
+            }
+            return;
+        }
+        for (key, index) in self.keys.range::<[u8], _>(range.bounds()) {
+            if let Some(found) = index.get(at) {
+                f(key, found);
+            }
+        }
+    }
+
+    /// Compacts the next `limit` keys behind `after`, and returns where to go on; `None` at the
+    /// end. What must be kept is added to `keep`.
+    pub fn compact_some(
+        &mut self,
+        at: i64,
+        after: Option<&Bytes>,
+        limit: usize,
+        keep: &mut HashSet<Revision>,
+    ) -> Option<Bytes> {
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_ref()));
+        let mut gone = Vec::new();
+        let mut last = None;
+        let mut visited = 0;
+        let keys = self.keys.range_mut::<[u8], _>((from, Bound::Unbounded));
+        for (key, index) in keys.take(limit) {
+            index.compact(at, keep);
+            if index.is_empty() {
+                gone.push(key.clone());
+            }
+            last = Some(key);
+            visited += 1;
+        }
+        let last = last.cloned();
+        for key in gone {
+            self.keys.remove(&key);
+        }
+        if visited < limit { None } else { last }
+    }
+
+    /// Returns what a compaction at `at` would leave, as `HashKV` counts it.
+    pub fn keep(&self, at: i64) -> HashSet<Revision> {
+        let mut keep = HashSet::new();
+        for index in self.keys.values() {
+            index.keep(at, &mut keep);
+        }
+        keep
+    }
+
+    /// The key's history; for those who want to show it.
+    pub fn key_index(&self, key: &[u8]) -> Option<&KeyIndex> {
+        self.keys.get(key)
+    }
+
+    /// How many keys have a history.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+/// A row of the key bucket, as far as the index wants to know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Restored {
+    /// From the row's key.
+    pub revision: Revision,
+    /// From the row's key.
+    pub is_tombstone: bool,
+    /// From the row's value.
+    pub created: i64,
+    /// From the row's value.
+    pub version: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(keys: &[&str]) -> TreeIndex {
+        let mut tree = TreeIndex::default();
+        for (main, key) in (2..).zip(keys) {
+            tree.put(0, key.as_bytes(), Revision::new(main, 0));
+        }
+        tree
+    }
+
+    fn mains(tree: &TreeIndex, key: &str, end: &[u8], limit: usize) -> (Vec<i64>, usize) {
+        let found = tree.revisions(KeyRange::new(key.as_bytes(), end), 100, limit);
+        (found.revisions.iter().map(|revision| revision.main).collect(), found.total)
+    }
+
+    #[test]
+    fn a_range_ends_before_its_end() {
+        let tree = tree(&["a", "b", "c"]);
+        assert_eq!(mains(&tree, "a", b"c", 0), (vec![2, 3], 2));
+        assert_eq!(mains(&tree, "b", b"", 0), (vec![3], 1));
+        assert_eq!(mains(&tree, "b", b"\0", 0), (vec![3, 4], 2));
+        assert_eq!(mains(&tree, "\0", b"\0", 0), (vec![2, 3, 4], 3));
+    }
+
+    #[test]
+    fn a_range_that_ends_before_it_begins_is_empty() {
+        let tree = tree(&["a", "b", "c"]);
+        assert_eq!(mains(&tree, "c", b"a", 0), (vec![], 0));
+        assert_eq!(mains(&tree, "b", b"b", 0), (vec![], 0));
+        assert!(!KeyRange::new(b"c", b"a").contains(b"b"));
+    }
+
+    #[test]
+    fn the_limit_does_not_change_the_count() {
+        assert_eq!(mains(&tree(&["a", "b", "c"]), "a", b"\0", 2), (vec![2, 3], 3));
+    }
+
+    #[test]
+    fn compaction_in_small_steps_is_compaction() {
+        let mut stepwise = tree(&["a", "b", "c", "d", "e"]);
+        for (main, key) in [(10, "b"), (11, "d")] {
+            stepwise.tombstone(key.as_bytes(), Revision::new(main, 0));
+        }
+        let mut keep = HashSet::new();
+        let mut after = None;
+        loop {
+            after = stepwise.compact_some(12, after.as_ref(), 2, &mut keep);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(stepwise.len(), 3);
+        let mut kept: Vec<_> = keep.into_iter().map(|revision| revision.main).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [2, 4, 6]);
+    }
+}

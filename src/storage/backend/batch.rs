@@ -1,0 +1,115 @@
+//! The one writer's access to the buffer (etcd: `BatchTx`).
+
+use std::sync::RwLockWriteGuard;
+
+use bytes::Bytes;
+
+use super::{Applied, Bucket, Buffers, Error, Place, Shared, View};
+
+/// The right to write, for one or more whole entries. Readers wait until it is dropped.
+#[derive(Debug)]
+pub struct WriteGuard<'a> {
+    // Dropped in this order: the bell must not ring while the lock is held.
+    buffers: RwLockWriteGuard<'a, Buffers>,
+    bell: Bell<'a>,
+    id: u64,
+}
+
+/// Wakes the commit thread when it is dropped, if the buffer is full.
+#[derive(Debug)]
+struct Bell<'a> {
+    shared: &'a Shared,
+    ring: bool,
+}
+
+impl Drop for Bell<'_> {
+    fn drop(&mut self) {
+        if self.ring {
+            self.shared.control().full = true;
+            self.shared.wake.notify_one();
+        }
+    }
+}
+
+impl<'a> WriteGuard<'a> {
+    pub(super) fn new(shared: &'a Shared) -> WriteGuard<'a> {
+        WriteGuard { buffers: shared.lock(), bell: Bell { shared, ring: false }, id: 0 }
+    }
+
+    /// Says on whose behalf the following writes happen, for the trace.
+    pub fn set_request(&mut self, id: u64) {
+        self.id = id;
+    }
+
+    /// Sets `key` to `value`. The value is kept as it is: it should not be a slice of something
+    /// much larger.
+    pub fn put(&mut self, bucket: Bucket, key: &[u8], value: Bytes) {
+        let active = &mut self.buffers.active;
+        let bytes = key.len() + value.len();
+        let mut span =
+            crate::stage!(BufferPut, self.id, length_old = active.len(), bytes = bytes);
+        active.put(bucket, key, value);
+        crate::set!(span, BufferPut, length_new = active.len());
+    }
+
+    /// Deletes `key`; it need not exist.
+    pub fn delete(&mut self, bucket: Bucket, key: &[u8]) {
+        self.buffers.active.delete(bucket, key);
+    }
+
+    /// Returns the value under `key`, own writes included.
+    pub fn get(&self, bucket: Bucket, key: &[u8]) -> Option<(Bytes, Place)> {
+        if let Some((entry, place)) = self.buffers.buffered(bucket, key) {
+            return entry.value().map(|value| (value.clone(), place));
+        }
+        let value = self.bell.shared.sure(self.buffers.file.get(bucket, key));
+        value.map(|value| (value, Place::File))
+    }
+
+    /// As [`super::Backend::range`], own writes included.
+    pub fn range(
+        &self,
+        bucket: Bucket,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> Vec<(Bytes, Bytes)> {
+        let cut = self.buffers.cut(bucket, from, to, limit);
+        let most = if limit == 0 { usize::MAX } else { limit };
+        cut.rows(self.bell.shared).take(most).collect()
+    }
+
+    /// As [`super::Backend::view`], own writes included.
+    pub fn view(&self, id: u64, keys: &[[u8; 17]]) -> View {
+        self.buffers.view(id, keys)
+    }
+
+    /// As [`super::Backend::resolve`].
+    pub fn resolve(&self, view: View, keys: &[[u8; 17]]) -> Vec<Bytes> {
+        self.bell.shared.resolve(view, keys)
+    }
+
+    /// As [`super::Backend::malformed`].
+    pub fn malformed(&self, row: &'static str) -> ! {
+        let path = self.bell.shared.path.clone();
+        self.bell.shared.fatal(&Error::Malformed { path, row })
+    }
+
+    /// Notes that the entry at `index` of `term` is applied, and at which revision the key space
+    /// stands. Called once for each entry, after its writes.
+    pub fn set_applied(&mut self, index: u64, term: u64, revision: i64) {
+        self.buffers.applied = Applied { index, term, revision };
+    }
+
+    /// Notes the cluster's configuration as of the entry that is being applied.
+    pub fn set_conf_state(&mut self, conf_state: Bytes) {
+        self.buffers.conf_state = Some(conf_state);
+        self.buffers.conf_state_changed = true;
+    }
+}
+
+impl Drop for WriteGuard<'_> {
+    fn drop(&mut self) {
+        self.bell.ring = self.buffers.active.len() >= self.bell.shared.options.batch_limit;
+    }
+}

@@ -1,0 +1,221 @@
+//! The commit thread: it sets the buffer aside, writes it, and lets go of it
+//! (etcd: `batchTxBuffered.commit`, `backend.run`).
+//!
+//! A failpoint stands at each boundary. Wherever the process dies, the file is either as the
+//! last commit left it or as this one does; the log has the rest.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use redb::{Durability, WriteTransaction};
+
+use super::{
+    Bucket, Buffers, Error, POISONED, Shared,
+    buffer::{Buffer, Entry, Frozen},
+    file::{CONF_STATE, CONSISTENT_INDEX, FileRead, TERM},
+};
+use crate::clock;
+
+/// What the commit thread is asked for, and how far it is.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    /// How many times somebody has asked for a commit.
+    pub(super) asked: u64,
+    /// Up to which of them everything is in the file.
+    pub(super) finished: u64,
+    /// The active buffer has reached its limit.
+    pub(super) full: bool,
+    /// There is a frozen buffer.
+    pub(super) frozen: bool,
+    /// The thread shall commit once more and end.
+    pub(super) stopping: bool,
+    /// The thread has ended.
+    pub(super) stopped: bool,
+}
+
+/// Ends the process if the commit thread panics: without it nothing reaches the file any more.
+struct Alarm;
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+impl Shared {
+    /// The commit thread.
+    pub(super) fn run(&self) {
+        let _alarm = Alarm;
+        loop {
+            let (asked, stopping) = self.wait_for_work();
+            self.commit();
+            let mut control = self.control();
+            control.finished = asked;
+            control.stopped = stopping;
+            drop(control);
+            self.done.notify_all();
+            if stopping {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the interval is over or somebody wants a commit sooner.
+    fn wait_for_work(&self) -> (u64, bool) {
+        let deadline: Instant = clock::now() + self.options.batch_interval;
+        let mut control = self.control();
+        loop {
+            let left = deadline.saturating_duration_since(clock::now());
+            let wanted = control.stopping || control.full || control.asked > control.finished;
+            if wanted || left.is_zero() {
+                return (control.asked, control.stopping);
+            }
+            control = self.wake.wait_timeout(control, left).expect(POISONED).0;
+        }
+    }
+
+    /// Brings what is in the active buffer into the file, if anything has changed.
+    fn commit(&self) {
+        if !self.read().changed() {
+            return;
+        }
+        let Some((frozen, before)) = self.freeze() else { return };
+        let mut span = crate::stage!(
+            BackendCommit,
+            0,
+            index_old = before.index,
+            revision_old = before.revision,
+            writes = frozen.buffer.len(),
+        );
+        let file = match self.write_file(&frozen) {
+            Ok(file) => file,
+            Err(source) => {
+                let path = self.path.clone();
+                self.fatal(&Error::Database { path, source })
+            }
+        };
+        crate::set!(
+            span,
+            BackendCommit,
+            index_new = frozen.applied.index,
+            revision_new = frozen.applied.revision
+        );
+        drop(span);
+        fail::fail_point!("backend-before-drop-frozen");
+        self.exchange(&frozen, file);
+    }
+
+    /// Sets the active buffer aside, whole entries only: the lock is the writer's.
+    fn freeze(&self) -> Option<(Arc<Frozen>, super::Committed)> {
+        fail::fail_point!("backend-before-freeze");
+        let mut buffers = self.lock();
+        assert!(buffers.frozen.is_none(), "one commit at a time");
+        if !buffers.changed() {
+            return None;
+        }
+        let mut span = crate::stage!(
+            BufferFreeze,
+            0,
+            length = buffers.active.len(),
+            bytes = buffers.active.bytes()
+        );
+        crate::set!(
+            span,
+            BufferFreeze,
+            index = buffers.applied.index,
+            revision = buffers.applied.revision
+        );
+        let frozen = Arc::new(buffers.take());
+        buffers.frozen = Some(frozen.clone());
+        let before = buffers.committed;
+        // Under both locks, so that a writer that rings for the new buffer is not overheard.
+        let mut control = self.control();
+        control.full = false;
+        control.frozen = true;
+        drop(control);
+        drop(buffers);
+        drop(span);
+        fail::fail_point!("backend-after-freeze");
+        Some((frozen, before))
+    }
+
+    /// One transaction with the rows, the consistent index, its term and the conf state.
+    fn write_file(&self, frozen: &Frozen) -> Result<FileRead, redb::Error> {
+        fail::fail_point!("backend-before-begin");
+        let mut transaction = self.database.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        transaction.set_quick_repair(true);
+        let mut stored = self.stored.load(Ordering::Relaxed);
+        for bucket in Bucket::ALL {
+            write_bucket(&transaction, bucket, &frozen.buffer, &mut stored)?;
+        }
+        {
+            let mut meta = transaction.open_table(Bucket::Meta.table())?;
+            meta.insert(CONSISTENT_INDEX, frozen.applied.index.to_be_bytes().as_slice())?;
+            meta.insert(TERM, frozen.applied.term.to_be_bytes().as_slice())?;
+            if let Some(conf_state) = &frozen.conf_state {
+                meta.insert(CONF_STATE, conf_state.as_ref())?;
+            }
+        }
+        fail::fail_point!("backend-after-writes");
+        fail::fail_point!("backend-before-commit");
+        transaction.commit()?;
+        fail::fail_point!("backend-after-commit");
+        self.stored.store(stored, Ordering::Relaxed);
+        self.size.store(self.database.size(), Ordering::Relaxed);
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.database.read()
+    }
+
+    /// Exchanges the frozen buffer for the file that now has its rows, in one step.
+    fn exchange(&self, frozen: &Frozen, file: FileRead) {
+        let mut buffers = self.lock();
+        let old_file = std::mem::replace(&mut buffers.file, Arc::new(file));
+        let old_frozen = buffers.frozen.take();
+        buffers.committed = frozen.applied;
+        self.control().frozen = false;
+        drop(buffers);
+        self.done.notify_all();
+        // Freeing ten thousand rows takes time that no reader should wait for.
+        drop((old_file, old_frozen));
+    }
+}
+
+impl Buffers {
+    fn take(&mut self) -> Frozen {
+        let conf_state = self.conf_state.clone().filter(|_| self.conf_state_changed);
+        self.conf_state_changed = false;
+        Frozen { buffer: std::mem::take(&mut self.active), applied: self.applied, conf_state }
+    }
+}
+
+/// Writes one bucket's rows in the order of their keys, and keeps count of the bytes.
+fn write_bucket(
+    transaction: &WriteTransaction,
+    bucket: Bucket,
+    buffer: &Buffer,
+    stored: &mut u64,
+) -> Result<(), redb::Error> {
+    let mut rows = buffer.range(bucket, &[], None).peekable();
+    if rows.peek().is_none() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(bucket.table())?;
+    for (key, entry) in rows {
+        let old = match &entry {
+            Entry::Put(value) => {
+                *stored += (key.len() + value.len()) as u64;
+                table.insert(key.as_ref(), value.as_ref())?
+            }
+            Entry::Delete => table.remove(key.as_ref())?,
+        };
+        if let Some(old) = old {
+            *stored = stored.saturating_sub((key.len() + old.value().len()) as u64);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,437 @@
+//! The database file and the write buffer before it (etcd: `mvcc/backend`).
+//!
+//! Applying an entry must not wait for a disk: the write-ahead log has already promised the
+//! entry. So a write goes into a buffer in memory and nowhere else, and a thread of its own
+//! brings the buffer into the file ten times a second.
+//!
+//! ```text
+//!   apply thread              commit thread                      readers
+//!        │ put, delete              │                               │
+//!        ▼                          │                               ▼
+//!   ┌──────────┐  freeze       ┌──────────┐  one redb        1. active buffer
+//!   │  active  │ ────────────▶ │  frozen  │  transaction     2. frozen buffer
+//!   │  buffer  │ between       │  buffer  │ ─────────┐       3. the file, as of
+//!   └──────────┘ entries       └──────────┘          ▼          the same moment
+//!                                              ┌───────────┐
+//!                     rows, consistent index,  │ member/   │
+//!                     its term, conf state ──▶ │  snap/db  │
+//!                                              └───────────┘
+//! ```
+//!
+//! Invariants
+//! * **An entry and its index are never apart.** A [`WriteGuard`] covers whole entries and is
+//!   exclusive; freezing needs the same lock; the frozen buffer and the consistent index that was
+//!   set with it go into one transaction. A crash at any point leaves the file at the end of
+//!   some entry, with the index of that entry. (etcd 3.5.0 to 3.5.2 kept the index in memory
+//!   beside the transaction and could store an index whose rows were missing.)
+//! * **A reader misses nothing.** The buffers and the file's read transaction are looked at under
+//!   one lock, and the commit thread exchanges "frozen buffer" for "newer file" in one step
+//!   under the same lock.
+//! * **The buffers are bounded.** When the active buffer is full while the frozen one is still
+//!   on its way to the disk, [`Backend::write`] waits.
+//!
+//! What is different from etcd: bbolt's transaction stays open between commits and every write
+//! goes there *and* into a read buffer. Here the buffer is the only place, which saves a lock
+//! and every argument about who owns the transaction; and since buffers hold deletions as well,
+//! a deletion does not force a commit.
+//!
+//! What is left out: defragmentation and sending the file to another member.
+
+mod batch;
+mod bucket;
+mod buffer;
+mod commit;
+mod file;
+mod read_tx;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use self::{
+    buffer::{Buffer, Entry, Frozen},
+    commit::Control,
+    file::{DatabaseFile, FileRead},
+};
+
+pub use self::{
+    batch::WriteGuard,
+    bucket::Bucket,
+    read_tx::{Cut, View},
+};
+
+/// A panic while one of the locks was held has left half an entry behind.
+const POISONED: &str = "a panic below this lock ends the member";
+
+/// How often, and how, the file is written.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The longest that a write stays in memory only (etcd: `--backend-batch-interval`, 100 ms).
+    pub batch_interval: Duration,
+    /// From how many writes on the buffer is committed at once (etcd: `--backend-batch-limit`,
+    /// 10 000).
+    pub batch_limit: usize,
+    /// Whether a commit waits for the disk. False only for `--unsafe-no-fsync`.
+    pub fsync: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { batch_interval: Duration::from_millis(100), batch_limit: 10_000, fsync: true }
+    }
+}
+
+/// Why the file cannot be opened. Later failures are not returned: they end the member.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused to open or to make the file.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database refused, or its file is damaged.
+    #[error("cannot use {}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What redb said.
+        source: redb::Error,
+    },
+    /// A row does not have the form that it must have.
+    #[error("{} is damaged: malformed {row}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Which row.
+        row: &'static str,
+    },
+    /// The commit thread could not be started.
+    #[error("cannot start the commit thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Where a row was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the buffer that takes writes.
+    Active,
+    /// In the buffer that is being written into the file.
+    Frozen,
+    /// In the file.
+    File,
+}
+
+/// How far the state machine has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The raft index of the last entry (etcd: consistent index).
+    pub index: u64,
+    /// That entry's term.
+    pub term: u64,
+    /// The key space's revision after it; 0 before the key space was opened.
+    pub revision: i64,
+}
+
+/// How far the file has come. An alias that says which of the two is meant.
+pub type Committed = Applied;
+
+/// What the readers', the writer's and the commit thread's lock protects.
+#[derive(Debug)]
+struct Buffers {
+    active: Buffer,
+    frozen: Option<Arc<Frozen>>,
+    file: Arc<FileRead>,
+    applied: Applied,
+    committed: Committed,
+    conf_state: Option<Bytes>,
+    conf_state_changed: bool,
+}
+
+/// The database file with its buffers. See the module's text.
+#[derive(Debug)]
+pub struct Backend {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the commit thread shares with everybody else.
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    options: Options,
+    database: DatabaseFile,
+    buffers: RwLock<Buffers>,
+    control: Mutex<Control>,
+    /// Tells the commit thread that there is something to do before its time.
+    wake: Condvar,
+    /// Tells those who wait that a commit is through, or that there is room again.
+    done: Condvar,
+    size: AtomicU64,
+    stored: AtomicU64,
+    commits: AtomicU64,
+}
+
+impl Backend {
+    /// Opens the file, or makes it, and starts the commit thread. The file stays locked against
+    /// other processes until the backend is dropped.
+    pub fn open(path: &Path, options: Options) -> Result<Arc<Backend>, Error> {
+        let database = DatabaseFile::open(path, options.fsync)?;
+        let file = database.read().map_err(|source| database.refused(source))?;
+        let (applied, conf_state) = file.state(path)?;
+        let buffers = Buffers {
+            active: Buffer::default(),
+            frozen: None,
+            file: Arc::new(file),
+            applied,
+            committed: applied,
+            conf_state,
+            conf_state_changed: false,
+        };
+        let shared = Arc::new(Shared {
+            path: path.to_owned(),
+            options,
+            size: AtomicU64::new(database.size()),
+            database,
+            buffers: RwLock::new(buffers),
+            control: Mutex::default(),
+            wake: Condvar::new(),
+            done: Condvar::new(),
+            stored: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+        });
+        let of_thread = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("commit".to_owned())
+            .spawn(move || of_thread.run())
+            .map_err(Error::Thread)?;
+        Ok(Arc::new(Backend { shared, thread: Mutex::new(Some(thread)) }))
+    }
+
+    /// Takes the right to write. The guard covers whole entries, with their consistent index;
+    /// what is written becomes visible to readers when it is dropped. Waits while the active
+    /// buffer is full and the frozen one not yet in the file.
+    pub fn write(&self) -> WriteGuard<'_> {
+        self.wait_for_room();
+        WriteGuard::new(&self.shared)
+    }
+
+    /// Waits while the active buffer is full and the frozen one is not yet in the file. For
+    /// those who want to wait before they take locks of their own.
+    pub fn wait_for_room(&self) {
+        let mut control = self.shared.control();
+        while control.full && control.frozen {
+            control = self.shared.done.wait(control).expect(POISONED);
+        }
+    }
+
+    /// Returns the value under `key` and where it was found.
+    pub fn get(&self, bucket: Bucket, key: &[u8]) -> Option<(Bytes, Place)> {
+        let buffers = self.shared.read();
+        if let Some((entry, place)) = buffers.buffered(bucket, key) {
+            return entry.value().map(|value| (value.clone(), place));
+        }
+        let file = buffers.file.clone();
+        drop(buffers);
+        let value = self.shared.sure(file.get(bucket, key));
+        value.map(|value| (value, Place::File))
+    }
+
+    /// Returns rows from `from` on, up to but without `to` (`None`: to the bucket's end), in the
+    /// order of their keys; at most `limit` if that is not 0.
+    pub fn range(
+        &self,
+        bucket: Bucket,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> Vec<(Bytes, Bytes)> {
+        let cut = self.shared.read().cut(bucket, from, to, limit);
+        self.rows_of(&cut, limit)
+    }
+
+    /// Returns the bucket as it is now. What is written later does not change it.
+    pub fn cut(&self, bucket: Bucket) -> Cut {
+        self.shared.read().cut(bucket, &[], None, 0)
+    }
+
+    /// Goes through the rows of a cut. A file that cannot be read ends the member.
+    pub fn rows<'a>(&'a self, cut: &'a Cut) -> impl Iterator<Item = (Bytes, Bytes)> + 'a {
+        cut.rows(&self.shared)
+    }
+
+    fn rows_of(&self, cut: &Cut, limit: usize) -> Vec<(Bytes, Bytes)> {
+        self.rows(cut).take(if limit == 0 { usize::MAX } else { limit }).collect()
+    }
+
+    /// Looks at the buffers for rows of the key bucket on behalf of request `id`, and fixes the
+    /// moment as of which [`Backend::resolve`] will read the rest.
+    pub fn view(&self, id: u64, keys: &[[u8; 17]]) -> View {
+        self.shared.read().view(id, keys)
+    }
+
+    /// Returns the rows that a view was taken for, in its order. Each of them must exist: the
+    /// index in memory says so, and a file that disagrees with it ends the member.
+    pub fn resolve(&self, view: View, keys: &[[u8; 17]]) -> Vec<Bytes> {
+        self.shared.resolve(view, keys)
+    }
+
+    /// The index and the term of the last applied entry, whether in a buffer or in the file.
+    pub fn consistent_index(&self) -> (u64, u64) {
+        let applied = self.shared.read().applied;
+        (applied.index, applied.term)
+    }
+
+    /// How far the file has come.
+    pub fn committed(&self) -> Committed {
+        self.shared.read().committed
+    }
+
+    /// The configuration of the cluster as of the consistent index, as JSON (etcd: `confState`).
+    pub fn conf_state(&self) -> Option<Bytes> {
+        self.shared.read().conf_state.clone()
+    }
+
+    /// The file's length in bytes, as of the last commit.
+    pub fn size(&self) -> u64 {
+        self.shared.size.load(Ordering::Relaxed)
+    }
+
+    /// How many of the file's bytes hold rows: keys and values of what the file has. redb could
+    /// count its pages, but only by walking through all of them; this sum is kept while writing,
+    /// starts with what the key space found when it was opened, and leaves out inner pages.
+    pub fn size_in_use(&self) -> u64 {
+        self.shared.stored.load(Ordering::Relaxed).min(self.size())
+    }
+
+    /// How many writes the active and the frozen buffer hold.
+    pub fn buffered(&self) -> (usize, usize) {
+        let buffers = self.shared.read();
+        (buffers.active.len(), buffers.frozen.as_ref().map_or(0, |frozen| frozen.buffer.len()))
+    }
+
+    /// Waits until everything that has been written so far is in the file.
+    pub fn commit_now(&self) {
+        let mut control = self.shared.control();
+        control.asked += 1;
+        let mine = control.asked;
+        self.shared.wake.notify_one();
+        while control.finished < mine && !control.stopped {
+            control = self.shared.done.wait(control).expect(POISONED);
+        }
+    }
+
+    /// Commits what is left and ends the commit thread. Nothing may be written afterwards.
+    pub fn stop(&self) {
+        self.shared.control().stopping = true;
+        self.shared.wake.notify_one();
+        let thread = self.thread.lock().expect(POISONED).take();
+        if let Some(thread) = thread {
+            // A panic in the commit thread has already ended the process.
+            let _ = thread.join();
+        }
+    }
+
+    /// How many transactions have been committed since the start.
+    pub fn commits(&self) -> u64 {
+        self.shared.commits.load(Ordering::Relaxed)
+    }
+
+    /// Tells the backend what the key space found when it went through the key bucket: its
+    /// revision, and how many bytes the rows have. Called once, before anything is written.
+    pub fn opened_at(&self, revision: i64, stored: u64) {
+        let mut buffers = self.shared.lock();
+        buffers.applied.revision = revision;
+        buffers.committed.revision = revision;
+        self.shared.stored.store(stored, Ordering::Relaxed);
+    }
+
+    /// Ends the member because of a row that contradicts what is known in memory.
+    pub fn malformed(&self, row: &'static str) -> ! {
+        self.shared.fatal(&Error::Malformed { path: self.shared.path.clone(), row })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    #[cfg(test)]
+    fn commit_thread(&self) -> std::thread::ThreadId {
+        self.thread.lock().unwrap().as_ref().unwrap().thread().id()
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, Buffers> {
+        self.buffers.read().expect(POISONED)
+    }
+
+    fn lock(&self) -> RwLockWriteGuard<'_, Buffers> {
+        self.buffers.write().expect(POISONED)
+    }
+
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().expect(POISONED)
+    }
+
+    fn sure<T>(&self, result: Result<T, redb::StorageError>) -> T {
+        result.unwrap_or_else(|error| self.fatal(&error))
+    }
+
+    /// Ends the process. What could not be stored or read once may have been lost by the
+    /// operating system; to try again would only hide it.
+    fn fatal(&self, error: &dyn std::error::Error) -> ! {
+        tracing::error!(file = %self.path.display(), error = %Chain(error), "the backend has failed");
+        std::process::exit(1)
+    }
+}
+
+/// An error with its causes, in one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl Buffers {
+    /// Whether there is anything that the file does not have.
+    fn changed(&self) -> bool {
+        self.active.len() > 0 || self.applied != self.committed || self.conf_state_changed
+    }
+
+    /// The newest entry for a key in the two buffers.
+    fn buffered(&self, bucket: Bucket, key: &[u8]) -> Option<(&Entry, Place)> {
+        if let Some(entry) = self.active.get(bucket, key) {
+            return Some((entry, Place::Active));
+        }
+        let entry = self.frozen.as_ref()?.buffer.get(bucket, key)?;
+        Some((entry, Place::Frozen))
+    }
+}

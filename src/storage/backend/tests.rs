@@ -1,0 +1,310 @@
+//! The backend as a whole: what is visible when, and what a crash leaves behind.
+
+use std::sync::{
+    Mutex as StdMutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// Options under which nothing is committed unless the test asks for it.
+fn by_hand() -> Options {
+    Options { batch_interval: Duration::from_secs(3600), batch_limit: 10_000, fsync: true }
+}
+
+fn open(folder: &TempDir, options: Options) -> Arc<Backend> {
+    Backend::open(&folder.path().join("member/snap/db"), options).unwrap()
+}
+
+fn number(number: u64) -> Bytes {
+    Bytes::copy_from_slice(&number.to_be_bytes())
+}
+
+/// Writes one entry: two rows of the key bucket and one elsewhere, all of which say its index.
+fn write_entry(backend: &Backend, index: u64) {
+    let mut guard = backend.write();
+    guard.put(Bucket::Key, &row_key(index, 0), number(index));
+    guard.put(Bucket::Lease, b"last", number(index));
+    guard.put(Bucket::Key, &row_key(index, 1), number(index));
+    guard.set_applied(index, 7, i64::try_from(index).unwrap());
+}
+
+fn row_key(main: u64, sub: u64) -> [u8; 17] {
+    let mut key = [b'_'; 17];
+    key[..8].copy_from_slice(&main.to_be_bytes());
+    key[9..].copy_from_slice(&sub.to_be_bytes());
+    key
+}
+
+/// Checks that exactly the entries 1 to `index` are there.
+fn assert_stands_at(backend: &Backend, index: u64) {
+    assert_eq!(backend.consistent_index(), (index, if index == 0 { 0 } else { 7 }));
+    let rows = backend.range(Bucket::Key, &[], None, 0);
+    let expected: Vec<_> = (1..=index)
+        .flat_map(|main| [0, 1].map(|sub| (row_key(main, sub), main)))
+        .map(|(key, main)| (Bytes::copy_from_slice(&key), number(main)))
+        .collect();
+    assert_eq!(rows, expected);
+    let last = backend.get(Bucket::Lease, b"last").map(|(value, _)| value);
+    assert_eq!(last, (index > 0).then(|| number(index)));
+}
+
+#[test]
+fn a_row_is_seen_in_the_buffer_and_later_in_the_file() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    write_entry(&backend, 1);
+    assert_eq!(backend.get(Bucket::Lease, b"last"), Some((number(1), Place::Active)));
+    assert_eq!(backend.buffered(), (3, 0));
+    assert_eq!(backend.committed().index, 0);
+    backend.commit_now();
+    assert_eq!(backend.get(Bucket::Lease, b"last"), Some((number(1), Place::File)));
+    assert_eq!(backend.buffered(), (0, 0));
+    assert_eq!(backend.committed(), Applied { index: 1, term: 7, revision: 1 });
+    assert_stands_at(&backend, 1);
+}
+
+#[test]
+fn a_deletion_hides_the_row_before_and_after_the_commit() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    write_entry(&backend, 1);
+    backend.commit_now();
+    {
+        let mut guard = backend.write();
+        guard.delete(Bucket::Key, &row_key(1, 0));
+        assert_eq!(guard.get(Bucket::Key, &row_key(1, 0)), None);
+        assert_eq!(guard.range(Bucket::Key, &[], None, 0).len(), 1);
+    }
+    for _ in 0..2 {
+        assert_eq!(backend.get(Bucket::Key, &row_key(1, 0)), None);
+        assert_eq!(backend.range(Bucket::Key, &[], None, 0).len(), 1);
+        backend.commit_now();
+    }
+}
+
+#[test]
+fn a_limit_counts_rows_that_are_there() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    for index in 1..=3 {
+        write_entry(&backend, index);
+    }
+    backend.commit_now();
+    let mut guard = backend.write();
+    guard.delete(Bucket::Key, &row_key(1, 0));
+    guard.delete(Bucket::Key, &row_key(1, 1));
+    guard.put(Bucket::Key, &row_key(2, 0), number(20));
+    guard.put(Bucket::Key, &row_key(9, 0), number(9));
+    drop(guard);
+    let first = |limit| backend.range(Bucket::Key, &[], None, limit);
+    assert_eq!(first(1), [(Bytes::copy_from_slice(&row_key(2, 0)), number(20))]);
+    assert_eq!(first(3).last().unwrap().0.as_ref(), row_key(3, 0));
+    assert_eq!(first(0).len(), 5);
+    let (from, to) = (row_key(2, 1), row_key(9, 0));
+    assert_eq!(backend.range(Bucket::Key, &from, Some(&to), 0).len(), 3);
+    assert!(backend.range(Bucket::Key, &to, Some(&from), 0).is_empty());
+}
+
+#[test]
+fn everything_is_there_after_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    write_entry(&backend, 1);
+    backend.write().set_conf_state(Bytes::from_static(b"{\"voters\":[1]}"));
+    backend.stop();
+    drop(backend);
+    let backend = open(&folder, by_hand());
+    assert_stands_at(&backend, 1);
+    assert_eq!(backend.conf_state().unwrap().as_ref(), b"{\"voters\":[1]}");
+    assert!(backend.size() > 0);
+}
+
+#[test]
+fn nothing_is_committed_when_nothing_has_changed() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    backend.commit_now();
+    assert_eq!(backend.commits(), 0);
+    write_entry(&backend, 1);
+    backend.commit_now();
+    backend.commit_now();
+    assert_eq!(backend.commits(), 1);
+    // An entry without a row moves the index, and the file must know it.
+    backend.write().set_applied(2, 7, 1);
+    backend.commit_now();
+    assert_eq!(backend.commits(), 2);
+    assert_eq!(backend.committed().index, 2);
+}
+
+#[test]
+fn a_full_buffer_is_committed_before_its_time() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, Options { batch_limit: 30, ..by_hand() });
+    for index in 1..=400 {
+        write_entry(&backend, index);
+        let (active, frozen) = backend.buffered();
+        assert!(active <= 33 && frozen <= 33, "{active} {frozen}");
+    }
+    assert!(backend.commits() > 0);
+    assert_stands_at(&backend, 400);
+}
+
+#[test]
+fn the_interval_commits_without_being_asked() {
+    let folder = TempDir::new().unwrap();
+    let options = Options { batch_interval: Duration::from_millis(1), ..by_hand() };
+    let backend = open(&folder, options);
+    write_entry(&backend, 1);
+    let deadline = crate::clock::now() + Duration::from_secs(60);
+    while backend.committed().index == 0 {
+        assert!(crate::clock::now() < deadline, "no commit in a minute");
+        std::thread::yield_now();
+    }
+    assert_eq!(backend.buffered(), (0, 0));
+}
+
+#[test]
+fn a_second_process_cannot_open_the_file() {
+    let folder = TempDir::new().unwrap();
+    let _backend = open(&folder, by_hand());
+    let path = folder.path().join("member/snap/db");
+    assert!(matches!(Backend::open(&path, by_hand()), Err(Error::Database { .. })));
+}
+
+#[test]
+fn a_file_of_something_else_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("db");
+    std::fs::write(&path, vec![42; 8192]).unwrap();
+    assert!(matches!(Backend::open(&path, by_hand()), Err(Error::Database { .. })));
+}
+
+#[test]
+fn without_fsync_a_clean_stop_still_keeps_everything() {
+    let folder = TempDir::new().unwrap();
+    let unsynced = Options { fsync: false, ..by_hand() };
+    let backend = open(&folder, unsynced.clone());
+    write_entry(&backend, 1);
+    drop(backend);
+    assert_stands_at(&open(&folder, unsynced), 1);
+}
+
+#[test]
+fn the_bytes_in_use_follow_puts_and_deletions() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    write_entry(&backend, 1);
+    backend.commit_now();
+    let before = backend.size_in_use();
+    assert_eq!(before, 2 * (17 + 8) + 4 + 8);
+    backend.write().delete(Bucket::Key, &row_key(1, 0));
+    backend.commit_now();
+    assert_eq!(before - backend.size_in_use(), 17 + 8);
+}
+
+/// Readers go through everything, over and over, while rows move from buffer to buffer to file.
+#[test]
+fn a_reader_sees_every_row_while_commits_run() {
+    let folder = TempDir::new().unwrap();
+    let options = Options { batch_interval: Duration::ZERO, batch_limit: 20, fsync: false };
+    let backend = open(&folder, options);
+    let written = AtomicU64::new(0);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Acquire) {
+                    let least = written.load(Ordering::Acquire);
+                    let rows = backend.range(Bucket::Key, &[], None, 0);
+                    let mains: Vec<_> = rows.iter().map(|row| row.1.clone()).collect();
+                    let last = u64::try_from(rows.len() / 2).unwrap();
+                    assert!(last >= least, "{last} of {least}");
+                    let expected: Vec<_> =
+                        (1..=last).flat_map(|main| [number(main), number(main)]).collect();
+                    assert_eq!(mains, expected);
+                    for main in 1..=least {
+                        assert!(backend.get(Bucket::Key, &row_key(main, 1)).is_some(), "{main}");
+                    }
+                }
+            });
+        }
+        for index in 1..=600 {
+            write_entry(&backend, index);
+            written.store(index, Ordering::Release);
+        }
+        over.store(true, Ordering::Release);
+    });
+    assert!(backend.commits() > 1);
+}
+
+/// Goal: wherever a commit dies, the file stands at the end of an entry. Method: the file is
+/// copied at each boundary of a commit, which is what a kill leaves, and the copy is opened.
+#[test]
+fn a_crash_at_any_boundary_leaves_the_file_at_the_end_of_an_entry() {
+    let boundaries = [
+        ("backend-before-freeze", 2),
+        ("backend-after-freeze", 2),
+        ("backend-before-begin", 2),
+        ("backend-after-writes", 2),
+        ("backend-before-commit", 2),
+        ("backend-after-commit", 5),
+        ("backend-before-drop-frozen", 5),
+    ];
+    let _scenario = fail::FailScenario::setup();
+    for (boundary, expected) in boundaries {
+        let folder = TempDir::new().unwrap();
+        let backend = open(&folder, by_hand());
+        for index in 1..=2 {
+            write_entry(&backend, index);
+        }
+        backend.commit_now();
+        for index in 3..=5 {
+            write_entry(&backend, index);
+        }
+        let copy = copy_at(boundary, &backend);
+        backend.commit_now();
+        fail::remove(boundary);
+        assert!(copy.lock().unwrap().take().is_some(), "{boundary} was not reached");
+        let image = backend.path().with_extension("image");
+        let crashed = Backend::open(&image, by_hand()).unwrap();
+        assert_stands_at(&crashed, expected);
+        assert_stands_at(&backend, 5);
+    }
+}
+
+/// Copies the file when the backend's own commit thread comes to a failpoint.
+fn copy_at(boundary: &str, backend: &Backend) -> Arc<StdMutex<Option<()>>> {
+    let copied = Arc::new(StdMutex::new(None));
+    let (of_callback, thread) = (copied.clone(), backend.commit_thread());
+    let (from, to) = (backend.path().to_owned(), backend.path().with_extension("image"));
+    let copy = move || {
+        // Other tests' commit threads come along here as well.
+        if std::thread::current().id() == thread {
+            std::fs::copy(&from, &to).unwrap();
+            *of_callback.lock().unwrap() = Some(());
+        }
+    };
+    fail::cfg_callback(boundary, copy).unwrap();
+    copied
+}
+
+#[test]
+fn what_is_written_during_a_commit_goes_with_the_next_one() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    write_entry(&backend, 1);
+    let frozen = backend.shared.freeze().unwrap().0;
+    write_entry(&backend, 2);
+    assert_eq!(backend.buffered(), (3, 3));
+    assert_eq!(backend.get(Bucket::Key, &row_key(1, 0)).unwrap().1, Place::Frozen);
+    assert_eq!(frozen.applied.index, 1);
+    assert_stands_at(&backend, 2);
+    let file = backend.shared.write_file(&frozen).unwrap();
+    backend.shared.exchange(&frozen, file);
+    assert_eq!(backend.committed().index, 1);
+    assert_eq!(backend.get(Bucket::Key, &row_key(1, 0)).unwrap().1, Place::File);
+    assert_stands_at(&backend, 2);
+}
