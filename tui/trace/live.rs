@@ -14,10 +14,10 @@ use glass_etcd::{
 use super::{Error, RecordArgs, TailArgs, plain, warn_of_silence, words};
 use crate::source::{self, Change, Live};
 
-/// Events that `tail` remembers, to put late ones in order.
-const REMEMBERED: usize = 20_000;
-/// How long `tail` waits before it looks who has fallen silent.
-const QUIET: Duration = Duration::from_millis(300);
+/// Events that are remembered, to put late ones in order.
+const REMEMBERED: usize = 10_000;
+/// How often `tail` writes: sorting costs too much to do it for each batch.
+const TURN: Duration = Duration::from_millis(100);
 
 /// Follows all members and writes each event once, in playback order as far as it is known.
 pub(super) async fn tail(args: &TailArgs) -> Result<(), Error> {
@@ -36,28 +36,46 @@ pub(super) async fn tail(args: &TailArgs) -> Result<(), Error> {
     };
     let mut live = Live::connect(&args.from.endpoints, &request);
     let mut printer = Printer::new(args, Order::default());
+    let mut turn = tokio::time::interval(TURN);
     let end = tokio::signal::ctrl_c();
     tokio::pin!(end);
     let mut has_warned = false;
     loop {
         tokio::select! {
             _ = &mut end => return Ok(out.flush()?),
-            change = tokio::time::timeout(QUIET, live.next()) => {
-                if let Ok(Some(Change::Down { endpoint, reason })) = change && has_warned {
+            change = live.next() => {
+                if let Some(Change::Down { endpoint, reason }) = change && has_warned {
                     let endpoint = &live.seen[endpoint].endpoint;
                     writeln!(io::stderr(), "glass trace: {endpoint} is not heard: {reason}")?;
                 }
+                continue;
             }
+            _ = turn.tick() => (),
         }
         if !has_warned && live.is_settled() {
             has_warned = true;
             warn_of_silence(&live)?;
         }
         printer.order = live.order();
+        let until = heard_until(&live, &printer.order);
+        printer.order.rows.retain(|at| printer.order.times[*at] <= until);
         printer.write(&mut out, live.recording())?;
         out.flush()?;
         printer.forget(live.intake.trim(REMEMBERED));
     }
+}
+
+/// Up to when every member was heard that is not silent: what is later may still get something put
+/// in front of it.
+fn heard_until(live: &Live, order: &Order) -> i128 {
+    let silent = live.silent();
+    let mut heard = vec![i128::MIN; silent.len()];
+    for (event, time) in live.recording().events.iter().zip(&order.times) {
+        let member = &mut heard[usize::from(event.member)];
+        *member = (*member).max(*time);
+    }
+    let loud = heard.iter().zip(&silent).filter(|(_, is_silent)| !**is_silent);
+    loud.map(|(heard, _)| *heard).min().unwrap_or(i128::MAX)
 }
 
 /// Writes events once each.

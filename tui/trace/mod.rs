@@ -21,8 +21,10 @@ mod live;
 
 use crate::source::{self, Live};
 
-/// How long members are waited for, at first.
+/// How long members are waited for.
 const SETTLE: Duration = Duration::from_secs(3);
+/// How often it is looked whether they have said enough.
+const TURN: Duration = Duration::from_millis(100);
 
 /// The command line of `glass trace`.
 #[derive(Debug, Args)]
@@ -245,9 +247,17 @@ fn parse_id(text: &str) -> Result<u64, Error> {
 async fn gather(from: &From, is_enough: impl Fn(&Recording) -> bool) -> Result<Recording, Error> {
     let request = ObserveRequest { history: true, ..ObserveRequest::default() };
     let mut live = Live::connect(&from.endpoints, &request);
+    let mut turn = tokio::time::interval(TURN);
     let listening = async {
-        while !(live.is_settled() && is_enough(live.recording())) {
-            live.next().await;
+        loop {
+            tokio::select! {
+                _ = live.next() => (),
+                _ = turn.tick() => {
+                    if live.is_settled() && is_enough(live.recording()) {
+                        return;
+                    }
+                }
+            }
         }
     };
     // What comes too late is unknown, which is what the output says then.

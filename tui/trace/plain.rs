@@ -145,3 +145,69 @@ fn losses(out: &mut impl Write, recording: &Recording) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use glass_etcd::trace::recording;
+
+    use super::*;
+
+    /// A put that the second of two members serves, whose wall clock is an hour ahead.
+    const PUT: &str = r#"{"glass":1,"members":[{"id":"01","cluster":"09","name":"etcd-01","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000000000}]},{"id":"02","cluster":"09","name":"etcd-02","version":"0.1.0","boots":[{"boot":1,"wall_ns":3601000000000}]}]}
+{"member":1,"boot":1,"stage":"rpc","kind":"begin","clock":1,"end":1,"at":1000000,"took":0,"id":"0203","fields":{"method":"KV/Put","bytes_in":12}}
+{"member":1,"boot":1,"stage":"raft.send","kind":"mark","clock":3,"end":3,"at":1200000,"took":0,"id":"0203","link":"07","fields":{"peer":"01","type":"MsgProp"}}
+{"member":0,"boot":1,"stage":"raft.receive","kind":"mark","clock":10,"end":10,"at":1300000,"took":0,"id":"0203","link":"07","fields":{"peer":"02","type":"MsgProp"}}
+{"member":0,"boot":1,"stage":"raft.entry","kind":"mark","clock":11,"end":11,"at":1350000,"took":0,"id":"0203","fields":{"term":3,"index":42,"bytes":20}}
+{"member":0,"boot":1,"stage":"raft.send","kind":"mark","clock":12,"end":12,"at":1400000,"took":0,"link":"09","fields":{"peer":"02","type":"MsgApp","term":3,"index":41,"last":42}}
+{"member":1,"boot":1,"stage":"raft.receive","kind":"mark","clock":4,"end":4,"at":1500000,"took":0,"link":"09","fields":{"peer":"01","type":"MsgApp","term":3,"index":41,"last":42}}
+{"member":0,"boot":1,"stage":"wal.fsync","kind":"span","clock":13,"end":15,"at":1420000,"took":900000,"fields":{"first":41,"last":42,"synced.old":40,"synced.new":42,"bytes":90}}
+{"member":0,"boot":1,"stage":"raft.send","kind":"mark","clock":16,"end":16,"at":2400000,"took":0,"link":"0a","fields":{"peer":"02","type":"MsgHeartbeat","term":3,"commit":42}}
+{"member":1,"boot":1,"stage":"rpc","kind":"span","clock":1,"end":9,"at":1000000,"took":2000000,"id":"0203","key":{"text":"foo","length":3},"fields":{"method":"KV/Put","bytes_in":12,"bytes_out":30,"revision":8}}
+{"dropped":[0,5]}
+"#;
+
+    fn lines(write: impl FnOnce(&mut Vec<u8>, &Recording, &Order)) -> Vec<String> {
+        let recording = recording::read(PUT.as_bytes()).unwrap().recording;
+        let mut out = Vec::new();
+        write(&mut out, &recording, &Order::of(&recording));
+        String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_story_is_a_header_a_line_for_each_step_and_what_is_unknown() {
+        let lines = lines(|out, recording, order| {
+            let put = Story::of(recording, order, 0x203).unwrap();
+            story(out, recording, order, &put).unwrap();
+        });
+        let expected = [
+            "KV/Put foo",
+            "request 0000000000000203  served by etcd-02  took 2.000 ms  ok  entry 3/42",
+            "each line: time since the request began, member, step, how long it took, fields",
+            "     +0.000 ms  etcd-02     rpc                        begins  method=KV/Put bytes_in=12B",
+            "     +0.200 ms  etcd-02     raft.send                          peer=etcd-01 type=MsgProp term=0 index=0 last=0 commit=0 reject=no",
+            "     +0.300 ms  etcd-01     raft.receive                       peer=etcd-02 type=MsgProp term=0 index=0 last=0 commit=0 reject=no",
+            "     +0.350 ms  etcd-01     raft.entry                         term=3 index=42 bytes=20B",
+            "     +0.400 ms  etcd-01     raft.send                          peer=etcd-02 type=MsgApp term=3 index=41 last=42 commit=0 reject=no",
+            "     +0.500 ms  etcd-02     raft.receive                       peer=etcd-01 type=MsgApp term=3 index=41 last=42 commit=0 reject=no",
+            "     +1.320 ms  etcd-01     wal.fsync                0.900 ms  first=41 last=42 synced 40→42 bytes=90B term=0 vote=none",
+            "     +1.400 ms  etcd-01     raft.send                          peer=etcd-02 type=MsgHeartbeat term=3 index=0 last=0 commit=42 reject=no [sent, its receive not captured]",
+            "     +2.000 ms  etcd-02     rpc                      2.000 ms  method=KV/Put bytes_in=12B bytes_out=30B revision=8 code=0 key=foo",
+            "       unknown  etcd-01     wal.write             not captured",
+        ];
+        for (expected, line) in expected.iter().zip(&lines) {
+            assert_eq!(expected, line);
+        }
+        assert_eq!("etcd-02 lost 5 records before they could be read", lines.last().unwrap());
+        let unknown =
+            lines.iter().filter(|line| line.contains("not captured") && line.contains("unknown"));
+        assert_eq!(4 + 6, unknown.count());
+    }
+
+    #[test]
+    fn the_list_names_method_key_and_result() {
+        let lines = lines(|out, recording, order| list(out, recording, order).unwrap());
+        let line = &lines[1];
+        assert!(line.starts_with("0000000000000203  "), "{line}");
+        assert!(line.ends_with("etcd-02         2.000 ms  ok            KV/Put foo"), "{line}");
+    }
+}

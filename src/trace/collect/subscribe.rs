@@ -148,14 +148,15 @@ impl Subscriber {
             let_through: 0,
             threshold: u64::MAX,
             second: 0,
-            // History is bounded already; thinning begins with what is live.
             offered: 0,
             passed: 0,
         };
         let records = if subscriber.filter.history { past.records } else { &[] };
         let limit = std::mem::replace(&mut subscriber.filter.traces_per_second, u32::MAX);
         subscriber.offer(&Offer { records, ..*past });
+        // History is bounded already: thinning and counting begin with what is live.
         subscriber.filter.traces_per_second = limit;
+        (subscriber.offered, subscriber.passed, subscriber.let_through) = (0, 0, 0);
         (subscriber, Subscription { hello, batches })
     }
 

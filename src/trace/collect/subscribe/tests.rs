@@ -150,3 +150,15 @@ fn when_the_reader_goes_the_subscriber_says_so() {
     drop(subscription);
     assert!(!subscriber.offer(&offer(&[], 1)));
 }
+
+#[test]
+fn history_comes_whole_and_does_not_count_as_live() {
+    let past: Vec<Record> = (1..=300).flat_map(|counter| put(own(counter), b"x", 0)).collect();
+    let filter = Filter { history: true, traces_per_second: 10, ..Filter::default() };
+    let (subscriber, subscription) = Subscriber::new(filter, hello(), &offer(&past, 1));
+    let mut pair = Pair(subscriber, subscription);
+    assert_eq!(300, pair.heard().len());
+    pair.offer(&put(own(301), b"x", 0), 2);
+    let batch = pair.1.batches.try_recv().unwrap();
+    assert_eq!((4, 1), (batch.records.len(), batch.let_through), "thinned by what is past");
+}
