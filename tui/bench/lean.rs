@@ -4,11 +4,20 @@
 //! DATA frame that the caller has encoded, and an answer of which only the length and
 //! `grpc-status` are looked at. No retries, no balancer, no deadline, no message decoding.
 
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use prost::Message;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use super::Error;
 
@@ -77,7 +86,7 @@ impl Connection {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .enable_push(false)
-            .handshake(tcp)
+            .handshake(Copied(tcp))
             .await
             .map_err(|source| Error::Handshake { endpoint: authority.to_owned(), source })?;
         // A lost connection shows in the calls that were under way, which count it.
@@ -100,6 +109,41 @@ impl Connection {
         // An error without a message puts its status into the first headers.
         let trailers = body.trailers().await?.unwrap_or(parts.headers);
         Ok(answer(&trailers, bytes.saturating_sub(PREFIX)))
+    }
+}
+
+/// A socket that says it has no vectored writes.
+///
+/// With them h2 hands every DATA frame of 256 bytes or more to the socket by itself: a system call
+/// for each put. Without them it copies frames of up to a kilobyte behind one another and writes
+/// what has gathered, which on a busy connection is many requests at once.
+struct Copied(TcpStream);
+
+impl AsyncRead for Copied {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Copied {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 

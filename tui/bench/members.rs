@@ -35,6 +35,8 @@ pub(crate) struct Members {
     program: PathBuf,
     dir: PathBuf,
     members: Vec<Member>,
+    /// All have served a read.
+    ready: bool,
 }
 
 struct Member {
@@ -52,7 +54,8 @@ impl Members {
             ports[size..].iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
         let cluster: Vec<String> =
             peers.iter().enumerate().map(|(at, peer)| format!("m{at}={peer}")).collect();
-        let mut cluster_of = Self { program: program.to_owned(), dir, members: Vec::new() };
+        let mut cluster_of =
+            Self { program: program.to_owned(), dir, members: Vec::new(), ready: false };
         for (at, peer) in peers.iter().enumerate() {
             let client = format!("127.0.0.1:{}", ports[at]);
             let flags = [
@@ -72,6 +75,7 @@ impl Members {
         for at in 0..size {
             cluster_of.wait_for(at, deadline).await?;
         }
+        cluster_of.ready = true;
         Ok(cluster_of)
     }
 
@@ -149,8 +153,8 @@ impl Drop for Members {
             let _ = member.process.kill();
             let _ = member.process.wait();
         }
-        // Data of a benchmark is of no use; the logs go with it unless a member failed to start.
-        if !self.members.is_empty() {
+        // Data of a benchmark is of no use afterwards; the log of a member that failed to start is.
+        if self.ready {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
