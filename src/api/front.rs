@@ -5,12 +5,7 @@
 //! member is ready to serve, requests wait, as they do before etcd's port; only the glass may
 //! look in before, to see the election.
 
-use std::{
-    convert::Infallible,
-    net::TcpListener as StdListener,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, net::TcpListener as StdListener, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::{HeaderValue, Request, Response, header};

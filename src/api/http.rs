@@ -14,7 +14,10 @@ use super::{
     interceptor::{Call, Method},
     status::code_and_text,
 };
-use crate::server::{Error, Server, views::{ETCD_VERSION, Unhealthy}};
+use crate::server::{
+    Error, Server,
+    views::{ETCD_VERSION, Unhealthy},
+};
 
 /// The HTTP routes, and etcd's answer to every other path.
 pub fn router(server: Arc<Server>) -> Router {

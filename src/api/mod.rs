@@ -13,12 +13,12 @@
 //! here is etcd's surface, to the letter.
 
 pub mod front;
-pub mod interceptor;
-pub mod v3;
-pub mod http;
-pub mod limit;
 pub mod header;
-pub mod status;
+pub mod http;
+pub mod interceptor;
+pub mod limit;
 pub mod observe;
+pub mod status;
+pub mod v3;
 
 pub use front::{Limits, serve};

@@ -19,9 +19,7 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
         Error::DuplicateKey => (InvalidArgument, "etcdserver: duplicate key given in txn request"),
         Error::InvalidSortOption => (InvalidArgument, "etcdserver: invalid sort option"),
         Error::RequestTooLarge => (InvalidArgument, "etcdserver: request is too large"),
-        Error::Compacted => {
-            (OutOfRange, "etcdserver: mvcc: required revision has been compacted")
-        }
+        Error::Compacted => (OutOfRange, "etcdserver: mvcc: required revision has been compacted"),
         Error::FutureRevision => {
             (OutOfRange, "etcdserver: mvcc: required revision is a future revision")
         }
@@ -38,10 +36,9 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
         Error::Unhealthy => (Unavailable, "etcdserver: unhealthy cluster"),
         Error::NotCapable => (FailedPrecondition, "etcdserver: not capable"),
         Error::Timeout => (Unavailable, "etcdserver: request timed out"),
-        Error::TimeoutDueToLeaderFail => (
-            Unavailable,
-            "etcdserver: request timed out, possibly due to previous leader failure",
-        ),
+        Error::TimeoutDueToLeaderFail => {
+            (Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
+        }
         Error::TimeoutDueToConnectionLost => {
             (Unavailable, "etcdserver: request timed out, possibly due to connection lost")
         }

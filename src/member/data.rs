@@ -191,7 +191,8 @@ impl Dirs {
         let before = fs::read_to_string(&self.boot).ok();
         let before: u16 = before.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         let boot = before.wrapping_add(1).max(1);
-        fs::write(&self.boot, format!("{boot}\n")).map_err(|source| data_dir(&self.boot, source))?;
+        fs::write(&self.boot, format!("{boot}\n"))
+            .map_err(|source| data_dir(&self.boot, source))?;
         Ok(boot)
     }
 }

@@ -12,12 +12,12 @@
 //! (what is on disk, and whether it may be used), [`peers`] (what is asked of other members before
 //! and while this one runs), [`version`] (the leader decides the cluster's version).
 
-pub mod start;
 pub mod data;
-pub mod peers;
-pub mod peer_port;
-pub mod version;
 mod error;
+pub mod peer_port;
+pub mod peers;
+pub mod start;
+pub mod version;
 
 pub use error::Error;
 pub use start::run;

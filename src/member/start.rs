@@ -43,10 +43,7 @@ use crate::{
         views::ETCD_VERSION,
         wait::{Outcome, Wait},
     },
-    storage::{
-        backend::Backend,
-        wal,
-    },
+    storage::{backend::Backend, wal},
     trace,
 };
 
@@ -101,9 +98,8 @@ fn info(config: &ServerConfig, data: &Data) -> trace::Info {
 }
 
 fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Error> {
-    let listen = |&address| {
-        TcpListener::bind(address).map_err(|source| Error::Listen { address, source })
-    };
+    let listen =
+        |&address| TcpListener::bind(address).map_err(|source| Error::Listen { address, source });
     addresses.iter().map(listen).collect()
 }
 
@@ -231,13 +227,19 @@ fn others(data: &Data, members: &Members) -> Vec<Member> {
     all
 }
 
-fn transport_config(config: &ServerConfig, data: &Data, members: &Arc<Members>) -> rafthttp::Config {
+fn transport_config(
+    config: &ServerConfig,
+    data: &Data,
+    members: &Arc<Members>,
+) -> rafthttp::Config {
     let peers = others(data, members).into_iter();
     rafthttp::Config {
         member_id: data.member_id,
         cluster_id: data.cluster_id,
         peer_urls: config.advertise_peer_urls.clone(),
-        peers: peers.map(|member| rafthttp::Peer { id: member.id, urls: member.peer_urls }).collect(),
+        peers: peers
+            .map(|member| rafthttp::Peer { id: member.id, urls: member.peer_urls })
+            .collect(),
         server_version: ETCD_VERSION,
         election: config.election,
         extra: peer_port::router(Arc::clone(members)),
@@ -339,7 +341,8 @@ impl Running {
         tokio::spawn(publish(Arc::clone(server), attributes(config), ready));
         let observe = config.trace_observe.then(|| ObserveService::new(collector));
         let clients = api::serve(Arc::clone(server), observe, ports, limits(config), is_ready);
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             result = clients => result?,
             result = tokio::signal::ctrl_c() => result?,

@@ -36,7 +36,8 @@ fn first_entry(index: u64, member: InitialMember) -> Entry {
         node_id: Some(member.id),
         context: Some(member.context.into()),
     };
-    let mut entry = Entry { term: 1, index, data: change.encode_to_vec().into(), ..Entry::default() };
+    let mut entry =
+        Entry { term: 1, index, data: change.encode_to_vec().into(), ..Entry::default() };
     entry.set_entry_type(EntryType::EntryConfChange);
     entry
 }

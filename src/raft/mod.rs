@@ -10,14 +10,14 @@
 //! Reading order: [`inbox`], [`node`], [`log`], [`bootstrap`], [`rafthttp`]. `raft` does not know
 //! what a key is: of an entry's data it reads nothing but the request's id, for the trace.
 
-pub mod inbox;
-pub mod node;
-pub mod held;
-pub mod changes;
-pub mod log;
-pub mod status;
 pub mod bootstrap;
+pub mod changes;
+pub mod held;
+pub mod inbox;
+pub mod log;
 pub mod logger;
+pub mod node;
 pub mod rafthttp;
+pub mod status;
 
 pub use status::{Leadership, Status};

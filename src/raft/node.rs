@@ -235,7 +235,10 @@ impl Node {
             MessageType::MsgReadIndex if message.entries.is_empty() => return,
             MessageType::MsgReadIndex => return self.read(message),
             MessageType::MsgSnapshot => {
-                tracing::error!(from, "a snapshot was sent to this member, which cannot take one yet");
+                tracing::error!(
+                    from,
+                    "a snapshot was sent to this member, which cannot take one yet"
+                );
                 return;
             }
             _ => {}

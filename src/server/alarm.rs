@@ -29,7 +29,11 @@ impl Alarms {
     pub fn list(&self, kind: i32) -> Vec<AlarmMember> {
         let raised = self.raised.read().expect("nobody panics while holding it");
         let wanted = |(alarm, _): &&(i32, u64)| kind == AlarmType::None as i32 || *alarm == kind;
-        raised.iter().filter(wanted).map(|&(alarm, member_id)| AlarmMember { member_id, alarm }).collect()
+        raised
+            .iter()
+            .filter(wanted)
+            .map(|&(alarm, member_id)| AlarmMember { member_id, alarm })
+            .collect()
     }
 
     /// Whether any member has raised an alarm of this type.

@@ -5,7 +5,10 @@
 //! another program has enabled auth is refused when the member starts, because serving it without
 //! the checks would open it to everybody.
 
-use crate::{stage, storage::backend::{Backend, Bucket}};
+use crate::{
+    stage,
+    storage::backend::{Backend, Bucket},
+};
 
 /// Key of the auth bucket that says whether auth is on (etcd: authEnabledKeyName).
 const ENABLED_KEY: &[u8] = b"authEnabled";
@@ -29,7 +32,9 @@ pub struct AuthInfo {
 
 /// The store says that auth is on, which this version does not check.
 #[derive(Debug, thiserror::Error)]
-#[error("auth is enabled in this data directory, and this version does not check it yet: refusing to serve it to everybody")]
+#[error(
+    "auth is enabled in this data directory, and this version does not check it yet: refusing to serve it to everybody"
+)]
 pub struct AuthEnabled;
 
 impl AuthStore {

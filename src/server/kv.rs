@@ -1,9 +1,6 @@
 //! The server: what each request does, a line a step (etcd: `EtcdServer`).
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Error,

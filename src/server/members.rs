@@ -3,7 +3,10 @@
 //! Only apply writes here, from configuration changes and from the attributes that members publish.
 //! It stands in the backend, so a restart knows the members as of its consistent index.
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::RwLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::RwLock,
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -154,7 +157,8 @@ impl Members {
             _ => {}
         }
         let others = inner.members.values().filter(|other| other.id != id);
-        let taken = others.flat_map(|other| &other.peer_urls).any(|url| member.peer_urls.contains(url));
+        let taken =
+            others.flat_map(|other| &other.peer_urls).any(|url| member.peer_urls.contains(url));
         if taken { Err(Refusal::PeerUrlExists) } else { Ok(Some(member)) }
     }
 
@@ -179,8 +183,7 @@ impl Members {
             member.name.clone_from(&old.name);
             member.client_urls.clone_from(&old.client_urls);
         }
-        member.is_learner =
-            change.r#type() == raftpb::ConfChangeType::ConfChangeAddLearnerNode;
+        member.is_learner = change.r#type() == raftpb::ConfChangeType::ConfChangeAddLearnerNode;
         store(&member, backend);
         inner.members.insert(id, member);
     }

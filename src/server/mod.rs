@@ -11,20 +11,20 @@
 //! [`propose`], [`wait`], [`apply`], [`mvcc`], [`read_index`]. The write side runs on the `apply`
 //! thread; everything that waits runs on the grpc thread.
 
-pub mod kv;
-pub mod check;
 pub mod admit;
-pub mod auth;
-pub mod propose;
-pub mod wait;
-pub mod apply;
-pub mod mvcc;
-pub mod read_index;
 pub mod alarm;
-pub mod members;
-pub mod publish;
-pub mod views;
+pub mod apply;
+pub mod auth;
+pub mod check;
 pub mod error;
+pub mod kv;
+pub mod members;
+pub mod mvcc;
+pub mod propose;
+pub mod publish;
+pub mod read_index;
+pub mod views;
+pub mod wait;
 
 pub use error::Error;
 pub use kv::{Parts, Server, Settings};

@@ -43,7 +43,10 @@ impl KvService {
 
 #[async_trait]
 impl Kv for KvService {
-    async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
+    async fn range(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<RangeResponse>, Status> {
         let call = begin(&self.server, Method::Range, &request, Some(&request.get_ref().key))?;
         let mut result = self.server.range(call.id(), request.into_inner()).await;
         let revision = self.fill(&mut result, |response| &mut response.header);
@@ -61,7 +64,8 @@ impl Kv for KvService {
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
-        let call = begin(&self.server, Method::DeleteRange, &request, Some(&request.get_ref().key))?;
+        let call =
+            begin(&self.server, Method::DeleteRange, &request, Some(&request.get_ref().key))?;
         let mut result = self.server.delete_range(call.id(), request.into_inner()).await;
         let revision = self.fill(&mut result, |response| &mut response.header);
         call.respond(result, revision)

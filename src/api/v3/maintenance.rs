@@ -49,7 +49,10 @@ impl Maintenance for MaintenanceService {
         call.respond(Ok(response), revision)
     }
 
-    async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
+    async fn alarm(
+        &self,
+        request: Request<AlarmRequest>,
+    ) -> Result<Response<AlarmResponse>, Status> {
         let call = begin(&self.server, Method::Alarm, &request, None)?;
         let mut result = self.server.alarm(call.id(), request.into_inner()).await;
         if let Ok(response) = &mut result {

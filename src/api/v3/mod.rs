@@ -1,5 +1,5 @@
 //! The services of etcd's v3 API, one file each.
 
+pub mod cluster;
 pub mod kv;
 pub mod maintenance;
-pub mod cluster;

@@ -39,7 +39,7 @@ use super::{
     identity, pipeline, probing,
     stream::{Channel, StreamBody},
 };
-use crate::clock;
+use crate::{clock, trace};
 
 /// Connections that are served at a time; more are closed at once.
 const CONNECTIONS_MAX: usize = 1024;

@@ -31,7 +31,7 @@ use super::{
     identity, message_codec, msgapp_codec,
     wire::{Broken, Frame},
 };
-use crate::clock;
+use crate::{clock, trace};
 
 /// Messages that may wait on a stream (etcd: streamBufSize).
 const QUEUE_MAX: usize = 4096;

@@ -156,7 +156,12 @@ impl Applier {
         }
     }
 
-    fn dispatch(&self, id: u64, request: Decoded, batch: &mut Batch<'_>) -> Result<Response, Error> {
+    fn dispatch(
+        &self,
+        id: u64,
+        request: Decoded,
+        batch: &mut Batch<'_>,
+    ) -> Result<Response, Error> {
         let request = match request {
             Decoded::Empty => return Ok(Response::Empty),
             Decoded::V2(request) => {
@@ -216,11 +221,14 @@ impl Applier {
         if path == "/0/version" {
             return self.members.set_version(request.val(), batch.backend());
         }
-        let member = path.strip_prefix("/0/members/").and_then(|rest| rest.strip_suffix("/attributes"));
+        let member =
+            path.strip_prefix("/0/members/").and_then(|rest| rest.strip_suffix("/attributes"));
         let Some(id) = member.and_then(|id| u64::from_str_radix(id, 16).ok()) else { return };
         match serde_json::from_str(request.val()) {
             Ok(attributes) => self.members.set_attributes(id, attributes, batch.backend()),
-            Err(error) => tracing::warn!(%error, member = %hex(id), "attributes were not understood"),
+            Err(error) => {
+                tracing::warn!(%error, member = %hex(id), "attributes were not understood")
+            }
         }
     }
 
@@ -262,7 +270,9 @@ impl Applier {
         let id = change.node_id();
         match member {
             _ if id == self.member_id => {}
-            Some(member) => self.peers.set_peer(rafthttp::Peer { id, urls: member.peer_urls.clone() }),
+            Some(member) => {
+                self.peers.set_peer(rafthttp::Peer { id, urls: member.peer_urls.clone() })
+            }
             None => self.peers.remove_peer(id),
         }
     }

@@ -13,8 +13,8 @@
 //! consistent index enter the buffer under one lock, so no commit can part them. An entry at or
 //! below the consistent index is not applied again.
 
-pub mod kv;
 mod applier;
+pub mod kv;
 
 pub use applier::{Applier, Response};
 pub use kv::{KvRequest, KvResponse};
