@@ -9,7 +9,10 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use http::{HeaderMap, HeaderValue};
 use raft::eraftpb::{Message, MessageType};
 
-use crate::{mark, trace::FLAG_NOISE};
+use crate::{
+    mark, pb,
+    trace::{self, FLAG_NOISE},
+};
 
 /// Carries the number of a stream, as hex, in both directions.
 pub(super) const STREAM_HEADER: &str = "x-glass";
@@ -95,10 +98,15 @@ pub(super) fn received(message: &Message, link: u64) {
     );
 }
 
-/// The ReadIndex round that the message belongs to, or 0: raft carries the eight bytes of a round
-/// in the entry of a read and in the context of the heartbeats that confirm it.
+/// The id that the message belongs to, or 0: a ReadIndex round, whose eight bytes raft carries in
+/// the entry of a read and in the context of the heartbeats that confirm it; or the first kept
+/// proposal of those that are forwarded together.
 fn id(message: &Message) -> u64 {
     let round = match message.get_msg_type() {
+        MessageType::MsgPropose => {
+            let mut ids = message.entries.iter().map(|entry| pb::entry_id(&entry.data));
+            return ids.find(|id| trace::kept(*id)).unwrap_or(0);
+        }
         MessageType::MsgReadIndex | MessageType::MsgReadIndexResp => {
             message.entries.first().map_or(&[][..], |entry| &entry.data)
         }
