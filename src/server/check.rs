@@ -71,9 +71,8 @@ pub fn txn_is_read_only(request: &TxnRequest) -> bool {
 
 /// Whether a read-only transaction is content with what this member has.
 pub fn txn_is_serializable(request: &TxnRequest) -> bool {
-    operations(request).all(
-        |op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable),
-    )
+    operations(request)
+        .all(|op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable))
 }
 
 fn operations(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
@@ -190,7 +189,8 @@ impl Deleted {
     }
 
     fn contains(&self, key: &[u8]) -> bool {
-        let before = self.ranges.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back();
+        let before =
+            self.ranges.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back();
         before.is_some_and(|(_, end)| key < end.as_slice())
     }
 

@@ -15,10 +15,7 @@ use crate::{
     },
     server::{
         Error,
-        mvcc::{
-            Batch, KeyRange, WriteTxn,
-            read_txn::header,
-        },
+        mvcc::{Batch, KeyRange, WriteTxn, read_txn::header},
     },
 };
 
@@ -56,9 +53,7 @@ impl Batch<'_> {
     /// Carries out the request `id`. If it is refused, nothing has been written.
     pub fn kv(&mut self, id: u64, request: KvRequest<'_>) -> Result<KvResponse, Error> {
         match request {
-            KvRequest::Range(request) => {
-                self.write_txn(id).range(request).map(KvResponse::Range)
-            }
+            KvRequest::Range(request) => self.write_txn(id).range(request).map(KvResponse::Range),
             KvRequest::Put(request) => {
                 check_lease(request.lease)?;
                 put(&mut self.write_txn(id), request).map(KvResponse::Put)
@@ -157,11 +152,7 @@ impl<'r> Branch<'r> {
     }
 
     /// Fails if any operation would (etcd: `checkPut`, `checkRange`).
-    fn check(
-        &self,
-        txn: &WriteTxn<'_, '_>,
-        effects: &mut Vec<Effect<'r>>,
-    ) -> Result<(), Error> {
+    fn check(&self, txn: &WriteTxn<'_, '_>, effects: &mut Vec<Effect<'r>>) -> Result<(), Error> {
         let mut nested = self.nested.iter();
         for op in self.ops {
             match &op.request {

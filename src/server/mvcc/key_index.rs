@@ -71,10 +71,8 @@ impl KeyIndex {
         let generations_old = self.lives();
         if self.generations.is_empty() {
             self.generations = Vec::with_capacity(1);
-            self.generations.push(Generation {
-                revisions: Vec::with_capacity(1),
-                ..Generation::default()
-            });
+            self.generations
+                .push(Generation { revisions: Vec::with_capacity(1), ..Generation::default() });
         }
         let last = self.generations.last_mut().expect("there is always a current generation");
         if last.revisions.is_empty() {

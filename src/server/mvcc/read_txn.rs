@@ -251,9 +251,8 @@ fn fetch_limit(request: &RangeRequest) -> usize {
 }
 
 fn filter(kvs: &mut Vec<KeyValue>, request: &RangeRequest) {
-    let within = |value: i64, min: i64, max: i64| {
-        (min == 0 || value >= min) && (max == 0 || value <= max)
-    };
+    let within =
+        |value: i64, min: i64, max: i64| (min == 0 || value >= min) && (max == 0 || value <= max);
     kvs.retain(|kv| {
         within(kv.mod_revision, request.min_mod_revision, request.max_mod_revision)
             && within(kv.create_revision, request.min_create_revision, request.max_create_revision)

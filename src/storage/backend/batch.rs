@@ -46,8 +46,7 @@ impl<'a> WriteGuard<'a> {
     pub fn put(&mut self, bucket: Bucket, key: &[u8], value: Bytes) {
         let active = &mut self.buffers.active;
         let bytes = key.len() + value.len();
-        let mut span =
-            crate::stage!(BufferPut, self.id, length_old = active.len(), bytes = bytes);
+        let mut span = crate::stage!(BufferPut, self.id, length_old = active.len(), bytes = bytes);
         active.put(bucket, key, value);
         crate::set!(span, BufferPut, length_new = active.len());
     }

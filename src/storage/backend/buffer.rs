@@ -143,9 +143,9 @@ impl Buffer {
         let run: &[_] = if bucket == Bucket::Key { &self.run } else { &[] };
         let start = run.partition_point(|(key, _)| key.as_slice() < from);
         let end = to.map_or(run.len(), |to| run.partition_point(|(key, _)| key.as_slice() < to));
-        let run = run[start..end.max(start)].iter().map(|(key, entry)| {
-            (Bytes::copy_from_slice(key.as_slice()), entry.clone())
-        });
+        let run = run[start..end.max(start)]
+            .iter()
+            .map(|(key, entry)| (Bytes::copy_from_slice(key.as_slice()), entry.clone()));
         let bounds = match to {
             // An empty range, in a form that the map takes.
             Some(to) if to <= from => (Bound::Included(from), Bound::Excluded(from)),

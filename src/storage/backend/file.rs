@@ -88,8 +88,10 @@ impl DatabaseFile {
 /// The one place that opens the file.
 fn open_database(path: &Path, fsync: bool) -> Result<Database, Error> {
     let open = |source| Error::Open { path: path.to_owned(), source };
-    let refused =
-        |source: redb::DatabaseError| Error::Database { path: path.to_owned(), source: source.into() };
+    let refused = |source: redb::DatabaseError| Error::Database {
+        path: path.to_owned(),
+        source: source.into(),
+    };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(open)?;
     }
@@ -146,10 +148,9 @@ impl FileRead {
         let number = |key, row| -> Result<u64, Error> {
             let Some(value) = meta(key)? else { return Ok(0) };
             let value = <[u8; 8]>::try_from(value.as_ref());
-            value.map(u64::from_be_bytes).map_err(|_| Error::Malformed {
-                path: path.to_owned(),
-                row,
-            })
+            value
+                .map(u64::from_be_bytes)
+                .map_err(|_| Error::Malformed { path: path.to_owned(), row })
         };
         let index = number(CONSISTENT_INDEX, "meta/consistent_index")?;
         let term = number(TERM, "meta/term")?;
