@@ -369,8 +369,9 @@ impl Backend {
         &self.shared.path
     }
 
+    /// The commit thread, for tests that stop it at a failpoint.
     #[cfg(test)]
-    fn commit_thread(&self) -> std::thread::ThreadId {
+    pub(crate) fn commit_thread(&self) -> std::thread::ThreadId {
         self.thread.lock().unwrap().as_ref().unwrap().thread().id()
     }
 }
