@@ -35,9 +35,9 @@ fn nested(success: Vec<RequestOp>, failure: Vec<RequestOp>) -> RequestOp {
 }
 
 /// Checks both branches of a transaction alike.
-fn check(ops: Vec<RequestOp>, expected: Result<(), Error>) {
-    assert_eq!(check_txn(&txn(ops.clone(), vec![]), MAX_OPS), expected, "success: {ops:?}");
-    assert_eq!(check_txn(&txn(vec![], ops.clone()), MAX_OPS), expected, "failure: {ops:?}");
+fn check(ops: &[RequestOp], expected: Result<(), Error>) {
+    assert_eq!(check_txn(&txn(ops.to_vec(), vec![]), MAX_OPS), expected, "success: {ops:?}");
+    assert_eq!(check_txn(&txn(vec![], ops.to_vec()), MAX_OPS), expected, "failure: {ops:?}");
 }
 
 #[test]
@@ -45,9 +45,9 @@ fn an_empty_key_is_refused_everywhere() {
     assert_eq!(check_range(&RangeRequest::default()), Err(Error::EmptyKey));
     assert_eq!(check_put(&PutRequest::default()), Err(Error::EmptyKey));
     assert_eq!(check_delete_range(&DeleteRangeRequest::default()), Err(Error::EmptyKey));
-    check(vec![put("")], Err(Error::EmptyKey));
-    check(vec![range("")], Err(Error::EmptyKey));
-    check(vec![delete("", "b")], Err(Error::EmptyKey));
+    check(&[put("")], Err(Error::EmptyKey));
+    check(&[range("")], Err(Error::EmptyKey));
+    check(&[delete("", "b")], Err(Error::EmptyKey));
     let request = TxnRequest { compare: vec![Compare::default()], ..TxnRequest::default() };
     assert_eq!(check_txn(&request, MAX_OPS), Err(Error::EmptyKey));
 }
@@ -80,8 +80,8 @@ fn what_shall_be_ignored_must_not_be_given() {
 #[test]
 fn the_longest_of_the_three_lists_counts() {
     let ranges = |count| vec![range("a"); count];
-    check(ranges(128), Ok(()));
-    check(ranges(129), Err(Error::TooManyOps));
+    check(&ranges(128), Ok(()));
+    check(&ranges(129), Err(Error::TooManyOps));
     let request = txn(ranges(128), ranges(128));
     assert_eq!(check_txn(&request, MAX_OPS), Ok(()));
 }
@@ -89,71 +89,71 @@ fn the_longest_of_the_three_lists_counts() {
 #[test]
 fn a_nested_transaction_gets_what_its_parent_leaves() {
     let inner = |count| nested(vec![range("a"); count], vec![]);
-    check(vec![inner(127)], Ok(()));
-    check(vec![inner(128)], Err(Error::TooManyOps));
-    check(vec![inner(126), range("b")], Ok(()));
-    check(vec![inner(127), range("b")], Err(Error::TooManyOps));
+    check(&[inner(127)], Ok(()));
+    check(&[inner(128)], Err(Error::TooManyOps));
+    check(&[inner(126), range("b")], Ok(()));
+    check(&[inner(127), range("b")], Err(Error::TooManyOps));
 }
 
 #[test]
 fn an_empty_operation_is_key_not_found() {
-    check(vec![RequestOp { request: None }], Err(Error::KeyNotFound));
-    check(vec![nested(vec![RequestOp { request: None }], vec![])], Err(Error::KeyNotFound));
+    check(&[RequestOp { request: None }], Err(Error::KeyNotFound));
+    check(&[nested(vec![RequestOp { request: None }], vec![])], Err(Error::KeyNotFound));
 }
 
 #[test]
 fn a_key_is_put_once() {
-    check(vec![put("a"), put("b")], Ok(()));
-    check(vec![put("a"), range("a"), put("a")], Err(Error::DuplicateKey));
+    check(&[put("a"), put("b")], Ok(()));
+    check(&[put("a"), range("a"), put("a")], Err(Error::DuplicateKey));
     assert_eq!(check_txn(&txn(vec![put("a")], vec![put("a")]), MAX_OPS), Ok(()));
 }
 
 #[test]
 fn a_key_is_not_both_put_and_deleted() {
-    check(vec![put("a"), delete("a", "")], Err(Error::DuplicateKey));
-    check(vec![delete("a", ""), put("a")], Err(Error::DuplicateKey));
-    check(vec![delete("a", "c"), put("b")], Err(Error::DuplicateKey));
-    check(vec![delete("a", "c"), put("c")], Ok(()));
-    check(vec![delete("a", ""), put("aa")], Ok(()));
-    check(vec![delete("c", "a"), put("b")], Ok(()));
+    check(&[put("a"), delete("a", "")], Err(Error::DuplicateKey));
+    check(&[delete("a", ""), put("a")], Err(Error::DuplicateKey));
+    check(&[delete("a", "c"), put("b")], Err(Error::DuplicateKey));
+    check(&[delete("a", "c"), put("c")], Ok(()));
+    check(&[delete("a", ""), put("aa")], Ok(()));
+    check(&[delete("c", "a"), put("b")], Ok(()));
 }
 
 #[test]
 fn deletions_may_overlap() {
-    check(vec![delete("a", "c"), delete("b", "d"), delete("b", "")], Ok(()));
-    check(vec![delete("a", "c"), delete("b", "d"), put("c")], Err(Error::DuplicateKey));
-    check(vec![delete("a", "z"), delete("b", ""), put("m")], Err(Error::DuplicateKey));
-    check(vec![delete("m", ""), delete("x", "z"), put("a")], Ok(()));
+    check(&[delete("a", "c"), delete("b", "d"), delete("b", "")], Ok(()));
+    check(&[delete("a", "c"), delete("b", "d"), put("c")], Err(Error::DuplicateKey));
+    check(&[delete("a", "z"), delete("b", ""), put("m")], Err(Error::DuplicateKey));
+    check(&[delete("m", ""), delete("x", "z"), put("a")], Ok(()));
 }
 
 #[test]
 fn a_deletion_to_the_last_key_passes_as_it_does_in_etcd() {
-    check(vec![put("b"), delete("a", "\0")], Ok(()));
+    check(&[put("b"), delete("a", "\0")], Ok(()));
 }
 
 #[test]
 fn nested_transactions_are_looked_into() {
-    check(vec![put("a"), nested(vec![put("a")], vec![])], Err(Error::DuplicateKey));
-    check(vec![put("a"), nested(vec![], vec![put("a")])], Err(Error::DuplicateKey));
-    check(vec![put("a"), nested(vec![delete("a", "")], vec![])], Err(Error::DuplicateKey));
-    check(vec![delete("a", ""), nested(vec![], vec![put("a")])], Err(Error::DuplicateKey));
+    check(&[put("a"), nested(vec![put("a")], vec![])], Err(Error::DuplicateKey));
+    check(&[put("a"), nested(vec![], vec![put("a")])], Err(Error::DuplicateKey));
+    check(&[put("a"), nested(vec![delete("a", "")], vec![])], Err(Error::DuplicateKey));
+    check(&[delete("a", ""), nested(vec![], vec![put("a")])], Err(Error::DuplicateKey));
     check(
-        vec![nested(vec![put("a")], vec![]), nested(vec![put("a")], vec![])],
+        &[nested(vec![put("a")], vec![]), nested(vec![put("a")], vec![])],
         Err(Error::DuplicateKey),
     );
 }
 
 #[test]
 fn the_two_branches_of_one_nested_transaction_may_put_the_same_key() {
-    check(vec![nested(vec![put("a")], vec![put("a"), put("b")])], Ok(()));
-    check(vec![put("b"), nested(vec![put("a")], vec![put("b")])], Err(Error::DuplicateKey));
+    check(&[nested(vec![put("a")], vec![put("a"), put("b")])], Ok(()));
+    check(&[put("b"), nested(vec![put("a")], vec![put("b")])], Err(Error::DuplicateKey));
 }
 
 #[test]
 fn a_nested_deletion_counts_only_for_what_comes_later() {
     let (first, second) = (nested(vec![put("k")], vec![]), nested(vec![delete("k", "")], vec![]));
-    check(vec![first.clone(), second.clone()], Ok(()));
-    check(vec![second, first], Err(Error::DuplicateKey));
+    check(&[first.clone(), second.clone()], Ok(()));
+    check(&[second, first], Err(Error::DuplicateKey));
 }
 
 #[test]

@@ -25,10 +25,8 @@ pub(super) struct Control {
     pub(super) asked: u64,
     /// Up to which of them everything is in the file.
     pub(super) finished: u64,
-    /// The active buffer has reached its limit.
+    /// The active buffer has reached its limit, and is not set aside yet.
     pub(super) full: bool,
-    /// There is a frozen buffer.
-    pub(super) frozen: bool,
     /// The thread shall commit once more and end.
     pub(super) stopping: bool,
     /// The thread has ended.
@@ -110,7 +108,7 @@ impl Shared {
     }
 
     /// Sets the active buffer aside, whole entries only: the lock is the writer's.
-    fn freeze(&self) -> Option<(Arc<Frozen>, super::Committed)> {
+    pub(super) fn freeze(&self) -> Option<(Arc<Frozen>, super::Committed)> {
         fail::fail_point!("backend-before-freeze");
         let mut buffers = self.lock();
         assert!(buffers.frozen.is_none(), "one commit at a time");
@@ -133,18 +131,16 @@ impl Shared {
         buffers.frozen = Some(frozen.clone());
         let before = buffers.committed;
         // Under both locks, so that a writer that rings for the new buffer is not overheard.
-        let mut control = self.control();
-        control.full = false;
-        control.frozen = true;
-        drop(control);
+        self.control().full = false;
         drop(buffers);
+        self.done.notify_all();
         drop(span);
         fail::fail_point!("backend-after-freeze");
         Some((frozen, before))
     }
 
     /// One transaction with the rows, the consistent index, its term and the conf state.
-    fn write_file(&self, frozen: &Frozen) -> Result<FileRead, redb::Error> {
+    pub(super) fn write_file(&self, frozen: &Frozen) -> Result<FileRead, redb::Error> {
         fail::fail_point!("backend-before-begin");
         let mut transaction = self.database.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
@@ -172,14 +168,12 @@ impl Shared {
     }
 
     /// Exchanges the frozen buffer for the file that now has its rows, in one step.
-    fn exchange(&self, frozen: &Frozen, file: FileRead) {
+    pub(super) fn exchange(&self, frozen: &Frozen, file: FileRead) {
         let mut buffers = self.lock();
         let old_file = std::mem::replace(&mut buffers.file, Arc::new(file));
         let old_frozen = buffers.frozen.take();
         buffers.committed = frozen.applied;
-        self.control().frozen = false;
         drop(buffers);
-        self.done.notify_all();
         // Freeing ten thousand rows takes time that no reader should wait for.
         drop((old_file, old_frozen));
     }

@@ -228,11 +228,12 @@ impl Backend {
         WriteGuard::new(&self.shared)
     }
 
-    /// Waits while the active buffer is full and the frozen one is not yet in the file. For
-    /// those who want to wait before they take locks of their own.
+    /// Waits while the active buffer is full: until it has been set aside, which the commit
+    /// thread does as soon as the frozen one is in the file. For those who want to wait before
+    /// they take locks of their own.
     pub fn wait_for_room(&self) {
         let mut control = self.shared.control();
-        while control.full && control.frozen {
+        while control.full && !control.stopped {
             control = self.shared.done.wait(control).expect(POISONED);
         }
     }
@@ -368,8 +369,9 @@ impl Backend {
         &self.shared.path
     }
 
+    /// The commit thread, for tests that stop it at a failpoint.
     #[cfg(test)]
-    fn commit_thread(&self) -> std::thread::ThreadId {
+    pub(crate) fn commit_thread(&self) -> std::thread::ThreadId {
         self.thread.lock().unwrap().as_ref().unwrap().thread().id()
     }
 }

@@ -1,0 +1,247 @@
+//! The key space against a model that is too simple to be wrong: a copy of everything for each
+//! revision. Restarts, commits and steps of compaction happen at random and must change nothing.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// xorshift64*: enough for choosing, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
+    }
+
+    fn key(&mut self) -> String {
+        format!("k{}", self.below(12))
+    }
+
+    fn revision(&mut self, current: i64) -> i64 {
+        i64::try_from(self.below(u64::try_from(current).unwrap() + 2)).unwrap()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Value {
+    value: String,
+    created: i64,
+    modified: i64,
+    version: i64,
+}
+
+type Keys = BTreeMap<String, Value>;
+
+/// `states[n]` is the key space at revision n + 1.
+struct Model {
+    states: Vec<Keys>,
+    compacted: i64,
+}
+
+impl Model {
+    fn revision(&self) -> i64 {
+        i64::try_from(self.states.len()).unwrap()
+    }
+
+    fn put(keys: &mut Keys, key: String, value: String, modified: i64) {
+        let old = keys.get(&key);
+        let created = old.map_or(modified, |old| old.created);
+        let version = old.map_or(1, |old| old.version + 1);
+        keys.insert(key, Value { value, created, modified, version });
+    }
+
+    fn at(&self, revision: i64) -> Result<&Keys, Error> {
+        let at = if revision <= 0 { self.revision() } else { revision };
+        if at > self.revision() {
+            return Err(Error::FutureRevision);
+        }
+        if at < self.compacted {
+            return Err(Error::Compacted);
+        }
+        Ok(&self.states[usize::try_from(at - 1).unwrap()])
+    }
+}
+
+fn within(key: &str, from: &str, end: &str) -> bool {
+    match end {
+        "" => key == from,
+        "\0" => key >= from,
+        end => key >= from && key < end,
+    }
+}
+
+struct Check {
+    random: Random,
+    space: Option<Space>,
+    model: Model,
+}
+
+impl Check {
+    fn space(&mut self) -> &mut Space {
+        self.space.as_mut().unwrap()
+    }
+
+    fn end(&mut self) -> String {
+        match self.random.below(4) {
+            0 => self.random.key(),
+            1 => "\0".to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    fn put(&mut self) {
+        let key = self.random.key();
+        let value = self.random.below(1000).to_string();
+        let mut keys = self.model.states.last().unwrap().clone();
+        let revision = self.model.revision() + 1;
+        Model::put(&mut keys, key.clone(), value.clone(), revision);
+        self.model.states.push(keys);
+        assert_eq!(self.space().put(&key, &value), revision);
+    }
+
+    fn delete(&mut self) {
+        let (key, end) = (self.random.key(), self.end());
+        let mut keys = self.model.states.last().unwrap().clone();
+        let before = keys.len();
+        keys.retain(|other, _| !within(other, &key, &end));
+        let deleted = before - keys.len();
+        if deleted > 0 {
+            self.model.states.push(keys);
+        }
+        let expected = (i64::try_from(deleted).unwrap(), self.model.revision());
+        assert_eq!(self.space().delete(&key, &end), expected);
+    }
+
+    /// Puts under a revision that may be unreadable, together with a read of it.
+    fn txn(&mut self) {
+        use crate::pb::etcdserverpb::{RequestOp, TxnRequest, request_op::Request};
+        let revision = self.random.revision(self.model.revision());
+        let (first, second) = (self.random.key(), self.random.key());
+        let op = |request| RequestOp { request: Some(request) };
+        let put = |key: &str| PutRequest { key: text(key), value: text("t"), ..Default::default() };
+        let read = RangeRequest { key: text(&first), revision, ..RangeRequest::default() };
+        let ops = [
+            Request::RequestPut(put(&first)),
+            Request::RequestRange(read),
+            Request::RequestPut(put(&format!("{second}x"))),
+        ];
+        let request = TxnRequest { success: ops.map(op).to_vec(), ..TxnRequest::default() };
+        let expected = self.model.at(revision).map(|_| ());
+        if expected.is_ok() {
+            let mut keys = self.model.states.last().unwrap().clone();
+            let revision = self.model.revision() + 1;
+            Model::put(&mut keys, first.clone(), "t".to_owned(), revision);
+            Model::put(&mut keys, format!("{second}x"), "t".to_owned(), revision);
+            self.model.states.push(keys);
+        }
+        assert_eq!(self.space().apply(KvRequest::Txn(&request)).map(drop), expected);
+    }
+
+    fn compact(&mut self) {
+        let revision = self.random.revision(self.model.revision());
+        let expected = if revision <= self.model.compacted {
+            Err(Error::Compacted)
+        } else if revision > self.model.revision() {
+            Err(Error::FutureRevision)
+        } else {
+            self.model.compacted = revision;
+            Ok(())
+        };
+        assert_eq!(self.space().compact(revision), expected);
+    }
+
+    fn range(&mut self) {
+        let (key, end) = (self.random.key(), self.end());
+        let revision = self.random.revision(self.model.revision());
+        let (from, range_end) = (text(&key), text(&end));
+        let request = RangeRequest { key: from, range_end, revision, ..RangeRequest::default() };
+        let found = self.space().range(&request).map(|response| {
+            assert_eq!(usize::try_from(response.count).unwrap(), response.kvs.len());
+            let value = |kv: crate::pb::mvccpb::KeyValue| {
+                let value = Value {
+                    value: show(&kv.value),
+                    created: kv.create_revision,
+                    modified: kv.mod_revision,
+                    version: kv.version,
+                };
+                (show(&kv.key), value)
+            };
+            response.kvs.into_iter().map(value).collect::<Vec<_>>()
+        });
+        let expected = self.model.at(revision).map(|keys| {
+            let keys = keys.iter().filter(|(other, _)| within(other, &key, &end));
+            keys.map(|(key, value)| (key.clone(), value.clone())).collect::<Vec<_>>()
+        });
+        assert_eq!(found, expected, "{request:?}");
+    }
+
+    fn step(&mut self) {
+        match self.random.below(20) {
+            0..5 => self.put(),
+            5..7 => self.delete(),
+            7..9 => self.txn(),
+            9 => self.compact(),
+            10..13 => {
+                let limit = usize::try_from(self.random.below(5)).unwrap();
+                self.space().store.step_compaction(limit);
+            }
+            13 => self.space().store.backend().commit_now(),
+            14 if self.random.below(5) == 0 => {
+                let hash = self.space().hash(0);
+                let space = self.space.take().unwrap().restart();
+                assert_eq!(space.hash(0), hash);
+                self.space = Some(space);
+            }
+            _ => self.range(),
+        }
+        assert_eq!(self.space().store.revision(), self.model.revision());
+        assert_eq!(self.space().store.compacted(), self.model.compacted);
+    }
+}
+
+#[test]
+fn the_key_space_is_what_the_model_says() {
+    for seed in 1..=12 {
+        println!("seed {seed}");
+        let model = Model { states: vec![Keys::new()], compacted: -1 };
+        let random = Random::new(seed);
+        let mut check = Check { random, space: Some(Space::new()), model };
+        for _ in 0..600 {
+            check.step();
+        }
+    }
+}
+
+/// Two members that apply the same, with commits, restarts and compaction at other moments, have
+/// the same hash.
+#[test]
+fn members_that_differ_in_their_timing_agree_on_the_hash() {
+    for seed in 1..=6 {
+        println!("seed {seed}");
+        let mut random = Random::new(seed);
+        let mut members = [Space::new(), Space::new()];
+        for _ in 0..300 {
+            let (key, choice) = (random.key(), random.below(10));
+            let revision = random.revision(members[0].store.revision());
+            let outcomes = members.each_mut().map(|member| match choice {
+                0 => member.compact(revision).is_ok(),
+                1 | 2 => member.delete(&key, "").0 > 0,
+                _ => member.put(&key, "v") > 0,
+            });
+            assert_eq!(outcomes[0], outcomes[1]);
+            members[usize::try_from(random.below(2)).unwrap()].store.step_compaction(2);
+            let [first, second] = members;
+            members =
+                if random.below(60) == 0 { [first.restart(), second] } else { [first, second] };
+            let at = random.revision(members[0].store.revision());
+            assert_eq!(members[0].store.hash_kv(at), members[1].store.hash_kv(at), "at {at}");
+        }
+    }
+}
