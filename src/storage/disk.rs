@@ -186,7 +186,7 @@ impl Unsynced {
             let mut page = self.page(file, len / PAGE)?;
             page[to_usize(len % PAGE)..].fill(0);
             drop(self.pages.split_off(&(len / PAGE)));
-            if len % PAGE != 0 {
+            if !len.is_multiple_of(PAGE) {
                 self.pages.insert(len / PAGE, page);
             }
             self.floor = self.floor.min(len);

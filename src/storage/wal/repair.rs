@@ -60,7 +60,7 @@ impl Suspect<'_> {
 
     /// For a word that is zero at the very end of its sector: whether a single bit was lost in it.
     pub(super) fn lost_its_word(&self) -> bool {
-        let is_last_of_sector = (self.offset + WORD) % SECTOR == 0;
+        let is_last_of_sector = (self.offset + WORD).is_multiple_of(SECTOR);
         is_last_of_sector
             && self.whole_size().is_some_and(|size| Frame::word(size).count_ones() == 1)
     }

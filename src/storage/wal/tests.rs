@@ -225,41 +225,47 @@ fn zeros_fill_a_sector(bytes: &[u8], frame: usize, cut: usize) -> bool {
 #[test]
 fn a_tail_cut_at_any_byte_opens_with_everything_before_it() {
     let log = Log::new();
-    let bytes = written(&log, &[100, 700, 60, 1500, 20]);
+    let lens = [100, 700, 60, 1500, 20];
+    let bytes = written(&log, &lens);
+    let expected: Vec<Entry> =
+        lens.iter().enumerate().map(|(at, len)| entry(at as u64 + 1, 1, *len)).collect();
     let offsets = frames(&bytes);
     let (end, path) = (*offsets.last().unwrap(), log.segments()[0].clone());
-    let start = offsets[offsets.len() - 4];
+    // The last three entries, each with its hard state.
+    let start = offsets[offsets.len() - 7];
+    let (mut opened, mut refused) = (0, 0);
     for cut in start..=end {
         let frame = *offsets.iter().rfind(|offset| **offset <= cut).unwrap();
         let whole = offsets.iter().position(|offset| *offset == frame).unwrap() - 3;
         // Truncated: entries and states alternate.
         fs::write(&path, &bytes[..cut]).unwrap();
         let (recovered, read) = log.read(16384).unwrap();
-        assert_eq!(read.len(), whole.div_ceil(2), "cut at {cut}");
+        assert_eq!(read, expected[..whole.div_ceil(2)], "cut at {cut}");
         assert_eq!(recovered.hard_state.commit, whole as u64 / 2, "cut at {cut}");
         // Filled with zeros.
         let mut zeroed = bytes.clone();
         zeroed[cut..].fill(0);
         fs::write(&path, &zeroed).unwrap();
-        let padding_only = zeroed[..end] == bytes[..end];
+        let next = offsets.iter().copied().find(|offset| frame < *offset).unwrap_or(end);
+        let is_whole = zeroed[frame..next] == bytes[frame..next];
         let is_torn = cut == frame || zeros_fill_a_sector(&zeroed, frame, cut);
+        let whole = whole + usize::from(is_whole && frame < cut);
         match log.read(16384) {
-            Ok(_) if padding_only => (),
             Ok((_, read)) => {
-                let is_whole = offsets.contains(&frame) && zeroed[frame..] == bytes[frame..];
-                let next = offsets.iter().find(|offset| frame < **offset);
-                let rest_is_zero = next.is_some_and(|next| zeroed[cut..*next] == bytes[cut..*next]);
-                let whole = whole + usize::from(rest_is_zero && cut != frame);
-                assert!(is_torn || is_whole || rest_is_zero, "cut at {cut} was taken for torn");
-                assert_eq!(read.len(), whole.div_ceil(2), "zeros from {cut}");
+                assert!(is_torn || is_whole, "zeros from {cut} were taken for torn");
+                assert_eq!(read, expected[..whole.div_ceil(2)], "zeros from {cut}");
+                opened += 1;
             }
             Err(error) => {
-                assert!(!is_torn, "zeros from {cut}: {error}");
+                assert!(!is_torn && !is_whole, "zeros from {cut}: {error}");
                 let Error::Corrupt { offset, .. } = error else { panic!("{error}") };
                 assert_eq!(offset, frame as u64);
+                refused += 1;
             }
         }
     }
+    // A record inside one sector cannot be torn, so both must have been seen.
+    assert!(1000 < opened && 100 < refused, "{opened} opened, {refused} refused");
 }
 
 #[test]
@@ -316,6 +322,39 @@ fn a_flipped_bit_in_an_earlier_record_is_refused_with_file_and_offset() {
     }
     assert!(2000 < flips);
     assert!(!log.dir.join("0000000000000000-0000000000000000.wal.broken").exists());
+}
+
+/// A log whose third but last frame begins in the last word of a sector; its record has `size`.
+fn log_with_a_word_at_the_end_of_a_sector(size: u64) -> (Log, Vec<u8>, usize) {
+    for first in (200..712).step_by(8) {
+        for second in 30..90 {
+            let log = Log::new();
+            let bytes = written(&log, &[first, second]);
+            let at = frames(&bytes)[5];
+            if at % 512 != 504 {
+                break;
+            }
+            if Frame::new(bytes[at..at + 8].try_into().unwrap()).size == size {
+                return (log, bytes, at);
+            }
+        }
+    }
+    panic!("no such log");
+}
+
+#[test]
+fn a_word_that_one_flipped_bit_makes_zero_does_not_end_the_log() {
+    let (log, mut bytes, at) = log_with_a_word_at_the_end_of_a_sector(64);
+    assert_eq!(bytes[at..at + 8], [64, 0, 0, 0, 0, 0, 0, 0]);
+    bytes[at] = 0;
+    fs::write(&log.segments()[0], &bytes).unwrap();
+    let error = log.read(16384).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { offset, .. } if offset == at as u64), "{error}");
+    // But a sector that was lost, with a word of more than one bit at its end, was never synced.
+    let (log, mut bytes, at) = log_with_a_word_at_the_end_of_a_sector(65);
+    bytes[at..at + 8].fill(0);
+    fs::write(&log.segments()[0], &bytes).unwrap();
+    assert_eq!(log.read(16384).unwrap().0.last_index, 1);
 }
 
 #[test]
@@ -440,8 +479,11 @@ fn an_fsync_that_fails_ends_the_process_with_file_and_offset() {
     }
     let output = alone::run(test);
     assert_eq!(output.status.code(), Some(1), "a panic would have been 101");
+    let log = Log::new();
+    let empty = written(&log, &[]);
+    let place = format!("{:016x}-{:016x}.wal, offset {}", 0, 0, frames(&empty).last().unwrap());
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("0000000000000000-0000000000000000.wal, offset 152"), "{text}");
+    assert!(text.contains(&place), "{place} is not in {text}");
     assert!(text.contains("EIO") || text.contains("Input/output error"), "{text}");
 }
 
@@ -548,7 +590,7 @@ fn a_log_of_a_real_etcd_opens_and_is_what_we_would_have_written() {
     // And it goes on.
     let (mut wal, ..) = open(&log.dir, &options(64_000_000)).unwrap();
     let next = entry(recovered.last_index + 1, recovered.last_term, 30);
-    wal.save(&[next.clone()], None, true).unwrap();
+    wal.save(std::slice::from_ref(&next), None, true).unwrap();
     drop(wal);
     assert_eq!(log.read(64_000_000).unwrap().1.last(), Some(&next));
 }

@@ -356,7 +356,9 @@ impl Wal {
     }
 
     fn fdatasync(&self) -> Result<(), Error> {
-        let error = |source| Error::io("syncing", self.tail.path(), self.offset)(source);
+        // From here on nobody knows any more what the disk has.
+        let offset = self.offset - self.unsynced.bytes;
+        let error = |source| Error::io("syncing", self.tail.path(), offset)(source);
         fail::fail_point!("wal-skip-fsync", |_| Ok(()));
         fail::fail_point!("wal-fsync-error", |_| Err(error(nix::errno::Errno::EIO.into())));
         self.tail.sync_data().map_err(error)
