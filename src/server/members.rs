@@ -144,17 +144,12 @@ impl Members {
         }
         let context = change.context();
         let (member, promotes) = parse_context(context).ok_or(Refusal::Malformed)?;
-        match change.r#type() {
-            Kind::ConfChangeAddNode if promotes => {
-                if !known {
-                    return Err(Refusal::NotFound);
-                }
-            }
-            Kind::ConfChangeUpdateNode if !known => return Err(Refusal::NotFound),
-            Kind::ConfChangeAddNode | Kind::ConfChangeAddLearnerNode if known => {
-                return Err(Refusal::Exists);
-            }
-            _ => {}
+        // A promotion is an AddNode of a member that is there.
+        let must_exist = promotes || change.r#type() == Kind::ConfChangeUpdateNode;
+        match (must_exist, known) {
+            (true, false) => return Err(Refusal::NotFound),
+            (false, true) => return Err(Refusal::Exists),
+            (true, true) | (false, false) => {}
         }
         let others = inner.members.values().filter(|other| other.id != id);
         let taken =

@@ -42,7 +42,7 @@ pub fn fatal(error: &dyn Error) -> ! {
 }
 
 /// The error's text, followed by those of its causes.
-fn with_causes(error: &dyn Error) -> String {
+pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -32,10 +32,7 @@ mod tests;
 use std::{
     io,
     path::PathBuf,
-    sync::{
-        Arc,
-        mpsc::{Receiver, sync_channel},
-    },
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
@@ -106,9 +103,10 @@ impl Handle {
         reply.await.unwrap_or_else(|_| Reply::refused("glass up has ended"))
     }
 
+    #[cfg(test)]
     /// Asks, and returns at once; the answer can be looked for, or waited for.
-    pub(crate) fn ask(&self, command: Command) -> Receiver<Reply> {
-        let (sender, reply) = sync_channel(1);
+    pub(crate) fn ask(&self, command: Command) -> std::sync::mpsc::Receiver<Reply> {
+        let (sender, reply) = std::sync::mpsc::sync_channel(1);
         self.send(command, ReplyTo::Thread(sender));
         reply
     }
@@ -223,12 +221,14 @@ impl Up {
         &self.members
     }
 
+    #[cfg(test)]
     /// Asks, and waits; a stop takes up to five seconds.
     pub(crate) fn command(&self, command: Command) -> Reply {
         let reply = self.handle.ask(command);
         reply.recv().unwrap_or_else(|_| Reply::refused("glass up has ended"))
     }
 
+    #[cfg(test)]
     /// Whether everything has ended, by a signal or by itself.
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)

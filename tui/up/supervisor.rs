@@ -26,6 +26,7 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 /// Where an answer goes.
 #[derive(Debug)]
 pub(crate) enum ReplyTo {
+    #[cfg(test)]
     /// A thread that blocks, or looks now and then.
     Thread(std::sync::mpsc::SyncSender<Reply>),
     /// A task.
@@ -36,6 +37,7 @@ impl ReplyTo {
     /// Who has gone away needs no answer.
     fn send(self, reply: Reply) {
         match self {
+            #[cfg(test)]
             ReplyTo::Thread(sender) => drop(sender.try_send(reply)),
             ReplyTo::Task(sender) => drop(sender.send(reply)),
         }

@@ -227,7 +227,7 @@ impl Applier {
         match serde_json::from_str(request.val()) {
             Ok(attributes) => self.members.set_attributes(id, attributes, batch.backend()),
             Err(error) => {
-                tracing::warn!(%error, member = %hex(id), "attributes were not understood")
+                tracing::warn!(%error, member = %hex(id), "attributes were not understood");
             }
         }
     }
@@ -271,7 +271,7 @@ impl Applier {
         match member {
             _ if id == self.member_id => {}
             Some(member) => {
-                self.peers.set_peer(rafthttp::Peer { id, urls: member.peer_urls.clone() })
+                self.peers.set_peer(rafthttp::Peer { id, urls: member.peer_urls.clone() });
             }
             None => self.peers.remove_peer(id),
         }

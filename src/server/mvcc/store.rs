@@ -16,6 +16,7 @@ use super::{
 use crate::{
     pb::mvccpb::KeyValue,
     storage::backend::{Backend, Bucket, WriteGuard},
+    trace,
 };
 
 /// A panic while one of the locks was held has left half an entry behind.
@@ -74,6 +75,7 @@ impl Store {
         let compacted = finished.max(scheduled);
         let revision = newest.max(compacted).max(1);
         backend.opened_at(revision, stored);
+        note_revision(revision);
         Ok(Arc::new(Store {
             backend,
             index: RwLock::new(Index { tree, revision, compacted }),
@@ -147,8 +149,15 @@ impl<'a> Batch<'a> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         self.store.revision.store(self.index.revision, Ordering::Release);
+        note_revision(self.index.revision);
         self.store.compacted.store(self.index.compacted, Ordering::Release);
     }
+}
+
+/// For the keyframes: where the key space stands.
+fn note_revision(revision: i64) {
+    let revision = u64::try_from(revision).unwrap_or(0);
+    trace::watermarks().revision.store(revision, Ordering::Relaxed);
 }
 
 /// Goes through the key bucket, oldest revision first. Returns the index, the newest revision

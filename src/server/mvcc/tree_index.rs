@@ -73,6 +73,7 @@ impl TreeIndex {
     /// Adds a write of `key` for request `id`.
     pub fn put(&mut self, id: u64, key: &[u8], revision: Revision) -> Placed {
         let mut span = crate::stage!(TreeIndexPut, id, main = revision.main, sub = revision.sub);
+        crate::trace::key(id, key);
         let placed = self.entry(key).put(revision);
         crate::set!(
             span,

@@ -109,6 +109,9 @@ impl<'a> WriteGuard<'a> {
 
 impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
+        crate::trace::watermarks()
+            .active
+            .store(self.buffers.active.len() as u64, std::sync::atomic::Ordering::Relaxed);
         self.bell.ring = self.buffers.active.len() >= self.bell.shared.options.batch_limit;
     }
 }

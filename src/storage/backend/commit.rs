@@ -16,7 +16,7 @@ use super::{
     buffer::{Buffer, Entry, Frozen},
     file::{CONF_STATE, CONSISTENT_INDEX, FileRead, TERM},
 };
-use crate::clock;
+use crate::{clock, trace};
 
 /// What the commit thread is asked for, and how far it is.
 #[derive(Debug, Default)]
@@ -130,6 +130,7 @@ impl Shared {
         let frozen = Arc::new(buffers.take());
         buffers.frozen = Some(frozen.clone());
         let before = buffers.committed;
+        trace::watermarks().frozen.store(frozen.buffer.len() as u64, Ordering::Relaxed);
         // Under both locks, so that a writer that rings for the new buffer is not overheard.
         self.control().full = false;
         drop(buffers);
@@ -173,10 +174,21 @@ impl Shared {
         let old_file = std::mem::replace(&mut buffers.file, Arc::new(file));
         let old_frozen = buffers.frozen.take();
         buffers.committed = frozen.applied;
+        let active = buffers.active.len();
         drop(buffers);
+        note_committed(frozen.applied.index, frozen.applied.revision, active);
         // Freeing ten thousand rows takes time that no reader should wait for.
         drop((old_file, old_frozen));
     }
+}
+
+/// For the keyframes: where the file stands, and what waits before it.
+pub(super) fn note_committed(index: u64, revision: i64, active: usize) {
+    let marks = trace::watermarks();
+    marks.committed.store(index, Ordering::Relaxed);
+    marks.committed_revision.store(u64::try_from(revision).unwrap_or(0), Ordering::Relaxed);
+    marks.active.store(active as u64, Ordering::Relaxed);
+    marks.frozen.store(0, Ordering::Relaxed);
 }
 
 impl Buffers {

@@ -16,6 +16,7 @@ use super::{
     Applied, Bucket, Error,
     buffer::{Entry, Row},
 };
+use crate::storage::disk::RedbFile;
 
 /// The row of the meta bucket with the index of the last entry in the file.
 pub(super) const CONSISTENT_INDEX: &[u8] = b"consistent_index";
@@ -25,7 +26,7 @@ pub(super) const TERM: &[u8] = b"term";
 pub(super) const CONF_STATE: &[u8] = b"confState";
 
 /// How much of the file redb keeps in memory. Three members often share one machine.
-const CACHE_BYTES: usize = 64 << 20;
+const CACHE_BYTES: usize = 16 << 20;
 
 /// The open database and where it lies.
 #[derive(Debug)]
@@ -95,14 +96,15 @@ fn open_database(path: &Path, fsync: bool) -> Result<Database, Error> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(open)?;
     }
-    let mut how = File::options();
-    let how = how.read(true).write(true).create(true).truncate(false);
-    let file = how.open(path).map_err(open)?;
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
     if fsync {
-        return builder.create_file(file).map_err(refused);
+        let file = RedbFile::open(path).map_err(open)?;
+        return builder.create_with_backend(file).map_err(refused);
     }
+    let mut how = File::options();
+    let how = how.read(true).write(true).create(true).truncate(false);
+    let file = how.open(path).map_err(open)?;
     let backend = FileBackend::new(file).map_err(refused)?;
     builder.create_with_backend(Unsynced(backend)).map_err(refused)
 }

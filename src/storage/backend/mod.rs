@@ -356,6 +356,7 @@ impl Backend {
         let mut buffers = self.shared.lock();
         buffers.applied.revision = revision;
         buffers.committed.revision = revision;
+        commit::note_committed(buffers.committed.index, revision, 0);
         self.shared.stored.store(stored, Ordering::Relaxed);
     }
 
@@ -402,24 +403,17 @@ impl Shared {
     /// Ends the process. What could not be stored or read once may have been lost by the
     /// operating system; to try again would only hide it.
     fn fatal(&self, error: &dyn std::error::Error) -> ! {
-        tracing::error!(file = %self.path.display(), error = %Chain(error), "the backend has failed");
-        std::process::exit(1)
+        let failed = Failed { path: self.path.clone(), reason: crate::storage::with_causes(error) };
+        crate::storage::fatal(&failed)
     }
 }
 
-/// An error with its causes, in one line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
+/// Why the member ends.
+#[derive(Debug, thiserror::Error)]
+#[error("the backend {} has failed: {reason}", path.display())]
+struct Failed {
+    path: PathBuf,
+    reason: String,
 }
 
 impl Buffers {

@@ -38,7 +38,7 @@ use crate::{
     pb::walpb,
     set, stage,
     storage::{disk::File, fatal},
-    trace::{FLAG_ERROR, Span},
+    trace::{self, FLAG_ERROR, Span},
 };
 
 /// A group takes no further write once its buffer has this many bytes.
@@ -175,6 +175,8 @@ impl Wal {
         let watermarks = Arc::new(Watermarks::default());
         watermarks.written.store(last_index, Ordering::Relaxed);
         watermarks.synced.store(last_index, Ordering::Relaxed);
+        trace::watermarks().written.store(last_index, Ordering::Relaxed);
+        trace::watermarks().synced.store(last_index, Ordering::Relaxed);
         Wal {
             dir: dir.to_owned(),
             options: *options,
@@ -298,6 +300,7 @@ impl Wal {
             .map_err(Error::io("writing", self.tail.path(), offset))
             .inspect_err(|_| span.flag(FLAG_ERROR))?;
         self.watermarks.written.store(self.last_index, Ordering::Release);
+        trace::watermarks().written.store(self.last_index, Ordering::Relaxed);
         drop(span);
         self.publish_group();
         Ok(())
@@ -335,6 +338,7 @@ impl Wal {
         self.fdatasync().inspect_err(|_| span.flag(FLAG_ERROR))?;
         self.unsynced = Unsynced::default();
         self.watermarks.synced.store(written, Ordering::Release);
+        trace::watermarks().synced.store(written, Ordering::Relaxed);
         self.watermarks.fsyncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
