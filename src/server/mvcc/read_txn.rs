@@ -10,7 +10,7 @@ use prost::Message;
 use super::{
     Revision,
     store::{Index, Store},
-    tree_index::{KeyRange, Revisions},
+    tree_index::KeyRange,
 };
 use crate::{
     pb::{
@@ -198,7 +198,7 @@ impl<'r> Plan<'r> {
             let total = index.tree.count(range, at);
             return Ok(Plan { request, revision: current, total, rows: None, span });
         }
-        let found = look_up(id, index, range, at, fetch_limit(request));
+        let found = index.tree.revisions(id, range, at, fetch_limit(request));
         let keys: Vec<_> = found.revisions.into_iter().map(Revision::row_key).collect();
         let view = source.view(id, &keys);
         let rows = Some((keys, view));
@@ -224,16 +224,6 @@ impl<'r> Plan<'r> {
         let count = i64::try_from(self.total).unwrap_or(i64::MAX);
         RangeResponse { header: header(self.revision), kvs, more, count }
     }
-}
-
-fn look_up(id: u64, index: &Index, range: KeyRange<'_>, at: i64, limit: usize) -> Revisions {
-    let mut span = crate::stage!(TreeIndexGet, id);
-    let found = index.tree.revisions(range, at, limit);
-    crate::set!(span, TreeIndexGet, revisions = found.total);
-    if let Some(first) = found.revisions.first() {
-        crate::set!(span, TreeIndexGet, main = first.main, sub = first.sub);
-    }
-    found
 }
 
 /// How many rows to read: one more than wanted, to know whether there are more. All of them (0)

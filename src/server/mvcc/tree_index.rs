@@ -126,9 +126,10 @@ impl TreeIndex {
         self.keys.get(key)?.get(at)
     }
 
-    /// Returns the revisions at which the keys of a range stood at main revision `at`; at most
-    /// `limit` if that is not 0, but counting all.
-    pub fn revisions(&self, range: KeyRange<'_>, at: i64, limit: usize) -> Revisions {
+    /// Returns, for request `id`, the revisions at which the keys of a range stood at main
+    /// revision `at`; at most `limit` if that is not 0, but counting all.
+    pub fn revisions(&self, id: u64, range: KeyRange<'_>, at: i64, limit: usize) -> Revisions {
+        let mut span = crate::stage!(TreeIndexGet, id);
         let mut found = Revisions::default();
         self.visit(range, at, |_, it| {
             if limit == 0 || found.revisions.len() < limit {
@@ -136,6 +137,10 @@ impl TreeIndex {
             }
             found.total += 1;
         });
+        crate::set!(span, TreeIndexGet, revisions = found.total);
+        if let Some(first) = found.revisions.first() {
+            crate::set!(span, TreeIndexGet, main = first.main, sub = first.sub);
+        }
         found
     }
 
@@ -243,7 +248,7 @@ mod tests {
     }
 
     fn mains(tree: &TreeIndex, key: &str, end: &[u8], limit: usize) -> (Vec<i64>, usize) {
-        let found = tree.revisions(KeyRange::new(key.as_bytes(), end), 100, limit);
+        let found = tree.revisions(0, KeyRange::new(key.as_bytes(), end), 100, limit);
         (found.revisions.iter().map(|revision| revision.main).collect(), found.total)
     }
 

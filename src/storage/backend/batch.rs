@@ -44,11 +44,7 @@ impl<'a> WriteGuard<'a> {
     /// Sets `key` to `value`. The value is kept as it is: it should not be a slice of something
     /// much larger.
     pub fn put(&mut self, bucket: Bucket, key: &[u8], value: Bytes) {
-        let active = &mut self.buffers.active;
-        let bytes = key.len() + value.len();
-        let mut span = crate::stage!(BufferPut, self.id, length_old = active.len(), bytes = bytes);
-        active.put(bucket, key, value);
-        crate::set!(span, BufferPut, length_new = active.len());
+        self.buffers.active.put(self.id, bucket, key, value);
     }
 
     /// Deletes `key`; it need not exist.

@@ -83,8 +83,16 @@ impl Buffer {
         self.bytes
     }
 
-    pub(super) fn put(&mut self, bucket: Bucket, key: &[u8], value: Bytes) {
-        self.bytes += key.len() + value.len();
+    /// Sets a key, for request `id`.
+    pub(super) fn put(&mut self, id: u64, bucket: Bucket, key: &[u8], value: Bytes) {
+        let bytes = key.len() + value.len();
+        let mut span = crate::stage!(BufferPut, id, length_old = self.len(), bytes = bytes);
+        self.bytes += bytes;
+        self.append_or_insert(bucket, key, value);
+        crate::set!(span, BufferPut, length_new = self.len());
+    }
+
+    fn append_or_insert(&mut self, bucket: Bucket, key: &[u8], value: Bytes) {
         if bucket == Bucket::Key
             && let Some(key) = RunKey::new(key)
             && self.may_append(&key)
@@ -209,9 +217,9 @@ mod tests {
     #[test]
     fn a_key_that_goes_back_is_found_and_keeps_its_place_in_the_order() {
         let mut buffer = Buffer::default();
-        buffer.put(Bucket::Key, b"b", value("1"));
-        buffer.put(Bucket::Key, b"d", value("2"));
-        buffer.put(Bucket::Key, b"a", value("3"));
+        buffer.put(0, Bucket::Key, b"b", value("1"));
+        buffer.put(0, Bucket::Key, b"d", value("2"));
+        buffer.put(0, Bucket::Key, b"a", value("3"));
         assert_eq!(buffer.get(Bucket::Key, b"a"), Some(&Entry::Put(value("3"))));
         let keys: Vec<_> = rows(&buffer, b"", None).into_iter().map(|row| row.0).collect();
         assert_eq!(keys, ["a", "b", "d"]);
@@ -223,20 +231,20 @@ mod tests {
     #[test]
     fn the_last_of_put_and_delete_counts() {
         let mut buffer = Buffer::default();
-        buffer.put(Bucket::Key, b"b", value("1"));
+        buffer.put(0, Bucket::Key, b"b", value("1"));
         buffer.delete(Bucket::Key, b"b");
         assert_eq!(buffer.get(Bucket::Key, b"b"), Some(&Entry::Delete));
-        buffer.put(Bucket::Key, b"b", value("2"));
+        buffer.put(0, Bucket::Key, b"b", value("2"));
         assert_eq!(rows(&buffer, b"", None), [("b".to_owned(), Some(value("2")))]);
         buffer.delete(Bucket::Key, b"c");
-        buffer.put(Bucket::Key, b"c", value("3"));
+        buffer.put(0, Bucket::Key, b"c", value("3"));
         assert_eq!(buffer.get(Bucket::Key, b"c"), Some(&Entry::Put(value("3"))));
     }
 
     #[test]
     fn keys_longer_than_a_revision_are_kept_too() {
         let mut buffer = Buffer::default();
-        buffer.put(Bucket::Key, &[7; 40], value("long"));
+        buffer.put(0, Bucket::Key, &[7; 40], value("long"));
         assert_eq!(buffer.get(Bucket::Key, &[7; 40]), Some(&Entry::Put(value("long"))));
     }
 
