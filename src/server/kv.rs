@@ -18,8 +18,7 @@ use crate::{
     pb::etcdserverpb::{
         AlarmRequest, AlarmResponse, AlarmType, CompactionRequest, CompactionResponse,
         DeleteRangeRequest, DeleteRangeResponse, InternalRaftRequest, PutRequest, PutResponse,
-        RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
-        alarm_request::AlarmAction, request_op::Request,
+        RangeRequest, RangeResponse, TxnRequest, TxnResponse, alarm_request::AlarmAction,
     },
     raft::{Status, inbox::Inbox, rafthttp},
     stage,
@@ -159,8 +158,8 @@ impl Server {
     pub(crate) async fn txn(&self, id: u64, txn: TxnRequest) -> Result<TxnResponse, Error> {
         let operations = txn.compare.len() + txn.success.len() + txn.failure.len();
         validate(id, operations, || check::check_txn(&txn, self.settings.max_txn_ops))?;
-        if is_read_only(&txn) {
-            if !is_serializable(&txn) {
+        if check::txn_is_read_only(&txn) {
+            if !check::txn_is_serializable(&txn) {
                 self.linearize(id).await?;
             }
             self.auth.authenticate(id);
@@ -239,28 +238,6 @@ fn validate(
         span.flag(trace::FLAG_ERROR);
     }
     result
-}
-
-/// Whether a transaction holds nothing but ranges (etcd: isTxnReadonly).
-fn is_read_only(txn: &TxnRequest) -> bool {
-    branches(txn).all(|operation| match &operation.request {
-        Some(Request::RequestRange(_)) => true,
-        Some(Request::RequestTxn(txn)) => is_read_only(txn),
-        Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) | None => false,
-    })
-}
-
-/// Whether every range in it is content with what this member has (etcd: isTxnSerializable).
-fn is_serializable(txn: &TxnRequest) -> bool {
-    branches(txn).all(|operation| match &operation.request {
-        Some(Request::RequestRange(range)) => range.serializable,
-        Some(Request::RequestTxn(txn)) => is_serializable(txn),
-        Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) | None => false,
-    })
-}
-
-fn branches(txn: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
-    txn.success.iter().chain(&txn.failure)
 }
 
 /// Apply answers each request with its own kind of response.
