@@ -29,7 +29,8 @@ pub enum Error {
     },
     /// The peers belong to another cluster than the data directory.
     #[error(
-        "the data directory belongs to cluster {own:x}, but the peer at {url} to cluster {other:x}"
+        "cluster ID mismatch: the data directory belongs to cluster {own:x}, but the peer at {url} \
+         to cluster {other:x}"
     )]
     ClusterIdMismatch {
         /// The cluster id in the WAL.
