@@ -75,6 +75,10 @@ fn without_comment(line: &str) -> &str {
 // ---- the checks ----
 
 fn imports(file: &File) -> Vec<String> {
+    // A test of the binary may start the service that the binary talks to.
+    if file.path.starts_with("tui/") && file.is_test() {
+        return Vec::new();
+    }
     let Some((user, root, allowed)) = rule_for(&file.path) else { return Vec::new() };
     let mut wrong = Vec::new();
     for (line, used) in used_modules(&file.text, root) {

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
     match config::parse(args, &env) {
         Ok(Asked::Help) => print(&config::help()),
         Ok(Asked::Version) => print(&config::version_text()),
-        Ok(Asked::Start(parsed)) => start(*parsed),
+        Ok(Asked::Start(parsed)) => start(&parsed),
         Err(error) => {
             eprintln!("{error}");
             ExitCode::from(error.exit_code())
@@ -46,7 +46,7 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn start(parsed: Parsed) -> ExitCode {
+fn start(parsed: &Parsed) -> ExitCode {
     let (layer, _flush) = match log::layer(&parsed.process) {
         Ok(log) => log,
         Err(error) => {

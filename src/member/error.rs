@@ -51,7 +51,7 @@ pub enum Error {
     CannotJoin,
     /// The log's tail is gone.
     #[error(
-        "the database has applied entry {consistent}, but the log ends at entry {last}: its tail is \
+        "the database has applied entry {consistent}, but the WAL ends at entry {last}: its tail is \
          gone. Remove this member from the cluster, delete its data directory, and add it again"
     )]
     LogBehindBackend {

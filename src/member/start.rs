@@ -144,50 +144,19 @@ impl Running {
         collector: &Arc<trace::Collector>,
     ) -> Result<Self, Error> {
         let (to_raft, raft_inbox) = inbox();
-        let status = Arc::new(Status::new(data.applied));
-        let store = Store::open(Arc::clone(&data.backend))?;
         let members = Arc::new(Members::open(data.cluster_id, &data.backend));
-        let alarms = Arc::new(Alarms::open(&data.backend));
-        let auth = Arc::new(AuthStore::open(&data.backend)?);
-        let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
-        let ids = trace::IdGenerator::new(data.member_id, wall_ms, data.highest_id);
         let transport =
             rafthttp::spawn(transport_config(config, &data, &members), ports, to_raft.clone())?;
         for id in members.removed() {
             transport.sender().remove_peer(id);
         }
-        let server = Arc::new(Server::new(Parts {
-            member_id: data.member_id,
-            settings: settings(config),
-            ids: Arc::new(ids),
-            inbox: to_raft.clone(),
-            status: Arc::clone(&status),
-            store: Arc::clone(&store),
-            backend: Arc::clone(&data.backend),
-            members: Arc::clone(&members),
-            alarms: Arc::clone(&alarms),
-            auth: Arc::clone(&auth),
-            peers: transport.active(),
-            wait: Arc::new(Wait::default()),
-            collector: Arc::clone(collector),
-        }));
+        let parts = parts(config, &data, members, (&to_raft, &transport, collector))?;
+        let server = Arc::new(Server::new(parts));
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
         let (dropped_sender, dropped) = unbounded_channel();
         let (outcomes_sender, outcomes) = unbounded_channel();
-        let applier = Applier {
-            member_id: data.member_id,
-            quota_bytes: config.quota_bytes,
-            store: Arc::clone(&store),
-            backend: Arc::clone(&data.backend),
-            members,
-            alarms,
-            auth,
-            status: Arc::clone(&status),
-            inbox: to_raft.clone(),
-            peers: transport.sender(),
-            outcomes: outcomes_sender,
-        };
+        let applier = Applier::new(&server, transport.sender(), outcomes_sender);
         let backend = Arc::clone(&data.backend);
         let outputs = |wal| Outputs {
             wal,
@@ -197,12 +166,38 @@ impl Running {
             reads: reads_sender,
             dropped: dropped_sender,
         };
-        let raft = start_raft(config, data, (to_raft.clone(), raft_inbox), status, outputs)?;
+        let raft = start_raft(config, data, &server, raft_inbox, outputs)?;
         let apply = start_apply(applier, committed)?;
-        start_compaction(Arc::clone(&store))?;
+        start_compaction(Arc::clone(server.store()))?;
         let answers = std::sync::Mutex::new(Some(Answers { reads, dropped, outcomes }));
         Ok(Self { server, inbox: to_raft, backend, transport, raft, apply, answers })
     }
+}
+
+/// What the server is made of: everything that is read from the data directory, and the ways to
+/// raft, to the peers and to the trace.
+fn parts(
+    config: &ServerConfig,
+    data: &Data,
+    members: Arc<Members>,
+    (inbox, transport, collector): (&Inbox, &rafthttp::Transport, &Arc<trace::Collector>),
+) -> Result<Parts, Error> {
+    let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
+    Ok(Parts {
+        member_id: data.member_id,
+        settings: settings(config),
+        ids: Arc::new(trace::IdGenerator::new(data.member_id, wall_ms, data.highest_id)),
+        inbox: inbox.clone(),
+        status: Arc::new(Status::new(data.applied)),
+        store: Store::open(Arc::clone(&data.backend))?,
+        backend: Arc::clone(&data.backend),
+        members,
+        alarms: Arc::new(Alarms::open(&data.backend)),
+        auth: Arc::new(AuthStore::open(&data.backend)?),
+        peers: transport.active(),
+        wait: Arc::new(Wait::default()),
+        collector: Arc::clone(collector),
+    })
 }
 
 fn settings(config: &ServerConfig) -> Settings {
@@ -281,14 +276,15 @@ fn advance(config: &ServerConfig, is_alone: bool) -> usize {
 fn start_raft(
     config: &ServerConfig,
     data: Data,
-    (to_raft, raft_inbox): (Inbox, Receiver<Input>),
-    status: Arc<Status>,
+    server: &Server,
+    raft_inbox: Receiver<Input>,
     outputs: impl FnOnce(wal::Writer) -> Outputs,
 ) -> Result<JoinHandle<()>, Error> {
     let is_alone = data.initial.len() == 1;
     let log = LogStorage::new(data.start, data.locations);
     let raft_config = raft_config(config, data.member_id, data.applied);
     let raw = RawNode::new(&raft_config, log, &logger())?;
+    let to_raft = server.inbox().clone();
     let writer = wal::spawn(data.wal, move |ready| {
         // When raft has ended, nobody waits for it any more.
         let _ = to_raft.send(Input::Persisted(ready));
@@ -299,7 +295,7 @@ fn start_raft(
         is_alone,
         patience: REQUEST_TIMEOUT + 2 * config.election,
     };
-    let node = Node::new(raw, raft_inbox, outputs(writer), status, timing);
+    let node = Node::new(raw, raft_inbox, outputs(writer), Arc::clone(server.status()), timing);
     Ok(std::thread::Builder::new().name("raft".to_owned()).spawn(move || node.run())?)
 }
 

@@ -1,9 +1,11 @@
 //! What a member says about itself and its cluster.
 
-use super::{Error, Server, members::Member, wait::Wait};
+use std::sync::Arc;
+
+use super::{Error, Server, members::Member, mvcc::Store, wait::Wait};
 use crate::{
     pb::etcdserverpb::{self, AlarmType, StatusResponse},
-    raft::Leadership,
+    raft::{Leadership, Status, inbox::Inbox},
 };
 
 /// The API level that this server meets.
@@ -38,6 +40,21 @@ impl Server {
     /// The requests that wait for apply.
     pub fn wait(&self) -> &Wait {
         &self.wait
+    }
+
+    /// The key space.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The way to raft.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Where raft and apply stand.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
     }
 
     /// The current revision.

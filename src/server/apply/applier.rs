@@ -22,7 +22,7 @@ use crate::{
         rafthttp,
     },
     server::{
-        Error,
+        Error, Server,
         admit::{put_cost, txn_cost},
         alarm::Alarms,
         auth::AuthStore,
@@ -51,31 +51,42 @@ pub enum Response {
 
 /// Everything that committed entries may change.
 pub struct Applier {
-    /// This member's id; outcomes of requests that others took are not kept.
-    pub member_id: u64,
-    /// `--quota-backend-bytes`.
-    pub quota_bytes: Option<u64>,
-    /// The key space.
-    pub store: Arc<Store>,
-    /// The database below it.
-    pub backend: Arc<Backend>,
-    /// The cluster's members.
-    pub members: Arc<Members>,
-    /// The raised alarms.
-    pub alarms: Arc<Alarms>,
-    /// Users and roles.
-    pub auth: Arc<AuthStore>,
-    /// Where the applied index is published.
-    pub status: Arc<Status>,
-    /// Raft carries out the configuration changes that apply has accepted.
-    pub inbox: Inbox,
-    /// New members are dialled, removed ones are not.
-    pub peers: rafthttp::Sender,
-    /// To the requests that wait. Unbounded; bounded by the requests in flight.
-    pub outcomes: UnboundedSender<Vec<Outcome>>,
+    member_id: u64,
+    quota_bytes: Option<u64>,
+    store: Arc<Store>,
+    backend: Arc<Backend>,
+    members: Arc<Members>,
+    alarms: Arc<Alarms>,
+    auth: Arc<AuthStore>,
+    status: Arc<Status>,
+    inbox: Inbox,
+    peers: rafthttp::Sender,
+    outcomes: UnboundedSender<Vec<Outcome>>,
 }
 
 impl Applier {
+    /// Applies what the server serves. New members are dialled through `peers`; `outcomes` go to
+    /// the requests that wait (unbounded; bounded by the requests in flight).
+    pub fn new(
+        server: &Server,
+        peers: rafthttp::Sender,
+        outcomes: UnboundedSender<Vec<Outcome>>,
+    ) -> Self {
+        Self {
+            member_id: server.member_id,
+            quota_bytes: server.settings.quota_bytes,
+            store: Arc::clone(&server.store),
+            backend: Arc::clone(&server.backend),
+            members: Arc::clone(&server.members),
+            alarms: Arc::clone(&server.alarms),
+            auth: Arc::clone(&server.auth),
+            status: Arc::clone(&server.status),
+            inbox: server.inbox.clone(),
+            peers,
+            outcomes,
+        }
+    }
+
     /// Runs until raft's side of the channel closes.
     pub fn run(self, committed: &Receiver<Committed>) {
         trace::set_thread("apply");
