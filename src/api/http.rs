@@ -1,4 +1,4 @@
-//! What the client port serves over HTTP: `/health` and `/version`.
+//! What the client port serves over HTTP: `/health`, `/version` and `/metrics`.
 
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ pub fn router(server: Arc<Server>) -> Router {
     Router::new()
         .route("/health", any(health))
         .route("/version", any(version))
+        .route("/metrics", any(metrics))
         .fallback(|| async { plain(StatusCode::NOT_FOUND, "404 page not found\n") })
         .with_state(server)
 }
@@ -67,6 +68,11 @@ async fn version(State(server): State<Arc<Server>>, method: HttpMethod) -> Respo
     let body = version_json(server.cluster_version());
     let _ = call.finish(Ok(()), body.len(), 0);
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn metrics(State(server): State<Arc<Server>>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, super::metrics::render(&server)).into_response()
 }
 
 fn plain(code: StatusCode, body: impl Into<String>) -> Response {

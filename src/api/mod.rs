@@ -4,7 +4,7 @@
 //! ```text
 //!   socket ──▶ front (HTTP/1 or HTTP/2; known method? frame not too large?) ──▶ router
 //!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
-//!             ──▶ http                                              /health, /version
+//!             ──▶ http                                              /health, /version, /metrics
 //!             ──▶ observe                                           the glass's own service
 //!   each RPC: interceptor::begin ──▶ server ──▶ header ──▶ finish (status)
 //! ```
@@ -17,6 +17,7 @@ pub mod header;
 pub mod http;
 pub mod interceptor;
 pub mod limit;
+pub mod metrics;
 pub mod observe;
 pub mod status;
 pub mod v3;

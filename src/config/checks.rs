@@ -62,7 +62,6 @@ pub(super) fn build(
         unsafe_no_fsync: given.boolean("unsafe-no-fsync"),
         threads: threads(given)?,
         trace_observe: given.boolean("trace-observe"),
-        trace_chrome: Some(given.text("trace-chrome")).filter(|f| !f.is_empty()).map(PathBuf::from),
         trace_slow: Duration::from_millis(given.uint("trace-slow-ms")),
     };
     // With a log, the log says who is in the cluster, and the flags are not asked any more.

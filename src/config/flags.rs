@@ -273,6 +273,5 @@ pub const FLAGS: &[Flag] = &[
     // Ours: etcd has none of these.
     works("threads", Uint, "1", "threads that serve clients (glass only)"),
     works("trace-observe", Bool, "true", "let clients watch the traces (glass only)"),
-    works("trace-chrome", Text, "", "write kept requests into this file (glass only)"),
     works("trace-slow-ms", Uint, "100", "milliseconds from which a request is slow (glass only)"),
 ];

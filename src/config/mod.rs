@@ -196,8 +196,6 @@ pub struct ServerConfig {
     pub threads: usize,
     /// `--trace-observe` (ours): whether the observe service is served.
     pub trace_observe: bool,
-    /// `--trace-chrome FILE` (ours): kept requests for chrome://tracing.
-    pub trace_chrome: Option<PathBuf>,
     /// `--trace-slow-ms` (ours): from when on a request counts as slow.
     pub trace_slow: Duration,
 }

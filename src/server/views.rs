@@ -83,7 +83,7 @@ impl Server {
     }
 
     /// Maintenance.Status: this member, as it is now.
-    pub(crate) fn member_status(&self) -> StatusResponse {
+    pub fn member_status(&self) -> StatusResponse {
         let mut errors: Vec<String> =
             self.alarms.list(AlarmType::None as i32).iter().map(alarm_text).collect();
         if self.leader() == 0 {

@@ -24,6 +24,7 @@
 pub mod collect;
 pub mod event;
 pub mod gap;
+pub mod histogram;
 pub mod id;
 pub mod intake;
 pub mod message;

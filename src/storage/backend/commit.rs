@@ -16,7 +16,10 @@ use super::{
     buffer::{Buffer, Entry, Frozen},
     file::{CONF_STATE, CONSISTENT_INDEX, FileRead, TERM},
 };
-use crate::{clock, trace};
+use crate::{
+    clock,
+    trace::{self, histogram},
+};
 
 /// What the commit thread is asked for, and how far it is.
 #[derive(Debug, Default)]
@@ -102,6 +105,7 @@ impl Shared {
             index_new = frozen.applied.index,
             revision_new = frozen.applied.revision
         );
+        histogram::BACKEND_COMMIT.observe(span.elapsed_ns());
         drop(span);
         fail::fail_point!("backend-before-drop-frozen");
         self.exchange(&frozen, file);

@@ -38,7 +38,7 @@ use crate::{
     pb::walpb,
     set, stage,
     storage::{disk::File, fatal},
-    trace::{self, FLAG_ERROR, Span},
+    trace::{self, FLAG_ERROR, Span, histogram},
 };
 
 /// A group takes no further write once its buffer has this many bytes.
@@ -336,6 +336,7 @@ impl Wal {
         let mut span = self.open_fsync_span(written).begun();
         fail::fail_point!("wal-before-fsync");
         self.fdatasync().inspect_err(|_| span.flag(FLAG_ERROR))?;
+        histogram::WAL_FSYNC.observe(span.elapsed_ns());
         self.unsynced = Unsynced::default();
         self.watermarks.synced.store(written, Ordering::Release);
         trace::watermarks().synced.store(written, Ordering::Relaxed);

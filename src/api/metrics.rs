@@ -1,0 +1,79 @@
+//! `/metrics`: what this member counts so far, under etcd's names, in Prometheus's text form.
+
+use std::fmt::{Display, Write as _};
+
+use crate::{
+    server::{Server, views::ETCD_VERSION},
+    trace::histogram::{self, BUCKETS, Histogram},
+};
+
+/// All metrics, as text.
+pub fn render(server: &Server) -> String {
+    let mut text = Text::default();
+    text.histogram(
+        "etcd_disk_wal_fsync_duration_seconds",
+        "The latency distributions of fsync called by WAL.",
+        &histogram::WAL_FSYNC,
+    );
+    text.histogram(
+        "etcd_disk_backend_commit_duration_seconds",
+        "The latency distributions of commit called by backend.",
+        &histogram::BACKEND_COMMIT,
+    );
+    let status = server.member_status();
+    let is_leader = status.leader == server.member_id();
+    text.gauge(
+        "etcd_server_has_leader",
+        "Whether a leader is known.",
+        u64::from(status.leader != 0),
+    );
+    text.gauge("etcd_server_is_leader", "Whether this member leads.", u64::from(is_leader));
+    text.gauge("etcd_server_proposals_committed_total", "Index committed.", status.raft_index);
+    text.gauge("etcd_server_proposals_applied_total", "Index applied.", status.raft_applied_index);
+    text.gauge("etcd_server_proposals_pending", "Requests that wait.", server.wait().pending());
+    text.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the file.", status.db_size);
+    text.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Of it in use.", status.db_size_in_use);
+    text.gauge("etcd_debugging_mvcc_current_revision", "Revision.", server.revision());
+    text.info("etcd_server_version", "server_version", ETCD_VERSION);
+    text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id()));
+    if let Some(version) = server.cluster_version() {
+        let short = version.rsplit_once('.').map_or(version.as_str(), |(short, _)| short);
+        text.info("etcd_cluster_version", "cluster_version", short);
+    }
+    text.0
+}
+
+/// Prometheus's text form. Writing into a string cannot fail.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn head(&mut self, name: &str, help: &str, kind: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, help, "gauge");
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    fn info(&mut self, name: &str, label: &str, value: &str) {
+        self.head(name, "Which one is running; the value is 1.", "gauge");
+        let _ = writeln!(self.0, "{name}{{{label}=\"{value}\"}} 1");
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.head(name, help, "histogram");
+        let snapshot = histogram.snapshot();
+        for bucket in 0..BUCKETS {
+            let (bound, count) = (histogram::bound_seconds(bucket), snapshot.cumulative[bucket]);
+            let _ = writeln!(self.0, "{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+        let all = snapshot.cumulative[BUCKETS];
+        let sum = snapshot.sum_ns as f64 / 1e9;
+        let _ = writeln!(
+            self.0,
+            "{name}_bucket{{le=\"+Inf\"}} {all}\n{name}_sum {sum}\n{name}_count {all}"
+        );
+    }
+}
