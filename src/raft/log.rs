@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How many bytes of entries stay in memory.
-const CACHE_BYTES_MAX: usize = 16 << 20;
+const CACHE_BYTES_MAX: usize = 4 << 20;
 
 /// What an entry costs in memory beside its data.
 const ENTRY_OVERHEAD: usize = 96;

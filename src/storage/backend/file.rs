@@ -26,7 +26,7 @@ pub(super) const TERM: &[u8] = b"term";
 pub(super) const CONF_STATE: &[u8] = b"confState";
 
 /// How much of the file redb keeps in memory. Three members often share one machine.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 4 << 20;
 
 /// The open database and where it lies.
 #[derive(Debug)]
