@@ -78,6 +78,10 @@ impl KeyIndex {
         if last.revisions.is_empty() {
             last.created = revision;
         }
+        // There is one such list for each key: doubling would waste more than it holds.
+        if last.revisions.len() == last.revisions.capacity() {
+            last.revisions.reserve_exact(1 + last.revisions.len() / 4);
+        }
         last.revisions.push(revision);
         last.version += 1;
         let (created, version) = (last.created.main, last.version);

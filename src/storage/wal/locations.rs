@@ -93,6 +93,10 @@ impl List {
             Some(keep) => self.places.truncate(keep as usize),
             None => *self = List::new(index, None),
         }
+        // Doubling would keep half of a long list empty.
+        if self.places.len() == self.places.capacity() {
+            self.places.reserve_exact(1024 + self.places.len() / 4);
+        }
         self.places.push(place);
     }
 
