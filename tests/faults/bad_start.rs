@@ -57,7 +57,7 @@ async fn a_member_with_the_wrong_data_is_kept_out_and_the_others_go_on() {
 }
 
 /// Starts a member that must end by itself, with an error that has all these words in it.
-async fn refused(cluster: &mut Cluster, at: usize, words: &[&str]) {
+pub(super) async fn refused(cluster: &mut Cluster, at: usize, words: &[&str]) {
     let before = cluster.log(at).len();
     cluster.spawn(at);
     let exit = cluster.wait_exit(at, REFUSED_WITHIN).await;
@@ -102,7 +102,7 @@ async fn others_go_on(cluster: &Cluster, without: usize, what: &str) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -5,3 +5,4 @@ mod bad_start;
 mod disk;
 mod leader;
 mod ledger;
+mod wal_tail;
