@@ -121,7 +121,7 @@ impl Sampler {
     /// Whether the next request is to be kept. `forced` says that its caller asks for it (a sampled
     /// `traceparent`, an armed filter); even then there is a limit a second.
     pub fn keep_next(&self, forced: bool) -> bool {
-        self.keep_at(tick::since_start_ns(tick::now()), forced)
+        self.keep_at(tick::rough_ns(tick::now()), forced)
     }
 
     /// As [`Sampler::keep_next`], at a time in nanoseconds. Threads that race at the turn of a

@@ -156,7 +156,7 @@ stages! {
         "api/interceptor.rs", "etcdserver/api/v3rpc newUnaryInterceptor", "0.1";
     /// Is the request well formed? What is refused here costs the cluster nothing.
     RpcValidate = "rpc.validate" Request Stage ["operations" Count]
-        "api/v3/kv.rs", "etcdserver/api/v3rpc checkPutRequest, checkRangeRequest, checkTxnRequest", "0.1";
+        "server/kv.rs", "etcdserver/api/v3rpc checkPutRequest, checkRangeRequest, checkTxnRequest", "0.1";
     /// Who is asking? While auth is off, everybody is anybody.
     AuthAuthenticate = "auth.authenticate" Request Raw ["enabled" Flag, "auth_revision" Count]
         "server/auth.rs", "etcdserver EtcdServer.AuthInfoFromCtx", "0.1";
@@ -181,11 +181,11 @@ stages! {
     /// A message leaves for another member: encoded, and handed to its connection.
     RaftSend = "raft.send" Loop Story
         ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag]
-        "raft/rafthttp/stream.rs", "etcdserver/api/rafthttp streamWriter.run", "0.1";
+        "raft/rafthttp/glass.rs", "etcdserver/api/rafthttp streamWriter.run", "0.1";
     /// A message of another member has arrived and is decoded.
     RaftReceive = "raft.receive" Loop Story
         ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag]
-        "raft/rafthttp/stream.rs", "etcdserver/api/rafthttp streamReader.decodeLoop", "0.1";
+        "raft/rafthttp/glass.rs", "etcdserver/api/rafthttp streamReader.decodeLoop", "0.1";
     /// Bytes are handed to the operating system. A crash of the machine can still lose them.
     WalWrite = "wal.write" Loop Stage
         ["first" Index, "last" Index, "written.old" Index, "written.new" Index, "segment" Count, "offset" Bytes]
@@ -196,15 +196,15 @@ stages! {
         "storage/wal/writer.rs", "wal WAL.sync", "0.1";
     /// The leader learns how far a member's log agrees with its own, on disk.
     RaftProgress = "raft.progress" Loop Stage ["peer" Member, "match.old" Index, "match.new" Index]
-        "raft/node.rs", "raft/tracker Progress.MaybeUpdate", "0.1";
+        "raft/changes.rs", "raft/tracker Progress.MaybeUpdate", "0.1";
     /// A majority has it on disk: the entry can no longer be lost.
     RaftCommit = "raft.commit" Loop Story
         ["term" Term, "commit.old" Index, "commit.new" Index, "completed_by" Member]
-        "raft/node.rs", "raft raft.maybeCommit", "0.1";
+        "raft/changes.rs", "raft raft.maybeCommit", "0.1";
     /// The state machine takes the entry, once, in log order.
     ApplyEntry = "apply.entry" Request Story
         ["term" Term, "index" Index, "applied.old" Index, "applied.new" Index, "waited" Nanos]
-        "server/apply/mod.rs", "etcdserver EtcdServer.applyEntryNormal", "0.1";
+        "server/apply/applier.rs", "etcdserver EtcdServer.applyEntryNormal", "0.1";
     /// May this user do this to these keys? While auth is off, everybody may.
     AuthAuthorize = "auth.authorize" Request Raw ["enabled" Flag, "auth_revision" Count]
         "server/auth.rs", "etcdserver authApplierV3.Apply", "0.1";
@@ -234,7 +234,7 @@ stages! {
         "server/read_index.rs", "etcdserver EtcdServer.linearizableReadLoop", "0.1";
     /// A majority still follows this leader, so its commit index is the newest there is.
     ReadIndexConfirmed = "read_index.confirmed" Loop Story ["index" Index, "acks" Count]
-        "raft/node.rs", "raft readOnly.advance", "0.1";
+        "raft/changes.rs", "raft readOnly.advance", "0.1";
     /// This member has confirmed the index but must still apply up to it.
     ReadWaitApplied = "read.wait_applied" Request Story ["index" Index, "applied" Index]
         "server/read_index.rs", "etcdserver applyWait.Wait", "0.1";
@@ -261,33 +261,33 @@ stages! {
         "raft/node.rs", "raft raft.tickElection", "0.1";
     /// The member asks the others for their votes; first without raising the term (pre-vote).
     ElectionCampaign = "election.campaign" Loop Story ["pre" Flag, "term.old" Term, "term.new" Term]
-        "raft/node.rs", "raft raft.campaign", "0.1";
+        "raft/changes.rs", "raft raft.campaign", "0.1";
     /// Another member asks for a vote: it gets it if its log is as new, and this term has none yet.
     ElectionVote = "election.vote" Loop Story
         ["candidate" Member, "granted" Flag, "pre" Flag, "term" Term, "last_term" Term, "last" Index, "own_last_term" Term, "own_last" Index]
-        "raft/node.rs", "raft raft.Step", "0.1";
+        "raft/changes.rs", "raft raft.Step", "0.1";
     /// One more vote is counted.
     ElectionTally = "election.tally" Loop Story
         ["voter" Member, "granted" Flag, "pre" Flag, "in_favour" Count, "against" Count, "term" Term]
-        "raft/node.rs", "raft raft.poll", "0.1";
+        "raft/changes.rs", "raft raft.poll", "0.1";
     /// The member's part has changed: follower, candidate or leader, and whom it follows.
     RaftRole = "raft.role" Loop Story
         ["role.old" Role, "role.new" Role, "term.old" Term, "term.new" Term, "leader.old" Member, "leader.new" Member, "vote.old" Member, "vote.new" Member]
-        "raft/node.rs", "raft raft.becomeLeader, becomeFollower, becomeCandidate", "0.1";
+        "raft/changes.rs", "raft raft.becomeLeader, becomeFollower, becomeCandidate", "0.1";
     /// Every 100 ms: where this member's watermarks stand.
     Keyframe = "keyframe" Loop Raw
         ["role" Role, "term" Term, "commit" Index, "applied" Index, "revision" Revision, "leader" Member, "written" Index, "synced" Index]
-        "trace/collect.rs", "none", "0.1";
+        "trace/collect/drain.rs", "none", "0.1";
     /// The second half of a keyframe: what the file has, and what waits before it.
     KeyframeBackend = "keyframe.backend" Loop Raw
         ["committed" Index, "committed_revision" Revision, "active" Count, "frozen" Count, "vote" Member, "seen" Count, "kept" Count, "dropped" Count]
-        "trace/collect.rs", "none", "0.1";
+        "trace/collect/drain.rs", "none", "0.1";
     /// Text of the key that a kept request names; at most 88 bytes, a flag says when it was cut.
     Key = "key" Request Raw ["length" Bytes]
-        "trace/span.rs", "none", "0.1";
+        "trace/record.rs", "none", "0.1";
     /// Records were overwritten before anybody could read them: something happened here, unseen.
     Lost = "lost" Loop Stage ["from" Count, "to" Count, "records" Count]
-        "trace/collect.rs", "none", "0.1";
+        "trace/collect/drain.rs", "none", "0.1";
 }
 
 impl Stage {

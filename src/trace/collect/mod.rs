@@ -110,6 +110,7 @@ fn drain(collector: &Weak<Collector>) {
     loop {
         thread::sleep(PASS);
         let Some(collector) = collector.upgrade() else { return };
+        tick::anchor();
         collector.pass(now_ns());
     }
 }
