@@ -495,13 +495,13 @@ struct Etcd {
 }
 
 impl Etcd {
-    /// Starts the etcd that `GLASS_ETCD` or `PATH` names, if there is one.
+    /// Starts the etcd that `GLASS_ETCD_351` (a directory) or `PATH` names, if there is one.
     fn start(dir: &Path) -> Option<Etcd> {
         let on_path = || {
             let path = env::var_os("PATH")?;
             env::split_paths(&path).map(|dir| dir.join("etcd")).find(|file| file.is_file())
         };
-        let binary = env::var_os("GLASS_ETCD").map(PathBuf::from).or_else(on_path)?;
+        let binary = env::var_os("GLASS_ETCD_351").map(|dir| PathBuf::from(dir).join("etcd")).or_else(on_path)?;
         let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let urls = ports.map(|port| format!("http://{}", port.local_addr().unwrap()));
         let [endpoint, peer] = urls;
@@ -564,7 +564,7 @@ fn a_log_of_a_real_etcd_opens_and_is_what_we_would_have_written() {
     let temp = tempfile::tempdir().unwrap();
     let data_dir = temp.path().join("data");
     let Some(etcd) = Etcd::start(&data_dir) else {
-        println!("skipped: no etcd, neither in GLASS_ETCD nor on PATH");
+        println!("skipped: no etcd, neither in GLASS_ETCD_351 nor on PATH");
         return;
     };
     // etcdctl waits five seconds for an etcd that has not started yet.

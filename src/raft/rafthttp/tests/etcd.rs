@@ -1,6 +1,6 @@
 //! A cluster of a real etcd member and ours, in which we play raft's part by hand.
 //!
-//! These tests need etcd: `GLASS_ETCD`, or `etcd` in `PATH`. Without it they say so and return.
+//! These tests need etcd: `etcd` in the directory `GLASS_ETCD_351`, or in `PATH`. Without it they say so and return.
 
 use std::{
     env,
@@ -31,8 +31,8 @@ impl Drop for Cluster {
 }
 
 fn etcd_binary() -> Option<PathBuf> {
-    if let Some(path) = env::var_os("GLASS_ETCD") {
-        return Some(path.into());
+    if let Some(dir) = env::var_os("GLASS_ETCD_351") {
+        return Some(Path::new(&dir).join("etcd"));
     }
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join("etcd")).find(|file| file.is_file())
@@ -48,7 +48,7 @@ impl Cluster {
     /// Starts both members. `election_ms` decides who campaigns.
     fn start(election_ms: u64) -> Option<Cluster> {
         let Some(binary) = etcd_binary() else {
-            println!("no etcd found (GLASS_ETCD, PATH): not tested");
+            println!("no etcd found (GLASS_ETCD_351, PATH): not tested");
             return None;
         };
         let listener = listen(0);
