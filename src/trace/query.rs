@@ -11,6 +11,9 @@
 //! | `buffer.freeze`, `backend.commit` | the same, after the entry was applied            |
 //! | `read_index.round`, `.confirmed`, messages of the round | the round that the read waited for |
 //!
+//! An index means an entry only while it stands in a member's log: an entry that a new leader's has
+//! replaced has no later steps there, and what is said again to a new leader is not its story.
+//!
 //! Each of these is one step of the story, however many other requests it served as well. What must
 //! have happened but is not in the recording is listed as missing: unknown, not absent.
 
@@ -77,6 +80,8 @@ pub struct Story {
     pub steps: Vec<Step>,
     /// What is unknown.
     pub missing: Vec<Missing>,
+    /// Members, by raft's id, that took part in it but were never heard: all of theirs is unknown.
+    pub unheard: Vec<u64>,
 }
 
 /// A request in a list.
@@ -147,10 +152,11 @@ impl Story {
             return None;
         }
         let entry = finder.entry(id);
-        if let Some((_, index)) = entry {
-            finder.log(index);
-            finder.messages(id, index);
-            finder.store(index);
+        if let Some((term, index)) = entry {
+            let lives = finder.lives(id, (term, index));
+            finder.log(index, &lives);
+            finder.messages(id, index, &lives);
+            finder.store(index, &lives);
         }
         let rounds = finder.rounds(id);
         let missing = finder.missing(id, entry, &rounds);
@@ -164,7 +170,8 @@ impl Story {
             .collect();
         steps.sort_by_key(|(rank, _)| *rank);
         let steps = steps.into_iter().map(|(_, step)| step).collect();
-        Some(Story { id, title: title(recording, id), entry, steps, missing })
+        let unheard = finder.unheard(entry.is_some());
+        Some(Story { id, title: title(recording, id), entry, steps, missing, unheard })
     }
 }
 
@@ -239,6 +246,19 @@ impl<'a> Finder<'a> {
             event.id == id && matches!(event.stage, Stage::RaftEntry | Stage::ApplyEntry)
         });
         entries.filter_map(|event| event.field("term").zip(event.field("index"))).max()
+    }
+
+    /// Members to which, or from which, the story's messages went, and which were never heard. An
+    /// entry concerns every member that anybody talks to.
+    fn unheard(&self, is_entry: bool) -> Vec<u64> {
+        let named = self.recording.events.iter().enumerate().filter(|(at, event)| {
+            matches!(event.stage, Stage::RaftSend | Stage::RaftReceive)
+                && (is_entry || self.picked.contains_key(at))
+        });
+        let mut peers: BTreeSet<u64> = named.filter_map(|(_, event)| event.field("peer")).collect();
+        self.recording.members.iter().for_each(|member| _ = peers.remove(&member.member_id));
+        peers.remove(&0);
+        peers.into_iter().collect()
     }
 
     /// What is known to have happened and is not in the recording.

@@ -2,7 +2,10 @@
 
 use glass_etcd::trace::{Event, Kind, Recording, Stage, message, order::Order};
 
-use super::{Scene, told::{Told, place_of}};
+use super::{
+    Scene,
+    told::{Told, place_of},
+};
 
 /// 0 follower, 1 candidate, 2 leader, 3 pre-candidate.
 const FOLLOWER: u64 = 0;
@@ -93,10 +96,9 @@ fn election(heard: &Heard, new: usize, voter: usize) -> Result<Vec<Chain>, Strin
         ("pre-candidate", role(FOLLOWER, PRE_CANDIDATE)?),
     ];
     let mut chains = Vec::new();
-    for (is_pre, ask, answer) in [
-        (1, message::PRE_VOTE, message::PRE_VOTE_RESP),
-        (0, message::VOTE, message::VOTE_RESP),
-    ] {
+    for (is_pre, ask, answer) in
+        [(1, message::PRE_VOTE, message::PRE_VOTE_RESP), (0, message::VOTE, message::VOTE_RESP)]
+    {
         let vote = [("candidate", candidate), ("granted", 1), ("pre", is_pre), ("term", term)];
         let vote = (heard.steps(voter, Stage::ElectionVote, &vote).into_iter().next())
             .ok_or_else(|| format!("no vote, pre {is_pre}"))?;

@@ -58,7 +58,8 @@ pub(super) async fn a_get_later_is_answered_by_the_file(scene: &Scene) {
     scene.cluster.client(parts[1]).put(key, "v").await.unwrap();
     scene.listener.told(("KV/Put", key), puts::is_complete).await;
     let told = get(scene, parts[1], key).await;
-    let (buffer, file) = (told.one(parts[1], Stage::BufferGet), told.one(parts[1], Stage::BackendGet));
+    let (buffer, file) =
+        (told.one(parts[1], Stage::BufferGet), told.one(parts[1], Stage::BackendGet));
     let places = ["active", "frozen", "misses"].map(|name| buffer.field(name));
     assert_eq!(([0, 0, 1], 1), (places, file.field("file")));
     assert_in_order(&told, &[buffer, file, told.one(parts[1], Stage::MvccRange)]);
@@ -93,25 +94,28 @@ fn the_round_is_told_through_the_leader(told: &Told, [leader, follower, other]: 
         "{}",
         told.text()
     );
-    assert_in_order(told, &[
-        told.begin(follower, Stage::Rpc),
-        told.one(follower, Stage::RpcValidate),
-        told.begin(follower, Stage::ReadIndexWait),
-        told.begin(follower, Stage::ReadIndexRound),
-        asked,
-        question,
-        confirmed,
-        answered,
-        answer,
-        round,
-        wait,
-        applied,
-        told.one(follower, Stage::AuthAuthenticate),
-        told.one(follower, Stage::TreeIndexGet),
-        told.one(follower, Stage::BufferGet),
-        told.one(follower, Stage::MvccRange),
-        told.one(follower, Stage::Rpc),
-    ]);
+    assert_in_order(
+        told,
+        &[
+            told.begin(follower, Stage::Rpc),
+            told.one(follower, Stage::RpcValidate),
+            told.begin(follower, Stage::ReadIndexWait),
+            told.begin(follower, Stage::ReadIndexRound),
+            asked,
+            question,
+            confirmed,
+            answered,
+            answer,
+            round,
+            wait,
+            applied,
+            told.one(follower, Stage::AuthAuthenticate),
+            told.one(follower, Stage::TreeIndexGet),
+            told.one(follower, Stage::BufferGet),
+            told.one(follower, Stage::MvccRange),
+            told.one(follower, Stage::Rpc),
+        ],
+    );
     let range = told.one(follower, Stage::MvccRange);
     let found = ["keys", "total"].map(|name| range.field(name));
     assert_eq!(([1, 1], 1), (found, told.one(follower, Stage::TreeIndexGet).field("revisions")));

@@ -102,7 +102,8 @@ async fn listen(endpoint: String, heard: Arc<Mutex<Heard>>) {
 
 async fn subscribe(endpoint: &str, heard: &Mutex<Heard>) -> Result<(), Status> {
     let endpoint = Endpoint::from_shared(endpoint.to_owned()).expect("made from a port");
-    let channel = endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let channel =
+        endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let mut client = ObserveClient::new(channel);
     let request = ObserveRequest { traces_per_second: 1000, ..ObserveRequest::default() };
     let mut stream = client.observe(request).await?.into_inner();

@@ -57,11 +57,14 @@ pub(super) async fn a_put_on_a_follower_is_told_by_all_members(scene: &Scene) ->
     for at in 0..3 {
         what_is_committed_is_applied_and_then_stored(&told, at);
     }
-    assert_in_order(&told, &[
-        told.one(follower, Stage::ApplyEntry),
-        told.one(follower, Stage::RaftPropose),
-        told.one(follower, Stage::Rpc),
-    ]);
+    assert_in_order(
+        &told,
+        &[
+            told.one(follower, Stage::ApplyEntry),
+            told.one(follower, Stage::RaftPropose),
+            told.one(follower, Stage::Rpc),
+        ],
+    );
     told.story.id
 }
 
@@ -122,21 +125,24 @@ fn the_fields_agree(told: &Told, [leader, follower, other]: [usize; 3], revision
 
 fn the_proposal_reaches_the_leader(told: &Told, leader: usize, follower: usize) {
     let [sent, received] = told.message(message::PROP, follower, leader);
-    assert_in_order(told, &[
-        told.begin(follower, Stage::Rpc),
-        told.one(follower, Stage::RpcValidate),
-        told.one(follower, Stage::QuotaCheck),
-        told.one(follower, Stage::Admit),
-        told.one(follower, Stage::AuthAuthenticate),
-        told.begin(follower, Stage::RaftPropose),
-        told.one(follower, Stage::RaftInbox),
-        sent,
-        received,
-        told.one(leader, Stage::RaftEntry),
-        told.one(leader, Stage::WalWrite),
-        told.begin(leader, Stage::WalFsync),
-        told.one(leader, Stage::WalFsync),
-    ]);
+    assert_in_order(
+        told,
+        &[
+            told.begin(follower, Stage::Rpc),
+            told.one(follower, Stage::RpcValidate),
+            told.one(follower, Stage::QuotaCheck),
+            told.one(follower, Stage::Admit),
+            told.one(follower, Stage::AuthAuthenticate),
+            told.begin(follower, Stage::RaftPropose),
+            told.one(follower, Stage::RaftInbox),
+            sent,
+            received,
+            told.one(leader, Stage::RaftEntry),
+            told.one(leader, Stage::WalWrite),
+            told.begin(leader, Stage::WalFsync),
+            told.one(leader, Stage::WalFsync),
+        ],
+    );
 }
 
 fn a_follower_syncs_before_it_acknowledges(told: &Told, leader: usize, at: usize) {
@@ -158,18 +164,21 @@ fn a_follower_syncs_before_it_acknowledges(told: &Told, leader: usize, at: usize
     let mut progress = told.on(leader, Stage::RaftProgress);
     progress.retain(|progress| progress.field("peer") == told.member_id(at));
     assert_eq!(1, progress.len(), "{}", told.text());
-    assert_in_order(told, &[
-        told.one(leader, Stage::RaftEntry),
-        sent,
-        received,
-        told.one(at, Stage::RaftEntry),
-        told.one(at, Stage::WalWrite),
-        told.begin(at, Stage::WalFsync),
-        told.one(at, Stage::WalFsync),
-        acknowledged,
-        heard,
-        progress[0],
-    ]);
+    assert_in_order(
+        told,
+        &[
+            told.one(leader, Stage::RaftEntry),
+            sent,
+            received,
+            told.one(at, Stage::RaftEntry),
+            told.one(at, Stage::WalWrite),
+            told.begin(at, Stage::WalFsync),
+            told.one(at, Stage::WalFsync),
+            acknowledged,
+            heard,
+            progress[0],
+        ],
+    );
     let news = told.on(at, Stage::RaftReceive).into_iter().find(|receive| {
         let can_tell = [message::APP, message::HEARTBEAT].contains(&receive.field("type"));
         can_tell && index <= receive.field("commit")
@@ -180,15 +189,18 @@ fn a_follower_syncs_before_it_acknowledges(told: &Told, leader: usize, at: usize
 
 fn what_is_committed_is_applied_and_then_stored(told: &Told, at: usize) {
     // A step is told at its end, so the outer ones come after the inner ones.
-    assert_in_order(told, &[
-        told.one(at, Stage::RaftCommit),
-        told.one(at, Stage::AuthAuthorize),
-        told.one(at, Stage::TreeIndexPut),
-        told.one(at, Stage::MvccWrite),
-        told.one(at, Stage::ApplyEntry),
-        told.one(at, Stage::BufferFreeze),
-        told.one(at, Stage::BackendCommit),
-    ]);
+    assert_in_order(
+        told,
+        &[
+            told.one(at, Stage::RaftCommit),
+            told.one(at, Stage::AuthAuthorize),
+            told.one(at, Stage::TreeIndexPut),
+            told.one(at, Stage::MvccWrite),
+            told.one(at, Stage::ApplyEntry),
+            told.one(at, Stage::BufferFreeze),
+            told.one(at, Stage::BackendCommit),
+        ],
+    );
     let (buffer, write) = (told.one(at, Stage::BufferPut), told.one(at, Stage::ApplyEntry));
     assert!(write.event.clock < buffer.event.clock && buffer.rank < write.rank);
 }

@@ -115,7 +115,8 @@ impl Told {
         if !self.story.missing.is_empty() {
             return Err(format!("missing: {:?}", self.story.missing));
         }
-        let one_ended = self.steps().find(|seen| self.order.is_unmatched(&self.recording, seen.place));
+        let one_ended =
+            self.steps().find(|seen| self.order.is_unmatched(&self.recording, seen.place));
         one_ended.map_or(Ok(()), |seen| Err(format!("one end only: {seen:?}")))
     }
 

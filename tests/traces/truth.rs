@@ -3,7 +3,10 @@
 
 use glass_etcd::trace::{Event, Kind, Recording, Stage, message};
 
-use super::{Scene, puts, told::{Told, place_of}};
+use super::{
+    Scene, puts,
+    told::{Told, place_of},
+};
 
 /// How long a slowed fsync takes, in nanoseconds, and what one that is not slowed must stay below.
 const SLOW_NS: u64 = 50_000_000;

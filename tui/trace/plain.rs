@@ -82,6 +82,9 @@ pub(crate) fn story(
             missing.stage.name()
         )?;
     }
+    for member_id in &story.unheard {
+        writeln!(out, "{:>14}  {member_id:016x}  all steps: the member was not heard", "unknown")?;
+    }
     losses(out, recording)
 }
 
