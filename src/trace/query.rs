@@ -76,6 +76,8 @@ pub struct Story {
     pub title: String,
     /// The entry's term and index, if it became one.
     pub entry: Option<(u64, u64)>,
+    /// Another entry took its place before a majority had it: it was never committed.
+    pub is_lost: bool,
     /// Its steps in playback order.
     pub steps: Vec<Step>,
     /// What is unknown.
@@ -152,14 +154,16 @@ impl Story {
             return None;
         }
         let entry = finder.entry(id);
+        let mut is_lost = false;
         if let Some((term, index)) = entry {
             let lives = finder.lives(id, (term, index));
+            is_lost = joins::is_lost(&lives);
             finder.log(index, &lives);
             finder.messages(id, index, &lives);
             finder.store(index, &lives);
         }
         let rounds = finder.rounds(id);
-        let missing = finder.missing(id, entry, &rounds);
+        let missing = finder.missing(id, entry.is_some() && !is_lost, &rounds);
         let mut steps: Vec<(usize, Step)> = finder
             .picked
             .iter()
@@ -170,8 +174,8 @@ impl Story {
             .collect();
         steps.sort_by_key(|(rank, _)| *rank);
         let steps = steps.into_iter().map(|(_, step)| step).collect();
-        let unheard = finder.unheard(entry.is_some());
-        Some(Story { id, title: title(recording, id), entry, steps, missing, unheard })
+        let unheard = finder.unheard(entry.is_some() && !is_lost);
+        Some(Story { id, title: title(recording, id), entry, is_lost, steps, missing, unheard })
     }
 }
 
@@ -262,7 +266,7 @@ impl<'a> Finder<'a> {
     }
 
     /// What is known to have happened and is not in the recording.
-    fn missing(&self, id: u64, entry: Option<(u64, u64)>, rounds: &BTreeSet<u64>) -> Vec<Missing> {
+    fn missing(&self, id: u64, is_entry: bool, rounds: &BTreeSet<u64>) -> Vec<Missing> {
         const OF_ENTRY: &[Stage] = &[
             Stage::RaftEntry,
             Stage::WalWrite,
@@ -277,7 +281,7 @@ impl<'a> Finder<'a> {
             })
         };
         let mut missing = Vec::new();
-        if entry.is_some() {
+        if is_entry {
             for place in 0..self.recording.members.len() {
                 let member = u8::try_from(place).unwrap_or(u8::MAX);
                 let unknown = OF_ENTRY.iter().filter(|stage| !has(member, **stage));

@@ -197,6 +197,9 @@ pub(super) async fn an_entry_that_was_never_committed_is_truncated(scene: &mut S
     scene.listener.told(of_put, Told::is_complete).await.assert_no_strangers(&[]);
     let told = Told::of(&scene.listener.recording(), told.story.id).unwrap();
     told.assert_no_strangers(&[]);
+    assert!(told.story.is_lost);
+    let unknown: Vec<Stage> = told.story.missing.iter().map(|missing| missing.stage).collect();
+    assert_eq!(vec![Stage::Rpc], unknown, "the end of the rpc alone was not captured");
     for stage in [Stage::RaftCommit, Stage::ApplyEntry, Stage::BackendCommit] {
         assert_eq!(0, told.on(leader, stage).len(), "{}", told.text());
     }

@@ -27,6 +27,12 @@ fn is_on_disk(event: &Event, stage: Stage, index: u64) -> bool {
     event.stage == stage && (field(event, "first")..=field(event, "last")).contains(&index)
 }
 
+/// Whether another entry has taken this one's place somewhere: what is committed stays, so this
+/// one never was.
+pub(super) fn is_lost(lives: &HashMap<u8, Life>) -> bool {
+    lives.values().any(|life| life.replaced != usize::MAX)
+}
+
 /// From where to where, in playback order, an index of the log means this entry on a member.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Life {
@@ -118,6 +124,7 @@ impl Finder<'_> {
         lives: &HashMap<u8, Life>,
         is_meant: impl Fn(&Event) -> bool,
     ) {
+        let is_lost = is_lost(lives);
         let mut picked = Vec::new();
         for (member, events) in &self.lanes {
             let life = lives[member];
@@ -129,7 +136,8 @@ impl Finder<'_> {
                     Stage::RaftProgress => life.start..life.replaced.min(life.settled),
                     // One message may carry the entry and the news of its commit; then raft knows
                     // of the commit before the entry is taken out of it.
-                    Stage::RaftCommit => 0..life.replaced,
+                    Stage::RaftCommit if is_lost => 0..0,
+                    Stage::RaftCommit => 0..usize::MAX,
                     _ => life.start..life.replaced,
                 };
                 if span.contains(&rank)
