@@ -117,7 +117,12 @@ impl Told {
         }
         let one_ended =
             self.steps().find(|seen| self.order.is_unmatched(&self.recording, seen.place));
-        one_ended.map_or(Ok(()), |seen| Err(format!("one end only: {seen:?}")))
+        let Some(seen) = one_ended else { return Ok(()) };
+        let is_of_stream = |event: &&Event| event.link >> 40 == seen.event.link >> 40;
+        let stream = self.recording.events.iter().filter(is_of_stream);
+        let stream: Vec<_> =
+            stream.map(|e| (e.member, e.boot, e.clock, e.stage.name(), e.link as u32)).collect();
+        Err(format!("one end only: {seen:?} in {stream:?}"))
     }
 
     /// Nothing that carries the request's id, or that of its rounds, was left out, and nothing of
