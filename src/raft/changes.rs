@@ -38,6 +38,9 @@ pub struct Expected {
     round: Option<(u64, u64)>,
     /// How many messages stood ready to be sent before.
     sent: usize,
+    /// Votes for and against before, and the role in which they were asked for; only if the message
+    /// is a vote that can count.
+    votes: Option<(usize, usize, StateRole)>,
 }
 
 impl Changes {
@@ -118,6 +121,7 @@ impl Expected {
             round: round.map(|round| (round.acks.len() as u64, round.index)),
             context,
             sent: raft.msgs.len(),
+            votes: votes_to_count(raft, message),
         }
     }
 
@@ -177,19 +181,40 @@ impl Expected {
         );
     }
 
+    /// The vote that decides also ends the count: by now raft-rs has begun the next one, or none.
+    /// So this one is added to the votes before.
     fn note_tally(&self, raft: &Raft<LogStorage>) {
-        let (granted, rejected, _) = raft.prs().tally_votes();
+        let Some((granted, rejected, role)) = self.votes else { return };
+        let (granted_now, rejected_now, _) = raft.prs().tally_votes();
+        if role == raft.state && granted_now + rejected_now == granted + rejected {
+            // The same vote a second time.
+            return;
+        }
         mark!(
             ElectionTally,
             0,
             voter = self.from,
             granted = !self.reject,
-            pre = self.kind == MessageType::MsgRequestPreVoteResponse,
-            in_favour = granted,
-            against = rejected,
+            pre = role == StateRole::PreCandidate,
+            in_favour = granted + usize::from(!self.reject),
+            against = rejected + usize::from(self.reject),
             term = self.term
         );
     }
+}
+
+/// The votes before this one, if it is one that raft counts: an answer to what this member has asked
+/// in its present role and term. A pre-vote is granted for the term that is to come.
+fn votes_to_count(raft: &Raft<LogStorage>, message: &Message) -> Option<(usize, usize, StateRole)> {
+    let role = match message.get_msg_type() {
+        MessageType::MsgRequestPreVoteResponse => StateRole::PreCandidate,
+        MessageType::MsgRequestVoteResponse => StateRole::Candidate,
+        _ => return None,
+    };
+    let is_granted_pre_vote = role == StateRole::PreCandidate && !message.reject;
+    let is_of_term = message.term == raft.term || is_granted_pre_vote && raft.term < message.term;
+    let (granted, rejected, _) = raft.prs().tally_votes();
+    (raft.state == role && is_of_term).then_some((granted, rejected, role))
 }
 
 fn matched(raft: &Raft<LogStorage>, peer: u64) -> u64 {

@@ -11,6 +11,9 @@
 //! | `buffer.freeze`, `backend.commit` | the same, after the entry was applied            |
 //! | `read_index.round`, `.confirmed`, messages of the round | the round that the read waited for |
 //!
+//! An index means an entry only while it stands in a member's log: an entry that a new leader's has
+//! replaced has no later steps there, and what is said again to a new leader is not its story.
+//!
 //! Each of these is one step of the story, however many other requests it served as well. What must
 //! have happened but is not in the recording is listed as missing: unknown, not absent.
 
@@ -73,10 +76,14 @@ pub struct Story {
     pub title: String,
     /// The entry's term and index, if it became one.
     pub entry: Option<(u64, u64)>,
+    /// Another entry took its place before a majority had it: it was never committed.
+    pub is_lost: bool,
     /// Its steps in playback order.
     pub steps: Vec<Step>,
     /// What is unknown.
     pub missing: Vec<Missing>,
+    /// Members, by raft's id, that took part in it but were never heard: all of theirs is unknown.
+    pub unheard: Vec<u64>,
 }
 
 /// A request in a list.
@@ -147,13 +154,16 @@ impl Story {
             return None;
         }
         let entry = finder.entry(id);
-        if let Some((_, index)) = entry {
-            finder.log(index);
-            finder.messages(id, index);
-            finder.store(index);
+        let mut is_lost = false;
+        if let Some((term, index)) = entry {
+            let lives = finder.lives(id, (term, index));
+            is_lost = joins::is_lost(&lives);
+            finder.log(index, &lives);
+            finder.messages(id, index, &lives);
+            finder.store(index, &lives);
         }
         let rounds = finder.rounds(id);
-        let missing = finder.missing(id, entry, &rounds);
+        let missing = finder.missing(id, entry.is_some() && !is_lost, &rounds);
         let mut steps: Vec<(usize, Step)> = finder
             .picked
             .iter()
@@ -164,7 +174,8 @@ impl Story {
             .collect();
         steps.sort_by_key(|(rank, _)| *rank);
         let steps = steps.into_iter().map(|(_, step)| step).collect();
-        Some(Story { id, title: title(recording, id), entry, steps, missing })
+        let unheard = finder.unheard(entry.is_some() && !is_lost);
+        Some(Story { id, title: title(recording, id), entry, is_lost, steps, missing, unheard })
     }
 }
 
@@ -241,8 +252,21 @@ impl<'a> Finder<'a> {
         entries.filter_map(|event| event.field("term").zip(event.field("index"))).max()
     }
 
+    /// Members to which, or from which, the story's messages went, and which were never heard. An
+    /// entry concerns every member that anybody talks to.
+    fn unheard(&self, is_entry: bool) -> Vec<u64> {
+        let named = self.recording.events.iter().enumerate().filter(|(at, event)| {
+            matches!(event.stage, Stage::RaftSend | Stage::RaftReceive)
+                && (is_entry || self.picked.contains_key(at))
+        });
+        let mut peers: BTreeSet<u64> = named.filter_map(|(_, event)| event.field("peer")).collect();
+        self.recording.members.iter().for_each(|member| _ = peers.remove(&member.member_id));
+        peers.remove(&0);
+        peers.into_iter().collect()
+    }
+
     /// What is known to have happened and is not in the recording.
-    fn missing(&self, id: u64, entry: Option<(u64, u64)>, rounds: &BTreeSet<u64>) -> Vec<Missing> {
+    fn missing(&self, id: u64, is_entry: bool, rounds: &BTreeSet<u64>) -> Vec<Missing> {
         const OF_ENTRY: &[Stage] = &[
             Stage::RaftEntry,
             Stage::WalWrite,
@@ -257,7 +281,7 @@ impl<'a> Finder<'a> {
             })
         };
         let mut missing = Vec::new();
-        if entry.is_some() {
+        if is_entry {
             for place in 0..self.recording.members.len() {
                 let member = u8::try_from(place).unwrap_or(u8::MAX);
                 let unknown = OF_ENTRY.iter().filter(|stage| !has(member, **stage));

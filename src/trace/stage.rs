@@ -230,9 +230,10 @@ stages! {
         "server/read_index.rs", "etcdserver EtcdServer.linearizableReadNotify", "0.1";
     /// Reads that wait share one question to the quorum: which index is committed now?
     ReadIndexRound = "read_index.round" Loop Story
-        ["reads" Count, "attempt" Count, "index" Index, "term" Term, "acks" Count]
+        ["reads" Count, "attempt" Count, "index" Index, "term" Term]
         "server/read_index.rs", "etcdserver EtcdServer.linearizableReadLoop", "0.1";
-    /// A majority still follows this leader, so its commit index is the newest there is.
+    /// A majority still follows this leader, so its commit index is the newest there is. Only here
+    /// the acknowledgements are known: the member that asked hears nothing but the index.
     ReadIndexConfirmed = "read_index.confirmed" Loop Story ["index" Index, "acks" Count]
         "raft/changes.rs", "raft readOnly.advance", "0.1";
     /// This member has confirmed the index but must still apply up to it.

@@ -1,8 +1,9 @@
 //! Integration tests: real members as processes, real sockets, real signals; and next to them a
 //! real etcd 3.5.1, for what it answers is what a member of ours must answer.
 //!
-//! One binary, so that it links once. `compat` compares with etcd, `faults` breaks things. Each
-//! test starts few clusters and checks much in each: starting one costs an election.
+//! One binary, so that it links once. `compat` compares with etcd, `faults` breaks things, `traces`
+//! reads what members record. Each test starts few clusters and checks much in each: starting one
+//! costs an election.
 //!
 //! What the machine has not got is left out with one line, and the rest runs (see [`programs`]).
 //! With `GLASS_IT_SUBJECT=/path/to/etcd` the tests run against that etcd in place of `glass`: a
@@ -20,3 +21,5 @@ mod programs;
 mod compat;
 #[path = "../faults/mod.rs"]
 mod faults;
+#[path = "../traces/mod.rs"]
+mod traces;

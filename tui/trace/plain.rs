@@ -82,6 +82,9 @@ pub(crate) fn story(
             missing.stage.name()
         )?;
     }
+    for member_id in &story.unheard {
+        writeln!(out, "{:>14}  {member_id:016x}  all steps: the member was not heard", "unknown")?;
+    }
     losses(out, recording)
 }
 
@@ -101,7 +104,8 @@ fn header(out: &mut impl Write, recording: &Recording, story: &Story) -> io::Res
         None => facts.push("served by unknown".to_owned()),
     }
     if let Some((term, index)) = story.entry {
-        facts.push(format!("entry {term}/{index}"));
+        let fate = if story.is_lost { ", replaced before it was committed" } else { "" };
+        facts.push(format!("entry {term}/{index}{fate}"));
     }
     writeln!(out, "{}", facts.join("  "))?;
     writeln!(out, "each line: time since the request began, member, step, how long it took, fields")

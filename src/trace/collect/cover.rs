@@ -5,7 +5,7 @@
 //! has acknowledged, how far it was told the commit index) covers what lies between its value and
 //! the one before, for that peer.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::trace::{
     message,
@@ -15,6 +15,9 @@ use crate::trace::{
 
 /// So many kept entries are remembered at most; the oldest goes first.
 const ENTRIES_MAX: usize = 8192;
+/// An entry in this member's file is remembered for so many commits more, two seconds at least: a
+/// member that is behind gets it, acknowledges it and hears of its commit only now.
+const COMMITS_AFTER: usize = 20;
 
 /// The kept entries whose way is not finished, and the watermarks seen last.
 #[derive(Debug, Default)]
@@ -24,6 +27,8 @@ pub(super) struct Cover {
     acked: HashMap<(Stage, u64), u64>,
     told: HashMap<(Stage, u64), u64>,
     frozen: u64,
+    /// Up to where the last commits of the file went.
+    stored: VecDeque<u64>,
 }
 
 impl Cover {
@@ -55,10 +60,15 @@ impl Cover {
         }
     }
 
-    /// Forgets the entries that the file has: they are at the end of their way.
+    /// Forgets the entries that the file has had for a while: they are at the end of their way.
     pub(super) fn finish(&mut self, record: &Record) {
-        if record.stage() == Some(Stage::BackendCommit) {
-            let index = record.field("index.new").unwrap_or(0);
+        if record.stage() != Some(Stage::BackendCommit) {
+            return;
+        }
+        self.stored.push_back(record.field("index.new").unwrap_or(0));
+        if COMMITS_AFTER < self.stored.len()
+            && let Some(index) = self.stored.pop_front()
+        {
             self.entries = self.entries.split_off(&index.saturating_add(1));
         }
     }
@@ -164,16 +174,19 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_in_the_file_needs_nothing_more() {
+    fn an_entry_in_the_file_is_remembered_for_members_that_are_behind_but_not_forever() {
         let mut cover = Cover::default();
         cover.learn(10);
-        cover.learn(11);
-        let commit = record(Stage::BackendCommit, &[("index.old", 5), ("index.new", 10)]);
-        assert!(cover.covers(&commit));
-        cover.finish(&commit);
-        let fsync = record(Stage::WalFsync, &[("first", 10), ("last", 10)]);
-        assert!(!cover.covers(&fsync));
-        assert_eq!(BTreeSet::from([11]), cover.entries);
+        cover.learn(40);
+        let commit = |index: u64| {
+            record(Stage::BackendCommit, &[("index.old", index - 5), ("index.new", index)])
+        };
+        assert!(cover.covers(&commit(10)));
+        cover.finish(&commit(10));
+        assert!(cover.covers(&message(message::APP, &[("index", 9), ("last", 14)])));
+        (0..COMMITS_AFTER as u64).for_each(|later| cover.finish(&commit(11 + later)));
+        assert!(!cover.covers(&message(message::APP, &[("index", 9), ("last", 14)])));
+        assert_eq!(BTreeSet::from([40]), cover.entries);
     }
 
     #[test]

@@ -161,7 +161,9 @@ impl State {
     /// Looks at one record of a ring, and copies it if it can be wanted.
     fn take(&mut self, ring: &Ring, number: u64, (head, id): (Head, u64), now_ns: u64) {
         let Some(stage) = Stage::from_number(head.stage) else { return };
-        let is_wanted = id::kept(id) || self.pins.contains(id);
+        // A leader's first entry is nobody's request; there is one a term, and elections are told.
+        let is_empty_entry = id == 0 && matches!(stage, Stage::RaftEntry | Stage::ApplyEntry);
+        let is_wanted = id::kept(id) || self.pins.contains(id) || is_empty_entry;
         let is_rpc = stage == Stage::Rpc;
         if stage.family() == Family::Request && !is_wanted && !is_rpc {
             return;

@@ -10,6 +10,7 @@
 //!
 //! 1. every record of a request that is kept (its id says so) or pinned (it failed or was slow);
 //! 2. of the loops, what concerns who leads, what the log loses and what the file gains, always;
+//!    and the entries that belong to no request, a new leader's first above all;
 //! 3. of the loops, what covers an entry or a round of 1;
 //! 4. of the loops, everything, heartbeats too, while there are at most [`QUIET`] records in a pass;
 //! 5. keyframes, every 100 ms, and a record for every loss.

@@ -200,11 +200,12 @@ impl Subscriber {
 
     fn consider(&mut self, record: &Record, out: &mut Vec<Record>) {
         let Some(stage) = record.stage() else { return };
-        if stage.family() == Family::Loop {
+        let id = record.id();
+        // What belongs to no request passes no filter: the loops, and a leader's first entry.
+        if stage.family() == Family::Loop || id == 0 {
             out.push(*record);
             return;
         }
-        let id = record.id();
         let verdict = match self.verdicts.remove(&id) {
             Some(verdict) => verdict,
             None => self.first_verdict(id),

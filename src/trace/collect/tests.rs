@@ -223,3 +223,21 @@ fn an_armed_filter_recognises_requests_until_its_subscriber_goes() {
     settle(&collector);
     assert!(!collector.is_armed(2, b"foo"));
 }
+
+#[test]
+fn a_leaders_first_entry_is_nobodys_and_is_told_to_everybody() {
+    const OWN: u64 = 0x6008;
+    const INDEX: u64 = 6_000_800;
+    let collector = collector(OWN);
+    let filter = Filter { key_prefix: b"foo".to_vec(), errors_only: true, ..Filter::default() };
+    let mut subscription = collector.subscribe(filter);
+    noise();
+    crate::mark!(RaftEntry, 0, term = 7, index = INDEX);
+    crate::mark!(RaftCommit, 0, term = 7, commit_old = INDEX - 1, commit_new = INDEX);
+    settle(&collector);
+    let records = received(&mut subscription);
+    let has = |stage, field| {
+        records.iter().any(|r| r.stage() == Some(stage) && r.field(field) == Some(INDEX))
+    };
+    assert!(has(Stage::RaftEntry, "index") && has(Stage::RaftCommit, "commit.new"));
+}

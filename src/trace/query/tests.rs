@@ -285,3 +285,83 @@ fn the_list_has_each_request_once_with_its_end() {
     assert_eq!(expected.as_slice(), found);
     assert!(list[0].took_ns.is_some());
 }
+
+/// What members 1 and 2 record when the second one has become the leader after the put.
+fn elect_another(script: &mut Script) {
+    for member in [1, 2] {
+        let role = [("term.old", 3), ("term.new", 4), ("leader.new", 2)];
+        script.step(member, Stage::RaftRole, 0, &role);
+    }
+    let first = INDEX + 2;
+    let carries = [("index", first - 1), ("last", first), ("commit", INDEX + 1)];
+    script.message((1, 2), message::APP, 0, &carries);
+    script.message((2, 1), message::APP_RESP, 0, &[("index", first)]);
+    let matched = [("peer", 3), ("match.old", 0), ("match.new", first)];
+    script.step(1, Stage::RaftProgress, 0, &matched);
+}
+
+#[test]
+fn what_a_new_leader_asks_and_tells_is_not_the_story_of_what_was_committed_before() {
+    let mut script = Script::put_on_a_follower();
+    let before = story_of(&script.recording, PUT);
+    elect_another(&mut script);
+    assert_eq!(before, story_of(&script.recording, PUT));
+}
+
+#[test]
+fn a_later_proposal_of_a_former_leader_is_not_that_of_its_own_put() {
+    let mut script = Script::new();
+    let propose = script.step(0, Stage::RaftPropose, PUT, &[("leader", 1)]);
+    script.replicates(PUT, INDEX);
+    script.message((0, 1), message::PROP, 99, &[]);
+    let story = story_of(&script.recording, PUT);
+    assert!(story.steps.iter().any(|step| step.event == propose));
+    assert_eq!(4, count(&script.recording, &story, 0, Stage::RaftSend));
+}
+
+#[test]
+fn an_entry_that_another_has_replaced_has_no_later_steps_and_nothing_of_it_is_missing() {
+    let mut script = Script::new();
+    script.step(0, Stage::RaftEntry, PUT, &[("term", 3), ("index", INDEX)]);
+    script.disk(0, INDEX, INDEX);
+    let lost = script.recording.events.len();
+    let other = [("term", 4), ("index", INDEX)];
+    for member in [1, 2, 0] {
+        // The old leader hears of the commit together with the entry.
+        let commit = [("commit.old", INDEX - 1), ("commit.new", INDEX)];
+        script.step(member, Stage::RaftCommit, 0, &commit);
+        script.step(member, Stage::RaftEntry, 0, &other);
+        script.disk(member, INDEX, INDEX);
+        script.step(member, Stage::BackendCommit, 0, &[("index.new", INDEX)]);
+    }
+    let story = story_of(&script.recording, PUT);
+    assert!(story.is_lost);
+    assert_eq!((vec![], vec![]), (story.missing, story.unheard));
+    assert!(story.steps.iter().all(|step| step.event < lost));
+    assert_eq!(lost, story.steps.len());
+}
+
+#[test]
+fn a_follower_may_hear_of_the_commit_before_its_entry_has_a_place() {
+    let mut script = Script::put_on_a_follower();
+    let is_commit = |event: &Event| {
+        event.stage == Stage::RaftCommit && event.field("commit.new") == Some(INDEX)
+    };
+    let at = |event: &Event, stage| event.member == 2 && event.id == PUT && event.stage == stage;
+    let events = &mut script.recording.events;
+    let entry = events.iter().find(|event| at(event, Stage::RaftEntry)).unwrap().clone();
+    let commit = events.iter_mut().find(|event| event.member == 2 && is_commit(event)).unwrap();
+    (commit.clock, commit.clock_end) = (entry.clock - 1, entry.clock - 1);
+    let story = story_of(&script.recording, PUT);
+    assert_eq!(1, count(&script.recording, &story, 2, Stage::RaftCommit));
+    assert_eq!(Vec::<Missing>::new(), story.missing);
+}
+
+#[test]
+fn a_member_that_was_never_heard_is_named() {
+    let Script { mut recording, .. } = Script::put_on_a_follower();
+    recording.members.pop();
+    recording.events.retain(|event| event.member != 2);
+    let story = story_of(&recording, PUT);
+    assert_eq!((vec![3], vec![]), (story.unheard, story.missing));
+}

@@ -1,0 +1,210 @@
+//! Who leads, and what that costs the log.
+
+use glass_etcd::trace::{Event, Kind, Recording, Stage, message, order::Order};
+
+use super::{
+    Scene,
+    told::{Told, place_of},
+};
+
+/// 0 follower, 1 candidate, 2 leader, 3 pre-candidate.
+const FOLLOWER: u64 = 0;
+const CANDIDATE: u64 = 1;
+const LEADER: u64 = 2;
+const PRE_CANDIDATE: u64 = 3;
+
+/// What was heard, with its order, for questions about one time.
+struct Heard {
+    recording: Recording,
+    order: Order,
+    /// Events before this place are of another time.
+    from: usize,
+}
+
+impl Heard {
+    /// The steps of a member that have these values, in playback order: rank and event.
+    fn steps(&self, at: usize, stage: Stage, fields: &[(&str, u64)]) -> Vec<(usize, &Event)> {
+        let member = place_of(&self.recording, at);
+        let rows = self.order.rows.iter().enumerate();
+        let rows = rows.filter(|(_, place)| self.from <= **place);
+        rows.map(|(rank, place)| (rank, &self.recording.events[*place]))
+            .filter(|(_, event)| {
+                let has = |(name, value): &(&str, u64)| event.field(name) == Some(*value);
+                (event.member, event.stage) == (member, stage)
+                    && event.kind != Kind::Begin
+                    && fields.iter().all(has)
+            })
+            .collect()
+    }
+
+    /// The rank of the first such step.
+    fn first(&self, at: usize, stage: Stage, fields: &[(&str, u64)]) -> Result<usize, String> {
+        let steps = self.steps(at, stage, fields);
+        let text = || format!("m{at}: no {} with {fields:x?}", stage.name());
+        steps.first().map(|(rank, _)| *rank).ok_or_else(text)
+    }
+
+    fn member_id(&self, at: usize) -> u64 {
+        self.recording.members[usize::from(place_of(&self.recording, at))].member_id
+    }
+}
+
+/// Goal: an election can be followed from the silence to the first commit of the new term.
+/// Method: SIGKILL for the leader; then the records of the two others. The killed one comes back.
+pub(super) async fn a_dead_leader_is_replaced_step_by_step(scene: &mut Scene) {
+    let old = scene.cluster.leader().await;
+    let from = scene.listener.recording().events.len();
+    scene.cluster.kill(old);
+    let others: Vec<usize> = (0..3).filter(|at| *at != old).collect();
+    let steps = scene
+        .listener
+        .until("an election", |recording| {
+            let order = Order::of(recording);
+            let heard = Heard { recording: recording.clone(), order, from };
+            let is_leader =
+                |at: &&usize| heard.first(**at, Stage::RaftRole, &[("role.new", LEADER)]).is_ok();
+            let new = *others.iter().find(is_leader).ok_or("nobody leads")?;
+            let voter = others[usize::from(others[0] == new)];
+            election(&heard, new, voter)
+        })
+        .await;
+    for chain in steps {
+        for pair in chain.windows(2) {
+            assert!(pair[0].1 < pair[1].1, "{:?} is told after {:?}", pair[0], pair[1]);
+        }
+    }
+    scene.cluster.spawn(old);
+    scene.cluster.wait_ready(old).await;
+}
+
+type Chain = Vec<(&'static str, usize)>;
+
+/// The election's steps with their ranks, as chains of what must follow each other.
+fn election(heard: &Heard, new: usize, voter: usize) -> Result<Vec<Chain>, String> {
+    let won = heard.steps(new, Stage::RaftRole, &[("role.new", LEADER)]);
+    let term = won[0].1.field("term.new").unwrap_or(0);
+    let (candidate, elector) = (heard.member_id(new), heard.member_id(voter));
+    let role = |old: u64, new_role: u64| {
+        heard.first(new, Stage::RaftRole, &[("role.old", old), ("role.new", new_role)])
+    };
+    let message = |at, stage, kind: u64, peer| {
+        heard.first(at, stage, &[("type", kind), ("peer", peer), ("reject", 0)])
+    };
+    let mut candidacy = vec![
+        ("timeout", heard.first(new, Stage::ElectionTimeout, &[("term", term - 1)])?),
+        ("pre-campaign", heard.first(new, Stage::ElectionCampaign, &[("pre", 1)])?),
+        ("pre-candidate", role(FOLLOWER, PRE_CANDIDATE)?),
+    ];
+    let mut chains = Vec::new();
+    for (is_pre, ask, answer) in
+        [(1, message::PRE_VOTE, message::PRE_VOTE_RESP), (0, message::VOTE, message::VOTE_RESP)]
+    {
+        let vote = [("candidate", candidate), ("granted", 1), ("pre", is_pre), ("term", term)];
+        let vote = (heard.steps(voter, Stage::ElectionVote, &vote).into_iter().next())
+            .ok_or_else(|| format!("no vote, pre {is_pre}"))?;
+        logs_are_named(vote.1)?;
+        if is_pre == 0 {
+            let campaign = [("pre", 0), ("term.old", term - 1), ("term.new", term)];
+            candidacy.push(("campaign", heard.first(new, Stage::ElectionCampaign, &campaign)?));
+            candidacy.push(("candidate", role(PRE_CANDIDATE, CANDIDATE)?));
+            let own = [("term", term), ("vote", candidate)];
+            candidacy.push(("own vote synced", heard.first(new, Stage::WalFsync, &own)?));
+        }
+        candidacy.push(("asks", message(new, Stage::RaftSend, ask, elector)?));
+        candidacy.push(("is asked", message(voter, Stage::RaftReceive, ask, candidate)?));
+        candidacy.push(("votes", vote.0));
+        if is_pre == 0 {
+            let given = [("term", term), ("vote", candidate)];
+            candidacy.push(("vote synced", heard.first(voter, Stage::WalFsync, &given)?));
+        }
+        candidacy.push(("answers", message(voter, Stage::RaftSend, answer, candidate)?));
+        candidacy.push(("hears", message(new, Stage::RaftReceive, answer, elector)?));
+        let tally = [("voter", elector), ("granted", 1), ("pre", is_pre), ("in_favour", 2)];
+        candidacy.push(("tally", heard.first(new, Stage::ElectionTally, &tally)?));
+    }
+    let leads = [("role.old", CANDIDATE), ("role.new", LEADER), ("leader.new", candidate)];
+    let empty = [("term", term), ("bytes", 0)];
+    for at in [new, voter] {
+        let entry = heard.steps(at, Stage::RaftEntry, &empty);
+        let index = entry.first().and_then(|(_, event)| event.field("index"));
+        let index = index.ok_or_else(|| format!("no empty entry on m{at}"))?;
+        let commits = heard.steps(at, Stage::RaftCommit, &[("term", term)]);
+        let first = commits.first().ok_or_else(|| format!("no commit in the term on m{at}"))?;
+        let upto = first.1.field("commit.new");
+        if upto.is_none_or(|upto| upto < index) {
+            return Err(format!("m{at}: the term's first commit {upto:?} is below {index}"));
+        }
+        chains.push(vec![("empty entry", entry[0].0), ("its commit", first.0)]);
+    }
+    let leads = heard.first(new, Stage::RaftRole, &leads)?;
+    let of_term = heard.first(new, Stage::RaftEntry, &empty)?;
+    chains.push(vec![("leader", leads), ("first entry", of_term)]);
+    // A step's changes are noted after what it did: roles stand behind the votes that made them.
+    let of_voter = [("role.new", FOLLOWER), ("leader.new", candidate), ("term.new", term)];
+    heard.first(voter, Stage::RaftRole, &of_voter)?;
+    chains.push(candidacy);
+    Ok(chains)
+}
+
+/// A vote says both logs' ends; they are equal, because nothing was written meanwhile.
+fn logs_are_named(vote: &Event) -> Result<(), String> {
+    let [theirs, own] = [["last_term", "last"], ["own_last_term", "own_last"]]
+        .map(|names| names.map(|name| vote.field(name).unwrap_or(0)));
+    if theirs == own && 0 < own[0] && 0 < own[1] { Ok(()) } else { Err(format!("{vote:?}")) }
+}
+
+/// Goal: an entry that no majority has can be lost, the trace shows how, and the entry that took
+/// its place is not taken for it. Method: the leader, alone, takes one more put; then the two
+/// others go on without it, and it comes back.
+pub(super) async fn an_entry_that_was_never_committed_is_truncated(scene: &mut Scene) {
+    let key = "traces/lost";
+    let [leader, second, third] = scene.parts().await;
+    scene.cluster.kill(second);
+    scene.cluster.kill(third);
+    let mut client = scene.cluster.client(leader);
+    let put = tokio::spawn(async move { client.put(key, "v").await });
+    let told = scene
+        .listener
+        .told(("KV/Put", key), |told| {
+            let is_synced = told.on(leader, Stage::WalFsync).len() == 1;
+            if is_synced { Ok(()) } else { Err("not on the leader's disk".to_owned()) }
+        })
+        .await;
+    let index = told.story.entry.unwrap().1;
+    scene.cluster.kill(leader);
+    assert!(put.await.unwrap().is_err(), "acknowledged by one of three");
+    scene.cluster.spawn(second);
+    scene.cluster.spawn(third);
+    scene.cluster.wait_ready(second).await;
+    scene.cluster.client(second).put("traces/instead", "v").await.unwrap();
+    scene.cluster.spawn(leader);
+    scene.cluster.wait_ready(leader).await;
+    let told = scene
+        .listener
+        .until("the lost entry is cut off", |recording| {
+            let told = Told::of(recording, told.story.id).ok_or("no story")?;
+            let member = place_of(recording, leader);
+            let truncates = |event: &&Event| {
+                (event.member, event.stage) == (member, Stage::LogTruncate)
+                    && event.field("last.old") == Some(index)
+                    && event.field("last.new") == Some(index - 1)
+            };
+            let cut = recording.events.iter().find(truncates);
+            cut.map(|_| told).ok_or_else(|| "no log.truncate".to_owned())
+        })
+        .await;
+    let of_put = ("KV/Put", "traces/instead");
+    scene.listener.told(of_put, Told::is_complete).await.assert_no_strangers(&[]);
+    let told = Told::of(&scene.listener.recording(), told.story.id).unwrap();
+    told.assert_no_strangers(&[]);
+    assert!(told.story.is_lost);
+    let unknown: Vec<Stage> = told.story.missing.iter().map(|missing| missing.stage).collect();
+    assert_eq!(vec![Stage::Rpc], unknown, "the end of the rpc alone was not captured");
+    for stage in [Stage::RaftCommit, Stage::ApplyEntry, Stage::BackendCommit] {
+        assert_eq!(0, told.on(leader, stage).len(), "{}", told.text());
+    }
+    for seen in told.steps() {
+        let member = seen.event.member;
+        assert_eq!(place_of(&told.recording, leader), member, "invented\n{}", told.text());
+    }
+}

@@ -1,0 +1,122 @@
+//! Stories of linearizable gets on a follower.
+
+use bytes::Bytes;
+use glass_etcd::{
+    pb::etcdserverpb::RangeRequest,
+    trace::{Stage, message},
+};
+
+use super::{
+    Scene, puts,
+    told::{Told, assert_in_order},
+};
+
+/// How often a get may come too late to find its key still in a buffer.
+const ATTEMPTS: usize = 20;
+
+/// Nothing is missing, and both heartbeats of the round were answered.
+fn is_complete(told: &Told) -> Result<(), String> {
+    told.is_complete()?;
+    let count = |kind: u64| {
+        let messages = (0..3).flat_map(|at| told.on(at, Stage::RaftReceive));
+        messages.filter(|seen| seen.field("type") == kind).count()
+    };
+    let counts = [message::HEARTBEAT, message::HEARTBEAT_RESP, message::READ_INDEX_RESP].map(count);
+    if counts == [2, 2, 1] { Ok(()) } else { Err(format!("messages of the round: {counts:?}")) }
+}
+
+async fn get(scene: &Scene, at: usize, key: &str) -> Told {
+    let key_bytes = Bytes::copy_from_slice(key.as_bytes());
+    let request = RangeRequest { key: key_bytes, ..RangeRequest::default() };
+    let response = scene.cluster.client(at).kv.range(request).await.unwrap().into_inner();
+    assert_eq!(1, response.kvs.len());
+    scene.listener.told(("KV/Range", key), is_complete).await
+}
+
+/// Goal: what was just written is read from the write buffer. Method: put and get on one member
+/// until the commit of the file, every 100 ms, has not come in between.
+pub(super) async fn a_get_after_a_write_is_answered_by_the_buffer(scene: &Scene) {
+    let parts = scene.parts().await;
+    for attempt in 0..ATTEMPTS {
+        let key = format!("traces/buffered/{attempt}");
+        scene.cluster.client(parts[1]).put(&key, "v").await.unwrap();
+        let told = get(scene, parts[1], &key).await;
+        let buffer = told.one(parts[1], Stage::BufferGet);
+        if buffer.field("misses") == 0 {
+            assert_eq!(1, buffer.field("active") + buffer.field("frozen"));
+            assert_eq!(0, told.on(parts[1], Stage::BackendGet).len());
+            return the_round_is_told_through_the_leader(&told, parts);
+        }
+    }
+    panic!("no get of {ATTEMPTS} found its key in a buffer");
+}
+
+/// Goal: later the file answers. Method: wait until a backend commit covers the put, then get.
+pub(super) async fn a_get_later_is_answered_by_the_file(scene: &Scene) {
+    let parts = scene.parts().await;
+    let key = "traces/stored";
+    scene.cluster.client(parts[1]).put(key, "v").await.unwrap();
+    scene.listener.told(("KV/Put", key), puts::is_complete).await;
+    let told = get(scene, parts[1], key).await;
+    let (buffer, file) =
+        (told.one(parts[1], Stage::BufferGet), told.one(parts[1], Stage::BackendGet));
+    let places = ["active", "frozen", "misses"].map(|name| buffer.field(name));
+    assert_eq!(([0, 0, 1], 1), (places, file.field("file")));
+    assert_in_order(&told, &[buffer, file, told.one(parts[1], Stage::MvccRange)]);
+    the_round_is_told_through_the_leader(&told, parts);
+}
+
+fn the_round_is_told_through_the_leader(told: &Told, [leader, follower, other]: [usize; 3]) {
+    let round = told.one(follower, Stage::ReadIndexRound);
+    let wait = told.one(follower, Stage::ReadIndexWait);
+    assert_eq!(
+        [round.event.id; 2],
+        [wait.field("round"), wait.event.link],
+        "the read points to another round"
+    );
+    told.assert_no_strangers(&[round.event.id]);
+    let [asked, question] = told.message(message::READ_INDEX, follower, leader);
+    let [answered, answer] = told.message(message::READ_INDEX_RESP, leader, follower);
+    let confirmed = told.one(leader, Stage::ReadIndexConfirmed);
+    let beats = [follower, other].map(|at| {
+        let [sent, received] = told.message(message::HEARTBEAT, leader, at);
+        let [back, heard] = told.message(message::HEARTBEAT_RESP, at, leader);
+        assert_in_order(told, &[question, sent, received, back, heard]);
+        heard
+    });
+    let first = beats.iter().min_by_key(|heard| heard.rank).unwrap();
+    assert!(first.rank < confirmed.rank, "confirmed without a quorum\n{}", told.text());
+    assert!((2..=3).contains(&confirmed.field("acks")), "{confirmed:?}");
+    let applied = told.one(follower, Stage::ReadWaitApplied);
+    assert_eq!(
+        [confirmed.field("index"); 2],
+        [round.field("index"), applied.field("index")],
+        "{}",
+        told.text()
+    );
+    assert_in_order(
+        told,
+        &[
+            told.begin(follower, Stage::Rpc),
+            told.one(follower, Stage::RpcValidate),
+            told.begin(follower, Stage::ReadIndexWait),
+            told.begin(follower, Stage::ReadIndexRound),
+            asked,
+            question,
+            confirmed,
+            answered,
+            answer,
+            round,
+            wait,
+            applied,
+            told.one(follower, Stage::AuthAuthenticate),
+            told.one(follower, Stage::TreeIndexGet),
+            told.one(follower, Stage::BufferGet),
+            told.one(follower, Stage::MvccRange),
+            told.one(follower, Stage::Rpc),
+        ],
+    );
+    let range = told.one(follower, Stage::MvccRange);
+    let found = ["keys", "total"].map(|name| range.field(name));
+    assert_eq!(([1, 1], 1), (found, told.one(follower, Stage::TreeIndexGet).field("revisions")));
+}

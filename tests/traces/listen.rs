@@ -1,0 +1,133 @@
+//! Hears what members tell, through the generated client of the observe service, as the player
+//! does: every endpoint at once, again when a member was away.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use glass_etcd::{
+    pb::glasspb::{ObserveRequest, observe_client::ObserveClient, observe_response::Message},
+    trace::{Hello, Recording, intake::Intake, query},
+};
+use tokio::task::JoinSet;
+use tonic::{Status, transport::Endpoint};
+
+use super::told::Told;
+use crate::{client::eventually, cluster::Cluster};
+
+/// How long a step may take to be heard.
+pub(super) const HEARD_WITHIN: Duration = Duration::from_secs(15);
+/// Between two attempts to reach a member.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Everything that was heard, and the bytes of it.
+#[derive(Default)]
+struct Heard {
+    intake: Intake,
+    raw: Vec<u8>,
+}
+
+/// Listens until it is dropped.
+pub(super) struct Listener {
+    heard: Arc<Mutex<Heard>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Listener {
+    /// Listens to all members from now on; returns when each has said hello.
+    pub(super) async fn start(cluster: &Cluster) -> Self {
+        let heard = Arc::<Mutex<Heard>>::default();
+        let mut tasks = JoinSet::new();
+        for member in &cluster.members {
+            let endpoint = format!("http://{}", member.client_address());
+            tasks.spawn(listen(endpoint, Arc::clone(&heard)));
+        }
+        let listener = Self { heard, _tasks: tasks };
+        eventually("a hello of each member", HEARD_WITHIN, || async {
+            let count = listener.recording().members.len();
+            if count == cluster.members.len() { Ok(()) } else { Err(format!("{count}")) }
+        })
+        .await;
+        listener
+    }
+
+    /// What was heard so far.
+    pub(super) fn recording(&self) -> Recording {
+        self.heard.lock().unwrap().intake.recording.clone()
+    }
+
+    /// The records as they came.
+    pub(super) fn raw(&self) -> Vec<u8> {
+        self.heard.lock().unwrap().raw.clone()
+    }
+
+    /// Waits until the recording is as wanted.
+    pub(super) async fn until<T>(
+        &self,
+        what: &str,
+        look: impl Fn(&Recording) -> Result<T, String>,
+    ) -> T {
+        eventually(what, HEARD_WITHIN, || async { look(&self.recording()) }).await
+    }
+
+    /// Waits for the story of the last request with this method and key, until it is complete.
+    pub(super) async fn told(
+        &self,
+        (method, key): (&str, &str),
+        is_complete: impl Fn(&Told) -> Result<(), String>,
+    ) -> Told {
+        self.until(&format!("the story of {method} {key}"), |recording| {
+            let is_meant = |request: &&query::Summary| {
+                let named = request.key.as_ref().map(glass_etcd::trace::KeyText::display);
+                request.method == method && named.as_deref() == Some(key)
+            };
+            let requests = query::requests(recording);
+            let request = requests.iter().rfind(is_meant).ok_or("not in the list")?;
+            let told = Told::of(recording, request.id).ok_or("no story")?;
+            is_complete(&told).map_err(|complaint| format!("{complaint}\n{}", told.text()))?;
+            Ok(told)
+        })
+        .await
+    }
+}
+
+async fn listen(endpoint: String, heard: Arc<Mutex<Heard>>) {
+    loop {
+        // Whatever ends the stream, a killed member or a refused connection: it is tried again.
+        let _ = subscribe(&endpoint, &heard).await;
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn subscribe(endpoint: &str, heard: &Mutex<Heard>) -> Result<(), Status> {
+    let endpoint = Endpoint::from_shared(endpoint.to_owned()).expect("made from a port");
+    let channel =
+        endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let mut client = ObserveClient::new(channel);
+    let request = ObserveRequest { traces_per_second: 1000, ..ObserveRequest::default() };
+    let mut stream = client.observe(request).await?.into_inner();
+    let mut place = None;
+    while let Some(response) = stream.message().await? {
+        let Heard { intake, raw } = &mut *heard.lock().unwrap();
+        match response.message.unwrap() {
+            Message::Hello(hello) => {
+                let hello = Hello {
+                    member_id: hello.member_id,
+                    cluster_id: hello.cluster_id,
+                    name: hello.name,
+                    version: hello.version,
+                    boot: u16::try_from(hello.boot).unwrap(),
+                    wall_ns: hello.wall_ns,
+                    tick_base: hello.tick_base,
+                };
+                place = Some(intake.hello(&hello).unwrap());
+            }
+            Message::Batch(batch) => {
+                intake.batch(place.unwrap(), &batch.records, batch.dropped).unwrap();
+                raw.extend_from_slice(&batch.records);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! The traces of real members: complete, true, in order, and silent about values.
+//!
+//! `puts` and `gets` read the stories of single requests, `election` breaks a cluster and reads
+//! who leads and why, `truth` slows disks down, `order` looks at the whole of a busy time, and
+//! `commands` asks `glass trace`. Each cluster serves many checks. The first test at last compares
+//! what it has seen with the vocabulary, so that a stage that nobody records any more is noticed.
+
+use std::collections::BTreeSet;
+
+use glass_etcd::{pb::etcdserverpb::CompactionRequest, trace::Stage};
+
+use crate::{
+    cluster::Cluster,
+    programs::{Kind, left_out},
+};
+use listen::Listener;
+
+mod commands;
+mod election;
+mod gets;
+mod listen;
+mod order;
+mod puts;
+mod told;
+mod truth;
+mod unknown;
+
+/// Stages that the first test does not see, and why.
+const UNSEEN: &[(Stage, &str)] =
+    &[(Stage::Lost, "only when records were overwritten unread; the collector's tests do that")];
+
+/// A cluster of three and what it tells.
+struct Scene {
+    cluster: Cluster,
+    listener: Listener,
+}
+
+impl Scene {
+    /// Starts both; `None`, with a line that says so, when what is tested is not ours.
+    async fn start(what: &str) -> Option<Self> {
+        if Kind::subject() != Kind::Glass {
+            left_out(&format!("{what}: etcd leaves no traces"));
+            return None;
+        }
+        let cluster = Cluster::start(&Kind::Glass, 3).await;
+        let listener = Listener::start(&cluster).await;
+        Some(Self { cluster, listener })
+    }
+
+    /// The leader and its two followers.
+    async fn parts(&self) -> [usize; 3] {
+        let leader = self.cluster.leader().await;
+        [leader, (leader + 1) % 3, (leader + 2) % 3]
+    }
+}
+
+/// Goal: every step of a put, a get and an election is recorded where it happens, and the stories
+/// join them. Method: one request at a time on an idle cluster, then dead leaders; at the end the
+/// whole vocabulary must have been seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
+    let Some(mut scene) = Scene::start("traces").await else { return };
+    let put = puts::a_put_on_a_follower_is_told_by_all_members(&scene).await;
+    commands::show_list_and_record_tell_the_same(&scene, put).await;
+    puts::a_put_on_the_leader_sends_no_proposal(&scene).await;
+    gets::a_get_after_a_write_is_answered_by_the_buffer(&scene).await;
+    gets::a_get_later_is_answered_by_the_file(&scene).await;
+    compact(&scene).await;
+    election::a_dead_leader_is_replaced_step_by_step(&mut scene).await;
+    puts::a_put_of_a_former_leader_stays_without_proposal(&scene).await;
+    election::an_entry_that_was_never_committed_is_truncated(&mut scene).await;
+    let recording = scene.listener.recording();
+    let seen: BTreeSet<Stage> = (recording.events.iter())
+        .flat_map(|event| [Some(event.stage), event.key.as_ref().map(|_| Stage::Key)])
+        .flatten()
+        .collect();
+    let is_unseen = |stage: &&Stage| !seen.contains(stage);
+    let unseen: Vec<Stage> = Stage::ALL.iter().filter(is_unseen).copied().collect();
+    let expected: Vec<Stage> = UNSEEN.iter().map(|(stage, _)| *stage).collect();
+    assert_eq!(expected, unseen, "stages that were not seen");
+}
+
+async fn compact(scene: &Scene) {
+    let mut client = scene.cluster.client(0);
+    let revision = client.put("traces/old", "2").await.unwrap();
+    let request = CompactionRequest { revision, physical: true };
+    client.kv.compact(request).await.unwrap();
+}

@@ -1,0 +1,211 @@
+//! The whole of a busy time: playback order, chains of old and new values, and no values of keys.
+
+use std::{
+    collections::HashMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use glass_etcd::{
+    pb::etcdserverpb::{
+        Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, compare, request_op::Request,
+    },
+    trace::{
+        Recording, Stage, gap,
+        order::{Order, point},
+        query, recording,
+    },
+};
+
+use super::{
+    Scene,
+    told::{Told, place_of},
+    unknown,
+};
+use crate::client::Client;
+
+/// Clients at each member, and requests of each.
+const CLIENTS: usize = 3;
+const REQUESTS: usize = 30;
+/// Keys that they share.
+const KEYS: u64 = 7;
+/// Asks for a trace, whatever the rate (W3C trace context: version, trace, parent, sampled).
+const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+/// The changes whose chains must have no hole.
+const CHAINS: [&str; 6] = ["commit", "applied", "revision", "written", "synced", "index"];
+
+/// The generator of Vigna's SplitMix64: enough for a test, and no dependency.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        glass_etcd::trace::id::hash(self.0)
+    }
+}
+
+/// Goal: what is told could have happened that way, nothing is left out, and no value is told.
+/// Method: clients at all members put, get and compare at random; the values carry a marker.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_time_is_told_in_order_without_holes_and_without_values() {
+    let Some(scene) = Scene::start("order of traces").await else { return };
+    let seed = seed();
+    let marker = format!("marker-{:016x}-of-the-value", Random(seed).next());
+    println!("GLASS_IT_SEED={seed}");
+    // The start of a cluster has entries that are nobody's; from here on each is a client's.
+    put(&scene, "busy/first").await;
+    let from = scene.listener.recording().events.len();
+    let workers: Vec<_> = (0..3 * CLIENTS)
+        .map(|worker| {
+            let client = scene.cluster.client(worker % 3);
+            let random = Random(seed.wrapping_mul(31).wrapping_add(worker as u64));
+            tokio::spawn(work(client, random, marker.clone()))
+        })
+        .collect();
+    let mut requests = 0;
+    for worker in workers {
+        requests += worker.await.unwrap();
+    }
+    let recording = everything_told(&scene, requests).await;
+    sends_come_first_and_clocks_only_rise(&recording);
+    chains_have_no_holes(&recording, from);
+    no_value_is_told(&scene, &recording, &marker);
+    unknown::a_paused_member_is_unknown_and_then_heard(&scene).await;
+}
+
+fn seed() -> u64 {
+    let given = std::env::var("GLASS_IT_SEED").ok().and_then(|seed| seed.parse().ok());
+    #[allow(clippy::disallowed_methods, reason = "a seed that differs from run to run")]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
+    given.unwrap_or(u64::from(now))
+}
+
+/// Sends requests one after the other and returns how many entries that made.
+async fn work(mut client: Client, mut random: Random, marker: String) -> usize {
+    let mut writes = 0;
+    for number in 0..REQUESTS {
+        let key = Bytes::from(format!("busy/{}", random.next() % KEYS));
+        let value = Bytes::from(format!("{marker}{number}"));
+        let put = PutRequest { key: key.clone(), value: value.clone(), ..Default::default() };
+        let range = RangeRequest { key: key.clone(), ..Default::default() };
+        match random.next() % 4 {
+            0 | 1 => _ = client.kv.put(sampled(put)).await.unwrap(),
+            2 => {
+                client.kv.range(sampled(range)).await.unwrap();
+                continue;
+            }
+            _ => {
+                let is_same = Compare {
+                    result: compare::CompareResult::Equal as i32,
+                    target: compare::CompareTarget::Value as i32,
+                    key,
+                    target_union: Some(compare::TargetUnion::Value(value)),
+                    ..Default::default()
+                };
+                let put = RequestOp { request: Some(Request::RequestPut(put)) };
+                let txn =
+                    TxnRequest { compare: vec![is_same], failure: vec![put], ..Default::default() };
+                client.kv.txn(sampled(txn)).await.unwrap();
+            }
+        }
+        writes += 1;
+    }
+    writes
+}
+
+fn sampled<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("traceparent", SAMPLED.parse().unwrap());
+    request
+}
+
+/// Puts one key and waits until that is told completely.
+async fn put(scene: &Scene, key: &str) {
+    let value = Bytes::from_static(b"v");
+    let put =
+        PutRequest { key: Bytes::copy_from_slice(key.as_bytes()), value, ..PutRequest::default() };
+    scene.cluster.client(0).kv.put(sampled(put)).await.unwrap();
+    scene.listener.told(("KV/Put", key), Told::is_complete).await;
+}
+
+/// Waits until every write of the clients is told completely.
+async fn everything_told(scene: &Scene, writes: usize) -> Recording {
+    // One more, after which nothing is under way: its backend commit covers all the others.
+    put(scene, "busy/last").await;
+    let recording = scene.listener.recording();
+    let list = query::requests(&recording);
+    let ids: Vec<u64> = (list.iter())
+        .filter(|request| ["KV/Put", "KV/Txn"].contains(&request.method))
+        .map(|request| request.id)
+        .collect();
+    assert_eq!(writes + 2, ids.len(), "requests that asked for a trace and have none");
+    let order = Order::of(&recording);
+    for id in ids {
+        let story = query::Story::of(&recording, &order, id).unwrap();
+        assert!(story.missing.is_empty(), "{:016x}: {:?}", id, story.missing);
+    }
+    recording
+}
+
+fn sends_come_first_and_clocks_only_rise(recording: &Recording) {
+    let order = Order::of(recording);
+    assert_eq!((recording.events.len(), 0), (order.rows.len(), order.withheld));
+    let rank: HashMap<usize, usize> =
+        order.rows.iter().enumerate().map(|(rank, place)| (*place, rank)).collect();
+    assert_eq!(recording.events.len(), rank.len(), "an event is told twice");
+    let mut clocks: HashMap<(u8, u16), u64> = HashMap::new();
+    for place in &order.rows {
+        let event = &recording.events[*place];
+        let last = clocks.insert((event.member, event.boot), point(event)).unwrap_or(0);
+        assert!(last <= point(event), "the member's clock goes back: {event:?}");
+    }
+    let mut pairs = 0;
+    for (from, to) in &order.partner {
+        if recording.events[*from].stage == Stage::RaftSend {
+            pairs += 1;
+            assert!(rank[from] < rank[to], "{:?}", recording.events[*to]);
+        }
+    }
+    assert!(100 < pairs, "hardly a message has two ends: {pairs}");
+}
+
+fn chains_have_no_holes(recording: &Recording, from: usize) {
+    let is_lossy = |member: u8| {
+        let lost =
+            |event: &glass_etcd::trace::Event| (event.member, event.stage) == (member, Stage::Lost);
+        0 < recording.dropped[usize::from(member)] || recording.events.iter().any(lost)
+    };
+    let mut gaps = gap::gaps(recording);
+    gaps.retain(|gap| {
+        let member = recording.events[gap.event].member;
+        from <= gap.event && CHAINS.contains(&gap.field) && !is_lossy(member)
+    });
+    let shown: Vec<_> = gaps.iter().map(|gap| (gap, &recording.events[gap.event])).collect();
+    assert!(gaps.is_empty(), "{shown:#?}");
+    for (stage, field) in [
+        (Stage::RaftCommit, "commit.new"),
+        (Stage::ApplyEntry, "applied.new"),
+        (Stage::MvccWrite, "revision.new"),
+        (Stage::WalFsync, "synced.new"),
+    ] {
+        let last = [0, 1, 2].map(|at| {
+            let member = place_of(recording, at);
+            let of = recording.events.iter().filter(|e| (e.member, e.stage) == (member, stage));
+            of.filter_map(|event| event.field(field)).max().unwrap()
+        });
+        let [first, ..] = last;
+        assert_eq!([first; 3], last, "the members tell of different ends of {field}");
+    }
+}
+
+fn no_value_is_told(scene: &Scene, recording: &Recording, marker: &str) {
+    let mut file = Vec::new();
+    recording::write(&mut file, recording).unwrap();
+    for (what, bytes) in [("raw batches", scene.listener.raw()), ("NDJSON", file)] {
+        let has = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(has("busy/"), "{what}: not even the keys are there, so the search proves nothing");
+        assert!(!has(marker), "{what}: a value is told");
+        // Eight bytes are a word: a part of a value in a field would be one, or cut across two.
+        assert!(!has(&marker[7..15]) && !has(&marker[11..19]), "{what}: a part of a value is told");
+    }
+}

@@ -1,0 +1,45 @@
+//! What was not captured is unknown, and nothing is invented in its place.
+
+use super::{Scene, commands::glass, puts, told::Told};
+
+/// Goal: a member that says nothing has unknown steps, and is not left out in silence. Method:
+/// SIGSTOP for a follower, a put, and a `show` that never hears the stopped member.
+pub(super) async fn a_paused_member_is_unknown_and_then_heard(scene: &Scene) {
+    let key = "unknown/put";
+    let [leader, paused, _] = scene.parts().await;
+    scene.cluster.pause(paused);
+    scene.cluster.client(leader).put(key, "v").await.unwrap();
+    let told = scene
+        .listener
+        .told(("KV/Put", key), |told| {
+            // All the others do is there; what is missing is of the one that says nothing.
+            let place = super::told::place_of(&told.recording, paused);
+            let others = told.story.missing.iter().filter(|missing| missing.member != place);
+            if others.count() == 0 { Ok(()) } else { Err("others are missing".to_owned()) }
+        })
+        .await;
+    let member_id = told.member_id(paused);
+    assert!(!told.story.missing.is_empty());
+    nothing_is_invented(&told, paused);
+
+    let id = format!("{:016x}", told.story.id);
+    let text = glass(scene, &["trace", "show", &id, "--plain"]).await;
+    let name = format!("m{paused}");
+    let (short, hex) = (format!("  {name}  "), format!("{member_id:016x}"));
+    let about: Vec<&str> =
+        text.lines().filter(|line| line.contains(&short) || line.contains(&hex)).collect();
+    assert!(about.iter().any(|line| line.contains("unknown") && line.contains(&hex)), "{text}");
+    let is_step = |line: &&&str| line.trim_start().starts_with('+') && line.contains(&short);
+    assert_eq!(None, about.iter().find(is_step), "{text}");
+
+    scene.cluster.resume(paused);
+    scene.cluster.wait_ready(paused).await;
+    let told = scene.listener.told(("KV/Put", key), puts::is_complete).await;
+    told.assert_no_strangers(&[]);
+}
+
+fn nothing_is_invented(told: &Told, paused: usize) {
+    let place = super::told::place_of(&told.recording, paused);
+    let invented = told.steps().find(|seen| seen.event.member == place);
+    assert!(invented.is_none(), "{invented:?}\n{}", told.text());
+}
