@@ -501,7 +501,9 @@ impl Etcd {
             let path = env::var_os("PATH")?;
             env::split_paths(&path).map(|dir| dir.join("etcd")).find(|file| file.is_file())
         };
-        let binary = env::var_os("GLASS_ETCD_351").map(|dir| PathBuf::from(dir).join("etcd")).or_else(on_path)?;
+        let binary = env::var_os("GLASS_ETCD_351")
+            .map(|dir| PathBuf::from(dir).join("etcd"))
+            .or_else(on_path)?;
         let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let urls = ports.map(|port| format!("http://{}", port.local_addr().unwrap()));
         let [endpoint, peer] = urls;
