@@ -46,6 +46,16 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// A member that has lost one of its threads must not go on with the others: whatever panics, the
+/// process ends, and its data is as a crash leaves it.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::exit(101);
+    }));
+}
+
 fn start(parsed: &Parsed) -> ExitCode {
     let (layer, _flush) = match log::layer(&parsed.process) {
         Ok(log) => log,
@@ -54,6 +64,7 @@ fn start(parsed: &Parsed) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    end_on_panic();
     let registry = tracing_subscriber::registry().with(layer);
     tracing::subscriber::set_global_default(registry).expect("nobody else sets it before");
     for warning in &parsed.warnings {
