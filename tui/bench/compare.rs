@@ -25,6 +25,10 @@ pub(crate) struct Args {
     /// (after the word `serve`, unless it is called etcd).
     #[arg(long)]
     pub(crate) glass: Option<PathBuf>,
+    /// So many requests of each operation, in place of so many seconds: the same work for both,
+    /// without which memory cannot be compared.
+    #[arg(long)]
+    pub(crate) requests: Option<u64>,
     /// Turns of each server.
     #[arg(long, default_value_t = 2)]
     pub(crate) rounds: usize,
@@ -105,8 +109,11 @@ async fn turn(
         pids: members.pids(),
         clients: if common.clients == 1 { 256 } else { common.clients },
         conns: if common.conns == 1 { 32 } else { common.conns },
-        seconds: Some(common.seconds.unwrap_or(6.0)),
-        warmup: if common.warmup == 0.0 { 1.0 } else { common.warmup },
+        seconds: args.requests.is_none().then(|| common.seconds.unwrap_or(6.0)),
+        warmup: match (args.requests, common.warmup) {
+            (None, 0.0) => 1.0,
+            (_, warmup) => warmup,
+        },
         ..common.clone()
     };
     let mut rows = [Row::default(); OPERATIONS.len()];
@@ -127,7 +134,7 @@ async fn turn(
 }
 
 async fn operate(common: &Common, args: &Args, operation: &str) -> Result<Report, Error> {
-    let (key_size, total, rate) = (8, u64::MAX, 0);
+    let (key_size, total, rate) = (8, args.requests.unwrap_or(u64::MAX), 0);
     if operation == "put" {
         let (val_size, key_space_size) = (args.val_size, args.key_space_size);
         let sequential_keys = false;
