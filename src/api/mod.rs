@@ -12,6 +12,7 @@
 //! `api` decides nothing: whether a request is allowed or sound is the server's business. What is
 //! here is etcd's surface, to the letter.
 
+pub mod authority;
 pub mod front;
 pub mod header;
 pub mod http;
