@@ -21,7 +21,9 @@ use tokio::{
 use tonic::{Status, service::Routes};
 use tower_service::Service;
 
-use super::{http as http_routes, limit::Limited, observe::ObserveService, v3};
+use super::{
+    authority::WithoutScheme, http as http_routes, limit::Limited, observe::ObserveService, v3,
+};
 use crate::{
     pb::{
         etcdserverpb::{
@@ -138,7 +140,8 @@ impl Front {
             .keep_alive_interval(self.limits.ping_interval)
             .keep_alive_timeout(self.limits.ping_timeout);
         let service = service_fn(move |request| self.clone().request(request));
-        if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+        let stream = TokioIo::new(WithoutScheme::new(stream));
+        if let Err(error) = builder.serve_connection(stream, service).await {
             tracing::debug!(%error, "a client's connection ended");
         }
     }

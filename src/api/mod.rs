@@ -2,7 +2,8 @@
 //! etcd's responses, codes and texts.
 //!
 //! ```text
-//!   socket ──▶ front (HTTP/1 or HTTP/2; known method? frame not too large?) ──▶ router
+//!   socket ──▶ authority (a URL where the host should be?)
+//!          ──▶ front (HTTP/1 or HTTP/2; known method? frame not too large?) ──▶ router
 //!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
 //!             ──▶ http                                              /health, /version, /metrics
 //!             ──▶ observe                                           the glass's own service
@@ -12,6 +13,7 @@
 //! `api` decides nothing: whether a request is allowed or sound is the server's business. What is
 //! here is etcd's surface, to the letter.
 
+pub mod authority;
 pub mod front;
 pub mod header;
 pub mod http;
