@@ -64,7 +64,7 @@ impl Server {
 
     /// Mints a request's id, and decides with it whether all members keep its trace: because the
     /// caller asks for it (`forced`), because somebody watches for requests like it, or by chance.
-    /// `method` is a place in [`trace::METHODS`].
+    /// `method` is a place in [`METHODS`](crate::trace::METHODS).
     pub fn next_id(&self, method: u64, key: &[u8], forced: bool) -> u64 {
         let forced = forced || self.collector.is_armed(method, key);
         self.ids.next(self.sampler.keep_next(forced))
