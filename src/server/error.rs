@@ -57,6 +57,8 @@ pub enum Error {
     MemberNotFound,
     /// etcd: ErrUnhealthy.
     Unhealthy,
+    /// etcd: ErrGRPCWatchCanceled. The client has said that it will ask for nothing more.
+    WatchCanceled,
     /// The client went away, or its deadline passed.
     Canceled,
 }
