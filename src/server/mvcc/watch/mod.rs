@@ -249,6 +249,9 @@ pub struct WatchStream {
     /// By the id that the client knows. Those whose revision was compacted still hold their ids.
     watchers: HashMap<i64, u64>,
     next_id: i64,
+    /// The newest watcher that began in the past. Progress of the whole stream that was queued
+    /// before it came must not be told to it.
+    last_behind: u64,
 }
 
 impl Store {
@@ -256,7 +259,8 @@ impl Store {
     pub fn watch_stream(self: &Arc<Self>, queue_len: usize) -> (WatchStream, Receiver<Notice>) {
         let (queue, notices) = channel(queue_len);
         let store = Arc::clone(self);
-        (WatchStream { store, queue, watchers: HashMap::new(), next_id: 0 }, notices)
+        let watchers = HashMap::new();
+        (WatchStream { store, queue, watchers, next_id: 0, last_behind: 0 }, notices)
     }
 }
 
@@ -291,6 +295,7 @@ impl WatchStream {
         drop((state, index));
         if min_rev <= current {
             self.store.watchers.work.notify_one();
+            self.last_behind = number;
         }
         self.watchers.insert(watch_id, number);
         let synced = i64::from(min_rev > current);
@@ -329,7 +334,7 @@ impl WatchStream {
     /// Tells one watcher, or the whole stream ([`NO_WATCH_ID`]), how far the key space is: through
     /// the queue, and only if everything up to there is in it. Otherwise nothing is said.
     pub fn request_progress(&self, watch_id: i64) {
-        let one = self.watchers.get(&watch_id);
+        let one = self.watchers.get(&watch_id).filter(|_| watch_id != NO_WATCH_ID);
         let mut numbers = self.watchers.values();
         let index = self.store.read();
         let state = self.store.watchers.lock();
@@ -338,16 +343,19 @@ impl WatchStream {
             None => numbers.all(|number| state.is_synced(*number, index.revision)),
         };
         if is_synced {
-            let watcher = one.copied().unwrap_or(0);
+            let watcher = one.copied().unwrap_or(self.last_behind);
             let news = News::Progress(index.revision);
             // Without room there is news in the queue, which says more.
             let _ = self.queue.try_send(Notice { watcher, watch_id, news });
         }
     }
 
-    /// Whether a notice is for a watcher that the stream still has.
+    /// Whether a notice is for a watcher that the stream still has, or for the stream as it is.
     pub fn is_wanted(&self, notice: &Notice) -> bool {
-        notice.watcher == 0 || self.watchers.get(&notice.watch_id) == Some(&notice.watcher)
+        if notice.watch_id == NO_WATCH_ID && matches!(notice.news, News::Progress(_)) {
+            return notice.watcher == self.last_behind;
+        }
+        self.watchers.get(&notice.watch_id) == Some(&notice.watcher)
     }
 
     /// The newest revision that readers can see.

@@ -69,8 +69,8 @@ pub enum News {
 /// What stands in a stream's queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
-    /// The watcher, by the number that is its own for as long as the member runs; 0 for all of the
-    /// stream.
+    /// The watcher, by the number that is its own for as long as the member runs; for news to the
+    /// whole stream, the newest one that began in the past.
     pub watcher: u64,
     /// The id that the client knows; −1 for all of the stream.
     pub watch_id: i64,

@@ -1,0 +1,303 @@
+//! Watch: one script to a cluster of ours and to one of etcd's, and the real etcdctl's `watch`.
+
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use glass_etcd::pb::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest, WatchCancelRequest,
+    WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse, request_op::Request,
+    watch_client::WatchClient, watch_request::RequestUnion,
+};
+use tokio::{sync::mpsc::UnboundedSender, time::timeout};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Status, Streaming, transport::Endpoint};
+
+use super::normal::Names;
+use crate::{
+    cluster::Cluster,
+    programs::{self, Kind, left_out},
+};
+
+/// Nothing more comes, if nothing has come for so long: several times the 100 ms of a sync pass.
+const SILENCE: Duration = Duration::from_millis(700);
+/// By then something that must come has come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A stream of watchers on one member.
+struct Stream {
+    requests: Option<UnboundedSender<WatchRequest>>,
+    responses: Streaming<WatchResponse>,
+}
+
+impl Stream {
+    async fn open(cluster: &Cluster, at: usize) -> Stream {
+        let url = format!("http://{}", cluster.members[at].client_address());
+        let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
+        let (requests, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let mut client = WatchClient::new(channel).max_decoding_message_size(64 << 20);
+        // etcd sends the head of its answer with the first message only.
+        requests.send(progress()).unwrap();
+        let responses = client.watch(UnboundedReceiverStream::new(receiver)).await.unwrap();
+        let mut stream = Stream { requests: Some(requests), responses: responses.into_inner() };
+        stream.next().await.unwrap();
+        stream
+    }
+
+    fn send(&self, request: WatchRequest) {
+        self.requests.as_ref().unwrap().send(request).unwrap();
+    }
+
+    fn create(&self, create: WatchCreateRequest) {
+        self.send(WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) });
+    }
+
+    fn cancel(&self, watch_id: i64) {
+        let cancel = RequestUnion::CancelRequest(WatchCancelRequest { watch_id });
+        self.send(WatchRequest { request_union: Some(cancel) });
+    }
+
+    async fn next(&mut self) -> Result<WatchResponse, Status> {
+        let next = timeout(PATIENCE, self.responses.message()).await;
+        Ok(next.expect("a response is due")?.expect("the stream goes on"))
+    }
+
+    /// Everything that comes until nothing comes any more.
+    async fn rest(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Ok(message) = timeout(SILENCE, self.responses.message()).await {
+            match message {
+                Ok(Some(mut response)) => {
+                    if let Some(header) = &mut response.header {
+                        (header.cluster_id, header.member_id, header.raft_term) = (0, 0, 0);
+                    }
+                    lines.push(format!("{response:?}"));
+                }
+                Ok(None) => return [lines, vec!["end".to_owned()]].concat(),
+                Err(status) => {
+                    lines.push(format!("{:?} {}", status.code(), status.message()));
+                    return lines;
+                }
+            }
+        }
+        lines
+    }
+}
+
+fn progress() -> WatchRequest {
+    let request_union = Some(RequestUnion::ProgressRequest(WatchProgressRequest {}));
+    WatchRequest { request_union }
+}
+
+fn text(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn create(key: &str, end: &str, start_revision: i64) -> WatchCreateRequest {
+    let (key, range_end) = (text(key), text(end));
+    WatchCreateRequest { key, range_end, start_revision, ..Default::default() }
+}
+
+fn put_op(key: &str, value: &str) -> RequestOp {
+    let put = PutRequest { key: text(key), value: text(value), ..Default::default() };
+    RequestOp { request: Some(Request::RequestPut(put)) }
+}
+
+/// Goal: a client's watchers see no difference. Method: the same messages, watched on one member
+/// while another takes the puts; the responses must be the same, but for what is the cluster's own.
+#[tokio::test]
+async fn watchers_see_no_difference() {
+    let Some(reference) = programs::reference() else {
+        return left_out("compat of watch: no etcd 3.5.1");
+    };
+    let subject = Kind::subject();
+    let (subject, reference) =
+        tokio::join!(Cluster::start(&subject, 3), Cluster::start(&reference, 3));
+    for at in 0..3 {
+        let (ours, theirs) = tokio::join!(script(&subject, at), script(&reference, at));
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert_eq!(ours, theirs, "watching m{at}");
+        }
+        assert_eq!(ours.len(), theirs.len());
+    }
+    slow_reader(&subject).await;
+    etcdctl(&subject, &reference).await;
+}
+
+/// What is heard, step by step: each step's name, and then its responses.
+async fn script(cluster: &Cluster, at: usize) -> Vec<Vec<String>> {
+    let mut writer = cluster.client((at + 1) % 3);
+    let mut stream = Stream::open(cluster, at).await;
+    let prefix = format!("w{at}/");
+    let end = format!("w{at}0");
+    let key = |name: &str| format!("{prefix}{name}");
+    let mut heard = Vec::new();
+    let mut step = async |name: &str, stream: &mut Stream| {
+        heard.push([vec![name.to_owned()], stream.rest().await].concat());
+    };
+
+    let first = writer.put(&key("a"), "1").await.unwrap();
+    stream.create(create(&prefix, &end, 0));
+    stream.create(WatchCreateRequest { prev_kv: true, ..create(&key("b"), "", 0) });
+    stream.create(WatchCreateRequest { filters: vec![0], ..create(&prefix, &end, 0) });
+    step("created", &mut stream).await;
+    stream.create(create("b", "a", 0));
+    stream.create(create("b", "b", 0));
+    stream.create(WatchCreateRequest { watch_id: 2, ..create("a", "", 0) });
+    stream.create(WatchCreateRequest { watch_id: 40, ..create("", "\0", 0) });
+    stream.create(create("", "", 0));
+    step("refused and chosen", &mut stream).await;
+
+    writer.put(&key("b"), "1").await.unwrap();
+    writer.put(&key("b"), "2").await.unwrap();
+    step("two puts", &mut stream).await;
+    let success = vec![put_op(&key("c"), "1"), put_op(&key("b"), "3"), put_op(&key("a"), "2")];
+    writer.kv.txn(TxnRequest { success, ..Default::default() }).await.unwrap();
+    step("one txn", &mut stream).await;
+    let delete = DeleteRangeRequest { key: text(&prefix), range_end: text(&end), prev_kv: false };
+    let deleted = writer.kv.delete_range(delete).await.unwrap().into_inner();
+    let revision = deleted.header.unwrap().revision;
+    step("a range is deleted", &mut stream).await;
+
+    stream.create(create(&prefix, &end, first));
+    step("from the past", &mut stream).await;
+    stream.create(WatchCreateRequest { prev_kv: true, ..create(&prefix, &end, revision - 1) });
+    step("from the past, with what was before", &mut stream).await;
+    stream.create(create(&prefix, &end, revision));
+    step("from the present", &mut stream).await;
+    stream.create(WatchCreateRequest { watch_id: 50, ..create(&key("f"), "", revision + 2) });
+    writer.put(&key("f"), "too early").await.unwrap();
+    writer.put(&key("f"), "in time").await.unwrap();
+    step("from the future", &mut stream).await;
+    for watch_id in [0, 0, 7777, 40, 3, 50, 2, 4, 5] {
+        stream.cancel(watch_id);
+    }
+    step("cancelled", &mut stream).await;
+    stream.send(progress());
+    step("progress", &mut stream).await;
+
+    let compaction = CompactionRequest { revision, physical: true };
+    writer.kv.compact(compaction).await.unwrap();
+    stream.create(WatchCreateRequest { watch_id: 60, ..create(&prefix, &end, revision - 1) });
+    step("compacted", &mut stream).await;
+    stream.create(WatchCreateRequest { watch_id: 61, ..create(&key("f"), "", revision) });
+    step("at the compaction", &mut stream).await;
+    stream.cancel(60);
+    step("cancelled, but it was already", &mut stream).await;
+    heard
+}
+
+/// Goal: who reads slowly loses nothing and holds up nobody. Method: a stream that is not read
+/// while far more is written than queues and windows hold; another one is read all the time.
+async fn slow_reader(cluster: &Cluster) {
+    let mut slow = Stream::open(cluster, 0).await;
+    let mut quick = Stream::open(cluster, 0).await;
+    for stream in [&mut slow, &mut quick] {
+        stream.create(create("slow", "", 0));
+        assert!(stream.next().await.unwrap().created);
+    }
+    let mut writer = cluster.client(1);
+    let value = "x".repeat(64 << 10);
+    let (mut first, mut last) = (0, 0);
+    for n in 0..300 {
+        last = writer.put("slow", &format!("{n}{value}")).await.unwrap();
+        if n == 0 {
+            first = last;
+        }
+        assert_eq!(quick.next().await.unwrap().events.len(), 1);
+    }
+    let mut next = first;
+    while next <= last {
+        for event in slow.next().await.unwrap().events {
+            assert_eq!(event.kv.unwrap().mod_revision, next);
+            next += 1;
+        }
+    }
+    assert_eq!(next, last + 1);
+    drop(quick.requests.take());
+    assert_eq!(quick.rest().await, ["Cancelled etcdserver: watch canceled"]);
+}
+
+/// The real tool: the same command against each member of both clusters.
+async fn etcdctl(subject: &Cluster, reference: &Cluster) {
+    let tools = programs::etcdctls();
+    let names = [Names::of(subject).await, Names::of(reference).await];
+    for (tool, at) in tools.iter().zip([2, 1]) {
+        let mut outputs = Vec::new();
+        for (cluster, names) in [subject, reference].into_iter().zip(&names) {
+            let mut writer = cluster.client(0);
+            let prefix = format!("ctl-{}/", tool.version);
+            let revision = writer.put(&format!("{prefix}a"), "1").await.unwrap();
+            writer.put(&format!("{prefix}a"), "2").await.unwrap();
+            writer.put(&format!("{prefix}b"), "1").await.unwrap();
+            let words = [
+                format!("watch {prefix} --prefix --rev {revision}"),
+                format!("watch {prefix}a --prev-kv --progress-notify --rev {revision} -w json"),
+                format!("watch {prefix}a -w fields --rev {revision}"),
+                "watch -i".to_owned(),
+            ];
+            let mut children = Vec::new();
+            for words in &words {
+                let mut child = Command::new(&tool.path)
+                    .env("ETCDCTL_API", "3")
+                    .args(["--endpoints", &cluster.members[at].client_address()])
+                    .args(words.split(' '))
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                if words == "watch -i" {
+                    let mut input = child.stdin.take().unwrap();
+                    writeln!(input, "watch {prefix}a --rev {revision}").unwrap();
+                    tokio::time::sleep(SILENCE).await;
+                    writeln!(input, "progress").unwrap();
+                    child.stdin = Some(input);
+                }
+                children.push(child);
+            }
+            tokio::time::sleep(SILENCE).await;
+            writer.put(&format!("{prefix}a"), "3").await.unwrap();
+            let delete =
+                DeleteRangeRequest { key: text(&format!("{prefix}a")), ..Default::default() };
+            writer.kv.delete_range(delete).await.unwrap();
+            tokio::time::sleep(SILENCE).await;
+            for (words, mut child) in words.iter().zip(children) {
+                child.kill().unwrap();
+                let output = child.wait_with_output().unwrap();
+                let [out, err] = [output.stdout, output.stderr]
+                    .map(|bytes| names.apply(&String::from_utf8_lossy(&bytes), false));
+                assert!(out.contains("ctl-") || out.contains("Y3Rs"), "{words}: {out}{err}");
+                outputs.push(format!("{} {words}\n{out}\n{err}", tool.version));
+            }
+        }
+        let theirs = outputs.split_off(outputs.len() / 2);
+        // Revisions may differ between the clusters no more: the same has happened to both, but for
+        // the slow reader.
+        let comparable = |outputs: Vec<String>| outputs.into_iter().map(without_revisions);
+        for (ours, theirs) in comparable(outputs).zip(comparable(theirs)) {
+            assert_eq!(ours, theirs);
+        }
+    }
+}
+
+/// Numbers of more than one digit are revisions, as the tool shows nothing else that long.
+fn without_revisions(output: String) -> String {
+    let mut out = String::new();
+    let mut digits = 0;
+    for c in output.chars() {
+        digits = if c.is_ascii_digit() { digits + 1 } else { 0 };
+        match digits {
+            0 | 1 => out.push(c),
+            2 => {
+                out.pop();
+                out.push('N');
+            }
+            _ => {}
+        }
+    }
+    out
+}
