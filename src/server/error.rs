@@ -57,7 +57,7 @@ pub enum Error {
     MemberNotFound,
     /// etcd: ErrUnhealthy.
     Unhealthy,
-    /// etcd: ErrGRPCWatchCanceled. The client has said that it will ask for nothing more.
+    /// etcd: ErrGRPCWatchCanceled. The client has reset its stream of watchers.
     WatchCanceled,
     /// The client went away, or its deadline passed.
     Canceled,

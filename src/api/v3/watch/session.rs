@@ -11,7 +11,7 @@ use tokio::{
     sync::mpsc::Receiver,
     time::{Interval, MissedTickBehavior, interval},
 };
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::{
     api::{
@@ -52,7 +52,9 @@ struct Options {
 /// See the module's text.
 pub(super) struct Session {
     server: Arc<Server>,
-    requests: Streaming<WatchRequest>,
+    /// `None` when the client has said that there will be no more. It still hears of changes, as
+    /// with etcd: clients that send one message and then only listen depend on it.
+    requests: Option<Streaming<WatchRequest>>,
     stream: WatchStream,
     notices: Receiver<Notice>,
     options: HashMap<i64, Options>,
@@ -85,7 +87,7 @@ impl Session {
         let leader = LeaderCheck::new(&server, wants_leader);
         Session {
             server,
-            requests,
+            requests: Some(requests),
             stream,
             notices,
             options: HashMap::new(),
@@ -119,8 +121,14 @@ impl Session {
                     self.tell_progress();
                     continue;
                 }
-                Turn::Request(Ok(None)) => status(Error::WatchCanceled),
-                Turn::Request(Err(status)) => status,
+                Turn::Request(Ok(None)) => {
+                    self.requests = None;
+                    continue;
+                }
+                Turn::Request(Err(end)) if end.code() == Code::Cancelled => {
+                    status(Error::WatchCanceled)
+                }
+                Turn::Request(Err(end)) => end,
                 Turn::NoLeader => status(Error::NoLeader),
                 // The session itself holds a sender.
                 Turn::Notice(None) => status(Error::Stopped),
@@ -134,7 +142,7 @@ impl Session {
         tokio::select! {
             biased;
             () = self.leader.lost(&self.server) => Turn::NoLeader,
-            request = self.requests.message() => Turn::Request(request),
+            request = message(&mut self.requests) => Turn::Request(request),
             notice = self.notices.recv() => Turn::Notice(notice),
             () = tick(&mut self.progress) => Turn::Progress,
         }
@@ -348,6 +356,15 @@ fn ticks(period: Duration) -> Interval {
 fn with_jitter(period: Duration, seed: u64) -> Duration {
     let thousandth = u32::try_from(trace::id::hash(seed) % 100).unwrap_or(0);
     period + period / 1000 * thousandth
+}
+
+async fn message(
+    requests: &mut Option<Streaming<WatchRequest>>,
+) -> Result<Option<WatchRequest>, Status> {
+    match requests {
+        Some(requests) => requests.message().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn tick(ticks: &mut Option<Interval>) {
