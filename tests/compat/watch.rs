@@ -18,8 +18,9 @@ use tonic::{Code, Status, Streaming, transport::Endpoint};
 
 use super::normal::Names;
 use crate::{
+    client::Client,
     cluster::Cluster,
-    programs::{self, Kind, left_out},
+    programs::{self, Etcdctl, Kind, left_out},
 };
 
 /// Nothing more comes, if nothing has come for so long: several times the 100 ms of a sync pass.
@@ -189,86 +190,130 @@ async fn needs_leader(cluster: &mut Cluster) {
     assert_eq!(without.rest().await, Vec::<String>::new());
 }
 
-/// What is heard, step by step: each step's name, and then its responses.
+/// The script, and what is heard of it: each step's name, and then its responses.
+struct Script<'c> {
+    cluster: &'c Cluster,
+    at: usize,
+    stream: Stream,
+    /// Writes on another member than the one that is watched.
+    writer: Client,
+    heard: Vec<Vec<String>>,
+}
+
 async fn script(cluster: &Cluster, at: usize) -> Vec<Vec<String>> {
-    let mut writer = cluster.client((at + 1) % 3);
-    let mut stream = Stream::open(cluster, at).await;
-    let prefix = format!("w{at}/");
-    let end = format!("w{at}0");
-    let key = |name: &str| format!("{prefix}{name}");
-    let mut heard = Vec::new();
-    let mut step = async |name: &str, stream: &mut Stream| {
-        heard.push([vec![name.to_owned()], stream.rest().await].concat());
-    };
+    let stream = Stream::open(cluster, at).await;
+    let writer = cluster.client((at + 1) % 3);
+    let mut script = Script { cluster, at, stream, writer, heard: Vec::new() };
+    let first = script.put("a", "1").await;
+    script.creations().await;
+    let revision = script.writes().await;
+    script.starts(first, revision).await;
+    script.compaction(revision).await;
+    script.large().await;
+    script.heard
+}
 
-    let first = writer.put(&key("a"), "1").await.unwrap();
-    stream.create(create(&prefix, &end, 0));
-    stream.create(WatchCreateRequest { prev_kv: true, ..create(&key("b"), "", 0) });
-    stream.create(WatchCreateRequest { filters: vec![0], ..create(&prefix, &end, 0) });
-    step("created", &mut stream).await;
-    stream.create(create("b", "a", 0));
-    stream.create(create("b", "b", 0));
-    stream.create(WatchCreateRequest { watch_id: 2, ..create("a", "", 0) });
-    stream.create(WatchCreateRequest { watch_id: 40, ..create("", "\0", 0) });
-    stream.create(create("", "", 0));
-    step("refused and chosen", &mut stream).await;
-
-    writer.put(&key("b"), "1").await.unwrap();
-    writer.put(&key("b"), "2").await.unwrap();
-    step("two puts", &mut stream).await;
-    let success = vec![put_op(&key("c"), "1"), put_op(&key("b"), "3"), put_op(&key("a"), "2")];
-    writer.kv.txn(TxnRequest { success, ..Default::default() }).await.unwrap();
-    step("one txn", &mut stream).await;
-    let delete = DeleteRangeRequest { key: text(&prefix), range_end: text(&end), prev_kv: false };
-    let deleted = writer.kv.delete_range(delete).await.unwrap().into_inner();
-    let revision = deleted.header.unwrap().revision;
-    step("a range is deleted", &mut stream).await;
-
-    stream.create(create(&prefix, &end, first));
-    step("from the past", &mut stream).await;
-    stream.create(WatchCreateRequest { prev_kv: true, ..create(&prefix, &end, revision - 1) });
-    step("from the past, with what was before", &mut stream).await;
-    stream.create(create(&prefix, &end, revision));
-    step("from the present", &mut stream).await;
-    stream.create(WatchCreateRequest { watch_id: 50, ..create(&key("f"), "", revision + 2) });
-    writer.put(&key("f"), "too early").await.unwrap();
-    writer.put(&key("f"), "in time").await.unwrap();
-    step("from the future", &mut stream).await;
-    for watch_id in [0, 0, 7777, 40, 3, 50, 2, 4, 5] {
-        stream.cancel(watch_id);
+impl Script<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("w{}/{name}", self.at)
     }
-    step("cancelled", &mut stream).await;
-    stream.send(progress());
-    step("progress", &mut stream).await;
 
-    let compaction = CompactionRequest { revision, physical: true };
-    writer.kv.compact(compaction).await.unwrap();
-    stream.create(WatchCreateRequest { watch_id: 60, ..create(&prefix, &end, revision - 1) });
-    step("compacted", &mut stream).await;
-    stream.create(WatchCreateRequest { watch_id: 61, ..create(&key("f"), "", revision) });
-    step("at the compaction", &mut stream).await;
-    stream.cancel(60);
-    step("cancelled, but it was already", &mut stream).await;
+    /// The keys of this member's turn.
+    fn prefix(&self, start_revision: i64) -> WatchCreateRequest {
+        create(&self.key(""), &format!("w{}0", self.at), start_revision)
+    }
 
-    let value = "x".repeat(1_200_000);
-    let mut large = Vec::new();
-    for n in 0..3 {
-        large.push(writer.put(&key("large"), &format!("{n}{value}")).await.unwrap());
+    async fn put(&mut self, name: &str, value: &str) -> i64 {
+        let key = self.key(name);
+        self.writer.put(&key, value).await.unwrap()
     }
-    // So that the member has all of it, and sends it at once.
-    cluster.client(at).everything(false).await.unwrap();
-    for fragment in [false, true] {
-        let create = create(&key("large"), "", large[0]);
-        stream.create(WatchCreateRequest { fragment, prev_kv: true, ..create });
+
+    async fn step(&mut self, name: &str) {
+        let responses = self.stream.rest().await;
+        self.heard.push([vec![name.to_owned()], responses].concat());
     }
-    // Megabytes take their time in a test build.
-    stream.silence = 4 * SILENCE;
-    step("large", &mut stream).await;
-    stream.silence = SILENCE;
-    drop(stream.requests.take());
-    writer.put(&key("f"), "still heard").await.unwrap();
-    step("half closed", &mut stream).await;
-    heard
+
+    async fn creations(&mut self) {
+        let b = create(&self.key("b"), "", 0);
+        self.stream.create(self.prefix(0));
+        self.stream.create(WatchCreateRequest { prev_kv: true, ..b });
+        self.stream.create(WatchCreateRequest { filters: vec![0], ..self.prefix(0) });
+        self.step("created").await;
+        self.stream.create(create("b", "a", 0));
+        self.stream.create(create("b", "b", 0));
+        self.stream.create(WatchCreateRequest { watch_id: 2, ..create("a", "", 0) });
+        self.stream.create(WatchCreateRequest { watch_id: 40, ..create("", "\0", 0) });
+        self.stream.create(create("", "", 0));
+        self.step("refused and chosen").await;
+    }
+
+    /// Returns the revision of the last write, a deletion.
+    async fn writes(&mut self) -> i64 {
+        self.put("b", "1").await;
+        self.put("b", "2").await;
+        self.step("two puts").await;
+        let ops = [("c", "1"), ("b", "3"), ("a", "2")];
+        let success = ops.map(|(name, value)| put_op(&self.key(name), value)).to_vec();
+        self.writer.kv.txn(TxnRequest { success, ..Default::default() }).await.unwrap();
+        self.step("one txn").await;
+        let WatchCreateRequest { key, range_end, .. } = self.prefix(0);
+        let delete = DeleteRangeRequest { key, range_end, prev_kv: false };
+        let deleted = self.writer.kv.delete_range(delete).await.unwrap().into_inner();
+        self.step("a range is deleted").await;
+        deleted.header.unwrap().revision
+    }
+
+    async fn starts(&mut self, first: i64, revision: i64) {
+        self.stream.create(self.prefix(first));
+        self.step("from the past").await;
+        self.stream.create(WatchCreateRequest { prev_kv: true, ..self.prefix(revision - 1) });
+        self.step("from the past, with what was before").await;
+        self.stream.create(self.prefix(revision));
+        self.step("from the present").await;
+        let future = create(&self.key("f"), "", revision + 2);
+        self.stream.create(WatchCreateRequest { watch_id: 50, ..future });
+        self.put("f", "too early").await;
+        self.put("f", "in time").await;
+        self.step("from the future").await;
+        for watch_id in [0, 0, 7777, 40, 3, 50, 2, 4, 5] {
+            self.stream.cancel(watch_id);
+        }
+        self.step("cancelled").await;
+        self.stream.send(progress());
+        self.step("progress").await;
+    }
+
+    async fn compaction(&mut self, revision: i64) {
+        let compaction = CompactionRequest { revision, physical: true };
+        self.writer.kv.compact(compaction).await.unwrap();
+        self.stream.create(WatchCreateRequest { watch_id: 60, ..self.prefix(revision - 1) });
+        self.step("compacted").await;
+        let there = create(&self.key("f"), "", revision);
+        self.stream.create(WatchCreateRequest { watch_id: 61, ..there });
+        self.step("at the compaction").await;
+        self.stream.cancel(60);
+        self.step("cancelled, but it was already").await;
+    }
+
+    async fn large(&mut self) {
+        let value = "x".repeat(1_200_000);
+        let first = self.put("large", &value).await;
+        self.put("large", &value).await;
+        self.put("large", &value).await;
+        // So that the member has all of it, and sends it at once.
+        self.cluster.client(self.at).everything(false).await.unwrap();
+        for fragment in [false, true] {
+            let create = create(&self.key("large"), "", first);
+            self.stream.create(WatchCreateRequest { fragment, prev_kv: true, ..create });
+        }
+        // Megabytes take their time in a test build.
+        self.stream.silence = 4 * SILENCE;
+        self.step("large").await;
+        self.stream.silence = SILENCE;
+        drop(self.stream.requests.take());
+        self.put("f", "still heard").await;
+        self.step("half closed").await;
+    }
 }
 
 /// Goal: who reads slowly loses nothing and holds up nobody. Method: a stream that is not read
@@ -321,15 +366,8 @@ async fn etcdctl(subject: &Cluster, reference: &Cluster) {
             ];
             let mut children = Vec::new();
             for words in &words {
-                let mut child = Command::new(&tool.path)
-                    .env("ETCDCTL_API", "3")
-                    .args(["--endpoints", &cluster.members[at].client_address()])
-                    .args(words.split(' '))
-                    .stdin(Stdio::piped())
-                    .stdout(Stdio::piped())
-                    .stderr(Stdio::piped())
-                    .spawn()
-                    .unwrap();
+                let mut child =
+                    tool_command(tool, cluster, at).args(words.split(' ')).spawn().unwrap();
                 if words == "watch -i" {
                     let mut input = child.stdin.take().unwrap();
                     writeln!(input, "watch {prefix}a --rev {revision}").unwrap();
@@ -357,15 +395,23 @@ async fn etcdctl(subject: &Cluster, reference: &Cluster) {
         let theirs = outputs.split_off(outputs.len() / 2);
         // Revisions may differ between the clusters no more: the same has happened to both, but for
         // the slow reader.
-        let comparable = |outputs: Vec<String>| outputs.into_iter().map(without_revisions);
+        let comparable =
+            |outputs: Vec<String>| outputs.into_iter().map(|output| without_revisions(&output));
         for (ours, theirs) in comparable(outputs).zip(comparable(theirs)) {
             assert_eq!(ours, theirs);
         }
     }
 }
 
+fn tool_command(tool: &Etcdctl, cluster: &Cluster, at: usize) -> Command {
+    let mut command = Command::new(&tool.path);
+    command.env("ETCDCTL_API", "3").args(["--endpoints", &cluster.members[at].client_address()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
 /// Numbers of more than one digit are revisions, as the tool shows nothing else that long.
-fn without_revisions(output: String) -> String {
+fn without_revisions(output: &str) -> String {
     let mut out = String::new();
     let mut digits = 0;
     for c in output.chars() {

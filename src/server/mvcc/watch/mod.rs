@@ -184,21 +184,15 @@ impl State {
         let news = News::Events(Events { id, revision, events, path: Path::Synced });
         let notice = Notice { watcher: number, watch_id: watcher.watch_id, news };
         let depth = watcher.depth();
+        // Said before it happens: the stream may send it in the next moment. All who fill queues
+        // hold the lock, so there is room if there is room now.
+        if depth < watcher.queue.max_capacity() && trace::kept(id) {
+            let watch_id = watcher.watch_id;
+            crate::mark!(WatchQueue, id, watcher = number, watch_id = watch_id, depth = depth);
+        }
         match watcher.queue.try_send(notice) {
             // A stream whose reader has gone takes its watchers away in a moment.
-            Ok(()) | Err(TrySendError::Closed(_)) => {
-                if trace::kept(id) {
-                    let watch_id = watcher.watch_id;
-                    crate::mark!(
-                        WatchQueue,
-                        id,
-                        watcher = number,
-                        watch_id = watch_id,
-                        depth = depth
-                    );
-                }
-                Delivery::Queued
-            }
+            Ok(()) | Err(TrySendError::Closed(_)) => Delivery::Queued,
             Err(TrySendError::Full(notice)) => {
                 crate::mark!(WatchVictim, id, watcher = number, revision = revision, depth = depth);
                 watcher.min_rev = revision + 1;
