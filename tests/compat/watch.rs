@@ -225,7 +225,14 @@ impl Script<'_> {
 
     async fn put(&mut self, name: &str, value: &str) -> i64 {
         let key = self.key(name);
-        self.writer.put(&key, value).await.unwrap()
+        let revision = self.writer.put(&key, value).await.unwrap();
+        self.catch_up().await;
+        revision
+    }
+
+    /// Waits until the member that is watched has all that was written.
+    async fn catch_up(&self) {
+        self.cluster.client(self.at).everything(false).await.unwrap();
     }
 
     async fn step(&mut self, name: &str) {
@@ -286,6 +293,7 @@ impl Script<'_> {
     async fn compaction(&mut self, revision: i64) {
         let compaction = CompactionRequest { revision, physical: true };
         self.writer.kv.compact(compaction).await.unwrap();
+        self.catch_up().await;
         self.stream.create(WatchCreateRequest { watch_id: 60, ..self.prefix(revision - 1) });
         self.step("compacted").await;
         let there = create(&self.key("f"), "", revision);
@@ -300,8 +308,6 @@ impl Script<'_> {
         let first = self.put("large", &value).await;
         self.put("large", &value).await;
         self.put("large", &value).await;
-        // So that the member has all of it, and sends it at once.
-        self.cluster.client(self.at).everything(false).await.unwrap();
         for fragment in [false, true] {
             let create = create(&self.key("large"), "", first);
             self.stream.create(WatchCreateRequest { fragment, prev_kv: true, ..create });
