@@ -28,7 +28,7 @@ use crate::{
     pb::{
         etcdserverpb::{
             cluster_server::ClusterServer, kv_server::KvServer,
-            maintenance_server::MaintenanceServer,
+            maintenance_server::MaintenanceServer, watch_server::WatchServer,
         },
         glasspb::observe_server::ObserveServer,
     },
@@ -42,6 +42,7 @@ const METHODS: &[(&str, &[&str])] = &[
     ("etcdserverpb.Cluster", &["MemberList"]),
     ("grpc.health.v1.Health", &["Check", "Watch"]),
     (OBSERVE, &["Observe"]),
+    ("etcdserverpb.Watch", &["Watch"]),
 ];
 
 /// The glass's own service.
@@ -91,13 +92,15 @@ async fn routes(server: Arc<Server>, observe: Option<ObserveService>) -> Router 
     let cluster = ClusterServer::new(v3::cluster::ClusterService::new(Arc::clone(&server)));
     let maintenance =
         MaintenanceServer::new(v3::maintenance::MaintenanceService::new(Arc::clone(&server)));
+    let watch = WatchServer::new(v3::watch::WatchService::new(Arc::clone(&server)));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     // Sizes are checked by `limit`, before tonic's codec.
     let routes = Routes::new(kv.max_decoding_message_size(unlimited))
         .add_service(cluster.max_decoding_message_size(unlimited))
         .add_service(maintenance.max_decoding_message_size(unlimited))
-        .add_service(health_service);
+        .add_service(health_service)
+        .add_service(watch.max_decoding_message_size(unlimited));
     let routes = match observe {
         Some(observe) => routes.add_service(ObserveServer::new(observe)),
         None => routes,

@@ -35,6 +35,7 @@ pub enum Method {
     MemberList = 8,
     HttpHealth = 10,
     HttpVersion = 11,
+    Watch = 15,
 }
 
 /// Opens a call: its id, its stage, and the checks that need no handler.
@@ -107,13 +108,17 @@ impl Call {
 }
 
 /// A member without a leader refuses those who asked for one (clientv3.WithRequireLeader).
-fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
-    let wants_leader = metadata.get("hasleader").is_some_and(|value| value == "true");
-    if wants_leader && server.leader() == 0 { Err(Error::NoLeader) } else { Ok(()) }
+pub(super) fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
+    if wants_leader(metadata) && server.leader() == 0 { Err(Error::NoLeader) } else { Ok(()) }
+}
+
+/// Whether the caller has asked for a member that knows a leader.
+pub(super) fn wants_leader(metadata: &MetadataMap) -> bool {
+    metadata.get("hasleader").is_some_and(|value| value == "true")
 }
 
 /// Whether the caller has sampled this request: the last flag of a W3C `traceparent`.
-fn wants_trace(metadata: &MetadataMap) -> bool {
+pub(super) fn wants_trace(metadata: &MetadataMap) -> bool {
     let Some(parent) = metadata.get("traceparent").and_then(|value| value.to_str().ok()) else {
         return false;
     };

@@ -46,6 +46,7 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
             Unavailable,
             "etcdserver: request timed out, waiting for the applied index took too long",
         ),
+        Error::WatchCanceled => (Cancelled, "etcdserver: watch canceled"),
         Error::Canceled => (Cancelled, "etcdserver: request canceled"),
     }
 }

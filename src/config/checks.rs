@@ -56,6 +56,7 @@ pub(super) fn build(
         max_txn_ops: size(given, "max-txn-ops")?,
         max_concurrent_streams: u32::try_from(given.uint("max-concurrent-streams"))
             .expect("checked when it was given"),
+        progress_interval: progress_interval(given),
         quota_bytes: quota(given, &mut warnings),
         batch_interval: batch_interval(given),
         batch_limit: batch_limit(given),
@@ -307,6 +308,17 @@ fn batch_interval(given: &Given) -> Duration {
     match values::duration(given.text("backend-batch-interval")) {
         Duration::ZERO => Duration::from_millis(100),
         interval => interval,
+    }
+}
+
+/// 3.6 calls the flag otherwise than 3.5; what is too often is made slower, as in etcd.
+fn progress_interval(given: &Given) -> Duration {
+    const NAMES: [&str; 2] =
+        ["watch-progress-notify-interval", "experimental-watch-progress-notify-interval"];
+    let name = if given.has(NAMES[0]) { NAMES[0] } else { NAMES[1] };
+    match values::duration(given.text(name)) {
+        Duration::ZERO => Duration::from_secs(600),
+        interval => interval.max(Duration::from_millis(100)),
     }
 }
 

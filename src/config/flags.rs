@@ -221,7 +221,7 @@ pub const FLAGS: &[Flag] = &[
     inert("compaction-sleep-interval", Duration, "10ms"),
     inert("corrupt-check-time", Duration, "0s"),
     inert("downgrade-check-time", Duration, "5s"),
-    inert("watch-progress-notify-interval", Duration, "10m"),
+    works("watch-progress-notify-interval", Duration, "10m", "how often a quiet watcher hears so"),
     inert("experimental-backend-bbolt-freelist-type", Text, "array"),
     inert("experimental-bootstrap-defrag-threshold-megabytes", Uint, "0"),
     inert("experimental-compact-hash-check-enabled", Bool, "false"),
@@ -245,7 +245,7 @@ pub const FLAGS: &[Flag] = &[
     inert("experimental-txn-mode-write-with-shared-buffer", Bool, "true"),
     inert("experimental-warning-apply-duration", Duration, "100ms"),
     inert("experimental-warning-unary-request-duration", Duration, "300ms"),
-    inert("experimental-watch-progress-notify-interval", Duration, "10m"),
+    works("experimental-watch-progress-notify-interval", Duration, "10m", "the same, as in 3.5"),
     // The v2 world.
     inert("enable-v2", Bool, "false"),
     inert("v2-deprecation", Text, "not-yet"),

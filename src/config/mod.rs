@@ -184,6 +184,8 @@ pub struct ServerConfig {
     pub max_txn_ops: usize,
     /// `--max-concurrent-streams`.
     pub max_concurrent_streams: u32,
+    /// `--watch-progress-notify-interval`, or the experimental flag of 3.5; at least 100 ms.
+    pub progress_interval: Duration,
     /// `--quota-backend-bytes`, after its default; `None` when negative (no quota).
     pub quota_bytes: Option<u64>,
     /// `--backend-batch-interval`, after its default.

@@ -169,6 +169,7 @@ impl Running {
         let raft = start_raft(config, data, &server, raft_inbox, outputs)?;
         let apply = start_apply(applier, committed)?;
         start_compaction(Arc::clone(server.store()))?;
+        start_watch_sync(Arc::clone(server.store()))?;
         let answers = std::sync::Mutex::new(Some(Answers { reads, dropped, outcomes }));
         Ok(Self { server, inbox: to_raft, backend, transport, raft, apply, answers })
     }
@@ -207,6 +208,7 @@ fn settings(config: &ServerConfig) -> Settings {
         quota_bytes: config.quota_bytes,
         request_timeout: REQUEST_TIMEOUT + 2 * config.election,
         election: config.election,
+        progress_interval: config.progress_interval,
     }
 }
 
@@ -313,6 +315,16 @@ fn start_compaction(store: Arc<Store>) -> Result<(), Error> {
             let has_more = store.step_compaction(COMPACTION_ROWS);
             std::thread::sleep(if has_more { COMPACTION_PAUSE } else { 10 * COMPACTION_PAUSE });
         }
+    })?;
+    Ok(())
+}
+
+/// Brings watchers up to the present, for as long as the process runs.
+fn start_watch_sync(store: Arc<Store>) -> Result<(), Error> {
+    let thread = std::thread::Builder::new().name("watch-sync".to_owned());
+    thread.spawn(move || {
+        trace::set_thread("background");
+        store.run_watch_sync();
     })?;
     Ok(())
 }

@@ -57,6 +57,8 @@ pub enum Error {
     MemberNotFound,
     /// etcd: ErrUnhealthy.
     Unhealthy,
+    /// etcd: ErrGRPCWatchCanceled. The client has reset its stream of watchers.
+    WatchCanceled,
     /// The client went away, or its deadline passed.
     Canceled,
 }

@@ -42,6 +42,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// `--election-timeout`.
     pub election: Duration,
+    /// `--watch-progress-notify-interval`.
+    pub progress_interval: Duration,
 }
 
 /// What the server is made of; `member` puts it together.

@@ -57,6 +57,21 @@ impl Server {
         &self.status
     }
 
+    /// `--max-request-bytes`.
+    pub fn max_request_bytes(&self) -> usize {
+        self.settings.max_request_bytes
+    }
+
+    /// `--watch-progress-notify-interval`.
+    pub fn progress_interval(&self) -> std::time::Duration {
+        self.settings.progress_interval
+    }
+
+    /// `--election-timeout`.
+    pub fn election(&self) -> std::time::Duration {
+        self.settings.election
+    }
+
     /// The current revision.
     pub fn revision(&self) -> i64 {
         self.store.revision()

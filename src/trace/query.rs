@@ -237,7 +237,9 @@ impl<'a> Finder<'a> {
                 | Stage::MvccWrite
                 | Stage::TreeIndexPut
                 | Stage::BufferPut
-                | Stage::MvccCompact => Relation::Apply,
+                | Stage::MvccCompact
+                | Stage::WatchNotify
+                | Stage::WatchQueue => Relation::Apply,
                 _ => Relation::Own,
             };
             self.picked.insert(at, relation);

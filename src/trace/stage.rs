@@ -88,6 +88,7 @@ pub const METHODS: &[&str] = &[
     "internal/Publish",
     "internal/SetVersion",
     "Health/Watch",
+    "Watch/Watch",
 ];
 
 macro_rules! stages {
@@ -289,6 +290,28 @@ stages! {
     /// Records were overwritten before anybody could read them: something happened here, unseen.
     Lost = "lost" Loop Stage ["from" Count, "to" Count, "records" Count]
         "trace/collect/drain.rs", "none", "0.1";
+    /// Somebody wants to hear of changes, from a revision on; of the past, it must catch up first.
+    WatchCreate = "watch.create" Request Story
+        ["start" Revision, "revision" Revision, "watcher" Count, "watch_id" Count, "synced" Flag]
+        "server/mvcc/watch/mod.rs", "mvcc watchStream.Watch", "0.1";
+    /// The write's events are handed to those who watch its keys, before anybody can read it.
+    WatchNotify = "watch.notify" Request Story
+        ["revision" Revision, "events" Count, "synced" Count, "victims" Count]
+        "server/mvcc/watch/mod.rs", "mvcc watchableStore.notify", "0.1";
+    /// One watcher's events stand in the queue of its stream, behind others.
+    WatchQueue = "watch.queue" Request Stage ["watcher" Count, "watch_id" Count, "depth" Count]
+        "server/mvcc/watch/mod.rs", "mvcc watcher.send", "0.1";
+    /// The queue is full: the watcher keeps this, gets nothing more from apply, and catches up later.
+    WatchVictim = "watch.victim" Request Story ["watcher" Count, "revision" Revision, "depth" Count]
+        "server/mvcc/watch/mod.rs", "mvcc watchableStore.addVictim", "0.1";
+    /// One read of the backend, by revision, for all watchers that are behind.
+    WatchSync = "watch.sync" Loop Stage
+        ["from" Revision, "to" Revision, "watchers" Count, "events" Count, "left" Count]
+        "server/mvcc/watch/sync.rs", "mvcc watchableStore.syncWatchers", "0.1";
+    /// The stream takes events out of its queue and sends them. Path 0: from apply; 1: caught up.
+    WatchSend = "watch.send" Request Story
+        ["watcher" Count, "watch_id" Count, "first" Revision, "last" Revision, "events" Count, "path" Count]
+        "api/v3/watch.rs", "etcdserver/api/v3rpc serverWatchStream.sendLoop", "0.1";
 }
 
 impl Stage {

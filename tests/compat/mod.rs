@@ -9,3 +9,4 @@ mod http;
 mod normal;
 mod random;
 mod requests;
+mod watch;

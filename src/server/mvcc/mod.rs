@@ -27,7 +27,8 @@
 //!   (etcd #17780): the marks of the compaction count as well.
 //!
 //! Rows, keys of rows and hashes are etcd's, so that `HashKV` agrees with etcd after the same
-//! writes. What is left out: watchers and leases, which come with their own modules.
+//! writes. Whoever wants to hear of changes is in [`watch`]. What is left out: leases, which come with
+//! their own module.
 
 pub mod compact;
 pub mod hash;
@@ -38,6 +39,7 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 pub mod tree_index;
+pub mod watch;
 pub mod write_txn;
 
 pub use self::{

@@ -12,6 +12,7 @@ use super::{
     Revision,
     compact::{self, Worker},
     tree_index::{Restored, TreeIndex},
+    watch::Watchers,
 };
 use crate::{
     pb::mvccpb::KeyValue,
@@ -63,6 +64,7 @@ pub struct Store {
     pub(super) scheduled: AtomicI64,
     pub(super) finished: AtomicI64,
     pub(super) worker: Mutex<Worker>,
+    pub(super) watchers: Watchers,
 }
 
 impl Store {
@@ -84,6 +86,7 @@ impl Store {
             scheduled: AtomicI64::new(scheduled),
             finished: AtomicI64::new(finished),
             worker: Mutex::default(),
+            watchers: Watchers::default(),
         }))
     }
 

@@ -4,6 +4,7 @@ mod crash;
 mod model;
 mod scripts;
 mod txns;
+mod watchers;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -2,6 +2,7 @@
 //!
 //! All writes share one main revision, and each takes the next sub. The revision is taken when
 //! something is written for the first time, so a transaction that changes nothing costs none.
+//! When it ends, and before anybody can read it, its events go to the watchers.
 
 use bytes::Bytes;
 use prost::Message;
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     pb::{
         etcdserverpb::{RangeRequest, RangeResponse, TxnRequest},
-        mvccpb::KeyValue,
+        mvccpb::{Event, KeyValue, event::EventType},
     },
     server::Error,
     storage::backend::Bucket,
@@ -28,6 +29,8 @@ pub struct WriteTxn<'b, 'a> {
     id: u64,
     begin: i64,
     changes: i64,
+    /// What the watchers are to hear; `None` if there are none.
+    events: Option<Vec<Event>>,
     span: Span,
 }
 
@@ -37,7 +40,8 @@ impl<'a> Batch<'a> {
         let begin = self.index.revision;
         self.backend.set_request(id);
         let span = crate::stage!(MvccWrite, id, revision_old = begin);
-        WriteTxn { batch: self, id, begin, changes: 0, span }
+        let events = self.store.watchers.is_watched().then(Vec::new);
+        WriteTxn { batch: self, id, begin, changes: 0, events, span }
     }
 }
 
@@ -76,8 +80,9 @@ impl WriteTxn<'_, '_> {
             value,
             lease,
         };
-        let row = Bytes::from(row.encode_to_vec());
-        self.batch.backend.put(Bucket::Key, &revision.row_key(), row);
+        let encoded = Bytes::from(row.encode_to_vec());
+        self.batch.backend.put(Bucket::Key, &revision.row_key(), encoded);
+        self.note(EventType::Put, row);
         revision.main
     }
 
@@ -98,8 +103,15 @@ impl WriteTxn<'_, '_> {
         let revision = self.next_revision();
         self.batch.index.tree.tombstone(&key, revision);
         let row = KeyValue { key, ..KeyValue::default() };
-        let row = Bytes::from(row.encode_to_vec());
-        self.batch.backend.put(Bucket::Key, &revision.tombstone_key(), row);
+        let encoded = Bytes::from(row.encode_to_vec());
+        self.batch.backend.put(Bucket::Key, &revision.tombstone_key(), encoded);
+        self.note(EventType::Delete, KeyValue { mod_revision: revision.main, ..row });
+    }
+
+    fn note(&mut self, kind: EventType, kv: KeyValue) {
+        if let Some(events) = &mut self.events {
+            events.push(Event { r#type: kind as i32, kv: Some(kv), prev_kv: None });
+        }
     }
 
     fn next_revision(&mut self) -> Revision {
@@ -136,5 +148,10 @@ impl Drop for WriteTxn<'_, '_> {
             revision_new = self.revision(),
             operations = self.changes
         );
+        if let Some(events) = &self.events
+            && !events.is_empty()
+        {
+            self.batch.store.watchers.notify(self.id, self.revision(), events);
+        }
     }
 }

@@ -268,6 +268,11 @@ impl Backend {
         self.shared.read().cut(bucket, &[], None, 0)
     }
 
+    /// Returns the rows from `from` up to, but without, `to` as they are now.
+    pub fn cut_range(&self, bucket: Bucket, from: &[u8], to: &[u8]) -> Cut {
+        self.shared.read().cut(bucket, from, Some(to), 0)
+    }
+
     /// Goes through the rows of a cut. A file that cannot be read ends the member.
     pub fn rows<'a>(&'a self, cut: &'a Cut) -> impl Iterator<Item = (Bytes, Bytes)> + 'a {
         cut.rows(&self.shared)

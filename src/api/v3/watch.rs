@@ -1,0 +1,57 @@
+//! The Watch service: one stream, many watchers (etcd: `v3rpc.watchServer`).
+//!
+//! A stream is a [`Session`], and that is not a task but a value: each message that the client can
+//! take is asked out of it. While the client takes nothing, nothing moves here: the queue between
+//! apply and the session fills up, and behind it the watchers become victims.
+//!
+//! ```text
+//!   client ──requests──▶ ┌─────────┐ ──create, cancel──▶ mvcc::watch
+//!   client ◀─responses── │ Session │ ◀─────queue──────── apply, sync thread
+//!                        └─────────┘
+//! ```
+//!
+//! Each message of the client has an id and an `rpc` of its own; `watch.send` carries the id of the
+//! write whose events leave, or of the message that created the watcher, if they were caught up.
+
+mod session;
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{Stream, stream::unfold};
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use self::session::Session;
+use crate::{
+    api::{interceptor, status::status},
+    pb::etcdserverpb::{WatchRequest, WatchResponse, watch_server::Watch},
+    server::Server,
+};
+
+/// Serves Watch by a member's server.
+pub struct WatchService {
+    server: Arc<Server>,
+}
+
+impl WatchService {
+    /// Serves by this server.
+    pub fn new(server: Arc<Server>) -> Self {
+        Self { server }
+    }
+}
+
+#[async_trait]
+impl Watch for WatchService {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        interceptor::check(&self.server, request.metadata()).map_err(status)?;
+        let wants_leader = interceptor::wants_leader(request.metadata());
+        let forced = interceptor::wants_trace(request.metadata());
+        let requests = request.into_inner();
+        let session = Session::new(Arc::clone(&self.server), requests, (wants_leader, forced));
+        Ok(Response::new(Box::pin(unfold(session, Session::next))))
+    }
+}

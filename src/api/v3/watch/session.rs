@@ -1,0 +1,421 @@
+//! One client's stream of watchers (etcd: `serverWatchStream`).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use prost::Message as _;
+use tokio::{
+    sync::mpsc::Receiver,
+    time::{Interval, MissedTickBehavior, interval},
+};
+use tonic::{Code, Status, Streaming};
+
+use crate::{
+    api::{
+        interceptor::{Call, Method},
+        status::status,
+    },
+    pb::{
+        etcdserverpb::{
+            RangeRequest, ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse,
+            watch_request::RequestUnion,
+        },
+        mvccpb::{Event, KeyValue, event::EventType},
+    },
+    server::{
+        Error, Server,
+        mvcc::watch::{
+            self, Events, Filters, NO_WATCH_ID, News, Notice, QUEUE_LEN, Refusal, WatchStream,
+        },
+    },
+    set, stage, trace,
+};
+
+/// What gRPC may add to a request (etcd: grpcOverheadBytes).
+const GRPC_OVERHEAD: usize = 512 << 10;
+/// A member without leader for so many election timeouts ends the streams that need one
+/// (etcd: maxNoLeaderCnt).
+const NO_LEADER_MAX: u32 = 3;
+
+/// How one watcher wants its events.
+struct Options {
+    prev_kv: bool,
+    fragment: bool,
+    /// Whether it wants to hear when there is nothing to say; and whether there was nothing since
+    /// it was last thought of.
+    progress: Option<bool>,
+}
+
+/// See the module's text.
+pub(super) struct Session {
+    server: Arc<Server>,
+    /// `None` when the client has said that there will be no more. It still hears of changes, as
+    /// with etcd: clients that send one message and then only listen depend on it.
+    requests: Option<Streaming<WatchRequest>>,
+    stream: WatchStream,
+    notices: Receiver<Notice>,
+    options: HashMap<i64, Options>,
+    /// What is ready to be sent.
+    outbox: VecDeque<WatchResponse>,
+    /// Ticks while there may be somebody who wants to hear of progress.
+    progress: Option<Interval>,
+    leader: LeaderCheck,
+    /// The caller wants to see traces.
+    forced: bool,
+    is_over: bool,
+}
+
+/// What a session has waited for.
+enum Turn {
+    Request(Result<Option<WatchRequest>, Status>),
+    Notice(Option<Notice>),
+    Progress,
+    NoLeader,
+}
+
+impl Session {
+    /// A stream without watchers. The flags: whether it needs a leader, whether it is to be traced.
+    pub(super) fn new(
+        server: Arc<Server>,
+        requests: Streaming<WatchRequest>,
+        (wants_leader, forced): (bool, bool),
+    ) -> Session {
+        let (stream, notices) = server.store().watch_stream(QUEUE_LEN);
+        let leader = LeaderCheck::new(&server, wants_leader);
+        Session {
+            server,
+            requests: Some(requests),
+            stream,
+            notices,
+            options: HashMap::new(),
+            outbox: VecDeque::new(),
+            progress: None,
+            leader,
+            forced,
+            is_over: false,
+        }
+    }
+
+    /// The stream's next message, and the session after it; `None` behind its end.
+    pub(super) async fn next(mut self) -> Option<(Result<WatchResponse, Status>, Session)> {
+        loop {
+            if let Some(response) = self.outbox.pop_front() {
+                return Some((Ok(response), self));
+            }
+            if self.is_over {
+                return None;
+            }
+            let end = match self.turn().await {
+                Turn::Request(Ok(Some(request))) => {
+                    self.answer(request);
+                    continue;
+                }
+                Turn::Notice(Some(notice)) => {
+                    self.tell(notice);
+                    continue;
+                }
+                Turn::Progress => {
+                    self.tell_progress();
+                    continue;
+                }
+                Turn::Request(Ok(None)) => {
+                    self.requests = None;
+                    continue;
+                }
+                Turn::Request(Err(end)) if end.code() == Code::Cancelled => {
+                    status(Error::WatchCanceled)
+                }
+                Turn::Request(Err(end)) => end,
+                Turn::NoLeader => status(Error::NoLeader),
+                // The session itself holds a sender.
+                Turn::Notice(None) => status(Error::Stopped),
+            };
+            self.is_over = true;
+            return Some((Err(end), self));
+        }
+    }
+
+    async fn turn(&mut self) -> Turn {
+        tokio::select! {
+            biased;
+            () = self.leader.lost(&self.server) => Turn::NoLeader,
+            request = message(&mut self.requests) => Turn::Request(request),
+            notice = self.notices.recv() => Turn::Notice(notice),
+            () = tick(&mut self.progress) => Turn::Progress,
+        }
+    }
+
+    /// Carries out a message of the client.
+    fn answer(&mut self, request: WatchRequest) {
+        let bytes = request.encoded_len();
+        let Some(request) = request.request_union else { return };
+        let key = match &request {
+            RequestUnion::CreateRequest(create) => create.key.clone(),
+            RequestUnion::CancelRequest(_) | RequestUnion::ProgressRequest(_) => Default::default(),
+        };
+        let call = Call::open(&self.server, Method::Watch, bytes, (&key, self.forced));
+        if !key.is_empty() {
+            trace::key(call.id(), &key);
+        }
+        let response = match request {
+            RequestUnion::CreateRequest(request) => Some(self.create(call.id(), &request)),
+            RequestUnion::CancelRequest(request) => self.cancel(request.watch_id),
+            RequestUnion::ProgressRequest(_) => {
+                self.stream.request_progress(NO_WATCH_ID);
+                None
+            }
+        };
+        let bytes = response.as_ref().map_or(0, WatchResponse::encoded_len);
+        // A watcher that is refused is an answer; the stream goes on.
+        let _ = call.finish(Ok(()), bytes, self.stream.revision());
+        self.outbox.extend(response);
+    }
+
+    fn create(&mut self, id: u64, request: &WatchCreateRequest) -> WatchResponse {
+        let wanted = watch::WatchRequest {
+            id,
+            watch_id: request.watch_id,
+            key: request.key.clone(),
+            range_end: request.range_end.clone(),
+            start_revision: request.start_revision,
+            filters: Filters::new(&request.filters),
+        };
+        let (watch_id, revision) = match self.stream.create(&wanted) {
+            Ok(created) => created,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        let progress = request.progress_notify.then_some(true);
+        if progress.is_some() && self.progress.is_none() {
+            self.progress = Some(ticks(with_jitter(self.server.progress_interval(), id)));
+        }
+        let options = Options { prev_kv: request.prev_kv, fragment: request.fragment, progress };
+        self.options.insert(watch_id, options);
+        WatchResponse { created: true, ..self.response(watch_id, revision) }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> WatchResponse {
+        WatchResponse {
+            created: true,
+            canceled: true,
+            cancel_reason: refusal.to_string(),
+            ..self.response(NO_WATCH_ID, self.stream.revision())
+        }
+    }
+
+    /// An id that is not known gets no answer.
+    fn cancel(&mut self, watch_id: i64) -> Option<WatchResponse> {
+        if !self.stream.cancel(watch_id) {
+            return None;
+        }
+        self.options.remove(&watch_id);
+        let revision = self.stream.revision();
+        Some(WatchResponse { canceled: true, ..self.response(watch_id, revision) })
+    }
+
+    /// Makes a notice into responses. What was queued for a watcher that is gone is dropped.
+    fn tell(&mut self, notice: Notice) {
+        if !self.stream.is_wanted(&notice) {
+            return;
+        }
+        let (watcher, watch_id) = (notice.watcher, notice.watch_id);
+        match notice.news {
+            News::Events(events) => self.tell_events(watcher, watch_id, events),
+            News::Compacted(compact_revision) => {
+                self.options.remove(&watch_id);
+                let response = self.response(watch_id, 0);
+                self.outbox.push_back(WatchResponse {
+                    canceled: true,
+                    compact_revision,
+                    ..response
+                });
+            }
+            News::Progress(revision) => self.outbox.push_back(self.response(watch_id, revision)),
+        }
+    }
+
+    fn tell_events(&mut self, watcher: u64, watch_id: i64, news: Events) {
+        let Some(options) = self.options.get_mut(&watch_id) else { return };
+        let Events { id, revision, mut events, path } = news;
+        let modified = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
+        let mut span = stage!(WatchSend, id, watcher = watcher, watch_id = watch_id);
+        let (first, last) = (events.first().map_or(0, modified), events.last().map_or(0, modified));
+        let (count, path) = (events.len(), path as u8);
+        set!(span, WatchSend, first = first, last = last, events = count, path = path);
+        if let Some(is_quiet) = &mut options.progress {
+            *is_quiet = false;
+        }
+        let (prev_kv, fragment) = (options.prev_kv, options.fragment);
+        if prev_kv {
+            events.iter_mut().for_each(|event| event.prev_kv = previous(&self.server, event));
+        }
+        let response = WatchResponse { events, ..self.response(watch_id, revision) };
+        let max = self.server.max_request_bytes() + GRPC_OVERHEAD;
+        if fragment {
+            self.outbox.extend(fragments(response, max));
+        } else {
+            self.outbox.push_back(response);
+        }
+    }
+
+    /// Tells those who want it, and who got nothing since the last time, how far the key space is.
+    fn tell_progress(&mut self) {
+        for (watch_id, options) in &mut self.options {
+            let Some(is_quiet) = &mut options.progress else { continue };
+            if std::mem::replace(is_quiet, true) {
+                self.stream.request_progress(*watch_id);
+            }
+        }
+    }
+
+    fn response(&self, watch_id: i64, revision: i64) -> WatchResponse {
+        let header = ResponseHeader {
+            cluster_id: self.server.cluster_id(),
+            member_id: self.server.member_id(),
+            revision,
+            raft_term: self.server.term(),
+        };
+        WatchResponse { header: Some(header), watch_id, ..WatchResponse::default() }
+    }
+}
+
+/// The key as it was before the event; nothing if it was not there, or is compacted.
+fn previous(server: &Server, event: &Event) -> Option<KeyValue> {
+    let kv = event.kv.as_ref()?;
+    let is_put = event.r#type == EventType::Put as i32;
+    if is_put && kv.create_revision == kv.mod_revision {
+        return None;
+    }
+    let (key, revision) = (kv.key.clone(), kv.mod_revision - 1);
+    let request = RangeRequest { key, revision, ..RangeRequest::default() };
+    // The read is no part of the write's way, so it goes under no id.
+    server.store().range(0, &request).ok()?.kvs.pop()
+}
+
+/// Cuts a response that is too large into several, at least one event in each (etcd:
+/// sendFragments).
+fn fragments(response: WatchResponse, max: usize) -> Vec<WatchResponse> {
+    if response.encoded_len() < max || response.events.len() < 2 {
+        return vec![response];
+    }
+    let empty = WatchResponse { events: Vec::new(), fragment: true, ..response.clone() };
+    let mut pieces: Vec<WatchResponse> = Vec::new();
+    let mut size = 0;
+    for event in response.events {
+        // The tag, and the length before the event.
+        let len = event.encoded_len();
+        let len = 1 + prost::length_delimiter_len(len) + len;
+        match pieces.last_mut() {
+            Some(piece) if size + len < max => {
+                piece.events.push(event);
+                size += len;
+            }
+            _ => {
+                size = empty.encoded_len() + len;
+                pieces.push(WatchResponse { events: vec![event], ..empty.clone() });
+            }
+        }
+    }
+    if let Some(last) = pieces.last_mut() {
+        last.fragment = false;
+    }
+    pieces
+}
+
+/// Watches whether the member knows a leader, for streams that need one.
+struct LeaderCheck {
+    ticks: Option<Interval>,
+    missed: u32,
+}
+
+impl LeaderCheck {
+    fn new(server: &Server, is_wanted: bool) -> LeaderCheck {
+        LeaderCheck { ticks: is_wanted.then(|| ticks(server.election())), missed: 0 }
+    }
+
+    /// Returns when there was no leader for three election timeouts. May be dropped at any time.
+    async fn lost(&mut self, server: &Server) {
+        while self.missed < NO_LEADER_MAX {
+            tick(&mut self.ticks).await;
+            self.missed = if server.leader() == 0 { self.missed + 1 } else { 0 };
+        }
+    }
+}
+
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    // The first tick would come at once.
+    ticks.reset();
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Up to a tenth more, so that streams that were opened together do not tick together.
+fn with_jitter(period: Duration, seed: u64) -> Duration {
+    let thousandth = u32::try_from(trace::id::hash(seed) % 100).unwrap_or(0);
+    period + period / 1000 * thousandth
+}
+
+async fn message(
+    requests: &mut Option<Streaming<WatchRequest>>,
+) -> Result<Option<WatchRequest>, Status> {
+    match requests {
+        Some(requests) => requests.message().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn tick(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => _ = ticks.tick().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn event(len: usize) -> Event {
+        let kv = KeyValue { value: Bytes::from(vec![0; len]), ..KeyValue::default() };
+        Event { kv: Some(kv), ..Event::default() }
+    }
+
+    #[test]
+    fn a_large_response_is_cut_before_it_is_too_large_and_nothing_is_lost() {
+        for sizes in [vec![10; 50], vec![500, 1, 1, 99, 500], vec![1, 300], vec![70, 2, 2]] {
+            let events: Vec<Event> = sizes.iter().map(|len| event(*len)).collect();
+            let whole = WatchResponse { watch_id: 5, events, ..WatchResponse::default() };
+            let pieces = fragments(whole.clone(), 100);
+            let flags: Vec<bool> = pieces.iter().map(|piece| piece.fragment).collect();
+            let (last, others) = flags.split_last().unwrap();
+            assert!(!last && others.iter().all(|flag| *flag), "{flags:?}");
+            for piece in &pieces {
+                assert!(piece.encoded_len() < 100 || piece.events.len() == 1);
+                assert_eq!(piece.watch_id, 5);
+            }
+            let all: Vec<Event> = pieces.into_iter().flat_map(|piece| piece.events).collect();
+            assert_eq!(all, whole.events);
+        }
+    }
+
+    #[test]
+    fn a_small_response_and_a_single_event_are_left_whole() {
+        for events in [vec![event(10), event(10)], vec![event(1000)]] {
+            let whole = WatchResponse { events, ..WatchResponse::default() };
+            assert_eq!(fragments(whole.clone(), 100), vec![whole]);
+        }
+    }
+
+    #[test]
+    fn the_jitter_is_at_most_a_tenth() {
+        for seed in 0..1000 {
+            let period = with_jitter(Duration::from_secs(600), seed);
+            assert!((600.0..=660.0).contains(&period.as_secs_f64()), "{period:?}, seed {seed}");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Catching up: the passes of the sync thread (etcd: `syncWatchersLoop`, `syncVictimsLoop`).
+//!
+//! One pass serves up to 512 watchers with one read: from the revision at which the one furthest
+//! behind stands, a window of revisions, each row once. Whoever is close to the present is served
+//! under the index lock, so that nothing is written meanwhile, and becomes synced; a window that
+//! ends far from the present is read without it, and its watchers stay unsynced until a later pass.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use prost::Message as _;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::{
+    Events, News, Notice, Path, State, Watchers,
+    lookup::Lookup,
+    watcher::{Group, revision},
+};
+use crate::{
+    pb::mvccpb::{Event, KeyValue, event::EventType},
+    server::mvcc::{
+        Revision,
+        store::{POISONED, Store},
+    },
+    storage::backend::{Bucket, Cut},
+};
+
+/// Watchers in one pass (etcd: maxWatchersPerSync).
+const WATCHERS_MAX: usize = 512;
+/// Revisions in one notice (etcd: watchBatchMaxRevs).
+const REVISIONS_MAX: usize = 1000;
+/// Revisions that are read in one pass; etcd reads all there are, which a member that has much to
+/// catch up must pay with its memory.
+const WINDOW: i64 = 10_000;
+/// And bytes, unless one revision alone has more.
+const WINDOW_BYTES: usize = 16 << 20;
+/// From how close to the present on a window is read under the index lock.
+const NEAR: i64 = 1000;
+/// How long a victim waits until it is tried again.
+const VICTIM_RETRY: Duration = Duration::from_millis(10);
+/// Between two passes, if one was not enough.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What one pass has read.
+struct Window {
+    events: Vec<Event>,
+    /// The last revision of which it has all.
+    end: i64,
+}
+
+/// The watchers that one pass serves.
+#[derive(Default)]
+struct Chosen {
+    lookup: Lookup,
+    numbers: Vec<u64>,
+    /// The oldest revision that any of them has not got.
+    from: i64,
+}
+
+impl Store {
+    /// The sync thread: serves unsynced watchers and victims for as long as the process runs.
+    pub fn run_watch_sync(&self) {
+        loop {
+            self.watchers.wait_for_work();
+            self.retry_victims();
+            let is_behind = self.sync_watchers();
+            if is_behind {
+                std::thread::sleep(PAUSE);
+            } else {
+                self.watchers.wait_for_retry();
+            }
+        }
+    }
+
+    /// One pass over the unsynced watchers. Returns whether there are any left.
+    pub fn sync_watchers(&self) -> bool {
+        let index = self.index.read().expect(POISONED);
+        let current = index.revision;
+        let chosen = self.watchers.choose(index.compacted);
+        if chosen.numbers.is_empty() {
+            return false;
+        }
+        let (from, count) = (chosen.from, chosen.numbers.len());
+        let mut span = crate::stage!(WatchSync, 0, from = from, watchers = count);
+        let last = current.min(from.saturating_add(WINDOW - 1));
+        let rows = [from, last + 1].map(|main| Revision::new(main, 0).row_key());
+        let cut = self.backend.cut_range(Bucket::Key, &rows[0], &rows[1]);
+        let (window, index) = if current - from < NEAR {
+            (self.read_window(&cut, last), index)
+        } else {
+            drop(index);
+            let window = self.read_window(&cut, last);
+            (window, self.index.read().expect(POISONED))
+        };
+        let mut state = self.watchers.lock();
+        let events = state.catch_up(&chosen, &window, (current, index.revision));
+        self.watchers.note_synced(&state);
+        let left = state.unsynced.len();
+        crate::set!(span, WatchSync, to = window.end, events = events, left = left);
+        left > 0
+    }
+
+    /// Reads events, whole revisions of them, in order.
+    fn read_window(&self, cut: &Cut, last: i64) -> Window {
+        let mut window = Window { events: Vec::new(), end: last };
+        let (mut bytes, mut main) = (0, 0);
+        for (row_key, row) in self.backend.rows(cut) {
+            let Some((at, is_tombstone)) = Revision::from_row_key(&row_key) else {
+                self.backend.malformed("key bucket: a row's key is not a revision")
+            };
+            if at.main != main && bytes > WINDOW_BYTES {
+                window.end = at.main - 1;
+                break;
+            }
+            main = at.main;
+            bytes += row.len();
+            let Ok(mut kv) = KeyValue::decode(row) else {
+                self.backend.malformed("key bucket: a row is no key-value pair")
+            };
+            // A tombstone's row has nothing but the key.
+            kv.mod_revision = main;
+            let kind = if is_tombstone { EventType::Delete } else { EventType::Put };
+            window.events.push(Event { r#type: kind as i32, kv: Some(kv), prev_kv: None });
+        }
+        window
+    }
+
+    /// Tries again to hand over what did not fit. Returns whether there are still victims.
+    pub fn retry_victims(&self) -> bool {
+        let index = self.index.read().expect(POISONED);
+        let mut state = self.watchers.lock();
+        let numbers: Vec<u64> = state.victims.iter().copied().collect();
+        for number in numbers {
+            state.retry(number, index.revision);
+        }
+        self.watchers.note_synced(&state);
+        !state.victims.is_empty()
+    }
+}
+
+impl Watchers {
+    fn wait_for_work(&self) {
+        let state = self.lock();
+        let is_idle = |state: &mut State| state.unsynced.is_empty() && state.victims.is_empty();
+        drop(self.work.wait_while(state, is_idle).expect(POISONED));
+    }
+
+    /// Waits for the next try if there are victims, but not if somebody is unsynced.
+    fn wait_for_retry(&self) {
+        let state = self.lock();
+        let is_waiting = |state: &mut State| state.unsynced.is_empty() && !state.victims.is_empty();
+        drop(self.work.wait_timeout_while(state, VICTIM_RETRY, is_waiting).expect(POISONED));
+    }
+
+    /// Chooses those who are the furthest behind. Those whose revisions are gone are told so.
+    fn choose(&self, compacted: i64) -> Chosen {
+        let mut state = self.lock();
+        while let Some((min_rev, number)) = state.unsynced.first().copied()
+            && min_rev < compacted
+        {
+            state.unsynced.remove(&(min_rev, number));
+            state.tell_compacted(number, compacted);
+        }
+        let mut chosen = Chosen::default();
+        for (min_rev, number) in state.unsynced.iter().take(WATCHERS_MAX) {
+            let Some(watcher) = state.watchers.get(number) else { continue };
+            if chosen.numbers.is_empty() {
+                chosen.from = *min_rev;
+            }
+            chosen.lookup.insert(&watcher.keys, *number);
+            chosen.numbers.push(*number);
+        }
+        chosen
+    }
+
+    /// How many watchers are synced, unsynced, and victims.
+    pub(in crate::server::mvcc) fn counts(&self) -> (usize, usize, usize) {
+        let state = self.lock();
+        (self.synced.load(Ordering::Acquire), state.unsynced.len(), state.victims.len())
+    }
+}
+
+impl State {
+    /// Ends a watcher that is in no group; if its queue is full, as soon as it is not.
+    fn tell_compacted(&mut self, number: u64, compacted: i64) {
+        let Some(watcher) = self.watchers.get_mut(&number) else { return };
+        let news = News::Compacted(compacted);
+        let notice = Notice { watcher: number, watch_id: watcher.watch_id, news };
+        match watcher.queue.try_send(notice) {
+            Ok(()) | Err(TrySendError::Closed(_)) => _ = self.watchers.remove(&number),
+            Err(TrySendError::Full(notice)) => {
+                watcher.group = Group::Victim(notice);
+                self.victims.insert(number);
+            }
+        }
+    }
+
+    /// Hands a window's events to those who were chosen and are still there. `seen` is the revision
+    /// as of which the window was read, `current` the one now. Returns how many events went out.
+    fn catch_up(&mut self, chosen: &Chosen, window: &Window, (seen, current): (i64, i64)) -> usize {
+        let keys = window.events.iter().filter_map(|event| Some(event.kv.as_ref()?.key.as_ref()));
+        let pairs = chosen.lookup.pairs(keys);
+        let mut by_watcher: HashMap<u64, &[(u64, usize)]> =
+            pairs.chunk_by(|a, b| a.0 == b.0).map(|pairs| (pairs[0].0, pairs)).collect();
+        let mut sent = 0;
+        for number in &chosen.numbers {
+            let pairs = by_watcher.remove(number).unwrap_or_default();
+            let events = pairs.iter().map(|(_, place)| &window.events[*place]);
+            sent += self.bring(*number, events, (window.end, seen));
+            if let Some(watcher) = self.watchers.get(number)
+                && matches!(watcher.group, Group::Unsynced)
+            {
+                self.place(*number, current);
+            }
+        }
+        sent
+    }
+
+    /// Brings an unsynced watcher forward, and takes it out of its group's list.
+    fn bring<'e>(
+        &mut self,
+        number: u64,
+        events: impl Iterator<Item = &'e Event>,
+        (end, seen): (i64, i64),
+    ) -> usize {
+        let Some(watcher) = self.watchers.get_mut(&number) else { return 0 };
+        self.unsynced.remove(&(watcher.min_rev, number));
+        let mut wanted: Vec<&Event> = events.filter(|event| watcher.wants(event)).collect();
+        let cut = more_than(REVISIONS_MAX, &wanted);
+        if let Some(place) = cut {
+            watcher.min_rev = revision(wanted[place]);
+            wanted.truncate(place);
+        } else {
+            watcher.min_rev = watcher.min_rev.max(end + 1);
+        }
+        if wanted.is_empty() {
+            return 0;
+        }
+        let count = wanted.len();
+        let events = wanted.into_iter().cloned().collect();
+        let events = Events { id: watcher.id, revision: seen, events, path: Path::CatchUp };
+        let news = News::Events(events);
+        let notice = Notice { watcher: number, watch_id: watcher.watch_id, news };
+        if let Err(TrySendError::Full(notice)) = watcher.queue.try_send(notice) {
+            let (id, min_rev, depth) = (watcher.id, watcher.min_rev, watcher.depth());
+            crate::mark!(WatchVictim, id, watcher = number, revision = min_rev, depth = depth);
+            watcher.group = Group::Victim(notice);
+            self.victims.insert(number);
+        }
+        count
+    }
+
+    /// Tries to hand over what a victim waits with. If it works, the victim is none any more.
+    fn retry(&mut self, number: u64, current: i64) {
+        let Some(watcher) = self.watchers.get_mut(&number) else { return };
+        let group = std::mem::replace(&mut watcher.group, Group::Unsynced);
+        let Group::Victim(notice) = group else {
+            watcher.group = group;
+            return;
+        };
+        let is_end = matches!(notice.news, News::Compacted(_));
+        if let Err(TrySendError::Full(notice)) = watcher.queue.try_send(notice) {
+            watcher.group = Group::Victim(notice);
+            return;
+        }
+        self.victims.remove(&number);
+        if is_end {
+            self.watchers.remove(&number);
+        } else {
+            self.place(number, current);
+        }
+    }
+}
+
+/// The place of the first event that does not belong to the first `max` revisions.
+fn more_than(max: usize, events: &[&Event]) -> Option<usize> {
+    let mut revisions = 0;
+    let mut last = 0;
+    events.iter().position(|event| {
+        let at = revision(event);
+        revisions += usize::from(at != last);
+        last = at;
+        revisions > max
+    })
+}
+
+/// Starts nothing by itself: `member` runs [`Store::run_watch_sync`] on a thread of its own.
+impl Store {
+    /// How many watchers are synced, unsynced, and victims.
+    pub fn watcher_counts(self: &Arc<Self>) -> (usize, usize, usize) {
+        self.watchers.counts()
+    }
+}

@@ -1,0 +1,122 @@
+//! One watcher, and what it puts into its stream's queue.
+
+use tokio::sync::mpsc::Sender;
+
+use super::lookup::Keys;
+use crate::pb::{
+    etcdserverpb::watch_create_request::FilterType,
+    mvccpb::{Event, event::EventType},
+};
+
+/// Which events a watcher does not want.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filters {
+    /// No puts (NOPUT).
+    pub puts: bool,
+    /// No deletions (NODELETE).
+    pub deletes: bool,
+}
+
+impl Filters {
+    /// Reads a request's list; numbers that mean nothing filter nothing.
+    pub fn new(filters: &[i32]) -> Filters {
+        Filters {
+            puts: filters.contains(&(FilterType::Noput as i32)),
+            deletes: filters.contains(&(FilterType::Nodelete as i32)),
+        }
+    }
+
+    fn wants(self, event: &Event) -> bool {
+        if event.r#type == EventType::Delete as i32 { !self.deletes } else { !self.puts }
+    }
+}
+
+/// The way by which events came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// From apply, in the moment of the write.
+    Synced = 0,
+    /// Read from the backend, afterwards.
+    CatchUp = 1,
+}
+
+/// Some events for one watcher: all of one revision, or all of several.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Events {
+    /// The request under which the way is recorded: the write's, or, for events that were caught
+    /// up, the one that created the watcher.
+    pub id: u64,
+    /// The revision up to which the key space had come, for the header.
+    pub revision: i64,
+    /// By revision, then in the order of the transaction; never empty. Previous values are not
+    /// filled in.
+    pub events: Vec<Event>,
+    /// How they came.
+    pub path: Path,
+}
+
+/// What is said to one watcher.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// Something was written.
+    Events(Events),
+    /// What it asks for is compacted, up to this revision; it gets nothing any more.
+    Compacted(i64),
+    /// Nothing more was written up to this revision.
+    Progress(i64),
+}
+
+/// What stands in a stream's queue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// The watcher, by the number that is its own for as long as the member runs; for news to the
+    /// whole stream, the newest one that began in the past.
+    pub watcher: u64,
+    /// The id that the client knows; −1 for all of the stream.
+    pub watch_id: i64,
+    /// What there is to say.
+    pub news: News,
+}
+
+/// In which of the three groups a watcher is.
+#[derive(Debug)]
+pub(super) enum Group {
+    /// It has all that was written, and gets the next from apply.
+    Synced,
+    /// It must read from the backend.
+    Unsynced,
+    /// Its queue was full. This waits for room, and nothing else may come before it.
+    Victim(Notice),
+}
+
+/// A watcher (etcd: `watcher`).
+#[derive(Debug)]
+pub(super) struct Watcher {
+    /// The request that created it.
+    pub(super) id: u64,
+    pub(super) watch_id: i64,
+    pub(super) keys: Keys,
+    pub(super) filters: Filters,
+    /// The oldest revision that it has not been given. Not kept up to date while it is synced,
+    /// where it only holds back what is older than the start that was asked for.
+    pub(super) min_rev: i64,
+    pub(super) queue: Sender<Notice>,
+    pub(super) group: Group,
+}
+
+impl Watcher {
+    /// Whether it wants this event.
+    pub(super) fn wants(&self, event: &Event) -> bool {
+        revision(event) >= self.min_rev && self.filters.wants(event)
+    }
+
+    /// How many notices wait in the queue of its stream.
+    pub(super) fn depth(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+}
+
+/// The revision of an event.
+pub(super) fn revision(event: &Event) -> i64 {
+    event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
+}
