@@ -35,6 +35,12 @@ pub enum Method {
     MemberList = 8,
     HttpHealth = 10,
     HttpVersion = 11,
+    LeaseGrant = 15,
+    LeaseRevoke = 16,
+    LeaseKeepAlive = 17,
+    LeaseTimeToLive = 18,
+    LeaseLeases = 19,
+    HashKv = 20,
 }
 
 /// Opens a call: its id, its stage, and the checks that need no handler.
@@ -107,7 +113,7 @@ impl Call {
 }
 
 /// A member without a leader refuses those who asked for one (clientv3.WithRequireLeader).
-fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
+pub fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
     let wants_leader = metadata.get("hasleader").is_some_and(|value| value == "true");
     if wants_leader && server.leader() == 0 { Err(Error::NoLeader) } else { Ok(()) }
 }

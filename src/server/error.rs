@@ -57,6 +57,10 @@ pub enum Error {
     MemberNotFound,
     /// etcd: ErrUnhealthy.
     Unhealthy,
+    /// etcd: ErrLeaseExists.
+    LeaseExists,
+    /// etcd: ErrLeaseTTLTooLarge.
+    LeaseTtlTooLarge,
     /// The client went away, or its deadline passed.
     Canceled,
 }

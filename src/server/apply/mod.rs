@@ -15,6 +15,7 @@
 
 mod applier;
 pub mod kv;
+pub mod lease;
 
 pub use applier::{Applier, Response};
 pub use kv::{KvRequest, KvResponse};

@@ -27,7 +27,8 @@
 //!   (etcd #17780): the marks of the compaction count as well.
 //!
 //! Rows, keys of rows and hashes are etcd's, so that `HashKV` agrees with etcd after the same
-//! writes. What is left out: watchers and leases, which come with their own modules.
+//! writes. A key's lease is in its row; the leases themselves are the lessor's
+//! (`server::lease`), which learns of every put and deletion here. What is left out: watchers.
 
 pub mod compact;
 pub mod hash;

@@ -16,7 +16,7 @@ use crate::{
         etcdserverpb::{RangeRequest, RangeResponse, TxnRequest},
         mvccpb::KeyValue,
     },
-    server::Error,
+    server::{Error, lease::Lessor},
     storage::backend::Bucket,
     trace::Span,
 };
@@ -47,6 +47,11 @@ impl WriteTxn<'_, '_> {
         self.begin + i64::from(self.changes > 0)
     }
 
+    /// The leases.
+    pub fn lessor(&self) -> &Lessor {
+        &self.batch.store.lessor
+    }
+
     /// Whether a key was there before the transaction.
     pub fn existed(&self, key: &[u8]) -> bool {
         self.batch.index.tree.get(key, self.begin).is_some()
@@ -62,7 +67,8 @@ impl WriteTxn<'_, '_> {
         Reader { id: self.id, index: &self.batch.index, current: self.revision(), source }
     }
 
-    /// Sets a key, and returns the revision. The caller has looked after the lease.
+    /// Sets a key, attaches it to its lease, and returns the revision. The caller has checked that
+    /// there is such a lease.
     pub fn put(&mut self, key: &[u8], value: Bytes, lease: i64) -> i64 {
         let revision = self.next_revision();
         let placed = self.batch.index.tree.put(self.id, key, revision);
@@ -78,6 +84,7 @@ impl WriteTxn<'_, '_> {
         };
         let row = Bytes::from(row.encode_to_vec());
         self.batch.backend.put(Bucket::Key, &revision.row_key(), row);
+        self.batch.store.lessor.attach(self.id, key, lease);
         revision.main
     }
 
@@ -97,6 +104,7 @@ impl WriteTxn<'_, '_> {
     fn delete(&mut self, key: Bytes) {
         let revision = self.next_revision();
         self.batch.index.tree.tombstone(&key, revision);
+        self.batch.store.lessor.attach(self.id, &key, 0);
         let row = KeyValue { key, ..KeyValue::default() };
         let row = Bytes::from(row.encode_to_vec());
         self.batch.backend.put(Bucket::Key, &revision.tombstone_key(), row);
