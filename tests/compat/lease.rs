@@ -1,6 +1,8 @@
 //! Leases: the real etcdctl, every answer of the service, expiry, and leases without their leader.
 
 use std::{
+    io::{Read, Write},
+    net::TcpStream,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -9,12 +11,16 @@ use std::{
 use bytes::Bytes;
 use glass_etcd::{
     clock,
-    pb::etcdserverpb::{
-        CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest,
-        LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseRevokeRequest,
-        LeaseTimeToLiveRequest, PutRequest,
+    pb::{
+        etcdserverpb::{
+            CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest,
+            LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseRevokeRequest,
+            LeaseTimeToLiveRequest, PutRequest,
+        },
+        leasepb::{LeaseInternalRequest, LeaseInternalResponse},
     },
 };
+use prost::Message as _;
 use tonic::Status;
 
 use super::normal::Names;
@@ -59,6 +65,8 @@ async fn leases_are_answered_as_etcd_does() {
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     same_hashes(&ours, &theirs).await;
+    let (mine, etcds) = (peer_answers(&ours).await, peer_answers(&theirs).await);
+    assert_eq!(mine, etcds);
 }
 
 /// What the service says about leases with chosen ids, in comparable form.
@@ -141,6 +149,54 @@ async fn keep_alive(client: &mut Client, id: i64) -> Result<LeaseKeepAliveRespon
     let answer = answers.message().await?.expect("each message is answered");
     assert!(answers.message().await?.is_none(), "one answer to one message");
     Ok(answer)
+}
+
+/// What a leader answers other members on its peer port: status, content type and body.
+async fn peer_answers(cluster: &Cluster) -> Vec<(String, Vec<u8>)> {
+    let at = cluster.leader().await;
+    let mut client = cluster.client(at);
+    client.lease.lease_grant(LeaseGrantRequest { ttl: 1000, id: 5 }).await.unwrap();
+    let put = PutRequest { key: "peers".into(), lease: 5, ..Default::default() };
+    client.kv.put(put).await.unwrap();
+    let ask = |verb, path, body: &[u8]| ask_peer(cluster.members[at].peer_port, verb, path, body);
+    let mut said = vec![
+        ask("GET", "/leases", b""),
+        ask("GET", "/leases/internal", b""),
+        ask("POST", "/leases", b"\xff"),
+        ask("POST", "/leases/internal", b"\xff"),
+    ];
+    for id in [5, 6] {
+        said.push(ask("POST", "/leases", &LeaseKeepAliveRequest { id }.encode_to_vec()));
+    }
+    for id in [5, 6] {
+        let request = Some(LeaseTimeToLiveRequest { id, keys: true });
+        let request = LeaseInternalRequest { lease_time_to_live_request: request };
+        let (head, body) = ask("POST", "/leases/internal", &request.encode_to_vec());
+        let Ok(mut response) = LeaseInternalResponse::decode(body.as_slice()) else {
+            said.push((head, body));
+            continue;
+        };
+        let view = response.lease_time_to_live_response.as_mut().unwrap();
+        assert!((990..=1000).contains(&view.ttl), "{view:?}");
+        view.ttl = 1000;
+        said.push((head, response.encode_to_vec()));
+    }
+    said
+}
+
+fn ask_peer(port: u16, verb: &str, path: &str, body: &[u8]) -> (String, Vec<u8>) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let close = format!("Connection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    write!(stream, "{verb} {path} HTTP/1.1\r\nHost: m\r\n{close}").unwrap();
+    stream.write_all(body).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("it has a head");
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let status = head.lines().next().unwrap_or_default().split(' ').nth(1).unwrap_or_default();
+    let kind = head.lines().find(|line| line.starts_with("content-type")).unwrap_or_default();
+    (format!("{status} {kind}"), answer[end + 4..].to_vec())
 }
 
 /// `etcdctl lease` in all its forms; `L` is the lease.
@@ -320,6 +376,36 @@ async fn without_their_leader(cluster: &mut Cluster) {
     cluster.spawn(leader);
     cluster.wait_ready(leader).await;
     assert_eq!(count(&mut cluster.client(leader), "orphan/").await, Ok(0));
+}
+
+/// Goal: a leader that was stopped, and does not know that there is another one by now, revokes
+/// nothing (etcd #15247). Method: SIGSTOP the leader for longer than the leases' time, renew them
+/// at the next one meanwhile, and let the first go on.
+#[tokio::test]
+async fn a_leader_that_was_stopped_does_not_revoke_what_its_successor_has_renewed() {
+    let cluster = Cluster::start(&Kind::subject(), 3).await;
+    let old = cluster.leader().await;
+    let mut client = cluster.client((old + 1) % 3);
+    let mut leases = Vec::new();
+    for number in 0..20 {
+        leases.push(grant(&mut client, 3, &format!("kept/{number}")).await);
+    }
+    cluster.pause(old);
+    let paused = clock::now();
+    let mut resumed = false;
+    while paused.elapsed() < Duration::from_secs(10) {
+        for lease in &leases {
+            let answer = keep_alive(&mut client, *lease).await.unwrap();
+            assert_eq!(answer.ttl, 3, "after {:?}, resumed: {resumed}", paused.elapsed());
+        }
+        if !resumed && Duration::from_secs(6) < paused.elapsed() {
+            cluster.resume(old);
+            resumed = true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(resumed);
+    assert_eq!(count(&mut client, "kept/").await, Ok(20));
 }
 
 /// Goal: a thousand leases that end together do not stall puts. Method: a client puts one after the

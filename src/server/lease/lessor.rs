@@ -111,7 +111,7 @@ impl Lessor {
         self.lock().leases.contains_key(&lease)
     }
 
-    /// Apply thread: makes a lease, and its row. Returns the TTL in seconds that it gets.
+    /// Apply thread: makes a lease with this id and TTL in seconds, and its row.
     pub(in crate::server) fn grant(
         &self,
         (lease, ttl): (i64, i64),
@@ -168,6 +168,9 @@ impl Lessor {
     /// Apply thread: request `id` has written a key; it now belongs to this lease, or to none (0).
     pub fn attach(&self, id: u64, key: &[u8], lease: i64) {
         let mut state = self.lock();
+        if lease == 0 && state.holders.is_empty() {
+            return;
+        }
         let before = state.detach(key);
         state.attach(key, lease);
         drop(state);
