@@ -66,7 +66,7 @@ async fn version(State(members): State<Arc<Members>>, method: Method) -> Respons
 /// Renews a lease of another member's client (etcd: leasehttp's LeasePrefix).
 async fn keep_alive(State(leases): State<Primary>, method: Method, body: Bytes) -> Response {
     if method != Method::POST {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n");
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
     }
     let Ok(LeaseKeepAliveRequest { id }) = LeaseKeepAliveRequest::decode(body) else {
         return refuse(StatusCode::BAD_REQUEST, "error unmarshalling request\n");
@@ -80,7 +80,7 @@ async fn keep_alive(State(leases): State<Primary>, method: Method, body: Bytes) 
 /// Tells how long a lease has to live (etcd: leasehttp's LeaseInternalPrefix).
 async fn time_to_live(State(leases): State<Primary>, method: Method, body: Bytes) -> Response {
     if method != Method::POST {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n");
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
     }
     let request = LeaseInternalRequest::decode(body).ok();
     let Some(request) = request.and_then(|request| request.lease_time_to_live_request) else {
