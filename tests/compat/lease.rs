@@ -198,13 +198,20 @@ fn ask_peer(port: u16, verb: &str, path: &str, body: &[u8]) -> (String, Vec<u8>)
     let close = format!("Connection: close\r\nContent-Length: {}\r\n\r\n", body.len());
     write!(stream, "{verb} {path} HTTP/1.1\r\nHost: m\r\n{close}").unwrap();
     stream.write_all(body).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("it has a head");
-    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    // etcd closes some of these connections only seconds later.
+    let mut body = vec![0; length.expect("it says how long it is").parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
     let status = head.lines().next().unwrap_or_default().split(' ').nth(1).unwrap_or_default();
     let kind = head.lines().find(|line| line.starts_with("content-type")).unwrap_or_default();
-    (format!("{status} {kind}"), answer[end + 4..].to_vec())
+    (format!("{status} {kind}"), body)
 }
 
 /// Exit code and output of one command.
