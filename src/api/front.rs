@@ -27,7 +27,7 @@ use super::{
 use crate::{
     pb::{
         etcdserverpb::{
-            cluster_server::ClusterServer, kv_server::KvServer,
+            cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
             maintenance_server::MaintenanceServer, watch_server::WatchServer,
         },
         glasspb::observe_server::ObserveServer,
@@ -38,11 +38,15 @@ use crate::{
 /// The methods that are served, by service.
 const METHODS: &[(&str, &[&str])] = &[
     ("etcdserverpb.KV", &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
-    ("etcdserverpb.Maintenance", &["Status", "Alarm"]),
+    ("etcdserverpb.Maintenance", &["Status", "Alarm", "HashKV"]),
     ("etcdserverpb.Cluster", &["MemberList"]),
     ("grpc.health.v1.Health", &["Check", "Watch"]),
     (OBSERVE, &["Observe"]),
     ("etcdserverpb.Watch", &["Watch"]),
+    (
+        "etcdserverpb.Lease",
+        &["LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases"],
+    ),
 ];
 
 /// The glass's own service.
@@ -93,6 +97,7 @@ async fn routes(server: Arc<Server>, observe: Option<ObserveService>) -> Router 
     let maintenance =
         MaintenanceServer::new(v3::maintenance::MaintenanceService::new(Arc::clone(&server)));
     let watch = WatchServer::new(v3::watch::WatchService::new(Arc::clone(&server)));
+    let lease = LeaseServer::new(v3::lease::LeaseService::new(Arc::clone(&server)));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     // Sizes are checked by `limit`, before tonic's codec.
@@ -100,7 +105,8 @@ async fn routes(server: Arc<Server>, observe: Option<ObserveService>) -> Router 
         .add_service(cluster.max_decoding_message_size(unlimited))
         .add_service(maintenance.max_decoding_message_size(unlimited))
         .add_service(health_service)
-        .add_service(watch.max_decoding_message_size(unlimited));
+        .add_service(watch.max_decoding_message_size(unlimited))
+        .add_service(lease.max_decoding_message_size(unlimited));
     let routes = match observe {
         Some(observe) => routes.add_service(ObserveServer::new(observe)),
         None => routes,

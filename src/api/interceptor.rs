@@ -36,6 +36,12 @@ pub enum Method {
     HttpHealth = 10,
     HttpVersion = 11,
     Watch = 15,
+    LeaseGrant = 16,
+    LeaseRevoke = 17,
+    LeaseKeepAlive = 18,
+    LeaseTimeToLive = 19,
+    LeaseLeases = 20,
+    HashKv = 21,
 }
 
 /// Opens a call: its id, its stage, and the checks that need no handler.
@@ -108,7 +114,7 @@ impl Call {
 }
 
 /// A member without a leader refuses those who asked for one (clientv3.WithRequireLeader).
-pub(super) fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
+pub fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
     if wants_leader(metadata) && server.leader() == 0 { Err(Error::NoLeader) } else { Ok(()) }
 }
 

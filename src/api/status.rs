@@ -47,6 +47,8 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
             "etcdserver: request timed out, waiting for the applied index took too long",
         ),
         Error::WatchCanceled => (Cancelled, "etcdserver: watch canceled"),
+        Error::LeaseExists => (FailedPrecondition, "etcdserver: lease already exists"),
+        Error::LeaseTtlTooLarge => (OutOfRange, "etcdserver: too large lease TTL"),
         Error::Canceled => (Cancelled, "etcdserver: request canceled"),
     }
 }
@@ -76,6 +78,8 @@ mod tests {
             (Error::FutureRevision, 11, "etcdserver: mvcc: required revision is a future revision"),
             (Error::NoSpace, 8, "etcdserver: mvcc: database space exceeded"),
             (Error::LeaseNotFound, 5, "etcdserver: requested lease not found"),
+            (Error::LeaseExists, 9, "etcdserver: lease already exists"),
+            (Error::LeaseTtlTooLarge, 11, "etcdserver: too large lease TTL"),
             (Error::TooManyRequests, 2, "etcdserver: too many requests"),
             (Error::NoLeader, 14, "etcdserver: no leader"),
             (Error::LeaderChanged, 14, "etcdserver: leader changed"),

@@ -1,23 +1,47 @@
-//! What the peer port serves beside raft: who is in the cluster, and which version this member is.
+//! What the peer port serves beside raft: who is in the cluster, which version this member is, and,
+//! while it leads, leases for the clients of the others.
 
 use std::sync::Arc;
 
 use axum::{
     Router,
     extract::State,
-    http::{HeaderName, Method, header},
+    http::{HeaderName, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::any,
 };
 
+use bytes::Bytes;
+use prost::Message;
+
 use crate::{
     api::http::{method_not_allowed, version_json},
-    server::members::{Members, hex},
+    pb::{
+        etcdserverpb::{
+            LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveResponse, ResponseHeader,
+        },
+        leasepb::{LeaseInternalRequest, LeaseInternalResponse},
+    },
+    server::{
+        lease::{
+            Primary, Question, Refusal,
+            forward::{LEASES, LEASES_INTERNAL, NOT_FOUND},
+        },
+        members::{Members, hex},
+    },
 };
 
 /// The routes that `rafthttp` falls back to.
-pub fn router(members: Arc<Members>) -> Router {
-    Router::new().route("/members", any(list)).route("/version", any(version)).with_state(members)
+pub fn router(members: Arc<Members>, leases: Primary) -> Router {
+    let leases = Router::new()
+        .route(LEASES, any(keep_alive))
+        .route(LEASES_INTERNAL, any(time_to_live))
+        .with_state(leases);
+    Router::new()
+        .route("/members", any(list))
+        .route("/version", any(version))
+        .with_state(members)
+        .merge(leases)
 }
 
 async fn list(State(members): State<Arc<Members>>, method: Method) -> Response {
@@ -37,4 +61,66 @@ async fn version(State(members): State<Arc<Members>>, method: Method) -> Respons
         return method_not_allowed();
     }
     ([(header::CONTENT_TYPE, "application/json")], version_json(members.version())).into_response()
+}
+
+/// Renews a lease of another member's client (etcd: leasehttp's LeasePrefix).
+async fn keep_alive(State(leases): State<Primary>, method: Method, body: Bytes) -> Response {
+    if method != Method::POST {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+    }
+    let Ok(LeaseKeepAliveRequest { id }) = LeaseKeepAliveRequest::decode(body) else {
+        return refuse(StatusCode::BAD_REQUEST, "error unmarshalling request\n");
+    };
+    match leases.answer(Question::KeepAlive(id)).await {
+        Ok(view) => protobuf(&LeaseKeepAliveResponse { header: None, id, ttl: view.ttl }),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+/// Tells how long a lease has to live (etcd: leasehttp's LeaseInternalPrefix).
+async fn time_to_live(State(leases): State<Primary>, method: Method, body: Bytes) -> Response {
+    if method != Method::POST {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+    }
+    let request = LeaseInternalRequest::decode(body).ok();
+    let Some(request) = request.and_then(|request| request.lease_time_to_live_request) else {
+        return refuse(StatusCode::BAD_REQUEST, "error unmarshalling request\n");
+    };
+    match leases.answer(Question::TimeToLive(request.id, request.keys)).await {
+        Ok(view) => protobuf(&LeaseInternalResponse {
+            lease_time_to_live_response: Some(LeaseTimeToLiveResponse {
+                // etcd's members fill in their own, and need one that is there.
+                header: Some(ResponseHeader::default()),
+                id: request.id,
+                ttl: view.ttl,
+                granted_ttl: view.granted,
+                keys: view.keys,
+            }),
+        }),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+fn protobuf(message: &impl Message) -> Response {
+    ([(header::CONTENT_TYPE, "application/protobuf")], message.encode_to_vec()).into_response()
+}
+
+/// etcd's codes and texts: its members read them.
+fn refused(refusal: Refusal) -> Response {
+    match refusal {
+        Refusal::NotFound => refuse(StatusCode::NOT_FOUND, NOT_FOUND),
+        Refusal::NotPrimary => refuse(StatusCode::BAD_REQUEST, "not a primary lessor\n"),
+        Refusal::Behind => refuse(
+            StatusCode::REQUEST_TIMEOUT,
+            "waiting for node to catch up its applied index has timed out\n",
+        ),
+    }
+}
+
+fn refuse(status: StatusCode, text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (status, headers, text).into_response()
 }

@@ -37,6 +37,7 @@ use crate::{
         alarm::Alarms,
         apply::Applier,
         auth::AuthStore,
+        lease::{Primary, expiry},
         members::{Attributes, Member, Members},
         mvcc::Store,
         read_index,
@@ -145,12 +146,17 @@ impl Running {
     ) -> Result<Self, Error> {
         let (to_raft, raft_inbox) = inbox();
         let members = Arc::new(Members::open(data.cluster_id, &data.backend));
-        let transport =
-            rafthttp::spawn(transport_config(config, &data, &members), ports, to_raft.clone())?;
+        let store = Store::open(Arc::clone(&data.backend))?;
+        let status = Arc::new(Status::new(data.applied));
+        let leases = Primary::new(data.member_id, Arc::clone(&store), Arc::clone(&status));
+        let extra = peer_port::router(Arc::clone(&members), leases);
+        let transport_config = transport_config(config, &data, &members, extra);
+        let transport = rafthttp::spawn(transport_config, ports, to_raft.clone())?;
         for id in members.removed() {
             transport.sender().remove_peer(id);
         }
-        let parts = parts(config, &data, members, (&to_raft, &transport, collector))?;
+        let parts =
+            parts(config, &data, (members, store, status), (&to_raft, &transport, collector))?;
         let server = Arc::new(Server::new(parts));
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
@@ -180,7 +186,7 @@ impl Running {
 fn parts(
     config: &ServerConfig,
     data: &Data,
-    members: Arc<Members>,
+    (members, store, status): (Arc<Members>, Arc<Store>, Arc<Status>),
     (inbox, transport, collector): (&Inbox, &rafthttp::Transport, &Arc<trace::Collector>),
 ) -> Result<Parts, Error> {
     let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
@@ -189,8 +195,8 @@ fn parts(
         settings: settings(config),
         ids: Arc::new(trace::IdGenerator::new(data.member_id, wall_ms, data.highest_id)),
         inbox: inbox.clone(),
-        status: Arc::new(Status::new(data.applied)),
-        store: Store::open(Arc::clone(&data.backend))?,
+        status,
+        store,
         backend: Arc::clone(&data.backend),
         members,
         alarms: Arc::new(Alarms::open(&data.backend)),
@@ -227,7 +233,8 @@ fn others(data: &Data, members: &Members) -> Vec<Member> {
 fn transport_config(
     config: &ServerConfig,
     data: &Data,
-    members: &Arc<Members>,
+    members: &Members,
+    extra: axum::Router,
 ) -> rafthttp::Config {
     let peers = others(data, members).into_iter();
     rafthttp::Config {
@@ -239,7 +246,7 @@ fn transport_config(
             .collect(),
         server_version: ETCD_VERSION,
         election: config.election,
-        extra: peer_port::router(Arc::clone(members)),
+        extra,
     }
 }
 
@@ -345,6 +352,7 @@ impl Running {
         tokio::spawn(finish(Arc::clone(server), answers.outcomes));
         tokio::spawn(refuse(Arc::clone(server), answers.dropped));
         tokio::spawn(version::monitor(Arc::clone(server)));
+        tokio::spawn(expiry::run(Arc::clone(server)));
         let (ready, is_ready) = watch::channel(false);
         tokio::spawn(publish(Arc::clone(server), attributes(config), ready));
         let observe = config.trace_observe.then(|| ObserveService::new(collector));

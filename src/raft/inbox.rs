@@ -24,6 +24,13 @@ pub enum Input {
         /// The raw tick at which it was handed over, for the trace.
         since: u64,
     },
+    /// The leader's own decision, encoded: void unless this member still leads in that term.
+    ProposeInTerm {
+        /// What every member will apply; the id is inside.
+        data: Bytes,
+        /// The term in which it was decided.
+        term: u64,
+    },
     /// "Which index is committed right now, as a quorum confirms?"
     ReadIndex {
         /// The id of the attempt; it travels as eight big-endian bytes.

@@ -200,6 +200,7 @@ impl Node {
                 mark!(RaftInbox, id, queued = self.proposals.len() + 1, waited = waited);
                 self.proposals.push(Entry { data, ..Entry::default() });
             }
+            Input::ProposeInTerm { data, term } => self.propose_in_term(data, term),
             Input::ReadIndex { round } => self.read(read_message(round)),
             Input::Step(message) => self.step(*message),
             Input::Persisted(number) => self.persisted(number),
@@ -250,6 +251,17 @@ impl Node {
         }
         expected.after(&self.raw.raft);
         self.note_changes(from);
+    }
+
+    /// Appends at once or not at all: were it gathered with the others, a message of this same turn
+    /// could end the term, and it would be sent on to the next leader.
+    fn propose_in_term(&mut self, data: bytes::Bytes, term: u64) {
+        let entry = [Entry { data, ..Entry::default() }];
+        if self.raw.raft.state == StateRole::Leader && self.raw.raft.term == term {
+            self.propose_batch(&entry);
+        } else {
+            self.refuse(&entry);
+        }
     }
 
     /// Starts a read round, or keeps it until there is a leader who may answer it: raft-rs would

@@ -59,6 +59,10 @@ pub enum Error {
     Unhealthy,
     /// etcd: ErrGRPCWatchCanceled. The client has reset its stream of watchers.
     WatchCanceled,
+    /// etcd: ErrLeaseExists.
+    LeaseExists,
+    /// etcd: ErrLeaseTTLTooLarge.
+    LeaseTtlTooLarge,
     /// The client went away, or its deadline passed.
     Canceled,
 }

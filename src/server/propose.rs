@@ -22,8 +22,25 @@ impl Server {
     pub(crate) async fn propose(
         &self,
         id: u64,
-        mut request: InternalRaftRequest,
+        request: InternalRaftRequest,
     ) -> Result<Response, Error> {
+        let data = self.encode(id, request)?;
+        self.propose_bytes(id, data, None).await
+    }
+
+    /// The same, but only as the leader of this term: a member that is not, or not any more, must
+    /// not ask somebody else to do what it has decided for itself.
+    pub(crate) async fn propose_in_term(
+        &self,
+        id: u64,
+        request: InternalRaftRequest,
+        term: u64,
+    ) -> Result<Response, Error> {
+        let data = self.encode(id, request)?;
+        self.propose_bytes(id, data, Some(term)).await
+    }
+
+    fn encode(&self, id: u64, mut request: InternalRaftRequest) -> Result<Bytes, Error> {
         self.admit(id)?;
         let user = self.auth.authenticate(id);
         request.header =
@@ -32,20 +49,28 @@ impl Server {
         if self.settings.max_request_bytes < data.len() {
             return Err(Error::RequestTooLarge);
         }
-        self.propose_bytes(id, data).await
+        Ok(data)
     }
 
     /// Proposes one of etcd's v2 requests, which travel without the wrapping of a v3 request.
     pub(crate) async fn propose_v2(&self, id: u64, request: &Request) -> Result<Response, Error> {
-        self.propose_bytes(id, Bytes::from(request.encode_to_vec())).await
+        self.propose_bytes(id, Bytes::from(request.encode_to_vec()), None).await
     }
 
-    async fn propose_bytes(&self, id: u64, data: Bytes) -> Result<Response, Error> {
+    async fn propose_bytes(
+        &self,
+        id: u64,
+        data: Bytes,
+        term: Option<u64>,
+    ) -> Result<Response, Error> {
         let start = clock::now();
         let leader = self.status.leader();
         let mut span = stage!(RaftPropose, id, bytes = data.len(), leader = leader).begun();
         let mut waiting = self.wait.register(id);
-        let proposal = Input::Propose { id, data, since: trace::tick::now() };
+        let proposal = match term {
+            None => Input::Propose { id, data, since: trace::tick::now() },
+            Some(term) => Input::ProposeInTerm { data, term },
+        };
         self.inbox.offer(proposal).map_err(refused)?;
         let outcome = tokio::time::timeout(self.settings.request_timeout, &mut waiting.outcome);
         let result = match outcome.await {

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Error, Server, members::Member, mvcc::Store, wait::Wait};
+use super::{
+    Error, Server,
+    members::Member,
+    mvcc::{HashKv, Store},
+    wait::Wait,
+};
 use crate::{
     pb::etcdserverpb::{self, AlarmType, StatusResponse},
     raft::{Leadership, Status, inbox::Inbox},
@@ -95,6 +100,13 @@ impl Server {
             self.linearize(id).await?;
         }
         Ok(self.members.list().into_iter().map(etcdserverpb::Member::from).collect())
+    }
+
+    /// Maintenance.HashKV: reads the whole key bucket, away from the thread that serves requests.
+    pub(crate) async fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
+        let store = Arc::clone(&self.store);
+        let hash = tokio::task::spawn_blocking(move || store.hash_kv(revision));
+        hash.await.unwrap_or(Err(Error::Stopped))
     }
 
     /// Maintenance.Status: this member, as it is now.

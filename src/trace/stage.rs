@@ -89,6 +89,12 @@ pub const METHODS: &[&str] = &[
     "internal/SetVersion",
     "Health/Watch",
     "Watch/Watch",
+    "Lease/LeaseGrant",
+    "Lease/LeaseRevoke",
+    "Lease/LeaseKeepAlive",
+    "Lease/LeaseTimeToLive",
+    "Lease/LeaseLeases",
+    "Maintenance/HashKV",
 ];
 
 macro_rules! stages {
@@ -312,6 +318,21 @@ stages! {
     WatchSend = "watch.send" Request Story
         ["watcher" Count, "watch_id" Count, "first" Revision, "last" Revision, "events" Count, "path" Count]
         "api/v3/watch.rs", "etcdserver/api/v3rpc serverWatchStream.sendLoop", "0.1";
+    /// A lease begins: for so many seconds, unless it is renewed.
+    LeaseGrant = "lease.grant" Request Story ["lease" Id, "ttl" Count]
+        "server/apply/lease.rs", "lease lessor.Grant", "0.1";
+    /// A key changes its lease: it will be deleted with the new one, and not with the old one.
+    LeaseAttach = "lease.attach" Request Stage ["lease.old" Id, "lease.new" Id]
+        "server/lease/lessor.rs", "lease lessor.Attach, lessor.Detach", "0.1";
+    /// The leader gives a lease its whole time again. Nothing goes through the log for it.
+    LeaseRenew = "lease.renew" Request Story ["lease" Id, "ttl" Count, "forwarded" Flag]
+        "server/lease/requests.rs", "etcdserver EtcdServer.LeaseRenew", "0.1";
+    /// A lease's time is over: the leader proposes to revoke it, as the request named here.
+    LeaseExpire = "lease.expire" Loop Story ["lease" Id, "request" Id, "overdue" Nanos]
+        "server/lease/expiry.rs", "etcdserver EtcdServer.revokeExpiredLeases", "0.1";
+    /// A lease ends, and its keys are deleted with it, all at one revision.
+    LeaseRevoke = "lease.revoke" Request Story ["lease" Id, "keys" Count]
+        "server/apply/lease.rs", "lease lessor.Revoke", "0.1";
 }
 
 impl Stage {

@@ -118,6 +118,7 @@ fn script(p: &str, revision: i64) -> Vec<Step> {
         "endpoint status -w json",
         "endpoint status --cluster -w table",
         "endpoint health",
+        "endpoint hashkv",
         "endpoint health --cluster",
         "member list -w table",
         "member list -w json",

@@ -6,6 +6,7 @@
 
 mod etcdctl;
 mod http;
+mod lease;
 mod normal;
 mod random;
 mod requests;

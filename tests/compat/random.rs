@@ -1,19 +1,19 @@
-//! The differential test: the same long stream of KV requests to both, every answer compared.
+//! The differential test: the same long stream of KV and Lease requests to both, every answer compared.
 //!
 //! Not sent, because 3.5.1 and the behaviour that we follow differ there on purpose:
 //! * an unknown sort target (it kills 3.5.1; later it is refused) and an unknown sort order
 //!   (3.5.1 ignores it): asked of ours alone;
 //! * a txn that writes and reads a compacted or a future revision (in 3.5.1 the member that was
-//!   asked refuses it, the others apply it): asked of ours alone;
-//! * puts with a lease that does not exist: leases come later.
+//!   asked refuses it, the others apply it): asked of ours alone.
 
 use std::{env, time::Duration};
 
 use glass_etcd::pb::etcdserverpb::{
-    CompactionRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request,
+    CompactionRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    request_op::Request,
 };
 
-use super::requests::{Call, Reply, Stream, at_the_limits};
+use super::requests::{Call, LEASES, Reply, Stream, at_the_limits};
 use crate::{
     client::{Client, eventually},
     cluster::Cluster,
@@ -120,6 +120,11 @@ async fn same_contents(ours: &mut Side, theirs: &mut Side, newest: i64) {
                 }
             })
             .await;
+        }
+        for id in LEASES {
+            let call = Call::TimeToLive(LeaseTimeToLiveRequest { id, keys: true });
+            let (ours, theirs) = tokio::join!(ours.send(&call, at), theirs.send(&call, at));
+            assert_eq!(ours, theirs, "lease {id} at m{at}");
         }
         for revision in (newest - 50..=newest).filter(|revision| 0 < *revision) {
             let all = bytes::Bytes::from_static(b"\0");

@@ -4,8 +4,10 @@ use bytes::Bytes;
 use glass_etcd::pb::{
     etcdserverpb::{
         CompactionRequest, CompactionResponse, Compare, DeleteRangeRequest, DeleteRangeResponse,
-        PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, ResponseHeader,
-        TxnRequest, TxnResponse, compare::TargetUnion, request_op::Request, response_op::Response,
+        LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+        LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, PutResponse, RangeRequest,
+        RangeResponse, RequestOp, ResponseHeader, TxnRequest, TxnResponse, compare::TargetUnion,
+        request_op::Request, response_op::Response,
     },
     mvccpb::KeyValue,
 };
@@ -36,6 +38,9 @@ const KEYS: [&[u8]; 20] = [
     b"\xff\xff",
 ];
 
+/// Ids of leases that are granted, named and revoked.
+pub(crate) const LEASES: [i64; 5] = [1, 2, 3, 40, -5];
+
 /// One request.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
@@ -44,6 +49,9 @@ pub(crate) enum Call {
     Delete(DeleteRangeRequest),
     Txn(TxnRequest),
     Compact(CompactionRequest),
+    Grant(LeaseGrantRequest),
+    Revoke(LeaseRevokeRequest),
+    TimeToLive(LeaseTimeToLiveRequest),
 }
 
 /// Its answer without the ids and the term of its header.
@@ -54,6 +62,10 @@ pub(crate) enum Reply {
     Delete(DeleteRangeResponse),
     Txn(TxnResponse),
     Compact(CompactionResponse),
+    Grant(LeaseGrantResponse),
+    Revoke(LeaseRevokeResponse),
+    /// Without the seconds that are left, and with its keys in order.
+    TimeToLive(LeaseTimeToLiveResponse),
     /// Code and text.
     Refused(i32, String),
 }
@@ -81,7 +93,7 @@ impl Call {
 
     /// Sends it to one member.
     pub(crate) async fn send(&self, client: &mut Client) -> Reply {
-        let kv = &mut client.kv;
+        let (kv, lease) = (&mut client.kv, &mut client.lease);
         let reply = match self.clone() {
             Self::Range(request) => kv.range(request).await.map(|r| Reply::Range(r.into_inner())),
             Self::Put(request) => kv.put(request).await.map(|r| Reply::Put(r.into_inner())),
@@ -92,6 +104,18 @@ impl Call {
             Self::Compact(request) => {
                 kv.compact(request).await.map(|r| Reply::Compact(r.into_inner()))
             }
+            Self::Grant(request) => {
+                lease.lease_grant(request).await.map(|r| Reply::Grant(r.into_inner()))
+            }
+            Self::Revoke(request) => {
+                lease.lease_revoke(request).await.map(|r| Reply::Revoke(r.into_inner()))
+            }
+            Self::TimeToLive(request) => lease.lease_time_to_live(request).await.map(|response| {
+                let mut response = response.into_inner();
+                response.ttl = response.ttl.signum();
+                response.keys.sort();
+                Reply::TimeToLive(response)
+            }),
         };
         let mut reply = match reply {
             Ok(reply) => reply,
@@ -120,6 +144,9 @@ impl Reply {
             Self::Delete(response) => response.header.as_mut(),
             Self::Txn(response) => response.header.as_mut(),
             Self::Compact(response) => response.header.as_mut(),
+            Self::Grant(response) => response.header.as_mut(),
+            Self::Revoke(response) => response.header.as_mut(),
+            Self::TimeToLive(response) => response.header.as_mut(),
             Self::Refused(..) => None,
         }
     }
@@ -202,7 +229,13 @@ impl Stream {
             0..35 => Call::Range(self.range()),
             35..60 => Call::Put(self.put()),
             60..70 => Call::Delete(self.delete()),
-            70..98 => {
+            70..72 => Call::Grant(LeaseGrantRequest {
+                id: self.lease(),
+                // Long enough to outlive the test, or refused.
+                ttl: 10_000 + if self.chance(10) { 9_000_000_000 } else { 0 },
+            }),
+            72..73 => Call::Revoke(LeaseRevokeRequest { id: self.lease() }),
+            73..98 => {
                 let mut txn = self.txn(2);
                 if writes(&txn) {
                     self.keep_readable(&mut txn);
@@ -218,6 +251,11 @@ impl Stream {
                 physical: self.chance(20),
             }),
         }
+    }
+
+    /// One of few leases, of which some are there and some are not.
+    fn lease(&mut self) -> i64 {
+        LEASES[self.below(LEASES.len() as u64) as usize]
     }
 
     fn key(&mut self) -> Bytes {
@@ -293,8 +331,7 @@ impl Stream {
         PutRequest {
             key: self.key(),
             value: if with_value { self.value() } else { Bytes::new() },
-            // Leases are not here yet; a lease beside ignore_lease is refused before it is sought.
-            lease: if ignore_lease { self.sometimes(10, |_| 7) } else { 0 },
+            lease: self.sometimes(if ignore_lease { 10 } else { 20 }, Self::lease),
             prev_kv: self.chance(30),
             ignore_value,
             ignore_lease,
@@ -365,7 +402,7 @@ impl Stream {
                 1 => Some(TargetUnion::CreateRevision(self.near())),
                 2 => Some(TargetUnion::ModRevision(self.near())),
                 3 => Some(TargetUnion::Value(self.value())),
-                4 => Some(TargetUnion::Lease(self.below(2) as i64)),
+                4 => Some(TargetUnion::Lease(self.sometimes(50, Self::lease))),
                 _ => None,
             },
         }

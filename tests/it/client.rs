@@ -7,7 +7,8 @@ use glass_etcd::{
     clock,
     pb::etcdserverpb::{
         PutRequest, RangeRequest, RangeResponse, StatusRequest, StatusResponse,
-        cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,
+        cluster_client::ClusterClient, kv_client::KvClient, lease_client::LeaseClient,
+        maintenance_client::MaintenanceClient,
     },
 };
 use tonic::{
@@ -31,6 +32,8 @@ pub(crate) struct Client {
     pub(crate) maintenance: MaintenanceClient<Channel>,
     /// Members.
     pub(crate) cluster: ClusterClient<Channel>,
+    /// Leases.
+    pub(crate) lease: LeaseClient<Channel>,
 }
 
 impl Client {
@@ -43,7 +46,8 @@ impl Client {
         Self {
             kv: KvClient::new(channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX),
             maintenance: MaintenanceClient::new(channel.clone()),
-            cluster: ClusterClient::new(channel),
+            cluster: ClusterClient::new(channel.clone()),
+            lease: LeaseClient::new(channel),
         }
     }
 

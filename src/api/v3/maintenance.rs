@@ -1,4 +1,4 @@
-//! The Maintenance service: Status and Alarm. The rest comes later, and `front` answers those
+//! The Maintenance service: Status, Alarm and HashKV. The rest comes later, and `front` answers those
 //! methods as unknown.
 
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::{
     pb::etcdserverpb::{
         AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeRequest,
         DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
-        MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
-        StatusResponse, maintenance_server::Maintenance,
+        MoveLeaderRequest, MoveLeaderResponse, ResponseHeader, SnapshotRequest, SnapshotResponse,
+        StatusRequest, StatusResponse, maintenance_server::Maintenance,
     },
     server::Server,
 };
@@ -74,9 +74,22 @@ impl Maintenance for MaintenanceService {
 
     async fn hash_kv(
         &self,
-        _request: Request<HashKvRequest>,
+        request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
-        not_yet("HashKV")
+        let call = begin(&self.server, Method::HashKv, &request, None)?;
+        let result = self.server.hash_kv(request.into_inner().revision).await;
+        let result = result.map(|hash| {
+            let revision = hash.revision;
+            let mut header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
+            header::fill(&mut header, &self.server);
+            HashKvResponse {
+                header,
+                hash: hash.hash,
+                compact_revision: hash.compacted,
+                hash_revision: hash.hash_revision,
+            }
+        });
+        call.respond(result, self.server.revision())
     }
 
     type SnapshotStream = tokio_stream::Empty<Result<SnapshotResponse, Status>>;

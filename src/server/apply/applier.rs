@@ -12,7 +12,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::kv::{KvRequest, KvResponse};
 use crate::{
     pb::{
-        etcdserverpb::{AlarmMember, AlarmType, InternalRaftRequest, Request},
+        etcdserverpb::{
+            AlarmMember, AlarmType, InternalRaftRequest, LeaseGrantResponse, LeaseRevokeResponse,
+            Request,
+        },
         raftpb,
     },
     raft::{
@@ -26,6 +29,7 @@ use crate::{
         admit::{put_cost, txn_cost},
         alarm::Alarms,
         auth::AuthStore,
+        lease::{self, requests::GRANT_COST},
         members::{Attributes, Members, hex},
         mvcc::{Batch, Store},
         wait::Outcome,
@@ -45,6 +49,10 @@ pub enum Response {
     Kv(KvResponse),
     /// The alarms that were listed, raised or ended.
     Alarm(Vec<AlarmMember>),
+    /// The lease that was made.
+    LeaseGrant(LeaseGrantResponse),
+    /// A lease is gone.
+    LeaseRevoke(LeaseRevokeResponse),
     /// Done; there is nothing to say.
     Empty,
 }
@@ -53,6 +61,8 @@ pub enum Response {
 pub struct Applier {
     member_id: u64,
     quota_bytes: Option<u64>,
+    /// The shortest TTL of a lease, in seconds.
+    min_ttl: i64,
     store: Arc<Store>,
     backend: Arc<Backend>,
     members: Arc<Members>,
@@ -75,6 +85,7 @@ impl Applier {
         Self {
             member_id: server.member_id,
             quota_bytes: server.settings.quota_bytes,
+            min_ttl: lease::min_ttl(server.settings.election),
             store: Arc::clone(&server.store),
             backend: Arc::clone(&server.backend),
             members: Arc::clone(&server.members),
@@ -195,7 +206,42 @@ impl Applier {
             self.members.set_attributes(set.member_id, attributes, batch.backend());
             return Ok(Response::Empty);
         }
+        if let Some(outcome) = self.apply_lease(id, &request, batch) {
+            return outcome;
+        }
         self.apply_kv(id, &request, batch)
+    }
+
+    /// The requests of the Lease service; `None` for any other.
+    fn apply_lease(
+        &self,
+        id: u64,
+        request: &InternalRaftRequest,
+        batch: &mut Batch<'_>,
+    ) -> Option<Result<Response, Error>> {
+        if request.lease_checkpoint.is_some() {
+            // See the essay of `lease`: without it, leases live longer, never shorter.
+            return Some(Ok(Response::Empty));
+        }
+        let (grant, revoke) = (&request.lease_grant, &request.lease_revoke);
+        if grant.is_none() && revoke.is_none() {
+            return None;
+        }
+        if self.alarms.is_raised(AlarmType::Corrupt) {
+            return Some(Err(Error::Corrupt));
+        }
+        if grant.is_some() && self.alarms.is_raised(AlarmType::Nospace) {
+            return Some(Err(Error::NoSpace));
+        }
+        self.auth.authorize(id);
+        if let Some(revoke) = revoke {
+            return Some(batch.lease_revoke(id, revoke).map(Response::LeaseRevoke));
+        }
+        let has_room = self.has_room(GRANT_COST);
+        let granted = batch.lease_grant(id, grant.as_ref()?, self.min_ttl);
+        Some(granted.and_then(|response| {
+            if has_room { Ok(Response::LeaseGrant(response)) } else { Err(Error::NoSpace) }
+        }))
     }
 
     /// Alarms first, then auth, then the key space; a put without room is carried out, and refused

@@ -15,6 +15,7 @@ use crate::{
     },
     server::{
         Error,
+        lease::Lessor,
         mvcc::{Batch, KeyRange, WriteTxn, read_txn::header},
     },
 };
@@ -55,7 +56,7 @@ impl Batch<'_> {
         match request {
             KvRequest::Range(request) => self.write_txn(id).range(request).map(KvResponse::Range),
             KvRequest::Put(request) => {
-                check_lease(request.lease)?;
+                check_lease(self.lessor(), request.lease)?;
                 put(&mut self.write_txn(id), request).map(KvResponse::Put)
             }
             KvRequest::DeleteRange(request) => {
@@ -71,10 +72,9 @@ impl Batch<'_> {
     }
 }
 
-/// Whether a put may name this lease. There is no lessor yet, so no lease exists but "none".
-/// This is the only place that decides it.
-fn check_lease(lease: i64) -> Result<(), Error> {
-    if lease == 0 { Ok(()) } else { Err(Error::LeaseNotFound) }
+/// Whether a put may name this lease. This is the only place that decides it.
+fn check_lease(lessor: &Lessor, lease: i64) -> Result<(), Error> {
+    if lease == 0 || lessor.contains(lease) { Ok(()) } else { Err(Error::LeaseNotFound) }
 }
 
 fn put(txn: &mut WriteTxn<'_, '_>, request: &PutRequest) -> Result<PutResponse, Error> {
@@ -164,7 +164,7 @@ impl<'r> Branch<'r> {
                     if keeps && !exists(txn, effects, &put.key) {
                         return Err(Error::KeyNotFound);
                     }
-                    check_lease(put.lease)?;
+                    check_lease(txn.lessor(), put.lease)?;
                     effects.push(Effect::Put(&put.key));
                 }
                 Some(Request::RequestDeleteRange(delete)) => {

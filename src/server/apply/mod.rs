@@ -8,13 +8,14 @@
 //!   then: the applied index moves, and the outcomes go to those who wait
 //! ```
 //!
-//! Invariants: apply reads no clock and no configuration that may differ between members, but for
-//! the quota, as in etcd. A rejection is an outcome like any other. An entry's writes and its
+//! Invariants: what apply answers and writes depends on no clock and on no configuration that may
+//! differ between members, but for the quota and the shortest TTL of a lease, as in etcd. A rejection is an outcome like any other. An entry's writes and its
 //! consistent index enter the buffer under one lock, so no commit can part them. An entry at or
 //! below the consistent index is not applied again.
 
 mod applier;
 pub mod kv;
+pub mod lease;
 
 pub use applier::{Applier, Response};
 pub use kv::{KvRequest, KvResponse};

@@ -27,8 +27,8 @@
 //!   (etcd #17780): the marks of the compaction count as well.
 //!
 //! Rows, keys of rows and hashes are etcd's, so that `HashKV` agrees with etcd after the same
-//! writes. Whoever wants to hear of changes is in [`watch`]. What is left out: leases, which come with
-//! their own module.
+//! writes. Whoever wants to hear of changes is in [`watch`]. A key's lease is in its row; the leases
+//! themselves are the lessor's (`server::lease`), which learns of every put and deletion here.
 
 pub mod compact;
 pub mod hash;

@@ -1,8 +1,11 @@
 //! The key space as a whole: opening it, and the lock (etcd: `mvcc.store`).
 
-use std::sync::{
-    Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -16,6 +19,7 @@ use super::{
 };
 use crate::{
     pb::mvccpb::KeyValue,
+    server::lease::Lessor,
     storage::backend::{Backend, Bucket, WriteGuard},
     trace,
 };
@@ -40,6 +44,9 @@ pub enum Error {
     /// A mark of the compaction is not a revision.
     #[error("meta bucket: {0} is not a revision")]
     Mark(&'static str),
+    /// A row of the lease bucket is no lease.
+    #[error("lease bucket: a row is damaged: {0}")]
+    Lease(prost::DecodeError),
 }
 
 /// What the lock protects.
@@ -65,6 +72,8 @@ pub struct Store {
     pub(super) finished: AtomicI64,
     pub(super) worker: Mutex<Worker>,
     pub(super) watchers: Watchers,
+    /// The leases, and which keys are attached to them. Its lock is taken last.
+    pub(super) lessor: Lessor,
 }
 
 impl Store {
@@ -73,7 +82,8 @@ impl Store {
     pub fn open(backend: Arc<Backend>) -> Result<Arc<Store>, Error> {
         let finished = compact::mark(&backend, compact::FINISHED)?;
         let scheduled = compact::mark(&backend, compact::SCHEDULED)?;
-        let (tree, newest, stored) = restore(&backend)?;
+        let Contents { tree, newest, stored, attached } = restore(&backend)?;
+        let lessor = Lessor::open(&backend, attached).map_err(Error::Lease)?;
         let compacted = finished.max(scheduled);
         let revision = newest.max(compacted).max(1);
         backend.opened_at(revision, stored);
@@ -87,6 +97,7 @@ impl Store {
             finished: AtomicI64::new(finished),
             worker: Mutex::default(),
             watchers: Watchers::default(),
+            lessor,
         }))
     }
 
@@ -98,6 +109,11 @@ impl Store {
     /// The oldest revision that can be read; −1 before the first compaction.
     pub fn compacted(&self) -> i64 {
         self.compacted.load(Ordering::Acquire)
+    }
+
+    /// The leases.
+    pub fn lessor(&self) -> &Lessor {
+        &self.lessor
     }
 
     /// The file below.
@@ -138,6 +154,11 @@ impl<'a> Batch<'a> {
         &mut self.backend
     }
 
+    /// The leases.
+    pub fn lessor(&self) -> &'a Lessor {
+        &self.store.lessor
+    }
+
     /// The newest revision, that of this batch included.
     pub fn revision(&self) -> i64 {
         self.index.revision
@@ -163,21 +184,38 @@ fn note_revision(revision: i64) {
     trace::watermarks().revision.store(revision, Ordering::Relaxed);
 }
 
-/// Goes through the key bucket, oldest revision first. Returns the index, the newest revision
-/// and the number of bytes.
-fn restore(backend: &Backend) -> Result<(TreeIndex, i64, u64), Error> {
-    let mut tree = TreeIndex::default();
-    let (mut newest, mut stored) = (0, 0);
+/// What the key bucket has.
+#[derive(Default)]
+struct Contents {
+    tree: TreeIndex,
+    /// The newest revision; 0 for an empty bucket.
+    newest: i64,
+    /// Bytes of keys and values.
+    stored: u64,
+    /// Keys that have a lease, and which.
+    attached: HashMap<Bytes, i64>,
+}
+
+/// Goes through the key bucket, oldest revision first.
+fn restore(backend: &Backend) -> Result<Contents, Error> {
+    let mut contents = Contents::default();
     let cut = backend.cut(Bucket::Key);
     for (row_key, row) in backend.rows(&cut) {
-        stored += (row_key.len() + row.len()) as u64;
+        contents.stored += (row_key.len() + row.len()) as u64;
         let Some((revision, is_tombstone)) = Revision::from_row_key(&row_key) else {
             return Err(Error::RowKey(row_key));
         };
         let kv = KeyValue::decode(row).map_err(|source| Error::Row { revision, source })?;
         let (created, version) = (kv.create_revision, kv.version);
-        tree.restore(&kv.key, Restored { revision, is_tombstone, created, version });
-        newest = revision.main;
+        let row = Restored { revision, is_tombstone, created, version };
+        contents.tree.restore(&kv.key, row);
+        contents.newest = revision.main;
+        // A tombstone's row has no lease.
+        if kv.lease == 0 {
+            contents.attached.remove(&kv.key);
+        } else {
+            contents.attached.insert(kv.key, kv.lease);
+        }
     }
-    Ok((tree, newest, stored))
+    Ok(contents)
 }

@@ -17,7 +17,7 @@ use crate::{
         etcdserverpb::{RangeRequest, RangeResponse, TxnRequest},
         mvccpb::{Event, KeyValue, event::EventType},
     },
-    server::Error,
+    server::{Error, lease::Lessor},
     storage::backend::Bucket,
     trace::Span,
 };
@@ -51,6 +51,11 @@ impl WriteTxn<'_, '_> {
         self.begin + i64::from(self.changes > 0)
     }
 
+    /// The leases.
+    pub fn lessor(&self) -> &Lessor {
+        &self.batch.store.lessor
+    }
+
     /// Whether a key was there before the transaction.
     pub fn existed(&self, key: &[u8]) -> bool {
         self.batch.index.tree.get(key, self.begin).is_some()
@@ -66,7 +71,8 @@ impl WriteTxn<'_, '_> {
         Reader { id: self.id, index: &self.batch.index, current: self.revision(), source }
     }
 
-    /// Sets a key, and returns the revision. The caller has looked after the lease.
+    /// Sets a key, attaches it to its lease, and returns the revision. The caller has checked that
+    /// there is such a lease.
     pub fn put(&mut self, key: &[u8], value: Bytes, lease: i64) -> i64 {
         let revision = self.next_revision();
         let placed = self.batch.index.tree.put(self.id, key, revision);
@@ -82,6 +88,7 @@ impl WriteTxn<'_, '_> {
         };
         let encoded = Bytes::from(row.encode_to_vec());
         self.batch.backend.put(Bucket::Key, &revision.row_key(), encoded);
+        self.batch.store.lessor.attach(self.id, key, lease);
         self.note(EventType::Put, row);
         revision.main
     }
@@ -102,6 +109,7 @@ impl WriteTxn<'_, '_> {
     fn delete(&mut self, key: Bytes) {
         let revision = self.next_revision();
         self.batch.index.tree.tombstone(&key, revision);
+        self.batch.store.lessor.attach(self.id, &key, 0);
         let row = KeyValue { key, ..KeyValue::default() };
         let encoded = Bytes::from(row.encode_to_vec());
         self.batch.backend.put(Bucket::Key, &revision.tombstone_key(), encoded);

@@ -1,0 +1,135 @@
+//! The Lease service.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{Stream, stream};
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use crate::{
+    api::{
+        header,
+        interceptor::{Call, Method, begin, check},
+    },
+    pb::etcdserverpb::{
+        LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
+        LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+        LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, lease_server::Lease,
+    },
+    server::Server,
+};
+
+/// What stands for the TTL of a lease that is gone.
+const GONE: i64 = -1;
+
+/// Serves Lease by a member's server.
+pub struct LeaseService {
+    server: Arc<Server>,
+}
+
+impl LeaseService {
+    /// Serves by this server.
+    pub fn new(server: Arc<Server>) -> Self {
+        Self { server }
+    }
+}
+
+#[async_trait]
+impl Lease for LeaseService {
+    async fn lease_grant(
+        &self,
+        request: Request<LeaseGrantRequest>,
+    ) -> Result<Response<LeaseGrantResponse>, Status> {
+        let call = begin(&self.server, Method::LeaseGrant, &request, None)?;
+        let mut result = self.server.lease_grant(call.id(), request.into_inner()).await;
+        if let Ok(response) = &mut result {
+            header::fill(&mut response.header, &self.server);
+        }
+        call.respond(result, self.server.revision())
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: Request<LeaseRevokeRequest>,
+    ) -> Result<Response<LeaseRevokeResponse>, Status> {
+        let call = begin(&self.server, Method::LeaseRevoke, &request, None)?;
+        let mut result = self.server.lease_revoke(call.id(), request.into_inner()).await;
+        if let Ok(response) = &mut result {
+            header::fill(&mut response.header, &self.server);
+        }
+        call.respond(result, self.server.revision())
+    }
+
+    type LeaseKeepAliveStream =
+        Pin<Box<dyn Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
+
+    /// One answer to each message, in order. A lease that is gone does not end the stream.
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<LeaseKeepAliveRequest>>,
+    ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        check(&self.server, request.metadata()).map_err(crate::api::status::status)?;
+        let open = Some((Arc::clone(&self.server), request.into_inner()));
+        let answers = stream::unfold(open, |open| async move {
+            let (server, mut messages) = open?;
+            match messages.message().await {
+                Ok(None) => None,
+                Ok(Some(message)) => match renew(&server, &message).await {
+                    Ok(response) => Some((Ok(response), Some((server, messages)))),
+                    Err(status) => Some((Err(status), None)),
+                },
+                Err(status) => Some((Err(status), None)),
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<LeaseTimeToLiveRequest>,
+    ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        let call = begin(&self.server, Method::LeaseTimeToLive, &request, None)?;
+        let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
+        let result = self.server.lease_time_to_live(id, keys).await.map(|view| {
+            let mut header = None;
+            header::fill(&mut header, &self.server);
+            match view {
+                Some(view) => LeaseTimeToLiveResponse {
+                    header,
+                    id,
+                    ttl: view.ttl,
+                    granted_ttl: view.granted,
+                    keys: view.keys,
+                },
+                None => LeaseTimeToLiveResponse { header, id, ttl: GONE, ..Default::default() },
+            }
+        });
+        call.respond(result, self.server.revision())
+    }
+
+    async fn lease_leases(
+        &self,
+        request: Request<LeaseLeasesRequest>,
+    ) -> Result<Response<LeaseLeasesResponse>, Status> {
+        let call = begin(&self.server, Method::LeaseLeases, &request, None)?;
+        let mut response = self.server.lease_leases();
+        header::fill(&mut response.header, &self.server);
+        call.respond(Ok(response), self.server.revision())
+    }
+}
+
+/// The header is filled before the renewal, so that its revision is not newer than that: a lease
+/// that is revoked at revision 3 must not seem renewed at revision 4.
+async fn renew(
+    server: &Server,
+    message: &LeaseKeepAliveRequest,
+) -> Result<LeaseKeepAliveResponse, Status> {
+    let bytes = prost::Message::encoded_len(message);
+    let call = Call::open(server, Method::LeaseKeepAlive, bytes, (b"", false));
+    let mut header = None;
+    header::fill(&mut header, server);
+    let revision = header.as_ref().map_or(0, |header| header.revision);
+    let ttl = server.lease_renew(call.id(), message.id).await;
+    let id = message.id;
+    let result = ttl.map(|ttl| LeaseKeepAliveResponse { header, id, ttl: ttl.unwrap_or(0) });
+    call.respond(result, revision).map(Response::into_inner)
+}

@@ -1,0 +1,42 @@
+//! Leases: keys that go away when nobody says any more that they should stay (etcd: `lease`).
+//!
+//! ```text
+//!   Grant, Revoke ──▶ raft ──▶ apply ──▶ Lessor: lease ⇄ keys        on every member, alike
+//!                                          │
+//!   KeepAlive, TimeToLive ──▶ Primary ─────┤ deadlines               on the leader alone
+//!        └── a follower asks the leader    │
+//!            over its peer port            └─▶ expiry ──▶ Revoke ──▶ raft
+//! ```
+//!
+//! Which leases there are and which keys are attached is replicated. How long a lease has still to
+//! live is not: a renewal would otherwise cost an entry in the log. Only the leader counts, and a
+//! new leader begins by giving every lease its whole time again, so a lease may live longer than it
+//! was granted, and never shorter.
+//!
+//! Invariants
+//! * What apply answers depends on the log alone. Deadlines are told to nobody but the leader's own
+//!   clients, and they move by the monotonic clock.
+//! * A member counts only after a quorum has confirmed that it leads, and asks again before each
+//!   pass of revocations. A revocation that it proposes counts only in the term of that answer: a
+//!   member that was stopped for a while, and replaced meanwhile, revokes nothing (etcd #15247).
+//! * An attached key's row names its lease, so the attachments are rebuilt from the key space.
+//! * The lessor's lock is taken last, after the index and the buffers, and held briefly.
+//!
+//! Left out: checkpoints of remaining time. Those that an etcd member puts into the log are read
+//! over, and then a new leader extends to the whole TTL, which is never too early.
+//!
+//! Reading order: [`lessor`], [`crate::server::apply::lease`], [`primary`], [`forward`],
+//! [`requests`], [`expiry`].
+
+pub mod expiry;
+pub mod forward;
+pub mod lessor;
+pub mod primary;
+pub mod requests;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    lessor::{Lessor, min_ttl},
+    primary::{Primary, Question, Refusal, View},
+};

@@ -1,0 +1,126 @@
+//! The Lease service's requests, a line a step.
+
+use std::time::Duration;
+
+use super::{Primary, Question, Refusal, View, forward};
+use crate::{
+    pb::etcdserverpb::{
+        InternalRaftRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesResponse,
+        LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus,
+    },
+    server::{Error, Server, apply::Response},
+    set, stage, trace,
+};
+
+/// What a lease costs against the quota (etcd: leaseOverhead).
+pub(in crate::server) const GRANT_COST: u64 = 64;
+
+/// The pause before the leader is asked again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+impl Server {
+    /// Lease.LeaseGrant. Who names no id gets one, before the request goes into the log.
+    pub(crate) async fn lease_grant(
+        &self,
+        id: u64,
+        mut grant: LeaseGrantRequest,
+    ) -> Result<LeaseGrantResponse, Error> {
+        self.check_quota(id, GRANT_COST)?;
+        while grant.id == 0 {
+            grant.id = (self.ids.next(false) & (u64::MAX >> 1)).cast_signed();
+        }
+        let lease_grant = Some(grant);
+        let request = InternalRaftRequest { lease_grant, ..InternalRaftRequest::default() };
+        match self.propose(id, request).await? {
+            Response::LeaseGrant(response) => Ok(response),
+            other => unreachable!("apply answered a grant with {other:?}"),
+        }
+    }
+
+    /// Lease.LeaseRevoke.
+    pub(crate) async fn lease_revoke(
+        &self,
+        id: u64,
+        revoke: LeaseRevokeRequest,
+    ) -> Result<LeaseRevokeResponse, Error> {
+        let lease_revoke = Some(revoke);
+        let request = InternalRaftRequest { lease_revoke, ..InternalRaftRequest::default() };
+        match self.propose(id, request).await? {
+            Response::LeaseRevoke(response) => Ok(response),
+            other => unreachable!("apply answered a revocation with {other:?}"),
+        }
+    }
+
+    /// One message of Lease.LeaseKeepAlive: the TTL that the lease has again, or `None` when it is
+    /// gone.
+    pub(crate) async fn lease_renew(&self, id: u64, lease: i64) -> Result<Option<i64>, Error> {
+        let is_forwarded = self.leader() != self.member_id;
+        let lease_id = lease.cast_unsigned();
+        let span = stage!(LeaseRenew, id, lease = lease_id, forwarded = is_forwarded);
+        let mut span = span.begun();
+        let view = self.ask_leader(Question::KeepAlive(lease)).await;
+        match &view {
+            Ok(view) => {
+                let ttl = view.as_ref().map_or(0, |view| view.ttl);
+                set!(span, LeaseRenew, ttl = ttl);
+            }
+            Err(_) => span.flag(trace::FLAG_ERROR),
+        }
+        Ok(view?.map(|view| view.ttl))
+    }
+
+    /// Lease.LeaseTimeToLive: `None` when the lease is gone.
+    pub(crate) async fn lease_time_to_live(
+        &self,
+        lease: i64,
+        with_keys: bool,
+    ) -> Result<Option<View>, Error> {
+        self.ask_leader(Question::TimeToLive(lease, with_keys)).await
+    }
+
+    /// Lease.LeaseLeases: those that this member knows, as in etcd 3.5.
+    pub(crate) fn lease_leases(&self) -> LeaseLeasesResponse {
+        let leases = self.store.lessor().list();
+        let leases = leases.into_iter().map(|id| LeaseStatus { id }).collect();
+        LeaseLeasesResponse { header: None, leases }
+    }
+
+    /// Asks until the leader has answered, whoever that is by then.
+    async fn ask_leader(&self, question: Question) -> Result<Option<View>, Error> {
+        let asking = async {
+            loop {
+                match self.ask_once(question).await {
+                    Ok(view) => return Ok(Some(view)),
+                    Err(Refusal::NotFound) => return Ok(None),
+                    Err(Refusal::Behind) => return Err(Error::TimeoutWaitAppliedIndex),
+                    Err(Refusal::NotPrimary) => tokio::time::sleep(PAUSE).await,
+                }
+            }
+        };
+        match tokio::time::timeout(self.settings.request_timeout, asking).await {
+            Ok(answer) => answer,
+            Err(_) if self.leader() == 0 => Err(Error::NoLeader),
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    async fn ask_once(&self, question: Question) -> Result<View, Refusal> {
+        let leader = self.leader();
+        if leader == self.member_id {
+            return self.primary().answer(question).await;
+        }
+        let Some(member) = self.members.get(leader) else { return Err(Refusal::NotPrimary) };
+        for url in &member.peer_urls {
+            match forward::ask(url, question).await {
+                Err(Refusal::NotPrimary) => {}
+                answer => return answer,
+            }
+        }
+        Err(Refusal::NotPrimary)
+    }
+
+    /// The leader's side of leases.
+    pub(crate) fn primary(&self) -> Primary {
+        Primary::new(self.member_id, self.store.clone(), self.status.clone())
+    }
+}

@@ -1,0 +1,297 @@
+//! The lessor by a clock that the test turns.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tempfile::TempDir;
+
+use super::{
+    lessor::{Due, Renewal},
+    *,
+};
+use crate::{
+    clock,
+    pb::etcdserverpb::{
+        DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest,
+        RequestOp, TxnRequest, request_op,
+    },
+    server::{
+        Error,
+        apply::kv::KvRequest,
+        mvcc::{Batch, Store},
+    },
+    storage::backend::{Backend, Options},
+};
+
+const ELECTION: Duration = Duration::from_secs(1);
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn empty() -> Lessor {
+    let folder = TempDir::new().unwrap();
+    let backend = Backend::open(&folder.path().join("db"), Options::default()).unwrap();
+    Lessor::open(&backend, HashMap::new()).unwrap()
+}
+
+fn keys(lessor: &Lessor, lease: i64) -> Vec<String> {
+    let keys = lessor.keys(lease).unwrap();
+    keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect()
+}
+
+fn due(lessor: &Lessor, now: std::time::Instant) -> Vec<i64> {
+    lessor.take_due(now, 1000).iter().map(|due| due.lease).collect()
+}
+
+#[test]
+fn the_shortest_ttl_is_one_and_a_half_election_timeouts_rounded_up() {
+    assert_eq!(min_ttl(ms(1000)), 2);
+    assert_eq!(min_ttl(ms(2000)), 3);
+    assert_eq!(min_ttl(ms(100)), 1);
+    assert_eq!(min_ttl(ms(5001)), 8);
+}
+
+#[test]
+fn a_key_has_one_lease_and_leaves_it_when_it_gets_another_or_none() {
+    let (lessor, now) = (empty(), clock::now());
+    lessor.add(1, 10, now).unwrap();
+    lessor.add(2, 10, now).unwrap();
+    for key in ["c", "a", "b"] {
+        lessor.attach(0, key.as_bytes(), 1);
+    }
+    assert_eq!(keys(&lessor, 1), ["a", "b", "c"]);
+    lessor.attach(0, b"b", 2);
+    lessor.attach(0, b"c", 0);
+    assert_eq!(keys(&lessor, 1), ["a"]);
+    assert_eq!(keys(&lessor, 2), ["b"]);
+    lessor.take_away(2);
+    lessor.attach(0, b"b", 1);
+    assert_eq!(keys(&lessor, 1), ["a", "b"]);
+    assert_eq!(lessor.keys(2), None);
+}
+
+#[test]
+fn only_the_primary_counts_and_a_new_one_gives_the_whole_time_again() {
+    let (lessor, start) = (empty(), clock::now());
+    lessor.add(7, 10, start).unwrap();
+    assert_eq!(lessor.renew(7, start), Renewal::NotPrimary);
+    assert_eq!(lessor.view(7, false, start), None);
+    assert!(!lessor.has_due(start + s(100)));
+
+    lessor.promote(3, ELECTION, start + s(100));
+    let view = lessor.view(7, true, start + s(100)).unwrap();
+    assert_eq!((view.ttl, view.granted), (11, 10));
+    assert!(!lessor.has_due(start + s(110)));
+    assert!(lessor.has_due(start + s(111)));
+
+    lessor.demote();
+    assert!(!lessor.has_due(start + s(1000)));
+    assert_eq!((lessor.primary(), lessor.renew(7, start)), (None, Renewal::NotPrimary));
+}
+
+#[test]
+fn a_renewal_moves_the_deadline_but_does_not_wake_the_dead() {
+    let (lessor, start) = (empty(), clock::now());
+    lessor.promote(1, ELECTION, start);
+    lessor.add(7, 10, start).unwrap();
+    assert_eq!(lessor.add(7, 5, start), Err(Error::LeaseExists));
+    assert_eq!(lessor.renew(7, start + s(9)), Renewal::Renewed(10));
+    assert!(due(&lessor, start + s(18)).is_empty());
+    assert_eq!(lessor.view(7, false, start + s(18)).unwrap().ttl, 1);
+    assert_eq!(lessor.renew(7, start + s(19)), Renewal::Expired);
+    assert_eq!(lessor.view(7, false, start + s(19)), None);
+    let at = start + s(20);
+    assert_eq!(lessor.take_due(at, 10), [Due { lease: 7, overdue: s(1) }]);
+    lessor.take_away(7);
+    assert_eq!(lessor.renew(7, at), Renewal::NotFound);
+}
+
+#[test]
+fn what_is_due_comes_in_order_in_portions_and_again_unless_it_is_gone() {
+    let (lessor, start) = (empty(), clock::now());
+    lessor.promote(1, ELECTION, start);
+    for (lease, ttl) in [(1, 5), (2, 3), (3, 4), (4, 60)] {
+        lessor.add(lease, ttl, start).unwrap();
+    }
+    assert_eq!(lessor.list(), [2, 3, 1, 4]);
+    let at = start + s(10);
+    let portion: Vec<i64> = lessor.take_due(at, 2).iter().map(|due| due.lease).collect();
+    assert_eq!(portion, [2, 3]);
+    assert_eq!(due(&lessor, at), [1]);
+    assert!(due(&lessor, at + ms(2999)).is_empty());
+    lessor.take_away(3);
+    assert_eq!(due(&lessor, at + s(3)), [1, 2]);
+}
+
+#[test]
+fn deadlines_that_pile_up_at_a_change_of_leader_are_spread() {
+    let (lessor, start) = (empty(), clock::now());
+    for lease in 1..=3500 {
+        lessor.add(lease, 10, start).unwrap();
+    }
+    lessor.promote(1, ELECTION, start);
+    let mut at = start + s(11);
+    for expected in [1000, 1000, 1000, 500] {
+        let due = due(&lessor, at);
+        assert_eq!(due.len(), expected);
+        for lease in due {
+            lessor.take_away(lease);
+        }
+        at += s(1);
+    }
+}
+
+/// A key space to which entries are applied, one a batch.
+struct Space {
+    folder: TempDir,
+    store: Arc<Store>,
+    index: u64,
+}
+
+impl Space {
+    fn new() -> Space {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(Space::backend(&folder)).unwrap();
+        Space { folder, store, index: 0 }
+    }
+
+    fn backend(folder: &TempDir) -> Arc<Backend> {
+        Backend::open(&folder.path().join("db"), Options::default()).unwrap()
+    }
+
+    fn reopen(self) -> Space {
+        let Space { folder, store, index } = self;
+        store.backend().stop();
+        drop(store);
+        let store = Store::open(Space::backend(&folder)).unwrap();
+        Space { folder, store, index }
+    }
+
+    fn apply<T>(&mut self, entry: impl FnOnce(&mut Batch<'_>, u64) -> T) -> T {
+        self.index += 1;
+        let mut batch = self.store.batch();
+        let outcome = entry(&mut batch, self.index);
+        batch.set_applied(self.index, 1);
+        outcome
+    }
+
+    fn grant(&mut self, id: i64, ttl: i64) -> Result<i64, Error> {
+        let request = LeaseGrantRequest { id, ttl };
+        let response = self.apply(|batch, entry| batch.lease_grant(entry, &request, 2));
+        response.map(|response| response.ttl)
+    }
+
+    fn revoke(&mut self, id: i64) -> Result<i64, Error> {
+        let request = LeaseRevokeRequest { id };
+        let response = self.apply(|batch, entry| batch.lease_revoke(entry, &request));
+        response.map(|response| response.header.unwrap().revision)
+    }
+
+    fn put(&mut self, request: &PutRequest) -> Result<(), Error> {
+        self.apply(|batch, entry| batch.kv(entry, KvRequest::Put(request))).map(|_| ())
+    }
+
+    fn keys(&self, lease: i64) -> Vec<String> {
+        keys(self.store.lessor(), lease)
+    }
+
+    fn count(&self, revision: i64) -> i64 {
+        let all = RangeRequest {
+            key: "\0".into(),
+            range_end: "\0".into(),
+            revision,
+            ..RangeRequest::default()
+        };
+        self.store.range(0, &all).unwrap().count
+    }
+}
+
+fn put(key: &'static str, lease: i64) -> PutRequest {
+    PutRequest { key: key.into(), lease, ..PutRequest::default() }
+}
+
+#[test]
+fn grants_are_raised_refused_and_not_repeated_as_in_etcd() {
+    let mut space = Space::new();
+    assert_eq!(space.grant(1, -5), Ok(2));
+    assert_eq!(space.grant(1, 5), Err(Error::LeaseExists));
+    assert_eq!(space.grant(2, 9_000_000_000), Ok(9_000_000_000));
+    assert_eq!(space.grant(3, 9_000_000_001), Err(Error::LeaseTtlTooLarge));
+    assert_eq!(space.grant(-4, 3), Ok(3));
+    assert_eq!(space.grant(0, 3), Err(Error::LeaseNotFound));
+    assert_eq!(space.store.lessor().list(), [-4, 1, 2]);
+}
+
+#[test]
+fn revoking_deletes_all_keys_in_one_revision_and_none_without_keys() {
+    let mut space = Space::new();
+    space.grant(1, 10).unwrap();
+    space.grant(2, 10).unwrap();
+    for key in ["b", "a", "c"] {
+        space.put(&put(key, 1)).unwrap();
+    }
+    space.put(&put("d", 0)).unwrap();
+    assert_eq!(space.revoke(2), Ok(5));
+    assert_eq!(space.revoke(1), Ok(6));
+    assert_eq!((space.count(5), space.count(0)), (4, 1));
+    assert_eq!(space.revoke(1), Err(Error::LeaseNotFound));
+    assert_eq!(space.put(&put("e", 1)), Err(Error::LeaseNotFound));
+}
+
+#[test]
+fn puts_and_deletions_attach_and_detach() {
+    let mut space = Space::new();
+    space.grant(1, 10).unwrap();
+    space.grant(2, 10).unwrap();
+    for key in ["a", "b", "c", "d"] {
+        space.put(&put(key, 1)).unwrap();
+    }
+    space.put(&put("a", 0)).unwrap();
+    space.put(&put("b", 2)).unwrap();
+    space.put(&PutRequest { ignore_lease: true, ..put("c", 0) }).unwrap();
+    let delete = DeleteRangeRequest { key: "d".into(), ..DeleteRangeRequest::default() };
+    space.apply(|batch, entry| batch.kv(entry, KvRequest::DeleteRange(&delete))).unwrap();
+    assert_eq!((space.keys(1), space.keys(2)), (vec!["c".to_owned()], vec!["b".to_owned()]));
+}
+
+#[test]
+fn a_txn_that_names_an_unknown_lease_writes_nothing() {
+    let mut space = Space::new();
+    space.grant(1, 10).unwrap();
+    let op = |put| RequestOp { request: Some(request_op::Request::RequestPut(put)) };
+    let txn = |lease| TxnRequest {
+        success: vec![op(put("a", 1)), op(put("b", lease))],
+        ..TxnRequest::default()
+    };
+    let refused = txn(9);
+    let result = space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&refused)));
+    assert_eq!(result, Err(Error::LeaseNotFound));
+    assert_eq!((space.store.revision(), space.keys(1).len()), (1, 0));
+    let taken = txn(1);
+    space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&taken))).unwrap();
+    assert_eq!(space.keys(1), ["a", "b"]);
+}
+
+#[test]
+fn leases_and_their_keys_are_there_again_after_a_restart() {
+    let mut space = Space::new();
+    for lease in 1..=3 {
+        space.grant(lease, 10 * lease).unwrap();
+    }
+    for (key, lease) in [("a", 1), ("b", 1), ("c", 1), ("d", 3), ("a", 2), ("b", 0)] {
+        space.put(&put(key, lease)).unwrap();
+    }
+    space.revoke(3).unwrap();
+    let mut space = space.reopen();
+    assert_eq!(space.store.lessor().list(), [1, 2]);
+    assert_eq!((space.keys(1), space.keys(2)), (vec!["c".to_owned()], vec!["a".to_owned()]));
+    let now = clock::now();
+    space.store.lessor().promote(1, ELECTION, now);
+    assert_eq!(space.store.lessor().view(2, false, now).unwrap().granted, 20);
+    assert_eq!(space.revoke(1), Ok(9));
+    assert_eq!(space.count(0), 2);
+}
