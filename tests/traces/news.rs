@@ -1,0 +1,98 @@
+//! Watchers and leases in the trace: who heard of a put, and how a lease lives and ends.
+
+use std::time::Duration;
+
+use glass_etcd::{
+    pb::etcdserverpb::{
+        LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest,
+        WatchCreateRequest, WatchRequest, WatchResponse, watch_client::WatchClient,
+        watch_request::RequestUnion,
+    },
+    trace::{Event, Stage},
+};
+use tokio_stream::StreamExt as _;
+use tonic::transport::Endpoint;
+
+use super::Scene;
+
+/// How long an event may take to its watcher.
+const EVENT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Goal: a put's story says which watcher got its event, and when it left on the stream. Method:
+/// one watcher of the past, which catches up, and then a put under its eyes.
+pub(super) async fn a_put_is_told_to_its_watcher(scene: &Scene) {
+    let revision = scene.cluster.client(1).put("news/first", "1").await.unwrap();
+    let url = format!("http://{}", scene.cluster.members[1].client_address());
+    let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
+    let create = WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(WatchCreateRequest {
+            key: "news/".into(),
+            range_end: "news0".into(),
+            start_revision: revision,
+            ..WatchCreateRequest::default()
+        })),
+    };
+    let requests = tokio_stream::iter([create]).chain(tokio_stream::pending());
+    let mut news = WatchClient::new(channel).watch(requests).await.unwrap().into_inner();
+    let created = next(&mut news).await;
+    assert!(created.created);
+    assert_eq!(next(&mut news).await.events.len(), 1, "the watcher has caught up");
+    scene.cluster.client(1).put("news/second", "2").await.unwrap();
+    assert_eq!(next(&mut news).await.events.len(), 1, "the watcher is synced");
+    scene
+        .listener
+        .told(("KV/Put", "news/second"), |told| {
+            let has = |stage| {
+                told.story.steps.iter().any(|step| told.recording.events[step.event].stage == stage)
+            };
+            if has(Stage::WatchNotify) && has(Stage::WatchSend) {
+                Ok(())
+            } else {
+                Err("nobody was told".to_owned())
+            }
+        })
+        .await;
+}
+
+async fn next(news: &mut tonic::Streaming<WatchResponse>) -> WatchResponse {
+    let message = tokio::time::timeout(EVENT_WITHIN, news.message()).await;
+    message.expect("an event in time").unwrap().expect("the stream goes on")
+}
+
+/// Goal: a lease is seen from its grant to its end, by request and by time.
+pub(super) async fn leases_are_told_from_grant_to_end(scene: &Scene) {
+    let mut client = scene.cluster.client(0);
+    for (id, ttl) in [(7001, 3600), (7002, 2)] {
+        client.lease.lease_grant(LeaseGrantRequest { id, ttl }).await.unwrap();
+        let put = PutRequest {
+            key: format!("leased/{id}").into(),
+            value: "x".into(),
+            lease: id,
+            ..PutRequest::default()
+        };
+        client.kv.put(put).await.unwrap();
+    }
+    let renewals = tokio_stream::iter([LeaseKeepAliveRequest { id: 7001 }]);
+    let mut answers = client.lease.lease_keep_alive(renewals).await.unwrap().into_inner();
+    assert_eq!(answers.message().await.unwrap().unwrap().ttl, 3600);
+    client.lease.lease_revoke(LeaseRevokeRequest { id: 7001 }).await.unwrap();
+    scene
+        .listener
+        .until("both leases have ended", |recording| {
+            let of = |stage: Stage, lease: u64| {
+                let is_meant = move |event: &&Event| {
+                    event.stage == stage && event.field("lease") == Some(lease)
+                };
+                recording.events.iter().filter(is_meant).count()
+            };
+            // Every member applies both ends; only the leader sees that time is over.
+            let counts = (of(Stage::LeaseRevoke, 7001), of(Stage::LeaseRevoke, 7002));
+            let expired = of(Stage::LeaseExpire, 7002);
+            if counts == (3, 3) && expired == 1 {
+                Ok(())
+            } else {
+                Err(format!("{counts:?} {expired}"))
+            }
+        })
+        .await;
+}
