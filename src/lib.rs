@@ -1,7 +1,19 @@
-//! Glass etcd: an etcd-compatible server whose every read and write can be watched.
+//! Glass etcd: an etcd-compatible server whose every read and write can be watched on its way
+//! through all members.
+//!
+//! The folders are the layers of etcd's architecture figure. In reading order:
+//!
+//! 1. [`trace`], the glass: the vocabulary of steps, and what a step leaves behind;
+//! 2. [`api`], layer 2: what clients meet;
+//! 3. [`server`], layer 4: what a request means, and what it changes;
+//! 4. [`raft`], layer 3: how the members agree, and how they talk;
+//! 5. [`storage`], layer 5: the log and the database;
+//! 6. [`member`]: the layers, put together;
+//! 7. [`pb`], [`config`] and [`clock`]: the ground floor.
+//!
+//! Layer 1, the client, is etcd's own so far. ARCHITECTURE.md has the way of a request, file by file.
 
 pub mod api;
-pub mod client;
 pub mod clock;
 pub mod config;
 pub mod member;
