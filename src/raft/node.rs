@@ -173,7 +173,10 @@ impl Node {
         if let Some(hard_state) = self.unwritten.take() {
             self.write(Vec::new(), Some(hard_state), false);
         }
-        self.outputs.wal.stop();
+        // Nobody takes from the inbox any more: who waits for room in it must not wait for ever.
+        let Node { inbox, outputs, .. } = self;
+        drop(inbox);
+        outputs.wal.stop();
     }
 
     fn take_inputs(&mut self) {
