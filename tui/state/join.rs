@@ -14,21 +14,13 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use glass_etcd::trace::{Event, FLAG_REPLAY, Kind, Recording, Stage};
+use glass_etcd::trace::{Event, FLAG_REPLAY, Kind, Recording, Stage, message};
 
 use super::{
     story::Subject,
     watermarks::{self, Moment},
 };
 
-const PROPOSE: u64 = 2;
-const APPEND: u64 = 3;
-const APPEND_ANSWER: u64 = 4;
-const VOTE: u64 = 5;
-const VOTE_ANSWER: u64 = 6;
-const HEARTBEAT: u64 = 8;
-const PRE_VOTE: u64 = 17;
-const PRE_VOTE_ANSWER: u64 = 18;
 /// `role.new` of [`Stage::RaftRole`] when the member becomes leader.
 pub(crate) const LEADER: u64 = 2;
 
@@ -124,7 +116,9 @@ impl Joins {
             _ if event.id != 0 && event.id == self.id => event.flags & FLAG_REPLAY == 0,
             _ if self.rounds.contains(&event.id) => true,
             Stage::WalWrite | Stage::WalFsync => self.covers(f[0], f[1]),
-            Stage::RaftSend | Stage::RaftReceive if f[1] == APPEND => self.covers_after(f[3], f[4]),
+            Stage::RaftSend | Stage::RaftReceive if f[1] == message::APP => {
+                self.covers_after(f[3], f[4])
+            }
             Stage::RaftProgress => self.covers_after(f[1], f[2]),
             Stage::RaftCommit => self.covers_after(f[1], f[2]),
             Stage::BackendCommit => self.covers_after(f[0], f[1]),
@@ -137,10 +131,10 @@ impl Joins {
         let index = *self.indexes.first()?;
         let f = &event.fields;
         match (event.stage, f[1]) {
-            (Stage::RaftSend | Stage::RaftReceive, APPEND_ANSWER) => {
+            (Stage::RaftSend | Stage::RaftReceive, message::APP_RESP) => {
                 (f[6] == 0 && index <= f[3]).then_some("acknowledges")
             }
-            (Stage::RaftSend | Stage::RaftReceive, APPEND | HEARTBEAT) => {
+            (Stage::RaftSend | Stage::RaftReceive, message::APP | message::HEARTBEAT) => {
                 (index <= f[5]).then_some("tells the commit")
             }
             (Stage::BufferFreeze, _) => (index <= f[2]).then_some("freezes"),
@@ -171,7 +165,7 @@ impl Joins {
             .map_or(u64::MAX, |entry| entry.clock);
         let is_candidate = |event: &Event| {
             event.stage == Stage::RaftSend
-                && event.fields[1] == PROPOSE
+                && event.fields[1] == message::PROP
                 && (event.member, event.boot) == (asked.member, asked.boot)
                 && (asked.clock..entered).contains(&event.clock)
         };
@@ -238,8 +232,8 @@ fn is_of_election(event: &Event, term: u64) -> bool {
         Stage::RaftRole => f[3] == term || (f[3] == before && f[1] != 0 && f[1] != LEADER),
         Stage::WalFsync => f[5] == term && f[6] != 0,
         Stage::RaftSend | Stage::RaftReceive => match f[1] {
-            VOTE | VOTE_ANSWER | PRE_VOTE => f[2] == term,
-            PRE_VOTE_ANSWER => f[2] == term || f[2] == before,
+            message::VOTE | message::VOTE_RESP | message::PRE_VOTE => f[2] == term,
+            message::PRE_VOTE_RESP => f[2] == term || f[2] == before,
             _ => false,
         },
         _ => false,
