@@ -42,7 +42,7 @@ fn message_name(number: u64) -> &'static str {
 }
 
 /// The RPC with this number.
-pub(crate) fn method(number: u64) -> &'static str {
+fn method(number: u64) -> &'static str {
     pick(METHODS, number, "unknown")
 }
 
