@@ -302,7 +302,7 @@ fn fold(rows: &mut Vec<Row>, event: &Event) {
             *others += more_others;
         }
         Some(Row::Step(_) | Row::Unknown(_)) => {
-            rows.push(Row::Folded { noise: more_noise, others: more_others })
+            rows.push(Row::Folded { noise: more_noise, others: more_others });
         }
         None => {}
     }
