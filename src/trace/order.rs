@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Playback order is a topological sort of two orders that are known: that of each member's own
-//! clock, and every send before its receive. Wall clocks decide nothing; they only choose between
+//! clock, boot by boot, and every send before its receive. Wall clocks decide nothing; they only choose between
 //! events of which neither is known to be first. So every place in the order is a state that the
 //! cluster could have been in, even if the members' wall clocks are an hour apart.
 //!
@@ -158,9 +158,14 @@ impl<'a> Sorter<'a> {
         Order { rows, times: self.times, partner: self.partner, withheld }
     }
 
-    /// Whether the lane's head is a receive whose send was captured but is not told yet.
+    /// Whether the lane's head is a receive whose send was captured but is not told yet, or an
+    /// earlier boot of the same member is not told to its end.
     fn is_blocked(&self, lane: usize, told: &[bool]) -> bool {
-        let lane = &self.lanes[lane];
+        let (earlier, lane) = (&self.lanes[..lane], &self.lanes[lane]);
+        let is_left = |other: &Lane| other.member == lane.member && other.next < other.events.len();
+        if earlier.iter().any(is_left) {
+            return true;
+        }
         let head = lane.events[lane.next];
         self.recording.events[head].stage == Stage::RaftReceive
             && self.partner.get(&head).is_some_and(|send| !told[*send])

@@ -95,10 +95,12 @@ pub struct Summary {
     pub member: u8,
     /// Its method; `unknown` for a number that this version does not know.
     pub method: &'static str,
-    /// Its key, where it names one.
+    /// Its key, where it names one: the rpc's own, or that of any other of its steps.
     pub key: Option<KeyText>,
     /// Its first event, by place.
     pub event: usize,
+    /// Its end, by place, with the numbers of the answer; `None` if it was not captured.
+    pub end: Option<usize>,
     /// gRPC code; `None` while it is under way, or when its end was not captured.
     pub code: Option<u8>,
     /// How long it took, in nanoseconds, if it has ended.
@@ -110,7 +112,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
     let mut place: HashMap<(u8, u64), usize> = HashMap::new();
     let mut list: Vec<Summary> = Vec::new();
     for (at, event) in recording.events.iter().enumerate() {
-        if event.stage != Stage::Rpc {
+        if event.stage != Stage::Rpc || event.id == 0 {
             continue;
         }
         let known = *place.entry((event.member, event.id)).or_insert(list.len());
@@ -121,6 +123,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
                 method: method_of(event),
                 key: None,
                 event: at,
+                end: None,
                 code: None,
                 took_ns: None,
             });
@@ -134,9 +137,24 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
         }
         if event.kind == Kind::Span {
             (summary.code, summary.took_ns) = (Some(event.result), Some(event.took_ns));
+            summary.end = Some(at);
         }
     }
+    name_keys(recording, &mut list);
     list
+}
+
+/// Where the rpc's key was not captured, the steps of the same request may name it.
+fn name_keys(recording: &Recording, list: &mut [Summary]) {
+    let mut keys: HashMap<u64, &KeyText> = HashMap::new();
+    for event in &recording.events {
+        if let Some(key) = &event.key {
+            keys.entry(event.id).or_insert(key);
+        }
+    }
+    for summary in list.iter_mut().filter(|summary| summary.key.is_none()) {
+        summary.key = keys.get(&summary.id).map(|key| (*key).clone());
+    }
 }
 
 /// The name of the method that an rpc's event carries.

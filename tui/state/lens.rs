@@ -147,7 +147,13 @@ fn kept(recording: &Recording, steps: &Steps, lane: &Lane, index: u64) -> Kept {
     }
 }
 
+/// Of an entry that was replaced, its index says nothing any more.
+const LOST: &str = "this entry is lost: a new leader's took its place before a majority had it";
+
 fn durable(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
+    if steps.is_lost {
+        return vec![vec![LOST.to_owned()]];
+    }
     let Some(index) = steps.indexes().max() else {
         return vec![vec![nothing_to_keep(steps.subject).to_owned()]];
     };
@@ -189,6 +195,9 @@ fn verdict(kept: &[Kept]) -> String {
 }
 
 fn who_knows(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
+    if steps.is_lost {
+        return vec![vec![LOST.to_owned()]];
+    }
     let Some(index) = steps.indexes().max() else {
         return vec![vec!["no log entry: there is no commit to know of".to_owned()]];
     };

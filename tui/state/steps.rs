@@ -14,7 +14,7 @@ use glass_etcd::trace::{Event, FLAG_NOISE, Grain, Recording, Stage};
 use super::{
     lanes::Lane,
     lens::Lens,
-    story::{self, Moment, Step, Subject},
+    story::{self, Moment, Step, Subject, Told, Unknown},
     watermarks::{self, Watermarks},
 };
 
@@ -46,6 +46,8 @@ pub(crate) enum Row {
         /// How many records of other requests and loops.
         others: usize,
     },
+    /// What is not known of a member, by its place in [`Steps::unknown`].
+    Unknown(usize),
 }
 
 /// The state of the step view.
@@ -55,6 +57,10 @@ pub(crate) struct Steps {
     pub(crate) subject: Subject,
     /// Everything from its first to its last event, in playback order.
     pub(crate) steps: Vec<Step>,
+    /// What must have happened, or will, but has no row.
+    pub(crate) unknown: Vec<Unknown>,
+    /// The request's entry was replaced by another before it was committed.
+    pub(crate) is_lost: bool,
     /// What has happened: everything up to and including this step.
     pub(crate) now: usize,
     /// The step that is explained.
@@ -82,9 +88,12 @@ pub(crate) struct Steps {
 impl Steps {
     /// Opens a story at its first step.
     pub(crate) fn open(recording: &Recording, subject: Subject) -> Steps {
+        let Told { steps, unknown, is_lost } = story::story(recording, subject);
         let mut steps = Steps {
             subject,
-            steps: story::story(recording, subject),
+            steps,
+            unknown,
+            is_lost,
             now: 0,
             look: 0,
             grain: Grain::Story,
@@ -105,7 +114,7 @@ impl Steps {
     /// Takes in what was heard since. A story of which the beginning has been forgotten meanwhile
     /// stays as it was, and in the lanes that it had. Returns whether it is up to date.
     pub(crate) fn refresh(&mut self, recording: &Recording) -> bool {
-        let steps = story::story(recording, self.subject);
+        let Told { steps, unknown, is_lost } = story::story(recording, self.subject);
         if steps.len() < self.steps.len() {
             return false;
         }
@@ -116,6 +125,7 @@ impl Steps {
         let now = find(self.steps.get(self.now)).unwrap_or(self.now);
         let look = find(self.steps.get(self.look)).unwrap_or(now);
         (self.now, self.look, self.steps) = (now, look, steps);
+        (self.unknown, self.is_lost) = (unknown, is_lost);
         true
     }
 
@@ -232,6 +242,9 @@ impl Steps {
         while matches!(rows.last(), Some(Row::Folded { .. })) {
             rows.pop();
         }
+        if !rows.is_empty() {
+            rows.extend((0..self.unknown.len()).map(Row::Unknown));
+        }
         rows
     }
 
@@ -288,7 +301,9 @@ fn fold(rows: &mut Vec<Row>, event: &Event) {
             *noise += more_noise;
             *others += more_others;
         }
-        Some(Row::Step(_)) => rows.push(Row::Folded { noise: more_noise, others: more_others }),
+        Some(Row::Step(_) | Row::Unknown(_)) => {
+            rows.push(Row::Folded { noise: more_noise, others: more_others });
+        }
         None => {}
     }
 }

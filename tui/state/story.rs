@@ -1,23 +1,25 @@
-//! The story of a request: its steps, in an order in which they can have happened.
+//! The story of a request as the player shows it: its steps, and all that happened meanwhile.
 //!
-//! Members have clocks of their own, each of which counts; between members, a message is sent
-//! before it is received. The order of playback keeps both, and otherwise follows the wall clocks:
-//! so every place in it is a state in which the cluster could have been.
+//! What belongs to a request, and in which order things can have happened, is the library's to say
+//! (`trace::query`, `trace::order`); for elections it is [`join`]'s. Here it becomes rows:
+//! beginnings of steps that wait, grains, lanes, arrows.
 //!
 //! What is missing is part of the story. A message that was received but whose sending nobody
-//! recorded gets a row that says so, at the place where it must have been.
+//! recorded gets a row that says so, at the place where it must have been; steps of which neither
+//! end is known have no place, and are named below the last row.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, HashMap, HashSet},
+use std::collections::{BTreeMap, HashMap};
+
+use glass_etcd::trace::{
+    Event, FLAG_CANCELLED, Grain, KeyText, Kind, Recording, Stage,
+    order::Order,
+    query::{self, Summary},
 };
-
-use glass_etcd::trace::{Event, FLAG_CANCELLED, Grain, KeyText, Kind, Recording, Stage};
 
 use super::{
     join,
     lanes::{self, Lane},
-    watermarks::{moment, wall},
+    watermarks::wall,
 };
 
 /// What a story is about.
@@ -41,8 +43,8 @@ pub(crate) struct RequestSummary {
     pub(crate) member: u8,
     /// When it began, in nanoseconds since 1970.
     pub(crate) wall_ns: u64,
-    /// The RPC, by the number of `METHODS`; 0 for elections.
-    pub(crate) method: u64,
+    /// The RPC; `election` for elections.
+    pub(crate) method: &'static str,
     /// The key that it names, where that was captured.
     pub(crate) key: Option<KeyText>,
     /// The revision in its answer.
@@ -107,93 +109,60 @@ pub(crate) struct Step {
     pub(crate) wall_ns: u64,
 }
 
-/// Places of all events in playback order: each member's by its clock, sends before receives, and
-/// otherwise by wall clock.
-pub(crate) fn order(recording: &Recording) -> Vec<usize> {
-    let mut queues: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
-    for (at, event) in recording.events.iter().enumerate() {
-        queues.entry(event.member).or_default().push(at);
-    }
-    for queue in queues.values_mut() {
-        queue.sort_by(|a, b| later_first(&recording.events[*a], &recording.events[*b]));
-    }
-    let is = |stage| move |event: &&Event| event.stage == stage && event.link != 0;
-    let mut unsent: HashMap<u64, usize> = HashMap::new();
-    for send in recording.events.iter().filter(is(Stage::RaftSend)) {
-        *unsent.entry(send.link).or_default() += 1;
-    }
-    let mut ordered = Vec::with_capacity(recording.events.len());
-    let mut queues: Vec<Vec<usize>> = queues.into_values().collect();
-    while let Some(next) = next_of(recording, &queues, &unsent) {
-        let Some(at) = queues[next].pop() else { break };
-        let event = &recording.events[at];
-        if event.stage == Stage::RaftSend {
-            unsent.remove(&event.link);
-        }
-        ordered.push(at);
-    }
-    ordered
+/// Steps that must have happened on a member, or will, and of which no record was heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unknown {
+    /// The member's lane.
+    pub(crate) lane: usize,
+    /// Which steps; none when nothing at all was heard of the member.
+    pub(crate) stages: Vec<Stage>,
 }
 
-/// Queues are taken from the back.
-fn later_first(a: &Event, b: &Event) -> Ordering {
-    (moment(b), b.clock).cmp(&(moment(a), a.clock))
-}
-
-/// The queue whose head can come next: it waits for no send, and is the earliest on the wall.
-/// If all wait, which only a damaged recording can bring about, the earliest goes first.
-fn next_of(
-    recording: &Recording,
-    queues: &[Vec<usize>],
-    unsent: &HashMap<u64, usize>,
-) -> Option<usize> {
-    let heads = queues.iter().enumerate().filter_map(|(queue, places)| {
-        let event = &recording.events[*places.last()?];
-        let waits = event.stage == Stage::RaftReceive && unsent.contains_key(&event.link);
-        Some((waits, wall(recording, event), queue))
-    });
-    heads.min().map(|(_, _, queue)| queue)
+/// A story, ready to be shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Its rows in playback order, with all that happened meanwhile.
+    pub(crate) steps: Vec<Step>,
+    /// What has no row, because nobody knows when it happened.
+    pub(crate) unknown: Vec<Unknown>,
+    /// Another entry took the place of the request's before a majority had it.
+    pub(crate) is_lost: bool,
 }
 
 /// All requests and elections that the recording knows, oldest first.
 pub(crate) fn requests(recording: &Recording) -> Vec<RequestSummary> {
-    let mut by_id: HashMap<u64, RequestSummary> = HashMap::new();
-    for event in recording.events.iter().filter(|event| event.stage == Stage::Rpc && event.id != 0)
-    {
-        let begun = wall(recording, event).saturating_sub(match event.kind {
-            Kind::Begin => 0,
-            _ => event.took_ns,
-        });
-        let summary = by_id.entry(event.id).or_insert_with(|| RequestSummary {
-            subject: Subject::Request(event.id),
-            member: event.member,
-            wall_ns: begun,
-            method: event.fields[0],
-            key: None,
-            revision: None,
-            took_ns: None,
-            result: None,
-            is_cancelled: false,
-            records: 0,
-        });
-        if event.kind != Kind::Begin {
-            summary.took_ns = Some(event.took_ns);
-            summary.result = Some(event.result);
-            summary.revision = Some(event.fields[3]).filter(|revision| *revision != 0);
-            summary.is_cancelled = event.flags & FLAG_CANCELLED != 0;
-        }
-    }
+    let mut records: HashMap<u64, usize> = HashMap::new();
     for event in &recording.events {
-        if let Some(summary) = by_id.get_mut(&event.id) {
-            summary.records += 1;
-            if summary.key.is_none() {
-                summary.key.clone_from(&event.key);
-            }
-        }
+        *records.entry(event.id).or_default() += 1;
     }
-    let mut all: Vec<RequestSummary> = by_id.into_values().chain(elections(recording)).collect();
+    let requests = query::requests(recording).into_iter();
+    let requests = requests.map(|known| {
+        let records = records.get(&known.id).copied().unwrap_or(0);
+        summary_of(recording, known, records)
+    });
+    let mut all: Vec<RequestSummary> = requests.chain(elections(recording)).collect();
     all.sort_by_key(|summary| (summary.wall_ns, subject_number(summary.subject)));
     all
+}
+
+/// A line of the list for a request.
+fn summary_of(recording: &Recording, known: Summary, records: usize) -> RequestSummary {
+    let first = &recording.events[known.event];
+    let ran_ns = if first.kind == Kind::Begin { 0 } else { first.took_ns };
+    let end = known.end.map(|at| &recording.events[at]);
+    let revision = end.and_then(|end| end.field("revision"));
+    RequestSummary {
+        subject: Subject::Request(known.id),
+        member: known.member,
+        wall_ns: wall(recording, first).saturating_sub(ran_ns),
+        method: known.method,
+        key: known.key,
+        revision: revision.filter(|revision| *revision != 0),
+        took_ns: known.took_ns,
+        result: known.code,
+        is_cancelled: end.is_some_and(|end| end.flags & FLAG_CANCELLED != 0),
+        records,
+    }
 }
 
 fn subject_number(subject: Subject) -> u64 {
@@ -215,16 +184,13 @@ fn elections(recording: &Recording) -> Vec<RequestSummary> {
             subject: Subject::Election { term },
             member: event.member,
             wall_ns: wall(recording, event).saturating_sub(event.took_ns),
-            method: 0,
+            method: "election",
             key: None,
             revision: None,
             took_ns: None,
             result: None,
             is_cancelled: false,
-            records: join::belongs(recording, Subject::Election { term })
-                .into_iter()
-                .filter(|belongs| *belongs)
-                .count(),
+            records: join::election(recording, term).into_iter().filter(|own| *own).count(),
         });
     }
     for event in recording.events.iter().filter(|event| event.stage == Stage::RaftRole) {
@@ -238,73 +204,105 @@ fn elections(recording: &Recording) -> Vec<RequestSummary> {
     terms.into_values().collect()
 }
 
-/// The steps of a request or an election in playback order, with all that happened meanwhile.
-pub(crate) fn story(recording: &Recording, subject: Subject) -> Vec<Step> {
+/// The story of a request or an election.
+pub(crate) fn story(recording: &Recording, subject: Subject) -> Told {
     let lanes = lanes::lanes(recording);
-    let own = join::belongs(recording, subject);
-    let window = join::Window::around(recording, &own);
-    let mut part = Recording { members: recording.members.clone(), ..Recording::default() };
-    let mut is_own = Vec::new();
-    for (event, own) in recording.events.iter().zip(own) {
-        let is_known = lanes::lane_of_place(&lanes, event.member).is_some();
-        if is_known && (own || window.contains(event)) {
-            part.events.push(event.clone());
-            is_own.push(own);
-        }
-    }
-    let own_events: Vec<Event> =
-        part.events.iter().zip(&is_own).filter(|(_, own)| **own).map(|(e, _)| e.clone()).collect();
-    let missing = join::missing_beginnings(&own_events);
-    is_own.resize(is_own.len() + missing.len(), true);
-    part.events.extend(missing);
-    let key = part.events.iter().zip(&is_own).find_map(|(e, own)| e.key.clone().filter(|_| *own));
-    let ends = Ends::of(&part);
-    let mut steps = Vec::new();
-    for at in order(&part) {
-        let mut step = step_of(&part, at, is_own[at], &lanes, &ends);
-        if step.event.stage == Stage::Rpc && is_own[at] {
-            step.event.key.clone_from(&key);
-        }
-        steps.extend(uncaptured(&step, &lanes));
-        steps.push(step);
-    }
-    steps
-}
-
-/// Which ends of which messages are in a recording.
-struct Ends {
-    sent: HashSet<u64>,
-    received: HashSet<u64>,
-}
-
-impl Ends {
-    fn of(recording: &Recording) -> Ends {
-        let links = |stage| {
-            let events = recording.events.iter();
-            events.filter(move |e| e.stage == stage).map(|e| e.link).collect()
-        };
-        Ends { sent: links(Stage::RaftSend), received: links(Stage::RaftReceive) }
-    }
-}
-
-fn step_of(recording: &Recording, at: usize, is_own: bool, lanes: &[Lane], ends: &Ends) -> Step {
-    let event = recording.events[at].clone();
-    let moment = if event.kind == Kind::Begin { Moment::Begin } else { Moment::Done };
-    let lane = lanes::lane_of_place(lanes, event.member).unwrap_or(0);
-    let other = match event.stage {
-        Stage::RaftSend => Some((true, &ends.received)),
-        Stage::RaftReceive => Some((false, &ends.sent)),
-        _ => None,
+    let order = Order::of(recording);
+    let mut told = Told::default();
+    let mut own = match subject {
+        Subject::Election { term } => join::election(recording, term),
+        Subject::Request(_) => vec![false; recording.events.len()],
     };
-    let arrow = other.and_then(|(is_out, others)| {
-        let peer = lanes::lane_of_id(lanes, event.fields[0])?;
-        let is_known = event.link != 0 && others.contains(&event.link);
-        let other_end = if is_known { OtherEnd::Captured } else { OtherEnd::Unknown };
-        Some(Arrow { peer, is_out, other_end })
-    });
-    let grain = if is_own { grain(event.stage, moment) } else { Grain::Raw };
-    let wall_ns = wall(recording, &event);
-    Step { event, moment, grain, is_own, is_captured: true, lane, arrow, wall_ns }
+    if let Subject::Request(id) = subject
+        && let Some(known) = query::Story::of(recording, &order, id)
+    {
+        known.steps.iter().for_each(|step| own[step.event] = true);
+        told.unknown = unknown(&known, &lanes);
+        told.is_lost = known.is_lost;
+    }
+    join::mark_losses(recording, &mut own);
+    let part = Part::of(recording, &own, &order, &lanes);
+    for at in Order::of(&part.recording).rows {
+        let step = part.step(at, &lanes);
+        told.steps.extend(uncaptured(&step, &lanes));
+        told.steps.push(step);
+    }
+    told
+}
+
+/// What is not known of a request, by lane.
+fn unknown(story: &query::Story, lanes: &[Lane]) -> Vec<Unknown> {
+    let mut stages: BTreeMap<usize, Vec<Stage>> = BTreeMap::new();
+    for missing in &story.missing {
+        if let Some(lane) = lanes::lane_of_place(lanes, missing.member) {
+            stages.entry(lane).or_default().push(missing.stage);
+        }
+    }
+    for member_id in &story.unheard {
+        if let Some(lane) = lanes::lane_of_id(lanes, *member_id) {
+            stages.entry(lane).or_default();
+        }
+    }
+    stages.into_iter().map(|(lane, stages)| Unknown { lane, stages }).collect()
+}
+
+/// What is shown of a recording for one story: its own events, with the beginnings that nobody
+/// recorded, and those of its time.
+struct Part {
+    recording: Recording,
+    /// For each event, whether it is the story's own.
+    is_own: Vec<bool>,
+    /// For each event, whether it is a message of which both ends were captured.
+    is_matched: Vec<bool>,
+    /// The key that the request names.
+    key: Option<KeyText>,
+}
+
+impl Part {
+    fn of(recording: &Recording, own: &[bool], order: &Order, lanes: &[Lane]) -> Part {
+        let window = join::Window::around(recording, own);
+        let members = recording.members.clone();
+        let mut part = Part {
+            recording: Recording { members, ..Recording::default() },
+            is_own: Vec::new(),
+            is_matched: Vec::new(),
+            key: None,
+        };
+        for ((at, event), own) in recording.events.iter().enumerate().zip(own) {
+            let is_known = lanes::lane_of_place(lanes, event.member).is_some();
+            if is_known && (*own || window.contains(event)) {
+                part.recording.events.push(event.clone());
+                part.is_own.push(*own);
+                part.is_matched.push(order.partner.contains_key(&at));
+            }
+        }
+        let events = || part.recording.events.iter().zip(&part.is_own);
+        let own: Vec<&Event> = events().filter(|(_, own)| **own).map(|(event, _)| event).collect();
+        part.key = own.iter().find_map(|event| event.key.clone());
+        let begins = join::missing_beginnings(&own);
+        part.is_own.resize(part.is_own.len() + begins.len(), true);
+        part.is_matched.resize(part.is_own.len(), false);
+        part.recording.events.extend(begins);
+        part
+    }
+
+    /// The row of an event.
+    fn step(&self, at: usize, lanes: &[Lane]) -> Step {
+        let (mut event, is_own) = (self.recording.events[at].clone(), self.is_own[at]);
+        if event.stage == Stage::Rpc && is_own {
+            event.key.clone_from(&self.key);
+        }
+        let moment = if event.kind == Kind::Begin { Moment::Begin } else { Moment::Done };
+        let lane = lanes::lane_of_place(lanes, event.member).unwrap_or(0);
+        let is_message = matches!(event.stage, Stage::RaftSend | Stage::RaftReceive);
+        let peer = lanes::lane_of_id(lanes, event.fields[0]).filter(|_| is_message);
+        let other_end = if self.is_matched[at] { OtherEnd::Captured } else { OtherEnd::Unknown };
+        let is_out = event.stage == Stage::RaftSend;
+        let arrow = peer.map(|peer| Arrow { peer, is_out, other_end });
+        let grain = if is_own { grain(event.stage, moment) } else { Grain::Raw };
+        let wall_ns = wall(&self.recording, &event);
+        Step { event, moment, grain, is_own, is_captured: true, lane, arrow, wall_ns }
+    }
 }
 
 /// At which grain a row stops. Of a step that waits, either the beginning or the end is the one

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use crossterm::event::{KeyCode, KeyEvent};
-use glass_etcd::trace::{Event, Grain, Kind, Recording, Stage};
+use glass_etcd::trace::{Event, Grain, Kind, Recording, Stage, order::Order};
 
 use super::{
     State,
@@ -11,7 +11,7 @@ use super::{
     player::Heard,
     scenes::{self, GET, IDS, PUT, Scene},
     steps::{Direction, Steps},
-    story::{self, Moment, Subject},
+    story::{Moment, Subject, Unknown},
     watermarks::{Water, Watermarks},
 };
 use crate::play::{Input, SourceMessage, handle};
@@ -104,7 +104,7 @@ fn every_order_keeps_members_clocks_and_sends_before_receives() {
         for at in (1..recording.events.len()).rev() {
             recording.events.swap(at, dice.roll(at + 1));
         }
-        let order = story::order(&recording);
+        let order = Order::of(&recording).rows;
         assert_eq!(order.len(), recording.events.len());
         check_order(&recording, &order);
     }
@@ -245,6 +245,43 @@ fn a_receive_without_its_send_gets_a_row_that_says_so() {
     for at in missing {
         assert_eq!(steps.steps[at].event.stage, Stage::RaftSend);
         assert_eq!(steps.steps[at + 1].event.stage, Stage::RaftReceive);
+    }
+}
+
+#[test]
+fn what_nobody_recorded_and_whom_nobody_heard_is_named_as_unknown() {
+    let mut scene = scenes::gap();
+    let is_sync = |e: &Event| e.stage == Stage::WalFsync && e.kind == Kind::Span && e.member == 1;
+    scene.recording.events.retain(|event| !is_sync(event));
+    let steps = story_of(&scene, Subject::Request(PUT));
+    let expected = [
+        Unknown { lane: 1, stages: vec![Stage::WalFsync] },
+        Unknown { lane: 2, stages: Vec::new() },
+    ];
+    assert_eq!(steps.unknown, expected);
+    assert_eq!(story_of(&scenes::put(), Subject::Request(PUT)).unknown, []);
+}
+
+#[test]
+fn an_entry_that_another_has_replaced_is_lost_and_survives_nothing() {
+    let mut scene = scenes::put();
+    let is_late = |e: &Event| {
+        e.id == PUT && matches!(e.stage, Stage::ApplyEntry | Stage::MvccWrite)
+            || matches!(e.stage, Stage::RaftCommit | Stage::BackendCommit | Stage::BufferFreeze)
+    };
+    scene.recording.events.retain(|event| !is_late(event));
+    scene.at(140_000);
+    for member in 0..3 {
+        scene.mark(member, Stage::RaftEntry, 0, &[4, 42, 0]);
+    }
+    let lanes = super::lanes::lanes(&scene.recording);
+    let mut steps = story_of(&scene, Subject::Request(PUT));
+    assert!(steps.is_lost);
+    assert_eq!(steps.unknown, []);
+    for lens in [Lens::Durable, Lens::WhoKnows] {
+        steps.lens = lens;
+        let lines = lens::lines(&scene.recording, &steps, &lanes).concat().concat();
+        assert!(lines.contains("is lost"), "{lines}");
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::cmp::Ordering;
 
-use glass_etcd::trace::{Event, Kind, Recording, Stage, Unit};
+use glass_etcd::trace::{Event, Kind, Recording, Stage, Unit, order};
 
 /// One thing that is known of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,10 +94,9 @@ impl Water {
 /// A place in a member's time: its boot, and its clock.
 pub(crate) type Moment = (u16, u64);
 
-/// Where on its member's clock an event takes effect: its end, but for beginnings.
+/// Where on its member's clock an event takes effect, as the order of playback has it.
 pub(crate) fn moment(event: &Event) -> Moment {
-    let clock = if event.kind == Kind::Begin { event.clock } else { event.clock_end };
-    (event.boot, clock)
+    (event.boot, order::point(event))
 }
 
 /// One watermark that an event sets.
@@ -214,6 +213,6 @@ pub(crate) fn at(recording: &Recording, member: u8, cut: Moment) -> Watermarks {
 pub(crate) fn wall(recording: &Recording, event: &Event) -> u64 {
     let member = recording.members.get(usize::from(event.member));
     let boot = member.and_then(|member| member.boots.iter().find(|boot| boot.boot == event.boot));
-    let took = if event.kind == Kind::Begin { 0 } else { event.took_ns };
+    let took = if order::point(event) == event.clock { 0 } else { event.took_ns };
     boot.map_or(0, |boot| boot.wall_ns).saturating_add(event.at_ns).saturating_add(took)
 }

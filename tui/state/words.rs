@@ -4,35 +4,16 @@
 //! replaces them when it is told to keep to ASCII. What comes from the network (names, keys) is
 //! escaped first, so that nobody can write escape sequences into somebody else's terminal.
 
-use glass_etcd::trace::{Event, KeyText, Kind, METHODS, Stage, Unit};
+use glass_etcd::trace::{
+    Event, KeyText, Kind, METHODS, Stage, Unit,
+    message::{self, MESSAGES},
+    query::method_of,
+};
 
 use super::{
     lanes::{Lane, name_of},
     story::{Moment, Step},
 };
-
-/// etcd's names of the raft messages, by their number on the wire.
-const MESSAGES: &[&str] = &[
-    "MsgHup",
-    "MsgBeat",
-    "MsgProp",
-    "MsgApp",
-    "MsgAppResp",
-    "MsgVote",
-    "MsgVoteResp",
-    "MsgSnap",
-    "MsgHeartbeat",
-    "MsgHeartbeatResp",
-    "MsgUnreachable",
-    "MsgSnapStatus",
-    "MsgCheckQuorum",
-    "MsgTransferLeader",
-    "MsgTimeoutNow",
-    "MsgReadIndex",
-    "MsgReadIndexResp",
-    "MsgPreVote",
-    "MsgPreVoteResp",
-];
 
 /// gRPC's codes in words, by number.
 const CODES: &[&str] = &[
@@ -56,12 +37,12 @@ const CODES: &[&str] = &[
 ];
 
 /// The raft message with this number.
-pub(crate) fn message(number: u64) -> &'static str {
+fn message_name(number: u64) -> &'static str {
     pick(MESSAGES, number, "Msg?")
 }
 
 /// The RPC with this number.
-pub(crate) fn method(number: u64) -> &'static str {
+fn method(number: u64) -> &'static str {
     pick(METHODS, number, "unknown")
 }
 
@@ -151,7 +132,7 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
         Unit::Member => name_of(lanes, number),
         Unit::Flag => if number == 0 { "no" } else { "yes" }.to_owned(),
         Unit::Method => method(number).to_owned(),
-        Unit::Message => message(number).to_owned(),
+        Unit::Message => message_name(number).to_owned(),
         Unit::Role => role(number).to_owned(),
         Unit::Id => format!("{number:016x}"),
     }
@@ -216,7 +197,7 @@ fn begin(event: &Event) -> Vec<String> {
     match event.stage {
         Stage::Rpc => {
             let key = event.key.as_ref().map(|text| key(text, 24));
-            [format!("rpc {}", method(event.fields[0]))].into_iter().chain(key).collect()
+            [format!("rpc {}", method_of(event))].into_iter().chain(key).collect()
         }
         Stage::RaftPropose | Stage::ReadIndexWait | Stage::ReadIndexRound => vec![name.to_owned()],
         _ => vec![format!("{name} begins")],
@@ -230,7 +211,7 @@ fn short_name(event: &Event) -> String {
         Stage::RaftPropose => "raft.propose done".to_owned(),
         Stage::ReadIndexWait => "read_index.wait done".to_owned(),
         Stage::ReadIndexRound => "read_index.round done".to_owned(),
-        Stage::RaftSend | Stage::RaftReceive => message(event.fields[1]).to_owned(),
+        Stage::RaftSend | Stage::RaftReceive => message_name(event.fields[1]).to_owned(),
         Stage::RaftRole => "becomes".to_owned(),
         stage => stage.name().to_owned(),
     }
@@ -282,12 +263,14 @@ fn election_detail(event: &Event) -> Option<String> {
 /// What a raft message is about: its last entry, or what it acknowledges or tells.
 fn message_detail(f: &[u64; 8]) -> Option<String> {
     let (number, term, index, last, commit, reject) = (f[1], f[2], f[3], f[4], f[5], f[6]);
-    Some(match message(number) {
+    Some(match number {
         _ if reject != 0 => "reject".to_owned(),
-        "MsgApp" if index < last => last.to_string(),
-        "MsgApp" | "MsgHeartbeat" if commit != 0 => format!("c{commit}"),
-        "MsgAppResp" | "MsgReadIndexResp" => index.to_string(),
-        "MsgVote" | "MsgPreVote" | "MsgVoteResp" | "MsgPreVoteResp" => format!("t{term}"),
+        message::APP if index < last => last.to_string(),
+        message::APP | message::HEARTBEAT if commit != 0 => format!("c{commit}"),
+        message::APP_RESP | message::READ_INDEX_RESP => index.to_string(),
+        message::VOTE | message::PRE_VOTE | message::VOTE_RESP | message::PRE_VOTE_RESP => {
+            format!("t{term}")
+        }
         _ => return None,
     })
 }
@@ -323,7 +306,7 @@ mod tests {
 
     #[test]
     fn numbers_out_of_the_tables_are_named_unknown() {
-        assert_eq!(message(99), "Msg?");
+        assert_eq!(message_name(99), "Msg?");
         assert_eq!(role(9), "unknown");
         assert_eq!(code(u64::MAX), "unknown error");
     }

@@ -161,10 +161,10 @@ pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) 
 /// The RPC and the key; for an election, its term.
 pub(crate) fn what(row: &RequestSummary, key_width: usize) -> (String, String) {
     match row.subject {
-        Subject::Election { term } => ("election".to_owned(), format!("term {term}")),
+        Subject::Election { term } => (row.method.to_owned(), format!("term {term}")),
         Subject::Request(_) => {
             let key = row.key.as_ref().map_or_else(String::new, |key| words::key(key, key_width));
-            (words::method(row.method).to_owned(), key)
+            (row.method.to_owned(), key)
         }
     }
 }

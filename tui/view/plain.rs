@@ -7,7 +7,7 @@ use glass_etcd::trace::Recording;
 use super::{
     list::{Widths, request_line, role},
     pen::Look,
-    steps::{folded, message_words, subject},
+    steps::{folded, message_words, subject, unknown},
 };
 use crate::state::{
     State,
@@ -67,6 +67,9 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
         match row {
             Row::Folded { noise, others } => {
                 lines.push(format!("       {}", folded(noise, others)));
+            }
+            Row::Unknown(at) => {
+                lines.push(format!("       {}", unknown(&steps.unknown[at], state)));
             }
             Row::Step(at) => {
                 let step = &steps.steps[at];

@@ -20,7 +20,7 @@ use crate::state::{
     lens::{self, Lens},
     player::{Head, Heard},
     steps::{Row, Steps},
-    story::{Arrow, Moment, OtherEnd, Step, Subject},
+    story::{Arrow, Moment, OtherEnd, Step, Subject, Unknown},
     watermarks::Water,
     words,
 };
@@ -119,7 +119,8 @@ pub(crate) fn subject(state: &State, steps: &Steps) -> String {
     let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
     let member = member.map_or("unknown", |lane| &lane.name);
     let revision = row.revision.map_or_else(String::new, |revision| format!("   rev {revision}"));
-    format!("{rpc} {key} on {member}{revision}   {}", result(row))
+    let lost = if steps.is_lost { "   its entry is lost" } else { "" };
+    format!("{rpc} {key} on {member}{revision}   {}{lost}", result(row))
 }
 
 fn draw_heads(pen: &mut Pen<'_>, area: Rect, state: &State, columns: &Columns) {
@@ -183,6 +184,11 @@ fn draw_rows(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps, column
                 let cell = columns.lane(line, columns.first).unwrap_or(line);
                 pen.text(Rect { width: line.right() - cell.x, ..cell }, 0, &text, Tone::Dim);
             }
+            Row::Unknown(at) => {
+                let text = unknown(&steps.unknown[*at], state);
+                let cell = columns.lane(line, columns.first).unwrap_or(line);
+                pen.text(Rect { width: line.right() - cell.x, ..cell }, 0, &text, Tone::Bad);
+            }
         }
     }
 }
@@ -201,6 +207,16 @@ pub(crate) fn folded(noise: usize, others: usize) -> String {
     };
     let parts: Vec<String> = noise.into_iter().chain(others).collect();
     format!("· {} ·", parts.join(", "))
+}
+
+/// A line for what is not known of a member.
+pub(crate) fn unknown(unknown: &Unknown, state: &State) -> String {
+    let name = &state.lanes[unknown.lane].name;
+    if unknown.stages.is_empty() {
+        return format!("? {name} unknown: nothing was heard of it");
+    }
+    let stages: Vec<&str> = unknown.stages.iter().map(|stage| stage.name()).collect();
+    format!("? {name} unknown: no record of {}", stages.join(", "))
 }
 
 fn draw_borders(pen: &mut Pen<'_>, line: Rect, columns: &Columns) {

@@ -118,6 +118,20 @@ fn a_leader_that_was_never_heard() {
 }
 
 #[test]
+fn what_is_unknown_stands_below_the_last_row() {
+    let mut scene = scenes::gap();
+    scene.recording.events.retain(|event| event.stage != Stage::BackendCommit);
+    let state = opened(scene, "enter G");
+    let screen = screen(&state, SIZES[0], UNICODE).to_string();
+    let unknown: Vec<&str> = screen
+        .lines()
+        .filter(|line| line.contains(" unknown: no record of backend.commit"))
+        .collect();
+    assert_eq!(unknown.len(), 2, "{screen}");
+    assert!(screen.contains(" unknown: nothing was heard of it"), "{screen}");
+}
+
+#[test]
 fn the_keys_that_are_valid_in_a_story() {
     check("help", &opened(scenes::put(), "enter ?"));
 }

@@ -122,6 +122,17 @@ fn no_receive_comes_before_its_send_whatever_the_wall_clocks_say() {
 }
 
 #[test]
+fn a_member_that_starts_again_does_so_after_all_that_it_did_before() {
+    let mut before = member(0, 1000);
+    // Its wall clock was set back while it was down.
+    before.boots.push(BootInfo { boot: 2, wall_ns: 10 });
+    let again = Event { boot: 2, ..event(0, Stage::RaftEntry, 1, 5) };
+    let events = vec![again, event(0, Stage::RaftEntry, 1, 10), event(0, Stage::RaftEntry, 2, 20)];
+    let recording = Recording { members: vec![before], events, dropped: vec![0] };
+    assert_eq!(vec![1, 2, 0], Order::of(&recording).rows);
+}
+
+#[test]
 fn clocks_an_hour_apart_are_set_by_the_messages() {
     let recording = traffic(&mut Rng(4242));
     let order = Order::of(&recording);

@@ -286,6 +286,19 @@ fn the_list_has_each_request_once_with_its_end() {
     assert!(list[0].took_ns.is_some());
 }
 
+#[test]
+fn the_list_tells_where_a_request_ended_and_takes_its_key_from_any_of_its_steps() {
+    let Script { mut recording, .. } = Script::put_on_a_follower();
+    let put = recording.events.iter_mut().find(|e| e.stage == Stage::TreeIndexPut).unwrap();
+    put.key = Some(KeyText { bytes: b"foo".to_vec(), length: 3 });
+    let list = requests(&recording);
+    assert_eq!(Some("foo".to_owned()), list[0].key.as_ref().map(KeyText::display));
+    let end = list[0].end.map(|at| &recording.events[at]);
+    assert_eq!(Some(8), end.and_then(|end| end.field("revision")));
+    recording.events.retain(|event| event.stage != Stage::Rpc || event.kind == Kind::Begin);
+    assert_eq!((None, None), (requests(&recording)[0].end, requests(&recording)[0].code));
+}
+
 /// What members 1 and 2 record when the second one has become the leader after the put.
 fn elect_another(script: &mut Script) {
     for member in [1, 2] {
