@@ -10,6 +10,7 @@ use std::{
 use glass_etcd::{
     config::{self, Asked, LogLevel, Parsed},
     member,
+    trace::flight,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -52,6 +53,9 @@ fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
+        if let Some(Ok(path)) = flight::write(flight::Cause::Panic) {
+            eprintln!("what the member did before is in {}", path.display());
+        }
         std::process::exit(101);
     }));
 }

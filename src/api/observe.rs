@@ -21,7 +21,7 @@ use crate::{
         Batch, Hello, ObserveRequest, ObserveResponse, observe_response::Message, observe_server,
     },
     trace::{
-        METHODS,
+        self, METHODS,
         collect::{self, Collector, Filter},
         record,
     },
@@ -78,6 +78,10 @@ impl Stream for Batches {
 }
 
 fn filter_of(request: &ObserveRequest) -> Result<Filter, Status> {
+    // Who may not see keys must not find them out either, by asking for one prefix after another.
+    if trace::is_redacting() && !request.key_prefix.is_empty() {
+        return Err(Status::permission_denied("this member tells no keys: --trace-redact-keys"));
+    }
     let method = match request.rpc.as_str() {
         "" => None,
         name => match METHODS.iter().position(|method| *method == name) {
@@ -125,7 +129,7 @@ mod tests {
     use super::*;
     use crate::{
         pb::glasspb::observe_server::Observe,
-        trace::{self, Stage, intake::Intake},
+        trace::{Stage, intake::Intake},
     };
 
     #[tokio::test]

@@ -1,5 +1,5 @@
-//! What the peer port serves beside raft: who is in the cluster, which version this member is, and,
-//! while it leads, leases for the clients of the others.
+//! What the peer port serves beside raft: who is in the cluster, which version this member is, which
+//! traces to keep, and, while it leads, leases for the clients of the others.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use axum::{
 use bytes::Bytes;
 use prost::Message;
 
+use super::keep::{self, Keeper};
 use crate::{
     api::http::{method_not_allowed, version_json},
     pb::{
@@ -32,7 +33,7 @@ use crate::{
 };
 
 /// The routes that `rafthttp` falls back to.
-pub fn router(members: Arc<Members>, leases: Primary) -> Router {
+pub(super) fn router(members: Arc<Members>, leases: Primary, keeper: Keeper) -> Router {
     let leases = Router::new()
         .route(LEASES, any(keep_alive))
         .route(LEASES_INTERNAL, any(time_to_live))
@@ -42,6 +43,7 @@ pub fn router(members: Arc<Members>, leases: Primary) -> Router {
         .route("/version", any(version))
         .with_state(members)
         .merge(leases)
+        .merge(Router::new().route(keep::PATH, any(keep::take)).with_state(keeper))
 }
 
 async fn list(State(members): State<Arc<Members>>, method: Method) -> Response {

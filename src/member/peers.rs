@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Empty, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -32,6 +32,26 @@ pub struct Answer {
 /// Asks a peer. `None` when it does not answer, or not with 200.
 pub async fn get(url: &str, path: &str, patience: Duration) -> Option<Answer> {
     tokio::time::timeout(patience, try_get(url, path)).await.ok()?
+}
+
+/// Tells a peer something, with one header of our own. Whether it was taken: answered with 2xx.
+pub(super) async fn post(
+    url: &str,
+    path: &str,
+    (header, body): ((&'static str, String), Bytes),
+    patience: Duration,
+) -> bool {
+    let told = async {
+        let authority = url.strip_prefix("http://")?.trim_end_matches('/');
+        let stream = TcpStream::connect(authority).await.ok()?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+        tokio::spawn(connection);
+        let request = http::Request::post(path).header(http::header::HOST, authority);
+        let request = request.header(header.0, header.1).body(Full::new(body)).ok()?;
+        sender.send_request(request).await.ok().map(|answer| answer.status().is_success())
+    };
+    tokio::time::timeout(patience, told).await.ok().flatten().unwrap_or(false)
 }
 
 async fn try_get(url: &str, path: &str) -> Option<Answer> {

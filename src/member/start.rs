@@ -13,13 +13,19 @@ use std::{
 use raft::RawNode;
 use tokio::{
     runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
     sync::{
         mpsc::{UnboundedReceiver, unbounded_channel},
         watch,
     },
 };
 
-use super::{Error, data, data::Data, peer_port, version};
+use super::{
+    Error, data,
+    data::Data,
+    keep::{self, Keeper},
+    peer_port, version,
+};
 use crate::{
     api::{self, observe::ObserveService},
     clock,
@@ -45,7 +51,7 @@ use crate::{
         wait::{Outcome, Wait},
     },
     storage::{backend::Backend, wal},
-    trace,
+    trace::{self, flight},
 };
 
 /// What a gRPC message may be larger than a request (etcd: grpcOverheadBytes).
@@ -53,6 +59,9 @@ const GRPC_OVERHEAD: usize = 512 * 1024;
 
 /// A request may wait so long, and two election timeouts (etcd: ReqTimeout).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Below the data directory: where the flight recorder writes.
+const FLIGHT_DIRECTORY: &str = "glass";
 
 /// Rows that one step of a compaction deletes, and the pause after it.
 const COMPACTION_ROWS: usize = 1000;
@@ -80,6 +89,8 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     );
     let collector = trace::start(info(config, &data))?;
     collector.set_slow(config.trace_slow);
+    trace::set_redact(config.trace_redact_keys);
+    flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
     let member = Running::start(config, data, peer_ports, &collector)?;
     let runtime = grpc_runtime(config.threads)?;
     runtime.block_on(member.serve(config, collector, client_ports))?;
@@ -149,7 +160,8 @@ impl Running {
         let store = Store::open(Arc::clone(&data.backend))?;
         let status = Arc::new(Status::new(data.applied));
         let leases = Primary::new(data.member_id, Arc::clone(&store), Arc::clone(&status));
-        let extra = peer_port::router(Arc::clone(&members), leases);
+        let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
+        let extra = peer_port::router(Arc::clone(&members), leases, keeper);
         let transport_config = transport_config(config, &data, &members, extra);
         let transport = rafthttp::spawn(transport_config, ports, to_raft.clone())?;
         for id in members.removed() {
@@ -353,12 +365,13 @@ impl Running {
         tokio::spawn(refuse(Arc::clone(server), answers.dropped));
         tokio::spawn(version::monitor(Arc::clone(server)));
         tokio::spawn(expiry::run(Arc::clone(server)));
+        tokio::spawn(keep::tell(Arc::clone(server), collector.pinned()));
+        tokio::spawn(write_flights()?);
         let (ready, is_ready) = watch::channel(false);
         tokio::spawn(publish(Arc::clone(server), attributes(config), ready));
         let observe = config.trace_observe.then(|| ObserveService::new(collector));
         let clients = api::serve(Arc::clone(server), observe, ports, limits(config), is_ready);
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             result = clients => result?,
             result = tokio::signal::ctrl_c() => result?,
@@ -406,6 +419,23 @@ async fn publish(server: Arc<Server>, attributes: Attributes, ready: watch::Send
     tracing::info!("ready to serve client requests");
     // The receivers watch it for as long as the member runs.
     std::future::pending::<()>().await;
+}
+
+/// Writes the flight recorder out whenever SIGUSR1 comes.
+fn write_flights() -> Result<impl Future<Output = ()>, Error> {
+    let mut asked = signal(SignalKind::user_defined1())?;
+    Ok(async move {
+        while asked.recv().await.is_some() {
+            let written = tokio::task::spawn_blocking(|| flight::write(flight::Cause::Asked));
+            match written.await.ok().flatten() {
+                Some(Ok(path)) => {
+                    tracing::info!(path = %path.display(), "wrote the flight recorder");
+                }
+                Some(Err(error)) => tracing::error!(%error, "could not write the flight recorder"),
+                None => (),
+            }
+        }
+    })
 }
 
 /// Returns when a peer says that this member is no longer one.

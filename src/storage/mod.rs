@@ -29,6 +29,8 @@ pub(crate) mod alone;
 
 use std::{error::Error, io::Write, process};
 
+use crate::trace::flight;
+
 /// Ends the member because its disk cannot be trusted any more: logs the error with all its
 /// causes, repeats it on standard error, and exits with code 1.
 ///
@@ -36,6 +38,8 @@ use std::{error::Error, io::Write, process};
 pub fn fatal(error: &dyn Error) -> ! {
     let message = with_causes(error);
     tracing::error!("{message}");
+    // The disk may refuse this too; what failed first is what counts.
+    let _ = flight::write(flight::Cause::Storage);
     // Standard error may be closed; there is nobody left to tell then.
     let _ = writeln!(std::io::stderr(), "fatal: {message}");
     process::exit(1);

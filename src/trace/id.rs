@@ -45,13 +45,18 @@ pub fn forget_peer(member_id: u64) {
     SPEAKERS[word].fetch_and(!bit, Ordering::Relaxed);
 }
 
+/// Whether this member is known to set keep bits.
+pub fn speaks(member_id: u64) -> bool {
+    let (word, bit) = place(member_id);
+    SPEAKERS[word].load(Ordering::Relaxed) & bit != 0
+}
+
 /// Whether the request with this id is kept. Every member gives the same answer.
 pub fn kept(id: u64) -> bool {
     if id == 0 {
         return false;
     }
-    let (word, bit) = place(id >> 48);
-    if SPEAKERS[word].load(Ordering::Relaxed) & bit != 0 {
+    if speaks(id >> 48) {
         return id & 1 == 1;
     }
     hash(id).is_multiple_of(ONE_IN)

@@ -16,13 +16,14 @@
 //! or counted as lost; no receive is told before its send.
 //!
 //! In reading order: `stage` (the vocabulary), `span` (the guard), `id`, `record`, `ring`,
-//! `watermarks`, `collect`; then `event`, `intake`, `recording`, `order`, `gap`, `query`.
+//! `watermarks`, `collect`, `flight`; then `event`, `intake`, `recording`, `order`, `gap`, `query`.
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
 //! parents (the tree of a request follows from its id and the stages; the loops make it a graph).
 
 pub mod collect;
 pub mod event;
+pub mod flight;
 pub mod gap;
 pub mod histogram;
 pub mod id;
@@ -42,7 +43,7 @@ pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};
 pub use event::{BootInfo, Event, KeyText, MemberInfo, Recording, THREADS};
 pub use id::{IdGenerator, Sampler, kept, note_peer};
 pub use record::{FLAG_CUT, FLAG_KEPT, Kind, Record};
-pub use ring::{key, set_capture, set_thread};
+pub use ring::{is_redacting, key, set_capture, set_redact, set_thread};
 pub use span::{FLAG_CANCELLED, FLAG_ERROR, FLAG_NOISE, FLAG_REPLAY, Span, mark};
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};
 pub use watermarks::{Watermarks, watermarks};

@@ -35,6 +35,8 @@ pub const FLAG_KEPT: u8 = 1;
 
 /// The key was longer than a key record holds.
 pub const FLAG_CUT: u8 = 32;
+/// In a key record: the text was left out, because keys are not to be told.
+pub const FLAG_REDACTED: u8 = 64;
 
 /// Nanoseconds in one unit of the time in word 4.
 const TICK_UNIT_NS: u64 = 16;
@@ -168,6 +170,15 @@ impl Record {
         Record { words }
     }
 
+    /// As [`Record::key`], but only the key's length is told: `length` says how long it was, the
+    /// flag that it is cut, and the text is zeros, which [`Record::key_text`] gives as no text.
+    pub fn redacted_key(clock: u64, id: u64, thread: u8, key: &[u8]) -> Record {
+        let mut record = Record::key(clock, id, thread, &[]);
+        record.words[3] = key.len() as u64;
+        record.set_head(Head { flags: FLAG_CUT | FLAG_REDACTED, ..record.head() });
+        record
+    }
+
     /// Word 1, taken apart.
     pub fn head(&self) -> Head {
         Head::unpack(self.words[1])
@@ -227,6 +238,9 @@ impl Record {
     /// The text that a key record holds, and the key's real length.
     pub fn key_text(&self) -> (Vec<u8>, u64) {
         let length = self.words[3];
+        if self.head().flags & FLAG_REDACTED != 0 {
+            return (Vec::new(), length);
+        }
         let held = usize::try_from(length).unwrap_or(usize::MAX).min(KEY_BYTES);
         let mut bytes: Vec<u8> =
             KEY_WORDS.iter().flat_map(|word| self.words[*word].to_le_bytes()).collect();
@@ -359,6 +373,14 @@ mod tests {
             assert_eq!(88 < length, record.head().flags & FLAG_CUT != 0, "length {length}");
             assert_eq!((9, 9, 0), (record.clock(), record.clock_end(), record.took_ns()));
         }
+    }
+
+    #[test]
+    fn a_redacted_key_tells_its_length_and_no_byte_of_it() {
+        let record = Record::redacted_key(9, 5, 1, b"secret/of/somebody");
+        assert_eq!((Vec::new(), 18), record.key_text());
+        assert_ne!(0, record.head().flags & FLAG_CUT);
+        assert!(record.words[7..].iter().chain(&record.words[4..5]).all(|word| *word == 0));
     }
 
     #[test]

@@ -35,6 +35,7 @@ use super::{
 
 static CLOCK: AtomicU64 = AtomicU64::new(1);
 static CAPTURE: AtomicBool = AtomicBool::new(true);
+static REDACT: AtomicBool = AtomicBool::new(false);
 static RINGS: Mutex<Vec<Arc<Ring>>> = Mutex::new(Vec::new());
 
 thread_local! {
@@ -113,11 +114,23 @@ pub fn push(write: &Write<'_>) {
     });
 }
 
+/// Leaves the text of keys out of all records that are written from now on; only their length
+/// stays (`--trace-redact-keys`).
+pub fn set_redact(on: bool) {
+    REDACT.store(on, Ordering::Relaxed);
+}
+
+/// Whether the text of keys is left out.
+pub fn is_redacting() -> bool {
+    REDACT.load(Ordering::Relaxed)
+}
+
 /// Writes down which key a request names, or a step of it: the innermost open step of this thread
 /// and id gets it. Only for requests that are kept; for others this is one comparison.
 pub fn key(id: u64, key: &[u8]) {
     if is_capturing() && id::kept(id) {
-        with_own(|ring| ring.put(&Record::key(next_clock(), id, ring.thread, key).words));
+        let record = if is_redacting() { Record::redacted_key } else { Record::key };
+        with_own(|ring| ring.put(&record(next_clock(), id, ring.thread, key).words));
     }
 }
 

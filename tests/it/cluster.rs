@@ -234,7 +234,8 @@ impl Cluster {
         self.signal(at, Signal::SIGCONT);
     }
 
-    fn signal(&self, at: usize, signal: Signal) {
+    /// Any other signal.
+    pub(crate) fn signal(&self, at: usize, signal: Signal) {
         let process = self.members[at].process.as_ref().expect("only a running member is told");
         let pid = i32::try_from(process.id()).expect("process ids fit");
         kill(Pid::from_raw(pid), signal).unwrap();

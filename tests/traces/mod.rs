@@ -18,6 +18,7 @@ use listen::Listener;
 mod commands;
 mod election;
 mod gets;
+mod kept;
 mod listen;
 mod news;
 mod order;

@@ -7,10 +7,12 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::mpsc;
+
 use super::{
     Hello, QUIET,
     cover::{Cover, is_always_wanted},
-    pins::Pins,
+    pins::{Pins, Turn},
     subscribe::{Filter, Offer, Subscriber, Subscription},
 };
 use crate::trace::{
@@ -28,8 +30,10 @@ const HISTORY_NS: u64 = 10_000_000_000;
 const HISTORY_MAX: usize = 32_768;
 /// Keyframes come every so many passes (100 ms), and so do signs of life.
 const KEYFRAME_PASSES: u64 = 4;
-/// The rings are looked through for pinned requests every so many passes (200 ms).
-const RESCAN_PASSES: u64 = 8;
+/// The rings are looked through for pinned requests every so many passes (50 ms).
+const RESCAN_PASSES: u64 = 2;
+/// Lists of pinned requests that wait to be told to the others; what comes after them is not told.
+const TELLING_MAX: usize = 16;
 /// From how long on a request is slow, at first.
 const SLOW_NS: u64 = 100_000_000;
 
@@ -52,6 +56,8 @@ pub(super) struct State {
     finished: u64,
     kept: u64,
     lost: u64,
+    /// What is pinned here goes through this to the other members, once somebody tells them.
+    tell: Option<mpsc::Sender<Vec<u64>>>,
 }
 
 impl State {
@@ -71,6 +77,7 @@ impl State {
             finished: 0,
             kept: 0,
             lost: 0,
+            tell: None,
         }
     }
 
@@ -79,9 +86,36 @@ impl State {
         self.pins.slow_ns = u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX);
     }
 
-    /// See [`super::Collector::pin`].
-    pub(super) fn pin(&mut self, id: u64, now_ns: u64) {
-        self.pins.pin(id, now_ns);
+    /// See [`super::Collector::pin_told`].
+    pub(super) fn pin_told(&mut self, id: u64, now_ns: u64) {
+        self.pins.pin_told(id, now_ns);
+    }
+
+    /// See [`super::Collector::pinned`].
+    pub(super) fn pinned(&mut self) -> mpsc::Receiver<Vec<u64>> {
+        let (tell, pinned) = mpsc::channel(TELLING_MAX);
+        self.tell = Some(tell);
+        pinned
+    }
+
+    /// Everything that is still known, in the order of the member's clock: what was kept, and all
+    /// that stands in the rings.
+    pub(super) fn everything(&self) -> Vec<Record> {
+        let mut all = self.history.clone();
+        all.extend(self.staging.iter().map(|(place, record)| (*place, *record)));
+        for ring in ring::rings() {
+            for record in (ring.oldest()..ring.head()).filter_map(|number| ring.get(number).ok()) {
+                let is_kept = id::kept(record.id()) || self.pins.contains(record.id());
+                let record = self.finish(record, is_kept);
+                all.entry(place(&record)).or_insert(record);
+            }
+        }
+        all.into_values().collect()
+    }
+
+    /// How many records were overwritten before they were read.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
     }
 
     /// See [`super::Collector::subscribe`].
@@ -104,10 +138,7 @@ impl State {
         let began = ring::next_clock();
         self.read_rings(now_ns, began);
         if self.passes.is_multiple_of(RESCAN_PASSES) {
-            let fresh = self.pins.turn(now_ns);
-            if !fresh.is_empty() {
-                self.rescan(&fresh.into_iter().collect(), now_ns);
-            }
+            self.look_for_pinned(now_ns);
         }
         let is_frame = self.passes.is_multiple_of(KEYFRAME_PASSES);
         if is_frame {
@@ -126,6 +157,22 @@ impl State {
         subscribers.retain_mut(|subscriber| subscriber.offer(&offer));
         self.subscribers = subscribers;
         self.subscribers.len() < before
+    }
+
+    /// What has just been pinned is looked for in the rings, and told to the other members.
+    fn look_for_pinned(&mut self, now_ns: u64) {
+        let Turn { found, told } = self.pins.turn(now_ns);
+        let ids: HashSet<u64> = found.iter().chain(&told).copied().collect();
+        if ids.is_empty() {
+            return;
+        }
+        self.rescan(&ids, now_ns);
+        if let Some(tell) = &self.tell
+            && !found.is_empty()
+        {
+            // Whoever tells is behind by many lists: these requests are then whole here only.
+            let _ = tell.try_send(found);
+        }
     }
 
     fn offer_of<'a>(&self, records: &'a [Record], now_ns: u64) -> Offer<'a> {

@@ -23,12 +23,14 @@
 //! The thread that drains (`trace-drain`) is the only one that reads rings. It never makes a writer
 //! wait. With no subscriber it does the same work, for the history, bounded in time and number.
 //!
-//! Left out: telling the other members what was pinned here.
+//! What is pinned here goes to the other members as well: [`Collector::pinned`] says what, and
+//! `member` tells them. Left out: text of the keys of requests that were pinned late, because it
+//! was never written down.
 
 use std::{
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -43,8 +45,14 @@ mod subscribe;
 use drain::State;
 pub use subscribe::{Batch, Filter, Subscription, TRACES_PER_SECOND};
 
+use tokio::sync::mpsc;
+
 use super::{
-    id, tick,
+    event::Recording,
+    id,
+    intake::Intake,
+    record::BYTES,
+    tick,
     watermarks::{Watermarks, watermarks},
 };
 
@@ -150,8 +158,33 @@ impl Collector {
     }
 
     /// Keeps a request after all, as far as the rings still hold it: another member asks for it.
-    pub fn pin(&self, id: u64) {
-        self.lock().pin(id, now_ns());
+    /// At most 30 in 50 ms; the rest is not kept.
+    pub fn pin_told(&self, id: u64) {
+        self.lock().pin_told(id, now_ns());
+    }
+
+    /// The requests that are pinned here from now on, because they failed or are slow: for whoever
+    /// tells the other members. One receiver at a time.
+    pub fn pinned(&self) -> mpsc::Receiver<Vec<u64>> {
+        self.lock().pinned()
+    }
+
+    /// Everything that is still known, as one recording of this member: see [`super::flight`].
+    /// Waits for nobody: if the drain is at work, only the rings are read.
+    pub fn everything(&self) -> Recording {
+        let (records, lost) = match self.state.try_lock() {
+            Ok(state) => (state.everything(), state.lost()),
+            Err(TryLockError::Poisoned(state)) => {
+                (state.get_ref().everything(), state.get_ref().lost())
+            }
+            Err(TryLockError::WouldBlock) => (State::new(self.hello.boot).everything(), 0),
+        };
+        let mut bytes = Vec::with_capacity(records.len() * BYTES);
+        records.iter().for_each(|record| record.encode(&mut bytes));
+        let mut intake = Intake::default();
+        let place = intake.hello(&self.hello).expect("the first member has a place");
+        intake.batch(place, &bytes, lost).expect("whole records of a member that said hello");
+        intake.recording
     }
 
     /// Begins to send what `filter` lets through. A reader that is slow loses batches, which are

@@ -4,6 +4,9 @@
 //! which requests are in flight, pins those that end in an error or take too long, and reads the
 //! rings once more for them. How many a second is bounded: when everything is slow, some examples
 //! say as much as all of them.
+//!
+//! What one member pins it tells to the others, because a slow put is slow on three members. What
+//! it was told it does not tell on: the one who found it has told everybody.
 
 use std::collections::HashMap;
 
@@ -15,8 +18,10 @@ use crate::trace::{
 
 /// How long a pinned request's later steps are waited for, in nanoseconds.
 const HELD_NS: u64 = 2_000_000_000;
-/// So many are pinned at each look into the rings.
+/// So many are pinned at each look into the rings, of those that this member found.
 const FRESH_MAX: usize = 10;
+/// And so many of those that other members have told of.
+const TOLD_MAX: usize = 30;
 /// A request in flight for so long has lost its end.
 const FORGOTTEN_NS: u64 = 60_000_000_000;
 /// What is meant to wait is not slow.
@@ -40,12 +45,24 @@ pub(super) struct Pins {
     pinned: HashMap<u64, u64>,
     /// Pinned since the rings were looked through.
     fresh: Vec<u64>,
+    /// And those of them that another member has told of.
+    told: Vec<u64>,
+}
+
+/// What a look at the requests in flight has found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// Found here: to be looked for in the rings, and told to the other members.
+    pub(super) found: Vec<u64>,
+    /// Told by others: to be looked for only.
+    pub(super) told: Vec<u64>,
 }
 
 impl Pins {
     /// Nothing pinned yet.
     pub(super) fn new(slow_ns: u64) -> Pins {
-        Pins { slow_ns, in_flight: HashMap::new(), pinned: HashMap::new(), fresh: Vec::new() }
+        let (in_flight, pinned) = (HashMap::new(), HashMap::new());
+        Pins { slow_ns, in_flight, pinned, fresh: Vec::new(), told: Vec::new() }
     }
 
     /// Whether the steps of this request are wanted.
@@ -79,9 +96,19 @@ impl Pins {
         }
     }
 
+    /// Keeps a request because another member asks for it.
+    pub(super) fn pin_told(&mut self, id: u64, now_ns: u64) {
+        if id::kept(id) {
+            return;
+        }
+        if self.told.len() < TOLD_MAX && self.pinned.insert(id, now_ns + HELD_NS).is_none() {
+            self.told.push(id);
+        }
+    }
+
     /// Pins what has been in flight for too long, lets go of what was held long enough, and returns
     /// what must be looked for in the rings.
-    pub(super) fn turn(&mut self, now_ns: u64) -> Vec<u64> {
+    pub(super) fn turn(&mut self, now_ns: u64) -> Turn {
         self.in_flight.retain(|_, begun| now_ns < *begun + FORGOTTEN_NS);
         let slow_ns = self.slow_ns;
         let is_slow = |begun: u64| begun + slow_ns <= now_ns;
@@ -95,7 +122,7 @@ impl Pins {
             self.pin(id, now_ns);
         }
         self.pinned.retain(|_, until| now_ns < *until);
-        std::mem::take(&mut self.fresh)
+        Turn { found: std::mem::take(&mut self.fresh), told: std::mem::take(&mut self.told) }
     }
 }
 
@@ -125,8 +152,8 @@ mod tests {
         let mut pins = Pins::new(100 * MS);
         pins.follow(&rpc(Kind::Begin, 5, "KV/Put", 0), 1000 * MS);
         pins.follow(&rpc(Kind::Span, 5, "KV/Put", 14), 1001 * MS);
-        assert_eq!(vec![5], pins.turn(1001 * MS));
-        assert_eq!(Vec::<u64>::new(), pins.turn(1500 * MS));
+        assert_eq!(vec![5], pins.turn(1001 * MS).found);
+        assert_eq!(Turn::default(), pins.turn(1500 * MS));
         assert!(pins.contains(5));
         pins.turn(3001 * MS);
         assert!(!pins.contains(5));
@@ -137,8 +164,8 @@ mod tests {
         let mut pins = Pins::new(100 * MS);
         pins.follow(&rpc(Kind::Begin, 5, "KV/Put", 0), 1000 * MS);
         pins.follow(&rpc(Kind::Begin, 6, "Health/Watch", 0), 1000 * MS);
-        assert_eq!(Vec::<u64>::new(), pins.turn(1099 * MS));
-        assert_eq!(vec![5], pins.turn(1100 * MS));
+        assert_eq!(Turn::default(), pins.turn(1099 * MS));
+        assert_eq!(vec![5], pins.turn(1100 * MS).found);
     }
 
     #[test]
@@ -149,7 +176,7 @@ mod tests {
             record.words[4] = pack_deltas(4, took);
             pins.follow(&record, 1000 * MS);
         }
-        assert_eq!(vec![6], pins.turn(1000 * MS));
+        assert_eq!(vec![6], pins.turn(1000 * MS).found);
     }
 
     #[test]
@@ -158,6 +185,17 @@ mod tests {
         for id in 1..1000 {
             pins.follow(&rpc(Kind::Span, id, "KV/Put", 14), 1000 * MS);
         }
-        assert_eq!(FRESH_MAX, pins.turn(1000 * MS).len());
+        assert_eq!(FRESH_MAX, pins.turn(1000 * MS).found.len());
+    }
+
+    #[test]
+    fn what_another_member_told_is_kept_and_not_told_on() {
+        let mut pins = Pins::new(100 * MS);
+        (1..1000).for_each(|id| pins.pin_told(id, 1000 * MS));
+        let turn = pins.turn(1000 * MS);
+        assert_eq!((0, TOLD_MAX), (turn.found.len(), turn.told.len()));
+        assert!(pins.contains(turn.told[0]));
+        pins.pin(turn.told[0], 1001 * MS);
+        assert_eq!(Turn::default(), pins.turn(1001 * MS), "it is pinned already");
     }
 }

@@ -1,0 +1,122 @@
+//! Telling the other members which requests to keep, and being told.
+//!
+//! Most kept requests need no word between members: the bit in the id says it to all. A request that
+//! turns out slow or fails was not meant to be kept, so whoever notices tells the others while their
+//! rings still hold it: `POST /glass/keep`, the ids as eight bytes each, big-endian.
+//!
+//! Only members that speak glass are told; they say so when their streams connect. Nobody waits for
+//! the answer: a member that does not hear it in time has that request not, and its trace says so.
+//! A member takes few of these at a time (see `trace::collect`), so that telling costs little.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, Method, StatusCode},
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::peers;
+use crate::{
+    api::http::method_not_allowed,
+    server::{Server, members::hex},
+    trace::{self, Collector},
+};
+
+/// Where a member takes the ids.
+pub const PATH: &str = "/glass/keep";
+/// The header in which peers name their cluster.
+const CLUSTER_HEADER: &str = "X-Etcd-Cluster-ID";
+/// Ids in one request, at most.
+const IDS_MAX: usize = 64;
+/// A request that is told of later than this is no longer in anybody's ring.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What the handler needs.
+#[derive(Clone)]
+pub(super) struct Keeper {
+    collector: Arc<Collector>,
+    cluster_id: u64,
+}
+
+impl Keeper {
+    /// Takes ids for this collector, from members of this cluster.
+    pub(super) fn new(collector: Arc<Collector>, cluster_id: u64) -> Self {
+        Self { collector, cluster_id }
+    }
+}
+
+/// Takes ids from another member.
+pub(super) async fn take(
+    State(keeper): State<Keeper>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if method != Method::POST {
+        return method_not_allowed();
+    }
+    let cluster = headers.get(CLUSTER_HEADER).and_then(|value| value.to_str().ok());
+    if cluster != Some(hex(keeper.cluster_id).as_str()) {
+        return (StatusCode::PRECONDITION_FAILED, "cluster ID mismatch\n").into_response();
+    }
+    let (ids, rest) = body.as_chunks::<8>();
+    if !rest.is_empty() || IDS_MAX < ids.len() {
+        let text = "the body is a list of at most 64 ids of eight bytes\n";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    }
+    ids.iter().for_each(|id| keeper.collector.pin_told(u64::from_be_bytes(*id)));
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// Tells the other members what is pinned here, for as long as the member runs.
+pub(super) async fn tell(server: Arc<Server>, mut pinned: mpsc::Receiver<Vec<u64>>) {
+    while let Some(mut ids) = pinned.recv().await {
+        ids.truncate(IDS_MAX);
+        let body: Bytes = ids.iter().flat_map(|id| id.to_be_bytes()).collect::<Vec<u8>>().into();
+        let others = server.members().into_iter();
+        let others =
+            others.filter(|member| member.id != server.member_id() && trace::id::speaks(member.id));
+        for url in others.filter_map(|member| member.peer_urls.into_iter().next()) {
+            let header = (CLUSTER_HEADER, hex(server.cluster_id()));
+            let body = body.clone();
+            // Side by side: one that hangs must not keep the news from the others.
+            tokio::spawn(async move { peers::post(&url, PATH, (header, body), PATIENCE).await });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keeper() -> Keeper {
+        let (name, version) = ("etcd-01".to_owned(), "0.1.0".to_owned());
+        let info = trace::Info {
+            member_id: 0x6161,
+            cluster_id: 0x9,
+            name,
+            version,
+            boot: 1,
+            wall_ns: 1_000_000,
+        };
+        Keeper::new(trace::start(info).expect("a thread can be spawned"), 9)
+    }
+
+    async fn asked(method: Method, cluster: &str, body: &[u8]) -> StatusCode {
+        let mut headers = HeaderMap::new();
+        headers.insert(CLUSTER_HEADER, cluster.parse().unwrap());
+        take(State(keeper()), method, headers, Bytes::copy_from_slice(body)).await.status()
+    }
+
+    #[tokio::test]
+    async fn ids_are_taken_from_this_cluster_only_and_only_whole() {
+        assert_eq!(StatusCode::NO_CONTENT, asked(Method::POST, "9", &[7; 16]).await);
+        assert_eq!(StatusCode::METHOD_NOT_ALLOWED, asked(Method::GET, "9", &[]).await);
+        assert_eq!(StatusCode::PRECONDITION_FAILED, asked(Method::POST, "8", &[7; 16]).await);
+        assert_eq!(StatusCode::BAD_REQUEST, asked(Method::POST, "9", &[7; 15]).await);
+        assert_eq!(StatusCode::BAD_REQUEST, asked(Method::POST, "9", &[7; 65 * 8]).await);
+    }
+}

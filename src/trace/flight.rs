@@ -1,0 +1,183 @@
+//! The flight recorder: what a member still remembers, written out when it crashes or is told to.
+//!
+//! ```text
+//!   a thread panics ─────┐
+//!   the disk fails ──────┼──▶ rings + history ──▶ <data-dir>/glass/flight-….ndjson
+//!   SIGUSR1 ─────────────┘                        (a recording: `glass play FILE`)
+//! ```
+//!
+//! The rings hold the last moments of every thread, kept or not; the history holds ten seconds of
+//! what was kept. Together they say what the member did before its end, and cost nothing until
+//! then. A member that is killed by SIGKILL or by a power failure writes nothing.
+//!
+//! Invariants: writing never waits for a lock that the dying thread could hold; a disk that is full
+//! ends the writing and not the member; at most [`FILES_MAX`] files are kept, the newest.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use super::{collect::Collector, recording};
+
+/// So many files stay; older ones are removed.
+const FILES_MAX: usize = 5;
+
+static FLIGHT: OnceLock<Flight> = OnceLock::new();
+
+struct Flight {
+    collector: Arc<Collector>,
+    directory: PathBuf,
+    /// A thread that panics while another one's panic is written down must not wait for it.
+    is_writing: AtomicBool,
+    /// Files since the start; with the boot it makes names that sort by time.
+    written: AtomicU32,
+}
+
+/// What made the member write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A thread has panicked.
+    Panic,
+    /// The disk cannot be trusted any more.
+    Storage,
+    /// Somebody asked, by signal.
+    Asked,
+}
+
+impl Cause {
+    const fn name(self) -> &'static str {
+        match self {
+            Cause::Panic => "panic",
+            Cause::Storage => "storage",
+            Cause::Asked => "asked",
+        }
+    }
+}
+
+/// Says what to write and where. To be called once, when the collector has started; until then
+/// [`write`] does nothing.
+pub fn arm(collector: Arc<Collector>, directory: PathBuf) {
+    let (is_writing, written) = (AtomicBool::new(false), AtomicU32::new(0));
+    let flight = Flight { collector, directory, is_writing, written };
+    // A process is one member; a second one in a test has nothing to add.
+    let _ = FLIGHT.set(flight);
+}
+
+/// Writes what is remembered, and returns the file. `None` when nothing is armed, or when another
+/// thread is at it.
+///
+/// # Errors
+///
+/// The file cannot be written: the disk is full, say. What was written of it is removed.
+pub fn write(cause: Cause) -> Option<io::Result<PathBuf>> {
+    let flight = FLIGHT.get()?;
+    if flight.is_writing.swap(true, Ordering::Acquire) {
+        return None;
+    }
+    let written = flight.write(cause);
+    flight.is_writing.store(false, Ordering::Release);
+    Some(written)
+}
+
+impl Flight {
+    fn write(&self, cause: Cause) -> io::Result<PathBuf> {
+        fs::create_dir_all(&self.directory)?;
+        remove_old(&self.directory)?;
+        let (boot, number) = (self.collector.hello().boot, self.written.load(Ordering::Relaxed));
+        self.written.store(number + 1, Ordering::Relaxed);
+        let name = format!("flight-{boot:05}-{number:04}-{}.ndjson", cause.name());
+        let path = self.directory.join(name);
+        let under_way = path.with_extension("tmp");
+        let written = self.write_to(&under_way).and_then(|()| fs::rename(&under_way, &path));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&under_way);
+            return Err(error);
+        }
+        Ok(path)
+    }
+
+    fn write_to(&self, path: &Path) -> io::Result<()> {
+        let mut out = BufWriter::new(File::create(path)?);
+        recording::write(&mut out, &self.collector.everything())?;
+        out.flush()
+    }
+}
+
+/// Makes room for one more file. The names sort by time.
+fn remove_old(directory: &Path) -> io::Result<()> {
+    let mut files: Vec<PathBuf> = fs::read_dir(directory)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with("flight-"))
+        })
+        .collect();
+    files.sort_unstable();
+    let surplus = (files.len() + 1).saturating_sub(FILES_MAX);
+    files.iter().take(surplus).try_for_each(fs::remove_file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::{Stage, collect::Info, recording};
+
+    fn flight(directory: &Path) -> Flight {
+        let (name, version) = ("etcd-01".to_owned(), "0.1.0".to_owned());
+        let info =
+            Info { member_id: 0x7171, cluster_id: 9, name, version, boot: 2, wall_ns: 1_000_000 };
+        Flight {
+            collector: crate::trace::start(info).expect("a thread can be spawned"),
+            directory: directory.to_owned(),
+            is_writing: AtomicBool::new(false),
+            written: AtomicU32::new(0),
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_rings_is_written_though_nobody_had_kept_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let id = 0x7171 << 48 | 0x4402;
+        drop(crate::stage!(RpcValidate, id, operations = 77));
+        let path = flight(directory.path()).write(Cause::Asked).unwrap();
+        assert!(path.to_str().unwrap().ends_with("flight-00002-0000-asked.ndjson"));
+        let read = recording::read(io::BufReader::new(File::open(path).unwrap())).unwrap();
+        let events = read.recording.events;
+        let ours = events.iter().find(|event| event.id == id).expect("the step is there");
+        let seen = (ours.stage, ours.boot, ours.field("operations"), ours.flags);
+        assert_eq!((Stage::RpcValidate, 2, Some(77), 0), seen);
+    }
+
+    #[test]
+    fn only_the_newest_files_are_kept_and_nothing_else_is_touched() {
+        let directory = tempfile::tempdir().unwrap();
+        for at in 0..9 {
+            let name = format!("flight-00001-{at:04}-asked.ndjson");
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        fs::write(directory.path().join("mine"), "").unwrap();
+        remove_old(directory.path()).unwrap();
+        let mut left: Vec<_> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort_unstable();
+        assert_eq!(FILES_MAX, left.len());
+        assert_eq!("flight-00001-0005-asked.ndjson", left[0]);
+        assert_eq!("mine", left[4]);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_an_error_and_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("glass");
+        fs::write(&file, "").unwrap();
+        assert!(flight(&file).write(Cause::Panic).is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! What is kept though nobody had planned it: slow requests, and the last moments of a member.
+//! And what is not: keys, where they are not to be told.
+
+use std::{fs, io::BufReader, path::PathBuf, time::Duration};
+
+use glass_etcd::{
+    pb::glasspb::{ObserveRequest, observe_client::ObserveClient},
+    trace::{Kind, Stage, id, order::Order, query, recording},
+};
+use nix::sys::signal::Signal;
+use tonic::{Code, transport::Endpoint};
+
+use super::{
+    Scene,
+    commands::glass,
+    listen::Listener,
+    told::{Told, place_of},
+};
+use crate::{
+    client::eventually,
+    cluster::Cluster,
+    programs::{Kind as Program, left_out},
+};
+
+/// So many clients put at the same time: more than 50 requests a second, so that not all are kept.
+const WRITERS: usize = 60;
+/// And each so often.
+const PUTS: usize = 12;
+/// Longer than `--trace-slow-ms`, which is 100.
+const SLOW_DISKS: [(&str, &str); 1] = [("FAILPOINTS", "wal-before-fsync=sleep(120)")];
+/// How long a file may take to appear.
+const FILE_WITHIN: Duration = Duration::from_secs(15);
+
+/// Goal: a slow put is whole on all members, though its id does not say that it is kept. Method:
+/// disks so slow that every put is slow, and so many puts that hardly one is kept by its id.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_put_that_nobody_meant_to_keep_is_told_by_all_members() {
+    let Some(mut scene) = Scene::start("slow requests").await else { return };
+    for at in 0..3 {
+        scene.cluster.kill(at);
+        scene.cluster.set_env(at, &SLOW_DISKS);
+    }
+    (0..3).for_each(|at| scene.cluster.spawn(at));
+    for at in 0..3 {
+        scene.cluster.wait_ready(at).await;
+    }
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let mut client = scene.cluster.client(writer % 3);
+            tokio::spawn(async move {
+                for number in 0..PUTS {
+                    client.put(&format!("slow/{writer}/{number}"), "v").await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let told = scene
+        .listener
+        .until("a slow put that is whole, and not kept by its id", |recording| {
+            let requests = query::requests(recording);
+            let order = Order::of(recording);
+            let late: Vec<_> = requests.iter().filter(|request| request.id & 1 == 0).collect();
+            let whole = late.iter().find_map(|request| {
+                let story = query::Story::of(recording, &order, request.id)?;
+                let is_put = request.method == "KV/Put" && story.missing.is_empty();
+                if is_put { Told::of(recording, request.id) } else { None }
+            });
+            whole.ok_or_else(|| format!("{} of {} were pinned", late.len(), requests.len()))
+        })
+        .await;
+    assert!(!id::kept(told.story.id), "the id says nothing");
+    for at in 0..3 {
+        for stage in [Stage::RaftEntry, Stage::WalFsync, Stage::ApplyEntry, Stage::BackendCommit] {
+            assert!(!told.on(at, stage).is_empty(), "{} of m{at}\n{}", stage.name(), told.text());
+        }
+    }
+}
+
+/// The file of this cause that a member has written, once it is there.
+async fn flight_of(cluster: &Cluster, at: usize, cause: &str) -> PathBuf {
+    let directory = cluster.members[at].data_dir.join("glass");
+    eventually("a file of the flight recorder", FILE_WITHIN, || async {
+        let entries = fs::read_dir(&directory).map_err(|error| error.to_string())?;
+        let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let ending = format!("-{cause}.ndjson");
+        let found = paths.find(|path| path.to_str().is_some_and(|path| path.ends_with(&ending)));
+        found.ok_or_else(|| format!("nothing of {cause} yet"))
+    })
+    .await
+}
+
+/// Goal: when somebody asks, when a thread panics, and when the disk fails, the last moments of the
+/// member are a recording that our own commands read. Method: a signal; then failpoints that panic
+/// and that let an fsync fail, while a put is under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_moments_of_a_member_are_in_its_flight_recorder() {
+    let Some(mut scene) = Scene::start("the flight recorder").await else { return };
+    let [leader, first, second] = scene.parts().await;
+    scene.cluster.client(leader).put("flight/asked", "v").await.unwrap();
+    scene.cluster.signal(leader, Signal::SIGUSR1);
+    let path = flight_of(&scene.cluster, leader, "asked").await;
+    let read = recording::read(BufReader::new(fs::File::open(&path).unwrap())).unwrap();
+    assert_eq!((1, 0, false), (read.recording.members.len(), read.unknown, read.is_cut));
+    let requests = query::requests(&read.recording);
+    assert!(requests.iter().any(|request| request.method == "KV/Put"), "{requests:?}");
+    let list = glass(&scene, &["trace", "list", "--from", &path.display().to_string()]).await;
+    assert!(list.contains("flight/asked"), "{list}");
+    assert_eq!(None, scene.cluster.exited(leader), "a member that was asked goes on");
+
+    for (at, cause, failpoint) in [
+        (first, "panic", "wal-before-fsync=8*off->panic"),
+        (second, "storage", "wal-fsync-error=8*off->return"),
+    ] {
+        scene.cluster.kill(at);
+        scene.cluster.set_env(at, &[("FAILPOINTS", failpoint)]);
+        scene.cluster.spawn(at);
+        let deadline = eventually("the member ends", FILE_WITHIN, || {
+            // Each put is an fsync more; the member ends at one of them.
+            let mut client = scene.cluster.client(leader);
+            let exit = scene.cluster.exited(at);
+            async move {
+                let _ = client.put("flight/last", "v").await;
+                exit.ok_or_else(|| "it still runs".to_owned())
+            }
+        })
+        .await;
+        assert!(!deadline.success());
+        let path = flight_of(&scene.cluster, at, cause).await;
+        let read = recording::read(BufReader::new(fs::File::open(&path).unwrap())).unwrap();
+        let place = place_of(&read.recording, at);
+        let has = |stage: Stage, kind: Kind| {
+            let is_meant = |event: &&glass_etcd::trace::Event| {
+                (event.member, event.stage, event.kind) == (place, stage, kind)
+            };
+            read.recording.events.iter().filter(is_meant).count()
+        };
+        let (begun, ended) = (has(Stage::WalFsync, Kind::Begin), has(Stage::WalFsync, Kind::Span));
+        assert!(0 < ended, "{cause}: the fsyncs that went well are there");
+        assert!(ended <= begun, "{cause}: {begun} begun, {ended} ended");
+        scene.cluster.set_env(at, &[]);
+        scene.cluster.spawn(at);
+        scene.cluster.wait_ready(at).await;
+    }
+}
+
+/// Goal: `--trace-redact-keys` leaves keys out of everything that is told, and says how long they
+/// are. Method: search what was told, and the flight recorder's file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_redacts_tells_no_key() {
+    if Program::subject() != Program::Glass {
+        left_out("redaction: etcd leaves no traces");
+        return;
+    }
+    let redact = [("ETCD_TRACE_REDACT_KEYS", "true")];
+    let cluster = Cluster::start_with(&Program::Glass, 1, &redact).await;
+    let listener = Listener::start(&cluster).await;
+    let key = "a-key-that-nobody-may-see";
+    cluster.client(0).put(key, "v").await.unwrap();
+    let length = listener
+        .until("the put's story", |recording| {
+            let requests = query::requests(recording);
+            let put = requests.iter().find(|request| request.method == "KV/Put");
+            let key = put.and_then(|put| put.key.clone()).ok_or("no put with a key")?;
+            Ok((key.bytes.len(), key.length))
+        })
+        .await;
+    assert_eq!((0, key.len() as u64), length);
+    let url = format!("http://{}", cluster.members[0].client_address());
+    let mut observe = ObserveClient::new(Endpoint::from_shared(url).unwrap().connect_lazy());
+    let guess = ObserveRequest { key_prefix: "a-key".into(), ..ObserveRequest::default() };
+    let refused = observe.observe(guess).await.unwrap_err();
+    assert_eq!(Code::PermissionDenied, refused.code(), "a key could be found out by guessing");
+    cluster.signal(0, Signal::SIGUSR1);
+    let path = flight_of(&cluster, 0, "asked").await;
+    let mut written = Vec::new();
+    recording::write(&mut written, &listener.recording()).unwrap();
+    for bytes in [listener.raw(), fs::read(path).unwrap(), written] {
+        assert!(!bytes.is_empty());
+        for part in ["a-key-that", "nobody", "may-see"] {
+            let is_told = bytes.windows(part.len()).any(|at| at == part.as_bytes());
+            assert!(!is_told, "{part} is told");
+        }
+    }
+}
