@@ -14,5 +14,14 @@ pub fn now() -> Instant {
 /// The wall clock, as time since 1970. A clock set before 1970 counts as 1970.
 #[allow(clippy::disallowed_methods, reason = "the one place")]
 pub fn wall() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + ahead()
+}
+
+/// By how much the wall clock is wrong: by nothing, but for a failpoint of the tests, in seconds.
+fn ahead() -> Duration {
+    fail::fail_point!("wall-clock-ahead", |seconds| {
+        let seconds = seconds.and_then(|seconds| seconds.parse().ok());
+        Duration::from_secs(seconds.unwrap_or_default())
+    });
+    Duration::ZERO
 }

@@ -23,6 +23,7 @@ use crate::{
     client::{Client, eventually},
     ports,
     programs::Kind,
+    proxy::Wires,
 };
 
 /// From the start of the processes until each member serves linearizable reads.
@@ -40,6 +41,10 @@ pub(crate) struct Member {
     pub(crate) client_port: u16,
     /// Port for members.
     pub(crate) peer_port: u16,
+    /// Where the others believe it to be, if its wire can be cut.
+    pub(crate) wire_port: Option<u16>,
+    /// What it is made of.
+    pub(crate) kind: Kind,
     /// `--data-dir`.
     pub(crate) data_dir: PathBuf,
     /// Environment for the next start, `FAILPOINTS` for example.
@@ -56,7 +61,7 @@ impl Member {
 
     /// Where members connect, as a URL.
     pub(crate) fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        format!("http://127.0.0.1:{}", self.wire_port.unwrap_or(self.peer_port))
     }
 }
 
@@ -96,6 +101,43 @@ impl Cluster {
         }
     }
 
+    /// Starts members with additions to the environment of each, behind wires that can be cut.
+    pub(crate) async fn start_wired(kinds: &[Kind], env: &[&[(&str, &str)]]) -> (Self, Wires) {
+        let mut attempt = 1;
+        loop {
+            let mut cluster = Self::prepare(&kinds[0], kinds.len());
+            for (member, kind) in cluster.members.iter_mut().zip(kinds) {
+                (member.kind, member.wire_port) = (kind.clone(), Some(ports::free()));
+            }
+            let wires: Vec<_> = (cluster.members.iter())
+                .map(|member| (member.wire_port.unwrap_or_default(), member.peer_port))
+                .collect();
+            let wires = Wires::start(&wires).await;
+            for (at, env) in env.iter().enumerate() {
+                cluster.set_env(at, env);
+            }
+            (0..kinds.len()).for_each(|at| cluster.spawn(at));
+            match (cluster.ready().await, wires) {
+                (Ok(()), Ok(wires)) => return (cluster, wires),
+                (result, wires) if attempt == ATTEMPTS => {
+                    panic!("the cluster does not become ready: {result:?}, {:?}", wires.err())
+                }
+                _ => attempt += 1,
+            }
+        }
+    }
+
+    /// Cuts off these members from all others, and heals all the rest.
+    pub(crate) async fn cut_off(&self, wires: &Wires, members: &[usize]) {
+        let mut cut = Vec::new();
+        for at in members {
+            let status = self.client(*at).status().await.unwrap();
+            let id = status.header.expect("a status has a header").member_id;
+            cut.push((id, self.members[*at].peer_port));
+        }
+        wires.cut_off(&cut);
+    }
+
     /// Names, ports and directories; nothing runs yet.
     pub(crate) fn prepare(kind: &Kind, size: usize) -> Self {
         let dir = TempDir::with_prefix("glass-it-").unwrap();
@@ -103,6 +145,8 @@ impl Cluster {
             name: format!("m{at}"),
             client_port: ports::free(),
             peer_port: ports::free(),
+            wire_port: None,
+            kind: kind.clone(),
             data_dir: dir.path().join(format!("m{at}")),
             env: Vec::new(),
             log: dir.path().join(format!("m{at}.log")),
@@ -132,7 +176,7 @@ impl Cluster {
             ("--data-dir", member.data_dir.display().to_string()),
             ("--listen-client-urls", client.clone()),
             ("--advertise-client-urls", client),
-            ("--listen-peer-urls", member.peer_url()),
+            ("--listen-peer-urls", format!("http://127.0.0.1:{}", member.peer_port)),
             ("--initial-advertise-peer-urls", member.peer_url()),
             ("--initial-cluster", cluster.join(",")),
             ("--initial-cluster-state", "new".to_owned()),
@@ -148,11 +192,12 @@ impl Cluster {
         assert!(self.members[at].process.is_none(), "member {at} runs already");
         let log = OpenOptions::new().create(true).append(true).open(&self.members[at].log);
         let log: File = log.unwrap();
-        let mut command = self.kind.command();
+        let mut command = self.members[at].kind.command();
         command.args(self.flags(at)).envs(self.members[at].env.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let process = command.spawn();
-        let process = process.unwrap_or_else(|error| panic!("{:?}: {error}", self.kind));
+        let process =
+            process.unwrap_or_else(|error| panic!("{:?}: {error}", self.members[at].kind));
         self.members[at].process = Some(process);
     }
 

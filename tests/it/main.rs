@@ -16,6 +16,7 @@ mod client;
 mod cluster;
 mod ports;
 mod programs;
+mod proxy;
 
 #[path = "../compat/mod.rs"]
 mod compat;

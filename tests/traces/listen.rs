@@ -37,16 +37,22 @@ pub(super) struct Listener {
 impl Listener {
     /// Listens to all members from now on; returns when each has said hello.
     pub(super) async fn start(cluster: &Cluster) -> Self {
+        let all: Vec<usize> = (0..cluster.members.len()).collect();
+        Self::start_with(cluster, &all).await
+    }
+
+    /// Listens to these members only: the others have nothing to say.
+    pub(super) async fn start_with(cluster: &Cluster, members: &[usize]) -> Self {
         let heard = Arc::<Mutex<Heard>>::default();
         let mut tasks = JoinSet::new();
-        for member in &cluster.members {
-            let endpoint = format!("http://{}", member.client_address());
+        for at in members {
+            let endpoint = format!("http://{}", cluster.members[*at].client_address());
             tasks.spawn(listen(endpoint, Arc::clone(&heard)));
         }
         let listener = Self { heard, _tasks: tasks };
         eventually("a hello of each member", HEARD_WITHIN, || async {
             let count = listener.recording().members.len();
-            if count == cluster.members.len() { Ok(()) } else { Err(format!("{count}")) }
+            if count == members.len() { Ok(()) } else { Err(format!("{count}")) }
         })
         .await;
         listener

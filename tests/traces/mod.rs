@@ -15,6 +15,7 @@ use crate::{
 };
 use listen::Listener;
 
+mod broken;
 mod commands;
 mod election;
 mod gets;

@@ -35,10 +35,16 @@ const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const CHAINS: [&str; 6] = ["commit", "applied", "revision", "written", "synced", "index"];
 
 /// The generator of Vigna's SplitMix64: enough for a test, and no dependency.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    /// A sequence that this number begins.
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         glass_etcd::trace::id::hash(self.0)
     }
@@ -73,7 +79,8 @@ async fn a_busy_time_is_told_in_order_without_holes_and_without_values() {
     unknown::a_paused_member_is_unknown_and_then_heard(&scene).await;
 }
 
-fn seed() -> u64 {
+/// Given by `GLASS_IT_SEED`, or another one each time.
+pub(super) fn seed() -> u64 {
     let given = std::env::var("GLASS_IT_SEED").ok().and_then(|seed| seed.parse().ok());
     given.unwrap_or_else(|| RandomState::new().build_hasher().finish())
 }
@@ -111,7 +118,8 @@ async fn work(mut client: Client, mut random: Random, marker: String) -> usize {
     writes
 }
 
-fn sampled<T>(message: T) -> tonic::Request<T> {
+/// A request that asks to be kept.
+pub(super) fn sampled<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.metadata_mut().insert("traceparent", SAMPLED.parse().unwrap());
     request
