@@ -64,6 +64,7 @@ pub(super) fn build(
         threads: threads(given)?,
         trace_observe: given.boolean("trace-observe"),
         trace_slow: Duration::from_millis(given.uint("trace-slow-ms")),
+        trace_capture: given.boolean("trace-capture"),
         trace_redact_keys: given.boolean("trace-redact-keys"),
     };
     // With a log, the log says who is in the cluster, and the flags are not asked any more.

@@ -200,6 +200,8 @@ pub struct ServerConfig {
     pub trace_observe: bool,
     /// `--trace-slow-ms` (ours): from when on a request counts as slow.
     pub trace_slow: Duration,
+    /// `--trace-capture` (ours): whether steps leave records at all.
+    pub trace_capture: bool,
     /// `--trace-redact-keys` (ours): whether the traces leave out the text of keys.
     pub trace_redact_keys: bool,
 }

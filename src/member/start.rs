@@ -89,6 +89,7 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     );
     let collector = trace::start(info(config, &data))?;
     collector.set_slow(config.trace_slow);
+    trace::set_capture(config.trace_capture);
     trace::set_redact(config.trace_redact_keys);
     flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
     let member = Running::start(config, data, peer_ports, &collector)?;

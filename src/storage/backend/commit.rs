@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock,
-    trace::{self, histogram},
+    trace::{self, histogram, tick},
 };
 
 /// What the commit thread is asked for, and how far it is.
@@ -85,6 +85,7 @@ impl Shared {
             return;
         }
         let Some((frozen, before)) = self.freeze() else { return };
+        let began = tick::now();
         let mut span = crate::stage!(
             BackendCommit,
             0,
@@ -105,7 +106,7 @@ impl Shared {
             index_new = frozen.applied.index,
             revision_new = frozen.applied.revision
         );
-        histogram::BACKEND_COMMIT.observe(span.elapsed_ns());
+        histogram::BACKEND_COMMIT.observe(tick::to_ns(tick::now() - began));
         drop(span);
         fail::fail_point!("backend-before-drop-frozen");
         self.exchange(&frozen, file);
