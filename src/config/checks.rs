@@ -268,11 +268,14 @@ fn size(given: &Given, flag: &'static str) -> Result<usize, ConfigError> {
     }
 }
 
+/// A request becomes one record of the log, which takes none of 10 MiB or more (etcd's readers
+/// refuse them), and there must be room beside it for what the record and the entry add.
+const REQUEST_MAX: u64 = (10 << 20) - (64 << 10);
+
 fn max_request_bytes(given: &Given, warnings: &mut Vec<String>) -> Result<usize, ConfigError> {
     let flag = "max-request-bytes";
-    let (value, max) = (given.uint(flag), u64::from(u32::MAX));
+    let (value, max) = (given.uint(flag), REQUEST_MAX);
     if value > max {
-        // A gRPC frame cannot be longer.
         return Err(ConfigError::TooLarge { flag, value, max });
     }
     if value > REQUEST_ADVISED {

@@ -407,3 +407,14 @@ fn a_member_that_has_a_log_does_not_ask_the_flags_who_is_in_the_cluster() {
         .unwrap();
     assert!(parsed(&args).is_ok());
 }
+
+#[test]
+fn requests_that_the_log_could_not_hold_are_not_allowed() {
+    let parsed = parsed("--name a --max-request-bytes 10420224").unwrap();
+    assert_eq!(10_420_224, parsed.config.max_request_bytes);
+    for size in ["10420225", "20971520", "4294967296"] {
+        let refused = parsed_with(&format!("--name a --max-request-bytes {size}"), &[]);
+        let refused = refused.expect_err("it is too large").to_string();
+        assert!(refused.contains("max-request-bytes"), "{refused}");
+    }
+}

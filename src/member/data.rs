@@ -78,17 +78,21 @@ pub fn open(config: &ServerConfig) -> Result<Data, Error> {
     };
     let mut hard_state = recovered.hard_state;
     let (mut last_index, mut last_term) = (recovered.last_index, recovered.last_term);
-    if last_index == 0 {
-        // New, or killed between creating the log and writing the first entries.
+    if last_index == 0 || hard_state.term == 0 {
+        // New, or killed while the first entries were written: they and their hard state are one
+        // write, but a power failure may leave some of them and not the others.
         let (entries, first) = bootstrap::first_entries(initial.iter().map(to_context).collect());
         wal.save(&entries, Some(&first), true)?;
         (last_index, last_term) = (first.commit, first.term);
         hard_state = first;
     }
     let backend = Backend::open(&dirs.db, backend_options(config))?;
-    let (applied, _) = backend.consistent_index();
+    let (applied, term) = backend.consistent_index();
     if last_index < applied {
         return Err(Error::LogBehindBackend { consistent: applied, last: last_index });
+    }
+    if let Some(found) = locations.term(applied).filter(|found| *found != term && applied != 0) {
+        return Err(Error::LogOfAnother { index: applied, term, found });
     }
     // A commit index is not synced by itself: the WAL's may be behind what was applied.
     hard_state.commit = hard_state.commit.max(applied);
@@ -206,4 +210,56 @@ fn make_private_dir(path: &Path) -> Result<(), Error> {
 
 fn data_dir(path: &Path, source: io::Error) -> Error {
     Error::DataDir { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Asked, parse};
+
+    fn config(dir: &Path) -> ServerConfig {
+        let dir = dir.display().to_string();
+        let args = ["--name", "a", "--data-dir", &dir].map(str::to_owned);
+        match parse(&args, &[]) {
+            Ok(Asked::Start(parsed)) => parsed.config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_start_that_a_power_failure_has_cut_short_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let dirs = Dirs::make(&config).unwrap();
+        let initial = initial_members(&config);
+        let ids: Vec<u64> = initial.iter().map(|member| member.id).collect();
+        let metadata =
+            wal::Metadata { node_id: own_id(&config), cluster_id: ids::cluster_id(&ids) };
+        let options = wal::Options::default();
+        let (mut wal, _) = wal::create(&dirs.wal, &metadata, &options).unwrap();
+        let contexts = initial.iter().map(to_context).collect();
+        let (entries, _) = bootstrap::first_entries(contexts);
+        // The entry has reached the disk, and the hard state behind it has not.
+        wal.save(&entries, None, true).unwrap();
+        drop(wal);
+        let data = open(&config).unwrap();
+        let hard_state = &data.start.hard_state;
+        assert_eq!((1, 1, 1), (data.start.last_index, hard_state.term, hard_state.commit));
+        data.backend.stop();
+    }
+
+    #[test]
+    fn a_database_that_belongs_to_another_log_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let data = open(&config).unwrap();
+        data.backend.write().set_applied(1, 9, 1);
+        data.backend.stop();
+        drop(data);
+        let refused = open(&config).err().expect("the terms differ");
+        assert!(
+            matches!(refused, Error::LogOfAnother { index: 1, term: 9, found: 1 }),
+            "{refused}"
+        );
+    }
 }

@@ -60,6 +60,20 @@ pub enum Error {
         /// The log's last index.
         last: u64,
     },
+    /// The log or the database is not the one that belongs to the other.
+    #[error(
+        "entry {index} has term {found} in the WAL, but the database has applied it with term {term}: \
+         one of them is from another time or another member. Put the right one back, or remove \
+         this member from the cluster, delete its data directory, and add it again"
+    )]
+    LogOfAnother {
+        /// The backend's consistent index.
+        index: u64,
+        /// The term that the backend noted with it.
+        term: u64,
+        /// The term of that entry in the log.
+        found: u64,
+    },
     /// The configuration beside the consistent index is not readable.
     #[error("the database holds a configuration that is not valid: {0}")]
     ConfState(serde_json::Error),

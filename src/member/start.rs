@@ -32,10 +32,10 @@ use crate::{
     config::ServerConfig,
     raft::{
         Status,
-        inbox::{Inbox, Input, inbox},
+        inbox::{Inbox, Input, Inputs, inbox},
         log::LogStorage,
         logger::logger,
-        node::{Committed, Node, Outputs, ReadRound, Timing},
+        node::{COMMITTED_BYTES_MAX, Committed, Node, Outputs, ReadRound, Timing},
         rafthttp,
     },
     server::{
@@ -269,13 +269,16 @@ fn raft_config(config: &ServerConfig, member_id: u64, applied: u64) -> raft::Con
         election_tick: election_ticks(config),
         heartbeat_tick: 1,
         applied,
-        max_size_per_msg: 1 << 20,
-        max_inflight_msgs: 512,
+        // A follower that comes back gets all that may be in flight at once, read from the
+        // segments by the raft thread: 64 MiB take less than an election timeout. (etcd: 512 MiB.)
+        max_size_per_msg: 512 << 10,
+        max_inflight_msgs: 128,
         check_quorum: true,
         pre_vote: config.pre_vote,
-        batch_append: true,
+        // A turn's proposals are one message already; raft-rs would merge without a bound.
+        batch_append: false,
         max_uncommitted_size: 256 << 20,
-        max_committed_size_per_ready: 16 << 20,
+        max_committed_size_per_ready: COMMITTED_BYTES_MAX,
         ..raft::Config::default()
     }
 }
@@ -299,10 +302,13 @@ fn start_raft(
     config: &ServerConfig,
     data: Data,
     server: &Server,
-    raft_inbox: Receiver<Input>,
+    raft_inbox: Inputs,
     outputs: impl FnOnce(wal::Writer) -> Outputs,
 ) -> Result<JoinHandle<()>, Error> {
-    let is_alone = data.initial.len() == 1;
+    // The flags say who began; who is there now stands in the log.
+    let voters =
+        if data.applied == 0 { data.initial.len() } else { data.start.conf_state.voters.len() };
+    let is_alone = voters == 1;
     let log = LogStorage::new(data.start, data.locations);
     let raft_config = raft_config(config, data.member_id, data.applied);
     let raw = RawNode::new(&raft_config, log, &logger())?;

@@ -1,16 +1,27 @@
 //! The raft thread's inbox: everything that can happen to the consensus loop, as a closed list.
 //!
-//! The queue is bounded. A sender whose item must not be lost (the WAL's acknowledgements, apply's
+//! The queue is bounded, in number and in bytes. A sender whose item must not be lost (the WAL's acknowledgements, apply's
 //! answers) waits for room, which the raft thread always makes; proposals, reads and messages of
 //! peers are refused when it is full, because Raft and its clients retry them.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use raft::eraftpb::{ConfChange, ConfState, Message};
 
-/// How many inputs may wait. The apply gap of 5000 entries bounds proposals well below it.
+/// How many inputs may wait.
 const CAPACITY: usize = 16 * 1024;
+
+/// How many bytes of proposals may wait, here and for a leader, and how many bytes of entries in
+/// messages of peers. One that is larger still passes when no other waits.
+const BYTES_MAX: usize = 64 << 20;
 
 /// Everything that can happen to the raft loop.
 #[derive(Debug)]
@@ -66,6 +77,23 @@ pub enum Input {
 #[derive(Clone, Debug)]
 pub struct Inbox {
     sender: SyncSender<Input>,
+    waiting: Arc<Waiting>,
+}
+
+/// The receiving side, which the raft thread has.
+#[derive(Debug)]
+pub struct Inputs {
+    receiver: Receiver<Input>,
+    waiting: Arc<Waiting>,
+}
+
+/// Bytes that wait.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Of proposals, from the inbox until raft has taken or refused them.
+    proposals: AtomicUsize,
+    /// Of messages, until they are taken out of the inbox.
+    messages: AtomicUsize,
 }
 
 /// The inbox has no room, or the raft thread has ended.
@@ -80,22 +108,121 @@ pub enum Refused {
 }
 
 /// Makes the inbox and the end that the raft thread keeps.
-pub fn inbox() -> (Inbox, Receiver<Input>) {
+pub fn inbox() -> (Inbox, Inputs) {
     let (sender, receiver) = sync_channel(CAPACITY);
-    (Inbox { sender }, receiver)
+    let waiting = Arc::<Waiting>::default();
+    (Inbox { sender, waiting: Arc::clone(&waiting) }, Inputs { receiver, waiting })
+}
+
+impl Waiting {
+    /// Where an input counts, and as how much.
+    fn of(&self, input: &Input) -> (&AtomicUsize, usize) {
+        match input {
+            Input::Propose { data, .. } | Input::ProposeInTerm { data, .. } => {
+                (&self.proposals, data.len())
+            }
+            Input::Step(message) => {
+                (&self.messages, message.entries.iter().map(|entry| entry.data.len()).sum())
+            }
+            _ => (&self.messages, 0),
+        }
+    }
+}
+
+impl Inputs {
+    /// Waits for the next input, for so long.
+    pub(super) fn recv_timeout(&self, patience: Duration) -> Result<Input, RecvTimeoutError> {
+        self.receiver.recv_timeout(patience).inspect(|input| self.taken(input))
+    }
+
+    /// The next input, if one waits.
+    pub(super) fn try_recv(&self) -> Result<Input, TryRecvError> {
+        self.receiver.try_recv().inspect(|input| self.taken(input))
+    }
+
+    fn taken(&self, input: &Input) {
+        if let Input::Step(_) = input {
+            let (waiting, bytes) = self.waiting.of(input);
+            waiting.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Raft has taken or refused proposals of so many bytes: as many more may wait.
+    pub(super) fn proposals_done(&self, bytes: usize) {
+        self.waiting.proposals.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Inbox {
     /// Hands over an input, or refuses it when there is no room. Never waits.
     pub fn offer(&self, input: Input) -> Result<(), Refused> {
-        self.sender.try_send(input).map_err(|error| match error {
-            TrySendError::Full(_) => Refused::Full,
-            TrySendError::Disconnected(_) => Refused::Stopped,
+        let (waiting, bytes) = self.waiting.of(&input);
+        let before = waiting.fetch_add(bytes, Ordering::Relaxed);
+        if bytes != 0 && before != 0 && BYTES_MAX < before + bytes {
+            waiting.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Refused::Full);
+        }
+        self.sender.try_send(input).map_err(|error| {
+            waiting.fetch_sub(bytes, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => Refused::Full,
+                TrySendError::Disconnected(_) => Refused::Stopped,
+            }
         })
     }
 
-    /// Hands over an input that must not be lost, waiting for room.
+    /// Hands over an input that must not be lost, waiting for room: an answer or an order, which
+    /// has no bytes to speak of.
     pub fn send(&self, input: Input) -> Result<(), Refused> {
         self.sender.send(input).map_err(|_| Refused::Stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proposal(bytes: usize) -> Input {
+        Input::Propose { id: 1, data: vec![0; bytes].into(), since: 0 }
+    }
+
+    fn append(bytes: usize) -> Input {
+        let mut message = Message::default();
+        let entry = raft::eraftpb::Entry { data: vec![0; bytes].into(), ..Default::default() };
+        message.set_entries(vec![entry].into());
+        Input::Step(Box::new(message))
+    }
+
+    #[test]
+    fn proposals_are_refused_beyond_their_bytes_until_raft_has_dealt_with_some() {
+        let (inbox, inputs) = inbox();
+        (0..4).for_each(|_| inbox.offer(proposal(BYTES_MAX / 4)).unwrap());
+        assert_eq!(Err(Refused::Full), inbox.offer(proposal(1)));
+        inputs.try_recv().unwrap();
+        assert_eq!(Err(Refused::Full), inbox.offer(proposal(1)), "it still waits for a leader");
+        inbox.offer(append(BYTES_MAX)).unwrap();
+        inputs.proposals_done(BYTES_MAX / 4);
+        inbox.offer(proposal(1)).unwrap();
+    }
+
+    #[test]
+    fn messages_count_until_they_are_taken_and_heartbeats_always_pass() {
+        let (inbox, inputs) = inbox();
+        inbox.offer(append(BYTES_MAX + 1)).expect("one that is too large passes alone");
+        assert_eq!(Err(Refused::Full), inbox.offer(append(1)));
+        inbox.offer(Input::Step(Box::default())).unwrap();
+        inbox.offer(proposal(1)).unwrap();
+        inputs.try_recv().unwrap();
+        inbox.offer(append(1)).unwrap();
+    }
+
+    #[test]
+    fn what_does_not_fit_in_number_does_not_count_in_bytes() {
+        let (inbox, inputs) = inbox();
+        (0..CAPACITY).for_each(|_| inbox.offer(proposal(1)).unwrap());
+        (0..CAPACITY)
+            .for_each(|_| assert_eq!(Err(Refused::Full), inbox.offer(proposal(BYTES_MAX / 2))));
+        inputs.try_recv().unwrap();
+        inbox.offer(proposal(BYTES_MAX / 2)).unwrap();
     }
 }

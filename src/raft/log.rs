@@ -128,11 +128,16 @@ impl LogStorage {
         let mut bytes = 0;
         let within = |entry: &&Entry| {
             let is_first = bytes == 0;
-            bytes += u64::from(protobuf::Message::compute_size(*entry)).max(1);
+            bytes += size(entry).max(1);
             is_first || bytes <= max_bytes
         };
         self.cache.iter().skip(skip).take(count).take_while(within).cloned().collect()
     }
+}
+
+/// What raft-rs counts against a limit.
+fn size(entry: &Entry) -> u64 {
+    u64::from(protobuf::Message::compute_size(entry))
 }
 
 fn cost(entry: &Entry) -> usize {
@@ -161,10 +166,19 @@ impl Storage for LogStorage {
         }
         // What raft cannot read back it cannot replicate; the disk has failed, and so has the member.
         let upto = high.min(cached_from);
-        match self.locations.entries(low, upto, max_bytes) {
-            Ok(entries) => Ok(entries),
+        let mut entries = match self.locations.entries(low, upto, max_bytes) {
+            Ok(entries) => entries,
             Err(error) => storage::fatal(&error),
+        };
+        // A short answer means that the limit was reached, so it must not mean anything else.
+        let is_whole = entries.len() as u64 == upto - low;
+        let taken: u64 = entries.iter().map(size).sum();
+        if is_whole && upto < high && taken < max_bytes {
+            let next = self.cached(upto, high, max_bytes - taken);
+            let fits = next.first().is_some_and(|first| size(first) <= max_bytes - taken);
+            entries.extend(next.into_iter().take_while(|_| fits));
         }
+        Ok(entries)
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {

@@ -10,7 +10,8 @@
 //! 4. committed entries go to apply, read states to the reads that wait.
 //!
 //! Invariants: nothing else touches the `RawNode`, so nothing is locked. The loop never waits for
-//! apply, for a peer or for the disk. Only entries that this member has on disk are handed to
+//! apply, for a peer or for a write; what a follower has missed is read back from the segments here,
+//! so much at a time as `member` allows to be in flight. Only entries that this member has on disk are handed to
 //! apply (raft-rs sees to it), so an acknowledged write is on a majority of disks, this one among
 //! them. A change of term or vote holds back all messages of its Ready, a new leader's too.
 //!
@@ -21,7 +22,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender},
+        mpsc::{RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
 };
@@ -36,7 +37,7 @@ use super::{
     Leadership, Status,
     changes::{Changes, Expected},
     held::HeldMessages,
-    inbox::Input,
+    inbox::{Input, Inputs},
     log::LogStorage,
     rafthttp,
 };
@@ -50,6 +51,13 @@ const PARKED_MAX: usize = 5000;
 
 /// A forwarded batch of proposals is cut at this size, as etcd's messages are.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Committed entries that one Ready hands over, in bytes.
+pub const COMMITTED_BYTES_MAX: u64 = 16 << 20;
+
+/// While so many bytes wait for apply, entries are handed over one a turn: a log that is applied
+/// anew, or a leader that is faster than this member's apply, must not fill the memory.
+const BACKLOG_BYTES_MAX: usize = 64 << 20;
 
 /// Committed entries on their way to apply.
 #[derive(Debug)]
@@ -67,7 +75,7 @@ pub struct ReadRound {
     pub round: u64,
     /// The index that was committed when the quorum answered.
     pub index: u64,
-    /// The term in which the answer came.
+    /// The term of this member when it handed the answer over, which is never before it came.
     pub term: u64,
 }
 
@@ -79,8 +87,8 @@ pub struct Outputs {
     pub peers: rafthttp::Sender,
     /// Which of them can be reached.
     pub active: Arc<rafthttp::Active>,
-    /// To apply. Unbounded: raft must never wait for apply. What a member proposes itself is
-    /// bounded by the apply gap; the entries' bytes are shared with the log's cache.
+    /// To apply. Unbounded: raft must never wait for apply; but it hands over slowly while much
+    /// waits.
     pub committed: Sender<Committed>,
     /// To the coordinator of linearizable reads. Unbounded; one round is in flight at a time.
     pub reads: UnboundedSender<ReadRound>,
@@ -104,10 +112,12 @@ pub struct Timing {
 /// A member's raft state machine, and what it owes to others.
 pub struct Node {
     raw: RawNode<LogStorage>,
-    inbox: Receiver<Input>,
+    inbox: Inputs,
     outputs: Outputs,
     status: Arc<Status>,
     timing: Timing,
+    /// Until when ticks may be skipped.
+    advance_until: Instant,
     next_tick: Instant,
     changes: Changes,
     held: HeldMessages,
@@ -123,14 +133,37 @@ pub struct Node {
     parked: VecDeque<(Instant, Entry)>,
     parked_reads: VecDeque<Message>,
     applied: u64,
+    backlog: Backlog,
     stopping: bool,
+}
+
+/// What was handed to apply and is not applied yet.
+#[derive(Debug, Default)]
+struct Backlog {
+    /// Last index and bytes of each hand-over.
+    parts: VecDeque<(u64, usize)>,
+    bytes: usize,
+}
+
+impl Backlog {
+    fn add(&mut self, entries: &[Entry]) {
+        let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+        self.parts.push_back((entries.last().map_or(0, |last| last.index), bytes));
+        self.bytes += bytes;
+    }
+
+    fn applied(&mut self, index: u64) {
+        while let Some((_, bytes)) = self.parts.pop_front_if(|(last, _)| *last <= index) {
+            self.bytes -= bytes;
+        }
+    }
 }
 
 impl Node {
     /// Wraps a recovered state machine.
     pub fn new(
         raw: RawNode<LogStorage>,
-        inbox: Receiver<Input>,
+        inbox: Inputs,
         outputs: Outputs,
         status: Arc<Status>,
         timing: Timing,
@@ -140,6 +173,7 @@ impl Node {
             written_vote: (raw.raft.term, raw.raft.vote),
             applied: status.applied(),
             next_tick: clock::now() + timing.tick,
+            advance_until: clock::now() + timing.patience,
             raw,
             inbox,
             outputs,
@@ -153,6 +187,7 @@ impl Node {
             proposals: Vec::new(),
             parked: VecDeque::new(),
             parked_reads: VecDeque::new(),
+            backlog: Backlog::default(),
             stopping: false,
         }
     }
@@ -237,6 +272,8 @@ impl Node {
             // raft-rs takes an empty one for a mistake of the program.
             MessageType::MsgPropose if message.entries.is_empty() => return,
             MessageType::MsgReadIndex if message.entries.is_empty() => return,
+            // The log would take it, and not be read again.
+            _ if message.entries.iter().any(is_bare_change) => return,
             MessageType::MsgReadIndex => return self.read(message),
             MessageType::MsgSnapshot => {
                 tracing::error!(
@@ -265,6 +302,7 @@ impl Node {
         } else {
             self.refuse(&entry);
         }
+        self.inbox.proposals_done(entry[0].data.len());
     }
 
     /// Starts a read round, or keeps it until there is a leader who may answer it: raft-rs would
@@ -303,6 +341,10 @@ impl Node {
         // A member that was stopped for a while ticks once, not a hundred times.
         self.next_tick = now + self.timing.tick;
         let can_elect = self.timing.is_alone || 1 < self.outputs.active.connected();
+        // Once only, and only for the first election: later it would start one nobody needs.
+        if self.raw.raft.leader_id != 0 || self.advance_until < now {
+            self.timing.advance = 0;
+        }
         if 0 < self.timing.advance && can_elect {
             for _ in 0..std::mem::take(&mut self.timing.advance) {
                 self.raw.tick();
@@ -320,7 +362,9 @@ impl Node {
         }
         let oldest = now.checked_sub(self.timing.patience).unwrap_or(now);
         // Their clients have given up; proposing them now would surprise everybody.
-        while self.parked.pop_front_if(|(since, _)| *since < oldest).is_some() {}
+        while let Some((_, entry)) = self.parked.pop_front_if(|(since, _)| *since < oldest) {
+            self.inbox.proposals_done(entry.data.len());
+        }
     }
 
     /// Proposes what this turn has gathered, as one message.
@@ -333,6 +377,7 @@ impl Node {
             let room = PARKED_MAX.saturating_sub(self.parked.len());
             let refused = self.proposals.split_off(room.min(self.proposals.len()));
             self.parked.extend(self.proposals.drain(..).map(|entry| (now, entry)));
+            self.inbox.proposals_done(data_len(&refused));
             return self.refuse(&refused);
         }
         for message in std::mem::take(&mut self.parked_reads) {
@@ -346,6 +391,7 @@ impl Node {
             self.propose_batch(batch);
             rest = later;
         }
+        self.inbox.proposals_done(data_len(&entries));
         self.note_changes(self.raw.raft.id);
     }
 
@@ -372,14 +418,22 @@ impl Node {
         let applied = self.status.applied();
         if self.applied < applied {
             self.applied = applied;
+            self.backlog.applied(applied);
             self.raw.advance_apply_to(applied);
         }
     }
 
     fn process_readies(&mut self) {
         while self.raw.has_ready() {
+            let is_behind = BACKLOG_BYTES_MAX < self.backlog.bytes;
+            // With no bytes to spend, raft-rs hands over one entry.
+            let bytes = if is_behind { 0 } else { COMMITTED_BYTES_MAX };
+            self.raw.raft.set_max_committed_size_per_ready(bytes);
             let ready = self.raw.ready();
             self.process_ready(ready);
+            if is_behind {
+                break;
+            }
         }
         let free = self.held.release();
         self.send(free);
@@ -436,6 +490,8 @@ impl Node {
         vote_changed
     }
 
+    /// A tick's write of a commit index bears the number of the last Ready: it syncs nothing, so it
+    /// is reported only together with a sync that covers that Ready too.
     fn write(&mut self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) {
         let ready = self.last_ready;
         // What these entries overwrite is no longer what the WAL will have.
@@ -467,9 +523,10 @@ impl Node {
         }
     }
 
-    fn hand_over(&self, entries: Vec<Entry>, reads: Vec<ReadState>) {
+    fn hand_over(&mut self, entries: Vec<Entry>, reads: Vec<ReadState>) {
         // A closed channel means the receiver is shutting down, and Stop is on its way to us.
         if !entries.is_empty() {
+            self.backlog.add(&entries);
             let _ = self.outputs.committed.send(Committed { entries, since: trace::tick::now() });
         }
         for read in reads {
@@ -510,6 +567,15 @@ fn read_message(round: u64) -> Message {
 fn last_conf_change(entries: &[Entry]) -> u64 {
     let is_change = |entry: &&Entry| entry.get_entry_type() != EntryType::EntryNormal;
     entries.iter().rev().find(is_change).map_or(0, |entry| entry.index)
+}
+
+fn data_len(entries: &[Entry]) -> usize {
+    entries.iter().map(|entry| entry.data.len()).sum()
+}
+
+/// A change of membership that changes nothing, and does not say so.
+fn is_bare_change(entry: &Entry) -> bool {
+    entry.get_entry_type() == EntryType::EntryConfChange && entry.data.is_empty()
 }
 
 /// How many of the first entries make a batch: at least one.

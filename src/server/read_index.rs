@@ -10,7 +10,8 @@
 //! One coordinator, at most one round in flight. Every attempt has an id of its own: an id that is
 //! used twice lets the answer to an old question through, which etcd shipped until 2026 (20418).
 //! Any attempt's answer serves the round, because each was asked after its reads had come. Before
-//! the reads go on, term and leader are looked at again: they must be those of the answer.
+//! the reads go on, this member looks again: its term must still be that in which it handed the
+//! answer over, and there must be a leader.
 //! etcd: `linearizableReadLoop`.
 
 use std::{

@@ -92,3 +92,22 @@ fn a_read_returns_one_entry_even_when_it_is_larger_than_the_limit() {
     let context = GetEntriesContext::empty(false);
     assert_eq!(fixture.log.entries(1, 3, 10, context).unwrap().len(), 1);
 }
+
+#[test]
+fn a_range_that_begins_on_disk_and_ends_in_the_cache_is_read_whole() {
+    let mut fixture = Fixture::new();
+    let entries: Vec<Entry> = (1..=12).map(|index| entry(index, 1, 1 << 20)).collect();
+    fixture.append(&entries);
+    fixture.log.stable_to(12);
+    let cached_from = fixture.log.cached_from();
+    assert!((2..=12).contains(&cached_from), "{cached_from}");
+    let read = |limit: Option<u64>| {
+        fixture.log.entries(1, 13, limit, GetEntriesContext::empty(false)).unwrap().len() as u64
+    };
+    assert_eq!(12, read(None), "a short answer would mean that a limit was reached");
+    assert_eq!(1, read(Some(0)));
+    let mebibytes = |count: u64| count * ((1 << 20) + 64);
+    for limit in 1..=12 {
+        assert_eq!(limit, read(Some(mebibytes(limit))), "{limit} MiB");
+    }
+}

@@ -95,6 +95,8 @@ pub(super) async fn accept(hub: Rc<Hub>, listener: TcpListener, extra: axum::Rou
     loop {
         match listener.accept().await {
             Ok((stream, from)) if hub.served.get() < CONNECTIONS_MAX => {
+                // Counted before the task runs, or many at once would pass.
+                hub.served.set(hub.served.get() + 1);
                 tokio::task::spawn_local(serve(hub.clone(), (stream, from), extra.clone()));
             }
             Ok((_, from)) => {
@@ -110,18 +112,18 @@ pub(super) async fn accept(hub: Rc<Hub>, listener: TcpListener, extra: axum::Rou
 }
 
 async fn serve(hub: Rc<Hub>, (stream, from): (TcpStream, SocketAddr), extra: axum::Router) {
-    let Ok(socket) = Socket::new(stream) else { return };
-    hub.served.set(hub.served.get() + 1);
     let service = service_fn(|request| answer(hub.clone(), request, extra.clone()));
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(socket, service)
-        .await;
-    hub.served.set(hub.served.get() - 1);
-    if let Err(error) = served {
-        tracing::debug!("connection from {from} ended: {error}");
+    if let Ok(socket) = Socket::new(stream) {
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(socket, service)
+            .await;
+        if let Err(error) = served {
+            tracing::debug!("connection from {from} ended: {error}");
+        }
     }
+    hub.served.set(hub.served.get() - 1);
 }
 
 async fn answer(

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    sync::mpsc::RecvTimeoutError,
     thread,
     time::Duration,
 };
@@ -15,7 +15,7 @@ use raft::eraftpb::{Entry, Message, MessageType};
 use super::{Config, Peer, Transport, spawn};
 use crate::{
     clock,
-    raft::inbox::{Input, inbox},
+    raft::inbox::{Input, Inputs, inbox},
 };
 
 mod etcd;
@@ -28,7 +28,7 @@ struct Member {
     id: u64,
     port: u16,
     transport: Transport,
-    inputs: Receiver<Input>,
+    inputs: Inputs,
 }
 
 fn url(port: u16) -> String {

@@ -1,8 +1,11 @@
 //! The apply thread's loop, and what each kind of entry does (etcd: `applyAll`, `applyEntryNormal`).
 
-use std::sync::{
-    Arc,
-    mpsc::{Receiver, sync_channel},
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        mpsc::{Receiver, sync_channel},
+    },
 };
 
 use prost::Message as _;
@@ -98,22 +101,21 @@ impl Applier {
         }
     }
 
-    /// Runs until raft's side of the channel closes.
+    /// Runs until raft's side of the channel closes, or until raft does not answer any more.
     pub fn run(self, committed: &Receiver<Committed>) {
         trace::set_thread("apply");
-        while let Ok(first) = committed.recv() {
-            self.apply_all(&first);
-            while let Ok(next) = committed.try_recv() {
-                self.apply_all(&next);
+        while let Ok(next) = committed.recv() {
+            if self.apply_all(&next).is_break() {
+                return;
             }
         }
     }
 
-    fn apply_all(&self, committed: &Committed) {
+    fn apply_all(&self, committed: &Committed) -> ControlFlow<()> {
         let mut rest = committed.entries.as_slice();
         while let Some(first) = rest.first() {
             if first.get_entry_type() != EntryType::EntryNormal {
-                self.apply_conf_change(first);
+                self.apply_conf_change(first)?;
                 rest = &rest[1..];
                 continue;
             }
@@ -122,6 +124,7 @@ impl Applier {
             self.apply_batch(&rest[..len], committed.since);
             rest = &rest[len..];
         }
+        ControlFlow::Continue(())
     }
 
     /// Applies entries under one taking of the locks, then tells the world.
@@ -291,9 +294,12 @@ impl Applier {
 
     /// Validates a configuration change, lets raft carry it out, and stores what results together
     /// with the consistent index. No lock is held while raft answers.
-    fn apply_conf_change(&self, entry: &Entry) {
+    ///
+    /// Breaks when raft has ended without an answer: so must this thread, because the entry comes
+    /// again at the next start only if nothing after it is applied now.
+    fn apply_conf_change(&self, entry: &Entry) -> ControlFlow<()> {
         if entry.index <= self.status.applied() {
-            return;
+            return ControlFlow::Continue(());
         }
         let change = raftpb::ConfChange::decode(entry.data.as_ref());
         let change = change.inspect_err(|error| {
@@ -310,8 +316,7 @@ impl Applier {
         let (answer, conf_state) = sync_channel(1);
         let change = translated.unwrap_or_else(bootstrap::no_change);
         let _ = self.inbox.send(Input::ApplyConfChange { index: entry.index, change, answer });
-        // Raft has ended without an answer: so does this thread, and the entry comes again.
-        let Ok(conf_state) = conf_state.recv() else { return };
+        let Ok(conf_state) = conf_state.recv() else { return ControlFlow::Break(()) };
         let mut batch = self.store.batch();
         if let Some((change, member)) = accepted {
             self.dial(&change, member.as_ref());
@@ -321,6 +326,7 @@ impl Applier {
         batch.set_applied(entry.index, entry.term);
         drop(batch);
         self.finish(Some(entry), Vec::new());
+        ControlFlow::Continue(())
     }
 
     fn dial(&self, change: &raftpb::ConfChange, member: Option<&crate::server::members::Member>) {
@@ -390,4 +396,62 @@ fn kv_request(request: &InternalRaftRequest) -> Option<(KvRequest<'_>, u64)> {
     let free = free.or_else(|| request.delete_range.as_ref().map(KvRequest::DeleteRange));
     let free = free.or_else(|| request.compaction.as_ref().map(KvRequest::Compact));
     free.map(|kv| (kv, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::{raft::inbox::inbox, storage::backend};
+
+    /// An applier over an empty data directory, and the way to raft, which nobody listens to.
+    fn applier(dir: &std::path::Path) -> (Applier, rafthttp::Transport) {
+        let backend = Backend::open(&dir.join("db"), backend::Options::default()).unwrap();
+        let (to_raft, _) = inbox();
+        let config = rafthttp::Config {
+            member_id: 1,
+            cluster_id: 2,
+            peer_urls: vec!["http://127.0.0.1:1".to_owned()],
+            peers: Vec::new(),
+            server_version: "3.5.33",
+            election: std::time::Duration::from_secs(1),
+            extra: axum::Router::new(),
+        };
+        let transport = rafthttp::spawn(config, Vec::new(), to_raft.clone()).unwrap();
+        let applier = Applier {
+            member_id: 1,
+            quota_bytes: None,
+            min_ttl: 2,
+            store: Store::open(Arc::clone(&backend)).unwrap(),
+            members: Arc::new(Members::open(2, &backend)),
+            alarms: Arc::new(Alarms::open(&backend)),
+            auth: Arc::new(AuthStore::open(&backend).unwrap()),
+            backend,
+            status: Arc::new(Status::new(0)),
+            inbox: to_raft,
+            peers: transport.sender(),
+            outcomes: tokio::sync::mpsc::unbounded_channel().0,
+        };
+        (applier, transport)
+    }
+
+    #[test]
+    fn nothing_is_applied_after_a_change_of_membership_that_raft_did_not_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let (applier, transport) = applier(dir.path());
+        let (status, backend) = (Arc::clone(&applier.status), Arc::clone(&applier.backend));
+        let change = Entry { index: 1, term: 1, ..Entry::default() };
+        let change = Entry { entry_type: EntryType::EntryConfChange, ..change };
+        let normal = Entry { index: 2, term: 1, ..Entry::default() };
+        let (sender, committed) = channel();
+        // Two hand-overs: the second must not be applied either.
+        for entries in [vec![change, normal.clone()], vec![Entry { index: 3, ..normal }]] {
+            sender.send(Committed { entries, since: 0 }).unwrap();
+        }
+        applier.run(&committed);
+        assert_eq!((0, 0), (status.applied(), backend.consistent_index().0));
+        backend.stop();
+        transport.stop();
+    }
 }

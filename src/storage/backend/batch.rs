@@ -6,16 +6,19 @@ use bytes::Bytes;
 
 use super::{Applied, Bucket, Buffers, Error, Place, Shared, View};
 
+/// A buffer of so many bytes is full, however few its rows are.
+const BYTES_MAX: usize = 64 << 20;
+
 /// The right to write, for one or more whole entries. Readers wait until it is dropped.
 #[derive(Debug)]
 pub struct WriteGuard<'a> {
-    // Dropped in this order: the bell must not ring while the lock is held.
+    // Dropped in this order: the commit thread is woken when it can have the lock.
     buffers: RwLockWriteGuard<'a, Buffers>,
     bell: Bell<'a>,
     id: u64,
 }
 
-/// Wakes the commit thread when it is dropped, if the buffer is full.
+/// Wakes the commit thread when it is dropped, if the buffer was found full.
 #[derive(Debug)]
 struct Bell<'a> {
     shared: &'a Shared,
@@ -25,7 +28,6 @@ struct Bell<'a> {
 impl Drop for Bell<'_> {
     fn drop(&mut self) {
         if self.ring {
-            self.shared.control().full = true;
             self.shared.wake.notify_one();
         }
     }
@@ -108,6 +110,12 @@ impl Drop for WriteGuard<'_> {
         crate::trace::watermarks()
             .active
             .store(self.buffers.active.len() as u64, std::sync::atomic::Ordering::Relaxed);
-        self.bell.ring = self.buffers.active.len() >= self.bell.shared.options.batch_limit;
+        let (active, limit) = (&self.buffers.active, self.bell.shared.options.batch_limit);
+        if limit <= active.len() || BYTES_MAX <= active.bytes() {
+            // Said while the buffers are locked: were it said later, the commit thread could set
+            // the buffer aside in between, and the new, empty one would count as full for ever.
+            self.bell.shared.control().full = true;
+            self.bell.ring = true;
+        }
     }
 }

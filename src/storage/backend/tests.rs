@@ -153,6 +153,35 @@ fn a_full_buffer_is_committed_before_its_time() {
 }
 
 #[test]
+fn a_buffer_that_fills_while_it_is_set_aside_does_not_count_as_full_for_ever() {
+    let folder = TempDir::new().unwrap();
+    let batch_interval = Duration::from_micros(1);
+    let backend = open(&folder, Options { batch_limit: 3, batch_interval, fsync: false });
+    let (done, is_done) = std::sync::mpsc::channel();
+    let of_thread = backend.clone();
+    std::thread::spawn(move || {
+        (1..=4000).for_each(|index| write_entry(&of_thread, index));
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(120)).expect("the writer waits for ever");
+    assert_stands_at(&backend, 4000);
+}
+
+#[test]
+fn a_buffer_of_few_large_rows_is_full_by_their_bytes() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    for index in 1..=130_u64 {
+        let mut guard = backend.write();
+        guard.put(Bucket::Key, &row_key(index, 0), vec![7; 1 << 20].into());
+        guard.set_applied(index, 7, 1);
+    }
+    let (active, frozen) = backend.buffered();
+    assert!(active + frozen < 130, "more than 64 MiB stay in one buffer");
+    assert!(0 < backend.commits() + frozen as u64);
+}
+
+#[test]
 fn the_interval_commits_without_being_asked() {
     let folder = TempDir::new().unwrap();
     let options = Options { batch_interval: Duration::from_millis(1), ..by_hand() };

@@ -44,8 +44,9 @@ pub(super) fn entry(data: &[u8]) -> Option<Entry> {
         }
         entry.data = Bytes::copy_from_slice(rest);
     }
-    // A change of membership has content: without it, this is a hard state under a wrong type.
-    let is_bare_change = kind != 0 && entry.data.is_empty();
+    // A change of membership has content: without it, this is a hard state under a wrong type. Only
+    // the entry with which raft leaves a joint configuration has none; it is of the other type.
+    let is_bare_change = kind == 1 && entry.data.is_empty();
     (entry.term != 0 && entry.index != 0 && !is_bare_change).then_some(entry)
 }
 

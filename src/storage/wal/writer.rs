@@ -432,8 +432,8 @@ enum Input {
 /// The sending side of the `wal` thread.
 ///
 /// Its queue has no bound of its own. Each write in it is a Ready for whose *done* raft waits: a
-/// leader's are bounded by what is admitted while apply has not kept up (5000 entries), a
-/// follower's by the window that the leader leaves it before it must acknowledge. A bound here
+/// leader's are bounded by the bytes that may be in its log without being committed, a follower's
+/// by the window that the leader leaves it before it must acknowledge. A bound here
 /// could make raft wait for this thread while this thread waits for room in raft's inbox.
 #[derive(Debug)]
 pub struct Writer {
