@@ -95,6 +95,7 @@ pub const METHODS: &[&str] = &[
     "Lease/LeaseTimeToLive",
     "Lease/LeaseLeases",
     "Maintenance/HashKV",
+    "Maintenance/Hash",
 ];
 
 macro_rules! stages {
@@ -333,6 +334,14 @@ stages! {
     /// A lease ends, and its keys are deleted with it, all at one revision.
     LeaseRevoke = "lease.revoke" Request Story ["lease" Id, "keys" Count]
         "server/apply/lease.rs", "lease lessor.Revoke", "0.1";
+    /// The index in memory forgets keys that are gone and revisions that nobody can ask for; some
+    /// keys at a time, before their rows.
+    CompactIndex = "compact.index" Loop Stage
+        ["revision" Revision, "visited" Count, "keys.old" Count, "keys.new" Count]
+        "server/mvcc/compact.rs", "mvcc treeIndex.Compact", "0.1";
+    /// How long leases have still to live is noted, for the next leader; 0 means their whole time.
+    LeaseCheckpoint = "lease.checkpoint" Request Story ["leases" Count, "lease" Id, "remaining" Count]
+        "server/apply/lease.rs", "lease lessor.Checkpoint", "0.1";
 }
 
 impl Stage {

@@ -308,3 +308,28 @@ fn what_is_written_during_a_commit_goes_with_the_next_one() {
     assert_eq!(backend.get(Bucket::Key, &row_key(1, 0)).unwrap().1, Place::File);
     assert_stands_at(&backend, 2);
 }
+
+#[test]
+fn the_hash_is_of_all_buckets_by_name_and_leaves_out_the_raft_index() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    let mut guard = backend.write();
+    guard.put(Bucket::Meta, b"finishedCompactRev", Bytes::from_static(b"7"));
+    guard.put(Bucket::Key, b"2", Bytes::from_static(b"two"));
+    guard.put(Bucket::Key, b"1", Bytes::from_static(b"one"));
+    guard.put(Bucket::AuthUsers, b"u", Bytes::from_static(b"v"));
+    guard.put(Bucket::Lease, b"gone", Bytes::from_static(b"x"));
+    guard.set_applied(5, 1, 9);
+    drop(guard);
+    backend.commit_now();
+    backend.write().delete(Bucket::Lease, b"gone");
+    let bytes = b"alarmauthauthRolesauthUsersuvclusterkey1one2twoleasemembersmembers_removed\
+        metafinishedCompactRev7";
+    assert_eq!(backend.hash(), (crc32c::crc32c(bytes), backend.committed()));
+    assert_eq!(backend.hash().1, Applied { index: 5, term: 1, revision: 9 });
+    // Entries that change nothing do not change it.
+    backend.write().set_applied(6, 2, 9);
+    assert_eq!(backend.hash().0, crc32c::crc32c(bytes));
+    backend.write().put(Bucket::Key, b"2", Bytes::from_static(b"2"));
+    assert_ne!(backend.hash().0, crc32c::crc32c(bytes));
+}
