@@ -18,7 +18,7 @@ use listen::Listener;
 mod commands;
 mod election;
 mod gets;
-mod listen;
+pub(crate) mod listen;
 mod news;
 mod order;
 mod puts;
@@ -30,6 +30,7 @@ mod unknown;
 const UNSEEN: &[(Stage, &str)] = &[
     (Stage::Lost, "only when records were overwritten unread; the collector's tests do that"),
     (Stage::WatchVictim, "only when the queue of a stream is full; the watchers' tests do that"),
+    (Stage::LeaseCheckpoint, "only when it is switched on; the test of checkpoints does that"),
 ];
 
 /// A cluster of three and what it tells.
