@@ -11,4 +11,5 @@ mod lease;
 mod normal;
 mod random;
 mod requests;
+mod table;
 mod watch;
