@@ -226,6 +226,12 @@ fn ranges() -> Vec<Row> {
             "[a c b] of 3, more false",
             true,
         ),
+    ]
+}
+
+/// Keys a, b, c at 2, 3, 4; b again at 5.
+fn revisions() -> Vec<Row> {
+    vec![
         // 3.5.1 ignores the one, and dies of the other.
         ("2.3 unknown order", Range(RangeRequest { sort_order: 9, ..range("a", "") }), SORT, false),
         (
@@ -251,19 +257,8 @@ fn ranges() -> Vec<Row> {
 fn writes() -> Vec<Row> {
     let ignore_value = |request| PutRequest { ignore_value: true, ..request };
     let ignore_lease = |request| PutRequest { ignore_lease: true, ..request };
-    let of_compacted = RangeRequest { revision: 2, ..range("a", "") };
-    let of_future = RangeRequest { revision: 99, ..range("a", "") };
-    let reading = |range: RangeRequest| txn(vec![op(Request::RequestRange(range))]);
-    let nested = TxnRequest { success: puts(&["n"]), failure: puts(&["n"]), ..txn(vec![]) };
-    let nested_twice = {
-        let inner = op(Request::RequestTxn(txn(puts(&["n"]))));
-        txn([vec![inner], puts(&["n"])].concat())
-    };
-    let too_long = Box::leak("x".repeat(1_600_000).into_boxed_str());
-    let far_too_long = Box::leak("x".repeat(3 << 20).into_boxed_str());
-    let deletes = vec![op(Request::RequestDeleteRange(delete("q", "z"))); 2];
-    let put_deleted = [puts(&["q"]), deletes[..1].to_vec()].concat();
-    let many: Vec<RequestOp> = vec![op(Request::RequestRange(range("a", ""))); 129];
+    let too_long = PutRequest { value: vec![b'x'; 1_600_000].into(), ..put("a", "") };
+    let far_too_long = PutRequest { value: vec![b'x'; 3 << 20].into(), ..put("a", "") };
     vec![
         ("2.4 empty key", Put(put("", "x")), EMPTY_KEY, true),
         (
@@ -281,15 +276,26 @@ fn writes() -> Vec<Row> {
         ("2.4 no value to keep", Put(ignore_value(put("none", ""))), NO_KEY, true),
         ("2.4 no lease to keep", Put(ignore_lease(put("none", "x"))), NO_KEY, true),
         ("2.4 unknown lease", Put(PutRequest { lease: 9, ..put("a", "") }), NO_LEASE, true),
-        ("2.2 too large", Put(put("a", too_long)), "3 etcdserver: request is too large", true),
+        ("2.2 too large", Put(too_long), "3 etcdserver: request is too large", true),
         (
             "2.2 larger than a message",
-            Put(put("a", far_too_long)),
+            Put(far_too_long),
             "8 grpc: received message larger than max (3145736 vs. 2097152)",
             true,
         ),
         ("2.5 empty key", Delete(delete("", "")), EMPTY_KEY, true),
         ("2.5 nothing to delete", Delete(delete("x", "y")), "0 at 5", true),
+    ]
+}
+
+/// The key space stands at 5.
+fn forms() -> Vec<Row> {
+    let inner = op(Request::RequestTxn(txn(puts(&["n"]))));
+    let nested_twice = txn([vec![inner], puts(&["n"])].concat());
+    let deletes = vec![op(Request::RequestDeleteRange(delete("q", "z"))); 2];
+    let put_deleted = [puts(&["q"]), deletes[..1].to_vec()].concat();
+    let many: Vec<RequestOp> = vec![op(Request::RequestRange(range("a", ""))); 129];
+    vec![
         ("2.6 empty", Txn(txn(vec![])), "true at 5", true),
         ("2.6 empty operation", Txn(txn(vec![RequestOp { request: None }])), NO_KEY, true),
         ("2.6 empty key", Txn(txn(puts(&[""]))), EMPTY_KEY, true),
@@ -305,6 +311,16 @@ fn writes() -> Vec<Row> {
         ("2.6 deleted twice", Txn(txn(deletes)), "true at 5", true),
         ("2.6 too many", Txn(txn(many.clone())), TOO_MANY, true),
         ("2.6 as many as may be", Txn(txn(many[1..].to_vec())), "true at 5", true),
+    ]
+}
+
+/// The key space stands at 5, and 4 is compacted.
+fn transactions() -> Vec<Row> {
+    let of_compacted = RangeRequest { revision: 2, ..range("a", "") };
+    let of_future = RangeRequest { revision: 99, ..range("a", "") };
+    let reading = |range: RangeRequest| txn(vec![op(Request::RequestRange(range))]);
+    let nested = TxnRequest { success: puts(&["n"]), failure: puts(&["n"]), ..txn(vec![]) };
+    vec![
         ("2.6 reads the compacted", Txn(reading(of_compacted)), COMPACTED, true),
         ("2.6 reads the future", Txn(reading(of_future)), FUTURE, true),
         (
@@ -386,7 +402,11 @@ fn maintenance() -> Vec<Row> {
 /// Goal: the rows are ours and etcd's. Method: the same requests in order to one member of each.
 #[tokio::test]
 async fn every_row_of_the_table_is_answered_as_it_says() {
-    let rows = || [ranges(), writes(), leases(), maintenance()].concat();
+    let rows = || {
+        let parts =
+            [ranges(), revisions(), writes(), forms(), transactions(), leases(), maintenance()];
+        parts.concat()
+    };
     let mut wrong = Vec::new();
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
         let is_etcd = kind != Kind::Glass;

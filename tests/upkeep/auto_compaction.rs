@@ -1,12 +1,15 @@
 //! `--auto-compaction-retention`, with real time.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
+
+use glass_etcd::trace::{Event, Recording, Stage};
 
 use super::{SOON, hash_kv, same_hashes};
 use crate::{
     client::eventually,
     cluster::Cluster,
     programs::{self, Kind},
+    traces::listen::Listener,
 };
 
 /// What a leader writes when it begins; with the word `completed` when it is done.
@@ -21,12 +24,19 @@ async fn the_leader_forgets_what_is_older_than_the_retention_and_so_does_the_nex
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
         let mut cluster = Cluster::start_with(&kind, 3, &env).await;
         let leader = cluster.leader().await;
+        let listener = match kind {
+            Kind::Glass => Some(Listener::start(&cluster).await),
+            Kind::Etcd(_) => None,
+        };
         let first = compacted_beyond(&cluster, leader, 5).await;
         let who: Vec<usize> = (0..3).filter(|at| cluster.log(*at).contains(STARTING)).collect();
         if cluster.leader().await == leader {
             assert_eq!(who, [leader], "{kind:?}");
         }
         assert!(cluster.log(leader).contains("completed auto periodic compaction"), "{kind:?}");
+        if let Some(listener) = listener {
+            listener.until("each member tells of one compaction", is_told_by_all).await;
+        }
         cluster.kill(leader);
         let next = cluster.leader().await;
         compacted_beyond(&cluster, next, first).await;
@@ -36,6 +46,23 @@ async fn the_leader_forgets_what_is_older_than_the_retention_and_so_does_the_nex
         let revision = cluster.client(next).put("last", "").await.unwrap();
         same_hashes(&cluster, revision).await;
     }
+}
+
+/// A compaction that nobody has asked for has an id like a client's, and is proposed and applied
+/// under it.
+fn is_told_by_all(recording: &Recording) -> Result<(), String> {
+    let of = |stage: Stage, id: u64| {
+        let is_meant = move |event: &&Event| (event.stage, event.id) == (stage, id);
+        recording.events.iter().filter(is_meant).map(|event| event.member).collect::<BTreeSet<_>>()
+    };
+    let compactions = recording.events.iter().filter(|event| event.stage == Stage::MvccCompact);
+    let mut ids: Vec<u64> = compactions.map(|event| event.id).filter(|id| *id != 0).collect();
+    ids.dedup();
+    let told = |id: &&u64| {
+        let members = [Stage::MvccCompact, Stage::ApplyEntry, Stage::RaftPropose];
+        members.map(|stage| of(stage, **id).len()) == [3, 3, 1]
+    };
+    ids.iter().find(told).map(drop).ok_or_else(|| format!("{} compactions", ids.len()))
 }
 
 /// Puts on one member until it has compacted a revision behind this one; returns which.

@@ -97,7 +97,7 @@ async fn checkpointed(cluster: &Cluster, listener: &Listener, most: i64) -> i64 
 async fn time_to_live(client: &mut Client) -> i64 {
     let request = LeaseTimeToLiveRequest { id: LEASE, keys: false };
     eventually("a leader tells", SOON, || {
-        let (mut client, request) = (client.clone(), request.clone());
+        let (mut client, request) = (client.clone(), request);
         async move {
             let answer = client.lease.lease_time_to_live(request).await;
             Ok(answer.map_err(|status| status.to_string())?.into_inner().ttl)
