@@ -325,7 +325,7 @@ stages! {
     /// A key changes its lease: it will be deleted with the new one, and not with the old one.
     LeaseAttach = "lease.attach" Request Stage ["lease.old" Id, "lease.new" Id]
         "server/lease/lessor.rs", "lease lessor.Attach, lessor.Detach", "0.1";
-    /// The leader gives a lease its whole time again. Nothing goes through the log for it.
+    /// The leader gives a lease its whole time again. Only a checkpoint costs an entry, to clear it.
     LeaseRenew = "lease.renew" Request Story ["lease" Id, "ttl" Count, "forwarded" Flag]
         "server/lease/requests.rs", "etcdserver EtcdServer.LeaseRenew", "0.1";
     /// A lease's time is over: the leader proposes to revoke it, as the request named here.

@@ -27,7 +27,7 @@ const ROUNDS: usize = 20;
 /// A compaction that takes some seconds: ten rows, and then a pause.
 const SLOW: [(&str, &str); 2] = [
     ("ETCD_EXPERIMENTAL_COMPACTION_BATCH_LIMIT", "10"),
-    ("ETCD_EXPERIMENTAL_COMPACTION_SLEEP_INTERVAL", "200ms"),
+    ("ETCD_EXPERIMENTAL_COMPACTION_SLEEP_INTERVAL", "500ms"),
 ];
 
 /// Goal: a SIGKILL between two batches loses nothing; the member goes on after its restart, under
