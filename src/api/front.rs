@@ -38,7 +38,7 @@ use crate::{
 /// The methods that are served, by service.
 const METHODS: &[(&str, &[&str])] = &[
     ("etcdserverpb.KV", &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
-    ("etcdserverpb.Maintenance", &["Status", "Alarm", "HashKV"]),
+    ("etcdserverpb.Maintenance", &["Status", "Alarm", "HashKV", "Hash"]),
     ("etcdserverpb.Cluster", &["MemberList"]),
     ("grpc.health.v1.Health", &["Check", "Watch"]),
     (OBSERVE, &["Observe"]),

@@ -42,6 +42,7 @@ pub enum Method {
     LeaseTimeToLive = 19,
     LeaseLeases = 20,
     HashKv = 21,
+    Hash = 22,
 }
 
 /// Opens a call: its id, its stage, and the checks that need no handler.

@@ -18,6 +18,7 @@ pub mod front;
 pub mod header;
 pub mod http;
 pub mod interceptor;
+pub mod leader;
 pub mod limit;
 pub mod metrics;
 pub mod observe;

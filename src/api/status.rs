@@ -34,7 +34,8 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
         Error::LeaderChanged => (Unavailable, "etcdserver: leader changed"),
         Error::Stopped => (Unavailable, "etcdserver: server stopped"),
         Error::Unhealthy => (Unavailable, "etcdserver: unhealthy cluster"),
-        Error::NotCapable => (FailedPrecondition, "etcdserver: not capable"),
+        // As in 3.5; since 3.6 it is FailedPrecondition.
+        Error::NotCapable => (Unavailable, "etcdserver: not capable"),
         Error::Timeout => (Unavailable, "etcdserver: request timed out"),
         Error::TimeoutDueToLeaderFail => {
             (Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
@@ -83,7 +84,29 @@ mod tests {
             (Error::TooManyRequests, 2, "etcdserver: too many requests"),
             (Error::NoLeader, 14, "etcdserver: no leader"),
             (Error::LeaderChanged, 14, "etcdserver: leader changed"),
+            (Error::Stopped, 14, "etcdserver: server stopped"),
+            (Error::Unhealthy, 14, "etcdserver: unhealthy cluster"),
+            (Error::NotCapable, 14, "etcdserver: not capable"),
+            (Error::MemberNotFound, 5, "etcdserver: member not found"),
+            (Error::ProposalDropped, 2, "raft proposal dropped"),
             (Error::Timeout, 14, "etcdserver: request timed out"),
+            (
+                Error::TimeoutDueToLeaderFail,
+                14,
+                "etcdserver: request timed out, possibly due to previous leader failure",
+            ),
+            (
+                Error::TimeoutDueToConnectionLost,
+                14,
+                "etcdserver: request timed out, possibly due to connection lost",
+            ),
+            (
+                Error::TimeoutWaitAppliedIndex,
+                14,
+                "etcdserver: request timed out, waiting for the applied index took too long",
+            ),
+            (Error::WatchCanceled, 1, "etcdserver: watch canceled"),
+            (Error::Canceled, 1, "etcdserver: request canceled"),
             (Error::Corrupt, 15, "etcdserver: corrupt cluster"),
         ];
         for (error, code, text) in rows {

@@ -6,8 +6,9 @@
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    LogFormat, LogLevel, LogOutput, Parsed, ProcessOptions, ServerConfig,
+    LeaseCheckpoint, LogFormat, LogLevel, LogOutput, Parsed, ProcessOptions, ServerConfig,
     args::Given,
+    compaction::compaction,
     error::ConfigError,
     flags::Effect,
     urls::{self, Url},
@@ -61,6 +62,8 @@ pub(super) fn build(
         batch_interval: batch_interval(given),
         batch_limit: batch_limit(given),
         unsafe_no_fsync: given.boolean("unsafe-no-fsync"),
+        compaction: compaction(given)?,
+        lease_checkpoint: lease_checkpoint(given, &mut warnings)?,
         threads: threads(given)?,
         trace_observe: given.boolean("trace-observe"),
         trace_slow: Duration::from_millis(given.uint("trace-slow-ms")),
@@ -324,6 +327,27 @@ fn progress_interval(given: &Given) -> Duration {
     match values::duration(given.text(name)) {
         Duration::ZERO => Duration::from_secs(600),
         interval => interval.max(Duration::from_millis(100)),
+    }
+}
+
+/// To keep in the file what is not even sent makes no sense; the other way round etcd warns.
+fn lease_checkpoint(
+    given: &Given,
+    warnings: &mut Vec<String>,
+) -> Result<LeaseCheckpoint, ConfigError> {
+    let is_sent = given.boolean("experimental-enable-lease-checkpoint");
+    let is_kept = given.boolean("experimental-enable-lease-checkpoint-persist");
+    match (is_sent, is_kept) {
+        (false, false) => Ok(LeaseCheckpoint::Off),
+        (false, true) => Err(ConfigError::LeaseCheckpointPersist),
+        (true, true) => Ok(LeaseCheckpoint::Persisted),
+        (true, false) => {
+            let advice = "Consider enabling experimental-enable-lease-checkpoint-persist";
+            warnings.push(format!(
+                "Detected that checkpointing is enabled without persistence. {advice}"
+            ));
+            Ok(LeaseCheckpoint::InMemory)
+        }
     }
 }
 

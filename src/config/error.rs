@@ -177,6 +177,24 @@ pub enum ConfigError {
         /// What it advertises.
         own: String,
     },
+    /// `--auto-compaction-mode` is none of the two.
+    #[error("unknown auto-compaction-mode {0:?}")]
+    AutoCompactionMode(String),
+    /// A retention without a mode.
+    #[error("--auto-compaction-mode is undefined")]
+    NoAutoCompactionMode,
+    /// `--auto-compaction-retention` is neither a number nor a duration; with Go's words for why.
+    #[error("error parsing CompactionRetention: {0}")]
+    Retention(String),
+    /// `--auto-compaction-retention` lies in the future.
+    #[error("--auto-compaction-retention must not be negative (set to {0})")]
+    NegativeRetention(String),
+    /// Checkpoints of leases are to be stored, but not made.
+    #[error(
+        "setting experimental-enable-lease-checkpoint-persist requires \
+         experimental-enable-lease-checkpoint"
+    )]
+    LeaseCheckpointPersist,
 }
 
 impl ConfigError {

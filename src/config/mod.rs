@@ -21,6 +21,7 @@
 
 mod args;
 mod checks;
+mod compaction;
 mod error;
 pub mod flags;
 mod help;
@@ -34,6 +35,7 @@ mod tests;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use compaction::{AutoCompaction, Compaction};
 pub use error::ConfigError;
 pub use help::{ETCD_VERSION, help, version_text};
 pub use urls::UrlError;
@@ -97,6 +99,17 @@ impl LogLevel {
             _ => None,
         }
     }
+}
+
+/// Whether the leader tells the others how long leases have still to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseCheckpoint {
+    /// No: a new leader gives every lease its whole time again.
+    Off,
+    /// `--experimental-enable-lease-checkpoint`: they keep it in memory.
+    InMemory,
+    /// And `--experimental-enable-lease-checkpoint-persist`: in the file.
+    Persisted,
 }
 
 /// How a log line looks.
@@ -194,6 +207,10 @@ pub struct ServerConfig {
     pub batch_limit: usize,
     /// `--unsafe-no-fsync`.
     pub unsafe_no_fsync: bool,
+    /// How old revisions are thrown away.
+    pub compaction: Compaction,
+    /// Whether leases keep their remaining time at a change of leader.
+    pub lease_checkpoint: LeaseCheckpoint,
     /// `--threads` (ours): grpc threads.
     pub threads: usize,
     /// `--trace-observe` (ours): whether the observe service is served.

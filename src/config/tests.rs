@@ -418,3 +418,46 @@ fn requests_that_the_log_could_not_hold_are_not_allowed() {
         assert!(refused.contains("max-request-bytes"), "{refused}");
     }
 }
+
+#[test]
+fn revisions_are_kept_for_ever_unless_it_is_asked_otherwise() {
+    let compaction = |args| config(args).compaction;
+    let defaults = compaction("");
+    assert_eq!(defaults.auto, None);
+    assert_eq!((defaults.batch_limit, defaults.pause), (1000, Duration::from_millis(10)));
+    assert_eq!(
+        compaction("--auto-compaction-retention 72").auto,
+        Some(AutoCompaction::Periodic(Duration::from_secs(72 * 3600)))
+    );
+    let revision = "--auto-compaction-mode=revision --auto-compaction-retention=1000";
+    assert_eq!(compaction(revision).auto, Some(AutoCompaction::Revision(1000)));
+    refused("--auto-compaction-mode=x", 1, "unknown auto-compaction-mode \"x\"");
+    let portions = compaction(
+        "--experimental-compaction-batch-limit=7 --experimental-compaction-sleep-interval=1s",
+    );
+    assert_eq!((portions.batch_limit, portions.pause), (7, Duration::from_secs(1)));
+    let newer = compaction("--compaction-batch-limit=8 --compaction-sleep-interval=0");
+    assert_eq!((newer.batch_limit, newer.pause), (8, Duration::from_millis(10)));
+    let file = from_yaml("auto-compaction-mode: revision\nauto-compaction-retention: \"5\"\n");
+    assert_eq!(file.unwrap().config.compaction.auto, Some(AutoCompaction::Revision(5)));
+}
+
+#[test]
+fn checkpoints_of_leases_are_kept_only_where_they_are_made() {
+    let (made, kept) = (
+        "--experimental-enable-lease-checkpoint",
+        "--experimental-enable-lease-checkpoint-persist",
+    );
+    assert_eq!(config("").lease_checkpoint, LeaseCheckpoint::Off);
+    let both = parsed(&format!("{made} {kept}")).unwrap();
+    assert_eq!(both.config.lease_checkpoint, LeaseCheckpoint::Persisted);
+    let one = parsed(made).unwrap();
+    assert_eq!(one.config.lease_checkpoint, LeaseCheckpoint::InMemory);
+    assert!(one.warnings.iter().any(|line| line.contains("without persistence")));
+    refused(
+        kept,
+        1,
+        "setting experimental-enable-lease-checkpoint-persist requires \
+         experimental-enable-lease-checkpoint",
+    );
+}

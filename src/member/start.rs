@@ -29,7 +29,7 @@ use super::{
 use crate::{
     api::{self, observe::ObserveService},
     clock,
-    config::ServerConfig,
+    config::{Compaction, LeaseCheckpoint, ServerConfig},
     raft::{
         Status,
         inbox::{Inbox, Input, Inputs, inbox},
@@ -43,7 +43,8 @@ use crate::{
         alarm::Alarms,
         apply::Applier,
         auth::AuthStore,
-        lease::{Primary, expiry},
+        compactor,
+        lease::{Primary, checkpoint, expiry},
         members::{Attributes, Member, Members},
         mvcc::Store,
         read_index,
@@ -63,10 +64,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Below the data directory: where the flight recorder writes.
 const FLIGHT_DIRECTORY: &str = "glass";
 
-/// Rows that one step of a compaction deletes, and the pause after it.
-const COMPACTION_ROWS: usize = 1000;
-/// The pause between two steps of a compaction.
-const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
+/// How often it is looked whether a compaction has left something to do.
+const COMPACTION_POLL: Duration = Duration::from_millis(100);
 
 /// Runs a member until the process is told to stop.
 ///
@@ -160,6 +159,9 @@ impl Running {
         let members = Arc::new(Members::open(data.cluster_id, &data.backend));
         let store = Store::open(Arc::clone(&data.backend))?;
         let status = Arc::new(Status::new(data.applied));
+        if config.lease_checkpoint != LeaseCheckpoint::Off {
+            store.lessor().enable_checkpoints(checkpoint::interval());
+        }
         let leases = Primary::new(data.member_id, Arc::clone(&store), Arc::clone(&status));
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
         let extra = peer_port::router(Arc::clone(&members), leases, keeper);
@@ -187,7 +189,7 @@ impl Running {
         };
         let raft = start_raft(config, data, &server, raft_inbox, outputs)?;
         let apply = start_apply(applier, committed)?;
-        start_compaction(Arc::clone(server.store()))?;
+        start_compaction(Arc::clone(server.store()), config.compaction)?;
         start_watch_sync(Arc::clone(server.store()))?;
         let answers = std::sync::Mutex::new(Some(Answers { reads, dropped, outcomes }));
         Ok(Self { server, inbox: to_raft, backend, transport, raft, apply, answers })
@@ -228,6 +230,7 @@ fn settings(config: &ServerConfig) -> Settings {
         request_timeout: REQUEST_TIMEOUT + 2 * config.election,
         election: config.election,
         progress_interval: config.progress_interval,
+        persist_checkpoints: config.lease_checkpoint == LeaseCheckpoint::Persisted,
     }
 }
 
@@ -333,13 +336,13 @@ fn start_apply(applier: Applier, committed: Receiver<Committed>) -> Result<JoinH
 }
 
 /// Deletes the rows of forgotten revisions, little by little, for as long as the process runs.
-fn start_compaction(store: Arc<Store>) -> Result<(), Error> {
+fn start_compaction(store: Arc<Store>, how: Compaction) -> Result<(), Error> {
     let thread = std::thread::Builder::new().name("compact".to_owned());
     thread.spawn(move || {
         trace::set_thread("background");
         loop {
-            let has_more = store.step_compaction(COMPACTION_ROWS);
-            std::thread::sleep(if has_more { COMPACTION_PAUSE } else { 10 * COMPACTION_PAUSE });
+            let has_more = store.step_compaction(how.batch_limit);
+            std::thread::sleep(if has_more { how.pause } else { COMPACTION_POLL });
         }
     })?;
     Ok(())
@@ -374,6 +377,10 @@ impl Running {
         tokio::spawn(expiry::run(Arc::clone(server)));
         tokio::spawn(keep::tell(Arc::clone(server), collector.pinned()));
         tokio::spawn(write_flights()?);
+        tokio::spawn(checkpoint::run(Arc::clone(server)));
+        if let Some(what) = config.compaction.auto {
+            tokio::spawn(compactor::run(Arc::clone(server), what));
+        }
         let (ready, is_ready) = watch::channel(false);
         tokio::spawn(publish(Arc::clone(server), attributes(config), ready));
         let observe = config.trace_observe.then(|| ObserveService::new(collector));

@@ -44,6 +44,8 @@ pub struct Settings {
     pub election: Duration,
     /// `--watch-progress-notify-interval`.
     pub progress_interval: Duration,
+    /// `--experimental-enable-lease-checkpoint-persist`.
+    pub persist_checkpoints: bool,
 }
 
 /// What the server is made of; `member` puts it together.

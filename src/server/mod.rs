@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Reading order: [`kv`] (what each request does, a line a step), [`check`], [`admit`],
-//! [`propose`], [`wait`], [`apply`], [`mvcc`], [`lease`], [`read_index`]. The write side runs on the `apply`
+//! [`propose`], [`wait`], [`apply`], [`mvcc`], [`lease`], [`read_index`], [`compactor`]. The write side runs on the `apply`
 //! thread; everything that waits runs on the grpc thread.
 
 pub mod admit;
@@ -16,6 +16,7 @@ pub mod alarm;
 pub mod apply;
 pub mod auth;
 pub mod check;
+pub mod compactor;
 pub mod error;
 pub mod kv;
 pub mod lease;

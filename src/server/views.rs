@@ -109,6 +109,14 @@ impl Server {
         hash.await.unwrap_or(Err(Error::Stopped))
     }
 
+    /// Maintenance.Hash: all that the file has, with the revision of then; also away from there.
+    pub(crate) async fn hash(&self) -> Result<(u32, i64), Error> {
+        let backend = Arc::clone(&self.backend);
+        let hash = tokio::task::spawn_blocking(move || backend.hash());
+        let (hash, committed) = hash.await.map_err(|_| Error::Stopped)?;
+        Ok((hash, committed.revision))
+    }
+
     /// Maintenance.Status: this member, as it is now.
     pub fn member_status(&self) -> StatusResponse {
         let mut errors: Vec<String> =

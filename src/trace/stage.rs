@@ -95,6 +95,7 @@ pub const METHODS: &[&str] = &[
     "Lease/LeaseTimeToLive",
     "Lease/LeaseLeases",
     "Maintenance/HashKV",
+    "Maintenance/Hash",
 ];
 
 macro_rules! stages {
@@ -324,7 +325,7 @@ stages! {
     /// A key changes its lease: it will be deleted with the new one, and not with the old one.
     LeaseAttach = "lease.attach" Request Stage ["lease.old" Id, "lease.new" Id]
         "server/lease/lessor.rs", "lease lessor.Attach, lessor.Detach", "0.1";
-    /// The leader gives a lease its whole time again. Nothing goes through the log for it.
+    /// The leader gives a lease its whole time again. Only a checkpoint costs an entry, to clear it.
     LeaseRenew = "lease.renew" Request Story ["lease" Id, "ttl" Count, "forwarded" Flag]
         "server/lease/requests.rs", "etcdserver EtcdServer.LeaseRenew", "0.1";
     /// A lease's time is over: the leader proposes to revoke it, as the request named here.
@@ -333,6 +334,14 @@ stages! {
     /// A lease ends, and its keys are deleted with it, all at one revision.
     LeaseRevoke = "lease.revoke" Request Story ["lease" Id, "keys" Count]
         "server/apply/lease.rs", "lease lessor.Revoke", "0.1";
+    /// The index in memory forgets keys that are gone and revisions that nobody can ask for; some
+    /// keys at a time, before their rows.
+    CompactIndex = "compact.index" Loop Stage
+        ["revision" Revision, "visited" Count, "keys.old" Count, "keys.new" Count]
+        "server/mvcc/compact.rs", "mvcc treeIndex.Compact", "0.1";
+    /// How long leases have still to live is noted, for the next leader; 0 means their whole time.
+    LeaseCheckpoint = "lease.checkpoint" Request Story ["leases" Count, "lease" Id, "remaining" Count]
+        "server/apply/lease.rs", "lease lessor.Checkpoint", "0.1";
 }
 
 impl Stage {

@@ -5,9 +5,11 @@
 //! purpose, because 3.5.1 has a bug that later 3.5 or 3.6 has not, is listed where it is left out.
 
 mod etcdctl;
+mod hash;
 mod http;
 mod lease;
 mod normal;
 mod random;
 mod requests;
+mod table;
 mod watch;

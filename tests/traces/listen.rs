@@ -29,14 +29,14 @@ struct Heard {
 }
 
 /// Listens until it is dropped.
-pub(super) struct Listener {
+pub(crate) struct Listener {
     heard: Arc<Mutex<Heard>>,
     _tasks: JoinSet<()>,
 }
 
 impl Listener {
     /// Listens to all members from now on; returns when each has said hello.
-    pub(super) async fn start(cluster: &Cluster) -> Self {
+    pub(crate) async fn start(cluster: &Cluster) -> Self {
         let all: Vec<usize> = (0..cluster.members.len()).collect();
         Self::start_with(cluster, &all).await
     }
@@ -69,7 +69,7 @@ impl Listener {
     }
 
     /// Waits until the recording is as wanted.
-    pub(super) async fn until<T>(
+    pub(crate) async fn until<T>(
         &self,
         what: &str,
         look: impl Fn(&Recording) -> Result<T, String>,

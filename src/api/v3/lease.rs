@@ -9,13 +9,15 @@ use crate::{
     api::{
         header,
         interceptor::{Call, Method, begin, check},
+        leader::LeaderCheck,
+        status::status,
     },
     pb::etcdserverpb::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
         LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse,
         LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, lease_server::Lease,
     },
-    server::Server,
+    server::{Error, Server},
 };
 
 /// What stands for the TTL of a lease that is gone.
@@ -67,16 +69,18 @@ impl Lease for LeaseService {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        check(&self.server, request.metadata()).map_err(crate::api::status::status)?;
-        let open = Some((Arc::clone(&self.server), request.into_inner()));
+        check(&self.server, request.metadata()).map_err(status)?;
+        let leader = LeaderCheck::new(&self.server, request.metadata());
+        let open = Some((Arc::clone(&self.server), leader, request.into_inner()));
         let answers = stream::unfold(open, |open| async move {
-            let (server, mut messages) = open?;
-            match messages.message().await {
-                Ok(None) => None,
-                Ok(Some(message)) => match renew(&server, &message).await {
-                    Ok(response) => Some((Ok(response), Some((server, messages)))),
-                    Err(status) => Some((Err(status), None)),
-                },
+            let (server, mut leader, mut messages) = open?;
+            let answer = tokio::select! {
+                biased;
+                () = leader.lost(&server) => Err(status(Error::NoLeader)),
+                answer = answer(&server, &mut messages) => answer.transpose()?,
+            };
+            match answer {
+                Ok(response) => Some((Ok(response), Some((server, leader, messages)))),
                 Err(status) => Some((Err(status), None)),
             }
         });
@@ -114,6 +118,17 @@ impl Lease for LeaseService {
         let mut response = self.server.lease_leases();
         header::fill(&mut response.header, &self.server);
         call.respond(Ok(response), self.server.revision())
+    }
+}
+
+/// The answer to the next message; `None` behind the last.
+async fn answer(
+    server: &Server,
+    messages: &mut Streaming<LeaseKeepAliveRequest>,
+) -> Result<Option<LeaseKeepAliveResponse>, Status> {
+    match messages.message().await? {
+        Some(message) => renew(server, &message).await.map(Some),
+        None => Ok(None),
     }
 }
 

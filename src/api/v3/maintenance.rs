@@ -1,4 +1,4 @@
-//! The Maintenance service: Status, Alarm and HashKV. The rest comes later, and `front` answers those
+//! The Maintenance service: Status, Alarm, HashKV and Hash. The rest comes later, and `front` answers those
 //! methods as unknown.
 
 use std::sync::Arc;
@@ -68,8 +68,14 @@ impl Maintenance for MaintenanceService {
         not_yet("Defragment")
     }
 
-    async fn hash(&self, _request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
-        not_yet("Hash")
+    async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        let call = begin(&self.server, Method::Hash, &request, None)?;
+        let result = self.server.hash().await.map(|(hash, revision)| {
+            let mut header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
+            header::fill(&mut header, &self.server);
+            HashResponse { header, hash }
+        });
+        call.respond(result, self.server.revision())
     }
 
     async fn hash_kv(

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use self::session::Session;
 use crate::{
-    api::{interceptor, status::status},
+    api::{interceptor, leader::LeaderCheck, status::status},
     pb::etcdserverpb::{WatchRequest, WatchResponse, watch_server::Watch},
     server::Server,
 };
@@ -48,10 +48,10 @@ impl Watch for WatchService {
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         interceptor::check(&self.server, request.metadata()).map_err(status)?;
-        let wants_leader = interceptor::wants_leader(request.metadata());
+        let leader = LeaderCheck::new(&self.server, request.metadata());
         let forced = interceptor::wants_trace(request.metadata());
         let requests = request.into_inner();
-        let session = Session::new(Arc::clone(&self.server), requests, (wants_leader, forced));
+        let session = Session::new(Arc::clone(&self.server), requests, leader, forced);
         Ok(Response::new(Box::pin(unfold(session, Session::next))))
     }
 }

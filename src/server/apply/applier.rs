@@ -66,6 +66,8 @@ pub struct Applier {
     quota_bytes: Option<u64>,
     /// The shortest TTL of a lease, in seconds.
     min_ttl: i64,
+    /// Whether leases' remaining time goes into their rows.
+    persist_checkpoints: bool,
     store: Arc<Store>,
     backend: Arc<Backend>,
     members: Arc<Members>,
@@ -89,6 +91,7 @@ impl Applier {
             member_id: server.member_id,
             quota_bytes: server.settings.quota_bytes,
             min_ttl: lease::min_ttl(server.settings.election),
+            persist_checkpoints: server.settings.persist_checkpoints,
             store: Arc::clone(&server.store),
             backend: Arc::clone(&server.backend),
             members: Arc::clone(&server.members),
@@ -222,8 +225,8 @@ impl Applier {
         request: &InternalRaftRequest,
         batch: &mut Batch<'_>,
     ) -> Option<Result<Response, Error>> {
-        if request.lease_checkpoint.is_some() {
-            // See the essay of `lease`: without it, leases live longer, never shorter.
+        if let Some(checkpoint) = &request.lease_checkpoint {
+            batch.lease_checkpoint(id, checkpoint, self.persist_checkpoints);
             return Some(Ok(Response::Empty));
         }
         let (grant, revoke) = (&request.lease_grant, &request.lease_revoke);

@@ -3,7 +3,8 @@
 use crate::{
     clock,
     pb::etcdserverpb::{
-        LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+        LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
+        LeaseRevokeResponse,
     },
     server::{
         Error,
@@ -56,5 +57,20 @@ impl Batch<'_> {
         }
         lessor.remove(request.id, self.backend());
         Ok(LeaseRevokeResponse { header: header(self.revision()) })
+    }
+
+    /// Notes how long leases have still to live; in their rows as well if it is to be `persisted`.
+    ///
+    /// The clock is read for the leader's own next look at them only.
+    pub fn lease_checkpoint(&mut self, id: u64, request: &LeaseCheckpointRequest, persisted: bool) {
+        let checkpoints = &request.checkpoints;
+        let mut span = stage!(LeaseCheckpoint, id, leases = checkpoints.len());
+        if let Some(first) = checkpoints.first() {
+            let remaining = u64::try_from(first.remaining_ttl).unwrap_or(0);
+            set!(span, LeaseCheckpoint, lease = first.id.cast_unsigned(), remaining = remaining);
+        }
+        let lessor = self.lessor();
+        let backend = persisted.then(|| self.backend());
+        lessor.checkpoint(checkpoints, clock::now(), backend);
     }
 }

@@ -9,9 +9,10 @@
 //! ```
 //!
 //! Invariants: what apply answers and writes depends on no clock and on no configuration that may
-//! differ between members, but for the quota and the shortest TTL of a lease, as in etcd. A rejection is an outcome like any other. An entry's writes and its
-//! consistent index enter the buffer under one lock, so no commit can part them. An entry at or
-//! below the consistent index is not applied again.
+//! differ between members, but for the quota, the shortest TTL of a lease and whether its remaining
+//! time is kept in its row, as in etcd. A rejection is an outcome like any other. An entry's writes
+//! and its consistent index enter the buffer under one lock, so no commit can part them. An entry at
+//! or below the consistent index is not applied again.
 
 mod applier;
 pub mod kv;

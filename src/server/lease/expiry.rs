@@ -66,7 +66,7 @@ impl Server {
 
     /// Whether a quorum still follows this member in `term`; then it has also applied what was
     /// committed before.
-    async fn is_confirmed(&self, term: u64) -> bool {
+    pub(super) async fn is_confirmed(&self, term: u64) -> bool {
         let round = self.ids.next(false);
         self.linearize(round).await.is_ok()
             && self.leader() == self.member_id

@@ -8,12 +8,15 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use super::View;
+use super::{
+    View,
+    checkpoint::{Clear, Schedule},
+};
 use crate::{
     mark,
-    pb::leasepb,
+    pb::{etcdserverpb::LeaseCheckpoint, leasepb},
     server::Error,
     storage::backend::{Backend, Bucket, WriteGuard},
 };
@@ -23,6 +26,9 @@ const TTL_MAX: i64 = 9_000_000_000;
 
 /// How long a revocation may take before it is proposed again (etcd: expiredLeaseRetryInterval).
 const RETRY: Duration = Duration::from_secs(3);
+
+/// Renewals that may wait for their lease's remaining time to be cleared; more wait before.
+const CLEARS_MAX: usize = 1024;
 
 /// So many leases may have their deadline within one second after a change of leader.
 const DEADLINES_PER_SECOND: usize = 1000;
@@ -39,6 +45,10 @@ pub struct Lessor {
     state: Mutex<State>,
     /// Changes when a lease is gone and when this member is no longer primary.
     gone: watch::Sender<()>,
+    /// Renewals that must first clear what was written down of their lease's time.
+    clears: mpsc::Sender<Clear>,
+    /// Where those come out, until somebody takes it.
+    cleared: Mutex<Option<mpsc::Receiver<Clear>>>,
 }
 
 #[derive(Debug, Default)]
@@ -50,12 +60,16 @@ struct State {
     queue: BTreeSet<(Instant, i64)>,
     /// The term in which this member is the primary.
     primary: Option<u64>,
+    /// When to tell the others how long leases have still to live; empty unless primary.
+    checkpoints: Schedule,
 }
 
 #[derive(Debug)]
 struct Lease {
     /// As granted, in seconds.
     ttl: i64,
+    /// Seconds that it had left when that was last written into the log; 0 for all of them.
+    remaining: i64,
     keys: BTreeSet<Bytes>,
     /// `None` unless primary.
     deadline: Option<Instant>,
@@ -81,6 +95,9 @@ pub enum Renewal {
     NotFound,
     /// Its time is over, and its revocation is on the way: whether that succeeds must be awaited.
     Expired,
+    /// What was written down of its time must be cleared first, on all members: otherwise the next
+    /// leader would take less for what is left than has been promised.
+    Checkpointed,
     /// Not this member counts.
     NotPrimary,
 }
@@ -94,12 +111,15 @@ impl Lessor {
         let mut state = State::default();
         for (_, row) in backend.range(Bucket::Lease, b"", None, usize::MAX) {
             let row = leasepb::Lease::decode(row)?;
-            state.leases.insert(row.id, Lease::new(row.ttl));
+            let lease = Lease { remaining: row.remaining_ttl, ..Lease::new(row.ttl) };
+            state.leases.insert(row.id, lease);
         }
         for (key, lease) in attached {
             state.attach(&key, lease);
         }
-        Ok(Lessor { state: Mutex::new(state), gone: watch::Sender::new(()) })
+        let (clears, cleared) = mpsc::channel(CLEARS_MAX);
+        let (state, cleared) = (Mutex::new(state), Mutex::new(Some(cleared)));
+        Ok(Lessor { state, gone: watch::Sender::new(()), clears, cleared })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -138,6 +158,7 @@ impl Lessor {
         state.leases.insert(lease, Lease::new(ttl));
         if state.primary.is_some() {
             state.set_deadline(lease, now + seconds(ttl));
+            state.checkpoints.plan(lease, ttl, now);
         }
         Ok(())
     }
@@ -156,6 +177,7 @@ impl Lessor {
     pub(super) fn take_away(&self, lease: i64) {
         let mut state = self.lock();
         state.unqueue(lease);
+        state.checkpoints.forget(lease);
         if let Some(lease) = state.leases.remove(&lease) {
             for key in lease.keys {
                 state.holders.remove(&key);
@@ -185,13 +207,13 @@ impl Lessor {
         self.lock().primary
     }
 
-    /// This member leads in `term`, and counts from now on. Each lease gets its whole TTL again and
-    /// `extend` more, for the time in which nobody could renew it; deadlines that would come all at
-    /// once are spread.
+    /// This member leads in `term`, and counts from now on. Each lease gets its whole TTL again, or
+    /// what the last checkpoint says was left of it, and `extend` more, for the time in which nobody
+    /// could renew it; deadlines that would come all at once are spread.
     pub fn promote(&self, term: u64, extend: Duration, now: Instant) {
         let mut state = self.lock();
         state.primary = Some(term);
-        let deadline = |lease: &Lease| now + extend + seconds(lease.ttl);
+        let deadline = |lease: &Lease| now + extend + seconds(lease.left());
         let mut deadlines: Vec<(Instant, i64)> =
             state.leases.iter().map(|(id, lease)| (deadline(lease), *id)).collect();
         deadlines.sort_unstable();
@@ -201,6 +223,8 @@ impl Lessor {
         }
         for (deadline, lease) in deadlines {
             state.set_deadline(lease, deadline);
+            let left = state.leases.get(&lease).map_or(0, Lease::left);
+            state.checkpoints.plan(lease, left, now);
         }
     }
 
@@ -209,6 +233,7 @@ impl Lessor {
         let mut state = self.lock();
         state.primary = None;
         state.queue.clear();
+        state.checkpoints.clear();
         for lease in state.leases.values_mut() {
             (lease.deadline, lease.look) = (None, None);
         }
@@ -225,6 +250,9 @@ impl Lessor {
         let Some(found) = state.leases.get(&lease) else { return Renewal::NotFound };
         if found.deadline.is_some_and(|deadline| deadline <= now) {
             return Renewal::Expired;
+        }
+        if 0 < found.remaining {
+            return Renewal::Checkpointed;
         }
         let ttl = found.ttl;
         state.set_deadline(lease, now + seconds(ttl));
@@ -273,6 +301,72 @@ impl Lessor {
         due
     }
 
+    /// From now on, while it is the primary, this member tells the others every so often how long
+    /// leases have still to live (etcd: SetCheckpointer).
+    pub fn enable_checkpoints(&self, interval: Duration) {
+        self.lock().checkpoints = Schedule::every(interval);
+    }
+
+    /// Up to `limit` leases whose remaining time is to be written down now, with what is left of
+    /// each. They come again after an interval (etcd: findDueScheduledCheckpoints).
+    pub fn take_checkpoints(&self, now: Instant, limit: usize) -> Vec<LeaseCheckpoint> {
+        let mut state = self.lock();
+        let mut due = Vec::new();
+        while due.len() < limit
+            && let Some(lease) = state.checkpoints.take_due(now)
+        {
+            let Some(found) = state.leases.get(&lease) else { continue };
+            let left = found.deadline.map(|deadline| deadline.saturating_duration_since(now));
+            let Some(left) = left.filter(|left| !left.is_zero()) else { continue };
+            let left = i64::try_from(left.as_nanos().div_ceil(1_000_000_000)).unwrap_or(TTL_MAX);
+            // Whoever was just renewed has all its time, and the others think so as well.
+            if left < found.ttl {
+                due.push(LeaseCheckpoint { id: lease, remaining_ttl: left });
+            }
+            state.checkpoints.plan(lease, left, now);
+        }
+        due
+    }
+
+    /// Whether [`Lessor::take_checkpoints`] would have to look at a lease.
+    pub fn has_checkpoints(&self, now: Instant) -> bool {
+        self.lock().checkpoints.is_due(now)
+    }
+
+    /// Apply thread: notes how long leases have still to live, 0 for their whole time; and, where
+    /// it is to be kept (`backend`), in their rows. Leases that are gone are passed over.
+    pub(in crate::server) fn checkpoint(
+        &self,
+        checkpoints: &[LeaseCheckpoint],
+        now: Instant,
+        mut backend: Option<&mut WriteGuard<'_>>,
+    ) {
+        let mut state = self.lock();
+        for &LeaseCheckpoint { id, remaining_ttl } in checkpoints {
+            let Some(lease) = state.leases.get_mut(&id) else { continue };
+            lease.remaining = remaining_ttl.max(0);
+            let (ttl, remaining_ttl) = (lease.ttl, lease.remaining);
+            let left = lease.left();
+            if let Some(backend) = &mut backend {
+                let row = leasepb::Lease { id, ttl, remaining_ttl };
+                backend.put(Bucket::Lease, &id.to_be_bytes(), row.encode_to_vec().into());
+            }
+            if state.primary.is_some() {
+                state.checkpoints.plan(id, left, now);
+            }
+        }
+    }
+
+    /// Takes the place where renewals wait for [`Renewal::Checkpointed`] to be cleared; once.
+    pub(super) fn take_clears(&self) -> Option<mpsc::Receiver<Clear>> {
+        self.cleared.lock().expect("nobody panics while holding it").take()
+    }
+
+    /// Asks for a lease's remaining time to be cleared.
+    pub(super) fn clears(&self) -> &mpsc::Sender<Clear> {
+        &self.clears
+    }
+
     /// Tells when a lease has gone, or this member is no longer the primary.
     pub fn gone(&self) -> watch::Receiver<()> {
         self.gone.subscribe()
@@ -281,7 +375,12 @@ impl Lessor {
 
 impl Lease {
     fn new(ttl: i64) -> Lease {
-        Lease { ttl, keys: BTreeSet::new(), deadline: None, look: None }
+        Lease { ttl, remaining: 0, keys: BTreeSet::new(), deadline: None, look: None }
+    }
+
+    /// What a new leader gives it, in seconds (etcd: getRemainingTTL).
+    fn left(&self) -> i64 {
+        if 0 < self.remaining { self.remaining } else { self.ttl }
     }
 }
 

@@ -11,7 +11,8 @@
 //! Which leases there are and which keys are attached is replicated. How long a lease has still to
 //! live is not: a renewal would otherwise cost an entry in the log. Only the leader counts, and a
 //! new leader begins by giving every lease its whole time again, so a lease may live longer than it
-//! was granted, and never shorter.
+//! was granted, and never shorter. Where leaders change often, long leases never end; for those the
+//! leader can write down every five minutes what is left of them ([`checkpoint`]).
 //!
 //! Invariants
 //! * What apply answers depends on the log alone. Deadlines are told to nobody but the leader's own
@@ -19,15 +20,15 @@
 //! * A member counts only after a quorum has confirmed that it leads, and asks again before each
 //!   pass of revocations. A revocation that it proposes counts only in the term of that answer: a
 //!   member that was stopped for a while, and replaced meanwhile, revokes nothing (etcd #15247).
+//! * What is written down of a lease's time is never less than what its client was promised: a
+//!   renewal is answered only after that is cleared on a majority.
 //! * An attached key's row names its lease, so the attachments are rebuilt from the key space.
 //! * The lessor's lock is taken last, after the index and the buffers, and held briefly.
 //!
-//! Left out: checkpoints of remaining time. Those that an etcd member puts into the log are read
-//! over, and then a new leader extends to the whole TTL, which is never too early.
-//!
 //! Reading order: [`lessor`], [`crate::server::apply::lease`], [`primary`], [`forward`],
-//! [`requests`], [`expiry`].
+//! [`requests`], [`expiry`], [`checkpoint`].
 
+pub mod checkpoint;
 pub mod expiry;
 pub mod forward;
 pub mod lessor;

@@ -5,9 +5,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 
-use super::{Lessor, lessor::Renewal};
+use super::{Lessor, checkpoint::Clear, lessor::Renewal};
 use crate::{clock, raft::Status, server::mvcc::Store};
 
 /// How long an answer waits for apply (etcd: applyTimeout).
@@ -94,6 +94,16 @@ impl Primary {
         }
     }
 
+    /// Waits until no member thinks that the lease has less than its whole time.
+    async fn clear(&self, lease: i64) -> Result<(), Refusal> {
+        let (done, is_done) = oneshot::channel();
+        let asked = self.lessor().clears().send(Clear { lease, done }).await;
+        match (asked, is_done.await) {
+            (Ok(()), Ok(true)) => Ok(()),
+            _ => Err(Refusal::NotPrimary),
+        }
+    }
+
     async fn caught_up(&self) {
         let commit = self.status.commit();
         let mut progress = self.status.watch_applied();
@@ -116,6 +126,7 @@ impl Primary {
                 Renewal::Renewed(ttl) => return Ok(ttl),
                 Renewal::NotFound => return Err(Refusal::NotFound),
                 Renewal::NotPrimary => return Err(Refusal::NotPrimary),
+                Renewal::Checkpointed => self.clear(lease).await?,
                 Renewal::Expired => {
                     if gone.changed().await.is_err() {
                         return Err(Refusal::NotPrimary);

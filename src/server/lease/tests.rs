@@ -11,8 +11,8 @@ use super::{
 use crate::{
     clock,
     pb::etcdserverpb::{
-        DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest,
-        RequestOp, TxnRequest, request_op,
+        DeleteRangeRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseGrantRequest,
+        LeaseRevokeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op,
     },
     server::{
         Error,
@@ -294,4 +294,136 @@ fn leases_and_their_keys_are_there_again_after_a_restart() {
     assert_eq!(space.store.lessor().view(2, false, now).unwrap().granted, 20);
     assert_eq!(space.revoke(1), Ok(9));
     assert_eq!(space.count(0), 2);
+}
+
+/// Five minutes, as in etcd.
+const INTERVAL: Duration = Duration::from_secs(300);
+
+fn with_checkpoints() -> Lessor {
+    let lessor = empty();
+    lessor.enable_checkpoints(INTERVAL);
+    lessor
+}
+
+fn note(lessor: &Lessor, lease: i64, remaining_ttl: i64, now: std::time::Instant) {
+    lessor.checkpoint(&[LeaseCheckpoint { id: lease, remaining_ttl }], now, None);
+}
+
+/// What is to be written down: lease and seconds that are left.
+fn checkpoints(lessor: &Lessor, now: std::time::Instant) -> Vec<(i64, i64)> {
+    let due = lessor.take_checkpoints(now, 1000);
+    due.iter().map(|checkpoint| (checkpoint.id, checkpoint.remaining_ttl)).collect()
+}
+
+#[test]
+fn long_leases_are_written_down_every_five_minutes_and_short_ones_never() {
+    let (lessor, start) = (with_checkpoints(), clock::now());
+    lessor.promote(1, ELECTION, start);
+    for (lease, ttl) in [(1, 900), (2, 300), (3, 301)] {
+        lessor.add(lease, ttl, start).unwrap();
+    }
+    assert!(!lessor.has_checkpoints(start + s(299)));
+    assert!(lessor.has_checkpoints(start + s(300)));
+    assert_eq!(checkpoints(&lessor, start + s(300)), [(1, 600), (3, 1)]);
+    assert!(checkpoints(&lessor, start + s(300)).is_empty());
+    // A beginning second is one that is left.
+    assert_eq!(checkpoints(&lessor, start + ms(600_001)), [(1, 300)]);
+    assert!(checkpoints(&lessor, start + s(899)).is_empty());
+}
+
+#[test]
+fn only_the_primary_writes_down_and_only_if_it_is_asked_to() {
+    let start = clock::now();
+    for (lessor, is_primary) in [(empty(), true), (with_checkpoints(), false)] {
+        if is_primary {
+            lessor.promote(1, ELECTION, start);
+        }
+        lessor.add(1, 900, start).unwrap();
+        note(&lessor, 1, 700, start);
+        assert!(!lessor.has_checkpoints(start + s(600)));
+    }
+    let lessor = with_checkpoints();
+    lessor.add(1, 900, start).unwrap();
+    lessor.promote(1, ELECTION, start);
+    lessor.demote();
+    assert!(!lessor.has_checkpoints(start + s(600)));
+}
+
+#[test]
+fn a_new_leader_begins_with_what_was_written_down() {
+    let (lessor, start) = (with_checkpoints(), clock::now());
+    for lease in 1..=3 {
+        lessor.add(lease, 900, start).unwrap();
+    }
+    note(&lessor, 1, 600, start);
+    note(&lessor, 2, 600, start);
+    note(&lessor, 2, 0, start);
+    note(&lessor, 99, 600, start);
+    lessor.promote(2, ELECTION, start);
+    let left = |lease| lessor.view(lease, false, start).unwrap();
+    assert_eq!((left(1).ttl, left(1).granted), (601, 900));
+    assert_eq!((left(2).ttl, left(3).ttl), (901, 901));
+    assert_eq!(lessor.list(), [1, 2, 3]);
+    assert_eq!(checkpoints(&lessor, start + s(300)), [(1, 301), (2, 601), (3, 601)]);
+}
+
+/// Otherwise the next leader would take less for what is left than was promised.
+#[test]
+fn a_renewal_waits_until_what_was_written_down_is_cleared() {
+    let (lessor, start) = (empty(), clock::now());
+    lessor.add(1, 900, start).unwrap();
+    note(&lessor, 1, 600, start);
+    // Also when this leader writes nothing down itself.
+    lessor.promote(2, ELECTION, start);
+    let now = start + s(100);
+    assert_eq!(lessor.renew(1, now), Renewal::Checkpointed);
+    assert_eq!(lessor.view(1, false, now).unwrap().ttl, 501);
+    note(&lessor, 1, 0, now);
+    assert_eq!(lessor.renew(1, now), Renewal::Renewed(900));
+    assert_eq!(lessor.view(1, false, now).unwrap().ttl, 900);
+    // A lease that has ended meanwhile is not woken.
+    note(&lessor, 1, 600, now);
+    assert_eq!(lessor.renew(1, now + s(900)), Renewal::Expired);
+}
+
+#[test]
+fn a_lease_that_has_just_been_renewed_is_not_written_down_but_comes_again() {
+    let (lessor, start) = (with_checkpoints(), clock::now());
+    lessor.promote(1, ELECTION, start);
+    lessor.add(1, 900, start).unwrap();
+    assert_eq!(lessor.renew(1, start + s(300)), Renewal::Renewed(900));
+    assert!(checkpoints(&lessor, start + s(300)).is_empty());
+    assert_eq!(checkpoints(&lessor, start + s(600)), [(1, 600)]);
+    lessor.take_away(1);
+    assert!(!lessor.has_checkpoints(start + s(10_000)));
+}
+
+#[test]
+fn many_checkpoints_come_in_portions_and_again_after_an_interval() {
+    let (lessor, start) = (with_checkpoints(), clock::now());
+    lessor.promote(1, ELECTION, start);
+    for lease in 0..2500 {
+        lessor.add(lease, 10_000, start).unwrap();
+    }
+    for round in 1..=2 {
+        let at = start + round * INTERVAL;
+        let counts = [(); 4].map(|()| lessor.take_checkpoints(at, 1000).len());
+        assert_eq!(counts, [1000, 1000, 500, 0]);
+    }
+}
+
+#[test]
+fn what_was_written_down_outlives_a_restart_where_it_is_kept() {
+    for (persisted, expected) in [(true, 100), (false, 900)] {
+        let mut space = Space::new();
+        space.grant(1, 900).unwrap();
+        let checkpoints = vec![LeaseCheckpoint { id: 1, remaining_ttl: 100 }];
+        let request = LeaseCheckpointRequest { checkpoints };
+        space.apply(|batch, entry| batch.lease_checkpoint(entry, &request, persisted));
+        let now = clock::now();
+        let space = space.reopen();
+        space.store.lessor().promote(1, Duration::ZERO, now);
+        let view = space.store.lessor().view(1, false, now).unwrap();
+        assert_eq!((view.ttl, view.granted), (expected, 900));
+    }
 }

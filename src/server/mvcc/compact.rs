@@ -19,6 +19,7 @@
 use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -28,6 +29,7 @@ use super::{
     store::{Error as OpenError, POISONED, Store},
 };
 use crate::{
+    clock,
     server::Error,
     storage::backend::{Backend, Bucket, WriteGuard},
 };
@@ -60,6 +62,7 @@ pub(super) struct Worker {
 #[derive(Debug)]
 struct Running {
     revision: i64,
+    since: Instant,
     keep: HashSet<Revision>,
     phase: Phase,
 }
@@ -107,7 +110,12 @@ impl Store {
         }
         let running = match worker.running.take() {
             Some(running) if running.revision == scheduled => running,
-            _ => Running { revision: scheduled, keep: HashSet::new(), phase: Phase::Index(None) },
+            _ => Running {
+                revision: scheduled,
+                since: clock::now(),
+                keep: HashSet::new(),
+                phase: Phase::Index(None),
+            },
         };
         worker.running = self.step(running, batch_limit.max(1));
         worker.running.is_some() || self.scheduled.load(Ordering::Acquire) > scheduled
@@ -121,19 +129,45 @@ impl Store {
 
     fn step(&self, mut running: Running, limit: usize) -> Option<Running> {
         running.phase = match std::mem::replace(&mut running.phase, Phase::Index(None)) {
-            Phase::Index(after) => {
-                let mut index = self.index.write().expect(POISONED);
-                let Running { revision, keep, .. } = &mut running;
-                match index.tree.compact_some(*revision, after.as_ref(), limit, keep) {
-                    Some(after) => Phase::Index(Some(after)),
-                    None => Phase::Rows(Bytes::new()),
-                }
-            }
+            Phase::Index(after) => match self.compact_index(&mut running, after.as_ref(), limit) {
+                Some(after) => Phase::Index(Some(after)),
+                None => Phase::Rows(Bytes::new()),
+            },
             Phase::Rows(from) => {
-                Phase::Rows(self.delete_rows(running.revision, &running.keep, &from, limit)?)
+                fail::fail_point!("compact-before-batch");
+                let next = self.delete_rows(running.revision, &running.keep, &from, limit);
+                fail::fail_point!("compact-after-batch");
+                let Some(next) = next else {
+                    let (took, revision) = (running.since.elapsed(), running.revision);
+                    tracing::info!(
+                        "compact-revision" = revision,
+                        ?took,
+                        "finished scheduled compaction"
+                    );
+                    return None;
+                };
+                Phase::Rows(next)
             }
         };
         Some(running)
+    }
+
+    /// Goes through the next `limit` keys of the index behind `after`, and returns where to go on.
+    fn compact_index(
+        &self,
+        running: &mut Running,
+        after: Option<&Bytes>,
+        limit: usize,
+    ) -> Option<Bytes> {
+        let Running { revision, keep, .. } = running;
+        let mut span = crate::stage!(CompactIndex, 0, revision = *revision);
+        let mut index = self.index.write().expect(POISONED);
+        let before = index.tree.len();
+        let (next, visited) = index.tree.compact_some(*revision, after, limit, keep);
+        let keys = index.tree.len();
+        drop(index);
+        crate::set!(span, CompactIndex, visited = visited, keys_old = before, keys_new = keys);
+        next
     }
 
     /// Deletes what is not kept among the next `limit` rows, and returns where to go on.

@@ -86,6 +86,9 @@ impl Store {
         let lessor = Lessor::open(&backend, attached).map_err(Error::Lease)?;
         let compacted = finished.max(scheduled);
         let revision = newest.max(compacted).max(1);
+        if finished < scheduled {
+            tracing::info!("scheduled-compact-revision" = scheduled, "resume scheduled compaction");
+        }
         backend.opened_at(revision, stored);
         note_revision(revision);
         Ok(Arc::new(Store {

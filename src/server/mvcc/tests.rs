@@ -1,5 +1,6 @@
 //! The key space as a whole.
 
+mod compaction;
 mod crash;
 mod model;
 mod scripts;

@@ -168,15 +168,15 @@ impl TreeIndex {
         }
     }
 
-    /// Compacts the next `limit` keys behind `after`, and returns where to go on; `None` at the
-    /// end. What must be kept is added to `keep`.
+    /// Compacts the next `limit` keys behind `after`, and returns where to go on, `None` at the
+    /// end; and how many keys there were. What must be kept is added to `keep`.
     pub fn compact_some(
         &mut self,
         at: i64,
         after: Option<&Bytes>,
         limit: usize,
         keep: &mut HashSet<Revision>,
-    ) -> Option<Bytes> {
+    ) -> (Option<Bytes>, usize) {
         let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_ref()));
         let mut gone = Vec::new();
         let mut last = None;
@@ -194,7 +194,7 @@ impl TreeIndex {
         for key in gone {
             self.keys.remove(&key);
         }
-        if visited < limit { None } else { last }
+        (if visited < limit { None } else { last }, visited)
     }
 
     /// Returns what a compaction at `at` would leave, as `HashKV` counts it.
@@ -283,7 +283,7 @@ mod tests {
         let mut keep = HashSet::new();
         let mut after = None;
         loop {
-            after = stepwise.compact_some(12, after.as_ref(), 2, &mut keep);
+            (after, _) = stepwise.compact_some(12, after.as_ref(), 2, &mut keep);
             if after.is_none() {
                 break;
             }

@@ -42,6 +42,7 @@ mod bucket;
 mod buffer;
 mod commit;
 mod file;
+mod hash;
 mod read_tx;
 #[cfg(test)]
 mod tests;

@@ -337,3 +337,56 @@ fn what_is_written_during_a_commit_goes_with_the_next_one() {
     assert_eq!(backend.get(Bucket::Key, &row_key(1, 0)).unwrap().1, Place::File);
     assert_stands_at(&backend, 2);
 }
+
+#[test]
+fn the_hash_is_of_all_buckets_by_name_and_leaves_out_the_raft_index() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    let mut guard = backend.write();
+    guard.put(Bucket::Meta, b"finishedCompactRev", Bytes::from_static(b"7"));
+    guard.put(Bucket::Key, b"2", Bytes::from_static(b"two"));
+    guard.put(Bucket::Key, b"1", Bytes::from_static(b"one"));
+    guard.put(Bucket::AuthUsers, b"u", Bytes::from_static(b"v"));
+    guard.put(Bucket::Lease, b"gone", Bytes::from_static(b"x"));
+    guard.set_applied(5, 1, 9);
+    drop(guard);
+    backend.commit_now();
+    backend.write().delete(Bucket::Lease, b"gone");
+    let bytes = b"alarmauthauthRolesauthUsersuvclusterkey1one2twoleasemembersmembers_removed\
+        metafinishedCompactRev7";
+    assert_eq!(backend.hash(), (crc32c::crc32c(bytes), backend.committed()));
+    assert_eq!(backend.hash().1, Applied { index: 5, term: 1, revision: 9 });
+    // Entries that change nothing do not change it.
+    backend.write().set_applied(6, 2, 9);
+    assert_eq!(backend.hash().0, crc32c::crc32c(bytes));
+    backend.write().put(Bucket::Key, b"2", Bytes::from_static(b"2"));
+    assert_ne!(backend.hash().0, crc32c::crc32c(bytes));
+}
+
+/// The number was reported by etcd 3.5.1 (Maintenance.Hash) for a file with these rows.
+#[test]
+fn the_hash_of_etcds_rows_is_etcds() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    let main = |main: u64| row_key(main, 0);
+    let mut guard = backend.write();
+    let mut put = |bucket, key: &[u8], value: &[u8]| {
+        guard.put(bucket, key, Bytes::copy_from_slice(value));
+    };
+    put(Bucket::Auth, b"authRevision", &number(1));
+    put(Bucket::Cluster, b"clusterVersion", b"3.5.0");
+    put(Bucket::Key, &main(3), b"\n\x01a\x10\x02\x18\x03 \x02*\x012");
+    put(Bucket::Key, &main(4), b"\n\x01a\x10\x02\x18\x04 \x03*\x013");
+    put(Bucket::Key, &main(5), b"\n\x01a\x10\x02\x18\x05 \x04*\x014");
+    let lease = b"\x08\x8a\x88\xbc\xbc\xd0\xbf\xe8\xcb\x15\x10\xe8\x07";
+    put(Bucket::Lease, b"\x15\x97\xa1\xfd\x07\x8f\x04\n", lease);
+    let member = br#"{"id":1658400652876682647,"peerURLs":["http://127.0.0.1:33180"],"name":"m0"}"#;
+    put(Bucket::Members, b"1703d29b71fd9597", member);
+    put(Bucket::Meta, b"finishedCompactRev", &main(3));
+    put(Bucket::Meta, b"scheduledCompactRev", &main(3));
+    let conf_state = br#"{"voters":[1658400652876682647],"auto_leave":false}"#;
+    guard.set_conf_state(Bytes::from_static(conf_state));
+    guard.set_applied(10, 2, 5);
+    drop(guard);
+    assert_eq!(backend.hash().0, 2_062_572_089);
+}

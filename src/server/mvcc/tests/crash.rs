@@ -16,7 +16,7 @@ const BOUNDARIES: [(&str, bool); 7] = [
 
 /// What two states are compared by.
 #[derive(Debug, PartialEq)]
-struct Standing {
+pub(super) struct Standing {
     consistent_index: u64,
     revision: i64,
     compacted: i64,
@@ -24,7 +24,7 @@ struct Standing {
     keys: String,
 }
 
-fn standing(store: &Store) -> Standing {
+pub(super) fn standing(store: &Store) -> Standing {
     let kvs = store.range(0, &all()).unwrap().kvs;
     Standing {
         consistent_index: store.backend().consistent_index().0,
