@@ -8,14 +8,15 @@
 //! ```
 //!
 //! Reading order: [`kv`] (what each request does, a line a step), [`check`], [`admit`],
-//! [`propose`], [`wait`], [`apply`], [`mvcc`], [`lease`], [`read_index`]. The write side runs on the `apply`
-//! thread; everything that waits runs on the grpc thread.
+//! [`propose`], [`wait`], [`apply`], [`mvcc`], [`lease`], [`read_index`],
+//! [`concurrency`]. The write side runs on the `apply` thread; everything that waits runs on the grpc thread.
 
 pub mod admit;
 pub mod alarm;
 pub mod apply;
 pub mod auth;
 pub mod check;
+pub mod concurrency;
 pub mod error;
 pub mod kv;
 pub mod lease;

@@ -20,6 +20,7 @@ use std::{pin::Pin, sync::Arc};
 use futures_util::{Stream, stream::unfold};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
+pub(super) use self::session::LeaderCheck;
 use self::session::Session;
 use crate::{
     api::{interceptor, status::status},

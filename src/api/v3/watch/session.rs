@@ -325,18 +325,19 @@ fn fragments(response: WatchResponse, max: usize) -> Vec<WatchResponse> {
 }
 
 /// Watches whether the member knows a leader, for streams that need one.
-struct LeaderCheck {
+pub(in crate::api::v3) struct LeaderCheck {
     ticks: Option<Interval>,
     missed: u32,
 }
 
 impl LeaderCheck {
-    fn new(server: &Server, is_wanted: bool) -> LeaderCheck {
+    /// Looks only if it is wanted.
+    pub(in crate::api::v3) fn new(server: &Server, is_wanted: bool) -> LeaderCheck {
         LeaderCheck { ticks: is_wanted.then(|| ticks(server.election())), missed: 0 }
     }
 
     /// Returns when there was no leader for three election timeouts. May be dropped at any time.
-    async fn lost(&mut self, server: &Server) {
+    pub(in crate::api::v3) async fn lost(&mut self, server: &Server) {
         while self.missed < NO_LEADER_MAX {
             tick(&mut self.ticks).await;
             self.missed = if server.leader() == 0 { self.missed + 1 } else { 0 };
