@@ -7,6 +7,7 @@
 mod etcdctl;
 mod http;
 mod lease;
+mod lock;
 mod normal;
 mod random;
 mod requests;

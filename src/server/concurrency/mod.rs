@@ -309,7 +309,7 @@ async fn hold(
             server.release(id, place).await;
             return Err(Error::Canceled);
         }
-        return Ok(Outcome::First(entered.header.clone()));
+        return Ok(Outcome::First(entered.header));
     }
     let turn = tokio::select! {
         biased;

@@ -106,7 +106,7 @@ impl Observation {
             filters,
             ..WatchRequest::default()
         };
-        Watching::new(&self.server, request, QUEUE_LEN)
+        Watching::new(&self.server, &request, QUEUE_LEN)
     }
 
     /// A key was put where there was none: whoever it is, leads.

@@ -91,7 +91,7 @@ impl Server {
         span.flag(trace::FLAG_CANCELLED);
         let mut watching = Watching::new(
             self,
-            WatchRequest {
+            &WatchRequest {
                 id,
                 key: ahead.kv.key.clone(),
                 start_revision: ahead.revision + 1,
@@ -121,9 +121,9 @@ pub(super) struct Watching {
 }
 
 impl Watching {
-    pub(super) fn new(server: &Server, request: WatchRequest, queue_len: usize) -> Watching {
+    pub(super) fn new(server: &Server, request: &WatchRequest, queue_len: usize) -> Watching {
         let (mut stream, notices) = server.store.watch_stream(queue_len);
-        let created = stream.create(&request);
+        let created = stream.create(request);
         debug_assert!(created.is_ok(), "keys are not empty, and revisions not negative");
         Watching { _stream: stream, notices }
     }
