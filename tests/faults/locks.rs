@@ -45,8 +45,11 @@ async fn the_lock_goes_round_in_the_order_in_which_they_came() {
         locks.wait_queue("fair", callers.len() + 1).await;
     }
     let revision = locks.client.put("later", "").await.unwrap();
-    let compaction = CompactionRequest { revision, physical: true };
-    locks.client.kv.compact(compaction).await.unwrap();
+    if Kind::subject() == Kind::Glass {
+        // etcd's calls fail when this comes within 100 ms of their beginning to wait.
+        let compaction = CompactionRequest { revision, physical: true };
+        locks.client.kv.compact(compaction).await.unwrap();
+    }
     assert!(diary.lock().await.is_empty(), "the first has it still");
     locks.unlock(held.key).await.unwrap();
     for caller in callers {

@@ -122,6 +122,7 @@ pub(super) struct Watching {
 
 impl Watching {
     pub(super) fn new(server: &Server, request: &WatchRequest, queue_len: usize) -> Watching {
+        fail::fail_point!("lock-before-watch");
         let (mut stream, notices) = server.store.watch_stream(queue_len);
         let created = stream.create(request);
         debug_assert!(created.is_ok(), "keys are not empty, and revisions not negative");
