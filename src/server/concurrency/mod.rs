@@ -316,7 +316,8 @@ async fn hold(
         () = caller.gone() => Err(Error::Canceled),
         turn = server.turn(id, place) => turn,
     };
-    if turn.is_err() || caller.has_gone() {
+    let is_unheard = caller.has_gone() && entered.before.is_none();
+    if turn.is_err() || is_unheard {
         server.release(id, place).await;
     }
     turn
