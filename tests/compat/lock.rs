@@ -331,8 +331,8 @@ async fn without_a_leader_the_answers_are_etcds_too() {
     let (mut ours, mut theirs) =
         tokio::join!(Cluster::start(&subject, 3), Cluster::start(&reference, 3));
     let (mine, etcds) = tokio::join!(answers_alone(&mut ours), answers_alone(&mut theirs));
-    // What is written without a leader fails in 3.5.1 with the text of its own deadline, a put, too;
-    // that is left out, here as there.
+    // A write that waits for a leader in vain gets the text of a deadline inside etcd, as a put
+    // does; ours says to both that the request timed out.
     let timed_out =
         |said: &str| said.replace("context deadline exceeded", "etcdserver: request timed out");
     let [mine_said, etcds_said] =

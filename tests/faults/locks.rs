@@ -12,7 +12,7 @@ use tonic::Code;
 use crate::{
     client::eventually,
     cluster::Cluster,
-    locks::{Locks, WITHIN, finish},
+    locks::{Locks, WITHIN, finish, revision},
     programs::Kind,
 };
 
@@ -198,5 +198,48 @@ async fn crowds_that_give_up_leave_an_empty_queue() {
         first.grant(2, 600).await;
         let next = tokio::time::timeout(WITHIN, first.lock("crowd", 2)).await;
         assert_eq!(next.expect("the lock is free").unwrap().key, "crowd/2");
+    }
+}
+
+/// Goal: a call whose client goes while its key is being put takes the key back, but not the key
+/// that the same lease had put before. Method: disks so slow that the call is cancelled in between.
+#[tokio::test]
+async fn who_goes_while_the_key_is_being_put_takes_it_back() {
+    if Kind::subject() != Kind::Glass {
+        // etcd leaves it to its lease.
+        return;
+    }
+    let slow = [("FAILPOINTS", "wal-before-fsync=sleep(300)")];
+    let cluster = Cluster::start_with(&Kind::Glass, 3, &slow).await;
+    for at in 0..3 {
+        let mut locks = Locks::of(&cluster, at);
+        let (name, lease) = (format!("slow{at}"), 1 + i64::try_from(at).unwrap());
+        locks.grant(lease, 600).await;
+        let before = locks.client.put("before", "").await.unwrap();
+        let (lock, campaign) =
+            (locks.lock_later(&name, lease), locks.campaign_later("e", lease, ""));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        lock.abort();
+        campaign.abort();
+        eventually("both keys have come and gone", WITHIN, || {
+            let mut locks = locks.clone();
+            async move {
+                let all = locks.client.everything(false).await;
+                let all = all.map_err(|status| status.to_string())?;
+                let revision = revision(&all.header);
+                if revision == before + 4 { Ok(()) } else { Err(format!("{before} {all:?}")) }
+            }
+        })
+        .await;
+        locks.wait_queue(&name, 0).await;
+        locks.wait_queue("e", 0).await;
+        let held = locks.lock(&name, lease).await.unwrap();
+        let again = locks.lock_later(&name, lease);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        again.abort();
+        for value in ["1", "2", "3"] {
+            locks.client.put("later", value).await.unwrap();
+        }
+        assert_eq!(locks.queue(&name).await.unwrap()[0].key, held.key);
     }
 }
