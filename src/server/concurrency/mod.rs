@@ -18,7 +18,7 @@
 //!   asked again and again, and what happens between the look and the watch is in the watch.
 //! * The looks are local: this member has applied the call's own key, so it has applied every
 //!   older one, too. An old state can show too many keys ahead, never too few; so no change of the
-//!   raft leader disturbs a call that waits.
+//!   raft leader disturbs a call that waits. They read the index and no rows.
 //! * Who was woken asks a quorum whether its own key is still there: a lease that ran out meanwhile
 //!   has taken the place in the queue with it.
 //! * A client that goes away takes its key along. The call runs as a task of its own, so that it

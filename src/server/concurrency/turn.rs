@@ -10,15 +10,19 @@
 //! Usually one wait is enough: when the key before mine goes, those before it have gone. If it went
 //! out of turn, because its client gave up, the next look finds the one before it.
 
+use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 
 use super::{Outcome, Place, below};
 use crate::{
     mark,
-    pb::{etcdserverpb::RangeRequest, mvccpb::KeyValue},
+    pb::etcdserverpb::{RangeRequest, RangeResponse},
     server::{
         Error, Server,
-        mvcc::watch::{Filters, News, Notice, Path, WatchRequest, WatchStream},
+        mvcc::{
+            read_txn::Older,
+            watch::{Filters, News, Notice, Path, WatchRequest, WatchStream},
+        },
     },
     set, stage, trace,
 };
@@ -26,21 +30,16 @@ use crate::{
 /// One deletion is all that is waited for.
 const QUEUE_LEN: usize = 1;
 
-/// The keys ahead of a place.
-struct Ahead {
-    /// The youngest of them.
-    kv: KeyValue,
-    count: usize,
-    /// As of which revision.
-    revision: i64,
-}
-
 impl Server {
     /// Waits until nobody is ahead; then sees whether the place is still there.
     pub(super) async fn turn(&self, id: u64, place: &Place) -> Result<Outcome, Error> {
         let mut waits = 0_u64;
-        while let Some(ahead) = self.look_ahead(id, place)? {
-            self.wait_deleted(id, place, &ahead).await?;
+        let queue = below(&place.prefix);
+        loop {
+            // As far as this member knows; see the module's text for why that is enough.
+            let ahead = self.store.older(&queue, place.created);
+            let Some(next) = &ahead.youngest else { break };
+            self.wait_deleted(id, place, next, &ahead).await?;
             waits += 1;
         }
         let own = RangeRequest { key: place.key.clone(), ..RangeRequest::default() };
@@ -59,7 +58,7 @@ impl Server {
         &self,
         id: u64,
         range: &RangeRequest,
-    ) -> Result<crate::pb::etcdserverpb::RangeResponse, Error> {
+    ) -> Result<RangeResponse, Error> {
         loop {
             match self.range(id, range.clone()).await {
                 Err(Error::LeaderChanged) => {}
@@ -68,24 +67,16 @@ impl Server {
         }
     }
 
-    /// Who is ahead, as far as this member knows; see the module's text for why that is enough.
-    fn look_ahead(&self, id: u64, place: &Place) -> Result<Option<Ahead>, Error> {
-        let range = RangeRequest {
-            max_create_revision: place.created - 1,
-            keys_only: true,
-            ..below(&place.prefix)
-        };
-        let response = self.store.range(id, &range)?;
-        let count = response.kvs.len();
-        let revision = super::revision_of(response.header.as_ref());
-        let youngest = response.kvs.into_iter().max_by_key(|kv| kv.create_revision);
-        Ok(youngest.map(|kv| Ahead { kv, count, revision }))
-    }
-
     /// Waits until the youngest key ahead is deleted, or until it is unknown whether it was.
-    async fn wait_deleted(&self, id: u64, place: &Place, ahead: &Ahead) -> Result<(), Error> {
-        let before = ahead.kv.create_revision;
-        let span = stage!(LockWait, id, own = place.created, before = before, ahead = ahead.count);
+    async fn wait_deleted(
+        &self,
+        id: u64,
+        place: &Place,
+        (key, before): &(Bytes, i64),
+        ahead: &Older,
+    ) -> Result<(), Error> {
+        let (own, ahead_count) = (place.created, ahead.count);
+        let span = stage!(LockWait, id, own = own, before = *before, ahead = ahead_count);
         let mut span = span.begun();
         // Until it is woken: whoever drops it now has gone away.
         span.flag(trace::FLAG_CANCELLED);
@@ -93,7 +84,7 @@ impl Server {
             self,
             &WatchRequest {
                 id,
-                key: ahead.kv.key.clone(),
+                key: key.clone(),
                 start_revision: ahead.revision + 1,
                 filters: Filters { puts: true, deletes: false },
                 ..WatchRequest::default()
