@@ -95,7 +95,7 @@ impl Server {
         }
     }
 
-    /// Election.Resign. Who does not lead any more is told nothing else than who does, as in etcd.
+    /// Election.Resign. Who does not lead any more gets the same answer as who does, as in etcd.
     pub(crate) async fn resign(
         &self,
         id: u64,
