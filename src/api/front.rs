@@ -31,6 +31,8 @@ use crate::{
             maintenance_server::MaintenanceServer, watch_server::WatchServer,
         },
         glasspb::observe_server::ObserveServer,
+        v3electionpb::election_server::ElectionServer,
+        v3lockpb::lock_server::LockServer,
     },
     server::Server,
 };
@@ -47,6 +49,8 @@ const METHODS: &[(&str, &[&str])] = &[
         "etcdserverpb.Lease",
         &["LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases"],
     ),
+    ("v3lockpb.Lock", &["Lock", "Unlock"]),
+    ("v3electionpb.Election", &["Campaign", "Proclaim", "Leader", "Observe", "Resign"]),
 ];
 
 /// The glass's own service.
@@ -98,6 +102,8 @@ async fn routes(server: Arc<Server>, observe: Option<ObserveService>) -> Router 
         MaintenanceServer::new(v3::maintenance::MaintenanceService::new(Arc::clone(&server)));
     let watch = WatchServer::new(v3::watch::WatchService::new(Arc::clone(&server)));
     let lease = LeaseServer::new(v3::lease::LeaseService::new(Arc::clone(&server)));
+    let lock = LockServer::new(v3::lock::LockService::new(Arc::clone(&server)));
+    let election = ElectionServer::new(v3::election::ElectionService::new(Arc::clone(&server)));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     // Sizes are checked by `limit`, before tonic's codec.
@@ -106,7 +112,9 @@ async fn routes(server: Arc<Server>, observe: Option<ObserveService>) -> Router 
         .add_service(maintenance.max_decoding_message_size(unlimited))
         .add_service(health_service)
         .add_service(watch.max_decoding_message_size(unlimited))
-        .add_service(lease.max_decoding_message_size(unlimited));
+        .add_service(lease.max_decoding_message_size(unlimited))
+        .add_service(lock.max_decoding_message_size(unlimited))
+        .add_service(election.max_decoding_message_size(unlimited));
     let routes = match observe {
         Some(observe) => routes.add_service(ObserveServer::new(observe)),
         None => routes,

@@ -1,6 +1,9 @@
 //! The header that every response carries (etcd: `header.fill`).
 
-use crate::{pb::etcdserverpb::ResponseHeader, server::Server};
+use crate::{
+    pb::etcdserverpb::ResponseHeader,
+    server::{Error, Server},
+};
 
 /// Fills in cluster, member, term and, where the handler has not set one, the revision.
 pub fn fill(header: &mut Option<ResponseHeader>, server: &Server) {
@@ -11,6 +14,18 @@ pub fn fill(header: &mut Option<ResponseHeader>, server: &Server) {
     if header.revision == 0 {
         header.revision = server.revision();
     }
+}
+
+/// Fills in an answer's header, if it is one. Returns the revision that it has then.
+pub fn fill_in<A>(
+    result: &mut Result<A, Error>,
+    server: &Server,
+    header: impl FnOnce(&mut A) -> &mut Option<ResponseHeader>,
+) -> i64 {
+    let Ok(response) = result else { return 0 };
+    let header = header(response);
+    fill(header, server);
+    header.as_ref().map_or(0, |header| header.revision)
 }
 
 /// The header of the Cluster service, which has no revision.

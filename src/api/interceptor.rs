@@ -8,7 +8,7 @@
 use prost::Message;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
-use super::status::status;
+use super::status::{plain_status, status};
 use crate::{
     server::{Error, Server},
     set, stage, trace,
@@ -18,6 +18,7 @@ use crate::{
 pub struct Call {
     span: trace::Span,
     id: u64,
+    method: Method,
 }
 
 /// RPCs by the number that records carry: places in [`trace::METHODS`].
@@ -43,6 +44,21 @@ pub enum Method {
     LeaseLeases = 20,
     HashKv = 21,
     Hash = 22,
+    Lock = 23,
+    Unlock = 24,
+    Campaign = 25,
+    Proclaim = 26,
+    Leader = 27,
+    Observe = 28,
+    Resign = 29,
+}
+
+impl Method {
+    /// Whether it belongs to Lock or Election, whose errors have no codes.
+    fn is_plain(self) -> bool {
+        use Method::{Campaign, Leader, Lock, Observe, Proclaim, Resign, Unlock};
+        matches!(self, Lock | Unlock | Campaign | Proclaim | Leader | Observe | Resign)
+    }
 }
 
 /// Opens a call: its id, its stage, and the checks that need no handler.
@@ -77,7 +93,7 @@ impl Call {
         let mut span = stage!(Rpc, id, method = method as u8, bytes_in = bytes_in);
         // Until it is finished: whoever drops it now has gone away.
         span.flag(trace::FLAG_CANCELLED);
-        Self { span: span.begun(), id }
+        Self { span: span.begun(), id, method }
     }
 
     /// The request's id.
@@ -105,7 +121,7 @@ impl Call {
         self.span.clear_flag(trace::FLAG_CANCELLED);
         set!(self.span, Rpc, bytes_out = bytes, revision = revision);
         result.map_err(|error| {
-            let status = status(error);
+            let status = if self.method.is_plain() { plain_status(error) } else { status(error) };
             let code = u8::try_from(status.code() as i32).unwrap_or(u8::MAX);
             self.span.result(code);
             set!(self.span, Rpc, code = code);

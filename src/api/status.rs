@@ -51,6 +51,10 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
         Error::LeaseExists => (FailedPrecondition, "etcdserver: lease already exists"),
         Error::LeaseTtlTooLarge => (OutOfRange, "etcdserver: too large lease TTL"),
         Error::Canceled => (Cancelled, "etcdserver: request canceled"),
+        Error::SessionExpired => (Unknown, "mutex: session is expired"),
+        Error::ElectionNotLeader => (Unknown, "election: not leader"),
+        Error::ElectionNoLeader => (Unknown, "election: no leader"),
+        Error::MissingLeaderKey => (Unknown, "\"leader\" field must be provided"),
     }
 }
 
@@ -58,6 +62,15 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
 pub fn status(error: Error) -> Status {
     let (code, text) = code_and_text(error);
     Status::new(code, text)
+}
+
+/// The status of an error of Lock and Election. etcd serves them through a client of its own inside
+/// the member, whose errors have lost their codes; only what is decided before keeps it.
+pub fn plain_status(error: Error) -> Status {
+    match error {
+        Error::NoLeader | Error::Canceled => status(error),
+        other => Status::unknown(code_and_text(other).1),
+    }
 }
 
 #[cfg(test)]

@@ -65,4 +65,12 @@ pub enum Error {
     LeaseTtlTooLarge,
     /// The client went away, or its deadline passed.
     Canceled,
+    /// etcd: concurrency.ErrSessionExpired. The lock's key went while the call waited.
+    SessionExpired,
+    /// etcd: concurrency.ErrElectionNotLeader.
+    ElectionNotLeader,
+    /// etcd: concurrency.ErrElectionNoLeader.
+    ElectionNoLeader,
+    /// etcd: v3election.ErrMissingLeaderKey.
+    MissingLeaderKey,
 }

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Reading order: [`kv`] (what each request does, a line a step), [`check`], [`admit`],
-//! [`propose`], [`wait`], [`apply`], [`mvcc`], [`lease`], [`read_index`], [`compactor`]. The write side runs on the `apply`
-//! thread; everything that waits runs on the grpc thread.
+//! [`propose`], [`wait`], [`apply`], [`mvcc`], [`lease`], [`read_index`], [`compactor`],
+//! [`concurrency`]. The write side runs on the `apply` thread; everything that waits runs on the grpc
+//! thread.
 
 pub mod admit;
 pub mod alarm;
@@ -17,6 +18,7 @@ pub mod apply;
 pub mod auth;
 pub mod check;
 pub mod compactor;
+pub mod concurrency;
 pub mod error;
 pub mod kv;
 pub mod lease;

@@ -96,6 +96,13 @@ pub const METHODS: &[&str] = &[
     "Lease/LeaseLeases",
     "Maintenance/HashKV",
     "Maintenance/Hash",
+    "Lock/Lock",
+    "Lock/Unlock",
+    "Election/Campaign",
+    "Election/Proclaim",
+    "Election/Leader",
+    "Election/Observe",
+    "Election/Resign",
 ];
 
 macro_rules! stages {
@@ -342,6 +349,30 @@ stages! {
     /// How long leases have still to live is noted, for the next leader; 0 means their whole time.
     LeaseCheckpoint = "lease.checkpoint" Request Story ["leases" Count, "lease" Id, "remaining" Count]
         "server/apply/lease.rs", "lease lessor.Checkpoint", "0.1";
+    /// Who brings no lease to a lock or an election gets one, granted as the request named here;
+    /// nobody renews it.
+    SessionGrant = "session.grant" Request Stage ["lease" Id, "ttl" Count, "request" Id]
+        "server/concurrency/mod.rs", "client/v3/concurrency NewSession", "0.1";
+    /// The caller stands in the queue: its key is there, and the oldest key of the name comes first.
+    LockEnter = "lock.enter" Request Story ["own" Revision, "first" Revision, "put" Flag]
+        "server/concurrency/mod.rs", "client/v3/concurrency Mutex.tryAcquire, Election.Campaign", "0.1";
+    /// Waiting until the key before one's own is deleted: at which revision, and by which request.
+    LockWait = "lock.wait" Request Story
+        ["own" Revision, "before" Revision, "ahead" Count, "deleted" Revision, "by" Id]
+        "server/concurrency/turn.rs", "client/v3/concurrency waitDeletes, waitDelete", "0.1";
+    /// No older key is left, and one's own is still there: the caller has the lock, or leads.
+    LockAcquired = "lock.acquired" Request Story ["own" Revision, "revision" Revision, "waits" Count]
+        "server/concurrency/turn.rs", "client/v3/concurrency Mutex.Lock, Election.Campaign", "0.1";
+    /// The client has gone or the wait has failed: the key is deleted, as the request named here.
+    LockRelease = "lock.release" Request Story ["own" Revision, "request" Id]
+        "server/concurrency/mod.rs", "client/v3/concurrency Mutex.Unlock, Election.Resign", "0.1";
+    /// Who stands already says something new: its key is put again, as the request named here.
+    CampaignProclaim = "campaign.proclaim" Request Stage ["own" Revision, "request" Id]
+        "server/concurrency/election.rs", "client/v3/concurrency Election.Proclaim", "0.1";
+    /// An observer is told who leads now, by the revision that created its key, and what it says.
+    ObserveLeader = "observe.leader" Request Story
+        ["leader.old" Revision, "leader.new" Revision, "revision" Revision]
+        "server/concurrency/observe.rs", "client/v3/concurrency Election.observe", "0.1";
 }
 
 impl Stage {

@@ -8,6 +8,7 @@ mod etcdctl;
 mod hash;
 mod http;
 mod lease;
+mod lock;
 mod normal;
 mod random;
 mod requests;

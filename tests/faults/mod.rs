@@ -5,4 +5,5 @@ mod bad_start;
 mod disk;
 mod leader;
 mod ledger;
+mod locks;
 mod wal_tail;

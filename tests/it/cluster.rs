@@ -279,6 +279,11 @@ impl Cluster {
         self.signal(at, Signal::SIGCONT);
     }
 
+    /// SIGTERM: the process is asked to stop.
+    pub(crate) fn terminate(&self, at: usize) {
+        self.signal(at, Signal::SIGTERM);
+    }
+
     /// Any other signal.
     pub(crate) fn signal(&self, at: usize, signal: Signal) {
         let process = self.members[at].process.as_ref().expect("only a running member is told");

@@ -14,6 +14,7 @@
 mod cli;
 mod client;
 mod cluster;
+mod locks;
 mod ports;
 mod programs;
 mod proxy;

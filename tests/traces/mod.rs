@@ -24,6 +24,7 @@ mod election;
 mod gets;
 mod kept;
 pub(crate) mod listen;
+mod locks;
 mod news;
 mod order;
 mod puts;
@@ -76,6 +77,8 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     gets::a_get_later_is_answered_by_the_file(&scene).await;
     news::a_put_is_told_to_its_watcher(&scene).await;
     news::leases_are_told_from_grant_to_end(&scene).await;
+    locks::a_lock_that_waits_tells_for_whom(&scene).await;
+    locks::an_election_tells_who_leads(&scene).await;
     compact(&scene).await;
     election::a_dead_leader_is_replaced_step_by_step(&mut scene).await;
     puts::a_put_of_a_former_leader_stays_without_proposal(&scene).await;

@@ -314,7 +314,11 @@ fn grain(stage: Stage, moment: Moment) -> Grain {
     let tells = match (stage, moment) {
         (Stage::RaftPropose | Stage::ReadIndexWait, Moment::Done) => false,
         (
-            Stage::Rpc | Stage::RaftPropose | Stage::ReadIndexWait | Stage::ReadIndexRound,
+            Stage::Rpc
+            | Stage::RaftPropose
+            | Stage::ReadIndexWait
+            | Stage::ReadIndexRound
+            | Stage::LockWait,
             Moment::Begin,
         ) => true,
         (_, Moment::Begin) => false,

@@ -3,16 +3,18 @@
 use std::{collections::HashMap, time::Duration};
 
 use crossterm::event::{KeyCode, KeyEvent};
-use glass_etcd::trace::{Event, Grain, Kind, Recording, Stage, order::Order};
+use glass_etcd::trace::{Event, Grain, Kind, METHODS, Recording, Stage, order::Order};
 
 use super::{
     State,
+    lanes::lanes,
     lens::{self, Lens},
     player::Heard,
     scenes::{self, GET, IDS, PUT, Scene},
     steps::{Direction, Steps},
     story::{Moment, Subject, Unknown},
     watermarks::{Water, Watermarks},
+    words,
 };
 use crate::play::{Input, SourceMessage, handle};
 
@@ -487,4 +489,30 @@ fn the_list_follows_the_newest_until_somebody_reads() {
 fn requests_shown_are_set_against_requests_seen() {
     let state = State::of_recording(scenes::put().recording);
     assert_eq!(state.thinning(), (1, Some(113)));
+}
+
+#[test]
+fn a_lock_says_for_whom_it_waits_while_it_waits_and_then_what_woke_it() {
+    const LOCK: u64 = PUT + 2;
+    let method = METHODS.iter().position(|name| *name == "Lock/Lock").unwrap() as u64;
+    let mut scene = Scene::three_members();
+    let rpc = scene.at(100).begin(1, Stage::Rpc, LOCK, &[method]);
+    scene.at(200).mark(1, Stage::LockEnter, LOCK, &[15, 10, 1]);
+    let wait = scene.at(210).begin(1, Stage::LockWait, LOCK, &[15, 12, 2]);
+    let waiting = |scene: &Scene| {
+        let steps = story_of(scene, Subject::Request(LOCK)).steps;
+        let own = steps.iter().filter(|step| step.is_own && step.grain == Grain::Story);
+        own.map(|step| words::step(step, &lanes(&scene.recording)).join(" ")).collect::<Vec<_>>()
+    };
+    let begun = ["rpc Lock/Lock", "lock.enter own 15 behind 10", "lock.wait for 12, 2 ahead"];
+    assert_eq!(waiting(&scene), begun);
+    scene.at(5_000_210).close(1, &wait, Stage::LockWait, LOCK, &[15, 12, 2, 17, 9]);
+    scene.at(5_000_300).mark(1, Stage::LockAcquired, LOCK, &[15, 17, 1]);
+    scene.at(5_000_400).close(1, &rpc, Stage::Rpc, LOCK, &[method, 0, 0, 17]);
+    let woken = [
+        "lock.wait done 12 deleted at 17 5.0 s",
+        "lock.acquired own 15",
+        "rpc answers rev 17 5.0 s",
+    ];
+    assert_eq!(waiting(&scene), [begun.as_slice(), &woken].concat());
 }

@@ -200,6 +200,7 @@ fn begin(event: &Event) -> Vec<String> {
             [format!("rpc {}", method_of(event))].into_iter().chain(key).collect()
         }
         Stage::RaftPropose | Stage::ReadIndexWait | Stage::ReadIndexRound => vec![name.to_owned()],
+        Stage::LockWait => vec![name.to_owned(), waits_for(&event.fields)],
         _ => vec![format!("{name} begins")],
     }
 }
@@ -211,6 +212,7 @@ fn short_name(event: &Event) -> String {
         Stage::RaftPropose => "raft.propose done".to_owned(),
         Stage::ReadIndexWait => "read_index.wait done".to_owned(),
         Stage::ReadIndexRound => "read_index.round done".to_owned(),
+        Stage::LockWait => "lock.wait done".to_owned(),
         Stage::RaftSend | Stage::RaftReceive => message_name(event.fields[1]).to_owned(),
         Stage::RaftRole => "becomes".to_owned(),
         stage => stage.name().to_owned(),
@@ -256,8 +258,27 @@ fn election_detail(event: &Event) -> Option<String> {
         Stage::ElectionVote => "yes".to_owned(),
         Stage::ElectionTally => format!("{} to {}", f[3], f[4]),
         Stage::RaftRole => format!("{} t{}", role(f[1]), f[3]),
+        _ => return lock_detail(event),
+    })
+}
+
+/// The queue of a lock: keys are named by the revision that created them.
+fn lock_detail(event: &Event) -> Option<String> {
+    let f = &event.fields;
+    Some(match event.stage {
+        Stage::LockEnter if f[0] == f[1] => format!("own {}, first", f[0]),
+        Stage::LockEnter => format!("own {} behind {}", f[0], f[1]),
+        Stage::LockWait if f[3] != 0 => format!("{} deleted at {}", f[1], f[3]),
+        Stage::LockWait => waits_for(f),
+        Stage::LockAcquired | Stage::LockRelease => format!("own {}", f[0]),
+        Stage::ObserveLeader if f[0] == f[1] => format!("{} at {}", f[1], f[2]),
+        Stage::ObserveLeader => format!("{}→{}", f[0], f[1]),
         _ => return None,
     })
+}
+
+fn waits_for(f: &[u64; 8]) -> String {
+    format!("for {}, {} ahead", f[1], f[2])
 }
 
 /// What a raft message is about: its last entry, or what it acknowledges or tells.

@@ -1,7 +1,9 @@
 //! The services of etcd's v3 API, one file each.
 
 pub mod cluster;
+pub mod election;
 pub mod kv;
 pub mod lease;
+pub mod lock;
 pub mod maintenance;
 pub mod watch;

@@ -425,6 +425,7 @@ mod tests {
         let applier = Applier {
             member_id: 1,
             quota_bytes: None,
+            persist_checkpoints: false,
             min_ttl: 2,
             store: Store::open(Arc::clone(&backend)).unwrap(),
             members: Arc::new(Members::open(2, &backend)),

@@ -9,6 +9,7 @@ use prost::Message;
 
 use super::{
     Revision,
+    key_index::Found,
     store::{Index, Store},
     tree_index::KeyRange,
 };
@@ -123,6 +124,37 @@ impl Store {
     }
 }
 
+/// The keys of a range that are older than a revision.
+#[derive(Debug)]
+pub(crate) struct Older {
+    /// The youngest of them, and when it was created.
+    pub(crate) youngest: Option<(Bytes, i64)>,
+    /// How many there are.
+    pub(crate) count: usize,
+    /// The revision as of which this holds.
+    pub(crate) revision: i64,
+}
+
+impl Store {
+    /// Which keys of the range were created before that revision and are still there. Reads no row.
+    pub(crate) fn older(&self, request: &RangeRequest, revision: i64) -> Older {
+        let index = self.read();
+        let mut older = Older { youngest: None, count: 0, revision: index.revision };
+        let range = KeyRange::new(&request.key, &request.range_end);
+        index.tree.visit(range, index.revision, |key, it| {
+            let created = it.created.main;
+            if revision <= created {
+                return;
+            }
+            older.count += 1;
+            if older.youngest.as_ref().is_none_or(|(_, youngest)| *youngest < created) {
+                older.youngest = Some((key.clone(), created));
+            }
+        });
+        older
+    }
+}
+
 fn as_range(op: &RequestOp) -> Option<&RangeRequest> {
     match &op.request {
         Some(Request::RequestRange(range)) => Some(range),
@@ -198,7 +230,10 @@ impl<'r> Plan<'r> {
             let total = index.tree.count(range, at);
             return Ok(Plan { request, revision: current, total, rows: None, span });
         }
-        let found = index.tree.revisions(id, range, at, fetch_limit(request));
+        let found = match Chosen::by_index(request) {
+            Some(chosen) => index.tree.chosen(id, range, at, |all| chosen.cut(all)),
+            None => index.tree.revisions(id, range, at, fetch_limit(request)),
+        };
         let keys: Vec<_> = found.revisions.into_iter().map(Revision::row_key).collect();
         let view = source.view(id, &keys);
         let rows = Some((keys, view));
@@ -240,13 +275,50 @@ fn fetch_limit(request: &RangeRequest) -> usize {
     usize::try_from(request.limit).map_or(0, |limit| if limit == 0 { 0 } else { limit + 1 })
 }
 
-fn filter(kvs: &mut Vec<KeyValue>, request: &RangeRequest) {
+/// The first few rows by something that stands in the index: the oldest key of a queue, say. Only
+/// these are read, in place of all that there are; what [`finish`](Plan::finish) does to them
+/// changes nothing any more.
+struct Chosen<'r> {
+    request: &'r RangeRequest,
+    limit: usize,
+}
+
+impl<'r> Chosen<'r> {
+    fn by_index(request: &'r RangeRequest) -> Option<Chosen<'r>> {
+        let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0)?;
+        let target = SortTarget::try_from(request.sort_target).unwrap_or_default();
+        let is_known = matches!(target, SortTarget::Version | SortTarget::Create | SortTarget::Mod);
+        let is_sorted = request.sort_order != SortOrder::None as i32;
+        (is_known && is_sorted).then_some(Chosen { request, limit })
+    }
+
+    /// Leaves one more than wanted, to know whether there are more.
+    fn cut(&self, all: &mut Vec<Found>) {
+        all.retain(|it| is_wanted(self.request, it.modified.main, it.created.main));
+        let target = SortTarget::try_from(self.request.sort_target).unwrap_or_default();
+        let by = |it: &Found| match target {
+            SortTarget::Version => it.version,
+            SortTarget::Create => it.created.main,
+            SortTarget::Key | SortTarget::Mod | SortTarget::Value => it.modified.main,
+        };
+        if self.request.sort_order == SortOrder::Descend as i32 {
+            all.sort_by_key(|it| std::cmp::Reverse(by(it)));
+        } else {
+            all.sort_by_key(by);
+        }
+        all.truncate(self.limit.saturating_add(1));
+    }
+}
+
+fn is_wanted(request: &RangeRequest, modified: i64, created: i64) -> bool {
     let within =
         |value: i64, min: i64, max: i64| (min == 0 || value >= min) && (max == 0 || value <= max);
-    kvs.retain(|kv| {
-        within(kv.mod_revision, request.min_mod_revision, request.max_mod_revision)
-            && within(kv.create_revision, request.min_create_revision, request.max_create_revision)
-    });
+    within(modified, request.min_mod_revision, request.max_mod_revision)
+        && within(created, request.min_create_revision, request.max_create_revision)
+}
+
+fn filter(kvs: &mut Vec<KeyValue>, request: &RangeRequest) {
+    kvs.retain(|kv| is_wanted(request, kv.mod_revision, kv.create_revision));
 }
 
 /// Rows come by key, ascending. Equal ones keep that order, in either direction.

@@ -144,6 +144,26 @@ impl TreeIndex {
         found
     }
 
+    /// The same, but `choose` filters, orders and cuts them, by what the index knows of them.
+    pub fn chosen(
+        &self,
+        id: u64,
+        range: KeyRange<'_>,
+        at: i64,
+        choose: impl FnOnce(&mut Vec<Found>),
+    ) -> Revisions {
+        let mut span = crate::stage!(TreeIndexGet, id);
+        let mut all = Vec::new();
+        self.visit(range, at, |_, it| all.push(it));
+        let total = all.len();
+        choose(&mut all);
+        crate::set!(span, TreeIndexGet, revisions = total);
+        if let Some(first) = all.first() {
+            crate::set!(span, TreeIndexGet, main = first.modified.main, sub = first.modified.sub);
+        }
+        Revisions { revisions: all.into_iter().map(|it| it.modified).collect(), total }
+    }
+
     /// Returns how many keys of a range there were at main revision `at`.
     pub fn count(&self, range: KeyRange<'_>, at: i64) -> usize {
         let mut total = 0;

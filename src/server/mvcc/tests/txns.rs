@@ -288,3 +288,61 @@ fn a_transaction_that_only_reads_stands_at_one_revision() {
     let request = of(vec![get("a", 7)]);
     assert_eq!(space.store.read_txn(0, &request), Err(Error::FutureRevision));
 }
+
+/// What is chosen by the index alone is what reading all rows would have chosen.
+#[test]
+fn a_limit_on_what_is_sorted_takes_the_first_of_all() {
+    let mut space = Space::new();
+    for number in 0..60_u32 {
+        let key = format!("k{}", number * 7919 % 17);
+        if number % 5 == 4 {
+            space.delete(&key, "");
+        } else {
+            space.put(&key, &format!("{}", number % 3));
+        }
+    }
+    let (key, range_end) = (text("k"), text("l"));
+    let all = RangeRequest { key, range_end, ..RangeRequest::default() };
+    let mut compared = 0;
+    for (target, order) in (0..5).flat_map(|target| (0..3).map(move |order| (target, order))) {
+        for (revision, min, max) in [(0, 0, 0), (40, 0, 0), (0, 30, 0), (0, 0, 45), (50, 20, 40)] {
+            let whole = RangeRequest {
+                sort_target: target,
+                sort_order: order,
+                revision,
+                min_create_revision: min,
+                max_mod_revision: max,
+                ..all.clone()
+            };
+            let expected = space.range(&whole).unwrap();
+            for limit in 1..20 {
+                let got = space.range(&RangeRequest { limit, ..whole.clone() }).unwrap();
+                let cut = usize::try_from(limit).unwrap().min(expected.kvs.len());
+                // Without an order a limit comes first: the first rows by key are sorted.
+                if order != 0 {
+                    assert_eq!(got.kvs, expected.kvs[..cut], "{whole:?}, {limit}");
+                    assert_eq!((got.more, got.count), (cut < expected.kvs.len(), expected.count));
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(compared, 5 * 2 * 5 * 19);
+}
+
+#[test]
+fn the_older_keys_of_a_range_are_counted_and_the_youngest_of_them_named() {
+    let mut space = Space::new();
+    let revisions = ["q/c", "q/a", "q0", "q/b", "q/d"].map(|key| space.put(key, ""));
+    space.put("q/c", "again");
+    let range = RangeRequest { key: text("q/"), range_end: text("q0"), ..RangeRequest::default() };
+    let older = |space: &Space, at: usize| {
+        let older = space.store.older(&range, revisions[at]);
+        let youngest = older.youngest.map(|(key, created)| (show(&key), created));
+        (youngest, older.count, older.revision)
+    };
+    assert_eq!(older(&space, 0), (None, 0, 7));
+    assert_eq!(older(&space, 4), (Some(("q/b".to_owned(), revisions[3])), 3, 7));
+    space.delete("q/b", "");
+    assert_eq!(older(&space, 4), (Some(("q/a".to_owned(), revisions[1])), 2, 8));
+}

@@ -1,0 +1,143 @@
+//! The Election service (etcd: `v3election.electionServer`). Its errors reach clients as UNKNOWN,
+//! because etcd serves it through a client of its own.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{Stream, stream::unfold};
+use prost::Message as _;
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::{
+    api::{
+        header,
+        interceptor::{Call, Method, begin},
+        leader::LeaderCheck,
+    },
+    pb::v3electionpb::{
+        CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse,
+        ProclaimRequest, ProclaimResponse, ResignRequest, ResignResponse,
+        election_server::Election,
+    },
+    server::{Error, Server, concurrency::observe::Observation},
+};
+
+/// Serves Election by a member's server.
+pub struct ElectionService {
+    server: Arc<Server>,
+}
+
+impl ElectionService {
+    /// Serves by this server.
+    pub fn new(server: Arc<Server>) -> Self {
+        Self { server }
+    }
+}
+
+fn key_of(leader: Option<&LeaderKey>) -> Option<&[u8]> {
+    leader.map(|leader| leader.key.as_ref())
+}
+
+#[async_trait]
+impl Election for ElectionService {
+    async fn campaign(
+        &self,
+        request: Request<CampaignRequest>,
+    ) -> Result<Response<CampaignResponse>, Status> {
+        let call = begin(&self.server, Method::Campaign, &request, Some(&request.get_ref().name))?;
+        let mut result = self.server.campaign(call.id(), request.into_inner()).await;
+        let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
+        call.respond(result, revision)
+    }
+
+    async fn proclaim(
+        &self,
+        request: Request<ProclaimRequest>,
+    ) -> Result<Response<ProclaimResponse>, Status> {
+        let key = key_of(request.get_ref().leader.as_ref());
+        let call = begin(&self.server, Method::Proclaim, &request, key)?;
+        let mut result = self.server.proclaim(call.id(), request.into_inner()).await;
+        let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
+        call.respond(result, revision)
+    }
+
+    async fn leader(
+        &self,
+        request: Request<LeaderRequest>,
+    ) -> Result<Response<LeaderResponse>, Status> {
+        let call = begin(&self.server, Method::Leader, &request, Some(&request.get_ref().name))?;
+        let mut result = self.server.election_leader(call.id(), request.into_inner()).await;
+        let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
+        call.respond(result, revision)
+    }
+
+    type ObserveStream = Pin<Box<dyn Stream<Item = Result<LeaderResponse, Status>> + Send>>;
+
+    async fn observe(
+        &self,
+        request: Request<LeaderRequest>,
+    ) -> Result<Response<Self::ObserveStream>, Status> {
+        let name = &request.get_ref().name;
+        let call = begin(&self.server, Method::Observe, &request, Some(name))?;
+        let server = Arc::clone(&self.server);
+        let observer = Observer {
+            observation: Observation::new(Arc::clone(&server), call.id(), name),
+            leader: LeaderCheck::new(&server, request.metadata()),
+            server,
+            call,
+            bytes: 0,
+            revision: 0,
+        };
+        Ok(Response::new(Box::pin(unfold(Some(observer), Observer::next))))
+    }
+
+    async fn resign(
+        &self,
+        request: Request<ResignRequest>,
+    ) -> Result<Response<ResignResponse>, Status> {
+        let key = key_of(request.get_ref().leader.as_ref());
+        let call = begin(&self.server, Method::Resign, &request, key)?;
+        let mut result = self.server.resign(call.id(), request.into_inner()).await;
+        let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
+        call.respond(result, revision)
+    }
+}
+
+/// One Observe: its rpc lasts as long as its stream.
+struct Observer {
+    server: Arc<Server>,
+    call: Call,
+    observation: Observation,
+    leader: LeaderCheck,
+    /// Sent so far.
+    bytes: usize,
+    /// In the last answer's header.
+    revision: i64,
+}
+
+impl Observer {
+    /// The stream's next message; nothing behind its end.
+    async fn next(
+        observer: Option<Observer>,
+    ) -> Option<(Result<LeaderResponse, Status>, Option<Observer>)> {
+        let mut observer = observer?;
+        let answer = tokio::select! {
+            biased;
+            () = observer.leader.lost(&observer.server) => Err(Error::NoLeader),
+            answer = observer.observation.next() => answer,
+        };
+        match answer {
+            Ok(mut response) => {
+                header::fill(&mut response.header, &observer.server);
+                observer.revision = response.header.as_ref().map_or(0, |header| header.revision);
+                observer.bytes += response.encoded_len();
+                Some((Ok(response), Some(observer)))
+            }
+            // What etcd's own client does with an error: the stream ends, and nothing is said.
+            Err(error) => {
+                let Observer { call, bytes, revision, .. } = observer;
+                let end = if error == Error::NoLeader { Err(error) } else { Ok(()) };
+                call.finish(end, bytes, revision).err().map(|status| (Err(status), None))
+            }
+        }
+    }
+}

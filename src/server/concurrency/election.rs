@@ -1,0 +1,110 @@
+//! The Election service: whose key is the oldest below a name, leads, and the key's value is what
+//! it proclaims (etcd: `Election`). Has nothing to do with raft's elections.
+
+use std::sync::Arc;
+
+use super::{Entered, Outcome, attended, hold, oldest, prefix_of};
+use crate::{
+    mark,
+    pb::{
+        etcdserverpb::PutRequest,
+        v3electionpb::{
+            CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse,
+            ProclaimRequest, ProclaimResponse, ResignRequest, ResignResponse,
+        },
+    },
+    server::{Error, Server},
+};
+
+impl Server {
+    /// Election.Campaign: returns when the caller leads. The answer's header is that of the
+    /// moment in which it began to stand, as in etcd.
+    pub(crate) async fn campaign(
+        self: &Arc<Self>,
+        id: u64,
+        request: CampaignRequest,
+    ) -> Result<CampaignResponse, Error> {
+        let server = Arc::clone(self);
+        attended(move |caller| async move {
+            let lease = server.session(id, request.lease).await?;
+            if caller.has_gone() {
+                return Err(Error::Canceled);
+            }
+            let put = (lease, request.value.clone());
+            let entered = server.enter(id, &request.name, put).await?;
+            server.renew_value(id, &entered, &request, lease).await?;
+            match hold(&server, id, &entered, caller).await? {
+                Outcome::First(_) => {
+                    let (key, rev) = (entered.place.key, entered.place.created);
+                    let leader = Some(LeaderKey { name: request.name, key, rev, lease });
+                    Ok(CampaignResponse { header: entered.header, leader })
+                }
+                Outcome::Lost => Err(Error::ElectionNotLeader),
+            }
+        })
+        .await
+    }
+
+    /// Who stands already, and now with another value, puts that into the key.
+    async fn renew_value(
+        &self,
+        id: u64,
+        entered: &Entered,
+        request: &CampaignRequest,
+        lease: i64,
+    ) -> Result<(), Error> {
+        let Some(before) = &entered.before else { return Ok(()) };
+        if before.value == request.value {
+            return Ok(());
+        }
+        let (place, request_id) = (&entered.place, self.next_of(id));
+        mark!(CampaignProclaim, id, own = place.created, request = request_id);
+        let (key, value) = (place.key.clone(), request.value.clone());
+        let put = PutRequest { key, value, lease, ..PutRequest::default() };
+        let result = self.proclaim_at(request_id, place.created, put).await;
+        if result.is_err() && result != Err(Error::ElectionNotLeader) {
+            self.release(id, place).await;
+        }
+        result.map(|_| ())
+    }
+
+    /// Election.Proclaim: the leader has something new to say.
+    pub(crate) async fn proclaim(
+        &self,
+        id: u64,
+        request: ProclaimRequest,
+    ) -> Result<ProclaimResponse, Error> {
+        let leader = request.leader.ok_or(Error::MissingLeaderKey)?;
+        let lease = self.session(id, leader.lease).await?;
+        let (key, value) = (leader.key, request.value);
+        let put = PutRequest { key, value, lease, ..PutRequest::default() };
+        let header = self.proclaim_at(id, leader.rev, put).await?;
+        Ok(ProclaimResponse { header })
+    }
+
+    /// Election.Leader: who leads now, as a quorum confirms it.
+    pub(crate) async fn election_leader(
+        &self,
+        id: u64,
+        request: LeaderRequest,
+    ) -> Result<LeaderResponse, Error> {
+        let mut response = self.range(id, oldest(&prefix_of(&request.name))).await?;
+        match response.kvs.pop() {
+            Some(kv) => Ok(LeaderResponse { header: response.header, kv: Some(kv) }),
+            None => Err(Error::ElectionNoLeader),
+        }
+    }
+
+    /// Election.Resign. Who does not lead any more gets the same answer as who does, as in etcd.
+    pub(crate) async fn resign(
+        &self,
+        id: u64,
+        request: ResignRequest,
+    ) -> Result<ResignResponse, Error> {
+        let leader = request.leader.ok_or(Error::MissingLeaderKey)?;
+        // Not needed for anything, but a call without a lease leaves one behind in etcd, too.
+        self.session(id, leader.lease).await?;
+        let header = self.resign_at(id, &leader.key, leader.rev).await?;
+        Ok(ResignResponse { header })
+    }
+}
