@@ -8,14 +8,16 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use crate::{
     api::{
         header,
-        interceptor::{Call, Method, begin, check},
+        interceptor::{Call, Method, begin, check, wants_leader},
+        leader_check::LeaderCheck,
+        status::status,
     },
     pb::etcdserverpb::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
         LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse,
         LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, lease_server::Lease,
     },
-    server::Server,
+    server::{Error, Server},
 };
 
 /// What stands for the TTL of a lease that is gone.
@@ -67,18 +69,18 @@ impl Lease for LeaseService {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        check(&self.server, request.metadata()).map_err(crate::api::status::status)?;
-        let open = Some((Arc::clone(&self.server), request.into_inner()));
+        check(&self.server, request.metadata()).map_err(status)?;
+        let leader = LeaderCheck::new(&self.server, wants_leader(request.metadata()));
+        let open = Some((Arc::clone(&self.server), request.into_inner(), leader));
         let answers = stream::unfold(open, |open| async move {
-            let (server, mut messages) = open?;
-            match messages.message().await {
-                Ok(None) => None,
-                Ok(Some(message)) => match renew(&server, &message).await {
-                    Ok(response) => Some((Ok(response), Some((server, messages)))),
-                    Err(status) => Some((Err(status), None)),
-                },
-                Err(status) => Some((Err(status), None)),
-            }
+            let (server, mut messages, mut leader) = open?;
+            let answer = tokio::select! {
+                biased;
+                () = leader.lost(&server) => Some(Err(status(Error::NoLeader))),
+                answer = answer(&server, &mut messages) => answer,
+            }?;
+            let open = answer.is_ok().then_some((server, messages, leader));
+            Some((answer, open))
         });
         Ok(Response::new(Box::pin(answers)))
     }
@@ -114,6 +116,17 @@ impl Lease for LeaseService {
         let mut response = self.server.lease_leases();
         header::fill(&mut response.header, &self.server);
         call.respond(Ok(response), self.server.revision())
+    }
+}
+
+/// Answers the client's next message; `None` if there is none to come.
+async fn answer(
+    server: &Server,
+    messages: &mut Streaming<LeaseKeepAliveRequest>,
+) -> Option<Result<LeaseKeepAliveResponse, Status>> {
+    match messages.message().await {
+        Ok(message) => Some(renew(server, &message?).await),
+        Err(status) => Some(Err(status)),
     }
 }
 

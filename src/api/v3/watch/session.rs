@@ -7,15 +7,13 @@ use std::{
 };
 
 use prost::Message as _;
-use tokio::{
-    sync::mpsc::Receiver,
-    time::{Interval, MissedTickBehavior, interval},
-};
+use tokio::{sync::mpsc::Receiver, time::Interval};
 use tonic::{Code, Status, Streaming};
 
 use crate::{
     api::{
         interceptor::{Call, Method},
+        leader_check::{LeaderCheck, tick, ticks},
         status::status,
     },
     pb::{
@@ -36,10 +34,6 @@ use crate::{
 
 /// What gRPC may add to a request (etcd: grpcOverheadBytes).
 const GRPC_OVERHEAD: usize = 512 << 10;
-/// A member without leader for so many election timeouts ends the streams that need one
-/// (etcd: maxNoLeaderCnt).
-const NO_LEADER_MAX: u32 = 3;
-
 /// How one watcher wants its events.
 struct Options {
     prev_kv: bool,
@@ -324,34 +318,6 @@ fn fragments(response: WatchResponse, max: usize) -> Vec<WatchResponse> {
     pieces
 }
 
-/// Watches whether the member knows a leader, for streams that need one.
-struct LeaderCheck {
-    ticks: Option<Interval>,
-    missed: u32,
-}
-
-impl LeaderCheck {
-    fn new(server: &Server, is_wanted: bool) -> LeaderCheck {
-        LeaderCheck { ticks: is_wanted.then(|| ticks(server.election())), missed: 0 }
-    }
-
-    /// Returns when there was no leader for three election timeouts. May be dropped at any time.
-    async fn lost(&mut self, server: &Server) {
-        while self.missed < NO_LEADER_MAX {
-            tick(&mut self.ticks).await;
-            self.missed = if server.leader() == 0 { self.missed + 1 } else { 0 };
-        }
-    }
-}
-
-fn ticks(period: Duration) -> Interval {
-    let mut ticks = interval(period);
-    // The first tick would come at once.
-    ticks.reset();
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
-
 /// Up to a tenth more, so that streams that were opened together do not tick together.
 fn with_jitter(period: Duration, seed: u64) -> Duration {
     let thousandth = u32::try_from(trace::id::hash(seed) % 100).unwrap_or(0);
@@ -363,13 +329,6 @@ async fn message(
 ) -> Result<Option<WatchRequest>, Status> {
     match requests {
         Some(requests) => requests.message().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn tick(ticks: &mut Option<Interval>) {
-    match ticks {
-        Some(ticks) => _ = ticks.tick().await,
         None => std::future::pending().await,
     }
 }

@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/etcd/clientv3"
 	"go.etcd.io/etcd/etcdserver"
 	"go.etcd.io/etcd/etcdserver/api/membership"
+	"go.etcd.io/etcd/etcdserver/api/v3rpc"
 	pb "go.etcd.io/etcd/etcdserver/etcdserverpb"
 	"go.etcd.io/etcd/pkg/transport"
 	"go.etcd.io/etcd/pkg/types"
@@ -152,7 +153,9 @@ func (m *member) args() []string {
 	set("grpc-keepalive-min-time", c.GRPCKeepAliveMinTime, c.GRPCKeepAliveMinTime != 0)
 	set("grpc-keepalive-interval", c.GRPCKeepAliveInterval, c.GRPCKeepAliveInterval != 0)
 	set("grpc-keepalive-timeout", c.GRPCKeepAliveTimeout, c.GRPCKeepAliveTimeout != 0)
-	set("experimental-watch-progress-notify-interval", c.WatchProgressNotifyInterval, c.WatchProgressNotifyInterval != 0)
+	// Tests set it for servers in their own process.
+	progress := v3rpc.GetProgressReportInterval()
+	set("experimental-watch-progress-notify-interval", progress, progress < time.Minute)
 	set("experimental-corrupt-check-time", m.CorruptCheckTime, m.CorruptCheckTime != 0)
 	set("experimental-initial-corrupt-check", true, m.CorruptCheckTime != 0)
 	set("experimental-enable-lease-checkpoint", true, c.EnableLeaseCheckpoint)
