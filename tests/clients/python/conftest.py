@@ -1,6 +1,6 @@
-"""What etcd3's own tests need to run today, on other ports.
+"""What etcd3's own tests need to run today, on other ports than the default ones.
 
-Where they ask for the default port they get the cluster under test. Their property tests use a
+Where they ask for the default port they get the cluster under test. Their property tests use one
 fixture for many examples, on purpose; newer versions of hypothesis take that for a mistake.
 """
 
@@ -13,12 +13,12 @@ import hypothesis
 _url = urlparse(os.environ["PYTHON_ETCD_HTTP_URL"])
 etcd3.client.__defaults__ = (_url.hostname, _url.port) + etcd3.client.__defaults__[2:]
 
-_register = hypothesis.settings.register_profile
+_init = hypothesis.settings.__init__
 
 
-def _lenient(name, *args, **kwargs):
-    kwargs["suppress_health_check"] = list(hypothesis.HealthCheck)
-    _register(name, *args, **kwargs)
+def _lenient(self, *args, **kwargs):
+    kwargs.setdefault("suppress_health_check", list(hypothesis.HealthCheck))
+    _init(self, *args, **kwargs)
 
 
-hypothesis.settings.register_profile = _lenient
+hypothesis.settings.__init__ = _lenient
