@@ -11,3 +11,5 @@ mod normal;
 mod random;
 mod requests;
 mod watch;
+// Foreign client libraries and their own tests.
+mod clients;
