@@ -10,7 +10,11 @@ import { after, test } from 'node:test';
 const { Etcd3, EtcdLeaseInvalidError } = createRequire(`${process.env.CLIENTS_MODULES}/`)('etcd3');
 const hosts = process.env.CLIENTS_ENDPOINTS.split(',');
 const client = new Etcd3({ hosts });
-after(() => client.close());
+after(() => {
+  client.close();
+  // A stream to the member that was killed may still be trying; the outcome is known by then.
+  setTimeout(() => process.exit(), 1000).unref();
+});
 
 // What an emitter says first under this name.
 const once = (emitter, name) =>
