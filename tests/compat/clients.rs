@@ -56,6 +56,7 @@ const ETCD3_EXCLUDED: &[(&str, &str)] = &[
     ("TestEtcd3::test_snapshot", NO_METHOD),
     ("TestClient::test_user_pwd_auth", NO_AUTH),
     ("TestEtcd3::test_member_list", OTHER_NAMES),
+    ("TestEtcd3::test_get_key_serializable", OTHER_NAMES),
     ("TestEtcd3::test_get_prefix_serializable", OTHER_NAMES),
 ];
 
