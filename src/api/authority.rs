@@ -1,33 +1,37 @@
-//! A client's `:authority` that is a whole URL, made the host and port that it should be.
+//! A client's `:authority` that is none, made one that h2 accepts.
 //!
 //! etcd's own Go client, up to 3.4, dials some RPCs (Status, Defragment, HashKV) with the endpoint
-//! as it was given, and its gRPC copies that into every request: `:authority: http://host:2379`.
-//! Go's server does not look; h2 refuses such a request with PROTOCOL_ERROR before any code of ours
-//! sees it. So what the client sends is followed here, below h2, as far as its first header block:
+//! as it was given, and its gRPC copies that into every request: `:authority: http://host:2379`, or
+//! `unix://…` when it goes through a socket. That of 3.5.0 sends `#initially=[http://host:2379]` with
+//! all of them. Go's server does not look; h2 refuses such a request with PROTOCOL_ERROR before any
+//! code of ours sees it. So what the client sends is followed here, below h2, as far as its first
+//! header block:
 //!
 //! ```text
 //!   PRI * HTTP/2.0 ─ SETTINGS ─ … ─ HEADERS ──┬── ordinary authority ──▶ nothing is looked at again
-//!         │                                   └── a URL ──▶ this and all later HEADERS are mended
+//!         │                                   └── none ──▶ this and all later HEADERS are mended
 //!         └── anything else is HTTP/1 ──▶ nothing is looked at again
 //! ```
 //!
+//! * A scheme is taken out. What is still no authority then becomes [`hpack::NOBODY`]: no method of
+//!   ours reads it.
 //! * Frames of other kinds go through as they come. A HEADERS frame is held back until it is
 //!   complete, which h2 would wait for anyway; so at most a frame of the default size is held. A
 //!   longer one is refused by h2 and goes through, and so does all that cannot be understood: the
 //!   verdict on malformed requests is h2's alone.
 //! * A block that goes on in CONTINUATION frames is no special case: `:authority` comes first.
-//! * HPACK has state: the client's table holds the URL, h2's the mended entry, which is up to nine
-//!   bytes shorter. That is harmless. Indexes count from the newest entry, both tables get the same
+//! * HPACK has state: the client's table holds what it has sent, h2's the mended entry, which is
+//!   shorter, or at least no longer. That is harmless. Indexes count from the newest entry, both tables get the same
 //!   insertions, and the table with the smaller entries drops an entry no sooner than the other. So
 //!   the client's table is always the newer part of h2's, and an index means the same in both.
 //! * Later blocks usually name the entry by its index. When the client's table has dropped it, the
-//!   client sends the URL again, which is why such a connection is followed to its end.
+//!   client sends it again, which is why such a connection is followed to its end.
 //! * Only a literal whose name is the static `:authority`, or is spelled out, is mended. HPACK would
 //!   allow the name of a dynamic entry, but no encoder that knows the static table does that, and
 //!   to understand it we would have to keep the table.
 //!
 //! Ordinary clients pay for one walk over a header block, and from then on a read is a read of the
-//! socket. Those that send URLs pay for two more copies.
+//! socket. The others pay for two more copies.
 
 mod hpack;
 
@@ -57,21 +61,21 @@ const PRIORITY: u8 = 0x20;
 /// Stream dependency and weight.
 const PRIORITY_LEN: usize = 5;
 
-/// A client's connection, from which requests come without a scheme in their authority.
+/// A client's connection, from which requests come with an authority that h2 accepts.
 #[derive(Debug)]
-pub struct WithoutScheme<S> {
+pub struct MendedAuthority<S> {
     inner: S,
     follower: Follower,
 }
 
-impl<S> WithoutScheme<S> {
+impl<S> MendedAuthority<S> {
     /// Wraps a connection of which nothing has been read yet.
     pub fn new(inner: S) -> Self {
         Self { inner, follower: Follower::new() }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for WithoutScheme<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MendedAuthority<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -98,7 +102,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WithoutScheme<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for WithoutScheme<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MendedAuthority<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -147,8 +151,8 @@ enum State {
 #[derive(Debug)]
 struct Follower {
     state: State,
-    /// A header block of this connection had a URL.
-    has_url: bool,
+    /// A header block of this connection was mended.
+    was_mended: bool,
     held: Vec<u8>,
     /// Seen, mended, and not yet read by h2.
     out: BytesMut,
@@ -156,7 +160,7 @@ struct Follower {
 
 impl Follower {
     fn new() -> Self {
-        Self { state: State::Preface(0), has_url: false, held: Vec::new(), out: BytesMut::new() }
+        Self { state: State::Preface(0), was_mended: false, held: Vec::new(), out: BytesMut::new() }
     }
 
     /// Fills the reader's buffer; tells whether there was anything.
@@ -244,13 +248,13 @@ impl Follower {
         }
         match mend(&self.held) {
             Some(frame) => {
-                self.has_url = true;
+                self.was_mended = true;
                 self.held.clear();
                 self.out.extend_from_slice(&frame);
             }
             None => self.release(),
         }
-        self.state = if self.has_url { State::Head } else { State::Done };
+        self.state = if self.was_mended { State::Head } else { State::Done };
         taken
     }
 
@@ -272,7 +276,7 @@ fn after(left: usize) -> State {
     if left == 0 { State::Head } else { State::Other(left) }
 }
 
-/// A complete HEADERS frame with the host instead of the URL; `None` if it stays as it is.
+/// A complete HEADERS frame with an authority that h2 accepts; `None` if it stays as it is.
 fn mend(frame: &[u8]) -> Option<Vec<u8>> {
     let (head, payload) = frame.split_at_checked(HEAD)?;
     let flags = *head.get(4)?;
@@ -284,7 +288,7 @@ fn mend(frame: &[u8]) -> Option<Vec<u8>> {
     if flags & PRIORITY != 0 {
         start += PRIORITY_LEN;
     }
-    let (place, host) = hpack::url_authority(payload.get(start..end)?)?;
+    let (place, host) = hpack::mended_authority(payload.get(start..end)?)?;
     let parts = [&payload[..start + place.start], &host, &payload[start + place.end..]];
     let payload = parts.concat();
     // What was Huffman-coded can grow.

@@ -22,7 +22,7 @@ use tonic::{Status, service::Routes};
 use tower_service::Service;
 
 use super::{
-    authority::WithoutScheme, http as http_routes, limit::Limited, observe::ObserveService, v3,
+    authority::MendedAuthority, http as http_routes, limit::Limited, observe::ObserveService, v3,
 };
 use crate::{
     pb::{
@@ -157,7 +157,7 @@ impl Front {
             .keep_alive_interval(self.limits.ping_interval)
             .keep_alive_timeout(self.limits.ping_timeout);
         let service = service_fn(move |request| self.clone().request(request));
-        let stream = TokioIo::new(WithoutScheme::new(stream));
+        let stream = TokioIo::new(MendedAuthority::new(stream));
         if let Err(error) = builder.serve_connection(stream, service).await {
             tracing::debug!(%error, "a client's connection ended");
         }

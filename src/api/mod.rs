@@ -2,7 +2,7 @@
 //! etcd's responses, codes and texts.
 //!
 //! ```text
-//!   socket ──▶ authority (a URL where the host should be?)
+//!   socket ──▶ authority (none that h2 accepts?)
 //!          ──▶ front (HTTP/1 or HTTP/2; known method? frame not too large?) ──▶ router
 //!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
 //!             ──▶ http                                              /health, /version, /metrics

@@ -21,7 +21,8 @@ use glass_etcd::{
     },
 };
 use prost::Message as _;
-use tonic::Status;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Code, Status};
 
 use super::normal::Names;
 use crate::{
@@ -394,6 +395,34 @@ async fn without_their_leader(cluster: &mut Cluster) {
     cluster.spawn(leader);
     cluster.wait_ready(leader).await;
     assert_eq!(count(&mut cluster.client(leader), "orphan/").await, Ok(0));
+}
+
+/// Goal: a keep-alive stream whose client needs a leader ends when its member has none, so that the
+/// client asks another one before the lease is over; one without that wish goes on waiting. Method:
+/// two of three are killed while nothing is sent.
+#[tokio::test]
+async fn a_keep_alive_that_needs_a_leader_ends_without_one() {
+    let mut cluster = Cluster::start(&Kind::subject(), 3).await;
+    let mut client = cluster.client(0);
+    let id = grant(&mut client, 600, "kept").await;
+    let mut open = Vec::new();
+    for needs_leader in [true, false] {
+        let (messages, receiver) = tokio::sync::mpsc::unbounded_channel();
+        messages.send(LeaseKeepAliveRequest { id }).unwrap();
+        let mut request = tonic::Request::new(UnboundedReceiverStream::new(receiver));
+        if needs_leader {
+            request.metadata_mut().insert("hasleader", "true".parse().unwrap());
+        }
+        let mut answers = client.lease.lease_keep_alive(request).await.unwrap().into_inner();
+        assert_eq!(answers.message().await.unwrap().unwrap().ttl, 600);
+        open.push((messages, answers));
+    }
+    cluster.kill(1);
+    cluster.kill(2);
+    let [(_with, needy), (_without, patient)] = &mut open[..] else { unreachable!() };
+    let end = tokio::time::timeout(20 * ELECTION, needy.message()).await.unwrap().unwrap_err();
+    assert_eq!((end.code(), end.message()), (Code::Unavailable, "etcdserver: no leader"));
+    assert!(tokio::time::timeout(ELECTION, patient.message()).await.is_err());
 }
 
 /// Goal: a leader that was stopped, and does not know that there is another one by now, revokes

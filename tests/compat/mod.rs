@@ -14,3 +14,5 @@ mod random;
 mod requests;
 mod table;
 mod watch;
+// Foreign client libraries and their own tests.
+mod clients;

@@ -269,6 +269,11 @@ impl Cluster {
         process.wait().unwrap();
     }
 
+    /// The id of a running member's process, for programs that kill it themselves.
+    pub(crate) fn process_id(&self, at: usize) -> u32 {
+        self.members[at].process.as_ref().expect("only a running member has one").id()
+    }
+
     /// SIGSTOP: the process neither runs nor closes its connections.
     pub(crate) fn pause(&self, at: usize) {
         self.signal(at, Signal::SIGSTOP);

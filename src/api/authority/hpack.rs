@@ -6,6 +6,11 @@
 
 use std::ops::Range;
 
+use http::uri::Authority;
+
+/// What stands for an authority of which nothing can be kept: one byte, so that it is never longer.
+pub(super) const NOBODY: &[u8] = b"-";
+
 /// The index of `:authority` in the static table.
 const AUTHORITY: usize = 1;
 
@@ -26,8 +31,8 @@ const SYMBOLS: &[(u32, &[u8])] = &[
 ];
 
 /// Where the block's first literal `:authority` has its value, length included, and what has to
-/// stand there instead; `None` if it is no URL, or if there is none.
-pub(super) fn url_authority(block: &[u8]) -> Option<(Range<usize>, Vec<u8>)> {
+/// stand there instead; `None` if h2 accepts it, or if there is none.
+pub(super) fn mended_authority(block: &[u8]) -> Option<(Range<usize>, Vec<u8>)> {
     let mut walk = Walk { block, at: 0 };
     loop {
         let prefix_bits = match *block.get(walk.at)? {
@@ -59,11 +64,15 @@ pub(super) fn url_authority(block: &[u8]) -> Option<(Range<usize>, Vec<u8>)> {
     }
 }
 
-/// A URL's host and port as a string literal, not Huffman-coded.
+/// What h2 accepts in place of this value, as a string literal, not Huffman-coded.
 fn host(value: &[u8]) -> Option<Vec<u8>> {
-    let schemes: [&[u8]; 2] = [b"http://", b"https://"];
-    let host = schemes.iter().find_map(|scheme| value.strip_prefix(*scheme))?;
+    if value.is_empty() || Authority::try_from(value).is_ok() {
+        return None;
+    }
+    let scheme = value.windows(3).position(|at| at == b"://").map_or(0, |at| at + 3);
+    let host = &value[scheme..];
     let host = host.strip_suffix(b"/").unwrap_or(host);
+    let host = if Authority::try_from(host).is_ok() { host } else { NOBODY };
     Some([&integer(0, 7, host.len()), host].concat())
 }
 
