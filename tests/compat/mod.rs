@@ -11,3 +11,4 @@ mod normal;
 mod random;
 mod requests;
 mod watch;
+mod watchers;

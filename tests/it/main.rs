@@ -2,7 +2,8 @@
 //! real etcd 3.5.1, for what it answers is what a member of ours must answer.
 //!
 //! One binary, so that it links once. `compat` compares with etcd, `faults` breaks things, `traces`
-//! reads what members record. Each test starts few clusters and checks much in each: starting one
+//! reads what members record, `stress` does much at once
+//! for as long as one likes. Each test starts few clusters and checks much in each: starting one
 //! costs an election.
 //!
 //! What the machine has not got is left out with one line, and the rest runs (see [`programs`]).
@@ -21,5 +22,7 @@ mod programs;
 mod compat;
 #[path = "../faults/mod.rs"]
 mod faults;
+#[path = "../stress/mod.rs"]
+mod stress;
 #[path = "../traces/mod.rs"]
 mod traces;
