@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Requests of a run, unless `GLASS_IT_REQUESTS` says otherwise.
-const REQUESTS: usize = 5000;
+const REQUESTS: usize = 3000;
 /// Seed of a run, unless `GLASS_IT_SEED` says otherwise.
 const SEED: u64 = 1;
 /// Something is done with watchers after so many of a hundred requests.

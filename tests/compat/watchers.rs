@@ -14,8 +14,9 @@
 //! A watcher that reads the past must be done with it before a compaction, or chance decides
 //! whether it is cancelled. Where no event of the past would prove that, one is written.
 //!
-//! Left out: a start at the compacted revision itself, whose deletions 3.5.1 has lost and later
-//! 3.5 has not.
+//! Left out, because 3.5.1 has bugs there that are mended since:
+//! * a start at the compacted revision itself, whose deletions 3.5.1 has lost;
+//! * progress of a stream while one of its watchers begins in the future, of which 3.5.1 tells.
 
 use std::{
     collections::BTreeMap,
@@ -241,8 +242,9 @@ impl Watchers {
     pub(super) async fn act(&mut self, stream: &mut Stream) -> Option<PutRequest> {
         let at = stream.below(3) as usize;
         match stream.below(10) {
-            0..6 if self.live.len() < WATCHERS_MAX => return self.create(stream, at).await,
-            6..8 => {
+            0..6 if WATCHERS_MAX <= self.live.len() => self.cancel(stream).await,
+            0..6 => return self.create(stream, at).await,
+            6..8 if !self.is_early(at, stream.revision) => {
                 self.settle(stream.revision).await;
                 self.catch_up(at).await;
                 self.same_control(at, &progress(), "progress").await;
@@ -253,10 +255,15 @@ impl Watchers {
                 let cancel = WatchRequest { request_union: Some(cancel) };
                 self.ears[at].iter().for_each(|ear| ear.send(&cancel));
             }
-            _ if !self.live.is_empty() => self.cancel(stream).await,
+            9 if !self.live.is_empty() => self.cancel(stream).await,
             _ => (),
         }
         None
+    }
+
+    /// True if a watcher of this member waits for a revision that is still far.
+    fn is_early(&self, at: usize, newest: i64) -> bool {
+        self.live.iter().any(|watcher| watcher.at == at && newest + 1 < watcher.from)
     }
 
     async fn create(&mut self, stream: &mut Stream, at: usize) -> Option<PutRequest> {

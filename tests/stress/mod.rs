@@ -5,6 +5,8 @@
 //! printed. Nothing is asserted about speed.
 
 mod history;
+mod lease_storm;
+mod many_watchers;
 mod nine;
 mod properties;
 mod traffic;
