@@ -68,7 +68,7 @@ pub(super) fn wants(asked: &WatchCreateRequest, event: &Event) -> bool {
     let covered = match &end[..] {
         [] => kv.key == from,
         b"\0" => from <= &kv.key,
-        _ => from <= &kv.key && &kv.key < end,
+        _ => from <= &kv.key && kv.key < end,
     };
     covered && !asked.filters.contains(&event.r#type)
 }
