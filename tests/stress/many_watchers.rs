@@ -5,6 +5,7 @@
 
 use std::{
     env,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -56,7 +57,7 @@ impl Size {
         Self {
             own: number("GLASS_IT_WATCHERS", 1000),
             prefix: number("GLASS_IT_PREFIX_WATCHERS", 50),
-            puts: number("GLASS_IT_PUTS", 4000),
+            puts: number("GLASS_IT_PUTS", 2500),
         }
     }
 
@@ -101,6 +102,25 @@ async fn thousands_of_watchers_are_told_everything_in_order() {
     let expected = size.puts as u64 * (1 + size.prefix as u64);
     assert_eq!(told.load(Ordering::Relaxed), expected);
     eprintln!("{expected} events after {:?}", began.elapsed());
+    the_load_generator_counts_the_same(&cluster);
+}
+
+/// Goal: `glass bench watch` knows how many events are due, and gets them.
+/// Method: 30 watchers in turn over 7 keys, and 50 puts in turn over the same.
+fn the_load_generator_counts_the_same(cluster: &Cluster) {
+    let endpoints: Vec<String> =
+        cluster.members.iter().map(|member| member.client_address()).collect();
+    let flags = "--streams 3 --watch-per-stream 10 --watched-key-total 7 --put-total 50 --json";
+    let output = Command::new(env!("CARGO_BIN_EXE_glass"))
+        .args(["bench", "watch", "--endpoints", &endpoints.join(",")])
+        .args(flags.split(' '))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let requests = ["create", "put", "events"].map(|part| report[part]["requests"].as_u64());
+    // Key 0 is put 8 times and the others 7 times; keys 0 and 1 have 5 watchers, the others 4.
+    assert_eq!(requests, [Some(30), Some(50), Some(8 * 5 + 7 * 5 + 5 * 7 * 4)], "{report}");
 }
 
 fn key(number: usize) -> String {

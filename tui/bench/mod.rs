@@ -10,12 +10,13 @@
 //!   put, range ──frame(n)──▶ load ── clients ──▶ lean ── conns ──▶ server
 //!                             │                                      │
 //!                           stats ◀── latency, status       proc ── CPU, RSS
+//!   watch, watch-latency: watchers through tonic, puts as above
 //! ```
 //!
 //! Everything runs on one thread. A client is a task that sends its next request when the one
 //! before is answered (a closed loop, as in etcd's tool), so latency under overload is that of
 //! the queue; `--rate` holds the load below that. Left out: TLS and auth, for they measure
-//! another thing; and the tool's other commands, until the RPCs behind them are served.
+//! another thing; and those of the tool's other commands that nobody has asked for yet.
 
 mod compare;
 mod compare_watchers;
