@@ -16,3 +16,4 @@ mod table;
 mod watch;
 // Foreign client libraries and their own tests.
 mod clients;
+mod watchers;

@@ -1,10 +1,13 @@
-//! The differential test: the same long stream of KV and Lease requests to both, every answer compared.
+//! The differential test: the same long stream of KV and Lease requests to both, every answer and
+//! every event compared.
 //!
 //! Not sent, because 3.5.1 and the behaviour that we follow differ there on purpose:
 //! * an unknown sort target (it kills 3.5.1; later it is refused) and an unknown sort order
 //!   (3.5.1 ignores it): asked of ours alone;
 //! * a txn that writes and reads a compacted or a future revision (in 3.5.1 the member that was
-//!   asked refuses it, the others apply it): asked of ours alone.
+//!   asked refuses it, the others apply it): asked of ours alone;
+//! * a txn that deletes all keys from one on, and puts one of them with `ignore_value` or
+//!   `ignore_lease` (3.5.1 panics).
 
 use std::{env, time::Duration};
 
@@ -13,7 +16,10 @@ use glass_etcd::pb::etcdserverpb::{
     request_op::Request,
 };
 
-use super::requests::{Call, LEASES, Reply, Stream, at_the_limits};
+use super::{
+    requests::{Call, LEASES, Reply, Stream, at_the_limits},
+    watchers::Watchers,
+};
 use crate::{
     client::{Client, eventually},
     cluster::Cluster,
@@ -21,9 +27,11 @@ use crate::{
 };
 
 /// Requests of a run, unless `GLASS_IT_REQUESTS` says otherwise.
-const REQUESTS: usize = 5000;
+const REQUESTS: usize = 3000;
 /// Seed of a run, unless `GLASS_IT_SEED` says otherwise.
 const SEED: u64 = 1;
+/// Something is done with watchers after so many of a hundred requests.
+const WATCHERS_PERCENT: u64 = 6;
 /// Requests that a failure prints, the one that failed included.
 const PRINTED: usize = 5;
 
@@ -45,60 +53,106 @@ impl Side {
     }
 }
 
-/// Goal: code, text, revision and every other field as etcd 3.5.1 answers, whatever is asked.
+/// Goal: code, text, revision and every other field as etcd 3.5.1 answers, whatever is asked, and
+/// every watcher told what etcd's is told.
 /// Method: one client sends to members at random, so that a stale linearizable read shows;
 /// serializable reads go where the last one that was not refused went: there all is applied.
+/// Watchers come and go meanwhile (see [`super::watchers`]); at ten places in between, and at the
+/// end, all members of both must have the same hash.
 #[tokio::test]
 async fn a_random_stream_gets_the_answers_of_etcd() {
     let Some(reference) = programs::reference() else {
         return left_out("differential test: no etcd 3.5.1");
     };
     let subject = Kind::subject();
-    let (mut ours, mut theirs) = tokio::join!(Side::start(&subject), Side::start(&reference));
+    let (ours, theirs) = tokio::join!(Side::start(&subject), Side::start(&reference));
     let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = number("GLASS_IT_SEED").unwrap_or(SEED);
     let requests = number("GLASS_IT_REQUESTS").map_or(REQUESTS, |number| number as usize);
     eprintln!("GLASS_IT_SEED={seed} GLASS_IT_REQUESTS={requests}");
-    let mut stream = Stream::new(seed, 1);
-    let (mut synced, mut sent) = (0, Vec::new());
-    let (mut refused, mut changed) = (0, 0);
+    let watchers = Watchers::open(&ours.cluster, &theirs.cluster).await;
+    let stream = Stream::new(seed, 1);
+    let (synced, sent, refused, changed) = (0, Vec::new(), 0, 0);
+    let mut run = Run { ours, theirs, watchers, stream, seed, synced, sent, refused, changed };
     let mut limits = at_the_limits().into_iter();
     for number in 0..requests {
-        let call = limits.next().unwrap_or_else(|| stream.call());
+        let call = limits.next().unwrap_or_else(|| run.stream.call());
+        run.send(call).await;
+        if run.stream.below(100) < WATCHERS_PERCENT
+            && let Some(put) = run.watchers.act(&mut run.stream).await
+        {
+            run.send(Call::Put(put)).await;
+        }
+        if number % (requests / 10).max(1) == 0 && number / (requests / 10).max(1) < 10 {
+            run.watchers.same_hashes(&mut run.stream).await;
+        }
+    }
+    run.watchers.same_hashes(&mut run.stream).await;
+    eprintln!("{}", run.watchers.summary(requests));
+    // A stream that is refused, or changes nothing, compares nothing.
+    assert!(
+        run.refused < requests / 2 && requests / 5 < run.changed,
+        "{} refused, {} changed",
+        run.refused,
+        run.changed
+    );
+    same_contents(&mut run.ours, &mut run.theirs, run.stream.revision).await;
+    if run.ours.cluster.kind == Kind::Glass {
+        refuses_unknown_sort_options(&mut run.ours).await;
+        refuses_a_txn_that_reads_what_is_not_there(&mut run.ours).await;
+    }
+}
+
+/// Both clusters, and where the stream has got to.
+struct Run {
+    ours: Side,
+    theirs: Side,
+    watchers: Watchers,
+    stream: Stream,
+    seed: u64,
+    /// The member that has applied all that was answered.
+    synced: usize,
+    /// The last requests, for a failure.
+    sent: Vec<Call>,
+    refused: usize,
+    changed: usize,
+}
+
+impl Run {
+    /// Sends one request to both and compares the answers.
+    async fn send(&mut self, call: Call) {
+        if matches!(call, Call::Compact(_)) {
+            self.watchers.settle(self.stream.revision).await;
+        }
         let serializable = call.is_serializable();
-        let at = if serializable { synced } else { stream.below(3) as usize };
-        sent.push(call.clone());
-        let (mut ours, theirs) = tokio::join!(ours.send(&call, at), theirs.send(&call, at));
+        let at = if serializable { self.synced } else { self.stream.below(3) as usize };
+        if self.sent.len() == PRINTED {
+            self.sent.remove(0);
+        }
+        self.sent.push(call.clone());
+        let (mut ours, theirs) =
+            tokio::join!(self.ours.send(&call, at), self.theirs.send(&call, at));
         if ours != theirs {
-            let last = &sent[sent.len().saturating_sub(PRINTED)..];
             panic!(
-                "request {number} to m{at}, seed {seed}\nours: {}\netcd: {}\nlast requests: {}",
+                "at revision {} to m{at}, seed {}\nours: {}\netcd: {}\nlast requests: {}",
+                self.stream.revision,
+                self.seed,
                 short(&ours),
                 short(&theirs),
-                short(&last)
+                short(&self.sent)
             );
         }
         let is_refused = matches!(ours, Reply::Refused(..));
-        refused += usize::from(is_refused);
+        self.refused += usize::from(is_refused);
         if !serializable && !is_refused {
-            synced = at;
+            self.synced = at;
         }
         if let (Call::Compact(compact), Reply::Compact(_)) = (&call, &ours) {
-            stream.compacted = stream.compacted.max(compact.revision);
+            self.stream.compacted = self.stream.compacted.max(compact.revision);
         }
-        let revision = ours.revision().unwrap_or(stream.revision);
-        changed += usize::from(stream.revision < revision);
-        stream.revision = revision;
-    }
-    // A stream that is refused, or changes nothing, compares nothing.
-    assert!(
-        refused < requests / 2 && requests / 5 < changed,
-        "{refused} refused, {changed} changed"
-    );
-    same_contents(&mut ours, &mut theirs, stream.revision).await;
-    if ours.cluster.kind == Kind::Glass {
-        refuses_unknown_sort_options(&mut ours).await;
-        refuses_a_txn_that_reads_what_is_not_there(&mut ours).await;
+        let revision = ours.revision().unwrap_or(self.stream.revision);
+        self.changed += usize::from(self.stream.revision < revision);
+        self.stream.revision = revision;
     }
 }
 

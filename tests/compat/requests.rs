@@ -6,8 +6,8 @@ use glass_etcd::pb::{
         CompactionRequest, CompactionResponse, Compare, DeleteRangeRequest, DeleteRangeResponse,
         LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse,
         LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, PutResponse, RangeRequest,
-        RangeResponse, RequestOp, ResponseHeader, TxnRequest, TxnResponse, compare::TargetUnion,
-        request_op::Request, response_op::Response,
+        RangeResponse, RequestOp, ResponseHeader, TxnRequest, TxnResponse, WatchCreateRequest,
+        compare::TargetUnion, request_op::Request, response_op::Response,
     },
     mvccpb::KeyValue,
 };
@@ -239,6 +239,9 @@ impl Stream {
                 let mut txn = self.txn(2);
                 if writes(&txn) {
                     self.keep_readable(&mut txn);
+                    if deletes_from_a_key_on(&txn) {
+                        ignore_nothing(&mut txn);
+                    }
                 }
                 Call::Txn(txn)
             }
@@ -250,6 +253,29 @@ impl Stream {
                 },
                 physical: self.chance(20),
             }),
+        }
+    }
+
+    /// A watcher of the past, the present or the future, or of what is compacted.
+    pub(crate) fn watch(&mut self) -> WatchCreateRequest {
+        let key = self.key();
+        let start_revision = match self.below(20) {
+            0..7 => 0,
+            7..15 => (self.revision - self.below(60) as i64).max(1),
+            15..17 => (self.compacted - self.below(5) as i64).max(1),
+            17 => 1,
+            _ => self.revision + 1 + self.below(6) as i64,
+        };
+        WatchCreateRequest {
+            range_end: self.range_end(&key),
+            key,
+            start_revision,
+            progress_notify: self.chance(20),
+            filters: [vec![], vec![], vec![0], vec![1], vec![0, 1]][self.below(5) as usize].clone(),
+            prev_kv: self.chance(50),
+            watch_id: self.sometimes(20, |s| s.below(8) as i64),
+            // Fragments tear revisions on purpose; `watch` asks for them.
+            fragment: false,
         }
     }
 
@@ -415,6 +441,28 @@ fn writes(txn: &TxnRequest) -> bool {
         Some(Request::RequestTxn(inner)) => writes(inner),
         _ => false,
     })
+}
+
+/// 3.5.1 does not see that a deletion without an end meets a put; if that wants to keep what is
+/// gone by then, every member panics.
+fn deletes_from_a_key_on(txn: &TxnRequest) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
+        Some(Request::RequestDeleteRange(delete)) => delete.range_end == "\0",
+        Some(Request::RequestTxn(inner)) => deletes_from_a_key_on(inner),
+        _ => false,
+    })
+}
+
+fn ignore_nothing(txn: &mut TxnRequest) {
+    for op in txn.success.iter_mut().chain(&mut txn.failure) {
+        match &mut op.request {
+            Some(Request::RequestPut(put)) => {
+                (put.ignore_value, put.ignore_lease) = (false, false);
+            }
+            Some(Request::RequestTxn(inner)) => ignore_nothing(inner),
+            _ => (),
+        }
+    }
 }
 
 /// Requests at the limits, which a random stream does not hit.

@@ -2,8 +2,9 @@
 //! real etcd 3.5.1, for what it answers is what a member of ours must answer.
 //!
 //! One binary, so that it links once. `compat` compares with etcd, `faults` breaks things, `traces`
-//! reads what members record, `upkeep` waits for what they do by themselves. Each test starts few
-//! clusters and checks much in each: starting one costs an election.
+//! reads what members record, `upkeep` waits for what they do by themselves, `stress` does much at
+//! once for as long as one likes. Each test starts few clusters and checks much in each: starting one
+//! costs an election.
 //!
 //! What the machine has not got is left out with one line, and the rest runs (see [`programs`]).
 //! With `GLASS_IT_SUBJECT=/path/to/etcd` the tests run against that etcd in place of `glass`: a
@@ -23,6 +24,8 @@ mod proxy;
 mod compat;
 #[path = "../faults/mod.rs"]
 mod faults;
+#[path = "../stress/mod.rs"]
+mod stress;
 #[path = "../traces/mod.rs"]
 mod traces;
 #[path = "../upkeep/mod.rs"]

@@ -120,7 +120,7 @@ where
     if common.clients == 0 || common.conns == 0 {
         return Err(Error::Flags("--clients and --conns must be at least 1"));
     }
-    let endpoints = if common.target_leader { leader_of(common).await? } else { all(common)? };
+    let endpoints = endpoints(common).await?;
     let mut connections = Vec::with_capacity(common.conns);
     let mut heads = Vec::with_capacity(common.conns);
     for endpoint in endpoints.iter().cycle().take(common.conns) {
@@ -179,6 +179,11 @@ fn report<F>(shared: &Shared<F>, plan: &Plan, end: Instant, usage: &Usage) -> Re
         took: end - shared.counted_from,
         usage: usage.clone(),
     }
+}
+
+/// Where to send, as `host:port`: to all, or to the leader.
+pub(crate) async fn endpoints(common: &Common) -> Result<Vec<String>, Error> {
+    if common.target_leader { leader_of(common).await } else { all(common) }
 }
 
 fn all(common: &Common) -> Result<Vec<String>, Error> {

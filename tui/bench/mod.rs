@@ -10,14 +10,16 @@
 //!   put, range ──frame(n)──▶ load ── clients ──▶ lean ── conns ──▶ server
 //!                             │                                      │
 //!                           stats ◀── latency, status       proc ── CPU, RSS
+//!   watch, watch-latency: watchers through tonic, puts as above
 //! ```
 //!
 //! Everything runs on one thread. A client is a task that sends its next request when the one
 //! before is answered (a closed loop, as in etcd's tool), so latency under overload is that of
 //! the queue; `--rate` holds the load below that. Left out: TLS and auth, for they measure
-//! another thing; and the tool's other commands, until the RPCs behind them are served.
+//! another thing; and those of the tool's other commands that nobody has asked for yet.
 
 mod compare;
+mod compare_watchers;
 mod lean;
 mod load;
 mod members;
@@ -25,6 +27,7 @@ mod proc;
 mod put;
 mod range;
 mod stats;
+mod watch;
 
 use std::{
     io::{self, Write},
@@ -88,6 +91,12 @@ enum Command {
     Range(range::Args),
     /// Starts etcd and glass in turn, three members each, and prints the ratios.
     Compare(compare::Args),
+    /// Creates watchers, puts their keys, and waits for the events.
+    Watch(watch::Args),
+    /// The time from a put to its events, at a steady rate.
+    WatchLatency(watch::LatencyArgs),
+    /// Puts with and without idle watchers, in turn, on a cluster of its own.
+    CompareWatchers(compare_watchers::Args),
 }
 
 /// Why a run could not be made.
@@ -115,6 +124,14 @@ pub(crate) enum Error {
     /// A question beside the load (who leads?) was not answered.
     #[error("{endpoint} gave no status: {detail}")]
     Status {
+        /// As it was given.
+        endpoint: String,
+        /// Code and text.
+        detail: String,
+    },
+    /// A watcher could not be created.
+    #[error("{endpoint} does not watch: {detail}")]
+    Watch {
         /// As it was given.
         endpoint: String,
         /// Code and text.
@@ -170,6 +187,9 @@ async fn dispatch(bench: Bench) -> Result<bool, Error> {
         Command::Put(args) => put::run(common, args).await?,
         Command::Range(args) => range::run(common, args).await?,
         Command::Compare(args) => return compare::run(common, args).await,
+        Command::Watch(args) => return watch::run(common, args).await,
+        Command::WatchLatency(args) => return watch::run(common, &args.into()).await,
+        Command::CompareWatchers(args) => return compare_watchers::run(common, args).await,
     };
     let text = if common.json {
         format!("{:#}\n", report.to_json())

@@ -1,0 +1,248 @@
+//! Writers, and what they were answered: puts, deletions, transactions and leases on few keys.
+//!
+//! Every value is written once, so that a put that is in the record twice, or that nobody sent,
+//! shows. An operation whose answer did not come may or may not have happened: its values may be
+//! in the record, once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use glass_etcd::pb::{
+    etcdserverpb::{
+        CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
+        RequestOp, ResponseHeader, TxnRequest, request_op::Request, response_op::Response,
+    },
+    mvccpb::Event,
+};
+use tokio::time::{sleep, timeout};
+use tonic::Status;
+
+use super::history::{Record, is_put, pair};
+use crate::client::Client;
+
+/// Few keys, so that their histories are long.
+pub(super) const KEYS: usize = 10;
+/// An answer that takes longer counts as unknown.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// Between two operations of a writer.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Revisions behind the record that compaction stays at most.
+const COMPACT_BEHIND: u64 = 150;
+
+/// A key by its number.
+pub(super) fn key(number: u64) -> Bytes {
+    Bytes::from(format!("k/{number}"))
+}
+
+/// SplitMix64; the same seed gives the same numbers.
+#[derive(Clone)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    /// A number below `below`.
+    pub(super) fn below(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (x ^ (x >> 31)) % below
+    }
+}
+
+/// One change of an operation: the key, and its new value unless it was deleted.
+type Change = (Bytes, Option<Bytes>);
+
+/// What the tasks of a run share.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Changes by the revision that was acknowledged.
+    acknowledged: Mutex<BTreeMap<i64, Vec<Change>>>,
+    /// Every value that was sent.
+    sent: Mutex<BTreeSet<Bytes>>,
+    unknown: AtomicI64,
+    /// The highest revision that a compaction was asked for.
+    pub(super) compacted: AtomicI64,
+    /// The last revision that the watcher of everything has seen.
+    pub(super) seen: AtomicI64,
+    /// Writers are to end.
+    pub(super) stop: AtomicBool,
+    /// The last revision of the run, once it is known.
+    pub(super) end: AtomicI64,
+}
+
+impl Shared {
+    /// Notes what was answered, for a writer or for the run itself.
+    pub(super) fn acknowledge(&self, header: Option<ResponseHeader>, changes: Vec<Change>) -> i64 {
+        let revision = header.map_or(0, |header| header.revision);
+        let before = self.acknowledged.lock().unwrap().insert(revision, changes);
+        assert!(before.is_none(), "revision {revision} was acknowledged twice");
+        revision
+    }
+
+    /// Notes a value that is about to be sent.
+    pub(super) fn send(&self, value: String) -> Bytes {
+        let value = Bytes::from(value);
+        assert!(self.sent.lock().unwrap().insert(value.clone()), "values are used once");
+        value
+    }
+
+    /// How much was acknowledged, and how much has an unknown outcome.
+    pub(super) fn counts(&self) -> (usize, i64) {
+        (self.acknowledged.lock().unwrap().len(), self.unknown.load(Ordering::Relaxed))
+    }
+
+    /// Where the record and the answers contradict each other.
+    pub(super) fn contradictions(&self, record: &Record) -> Vec<String> {
+        let mut found = Vec::new();
+        for (revision, changes) in &*self.acknowledged.lock().unwrap() {
+            let there = record.at(*revision);
+            let of = |event: &Event| {
+                let kv = pair(event);
+                (kv.key, is_put(event).then_some(kv.value))
+            };
+            if !there.iter().map(of).eq(changes.iter().cloned()) {
+                found.push(format!("{revision}: answered {changes:?}, recorded {there:?}"));
+            }
+        }
+        let (mut left, newest) = (self.sent.lock().unwrap().clone(), record.newest());
+        for event in (2..=newest).flat_map(|at| record.at(at)).filter(|event| is_put(event)) {
+            if !left.remove(&pair(event).value) {
+                found.push(format!("nobody sent this, or it is there twice: {event:?}"));
+            }
+        }
+        found
+    }
+}
+
+/// One client that writes.
+pub(super) struct Writer {
+    pub(super) name: u64,
+    pub(super) clients: Vec<Client>,
+    pub(super) random: Random,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Writer {
+    /// Writes until it is told to stop.
+    pub(super) async fn run(mut self) {
+        for number in 0.. {
+            if self.shared.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            self.clients.rotate_left(1);
+            let client = self.clients[0].clone();
+            let outcome = timeout(PATIENCE, self.write(client, number)).await;
+            if !matches!(outcome, Ok(Ok(()))) {
+                self.shared.unknown.fetch_add(1, Ordering::Relaxed);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn write(&mut self, mut client: Client, number: i64) -> Result<(), Status> {
+        let value = |at: usize| format!("{}/{number}/{at}", self.name);
+        let keys: [Bytes; 3] = {
+            let first = self.random.below(KEYS as u64);
+            [0, 1, 2].map(|step| key((first + step) % KEYS as u64))
+        };
+        match self.random.below(20) {
+            0..10 => {
+                let put = self.put(&keys[0], value(0));
+                let value = put.value.clone();
+                let answer = client.kv.put(put).await?.into_inner();
+                self.shared.acknowledge(answer.header, vec![(keys[0].clone(), Some(value))]);
+            }
+            10..13 => self.delete(&mut client, &keys).await?,
+            13..18 => {
+                let puts = [self.put(&keys[0], value(0)), self.put(&keys[1], value(1))];
+                self.txn(&mut client, puts, &keys[2]).await?;
+            }
+            _ => {
+                let id = self.name as i64 * 1_000_000 + number + 1;
+                let puts = [self.put(&keys[0], value(0)), self.put(&keys[1], value(1))];
+                self.lease(&mut client, id, puts).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&self, key: &Bytes, value: String) -> PutRequest {
+        PutRequest { key: key.clone(), value: self.shared.send(value), ..Default::default() }
+    }
+
+    /// One key, or several.
+    async fn delete(&mut self, client: &mut Client, keys: &[Bytes; 3]) -> Result<(), Status> {
+        let range_end = if self.random.below(3) == 0 { keys[2].clone() } else { Bytes::new() };
+        let delete = DeleteRangeRequest { key: keys[0].clone(), range_end, prev_kv: true };
+        let answer = client.kv.delete_range(delete).await?.into_inner();
+        if 0 < answer.deleted {
+            let changes = answer.prev_kvs.into_iter().map(|kv| (kv.key, None)).collect();
+            self.shared.acknowledge(answer.header, changes);
+        }
+        Ok(())
+    }
+
+    async fn txn(
+        &self,
+        client: &mut Client,
+        puts: [PutRequest; 2],
+        deleted: &Bytes,
+    ) -> Result<(), Status> {
+        let mut changes: Vec<Change> =
+            puts.iter().map(|put| (put.key.clone(), Some(put.value.clone()))).collect();
+        let delete = DeleteRangeRequest { key: deleted.clone(), ..Default::default() };
+        let mut success: Vec<Request> = puts.into_iter().map(Request::RequestPut).collect();
+        success.push(Request::RequestDeleteRange(delete));
+        let success = success.into_iter().map(|op| RequestOp { request: Some(op) }).collect();
+        let answer =
+            client.kv.txn(TxnRequest { success, ..Default::default() }).await?.into_inner();
+        let last = answer.responses.last().and_then(|op| op.response.as_ref());
+        if matches!(last, Some(Response::ResponseDeleteRange(answer)) if answer.deleted == 1) {
+            changes.push((deleted.clone(), None));
+        }
+        self.shared.acknowledge(answer.header, changes);
+        Ok(())
+    }
+
+    /// Two keys that go with their lease, unless somebody writes them before.
+    async fn lease(
+        &self,
+        client: &mut Client,
+        id: i64,
+        puts: [PutRequest; 2],
+    ) -> Result<(), Status> {
+        client.lease.lease_grant(LeaseGrantRequest { id, ttl: 1000 }).await?;
+        for put in puts {
+            let change = (put.key.clone(), Some(put.value.clone()));
+            let answer = client.kv.put(PutRequest { lease: id, ..put }).await?.into_inner();
+            self.shared.acknowledge(answer.header, vec![change]);
+        }
+        // Which keys it still had is not answered; the record says it.
+        client.lease.lease_revoke(LeaseRevokeRequest { id }).await?;
+        Ok(())
+    }
+}
+
+/// Compacts again and again, never further than the record reaches.
+pub(super) async fn compact(clients: Vec<Client>, mut random: Random, shared: Arc<Shared>) {
+    while !shared.stop.load(Ordering::Relaxed) {
+        sleep(Duration::from_millis(100 + random.below(300))).await;
+        let behind = random.below(COMPACT_BEHIND) as i64;
+        let revision = shared.seen.load(Ordering::Relaxed) - behind;
+        if revision <= shared.compacted.load(Ordering::Relaxed) {
+            continue;
+        }
+        shared.compacted.store(revision, Ordering::Relaxed);
+        let mut client = clients[random.below(clients.len() as u64) as usize].clone();
+        let request = CompactionRequest { revision, physical: random.below(2) == 0 };
+        // If it fails, the next one goes further.
+        let _ = timeout(PATIENCE, client.kv.compact(request)).await;
+    }
+}
