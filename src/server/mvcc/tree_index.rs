@@ -103,21 +103,11 @@ impl TreeIndex {
     /// Takes in a row that is found when a member starts. Rows come in the order of revisions.
     pub fn restore(&mut self, key: &[u8], row: Restored) {
         let Restored { revision, is_tombstone, created, version } = row;
-        match self.keys.get_mut(key) {
-            Some(index) if is_tombstone => {
-                index.tombstone(revision);
-            }
-            Some(index) => {
-                index.put(revision);
-            }
-            None => {
-                let index = if is_tombstone {
-                    KeyIndex::restore_tombstone(revision)
-                } else {
-                    KeyIndex::restore(Revision::new(created, 0), revision, version)
-                };
-                self.keys.insert(Bytes::copy_from_slice(key), index);
-            }
+        let index = self.entry(key);
+        if is_tombstone {
+            index.restore_tombstone(revision);
+        } else {
+            index.restore(Revision::new(created, 0), revision, version);
         }
     }
 
