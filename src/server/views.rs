@@ -102,11 +102,9 @@ impl Server {
         Ok(self.members.list().into_iter().map(etcdserverpb::Member::from).collect())
     }
 
-    /// Maintenance.HashKV: reads the whole key bucket, away from the thread that serves requests.
+    /// Maintenance.HashKV: reads the whole key bucket.
     pub(crate) async fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
-        let store = Arc::clone(&self.store);
-        let hash = tokio::task::spawn_blocking(move || store.hash_kv(revision));
-        hash.await.unwrap_or(Err(Error::Stopped))
+        self.hash_aside(move |store| store.hash_kv(revision)).await?
     }
 
     /// Maintenance.Status: this member, as it is now.

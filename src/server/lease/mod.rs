@@ -20,7 +20,8 @@
 //!   pass of revocations. A revocation that it proposes counts only in the term of that answer: a
 //!   member that was stopped for a while, and replaced meanwhile, revokes nothing (etcd #15247).
 //! * An attached key's row names its lease, so the attachments are rebuilt from the key space.
-//! * The lessor's lock is taken last, after the index and the buffers, and held briefly.
+//! * The lessor's lock is taken after the index and the buffers, and held briefly; no other lock is
+//!   taken below it. (The watchers' lock comes after it, when it is free again.)
 //!
 //! Left out: checkpoints of remaining time. Those that an etcd member puts into the log are read
 //! over, and then a new leader extends to the whole TTL, which is never too early.

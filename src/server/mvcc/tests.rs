@@ -1,6 +1,7 @@
 //! The key space as a whole.
 
 mod crash;
+mod locks;
 mod model;
 mod scripts;
 mod txns;

@@ -187,13 +187,23 @@ impl TreeIndex {
         if visited < limit { None } else { last }
     }
 
-    /// Returns what a compaction at `at` would leave, as `HashKV` counts it.
-    pub fn keep(&self, at: i64) -> HashSet<Revision> {
-        let mut keep = HashSet::new();
-        for index in self.keys.values() {
-            index.keep(at, &mut keep);
+    /// Adds to `keep` what a compaction at `at` would leave of the next `limit` keys behind `after`,
+    /// as `HashKV` counts it, and returns where to go on; `None` at the end.
+    pub fn keep_some(
+        &self,
+        at: i64,
+        after: Option<&Bytes>,
+        limit: usize,
+        keep: &mut HashSet<Revision>,
+    ) -> Option<Bytes> {
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_ref()));
+        let keys = self.keys.range::<[u8], _>((from, Bound::Unbounded)).take(limit);
+        let (mut visited, mut last) = (0, None);
+        for (key, index) in keys {
+            index.keep(at, keep);
+            (visited, last) = (visited + 1, Some(key));
         }
-        keep
+        if visited < limit { None } else { last.cloned() }
     }
 
     /// The key's history; for those who want to show it.
@@ -279,6 +289,14 @@ mod tests {
             }
         }
         assert_eq!(stepwise.len(), 3);
+        let (mut foreseen, mut after) = (HashSet::new(), None);
+        loop {
+            after = stepwise.keep_some(12, after.as_ref(), 2, &mut foreseen);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(foreseen, keep);
         let mut kept: Vec<_> = keep.into_iter().map(|revision| revision.main).collect();
         kept.sort_unstable();
         assert_eq!(kept, [2, 4, 6]);
