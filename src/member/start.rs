@@ -1,6 +1,7 @@
 //! Starting a member and stopping it: the threads, in the order in which they need each other.
 
 use std::{
+    cell::Cell,
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
@@ -121,12 +122,24 @@ fn grpc_runtime(threads: usize) -> Result<Runtime, Error> {
         0 | 1 => Builder::new_current_thread(),
         threads => {
             let mut builder = Builder::new_multi_thread();
-            builder.worker_threads(threads);
+            builder.worker_threads(threads).on_thread_park(name_worker);
             builder
         }
     };
-    let name = || trace::set_thread("grpc");
-    Ok(builder.thread_name("grpc").on_thread_start(name).enable_all().build()?)
+    // Every thread that the runtime starts, also those that may block: they have little to tell,
+    // and there may be many, so they get no large ring. Only workers park.
+    let begin = || trace::set_thread("background");
+    Ok(builder.thread_name("grpc").on_thread_start(begin).enable_all().build()?)
+}
+
+/// Gives a worker the ring of those who serve requests, when it first finds nothing to do.
+fn name_worker() {
+    thread_local! {
+        static IS_NAMED: Cell<bool> = const { Cell::new(false) };
+    }
+    if !IS_NAMED.replace(true) {
+        trace::set_thread("grpc");
+    }
 }
 
 /// A member whose threads run.
@@ -471,5 +484,44 @@ async fn refuse(server: Arc<Server>, mut dropped: UnboundedReceiver<Vec<u64>>) {
     while let Some(ids) = dropped.recv().await {
         let refused = |id| Outcome { id, result: Err(crate::server::Error::ProposalDropped) };
         server.wait().finish(ids.into_iter().map(refused).collect());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_threads_that_serve_requests_have_their_ring() {
+        for threads in [1, 2] {
+            let runtime = grpc_runtime(threads).unwrap();
+            let begin = || tokio::task::spawn_blocking(trace::thread_name);
+            let names = runtime.block_on(async {
+                let work: Vec<_> = (0..8).map(|_| begin()).collect();
+                let mut names = Vec::new();
+                for work in work {
+                    names.push(work.await.unwrap());
+                }
+                names
+            });
+            assert_eq!(names, ["background"; 8], "{threads} threads");
+            if threads == 1 {
+                continue;
+            }
+            // A worker is named as soon as it has nothing to do.
+            let is_named = runtime.block_on(async {
+                let serving = tokio::spawn(async {
+                    for _ in 0..10_000 {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                        if trace::thread_name() == "grpc" {
+                            return true;
+                        }
+                    }
+                    false
+                });
+                serving.await.unwrap()
+            });
+            assert!(is_named);
+        }
     }
 }

@@ -7,10 +7,14 @@ use super::{
     admit::{put_cost, txn_cost},
     alarm::Alarms,
     apply::{KvResponse, Response},
+    aside::Turns,
     auth::AuthStore,
     check,
     members::Members,
-    mvcc::Store,
+    mvcc::{
+        Store,
+        read_txn::{is_long, is_long_txn},
+    },
     read_index::ReadIndex,
     wait::Wait,
 };
@@ -95,6 +99,7 @@ pub struct Server {
     pub(crate) reads: ReadIndex,
     pub(crate) sampler: trace::Sampler,
     pub(crate) collector: Arc<trace::Collector>,
+    pub(crate) turns: Turns,
 }
 
 impl Server {
@@ -119,6 +124,7 @@ impl Server {
             reads,
             sampler: trace::Sampler::new(),
             collector,
+            turns: Turns::default(),
         }
     }
 
@@ -140,6 +146,9 @@ impl Server {
             self.linearize(id).await?;
         }
         self.auth.authenticate(id);
+        if is_long(&range) {
+            return self.read_aside(move |store| store.range(id, &range)).await?;
+        }
         self.store.range(id, &range)
     }
 
@@ -167,6 +176,9 @@ impl Server {
                 self.linearize(id).await?;
             }
             self.auth.authenticate(id);
+            if is_long_txn(&txn) {
+                return self.read_aside(move |store| store.read_txn(id, &txn)).await?;
+            }
             return self.store.read_txn(id, &txn);
         }
         self.check_quota(id, txn_cost(&txn))?;

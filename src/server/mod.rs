@@ -10,11 +10,12 @@
 //! Reading order: [`kv`] (what each request does, a line a step), [`check`], [`admit`],
 //! [`propose`], [`wait`], [`apply`], [`mvcc`], [`lease`], [`read_index`], [`compactor`],
 //! [`concurrency`]. The write side runs on the `apply` thread; everything that waits runs on the grpc
-//! thread.
+//! thread, and what reads for long on others ([`aside`]).
 
 pub mod admit;
 pub mod alarm;
 pub mod apply;
+pub(crate) mod aside;
 pub mod auth;
 pub mod check;
 pub mod compactor;

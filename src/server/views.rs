@@ -102,18 +102,15 @@ impl Server {
         Ok(self.members.list().into_iter().map(etcdserverpb::Member::from).collect())
     }
 
-    /// Maintenance.HashKV: reads the whole key bucket, away from the thread that serves requests.
+    /// Maintenance.HashKV: reads the whole key bucket.
     pub(crate) async fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
-        let store = Arc::clone(&self.store);
-        let hash = tokio::task::spawn_blocking(move || store.hash_kv(revision));
-        hash.await.unwrap_or(Err(Error::Stopped))
+        self.hash_aside(move |store| store.hash_kv(revision)).await?
     }
 
     /// Maintenance.Hash: all that the file has, with the revision of then; also away from there.
     pub(crate) async fn hash(&self) -> Result<(u32, i64), Error> {
         let backend = Arc::clone(&self.backend);
-        let hash = tokio::task::spawn_blocking(move || backend.hash());
-        let (hash, committed) = hash.await.map_err(|_| Error::Stopped)?;
+        let (hash, committed) = self.hash_aside(move |_| backend.hash()).await?;
         Ok((hash, committed.revision))
     }
 

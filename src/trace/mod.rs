@@ -43,6 +43,8 @@ pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};
 pub use event::{BootInfo, Event, KeyText, MemberInfo, Recording, THREADS};
 pub use id::{IdGenerator, Sampler, kept, note_peer};
 pub use record::{FLAG_CUT, FLAG_KEPT, Kind, Record};
+#[cfg(test)]
+pub(crate) use ring::thread_name;
 pub use ring::{is_redacting, key, set_capture, set_redact, set_thread};
 pub use span::{FLAG_CANCELLED, FLAG_ERROR, FLAG_NOISE, FLAG_REPLAY, Span, mark};
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};

@@ -254,6 +254,7 @@ impl<'a> Finder<'a> {
                 | Stage::AuthAuthorize
                 | Stage::MvccWrite
                 | Stage::TreeIndexPut
+                | Stage::TreeIndexTombstone
                 | Stage::BufferPut
                 | Stage::MvccCompact
                 | Stage::WatchNotify

@@ -91,6 +91,14 @@ pub fn set_thread(name: &str) {
     OWN.with(|own| *own.borrow_mut() = Some(Own(ring)));
 }
 
+/// Which of [`THREADS`] this thread is.
+#[cfg(test)]
+pub(crate) fn thread_name() -> &'static str {
+    OWN.with(|own| {
+        own.borrow().as_ref().map_or(THREADS[0], |own| THREADS[usize::from(own.0.thread)])
+    })
+}
+
 /// Writes a record into the ring of this thread.
 pub fn push(write: &Write<'_>) {
     if !is_capturing() {

@@ -209,6 +209,7 @@ async fn script(cluster: &Cluster, at: usize) -> Vec<Vec<String>> {
     let revision = script.writes().await;
     script.starts(first, revision).await;
     script.compaction(revision).await;
+    script.long_past().await;
     script.large().await;
     script.heard
 }
@@ -301,6 +302,20 @@ impl Script<'_> {
         self.step("at the compaction").await;
         self.stream.cancel(60);
         self.step("cancelled, but it was already").await;
+    }
+
+    /// More previous values than are read while others wait.
+    async fn long_past(&mut self) {
+        let first = self.put("long", "0").await;
+        for value in 1..200 {
+            self.writer.put(&self.key("long"), &value.to_string()).await.unwrap();
+        }
+        self.catch_up().await;
+        let create = create(&self.key("long"), "", first);
+        self.stream.create(WatchCreateRequest { prev_kv: true, watch_id: 70, ..create });
+        self.step("a long past, with what was before").await;
+        self.stream.cancel(70);
+        self.step("the long past is cancelled").await;
     }
 
     async fn large(&mut self) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use glass_etcd::{
     pb::etcdserverpb::RangeRequest,
-    trace::{Stage, message},
+    trace::{Stage, THREADS, message},
 };
 
 use super::{
@@ -64,6 +64,27 @@ pub(super) async fn a_get_later_is_answered_by_the_file(scene: &Scene) {
     assert_eq!(([0, 0, 1], 1), (places, file.field("file")));
     assert_in_order(&told, &[buffer, file, told.one(parts[1], Stage::MvccRange)]);
     the_round_is_told_through_the_leader(&told, parts);
+}
+
+/// Goal: a range without a limit holds up no other request. Method: its records say which thread
+/// has written them; and that the steps are in order although there were two.
+pub(super) async fn a_long_range_is_read_away_from_the_thread_that_serves(scene: &Scene) {
+    let parts = scene.parts().await;
+    let mut client = scene.cluster.client(parts[1]);
+    for (limit, thread) in [(1, "grpc"), (0, "background")] {
+        let key = format!("traces/long/{limit}");
+        client.put(&key, "v").await.unwrap();
+        let range_end = Bytes::from(format!("{key}~"));
+        let key_bytes = Bytes::from(key.clone());
+        let request = RangeRequest { key: key_bytes, range_end, limit, ..RangeRequest::default() };
+        assert_eq!(1, client.kv.range(request).await.unwrap().into_inner().kvs.len());
+        let told = scene.listener.told(("KV/Range", &key), is_complete).await;
+        let steps = [Stage::AuthAuthenticate, Stage::MvccRange, Stage::Rpc]
+            .map(|stage| told.one(parts[1], stage));
+        assert_in_order(&told, &steps);
+        let threads = steps.map(|step| THREADS[usize::from(step.event.thread)]);
+        assert_eq!(["grpc", thread, "grpc"], threads, "limit {limit}");
+    }
 }
 
 fn the_round_is_told_through_the_leader(told: &Told, [leader, follower, other]: [usize; 3]) {

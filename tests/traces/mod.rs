@@ -20,6 +20,7 @@ use listen::Listener;
 
 mod broken;
 mod commands;
+mod coverage;
 mod election;
 mod gets;
 mod kept;
@@ -75,6 +76,7 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     puts::a_put_on_the_leader_sends_no_proposal(&scene).await;
     gets::a_get_after_a_write_is_answered_by_the_buffer(&scene).await;
     gets::a_get_later_is_answered_by_the_file(&scene).await;
+    gets::a_long_range_is_read_away_from_the_thread_that_serves(&scene).await;
     news::a_put_is_told_to_its_watcher(&scene).await;
     news::leases_are_told_from_grant_to_end(&scene).await;
     locks::a_lock_that_waits_tells_for_whom(&scene).await;

@@ -233,7 +233,7 @@ fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
         Stage::RaftCommit => format!("{}→{}", f[1], f[2]),
         Stage::ApplyEntry => f[1].to_string(),
         Stage::MvccWrite => format!("rev {}→{}", f[0], f[1]),
-        Stage::TreeIndexPut => format!("{{{},{}}}", f[0], f[1]),
+        Stage::TreeIndexPut | Stage::TreeIndexTombstone => format!("{{{},{}}}", f[0], f[1]),
         Stage::BufferPut => format!("{}→{}", f[0], f[1]),
         Stage::BufferFreeze => format!("{} rows", f[0]),
         Stage::BackendCommit => format!("≤{}", f[1]),

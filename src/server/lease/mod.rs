@@ -23,7 +23,8 @@
 //! * What is written down of a lease's time is never less than what its client was promised: a
 //!   renewal is answered only after that is cleared on a majority.
 //! * An attached key's row names its lease, so the attachments are rebuilt from the key space.
-//! * The lessor's lock is taken last, after the index and the buffers, and held briefly.
+//! * The lessor's lock is taken after the index and the buffers, and held briefly; no other lock is
+//!   taken below it. (The watchers' lock comes after it, when it is free again.)
 //!
 //! Reading order: [`lessor`], [`crate::server::apply::lease`], [`primary`], [`forward`],
 //! [`requests`], [`expiry`], [`checkpoint`].

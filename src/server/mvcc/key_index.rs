@@ -16,7 +16,8 @@
 //! Compacting at a revision forgets what nobody may ask for any more: of each generation that is
 //! still alive there, everything before the newest revision that is not later; and generations
 //! that ended before. A tombstone *at* the compacted revision stays (since etcd 3.5.16): a
-//! watcher that starts exactly there must still be told of the deletion.
+//! watcher that starts exactly there must still be told of the deletion. One transaction can end a
+//! life and begin the next, both at one main revision: compacted there, each keeps its newest.
 
 use std::collections::HashSet;
 
@@ -31,6 +32,13 @@ pub struct Generation {
     pub created: Revision,
     /// Its writes that are not compacted, in order; a finished generation ends in its tombstone.
     pub revisions: Vec<Revision>,
+}
+
+impl Generation {
+    /// The place of its newest revision that is not later than `at`; `None` if it began later.
+    fn newest_at(&self, at: i64) -> Option<usize> {
+        self.revisions.partition_point(|revision| revision.main <= at).checked_sub(1)
+    }
 }
 
 /// All lives of a key. The last generation is the current one, and empty while the key is gone.
@@ -99,18 +107,27 @@ impl KeyIndex {
         true
     }
 
-    /// Makes the index of a key whose oldest row that is left is a put.
-    pub fn restore(created: Revision, modified: Revision, version: i64) -> KeyIndex {
+    /// Takes in a put that is found when a member starts. Rows come in the order of revisions. The
+    /// first row that is left of a life says what is not left: when it began, and how many writes
+    /// it has seen.
+    pub fn restore(&mut self, created: Revision, modified: Revision, version: i64) {
+        if self.generations.last().is_some_and(|last| !last.revisions.is_empty()) {
+            self.put(modified);
+            return;
+        }
         let generation = Generation { version, created, revisions: vec![modified] };
-        KeyIndex { modified, generations: vec![generation] }
+        match self.generations.last_mut() {
+            Some(empty) => *empty = generation,
+            None => self.generations = vec![generation],
+        }
+        self.modified = modified;
     }
 
-    /// Makes the index of a key whose oldest row that is left is a tombstone: its life before is
-    /// compacted, and when that began is not known any more.
-    pub fn restore_tombstone(revision: Revision) -> KeyIndex {
-        let mut index = KeyIndex::restore(Revision::default(), revision, 1);
-        index.generations.push(Generation::default());
-        index
+    /// Takes in a tombstone that is found when a member starts. If it is the first row that is left
+    /// of its life, when that began is not known any more.
+    pub fn restore_tombstone(&mut self, revision: Revision) {
+        self.restore(Revision::default(), revision, 1);
+        self.generations.push(Generation::default());
     }
 
     /// Returns what the key was at main revision `at`; `None` if it was not there.
@@ -145,39 +162,40 @@ impl KeyIndex {
         None
     }
 
-    /// Forgets what a compaction at `at` makes unreadable, and adds to `keep` the revision that
-    /// is still needed. Afterwards the index may be empty, and then the key can be dropped.
+    /// Forgets what a compaction at `at` makes unreadable, and adds to `keep` the revisions that
+    /// are still needed. Afterwards the index may be empty, and then the key can be dropped.
     pub fn compact(&mut self, at: i64, keep: &mut HashSet<Revision>) {
-        let Some((first, place)) = self.oldest_needed(at) else { return };
-        if let Some(place) = place {
-            let generation = &mut self.generations[first];
+        self.generations.drain(..self.oldest_needed(at));
+        for generation in &mut self.generations {
+            let Some(place) = generation.newest_at(at) else { break };
             keep.insert(generation.revisions[place]);
             generation.revisions.drain(..place);
         }
-        self.generations.drain(..first);
     }
 
     /// Adds to `keep` what a compaction at `at` would leave of the key for `HashKV`: a tombstone
     /// does not count, since versions before 3.5.16 have deleted its row.
     pub fn keep(&self, at: i64, keep: &mut HashSet<Revision>) {
-        let Some((first, Some(place))) = self.oldest_needed(at) else { return };
-        let generation = &self.generations[first];
-        let ended = first + 1 < self.generations.len();
-        if !(ended && place + 1 == generation.revisions.len()) {
-            keep.insert(generation.revisions[place]);
+        let current = self.generations.len().saturating_sub(1);
+        for (number, generation) in self.generations.iter().enumerate().skip(self.oldest_needed(at))
+        {
+            let Some(place) = generation.newest_at(at) else { break };
+            let is_tombstone = number < current && place + 1 == generation.revisions.len();
+            if !is_tombstone {
+                keep.insert(generation.revisions[place]);
+            }
         }
     }
 
-    /// The first generation that a compaction at `at` keeps, and in it the place of the newest
-    /// revision that is not later (etcd: `doCompact`). `None` if there is no generation at all.
-    fn oldest_needed(&self, at: i64) -> Option<(usize, Option<usize>)> {
-        let current = self.generations.len().checked_sub(1)?;
+    /// The first generation that a compaction at `at` keeps (etcd: `doCompact`). It is not the only
+    /// one that has begun by then if it ends *at* `at`: a transaction may delete a key and put it
+    /// again, and what it has put is alive.
+    fn oldest_needed(&self, at: i64) -> usize {
+        let current = self.generations.len().saturating_sub(1);
         let ended_before = |generation: &Generation| {
             generation.revisions.last().is_none_or(|tombstone| tombstone.main < at)
         };
-        let first = self.generations[..current].iter().take_while(|it| ended_before(it)).count();
-        let revisions = &self.generations[first].revisions;
-        Some((first, revisions.partition_point(|revision| revision.main <= at).checked_sub(1)))
+        self.generations[..current].iter().take_while(|it| ended_before(it)).count()
     }
 
     /// Whether nothing is left of the key.
@@ -292,7 +310,8 @@ mod tests {
 
     #[test]
     fn a_restored_tombstone_is_a_key_that_is_gone() {
-        let mut index = KeyIndex::restore_tombstone(at(5));
+        let mut index = KeyIndex::default();
+        index.restore_tombstone(at(5));
         assert_eq!(index.get(5), None);
         assert!(!index.is_empty());
         assert_eq!(index.put(at(6)).version, 1);
@@ -305,5 +324,49 @@ mod tests {
         index.put(Revision::new(2, 0));
         index.tombstone(Revision::new(2, 1));
         assert_eq!(index.get(2), None);
+    }
+    /// Deleted, put, deleted and put again by one transaction at 5.
+    fn twice_in_one_transaction() -> KeyIndex {
+        let mut index = KeyIndex::default();
+        index.put(at(2));
+        assert!(index.tombstone(Revision::new(5, 0)));
+        index.put(Revision::new(5, 1));
+        assert!(index.tombstone(Revision::new(5, 2)));
+        index.put(Revision::new(5, 3));
+        index
+    }
+
+    #[test]
+    fn compaction_keeps_the_newest_of_each_life_that_one_transaction_has_ended_and_begun() {
+        let mut index = twice_in_one_transaction();
+        let (mut kept, mut hashed) = (HashSet::new(), HashSet::new());
+        index.keep(5, &mut hashed);
+        index.compact(5, &mut kept);
+        assert_eq!(hashed, HashSet::from([Revision::new(5, 3)]));
+        assert_eq!(kept, HashSet::from([0, 2, 3].map(|sub| Revision::new(5, sub))));
+        assert_eq!(index.get(5).unwrap().modified, Revision::new(5, 3));
+        let mut later = HashSet::new();
+        index.compact(6, &mut later);
+        assert_eq!(later, HashSet::from([Revision::new(5, 3)]));
+        assert_eq!(index.generations().len(), 1);
+    }
+
+    #[test]
+    fn what_is_left_of_such_lives_is_restored_as_it_was() {
+        let mut index = twice_in_one_transaction();
+        index.compact(5, &mut HashSet::new());
+        let mut restored = KeyIndex::default();
+        restored.restore_tombstone(Revision::new(5, 0));
+        restored.restore_tombstone(Revision::new(5, 2));
+        restored.restore(at(5), Revision::new(5, 3), 1);
+        let lives = |index: &KeyIndex| {
+            index.generations().iter().map(|it| it.revisions.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(lives(&restored), lives(&index));
+        assert_eq!(restored.get(5).unwrap().version, 1);
+        let (mut first, mut second) = (HashSet::new(), HashSet::new());
+        index.compact(6, &mut first);
+        restored.compact(6, &mut second);
+        assert_eq!(first, second);
     }
 }

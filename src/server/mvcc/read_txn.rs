@@ -3,6 +3,18 @@
 //! A range has two halves. The **plan** is made under the index lock: which revisions, how many
 //! keys in all, what the write buffer has of them. It is **finished** without the lock: the rest
 //! of the rows, filters, order, limit.
+//!
+//! A transaction that only reads has many ranges, and comparisons before them, and could hold up
+//! apply for as long as all of them take. So it chooses its revision once, and lets go of the lock
+//! after everything that may be long:
+//!
+//! ```text
+//!   lock: revision 9 ─▶ compare ─┐ rows  ┌─▶ compare ─┐ rows  ┌─▶ plan, plan, … ─┐ finish all
+//!                                └───────┘            └───────┘                  └────────────▶
+//!                    compacted beyond 9 meanwhile? begin again, at the newest revision
+//! ```
+
+use std::sync::RwLockReadGuard;
 
 use bytes::Bytes;
 use prost::Message;
@@ -107,16 +119,41 @@ impl Store {
     /// Answers a transaction that only reads ([`check::txn_is_read_only`]), all of it at one
     /// revision. Operations that are no ranges are answered with nothing.
     pub fn read_txn(&self, id: u64, request: &TxnRequest) -> Result<TxnResponse, Error> {
+        loop {
+            match self.try_read_txn(id, request) {
+                Ok(response) => return Ok(response),
+                Err(Stop::Refused(error)) => return Err(error),
+                Err(Stop::Overtaken) => {}
+            }
+        }
+    }
+
+    fn try_read_txn(&self, id: u64, request: &TxnRequest) -> Result<TxnResponse, Stop> {
         let source = Source::Published(&self.backend);
-        let index = self.read();
-        let at = index.revision;
-        let reader = Reader { id, index: &index, current: at, source };
-        let succeeded = reader.holds(request);
+        let mut pinned = Pinned::new(self, id);
+        let at = pinned.at;
+        let mut succeeded = true;
+        for compare in &request.compare {
+            let verdict = pinned.reader().judge(compare);
+            if matches!(verdict, Verdict::Known(_)) && compare.range_end.is_empty() {
+                succeeded = verdict.holds(compare, source);
+            } else {
+                (succeeded, pinned) = pinned.without(|| verdict.holds(compare, source))?;
+            }
+            if !succeeded {
+                break;
+            }
+        }
         let ops = if succeeded { &request.success } else { &request.failure };
-        ops.iter().filter_map(as_range).try_for_each(|range| reader.check_range(range))?;
-        let plan = |op| as_range(op).map(|range| Plan::new(reader, range));
-        let plans: Vec<_> = ops.iter().map(|op| plan(op).transpose()).collect::<Result<_, _>>()?;
-        drop(index);
+        ops.iter().filter_map(as_range).try_for_each(|it| pinned.reader().check_range(it))?;
+        let mut plans = Vec::with_capacity(ops.len());
+        for range in ops.iter().map(as_range) {
+            plans.push(range.map(|range| Plan::new(pinned.reader(), range)).transpose()?);
+            if range.is_some_and(is_long) {
+                ((), pinned) = pinned.without(|| ())?;
+            }
+        }
+        drop(pinned);
         let finish = |plan: Plan<'_>| Response::ResponseRange(plan.finish(source));
         let responses =
             plans.into_iter().map(|plan| ResponseOp { response: plan.map(finish) }).collect();
@@ -155,6 +192,70 @@ impl Store {
     }
 }
 
+/// Why a transaction that only reads does not go on.
+enum Stop {
+    /// It asks for what cannot be read.
+    Refused(Error),
+    /// Its revision was compacted while it had let go of the lock.
+    Overtaken,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Refused(error)
+    }
+}
+
+/// A reader that stays at one revision although it lets go of the index now and then.
+struct Pinned<'s> {
+    store: &'s Store,
+    index: RwLockReadGuard<'s, Index>,
+    id: u64,
+    at: i64,
+}
+
+impl<'s> Pinned<'s> {
+    fn new(store: &'s Store, id: u64) -> Pinned<'s> {
+        let index = store.read();
+        let at = index.revision;
+        Pinned { store, index, id, at }
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        let source = Source::Published(&self.store.backend);
+        Reader { id: self.id, index: &self.index, current: self.at, source }
+    }
+
+    /// Does `work` while the index is free.
+    fn without<T>(self, work: impl FnOnce() -> T) -> Result<(T, Pinned<'s>), Stop> {
+        let Pinned { store, index, id, at } = self;
+        drop(index);
+        let result = work();
+        let index = store.read();
+        if index.compacted > at {
+            return Err(Stop::Overtaken);
+        }
+        Ok((result, Pinned { store, index, id, at }))
+    }
+}
+
+/// Ranges that read up to so many rows are answered at once.
+const SHORT: usize = 128;
+
+/// Whether a range may take long: more than one key, and no limit, or a large one, or one that
+/// counts only when all rows have been read. Such a range belongs on a thread that nobody waits for.
+pub fn is_long(request: &RangeRequest) -> bool {
+    let rows = fetch_limit(request);
+    !request.range_end.is_empty() && (rows == 0 || rows > SHORT + 1)
+}
+
+/// Whether a transaction that only reads may take long: one of its ranges does, or a comparison
+/// of more than one key.
+pub fn is_long_txn(request: &TxnRequest) -> bool {
+    request.compare.iter().any(|compare| !compare.range_end.is_empty())
+        || request.success.iter().chain(&request.failure).filter_map(as_range).any(is_long)
+}
+
 fn as_range(op: &RequestOp) -> Option<&RangeRequest> {
     match &op.request {
         Some(Request::RequestRange(range)) => Some(range),
@@ -178,28 +279,29 @@ impl Reader<'_> {
 
     /// Whether all of a transaction's comparisons hold (etcd: `applyCompares`).
     pub(super) fn holds(self, request: &TxnRequest) -> bool {
-        request.compare.iter().all(|compare| self.compare_holds(compare))
+        request.compare.iter().all(|compare| self.judge(compare).holds(compare, self.source))
     }
 
     /// Every key of the range must satisfy the comparison. Where there is none, a missing key
     /// compares as zero; only its value compares with nothing, not even as "not equal", because
     /// a request cannot tell a missing value from an empty one.
-    fn compare_holds(self, compare: &Compare) -> bool {
+    fn judge(self, compare: &Compare) -> Verdict {
         let target = CompareTarget::try_from(compare.target).ok();
         let mut found = Vec::new();
         let range = KeyRange::new(&compare.key, &compare.range_end);
         self.index.tree.visit(range, self.current, |_, it| found.push(it));
         if found.is_empty() {
-            return target != Some(CompareTarget::Value)
-                && satisfies(compare, &KeyValue::default());
+            let holds =
+                target != Some(CompareTarget::Value) && satisfies(compare, &KeyValue::default());
+            return Verdict::Known(holds);
         }
         if matches!(target, Some(CompareTarget::Value | CompareTarget::Lease)) {
             let keys: Vec<_> = found.iter().map(|it| it.modified.row_key()).collect();
-            let rows = self.source.resolve(self.source.view(self.id, &keys), &keys);
-            return rows.into_iter().all(|row| satisfies(compare, &self.source.decode(row)));
+            let view = self.source.view(self.id, &keys);
+            return Verdict::Rows(keys, view);
         }
         // The rest stands in the index.
-        found.iter().all(|it| {
+        Verdict::Known(found.iter().all(|it| {
             let kv = KeyValue {
                 create_revision: it.created.main,
                 mod_revision: it.modified.main,
@@ -207,7 +309,28 @@ impl Reader<'_> {
                 ..KeyValue::default()
             };
             satisfies(compare, &kv)
-        })
+        }))
+    }
+}
+
+/// What the index says about a comparison.
+enum Verdict {
+    /// All that is needed.
+    Known(bool),
+    /// Which rows decide, and what the buffer has of them.
+    Rows(Vec<[u8; 17]>, View),
+}
+
+impl Verdict {
+    /// Whether the comparison holds; reads the rows if it must.
+    fn holds(self, compare: &Compare, source: Source<'_>) -> bool {
+        match self {
+            Verdict::Known(holds) => holds,
+            Verdict::Rows(keys, view) => {
+                let rows = source.resolve(view, &keys);
+                rows.into_iter().all(|row| satisfies(compare, &source.decode(row)))
+            }
+        }
     }
 }
 
@@ -381,4 +504,45 @@ fn as_mod(union: &TargetUnion) -> Option<i64> {
 
 fn as_lease(union: &TargetUnion) -> Option<i64> {
     if let TargetUnion::Lease(it) = union { Some(*it) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_long_if_it_reads_many_rows_whatever_it_returns() {
+        let all = RangeRequest { range_end: "\0".into(), ..RangeRequest::default() };
+        for (request, expected) in [
+            (RangeRequest::default(), false),
+            (RangeRequest { sort_order: SortOrder::Descend as i32, ..Default::default() }, false),
+            (all.clone(), true),
+            (RangeRequest { limit: -1, ..all.clone() }, true),
+            (RangeRequest { limit: 128, ..all.clone() }, false),
+            (RangeRequest { limit: 129, ..all.clone() }, true),
+            (RangeRequest { limit: i64::MAX, ..all.clone() }, true),
+            (RangeRequest { limit: 1, sort_order: SortOrder::Ascend as i32, ..all.clone() }, true),
+            (RangeRequest { limit: 1, min_mod_revision: 2, ..all.clone() }, true),
+        ] {
+            assert_eq!(is_long(&request), expected, "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_long_if_a_range_or_a_comparison_is() {
+        let range = |range_end: &'static str| RequestOp {
+            request: Some(Request::RequestRange(RangeRequest {
+                range_end: range_end.into(),
+                ..RangeRequest::default()
+            })),
+        };
+        let mut request = TxnRequest { success: vec![range(""); 100], ..TxnRequest::default() };
+        request.compare = vec![Compare::default()];
+        assert!(!is_long_txn(&request));
+        request.failure.push(range("\0"));
+        assert!(is_long_txn(&request));
+        request.failure.clear();
+        request.compare[0].range_end = "\0".into();
+        assert!(is_long_txn(&request));
+    }
 }

@@ -72,7 +72,8 @@ pub struct Store {
     pub(super) finished: AtomicI64,
     pub(super) worker: Mutex<Worker>,
     pub(super) watchers: Watchers,
-    /// The leases, and which keys are attached to them. Its lock is taken last.
+    /// The leases, and which keys are attached to them. Its lock is taken after the
+    /// index and the buffers, and no other is taken below it.
     pub(super) lessor: Lessor,
 }
 
@@ -127,10 +128,12 @@ impl Store {
     /// Begins a batch of entries. Only the apply thread does so. Readers wait until the batch is
     /// dropped, and then see all of it.
     pub fn batch(&self) -> Batch<'_> {
-        // The backend's back-pressure is waited out before readers are locked out.
+        // The backend's back-pressure is waited out before readers are locked out, and not again
+        // when they are: compaction may have filled the buffer in between.
         self.backend.wait_for_room();
+        fail::fail_point!("mvcc-batch-before-index");
         let index = self.index.write().expect(POISONED);
-        Batch { store: self, index, backend: self.backend.write() }
+        Batch { store: self, index, backend: self.backend.write_at_once() }
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Index> {

@@ -2,6 +2,7 @@
 
 mod compaction;
 mod crash;
+mod locks;
 mod model;
 mod scripts;
 mod txns;

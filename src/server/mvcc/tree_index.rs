@@ -95,29 +95,22 @@ impl TreeIndex {
         self.keys.get_mut(key).expect("inserted above")
     }
 
-    /// Ends the life of `key`. Returns false if it is gone already.
-    pub fn tombstone(&mut self, key: &[u8], revision: Revision) -> bool {
+    /// Ends the life of `key` for request `id`. Returns false if it is gone already.
+    pub fn tombstone(&mut self, id: u64, key: &[u8], revision: Revision) -> bool {
+        let (main, sub) = (revision.main, revision.sub);
+        let _span = crate::stage!(TreeIndexTombstone, id, main = main, sub = sub);
+        crate::trace::key(id, key);
         self.keys.get_mut(key).is_some_and(|index| index.tombstone(revision))
     }
 
     /// Takes in a row that is found when a member starts. Rows come in the order of revisions.
     pub fn restore(&mut self, key: &[u8], row: Restored) {
         let Restored { revision, is_tombstone, created, version } = row;
-        match self.keys.get_mut(key) {
-            Some(index) if is_tombstone => {
-                index.tombstone(revision);
-            }
-            Some(index) => {
-                index.put(revision);
-            }
-            None => {
-                let index = if is_tombstone {
-                    KeyIndex::restore_tombstone(revision)
-                } else {
-                    KeyIndex::restore(Revision::new(created, 0), revision, version)
-                };
-                self.keys.insert(Bytes::copy_from_slice(key), index);
-            }
+        let index = self.entry(key);
+        if is_tombstone {
+            index.restore_tombstone(revision);
+        } else {
+            index.restore(Revision::new(created, 0), revision, version);
         }
     }
 
@@ -217,13 +210,23 @@ impl TreeIndex {
         (if visited < limit { None } else { last }, visited)
     }
 
-    /// Returns what a compaction at `at` would leave, as `HashKV` counts it.
-    pub fn keep(&self, at: i64) -> HashSet<Revision> {
-        let mut keep = HashSet::new();
-        for index in self.keys.values() {
-            index.keep(at, &mut keep);
+    /// Adds to `keep` what a compaction at `at` would leave of the next `limit` keys behind `after`,
+    /// as `HashKV` counts it, and returns where to go on; `None` at the end.
+    pub fn keep_some(
+        &self,
+        at: i64,
+        after: Option<&Bytes>,
+        limit: usize,
+        keep: &mut HashSet<Revision>,
+    ) -> Option<Bytes> {
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_ref()));
+        let keys = self.keys.range::<[u8], _>((from, Bound::Unbounded)).take(limit);
+        let (mut visited, mut last) = (0, None);
+        for (key, index) in keys {
+            index.keep(at, keep);
+            (visited, last) = (visited + 1, Some(key));
         }
-        keep
+        if visited < limit { None } else { last.cloned() }
     }
 
     /// The key's history; for those who want to show it.
@@ -298,7 +301,7 @@ mod tests {
     fn compaction_in_small_steps_is_compaction() {
         let mut stepwise = tree(&["a", "b", "c", "d", "e"]);
         for (main, key) in [(10, "b"), (11, "d")] {
-            stepwise.tombstone(key.as_bytes(), Revision::new(main, 0));
+            stepwise.tombstone(0, key.as_bytes(), Revision::new(main, 0));
         }
         let mut keep = HashSet::new();
         let mut after = None;
@@ -309,6 +312,14 @@ mod tests {
             }
         }
         assert_eq!(stepwise.len(), 3);
+        let (mut foreseen, mut after) = (HashSet::new(), None);
+        loop {
+            after = stepwise.keep_some(12, after.as_ref(), 2, &mut foreseen);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(foreseen, keep);
         let mut kept: Vec<_> = keep.into_iter().map(|revision| revision.main).collect();
         kept.sort_unstable();
         assert_eq!(kept, [2, 4, 6]);

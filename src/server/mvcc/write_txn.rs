@@ -108,7 +108,7 @@ impl WriteTxn<'_, '_> {
     /// A tombstone's row has nothing but the key.
     fn delete(&mut self, key: Bytes) {
         let revision = self.next_revision();
-        self.batch.index.tree.tombstone(&key, revision);
+        self.batch.index.tree.tombstone(self.id, &key, revision);
         self.batch.store.lessor.attach(self.id, &key, 0);
         let row = KeyValue { key, ..KeyValue::default() };
         let encoded = Bytes::from(row.encode_to_vec());

@@ -28,7 +28,8 @@
 //!   one lock, and the commit thread exchanges "frozen buffer" for "newer file" in one step
 //!   under the same lock.
 //! * **The buffers are bounded.** When the active buffer is full while the frozen one is still
-//!   on its way to the disk, [`Backend::write`] waits.
+//!   on its way to the disk, [`Backend::write`] waits. ([`Backend::write_at_once`] does not, and its
+//!   caller has waited.)
 //!
 //! What is different from etcd: bbolt's transaction stays open between commits and every write
 //! goes there *and* into a read buffer. Here the buffer is the only place, which saves a lock
@@ -226,6 +227,13 @@ impl Backend {
     /// buffer is full and the frozen one not yet in the file.
     pub fn write(&self) -> WriteGuard<'_> {
         self.wait_for_room();
+        self.write_at_once()
+    }
+
+    /// As [`Backend::write`], but does not wait for room. For those who have waited for it before
+    /// they took locks of their own: if somebody else has filled the buffer since then, it becomes
+    /// longer by what they write, and nobody waits for a disk behind their locks.
+    pub fn write_at_once(&self) -> WriteGuard<'_> {
         WriteGuard::new(&self.shared)
     }
 

@@ -90,6 +90,7 @@ impl Cut {
 impl Shared {
     /// Completes a view from the frozen buffer and the file.
     pub(super) fn resolve(&self, mut view: View, keys: &[[u8; 17]]) -> Vec<Bytes> {
+        fail::fail_point!("backend-resolve");
         let mut in_frozen = 0;
         if let Some(frozen) = &view.frozen {
             for (hit, key) in view.hits.iter_mut().zip(keys).filter(|(hit, _)| hit.is_none()) {

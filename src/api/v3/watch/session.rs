@@ -25,8 +25,11 @@ use crate::{
     },
     server::{
         Error, Server,
-        mvcc::watch::{
-            self, Events, Filters, NO_WATCH_ID, News, Notice, QUEUE_LEN, Refusal, WatchStream,
+        mvcc::{
+            Store,
+            watch::{
+                self, Events, Filters, NO_WATCH_ID, News, Notice, QUEUE_LEN, Refusal, WatchStream,
+            },
         },
     },
     set, stage, trace,
@@ -34,6 +37,8 @@ use crate::{
 
 /// What gRPC may add to a request (etcd: grpcOverheadBytes).
 const GRPC_OVERHEAD: usize = 512 << 10;
+/// Previous values that are read at once; more of them are read where nobody waits.
+const PREVIOUS_MAX: usize = 128;
 
 /// How one watcher wants its events.
 struct Options {
@@ -109,7 +114,7 @@ impl Session {
                     continue;
                 }
                 Turn::Notice(Some(notice)) => {
-                    self.tell(notice);
+                    self.tell(notice).await;
                     continue;
                 }
                 Turn::Progress => {
@@ -211,13 +216,13 @@ impl Session {
     }
 
     /// Makes a notice into responses. What was queued for a watcher that is gone is dropped.
-    fn tell(&mut self, notice: Notice) {
+    async fn tell(&mut self, notice: Notice) {
         if !self.stream.is_wanted(&notice) {
             return;
         }
         let (watcher, watch_id) = (notice.watcher, notice.watch_id);
         match notice.news {
-            News::Events(events) => self.tell_events(watcher, watch_id, events),
+            News::Events(events) => self.tell_events(watcher, watch_id, events).await,
             News::Compacted(compact_revision) => {
                 self.options.remove(&watch_id);
                 let response = self.response(watch_id, 0);
@@ -231,7 +236,7 @@ impl Session {
         }
     }
 
-    fn tell_events(&mut self, watcher: u64, watch_id: i64, news: Events) {
+    async fn tell_events(&mut self, watcher: u64, watch_id: i64, news: Events) {
         let Some(options) = self.options.get_mut(&watch_id) else { return };
         let Events { id, revision, mut events, path } = news;
         let modified = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
@@ -243,8 +248,18 @@ impl Session {
             *is_quiet = false;
         }
         let (prev_kv, fragment) = (options.prev_kv, options.fragment);
-        if prev_kv {
-            events.iter_mut().for_each(|event| event.prev_kv = previous(&self.server, event));
+        if prev_kv && events.len() > PREVIOUS_MAX {
+            let read = move |store: &Store| with_previous(store, events);
+            events = match self.server.read_aside(read).await {
+                Ok(events) => events,
+                Err(_) => {
+                    // Only while the member stops.
+                    self.is_over = true;
+                    return;
+                }
+            };
+        } else if prev_kv {
+            events = with_previous(self.server.store(), events);
         }
         let response = WatchResponse { events, ..self.response(watch_id, revision) };
         let max = self.server.max_request_bytes() + GRPC_OVERHEAD;
@@ -276,8 +291,14 @@ impl Session {
     }
 }
 
+/// Fills in what the keys were before.
+fn with_previous(store: &Store, mut events: Vec<Event>) -> Vec<Event> {
+    events.iter_mut().for_each(|event| event.prev_kv = previous(store, event));
+    events
+}
+
 /// The key as it was before the event; nothing if it was not there, or is compacted.
-fn previous(server: &Server, event: &Event) -> Option<KeyValue> {
+fn previous(store: &Store, event: &Event) -> Option<KeyValue> {
     let kv = event.kv.as_ref()?;
     let is_put = event.r#type == EventType::Put as i32;
     if is_put && kv.create_revision == kv.mod_revision {
@@ -286,7 +307,7 @@ fn previous(server: &Server, event: &Event) -> Option<KeyValue> {
     let (key, revision) = (kv.key.clone(), kv.mod_revision - 1);
     let request = RangeRequest { key, revision, ..RangeRequest::default() };
     // The read is no part of the write's way, so it goes under no id.
-    server.store().range(0, &request).ok()?.kvs.pop()
+    store.range(0, &request).ok()?.kvs.pop()
 }
 
 /// Cuts a response that is too large into several, at least one event in each (etcd:

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::pb::etcdserverpb::{RequestOp, TxnRequest, request_op::Request};
 
 /// xorshift64*: enough for choosing, and the same everywhere.
 pub(super) struct Random(u64);
@@ -38,6 +39,10 @@ struct Value {
 }
 
 type Keys = BTreeMap<String, Value>;
+
+fn op(request: Request) -> RequestOp {
+    RequestOp { request: Some(request) }
+}
 
 /// `states[n]` is the key space at revision n + 1.
 struct Model {
@@ -119,33 +124,46 @@ impl Check {
         assert_eq!(self.space().delete(&key, &end), expected);
     }
 
-    /// Puts under a revision that may be unreadable, together with a read of it.
+    /// Puts and deletes, in any order and also the same keys, together with a read of a revision
+    /// that may be unreadable. Deletions up to the last key are what escapes the check for
+    /// overlaps, so that one transaction may delete a key and put it again.
     fn txn(&mut self) {
-        use crate::pb::etcdserverpb::{RequestOp, TxnRequest, request_op::Request};
         let revision = self.random.revision(self.model.revision());
-        let (first, second) = (self.random.key(), self.random.key());
-        let op = |request| RequestOp { request: Some(request) };
-        let put = |key: &str| PutRequest { key: text(key), value: text("t"), ..Default::default() };
-        let read = RangeRequest { key: text(&first), revision, ..RangeRequest::default() };
-        let ops = [
-            Request::RequestPut(put(&first)),
-            Request::RequestRange(read),
-            Request::RequestPut(put(&format!("{second}x"))),
-        ];
-        let request = TxnRequest { success: ops.map(op).to_vec(), ..TxnRequest::default() };
+        let read = RangeRequest { key: text(&self.random.key()), revision, ..Default::default() };
+        let mut ops = vec![Request::RequestRange(read)];
+        let mut keys = self.model.states.last().unwrap().clone();
+        let (next, mut changes) = (self.model.revision() + 1, 0);
+        for _ in 0..=self.random.below(4) {
+            let key = self.random.key();
+            if self.random.below(2) == 0 {
+                let put = PutRequest { key: text(&key), value: text("t"), ..Default::default() };
+                ops.push(Request::RequestPut(put));
+                Model::put(&mut keys, key, "t".to_owned(), next);
+                changes += 1;
+            } else {
+                let end = self.end();
+                let (from, range_end) = (text(&key), text(&end));
+                let delete = DeleteRangeRequest { key: from, range_end, prev_kv: false };
+                ops.push(Request::RequestDeleteRange(delete));
+                let before = keys.len();
+                keys.retain(|other, _| !within(other, &key, &end));
+                changes += before - keys.len();
+            }
+        }
         let expected = self.model.at(revision).map(|_| ());
-        if expected.is_ok() {
-            let mut keys = self.model.states.last().unwrap().clone();
-            let revision = self.model.revision() + 1;
-            Model::put(&mut keys, first.clone(), "t".to_owned(), revision);
-            Model::put(&mut keys, format!("{second}x"), "t".to_owned(), revision);
+        if expected.is_ok() && changes > 0 {
             self.model.states.push(keys);
         }
+        let request =
+            TxnRequest { success: ops.into_iter().map(op).collect(), ..Default::default() };
         assert_eq!(self.space().apply(KvRequest::Txn(&request)).map(drop), expected);
     }
 
+    /// Often at the newest revision, of which nobody knows yet what comes behind it.
     fn compact(&mut self) {
-        let revision = self.random.revision(self.model.revision());
+        let newest = self.model.revision();
+        let revision =
+            if self.random.below(2) == 0 { newest } else { self.random.revision(newest) };
         let expected = if revision <= self.model.compacted {
             Err(Error::Compacted)
         } else if revision > self.model.revision() {
@@ -206,6 +224,45 @@ impl Check {
     }
 }
 
+impl Space {
+    /// Deletes all keys from `key` on and puts it again, in one transaction.
+    fn delete_and_put(&mut self, key: &str) -> i64 {
+        let (key, range_end, value) = (text(key), text("\0"), text("again"));
+        let delete = DeleteRangeRequest { key: key.clone(), range_end, prev_kv: false };
+        let put = PutRequest { key, value, ..PutRequest::default() };
+        let ops = [Request::RequestDeleteRange(delete), Request::RequestPut(put)];
+        let request = TxnRequest { success: ops.map(op).to_vec(), ..TxnRequest::default() };
+        match self.apply(KvRequest::Txn(&request)) {
+            Ok(KvResponse::Txn(response)) => response.header.unwrap().revision,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A deletion up to the last key is not held against a put of the same transaction, as in etcd.
+#[test]
+fn a_key_that_one_transaction_deletes_and_puts_outlives_a_compaction_at_that_revision() {
+    let mut space = Space::new();
+    space.put("b", "1");
+    space.put("c", "1");
+    let revision = space.delete_and_put("b");
+    space.compact(revision).unwrap();
+    let hash = space.hash(0);
+    while space.store.step_compaction(1) {}
+    let now = RangeRequest { revision, ..all() };
+    for step in 0..3 {
+        assert_eq!(space.pairs(&now), [("b".to_owned(), "again".to_owned())], "step {step}");
+        let kv = space.range(&now).unwrap().kvs.remove(0);
+        assert_eq!((kv.create_revision, kv.mod_revision, kv.version), (revision, revision, 1));
+        assert_eq!(space.hash(0), hash, "step {step}");
+        space = space.restart();
+    }
+    let put = space.put("b", "2");
+    space.compact_rows(put);
+    let space = space.restart();
+    assert_eq!(space.range(&all()).unwrap().kvs[0].version, 2);
+}
+
 #[test]
 fn the_key_space_is_what_the_model_says() {
     for seed in 1..=12 {
@@ -231,6 +288,7 @@ fn members_that_differ_in_their_timing_agree_on_the_hash() {
             let (key, choice) = (random.key(), random.below(10));
             let revision = random.revision(members[0].store.revision());
             let outcomes = members.each_mut().map(|member| match choice {
+                3 => member.delete_and_put(&key) > 0,
                 0 => member.compact(revision).is_ok(),
                 1 | 2 => member.delete(&key, "").0 > 0,
                 _ => member.put(&key, "v") > 0,

@@ -16,13 +16,13 @@ use crate::{
 };
 
 /// A stream and its reader.
-struct Client {
+pub(super) struct Client {
     stream: WatchStream,
     notices: Receiver<Notice>,
 }
 
 impl Client {
-    fn of(space: &Space, queue_len: usize) -> Client {
+    pub(super) fn of(space: &Space, queue_len: usize) -> Client {
         let (stream, notices) = space.store.watch_stream(queue_len);
         Client { stream, notices }
     }
@@ -31,12 +31,12 @@ impl Client {
         self.create(&request(key, end, start_revision)).unwrap()
     }
 
-    fn create(&mut self, request: &WatchRequest) -> Result<i64, Refusal> {
+    pub(super) fn create(&mut self, request: &WatchRequest) -> Result<i64, Refusal> {
         self.stream.create(request).map(|(watch_id, _)| watch_id)
     }
 
     /// What is in the queue now, a line a notice.
-    fn told(&mut self) -> Vec<String> {
+    pub(super) fn told(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.one()).collect()
     }
 
@@ -54,7 +54,7 @@ impl Client {
     }
 }
 
-fn request(key: &str, end: &str, start_revision: i64) -> WatchRequest {
+pub(super) fn request(key: &str, end: &str, start_revision: i64) -> WatchRequest {
     WatchRequest { key: text(key), range_end: text(end), start_revision, ..WatchRequest::default() }
 }
 
@@ -329,6 +329,25 @@ fn a_long_past_comes_a_thousand_revisions_at_a_time() {
     let counts: Vec<usize> = told.iter().map(|line| line.matches("a=1").count()).collect();
     assert_eq!(counts, [1000, 1000, 500]);
     assert!(told.iter().all(|line| line.starts_with("0 past 2501: ")));
+}
+
+/// A pass reads no more than one notice can have, whether a watcher wants it or not.
+#[test]
+fn a_long_past_of_others_is_passed_over_a_thousand_revisions_at_a_time() {
+    let mut space = Space::new();
+    for _ in 0..2500 {
+        space.put("a", "1");
+    }
+    let mut client = Client::of(&space, 16);
+    client.watch("b", "", 2);
+    let mut passes = 1;
+    while space.store.sync_watchers() {
+        passes += 1;
+    }
+    assert_eq!((passes, client.told()), (3, Vec::new()));
+    assert_eq!(space.store.watcher_counts(), (1, 0, 0));
+    space.put("b", "2");
+    assert_eq!(client.told(), ["0 2502: b=2@2502"]);
 }
 
 #[test]

@@ -30,7 +30,8 @@
 //! * Progress is told only to those who have everything (etcd #15220, #20221), through the same
 //!   queue, so behind everything.
 //!
-//! Locks: the index, then the write buffers, and the watchers last. Nothing waits under the last.
+//! Locks: the index, then the write buffers, and the watchers last, when the lessor's is free again.
+//! Nothing waits under the last.
 //!
 //! Left out: the events' previous values, which are read by those who send them.
 

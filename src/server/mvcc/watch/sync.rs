@@ -4,9 +4,10 @@
 //! behind stands, a window of revisions, each row once. Whoever is close to the present is served
 //! under the index lock, so that nothing is written meanwhile, and becomes synced; a window that
 //! ends far from the present is read without it, and its watchers stay unsynced until a later pass.
+//! Which events each watcher wants is found out in the same way, before the watchers are locked:
+//! under their lock notices are put into queues, and nothing is searched for.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -17,7 +18,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::{
     Events, News, Notice, Path, State, Watchers,
     lookup::Lookup,
-    watcher::{Group, revision},
+    watcher::{Filters, Group, revision},
 };
 use crate::{
     pb::mvccpb::{Event, KeyValue, event::EventType},
@@ -30,11 +31,10 @@ use crate::{
 
 /// Watchers in one pass (etcd: maxWatchersPerSync).
 const WATCHERS_MAX: usize = 512;
-/// Revisions in one notice (etcd: watchBatchMaxRevs).
-const REVISIONS_MAX: usize = 1000;
-/// Revisions that are read in one pass; etcd reads all there are, which a member that has much to
-/// catch up must pay with its memory.
-const WINDOW: i64 = 10_000;
+/// Revisions that are read in one pass, and so the most that one notice has (etcd:
+/// watchBatchMaxRevs). etcd reads all there are, which a member that has much to catch up must pay
+/// with its memory; and what does not fit into the notices would be read again by the next pass.
+const WINDOW: i64 = 1000;
 /// And bytes, unless one revision alone has more.
 const WINDOW_BYTES: usize = 16 << 20;
 /// From how close to the present on a window is read under the index lock.
@@ -42,7 +42,7 @@ const NEAR: i64 = 1000;
 /// How long a victim waits until it is tried again.
 const VICTIM_RETRY: Duration = Duration::from_millis(10);
 /// Between two passes, if one was not enough.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What one pass has read.
 struct Window {
@@ -55,9 +55,40 @@ struct Window {
 #[derive(Default)]
 struct Chosen {
     lookup: Lookup,
-    numbers: Vec<u64>,
+    wishes: Vec<Wish>,
     /// The oldest revision that any of them has not got.
     from: i64,
+}
+
+/// What a chosen watcher wants. Nobody else changes that while it is unsynced.
+struct Wish {
+    number: u64,
+    min_rev: i64,
+    filters: Filters,
+}
+
+/// What a pass has for one watcher: whole revisions, in order.
+struct Share {
+    number: u64,
+    events: Vec<Event>,
+}
+
+impl Chosen {
+    /// Gives each its share of the window, which may be empty. Takes time, and no lock.
+    fn shares(&self, window: &Window) -> Vec<Share> {
+        fail::fail_point!("watch-sync-shares");
+        let keys = window.events.iter().filter_map(|event| Some(event.kv.as_ref()?.key.as_ref()));
+        let pairs = self.lookup.pairs(keys);
+        let share = |wish: &Wish| {
+            let first = pairs.partition_point(|pair| pair.0 < wish.number);
+            let places = pairs[first..].iter().take_while(|pair| pair.0 == wish.number);
+            let events = places.map(|(_, place)| &window.events[*place]);
+            let wanted =
+                |event: &&Event| revision(event) >= wish.min_rev && wish.filters.wants(event);
+            Share { number: wish.number, events: events.filter(wanted).cloned().collect() }
+        };
+        self.wishes.iter().map(share).collect()
+    }
 }
 
 impl Store {
@@ -80,26 +111,29 @@ impl Store {
         let index = self.index.read().expect(POISONED);
         let current = index.revision;
         let chosen = self.watchers.choose(index.compacted);
-        if chosen.numbers.is_empty() {
+        if chosen.wishes.is_empty() {
             return false;
         }
-        let (from, count) = (chosen.from, chosen.numbers.len());
+        let (from, count) = (chosen.from, chosen.wishes.len());
         let mut span = crate::stage!(WatchSync, 0, from = from, watchers = count);
         let last = current.min(from.saturating_add(WINDOW - 1));
         let rows = [from, last + 1].map(|main| Revision::new(main, 0).row_key());
         let cut = self.backend.cut_range(Bucket::Key, &rows[0], &rows[1]);
-        let (window, index) = if current - from < NEAR {
-            (self.read_window(&cut, last), index)
+        let read = || {
+            let window = self.read_window(&cut, last);
+            (window.end, chosen.shares(&window))
+        };
+        let ((end, shares), index) = if current - from < NEAR {
+            (read(), index)
         } else {
             drop(index);
-            let window = self.read_window(&cut, last);
-            (window, self.index.read().expect(POISONED))
+            (read(), self.index.read().expect(POISONED))
         };
         let mut state = self.watchers.lock();
-        let events = state.catch_up(&chosen, &window, (current, index.revision));
+        let events = state.catch_up(shares, (end, current), index.revision);
         self.watchers.note_synced(&state);
         let left = state.unsynced.len();
-        crate::set!(span, WatchSync, to = window.end, events = events, left = left);
+        crate::set!(span, WatchSync, to = end, events = events, left = left);
         left > 0
     }
 
@@ -167,11 +201,12 @@ impl Watchers {
         let mut chosen = Chosen::default();
         for (min_rev, number) in state.unsynced.iter().take(WATCHERS_MAX) {
             let Some(watcher) = state.watchers.get(number) else { continue };
-            if chosen.numbers.is_empty() {
+            if chosen.wishes.is_empty() {
                 chosen.from = *min_rev;
             }
             chosen.lookup.insert(&watcher.keys, *number);
-            chosen.numbers.push(*number);
+            let (number, min_rev, filters) = (*number, *min_rev, watcher.filters);
+            chosen.wishes.push(Wish { number, min_rev, filters });
         }
         chosen
     }
@@ -198,49 +233,31 @@ impl State {
         }
     }
 
-    /// Hands a window's events to those who were chosen and are still there. `seen` is the revision
-    /// as of which the window was read, `current` the one now. Returns how many events went out.
-    fn catch_up(&mut self, chosen: &Chosen, window: &Window, (seen, current): (i64, i64)) -> usize {
-        let keys = window.events.iter().filter_map(|event| Some(event.kv.as_ref()?.key.as_ref()));
-        let pairs = chosen.lookup.pairs(keys);
-        let mut by_watcher: HashMap<u64, &[(u64, usize)]> =
-            pairs.chunk_by(|a, b| a.0 == b.0).map(|pairs| (pairs[0].0, pairs)).collect();
+    /// Hands their shares to those who were chosen and are still there. `end` is the last revision
+    /// of the window, `seen` the one as of which it was read, `current` the one now. Returns how
+    /// many events went out.
+    fn catch_up(&mut self, shares: Vec<Share>, (end, seen): (i64, i64), current: i64) -> usize {
         let mut sent = 0;
-        for number in &chosen.numbers {
-            let pairs = by_watcher.remove(number).unwrap_or_default();
-            let events = pairs.iter().map(|(_, place)| &window.events[*place]);
-            sent += self.bring(*number, events, (window.end, seen));
-            if let Some(watcher) = self.watchers.get(number)
+        for Share { number, events } in shares {
+            sent += self.bring(number, events, (end, seen));
+            if let Some(watcher) = self.watchers.get(&number)
                 && matches!(watcher.group, Group::Unsynced)
             {
-                self.place(*number, current);
+                self.place(number, current);
             }
         }
         sent
     }
 
     /// Brings an unsynced watcher forward, and takes it out of its group's list.
-    fn bring<'e>(
-        &mut self,
-        number: u64,
-        events: impl Iterator<Item = &'e Event>,
-        (end, seen): (i64, i64),
-    ) -> usize {
+    fn bring(&mut self, number: u64, events: Vec<Event>, (end, seen): (i64, i64)) -> usize {
         let Some(watcher) = self.watchers.get_mut(&number) else { return 0 };
         self.unsynced.remove(&(watcher.min_rev, number));
-        let mut wanted: Vec<&Event> = events.filter(|event| watcher.wants(event)).collect();
-        let cut = more_than(REVISIONS_MAX, &wanted);
-        if let Some(place) = cut {
-            watcher.min_rev = revision(wanted[place]);
-            wanted.truncate(place);
-        } else {
-            watcher.min_rev = watcher.min_rev.max(end + 1);
-        }
-        if wanted.is_empty() {
+        watcher.min_rev = watcher.min_rev.max(end + 1);
+        if events.is_empty() {
             return 0;
         }
-        let count = wanted.len();
-        let events = wanted.into_iter().cloned().collect();
+        let count = events.len();
         let events = Events { id: watcher.id, revision: seen, events, path: Path::CatchUp };
         let news = News::Events(events);
         let notice = Notice { watcher: number, watch_id: watcher.watch_id, news };
@@ -273,18 +290,6 @@ impl State {
             self.place(number, current);
         }
     }
-}
-
-/// The place of the first event that does not belong to the first `max` revisions.
-fn more_than(max: usize, events: &[&Event]) -> Option<usize> {
-    let mut revisions = 0;
-    let mut last = 0;
-    events.iter().position(|event| {
-        let at = revision(event);
-        revisions += usize::from(at != last);
-        last = at;
-        revisions > max
-    })
 }
 
 /// Starts nothing by itself: `member` runs [`Store::run_watch_sync`] on a thread of its own.

@@ -26,7 +26,7 @@ impl Filters {
         }
     }
 
-    fn wants(self, event: &Event) -> bool {
+    pub(super) fn wants(self, event: &Event) -> bool {
         if event.r#type == EventType::Delete as i32 { !self.deletes } else { !self.puts }
     }
 }

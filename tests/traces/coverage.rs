@@ -1,0 +1,301 @@
+//! Every RPC that exists, on a lone member, on a leader and on a follower: each leaves its stages,
+//! nothing of it is an orphan, and its time is accounted for.
+//!
+//! An RPC is in [`METHODS`] or it is not served; and what is in [`METHODS`] must be called here, so
+//! that one without stages, or without a line below, does not pass.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
+
+use bytes::Bytes;
+use glass_etcd::{
+    pb::{
+        etcdserverpb::{
+            AlarmRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest, HashRequest,
+            LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest,
+            LeaseTimeToLiveRequest, MemberListRequest, PutRequest, RangeRequest, RequestOp,
+            StatusRequest, TxnRequest, WatchCreateRequest, WatchRequest, request_op::Request as Op,
+            watch_client::WatchClient, watch_request::RequestUnion,
+        },
+        v3electionpb::{CampaignRequest, LeaderRequest, ProclaimRequest, ResignRequest},
+        v3lockpb::{LockRequest, UnlockRequest},
+    },
+    trace::{Event, Kind, METHODS, Recording, Stage, order::Order, query},
+};
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::{Scene, listen::Listener, order::sampled};
+use crate::{
+    client::Client,
+    cluster::Cluster,
+    locks::Locks,
+    programs::{Kind as Program, left_out},
+};
+
+/// The share of a request's time, in hundredths, that may be in none of its stages.
+const UNSEEN_SHARE: u64 = 40;
+/// And the time that a test's machine may take from anybody, in nanoseconds.
+const UNSEEN_NS: u64 = 3_000_000;
+
+/// What every proposal goes through on the member that is asked.
+const PROPOSED: [Stage; 5] = [
+    Stage::AuthAuthenticate,
+    Stage::RaftPropose,
+    Stage::RaftInbox,
+    Stage::RaftEntry,
+    Stage::ApplyEntry,
+];
+/// What every linearizable read goes through.
+const ASKED: [Stage; 1] = [Stage::ReadIndexWait];
+/// Reading the key space.
+const READ: [Stage; 3] = [Stage::MvccRange, Stage::TreeIndexGet, Stage::BufferGet];
+
+/// The stages that each RPC must leave on the member that serves it, beside its own `rpc`.
+const STAGES: &[(&str, &[&[Stage]])] = &[
+    ("KV/Range", &[&[Stage::RpcValidate], &ASKED, &READ]),
+    ("KV/Put", &[&[Stage::RpcValidate, Stage::QuotaCheck, Stage::Admit], &PROPOSED, &WRITTEN]),
+    ("KV/DeleteRange", &[&[Stage::RpcValidate, Stage::Admit], &PROPOSED, &DELETED]),
+    ("KV/Txn", &[&[Stage::RpcValidate, Stage::Admit], &PROPOSED, &WRITTEN]),
+    ("KV/Compact", &[&[Stage::RpcValidate, Stage::Admit, Stage::MvccCompact], &PROPOSED]),
+    ("Maintenance/Status", &[]),
+    ("Maintenance/Alarm", &[&PROPOSED]),
+    ("Maintenance/HashKV", &[]),
+    ("Maintenance/Hash", &[]),
+    ("Lock/Lock", &[&[Stage::SessionGrant, Stage::LockEnter, Stage::LockAcquired]]),
+    ("Lock/Unlock", &[&PROPOSED, &DELETED]),
+    ("Election/Campaign", &[&[Stage::SessionGrant, Stage::LockEnter, Stage::LockAcquired]]),
+    ("Election/Proclaim", &[&PROPOSED, &WRITTEN]),
+    ("Election/Leader", &[&ASKED, &READ]),
+    ("Election/Observe", &[&[Stage::ObserveLeader]]),
+    ("Election/Resign", &[&PROPOSED, &DELETED]),
+    ("Cluster/MemberList", &[&ASKED]),
+    ("Health/Check", &[]),
+    ("GET /health", &[&ASKED]),
+    ("GET /version", &[]),
+    ("internal/Publish", &[&PROPOSED]),
+    ("internal/SetVersion", &[&PROPOSED]),
+    ("Health/Watch", &[]),
+    ("Watch/Watch", &[&[Stage::WatchCreate, Stage::WatchQueue, Stage::WatchSend]]),
+    ("Lease/LeaseGrant", &[&[Stage::QuotaCheck, Stage::Admit, Stage::LeaseGrant], &PROPOSED]),
+    ("Lease/LeaseRevoke", &[&[Stage::Admit, Stage::LeaseRevoke], &PROPOSED]),
+    ("Lease/LeaseKeepAlive", &[&[Stage::LeaseRenew]]),
+    ("Lease/LeaseTimeToLive", &[]),
+    ("Lease/LeaseLeases", &[]),
+];
+/// What every write of a key does.
+const WRITTEN: [Stage; 4] =
+    [Stage::AuthAuthorize, Stage::MvccWrite, Stage::TreeIndexPut, Stage::BufferPut];
+/// What every deletion of a key does.
+const DELETED: [Stage; 4] =
+    [Stage::AuthAuthorize, Stage::MvccWrite, Stage::TreeIndexTombstone, Stage::BufferPut];
+/// What happens once in the life of a cluster, on one of its members.
+const ONCE: [&str; 1] = ["internal/SetVersion"];
+/// What lasts as long as its client likes: its time is nobody's.
+const STREAMS: [&str; 4] =
+    ["Health/Watch", "Watch/Watch", "Lease/LeaseKeepAlive", "Election/Observe"];
+
+/// Goal: no RPC without its stages. Method: call each one on each kind of member, and look at what
+/// was told of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_rpc_leaves_its_stages_on_a_lone_member_on_a_leader_and_on_a_follower() {
+    if Program::subject() != Program::Glass {
+        left_out("stages of all RPCs: etcd leaves no traces");
+        return;
+    }
+    for size in [1, 3] {
+        let mut cluster = Cluster::prepare(&Program::Glass, size);
+        (0..size).for_each(|at| cluster.spawn(at));
+        // From the very start, or its own publication goes unheard.
+        let listener = Listener::start(&cluster).await;
+        let scene = Scene { cluster, listener };
+        for at in 0..size {
+            scene.cluster.wait_ready(at).await;
+        }
+        let leader = scene.cluster.leader().await;
+        let asked = if size == 1 { vec![0] } else { vec![leader, (leader + 1) % size] };
+        for at in asked {
+            call_all(&scene.cluster, at).await;
+            all_are_told(&scene, at).await;
+        }
+    }
+}
+
+async fn channel(cluster: &Cluster, at: usize) -> Channel {
+    let url = format!("http://{}", cluster.members[at].client_address());
+    Endpoint::from_shared(url).unwrap().connect().await.unwrap()
+}
+
+/// Calls every RPC of a member once, and the requests of streams.
+async fn call_all(cluster: &Cluster, at: usize) {
+    let mut client = cluster.client(at);
+    let key = Bytes::from(format!("coverage/{at}"));
+    let mut health = HealthClient::new(channel(cluster, at).await);
+    health.check(sampled(HealthCheckRequest::default())).await.unwrap();
+    let mut healths =
+        health.watch(sampled(HealthCheckRequest::default())).await.unwrap().into_inner();
+    healths.message().await.unwrap();
+    drop(healths);
+    let lease = call_leases(&mut client, &key).await;
+    watch_a_put(cluster, at, &key, lease).await;
+    call_kv(&mut client, &key).await;
+    client.lease.lease_revoke(sampled(LeaseRevokeRequest { id: lease })).await.unwrap();
+    client.cluster.member_list(sampled(MemberListRequest { linearizable: true })).await.unwrap();
+    client.maintenance.status(sampled(StatusRequest {})).await.unwrap();
+    client.maintenance.alarm(sampled(AlarmRequest::default())).await.unwrap();
+    client.maintenance.hash_kv(sampled(HashKvRequest::default())).await.unwrap();
+    client.maintenance.hash(sampled(HashRequest {})).await.unwrap();
+    call_locks(cluster, at).await;
+    for path in ["/health", "/version"] {
+        get(&cluster.members[at].client_address(), path);
+    }
+}
+
+async fn call_leases(client: &mut Client, key: &Bytes) -> i64 {
+    let grant = sampled(LeaseGrantRequest { ttl: 600, id: 0 });
+    let lease = client.lease.lease_grant(grant).await.unwrap().into_inner().id;
+    let attach = PutRequest { key: key.clone(), lease, ..PutRequest::default() };
+    client.kv.put(attach).await.unwrap();
+    let one = tokio_stream::iter([LeaseKeepAliveRequest { id: lease }]);
+    let mut renewed = client.lease.lease_keep_alive(sampled(one)).await.unwrap().into_inner();
+    assert_eq!(600, renewed.message().await.unwrap().unwrap().ttl);
+    drop(renewed);
+    let ask = LeaseTimeToLiveRequest { id: lease, keys: true };
+    client.lease.lease_time_to_live(sampled(ask)).await.unwrap();
+    client.lease.lease_leases(sampled(LeaseLeasesRequest {})).await.unwrap();
+    lease
+}
+
+async fn call_locks(cluster: &Cluster, at: usize) {
+    let mut locks = Locks::of(cluster, at);
+    let name = Bytes::from(format!("coverage/lock/{at}"));
+    let lock = LockRequest { name: name.clone(), lease: 0 };
+    let key = locks.lock.lock(sampled(lock)).await.unwrap().into_inner().key;
+    locks.lock.unlock(sampled(UnlockRequest { key })).await.unwrap();
+    let campaign = CampaignRequest { name: name.clone(), lease: 0, value: "first".into() };
+    let leader = locks.election.campaign(sampled(campaign)).await.unwrap().into_inner().leader;
+    let proclaim = ProclaimRequest { leader: leader.clone(), value: "second".into() };
+    locks.election.proclaim(sampled(proclaim)).await.unwrap();
+    let of_name = LeaderRequest { name };
+    locks.election.leader(sampled(of_name.clone())).await.unwrap();
+    let mut observed = locks.election.observe(sampled(of_name)).await.unwrap().into_inner();
+    assert_eq!("second", observed.message().await.unwrap().unwrap().kv.unwrap().value);
+    drop(observed);
+    locks.election.resign(sampled(ResignRequest { leader })).await.unwrap();
+}
+
+async fn watch_a_put(cluster: &Cluster, at: usize, key: &Bytes, lease: i64) {
+    let create = WatchCreateRequest { key: key.clone(), ..WatchCreateRequest::default() };
+    let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+    let (ask, asked) = tokio::sync::mpsc::channel(1);
+    ask.send(create).await.unwrap();
+    let asked = tokio_stream::wrappers::ReceiverStream::new(asked);
+    let mut watch = WatchClient::new(channel(cluster, at).await);
+    let mut news = watch.watch(sampled(asked)).await.unwrap().into_inner();
+    assert!(news.message().await.unwrap().unwrap().created);
+    let put = PutRequest { key: key.clone(), value: "v".into(), lease, ..PutRequest::default() };
+    cluster.client(at).kv.put(sampled(put)).await.unwrap();
+    assert_eq!(1, news.message().await.unwrap().unwrap().events.len());
+}
+
+async fn call_kv(client: &mut Client, key: &Bytes) {
+    let range = RangeRequest { key: key.clone(), ..RangeRequest::default() };
+    client.kv.range(sampled(range)).await.unwrap();
+    let put = PutRequest { key: key.clone(), ..PutRequest::default() };
+    let put = RequestOp { request: Some(Op::RequestPut(put)) };
+    let txn = TxnRequest { success: vec![put], ..TxnRequest::default() };
+    let revision = client.kv.txn(sampled(txn)).await.unwrap().into_inner().header.unwrap().revision;
+    let delete = DeleteRangeRequest { key: key.clone(), ..DeleteRangeRequest::default() };
+    client.kv.delete_range(sampled(delete)).await.unwrap();
+    let compact = CompactionRequest { revision, physical: true };
+    client.kv.compact(sampled(compact)).await.unwrap();
+}
+
+fn get(address: &str, path: &str) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}
+
+/// Waits until every RPC of this member was told with all its stages; then looks at each.
+async fn all_are_told(scene: &Scene, at: usize) {
+    let name = format!("m{at}");
+    let recording = scene
+        .listener
+        .until("every RPC with its stages", |recording| {
+            let told = stages_of(recording, &name);
+            let unknown = METHODS
+                .iter()
+                .skip(1)
+                .find(|method| !STAGES.iter().any(|(listed, _)| listed == *method));
+            assert_eq!(None, unknown, "it has no line in this test");
+            for (method, expected) in STAGES.iter().filter(|(method, _)| !ONCE.contains(method)) {
+                let seen = told.get(method).ok_or_else(|| format!("{method} was not heard"))?;
+                let unseen = expected.iter().copied().flatten().find(|stage| !seen.contains(stage));
+                if let Some(stage) = unseen {
+                    return Err(format!("{method} left no {} on {name}", stage.name()));
+                }
+            }
+            Ok(recording.clone())
+        })
+        .await;
+    let order = Order::of(&recording);
+    for request in query::requests(&recording) {
+        let story = query::Story::of(&recording, &order, request.id).unwrap();
+        let steps: BTreeSet<usize> = story.steps.iter().map(|step| step.event).collect();
+        for (place, event) in recording.events.iter().enumerate() {
+            let is_orphan = event.id == request.id && !steps.contains(&place);
+            assert!(!is_orphan, "{}: an orphan: {event:?}", request.method);
+        }
+        time_is_accounted_for(&recording, &request);
+    }
+    for event in &recording.events {
+        assert_eq!(Some(event.stage), Stage::from_name(event.stage.name()), "{event:?}");
+    }
+}
+
+/// By method: the stages of the last request of it that this member served to its end.
+fn stages_of(recording: &Recording, name: &str) -> BTreeMap<&'static str, BTreeSet<Stage>> {
+    let member = recording.members.iter().position(|member| member.name == name);
+    let requests = query::requests(recording);
+    let own = requests.iter().filter(|request| Some(usize::from(request.member)) == member);
+    let ended = own.filter(|request| request.end.is_some());
+    let stages = |id: u64| {
+        let of_id = recording.events.iter().filter(|event| event.id == id);
+        of_id.map(|event| event.stage).collect::<BTreeSet<Stage>>()
+    };
+    ended.map(|request| (request.method, stages(request.id))).collect()
+}
+
+/// Asserts that no more than a share of the request's time is in none of its stages.
+fn time_is_accounted_for(recording: &Recording, request: &query::Summary) {
+    let (Some(end), false) = (request.end, STREAMS.contains(&request.method)) else { return };
+    let rpc = &recording.events[end];
+    let span = |event: &Event| (event.at_ns, event.at_ns + event.took_ns);
+    let (from, to) = span(rpc);
+    let is_own = |event: &&Event| {
+        (event.id, event.member, event.boot) == (request.id, rpc.member, rpc.boot)
+            && event.kind == Kind::Span
+            && event.stage != Stage::Rpc
+    };
+    let mut spans: Vec<(u64, u64)> = recording.events.iter().filter(is_own).map(span).collect();
+    if spans.is_empty() {
+        return;
+    }
+    spans.sort_unstable();
+    let (mut seen, mut upto) = (0, from);
+    for (begin, end) in spans {
+        let (begin, end) = (begin.max(upto), end.min(to));
+        seen += end.saturating_sub(begin);
+        upto = upto.max(end);
+    }
+    let unseen = (to - from).saturating_sub(seen);
+    let allowed = ((to - from) * UNSEEN_SHARE / 100).max(UNSEEN_NS);
+    assert!(unseen <= allowed, "{}: {unseen} of {} ns in no stage", request.method, to - from);
+}
