@@ -19,6 +19,7 @@ use tokio::{
     sync::watch,
 };
 use tonic::{Status, service::Routes};
+use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
 use super::{
@@ -81,7 +82,7 @@ pub async fn serve(
     ready: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let has_observe = observe.is_some();
-    let front = Front { router: routes(server, observe).await, limits, ready, has_observe };
+    let front = Front { router: routes(server, observe), limits, ready, has_observe };
     let mut tasks = Vec::new();
     for listener in listeners {
         listener.set_nonblocking(true)?;
@@ -94,7 +95,7 @@ pub async fn serve(
     Ok(())
 }
 
-async fn routes(server: Arc<Server>, observe: Option<ObserveService>) -> Router {
+fn routes(server: Arc<Server>, observe: Option<ObserveService>) -> Router {
     let unlimited = usize::MAX;
     let kv = KvServer::new(v3::kv::KvService::new(Arc::clone(&server)));
     let cluster = ClusterServer::new(v3::cluster::ClusterService::new(Arc::clone(&server)));
@@ -104,13 +105,12 @@ async fn routes(server: Arc<Server>, observe: Option<ObserveService>) -> Router 
     let lease = LeaseServer::new(v3::lease::LeaseService::new(Arc::clone(&server)));
     let lock = LockServer::new(v3::lock::LockService::new(Arc::clone(&server)));
     let election = ElectionServer::new(v3::election::ElectionService::new(Arc::clone(&server)));
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let health = HealthServer::new(v3::health::HealthService::new(Arc::clone(&server)));
     // Sizes are checked by `limit`, before tonic's codec.
     let routes = Routes::new(kv.max_decoding_message_size(unlimited))
         .add_service(cluster.max_decoding_message_size(unlimited))
         .add_service(maintenance.max_decoding_message_size(unlimited))
-        .add_service(health_service)
+        .add_service(health)
         .add_service(watch.max_decoding_message_size(unlimited))
         .add_service(lease.max_decoding_message_size(unlimited))
         .add_service(lock.max_decoding_message_size(unlimited))

@@ -34,8 +34,10 @@ pub enum Method {
     Status = 6,
     Alarm = 7,
     MemberList = 8,
+    HealthCheck = 9,
     HttpHealth = 10,
     HttpVersion = 11,
+    HealthWatch = 14,
     Watch = 15,
     LeaseGrant = 16,
     LeaseRevoke = 17,
@@ -109,6 +111,15 @@ impl Call {
     ) -> Result<Response<A>, Status> {
         let bytes = result.as_ref().map_or(0, Message::encoded_len);
         self.finish(result, bytes, revision).map(Response::new)
+    }
+
+    /// Ends the call with a refusal that is not etcd's but gRPC's own.
+    pub fn refuse(mut self, status: Status) -> Status {
+        self.span.clear_flag(trace::FLAG_CANCELLED);
+        let code = u8::try_from(status.code() as i32).unwrap_or(u8::MAX);
+        self.span.result(code);
+        set!(self.span, Rpc, code = code);
+        status
     }
 
     /// Ends the call.

@@ -202,7 +202,7 @@ impl Server {
         match self.propose(id, request).await? {
             Response::Kv(KvResponse::Compact(response)) => {
                 if physical {
-                    self.wait_compacted(revision).await?;
+                    self.wait_compacted(id, revision).await?;
                 }
                 Ok(response)
             }
@@ -211,7 +211,8 @@ impl Server {
     }
 
     /// Waits until the compaction's rows are gone, and until the file knows.
-    async fn wait_compacted(&self, revision: i64) -> Result<(), Error> {
+    async fn wait_compacted(&self, id: u64, revision: i64) -> Result<(), Error> {
+        let _span = crate::stage!(CompactWait, id, revision = revision).begun();
         while self.store.finished_compaction() < revision {
             tokio::time::sleep(COMPACTION_POLL).await;
         }

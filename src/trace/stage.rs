@@ -373,6 +373,9 @@ stages! {
     ObserveLeader = "observe.leader" Request Story
         ["leader.old" Revision, "leader.new" Revision, "revision" Revision]
         "server/concurrency/observe.rs", "client/v3/concurrency Election.observe", "0.1";
+    /// The client wants a compaction's rows to be gone: waiting for the last batch, and the file.
+    CompactWait = "compact.wait" Request Stage ["revision" Revision]
+        "server/kv.rs", "etcdserver EtcdServer.Compact", "0.1";
     /// The index in memory learns that the key is gone since this revision: its generation ends.
     TreeIndexTombstone = "tree_index.tombstone" Request Story ["main" Revision, "sub" Count]
         "server/mvcc/tree_index.rs", "mvcc treeIndex.Tombstone", "0.1";
