@@ -300,7 +300,7 @@ async fn promotion(others: &[Client], old: u64) {
         }
         Err("nobody leads".to_owned())
     })
-    .await
+    .await;
 }
 
 /// Waits until everything that was left or dropped is gone, or is late.
