@@ -38,7 +38,7 @@ use crate::{
         wait::Outcome,
     },
     stage,
-    storage::backend::Backend,
+    storage::{self, backend::Backend},
     trace,
 };
 
@@ -259,8 +259,10 @@ impl Applier {
         batch: &mut Batch<'_>,
     ) -> Result<Response, Error> {
         let Some((kv, cost)) = kv_request(request) else {
-            tracing::error!(id, "an entry carries a request that this version does not know");
-            return Ok(Response::Empty);
+            if changes_nothing(request) {
+                return Ok(Response::Empty);
+            }
+            storage::fatal(&Unknown::Request { id, applied: self.status.applied() })
         };
         if self.alarms.is_raised(AlarmType::Corrupt) {
             return Err(Error::Corrupt);
@@ -344,6 +346,32 @@ impl Applier {
     }
 }
 
+/// An entry that this member cannot apply. Another one may have, so that going on without it would
+/// be to say something else than the others from here on (etcd panics as well).
+#[derive(Debug, thiserror::Error)]
+enum Unknown {
+    #[error(
+        "an entry soon after {applied} carries request {id:016x}, which this version does not know: a \
+         change of users or roles, most likely, proposed at an etcd member. Remove this member from \
+         the cluster"
+    )]
+    Request { id: u64, applied: u64 },
+    #[error("the data of entry {index} is no request: {source}")]
+    Data { index: u64, source: prost::DecodeError },
+}
+
+/// Requests of etcd's that ask, or that tell of what this version has no state for.
+fn changes_nothing(request: &InternalRaftRequest) -> bool {
+    request.auth_status.is_some()
+        || request.authenticate.is_some()
+        || request.auth_user_get.is_some()
+        || request.auth_user_list.is_some()
+        || request.auth_role_get.is_some()
+        || request.auth_role_list.is_some()
+        || request.downgrade_info_set.is_some()
+        || request.downgrade_version_test.is_some()
+}
+
 /// What an entry's data turns out to be.
 enum Decoded {
     /// A leader's first entry, or a change that raft has emptied.
@@ -380,10 +408,7 @@ fn decode(entry: &Entry) -> Decoded {
     }
     match Request::decode(entry.data.clone()) {
         Ok(request) => Decoded::V2(request),
-        Err(error) => {
-            tracing::error!(%error, index = entry.index, "an entry's data does not decode");
-            Decoded::Empty
-        }
+        Err(source) => storage::fatal(&Unknown::Data { index: entry.index, source }),
     }
 }
 
@@ -406,7 +431,10 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::{raft::inbox::inbox, storage::backend};
+    use crate::{
+        raft::inbox::inbox,
+        storage::{alone, backend},
+    };
 
     /// An applier over an empty data directory, and the way to raft, which nobody listens to.
     fn applier(dir: &std::path::Path) -> (Applier, rafthttp::Transport) {
@@ -438,6 +466,61 @@ mod tests {
             outcomes: tokio::sync::mpsc::unbounded_channel().0,
         };
         (applier, transport)
+    }
+
+    /// Applies one entry in a process of its own, and returns what that said at its end.
+    fn applied_alone(test: &str, data: Vec<u8>) -> Option<(Option<i32>, String)> {
+        if !alone::is_alone() {
+            let path = format!("server::apply::applier::tests::{test}");
+            let output = alone::run(&path);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Some((output.status.code(), said));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (applier, _transport) = applier(dir.path());
+        let (sender, committed) = channel();
+        let entries = vec![Entry { index: 1, term: 1, data: data.into(), ..Entry::default() }];
+        sender.send(Committed { entries, since: 0 }).unwrap();
+        drop(sender);
+        applier.run(&committed);
+        None
+    }
+
+    #[test]
+    fn a_request_that_is_not_known_ends_the_member() {
+        let auth_enable = Some(crate::pb::etcdserverpb::AuthEnableRequest {});
+        let request =
+            InternalRaftRequest { id: 0x77, auth_enable, ..InternalRaftRequest::default() };
+        let test = "a_request_that_is_not_known_ends_the_member";
+        let Some((code, said)) = applied_alone(test, request.encode_to_vec()) else { return };
+        assert_eq!(Some(1), code, "{said}");
+        assert!(said.contains("request 0000000000000077"), "{said}");
+    }
+
+    #[test]
+    fn data_that_is_no_request_ends_the_member() {
+        let test = "data_that_is_no_request_ends_the_member";
+        let Some((code, said)) = applied_alone(test, vec![0xff; 9]) else { return };
+        assert_eq!(Some(1), code, "{said}");
+        assert!(said.contains("the data of entry 1 is no request"), "{said}");
+    }
+
+    #[test]
+    fn a_question_about_auth_changes_nothing_and_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (applier, transport) = applier(dir.path());
+        let (status, backend) = (Arc::clone(&applier.status), Arc::clone(&applier.backend));
+        let auth_status = Some(crate::pb::etcdserverpb::AuthStatusRequest {});
+        let request = InternalRaftRequest { id: 7, auth_status, ..InternalRaftRequest::default() };
+        let data = request.encode_to_vec().into();
+        let (sender, committed) = channel();
+        let entries = vec![Entry { index: 1, term: 1, data, ..Entry::default() }];
+        sender.send(Committed { entries, since: 0 }).unwrap();
+        drop(sender);
+        applier.run(&committed);
+        assert_eq!(1, status.applied());
+        backend.stop();
+        transport.stop();
     }
 
     #[test]

@@ -358,10 +358,12 @@ impl State {
     }
 
     fn trim(&mut self, now_ns: u64) {
-        while let Some(oldest) = self.history.first_entry() {
-            let record = oldest.get();
-            let is_key = record.head().kind == Kind::Key as u8;
-            let is_old = !is_key && record.words[3] + record.took_ns() + HISTORY_NS < now_ns;
+        let is_key = |record: &&Record| record.head().kind == Kind::Key as u8;
+        while !self.history.is_empty() {
+            // A key has no date: it goes with the first step behind it that has one.
+            let dated = self.history.values().find(|record| !is_key(record));
+            let is_old = dated
+                .is_some_and(|record| record.words[3] + record.took_ns() + HISTORY_NS < now_ns);
             if !is_old && self.history.len() <= HISTORY_MAX {
                 return;
             }
@@ -377,4 +379,24 @@ fn place(record: &Record) -> Place {
 
 fn is_loop(record: &Record) -> bool {
     record.stage().is_some_and(|stage| stage.family() == Family::Loop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_leaves_the_history_with_the_step_behind_it() {
+        let mut state = State::new(1);
+        let head =
+            Head { stage: Stage::RpcValidate as u8, kind: Kind::Span as u8, ..Head::default() };
+        let step = |clock, at_ns| Record::new(head, clock, at_ns, 9, &[0; 8]);
+        let key = Record::key(5, 9, 1, b"key");
+        for record in [key, step(6, 1_000), step(7, HISTORY_NS)] {
+            state.history.insert(place(&record), record);
+        }
+        state.trim(HISTORY_NS + 2_000);
+        let left: Vec<u64> = state.history.values().map(Record::clock).collect();
+        assert_eq!(vec![7], left, "the key was never old, and nothing behind it either");
+    }
 }
