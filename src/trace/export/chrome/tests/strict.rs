@@ -134,7 +134,8 @@ impl Reader {
                 return Err(format!("no arrow: {from:?} to {to:?}"));
             }
             let loose = [from, to].into_iter().filter(|end| !self.touches(end));
-            self.seen.loose.extend(loose.map(|end| format!("{end:?}")));
+            let loose: Vec<String> = loose.map(|end| format!("{end:?}")).collect();
+            self.seen.loose.extend(loose);
             self.seen.flows.push((from.2.clone(), from.3.clone(), from.0, to.0));
         }
         let used = (self.seen.slices.iter().map(|slice| (slice.0, slice.1)))
