@@ -256,9 +256,7 @@ impl<'a> Plan<'a> {
 
     /// Names and order of processes and threads.
     fn names<W: Write>(&self, file: &mut File<W>) -> io::Result<()> {
-        let meta = |pid: usize, tid: usize, name: &str, args: serde_json::Value| {
-            json!({ "ph": "M", "pid": pid, "tid": tid, "name": name, "args": args })
-        };
+        let meta = |pid: usize, tid: usize, name: &str, args: serde_json::Value| json!({ "ph": "M", "pid": pid, "tid": tid, "name": name, "args": args });
         for (place, member) in self.recording.members.iter().enumerate() {
             let (pid, id) = (place + 1, hex(member.member_id));
             let name = format!("{} ({id})", member.name);

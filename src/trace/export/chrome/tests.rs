@@ -11,7 +11,7 @@ const HEAD: &str = r#"{"glass":1,"members":[{"id":"01","cluster":"09","name":"et
 /// The clock of etcd-02 is an hour ahead. The second rpc has not ended, and two sends overlap.
 const LINES: &str = r#"{"member":1,"boot":1,"stage":"rpc","kind":"begin","clock":1,"end":1,"at":1000000,"took":0,"thread":"grpc","id":"0203","fields":{"method":"KV/Put"}}
 {"member":1,"boot":1,"stage":"raft.propose","kind":"span","clock":2,"end":8,"at":1100000,"took":1700000,"thread":"grpc","id":"0203","fields":{"bytes":20,"leader":"01"}}
-{"member":1,"boot":1,"stage":"rpc","kind":"begin","clock":1,"end":1,"at":1050000,"took":0,"thread":"grpc","id":"0204","fields":{"method":"KV/Put"}}
+{"member":1,"boot":1,"stage":"rpc","kind":"begin","clock":6,"end":6,"at":1050000,"took":0,"thread":"grpc","id":"0204","fields":{"method":"KV/Put"}}
 {"member":1,"boot":1,"stage":"raft.send","kind":"span","clock":3,"end":4,"at":1200000,"took":50000,"thread":"peer","id":"0203","link":"07","fields":{"peer":"01","type":"MsgProp"}}
 {"member":0,"boot":1,"stage":"raft.receive","kind":"span","clock":10,"end":11,"at":1300000,"took":20000,"thread":"peer","id":"0203","link":"07","fields":{"peer":"02","type":"MsgProp"}}
 {"member":0,"boot":1,"stage":"raft.entry","kind":"mark","clock":12,"end":12,"at":1350000,"took":0,"thread":"raft","id":"0203","fields":{"term":3,"index":42,"bytes":20}}
@@ -135,7 +135,10 @@ fn args_carry_the_vocabularys_names_and_ids_as_hex() {
     let send = seen.events.iter().find(|event| is(event, "X", "raft.send")).unwrap();
     assert_eq!("0000000000000001", send["args"]["peer"]);
     let labels = seen.events.iter().find(|event| event["name"] == "process_labels").unwrap();
-    assert_eq!((2, "5 records lost"), (labels["pid"].as_i64().unwrap(), labels["args"]["labels"].as_str().unwrap()));
+    assert_eq!(
+        (2, "5 records lost"),
+        (labels["pid"].as_i64().unwrap(), labels["args"]["labels"].as_str().unwrap())
+    );
 }
 
 /// Every stage as a span and as a mark, at times drawn by a small generator: whatever overlaps, the
@@ -145,7 +148,9 @@ fn any_recording_makes_a_file_that_nests() {
     for seed in 1..=40_u64 {
         let mut state = seed;
         let mut draw = |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % below
         };
         let mut recording = scene();

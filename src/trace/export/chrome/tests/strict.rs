@@ -60,7 +60,11 @@ fn text(event: &Value, name: &str) -> Result<String, String> {
 
 fn nanos(event: &Value, name: &str) -> Result<i64, String> {
     let micros = event[name].as_f64().ok_or_else(|| format!("no {name}"))?;
-    if micros < 0.0 { Err(format!("{name} is negative")) } else { Ok((micros * 1e3).round() as i64) }
+    if micros < 0.0 {
+        Err(format!("{name} is negative"))
+    } else {
+        Ok((micros * 1e3).round() as i64)
+    }
 }
 
 impl Reader {
