@@ -5,6 +5,7 @@
 //!   stage!, mark!, key ──▶ ring ──▶ collect ──▶ observe (api) ──▶ intake ──▶ order ──▶ query
 //!   (span)          a ring a thread   25 ms       gRPC                │
 //!                                                                     └──▶ recording (NDJSON)
+//!                                                                              └──▶ export
 //! ```
 //!
 //! The left half writes: a step costs two looks at the clock and one record of 128 bytes in the
@@ -16,13 +17,15 @@
 //! or counted as lost; no receive is told before its send.
 //!
 //! In reading order: `stage` (the vocabulary), `span` (the guard), `id`, `record`, `ring`,
-//! `watermarks`, `collect`, `flight`; then `event`, `intake`, `recording`, `order`, `gap`, `query`.
+//! `watermarks`, `collect`, `flight`; then `event`, `intake`, `recording`, `order`, `gap`, `query`,
+//! `export`.
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
 //! parents (the tree of a request follows from its id and the stages; the loops make it a graph).
 
 pub mod collect;
 pub mod event;
+pub mod export;
 pub mod flight;
 pub mod gap;
 pub mod histogram;

@@ -26,7 +26,7 @@
 
 use std::io::{self, BufRead, Write};
 
-mod json;
+pub(super) mod json;
 
 pub use json::ROLES;
 

@@ -22,6 +22,7 @@ mod broken;
 mod commands;
 mod coverage;
 mod election;
+mod export;
 mod gets;
 mod kept;
 pub(crate) mod listen;
@@ -73,6 +74,7 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     let Some(mut scene) = Scene::start("traces").await else { return };
     let put = puts::a_put_on_a_follower_is_told_by_all_members(&scene).await;
     commands::show_list_and_record_tell_the_same(&scene, put).await;
+    export::a_put_is_exported_whole(&scene, put).await;
     puts::a_put_on_the_leader_sends_no_proposal(&scene).await;
     gets::a_get_after_a_write_is_answered_by_the_buffer(&scene).await;
     gets::a_get_later_is_answered_by_the_file(&scene).await;

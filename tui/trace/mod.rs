@@ -1,8 +1,8 @@
 //! `glass trace`: what the members leave behind, as text.
 //!
 //! `tail` follows live, `list` shows the requests of the last seconds, `show` tells the story of
-//! one, and `record` writes a file that the player, the lessons and `--from` read. All of them
-//! listen to every endpoint at once and put together what they hear; a member that cannot be
+//! one, `record` writes a file that the player, the lessons and `--from` read, and `export` one that
+//! other viewers open. All of them listen to every endpoint at once and put together what they hear; a member that cannot be
 //! reached is named on standard error and its steps are unknown.
 
 use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
@@ -17,6 +17,7 @@ pub(crate) mod plain;
 pub(crate) mod words;
 
 mod cost;
+mod export;
 mod live;
 
 use crate::source::{self, Live};
@@ -48,6 +49,8 @@ enum Command {
     Show(ShowArgs),
     /// Write what the members say into a file, until Ctrl-C.
     Record(RecordArgs),
+    /// Write a recording, or what the members say, for Perfetto and chrome://tracing.
+    Export(export::ExportArgs),
     /// Measure what a step costs on this machine.
     #[command(hide = true)]
     Cost,
@@ -157,6 +160,7 @@ pub(crate) async fn run(args: TraceArgs) -> ExitCode {
         Command::List { from, form } => list(&from, &form).await,
         Command::Show(args) => show(&args).await,
         Command::Record(args) => live::record(&args).await,
+        Command::Export(args) => export::run(&args).await,
         Command::Cost => cost::run(),
     };
     match result {

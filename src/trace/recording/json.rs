@@ -147,7 +147,7 @@ impl Serialize for EventLine<'_> {
     }
 }
 
-struct FlagNames(u8);
+pub(in crate::trace) struct FlagNames(pub(in crate::trace) u8);
 
 impl Serialize for FlagNames {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -188,7 +188,7 @@ fn names_of(unit: Unit) -> Option<&'static [&'static str]> {
     }
 }
 
-fn value_of(field: &Field, value: u64) -> Value {
+pub(in crate::trace) fn value_of(field: &Field, value: u64) -> Value {
     match field.unit {
         Unit::Member | Unit::Id => Value::from(hex(value)),
         Unit::Flag if value < 2 => Value::from(value == 1),
@@ -211,7 +211,7 @@ fn number_of(field: &Field, value: &Value) -> Option<u64> {
     }
 }
 
-fn key_value(key: &KeyText) -> Value {
+pub(in crate::trace) fn key_value(key: &KeyText) -> Value {
     match std::str::from_utf8(&key.bytes) {
         Ok(text) => serde_json::json!({ "text": text, "length": key.length }),
         Err(_) => {
@@ -333,7 +333,7 @@ fn read_event(line: EventIn, stage: Stage) -> Result<Event, String> {
     })
 }
 
-fn hex(value: u64) -> String {
+pub(in crate::trace) fn hex(value: u64) -> String {
     format!("{value:016x}")
 }
 

@@ -150,3 +150,35 @@ fn only_the_last_line_may_be_cut() {
     assert!(read.is_cut);
     assert_eq!(sample().events.len() - 1, read.recording.events.len());
 }
+
+/// A recording of version 1 as it was written when that was new, with every stage of its time. It
+/// must load for ever: do not change the file when names or fields change, mend the reader.
+const GOLDEN: &str = include_str!("../../../tests/recordings/version-1.ndjson");
+
+#[test]
+fn the_golden_recording_of_version_1_loads_whole() {
+    let read = read(GOLDEN.as_bytes()).unwrap();
+    assert_eq!((0, false), (read.unknown, read.is_cut));
+    let Recording { members, events, dropped } = read.recording;
+    assert_eq!((2, 21 + 52, vec![0, 5]), (members.len(), events.len(), dropped));
+    let count = |kind| events.iter().filter(|event| event.kind == kind).count();
+    assert_eq!((2, 2, 2), (count(Kind::Begin), count(Kind::Mark), count(Kind::Keyframe)));
+    let of = |stage| events.iter().rfind(|event| event.stage == stage).unwrap();
+    let role = of(Stage::RaftRole);
+    assert_eq!((Some(2), Some(2)), (role.field("role.old"), role.field("role.new")));
+    let receive = of(Stage::RaftReceive);
+    assert_eq!(Some(0x264a_e6bc_59e9_9892), receive.field("peer"));
+    assert_eq!((Some(8), Some(1)), (receive.field("type"), receive.field("reject")));
+    assert_eq!(0x0a01, of(Stage::ApplyEntry).id);
+}
+
+#[test]
+fn the_golden_recording_with_its_last_line_cut_loads_but_for_that_line() {
+    let whole = read(GOLDEN.as_bytes()).unwrap().recording;
+    let last = GOLDEN.trim_end().rfind('\n').unwrap() + 1;
+    for cut in [last + 1, last + 40, GOLDEN.len() - 2] {
+        let read = read(&GOLDEN.as_bytes()[..cut]).unwrap();
+        assert!(read.is_cut, "cut at {cut}");
+        assert_eq!(whole.events[..whole.events.len() - 1], read.recording.events);
+    }
+}

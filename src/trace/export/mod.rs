@@ -1,0 +1,20 @@
+//! Recordings for other programs' eyes.
+//!
+//! ```text
+//!   recording ──▶ order (times) ──▶ lanes (what nests) ──▶ chrome ──▶ one JSON file
+//!                               └──▶ flows (who points to whom) ──┘
+//! ```
+//!
+//! Glass has its own player, which knows what a put is. What it does not know are the tools that
+//! people already use: Perfetto and `chrome://tracing` open the file that [`chrome`] writes, with
+//! the members below each other on one time axis.
+//!
+//! Invariants: what is written is in the recording, once; no time is bent so that it looks better
+//! (what does not nest gets a row of its own); an arrow has both of its ends.
+//!
+//! Left out: the values of keys, which no recording has, and reading such files back.
+
+pub mod chrome;
+
+mod flows;
+mod lanes;

@@ -1,0 +1,79 @@
+//! A recording, or what live members say for a while, as a file for other viewers.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Args;
+use glass_etcd::{
+    pb::glasspb::ObserveRequest,
+    trace::{Recording, export::chrome},
+};
+
+use super::{Error, From, warn_of_silence};
+use crate::source::{self, Live};
+
+/// Events that are kept in memory at most; when there are more, listening ends early and says so.
+const EVENTS_MAX: usize = 2_000_000;
+
+/// The command line of `glass trace export`.
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    /// The file to write, in the form that Perfetto and chrome://tracing open; `-` for standard
+    /// output.
+    #[arg(long, value_name = "OUT")]
+    chrome: PathBuf,
+    #[command(flatten)]
+    from: From,
+    /// Listen for so many seconds; without it, until Ctrl-C.
+    #[arg(long = "for", value_name = "SECONDS", conflicts_with = "from")]
+    seconds: Option<u64>,
+}
+
+/// Reads or listens, and writes the file.
+pub(super) async fn run(args: &ExportArgs) -> Result<(), Error> {
+    let recording = match &args.from.from {
+        Some(path) => source::open(path)?.recording,
+        None => listen(args).await?,
+    };
+    let out: Box<dyn Write> = if args.chrome.as_os_str() == "-" {
+        Box::new(io::stdout())
+    } else {
+        Box::new(File::create(&args.chrome)?)
+    };
+    let counts = chrome::write(out, &recording)?;
+    writeln!(
+        io::stderr(),
+        "glass trace: exported {} members, {} spans of requests, {} of loops, {} marks, {} arrows",
+        counts.processes,
+        counts.requests,
+        counts.slices,
+        counts.marks,
+        counts.flows
+    )?;
+    Ok(())
+}
+
+/// Listens with what the members hold of the past, until the time is up or Ctrl-C.
+async fn listen(args: &ExportArgs) -> Result<Recording, Error> {
+    let request = ObserveRequest { history: true, ..ObserveRequest::default() };
+    let mut live = Live::connect(&args.from.endpoints, &request);
+    let end = tokio::time::sleep(Duration::from_secs(args.seconds.unwrap_or(u64::MAX / 1_000_000)));
+    let stop = tokio::signal::ctrl_c();
+    tokio::pin!(end, stop);
+    while live.recording().events.len() < EVENTS_MAX {
+        tokio::select! {
+            _ = &mut stop => break,
+            () = &mut end => break,
+            _ = live.next() => (),
+        }
+    }
+    if EVENTS_MAX <= live.recording().events.len() {
+        writeln!(io::stderr(), "glass trace: stopped early, at {EVENTS_MAX} events")?;
+    }
+    warn_of_silence(&live)?;
+    Ok(live.intake.recording)
+}
