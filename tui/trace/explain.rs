@@ -135,7 +135,8 @@ fn stored(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Res
     writeln!(out, "\nstored")?;
     for stored in &graph.stored {
         let name = words::name(stored.member, &recording.members);
-        writeln!(out, "  {name}: in one transaction, {} writes in all", stored.writes)?;
+        let shared = shared(stored.writes, "write", "writes");
+        writeln!(out, "  {name}: by a transaction {shared}")?;
     }
     if graph.stored.is_empty() {
         writeln!(out, "  not captured")?;
