@@ -19,7 +19,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub mod graph;
 mod joins;
+pub mod path;
 
 use super::{
     event::{Event, KeyText, Recording},

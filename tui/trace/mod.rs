@@ -17,6 +17,7 @@ pub(crate) mod plain;
 pub(crate) mod words;
 
 mod cost;
+mod explain;
 mod export;
 mod live;
 
@@ -225,11 +226,15 @@ async fn show(args: &ShowArgs) -> Result<(), Error> {
     };
     let mut out = std::io::stdout().lock();
     if !args.form.json {
-        return Ok(plain::story(&mut out, &recording, &order, &story)?);
+        plain::story(&mut out, &recording, &order, &story)?;
+        return Ok(explain::sections(&mut out, &recording, &order, &story)?);
     }
+    let explained = explain::json_line(&recording, &order, &story);
     let events = story.steps.iter().map(|step| recording.events[step.event].clone()).collect();
     let Recording { members, dropped, .. } = recording;
-    Ok(glass_etcd::trace::recording::write(&mut out, &Recording { members, events, dropped })?)
+    let told = Recording { members, events, dropped };
+    glass_etcd::trace::recording::write(&mut out, &told)?;
+    Ok(writeln!(out, "{explained}")?)
 }
 
 /// The request that ended last, of those that a client sent.

@@ -1,3 +1,5 @@
+mod causes;
+
 use super::*;
 use crate::trace::{
     event::{BootInfo, MemberInfo},
