@@ -20,6 +20,7 @@ mod cost;
 mod explain;
 mod export;
 mod live;
+mod slow;
 
 use crate::source::{self, Live};
 
@@ -52,6 +53,14 @@ enum Command {
     Record(RecordArgs),
     /// Write a recording, or what the members say, for Perfetto and chrome://tracing.
     Export(export::ExportArgs),
+    /// Rank what all the captured requests have waited for.
+    WhySlow {
+        #[command(flatten)]
+        from: From,
+        /// Only requests that ended in the last so many seconds before the newest record.
+        #[arg(long, value_name = "SECONDS")]
+        last: Option<u64>,
+    },
     /// Measure what a step costs on this machine.
     #[command(hide = true)]
     Cost,
@@ -162,6 +171,7 @@ pub(crate) async fn run(args: TraceArgs) -> ExitCode {
         Command::Show(args) => show(&args).await,
         Command::Record(args) => live::record(&args).await,
         Command::Export(args) => export::run(&args).await,
+        Command::WhySlow { from, last } => why_slow(&from, last).await,
         Command::Cost => cost::run(),
     };
     match result {
@@ -199,6 +209,15 @@ async fn list(from: &From, form: &Form) -> Result<(), Error> {
         writeln!(out, "{line}")?;
     }
     Ok(())
+}
+
+async fn why_slow(from: &From, last: Option<u64>) -> Result<(), Error> {
+    let recording = match &from.from {
+        Some(path) => source::open(path)?.recording,
+        None => gather(from, |_| true).await?,
+    };
+    let last_ns = last.map(|seconds| seconds.saturating_mul(1_000_000_000));
+    Ok(slow::why_slow(&mut std::io::stdout().lock(), &recording, last_ns)?)
 }
 
 async fn show(args: &ShowArgs) -> Result<(), Error> {
