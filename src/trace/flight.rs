@@ -61,7 +61,7 @@ impl Cause {
 }
 
 /// Says what to write and where. To be called once, when the collector has started; until then
-/// [`write`] does nothing.
+/// [`write()`] does nothing.
 pub fn arm(collector: Arc<Collector>, directory: PathBuf) {
     let (is_writing, written) = (AtomicBool::new(false), AtomicU32::new(0));
     let flight = Flight { collector, directory, is_writing, written };
