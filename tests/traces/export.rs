@@ -13,6 +13,7 @@ pub(super) async fn a_put_is_exported_whole(scene: &Scene, id: u64) {
     let file = dir.path().join("put.json").display().to_string();
     glass(scene, &["trace", "export", "--chrome", &file, "--for", "1"]).await;
     let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("a value"), "the put's value is in the file");
     let seen = strict::parse(&text).unwrap();
     assert_eq!(3, seen.processes.len(), "{:?}", seen.processes);
     let hex = format!("{id:016x}");
