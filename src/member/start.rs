@@ -46,7 +46,8 @@ use crate::{
         lease::{Primary, expiry},
         members::{Attributes, Member, Members},
         mvcc::Store,
-        read_index,
+        no_space,
+        read_index::{self, ReadIndex},
         views::ETCD_VERSION,
         wait::{Outcome, Wait},
     },
@@ -160,7 +161,13 @@ impl Running {
         let members = Arc::new(Members::open(data.cluster_id, &data.backend));
         let store = Store::open(Arc::clone(&data.backend))?;
         let status = Arc::new(Status::new(data.applied));
-        let leases = Primary::new(data.member_id, Arc::clone(&store), Arc::clone(&status));
+        let reads = Arc::<ReadIndex>::default();
+        let leases = Primary::new(
+            data.member_id,
+            Arc::clone(&store),
+            Arc::clone(&status),
+            Arc::clone(&reads),
+        );
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
         let extra = peer_port::router(Arc::clone(&members), leases, keeper);
         let transport_config = transport_config(config, &data, &members, extra);
@@ -169,7 +176,7 @@ impl Running {
             transport.sender().remove_peer(id);
         }
         let parts =
-            parts(config, &data, (members, store, status), (&to_raft, &transport, collector))?;
+            parts(config, &data, (members, store, status, reads), (&to_raft, &transport, collector))?;
         let server = Arc::new(Server::new(parts));
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
@@ -199,7 +206,7 @@ impl Running {
 fn parts(
     config: &ServerConfig,
     data: &Data,
-    (members, store, status): (Arc<Members>, Arc<Store>, Arc<Status>),
+    (members, store, status, reads): (Arc<Members>, Arc<Store>, Arc<Status>, Arc<ReadIndex>),
     (inbox, transport, collector): (&Inbox, &rafthttp::Transport, &Arc<trace::Collector>),
 ) -> Result<Parts, Error> {
     let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
@@ -214,6 +221,7 @@ fn parts(
         members,
         alarms: Arc::new(Alarms::open(&data.backend)),
         auth: Arc::new(AuthStore::open(&data.backend)?),
+        reads,
         peers: transport.active(),
         wait: Arc::new(Wait::default()),
         collector: Arc::clone(collector),
@@ -372,6 +380,7 @@ impl Running {
         tokio::spawn(refuse(Arc::clone(server), answers.dropped));
         tokio::spawn(version::monitor(Arc::clone(server)));
         tokio::spawn(expiry::run(Arc::clone(server)));
+        tokio::spawn(no_space::run(Arc::clone(server)));
         tokio::spawn(keep::tell(Arc::clone(server), collector.pinned()));
         tokio::spawn(write_flights()?);
         let (ready, is_ready) = watch::channel(false);

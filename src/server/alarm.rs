@@ -41,6 +41,12 @@ impl Alarms {
         !self.list(kind as i32).is_empty()
     }
 
+    /// Whether this member has raised an alarm of this type.
+    pub fn has(&self, kind: AlarmType, member_id: u64) -> bool {
+        let raised = self.raised.read().expect("nobody panics while holding it");
+        raised.contains(&(kind as i32, member_id))
+    }
+
     /// Apply thread: carries out an alarm request. Returns the alarms that it lists, raises or ends.
     pub fn apply(&self, request: &AlarmRequest, backend: &mut WriteGuard<'_>) -> Vec<AlarmMember> {
         let alarm = AlarmMember { member_id: request.member_id, alarm: request.alarm };

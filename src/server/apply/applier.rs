@@ -35,6 +35,7 @@ use crate::{
         lease::{self, requests::GRANT_COST},
         members::{Attributes, Members, hex},
         mvcc::{Batch, Store},
+        no_space::NoSpace,
         wait::Outcome,
     },
     stage,
@@ -71,6 +72,7 @@ pub struct Applier {
     members: Arc<Members>,
     alarms: Arc<Alarms>,
     auth: Arc<AuthStore>,
+    no_space: Arc<NoSpace>,
     status: Arc<Status>,
     inbox: Inbox,
     peers: rafthttp::Sender,
@@ -94,6 +96,7 @@ impl Applier {
             members: Arc::clone(&server.members),
             alarms: Arc::clone(&server.alarms),
             auth: Arc::clone(&server.auth),
+            no_space: Arc::clone(&server.no_space),
             status: Arc::clone(&server.status),
             inbox: server.inbox.clone(),
             peers,
@@ -243,7 +246,7 @@ impl Applier {
         let has_room = self.has_room(GRANT_COST);
         let granted = batch.lease_grant(id, grant.as_ref()?, self.min_ttl);
         Some(granted.and_then(|response| {
-            if has_room { Ok(Response::LeaseGrant(response)) } else { Err(Error::NoSpace) }
+            if has_room { Ok(Response::LeaseGrant(response)) } else { self.without_room() }
         }))
     }
 
@@ -268,11 +271,18 @@ impl Applier {
         self.auth.authorize(id);
         let has_room = self.has_room(cost);
         let response = batch.kv(id, kv)?;
-        if has_room { Ok(Response::Kv(response)) } else { Err(Error::NoSpace) }
+        if has_room { Ok(Response::Kv(response)) } else { self.without_room() }
     }
 
     fn has_room(&self, cost: u64) -> bool {
         self.quota_bytes.is_none_or(|limit| cost == 0 || self.backend.size() + cost <= limit)
+    }
+
+    /// The answer to what was carried out though there is no room for it; nobody had raised the
+    /// alarm, so this member does.
+    fn without_room(&self) -> Result<Response, Error> {
+        self.no_space.wish();
+        Err(Error::NoSpace)
     }
 
     /// etcd's v2 requests that concern the cluster: attributes of a member, and the version.
@@ -428,6 +438,7 @@ mod tests {
             alarms: Arc::new(Alarms::open(&backend)),
             auth: Arc::new(AuthStore::open(&backend).unwrap()),
             backend,
+            no_space: Arc::default(),
             status: Arc::new(Status::new(0)),
             inbox: to_raft,
             peers: transport.sender(),
