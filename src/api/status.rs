@@ -25,7 +25,6 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
         }
         Error::NoSpace => (ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
         Error::LeaseNotFound => (NotFound, "etcdserver: requested lease not found"),
-        Error::MemberNotFound => (NotFound, "etcdserver: member not found"),
         // Declared as ResourceExhausted, but etcd's server sends the client's error value.
         Error::TooManyRequests => (Unknown, "etcdserver: too many requests"),
         Error::ProposalDropped => (Unknown, "raft proposal dropped"),
@@ -34,7 +33,6 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
         Error::LeaderChanged => (Unavailable, "etcdserver: leader changed"),
         Error::Stopped => (Unavailable, "etcdserver: server stopped"),
         Error::Unhealthy => (Unavailable, "etcdserver: unhealthy cluster"),
-        Error::NotCapable => (FailedPrecondition, "etcdserver: not capable"),
         Error::Timeout => (Unavailable, "etcdserver: request timed out"),
         Error::TimeoutDueToLeaderFail => {
             (Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
@@ -49,7 +47,6 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
         Error::WatchCanceled => (Cancelled, "etcdserver: watch canceled"),
         Error::LeaseExists => (FailedPrecondition, "etcdserver: lease already exists"),
         Error::LeaseTtlTooLarge => (OutOfRange, "etcdserver: too large lease TTL"),
-        Error::Canceled => (Cancelled, "etcdserver: request canceled"),
     }
 }
 

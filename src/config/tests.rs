@@ -418,3 +418,17 @@ fn requests_that_the_log_could_not_hold_are_not_allowed() {
         assert!(refused.contains("max-request-bytes"), "{refused}");
     }
 }
+
+#[test]
+fn clients_are_pinged_as_the_flags_say_and_zero_leaves_it_to_grpc() {
+    let keepalive = |args: &str| {
+        let (interval, timeout) = config(args).keepalive;
+        (interval.as_millis(), timeout.as_millis())
+    };
+    assert_eq!(keepalive(""), (7_200_000, 20_000));
+    let both = "--grpc-keepalive-interval=30s --grpc-keepalive-timeout";
+    assert_eq!(keepalive(&format!("{both}=5s")), (30_000, 5_000));
+    assert_eq!(keepalive(&format!("{both}=0s")), (7_200_000, 20_000));
+    assert_eq!(keepalive("--grpc-keepalive-interval=0"), (7_200_000, 20_000));
+    assert_eq!(keepalive("--grpc-keepalive-interval=10ms"), (1_000, 20_000));
+}

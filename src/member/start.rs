@@ -158,7 +158,7 @@ impl Running {
         collector: &Arc<trace::Collector>,
     ) -> Result<Self, Error> {
         let (to_raft, raft_inbox) = inbox();
-        let members = Arc::new(Members::open(data.cluster_id, &data.backend));
+        let members = Arc::new(Members::open(data.cluster_id, &data.backend)?);
         let store = Store::open(Arc::clone(&data.backend))?;
         let status = Arc::new(Status::new(data.applied));
         let reads = Arc::<ReadIndex>::default();
@@ -175,8 +175,12 @@ impl Running {
         for id in members.removed() {
             transport.sender().remove_peer(id);
         }
-        let parts =
-            parts(config, &data, (members, store, status, reads), (&to_raft, &transport, collector))?;
+        let parts = parts(
+            config,
+            &data,
+            (members, store, status, reads),
+            (&to_raft, &transport, collector),
+        )?;
         let server = Arc::new(Server::new(parts));
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
@@ -219,7 +223,7 @@ fn parts(
         store,
         backend: Arc::clone(&data.backend),
         members,
-        alarms: Arc::new(Alarms::open(&data.backend)),
+        alarms: Arc::new(Alarms::open(&data.backend)?),
         auth: Arc::new(AuthStore::open(&data.backend)?),
         reads,
         peers: transport.active(),
@@ -419,8 +423,7 @@ fn limits(config: &ServerConfig) -> api::Limits {
     api::Limits {
         message_bytes: config.max_request_bytes + GRPC_OVERHEAD,
         streams: config.max_concurrent_streams,
-        ping_interval: Some(Duration::from_secs(2 * 60 * 60)),
-        ping_timeout: Duration::from_secs(20),
+        keepalive: config.keepalive,
     }
 }
 

@@ -129,8 +129,9 @@ impl Status {
     /// A gap counts even when raft ticks again, because it ticks before it has heard of others.
     pub fn unconfirmed(&self, now: Instant) -> Option<u64> {
         let ticks = *self.ticks();
-        let is_awake =
-            ticks.last.is_some_and(|(last, patience)| now <= last.checked_add(patience).unwrap_or(now));
+        let is_awake = ticks
+            .last
+            .is_some_and(|(last, patience)| now <= last.checked_add(patience).unwrap_or(now));
         (!is_awake || ticks.confirmed < ticks.gaps).then_some(ticks.gaps)
     }
 

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{
     pb::etcdserverpb::{
-        AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse,
-        DeleteRangeRequest, DeleteRangeResponse, InternalRaftRequest, PutRequest, PutResponse,
-        RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+        AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest,
+        DeleteRangeResponse, InternalRaftRequest, PutRequest, PutResponse, RangeRequest,
+        RangeResponse, TxnRequest, TxnResponse,
     },
     raft::{Status, inbox::Inbox, rafthttp},
     stage,

@@ -6,3 +6,8 @@ mod disk;
 mod leader;
 mod ledger;
 mod wal_tail;
+
+mod full;
+mod silent_client;
+mod stopped_leader;
+mod unknown_entry;

@@ -12,7 +12,10 @@ use prost::Message as _;
 use raft::eraftpb::{Entry, EntryType};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::kv::{KvRequest, KvResponse};
+use super::{
+    kinds::{Decoded, Misfit, decode},
+    kv::{KvRequest, KvResponse},
+};
 use crate::{
     pb::{
         etcdserverpb::{
@@ -39,7 +42,7 @@ use crate::{
         wait::Outcome,
     },
     stage,
-    storage::backend::Backend,
+    storage::{backend::Backend, fatal},
     trace,
 };
 
@@ -162,7 +165,7 @@ impl Applier {
         batch: &mut Batch<'_>,
         outcomes: &mut Vec<Outcome>,
     ) {
-        let request = decode(entry);
+        let request = decode(entry).unwrap_or_else(|misfit| fatal(&misfit));
         let id = request.id();
         let waited = trace::tick::to_ns(trace::tick::now().saturating_sub(since));
         let mut span = stage!(
@@ -258,10 +261,8 @@ impl Applier {
         request: &InternalRaftRequest,
         batch: &mut Batch<'_>,
     ) -> Result<Response, Error> {
-        let Some((kv, cost)) = kv_request(request) else {
-            tracing::error!(id, "an entry carries a request that this version does not know");
-            return Ok(Response::Empty);
-        };
+        // What nothing is made of was found out when it was decoded.
+        let Some((kv, cost)) = kv_request(request) else { return Ok(Response::Empty) };
         if self.alarms.is_raised(AlarmType::Corrupt) {
             return Err(Error::Corrupt);
         }
@@ -311,21 +312,20 @@ impl Applier {
         if entry.index <= self.status.applied() {
             return ControlFlow::Continue(());
         }
+        let index = entry.index;
         let change = raftpb::ConfChange::decode(entry.data.as_ref());
-        let change = change.inspect_err(|error| {
-            tracing::error!(%error, index = entry.index, "a configuration change does not decode");
-        });
-        let accepted = change.ok().and_then(|change| match self.members.validate(&change) {
+        let change = change.unwrap_or_else(|source| fatal(&Misfit::Damaged { index, source }));
+        let accepted = match self.members.validate(&change) {
             Ok(member) => Some((change, member)),
             Err(refusal) => {
-                tracing::warn!(%refusal, index = entry.index, "a configuration change was refused");
+                tracing::warn!(%refusal, index, "a configuration change was refused");
                 None
             }
-        });
+        };
         let translated = accepted.as_ref().and_then(|(change, _)| bootstrap::translate(change));
         let (answer, conf_state) = sync_channel(1);
         let change = translated.unwrap_or_else(bootstrap::no_change);
-        let _ = self.inbox.send(Input::ApplyConfChange { index: entry.index, change, answer });
+        let _ = self.inbox.send(Input::ApplyConfChange { index, change, answer });
         let Ok(conf_state) = conf_state.recv() else { return ControlFlow::Break(()) };
         let mut batch = self.store.batch();
         if let Some((change, member)) = accepted {
@@ -347,49 +347,6 @@ impl Applier {
                 self.peers.set_peer(rafthttp::Peer { id, urls: member.peer_urls.clone() });
             }
             None => self.peers.remove_peer(id),
-        }
-    }
-}
-
-/// What an entry's data turns out to be.
-enum Decoded {
-    /// A leader's first entry, or a change that raft has emptied.
-    Empty,
-    /// A request of v3.
-    V3(Box<InternalRaftRequest>),
-    /// A request of v2, which travels unwrapped.
-    V2(Request),
-}
-
-impl Decoded {
-    fn id(&self) -> u64 {
-        match self {
-            Decoded::Empty => 0,
-            Decoded::V3(request) => match &request.header {
-                Some(header) if request.id == 0 => header.id,
-                _ => request.id,
-            },
-            Decoded::V2(request) => request.id(),
-        }
-    }
-}
-
-/// v3 first: the bytes of a v2 request never parse as one, because of the letters of its method.
-fn decode(entry: &Entry) -> Decoded {
-    if entry.data.is_empty() {
-        return Decoded::Empty;
-    }
-    if let Ok(request) = InternalRaftRequest::decode(entry.data.clone()) {
-        return match request.v2 {
-            Some(request) => Decoded::V2(request),
-            None => Decoded::V3(Box::new(request)),
-        };
-    }
-    match Request::decode(entry.data.clone()) {
-        Ok(request) => Decoded::V2(request),
-        Err(error) => {
-            tracing::error!(%error, index = entry.index, "an entry's data does not decode");
-            Decoded::Empty
         }
     }
 }
@@ -434,8 +391,8 @@ mod tests {
             quota_bytes: None,
             min_ttl: 2,
             store: Store::open(Arc::clone(&backend)).unwrap(),
-            members: Arc::new(Members::open(2, &backend)),
-            alarms: Arc::new(Alarms::open(&backend)),
+            members: Arc::new(Members::open(2, &backend).unwrap()),
+            alarms: Arc::new(Alarms::open(&backend).unwrap()),
             auth: Arc::new(AuthStore::open(&backend).unwrap()),
             backend,
             no_space: Arc::default(),

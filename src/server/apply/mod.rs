@@ -14,6 +14,7 @@
 //! below the consistent index is not applied again.
 
 mod applier;
+mod kinds;
 pub mod kv;
 pub mod lease;
 

@@ -1,6 +1,10 @@
 //! What only the leader can answer: renewals, and how long a lease has still to live.
 //!
 //! Its own clients come here, and those of the other members through the peer port.
+//!
+//! That this member leads is what it knows, and that may be old: a process that was stopped serves
+//! what stands in its sockets before raft has heard of anybody. So raft notes when it ticks, and
+//! after a gap nothing is renewed before a quorum has answered (etcd: `ensureLeadership`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -104,7 +108,9 @@ impl Primary {
         if !self.leads() {
             return Err(Refusal::NotPrimary);
         }
-        timeout(APPLY_TIMEOUT, self.applied(self.status.commit())).await.map_err(|_| Refusal::Behind)?;
+        timeout(APPLY_TIMEOUT, self.applied(self.status.commit()))
+            .await
+            .map_err(|_| Refusal::Behind)?;
         match question {
             Question::KeepAlive(lease) => {
                 let renewed = timeout(REVOKE_TIMEOUT, self.renew(id, lease)).await;

@@ -357,12 +357,16 @@ impl State {
         wanted
     }
 
+    /// A key has no date: it goes with the record that follows it.
     fn trim(&mut self, now_ns: u64) {
+        let is_old = |record: &Record| record.words[3] + record.took_ns() + HISTORY_NS < now_ns;
+        let mut dated = self.history.iter().filter(|(_, record)| !is_key(record));
+        let mut last_old = None;
+        while let Some((place, _)) = dated.next().filter(|(_, record)| is_old(record)) {
+            last_old = Some(*place);
+        }
         while let Some(oldest) = self.history.first_entry() {
-            let record = oldest.get();
-            let is_key = record.head().kind == Kind::Key as u8;
-            let is_old = !is_key && record.words[3] + record.took_ns() + HISTORY_NS < now_ns;
-            if !is_old && self.history.len() <= HISTORY_MAX {
+            if last_old < Some(*oldest.key()) && self.history.len() <= HISTORY_MAX {
                 return;
             }
             self.history.pop_first();
@@ -375,6 +379,59 @@ fn place(record: &Record) -> Place {
     (record.clock_end(), record.clock(), head.kind, head.stage)
 }
 
+fn is_key(record: &Record) -> bool {
+    record.head().kind == Kind::Key as u8
+}
+
 fn is_loop(record: &Record) -> bool {
     record.stage().is_some_and(|stage| stage.family() == Family::Loop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn keep(state: &mut State, record: Record) {
+        state.history.insert(place(&record), record);
+    }
+
+    fn mark(clock: u64, at_ns: u64) -> Record {
+        let head = Head { stage: Stage::Rpc as u8, kind: Kind::Begin as u8, ..Head::default() };
+        Record::new(head, clock, at_ns, 7, &[0; 8])
+    }
+
+    fn clocks(state: &State) -> Vec<u64> {
+        state.history.values().map(Record::clock).collect()
+    }
+
+    #[test]
+    fn a_key_at_the_front_does_not_hold_up_what_is_older_than_the_history() {
+        let mut state = State::new(1);
+        keep(&mut state, Record::key(1, 7, 0, b"a key"));
+        keep(&mut state, Record::key(2, 7, 0, b"another"));
+        keep(&mut state, mark(3, SECOND));
+        keep(&mut state, mark(4, SECOND));
+        keep(&mut state, Record::key(5, 8, 0, b"a key"));
+        keep(&mut state, mark(6, 20 * SECOND));
+        keep(&mut state, mark(7, SECOND));
+        state.trim(10 * SECOND);
+        assert_eq!(clocks(&state), [1, 2, 3, 4, 5, 6, 7]);
+        state.trim(15 * SECOND);
+        // The key goes with what follows it; what is young ends the search.
+        assert_eq!(clocks(&state), [5, 6, 7]);
+        state.trim(40 * SECOND);
+        assert!(clocks(&state).is_empty());
+    }
+
+    #[test]
+    fn too_many_go_however_young_they_are() {
+        let mut state = State::new(1);
+        let most = HISTORY_MAX as u64;
+        (1..=most + 5).for_each(|clock| keep(&mut state, Record::key(clock, 7, 0, b"a key")));
+        state.trim(SECOND);
+        assert_eq!(clocks(&state)[0], 6);
+        assert_eq!(state.history.len(), HISTORY_MAX);
+    }
 }
