@@ -220,7 +220,9 @@ impl Node {
 
     fn take_inputs(&mut self) {
         let patience = self.next_tick.saturating_duration_since(clock::now());
-        let first = match self.inbox.recv_timeout(patience) {
+        let first = self.inbox.recv_timeout(patience);
+        self.wake_last();
+        let first = match first {
             Ok(input) => input,
             Err(RecvTimeoutError::Timeout) => return,
             Err(RecvTimeoutError::Disconnected) => return self.stopping = true,
@@ -233,6 +235,15 @@ impl Node {
                 Err(_) => break,
             }
         }
+    }
+
+    /// For tests: after a stop of the process, all other threads go on before this one.
+    fn wake_last(&self) {
+        fail::fail_point!(
+            "raft-wakes-last",
+            self.next_tick + AWAKE_TICKS * self.timing.tick < clock::now(),
+            |_| ()
+        );
     }
 
     fn take(&mut self, input: Input) {

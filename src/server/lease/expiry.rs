@@ -130,9 +130,13 @@ mod tests {
     async fn a_change_of_leader_is_not_waited_out_behind_revocations_that_get_no_answer() {
         let (room, leadership) = (Arc::new(Semaphore::new(1)), watch::Sender::default());
         let first = place(&room, leadership.subscribe()).await.expect("there is room");
-        let (second, _) = tokio::join!(place(&room, leadership.subscribe()), async {
-            leadership.send_replace(Leadership { term: 2, leader: 0 })
-        });
+        let both = async {
+            tokio::join!(place(&room, leadership.subscribe()), async {
+                leadership.send_replace(Leadership { term: 2, leader: 0 })
+            })
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), both).await;
+        let (second, _) = waited.expect("it does not wait for the place");
         assert!(second.is_none());
         drop(first);
         assert!(place(&room, leadership.subscribe()).await.is_some());

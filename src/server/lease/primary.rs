@@ -188,6 +188,15 @@ mod tests {
         primary.answer(9, Question::KeepAlive(7)).await.map(|view| view.ttl)
     }
 
+    /// The quorum is asked, or the test fails.
+    async fn both<A, B>(
+        asking: impl Future<Output = A>,
+        quorum: impl Future<Output = B>,
+    ) -> (A, B) {
+        let both = async { tokio::join!(asking, quorum) };
+        timeout(Duration::from_secs(20), both).await.expect("a quorum is asked")
+    }
+
     #[tokio::test]
     async fn a_leader_that_ticks_renews_without_asking_anybody() {
         let (primary, _dir) = leader();
@@ -210,7 +219,7 @@ mod tests {
                 // Somebody else leads, and has revoked the lease.
                 primary.reads.answer(Err(Error::LeaderChanged)).await;
             };
-            let (refused, ()) = tokio::join!(renewed(&primary), quorum);
+            let (refused, ()) = both(renewed(&primary), quorum).await;
             assert_eq!(refused, Err(Refusal::NotPrimary));
             let quorum = async {
                 primary.status.note_tick(clock::now(), TICK);
@@ -220,7 +229,7 @@ mod tests {
                     primary.reads.answer(Ok(5)).await;
                 }
             };
-            let (answer, ()) = tokio::join!(renewed(&primary), quorum);
+            let (answer, ()) = both(renewed(&primary), quorum).await;
             assert_eq!(answer, Ok(60));
             assert_eq!(renewed(&primary).await, Ok(60), "once is enough");
         }
@@ -235,7 +244,7 @@ mod tests {
             primary.store.lessor().take_away(7);
             primary.status.set_applied(6);
         };
-        let (answer, ()) = tokio::join!(renewed(&primary), quorum);
+        let (answer, ()) = both(renewed(&primary), quorum).await;
         assert_eq!(answer, Err(Refusal::NotFound));
     }
 }
