@@ -57,16 +57,10 @@ async fn refused_without_an_entry(full: &mut Client) {
     let index = |status: glass_etcd::pb::etcdserverpb::StatusResponse| status.raft_index;
     full.everything(false).await.unwrap();
     let before = index(full.status().await.unwrap());
-    let many = (0..20).map(|number| {
-        let mut client = full.clone();
-        tokio::spawn(async move {
-            is_refused(&put(&mut client, number).await.unwrap_err());
-            let grant = LeaseGrantRequest { ttl: 60, id: 0 };
-            is_refused(&client.lease.lease_grant(grant).await.unwrap_err());
-        })
-    });
-    for one in many.collect::<Vec<_>>() {
-        one.await.unwrap();
+    for number in 0..20 {
+        is_refused(&put(full, number).await.unwrap_err());
+        let grant = LeaseGrantRequest { ttl: 60, id: 0 };
+        is_refused(&full.lease.lease_grant(grant).await.unwrap_err());
     }
     full.everything(false).await.unwrap();
     let after = index(full.status().await.unwrap());
