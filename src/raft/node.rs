@@ -59,10 +59,6 @@ pub const COMMITTED_BYTES_MAX: u64 = 16 << 20;
 /// anew, or a leader that is faster than this member's apply, must not fill the memory.
 const BACKLOG_BYTES_MAX: usize = 64 << 20;
 
-/// A leader that has not ticked for so many ticks may have been replaced without knowing it (etcd:
-/// isActive).
-const AWAKE_TICKS: u32 = 3;
-
 /// Committed entries on their way to apply.
 #[derive(Debug)]
 pub struct Committed {
@@ -239,11 +235,7 @@ impl Node {
 
     /// For tests: after a stop of the process, all other threads go on before this one.
     fn wake_last(&self) {
-        fail::fail_point!(
-            "raft-wakes-last",
-            self.next_tick + AWAKE_TICKS * self.timing.tick < clock::now(),
-            |_| ()
-        );
+        fail::fail_point!("raft-wakes-last", !self.status.is_awake(clock::now()), |_| ());
     }
 
     fn take(&mut self, input: Input) {
@@ -355,7 +347,7 @@ impl Node {
         }
         // A member that was stopped for a while ticks once, not a hundred times.
         self.next_tick = now + self.timing.tick;
-        self.status.note_tick(now, AWAKE_TICKS * self.timing.tick);
+        self.status.note_tick(now, self.timing.tick);
         let can_elect = self.timing.is_alone || 1 < self.outputs.active.connected();
         // Once only, and only for the first election: later it would start one nobody needs.
         if self.raw.raft.leader_id != 0 || self.advance_until < now {

@@ -37,11 +37,15 @@ pub struct Status {
     applied_watch: watch::Sender<u64>,
 }
 
+/// A member that has not ticked for so many ticks may have been replaced as the leader without
+/// knowing it (etcd: isActive).
+const AWAKE_TICKS: u32 = 3;
+
 /// Whether the raft thread has been awake all the time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ticks {
-    /// The last tick, and how soon the next one must come.
-    last: Option<(Instant, Duration)>,
+    /// Until when the next tick must come; `None` before the first.
+    awake_until: Option<Instant>,
     /// How often one came too late.
     gaps: u64,
     /// After how many of them a quorum has been asked.
@@ -111,15 +115,18 @@ impl Status {
         *self.elected_at.lock().expect("nobody panics while holding it")
     }
 
-    /// Raft thread: it ticks, and will do so again within `patience`.
-    pub(crate) fn note_tick(&self, now: Instant, patience: Duration) {
+    /// Raft thread: it ticks, and does so every `tick`.
+    pub(crate) fn note_tick(&self, now: Instant, tick: Duration) {
         let mut ticks = self.ticks();
-        if let Some((last, patience)) = ticks.last
-            && patience < now.saturating_duration_since(last)
-        {
+        if ticks.awake_until.is_some_and(|until| until < now) {
             ticks.gaps += 1;
         }
-        ticks.last = Some((now, patience));
+        ticks.awake_until = now.checked_add(AWAKE_TICKS * tick);
+    }
+
+    /// Whether raft has ticked lately.
+    pub fn is_awake(&self, now: Instant) -> bool {
+        self.ticks().awake_until.is_some_and(|until| now <= until)
     }
 
     /// `None` if raft has ticked without a gap since a quorum was last asked. After a gap, what is
@@ -128,10 +135,8 @@ impl Status {
     ///
     /// A gap counts even when raft ticks again, because it ticks before it has heard of others.
     pub fn unconfirmed(&self, now: Instant) -> Option<u64> {
+        let is_awake = self.is_awake(now);
         let ticks = *self.ticks();
-        let is_awake = ticks
-            .last
-            .is_some_and(|(last, patience)| now <= last.checked_add(patience).unwrap_or(now));
         (!is_awake || ticks.confirmed < ticks.gaps).then_some(ticks.gaps)
     }
 

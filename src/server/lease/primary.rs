@@ -210,7 +210,7 @@ mod tests {
     async fn a_leader_that_was_stopped_renews_nothing_before_a_quorum_says_that_it_leads() {
         for ticks_again in [true, false] {
             let (primary, _dir) = leader();
-            let stopped = clock::now().checked_sub(2 * TICK).unwrap();
+            let stopped = clock::now().checked_sub(4 * TICK).unwrap();
             primary.status.note_tick(stopped, TICK);
             if ticks_again {
                 primary.status.note_tick(clock::now(), TICK);
