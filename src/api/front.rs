@@ -23,7 +23,8 @@ use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
 use super::{
-    authority::MendedAuthority, http as http_routes, limit::Limited, observe::ObserveService, v3,
+    authority::MendedAuthority, http as http_routes, in_time::InTime, limit::Limited,
+    observe::ObserveService, v3,
 };
 use crate::{
     pb::{
@@ -57,7 +58,8 @@ const METHODS: &[(&str, &[&str])] = &[
 /// The glass's own service.
 const OBSERVE: &str = "glasspb.Observe";
 
-/// How long a client may take to send the head of an HTTP/1 request.
+/// How long a client may take until it can be told which HTTP it speaks, and then to send the head of
+/// an HTTP/1 request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Limits of the client port.
@@ -67,10 +69,9 @@ pub struct Limits {
     pub message_bytes: usize,
     /// `--max-concurrent-streams`.
     pub streams: u32,
-    /// `--grpc-keepalive-interval`; `None` sends no pings.
-    pub ping_interval: Option<Duration>,
-    /// `--grpc-keepalive-timeout`.
-    pub ping_timeout: Duration,
+    /// `--grpc-keepalive-interval` and `--grpc-keepalive-timeout`. How often a client may ping, as
+    /// `--grpc-keepalive-min-time` says, is not looked at: h2 answers pings without telling.
+    pub keepalive: (Duration, Duration),
 }
 
 /// Serves clients on these listeners until the process ends.
@@ -154,9 +155,10 @@ impl Front {
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.limits.streams)
-            .keep_alive_interval(self.limits.ping_interval)
-            .keep_alive_timeout(self.limits.ping_timeout);
+            .keep_alive_interval(Some(self.limits.keepalive.0))
+            .keep_alive_timeout(self.limits.keepalive.1);
         let service = service_fn(move |request| self.clone().request(request));
+        let stream = InTime::new(stream, HEADER_TIMEOUT);
         let stream = TokioIo::new(MendedAuthority::new(stream));
         if let Err(error) = builder.serve_connection(stream, service).await {
             tracing::debug!(%error, "a client's connection ended");

@@ -2,7 +2,8 @@
 //! etcd's responses, codes and texts.
 //!
 //! ```text
-//!   socket ──▶ authority (none that h2 accepts?)
+//!   socket ──▶ in_time (does it say anything?)
+//!          ──▶ authority (none that h2 accepts?)
 //!          ──▶ front (HTTP/1 or HTTP/2; known method? frame not too large?) ──▶ router
 //!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
 //!             ──▶ http                                              /health, /version, /metrics
@@ -24,5 +25,7 @@ pub mod metrics;
 pub mod observe;
 pub mod status;
 pub mod v3;
+
+mod in_time;
 
 pub use front::{Limits, serve};

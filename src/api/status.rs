@@ -25,7 +25,6 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
         }
         Error::NoSpace => (ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
         Error::LeaseNotFound => (NotFound, "etcdserver: requested lease not found"),
-        Error::MemberNotFound => (NotFound, "etcdserver: member not found"),
         // Declared as ResourceExhausted, but etcd's server sends the client's error value.
         Error::TooManyRequests => (Unknown, "etcdserver: too many requests"),
         Error::ProposalDropped => (Unknown, "raft proposal dropped"),
@@ -34,8 +33,6 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
         Error::LeaderChanged => (Unavailable, "etcdserver: leader changed"),
         Error::Stopped => (Unavailable, "etcdserver: server stopped"),
         Error::Unhealthy => (Unavailable, "etcdserver: unhealthy cluster"),
-        // As in 3.5; since 3.6 it is FailedPrecondition.
-        Error::NotCapable => (Unavailable, "etcdserver: not capable"),
         Error::Timeout => (Unavailable, "etcdserver: request timed out"),
         Error::TimeoutDueToLeaderFail => {
             (Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
@@ -99,8 +96,6 @@ mod tests {
             (Error::LeaderChanged, 14, "etcdserver: leader changed"),
             (Error::Stopped, 14, "etcdserver: server stopped"),
             (Error::Unhealthy, 14, "etcdserver: unhealthy cluster"),
-            (Error::NotCapable, 14, "etcdserver: not capable"),
-            (Error::MemberNotFound, 5, "etcdserver: member not found"),
             (Error::ProposalDropped, 2, "raft proposal dropped"),
             (Error::Timeout, 14, "etcdserver: request timed out"),
             (

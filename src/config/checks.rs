@@ -21,6 +21,10 @@ const QUOTA_DEFAULT: u64 = 2 * GIB;
 const QUOTA_ADVISED: u64 = 8 * GIB;
 /// Beyond this etcd warns: one request would hold up all others.
 const REQUEST_ADVISED: u64 = 10 << 20;
+/// What Go's gRPC does unless it is told otherwise.
+const KEEPALIVE_DEFAULT: (Duration, Duration) =
+    (Duration::from_secs(2 * 60 * 60), Duration::from_secs(20));
+const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const ELECTION_MS_MAX: u64 = 50_000;
 /// More threads than any machine that this runs on has use for.
 const THREADS_MAX: u64 = 256;
@@ -57,6 +61,7 @@ pub(super) fn build(
         max_txn_ops: size(given, "max-txn-ops")?,
         max_concurrent_streams: u32::try_from(given.uint("max-concurrent-streams"))
             .expect("checked when it was given"),
+        keepalive: keepalive(given),
         progress_interval: progress_interval(given),
         quota_bytes: quota(given, &mut warnings),
         batch_interval: batch_interval(given),
@@ -317,6 +322,16 @@ fn batch_interval(given: &Given) -> Duration {
         Duration::ZERO => Duration::from_millis(100),
         interval => interval,
     }
+}
+
+/// As in etcd, one that is 0 leaves both as gRPC has them, and gRPC pings once a second at most.
+fn keepalive(given: &Given) -> (Duration, Duration) {
+    let [interval, timeout] = ["grpc-keepalive-interval", "grpc-keepalive-timeout"]
+        .map(|flag| values::duration(given.text(flag)));
+    if interval.is_zero() || timeout.is_zero() {
+        return KEEPALIVE_DEFAULT;
+    }
+    (interval.max(KEEPALIVE_INTERVAL_MIN), timeout)
 }
 
 /// 3.6 calls the flag otherwise than 3.5; what is too often is made slower, as in etcd.

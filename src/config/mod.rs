@@ -197,6 +197,9 @@ pub struct ServerConfig {
     pub max_txn_ops: usize,
     /// `--max-concurrent-streams`.
     pub max_concurrent_streams: u32,
+    /// `--grpc-keepalive-interval` and `--grpc-keepalive-timeout`: how long a client may be silent
+    /// until it is pinged, and how long it has to answer.
+    pub keepalive: (Duration, Duration),
     /// `--watch-progress-notify-interval`, or the experimental flag of 3.5; at least 100 ms.
     pub progress_interval: Duration,
     /// `--quota-backend-bytes`, after its default; `None` when negative (no quota).

@@ -461,3 +461,17 @@ fn checkpoints_of_leases_are_kept_only_where_they_are_made() {
          experimental-enable-lease-checkpoint",
     );
 }
+
+#[test]
+fn clients_are_pinged_as_the_flags_say_and_zero_leaves_it_to_grpc() {
+    let keepalive = |args: &str| {
+        let (interval, timeout) = config(args).keepalive;
+        (interval.as_millis(), timeout.as_millis())
+    };
+    assert_eq!(keepalive(""), (7_200_000, 20_000));
+    let both = "--grpc-keepalive-interval=30s --grpc-keepalive-timeout";
+    assert_eq!(keepalive(&format!("{both}=5s")), (30_000, 5_000));
+    assert_eq!(keepalive(&format!("{both}=0s")), (7_200_000, 20_000));
+    assert_eq!(keepalive("--grpc-keepalive-interval=0"), (7_200_000, 20_000));
+    assert_eq!(keepalive("--grpc-keepalive-interval=10ms"), (1_000, 20_000));
+}

@@ -86,6 +86,12 @@ pub enum Error {
     /// The key space in the database.
     #[error(transparent)]
     Store(#[from] crate::server::mvcc::store::Error),
+    /// The members in the database.
+    #[error(transparent)]
+    Members(#[from] crate::server::members::Damaged),
+    /// The alarms in the database.
+    #[error(transparent)]
+    Alarms(#[from] crate::server::alarm::Damaged),
     /// Auth is on in the data directory.
     #[error(transparent)]
     Auth(#[from] crate::server::auth::AuthEnabled),

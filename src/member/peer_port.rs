@@ -73,7 +73,7 @@ async fn keep_alive(State(leases): State<Primary>, method: Method, body: Bytes) 
     let Ok(LeaseKeepAliveRequest { id }) = LeaseKeepAliveRequest::decode(body) else {
         return refuse(StatusCode::BAD_REQUEST, "error unmarshalling request\n");
     };
-    match leases.answer(Question::KeepAlive(id)).await {
+    match leases.answer(0, Question::KeepAlive(id)).await {
         Ok(view) => protobuf(&LeaseKeepAliveResponse { header: None, id, ttl: view.ttl }),
         Err(refusal) => refused(refusal),
     }
@@ -88,7 +88,7 @@ async fn time_to_live(State(leases): State<Primary>, method: Method, body: Bytes
     let Some(request) = request.and_then(|request| request.lease_time_to_live_request) else {
         return refuse(StatusCode::BAD_REQUEST, "error unmarshalling request\n");
     };
-    match leases.answer(Question::TimeToLive(request.id, request.keys)).await {
+    match leases.answer(0, Question::TimeToLive(request.id, request.keys)).await {
         Ok(view) => protobuf(&LeaseInternalResponse {
             lease_time_to_live_response: Some(LeaseTimeToLiveResponse {
                 // etcd's members fill in their own, and need one that is there.

@@ -48,7 +48,8 @@ use crate::{
         lease::{Primary, checkpoint, expiry},
         members::{Attributes, Member, Members},
         mvcc::Store,
-        read_index,
+        no_space,
+        read_index::{self, ReadIndex},
         views::ETCD_VERSION,
         wait::{Outcome, Wait},
     },
@@ -169,13 +170,19 @@ impl Running {
         collector: &Arc<trace::Collector>,
     ) -> Result<Self, Error> {
         let (to_raft, raft_inbox) = inbox();
-        let members = Arc::new(Members::open(data.cluster_id, &data.backend));
+        let members = Arc::new(Members::open(data.cluster_id, &data.backend)?);
         let store = Store::open(Arc::clone(&data.backend))?;
         let status = Arc::new(Status::new(data.applied));
         if config.lease_checkpoint != LeaseCheckpoint::Off {
             store.lessor().enable_checkpoints(checkpoint::interval());
         }
-        let leases = Primary::new(data.member_id, Arc::clone(&store), Arc::clone(&status));
+        let reads = Arc::<ReadIndex>::default();
+        let leases = Primary::new(
+            data.member_id,
+            Arc::clone(&store),
+            Arc::clone(&status),
+            Arc::clone(&reads),
+        );
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
         let extra = peer_port::router(Arc::clone(&members), leases, keeper);
         let transport_config = transport_config(config, &data, &members, extra);
@@ -183,8 +190,12 @@ impl Running {
         for id in members.removed() {
             transport.sender().remove_peer(id);
         }
-        let parts =
-            parts(config, &data, (members, store, status), (&to_raft, &transport, collector))?;
+        let parts = parts(
+            config,
+            &data,
+            (members, store, status, reads),
+            (&to_raft, &transport, collector),
+        )?;
         let server = Arc::new(Server::new(parts));
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
@@ -214,7 +225,7 @@ impl Running {
 fn parts(
     config: &ServerConfig,
     data: &Data,
-    (members, store, status): (Arc<Members>, Arc<Store>, Arc<Status>),
+    (members, store, status, reads): (Arc<Members>, Arc<Store>, Arc<Status>, Arc<ReadIndex>),
     (inbox, transport, collector): (&Inbox, &rafthttp::Transport, &Arc<trace::Collector>),
 ) -> Result<Parts, Error> {
     let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
@@ -227,8 +238,9 @@ fn parts(
         store,
         backend: Arc::clone(&data.backend),
         members,
-        alarms: Arc::new(Alarms::open(&data.backend)),
+        alarms: Arc::new(Alarms::open(&data.backend)?),
         auth: Arc::new(AuthStore::open(&data.backend)?),
+        reads,
         peers: transport.active(),
         wait: Arc::new(Wait::default()),
         collector: Arc::clone(collector),
@@ -388,6 +400,7 @@ impl Running {
         tokio::spawn(refuse(Arc::clone(server), answers.dropped));
         tokio::spawn(version::monitor(Arc::clone(server)));
         tokio::spawn(expiry::run(Arc::clone(server)));
+        tokio::spawn(no_space::run(Arc::clone(server)));
         tokio::spawn(keep::tell(Arc::clone(server), collector.pinned()));
         tokio::spawn(write_flights()?);
         tokio::spawn(checkpoint::run(Arc::clone(server)));
@@ -430,8 +443,7 @@ fn limits(config: &ServerConfig) -> api::Limits {
     api::Limits {
         message_bytes: config.max_request_bytes + GRPC_OVERHEAD,
         streams: config.max_concurrent_streams,
-        ping_interval: Some(Duration::from_secs(2 * 60 * 60)),
-        ping_timeout: Duration::from_secs(20),
+        keepalive: config.keepalive,
     }
 }
 

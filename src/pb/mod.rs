@@ -58,6 +58,22 @@ fn scan(mut data: &[u8]) -> Option<u64> {
     own
 }
 
+/// The numbers of a message's fields, as they are encoded; ends where it cannot be read.
+pub fn fields(mut data: &[u8]) -> impl Iterator<Item = u64> {
+    std::iter::from_fn(move || {
+        let tag = varint(&mut data)?;
+        let length = match tag & 7 {
+            0 => varint(&mut data).map(|_| 0)?,
+            1 => 8,
+            2 => usize::try_from(varint(&mut data)?).ok()?,
+            5 => 4,
+            _ => return None,
+        };
+        data = data.get(length..)?;
+        Some(tag >> 3)
+    })
+}
+
 fn varint(data: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {

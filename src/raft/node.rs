@@ -216,7 +216,9 @@ impl Node {
 
     fn take_inputs(&mut self) {
         let patience = self.next_tick.saturating_duration_since(clock::now());
-        let first = match self.inbox.recv_timeout(patience) {
+        let first = self.inbox.recv_timeout(patience);
+        self.wake_last();
+        let first = match first {
             Ok(input) => input,
             Err(RecvTimeoutError::Timeout) => return,
             Err(RecvTimeoutError::Disconnected) => return self.stopping = true,
@@ -229,6 +231,11 @@ impl Node {
                 Err(_) => break,
             }
         }
+    }
+
+    /// For tests: after a stop of the process, all other threads go on before this one.
+    fn wake_last(&self) {
+        fail::fail_point!("raft-wakes-last", !self.status.is_awake(clock::now()), |_| ());
     }
 
     fn take(&mut self, input: Input) {
@@ -340,6 +347,7 @@ impl Node {
         }
         // A member that was stopped for a while ticks once, not a hundred times.
         self.next_tick = now + self.timing.tick;
+        self.status.note_tick(now, self.timing.tick);
         let can_elect = self.timing.is_alone || 1 < self.outputs.active.connected();
         // Once only, and only for the first election: later it would start one nobody needs.
         if self.raw.raft.leader_id != 0 || self.advance_until < now {

@@ -15,16 +15,16 @@ const APPLY_GAP_MAX: u64 = 5000;
 const KEY_OVERHEAD: u64 = 256;
 
 impl Server {
-    /// Refuses a write for which the backend has no room, and raises the alarm.
-    pub(crate) fn check_quota(&self, id: u64, cost: u64) -> Result<(), Error> {
+    /// Refuses a write for which the backend has no room, when the alarm is raised.
+    pub(crate) async fn check_quota(&self, id: u64, cost: u64) -> Result<(), Error> {
         let Some(limit) = self.settings.quota_bytes else { return Ok(()) };
         let used = self.backend.size();
-        let _span = stage!(QuotaCheck, id, used = used, limit = limit);
-        if cost != 0 && limit < used.saturating_add(cost) {
-            self.raise_no_space();
-            return Err(Error::NoSpace);
+        drop(stage!(QuotaCheck, id, used = used, limit = limit));
+        if cost == 0 || used.saturating_add(cost) <= limit {
+            return Ok(());
         }
-        Ok(())
+        self.raise_no_space().await;
+        Err(Error::NoSpace)
     }
 
     /// Refuses a proposal while too many committed entries wait to be applied.

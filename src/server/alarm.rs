@@ -16,13 +16,24 @@ pub struct Alarms {
     raised: RwLock<BTreeSet<(i32, u64)>>,
 }
 
+/// A row of the alarms that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the database is damaged: a row of its alarms cannot be read: {0}")]
+pub struct Damaged(prost::DecodeError);
+
 impl Alarms {
     /// Reads the raised alarms from the backend.
-    pub fn open(backend: &Backend) -> Self {
-        let rows = backend.range(Bucket::Alarm, b"", None, usize::MAX);
-        let alarms = rows.iter().filter_map(|(key, _)| AlarmMember::decode(key.as_ref()).ok());
-        let raised = alarms.map(|alarm| (alarm.alarm, alarm.member_id)).collect();
-        Self { raised: RwLock::new(raised) }
+    ///
+    /// # Errors
+    ///
+    /// A row that is not an alarm: it may have been one.
+    pub fn open(backend: &Backend) -> Result<Self, Damaged> {
+        let mut raised = BTreeSet::new();
+        for (key, _) in backend.range(Bucket::Alarm, b"", None, usize::MAX) {
+            let alarm = AlarmMember::decode(key).map_err(Damaged)?;
+            raised.insert((alarm.alarm, alarm.member_id));
+        }
+        Ok(Self { raised: RwLock::new(raised) })
     }
 
     /// The raised alarms of a type, or all for [`AlarmType::None`].
@@ -39,6 +50,12 @@ impl Alarms {
     /// Whether any member has raised an alarm of this type.
     pub fn is_raised(&self, kind: AlarmType) -> bool {
         !self.list(kind as i32).is_empty()
+    }
+
+    /// Whether this member has raised an alarm of this type.
+    pub fn has(&self, kind: AlarmType, member_id: u64) -> bool {
+        let raised = self.raised.read().expect("nobody panics while holding it");
+        raised.contains(&(kind as i32, member_id))
     }
 
     /// Apply thread: carries out an alarm request. Returns the alarms that it lists, raises or ends.

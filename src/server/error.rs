@@ -2,7 +2,7 @@
 //!
 //! One variant for each error that etcd documents. `api::status` is the only place that knows
 //! their gRPC codes and texts. A variant that apply returns is data: every member computes the
-//! same one. A storage failure is not in this list, because it ends the member.
+//! same one, but for [`Error::NoSpace`], which depends on the member's own file and quota. A storage failure is not in this list, because it ends the member.
 
 /// Why a request was refused, or has no known outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,10 +51,6 @@ pub enum Error {
     TimeoutDueToConnectionLost,
     /// etcd: ErrTimeoutWaitAppliedIndex.
     TimeoutWaitAppliedIndex,
-    /// etcd: ErrNotCapable.
-    NotCapable,
-    /// etcd: ErrMemberNotFound.
-    MemberNotFound,
     /// etcd: ErrUnhealthy.
     Unhealthy,
     /// etcd: ErrGRPCWatchCanceled. The client has reset its stream of watchers.

@@ -15,14 +15,15 @@ use super::{
         Store,
         read_txn::{is_long, is_long_txn},
     },
+    no_space::NoSpace,
     read_index::ReadIndex,
     wait::Wait,
 };
 use crate::{
     pb::etcdserverpb::{
-        AlarmRequest, AlarmResponse, AlarmType, CompactionRequest, CompactionResponse,
-        DeleteRangeRequest, DeleteRangeResponse, InternalRaftRequest, PutRequest, PutResponse,
-        RangeRequest, RangeResponse, TxnRequest, TxnResponse, alarm_request::AlarmAction,
+        AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest,
+        DeleteRangeResponse, InternalRaftRequest, PutRequest, PutResponse, RangeRequest,
+        RangeResponse, TxnRequest, TxnResponse,
     },
     raft::{Status, inbox::Inbox, rafthttp},
     stage,
@@ -74,6 +75,8 @@ pub struct Parts {
     pub alarms: Arc<Alarms>,
     /// Users and roles.
     pub auth: Arc<AuthStore>,
+    /// The rounds in which reads are confirmed.
+    pub reads: Arc<ReadIndex>,
     /// Which peers can be reached.
     pub peers: Arc<rafthttp::Active>,
     /// The requests that wait for apply.
@@ -96,7 +99,8 @@ pub struct Server {
     pub(crate) auth: Arc<AuthStore>,
     pub(crate) peers: Arc<rafthttp::Active>,
     pub(crate) wait: Arc<Wait>,
-    pub(crate) reads: ReadIndex,
+    pub(crate) reads: Arc<ReadIndex>,
+    pub(crate) no_space: Arc<NoSpace>,
     pub(crate) sampler: trace::Sampler,
     pub(crate) collector: Arc<trace::Collector>,
     pub(crate) turns: Turns,
@@ -106,8 +110,7 @@ impl Server {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         let Parts { member_id, settings, ids, inbox, status, store, backend, .. } = parts;
-        let Parts { members, alarms, auth, peers, wait, collector, .. } = parts;
-        let reads = ReadIndex::default();
+        let Parts { members, alarms, auth, reads, peers, wait, collector, .. } = parts;
         Self {
             member_id,
             settings,
@@ -122,6 +125,7 @@ impl Server {
             peers,
             wait,
             reads,
+            no_space: Arc::default(),
             sampler: trace::Sampler::new(),
             collector,
             turns: Turns::default(),
@@ -131,7 +135,7 @@ impl Server {
     /// KV.Put.
     pub(crate) async fn put(&self, id: u64, put: PutRequest) -> Result<PutResponse, Error> {
         validate(id, 1, || check::check_put(&put))?;
-        self.check_quota(id, put_cost(&put))?;
+        self.check_quota(id, put_cost(&put)).await?;
         let request = InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() };
         match self.propose(id, request).await? {
             Response::Kv(KvResponse::Put(response)) => Ok(response),
@@ -181,7 +185,7 @@ impl Server {
             }
             return self.store.read_txn(id, &txn);
         }
-        self.check_quota(id, txn_cost(&txn))?;
+        self.check_quota(id, txn_cost(&txn)).await?;
         let request = InternalRaftRequest { txn: Some(txn), ..InternalRaftRequest::default() };
         match self.propose(id, request).await? {
             Response::Kv(KvResponse::Txn(response)) => Ok(response),
@@ -221,25 +225,13 @@ impl Server {
         done.await.map_err(|_| Error::Stopped)
     }
 
-    /// Maintenance.Alarm. Listing is local, as in etcd; the rest goes through raft.
+    /// Maintenance.Alarm. All of it goes through raft, listing too, as in etcd.
     pub(crate) async fn alarm(&self, id: u64, alarm: AlarmRequest) -> Result<AlarmResponse, Error> {
         let request = InternalRaftRequest { alarm: Some(alarm), ..InternalRaftRequest::default() };
         match self.propose(id, request).await? {
             Response::Alarm(alarms) => Ok(AlarmResponse { header: None, alarms }),
             other => unexpected(&other),
         }
-    }
-
-    /// Raises the NOSPACE alarm for this member, without waiting for it.
-    pub(crate) fn raise_no_space(&self) {
-        let id = self.ids.next(false);
-        let alarm = AlarmRequest {
-            action: AlarmAction::Activate as i32,
-            member_id: self.member_id,
-            alarm: AlarmType::Nospace as i32,
-        };
-        let request = InternalRaftRequest { alarm: Some(alarm), ..InternalRaftRequest::default() };
-        self.propose_and_forget(id, request);
     }
 }
 

@@ -66,6 +66,14 @@ pub enum Refusal {
     Malformed,
 }
 
+/// A row of the members that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the database is damaged: the row {key:?} of its members cannot be read")]
+pub struct Damaged {
+    /// The row's key: an id in hex.
+    key: String,
+}
+
 /// Key of the cluster bucket that holds the cluster version.
 const VERSION_KEY: &[u8] = b"clusterVersion";
 
@@ -85,18 +93,24 @@ struct Inner {
 
 impl Members {
     /// Reads the members from the backend.
-    pub fn open(cluster_id: u64, backend: &Backend) -> Self {
-        let rows = backend.range(Bucket::Members, b"", None, usize::MAX);
-        let members: Vec<Member> =
-            rows.iter().filter_map(|(_, value)| serde_json::from_slice(value).ok()).collect();
-        let removed = backend.range(Bucket::MembersRemoved, b"", None, usize::MAX);
-        let version = backend.get(Bucket::Cluster, VERSION_KEY);
-        let inner = Inner {
-            members: members.into_iter().map(|member| (member.id, member)).collect(),
-            removed: removed.iter().filter_map(|(key, _)| parse_hex(key)).collect(),
-            version: version.map(|(value, _)| String::from_utf8_lossy(&value).into_owned()),
-        };
-        Self { cluster_id, inner: RwLock::new(inner) }
+    ///
+    /// # Errors
+    ///
+    /// A row that is not a member: one that is missing would be a voter nobody dials.
+    pub fn open(cluster_id: u64, backend: &Backend) -> Result<Self, Damaged> {
+        let damaged = |key: &Bytes| Damaged { key: String::from_utf8_lossy(key).into_owned() };
+        let mut inner = Inner::default();
+        for (key, value) in backend.range(Bucket::Members, b"", None, usize::MAX) {
+            let member: Member = serde_json::from_slice(&value).map_err(|_| damaged(&key))?;
+            inner.members.insert(member.id, member);
+        }
+        for (key, _) in backend.range(Bucket::MembersRemoved, b"", None, usize::MAX) {
+            inner.removed.insert(parse_hex(&key).ok_or_else(|| damaged(&key))?);
+        }
+        if let Some((value, _)) = backend.get(Bucket::Cluster, VERSION_KEY) {
+            inner.version = Some(String::from_utf8_lossy(&value).into_owned());
+        }
+        Ok(Self { cluster_id, inner: RwLock::new(inner) })
     }
 
     /// The cluster's id.
@@ -244,4 +258,27 @@ pub fn hex(id: u64) -> String {
 
 fn parse_hex(text: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::backend;
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_an_error_and_not_a_member_less() {
+        for (bucket, key, value) in
+            [(Bucket::Members, "b", "{\"id\":"), (Bucket::MembersRemoved, "no id", "removed")]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let backend =
+                Backend::open(&dir.path().join("db"), backend::Options::default()).unwrap();
+            let good = serde_json::to_vec(&Member { id: 10, ..Member::default() }).unwrap();
+            backend.write().put(Bucket::Members, b"a", good.into());
+            assert_eq!(Members::open(1, &backend).unwrap().list().len(), 1);
+            backend.write().put(bucket, key.as_bytes(), Bytes::from(value));
+            let error = Members::open(1, &backend).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
 }

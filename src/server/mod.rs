@@ -31,5 +31,7 @@ pub mod read_index;
 pub mod views;
 pub mod wait;
 
+pub mod no_space;
+
 pub use error::Error;
 pub use kv::{Parts, Server, Settings};

@@ -12,7 +12,7 @@ use prost::Message as _;
 use super::{Error, Server, apply::Response};
 use crate::{
     clock,
-    pb::etcdserverpb::{InternalRaftRequest, Request, RequestHeader},
+    pb::etcdserverpb::{AlarmType, InternalRaftRequest, Request, RequestHeader},
     raft::inbox::{Input, Refused},
     stage, trace,
 };
@@ -25,7 +25,12 @@ impl Server {
         request: InternalRaftRequest,
     ) -> Result<Response, Error> {
         let data = self.encode(id, request)?;
-        self.propose_bytes(id, data, None).await
+        let result = self.propose_bytes(id, data, None).await;
+        // Apply found no room, and raises the alarm; as in etcd, the client hears of it after that.
+        if matches!(result, Err(Error::NoSpace)) && !self.alarms.is_raised(AlarmType::Nospace) {
+            self.raise_no_space().await;
+        }
+        result
     }
 
     /// The same, but only as the leader of this term: a member that is not, or not any more, must
@@ -106,15 +111,5 @@ pub(super) fn refused(refused: Refused) -> Error {
     match refused {
         Refused::Full => Error::TooManyRequests,
         Refused::Stopped => Error::Stopped,
-    }
-}
-
-impl Server {
-    /// Proposes a request that nobody waits for.
-    pub(crate) fn propose_and_forget(&self, id: u64, mut request: InternalRaftRequest) {
-        request.header = Some(RequestHeader { id, ..RequestHeader::default() });
-        let data = Bytes::from(request.encode_to_vec());
-        // If it is refused now, whoever needs it will ask again.
-        let _ = self.inbox.offer(Input::Propose { id, data, since: trace::tick::now() });
     }
 }

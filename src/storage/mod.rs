@@ -31,7 +31,8 @@ use std::{error::Error, io::Write, process};
 
 use crate::trace::flight;
 
-/// Ends the member because its disk cannot be trusted any more: logs the error with all its
+/// Ends the member because its disk cannot be trusted any more, or what stands in its log cannot be
+/// carried out: logs the error with all its
 /// causes, repeats it on standard error, and exits with code 1.
 ///
 /// Nothing is unwound on the way out: a destructor that flushes could still acknowledge something.

@@ -7,3 +7,8 @@ mod leader;
 mod ledger;
 mod locks;
 mod wal_tail;
+
+mod full;
+mod silent_client;
+mod stopped_leader;
+mod unknown_entry;

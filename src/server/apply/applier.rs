@@ -12,7 +12,10 @@ use prost::Message as _;
 use raft::eraftpb::{Entry, EntryType};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::kv::{KvRequest, KvResponse};
+use super::{
+    kinds::{Decoded, Misfit, decode},
+    kv::{KvRequest, KvResponse},
+};
 use crate::{
     pb::{
         etcdserverpb::{
@@ -35,10 +38,11 @@ use crate::{
         lease::{self, requests::GRANT_COST},
         members::{Attributes, Members, hex},
         mvcc::{Batch, Store},
+        no_space::NoSpace,
         wait::Outcome,
     },
     stage,
-    storage::{self, backend::Backend},
+    storage::{backend::Backend, fatal},
     trace,
 };
 
@@ -73,6 +77,7 @@ pub struct Applier {
     members: Arc<Members>,
     alarms: Arc<Alarms>,
     auth: Arc<AuthStore>,
+    no_space: Arc<NoSpace>,
     status: Arc<Status>,
     inbox: Inbox,
     peers: rafthttp::Sender,
@@ -97,6 +102,7 @@ impl Applier {
             members: Arc::clone(&server.members),
             alarms: Arc::clone(&server.alarms),
             auth: Arc::clone(&server.auth),
+            no_space: Arc::clone(&server.no_space),
             status: Arc::clone(&server.status),
             inbox: server.inbox.clone(),
             peers,
@@ -162,7 +168,7 @@ impl Applier {
         batch: &mut Batch<'_>,
         outcomes: &mut Vec<Outcome>,
     ) {
-        let request = decode(entry);
+        let request = decode(entry).unwrap_or_else(|misfit| fatal(&misfit));
         let id = request.id();
         let waited = trace::tick::to_ns(trace::tick::now().saturating_sub(since));
         let mut span = stage!(
@@ -246,7 +252,7 @@ impl Applier {
         let has_room = self.has_room(GRANT_COST);
         let granted = batch.lease_grant(id, grant.as_ref()?, self.min_ttl);
         Some(granted.and_then(|response| {
-            if has_room { Ok(Response::LeaseGrant(response)) } else { Err(Error::NoSpace) }
+            if has_room { Ok(Response::LeaseGrant(response)) } else { self.without_room() }
         }))
     }
 
@@ -258,12 +264,8 @@ impl Applier {
         request: &InternalRaftRequest,
         batch: &mut Batch<'_>,
     ) -> Result<Response, Error> {
-        let Some((kv, cost)) = kv_request(request) else {
-            if changes_nothing(request) {
-                return Ok(Response::Empty);
-            }
-            storage::fatal(&Unknown::Request { id, applied: self.status.applied() })
-        };
+        // What nothing is made of was found out when it was decoded.
+        let Some((kv, cost)) = kv_request(request) else { return Ok(Response::Empty) };
         if self.alarms.is_raised(AlarmType::Corrupt) {
             return Err(Error::Corrupt);
         }
@@ -273,11 +275,18 @@ impl Applier {
         self.auth.authorize(id);
         let has_room = self.has_room(cost);
         let response = batch.kv(id, kv)?;
-        if has_room { Ok(Response::Kv(response)) } else { Err(Error::NoSpace) }
+        if has_room { Ok(Response::Kv(response)) } else { self.without_room() }
     }
 
     fn has_room(&self, cost: u64) -> bool {
         self.quota_bytes.is_none_or(|limit| cost == 0 || self.backend.size() + cost <= limit)
+    }
+
+    /// The answer to what was carried out though there is no room for it; nobody had raised the
+    /// alarm, so this member does.
+    fn without_room(&self) -> Result<Response, Error> {
+        self.no_space.wish();
+        Err(Error::NoSpace)
     }
 
     /// etcd's v2 requests that concern the cluster: attributes of a member, and the version.
@@ -306,21 +315,20 @@ impl Applier {
         if entry.index <= self.status.applied() {
             return ControlFlow::Continue(());
         }
+        let index = entry.index;
         let change = raftpb::ConfChange::decode(entry.data.as_ref());
-        let change = change.inspect_err(|error| {
-            tracing::error!(%error, index = entry.index, "a configuration change does not decode");
-        });
-        let accepted = change.ok().and_then(|change| match self.members.validate(&change) {
+        let change = change.unwrap_or_else(|source| fatal(&Misfit::Damaged { index, source }));
+        let accepted = match self.members.validate(&change) {
             Ok(member) => Some((change, member)),
             Err(refusal) => {
-                tracing::warn!(%refusal, index = entry.index, "a configuration change was refused");
+                tracing::warn!(%refusal, index, "a configuration change was refused");
                 None
             }
-        });
+        };
         let translated = accepted.as_ref().and_then(|(change, _)| bootstrap::translate(change));
         let (answer, conf_state) = sync_channel(1);
         let change = translated.unwrap_or_else(bootstrap::no_change);
-        let _ = self.inbox.send(Input::ApplyConfChange { index: entry.index, change, answer });
+        let _ = self.inbox.send(Input::ApplyConfChange { index, change, answer });
         let Ok(conf_state) = conf_state.recv() else { return ControlFlow::Break(()) };
         let mut batch = self.store.batch();
         if let Some((change, member)) = accepted {
@@ -343,72 +351,6 @@ impl Applier {
             }
             None => self.peers.remove_peer(id),
         }
-    }
-}
-
-/// An entry that this member cannot apply. Another one may have, so that going on without it would
-/// be to say something else than the others from here on (etcd panics as well).
-#[derive(Debug, thiserror::Error)]
-enum Unknown {
-    #[error(
-        "an entry soon after {applied} carries request {id:016x}, which this version does not know: a \
-         change of users or roles, most likely, proposed at an etcd member. Remove this member from \
-         the cluster"
-    )]
-    Request { id: u64, applied: u64 },
-    #[error("the data of entry {index} is no request: {source}")]
-    Data { index: u64, source: prost::DecodeError },
-}
-
-/// Requests of etcd's that ask, or that tell of what this version has no state for.
-fn changes_nothing(request: &InternalRaftRequest) -> bool {
-    request.auth_status.is_some()
-        || request.authenticate.is_some()
-        || request.auth_user_get.is_some()
-        || request.auth_user_list.is_some()
-        || request.auth_role_get.is_some()
-        || request.auth_role_list.is_some()
-        || request.downgrade_info_set.is_some()
-        || request.downgrade_version_test.is_some()
-}
-
-/// What an entry's data turns out to be.
-enum Decoded {
-    /// A leader's first entry, or a change that raft has emptied.
-    Empty,
-    /// A request of v3.
-    V3(Box<InternalRaftRequest>),
-    /// A request of v2, which travels unwrapped.
-    V2(Request),
-}
-
-impl Decoded {
-    fn id(&self) -> u64 {
-        match self {
-            Decoded::Empty => 0,
-            Decoded::V3(request) => match &request.header {
-                Some(header) if request.id == 0 => header.id,
-                _ => request.id,
-            },
-            Decoded::V2(request) => request.id(),
-        }
-    }
-}
-
-/// v3 first: the bytes of a v2 request never parse as one, because of the letters of its method.
-fn decode(entry: &Entry) -> Decoded {
-    if entry.data.is_empty() {
-        return Decoded::Empty;
-    }
-    if let Ok(request) = InternalRaftRequest::decode(entry.data.clone()) {
-        return match request.v2 {
-            Some(request) => Decoded::V2(request),
-            None => Decoded::V3(Box::new(request)),
-        };
-    }
-    match Request::decode(entry.data.clone()) {
-        Ok(request) => Decoded::V2(request),
-        Err(source) => storage::fatal(&Unknown::Data { index: entry.index, source }),
     }
 }
 
@@ -456,10 +398,11 @@ mod tests {
             persist_checkpoints: false,
             min_ttl: 2,
             store: Store::open(Arc::clone(&backend)).unwrap(),
-            members: Arc::new(Members::open(2, &backend)),
-            alarms: Arc::new(Alarms::open(&backend)),
+            members: Arc::new(Members::open(2, &backend).unwrap()),
+            alarms: Arc::new(Alarms::open(&backend).unwrap()),
             auth: Arc::new(AuthStore::open(&backend).unwrap()),
             backend,
+            no_space: Arc::default(),
             status: Arc::new(Status::new(0)),
             inbox: to_raft,
             peers: transport.sender(),
@@ -494,7 +437,7 @@ mod tests {
         let test = "a_request_that_is_not_known_ends_the_member";
         let Some((code, said)) = applied_alone(test, request.encode_to_vec()) else { return };
         assert_eq!(Some(1), code, "{said}");
-        assert!(said.contains("request 0000000000000077"), "{said}");
+        assert!(said.contains("entry 1 of the log is AuthEnable"), "{said}");
     }
 
     #[test]
@@ -502,7 +445,7 @@ mod tests {
         let test = "data_that_is_no_request_ends_the_member";
         let Some((code, said)) = applied_alone(test, vec![0xff; 9]) else { return };
         assert_eq!(Some(1), code, "{said}");
-        assert!(said.contains("the data of entry 1 is no request"), "{said}");
+        assert!(said.contains("entry 1 of the log does not decode"), "{said}");
     }
 
     #[test]

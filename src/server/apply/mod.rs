@@ -15,6 +15,7 @@
 //! or below the consistent index is not applied again.
 
 mod applier;
+mod kinds;
 pub mod kv;
 pub mod lease;
 

@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{MissedTickBehavior, interval},
 };
 
@@ -16,6 +16,7 @@ use super::lessor::Due;
 use crate::{
     clock, mark,
     pb::etcdserverpb::{InternalRaftRequest, LeaseRevokeRequest},
+    raft::Leadership,
     server::{Error, Server},
 };
 
@@ -94,14 +95,50 @@ async fn revoke_due(server: &Arc<Server>, term: u64, room: &Arc<Semaphore>) {
         return;
     }
     for due in lessor.take_due(clock::now(), PER_PASS) {
-        let Ok(place) = Arc::clone(room).acquire_owned().await else { return };
+        let Some(place) = place(room, server.leadership()).await else { return };
         if !server.primary().leads() {
             return;
+        }
+        if !lessor.is_over(due.lease, clock::now()) {
+            continue;
         }
         let server = Arc::clone(server);
         tokio::spawn(async move {
             server.revoke_expired(due, term).await;
             drop(place);
         });
+    }
+}
+
+/// Waits for a place, but not beyond a change of leader: without a quorum the places come back only
+/// when their requests time out, and until then nobody would be demoted or promoted.
+async fn place(
+    room: &Arc<Semaphore>,
+    mut leadership: watch::Receiver<Leadership>,
+) -> Option<OwnedSemaphorePermit> {
+    tokio::select! {
+        place = Arc::clone(room).acquire_owned() => place.ok(),
+        _ = leadership.changed() => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_of_leader_is_not_waited_out_behind_revocations_that_get_no_answer() {
+        let (room, leadership) = (Arc::new(Semaphore::new(1)), watch::Sender::default());
+        let first = place(&room, leadership.subscribe()).await.expect("there is room");
+        let both = async {
+            tokio::join!(place(&room, leadership.subscribe()), async {
+                leadership.send_replace(Leadership { term: 2, leader: 0 })
+            })
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), both).await;
+        let (second, _) = waited.expect("it does not wait for the place");
+        assert!(second.is_none());
+        drop(first);
+        assert!(place(&room, leadership.subscribe()).await.is_some());
     }
 }

@@ -284,6 +284,12 @@ impl Lessor {
         self.lock().queue.first().is_some_and(|(at, _)| *at <= now)
     }
 
+    /// Whether a lease's time is over: since it was taken, another may have been granted its id.
+    pub fn is_over(&self, lease: i64, now: Instant) -> bool {
+        let deadline = self.lock().leases.get(&lease).and_then(|lease| lease.deadline);
+        deadline.is_some_and(|deadline| deadline <= now)
+    }
+
     /// Up to `limit` leases to be revoked, the longest overdue first. They come again after three
     /// seconds unless they are gone by then.
     pub fn take_due(&self, now: Instant, limit: usize) -> Vec<Due> {

@@ -1,6 +1,10 @@
 //! What only the leader can answer: renewals, and how long a lease has still to live.
 //!
 //! Its own clients come here, and those of the other members through the peer port.
+//!
+//! That this member leads is what it knows, and that may be old: a process that was stopped serves
+//! what stands in its sockets before raft has heard of anybody. So raft notes when it ticks, and
+//! after a gap nothing is renewed before a quorum has answered (etcd: `ensureLeadership`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +12,11 @@ use bytes::Bytes;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{Lessor, checkpoint::Clear, lessor::Renewal};
-use crate::{clock, raft::Status, server::mvcc::Store};
+use crate::{
+    clock,
+    raft::Status,
+    server::{mvcc::Store, read_index::ReadIndex},
+};
 
 /// How long an answer waits for apply (etcd: applyTimeout).
 const APPLY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -53,12 +61,22 @@ pub struct Primary {
     member_id: u64,
     store: Arc<Store>,
     status: Arc<Status>,
+    reads: Arc<ReadIndex>,
 }
 
+/// So often a quorum is asked before the client is told to ask again: the first time may come
+/// before raft itself has noticed the gap.
+const CONFIRMATIONS: usize = 2;
+
 impl Primary {
-    /// Answers from this key space's lessor.
-    pub fn new(member_id: u64, store: Arc<Store>, status: Arc<Status>) -> Self {
-        Self { member_id, store, status }
+    /// Answers from this key space's lessor, and by `reads` makes sure that it may.
+    pub fn new(
+        member_id: u64,
+        store: Arc<Store>,
+        status: Arc<Status>,
+        reads: Arc<ReadIndex>,
+    ) -> Self {
+        Self { member_id, store, status, reads }
     }
 
     fn lessor(&self) -> &Lessor {
@@ -71,15 +89,31 @@ impl Primary {
             && self.lessor().primary() == Some(self.status.term())
     }
 
-    /// Answers, as soon as everything that is known to be committed has been applied.
-    pub async fn answer(&self, question: Question) -> Result<View, Refusal> {
+    /// The same, and it is not just that this member was stopped and has not yet heard of another:
+    /// after a gap in raft's ticks a quorum is asked, and what was committed before is applied
+    /// (etcd: `ensureLeadership`).
+    async fn surely_leads(&self, id: u64) -> bool {
+        for _ in 0..CONFIRMATIONS {
+            let Some(gaps) = self.status.unconfirmed(clock::now()) else { break };
+            let Ok(committed) = self.reads.committed(id).await else { return false };
+            self.applied(committed).await;
+            self.status.confirm(gaps);
+        }
+        self.status.unconfirmed(clock::now()).is_none() && self.leads()
+    }
+
+    /// Answers request `id` (0 for another member's), as soon as everything that is known to be
+    /// committed has been applied.
+    pub async fn answer(&self, id: u64, question: Question) -> Result<View, Refusal> {
         if !self.leads() {
             return Err(Refusal::NotPrimary);
         }
-        timeout(APPLY_TIMEOUT, self.caught_up()).await.map_err(|_| Refusal::Behind)?;
+        timeout(APPLY_TIMEOUT, self.applied(self.status.commit()))
+            .await
+            .map_err(|_| Refusal::Behind)?;
         match question {
             Question::KeepAlive(lease) => {
-                let renewed = timeout(REVOKE_TIMEOUT, self.renew(lease)).await;
+                let renewed = timeout(REVOKE_TIMEOUT, self.renew(id, lease)).await;
                 let ttl = renewed.unwrap_or(Err(Refusal::NotPrimary))?;
                 Ok(View { ttl, ..View::default() })
             }
@@ -104,10 +138,9 @@ impl Primary {
         }
     }
 
-    async fn caught_up(&self) {
-        let commit = self.status.commit();
+    async fn applied(&self, index: u64) {
         let mut progress = self.status.watch_applied();
-        while self.status.applied() < commit {
+        while self.status.applied() < index {
             if progress.changed().await.is_err() {
                 return;
             }
@@ -116,10 +149,10 @@ impl Primary {
 
     /// A lease whose time is over may already be on its way out, so its renewal waits until it is
     /// gone, or somebody else leads.
-    async fn renew(&self, lease: i64) -> Result<i64, Refusal> {
+    async fn renew(&self, id: u64, lease: i64) -> Result<i64, Refusal> {
         let mut gone = self.lessor().gone();
         loop {
-            if !self.leads() {
+            if !self.surely_leads(id).await {
                 return Err(Refusal::NotPrimary);
             }
             match self.lessor().renew(lease, clock::now()) {
@@ -134,5 +167,95 @@ impl Primary {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::raft::StateRole;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        raft::Leadership,
+        server::Error,
+        storage::backend::{self, Backend},
+    };
+
+    const TICK: Duration = Duration::from_secs(100);
+
+    /// Member 1, which leads in term 3 and has lease 7, as far as it knows.
+    fn leader() -> (Primary, TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let backend = Backend::open(&dir.path().join("db"), backend::Options::default()).unwrap();
+        let (store, status) = (Store::open(backend).unwrap(), Arc::new(Status::new(5)));
+        status.set_leadership(StateRole::Leader, Leadership { term: 3, leader: 1 }, 1);
+        store.lessor().add(7, 60, clock::now()).unwrap();
+        store.lessor().promote(3, Duration::ZERO, clock::now());
+        (Primary::new(1, store, status, Arc::default()), dir)
+    }
+
+    async fn renewed(primary: &Primary) -> Result<i64, Refusal> {
+        primary.answer(9, Question::KeepAlive(7)).await.map(|view| view.ttl)
+    }
+
+    /// The quorum is asked, or the test fails.
+    async fn both<A, B>(
+        asking: impl Future<Output = A>,
+        quorum: impl Future<Output = B>,
+    ) -> (A, B) {
+        let both = async { tokio::join!(asking, quorum) };
+        timeout(Duration::from_secs(20), both).await.expect("a quorum is asked")
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_ticks_renews_without_asking_anybody() {
+        let (primary, _dir) = leader();
+        let now = clock::now();
+        primary.status.note_tick(now, TICK);
+        assert_eq!(renewed(&primary).await, Ok(60));
+    }
+
+    /// Whether raft ticks again before it is asked or not: it has not heard of others by then.
+    #[tokio::test]
+    async fn a_leader_that_was_stopped_renews_nothing_before_a_quorum_says_that_it_leads() {
+        for ticks_again in [true, false] {
+            let (primary, _dir) = leader();
+            let stopped = clock::now().checked_sub(4 * TICK).unwrap();
+            primary.status.note_tick(stopped, TICK);
+            if ticks_again {
+                primary.status.note_tick(clock::now(), TICK);
+            }
+            let quorum = async {
+                // Somebody else leads, and has revoked the lease.
+                primary.reads.answer(Err(Error::LeaderChanged)).await;
+            };
+            let (refused, ()) = both(renewed(&primary), quorum).await;
+            assert_eq!(refused, Err(Refusal::NotPrimary));
+            let quorum = async {
+                primary.status.note_tick(clock::now(), TICK);
+                primary.reads.answer(Ok(5)).await;
+                if !ticks_again {
+                    // The tick came after the question.
+                    primary.reads.answer(Ok(5)).await;
+                }
+            };
+            let (answer, ()) = both(renewed(&primary), quorum).await;
+            assert_eq!(answer, Ok(60));
+            assert_eq!(renewed(&primary).await, Ok(60), "once is enough");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_revoked_meanwhile_is_applied_before_a_stopped_leader_renews() {
+        let (primary, _dir) = leader();
+        let quorum = async {
+            primary.status.note_tick(clock::now(), TICK);
+            primary.reads.answer(Ok(6)).await;
+            primary.store.lessor().take_away(7);
+            primary.status.set_applied(6);
+        };
+        let (answer, ()) = both(renewed(&primary), quorum).await;
+        assert_eq!(answer, Err(Refusal::NotFound));
     }
 }

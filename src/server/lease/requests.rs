@@ -1,6 +1,6 @@
 //! The Lease service's requests, a line a step.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Primary, Question, Refusal, View, forward};
 use crate::{
@@ -25,7 +25,7 @@ impl Server {
         id: u64,
         mut grant: LeaseGrantRequest,
     ) -> Result<LeaseGrantResponse, Error> {
-        self.check_quota(id, GRANT_COST)?;
+        self.check_quota(id, GRANT_COST).await?;
         while grant.id == 0 {
             grant.id = (self.ids.next(false) & (u64::MAX >> 1)).cast_signed();
         }
@@ -58,7 +58,7 @@ impl Server {
         let lease_id = lease.cast_unsigned();
         let span = stage!(LeaseRenew, id, lease = lease_id, forwarded = is_forwarded);
         let mut span = span.begun();
-        let view = self.ask_leader(Question::KeepAlive(lease)).await;
+        let view = self.ask_leader(id, Question::KeepAlive(lease)).await;
         match &view {
             Ok(view) => {
                 let ttl = view.as_ref().map_or(0, |view| view.ttl);
@@ -75,7 +75,7 @@ impl Server {
         lease: i64,
         with_keys: bool,
     ) -> Result<Option<View>, Error> {
-        self.ask_leader(Question::TimeToLive(lease, with_keys)).await
+        self.ask_leader(0, Question::TimeToLive(lease, with_keys)).await
     }
 
     /// Lease.LeaseLeases: those that this member knows, as in etcd 3.5.
@@ -86,10 +86,10 @@ impl Server {
     }
 
     /// Asks until the leader has answered, whoever that is by then.
-    async fn ask_leader(&self, question: Question) -> Result<Option<View>, Error> {
+    async fn ask_leader(&self, id: u64, question: Question) -> Result<Option<View>, Error> {
         let asking = async {
             loop {
-                match self.ask_once(question).await {
+                match self.ask_once(id, question).await {
                     Ok(view) => return Ok(Some(view)),
                     Err(Refusal::NotFound) => return Ok(None),
                     Err(Refusal::Behind) => return Err(Error::TimeoutWaitAppliedIndex),
@@ -104,10 +104,10 @@ impl Server {
         }
     }
 
-    async fn ask_once(&self, question: Question) -> Result<View, Refusal> {
+    async fn ask_once(&self, id: u64, question: Question) -> Result<View, Refusal> {
         let leader = self.leader();
         if leader == self.member_id {
-            return self.primary().answer(question).await;
+            return self.primary().answer(id, question).await;
         }
         let Some(member) = self.members.get(leader) else { return Err(Refusal::NotPrimary) };
         for url in &member.peer_urls {
@@ -121,6 +121,7 @@ impl Server {
 
     /// The leader's side of leases.
     pub(crate) fn primary(&self) -> Primary {
-        Primary::new(self.member_id, self.store.clone(), self.status.clone())
+        let (store, status, reads) = (&self.store, &self.status, &self.reads);
+        Primary::new(self.member_id, Arc::clone(store), Arc::clone(status), Arc::clone(reads))
     }
 }

@@ -110,6 +110,23 @@ fn a_renewal_moves_the_deadline_but_does_not_wake_the_dead() {
     assert_eq!(lessor.renew(7, at), Renewal::NotFound);
 }
 
+/// Its id was taken before the first was revoked, and then given to another.
+#[test]
+fn a_lease_that_has_the_id_of_one_that_is_over_is_not_over() {
+    let (lessor, start) = (empty(), clock::now());
+    lessor.promote(1, ELECTION, start);
+    lessor.add(7, 5, start).unwrap();
+    assert!(!lessor.is_over(7, start + s(4)));
+    let now = start + s(5);
+    assert_eq!(due(&lessor, now), [7]);
+    assert!(lessor.is_over(7, now), "it waits to be revoked");
+    lessor.take_away(7);
+    assert!(!lessor.is_over(7, now));
+    lessor.add(7, 5, now).unwrap();
+    assert!(!lessor.is_over(7, now));
+    assert!(lessor.is_over(7, now + s(5)));
+}
+
 #[test]
 fn what_is_due_comes_in_order_in_portions_and_again_unless_it_is_gone() {
     let (lessor, start) = (empty(), clock::now());

@@ -357,14 +357,16 @@ impl State {
         wanted
     }
 
+    /// A key has no date: it goes with the record that follows it.
     fn trim(&mut self, now_ns: u64) {
-        let is_key = |record: &&Record| record.head().kind == Kind::Key as u8;
-        while !self.history.is_empty() {
-            // A key has no date: it goes with the first step behind it that has one.
-            let dated = self.history.values().find(|record| !is_key(record));
-            let is_old = dated
-                .is_some_and(|record| record.words[3] + record.took_ns() + HISTORY_NS < now_ns);
-            if !is_old && self.history.len() <= HISTORY_MAX {
+        let is_old = |record: &Record| record.words[3] + record.took_ns() + HISTORY_NS < now_ns;
+        let mut dated = self.history.iter().filter(|(_, record)| !is_key(record));
+        let mut last_old = None;
+        while let Some((place, _)) = dated.next().filter(|(_, record)| is_old(record)) {
+            last_old = Some(*place);
+        }
+        while let Some(oldest) = self.history.first_entry() {
+            if last_old < Some(*oldest.key()) && self.history.len() <= HISTORY_MAX {
                 return;
             }
             self.history.pop_first();
@@ -377,6 +379,10 @@ fn place(record: &Record) -> Place {
     (record.clock_end(), record.clock(), head.kind, head.stage)
 }
 
+fn is_key(record: &Record) -> bool {
+    record.head().kind == Kind::Key as u8
+}
+
 fn is_loop(record: &Record) -> bool {
     record.stage().is_some_and(|stage| stage.family() == Family::Loop)
 }
@@ -385,18 +391,47 @@ fn is_loop(record: &Record) -> bool {
 mod tests {
     use super::*;
 
+    const SECOND: u64 = 1_000_000_000;
+
+    fn keep(state: &mut State, record: Record) {
+        state.history.insert(place(&record), record);
+    }
+
+    fn mark(clock: u64, at_ns: u64) -> Record {
+        let head = Head { stage: Stage::Rpc as u8, kind: Kind::Begin as u8, ..Head::default() };
+        Record::new(head, clock, at_ns, 7, &[0; 8])
+    }
+
+    fn clocks(state: &State) -> Vec<u64> {
+        state.history.values().map(Record::clock).collect()
+    }
+
     #[test]
-    fn a_key_leaves_the_history_with_the_step_behind_it() {
+    fn a_key_at_the_front_does_not_hold_up_what_is_older_than_the_history() {
         let mut state = State::new(1);
-        let head =
-            Head { stage: Stage::RpcValidate as u8, kind: Kind::Span as u8, ..Head::default() };
-        let step = |clock, at_ns| Record::new(head, clock, at_ns, 9, &[0; 8]);
-        let key = Record::key(5, 9, 1, b"key");
-        for record in [key, step(6, 1_000), step(7, HISTORY_NS)] {
-            state.history.insert(place(&record), record);
-        }
-        state.trim(HISTORY_NS + 2_000);
-        let left: Vec<u64> = state.history.values().map(Record::clock).collect();
-        assert_eq!(vec![7], left, "the key was never old, and nothing behind it either");
+        keep(&mut state, Record::key(1, 7, 0, b"a key"));
+        keep(&mut state, Record::key(2, 7, 0, b"another"));
+        keep(&mut state, mark(3, SECOND));
+        keep(&mut state, mark(4, SECOND));
+        keep(&mut state, Record::key(5, 8, 0, b"a key"));
+        keep(&mut state, mark(6, 20 * SECOND));
+        keep(&mut state, mark(7, SECOND));
+        state.trim(10 * SECOND);
+        assert_eq!(clocks(&state), [1, 2, 3, 4, 5, 6, 7]);
+        state.trim(15 * SECOND);
+        // The key goes with what follows it; what is young ends the search.
+        assert_eq!(clocks(&state), [5, 6, 7]);
+        state.trim(40 * SECOND);
+        assert!(clocks(&state).is_empty());
+    }
+
+    #[test]
+    fn too_many_go_however_young_they_are() {
+        let mut state = State::new(1);
+        let most = HISTORY_MAX as u64;
+        (1..=most + 5).for_each(|clock| keep(&mut state, Record::key(clock, 7, 0, b"a key")));
+        state.trim(SECOND);
+        assert_eq!(clocks(&state)[0], 6);
+        assert_eq!(state.history.len(), HISTORY_MAX);
     }
 }

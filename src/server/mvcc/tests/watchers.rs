@@ -156,6 +156,51 @@ fn a_watcher_of_the_future_hears_nothing_before() {
     assert_eq!(client.told(), ["0 8: a=8@8", "-1 progress 8"]);
 }
 
+/// As etcd since 3.6.2: a revision before the start says nothing to a watcher, and a client that
+/// goes on from there would ask for what it did not want.
+#[test]
+fn progress_is_not_told_to_a_watcher_that_begins_with_the_next_revision() {
+    let mut space = three_keys();
+    let mut client = Client::of(&space, 16);
+    client.watch("x", "", 6);
+    for id in [NO_WATCH_ID, 0] {
+        client.stream.request_progress(id);
+        assert_eq!(client.told(), Vec::<String>::new());
+    }
+    space.put("a", "6");
+    client.stream.request_progress(NO_WATCH_ID);
+    client.stream.request_progress(0);
+    assert_eq!(client.told(), ["-1 progress 6", "0 progress 6"]);
+}
+
+/// The header of a cancellation must not be older than an event that was told before it.
+#[test]
+fn a_stream_knows_no_revision_that_is_older_than_what_stands_in_its_queue() {
+    let space = three_keys();
+    let mut client = Client::of(&space, 16);
+    client.watch("a", "", 0);
+    let Client { stream, mut notices } = client;
+    let put = PutRequest { key: text("a"), value: text("6"), ..PutRequest::default() };
+    let mut batch = space.store.batch();
+    batch.kv(9, KvRequest::Put(&put)).unwrap();
+    let news = notices.try_recv().expect("it is told before readers can see it").news;
+    assert!(matches!(news, News::Events(Events { revision: 6, .. })));
+    let asked = std::thread::scope(|scope| {
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let stream = &stream;
+        let asked = scope.spawn(move || {
+            begun.send(()).unwrap();
+            stream.revision()
+        });
+        has_begun.recv().unwrap();
+        // Whoever does not wait for the batch has answered by then.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        drop(batch);
+        asked.join().unwrap()
+    });
+    assert_eq!(asked, 6);
+}
+
 #[test]
 fn filters_leave_out_puts_or_deletions_on_both_ways() {
     let mut space = Space::new();

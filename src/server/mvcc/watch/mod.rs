@@ -227,11 +227,11 @@ impl State {
         }
     }
 
-    /// Whether a watcher has everything up to `current`. One that is gone, because of a compaction,
+    /// Whether a watcher has everything up to `current`, and has begun by then. One that is gone, because of a compaction,
     /// holds up nobody.
     fn is_synced(&self, number: u64, current: i64) -> bool {
         self.watchers.get(&number).is_none_or(|watcher| {
-            matches!(watcher.group, Group::Synced) && watcher.min_rev <= current + 1
+            matches!(watcher.group, Group::Synced) && watcher.start_rev <= current
         })
     }
 }
@@ -280,6 +280,7 @@ impl WatchStream {
             watch_id,
             keys,
             filters: request.filters,
+            start_rev: request.start_revision,
             min_rev,
             queue: self.queue.clone(),
             group: Group::Unsynced,
@@ -353,9 +354,10 @@ impl WatchStream {
         self.watchers.get(&notice.watch_id) == Some(&notice.watcher)
     }
 
-    /// The newest revision that readers can see.
+    /// The newest revision: not before any event that stands in the queue, and so waited for if a
+    /// batch is being applied.
     pub fn revision(&self) -> i64 {
-        self.store.revision()
+        self.store.read().revision
     }
 }
 

@@ -97,6 +97,8 @@ pub(super) struct Watcher {
     pub(super) watch_id: i64,
     pub(super) keys: Keys,
     pub(super) filters: Filters,
+    /// The start that was asked for; 0 for the next revision. No progress is told before it.
+    pub(super) start_rev: i64,
     /// The oldest revision that it has not been given. Not kept up to date while it is synced,
     /// where it only holds back what is older than the start that was asked for.
     pub(super) min_rev: i64,

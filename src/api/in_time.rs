@@ -1,0 +1,165 @@
+//! A client's connection that must begin to speak within a time.
+//!
+//! Which HTTP a client speaks is seen from its first bytes, and `hyper-util` waits for them as long
+//! as it takes: the time-outs of HTTP/1 and the pings of HTTP/2 begin behind that. Whoever connects
+//! and sends nothing, or half of the preface, would hold a file descriptor for ever.
+
+use std::{
+    io::{Error, ErrorKind, IoSlice, Result},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+use super::authority::PREFACE;
+
+/// A connection. Reading fails once the time is over, unless it has begun.
+#[derive(Debug)]
+pub(super) struct InTime<S> {
+    inner: S,
+    /// `None` as soon as the client's protocol is known.
+    limit: Option<Pin<Box<Sleep>>>,
+    /// How many bytes of HTTP/2's preface have come.
+    seen: usize,
+}
+
+impl<S> InTime<S> {
+    /// Wraps a connection of which nothing has been read yet.
+    pub(super) fn new(inner: S, limit: Duration) -> Self {
+        Self { inner, limit: Some(Box::pin(sleep(limit))), seen: 0 }
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        let rest = &PREFACE[self.seen..];
+        let len = bytes.len().min(rest.len());
+        self.seen += len;
+        // The end is the reader's business.
+        if bytes.is_empty() || bytes[..len] != rest[..len] || self.seen == PREFACE.len() {
+            self.limit = None;
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for InTime<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        let before = buf.filled().len();
+        if let Poll::Ready(result) = Pin::new(&mut self.inner).poll_read(context, buf) {
+            if self.limit.is_some() {
+                self.note(&buf.filled()[before..]);
+            }
+            return Poll::Ready(result);
+        }
+        let Some(limit) = &mut self.limit else { return Poll::Pending };
+        ready!(limit.as_mut().poll(context));
+        Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client does not speak")))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for InTime<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::Empty;
+    use hyper::{Request, Response, body::Incoming, service::service_fn};
+    use hyper_util::{
+        rt::{TokioExecutor, TokioIo},
+        server::conn::auto::Builder,
+    };
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+        time::timeout,
+    };
+
+    use super::*;
+
+    /// No test waits for it but those in which it must pass.
+    const LIMIT: Duration = Duration::from_millis(200);
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// What a server says to a client that sends so much and then nothing, until it closes.
+    async fn answer(sent: &[u8]) -> Vec<u8> {
+        let (mut client, server) = duplex(1024);
+        let served = tokio::spawn(async move {
+            let answer = |_: Request<Incoming>| async {
+                Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new()))
+            };
+            let stream = TokioIo::new(InTime::new(server, LIMIT));
+            let builder = Builder::new(TokioExecutor::new());
+            let _ = builder.serve_connection(stream, service_fn(answer)).await;
+        });
+        client.write_all(sent).await.unwrap();
+        let mut said = Vec::new();
+        timeout(LONG, client.read_to_end(&mut said)).await.expect("the server closes").unwrap();
+        served.await.unwrap();
+        said
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_say_what_it_speaks_is_hung_up_on() {
+        for sent in [&b""[..], b"P", &PREFACE[..PREFACE.len() - 1]] {
+            assert_eq!(answer(sent).await, b"", "{sent:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_short_request_is_answered() {
+        let said = answer(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n").await;
+        assert!(said.starts_with(b"HTTP/1.1 200"), "{said:?}");
+    }
+
+    /// What follows is up to the protocol: an idle client of HTTP/2 may stay.
+    #[tokio::test]
+    async fn nothing_is_hung_up_once_the_protocol_is_known() {
+        for sent in [PREFACE, b"GET", b"x", b"PRI *\r\n"] {
+            let (mut client, server) = duplex(1024);
+            let mut server = InTime::new(server, LIMIT);
+            // In pieces, as a network may deliver them.
+            for piece in sent.chunks(2) {
+                client.write_all(piece).await.unwrap();
+                server.read_exact(&mut vec![0; piece.len()]).await.unwrap();
+            }
+            let mut buf = [0; 1];
+            let more = timeout(2 * LIMIT, server.read(&mut buf)).await;
+            assert!(more.is_err(), "{sent:?}: {more:?}");
+        }
+    }
+}
