@@ -68,14 +68,14 @@ pub(crate) async fn run(common: &Common, args: &Args) -> Result<bool, Error> {
     };
     let (mut pairs, mut errors) = (Vec::new(), 0);
     for pair in 0..args.pairs {
-        let mut rates = [0.0; 2];
+        let mut runs = [Run::default(); 2];
         // Without, with; then with, without.
         for which in if pair % 2 == 0 { [0, 1] } else { [1, 0] } {
             let watched = which == 1;
-            let (rate, failed) = one(&common, args, watched).await?;
-            (rates[which], errors) = (rate, errors + failed);
+            let (run, failed) = one(&common, args, watched).await?;
+            (runs[which], errors) = (run, errors + failed);
         }
-        pairs.push(rates);
+        pairs.push(runs);
     }
     drop(members);
     let _ = fs::remove_dir(&dir);
@@ -84,8 +84,25 @@ pub(crate) async fn run(common: &Common, args: &Args) -> Result<bool, Error> {
     Ok(errors == 0)
 }
 
-/// One run: puts a second, and how many failed.
-async fn one(common: &Common, args: &Args, watched: bool) -> Result<(f64, u64), Error> {
+/// What one run has shown.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    /// Puts a second.
+    rate: f64,
+    /// CPU of all members for one put, in microseconds; 0 where that is not known.
+    cpu_us: f64,
+}
+
+impl Run {
+    /// How the second of a pair is to the first.
+    fn ratios([without, with]: &[Run; 2]) -> [f64; 2] {
+        let ratio = |a: f64, b: f64| b / a.max(f64::MIN_POSITIVE);
+        [ratio(without.rate, with.rate), ratio(without.cpu_us, with.cpu_us)]
+    }
+}
+
+/// One run, and how many puts have failed in it.
+async fn one(common: &Common, args: &Args, watched: bool) -> Result<(Run, u64), Error> {
     let of_stream = |stream: usize| -> Vec<WatchCreateRequest> {
         let numbers = (0..args.watchers).filter(|number| number % args.streams == stream);
         let idle = |number| WatchCreateRequest {
@@ -106,7 +123,8 @@ async fn one(common: &Common, args: &Args, watched: bool) -> Result<(f64, u64), 
         rate: 0,
     };
     let report = put::run(common, &put).await?;
-    Ok((report.per_second(), report.errors.values().sum()))
+    let cpu_us = report.server_cpu_us().unwrap_or_default();
+    Ok((Run { rate: report.per_second(), cpu_us }, report.errors.values().sum()))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -115,23 +133,27 @@ fn median(mut values: Vec<f64>) -> f64 {
     if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
 }
 
-fn report(args: &Args, pairs: &[[f64; 2]], errors: u64, as_json: bool) -> String {
-    let ratios: Vec<f64> =
-        pairs.iter().map(|[without, with]| with / without.max(f64::MIN_POSITIVE)).collect();
-    let middle = median(ratios.clone());
+fn report(args: &Args, pairs: &[[Run; 2]], errors: u64, as_json: bool) -> String {
+    let ratios: Vec<[f64; 2]> = pairs.iter().map(Run::ratios).collect();
+    let [rate, cpu] = [0, 1].map(|which| median(ratios.iter().map(|both| both[which]).collect()));
     if as_json {
-        let pairs: Vec<_> = (pairs.iter().zip(&ratios))
-            .map(|([without, with], ratio)| json!({"without": without, "with": with, "ratio": ratio}))
-            .collect();
+        let run = |run: &Run| json!({"puts_per_second": run.rate, "server_cpu_us": run.cpu_us});
+        let pair = |([without, with], [rate, cpu]): (&[Run; 2], &[f64; 2])| json!({"without": run(without), "with": run(with), "ratio": rate, "cpu_ratio": cpu});
+        let pairs: Vec<_> = pairs.iter().zip(&ratios).map(pair).collect();
         let all = json!({"watchers": args.watchers, "streams": args.streams, "pairs": pairs,
-                         "median_ratio": middle, "errors": errors});
+                         "median_ratio": rate, "median_cpu_ratio": cpu, "errors": errors});
         return format!("{all:#}\n");
     }
-    let mut text = format!("puts a second, without and with {} idle watchers\n", args.watchers);
-    for ([without, with], ratio) in pairs.iter().zip(&ratios) {
-        text.push_str(&format!("{without:>12.0}{with:>12.0}{ratio:>9.3}\n"));
+    let mut text = format!(
+        "without and with {} idle watchers\n{:^31}  {:^31}\n",
+        args.watchers, "puts a second", "server CPU, us a put"
+    );
+    for ([without, with], [rate, cpu]) in pairs.iter().zip(&ratios) {
+        let cells = |a: f64, b: f64, ratio: f64| format!("{a:>11.0}{b:>11.0}{ratio:>9.3}");
+        let rates = cells(without.rate, with.rate, *rate);
+        text.push_str(&format!("{rates}  {}\n", cells(without.cpu_us, with.cpu_us, *cpu)));
     }
-    text.push_str(&format!("median ratio {middle:.3}\n"));
+    text.push_str(&format!("{:<22}{rate:>9.3}  {:22}{cpu:>9.3}\n", "median ratio", ""));
     if errors != 0 {
         text.push_str(&format!("{errors} puts failed\n"));
     }
@@ -156,8 +178,16 @@ mod tests {
             val_size: 1,
             key_space_size: 1,
         };
-        let text = report(&args, &[[100.0, 90.0], [10.0, 10.0], [50.0, 10.0]], 0, false);
-        assert!(text.contains("        100          90    0.900\n"), "{text}");
-        assert!(text.ends_with("median ratio 0.900\n"), "{text}");
+        let pair = |rates: [f64; 2]| rates.map(|rate| Run { rate, cpu_us: 1000.0 / rate });
+        let pairs = [[100.0, 80.0], [10.0, 10.0], [50.0, 10.0]].map(pair);
+        let text = report(&args, &pairs, 0, false);
+        assert!(
+            text.contains("        100         80    0.800           10         12    1.250\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("median ratio              0.800                            1.250\n"),
+            "{text}"
+        );
     }
 }
