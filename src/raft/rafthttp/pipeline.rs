@@ -12,7 +12,7 @@ use http::{
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
-use raft::eraftpb::Message;
+use raft::eraftpb::{Message, MessageType};
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
 use super::{
@@ -28,6 +28,9 @@ use super::{
 const CONNECTIONS: usize = 4;
 /// Messages that may wait for one of them (etcd: pipelineBufSize).
 const QUEUE_MAX: usize = 64;
+/// The same for proposals: raft repeats all else by itself, but a proposal has a client that would
+/// wait for it until its time is over. (etcd drops them as well.)
+const PROPOSALS_MAX: usize = 4096;
 /// How long one message may take, on its way out or in. It may be a large one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -76,7 +79,9 @@ impl Pipeline {
     #[must_use]
     pub(super) fn push(&self, message: Message) -> Option<Message> {
         let mut messages = self.queue.messages.borrow_mut();
-        if QUEUE_MAX <= messages.len() {
+        let is_proposal = message.get_msg_type() == MessageType::MsgPropose;
+        let most = if is_proposal { PROPOSALS_MAX } else { QUEUE_MAX };
+        if most <= messages.len() {
             return Some(message);
         }
         messages.push_back(message);

@@ -439,6 +439,23 @@ fn without_streams_messages_are_posted() {
     assert!(matches!(member.next(), Input::Unreachable(0xb)));
 }
 
+/// Goal: what clients ask of a follower in the first moments of a cluster, before the leader has
+/// opened its streams, is not dropped. Method: the other member knows a wrong address, and so
+/// never opens any.
+#[test]
+fn many_proposals_at_once_wait_until_they_are_posted() {
+    let listener = listen(0);
+    let port = listener.local_addr().unwrap().port();
+    let one = Member::alone(0xa, vec![peer(0xb, port)]);
+    let propose = |index| message(MessageType::MsgPropose, 0xa, 0xb, index);
+    one.send((1..=500).map(propose).collect());
+    let two = Member::start(config(0xb, port, vec![peer(0xa, 1)]), listener);
+    let mut heard: Vec<u64> = (1..=500).map(|_| two.next_message().index).collect();
+    // Four connections: the order is not kept.
+    heard.sort_unstable();
+    assert_eq!(heard, (1..=500).collect::<Vec<_>>());
+}
+
 #[test]
 fn what_cannot_be_sent_is_reported() {
     let closed = listen(0).local_addr().unwrap().port();
