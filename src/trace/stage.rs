@@ -13,6 +13,8 @@
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
 //! stages and fields are public API: recordings, lessons and tests use them.
 
+use super::bridge::callsites::callsite;
+
 /// To whom a stage belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -159,6 +161,13 @@ macro_rules! stages {
             /// The section of the book, by the numbers of its table of contents.
             pub const fn book_section(self) -> &'static str {
                 match self { $(Stage::$stage => $book,)+ }
+            }
+
+            /// A span of this stage for `tracing`'s subscribers; see [`super::bridge`].
+            pub(super) fn span(self, head: super::bridge::Head) -> tracing::Span {
+                match self {
+                    $(Stage::$stage => callsite!(head, $name $(, $field)*),)+
+                }
             }
         }
     };
