@@ -15,12 +15,16 @@
 //!   it logs the first error and takes no more;
 //! * its file grows for ever, so at [`FILE_MAX`] bytes it is ended, in good order;
 //! * it buffers, so once a second it is told to flush, and only whole entries get into the file: what
-//!   a member leaves that was killed lacks the closing bracket, and nothing else.
+//!   a member leaves that was killed lacks the closing bracket, and nothing else;
+//! * its rows are numbered by the registry, which gives a number again, and larger ones than the
+//!   viewers' numbers can tell apart: here a request's row has the request's id (see
+//!   [`TraceFile::mend`]);
+//! * its process has the number 1 and its times count from its own start: here it is the number of
+//!   the process and the time of the wall clock, so that the files of a cluster can be put together;
+//! * its numbers are text; here they are numbers again.
 //!
-//! Left as it is: numbers are text in the file, the process has the number 1 on every member, and
-//! times count from the start of the layer. The first entries say which member this is, and an
-//! instant `member` says at which wall clock. Where several members are to be in one picture,
-//! `glass trace export --chrome` makes it.
+//! Left out: order between members beyond what their wall clocks say, arrows, and the text of keys.
+//! `glass trace export --chrome` has all that.
 
 use std::{
     fs::File,
@@ -36,8 +40,8 @@ use std::{
     time::Duration,
 };
 
-use glass_etcd::trace::bridge;
-use serde_json::json;
+use glass_etcd::{clock, trace::bridge};
+use serde_json::{Map, Value, json};
 use tracing::{
     Event, Id, Metadata, Subscriber,
     span::{Attributes, Record},
@@ -192,30 +196,85 @@ impl Valve {
 struct TraceFile {
     out: Box<dyn Write + Send>,
     path: PathBuf,
-    /// The entry that goes before all others.
-    first: Option<Vec<u8>>,
-    /// What has come but is not in the file; at most the longest entry and one buffer.
+    /// The member's name, until the entry with it is written, before all others.
+    name: Option<String>,
+    /// Whole lines are written; this is the rest, shorter than one entry.
     pending: Vec<u8>,
     written: u64,
     limit: u64,
+    /// The wall clock at the time 0 of the layer, in microseconds since 1970.
+    began: f64,
     valve: Arc<Valve>,
 }
 
-/// The last entry of a file that became too long: viewers show it as the label of the process.
-const CUT: &str = concat!(
-    r#"{"ph":"M","pid":1,"tid":0,"name":"process_labels","#,
-    r#""args":{"labels":"cut: the file has its largest size"}}"#,
-    "\n]\n"
-);
+/// A line about the process, for the viewers.
+fn about_process(name: &str, args: &Value) -> String {
+    json!({ "ph": "M", "pid": std::process::id(), "tid": 0, "name": name, "args": args }).to_string()
+}
+
+/// What stands for a number or a truth value in the text that `tracing-chrome` makes of it. Ids,
+/// which are sixteen hexadecimal digits, stay text, and so do numbers that are no less.
+fn plain(text: &str) -> Option<Value> {
+    let is_short = text.len() < 16 && (text == "0" || !text.starts_with('0'));
+    match text {
+        "true" => Some(Value::Bool(true)),
+        "false" => Some(Value::Bool(false)),
+        _ if is_short => text.parse::<u64>().ok().map(Value::from),
+        _ => None,
+    }
+}
 
 impl TraceFile {
     fn new(out: Box<dyn Write + Send>, path: PathBuf, name: &str, limit: u64) -> TraceFile {
-        let named = json!({
-            "ph": "M", "pid": 1, "tid": 0, "name": "process_name", "args": { "name": name },
-        });
-        let first = Some(format!("{named},\n").into_bytes());
-        let valve = Arc::new(Valve::default());
-        TraceFile { out, path, first, pending: Vec::new(), written: 0, limit, valve }
+        TraceFile {
+            out,
+            path,
+            name: Some(name.to_owned()),
+            pending: Vec::new(),
+            written: 0,
+            limit,
+            began: clock::wall().as_micros() as f64,
+            valve: Arc::new(Valve::default()),
+        }
+    }
+
+    /// Makes of an entry what the viewers need. A row that bears the request's id is one row of its
+    /// process, whatever comes after the answer; all other rows keep their numbers, as text.
+    fn mend(&self, entry: &mut Map<String, Value>) {
+        entry.insert("pid".to_owned(), std::process::id().into());
+        if let Some(time) = entry.get("ts").and_then(Value::as_f64) {
+            entry.insert("ts".to_owned(), (self.began + time).into());
+        }
+        let mut request = None;
+        if let Some(Value::Object(args)) = entry.get_mut("args") {
+            request = args.get("request_id").and_then(Value::as_str).map(str::to_owned);
+            for value in args.values_mut() {
+                if let Some(number) = value.as_str().and_then(plain) {
+                    *value = number;
+                }
+            }
+        }
+        if let Some(number) = entry.remove("id") {
+            let row = request.unwrap_or_else(|| format!("loop {number}"));
+            entry.insert("id2".to_owned(), json!({ "local": row }));
+        }
+    }
+
+    /// Adds a line to `out`: an entry, mended, or what stands around and between them, as it is.
+    fn line(&mut self, line: &[u8], out: &mut Vec<u8>) {
+        let body = line.trim_ascii_end();
+        let body = body.strip_suffix(b",").unwrap_or(body);
+        let Ok(mut entry) = serde_json::from_slice(body) else {
+            out.extend_from_slice(line);
+            return;
+        };
+        if let Some(name) = self.name.take() {
+            out.extend(about_process("process_name", &json!({ "name": name })).into_bytes());
+            out.extend_from_slice(b",\n");
+        }
+        self.mend(&mut entry);
+        out.extend(Value::Object(entry).to_string().into_bytes());
+        out.extend_from_slice(&line[body.len()..]);
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -223,22 +282,17 @@ impl TraceFile {
         if self.valve.is_closed() {
             return;
         }
-        let mut bytes = bytes;
-        // Behind the opening bracket, and only if an entry follows.
-        if let Some(at) = bytes.iter().position(|byte| *byte == b'{')
-            && let Some(first) = self.first.take()
-        {
-            self.pending.extend_from_slice(&bytes[..at]);
-            self.pending.extend(first);
-            bytes = &bytes[at..];
-        }
         self.pending.extend_from_slice(bytes);
-        let lines = self.pending.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let rest = self.pending.split_off(lines);
-        let lines = mem::replace(&mut self.pending, rest);
+        let end = self.pending.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let rest = self.pending.split_off(end);
+        let whole = mem::replace(&mut self.pending, rest);
+        let mut lines = Vec::with_capacity(whole.len() * 2);
+        whole.split_inclusive(|byte| *byte == b'\n').for_each(|line| self.line(line, &mut lines));
         self.put(&lines);
         if self.limit <= self.written && !self.valve.is_closed() {
-            self.put(CUT.as_bytes());
+            // Behind a comma, as after every whole line but the last of all.
+            let labels = json!({ "labels": "cut: the file has its largest size" });
+            self.put(format!("{}\n]\n", about_process("process_labels", &labels)).as_bytes());
             self.valve.close();
             let path = self.path.display();
             tracing::warn!(%path, bytes = self.written, "the file of --trace-chrome is full");
@@ -271,8 +325,9 @@ impl Write for TraceFile {
     fn flush(&mut self) -> io::Result<()> {
         self.valve.taken(0);
         if !self.valve.is_closed() {
-            let rest = mem::take(&mut self.pending);
-            self.put(&rest);
+            let (rest, mut line) = (mem::take(&mut self.pending), Vec::new());
+            self.line(&rest, &mut line);
+            self.put(&line);
         }
         Ok(())
     }

@@ -102,12 +102,40 @@ fn a_request_is_one_row_of_pairs_that_say_what_they_know_at_their_end() {
         ("e", "rpc"),
     ];
     assert_eq!(expected.as_slice(), pairs);
-    let rows: Vec<&Value> = entries.iter().map(|entry| &entry["id"]).collect();
-    assert!(rows[2..].iter().all(|row| *row == rows[2] && row.is_u64()), "{rows:?}");
+    let hex = format!("{id:016x}");
+    for entry in &entries {
+        assert_eq!(std::process::id(), entry["pid"]);
+        let is_pair = entry["cat"] == "glass::stage";
+        assert_eq!(is_pair, entry["id2"]["local"] == hex.as_str(), "{entry}");
+    }
     let end = entries.iter().find(|entry| is(entry, "e", "rpc")).unwrap();
-    assert_eq!(Value::from(format!("{id:016x}")), end["args"]["request_id"]);
+    assert_eq!(Value::from(hex), end["args"]["request_id"]);
     let said = ["method", "bytes_in", "bytes_out"].map(|name| end["args"][name].clone());
-    assert_eq!(["KV/Put", "9", "11"].map(Value::from), said);
+    assert_eq!([Value::from("KV/Put"), Value::from(9), Value::from(11)], said);
+}
+
+#[test]
+fn times_are_those_of_the_wall_clock_and_ids_stay_text() {
+    let memory = Memory::default();
+    let mut file = TraceFile::new(Box::new(memory.clone()), "a file".into(), "m0", FILE_MAX);
+    file.began = 1.8e15;
+    let args = json!({
+        "request_id": "0000000000001234", "count": "12", "zero": "0", "flag": "true", "text": "x",
+        "long": "1234567890123456",
+    });
+    let mut entry = json!({ "ph": "b", "pid": 1, "id": 5, "ts": 2.5, "args": args });
+    file.mend(entry.as_object_mut().unwrap());
+    assert_eq!(1.8e15 + 2.5, entry["ts"]);
+    assert_eq!(json!({ "local": "0000000000001234" }), entry["id2"]);
+    assert!(entry["id"].is_null());
+    let expected = json!({
+        "request_id": "0000000000001234", "count": 12, "zero": 0, "flag": true, "text": "x",
+        "long": "1234567890123456",
+    });
+    assert_eq!(expected, entry["args"]);
+    let mut loops = json!({ "ph": "b", "id": u64::MAX, "args": { "first": "7" } });
+    file.mend(loops.as_object_mut().unwrap());
+    assert_eq!(json!({ "local": format!("loop {}", u64::MAX) }), loops["id2"]);
 }
 
 #[test]
