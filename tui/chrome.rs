@@ -17,11 +17,11 @@
 //! * it buffers, so once a second it is told to flush, and only whole entries get into the file: what
 //!   a member leaves that was killed lacks the closing bracket, and nothing else;
 //! * its rows are numbered by the registry, which gives a number again, and larger ones than the
-//!   viewers' numbers can tell apart: here a request's row has the request's id (see
-//!   [`TraceFile::mend`]);
+//!   viewers' numbers can tell apart: here a request's row has the request's id;
+//! * its instants lie on threads: here those of a request lie in the request's row;
 //! * its process has the number 1 and its times count from its own start: here it is the number of
 //!   the process and the time of the wall clock, so that the files of a cluster can be put together;
-//! * its numbers are text; here they are numbers again.
+//! * its numbers are text: here they are numbers again ([`TraceFile::mend`] does these four).
 //!
 //! Left out: order between members beyond what their wall clocks say, arrows, and the text of keys.
 //! `glass trace export --chrome` has all that.
@@ -209,7 +209,8 @@ struct TraceFile {
 
 /// A line about the process, for the viewers.
 fn about_process(name: &str, args: &Value) -> String {
-    json!({ "ph": "M", "pid": std::process::id(), "tid": 0, "name": name, "args": args }).to_string()
+    json!({ "ph": "M", "pid": std::process::id(), "tid": 0, "name": name, "args": args })
+        .to_string()
 }
 
 /// What stands for a number or a truth value in the text that `tracing-chrome` makes of it. Ids,
@@ -254,9 +255,16 @@ impl TraceFile {
                 }
             }
         }
-        if let Some(number) = entry.remove("id") {
-            let row = request.unwrap_or_else(|| format!("loop {number}"));
+        let row = match entry.remove("id") {
+            Some(number) => Some(request.unwrap_or_else(|| format!("loop {number}"))),
+            None => request,
+        };
+        if let Some(row) = row {
             entry.insert("id2".to_owned(), json!({ "local": row }));
+            if entry.get("ph").is_some_and(|phase| phase == "i") {
+                entry.insert("ph".to_owned(), "n".into());
+                entry.remove("s");
+            }
         }
     }
 

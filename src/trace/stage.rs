@@ -13,7 +13,7 @@
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
 //! stages and fields are public API: recordings, lessons and tests use them.
 
-use super::bridge::callsites::callsite;
+use super::bridge::callsites::{event_of, span_of};
 
 /// To whom a stage belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +166,14 @@ macro_rules! stages {
             /// A span of this stage for `tracing`'s subscribers; see [`super::bridge`].
             pub(super) fn span(self, head: super::bridge::Head) -> tracing::Span {
                 match self {
-                    $(Stage::$stage => callsite!(head, $name $(, $field)*),)+
+                    $(Stage::$stage => span_of!(head, $name $(, $field)*),)+
+                }
+            }
+
+            /// An event of this stage for `tracing`'s subscribers, with the numbers of its fields.
+            pub(super) fn event(self, head: super::bridge::Head, numbers: &[u64; 8]) {
+                match self {
+                    $(Stage::$stage => event_of!(head, numbers, $stage, $name $(, $field)*),)+
                 }
             }
         }

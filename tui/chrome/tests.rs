@@ -95,8 +95,7 @@ fn a_request_is_one_row_of_pairs_that_say_what_they_know_at_their_end() {
         .collect();
     let expected = [
         ("b", "rpc"),
-        ("b", "raft.entry"),
-        ("e", "raft.entry"),
+        ("n", "raft.entry"),
         ("b", "apply.entry"),
         ("e", "apply.entry"),
         ("e", "rpc"),

@@ -3,7 +3,7 @@
 //! ```text
 //!   stage!, mark! ──▶ record in the ring                    always, 25 ns
 //!        │
-//!        └─ is_on()? and kept? ──▶ tracing::Span ──▶ tracing-chrome, or whoever subscribes
+//!        └─ is_on()? and kept? ──▶ span, event ──▶ tracing-chrome, or whoever subscribes
 //!                                     │ parent
 //!                            tops: request id ──▶ its outermost open span on this member
 //! ```
@@ -11,9 +11,9 @@
 //! `glass serve --trace-chrome FILE` turns it on. While it is off, a step pays for one look at a
 //! flag; while it is on, steps that are not kept pay for a look at their id as well.
 //!
-//! A span has the name of its stage, the target [`TARGET`], and the stage's fields by name, which
-//! are recorded when the step ends, since most are known only then. Before them stand
-//! `request_id` and `member`, in hex.
+//! A step becomes a span, a mark an event. Both have the name of the stage, the target [`TARGET`],
+//! and the stage's fields by name; a span's are recorded when the step ends, since most are known
+//! only then. Before them stand `request_id` and `member`, in hex.
 //!
 //! **Parents.** Stages of one request run on many threads, and no span handle crosses a channel.
 //! So the first span of a request that opens here becomes its *top*, which others look up by the
@@ -25,9 +25,6 @@
 //! `tracing-subscriber` panics. Handles are never entered: a span lasts from its opening to the end
 //! of its guard, on whatever threads that is. The table is bounded; what finds no room in it
 //! is a top of nobody.
-//!
-//! **Marks** become spans that end at once. `tracing` has events for that, but `tracing-chrome`
-//! draws these on a thread, without the request that they belong to.
 //!
 //! **Loops** belong to no request. Those that cover an entry of a kept request are opened, see
 //! [`covered`]; what carries an id of its own (a round, a message of a kept request) is kept by
@@ -62,9 +59,9 @@ use super::{
 pub(super) mod callsites;
 pub(super) mod covered;
 
-/// The target of all spans that this module opens: who listens to others must leave it out.
+/// The target of all spans and events of this module: who listens to others must leave it out.
 pub const TARGET: &str = "glass::stage";
-/// The fields that every span has, before those of its stage.
+/// The fields that all of them have, before those of their stage.
 pub const COMMON: [&str; 4] = ["request_id", "member", "link", "flags"];
 
 /// Requests whose tops can be looked up at a time. At most 500 a second are kept, of each member.
@@ -103,7 +100,7 @@ pub fn introduce(member_id: u64, name: &str, wall_ns: u64) {
     }
 }
 
-/// What a span begins with; see [`callsites`].
+/// What a span begins with, and an event; see [`callsites`].
 pub(super) struct Head {
     /// Below which span it stands.
     pub(super) parent: Option<Id>,
@@ -111,6 +108,10 @@ pub(super) struct Head {
     pub(super) request: Option<DisplayValue<String>>,
     /// This member's id, in hex.
     pub(super) member: DisplayValue<String>,
+    /// What it is linked to, in hex, once that is known.
+    pub(super) link: Option<DisplayValue<String>>,
+    /// Names of the flags, once they are known.
+    pub(super) flags: Option<DisplayValue<String>>,
 }
 
 /// What is known of a step when it ends.
@@ -135,8 +136,15 @@ pub(super) struct Open {
 /// Opens the span of a step, if it is wanted and somebody listens.
 #[cold]
 pub(super) fn open(stage: Stage, id: u64) -> Option<Box<Open>> {
-    let (span, has_parent) = create(stage, id)?;
-    let is_top = !has_parent && id != 0 && insert(id, &span);
+    if !is_wanted(stage, id) {
+        return None;
+    }
+    let parent = top(id);
+    let span = stage.span(Head::new(id, parent.as_ref()));
+    if span.is_disabled() {
+        return None;
+    }
+    let is_top = parent.is_none() && id != 0 && insert(id, &span);
     Some(Box::new(Open { span, top: is_top.then_some(id) }))
 }
 
@@ -146,9 +154,11 @@ pub(super) fn mark(stage: Stage, id: u64, end: End<'_>) {
     if stage == Stage::RaftEntry && id::kept(id) {
         covered::entry(end.fields[const { Stage::RaftEntry.slot("index") }]);
     }
-    // Never a top: what it would have for children does not happen inside it.
-    if let Some((span, _)) = create(stage, id) {
-        Open { span, top: None }.end(stage, end);
+    if is_wanted(stage, id) {
+        covered::ended(stage, end.fields);
+        let parent = top(id);
+        let head = Head { link: link(end), flags: flags(end), ..Head::new(id, parent.as_ref()) };
+        stage.event(head, end.fields);
     }
 }
 
@@ -156,19 +166,11 @@ impl Open {
     /// Fills in what is known now and closes the span.
     pub(super) fn end(self, stage: Stage, end: End<'_>) {
         covered::ended(stage, end.fields);
-        for (field, number) in stage.fields().iter().zip(end.fields) {
-            match value_of(field, *number) {
-                Value::String(text) => self.span.record(field.name, display(text)),
-                Value::Bool(is_set) => self.span.record(field.name, is_set),
-                _ => self.span.record(field.name, *number),
-            };
+        for (slot, field) in stage.fields().iter().enumerate() {
+            self.span.record(field.name, told(stage, slot, end.fields));
         }
-        if end.link != 0 {
-            self.span.record("link", display(hex(end.link)));
-        }
-        if end.flags != 0 {
-            self.span.record("flags", display(flag_names(end.flags).join(" ")));
-        }
+        self.span.record("link", link(end));
+        self.span.record("flags", flags(end));
         if let Some(id) = self.top {
             // Out of the table first: from here on nobody finds it.
             let top = shard(id).remove(&id);
@@ -177,20 +179,43 @@ impl Open {
     }
 }
 
-/// A new span, and whether it has a parent; `None` if it is not wanted, or nobody listens.
-fn create(stage: Stage, id: u64) -> Option<(tracing::Span, bool)> {
-    let is_wanted = if id == 0 { covered::wants(stage) } else { id::kept(id) };
-    if !is_wanted {
-        return None;
+impl Head {
+    fn new(id: u64, parent: Option<&tracing::Span>) -> Head {
+        Head {
+            parent: parent.and_then(tracing::Span::id),
+            request: (id != 0).then(|| display(hex(id))),
+            member: display(hex(MEMBER.load(Ordering::Relaxed))),
+            link: None,
+            flags: None,
+        }
     }
-    // The handle keeps the parent open until the child is there, and holds it itself.
-    let parent = shard(id).get(&id).cloned();
-    let span = stage.span(Head {
-        parent: parent.as_ref().and_then(tracing::Span::id),
-        request: (id != 0).then(|| display(hex(id))),
-        member: display(hex(MEMBER.load(Ordering::Relaxed))),
-    });
-    (!span.is_disabled()).then_some((span, parent.is_some()))
+}
+
+/// A field as it is told: a number, or what it stands for.
+pub(super) fn told(stage: Stage, slot: usize, numbers: &[u64; 8]) -> Box<dyn tracing::Value> {
+    let number = numbers[slot];
+    match value_of(&stage.fields()[slot], number) {
+        Value::String(text) => Box::new(display(text)),
+        Value::Bool(is_set) => Box::new(is_set),
+        _ => Box::new(number),
+    }
+}
+
+fn link(end: End<'_>) -> Option<DisplayValue<String>> {
+    (end.link != 0).then(|| display(hex(end.link)))
+}
+
+fn flags(end: End<'_>) -> Option<DisplayValue<String>> {
+    (end.flags != 0).then(|| display(flag_names(end.flags).join(" ")))
+}
+
+fn is_wanted(stage: Stage, id: u64) -> bool {
+    if id == 0 { covered::wants(stage) } else { id::kept(id) }
+}
+
+/// The request's top. The handle keeps it open until a child is there, which holds it itself.
+fn top(id: u64) -> Option<tracing::Span> {
+    shard(id).get(&id).cloned()
 }
 
 fn insert(id: u64, span: &tracing::Span) -> bool {

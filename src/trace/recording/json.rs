@@ -2,10 +2,7 @@
 
 use std::io::{self, Write};
 
-use serde::{
-    Deserialize, Serialize, Serializer,
-    ser::SerializeMap,
-};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 use crate::trace::{
