@@ -197,6 +197,29 @@ fn check_put(seen: &Seen) -> (String, u64) {
     (rpc.row.clone(), entry.args["index"].as_u64().unwrap())
 }
 
+/// What every member's file says about the put.
+fn check_part(seen: &Seen, id: &str, index: u64) -> Result<(), String> {
+    for stage in ON_ALL {
+        if !seen.of_stage(stage).any(|pair| pair.row == id) {
+            return Err(format!("no {} of the put", stage.name()));
+        }
+    }
+    seen.covers(index)
+}
+
+/// What the file of the member that was asked says about the get, and the round that let it go.
+fn check_get(seen: &Seen) {
+    let get = seen.has_rpc("KV/Range").unwrap();
+    for stage in [Stage::ReadIndexWait, Stage::MvccRange, Stage::TreeIndexGet] {
+        let is_of_get = |pair: &Pair| pair.row == get.row && 1 < pair.depth;
+        assert!(seen.of_stage(stage).any(is_of_get), "{} of the get", stage.name());
+    }
+    let of_get = |pair: &&Pair| pair.row == get.row;
+    let mut waits = seen.of_stage(Stage::ReadIndexWait).filter(of_get);
+    let round = waits.next().unwrap().args["round"].as_str().unwrap();
+    assert!(seen.of_stage(Stage::ReadIndexRound).any(|pair| pair.row == round), "round {round}");
+}
+
 /// Goal: each member's file holds a kept put whole, nested as it happened, with the passes of the
 /// loops that carried it, by the clock of the wall, and without key and value; that of a member that
 /// was killed, up to the last second. Method: a put and a get that ask to be kept, on a follower of
@@ -244,11 +267,7 @@ async fn every_member_writes_its_part_of_a_kept_put_into_its_own_file() {
         let (name, read) = (format!("m{at}"), if at == killed { Seen::lines } else { Seen::whole });
         let seen = read(&path(at), &name).unwrap();
         assert!(processes.insert(seen.process), "the number of another process");
-        seen.covers(index).unwrap_or_else(|what| panic!("{name}: {what}"));
-        for stage in ON_ALL {
-            let mut pairs = seen.of_stage(stage);
-            assert!(pairs.any(|pair| pair.row == id), "{name} has no {} of the put", stage.name());
-        }
+        check_part(&seen, &id, index).unwrap_or_else(|what| panic!("{name}: {what}"));
         for pair in &seen.pairs {
             assert!(began <= pair.begin && pair.begin <= ended, "{pair:?} is not of this time");
         }
@@ -257,14 +276,7 @@ async fn every_member_writes_its_part_of_a_kept_put_into_its_own_file() {
     }
     let seen = Seen::whole(&path(asked), &format!("m{asked}")).unwrap();
     assert_eq!((id, index), check_put(&seen));
-    let get = seen.has_rpc("KV/Range").unwrap();
-    for stage in [Stage::ReadIndexWait, Stage::MvccRange, Stage::TreeIndexGet] {
-        let is_of_get = |pair: &Pair| pair.row == get.row && 1 < pair.depth;
-        assert!(seen.of_stage(stage).any(is_of_get), "{} of the get", stage.name());
-    }
-    let round = |pair: &Pair| pair.args["round"].as_str().map(str::to_owned);
-    let round = seen.of_stage(Stage::ReadIndexWait).find_map(round).unwrap();
-    assert!(seen.of_stage(Stage::ReadIndexRound).any(|pair| pair.row == round), "round {round}");
+    check_get(&seen);
 }
 
 /// Goal: a disk that is full costs the file, not the member. Method: a file that takes nothing.

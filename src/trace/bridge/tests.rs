@@ -80,8 +80,7 @@ fn heard(is_on: bool, work: impl FnOnce(&Dispatch)) -> Vec<Heard> {
     set_on(is_on);
     with_default(&dispatch, || work(&dispatch));
     set_on(false);
-    let heard = ear.0.lock().unwrap().clone();
-    heard
+    ear.0.lock().unwrap().clone()
 }
 
 /// Names of spans and events and of their parents, in order, and of spans in that of their closing.
