@@ -1,8 +1,11 @@
 //! The member's log: `tracing` events as the lines that etcd prints.
 //!
 //! JSON as zap writes it (`level ts caller msg`, then the event's own fields), so that what reads
-//! etcd's logs reads ours, or columns for people. Spans are not logged: they are the glass's, and
-//! have their own way out. Of other crates only warnings and errors are shown.
+//! etcd's logs reads ours, or columns for people. Of other crates only warnings and errors are
+//! shown.
+//!
+//! Spans are not logged. Those of the glass go by, to `chrome` if that is there; those of all other
+//! crates end here, once and for all: the callsites of h2 alone would cost as much as a request.
 
 use std::{
     fmt::{self, Write as _},
@@ -14,9 +17,13 @@ use std::{
 use glass_etcd::{
     clock,
     config::{LogFormat, LogLevel, LogOutput, ProcessOptions},
+    trace::bridge,
 };
 use serde_json::{Map, Value};
-use tracing::{Event, Level, Metadata, Subscriber, field::Field, level_filters::LevelFilter};
+use tracing::{
+    Event, Level, Metadata, Subscriber, field::Field, level_filters::LevelFilter,
+    subscriber::Interest,
+};
 use tracing_subscriber::layer::{Context, Layer};
 
 use crate::lines::{Flush, Lines};
@@ -84,12 +91,30 @@ impl LogLayer {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         let ours = metadata.target().starts_with("glass");
         metadata.is_event()
+            && metadata.target() != bridge::TARGET
             && *metadata.level() <= self.level
             && (ours || *metadata.level() <= Level::WARN)
     }
+
+    fn lets_pass(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == bridge::TARGET || self.wants(metadata)
+    }
 }
 
+/// What this layer turns away, no layer of the registry gets.
 impl<S: Subscriber> Layer<S> for LogLayer {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.lets_pass(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _context: Context<'_, S>) -> bool {
+        self.lets_pass(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level.max(LevelFilter::INFO))
+    }
+
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let metadata = event.metadata();
         if !self.wants(metadata) {
@@ -283,6 +308,18 @@ mod tests {
             tracing::info!(target: "h2::codec", "theirs");
         });
         assert_eq!(lines.len(), 1);
+    }
+
+    #[test]
+    fn spans_of_the_glass_pass_unlogged_and_those_of_other_crates_do_not_exist() {
+        let lines = logged(LogFormat::Console, LevelFilter::WARN, || {
+            let span = tracing::info_span!(target: "glass::stage", "rpc");
+            assert!(!span.is_disabled());
+            tracing::info!(target: "glass::stage", parent: &span, "said below it");
+            assert!(tracing::info_span!(target: "h2::proto", "poll").is_disabled());
+            assert!(tracing::error_span!("ours, but of no stage").is_disabled());
+        });
+        assert_eq!(lines, Vec::<String>::new());
     }
 
     #[test]

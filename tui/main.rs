@@ -5,6 +5,7 @@
 //! scripts written for etcd then run unchanged.
 
 mod bench;
+mod chrome;
 mod keys;
 mod lines;
 mod log;

@@ -10,15 +10,16 @@ use std::{
 use glass_etcd::{
     config::{self, Asked, LogLevel, Parsed},
     member,
-    trace::flight,
+    trace::{bridge, flight},
 };
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tracing::Subscriber;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::log;
+use crate::{chrome, lines, log};
 
 /// Set by `glass up` for its children: the member ends when its standard input does.
 pub(crate) const EXIT_WITH_PARENT: &str = "GLASS_EXIT_WITH_PARENT";
@@ -60,17 +61,40 @@ fn end_on_panic() {
     }));
 }
 
+/// What is finished when it is dropped, in this order: the trace, which may have something to log,
+/// and the log.
+struct Outputs {
+    _trace: Option<chrome::Finish>,
+    _log: lines::Flush,
+}
+
+/// Opens the log, and `--trace-chrome`, and lets `tracing` write to them.
+fn subscribe(parsed: &Parsed) -> io::Result<Outputs> {
+    let (log, flush) = log::layer(&parsed.process)?;
+    let registry = tracing_subscriber::registry().with(log);
+    let Some(path) = &parsed.process.trace_chrome else {
+        set_global(registry);
+        return Ok(Outputs { _trace: None, _log: flush });
+    };
+    let (stages, finish) = chrome::layer(path, &parsed.config.name)?;
+    set_global(registry.with(stages));
+    bridge::set_on(true);
+    Ok(Outputs { _trace: Some(finish), _log: flush })
+}
+
+fn set_global(subscriber: impl Subscriber + Send + Sync) {
+    tracing::subscriber::set_global_default(subscriber).expect("nobody else sets it before");
+}
+
 fn start(parsed: &Parsed) -> ExitCode {
-    let (layer, _flush) = match log::layer(&parsed.process) {
-        Ok(log) => log,
+    let _outputs = match subscribe(parsed) {
+        Ok(outputs) => outputs,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::FAILURE;
         }
     };
     end_on_panic();
-    let registry = tracing_subscriber::registry().with(layer);
-    tracing::subscriber::set_global_default(registry).expect("nobody else sets it before");
     for warning in &parsed.warnings {
         tracing::warn!("{warning}");
     }

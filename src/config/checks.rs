@@ -155,7 +155,9 @@ fn process_options(
     if log_outputs.is_empty() {
         return Err(ConfigError::NoLogOutput);
     }
-    Ok(ProcessOptions { log_level, log_format, log_outputs })
+    let trace_chrome = Some(given.text("trace-chrome")).filter(|path| !path.is_empty());
+    let trace_chrome = trace_chrome.map(PathBuf::from);
+    Ok(ProcessOptions { log_level, log_format, log_outputs, trace_chrome })
 }
 
 fn timing(given: &Given) -> Result<(Duration, Duration), ConfigError> {

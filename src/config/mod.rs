@@ -63,7 +63,7 @@ pub struct Parsed {
     pub warnings: Vec<String>,
 }
 
-/// What concerns the process and not the member: its log.
+/// What concerns the process and not the member: its log, and its file for viewers of traces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessOptions {
     /// `--log-level`.
@@ -72,6 +72,8 @@ pub struct ProcessOptions {
     pub log_format: LogFormat,
     /// `--log-outputs`, at least one.
     pub log_outputs: Vec<LogOutput>,
+    /// `--trace-chrome` (ours): the file that kept requests are written to, or its directory.
+    pub trace_chrome: Option<PathBuf>,
 }
 
 /// The least severe line that is written.

@@ -92,6 +92,8 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     collector.set_slow(config.trace_slow);
     trace::set_capture(config.trace_capture);
     trace::set_redact(config.trace_redact_keys);
+    let trace::Info { member_id, name, wall_ns, .. } = info(config, &data);
+    trace::bridge::introduce(member_id, &name, wall_ns);
     flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
     let member = Running::start(config, data, peer_ports, &collector)?;
     let runtime = grpc_runtime(config.threads)?;

@@ -4,7 +4,13 @@
 //! that drops it. `mark!` writes a record for something that takes no time, and `set!` fills in a
 //! field that is known only later. The names of fields are checked while compiling.
 
-use super::{record::Kind, ring, stage::Stage, tick};
+use super::{
+    bridge::{self, End},
+    record::Kind,
+    ring,
+    stage::Stage,
+    tick,
+};
 
 /// A step that is under way. Not `Clone`, and it does not cross a channel: what crosses is the id.
 #[derive(Debug)]
@@ -18,6 +24,8 @@ pub struct Span {
     result: u8,
     flags: u8,
     fields: [u64; 8],
+    /// For `tracing`'s subscribers, if the step is kept and one of them listens.
+    open: Option<Box<bridge::Open>>,
 }
 
 /// The step failed.
@@ -32,10 +40,12 @@ pub const FLAG_NOISE: u8 = 16;
 impl Span {
     /// Opens a step now. Use `stage!` instead, which checks the fields.
     pub fn open(stage: Stage, id: u64) -> Span {
+        // Before the clock is read: what this costs is no time of the step.
+        let open = if bridge::is_on() { bridge::open(stage, id) } else { None };
         // Without capture there is no record to be dated, and nothing else that a step costs.
         let is_on = ring::is_capturing();
         let (clock, tick) = if is_on { (ring::next_clock(), tick::now()) } else { (0, 0) };
-        Span { stage, id, link: 0, clock, tick, result: 0, flags: 0, fields: [0; 8] }
+        Span { stage, id, link: 0, clock, tick, result: 0, flags: 0, fields: [0; 8], open }
     }
 
     /// Also writes a record of the beginning, so that a step that hangs can be seen hanging.
@@ -105,17 +115,23 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        if self.clock == 0 {
-            return;
+        if self.clock != 0 {
+            let clock_delta = ring::next_clock() - self.clock;
+            let tick_delta = tick::now().saturating_sub(self.tick);
+            self.write(Kind::Span, clock_delta, tick_delta);
         }
-        let clock_delta = ring::next_clock() - self.clock;
-        let tick_delta = tick::now().saturating_sub(self.tick);
-        self.write(Kind::Span, clock_delta, tick_delta);
+        if let Some(open) = self.open.take() {
+            let end = End { flags: self.flags, link: self.link, fields: &self.fields };
+            open.end(self.stage, end);
+        }
     }
 }
 
 /// Writes a record of something that takes no time. Use `mark!`, which checks the fields.
 pub fn mark(stage: Stage, id: u64, link: u64, flags: u8, fields: &[u64; 8]) {
+    if bridge::is_on() {
+        bridge::mark(stage, id, End { flags, link, fields });
+    }
     if !ring::is_capturing() {
         return;
     }

@@ -13,6 +13,8 @@
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
 //! stages and fields are public API: recordings, lessons and tests use them.
 
+use super::bridge::callsites::{event_of, span_of};
+
 /// To whom a stage belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -159,6 +161,20 @@ macro_rules! stages {
             /// The section of the book, by the numbers of its table of contents.
             pub const fn book_section(self) -> &'static str {
                 match self { $(Stage::$stage => $book,)+ }
+            }
+
+            /// A span of this stage for `tracing`'s subscribers; see [`super::bridge`].
+            pub(super) fn span(self, head: super::bridge::Head) -> tracing::Span {
+                match self {
+                    $(Stage::$stage => span_of!(head, $name $(, $field)*),)+
+                }
+            }
+
+            /// An event of this stage for `tracing`'s subscribers, with the numbers of its fields.
+            pub(super) fn event(self, head: super::bridge::Head, numbers: &[u64; 8]) {
+                match self {
+                    $(Stage::$stage => event_of!(head, numbers, $stage, $name $(, $field)*),)+
+                }
             }
         }
     };

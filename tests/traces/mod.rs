@@ -19,6 +19,7 @@ use crate::{
 use listen::Listener;
 
 mod broken;
+mod chrome;
 mod commands;
 mod coverage;
 mod election;

@@ -2,10 +2,7 @@
 
 use std::io::{self, Write};
 
-use serde::{
-    Deserialize, Serialize, Serializer,
-    ser::{SerializeMap, SerializeSeq},
-};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 use crate::trace::{
@@ -147,15 +144,16 @@ impl Serialize for EventLine<'_> {
     }
 }
 
+/// The names of the flags that are set.
+pub(in crate::trace) fn flag_names(flags: u8) -> Vec<&'static str> {
+    FLAGS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect()
+}
+
 pub(in crate::trace) struct FlagNames(pub(in crate::trace) u8);
 
 impl Serialize for FlagNames {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut names = serializer.serialize_seq(None)?;
-        for (_, name) in FLAGS.iter().filter(|(bit, _)| self.0 & bit != 0) {
-            names.serialize_element(name)?;
-        }
-        names.end()
+        serializer.collect_seq(flag_names(self.0))
     }
 }
 

@@ -1,0 +1,399 @@
+//! `--trace-chrome`: kept requests as a file for Perfetto and `chrome://tracing`, while they happen.
+//!
+//! ```text
+//!   trace::bridge ──spans──▶ StageLayer ──▶ tracing-chrome ──messages──▶ its thread ──▶ TraceFile
+//!        ▲                      │ sent          queue without a bound                      │ taken
+//!        └────── off, on ───── Valve ◀──────────────────────────────────────────────────────┘
+//! ```
+//!
+//! `tracing-chrome` makes the entries. What it does not do is done around it:
+//!
+//! * it would write what any crate says, so only what the glass says gets to it;
+//! * its queue has no bound, so entries are counted on both sides of it, and while
+//!   [`BACKLOG_MAX`] are under way no more spans are opened;
+//! * its thread panics when a write fails, which would end the member, so [`TraceFile`] never fails:
+//!   it logs the first error and takes no more;
+//! * its file grows for ever, so at [`FILE_MAX`] bytes it is ended, in good order;
+//! * it buffers, so once a second it is told to flush, and only whole entries get into the file: what
+//!   a member leaves that was killed lacks the closing bracket, and nothing else;
+//! * its rows are numbered by the registry, which gives a number again, and larger ones than the
+//!   viewers' numbers can tell apart: here a request's row has the request's id;
+//! * its instants lie on threads: here those of a request lie in the request's row;
+//! * its process has the number 1 and its times count from its own start: here it is the number of
+//!   the process and the time of the wall clock, so that the files of a cluster can be put together;
+//! * its numbers are text: here they are numbers again ([`TraceFile::mend`] does these four).
+//!
+//! Left out: order between members beyond what their wall clocks say, arrows, and the text of keys.
+//! `glass trace export --chrome` has all that.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    mem,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use glass_etcd::{clock, trace::bridge};
+use serde_json::{Map, Value, json};
+use tracing::{
+    Event, Id, Metadata, Subscriber,
+    span::{Attributes, Record},
+};
+use tracing_chrome::{ChromeLayer, ChromeLayerBuilder, FlushGuard, TraceStyle};
+use tracing_subscriber::{
+    layer::{Context, Layer},
+    registry::LookupSpan,
+};
+
+/// Entries that may be on their way to the file: some tens of megabytes.
+const BACKLOG_MAX: u64 = 32_768;
+/// More than that no viewer opens.
+const FILE_MAX: u64 = 1 << 30;
+/// How much of what has happened may be lost when the member is killed.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// How long the end waits for a disk that does not answer.
+const FINISH_WITHIN: Duration = Duration::from_secs(5);
+
+/// Hands the glass's spans, and nothing else, to `tracing-chrome`.
+pub(crate) struct StageLayer<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+{
+    chrome: ChromeLayer<S>,
+    valve: Arc<Valve>,
+}
+
+/// Opens the file for the member of this name. If `path` is a directory, the file is
+/// `NAME.trace.json` in it: one setting serves the members of a whole cluster. Keep the [`Finish`]
+/// until the end of the process.
+///
+/// # Errors
+///
+/// The file cannot be opened.
+pub(crate) fn layer<S>(path: &Path, name: &str) -> io::Result<(StageLayer<S>, Finish)>
+where
+    S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+{
+    let path = match path.is_dir() {
+        true => path.join(format!("{}.trace.json", name.replace(['/', '\\'], "_"))),
+        false => path.to_owned(),
+    };
+    let file = File::create(&path).map_err(|error| {
+        let what = format!("cannot open --trace-chrome {}: {error}", path.display());
+        io::Error::new(error.kind(), what)
+    })?;
+    build(TraceFile::new(Box::new(file), path, name, FILE_MAX))
+}
+
+fn build<S>(file: TraceFile) -> io::Result<(StageLayer<S>, Finish)>
+where
+    S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+{
+    let valve = Arc::clone(&file.valve);
+    let (chrome, guard) = ChromeLayerBuilder::new()
+        .writer(file)
+        // One row a request, across threads, and from a span's opening to its end.
+        .trace_style(TraceStyle::Async)
+        .include_args(true)
+        // They would all name the one macro that makes the callsites.
+        .include_locations(false)
+        .build();
+    let finish = Finish::start(guard, Arc::clone(&valve))?;
+    Ok((StageLayer { chrome, valve }, finish))
+}
+
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    metadata.target() == bridge::TARGET
+}
+
+/// `tracing-chrome` does nothing at entering and leaving in this style, so that is not passed on.
+impl<S> Layer<S> for StageLayer<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if is_ours(attributes.metadata()) {
+            self.valve.sent();
+            self.chrome.on_new_span(attributes, id, context);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if context.metadata(id).is_some_and(is_ours) {
+            self.chrome.on_record(id, values, context);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        if is_ours(event.metadata()) {
+            self.valve.sent();
+            self.chrome.on_event(event, context);
+        }
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        if context.metadata(&id).is_some_and(is_ours) {
+            self.valve.sent();
+            self.chrome.on_close(id, context);
+        }
+    }
+}
+
+/// How much is under way, and whether more may come.
+#[derive(Debug, Default)]
+struct Valve {
+    sent: AtomicU64,
+    taken: AtomicU64,
+    /// How often too much was under way.
+    pauses: AtomicU64,
+    is_paused: AtomicBool,
+    /// Nothing more can be written.
+    is_closed: AtomicBool,
+}
+
+impl Valve {
+    fn sent(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        if BACKLOG_MAX <= self.backlog() && !self.is_paused.swap(true, Ordering::Relaxed) {
+            self.pauses.fetch_add(1, Ordering::Relaxed);
+            bridge::set_on(false);
+        }
+    }
+
+    /// Names of threads are entries too, and nobody has counted them when they were sent.
+    fn backlog(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed).saturating_sub(self.taken.load(Ordering::Relaxed))
+    }
+
+    fn taken(&self, entries: usize) {
+        self.taken.fetch_add(entries as u64, Ordering::Relaxed);
+        let is_low = self.backlog() < BACKLOG_MAX / 2;
+        if is_low && self.is_paused.load(Ordering::Relaxed) && !self.is_closed() {
+            self.is_paused.store(false, Ordering::Relaxed);
+            bridge::set_on(true);
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        bridge::set_on(false);
+    }
+}
+
+/// The end of `tracing-chrome`'s writer: never fails, never grows beyond its limit, and writes whole
+/// entries. An entry is a line; JSON has no other newlines in it.
+struct TraceFile {
+    out: Box<dyn Write + Send>,
+    path: PathBuf,
+    /// The member's name, until the entry with it is written, before all others.
+    name: Option<String>,
+    /// Whole lines are written; this is the rest, shorter than one entry.
+    pending: Vec<u8>,
+    written: u64,
+    limit: u64,
+    /// The wall clock at the time 0 of the layer, in microseconds since 1970.
+    began: f64,
+    valve: Arc<Valve>,
+}
+
+/// A line about the process, for the viewers.
+fn about_process(name: &str, args: &Value) -> String {
+    json!({ "ph": "M", "pid": std::process::id(), "tid": 0, "name": name, "args": args })
+        .to_string()
+}
+
+/// What stands for a number or a truth value in the text that `tracing-chrome` makes of it. Ids,
+/// which are sixteen hexadecimal digits, stay text, and so do numbers that are no less.
+fn plain(text: &str) -> Option<Value> {
+    let is_short = text.len() < 16 && (text == "0" || !text.starts_with('0'));
+    match text {
+        "true" => Some(Value::Bool(true)),
+        "false" => Some(Value::Bool(false)),
+        _ if is_short => text.parse::<u64>().ok().map(Value::from),
+        _ => None,
+    }
+}
+
+impl TraceFile {
+    fn new(out: Box<dyn Write + Send>, path: PathBuf, name: &str, limit: u64) -> TraceFile {
+        TraceFile {
+            out,
+            path,
+            name: Some(name.to_owned()),
+            pending: Vec::new(),
+            written: 0,
+            limit,
+            began: clock::wall().as_micros() as f64,
+            valve: Arc::new(Valve::default()),
+        }
+    }
+
+    /// Makes of an entry what the viewers need. A row that bears the request's id is one row of its
+    /// process, whatever comes after the answer; all other rows keep their numbers, as text.
+    fn mend(&self, entry: &mut Map<String, Value>) {
+        entry.insert("pid".to_owned(), std::process::id().into());
+        if let Some(time) = entry.get("ts").and_then(Value::as_f64) {
+            entry.insert("ts".to_owned(), (self.began + time).into());
+        }
+        let mut request = None;
+        if let Some(Value::Object(args)) = entry.get_mut("args") {
+            request = args.get("request_id").and_then(Value::as_str).map(str::to_owned);
+            for value in args.values_mut() {
+                if let Some(number) = value.as_str().and_then(plain) {
+                    *value = number;
+                }
+            }
+        }
+        let row = match entry.remove("id") {
+            Some(number) => Some(request.unwrap_or_else(|| format!("loop {number}"))),
+            None => request,
+        };
+        if let Some(row) = row {
+            entry.insert("id2".to_owned(), json!({ "local": row }));
+            if entry.get("ph").is_some_and(|phase| phase == "i") {
+                entry.insert("ph".to_owned(), "n".into());
+                entry.remove("s");
+            }
+        }
+    }
+
+    /// Adds a line to `out`: an entry, mended, or what stands around and between them, as it is.
+    fn line(&mut self, line: &[u8], out: &mut Vec<u8>) {
+        let body = line.trim_ascii_end();
+        let body = body.strip_suffix(b",").unwrap_or(body);
+        let Ok(mut entry) = serde_json::from_slice(body) else {
+            out.extend_from_slice(line);
+            return;
+        };
+        if let Some(name) = self.name.take() {
+            out.extend(about_process("process_name", &json!({ "name": name })).into_bytes());
+            out.extend_from_slice(b",\n");
+        }
+        self.mend(&mut entry);
+        out.extend(Value::Object(entry).to_string().into_bytes());
+        out.extend_from_slice(&line[body.len()..]);
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.valve.taken(bytes.iter().filter(|byte| **byte == b'\n').count());
+        if self.valve.is_closed() {
+            return;
+        }
+        self.pending.extend_from_slice(bytes);
+        let end = self.pending.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let rest = self.pending.split_off(end);
+        let whole = mem::replace(&mut self.pending, rest);
+        let mut lines = Vec::with_capacity(whole.len() * 2);
+        whole.split_inclusive(|byte| *byte == b'\n').for_each(|line| self.line(line, &mut lines));
+        self.put(&lines);
+        if self.limit <= self.written && !self.valve.is_closed() {
+            // Behind a comma, as after every whole line but the last of all.
+            let labels = json!({ "labels": "cut: the file has its largest size" });
+            self.put(format!("{}\n]\n", about_process("process_labels", &labels)).as_bytes());
+            self.valve.close();
+            let path = self.path.display();
+            tracing::warn!(%path, bytes = self.written, "the file of --trace-chrome is full");
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        match self.out.write_all(bytes) {
+            Ok(()) => self.written += bytes.len() as u64,
+            Err(error) => {
+                self.valve.close();
+                let path = self.path.display();
+                tracing::warn!(
+                    %path,
+                    %error,
+                    "the file of --trace-chrome cannot be written: nothing more goes into it"
+                );
+            }
+        }
+    }
+}
+
+impl Write for TraceFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.take(bytes);
+        Ok(bytes.len())
+    }
+
+    /// Called between entries, and at the end.
+    fn flush(&mut self) -> io::Result<()> {
+        self.valve.taken(0);
+        if !self.valve.is_closed() {
+            let (rest, mut line) = (mem::take(&mut self.pending), Vec::new());
+            self.line(&rest, &mut line);
+            self.put(&line);
+        }
+        Ok(())
+    }
+}
+
+/// Ends the file when it is dropped; until then it is flushed every second.
+pub(crate) struct Finish {
+    valve: Arc<Valve>,
+    stop: Option<Sender<()>>,
+    done: Receiver<()>,
+}
+
+impl Finish {
+    fn start(guard: FlushGuard, valve: Arc<Valve>) -> io::Result<Finish> {
+        let (stop, stopped) = channel();
+        let (done, finished) = channel();
+        let flusher = Flusher { guard, valve: Arc::clone(&valve), pauses: 0 };
+        thread::Builder::new().name("trace-chrome".to_owned()).spawn(move || {
+            flusher.run(&stopped);
+            // Whoever has given up waiting needs to know nothing.
+            let _ = done.send(());
+        })?;
+        Ok(Finish { valve, stop: Some(stop), done: finished })
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        bridge::set_on(false);
+        self.stop = None;
+        if self.done.recv_timeout(FINISH_WITHIN).is_err() {
+            tracing::warn!("the file of --trace-chrome is not finished: its disk does not answer");
+        }
+        // In case its writer has found room at last.
+        self.valve.close();
+    }
+}
+
+struct Flusher {
+    guard: FlushGuard,
+    valve: Arc<Valve>,
+    pauses: u64,
+}
+
+impl Flusher {
+    /// Returns when the file is ended.
+    fn run(mut self, stopped: &Receiver<()>) {
+        while stopped.recv_timeout(FLUSH_EVERY) == Err(RecvTimeoutError::Timeout) {
+            self.guard.flush();
+            let pauses = self.valve.pauses.load(Ordering::Relaxed);
+            if pauses != mem::replace(&mut self.pauses, pauses) {
+                tracing::warn!(pauses, "requests are missing in --trace-chrome: its disk is slow");
+            }
+        }
+        // Dropping it writes the closing bracket, and waits for that.
+        drop(self.guard);
+    }
+}
+
+#[cfg(test)]
+mod tests;

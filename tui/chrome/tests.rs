@@ -1,0 +1,232 @@
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use glass_etcd::{
+    mark, stage,
+    trace::{id, note_peer},
+};
+use serde_json::Value;
+use tracing::subscriber::with_default;
+use tracing_subscriber::{Registry, layer::SubscriberExt as _};
+
+use super::*;
+
+/// The bridge is one for the process, and so are the senders of `tracing-chrome`.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is written; an error from some length on.
+#[derive(Clone, Default)]
+struct Memory {
+    text: Arc<Mutex<Vec<u8>>>,
+    room: Option<usize>,
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut text = self.text.lock().unwrap();
+        if self.room.is_some_and(|room| room < text.len() + bytes.len()) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Memory {
+    fn text(&self) -> String {
+        String::from_utf8(self.text.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// A request that is kept.
+fn request(number: u64) -> u64 {
+    note_peer(0x5ee0);
+    let kept = 0x5ee0_0000_0000_0001 | (number << 8);
+    assert!(id::kept(kept));
+    kept
+}
+
+/// What is in the file when `work` was done with the bridge on.
+fn written(memory: &Memory, limit: u64, work: impl FnOnce()) -> Arc<Valve> {
+    let file = TraceFile::new(Box::new(memory.clone()), "a file".into(), "m0", limit);
+    let valve = Arc::clone(&file.valve);
+    let (layer, finish) = build::<Registry>(file).unwrap();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        bridge::set_on(true);
+        work();
+        bridge::set_on(false);
+    });
+    drop(finish);
+    valve
+}
+
+fn put(id: u64) {
+    let mut rpc = stage!(Rpc, id, method = 2_u8, bytes_in = 9_u8);
+    mark!(RaftEntry, id, term = 2_u8, index = 7_u8, bytes = 30_u8);
+    drop(stage!(ApplyEntry, id, term = 2_u8, index = 7_u8));
+    glass_etcd::set!(rpc, Rpc, bytes_out = 11_u8);
+}
+
+fn entries(text: &str) -> Vec<Value> {
+    serde_json::from_str::<Value>(text).unwrap().as_array().unwrap().clone()
+}
+
+fn is(entry: &Value, ph: &str, name: &str) -> bool {
+    entry["ph"] == ph && entry["name"] == name
+}
+
+#[test]
+fn a_request_is_one_row_of_pairs_that_say_what_they_know_at_their_end() {
+    let _alone = alone();
+    let (memory, id) = (Memory::default(), request(1));
+    written(&memory, FILE_MAX, || put(id));
+    let entries = entries(&memory.text());
+    assert_eq!("m0", entries[0]["args"]["name"]);
+    let pairs: Vec<(&str, &str)> = (entries.iter())
+        .filter(|entry| entry["cat"] == "glass::stage")
+        .map(|entry| (entry["ph"].as_str().unwrap(), entry["name"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("b", "rpc"),
+        ("n", "raft.entry"),
+        ("b", "apply.entry"),
+        ("e", "apply.entry"),
+        ("e", "rpc"),
+    ];
+    assert_eq!(expected.as_slice(), pairs);
+    let hex = format!("{id:016x}");
+    for entry in &entries {
+        assert_eq!(std::process::id(), entry["pid"]);
+        let is_pair = entry["cat"] == "glass::stage";
+        assert_eq!(is_pair, entry["id2"]["local"] == hex.as_str(), "{entry}");
+    }
+    let end = entries.iter().find(|entry| is(entry, "e", "rpc")).unwrap();
+    assert_eq!(Value::from(hex), end["args"]["request_id"]);
+    let said = ["method", "bytes_in", "bytes_out"].map(|name| end["args"][name].clone());
+    assert_eq!([Value::from("KV/Put"), Value::from(9), Value::from(11)], said);
+}
+
+#[test]
+fn times_are_those_of_the_wall_clock_and_ids_stay_text() {
+    let memory = Memory::default();
+    let mut file = TraceFile::new(Box::new(memory.clone()), "a file".into(), "m0", FILE_MAX);
+    file.began = 1.8e15;
+    let args = json!({
+        "request_id": "0000000000001234", "count": "12", "zero": "0", "flag": "true", "text": "x",
+        "long": "1234567890123456",
+    });
+    let mut entry = json!({ "ph": "b", "pid": 1, "id": 5, "ts": 2.5, "args": args });
+    file.mend(entry.as_object_mut().unwrap());
+    assert_eq!(1.8e15 + 2.5, entry["ts"]);
+    assert_eq!(json!({ "local": "0000000000001234" }), entry["id2"]);
+    assert!(entry["id"].is_null());
+    let expected = json!({
+        "request_id": "0000000000001234", "count": 12, "zero": 0, "flag": true, "text": "x",
+        "long": "1234567890123456",
+    });
+    assert_eq!(expected, entry["args"]);
+    let mut loops = json!({ "ph": "b", "id": u64::MAX, "args": { "first": "7" } });
+    file.mend(loops.as_object_mut().unwrap());
+    assert_eq!(json!({ "local": format!("loop {}", u64::MAX) }), loops["id2"]);
+}
+
+#[test]
+fn what_other_crates_say_is_not_in_the_file() {
+    let _alone = alone();
+    let memory = Memory::default();
+    written(&memory, FILE_MAX, || {
+        let theirs = tracing::info_span!(target: "h2::proto", "poll", state = 1).entered();
+        tracing::warn!(target: "h2::codec", parent: &theirs, "theirs");
+        drop(theirs);
+        tracing::info!("a line for the log");
+    });
+    assert_eq!("[\n\n]", memory.text());
+}
+
+#[test]
+fn a_disk_that_is_full_closes_the_valve_and_nothing_panics() {
+    let _alone = alone();
+    let memory = Memory { room: Some(300), ..Memory::default() };
+    let valve = written(&memory, FILE_MAX, || (0..200).for_each(|number| put(request(number))));
+    assert!(valve.is_closed());
+    assert!(!bridge::is_on());
+    assert!(memory.text().len() <= 300);
+}
+
+#[test]
+fn a_file_that_has_its_largest_size_is_ended_in_good_order() {
+    let _alone = alone();
+    let memory = Memory::default();
+    let valve = written(&memory, 40_000, || (0..200).for_each(|number| put(request(number))));
+    assert!(valve.is_closed());
+    let text = memory.text();
+    // The limit, one buffer more, and the last words.
+    assert!((40_000..60_000).contains(&text.len()), "{}", text.len());
+    let entries = entries(&text);
+    let label = &entries.last().unwrap()["args"]["labels"];
+    assert!(label.as_str().unwrap().starts_with("cut"), "{label}");
+}
+
+#[test]
+fn the_file_always_ends_between_two_entries() {
+    let memory = Memory::default();
+    let mut file = TraceFile::new(Box::new(memory.clone()), "a file".into(), "m0", FILE_MAX);
+    let whole = "[\n{\"a\":1},\n{\"b\":\"two\"},\n{\"c\":3}\n]";
+    for at in 0..whole.len() {
+        file.write_all(&whole.as_bytes()[at..=at]).unwrap();
+        let text = memory.text();
+        assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+        for line in text.lines().skip(1).map(|line| line.trim_end_matches(',')) {
+            let is_whole = line == "]" || serde_json::from_str::<Value>(line).is_ok();
+            assert!(is_whole, "{line}");
+        }
+    }
+    file.flush().unwrap();
+    assert_eq!(4, entries(&memory.text()).len());
+    assert_eq!(4, file.valve.taken.load(Ordering::Relaxed), "newlines that were counted");
+}
+
+#[test]
+fn too_much_under_way_turns_the_bridge_off_until_half_of_it_is_taken() {
+    let _alone = alone();
+    let valve = Valve::default();
+    bridge::set_on(true);
+    (1..BACKLOG_MAX).for_each(|_| valve.sent());
+    assert!(bridge::is_on());
+    valve.sent();
+    assert!(!bridge::is_on());
+    let half = usize::try_from(BACKLOG_MAX / 2).unwrap();
+    valve.taken(half);
+    assert!(!bridge::is_on());
+    valve.taken(1);
+    assert!(bridge::is_on());
+    assert_eq!(1, valve.pauses.load(Ordering::Relaxed));
+    valve.close();
+    valve.taken(half);
+    assert!(!bridge::is_on());
+}
+
+#[test]
+fn a_directory_gets_one_file_a_member() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["etcd-01", "a/b"] {
+        drop(layer::<Registry>(dir.path(), name).unwrap());
+    }
+    let mut files: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(["a_b.trace.json", "etcd-01.trace.json"].as_slice(), files);
+    let missing = dir.path().join("no such directory/file");
+    let error = layer::<Registry>(&missing, "m0").err().unwrap().to_string();
+    assert!(error.starts_with("cannot open --trace-chrome "), "{error}");
+}
