@@ -15,9 +15,11 @@ use crate::pb::etcdserverpb::{
     request_op::Request,
 };
 
-/// How deep transactions may be nested. Decoding stops earlier (prost allows 100 messages in
-/// each other); this is for requests that came another way, so that nothing overflows the stack.
-const DEPTH_MAX: usize = 100;
+/// How many transactions may stand around another one. The log must not get what cannot be read
+/// from it: prost decodes 100 messages in each other, and the log wraps a request once more than the
+/// RPC did. Each transaction takes two, the innermost operation one. (etcd has no limit of its
+/// own here; its limit of operations allows 127.)
+const DEPTH_MAX: usize = 48;
 
 /// Checks a range request (etcd: `checkRangeRequest`).
 pub fn check_range(request: &RangeRequest) -> Result<(), Error> {

@@ -295,6 +295,10 @@ fn forms() -> Vec<Row> {
     let deletes = vec![op(Request::RequestDeleteRange(delete("q", "z"))); 2];
     let put_deleted = [puts(&["q"]), deletes[..1].to_vec()].concat();
     let many: Vec<RequestOp> = vec![op(Request::RequestRange(range("a", ""))); 129];
+    let deep = |depth| {
+        let innermost = txn(vec![op(Request::RequestRange(range("a", "")))]);
+        (1..depth).fold(innermost, |inner, _| txn(vec![op(Request::RequestTxn(inner))]))
+    };
     vec![
         ("2.6 empty", Txn(txn(vec![])), "true at 5", true),
         ("2.6 empty operation", Txn(txn(vec![RequestOp { request: None }])), NO_KEY, true),
@@ -311,6 +315,9 @@ fn forms() -> Vec<Row> {
         ("2.6 deleted twice", Txn(txn(deletes)), "true at 5", true),
         ("2.6 too many", Txn(txn(many.clone())), TOO_MANY, true),
         ("2.6 as many as may be", Txn(txn(many[1..].to_vec())), "true at 5", true),
+        ("2.6 as deep as may be", Txn(deep(49)), "true at 5", true),
+        // etcd's limit is that of operations; ours is what can be read from the log again.
+        ("2.6 too deep", Txn(deep(50)), TOO_MANY, false),
     ]
 }
 

@@ -84,9 +84,22 @@ impl Cluster {
 
     /// The same, with additions to the environment of all members.
     pub(crate) async fn start_with(kind: &Kind, size: usize, env: &[(&str, &str)]) -> Self {
+        Self::start_named(kind, size, env, "m").await
+    }
+
+    /// The same, for those who look for members by names that begin with `name`.
+    pub(crate) async fn start_named(
+        kind: &Kind,
+        size: usize,
+        env: &[(&str, &str)],
+        name: &str,
+    ) -> Self {
         let mut attempt = 1;
         loop {
             let mut cluster = Self::prepare(kind, size);
+            for (at, member) in cluster.members.iter_mut().enumerate() {
+                member.name = format!("{name}{at}");
+            }
             for at in 0..size {
                 cluster.set_env(at, env);
                 cluster.spawn(at);

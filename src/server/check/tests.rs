@@ -1,7 +1,8 @@
 use bytes::Bytes;
+use prost::Message as _;
 
 use super::*;
-use crate::pb::etcdserverpb::Compare;
+use crate::pb::etcdserverpb::{Compare, InternalRaftRequest};
 
 const MAX_OPS: usize = 128;
 
@@ -164,6 +165,31 @@ fn a_transaction_nested_without_end_is_refused() {
     }
     assert_eq!(check_txn(&request, MAX_OPS), Err(Error::TooManyOps));
     assert_eq!(check_txn(&request, 100_000), Err(Error::TooManyOps));
+}
+
+/// A transaction of this depth around one operation.
+fn deep(depth: usize, innermost: RequestOp) -> TxnRequest {
+    (1..depth).fold(txn(vec![innermost], vec![]), |inner, _| {
+        txn(vec![op(Request::RequestTxn(inner))], vec![])
+    })
+}
+
+#[test]
+fn whatever_depth_is_let_through_can_be_read_from_the_log() {
+    let logged = |txn: &TxnRequest| {
+        let entry = InternalRaftRequest { txn: Some(txn.clone()), ..Default::default() };
+        InternalRaftRequest::decode(entry.encode_to_vec().as_slice()).is_ok()
+    };
+    for innermost in [put("a"), range("a"), delete("a", "b")] {
+        let deepest = deep(49, innermost.clone());
+        assert_eq!(check_txn(&deepest, MAX_OPS), Ok(()));
+        assert!(logged(&deepest));
+        let too_deep = deep(50, innermost);
+        assert_eq!(check_txn(&too_deep, MAX_OPS), Err(Error::TooManyOps));
+        assert!(!logged(&too_deep), "the limit is lower than it has to be");
+        // Why decoding the RPC is not enough to refuse it.
+        assert!(TxnRequest::decode(too_deep.encode_to_vec().as_slice()).is_ok());
+    }
 }
 
 #[test]
