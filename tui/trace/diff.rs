@@ -9,8 +9,11 @@ use std::io::{self, Write};
 use glass_etcd::trace::{
     MemberInfo,
     message::MESSAGES,
-    query::diff::{
-        Completed, Consistency, Diff, Difference, Facts, Found, Pair, Part, Side, Taken, What,
+    query::{
+        diff::{
+            Completed, Consistency, Diff, Difference, Facts, Found, Pair, Part, Side, Taken, What,
+        },
+        path::Wait,
     },
 };
 use serde_json::{Value, json};
@@ -137,10 +140,30 @@ fn cost(diff: &Diff) -> String {
         diff.waited.iter().flatten().find(|waited| waited.difference().signum() == by.signum());
     match most {
         Some(waited) => {
-            let (reason, ns) = (explain::reason(waited.wait), waited.difference().abs());
-            format!("{longer}; the most of it is {reason}, {}.", words::millis(ns))
+            let (reason, ns) = (in_a_sentence(waited.wait), waited.difference().abs());
+            format!("{longer}; most of it is {reason}, {}.", words::millis(ns))
         }
         None => format!("{longer}."),
+    }
+}
+
+/// For what was waited, as a sentence names it.
+fn in_a_sentence(wait: Wait) -> &'static str {
+    match wait {
+        Wait::Checks => "the checks",
+        Wait::Inbox => "the inbox of raft",
+        Wait::Raft => "raft's thread",
+        Wait::Network => "the way of messages",
+        Wait::WalQueue => "the queue before the disk",
+        Wait::Fsync => "the disk",
+        Wait::Backlog => "the queue before apply",
+        Wait::Apply => "apply",
+        Wait::Round => "the wait for a read round",
+        Wait::Read => "the reading",
+        Wait::Wake => "waking the request",
+        Wait::Answer => "the answer",
+        Wait::Own => "the member itself",
+        Wait::Unknown => "not captured",
     }
 }
 
@@ -167,7 +190,7 @@ fn fact_rows(facts: &Facts, members: &[MemberInfo]) -> Vec<(&'static str, Option
     let number = |number: Option<u64>| number.map(|number| number.to_string());
     vec![
         ("method", facts.method.map(str::to_owned)),
-        ("member that was asked", facts.asked.map(|at| words::name(at, members).to_owned())),
+        ("member asked", facts.asked.map(|at| words::name(at, members).to_owned())),
         ("its role", facts.is_leader.map(|is| if is { "leader" } else { "follower" }.to_owned())),
         (
             "consistency",
