@@ -12,6 +12,7 @@ use glass_etcd::trace::{
     order::Order,
     query::{
         Story,
+        diff::{Consistency, Facts, Side},
         graph::{Graph, Verdict},
         path::{Segment, Wait, critical_path},
     },
@@ -31,6 +32,7 @@ pub(super) fn sections(
     let path = critical_path(recording, order, story, &graph);
     time(out, recording, path.as_deref())?;
     cost(out, recording, &graph)?;
+    read(out, Side { recording, order, story }, &graph)?;
     if story.entry.is_some() {
         quorum(out, recording, order, &graph)?;
         stored(out, recording, &graph)?;
@@ -120,6 +122,43 @@ pub(super) fn count(number: u64, one: &str, many: &str) -> String {
 /// `once`, `3 times`.
 pub(super) fn times(number: u64) -> String {
     if number == 1 { "once".to_owned() } else { format!("{number} times") }
+}
+
+/// Of a read: who let it go, and where its values were.
+fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
+    let facts = Facts::of(side);
+    let Some(consistency) = facts.consistency else { return Ok(()) };
+    let members = &side.recording.members;
+    writeln!(out, "\nread")?;
+    let confirmed = graph.round.and_then(|round| round.confirmed.zip(round.acks));
+    match (consistency, confirmed) {
+        (Consistency::Serializable, _) => writeln!(out, "  serializable: nobody was asked")?,
+        (Consistency::Linearizable, Some((at, acks))) => {
+            let leader = words::name(side.recording.events[at].member, members);
+            let acks = count(acks, "member", "members");
+            writeln!(
+                out,
+                "  linearizable: {leader} leads, as {acks} confirmed, itself among them"
+            )?;
+        }
+        (Consistency::Linearizable, None) if members.len() == 1 && graph.messages == 0 => {
+            writeln!(out, "  linearizable: there is no other member to ask")?;
+        }
+        (Consistency::Linearizable, None) => {
+            writeln!(out, "  linearizable: who confirmed it was not captured")?;
+        }
+    }
+    let Some(found) = facts.found else { return writeln!(out, "  no value was looked up") };
+    for (number, place) in [
+        (found.active, "the write buffer"),
+        (found.frozen, "the frozen buffer, on its way into the file"),
+        (found.file, "the file"),
+    ] {
+        if number != 0 {
+            writeln!(out, "  {} from {place}", count(number, "value", "values"))?;
+        }
+    }
+    Ok(())
 }
 
 fn quorum(

@@ -170,6 +170,13 @@ pub struct Facts {
     pub watchers: Option<u64>,
 }
 
+impl Facts {
+    /// What is known of one request.
+    pub fn of(side: Side<'_>) -> Facts {
+        Looked::at(side).facts()
+    }
+}
+
 /// How long each of the two waited for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waited {
