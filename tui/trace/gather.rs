@@ -3,7 +3,7 @@
 //! Who answers is waited for, up to [`SETTLE`], until the story that is asked for is whole. Who does
 //! not answer (a member that is stopped, a host that swallows packets) is not waited for any longer
 //! than [`PATIENCE`] after the last of the others has spoken: it is named as silent, and what it did
-//! is unknown.
+//! is unknown. Nobody is left before [`LAG`], because members tell what has happened a moment later.
 
 use std::{io::Write, time::Duration};
 
@@ -16,6 +16,8 @@ use crate::source::{Live, Seen};
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long members that do not answer are waited for, once the others have.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long members may keep to themselves what has happened: two or three passes of their drain.
+const LAG: Duration = Duration::from_millis(150);
 /// How often it is looked whether they have said enough.
 const TURN: Duration = Duration::from_millis(50);
 
@@ -46,7 +48,8 @@ pub(super) async fn gather(
     let mut live = Live::connect(&from.endpoints, &request);
     let mut turn = tokio::time::interval(TURN);
     let listening = async {
-        let (mut answers, mut since) = (0, clock::now());
+        let begun = clock::now();
+        let (mut answers, mut since) = (0, begun);
         loop {
             tokio::select! {
                 _ = live.next() => (),
@@ -57,7 +60,9 @@ pub(super) async fn gather(
                     }
                     let is_heard = live.seen.iter().any(|seen| seen.has_spoken);
                     let is_late = is_heard && PATIENCE <= clock::now().duration_since(since);
-                    if (live.is_settled() || is_late) && is_enough(live.recording()) {
+                    let is_told = LAG <= clock::now().duration_since(begun);
+                    let is_settled = is_told && (live.is_settled() || is_late);
+                    if is_settled && is_enough(live.recording()) {
                         return;
                     }
                 }

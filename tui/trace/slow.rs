@@ -52,7 +52,7 @@ pub(super) fn plain(
     let (looked_at, ended) = (causes.looked_at, causes.ended);
     writeln!(out, "{looked_at} of {ended} requests, the slowest first, took {took} in all")?;
     for (count, why) in [
-        (causes.waiting, "left out: meant to wait (watches, locks, elections)"),
+        (causes.waiting, "left out: meant to wait (watches, keep-alives, locks, elections)"),
         (causes.open, "left out: not ended, as far as captured"),
     ] {
         if count != 0 {
