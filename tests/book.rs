@@ -7,8 +7,9 @@
 //! screen. The documents at the root are held to the same.
 //!
 //! Each check returns what is wrong as lines; the tests at the end run it on the repository, and on
-//! samples, so that a check that finds nothing is known to look. Left out: links to other sites are
-//! not followed, and whether an output is what a command prints is for the tests of that command.
+//! samples, so that a check that finds nothing is known to look. `outputs` runs the commands of the
+//! page on the plain form and compares what they print. Left out: links to other sites are not
+//! followed, and whether any other output is what a command prints is for the tests of that command.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -20,6 +21,9 @@ use std::{
 
 use glass_etcd::trace::{Family, Stage};
 use mdbook_driver::MDBook;
+
+#[path = "book/outputs.rs"]
+mod outputs;
 
 const PAGES: &str = "book/src";
 const SUMMARY: &str = "book/src/SUMMARY.md";

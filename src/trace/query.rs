@@ -19,9 +19,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub mod diff;
 pub mod graph;
 mod joins;
 pub mod path;
+pub mod slow;
 
 use super::{
     event::{Event, KeyText, Recording},

@@ -7,7 +7,9 @@ use glass_etcd::{
 };
 
 use super::{
-    Scene, puts,
+    Scene,
+    commands::glass,
+    puts,
     told::{Told, assert_in_order},
 };
 
@@ -45,10 +47,22 @@ pub(super) async fn a_get_after_a_write_is_answered_by_the_buffer(scene: &Scene)
         if buffer.field("misses") == 0 {
             assert_eq!(1, buffer.field("active") + buffer.field("frozen"));
             assert_eq!(0, told.on(parts[1], Stage::BackendGet).len());
+            says(scene, &told, parts[0], "buffer").await;
             return the_round_is_told_through_the_leader(&told, parts);
         }
     }
     panic!("no get of {ATTEMPTS} found its key in a buffer");
+}
+
+/// What `show` says of it in words.
+async fn says(scene: &Scene, told: &Told, leader: usize, place: &str) {
+    let id = format!("{:016x}", told.story.id);
+    let text = glass(scene, &["trace", "show", &id]).await;
+    let mut lines = text.lines().skip_while(|line| *line != "read").skip(1);
+    let confirmed = lines.next().unwrap_or_default();
+    assert!(confirmed.starts_with(&format!("  linearizable: m{leader} leads, as ")), "{text}");
+    let value = lines.next().unwrap_or_default();
+    assert!(value.starts_with("  1 value from the ") && value.contains(place), "{text}");
 }
 
 /// Goal: later the file answers. Method: wait until a backend commit covers the put, then get.
@@ -63,6 +77,7 @@ pub(super) async fn a_get_later_is_answered_by_the_file(scene: &Scene) {
     let places = ["active", "frozen", "misses"].map(|name| buffer.field(name));
     assert_eq!(([0, 0, 1], 1), (places, file.field("file")));
     assert_in_order(&told, &[buffer, file, told.one(parts[1], Stage::MvccRange)]);
+    says(scene, &told, parts[0], "file").await;
     the_round_is_told_through_the_leader(&told, parts);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `puts` and `gets` read the stories of single requests, `election` breaks a cluster and reads
 //! who leads and why, `truth` slows disks down, `order` looks at the whole of a busy time, and
-//! `commands` asks `glass trace`. Each cluster serves many checks. The first test at last compares
+//! `commands` and `compared` ask `glass trace`. Each cluster serves many checks. The first test at last compares
 //! what it has seen with the vocabulary, so that a stage that nobody records any more is noticed.
 
 use std::collections::BTreeSet;
@@ -21,6 +21,7 @@ use listen::Listener;
 mod broken;
 mod chrome;
 mod commands;
+mod compared;
 mod coverage;
 mod election;
 mod export;
@@ -77,6 +78,9 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     commands::show_list_and_record_tell_the_same(&scene, put).await;
     export::a_put_is_exported_whole(&scene, put).await;
     puts::a_put_on_the_leader_sends_no_proposal(&scene).await;
+    compared::a_put_on_a_follower_differs_by_its_proposal(&scene).await;
+    compared::a_serializable_get_differs_by_its_round(&scene).await;
+    compared::a_put_alone_has_no_companions_and_one_of_many_has(&scene).await;
     gets::a_get_after_a_write_is_answered_by_the_buffer(&scene).await;
     gets::a_get_later_is_answered_by_the_file(&scene).await;
     gets::a_long_range_is_read_away_from_the_thread_that_serves(&scene).await;

@@ -1,10 +1,17 @@
 //! The traces are true: what takes long on one member is long on that member and on no other, and
 //! what happens meanwhile is told as happening meanwhile.
 
-use glass_etcd::trace::{Event, Kind, Recording, Stage, message};
+use std::time::Duration;
+
+use glass_etcd::{
+    clock,
+    trace::{Event, Kind, Recording, Stage, message},
+};
 
 use super::{
-    Scene, puts,
+    Scene,
+    commands::glass,
+    puts,
     told::{Told, place_of},
 };
 
@@ -13,6 +20,8 @@ const SLOW_NS: u64 = 50_000_000;
 const QUICK_NS: u64 = 40_000_000;
 /// Puts that are looked at.
 const PUTS: usize = 5;
+/// How far `why-slow` looks back.
+const LOOKED_AT: Duration = Duration::from_millis(1500);
 /// Clients that write while the leader's disk is slow, and how many puts each of them sends.
 const WRITERS: usize = 8;
 
@@ -41,6 +50,50 @@ async fn a_slow_disk_is_slow_in_the_trace_and_the_leader_does_not_wait_for_its_o
     }
     restart_with_slow_disks(&mut scene, &[leader, quick]).await;
     the_leader_goes_on_while_its_disk_works(&scene).await;
+    the_disk_is_named_as_the_cause(&scene).await;
+}
+
+/// Goal: `why-slow` puts the cause first that was made. Method: one client that puts one after the
+/// other while all disks are slow, and a look at a part of that time.
+async fn the_disk_is_named_as_the_cause(scene: &Scene) {
+    let leader = scene.cluster.leader().await;
+    let mut client = scene.cluster.client(leader);
+    let begun = clock::now();
+    let (over, mut is_over) = tokio::sync::watch::channel(false);
+    let (ready, is_ready) = tokio::sync::oneshot::channel();
+    let writer = tokio::spawn(async move {
+        let mut ready = Some(ready);
+        while !*is_over.borrow_and_update() {
+            client.put("cause", "v").await.unwrap();
+            // From here on nothing else is in the time that is looked at.
+            if 2 * LOOKED_AT < clock::now() - begun
+                && let Some(ready) = ready.take()
+            {
+                ready.send(()).unwrap();
+            }
+        }
+    });
+    is_ready.await.unwrap();
+    let last = format!("{}ms", LOOKED_AT.as_millis());
+    let text = glass(scene, &["trace", "why-slow", "--last", &last]).await;
+    let json = glass(scene, &["trace", "why-slow", "--last", &last, "--json"]).await;
+    over.send_replace(true);
+    writer.await.unwrap();
+    let first = text.lines().skip_while(|line| !line.trim_start().starts_with("SHARE")).nth(1);
+    assert!(first.is_some_and(|line| line.contains("  the disk  ")), "{text}");
+    let lines: Vec<serde_json::Value> =
+        json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(Some("fsync"), lines[1]["wait"].as_str(), "{json}");
+    // Of the newest, not all members have told all yet.
+    let [ended, waited] = [&lines[0]["ended"], &lines[1]["requests"]].map(|n| n.as_u64().unwrap());
+    assert!(ended <= 2 * waited, "hardly one waited: {json}");
+    assert!(SLOW_NS <= lines[1]["worst_ns"].as_u64().unwrap(), "{json}");
+    let sum: u64 = lines[1..].iter().map(|line| line["ns"].as_u64().unwrap()).sum();
+    assert_eq!(Some(sum), lines[0]["total_ns"].as_u64(), "{json}");
+    // Its worst request is one that `show` knows, and of which it says the same.
+    let worst = lines[1]["worst"].as_str().unwrap();
+    let text = glass(scene, &["trace", "show", worst]).await;
+    assert!(text.contains("the disk, until wal.fsync"), "{text}");
 }
 
 async fn restart_with_slow_disks(scene: &mut Scene, members: &[usize]) {

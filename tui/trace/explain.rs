@@ -2,20 +2,24 @@
 //! quorum, where it is stored, and who heard of it. `--json` says the same, and what is missing, in
 //! a line that readers of recordings take for the one that counts losses.
 
-use std::io::{self, Write};
+use std::{
+    collections::HashSet,
+    io::{self, Write},
+};
 
 use glass_etcd::trace::{
-    Recording,
+    Recording, gap,
     order::Order,
     query::{
         Story,
+        diff::{Consistency, Facts, Side},
         graph::{Graph, Verdict},
         path::{Segment, Wait, critical_path},
     },
 };
 use serde_json::{Value, json};
 
-use super::words;
+use super::{gather::Gathered, words};
 
 /// Writes the sections that follow the steps.
 pub(super) fn sections(
@@ -28,6 +32,7 @@ pub(super) fn sections(
     let path = critical_path(recording, order, story, &graph);
     time(out, recording, path.as_deref())?;
     cost(out, recording, &graph)?;
+    read(out, Side { recording, order, story }, &graph)?;
     if story.entry.is_some() {
         quorum(out, recording, order, &graph)?;
         stored(out, recording, &graph)?;
@@ -83,9 +88,9 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
     for fsync in &graph.fsyncs {
         writeln!(
             out,
-            "  an fsync on {}: {} bytes, {}",
+            "  an fsync on {}: {}, {}",
             words::name(fsync.member, &recording.members),
-            fsync.bytes,
+            count(fsync.bytes, "byte", "bytes"),
             shared(fsync.entries, "entry", "entries"),
         )?;
     }
@@ -95,14 +100,65 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
             None => writeln!(out, "  a read round: not captured for how many reads")?,
         }
     }
-    writeln!(out, "  {} messages between members; their bytes are not recorded", graph.messages)
+    let messages = count(graph.messages as u64, "message", "messages");
+    writeln!(out, "  {messages} between members; their bytes are not recorded")
 }
 
-fn shared(count: u64, one: &str, many: &str) -> String {
-    match count {
+/// With how many others something was shared, of `number` in all.
+pub(super) fn shared(number: u64, one: &str, many: &str) -> String {
+    match number {
+        0 => format!("for no {one} that was counted"),
         1 => format!("for this {one} alone"),
-        _ => format!("shared with {} other {many}", count.saturating_sub(1)),
+        2 => format!("shared with 1 other {one}"),
+        _ => format!("shared with {} other {many}", number - 1),
     }
+}
+
+/// `1 message`, `2 messages`.
+pub(super) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// `once`, `3 times`.
+pub(super) fn times(number: u64) -> String {
+    if number == 1 { "once".to_owned() } else { format!("{number} times") }
+}
+
+/// Of a read: who let it go, and where its values were.
+fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
+    let facts = Facts::of(side);
+    let Some(consistency) = facts.consistency else { return Ok(()) };
+    let members = &side.recording.members;
+    writeln!(out, "\nread")?;
+    let confirmed = graph.round.and_then(|round| round.confirmed.zip(round.acks));
+    match (consistency, confirmed) {
+        (Consistency::Serializable, _) => writeln!(out, "  serializable: nobody was asked")?,
+        (Consistency::Linearizable, Some((at, acks))) => {
+            let leader = words::name(side.recording.events[at].member, members);
+            let acks = count(acks, "member", "members");
+            writeln!(
+                out,
+                "  linearizable: {leader} leads, as {acks} confirmed, itself among them"
+            )?;
+        }
+        (Consistency::Linearizable, None) if members.len() == 1 && graph.messages == 0 => {
+            writeln!(out, "  linearizable: there is no other member to ask")?;
+        }
+        (Consistency::Linearizable, None) => {
+            writeln!(out, "  linearizable: who confirmed it was not captured")?;
+        }
+    }
+    let Some(found) = facts.found else { return writeln!(out, "  no value was looked up") };
+    for (number, place) in [
+        (found.active, "the write buffer"),
+        (found.frozen, "the frozen buffer, on its way into the file"),
+        (found.file, "the file"),
+    ] {
+        if number != 0 {
+            writeln!(out, "  {} from {place}", count(number, "value", "values"))?;
+        }
+    }
+    Ok(())
 }
 
 fn quorum(
@@ -163,11 +219,15 @@ fn heard(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resu
 
 /// What is missing, and the path: a line with `dropped`, so that every reader of recordings knows
 /// it and skips the rest.
-pub(super) fn json_line(recording: &Recording, order: &Order, story: &Story) -> Value {
+pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Value {
+    let Gathered { recording, silent } = gathered;
     let graph = Graph::of(recording, order, story);
     let path = critical_path(recording, order, story, &graph);
     let missing: Vec<Value> = (story.missing.iter())
         .map(|missing| json!({"member": missing.member, "stage": missing.stage.name()}))
+        .collect();
+    let silent: Vec<Value> = (silent.iter())
+        .map(|silent| json!({"endpoint": silent.endpoint, "reason": silent.reason}))
         .collect();
     let unheard: Vec<String> = story.unheard.iter().map(|id| format!("{id:016x}")).collect();
     let segment = |segment: &Segment| {
@@ -183,15 +243,35 @@ pub(super) fn json_line(recording: &Recording, order: &Order, story: &Story) -> 
         "dropped": recording.dropped,
         "missing": missing,
         "unheard": unheard,
+        "silent": silent,
+        "gaps": gaps_json(recording, story),
         "path": path,
     })
+}
+
+/// Where a step of the story begins with another value than the one before it has left: something
+/// between the two was not captured.
+fn gaps_json(recording: &Recording, story: &Story) -> Vec<Value> {
+    let steps: HashSet<usize> = story.steps.iter().map(|step| step.event).collect();
+    let found = gap::gaps(recording).into_iter().filter(|gap| steps.contains(&gap.event));
+    let line = |gap: gap::Gap| {
+        let event = &recording.events[gap.event];
+        json!({
+            "member": event.member,
+            "stage": event.stage.name(),
+            "field": gap.field,
+            "expected": gap.expected,
+            "found": gap.found,
+        })
+    };
+    found.map(line).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use glass_etcd::trace::recording;
 
-    use super::*;
+    use super::{super::gather::Silent, *};
 
     const PUTS_AND_GETS: &str = include_str!("../../tests/recordings/puts_and_gets.ndjson");
 
@@ -224,8 +304,17 @@ mod tests {
         let mut recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
         recording.events.retain(|event| event.member != 0);
         let order = Order::of(&recording);
-        let story = Story::of(&recording, &order, 0x0ae2_a1fd_5979_a505).unwrap();
-        let line = json_line(&recording, &order, &story);
+        let story = Story::of(&recording, &order, 0x561f_a1fd_5979_ce0d).unwrap();
+        let silent = Silent { endpoint: "m3:2379".to_owned(), reason: "gone".to_owned() };
+        let gathered = Gathered { recording, silent: vec![silent] };
+        let line = json_line(&gathered, &order, &story);
+        let recording = gathered.recording;
+        assert_eq!(json!([{"endpoint": "m3:2379", "reason": "gone"}]), line["silent"]);
+        // Entry 11 is another request's, which was left out of the recording.
+        let gap = json!({
+            "member": 1, "stage": "raft.commit", "field": "commit", "expected": 10, "found": 11,
+        });
+        assert!(line["gaps"].as_array().unwrap().contains(&gap), "{line}");
         let fsync = json!({"member": 0, "stage": "wal.fsync"});
         assert!(line["missing"].as_array().unwrap().contains(&fsync), "{line}");
         let mut file = Vec::new();

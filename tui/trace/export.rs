@@ -13,7 +13,7 @@ use glass_etcd::{
     trace::{Recording, export::chrome},
 };
 
-use super::{Error, From, warn_of_silence};
+use super::{Error, From, gather::warn_of_silence};
 use crate::source::{self, Live};
 
 /// Events that are kept in memory at most; when there are more, listening ends early and says so.

@@ -11,7 +11,7 @@ use glass_etcd::{
     trace::{Event, FLAG_NOISE, Grain, Kind, order::Order, recording::Writer},
 };
 
-use super::{Error, RecordArgs, TailArgs, plain, warn_of_silence, words};
+use super::{Error, RecordArgs, TailArgs, gather::warn_of_silence, plain, words};
 use crate::source::{self, Change, Live};
 
 /// Events that are remembered, to put late ones in order.

@@ -1,33 +1,40 @@
 //! `glass trace`: what the members leave behind, as text.
 //!
 //! `tail` follows live, `list` shows the requests of the last seconds, `show` tells the story of
-//! one, `record` writes a file that the player, the lessons and `--from` read, and `export` one that
-//! other viewers open. All of them listen to every endpoint at once and put together what they hear; a member that cannot be
-//! reached is named on standard error and its steps are unknown.
+//! one, `diff` compares those of two, `why-slow` ranks what many have waited for, `record` writes a
+//! file that the player, the lessons and `--from` read, and `export` one that other viewers open.
+//!
+//! All of them listen to every endpoint at once and put together what they hear. A member that
+//! cannot be heard is named, on standard error and in what `show` says, and its steps are unknown.
+//! The text is a form that the book documents line by line, and a test of the book holds it.
 
-use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, Subcommand, ValueEnum};
-use glass_etcd::{
-    pb::glasspb::ObserveRequest,
-    trace::{Grain, Recording, order::Order},
+use glass_etcd::trace::{
+    Grain, Recording,
+    order::Order,
+    query::{Story, diff::Side},
 };
 
 pub(crate) mod plain;
 pub(crate) mod words;
 
 mod cost;
+mod diff;
 mod explain;
 mod export;
+mod gather;
 mod live;
 mod slow;
 
-use crate::source::{self, Live};
-
-/// How long members are waited for.
-const SETTLE: Duration = Duration::from_secs(3);
-/// How often it is looked whether they have said enough.
-const TURN: Duration = Duration::from_millis(100);
+use crate::source;
+use gather::{Gathered, gather};
 
 /// The command line of `glass trace`.
 #[derive(Debug, Args)]
@@ -47,19 +54,26 @@ enum Command {
         #[command(flatten)]
         form: Form,
     },
-    /// Tell the story of one request, on all members.
+    /// Tell the story of one request, on all members: its steps, where its time went, what it
+    /// cost, who made the quorum, where it is stored and who heard of it.
     Show(ShowArgs),
+    /// Compare two requests: what the one has and the other has not, and what took longer.
+    Diff(DiffArgs),
     /// Write what the members say into a file, until Ctrl-C.
     Record(RecordArgs),
     /// Write a recording, or what the members say, for Perfetto and chrome://tracing.
     Export(export::ExportArgs),
-    /// Rank what all the captured requests have waited for.
+    /// Rank what the captured requests have waited for, the worst cause first. Members remember
+    /// ten seconds; a recording reaches further back.
     WhySlow {
         #[command(flatten)]
         from: From,
-        /// Only requests that ended in the last so many seconds before the newest record.
-        #[arg(long, value_name = "SECONDS")]
-        last: Option<u64>,
+        #[command(flatten)]
+        form: Form,
+        /// Only requests that ended so long before now or, of a recording, before its newest
+        /// record: 30s, 5m, 1h30m, 500ms; without a unit, seconds.
+        #[arg(long, value_name = "DURATION", value_parser = slow::parse_last)]
+        last: Option<Duration>,
     },
     /// Measure what a step costs on this machine.
     #[command(hide = true)]
@@ -80,7 +94,7 @@ struct From {
 /// How they are written.
 #[derive(Debug, Args)]
 struct Form {
-    /// Text, one line a step (the default).
+    /// Text in the form that the book documents (the default).
     #[arg(long, conflicts_with = "json")]
     plain: bool,
     /// JSON, one object a line.
@@ -116,6 +130,21 @@ struct ShowArgs {
     /// The request that ended last.
     #[arg(long, conflicts_with = "id")]
     last: bool,
+    #[command(flatten)]
+    from: From,
+    #[command(flatten)]
+    form: Form,
+}
+
+#[derive(Debug, Args)]
+struct DiffArgs {
+    /// The first request, in hex as the list shows it.
+    a: String,
+    /// The second one.
+    b: String,
+    /// Read recordings in place of live members: one with both requests, or one for each.
+    #[arg(value_name = "FILE", num_args = 0..=2, conflicts_with = "from")]
+    files: Vec<PathBuf>,
     #[command(flatten)]
     from: From,
     #[command(flatten)]
@@ -169,9 +198,10 @@ pub(crate) async fn run(args: TraceArgs) -> ExitCode {
         Command::Tail(args) => live::tail(&args).await,
         Command::List { from, form } => list(&from, &form).await,
         Command::Show(args) => show(&args).await,
+        Command::Diff(args) => compare(&args).await,
         Command::Record(args) => live::record(&args).await,
         Command::Export(args) => export::run(&args).await,
-        Command::WhySlow { from, last } => why_slow(&from, last).await,
+        Command::WhySlow { from, form, last } => why_slow(&from, &form, last).await,
         Command::Cost => cost::run(),
     };
     match result {
@@ -188,10 +218,7 @@ pub(crate) async fn run(args: TraceArgs) -> ExitCode {
 }
 
 async fn list(from: &From, form: &Form) -> Result<(), Error> {
-    let recording = match &from.from {
-        Some(path) => source::open(path)?.recording,
-        None => gather(from, |_| true).await?,
-    };
+    let Gathered { recording, .. } = heard(from, |_| true).await?;
     let order = Order::of(&recording);
     let mut out = std::io::stdout().lock();
     if !form.json {
@@ -211,49 +238,92 @@ async fn list(from: &From, form: &Form) -> Result<(), Error> {
     Ok(())
 }
 
-async fn why_slow(from: &From, last: Option<u64>) -> Result<(), Error> {
-    let recording = match &from.from {
-        Some(path) => source::open(path)?.recording,
-        None => gather(from, |_| true).await?,
-    };
-    let last_ns = last.map(|seconds| seconds.saturating_mul(1_000_000_000));
-    Ok(slow::why_slow(&mut std::io::stdout().lock(), &recording, last_ns)?)
+/// Reads the file, or listens until `is_enough`.
+async fn heard(from: &From, is_enough: impl Fn(&Recording) -> bool) -> Result<Gathered, Error> {
+    match &from.from {
+        Some(path) => read(path),
+        None => gather(from, is_enough).await,
+    }
+}
+
+fn read(path: &Path) -> Result<Gathered, Error> {
+    Ok(Gathered { recording: source::open(path)?.recording, silent: Vec::new() })
+}
+
+async fn why_slow(from: &From, form: &Form, last: Option<Duration>) -> Result<(), Error> {
+    let Gathered { recording, .. } = heard(from, |_| true).await?;
+    let mut out = std::io::stdout().lock();
+    match form.json {
+        true => slow::json(&mut out, &recording, last)?,
+        false => slow::plain(&mut out, &recording, last)?,
+    }
+    Ok(())
 }
 
 async fn show(args: &ShowArgs) -> Result<(), Error> {
     let asked = args.id.as_deref().map(parse_id).transpose()?;
     let find = |recording: &Recording, order: &Order| {
         let id = asked.or_else(|| last(recording, order))?;
-        glass_etcd::trace::query::Story::of(recording, order, id)
+        Story::of(recording, order, id)
     };
-    let recording = match &args.from.from {
-        Some(path) => source::open(path)?.recording,
-        None => {
-            let is_complete = |recording: &Recording| {
-                find(recording, &Order::of(recording)).is_some_and(|story| story.missing.is_empty())
-            };
-            gather(&args.from, is_complete).await?
-        }
-    };
-    let order = Order::of(&recording);
-    let Some(story) = find(&recording, &order) else {
+    let gathered = heard(&args.from, |recording| {
+        find(recording, &Order::of(recording)).is_some_and(|story| story.missing.is_empty())
+    });
+    let gathered = gathered.await?;
+    let order = Order::of(&gathered.recording);
+    let Some(story) = find(&gathered.recording, &order) else {
         let text = match asked {
-            Some(id) => format!("nothing was captured of request {id:016x}"),
+            Some(id) => not_captured(id),
             None => "no request was captured that has ended".to_owned(),
         };
         return Err(Error::Usage(text));
     };
     let mut out = std::io::stdout().lock();
     if !args.form.json {
-        plain::story(&mut out, &recording, &order, &story)?;
-        return Ok(explain::sections(&mut out, &recording, &order, &story)?);
+        plain::story(&mut out, &gathered, &order, &story)?;
+        return Ok(explain::sections(&mut out, &gathered.recording, &order, &story)?);
     }
-    let explained = explain::json_line(&recording, &order, &story);
-    let events = story.steps.iter().map(|step| recording.events[step.event].clone()).collect();
-    let Recording { members, dropped, .. } = recording;
+    let explained = explain::json_line(&gathered, &order, &story);
+    let Recording { members, events, dropped } = gathered.recording;
+    let events = story.steps.iter().map(|step| events[step.event].clone()).collect();
     let told = Recording { members, events, dropped };
     glass_etcd::trace::recording::write(&mut out, &told)?;
     Ok(writeln!(out, "{explained}")?)
+}
+
+fn not_captured(id: u64) -> String {
+    format!("nothing was captured of request {id:016x}")
+}
+
+async fn compare(args: &DiffArgs) -> Result<(), Error> {
+    let ids = [parse_id(&args.a)?, parse_id(&args.b)?];
+    let is_whole = |recording: &Recording| {
+        let order = Order::of(recording);
+        ids.iter().all(|id| {
+            Story::of(recording, &order, *id).is_some_and(|story| story.missing.is_empty())
+        })
+    };
+    let first = match args.files.first() {
+        Some(path) => read(path)?.recording,
+        None => heard(&args.from, is_whole).await?.recording,
+    };
+    let second = args.files.get(1).map(|path| read(path)).transpose()?;
+    let second = second.map(|gathered| gathered.recording);
+    let recordings = [&first, second.as_ref().unwrap_or(&first)];
+    let orders = recordings.map(Order::of);
+    let story = |at: usize| {
+        let story = Story::of(recordings[at], &orders[at], ids[at]);
+        story.ok_or_else(|| Error::Usage(not_captured(ids[at])))
+    };
+    let stories = [story(0)?, story(1)?];
+    let side =
+        |at: usize| Side { recording: recordings[at], order: &orders[at], story: &stories[at] };
+    let mut out = std::io::stdout().lock();
+    match args.form.json {
+        true => diff::json(&mut out, [side(0), side(1)])?,
+        false => diff::plain(&mut out, [side(0), side(1)])?,
+    }
+    Ok(())
 }
 
 /// The request that ended last, of those that a client sent.
@@ -268,42 +338,4 @@ fn parse_id(text: &str) -> Result<u64, Error> {
     let digits = text.trim_start_matches("0x");
     u64::from_str_radix(digits, 16)
         .map_err(|_| Error::Usage(format!("{text:?} is not a request id")))
-}
-
-/// Listens to all members until they have told what they hold of the past, and until `is_enough`,
-/// or for three seconds.
-async fn gather(from: &From, is_enough: impl Fn(&Recording) -> bool) -> Result<Recording, Error> {
-    let request = ObserveRequest { history: true, ..ObserveRequest::default() };
-    let mut live = Live::connect(&from.endpoints, &request);
-    let mut turn = tokio::time::interval(TURN);
-    let listening = async {
-        loop {
-            tokio::select! {
-                _ = live.next() => (),
-                _ = turn.tick() => {
-                    if live.is_settled() && is_enough(live.recording()) {
-                        return;
-                    }
-                }
-            }
-        }
-    };
-    // What comes too late is unknown, which is what the output says then.
-    let _ = tokio::time::timeout(SETTLE, listening).await;
-    warn_of_silence(&live)?;
-    Ok(live.intake.recording)
-}
-
-/// Names the members that are not heard; an error if there are no others.
-fn warn_of_silence(live: &Live) -> Result<(), Error> {
-    let silent = |seen: &&source::Seen| seen.member.is_none();
-    for seen in live.seen.iter().filter(silent) {
-        let reason = seen.down.as_deref().unwrap_or("no answer");
-        let _ =
-            writeln!(std::io::stderr(), "glass trace: {} is not heard: {reason}", seen.endpoint);
-    }
-    if live.seen.iter().filter(silent).count() == live.seen.len() {
-        return Err(Error::Usage("none of the endpoints can be heard".to_owned()));
-    }
-    Ok(())
 }

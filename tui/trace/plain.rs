@@ -8,7 +8,10 @@ use glass_etcd::trace::{
     query::{Story, Summary, requests},
 };
 
-use super::words;
+use super::{
+    gather::{Gathered, Silent},
+    words,
+};
 
 /// Width of a stage's name.
 const STAGE: usize = 20;
@@ -54,13 +57,14 @@ fn start_of(event: &Event, time: i128) -> i128 {
     if is_at_end { time - i128::from(event.took_ns) } else { time }
 }
 
-/// Writes the story of a request: what it was, and a line for each step.
-pub(crate) fn story(
+/// Writes the story of a request: what it was, a line for each step, and what is unknown.
+pub(super) fn story(
     out: &mut impl Write,
-    recording: &Recording,
+    gathered: &Gathered,
     order: &Order,
     story: &Story,
 ) -> io::Result<()> {
+    let recording = &gathered.recording;
     header(out, recording, story)?;
     let events = &recording.events;
     let starts =
@@ -84,6 +88,10 @@ pub(crate) fn story(
     }
     for member_id in &story.unheard {
         writeln!(out, "{:>14}  {member_id:016x}  all steps: the member was not heard", "unknown")?;
+    }
+    for silent in &gathered.silent {
+        let Silent { endpoint, reason } = silent;
+        writeln!(out, "{:>14}  {endpoint}  the member there is not heard: {reason}", "unknown")?;
     }
     losses(out, recording)
 }
@@ -144,7 +152,8 @@ pub(crate) fn step_line(recording: &Recording, order: &Order, at: usize) -> Stri
 fn losses(out: &mut impl Write, recording: &Recording) -> io::Result<()> {
     for (member, lost) in recording.members.iter().zip(&recording.dropped) {
         if *lost != 0 {
-            writeln!(out, "{} lost {lost} records before they could be read", member.name)?;
+            let records = if *lost == 1 { "record" } else { "records" };
+            writeln!(out, "{} lost {lost} {records} before they could be read", member.name)?;
         }
     }
     Ok(())
@@ -181,27 +190,31 @@ mod tests {
     fn a_story_is_a_header_a_line_for_each_step_and_what_is_unknown() {
         let lines = lines(|out, recording, order| {
             let put = Story::of(recording, order, 0x203).unwrap();
-            story(out, recording, order, &put).unwrap();
+            let silent = Silent { endpoint: "m3:2379".to_owned(), reason: "gone".to_owned() };
+            let gathered = Gathered { recording: recording.clone(), silent: vec![silent] };
+            story(out, &gathered, order, &put).unwrap();
         });
         let expected = [
             "KV/Put foo",
             "request 0000000000000203  served by etcd-02  took 2.000 ms  ok  entry 3/42",
             "each line: time since the request began, member, step, how long it took, fields",
             "     +0.000 ms  etcd-02     rpc                        begins  method=KV/Put bytes_in=12B",
-            "     +0.200 ms  etcd-02     raft.send                          peer=etcd-01 type=MsgProp term=0 index=0 last=0 commit=0 reject=no",
-            "     +0.300 ms  etcd-01     raft.receive                       peer=etcd-02 type=MsgProp term=0 index=0 last=0 commit=0 reject=no",
+            "     +0.200 ms  etcd-02     raft.send                          peer=etcd-01 type=MsgProp",
+            "     +0.300 ms  etcd-01     raft.receive                       peer=etcd-02 type=MsgProp",
             "     +0.350 ms  etcd-01     raft.entry                         term=3 index=42 bytes=20B",
-            "     +0.400 ms  etcd-01     raft.send                          peer=etcd-02 type=MsgApp term=3 index=41 last=42 commit=0 reject=no",
-            "     +0.500 ms  etcd-02     raft.receive                       peer=etcd-01 type=MsgApp term=3 index=41 last=42 commit=0 reject=no",
-            "     +1.320 ms  etcd-01     wal.fsync                0.900 ms  first=41 last=42 synced 40→42 bytes=90B term=0 vote=none",
-            "     +1.400 ms  etcd-01     raft.send                          peer=etcd-02 type=MsgHeartbeat term=3 index=0 last=0 commit=42 reject=no [sent, its receive not captured]",
+            "     +0.400 ms  etcd-01     raft.send                          peer=etcd-02 type=MsgApp term=3 index=41 last=42",
+            "     +0.500 ms  etcd-02     raft.receive                       peer=etcd-01 type=MsgApp term=3 index=41 last=42",
+            "     +1.320 ms  etcd-01     wal.fsync                0.900 ms  first=41 last=42 synced 40→42 bytes=90B",
+            "     +1.400 ms  etcd-01     raft.send                          peer=etcd-02 type=MsgHeartbeat term=3 commit=42 [sent, its receive not captured]",
             "     +2.000 ms  etcd-02     rpc                      2.000 ms  method=KV/Put bytes_in=12B bytes_out=30B revision=8 code=0 key=foo",
             "       unknown  etcd-01     wal.write             not captured",
         ];
         for (expected, line) in expected.iter().zip(&lines) {
             assert_eq!(expected, line);
         }
-        assert_eq!("etcd-02 lost 5 records before they could be read", lines.last().unwrap());
+        let silent = "       unknown  m3:2379  the member there is not heard: gone";
+        let lost = "etcd-02 lost 5 records before they could be read";
+        assert_eq!([silent, lost], lines[lines.len() - 2..]);
         let unknown =
             lines.iter().filter(|line| line.contains("not captured") && line.contains("unknown"));
         assert_eq!(4 + 6, unknown.count());

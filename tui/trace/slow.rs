@@ -1,98 +1,131 @@
-//! `glass trace why-slow`: for what all the captured requests have waited, summed up. Each request's
-//! critical path is cut into its pieces, and the pieces of one kind are added. Of very many requests
-//! only the slowest [`REQUESTS_MAX`] are looked at, which the first line says.
+//! `glass trace why-slow`: for what all the captured requests have waited, summed up, as text or as
+//! JSON.
 
 use std::{
-    collections::BTreeMap,
     io::{self, Write},
+    time::Duration,
 };
 
 use glass_etcd::trace::{
     Recording,
     order::Order,
-    query::{
-        Story, Summary,
-        graph::Graph,
-        path::{Wait, critical_path},
-        requests,
-    },
+    query::slow::{Cause, Causes},
 };
+use serde_json::json;
 
 use super::{explain, words};
 
-/// How many requests are looked at.
-const REQUESTS_MAX: usize = 500;
-
-/// What is known of one kind of waiting.
-#[derive(Default)]
-struct Cause {
-    ns: u64,
-    requests: u64,
-    /// Nanoseconds and id of the request that waited longest so.
-    worst: (u64, u64),
+/// `5m`, `30s`, `1m30s`, `500ms`, or seconds without a unit.
+pub(super) fn parse_last(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration: 30s, 5m, 1h30m, 500ms");
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let (mut rest, mut sum) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let unit_ms: u64 = match &rest[..end] {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(wrong()),
+        };
+        rest = &rest[end..];
+        let part = number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)?;
+        sum = sum.checked_add(part).ok_or_else(wrong)?;
+    }
+    if sum.is_zero() { Err(wrong()) } else { Ok(sum) }
 }
 
-/// Writes the causes, the one that took most first. `last_ns`: only requests that ended so long
-/// before the newest event.
-pub(super) fn why_slow(
+/// Writes the causes, the one that took most first.
+pub(super) fn plain(
     out: &mut impl Write,
     recording: &Recording,
-    last_ns: Option<u64>,
+    last: Option<Duration>,
 ) -> io::Result<()> {
-    let order = Order::of(recording);
-    let newest = order.times.iter().copied().max().unwrap_or(0);
-    let is_meant = |request: &Summary| {
-        let ended = request.end.map(|at| order.times[at]);
-        ended.is_some_and(|at| last_ns.is_none_or(|last| newest - at <= i128::from(last)))
-    };
-    let mut list: Vec<Summary> = requests(recording).into_iter().filter(is_meant).collect();
-    list.sort_by_key(|request| std::cmp::Reverse(request.took_ns));
-    let all = list.len();
-    list.truncate(REQUESTS_MAX);
-    let causes = causes(recording, &order, &list);
-    let total = causes.values().map(|cause| cause.ns).sum::<u64>();
-    let took = words::millis(i128::from(total));
-    writeln!(out, "{} of {all} requests, the slowest first, took {took} in all", list.len())?;
+    let causes = Causes::of(recording, &Order::of(recording), last.map(nanos));
+    let took = words::millis(i128::from(causes.total_ns));
+    let (looked_at, ended) = (causes.looked_at, causes.ended);
+    writeln!(out, "{looked_at} of {ended} requests, the slowest first, took {took} in all")?;
+    for (count, why) in [
+        (causes.waiting, "left out: meant to wait (watches, keep-alives, locks, elections)"),
+        (causes.open, "left out: not ended, as far as captured"),
+    ] {
+        if count != 0 {
+            writeln!(out, "{count} {why}")?;
+        }
+    }
+    if let Some(last) = last.map(nanos)
+        && causes.reach_ns < last
+    {
+        let reach = words::millis(i128::from(causes.reach_ns));
+        writeln!(out, "nothing was captured of what ended more than {reach} ago")?;
+    }
     writeln!(
         out,
-        "{:>7}  {:>12}  {:>8}  {:<27}  WORST",
-        "SHARE", "TIME", "REQUESTS", "WAITED FOR"
+        "{:>7}  {:>12}  {:>8}  {:<27}  {:<16}  WORST",
+        "SHARE", "TIME", "REQUESTS", "WAITED FOR", "MOSTLY ON"
     )?;
-    let mut causes: Vec<(Wait, Cause)> = causes.into_iter().collect();
-    causes.sort_by_key(|(_, cause)| std::cmp::Reverse(cause.ns));
-    for (wait, cause) in causes {
-        let share = u128::from(cause.ns) * 1000 / u128::from(total.max(1));
+    for cause in &causes.list {
+        let name = words::name(cause.member, &recording.members);
+        let mostly = format!("{name} {}", percent(cause.member_ns, cause.ns));
         writeln!(
             out,
-            "{:>5} %  {:>12}  {:>8}  {:<27}  {:016x} {}",
-            format!("{}.{}", share / 10, share % 10),
+            "{:>7}  {:>12}  {:>8}  {:<27}  {mostly:<16}  {:016x} {}",
+            percent(cause.ns, causes.total_ns),
             words::millis(i128::from(cause.ns)),
             cause.requests,
-            explain::reason(wait),
-            cause.worst.1,
-            words::millis(i128::from(cause.worst.0)),
+            explain::reason(cause.wait),
+            cause.worst,
+            words::millis(i128::from(cause.worst_ns)),
         )?;
     }
     Ok(())
 }
 
-fn causes(recording: &Recording, order: &Order, list: &[Summary]) -> BTreeMap<Wait, Cause> {
-    let mut causes: BTreeMap<Wait, Cause> = BTreeMap::new();
-    for request in list {
-        let Some(story) = Story::of(recording, order, request.id) else { continue };
-        let graph = Graph::of(recording, order, &story);
-        let mut own: BTreeMap<Wait, u64> = BTreeMap::new();
-        for segment in critical_path(recording, order, &story, &graph).into_iter().flatten() {
-            *own.entry(segment.wait).or_default() += segment.ns;
-        }
-        for (wait, ns) in own {
-            let cause = causes.entry(wait).or_default();
-            cause.ns += ns;
-            cause.requests += 1;
-            cause.worst = cause.worst.max((ns, request.id));
-        }
-    }
-    causes
+/// The same for programs: a line about all, and a line for each cause.
+pub(super) fn json(
+    out: &mut impl Write,
+    recording: &Recording,
+    last: Option<Duration>,
+) -> io::Result<()> {
+    let causes = Causes::of(recording, &Order::of(recording), last.map(nanos));
+    let all = json!({
+        "ended": causes.ended,
+        "looked_at": causes.looked_at,
+        "waiting": causes.waiting,
+        "open": causes.open,
+        "reach_ns": causes.reach_ns,
+        "total_ns": causes.total_ns,
+        "dropped": recording.dropped,
+    });
+    writeln!(out, "{all}")?;
+    let line = |cause: &Cause| {
+        json!({
+            "wait": cause.wait.name(),
+            "ns": cause.ns,
+            "requests": cause.requests,
+            "member": words::name(cause.member, &recording.members),
+            "member_ns": cause.member_ns,
+            "worst": format!("{:016x}", cause.worst),
+            "worst_ns": cause.worst_ns,
+        })
+    };
+    causes.list.iter().try_for_each(|cause| writeln!(out, "{}", line(cause)))
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A part of a whole, as `40.7 %`.
+pub(super) fn percent(part: u64, whole: u64) -> String {
+    let share = u128::from(part) * 1000 / u128::from(whole.max(1));
+    format!("{}.{} %", share / 10, share % 10)
 }
 
 #[cfg(test)]
@@ -101,15 +134,55 @@ mod tests {
 
     use super::*;
 
+    fn recorded() -> Recording {
+        let text = include_str!("../../tests/recordings/puts_and_gets.ndjson");
+        recording::read(text.as_bytes()).unwrap().recording
+    }
+
     #[test]
     fn the_causes_of_all_requests_are_ranked() {
-        let text = include_str!("../../tests/recordings/puts_and_gets.ndjson");
-        let recording = recording::read(text.as_bytes()).unwrap().recording;
         let mut out = Vec::new();
-        why_slow(&mut out, &recording, None).unwrap();
+        plain(&mut out, &recorded(), None).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap());
         let mut out = Vec::new();
-        why_slow(&mut out, &recording, Some(0)).unwrap();
+        plain(&mut out, &recorded(), Some(Duration::ZERO)).unwrap();
         assert!(out.starts_with(b"0 of 0 requests"));
+    }
+
+    #[test]
+    fn programs_read_the_same_figures() {
+        let mut out = Vec::new();
+        json(&mut out, &recorded(), None).unwrap();
+        let lines: Vec<serde_json::Value> = out
+            .split(|c| *c == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect();
+        let sum: u64 = lines[1..].iter().map(|line| line["ns"].as_u64().unwrap()).sum();
+        assert_eq!(
+            (Some(5), Some(sum)),
+            (lines[0]["ended"].as_u64(), lines[0]["total_ns"].as_u64())
+        );
+        assert_eq!(Some("raft"), lines[1]["wait"].as_str());
+    }
+
+    #[test]
+    fn durations_have_units() {
+        let ms = |text| parse_last(text).map(|duration| duration.as_millis()).ok();
+        assert_eq!(Some(300_000), ms("5m"));
+        assert_eq!(ms("300"), ms("5m"));
+        assert_eq!([Some(90_000), Some(500), Some(5_400_000)], ["1m30s", "500ms", "1h30m"].map(ms));
+        for wrong in [
+            "",
+            "m",
+            "5",
+            "5x",
+            "-5s",
+            "0s",
+            "99999999999999999999s",
+            "18446744073709551615h",
+            "5m 3s",
+        ] {
+            assert_eq!(wrong == "5", ms(wrong).is_some(), "{wrong}");
+        }
     }
 }

@@ -1,17 +1,18 @@
 //! Numbers as readers want to see them: fields by name, with their units, old and new together.
 
 use glass_etcd::trace::{
-    Event, Field, METHODS, MemberInfo, Unit, message::MESSAGES, recording::ROLES,
+    Event, Field, METHODS, MemberInfo, Stage, Unit, message::MESSAGES, recording::ROLES,
 };
 
-/// The event's fields, as `commit 41→42 peer=etcd-02`. Of a beginning, only those known already.
+/// The event's fields, as `commit 41→42 peer=etcd-02`. Of a beginning, only those known already;
+/// of a message, only those that it has.
 pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
     let all = event.stage.fields();
     let is_begin = event.kind == glass_etcd::trace::Kind::Begin;
     let mut words = Vec::new();
     for (at, field) in all.iter().enumerate() {
         let number = event.fields[at];
-        if is_begin && number == 0 {
+        if number == 0 && (is_begin || is_absent_at_zero(event.stage, field.name)) {
             continue;
         }
         if let Some(name) = field.name.strip_suffix(".new")
@@ -30,6 +31,16 @@ pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
         }
     }
     words.join(" ")
+}
+
+/// Whether 0 says that there is none: raft's messages have one form for all types, of which each
+/// uses a part, and most fsyncs write neither term nor vote.
+fn is_absent_at_zero(stage: Stage, field: &str) -> bool {
+    match stage {
+        Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),
+        Stage::WalFsync => ["term", "vote"].contains(&field),
+        _ => false,
+    }
 }
 
 /// One value in its unit.
@@ -111,7 +122,7 @@ pub(crate) fn code(code: Option<u8>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use glass_etcd::trace::{Kind, Stage};
+    use glass_etcd::trace::Kind;
 
     use super::*;
 

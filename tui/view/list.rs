@@ -23,17 +23,23 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
     draw_requests(pen, rows, state);
 }
 
+fn plural(number: u64, noun: &str) -> String {
+    format!("{noun}{}", if number == 1 { "" } else { "s" })
+}
+
 fn title(state: &State) -> String {
     let (shown, seen) = state.thinning();
     let requests = match seen {
         Some(seen) if u64::try_from(shown).is_ok_and(|shown| shown < seen) => {
             format!("{} of {} requests", words::count(shown as u64), words::count(seen))
         }
-        _ => format!("{} requests", words::count(shown as u64)),
+        _ => format!("{} {}", words::count(shown as u64), plural(shown as u64, "request")),
     };
     let lost: u64 = state.recording.dropped.iter().sum();
-    let lost =
-        if lost == 0 { String::new() } else { format!("   {} records lost", words::count(lost)) };
+    let lost = match lost {
+        0 => String::new(),
+        _ => format!("   {} {} lost", words::count(lost), plural(lost, "record")),
+    };
     let follow = if state.list.is_following { "   following" } else { "" };
     let closed = if state.is_closed { "   source closed" } else { "" };
     format!(" Glass etcd   {requests}{follow}{lost}{closed}")

@@ -43,6 +43,7 @@ mod pins;
 mod subscribe;
 
 use drain::State;
+pub use pins::is_waiting;
 pub use subscribe::{Batch, Filter, Subscription, TRACES_PER_SECOND};
 
 use tokio::sync::mpsc;

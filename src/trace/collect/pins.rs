@@ -128,7 +128,12 @@ impl Pins {
 
 fn waits(method: u64) -> bool {
     let name = usize::try_from(method).ok().and_then(|at| METHODS.get(at));
-    name.is_some_and(|name| WAITING.contains(name))
+    name.is_some_and(|name| is_waiting(name))
+}
+
+/// Whether a request with this method is meant to wait, so that it is never slow.
+pub fn is_waiting(method: &str) -> bool {
+    WAITING.contains(&method)
 }
 
 #[cfg(test)]

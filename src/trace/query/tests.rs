@@ -1,4 +1,6 @@
 mod causes;
+mod diff;
+mod slow;
 
 use super::*;
 use crate::trace::{

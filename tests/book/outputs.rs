@@ -1,0 +1,104 @@
+//! Outputs that a page shows are what the program prints.
+//!
+//! A block of `console` begins with the command behind a `$`. The command is run at the root of the
+//! repository, and what it prints must be what follows. A line with nothing but `…` stands for lines
+//! that are left out.
+
+use std::process::Command;
+
+/// The page on the plain form.
+const PAGE: &str = include_str!("../../book/src/plain.md");
+
+/// A command, and what it is said to print.
+struct Example {
+    words: Vec<String>,
+    lines: Vec<String>,
+}
+
+fn examples(page: &str) -> Vec<Example> {
+    let mut found = Vec::new();
+    for block in page.split("\n```console\n").skip(1) {
+        let block = block.split("\n```").next().unwrap_or("");
+        let mut lines = block.lines().map(str::to_owned);
+        let command = lines.next().unwrap_or_default();
+        let words = command.strip_prefix("$ glass ").unwrap_or_else(|| panic!("{command}"));
+        let words = words.split_whitespace().map(str::to_owned).collect();
+        found.push(Example { words, lines: lines.collect() });
+    }
+    found
+}
+
+/// Whether the lines are those, but for the places where some are left out.
+fn is_printed(shown: &[String], printed: &[&str]) -> bool {
+    let pieces: Vec<&[String]> = shown.split(|line| line == "…").collect();
+    let mut rest = printed;
+    for (at, piece) in pieces.iter().enumerate() {
+        let is_last = at + 1 == pieces.len();
+        let starts = match (at, is_last) {
+            (0, true) if piece.len() != rest.len() => return false,
+            (0, _) => 0..=0,
+            // It has to end where the output ends.
+            (_, true) => match rest.len().checked_sub(piece.len()) {
+                Some(start) => start..=start,
+                None => return false,
+            },
+            (_, false) => 0..=rest.len(),
+        };
+        let is_at = |start: &usize| {
+            let end = start + piece.len();
+            end <= rest.len() && rest[*start..end].iter().zip(*piece).all(|(a, b)| a == b)
+        };
+        match starts.into_iter().find(is_at) {
+            Some(start) => rest = &rest[start + piece.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+#[test]
+fn the_plain_form_is_what_the_page_shows() {
+    let examples = examples(PAGE);
+    for command in ["list", "show", "tail", "diff", "why-slow"] {
+        let is_shown = |example: &Example| example.words[..2] == ["trace", command];
+        assert!(examples.iter().any(is_shown), "no example of {command}");
+    }
+    for Example { words, lines } in examples {
+        let output = Command::new(env!("CARGO_BIN_EXE_glass")).args(&words).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let printed: Vec<&str> = text.lines().map(str::trim_end).collect();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            is_printed(&lines, &printed),
+            "glass {} prints\n{text}\nand the page shows\n{}",
+            words.join(" "),
+            lines.join("\n")
+        );
+    }
+}
+
+#[test]
+fn an_output_that_is_another_is_found() {
+    let shown = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let printed = ["a", "b", "c", "d", "b", "e"];
+    for same in
+        ["a\nb\nc\nd\nb\ne", "a\n…\ne", "…", "…\nb\ne", "a\nb\n…", "a\n…\nd\n…", "a\n…\nb\n…\nb\ne"]
+    {
+        assert!(is_printed(&shown(same), &printed), "{same}");
+    }
+    for other in [
+        "a\nb\nc\nd\nb",
+        "b\n…",
+        "…\nb",
+        "a\n…\ne\n…\nb",
+        "a\n…\nc\ne",
+        "",
+        "a\n…\na\n…",
+        "a\nb\nc\nd\nb\ne\nf",
+    ] {
+        assert!(!is_printed(&shown(other), &printed), "{other}");
+    }
+    let page = "x\n\n```console\n$ glass trace list\none\n```\n\n```text\n$ glass x\n```\n";
+    let found = examples(page);
+    assert_eq!((1, vec!["one".to_owned()]), (found.len(), found[0].lines.clone()));
+}

@@ -1,0 +1,474 @@
+//! `glass trace diff`: two requests side by side, in words and figures.
+//!
+//! What is compared and how stands in `query::diff` of the library; here it gets its words. The
+//! first line says in a sentence what makes the two different, the second what that has cost; then
+//! come the facts that differ, the steps of both, and for what each of them waited.
+
+use std::io::{self, Write};
+
+use glass_etcd::trace::{
+    MemberInfo,
+    message::MESSAGES,
+    query::{
+        diff::{
+            Completed, Consistency, Diff, Difference, Facts, Found, Pair, Part, Side, Taken, What,
+        },
+        path::Wait,
+    },
+};
+use serde_json::{Value, json};
+
+use super::{explain, words};
+
+/// A and B, by place.
+const NAMES: [&str; 2] = ["A", "B"];
+
+/// Writes the comparison as text.
+pub(super) fn plain(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
+    let diff = Diff::of(sides[0], sides[1]);
+    writeln!(out, "{}", summary(&diff))?;
+    writeln!(out, "{}", cost(&diff))?;
+    for (name, (side, facts)) in NAMES.iter().zip(sides.iter().zip(&diff.facts)) {
+        writeln!(out, "{name}  {}", headline(side, facts))?;
+    }
+    facts(out, sides, &diff)?;
+    steps(out, &diff)?;
+    waited(out, &diff)?;
+    unknown(out, sides)
+}
+
+fn headline(side: &Side<'_>, facts: &Facts) -> String {
+    let asked = facts.asked.map_or("unknown", |place| words::name(place, &side.recording.members));
+    let took = facts.took_ns.map_or("duration unknown".to_owned(), |ns| {
+        format!("took {}", words::millis(i128::from(ns)))
+    });
+    let (title, code) = (&side.story.title, words::code(facts.code));
+    format!("{title}  request {:016x}  served by {asked}  {took}  {code}", side.story.id)
+}
+
+/// What makes the two different, in a sentence.
+fn summary(diff: &Diff) -> String {
+    let told = diff.differences.iter().find_map(|difference| sentence(*difference, &diff.facts));
+    told.unwrap_or_else(|| {
+        let is_single = |pair: &&Pair| pair.taken.iter().any(Option::is_none);
+        match diff.pairs.iter().filter(is_single).count() {
+            0 => "A and B took the same steps.".to_owned(),
+            1 => "A and B went the same way; 1 step is in one of them only.".to_owned(),
+            count => format!("A and B went the same way; {count} steps are in one of them only."),
+        }
+    })
+}
+
+fn sentence(difference: Difference, facts: &[Facts; 2]) -> Option<String> {
+    let [a, b] = facts;
+    // Which of the two is so, and which not.
+    let which = |is_so: bool| if is_so { ("A", "B") } else { ("B", "A") };
+    match difference {
+        Difference::Method => Some(format!("A is a {}, B is a {}.", a.method?, b.method?)),
+        Difference::Result => {
+            let (a, b) = (words::code(a.code), words::code(b.code));
+            Some(format!("A ended with {a}, B with {b}."))
+        }
+        Difference::Consistency => {
+            let (yes, no) = which(a.consistency == Some(Consistency::Linearizable));
+            Some(format!(
+                "{yes} went through the leader's ReadIndex round, {no} did not: {no} was serializable."
+            ))
+        }
+        Difference::Asked => {
+            let (leader, follower) = which(a.is_leader == Some(true));
+            let why = match (a.entry.or(b.entry), a.consistency) {
+                (Some(_), _) => "which sent the proposal on to the leader",
+                (None, Some(Consistency::Linearizable)) => "which asked the leader for the index",
+                (None, _) => "which answered by itself",
+            };
+            Some(format!(
+                "{follower} was sent to a follower, {why}; {leader} was sent to the leader."
+            ))
+        }
+        Difference::Found => {
+            let (file, buffer) = which(a.found?.file != 0);
+            Some(format!(
+                "{buffer} was answered from the write buffer, {file} had to read the file."
+            ))
+        }
+        Difference::Fsync => {
+            let (more, less) = which(b.fsynced < a.fsynced);
+            let counts = [a, b].map(|facts| facts.fsynced.unwrap_or(0));
+            let (most, least) = (counts[0].max(counts[1]), counts[0].min(counts[1]));
+            let most = explain::shared(most, "entry", "entries");
+            let least = explain::shared(least, "entry", "entries");
+            Some(format!("The leader's fsync was {most} in {more}, and {least} in {less}."))
+        }
+        Difference::Round => round(a, b, which),
+        Difference::CompletedBy => {
+            let (leader, follower) = which(a.completed_by == Some(Completed::Leader));
+            Some(format!(
+                "The quorum of {leader} was completed by the leader's own disk, that of {follower} by a follower's."
+            ))
+        }
+        Difference::Keys => Some(format!("A read {} keys, B {}.", a.keys?, b.keys?)),
+    }
+}
+
+fn round<'a>(a: &Facts, b: &Facts, which: impl Fn(bool) -> (&'a str, &'a str)) -> Option<String> {
+    if a.attempts != b.attempts {
+        let (more, less) = which(b.attempts < a.attempts);
+        return Some(format!("{more} had to ask the quorum more often than {less}."));
+    }
+    let (a, b) = (a.reads?, b.reads?);
+    let (most, least) = (a.max(b), a.min(b));
+    let (more, less) = which(b < a);
+    let most = explain::shared(most, "read", "reads");
+    let least = explain::shared(least, "read", "reads");
+    Some(format!("The round was {most} in {more}, and {least} in {less}."))
+}
+
+/// What it has cost, and where.
+fn cost(diff: &Diff) -> String {
+    let [Some(a), Some(b)] = [diff.facts[0].took_ns, diff.facts[1].took_ns] else {
+        return "How much longer either took is unknown.".to_owned();
+    };
+    let by = i128::from(b) - i128::from(a);
+    if by == 0 {
+        return "They took equally long.".to_owned();
+    }
+    let who = if by < 0 { "A" } else { "B" };
+    let longer = format!("{who} took {} longer", words::millis(by.abs()));
+    // The longer one need not have waited longer for everything.
+    let most =
+        diff.waited.iter().flatten().find(|waited| waited.difference().signum() == by.signum());
+    match most {
+        Some(waited) => {
+            let (reason, ns) = (in_a_sentence(waited.wait), waited.difference().abs());
+            format!("{longer}; most of it is {reason}, {}.", words::millis(ns))
+        }
+        None => format!("{longer}."),
+    }
+}
+
+/// For what was waited, as a sentence names it.
+fn in_a_sentence(wait: Wait) -> &'static str {
+    match wait {
+        Wait::Checks => "the checks",
+        Wait::Inbox => "the inbox of raft",
+        Wait::Raft => "raft's thread",
+        Wait::Network => "the way of messages",
+        Wait::WalQueue => "the queue before the disk",
+        Wait::Fsync => "the disk",
+        Wait::Backlog => "the queue before apply",
+        Wait::Apply => "apply",
+        Wait::Round => "the wait for a read round",
+        Wait::Read => "the reading",
+        Wait::Wake => "waking the request",
+        Wait::Answer => "the answer",
+        Wait::Own => "the member itself",
+        Wait::Unknown => "not captured",
+    }
+}
+
+/// The facts that differ, a line each.
+fn facts(out: &mut impl Write, sides: [Side<'_>; 2], diff: &Diff) -> io::Result<()> {
+    writeln!(out, "\nfacts that differ")?;
+    let rows = [0, 1].map(|at| fact_rows(&diff.facts[at], &sides[at].recording.members));
+    let mut is_same = true;
+    for ((name, a), (_, b)) in rows[0].iter().zip(&rows[1]) {
+        if a != b {
+            is_same = false;
+            let [a, b] = [a, b].map(|text| text.as_deref().unwrap_or("-"));
+            writeln!(out, "  {name:<20}  A: {a:<26}  B: {b}")?;
+        }
+    }
+    if is_same { writeln!(out, "  none") } else { Ok(()) }
+}
+
+/// The facts in words, always the same ones in the same order; `None` for what does not concern the
+/// request, or was not captured.
+fn fact_rows(facts: &Facts, members: &[MemberInfo]) -> Vec<(&'static str, Option<String>)> {
+    let shared =
+        |count: Option<u64>, one, many| count.map(|count| explain::shared(count, one, many));
+    let number = |number: Option<u64>| number.map(|number| number.to_string());
+    vec![
+        ("method", facts.method.map(str::to_owned)),
+        ("member asked", facts.asked.map(|at| words::name(at, members).to_owned())),
+        ("its role", facts.is_leader.map(|is| if is { "leader" } else { "follower" }.to_owned())),
+        (
+            "consistency",
+            facts.consistency.map(|consistency| consistency_name(consistency).to_owned()),
+        ),
+        ("result", facts.code.map(|code| words::code(Some(code)))),
+        ("revision", number(facts.revision)),
+        ("keys", number(facts.keys)),
+        ("values were in", facts.found.map(found)),
+        ("entry", facts.entry.map(|(term, index)| format!("{term}/{index}"))),
+        ("leader's fsync", shared(facts.fsynced, "entry", "entries")),
+        ("quorum completed by", facts.completed_by.map(|by| completed_name(by).to_owned())),
+        ("read round", shared(facts.reads, "read", "reads")),
+        ("asked the quorum", facts.attempts.map(explain::times)),
+        ("heard by", facts.watchers.map(|count| explain::count(count, "watcher", "watchers"))),
+    ]
+}
+
+fn consistency_name(consistency: Consistency) -> &'static str {
+    match consistency {
+        Consistency::Linearizable => "linearizable",
+        Consistency::Serializable => "serializable",
+    }
+}
+
+fn completed_name(by: Completed) -> &'static str {
+    match by {
+        Completed::Leader => "the leader's own disk",
+        Completed::Follower => "a follower's disk",
+    }
+}
+
+fn found(found: Found) -> String {
+    let places =
+        [(found.active, "active buffer"), (found.frozen, "frozen buffer"), (found.file, "file")];
+    let words: Vec<String> = (places.iter().filter(|(count, _)| *count != 0))
+        .map(|(count, place)| format!("{place} {count}"))
+        .collect();
+    if words.is_empty() { "nowhere".to_owned() } else { words.join(", ") }
+}
+
+/// All steps of both: which of them, how long, what, and by whom.
+fn steps(out: &mut impl Write, diff: &Diff) -> io::Result<()> {
+    writeln!(out, "\nsteps (~ depends on how the members' clocks were set)")?;
+    writeln!(out, "  {:<8}  {:>15}  {:>15}  {:<20}  BY", "IN", "A", "B", "STEP")?;
+    for pair in &diff.pairs {
+        let [a, b] = pair.taken.map(|taken| taken.map_or("-".to_owned(), cell));
+        let (step, by) = step_words(pair.what);
+        writeln!(out, "  {:<8}  {a:>15}  {b:>15}  {step:<20}  {by}", mark(pair))?;
+    }
+    Ok(())
+}
+
+/// `only A`, `only B`, `longer A`, `longer B` or `both`.
+fn mark(pair: &Pair) -> &'static str {
+    match (pair.taken, pair.longer()) {
+        ([Some(_), None], _) => "only A",
+        ([None, _], _) => "only B",
+        (_, Some((0, _))) => "longer A",
+        (_, Some(_)) => "longer B",
+        (_, None) => "both",
+    }
+}
+
+fn cell(taken: Taken) -> String {
+    let times = if taken.count == 1 { String::new() } else { format!("{}x ", taken.count) };
+    match taken.ns {
+        Some(ns) => {
+            let estimate = if taken.is_estimated { "~" } else { " " };
+            format!("{times}{}{estimate}", words::millis(i128::from(ns)))
+        }
+        None => format!("{times}yes "),
+    }
+}
+
+fn step_words(what: What) -> (String, String) {
+    match what.message {
+        None => (what.stage.name().to_owned(), part(what.part).to_owned()),
+        Some((kind, to)) => {
+            let name = usize::try_from(kind).ok().and_then(|at| MESSAGES.get(at));
+            let name = name.map_or_else(|| format!("message {kind}"), |name| (*name).to_owned());
+            (name, format!("{} to {}", part(what.part), part(to)))
+        }
+    }
+}
+
+fn part(part: Part) -> &'static str {
+    match part {
+        Part::Asked => "asked",
+        Part::Others => "others",
+        Part::Leader => "leader",
+        Part::Followers => "followers",
+        Part::Unknown => "unknown",
+    }
+}
+
+/// For what they waited: these lines sum to the difference of the two durations.
+fn waited(out: &mut impl Write, diff: &Diff) -> io::Result<()> {
+    writeln!(out, "\nwaited for (the differences sum to that of the durations)")?;
+    let Some(list) = &diff.waited else {
+        return writeln!(out, "  the end of one rpc was not captured");
+    };
+    writeln!(out, "  {:>12}  {:>12}  {:>13}  WAITED FOR", "A", "B", "B - A")?;
+    for waited in list {
+        let [a, b] = waited.ns.map(|ns| words::millis(i128::from(ns)));
+        let by = words::millis(waited.difference());
+        let by = if 0 < waited.difference() { format!("+{by}") } else { by };
+        writeln!(out, "  {a:>12}  {b:>12}  {by:>13}  {}", explain::reason(waited.wait))?;
+    }
+    Ok(())
+}
+
+/// What is not known of either, so that nobody takes it for a difference.
+fn unknown(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
+    for (name, side) in NAMES.iter().zip(sides) {
+        for missing in &side.story.missing {
+            let member = words::name(missing.member, &side.recording.members);
+            writeln!(
+                out,
+                "unknown in {name}: {} of {member} was not captured",
+                missing.stage.name()
+            )?;
+        }
+        for member_id in &side.story.unheard {
+            writeln!(
+                out,
+                "unknown in {name}: all of member {member_id:016x}, which was not heard"
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the comparison for programs: a line about both, a line for each step, a line for each
+/// thing that was waited for.
+pub(super) fn json(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
+    let diff = Diff::of(sides[0], sides[1]);
+    let [a, b] = [0, 1].map(|at| side_json(&sides[at], &diff.facts[at]));
+    let summary = format!("{} {}", summary(&diff), cost(&diff));
+    writeln!(out, "{}", json!({"summary": summary, "a": a, "b": b}))?;
+    for pair in &diff.pairs {
+        let (step, by) = step_words(pair.what);
+        let [a, b] = pair.taken.map(|taken| taken.map(taken_json));
+        writeln!(out, "{}", json!({"step": step, "by": by, "in": mark(pair), "a": a, "b": b}))?;
+    }
+    for waited in diff.waited.iter().flatten() {
+        let [a, b] = waited.ns;
+        writeln!(out, "{}", json!({"wait": waited.wait.name(), "a_ns": a, "b_ns": b}))?;
+    }
+    Ok(())
+}
+
+fn taken_json(taken: Taken) -> Value {
+    json!({"count": taken.count, "ns": taken.ns, "estimated": taken.is_estimated})
+}
+
+fn side_json(side: &Side<'_>, facts: &Facts) -> Value {
+    let members = &side.recording.members;
+    let missing: Vec<Value> = (side.story.missing.iter())
+        .map(|missing| {
+            let member = words::name(missing.member, members);
+            json!({"member": member, "stage": missing.stage.name()})
+        })
+        .collect();
+    let unheard: Vec<String> = side.story.unheard.iter().map(|id| format!("{id:016x}")).collect();
+    let found = facts
+        .found
+        .map(|found| json!({"active": found.active, "frozen": found.frozen, "file": found.file}));
+    json!({
+        "id": format!("{:016x}", side.story.id),
+        "title": side.story.title,
+        "method": facts.method,
+        "asked": facts.asked.map(|at| words::name(at, members)),
+        "is_leader": facts.is_leader,
+        "consistency": facts.consistency.map(consistency_name),
+        "code": facts.code,
+        "took_ns": facts.took_ns,
+        "revision": facts.revision,
+        "keys": facts.keys,
+        "found": found,
+        "term": facts.entry.map(|(term, _)| term),
+        "index": facts.entry.map(|(_, index)| index),
+        "fsynced": facts.fsynced,
+        "completed_by": facts.completed_by.map(completed_name),
+        "reads": facts.reads,
+        "attempts": facts.attempts,
+        "watchers": facts.watchers,
+        "missing": missing,
+        "unheard": unheard,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use glass_etcd::trace::{Recording, order::Order, query::Story, recording};
+
+    use super::*;
+
+    const PUTS_AND_GETS: &str = include_str!("../../tests/recordings/puts_and_gets.ndjson");
+    const FOLLOWER_PUT: u64 = 0x0ae2_a1fd_5979_a505;
+    const SHARED_PUT: u64 = 0x561f_a1fd_5979_ce0d;
+    const LEADER_PUT: u64 = 0xb98e_a1fd_5979_f40b;
+    const FOLLOWER_GET: u64 = 0x0ae2_a1fd_5979_a507;
+    const LEADER_GET: u64 = 0xb98e_a1fd_5979_f40d;
+
+    fn told(
+        ids: [u64; 2],
+        write: impl Fn(&mut Vec<u8>, [Side<'_>; 2]) -> io::Result<()>,
+    ) -> String {
+        let recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
+        told_of(&recording, ids, write)
+    }
+
+    fn told_of(
+        recording: &Recording,
+        ids: [u64; 2],
+        write: impl Fn(&mut Vec<u8>, [Side<'_>; 2]) -> io::Result<()>,
+    ) -> String {
+        let order = Order::of(recording);
+        let stories = ids.map(|id| Story::of(recording, &order, id).unwrap());
+        let side = |at: usize| Side { recording, order: &order, story: &stories[at] };
+        let mut out = Vec::new();
+        write(&mut out, [side(0), side(1)]).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_put_on_a_follower_and_one_on_the_leader_are_compared() {
+        insta::assert_snapshot!(told([FOLLOWER_PUT, LEADER_PUT], |out, sides| plain(out, sides)));
+    }
+
+    #[test]
+    fn a_put_alone_and_one_of_three_are_compared() {
+        insta::assert_snapshot!(told([FOLLOWER_PUT, SHARED_PUT], |out, sides| plain(out, sides)));
+    }
+
+    #[test]
+    fn a_put_and_a_get_are_different_requests() {
+        let text = told([LEADER_PUT, LEADER_GET], |out, sides| plain(out, sides));
+        assert!(text.starts_with("A is a KV/Put, B is a KV/Range.\n"), "{text}");
+    }
+
+    #[test]
+    fn a_request_differs_in_nothing_from_itself() {
+        let text = told([FOLLOWER_GET; 2], |out, sides| plain(out, sides));
+        let start = "A and B took the same steps.\nThey took equally long.\n";
+        assert!(text.starts_with(start), "{text}");
+        assert!(text.contains("\nfacts that differ\n  none\n"), "{text}");
+        assert!(!text.contains("only") && !text.contains("longer A"), "{text}");
+    }
+
+    #[test]
+    fn programs_read_the_same_comparison() {
+        let text = told([FOLLOWER_GET, LEADER_GET], |out, sides| json(out, sides));
+        let lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(
+            (Some(false), Some(true), Some("linearizable")),
+            (
+                lines[0]["a"]["is_leader"].as_bool(),
+                lines[0]["b"]["is_leader"].as_bool(),
+                lines[0]["a"]["consistency"].as_str(),
+            )
+        );
+        let asks = lines.iter().find(|line| line["step"] == "MsgReadIndex").unwrap();
+        assert_eq!((Some("only A"), true), (asks["in"].as_str(), asks["b"].is_null()));
+        let sum = |name: &str| -> u64 { lines.iter().filter_map(|line| line[name].as_u64()).sum() };
+        assert_eq!(Some(sum("a_ns")), lines[0]["a"]["took_ns"].as_u64());
+        assert_eq!(Some(sum("b_ns")), lines[0]["b"]["took_ns"].as_u64());
+    }
+
+    #[test]
+    fn what_is_unknown_is_said_and_makes_no_difference() {
+        let mut recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
+        recording.events.retain(|event| event.member != 0);
+        let text = told_of(&recording, [FOLLOWER_PUT; 2], |out, sides| plain(out, sides));
+        let line = "unknown in A: wal.fsync of etcd-03 was not captured";
+        assert!(text.lines().any(|found| found == line), "{text}");
+        assert!(text.contains("\nfacts that differ\n  none\n"), "{text}");
+    }
+}
