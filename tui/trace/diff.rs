@@ -425,32 +425,33 @@ mod tests {
 
     #[test]
     fn a_put_on_a_follower_and_one_on_the_leader_are_compared() {
-        insta::assert_snapshot!(told([FOLLOWER_PUT, LEADER_PUT], |out, sides| plain(out, sides)));
+        insta::assert_snapshot!(told([FOLLOWER_PUT, LEADER_PUT], plain));
     }
 
     #[test]
     fn a_put_alone_and_one_of_three_are_compared() {
-        insta::assert_snapshot!(told([FOLLOWER_PUT, SHARED_PUT], |out, sides| plain(out, sides)));
+        insta::assert_snapshot!(told([FOLLOWER_PUT, SHARED_PUT], plain));
     }
 
     #[test]
     fn a_put_and_a_get_are_different_requests() {
-        let text = told([LEADER_PUT, LEADER_GET], |out, sides| plain(out, sides));
+        let text = told([LEADER_PUT, LEADER_GET], plain);
         assert!(text.starts_with("A is KV/Put, B is KV/Range.\n"), "{text}");
     }
 
     #[test]
     fn a_request_differs_in_nothing_from_itself() {
-        let text = told([FOLLOWER_GET; 2], |out, sides| plain(out, sides));
+        let text = told([FOLLOWER_GET; 2], plain);
         let start = "A and B took the same steps.\nThey took equally long.\n";
         assert!(text.starts_with(start), "{text}");
         assert!(text.contains("\nfacts that differ\n  none\n"), "{text}");
         assert!(!text.contains("only") && !text.contains("longer A"), "{text}");
     }
 
-    #[test]
-    fn each_difference_has_a_sentence_that_names_the_right_one() {
-        let base = || Facts {
+    /// A linearizable read that the leader answered from its buffer, and a put that it committed: more
+    /// than one request can be, so that each of its facts can differ.
+    fn base() -> Facts {
+        Facts {
             consistency: Some(Consistency::Linearizable),
             is_leader: Some(true),
             code: Some(0),
@@ -461,7 +462,11 @@ mod tests {
             attempts: Some(1),
             completed_by: Some(Completed::Leader),
             ..Facts::default()
-        };
+        }
+    }
+
+    #[test]
+    fn each_difference_has_a_sentence_that_names_the_right_one() {
         let serializable = Some(Consistency::Serializable);
         let file = Some(Found { active: 0, frozen: 0, file: 1 });
         let cases = [
@@ -531,7 +536,7 @@ mod tests {
 
     #[test]
     fn programs_read_the_same_comparison() {
-        let text = told([FOLLOWER_GET, LEADER_GET], |out, sides| json(out, sides));
+        let text = told([FOLLOWER_GET, LEADER_GET], json);
         let lines: Vec<Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(
@@ -553,7 +558,7 @@ mod tests {
     fn what_is_unknown_is_said_and_makes_no_difference() {
         let mut recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
         recording.events.retain(|event| event.member != 0);
-        let text = told_of(&recording, [FOLLOWER_PUT; 2], |out, sides| plain(out, sides));
+        let text = told_of(&recording, [FOLLOWER_PUT; 2], plain);
         let line = "unknown in A: wal.fsync of etcd-03 was not captured";
         assert!(text.lines().any(|found| found == line), "{text}");
         assert!(text.contains("\nfacts that differ\n  none\n"), "{text}");
