@@ -4,10 +4,10 @@
 //! repository, and what it prints must be what follows. A line with nothing but `…` stands for lines
 //! that are left out.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 /// The page on the plain form.
-const PAGE: &str = include_str!("../../book/src/plain.md");
+const PAGE: &str = "book/src/plain.md";
 
 /// A command, and what it is said to print.
 struct Example {
@@ -58,7 +58,7 @@ fn is_printed(shown: &[String], printed: &[&str]) -> bool {
 
 #[test]
 fn the_plain_form_is_what_the_page_shows() {
-    let examples = examples(PAGE);
+    let examples = examples(&fs::read_to_string(PAGE).unwrap());
     for command in ["list", "show", "tail", "diff", "why-slow"] {
         let is_shown = |example: &Example| example.words[..2] == ["trace", command];
         assert!(examples.iter().any(is_shown), "no example of {command}");

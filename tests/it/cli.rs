@@ -96,6 +96,31 @@ fn a_server_that_cannot_start_says_why_in_one_line() {
 }
 
 #[test]
+fn requests_of_recordings_are_compared_and_what_cannot_be_is_said_in_a_line() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = "tests/recordings/puts_and_gets.ndjson";
+    let diff = |words: &[&str]| glass(root, &[&["trace", "diff"], words].concat());
+    let [a, b] = ["0ae2a1fd5979a505", "0xb98ea1fd5979f40b"];
+    let of_one = diff(&[a, b, file]);
+    assert!(of_one.status.success() && !of_one.stdout.is_empty());
+    for same in [vec![a, b, "--from", file], vec![a, b, file, file, "--plain"]] {
+        assert_eq!(of_one.stdout, diff(&same).stdout);
+    }
+    fails(&diff(&[a, "1", file]), 1, "nothing was captured of request 0000000000000001");
+    fails(&diff(&[a, "x", file]), 1, "\"x\" is not a request id");
+    // The request of one recording is not in the other.
+    let other = "tests/recordings/version-1.ndjson";
+    fails(&diff(&[a, b, file, other]), 1, "nothing was captured of request b98ea1fd5979f40b");
+    assert!(diff(&[a, "0203", file, other]).status.success());
+    let both = diff(&[a, b, file, "--from", file]);
+    assert_eq!(Some(2), both.status.code(), "a file, and --from");
+    let wrong = glass(root, &["trace", "why-slow", "--last", "5x", "--from", file]);
+    let text = String::from_utf8_lossy(&wrong.stderr);
+    assert_eq!(Some(2), wrong.status.code());
+    assert!(text.contains("\"5x\" is no duration: 30s, 5m, 1h30m, 500ms"), "{text}");
+}
+
+#[test]
 fn without_glass_up_there_is_nobody_to_talk_to() {
     let dir = tempfile::tempdir().unwrap();
     fails(&glass(dir.path(), &["run", "status"]), 1, "glass up is not running here");

@@ -64,10 +64,13 @@ fn sentence(difference: Difference, facts: &[Facts; 2]) -> Option<String> {
     // Which of the two is so, and which not.
     let which = |is_so: bool| if is_so { ("A", "B") } else { ("B", "A") };
     match difference {
-        Difference::Method => Some(format!("A is a {}, B is a {}.", a.method?, b.method?)),
+        Difference::Method => Some(format!("A is {}, B is {}.", a.method?, b.method?)),
         Difference::Result => {
-            let (a, b) = (words::code(a.code), words::code(b.code));
-            Some(format!("A ended with {a}, B with {b}."))
+            let ended = |facts: &Facts| match facts.code {
+                Some(0) => "went well".to_owned(),
+                code => format!("ended with {}", words::code(code)),
+            };
+            Some(format!("A {}, B {}.", ended(a), ended(b)))
         }
         Difference::Consistency => {
             let (yes, no) = which(a.consistency == Some(Consistency::Linearizable));
@@ -107,7 +110,10 @@ fn sentence(difference: Difference, facts: &[Facts; 2]) -> Option<String> {
                 "The quorum of {leader} was completed by the leader's own disk, that of {follower} by a follower's."
             ))
         }
-        Difference::Keys => Some(format!("A read {} keys, B {}.", a.keys?, b.keys?)),
+        Difference::Keys => {
+            let read = explain::count(a.keys?, "key", "keys");
+            Some(format!("A read {read}, B {}.", b.keys?))
+        }
     }
 }
 
@@ -419,32 +425,118 @@ mod tests {
 
     #[test]
     fn a_put_on_a_follower_and_one_on_the_leader_are_compared() {
-        insta::assert_snapshot!(told([FOLLOWER_PUT, LEADER_PUT], |out, sides| plain(out, sides)));
+        insta::assert_snapshot!(told([FOLLOWER_PUT, LEADER_PUT], plain));
     }
 
     #[test]
     fn a_put_alone_and_one_of_three_are_compared() {
-        insta::assert_snapshot!(told([FOLLOWER_PUT, SHARED_PUT], |out, sides| plain(out, sides)));
+        insta::assert_snapshot!(told([FOLLOWER_PUT, SHARED_PUT], plain));
     }
 
     #[test]
     fn a_put_and_a_get_are_different_requests() {
-        let text = told([LEADER_PUT, LEADER_GET], |out, sides| plain(out, sides));
-        assert!(text.starts_with("A is a KV/Put, B is a KV/Range.\n"), "{text}");
+        let text = told([LEADER_PUT, LEADER_GET], plain);
+        assert!(text.starts_with("A is KV/Put, B is KV/Range.\n"), "{text}");
     }
 
     #[test]
     fn a_request_differs_in_nothing_from_itself() {
-        let text = told([FOLLOWER_GET; 2], |out, sides| plain(out, sides));
+        let text = told([FOLLOWER_GET; 2], plain);
         let start = "A and B took the same steps.\nThey took equally long.\n";
         assert!(text.starts_with(start), "{text}");
         assert!(text.contains("\nfacts that differ\n  none\n"), "{text}");
         assert!(!text.contains("only") && !text.contains("longer A"), "{text}");
     }
 
+    /// A linearizable read that the leader answered from its buffer, and a put that it committed: more
+    /// than one request can be, so that each of its facts can differ.
+    fn base() -> Facts {
+        Facts {
+            consistency: Some(Consistency::Linearizable),
+            is_leader: Some(true),
+            code: Some(0),
+            keys: Some(1),
+            found: Some(Found { active: 1, frozen: 0, file: 0 }),
+            fsynced: Some(1),
+            reads: Some(1),
+            attempts: Some(1),
+            completed_by: Some(Completed::Leader),
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn each_difference_has_a_sentence_that_names_the_right_one() {
+        let serializable = Some(Consistency::Serializable);
+        let file = Some(Found { active: 0, frozen: 0, file: 1 });
+        let cases = [
+            (
+                Difference::Result,
+                Facts { code: Some(14), ..base() },
+                "A went well, B ended with Unavailable.",
+            ),
+            (
+                Difference::Consistency,
+                Facts { consistency: serializable, ..base() },
+                "A went through the leader's ReadIndex round, B did not: B was serializable.",
+            ),
+            (
+                Difference::Asked,
+                Facts { is_leader: Some(false), ..base() },
+                "B was sent to a follower, which asked the leader for the index; A was sent to the leader.",
+            ),
+            (
+                Difference::Found,
+                Facts { found: file, ..base() },
+                "A was answered from the write buffer, B had to read the file.",
+            ),
+            (
+                Difference::Fsync,
+                Facts { fsynced: Some(2), ..base() },
+                "The leader's fsync was shared with 1 other entry in B, and for this entry alone in A.",
+            ),
+            (
+                Difference::Round,
+                Facts { reads: Some(4), ..base() },
+                "The round was shared with 3 other reads in B, and for this read alone in A.",
+            ),
+            (
+                Difference::Round,
+                Facts { attempts: Some(2), ..base() },
+                "B had to ask the quorum more often than A.",
+            ),
+            (
+                Difference::CompletedBy,
+                Facts { completed_by: Some(Completed::Follower), ..base() },
+                "The quorum of A was completed by the leader's own disk, that of B by a follower's.",
+            ),
+            (Difference::Keys, Facts { keys: Some(0), ..base() }, "A read 1 key, B 0."),
+        ];
+        for (difference, other, expected) in cases {
+            assert_eq!(Some(expected), sentence(difference, &[base(), other.clone()]).as_deref());
+            let back = sentence(difference, &[other, base()]).unwrap();
+            match difference {
+                // These two name A first, whatever it is.
+                Difference::Result => assert_eq!("A ended with Unavailable, B went well.", back),
+                Difference::Keys => assert_eq!("A read 0 keys, B 1.", back),
+                _ => assert_eq!(swapped(expected), back),
+            }
+        }
+    }
+
+    /// The sentence with A and B in each other's place.
+    fn swapped(text: &str) -> String {
+        let swap = |c| match c {
+            'A' => 'B',
+            'B' => 'A',
+            c => c,
+        };
+        text.chars().map(swap).collect()
+    }
+
     #[test]
     fn programs_read_the_same_comparison() {
-        let text = told([FOLLOWER_GET, LEADER_GET], |out, sides| json(out, sides));
+        let text = told([FOLLOWER_GET, LEADER_GET], json);
         let lines: Vec<Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(
@@ -466,7 +558,7 @@ mod tests {
     fn what_is_unknown_is_said_and_makes_no_difference() {
         let mut recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
         recording.events.retain(|event| event.member != 0);
-        let text = told_of(&recording, [FOLLOWER_PUT; 2], |out, sides| plain(out, sides));
+        let text = told_of(&recording, [FOLLOWER_PUT; 2], plain);
         let line = "unknown in A: wal.fsync of etcd-03 was not captured";
         assert!(text.lines().any(|found| found == line), "{text}");
         assert!(text.contains("\nfacts that differ\n  none\n"), "{text}");

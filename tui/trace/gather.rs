@@ -17,7 +17,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// How long members that do not answer are waited for, once the others have.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long members may keep to themselves what has happened: two or three passes of their drain.
-const LAG: Duration = Duration::from_millis(150);
+pub(super) const LAG: Duration = Duration::from_millis(150);
 /// How often it is looked whether they have said enough.
 const TURN: Duration = Duration::from_millis(50);
 

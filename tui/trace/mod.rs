@@ -252,10 +252,11 @@ fn read(path: &Path) -> Result<Gathered, Error> {
 
 async fn why_slow(from: &From, form: &Form, last: Option<Duration>) -> Result<(), Error> {
     let Gathered { recording, .. } = heard(from, |_| true).await?;
+    let window = slow::window(last, from.from.is_none());
     let mut out = std::io::stdout().lock();
     match form.json {
-        true => slow::json(&mut out, &recording, last)?,
-        false => slow::plain(&mut out, &recording, last)?,
+        true => slow::json(&mut out, &recording, window)?,
+        false => slow::plain(&mut out, &recording, window)?,
     }
     Ok(())
 }

@@ -9,11 +9,11 @@ use std::{
 use glass_etcd::trace::{
     Recording,
     order::Order,
-    query::slow::{Cause, Causes},
+    query::slow::{Cause, Causes, Window},
 };
 use serde_json::json;
 
-use super::{explain, words};
+use super::{explain, gather::LAG, words};
 
 /// `5m`, `30s`, `1m30s`, `500ms`, or seconds without a unit.
 pub(super) fn parse_last(text: &str) -> Result<Duration, String> {
@@ -42,24 +42,21 @@ pub(super) fn parse_last(text: &str) -> Result<Duration, String> {
 }
 
 /// Writes the causes, the one that took most first.
-pub(super) fn plain(
-    out: &mut impl Write,
-    recording: &Recording,
-    last: Option<Duration>,
-) -> io::Result<()> {
-    let causes = Causes::of(recording, &Order::of(recording), last.map(nanos));
+pub(super) fn plain(out: &mut impl Write, recording: &Recording, window: Window) -> io::Result<()> {
+    let causes = Causes::of(recording, &Order::of(recording), window);
     let took = words::millis(i128::from(causes.total_ns));
     let (looked_at, ended) = (causes.looked_at, causes.ended);
     writeln!(out, "{looked_at} of {ended} requests, the slowest first, took {took} in all")?;
     for (count, why) in [
         (causes.waiting, "left out: meant to wait (watches, keep-alives, locks, elections)"),
+        (causes.fresh, "left out: only just ended, not all of it may have been told"),
         (causes.open, "left out: not ended, as far as captured"),
     ] {
         if count != 0 {
             writeln!(out, "{count} {why}")?;
         }
     }
-    if let Some(last) = last.map(nanos)
+    if let Some(last) = window.last_ns
         && causes.reach_ns < last
     {
         let reach = words::millis(i128::from(causes.reach_ns));
@@ -88,16 +85,13 @@ pub(super) fn plain(
 }
 
 /// The same for programs: a line about all, and a line for each cause.
-pub(super) fn json(
-    out: &mut impl Write,
-    recording: &Recording,
-    last: Option<Duration>,
-) -> io::Result<()> {
-    let causes = Causes::of(recording, &Order::of(recording), last.map(nanos));
+pub(super) fn json(out: &mut impl Write, recording: &Recording, window: Window) -> io::Result<()> {
+    let causes = Causes::of(recording, &Order::of(recording), window);
     let all = json!({
         "ended": causes.ended,
         "looked_at": causes.looked_at,
         "waiting": causes.waiting,
+        "fresh": causes.fresh,
         "open": causes.open,
         "reach_ns": causes.reach_ns,
         "total_ns": causes.total_ns,
@@ -118,8 +112,11 @@ pub(super) fn json(
     causes.list.iter().try_for_each(|cause| writeln!(out, "{}", line(cause)))
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+/// What `--last` and the source of the records mean: only live members have told of the newest
+/// requests no more than a part.
+pub(super) fn window(last: Option<Duration>, is_live: bool) -> Window {
+    let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    Window { last_ns: last.map(nanos), fresh_ns: if is_live { nanos(LAG) } else { 0 } }
 }
 
 /// A part of a whole, as `40.7 %`.
@@ -142,17 +139,21 @@ mod tests {
     #[test]
     fn the_causes_of_all_requests_are_ranked() {
         let mut out = Vec::new();
-        plain(&mut out, &recorded(), None).unwrap();
+        plain(&mut out, &recorded(), Window::default()).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap());
         let mut out = Vec::new();
-        plain(&mut out, &recorded(), Some(Duration::ZERO)).unwrap();
+        plain(&mut out, &recorded(), window(Some(Duration::ZERO), false)).unwrap();
         assert!(out.starts_with(b"0 of 0 requests"));
+        let mut out = Vec::new();
+        plain(&mut out, &recorded(), window(None, true)).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("\n1 left out: only just ended"), "{text}");
     }
 
     #[test]
     fn programs_read_the_same_figures() {
         let mut out = Vec::new();
-        json(&mut out, &recorded(), None).unwrap();
+        json(&mut out, &recorded(), Window::default()).unwrap();
         let lines: Vec<serde_json::Value> = out
             .split(|c| *c == b'\n')
             .filter_map(|line| serde_json::from_slice(line).ok())

@@ -23,6 +23,16 @@ use crate::trace::{collect, event::Recording, order::Order};
 /// How many requests are looked at.
 pub const REQUESTS_MAX: usize = 500;
 
+/// Which requests are meant, by how long before the newest event they ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// At most so many nanoseconds before; `None` for all.
+    pub last_ns: Option<u64>,
+    /// And at least so many: of what has ended only just now, members may not have told all, and
+    /// what they have not told would look like something that nobody can name.
+    pub fresh_ns: u64,
+}
+
 /// One kind of waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
@@ -51,6 +61,8 @@ pub struct Causes {
     pub looked_at: usize,
     /// Requests that were left out because they are meant to wait.
     pub waiting: usize,
+    /// Requests that were left out because they have ended only just now.
+    pub fresh: usize,
     /// Requests that were captured and have not ended, as far as captured.
     pub open: usize,
     /// From the end of the first request to the newest event, in nanoseconds: how far back anything
@@ -63,8 +75,8 @@ pub struct Causes {
 }
 
 impl Causes {
-    /// Sums up all requests or, with `last_ns`, those that ended so long before the newest event.
-    pub fn of(recording: &Recording, order: &Order, last_ns: Option<u64>) -> Causes {
+    /// Sums up the requests that ended in this time.
+    pub fn of(recording: &Recording, order: &Order, window: Window) -> Causes {
         let newest = order.times.iter().copied().max().unwrap_or(0);
         let mut causes = Causes::default();
         let mut list: Vec<Summary> = Vec::new();
@@ -74,12 +86,15 @@ impl Causes {
                 continue;
             };
             causes.reach_ns = causes.reach_ns.max(u64::try_from(age).unwrap_or(0));
-            if last_ns.is_some_and(|last| i128::from(last) < age) {
+            if window.last_ns.is_some_and(|last| i128::from(last) < age) {
                 continue;
             }
-            match collect::is_waiting(request.method) {
-                true => causes.waiting += 1,
-                false => list.push(request),
+            if collect::is_waiting(request.method) {
+                causes.waiting += 1;
+            } else if age < i128::from(window.fresh_ns) {
+                causes.fresh += 1;
+            } else {
+                list.push(request);
             }
         }
         causes.ended = list.len();

@@ -3,7 +3,7 @@
 use super::*;
 use crate::trace::query::{
     path::Wait,
-    slow::{Causes, REQUESTS_MAX},
+    slow::{Causes, REQUESTS_MAX, Window},
 };
 
 const SLOW_NS: u64 = 50_000_000;
@@ -64,7 +64,8 @@ impl Script {
 }
 
 fn causes(script: &Script, last_ns: Option<u64>) -> Causes {
-    Causes::of(&script.recording, &Order::of(&script.recording), last_ns)
+    let window = Window { last_ns, fresh_ns: 0 };
+    Causes::of(&script.recording, &Order::of(&script.recording), window)
 }
 
 #[test]
@@ -129,6 +130,10 @@ fn only_the_last_of_the_time_counts_and_the_slowest_of_very_many() {
     let last = causes(&script, Some(SLOW_NS / 2));
     assert_eq!((1, Wait::Fsync), (last.ended, last.list[0].wait));
     assert_eq!(all.reach_ns, last.reach_ns);
+
+    let window = Window { last_ns: None, fresh_ns: SLOW_NS / 2 };
+    let old = Causes::of(&script.recording, &Order::of(&script.recording), window);
+    assert_eq!((1, 1, Wait::Own), (old.ended, old.fresh, old.list[0].wait));
 
     let mut script = Script::new();
     for number in 1..=REQUESTS_MAX as u64 + 7 {
