@@ -91,11 +91,7 @@ const GO: &[(&str, &str)] = &[
     ("clientv3_ordering", "TestEndpointSwitchResolvesViolation|TestKvOrdering|TestTxnOrdering"),
     // Elections, locks and transactions as Go's users write them, and what they print.
     ("clientv3_concurrency", ".*"),
-    (
-        "clientv3",
-        "Test.*|ExampleKV_.*|ExampleLease_.*|ExampleCluster_memberList|ExampleMaintenance_status|\
-         ExampleClient_metrics",
-    ),
+    ("clientv3", "ExampleKV_.*|ExampleLease_.*|ExampleCluster_memberList|ExampleClient_metrics"),
 ];
 
 /// etcd's own tests of etcdctl that are run. Left out: auth, TLS, changes of membership, snapshots,
@@ -103,7 +99,8 @@ const GO: &[(&str, &str)] = &[
 /// `TestCtlV3Alarm`, `TestCtlV3GetFormat`, `TestV3MetricsInsecure`, which fail with etcd 3.5.1, too.
 const E2E: &str = "TestCtlV3Version|TestCtlV3(Put|Get|Del)(Timeout|Quorum|Rev|KeysOnly)?|\
     TestCtlV3PutIgnore(Value|Lease)|TestCtlV3TxnInteractive(Success|Fail)|\
-    TestCtlV3Compact(Physical)?|TestCtlV3Watch(Timeout|Interactive)?|TestCtlV3Lease.*|\
+    TestCtlV3Compact(Physical)?|TestCtlV3Watch(Timeout|Interactive)?|\
+    TestCtlV3Lease(GrantTimeToLive|GrantLeases|TestTimeToLiveExpired|KeepAlive|KeepAliveOnce|Revoke)|\
     TestCtlV3Lock|TestCtlV3Elect|TestCtlV3Endpoint(Health|Status|HashKV)|TestCtlV3MakeMirror.*|\
     TestEtcdMultiPeer";
 

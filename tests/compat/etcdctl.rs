@@ -109,8 +109,20 @@ fn script(p: &str, revision: i64) -> Vec<Step> {
     steps.push(step(format!("compaction {}", revision + 4)));
     steps.push(step(format!("compaction --physical {}", revision + 5)));
     steps.push(step("compaction 1000000".into()));
+    steps.push(step(format!("compaction --physical {} -w json", revision + 6)));
+    steps.push(step("compaction --physical none".into()));
     steps.push(step(format!("get {p}/a --rev {}", revision + 3)));
     steps.push(step(format!("get {p}/a --rev {}", revision + 5)));
+    // One command in all forms, some of which it does not have.
+    let forms = ["json", "fields", "simple", "table"];
+    let commands = ["get P/ --prefix", "put P/f 1 --prev-kv", "del P/f --prev-kv"];
+    for (command, form) in commands.iter().flat_map(|c| forms.map(|form| (c, form))) {
+        steps.push(step(format!("{} -w {form}", command.replace('P', p))));
+    }
+    steps.extend(forms.map(|form| Step {
+        input: format!("{holds}{branches}"),
+        ..step(format!("txn -w {form}"))
+    }));
     let deletes = ["del P/a --prev-kv", "del P/none", "del P/ --prefix --prev-kv", "del P/c P/z"];
     steps.extend(deletes.map(|words| step(words.replace('P', p))));
     let clusters = [
@@ -119,6 +131,11 @@ fn script(p: &str, revision: i64) -> Vec<Step> {
         "endpoint status --cluster -w table",
         "endpoint health",
         "endpoint hashkv",
+        "endpoint hashkv --cluster",
+        "endpoint hashkv --cluster -w json",
+        "endpoint hashkv --cluster -w fields",
+        "endpoint hashkv --cluster -w table",
+        "endpoint hashkv --cluster --rev 1000000",
         "endpoint health --cluster",
         "member list -w table",
         "member list -w json",

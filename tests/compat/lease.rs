@@ -244,21 +244,32 @@ fn script(tool: &Etcdctl, cluster: &Cluster, at: usize, names: &Names) -> Vec<St
         "lease timetolive L",
         "lease timetolive L --keys",
         "lease timetolive L --keys -w json",
+        "lease timetolive L --keys -w fields",
+        "lease timetolive L -w table",
         "lease keep-alive --once L",
+        "lease keep-alive --once L -w json",
+        "lease keep-alive --once L -w fields",
         "lease keep-alive --once 7b",
         "lease timetolive 7b",
         "lease list",
         "lease list -w json",
-        "lease revoke L",
+        "lease list -w fields",
+        "lease revoke L -w fields",
         "lease revoke L",
         "get P/ --prefix",
         "lease list",
+        "lease timetolive 7b -w fields",
         "lease grant 9000000001",
+        "lease grant many",
+        "lease revoke none",
+        "lease timetolive",
+        "lease keep-alive",
     ];
     let normal = |text: &str| {
         let text = text.replace(&lease, "LEASE").replace(&number, "\"LEASE\"");
         // Seconds that are left differ by how long the tool took to start.
         let text = text.replace("remaining(98s)", "remaining(99s)").replace(":98,", ":99,");
+        let text = text.replace("\"TTL\" : 98", "\"TTL\" : 99");
         names.apply(&text, false)
     };
     let mut said = vec![normal(&granted)];

@@ -451,8 +451,12 @@ impl Running {
 
     /// Ctrl-C.
     fn interrupt(&self) {
+        self.signal(Signal::SIGINT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        kill(pid, Signal::SIGINT).unwrap();
+        kill(pid, signal).unwrap();
     }
 
     /// Its exit code, what it still printed, and its complaints.
@@ -491,6 +495,9 @@ fn sessions(tool: &Etcdctl, cluster: &Cluster, at: usize, command: &Path) -> Vec
         ["0", "7"].map(|code| start(&["lock", &lock, command, code]).end()).into();
     said.push(start(&["lock"]).end());
     said.push(start(&["lock", &lock, "no-such-command"]).end());
+    said.push(start(&["lock", &lock, "sh", "-c", "kill -9 $$"]).end());
+    let formats = ["json", "fields", "table"];
+    said.extend(formats.map(|format| start(&["lock", &lock, "-w", format, command, "0"]).end()));
     let first = start(&["lock", &lock, "--ttl", "20"]);
     said.push(first.line());
     let second = Running::start(tool, cluster, (at + 1) % 3, &["lock", &lock]);
@@ -503,6 +510,25 @@ fn sessions(tool: &Etcdctl, cluster: &Cluster, at: usize, command: &Path) -> Vec
     said.push(second.end());
     let third = third.end();
     said.push(third.split(' ').next().unwrap().to_owned());
+
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let first = start(&["lock", &lock, "--ttl", "2"]);
+        said.push(first.line());
+        let second = start(&["lock", &lock]);
+        first.signal(signal);
+        said.push(first.end());
+        // It is told to let go, or its lease goes.
+        said.push(second.line());
+        second.interrupt();
+        said.push(second.end());
+    }
+    said.extend(["json", "fields"].map(|format| {
+        let first = start(&["elect", &format!("{p}-{format}"), "one", "-w", format]);
+        first.line();
+        first.interrupt();
+        let rest = first.end();
+        format!("{} {}", rest.contains("CreateRevision"), rest.split(' ').next().unwrap())
+    }));
 
     let race = format!("{p}-race");
     let first = start(&["elect", &race, "one"]);

@@ -1,7 +1,9 @@
 //! Watch: one script to a cluster of ours and to one of etcd's, and the real etcdctl's `watch`.
 
 use std::{
+    fs,
     io::Write,
+    os::unix::fs::PermissionsExt as _,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -370,6 +372,12 @@ async fn slow_reader(cluster: &Cluster) {
 async fn etcdctl(subject: &Cluster, reference: &Cluster) {
     let tools = programs::etcdctls();
     let names = [Names::of(subject).await, Names::of(reference).await];
+    // What a watcher runs at each event.
+    let dir = tempfile::tempdir().unwrap();
+    let hook = dir.path().join("hook");
+    fs::write(&hook, "#!/bin/sh\necho \"hook $1\"\nenv | grep ETCD_WATCH | sort\n").unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let hook = hook.display();
     for (tool, at) in tools.iter().zip([2, 1]) {
         let mut outputs = Vec::new();
         let progress = if tool.version.starts_with("3.4.") { "" } else { "--progress-notify " };
@@ -380,18 +388,23 @@ async fn etcdctl(subject: &Cluster, reference: &Cluster) {
             writer.put(&format!("{prefix}a"), "2").await.unwrap();
             writer.put(&format!("{prefix}b"), "1").await.unwrap();
             let words = [
+                format!("watch {prefix}a --rev {revision} -- {hook} a"),
+                format!("watch {prefix}a {prefix}c --rev {revision} -- {hook} range"),
+                format!("watch {prefix}a --rev {revision} -w table"),
                 format!("watch {prefix} --prefix --rev {revision}"),
                 format!("watch {prefix}a --prev-kv {progress}--rev {revision} -w json"),
                 format!("watch {prefix}a -w fields --rev {revision}"),
                 "watch -i".to_owned(),
+                "watch -i -w json".to_owned(),
             ];
             let mut children = Vec::new();
             for words in &words {
                 let mut child =
                     tool_command(tool, cluster, at).args(words.split(' ')).spawn().unwrap();
-                if words == "watch -i" {
+                if words.starts_with("watch -i") {
                     let mut input = child.stdin.take().unwrap();
-                    writeln!(input, "watch {prefix}a --rev {revision}").unwrap();
+                    writeln!(input, "no such command\n").unwrap();
+                    writeln!(input, "watch {prefix}a --rev {revision} -- {hook} line").unwrap();
                     tokio::time::sleep(SILENCE).await;
                     writeln!(input, "progress").unwrap();
                     child.stdin = Some(input);
@@ -409,7 +422,9 @@ async fn etcdctl(subject: &Cluster, reference: &Cluster) {
                 let output = child.wait_with_output().unwrap();
                 let [out, err] = [output.stdout, output.stderr]
                     .map(|bytes| names.apply(&String::from_utf8_lossy(&bytes), false));
-                assert!(out.contains("ctl-") || out.contains("Y3Rs"), "{words}: {out}{err}");
+                let is_heard = out.contains("ctl-") || out.contains("Y3Rs");
+                assert!(is_heard || words.ends_with("table"), "{words}: {out}{err}");
+                assert_eq!(out.contains("hook "), words.contains("hook") || words.contains("-i"));
                 outputs.push(format!("{} {words}\n{out}\n{err}", tool.version));
             }
         }
