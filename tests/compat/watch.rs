@@ -18,7 +18,7 @@ use tokio::{sync::mpsc::UnboundedSender, time::timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Endpoint};
 
-use super::normal::Names;
+use super::{http, normal::Names};
 use crate::{
     client::Client,
     cluster::Cluster,
@@ -553,6 +553,12 @@ async fn every_row_of_the_watchers_table_is_answered_as_it_says() {
                 }
             }
         }
+        // Those that were neither refused nor cancelled; etcd goes on counting those that a
+        // compaction has ended.
+        let metric = |name| http::metric(&cluster, 0, &format!("etcd_debugging_mvcc_{name}"));
+        let watchers = if kind == Kind::Glass { 2 } else { 3 };
+        assert_eq!(metric("watcher_total"), Some(watchers), "{kind:?}");
+        assert_eq!(metric("slow_watcher_total"), Some(0), "{kind:?}");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
