@@ -18,7 +18,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
 };
-use tonic::{Status, service::Routes};
+use tonic::{Status, codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
@@ -83,7 +83,8 @@ pub async fn serve(
     ready: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let has_observe = observe.is_some();
-    let front = Front { router: routes(server, observe), limits, ready, has_observe };
+    let router = routes(server, observe, limits.message_bytes);
+    let front = Front { router, limits, ready, has_observe };
     let mut tasks = Vec::new();
     for listener in listeners {
         listener.set_nonblocking(true)?;
@@ -96,8 +97,16 @@ pub async fn serve(
     Ok(())
 }
 
-fn routes(server: Arc<Server>, observe: Option<ObserveService>) -> Router {
-    let unlimited = usize::MAX;
+fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: usize) -> Router {
+    // Sizes are checked by `limit`, before tonic's codec; the codec's limit is for what a compressed
+    // message becomes. Answers are not compressed, to which a client may not object.
+    macro_rules! ready {
+        ($service:expr) => {
+            $service
+                .accept_compressed(CompressionEncoding::Gzip)
+                .max_decoding_message_size(message_bytes)
+        };
+    }
     let kv = KvServer::new(v3::kv::KvService::new(Arc::clone(&server)));
     let cluster = ClusterServer::new(v3::cluster::ClusterService::new(Arc::clone(&server)));
     let maintenance =
@@ -107,15 +116,14 @@ fn routes(server: Arc<Server>, observe: Option<ObserveService>) -> Router {
     let lock = LockServer::new(v3::lock::LockService::new(Arc::clone(&server)));
     let election = ElectionServer::new(v3::election::ElectionService::new(Arc::clone(&server)));
     let health = HealthServer::new(v3::health::HealthService::new(Arc::clone(&server)));
-    // Sizes are checked by `limit`, before tonic's codec.
-    let routes = Routes::new(kv.max_decoding_message_size(unlimited))
-        .add_service(cluster.max_decoding_message_size(unlimited))
-        .add_service(maintenance.max_decoding_message_size(unlimited))
-        .add_service(health)
-        .add_service(watch.max_decoding_message_size(unlimited))
-        .add_service(lease.max_decoding_message_size(unlimited))
-        .add_service(lock.max_decoding_message_size(unlimited))
-        .add_service(election.max_decoding_message_size(unlimited));
+    let routes = Routes::new(ready!(kv))
+        .add_service(ready!(cluster))
+        .add_service(ready!(maintenance))
+        .add_service(ready!(health))
+        .add_service(ready!(watch))
+        .add_service(ready!(lease))
+        .add_service(ready!(lock))
+        .add_service(ready!(election));
     let routes = match observe {
         Some(observe) => routes.add_service(ObserveServer::new(observe)),
         None => routes,

@@ -34,6 +34,9 @@ pub fn render(server: &Server) -> String {
     text.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the file.", status.db_size);
     text.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Of it in use.", status.db_size_in_use);
     text.gauge("etcd_debugging_mvcc_current_revision", "Revision.", server.revision());
+    let (watchers, slow) = server.watcher_counts();
+    text.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.", watchers);
+    text.gauge("etcd_debugging_mvcc_slow_watcher_total", "Of them those behind.", slow);
     text.info("etcd_server_version", "server_version", ETCD_VERSION);
     text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id()));
     if let Some(version) = server.cluster_version() {

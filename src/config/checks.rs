@@ -19,7 +19,7 @@ const GIB: u64 = 1 << 30;
 const QUOTA_DEFAULT: u64 = 2 * GIB;
 /// Beyond this etcd warns: a backup or a new member would take too long.
 const QUOTA_ADVISED: u64 = 8 * GIB;
-/// Beyond this etcd warns: one request would hold up all others.
+/// The most that etcd advises: a larger request would hold up all others.
 const REQUEST_ADVISED: u64 = 10 << 20;
 /// What Go's gRPC does unless it is told otherwise.
 const KEEPALIVE_DEFAULT: (Duration, Duration) =
@@ -284,14 +284,15 @@ const REQUEST_MAX: u64 = (10 << 20) - (64 << 10);
 
 fn max_request_bytes(given: &Given, warnings: &mut Vec<String>) -> Result<usize, ConfigError> {
     let flag = "max-request-bytes";
-    let (value, max) = (given.uint(flag), REQUEST_MAX);
+    let (value, max) = (given.uint(flag), REQUEST_ADVISED);
     if value > max {
         return Err(ConfigError::TooLarge { flag, value, max });
     }
-    if value > REQUEST_ADVISED {
-        warnings.push(format!("--{flag}={value} exceeds the recommended limit {REQUEST_ADVISED}"));
+    // What etcd advises as the most is what people write down, so it must start.
+    if value > REQUEST_MAX {
+        warnings.push(format!("--{flag}={value}: the log takes no request above {REQUEST_MAX}"));
     }
-    size(given, flag)
+    Ok(size(given, flag)?.min(REQUEST_MAX as usize))
 }
 
 fn quota(given: &Given, warnings: &mut Vec<String>) -> Option<u64> {

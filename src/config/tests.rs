@@ -411,9 +411,14 @@ fn a_member_that_has_a_log_does_not_ask_the_flags_who_is_in_the_cluster() {
 
 #[test]
 fn requests_that_the_log_could_not_hold_are_not_allowed() {
-    let parsed = parsed("--name a --max-request-bytes 10420224").unwrap();
-    assert_eq!(10_420_224, parsed.config.max_request_bytes);
-    for size in ["10420225", "20971520", "4294967296"] {
+    // The most that etcd advises is as much as there is room for, and said to be.
+    for (size, warned) in [("10420223", 0), ("10420224", 0), ("10420225", 1), ("10485760", 1)] {
+        let parsed = parsed(&format!("--name a --max-request-bytes {size}")).unwrap();
+        assert_eq!(parsed.config.max_request_bytes, size.parse().unwrap_or(0).min(10_420_224));
+        let warnings = parsed.warnings.iter();
+        assert_eq!(warnings.filter(|line| line.contains("max-request-bytes")).count(), warned);
+    }
+    for size in ["10485761", "20971520", "4294967296"] {
         let refused = parsed_with(&format!("--name a --max-request-bytes {size}"), &[]);
         let refused = refused.expect_err("it is too large").to_string();
         assert!(refused.contains("max-request-bytes"), "{refused}");

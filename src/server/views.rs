@@ -82,6 +82,12 @@ impl Server {
         self.store.revision()
     }
 
+    /// How many watchers there are, and how many of them are behind.
+    pub fn watcher_counts(&self) -> (usize, usize) {
+        let (synced, unsynced, victims) = self.store.watcher_counts();
+        (synced + unsynced + victims, unsynced + victims)
+    }
+
     /// Mints a request's id, and decides with it whether all members keep its trace: because the
     /// caller asks for it (`forced`), because somebody watches for requests like it, or by chance.
     /// `method` is a place in [`METHODS`](crate::trace::METHODS).

@@ -76,7 +76,8 @@ const GO: &[(&str, &str)] = &[
          TestDropReadUnderNetworkPartition|TestTxnError|TestTxnWriteFail|TestTxnNested|\
          TestWatchResumeInitRev|TestWatchResumeCompacted|TestWatchCompactRevision|\
          TestWatchWithFilter|TestWatchWithRequireLeader|TestWatchFragmentEnable|\
-         TestWatchWithProgressNotify|TestBalancerUnderServerShutdownPut",
+         TestWatchWithProgressNotify|TestWatchCancelOnServer|TestKVLargeRequests|\
+         TestBalancerUnderServerShutdownPut",
     ),
     (
         "integration",
@@ -86,7 +87,8 @@ const GO: &[(&str, &str)] = &[
          TestV3LeaseRecoverAndRevoke|TestV3WatchFutureRevision|TestV3WatchMultipleEventsTxnSynced|\
          TestV3WatchEmptyKey|TestV3WatchCloseCancelSynced|TestV3WatchWithPrevKV|\
          TestNetworkPartition3MembersLeaderInMinority|TestElectionSessionRecampaign|\
-         TestMutexSessionRelock|TestDoubleBarrier|TestSTMConflict|TestV3HealthCheck",
+         TestMutexSessionRelock|TestDoubleBarrier|TestSTMConflict|TestV3HealthCheck|\
+         TestV3WatchCancellation|TestV3LargeRequests",
     ),
     ("clientv3_ordering", "TestEndpointSwitchResolvesViolation|TestKvOrdering|TestTxnOrdering"),
     // Elections, locks and transactions as Go's users write them, and what they print.

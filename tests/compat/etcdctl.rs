@@ -20,6 +20,25 @@ struct Step {
     sorted: bool,
 }
 
+/// Commands about the cluster.
+const CLUSTER: [&str; 15] = [
+    "endpoint status -w table",
+    "endpoint status -w json",
+    "endpoint status --cluster -w table",
+    "endpoint health",
+    "endpoint hashkv",
+    "endpoint hashkv --cluster",
+    "endpoint hashkv --cluster -w json",
+    "endpoint hashkv --cluster -w fields",
+    "endpoint hashkv --cluster -w table",
+    "endpoint hashkv --cluster --rev 1000000",
+    "endpoint health --cluster",
+    "member list -w table",
+    "member list -w json",
+    "member list",
+    "alarm list",
+];
+
 /// Goal: people keep their tool. Method: the same commands in the same order to a cluster of ours
 /// and to one of etcd 3.5.1; output and exit code must be the same, but for what is the cluster's
 /// own. HTTP is asked on the same clusters.
@@ -125,24 +144,7 @@ fn script(p: &str, revision: i64) -> Vec<Step> {
     }));
     let deletes = ["del P/a --prev-kv", "del P/none", "del P/ --prefix --prev-kv", "del P/c P/z"];
     steps.extend(deletes.map(|words| step(words.replace('P', p))));
-    let clusters = [
-        "endpoint status -w table",
-        "endpoint status -w json",
-        "endpoint status --cluster -w table",
-        "endpoint health",
-        "endpoint hashkv",
-        "endpoint hashkv --cluster",
-        "endpoint hashkv --cluster -w json",
-        "endpoint hashkv --cluster -w fields",
-        "endpoint hashkv --cluster -w table",
-        "endpoint hashkv --cluster --rev 1000000",
-        "endpoint health --cluster",
-        "member list -w table",
-        "member list -w json",
-        "member list",
-        "alarm list",
-    ];
-    steps.extend(clusters.map(|words| Step { sorted: true, ..step(words.into()) }));
+    steps.extend(CLUSTER.map(|words| Step { sorted: true, ..step(words.into()) }));
     steps
 }
 

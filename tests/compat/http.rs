@@ -40,6 +40,13 @@ async fn version(cluster: &Cluster, at: usize) -> (String, Vec<(String, String)>
     .await
 }
 
+/// The value of one of a member's metrics.
+pub(super) fn metric(cluster: &Cluster, at: usize, name: &str) -> Option<u64> {
+    let (_, body) = ask(cluster, at, "GET", "/metrics");
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    body.lines().find_map(value)
+}
+
 /// Status and content type, and the body.
 fn ask(cluster: &Cluster, at: usize, verb: &str, path: &str) -> (String, String) {
     let address = cluster.members[at].client_address();

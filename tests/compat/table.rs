@@ -14,7 +14,7 @@ use glass_etcd::pb::etcdserverpb::{
     PutRequest, RangeRequest, RequestOp, StatusRequest, TxnRequest, compare::TargetUnion,
     request_op::Request,
 };
-use tonic::Status;
+use tonic::{Code, Status, codec::CompressionEncoding};
 
 use crate::{
     client::Client,
@@ -430,4 +430,24 @@ async fn every_row_of_the_table_is_answered_as_it_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Goal: clients that compress what they send are understood, and nothing small becomes too large.
+/// Method: a put of a kilobyte, and one of three megabytes that are three kilobytes on the way; both
+/// to ours and to etcd.
+#[tokio::test]
+async fn compressed_requests_are_read_within_the_same_limits() {
+    for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
+        let cluster = Cluster::start(&kind, 1).await;
+        let kv = cluster.client(0).kv.send_compressed(CompressionEncoding::Gzip);
+        let of = |length| PutRequest { value: vec![0; length].into(), ..put("zipped", "") };
+        assert_eq!(
+            kv.clone().put(of(1000)).await.unwrap().into_inner().header.unwrap().revision,
+            2
+        );
+        let refused = kv.clone().put(of(3_000_000)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{kind:?}: {}", refused.message());
+        let range = cluster.client(0).kv.range(range("zipped", "")).await.unwrap().into_inner();
+        assert_eq!(range.kvs[0].value, vec![0; 1000]);
+    }
 }

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write,
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -18,7 +19,7 @@ use tokio::{sync::mpsc::UnboundedSender, time::timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Endpoint};
 
-use super::normal::Names;
+use super::{http, normal::Names};
 use crate::{
     client::Client,
     cluster::Cluster,
@@ -372,31 +373,17 @@ async fn slow_reader(cluster: &Cluster) {
 async fn etcdctl(subject: &Cluster, reference: &Cluster) {
     let tools = programs::etcdctls();
     let names = [Names::of(subject).await, Names::of(reference).await];
-    // What a watcher runs at each event.
     let dir = tempfile::tempdir().unwrap();
-    let hook = dir.path().join("hook");
-    fs::write(&hook, "#!/bin/sh\necho \"hook $1\"\nenv | grep ETCD_WATCH | sort\n").unwrap();
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
-    let hook = hook.display();
+    let hook = hook_in(dir.path());
     for (tool, at) in tools.iter().zip([2, 1]) {
         let mut outputs = Vec::new();
-        let progress = if tool.version.starts_with("3.4.") { "" } else { "--progress-notify " };
         for (cluster, names) in [subject, reference].into_iter().zip(&names) {
             let mut writer = cluster.client(0);
             let prefix = format!("ctl-{}/", tool.version);
             let revision = writer.put(&format!("{prefix}a"), "1").await.unwrap();
             writer.put(&format!("{prefix}a"), "2").await.unwrap();
             writer.put(&format!("{prefix}b"), "1").await.unwrap();
-            let words = [
-                format!("watch {prefix}a --rev {revision} -- {hook} a"),
-                format!("watch {prefix}a {prefix}c --rev {revision} -- {hook} range"),
-                format!("watch {prefix}a --rev {revision} -w table"),
-                format!("watch {prefix} --prefix --rev {revision}"),
-                format!("watch {prefix}a --prev-kv {progress}--rev {revision} -w json"),
-                format!("watch {prefix}a -w fields --rev {revision}"),
-                "watch -i".to_owned(),
-                "watch -i -w json".to_owned(),
-            ];
+            let words = watches(&tool.version, &prefix, revision, &hook);
             let mut children = Vec::new();
             for words in &words {
                 let mut child =
@@ -437,6 +424,29 @@ async fn etcdctl(subject: &Cluster, reference: &Cluster) {
             assert_eq!(ours, theirs);
         }
     }
+}
+
+/// A program that a watcher runs at each event; it shows what it is told.
+fn hook_in(dir: &Path) -> String {
+    let hook = dir.join("hook");
+    fs::write(&hook, "#!/bin/sh\necho \"hook $1\"\nenv | grep ETCD_WATCH | sort\n").unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    hook.display().to_string()
+}
+
+/// What the tool is called with.
+fn watches(version: &str, prefix: &str, revision: i64, hook: &str) -> [String; 8] {
+    let progress = if version.starts_with("3.4.") { "" } else { "--progress-notify " };
+    [
+        format!("watch {prefix}a --rev {revision} -- {hook} a"),
+        format!("watch {prefix}a {prefix}c --rev {revision} -- {hook} range"),
+        format!("watch {prefix}a --rev {revision} -w table"),
+        format!("watch {prefix} --prefix --rev {revision}"),
+        format!("watch {prefix}a --prev-kv {progress}--rev {revision} -w json"),
+        format!("watch {prefix}a -w fields --rev {revision}"),
+        "watch -i".to_owned(),
+        "watch -i -w json".to_owned(),
+    ]
 }
 
 fn tool_command(tool: &Etcdctl, cluster: &Cluster, at: usize) -> Command {
@@ -553,6 +563,12 @@ async fn every_row_of_the_watchers_table_is_answered_as_it_says() {
                 }
             }
         }
+        // Those that were neither refused nor cancelled; etcd goes on counting those that a
+        // compaction has ended.
+        let metric = |name| http::metric(&cluster, 0, &format!("etcd_debugging_mvcc_{name}"));
+        let watchers = if kind == Kind::Glass { 2 } else { 3 };
+        assert_eq!(metric("watcher_total"), Some(watchers), "{kind:?}");
+        assert_eq!(metric("slow_watcher_total"), Some(0), "{kind:?}");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

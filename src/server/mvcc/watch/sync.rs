@@ -7,10 +7,7 @@
 //! Which events each watcher wants is found out in the same way, before the watchers are locked:
 //! under their lock notices are put into queues, and nothing is searched for.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use prost::Message as _;
 use tokio::sync::mpsc::error::TrySendError;
@@ -295,7 +292,7 @@ impl State {
 /// Starts nothing by itself: `member` runs [`Store::run_watch_sync`] on a thread of its own.
 impl Store {
     /// How many watchers are synced, unsynced, and victims.
-    pub fn watcher_counts(self: &Arc<Self>) -> (usize, usize, usize) {
+    pub fn watcher_counts(&self) -> (usize, usize, usize) {
         self.watchers.counts()
     }
 }
