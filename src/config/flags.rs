@@ -281,4 +281,10 @@ pub const FLAGS: &[Flag] = &[
     works("trace-slow-ms", Uint, "100", "milliseconds from which a request is slow (glass only)"),
     works("trace-capture", Bool, "true", "leave records of every step (glass only)"),
     works("trace-redact-keys", Bool, "false", "leave keys out of the traces (glass only)"),
+    works(
+        "trace-otlp",
+        Text,
+        "",
+        "URL of a collector of OpenTelemetry for kept requests (glass only)",
+    ),
 ];

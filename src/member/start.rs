@@ -25,7 +25,7 @@ use super::{
     Error, data,
     data::Data,
     keep::{self, Keeper},
-    peer_port, version,
+    otlp, peer_port, version,
 };
 use crate::{
     api::{self, observe::ObserveService},
@@ -92,6 +92,9 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     collector.set_slow(config.trace_slow);
     trace::set_capture(config.trace_capture);
     trace::set_redact(config.trace_redact_keys);
+    if let Some(url) = &config.trace_otlp {
+        otlp::start(url, &collector)?;
+    }
     flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
     let member = Running::start(config, data, peer_ports, &collector)?;
     let runtime = grpc_runtime(config.threads)?;

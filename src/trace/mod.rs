@@ -17,13 +17,14 @@
 //! or counted as lost; no receive is told before its send.
 //!
 //! In reading order: `stage` (the vocabulary), `span` (the guard), `id`, `record`, `ring`,
-//! `watermarks`, `collect`, `flight`; then `event`, `intake`, `recording`, `order`, `gap`, `query`,
+//! `watermarks`, `collect`, `flight`, `context`; then `event`, `intake`, `recording`, `order`, `gap`, `query`,
 //! `export`.
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
 //! parents (the tree of a request follows from its id and the stages; the loops make it a graph).
 
 pub mod collect;
+pub mod context;
 pub mod event;
 pub mod export;
 pub mod flight;
