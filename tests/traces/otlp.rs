@@ -235,9 +235,10 @@ async fn three_members_export_one_put_into_the_trace_of_its_caller() {
         }
     }
     assert!(5 <= sums[0] && 0 < sums[1] && sums[2] == 0, "{sums:?}");
-    let plain =
-        cluster.client(follower).kv.put(PutRequest { key: "k".into(), ..PutRequest::default() });
-    assert!(plain.await.unwrap().metadata().get("traceresponse").is_none(), "nobody has asked");
+    let mut client = cluster.client(follower);
+    let request = PutRequest { key: "k".into(), ..PutRequest::default() };
+    let untraced = client.kv.put(request).await.unwrap();
+    assert!(untraced.metadata().get("traceresponse").is_none(), "nobody has asked for it");
 }
 
 /// Goal: a collector that never answers costs the clients nothing: puts go on, and what finds no

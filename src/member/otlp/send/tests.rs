@@ -9,6 +9,10 @@ use tokio::{
 };
 
 use super::*;
+use crate::pb::otlp::{
+    ExportTracePartialSuccess,
+    trace_service_server::{TraceService, TraceServiceServer},
+};
 
 fn parsed(url: &str) -> Result<String, TargetError> {
     Target::parse(url).map(|target| target.to_string())
@@ -88,6 +92,42 @@ async fn spans_that_a_collector_does_not_want_are_counted() {
         server(&["HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n\x0a\x02\x08\x02"]).await;
     assert_eq!(Ok(2), Way::new(target.clone()).send(&portion()).await);
     assert_eq!(Ok(3), deliver(&target, vec![portion()]).await);
+}
+
+/// Speaks gRPC: away at first, then takes all but two spans of each portion, and then has enough.
+struct Grpc(AtomicUsize);
+
+#[tonic::async_trait]
+impl TraceService for Grpc {
+    async fn export(
+        &self,
+        _: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        match self.0.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(tonic::Status::unavailable("soon")),
+            1 => {
+                let partial =
+                    ExportTracePartialSuccess { rejected_spans: 2, error_message: String::new() };
+                let partial_success = Some(partial);
+                Ok(tonic::Response::new(ExportTraceServiceResponse { partial_success }))
+            }
+            _ => Err(tonic::Status::invalid_argument("enough")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn grpc_is_spoken_with_the_same_patience() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let authority = listener.local_addr().unwrap().to_string();
+    let service = TraceServiceServer::new(Grpc(AtomicUsize::default()));
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    tokio::spawn(
+        tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming),
+    );
+    let mut way = Way::new(Target { authority, path: None });
+    assert_eq!(Ok(2), way.send(&portion()).await);
+    assert_eq!(Err("InvalidArgument: enough".to_owned()), way.send(&portion()).await);
 }
 
 #[test]

@@ -48,8 +48,10 @@ struct Lane {
     arrived: Vec<(u64, u64, usize)>,
     /// Where each request or round of this member stands that messages may name.
     named: HashMap<u64, usize>,
-    /// Messages that came before the step that they belong to, by id.
+    /// Messages that left before the step that they belong to had ended, by id.
     early: HashMap<u64, Vec<usize>>,
+    /// Proposals that have arrived, by id.
+    proposed: HashMap<u64, usize>,
     /// Which entries have gone to which peer already.
     carried: HashSet<(u64, usize)>,
 }
@@ -120,10 +122,8 @@ impl Lane {
         if let Some((_, _, message)) = self.arrived.iter().rev().find(brings) {
             add(links, at, *message);
         }
-        if event.id != 0 && !self.named.contains_key(&event.id) {
-            for message in self.early.remove(&event.id).unwrap_or_default() {
-                add(links, at, message);
-            }
+        if let Some(message) = self.proposed.remove(&event.id) {
+            add(links, at, message);
         }
     }
 
@@ -166,7 +166,7 @@ impl Lane {
             }
             self.arrived.push((before, last, at));
         } else if event.id != 0 && field(event, "type") == PROP {
-            self.early.entry(event.id).or_default().push(at);
+            self.proposed.insert(event.id, at);
         }
     }
 }
