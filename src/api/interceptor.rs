@@ -121,7 +121,8 @@ impl Call {
         self.id
     }
 
-    /// Ends the call with a message, whose header says at which revision.
+    /// Ends the call with a message, whose header says at which revision. Who has sent a
+    /// `traceparent` is told where in its trace this was, also of a refusal.
     pub fn respond<A: Message>(
         self,
         result: Result<A, Error>,
@@ -129,11 +130,15 @@ impl Call {
     ) -> Result<Response<A>, Status> {
         let bytes = result.as_ref().map_or(0, Message::encoded_len);
         let told = self.caller.map(|caller| caller.response(self.id, trace::kept(self.id)));
-        let mut response = self.finish(result, bytes, revision).map(Response::new)?;
+        let mut result = self.finish(result, bytes, revision).map(Response::new);
         if let Some(told) = told.and_then(|told| told.parse().ok()) {
-            response.metadata_mut().insert("traceresponse", told);
+            let metadata = match &mut result {
+                Ok(response) => response.metadata_mut(),
+                Err(status) => status.metadata_mut(),
+            };
+            metadata.insert("traceresponse", told);
         }
-        Ok(response)
+        result
     }
 
     /// Ends the call with a refusal that is not etcd's but gRPC's own.

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use glass_etcd::pb::{
-    etcdserverpb::PutRequest,
+    etcdserverpb::{LeaseGrantRequest, PutRequest},
     otlp::{ExportTraceServiceRequest, Span, any_value::Value},
 };
 use http_body_util::{BodyExt as _, Full};
@@ -158,6 +158,18 @@ fn hangs_together(got: &Got, spans: &[&Span]) -> Result<(), String> {
     Ok(())
 }
 
+/// Content if the end of a lease was got, which a member has proposed by itself, and everything
+/// that was got of requests hangs together.
+fn all_hangs_together(got: &Got) -> Result<(), String> {
+    let all = || got.spans.values().map(|(span, _)| span);
+    let ends = all().filter(|span| span.name == "lease.revoke").count();
+    if ends != 3 {
+        return Err(format!("the end of the lease on {ends} members"));
+    }
+    let of_request = |span: &&Span| text(&span.attributes, "etcd.request.id").is_some();
+    hangs_together(got, &all().filter(of_request).collect::<Vec<_>>())
+}
+
 /// What the test wants to see of one put: its spans hang together, on all members.
 fn put_is_whole(got: &Got) -> Result<(), String> {
     let rpc = |(span, _): &&(Span, String)| span.name == "rpc KV/Put" && span.trace_id == TRACE;
@@ -213,6 +225,9 @@ async fn three_members_export_one_put_into_the_trace_of_its_caller() {
     let value = "what-nobody-may-read";
     let told = traced_put(&cluster, follower, "otlp/told", value).await;
     collector.until("the put on all members", put_is_whole).await;
+    let lease = LeaseGrantRequest { ttl: 1, id: 0 };
+    cluster.client(follower).lease.lease_grant(lease).await.unwrap();
+    collector.until("whole requests, and the end of a lease", all_hangs_together).await;
     {
         let got = collector.got.lock().unwrap();
         assert_eq!(HashSet::from(["/v1/traces".to_owned()]), got.paths);
@@ -237,6 +252,10 @@ async fn three_members_export_one_put_into_the_trace_of_its_caller() {
     assert!(5 <= sums[0] && 0 < sums[1] && sums[2] == 0, "{sums:?}");
     let mut client = cluster.client(follower);
     let request = PutRequest { key: "k".into(), ..PutRequest::default() };
+    let mut refused = tonic::Request::new(PutRequest::default());
+    refused.metadata_mut().insert("traceparent", PARENT.parse().unwrap());
+    let status = client.kv.put(refused).await.unwrap_err();
+    assert!(status.metadata().get("traceresponse").is_some(), "{status:?}");
     let untraced = client.kv.put(request).await.unwrap();
     assert!(untraced.metadata().get("traceresponse").is_none(), "nobody has asked for it");
 }

@@ -51,7 +51,8 @@ enum Command {
     Show(ShowArgs),
     /// Write what the members say into a file, until Ctrl-C.
     Record(RecordArgs),
-    /// Write a recording, or what the members say, for Perfetto and chrome://tracing.
+    /// Write a recording, or what the members say, for Perfetto and chrome://tracing, or as spans of
+    /// OpenTelemetry.
     Export(export::ExportArgs),
     /// Rank what all the captured requests have waited for.
     WhySlow {

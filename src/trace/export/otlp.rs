@@ -31,6 +31,9 @@
 //! those of [`order`](super::super::order), never bent; no link and no parent is guessed. A step that
 //! takes no time is a span of length 0 and no event of another span, because events have no links.
 //!
+//! Of a request that a member of another make serves, the steps here name a first span that nobody
+//! exports; viewers show them at the top of their trace.
+//!
 //! Left out: keyframes; steps of loops to which no request points, but for elections and the like
 //! ([`ALWAYS`]); steps that have not ended, which OTLP cannot express; acknowledgements.
 
@@ -179,6 +182,7 @@ pub struct Exporter<'a> {
     recording: &'a Recording,
     order: &'a Order,
     scope: Scope,
+    ids: ids::Ids<'a>,
     /// What callers said of their traces, by request.
     callers: HashMap<u64, Context>,
     /// The parent of each step, by place; 0 for none.
@@ -214,12 +218,14 @@ impl<'a> Exporter<'a> {
     pub fn new(recording: &'a Recording, order: &'a Order, scope: Scope) -> Exporter<'a> {
         let events = recording.events.iter();
         let callers = events.filter_map(|event| Some((event.id, caller(event)?))).collect();
+        let ids = ids::Ids::new(recording);
         Exporter {
             recording,
             order,
             scope,
             callers,
-            parents: parents::parents(recording, scope),
+            parents: parents::parents(recording, &ids, scope),
+            ids,
             links: links::links(recording, order),
         }
     }
@@ -273,7 +279,7 @@ impl<'a> Exporter<'a> {
     /// Where a step stands.
     fn place(&self, at: usize) -> Place {
         let event = self.event(at);
-        let place = ids::place(self.recording, event);
+        let place = self.ids.place(event);
         match self.callers.get(&event.id) {
             Some(caller) if is_request(event) => Place { trace: caller.trace, ..place },
             _ => place,
@@ -291,7 +297,7 @@ impl<'a> Exporter<'a> {
         if self.scope == Scope::Cluster {
             return vec![span];
         }
-        let there = ids::place(self.recording, event);
+        let there = self.ids.place(event);
         let mut other = Span { place: there, parent: 0, is_parent_remote: false, ..span.clone() };
         other.links = vec![Link { to: here, why: "request" }];
         span.links.push(Link { to: there, why: "request" });

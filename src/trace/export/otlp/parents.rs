@@ -10,7 +10,7 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
-use super::{Scope, ids, is_request};
+use super::{Scope, ids::Ids, is_request};
 use crate::trace::{
     context::root_span,
     event::{Event, Recording},
@@ -19,20 +19,20 @@ use crate::trace::{
 };
 
 /// The parent of each event, by place; 0 for none.
-pub(super) fn parents(recording: &Recording, scope: Scope) -> Vec<u64> {
+pub(super) fn parents(recording: &Recording, ids: &Ids<'_>, scope: Scope) -> Vec<u64> {
     let mut parents = vec![0; recording.events.len()];
     let mut requests: HashMap<(u8, u16, u64), Vec<usize>> = HashMap::new();
-    let mut rooted: HashSet<u64> = HashSet::new();
     for (at, event) in recording.events.iter().enumerate() {
         if is_request(event) {
             requests.entry((event.member, event.boot, event.id)).or_default().push(at);
         }
         match event.stage {
-            Stage::Rpc | Stage::ReadIndexRound => {
-                rooted.insert(event.id);
-            }
-            Stage::RaftReceive if event.link != 0 => {
-                parents[at] = ids::sent(recording, event);
+            Stage::RaftReceive if event.link != 0 => parents[at] = ids.sent(event),
+            // The member that asked for the round has its first step.
+            Stage::ReadIndexConfirmed
+                if event.id != 0 && (ids.has_first(event.id) || scope == Scope::Member) =>
+            {
+                parents[at] = root_span(event.id);
             }
             _ => (),
         }
@@ -40,21 +40,20 @@ pub(super) fn parents(recording: &Recording, scope: Scope) -> Vec<u64> {
     for ((member, _, id), mut steps) in requests {
         let own = recording.members[usize::from(member)].member_id & 0xffff;
         // Alone, a member knows of others' requests only that they began somewhere.
-        let has_root = rooted.contains(&id) || (scope == Scope::Member && id >> 48 != own);
+        let has_root = ids.has_first(id) || (scope == Scope::Member && id >> 48 != own);
         let root = if has_root { root_span(id) } else { 0 };
-        nest(recording, &mut steps, root, &mut parents);
-    }
-    for (at, event) in recording.events.iter().enumerate() {
-        let is_rooted = || rooted.contains(&event.id) || scope == Scope::Member;
-        if event.stage == Stage::ReadIndexConfirmed && event.id != 0 && is_rooted() {
-            parents[at] = root_span(event.id);
-        }
+        nest(ids, recording, (&mut steps, root), &mut parents);
     }
     parents
 }
 
 /// The steps of one request on one member.
-fn nest(recording: &Recording, steps: &mut [usize], root: u64, parents: &mut [u64]) {
+fn nest(
+    ids: &Ids<'_>,
+    recording: &Recording,
+    (steps, root): (&mut [usize], u64),
+    parents: &mut [u64],
+) {
     let end = |event: &Event| if event.kind == Kind::Begin { u64::MAX } else { event.clock_end };
     // Of a step that has begun and ended, the end comes last, and tells how far it reaches.
     let ended: HashSet<(u64, Stage)> = steps
@@ -75,7 +74,7 @@ fn nest(recording: &Recording, steps: &mut [usize], root: u64, parents: &mut [u6
             .iter()
             .rev()
             .find(|(around, _)| end(event) <= *around || event.kind == Kind::Begin);
-        let own = ids::place(recording, event).span;
+        let own = ids.place(event).span;
         let parent = around.map_or(root, |(_, span)| *span);
         parents[*at] = if parent == own { 0 } else { parent };
         let is_doubled = event.kind == Kind::Begin && ended.contains(&(event.clock, event.stage));
