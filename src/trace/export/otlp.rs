@@ -39,18 +39,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use serde_json::Value as Json;
-
 use crate::trace::{
     context::Context,
-    event::{Event, MemberInfo, Recording, THREADS},
+    event::{Event, MemberInfo, Recording},
     order::Order,
     query::method_of,
     record::Kind,
-    recording::json::{hex, key_value, value_of},
-    stage::{Family, Stage, Unit},
+    stage::{Family, Stage},
 };
 
+mod attributes;
 pub mod counts;
 mod ids;
 pub mod json;
@@ -236,7 +234,7 @@ impl<'a> Exporter<'a> {
         let of_member = |(place, member): (usize, &MemberInfo)| {
             let own = chosen.iter().filter(|at| usize::from(self.event(**at).member) == place);
             let spans: Vec<Span> = own.flat_map(|at| self.spans(*at)).collect();
-            Resource { attributes: resource(member), spans }
+            Resource { attributes: attributes::of_member(member), spans }
         };
         members.map(of_member).filter(|resource| !resource.spans.is_empty()).collect()
     }
@@ -327,75 +325,12 @@ impl<'a> Exporter<'a> {
             kind,
             start_ns: clamp(start),
             end_ns: clamp(end),
-            attributes: attributes(event, self.member(event).member_id),
+            attributes: attributes::of_step(event, self.member(event).member_id),
             links: links.map(|(to, why)| Link { to: self.place(*to), why }).collect(),
             code: event.result,
         }
     }
 }
-
-/// What OTLP calls the resource: the member, and not the machine on which it runs.
-fn resource(member: &MemberInfo) -> Vec<Attribute> {
-    let text = |name: &str, value: String| (name.to_owned(), Value::Text(value));
-    vec![
-        text("service.name", "glass-etcd".to_owned()),
-        text("service.instance.id", hex(member.member_id)),
-        text("service.version", member.version.clone()),
-        text("etcd.cluster.id", hex(member.cluster_id)),
-        text("etcd.member.name", member.name.clone()),
-    ]
-}
-
-/// The stage's fields by their names, as recordings show them, and what every record has.
-fn attributes(event: &Event, member_id: u64) -> Vec<Attribute> {
-    let mut all: Vec<Attribute> = Vec::new();
-    let mut add = |name: &str, value: Json| {
-        let value = match value {
-            Json::Bool(is_set) => Value::Flag(is_set),
-            Json::String(text) => Value::Text(text),
-            Json::Number(number) => match number.as_i64() {
-                Some(number) => Value::Number(number),
-                None => Value::Text(number.to_string()),
-            },
-            other => Value::Text(other.to_string()),
-        };
-        all.push((name.to_owned(), value));
-    };
-    for (field, value) in event.stage.fields().iter().zip(event.fields) {
-        // No member and no request has the number 0: nobody is meant.
-        if value != 0 || !matches!(field.unit, Unit::Member | Unit::Id) {
-            add(&format!("etcd.{}", field.name), value_of(field, value));
-        }
-    }
-    if is_request(event) {
-        add("etcd.request.id", Json::from(hex(event.id)));
-    } else if event.id != 0 {
-        add("etcd.round.id", Json::from(hex(event.id)));
-    }
-    add("etcd.member.id", Json::from(hex(member_id)));
-    add("thread.name", Json::from(*THREADS.get(usize::from(event.thread)).unwrap_or(&THREADS[0])));
-    add("glass.boot", Json::from(event.boot));
-    add("glass.clock", Json::from(event.clock));
-    if event.stage == Stage::Rpc {
-        add("rpc.grpc.status_code", Json::from(event.result));
-    }
-    if event.flags & crate::trace::FLAG_CANCELLED != 0 {
-        add("glass.cancelled", Json::from(true));
-    }
-    if let Some(key) = &event.key {
-        let parts = key_value(key);
-        for (part, name) in KEY_PARTS {
-            if let Some(value) = parts.get(part).filter(|value| **value != Json::from("")) {
-                add(name, value.clone());
-            }
-        }
-    }
-    all
-}
-
-/// A key's parts, and the attributes that they become.
-const KEY_PARTS: [(&str, &str); 3] =
-    [("text", "etcd.key"), ("hex", "etcd.key.hex"), ("length", "etcd.key.length")];
 
 #[cfg(test)]
 mod tests;

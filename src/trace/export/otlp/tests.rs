@@ -1,5 +1,7 @@
 use std::collections::HashMap;
 
+use serde_json::Value as Json;
+
 use super::*;
 use crate::trace::recording;
 
