@@ -14,6 +14,7 @@ const FILES: &[&str] = &[
     "v3lock.proto",
     "v3election.proto",
     "glass.proto",
+    "otlp.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

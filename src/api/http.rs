@@ -44,7 +44,7 @@ async fn health(
         return method_not_allowed();
     }
     let query = Query::parse(query.as_deref().unwrap_or_default());
-    let call = Call::open(&server, Method::HttpHealth, 0, (b"", false));
+    let call = Call::open(&server, Method::HttpHealth, 0, (b"", None));
     let health = server.health(call.id(), query.serializable, &query.excluded).await;
     let reason = match health {
         Ok(()) => String::new(),
@@ -64,7 +64,7 @@ async fn version(State(server): State<Arc<Server>>, method: HttpMethod) -> Respo
     if method != HttpMethod::GET {
         return method_not_allowed();
     }
-    let call = Call::open(&server, Method::HttpVersion, 0, (b"", false));
+    let call = Call::open(&server, Method::HttpVersion, 0, (b"", None));
     let body = version_json(server.cluster_version());
     let _ = call.finish(Ok(()), body.len(), 0);
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()

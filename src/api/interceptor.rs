@@ -10,8 +10,10 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::status::{plain_status, status};
 use crate::{
+    mark,
     server::{Error, Server},
-    set, stage, trace,
+    set, stage,
+    trace::{self, context::Context},
 };
 
 /// An RPC under way.
@@ -19,6 +21,7 @@ pub struct Call {
     span: trace::Span,
     id: u64,
     method: Method,
+    caller: Option<Context>,
 }
 
 /// RPCs by the number that records carry: places in [`trace::METHODS`].
@@ -70,9 +73,9 @@ pub fn begin<Q: Message>(
     request: &Request<Q>,
     key: Option<&[u8]>,
 ) -> Result<Call, Status> {
-    let forced = wants_trace(request.metadata());
+    let caller = caller(request.metadata());
     let bytes = request.get_ref().encoded_len();
-    let call = Call::open(server, method, bytes, (key.unwrap_or_default(), forced));
+    let call = Call::open(server, method, bytes, (key.unwrap_or_default(), caller));
     if let Some(key) = key {
         trace::key(call.id, key);
     }
@@ -84,18 +87,33 @@ pub fn begin<Q: Message>(
 
 impl Call {
     /// Mints the id and opens the stage. The request's key, and whether its caller wants a trace,
-    /// decide whether it is kept.
+    /// decide whether it is kept. A caller's context is written down, kept or not: whoever turns
+    /// out slow later belongs to its trace as well.
     pub fn open(
         server: &Server,
         method: Method,
         bytes_in: usize,
-        (key, forced): (&[u8], bool),
+        (key, caller): (&[u8], Option<Context>),
     ) -> Self {
+        let forced = caller.is_some_and(|caller| caller.is_sampled);
         let id = server.next_id(method as u64, key, forced);
         let mut span = stage!(Rpc, id, method = method as u8, bytes_in = bytes_in);
         // Until it is finished: whoever drops it now has gone away.
         span.flag(trace::FLAG_CANCELLED);
-        Self { span: span.begun(), id, method }
+        let span = span.begun();
+        if let Some(caller) = caller {
+            let [high, low] = caller.halves();
+            let sampled = u8::from(caller.is_sampled);
+            mark!(
+                RpcContext,
+                id,
+                trace_high = high,
+                trace_low = low,
+                parent = caller.span,
+                sampled = sampled
+            );
+        }
+        Self { span, id, method, caller }
     }
 
     /// The request's id.
@@ -103,14 +121,24 @@ impl Call {
         self.id
     }
 
-    /// Ends the call with a message, whose header says at which revision.
+    /// Ends the call with a message, whose header says at which revision. Who has sent a
+    /// `traceparent` is told where in its trace this was, also of a refusal.
     pub fn respond<A: Message>(
         self,
         result: Result<A, Error>,
         revision: i64,
     ) -> Result<Response<A>, Status> {
         let bytes = result.as_ref().map_or(0, Message::encoded_len);
-        self.finish(result, bytes, revision).map(Response::new)
+        let told = self.caller.map(|caller| caller.response(self.id, trace::kept(self.id)));
+        let mut result = self.finish(result, bytes, revision).map(Response::new);
+        if let Some(told) = told.and_then(|told| told.parse().ok()) {
+            let metadata = match &mut result {
+                Ok(response) => response.metadata_mut(),
+                Err(status) => status.metadata_mut(),
+            };
+            metadata.insert("traceresponse", told);
+        }
+        result
     }
 
     /// Ends the call with a refusal that is not etcd's but gRPC's own.
@@ -151,11 +179,7 @@ pub(super) fn wants_leader(metadata: &MetadataMap) -> bool {
     metadata.get("hasleader").is_some_and(|value| value == "true")
 }
 
-/// Whether the caller has sampled this request: the last flag of a W3C `traceparent`.
-pub(super) fn wants_trace(metadata: &MetadataMap) -> bool {
-    let Some(parent) = metadata.get("traceparent").and_then(|value| value.to_str().ok()) else {
-        return false;
-    };
-    let flags = parent.rsplit('-').next().unwrap_or_default();
-    u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1)
+/// The trace that the caller is in: a valid W3C `traceparent`.
+pub(super) fn caller(metadata: &MetadataMap) -> Option<Context> {
+    Context::parse(metadata.get("traceparent")?.to_str().ok()?)
 }

@@ -4,7 +4,10 @@ use std::fmt::{Display, Write as _};
 
 use crate::{
     server::{Server, views::ETCD_VERSION},
-    trace::histogram::{self, BUCKETS, Histogram},
+    trace::{
+        export::otlp::counts,
+        histogram::{self, BUCKETS, Histogram},
+    },
 };
 
 /// All metrics, as text.
@@ -37,6 +40,17 @@ pub fn render(server: &Server) -> String {
     let (watchers, slow) = server.watcher_counts();
     text.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.", watchers);
     text.gauge("etcd_debugging_mvcc_slow_watcher_total", "Of them those behind.", slow);
+    text.counter(
+        "glass_otlp_spans_exported_total",
+        "Taken by --trace-otlp.",
+        counts::EXPORTED.get(),
+    );
+    text.counter(
+        "glass_otlp_spans_dropped_total",
+        "Given up by --trace-otlp.",
+        counts::DROPPED.get(),
+    );
+    text.counter("glass_otlp_failures_total", "Attempts that failed.", counts::FAILED.get());
     text.info("etcd_server_version", "server_version", ETCD_VERSION);
     text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id()));
     if let Some(version) = server.cluster_version() {
@@ -57,6 +71,11 @@ impl Text {
 
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.head(name, help, "gauge");
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, help, "counter");
         let _ = writeln!(self.0, "{name} {value}");
     }
 

@@ -74,6 +74,7 @@ pub(super) fn build(
         trace_slow: Duration::from_millis(given.uint("trace-slow-ms")),
         trace_capture: given.boolean("trace-capture"),
         trace_redact_keys: given.boolean("trace-redact-keys"),
+        trace_otlp: Some(given.text("trace-otlp")).filter(|url| !url.is_empty()).map(str::to_owned),
     };
     // With a log, the log says who is in the cluster, and the flags are not asked any more.
     if !has_log(&config) {

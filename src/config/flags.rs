@@ -282,4 +282,10 @@ pub const FLAGS: &[Flag] = &[
     works("trace-capture", Bool, "true", "leave records of every step (glass only)"),
     works("trace-redact-keys", Bool, "false", "leave keys out of the traces (glass only)"),
     works("trace-chrome", Text, "", "write kept requests to a file for Perfetto (glass only)"),
+    works(
+        "trace-otlp",
+        Text,
+        "",
+        "URL of a collector of OpenTelemetry for kept requests (glass only)",
+    ),
 ];

@@ -226,4 +226,6 @@ pub struct ServerConfig {
     pub trace_capture: bool,
     /// `--trace-redact-keys` (ours): whether the traces leave out the text of keys.
     pub trace_redact_keys: bool,
+    /// `--trace-otlp` (ours): the collector of OpenTelemetry that gets the kept requests, if any.
+    pub trace_otlp: Option<String>,
 }

@@ -40,6 +40,9 @@ pub enum Error {
         /// The peer.
         url: String,
     },
+    /// `--trace-otlp` names no collector.
+    #[error("--trace-otlp: {0}")]
+    Otlp(#[from] super::otlp::TargetError),
     /// The other members say that this one was removed.
     #[error("the member has been permanently removed from the cluster")]
     Removed,

@@ -11,11 +11,12 @@
 //! Reading order: [`start`] (the threads, in the order in which they need each other), [`data`]
 //! (what is on disk, and whether it may be used), [`peers`] (what is asked of other members before
 //! and while this one runs), [`version`] (the leader decides the cluster's version), [`keep`] (which
-//! traces all members keep).
+//! traces all members keep), [`otlp`] (which traces leave for other programs).
 
 pub mod data;
 mod error;
 pub mod keep;
+pub mod otlp;
 pub mod peer_port;
 pub mod peers;
 pub mod start;

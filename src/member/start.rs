@@ -25,7 +25,7 @@ use super::{
     Error, data,
     data::Data,
     keep::{self, Keeper},
-    peer_port, version,
+    otlp, peer_port, version,
 };
 use crate::{
     api::{self, observe::ObserveService},
@@ -94,6 +94,9 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     trace::set_redact(config.trace_redact_keys);
     let trace::Info { member_id, name, wall_ns, .. } = info(config, &data);
     trace::bridge::introduce(member_id, &name, wall_ns);
+    if let Some(url) = &config.trace_otlp {
+        otlp::start(url, &collector)?;
+    }
     flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
     let member = Running::start(config, data, peer_ports, &collector)?;
     let runtime = grpc_runtime(config.threads)?;

@@ -3,6 +3,7 @@
 //! Packages, field numbers and types are etcd's, so that its clients, its members and its log
 //! files can be read. Raft's own messages ([`raft::eraftpb`]) come with raft-rs; the few that are
 //! here as well ([`raftpb`]) are those that etcd numbers differently or that stand in a file.
+//! [`otlp`] is not etcd's: it is what collectors of OpenTelemetry read.
 
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
 
@@ -24,6 +25,7 @@ package! {
     v3electionpb = "v3electionpb",
     v3lockpb = "v3lockpb",
     walpb = "walpb",
+    otlp = "opentelemetry.proto.collector.trace.v1",
 }
 
 /// The request id in the data of a log entry: `header.ID`, or `ID` where there is no header (as in

@@ -121,6 +121,20 @@ impl Intake {
         gone
     }
 
+    /// Forgets all events but those that are meant, by place.
+    pub fn retain(&mut self, is_meant: impl Fn(usize) -> bool) {
+        let mut at = 0;
+        let heard_before = &mut self.heard;
+        self.recording.events.retain(|event| {
+            let stays = is_meant(at);
+            at += 1;
+            if !stays {
+                heard_before.remove(&heard(event));
+            }
+            stays
+        });
+    }
+
     fn take(&mut self, mut event: Event) {
         if !self.heard.insert(heard(&event)) {
             return;

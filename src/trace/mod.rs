@@ -17,7 +17,8 @@
 //! or counted as lost; no receive is told before its send.
 //!
 //! In reading order: `stage` (the vocabulary), `span` (the guard), `id`, `record`, `ring`,
-//! `watermarks`, `collect`, `flight`, `bridge` (to `tracing`); then `event`, `intake`, `recording`, `order`, `gap`, `query`,
+//! `watermarks`, `collect`, `flight`, `context`, `bridge` (to `tracing`); then `event`, `intake`,
+//! `recording`, `order`, `gap`, `query`,
 //! `export`.
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
@@ -25,6 +26,7 @@
 
 pub mod bridge;
 pub mod collect;
+pub mod context;
 pub mod event;
 pub mod export;
 pub mod flight;

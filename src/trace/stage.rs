@@ -395,6 +395,10 @@ stages! {
     /// The index in memory learns that the key is gone since this revision: its generation ends.
     TreeIndexTombstone = "tree_index.tombstone" Request Story ["main" Revision, "sub" Count]
         "server/mvcc/tree_index.rs", "mvcc treeIndex.Tombstone", "0.1";
+    /// The caller has sent a W3C `traceparent`: the trace and the span that it is in itself.
+    RpcContext = "rpc.context" Request Raw
+        ["trace.high" Id, "trace.low" Id, "parent" Id, "sampled" Flag]
+        "api/interceptor.rs", "none", "0.1";
 }
 
 impl Stage {

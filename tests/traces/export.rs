@@ -1,5 +1,9 @@
 //! What `glass trace export` writes of a live cluster can be drawn, and holds all of a put.
 
+use std::collections::HashSet;
+
+use serde_json::Value;
+
 use super::{Scene, commands::glass};
 
 #[path = "../../src/trace/export/chrome/tests/strict.rs"]
@@ -26,4 +30,35 @@ pub(super) async fn a_put_is_exported_whole(scene: &Scene, id: u64) {
         assert!(2 <= batches(name), "{} arrows of {name}", batches(name));
     }
     assert!(!seen.slices.is_empty() && !seen.marks.is_empty());
+    otlp(scene, &hex, &dir.path().join("put.jsonl").display().to_string()).await;
+}
+
+/// The same for OpenTelemetry: JSON lines, one trace for the put, found by the request's id.
+async fn otlp(scene: &Scene, hex: &str, file: &str) {
+    glass(scene, &["trace", "export", "--otlp", file, "--for", "1"]).await;
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(!text.contains("a value"), "the put's value is in the file");
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let spans: Vec<Value> = lines
+        .flat_map(|line| {
+            let spans = &line["resourceSpans"][0]["scopeSpans"][0]["spans"];
+            spans.as_array().unwrap().clone()
+        })
+        .collect();
+    let of_put = |span: &&Value| span["traceId"].as_str().unwrap().starts_with(hex);
+    let steps = |name: &str| {
+        spans.iter().filter(of_put).filter(|span| span["name"] == name).cloned().collect::<Vec<_>>()
+    };
+    let (rpc, applied) = (steps("rpc KV/Put"), steps("apply.entry"));
+    assert_eq!((1, 3), (rpc.len(), applied.len()));
+    let ids: HashSet<&str> = spans.iter().map(|span| span["spanId"].as_str().unwrap()).collect();
+    assert_eq!(spans.len(), ids.len(), "a span is there twice");
+    for span in &spans {
+        let links = span["links"].as_array().unwrap().iter().map(|link| &link["spanId"]);
+        for id in links.chain(span.get("parentSpanId")) {
+            // What was sent before the listening began is not in the file; its receive is.
+            let is_known = ids.contains(id.as_str().unwrap()) || span["name"] == "raft.receive";
+            assert!(is_known, "{span} names a span that is not there");
+        }
+    }
 }

@@ -9,8 +9,16 @@ use std::{
 
 use clap::Args;
 use glass_etcd::{
+    member::otlp::{self as collector, Target},
     pb::glasspb::ObserveRequest,
-    trace::{Recording, export::chrome},
+    trace::{
+        Recording,
+        export::{
+            chrome,
+            otlp::{chunks, json},
+        },
+        order::Order,
+    },
 };
 
 use super::{Error, From, gather::warn_of_silence};
@@ -24,8 +32,12 @@ const EVENTS_MAX: usize = 2_000_000;
 pub(super) struct ExportArgs {
     /// The file to write, in the form that Perfetto and chrome://tracing open; `-` for standard
     /// output.
-    #[arg(long, value_name = "OUT")]
-    chrome: PathBuf,
+    #[arg(long, value_name = "OUT", required_unless_present = "otlp")]
+    chrome: Option<PathBuf>,
+    /// The same for OpenTelemetry: a file of OTLP as JSON lines, `-`, or the URL of a collector, as
+    /// http://127.0.0.1:4318.
+    #[arg(long, value_name = "OUT|URL")]
+    otlp: Option<String>,
     #[command(flatten)]
     from: From,
     /// Listen for so many seconds; without it, until Ctrl-C.
@@ -39,12 +51,22 @@ pub(super) async fn run(args: &ExportArgs) -> Result<(), Error> {
         Some(path) => source::open(path)?.recording,
         None => listen(args).await?,
     };
-    let out: Box<dyn Write> = if args.chrome.as_os_str() == "-" {
-        Box::new(io::stdout())
-    } else {
-        Box::new(File::create(&args.chrome)?)
-    };
-    let counts = chrome::write(out, &recording)?;
+    if let Some(path) = &args.chrome {
+        write_chrome(&path.display().to_string(), &recording)?;
+    }
+    match &args.otlp {
+        Some(url) if url.contains("://") => send_otlp(url, &recording).await,
+        Some(path) => write_otlp(path, &recording),
+        None => Ok(()),
+    }
+}
+
+fn create(path: &str) -> io::Result<Box<dyn Write>> {
+    Ok(if path == "-" { Box::new(io::stdout()) } else { Box::new(File::create(path)?) })
+}
+
+fn write_chrome(path: &str, recording: &Recording) -> Result<(), Error> {
+    let counts = chrome::write(create(path)?, recording)?;
     writeln!(
         io::stderr(),
         "glass trace: exported {} members, {} spans of requests, {} of loops, {} marks, {} arrows",
@@ -54,6 +76,28 @@ pub(super) async fn run(args: &ExportArgs) -> Result<(), Error> {
         counts.marks,
         counts.flows
     )?;
+    Ok(())
+}
+
+fn write_otlp(path: &str, recording: &Recording) -> Result<(), Error> {
+    let counts = json::write(create(path)?, recording)?;
+    writeln!(
+        io::stderr(),
+        "glass trace: exported {} members, {} spans, {} links",
+        counts.members,
+        counts.spans,
+        counts.links
+    )?;
+    Ok(())
+}
+
+async fn send_otlp(url: &str, recording: &Recording) -> Result<(), Error> {
+    let refused = |why: String| io::Error::other(format!("{url}: {why}"));
+    let target = Target::parse(url).map_err(|error| refused(error.to_string()))?;
+    let resources = json::resources(recording, &Order::of(recording));
+    let portions = chunks(resources).iter().map(collector::portion).collect();
+    let taken = collector::deliver(&target, portions).await.map_err(refused)?;
+    writeln!(io::stderr(), "glass trace: {target} has taken {taken} spans")?;
     Ok(())
 }
 

@@ -139,7 +139,7 @@ async fn renew(
     message: &LeaseKeepAliveRequest,
 ) -> Result<LeaseKeepAliveResponse, Status> {
     let bytes = prost::Message::encoded_len(message);
-    let call = Call::open(server, Method::LeaseKeepAlive, bytes, (b"", false));
+    let call = Call::open(server, Method::LeaseKeepAlive, bytes, (b"", None));
     let mut header = None;
     header::fill(&mut header, server);
     let revision = header.as_ref().map_or(0, |header| header.revision);

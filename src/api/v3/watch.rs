@@ -49,9 +49,9 @@ impl Watch for WatchService {
     ) -> Result<Response<Self::WatchStream>, Status> {
         interceptor::check(&self.server, request.metadata()).map_err(status)?;
         let leader = LeaderCheck::new(&self.server, request.metadata());
-        let forced = interceptor::wants_trace(request.metadata());
+        let caller = interceptor::caller(request.metadata());
         let requests = request.into_inner();
-        let session = Session::new(Arc::clone(&self.server), requests, leader, forced);
+        let session = Session::new(Arc::clone(&self.server), requests, leader, caller);
         Ok(Response::new(Box::pin(unfold(session, Session::next))))
     }
 }

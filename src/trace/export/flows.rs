@@ -59,7 +59,8 @@ struct Waiting {
     applied: BTreeMap<u64, usize>,
 }
 
-fn batches(recording: &Recording, order: &Order) -> Vec<Flow> {
+/// Entries to the writes that they share.
+pub(super) fn batches(recording: &Recording, order: &Order) -> Vec<Flow> {
     let mut members: HashMap<u8, Waiting> = HashMap::new();
     let mut flows = Vec::new();
     for at in &order.rows {
@@ -98,7 +99,8 @@ fn batches(recording: &Recording, order: &Order) -> Vec<Flow> {
     flows
 }
 
-fn rounds(recording: &Recording, order: &Order) -> Vec<Flow> {
+/// Reads to the rounds that they share.
+pub(super) fn rounds(recording: &Recording, order: &Order) -> Vec<Flow> {
     let ended = |event: &Event, stage| event.stage == stage && event.kind == Kind::Span;
     let events = || order.rows.iter().map(|at| (*at, &recording.events[*at]));
     let rounds: HashMap<(u8, u64), usize> = events()

@@ -32,7 +32,8 @@ use crate::{
             },
         },
     },
-    set, stage, trace,
+    set, stage,
+    trace::{self, context::Context},
 };
 
 /// What gRPC may add to a request (etcd: grpcOverheadBytes).
@@ -63,8 +64,8 @@ pub(super) struct Session {
     /// Ticks while there may be somebody who wants to hear of progress.
     progress: Option<Interval>,
     leader: LeaderCheck,
-    /// The caller wants to see traces.
-    forced: bool,
+    /// The trace that the caller is in itself.
+    caller: Option<Context>,
     is_over: bool,
 }
 
@@ -77,12 +78,12 @@ enum Turn {
 }
 
 impl Session {
-    /// A stream without watchers; `forced` when its caller wants to see traces.
+    /// A stream without watchers; `caller` says which trace it is in itself.
     pub(super) fn new(
         server: Arc<Server>,
         requests: Streaming<WatchRequest>,
         leader: LeaderCheck,
-        forced: bool,
+        caller: Option<Context>,
     ) -> Session {
         let (stream, notices) = server.store().watch_stream(QUEUE_LEN);
         Session {
@@ -94,7 +95,7 @@ impl Session {
             outbox: VecDeque::new(),
             progress: None,
             leader,
-            forced,
+            caller,
             is_over: false,
         }
     }
@@ -156,7 +157,7 @@ impl Session {
             RequestUnion::CreateRequest(create) => create.key.clone(),
             RequestUnion::CancelRequest(_) | RequestUnion::ProgressRequest(_) => Default::default(),
         };
-        let call = Call::open(&self.server, Method::Watch, bytes, (&key, self.forced));
+        let call = Call::open(&self.server, Method::Watch, bytes, (&key, self.caller));
         if !key.is_empty() {
             trace::key(call.id(), &key);
         }

@@ -1,0 +1,138 @@
+//! `--trace-otlp`: this member's kept requests go to a collector of OpenTelemetry while it runs.
+//!
+//! ```text
+//!   trace collector ──25 ms──▶ window (3 s of steps) ──1 s──▶ queue, 32 portions ──▶ send ──▶ HTTP
+//!   (as any subscriber)        spans of what is a second old    full: drop, count     one at a time
+//! ```
+//!
+//! Everything happens on a thread of its own, `trace-otlp`, at the end of a subscription like that
+//! of the player: what it does not take in time is dropped there, and nobody waits for it. So a
+//! collector that is slow, dead, or answers nonsense costs the member nothing but this thread and
+//! some megabytes. The thread opens no stages: the export is not in the traces.
+//!
+//! Each member exports its own steps and no others; `trace::export::otlp` says how they fit
+//! together. A step waits a second, so that the fsync and the commit that cover it are there when
+//! its links are made.
+//!
+//! Over HTTP a portion is a `POST` of protobuf; a URL with port 4317 and without a path is spoken
+//! to by gRPC. As OTLP demands, 429, 502, 503 and 504, lost connections and silence are tried again,
+//! after the pause that the collector asks for or ever longer ones; anything else is final. What a
+//! collector may then have twice has the same ids twice.
+//!
+//! Invariants: one export is in flight; queue and window are bounded; what is dropped is counted
+//! (`glass_otlp_spans_dropped_total`) and said in the log.
+//!
+//! Left out: TLS and headers for it (put a collector on the same machine, it has both), compression,
+//! and the last second before the member stops.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::Builder,
+    sync::mpsc::{Sender, channel, error::TrySendError},
+};
+
+use super::Error;
+use crate::{
+    clock,
+    trace::{
+        Collector, Filter, Subscription,
+        export::otlp::{Resource, chunks, counts},
+        id::KEPT_MAX,
+        tick,
+    },
+};
+
+mod encode;
+pub mod send;
+mod window;
+
+pub use encode::{Portion, portion};
+pub use send::{Target, TargetError, deliver};
+use window::Window;
+
+/// How often spans are made.
+const TURN: Duration = Duration::from_secs(1);
+/// Portions that wait for the collector: some ten megabytes at most.
+const QUEUE: usize = 32;
+/// What is dropped is said once in so long.
+const COMPLAIN: Duration = Duration::from_secs(60);
+
+/// Begins to export. Ends with the collector, or with the process.
+///
+/// # Errors
+///
+/// A URL that is none of ours, or no thread.
+pub(super) fn start(url: &str, collector: &Arc<Collector>) -> Result<(), Error> {
+    let target = Target::parse(url)?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let filter = Filter {
+        traces_per_second: u32::try_from(KEPT_MAX).unwrap_or(u32::MAX),
+        ..Filter::default()
+    };
+    let subscription = collector.subscribe(filter);
+    tracing::info!(%target, "kept requests are exported to a collector of OpenTelemetry");
+    thread::Builder::new().name("trace-otlp".to_owned()).spawn(move || {
+        let (queue, portions) = channel(QUEUE);
+        runtime.spawn(send::run(target, portions));
+        runtime.block_on(listen(subscription, queue));
+    })?;
+    Ok(())
+}
+
+/// Takes what the trace collector says, and makes spans of it once a second.
+async fn listen(mut subscription: Subscription, queue: Sender<Portion>) {
+    let Some(mut window) = Window::new(&subscription.hello) else { return };
+    let mut complaint = Complaint::default();
+    let mut next = clock::now() + TURN;
+    while let Some(batch) = subscription.batches.recv().await {
+        complaint.dropped += window.take(&batch);
+        if clock::now() < next {
+            continue;
+        }
+        next = clock::now() + TURN;
+        let resources = window.turn(tick::since_start_ns(tick::now()));
+        complaint.dropped += enqueue(&queue, resources);
+        complaint.say();
+        // The sender has its turn, however much there is to listen to.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Hands spans to the sender. Returns how many found no room.
+fn enqueue(queue: &Sender<Portion>, resources: Vec<Resource>) -> u64 {
+    let mut dropped = 0;
+    for resource in chunks(resources) {
+        let portion = portion(&resource);
+        if let Err(TrySendError::Full(portion) | TrySendError::Closed(portion)) =
+            queue.try_send(portion)
+        {
+            dropped += portion.spans;
+        }
+    }
+    counts::DROPPED.add(dropped);
+    dropped
+}
+
+/// What is to be said in the log, and when it was said last.
+#[derive(Default)]
+struct Complaint {
+    dropped: u64,
+    said: Option<Instant>,
+}
+
+impl Complaint {
+    fn say(&mut self) {
+        let now = clock::now();
+        if self.dropped == 0 || self.said.is_some_and(|said| now < said + COMPLAIN) {
+            return;
+        }
+        let spans = std::mem::take(&mut self.dropped);
+        self.said = Some(now);
+        tracing::warn!(spans, "dropped spans: the collector of --trace-otlp does not keep up");
+    }
+}

@@ -1,0 +1,81 @@
+use super::*;
+use crate::trace::{
+    Record,
+    export::otlp::Span,
+    record::{Head, pack_deltas},
+};
+
+const SECOND: u64 = 1_000_000_000;
+const ID: u64 = 0x0005_0000_0000_0001;
+
+fn window() -> Window {
+    let (name, version) = ("m".to_owned(), "0".to_owned());
+    let hello =
+        Hello { member_id: 5, cluster_id: 9, name, version, boot: 1, wall_ns: 0, tick_base: 0 };
+    Window::new(&hello).unwrap()
+}
+
+/// A record that begins at so many nanoseconds and takes so many.
+fn record(stage: Stage, kind: Kind, clocks: (u64, u64), (at, took): (u64, u64)) -> Record {
+    let head = Head { stage: stage as u8, kind: kind as u8, boot: 1, ..Head::default() };
+    let id = if stage.family() == Family::Loop { 0 } else { ID };
+    let mut record = Record::new(head, clocks.0, at, id, &[3, 7, 7, 0, 0, 0, 0, 0]);
+    record.words[4] = pack_deltas(clocks.1, took);
+    record
+}
+
+fn take(window: &mut Window, records: Vec<Record>) -> u64 {
+    window.take(&Batch { records, ..Batch::default() })
+}
+
+fn names(resources: Vec<Resource>) -> Vec<String> {
+    resources.into_iter().flat_map(|resource| resource.spans).map(|span| span.name).collect()
+}
+
+#[test]
+fn a_step_is_exported_once_and_only_when_it_is_old_enough() {
+    let mut window = window();
+    let step = record(Stage::RpcValidate, Kind::Span, (5, 1), (SECOND, 10));
+    take(&mut window, vec![step, step]);
+    assert_eq!(Vec::<String>::new(), names(window.turn(SECOND + SECOND / 2)));
+    assert_eq!(vec!["rpc.validate"], names(window.turn(3 * SECOND)));
+    take(&mut window, vec![step]);
+    assert_eq!(Vec::<String>::new(), names(window.turn(3 * SECOND)));
+    window.turn(9 * SECOND);
+    assert!(window.intake.recording.events.is_empty() && window.done.is_empty(), "nothing stays");
+}
+
+#[test]
+fn what_a_long_request_does_later_still_hangs_below_it_in_its_callers_trace() {
+    let mut window = window();
+    let begin = record(Stage::Rpc, Kind::Begin, (1, 0), (SECOND, 0));
+    let context = record(Stage::RpcContext, Kind::Mark, (2, 0), (SECOND, 0));
+    take(&mut window, vec![begin, context]);
+    (2..60).for_each(|second| assert!(window.turn(second * SECOND).is_empty()));
+    take(&mut window, vec![record(Stage::WatchCreate, Kind::Span, (7, 1), (60 * SECOND, 5))]);
+    let spans: Vec<Span> =
+        window.turn(62 * SECOND).into_iter().flat_map(|resource| resource.spans).collect();
+    let trace = 3_u128 << 64 | 7;
+    assert_eq!(1, spans.len());
+    assert_eq!(
+        (trace, crate::trace::context::root_span(ID)),
+        (spans[0].place.trace, spans[0].parent)
+    );
+    take(&mut window, vec![record(Stage::Rpc, Kind::Span, (1, 90), (SECOND, 70 * SECOND))]);
+    let ended = names(window.turn(73 * SECOND));
+    assert_eq!(2, ended.len(), "in the caller's trace and in the request's: {ended:?}");
+    window.turn(99 * SECOND);
+    assert!(window.intake.recording.events.is_empty(), "it has ended");
+}
+
+#[test]
+fn too_many_steps_are_dropped_and_counted() {
+    let mut window = window();
+    let many = EVENTS_MAX as u64 + 1;
+    let records = (1..=many)
+        .map(|clock| record(Stage::RpcValidate, Kind::Span, (clock, 0), (SECOND, 1)))
+        .collect();
+    let gone = take(&mut window, records);
+    assert_eq!(many - EVENTS_MAX as u64 / 2, gone);
+    assert_eq!(EVENTS_MAX / 2, window.intake.recording.events.len());
+}
