@@ -17,12 +17,13 @@
 //! or counted as lost; no receive is told before its send.
 //!
 //! In reading order: `stage` (the vocabulary), `span` (the guard), `id`, `record`, `ring`,
-//! `watermarks`, `collect`, `flight`; then `event`, `intake`, `recording`, `order`, `gap`, `query`,
-//! `export`.
+//! `watermarks`, `collect`, `flight`; then `event`, `intake`, `recording`, `order`, `causes`, `gap`,
+//! `state`, `query`, `export`.
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
 //! parents (the tree of a request follows from its id and the stages; the loops make it a graph).
 
+pub mod causes;
 pub mod collect;
 pub mod event;
 pub mod export;
@@ -39,6 +40,7 @@ pub mod recording;
 pub mod ring;
 pub mod span;
 pub mod stage;
+pub mod state;
 pub mod tick;
 pub mod watermarks;
 
