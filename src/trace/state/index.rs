@@ -148,7 +148,9 @@ fn lines(
     let mut doubts = Doubts::default();
     for (event, place) in events.iter().copied().zip(1..) {
         let record = &recording.events[event];
-        let anchor = |told| Anchor { place, event, clocks: (record.clock, record.clock_end), told };
+        let opens = opens_at(recording, &events[..place], record);
+        let clocks = (record.clock, record.clock_end);
+        let anchor = |told| Anchor { place, opens, event, clocks, told };
         match record.stage {
             // What it says of the term, `raft.role` says at the same moment with all the rest.
             Stage::ElectionCampaign => continue,
@@ -171,6 +173,16 @@ fn lines(
         lines.insert(water, line);
     }
     (lines, losses)
+}
+
+/// How many of these events had happened when the keyframe among them was begun. Few have happened
+/// since then.
+fn opens_at(recording: &Recording, events: &[usize], record: &Event) -> usize {
+    let is_before = |at: &usize| order::point(&recording.events[*at]) < record.clock;
+    match record.kind {
+        Kind::Keyframe => events.iter().rposition(is_before).map_or(0, |last| last + 1),
+        _ => events.len(),
+    }
 }
 
 fn forget_matches(told: &mut BTreeMap<Watermark, Vec<Anchor>>, anchor: Anchor) {

@@ -54,6 +54,8 @@ pub(super) enum Told {
 pub(super) struct Anchor {
     /// How many events of the boot have happened with it.
     pub(super) place: usize,
+    /// How many had happened when the record was begun.
+    pub(super) opens: usize,
     /// The record's place in the recording.
     pub(super) event: usize,
     /// The member's clock from the beginning to the end of the record.
@@ -123,7 +125,7 @@ impl Timeline {
         if let Some(first) = anchors.first() {
             line.push((0, maker.before_all(first)));
         }
-        for pair in anchors.windows(2) {
+        for (at, pair) in anchors.windows(2).enumerate() {
             let (this, next) = (&pair[0], &pair[1]);
             if let (Some(expected), Some(found)) = (this.after(), next.before())
                 && expected != found
@@ -131,6 +133,7 @@ impl Timeline {
                 breaks.push(Break { event: next.event, expected, found });
             }
             maker.between(this, next, &mut line);
+            maker.while_sampled(this, (next, anchors.get(at + 2)), &mut line);
         }
         if let Some(last) = anchors.last() {
             maker.after_all(last, &mut line);
@@ -168,10 +171,15 @@ impl Maker<'_> {
         let Some(value) = last.after() else {
             return line.push((last.place, Value::Unknown));
         };
-        line.push((last.place, Value::Known(value)));
-        if self.is_lossy(last.clocks.1, u64::MAX) {
+        let is_sample = last.is_sample();
+        let from = if is_sample { last.clocks.0 } else { last.clocks.1 };
+        let is_lossy = self.is_lossy(from, u64::MAX);
+        if !(is_sample && is_lossy) {
+            line.push((last.place, Value::Known(value)));
+        }
+        if is_lossy {
             let bounds = self.bounds((value, u64::MAX), usize::MAX, true);
-            line.push((last.place + 1, bounds));
+            line.push((last.place + usize::from(!is_sample), bounds));
         }
     }
 
@@ -185,9 +193,9 @@ impl Maker<'_> {
             (Some(value), _) if next.before() == Some(value) && (is_rising || !is_lossy) => {
                 Value::Known(value)
             }
-            (Some(least), _) => next.before().map_or(Value::Unknown, |most| {
-                self.bounds((least, most), next.place, is_lossy)
-            }),
+            (Some(least), _) => next
+                .before()
+                .map_or(Value::Unknown, |most| self.bounds((least, most), next.place, is_lossy)),
             (None, _) => Value::Unknown,
         };
         let mut from = this.place;
@@ -199,6 +207,31 @@ impl Maker<'_> {
         if from < next.place {
             line.push((from, value));
         }
+    }
+
+    /// A sample is that of some moment while its record was made. So until that has ended it is
+    /// known only if the record after it agrees too.
+    fn while_sampled(
+        &self,
+        this: &Anchor,
+        (next, after): (&Anchor, Option<&Anchor>),
+        line: &mut Vec<(usize, Value)>,
+    ) {
+        let value = next.after();
+        let most = match after {
+            Some(after) => after.before(),
+            None => Some(u64::MAX).filter(|_| self.is_lossy(next.clocks.0, u64::MAX)),
+        };
+        let (Some(least), Some(most)) = (value, most) else { return };
+        let from = next.opens.max(this.place + usize::from(!this.is_sample()));
+        let is_known = this.after() == value && next.is_sample();
+        if !is_known || least == most || next.place <= from {
+            return;
+        }
+        let is_lossy = self.is_lossy(this.clocks.1, next.clocks.1);
+        // What held from here on is said anew.
+        while line.pop_if(|(place, _)| from <= *place).is_some() {}
+        line.push((from, self.bounds((least, most), next.place, is_lossy)));
     }
 
     /// Of what is sure to have risen only, the bounds.

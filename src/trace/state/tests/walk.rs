@@ -11,17 +11,17 @@ use super::trace::{
 
 /// How much of what was looked up is known.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Walked {
+pub(super) struct Walked {
     /// Changes that were walked over.
-    pub changes: usize,
+    pub(super) changes: usize,
     /// Of these, how many begin where the look-up says that the value stood.
-    pub known_before: usize,
+    pub(super) known_before: usize,
 }
 
 /// Asserts that at each step the look-up says what the records on both sides of it say: a record
 /// begins at its old value, if that is looked up just before it, unless a loss is reported there, and
 /// ends at its new one; what no record touches stays as it was.
-pub fn walk(recording: &Recording, order: &Order, states: &States) -> Walked {
+pub(super) fn walk(recording: &Recording, order: &Order, states: &States) -> Walked {
     let lost: HashSet<(usize, Watermark)> =
         states.losses().iter().map(|loss| (loss.event, loss.water)).collect();
     let is_lossy = recording.events.iter().any(|event| event.stage == Stage::Lost);
