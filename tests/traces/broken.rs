@@ -6,7 +6,7 @@ use bytes::Bytes;
 use glass_etcd::{
     pb::etcdserverpb::{PutRequest, RangeRequest},
     trace::{
-        Event, Kind, Recording, Stage,
+        Event, Kind, Recording, Stage, causes,
         order::{Order, point},
         query::{self, Story},
     },
@@ -216,6 +216,7 @@ fn check(recording: &Recording, counts: &Counts) {
             assert!(rank[from] < rank[to], "received before sent: {:?}", recording.events[*to]);
         }
     }
+    assert_eq!(None, causes::cycle(recording, &causes::links(recording)), "a cycle of causes");
     let requests = query::requests(recording);
     let (mut whole, mut answered) = (0, 0);
     for request in &requests {

@@ -30,6 +30,7 @@ mod locks;
 mod news;
 mod order;
 mod puts;
+mod state;
 mod told;
 mod truth;
 mod unknown;

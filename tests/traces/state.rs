@@ -2,7 +2,7 @@
 //! forward and walking backward gives the same, and at the end it is what the members say themselves.
 
 use glass_etcd::trace::{
-    Recording, Stage, causes,
+    self, Recording, Stage, causes,
     order::Order,
     state::{States, Value, Watermark},
 };
@@ -15,16 +15,8 @@ use super::{
 };
 use crate::client::eventually;
 
-/// As in the library's own test of it.
-mod walk {
-    use glass_etcd::trace;
-
-    #[path = "../../../src/trace/state/tests/walk.rs"]
-    #[allow(clippy::module_inception, reason = "the library's test calls it so")]
-    mod walk;
-
-    pub(super) use walk::walk;
-}
+#[path = "../../src/trace/state/tests/walk.rs"]
+mod walk;
 
 /// Puts of each of the three times: before, while and after one member is away.
 const PUTS: usize = 12;
@@ -112,7 +104,12 @@ async fn said_by_the_members(scene: &Scene) -> Recording {
                 }
             }
             if role == 2 {
-                leader_knows_its_peers(&recording, &states, (place, order.rows.len()), status.raft_index)?;
+                leader_knows_its_peers(
+                    &recording,
+                    &states,
+                    (place, order.rows.len()),
+                    status.raft_index,
+                )?;
             }
             counts_agree(scene, at, &states, (place, order.rows.len()))?;
         }
