@@ -134,6 +134,8 @@ struct Joiner<'a> {
     lanes: HashMap<(Lane, Stage), Vec<usize>>,
     /// `raft.propose` begins, by id.
     proposed: HashMap<u64, usize>,
+    /// How many buffers were frozen at each index.
+    frozen: HashMap<(Lane, u64), usize>,
 }
 
 impl<'a> Joiner<'a> {
@@ -144,6 +146,7 @@ impl<'a> Joiner<'a> {
             truncated: HashSet::new(),
             lanes: HashMap::new(),
             proposed: HashMap::new(),
+            frozen: HashMap::new(),
         };
         for (at, event) in recording.events.iter().enumerate() {
             if event.kind == Kind::Begin {
@@ -152,7 +155,11 @@ impl<'a> Joiner<'a> {
                 }
                 continue;
             }
+            let lane = (event.member, event.boot);
             match event.stage {
+                Stage::BufferFreeze => {
+                    *joiner.frozen.entry((lane, number(event, "index"))).or_default() += 1;
+                }
                 Stage::RaftEntry => {
                     let entry = joiner.entries.entry((event.member, number(event, "index")));
                     entry.and_modify(|known| *known = None).or_insert(Some(at));
@@ -160,7 +167,6 @@ impl<'a> Joiner<'a> {
                 Stage::LogTruncate => _ = joiner.truncated.insert(event.member),
                 _ => {}
             }
-            let lane = (event.member, event.boot);
             joiner.lanes.entry((lane, event.stage)).or_default().push(at);
         }
         joiner
@@ -214,7 +220,8 @@ impl<'a> Joiner<'a> {
                         links.extend(commit.map(|from| Link { from, to: *at, why: Why::Commit }));
                         links.extend(file.map(|to| Link { from: *at, to, why: Why::Batch }));
                     }
-                    Stage::BufferFreeze => {
+                    // What compaction writes moves no index: then nobody knows which is which.
+                    Stage::BufferFreeze if self.frozen[&(*lane, index)] == 1 => {
                         links.extend(file.map(|to| Link { from: *at, to, why: Why::Batch }));
                     }
                     _ => {}

@@ -209,28 +209,29 @@ impl Maker<'_> {
         }
     }
 
-    /// A sample is that of some moment while its record was made. So until that has ended it is
-    /// known only if the record after it agrees too.
+    /// A sample is that of some moment while its record was made. So until that has ended, what
+    /// comes after it may hold already.
     fn while_sampled(
         &self,
         this: &Anchor,
         (next, after): (&Anchor, Option<&Anchor>),
         line: &mut Vec<(usize, Value)>,
     ) {
-        let value = next.after();
         let most = match after {
             Some(after) => after.before(),
-            None => Some(u64::MAX).filter(|_| self.is_lossy(next.clocks.0, u64::MAX)),
+            None if self.is_lossy(next.clocks.0, u64::MAX) => Some(u64::MAX),
+            None => next.after(),
         };
-        let (Some(least), Some(most)) = (value, most) else { return };
+        let (true, Some(least), Some(most)) = (next.is_sample(), this.after(), most) else {
+            return;
+        };
         let from = next.opens.max(this.place + usize::from(!this.is_sample()));
-        let is_known = this.after() == value && next.is_sample();
-        if !is_known || least == most || next.place <= from {
+        if next.after() == Some(most) || next.place <= from {
             return;
         }
-        let is_lossy = self.is_lossy(this.clocks.1, next.clocks.1);
         // What held from here on is said anew.
         while line.pop_if(|(place, _)| from <= *place).is_some() {}
+        let is_lossy = self.is_lossy(this.clocks.1, next.clocks.1);
         line.push((from, self.bounds((least, most), next.place, is_lossy)));
     }
 
