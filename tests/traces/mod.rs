@@ -2,7 +2,8 @@
 //!
 //! `puts` and `gets` read the stories of single requests, `election` breaks a cluster and reads
 //! who leads and why, `truth` slows disks down, `order` looks at the whole of a busy time, and
-//! `commands` asks `glass trace`. Each cluster serves many checks. The first test at last compares
+//! `commands` asks `glass trace`. `state` looks up where members stood, `offline` replays
+//! recordings, and `secrets` looks for what must not be told. Each cluster serves many checks. The first test at last compares
 //! what it has seen with the vocabulary, so that a stage that nobody records any more is noticed.
 
 use std::collections::BTreeSet;
@@ -27,9 +28,13 @@ mod gets;
 mod kept;
 pub(crate) mod listen;
 mod locks;
+mod loops;
 mod news;
+mod offline;
 mod order;
 mod puts;
+mod recorder;
+mod secrets;
 mod state;
 mod told;
 mod truth;
