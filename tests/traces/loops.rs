@@ -56,7 +56,6 @@ const LOOPS: &[Loop] = &[
     with("server/concurrency/mod.rs", "a call that outlives its client", &[Stage::LockRelease]),
     without("api/front.rs", "accepts connections: nothing is asked yet"),
     with("api/front.rs", "one connection", &[Stage::Rpc]),
-    with("api/in_time.rs", "one request, which may be late", &[Stage::Rpc]),
     with("raft/rafthttp/transport.rs", "the peer thread", &[Stage::RaftSend, Stage::RaftReceive]),
     with("raft/rafthttp/transport.rs", "one peer", &[Stage::RaftSend]),
     with("raft/rafthttp/peer.rs", "one stream", &[Stage::RaftReceive]),

@@ -1,11 +1,17 @@
 //! Recordings of runs with faults: what members told live is in the file, and replays without them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
-use glass_etcd::trace::{
-    Event, Kind, Recording, Stage,
-    order::Order,
-    query::{self, Story},
+use glass_etcd::{
+    pb::etcdserverpb::PutRequest,
+    trace::{
+        Event, Kind, Recording, Stage,
+        order::Order,
+        query::{self, Story},
+    },
 };
 use nix::sys::signal::Signal;
 
@@ -13,20 +19,25 @@ use super::{
     Scene,
     broken::{self, Counts, FAULT},
     commands::{glass, steps_of},
+    listen::Listener,
     order::sampled,
     recorder::Recorder,
     told::place_of,
 };
 use crate::{
+    client::{Client, eventually},
     cluster::Cluster,
     programs::{Kind as Program, left_out},
 };
 
 /// Before its death, in nanoseconds, a member may not have told everything to everybody.
 const UNTOLD_NS: u64 = 500_000_000;
-/// Clients that write while nobody reads, and how many puts each of them sends.
+/// Clients that write while nobody reads, and how many bytes are told meanwhile to those who do: far
+/// more than a connection holds, for far longer than batches are kept for a reader.
 const WRITERS: usize = 8;
-const PUTS: usize = 500;
+const UNREAD_BYTES: usize = 8 << 20;
+/// How long that may take.
+const MUCH_WITHIN: Duration = Duration::from_secs(60);
 
 /// Goal: a recording of a run with faults replays offline with nothing missing. Method: random
 /// traffic; a member is killed and starts again, the leader is stopped and goes on; beside a listener
@@ -127,21 +138,18 @@ async fn a_stopped_reader_loses_what_is_counted_and_a_full_disk_ends_the_recordi
     }
     let cluster = Cluster::start(&Program::Glass, 1).await;
     let recorder = Recorder::start(&cluster).await;
+    let listener = Listener::start(&cluster).await;
     recorder.signal(Signal::SIGSTOP);
+    let (over, is_over) = tokio::sync::watch::channel(false);
     let writers: Vec<_> = (0..WRITERS)
-        .map(|writer| {
-            let mut client = cluster.client(0);
-            tokio::spawn(async move {
-                for number in 0..PUTS {
-                    let put = glass_etcd::pb::etcdserverpb::PutRequest {
-                        key: format!("unread/{writer}/{number}").into(),
-                        ..Default::default()
-                    };
-                    client.kv.put(sampled(put)).await.unwrap();
-                }
-            })
-        })
+        .map(|writer| tokio::spawn(write(cluster.client(0), writer, is_over.clone())))
         .collect();
+    eventually("much that was told", MUCH_WITHIN, || async {
+        let told = listener.raw().len();
+        if UNREAD_BYTES < told { Ok(()) } else { Err(format!("{told} bytes")) }
+    })
+    .await;
+    over.send_replace(true);
     for writer in writers {
         writer.await.unwrap();
     }
@@ -165,6 +173,17 @@ async fn a_stopped_reader_loses_what_is_counted_and_a_full_disk_ends_the_recordi
     let (status, said, recording) = recorder.stop();
     assert!(status.success() && said.contains(&format!("lost {}", recording.dropped[0])), "{said}");
     a_full_disk_ends_the_recording_only(&cluster).await;
+}
+
+/// Puts until it is told that it is over. Each must be answered.
+async fn write(mut client: Client, writer: usize, is_over: tokio::sync::watch::Receiver<bool>) {
+    for number in 0.. {
+        if *is_over.borrow() {
+            return;
+        }
+        let key = format!("unread/{writer}/{number}").into();
+        client.kv.put(sampled(PutRequest { key, ..PutRequest::default() })).await.unwrap();
+    }
 }
 
 async fn a_full_disk_ends_the_recording_only(cluster: &Cluster) {

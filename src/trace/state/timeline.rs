@@ -124,6 +124,7 @@ impl Timeline {
         let (mut line, mut breaks) = (Vec::new(), Vec::new());
         if let Some(first) = anchors.first() {
             line.push((0, maker.before_all(first)));
+            maker.while_sampled(None, (first, anchors.get(1)), &mut line);
         }
         for (at, pair) in anchors.windows(2).enumerate() {
             let (this, next) = (&pair[0], &pair[1]);
@@ -133,7 +134,7 @@ impl Timeline {
                 breaks.push(Break { event: next.event, expected, found });
             }
             maker.between(this, next, &mut line);
-            maker.while_sampled(this, (next, anchors.get(at + 2)), &mut line);
+            maker.while_sampled(Some(this), (next, anchors.get(at + 2)), &mut line);
         }
         if let Some(last) = anchors.last() {
             maker.after_all(last, &mut line);
@@ -213,7 +214,7 @@ impl Maker<'_> {
     /// comes after it may hold already.
     fn while_sampled(
         &self,
-        this: &Anchor,
+        this: Option<&Anchor>,
         (next, after): (&Anchor, Option<&Anchor>),
         line: &mut Vec<(usize, Value)>,
     ) {
@@ -222,16 +223,16 @@ impl Maker<'_> {
             None if self.is_lossy(next.clocks.0, u64::MAX) => Some(u64::MAX),
             None => next.after(),
         };
-        let (true, Some(least), Some(most)) = (next.is_sample(), this.after(), most) else {
-            return;
-        };
-        let from = next.opens.max(this.place + usize::from(!this.is_sample()));
+        let least = this.map_or(Some(0), Anchor::after);
+        let (true, Some(least), Some(most)) = (next.is_sample(), least, most) else { return };
+        let earliest = this.map_or(0, |this| this.place + usize::from(!this.is_sample()));
+        let from = next.opens.max(earliest);
         if next.after() == Some(most) || next.place <= from {
             return;
         }
         // What held from here on is said anew.
         while line.pop_if(|(place, _)| from <= *place).is_some() {}
-        let is_lossy = self.is_lossy(this.clocks.1, next.clocks.1);
+        let is_lossy = self.is_lossy(this.map_or(0, |this| this.clocks.1), next.clocks.1);
         line.push((from, self.bounds((least, most), next.place, is_lossy)));
     }
 
