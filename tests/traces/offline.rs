@@ -160,7 +160,8 @@ async fn a_stopped_reader_loses_what_is_counted_and_a_full_disk_ends_the_recordi
         })
         .await;
     let mut client = cluster.client(0);
-    client.put("read/again", "v").await.unwrap();
+    let put = PutRequest { key: "read/again".into(), ..PutRequest::default() };
+    client.kv.put(sampled(put)).await.unwrap();
     recorder
         .until("what comes later", |recording| {
             let is_meant = |request: &query::Summary| {

@@ -232,8 +232,9 @@ impl Maker<'_> {
         }
         // What held from here on is said anew.
         while line.pop_if(|(place, _)| from <= *place).is_some() {}
-        let is_lossy = self.is_lossy(this.map_or(0, |this| this.clocks.1), next.clocks.1);
-        line.push((from, self.bounds((least, most), next.place, is_lossy)));
+        let last = after.unwrap_or(next);
+        let is_lossy = self.is_lossy(this.map_or(0, |this| this.clocks.1), last.clocks.1);
+        line.push((from, self.bounds((least, most), last.place, is_lossy)));
     }
 
     /// Of what is sure to have risen only, the bounds.
