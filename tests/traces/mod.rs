@@ -33,6 +33,7 @@ mod news;
 mod offline;
 mod order;
 mod puts;
+mod questions;
 mod recorder;
 mod secrets;
 mod state;
@@ -86,6 +87,8 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     gets::a_get_later_is_answered_by_the_file(&scene).await;
     gets::a_long_range_is_read_away_from_the_thread_that_serves(&scene).await;
     news::a_put_is_told_to_its_watcher(&scene).await;
+    questions::a_watched_put_on_a_follower_answers_them_all(&scene).await;
+    questions::gets_at_once_know_their_round_and_each_other(&scene).await;
     news::leases_are_told_from_grant_to_end(&scene).await;
     locks::a_lock_that_waits_tells_for_whom(&scene).await;
     locks::an_election_tells_who_leads(&scene).await;
