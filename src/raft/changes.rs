@@ -4,13 +4,15 @@
 //! commit index, one peer's match, votes, and acknowledgements of a read round. Every difference
 //! becomes a record with the old and the new value, so that a reader can step back.
 
+use std::sync::atomic::Ordering;
+
 use raft::{
     Raft, StateRole,
     eraftpb::{Message, MessageType},
 };
 
 use super::{log::LogStorage, status::role_number};
-use crate::mark;
+use crate::{mark, trace};
 
 /// The numbers as they were after the last input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,7 @@ impl Changes {
         if before == now {
             return false;
         }
+        now.store();
         let campaigns = matches!(now.role, StateRole::PreCandidate | StateRole::Candidate);
         if campaigns && (before.role != now.role || before.term != now.term) {
             let pre = now.role == StateRole::PreCandidate;
@@ -95,6 +98,17 @@ impl Changes {
             );
         }
         changed
+    }
+
+    /// For the keyframes. Before the change is recorded: a keyframe that comes after the record must
+    /// not say what was before it.
+    fn store(&self) {
+        let marks = trace::watermarks();
+        marks.role.store(role_number(self.role), Ordering::Relaxed);
+        marks.term.store(self.term, Ordering::Relaxed);
+        marks.vote.store(self.vote, Ordering::Relaxed);
+        marks.leader.store(self.leader, Ordering::Relaxed);
+        marks.commit.store(self.commit, Ordering::Relaxed);
     }
 }
 

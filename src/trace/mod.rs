@@ -18,13 +18,13 @@
 //!
 //! In reading order: `stage` (the vocabulary), `span` (the guard), `id`, `record`, `ring`,
 //! `watermarks`, `collect`, `flight`, `context`, `bridge` (to `tracing`); then `event`, `intake`,
-//! `recording`, `order`, `gap`, `query`,
-//! `export`.
+//! `recording`, `order`, `causes`, `gap`, `state`, `query`, `export`.
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
 //! parents (the tree of a request follows from its id and the stages; the loops make it a graph).
 
 pub mod bridge;
+pub mod causes;
 pub mod collect;
 pub mod context;
 pub mod event;
@@ -42,6 +42,7 @@ pub mod recording;
 pub mod ring;
 pub mod span;
 pub mod stage;
+pub mod state;
 pub mod tick;
 pub mod watermarks;
 

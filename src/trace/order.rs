@@ -78,10 +78,13 @@ impl Order {
 }
 
 /// One boot of one member: its events by clock.
-struct Lane {
-    member: u8,
-    boot: u16,
-    events: Vec<usize>,
+pub(super) struct Lane {
+    /// The member, by place.
+    pub(super) member: u8,
+    /// Which start of it.
+    pub(super) boot: u16,
+    /// Its events, by place.
+    pub(super) events: Vec<usize>,
     next: usize,
 }
 
@@ -97,7 +100,11 @@ impl<'a> Sorter<'a> {
         let mut sorter = Sorter {
             recording,
             lanes: lanes(recording),
-            times: recording.events.iter().map(|event| raw_time(recording, event)).collect(),
+            times: recording
+                .events
+                .iter()
+                .map(|event| i128::from(wall_ns(recording, event)))
+                .collect(),
             partner: partners(recording),
         };
         sorter.set_clocks();
@@ -187,7 +194,8 @@ impl<'a> Sorter<'a> {
     }
 }
 
-fn lanes(recording: &Recording) -> Vec<Lane> {
+/// The boots of all members, by member and boot, each with its events in the order of its clock.
+pub(super) fn lanes(recording: &Recording) -> Vec<Lane> {
     let mut by_boot: HashMap<(u8, u16), Vec<usize>> = HashMap::new();
     for (at, event) in recording.events.iter().enumerate() {
         by_boot.entry((event.member, event.boot)).or_default().push(at);
@@ -206,16 +214,17 @@ fn lanes(recording: &Recording) -> Vec<Lane> {
     lanes
 }
 
-fn raw_time(recording: &Recording, event: &Event) -> i128 {
+/// When an event took effect, in nanoseconds since 1970, by its own member's wall clock.
+pub fn wall_ns(recording: &Recording, event: &Event) -> u64 {
     let boots = recording.members.get(usize::from(event.member)).map(|member| &member.boots);
     let boot = boots.and_then(|boots| boots.iter().find(|boot| boot.boot == event.boot));
     let took = if stands_at_start(event) { 0 } else { event.took_ns };
-    i128::from(boot.map_or(0, |boot| boot.wall_ns)) + i128::from(event.at_ns) + i128::from(took)
+    boot.map_or(0, |boot| boot.wall_ns).saturating_add(event.at_ns).saturating_add(took)
 }
 
 /// Pairs sends and receives: by link, sender and receiver. Links are random numbers of 24 bits and
 /// frame counters, so that the members must agree too.
-fn partners(recording: &Recording) -> HashMap<usize, usize> {
+pub(super) fn partners(recording: &Recording) -> HashMap<usize, usize> {
     let own = |event: &Event| {
         recording.members.get(usize::from(event.member)).map_or(0, |member| member.member_id)
     };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use glass_etcd::{
     pb::etcdserverpb::{PutRequest, RangeRequest},
     trace::{
-        Event, Kind, Recording, Stage,
+        Event, Kind, Recording, Stage, causes,
         order::{Order, point},
         query::{self, Story},
     },
@@ -34,7 +34,7 @@ const CLOCKS: [&[(&str, &str)]; 3] = [
 /// Clients, two for each member.
 const WORKERS: usize = 6;
 /// How long each of the faults lasts: longer than an election timeout.
-const FAULT: Duration = Duration::from_millis(1800);
+pub(super) const FAULT: Duration = Duration::from_millis(1800);
 /// Puts whose end a killed member could not tell any more: it tells every 25 ms what is 50 ms old.
 const UNTOLD_MAX: usize = 16;
 /// Keys that the clients share.
@@ -42,10 +42,13 @@ const KEYS: u64 = 5;
 
 /// What clients know of their requests.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    puts: usize,
-    gets: usize,
-    failed: usize,
+pub(super) struct Counts {
+    /// Puts that were answered.
+    pub(super) puts: usize,
+    /// Gets that were answered.
+    pub(super) gets: usize,
+    /// Both, that were not.
+    pub(super) failed: usize,
 }
 
 /// Goal: whatever happens to the members, playback order never shows an effect before its cause,
@@ -65,13 +68,7 @@ async fn a_broken_cluster_is_told_in_order_of_cause_without_orphans_and_lies() {
     let (over, counts) = traffic(&scene.cluster, &[0, 1, 2]);
     break_things(&mut scene, &wires).await;
     over.send_replace(true);
-    let mut all = Counts::default();
-    for count in counts {
-        let count = count.await.unwrap();
-        all.puts += count.puts;
-        all.gets += count.gets;
-        all.failed += count.failed;
-    }
+    let all = sum(counts).await;
     assert!(50 < all.puts && 20 < all.gets, "hardly anything happened: {all:?}");
     let recording = quiet(&scene).await;
     println!("{all:?}, {} events", recording.events.len());
@@ -97,13 +94,7 @@ async fn with_etcd_members_the_rest_is_told_and_theirs_is_unknown() {
         let (over, counts) = traffic(&scene.cluster, &ours);
         tokio::time::sleep(FAULT).await;
         over.send_replace(true);
-        let mut all = Counts::default();
-        for count in counts {
-            let count = count.await.unwrap();
-            all.puts += count.puts;
-            all.gets += count.gets;
-            all.failed += count.failed;
-        }
+        let all = sum(counts).await;
         assert!(0 == all.failed && 20 < all.puts, "{all:?}");
         let mut client = scene.cluster.client(ours[0]);
         let put = PutRequest { key: "broken/last".into(), ..PutRequest::default() };
@@ -122,10 +113,10 @@ async fn with_etcd_members_the_rest_is_told_and_theirs_is_unknown() {
     }
 }
 
-type Counting = tokio::task::JoinHandle<Counts>;
+pub(super) type Counting = tokio::task::JoinHandle<Counts>;
 
 /// Clients of these members, until they are told that it is over.
-fn traffic(
+pub(super) fn traffic(
     cluster: &Cluster,
     members: &[usize],
 ) -> (tokio::sync::watch::Sender<bool>, Vec<Counting>) {
@@ -138,6 +129,18 @@ fn traffic(
         tokio::spawn(work(client, random, is_over.clone()))
     };
     (over, (0..WORKERS).map(work).collect())
+}
+
+/// Waits for the clients' counts, and adds them up.
+pub(super) async fn sum(counts: Vec<Counting>) -> Counts {
+    let mut all = Counts::default();
+    for count in counts {
+        let count = count.await.unwrap();
+        all.puts += count.puts;
+        all.gets += count.gets;
+        all.failed += count.failed;
+    }
+    all
 }
 
 async fn work(
@@ -191,7 +194,7 @@ async fn break_things(scene: &mut Scene, wires: &Wires) {
 }
 
 /// One more put, which is told whole when everything before it was.
-async fn quiet(scene: &Scene) -> Recording {
+pub(super) async fn quiet(scene: &Scene) -> Recording {
     let put = PutRequest { key: "broken/last".into(), ..PutRequest::default() };
     scene.cluster.client(0).kv.put(sampled(put)).await.unwrap();
     scene
@@ -204,7 +207,7 @@ async fn quiet(scene: &Scene) -> Recording {
 }
 
 /// What must hold for every recording, however broken the cluster was.
-fn check(recording: &Recording, counts: &Counts) {
+pub(super) fn check(recording: &Recording, counts: &Counts) {
     let order = Order::of(recording);
     assert_eq!((recording.events.len(), 0), (order.rows.len(), order.withheld));
     let rank: HashMap<usize, usize> =
@@ -216,6 +219,7 @@ fn check(recording: &Recording, counts: &Counts) {
             assert!(rank[from] < rank[to], "received before sent: {:?}", recording.events[*to]);
         }
     }
+    assert_eq!(None, causes::cycle(recording, &causes::links(recording)), "a cycle of causes");
     let requests = query::requests(recording);
     let (mut whole, mut answered) = (0, 0);
     for request in &requests {

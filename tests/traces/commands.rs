@@ -22,7 +22,7 @@ pub(super) async fn glass(scene: &Scene, args: &[&str]) -> String {
 }
 
 /// The steps in the text of a story: member, stage, and whether it begins.
-fn steps_of(text: &str) -> Vec<(String, String, bool)> {
+pub(super) fn steps_of(text: &str) -> Vec<(String, String, bool)> {
     let steps = text.lines().filter(|line| line.trim_start().starts_with(['+', '-']));
     steps
         .map(|line| {

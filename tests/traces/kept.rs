@@ -80,7 +80,7 @@ async fn a_slow_put_that_nobody_meant_to_keep_is_told_by_all_members() {
 }
 
 /// The file of this cause that a member has written, once it is there.
-async fn flight_of(cluster: &Cluster, at: usize, cause: &str) -> PathBuf {
+pub(super) async fn flight_of(cluster: &Cluster, at: usize, cause: &str) -> PathBuf {
     let directory = cluster.members[at].data_dir.join("glass");
     eventually("a file of the flight recorder", FILE_WITHIN, || async {
         let entries = fs::read_dir(&directory).map_err(|error| error.to_string())?;

@@ -2,7 +2,9 @@
 //!
 //! `puts` and `gets` read the stories of single requests, `election` breaks a cluster and reads
 //! who leads and why, `truth` slows disks down, `order` looks at the whole of a busy time, and
-//! `commands` and `compared` ask `glass trace`. Each cluster serves many checks. The first test at last compares
+//! `commands` and `compared` ask `glass trace`. `state` looks up where members stood, `offline`
+//! replays recordings, and `secrets` looks for what must not be told. Each cluster serves many
+//! checks. The first test at last compares
 //! what it has seen with the vocabulary, so that a stage that nobody records any more is noticed.
 
 use std::collections::BTreeSet;
@@ -29,10 +31,16 @@ mod gets;
 mod kept;
 pub(crate) mod listen;
 mod locks;
+mod loops;
 mod news;
+mod offline;
 mod order;
 mod otlp;
 mod puts;
+mod questions;
+mod recorder;
+mod secrets;
+mod state;
 mod told;
 mod truth;
 mod unknown;
@@ -87,6 +95,8 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     gets::a_get_later_is_answered_by_the_file(&scene).await;
     gets::a_long_range_is_read_away_from_the_thread_that_serves(&scene).await;
     news::a_put_is_told_to_its_watcher(&scene).await;
+    questions::a_watched_put_on_a_follower_answers_them_all(&scene).await;
+    questions::gets_at_once_know_their_round_and_each_other(&scene).await;
     news::leases_are_told_from_grant_to_end(&scene).await;
     locks::a_lock_that_waits_tells_for_whom(&scene).await;
     locks::an_election_tells_who_leads(&scene).await;

@@ -54,7 +54,7 @@ pub(super) async fn a_put_is_told_to_its_watcher(scene: &Scene) {
         .await;
 }
 
-async fn next(news: &mut tonic::Streaming<WatchResponse>) -> WatchResponse {
+pub(super) async fn next(news: &mut tonic::Streaming<WatchResponse>) -> WatchResponse {
     let message = tokio::time::timeout(EVENT_WITHIN, news.message()).await;
     message.expect("an event in time").unwrap().expect("the stream goes on")
 }

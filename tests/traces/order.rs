@@ -11,7 +11,7 @@ use glass_etcd::{
         Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, compare, request_op::Request,
     },
     trace::{
-        Recording, Stage, gap,
+        Recording, Stage, causes, gap,
         order::{Order, point},
         query, recording,
     },
@@ -74,6 +74,7 @@ async fn a_busy_time_is_told_in_order_without_holes_and_without_values() {
     }
     let recording = everything_told(&scene, requests).await;
     sends_come_first_and_clocks_only_rise(&recording);
+    assert_eq!(None, causes::cycle(&recording, &causes::links(&recording)), "a cycle of causes");
     chains_have_no_holes(&recording, from);
     no_value_is_told(&scene, &recording, &marker);
     unknown::a_paused_member_is_unknown_and_then_heard(&scene).await;

@@ -90,6 +90,10 @@ pub(crate) fn changed(
 
 fn change_words(change: &watermarks::Change, lanes: &[Lane]) -> String {
     let (name, unit) = change.water.named();
+    let name = match change.water {
+        Water::Match(peer) => format!("{name} of {}", super::lanes::name_of(lanes, peer)),
+        _ => name.to_owned(),
+    };
     let new = words::value(unit, change.new, lanes);
     match change.old {
         Some(old) if old != change.new => {
@@ -137,7 +141,7 @@ enum Kept {
 
 fn kept(recording: &Recording, steps: &Steps, lane: &Lane, index: u64) -> Kept {
     let Some(marks) = steps.watermarks(recording, lane) else { return Kept::Unknown };
-    let reaches = |water| marks.get(water).map(|value| index <= value);
+    let reaches = |water| marks.reaches(water, index);
     match (reaches(Water::Stored), reaches(Water::Synced), reaches(Water::Written)) {
         (Some(true), _, _) => Kept::InFile,
         (_, Some(true), _) => Kept::Synced,
@@ -202,11 +206,11 @@ fn who_knows(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> 
         return vec![vec!["no log entry: there is no commit to know of".to_owned()]];
     };
     let knows = lanes.iter().map(|lane| {
-        let commit = steps.watermarks(recording, lane).and_then(|m| m.get(Water::Commit));
-        let word = match commit {
+        let marks = steps.watermarks(recording, lane);
+        let word = match marks.and_then(|marks| marks.reaches(Water::Commit, index)) {
             None => "? unknown",
-            Some(commit) if index <= commit => "✔ knows",
-            Some(_) => "✘ not yet",
+            Some(true) => "✔ knows",
+            Some(false) => "✘ not yet",
         };
         format!("{} {word}", lane.name)
     });

@@ -15,7 +15,7 @@ use super::{
     lanes::Lane,
     lens::Lens,
     story::{self, Moment, Step, Subject, Told, Unknown},
-    watermarks::{self, Watermarks},
+    watermarks::{self, States, Watermarks},
 };
 
 /// Time between two steps while playing, in nanoseconds, at speed x1.
@@ -81,6 +81,8 @@ pub(crate) struct Steps {
     pub(crate) is_zoomed: bool,
     /// One line that answers the last key, where nothing moved.
     pub(crate) notice: Option<&'static str>,
+    /// What each member's watermarks were, at each of its moments.
+    states: States,
     speed: usize,
     due_ns: u64,
 }
@@ -104,6 +106,7 @@ impl Steps {
             prompt: None,
             is_zoomed: false,
             notice: None,
+            states: watermarks::states(recording),
             speed: 2,
             due_ns: 0,
         };
@@ -126,6 +129,7 @@ impl Steps {
         let look = find(self.steps.get(self.look)).unwrap_or(now);
         (self.now, self.look, self.steps) = (now, look, steps);
         (self.unknown, self.is_lost) = (unknown, is_lost);
+        self.states = watermarks::states(recording);
         true
     }
 
@@ -276,7 +280,7 @@ impl Steps {
     pub(crate) fn watermarks(&self, recording: &Recording, lane: &Lane) -> Option<Watermarks> {
         let place = lane.place?;
         let cut = self.cut(recording, place)?;
-        Some(watermarks::at(recording, place, cut))
+        Some(watermarks::at(&self.states, place, cut))
     }
 
     /// The log indexes that the request's entries have. For elections, those of their first entry.

@@ -99,6 +99,10 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
             Some(reads) => writeln!(out, "  a read round: {}", shared(reads, "read", "reads"))?,
             None => writeln!(out, "  a read round: not captured for how many reads")?,
         }
+        for member_id in &graph.confirmed_by {
+            let name = words::member(*member_id, &recording.members);
+            writeln!(out, "  confirmed by {name}, which still followed the leader")?;
+        }
     }
     let messages = count(graph.messages as u64, "message", "messages");
     writeln!(out, "  {messages} between members; their bytes are not recorded")
@@ -179,6 +183,7 @@ fn quorum(
         let verdict = match ack.verdict {
             Verdict::Counted => "counted".to_owned(),
             Verdict::Completed => "completed the quorum".to_owned(),
+            Verdict::Late if late <= 0 => "was not counted yet".to_owned(),
             Verdict::Late => format!("came {} too late to matter", words::millis(late)),
             Verdict::Unknown => "came; the commit was not captured".to_owned(),
         };

@@ -16,6 +16,11 @@ use crate::source::{self, Change, Live};
 
 /// Events that are remembered, to put late ones in order.
 const REMEMBERED: usize = 10_000;
+/// And by a recorder: whoever is heard again tells what it holds of the past again, up to 32 768
+/// records a member, and what stands in the file must not be written twice.
+const RECORDED_REMEMBERED: usize = 100_000;
+/// Whole traces a second that a recorder asks for: more than a member keeps.
+const RECORDED_PER_SECOND: u32 = 1000;
 /// How often `tail` writes: sorting costs too much to do it for each batch.
 const TURN: Duration = Duration::from_millis(100);
 
@@ -145,7 +150,8 @@ pub(super) async fn record(args: &RecordArgs) -> Result<(), Error> {
     } else {
         Box::new(File::create(&args.file)?)
     };
-    let request = ObserveRequest { history: true, ..ObserveRequest::default() };
+    let traces_per_second = RECORDED_PER_SECOND;
+    let request = ObserveRequest { history: true, traces_per_second, ..Default::default() };
     let mut live = Live::connect(&args.from.endpoints, &request);
     let end = tokio::time::sleep(Duration::from_secs(args.seconds.unwrap_or(u64::MAX / 1_000_000)));
     let stop = tokio::signal::ctrl_c();
@@ -169,11 +175,20 @@ pub(super) async fn record(args: &RecordArgs) -> Result<(), Error> {
         writer.flush()?;
         written = live.recording().events.len();
         // Keys of steps that have not ended are kept apart, so that nothing is lost by this.
-        written -= live.intake.trim(REMEMBERED);
+        written -= live.intake.trim(RECORDED_REMEMBERED);
     }
     writer.update(live.recording())?;
     writer.flush()?;
     let count = live.recording().members.len();
     writeln!(io::stderr(), "glass trace: recorded {count} members into {}", args.file.display())?;
+    for (member, lost) in live.recording().members.iter().zip(&live.recording().dropped) {
+        if *lost != 0 {
+            let name = &member.name;
+            writeln!(
+                io::stderr(),
+                "glass trace: {name} lost {lost} records before they were read"
+            )?;
+        }
+    }
     Ok(())
 }

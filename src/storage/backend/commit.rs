@@ -136,11 +136,13 @@ impl Shared {
         buffers.frozen = Some(frozen.clone());
         let before = buffers.committed;
         trace::watermarks().frozen.store(frozen.buffer.len() as u64, Ordering::Relaxed);
+        trace::watermarks().active.store(0, Ordering::Relaxed);
+        // Its clock stands for the buffers, so it ends while they are locked: the next put is later.
+        drop(span);
         // Under both locks, so that a writer that rings for the new buffer is not overheard.
         self.control().full = false;
         drop(buffers);
         self.done.notify_all();
-        drop(span);
         fail::fail_point!("backend-after-freeze");
         Some((frozen, before))
     }
@@ -179,9 +181,8 @@ impl Shared {
         let old_file = std::mem::replace(&mut buffers.file, Arc::new(file));
         let old_frozen = buffers.frozen.take();
         buffers.committed = frozen.applied;
-        let active = buffers.active.len();
+        note_committed(frozen.applied.index, frozen.applied.revision, buffers.active.len());
         drop(buffers);
-        note_committed(frozen.applied.index, frozen.applied.revision, active);
         // Freeing ten thousand rows takes time that no reader should wait for.
         drop((old_file, old_frozen));
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::trace::{
     id,
-    record::{FLAG_KEPT, Head, Kind, Record},
+    record::{FLAG_KEPT, Head, Kind, Record, pack_deltas},
     ring::{self, Reader, Ring},
     stage::{Family, Stage},
     tick,
@@ -308,15 +308,17 @@ impl State {
         }
     }
 
-    /// A sample of the watermarks. They move while it is taken: each is true at some moment
-    /// between this clock and the next, which is all that a keyframe promises.
+    /// A sample of the watermarks. They move while it is taken: each is true at some moment between
+    /// its clock and its end, which is all that a keyframe promises.
     fn keyframe(&mut self, now_ns: u64, marks: &Watermarks) {
         let clock = ring::next_clock();
         let backend = marks.keyframe_backend(self.finished, self.kept, self.lost);
         let frames = [(Stage::Keyframe, marks.keyframe()), (Stage::KeyframeBackend, backend)];
+        let span = pack_deltas(ring::next_clock() - clock, 0);
         for (stage, fields) in frames {
             let head = self.own_head(stage, Kind::Keyframe);
-            let record = Record::new(head, clock, now_ns, 0, &fields);
+            let mut record = Record::new(head, clock, now_ns, 0, &fields);
+            record.words[4] = span;
             self.staging.insert(place(&record), record);
         }
     }

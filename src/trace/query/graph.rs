@@ -126,6 +126,10 @@ pub struct Graph {
     pub quorum: Quorum,
     /// The round that let it read.
     pub round: Option<Round>,
+    /// The other reads that shared the round, as far as they were captured.
+    pub fellows: Vec<u64>,
+    /// The members, by raft's id, whose answers confirmed the round, as far as they were captured.
+    pub confirmed_by: Vec<u64>,
     /// Where it is stored.
     pub stored: Vec<Stored>,
     /// Who heard of it.
@@ -139,14 +143,18 @@ impl Graph {
     pub fn of(recording: &Recording, order: &Order, story: &Story) -> Graph {
         let steps = Steps::new(recording, order, story);
         let is_kept = story.entry.is_some() && !story.is_lost;
+        let round = steps.round();
+        let voters = recording.members.len() + story.unheard.len();
         Graph {
             rpc: steps.list.iter().copied().find(|at| {
                 let event = steps.event(*at);
                 (event.stage, event.kind, event.id) == (Stage::Rpc, Kind::Span, story.id)
             }),
             fsyncs: steps.fsyncs(),
-            quorum: if is_kept { steps.quorum() } else { Quorum::default() },
-            round: steps.round(),
+            quorum: if is_kept { steps.quorum(voters) } else { Quorum::default() },
+            round,
+            fellows: round.map_or(Vec::new(), |round| steps.fellows(story.id, round.id)),
+            confirmed_by: round.map_or(Vec::new(), |round| steps.confirmed_by(round)),
             stored: steps.stored(),
             heard: steps.heard(),
             messages: steps.messages(),
@@ -266,7 +274,7 @@ impl<'a> Steps<'a> {
         known.or_else(own).map(|at| self.event(at).member)
     }
 
-    fn quorum(&self) -> Quorum {
+    fn quorum(&self, voters: usize) -> Quorum {
         let Some(leader) = self.leader() else { return Quorum::default() };
         let commit = self.first(Stage::RaftCommit, leader);
         let by = commit.map(|at| self.number(at, "completed_by")).filter(|by| *by != 0);
@@ -289,6 +297,13 @@ impl<'a> Steps<'a> {
             })
             .collect();
         acks.sort_by_key(|ack| self.rank(ack.event));
+        // The disk may have been done before the raft thread was told: had it counted, the quorum
+        // would have been complete without the last of the others.
+        let counted = acks.iter().filter(|ack| ack.verdict <= Verdict::Completed).count();
+        let is_over = voters / 2 + 1 < counted && by != Some(self.member_id(leader));
+        for own in acks.iter_mut().filter(|ack| is_over && ack.is_own) {
+            own.verdict = Verdict::Late;
+        }
         Quorum { leader: Some(leader), commit, completed_by: by, acks }
     }
 
@@ -305,6 +320,30 @@ impl<'a> Steps<'a> {
             confirmed,
             acks: confirmed.map(|at| self.number(at, "acks")),
         })
+    }
+
+    /// Other reads that waited for the same round.
+    fn fellows(&self, own: u64, round: u64) -> Vec<u64> {
+        let is_fellow = |event: &&Event| {
+            event.stage == Stage::ReadIndexWait
+                && event.kind != Kind::Begin
+                && event.id != own
+                && round != 0
+                && event.field("round") == Some(round)
+        };
+        self.recording.events.iter().filter(is_fellow).map(|event| event.id).collect()
+    }
+
+    /// Who answered the leader's question first: as many as it had counted when it was content.
+    fn confirmed_by(&self, round: Round) -> Vec<u64> {
+        let Some((confirmed, acks)) = round.confirmed.zip(round.acks) else { return Vec::new() };
+        let others = usize::try_from(acks.saturating_sub(1)).unwrap_or(usize::MAX);
+        let answers = self.all(Stage::RaftReceive).filter(|at| {
+            let event = self.event(*at);
+            (event.id, event.member) == (round.id, self.event(confirmed).member)
+                && self.number(*at, "type") == message::HEARTBEAT_RESP
+        });
+        answers.take(others).map(|at| self.number(at, "peer")).collect()
     }
 
     fn stored(&self) -> Vec<Stored> {

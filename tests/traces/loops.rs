@@ -1,0 +1,117 @@
+//! Every background loop of a member has its stages, or a reason for having none.
+//!
+//! A loop begins where something is spawned. So each place of the code that spawns has its line here,
+//! and a place without a line, or a line without its place, fails. That the stages are recorded is
+//! what the other tests of this folder see to: the first of them demands the whole vocabulary.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use glass_etcd::trace::Stage;
+
+/// What is spawned.
+struct Loop {
+    /// In which file below `src`.
+    file: &'static str,
+    /// What it does; where it leaves no stages, also why.
+    what: &'static str,
+    /// Its stages.
+    stages: &'static [Stage],
+}
+
+const fn with(file: &'static str, what: &'static str, stages: &'static [Stage]) -> Loop {
+    Loop { file, what, stages }
+}
+
+const fn without(file: &'static str, why: &'static str) -> Loop {
+    Loop { file, what: why, stages: &[] }
+}
+
+/// What a proposal of the member's own leaves, under an id of its own.
+const PROPOSED: &[Stage] = &[Stage::RaftPropose, Stage::RaftInbox, Stage::ApplyEntry];
+
+const LOOPS: &[Loop] = &[
+    with("member/start.rs", "raft", &[Stage::RaftEntry, Stage::RaftCommit, Stage::RaftRole]),
+    with("member/start.rs", "apply", &[Stage::ApplyEntry]),
+    with("member/start.rs", "compaction", &[Stage::CompactIndex, Stage::CompactBatch]),
+    with("member/start.rs", "watchers that are behind, and victims", &[Stage::WatchSync]),
+    with("member/start.rs", "rounds of ReadIndex", &[Stage::ReadIndexRound]),
+    with("member/start.rs", "outcomes: each is the end of", &[Stage::RaftPropose]),
+    with("member/start.rs", "refusals of raft: each is the end of", &[Stage::RaftPropose]),
+    with("member/start.rs", "the cluster's version", &[Stage::Rpc]),
+    with("member/start.rs", "leases whose time is over", &[Stage::LeaseExpire]),
+    with("member/start.rs", "the alarm of a full backend", PROPOSED),
+    without("member/start.rs", "tells others what to keep: the trace does not trace itself"),
+    without("member/start.rs", "flight recorder: as above"),
+    with("member/start.rs", "checkpoints of leases", &[Stage::LeaseCheckpoint]),
+    with("member/start.rs", "automatic compaction", &[Stage::RaftPropose, Stage::MvccCompact]),
+    with("member/start.rs", "its own publication", &[Stage::Rpc]),
+    without("member/start.rs", "writes the flight recorder's file, as above"),
+    without("member/keep.rs", "one telling of what to keep, as above"),
+    without("member/peers.rs", "a connection, driven until its one request is answered"),
+    without("member/peers.rs", "as above, with TLS or without"),
+    with("server/lease/expiry.rs", "one revocation", &[Stage::LeaseExpire, Stage::LeaseRevoke]),
+    without("server/lease/forward.rs", "a connection, driven while `lease.renew` waits for it"),
+    with("server/kv.rs", "the file, before a compaction is answered", &[Stage::CompactWait]),
+    with("server/aside.rs", "one long read", &[Stage::MvccRange, Stage::TreeIndexGet]),
+    with("server/concurrency/mod.rs", "a call that outlives its client", &[Stage::LockRelease]),
+    without("api/front.rs", "accepts connections: nothing is asked yet"),
+    with("api/front.rs", "one connection", &[Stage::Rpc]),
+    with("raft/rafthttp/transport.rs", "the peer thread", &[Stage::RaftSend, Stage::RaftReceive]),
+    with("raft/rafthttp/transport.rs", "one peer", &[Stage::RaftSend]),
+    with("raft/rafthttp/peer.rs", "one stream", &[Stage::RaftReceive]),
+    with("raft/rafthttp/pipeline.rs", "one request of the pipeline", &[Stage::RaftSend]),
+    with("raft/rafthttp/server.rs", "one connection", &[Stage::RaftReceive]),
+    without("raft/rafthttp/dial.rs", "a connection; probes of `/raft/probing` carry nothing"),
+    with("storage/wal/writer.rs", "the log", &[Stage::WalWrite, Stage::WalFsync]),
+    without("storage/wal/segment.rs", "space for the next segment: who needs it is in `wal.write`"),
+    with("storage/backend/mod.rs", "the file", &[Stage::BufferFreeze, Stage::BackendCommit]),
+    with("trace/collect/mod.rs", "the collector", &[Stage::Keyframe, Stage::Lost]),
+];
+
+/// How often each file below `src` spawns something; tests do not count.
+fn spawned(dir: &Path, found: &mut BTreeMap<String, usize>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.display().to_string();
+        if path.is_dir() {
+            spawned(&path, found);
+            continue;
+        }
+        if !name.ends_with(".rs") || name.ends_with("tests.rs") || name.contains("/tests/") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let count: usize = code.lines().map(spawns).sum();
+        if count != 0 {
+            let file = name.split("src/").last().unwrap().to_owned();
+            found.insert(file, count);
+        }
+    }
+}
+
+/// Calls that spawn, in a line of code. Functions of ours that are called so are counted inside.
+fn spawns(line: &str) -> usize {
+    let code = line.split("//").next().unwrap_or("");
+    let is_call = |(at, _): &(usize, &str)| {
+        let before = &code[..*at];
+        !["fn ", "rafthttp::", "wal::"].iter().any(|own| before.ends_with(own))
+    };
+    let calls = |name: &str| code.match_indices(name).filter(is_call).count();
+    calls("spawn(") + calls("spawn_blocking(") + calls("spawn_local(")
+}
+
+/// Goal: no loop without a thought of who sees it.
+#[test]
+fn every_background_loop_has_its_stages_or_a_reason_to_have_none() {
+    let mut found = BTreeMap::new();
+    spawned(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    let mut listed: BTreeMap<String, usize> = BTreeMap::new();
+    for of in LOOPS {
+        *listed.entry(of.file.to_owned()).or_default() += 1;
+        assert!(!of.what.is_empty() && of.stages.iter().all(|stage| Stage::ALL.contains(stage)));
+    }
+    assert_eq!(found, listed, "what is spawned, by file, and the lines of this test");
+    assert_eq!(2, spawns("a.spawn(b); tokio::task::spawn_blocking(c); // spawn(d)"));
+    assert_eq!(0, spawns("pub fn spawn(a: u8) { wal::spawn(a) }"));
+}
