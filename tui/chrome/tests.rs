@@ -1,3 +1,5 @@
+//! The file of `--trace-chrome`, in memory: what is in it, and what happens when it takes no more.
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use glass_etcd::{
@@ -12,6 +14,8 @@ use super::*;
 
 /// The bridge is one for the process, and so are the senders of `tracing-chrome`.
 static ALONE: Mutex<()> = Mutex::new(());
+
+const INDEX: u64 = 700;
 
 fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -45,10 +49,11 @@ impl Memory {
     }
 }
 
-/// A request that is kept.
-fn request(number: u64) -> u64 {
+/// A request that is kept. Only one, at an index of its own: the process has one set of rings, and
+/// other tests listen to them, who are told of at most 50 requests a second and count entries.
+fn request() -> u64 {
     note_peer(0x5ee0);
-    let kept = 0x5ee0_0000_0000_0001 | (number << 8);
+    let kept = 0x5ee0_0000_0000_0001;
     assert!(id::kept(kept));
     kept
 }
@@ -69,8 +74,8 @@ fn written(memory: &Memory, limit: u64, work: impl FnOnce()) -> Arc<Valve> {
 
 fn put(id: u64) {
     let mut rpc = stage!(Rpc, id, method = 2_u8, bytes_in = 9_u8);
-    mark!(RaftEntry, id, term = 2_u8, index = 7_u8, bytes = 30_u8);
-    drop(stage!(ApplyEntry, id, term = 2_u8, index = 7_u8));
+    mark!(RaftEntry, id, term = 2_u8, index = INDEX, bytes = 30_u8);
+    drop(stage!(ApplyEntry, id, term = 2_u8, index = INDEX));
     glass_etcd::set!(rpc, Rpc, bytes_out = 11_u8);
 }
 
@@ -85,7 +90,7 @@ fn is(entry: &Value, ph: &str, name: &str) -> bool {
 #[test]
 fn a_request_is_one_row_of_pairs_that_say_what_they_know_at_their_end() {
     let _alone = alone();
-    let (memory, id) = (Memory::default(), request(1));
+    let (memory, id) = (Memory::default(), request());
     written(&memory, FILE_MAX, || put(id));
     let entries = entries(&memory.text());
     assert_eq!("m0", entries[0]["args"]["name"]);
@@ -154,7 +159,7 @@ fn what_other_crates_say_is_not_in_the_file() {
 fn a_disk_that_is_full_closes_the_valve_and_nothing_panics() {
     let _alone = alone();
     let memory = Memory { room: Some(300), ..Memory::default() };
-    let valve = written(&memory, FILE_MAX, || (0..200).for_each(|number| put(request(number))));
+    let valve = written(&memory, FILE_MAX, || (0..200).for_each(|_| put(request())));
     assert!(valve.is_closed());
     assert!(!bridge::is_on());
     assert!(memory.text().len() <= 300);
@@ -164,7 +169,7 @@ fn a_disk_that_is_full_closes_the_valve_and_nothing_panics() {
 fn a_file_that_has_its_largest_size_is_ended_in_good_order() {
     let _alone = alone();
     let memory = Memory::default();
-    let valve = written(&memory, 40_000, || (0..200).for_each(|number| put(request(number))));
+    let valve = written(&memory, 40_000, || (0..200).for_each(|_| put(request())));
     assert!(valve.is_closed());
     let text = memory.text();
     // The limit, one buffer more, and the last words.
