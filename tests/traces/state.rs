@@ -82,7 +82,7 @@ async fn said_by_the_members(scene: &Scene) -> Recording {
         let states = States::of(&recording, &order);
         for (at, status) in asked.iter().enumerate() {
             let place = place_of(&recording, at);
-            let header = status.header.clone().unwrap();
+            let header = status.header.unwrap();
             let role = if status.leader == header.member_id { 2 } else { 0 };
             for (water, expected) in [
                 (Watermark::Term, status.raft_term),
