@@ -10,6 +10,16 @@
 //! | the commit that stored it      | `apply.entry` by index, `backend.commit`       |
 //! | the round that let a read go   | `read_index.wait` by round, `read_index.round` |
 //!
+//! Every background loop that works for the store leaves stages. These do not, on purpose:
+//!
+//! | loop                              | why                                                     |
+//! |-----------------------------------|---------------------------------------------------------|
+//! | probes of peers, dialling         | they carry nothing; what is sent later is `raft.send`   |
+//! | the next log segment's space      | nobody waits for it; who must is in `wal.write`         |
+//! | answers of apply, refusals of raft | each is the end of one request's `raft.propose`        |
+//! | accepting connections             | nothing is asked yet; `rpc` begins with a request       |
+//! | what to keep, the flight recorder | the trace does not trace itself                         |
+//!
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
 //! stages and fields are public API: recordings, lessons and tests use them.
 
