@@ -66,9 +66,8 @@ const COMPLAIN: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 ///
-/// A URL that is none of ours, or no thread.
-pub(super) fn start(url: &str, collector: &Arc<Collector>) -> Result<(), Error> {
-    let target = Target::parse(url)?;
+/// No thread.
+pub(super) fn start(target: Target, collector: &Arc<Collector>) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let filter = Filter {
         traces_per_second: u32::try_from(KEPT_MAX).unwrap_or(u32::MAX),
@@ -90,14 +89,13 @@ async fn listen(mut subscription: Subscription, queue: Sender<Portion>) {
     let mut complaint = Complaint::default();
     let mut next = clock::now() + TURN;
     while let Some(batch) = subscription.batches.recv().await {
-        complaint.dropped += window.take(&batch);
+        complaint.add(window.take(&batch));
         if clock::now() < next {
             continue;
         }
         next = clock::now() + TURN;
         let resources = window.turn(tick::since_start_ns(tick::now()));
-        complaint.dropped += enqueue(&queue, resources);
-        complaint.say();
+        complaint.add(enqueue(&queue, resources));
         // The sender has its turn, however much there is to listen to.
         tokio::task::yield_now().await;
     }
@@ -118,7 +116,7 @@ fn enqueue(queue: &Sender<Portion>, resources: Vec<Resource>) -> u64 {
     dropped
 }
 
-/// What is to be said in the log, and when it was said last.
+/// What was dropped and is to be said in the log, and when it was said last.
 #[derive(Default)]
 struct Complaint {
     dropped: u64,
@@ -126,7 +124,9 @@ struct Complaint {
 }
 
 impl Complaint {
-    fn say(&mut self) {
+    /// Adds to what was dropped, and says so if that was not done lately.
+    fn add(&mut self, dropped: u64) {
+        self.dropped += dropped;
         let now = clock::now();
         if self.dropped == 0 || self.said.is_some_and(|said| now < said + COMPLAIN) {
             return;

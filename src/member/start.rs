@@ -77,6 +77,7 @@ const COMPACTION_POLL: Duration = Duration::from_millis(100);
 /// process instead.
 pub fn run(config: &ServerConfig) -> Result<(), Error> {
     trace::set_thread("grpc");
+    let target = config.trace_otlp.as_deref().map(otlp::Target::parse).transpose()?;
     let client_ports = bind(&config.listen_client)?;
     let peer_ports = bind(&config.listen_peer)?;
     let data = data::open(config)?;
@@ -94,8 +95,8 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     trace::set_redact(config.trace_redact_keys);
     let trace::Info { member_id, name, wall_ns, .. } = info(config, &data);
     trace::bridge::introduce(member_id, &name, wall_ns);
-    if let Some(url) = &config.trace_otlp {
-        otlp::start(url, &collector)?;
+    if let Some(target) = target {
+        otlp::start(target, &collector)?;
     }
     flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
     let member = Running::start(config, data, peer_ports, &collector)?;

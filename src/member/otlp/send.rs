@@ -13,7 +13,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::Portion;
+use super::{Complaint, Portion};
 use crate::{
     clock,
     pb::otlp::{
@@ -93,8 +93,8 @@ impl Target {
 /// How an attempt has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// Taken, but for so many spans.
-    Taken(u64),
+    /// Taken, but for so many spans; and what the collector says of them.
+    Taken(u64, String),
     /// Perhaps later: after this pause, if the collector has named one.
     Again(String, Option<Duration>),
     /// Never.
@@ -103,12 +103,12 @@ enum Outcome {
 
 /// Sends what comes through the queue, for as long as it lasts.
 pub(super) async fn run(target: Target, mut portions: Receiver<Portion>) {
-    let mut link = Way::new(target);
+    let mut way = Way::new(target);
+    let mut complaint = Complaint::default();
     while let Some(portion) = portions.recv().await {
-        match link.send(&portion).await {
-            Ok(rejected) => counts::DROPPED.add(rejected),
-            Err(_) => counts::DROPPED.add(portion.spans),
-        }
+        let dropped = way.send(&portion).await.unwrap_or(portion.spans);
+        counts::DROPPED.add(dropped);
+        complaint.add(dropped);
     }
 }
 
@@ -129,11 +129,13 @@ struct Way {
     client: Option<TraceServiceClient<Channel>>,
     pause: Duration,
     is_failing: bool,
+    /// It was said that the collector takes a portion in part only.
+    has_complained: bool,
 }
 
 impl Way {
     fn new(target: Target) -> Way {
-        Way { target, client: None, pause: PAUSE, is_failing: false }
+        Way { target, client: None, pause: PAUSE, is_failing: false, has_complained: false }
     }
 
     /// Sends a portion, if need be several times. Returns how many of its spans were refused, or
@@ -142,13 +144,16 @@ impl Way {
         let end = clock::now() + GIVE_UP;
         loop {
             let (why, pause) = match self.attempt(portion).await {
-                Outcome::Taken(rejected) => {
+                Outcome::Taken(rejected, why) => {
                     self.went_well(portion.spans.saturating_sub(rejected));
+                    let is_partial = 0 < rejected || !why.is_empty();
+                    if is_partial && !std::mem::replace(&mut self.has_complained, true) {
+                        tracing::warn!(target = %self.target, rejected, why, "the collector does not take all spans");
+                    }
                     return Ok(rejected);
                 }
                 Outcome::Refused(why) => {
-                    counts::FAILED.add(1);
-                    tracing::warn!(target = %self.target, %why, "the collector refuses spans");
+                    self.went_wrong(&why, None);
                     return Err(why);
                 }
                 Outcome::Again(why, pause) => (why, pause),
@@ -173,7 +178,7 @@ impl Way {
     fn went_wrong(&mut self, why: &str, asked: Option<Duration>) -> Duration {
         counts::FAILED.add(1);
         if !std::mem::replace(&mut self.is_failing, true) {
-            tracing::warn!(target = %self.target, %why, "the collector takes no spans; trying again");
+            tracing::warn!(target = %self.target, %why, "the collector takes no spans");
         }
         let own = jitter(self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
@@ -273,11 +278,8 @@ fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
 fn taken(answer: &ExportTraceServiceResponse) -> Outcome {
     let partial = answer.partial_success.as_ref();
     let rejected = partial.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0));
-    if let Some(partial) = partial.filter(|partial| !partial.error_message.is_empty()) {
-        let why: String = partial.error_message.chars().take(200).collect();
-        tracing::warn!(rejected, why, "the collector has taken a portion only in part");
-    }
-    Outcome::Taken(rejected)
+    let why = partial.map(|partial| partial.error_message.chars().take(200).collect());
+    Outcome::Taken(rejected, why.unwrap_or_default())
 }
 
 #[cfg(test)]
