@@ -19,7 +19,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use glass_etcd::trace::{Family, Stage};
+use glass_etcd::trace::{Family, Stage, export::otlp::LINK};
 use mdbook_driver::MDBook;
 
 #[path = "book/outputs.rs"]
@@ -358,7 +358,13 @@ fn unknown_stages(document: &Text) -> Vec<String> {
         .filter_map(|stage| stage.name().split_once('.'))
         .map(|(a, _)| a)
         .collect();
-    let is_known = |word: &str| Stage::from_name(word).is_some() || fields.contains(word);
+    // A field is an attribute of an exported span, by the same name behind a prefix.
+    let is_attribute = |word: &str| {
+        word == LINK || word.strip_prefix("etcd.").is_some_and(|field| fields.contains(field))
+    };
+    let is_known = |word: &str| {
+        Stage::from_name(word).is_some() || fields.contains(word) || is_attribute(word)
+    };
     let mut wrong = Vec::new();
     for code in code(document) {
         let is_part = |c: char| c.is_alphanumeric() || "_./-".contains(c);
