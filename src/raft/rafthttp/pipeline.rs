@@ -3,7 +3,12 @@
 //! It carries what is sent before the streams are up, and everything to a member that is not a
 //! peer yet. (etcd: pipeline, pipelineHandler)
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -23,14 +28,20 @@ use super::{
     server::{Answer, refuse},
     wire::{self, FRAME_LEN_MAX},
 };
+use crate::clock;
 
 /// Connections to a peer (etcd: connPerPipeline).
 const CONNECTIONS: usize = 4;
 /// Messages that may wait for one of them (etcd: pipelineBufSize).
 const QUEUE_MAX: usize = 64;
-/// The same for proposals: raft repeats all else by itself, but a proposal has a client that would
-/// wait for it until its time is over. (etcd drops them as well.)
+/// Proposals that may wait beside them: raft repeats all else by itself, but a proposal has a client
+/// that would wait for it until its time is over. (etcd has no room of their own for them.)
 const PROPOSALS_MAX: usize = 4096;
+/// And their bytes.
+const PROPOSAL_BYTES_MAX: usize = 64 << 20;
+/// A proposal that has waited for so long is dropped: its client gives up about now, and would be
+/// surprised by what comes of it later (etcd: the five seconds of `ReqTimeout`).
+const PROPOSAL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long one message may take, on its way out or in. It may be a large one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -41,9 +52,19 @@ pub(super) struct Pipeline {
 }
 
 struct Queue {
-    messages: RefCell<VecDeque<Message>>,
+    waiting: RefCell<Waiting>,
     frames: RefCell<Frames>,
     filled: Notify,
+}
+
+/// Messages that wait. Proposals are many and not urgent: all others go before them.
+#[derive(Default)]
+struct Waiting {
+    messages: VecDeque<Message>,
+    /// With the time at which each came.
+    proposals: VecDeque<(Instant, Message)>,
+    /// Of the proposals.
+    bytes: usize,
 }
 
 /// One connection, made when it is first needed.
@@ -58,7 +79,7 @@ struct Worker {
 impl Pipeline {
     pub(super) fn start(hub: &Rc<Hub>, peer: u64, urls: &Rc<Urls>) -> Pipeline {
         let queue = Rc::new(Queue {
-            messages: RefCell::default(),
+            waiting: RefCell::default(),
             frames: RefCell::new(Frames::new(Some(glass::random_number()))),
             filled: Notify::new(),
         });
@@ -78,26 +99,60 @@ impl Pipeline {
     /// Queues a message; returns it when the queue is full.
     #[must_use]
     pub(super) fn push(&self, message: Message) -> Option<Message> {
-        let mut messages = self.queue.messages.borrow_mut();
-        let is_proposal = message.get_msg_type() == MessageType::MsgPropose;
-        let most = if is_proposal { PROPOSALS_MAX } else { QUEUE_MAX };
-        if most <= messages.len() {
-            return Some(message);
+        let refused = self.queue.waiting.borrow_mut().push(message, clock::now());
+        if refused.is_none() {
+            self.queue.filled.notify_one();
         }
-        messages.push_back(message);
-        self.queue.filled.notify_one();
-        None
+        refused
     }
 }
 
 impl Queue {
     async fn next(&self) -> Message {
         loop {
-            if let Some(message) = self.messages.borrow_mut().pop_front() {
+            if let Some(message) = self.waiting.borrow_mut().pop(clock::now()) {
                 return message;
             }
             self.filled.notified().await;
         }
+    }
+}
+
+fn data_len(message: &Message) -> usize {
+    message.entries.iter().map(|entry| entry.data.len()).sum()
+}
+
+impl Waiting {
+    fn push(&mut self, message: Message, now: Instant) -> Option<Message> {
+        if message.get_msg_type() != MessageType::MsgPropose {
+            if QUEUE_MAX <= self.messages.len() {
+                return Some(message);
+            }
+            self.messages.push_back(message);
+            return None;
+        }
+        let bytes = self.bytes + data_len(&message);
+        if PROPOSALS_MAX <= self.proposals.len()
+            || (!self.proposals.is_empty() && PROPOSAL_BYTES_MAX < bytes)
+        {
+            return Some(message);
+        }
+        self.bytes = bytes;
+        self.proposals.push_back((now, message));
+        None
+    }
+
+    fn pop(&mut self, now: Instant) -> Option<Message> {
+        if let Some(message) = self.messages.pop_front() {
+            return Some(message);
+        }
+        while let Some((since, message)) = self.proposals.pop_front() {
+            self.bytes -= data_len(&message);
+            if now.duration_since(since) < PROPOSAL_PATIENCE {
+                return Some(message);
+            }
+        }
+        None
     }
 }
 
@@ -183,5 +238,60 @@ pub(super) async fn serve(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
     match hub.receive(Box::new(message), link) {
         Ok(()) => Answer::empty(StatusCode::NO_CONTENT),
         Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::eraftpb::Entry;
+
+    use super::*;
+
+    fn message(kind: MessageType, bytes: usize) -> Message {
+        let mut message = Message::default();
+        message.set_msg_type(kind);
+        message.mut_entries().push(Entry { data: vec![0; bytes].into(), ..Entry::default() });
+        message
+    }
+
+    #[test]
+    fn proposals_are_bounded_and_hold_up_nothing_else() {
+        let now = clock::now();
+        let mut waiting = Waiting::default();
+        for _ in 0..PROPOSALS_MAX {
+            assert_eq!(waiting.push(message(MessageType::MsgPropose, 1), now), None);
+        }
+        assert!(waiting.push(message(MessageType::MsgPropose, 1), now).is_some());
+        for _ in 0..QUEUE_MAX {
+            assert_eq!(waiting.push(message(MessageType::MsgAppendResponse, 0), now), None);
+        }
+        assert!(waiting.push(message(MessageType::MsgAppendResponse, 0), now).is_some());
+        for _ in 0..QUEUE_MAX {
+            let first = waiting.pop(now).unwrap();
+            assert_eq!(first.get_msg_type(), MessageType::MsgAppendResponse);
+        }
+        assert_eq!(waiting.pop(now).unwrap().get_msg_type(), MessageType::MsgPropose);
+    }
+
+    #[test]
+    fn the_bytes_of_proposals_are_bounded_but_for_a_single_one() {
+        let now = clock::now();
+        let mut waiting = Waiting::default();
+        let large = || message(MessageType::MsgPropose, PROPOSAL_BYTES_MAX);
+        assert_eq!(waiting.push(large(), now), None);
+        assert!(waiting.push(message(MessageType::MsgPropose, 1), now).is_some());
+        assert!(waiting.pop(now).is_some());
+        assert_eq!(waiting.push(message(MessageType::MsgPropose, 1), now), None);
+    }
+
+    #[test]
+    fn a_proposal_whose_client_has_given_up_is_not_sent() {
+        let now = clock::now();
+        let mut waiting = Waiting::default();
+        assert_eq!(waiting.push(message(MessageType::MsgPropose, 1), now), None);
+        let later = now + PROPOSAL_PATIENCE;
+        assert_eq!(waiting.push(message(MessageType::MsgPropose, 2), later), None);
+        assert_eq!(data_len(&waiting.pop(later).unwrap()), 2);
+        assert_eq!((waiting.pop(later), waiting.bytes), (None, 0));
     }
 }

@@ -121,7 +121,8 @@ impl Server {
 
     /// The leader's side of leases.
     pub(crate) fn primary(&self) -> Primary {
-        let (store, status, reads) = (&self.store, &self.status, &self.reads);
-        Primary::new(self.member_id, Arc::clone(store), Arc::clone(status), Arc::clone(reads))
+        let (store, status) = (Arc::clone(&self.store), Arc::clone(&self.status));
+        let reads = Arc::clone(&self.reads);
+        Primary::new(self.member_id, store, status, reads, self.settings.election)
     }
 }
