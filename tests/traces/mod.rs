@@ -50,7 +50,6 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::Lost, "only when records were overwritten unread; the collector's tests do that"),
     (Stage::WatchVictim, "only when the queue of a stream is full; the watchers' tests do that"),
     (Stage::LeaseCheckpoint, "only when it is switched on; the test of checkpoints does that"),
-    (Stage::RpcContext, "only of a caller with a traceparent; the test of the export has one"),
 ];
 
 /// A cluster of three and what it tells.
