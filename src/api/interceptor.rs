@@ -100,7 +100,8 @@ impl Call {
         let mut span = stage!(Rpc, id, method = method as u8, bytes_in = bytes_in);
         // Until it is finished: whoever drops it now has gone away.
         span.flag(trace::FLAG_CANCELLED);
-        let span = span.begun();
+        let mut span = span.begun();
+        set!(span, Rpc, code = trace::CANCELED);
         if let Some(caller) = caller {
             let [high, low] = caller.halves();
             let sampled = u8::from(caller.is_sampled);
@@ -158,7 +159,7 @@ impl Call {
         revision: i64,
     ) -> Result<A, Status> {
         self.span.clear_flag(trace::FLAG_CANCELLED);
-        set!(self.span, Rpc, bytes_out = bytes, revision = revision);
+        set!(self.span, Rpc, bytes_out = bytes, revision = revision, code = 0_u8);
         result.map_err(|error| {
             let status = if self.method.is_plain() { plain_status(error) } else { status(error) };
             let code = u8::try_from(status.code() as i32).unwrap_or(u8::MAX);

@@ -30,8 +30,10 @@ pub struct Span {
 
 /// The step failed.
 pub const FLAG_ERROR: u8 = 2;
-/// Whoever asked went away.
+/// Whoever asked went away. The step ends with gRPC's code for that, and is no error of its own.
 pub const FLAG_CANCELLED: u8 = 4;
+/// gRPC's code for it.
+pub const CANCELED: u8 = 1;
 /// The entry was already applied before this start; it is only read again.
 pub const FLAG_REPLAY: u8 = 8;
 /// Heartbeats and the like: folded away unless they cause something in view.
@@ -115,6 +117,9 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
+        if self.flags & FLAG_CANCELLED != 0 && self.result == 0 {
+            self.result = CANCELED;
+        }
         if self.clock != 0 {
             let clock_delta = ring::next_clock() - self.clock;
             let tick_delta = tick::now().saturating_sub(self.tick);

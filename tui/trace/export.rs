@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -22,7 +22,7 @@ use glass_etcd::{
 };
 
 use super::{Error, From, gather::warn_of_silence};
-use crate::source::{self, Live};
+use crate::source::Live;
 
 /// Events that are kept in memory at most; when there are more, listening ends early and says so.
 const EVENTS_MAX: usize = 2_000_000;
@@ -48,7 +48,7 @@ pub(super) struct ExportArgs {
 /// Reads or listens, and writes the file.
 pub(super) async fn run(args: &ExportArgs) -> Result<(), Error> {
     let recording = match &args.from.from {
-        Some(path) => source::open(path)?.recording,
+        Some(path) => super::open(path)?,
         None => listen(args).await?,
     };
     if let Some(path) = &args.chrome {
@@ -61,8 +61,12 @@ pub(super) async fn run(args: &ExportArgs) -> Result<(), Error> {
     }
 }
 
-fn create(path: &str) -> io::Result<Box<dyn Write>> {
-    Ok(if path == "-" { Box::new(io::stdout()) } else { Box::new(File::create(path)?) })
+fn create(path: &str) -> Result<Box<dyn Write>, Error> {
+    if path == "-" {
+        return Ok(Box::new(io::stdout()));
+    }
+    let file = File::create(path).map_err(|error| super::at(Path::new(path), &error))?;
+    Ok(Box::new(file))
 }
 
 fn write_chrome(path: &str, recording: &Recording) -> Result<(), Error> {

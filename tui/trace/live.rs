@@ -12,7 +12,7 @@ use glass_etcd::{
 };
 
 use super::{Error, RecordArgs, TailArgs, gather::warn_of_silence, plain, words};
-use crate::source::{self, Change, Live};
+use crate::source::{Change, Live};
 
 /// Events that are remembered, to put late ones in order.
 const REMEMBERED: usize = 10_000;
@@ -28,7 +28,7 @@ const TURN: Duration = Duration::from_millis(100);
 pub(super) async fn tail(args: &TailArgs) -> Result<(), Error> {
     let mut out = BufWriter::new(io::stdout());
     if let Some(path) = &args.from.from {
-        let recording = source::open(path)?.recording;
+        let recording = super::open(path)?;
         let mut printer = Printer::new(args, Order::of(&recording));
         printer.write(&mut out, &recording)?;
         return Ok(out.flush()?);
@@ -148,7 +148,7 @@ pub(super) async fn record(args: &RecordArgs) -> Result<(), Error> {
     let out: Box<dyn Write> = if args.file.as_os_str() == "-" {
         Box::new(io::stdout())
     } else {
-        Box::new(File::create(&args.file)?)
+        Box::new(File::create(&args.file).map_err(|error| super::at(&args.file, &error))?)
     };
     let traces_per_second = RECORDED_PER_SECOND;
     let request = ObserveRequest { history: true, traces_per_second, ..Default::default() };

@@ -113,13 +113,13 @@ struct TailArgs {
     #[arg(long, value_enum, default_value = "story")]
     grain: GrainArg,
     /// Only this RPC, as KV/Put.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", conflicts_with = "from")]
     rpc: String,
     /// Only requests whose key begins so.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", conflicts_with = "from")]
     key_prefix: String,
     /// Only requests that end in an error.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "from")]
     errors: bool,
 }
 
@@ -188,8 +188,6 @@ enum Error {
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
-    Read(#[from] glass_etcd::trace::recording::ReadError),
-    #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
@@ -248,7 +246,31 @@ async fn heard(from: &From, is_enough: impl Fn(&Recording) -> bool) -> Result<Ga
 }
 
 fn read(path: &Path) -> Result<Gathered, Error> {
-    Ok(Gathered { recording: source::open(path)?.recording, silent: Vec::new() })
+    Ok(Gathered { recording: open(path)?, silent: Vec::new() })
+}
+
+/// Reads a file, and says so if its last line was cut short.
+fn open(path: &Path) -> Result<Recording, Error> {
+    let read = source::open(path).map_err(|error| at(path, &error))?;
+    if read.is_cut {
+        let path = path.display();
+        writeln!(std::io::stderr(), "glass trace: {path}: the last line is cut and left out")?;
+    }
+    Ok(read.recording)
+}
+
+/// What is wrong with a file, with its name and the reasons.
+fn at(path: &Path, error: &dyn std::error::Error) -> Error {
+    let mut text = format!("{}: {error}", path.display());
+    let mut reason = error.source();
+    while let Some(source) = reason {
+        // Some say their reason themselves.
+        if !text.ends_with(&source.to_string()) {
+            text.push_str(&format!(": {source}"));
+        }
+        reason = source.source();
+    }
+    Error::Usage(text)
 }
 
 async fn why_slow(from: &From, form: &Form, last: Option<Duration>) -> Result<(), Error> {
@@ -338,6 +360,7 @@ fn last(recording: &Recording, order: &Order) -> Option<u64> {
 
 fn parse_id(text: &str) -> Result<u64, Error> {
     let digits = text.trim_start_matches("0x");
-    u64::from_str_radix(digits, 16)
-        .map_err(|_| Error::Usage(format!("{text:?} is not a request id")))
+    // 0 is the id of what belongs to no request.
+    let id = u64::from_str_radix(digits, 16).ok().filter(|id| *id != 0);
+    id.ok_or_else(|| Error::Usage(format!("{text:?} is not a request id")))
 }

@@ -87,7 +87,7 @@ impl Batch<'_> {
         let _span = crate::stage!(
             MvccCompact,
             id,
-            compacted_old = self.index.compacted,
+            compacted_old = self.index.compacted.max(0),
             compacted_new = revision
         );
         self.backend.set_request(id);

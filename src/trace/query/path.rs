@@ -14,12 +14,16 @@
 //!
 //! Invariant: the pieces leave no gap, so that their sum is the rpc's duration. Where an event of
 //! the chain was not captured, the piece around it is [`Wait::Unknown`], not shared out by a guess.
+//! A request that failed, or whose client went away, has waited in vain for the first thing that it
+//! did not live to see ([`Wait::InVain`]): whether that came later, or never, makes no difference.
 
 use super::{
     Story,
     graph::{Graph, Steps},
 };
-use crate::trace::{event::Recording, message, order::Order, record::Kind, stage::Stage};
+use crate::trace::{
+    event::Recording, message, order::Order, record::Kind, span::FLAG_CANCELLED, stage::Stage,
+};
 
 /// For what is waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,12 +48,18 @@ pub enum Wait {
     Round,
     /// Its own reading.
     Read,
+    /// A lock, or an election, whose turn it is not: whoever was there first.
+    Turn,
+    /// The rows that a compaction takes away, of which the client wants to know the end.
+    Compaction,
     /// The request's task, until it runs again.
     Wake,
     /// The answer.
     Answer,
     /// Nothing but the member that serves it.
     Own,
+    /// What had not come when the request gave up: a majority, most often.
+    InVain,
     /// Not captured.
     Unknown,
 }
@@ -68,9 +78,12 @@ impl Wait {
             Wait::Apply => "apply",
             Wait::Round => "read_round",
             Wait::Read => "read",
+            Wait::Turn => "turn",
+            Wait::Compaction => "compaction",
             Wait::Wake => "wake",
             Wait::Answer => "answer",
             Wait::Own => "own",
+            Wait::InVain => "in_vain",
             Wait::Unknown => "not_captured",
         }
     }
@@ -111,12 +124,14 @@ pub fn critical_path(
         end,
         from: rpc,
         is_broken: false,
+        gave_up: event.result != 0 || event.flags & FLAG_CANCELLED != 0,
         segments: Vec::new(),
     };
     let serving = event.member;
     let is_proposed = steps.start(Stage::RaftPropose, serving).is_some();
     if is_proposed || story.entry.is_some() {
         chain.write(serving, story, graph);
+        chain.wait(serving);
     } else if steps.start(Stage::ReadIndexWait, serving).is_some() {
         chain.ask(serving, graph);
         chain.read(serving);
@@ -163,6 +178,8 @@ struct Chain<'a> {
     end: i128,
     from: usize,
     is_broken: bool,
+    /// The request has failed.
+    gave_up: bool,
     segments: Vec<Segment>,
 }
 
@@ -185,11 +202,20 @@ impl Chain<'_> {
         let time = raw.clamp(self.now, self.end);
         let (from, to) = (self.steps.event(self.from), self.steps.event(at));
         let is_one_clock = (from.member, from.boot) == (to.member, to.boot);
+        // Until it gave up: the end of the whole, or of one of the waits that end with it.
+        let is_giving_up =
+            matches!(to.stage, Stage::Rpc | Stage::RaftPropose | Stage::ReadIndexWait);
+        let is_in_vain =
+            self.gave_up && (self.is_broken && is_giving_up || self.end < raw && !is_giving_up);
         self.segments.push(Segment {
             from: self.from,
             to: at,
             member: to.member,
-            wait: if self.is_broken { Wait::Unknown } else { wait },
+            wait: match self.is_broken {
+                _ if is_in_vain => Wait::InVain,
+                true => Wait::Unknown,
+                false => wait,
+            },
             ns: u64::try_from(time - self.now).unwrap_or(0),
             is_estimated: !is_one_clock || time != raw,
         });
@@ -213,6 +239,20 @@ impl Chain<'_> {
         self.until(Wait::Backlog, steps.start(Stage::ApplyEntry, serving));
         self.until(Wait::Apply, steps.end(Stage::ApplyEntry, serving));
         self.until(Wait::Wake, steps.end(Stage::RaftPropose, serving));
+    }
+
+    /// What comes after a call's own entry: its turn, or the end of the compaction.
+    fn wait(&mut self, serving: u8) {
+        let steps = self.steps;
+        for (stage, wait) in [(Stage::LockWait, Wait::Turn), (Stage::CompactWait, Wait::Compaction)]
+        {
+            let own = |at: &usize| steps.event(*at).member == serving;
+            let waits = steps.all(stage).filter(own);
+            if let Some(last) = waits.filter(|at| steps.event(*at).kind == Kind::Span).last() {
+                self.until(Wait::Checks, steps.start(stage, serving));
+                self.until(wait, Some(Place::End(last)));
+            }
+        }
     }
 
     /// From the inbox of the member that serves, until that member knows of the commit.

@@ -7,6 +7,7 @@ use crate::trace::{
         path::{Segment, Wait, critical_path},
     },
     recording,
+    span::{FLAG_CANCELLED, FLAG_ERROR},
 };
 
 const PUTS_AND_GETS: &str = include_str!("../../../../tests/recordings/puts_and_gets.ndjson");
@@ -189,4 +190,46 @@ fn without_the_commit_nobody_is_late() {
     let (graph, path) = causes(&recording, LEADER_PUT);
     assert!(graph.quorum.acks.iter().all(|ack| ack.verdict == Verdict::Unknown));
     assert_is_whole(&recording, &graph, &path.unwrap());
+}
+
+/// Goal: who gave up is told where, and no loss is made up. Method: a put of which nothing is left
+/// after it was proposed, with an answer and without.
+#[test]
+fn a_request_that_gave_up_has_waited_in_vain_and_one_that_was_answered_has_not() {
+    for (result, flags, expected) in
+        [(14, FLAG_ERROR, Wait::InVain), (1, FLAG_CANCELLED, Wait::InVain), (0, 0, Wait::Unknown)]
+    {
+        let mut recording = recorded();
+        let before = [Stage::Rpc, Stage::RpcValidate, Stage::RaftPropose, Stage::RaftInbox];
+        recording.events.retain(|event| before.contains(&event.stage));
+        for event in recording.events.iter_mut().filter(|event| event.stage == Stage::Rpc) {
+            (event.result, event.flags) = (result, event.flags | flags);
+        }
+        let (graph, path) = causes(&recording, LEADER_PUT);
+        let path = path.unwrap();
+        assert_is_whole(&recording, &graph, &path);
+        let waits: Vec<Wait> = path.iter().map(|segment| segment.wait).collect();
+        assert_eq!([Wait::Checks, Wait::Inbox, expected, Wait::Answer], waits[..]);
+    }
+}
+
+/// Its messages may arrive after it gave up: they were not what it waited for to the end.
+#[test]
+fn what_arrived_after_a_request_gave_up_is_not_the_networks_fault() {
+    let mut recording = recorded();
+    let rpc = recording.events.iter().position(|event| {
+        (event.stage, event.kind, event.id) == (Stage::Rpc, Kind::Span, FOLLOWER_PUT)
+    });
+    let rpc = rpc.unwrap();
+    let inbox = recording
+        .events
+        .iter()
+        .find(|event| event.stage == Stage::RaftInbox && event.id == FOLLOWER_PUT)
+        .unwrap();
+    let took_ns = inbox.at_ns + inbox.took_ns + 1 - recording.events[rpc].at_ns;
+    let event = &mut recording.events[rpc];
+    (event.result, event.flags, event.took_ns) = (1, event.flags | FLAG_CANCELLED, took_ns);
+    let (_, path) = causes(&recording, FOLLOWER_PUT);
+    let waits: Vec<Wait> = path.unwrap().iter().map(|segment| segment.wait).collect();
+    assert!(waits.contains(&Wait::InVain) && !waits.contains(&Wait::Network), "{waits:?}");
 }

@@ -51,6 +51,14 @@ impl Script {
         self.applies(0, index, id);
         self.dawdle(Wait::Wake, slow);
         self.end(propose, &[("leader", 1)]);
+        for (stage, wait) in [(Stage::LockWait, Wait::Turn), (Stage::CompactWait, Wait::Compaction)]
+        {
+            if wait == slow {
+                let begin = self.begin(0, stage, id);
+                self.dawdle(wait, slow);
+                self.end(begin, &[]);
+            }
+        }
         self.dawdle(Wait::Answer, slow);
         self.end(rpc, &[("method", method("KV/Put"))]);
     }
@@ -77,6 +85,8 @@ fn the_known_cause_comes_first() {
         (Wait::Fsync, DECIDES),
         (Wait::Backlog, 0),
         (Wait::Wake, 0),
+        (Wait::Turn, 0),
+        (Wait::Compaction, 0),
         (Wait::Answer, 0),
     ];
     for (slow, member) in places {
