@@ -23,7 +23,13 @@ pub mod diff;
 pub mod graph;
 mod joins;
 pub mod path;
+mod ranges;
 pub mod slow;
+mod stories;
+
+pub use stories::Stories;
+
+use ranges::Ranges;
 
 use super::{
     event::{Event, KeyText, Recording},
@@ -168,9 +174,30 @@ pub fn method_of(event: &Event) -> &'static str {
 }
 
 impl Story {
-    /// Puts the story of a request together. `None` if nothing of it was captured.
+    /// Puts the story of a request together. `None` if nothing of it was captured. Who asks for
+    /// more than one asks [`Stories`], which look through the recording only once.
     pub fn of(recording: &Recording, order: &Order, id: u64) -> Option<Story> {
-        let mut finder = Finder::new(recording, order);
+        Stories::new(recording, order).of(id)
+    }
+}
+
+impl KeyText {
+    /// The key for a reader: what is not printable is escaped, and `…` says that it was cut.
+    pub fn display(&self) -> String {
+        let cut = if (self.bytes.len() as u64) < self.length { "…" } else { "" };
+        format!("{}{cut}", self.bytes.escape_ascii())
+    }
+}
+
+/// Gathers the events of one story.
+struct Finder<'a> {
+    stories: &'a Stories<'a>,
+    picked: BTreeMap<usize, Relation>,
+}
+
+impl<'a> Finder<'a> {
+    fn tell(stories: &'a Stories<'a>, id: u64) -> Option<Story> {
+        let mut finder = Finder { stories, picked: BTreeMap::new() };
         finder.own(id);
         if finder.picked.is_empty() {
             return None;
@@ -186,108 +213,95 @@ impl Story {
         }
         let rounds = finder.rounds(id);
         let missing = finder.missing(id, entry.is_some() && !is_lost, &rounds);
-        let mut steps: Vec<(usize, Step)> = finder
-            .picked
-            .iter()
-            .filter_map(|(event, relation)| {
-                let grain = recording.events[*event].stage.grain();
-                Some((*finder.rank.get(event)?, Step { event: *event, grain, relation: *relation }))
-            })
-            .collect();
-        steps.sort_by_key(|(rank, _)| *rank);
-        let steps = steps.into_iter().map(|(_, step)| step).collect();
         let unheard = finder.unheard(entry.is_some() && !is_lost);
-        Some(Story { id, title: title(recording, id), entry, is_lost, steps, missing, unheard })
-    }
-}
-
-fn title(recording: &Recording, id: u64) -> String {
-    let of_id = |stage| recording.events.iter().filter(move |e| e.id == id && e.stage == stage);
-    // The end knows more than the beginning.
-    let Some(rpc) = of_id(Stage::Rpc).max_by_key(|event| event.kind) else {
-        return format!("request {id:016x}, its rpc unknown");
-    };
-    let keys = of_id(Stage::Rpc).chain(of_id(Stage::TreeIndexPut));
-    match keys.filter_map(|event| event.key.as_ref()).next() {
-        Some(key) => format!("{} {}", method_of(rpc), key.display()),
-        None => method_of(rpc).to_owned(),
-    }
-}
-
-impl KeyText {
-    /// The key for a reader: what is not printable is escaped, and `…` says that it was cut.
-    pub fn display(&self) -> String {
-        let cut = if (self.bytes.len() as u64) < self.length { "…" } else { "" };
-        format!("{}{cut}", self.bytes.escape_ascii())
-    }
-}
-
-/// Gathers the events of one story.
-struct Finder<'a> {
-    recording: &'a Recording,
-    order: &'a Order,
-    picked: BTreeMap<usize, Relation>,
-    /// Members, with their boots, and the events of each in playback order.
-    lanes: BTreeMap<u8, Vec<usize>>,
-    /// When in playback order each event comes; those that are withheld do not.
-    rank: HashMap<usize, usize>,
-}
-
-impl<'a> Finder<'a> {
-    fn new(recording: &'a Recording, order: &'a Order) -> Finder<'a> {
-        let mut lanes: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
-        for at in &order.rows {
-            lanes.entry(recording.events[*at].member).or_default().push(*at);
-        }
-        let rank = order.rows.iter().enumerate().map(|(rank, at)| (*at, rank)).collect();
-        Finder { recording, order, picked: BTreeMap::new(), lanes, rank }
+        let (title, steps) = (finder.title(id), finder.steps());
+        Some(Story { id, title, entry, is_lost, steps, missing, unheard })
     }
 
     fn event(&self, at: usize) -> &'a Event {
-        &self.recording.events[at]
+        self.stories.event(at)
+    }
+
+    /// When in playback order an event comes; `usize::MAX` for what is withheld.
+    fn rank(&self, at: usize) -> usize {
+        self.stories.rank[at]
+    }
+
+    /// Which entries a member's records of a stage cover, by peer.
+    fn covered(
+        &self,
+        member: u8,
+        stage: Stage,
+    ) -> impl Iterator<Item = (&'a (u8, Stage, Option<u64>), &'a Ranges)> + use<'a> {
+        let all = (member, stage, None)..=(member, stage, Some(u64::MAX));
+        self.stories.covered.range(all)
+    }
+
+    /// What was picked and can be told, in playback order.
+    fn steps(&self) -> Vec<Step> {
+        let told = self.picked.iter().filter(|(at, _)| self.rank(**at) != usize::MAX);
+        let step = |(at, relation): (&usize, &Relation)| {
+            let grain = self.event(*at).stage.grain();
+            Step { event: *at, grain, relation: *relation }
+        };
+        let mut steps: Vec<Step> = told.map(step).collect();
+        steps.sort_by_key(|step| self.rank(step.event));
+        steps
+    }
+
+    fn title(&self, id: u64) -> String {
+        let own = self.stories.with_id(id);
+        let of = |stage| own.iter().map(|at| self.event(*at)).filter(move |e| e.stage == stage);
+        // The end knows more than the beginning.
+        let Some(rpc) = of(Stage::Rpc).max_by_key(|event| event.kind) else {
+            return format!("request {id:016x}, its rpc unknown");
+        };
+        let keys = of(Stage::Rpc).chain(of(Stage::TreeIndexPut));
+        match keys.filter_map(|event| event.key.as_ref()).next() {
+            Some(key) => format!("{} {}", method_of(rpc), key.display()),
+            None => method_of(rpc).to_owned(),
+        }
     }
 
     /// Everything that carries the request's id.
     fn own(&mut self, id: u64) {
-        let of_id = |(_, event): &(usize, &Event)| event.id == id;
-        for (at, event) in self.recording.events.iter().enumerate().filter(of_id) {
-            let relation = match event.stage {
-                Stage::RaftEntry => Relation::Log,
-                stage if stage.family() == Family::Loop => Relation::Message,
-                Stage::ApplyEntry
-                | Stage::AuthAuthorize
-                | Stage::MvccWrite
-                | Stage::TreeIndexPut
-                | Stage::TreeIndexTombstone
-                | Stage::BufferPut
-                | Stage::MvccCompact
-                | Stage::WatchNotify
-                | Stage::WatchQueue => Relation::Apply,
-                _ => Relation::Own,
-            };
-            self.picked.insert(at, relation);
-        }
+        let relation = |at: usize| match self.event(at).stage {
+            Stage::RaftEntry => Relation::Log,
+            stage if stage.family() == Family::Loop => Relation::Message,
+            Stage::ApplyEntry
+            | Stage::AuthAuthorize
+            | Stage::MvccWrite
+            | Stage::TreeIndexPut
+            | Stage::TreeIndexTombstone
+            | Stage::BufferPut
+            | Stage::MvccCompact
+            | Stage::WatchNotify
+            | Stage::WatchQueue => Relation::Apply,
+            _ => Relation::Own,
+        };
+        self.picked = self.stories.with_id(id).iter().map(|at| (*at, relation(*at))).collect();
     }
 
     /// The entry's term and index.
     fn entry(&self, id: u64) -> Option<(u64, u64)> {
-        let entries = self.recording.events.iter().filter(|event| {
-            event.id == id && matches!(event.stage, Stage::RaftEntry | Stage::ApplyEntry)
-        });
+        let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
+        let entries =
+            own.filter(|event| matches!(event.stage, Stage::RaftEntry | Stage::ApplyEntry));
         entries.filter_map(|event| event.field("term").zip(event.field("index"))).max()
     }
 
     /// Members to which, or from which, the story's messages went, and which were never heard. An
     /// entry concerns every member that anybody talks to.
     fn unheard(&self, is_entry: bool) -> Vec<u64> {
-        let named = self.recording.events.iter().enumerate().filter(|(at, event)| {
+        let strangers = self.stories.strangers.iter().copied();
+        if is_entry {
+            return strangers.collect();
+        }
+        let messages = self.picked.keys().map(|at| self.event(*at)).filter(|event| {
             matches!(event.stage, Stage::RaftSend | Stage::RaftReceive)
-                && (is_entry || self.picked.contains_key(at))
         });
-        let mut peers: BTreeSet<u64> = named.filter_map(|(_, event)| event.field("peer")).collect();
-        self.recording.members.iter().for_each(|member| _ = peers.remove(&member.member_id));
-        peers.remove(&0);
-        peers.into_iter().collect()
+        let peers: BTreeSet<u64> = messages.filter_map(|event| event.field("peer")).collect();
+        strangers.filter(|stranger| peers.contains(stranger)).collect()
     }
 
     /// What is known to have happened and is not in the recording.
@@ -307,13 +321,14 @@ impl<'a> Finder<'a> {
         };
         let mut missing = Vec::new();
         if is_entry {
-            for place in 0..self.recording.members.len() {
+            for place in 0..self.stories.recording.members.len() {
                 let member = u8::try_from(place).unwrap_or(u8::MAX);
                 let unknown = OF_ENTRY.iter().filter(|stage| !has(member, **stage));
                 missing.extend(unknown.map(|stage| Missing { member, stage: *stage }));
             }
         }
-        let rpc = self.recording.events.iter().find(|e| e.id == id && e.stage == Stage::Rpc);
+        let mut own = self.stories.with_id(id).iter().map(|at| self.event(*at));
+        let rpc = own.find(|event| event.stage == Stage::Rpc);
         if let Some(Event { member, .. }) = rpc {
             let round = Stage::ReadIndexRound;
             if !rounds.is_empty() && !has(*member, round) {

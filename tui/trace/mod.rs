@@ -19,7 +19,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use glass_etcd::trace::{
     Grain, Recording,
     order::Order,
-    query::{Story, diff::Side},
+    query::{Stories, Story, diff::Side},
 };
 
 pub(crate) mod plain;
@@ -323,9 +323,8 @@ async fn compare(args: &DiffArgs) -> Result<(), Error> {
     let ids = [parse_id(&args.a)?, parse_id(&args.b)?];
     let is_whole = |recording: &Recording| {
         let order = Order::of(recording);
-        ids.iter().all(|id| {
-            Story::of(recording, &order, *id).is_some_and(|story| story.missing.is_empty())
-        })
+        let stories = Stories::new(recording, &order);
+        ids.iter().all(|id| stories.of(*id).is_some_and(|story| story.missing.is_empty()))
     };
     let first = match args.files.first() {
         Some(path) => read(path)?.recording,

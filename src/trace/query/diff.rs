@@ -25,6 +25,7 @@ use super::{
     graph::{Graph, Steps},
     method_of,
     path::{Wait, critical_path},
+    slow::add,
 };
 use crate::trace::{
     event::{Event, Recording},
@@ -278,7 +279,7 @@ impl<'a> Looked<'a> {
     fn sum(&self, stage: Stage, field: &str) -> Option<u64> {
         let mut numbers = self.list.all(stage).map(|at| self.list.number(at, field)).peekable();
         numbers.peek()?;
-        Some(numbers.sum())
+        Some(numbers.fold(0, u64::saturating_add))
     }
 
     fn facts(&self) -> Facts {
@@ -433,7 +434,7 @@ impl<'a> Looked<'a> {
         let Side { recording, order, story } = self.side;
         let mut waits = BTreeMap::new();
         for segment in critical_path(recording, order, story, &self.graph)? {
-            *waits.entry(segment.wait).or_default() += segment.ns;
+            add(waits.entry(segment.wait).or_default(), segment.ns);
         }
         Some(waits)
     }
@@ -493,5 +494,5 @@ fn differences(facts: &[Facts; 2]) -> Vec<Difference> {
 }
 
 fn is_any(found: &Found) -> bool {
-    found.active + found.frozen + found.file != 0
+    (found.active | found.frozen | found.file) != 0
 }

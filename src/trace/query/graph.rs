@@ -141,6 +141,19 @@ pub struct Graph {
 impl Graph {
     /// What stands behind this story.
     pub fn of(recording: &Recording, order: &Order, story: &Story) -> Graph {
+        Graph::with_fellows(recording, order, story, |round| {
+            fellows(recording, story.id, round).collect()
+        })
+    }
+
+    /// The same, for who knows without a look at the whole recording which other reads waited for
+    /// a round.
+    pub(super) fn with_fellows(
+        recording: &Recording,
+        order: &Order,
+        story: &Story,
+        fellows: impl Fn(u64) -> Vec<u64>,
+    ) -> Graph {
         let steps = Steps::new(recording, order, story);
         let is_kept = story.entry.is_some() && !story.is_lost;
         let round = steps.round();
@@ -153,7 +166,7 @@ impl Graph {
             fsyncs: steps.fsyncs(),
             quorum: if is_kept { steps.quorum(voters) } else { Quorum::default() },
             round,
-            fellows: round.map_or(Vec::new(), |round| steps.fellows(story.id, round.id)),
+            fellows: round.filter(|round| round.id != 0).map_or(Vec::new(), |round| fellows(round.id)),
             confirmed_by: round.map_or(Vec::new(), |round| steps.confirmed_by(round)),
             stored: steps.stored(),
             heard: steps.heard(),
@@ -254,7 +267,7 @@ impl<'a> Steps<'a> {
         let fsync = |at: usize| Fsync {
             member: self.event(at).member,
             event: at,
-            entries: (self.number(at, "last") + 1).saturating_sub(self.number(at, "first")),
+            entries: (self.number(at, "last").saturating_add(1)).saturating_sub(self.number(at, "first")),
             bytes: self.number(at, "bytes"),
         };
         self.all(Stage::WalFsync).map(fsync).collect()
@@ -322,18 +335,6 @@ impl<'a> Steps<'a> {
         })
     }
 
-    /// Other reads that waited for the same round.
-    fn fellows(&self, own: u64, round: u64) -> Vec<u64> {
-        let is_fellow = |event: &&Event| {
-            event.stage == Stage::ReadIndexWait
-                && event.kind != Kind::Begin
-                && event.id != own
-                && round != 0
-                && event.field("round") == Some(round)
-        };
-        self.recording.events.iter().filter(is_fellow).map(|event| event.id).collect()
-    }
-
     /// Who answered the leader's question first: as many as it had counted when it was content.
     fn confirmed_by(&self, round: Round) -> Vec<u64> {
         let Some((confirmed, acks)) = round.confirmed.zip(round.acks) else { return Vec::new() };
@@ -381,4 +382,15 @@ impl<'a> Steps<'a> {
         }
         heard
     }
+}
+
+/// Other reads that waited for the same round.
+fn fellows(recording: &Recording, own: u64, round: u64) -> impl Iterator<Item = u64> {
+    let is_fellow = move |event: &&Event| {
+        event.stage == Stage::ReadIndexWait
+            && event.kind != Kind::Begin
+            && event.id != own
+            && event.field("round") == Some(round)
+    };
+    recording.events.iter().filter(is_fellow).map(|event| event.id)
 }

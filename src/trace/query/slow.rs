@@ -8,13 +8,13 @@
 //! would stand before everything else; requests that have not ended, whose path is not known yet;
 //! and of very many requests all but the slowest [`REQUESTS_MAX`].
 //!
-//! Invariant: the pieces of a path sum to the request's duration, so the causes sum to that of all.
+//! Invariant: the pieces of a path sum to the request's duration, so the causes sum to that of all
+//! (but no sum is more than a `u64` holds: a file may name any durations).
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use super::{
-    Story, Summary,
-    graph::Graph,
+    Stories, Summary,
     path::{Wait, critical_path},
     requests,
 };
@@ -101,8 +101,8 @@ impl Causes {
         list.sort_by_key(|request| (Reverse(request.took_ns), request.id));
         list.truncate(REQUESTS_MAX);
         causes.looked_at = list.len();
-        causes.list = sums(recording, order, &list);
-        causes.total_ns = causes.list.iter().map(|cause| cause.ns).sum();
+        causes.list = sums(&Stories::new(recording, order), &list);
+        causes.total_ns = causes.list.iter().fold(0, |all, cause| all.saturating_add(cause.ns));
         causes
     }
 }
@@ -117,20 +117,21 @@ struct Sum {
     members: BTreeMap<u8, u64>,
 }
 
-fn sums(recording: &Recording, order: &Order, list: &[Summary]) -> Vec<Cause> {
+fn sums(stories: &Stories<'_>, list: &[Summary]) -> Vec<Cause> {
     let mut sums: BTreeMap<Wait, Sum> = BTreeMap::new();
     for request in list {
-        let Some(story) = Story::of(recording, order, request.id) else { continue };
-        let graph = Graph::of(recording, order, &story);
+        let Some(story) = stories.of(request.id) else { continue };
+        let graph = stories.graph(&story);
         let mut own: BTreeMap<Wait, u64> = BTreeMap::new();
-        for segment in critical_path(recording, order, &story, &graph).into_iter().flatten() {
-            *own.entry(segment.wait).or_default() += segment.ns;
+        let path = critical_path(stories.recording, stories.order, &story, &graph);
+        for segment in path.into_iter().flatten() {
+            add(own.entry(segment.wait).or_default(), segment.ns);
             let sum = sums.entry(segment.wait).or_default();
-            *sum.members.entry(segment.member).or_default() += segment.ns;
+            add(sum.members.entry(segment.member).or_default(), segment.ns);
         }
         for (wait, ns) in own {
             let sum = sums.entry(wait).or_default();
-            sum.ns += ns;
+            add(&mut sum.ns, ns);
             sum.requests += 1;
             sum.worst = sum.worst.max((ns, request.id));
         }
@@ -138,6 +139,11 @@ fn sums(recording: &Recording, order: &Order, list: &[Summary]) -> Vec<Cause> {
     let mut causes: Vec<Cause> = sums.into_iter().map(|(wait, sum)| cause(wait, sum)).collect();
     causes.sort_by_key(|cause| (Reverse(cause.ns), cause.wait));
     causes
+}
+
+/// Adds what a recording may say to be as much as it likes.
+pub(super) fn add(sum: &mut u64, ns: u64) {
+    *sum = sum.saturating_add(ns);
 }
 
 fn cause(wait: Wait, sum: Sum) -> Cause {

@@ -1,0 +1,147 @@
+//! Which of many ranges of numbers comes first and holds a number, without a look at each of them.
+//!
+//! ```text
+//!   hulls                 1 ──────── 9                    the least and the greatest number of all
+//!                    1 ── 5       4 ──── 9                that are below
+//!   ranges         1─2   3─5     4─7    8─9
+//!                 ──▶ playback order
+//! ```
+//!
+//! Disks, counts and messages name ranges of the log, which grow with it. So of all the ranges that
+//! a member ever named, hulls leave nearly none to look at. Invariant: the answer is that of a look
+//! at each from the first one on, also where the ranges are in no order at all.
+
+use std::ops::RangeInclusive;
+
+/// A range of numbers that an event names.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    /// When in playback order the event comes.
+    pub(super) rank: usize,
+    /// The event, by place.
+    pub(super) event: usize,
+    /// What it names.
+    pub(super) range: RangeInclusive<u64>,
+}
+
+/// Ranges in playback order, to be searched.
+#[derive(Debug, Default)]
+pub(super) struct Ranges {
+    list: Vec<Named>,
+    /// A binary tree in rows: the children of `at` are `2 * at` and `2 * at + 1`, the root is 1, and
+    /// the last `list.len()` rounded up to a power of two are the ranges themselves. `None` where
+    /// there is no range below.
+    hulls: Vec<Option<(u64, u64)>>,
+}
+
+impl Ranges {
+    /// Takes what was named, in playback order. Ranges that hold no number are left out.
+    pub(super) fn new(mut list: Vec<Named>) -> Ranges {
+        list.retain(|named| !named.range.is_empty());
+        let leaves = list.len().next_power_of_two();
+        let mut hulls = vec![None; 2 * leaves];
+        for (hull, named) in hulls[leaves..].iter_mut().zip(&list) {
+            *hull = Some((*named.range.start(), *named.range.end()));
+        }
+        for at in (1..leaves).rev() {
+            hulls[at] = match (hulls[2 * at], hulls[2 * at + 1]) {
+                (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+                (one, other) => one.or(other),
+            };
+        }
+        Ranges { list, hulls }
+    }
+
+    /// The first range that holds the number, of those from the one rank on and before the other,
+    /// and that is meant.
+    pub(super) fn first(
+        &self,
+        ranks: std::ops::Range<usize>,
+        number: u64,
+        is_meant: impl Fn(&Named) -> bool,
+    ) -> Option<&Named> {
+        let place = |rank| self.list.partition_point(|named| named.rank < rank);
+        let (from, to) = (place(ranks.start), place(ranks.end));
+        let leaves = self.hulls.len() / 2;
+        // What is left to look at, with how many ranges are below: the last one comes first.
+        let mut todo = vec![(1, 0, leaves)];
+        while let Some((node, first, below)) = todo.pop() {
+            let is_near = from < first + below && first < to;
+            let holds = |(least, most): (u64, u64)| least <= number && number <= most;
+            if !is_near || !self.hulls[node].is_some_and(holds) {
+                continue;
+            }
+            if below == 1 {
+                let named = &self.list[first];
+                if is_meant(named) {
+                    return Some(named);
+                }
+                continue;
+            }
+            let half = below / 2;
+            todo.push((2 * node + 1, first + half, half));
+            todo.push((2 * node, first, half));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn ranges(list: impl IntoIterator<Item = RangeInclusive<u64>>) -> Vec<Named> {
+        let named = |(at, range)| Named { rank: 3 * at, event: at, range };
+        list.into_iter().enumerate().map(named).collect()
+    }
+
+    #[test]
+    fn the_first_is_that_of_a_look_at_each_also_where_nothing_is_in_order() {
+        let mut seed = 7_u64;
+        let mut below = |most: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+            (seed >> 33) % most
+        };
+        for length in 0..40 {
+            let list: Vec<_> = (0..length).map(|_| below(20)..=below(20)).collect();
+            let list = ranges(list);
+            let known = Ranges::new(list.clone());
+            for _ in 0..50 {
+                let (number, odd) = (below(20), below(2) == 0);
+                let ranks = below(60) as usize..below(140) as usize;
+                let is_meant = |named: &Named| !odd || named.event % 2 == 1;
+                let naive = list.iter().find(|named| {
+                    ranks.contains(&named.rank) && named.range.contains(&number) && is_meant(named)
+                });
+                let found = known.first(ranks.clone(), number, is_meant);
+                assert_eq!(naive.map(|n| n.event), found.map(|n| n.event), "{number} in {list:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_many_ranges_that_grow_none_but_the_one_is_looked_at() {
+        let known = Ranges::new(ranges((0..100_000).map(|at| 10 * at..=10 * at + 9)));
+        for number in [0, 499_999, 999_999, 1_000_000] {
+            let looks = Cell::new(0);
+            let found = known.first(0..usize::MAX, number, |_| {
+                looks.set(looks.get() + 1);
+                true
+            });
+            let expected = (number < 1_000_000).then_some(number as usize / 10);
+            assert_eq!(expected, found.map(|named| named.event));
+            assert_eq!(usize::from(expected.is_some()), looks.get());
+        }
+    }
+
+    #[test]
+    fn nothing_is_in_an_empty_range_and_the_greatest_number_is_a_number() {
+        let known = Ranges::new(ranges([RangeInclusive::new(5, 4), 0..=u64::MAX]));
+        assert_eq!(Some(1), known.first(0..usize::MAX, 5, |_| true).map(|named| named.event));
+        assert_eq!(Some(1), known.first(0..9, u64::MAX, |_| true).map(|named| named.event));
+        assert!(known.first(4..9, 5, |_| true).is_none());
+        assert!(Ranges::new(Vec::new()).first(0..9, 0, |_| true).is_none());
+    }
+}
