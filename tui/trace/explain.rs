@@ -195,12 +195,26 @@ fn quorum(
     Ok(())
 }
 
+/// gRPC's codes of requests that were applied and changed nothing: invalid argument, not found,
+/// failed precondition, out of range.
+const APPLY_REFUSED: [u8; 4] = [3, 5, 9, 11];
+
 fn stored(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Result<()> {
     writeln!(out, "\nstored")?;
+    let has_failed =
+        graph.rpc.is_some_and(|rpc| APPLY_REFUSED.contains(&recording.events[rpc].result));
+    if has_failed {
+        writeln!(out, "  no row of its own: it was refused when it was applied")?;
+    }
     for stored in &graph.stored {
         let name = words::name(stored.member, &recording.members);
-        let shared = shared(stored.writes, "write", "writes");
-        writeln!(out, "  {name}: by a transaction {shared}")?;
+        let event = &recording.events[stored.event];
+        let index = |which| event.field(which).unwrap_or(0);
+        // Entries, and rows: one entry may write many rows, or none.
+        let entries = index("index.new").saturating_sub(index("index.old"));
+        let shared = shared(entries, "entry", "entries");
+        let rows = count(stored.writes, "row", "rows");
+        writeln!(out, "  {name}: by a transaction of {rows}, {shared}")?;
     }
     if graph.stored.is_empty() {
         writeln!(out, "  not captured")?;

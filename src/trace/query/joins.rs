@@ -74,7 +74,12 @@ impl Finder<'_> {
     /// The log on disk, and the counting.
     pub(super) fn log(&mut self, index: u64, lives: &HashMap<u8, Life>) {
         self.first_on_each(Relation::Log, lives, index, [Stage::WalWrite, Stage::WalFsync]);
-        self.first_on_each(Relation::Quorum, lives, index, [Stage::RaftProgress, Stage::RaftCommit]);
+        self.first_on_each(
+            Relation::Quorum,
+            lives,
+            index,
+            [Stage::RaftProgress, Stage::RaftCommit],
+        );
     }
 
     /// The way into the file, after the entry was applied.
