@@ -25,7 +25,10 @@ use glass_etcd::{
     },
 };
 use tokio::{sync::mpsc, task::JoinSet};
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
 
 /// What is waited between two attempts to reach a member.
 const RETRY: Duration = Duration::from_millis(500);
@@ -191,7 +194,12 @@ async fn subscribe(
     sender: &mpsc::Sender<(usize, Heard)>,
 ) -> Result<(), String> {
     let mut client = ObserveClient::new(channel(endpoint).await?);
-    let said = |status: tonic::Status| format!("{:?}: {}", status.code(), status.message());
+    let said = |status: tonic::Status| match status.code() {
+        Code::Unimplemented => {
+            "it tells nothing: its --trace-observe is off, or it is no Glass etcd".to_owned()
+        }
+        code => format!("{code:?}: {}", status.message()),
+    };
     let mut stream = client.observe(request.clone()).await.map_err(said)?.into_inner();
     while let Some(response) = stream.message().await.map_err(said)? {
         let heard = match response.message {

@@ -1,6 +1,7 @@
 //! What goes on until Ctrl-C: following, and recording.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io::{self, BufWriter, Write},
     time::Duration,
@@ -8,7 +9,7 @@ use std::{
 
 use glass_etcd::{
     pb::glasspb::ObserveRequest,
-    trace::{Event, FLAG_NOISE, Grain, Kind, order::Order, recording::Writer},
+    trace::{Event, FLAG_NOISE, Grain, Kind, Recording, Stage, order::Order, recording::Writer},
 };
 
 use super::{Error, RecordArgs, TailArgs, gather::warn_of_silence, plain, words};
@@ -88,6 +89,8 @@ struct Printer {
     order: Order,
     is_json: bool,
     grain: Grain,
+    /// Whether only some requests are asked for, and nothing else.
+    is_choosy: bool,
     members: usize,
     /// Of each event, whether it was written.
     written: Vec<bool>,
@@ -96,22 +99,23 @@ struct Printer {
 impl Printer {
     fn new(args: &TailArgs, order: Order) -> Printer {
         let (is_json, grain) = (args.form.json, args.grain.grain());
-        Printer { order, is_json, grain, members: 0, written: Vec::new() }
+        let is_choosy = args.errors || !args.rpc.is_empty() || !args.key_prefix.is_empty();
+        Printer { order, is_json, grain, is_choosy, members: 0, written: Vec::new() }
     }
 
-    fn write(
-        &mut self,
-        out: &mut impl Write,
-        recording: &glass_etcd::trace::Recording,
-    ) -> io::Result<()> {
+    fn write(&mut self, out: &mut impl Write, recording: &Recording) -> io::Result<()> {
         self.written.resize(recording.events.len(), false);
         if self.is_json && self.members != recording.members.len() {
             // Another header: readers of a stream take the table from the last one.
             self.members = recording.members.len();
             Writer::new(&mut *out, &recording.members)?;
         }
+        let chosen = self.is_choosy.then(|| served(recording));
         for at in &self.order.rows {
             let event = &recording.events[*at];
+            if chosen.as_ref().is_some_and(|chosen| !chosen.contains(&event.id)) {
+                continue;
+            }
             if std::mem::replace(&mut self.written[*at], true) || !self.is_shown(event) {
                 continue;
             }
@@ -136,6 +140,13 @@ impl Printer {
     fn forget(&mut self, gone: usize) {
         self.written.drain(..gone.min(self.written.len()));
     }
+}
+
+/// The requests that the members who serve them have let through: another one, which knows less of
+/// them, may have told of more.
+fn served(recording: &Recording) -> HashSet<u64> {
+    let rpcs = recording.events.iter().filter(|event| event.stage == Stage::Rpc);
+    rpcs.map(|event| event.id).collect()
 }
 
 /// Writes what all members say into a file, as it comes.

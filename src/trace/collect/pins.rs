@@ -126,7 +126,8 @@ impl Pins {
     }
 }
 
-fn waits(method: u64) -> bool {
+/// The same by the method's number.
+pub(super) fn waits(method: u64) -> bool {
     let name = usize::try_from(method).ok().and_then(|at| METHODS.get(at));
     name.is_some_and(|name| is_waiting(name))
 }

@@ -13,9 +13,10 @@ use std::collections::HashMap;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::{Hello, id};
+use super::{Hello, id, pins::waits};
 use crate::trace::{
     record::{Kind, Record},
+    span::FLAG_CANCELLED,
     stage::{Family, Stage},
 };
 
@@ -275,7 +276,10 @@ impl Waiting {
         match stage {
             Stage::Rpc => {
                 self.method = record.field("method");
-                self.is_error |= head.result != 0;
+                // Streams end when their clients go: that is no error.
+                let is_usual_end =
+                    head.flags & FLAG_CANCELLED != 0 && self.method.is_some_and(waits);
+                self.is_error |= head.result != 0 && !is_usual_end;
                 self.is_done |= is_span;
             }
             Stage::Key if self.key.is_none() => self.key = Some(record.key_text().0),
