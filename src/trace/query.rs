@@ -297,9 +297,11 @@ impl<'a> Finder<'a> {
         if is_entry {
             return strangers.collect();
         }
-        let messages = self.picked.keys().map(|at| self.event(*at)).filter(|event| {
-            matches!(event.stage, Stage::RaftSend | Stage::RaftReceive)
-        });
+        let messages = self
+            .picked
+            .keys()
+            .map(|at| self.event(*at))
+            .filter(|event| matches!(event.stage, Stage::RaftSend | Stage::RaftReceive));
         let peers: BTreeSet<u64> = messages.filter_map(|event| event.field("peer")).collect();
         strangers.filter(|stranger| peers.contains(stranger)).collect()
     }

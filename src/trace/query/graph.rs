@@ -166,7 +166,9 @@ impl Graph {
             fsyncs: steps.fsyncs(),
             quorum: if is_kept { steps.quorum(voters) } else { Quorum::default() },
             round,
-            fellows: round.filter(|round| round.id != 0).map_or(Vec::new(), |round| fellows(round.id)),
+            fellows: round
+                .filter(|round| round.id != 0)
+                .map_or(Vec::new(), |round| fellows(round.id)),
             confirmed_by: round.map_or(Vec::new(), |round| steps.confirmed_by(round)),
             stored: steps.stored(),
             heard: steps.heard(),
@@ -267,7 +269,8 @@ impl<'a> Steps<'a> {
         let fsync = |at: usize| Fsync {
             member: self.event(at).member,
             event: at,
-            entries: (self.number(at, "last").saturating_add(1)).saturating_sub(self.number(at, "first")),
+            entries: (self.number(at, "last").saturating_add(1))
+                .saturating_sub(self.number(at, "first")),
             bytes: self.number(at, "bytes"),
         };
         self.all(Stage::WalFsync).map(fsync).collect()

@@ -74,7 +74,12 @@ impl Finder<'_> {
     /// The log on disk, and the counting.
     pub(super) fn log(&mut self, index: u64, lives: &HashMap<u8, Life>) {
         self.first_on_each(Relation::Log, lives, index, [Stage::WalWrite, Stage::WalFsync]);
-        self.first_on_each(Relation::Quorum, lives, index, [Stage::RaftProgress, Stage::RaftCommit]);
+        self.first_on_each(
+            Relation::Quorum,
+            lives,
+            index,
+            [Stage::RaftProgress, Stage::RaftCommit],
+        );
     }
 
     /// The way into the file, after the entry was applied.
@@ -165,7 +170,8 @@ impl Finder<'_> {
     /// When each member's commit index reached the entry.
     fn learned(&self) -> HashMap<u8, usize> {
         let commits = self.picked.keys().filter(|at| self.event(**at).stage == Stage::RaftCommit);
-        commits.map(|at| (self.event(*at).member, self.rank(*at))).collect()
+        let told = commits.map(|at| (self.event(*at).member, self.rank(*at)));
+        told.filter(|(_, rank)| *rank != usize::MAX).collect()
     }
 
     /// Until when, in playback order, such a message meant this entry to the member whom it
