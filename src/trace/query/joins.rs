@@ -170,7 +170,8 @@ impl Finder<'_> {
     /// When each member's commit index reached the entry.
     fn learned(&self) -> HashMap<u8, usize> {
         let commits = self.picked.keys().filter(|at| self.event(**at).stage == Stage::RaftCommit);
-        commits.map(|at| (self.event(*at).member, self.rank(*at))).collect()
+        let told = commits.map(|at| (self.event(*at).member, self.rank(*at)));
+        told.filter(|(_, rank)| *rank != usize::MAX).collect()
     }
 
     /// Until when, in playback order, such a message meant this entry to the member whom it

@@ -1,6 +1,7 @@
 mod causes;
 mod diff;
 mod slow;
+mod stories;
 
 use super::*;
 use crate::trace::{
