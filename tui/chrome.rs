@@ -15,7 +15,8 @@
 //!   it logs the first error and takes no more;
 //! * its file grows for ever, so at [`FILE_MAX`] bytes it is ended, in good order;
 //! * it buffers, so once a second it is told to flush, and only whole entries get into the file: what
-//!   a member leaves that was killed lacks the closing bracket, and nothing else;
+//!   a member leaves that was killed lacks the closing bracket, and nothing else; whoever starts it
+//!   again with the same flags moves that file out of the way, to `FILE.1`, and no older one is kept;
 //! * its rows are numbered by the registry, which gives a number again, and larger ones than the
 //!   viewers' numbers can tell apart: here a request's row has the request's id;
 //! * its instants lie on threads: here those of a request lie in the request's row;
@@ -27,12 +28,13 @@
 //! `glass trace export --chrome` has all that.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Write},
     mem,
+    os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
@@ -71,12 +73,13 @@ where
 }
 
 /// Opens the file for the member of this name. If `path` is a directory, the file is
-/// `NAME.trace.json` in it: one setting serves the members of a whole cluster. Keep the [`Finish`]
-/// until the end of the process.
+/// `NAME.trace.json` in it: one setting serves the members of a whole cluster. What is in the file
+/// is kept as `FILE.1`. Keep the [`Finish`] until the end of the process.
 ///
 /// # Errors
 ///
-/// The file cannot be opened.
+/// The file cannot be opened, what is in it cannot be kept, or it is of a kind that could make the
+/// start wait for somebody, as a FIFO.
 pub(crate) fn layer<S>(path: &Path, name: &str) -> io::Result<(StageLayer<S>, Finish)>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -85,11 +88,40 @@ where
         true => path.join(format!("{}.trace.json", name.replace(['/', '\\'], "_"))),
         false => path.to_owned(),
     };
-    let file = File::create(&path).map_err(|error| {
+    let file = open(&path).map_err(|error| {
         let what = format!("cannot open --trace-chrome {}: {error}", path.display());
         io::Error::new(error.kind(), what)
     })?;
     build(TraceFile::new(Box::new(file), path, name, FILE_MAX))
+}
+
+/// Opens the file empty, and keeps what was in it. Devices have nothing to keep; whatever else is no
+/// file is refused before it is opened, as opening may not come back.
+fn open(path: &Path) -> io::Result<File> {
+    // What cannot be looked at, or is a directory, fails below, with the error of opening it.
+    if let Ok(metadata) = fs::metadata(path) {
+        let kind = metadata.file_type();
+        if !(kind.is_file() || kind.is_char_device() || kind.is_dir()) {
+            let what = "it is neither a file nor a directory nor a character device";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        if kind.is_file() && 0 < metadata.len() {
+            keep(path)?;
+        }
+    }
+    File::create(path)
+}
+
+/// Renames the file to `FILE.1`, over the one that had this name before. A link stays where it is,
+/// and its target is renamed.
+fn keep(path: &Path) -> io::Result<()> {
+    let from = fs::canonicalize(path)?;
+    let mut to = from.clone().into_os_string();
+    to.push(".1");
+    fs::rename(&from, &to).map_err(|error| {
+        let what = format!("what is in it cannot be kept as {}: {error}", to.display());
+        io::Error::new(error.kind(), what)
+    })
 }
 
 fn build<S>(file: TraceFile) -> io::Result<(StageLayer<S>, Finish)>
@@ -147,21 +179,60 @@ where
 }
 
 /// How much is under way, and whether more may come.
+///
+/// The bridge and the flags that say why it is off change together, under `gate`, and on nothing
+/// but a transition. So nobody can turn off, late, what another has turned on since, and after
+/// [`Valve::end`] nobody turns it on.
 #[derive(Debug, Default)]
 struct Valve {
     sent: AtomicU64,
     taken: AtomicU64,
     /// How often too much was under way.
     pauses: AtomicU64,
+    gate: Mutex<Gate>,
+    /// The gate's, for a look without the lock. Who sees an old value is corrected by the next
+    /// entry, or by the flush of the next second.
     is_paused: AtomicBool,
     /// Nothing more can be written.
     is_closed: AtomicBool,
 }
 
+/// What the bridge was turned off for; with neither it is on.
+#[derive(Debug, Default)]
+struct Gate {
+    /// Too much is under way.
+    is_paused: bool,
+    /// Nothing more may come. What is under way is still taken.
+    has_ended: bool,
+}
+
 impl Valve {
+    /// Whoever panics with the lock leaves nothing half done.
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets spans come, unless the file has failed already.
+    fn open(&self) {
+        let gate = self.gate();
+        if !gate.has_ended && !gate.is_paused {
+            bridge::set_on(true);
+        }
+    }
+
     fn sent(&self) {
         self.sent.fetch_add(1, Ordering::Relaxed);
-        if BACKLOG_MAX <= self.backlog() && !self.is_paused.swap(true, Ordering::Relaxed) {
+        if BACKLOG_MAX <= self.backlog() && !self.is_paused.load(Ordering::Relaxed) {
+            self.pause();
+        }
+    }
+
+    fn pause(&self) {
+        let mut gate = self.gate();
+        // The writer may have taken all of it before the lock was got.
+        if !gate.is_paused && !gate.has_ended && BACKLOG_MAX <= self.backlog() {
+            gate.is_paused = true;
+            self.is_paused.store(true, Ordering::Relaxed);
             self.pauses.fetch_add(1, Ordering::Relaxed);
             bridge::set_on(false);
         }
@@ -175,7 +246,15 @@ impl Valve {
     fn taken(&self, entries: usize) {
         self.taken.fetch_add(entries as u64, Ordering::Relaxed);
         let is_low = self.backlog() < BACKLOG_MAX / 2;
-        if is_low && self.is_paused.load(Ordering::Relaxed) && !self.is_closed() {
+        if is_low && self.is_paused.load(Ordering::Relaxed) {
+            self.resume();
+        }
+    }
+
+    fn resume(&self) {
+        let mut gate = self.gate();
+        if gate.is_paused && !gate.has_ended {
+            gate.is_paused = false;
             self.is_paused.store(false, Ordering::Relaxed);
             bridge::set_on(true);
         }
@@ -185,9 +264,17 @@ impl Valve {
         self.is_closed.load(Ordering::Relaxed)
     }
 
+    /// No more spans, for good; those under way are still written.
+    fn end(&self) {
+        let mut gate = self.gate();
+        gate.has_ended = true;
+        bridge::set_on(false);
+    }
+
+    /// No more spans, and nothing more is written.
     fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
-        bridge::set_on(false);
+        self.end();
     }
 }
 
@@ -360,11 +447,16 @@ impl Finish {
         })?;
         Ok(Finish { valve, stop: Some(stop), done: finished })
     }
+
+    /// Lets spans come: when the subscriber is in place.
+    pub(crate) fn open(&self) {
+        self.valve.open();
+    }
 }
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        bridge::set_on(false);
+        self.valve.end();
         self.stop = None;
         if self.done.recv_timeout(FINISH_WITHIN).is_err() {
             tracing::warn!("the file of --trace-chrome is not finished: its disk does not answer");

@@ -10,7 +10,7 @@ use std::{
 use glass_etcd::{
     config::{self, Asked, LogLevel, Parsed},
     member,
-    trace::{bridge, flight},
+    trace::flight,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -78,7 +78,7 @@ fn subscribe(parsed: &Parsed) -> io::Result<Outputs> {
     };
     let (stages, finish) = chrome::layer(path, &parsed.config.name)?;
     set_global(registry.with(stages));
-    bridge::set_on(true);
+    finish.open();
     Ok(Outputs { _trace: Some(finish), _log: flush })
 }
 

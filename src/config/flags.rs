@@ -281,7 +281,12 @@ pub const FLAGS: &[Flag] = &[
     works("trace-slow-ms", Uint, "100", "milliseconds from which a request is slow (glass only)"),
     works("trace-capture", Bool, "true", "leave records of every step (glass only)"),
     works("trace-redact-keys", Bool, "false", "leave keys out of the traces (glass only)"),
-    works("trace-chrome", Text, "", "write kept requests to a file for Perfetto (glass only)"),
+    works(
+        "trace-chrome",
+        Text,
+        "",
+        "write kept requests to FILE for Perfetto; the old one: FILE.1 (glass only)",
+    ),
     works(
         "trace-otlp",
         Text,

@@ -1,6 +1,6 @@
 //! The file of `--trace-chrome`, in memory: what is in it, and what happens when it takes no more.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 
 use glass_etcd::{
     mark, stage,
@@ -216,6 +216,145 @@ fn too_much_under_way_turns_the_bridge_off_until_half_of_it_is_taken() {
     valve.close();
     valve.taken(half);
     assert!(!bridge::is_on());
+}
+
+/// A sender that turns the bridge off, late, when the writer has turned it on already.
+#[test]
+fn a_pause_that_is_over_at_once_leaves_the_bridge_on() {
+    const ROUNDS: usize = 20_000;
+    let _alone = alone();
+    let all = usize::try_from(BACKLOG_MAX).unwrap();
+    let valve = Valve::default();
+    valve.sent.store(BACKLOG_MAX - 1, Ordering::Relaxed);
+    let both = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                both.wait();
+                valve.sent();
+                both.wait();
+            }
+        });
+        let mut lost = 0;
+        for round in 1..=ROUNDS {
+            bridge::set_on(true);
+            both.wait();
+            while valve.pauses.load(Ordering::Relaxed) < round as u64 {
+                std::hint::spin_loop();
+            }
+            valve.taken(all);
+            both.wait();
+            // The flush of the next second.
+            valve.taken(0);
+            lost += usize::from(!bridge::is_on());
+            valve.sent.fetch_add(BACKLOG_MAX - 1, Ordering::Relaxed);
+        }
+        assert_eq!(0, lost, "times that the bridge stayed off, of {ROUNDS}");
+    });
+    bridge::set_on(false);
+}
+
+/// A sender that has to wait for the lock until nothing is under way any more.
+#[test]
+fn what_was_taken_meanwhile_is_no_reason_to_pause() {
+    let _alone = alone();
+    let valve = Valve::default();
+    bridge::set_on(true);
+    valve.pause();
+    assert!(bridge::is_on());
+    assert_eq!(0, valve.pauses.load(Ordering::Relaxed));
+    bridge::set_on(false);
+}
+
+/// Takes everything that is under way with each write, and notes what the bridge is then.
+struct Taker {
+    valve: Arc<Valve>,
+    is_on: Arc<AtomicBool>,
+}
+
+impl Write for Taker {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.valve.taken(usize::try_from(BACKLOG_MAX).unwrap());
+        self.is_on.store(bridge::is_on(), Ordering::Relaxed);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_drained_at_the_end_does_not_turn_the_bridge_on_again() {
+    let _alone = alone();
+    let mut file = TraceFile::new(Box::new(io::sink()), "a file".into(), "m0", FILE_MAX);
+    let (valve, is_on) = (Arc::clone(&file.valve), Arc::new(AtomicBool::new(true)));
+    file.out = Box::new(Taker { valve: Arc::clone(&valve), is_on: Arc::clone(&is_on) });
+    let (_layer, finish) = build::<Registry>(file).unwrap();
+    finish.open();
+    assert!(bridge::is_on());
+    (0..BACKLOG_MAX).for_each(|_| valve.sent());
+    drop(finish);
+    assert!(!is_on.load(Ordering::Relaxed), "on while the last entries were written");
+    assert!(!bridge::is_on());
+    assert_eq!(1, valve.pauses.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_file_that_has_failed_is_not_opened() {
+    let _alone = alone();
+    let valve = Valve::default();
+    valve.close();
+    valve.open();
+    assert!(!bridge::is_on());
+}
+
+#[test]
+fn what_a_killed_member_left_is_kept_when_it_starts_again() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let [path, old] = ["trace", "trace.1"].map(|name| dir.path().join(name));
+    fs::write(&path, "first").unwrap();
+    drop(layer::<Registry>(&path, "m0").unwrap());
+    assert_eq!("first", fs::read_to_string(&old).unwrap());
+    let second = fs::read_to_string(&path).unwrap();
+    assert_eq!("[\n\n]", second);
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    drop(layer::<Registry>(&link, "m0").unwrap());
+    assert_eq!(second, fs::read_to_string(&old).unwrap(), "one old file, beside a link's target");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    fs::write(&path, "").unwrap();
+    drop(open(&path).unwrap());
+    assert_eq!(second, fs::read_to_string(&old).unwrap(), "nothing is no reason to lose something");
+    fs::write(&path, "kept").unwrap();
+    fs::remove_file(&old).unwrap();
+    fs::create_dir(&old).unwrap();
+    let error = layer::<Registry>(&path, "m0").err().unwrap().to_string();
+    assert!(error.contains("cannot be kept as "), "{error}");
+    assert_eq!("kept", fs::read_to_string(&path).unwrap());
+}
+
+#[test]
+fn what_would_make_the_start_wait_is_refused_and_a_device_is_not_moved() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let socket = dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for path in [&fifo, &socket] {
+        let (said, hears) = channel();
+        let asked = path.clone();
+        // Opening a FIFO waits for its reader, so it is not waited for here.
+        thread::spawn(move || said.send(open(&asked).map(drop).unwrap_err().to_string()));
+        let error = hears.recv_timeout(FINISH_WITHIN).expect("it is refused, and not waited for");
+        assert!(error.contains("neither a file nor a directory"), "{error}");
+    }
+    assert_eq!(2, fs::read_dir(dir.path()).unwrap().count());
+    drop(open(Path::new("/dev/null")).unwrap());
+    assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    assert!(!Path::new("/dev/null.1").exists());
 }
 
 #[test]
