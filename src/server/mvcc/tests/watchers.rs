@@ -1,9 +1,6 @@
 //! Watchers: without sockets, without threads, every pass of the sync thread taken by hand.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicI32, AtomicI64, Ordering},
-};
+use std::collections::BTreeMap;
 
 use tokio::sync::mpsc::Receiver;
 
@@ -176,20 +173,6 @@ fn progress_is_not_told_to_a_watcher_that_begins_with_the_next_revision() {
     assert_eq!(client.told(), ["-1 progress 6", "0 progress 6"]);
 }
 
-/// Returns when the kernel says that this thread, once it has a number, waits for something, or when
-/// `is_done`.
-fn wait_until_asleep_or(thread: &AtomicI32, is_done: impl Fn() -> bool) {
-    let is_asleep = || {
-        let number = thread.load(Ordering::SeqCst);
-        let stat = std::fs::read_to_string(format!("/proc/self/task/{number}/stat"));
-        // The state stands behind the name, which is in brackets and may have others in it.
-        stat.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S")))
-    };
-    while !is_done() && !(thread.load(Ordering::SeqCst) != 0 && is_asleep()) {
-        std::thread::yield_now();
-    }
-}
-
 /// The header of a cancellation must not be older than an event that was told before it.
 #[test]
 fn a_stream_knows_no_revision_that_is_older_than_what_stands_in_its_queue() {
@@ -202,19 +185,20 @@ fn a_stream_knows_no_revision_that_is_older_than_what_stands_in_its_queue() {
     batch.kv(9, KvRequest::Put(&put)).unwrap();
     let news = notices.try_recv().expect("it is told before readers can see it").news;
     assert!(matches!(news, News::Events(Events { revision: 6, .. })));
-    let (thread, answer) = (AtomicI32::new(0), AtomicI64::new(0));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            thread.store(nix::unistd::gettid().as_raw(), Ordering::SeqCst);
-            // The only thing between the two that this thread can sleep in.
-            let asked = stream.revision();
-            answer.store(asked, Ordering::SeqCst);
+    let asked = std::thread::scope(|scope| {
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let stream = &stream;
+        let asked = scope.spawn(move || {
+            begun.send(()).unwrap();
+            stream.revision()
         });
-        wait_until_asleep_or(&thread, || answer.load(Ordering::SeqCst) != 0);
-        assert_eq!(answer.load(Ordering::SeqCst), 0, "answered while the batch is being applied");
+        has_begun.recv().unwrap();
+        // Whoever does not wait for the batch has answered by then.
+        std::thread::sleep(std::time::Duration::from_millis(50));
         drop(batch);
+        asked.join().unwrap()
     });
-    assert_eq!(answer.load(Ordering::SeqCst), 6);
+    assert_eq!(asked, 6);
 }
 
 #[test]
