@@ -20,7 +20,8 @@
 //! collector may then have twice has the same ids twice.
 //!
 //! Invariants: one export is in flight; queue and window are bounded; what is dropped is counted
-//! (`glass_otlp_spans_dropped_total`) and said in the log.
+//! (`glass_otlp_spans_dropped_total`) and said in the log, wherever it was: by the subscription, the
+//! window, the queue.
 //!
 //! Left out: TLS and headers for it (put a collector on the same machine, it has both), compression,
 //! and the last second before the member stops.
@@ -133,6 +134,6 @@ impl Complaint {
         }
         let spans = std::mem::take(&mut self.dropped);
         self.said = Some(now);
-        tracing::warn!(spans, "dropped spans: the collector of --trace-otlp does not keep up");
+        tracing::warn!(spans, "dropped spans: --trace-otlp, or its collector, does not keep up");
     }
 }

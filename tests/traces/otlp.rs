@@ -40,26 +40,26 @@ type Place = (Bytes, Bytes);
 
 /// What a collector has got.
 #[derive(Default)]
-struct Got {
+pub(super) struct Got {
     /// So many requests are still answered with 503.
     refusals: usize,
     paths: HashSet<String>,
-    raw: Vec<u8>,
+    pub(super) raw: Vec<u8>,
     /// Spans with the member that sent them.
-    spans: HashMap<Place, (Span, String)>,
+    pub(super) spans: HashMap<Place, (Span, String)>,
     twice: usize,
 }
 
 /// A collector; ends when it is dropped.
-struct Collector {
-    url: String,
+pub(super) struct Collector {
+    pub(super) url: String,
     got: Arc<Mutex<Got>>,
     _tasks: JoinSet<()>,
 }
 
 impl Collector {
     /// Refuses so many requests at first: it is busy.
-    async fn start(refusals: usize) -> Self {
+    pub(super) async fn start(refusals: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let got = Arc::new(Mutex::new(Got { refusals, ..Got::default() }));
@@ -78,7 +78,11 @@ impl Collector {
     }
 
     /// Waits until what was got is as wanted.
-    async fn until<T>(&self, what: &str, look: impl Fn(&Got) -> Result<T, String>) -> T {
+    pub(super) async fn until<T>(
+        &self,
+        what: &str,
+        look: impl Fn(&Got) -> Result<T, String>,
+    ) -> T {
         eventually(what, HEARD_WITHIN, || async { look(&self.got.lock().unwrap()) }).await
     }
 }

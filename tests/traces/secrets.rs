@@ -1,7 +1,8 @@
 //! What must be in no record, recording or export: values always, keys where they are redacted.
 //!
 //! Everything that leaves a member is searched as bytes: what the observe service sends, what
-//! `glass trace` prints and writes, the export for other viewers, the flight recorder's file.
+//! `glass trace` prints and writes, the exports for other viewers, what a collector of OpenTelemetry
+//! gets while the member runs, the flight recorder's file.
 
 use std::fs;
 
@@ -16,7 +17,7 @@ use glass_etcd::pb::{
 };
 use nix::sys::signal::Signal;
 
-use super::{Scene, commands::glass, kept::flight_of, listen::Listener, order::sampled};
+use super::{Scene, commands::glass, kept::flight_of, listen::Listener, order::sampled, otlp::Collector};
 use crate::{
     cluster::Cluster,
     locks::Locks,
@@ -37,14 +38,16 @@ async fn values_are_told_nowhere_and_keys_only_where_they_are_not_redacted() {
         return;
     }
     for is_redacting in [false, true] {
-        let redact = [("ETCD_TRACE_REDACT_KEYS", "true")];
-        let env = if is_redacting { &redact[..] } else { &[] };
+        let collector = Collector::start(0).await;
+        let export = ("ETCD_TRACE_OTLP", collector.url.as_str());
+        let env = [export, ("ETCD_TRACE_REDACT_KEYS", "true")];
+        let env = if is_redacting { &env[..] } else { &env[..1] };
         let cluster = Cluster::start_with(&Program::Glass, 1, env).await;
         let listener = Listener::start(&cluster).await;
         let scene = Scene { cluster, listener };
         writes(&scene).await;
         locks(&scene).await;
-        for (what, bytes) in everything_told(&scene).await {
+        for (what, bytes) in everything_told(&scene, &collector).await {
             let has = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
             assert!(!bytes.is_empty(), "{what} is empty");
             // Eight bytes are a word: a part of a value in a field would be one, or lie across two.
@@ -119,7 +122,7 @@ async fn locks(scene: &Scene) {
 }
 
 /// All forms in which a trace leaves a member, by name.
-async fn everything_told(scene: &Scene) -> Vec<(&'static str, Vec<u8>)> {
+async fn everything_told(scene: &Scene, collector: &Collector) -> Vec<(&'static str, Vec<u8>)> {
     scene
         .listener
         .until("the last request, stored", |recording| {
@@ -136,8 +139,10 @@ async fn everything_told(scene: &Scene) -> Vec<(&'static str, Vec<u8>)> {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     let (recorded, exported) = (path("recording.ndjson"), path("export.json"));
+    let lines = path("export.jsonl");
     glass(scene, &["trace", "record", &recorded, "--for", "1"]).await;
     glass(scene, &["trace", "export", "--chrome", &exported, "--for", "1"]).await;
+    glass(scene, &["trace", "export", "--otlp", &lines, "--for", "1"]).await;
     scene.cluster.signal(0, Signal::SIGUSR1);
     let flight = flight_of(&scene.cluster, 0, "asked").await;
     let mut heard = Vec::new();
@@ -147,6 +152,8 @@ async fn everything_told(scene: &Scene) -> Vec<(&'static str, Vec<u8>)> {
         ("the recording of a listener", heard),
         ("glass trace record", fs::read(&recorded).unwrap()),
         ("glass trace export --chrome", fs::read(&exported).unwrap()),
+        ("glass trace export --otlp", fs::read(&lines).unwrap()),
+        ("--trace-otlp", exported_live(collector).await),
         ("the flight recorder", fs::read(flight).unwrap()),
         ("glass trace list", glass(scene, &["trace", "list"]).await.into()),
         ("glass trace list --json", glass(scene, &["trace", "list", "--json"]).await.into()),
@@ -155,4 +162,14 @@ async fn everything_told(scene: &Scene) -> Vec<(&'static str, Vec<u8>)> {
             glass(scene, &["trace", "tail", "--grain", "raw", "--from", &recorded]).await.into(),
         ),
     ]
+}
+
+/// What a collector has got, the last request included: by then all those before it are there.
+async fn exported_live(collector: &Collector) -> Vec<u8> {
+    let look = |got: &super::otlp::Got| {
+        let has = |name: &str| got.spans.values().any(|(span, _)| span.name == name);
+        let is_there = has("rpc Election/Resign") && has("rpc KV/Txn") && has("rpc Lock/Lock");
+        if is_there { Ok(got.raw.clone()) } else { Err("not all requests".to_owned()) }
+    };
+    collector.until("the last request, exported", look).await
 }

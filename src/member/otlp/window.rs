@@ -9,12 +9,17 @@
 //! A step is exported once, when it is a second old; until it is three seconds old it helps to find
 //! the parents and links of others. Of a request that runs longer (a watch, a lock that waits) its
 //! beginning and its caller's context stay, so that what it does later hangs below it.
+//!
+//! If there are more steps than the window takes, the oldest half goes, but for those beginnings
+//! and contexts. Lost is only what would have become a span and had not yet: that is counted, and so
+//! is what the subscription itself could not hand over. What was lost there is not known, so each of
+//! its records counts, also one that no span would have been made of.
 
 use std::collections::HashSet;
 
 use crate::trace::{
     Batch, Event, Family, Hello, Kind, Stage,
-    export::otlp::{Exporter, Resource, Scope, counts},
+    export::otlp::{Exporter, Resource, Scope, counts, is_told},
     intake::Intake,
     order::Order,
     record::BYTES,
@@ -27,8 +32,10 @@ const SETTLE_NS: u64 = 1_000_000_000;
 const KEEP_NS: u64 = 3 * SETTLE_NS;
 /// Steps in the window at most; the oldest go.
 const EVENTS_MAX: usize = 60_000;
-/// Steps that have only begun and are kept beyond the window.
+/// Steps that have only begun and are kept beyond the window; the latest stay.
 const OPEN_MAX: usize = 4096;
+/// Callers' contexts that are kept beyond the window: of requests that run, and that ended lately.
+const CONTEXTS_MAX: usize = 2 * OPEN_MAX;
 
 /// A step of this member: stage and clock.
 type Step = (Stage, u64);
@@ -39,6 +46,8 @@ pub(super) struct Window {
     place: u8,
     /// Steps in the window that are exported.
     done: HashSet<Step>,
+    /// What the subscription has lost so far.
+    not_heard: u64,
 }
 
 fn step(event: &Event) -> Step {
@@ -54,22 +63,36 @@ impl Window {
     pub(super) fn new(hello: &Hello) -> Option<Window> {
         let mut intake = Intake::default();
         let place = intake.hello(hello).ok()?;
-        Some(Window { intake, place, done: HashSet::new() })
+        Some(Window { intake, place, done: HashSet::new(), not_heard: 0 })
     }
 
-    /// Takes what the member says. Returns how many steps went because there were too many.
+    /// Takes what the member says. Returns how much was lost, here or before it came here.
     pub(super) fn take(&mut self, batch: &Batch) -> u64 {
         let mut bytes = Vec::with_capacity(batch.records.len() * BYTES);
         batch.records.iter().for_each(|record| record.encode(&mut bytes));
         self.intake
             .batch(self.place, &bytes, batch.dropped)
             .expect("whole records of a member that said hello");
-        if self.intake.recording.events.len() <= EVENTS_MAX {
-            return 0;
+        let mut lost = batch.dropped.saturating_sub(self.not_heard);
+        self.not_heard = self.not_heard.max(batch.dropped);
+        if EVENTS_MAX < self.intake.recording.events.len() {
+            lost += self.shed();
         }
-        let gone = self.intake.trim(EVENTS_MAX / 2) as u64;
-        counts::DROPPED.add(gone);
-        gone
+        counts::DROPPED.add(lost);
+        lost
+    }
+
+    /// Forgets the older half. Returns how many steps will never be exported.
+    fn shed(&mut self) -> u64 {
+        let events = &self.intake.recording.events;
+        let first = events.len().saturating_sub(EVENTS_MAX / 2);
+        let kept = kept(events, |at| first <= at);
+        let is_lost = |(event, is_kept): &(&Event, &bool)| {
+            !**is_kept && is_told(event) && !self.done.contains(&step(event))
+        };
+        let lost = events.iter().zip(&kept).filter(is_lost).count() as u64;
+        self.retain(&kept);
+        lost
     }
 
     /// The spans that are due, at this time in nanoseconds since the member's start; then forgets
@@ -89,38 +112,57 @@ impl Window {
         resources
     }
 
-    /// Keeps what has ended since then, and what has not.
+    /// Keeps what has ended since then, and what has not. All that goes was due before: nothing is
+    /// lost.
     fn forget(&mut self, since_ns: u64) {
         let events = &self.intake.recording.events;
-        let ended: HashSet<Step> =
-            events.iter().filter(|event| event.kind == Kind::Span).map(step).collect();
-        let is_open = |event: &Event| {
-            event.kind == Kind::Begin
-                && event.id != 0
-                && event.stage.family() == Family::Request
-                && !ended.contains(&step(event))
-        };
-        let is_young = |event: &Event| since_ns <= end_ns(event);
-        let old: Vec<&Event> =
-            events.iter().filter(|event| is_open(event) && !is_young(event)).collect();
-        let open: HashSet<Step> =
-            old[old.len().saturating_sub(OPEN_MAX)..].iter().map(|event| step(event)).collect();
-        let is_kept =
-            |event: &Event| is_young(event) || (is_open(event) && open.contains(&step(event)));
-        let running: HashSet<u64> = events
-            .iter()
-            .filter(|event| event.stage == Stage::Rpc && is_kept(event))
-            .map(|event| event.id)
-            .collect();
-        let kept: Vec<bool> = events
-            .iter()
-            .map(|event| {
-                is_kept(event) || (event.stage == Stage::RpcContext && running.contains(&event.id))
-            })
-            .collect();
+        let kept = kept(events, |at| since_ns <= end_ns(&events[at]));
+        self.retain(&kept);
+    }
+
+    /// Keeps these, by place.
+    fn retain(&mut self, kept: &[bool]) {
+        for (event, is_kept) in self.intake.recording.events.iter().zip(kept) {
+            // A beginning is the same step as its end, which may stay.
+            if !is_kept && event.kind != Kind::Begin {
+                self.done.remove(&step(event));
+            }
+        }
         self.intake.retain(|at| kept[at]);
-        let left: HashSet<Step> = self.intake.recording.events.iter().map(step).collect();
-        self.done.retain(|step| left.contains(step));
+    }
+}
+
+/// Which events to keep, by place: those that are meant, and of requests that run what they began
+/// and their callers' contexts.
+fn kept(events: &[Event], is_meant: impl Fn(usize) -> bool) -> Vec<bool> {
+    let mut kept: Vec<bool> = (0..events.len()).map(is_meant).collect();
+    let is_begin = |event: &Event| {
+        event.kind == Kind::Begin && event.id != 0 && event.stage.family() == Family::Request
+    };
+    let old = events.iter().zip(&kept).filter(|(event, is_kept)| !**is_kept && is_begin(event));
+    let mut open: HashSet<Step> = old.map(|(event, _)| step(event)).collect();
+    for event in events.iter().filter(|event| event.kind == Kind::Span) {
+        open.remove(&step(event));
+    }
+    spare(&mut kept, events, OPEN_MAX, |event| is_begin(event) && open.contains(&step(event)));
+    let rpcs = events.iter().zip(&kept).filter(|(event, is_kept)| **is_kept && is_rpc(event));
+    let running: HashSet<u64> = rpcs.map(|(event, _)| event.id).collect();
+    spare(&mut kept, events, CONTEXTS_MAX, |event| {
+        event.stage == Stage::RpcContext && running.contains(&event.id)
+    });
+    kept
+}
+
+fn is_rpc(event: &Event) -> bool {
+    event.stage == Stage::Rpc
+}
+
+/// Keeps the latest of these, too, at most so many.
+fn spare(kept: &mut [bool], events: &[Event], most: usize, is_spared: impl Fn(&Event) -> bool) {
+    let places = (0..events.len()).rev();
+    let old = places.filter(|at| !kept[*at] && is_spared(&events[*at])).take(most);
+    for at in old.collect::<Vec<_>>() {
+        kept[at] = true;
     }
 }
 

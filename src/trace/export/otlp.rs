@@ -199,6 +199,11 @@ fn is_done(event: &Event) -> bool {
     matches!(event.kind, Kind::Span | Kind::Mark)
 }
 
+/// Whether a step becomes a span without another that points to it: a request's, and [`ALWAYS`].
+pub fn is_told(event: &Event) -> bool {
+    is_done(event) && (is_request(event) || ALWAYS.contains(&event.stage))
+}
+
 /// What an `rpc.context` says.
 fn caller(event: &Event) -> Option<Context> {
     let field = |name| event.field(name).unwrap_or(0);
@@ -242,10 +247,7 @@ impl<'a> Exporter<'a> {
     /// Steps to export, by place: those of requests, as far as they are meant, the steps of loops to
     /// which they point, and those that are told [`ALWAYS`]. Of a loop, too, only what is meant.
     pub fn choose(&self, is_meant: impl Fn(usize) -> bool) -> BTreeSet<usize> {
-        let is_first = |at: &usize| {
-            let event = self.event(*at);
-            is_done(event) && (is_request(event) || ALWAYS.contains(&event.stage)) && is_meant(*at)
-        };
+        let is_first = |at: &usize| is_told(self.event(*at)) && is_meant(*at);
         let mut chosen: BTreeSet<usize> =
             (0..self.recording.events.len()).filter(is_first).collect();
         let mut todo: Vec<usize> = chosen.iter().copied().collect();

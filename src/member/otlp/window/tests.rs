@@ -79,3 +79,83 @@ fn too_many_steps_are_dropped_and_counted() {
     assert_eq!(many - EVENTS_MAX as u64 / 2, gone);
     assert_eq!(EVENTS_MAX / 2, window.intake.recording.events.len());
 }
+
+#[test]
+fn what_was_exported_or_never_would_be_is_not_lost_when_it_goes() {
+    let mut window = window();
+    let done = (1..=100).map(|at| record(Stage::RpcValidate, Kind::Span, (at, 0), (SECOND, 1)));
+    take(&mut window, done.collect());
+    assert_eq!(100, names(window.turn(3 * SECOND)).len());
+    let of_loops = (101..=200).map(|at| record(Stage::WalFsync, Kind::Span, (at, 0), (SECOND, 1)));
+    let begun = (201..=300).map(|at| record(Stage::Rpc, Kind::Begin, (at, 0), (SECOND, 0)));
+    let ended = (201..=300).map(|at| record(Stage::Rpc, Kind::Span, (at, 9), (SECOND, 9)));
+    assert_eq!(0, take(&mut window, of_loops.chain(begun).chain(ended).collect()));
+    let many = 1_000..1_000 + EVENTS_MAX as u64 - 399;
+    let fill = many.map(|at| record(Stage::RpcValidate, Kind::Span, (at, 0), (4 * SECOND, 1)));
+    let gone = take(&mut window, fill.collect());
+    let too_many = EVENTS_MAX as u64 / 2 + 1;
+    assert_eq!(too_many - 300, gone, "neither the exported, nor loops, nor beginnings");
+    assert!(window.done.is_empty(), "what went is not remembered");
+}
+
+#[test]
+fn what_the_subscription_lost_is_counted_once() {
+    let mut window = window();
+    let lost = [0, 3, 3, 10].map(|dropped| window.take(&Batch { dropped, ..Batch::default() }));
+    assert_eq!([0, 3, 0, 7], lost);
+}
+
+#[test]
+fn a_long_request_keeps_its_callers_trace_when_too_many_steps_come() {
+    let mut window = window();
+    let begin = record(Stage::Rpc, Kind::Begin, (1, 0), (SECOND, 0));
+    let context = record(Stage::RpcContext, Kind::Mark, (2, 0), (SECOND, 0));
+    take(&mut window, vec![begin, context]);
+    let many = 10..10 + EVENTS_MAX as u64;
+    let fill = many.map(|at| record(Stage::WalFsync, Kind::Span, (at, 0), (SECOND, 1)));
+    assert_eq!(0, take(&mut window, fill.collect()), "no request has lost a step");
+    assert_eq!(EVENTS_MAX / 2 + 2, window.intake.recording.events.len());
+    take(&mut window, vec![record(Stage::WatchCreate, Kind::Span, (900_000, 1), (SECOND, 5))]);
+    let spans: Vec<Span> =
+        window.turn(9 * SECOND).into_iter().flat_map(|resource| resource.spans).collect();
+    let places: Vec<(u128, u64)> = spans.iter().map(|span| (span.place.trace, span.parent)).collect();
+    assert_eq!(vec![(3_u128 << 64 | 7, crate::trace::context::root_span(ID))], places);
+}
+
+#[test]
+fn steps_that_never_end_do_not_fill_the_window() {
+    let mut window = window();
+    let many = 1..=EVENTS_MAX as u64 + 1;
+    let begun = many.map(|at| record(Stage::Rpc, Kind::Begin, (at, 0), (SECOND, 0)));
+    assert_eq!(0, take(&mut window, begun.collect()));
+    assert_eq!(EVENTS_MAX / 2 + OPEN_MAX, window.intake.recording.events.len());
+}
+
+/// For measuring: `cargo test --release --lib turn_costs -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures"]
+fn what_a_turn_costs() {
+    for per_second in [2_500_u64, 10_000, 20_000] {
+        let (mut window, mut clock, mut spent) = (window(), 0, std::time::Duration::ZERO);
+        for second in 1..=10 {
+            let records = (0..per_second).map(|number| {
+                clock += 2;
+                let at = second * SECOND + number * (SECOND / per_second);
+                let stage = [Stage::RpcValidate, Stage::WalFsync][usize::from(number % 3 == 2)];
+                let mut made = record(stage, Kind::Span, (clock, 1), (at, 1_000));
+                if made.id() != 0 {
+                    made.words[2] = ID + clock / 40;
+                }
+                made
+            });
+            let records: Vec<Record> = records.collect();
+            let from = crate::clock::now();
+            for batch in records.chunks(250) {
+                take(&mut window, batch.to_vec());
+            }
+            window.turn((second + 1) * SECOND);
+            spent += crate::clock::now() - from;
+        }
+        eprintln!("{per_second} records a second: {:?} of each second", spent / 10);
+    }
+}
