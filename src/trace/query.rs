@@ -10,6 +10,7 @@
 //! | `raft.progress`, `raft.commit`    | the first whose old and new enclose the index    |
 //! | `buffer.freeze`, `backend.commit` | the same, after the entry was applied            |
 //! | `read_index.round`, `.confirmed`, messages of the round | the round that the read waited for |
+//! | `watch.send` to a watcher that caught up | the revision with which it begins or ends |
 //!
 //! An index means an entry only while it stands in a member's log: an entry that a new leader's has
 //! replaced has no later steps there, and what is said again to a new leader is not its story.
@@ -94,6 +95,9 @@ pub struct Story {
     pub missing: Vec<Missing>,
     /// Members, by raft's id, that took part in it but were never heard: all of theirs is unknown.
     pub unheard: Vec<u64>,
+    /// By place, what was sent to watchers that caught up over its revision: it may have been with
+    /// it, or not.
+    pub maybe_told: Vec<usize>,
 }
 
 /// A request in a list.
@@ -211,15 +215,36 @@ impl<'a> Finder<'a> {
             finder.messages(id, index, &lives);
             finder.store(index, &lives);
         }
+        let maybe_told = finder.caught_up();
         let rounds = finder.rounds(id);
         let missing = finder.missing(id, entry.is_some() && !is_lost, &rounds);
         let unheard = finder.unheard(entry.is_some() && !is_lost);
         let (title, steps) = (finder.title(id), finder.steps());
-        Some(Story { id, title, entry, is_lost, steps, missing, unheard })
+        Some(Story { id, title, entry, is_lost, steps, missing, unheard, maybe_told })
     }
 
     fn event(&self, at: usize) -> &'a Event {
         self.stories.event(at)
+    }
+
+    /// Watchers that caught up know of no request, but of revisions. Those that begin or end with
+    /// this one's have got it, and are steps of the story; those that went over it are returned.
+    fn caught_up(&mut self) -> Vec<usize> {
+        let number = |at: usize, name| self.event(at).field(name).unwrap_or(0);
+        let writes = self.picked.keys().copied().find(|at| {
+            let stage = self.event(*at).stage;
+            stage == Stage::MvccWrite && number(*at, "revision.old") < number(*at, "revision.new")
+        });
+        let Some(revision) = writes.map(|at| number(at, "revision.new")) else { return Vec::new() };
+        let went_over = |at: &usize| {
+            (number(*at, "first")..=number(*at, "last")).contains(&revision)
+                && self.rank(*at) != usize::MAX
+        };
+        let sent = self.stories.caught_up.iter().copied().filter(went_over);
+        let (told, maybe): (Vec<usize>, Vec<usize>) =
+            sent.partition(|at| [number(*at, "first"), number(*at, "last")].contains(&revision));
+        self.picked.extend(told.into_iter().map(|at| (at, Relation::Apply)));
+        maybe
     }
 
     /// When in playback order an event comes; `usize::MAX` for what is withheld.

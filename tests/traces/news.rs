@@ -8,7 +8,7 @@ use glass_etcd::{
         WatchCreateRequest, WatchRequest, WatchResponse, watch_client::WatchClient,
         watch_request::RequestUnion,
     },
-    trace::{Event, Stage},
+    trace::{Event, Stage, query},
 };
 use tokio_stream::StreamExt as _;
 use tonic::transport::Endpoint;
@@ -37,6 +37,17 @@ pub(super) async fn a_put_is_told_to_its_watcher(scene: &Scene) {
     let created = next(&mut news).await;
     assert!(created.created);
     assert_eq!(next(&mut news).await.events.len(), 1, "the watcher has caught up");
+    // By its revision: what catches up knows of no request.
+    scene
+        .listener
+        .told(("KV/Put", "news/first"), |told| {
+            let sent = |step: &&query::Step| {
+                let event = &told.recording.events[step.event];
+                event.stage == Stage::WatchSend && event.field("path") == Some(1)
+            };
+            told.story.steps.iter().find(sent).map(|_| ()).ok_or("nobody caught up".to_owned())
+        })
+        .await;
     scene.cluster.client(1).put("news/second", "2").await.unwrap();
     assert_eq!(next(&mut news).await.events.len(), 1, "the watcher is synced");
     scene

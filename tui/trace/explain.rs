@@ -36,7 +36,7 @@ pub(super) fn sections(
     if story.entry.is_some() {
         quorum(out, recording, order, &graph)?;
         stored(out, recording, &graph)?;
-        heard(out, recording, &graph)?;
+        heard(out, recording, &graph, story)?;
     }
     Ok(())
 }
@@ -222,7 +222,12 @@ fn stored(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Res
     Ok(())
 }
 
-fn heard(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Result<()> {
+fn heard(
+    out: &mut impl Write,
+    recording: &Recording,
+    graph: &Graph,
+    story: &Story,
+) -> io::Result<()> {
     writeln!(out, "\nheard by")?;
     for who in &graph.heard {
         let path = match who.path {
@@ -233,7 +238,20 @@ fn heard(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resu
         let name = words::name(who.member, &recording.members);
         writeln!(out, "  watcher {} of {name}: {path}", who.watcher)?;
     }
-    if graph.heard.is_empty() {
+    for at in &story.maybe_told {
+        let event = &recording.events[*at];
+        let (name, number) = (words::name(event.member, &recording.members), |field| {
+            event.field(field).unwrap_or(0)
+        });
+        writeln!(
+            out,
+            "  watcher {} of {name}: caught up over revisions {} to {}; whether with this one was not captured",
+            number("watcher"),
+            number("first"),
+            number("last")
+        )?;
+    }
+    if graph.heard.is_empty() && story.maybe_told.is_empty() {
         writeln!(out, "  no watcher, as far as captured")?;
     }
     Ok(())

@@ -52,6 +52,8 @@ pub struct Stories<'a> {
     pub(super) messages: BTreeMap<(Stage, Part, u8, u64), Ranges>,
     /// Reads that waited for a round, by the round.
     fellows: HashMap<u64, Vec<usize>>,
+    /// What was sent to watchers that have caught up.
+    pub(super) caught_up: Vec<usize>,
     /// Members, by raft's id, that others talk to and that were never heard.
     pub(super) strangers: Vec<u64>,
 }
@@ -97,6 +99,8 @@ fn parts(event: &Event) -> Vec<(Part, RangeInclusive<u64>)> {
     parts
 }
 
+/// The number of [`Path::CatchUp`](crate::server::mvcc::watch::Path) in records.
+const CATCH_UP: u64 = 1;
 const NOBODY: RangeInclusive<u64> = RangeInclusive::new(1, 0);
 
 pub(super) fn field(event: &Event, name: &str) -> u64 {
@@ -117,6 +121,7 @@ impl<'a> Stories<'a> {
             covered: BTreeMap::new(),
             messages: BTreeMap::new(),
             fellows: HashMap::new(),
+            caught_up: Vec::new(),
             strangers: Vec::new(),
         };
         stories.note_heard();
@@ -146,6 +151,11 @@ impl<'a> Stories<'a> {
                 Stage::RaftSend | Stage::RaftReceive => _ = peers.insert(field(event, "peer")),
                 Stage::ReadIndexWait if event.kind != Kind::Begin => {
                     self.fellows.entry(field(event, "round")).or_default().push(at);
+                }
+                Stage::WatchSend
+                    if event.kind != Kind::Begin && field(event, "path") == CATCH_UP =>
+                {
+                    self.caught_up.push(at);
                 }
                 _ => (),
             }

@@ -383,3 +383,28 @@ fn a_member_that_was_never_heard_is_named() {
     let story = story_of(&recording, PUT);
     assert_eq!((vec![3], vec![]), (story.unheard, story.missing));
 }
+
+/// Goal: a watcher that caught up is joined to the writes that it surely got, and no other is claimed.
+/// Method: three puts, and a watcher that got the first and the last of them at least.
+#[test]
+fn a_watcher_that_caught_up_is_joined_by_the_revisions_at_its_ends() {
+    let mut script = Script::new();
+    for number in 0..3 {
+        let (id, index) = (PUT + 2 * number, INDEX + number);
+        script.step(0, Stage::RaftEntry, id, &[("term", 3), ("index", index)]);
+        script.step(0, Stage::ApplyEntry, id, &[("term", 3), ("index", index)]);
+        let revisions = [("revision.old", 10 + number), ("revision.new", 11 + number)];
+        script.step(0, Stage::MvccWrite, id, &revisions);
+    }
+    let sent = [("watcher", 4), ("first", 11), ("last", 13), ("events", 2), ("path", 1)];
+    let sent = script.step(0, Stage::WatchSend, 0x77, &sent);
+    let order = Order::of(&script.recording);
+    for (number, is_sure) in [(0, true), (1, false), (2, true)] {
+        let story = Story::of(&script.recording, &order, PUT + 2 * number).unwrap();
+        assert_eq!(is_sure, story.steps.iter().any(|step| step.event == sent));
+        assert_eq!(is_sure, !story.maybe_told.contains(&sent));
+        let graph = graph::Graph::of(&script.recording, &order, &story);
+        let heard: Vec<_> = graph.heard.iter().map(|who| (who.watcher, who.path)).collect();
+        assert_eq!(heard, if is_sure { vec![(4, Some(1))] } else { vec![] });
+    }
+}

@@ -118,7 +118,8 @@ fn a_long_request_keeps_its_callers_trace_when_too_many_steps_come() {
     take(&mut window, vec![record(Stage::WatchCreate, Kind::Span, (900_000, 1), (SECOND, 5))]);
     let spans: Vec<Span> =
         window.turn(9 * SECOND).into_iter().flat_map(|resource| resource.spans).collect();
-    let places: Vec<(u128, u64)> = spans.iter().map(|span| (span.place.trace, span.parent)).collect();
+    let places: Vec<(u128, u64)> =
+        spans.iter().map(|span| (span.place.trace, span.parent)).collect();
     assert_eq!(vec![(3_u128 << 64 | 7, crate::trace::context::root_span(ID))], places);
 }
 
