@@ -78,11 +78,7 @@ impl Collector {
     }
 
     /// Waits until what was got is as wanted.
-    pub(super) async fn until<T>(
-        &self,
-        what: &str,
-        look: impl Fn(&Got) -> Result<T, String>,
-    ) -> T {
+    pub(super) async fn until<T>(&self, what: &str, look: impl Fn(&Got) -> Result<T, String>) -> T {
         eventually(what, HEARD_WITHIN, || async { look(&self.got.lock().unwrap()) }).await
     }
 }

@@ -17,7 +17,9 @@ use glass_etcd::pb::{
 };
 use nix::sys::signal::Signal;
 
-use super::{Scene, commands::glass, kept::flight_of, listen::Listener, order::sampled, otlp::Collector};
+use super::{
+    Scene, commands::glass, kept::flight_of, listen::Listener, order::sampled, otlp::Collector,
+};
 use crate::{
     cluster::Cluster,
     locks::Locks,
