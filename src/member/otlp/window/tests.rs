@@ -131,34 +131,3 @@ fn steps_that_never_end_do_not_fill_the_window() {
     assert_eq!(0, take(&mut window, begun.collect()));
     assert_eq!(EVENTS_MAX / 2 + OPEN_MAX, window.intake.recording.events.len());
 }
-
-/// For measuring: `cargo test --release --lib a_turn_costs -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures"]
-fn what_a_turn_costs() {
-    for per_second in [2_500_u64, 10_000, 20_000] {
-        let (mut window, mut clock, mut spans) = (window(), 0, 0);
-        let mut spent = std::time::Duration::ZERO;
-        for second in 1..=10 {
-            let records = (0..per_second).map(|number| {
-                clock += 2;
-                let at = second * SECOND + number * (SECOND / per_second);
-                let stage = [Stage::RpcValidate, Stage::WalFsync][usize::from(number % 3 == 2)];
-                let mut made = record(stage, Kind::Span, (clock, 1), (at, 1_000));
-                if made.id() != 0 {
-                    made.words[5] = ID + clock / 40;
-                }
-                made
-            });
-            let records: Vec<Record> = records.collect();
-            let from = crate::clock::now();
-            for batch in records.chunks(250) {
-                take(&mut window, batch.to_vec());
-            }
-            let resources = window.turn((second + 1) * SECOND);
-            spent += crate::clock::now() - from;
-            spans += names(resources).len();
-        }
-        eprintln!("{per_second} records a second, {spans} spans in all: {:?} a turn", spent / 10);
-    }
-}
