@@ -250,8 +250,21 @@ fn member() -> Vec<String> {
     words.map(|word| word.to_str().unwrap().to_owned()).collect()
 }
 
-/// Runs a suite to its end; it must succeed, and have passed at least one test.
+/// Runs a suite to its end; it must succeed, and have passed at least one test. Suites have limits of
+/// time of their own, which a loaded machine may miss: a failure is tried once more.
 async fn run(name: &str, passed: &str, command: &mut Command) {
+    let first = run_once(name, passed, command).await;
+    let result = match first {
+        Ok(()) => return,
+        Err(failure) => {
+            println!("{failure}");
+            run_once(name, passed, command).await
+        }
+    };
+    result.unwrap_or_else(|failure| panic!("twice: {failure}"));
+}
+
+async fn run_once(name: &str, passed: &str, command: &mut Command) -> Result<(), String> {
     use std::os::unix::process::CommandExt as _;
 
     let dir = tempfile::TempDir::with_prefix("glass-clients-").unwrap();
@@ -280,7 +293,12 @@ async fn run(name: &str, passed: &str, command: &mut Command) {
     let count = text.matches(passed).count();
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(LINES)..].join("\n");
-    assert!(exit.as_ref().is_ok_and(|exit| exit.success()), "{name}: {exit:?}\n{tail}");
-    assert!(0 < count, "{name} ran no test\n{tail}");
+    if !exit.as_ref().is_ok_and(|exit| exit.success()) {
+        return Err(format!("{name}: {exit:?}\n{tail}"));
+    }
+    if count == 0 {
+        return Err(format!("{name} ran no test\n{tail}"));
+    }
     println!("{name}: {count} tests passed");
+    Ok(())
 }

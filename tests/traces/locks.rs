@@ -52,9 +52,20 @@ pub(super) async fn a_lock_that_waits_tells_for_whom(scene: &Scene) {
     scene
         .listener
         .until("three stories of locks", |recording| {
-            let [alone, waits, gone] = ids_of(recording, "Lock/Lock")[..] else {
+            // Members are heard in any order, the requests of one in theirs.
+            let on = |at: usize| {
+                let is_own = |request: &query::Summary| {
+                    recording.members[usize::from(request.member)].name == format!("m{at}")
+                        && request.method == "Lock/Lock"
+                };
+                let own = query::requests(recording).into_iter().filter(is_own);
+                own.map(|request| request.id).collect::<Vec<u64>>()
+            };
+            let (leaders, followers) = (on(leader), on(follower));
+            let ([alone], [waits, gone]) = (&leaders[..], &followers[..]) else {
                 return Err("not three of them".to_owned());
             };
+            let (alone, waits, gone) = (*alone, *waits, *gone);
             let unlock = *ids_of(recording, "Lock/Unlock").first().ok_or("no unlock")?;
             let told = |id| Told::of(recording, id).ok_or_else(|| "no story".to_owned());
             let (alone, waits, gone) = (told(alone)?, told(waits)?, told(gone)?);
