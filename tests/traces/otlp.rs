@@ -243,13 +243,13 @@ async fn three_members_export_one_put_into_the_trace_of_its_caller() {
         assert_eq!((parent.as_slice(), 0x301), (rpc.parent_span_id.as_ref(), rpc.flags));
         assert_eq!(0, got.twice, "a span was sent again though it had been taken");
     }
-    let mut sums = [0; 3];
+    let mut sums = [0; 2];
     for at in 0..3 {
-        for (sum, name) in sums.iter_mut().zip(["failures", "spans_exported", "spans_dropped"]) {
+        for (sum, name) in sums.iter_mut().zip(["failures", "spans_exported"]) {
             *sum += metric(&cluster, at, &format!("glass_otlp_{name}_total")).await;
         }
     }
-    assert!(5 <= sums[0] && 0 < sums[1] && sums[2] == 0, "{sums:?}");
+    assert!(5 <= sums[0] && 0 < sums[1], "{sums:?}");
     let mut client = cluster.client(follower);
     let request = PutRequest { key: "k".into(), ..PutRequest::default() };
     let mut refused = tonic::Request::new(PutRequest::default());
