@@ -24,10 +24,15 @@ use crate::{
 /// Between the look and the watch, once on each member.
 const SLOW_WATCH: [(&str, &str); 1] = [("FAILPOINTS", "lock-before-watch=1*sleep(2000)")];
 
-/// The requests of a method, in the order in which they came.
-fn ids_of(recording: &Recording, method: &str) -> Vec<u64> {
-    let requests = query::requests(recording);
-    requests.iter().filter(|request| request.method == method).map(|request| request.id).collect()
+/// The requests of a method that a member has served, in the order in which they came. Between
+/// members there is none: they are heard in any.
+fn ids_of(recording: &Recording, at: usize, method: &str) -> Vec<u64> {
+    let is_meant = |request: &query::Summary| {
+        recording.members[usize::from(request.member)].name == format!("m{at}")
+            && request.method == method
+    };
+    let requests = query::requests(recording).into_iter();
+    requests.filter(is_meant).map(|request| request.id).collect()
 }
 
 /// Goal: the story of a call that waits says for whom, for how many, and which request woke it; that
@@ -52,21 +57,13 @@ pub(super) async fn a_lock_that_waits_tells_for_whom(scene: &Scene) {
     scene
         .listener
         .until("three stories of locks", |recording| {
-            // Members are heard in any order, the requests of one in theirs.
-            let on = |at: usize| {
-                let is_own = |request: &query::Summary| {
-                    recording.members[usize::from(request.member)].name == format!("m{at}")
-                        && request.method == "Lock/Lock"
-                };
-                let own = query::requests(recording).into_iter().filter(is_own);
-                own.map(|request| request.id).collect::<Vec<u64>>()
-            };
-            let (leaders, followers) = (on(leader), on(follower));
+            let [leaders, followers] =
+                [leader, follower].map(|at| ids_of(recording, at, "Lock/Lock"));
             let ([alone], [waits, gone]) = (&leaders[..], &followers[..]) else {
                 return Err("not three of them".to_owned());
             };
             let (alone, waits, gone) = (*alone, *waits, *gone);
-            let unlock = *ids_of(recording, "Lock/Unlock").first().ok_or("no unlock")?;
+            let unlock = *ids_of(recording, leader, "Lock/Unlock").first().ok_or("no unlock")?;
             let told = |id| Told::of(recording, id).ok_or_else(|| "no story".to_owned());
             let (alone, waits, gone) = (told(alone)?, told(waits)?, told(gone)?);
             let has = |told: &Told, at, stage| {

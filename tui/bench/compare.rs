@@ -13,7 +13,13 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Common, Error, members::Members, put, range, range::Consistency, stats::Report};
+use super::{
+    Common, Error,
+    members::{Members, TestBed},
+    put, range,
+    range::Consistency,
+    stats::Report,
+};
 
 /// Flags of `compare`. `--clients`, `--conns` and `--seconds` have defaults of their own here.
 #[derive(clap::Args, Clone)]
@@ -32,18 +38,8 @@ pub(crate) struct Args {
     /// Turns of each server.
     #[arg(long, default_value_t = 2)]
     pub(crate) rounds: usize,
-    /// Members of each cluster.
-    #[arg(long, default_value_t = 3)]
-    pub(crate) members: usize,
-    /// Where the data goes, for both; it must be a disk.
-    #[arg(long)]
-    pub(crate) dir: Option<PathBuf>,
-    /// Bytes of a value.
-    #[arg(long, default_value_t = 256)]
-    pub(crate) val_size: usize,
-    /// Number of different keys.
-    #[arg(long, default_value_t = 100_000)]
-    pub(crate) key_space_size: u64,
+    #[command(flatten)]
+    pub(crate) bed: TestBed,
 }
 
 /// One operation under one server in one round, by the names of [`MEASURES`].
@@ -75,14 +71,14 @@ pub(crate) async fn run(common: &Common, args: &Args) -> Result<bool, Error> {
         Some(program) => program.clone(),
         None => env::current_exe()?,
     };
-    let dir = args.dir.clone().unwrap_or_else(env::temp_dir);
+    let dir = args.bed.dir.clone().unwrap_or_else(env::temp_dir);
     let dir = dir.join(format!("glass-bench-{}", std::process::id()));
     let programs = [&args.etcd, &glass];
     let mut sides = [Side::default(), Side::default()];
     for round in 0..args.rounds.max(1) {
         for (side, program) in sides.iter_mut().zip(programs) {
             progress(&format!("round {} of {}: {}", round + 1, args.rounds, program.display()));
-            let members = Members::start(program, dir.join("cluster"), args.members).await?;
+            let members = Members::start(program, dir.join("cluster"), args.bed.members).await?;
             turn(common, args, &members, side).await?;
         }
     }
@@ -136,7 +132,7 @@ async fn turn(
 async fn operate(common: &Common, args: &Args, operation: &str) -> Result<Report, Error> {
     let (key_size, total, rate) = (8, args.requests.unwrap_or(u64::MAX), 0);
     if operation == "put" {
-        let (val_size, key_space_size) = (args.val_size, args.key_space_size);
+        let (val_size, key_space_size) = (args.bed.val_size, args.bed.key_space_size);
         let sequential_keys = false;
         let put = put::Args { total, key_size, val_size, key_space_size, sequential_keys, rate };
         return put::run(common, &put).await;
@@ -149,7 +145,7 @@ async fn operate(common: &Common, args: &Args, operation: &str) -> Result<Report
         rate,
         limit: 0,
         consistency,
-        key_space_size: Some(args.key_space_size),
+        key_space_size: Some(args.bed.key_space_size),
         key_size,
     };
     range::run(common, &range).await

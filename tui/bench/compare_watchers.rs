@@ -13,7 +13,11 @@ use std::{
 use glass_etcd::pb::etcdserverpb::WatchCreateRequest;
 use serde_json::json;
 
-use super::{Common, Error, members::Members, put, watch};
+use super::{
+    Common, Error,
+    members::{Members, TestBed},
+    put, watch,
+};
 
 /// Flags of `compare-watchers`. `--clients`, `--conns`, `--seconds` and `--warmup` have defaults of
 /// their own here: 256, 32, 6 and 1.
@@ -31,18 +35,8 @@ pub(crate) struct Args {
     /// Pairs of runs.
     #[arg(long, default_value_t = 5)]
     pub(crate) pairs: usize,
-    /// Members of the cluster.
-    #[arg(long, default_value_t = 3)]
-    pub(crate) members: usize,
-    /// Where the data goes; it must be a disk.
-    #[arg(long)]
-    pub(crate) dir: Option<PathBuf>,
-    /// Bytes of a value.
-    #[arg(long, default_value_t = 256)]
-    pub(crate) val_size: usize,
-    /// Number of different keys.
-    #[arg(long, default_value_t = 100_000)]
-    pub(crate) key_space_size: u64,
+    #[command(flatten)]
+    pub(crate) bed: TestBed,
 }
 
 /// Runs all pairs and prints them; true if no request failed.
@@ -54,9 +48,9 @@ pub(crate) async fn run(common: &Common, args: &Args) -> Result<bool, Error> {
         Some(program) => program.clone(),
         None => env::current_exe()?,
     };
-    let dir = args.dir.clone().unwrap_or_else(env::temp_dir);
+    let dir = args.bed.dir.clone().unwrap_or_else(env::temp_dir);
     let dir = dir.join(format!("glass-bench-{}", std::process::id()));
-    let members = Members::start(&program, dir.join("cluster"), args.members).await?;
+    let members = Members::start(&program, dir.join("cluster"), args.bed.members).await?;
     let common = Common {
         endpoints: members.endpoints(),
         pids: members.pids(),
@@ -117,8 +111,8 @@ async fn one(common: &Common, args: &Args, watched: bool) -> Result<(Run, u64), 
     let put = put::Args {
         total: u64::MAX,
         key_size: 8,
-        val_size: args.val_size,
-        key_space_size: args.key_space_size,
+        val_size: args.bed.val_size,
+        key_space_size: args.bed.key_space_size,
         sequential_keys: false,
         rate: 0,
     };
@@ -168,16 +162,8 @@ mod tests {
     fn the_ratio_is_taken_within_each_pair() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![2.0, 1.0]), 1.5);
-        let args = Args {
-            program: None,
-            watchers: 10,
-            streams: 1,
-            pairs: 3,
-            members: 3,
-            dir: None,
-            val_size: 1,
-            key_space_size: 1,
-        };
+        let bed = TestBed { members: 3, dir: None, val_size: 1, key_space_size: 1 };
+        let args = Args { program: None, watchers: 10, streams: 1, pairs: 3, bed };
         let pair = |rates: [f64; 2]| rates.map(|rate| Run { rate, cpu_us: 1000.0 / rate });
         let pairs = [[100.0, 80.0], [10.0, 10.0], [50.0, 10.0]].map(pair);
         let text = report(&args, &pairs, 0, false);

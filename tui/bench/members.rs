@@ -22,6 +22,23 @@ use tonic::transport::Endpoint;
 
 use super::Error;
 
+/// The clusters of a comparison, and what is put into them.
+#[derive(clap::Args, Clone)]
+pub(crate) struct TestBed {
+    /// Members of each cluster.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) members: usize,
+    /// Where the data goes; it must be a disk.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) val_size: usize,
+    /// Number of different keys.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) key_space_size: u64,
+}
+
 /// How long a cluster may take until each member answers a linearizable read.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// etcd's counters of fsyncs: of the WAL, and of the file (each commit of bbolt syncs twice).

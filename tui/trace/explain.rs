@@ -240,9 +240,8 @@ fn heard(
     }
     for at in &story.maybe_told {
         let event = &recording.events[*at];
-        let (name, number) = (words::name(event.member, &recording.members), |field| {
-            event.field(field).unwrap_or(0)
-        });
+        let name = words::name(event.member, &recording.members);
+        let number = |field| event.field(field).unwrap_or(0);
         writeln!(
             out,
             "  watcher {} of {name}: caught up over revisions {} to {}; whether with this one was not captured",

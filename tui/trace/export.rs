@@ -65,7 +65,7 @@ fn create(path: &str) -> Result<Box<dyn Write>, Error> {
     if path == "-" {
         return Ok(Box::new(io::stdout()));
     }
-    let file = File::create(path).map_err(|error| super::at(Path::new(path), &error))?;
+    let file = File::create(path).map_err(|error| super::of_file(Path::new(path), &error))?;
     Ok(Box::new(file))
 }
 

@@ -159,7 +159,7 @@ pub(super) async fn record(args: &RecordArgs) -> Result<(), Error> {
     let out: Box<dyn Write> = if args.file.as_os_str() == "-" {
         Box::new(io::stdout())
     } else {
-        Box::new(File::create(&args.file).map_err(|error| super::at(&args.file, &error))?)
+        Box::new(File::create(&args.file).map_err(|error| super::of_file(&args.file, &error))?)
     };
     let traces_per_second = RECORDED_PER_SECOND;
     let request = ObserveRequest { history: true, traces_per_second, ..Default::default() };

@@ -251,7 +251,7 @@ fn read(path: &Path) -> Result<Gathered, Error> {
 
 /// Reads a file, and says so if its last line was cut short.
 fn open(path: &Path) -> Result<Recording, Error> {
-    let read = source::open(path).map_err(|error| at(path, &error))?;
+    let read = source::open(path).map_err(|error| of_file(path, &error))?;
     if read.is_cut {
         let path = path.display();
         writeln!(std::io::stderr(), "glass trace: {path}: the last line is cut and left out")?;
@@ -260,7 +260,7 @@ fn open(path: &Path) -> Result<Recording, Error> {
 }
 
 /// What is wrong with a file, with its name and the reasons.
-fn at(path: &Path, error: &dyn std::error::Error) -> Error {
+fn of_file(path: &Path, error: &dyn std::error::Error) -> Error {
     let mut text = format!("{}: {error}", path.display());
     let mut reason = error.source();
     while let Some(source) = reason {

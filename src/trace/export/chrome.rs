@@ -36,7 +36,7 @@ use crate::trace::{
     event::{Event, Recording, THREADS},
     order::Order,
     record::Kind,
-    recording::json::{FlagNames, hex, key_value, value_of},
+    recording::json::{hex, optional_parts, value_of},
     stage::{Family, Stage},
 };
 
@@ -153,20 +153,7 @@ impl Serialize for Details<'_> {
         map.serialize_entry("boot", &event.boot)?;
         map.serialize_entry("clock", &event.clock)?;
         map.serialize_entry("end", &event.clock_end)?;
-        for (name, value) in [("id", event.id), ("link", event.link)] {
-            if value != 0 {
-                map.serialize_entry(name, &hex(value))?;
-            }
-        }
-        if event.flags != 0 {
-            map.serialize_entry("flags", &FlagNames(event.flags))?;
-        }
-        if event.result != 0 {
-            map.serialize_entry("code", &event.result)?;
-        }
-        if let Some(key) = &event.key {
-            map.serialize_entry("key", &key_value(key))?;
-        }
+        optional_parts(&mut map, event)?;
         map.end()
     }
 }

@@ -99,7 +99,7 @@ fn parts(event: &Event) -> Vec<(Part, RangeInclusive<u64>)> {
     parts
 }
 
-/// The number of [`Path::CatchUp`](crate::server::mvcc::watch::Path) in records.
+/// The field `path` of `watch.send` for a watcher that has caught up; 0 is for one that is synced.
 const CATCH_UP: u64 = 1;
 const NOBODY: RangeInclusive<u64> = RangeInclusive::new(1, 0);
 

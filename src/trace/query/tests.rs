@@ -6,11 +6,27 @@ mod stories;
 use super::*;
 use crate::trace::{
     event::{BootInfo, MemberInfo},
-    message,
+    message, recording,
 };
 
 const PUT: u64 = 0x9892_0000_0000_0003;
 const INDEX: u64 = 42;
+
+/// A recording of a real cluster of three, which etcd-02 led.
+const PUTS_AND_GETS: &str = include_str!("../../../tests/recordings/puts_and_gets.ndjson");
+/// Of it a put and a get that etcd-01, a follower, has served.
+const FOLLOWER_PUT: u64 = 0x0ae2_a1fd_5979_a505;
+const FOLLOWER_GET: u64 = 0x0ae2_a1fd_5979_a507;
+/// The same on the leader.
+const LEADER_PUT: u64 = 0xb98e_a1fd_5979_f40b;
+const LEADER_GET: u64 = 0xb98e_a1fd_5979_f40d;
+/// One of three puts that came at once to etcd-03, the other follower.
+const SHARED_PUT: u64 = 0x561f_a1fd_5979_ce0d;
+const ALL: [u64; 5] = [FOLLOWER_PUT, FOLLOWER_GET, LEADER_PUT, LEADER_GET, SHARED_PUT];
+
+fn recorded() -> Recording {
+    recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording
+}
 
 /// Builds what three members would record, with clocks that a hand would give them.
 struct Script {

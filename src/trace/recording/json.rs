@@ -125,23 +125,32 @@ impl Serialize for EventLine<'_> {
         map.serialize_entry("at", &event.at_ns)?;
         map.serialize_entry("took", &event.took_ns)?;
         map.serialize_entry("thread", THREADS.get(usize::from(event.thread)).unwrap_or(&"other"))?;
-        for (name, value) in [("id", event.id), ("link", event.link)] {
-            if value != 0 {
-                map.serialize_entry(name, &hex(value))?;
-            }
-        }
-        if event.flags != 0 {
-            map.serialize_entry("flags", &FlagNames(event.flags))?;
-        }
-        if event.result != 0 {
-            map.serialize_entry("code", &event.result)?;
-        }
-        if let Some(key) = &event.key {
-            map.serialize_entry("key", &key_value(key))?;
-        }
+        optional_parts(&mut map, event)?;
         map.serialize_entry("fields", &Fields(event))?;
         map.end()
     }
+}
+
+/// What not every event has: id, link, flags, code and key. What is 0 is left out.
+pub(in crate::trace) fn optional_parts<M: SerializeMap>(
+    map: &mut M,
+    event: &Event,
+) -> Result<(), M::Error> {
+    for (name, value) in [("id", event.id), ("link", event.link)] {
+        if value != 0 {
+            map.serialize_entry(name, &hex(value))?;
+        }
+    }
+    if event.flags != 0 {
+        map.serialize_entry("flags", &FlagNames(event.flags))?;
+    }
+    if event.result != 0 {
+        map.serialize_entry("code", &event.result)?;
+    }
+    if let Some(key) = &event.key {
+        map.serialize_entry("key", &key_value(key))?;
+    }
+    Ok(())
 }
 
 /// The names of the flags that are set.

@@ -6,24 +6,8 @@ use crate::trace::{
         graph::{Graph, Verdict},
         path::{Segment, Wait, critical_path},
     },
-    recording,
     span::{FLAG_CANCELLED, FLAG_ERROR},
 };
-
-const PUTS_AND_GETS: &str = include_str!("../../../../tests/recordings/puts_and_gets.ndjson");
-/// A put and a get that etcd-01, a follower, has served.
-const FOLLOWER_PUT: u64 = 0x0ae2_a1fd_5979_a505;
-const FOLLOWER_GET: u64 = 0x0ae2_a1fd_5979_a507;
-/// The same on the leader.
-const LEADER_PUT: u64 = 0xb98e_a1fd_5979_f40b;
-const LEADER_GET: u64 = 0xb98e_a1fd_5979_f40d;
-/// One of three puts that came at once.
-const SHARED_PUT: u64 = 0x561f_a1fd_5979_ce0d;
-const ALL: [u64; 5] = [FOLLOWER_PUT, FOLLOWER_GET, LEADER_PUT, LEADER_GET, SHARED_PUT];
-
-fn recorded() -> Recording {
-    recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording
-}
 
 fn causes(recording: &Recording, id: u64) -> (Graph, Option<Vec<Segment>>) {
     let order = Order::of(recording);

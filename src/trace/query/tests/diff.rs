@@ -1,24 +1,9 @@
 //! Two requests side by side: those of a real cluster, and scripted ones.
 
 use super::*;
-use crate::trace::{
-    query::diff::{Completed, Consistency, Diff, Difference, Found, Pair, Part, Side},
-    recording,
+use crate::trace::query::diff::{
+    Completed, Consistency, Diff, Difference, Found, Pair, Part, Side,
 };
-
-const PUTS_AND_GETS: &str = include_str!("../../../../tests/recordings/puts_and_gets.ndjson");
-/// A put and a get that etcd-01, a follower, has served; the same on etcd-02, the leader; and one
-/// of three puts that came at once to etcd-03, the other follower.
-const FOLLOWER_PUT: u64 = 0x0ae2_a1fd_5979_a505;
-const FOLLOWER_GET: u64 = 0x0ae2_a1fd_5979_a507;
-const LEADER_PUT: u64 = 0xb98e_a1fd_5979_f40b;
-const LEADER_GET: u64 = 0xb98e_a1fd_5979_f40d;
-const SHARED_PUT: u64 = 0x561f_a1fd_5979_ce0d;
-const ALL: [u64; 5] = [FOLLOWER_PUT, FOLLOWER_GET, LEADER_PUT, LEADER_GET, SHARED_PUT];
-
-fn recorded() -> Recording {
-    recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording
-}
 
 fn diff_of(recordings: [&Recording; 2], ids: [u64; 2]) -> Diff {
     let orders = recordings.map(Order::of);
