@@ -188,7 +188,6 @@ impl Running {
             Arc::clone(&store),
             Arc::clone(&status),
             Arc::clone(&reads),
-            config.election,
         );
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
         let extra = peer_port::router(Arc::clone(&members), leases, keeper);

@@ -235,7 +235,8 @@ impl Node {
 
     /// For tests: after a stop of the process, all other threads go on before this one.
     fn wake_last(&self) {
-        fail::fail_point!("raft-wakes-last", !self.status.is_awake(clock::now()), |_| ());
+        let was_stopped = self.next_tick + 2 * self.timing.tick < clock::now();
+        fail::fail_point!("raft-wakes-last", was_stopped, |_| ());
     }
 
     fn take(&mut self, input: Input) {
@@ -347,7 +348,6 @@ impl Node {
         }
         // A member that was stopped for a while ticks once, not a hundred times.
         self.next_tick = now + self.timing.tick;
-        self.status.note_tick(now, self.timing.tick);
         let can_elect = self.timing.is_alone || 1 < self.outputs.active.connected();
         // Once only, and only for the first election: later it would start one nobody needs.
         if self.raw.raft.leader_id != 0 || self.advance_until < now {
