@@ -16,6 +16,7 @@
 pub mod data;
 mod error;
 pub mod keep;
+mod leave;
 pub mod otlp;
 pub mod peer_port;
 pub mod peers;

@@ -25,7 +25,7 @@ use super::{
     Error, data,
     data::Data,
     keep::{self, Keeper},
-    otlp, peer_port, version,
+    leave, otlp, peer_port, version,
 };
 use crate::{
     api::{self, observe::ObserveService},
@@ -36,11 +36,13 @@ use crate::{
         inbox::{Inbox, Input, Inputs, inbox},
         log::LogStorage,
         logger::logger,
-        node::{COMMITTED_BYTES_MAX, Committed, Node, Outputs, ReadRound, Timing},
+        node::{COMMITTED_BYTES_MAX, Committed, Node, Outputs, ReadRound, Refusal, Timing},
+        proposals::Reason,
         rafthttp,
+        writes::Writes,
     },
     server::{
-        Parts, Server, Settings,
+        self, Parts, Server, Settings,
         alarm::Alarms,
         apply::Applier,
         auth::AuthStore,
@@ -164,7 +166,7 @@ struct Running {
 /// What raft and apply send to the grpc side.
 struct Answers {
     reads: UnboundedReceiver<ReadRound>,
-    dropped: UnboundedReceiver<Vec<u64>>,
+    refused: UnboundedReceiver<Refusal>,
     outcomes: UnboundedReceiver<Vec<Outcome>>,
 }
 
@@ -205,23 +207,23 @@ impl Running {
         let server = Arc::new(Server::new(parts));
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
-        let (dropped_sender, dropped) = unbounded_channel();
+        let (refused_sender, refused) = unbounded_channel();
         let (outcomes_sender, outcomes) = unbounded_channel();
         let applier = Applier::new(&server, transport.sender(), outcomes_sender);
         let backend = Arc::clone(&data.backend);
-        let outputs = |wal| Outputs {
-            wal,
+        let outputs = |writes| Outputs {
+            writes,
             peers: transport.sender(),
             active: transport.active(),
             committed: committed_sender,
             reads: reads_sender,
-            dropped: dropped_sender,
+            refused: refused_sender,
         };
         let raft = start_raft(config, data, &server, raft_inbox, outputs)?;
         let apply = start_apply(applier, committed)?;
         start_compaction(Arc::clone(server.store()), config.compaction)?;
         start_watch_sync(Arc::clone(server.store()))?;
-        let answers = std::sync::Mutex::new(Some(Answers { reads, dropped, outcomes }));
+        let answers = std::sync::Mutex::new(Some(Answers { reads, refused, outcomes }));
         Ok(Self { server, inbox: to_raft, backend, transport, raft, apply, answers })
     }
 }
@@ -337,12 +339,13 @@ fn start_raft(
     data: Data,
     server: &Server,
     raft_inbox: Inputs,
-    outputs: impl FnOnce(wal::Writer) -> Outputs,
+    outputs: impl FnOnce(Writes) -> Outputs,
 ) -> Result<JoinHandle<()>, Error> {
     // The flags say who began; who is there now stands in the log.
     let voters =
         if data.applied == 0 { data.initial.len() } else { data.start.conf_state.voters.len() };
     let is_alone = voters == 1;
+    let vote = (data.start.hard_state.term, data.start.hard_state.vote);
     let log = LogStorage::new(data.start, data.locations);
     let raft_config = raft_config(config, data.member_id, data.applied);
     let raw = RawNode::new(&raft_config, log, &logger())?;
@@ -357,7 +360,13 @@ fn start_raft(
         is_alone,
         patience: REQUEST_TIMEOUT + 2 * config.election,
     };
-    let node = Node::new(raw, raft_inbox, outputs(writer), Arc::clone(server.status()), timing);
+    let node = Node::new(
+        raw,
+        raft_inbox,
+        outputs(Writes::new(writer, vote)),
+        Arc::clone(server.status()),
+        timing,
+    );
     Ok(std::thread::Builder::new().name("raft".to_owned()).spawn(move || node.run())?)
 }
 
@@ -403,7 +412,7 @@ impl Running {
         let server = &self.server;
         tokio::spawn(read_index::coordinate(Arc::clone(server), answers.reads));
         tokio::spawn(finish(Arc::clone(server), answers.outcomes));
-        tokio::spawn(refuse(Arc::clone(server), answers.dropped));
+        tokio::spawn(refuse(Arc::clone(server), answers.refused));
         tokio::spawn(version::monitor(Arc::clone(server)));
         tokio::spawn(expiry::run(Arc::clone(server)));
         tokio::spawn(no_space::run(Arc::clone(server)));
@@ -425,6 +434,7 @@ impl Running {
             () = removed(self.transport.active()) => return Err(Error::Removed),
         }
         tracing::info!("closing etcd server");
+        leave::hand_over_leadership(server).await;
         Ok(())
     }
 
@@ -497,11 +507,15 @@ async fn finish(server: Arc<Server>, mut outcomes: UnboundedReceiver<Vec<Outcome
     }
 }
 
-/// Wakes the requests whose proposals raft did not take.
-async fn refuse(server: Arc<Server>, mut dropped: UnboundedReceiver<Vec<u64>>) {
-    while let Some(ids) = dropped.recv().await {
-        let refused = |id| Outcome { id, result: Err(crate::server::Error::ProposalDropped) };
-        server.wait().finish(ids.into_iter().map(refused).collect());
+/// Wakes the requests whose proposals raft did not take, or lost.
+async fn refuse(server: Arc<Server>, mut refused: UnboundedReceiver<Refusal>) {
+    while let Some(Refusal { ids, reason }) = refused.recv().await {
+        let error = match reason {
+            Reason::Dropped => server::Error::ProposalDropped,
+            Reason::LeaderChanged => server::Error::LeaderChanged,
+        };
+        let outcome = |id| Outcome { id, result: Err(error) };
+        server.wait().finish(ids.into_iter().map(outcome).collect());
     }
 }
 

@@ -37,6 +37,11 @@ impl Server {
         self.status.leader()
     }
 
+    /// Whether this member hears any other.
+    pub fn has_heard_peers(&self) -> bool {
+        self.peers.connected() != 0
+    }
+
     /// Changes of term and leader.
     pub fn leadership(&self) -> tokio::sync::watch::Receiver<Leadership> {
         self.status.leadership()
