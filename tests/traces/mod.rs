@@ -34,7 +34,7 @@ mod locks;
 mod loops;
 mod news;
 mod offline;
-mod order;
+pub(crate) mod order;
 mod otlp;
 mod puts;
 mod questions;
