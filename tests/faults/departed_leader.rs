@@ -5,10 +5,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use glass_etcd::trace::{Recording, Stage};
+use glass_etcd::{
+    clock,
+    trace::{Recording, Stage},
+};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -27,11 +30,18 @@ const PUTS: usize = 100;
 /// An election takes at most two timeouts of a second, and some more on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// An acknowledged put.
+struct Written {
+    key: String,
+    revision: i64,
+    at: Instant,
+}
+
 /// Puts under way at some members, each key once.
 struct Writers {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
-    tasks: Vec<JoinHandle<Vec<(String, i64)>>>,
+    tasks: Vec<JoinHandle<Vec<Written>>>,
 }
 
 impl Writers {
@@ -58,12 +68,16 @@ impl Writers {
         .await;
     }
 
-    async fn finish(self) -> Vec<(String, i64)> {
+    async fn finish(self) -> Vec<Written> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Vec::new();
         for task in self.tasks {
             all.extend(task.await.unwrap());
         }
+        // For the reader of the output; a busy machine makes any pause longer.
+        all.sort_unstable_by_key(|put: &Written| put.at);
+        let pauses = all.windows(2).map(|pair| pair[1].at - pair[0].at);
+        println!("{} puts, at most {:?} without one", all.len(), pauses.max());
         all
     }
 }
@@ -74,12 +88,12 @@ async fn write(
     mut client: Client,
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
-) -> Vec<(String, i64)> {
+) -> Vec<Written> {
     let mut written = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let key = format!("{name}, put {}", written.len());
         match client.put(&key, "value").await {
-            Ok(revision) => written.push((key, revision)),
+            Ok(revision) => written.push(Written { key, revision, at: clock::now() }),
             Err(status) => panic!("{key}: {status}"),
         }
         done.fetch_add(1, Ordering::Relaxed);
@@ -92,12 +106,12 @@ fn rounds() -> usize {
 }
 
 /// Each key was written once, at the revision that its client was told.
-async fn check_exactly_once(cluster: &Cluster, written: &[(String, i64)]) {
+async fn check_exactly_once(cluster: &Cluster, written: &[Written]) {
     let state = cluster.client(0).everything(false).await.unwrap();
     assert_eq!(state.count, i64::try_from(written.len()).unwrap(), "keys that nobody has put");
     let found: std::collections::HashMap<&[u8], _> =
         state.kvs.iter().map(|pair| (&pair.key[..], pair)).collect();
-    for (key, revision) in written {
+    for Written { key, revision, .. } in written {
         let pair = found.get(key.as_bytes()).unwrap_or_else(|| panic!("{key} is lost"));
         assert_eq!((pair.version, pair.mod_revision), (1, *revision), "{key}");
     }

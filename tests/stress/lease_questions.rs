@@ -108,6 +108,12 @@ impl Shared {
         change(self.fates.lock().unwrap().entry(lease).or_default());
     }
 
+    fn answered(&self, what: String, from: Instant, found: Vec<(i64, bool)>) {
+        let span = Span { from, to: clock::now() };
+        self.answers.lock().unwrap().push(Answer { what, span, found });
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -137,6 +143,12 @@ async fn grant(shared: Arc<Shared>, mut clients: Vec<Client>, mut random: Random
             continue;
         }
         shared.note(lease, |fate| fate.granted = Some(clock::now()));
+        // At once, where an answer from the past is most likely.
+        let (at, client) = one(&mut clients, &mut random);
+        let from = clock::now();
+        if let Ok(found) = time_to_live(client, lease).await {
+            shared.answered(format!("time to live at m{at}, at once"), from, vec![(lease, found)]);
+        }
         if random.below(2) == 0 {
             tokio::time::sleep(Duration::from_millis(random.below(10))).await;
         }
@@ -175,14 +187,8 @@ async fn ask(shared: Arc<Shared>, mut clients: Vec<Client>, mut random: Random, 
             _ => leases(client, &known).await,
         };
         let Ok(found) = found else { continue };
-        let span = Span { from, to: clock::now() };
         let what = ["keep-alive", "time to live", "leases"][kind as usize];
-        shared.answers.lock().unwrap().push(Answer {
-            what: format!("{what} at m{at}"),
-            span,
-            found,
-        });
-        shared.asked.fetch_add(1, Ordering::Relaxed);
+        shared.answered(format!("{what} at m{at}"), from, found);
     }
 }
 
