@@ -20,6 +20,7 @@ pub mod logger;
 pub mod node;
 pub mod proposals;
 pub mod rafthttp;
+pub mod sound;
 pub mod status;
 pub mod writes;
 

@@ -42,6 +42,7 @@ use super::{
     log::LogStorage,
     proposals::{self, Proposal, Proposals, Reason},
     rafthttp,
+    sound::{self, Fault},
     writes::{Persisted, Writes},
 };
 use crate::{clock, mark, pb, trace};
@@ -51,6 +52,9 @@ const INPUTS_PER_TURN: usize = 4096;
 
 /// How many reads wait while there is no leader.
 const PARKED_READS_MAX: usize = 5000;
+
+/// How often at most the log says that messages are ignored.
+const COMPLAINTS_EVERY: Duration = Duration::from_secs(5);
 
 /// Committed entries that one Ready hands over, in bytes.
 pub const COMMITTED_BYTES_MAX: u64 = 16 << 20;
@@ -125,6 +129,8 @@ pub struct Node {
     advance_until: Instant,
     next_tick: Instant,
     turn_began: Instant,
+    /// Until then no more is said about messages that are ignored.
+    quiet_until: Instant,
     changes: Changes,
     held: HeldMessages,
     proposals: Proposals,
@@ -149,6 +155,7 @@ impl Node {
             applied: status.applied(),
             next_tick: clock::now() + timing.tick,
             turn_began: clock::now(),
+            quiet_until: clock::now(),
             advance_until: clock::now() + timing.patience,
             raw,
             inbox,
@@ -249,21 +256,12 @@ impl Node {
     /// Takes a message of another member. Proposals and reads that cannot be dealt with now wait.
     fn step(&mut self, message: Message) {
         let from = message.from;
+        if let Some(fault) = sound::fault(&message, &self.raw.raft) {
+            return self.complain(from, fault);
+        }
         match message.get_msg_type() {
-            // raft-rs takes an empty one for a mistake of the program.
-            MessageType::MsgPropose if message.entries.is_empty() => return,
-            MessageType::MsgReadIndex if message.entries.is_empty() => return,
             MessageType::MsgPropose if proposals::is_stale(&message, &self.raw.raft) => return,
-            // The log would take it, and not be read again.
-            _ if message.entries.iter().any(is_bare_change) => return,
             MessageType::MsgReadIndex => return self.read(message),
-            MessageType::MsgSnapshot => {
-                tracing::error!(
-                    from,
-                    "a snapshot was sent to this member, which cannot take one yet"
-                );
-                return;
-            }
             _ => {}
         }
         let expected = Expected::before(&self.raw.raft, &message);
@@ -273,6 +271,16 @@ impl Node {
         }
         expected.after(&self.raw.raft);
         self.note_changes(from);
+    }
+
+    /// A peer that sends one such message sends many.
+    fn complain(&mut self, from: u64, fault: Fault) {
+        let now = clock::now();
+        if self.quiet_until <= now {
+            self.quiet_until = now + COMPLAINTS_EVERY;
+            let from = format!("{from:x}");
+            tracing::error!(from, "a message of this member is ignored: {fault}");
+        }
     }
 
     /// Appends at once or not at all: were it gathered with the others, a message of this same turn
@@ -560,9 +568,4 @@ fn read_message(round: u64) -> Message {
 fn last_conf_change(entries: &[Entry]) -> u64 {
     let is_change = |entry: &&Entry| entry.get_entry_type() != EntryType::EntryNormal;
     entries.iter().rev().find(is_change).map_or(0, |entry| entry.index)
-}
-
-/// A change of membership that changes nothing, and does not say so.
-fn is_bare_change(entry: &Entry) -> bool {
-    entry.get_entry_type() == EntryType::EntryConfChange && entry.data.is_empty()
 }
