@@ -117,6 +117,22 @@ pub enum ConfigError {
     /// A URL to listen on that cannot be listened on.
     #[error(transparent)]
     Bind(UrlError),
+    /// A port that should serve gRPC and HTTP apart from each other. etcd's words, which call the
+    /// flags by other names.
+    #[error(
+        "cannot bind both --client-listen-urls and --client-listen-http-urls on the same url {0}"
+    )]
+    SameUrl(String),
+    /// A URL to be reached at that nobody can be sent to.
+    #[error("--{flag} {urls:?} must be \"host:port\" ({why})")]
+    Advertise {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// All that was given.
+        urls: String,
+        /// What is wrong with one of them.
+        why: String,
+    },
     /// A number of milliseconds, or a size, that has to be more than nothing.
     #[error("--{flag} must be >0 (set to {value}{unit})")]
     NotPositive {
