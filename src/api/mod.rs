@@ -26,6 +26,9 @@ pub mod observe;
 pub mod status;
 pub mod v3;
 
+mod http2;
 mod in_time;
+mod metadata;
+mod pace;
 
 pub use front::{Limits, serve};
