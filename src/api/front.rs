@@ -23,11 +23,13 @@ use tower_service::Service;
 
 use super::{
     authority::MendedAuthority,
-    http as http_routes,
+    http as http_routes, http2,
     in_time::InTime,
     limit::Limited,
     listen::{Acceptor, Listener, Stream},
+    metadata::Metadata,
     observe::ObserveService,
+    pace::Pace,
     v3,
 };
 use crate::{
@@ -215,21 +217,26 @@ impl Front {
             Traffic::Http | Traffic::Metrics => builder.http1_only(),
         };
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(self.limits.streams)
-            .keep_alive_interval(Some(self.limits.keepalive.0))
-            .keep_alive_timeout(self.limits.keepalive.1);
-        let service = service_fn(move |request| self.clone().request(request));
+        http2::configure(builder.http2(), &self.limits);
+        let (pace, metadata) = (Pace::default(), Metadata::default());
+        let service = service_fn(move |request| self.clone().request(request, metadata.clone()));
         let stream = InTime::new(stream, HEADER_TIMEOUT);
-        let stream = TokioIo::new(MendedAuthority::new(stream));
-        if let Err(error) = builder.serve_connection(stream, service).await {
+        let stream = TokioIo::new(pace.socket(MendedAuthority::new(stream)));
+        if let Err(error) = pace.drive(builder.serve_connection(stream, service)).await {
             tracing::debug!(%error, "a client's connection ended");
         }
     }
 
-    async fn request(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn request(
+        mut self,
+        request: Request<Incoming>,
+        metadata: Metadata,
+    ) -> Result<Response<Body>, Infallible> {
+        // A streaming call has given it back by the time it begins to answer.
+        let _held = match metadata.hold(request.headers()) {
+            Ok(held) => held,
+            Err(status) => return Ok(status.into_http()),
+        };
         let path = request.uri().path();
         let is_grpc = self.traffic.has_grpc() && is_grpc(&request);
         if is_grpc && let Some(status) = self.unknown(path) {

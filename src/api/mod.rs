@@ -29,7 +29,10 @@ pub mod status;
 pub mod v3;
 
 mod cors;
+mod http2;
 mod in_time;
+mod metadata;
+mod pace;
 mod probes;
 
 pub use front::{Limits, Ports, serve};
