@@ -7,7 +7,7 @@
 //! `--listen-metrics-urls` answer probes from the start: a member without a quorum is not ready, and
 //! says so.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::{HeaderValue, Request, Response, header};
@@ -16,7 +16,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use tonic::{Status, codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
@@ -107,13 +107,23 @@ enum Traffic {
     Metrics,
 }
 
-/// Serves clients on these ports until the process ends.
+/// What the member has come to, for those who serve its clients.
+#[derive(Clone, Debug)]
+pub struct Phase {
+    /// It serves; until then requests wait.
+    pub ready: watch::Receiver<bool>,
+    /// It is about to end.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// Serves clients on these ports. When the member is about to end, it takes no more connections,
+/// asks the clients to send no more requests (GOAWAY), and returns once all connections are closed.
 pub async fn serve(
     server: Arc<Server>,
     observe: Option<ObserveService>,
     ports: Ports,
     limits: Limits,
-    ready: watch::Receiver<bool>,
+    phase: Phase,
 ) -> std::io::Result<()> {
     let has_observe = observe.is_some();
     let cors = Arc::new(ports.cors);
@@ -130,14 +140,14 @@ pub async fn serve(
             Traffic::Grpc => http_routes::no_router(),
             Traffic::Metrics => http_routes::metrics_router(Arc::clone(&server)),
         };
-        let (grpc, ready) = (grpc.clone(), ready.clone());
-        let front = Front { grpc, http, traffic, limits, ready, has_observe };
+        let (grpc, phase) = (grpc.clone(), phase.clone());
+        let front = Front { grpc, http, traffic, limits, phase, has_observe };
         for listener in listeners {
             tasks.push(tokio::spawn(accept(Acceptor::new(listener)?, front.clone())));
         }
     }
     for task in tasks {
-        // An accept loop never ends by itself.
+        // One that has panicked serves nobody any more.
         let _ = task.await;
     }
     Ok(())
@@ -178,15 +188,32 @@ fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: u
 }
 
 async fn accept(listener: Acceptor, front: Front) {
+    let mut stopping = front.phase.stopping.clone();
+    let mut connections = JoinSet::new();
     loop {
-        match listener.accept().await {
-            Ok(stream) => _ = tokio::spawn(front.clone().connection(stream)),
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = stopped(&mut stopping) => break,
+        };
+        match accepted {
+            Ok(stream) => _ = connections.spawn(front.clone().connection(stream)),
             Err(error) => {
                 // Out of file descriptors, most likely: others must close first.
                 tracing::warn!(%error, "could not accept a client");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Returns when the member is about to end.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    if stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
+        // Nobody can say so any more.
+        std::future::pending().await
     }
 }
 
@@ -204,7 +231,7 @@ struct Front {
     http: Router,
     traffic: Traffic,
     limits: Limits,
-    ready: watch::Receiver<bool>,
+    phase: Phase,
     has_observe: bool,
 }
 
@@ -219,10 +246,19 @@ impl Front {
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         http2::configure(builder.http2(), &self.limits);
         let (pace, metadata) = (Pace::default(), Metadata::default());
+        let mut stopping = self.phase.stopping.clone();
         let service = service_fn(move |request| self.clone().request(request, metadata.clone()));
         let stream = InTime::new(stream, HEADER_TIMEOUT);
         let stream = TokioIo::new(pace.socket(MendedAuthority::new(stream)));
-        if let Err(error) = pace.drive(builder.serve_connection(stream, service)).await {
+        let mut connection = pin!(builder.serve_connection(stream, service));
+        let ended = tokio::select! {
+            ended = pace.drive(connection.as_mut()) => ended,
+            () = stopped(&mut stopping) => {
+                connection.as_mut().graceful_shutdown();
+                pace.drive(connection.as_mut()).await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "a client's connection ended");
         }
     }
@@ -242,9 +278,10 @@ impl Front {
         if is_grpc && let Some(status) = self.unknown(path) {
             return Ok(status.into_http());
         }
-        if !*self.ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics {
+        let ready = &mut self.phase.ready;
+        if !*ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics {
             // The sender lives as long as the member.
-            let _ = self.ready.wait_for(|ready| *ready).await;
+            let _ = ready.wait_for(|ready| *ready).await;
         }
         let max = self.limits.message_bytes;
         let request = request.map(|body| match is_grpc {

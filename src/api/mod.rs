@@ -35,4 +35,4 @@ mod metadata;
 mod pace;
 mod probes;
 
-pub use front::{Limits, Ports, serve};
+pub use front::{Limits, Phase, Ports, serve};

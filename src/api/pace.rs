@@ -49,7 +49,7 @@ impl Pace {
     }
 
     /// Drives the connection over [`Pace::socket`], turn by turn.
-    pub(super) async fn drive<F: Future>(self, connection: F) -> F::Output {
+    pub(super) async fn drive<F: Future>(&self, connection: F) -> F::Output {
         let mut connection = pin!(connection);
         std::future::poll_fn(|context| {
             self.0.store(TURN, Ordering::Relaxed);

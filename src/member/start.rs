@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     net::TcpListener,
+    pin::pin,
     sync::{
         Arc,
         mpsc::{Receiver, channel},
@@ -422,18 +423,21 @@ impl Running {
         let notifier = Arc::new(Notifier::from_environment());
         let published = (ready, Arc::clone(&notifier));
         tokio::spawn(publish(Arc::clone(server), attributes(config), published));
-        let observe = config.trace_observe.then(|| ObserveService::new(collector));
-        let clients = api::serve(Arc::clone(server), observe, ports, limits(config), is_ready);
+        let (stop, stopping) = watch::channel(false);
+        let phase = api::Phase { ready: is_ready, stopping };
+        let observe = config.trace_observe.then(|| ObserveService::new(Arc::clone(&collector)));
+        let clients = api::serve(Arc::clone(server), observe, ports, limits(config), phase);
+        let mut clients = pin!(clients);
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            result = clients => result?,
+            result = clients.as_mut() => result?,
             result = tokio::signal::ctrl_c() => result?,
             _ = terminate.recv() => {}
             () = removed(self.transport.active()) => return Err(Error::Removed),
         }
         tracing::info!("closing etcd server");
         notifier.stopping().await;
-        leave::hand_over_leadership(server).await;
+        leave::leave(server, &collector, &stop, clients).await;
         Ok(())
     }
 
