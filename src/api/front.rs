@@ -1,11 +1,13 @@
 //! The client port: our own accept loop, and what is decided before a request reaches a service.
 //!
-//! HTTP/1 and HTTP/2 share the port and one router. gRPC requests for methods that this member does
-//! not have are answered here, because tonic leaves out the text that etcd's clients know. Until the
-//! member is ready to serve, requests wait, as they do before etcd's port; only the glass may
-//! look in before, to see the election.
+//! HTTP/1 and HTTP/2 share a port, unless `--listen-client-http-urls` parts them (see [`Traffic`]).
+//! gRPC requests for methods that this member does not have are answered here, because tonic leaves
+//! out the text that etcd's clients know. Until the member is ready to serve, requests wait, as they
+//! do before etcd's port. There are two exceptions: the glass may look in before, to see the
+//! election, and the ports of `--listen-metrics-urls` answer from the start, because a probe asks
+//! whether the member is ready.
 
-use std::{convert::Infallible, net::TcpListener as StdListener, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::{HeaderValue, Request, Response, header};
@@ -14,19 +16,22 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-};
+use tokio::sync::watch;
 use tonic::{Status, codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
 use super::{
-    authority::MendedAuthority, http as http_routes, in_time::InTime, limit::Limited,
-    observe::ObserveService, v3,
+    authority::MendedAuthority,
+    http as http_routes,
+    in_time::InTime,
+    limit::Limited,
+    listen::{Acceptor, Listener, Stream},
+    observe::ObserveService,
+    v3,
 };
 use crate::{
+    config::Cors,
     pb::{
         etcdserverpb::{
             cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
@@ -74,21 +79,60 @@ pub struct Limits {
     pub keepalive: (Duration, Duration),
 }
 
-/// Serves clients on these listeners until the process ends.
+/// Where clients are served.
+#[derive(Debug)]
+pub struct Ports {
+    /// `--listen-client-urls`.
+    pub clients: Vec<Listener>,
+    /// `--listen-client-http-urls`.
+    pub http: Vec<Listener>,
+    /// `--listen-metrics-urls`.
+    pub metrics: Vec<Listener>,
+    /// `--cors`.
+    pub cors: Cors,
+}
+
+/// The protocols of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Traffic {
+    /// gRPC and HTTP.
+    All,
+    /// gRPC only, over HTTP/2: plain HTTP has ports of its own.
+    Grpc,
+    /// Plain HTTP only, over HTTP/1.
+    Http,
+    /// Probes and metrics, over HTTP/1, also while the member is not ready.
+    Metrics,
+}
+
+/// Serves clients on these ports until the process ends.
 pub async fn serve(
     server: Arc<Server>,
     observe: Option<ObserveService>,
-    listeners: Vec<StdListener>,
+    ports: Ports,
     limits: Limits,
     ready: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let has_observe = observe.is_some();
-    let router = routes(server, observe, limits.message_bytes);
-    let front = Front { router, limits, ready, has_observe };
+    let cors = Arc::new(ports.cors);
+    let clients = if ports.http.is_empty() { Traffic::All } else { Traffic::Grpc };
+    let grpc = routes(Arc::clone(&server), observe, limits.message_bytes);
     let mut tasks = Vec::new();
-    for listener in listeners {
-        listener.set_nonblocking(true)?;
-        tasks.push(tokio::spawn(accept(TcpListener::from_std(listener)?, front.clone())));
+    for (traffic, listeners) in
+        [(clients, ports.clients), (Traffic::Http, ports.http), (Traffic::Metrics, ports.metrics)]
+    {
+        let http = match traffic {
+            Traffic::All | Traffic::Http => {
+                http_routes::router(Arc::clone(&server), Arc::clone(&cors))
+            }
+            Traffic::Grpc => http_routes::no_router(),
+            Traffic::Metrics => http_routes::metrics_router(Arc::clone(&server)),
+        };
+        let (grpc, ready) = (grpc.clone(), ready.clone());
+        let front = Front { grpc, http, traffic, limits, ready, has_observe };
+        for listener in listeners {
+            tasks.push(tokio::spawn(accept(Acceptor::new(listener)?, front.clone())));
+        }
     }
     for task in tasks {
         // An accept loop never ends by itself.
@@ -115,7 +159,7 @@ fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: u
     let lease = LeaseServer::new(v3::lease::LeaseService::new(Arc::clone(&server)));
     let lock = LockServer::new(v3::lock::LockService::new(Arc::clone(&server)));
     let election = ElectionServer::new(v3::election::ElectionService::new(Arc::clone(&server)));
-    let health = HealthServer::new(v3::health::HealthService::new(Arc::clone(&server)));
+    let health = HealthServer::new(v3::health::HealthService::new(server));
     let routes = Routes::new(ready!(kv))
         .add_service(ready!(cluster))
         .add_service(ready!(maintenance))
@@ -128,14 +172,13 @@ fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: u
         Some(observe) => routes.add_service(ObserveServer::new(observe)),
         None => routes,
     };
-    // tonic answers unknown paths itself; here that is the HTTP routes' business.
-    routes.into_axum_router().reset_fallback().merge(http_routes::router(server))
+    routes.into_axum_router()
 }
 
-async fn accept(listener: TcpListener, front: Front) {
+async fn accept(listener: Acceptor, front: Front) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => _ = tokio::spawn(front.clone().connection(stream)),
+            Ok(stream) => _ = tokio::spawn(front.clone().connection(stream)),
             Err(error) => {
                 // Out of file descriptors, most likely: others must close first.
                 tracing::warn!(%error, "could not accept a client");
@@ -145,19 +188,32 @@ async fn accept(listener: TcpListener, front: Front) {
     }
 }
 
+impl Traffic {
+    fn has_grpc(self) -> bool {
+        matches!(self, Self::All | Self::Grpc)
+    }
+}
+
 #[derive(Clone)]
 struct Front {
-    router: Router,
+    /// For gRPC.
+    grpc: Router,
+    /// For everything else.
+    http: Router,
+    traffic: Traffic,
     limits: Limits,
     ready: watch::Receiver<bool>,
     has_observe: bool,
 }
 
 impl Front {
-    async fn connection(self, stream: TcpStream) {
-        // Without it small answers would wait for the acknowledgement of earlier ones.
-        let _ = stream.set_nodelay(true);
-        let mut builder = Builder::new(TokioExecutor::new());
+    async fn connection(self, stream: Stream) {
+        let builder = Builder::new(TokioExecutor::new());
+        let mut builder = match self.traffic {
+            Traffic::All => builder,
+            Traffic::Grpc => builder.http2_only(),
+            Traffic::Http | Traffic::Metrics => builder.http1_only(),
+        };
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         builder
             .http2()
@@ -175,11 +231,11 @@ impl Front {
 
     async fn request(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path();
-        let is_grpc = is_grpc(&request);
+        let is_grpc = self.traffic.has_grpc() && is_grpc(&request);
         if is_grpc && let Some(status) = self.unknown(path) {
             return Ok(status.into_http());
         }
-        if !*self.ready.borrow() && !is_observe(path) {
+        if !*self.ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics {
             // The sender lives as long as the member.
             let _ = self.ready.wait_for(|ready| *ready).await;
         }
@@ -188,7 +244,8 @@ impl Front {
             true => Body::new(Limited::new(body, max)),
             false => Body::new(body),
         });
-        self.router.call(request).await
+        let router = if is_grpc { &mut self.grpc } else { &mut self.http };
+        router.call(request).await
     }
 
     /// etcd's answer to a method that is not served.

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     sync::{
         Arc,
         mpsc::{Receiver, channel},
@@ -25,7 +25,8 @@ use super::{
     Error, data,
     data::Data,
     keep::{self, Keeper},
-    otlp, peer_port, version,
+    notify::Notifier,
+    otlp, peer_port, sockets, version,
 };
 use crate::{
     api::{self, observe::ObserveService},
@@ -78,8 +79,7 @@ const COMPACTION_POLL: Duration = Duration::from_millis(100);
 pub fn run(config: &ServerConfig) -> Result<(), Error> {
     trace::set_thread("grpc");
     let target = config.trace_otlp.as_deref().map(otlp::Target::parse).transpose()?;
-    let client_ports = bind(&config.listen_client)?;
-    let peer_ports = bind(&config.listen_peer)?;
+    let sockets = sockets::bind(config)?;
     let data = data::open(config)?;
     tracing::info!(
         name = %config.name,
@@ -99,9 +99,10 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
         otlp::start(target, &collector)?;
     }
     flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
-    let member = Running::start(config, data, peer_ports, &collector)?;
+    let member = Running::start(config, data, sockets.peers, &collector)?;
     let runtime = grpc_runtime(config.threads)?;
-    runtime.block_on(member.serve(config, collector, client_ports))?;
+    runtime.block_on(member.serve(config, collector, sockets.clients))?;
+    drop(sockets.files);
     member.stop(runtime);
     Ok(())
 }
@@ -115,12 +116,6 @@ fn info(config: &ServerConfig, data: &Data) -> trace::Info {
         boot: data.boot,
         wall_ns: u64::try_from(clock::wall().as_nanos()).unwrap_or(u64::MAX),
     }
-}
-
-fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Error> {
-    let listen =
-        |&address| TcpListener::bind(address).map_err(|source| Error::Listen { address, source });
-    addresses.iter().map(listen).collect()
 }
 
 /// One thread unless more are asked for: on few cores a second one costs more than it gives.
@@ -397,7 +392,7 @@ impl Running {
         &self,
         config: &ServerConfig,
         collector: Arc<trace::Collector>,
-        ports: Vec<TcpListener>,
+        ports: api::Ports,
     ) -> Result<(), Error> {
         let answers = self.answers.lock().expect("nobody panics while holding it").take();
         let answers = answers.expect("a member is served once");
@@ -415,18 +410,21 @@ impl Running {
             tokio::spawn(compactor::run(Arc::clone(server), what));
         }
         let (ready, is_ready) = watch::channel(false);
-        tokio::spawn(publish(Arc::clone(server), attributes(config), ready));
+        let notifier = Arc::new(Notifier::from_environment());
+        let published = (ready, Arc::clone(&notifier));
+        tokio::spawn(publish(Arc::clone(server), attributes(config), published));
         let observe = config.trace_observe.then(|| ObserveService::new(collector));
         let clients = api::serve(Arc::clone(server), observe, ports, limits(config), is_ready);
         let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            result = clients => result?,
-            result = tokio::signal::ctrl_c() => result?,
-            _ = terminate.recv() => {}
-            () = removed(self.transport.active()) => return Err(Error::Removed),
-        }
+        let end = tokio::select! {
+            result = clients => result.map_err(Error::from),
+            result = tokio::signal::ctrl_c() => result.map_err(Error::from),
+            _ = terminate.recv() => Ok(()),
+            () = removed(self.transport.active()) => Err(Error::Removed),
+        };
         tracing::info!("closing etcd server");
-        Ok(())
+        notifier.stopping().await;
+        end
     }
 
     /// Ends the threads in the order in which they feed each other; what was applied goes to the
@@ -458,11 +456,16 @@ fn attributes(config: &ServerConfig) -> Attributes {
     Attributes { name: config.name.clone(), client_urls: config.advertise_client_urls.clone() }
 }
 
-async fn publish(server: Arc<Server>, attributes: Attributes, ready: watch::Sender<bool>) {
+async fn publish(
+    server: Arc<Server>,
+    attributes: Attributes,
+    (ready, notifier): (watch::Sender<bool>, Arc<Notifier>),
+) {
     server.publish(&attributes).await;
     tracing::info!("published local member to cluster through raft");
     ready.send_replace(true);
     tracing::info!("ready to serve client requests");
+    notifier.ready().await;
     // The receivers watch it for as long as the member runs.
     std::future::pending::<()>().await;
 }

@@ -115,6 +115,8 @@ pub const METHODS: &[&str] = &[
     "Election/Leader",
     "Election/Observe",
     "Election/Resign",
+    "GET /livez",
+    "GET /readyz",
 ];
 
 macro_rules! stages {
