@@ -3,9 +3,9 @@
 //! HTTP/1 and HTTP/2 share a port, unless `--listen-client-http-urls` parts them (see [`Traffic`]).
 //! gRPC requests for methods that this member does not have are answered here, because tonic leaves
 //! out the text that etcd's clients know. Until the member is ready to serve, requests wait, as they
-//! do before etcd's port; only the glass may look in before, to see the election, and the ports of
-//! `--listen-metrics-urls` answer probes from the start: a member without a quorum is not ready, and
-//! says so.
+//! do before etcd's port. There are two exceptions: the glass may look in before, to see the
+//! election, and the ports of `--listen-metrics-urls` answer from the start, because a probe asks
+//! whether the member is ready.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -94,16 +94,16 @@ pub struct Ports {
     pub cors: Cors,
 }
 
-/// What is served at a port.
+/// The protocols of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Traffic {
     /// gRPC and HTTP.
     All,
-    /// gRPC, where HTTP has ports of its own: HTTP/2 alone.
+    /// gRPC only, over HTTP/2: plain HTTP has ports of its own.
     Grpc,
-    /// HTTP/1 alone.
+    /// Plain HTTP only, over HTTP/1.
     Http,
-    /// The same, for probes and metrics, also while the member is not ready.
+    /// Probes and metrics, over HTTP/1, also while the member is not ready.
     Metrics,
 }
 
@@ -171,7 +171,7 @@ fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: u
     let lease = LeaseServer::new(v3::lease::LeaseService::new(Arc::clone(&server)));
     let lock = LockServer::new(v3::lock::LockService::new(Arc::clone(&server)));
     let election = ElectionServer::new(v3::election::ElectionService::new(Arc::clone(&server)));
-    let health = HealthServer::new(v3::health::HealthService::new(Arc::clone(&server)));
+    let health = HealthServer::new(v3::health::HealthService::new(server));
     let routes = Routes::new(ready!(kv))
         .add_service(ready!(cluster))
         .add_service(ready!(maintenance))

@@ -81,7 +81,7 @@ impl Text {
         let _ = writeln!(self.0, "{name} {value}");
     }
 
-    /// What the probes have found so far; of a check that nobody has asked for, nothing.
+    /// The results of the probes; a check that has not run yet has no line.
     fn checks(&mut self) {
         let [failures, successes] = probes::counted_health();
         self.counter("etcd_server_health_failures", "Answers of /health: not well.", failures);

@@ -7,12 +7,12 @@ use crate::config::Address;
 /// Why a member does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A port or a socket file is taken, or may not be used.
+    /// A port or a socket file is in use, or is not permitted.
     #[error("cannot listen on {address} (--{flag}): {source}")]
     Listen {
         /// Where it should have listened.
         address: Address,
-        /// The flag that says so, without dashes.
+        /// The flag that names the address, without dashes.
         flag: &'static str,
         /// What the system says.
         source: io::Error,

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Reading order: [`start`] (the threads, in the order in which they need each other), [`sockets`]
-//! (where it listens), [`notify`] (what the service manager hears), [`data`]
+//! (where it listens), [`notify`] (messages to the service manager), [`data`]
 //! (what is on disk, and whether it may be used), [`peers`] (what is asked of other members before
 //! and while this one runs), [`version`] (the leader decides the cluster's version), [`keep`] (which
 //! traces all members keep), [`otlp`] (which traces leave for other programs).

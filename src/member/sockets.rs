@@ -1,4 +1,5 @@
-//! The sockets of a member, bound before anything else is done: a port that is taken shows at once.
+//! The listening sockets of a member. They are bound first, so that a port in use is reported before
+//! the data directory is touched.
 
 use std::net::TcpListener;
 
@@ -11,13 +12,13 @@ use crate::{
     config::{Address, ServerConfig},
 };
 
-/// All that a member listens on.
+/// All listening sockets of a member.
 pub(super) struct Sockets {
     /// For clients, of every kind.
     pub(super) clients: Ports,
     /// For other members.
     pub(super) peers: Vec<TcpListener>,
-    /// The socket files, which go when this is dropped.
+    /// The socket files, which are removed when this is dropped.
     pub(super) files: Vec<SocketFile>,
 }
 
@@ -25,7 +26,7 @@ pub(super) struct Sockets {
 ///
 /// # Errors
 ///
-/// The first address that cannot be had; what was bound before is given back.
+/// The first address that cannot be bound, with the cause; the sockets before it are closed.
 pub(super) fn bind(config: &ServerConfig) -> Result<Sockets, Error> {
     let mut files = Vec::new();
     let peers = config.listen_peer.iter().map(|&address| {

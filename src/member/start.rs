@@ -429,16 +429,18 @@ impl Running {
         let clients = api::serve(Arc::clone(server), observe, ports, limits(config), phase);
         let mut clients = pin!(clients);
         let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            result = clients.as_mut() => result?,
-            result = tokio::signal::ctrl_c() => result?,
-            _ = terminate.recv() => {}
-            () = removed(self.transport.active()) => return Err(Error::Removed),
-        }
+        let end = tokio::select! {
+            result = clients.as_mut() => result.map_err(Error::from),
+            result = tokio::signal::ctrl_c() => result.map_err(Error::from),
+            _ = terminate.recv() => Ok(()),
+            () = removed(self.transport.active()) => Err(Error::Removed),
+        };
         tracing::info!("closing etcd server");
         notifier.stopping().await;
-        leave::leave(server, &collector, &stop, clients).await;
-        Ok(())
+        if end.is_ok() {
+            leave::leave(server, &collector, &stop, clients).await;
+        }
+        end
     }
 
     /// Ends the threads in the order in which they feed each other; what was applied goes to the
