@@ -23,8 +23,8 @@ use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
 use super::{
-    authority::MendedAuthority, http as http_routes, http2, in_time::InTime, limit::Limited,
-    metadata::Metadata, observe::ObserveService, pace::Pace, v3,
+    authority::MendedAuthority, deadline::Deadline, http as http_routes, http2, in_time::InTime,
+    limit::Limited, metadata::Metadata, observe::ObserveService, pace::Pace, v3,
 };
 use crate::{
     pb::{
@@ -170,7 +170,7 @@ impl Front {
     }
 
     async fn request(
-        mut self,
+        self,
         request: Request<Incoming>,
         metadata: Metadata,
     ) -> Result<Response<Body>, Infallible> {
@@ -179,10 +179,24 @@ impl Front {
             Ok(held) => held,
             Err(status) => return Ok(status.into_http()),
         };
-        let path = request.uri().path();
         let is_grpc = is_grpc(&request);
+        let deadline = match Deadline::of(request.headers()) {
+            Ok(deadline) if is_grpc => deadline,
+            Err(answer) if is_grpc => return Ok(answer),
+            _ => None,
+        };
+        let call = self.serve(request, is_grpc);
+        Ok(match deadline {
+            None => call.await,
+            Some(deadline) => deadline.bound(call).await,
+        })
+    }
+
+    /// Carries out a request, for as long as it takes.
+    async fn serve(mut self, request: Request<Incoming>, is_grpc: bool) -> Response<Body> {
+        let path = request.uri().path();
         if is_grpc && let Some(status) = self.unknown(path) {
-            return Ok(status.into_http());
+            return status.into_http();
         }
         if !*self.ready.borrow() && !is_observe(path) {
             // The sender lives as long as the member.
@@ -193,7 +207,10 @@ impl Front {
             true => Body::new(Limited::new(body, max)),
             false => Body::new(body),
         });
-        self.router.call(request).await
+        match self.router.call(request).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        }
     }
 
     /// etcd's answer to a method that is not served.

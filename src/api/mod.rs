@@ -26,6 +26,7 @@ pub mod observe;
 pub mod status;
 pub mod v3;
 
+mod deadline;
 mod http2;
 mod in_time;
 mod metadata;
