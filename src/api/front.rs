@@ -23,6 +23,7 @@ use tower_service::Service;
 
 use super::{
     authority::MendedAuthority,
+    deadline::Deadline,
     http as http_routes, http2,
     in_time::InTime,
     limit::Limited,
@@ -264,7 +265,7 @@ impl Front {
     }
 
     async fn request(
-        mut self,
+        self,
         request: Request<Incoming>,
         metadata: Metadata,
     ) -> Result<Response<Body>, Infallible> {
@@ -273,10 +274,24 @@ impl Front {
             Ok(held) => held,
             Err(status) => return Ok(status.into_http()),
         };
-        let path = request.uri().path();
         let is_grpc = self.traffic.has_grpc() && is_grpc(&request);
+        let deadline = match Deadline::of(request.headers()) {
+            Ok(deadline) if is_grpc => deadline,
+            Err(answer) if is_grpc => return Ok(answer),
+            _ => None,
+        };
+        let call = self.serve(request, is_grpc);
+        Ok(match deadline {
+            None => call.await,
+            Some(deadline) => deadline.bound(call).await,
+        })
+    }
+
+    /// Carries out a request, for as long as it takes.
+    async fn serve(mut self, request: Request<Incoming>, is_grpc: bool) -> Response<Body> {
+        let path = request.uri().path();
         if is_grpc && let Some(status) = self.unknown(path) {
-            return Ok(status.into_http());
+            return status.into_http();
         }
         let ready = &mut self.phase.ready;
         if !*ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics {
@@ -289,7 +304,10 @@ impl Front {
             false => Body::new(body),
         });
         let router = if is_grpc { &mut self.grpc } else { &mut self.http };
-        router.call(request).await
+        match router.call(request).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        }
     }
 
     /// etcd's answer to a method that is not served.

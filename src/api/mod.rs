@@ -29,6 +29,7 @@ pub mod status;
 pub mod v3;
 
 mod cors;
+mod deadline;
 mod http2;
 mod in_time;
 mod metadata;

@@ -20,6 +20,7 @@ pub mod auth;
 pub mod check;
 pub mod compactor;
 pub mod concurrency;
+pub mod dropped;
 pub mod error;
 pub mod health;
 pub mod kv;

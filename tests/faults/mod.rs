@@ -9,7 +9,9 @@ mod ledger;
 mod locks;
 mod wal_tail;
 
+mod deadlines;
 mod full;
+mod http2;
 mod silent_client;
 mod stopped_leader;
 mod unknown_entry;

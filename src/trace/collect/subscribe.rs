@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use super::{Hello, id, pins::waits};
 use crate::trace::{
     record::{Kind, Record},
-    span::FLAG_CANCELLED,
+    span::{DEADLINE_EXCEEDED, FLAG_CANCELLED},
     stage::{Family, Stage},
 };
 
@@ -276,9 +276,9 @@ impl Waiting {
         match stage {
             Stage::Rpc => {
                 self.method = record.field("method");
-                // Streams end when their clients go: that is no error.
-                let is_usual_end =
-                    head.flags & FLAG_CANCELLED != 0 && self.method.is_some_and(waits);
+                // What waits does so until its client goes, or for as long as that has said: no error.
+                let is_end = head.flags & FLAG_CANCELLED != 0 || head.result == DEADLINE_EXCEEDED;
+                let is_usual_end = is_end && self.method.is_some_and(waits);
                 self.is_error |= head.result != 0 && !is_usual_end;
                 self.is_done |= is_span;
             }
