@@ -61,8 +61,8 @@ pub fn open(config: &ServerConfig) -> Result<Data, Error> {
     let dirs = Dirs::make(config)?;
     let initial = initial_members(config);
     let ids: Vec<u64> = initial.iter().map(|member| member.id).collect();
-    let options = wal::Options { fsync: !config.unsafe_no_fsync, ..wal::Options::default() };
-    let (mut wal, locations, recovered) = if wal::exists(&dirs.wal) {
+    let options = wal_options(config);
+    let (mut wal, locations, recovered) = if wal::exists(&dirs.wal)? {
         let (wal, locations, recovered) = wal::open(&dirs.wal, &options)?;
         peers::check_cluster_id(config, recovered.metadata.cluster_id)?;
         (wal, locations, recovered)
@@ -110,6 +110,15 @@ pub fn open(config: &ServerConfig) -> Result<Data, Error> {
         highest_id,
         initial,
     })
+}
+
+fn wal_options(config: &ServerConfig) -> wal::Options {
+    let options = wal::Options { fsync: !config.unsafe_no_fsync, ..wal::Options::default() };
+    fail::fail_point!("wal-segment-bytes", |bytes| wal::Options {
+        segment_bytes: bytes.and_then(|bytes| bytes.parse().ok()).unwrap_or(options.segment_bytes),
+        ..options
+    });
+    options
 }
 
 fn backend_options(config: &ServerConfig) -> backend::Options {
