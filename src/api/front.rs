@@ -23,8 +23,13 @@ use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
 use super::{
-    authority::MendedAuthority, http as http_routes, in_time::InTime, limit::Limited,
-    observe::ObserveService, v3,
+    accept::{Failures, Gate, Place},
+    authority::MendedAuthority,
+    http as http_routes,
+    in_time::InTime,
+    limit::Limited,
+    observe::ObserveService,
+    v3,
 };
 use crate::{
     pb::{
@@ -69,6 +74,8 @@ pub struct Limits {
     pub message_bytes: usize,
     /// `--max-concurrent-streams`.
     pub streams: u32,
+    /// Connections at all listeners together.
+    pub connections: usize,
     /// `--grpc-keepalive-interval` and `--grpc-keepalive-timeout`. How often a client may ping, as
     /// `--grpc-keepalive-min-time` says, is not looked at: h2 answers pings without telling.
     pub keepalive: (Duration, Duration),
@@ -85,10 +92,12 @@ pub async fn serve(
     let has_observe = observe.is_some();
     let router = routes(server, observe, limits.message_bytes);
     let front = Front { router, limits, ready, has_observe };
+    let gate = Gate::new(limits.connections);
     let mut tasks = Vec::new();
     for listener in listeners {
         listener.set_nonblocking(true)?;
-        tasks.push(tokio::spawn(accept(TcpListener::from_std(listener)?, front.clone())));
+        let listener = TcpListener::from_std(listener)?;
+        tasks.push(tokio::spawn(accept(listener, front.clone(), gate.clone())));
     }
     for task in tasks {
         // An accept loop never ends by itself.
@@ -132,15 +141,16 @@ fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: u
     routes.into_axum_router().reset_fallback().merge(http_routes::router(server))
 }
 
-async fn accept(listener: TcpListener, front: Front) {
+async fn accept(listener: TcpListener, front: Front, gate: Gate) {
+    let failures = Failures::default();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => _ = tokio::spawn(front.clone().connection(stream)),
-            Err(error) => {
-                // Out of file descriptors, most likely: others must close first.
-                tracing::warn!(%error, "could not accept a client");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok((stream, _)) => {
+                failures.over();
+                let place = gate.admit().await;
+                tokio::spawn(front.clone().connection(stream, place));
             }
+            Err(error) => failures.note(&error).await,
         }
     }
 }
@@ -154,7 +164,8 @@ struct Front {
 }
 
 impl Front {
-    async fn connection(self, stream: TcpStream) {
+    /// Serves a client, and gives its place back when the connection ends.
+    async fn connection(self, stream: TcpStream, _place: Place) {
         // Without it small answers would wait for the acknowledgement of earlier ones.
         let _ = stream.set_nodelay(true);
         let mut builder = Builder::new(TokioExecutor::new());

@@ -2,7 +2,8 @@
 //! etcd's responses, codes and texts.
 //!
 //! ```text
-//!   socket ──▶ in_time (does it say anything?)
+//!   socket ──▶ accept (is there a place for it?)
+//!          ──▶ in_time (does it say anything?)
 //!          ──▶ authority (none that h2 accepts?)
 //!          ──▶ front (HTTP/1 or HTTP/2; known method? frame not too large?) ──▶ router
 //!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
@@ -14,6 +15,7 @@
 //! `api` decides nothing: whether a request is allowed or sound is the server's business. What is
 //! here is etcd's surface, to the letter.
 
+pub mod accept;
 pub mod authority;
 pub mod front;
 pub mod header;
@@ -27,5 +29,6 @@ pub mod status;
 pub mod v3;
 
 mod in_time;
+mod process;
 
 pub use front::{Limits, serve};

@@ -13,6 +13,17 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// etcd: "file descriptor limit of etcd process is too low".
+    #[error(
+        "the process may have {limit} file descriptors, and files and peers alone need {reserved}: \
+         raise the limit (ulimit -n)"
+    )]
+    Descriptors {
+        /// The hard limit.
+        limit: u64,
+        /// What is kept for files and peers.
+        reserved: u64,
+    },
     /// The data directory cannot be made or written.
     #[error("cannot use the data directory {}: {source}", path.display())]
     DataDir {

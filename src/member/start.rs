@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     Error, data,
     data::Data,
+    descriptors::{self, Shares},
     keep::{self, Keeper},
     otlp, peer_port, version,
 };
@@ -78,6 +79,7 @@ const COMPACTION_POLL: Duration = Duration::from_millis(100);
 pub fn run(config: &ServerConfig) -> Result<(), Error> {
     trace::set_thread("grpc");
     let target = config.trace_otlp.as_deref().map(otlp::Target::parse).transpose()?;
+    let shares = descriptors::shares()?;
     let client_ports = bind(&config.listen_client)?;
     let peer_ports = bind(&config.listen_peer)?;
     let data = data::open(config)?;
@@ -99,7 +101,7 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
         otlp::start(target, &collector)?;
     }
     flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
-    let member = Running::start(config, data, peer_ports, &collector)?;
+    let member = Running::start(config, data, (peer_ports, shares), &collector)?;
     let runtime = grpc_runtime(config.threads)?;
     runtime.block_on(member.serve(config, collector, client_ports))?;
     member.stop(runtime);
@@ -155,6 +157,7 @@ struct Running {
     inbox: Inbox,
     backend: Arc<Backend>,
     transport: rafthttp::Transport,
+    shares: Shares,
     raft: JoinHandle<()>,
     apply: JoinHandle<()>,
     /// What the grpc side takes over when it starts.
@@ -172,7 +175,7 @@ impl Running {
     fn start(
         config: &ServerConfig,
         data: Data,
-        ports: Vec<TcpListener>,
+        (ports, shares): (Vec<TcpListener>, Shares),
         collector: &Arc<trace::Collector>,
     ) -> Result<Self, Error> {
         let (to_raft, raft_inbox) = inbox();
@@ -192,7 +195,7 @@ impl Running {
         );
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
         let extra = peer_port::router(Arc::clone(&members), leases, keeper);
-        let transport_config = transport_config(config, &data, &members, extra);
+        let transport_config = transport_config(config, &data, &members, (extra, shares));
         let transport = rafthttp::spawn(transport_config, ports, to_raft.clone())?;
         for id in members.removed() {
             transport.sender().remove_peer(id);
@@ -223,7 +226,7 @@ impl Running {
         start_compaction(Arc::clone(server.store()), config.compaction)?;
         start_watch_sync(Arc::clone(server.store()))?;
         let answers = std::sync::Mutex::new(Some(Answers { reads, dropped, outcomes }));
-        Ok(Self { server, inbox: to_raft, backend, transport, raft, apply, answers })
+        Ok(Self { server, inbox: to_raft, backend, transport, shares, raft, apply, answers })
     }
 }
 
@@ -282,7 +285,7 @@ fn transport_config(
     config: &ServerConfig,
     data: &Data,
     members: &Members,
-    extra: axum::Router,
+    (extra, shares): (axum::Router, Shares),
 ) -> rafthttp::Config {
     let peers = others(data, members).into_iter();
     rafthttp::Config {
@@ -294,6 +297,7 @@ fn transport_config(
             .collect(),
         server_version: ETCD_VERSION,
         election: config.election,
+        connections: shares.from_peers,
         extra,
     }
 }
@@ -417,7 +421,8 @@ impl Running {
         let (ready, is_ready) = watch::channel(false);
         tokio::spawn(publish(Arc::clone(server), attributes(config), ready));
         let observe = config.trace_observe.then(|| ObserveService::new(collector));
-        let clients = api::serve(Arc::clone(server), observe, ports, limits(config), is_ready);
+        let limits = limits(config, self.shares);
+        let clients = api::serve(Arc::clone(server), observe, ports, limits, is_ready);
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             result = clients => result?,
@@ -446,10 +451,11 @@ impl Running {
     }
 }
 
-fn limits(config: &ServerConfig) -> api::Limits {
+fn limits(config: &ServerConfig, shares: Shares) -> api::Limits {
     api::Limits {
         message_bytes: config.max_request_bytes + GRPC_OVERHEAD,
         streams: config.max_concurrent_streams,
+        connections: shares.clients,
         keepalive: config.keepalive,
     }
 }

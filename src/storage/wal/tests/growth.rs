@@ -1,42 +1,9 @@
-use std::{
-    io,
-    os::unix::fs::symlink,
-    sync::{Arc, Mutex},
-    thread,
-    time::Duration,
-};
+use std::{os::unix::fs::symlink, thread, time::Duration};
 
 use super::*;
-use crate::clock;
+use crate::{clock, trace::told::Told};
 
 const LEN: u64 = 4096;
-
-/// Collects what the log tells the operator.
-#[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<u8>>>);
-
-impl Told {
-    fn while_in<T>(&self, work: impl FnOnce() -> T) -> T {
-        let told = self.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || told.clone()).finish();
-        tracing::subscriber::with_default(subscriber, work)
-    }
-
-    fn count(&self, text: &str) -> usize {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().matches(text).count()
-    }
-}
-
-impl io::Write for Told {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Saves entries of 200 bytes from `first` on, until `is_enough` for the last one's index.
 fn save_until(wal: &mut Wal, first: u64, mut is_enough: impl FnMut(u64) -> bool) -> u64 {
