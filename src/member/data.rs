@@ -56,26 +56,29 @@ pub struct Data {
     pub initial: Vec<Member>,
 }
 
-/// Opens the data directory, or fills it when the cluster is new.
-pub fn open(config: &ServerConfig) -> Result<Data, Error> {
+/// Finds the data directory, or makes it; a member that has no log yet asks the others whether it
+/// may begin one. To be called before the peer port listens.
+pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
     let dirs = Dirs::make(config)?;
-    let initial = initial_members(config);
-    let ids: Vec<u64> = initial.iter().map(|member| member.id).collect();
-    let options = wal_options(config);
-    let (mut wal, locations, recovered) = if wal::exists(&dirs.wal)? {
-        let (wal, locations, recovered) = wal::open(&dirs.wal, &options)?;
-        peers::check_cluster_id(config, recovered.metadata.cluster_id)?;
-        (wal, locations, recovered)
-    } else {
+    if !dirs.has_log {
         if !config.new_cluster {
             return Err(Error::CannotJoin);
         }
-        let own = own_id(config);
-        peers::check_not_bootstrapped(config, own)?;
-        let metadata = wal::Metadata { node_id: own, cluster_id: ids::cluster_id(&ids) };
-        drop(wal::create(&dirs.wal, &metadata, &options)?);
-        wal::open(&dirs.wal, &options)?
-    };
+        peers::check_not_bootstrapped(config, own_id(config))?;
+    }
+    Ok(dirs)
+}
+
+/// Opens what is in the data directory, or fills it when the cluster is new.
+pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
+    let initial = initial_members(config);
+    let ids: Vec<u64> = initial.iter().map(|member| member.id).collect();
+    let options = wal_options(config);
+    if !dirs.has_log {
+        let (node_id, cluster_id) = (own_id(config), ids::cluster_id(&ids));
+        drop(wal::create(&dirs.wal, &wal::Metadata { node_id, cluster_id }, &options)?);
+    }
+    let (mut wal, locations, recovered) = wal::open(&dirs.wal, &options)?;
     let mut hard_state = recovered.hard_state;
     let (mut last_index, mut last_term) = (recovered.last_index, recovered.last_term);
     if last_index == 0 || hard_state.term == 0 {
@@ -179,7 +182,10 @@ fn highest_id(locations: &Locations, member_id: u64, last_index: u64) -> Result<
 }
 
 /// The folders and files of a data directory.
-struct Dirs {
+#[derive(Debug)]
+pub struct Dirs {
+    /// Whether there is a log, and this member has a past.
+    has_log: bool,
     wal: PathBuf,
     db: PathBuf,
     boot: PathBuf,
@@ -196,7 +202,12 @@ impl Dirs {
         if let Some(parent) = wal.parent() {
             make_private_dir(parent)?;
         }
-        Ok(Self { wal, db: snap.join("db"), boot: member.join("boot") })
+        Ok(Self {
+            has_log: wal::exists(&wal)?,
+            wal,
+            db: snap.join("db"),
+            boot: member.join("boot"),
+        })
     }
 
     /// Counts this start.
@@ -251,7 +262,7 @@ mod tests {
         // The entry has reached the disk, and the hard state behind it has not.
         wal.save(&entries, None, true).unwrap();
         drop(wal);
-        let data = open(&config).unwrap();
+        let data = open(&config, &find(&config).unwrap()).unwrap();
         let hard_state = &data.start.hard_state;
         assert_eq!((1, 1, 1), (data.start.last_index, hard_state.term, hard_state.commit));
         data.backend.stop();
@@ -261,11 +272,11 @@ mod tests {
     fn a_database_that_belongs_to_another_log_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
-        let data = open(&config).unwrap();
+        let data = open(&config, &find(&config).unwrap()).unwrap();
         data.backend.write().set_applied(1, 9, 1);
         data.backend.stop();
         drop(data);
-        let refused = open(&config).err().expect("the terms differ");
+        let refused = open(&config, &find(&config).unwrap()).err().expect("the terms differ");
         assert!(
             matches!(refused, Error::LogOfAnother { index: 1, term: 9, found: 1 }),
             "{refused}"

@@ -38,19 +38,6 @@ pub enum Error {
         /// This member's id.
         id: u64,
     },
-    /// The peers belong to another cluster than the data directory.
-    #[error(
-        "cluster ID mismatch: the data directory belongs to cluster {own:x}, but the peer at {url} \
-         to cluster {other:x}"
-    )]
-    ClusterIdMismatch {
-        /// The cluster id in the WAL.
-        own: u64,
-        /// What the peer answered.
-        other: u64,
-        /// The peer.
-        url: String,
-    },
     /// `--trace-otlp` names no collector.
     #[error("--trace-otlp: {0}")]
     Otlp(#[from] super::otlp::TargetError),

@@ -81,8 +81,9 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     let target = config.trace_otlp.as_deref().map(otlp::Target::parse).transpose()?;
     let shares = descriptors::shares()?;
     let client_ports = bind(&config.listen_client)?;
+    let dirs = data::find(config)?;
     let peer_ports = bind(&config.listen_peer)?;
-    let data = data::open(config)?;
+    let data = data::open(config, &dirs)?;
     tracing::info!(
         name = %config.name,
         member = %format!("{:x}", data.member_id),

@@ -178,7 +178,7 @@ fn refusal(hub: &Hub, request: &Request<Incoming>, method: &Method) -> Option<An
     let headers = request.headers();
     let mismatch = hub.identity.check(headers).err()?;
     let (theirs, ours) = (identity::cluster(headers), hub.identity.cluster_id);
-    let details = format!("{mismatch} (its cluster is {theirs}, ours {ours:x})");
+    let details = format!("{mismatch} (its cluster is {theirs}, and ours {ours:x})");
     hub.complain(identity::sender(headers), "its request was refused", &details);
     Some(stamp(hub, refuse(StatusCode::PRECONDITION_FAILED, &mismatch.to_string())))
 }
