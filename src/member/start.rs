@@ -329,12 +329,13 @@ fn election_ticks(config: &ServerConfig) -> usize {
 }
 
 /// Ticks that are skipped once, so that the first election does not take a whole timeout: all but
-/// one for a lone member, all but two once others can be reached (etcd: adjustTicks).
+/// one for a lone member, all but two once others can be reached (etcd: adjustTicks). The node skips
+/// a part of the random time as well.
 fn advance(config: &ServerConfig, is_alone: bool) -> usize {
     match (config.election_tick_advance, is_alone) {
-        (false, _) => 0,
-        (true, true) => election_ticks(config) - 1,
+        (_, true) => election_ticks(config) - 1,
         (true, false) => election_ticks(config) - 2,
+        (false, false) => 0,
     }
 }
 
