@@ -158,7 +158,11 @@ impl Hub {
 
     /// Queues a message; returns it when that queue is full.
     fn send_one(&self, message: Message) -> Option<Message> {
-        if message.to == 0 || failpoint_drops_send(message.to) {
+        let is_proposal = message.get_msg_type() == MessageType::MsgPropose;
+        if message.to == 0
+            || failpoint_drops_send(message.to)
+            || (is_proposal && failpoint_drops_proposal())
+        {
             return None;
         }
         if let Some(link) = self.links.borrow().get(&message.to) {
@@ -262,6 +266,12 @@ pub(super) fn report_lost(messages: &[Message], mut report: impl FnMut(Input) ->
 /// `peer-drop-send=return` drops all that is sent, `=return(1f)` what is sent to member 1f.
 fn failpoint_drops_send(_peer: u64) -> bool {
     fail::fail_point!("peer-drop-send", |argument| names(argument, _peer));
+    false
+}
+
+/// `peer-drop-proposals=1*return` drops the first proposal that is forwarded.
+fn failpoint_drops_proposal() -> bool {
+    fail::fail_point!("peer-drop-proposals", |_| true);
     false
 }
 
