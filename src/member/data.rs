@@ -11,13 +11,14 @@
 
 use std::{
     fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use raft::eraftpb::ConfState;
 
-use super::{Error, peers};
+use super::{Error, modes, peers};
 use crate::{
     config::{ServerConfig, ids},
     pb,
@@ -197,11 +198,14 @@ impl Dirs {
         let wal = config.wal_dir.clone().unwrap_or_else(|| member.join("wal"));
         let snap = member.join("snap");
         for dir in [&config.data_dir, &member, &snap] {
-            make_private_dir(dir)?;
+            modes::private_dir(dir)?;
         }
-        if let Some(parent) = wal.parent() {
-            make_private_dir(parent)?;
+        if let Some(parent) = config.wal_dir.as_deref().and_then(Path::parent) {
+            // Where the operator has put it, other things may live as well.
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
+            made.map_err(|source| data_dir(parent, source))?;
         }
+        modes::warn_if_open(&wal)?;
         Ok(Self {
             has_log: wal::exists(&wal)?,
             wal,
@@ -212,20 +216,16 @@ impl Dirs {
 
     /// Counts this start.
     fn count_boot(&self) -> Result<u16, Error> {
-        let before = fs::read_to_string(&self.boot).ok();
-        let before: u16 = before.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        let boot = before.wrapping_add(1).max(1);
-        fs::write(&self.boot, format!("{boot}\n"))
-            .map_err(|source| data_dir(&self.boot, source))?;
+        let before = match fs::read(&self.boot) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            before => before.map_err(|source| data_dir(&self.boot, source))?,
+        };
+        // A file that a power failure has left empty is no reason not to start.
+        let before = str::from_utf8(&before).ok().and_then(|text| text.trim().parse().ok());
+        let boot = before.unwrap_or(0_u16).wrapping_add(1).max(1);
+        modes::write_private(&self.boot, &format!("{boot}\n"))?;
         Ok(boot)
     }
-}
-
-/// Makes a folder that only its owner may enter, as etcd does.
-fn make_private_dir(path: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| data_dir(path, source))
 }
 
 fn data_dir(path: &Path, source: io::Error) -> Error {

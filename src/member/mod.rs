@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Reading order: [`start`] (the threads, in the order in which they need each other), [`data`]
-//! (what is on disk, and whether it may be used), [`descriptors`] (who may have how many
+//! (what is on disk, and whether it may be used), [`modes`] (who may read it), [`descriptors`] (who may have how many
 //! connections), [`peers`] (what is asked of other members before and while this one runs),
 //! [`version`] (the leader decides the cluster's version), [`keep`] (which traces all members keep),
 //! [`otlp`] (which traces leave for other programs).
@@ -18,6 +18,7 @@ pub mod data;
 pub mod descriptors;
 mod error;
 pub mod keep;
+mod modes;
 pub mod otlp;
 pub mod peer_port;
 pub mod peers;

@@ -116,6 +116,7 @@ impl Ahead {
             cause = %with_causes(&error),
             present = %present.display(),
             offset,
+            needed_at = self.len,
             "the log's next segment cannot be prepared; the member tries again every second, and \
              goes on in the present segment, which may grow to 4 GiB"
         );
