@@ -8,7 +8,11 @@ mod ledger;
 mod locks;
 mod wal_tail;
 
+mod descriptors;
 mod full;
+mod segments;
 mod silent_client;
+mod start_errors;
+mod starts;
 mod stopped_leader;
 mod unknown_entry;
