@@ -22,6 +22,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
 use super::{
+    accept::{Failures, Gate, Place},
     authority::MendedAuthority,
     deadline::Deadline,
     http as http_routes, http2,
@@ -77,6 +78,10 @@ pub struct Limits {
     pub message_bytes: usize,
     /// `--max-concurrent-streams`.
     pub streams: u32,
+    /// Connections at all listeners for clients together.
+    pub connections: usize,
+    /// Connections at all listeners for metrics and probes together.
+    pub metrics_connections: usize,
     /// `--grpc-keepalive-interval` and `--grpc-keepalive-timeout`. How often a client may ping, as
     /// `--grpc-keepalive-min-time` says, is not looked at: h2 answers pings without telling.
     pub keepalive: (Duration, Duration),
@@ -131,6 +136,8 @@ pub async fn serve(
     let clients = if ports.http.is_empty() { Traffic::All } else { Traffic::Grpc };
     let grpc = routes(Arc::clone(&server), observe, limits.message_bytes);
     let mut tasks = Vec::new();
+    let (gate, metrics_gate) =
+        (Gate::new(limits.connections), Gate::new(limits.metrics_connections));
     for (traffic, listeners) in
         [(clients, ports.clients), (Traffic::Http, ports.http), (Traffic::Metrics, ports.metrics)]
     {
@@ -143,8 +150,10 @@ pub async fn serve(
         };
         let (grpc, phase) = (grpc.clone(), phase.clone());
         let front = Front { grpc, http, traffic, limits, phase, has_observe };
+        let gate = if traffic == Traffic::Metrics { &metrics_gate } else { &gate };
         for listener in listeners {
-            tasks.push(tokio::spawn(accept(Acceptor::new(listener)?, front.clone())));
+            let listener = Acceptor::new(listener)?;
+            tasks.push(tokio::spawn(accept(listener, front.clone(), gate.clone())));
         }
     }
     for task in tasks {
@@ -188,9 +197,9 @@ fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: u
     routes.into_axum_router()
 }
 
-async fn accept(listener: Acceptor, front: Front) {
+async fn accept(listener: Acceptor, front: Front, gate: Gate) {
     let mut stopping = front.phase.stopping.clone();
-    let mut connections = JoinSet::new();
+    let (mut connections, failures) = (JoinSet::new(), Failures::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -198,12 +207,15 @@ async fn accept(listener: Acceptor, front: Front) {
             () = stopped(&mut stopping) => break,
         };
         match accepted {
-            Ok(stream) => _ = connections.spawn(front.clone().connection(stream)),
-            Err(error) => {
-                // Out of file descriptors, most likely: others must close first.
-                tracing::warn!(%error, "could not accept a client");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok(stream) => {
+                failures.over();
+                let place = tokio::select! {
+                    place = gate.admit() => place,
+                    () = stopped(&mut stopping) => break,
+                };
+                connections.spawn(front.clone().connection(stream, place));
             }
+            Err(error) => failures.note(&error).await,
         }
     }
     drop(listener);
@@ -237,7 +249,8 @@ struct Front {
 }
 
 impl Front {
-    async fn connection(self, stream: Stream) {
+    /// Serves a client, and gives its place back when the connection ends.
+    async fn connection(self, stream: Stream, _place: Place) {
         let builder = Builder::new(TokioExecutor::new());
         let mut builder = match self.traffic {
             Traffic::All => builder,

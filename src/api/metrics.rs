@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::probes;
+use super::{probes, process};
 use crate::{
     server::{Server, views::ETCD_VERSION},
     trace::{
@@ -55,11 +55,23 @@ pub fn render(server: &Server) -> String {
     text.counter("glass_otlp_failures_total", "Attempts that failed.", counts::FAILED.get());
     text.info("etcd_server_version", "server_version", ETCD_VERSION);
     text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id()));
+    descriptors(&mut text);
     if let Some(version) = server.cluster_version() {
         let short = version.rsplit_once('.').map_or(version.as_str(), |(short, _)| short);
         text.info("etcd_cluster_version", "cluster_version", short);
     }
     text.0
+}
+
+fn descriptors(text: &mut Text) {
+    if let Some(open) = process::open_descriptors() {
+        text.gauge("process_open_fds", "Number of open file descriptors.", open);
+        text.gauge("os_fd_used", "The number of used file descriptors.", open);
+    }
+    if let Some(limit) = process::descriptor_limit() {
+        text.gauge("process_max_fds", "Maximum number of open file descriptors.", limit);
+        text.gauge("os_fd_limit", "The file descriptor limit.", limit);
+    }
 }
 
 /// Prometheus's text form. Writing into a string cannot fail.

@@ -227,6 +227,15 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     std::fs::File::open(path)?.sync_all()
 }
 
+/// How many bytes an ordinary user may still write to the file system that holds `path`.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let system = nix::sys::statvfs::statvfs(path)?;
+    // Their types differ between systems.
+    #[allow(clippy::useless_conversion, reason = "as above")]
+    let (blocks, size) = (u64::from(system.blocks_available()), u64::from(system.fragment_size()));
+    Ok(blocks.saturating_mul(size))
+}
+
 /// Whether files that are opened now lose what is not synced.
 fn is_lossy() -> bool {
     fail::fail_point!("disk-lossy", |_| true);

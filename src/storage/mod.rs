@@ -46,13 +46,17 @@ pub fn fatal(error: &dyn Error) -> ! {
     process::exit(1);
 }
 
-/// The error's text, followed by those of its causes.
+/// The error's text, followed by those of its causes. Some say their cause themselves; it is not
+/// repeated.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        message.push_str(": ");
-        message.push_str(&error.to_string());
+        let text = error.to_string();
+        if !message.ends_with(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
         cause = error.source();
     }
     message

@@ -44,6 +44,8 @@ pub mod span;
 pub mod stage;
 pub mod state;
 pub mod tick;
+#[cfg(test)]
+pub(crate) mod told;
 pub mod watermarks;
 
 pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};

@@ -383,6 +383,7 @@ mod tests {
         let backend = Backend::open(&dir.join("db"), backend::Options::default()).unwrap();
         let (to_raft, _) = inbox();
         let config = rafthttp::Config {
+            connections: 64,
             member_id: 1,
             cluster_id: 2,
             peer_urls: vec!["http://127.0.0.1:1".to_owned()],
