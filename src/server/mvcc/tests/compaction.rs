@@ -125,7 +125,7 @@ fn heard(store: &Arc<Store>, start_revision: i64) -> Vec<String> {
                 format!("{sign}{}{}", show(&kv.key), kv.mod_revision)
             })),
             News::Compacted(revision) => heard.push(format!("compacted {revision}")),
-            News::Progress(_) => {}
+            News::Progress(_) | News::StreamProgress(_) => {}
         }
     }
     heard
