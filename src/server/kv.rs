@@ -47,6 +47,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// `--election-timeout`.
     pub election: Duration,
+    /// The shortest TTL of a lease, in seconds ([`crate::server::lease::min_ttl`]).
+    pub min_ttl: i64,
     /// `--watch-progress-notify-interval`.
     pub progress_interval: Duration,
     /// `--experimental-enable-lease-checkpoint-persist`.

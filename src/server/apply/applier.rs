@@ -35,7 +35,7 @@ use crate::{
         admit::{put_cost, txn_cost},
         alarm::Alarms,
         auth::AuthStore,
-        lease::{self, requests::GRANT_COST},
+        lease::requests::GRANT_COST,
         members::{Attributes, Members, hex},
         mvcc::{Batch, Store},
         no_space::NoSpace,
@@ -95,7 +95,7 @@ impl Applier {
         Self {
             member_id: server.member_id,
             quota_bytes: server.settings.quota_bytes,
-            min_ttl: lease::min_ttl(server.settings.election),
+            min_ttl: server.settings.min_ttl,
             persist_checkpoints: server.settings.persist_checkpoints,
             store: Arc::clone(&server.store),
             backend: Arc::clone(&server.backend),
