@@ -243,12 +243,16 @@ fn revisions() -> Vec<Row> {
         ("2.7 future", Compact(6), FUTURE, true),
         ("2.7 zero once", Compact(0), "ok", true),
         ("2.7 zero twice", Compact(0), COMPACTED, true),
+        ("2.11 hash of the past", HashKv(4), "962318141 compacted 0 at 5", true),
         ("2.7 compact", Compact(4), "ok", true),
         ("2.7 compacted", Compact(4), COMPACTED, true),
         ("2.7 negative", Compact(-1), COMPACTED, true),
         ("2.3 compacted", at(3), COMPACTED, true),
         ("2.3 the compacted one itself", at(4), "[a b c] of 3, more false", true),
         ("2.11 hash of the compacted", HashKv(3), COMPACTED, true),
+        // Since 3.5.10. Nothing of the past was overwritten by then, so it is the same again.
+        ("2.11 hash of the compacted one itself", HashKv(4), "962318141 compacted 4 at 5", false),
+        ("2.11 hash of nothing", HashKv(-7), "1084519789 compacted 4 at 5", true),
         ("2.11 hash of the future", HashKv(6), FUTURE, true),
     ]
 }
