@@ -5,7 +5,7 @@
 //! refused what it did not find; since 3.5.10 nobody asks for tokens while auth is off. The later
 //! behaviour is ours. What 3.5.1 says is here as well, so that nobody takes that for the rule.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use glass_etcd::pb::{
     etcdserverpb::{
@@ -39,7 +39,9 @@ impl Asked {
 /// `number` keeps what one round leaves behind apart from the next.
 async fn ask(cluster: &Cluster, field: &'static str, value: &'static str, number: i64) -> Asked {
     let url = format!("http://{}", cluster.members[0].client_address());
-    let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
+    // 3.5.1 waits without end for the index that a token names behind its dot, if there is one.
+    let endpoint = Endpoint::from_shared(url).unwrap().timeout(PATIENCE);
+    let channel = endpoint.connect().await.unwrap();
     let with = move |mut request: tonic::Request<()>| {
         request.metadata_mut().insert(field, value.parse().unwrap());
         Ok(request)
@@ -96,6 +98,9 @@ async fn ask(cluster: &Cluster, field: &'static str, value: &'static str, number
     asked
 }
 
+/// By then every call is answered.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// What 3.5.1 serves without a look at the token.
 const NOT_ASKED_FOR: [&str; 5] =
     ["LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases", "MemberList", "Status"];
@@ -110,7 +115,7 @@ async fn a_token_means_nothing_while_auth_is_off() {
             ("token", "nonsense"),
             ("token", ""),
             ("authorization", "nonsense"),
-            ("authorization", "Bearer nonsense.17"),
+            ("authorization", "Bearer nonsense"),
         ];
         for ((field, value), number) in fields.into_iter().zip(1..) {
             for (call, answer) in ask(&cluster, field, value, number).await.0 {
