@@ -18,6 +18,7 @@ use crate::{
         Error,
         apply::kv::KvRequest,
         mvcc::{Batch, Store},
+        txn::Txn,
     },
     storage::backend::{Backend, Options},
 };
@@ -301,9 +302,9 @@ fn a_txn_that_names_an_unknown_lease_writes_nothing() {
     let mut space = Space::new();
     space.grant(1, 10).unwrap();
     let op = |put| RequestOp { request: Some(request_op::Request::RequestPut(put)) };
-    let txn = |lease| TxnRequest {
-        success: vec![op(put("a", 1)), op(put("b", lease))],
-        ..TxnRequest::default()
+    let txn = |lease| {
+        let success = vec![op(put("a", 1)), op(put("b", lease))];
+        Txn::expand(TxnRequest { success, ..TxnRequest::default() }, 128).unwrap()
     };
     let refused = txn(9);
     let result = space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&refused)));

@@ -17,11 +17,12 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     pb::etcdserverpb::{
-        CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse,
+        CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest,
     },
     server::{
         Error,
         apply::kv::{KvRequest, KvResponse},
+        txn::Txn,
     },
     storage::backend::{Backend, Bucket, Options},
 };
@@ -107,6 +108,10 @@ impl Space {
         assert_eq!(store.backend().consistent_index().0, index);
         Space { folder, store, index }
     }
+}
+
+fn expand(request: &TxnRequest) -> Txn {
+    Txn::expand(request.clone(), usize::MAX).unwrap()
 }
 
 fn text(text: &str) -> Bytes {

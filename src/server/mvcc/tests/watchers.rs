@@ -88,7 +88,7 @@ fn a_write_is_told_to_those_who_watch_its_key_and_all_of_a_revision_at_once() {
     assert_eq!(client.told(), ["0 6: a=x@6", "2 6: a=x@6"]);
     let success = vec![put_op("c", "1"), delete_op("b"), put_op("a", "2"), put_op("0", "3")];
     let txn = TxnRequest { success, ..TxnRequest::default() };
-    space.apply(KvRequest::Txn(&txn)).unwrap();
+    space.apply(KvRequest::Txn(&expand(&txn))).unwrap();
     let expected = ["0 7: a=2@7", "1 7: c=1@7 -b@7", "2 7: c=1@7 -b@7 a=2@7"];
     assert_eq!(client.told(), expected);
     assert_eq!(space.delete("x", "y").0, 0);
@@ -576,7 +576,7 @@ impl World {
             None => delete_op(key),
         });
         let txn = TxnRequest { success: success.collect(), ..TxnRequest::default() };
-        self.space.apply(KvRequest::Txn(&txn)).unwrap();
+        self.space.apply(KvRequest::Txn(&expand(&txn))).unwrap();
         if !events.is_empty() {
             self.history.push((revision, events));
         }
