@@ -54,8 +54,8 @@ pub fn check_delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
 }
 
 /// Checks a transaction with all that is nested in it: its form, and that no key is put twice or
-/// both put and deleted (etcd: `checkTxnRequest`, `checkIntervals`). How deep transactions may stand
-/// in each other follows from `max_ops` alone, as in etcd: 128 allow 128 around an empty one.
+/// both put and deleted (etcd: `checkTxnRequest`, `checkIntervals`). As in etcd, `max_ops` alone
+/// bounds how deep transactions are nested: 128 operations allow 128 levels around an empty one.
 pub fn check_txn(txn: &Txn, max_ops: usize) -> Result<(), Error> {
     check_form(txn, max_ops)?;
     Written::by(txn, Taken::Success)?;
@@ -193,8 +193,8 @@ impl<'a> Written<'a> {
     }
 }
 
-/// Both sets in one. The smaller is moved, so that many levels with few keys around many keys do not
-/// move these at each level.
+/// Both sets in one. The keys of the smaller one are moved, so that many levels around many keys do
+/// not move them all again at each level.
 fn joined<'a>(a: HashSet<&'a [u8]>, b: HashSet<&'a [u8]>) -> HashSet<&'a [u8]> {
     let (mut large, small) = if a.len() < b.len() { (b, a) } else { (a, b) };
     large.extend(small);

@@ -1,9 +1,9 @@
 //! Transactions that stand in each other, without recursion.
 //!
-//! An operation of a transaction may be a transaction again. etcd bounds how deep that goes by the
-//! number of operations alone, so the client decides, and so does the etcd member that puts a
-//! transaction into the log. Code that calls itself once a level has a stack that they can use up.
-//! So a nested transaction is bytes until it is looked at, and then all of them stand in one list:
+//! An operation of a transaction may itself be a transaction. etcd bounds the depth by the number of
+//! operations alone, so clients choose it, and etcd members with another limit put deeper ones into
+//! the log. A function that calls itself once a level would let them exhaust its stack. So a nested
+//! transaction stays bytes until [`Txn::expand`] decodes it into a list of levels:
 //!
 //! ```text
 //!   TxnRequest                          levels
@@ -13,10 +13,10 @@
 //!                                       3  in 1
 //! ```
 //!
-//! [`Txn::walk`] goes through the operations in etcd's order, into each nested transaction when it
-//! comes to it, with a stack of its own on the heap. Checking, applying and answering are loops over
-//! its steps. What a level costs is memory in proportion to its bytes, so the size of a request, or
-//! of an entry of the log, is the bound.
+//! [`Txn::walk`] visits the operations in etcd's order, and enters each nested transaction where it
+//! stands, with an explicit stack on the heap. The checks, apply and the answer are loops over its
+//! steps. A level takes memory in proportion to its bytes, so the size limit of requests, and that of
+//! log entries, bounds all of it.
 //!
 //! Invariants
 //! * A level's number is greater than that of the one around it.
@@ -70,8 +70,8 @@ pub enum Step<'t> {
 }
 
 impl Txn {
-    /// Decodes what is nested in a request. A transaction with more operations than the ones around
-    /// it have left of `max_ops` will be refused, so what is nested in it stays as it is.
+    /// Decodes the transactions that are nested in a request. The check refuses one with more
+    /// operations than the ones around it leave of `max_ops`, so what is nested in that stays bytes.
     ///
     /// Fails if a nested transaction does not decode.
     pub fn expand(request: TxnRequest, max_ops: usize) -> Result<Txn, DecodeError> {
@@ -113,7 +113,7 @@ impl Txn {
         self.root.request
     }
 
-    /// Walks through the operations; `taken` says through which of each level.
+    /// Walks through the operations of each level that `taken` chooses.
     pub fn walk<F: Fn(usize) -> Taken>(&self, taken: F) -> Walk<'_, F> {
         Walk { txn: self, taken, open: Vec::new(), begun: false }
     }
@@ -140,7 +140,7 @@ impl Txn {
     }
 }
 
-/// What a transaction needs of the number of operations: the longest of its three lists counts.
+/// How many operations a transaction counts as: the length of the longest of its three lists.
 pub fn operations(request: &TxnRequest) -> usize {
     request.compare.len().max(request.success.len()).max(request.failure.len())
 }

@@ -1,9 +1,9 @@
 //! A token that means nothing, while auth is off.
 //!
-//! A client that was given a user and a password sends the token that it has, also to a cluster in
-//! which auth has been turned off meanwhile. etcd up to 3.5.9 looked the token up all the same, and
-//! refused what it did not find; since 3.5.10 nobody asks for tokens while auth is off. The later
-//! behaviour is ours. What 3.5.1 says is here as well, so that nobody takes that for the rule.
+//! A client with a user and a password sends its token also to a cluster in which auth has been
+//! turned off meanwhile. etcd up to 3.5.9 looks the token up all the same, and refuses one that it
+//! does not find; since 3.5.10 it ignores tokens while auth is off, and so does this server. The
+//! answers of 3.5.1 are here as well, so that they are not taken for the rule.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -26,8 +26,7 @@ use crate::{
     programs::{self, Kind},
 };
 
-/// What a member says to one call after the other, each with this in its metadata: the name of the
-/// call, and whether it is served.
+/// Calls with the same token: the name of each, and whether it was served.
 struct Asked(Vec<(&'static str, Result<(), Status>)>);
 
 impl Asked {
@@ -105,8 +104,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const NOT_ASKED_FOR: [&str; 5] =
     ["LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases", "MemberList", "Status"];
 
-/// Goal: with auth off nobody is refused for a token. Method: each kind of call with tokens that
-/// nobody has given out, in each of the fields that clients use; and 3.5.1, which refuses most.
+/// Goal: with auth off no call is refused for its token. Method: each kind of call with tokens that
+/// no member has issued, in each field that clients use; and 3.5.1, which refuses most of them.
 #[tokio::test]
 async fn a_token_means_nothing_while_auth_is_off() {
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {

@@ -155,9 +155,9 @@ async fn watchers_see_no_difference() {
     needs_leader(&mut subject).await;
 }
 
-/// Goal: quiet watchers that want it hear how far the key space is, as often as the flag says,
-/// whichever ids they have, and whatever else is on their stream. Method: a short interval; of each
-/// stream one watcher that wants it, one that does not, one of the future, and writes elsewhere.
+/// Goal: quiet watchers with progress_notify get a response as often as the flag says, with any id and
+/// beside any other watcher. Method: a short interval; on each stream one watcher that asks for
+/// progress, one that does not, and one of the future, and writes elsewhere.
 #[tokio::test]
 async fn quiet_watchers_hear_of_progress() {
     let env = [("ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL", "200ms")];

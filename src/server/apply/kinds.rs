@@ -118,8 +118,7 @@ pub(super) fn decode(entry: &Entry) -> Result<Decoded, Misfit> {
             if let Some(request) = request.v2 {
                 return Ok(Decoded::V2(request));
             }
-            // The member that proposed it has counted its operations; whatever it has let through
-            // is carried out.
+            // The member that proposed it has counted its operations, perhaps with another limit.
             let expand = |txn| Txn::expand(txn, usize::MAX);
             let txn = request.txn.take().map(expand).transpose().map_err(damaged)?;
             Ok(Decoded::V3(Box::new(request), txn))

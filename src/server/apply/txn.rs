@@ -2,8 +2,8 @@
 //!
 //! Three passes over the same operations. The first decides all branches, nested ones too, on the
 //! state before the transaction. The second tests what could fail. The third writes, and cannot be
-//! refused any more. None of them calls itself: an entry of the log may be nested deeper than any
-//! request that this member takes, and is carried out all the same ([`crate::server::txn`]).
+//! refused any more. None of them recurses: an entry of the log may be nested deeper than any request
+//! that this member accepts, and is applied all the same ([`crate::server::txn`]).
 
 use bytes::Bytes;
 
@@ -24,8 +24,7 @@ pub(super) fn apply(txn: &mut WriteTxn<'_, '_>, request: &Txn) -> Result<TxnResp
     run(txn, request, &succeeded)
 }
 
-/// Whether the comparisons of each level hold. Those that stand in a branch that is not taken are
-/// not looked at.
+/// Whether the comparisons of each level hold; `false` in a branch that is not taken.
 fn choose(txn: &WriteTxn<'_, '_>, request: &Txn) -> Vec<bool> {
     let mut succeeded = vec![false; request.levels()];
     let mut to_choose = vec![0];

@@ -170,7 +170,7 @@ fn deep(depth: usize, innermost: Vec<RequestOp>) -> TxnRequest {
     (1..depth).fold(txn(innermost, vec![]), |inner, _| txn(vec![nest(&inner)], vec![]))
 }
 
-/// As etcd 3.5.1 has been seen to: each level is an operation of the one around it.
+/// The same depths as in etcd 3.5.1: each level is an operation of the one around it.
 #[test]
 fn the_number_of_operations_bounds_how_deep_transactions_are() {
     for innermost in [put("a"), range("a"), delete("a", "b")] {
@@ -186,7 +186,7 @@ fn the_number_of_operations_bounds_how_deep_transactions_are() {
 
 /// The first fault in etcd's order decides: level by level, in the order of the operations.
 #[test]
-fn of_two_faults_the_first_one_is_told() {
+fn of_two_faults_the_first_one_is_reported() {
     let too_many = || nested(vec![range("a"); 128], vec![]);
     check(&[put(""), too_many()], Err(Error::EmptyKey));
     check(&[too_many(), put("")], Err(Error::TooManyOps));
@@ -195,13 +195,12 @@ fn of_two_faults_the_first_one_is_told() {
     check(&[nested(inner, vec![]), RequestOp { request: None }], Err(Error::KeyNotFound));
 }
 
-/// Goal: a hundred thousand levels, were they allowed, need no stack and no time in proportion to
-/// what stands in them, at each level. Method: many puts in the innermost, on a small stack.
+/// Goal: the check of many levels needs no stack, and does not look at all keys again at each level.
+/// Method: many puts in the innermost of some levels, and many levels, on a small stack.
 #[test]
 fn many_levels_around_many_puts_are_checked_in_passing() {
     let keys: Vec<String> = (0..20_000).map(|number| format!("k{number}")).collect();
     let mut request = txn(keys.iter().map(|key| put(key)).collect(), vec![]);
-    // Only the innermost are put together as bytes at each level: a few levels are enough for that.
     for level in 0..40 {
         request = txn(vec![nest(&request), put(&format!("l{level}"))], vec![]);
     }

@@ -126,9 +126,8 @@ impl Lessor {
         Ok(Lessor { state, gone: watch::Sender::new(()), clears, cleared })
     }
 
-    /// Raises the leases that are shorter to `min_ttl` seconds, for a member that was started with a
-    /// longer election timeout than when they were granted (etcd: `initAndRecover`). Their rows stay
-    /// as they are.
+    /// Raises shorter leases to `min_ttl` seconds, for a member that starts with a longer election
+    /// timeout than when they were granted (etcd: `initAndRecover`). Their rows stay as they are.
     pub fn raise(&self, min_ttl: i64) {
         for lease in self.lock().leases.values_mut() {
             lease.ttl = lease.ttl.max(min_ttl);

@@ -12,19 +12,19 @@
 //! ```
 //!
 //! The compacted revision itself has a hash (etcd since 3.5.10): that of what the compaction leaves.
-//! An answer always names the compacted revision, because before and after a compaction the same
-//! revision has different hashes. So two hashes say something about two members only if both the
-//! revision and the compacted revision agree; then they must be equal.
+//! An answer always names the compacted revision, because a revision has different hashes before and
+//! after a compaction. Two members can be compared if both the revision and the compacted revision
+//! agree; then their hashes must be equal.
 //!
 //! What would be left is found out by a walk through the whole index. Apply must not wait for that,
 //! so the index is let go of after some keys. What is written meanwhile is of later revisions and
 //! changes nothing; after a compaction the walk begins again.
 //!
-//! Left out: etcd since 3.5.5 also takes a hash while it compacts, of the rows that it is about to
-//! delete, keeps the last ten in memory until it is restarted, and answers with these first. Then
-//! the answer for a compacted revision depends on how far the member's compaction is and on when it
-//! was started, and the hash is that of the revision before it was compacted, under the compacted
-//! revision of that time. Here it depends on nothing but what was applied.
+//! Left out: late 3.5 also computes a hash while it compacts, over the rows before it deletes them.
+//! It keeps the last ten in memory until it restarts, and answers with them first: with the hash that
+//! the revision had before it was compacted, and with the compacted revision of that time. Such an
+//! answer depends on how far the member's compaction is, and on when it was started. Here the answer
+//! depends on nothing but what was applied.
 
 use std::{collections::HashSet, sync::RwLockReadGuard};
 

@@ -1,10 +1,10 @@
 //! What a transaction answers, with the answers of those nested in it.
 //!
-//! The outermost answer is a message; the nested ones in it are bytes. They are written when all is
-//! done, in two passes over a list: from the last to the first for the lengths, since the length of an
-//! answer stands before it and includes those of the answers in it; then forwards for the bytes.
-//! So an answer costs what it is long, however deep it stands. (prost would count the lengths anew
-//! at each level, and call itself.)
+//! The outermost answer is a message; the nested ones in it are bytes. They are encoded at the end,
+//! in two passes over a list. The first goes backwards and computes the lengths, because the length
+//! of an answer stands before it and includes the answers in it. The second goes forwards and writes
+//! the bytes. So the cost depends on the length of the answer alone, and not on its depth. (prost
+//! would compute the lengths again at each level, and recurse.)
 
 use bytes::Bytes;
 use prost::{Message as _, encode_length_delimiter, length_delimiter_len};
@@ -52,7 +52,7 @@ impl Answers {
         self.open.pop();
     }
 
-    /// The whole answer, under this header. Those nested in it have one as well, which says nothing.
+    /// The whole answer, under this header. As in etcd, the nested ones have an empty header.
     pub(crate) fn into_response(mut self, header: Option<ResponseHeader>) -> TxnResponse {
         let (mut next, mut responses) = (1, Vec::new());
         if let Some(root) = self.all.first_mut() {

@@ -336,7 +336,7 @@ fn progress_is_told_only_to_those_who_have_everything_and_behind_it() {
 }
 
 #[test]
-fn a_stream_without_watchers_hears_of_no_progress() {
+fn a_stream_without_watchers_gets_no_progress() {
     let mut space = three_keys();
     space.compact_rows(4);
     let mut client = Client::of(&space, 4);

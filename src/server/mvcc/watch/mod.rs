@@ -63,8 +63,8 @@ pub use self::watcher::{Events, Filters, News, Notice, Path};
 /// How many notices wait in a stream's queue (etcd: chanBufLen).
 pub const QUEUE_LEN: usize = 128;
 
-/// Stands in responses for no watcher, or for all of them (etcd: InvalidWatchID). A client may
-/// nevertheless choose it for one of its own, as it may any number but 0, and gets what others get.
+/// Stands in responses for no watcher, or for all of a stream (etcd: InvalidWatchID). As in etcd a
+/// client may still choose it for a watcher of its own, like any other number but 0.
 pub const NO_WATCH_ID: i64 = -1;
 
 /// Why a watcher was not created.
@@ -229,7 +229,7 @@ impl State {
     }
 
     /// Whether a watcher has everything up to `current`, and has begun by then; `None` for one that
-    /// a compaction has ended.
+    /// a compaction has cancelled.
     fn is_synced(&self, number: u64, current: i64) -> Option<bool> {
         let watcher = self.watchers.get(&number)?;
         Some(matches!(watcher.group, Group::Synced) && watcher.start_rev <= current)
@@ -327,8 +327,8 @@ impl WatchStream {
         true
     }
 
-    /// Tells one watcher how far the key space is (etcd: `RequestProgress`): through the queue, and
-    /// only if everything up to there is in it. Otherwise nothing is said.
+    /// Reports to one watcher how far the key space is (etcd: `RequestProgress`), through the queue:
+    /// only if it holds everything up to there, and otherwise not at all.
     pub fn request_progress(&self, watch_id: i64) {
         let Some(&watcher) = self.watchers.get(&watch_id) else { return };
         let index = self.store.read();
@@ -340,19 +340,18 @@ impl WatchStream {
         }
     }
 
-    /// Tells the client the same for all watchers of the stream at once (etcd:
-    /// `RequestProgressAll`). A stream without watchers is told nothing: there is nobody for whom a
-    /// revision could mean something (etcd since 3.5.8; before, it was answered).
+    /// Reports the same for all watchers of the stream at once (etcd: `RequestProgressAll`). A
+    /// stream without watchers gets no answer, since a revision means nothing without one (etcd
+    /// since 3.5.8; earlier versions answer).
     ///
-    /// A watcher that a compaction has ended counts as gone, although its id is still taken. In
-    /// etcd it counts as one that is behind: there, a client that does not cancel it as well hears
-    /// of no progress on this stream again.
+    /// A watcher that a compaction has cancelled does not count, although its id is still taken.
+    /// etcd counts it as unsynced, and reports nothing until the client cancels it as well.
     pub fn request_progress_all(&self) {
         let index = self.store.read();
         let state = self.store.watchers.lock();
         let mut synced =
             self.watchers.values().filter_map(|number| state.is_synced(*number, index.revision));
-        // The first decides whether there is any.
+        // The first one shows whether there is any.
         if synced.next() == Some(true) && synced.all(|is_synced| is_synced) {
             let news = News::StreamProgress(index.revision);
             let notice = Notice { watcher: self.last_behind, watch_id: NO_WATCH_ID, news };
