@@ -56,6 +56,8 @@ pub enum Method {
     Leader = 27,
     Observe = 28,
     Resign = 29,
+    HttpLivez = 30,
+    HttpReadyz = 31,
 }
 
 impl Method {

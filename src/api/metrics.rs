@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use super::probes;
 use crate::{
     server::{Server, views::ETCD_VERSION},
     trace::{
@@ -40,6 +41,7 @@ pub fn render(server: &Server) -> String {
     let (watchers, slow) = server.watcher_counts();
     text.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.", watchers);
     text.gauge("etcd_debugging_mvcc_slow_watcher_total", "Of them those behind.", slow);
+    text.checks();
     text.counter(
         "glass_otlp_spans_exported_total",
         "Taken by --trace-otlp.",
@@ -77,6 +79,32 @@ impl Text {
     fn counter(&mut self, name: &str, help: &str, value: impl Display) {
         self.head(name, help, "counter");
         let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    /// The results of the probes; a check that has not run yet has no line.
+    fn checks(&mut self) {
+        let [failures, successes] = probes::counted_health();
+        self.counter("etcd_server_health_failures", "Answers of /health: not well.", failures);
+        self.counter("etcd_server_health_success", "Answers of /health: well.", successes);
+        let counted = probes::counted();
+        if counted.is_empty() {
+            return;
+        }
+        let name = "etcd_server_healthcheck";
+        self.head(name, "The last result of a check of /livez or /readyz: 1 for well.", "gauge");
+        for of in &counted {
+            let labels = format!("name=\"{}\",type=\"{}\"", of.name, of.probe);
+            let _ = writeln!(self.0, "{name}{{{labels}}} {}", of.last);
+        }
+        let name = "etcd_server_healthchecks_total";
+        self.head(name, "Checks of /livez and /readyz, by result.", "counter");
+        for of in &counted {
+            for (status, count) in of.results.iter().filter(|(_, count)| *count != 0) {
+                let labels =
+                    format!("name=\"{}\",status=\"{status}\",type=\"{}\"", of.name, of.probe);
+                let _ = writeln!(self.0, "{name}{{{labels}}} {count}");
+            }
+        }
     }
 
     fn info(&mut self, name: &str, label: &str, value: &str) {

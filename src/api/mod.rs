@@ -2,11 +2,12 @@
 //! etcd's responses, codes and texts.
 //!
 //! ```text
-//!   socket ──▶ in_time (does it say anything?)
+//!   socket ──▶ listen (accepted; what is served there?)
+//!          ──▶ in_time (does it say anything?)
 //!          ──▶ authority (none that h2 accepts?)
 //!          ──▶ front (HTTP/1 or HTTP/2; known method? frame not too large?) ──▶ router
 //!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
-//!             ──▶ http                                              /health, /version, /metrics
+//!             ──▶ cors ──▶ http, probes              /health, /version, /metrics, /livez, /readyz
 //!             ──▶ observe                                           the glass's own service
 //!   each RPC: interceptor::begin ──▶ server ──▶ header ──▶ finish (status)
 //! ```
@@ -21,11 +22,17 @@ pub mod http;
 pub mod interceptor;
 pub mod leader;
 pub mod limit;
+pub mod listen;
 pub mod metrics;
 pub mod observe;
 pub mod status;
 pub mod v3;
 
+mod cors;
+mod http2;
 mod in_time;
+mod metadata;
+mod pace;
+mod probes;
 
-pub use front::{Limits, serve};
+pub use front::{Limits, Phase, Ports, serve};

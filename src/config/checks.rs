@@ -3,7 +3,7 @@
 //! The checks are etcd's (`embed.Config.Validate`, `ServerConfig.VerifyBootstrap`), in its order,
 //! with one addition: what would silently endanger data or security is refused first.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use super::{
     LeaseCheckpoint, LogFormat, LogLevel, LogOutput, Parsed, ProcessOptions, ServerConfig,
@@ -11,6 +11,7 @@ use super::{
     compaction::compaction,
     error::ConfigError,
     flags::Effect,
+    listen::{self, advertised},
     urls::{self, Url},
     values,
 };
@@ -46,9 +47,10 @@ pub(super) fn build(
         name: given.text("name").to_owned(),
         data_dir,
         wal_dir: Some(given.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
-        listen_client: listen(given, "listen-client-urls")?,
-        advertise_client_urls: strings(&url_list(given, "advertise-client-urls")?),
-        listen_peer: listen(given, "listen-peer-urls")?,
+        listen: listen::listen(given)?,
+        advertise_client_urls: strings(&advertised(given, "advertise-client-urls")?),
+        cors: listen::cors(given),
+        listen_peer: listen::peers(given)?,
         advertise_peer_urls: strings(&cluster.own),
         initial_cluster: cluster.members.iter().map(|(n, u)| (n.clone(), strings(u))).collect(),
         new_cluster: given.text("initial-cluster-state") == "new",
@@ -196,7 +198,8 @@ impl Cluster {
         if !from_file && given.has("listen-client-urls") && !given.has("advertise-client-urls") {
             return Err(ConfigError::AdvertiseMissing);
         }
-        let own = url_list(given, "initial-advertise-peer-urls")?;
+        let own = advertised(given, "initial-advertise-peer-urls")?;
+        urls::no_unix(&own).map_err(ConfigError::Bind)?;
         let (name, text) = (given.text("name"), given.text("initial-cluster"));
         // A name alone is a cluster of one (etcd: `UpdateDefaultClusterFromName`).
         let default = !given.has("initial-cluster") || text.is_empty();
@@ -208,6 +211,7 @@ impl Cluster {
         for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
             let (name, url) = pair.split_once('=').unwrap_or((pair, ""));
             let url = urls::parse_list(url).map_err(ConfigError::InitialCluster)?;
+            urls::no_unix(&url).map_err(ConfigError::InitialCluster)?;
             members.entry(name.to_owned()).or_default().extend(url);
         }
         for urls in members.values_mut() {
@@ -256,18 +260,6 @@ fn has_log(config: &ServerConfig) -> bool {
     fs::read_dir(dir).is_ok_and(|entries| {
         entries.flatten().any(|entry| entry.path().extension().is_some_and(|e| e == "wal"))
     })
-}
-
-fn url_list(given: &Given, flag: &'static str) -> Result<Vec<Url>, ConfigError> {
-    match given.text(flag) {
-        "" => Err(ConfigError::NoUrls(flag)),
-        text => Ok(urls::parse_list(text).expect("checked when it was given")),
-    }
-}
-
-fn listen(given: &Given, flag: &'static str) -> Result<Vec<SocketAddr>, ConfigError> {
-    let urls = url_list(given, flag)?;
-    urls.iter().map(|url| url.bind_address().map_err(ConfigError::Bind)).collect()
 }
 
 fn strings(urls: &[Url]) -> Vec<String> {

@@ -1,15 +1,19 @@
 //! Why a member does not start: one clear line each.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, path::PathBuf};
+
+use crate::config::Address;
 
 /// Why a member does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A port is taken, or may not be used.
-    #[error("cannot listen on {address}: {source}")]
+    /// A port or a socket file is in use, or is not permitted.
+    #[error("cannot listen on {address} (--{flag}): {source}")]
     Listen {
         /// Where it should have listened.
-        address: SocketAddr,
+        address: Address,
+        /// The flag that names the address, without dashes.
+        flag: &'static str,
         /// What the system says.
         source: io::Error,
     },

@@ -8,7 +8,8 @@
 //!   compact thread ── rows of forgotten revisions
 //! ```
 //!
-//! Reading order: [`start`] (the threads, in the order in which they need each other), [`data`]
+//! Reading order: [`start`] (the threads, in the order in which they need each other), [`sockets`]
+//! (where it listens), [`notify`] (messages to the service manager), [`data`]
 //! (what is on disk, and whether it may be used), [`peers`] (what is asked of other members before
 //! and while this one runs), [`version`] (the leader decides the cluster's version), [`keep`] (which
 //! traces all members keep), [`otlp`] (which traces leave for other programs).
@@ -16,9 +17,12 @@
 pub mod data;
 mod error;
 pub mod keep;
+mod leave;
+mod notify;
 pub mod otlp;
 pub mod peer_port;
 pub mod peers;
+mod sockets;
 pub mod start;
 pub mod version;
 

@@ -21,6 +21,7 @@ pub mod check;
 pub mod compactor;
 pub mod concurrency;
 pub mod error;
+pub mod health;
 pub mod kv;
 pub mod lease;
 pub mod members;
