@@ -51,7 +51,7 @@ use crate::{
         apply::Applier,
         auth::AuthStore,
         compactor,
-        lease::{Primary, checkpoint, expiry},
+        lease::{self, Primary, checkpoint, expiry},
         members::{Attributes, Member, Members},
         mvcc::Store,
         no_space,
@@ -183,6 +183,7 @@ impl Running {
         let members = Arc::new(Members::open(data.cluster_id, &data.backend)?);
         let store = Store::open(Arc::clone(&data.backend))?;
         let status = Arc::new(Status::new(data.applied));
+        store.lessor().raise(lease::min_ttl(config.heartbeat, config.election));
         if config.lease_checkpoint != LeaseCheckpoint::Off {
             store.lessor().enable_checkpoints(checkpoint::interval());
         }
@@ -264,6 +265,7 @@ fn settings(config: &ServerConfig) -> Settings {
         quota_bytes: config.quota_bytes,
         request_timeout: REQUEST_TIMEOUT + 2 * config.election,
         election: config.election,
+        min_ttl: lease::min_ttl(config.heartbeat, config.election),
         progress_interval: config.progress_interval,
         persist_checkpoints: config.lease_checkpoint == LeaseCheckpoint::Persisted,
     }

@@ -13,6 +13,7 @@ mod normal;
 mod random;
 mod requests;
 mod table;
+mod tokens;
 mod watch;
 // Foreign client libraries and their own tests.
 mod clients;
