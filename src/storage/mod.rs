@@ -21,7 +21,9 @@
 //! Storage knows no request and no key: it is handed bytes and indexes.
 
 pub mod backend;
+mod blocks;
 pub mod disk;
+pub mod redb_file;
 pub mod wal;
 
 #[cfg(test)]

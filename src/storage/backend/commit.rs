@@ -15,6 +15,7 @@ use super::{
     Bucket, Buffers, Error, POISONED, Shared,
     buffer::{Buffer, Entry, Frozen},
     file::{CONF_STATE, CONSISTENT_INDEX, FileRead, TERM},
+    tail::Rows,
 };
 use crate::{
     clock,
@@ -170,9 +171,16 @@ impl Shared {
         transaction.commit()?;
         fail::fail_point!("backend-after-commit");
         self.stored.store(stored, Ordering::Relaxed);
-        self.size.store(self.database.size(), Ordering::Relaxed);
+        self.note_sizes();
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.database.read()
+    }
+
+    /// Looks at what the file takes and uses. Between commits only.
+    pub(super) fn note_sizes(&self) {
+        let (allocated, in_use) = self.database.sizes();
+        self.allocated.store(allocated, Ordering::Relaxed);
+        self.in_use.store(in_use, Ordering::Relaxed);
     }
 
     /// Exchanges the frozen buffer for the file that now has its rows, in one step.
@@ -216,17 +224,17 @@ fn write_bucket(
     if rows.peek().is_none() {
         return Ok(());
     }
-    let mut table = transaction.open_table(bucket.table())?;
+    let mut table = Rows::open(transaction, bucket)?;
     for (key, entry) in rows {
         let old = match &entry {
             Entry::Put(value) => {
                 *stored += (key.len() + value.len()) as u64;
-                table.insert(key.as_ref(), value.as_ref())?
+                table.put(&key, value)?
             }
-            Entry::Delete => table.remove(key.as_ref())?,
+            Entry::Delete => table.delete(&key)?,
         };
         if let Some(old) = old {
-            *stored = stored.saturating_sub((key.len() + old.value().len()) as u64);
+            *stored = stored.saturating_sub((key.len() + old) as u64);
         }
     }
     Ok(())

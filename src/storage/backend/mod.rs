@@ -43,8 +43,10 @@ mod bucket;
 mod buffer;
 mod commit;
 mod file;
+mod free;
 mod hash;
 mod read_tx;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -181,7 +183,10 @@ struct Shared {
     wake: Condvar,
     /// Tells those who wait that a commit is through, or that there is room again.
     done: Condvar,
-    size: AtomicU64,
+    /// Bytes that the disk holds for the file, and those of them that are used, as of the last commit.
+    allocated: AtomicU64,
+    in_use: AtomicU64,
+    /// Bytes of the rows' keys and values in the file.
     stored: AtomicU64,
     commits: AtomicU64,
 }
@@ -205,7 +210,8 @@ impl Backend {
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             options,
-            size: AtomicU64::new(database.size()),
+            allocated: AtomicU64::new(0),
+            in_use: AtomicU64::new(0),
             database,
             buffers: RwLock::new(buffers),
             control: Mutex::default(),
@@ -214,6 +220,7 @@ impl Backend {
             stored: AtomicU64::new(0),
             commits: AtomicU64::new(0),
         });
+        shared.note_sizes();
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new()
             .name("commit".to_owned())
@@ -319,16 +326,23 @@ impl Backend {
         self.shared.read().conf_state.clone()
     }
 
-    /// The file's length in bytes, as of the last commit.
+    /// How many bytes the disk holds for the file, as of the last commit (etcd: dbSize). They are
+    /// counted in blocks that were written once: what redb has ready behind them takes no room yet,
+    /// and what it has freed keeps its room until it is used again or the file is cut. This is what
+    /// the quota is about.
+    ///
+    /// A value of zeros takes no room on the disk either, but its bytes count all the same.
     pub fn size(&self) -> u64 {
-        self.shared.size.load(Ordering::Relaxed)
+        self.shared
+            .allocated
+            .load(Ordering::Relaxed)
+            .max(self.shared.stored.load(Ordering::Relaxed))
     }
 
-    /// How many of the file's bytes hold rows: keys and values of what the file has. redb could
-    /// count its pages, but only by walking through all of them; this sum is kept while writing,
-    /// starts with what the key space found when it was opened, and leaves out inner pages.
+    /// How many of these bytes belong to pages that are used, as of the last commit (etcd:
+    /// dbSizeInUse).
     pub fn size_in_use(&self) -> u64 {
-        self.shared.stored.load(Ordering::Relaxed).min(self.size())
+        self.shared.in_use.load(Ordering::Relaxed)
     }
 
     /// How many writes the active and the frozen buffer hold.
