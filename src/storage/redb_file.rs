@@ -120,6 +120,7 @@ impl StorageBackend for RedbFile {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        fail::fail_point!("db-disk-full", |_| Err(nix::errno::Errno::ENOSPC.into()));
         let len = self.0.note_written(offset, data);
         self.0.file.write_at(&data[..len], offset)
     }

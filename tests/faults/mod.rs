@@ -9,6 +9,7 @@ mod locks;
 mod wal_tail;
 
 mod full;
+mod quota;
 mod silent_client;
 mod stopped_leader;
 mod unknown_entry;

@@ -134,6 +134,7 @@ impl Shared {
             revision = buffers.applied.revision
         );
         let frozen = Arc::new(buffers.take());
+        self.writing.store(frozen.buffer.bytes() as u64, Ordering::Relaxed);
         buffers.frozen = Some(frozen.clone());
         let before = buffers.committed;
         trace::watermarks().frozen.store(frozen.buffer.len() as u64, Ordering::Relaxed);
@@ -170,6 +171,8 @@ impl Shared {
         fail::fail_point!("backend-before-commit");
         transaction.commit()?;
         fail::fail_point!("backend-after-commit");
+        // Before the sizes: a writer that looks in between must not count the rows twice.
+        self.writing.store(0, Ordering::Relaxed);
         self.stored.store(stored, Ordering::Relaxed);
         self.note_sizes();
         self.commits.fetch_add(1, Ordering::Relaxed);
@@ -179,7 +182,7 @@ impl Shared {
     /// Looks at what the file takes and uses. Between commits only.
     pub(super) fn note_sizes(&self) {
         let (allocated, in_use) = self.database.sizes();
-        self.allocated.store(allocated, Ordering::Relaxed);
+        self.allocated.store(allocated, Ordering::Release);
         self.in_use.store(in_use, Ordering::Relaxed);
     }
 

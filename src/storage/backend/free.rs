@@ -4,10 +4,12 @@
 //! our commits stores it in the file, though (quick repair), so that a crash costs no walk either:
 //!
 //! ```text
-//!   header ─▶ system tables ─▶ "allocator_state" ─▶ region 0: a buddy allocator
-//!                                                      order 0: a bit a page      1 = not free
-//!                                                      order 1: a bit two pages   1 = not free
-//!                                                      …
+//!   header ─▶ system tables ─┬▶ "allocator_state" ─▶ region 0: a buddy allocator
+//!                            │                          order 0: a bit a page      1 = not free
+//!                            │                          order 1: a bit two pages   1 = not free
+//!                            │                          …
+//!                            └▶ "…_pages_unreachable" ─▶ pages that become free when nobody reads
+//!                                                        an older state any more
 //! ```
 //!
 //! That is a few kilobytes for a file of some gigabytes, read from the page cache after a commit.
@@ -27,10 +29,13 @@ const ORDER_MAX: u64 = 10;
 /// How deep a tree may be, against a file in which pages name each other.
 const DEPTH_MAX: usize = 10;
 const HEADER_LEN: usize = 320;
-const TABLE: &[u8] = b"allocator_state";
-/// The first byte of a region's key in that table.
+const ALLOCATORS: &[u8] = b"allocator_state";
+/// The first byte of a region's key among the allocators, and the length of such keys.
 const REGION: u8 = 3;
 const REGION_KEY_LEN: usize = 5;
+const UNREACHABLE: [&[u8]; 2] = [b"data_pages_unreachable", b"system_pages_unreachable"];
+/// Keys of the lists of unreachable pages: a transaction, and a number.
+const LIST_KEY_LEN: usize = 16;
 
 /// The file as its header describes it.
 struct Layout<'a> {
@@ -40,17 +45,26 @@ struct Layout<'a> {
     region_header: u64,
 }
 
-/// How many bytes the disk holds for pages that were free when the last commit was made.
+/// Why a page is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unused {
+    /// It can be taken at once.
+    Free,
+    /// Only states before the newest have something in it.
+    Unreachable,
+}
+
+/// How many bytes the disk holds for pages that the last commit did not use.
 pub(super) fn free_bytes(file: &RedbFile) -> Option<u64> {
     let blocks = file.blocks();
     let mut bytes = 0;
-    free_pages(file, |page| bytes += blocks.bytes_in(page))?;
+    free_pages(file, |_, page| bytes += blocks.bytes_in(page))?;
     Some(bytes)
 }
 
-/// Shows `see` the blocks of each page that was free when the last commit was made; neighbours may
-/// come as one page of a higher order.
-pub(super) fn free_pages(file: &RedbFile, mut see: impl FnMut(Range<u64>)) -> Option<()> {
+/// Shows `see` the blocks of each page that the last commit did not use; neighbours may come as one
+/// page of a higher order.
+pub(super) fn free_pages(file: &RedbFile, mut see: impl FnMut(Unused, Range<u64>)) -> Option<()> {
     let mut header = [0; HEADER_LEN];
     file.read_at(&mut header, 0).ok().filter(|whole| *whole)?;
     let region_header = u64::from(u32_at(&header, 16)?);
@@ -59,33 +73,51 @@ pub(super) fn free_pages(file: &RedbFile, mut see: impl FnMut(Range<u64>)) -> Op
     // The god byte's lowest bit says which of the two commit slots counts.
     let slot = header.get(64 + 128 * usize::from(header[9] & 1)..)?;
     let system_root = (*slot.get(2)? != 0).then(|| u64_at(slot, 40))??;
-    let mut table = None;
-    layout.leaves(system_root, None, DEPTH_MAX, &mut |key, definition| {
-        if key == TABLE {
-            // A definition is a type, a length, whether there is a root, and the root.
-            table = (*definition.get(9)? != 0).then(|| u64_at(definition, 10))?;
+    let (mut allocators, mut lists) = (None, Vec::new());
+    layout.leaves(system_root, None, DEPTH_MAX, &mut |name, definition| {
+        // A definition is a type, a length, whether there is a root, and the root.
+        if *definition.get(9)? != 0 && name == ALLOCATORS {
+            allocators = u64_at(definition, 10);
+        } else if *definition.get(9)? != 0 && UNREACHABLE.contains(&name) {
+            lists.push(u64_at(definition, 10)?);
         }
         Some(())
     })?;
-    layout.leaves(table?, Some(REGION_KEY_LEN), DEPTH_MAX, &mut |key, value| {
+    layout.leaves(allocators?, Some(REGION_KEY_LEN), DEPTH_MAX, &mut |key, value| {
         if *key.first()? == REGION {
             let first = 1 + u64::from(u32_at(key, 1)?) * layout.region + layout.region_header;
-            free_of_region(value, first, &mut see)?;
+            free_of_region(value, first, &mut |page| see(Unused::Free, page))?;
         }
         Some(())
+    })?;
+    lists.into_iter().try_for_each(|list| {
+        layout.leaves(list, Some(LIST_KEY_LEN), DEPTH_MAX, &mut |_, pages| {
+            let count = usize::from(u16::from_le_bytes(pages.get(..2)?.try_into().ok()?));
+            (0..count).try_for_each(|at| {
+                see(Unused::Unreachable, layout.blocks(u64_at(pages, 2 + 8 * at)?));
+                Some(())
+            })
+        })
     })
 }
 
 impl Layout<'_> {
-    fn page(&self, number: u64) -> Option<Vec<u8>> {
+    /// The blocks of a page.
+    fn blocks(&self, number: u64) -> Range<u64> {
         let order = number >> 59;
-        if ORDER_MAX < order {
+        let (index, region) = (number & (0xf_ffff >> order), number >> 20 & 0xf_ffff);
+        let first = 1 + region * self.region + self.region_header + (index << order);
+        first..first + (1 << order)
+    }
+
+    fn page(&self, number: u64) -> Option<Vec<u8>> {
+        if ORDER_MAX < number >> 59 {
             return None;
         }
-        let (index, region) = (number & (0xf_ffff >> order), number >> 20 & 0xf_ffff);
-        let block = 1 + region * self.region + self.region_header + (index << order);
-        let mut page = vec![0; usize::try_from(BLOCK << order).ok()?];
-        self.file.read_at(&mut page, block * BLOCK).ok().filter(|whole| *whole)?;
+        let blocks = self.blocks(number);
+        let len = (blocks.end - blocks.start) * BLOCK;
+        let mut page = vec![0; usize::try_from(len).ok()?];
+        self.file.read_at(&mut page, blocks.start * BLOCK).ok().filter(|whole| *whole)?;
         Some(page)
     }
 

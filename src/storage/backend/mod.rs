@@ -188,6 +188,8 @@ struct Shared {
     in_use: AtomicU64,
     /// Bytes of the rows' keys and values in the file.
     stored: AtomicU64,
+    /// Bytes of the rows that are being written into the file.
+    writing: AtomicU64,
     commits: AtomicU64,
 }
 
@@ -218,6 +220,7 @@ impl Backend {
             wake: Condvar::new(),
             done: Condvar::new(),
             stored: AtomicU64::new(0),
+            writing: AtomicU64::new(0),
             commits: AtomicU64::new(0),
         });
         shared.note_sizes();
@@ -328,8 +331,7 @@ impl Backend {
 
     /// How many bytes the disk holds for the file, as of the last commit (etcd: dbSize). They are
     /// counted in blocks that were written once: what redb has ready behind them takes no room yet,
-    /// and what it has freed keeps its room until it is used again or the file is cut. This is what
-    /// the quota is about.
+    /// and what it has freed keeps its room until it is used again or the file is cut.
     ///
     /// A value of zeros takes no room on the disk either, but its bytes count all the same.
     pub fn size(&self) -> u64 {
@@ -337,6 +339,13 @@ impl Backend {
             .allocated
             .load(Ordering::Relaxed)
             .max(self.shared.stored.load(Ordering::Relaxed))
+    }
+
+    /// What a quota is compared with: the size, and what is on its way into the file. Rows that wait
+    /// for the next commit do not count, as in etcd, where that commit holds up the next write: so
+    /// the file becomes larger than the quota by what is written in a commit interval.
+    pub fn used(&self) -> u64 {
+        self.size() + self.shared.writing.load(Ordering::Relaxed)
     }
 
     /// How many of these bytes belong to pages that are used, as of the last commit (etcd:
