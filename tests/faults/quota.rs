@@ -41,7 +41,7 @@ async fn as_much_fits_as_in_etcd_and_the_sizes_are_those_of_the_disk() {
     let after = eventually("pages are free", SOON, || async {
         let status = settled(&cluster).await;
         let in_use = status.db_size_in_use;
-        if in_use < 3 * few { Ok(status) } else { Err(format!("{in_use} in use")) }
+        if in_use < full.db_size / 4 { Ok(status) } else { Err(format!("{in_use} in use")) }
     })
     .await;
     assert!(few < after.db_size_in_use, "{} for {few} bytes", after.db_size_in_use);
@@ -54,7 +54,7 @@ async fn as_much_fits_as_in_etcd_and_the_sizes_are_those_of_the_disk() {
     let again = settled(&cluster).await;
     let near = |new: i64, old: i64| new.abs_diff(old) < 256 << 10;
     assert!(near(again.db_size, after.db_size), "{} was {}", again.db_size, after.db_size);
-    assert!(near(again.db_size_in_use, after.db_size_in_use), "{}", again.db_size_in_use);
+    assert!(again.db_size_in_use < after.db_size_in_use + (256 << 10), "{again:?}");
     check_sizes(&cluster, &again, 1);
     let all = cluster.client(0).everything(false).await.unwrap();
     assert_eq!(all.kvs.len(), KEYS);
@@ -64,6 +64,9 @@ async fn as_much_fits_as_in_etcd_and_the_sizes_are_those_of_the_disk() {
     }
     drop(cluster);
 
+    if Kind::subject() != Kind::Glass {
+        return left_out("how much fits into etcd: it is the subject");
+    }
     let Some(etcd) = reference() else { return left_out("how much fits into etcd") };
     let theirs = fill(&Cluster::start_with(&etcd, 1, ROOM).await).await;
     println!("{revision} values of {VALUE} bytes fit, {theirs} into etcd");
