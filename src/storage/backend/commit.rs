@@ -12,7 +12,7 @@ use std::{
 use redb::{Durability, WriteTransaction};
 
 use super::{
-    Bucket, Buffers, Error, POISONED, Shared,
+    Bucket, Buffers, Error, POISONED, STEP, Shared,
     buffer::{Buffer, Entry, Frozen},
     file::{CONF_STATE, CONSISTENT_INDEX, FileRead, TERM},
     tail::Rows,
@@ -173,17 +173,20 @@ impl Shared {
         fail::fail_point!("backend-after-commit");
         // Before the sizes: a writer that looks in between must not count the rows twice.
         self.writing.store(0, Ordering::Relaxed);
-        self.stored.store(stored, Ordering::Relaxed);
-        self.note_sizes();
+        self.note_sizes(stored);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.database.read()
     }
 
-    /// Looks at what the file takes and uses. Between commits only.
-    pub(super) fn note_sizes(&self) {
+    /// Looks at what the file takes and uses, now that its rows have so many bytes. Between commits
+    /// only.
+    pub(super) fn note_sizes(&self, stored: u64) {
         let (allocated, in_use) = self.database.sizes();
-        self.allocated.store(allocated, Ordering::Release);
+        let used = in_use.max(stored).max(allocated.saturating_sub(STEP));
+        self.stored.store(stored, Ordering::Relaxed);
+        self.allocated.store(allocated, Ordering::Relaxed);
         self.in_use.store(in_use, Ordering::Relaxed);
+        self.used.store(used, Ordering::Release);
     }
 
     /// Exchanges the frozen buffer for the file that now has its rows, in one step.

@@ -300,6 +300,7 @@ fn what_is_deleted_is_no_longer_in_use_and_its_room_is_used_again() {
     let (after, left) = (backend.size(), backend.size_in_use());
     assert!(left < in_use / 10, "{left} of {in_use} are in use");
     assert!(after <= size + (64 << 10), "{after} after {size}");
+    assert_eq!(backend.used(), left, "what is free is room");
     fill(2000);
     let again = backend.size();
     // Not all of it: redb takes the smallest piece that is large enough, be it used or new.
