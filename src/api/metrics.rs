@@ -35,8 +35,10 @@ pub fn render(server: &Server) -> String {
     text.gauge("etcd_server_proposals_committed_total", "Index committed.", status.raft_index);
     text.gauge("etcd_server_proposals_applied_total", "Index applied.", status.raft_applied_index);
     text.gauge("etcd_server_proposals_pending", "Requests that wait.", server.wait().pending());
-    text.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the file.", status.db_size);
+    text.gauge("etcd_mvcc_db_total_size_in_bytes", "What the file takes.", status.db_size);
     text.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Of it in use.", status.db_size_in_use);
+    let quota = server.quota_bytes().and_then(|bytes| i64::try_from(bytes).ok());
+    text.gauge("etcd_server_quota_backend_bytes", "What it may take.", quota.unwrap_or(-1));
     text.gauge("etcd_debugging_mvcc_current_revision", "Revision.", server.revision());
     let (watchers, slow) = server.watcher_counts();
     text.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.", watchers);

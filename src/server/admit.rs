@@ -21,7 +21,7 @@ impl Server {
     /// Refuses a write for which the backend has no room, when the alarm is raised.
     pub(crate) async fn check_quota(&self, id: u64, cost: u64) -> Result<(), Error> {
         let Some(limit) = self.settings.quota_bytes else { return Ok(()) };
-        let used = self.backend.size();
+        let used = self.backend.used();
         drop(stage!(QuotaCheck, id, used = used, limit = limit));
         if cost == 0 || used.saturating_add(cost) <= limit {
             return Ok(());

@@ -6,7 +6,7 @@
 
 mod etcdctl;
 mod hash;
-mod http;
+pub(crate) mod http;
 mod lease;
 mod lock;
 mod normal;

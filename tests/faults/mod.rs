@@ -13,6 +13,7 @@ mod deadlines;
 mod descriptors;
 mod full;
 mod http2;
+mod quota;
 mod segments;
 mod silent_client;
 mod start_errors;

@@ -280,7 +280,7 @@ impl Applier {
     }
 
     fn has_room(&self, cost: u64) -> bool {
-        self.quota_bytes.is_none_or(|limit| cost == 0 || self.backend.size() + cost <= limit)
+        self.quota_bytes.is_none_or(|limit| cost == 0 || self.backend.used() + cost <= limit)
     }
 
     /// The answer to what was carried out though there is no room for it; nobody had raised the

@@ -12,9 +12,10 @@ use std::{
 use redb::{Durability, WriteTransaction};
 
 use super::{
-    Bucket, Buffers, Error, POISONED, Shared,
+    Bucket, Buffers, Error, POISONED, STEP, Shared,
     buffer::{Buffer, Entry, Frozen},
     file::{CONF_STATE, CONSISTENT_INDEX, FileRead, TERM},
+    tail::Rows,
 };
 use crate::{
     clock,
@@ -133,6 +134,7 @@ impl Shared {
             revision = buffers.applied.revision
         );
         let frozen = Arc::new(buffers.take());
+        self.writing.store(frozen.buffer.bytes() as u64, Ordering::Relaxed);
         buffers.frozen = Some(frozen.clone());
         let before = buffers.committed;
         trace::watermarks().frozen.store(frozen.buffer.len() as u64, Ordering::Relaxed);
@@ -169,10 +171,22 @@ impl Shared {
         fail::fail_point!("backend-before-commit");
         transaction.commit()?;
         fail::fail_point!("backend-after-commit");
-        self.stored.store(stored, Ordering::Relaxed);
-        self.size.store(self.database.size(), Ordering::Relaxed);
+        // Before the sizes: a writer that looks in between must not count the rows twice.
+        self.writing.store(0, Ordering::Relaxed);
+        self.note_sizes(stored);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.database.read()
+    }
+
+    /// Looks at what the file takes and uses, now that its rows have so many bytes. Between commits
+    /// only.
+    pub(super) fn note_sizes(&self, stored: u64) {
+        let (allocated, in_use) = self.database.sizes();
+        let used = in_use.max(stored).max(allocated.saturating_sub(STEP));
+        self.stored.store(stored, Ordering::Relaxed);
+        self.allocated.store(allocated, Ordering::Relaxed);
+        self.in_use.store(in_use, Ordering::Relaxed);
+        self.used.store(used, Ordering::Release);
     }
 
     /// Exchanges the frozen buffer for the file that now has its rows, in one step.
@@ -216,17 +230,17 @@ fn write_bucket(
     if rows.peek().is_none() {
         return Ok(());
     }
-    let mut table = transaction.open_table(bucket.table())?;
+    let mut table = Rows::open(transaction, bucket)?;
     for (key, entry) in rows {
         let old = match &entry {
             Entry::Put(value) => {
                 *stored += (key.len() + value.len()) as u64;
-                table.insert(key.as_ref(), value.as_ref())?
+                table.put(&key, value)?
             }
-            Entry::Delete => table.remove(key.as_ref())?,
+            Entry::Delete => table.delete(&key)?,
         };
         if let Some(old) = old {
-            *stored = stored.saturating_sub((key.len() + old.value().len()) as u64);
+            *stored = stored.saturating_sub((key.len() + old) as u64);
         }
     }
     Ok(())

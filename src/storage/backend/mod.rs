@@ -36,6 +36,10 @@
 //! and every argument about who owns the transaction; and since buffers hold deletions as well,
 //! a deletion does not force a commit.
 //!
+//! Two things make the file as small as bbolt's or smaller: rows that would leave a good part of a
+//! page empty are cut in two (`tail`), and what counts is not redb's length of the file but the blocks
+//! that the disk holds for it (`redb_file`), and of those the ones in use (`free`).
+//!
 //! What is left out: defragmentation and sending the file to another member.
 
 mod batch;
@@ -43,8 +47,10 @@ mod bucket;
 mod buffer;
 mod commit;
 mod file;
+mod free;
 mod hash;
 mod read_tx;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -74,6 +80,10 @@ pub use self::{
 
 /// A panic while one of the locks was held has left half an entry behind.
 const POISONED: &str = "a panic below this lock ends the member";
+
+/// How much of what the file has free may be of no use before it counts as used, in bytes. etcd's
+/// file grows in steps of this length.
+const STEP: u64 = 16 << 20;
 
 /// How often, and how, the file is written.
 #[derive(Clone, Debug)]
@@ -181,8 +191,14 @@ struct Shared {
     wake: Condvar,
     /// Tells those who wait that a commit is through, or that there is room again.
     done: Condvar,
-    size: AtomicU64,
+    /// Bytes that the disk holds for the file, and those of them that are used, as of the last commit.
+    allocated: AtomicU64,
+    in_use: AtomicU64,
+    /// Bytes of the rows' keys and values in the file.
     stored: AtomicU64,
+    /// What of the file counts against a quota, and the bytes of the rows on their way into it.
+    used: AtomicU64,
+    writing: AtomicU64,
     commits: AtomicU64,
 }
 
@@ -205,15 +221,19 @@ impl Backend {
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             options,
-            size: AtomicU64::new(database.size()),
+            allocated: AtomicU64::new(0),
+            in_use: AtomicU64::new(0),
             database,
             buffers: RwLock::new(buffers),
             control: Mutex::default(),
             wake: Condvar::new(),
             done: Condvar::new(),
             stored: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+            writing: AtomicU64::new(0),
             commits: AtomicU64::new(0),
         });
+        shared.note_sizes(0);
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new()
             .name("commit".to_owned())
@@ -319,16 +339,33 @@ impl Backend {
         self.shared.read().conf_state.clone()
     }
 
-    /// The file's length in bytes, as of the last commit.
+    /// How many bytes the disk holds for the file, as of the last commit (etcd: dbSize). They are
+    /// counted in blocks that were written once: what redb has ready behind them takes no room yet,
+    /// and what it has freed keeps its room until it is used again or the file is cut.
+    ///
+    /// A value of zeros takes no room on the disk either, but its bytes count all the same.
     pub fn size(&self) -> u64 {
-        self.shared.size.load(Ordering::Relaxed)
+        let stored = self.shared.stored.load(Ordering::Relaxed);
+        self.shared.allocated.load(Ordering::Relaxed).max(stored)
     }
 
-    /// How many of the file's bytes hold rows: keys and values of what the file has. redb could
-    /// count its pages, but only by walking through all of them; this sum is kept while writing,
-    /// starts with what the key space found when it was opened, and leaves out inner pages.
+    /// How many of these bytes belong to pages that are used, as of the last commit (etcd:
+    /// dbSizeInUse).
     pub fn size_in_use(&self) -> u64 {
-        self.shared.stored.load(Ordering::Relaxed).min(self.size())
+        self.shared.in_use.load(Ordering::Relaxed)
+    }
+
+    /// What a quota is compared with, in bytes: what the file uses and what is on its way into it.
+    ///
+    /// etcd compares the size, so that what a compaction has freed is room only after a
+    /// defragmentation. Here it is room at once; but the file does not become larger than the quota
+    /// by more than [`STEP`] because its free pages are too small for what is written.
+    ///
+    /// Rows that wait for the next commit do not count, as in etcd: the file becomes larger than the
+    /// quota by what is written in a commit interval.
+    pub fn used(&self) -> u64 {
+        let used = self.shared.used.load(Ordering::Acquire);
+        used + self.shared.writing.load(Ordering::Relaxed)
     }
 
     /// How many writes the active and the frozen buffer hold.
@@ -371,7 +408,8 @@ impl Backend {
         buffers.applied.revision = revision;
         buffers.committed.revision = revision;
         commit::note_committed(buffers.committed.index, revision, 0);
-        self.shared.stored.store(stored, Ordering::Relaxed);
+        // No commit is under way: nothing has been written.
+        self.shared.note_sizes(stored);
     }
 
     /// Ends the member because of a row that contradicts what is known in memory.
