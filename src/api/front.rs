@@ -226,7 +226,7 @@ async fn accept(listener: Acceptor, front: Front, gate: Gate) {
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
     if stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
         // Nobody can say so any more.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

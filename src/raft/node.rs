@@ -213,8 +213,11 @@ impl Node {
 
     /// For tests: after a stop of the process, all other threads go on before this one.
     fn wake_last(&self) {
-        let was_stopped = self.next_tick + 2 * self.timing.tick < clock::now();
-        fail::fail_point!("raft-wakes-last", was_stopped, |_| ());
+        fail::fail_point!(
+            "raft-wakes-last",
+            self.next_tick + 2 * self.timing.tick < clock::now(),
+            |_| ()
+        );
     }
 
     fn take(&mut self, input: Input) {
