@@ -24,7 +24,7 @@ use tower_service::Service;
 use super::{
     accept::{Failures, Gate, Place},
     authority::MendedAuthority,
-    deadline::Deadline,
+    deadline::{self, Deadline},
     http as http_routes, http2,
     in_time::InTime,
     limit::Limited,
@@ -290,7 +290,7 @@ impl Front {
         let is_grpc = self.traffic.has_grpc() && is_grpc(&request);
         let deadline = match Deadline::of(request.headers()) {
             Ok(deadline) if is_grpc => deadline,
-            Err(answer) if is_grpc => return Ok(answer),
+            Err(why) if is_grpc => return Ok(deadline::refusal(&why)),
             _ => None,
         };
         let call = self.serve(request, is_grpc);

@@ -6,7 +6,9 @@
 //!          ──▶ accept (is there a place for it?)
 //!          ──▶ in_time (does it say anything?)
 //!          ──▶ authority (none that h2 accepts?)
-//!          ──▶ front (HTTP/1 or HTTP/2; known method? frame not too large?) ──▶ router
+//!          ──▶ pace (enough for this turn? are answers taken?)
+//!          ──▶ hyper and h2, with the settings of http2
+//!          ──▶ front (metadata, deadline; known method? frame not too large?) ──▶ router
 //!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
 //!             ──▶ cors ──▶ http, probes              /health, /version, /metrics, /livez, /readyz
 //!             ──▶ observe                                           the glass's own service

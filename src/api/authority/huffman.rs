@@ -99,7 +99,7 @@ pub(super) mod tests {
             });
             bits.push_str(&coded.expect("every byte has a code"));
         }
-        while bits.len() % 8 != 0 {
+        while !bits.len().is_multiple_of(8) {
             bits.push('1');
         }
         let byte = |bits: &[u8]| u8::from_str_radix(std::str::from_utf8(bits).unwrap(), 2).unwrap();
