@@ -1,6 +1,10 @@
 //! Starts that need nobody: peers that are mute, gone or foreign hold up no member that has a log.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::{TcpListener, TcpStream},
+    time::Duration,
+};
 
 use crate::{
     client::eventually,
@@ -41,8 +45,9 @@ async fn a_member_with_a_log_does_not_wait_for_mute_peers() {
     assert_eq!(cluster.exited(0), None);
 }
 
-/// Goal: a new cluster does not wait for members that are not there yet, nor do members that begin
-/// together wait for each other. Method: one alone; then the two others at once.
+/// Goal: a new member does not wait for members that are not there yet, and one that has to wait for
+/// an answer is not waited for. Method: one alone; then another one, while the port of the first is
+/// mute: until it has its answer, its own port must refuse.
 #[tokio::test]
 async fn new_members_do_not_wait_for_each_other() {
     if Kind::subject() != Kind::Glass {
@@ -53,10 +58,14 @@ async fn new_members_do_not_wait_for_each_other() {
     cluster.spawn(0);
     started(&cluster, 0, 1, SOON).await;
     cluster.kill(0);
-    (1..3).for_each(|at| cluster.spawn(at));
-    for at in 1..3 {
-        started(&cluster, at, 1, SOON).await;
-    }
+    let mute = TcpListener::bind(("127.0.0.1", cluster.members[0].peer_port)).unwrap();
+    cluster.spawn(1);
+    // It has asked.
+    let question = tokio::task::spawn_blocking(move || mute.accept().unwrap());
+    let _question = question.await.unwrap();
+    let answer = TcpStream::connect(("127.0.0.1", cluster.members[1].peer_port));
+    assert_eq!(answer.err().map(|error| error.kind()), Some(ErrorKind::ConnectionRefused));
+    assert_eq!((starts(&cluster, 1), cluster.exited(1)), (0, None));
 }
 
 /// Goal: a URL that another cluster has now costs that URL and no more. Method: of three members
