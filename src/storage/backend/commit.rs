@@ -12,9 +12,10 @@ use std::{
 use redb::{Durability, WriteTransaction};
 
 use super::{
-    Bucket, Buffers, Error, POISONED, STEP, Shared,
+    Bucket, Buffers, Error, POISONED, Shared,
     buffer::{Buffer, Entry, Frozen},
     file::{CONF_STATE, CONSISTENT_INDEX, FileRead, TERM},
+    size::Sizes,
     tail::Rows,
 };
 use crate::{
@@ -35,6 +36,13 @@ pub(super) struct Control {
     pub(super) stopping: bool,
     /// The thread has ended.
     pub(super) stopped: bool,
+}
+
+/// The file as a commit has left it.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) file: FileRead,
+    pub(super) sizes: Sizes,
 }
 
 /// Ends the process if the commit thread panics: without it nothing reaches the file any more.
@@ -94,8 +102,8 @@ impl Shared {
             revision_old = before.revision,
             writes = frozen.buffer.len(),
         );
-        let file = match self.write_file(&frozen) {
-            Ok(file) => file,
+        let written = match self.write_file(&frozen) {
+            Ok(written) => written,
             Err(source) => {
                 let path = self.path.clone();
                 self.fatal(&Error::Database { path, source })
@@ -110,7 +118,7 @@ impl Shared {
         histogram::BACKEND_COMMIT.observe(tick::to_ns(tick::now() - began));
         drop(span);
         fail::fail_point!("backend-before-drop-frozen");
-        self.exchange(&frozen, file);
+        self.exchange(&frozen, written);
     }
 
     /// Sets the active buffer aside, whole entries only: the lock is the writer's.
@@ -134,7 +142,7 @@ impl Shared {
             revision = buffers.applied.revision
         );
         let frozen = Arc::new(buffers.take());
-        self.writing.store(frozen.buffer.bytes() as u64, Ordering::Relaxed);
+        self.sizes.note_writing(frozen.buffer.bytes());
         buffers.frozen = Some(frozen.clone());
         let before = buffers.committed;
         trace::watermarks().frozen.store(frozen.buffer.len() as u64, Ordering::Relaxed);
@@ -150,12 +158,12 @@ impl Shared {
     }
 
     /// One transaction with the rows, the consistent index, its term and the conf state.
-    pub(super) fn write_file(&self, frozen: &Frozen) -> Result<FileRead, redb::Error> {
+    pub(super) fn write_file(&self, frozen: &Frozen) -> Result<Written, redb::Error> {
         fail::fail_point!("backend-before-begin");
         let mut transaction = self.database.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         transaction.set_quick_repair(true);
-        let mut stored = self.stored.load(Ordering::Relaxed);
+        let mut stored = self.sizes.stored();
         for bucket in Bucket::ALL {
             write_bucket(&transaction, bucket, &frozen.buffer, &mut stored)?;
         }
@@ -171,28 +179,15 @@ impl Shared {
         fail::fail_point!("backend-before-commit");
         transaction.commit()?;
         fail::fail_point!("backend-after-commit");
-        // Before the sizes: a writer that looks in between must not count the rows twice.
-        self.writing.store(0, Ordering::Relaxed);
-        self.note_sizes(stored);
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.database.read()
-    }
-
-    /// Looks at what the file takes and uses, now that its rows have so many bytes. Between commits
-    /// only.
-    pub(super) fn note_sizes(&self, stored: u64) {
-        let (allocated, in_use) = self.database.sizes();
-        let used = in_use.max(stored).max(allocated.saturating_sub(STEP));
-        self.stored.store(stored, Ordering::Relaxed);
-        self.allocated.store(allocated, Ordering::Relaxed);
-        self.in_use.store(in_use, Ordering::Relaxed);
-        self.used.store(used, Ordering::Release);
+        Ok(Written { sizes: self.database.sizes(stored), file: self.database.read()? })
     }
 
     /// Exchanges the frozen buffer for the file that now has its rows, in one step.
-    pub(super) fn exchange(&self, frozen: &Frozen, file: FileRead) {
+    pub(super) fn exchange(&self, frozen: &Frozen, written: Written) {
         let mut buffers = self.lock();
-        let old_file = std::mem::replace(&mut buffers.file, Arc::new(file));
+        self.sizes.note(written.sizes);
+        let old_file = std::mem::replace(&mut buffers.file, Arc::new(written.file));
         let old_frozen = buffers.frozen.take();
         buffers.committed = frozen.applied;
         note_committed(frozen.applied.index, frozen.applied.revision, buffers.active.len());

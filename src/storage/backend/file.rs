@@ -15,6 +15,7 @@ use super::{
     Applied, Bucket, Error,
     buffer::{Entry, Row},
     free,
+    size::Sizes,
     tail::{self, Rows, TAILS},
 };
 use crate::storage::redb_file::RedbFile;
@@ -85,12 +86,13 @@ impl DatabaseFile {
         Error::Database { path: self.path.clone(), source }
     }
 
-    /// How many bytes the disk holds for the file, and how many of them for pages that the last
-    /// commit uses. To be asked between commits.
-    pub(super) fn sizes(&self) -> (u64, u64) {
+    /// How large the file is after the last commit, if its rows have so many bytes. To be asked
+    /// between commits.
+    pub(super) fn sizes(&self, stored: u64) -> Sizes {
         let allocated = self.file.blocks().bytes();
         // A page of which it is not known that it is free counts as one that is used.
-        (allocated, allocated - free::free_bytes(&self.file).unwrap_or(0).min(allocated))
+        let free = free::free_bytes(&self.file).unwrap_or(0);
+        Sizes { stored, allocated, in_use: allocated.saturating_sub(free) }
     }
 }
 

@@ -50,6 +50,7 @@ mod file;
 mod free;
 mod hash;
 mod read_tx;
+mod size;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -70,6 +71,7 @@ use self::{
     buffer::{Buffer, Entry, Frozen},
     commit::Control,
     file::{DatabaseFile, FileRead},
+    size::Gauge,
 };
 
 pub use self::{
@@ -80,10 +82,6 @@ pub use self::{
 
 /// A panic while one of the locks was held has left half an entry behind.
 const POISONED: &str = "a panic below this lock ends the member";
-
-/// How much of what the file has free may be of no use before it counts as used, in bytes. etcd's
-/// file grows in steps of this length.
-const STEP: u64 = 16 << 20;
 
 /// How often, and how, the file is written.
 #[derive(Clone, Debug)]
@@ -191,14 +189,7 @@ struct Shared {
     wake: Condvar,
     /// Tells those who wait that a commit is through, or that there is room again.
     done: Condvar,
-    /// Bytes that the disk holds for the file, and those of them that are used, as of the last commit.
-    allocated: AtomicU64,
-    in_use: AtomicU64,
-    /// Bytes of the rows' keys and values in the file.
-    stored: AtomicU64,
-    /// What of the file counts against a quota, and the bytes of the rows on their way into it.
-    used: AtomicU64,
-    writing: AtomicU64,
+    sizes: Gauge,
     commits: AtomicU64,
 }
 
@@ -221,19 +212,15 @@ impl Backend {
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             options,
-            allocated: AtomicU64::new(0),
-            in_use: AtomicU64::new(0),
+            sizes: Gauge::default(),
             database,
             buffers: RwLock::new(buffers),
             control: Mutex::default(),
             wake: Condvar::new(),
             done: Condvar::new(),
-            stored: AtomicU64::new(0),
-            used: AtomicU64::new(0),
-            writing: AtomicU64::new(0),
             commits: AtomicU64::new(0),
         });
-        shared.note_sizes(0);
+        shared.sizes.note(shared.database.sizes(0));
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new()
             .name("commit".to_owned())
@@ -345,27 +332,18 @@ impl Backend {
     ///
     /// A value of zeros takes no room on the disk either, but its bytes count all the same.
     pub fn size(&self) -> u64 {
-        let stored = self.shared.stored.load(Ordering::Relaxed);
-        self.shared.allocated.load(Ordering::Relaxed).max(stored)
+        self.shared.sizes.size()
     }
 
     /// How many of these bytes belong to pages that are used, as of the last commit (etcd:
     /// dbSizeInUse).
     pub fn size_in_use(&self) -> u64 {
-        self.shared.in_use.load(Ordering::Relaxed)
+        self.shared.sizes.in_use()
     }
 
-    /// What a quota is compared with, in bytes: what the file uses and what is on its way into it.
-    ///
-    /// etcd compares the size, so that what a compaction has freed is room only after a
-    /// defragmentation. Here it is room at once; but the file does not become larger than the quota
-    /// by more than [`STEP`] because its free pages are too small for what is written.
-    ///
-    /// Rows that wait for the next commit do not count, as in etcd: the file becomes larger than the
-    /// quota by what is written in a commit interval.
+    /// What a quota is compared with, in bytes: what the file uses, and what is on its way into it.
     pub fn used(&self) -> u64 {
-        let used = self.shared.used.load(Ordering::Acquire);
-        used + self.shared.writing.load(Ordering::Relaxed)
+        self.shared.sizes.used()
     }
 
     /// How many writes the active and the frozen buffer hold.
@@ -409,7 +387,7 @@ impl Backend {
         buffers.committed.revision = revision;
         commit::note_committed(buffers.committed.index, revision, 0);
         // No commit is under way: nothing has been written.
-        self.shared.note_sizes(stored);
+        self.shared.sizes.note(self.shared.database.sizes(stored));
     }
 
     /// Ends the member because of a row that contradicts what is known in memory.

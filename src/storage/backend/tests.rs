@@ -364,13 +364,13 @@ fn rows_of_every_length_come_back_whole() {
     backend.commit_now();
     same(&backend, &turned);
     let stored: u64 = turned.iter().map(|row| (row.0.len() + row.1.len()) as u64).sum();
-    assert_eq!(backend.shared.stored.load(Ordering::Relaxed), stored);
+    assert_eq!(backend.shared.sizes.stored(), stored);
     for (key, _) in &turned {
         backend.write().delete(Bucket::Key, key);
     }
     backend.commit_now();
     same(&backend, &[]);
-    assert_eq!((tails(), backend.shared.stored.load(Ordering::Relaxed)), (0, 0));
+    assert_eq!((tails(), backend.shared.sizes.stored()), (0, 0));
 }
 
 /// A file from before rows were cut has no table for their ends, and whole rows of any length.
@@ -493,15 +493,21 @@ fn copy_at(boundary: &str, backend: &Backend) -> Arc<StdMutex<Option<()>>> {
 fn what_is_written_during_a_commit_goes_with_the_next_one() {
     let folder = TempDir::new().unwrap();
     let backend = open(&folder, by_hand());
+    let used = backend.used();
     write_entry(&backend, 1);
+    assert_eq!(backend.used(), used, "what waits for a commit does not count");
     let frozen = backend.shared.freeze().unwrap().0;
+    let one = frozen.buffer.bytes() as u64;
+    assert_eq!(backend.used(), used + one);
     write_entry(&backend, 2);
+    assert_eq!(backend.used(), used + 2 * one, "and what waits for this one does");
     assert_eq!(backend.buffered(), (3, 3));
     assert_eq!(backend.get(Bucket::Key, &row_key(1, 0)).unwrap().1, Place::Frozen);
     assert_eq!(frozen.applied.index, 1);
     assert_stands_at(&backend, 2);
     let file = backend.shared.write_file(&frozen).unwrap();
     backend.shared.exchange(&frozen, file);
+    assert_eq!(backend.used(), backend.size_in_use());
     assert_eq!(backend.committed().index, 1);
     assert_eq!(backend.get(Bucket::Key, &row_key(1, 0)).unwrap().1, Place::File);
     assert_stands_at(&backend, 2);
