@@ -9,7 +9,11 @@
 //! Whoever subscribes twice, after a broken connection say, hears some things twice; here they are
 //! taken once.
 
+mod keys;
+
 use std::collections::HashSet;
+
+use keys::WaitingKeys;
 
 use super::{
     collect::Hello,
@@ -18,15 +22,12 @@ use super::{
     stage::Stage,
 };
 
-/// Keys that wait for the end of their step; the oldest is given up.
-const KEYS_MAX: usize = 4096;
-
 /// What was heard so far.
 #[derive(Debug, Default)]
 pub struct Intake {
     /// The members and their events.
     pub recording: Recording,
-    keys: Vec<WaitingKey>,
+    keys: WaitingKeys,
     heard: HashSet<Heard>,
 }
 
@@ -47,20 +48,11 @@ pub enum IntakeError {
     TooManyMembers,
 }
 
-#[derive(Debug)]
-struct WaitingKey {
-    member: u8,
-    thread: u8,
-    id: u64,
-    clock: u64,
-    text: KeyText,
-}
-
 impl Intake {
     /// Starts from what is there already.
     pub fn new(recording: Recording) -> Intake {
         let heard = recording.events.iter().map(heard).collect();
-        Intake { recording, keys: Vec::new(), heard }
+        Intake { recording, heard, ..Intake::default() }
     }
 
     /// A member begins to speak, or speaks again. Returns its place.
@@ -139,15 +131,8 @@ impl Intake {
         if !self.heard.insert(heard(&event)) {
             return;
         }
-        if event.kind == Kind::Span && !self.keys.is_empty() {
-            let belongs = |key: &WaitingKey| {
-                (key.member, key.thread, key.id) == (event.member, event.thread, event.id)
-                    && event.clock < key.clock
-                    && key.clock <= event.clock_end
-            };
-            if let Some(at) = self.keys.iter().position(belongs) {
-                event.key = Some(self.keys.remove(at).text);
-            }
+        if event.kind == Kind::Span {
+            event.key = self.keys.take(&event);
         }
         self.recording.events.push(event);
     }
@@ -162,10 +147,7 @@ impl Intake {
         if let Some(begun) = begun {
             begun.key.get_or_insert_with(|| text.clone());
         }
-        if KEYS_MAX <= self.keys.len() {
-            self.keys.remove(0);
-        }
-        self.keys.push(WaitingKey { member, thread: head.thread, id, clock, text });
+        self.keys.insert((member, head.boot, head.thread, id), clock, text);
     }
 }
 
