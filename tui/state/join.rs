@@ -32,14 +32,59 @@ pub(crate) fn mark_losses(recording: &Recording, chosen: &mut [bool]) {
     }
 }
 
+/// The same for a story's steps by place; `lost` are the places of all marks of losses.
+pub(crate) fn add_losses(recording: &Recording, lost: &[usize], steps: &mut Vec<usize>) {
+    if lost.is_empty() {
+        return;
+    }
+    let window = Window::of(steps.iter().map(|at| &recording.events[*at]));
+    let overlaps = |at: &usize| {
+        let event = &recording.events[*at];
+        let [from, to] = fields!(event, Lost: from, to);
+        window.overlaps(event, from, to)
+    };
+    steps.extend(lost.iter().copied().filter(overlaps));
+}
+
+/// A story with all that happened meanwhile, and on each member with what comes before and after it
+/// up to the next keyframe: out of this every step of the story can be shown as it is now.
+pub(crate) fn surroundings(recording: &Recording, own: &[bool]) -> Vec<bool> {
+    let wall = |event: &Event| watermarks::wall(recording, event);
+    let events = || recording.events.iter().zip(own);
+    let own_walls = || events().filter(|(_, own)| **own).map(|(event, _)| wall(event));
+    let (Some(start), Some(end)) = (own_walls().min(), own_walls().max()) else {
+        return own.to_vec();
+    };
+    let mut spans: HashMap<u8, (u64, u64)> = HashMap::new();
+    for event in recording.events.iter().filter(|event| event.kind == Kind::Keyframe) {
+        let at = wall(event);
+        let (from, to) = spans.entry(event.member).or_insert((0, u64::MAX));
+        *from = if at <= start { at.max(*from) } else { *from };
+        *to = if end <= at { at.min(*to) } else { *to };
+    }
+    let window = Window::around(recording, own);
+    let is_near = |event: &Event| {
+        let (from, to) = spans.get(&event.member).copied().unwrap_or((start, end));
+        let (from, to) =
+            (if from == 0 { start } else { from }, if to == u64::MAX { end } else { to });
+        (from..=to).contains(&wall(event)) || window.contains(event)
+    };
+    events().map(|(event, own)| *own || is_near(event)).collect()
+}
+
 /// From when to when, on each member's clock, a story goes.
 pub(crate) struct Window(HashMap<(u8, u16), (u64, u64)>);
 
 impl Window {
     /// The window of the chosen events.
     pub(crate) fn around(recording: &Recording, chosen: &[bool]) -> Window {
+        let events = recording.events.iter().zip(chosen).filter(|(_, chosen)| **chosen);
+        Window::of(events.map(|(event, _)| event))
+    }
+
+    fn of<'a>(events: impl Iterator<Item = &'a Event>) -> Window {
         let mut window: HashMap<(u8, u16), (u64, u64)> = HashMap::new();
-        for (event, _) in recording.events.iter().zip(chosen).filter(|(_, chosen)| **chosen) {
+        for event in events {
             let (from, to) = window.entry((event.member, event.boot)).or_insert((u64::MAX, 0));
             (*from, *to) = ((*from).min(event.clock), (*to).max(event.clock_end));
         }
