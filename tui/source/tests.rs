@@ -94,5 +94,5 @@ async fn a_member_that_breaks_off_and_comes_back_is_heard_again_and_nothing_twic
     until(&mut live, |live, _| count(live, 8) == 1).await;
     assert_eq!([1, 1], [7, 8].map(|index| count(&live, index)));
     assert_eq!((1, vec![false]), (live.recording().members.len(), live.silent()));
-    assert!(live.seen[1].down.is_some());
+    assert!(live.seen()[1].down.is_some());
 }

@@ -7,19 +7,19 @@ use glass_etcd::trace::{
 /// The event's fields, as `commit 41→42 peer=etcd-02`. Of a beginning, only those known already;
 /// of a message, only those that it has.
 pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
-    let all = event.stage.fields();
     let is_begin = event.kind == glass_etcd::trace::Kind::Begin;
     let mut words = Vec::new();
-    for (at, field) in all.iter().enumerate() {
-        let number = event.fields[at];
+    let mut before = None;
+    for (field, number) in event.named() {
+        let before = before.replace((field, number));
         if number == 0 && (is_begin || is_absent_at_zero(event.stage, field.name)) {
             continue;
         }
         if let Some(name) = field.name.strip_suffix(".new")
-            && 0 < at
-            && all[at - 1].name.strip_suffix(".old") == Some(name)
+            && let Some((old_field, old)) = before
+            && old_field.name.strip_suffix(".old") == Some(name)
         {
-            let old = value(&all[at - 1], event.fields[at - 1], members);
+            let old = value(old_field, old, members);
             let new = value(field, number, members);
             words.push(if old == new {
                 format!("{name}={new}")
