@@ -5,7 +5,7 @@
 //! of all services and both kinds:
 //!
 //! ```text
-//!   HEADERS ──▶ Deadline::of ──▶ over already? ──▶ the call ──▶ its stream of answers
+//!   HEADERS ──▶ of the headers ▶ over already? ──▶ the call ──▶ its stream of answers
 //!                  │ malformed      │                 │            │
 //!                  ▼                ▼                 ▼            ▼   DEADLINE_EXCEEDED,
 //!               INTERNAL            └──── over ───────┴────────────┘   "context deadline exceeded"
@@ -29,77 +29,61 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::Sleep;
 use tonic::Status;
 
-use crate::{
-    clock,
-    server::dropped::{self, End},
-};
+use crate::server::dropped::{self, Deadline};
 
 const NAME: &str = "grpc-timeout";
 
 /// The longest value: eight digits and a unit.
 const VALUE_MAX: usize = 9;
 
-/// When a call is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Deadline(Instant);
-
-impl Deadline {
-    /// That of a call whose first frame has come just now; `None` if it may take as long as it
-    /// likes. Of several the last one counts, as with Go.
-    ///
-    /// # Errors
-    ///
-    /// What is malformed about it, for [`refusal`].
-    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Deadline>, String> {
-        let mut deadline = None;
-        for value in headers.get_all(NAME) {
-            let timeout = decode(value)?;
-            // Beyond what the clock can say, as eight digits of hours may be, is never.
-            deadline = clock::now().checked_add(timeout).map(Deadline);
-        }
-        Ok(deadline)
+/// That of a call whose first frame has come just now; `None` if it may take as long as it
+/// likes. Of several the last one counts, as with Go.
+///
+/// # Errors
+///
+/// What is malformed about it, for [`refusal`].
+pub(super) fn of(headers: &HeaderMap) -> Result<Option<Deadline>, String> {
+    let mut deadline = None;
+    for value in headers.get_all(NAME) {
+        deadline = Deadline::after(decode(value)?);
     }
+    Ok(deadline)
+}
 
-    /// Carries out a call until it is answered or its time is over.
-    pub(super) async fn bound(self, call: impl Future<Output = Response<Body>>) -> Response<Body> {
-        if self.is_over() {
-            return over().into_http();
-        }
-        let time = async {
-            sleep_until(self.0.into()).await;
-            End::Expired
-        };
-        match dropped::until(call, time).await {
-            Ok(answer) => answer.map(|body| self.bound_body(body)),
-            Err(tidying) => {
-                if let Some(tidying) = tidying {
-                    tidying.done().await;
-                }
-                over().into_http()
+/// Carries out a call until it is answered or its time is over.
+pub(super) async fn bound(
+    deadline: Deadline,
+    call: impl Future<Output = Response<Body>>,
+) -> Response<Body> {
+    if deadline.is_over() {
+        return over().into_http();
+    }
+    match dropped::until(call, deadline.over()).await {
+        Ok(answer) => answer.map(|body| bound_body(deadline, body)),
+        Err(tidying) => {
+            if let Some(tidying) = tidying {
+                tidying.done().await;
             }
+            over().into_http()
         }
     }
+}
 
-    fn bound_body(self, body: Body) -> Body {
-        if http_body::Body::is_end_stream(&body) {
-            return body;
-        }
-        Body::new(Bound { inner: Some(body), deadline: self, sleep: None })
+fn bound_body(deadline: Deadline, body: Body) -> Body {
+    if http_body::Body::is_end_stream(&body) {
+        return body;
     }
-
-    fn is_over(self) -> bool {
-        self.0 <= clock::now()
-    }
+    Body::new(Bound { inner: Some(body), deadline, sleep: None })
 }
 
 /// The status of a call whose time is over.
@@ -168,8 +152,7 @@ impl http_body::Body for Bound {
             if let Poll::Ready(frame) = Pin::new(inner).poll_frame(context) {
                 return Poll::Ready(frame);
             }
-            let sleep = || Box::pin(sleep_until(deadline.0.into()));
-            let sleep = self.sleep.get_or_insert_with(sleep);
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(deadline.sleep()));
             ready!(sleep.as_mut().poll(context));
         }
         let _ = dropped::expire(|| self.inner = None);
@@ -254,10 +237,10 @@ mod tests {
 
     #[test]
     fn the_last_value_counts_and_what_is_malformed_is_refused() {
-        let of = |values: &[&str]| Deadline::of(&headers(values));
+        let of = |values: &[&str]| of(&headers(values));
         assert_eq!(of(&[]).unwrap(), None);
         let (soon, late) = (of(&["1H", "1m"]).unwrap(), of(&["1m", "1H"]).unwrap());
-        assert!(soon.unwrap().0 < late.unwrap().0);
+        assert!(soon.unwrap() < late.unwrap());
         let refused = refusal(&of(&["5x", "1m"]).unwrap_err());
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
         let expected = "malformed grpc-timeout: transport: timeout unit is not recognized: \"5x\"";
@@ -266,15 +249,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_is_over_before_it_begins_is_not_begun() {
-        let deadline = Deadline::of(&headers(&["0n"])).unwrap().unwrap();
-        let answer = deadline.bound(async { unreachable!("its time is over") }).await;
+        let deadline = of(&headers(&["0n"])).unwrap().unwrap();
+        let answer = bound(deadline, async { unreachable!("its time is over") }).await;
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(status(&answer).0, Code::DeadlineExceeded);
     }
 
     #[tokio::test]
     async fn a_call_that_takes_too_long_is_dropped_and_told_why() {
-        let deadline = Deadline::of(&headers(&["20m"])).unwrap().unwrap();
+        let deadline = of(&headers(&["20m"])).unwrap().unwrap();
         let (sender, mut dropped) = tokio::sync::oneshot::channel();
         struct Guard(Option<tokio::sync::oneshot::Sender<bool>>);
         impl Drop for Guard {
@@ -282,7 +265,7 @@ mod tests {
                 self.0.take().unwrap().send(dropped::is_expiring()).unwrap();
             }
         }
-        let answer = deadline.bound(async {
+        let answer = bound(deadline, async {
             let _guard = Guard(Some(sender));
             std::future::pending().await
         });
@@ -295,8 +278,8 @@ mod tests {
 
     /// The body of an answer under a deadline of 20 ms.
     async fn body(body: Body) -> (Vec<Bytes>, Option<HeaderMap>) {
-        let deadline = Deadline::of(&headers(&["20m"])).unwrap().unwrap();
-        let answer = deadline.bound(async { Response::new(body) }).await;
+        let deadline = of(&headers(&["20m"])).unwrap().unwrap();
+        let answer = bound(deadline, async { Response::new(body) }).await;
         let (mut data, mut body) = (Vec::new(), answer.into_body());
         while let Some(frame) = body.frame().await {
             match frame.unwrap().into_data() {

@@ -24,8 +24,7 @@ use tower_service::Service;
 use super::{
     accept::{Failures, Gate, Place},
     authority::MendedAuthority,
-    deadline::{self, Deadline},
-    http as http_routes, http2,
+    deadline, http as http_routes, http2,
     in_time::InTime,
     limit::Limited,
     listen::{Acceptor, Listener, Stream},
@@ -288,7 +287,7 @@ impl Front {
             Err(status) => return Ok(status.into_http()),
         };
         let is_grpc = self.traffic.has_grpc() && is_grpc(&request);
-        let deadline = match Deadline::of(request.headers()) {
+        let deadline = match deadline::of(request.headers()) {
             Ok(deadline) if is_grpc => deadline,
             Err(why) if is_grpc => return Ok(deadline::refusal(&why)),
             _ => None,
@@ -296,7 +295,7 @@ impl Front {
         let call = self.serve(request, is_grpc);
         Ok(match deadline {
             None => call.await,
-            Some(deadline) => deadline.bound(call).await,
+            Some(deadline) => deadline::bound(deadline, call).await,
         })
     }
 

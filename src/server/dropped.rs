@@ -18,10 +18,15 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Sleep, sleep_until, timeout},
+};
+
+use crate::clock;
 
 /// For so long the answer waits for what the call has still to tidy up. A put and a delete on a slow
 /// disk fit in; a cluster without a leader does not, and its client is not to wait for one.
@@ -34,6 +39,33 @@ pub enum End {
     Gone,
     /// Its time is over.
     Expired,
+}
+
+/// When a call's time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// So long from now on; `None` if that is beyond what the clock can say, and so never.
+    pub fn after(timeout: Duration) -> Option<Deadline> {
+        clock::now().checked_add(timeout).map(Deadline)
+    }
+
+    /// Whether it has passed.
+    pub fn is_over(self) -> bool {
+        self.0 <= clock::now()
+    }
+
+    /// Sleeps until then.
+    pub fn sleep(self) -> Sleep {
+        sleep_until(self.0.into())
+    }
+
+    /// The end of a call that takes longer.
+    pub async fn over(self) -> End {
+        self.sleep().await;
+        End::Expired
+    }
 }
 
 /// What an expired call has left behind, until it is done.

@@ -337,7 +337,7 @@ pub(crate) fn integer(value: usize) -> Vec<u8> {
     }
     let (mut bytes, mut rest) = (vec![127], value - 127);
     while 128 <= rest {
-        bytes.push(u8::try_from(128 | rest % 128).unwrap());
+        bytes.push(u8::try_from(128 + rest % 128).unwrap());
         rest /= 128;
     }
     bytes.push(u8::try_from(rest).unwrap());
