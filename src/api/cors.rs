@@ -1,10 +1,10 @@
-//! CORS: which pages of other origins may read what this member answers over HTTP.
+//! CORS: which web pages of other origins may read this member's answers over HTTP.
 //!
-//! A browser asks with `OPTIONS` before it sends what a plain form could not, and shows an answer to
-//! a page only if its headers allow that. etcd decides both before it looks at the path: every
-//! `OPTIONS` is answered 200 without a body, and every answer has the headers, whether there is such
-//! a path or not. With `--cors` and a list, only requests of an origin on that list get them.
-//! The ports of `--listen-metrics-urls` know nothing of this, in etcd neither.
+//! A browser sends `OPTIONS` before an unusual request, and gives a page the answer only if the
+//! answer's headers allow it. etcd decides both before it looks at the path: every `OPTIONS` gets
+//! status 200 and no body, and every answer has the headers, even a 404. If `--cors` is a list, only
+//! requests from an origin on the list get the headers. The ports of `--listen-metrics-urls` have no
+//! CORS, as in etcd.
 //! (etcd: `accessController`)
 
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(super) async fn control(
     response
 }
 
-/// What the answer says about who may read it.
+/// The value of `Access-Control-Allow-Origin`, if the answer gets one.
 fn allowed(cors: &Cors, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
     match cors {
         Cors::Any => Some(HeaderValue::from_static("*")),

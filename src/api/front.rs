@@ -3,11 +3,11 @@
 //! HTTP/1 and HTTP/2 share a port, unless `--listen-client-http-urls` parts them (see [`Traffic`]).
 //! gRPC requests for methods that this member does not have are answered here, because tonic leaves
 //! out the text that etcd's clients know. Until the member is ready to serve, requests wait, as they
-//! do before etcd's port; only the glass may look in before, to see the election, and the ports of
-//! `--listen-metrics-urls` answer probes from the start: a member without a quorum is not ready, and
-//! says so.
+//! do before etcd's port. There are two exceptions: the glass may look in before, to see the
+//! election, and the ports of `--listen-metrics-urls` answer from the start, because a probe asks
+//! whether the member is ready.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::{HeaderValue, Request, Response, header};
@@ -16,13 +16,15 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use tonic::{Status, codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
 use super::{
+    accept::{Failures, Gate, Place},
     authority::MendedAuthority,
+    deadline::{self, Deadline},
     http as http_routes, http2,
     in_time::InTime,
     limit::Limited,
@@ -76,6 +78,10 @@ pub struct Limits {
     pub message_bytes: usize,
     /// `--max-concurrent-streams`.
     pub streams: u32,
+    /// Connections at all listeners for clients together.
+    pub connections: usize,
+    /// Connections at all listeners for metrics and probes together.
+    pub metrics_connections: usize,
     /// `--grpc-keepalive-interval` and `--grpc-keepalive-timeout`. How often a client may ping, as
     /// `--grpc-keepalive-min-time` says, is not looked at: h2 answers pings without telling.
     pub keepalive: (Duration, Duration),
@@ -94,32 +100,44 @@ pub struct Ports {
     pub cors: Cors,
 }
 
-/// What is served at a port.
+/// The protocols of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Traffic {
     /// gRPC and HTTP.
     All,
-    /// gRPC, where HTTP has ports of its own: HTTP/2 alone.
+    /// gRPC only, over HTTP/2: plain HTTP has ports of its own.
     Grpc,
-    /// HTTP/1 alone.
+    /// Plain HTTP only, over HTTP/1.
     Http,
-    /// The same, for probes and metrics, also while the member is not ready.
+    /// Probes and metrics, over HTTP/1, also while the member is not ready.
     Metrics,
 }
 
-/// Serves clients on these ports until the process ends.
+/// What the member has come to, for those who serve its clients.
+#[derive(Clone, Debug)]
+pub struct Phase {
+    /// It serves; until then requests wait.
+    pub ready: watch::Receiver<bool>,
+    /// It is about to end.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// Serves clients on these ports. When the member is about to end, it takes no more connections,
+/// asks the clients to send no more requests (GOAWAY), and returns once all connections are closed.
 pub async fn serve(
     server: Arc<Server>,
     observe: Option<ObserveService>,
     ports: Ports,
     limits: Limits,
-    ready: watch::Receiver<bool>,
+    phase: Phase,
 ) -> std::io::Result<()> {
     let has_observe = observe.is_some();
     let cors = Arc::new(ports.cors);
     let clients = if ports.http.is_empty() { Traffic::All } else { Traffic::Grpc };
     let grpc = routes(Arc::clone(&server), observe, limits.message_bytes);
     let mut tasks = Vec::new();
+    let (gate, metrics_gate) =
+        (Gate::new(limits.connections), Gate::new(limits.metrics_connections));
     for (traffic, listeners) in
         [(clients, ports.clients), (Traffic::Http, ports.http), (Traffic::Metrics, ports.metrics)]
     {
@@ -130,14 +148,16 @@ pub async fn serve(
             Traffic::Grpc => http_routes::no_router(),
             Traffic::Metrics => http_routes::metrics_router(Arc::clone(&server)),
         };
-        let (grpc, ready) = (grpc.clone(), ready.clone());
-        let front = Front { grpc, http, traffic, limits, ready, has_observe };
+        let (grpc, phase) = (grpc.clone(), phase.clone());
+        let front = Front { grpc, http, traffic, limits, phase, has_observe };
+        let gate = if traffic == Traffic::Metrics { &metrics_gate } else { &gate };
         for listener in listeners {
-            tasks.push(tokio::spawn(accept(Acceptor::new(listener)?, front.clone())));
+            let listener = Acceptor::new(listener)?;
+            tasks.push(tokio::spawn(accept(listener, front.clone(), gate.clone())));
         }
     }
     for task in tasks {
-        // An accept loop never ends by itself.
+        // One that has panicked serves nobody any more.
         let _ = task.await;
     }
     Ok(())
@@ -161,7 +181,7 @@ fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: u
     let lease = LeaseServer::new(v3::lease::LeaseService::new(Arc::clone(&server)));
     let lock = LockServer::new(v3::lock::LockService::new(Arc::clone(&server)));
     let election = ElectionServer::new(v3::election::ElectionService::new(Arc::clone(&server)));
-    let health = HealthServer::new(v3::health::HealthService::new(Arc::clone(&server)));
+    let health = HealthServer::new(v3::health::HealthService::new(server));
     let routes = Routes::new(ready!(kv))
         .add_service(ready!(cluster))
         .add_service(ready!(maintenance))
@@ -177,16 +197,36 @@ fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: u
     routes.into_axum_router()
 }
 
-async fn accept(listener: Acceptor, front: Front) {
+async fn accept(listener: Acceptor, front: Front, gate: Gate) {
+    let mut stopping = front.phase.stopping.clone();
+    let (mut connections, failures) = (JoinSet::new(), Failures::default());
     loop {
-        match listener.accept().await {
-            Ok(stream) => _ = tokio::spawn(front.clone().connection(stream)),
-            Err(error) => {
-                // Out of file descriptors, most likely: others must close first.
-                tracing::warn!(%error, "could not accept a client");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = stopped(&mut stopping) => break,
+        };
+        match accepted {
+            Ok(stream) => {
+                failures.over();
+                let place = tokio::select! {
+                    place = gate.admit() => place,
+                    () = stopped(&mut stopping) => break,
+                };
+                connections.spawn(front.clone().connection(stream, place));
             }
+            Err(error) => failures.note(&error).await,
         }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Returns when the member is about to end.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    if stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
+        // Nobody can say so any more.
+        std::future::pending::<()>().await;
     }
 }
 
@@ -204,12 +244,13 @@ struct Front {
     http: Router,
     traffic: Traffic,
     limits: Limits,
-    ready: watch::Receiver<bool>,
+    phase: Phase,
     has_observe: bool,
 }
 
 impl Front {
-    async fn connection(self, stream: Stream) {
+    /// Serves a client, and gives its place back when the connection ends.
+    async fn connection(self, stream: Stream, _place: Place) {
         let builder = Builder::new(TokioExecutor::new());
         let mut builder = match self.traffic {
             Traffic::All => builder,
@@ -219,16 +260,25 @@ impl Front {
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         http2::configure(builder.http2(), &self.limits);
         let (pace, metadata) = (Pace::default(), Metadata::default());
+        let mut stopping = self.phase.stopping.clone();
         let service = service_fn(move |request| self.clone().request(request, metadata.clone()));
         let stream = InTime::new(stream, HEADER_TIMEOUT);
         let stream = TokioIo::new(pace.socket(MendedAuthority::new(stream)));
-        if let Err(error) = pace.drive(builder.serve_connection(stream, service)).await {
+        let mut connection = pin!(builder.serve_connection(stream, service));
+        let ended = tokio::select! {
+            ended = pace.drive(connection.as_mut()) => ended,
+            () = stopped(&mut stopping) => {
+                connection.as_mut().graceful_shutdown();
+                pace.drive(connection.as_mut()).await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "a client's connection ended");
         }
     }
 
     async fn request(
-        mut self,
+        self,
         request: Request<Incoming>,
         metadata: Metadata,
     ) -> Result<Response<Body>, Infallible> {
@@ -237,14 +287,29 @@ impl Front {
             Ok(held) => held,
             Err(status) => return Ok(status.into_http()),
         };
-        let path = request.uri().path();
         let is_grpc = self.traffic.has_grpc() && is_grpc(&request);
+        let deadline = match Deadline::of(request.headers()) {
+            Ok(deadline) if is_grpc => deadline,
+            Err(why) if is_grpc => return Ok(deadline::refusal(&why)),
+            _ => None,
+        };
+        let call = self.serve(request, is_grpc);
+        Ok(match deadline {
+            None => call.await,
+            Some(deadline) => deadline.bound(call).await,
+        })
+    }
+
+    /// Carries out a request, for as long as it takes.
+    async fn serve(mut self, request: Request<Incoming>, is_grpc: bool) -> Response<Body> {
+        let path = request.uri().path();
         if is_grpc && let Some(status) = self.unknown(path) {
-            return Ok(status.into_http());
+            return status.into_http();
         }
-        if !*self.ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics {
+        let ready = &mut self.phase.ready;
+        if !*ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics {
             // The sender lives as long as the member.
-            let _ = self.ready.wait_for(|ready| *ready).await;
+            let _ = ready.wait_for(|ready| *ready).await;
         }
         let max = self.limits.message_bytes;
         let request = request.map(|body| match is_grpc {
@@ -252,7 +317,10 @@ impl Front {
             false => Body::new(body),
         });
         let router = if is_grpc { &mut self.grpc } else { &mut self.http };
-        router.call(request).await
+        match router.call(request).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        }
     }
 
     /// etcd's answer to a method that is not served.

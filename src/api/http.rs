@@ -1,5 +1,5 @@
-//! What is served over HTTP: `/health`, `/livez`, `/readyz`, `/metrics`, and, but for the ports of
-//! `--listen-metrics-urls`, `/version`.
+//! The paths of plain HTTP: `/health`, `/livez`, `/readyz`, `/metrics` and `/version`. The ports of
+//! `--listen-metrics-urls` have all but the last.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ fn common() -> Router<Arc<Server>> {
         .fallback(|| async { error(StatusCode::NOT_FOUND, "404 page not found") })
 }
 
-/// What a port for gRPC alone answers to everything else, as Go's gRPC does.
+/// The routes of a port for gRPC only: Go's gRPC answers 415 to every other request.
 pub fn no_router() -> Router {
     Router::new().fallback(|request: Request| async move {
         let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
@@ -54,7 +54,7 @@ pub fn no_router() -> Router {
             format!("invalid gRPC request content-type {kind:?}"),
         );
         let mut headers = HeaderMap::new();
-        // A text that cannot stand in a header is left out; the code is in any case.
+        // If the text cannot stand in a header, the code still does.
         let _ = status.add_header(&mut headers);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         (StatusCode::UNSUPPORTED_MEDIA_TYPE, headers).into_response()

@@ -1,20 +1,20 @@
-//! The sockets that clients and other members come to: bound, accepted from, and tidied up.
+//! Listening sockets, for clients and for other members.
 //!
 //! ```text
 //!   config::Address ──bind──▶ Listener ──▶ Acceptor ──accept──▶ Stream ──▶ hyper
 //!                        └──▶ SocketFile: removed when the member ends
 //! ```
 //!
-//! **The queue of connections.** Between a client's handshake and our `accept` a connection waits in
-//! the kernel, in a queue whose length `listen` is given. The standard library asks for 128: what
-//! comes beyond that is dropped, and the client tries again after a second. [`BACKLOG`] asks for as
-//! many as the system allows, as Go does.
+//! **The queue of connections.** After the handshake, a connection waits in the kernel until the
+//! member accepts it. The call to `listen` sets the length of that queue. The standard library asks
+//! for 128; the kernel drops the next connection, and its client tries again after a second.
+//! [`BACKLOG`] asks for the most that the system allows, as Go does.
 //!
-//! **Socket files.** A member that was killed leaves its file behind, and nobody can bind to a path
-//! that exists. So a socket that nobody listens on is removed first. etcd removes whatever it finds
-//! there: a file that is no socket, or the socket of a member that runs, which from then on serves
-//! nobody and at its end removes the file of the other. Here both are errors, and a file that is no
-//! longer ours stays.
+//! **Socket files.** A killed member leaves its file behind, and a path that exists cannot be bound.
+//! So [`bind`] removes a socket that no process listens on. etcd removes any file: one that is no
+//! socket, and also the socket of a running member, which then gets no clients and at its end
+//! removes the file of its successor. Here both cases are errors, and a member removes only the file
+//! that it made.
 
 use std::{
     fs,
@@ -37,12 +37,12 @@ use tokio::{
 
 use crate::config::Address;
 
-/// How many connections may wait to be accepted. The kernel takes the smaller of this and its own
-/// limit (`net.core.somaxconn`, 4096 unless an operator sets it), which so is the one that counts;
-/// old kernels keep the number in 16 bits.
+/// How many connections may wait to be accepted. The kernel takes the smaller of this number and
+/// `net.core.somaxconn` (4096 by default), so that the operator's setting decides. It is not larger
+/// because old kernels keep it in 16 bits.
 const BACKLOG: i32 = 65_535;
 
-/// A socket on which connections wait already; nobody accepts them yet.
+/// A listening socket. Connections wait on it until an [`Acceptor`] takes them.
 #[derive(Debug)]
 pub enum Listener {
     /// On a port.
@@ -55,14 +55,14 @@ pub enum Listener {
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// Device and inode, by which the file is known again.
+    /// Device and inode: another file at the same path has others.
     file: (u64, u64),
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|found| identity(&found) == self.file) {
-            // If it cannot be removed, the next start does it.
+            // If this fails, the next start removes it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -91,14 +91,14 @@ pub fn bind(address: &Address) -> io::Result<(Listener, Option<SocketFile>)> {
     Ok((Listener::Unix(socket.into()), Some(file)))
 }
 
-/// Listens on a port; for members too.
+/// Listens on a port, for clients or for members.
 ///
 /// # Errors
 ///
 /// As [`bind`].
 pub fn bind_tcp(address: SocketAddr) -> io::Result<StdTcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // Connections that have just ended do not hold the port.
+    // Otherwise connections that have just ended would hold the port.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -114,11 +114,11 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A full queue would let a blocking connect wait.
+    // A blocking connect would wait while the queue is full.
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        // Somebody listens: to bind says so.
+        // A process listens, and `bind` fails with the right error.
         _ => Ok(()),
     }
 }
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     /// More than the 128 that the standard library would allow.
-    const MANY: usize = 500;
+    const MANY: usize = 300;
 
     fn allowed() -> usize {
         let limit = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
@@ -233,8 +233,8 @@ mod tests {
         bind(&Address::Unix(path.to_owned()))
     }
 
-    /// Nobody accepts, so each connection that is made has found a place in the queue. One that has
-    /// not would be made a second later at the earliest, and here never.
+    /// Nothing accepts, so every connection needs a place in the queue. One without a place is tried
+    /// again after a second, which is longer than this test waits.
     #[test]
     fn as_many_connections_wait_as_the_system_allows() {
         let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -267,7 +267,7 @@ mod tests {
         std::mem::forget(file);
         let (_listener, file) = unix(&path).unwrap();
 
-        // Another has taken the place: it is not ours to remove.
+        // The path belongs to another listener now.
         fs::remove_file(&path).unwrap();
         let (_other, other_file) = unix(&path).unwrap();
         drop(file);

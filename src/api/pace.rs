@@ -49,7 +49,7 @@ impl Pace {
     }
 
     /// Drives the connection over [`Pace::socket`], turn by turn.
-    pub(super) async fn drive<F: Future>(self, connection: F) -> F::Output {
+    pub(super) async fn drive<F: Future>(&self, connection: F) -> F::Output {
         let mut connection = pin!(connection);
         std::future::poll_fn(|context| {
             self.0.store(TURN, Ordering::Relaxed);
@@ -149,5 +149,120 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+        time::timeout,
+    };
+
+    use super::*;
+
+    /// What the pipes of these tests hold.
+    const PIPE: usize = 1 << 20;
+    const PIECE: usize = 8 << 10;
+    const SHORT: std::time::Duration = std::time::Duration::from_millis(100);
+
+    #[tokio::test]
+    async fn a_turn_has_a_bound_and_the_next_comes_by_itself() {
+        let (mut client, server) = duplex(PIPE);
+        client.write_all(&[0; 10 * TURN]).await.unwrap();
+        let pace = Pace::default();
+        let mut socket = pace.socket(server);
+        let (mut turns, mut total) = (0, 0);
+        // As h2 does it: reads for as long as there is something.
+        let greedy = poll_fn(|context| {
+            turns += 1;
+            let before = total;
+            while total < 10 * TURN {
+                let mut piece = [0; PIECE];
+                let mut buf = ReadBuf::new(&mut piece);
+                ready!(Pin::new(&mut socket).poll_read(context, &mut buf)).unwrap();
+                total += buf.filled().len();
+                assert!(total - before < TURN + PIECE);
+            }
+            Poll::Ready(())
+        });
+        timeout(20 * SHORT, pace.drive(greedy)).await.expect("each turn wakes the next");
+        assert_eq!(turns, 10);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_not_read_on_until_it_does() {
+        let (mut client, server) = duplex(PIPE);
+        client.write_all(&[0; PIPE]).await.unwrap();
+        let pace = Pace::default();
+        let mut socket = pace.socket(server);
+        let served = pace.drive(async {
+            let mut piece = vec![0; PIECE];
+            // Until the pipe is full, reading is free.
+            socket.read_exact(&mut piece).await.unwrap();
+            while let Ok(written) = timeout(SHORT, socket.write(&[1; PIECE])).await {
+                written.unwrap();
+            }
+            let mut read = 0;
+            while let Ok(more) = timeout(SHORT, socket.read(&mut piece)).await {
+                read += more.unwrap();
+            }
+            assert_eq!(read, UNREAD);
+            client.read_exact(&mut piece).await.unwrap();
+            assert!(timeout(SHORT, socket.read(&mut piece)).await.is_err(), "nothing was written");
+            socket.write_all(&[1]).await.unwrap();
+            let mut rest = vec![0; PIPE - PIECE - UNREAD];
+            timeout(20 * SHORT, socket.read_exact(&mut rest))
+                .await
+                .expect("it is read on")
+                .unwrap();
+        });
+        served.await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_to_read_is_woken_by_what_is_written() {
+        let (mut client, server) = duplex(PIPE);
+        client.write_all(&[0; PIPE]).await.unwrap();
+        let pace = Pace::default();
+        let mut socket = pace.socket(server);
+        let mut turns = 0;
+        // As h2 does it: one task that reads what it can, then writes what it can.
+        let served = pace.drive(poll_fn(|context| {
+            turns += 1;
+            loop {
+                let mut piece = [0; PIECE];
+                let mut buf = ReadBuf::new(&mut piece);
+                let Poll::Ready(read) = Pin::new(&mut socket).poll_read(context, &mut buf) else {
+                    break;
+                };
+                read.unwrap();
+                if buf.filled().is_empty() {
+                    return Poll::Ready(());
+                }
+            }
+            while Pin::new(&mut socket).poll_write(context, &[1; PIECE]).is_ready() {}
+            Poll::Pending
+        }));
+        let client = async {
+            tokio::time::sleep(SHORT).await;
+            let (mut answers, mut requests) = tokio::io::split(client);
+            let write = async {
+                requests.write_all(&[0; PIPE]).await.unwrap();
+                requests.shutdown().await.unwrap();
+            };
+            let mut sink = tokio::io::sink();
+            let (copied, ()) = tokio::join!(tokio::io::copy(&mut answers, &mut sink), write);
+            copied.unwrap();
+        };
+        let both = async {
+            tokio::select! {
+                () = served => {}
+                () = client => panic!("the server hangs up"),
+            }
+        };
+        timeout(100 * SHORT, both).await.expect("reading goes on as answers are taken");
     }
 }

@@ -7,10 +7,10 @@
 //!   GET /readyz/linearizable_read                         one of them
 //! ```
 //!
-//! `verbose` tells of each check also when all is well, `exclude=NAME` leaves one out, as often as it
-//! is given; a name that there is not only makes a line in the log, so that what is written for one
-//! version can be sent to another. etcd runs the checks in a random order, here the order is fixed.
-//! A request is one request of the trace, with the reads of all its checks in it.
+//! `verbose` lists every check even if all succeed. `exclude=NAME` leaves a check out and can be
+//! repeated. An unknown name only leaves a line in the log, so that a probe can name checks that only
+//! other versions have. etcd runs the checks in random order; here the order is fixed.
+//! A probe is one request of the trace, and the reads of its checks are part of it.
 //! (etcd 3.5.11 and later: etcdhttp/health.go)
 
 use std::{
@@ -39,7 +39,7 @@ use crate::server::{
     health::{Check, Failed},
 };
 
-/// So much of unknown names goes into the log.
+/// How much of the unknown names the log shows, in characters.
 const UNKNOWN_CHARS_MAX: usize = 200;
 
 /// The parameters of a request, decoded.
@@ -151,20 +151,20 @@ async fn answer(server: &Server, (probe, only): (Probe, Option<Check>), pairs: P
     response
 }
 
-/// The checks that are left; a line in the log if somebody wanted to leave out what there is not.
+/// The checks that are not excluded. Logs excluded names that no check has.
 fn without(checks: &[Check], excluded: &[String]) -> Vec<Check> {
     let is_known = |excluded: &&String| checks.iter().any(|check| name(*check) == *excluded);
     let unknown: Vec<&str> =
         excluded.iter().filter(|name| !is_known(name)).map(String::as_str).collect();
     if !unknown.is_empty() {
         let names: String = format!("{unknown:?}").chars().take(UNKNOWN_CHARS_MAX).collect();
-        tracing::warn!(names, "some health checks cannot be excluded, for there are none such");
+        tracing::warn!(names, "some health checks cannot be excluded, because they do not exist");
     }
     let is_left = |check: &Check| !excluded.iter().any(|excluded| excluded == name(*check));
     checks.iter().copied().filter(is_left).collect()
 }
 
-/// What `exclude` names.
+/// The names that `exclude` gives.
 pub(super) fn excluded(pairs: Pairs) -> Vec<String> {
     let named = pairs.into_iter().filter(|(name, value)| name == "exclude" && !value.is_empty());
     named.map(|(_, value)| value).collect()
@@ -178,18 +178,18 @@ fn reason(failed: Failed) -> String {
     }
 }
 
-/// Forbids browsers to take a text for something else.
+/// Keeps browsers from guessing another content type.
 pub(super) fn nosniff(mut response: Response) -> Response {
     let value = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, value);
     response
 }
 
-/// How often a check was carried out for a probe, since the process began.
+/// The results of a check for a probe since the process started.
 struct Counter {
     success: AtomicU64,
     error: AtomicU64,
-    /// The last result: 1 when all was well.
+    /// The last result: 1 for success.
     last: AtomicU64,
 }
 
@@ -212,7 +212,7 @@ fn counter(probe: Probe, check: Check) -> &'static Counter {
     &COUNTERS[probe as usize][check as usize]
 }
 
-/// `/health`: how often all was not well, and how often it was.
+/// Answers of `/health`: "false", then "true".
 static HEALTH: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// Counts an answer to `/health`.
@@ -220,24 +220,24 @@ pub(super) fn count_health(is_well: bool) {
     HEALTH[usize::from(is_well)].fetch_add(1, Ordering::Relaxed);
 }
 
-/// How often `/health` was answered with "false", and how often with "true".
+/// How often `/health` has answered "false", and how often "true".
 pub(super) fn counted_health() -> [u64; 2] {
     HEALTH.each_ref().map(|count| count.load(Ordering::Relaxed))
 }
 
-/// What `/metrics` tells of a check that was carried out at least once.
+/// The metrics of a check that has run at least once.
 pub(super) struct Counted {
     /// `livez` or `readyz`.
     pub(super) probe: &'static str,
     /// The check's name.
     pub(super) name: &'static str,
-    /// The last result: 1 when all was well.
+    /// The last result: 1 for success.
     pub(super) last: u64,
-    /// How often all was well, and how often not.
+    /// How often each result came.
     pub(super) results: [(&'static str, u64); 2],
 }
 
-/// All checks that were carried out.
+/// All checks that have run.
 pub(super) fn counted() -> Vec<Counted> {
     let mut all = Vec::new();
     for probe in Probe::ALL {

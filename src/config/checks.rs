@@ -163,6 +163,9 @@ fn process_options(
     Ok(ProcessOptions { log_level, log_format, log_outputs, trace_chrome })
 }
 
+/// The heartbeat, and the election timeout in whole heartbeats, which is how etcd counts it
+/// (`ElectionTicks`): what does not make a whole one is left out of everything that follows from
+/// it, such as the shortest lease and how long a request may wait.
 fn timing(given: &Given) -> Result<(Duration, Duration), ConfigError> {
     let (heartbeat, election) = (given.uint("heartbeat-interval"), given.uint("election-timeout"));
     for (flag, value) in [("heartbeat-interval", heartbeat), ("election-timeout", election)] {
@@ -176,6 +179,7 @@ fn timing(given: &Given) -> Result<(Duration, Duration), ConfigError> {
     if election > ELECTION_MS_MAX {
         return Err(ConfigError::ElectionTooLong(election));
     }
+    let election = election / heartbeat * heartbeat;
     Ok((Duration::from_millis(heartbeat), Duration::from_millis(election)))
 }
 

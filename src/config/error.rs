@@ -117,20 +117,19 @@ pub enum ConfigError {
     /// A URL to listen on that cannot be listened on.
     #[error(transparent)]
     Bind(UrlError),
-    /// A port that should serve gRPC and HTTP apart from each other. etcd's words, which call the
-    /// flags by other names.
+    /// One address for gRPC only and for HTTP only. The text is etcd's, which misspells the flags.
     #[error(
         "cannot bind both --client-listen-urls and --client-listen-http-urls on the same url {0}"
     )]
     SameUrl(String),
-    /// A URL to be reached at that nobody can be sent to.
+    /// An advertised URL that no client could use.
     #[error("--{flag} {urls:?} must be \"host:port\" ({why})")]
     Advertise {
         /// The flag, without dashes.
         flag: &'static str,
-        /// All that was given.
+        /// The whole list.
         urls: String,
-        /// What is wrong with one of them.
+        /// What is wrong with one of its URLs.
         why: String,
     },
     /// A number of milliseconds, or a size, that has to be more than nothing.

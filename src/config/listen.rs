@@ -1,13 +1,13 @@
-//! Where a member listens, and which pages of other origins may read what it answers.
+//! Where a member listens, and which origins may read its answers.
 //!
-//! ```text
-//!   --listen-client-urls       gRPC and HTTP ...   or gRPC alone, when there is
-//!   --listen-client-http-urls  ....................... HTTP alone
-//!   --listen-metrics-urls      /metrics, /health, /livez, /readyz, also before the member is ready
-//! ```
+//! | flag                        | serves                                                   |
+//! |-----------------------------|----------------------------------------------------------|
+//! | `--listen-client-urls`      | gRPC, and plain HTTP unless the next flag is given       |
+//! | `--listen-client-http-urls` | plain HTTP                                               |
+//! | `--listen-metrics-urls`     | metrics and probes, also before the member is ready      |
 //!
-//! All three take `http` and `unix` URLs. What is advertised must have a host and a port, even where
-//! it is a path (see [`urls`](super::urls)): etcd's clients and members check that.
+//! All three take `http` and `unix` URLs. An advertised URL needs a host and a port, even if it is a
+//! path (see [`urls`](super::urls)), because etcd checks that too.
 
 use std::{
     collections::BTreeSet,
@@ -55,13 +55,13 @@ impl Address {
 pub struct Listen {
     /// `--listen-client-urls`: at least one.
     pub clients: Vec<Address>,
-    /// `--listen-client-http-urls`: where there is one, `clients` are for gRPC alone.
+    /// `--listen-client-http-urls`: if there is one, `clients` serve gRPC only.
     pub http: Vec<Address>,
     /// `--listen-metrics-urls`.
     pub metrics: Vec<Address>,
 }
 
-/// `--cors`: pages of which origins may read the answers.
+/// `--cors`: the origins whose pages may read the answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cors {
     /// All.
@@ -86,7 +86,7 @@ pub(super) fn listen(given: &Given) -> Result<Listen, ConfigError> {
     Ok(Listen { clients, http, metrics: addresses(given, "listen-metrics-urls")? })
 }
 
-/// Of URLs that differ as texts, two may be one address: `localhost` and 127.0.0.1.
+/// URLs that differ as texts may be one address: `localhost` and 127.0.0.1.
 fn addresses(given: &Given, flag: &'static str) -> Result<Vec<Address>, ConfigError> {
     let urls = url_list(given, flag).or_else(|error| match error {
         ConfigError::NoUrls(_) => Ok(Vec::new()),
@@ -108,7 +108,7 @@ pub(super) fn peers(given: &Given) -> Result<Vec<SocketAddr>, ConfigError> {
     urls.iter().map(|url| url.peer_bind_address().map_err(ConfigError::Bind)).collect()
 }
 
-/// The URLs of a flag that says where others find this member.
+/// The URLs of a flag by which others reach this member.
 pub(super) fn advertised(given: &Given, flag: &'static str) -> Result<Vec<Url>, ConfigError> {
     let all = url_list(given, flag)?;
     match all.iter().find_map(Url::unreachable) {

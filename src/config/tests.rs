@@ -326,6 +326,8 @@ fn flags_without_effect_are_named_together_in_one_line() {
 #[test]
 fn times_and_sizes_that_make_no_sense_are_refused() {
     refused("--heartbeat-interval=0", 1, "--heartbeat-interval must be >0 (set to 0ms)");
+    let election = |args: &str| config(args).election.as_millis();
+    assert_eq!(5000, election("--heartbeat-interval=1000 --election-timeout=5999"));
     refused("--election-timeout=0", 1, "--election-timeout must be >0 (set to 0ms)");
     refused(
         "--heartbeat-interval=1000 --election-timeout=2000",

@@ -6,9 +6,9 @@
 //! | `unix://localhost:2379` | the socket file `localhost:2379` in the working directory  |
 //! | `unix:///run/etcd.sock` | the socket file at this path                               |
 //!
-//! The first form of `unix` looks like host and port because etcd before 3.5.10 demands that of
-//! every URL, and still does of one that is advertised. `https` and `unixs` mean TLS, which is not
-//! supported yet; they are understood, and refused by name.
+//! The first form of `unix` looks like host and port because etcd before 3.5.13 demands both in every
+//! URL, and later versions still demand them in an advertised one. `https` and `unixs` mean TLS,
+//! which is not supported yet, and are refused by name.
 //! Lists come out sorted, as in etcd, where ids are made from them.
 
 use std::{
@@ -43,10 +43,10 @@ pub enum UrlError {
     /// `https` or `unixs`.
     #[error("TLS is not supported yet: {0}")]
     Tls(String),
-    /// `unix` without a path, or with something that is not part of one.
+    /// `unix` without a path, or with a part that is not one of a path.
     #[error("URL does not have the form \"unix://path\": {0}")]
     UnixPath(String),
-    /// `unix`, for members to reach each other.
+    /// `unix`, between members.
     #[error("unix sockets are not supported between members yet: {0}")]
     UnixPeer(String),
 }
@@ -62,7 +62,7 @@ pub(super) enum Url {
     },
     /// `unix`.
     Unix {
-        /// What stands before the first slash: often nothing, sometimes the whole path.
+        /// The part before the first slash: nothing, or the whole path, as a rule.
         authority: String,
         /// The first slash and the rest.
         path: String,
@@ -115,8 +115,8 @@ fn parse(text: &str) -> Result<Url, UrlError> {
     Ok(Url::Http { host: host.to_owned(), port })
 }
 
-/// What follows `unix://`. Go would cut off a user, a query or a fragment, and decode percents:
-/// then the socket would not be where it seems to be.
+/// Reads the part after `unix://`. Go would cut off a user, a query and a fragment and decode
+/// percent signs, so the socket would not be at the path that was written; such URLs are refused.
 fn unix(rest: &str) -> Option<Url> {
     if rest.is_empty() || rest.contains(['?', '#', '%', '@', '\0']) {
         return None;
@@ -125,8 +125,8 @@ fn unix(rest: &str) -> Option<Url> {
     Some(Url::Unix { authority: authority.to_owned(), path: path.to_owned() })
 }
 
-/// Reads the list of `--cors`: nothing when it allows every origin, or else the origins, each as
-/// browsers send it.
+/// Reads the list of `--cors`: `None` for every origin, otherwise the origins in the form in which
+/// browsers send them.
 pub(super) fn parse_origins(text: &str) -> Result<Option<Vec<String>>, UrlError> {
     if matches!(text, "" | "*") {
         return Ok(None);
@@ -134,7 +134,8 @@ pub(super) fn parse_origins(text: &str) -> Result<Option<Vec<String>>, UrlError>
     text.split(',').map(|origin| parse_origin(origin.trim())).collect::<Result<_, _>>().map(Some)
 }
 
-/// etcd wants a port in each, and compares the texts; browsers leave out the scheme's own port.
+/// etcd demands a port, and compares the texts. Browsers omit the scheme's default port, so it is
+/// dropped here.
 fn parse_origin(text: &str) -> Result<String, UrlError> {
     let lower = text.to_ascii_lowercase();
     let (own_port, rest) = match lower.split_once("://") {
@@ -200,7 +201,7 @@ impl Url {
         found
     }
 
-    /// Why nobody could be sent here (etcd: `checkHostURLs`); `None` when all is well.
+    /// Why this URL cannot be advertised (etcd: `checkHostURLs`); `None` if it can.
     pub(super) fn unreachable(&self) -> Option<String> {
         match self {
             Url::Http { host, .. } if host.is_empty() => {
@@ -217,7 +218,7 @@ impl Url {
     }
 }
 
-/// Refuses what members cannot reach each other by.
+/// Refuses URLs by which members cannot reach each other.
 pub(super) fn no_unix(urls: &[Url]) -> Result<(), UrlError> {
     match urls.iter().find(|url| matches!(url, Url::Unix { .. })) {
         Some(url) => Err(UrlError::UnixPeer(url.to_string())),
@@ -303,7 +304,7 @@ mod tests {
             let text = format!("URL does not have the form \"unix://path\": {wrong}");
             assert_eq!(error(wrong), text);
         }
-        // Go takes it, and listens somewhere else.
+        // Go accepts it, and listens somewhere else.
         assert_eq!(
             error("unix:a.sock"),
             "URL scheme must be http, https, unix, or unixs: unix:a.sock"

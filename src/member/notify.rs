@@ -1,15 +1,15 @@
-//! Tells the service manager how the member is doing: `READY=1` when it serves, `STOPPING=1` when it
-//! begins to end.
+//! Messages to the service manager: `READY=1` when the member serves, `STOPPING=1` when it begins to
+//! end.
 //!
-//! systemd starts a unit of `Type=notify` with the name of a datagram socket in `NOTIFY_SOCKET`, and
-//! starts what comes after the unit when the first of these messages has come there. As in etcd that
-//! is when the member has published itself, so a new cluster's first member is not ready before a
-//! quorum is. etcd sends only the first; with the second systemd knows that an end was meant.
+//! systemd starts a unit of `Type=notify` with the name of a datagram socket in `NOTIFY_SOCKET`. It
+//! starts the units that depend on this one when `READY=1` arrives there. As in etcd, the member
+//! sends it after it has published itself, so the first member of a new cluster is not ready before
+//! there is a quorum. etcd does not send `STOPPING=1`, by which systemd knows that the end is
+//! intended.
 //!
-//! A socket that cannot be reached costs one line in the log, and the member runs on: somebody may
-//! have inherited the variable from a shell that knows nothing of it.
-//! The message is one datagram, sent from the grpc thread without blocking it; when the manager's
-//! queue is full, it waits, but not for long.
+//! A socket that does not work causes one warning and no failure: the variable may be inherited from
+//! a shell. Each message is one datagram. If the manager's queue is full, the task waits for a
+//! limited time, and the grpc thread goes on.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -24,8 +24,8 @@ use tokio::{net::UnixDatagram, time::timeout};
 /// The variable that names the socket.
 const VARIABLE: &str = "NOTIFY_SOCKET";
 
-/// How long room in the manager's queue is waited for. Nothing waits for the first message; the end
-/// of the member waits for the second.
+/// How long a message waits for room in the manager's queue. `STOPPING=1` delays the end of the
+/// member, `READY=1` delays nothing.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 const STOPPING_WITHIN: Duration = Duration::from_millis(100);
 
@@ -77,7 +77,7 @@ impl Notifier {
     }
 }
 
-/// The socket's address: a path, or, with `@` before it, a name that is no file.
+/// The socket's address: a path, or an abstract name after `@`.
 fn address(socket: &OsStr) -> io::Result<SocketAddr> {
     match socket.as_encoded_bytes().strip_prefix(b"@") {
         Some(name) => abstract_address(name),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_manager_is_told_at_a_path() {
+    async fn the_manager_gets_both_messages_at_a_path() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let manager = StdUnixDatagram::bind(&path).unwrap();
@@ -124,7 +124,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn the_manager_is_told_at_a_name() {
+    async fn the_manager_gets_messages_at_an_abstract_name() {
         let name = format!("glass-notify-{}", std::process::id());
         let address = abstract_address(name.as_bytes()).unwrap();
         let manager = StdUnixDatagram::bind_addr(&address).unwrap();
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(said(&manager), ["READY=1"]);
     }
 
-    /// Neither a socket that is not there nor one that nobody reads from holds up the member.
+    /// Neither a missing socket nor a full queue delays the member for long.
     #[tokio::test]
     async fn without_a_manager_the_member_goes_on() {
         for socket in [None, Some(OsString::new())] {

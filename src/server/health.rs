@@ -1,27 +1,27 @@
-//! Whether this member is well: what `/health`, `/livez` and `/readyz` ask.
+//! The health of this member, for `/health`, `/livez` and `/readyz`.
 //!
-//! `/health` asks three questions at once and names the first that is answered with no. `/livez` and
-//! `/readyz` ask one or more [`Check`]s, and tell of each: a member that has no quorum is alive, and
-//! restarting it would not help, but it is not ready.
+//! `/health` looks at alarms, leader and a read, and names the first that is wrong. `/livez` and
+//! `/readyz` run one or more [`Check`]s and report each. A member without a quorum is alive, because
+//! a restart would not help, but it is not ready.
 
 use super::{Error, Server};
 use crate::pb::etcdserverpb::{AlarmType, RangeRequest};
 
-/// A question about this member, by etcd's names.
+/// A check of this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// `data_corruption`: is no alarm CORRUPT raised?
+    /// `data_corruption` fails while the alarm CORRUPT is raised.
     DataCorruption,
-    /// `serializable_read`: can it read what it has?
+    /// `serializable_read` reads this member's own data.
     SerializableRead,
-    /// `linearizable_read`: can it read what a quorum has?
+    /// `linearizable_read` needs a quorum.
     LinearizableRead,
-    /// `non_learner`: does it vote?
+    /// `non_learner` fails while this member does not vote.
     NonLearner,
 }
 
 impl Check {
-    /// Every check, by its number.
+    /// Every check, in the order of `/readyz`.
     pub const ALL: [Check; 4] = [
         Check::DataCorruption,
         Check::SerializableRead,
@@ -88,7 +88,7 @@ impl Server {
         }
     }
 
-    /// Reads one key that need not be there.
+    /// Reads one key, which need not exist.
     async fn read_anything(&self, id: u64, serializable: bool) -> Result<(), Error> {
         let key = "a".into();
         let range = RangeRequest { key, serializable, keys_only: true, ..RangeRequest::default() };

@@ -45,6 +45,8 @@ pub mod span;
 pub mod stage;
 pub mod state;
 pub mod tick;
+#[cfg(test)]
+pub(crate) mod told;
 pub mod watermarks;
 
 pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};
@@ -55,6 +57,8 @@ pub use record::{FLAG_CUT, FLAG_KEPT, Kind, Record};
 #[cfg(test)]
 pub(crate) use ring::thread_name;
 pub use ring::{is_redacting, key, set_capture, set_redact, set_thread};
-pub use span::{CANCELED, FLAG_CANCELLED, FLAG_ERROR, FLAG_NOISE, FLAG_REPLAY, Span, mark};
+pub use span::{
+    CANCELED, DEADLINE_EXCEEDED, FLAG_CANCELLED, FLAG_ERROR, FLAG_NOISE, FLAG_REPLAY, Span, mark,
+};
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};
 pub use watermarks::{Watermarks, watermarks};

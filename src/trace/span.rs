@@ -35,6 +35,8 @@ pub const FLAG_ERROR: u8 = 2;
 pub const FLAG_CANCELLED: u8 = 4;
 /// gRPC's code for it.
 pub const CANCELED: u8 = 1;
+/// gRPC's code for a call whose time is over. That is an error, though of nobody here.
+pub const DEADLINE_EXCEEDED: u8 = 4;
 /// The entry was already applied before this start; it is only read again.
 pub const FLAG_REPLAY: u8 = 8;
 /// Heartbeats and the like: folded away unless they cause something in view.

@@ -10,7 +10,7 @@ use std::{
 
 use glass_etcd::{
     clock,
-    trace::{Recording, Stage},
+    trace::{Event, Recording, Stage},
 };
 use tokio::task::JoinHandle;
 
@@ -119,7 +119,8 @@ async fn check_exactly_once(cluster: &Cluster, written: &[Written]) {
 
 /// Goal: an operator who restarts the leader costs the clients of the others no write and no
 /// election. Method: SIGTERM under load, which must end in a transfer: the term rises by one, and
-/// no member has waited for an election timeout.
+/// no member has waited for an election
+/// timeout. The old leader's records reach those who watch before it ends.
 #[tokio::test]
 async fn a_leader_that_is_told_to_stop_hands_over_and_no_write_at_the_others_fails() {
     if Kind::subject() != Kind::Glass {
@@ -127,6 +128,7 @@ async fn a_leader_that_is_told_to_stop_hands_over_and_no_write_at_the_others_fai
         return;
     }
     let mut cluster = Cluster::start(&Kind::Glass, 3).await;
+    let listener = Listener::start(&cluster).await;
     let mut written = Vec::new();
     for round in 0..rounds() {
         let leader = cluster.leader().await;
@@ -139,8 +141,9 @@ async fn a_leader_that_is_told_to_stop_hands_over_and_no_write_at_the_others_fai
         assert!(exit.success(), "{exit}");
         writers.acknowledged(PUTS).await;
         written.extend(writers.finish().await);
-        let now = cluster.client(others[0]).status().await.unwrap().raft_term;
-        assert_eq!(now, term + 1, "round {round}: one election, which somebody won at once");
+        let now = cluster.client(others[0]).status().await.unwrap();
+        assert_eq!(now.raft_term, term + 1, "round {round}: one election, and it was won at once");
+        listener.until("the transfer", |recording| transfer(recording, term, now.leader)).await;
         assert!(cluster.log(leader).contains("handed the leadership over"));
         cluster.spawn(leader);
         cluster.wait_ready(leader).await;
@@ -173,6 +176,19 @@ async fn writes_that_went_down_with_the_leader_are_proposed_again_once() {
     }
     check_exactly_once(&cluster, &written).await;
     listener.until("a put that was lost and proposed again", was_lost).await;
+}
+
+/// The leader of this term has asked that member to campaign, and nobody's patience ran out.
+fn transfer(recording: &Recording, term: u64, to: u64) -> Result<(), String> {
+    let of = |stage: Stage| recording.events.iter().filter(move |event| event.stage == stage);
+    let is_of =
+        |name: &'static str, value: u64| move |event: &&Event| event.field(name) == Some(value);
+    let mut asked = of(Stage::ElectionTransfer).filter(is_of("term", term));
+    if !asked.any(|event| event.field("to") == Some(to)) {
+        return Err(format!("{} transfers", of(Stage::ElectionTransfer).count()));
+    }
+    assert_eq!(of(Stage::ElectionTimeout).filter(is_of("term", term)).count(), 0);
+    Ok(())
 }
 
 /// A put that waited for an election is slow, so its records are kept on all members.

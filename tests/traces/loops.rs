@@ -66,7 +66,7 @@ const LOOPS: &[Loop] = &[
     with("raft/rafthttp/server.rs", "one connection", &[Stage::RaftReceive]),
     without("raft/rafthttp/dial.rs", "a connection; probes of `/raft/probing` carry nothing"),
     with("storage/wal/writer.rs", "the log", &[Stage::WalWrite, Stage::WalFsync]),
-    without("storage/wal/segment.rs", "space for the next segment: who needs it is in `wal.write`"),
+    without("storage/wal/ahead.rs", "space for the next segment: who needs it is in `wal.write`"),
     with("storage/backend/mod.rs", "the file", &[Stage::BufferFreeze, Stage::BackendCommit]),
     with("trace/collect/mod.rs", "the collector", &[Stage::Keyframe, Stage::Lost]),
 ];

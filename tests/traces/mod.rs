@@ -101,6 +101,7 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     news::leases_are_told_from_grant_to_end(&scene).await;
     locks::a_lock_that_waits_tells_for_whom(&scene).await;
     locks::an_election_tells_who_leads(&scene).await;
+    locks::a_lock_whose_time_is_over_says_so(&scene).await;
     compact(&scene).await;
     election::a_dead_leader_is_replaced_step_by_step(&mut scene).await;
     puts::a_put_of_a_former_leader_stays_without_proposal(&scene).await;

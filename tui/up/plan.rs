@@ -231,7 +231,8 @@ fn check(
     }
 }
 
-/// Fails when a member could not listen. Socket files are only compared: to try one makes it.
+/// Fails when a member could not listen. Socket files are only compared, because a trial would
+/// create them.
 pub(crate) fn check_ports(plans: &[Plan]) -> Result<(), StartError> {
     let mut taken: BTreeMap<Address, (String, Option<TcpListener>)> = BTreeMap::new();
     for plan in plans {
@@ -256,7 +257,7 @@ pub(crate) fn check_ports(plans: &[Plan]) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Everywhere that a member listens, when it runs in this directory.
+/// All addresses of a member that runs in this directory.
 fn addresses<'a>(
     config: &'a ServerConfig,
     dir: &'a Path,

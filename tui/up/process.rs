@@ -126,7 +126,7 @@ impl Slot {
         let mut command = Command::new(&self.plan.program);
         command
             .args(&self.plan.args)
-            // It names who waits to hear of this process: "stopping" of one member is not its end.
+            // That socket is for messages about this process: a member's "stopping" would end it.
             .env_remove("NOTIFY_SOCKET")
             .envs(self.plan.env.iter().map(|(name, value)| (name, value)))
             .env(serve::EXIT_WITH_PARENT, "1")

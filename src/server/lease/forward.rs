@@ -7,7 +7,7 @@ use http::{StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::Semaphore};
 
 use super::{Question, Refusal, View};
 use crate::pb::{
@@ -29,6 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// No answer is longer than this.
 const BODY_MAX: usize = 64 << 20;
 
+/// How many questions may be under way: each has a connection, and clients decide how many there are.
+/// The others wait, within their patience.
+pub const AT_ONCE: usize = 64;
+
+static UNDER_WAY: Semaphore = Semaphore::const_new(AT_ONCE);
+
 /// Asks the member at this peer URL. [`Refusal::NotPrimary`] for anything that is worth another try.
 pub(super) async fn ask(url: &str, question: Question) -> Result<View, Refusal> {
     let (path, body) = match question {
@@ -39,7 +45,11 @@ pub(super) async fn ask(url: &str, question: Question) -> Result<View, Refusal> 
             (LEASES_INTERNAL, request.encode_to_vec())
         }
     };
-    let answer = tokio::time::timeout(PATIENCE, post(url, path, body.into())).await;
+    let post = async {
+        let _place = UNDER_WAY.acquire().await.ok()?;
+        post(url, path, body.into()).await
+    };
+    let answer = tokio::time::timeout(PATIENCE, post).await;
     match answer.ok().flatten() {
         Some((StatusCode::OK, body)) => read(question, body).ok_or(Refusal::NotPrimary),
         Some((StatusCode::NOT_FOUND, body)) if body == NOT_FOUND => Err(Refusal::NotFound),

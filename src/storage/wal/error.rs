@@ -74,6 +74,9 @@ pub enum Error {
         path: PathBuf,
         /// Where the record would begin, in bytes.
         offset: u64,
+        /// Why no other segment has followed on this one long ago.
+        #[source]
+        cause: Option<Box<Error>>,
     },
 }
 

@@ -49,11 +49,13 @@ pub struct Recovered {
 
 /// Opens a log that exists, for appending (etcd: wal.Open, ReadAll, Repair).
 ///
-/// A torn tail is cut off. What cannot be believed is refused with its file and offset.
+/// A torn tail is cut off. What cannot be believed is refused with its file and offset, and so is a
+/// directory in which no further segment can be made.
 pub fn open(dir: &Path, options: &Options) -> Result<(Wal, Arc<Locations>, Recovered), Error> {
     let lock = segment::lock(dir)?;
     let names = segment::list(dir)?;
     segment::remove_leftovers(dir)?;
+    segment::check_writable(dir)?;
     let (last, older) = names.split_last().expect("a list of segments is not empty");
     let mut replay = Replay::new(names[0]);
     for name in older {

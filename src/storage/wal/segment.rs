@@ -1,22 +1,26 @@
 //! The files of the log: their names, and how a new one comes to be without ever being seen half
 //! done.
 //!
-//! A whole log is built in `wal.tmp`, synced, and renamed. A further segment is built as `1.tmp`,
-//! its first records are synced, and then it gets its name. In both cases the directory is synced
-//! behind the rename: a name that a power failure takes back is a file that was never there.
+//! A whole log is built in `wal.tmp`, synced, and renamed. A further segment is built as `1.tmp`
+//! ([`super::ahead`] says when), its first records are synced, and then it gets its name. In both
+//! cases the directory is synced behind the rename: a name that a power failure takes back is a
+//! file that was never there. That sync uses the handle that holds the directory's lock, so that a
+//! process without a free descriptor can still end a segment.
 
 use std::{
     fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    thread::{self, JoinHandle},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 
 use super::error::{Error, Reason};
-use crate::storage::disk::{File, sync_dir};
+use crate::storage::disk::{File, free_bytes, sync_dir};
 
 /// A segment's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +47,16 @@ impl Name {
 }
 
 /// Whether there is a log in the directory (etcd: wal.Exist).
-pub fn exists(dir: &Path) -> bool {
-    names(dir).is_ok_and(|names| !names.is_empty())
+///
+/// # Errors
+///
+/// Nobody can tell: the directory is there and cannot be read, or something else stands in its
+/// place. A member that took this for "no log" would vote as if it had never voted.
+pub fn exists(dir: &Path) -> Result<bool, Error> {
+    match names(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        names => Ok(!names.map_err(Error::io("listing", dir, 0))?.is_empty()),
+    }
 }
 
 /// The segments in their order; without a gap, or it is an error.
@@ -82,7 +94,7 @@ pub(super) fn lock(dir: &Path) -> Result<Flock<fs::File>, Error> {
         handle => handle.map_err(Error::io("opening", dir, 0))?,
     };
     Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => Error::InUse(dir.to_owned()),
+        Errno::EWOULDBLOCK => Error::InUse(dir.to_owned()),
         errno => Error::io("locking", dir, 0)(errno.into()),
     })
 }
@@ -92,8 +104,9 @@ pub(super) fn scratch_dir(dir: &Path) -> Result<PathBuf, Error> {
     let mut scratch = dir.as_os_str().to_owned();
     scratch.push(".tmp");
     let scratch = PathBuf::from(scratch);
-    if scratch.exists() {
-        fs::remove_dir_all(&scratch).map_err(Error::io("removing", &scratch, 0))?;
+    match fs::remove_dir_all(&scratch) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+        removed => removed.map_err(Error::io("removing", &scratch, 0))?,
     }
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
@@ -110,6 +123,14 @@ pub(super) fn publish_dir(scratch: &Path, dir: &Path, fsync: bool) -> Result<(),
     }
 }
 
+/// Makes a file in the directory and removes it: a log that cannot be continued is refused when the
+/// member starts, and not at its next segment (etcd: fileutil.IsDirWriteable).
+pub(super) fn check_writable(dir: &Path) -> Result<(), Error> {
+    let probe = dir.join("probe.tmp");
+    File::create(&probe).map_err(Error::io("creating", &probe, 0))?;
+    fs::remove_file(&probe).map_err(Error::io("removing", &probe, 0))
+}
+
 /// Removes the segments that were being prepared when the member ended.
 pub(super) fn remove_leftovers(dir: &Path) -> Result<(), Error> {
     for entry in fs::read_dir(dir).map_err(Error::io("listing", dir, 0))? {
@@ -121,46 +142,6 @@ pub(super) fn remove_leftovers(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// A segment that is made ready while the one before is still being filled: reserving 64 MB takes
-/// milliseconds, for which no write should wait (etcd: filePipeline).
-#[derive(Debug)]
-pub(super) struct Prepared {
-    path: PathBuf,
-    thread: Option<JoinHandle<Result<File, Error>>>,
-}
-
-impl Prepared {
-    /// Starts to prepare segment number `sequence`, of `len` bytes.
-    pub(super) fn start(dir: &Path, sequence: u64, len: u64) -> Prepared {
-        let path = dir.join(format!("{sequence}.tmp"));
-        let target = path.clone();
-        // Without a thread the segment is made when it is needed.
-        let thread = thread::Builder::new()
-            .name("wal-prepare".to_owned())
-            .spawn(move || allocate(&target, len))
-            .ok();
-        Prepared { path, thread }
-    }
-
-    /// The file, when it is ready.
-    pub(super) fn wait(mut self, len: u64) -> Result<File, Error> {
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(file)) => file,
-            Some(Err(_)) | None => allocate(&self.path, len),
-        }
-    }
-}
-
-impl Drop for Prepared {
-    fn drop(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            // Not needed any more: nothing depends on whether it could be made.
-            let _ = thread.join();
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 /// Creates a segment of zeros.
 pub(super) fn allocate(path: &Path, len: u64) -> Result<File, Error> {
     let file = File::create(path).map_err(Error::io("creating", path, 0))?;
@@ -168,9 +149,29 @@ pub(super) fn allocate(path: &Path, len: u64) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Writes a segment's first records and syncs them.
-pub(super) fn begin(file: &File, head: &[u8], fsync: bool) -> Result<(), Error> {
-    file.write_at(head, 0).map_err(Error::io("writing", file.path(), 0))?;
+/// The same, for a segment that is not needed yet. Where the file system has not enough room, it
+/// reserves nothing: for a moment that would take the last blocks from the segment and from the
+/// database that are written meanwhile. A file that could not be finished is removed.
+pub(super) fn prepare(path: &Path, len: u64) -> Result<File, Error> {
+    let failed = |source: io::Error| Error::io("preallocating", path, 0)(source);
+    fail::fail_point!("wal-prepare-error", |_| Err(failed(Errno::EMFILE.into())));
+    let dir = path.parent().unwrap_or(path);
+    if free_bytes(dir).map_err(Error::io("measuring", dir, 0))? < len {
+        return Err(failed(Errno::ENOSPC.into()));
+    }
+    allocate(path, len).inspect_err(|_| {
+        // If it cannot be removed either, the next start does it.
+        let _ = fs::remove_file(path);
+    })
+}
+
+/// Writes a segment's first records.
+pub(super) fn write_head(file: &File, head: &[u8]) -> Result<(), Error> {
+    file.write_at(head, 0).map_err(Error::io("writing", file.path(), 0))
+}
+
+/// Returns when a segment that has no name yet is on the disk.
+pub(super) fn sync(file: &File, fsync: bool) -> Result<(), Error> {
     match fsync {
         true => file.sync_all().map_err(Error::io("syncing", file.path(), 0)),
         false => Ok(()),
@@ -178,12 +179,9 @@ pub(super) fn begin(file: &File, head: &[u8], fsync: bool) -> Result<(), Error> 
 }
 
 /// Gives a segment, whose first records are on the disk, its name.
-pub(super) fn publish(file: File, dir: &Path, name: Name, fsync: bool) -> Result<File, Error> {
+pub(super) fn publish(file: File, dir: &Path, name: Name) -> Result<File, Error> {
     let path = name.path(dir);
     fs::rename(file.path(), &path).map_err(Error::io("renaming", file.path(), 0))?;
-    if fsync {
-        sync_dir(dir).map_err(Error::io("syncing", dir, 0))?;
-    }
     Ok(file.renamed(&path))
 }
 

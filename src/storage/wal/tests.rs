@@ -11,6 +11,7 @@ use raft::eraftpb::{Entry, HardState};
 
 use super::{
     record::{Frame, Kind},
+    segment::Name,
     *,
 };
 use crate::{
@@ -20,6 +21,8 @@ use crate::{
         disk::File,
     },
 };
+
+mod growth;
 
 const METADATA: Metadata = Metadata { node_id: 0x264a_e6bc_59e9_9892, cluster_id: 0x1234 };
 
@@ -84,10 +87,10 @@ fn frames(bytes: &[u8]) -> Vec<usize> {
 #[test]
 fn what_was_saved_comes_back() {
     let log = Log::new();
-    assert!(!exists(&log.dir));
+    assert!(!exists(&log.dir).unwrap());
     assert!(matches!(open(&log.dir, &options(4096)), Err(Error::Missing(_))));
     let (mut wal, locations) = create(&log.dir, &METADATA, &options(1 << 20)).unwrap();
-    assert!(exists(&log.dir));
+    assert!(exists(&log.dir).unwrap());
     assert!(matches!(create(&log.dir, &METADATA, &options(4096)), Err(Error::Exists(_))));
     assert!(matches!(open(&log.dir, &options(4096)), Err(Error::InUse(_))));
     assert_eq!((locations.first_index(), locations.last_index()), (1, 0));

@@ -40,6 +40,9 @@ const TELLING_MAX: usize = 16;
 /// From how long on a request is slow, at first.
 const SLOW_NS: u64 = 100_000_000;
 
+/// For how many passes a record rests in staging.
+pub(super) const RESTS: usize = 2;
+
 /// Where a record stands in the member's order: end clock, clock, kind, stage. Unique.
 type Place = (u64, u64, u8, u8);
 
@@ -50,7 +53,7 @@ pub(super) struct State {
     staging: BTreeMap<Place, Record>,
     history: BTreeMap<Place, Record>,
     /// The clock when the last two passes began, the older first.
-    horizons: [u64; 2],
+    horizons: [u64; RESTS],
     watermark: u64,
     cover: Cover,
     pins: Pins,
@@ -134,6 +137,11 @@ impl State {
     pub(super) fn armed(&self) -> Vec<Filter> {
         let filters = self.subscribers.iter().map(Subscriber::filter);
         filters.filter(|filter| filter.is_armed()).cloned().collect()
+    }
+
+    /// Ends all subscriptions, behind what was handed over.
+    pub(super) fn end(&mut self) {
+        self.subscribers.clear();
     }
 
     /// Reads all rings once and hands over what is due. True when a subscriber has gone.

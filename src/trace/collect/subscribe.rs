@@ -18,7 +18,7 @@ use crate::{
     field,
     trace::{
         record::{Kind, Record},
-        span::FLAG_CANCELLED,
+        span::{DEADLINE_EXCEEDED, FLAG_CANCELLED},
         stage::{Family, Stage},
     },
 };
@@ -279,9 +279,9 @@ impl Waiting {
         match stage {
             Stage::Rpc => {
                 self.method = Some(field!(record, Rpc, method));
-                // Streams end when their clients go: that is no error.
-                let is_usual_end =
-                    head.flags & FLAG_CANCELLED != 0 && self.method.is_some_and(waits);
+                // What waits does so until its client goes, or for as long as that has said: no error.
+                let is_end = head.flags & FLAG_CANCELLED != 0 || head.result == DEADLINE_EXCEEDED;
+                let is_usual_end = is_end && self.method.is_some_and(waits);
                 self.is_error |= head.result != 0 && !is_usual_end;
                 self.is_done |= is_span;
             }

@@ -3,7 +3,7 @@ use crate::{
     numbers,
     trace::{
         record::{Head, pack_deltas},
-        span::CANCELED,
+        span::{CANCELED, DEADLINE_EXCEEDED, FLAG_ERROR},
         stage::METHODS,
     },
 };
@@ -104,20 +104,23 @@ fn errors_only_waits_for_the_end() {
     assert_eq!(vec![(own(1), 4)], pair.heard());
 }
 
-/// A put that its client did not wait for has failed for that client; a watch just ends so.
+/// A put that its client did not wait for, or not long enough, has failed for that client; a watch
+/// just ends so.
 #[test]
-fn who_went_away_counts_as_an_error_but_for_streams() {
+fn an_early_end_counts_as_an_error_but_for_streams() {
     let number = |name: &str| METHODS.iter().position(|other| *other == name).unwrap() as u64;
-    let mut pair = Pair::new(Filter { errors_only: true, ..Filter::default() });
-    for (counter, method) in [(1, "KV/Put"), (2, "Watch/Watch")] {
-        let mut records = put(own(counter), b"x", CANCELED);
-        for record in records.iter_mut().filter(|record| record.stage() == Some(Stage::Rpc)) {
-            record.set_head(Head { flags: FLAG_CANCELLED, ..record.head() });
-            record.words[7] = number(method);
+    for (result, flags) in [(CANCELED, FLAG_CANCELLED), (DEADLINE_EXCEEDED, FLAG_ERROR)] {
+        let mut pair = Pair::new(Filter { errors_only: true, ..Filter::default() });
+        for (counter, method) in [(1, "KV/Put"), (2, "Watch/Watch")] {
+            let mut records = put(own(counter), b"x", result);
+            for record in records.iter_mut().filter(|record| record.stage() == Some(Stage::Rpc)) {
+                record.set_head(Head { flags, ..record.head() });
+                record.words[7] = number(method);
+            }
+            pair.offer(&records, 1);
         }
-        pair.offer(&records, 1);
+        assert_eq!(vec![(own(1), 4)], pair.heard());
     }
-    assert_eq!(vec![(own(1), 4)], pair.heard());
 }
 
 #[test]
