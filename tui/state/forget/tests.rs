@@ -70,7 +70,7 @@ fn check(state: &mut State, told: &Recording) -> Vec<u64> {
     state.refresh();
     let (whole, left) = (stories(told), stories(state.recording()));
     let rows = state.list.rows.iter().map(|row| row.subject);
-    let listed: Vec<u64> = rows.map(|subject| subject_id(subject)).collect();
+    let listed: Vec<u64> = rows.map(subject_id).collect();
     assert_eq!(left.keys().copied().collect::<BTreeSet<_>>(), listed.iter().copied().collect());
     for (id, steps) in whole {
         match left.get(&id) {
