@@ -52,7 +52,7 @@ pub(crate) enum Input {
     Key(KeyEvent),
     /// The window has another size; it only has to be drawn again.
     Resized,
-    /// An endpoint of live members says something.
+    /// A message from an endpoint of a live member.
     Source(Message),
     /// Time has passed; this long since the player began.
     Tick(Duration),

@@ -6,8 +6,8 @@
 //! the step ends; a step that has only begun gets its key if both are in one batch, which they
 //! nearly always are.
 //!
-//! A subscriber whose connection broke hears some things twice; here they are taken once. What was
-//! forgotten ([`Intake::forget`]) is not taken again either.
+//! After a broken connection a member sends some records a second time; an intake takes them once.
+//! It does not take again what it has forgotten ([`Intake::forget`]).
 
 mod forgotten;
 mod keys;
@@ -130,8 +130,8 @@ impl Intake {
         });
     }
 
-    /// Forgets all events but those that stay, by place, and does not take the others again when
-    /// they are told anew. Whole requests have to go: see [`forgotten`].
+    /// Forgets all events but those that stay, by place, and refuses the others when a member sends
+    /// them again. The caller forgets whole requests only: see [`forgotten`].
     pub fn forget(&mut self, stays: impl Fn(usize) -> bool) {
         self.forgotten.note(&self.recording.events, &stays);
         self.retain(stays);
@@ -161,7 +161,8 @@ impl Intake {
     }
 }
 
-/// The memory that an event takes here, in bytes: itself, its key, and the note that it was heard.
+/// The memory that an event takes in an intake, in bytes: the event, its key, and the note by which a
+/// second copy of it is recognised.
 pub fn bytes_of(event: &Event) -> usize {
     let key = event.key.as_ref().map_or(0, |key| key.bytes.len());
     size_of::<Event>() + size_of::<Heard>() + key

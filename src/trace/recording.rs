@@ -127,8 +127,8 @@ pub fn read<R: BufRead>(input: R) -> Result<Read, ReadError> {
     read_with(input, |_| {})
 }
 
-/// Reads a recording line by line. `each` sees what was read so far after each line, and may take
-/// events out of it: a reader that keeps less than the file has needs no more memory than it keeps.
+/// Reads a recording line by line. After each line, `each` gets the recording so far and may take
+/// events out of it. So a reader that keeps a part of a file needs memory for that part only.
 pub fn read_with<R: BufRead>(
     mut input: R,
     mut each: impl FnMut(&mut Recording),

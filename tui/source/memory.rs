@@ -1,18 +1,18 @@
-//! What was heard and is remembered: one recording of all members, whoever told it.
+//! The one recording that a command or the player holds, from live members or from a file.
 //!
 //! ```text
 //!   Listener ── Message ──▶ take ─┐
 //!                                 ├─▶ Memory: one recording ──▶ the player, glass trace
 //!   a file ──── events ───▶ read ─┘      │
-//!                                        └─▶ forget
+//!                                        └─▶ forget, trim
 //! ```
 //!
-//! Messages come here as they came from the network, and become events here and nowhere else, so no
-//! event is held twice. Of each endpoint it is known which member answers there, and when that one
-//! gave a sign of life: a hello or a batch of its own, and nothing that another member said.
+//! Messages arrive undecoded, and only this module decodes them, so no event is held twice. The
+//! memory also knows which member answers at each endpoint, and when that member last gave a sign of
+//! life. A sign of life is a hello or a batch of the member itself; what another member sends is none.
 //!
-//! Invariant: [`Memory::bytes`] is what the events take. Nothing is forgotten unless somebody asks:
-//! what may go is known to the player ([`crate::state::forget`]), and to the commands that follow.
+//! Invariant: [`Memory::bytes`] is the size of the events. A memory forgets nothing by itself: the
+//! player decides what goes ([`crate::state::forget`]), and so do the commands that follow.
 
 use glass_etcd::trace::{
     Recording,
@@ -25,13 +25,13 @@ use super::{Message, Said};
 /// What has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// A member is heard, for the first time or again: its place in the recording.
+    /// A member has introduced itself, for the first time or again: its place in the recording.
     Hello(u8),
-    /// A member has told something, or that it is alive.
+    /// A member has sent a batch.
     Events {
-        /// Its place in the recording.
+        /// The member's place in the recording.
         member: u8,
-        /// How many events more are in the recording, at its end. All of them are this member's.
+        /// How many events of this member were appended to the recording; 0 for a sign of life.
         count: usize,
     },
     /// An endpoint cannot be reached, or broke off; it is tried again.
@@ -48,11 +48,11 @@ pub(crate) enum Change {
 pub(crate) struct Seen {
     /// As it was given.
     pub(crate) endpoint: String,
-    /// The member that answers there, by place, once it was heard.
+    /// The member that answers there, by place; `None` before its first hello.
     pub(crate) member: Option<u8>,
-    /// Whether something came since the connection was made: what is held of the past comes first.
+    /// Whether a batch has come since the hello. The first batches are the member's history.
     pub(crate) has_spoken: bool,
-    /// Why it is not heard now.
+    /// Why the endpoint does not answer now.
     pub(crate) down: Option<String>,
     /// Requests finished there since the hello.
     pub(crate) finished: u64,
@@ -70,7 +70,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Nothing was heard yet of these endpoints.
+    /// An empty recording of the members at these endpoints.
     pub(crate) fn of_endpoints(endpoints: &[String]) -> Memory {
         let seen = endpoints.iter().map(|endpoint| Seen {
             endpoint: endpoint.clone(),
@@ -83,12 +83,12 @@ impl Memory {
         Memory { seen: seen.collect(), ..Memory::default() }
     }
 
-    /// What is remembered.
+    /// The recording.
     pub(crate) fn recording(&self) -> &Recording {
         &self.intake.recording
     }
 
-    /// What is remembered, when nothing more is to come.
+    /// The recording, when nothing more is to come.
     pub(crate) fn into_recording(self) -> Recording {
         self.intake.recording
     }
@@ -98,17 +98,17 @@ impl Memory {
         &self.seen
     }
 
-    /// What the events take, in bytes.
+    /// Size of all events, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How many events were forgotten.
+    /// How many events [`Memory::forget`] has removed so far.
     pub(crate) fn forgotten(&self) -> u64 {
         self.forgotten
     }
 
-    /// Takes in what an endpoint said.
+    /// Takes in a message.
     pub(crate) fn take(&mut self, Message { endpoint, said }: Message) -> Change {
         let taken = match said {
             Said::Down(reason) => Err(reason),
@@ -116,7 +116,7 @@ impl Memory {
             Said::Batch(batch) => {
                 let seen = &mut self.seen[endpoint];
                 (seen.has_spoken, seen.finished) = (true, batch.seen);
-                // A hello that was refused has no place, and its batches say so.
+                // After a refused hello there is no place, and the batches are refused as well.
                 let member = seen.member.unwrap_or(u8::MAX);
                 let taken = self.intake.batch(member, &batch.records, batch.dropped);
                 taken.map(|count| Change::Events { member, count }).map_err(text)
@@ -141,7 +141,7 @@ impl Memory {
         }
     }
 
-    /// Takes the events out of what was read of a file so far. Returns how many there were.
+    /// Moves the events over that were read from a file so far. Returns their number.
     pub(crate) fn read(&mut self, read: &mut Recording) -> usize {
         let own = &mut self.intake.recording;
         if own.members != read.members {
@@ -156,7 +156,7 @@ impl Memory {
         count
     }
 
-    /// Forgets all events but those that are kept, by place; their requests must be whole.
+    /// Forgets the events that are not kept, by place. A request is kept, or goes, as a whole.
     pub(crate) fn forget(&mut self, kept: &[bool]) {
         let before = self.recording().events.len();
         self.intake.forget(|at| kept[at]);
@@ -164,7 +164,7 @@ impl Memory {
         self.count_all();
     }
 
-    /// Forgets the events heard first, so that at most `keep` stay. Returns how many went.
+    /// Forgets the oldest events, so that at most `keep` stay. Returns how many went.
     pub(crate) fn trim(&mut self, keep: usize) -> usize {
         let gone = self.intake.trim(keep);
         if gone != 0 {

@@ -6,11 +6,11 @@
 //!   endpoint ──observe──▶ task ─┘
 //! ```
 //!
-//! A task per endpoint subscribes, and subscribes again when the connection breaks: a member that
-//! is killed and comes back is heard again, under its next boot. All of them end when the
-//! [`Listener`] goes. What they pass on is as it came from the network; [`Memory`] makes events of
-//! it, once. [`Live`] is both, for commands that only follow; the player takes the messages between
-//! two keys, and has its memory in its state.
+//! One task per endpoint subscribes, and subscribes again when the connection breaks: a member that
+//! was killed and started again continues under its next boot. All tasks end when the [`Listener`]
+//! is dropped. They pass records on as they came from the network; [`Memory`] decodes them, once.
+//! [`Live`] joins the two for commands that only follow. The player reads messages between two keys,
+//! and keeps its memory in its state.
 
 pub(crate) mod memory;
 
@@ -39,7 +39,7 @@ use tonic::{
 const RETRY: Duration = Duration::from_millis(500);
 /// How long an attempt may take.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Messages of members that wait to be taken in by a command that follows; then their streams wait.
+/// Messages that may wait for a command that follows; beyond that, the members' streams wait.
 const WAITING_MAX: usize = 256;
 
 /// The client ports of the `Procfile`'s members.
@@ -50,23 +50,23 @@ pub(crate) fn open(path: &Path) -> Result<Read, ReadError> {
     recording::read(BufReader::new(File::open(path)?))
 }
 
-/// What an endpoint said.
+/// A message from one endpoint.
 #[derive(Debug)]
 pub(crate) struct Message {
     /// Its place among the endpoints.
     pub(crate) endpoint: usize,
-    /// What.
+    /// What it says.
     pub(crate) said: Said,
 }
 
-/// What is heard of an endpoint.
+/// What a message says.
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// The member that answers there says who it is, for the first time or after a new start.
+    /// The member at the endpoint introduces itself, for the first time or after a restart.
     Hello(Box<Hello>),
-    /// Its records, as they travel; none is a sign of life.
+    /// Records of the member, as they travel. An empty batch is a sign of life.
     Batch(Batch),
-    /// It cannot be reached, or broke off: why.
+    /// The endpoint cannot be reached, or broke off, for this reason.
     Down(String),
 }
 
@@ -78,8 +78,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Begins to listen. So many messages wait at most; then the members' streams do. Must be called
-    /// inside a runtime.
+    /// Begins to listen. At most `waiting` messages wait; beyond that, the members' streams wait. Must
+    /// be called inside a runtime.
     pub(crate) fn connect(
         endpoints: &[String],
         request: &ObserveRequest,
@@ -104,7 +104,7 @@ impl Listener {
     }
 }
 
-/// Members that are being listened to, and what they said.
+/// A listener, and the recording of what it has received.
 pub(crate) struct Live {
     listener: Listener,
     memory: Memory,
@@ -149,17 +149,17 @@ impl Live {
         Order::live(self.recording(), &self.silent())
     }
 
-    /// What was heard.
+    /// The recording so far.
     pub(crate) fn recording(&self) -> &Recording {
         self.memory.recording()
     }
 
-    /// What was heard, when nothing more is to come.
+    /// The recording, when nothing more is to come.
     pub(crate) fn into_recording(self) -> Recording {
         self.memory.into_recording()
     }
 
-    /// Forgets the events heard first, so that at most `keep` stay. Returns how many went.
+    /// Forgets the oldest events, so that at most `keep` stay. Returns how many went.
     pub(crate) fn trim(&mut self, keep: usize) -> usize {
         self.memory.trim(keep)
     }

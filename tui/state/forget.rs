@@ -1,29 +1,31 @@
-//! What of the recording is forgotten when it has become too large: the oldest stories, each whole.
+//! What the player forgets when its recording takes too much memory: the oldest stories, each as a
+//! whole.
 //!
 //! ```text
-//!   heard   0 ··································· p ··································▶ newest
+//!   places  0 ··································· p ··································▶ newest
 //!   gone    ├──── ended before p ────┤            │
-//!   kept        ■   ■■     ■   ◀── steps of ──────┼── stories that go on after p
-//!               ■■■■■                             │   the open story, and its time
+//!   kept        ■   ■■     ■   ◀── steps of ──────┼── stories that continue after p
+//!               ■■■■■                             │   the open story, and its surroundings
 //!                                                 ├──── everything ────────────────────┤
 //! ```
 //!
-//! Each event gets an **age**: its own place in the recording or, if that is later, the place of the
-//! last event that carries the id of a story that the event is a step of. What is older than some
-//! age `p` goes. So a story stays with all of its steps, those that it shares with others included,
-//! or goes with all but those that others share.
+//! Each event has an **age**, which is a place in the recording: its own or, if that is later, the
+//! last place at which an event carries the id of a story that the event is a step of. Everything
+//! below some age `p` goes. So a story either keeps all its steps, those included that it shares with
+//! other stories, or it loses all but those that other stories keep.
 //!
-//! Two things are younger than everything that was heard: the open story, on which the cursor
-//! stands, with all that happened meanwhile and the keyframes around it; and stories that are still
-//! under way. Neither may take the whole memory: each has a share ([`STORY_SHARE`],
-//! [`UNDER_WAY_SHARE`]). Beyond it, an open story stays without what happened meanwhile, and the
-//! story under way that was silent for longest counts as ended.
+//! Two things count as younger than every place: the open story, in which the cursor stands, with its
+//! surroundings (what happened meanwhile, up to the next keyframe on both sides); and stories that are
+//! under way. Neither may fill the memory, so each has a share ([`STORY_SHARE`], [`UNDER_WAY_SHARE`]).
+//! An open story that is too large for its share stays without its surroundings. Of the stories under
+//! way, those whose last event is oldest count as ended when the share is used up.
 //!
-//! A single story that is larger than its share cannot stay whole, so it goes, whatever its age. If
-//! it is the open one, the step view keeps the rows that it has.
+//! A single story that is larger than its share cannot stay whole, so it goes, whatever its age. If it
+//! is the open one, the step view still has the rows that it shows.
 //!
-//! Left out: a story's surroundings. What only happened meanwhile goes when it is old, also where a
-//! long story stays.
+//! Left out: the surroundings of other stories. Of a long story that stays, what happened meanwhile
+//! may be gone. A member whose events arrive later than the recording reaches back loses its part of
+//! the stories at the old end.
 
 use std::{
     cmp::Reverse,
@@ -37,21 +39,22 @@ use glass_etcd::{
 
 use super::{join, story::Subject};
 
-/// The memory that the events of the player may take: about 90 000 of them, half a minute of all that
-/// three busy members tell. With more of them the list, which is made anew four times a second while
-/// members talk, and a story, which is looked for in all of them, are no longer there at once.
-pub(crate) const BYTES_MAX: usize = 16 << 20;
-/// What is left after forgetting, in quarters: so it is done once for a quarter of the memory, and
-/// not for each batch.
+/// The bound on the player's events, in bytes, from live members and from files alike: about 180 000
+/// events, or half a minute of three members that send 50 traces a second each, the most that they
+/// send to a player. What the player derives from the events takes about as much again. A story is
+/// looked up in all of them when it is opened; with more events, that would no longer be at once.
+pub(crate) const BYTES_MAX: usize = 32 << 20;
+/// How much stays, in quarters of the bound. A quarter is free afterwards, so that stories are looked
+/// up once for many batches, and not for each.
 const QUARTERS_AFTER: usize = 3;
-/// A single story may take one part in so many; so may the open one with what happened meanwhile.
+/// The part of what stays that a single story may take, and the open one with its surroundings: half.
 const STORY_SHARE: usize = 2;
-/// And so may all that are under way.
+/// The part that all stories under way may take together: a quarter.
 const UNDER_WAY_SHARE: usize = 4;
-/// The age of what goes in any case.
+/// The age of an event that goes in any case.
 const GOES: usize = 0;
 
-/// Which events stay, by place, so that they take less than this many bytes with room for more.
+/// Which events stay, by place. They take at most three quarters of `bytes_max`.
 pub(crate) fn kept(recording: &Recording, open: Option<Subject>, bytes_max: usize) -> Vec<bool> {
     let bytes = bytes_max / 4 * QUARTERS_AFTER;
     let ages = Ages::of(recording, open, bytes).0;
@@ -69,20 +72,20 @@ pub(crate) fn kept(recording: &Recording, open: Option<Subject>, bytes_max: usiz
     ages.into_iter().map(|age| since <= age).collect()
 }
 
-/// The age of each event, by place; places count from 1 here.
+/// The age of each event, by place. Ages count from 1: see [`GOES`].
 struct Ages(Vec<usize>);
 
-/// A story, as far as it matters here.
+/// One story of the list.
 struct Life {
-    /// The events that only it has, because they carry its id. An election has none.
+    /// The events that carry its id, by place. An election has none.
     own: Vec<usize>,
-    /// The place of the last of its own; of an election, of all.
+    /// The age of the last of them; of an election, of its last step.
     last: usize,
-    /// Whether more of it is expected.
+    /// Whether its rpc has not ended.
     is_under_way: bool,
     /// All its steps, by place.
     steps: Vec<usize>,
-    /// What they take.
+    /// Size of all steps, in bytes.
     bytes: usize,
 }
 
@@ -122,7 +125,7 @@ impl Ages {
     }
 }
 
-/// The chosen events, and all steps of the stories of which some are chosen.
+/// The chosen events, and all steps of the stories that have a chosen event.
 fn with_whole_stories(mut chosen: Vec<bool>, lives: &[Life]) -> Vec<bool> {
     let is_touched = |life: &&Life| life.own.iter().any(|at| chosen[*at]);
     let touched: Vec<&Life> = lives.iter().filter(is_touched).collect();
@@ -138,7 +141,7 @@ fn bytes_of_all(recording: &Recording, places: &[usize]) -> usize {
     places.iter().map(|at| bytes_of(&recording.events[*at])).sum()
 }
 
-/// The steps of the open story, those that mark losses included.
+/// The steps of the open story, with the marks of lost records.
 fn own_steps(recording: &Recording, stories: &Stories<'_>, open: Subject) -> Vec<bool> {
     let mut own = match open {
         Subject::Election { term } => join::election(recording, term),
@@ -153,7 +156,7 @@ fn own_steps(recording: &Recording, stories: &Stories<'_>, open: Subject) -> Vec
     own
 }
 
-/// The stories of the list: requests, the one heard last first, then elections.
+/// The stories of the list: requests, by their last event, the newest first; then elections.
 fn lives_of(recording: &Recording, stories: &Stories<'_>) -> Vec<Life> {
     let mut own: HashMap<u64, Vec<usize>> = HashMap::new();
     let (mut served, mut ended) = (HashSet::new(), HashSet::new());
@@ -181,7 +184,7 @@ fn lives_of(recording: &Recording, stories: &Stories<'_>) -> Vec<Life> {
     lives
 }
 
-/// Whether the member was not started again since: what was under way then has ended with it.
+/// Whether the member has not been started again since. A restart ends what was under way.
 fn is_newest_boot(recording: &Recording, event: &Event) -> bool {
     let boots = recording.members.get(usize::from(event.member)).map(|member| &member.boots);
     boots.is_none_or(|boots| boots.iter().all(|boot| boot.boot <= event.boot))

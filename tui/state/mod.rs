@@ -3,7 +3,7 @@
 //! ```text
 //!  source ──Input──► player::State ──&State──► view
 //!                     │
-//!                     ├─ memory         every event that was heard, once; forget keeps it bounded
+//!                     ├─ memory         every event, once; `forget` keeps its size bounded
 //!                     ├─ list           the requests, and which one is chosen
 //!                     └─ steps          one story, the cursor in it, the lens on it
 //! ```

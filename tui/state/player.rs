@@ -22,6 +22,9 @@ use crate::source::{
 
 /// How often lists are made anew while records stream in, in nanoseconds.
 const REFRESH_NS: u64 = 250_000_000;
+/// For every eight MiB of events the time between two refreshes grows by another
+/// [`REFRESH_NS`]: a refresh looks at all events, and must not take all of the processor.
+const REFRESH_BYTES: usize = 8 << 20;
 
 /// What a key can ask for. The table in `keys.rs` says which key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,12 +121,12 @@ pub(crate) struct State {
     pub(crate) is_helping: bool,
     /// Whether the source of records has ended.
     pub(crate) is_closed: bool,
-    /// Every event that was heard and not forgotten: the only place that has them.
+    /// The recording: the only place that holds events.
     memory: Memory,
-    /// What the events may take, in bytes, until the oldest stories are forgotten.
+    /// Size of the events, in bytes, beyond which the oldest stories are forgotten.
     bytes_max: usize,
     learned: Learned,
-    /// When each live member gave its last sign of life, on the player's clock. Empty for recordings.
+    /// When each live member gave its last sign of life, on the player's clock; empty for files.
     heard_ns: BTreeMap<u8, u64>,
     now_ns: u64,
     refreshed_ns: u64,
@@ -131,12 +134,12 @@ pub(crate) struct State {
     version: u64,
 }
 
-/// What stays known when the events that told it are forgotten.
+/// What the player knows for good, also when the events that said it are forgotten.
 #[derive(Debug, Default)]
 struct Learned {
-    /// Where each member stands at last, by place.
+    /// The newest watermarks of each member, by place.
     marks: Vec<Watermarks>,
-    /// For each boot of a member, how many requests it had finished when it was first heard.
+    /// For each boot of a member, how many requests it had finished in its first keyframe.
     seen_first: BTreeMap<(u8, u16), u64>,
 }
 
@@ -172,13 +175,13 @@ impl State {
         }
     }
 
-    /// The state in which nothing was heard yet of these endpoints.
+    /// The state before the first message from these endpoints.
     pub(crate) fn of_endpoints(endpoints: &[String], bytes_max: usize) -> State {
         State::new(Memory::of_endpoints(endpoints), bytes_max)
     }
 
-    /// The state that shows a file. What the file has beyond the player's memory is forgotten while
-    /// it is read, as it is with live members.
+    /// The state that shows a file. A file that does not fit into the player's memory loses its oldest
+    /// stories while it is read, as live members do.
     pub(crate) fn of_file(file: impl BufRead, bytes_max: usize) -> Result<State, ReadError> {
         let mut state = State::new(Memory::default(), bytes_max);
         recording::read_with(file, |read| state.read(read))?;
@@ -186,7 +189,7 @@ impl State {
         Ok(state)
     }
 
-    /// The state that shows a whole recording, however large.
+    /// The state that shows a whole recording, without a bound.
     pub(crate) fn of_recording(mut recording: Recording) -> State {
         let mut state = State::new(Memory::default(), usize::MAX);
         state.read(&mut recording);
@@ -204,12 +207,12 @@ impl State {
         self.version += 1;
     }
 
-    /// What was heard and not forgotten.
+    /// The recording.
     pub(crate) fn recording(&self) -> &Recording {
         self.memory.recording()
     }
 
-    /// How many events were forgotten because there were too many.
+    /// How many events were forgotten.
     pub(crate) fn forgotten(&self) -> u64 {
         self.memory.forgotten()
     }
@@ -220,8 +223,7 @@ impl State {
         down.map(|seen| (&*seen.endpoint, seen.down.as_deref().unwrap_or_default())).collect()
     }
 
-    /// Takes in what an endpoint said. It is a sign of life of the member that answers there, and of
-    /// no other.
+    /// Takes in a message. A hello or a batch is a sign of life of its own member, and of no other.
     pub(crate) fn take(&mut self, message: Message) {
         match self.memory.take(message) {
             Change::Hello(member) => {
@@ -238,14 +240,14 @@ impl State {
         }
     }
 
-    /// Takes in what was read of a file so far.
+    /// Takes over the events that were read from a file so far.
     fn read(&mut self, read: &mut Recording) {
         let count = self.memory.read(read);
         self.learn_last(count);
     }
 
-    /// Learns from the newest events, of which there are so many, and forgets the oldest stories if
-    /// there is no room for both.
+    /// Learns from the newest `count` events, and forgets the oldest stories if the events now take
+    /// too much memory.
     fn learn_last(&mut self, count: usize) {
         let recording = self.memory.recording();
         let first = recording.events.len() - count;
@@ -263,7 +265,9 @@ impl State {
     /// Time passes. `now_ns` is the player's own clock.
     pub(crate) fn tick(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
-        if self.is_dirty && self.refreshed_ns + REFRESH_NS <= now_ns {
+        let turns = 1 + self.memory.bytes() / REFRESH_BYTES;
+        let pause_ns = REFRESH_NS.saturating_mul(turns as u64);
+        if self.is_dirty && self.refreshed_ns.saturating_add(pause_ns) <= now_ns {
             self.refresh();
         }
         let is_played = self.steps.as_mut().is_some_and(|steps| steps.tick(now_ns));

@@ -231,7 +231,8 @@ pub(crate) fn put() -> Scene {
     scene
 }
 
-/// The same put once more, so many turns later: each is half a second, an entry and a revision.
+/// The put of a later turn. From turn to turn half a second goes by, and the entry and the revision
+/// are the next ones.
 pub(crate) fn put_again(turn: u64) -> Scene {
     let mut scene = put();
     for event in &mut scene.recording.events {

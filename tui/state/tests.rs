@@ -347,7 +347,7 @@ fn what_a_busy_member_tells_is_no_sign_of_life_of_another() {
     tell_all(&mut state, &of_others, 3);
     let heard: Vec<Heard> = state.heads().into_iter().map(|head| head.heard).collect();
     assert_eq!(heard, [Heard::Fresh, Heard::Silent(900_000_000), Heard::Fresh]);
-    // That it cannot be reached is none of its own either; that it is there again is.
+    // A broken connection is no sign of life; the hello after it is one.
     let gone = || Message { endpoint: 1, said: Said::Down("gone".to_owned()) };
     handle(&mut state, Input::Source(gone()));
     assert_eq!(state.heads()[1].heard, Heard::Silent(900_000_000));
@@ -355,7 +355,7 @@ fn what_a_busy_member_tells_is_no_sign_of_life_of_another() {
     assert_eq!(state.heads()[1].heard, Heard::Fresh);
 }
 
-/// A recording as it is after its way over the network, where times are counted in 16 ns.
+/// A recording after its way over the network, where durations are counted in units of 16 ns.
 pub(crate) fn as_told(recording: &Recording) -> Recording {
     let told = |event: &Event| Event {
         key: event.key.clone(),
@@ -364,7 +364,7 @@ pub(crate) fn as_told(recording: &Recording) -> Recording {
     Recording { events: recording.events.iter().map(told).collect(), ..recording.clone() }
 }
 
-/// What a member says when it is reached, once for each of its starts.
+/// The hellos of a member, one for each of its starts.
 pub(crate) fn hellos(recording: &Recording, member: usize) -> Vec<Message> {
     let info = &recording.members[member];
     let hello = |boot: &BootInfo| {
@@ -382,7 +382,7 @@ pub(crate) fn hellos(recording: &Recording, member: usize) -> Vec<Message> {
     info.boots.iter().map(hello).collect()
 }
 
-/// Tells events as their member does, in one batch.
+/// Sends events as one batch of their member.
 pub(crate) fn tell(state: &mut State, endpoint: usize, events: &[Event]) {
     let mut records = Vec::new();
     for event in events {
@@ -391,7 +391,7 @@ pub(crate) fn tell(state: &mut State, endpoint: usize, events: &[Event]) {
             record.set_head(Head { boot: event.boot, ..record.head() });
             record
         });
-        // The key of a step is written when the step has begun.
+        // The record of a key comes after the beginning of its step, and before the end.
         let event = Record::of_event(event);
         let both = match event.kind() {
             Some(Kind::Begin) => [Some(event), key],
@@ -403,7 +403,7 @@ pub(crate) fn tell(state: &mut State, endpoint: usize, events: &[Event]) {
     handle(state, Input::Source(Message { endpoint, said }));
 }
 
-/// Tells events in the order in which they stand, in pieces of one member each.
+/// Sends events in this order. A batch holds at most `piece` events, all of one member.
 pub(crate) fn tell_all(state: &mut State, events: &[Event], piece: usize) {
     for of_member in events.chunk_by(|a, b| a.member == b.member) {
         for events in of_member.chunks(piece) {
@@ -412,7 +412,7 @@ pub(crate) fn tell_all(state: &mut State, events: &[Event], piece: usize) {
     }
 }
 
-/// The state after live members have said who they are.
+/// The state after the hellos of live members.
 pub(crate) fn greeted(recording: &Recording, bytes_max: usize) -> State {
     let endpoints = (0..recording.members.len()).map(|place| format!("127.0.0.1:2{place}79"));
     let mut state = State::of_endpoints(&endpoints.collect::<Vec<_>>(), bytes_max);
@@ -424,7 +424,7 @@ pub(crate) fn greeted(recording: &Recording, bytes_max: usize) -> State {
     state
 }
 
-/// The state after live members have told a recording: hellos, then the events in pieces.
+/// The state after live members have sent a whole recording.
 pub(crate) fn live(recording: &Recording, piece: usize) -> State {
     let mut state = greeted(recording, BYTES_MAX);
     tell_all(&mut state, &recording.events, piece);
@@ -529,7 +529,7 @@ fn the_list_follows_the_newest_until_somebody_reads() {
     assert!(state.list.is_following);
 }
 
-/// The same at later clocks: a clock means one event only.
+/// The same events at later clocks, so that no other event of a scene has the same clock.
 pub(crate) fn later(mut events: Vec<Event>) -> Vec<Event> {
     for event in &mut events {
         (event.clock, event.clock_end) = (event.clock + 1_000, event.clock_end + 1_000);

@@ -1,18 +1,19 @@
-//! What was forgotten, so that it is not heard again in pieces.
+//! What an intake has forgotten, so that it does not come back in pieces.
 //!
-//! A member whose connection broke tells its history anew. Of a request that was forgotten, that
-//! history has only this member's half; and a request that was forgotten while it ran still has its
-//! end before it. Taken in, both would look like requests of which nearly everything was lost.
+//! A member sends its history again when its connection was broken. That history has only the
+//! member's own part of a forgotten request. A request that was forgotten while it ran still sends its
+//! end. In a list, both would look like requests that lost nearly all their records.
 //!
-//! Invariant: of a request that was forgotten as a whole, nothing is taken in afterwards that would
-//! bring it back. Both notes are bounded: a clock for each boot of a member, and [`OPEN_MAX`] ids.
+//! Invariant: after a request was forgotten as a whole, the intake takes nothing that would bring it
+//! back into a list. Both notes are bounded: one clock for each boot of a member, and [`OPEN_MAX`]
+//! ids.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::trace::{event::Event, record::Kind, stage::Stage};
 
-/// Requests that were forgotten while they ran. They go only when these alone are too much to be
-/// kept, so that this is more than there will be; beyond it, all are let go.
+/// Ids of requests that were forgotten while they ran. A reader forgets such requests last, so this
+/// bound is hardly ever reached; beyond it the list begins anew.
 const OPEN_MAX: usize = 4096;
 
 /// See the module's text.
@@ -25,7 +26,7 @@ pub(super) struct Forgotten {
 }
 
 impl Forgotten {
-    /// Notes what goes: the events that do not stay, by place.
+    /// Notes the events that do not stay, by place.
     pub(super) fn note(&mut self, events: &[Event], stays: impl Fn(usize) -> bool) {
         for (at, event) in events.iter().enumerate() {
             if stays(at) {

@@ -2,8 +2,8 @@
 //!
 //! A key waits under its owner (member, boot, thread, request) and the member clock at which it was
 //! written. A step that ends asks for its own owner and its own clocks, so it looks at the keys that
-//! may be its own, and at no other, however many wait. A key whose step never ends is given up when
-//! it is the oldest of too many.
+//! may be its own, and at no other, however many wait. When too many keys wait, the oldest is given up:
+//! its step has probably lost its end.
 
 use std::{
     collections::{BTreeMap, btree_map::Range},
@@ -33,7 +33,7 @@ pub(super) struct WaitingKeys {
 }
 
 impl WaitingKeys {
-    /// Lets a key wait. The same key, heard twice, waits once.
+    /// Lets a key wait. A key that a member sends twice waits once.
     pub(super) fn insert(&mut self, owner: Owner, clock: u64, text: KeyText) {
         let (number, place) = (self.next, (owner, clock));
         self.next += 1;
@@ -116,7 +116,7 @@ mod tests {
         let mut keys = WaitingKeys::default();
         let many = KEYS_MAX as u64 + 10;
         (0..many).for_each(|clock| insert(&mut keys, 7, clock));
-        // What is heard again is no older for that.
+        // A second copy takes no second place.
         (0..10).for_each(|_| insert(&mut keys, 7, many - 1));
         assert_eq!((KEYS_MAX, KEYS_MAX), (keys.texts.len(), keys.ages.len()));
         assert_eq!(Some(text(10)), keys.take(&step(7, 0, many)));

@@ -1,4 +1,4 @@
-//! More than the memory takes: what is left is whole, and what is open stays.
+//! Recordings that are larger than the memory: what stays is whole, and the open story stays.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,15 +16,15 @@ use crate::state::{
 const ROOM: usize = 400_000;
 const LOCK: u64 = PUT + (1 << 20);
 
-/// The put of each turn, as all members tell it.
+/// A put for each turn.
 fn puts(turns: std::ops::Range<u64>) -> Recording {
     let mut all = scenes::quiet().recording;
     all.events = turns.flat_map(|turn| scenes::put_again(turn).recording.events).collect();
     as_told(&all)
 }
 
-/// The same, told as members tell it: each for itself, now one and now the other ahead, by up to
-/// two of the puts.
+/// The events in the order in which they may arrive: that of each member is kept, and one member is
+/// ahead of another by up to two puts.
 fn shuffled(recording: &Recording, dice: &mut Dice) -> Vec<Event> {
     let own = |member: u8| -> VecDeque<Event> {
         recording.events.iter().filter(|event| event.member == member).cloned().collect()
@@ -63,14 +63,14 @@ fn bytes(state: &State) -> usize {
     state.recording().events.iter().map(bytes_of).sum()
 }
 
-/// Each request of the list has all steps that were told of it, and of the others nothing is left.
-/// Returns the list.
+/// Checks that each listed request has all its steps in `told`, the whole recording, and that nothing
+/// is left of the others. Returns the list.
 fn check(state: &mut State, told: &Recording) -> Vec<u64> {
     assert!(bytes(state) <= ROOM, "{} bytes", bytes(state));
     state.refresh();
     let (whole, left) = (stories(told), stories(state.recording()));
     let rows = state.list.rows.iter().map(|row| row.subject);
-    let listed: Vec<u64> = rows.map(|subject| subject_id(subject)).collect();
+    let listed: Vec<u64> = rows.map(subject_id).collect();
     assert_eq!(left.keys().copied().collect::<BTreeSet<_>>(), listed.iter().copied().collect());
     for (id, steps) in whole {
         match left.get(&id) {
@@ -88,44 +88,6 @@ fn subject_id(subject: Subject) -> u64 {
     match subject {
         Subject::Request(id) => id,
         Subject::Election { term } => panic!("an election of term {term}"),
-    }
-}
-
-#[test]
-#[ignore]
-fn bench() {
-    use std::io::Write;
-    for room in [4 << 20, 8 << 20, 16 << 20, 32 << 20, 64 << 20] {
-        let mut state = greeted(&scenes::quiet().recording, room);
-        let mut turn = 1;
-        while bytes(&state) < room * 95 / 100 {
-            let put = puts(turn..turn + 20);
-            tell_all(&mut state, &put.events, 30);
-            turn += 20;
-        }
-        let t = glass_etcd::clock::now;
-        let a = t();
-        state.refresh();
-        let b = t();
-        press(&mut state, "G enter");
-        let c = t();
-        state.refresh();
-        let d = t();
-        let kept = kept(state.recording(), None, room);
-        let e = t();
-        writeln!(
-            std::io::stderr(),
-            "{} MiB, {} events, {} stories: list {:?}, open {:?}, open refresh {:?}, kept {:?} {}",
-            room >> 20,
-            state.recording().events.len(),
-            state.list.rows.len(),
-            b - a,
-            c - b,
-            d - c,
-            e - d,
-            kept.len()
-        )
-        .unwrap();
     }
 }
 
