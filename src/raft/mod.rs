@@ -12,6 +12,7 @@
 
 pub mod bootstrap;
 pub mod changes;
+mod first_election;
 pub mod held;
 pub mod inbox;
 pub mod log;

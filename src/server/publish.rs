@@ -81,7 +81,7 @@ async fn worth_a_try(leadership: &mut watch::Receiver<Leadership>, patience: Opt
     }
     if leadership.wait_for(|now| now.leader != 0).await.is_err() {
         // The member ends.
-        pending().await
+        pending::<()>().await;
     }
 }
 
