@@ -5,7 +5,7 @@
 //!   places  0 ··································· p ··································▶ newest
 //!   gone    ├──── ended before p ────┤            │
 //!   kept        ■   ■■     ■   ◀── steps of ──────┼── stories that continue after p
-//!               ■■■■■                             │   the open story, and its surroundings
+//!               ■■■■■                             │   the cursor's story, and its surroundings
 //!                                                 ├──── everything ────────────────────┤
 //! ```
 //!
@@ -14,14 +14,15 @@
 //! below some age `p` goes. So a story either keeps all its steps, those included that it shares with
 //! other stories, or it loses all but those that other stories keep.
 //!
-//! Two things count as younger than every place: the open story, in which the cursor stands, with its
-//! surroundings (what happened meanwhile, up to the next keyframe on both sides); and stories that are
-//! under way. Neither may fill the memory, so each has a share ([`STORY_SHARE`], [`UNDER_WAY_SHARE`]).
-//! An open story that is too large for its share stays without its surroundings. Of the stories under
-//! way, those whose last event is oldest count as ended when the share is used up.
+//! Two things count as younger than every place: the story at the cursor, which is the open one or the
+//! chosen row of the list, with its surroundings (what happened meanwhile, up to the next keyframe on
+//! both sides); and stories that are under way. Neither may fill the memory, so each has a share
+//! ([`STORY_SHARE`], [`UNDER_WAY_SHARE`]). A story at the cursor that is too large for its share stays
+//! without its surroundings. Of the stories under way, those whose last event is oldest count as ended
+//! when the share is used up.
 //!
 //! A single story that is larger than its share cannot stay whole, so it goes, whatever its age. If it
-//! is the open one, the step view still has the rows that it shows.
+//! is open, the step view still has the rows that it shows.
 //!
 //! Left out: the surroundings of other stories. Of a long story that stays, what happened meanwhile
 //! may be gone. A member whose events arrive later than the recording reaches back loses its part of
@@ -47,7 +48,7 @@ pub(crate) const BYTES_MAX: usize = 32 << 20;
 /// How much stays, in quarters of the bound. A quarter is free afterwards, so that stories are looked
 /// up once for many batches, and not for each.
 const QUARTERS_AFTER: usize = 3;
-/// The part of what stays that a single story may take, and the open one with its surroundings: half.
+/// The part of what stays that a single story may take, and the cursor's with its surroundings: half.
 const STORY_SHARE: usize = 2;
 /// The part that all stories under way may take together: a quarter.
 const UNDER_WAY_SHARE: usize = 4;
@@ -55,9 +56,9 @@ const UNDER_WAY_SHARE: usize = 4;
 const GOES: usize = 0;
 
 /// Which events stay, by place. They take at most three quarters of `bytes_max`.
-pub(crate) fn kept(recording: &Recording, open: Option<Subject>, bytes_max: usize) -> Vec<bool> {
+pub(crate) fn kept(recording: &Recording, cursor: Option<Subject>, bytes_max: usize) -> Vec<bool> {
     let bytes = bytes_max / 4 * QUARTERS_AFTER;
-    let ages = Ages::of(recording, open, bytes).0;
+    let ages = Ages::of(recording, cursor, bytes).0;
     let mut by_age: Vec<usize> = (0..ages.len()).filter(|at| ages[*at] != GOES).collect();
     by_age.sort_unstable_by_key(|at| Reverse(ages[*at]));
     let mut left = bytes;
@@ -90,7 +91,7 @@ struct Life {
 }
 
 impl Ages {
-    fn of(recording: &Recording, open: Option<Subject>, bytes: usize) -> Ages {
+    fn of(recording: &Recording, cursor: Option<Subject>, bytes: usize) -> Ages {
         let count = recording.events.len();
         let order = Order::of(recording);
         let stories = Stories::new(recording, &order);
@@ -107,8 +108,8 @@ impl Ages {
             lives.into_iter().partition(|life| bytes / STORY_SHARE < life.bytes);
         let mut ages = Ages((1..=count).collect());
         lives.iter().for_each(|life| ages.raise(&life.steps, life.last));
-        if let Some(open) = open {
-            let own = own_steps(recording, &stories, open);
+        if let Some(cursor) = cursor {
+            let own = own_steps(recording, &stories, cursor);
             let near = with_whole_stories(join::surroundings(recording, &own), &lives);
             let parts = [places(&near), places(&own)];
             let fits = |part: &&Vec<usize>| bytes_of_all(recording, part) <= bytes / STORY_SHARE;
@@ -141,13 +142,13 @@ fn bytes_of_all(recording: &Recording, places: &[usize]) -> usize {
     places.iter().map(|at| bytes_of(&recording.events[*at])).sum()
 }
 
-/// The steps of the open story, with the marks of lost records.
-fn own_steps(recording: &Recording, stories: &Stories<'_>, open: Subject) -> Vec<bool> {
-    let mut own = match open {
+/// The steps of the cursor's story, with the marks of lost records.
+fn own_steps(recording: &Recording, stories: &Stories<'_>, cursor: Subject) -> Vec<bool> {
+    let mut own = match cursor {
         Subject::Election { term } => join::election(recording, term),
         Subject::Request(_) => vec![false; recording.events.len()],
     };
-    if let Subject::Request(id) = open
+    if let Subject::Request(id) = cursor
         && let Some(story) = stories.of(id)
     {
         story.steps.iter().for_each(|step| own[step.event] = true);

@@ -257,7 +257,8 @@ impl State {
         self.is_dirty |= count != 0;
         if self.bytes_max < self.memory.bytes() {
             let open = self.steps.as_ref().map(|steps| steps.subject);
-            let kept = forget::kept(recording, open, self.bytes_max);
+            let cursor = open.or_else(|| self.list.subject());
+            let kept = forget::kept(recording, cursor, self.bytes_max);
             self.memory.forget(&kept);
         }
     }

@@ -149,12 +149,34 @@ fn the_open_story_stays_with_its_rows_its_cursor_and_what_held_there() {
     assert_eq!(before, shown(&state));
     assert_eq!(Some(&request(2)), listed.first());
     assert!(!listed.contains(&request(4)) && listed.contains(&request(100)));
-    // Once it is closed, it is as old as it is.
-    press(&mut state, "esc esc");
+    // It goes with the others once the cursor stands elsewhere.
+    press(&mut state, "esc esc G");
     let more = puts(101..140);
     tell_all(&mut state, &more.events, 30);
     let told = Recording { events: [told.events, more.events].concat(), ..told };
     assert!(!check(&mut state, &told).contains(&request(2)));
+}
+
+#[test]
+fn the_chosen_row_of_the_list_stays_while_it_is_chosen() {
+    let first = puts(1..4);
+    let mut state = greeted(&first, ROOM);
+    tell_all(&mut state, &first.events, 30);
+    state.refresh();
+    press(&mut state, "f g down");
+    let flood = puts(4..101);
+    tell_all(&mut state, &flood.events, 30);
+    let told = Recording { events: [first.events, flood.events].concat(), ..first };
+    let listed = check(&mut state, &told);
+    assert_eq!(Some(Subject::Request(request(2))), state.list.subject());
+    assert_eq!([request(2), request(100)], [listed[0], listed[listed.len() - 1]]);
+    assert!(!listed.contains(&request(5)));
+    press(&mut state, "G");
+    let more = puts(101..140);
+    tell_all(&mut state, &more.events, 30);
+    let told = Recording { events: [told.events, more.events].concat(), ..told };
+    assert!(!check(&mut state, &told).contains(&request(2)));
+    assert_eq!(Some(Subject::Request(request(139))), state.list.subject());
 }
 
 #[test]
