@@ -285,6 +285,12 @@ impl<'a> Scan<'a> {
         Ok(Scan { file, len, offset: 0, start: 0, window: Vec::new() })
     }
 
+    /// How much memory it holds, in bytes.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.window.capacity()
+    }
+
     /// Reads the next record; `crc` is the checksum so far. Only a last segment can be torn.
     pub(super) fn next(&mut self, crc: u32, is_last: bool) -> Result<Found<'_>, Error> {
         let (offset, path) = (self.offset, self.file.path());

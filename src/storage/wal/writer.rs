@@ -153,6 +153,7 @@ pub fn create(
     }
     let name = Name { sequence: 0, index: 0 };
     let file = segment::allocate(&segment::unfinished(dir, name.sequence), options.segment_bytes)?;
+    fail::fail_point!("wal-first-segment-begun");
     let metadata = message::metadata_bytes(metadata);
     let start = message::snapshot_bytes(&walpb::Snapshot::default());
     let (mut head, mut crc) = (Vec::new(), 0);
@@ -163,6 +164,7 @@ pub fn create(
     segment::sync(&file, options.fsync)?;
     fail::fail_point!("wal-first-segment-unnamed");
     let file = Arc::new(segment::publish(file, dir, name)?);
+    fail::fail_point!("wal-first-segment-named");
     if options.fsync {
         lock.sync_all().map_err(Error::io("syncing", dir, 0))?;
     }
