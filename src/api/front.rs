@@ -31,6 +31,7 @@ use super::{
     metadata::Metadata,
     observe::ObserveService,
     pace::Pace,
+    until_stopped::{UntilStopped, is_stream},
     v3,
 };
 use crate::{
@@ -222,7 +223,7 @@ async fn accept(listener: Acceptor, front: Front, gate: Gate) {
 }
 
 /// Returns when the member is about to end.
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
+pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     if stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
         // Nobody can say so any more.
         std::future::pending::<()>().await;
@@ -315,10 +316,17 @@ impl Front {
             true => Body::new(Limited::new(body, max)),
             false => Body::new(body),
         });
+        let is_stream = is_grpc && is_stream(request.uri().path());
         let router = if is_grpc { &mut self.grpc } else { &mut self.http };
-        match router.call(request).await {
+        let answer = match router.call(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
+        };
+        let stopping = self.phase.stopping;
+        if is_stream {
+            answer.map(|body| Body::new(UntilStopped::new(body, stopping)))
+        } else {
+            answer
         }
     }
 
@@ -343,7 +351,11 @@ fn is_observe(path: &str) -> bool {
     path.strip_prefix('/').is_some_and(|path| path.starts_with(OBSERVE))
 }
 
+/// Whether this is a call of gRPC, as grpc-go takes it. Anything else must not reach a service: a page
+/// in a browser can send a form or plain text to any address, without being asked by CORS.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    let is_kind = rest.is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]));
+    is_kind && request.version() == http::Version::HTTP_2 && request.method() == http::Method::POST
 }

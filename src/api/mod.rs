@@ -40,5 +40,6 @@ mod metadata;
 mod pace;
 mod probes;
 mod process;
+mod until_stopped;
 
 pub use front::{Limits, Phase, Ports, serve};

@@ -17,15 +17,15 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::Error;
-use crate::server::lease::forward::AT_ONCE;
+use crate::raft::rafthttp::questions::AT_ONCE;
 
 /// Connections to `--listen-metrics-urls`: probes must get through when clients have taken theirs.
 const METRICS: u64 = 16;
 /// Log, database, ports, runtimes, files of the trace: 22 are open in an idle member, and some
 /// older segments, the next one and a file that is being written may come to them.
 const OWN: u64 = 38 + METRICS;
-/// To the others: two streams and four connections of the pipeline to each of eight, and questions
-/// about leases.
+/// To the others: two streams and four connections of the pipeline to each of eight, and those of
+/// questions, in use or idle.
 const TO_PEERS: u64 = 48 + AT_ONCE as u64;
 /// From the others, at least: what eight of them dial.
 const FROM_PEERS_MIN: u64 = 48;

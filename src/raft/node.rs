@@ -37,6 +37,7 @@ use super::{
     Leadership, Status,
     backlog::Backlog,
     changes::{Changes, Expected},
+    first_election,
     held::HeldMessages,
     inbox::{Input, Inputs},
     log::LogStorage,
@@ -348,20 +349,14 @@ impl Node {
         }
         // A member that was stopped for a while ticks once, not a hundred times.
         self.next_tick = now + self.timing.tick;
-        let can_elect = match self.timing.is_alone {
-            // Before that it refuses to campaign, and begins to wait anew.
-            true => self.raw.raft.raft_log.applied == self.raw.raft.raft_log.committed,
-            false => 1 < self.outputs.active.connected(),
-        };
         // Once only, and only for the first election: later it would start one nobody needs.
         if self.raw.raft.leader_id != 0 || self.advance_until < now {
             self.timing.advance = 0;
         }
-        if 0 < self.timing.advance && can_elect {
-            for _ in 0..self.first_skip() {
-                self.raw.tick();
-            }
+        let connected = self.outputs.active.connected();
+        if let Some(ticks) = first_election::skip(&self.raw.raft, &self.timing, connected) {
             self.timing.advance = 0;
+            (0..ticks).for_each(|_| _ = self.raw.tick());
         }
         let (term, leader) = (self.raw.raft.term, self.raw.raft.leader_id);
         let was_follower = self.raw.raft.state == StateRole::Follower;
@@ -373,20 +368,6 @@ impl Node {
         self.outputs.writes.write_commit();
         let oldest = now.checked_sub(self.timing.patience).unwrap_or(now);
         self.inbox.proposals_done(self.proposals.expire(oldest));
-    }
-
-    /// How many ticks the first election need not wait for. Of the random part of the time-out, which
-    /// keeps candidates apart, a lone member needs nothing; half of it is enough for others, because
-    /// pre-candidates that meet cost nobody a term.
-    fn first_skip(&self) -> usize {
-        let raft = &self.raw.raft;
-        let random = raft.randomized_election_timeout().saturating_sub(raft.election_timeout());
-        let of_random = match (self.timing.is_alone, raft.pre_vote) {
-            (true, _) => random,
-            (false, true) => random / 2,
-            (false, false) => 0,
-        };
-        self.timing.advance + of_random
     }
 
     /// Proposes what this turn has gathered, as one message. While there is no leader, or one that

@@ -40,7 +40,7 @@ impl Blocks {
         let mut blocks = Blocks::default();
         let mut at = 0;
         while at < len {
-            let Some(data) = next(file, at, len)? else { break };
+            let Some(data) = next(file, at, len) else { break };
             blocks.add(data.start, data.end - data.start);
             at = data.end;
         }
@@ -103,21 +103,20 @@ fn masks(bits: Range<u64>) -> impl Iterator<Item = (usize, u64)> {
 }
 
 /// The next stretch of the file at or behind `at` that is no hole.
-fn next(file: &std::fs::File, at: u64, len: u64) -> io::Result<Option<Range<u64>>> {
+fn next(file: &std::fs::File, at: u64, len: u64) -> Option<Range<u64>> {
     let seek = |from: u64, whence| {
-        let from = from.try_into().map_err(|_| Errno::EOVERFLOW)?;
-        lseek(file, from, whence)
+        let offset = lseek(file, from.try_into().map_err(|_| Errno::EOVERFLOW)?, whence)?;
+        Ok(u64::try_from(offset).unwrap_or(len).clamp(at, len))
     };
-    let known = |offset| u64::try_from(offset).unwrap_or(len).clamp(at, len);
     let start = match seek(at, Whence::SeekData) {
-        Ok(start) => known(start),
+        Ok(start) => start,
         // What is left is one hole.
-        Err(Errno::ENXIO) => return Ok(None),
-        Err(Errno::EINVAL | Errno::EOPNOTSUPP) => return Ok(Some(at..len)),
-        Err(errno) => return Err(errno.into()),
+        Err(Errno::ENXIO) => return None,
+        // The file system does not tell.
+        Err(_) => return Some(at..len),
     };
-    let end = seek(start, Whence::SeekHole).map(known).unwrap_or(len);
-    Ok(Some(start..if end <= start { len } else { end }))
+    let end = seek(start, Whence::SeekHole).unwrap_or(len);
+    Some(start..if end <= start { len } else { end })
 }
 
 fn to_usize(n: u64) -> usize {

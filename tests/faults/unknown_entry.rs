@@ -55,6 +55,29 @@ async fn a_member_ends_at_an_entry_that_it_cannot_carry_out_and_the_others_go_on
     }
 }
 
+/// Goal: a member keeps and carries out what the others allow, however large its own limit lets a
+/// request be. Method: two etcds that take 32 MiB, and one of ours with the default; it is killed
+/// after a large put, and reads it from its log.
+#[tokio::test]
+async fn a_large_entry_of_an_etcd_is_carried_out() {
+    let Some(etcd) = programs::reference().filter(|_| Kind::subject() == Kind::Glass) else {
+        return left_out("a large entry beside etcd: no etcd 3.5.1, or nothing of ours to test");
+    };
+    let kinds = [etcd.clone(), Kind::Glass, etcd];
+    let large = [("ETCD_MAX_REQUEST_BYTES", "33554432")];
+    let (mut cluster, _wires) = Cluster::start_wired(&kinds, &[&large, &[], &large]).await;
+    let value = "v".repeat(12 << 20);
+    let revision = cluster.client(0).put("deep/large", &value).await.unwrap();
+    same_hashes(&cluster, revision, 1).await;
+    let refused = cluster.client(1).put("deep/small", &value).await.unwrap_err();
+    assert!(refused.message().contains("larger than max"), "{refused}");
+    cluster.kill(1);
+    cluster.spawn(1);
+    cluster.wait_ready(1).await;
+    let revision = cluster.client(1).put("last", "").await.unwrap();
+    same_hashes(&cluster, revision, 1).await;
+}
+
 /// This many transactions in each other, each with a put of its own.
 fn deep(depth: usize) -> TxnRequest {
     let op = |request| RequestOp { request: Some(request) };

@@ -49,7 +49,7 @@ impl Gauge {
     /// Notes what a commit has made of the file. Nothing is on its way into it any more.
     pub(super) fn note(&self, sizes: Sizes) {
         let unusable = sizes.allocated.saturating_sub(STEP);
-        // First this: who looks in between must not count the rows twice.
+        // First this: a reader in between must not count the rows twice.
         self.writing.store(0, Ordering::Relaxed);
         self.stored.store(sizes.stored, Ordering::Relaxed);
         self.allocated.store(sizes.allocated, Ordering::Relaxed);

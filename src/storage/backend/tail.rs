@@ -11,7 +11,7 @@
 //!   "key_tail"   revision 7 ─▶ ├ 54 bytes ┤                         one of fifty in a page
 //! ```
 //!
-//! Nobody outside of this file and the two that use it sees the parts.
+//! Only this file, `file` and `commit` know of the parts.
 //!
 //! Invariants
 //! * Both parts are written, and deleted, in one transaction.
