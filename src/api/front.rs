@@ -22,6 +22,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
 use super::{
+    accept::{Failures, Gate, Place},
     authority::MendedAuthority,
     deadline, http as http_routes, http2,
     in_time::InTime,
@@ -30,6 +31,7 @@ use super::{
     metadata::Metadata,
     observe::ObserveService,
     pace::Pace,
+    until_stopped::{UntilStopped, is_stream},
     v3,
 };
 use crate::{
@@ -76,6 +78,10 @@ pub struct Limits {
     pub message_bytes: usize,
     /// `--max-concurrent-streams`.
     pub streams: u32,
+    /// Connections at all listeners for clients together.
+    pub connections: usize,
+    /// Connections at all listeners for metrics and probes together.
+    pub metrics_connections: usize,
     /// `--grpc-keepalive-interval` and `--grpc-keepalive-timeout`. How often a client may ping, as
     /// `--grpc-keepalive-min-time` says, is not looked at: h2 answers pings without telling.
     pub keepalive: (Duration, Duration),
@@ -130,6 +136,8 @@ pub async fn serve(
     let clients = if ports.http.is_empty() { Traffic::All } else { Traffic::Grpc };
     let grpc = routes(Arc::clone(&server), observe, limits.message_bytes);
     let mut tasks = Vec::new();
+    let (gate, metrics_gate) =
+        (Gate::new(limits.connections), Gate::new(limits.metrics_connections));
     for (traffic, listeners) in
         [(clients, ports.clients), (Traffic::Http, ports.http), (Traffic::Metrics, ports.metrics)]
     {
@@ -142,8 +150,10 @@ pub async fn serve(
         };
         let (grpc, phase) = (grpc.clone(), phase.clone());
         let front = Front { grpc, http, traffic, limits, phase, has_observe };
+        let gate = if traffic == Traffic::Metrics { &metrics_gate } else { &gate };
         for listener in listeners {
-            tasks.push(tokio::spawn(accept(Acceptor::new(listener)?, front.clone())));
+            let listener = Acceptor::new(listener)?;
+            tasks.push(tokio::spawn(accept(listener, front.clone(), gate.clone())));
         }
     }
     for task in tasks {
@@ -187,9 +197,9 @@ fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: u
     routes.into_axum_router()
 }
 
-async fn accept(listener: Acceptor, front: Front) {
+async fn accept(listener: Acceptor, front: Front, gate: Gate) {
     let mut stopping = front.phase.stopping.clone();
-    let mut connections = JoinSet::new();
+    let (mut connections, failures) = (JoinSet::new(), Failures::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -197,12 +207,15 @@ async fn accept(listener: Acceptor, front: Front) {
             () = stopped(&mut stopping) => break,
         };
         match accepted {
-            Ok(stream) => _ = connections.spawn(front.clone().connection(stream)),
-            Err(error) => {
-                // Out of file descriptors, most likely: others must close first.
-                tracing::warn!(%error, "could not accept a client");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok(stream) => {
+                failures.over();
+                let place = tokio::select! {
+                    place = gate.admit() => place,
+                    () = stopped(&mut stopping) => break,
+                };
+                connections.spawn(front.clone().connection(stream, place));
             }
+            Err(error) => failures.note(&error).await,
         }
     }
     drop(listener);
@@ -210,10 +223,10 @@ async fn accept(listener: Acceptor, front: Front) {
 }
 
 /// Returns when the member is about to end.
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
+pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     if stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
         // Nobody can say so any more.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -236,7 +249,8 @@ struct Front {
 }
 
 impl Front {
-    async fn connection(self, stream: Stream) {
+    /// Serves a client, and gives its place back when the connection ends.
+    async fn connection(self, stream: Stream, _place: Place) {
         let builder = Builder::new(TokioExecutor::new());
         let mut builder = match self.traffic {
             Traffic::All => builder,
@@ -302,10 +316,17 @@ impl Front {
             true => Body::new(Limited::new(body, max)),
             false => Body::new(body),
         });
+        let is_stream = is_grpc && is_stream(request.uri().path());
         let router = if is_grpc { &mut self.grpc } else { &mut self.http };
-        match router.call(request).await {
+        let answer = match router.call(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
+        };
+        let stopping = self.phase.stopping;
+        if is_stream {
+            answer.map(|body| Body::new(UntilStopped::new(body, stopping)))
+        } else {
+            answer
         }
     }
 
@@ -330,7 +351,11 @@ fn is_observe(path: &str) -> bool {
     path.strip_prefix('/').is_some_and(|path| path.starts_with(OBSERVE))
 }
 
+/// Whether this is a call of gRPC, as grpc-go takes it. Anything else must not reach a service: a page
+/// in a browser can send a form or plain text to any address, without being asked by CORS.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    let is_kind = rest.is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]));
+    is_kind && request.version() == http::Version::HTTP_2 && request.method() == http::Method::POST
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::probes;
+use super::{probes, process};
 use crate::{
     server::{Server, views::ETCD_VERSION},
     trace::{
@@ -35,8 +35,10 @@ pub fn render(server: &Server) -> String {
     text.gauge("etcd_server_proposals_committed_total", "Index committed.", status.raft_index);
     text.gauge("etcd_server_proposals_applied_total", "Index applied.", status.raft_applied_index);
     text.gauge("etcd_server_proposals_pending", "Requests that wait.", server.wait().pending());
-    text.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the file.", status.db_size);
+    text.gauge("etcd_mvcc_db_total_size_in_bytes", "What the file takes.", status.db_size);
     text.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Of it in use.", status.db_size_in_use);
+    let quota = server.quota_bytes().and_then(|bytes| i64::try_from(bytes).ok());
+    text.gauge("etcd_server_quota_backend_bytes", "What it may take.", quota.unwrap_or(-1));
     text.gauge("etcd_debugging_mvcc_current_revision", "Revision.", server.revision());
     let (watchers, slow) = server.watcher_counts();
     text.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.", watchers);
@@ -55,11 +57,23 @@ pub fn render(server: &Server) -> String {
     text.counter("glass_otlp_failures_total", "Attempts that failed.", counts::FAILED.get());
     text.info("etcd_server_version", "server_version", ETCD_VERSION);
     text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id()));
+    descriptors(&mut text);
     if let Some(version) = server.cluster_version() {
         let short = version.rsplit_once('.').map_or(version.as_str(), |(short, _)| short);
         text.info("etcd_cluster_version", "cluster_version", short);
     }
     text.0
+}
+
+fn descriptors(text: &mut Text) {
+    if let Some(open) = process::open_descriptors() {
+        text.gauge("process_open_fds", "Number of open file descriptors.", open);
+        text.gauge("os_fd_used", "The number of used file descriptors.", open);
+    }
+    if let Some(limit) = process::descriptor_limit() {
+        text.gauge("process_max_fds", "Maximum number of open file descriptors.", limit);
+        text.gauge("os_fd_limit", "The file descriptor limit.", limit);
+    }
 }
 
 /// Prometheus's text form. Writing into a string cannot fail.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   socket ──▶ listen (accepted; what is served there?)
+//!          ──▶ accept (is there a place for it?)
 //!          ──▶ in_time (does it say anything?)
 //!          ──▶ authority (none that h2 accepts?)
 //!          ──▶ pace (enough for this turn? are answers taken?)
@@ -17,6 +18,7 @@
 //! `api` decides nothing: whether a request is allowed or sound is the server's business. What is
 //! here is etcd's surface, to the letter.
 
+pub mod accept;
 pub mod authority;
 pub mod front;
 pub mod header;
@@ -37,5 +39,7 @@ mod in_time;
 mod metadata;
 mod pace;
 mod probes;
+mod process;
+mod until_stopped;
 
 pub use front::{Limits, Phase, Ports, serve};

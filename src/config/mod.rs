@@ -191,7 +191,7 @@ pub struct ServerConfig {
     pub cluster_token: String,
     /// `--heartbeat-interval`.
     pub heartbeat: Duration,
-    /// `--election-timeout`.
+    /// `--election-timeout`, cut to whole heartbeats.
     pub election: Duration,
     /// `--initial-election-tick-advance`.
     pub election_tick_advance: bool,

@@ -1,5 +1,6 @@
-//! The listening sockets of a member. They are bound first, so that a port in use is reported before
-//! the data directory is touched.
+//! The listening sockets of a member. Those for clients are bound first, so that a port in use is
+//! reported before the data directory is touched; that for members only when a new member has asked
+//! the others whether it may begin.
 
 use std::net::TcpListener;
 
@@ -12,37 +13,36 @@ use crate::{
     config::{Address, ServerConfig},
 };
 
-/// All listening sockets of a member.
-pub(super) struct Sockets {
-    /// For clients, of every kind.
-    pub(super) clients: Ports,
-    /// For other members.
-    pub(super) peers: Vec<TcpListener>,
-    /// The socket files, which are removed when this is dropped.
-    pub(super) files: Vec<SocketFile>,
-}
-
-/// Binds them all.
+/// Binds the sockets for clients, of every kind. The files of Unix sockets are removed when they
+/// are dropped.
 ///
 /// # Errors
 ///
 /// The first address that cannot be bound, with the cause; the sockets before it are closed.
-pub(super) fn bind(config: &ServerConfig) -> Result<Sockets, Error> {
+pub(super) fn bind_clients(config: &ServerConfig) -> Result<(Ports, Vec<SocketFile>), Error> {
     let mut files = Vec::new();
-    let peers = config.listen_peer.iter().map(|&address| {
-        let fail = fail("listen-peer-urls", Address::Tcp(address));
-        listen::bind_tcp(address).map_err(fail)
-    });
-    let peers = peers.collect::<Result<_, _>>()?;
     let listen = &config.listen;
     let mut all = |flag, addresses: &[Address]| bind_all(flag, addresses, &mut files);
-    let clients = Ports {
+    let ports = Ports {
         clients: all("listen-client-urls", &listen.clients)?,
         http: all("listen-client-http-urls", &listen.http)?,
         metrics: all("listen-metrics-urls", &listen.metrics)?,
         cors: config.cors.clone(),
     };
-    Ok(Sockets { clients, peers, files })
+    Ok((ports, files))
+}
+
+/// Binds the sockets for other members.
+///
+/// # Errors
+///
+/// As [`bind_clients`].
+pub(super) fn bind_peers(config: &ServerConfig) -> Result<Vec<TcpListener>, Error> {
+    let peers = config.listen_peer.iter().map(|&address| {
+        let fail = fail("listen-peer-urls", Address::Tcp(address));
+        listen::bind_tcp(address).map_err(fail)
+    });
+    peers.collect()
 }
 
 fn bind_all(

@@ -25,6 +25,7 @@ use tokio::{
 use super::{
     Error, data,
     data::Data,
+    descriptors::{self, Shares},
     keep::{self, Keeper},
     leave,
     notify::Notifier,
@@ -50,7 +51,7 @@ use crate::{
         apply::Applier,
         auth::AuthStore,
         compactor,
-        lease::{Primary, checkpoint, expiry},
+        lease::{self, Primary, checkpoint, expiry},
         members::{Attributes, Member, Members},
         mvcc::Store,
         no_space,
@@ -83,8 +84,11 @@ const COMPACTION_POLL: Duration = Duration::from_millis(100);
 pub fn run(config: &ServerConfig) -> Result<(), Error> {
     trace::set_thread("grpc");
     let target = config.trace_otlp.as_deref().map(otlp::Target::parse).transpose()?;
-    let sockets = sockets::bind(config)?;
-    let data = data::open(config)?;
+    let shares = descriptors::shares()?;
+    let (clients, socket_files) = sockets::bind_clients(config)?;
+    let dirs = data::find(config)?;
+    let peers = sockets::bind_peers(config)?;
+    let data = data::open(config, &dirs)?;
     tracing::info!(
         name = %config.name,
         member = %format!("{:x}", data.member_id),
@@ -103,10 +107,10 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
         otlp::start(target, &collector)?;
     }
     flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
-    let member = Running::start(config, data, sockets.peers, &collector)?;
+    let member = Running::start(config, data, (peers, shares), &collector)?;
     let runtime = grpc_runtime(config.threads)?;
-    runtime.block_on(member.serve(config, collector, sockets.clients))?;
-    drop(sockets.files);
+    runtime.block_on(member.serve(config, collector, clients))?;
+    drop(socket_files);
     member.stop(runtime);
     Ok(())
 }
@@ -154,6 +158,7 @@ struct Running {
     inbox: Inbox,
     backend: Arc<Backend>,
     transport: rafthttp::Transport,
+    shares: Shares,
     raft: JoinHandle<()>,
     apply: JoinHandle<()>,
     /// What the grpc side takes over when it starts.
@@ -171,13 +176,14 @@ impl Running {
     fn start(
         config: &ServerConfig,
         data: Data,
-        ports: Vec<TcpListener>,
+        (ports, shares): (Vec<TcpListener>, Shares),
         collector: &Arc<trace::Collector>,
     ) -> Result<Self, Error> {
         let (to_raft, raft_inbox) = inbox();
         let members = Arc::new(Members::open(data.cluster_id, &data.backend)?);
         let store = Store::open(Arc::clone(&data.backend))?;
         let status = Arc::new(Status::new(data.applied));
+        store.lessor().raise(lease::min_ttl(config.heartbeat, config.election));
         if config.lease_checkpoint != LeaseCheckpoint::Off {
             store.lessor().enable_checkpoints(checkpoint::interval());
         }
@@ -190,7 +196,7 @@ impl Running {
         );
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
         let extra = peer_port::router(Arc::clone(&members), leases, keeper);
-        let transport_config = transport_config(config, &data, &members, extra);
+        let transport_config = transport_config(config, &data, &members, (extra, shares));
         let transport = rafthttp::spawn(transport_config, ports, to_raft.clone())?;
         for id in members.removed() {
             transport.sender().remove_peer(id);
@@ -221,7 +227,7 @@ impl Running {
         start_compaction(Arc::clone(server.store()), config.compaction)?;
         start_watch_sync(Arc::clone(server.store()))?;
         let answers = std::sync::Mutex::new(Some(Answers { reads, refused, outcomes }));
-        Ok(Self { server, inbox: to_raft, backend, transport, raft, apply, answers })
+        Ok(Self { server, inbox: to_raft, backend, transport, shares, raft, apply, answers })
     }
 }
 
@@ -259,6 +265,7 @@ fn settings(config: &ServerConfig) -> Settings {
         quota_bytes: config.quota_bytes,
         request_timeout: REQUEST_TIMEOUT + 2 * config.election,
         election: config.election,
+        min_ttl: lease::min_ttl(config.heartbeat, config.election),
         progress_interval: config.progress_interval,
         persist_checkpoints: config.lease_checkpoint == LeaseCheckpoint::Persisted,
     }
@@ -280,7 +287,7 @@ fn transport_config(
     config: &ServerConfig,
     data: &Data,
     members: &Members,
-    extra: axum::Router,
+    (extra, shares): (axum::Router, Shares),
 ) -> rafthttp::Config {
     let peers = others(data, members).into_iter();
     rafthttp::Config {
@@ -292,6 +299,7 @@ fn transport_config(
             .collect(),
         server_version: ETCD_VERSION,
         election: config.election,
+        connections: shares.from_peers,
         extra,
     }
 }
@@ -322,12 +330,13 @@ fn election_ticks(config: &ServerConfig) -> usize {
 }
 
 /// Ticks that are skipped once, so that the first election does not take a whole timeout: all but
-/// one for a lone member, all but two once others can be reached (etcd: adjustTicks).
+/// one for a lone member, all but two once others can be reached (etcd: adjustTicks). The node skips
+/// a part of the random time as well.
 fn advance(config: &ServerConfig, is_alone: bool) -> usize {
     match (config.election_tick_advance, is_alone) {
-        (false, _) => 0,
-        (true, true) => election_ticks(config) - 1,
+        (_, true) => election_ticks(config) - 1,
         (true, false) => election_ticks(config) - 2,
+        (false, false) => 0,
     }
 }
 
@@ -426,7 +435,8 @@ impl Running {
         let (stop, stopping) = watch::channel(false);
         let phase = api::Phase { ready: is_ready, stopping };
         let observe = config.trace_observe.then(|| ObserveService::new(Arc::clone(&collector)));
-        let clients = api::serve(Arc::clone(server), observe, ports, limits(config), phase);
+        let limits = limits(config, self.shares);
+        let clients = api::serve(Arc::clone(server), observe, ports, limits, phase);
         let mut clients = pin!(clients);
         let mut terminate = signal(SignalKind::terminate())?;
         let end = tokio::select! {
@@ -460,10 +470,12 @@ impl Running {
     }
 }
 
-fn limits(config: &ServerConfig) -> api::Limits {
+fn limits(config: &ServerConfig, shares: Shares) -> api::Limits {
     api::Limits {
         message_bytes: config.max_request_bytes + GRPC_OVERHEAD,
         streams: config.max_concurrent_streams,
+        connections: shares.clients,
+        metrics_connections: shares.metrics,
         keepalive: config.keepalive,
     }
 }

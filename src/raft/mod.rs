@@ -13,6 +13,7 @@
 pub mod backlog;
 pub mod bootstrap;
 pub mod changes;
+mod first_election;
 pub mod held;
 pub mod inbox;
 pub mod log;

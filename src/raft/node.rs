@@ -37,6 +37,7 @@ use super::{
     Leadership, Status,
     backlog::Backlog,
     changes::{Changes, Expected},
+    first_election,
     held::HeldMessages,
     inbox::{Input, Inputs},
     log::LogStorage,
@@ -213,8 +214,11 @@ impl Node {
 
     /// For tests: after a stop of the process, all other threads go on before this one.
     fn wake_last(&self) {
-        let was_stopped = self.next_tick + 2 * self.timing.tick < clock::now();
-        fail::fail_point!("raft-wakes-last", was_stopped, |_| ());
+        fail::fail_point!(
+            "raft-wakes-last",
+            self.next_tick + 2 * self.timing.tick < clock::now(),
+            |_| ()
+        );
     }
 
     fn take(&mut self, input: Input) {
@@ -345,15 +349,14 @@ impl Node {
         }
         // A member that was stopped for a while ticks once, not a hundred times.
         self.next_tick = now + self.timing.tick;
-        let can_elect = self.timing.is_alone || 1 < self.outputs.active.connected();
         // Once only, and only for the first election: later it would start one nobody needs.
         if self.raw.raft.leader_id != 0 || self.advance_until < now {
             self.timing.advance = 0;
         }
-        if 0 < self.timing.advance && can_elect {
-            for _ in 0..std::mem::take(&mut self.timing.advance) {
-                self.raw.tick();
-            }
+        let connected = self.outputs.active.connected();
+        if let Some(ticks) = first_election::skip(&self.raw.raft, &self.timing, connected) {
+            self.timing.advance = 0;
+            (0..ticks).for_each(|_| _ = self.raw.tick());
         }
         let (term, leader) = (self.raw.raft.term, self.raw.raft.leader_id);
         let was_follower = self.raw.raft.state == StateRole::Follower;

@@ -73,6 +73,11 @@ impl Server {
         self.settings.max_request_bytes
     }
 
+    /// `--quota-backend-bytes`, in bytes; `None` for no quota.
+    pub fn quota_bytes(&self) -> Option<u64> {
+        self.settings.quota_bytes
+    }
+
     /// `--watch-progress-notify-interval`.
     pub fn progress_interval(&self) -> std::time::Duration {
         self.settings.progress_interval

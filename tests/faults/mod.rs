@@ -10,8 +10,13 @@ mod locks;
 mod wal_tail;
 
 mod deadlines;
+mod descriptors;
 mod full;
 mod http2;
+mod quota;
+mod segments;
 mod silent_client;
+mod start_errors;
+mod starts;
 mod stopped_leader;
 mod unknown_entry;

@@ -6,6 +6,7 @@
 
 mod cors;
 mod manager;
+mod pages;
 mod probes;
 mod queue;
 mod split;

@@ -246,9 +246,9 @@ async fn no_question_about_a_lease_contradicts_an_acknowledgement() {
         }
         let leader = cluster.leader().await;
         if third == 1 {
-            cluster.kill(leader)
+            cluster.kill(leader);
         } else {
-            stop(&mut cluster, leader).await
+            stop(&mut cluster, leader).await;
         }
         cluster.spawn(leader);
         cluster.wait_ready(leader).await;

@@ -52,7 +52,7 @@ pub(super) fn mend(block: &[u8], table: &mut Table, list_max: usize) -> Option<V
     let mut walk = Walk { block, at: 0 };
     let (mut mended, mut size) = (Vec::with_capacity(2 * block.len()), 0);
     while walk.at < block.len() {
-        let Some((field, first)) = walk.field(table)? else { continue };
+        let Some((field, first)) = walk.next_field(table)? else { continue };
         size += size_of(&field.0, &field.1);
         if list_max < size {
             return None;
@@ -157,7 +157,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The next field, and how it is passed on; `Some(None)` is none.
-    fn field(&mut self, table: &mut Table) -> Option<Option<(Field, u8)>> {
+    fn next_field(&mut self, table: &mut Table) -> Option<Option<(Field, u8)>> {
         let (name, is_kept, first) = match self.form()? {
             Form::Indexed(index) => return Some(Some((table.get(index)?, 0))),
             Form::Resize(size) => return table.resize(size).map(|()| None),
@@ -212,7 +212,7 @@ pub(super) fn fields(block: &[u8], table: &mut Table) -> Option<Vec<Field>> {
     let mut walk = Walk { block, at: 0 };
     let mut fields = Vec::new();
     while walk.at < block.len() {
-        fields.extend(walk.field(table)?.map(|(field, _)| field));
+        fields.extend(walk.next_field(table)?.map(|(field, _)| field));
     }
     Some(fields)
 }

@@ -139,7 +139,7 @@ impl Watching {
     pub(super) async fn next(&mut self) -> Result<News, Error> {
         loop {
             match self.notices.recv().await {
-                Some(Notice { news: News::Progress(_), .. }) => {}
+                Some(Notice { news: News::Progress(_) | News::StreamProgress(_), .. }) => {}
                 Some(notice) => return Ok(notice.news),
                 // The stream itself holds a sender, so this does not come before the end.
                 None => return Err(Error::Stopped),

@@ -15,13 +15,16 @@ use super::{
     pins::{Pins, Turn},
     subscribe::{Filter, Offer, Subscriber, Subscription},
 };
-use crate::trace::{
-    id,
-    record::{FLAG_KEPT, Head, Kind, Record, pack_deltas},
-    ring::{self, Reader, Ring},
-    stage::{Family, Stage},
-    tick,
-    watermarks::Watermarks,
+use crate::{
+    field, numbers,
+    trace::{
+        id,
+        record::{FLAG_KEPT, Head, Kind, Record, pack_deltas},
+        ring::{self, Reader, Ring},
+        stage::{Family, Stage},
+        tick,
+        watermarks::Watermarks,
+    },
 };
 
 /// History goes back so far, in nanoseconds.
@@ -258,10 +261,10 @@ impl State {
     fn learn(&mut self, record: &Record, now_ns: u64) {
         match record.stage() {
             Some(Stage::RaftEntry | Stage::ApplyEntry) => {
-                self.cover.learn(record.field("index").unwrap_or(0));
+                self.cover.learn(field!(record, RaftEntry | ApplyEntry, index));
             }
             Some(Stage::ReadIndexWait) => {
-                let round = record.field("round").unwrap_or(0);
+                let round = field!(record, ReadIndexWait, round);
                 if round != 0 {
                     self.pins.pin(round, now_ns);
                 }
@@ -279,7 +282,7 @@ impl State {
                 && let Ok(record) = ring.get(number)
             {
                 if matches!(record.stage(), Some(Stage::RaftEntry | Stage::ApplyEntry)) {
-                    late.learn(record.field("index").unwrap_or(0));
+                    late.learn(field!(record, RaftEntry | ApplyEntry, index));
                 }
                 found.push(record);
             }
@@ -334,7 +337,7 @@ impl State {
     fn note_lost(&mut self, thread: u8, records: u64, clock: u64, now_ns: u64) {
         self.lost += records;
         let head = Head { thread, ..self.own_head(Stage::Lost, Kind::Mark) };
-        let fields = [self.horizons[1], clock, records, 0, 0, 0, 0, 0];
+        let fields = numbers!(Lost, from = self.horizons[1], to = clock, records = records);
         let record = Record::new(head, ring::next_clock(), now_ns, 0, &fields);
         self.staging.insert(place(&record), record);
     }

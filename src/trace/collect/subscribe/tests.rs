@@ -1,8 +1,11 @@
 use super::*;
-use crate::trace::{
-    record::{Head, pack_deltas},
-    span::{CANCELED, DEADLINE_EXCEEDED, FLAG_ERROR},
-    stage::METHODS,
+use crate::{
+    numbers,
+    trace::{
+        record::{Head, pack_deltas},
+        span::{CANCELED, DEADLINE_EXCEEDED, FLAG_ERROR},
+        stage::METHODS,
+    },
 };
 
 const OWN: u64 = 7;
@@ -21,10 +24,8 @@ fn hello() -> Hello {
 
 fn record(stage: Stage, kind: Kind, id: u64, clock: u64, result: u8) -> Record {
     let head = Head { stage: stage as u8, kind: kind as u8, result, ..Head::default() };
-    let mut fields = [0; 8];
-    if stage == Stage::Rpc {
-        fields[0] = METHODS.iter().position(|name| *name == "KV/Put").unwrap() as u64;
-    }
+    let put = METHODS.iter().position(|name| *name == "KV/Put").unwrap();
+    let fields = if stage == Stage::Rpc { numbers!(Rpc, method = put) } else { [0; 8] };
     let mut record = Record::new(head, clock, clock, id, &fields);
     record.words[4] = pack_deltas(if kind == Kind::Span { 3 } else { 0 }, 0);
     record
