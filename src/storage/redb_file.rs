@@ -55,7 +55,15 @@ struct Inner {
 impl RedbFile {
     /// Opens the database's file, or creates an empty one. Without `fsync` it is never synced.
     pub fn open(path: &Path, fsync: bool) -> io::Result<RedbFile> {
-        let file = File::open_or_create(path)?;
+        Self::over(File::open_or_create(path)?, fsync)
+    }
+
+    /// Makes a file under one name that is about to get another, by which errors call it.
+    pub fn make(unfinished: &Path, path: &Path, fsync: bool) -> io::Result<RedbFile> {
+        Self::over(File::open_or_create(unfinished)?.renamed(path), fsync)
+    }
+
+    fn over(file: File, fsync: bool) -> io::Result<RedbFile> {
         let blocks = Mutex::new(Blocks::of(file.real())?);
         let locks = FileBackend::new(file.real().try_clone()?).map_err(io::Error::other)?;
         Ok(RedbFile(Arc::new(Inner { file, blocks, locks, fsync })))

@@ -1,6 +1,7 @@
 //! The file itself: opening it, and reading one consistent state of it.
 
 use std::{
+    fs, io,
     ops::Bound,
     path::{Path, PathBuf},
 };
@@ -18,7 +19,7 @@ use super::{
     size::Sizes,
     tail::{self, Rows, TAILS},
 };
-use crate::storage::redb_file::RedbFile;
+use crate::storage::{disk, redb_file::RedbFile};
 
 /// The row of the meta bucket with the index of the last entry in the file.
 pub(super) const CONSISTENT_INDEX: &[u8] = b"consistent_index";
@@ -96,22 +97,42 @@ impl DatabaseFile {
     }
 }
 
-/// The one place that opens the file.
+/// The one place that opens the file. One that is not there is made under another name first: redb
+/// writes the number by which it knows its files last, and a member that was killed in between
+/// would never start again.
 fn open_database(path: &Path, fsync: bool) -> Result<(Database, RedbFile), Error> {
-    let open = |source| Error::Open { path: path.to_owned(), source };
+    let failed = |source| Error::Open { path: path.to_owned(), source };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(failed)?;
+    if path.try_exists().map_err(failed)? {
+        return open_file(path, RedbFile::open(path, fsync).map_err(failed)?);
+    }
+    let unfinished = path.with_extension("tmp");
+    remove_unfinished(&unfinished).map_err(failed)?;
+    let made = open_file(path, RedbFile::make(&unfinished, path, fsync).map_err(failed)?)?;
+    fs::rename(&unfinished, path).map_err(failed)?;
+    disk::sync_dir(folder).map_err(failed)?;
+    Ok(made)
+}
+
+fn open_file(path: &Path, file: RedbFile) -> Result<(Database, RedbFile), Error> {
     let refused = |source: redb::DatabaseError| Error::Database {
         path: path.to_owned(),
         source: source.into(),
     };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(open)?;
-    }
-    let file = RedbFile::open(path, fsync).map_err(open)?;
     let database = Builder::new()
         .set_cache_size(CACHE_BYTES)
         .create_with_backend(file.clone())
         .map_err(refused)?;
     Ok((database, file))
+}
+
+/// Removes what a start that was killed has left.
+fn remove_unfinished(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 impl std::fmt::Debug for FileRead {

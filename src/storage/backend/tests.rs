@@ -565,3 +565,20 @@ fn the_hash_of_etcds_rows_is_etcds() {
     drop(guard);
     assert_eq!(backend.hash().0, 2_062_572_089);
 }
+
+/// Goal: a first start that was killed while it made the file does not keep the next one from
+/// starting. Method: what it leaves, which is no file of redb's yet.
+#[test]
+fn a_file_that_was_not_finished_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, unfinished) = (dir.path().join("db"), dir.path().join("db.tmp"));
+    std::fs::write(&unfinished, [0; 8192]).unwrap();
+    let backend = Backend::open(&path, Options::default()).unwrap();
+    assert!(path.exists() && !unfinished.exists());
+    backend.write().put(Bucket::Key, b"k", Bytes::from_static(b"v"));
+    backend.stop();
+    drop(backend);
+    let backend = Backend::open(&path, Options::default()).unwrap();
+    assert_eq!(backend.get(Bucket::Key, b"k").map(|(value, _)| value), Some("v".into()));
+    backend.stop();
+}
