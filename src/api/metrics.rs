@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::process;
+use super::{probes, process};
 use crate::{
     server::{Server, views::ETCD_VERSION},
     trace::{
@@ -35,12 +35,15 @@ pub fn render(server: &Server) -> String {
     text.gauge("etcd_server_proposals_committed_total", "Index committed.", status.raft_index);
     text.gauge("etcd_server_proposals_applied_total", "Index applied.", status.raft_applied_index);
     text.gauge("etcd_server_proposals_pending", "Requests that wait.", server.wait().pending());
-    text.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the file.", status.db_size);
+    text.gauge("etcd_mvcc_db_total_size_in_bytes", "What the file takes.", status.db_size);
     text.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Of it in use.", status.db_size_in_use);
+    let quota = server.quota_bytes().and_then(|bytes| i64::try_from(bytes).ok());
+    text.gauge("etcd_server_quota_backend_bytes", "What it may take.", quota.unwrap_or(-1));
     text.gauge("etcd_debugging_mvcc_current_revision", "Revision.", server.revision());
     let (watchers, slow) = server.watcher_counts();
     text.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.", watchers);
     text.gauge("etcd_debugging_mvcc_slow_watcher_total", "Of them those behind.", slow);
+    text.checks();
     text.counter(
         "glass_otlp_spans_exported_total",
         "Taken by --trace-otlp.",
@@ -90,6 +93,32 @@ impl Text {
     fn counter(&mut self, name: &str, help: &str, value: impl Display) {
         self.head(name, help, "counter");
         let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    /// The results of the probes; a check that has not run yet has no line.
+    fn checks(&mut self) {
+        let [failures, successes] = probes::counted_health();
+        self.counter("etcd_server_health_failures", "Answers of /health: not well.", failures);
+        self.counter("etcd_server_health_success", "Answers of /health: well.", successes);
+        let counted = probes::counted();
+        if counted.is_empty() {
+            return;
+        }
+        let name = "etcd_server_healthcheck";
+        self.head(name, "The last result of a check of /livez or /readyz: 1 for well.", "gauge");
+        for of in &counted {
+            let labels = format!("name=\"{}\",type=\"{}\"", of.name, of.probe);
+            let _ = writeln!(self.0, "{name}{{{labels}}} {}", of.last);
+        }
+        let name = "etcd_server_healthchecks_total";
+        self.head(name, "Checks of /livez and /readyz, by result.", "counter");
+        for of in &counted {
+            for (status, count) in of.results.iter().filter(|(_, count)| *count != 0) {
+                let labels =
+                    format!("name=\"{}\",status=\"{status}\",type=\"{}\"", of.name, of.probe);
+                let _ = writeln!(self.0, "{name}{{{labels}}} {count}");
+            }
+        }
     }
 
     fn info(&mut self, name: &str, label: &str, value: &str) {

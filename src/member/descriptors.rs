@@ -1,7 +1,7 @@
 //! File descriptors: how many there are, and who may have them.
 //!
 //! ```text
-//!   limit   ├─ 38 own ─┼─ 112 to peers ─┼─ from peers ─┼────────── clients ──────────┤
+//!   limit   ├─ 54 own ─┼─ 112 to peers ─┼─ from peers ─┼────────── clients ──────────┤
 //!            log, file,   8 peers × 6,     an eighth,     what is left; whoever comes
 //!            runtimes     64 questions     48 to 1024     beyond waits (api::accept)
 //! ```
@@ -11,18 +11,21 @@
 //!
 //! The soft limit is raised to the hard one first, as Go's runtime does it for etcd. etcd keeps 150
 //! (`reservedInternalFDNum`); that is what this member has for itself and its own questions to
-//! peers, and what comes in at the peer port, which etcd does not bound, has its share beside it.
+//! peers. Probes, and what comes in at the peer port, which etcd does not bound, have their shares
+//! beside it.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::Error;
-use crate::server::lease::forward::AT_ONCE;
+use crate::raft::rafthttp::questions::AT_ONCE;
 
+/// Connections to `--listen-metrics-urls`: probes must get through when clients have taken theirs.
+const METRICS: u64 = 16;
 /// Log, database, ports, runtimes, files of the trace: 22 are open in an idle member, and some
 /// older segments, the next one and a file that is being written may come to them.
-const OWN: u64 = 38;
-/// To the others: two streams and four connections of the pipeline to each of eight, and questions
-/// about leases.
+const OWN: u64 = 38 + METRICS;
+/// To the others: two streams and four connections of the pipeline to each of eight, and those of
+/// questions, in use or idle.
 const TO_PEERS: u64 = 48 + AT_ONCE as u64;
 /// From the others, at least: what eight of them dial.
 const FROM_PEERS_MIN: u64 = 48;
@@ -38,6 +41,8 @@ const MODEST: u64 = 10_240;
 pub struct Shares {
     /// At all client listeners together.
     pub clients: usize,
+    /// At all listeners for metrics and probes together.
+    pub metrics: usize,
     /// At all peer listeners together.
     pub from_peers: usize,
 }
@@ -50,7 +55,7 @@ pub struct Shares {
 pub fn shares() -> Result<Shares, Error> {
     let (before, limit) = raise();
     let shares = divide(limit).ok_or(Error::Descriptors { limit, reserved: RESERVED })?;
-    let Shares { clients, from_peers } = shares;
+    let Shares { clients, from_peers, .. } = shares;
     tracing::info!(limit, before, clients, from_peers, "divided the file descriptors");
     Ok(shares)
 }
@@ -73,7 +78,7 @@ fn divide(limit: u64) -> Option<Shares> {
     let from_peers = (limit / 8).clamp(FROM_PEERS_MIN, FROM_PEERS_MAX);
     let clients = limit.checked_sub(OWN + TO_PEERS + from_peers).filter(|clients| 0 < *clients)?;
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    Some(Shares { clients: count(clients), from_peers: count(from_peers) })
+    Some(Shares { clients: count(clients), metrics: count(METRICS), from_peers: count(from_peers) })
 }
 
 #[cfg(test)]
@@ -82,16 +87,16 @@ mod tests {
 
     #[test]
     fn all_shares_together_are_the_limit_and_few_descriptors_are_refused() {
-        let shares = |clients, from_peers| Some(Shares { clients, from_peers });
+        let shares = |clients, from_peers| Some(Shares { clients, metrics: 16, from_peers });
         for limit in [0, 1, RESERVED] {
             assert_eq!(divide(limit), None, "{limit}");
         }
         assert_eq!(divide(RESERVED + 1), shares(1, 48));
-        assert_eq!(divide(256), shares(58, 48));
-        assert_eq!(divide(512), shares(298, 64));
-        assert_eq!(divide(1 << 20), shares((1 << 20) - 1024 - 150, 1024));
+        assert_eq!(divide(256), shares(42, 48));
+        assert_eq!(divide(512), shares(282, 64));
+        assert_eq!(divide(1 << 20), shares((1 << 20) - 1024 - 166, 1024));
         for limit in RESERVED + 1..5000 {
-            let Shares { clients, from_peers } = divide(limit).unwrap();
+            let Shares { clients, from_peers, .. } = divide(limit).unwrap();
             assert_eq!((clients + from_peers) as u64 + OWN + TO_PEERS, limit);
         }
         assert!(divide(u64::MAX).is_some());

@@ -3,18 +3,22 @@
 //! A variant says what could not be done and with which file, and leaves the reason to its source;
 //! [`Error::report`] puts both into one line, which is what the user sees.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, path::PathBuf};
+
+use crate::config::Address;
 
 use crate::storage::with_causes;
 
 /// Why a member does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A port is taken, or may not be used.
-    #[error("cannot listen on {address}")]
+    /// A port or a socket file is in use, or is not permitted.
+    #[error("cannot listen on {address} (--{flag})")]
     Listen {
         /// Where it should have listened.
-        address: SocketAddr,
+        address: Address,
+        /// The flag that names the address, without dashes.
+        flag: &'static str,
         /// What the system says.
         source: io::Error,
     },
@@ -130,12 +134,15 @@ mod tests {
     fn every_error_has_its_reason_in_it_once() {
         let refusal = || io::Error::from_raw_os_error(13);
         let path = || PathBuf::from("/data/member/x");
-        let address = SocketAddr::from(([127, 0, 0, 1], 2379));
+        let address = Address::Tcp(([127, 0, 0, 1], 2379).into());
         let io =
             wal::Error::Io { operation: "opening", path: path(), offset: 0, source: refusal() };
         let database = redb::Error::Io(refusal());
         let all = [
-            (Error::Listen { address, source: refusal() }, "127.0.0.1:2379"),
+            (
+                Error::Listen { address, flag: "listen-client-urls", source: refusal() },
+                "127.0.0.1:2379 (--listen-client-urls)",
+            ),
             (Error::DataDir { path: path(), source: refusal() }, "/data/member/x"),
             (io.into(), "/data/member/x"),
             (backend::Error::Open { path: path(), source: refusal() }.into(), "/data/member/x"),

@@ -13,12 +13,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use http_body_util::{BodyExt as _, Empty, Full, Limited};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use http::{Request, StatusCode};
 
 use super::Error;
-use crate::{clock, config::ServerConfig, server::members::Member};
+use crate::{
+    clock,
+    config::ServerConfig,
+    raft::rafthttp::questions::{self, Limits},
+    server::members::Member,
+};
 
 /// No answer of a peer is longer than this.
 const BODY_MAX: usize = 1 << 20;
@@ -39,44 +42,24 @@ pub struct Answer {
 
 /// Asks a peer. `None` when it does not answer, or not with 200.
 pub async fn get(url: &str, path: &str, patience: Duration) -> Option<Answer> {
-    tokio::time::timeout(patience, try_get(url, path)).await.ok()?
+    let request = Request::get(path).body(Bytes::new()).ok()?;
+    let answer = questions::ask(url, request, Limits { patience, body: BODY_MAX }).await?;
+    (answer.status() == StatusCode::OK).then(|| Answer { body: answer.into_body() })
 }
 
-/// Tells a peer something, with one header of our own. Whether it was taken: answered with 2xx.
+/// Posts something to a peer, with one header of our own. Whether it was taken: answered with 2xx.
+/// It may arrive twice.
 pub(super) async fn post(
     url: &str,
     path: &str,
     (header, body): ((&'static str, String), Bytes),
     patience: Duration,
 ) -> bool {
-    let told = async {
-        let authority = url.strip_prefix("http://")?.trim_end_matches('/');
-        let stream = TcpStream::connect(authority).await.ok()?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
-        tokio::spawn(connection);
-        let request = http::Request::post(path).header(http::header::HOST, authority);
-        let request = request.header(header.0, header.1).body(Full::new(body)).ok()?;
-        sender.send_request(request).await.ok().map(|answer| answer.status().is_success())
+    let Ok(request) = Request::post(path).header(header.0, header.1).body(body) else {
+        return false;
     };
-    tokio::time::timeout(patience, told).await.ok().flatten().unwrap_or(false)
-}
-
-async fn try_get(url: &str, path: &str) -> Option<Answer> {
-    let authority = url.strip_prefix("http://")?.trim_end_matches('/');
-    let stream = TcpStream::connect(authority).await.ok()?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
-    // It ends with the answer, or when the sender is dropped.
-    tokio::spawn(connection);
-    let request = http::Request::get(path).header(http::header::HOST, authority);
-    let request = request.body(Empty::<Bytes>::new()).ok()?;
-    let response = sender.send_request(request).await.ok()?;
-    if response.status() != http::StatusCode::OK {
-        return None;
-    }
-    let body = Limited::new(response.into_body(), BODY_MAX).collect().await.ok()?.to_bytes();
-    Some(Answer { body })
+    let answer = questions::ask(url, request, Limits { patience, body: BODY_MAX }).await;
+    answer.is_some_and(|answer| answer.status().is_success())
 }
 
 /// Refuses to start anew a member that the others know as started.

@@ -17,6 +17,7 @@ use super::{
     },
     no_space::NoSpace,
     read_index::ReadIndex,
+    txn::Txn,
     wait::Wait,
 };
 use crate::{
@@ -47,6 +48,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// `--election-timeout`.
     pub election: Duration,
+    /// The shortest TTL of a lease, in seconds ([`crate::server::lease::min_ttl`]).
+    pub min_ttl: i64,
     /// `--watch-progress-notify-interval`.
     pub progress_interval: Duration,
     /// `--experimental-enable-lease-checkpoint-persist`.
@@ -174,7 +177,13 @@ impl Server {
     /// KV.Txn. One that only reads takes the way of a read.
     pub(crate) async fn txn(&self, id: u64, txn: TxnRequest) -> Result<TxnResponse, Error> {
         let operations = txn.compare.len() + txn.success.len() + txn.failure.len();
-        validate(id, operations, || check::check_txn(&txn, self.settings.max_txn_ops))?;
+        let max_ops = self.settings.max_txn_ops;
+        let txn = validate(id, operations, || {
+            let txn = Txn::expand(txn, max_ops).map_err(|_| Error::Malformed)?;
+            check::check_txn(&txn, max_ops).map(|()| txn)
+        })?;
+        let cost = txn_cost(&txn);
+        let txn = txn.into_request();
         if check::txn_is_read_only(&txn) {
             if !check::txn_is_serializable(&txn) {
                 self.linearize(id).await?;
@@ -185,7 +194,7 @@ impl Server {
             }
             return self.store.read_txn(id, &txn);
         }
-        self.check_quota(id, txn_cost(&txn)).await?;
+        self.check_quota(id, cost).await?;
         let request = InternalRaftRequest { txn: Some(txn), ..InternalRaftRequest::default() };
         match self.propose(id, request).await? {
             Response::Kv(KvResponse::Txn(response)) => Ok(response),
@@ -236,11 +245,11 @@ impl Server {
 }
 
 /// Runs a check inside its stage.
-fn validate(
+fn validate<T>(
     id: u64,
     operations: usize,
-    check: impl FnOnce() -> Result<(), Error>,
-) -> Result<(), Error> {
+    check: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
     let mut span = stage!(RpcValidate, id, operations = operations);
     let result = check();
     if result.is_err() {

@@ -3,6 +3,7 @@
 //! ```text
 //!   raft ──entries, votes──▶ wal/      the log: append, fsync, then promise
 //!   apply ──keys, values───▶ backend/  the state that the log leads to, a little behind it
+//!                              │      └── redb_file.rs, blocks.rs   how much of it the disk holds
 //!                              └──────┬──────┘
 //!                                  disk.rs    one type for every durable file
 //! ```
@@ -21,7 +22,9 @@
 //! Storage knows no request and no key: it is handed bytes and indexes.
 
 pub mod backend;
+mod blocks;
 pub mod disk;
+pub mod redb_file;
 pub mod wal;
 
 #[cfg(test)]

@@ -172,8 +172,9 @@ mod tests {
         let read = recording::read(io::BufReader::new(File::open(path).unwrap())).unwrap();
         let events = read.recording.events;
         let ours = events.iter().find(|event| event.id == id).expect("the step is there");
-        let seen = (ours.stage, ours.boot, ours.field("operations"), ours.flags);
-        assert_eq!((Stage::RpcValidate, 2, Some(77), 0), seen);
+        let seen =
+            (ours.stage, ours.boot, crate::field!(ours, RpcValidate, operations), ours.flags);
+        assert_eq!((Stage::RpcValidate, 2, 77, 0), seen);
     }
 
     fn mode(path: &Path) -> u32 {

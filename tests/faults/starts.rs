@@ -122,3 +122,25 @@ async fn a_publication_that_is_lost_is_tried_again_soon() {
     .await;
     assert_eq!(cluster.log(at).matches("could not publish").count(), 0);
 }
+
+/// Goal: what a volume or a package has put into the log's directory stops no first start. Method:
+/// one member, with such files; it is killed and comes back.
+#[tokio::test]
+async fn a_log_directory_with_files_of_others_stops_no_first_start() {
+    let mut cluster = Cluster::prepare(&Kind::subject(), 1);
+    let dir = cluster.members[0].data_dir.join("member/wal");
+    std::fs::create_dir_all(dir.join("lost+found")).unwrap();
+    for file in [".keep", "0.tmp"] {
+        std::fs::write(dir.join(file), "").unwrap();
+    }
+    for start in 0..2 {
+        cluster.spawn(0);
+        cluster.wait_ready(0).await;
+        cluster.client(0).put("start", &start.to_string()).await.unwrap();
+        cluster.kill(0);
+    }
+    // etcd clears the directory instead.
+    if Kind::subject() == Kind::Glass {
+        assert!(dir.join("lost+found").is_dir() && dir.join(".keep").is_file());
+    }
+}

@@ -73,8 +73,8 @@ pub(super) enum Failed {
 pub(super) struct Target {
     /// What the `Host` header says.
     pub(super) authority: String,
-    host: String,
-    port: u16,
+    pub(super) host: String,
+    pub(super) port: u16,
 }
 
 /// A peer's URLs, and which of them is tried next. (etcd: urlPicker)
@@ -121,7 +121,8 @@ fn parse(urls: &[String]) -> Vec<Target> {
     targets
 }
 
-fn target(url: &str) -> Option<Target> {
+/// Where a URL points. `None` unless it is `http://host:port`.
+pub(super) fn target(url: &str) -> Option<Target> {
     let uri: Uri = url.parse().ok()?;
     let (authority, port) = (uri.authority()?.to_string(), uri.port_u16()?);
     let host = uri.host()?.trim_matches(['[', ']']).to_owned();

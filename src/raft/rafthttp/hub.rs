@@ -146,6 +146,9 @@ impl Hub {
         number: Option<u64>,
     ) -> Option<StreamBody> {
         let outgoing = self.links.borrow().get(&peer)?.outgoing(channel).clone();
+        if channel == Channel::Message {
+            self.active.set_glass(peer, number.is_some());
+        }
         Some(StreamBody::attach(self, &outgoing, number))
     }
 

@@ -179,7 +179,7 @@ struct Preparation {
 
 impl Preparation {
     fn start(dir: &Path, sequence: u64, len: u64) -> Preparation {
-        let path = dir.join(format!("{sequence}.tmp"));
+        let path = segment::unfinished(dir, sequence);
         let target = path.clone();
         let thread = thread::Builder::new()
             .name("wal-prepare".to_owned())

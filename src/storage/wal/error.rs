@@ -40,7 +40,7 @@ pub enum Error {
     #[error("the log is in use: {}", .0.display())]
     InUse(PathBuf),
     /// An entry that a reader would refuse.
-    #[error("entry {index} has {bytes} bytes: a record must stay below 10 MiB")]
+    #[error("entry {index} has {bytes} bytes: a record must stay below 1 GiB")]
     TooLarge {
         /// The entry's index.
         index: u64,

@@ -135,6 +135,8 @@ pub(super) struct Tail {
 }
 
 /// Makes a new log, which has no entries and belongs to `metadata`'s member (etcd: wal.Create).
+///
+/// The directory may exist, be a mount point, and hold files of others, which stay.
 pub fn create(
     dir: &Path,
     metadata: &Metadata,
@@ -143,10 +145,15 @@ pub fn create(
     if segment::exists(dir)? {
         return Err(Error::Exists(dir.to_owned()));
     }
-    let scratch = segment::scratch_dir(dir)?;
-    let lock = segment::lock(&scratch)?;
+    segment::make_dir(dir, options.fsync)?;
+    let lock = segment::lock(dir)?;
+    // Another process may have made a log, and ended, before the lock was taken.
+    if segment::exists(dir)? {
+        return Err(Error::Exists(dir.to_owned()));
+    }
     let name = Name { sequence: 0, index: 0 };
-    let file = segment::allocate(&name.path(&scratch), options.segment_bytes)?;
+    let file = segment::allocate(&segment::unfinished(dir, name.sequence), options.segment_bytes)?;
+    fail::fail_point!("wal-first-segment-begun");
     let metadata = message::metadata_bytes(metadata);
     let start = message::snapshot_bytes(&walpb::Snapshot::default());
     let (mut head, mut crc) = (Vec::new(), 0);
@@ -155,8 +162,12 @@ pub fn create(
     record::append(&mut head, &mut crc, Kind::Snapshot, &[&start]);
     segment::write_head(&file, &head)?;
     segment::sync(&file, options.fsync)?;
-    segment::publish_dir(&scratch, dir, options.fsync)?;
-    let file = Arc::new(file.renamed(&name.path(dir)));
+    fail::fail_point!("wal-first-segment-unnamed");
+    let file = Arc::new(segment::publish(file, dir, name)?);
+    fail::fail_point!("wal-first-segment-named");
+    if options.fsync {
+        lock.sync_all().map_err(Error::io("syncing", dir, 0))?;
+    }
     let list = List::new(1, Some(0));
     let locations = Arc::new(Locations::new(dir, list, vec![name], Arc::clone(&file)));
     let offset = head.len() as u64;
