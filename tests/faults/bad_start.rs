@@ -7,6 +7,9 @@ use crate::{client::eventually, cluster::Cluster, programs::Kind};
 /// A member that is refused has ended by then.
 const REFUSED_WITHIN: Duration = Duration::from_secs(20);
 
+/// As many descriptors as etcd keeps for itself.
+const FEW: &str = "ulimit -n 150; exec \"$0\" \"$@\"";
+
 /// Goal: a member that cannot run says why and ends. Method: one member alone, for each reason.
 #[tokio::test]
 async fn a_member_that_cannot_run_says_why_and_ends() {
@@ -18,6 +21,10 @@ async fn a_member_that_cannot_run_says_why_and_ends() {
     let mut taken = Cluster::prepare(&kind, 1);
     let _peer = TcpListener::bind(("127.0.0.1", taken.members[0].peer_port)).unwrap();
     refused(&mut taken, 0, &["address already in use"]).await;
+
+    let mut few = Cluster::prepare(&kind, 1);
+    few.members[0].prefix = ["sh", "-c", FEW].map(str::to_owned).to_vec();
+    refused(&mut few, 0, &["file descriptor"]).await;
 
     // Below a file nothing can be made, not even by root.
     let mut unwritable = Cluster::prepare(&kind, 1);

@@ -95,7 +95,10 @@ async fn a_url_that_belongs_to_another_cluster_now_stops_no_start() {
         if is_named { Ok(()) } else { Err(cluster.log(0)) }
     })
     .await;
-    assert!(cluster.log(0).matches("cluster ID mismatch").count() < 20, "{}", cluster.log(0));
+    if kind == Kind::Glass {
+        let count = cluster.log(0).matches("cluster ID mismatch").count();
+        assert!(count < 20, "rarely, and not at each attempt\n{}", cluster.log(0));
+    }
     assert_eq!(other.exited(0), None);
 }
 

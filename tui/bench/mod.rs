@@ -35,6 +35,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use glass_etcd::member::descriptors;
 
 /// The whole command line below `glass bench`.
 #[derive(Parser)]
@@ -168,6 +169,8 @@ pub(crate) fn run(args: Vec<String>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    // `--conns` may be more than the usual soft limit.
+    descriptors::raise();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),

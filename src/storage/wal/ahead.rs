@@ -118,7 +118,7 @@ impl Ahead {
             offset,
             needed_at = self.len,
             "the log's next segment cannot be prepared; the member tries again every second, and \
-             goes on in the present segment, which may grow to 4 GiB"
+             goes on in the present segment while its file system has room, to 4 GiB at most"
         );
         let repeat_at = 2 * self.len.max(offset);
         self.trouble = Some(Trouble { error, attempts: 1, retry_at, repeat_at });

@@ -175,7 +175,6 @@ pub(super) fn allocate(path: &Path, len: u64) -> Result<File, Error> {
 /// database that are written meanwhile. A file that could not be finished is removed.
 pub(super) fn prepare(path: &Path, len: u64) -> Result<File, Error> {
     let failed = |source: io::Error| Error::io("preallocating", path, 0)(source);
-    fail::fail_point!("wal-prepare-error", |_| Err(failed(Errno::EMFILE.into())));
     let dir = path.parent().unwrap_or(path);
     if free_bytes(dir).map_err(Error::io("measuring", dir, 0))? < len {
         return Err(failed(Errno::ENOSPC.into()));
