@@ -16,7 +16,8 @@
 //! * Connections that are in use and those that are idle are together at most [`AT_ONCE`]
 //!   (`member::descriptors` counts on it). An idle one gives way to a new one.
 //! * A connection goes back only after its whole answer has been read.
-//! * The newest idle connection is used first, so that those beyond the need grow old and are closed.
+//! * The newest idle connection is used first, so that those beyond the need grow old and are closed:
+//!   beyond six to a peer after a second, all others after five.
 //! * A connection that the peer closed while it was idle costs no question: the question goes out once
 //!   more, on a new connection. For that every question must be one that may be repeated.
 //!
@@ -55,6 +56,9 @@ pub const AT_ONCE: usize = 64;
 /// How many idle ones to one peer. At its end they take places beside the six connections of
 /// rafthttp, and its smallest share of 48 places has room for four peers with twelve each.
 const IDLE_PER_PEER: usize = 6;
+/// How long more than those may be idle: a burst goes in waves of [`AT_ONCE`], and the next wave needs
+/// what the last one has left.
+const SURPLUS_MAX: Duration = Duration::from_secs(1);
 /// How long one may be idle: well below the 30 seconds after which the peer would close it.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 /// How often that is looked at.
@@ -206,10 +210,13 @@ async fn send(
 
 impl Connections {
     fn take(&mut self, authority: &str) -> Option<Connection> {
-        self.tidy(clock::now());
         self.in_use += 1;
-        if let Some(at) = self.idle.iter().rposition(|idle| idle.authority == authority) {
-            return Some(self.idle.remove(at).connection);
+        let now = clock::now();
+        while let Some(at) = self.idle.iter().rposition(|idle| idle.authority == authority) {
+            let idle = self.idle.remove(at);
+            if idle.age(now) < IDLE_MAX && !idle.connection.is_closed() {
+                return Some(idle.connection);
+            }
         }
         let room = AT_ONCE.saturating_sub(self.in_use);
         self.idle.drain(..self.idle.len().saturating_sub(room));
@@ -218,16 +225,28 @@ impl Connections {
 
     fn leave(&mut self, keep: Option<Idle>) {
         self.in_use = self.in_use.saturating_sub(1);
-        let Some(keep) = keep else { return };
-        let same = self.idle.iter().filter(|idle| idle.authority == keep.authority).count();
-        if same < IDLE_PER_PEER {
-            self.idle.push(keep);
-        }
+        self.idle.extend(keep);
     }
 
+    /// Drops what is closed, what is too old, and what a burst has left beyond its second.
     fn tidy(&mut self, now: Instant) {
-        let is_young = |idle: &Idle| now.saturating_duration_since(idle.since) < IDLE_MAX;
-        self.idle.retain(|idle| is_young(idle) && !idle.connection.is_closed());
+        let mut kept: Vec<Idle> = Vec::new();
+        for idle in self.idle.drain(..).rev() {
+            let is_same = |other: &&Idle| other.authority == idle.authority;
+            let is_surplus = IDLE_PER_PEER <= kept.iter().filter(is_same).count();
+            let age_max = if is_surplus { SURPLUS_MAX } else { IDLE_MAX };
+            if idle.age(now) < age_max && !idle.connection.is_closed() {
+                kept.push(idle);
+            }
+        }
+        kept.reverse();
+        self.idle = kept;
+    }
+}
+
+impl Idle {
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
     }
 }
 
@@ -263,6 +282,8 @@ mod tests {
         After(usize),
         /// When one more question has come, without an answer to it.
         InsteadOf(usize),
+        /// The connection stays, but no more answers come.
+        Mute(usize),
     }
 
     struct Peer {
@@ -304,6 +325,9 @@ mod tests {
             if matches!(end, End::InsteadOf(answers) if answers == count) {
                 return;
             }
+            if matches!(end, End::Mute(answers) if answers == count) {
+                std::future::pending::<()>().await;
+            }
             let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
             if matches!(end, End::After(answers) if answers == count + 1) {
                 return;
@@ -337,6 +361,8 @@ mod tests {
         assert!(answers.iter().all(Option::is_some));
         let accepted = peer.accepted();
         assert!((2..=2 * AT_ONCE).contains(&accepted), "{accepted}");
+        assert!(idle(pool) <= AT_ONCE);
+        pool.with(|connections| connections.tidy(clock::now() + SURPLUS_MAX));
         assert_eq!(idle(pool), IDLE_PER_PEER);
         pool.with(|connections| connections.tidy(clock::now() + IDLE_MAX));
         assert_eq!((idle(pool), pool.with(|connections| connections.in_use)), (0, 0));
@@ -414,11 +440,11 @@ mod tests {
     /// connection. Method: a peer that stops answering while several are idle.
     #[tokio::test]
     async fn a_peer_that_went_mute_is_forgotten() {
-        let (pool, peer) = (pool(), peer("yes", End::Never).await);
+        let (pool, peer) = (pool(), peer("yes", End::Mute(1)).await);
         join_all((0..IDLE_PER_PEER).map(|_| ask(pool, &peer.url))).await;
         assert!(1 < idle(pool));
         let request = Request::get("/").body(Bytes::new()).unwrap();
-        let limits = Limits { patience: Duration::ZERO, ..LIMITS };
+        let limits = Limits { patience: Duration::from_millis(200), ..LIMITS };
         assert!(pool.ask(&peer.url, request, limits).await.is_none());
         assert_eq!(idle(pool), 0);
     }

@@ -106,10 +106,14 @@ fn a_log_that_nobody_needs_any_more_leaves_no_prepared_segment() {
     let log = Log::new();
     let (mut wal, _) = create(&log.dir, &METADATA, &options(LEN)).unwrap();
     let prepared = log.dir.join("1.tmp");
-    save_until(&mut wal, 1, |_| {
-        assert_eq!(log.segments().len(), 1, "half a segment is enough");
-        prepared.exists()
-    });
+    // Ten entries are more than half a segment, and less than one.
+    save_until(&mut wal, 1, |index| index == 10);
+    assert_eq!(log.segments().len(), 1);
+    let start = clock::now();
+    while !prepared.exists() {
+        assert!(clock::now() - start < Duration::from_secs(30), "half a segment is enough");
+        thread::sleep(Duration::from_millis(1));
+    }
     drop(wal);
     assert!(!prepared.exists());
 }
