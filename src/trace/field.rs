@@ -72,6 +72,11 @@ impl Slot {
         self.stage
     }
 
+    /// Its place among the eight numbers of a record.
+    pub const fn at(self) -> usize {
+        self.at
+    }
+
     /// The field's name.
     pub const fn name(self) -> &'static str {
         self.stage.fields()[self.at].name
@@ -88,32 +93,35 @@ impl Slot {
 /// `slot!(WalFsync, first)` is the place of a field, checked while compiling.
 #[macro_export]
 macro_rules! slot {
-    ($stage:ident, $field:ident) => {
-        const { $crate::trace::Slot::new($crate::trace::Stage::$stage, stringify!($field)) }
-    };
+    ($stage:ident, $field:ident) => {{
+        // A constant item and no `const` block: `cargo check` looks into items, too.
+        const SLOT: $crate::trace::Slot =
+            $crate::trace::Slot::new($crate::trace::Stage::$stage, stringify!($field));
+        SLOT
+    }};
 }
 
 /// `slots!(RaftCommit, commit)` is where `commit.old` and `commit.new` stand.
 #[macro_export]
 macro_rules! slots {
-    ($stage:ident, $field:ident) => {
-        const {
-            use $crate::trace::{Slot, Stage};
-            [
-                Slot::new(Stage::$stage, concat!(stringify!($field), ".old")),
-                Slot::new(Stage::$stage, concat!(stringify!($field), ".new")),
-            ]
-        }
-    };
+    ($stage:ident, $field:ident) => {{
+        use $crate::trace::{Slot, Stage};
+        const SLOTS: [Slot; 2] = [
+            Slot::new(Stage::$stage, concat!(stringify!($field), ".old")),
+            Slot::new(Stage::$stage, concat!(stringify!($field), ".new")),
+        ];
+        SLOTS
+    }};
 }
 
 /// `field!(event, RaftEntry, index)` reads a field of an event or a record;
 /// `field!(event, RaftSend | RaftReceive, peer)` one that both stages have.
 #[macro_export]
 macro_rules! field {
-    (@of $step:expr, [$($stage:ident)|+], $field:ident) => {
-        $step.number(const { &[$($crate::slot!($stage, $field)),+] })
-    };
+    (@of $step:expr, [$($stage:ident)|+], $field:ident) => {{
+        const SLOTS: &[$crate::trace::Slot] = &[$($crate::slot!($stage, $field)),+];
+        $step.number(SLOTS)
+    }};
     ($step:expr, $($stage:ident)|+, $field:ident) => {
         $crate::field!(@of $step, [$($stage)|+], $field)
     };

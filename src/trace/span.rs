@@ -165,7 +165,7 @@ macro_rules! stage {
         #[allow(unused_mut)]
         let mut span = $crate::trace::Span::open($crate::trace::Stage::$stage, $id);
         $(span.set(
-            const { $crate::trace::Stage::$stage.slot(stringify!($field)) },
+            $crate::slot!($stage, $field).at(),
             u64::try_from($value).unwrap_or(u64::MAX),
         );)*
         span
@@ -177,7 +177,7 @@ macro_rules! stage {
 macro_rules! set {
     ($span:expr, $stage:ident $(, $field:ident = $value:expr)+ $(,)?) => {
         $($span.set(
-            const { $crate::trace::Stage::$stage.slot(stringify!($field)) },
+            $crate::slot!($stage, $field).at(),
             u64::try_from($value).unwrap_or(u64::MAX),
         );)+
     };
@@ -189,7 +189,7 @@ macro_rules! numbers {
     ($stage:ident $(, $field:ident = $value:expr)* $(,)?) => {{
         #[allow(unused_mut)]
         let mut fields = [0_u64; 8];
-        $(fields[const { $crate::trace::Stage::$stage.slot(stringify!($field)) }] =
+        $(fields[$crate::slot!($stage, $field).at()] =
             u64::try_from($value).unwrap_or(u64::MAX);)*
         fields
     }};
