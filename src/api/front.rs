@@ -23,8 +23,13 @@ use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
 use super::{
-    authority::MendedAuthority, http as http_routes, in_time::InTime, limit::Limited,
-    observe::ObserveService, v3,
+    answers::{AnswerBody, Outgoing},
+    authority::MendedAuthority,
+    http as http_routes,
+    in_time::InTime,
+    limit::Limited,
+    observe::ObserveService,
+    v3,
 };
 use crate::{
     pb::{
@@ -36,7 +41,7 @@ use crate::{
         v3electionpb::election_server::ElectionServer,
         v3lockpb::lock_server::LockServer,
     },
-    server::Server,
+    server::{Server, answer::Connection},
 };
 
 /// The methods that are served, by service.
@@ -55,6 +60,8 @@ const METHODS: &[(&str, &[&str])] = &[
     ("v3electionpb.Election", &["Campaign", "Proclaim", "Leader", "Observe", "Resign"]),
 ];
 
+/// The service whose answers carry what clients have stored.
+const KV: &str = "/etcdserverpb.KV/";
 /// The glass's own service.
 const OBSERVE: &str = "glasspb.Observe";
 
@@ -83,8 +90,8 @@ pub async fn serve(
     ready: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let has_observe = observe.is_some();
-    let router = routes(server, observe, limits.message_bytes);
-    let front = Front { router, limits, ready, has_observe };
+    let router = routes(Arc::clone(&server), observe, limits.message_bytes);
+    let front = Front { server, router, limits, ready, has_observe };
     let mut tasks = Vec::new();
     for listener in listeners {
         listener.set_nonblocking(true)?;
@@ -147,6 +154,7 @@ async fn accept(listener: TcpListener, front: Front) {
 
 #[derive(Clone)]
 struct Front {
+    server: Arc<Server>,
     router: Router,
     limits: Limits,
     ready: watch::Receiver<bool>,
@@ -165,15 +173,36 @@ impl Front {
             .max_concurrent_streams(self.limits.streams)
             .keep_alive_interval(Some(self.limits.keepalive.0))
             .keep_alive_timeout(self.limits.keepalive.1);
-        let service = service_fn(move |request| self.clone().request(request));
+        let connection = self.server.connect();
+        let of_requests = Arc::clone(&connection);
+        let service =
+            service_fn(move |request| self.clone().request(request, Arc::clone(&of_requests)));
         let stream = InTime::new(stream, HEADER_TIMEOUT);
         let stream = TokioIo::new(MendedAuthority::new(stream));
-        if let Err(error) = builder.serve_connection(stream, service).await {
+        let served = tokio::select! {
+            served = builder.serve_connection(stream, service) => served,
+            () = connection.closed() => return,
+        };
+        if let Err(error) = served {
             tracing::debug!(%error, "a client's connection ended");
         }
     }
 
-    async fn request(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn request(
+        self,
+        mut request: Request<Incoming>,
+        connection: Arc<Connection>,
+    ) -> Result<Response<AnswerBody>, Infallible> {
+        if !request.uri().path().starts_with(KV) {
+            return Ok(self.route(request).await?.map(AnswerBody::plain));
+        }
+        request.extensions_mut().insert(Arc::clone(&connection));
+        let mut response = self.route(request).await?;
+        let outgoing = response.extensions_mut().remove::<Outgoing>();
+        Ok(response.map(|body| AnswerBody::counted(body, outgoing, connection)))
+    }
+
+    async fn route(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path();
         let is_grpc = is_grpc(&request);
         if is_grpc && let Some(status) = self.unknown(path) {

@@ -129,7 +129,17 @@ impl Call {
         result: Result<A, Error>,
         revision: i64,
     ) -> Result<Response<A>, Status> {
-        let bytes = result.as_ref().map_or(0, Message::encoded_len);
+        self.respond_beside(result, 0, revision)
+    }
+
+    /// The same, for a message beside which so many bytes more are sent.
+    pub fn respond_beside<A: Message>(
+        self,
+        result: Result<A, Error>,
+        beside: usize,
+        revision: i64,
+    ) -> Result<Response<A>, Status> {
+        let bytes = result.as_ref().map_or(0, Message::encoded_len) + beside;
         let told = self.caller.map(|caller| caller.response(self.id, trace::kept(self.id)));
         let mut result = self.finish(result, bytes, revision).map(Response::new);
         if let Some(told) = told.and_then(|told| told.parse().ok()) {

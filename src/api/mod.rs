@@ -14,6 +14,7 @@
 //! `api` decides nothing: whether a request is allowed or sound is the server's business. What is
 //! here is etcd's surface, to the letter.
 
+pub mod answers;
 pub mod authority;
 pub mod front;
 pub mod header;

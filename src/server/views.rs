@@ -168,7 +168,7 @@ impl Server {
             serializable,
             ..etcdserverpb::RangeRequest::default()
         };
-        self.range(id, range).await.map(|_| ()).map_err(Unhealthy::Range)
+        self.own_range(id, range).await.map(|_| ()).map_err(Unhealthy::Range)
     }
 }
 

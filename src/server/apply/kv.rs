@@ -2,21 +2,21 @@
 //!
 //! Every member carries these out, in the same order, and must come to the same end. So a request
 //! is refused before its first write or not at all, and nothing here looks at a clock, a disk or
-//! who is leader. Whether it is well formed was decided before it was proposed
+//! who is leader. What a transaction reads it reads for one client, so that is planned on the member
+//! that answers, and left out on the others ([`Asker`]). Whether it is well formed was decided before it was proposed
 //! ([`crate::server::check`]); what an unchecked entry contains is survived, not trusted.
 
 use bytes::Bytes;
 
 use crate::{
     pb::etcdserverpb::{
-        CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
-        PutResponse, RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp,
-        TxnRequest, TxnResponse, request_op::Request, response_op::Response,
+        CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+        request_op::Request,
     },
     server::{
         Error,
         lease::Lessor,
-        mvcc::{Batch, KeyRange, WriteTxn, read_txn::header},
+        mvcc::{Asker, Batch, KeyRange, Reply, WriteTxn, reply::TxnReply},
     },
 };
 
@@ -35,38 +35,35 @@ pub enum KvRequest<'a> {
     Compact(&'a CompactionRequest),
 }
 
-/// The answer to a [`KvRequest`], of the same kind. Headers have the revision only.
-#[derive(Clone, Debug, PartialEq)]
-pub enum KvResponse {
-    /// To a range.
-    Range(RangeResponse),
-    /// To a put.
-    Put(PutResponse),
-    /// To a deletion.
-    DeleteRange(DeleteRangeResponse),
-    /// To a transaction.
-    Txn(TxnResponse),
-    /// To a compaction.
-    Compact(CompactionResponse),
+impl KvRequest<'_> {
+    /// Whether its answer may have something to read.
+    pub fn reads(self) -> bool {
+        match self {
+            KvRequest::Range(_) | KvRequest::Txn(_) => true,
+            KvRequest::Put(put) => put.prev_kv,
+            KvRequest::DeleteRange(delete) => delete.prev_kv,
+            KvRequest::Compact(_) => false,
+        }
+    }
 }
 
 impl Batch<'_> {
-    /// Carries out the request `id`. If it is refused, nothing has been written.
-    pub fn kv(&mut self, id: u64, request: KvRequest<'_>) -> Result<KvResponse, Error> {
+    /// Carries out the request `id`. If it is refused, nothing has been written. The reply's rows
+    /// are not read yet.
+    pub fn kv(&mut self, id: u64, request: KvRequest<'_>, asker: Asker) -> Result<Reply, Error> {
         match request {
-            KvRequest::Range(request) => self.write_txn(id).range(request).map(KvResponse::Range),
+            KvRequest::Range(request) => self.write_txn(id, asker).plan(request).map(Reply::Range),
             KvRequest::Put(request) => {
                 check_lease(self.lessor(), request.lease)?;
-                put(&mut self.write_txn(id), request).map(KvResponse::Put)
+                put(&mut self.write_txn(id, asker), request)
             }
             KvRequest::DeleteRange(request) => {
-                delete_range(&mut self.write_txn(id), request).map(KvResponse::DeleteRange)
+                delete_range(&mut self.write_txn(id, asker), request)
             }
-            KvRequest::Txn(request) => txn(&mut self.write_txn(id), request).map(KvResponse::Txn),
+            KvRequest::Txn(request) => txn(&mut self.write_txn(id, asker), request).map(Reply::Txn),
             KvRequest::Compact(request) => {
                 self.compact(id, request.revision)?;
-                let header = header(self.revision());
-                Ok(KvResponse::Compact(CompactionResponse { header }))
+                Ok(Reply::Compact { revision: self.revision() })
             }
         }
     }
@@ -77,52 +74,37 @@ fn check_lease(lessor: &Lessor, lease: i64) -> Result<(), Error> {
     if lease == 0 || lessor.contains(lease) { Ok(()) } else { Err(Error::LeaseNotFound) }
 }
 
-fn put(txn: &mut WriteTxn<'_, '_>, request: &PutRequest) -> Result<PutResponse, Error> {
-    let keeps = request.ignore_value || request.ignore_lease;
-    let before = if keeps || request.prev_kv { txn.get(&request.key) } else { None };
-    if keeps && before.is_none() {
-        return Err(Error::KeyNotFound);
-    }
+fn put(txn: &mut WriteTxn<'_, '_>, request: &PutRequest) -> Result<Reply, Error> {
     let (mut value, mut lease) = (request.value.clone(), request.lease);
-    if let Some(before) = &before {
+    if request.ignore_value || request.ignore_lease {
+        let before = txn.get(&request.key).ok_or(Error::KeyNotFound)?;
         if request.ignore_value {
-            value = before.value.clone();
+            value = before.value;
         }
         if request.ignore_lease {
             lease = before.lease;
         }
     }
+    let previous = if request.prev_kv { txn.previous(&request.key, &Bytes::new())? } else { None };
     let revision = txn.put(&request.key, value, lease);
-    Ok(PutResponse { header: header(revision), prev_kv: before.filter(|_| request.prev_kv) })
+    Ok(Reply::Put { revision, previous })
 }
 
-fn delete_range(
-    txn: &mut WriteTxn<'_, '_>,
-    request: &DeleteRangeRequest,
-) -> Result<DeleteRangeResponse, Error> {
-    let mut prev_kvs = Vec::new();
-    if request.prev_kv {
-        let range = RangeRequest {
-            key: request.key.clone(),
-            range_end: request.range_end.clone(),
-            ..RangeRequest::default()
-        };
-        prev_kvs = txn.range(&range)?.kvs;
-    }
-    let range = KeyRange::new(&request.key, &request.range_end);
-    let (deleted, revision) = txn.delete_range(range);
-    Ok(DeleteRangeResponse { header: header(revision), deleted, prev_kvs })
+fn delete_range(txn: &mut WriteTxn<'_, '_>, request: &DeleteRangeRequest) -> Result<Reply, Error> {
+    let (key, end) = (&request.key, &request.range_end);
+    let previous = if request.prev_kv { txn.previous(key, end)? } else { None };
+    let (deleted, revision) = txn.delete_range(KeyRange::new(key, end));
+    Ok(Reply::DeleteRange { revision, deleted, previous })
 }
 
 /// Decides all branches first, nested ones too, on the state before the transaction; then tests
 /// what could fail; then writes.
-fn txn(txn: &mut WriteTxn<'_, '_>, request: &TxnRequest) -> Result<TxnResponse, Error> {
+fn txn(txn: &mut WriteTxn<'_, '_>, request: &TxnRequest) -> Result<TxnReply, Error> {
     let branch = Branch::choose(txn, request);
     let mut effects = Vec::new();
     branch.check(txn, &mut effects)?;
-    let responses = branch.run(txn)?;
-    let header = header(txn.revision());
-    Ok(TxnResponse { header, succeeded: branch.succeeded, responses })
+    let replies = branch.run(txn)?;
+    Ok(TxnReply { revision: txn.revision(), succeeded: branch.succeeded, replies })
 }
 
 /// The branch of a transaction that its comparisons chose, and those of the transactions in it.
@@ -181,36 +163,30 @@ impl<'r> Branch<'r> {
     }
 
     /// Carries the operations out, in order; each sees what those before it wrote.
-    fn run(&self, txn: &mut WriteTxn<'_, '_>) -> Result<Vec<ResponseOp>, Error> {
+    fn run(&self, txn: &mut WriteTxn<'_, '_>) -> Result<Vec<Option<Reply>>, Error> {
         let mut nested = self.nested.iter();
-        let mut responses = Vec::with_capacity(self.ops.len());
+        let mut replies = Vec::with_capacity(self.ops.len());
         for op in self.ops {
-            let response = match &op.request {
-                Some(Request::RequestRange(range)) => {
-                    Some(Response::ResponseRange(txn.range(range)?))
-                }
-                Some(Request::RequestPut(request)) => {
-                    Some(Response::ResponsePut(put(txn, request)?))
-                }
-                Some(Request::RequestDeleteRange(request)) => {
-                    Some(Response::ResponseDeleteRange(delete_range(txn, request)?))
-                }
+            replies.push(match &op.request {
+                // Whether it may be read was tested before the first write, on every member.
+                Some(Request::RequestRange(_)) if txn.asker() == Asker::Elsewhere => None,
+                Some(Request::RequestRange(range)) => Some(Reply::Range(txn.plan(range)?)),
+                Some(Request::RequestPut(request)) => Some(put(txn, request)?),
+                Some(Request::RequestDeleteRange(request)) => Some(delete_range(txn, request)?),
                 Some(Request::RequestTxn(_)) => match nested.next() {
-                    Some(branch) => Some(Response::ResponseTxn(branch.run_nested(txn)?)),
+                    Some(branch) => Some(Reply::Txn(branch.run_nested(txn)?)),
                     None => None,
                 },
                 None => None,
-            };
-            responses.push(ResponseOp { response });
+            });
         }
-        Ok(responses)
+        Ok(replies)
     }
 
     /// A nested transaction's header is there, but says nothing.
-    fn run_nested(&self, txn: &mut WriteTxn<'_, '_>) -> Result<TxnResponse, Error> {
-        let responses = self.run(txn)?;
-        let header = Some(ResponseHeader::default());
-        Ok(TxnResponse { header, succeeded: self.succeeded, responses })
+    fn run_nested(&self, txn: &mut WriteTxn<'_, '_>) -> Result<TxnReply, Error> {
+        let replies = self.run(txn)?;
+        Ok(TxnReply { revision: 0, succeeded: self.succeeded, replies })
     }
 }
 

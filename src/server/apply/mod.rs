@@ -20,4 +20,4 @@ pub mod kv;
 pub mod lease;
 
 pub use applier::{Applier, Response};
-pub use kv::{KvRequest, KvResponse};
+pub use kv::KvRequest;
