@@ -212,36 +212,42 @@ impl Ledger {
     /// their connections are named, as many as must be closed.
     pub fn judge(&mut self, now: Instant) -> Verdict {
         let mut verdict = Verdict::default();
-        if self.waiting.is_empty() {
-            return verdict;
-        }
-        let idle = |progress: Instant| now.saturating_duration_since(progress);
-        let mut stalled: Vec<(Instant, Ticket)> = (self.answers.iter())
-            .filter_map(|(ticket, answer)| Some((answer.progress?, *ticket)))
-            .filter(|(progress, _)| idle(*progress) >= self.limits.stall)
-            .collect();
-        stalled.sort_unstable();
-        let mut freed = 0;
-        for (progress, ticket) in stalled {
+        for ticket in self.stalled(now, self.limits.stall) {
             let Some(answer) = self.answers.get(&ticket) else { continue };
             let (connection, held) = (answer.connection, answer.bytes - answer.handed);
-            let is_over = freed >= self.waiting.len() * self.limits.window;
-            if is_over || !self.is_waited_for(connection) {
-                continue;
-            }
-            if !answer.is_ended {
+            if !answer.is_ended && self.is_waited_for(connection) {
                 self.end(ticket, held);
                 verdict.ended.push(ticket);
                 verdict.admitted.append(&mut self.admit());
-            } else if idle(progress) >= 2 * self.limits.stall
+            }
+        }
+        let mut freed = 0;
+        for ticket in self.stalled(now, 2 * self.limits.stall) {
+            let Some(answer) = self.answers.get(&ticket) else { continue };
+            let connection = answer.connection;
+            let is_wanted = answer.is_ended
                 && answer.handed > 0
-                && !verdict.closed.contains(&connection)
-            {
+                && freed < self.waiting.len() * self.limits.window
+                && self.is_waited_for(connection);
+            if is_wanted && !verdict.closed.contains(&connection) {
                 freed += self.used_by(connection);
                 verdict.closed.push(connection);
             }
         }
         verdict
+    }
+
+    /// The answers without progress for so long, the longest first; none while nobody waits.
+    fn stalled(&self, now: Instant, least: Duration) -> Vec<Ticket> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        let mut stalled: Vec<(Instant, Ticket)> = (self.answers.iter())
+            .filter_map(|(ticket, answer)| Some((answer.progress?, *ticket)))
+            .filter(|(progress, _)| now.saturating_duration_since(*progress) >= least)
+            .collect();
+        stalled.sort_unstable();
+        stalled.into_iter().map(|(_, ticket)| ticket).collect()
     }
 
     fn end(&mut self, ticket: Ticket, held: usize) {

@@ -32,6 +32,8 @@ pub mod ledger;
 pub mod meter;
 pub mod room;
 pub mod rope;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 

@@ -217,7 +217,7 @@ impl Connection {
             return Ok(());
         }
         let mut span = stage!(AnswerRoom, id, limit = UNREAD_OF_CONNECTION).begun();
-        let deadline = Deadline::now() + patience;
+        let deadline = Deadline::from_std(clock::now() + patience);
         loop {
             let read = self.read.notified();
             let unread = self.unread.load(Ordering::Relaxed);
@@ -274,7 +274,7 @@ impl Connection {
             (self.wait(&mut state), span.begun())
         };
         let result = match waiting {
-            Some(waiting) => waiting.admitted(Deadline::now() + patience).await,
+            Some(waiting) => waiting.admitted(Deadline::from_std(clock::now() + patience)).await,
             None => Err(Error::TooManyRequests),
         };
         if result.is_err() {
