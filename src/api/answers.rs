@@ -17,7 +17,6 @@
 //! through uncounted.
 
 use std::{
-    collections::VecDeque,
     error::Error as StdError,
     future::Future,
     pin::Pin,
@@ -37,7 +36,7 @@ use crate::server::{
     Error, Server,
     answer::{
         Connection, Large,
-        rope::{Part, Rows},
+        rope::{Next, Rows},
     },
 };
 
@@ -87,10 +86,7 @@ struct Sending {
     large: Large,
     server: Arc<Server>,
     connection: Arc<Connection>,
-    /// What can be handed over now.
-    ready: VecDeque<Bytes>,
-    /// Whether that is part of what the answer keeps.
-    is_kept: bool,
+    head: Option<Bytes>,
     reading: Option<Reading>,
     is_over: bool,
 }
@@ -110,9 +106,8 @@ impl AnswerBody {
         let Some(Outgoing { head, large, server }) = outgoing else {
             return AnswerBody(Kind::Small(body, connection));
         };
-        let (ready, reading) = (VecDeque::from([head]), None);
-        let (is_kept, is_over) = (false, false);
-        let sending = Sending { large, server, connection, ready, is_kept, reading, is_over };
+        let (head, reading, is_over) = (Some(head), None, false);
+        let sending = Sending { large, server, connection, head, reading, is_over };
         AnswerBody(Kind::Large(Box::new(sending)))
     }
 }
@@ -161,51 +156,38 @@ impl Sending {
             if self.is_over {
                 return Poll::Ready(None);
             }
-            if let Some(frame) = self.next_frame() {
-                return Poll::Ready(Some(Ok(Frame::data(frame))));
+            if let Some(head) = self.head.take() {
+                return Poll::Ready(Some(Ok(Frame::data(head))));
             }
             if let Some(reading) = &mut self.reading {
                 let read = ready!(reading.as_mut().poll(context));
                 self.reading = None;
-                let (rows, ready) = match read {
-                    Ok(read) => read,
+                self.large.share.iter().for_each(|share| share.resume());
+                match read {
+                    Ok((rows, read)) => self.large.lock().put_back(read, rows),
                     Err(_) => return self.reset(Reason::INTERNAL_ERROR),
-                };
-                (self.ready, self.is_kept) = (ready.into(), false);
-                self.large.lock().put_back(rows);
-                continue;
-            }
-            let part = {
-                let mut rope = self.large.lock();
-                if rope.is_ended() { None } else { Some(rope.pop()) }
-            };
-            match part {
-                // It has held up others, and they were served in its place.
-                None => return self.reset(Reason::ENHANCE_YOUR_CALM),
-                Some(Some(Part::Bytes(bytes))) => {
-                    self.ready.push_back(bytes);
-                    self.is_kept = true;
                 }
-                Some(Some(Part::Rows(rows))) => {
+            }
+            let next = self.large.lock().next(FRAME);
+            match next {
+                Next::Bytes(bytes, is_kept) => {
+                    let frame = match &self.large.share {
+                        Some(share) => share.piece(bytes, is_kept),
+                        None => self.connection.small_piece(bytes),
+                    };
+                    return Poll::Ready(Some(Ok(Frame::data(frame))));
+                }
+                Next::Rows(rows) => {
                     let (server, id) = (Arc::clone(&self.server), self.large.id);
                     let reading = async move { server.read_rows(id, rows).await };
                     self.reading = Some(Box::pin(reading));
+                    self.large.share.iter().for_each(|share| share.pause());
                 }
-                Some(None) => return self.trailers(),
+                Next::End => return self.trailers(),
+                // It has held up others, and they were served in its place.
+                Next::Ended => return self.reset(Reason::ENHANCE_YOUR_CALM),
             }
         }
-    }
-
-    fn next_frame(&mut self) -> Option<Bytes> {
-        let bytes = self.ready.front_mut()?;
-        let frame = bytes.split_to(bytes.len().min(FRAME));
-        if bytes.is_empty() {
-            self.ready.pop_front();
-        }
-        Some(match &self.large.share {
-            Some(share) => share.piece(frame, self.is_kept),
-            None => self.connection.small_piece(frame),
-        })
     }
 
     fn trailers(&mut self) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {

@@ -12,3 +12,4 @@ mod full;
 mod silent_client;
 mod stopped_leader;
 mod unknown_entry;
+mod unread_answers;

@@ -241,6 +241,8 @@ fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
         Stage::TreeIndexGet => format!("{{{},{}}}", f[1], f[2]),
         Stage::BufferGet => format!("{} hits", f[0].saturating_add(f[1])),
         Stage::BackendGet => format!("{} rows", f[0]),
+        Stage::AnswerRoom => format!("{} MiB", f[1] >> 20),
+        Stage::AnswerPiece => format!("{} rows", f[1]),
         Stage::ReadIndexRound => format!("index {}", f[2]),
         Stage::ReadIndexConfirmed => f[0].to_string(),
         Stage::ReadWaitApplied => format!("{}≤{}", f[0], f[1]),

@@ -7,21 +7,22 @@
 //!   waiting, in order            ended: holds only what HTTP/2 already has
 //! ```
 //!
-//! Each answer holds a **window**: what it needs to be read and sent piece by piece. Rows that it
-//! keeps beyond that it holds too, as long as both its connection and the member have kept less than
-//! their share. So what is kept never takes the windows away from others, and an answer that finds
-//! nothing to keep is slower, but goes on.
+//! Each answer begins with a **window**: what it needs to be read and sent piece by piece. Rows that
+//! it keeps beyond that it holds too, as long as both its connection and the member have kept less
+//! than their share. So what is kept never takes the windows away from others, and an answer that
+//! finds nothing to keep is slower, but goes on. One that has kept all of itself needs no window.
 //!
 //! Invariants
 //! * Nobody who holds anything waits for more. So what is held is given back, unless a client does
 //!   not read; and whose client does not read is ended when somebody waits for it.
-//! * Waiting is in order. Only who waits for room in their own connection is passed by others.
+//! * Who waits is passed only by connections that hold less. So who reads is not kept waiting by
+//!   who does not, however many answers that one asks for.
 //! * A connection, and the member, may always have one answer, however little the limits are.
 //!
 //! Time is handed in. Nothing here locks, allocates rows, or knows what an answer is made of.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -59,7 +60,7 @@ struct Answer {
     bytes: usize,
     /// The part of it that HTTP/2 has, and has not written yet.
     handed: usize,
-    /// `None` until it is complete, and being sent.
+    /// `None` while the member reads it, or reads what is to be sent next.
     progress: Option<Instant>,
     is_ended: bool,
 }
@@ -132,18 +133,20 @@ impl Ledger {
         self.waiting.retain(|(other, _)| *other != ticket);
     }
 
-    /// Takes those out of the queue for whom there is room now: they have entered.
+    /// Takes those out of the queue for whom there is room now: they have entered. First comes the
+    /// connection that holds the least, and of several the one that has waited the longest.
     pub fn admit(&mut self) -> Vec<Ticket> {
         let mut admitted = Vec::new();
-        let mut at = 0;
-        while at < self.waiting.len() && self.has_room() {
-            let (ticket, connection) = self.waiting[at];
-            if self.connection_has_room(connection) {
-                self.waiting.remove(at);
-                admitted.push(self.begin(ticket, connection));
-            } else {
-                at += 1;
+        while self.has_room() {
+            let waiting = self.waiting.iter().enumerate();
+            let least = waiting.min_by_key(|(at, (_, of))| (self.used_by(*of), *at));
+            // If it has no room of its own, the others have none either.
+            let Some((at, &(ticket, connection))) = least else { break };
+            if !self.connection_has_room(connection) {
+                break;
             }
+            self.waiting.remove(at);
+            admitted.push(self.begin(ticket, connection));
         }
         admitted
     }
@@ -177,10 +180,17 @@ impl Ledger {
         self.release(connection, bytes);
     }
 
-    /// The answer is complete; from now on its client makes the progress.
+    /// The answer is read; from now on its client makes the progress.
     pub fn send(&mut self, ticket: Ticket, now: Instant) {
         if let Some(answer) = self.answers.get_mut(&ticket) {
             answer.progress = Some(now);
+        }
+    }
+
+    /// The member itself reads what is to be sent next: the client makes no progress, and need not.
+    pub fn pause(&mut self, ticket: Ticket) {
+        if let Some(answer) = self.answers.get_mut(&ticket) {
+            answer.progress = None;
         }
     }
 
@@ -194,7 +204,9 @@ impl Ledger {
     /// So many of them are written, or thrown away.
     pub fn sent(&mut self, ticket: Ticket, bytes: usize, now: Instant) {
         if let Some(answer) = self.answers.get_mut(&ticket) {
-            answer.progress = Some(now);
+            if let Some(progress) = &mut answer.progress {
+                *progress = now;
+            }
             answer.handed -= bytes.min(answer.handed);
         }
         self.give_back(ticket, bytes);
@@ -209,7 +221,8 @@ impl Ledger {
 
     /// Ends answers that make no progress, those first that have made none for the longest time,
     /// until nobody waits any more. Where that is not enough, because HTTP/2 has what they hold,
-    /// their connections are named, as many as must be closed.
+    /// connections of such answers are named that are to be closed: those first that hold the most,
+    /// and none that makes progress with another answer.
     pub fn judge(&mut self, now: Instant) -> Verdict {
         let mut verdict = Verdict::default();
         for ticket in self.stalled(now, self.limits.stall) {
@@ -222,19 +235,38 @@ impl Ledger {
             }
         }
         let mut freed = 0;
-        for ticket in self.stalled(now, 2 * self.limits.stall) {
-            let Some(answer) = self.answers.get(&ticket) else { continue };
-            let connection = answer.connection;
-            let is_wanted = answer.is_ended
-                && answer.handed > 0
-                && freed < self.waiting.len() * self.limits.window
-                && self.is_waited_for(connection);
-            if is_wanted && !verdict.closed.contains(&connection) {
-                freed += self.used_by(connection);
+        for (held, connection) in self.stuck(now) {
+            if freed < self.waiting.len() * self.limits.window && self.is_waited_for(connection) {
+                freed += held;
                 verdict.closed.push(connection);
             }
         }
         verdict
+    }
+
+    /// The connections that have taken nothing for a while although an answer was ended, and what
+    /// they hold, the most first.
+    fn stuck(&self, now: Instant) -> Vec<(usize, u64)> {
+        let stalled = self.stalled(now, 2 * self.limits.stall);
+        let handed = |ticket: &Ticket| {
+            let answer = self.answers.get(ticket)?;
+            (answer.is_ended && answer.handed > 0).then_some(answer.connection)
+        };
+        let moves = |connection: u64| {
+            let mut others = self.answers.values().filter(|other| other.connection == connection);
+            others.any(|other| !other.progress.is_some_and(|it| self.is_stalled(it, now)))
+        };
+        let connections: BTreeSet<u64> = stalled.iter().filter_map(handed).collect();
+        let mut stuck: Vec<(usize, u64)> = (connections.into_iter())
+            .filter(|connection| !moves(*connection))
+            .map(|connection| (self.used_by(connection), connection))
+            .collect();
+        stuck.sort_unstable_by(|a, b| b.cmp(a));
+        stuck
+    }
+
+    fn is_stalled(&self, progress: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(progress) >= self.limits.stall
     }
 
     /// The answers without progress for so long, the longest first; none while nobody waits.

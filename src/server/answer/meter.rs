@@ -126,11 +126,13 @@ impl Meter {
         }
     }
 
-    /// The answer is read. Returns its place, if it is not small.
+    /// The answer is read. Returns its place, if it is not small. If all of it is kept, it needs no
+    /// window any more.
     pub fn finish(mut self) -> Option<Share> {
         self.settle();
         if let Some(share) = &self.share {
-            share.give_back(self.granted - self.kept);
+            let window = if self.is_over { 0 } else { share.window() };
+            share.give_back(self.granted - self.kept + window);
         }
         self.share
     }

@@ -158,12 +158,15 @@ impl Room {
             .collect();
         let woken = state.wake(verdict.admitted);
         drop(state);
+        if !verdict.ended.is_empty() {
+            let answers = verdict.ended.len();
+            tracing::warn!(answers, "clients do not read their answers, and hold up others: ended");
+        }
         for rope in ended {
-            tracing::warn!("a client that does not read its answer holds up others: it is ended");
             rope.lock().expect("nobody panics while holding it").end();
         }
         for connection in closed {
-            tracing::warn!("a client that reads nothing holds up others: its connection is closed");
+            tracing::warn!("a client reads nothing, and holds up others: its connection is closed");
             connection.close.notify_one();
         }
         hand_out(woken);
@@ -331,6 +334,11 @@ impl Share {
         self.connection.room.change(|state| change(&mut state.ledger, self.ticket));
     }
 
+    /// What it was given when it entered.
+    pub(super) fn window(&self) -> usize {
+        self.connection.room.limits.window
+    }
+
     /// Keeps more, if that is allowed.
     pub(super) fn keep(&self, bytes: usize) -> bool {
         self.connection.room.lock().ledger.keep(self.ticket, bytes)
@@ -351,6 +359,16 @@ impl Share {
         let mut state = self.connection.room.lock();
         state.ropes.insert(self.ticket, Arc::downgrade(rope));
         state.ledger.send(self.ticket, clock::now());
+    }
+
+    /// What is to be sent next must be read first: the client is not to blame for what that takes.
+    pub fn pause(&self) {
+        self.connection.room.lock().ledger.pause(self.ticket);
+    }
+
+    /// It is read.
+    pub fn resume(&self) {
+        self.connection.room.lock().ledger.send(self.ticket, clock::now());
     }
 
     /// A piece that is handed to HTTP/2, and counted until it is written. `is_kept`: it was kept,

@@ -42,23 +42,55 @@ pub struct Rope {
 
 /// A stretch of an answer.
 #[derive(Debug)]
-pub enum Part {
-    /// Encoded, and in memory.
-    Bytes(Bytes),
+enum Part {
+    /// Encoded, and in memory. Kept from the beginning, or not.
+    Bytes(Bytes, bool),
     /// Rows that must be read again.
     Rows(Rows),
 }
 
+/// What comes next of an answer.
+#[derive(Debug)]
+pub enum Next {
+    /// These bytes, and whether they were kept from the beginning.
+    Bytes(Bytes, bool),
+    /// What these rows are when they are read again.
+    Rows(Rows),
+    /// Nothing: it is complete.
+    End,
+    /// Nothing: it was [ended](Rope::end) before it was complete.
+    Ended,
+}
+
 impl Rope {
-    /// Takes the next part.
-    pub fn pop(&mut self) -> Option<Part> {
-        self.parts.pop_front()
+    /// Takes what comes next, up to so many bytes.
+    pub fn next(&mut self, most: usize) -> Next {
+        if self.is_ended {
+            return Next::Ended;
+        }
+        match self.parts.pop_front() {
+            Some(Part::Bytes(mut bytes, is_kept)) => {
+                let next = bytes.split_to(bytes.len().min(most));
+                if !bytes.is_empty() {
+                    self.parts.push_front(Part::Bytes(bytes, is_kept));
+                }
+                Next::Bytes(next, is_kept)
+            }
+            Some(Part::Rows(rows)) => Next::Rows(rows),
+            None => Next::End,
+        }
     }
 
-    /// Puts back the rows that are left of a part, if there are any.
-    pub fn put_back(&mut self, rows: Rows) {
-        if !rows.keys.is_empty() && !self.is_ended {
+    /// Puts in front what was read again, and the rows that are left, if there are any.
+    pub fn put_back(&mut self, read: Vec<Bytes>, rows: Rows) {
+        if self.is_ended {
+            return;
+        }
+        if !rows.keys.is_empty() {
             self.parts.push_front(Part::Rows(rows));
+        }
+        for bytes in read.into_iter().rev() {
+            self.parts.push_front(Part::Bytes(bytes, false));
         }
     }
 
@@ -121,7 +153,7 @@ impl Rows {
         }
         parts.cut();
         let bytes = parts.list.into_iter().filter_map(|part| match part {
-            Part::Bytes(bytes) => Some(bytes),
+            Part::Bytes(bytes, _) => Some(bytes),
             Part::Rows(_) => None,
         });
         bytes.collect()
@@ -166,7 +198,7 @@ impl Parts {
     /// Ends the shared part. What follows shares its memory as long as it fits.
     fn cut(&mut self) {
         if !self.shared.is_empty() {
-            self.list.push_back(Part::Bytes(self.shared.split().freeze()));
+            self.list.push_back(Part::Bytes(self.shared.split().freeze(), true));
         }
     }
 
@@ -179,7 +211,7 @@ impl Parts {
         } else {
             put_prefix(tag, row.len(), self.room(len));
             self.cut();
-            self.list.push_back(Part::Bytes(row));
+            self.list.push_back(Part::Bytes(row, true));
         }
     }
 }
@@ -226,7 +258,7 @@ impl Writer {
     /// Begins a message inside of this one.
     pub fn begin(&mut self) -> Begun {
         self.parts.cut();
-        self.parts.list.push_back(Part::Bytes(Bytes::new()));
+        self.parts.list.push_back(Part::Bytes(Bytes::new(), true));
         Begun { place: self.parts.list.len() - 1, len: self.len }
     }
 
@@ -236,7 +268,7 @@ impl Writer {
         let len = self.len - begun.len;
         put_prefix(tag, len, self.parts.room(prefix(tag, len)));
         self.len += prefix(tag, len);
-        self.parts.list[begun.place] = Part::Bytes(self.parts.shared.split().freeze());
+        self.parts.list[begun.place] = Part::Bytes(self.parts.shared.split().freeze(), true);
     }
 
     /// Adds a row, or measures it. Returns whether it was kept.

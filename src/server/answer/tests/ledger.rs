@@ -80,6 +80,10 @@ impl Book {
                 ledger.send(next()?, now);
                 String::new()
             }
+            "pause" => {
+                ledger.pause(next()?);
+                String::new()
+            }
             "hand" => {
                 ledger.hand(next()?, size(next()?));
                 String::new()

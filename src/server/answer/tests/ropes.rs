@@ -18,7 +18,7 @@ use crate::{
             ledger::{Limits, Share},
             meter::Meter,
             room::{LIMITS, SMALL},
-            rope::{Part, Stop},
+            rope::{Next, Stop},
         },
         apply::kv::KvRequest,
         mvcc::{Asker, KvResponse, Reply, Store, plan::Source},
@@ -83,14 +83,15 @@ impl Space {
     fn send(&self, large: &Large) -> Result<(Vec<u8>, usize), Error> {
         let (mut bytes, mut again) = (Vec::new(), 0);
         loop {
-            let part = large.lock().pop();
-            match part {
-                None => return Ok((bytes, again)),
-                Some(Part::Bytes(part)) => bytes.extend_from_slice(&part),
-                Some(Part::Rows(mut rows)) => {
+            let next = large.lock().next(100_000);
+            match next {
+                Next::End => return Ok((bytes, again)),
+                Next::Ended => panic!("nobody has ended it"),
+                Next::Bytes(next, _) => bytes.extend_from_slice(&next),
+                Next::Rows(mut rows) => {
                     let read = self.store.rows_again(1, rows.at(), rows.keys(), 1)?;
-                    rows.encode(read).iter().for_each(|part| bytes.extend_from_slice(part));
-                    large.lock().put_back(rows);
+                    let read = rows.encode(read);
+                    large.lock().put_back(read, rows);
                     again += 1;
                 }
             }
