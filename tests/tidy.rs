@@ -35,6 +35,17 @@ const STAGES_ELSEWHERE: &[(&str, &str)] = &[
     ("Key", "the extension record of a span, written with it"),
     ("Lost", "written by the reader of a ring that finds a gap"),
 ];
+/// Where the eight numbers of a record may be taken by their places, and why.
+const FIELDS_BY_PLACE: &[(&str, &str)] = &[
+    ("src/trace/event.rs", "has them, and gives them out by name"),
+    ("src/trace/record.rs", "as event.rs"),
+    ("src/trace/span.rs", "fills them in, by slots that were checked"),
+    ("src/trace/ring.rs", "copies all of them"),
+    ("src/trace/bridge/", "as span.rs"),
+    ("src/trace/recording/json.rs", "reads the names that stand in a file"),
+    ("tui/log.rs", "fields of log lines"),
+    ("tui/state/scenes.rs", "scripts of tests"),
+];
 /// Where the two clocks may be read.
 const CLOCKS: &[&str] = &["src/clock.rs", "src/trace/tick.rs"];
 
@@ -227,6 +238,47 @@ fn screens(file: &File) -> Vec<String> {
         .collect()
 }
 
+/// Of a stage that is known, fields are read by `field!`, `fields!` and `change!`: a place that has
+/// moved, or a name that is wrong, must not compile.
+fn fields_by_place(file: &File) -> Vec<String> {
+    let is_ours = ["src/", "tui/"].iter().any(|room| file.path.starts_with(room));
+    if !is_ours || FIELDS_BY_PLACE.iter().any(|(path, _)| file.path.starts_with(path)) {
+        return Vec::new();
+    }
+    let code: Vec<&str> = file.code().into_iter().map(without_comment).collect();
+    let code = code.join("\n");
+    let line = |at: usize| code[..at].matches('\n').count();
+    let continues =
+        |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || "_(".contains(c));
+    let by_place =
+        code.match_indices(".fields").filter(|(at, word)| !continues(&code[at + word.len()..]));
+    let by_place = by_place.map(|(at, _)| file.at(line(at), "a field by its place, not by field!"));
+    let by_text = code
+        .match_indices(".field(")
+        .filter(|(at, call)| is_one_argument(&code[at + call.len()..]));
+    let by_text = by_text.map(|(at, _)| file.at(line(at), "a field by text, not by field!"));
+    by_place.chain(by_text).collect()
+}
+
+/// Whether a call's arguments, given from the first one on, are only one: `debug_struct` and its
+/// like have a method of the same name with two.
+fn is_one_argument(rest: &str) -> bool {
+    let mut depth = 0;
+    let mut is_text = false;
+    for (at, c) in rest.char_indices() {
+        match c {
+            '"' => is_text = !is_text,
+            _ if is_text => {}
+            '(' | '[' | '{' => depth += 1,
+            ')' if depth == 0 => return true,
+            ')' | ']' | '}' => depth -= 1,
+            ',' if depth == 0 => return rest[at + 1..].trim_start().starts_with(')'),
+            _ => {}
+        }
+    }
+    false
+}
+
 fn machine_paths(file: &File) -> Vec<String> {
     // In pieces, so that this file does not find itself.
     let homes = ["home", "Users", "root", "work", "var/folders"].map(|name| format!("/{name}/"));
@@ -375,6 +427,16 @@ fn the_library_does_not_print_and_state_does_not_draw() {
 }
 
 #[test]
+fn fields_of_a_known_stage_are_read_by_name() {
+    let wrong: Vec<_> = rust().iter().flat_map(fields_by_place).collect();
+    expect_nothing("fields", &wrong);
+    let paths: Vec<String> = rust().into_iter().map(|file| file.path).collect();
+    for (path, _) in FIELDS_BY_PLACE {
+        assert!(paths.iter().any(|known| known.starts_with(path)), "there is no {path} any more");
+    }
+}
+
+#[test]
 fn no_file_knows_the_machine_it_was_written_on() {
     let kinds =
         [".rs", ".md", ".toml", ".yml", ".yaml", ".sh", ".txt", ".proto", "Procfile", ".snap"];
@@ -460,6 +522,26 @@ fn a_clock_a_path_and_a_missing_essay_are_found() {
     assert_eq!(machine_paths(&file("a.md", &home)).len(), 1);
     assert_eq!(machine_paths(&file("a.md", "src/work/a and https://x.org/work/")).len(), 0);
     assert_eq!(essay(&file("src/a.rs", "use x;")).len(), 1);
+}
+
+#[test]
+fn a_field_by_its_place_or_by_text_is_found() {
+    let found = |text: &str| fields_by_place(&file("src/trace/a.rs", text));
+    let by_place = ["src/trace/a.rs:2: a field by its place, not by field!"];
+    assert_eq!(found("\nlet term = event.fields[0];"), by_place);
+    assert_eq!(found("\nlet f = &event.fields;"), by_place);
+    assert_eq!(found("\nlet term = event.fields.get(0);"), by_place);
+    let by_text = ["src/trace/a.rs:2: a field by text, not by field!"];
+    assert_eq!(found("\nlet term = event.field(\"term\");"), by_text);
+    assert_eq!(
+        found("\nlet term = event.field(\n    &format!(\"{name}.{end}\", end = 1),\n);"),
+        by_text
+    );
+    assert_eq!(found("// event.fields[0]\nlet all = stage.fields();").len(), 0);
+    assert_eq!(found("out.debug_struct(\"A, B\").field(\"a\", &self.a);").len(), 0);
+    assert_eq!(found("let fields = event.fields_by_name; field!(event, RaftEntry, term)").len(), 0);
+    assert_eq!(fields_by_place(&file("src/trace/event.rs", "self.fields[0]")).len(), 0);
+    assert_eq!(found("#[cfg(test)]\nmod tests {\nlet a = event.fields[0]; }").len(), 0);
 }
 
 #[test]

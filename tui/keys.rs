@@ -283,6 +283,7 @@ fn is_pressed(press: Press, key: KeyEvent) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::BYTES_MAX;
 
     #[test]
     fn no_key_means_two_things_in_one_place() {
@@ -300,14 +301,15 @@ mod tests {
     #[test]
     fn a_release_does_nothing() {
         let mut key = KeyEvent::from(KeyCode::Char('q'));
-        assert_eq!(find(&State::default(), key), Some(Action::Quit));
+        assert_eq!(find(&State::of_endpoints(&[], BYTES_MAX), key), Some(Action::Quit));
         key.kind = KeyEventKind::Release;
-        assert_eq!(find(&State::default(), key), None);
+        assert_eq!(find(&State::of_endpoints(&[], BYTES_MAX), key), None);
     }
 
     #[test]
     fn an_empty_list_offers_only_what_works() {
-        let shown: Vec<&str> = valid(&State::default()).map(|row| row.shown).collect();
+        let shown: Vec<&str> =
+            valid(&State::of_endpoints(&[], BYTES_MAX)).map(|row| row.shown).collect();
         assert_eq!(shown, ["?", "q"]);
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  keyboard thread ─┐
-//!  source ──────────┼─ Input ─► handle(&mut State) ─► view::draw(&State)
+//!  listener ────────┼─ Input ─► handle(&mut State) ─► view::draw(&State)
 //!  clock ───────────┘
 //! ```
 //!
@@ -21,10 +21,7 @@ use std::{
 };
 
 use crossterm::event::{self, KeyEvent};
-use glass_etcd::{
-    clock,
-    trace::{Event, MemberInfo, Recording},
-};
+use glass_etcd::clock;
 use ratatui::DefaultTerminal;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -34,6 +31,7 @@ use tokio::{
 
 use crate::{
     keys,
+    source::{Listener, Message},
     state::State,
     view::{self, Look},
 };
@@ -47,48 +45,6 @@ const KEY_WAITS_AT_END: u32 = 6;
 /// Inputs that are taken before the next drawing, so that a flood cannot stop the screen.
 const INPUTS_PER_DRAW: usize = 256;
 
-/// Where records come from.
-#[derive(Debug)]
-pub(crate) enum Source {
-    /// Live members. The sender bounds the channel; when the player falls behind, it waits.
-    Live(mpsc::Receiver<SourceMessage>),
-    /// A recording.
-    File(Recording),
-}
-
-/// What live members say. `place` numbers members from 0 in the order of their first hello; the
-/// events of a member carry the same number.
-#[derive(Clone, Debug)]
-pub(crate) enum SourceMessage {
-    /// A member has answered, for the first time or after a new start.
-    Hello {
-        /// Which member.
-        place: u8,
-        /// Where it was reached.
-        endpoint: String,
-        /// Who it is.
-        info: MemberInfo,
-    },
-    /// What happened in it.
-    Batch {
-        /// Which member.
-        place: u8,
-        /// The events; their keys are folded in already.
-        events: Vec<Event>,
-        /// Requests that it has finished since its hello, shown or not.
-        seen: u64,
-        /// Records that were overwritten before they could be read, since its hello.
-        dropped: u64,
-    },
-    /// An endpoint does not answer.
-    Unreachable {
-        /// Which.
-        endpoint: String,
-        /// Why, in a few words.
-        why: String,
-    },
-}
-
 /// Everything that can happen to the player.
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -96,8 +52,8 @@ pub(crate) enum Input {
     Key(KeyEvent),
     /// The window has another size; it only has to be drawn again.
     Resized,
-    /// A member speaks.
-    Source(SourceMessage),
+    /// A message from an endpoint of a live member.
+    Source(Message),
     /// Time has passed; this long since the player began.
     Tick(Duration),
     /// Nothing more will come from the source.
@@ -113,16 +69,7 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
             return keys::find(state, key).is_none_or(|action| state.update(action));
         }
         Input::Resized => state.touch(),
-        Input::Source(SourceMessage::Hello { place, endpoint, info }) => {
-            state.hello(place, &endpoint, info);
-        }
-        Input::Source(SourceMessage::Batch { place, events, seen, dropped }) => {
-            state.records(place, events, seen, dropped);
-        }
-        Input::Source(SourceMessage::Unreachable { endpoint, why }) => {
-            state.unreachable.insert(endpoint, why);
-            state.touch();
-        }
+        Input::Source(message) => state.take(message),
         Input::Tick(since) => {
             state.tick(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
         }
@@ -135,14 +82,14 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
     true
 }
 
-/// Runs the player until it is left.
-pub(crate) async fn run(source: Source, look: Look) -> io::Result<()> {
+/// Runs the player until it is left. Without a listener, nothing is added to what the state knows.
+pub(crate) async fn run(
+    mut state: State,
+    listener: Option<Listener>,
+    look: Look,
+) -> io::Result<()> {
     let mut screen = Screen::open()?;
-    let mut inputs = Inputs::open(source)?;
-    let mut state = match inputs.recording.take() {
-        Some(recording) => State::of_recording(recording),
-        None => State::default(),
-    };
+    let mut inputs = Inputs::open(listener)?;
     let mut drawn = None;
     loop {
         if drawn != Some(state.version()) {
@@ -181,8 +128,7 @@ impl Drop for Screen {
 
 /// All that the loop waits for.
 struct Inputs {
-    recording: Option<Recording>,
-    source: Option<mpsc::Receiver<SourceMessage>>,
+    listener: Option<Listener>,
     keyboard: Keyboard,
     ticks: tokio::time::Interval,
     begun: std::time::Instant,
@@ -191,16 +137,11 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn open(source: Source) -> io::Result<Inputs> {
+    fn open(listener: Option<Listener>) -> io::Result<Inputs> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let (source, recording) = match source {
-            Source::Live(receiver) => (Some(receiver), None),
-            Source::File(recording) => (None, Some(recording)),
-        };
         Ok(Inputs {
-            recording,
-            source,
+            listener,
             keyboard: Keyboard::open()?,
             ticks,
             begun: clock::now(),
@@ -217,7 +158,7 @@ impl Inputs {
             _ = self.hang_up.recv() => Input::Terminated,
             key = self.keyboard.receiver.recv() => key.unwrap_or(Input::Terminated),
             _ = self.ticks.tick() => Input::Tick(clock::now().duration_since(self.begun)),
-            message = next_of(&mut self.source) => self.of_source(message),
+            message = next_of(&mut self.listener) => self.of_listener(message),
         }
     }
 
@@ -226,25 +167,24 @@ impl Inputs {
         if let Ok(key) = self.keyboard.receiver.try_recv() {
             return Some(key);
         }
-        let message = self.source.as_mut()?.try_recv().ok()?;
-        Some(Input::Source(message))
+        self.listener.as_mut()?.ready().map(Input::Source)
     }
 
-    fn of_source(&mut self, message: Option<SourceMessage>) -> Input {
+    fn of_listener(&mut self, message: Option<Message>) -> Input {
         match message {
             Some(message) => Input::Source(message),
             None => {
-                self.source = None;
+                self.listener = None;
                 Input::Closed
             }
         }
     }
 }
 
-/// The next message of a source; of none, never.
-async fn next_of(source: &mut Option<mpsc::Receiver<SourceMessage>>) -> Option<SourceMessage> {
-    match source {
-        Some(source) => source.recv().await,
+/// The next message of a listener; of none, never.
+async fn next_of(listener: &mut Option<Listener>) -> Option<Message> {
+    match listener {
+        Some(listener) => listener.next().await,
         None => std::future::pending().await,
     }
 }

@@ -1,14 +1,18 @@
 //! `glass play`: the player on a recording, on live endpoints, or beside `glass up`.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{
+    fs::File,
+    io::{self, BufReader},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use glass_etcd::{pb::glasspb::ObserveRequest, trace::Recording};
-use tokio::sync::mpsc;
+use glass_etcd::{pb::glasspb::ObserveRequest, trace::recording::ReadError};
 
 use crate::{
-    fail,
-    play::{self, Source, SourceMessage},
-    source::{self, Change, Live},
+    fail, play,
+    source::{self, Listener},
+    state::{BYTES_MAX, State},
     view::{self, Look, pen::ColorChoice},
 };
 
@@ -44,10 +48,8 @@ impl PlayArgs {
 pub(crate) fn run(args: &PlayArgs) -> ExitCode {
     let look = args.look();
     let result = match &args.file {
-        Some(file) => recording(file).and_then(|recording| match args.plain {
-            true => view::plain::write(recording, look, &mut io::stdout().lock()),
-            false => block_on(play::run(Source::File(recording), look)),
-        }),
+        Some(file) if args.plain => plain(file, look),
+        Some(file) => state(file).and_then(|state| block_on(play::run(state, None, look))),
         None => live(&args.endpoints, look),
     };
     match result {
@@ -61,60 +63,28 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
 /// Plays what these members do until the player is left.
 pub(crate) fn live(endpoints: &[String], look: Look) -> io::Result<()> {
     block_on(async {
-        let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        let listening = tokio::spawn(listen(endpoints.to_vec(), sender));
-        let result = play::run(Source::Live(receiver), look).await;
-        listening.abort();
-        result
+        let request = ObserveRequest { history: true, ..ObserveRequest::default() };
+        let listener = Listener::connect(endpoints, &request, WAITING_MAX);
+        play::run(State::of_endpoints(endpoints, BYTES_MAX), Some(listener), look).await
     })
 }
 
-fn recording(file: &std::path::Path) -> io::Result<Recording> {
-    let read = source::open(file)
-        .map_err(|error| io::Error::other(format!("{}: {error}", file.display())))?;
-    Ok(read.recording)
+fn state(file: &Path) -> io::Result<State> {
+    let read = File::open(file).map_err(ReadError::Io);
+    let state = read.and_then(|read| State::of_file(BufReader::new(read), BYTES_MAX));
+    state.map_err(|error| of_file(file, &error))
+}
+
+/// Writes all stories of the file, which is read as a whole.
+fn plain(file: &Path, look: Look) -> io::Result<()> {
+    let read = source::open(file).map_err(|error| of_file(file, &error))?;
+    view::plain::write(read.recording, look, &mut io::stdout().lock())
+}
+
+fn of_file(file: &Path, error: &ReadError) -> io::Error {
+    io::Error::other(format!("{}: {error}", file.display()))
 }
 
 fn block_on(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
-}
-
-/// Passes on what the members say, until the player is left.
-async fn listen(endpoints: Vec<String>, to_player: mpsc::Sender<SourceMessage>) {
-    let request = ObserveRequest { history: true, ..ObserveRequest::default() };
-    let mut live = Live::connect(&endpoints, &request);
-    while let Some(change) = live.next().await {
-        for message in messages(&live, &change) {
-            if to_player.send(message).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// What the player is told of a change.
-fn messages(live: &Live, change: &Change) -> Vec<SourceMessage> {
-    let recording = live.recording();
-    match change {
-        Change::Hello(place) => {
-            let seen = live.seen.iter().find(|seen| seen.member == Some(*place));
-            let endpoint = seen.map(|seen| seen.endpoint.clone()).unwrap_or_default();
-            let info = recording.members[usize::from(*place)].clone();
-            vec![SourceMessage::Hello { place: *place, endpoint, info }]
-        }
-        Change::Events(count) => {
-            let new = &recording.events[recording.events.len() - count..];
-            let batch = |seen: &source::Seen| {
-                let place = seen.member?;
-                let events = new.iter().filter(|event| event.member == place).cloned().collect();
-                let dropped = recording.dropped.get(usize::from(place)).copied().unwrap_or(0);
-                Some(SourceMessage::Batch { place, events, seen: seen.seen.0, dropped })
-            };
-            live.seen.iter().filter_map(batch).collect()
-        }
-        Change::Down { endpoint, reason } => {
-            let endpoint = live.seen[*endpoint].endpoint.clone();
-            vec![SourceMessage::Unreachable { endpoint, why: reason.clone() }]
-        }
-    }
 }

@@ -108,7 +108,7 @@ fn start(parsed: &Parsed) -> ExitCode {
     match member::run(&parsed.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = %error, "the member has failed");
+            tracing::error!(error = %error.report(), "the member has failed");
             ExitCode::FAILURE
         }
     }

@@ -13,27 +13,26 @@
 //!         └── anything else is HTTP/1 ──▶ nothing is looked at again
 //! ```
 //!
-//! * A scheme is taken out. What is still no authority then becomes [`hpack::NOBODY`]: no method of
-//!   ours reads it.
-//! * Frames of other kinds go through as they come. A HEADERS frame is held back until it is
-//!   complete, which h2 would wait for anyway; so at most a frame of the default size is held. A
-//!   longer one is refused by h2 and goes through, and so does all that cannot be understood: the
+//! * A scheme is taken out. What is still no authority then, an empty one for example, becomes a
+//!   dash: no method of ours reads it.
+//! * Frames of other kinds go through as they come. A header block, with its CONTINUATION frames, is
+//!   held back until it is complete, which h2 would wait for anyway; at most what h2 takes of one
+//!   ([`HEADER_LIST`]).
+//! * HPACK has state: what a client has sent once it names by an index later. An entry that is
+//!   mended would have another size in h2's table than in the client's, and the two would drop
+//!   their oldest entries at different times. So of such a connection every block is written anew,
+//!   without a table, and h2's stays empty.
+//! * What cannot be understood goes through as it is, and from there on nothing is looked at: the
 //!   verdict on malformed requests is h2's alone.
-//! * A block that goes on in CONTINUATION frames is no special case: `:authority` comes first.
-//! * HPACK has state: the client's table holds what it has sent, h2's the mended entry, which is
-//!   shorter, or at least no longer. That is harmless. Indexes count from the newest entry, both tables get the same
-//!   insertions, and the table with the smaller entries drops an entry no sooner than the other. So
-//!   the client's table is always the newer part of h2's, and an index means the same in both.
-//! * Later blocks usually name the entry by its index. When the client's table has dropped it, the
-//!   client sends it again, which is why such a connection is followed to its end.
-//! * Only a literal whose name is the static `:authority`, or is spelled out, is mended. HPACK would
-//!   allow the name of a dynamic entry, but no encoder that knows the static table does that, and
-//!   to understand it we would have to keep the table.
+//! * The first block decides. A client that sends a good authority and later another that is none
+//!   is not known: they all have theirs from the address that they have dialled.
 //!
 //! Ordinary clients pay for one walk over a header block, and from then on a read is a read of the
-//! socket. The others pay for two more copies.
+//! socket. The others pay for reading and writing their header blocks, and for two more copies.
 
+mod fields;
 mod hpack;
+mod huffman;
 
 use std::{
     io::{IoSlice, Result},
@@ -41,8 +40,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use self::fields::Table;
+use super::http2::{FRAME, HEADER_LIST};
 
 /// What an HTTP/2 client sends first (RFC 9113 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -51,10 +53,20 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD: usize = 9;
 
 /// The longest payload that a client may send, as we never announce another.
-const PAYLOAD_MAX: usize = 16_384;
+const PAYLOAD_MAX: usize = FRAME as usize;
 
-/// The type of a HEADERS frame, and the flags that change its layout (RFC 9113 6.2).
+/// How much of one block is held back, in frames, and how large a list of fields may be.
+const BLOCK_MAX: usize = HEADER_LIST as usize;
+
+/// How much may lie ready for h2. A block can be much longer than what the client has sent, because
+/// that is full of indexes.
+const OUT_MAX: usize = 2 * BLOCK_MAX;
+
+/// The types of frames that carry fields, and the flags that say how (RFC 9113 6.2, 6.10).
 const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 0x01;
+const END_HEADERS: u8 = 0x04;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
 
@@ -141,8 +153,8 @@ enum State {
     Head,
     /// So many bytes of a frame of another kind are still to come.
     Other(usize),
-    /// In a HEADERS frame of this length with its head; what has come of it is held back.
-    Headers(usize),
+    /// In a frame of a header block, which ends with so many bytes held back.
+    Fields(usize),
     /// Nothing is looked at any more.
     Done,
 }
@@ -151,16 +163,28 @@ enum State {
 #[derive(Debug)]
 struct Follower {
     state: State,
-    /// A header block of this connection was mended.
-    was_mended: bool,
+    /// The client's table, if its blocks are mended.
+    table: Option<Table>,
+    /// What has come of a frame's head, or of the frames of a header block.
     held: Vec<u8>,
+    /// Where in it the current frame begins.
+    frame_at: usize,
+    /// What has come of the block itself.
+    block: Vec<u8>,
     /// Seen, mended, and not yet read by h2.
     out: BytesMut,
 }
 
 impl Follower {
     fn new() -> Self {
-        Self { state: State::Preface(0), was_mended: false, held: Vec::new(), out: BytesMut::new() }
+        Self {
+            state: State::Preface(0),
+            table: None,
+            held: Vec::new(),
+            frame_at: 0,
+            block: Vec::new(),
+            out: BytesMut::new(),
+        }
     }
 
     /// Fills the reader's buffer; tells whether there was anything.
@@ -185,7 +209,7 @@ impl Follower {
                 State::Preface(seen) => self.preface(seen, bytes),
                 State::Head => self.head(bytes),
                 State::Other(left) => self.other(left, bytes),
-                State::Headers(len) => self.headers(len, bytes),
+                State::Fields(end) => self.fields(end, bytes),
                 State::Done => break,
             };
             bytes.advance(len);
@@ -200,7 +224,7 @@ impl Follower {
     fn end(&mut self) {
         self.state = State::Done;
         self.out.extend_from_slice(&self.held);
-        self.held = Vec::new();
+        (self.held, self.block, self.table) = (Vec::new(), Vec::new(), None);
     }
 
     fn preface(&mut self, seen: usize, bytes: &[u8]) -> usize {
@@ -216,21 +240,28 @@ impl Follower {
     }
 
     fn head(&mut self, bytes: &[u8]) -> usize {
-        let taken = self.hold(HEAD, bytes);
-        let [high, middle, low, kind, ..] = self.held[..] else { return taken };
-        if self.held.len() < HEAD {
+        let taken = self.hold(self.frame_at + HEAD, bytes);
+        let [high, middle, low, kind, ..] = self.held[self.frame_at..] else { return taken };
+        if self.held.len() < self.frame_at + HEAD {
             return taken;
         }
         let len = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        self.state = match kind {
-            HEADERS if PAYLOAD_MAX < len => State::Done,
-            // An empty one is complete already, and would be held back in vain.
-            HEADERS if 0 < len => State::Headers(HEAD + len),
-            _ => {
-                self.release();
-                after(len)
+        let expected = if self.frame_at == 0 { HEADERS } else { CONTINUATION };
+        if kind == expected {
+            let end = self.held.len() + len;
+            let is_too_long = PAYLOAD_MAX < len || BLOCK_MAX < end;
+            self.state = if is_too_long { State::Done } else { State::Fields(end) };
+            if len == 0 && !is_too_long {
+                self.frame();
             }
-        };
+        } else if self.frame_at == 0 {
+            self.out.extend_from_slice(&self.held);
+            self.held.clear();
+            self.state = after(len);
+        } else {
+            // Nothing may come between the frames of a block.
+            self.state = State::Done;
+        }
         taken
     }
 
@@ -241,21 +272,42 @@ impl Follower {
         len
     }
 
-    fn headers(&mut self, len: usize, bytes: &[u8]) -> usize {
-        let taken = self.hold(len, bytes);
-        if self.held.len() < len {
-            return taken;
+    fn fields(&mut self, end: usize, bytes: &[u8]) -> usize {
+        let taken = self.hold(end, bytes);
+        if self.held.len() == end {
+            self.frame();
         }
-        match mend(&self.held) {
-            Some(frame) => {
-                self.was_mended = true;
-                self.held.clear();
-                self.out.extend_from_slice(&frame);
-            }
-            None => self.release(),
-        }
-        self.state = if self.was_mended { State::Head } else { State::Done };
         taken
+    }
+
+    /// A frame of a header block is complete.
+    fn frame(&mut self) {
+        let frame = &self.held[self.frame_at..];
+        let Some((flags, fragment)) = fragment(frame) else {
+            self.state = State::Done;
+            return;
+        };
+        self.block.extend_from_slice(fragment);
+        (self.frame_at, self.state) = (self.held.len(), State::Head);
+        if flags & END_HEADERS != 0 && self.block_ends().is_none() {
+            self.state = State::Done;
+        }
+    }
+
+    /// A header block is complete. `None` if it goes through as it is, and all that follows.
+    fn block_ends(&mut self) -> Option<()> {
+        if self.table.is_none() && hpack::is_to_be_mended(&self.block) {
+            self.table = Some(Table::new());
+        }
+        let block = hpack::mend(&self.block, self.table.as_mut()?, BLOCK_MAX)?;
+        if OUT_MAX < self.out.len() + block.len() {
+            return None;
+        }
+        put_frames(&mut self.out, &self.held, &block);
+        self.held.clear();
+        self.block.clear();
+        self.frame_at = 0;
+        Some(())
     }
 
     /// Holds back bytes until there are `len` of them; returns how many were taken.
@@ -264,11 +316,6 @@ impl Follower {
         self.held.extend_from_slice(&bytes[..taken]);
         taken
     }
-
-    fn release(&mut self) {
-        self.out.extend_from_slice(&self.held);
-        self.held.clear();
-    }
 }
 
 /// The state with so many bytes of a frame of another kind to come.
@@ -276,27 +323,42 @@ fn after(left: usize) -> State {
     if left == 0 { State::Head } else { State::Other(left) }
 }
 
-/// A complete HEADERS frame with an authority that h2 accepts; `None` if it stays as it is.
-fn mend(frame: &[u8]) -> Option<Vec<u8>> {
+/// The flags of a frame of a header block, and its part of the block; `None` if it is malformed.
+fn fragment(frame: &[u8]) -> Option<(u8, &[u8])> {
     let (head, payload) = frame.split_at_checked(HEAD)?;
-    let flags = *head.get(4)?;
+    let (kind, flags) = (head[3], head[4]);
     let (mut start, mut end) = (0, payload.len());
-    if flags & PADDED != 0 {
+    if kind == HEADERS && flags & PADDED != 0 {
         start = 1;
         end = end.checked_sub(usize::from(*payload.first()?))?;
     }
-    if flags & PRIORITY != 0 {
+    if kind == HEADERS && flags & PRIORITY != 0 {
         start += PRIORITY_LEN;
     }
-    let (place, host) = hpack::mended_authority(payload.get(start..end)?)?;
-    let parts = [&payload[..start + place.start], &host, &payload[start + place.end..]];
-    let payload = parts.concat();
-    // What was Huffman-coded can grow.
-    if PAYLOAD_MAX < payload.len() {
-        return None;
+    Some((flags, payload.get(start..end)?))
+}
+
+/// Writes a block in frames, in the place of those that begin with `first`.
+fn put_frames(out: &mut BytesMut, first: &[u8], block: &[u8]) {
+    let (flags, stream) = (first[4], &first[5..HEAD]);
+    let padding = usize::from(flags & PADDED != 0);
+    let priority =
+        if flags & PRIORITY != 0 { &first[HEAD + padding..][..PRIORITY_LEN] } else { &[] };
+    let (begin, rest) = block.split_at(block.len().min(PAYLOAD_MAX - priority.len()));
+    let kept = flags & (END_STREAM | PRIORITY);
+    let mut put = |kind: u8, flags: u8, parts: [&[u8]; 2], is_last: bool| {
+        let flags = if is_last { flags | END_HEADERS } else { flags };
+        // At most a frame's payload.
+        out.put_uint((parts[0].len() + parts[1].len()) as u64, 3);
+        out.extend_from_slice(&[kind, flags]);
+        out.extend_from_slice(stream);
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+    };
+    put(HEADERS, kept, [priority, begin], rest.is_empty());
+    let pieces = rest.len().div_ceil(PAYLOAD_MAX);
+    for (at, piece) in rest.chunks(PAYLOAD_MAX).enumerate() {
+        put(CONTINUATION, 0, [piece, &[]], at + 1 == pieces);
     }
-    let len = u32::try_from(payload.len()).ok()?.to_be_bytes();
-    Some([&len[1..], &head[3..], &payload].concat())
 }
 
 #[cfg(test)]

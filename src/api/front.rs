@@ -1,11 +1,13 @@
 //! The client port: our own accept loop, and what is decided before a request reaches a service.
 //!
-//! HTTP/1 and HTTP/2 share the port and one router. gRPC requests for methods that this member does
-//! not have are answered here, because tonic leaves out the text that etcd's clients know. Until the
-//! member is ready to serve, requests wait, as they do before etcd's port; only the glass may
-//! look in before, to see the election.
+//! HTTP/1 and HTTP/2 share a port, unless `--listen-client-http-urls` parts them (see [`Traffic`]).
+//! gRPC requests for methods that this member does not have are answered here, because tonic leaves
+//! out the text that etcd's clients know. Until the member is ready to serve, requests wait, as they
+//! do before etcd's port. There are two exceptions: the glass may look in before, to see the
+//! election, and the ports of `--listen-metrics-urls` answer from the start, because a probe asks
+//! whether the member is ready.
 
-use std::{convert::Infallible, net::TcpListener as StdListener, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::{HeaderValue, Request, Response, header};
@@ -14,24 +16,27 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-};
+use tokio::{sync::watch, task::JoinSet};
 use tonic::{Status, codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
 use super::{
-    answers::{AnswerBody, Outgoing},
+    accept::{Failures, Gate, Place},
+    answers,
     authority::MendedAuthority,
-    http as http_routes,
+    deadline, http as http_routes, http2,
     in_time::InTime,
     limit::Limited,
+    listen::{Acceptor, Listener, Stream},
+    metadata::Metadata,
     observe::ObserveService,
+    pace::Pace,
+    until_stopped::{UntilStopped, is_stream},
     v3,
 };
 use crate::{
+    config::Cors,
     pb::{
         etcdserverpb::{
             cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
@@ -60,8 +65,6 @@ const METHODS: &[(&str, &[&str])] = &[
     ("v3electionpb.Election", &["Campaign", "Proclaim", "Leader", "Observe", "Resign"]),
 ];
 
-/// The service whose answers carry what clients have stored.
-const KV: &str = "/etcdserverpb.KV/";
 /// The glass's own service.
 const OBSERVE: &str = "glasspb.Observe";
 
@@ -76,29 +79,87 @@ pub struct Limits {
     pub message_bytes: usize,
     /// `--max-concurrent-streams`.
     pub streams: u32,
+    /// Connections at all listeners for clients together.
+    pub connections: usize,
+    /// Connections at all listeners for metrics and probes together.
+    pub metrics_connections: usize,
     /// `--grpc-keepalive-interval` and `--grpc-keepalive-timeout`. How often a client may ping, as
     /// `--grpc-keepalive-min-time` says, is not looked at: h2 answers pings without telling.
     pub keepalive: (Duration, Duration),
 }
 
-/// Serves clients on these listeners until the process ends.
+/// Where clients are served.
+#[derive(Debug)]
+pub struct Ports {
+    /// `--listen-client-urls`.
+    pub clients: Vec<Listener>,
+    /// `--listen-client-http-urls`.
+    pub http: Vec<Listener>,
+    /// `--listen-metrics-urls`.
+    pub metrics: Vec<Listener>,
+    /// `--cors`.
+    pub cors: Cors,
+}
+
+/// The protocols of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Traffic {
+    /// gRPC and HTTP.
+    All,
+    /// gRPC only, over HTTP/2: plain HTTP has ports of its own.
+    Grpc,
+    /// Plain HTTP only, over HTTP/1.
+    Http,
+    /// Probes and metrics, over HTTP/1, also while the member is not ready.
+    Metrics,
+}
+
+/// What the member has come to, for those who serve its clients.
+#[derive(Clone, Debug)]
+pub struct Phase {
+    /// It serves; until then requests wait.
+    pub ready: watch::Receiver<bool>,
+    /// It is about to end.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// Serves clients on these ports. When the member is about to end, it takes no more connections,
+/// asks the clients to send no more requests (GOAWAY), and returns once all connections are closed.
 pub async fn serve(
     server: Arc<Server>,
     observe: Option<ObserveService>,
-    listeners: Vec<StdListener>,
+    ports: Ports,
     limits: Limits,
-    ready: watch::Receiver<bool>,
+    phase: Phase,
 ) -> std::io::Result<()> {
     let has_observe = observe.is_some();
-    let router = routes(Arc::clone(&server), observe, limits.message_bytes);
-    let front = Front { server, router, limits, ready, has_observe };
+    let cors = Arc::new(ports.cors);
+    let clients = if ports.http.is_empty() { Traffic::All } else { Traffic::Grpc };
+    let grpc = routes(Arc::clone(&server), observe, limits.message_bytes);
     let mut tasks = Vec::new();
-    for listener in listeners {
-        listener.set_nonblocking(true)?;
-        tasks.push(tokio::spawn(accept(TcpListener::from_std(listener)?, front.clone())));
+    let (gate, metrics_gate) =
+        (Gate::new(limits.connections), Gate::new(limits.metrics_connections));
+    for (traffic, listeners) in
+        [(clients, ports.clients), (Traffic::Http, ports.http), (Traffic::Metrics, ports.metrics)]
+    {
+        let http = match traffic {
+            Traffic::All | Traffic::Http => {
+                http_routes::router(Arc::clone(&server), Arc::clone(&cors))
+            }
+            Traffic::Grpc => http_routes::no_router(),
+            Traffic::Metrics => http_routes::metrics_router(Arc::clone(&server)),
+        };
+        let (grpc, phase) = (grpc.clone(), phase.clone());
+        let server = Arc::clone(&server);
+        let front = Front { server, grpc, http, traffic, limits, phase, has_observe };
+        let gate = if traffic == Traffic::Metrics { &metrics_gate } else { &gate };
+        for listener in listeners {
+            let listener = Acceptor::new(listener)?;
+            tasks.push(tokio::spawn(accept(listener, front.clone(), gate.clone())));
+        }
     }
     for task in tasks {
-        // An accept loop never ends by itself.
+        // One that has panicked serves nobody any more.
         let _ = task.await;
     }
     Ok(())
@@ -122,7 +183,7 @@ fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: u
     let lease = LeaseServer::new(v3::lease::LeaseService::new(Arc::clone(&server)));
     let lock = LockServer::new(v3::lock::LockService::new(Arc::clone(&server)));
     let election = ElectionServer::new(v3::election::ElectionService::new(Arc::clone(&server)));
-    let health = HealthServer::new(v3::health::HealthService::new(Arc::clone(&server)));
+    let health = HealthServer::new(v3::health::HealthService::new(server));
     let routes = Routes::new(ready!(kv))
         .add_service(ready!(cluster))
         .add_service(ready!(maintenance))
@@ -135,89 +196,154 @@ fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: u
         Some(observe) => routes.add_service(ObserveServer::new(observe)),
         None => routes,
     };
-    // tonic answers unknown paths itself; here that is the HTTP routes' business.
-    routes.into_axum_router().reset_fallback().merge(http_routes::router(server))
+    routes.into_axum_router()
 }
 
-async fn accept(listener: TcpListener, front: Front) {
+async fn accept(listener: Acceptor, front: Front, gate: Gate) {
+    let mut stopping = front.phase.stopping.clone();
+    let (mut connections, failures) = (JoinSet::new(), Failures::default());
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => _ = tokio::spawn(front.clone().connection(stream)),
-            Err(error) => {
-                // Out of file descriptors, most likely: others must close first.
-                tracing::warn!(%error, "could not accept a client");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = stopped(&mut stopping) => break,
+        };
+        match accepted {
+            Ok(stream) => {
+                failures.over();
+                let place = tokio::select! {
+                    place = gate.admit() => place,
+                    () = stopped(&mut stopping) => break,
+                };
+                connections.spawn(front.clone().connection(stream, place));
             }
+            Err(error) => failures.note(&error).await,
         }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Returns when the member is about to end.
+pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    if stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
+        // Nobody can say so any more.
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Traffic {
+    fn has_grpc(self) -> bool {
+        matches!(self, Self::All | Self::Grpc)
     }
 }
 
 #[derive(Clone)]
 struct Front {
     server: Arc<Server>,
-    router: Router,
+    /// For gRPC.
+    grpc: Router,
+    /// For everything else.
+    http: Router,
+    traffic: Traffic,
     limits: Limits,
-    ready: watch::Receiver<bool>,
+    phase: Phase,
     has_observe: bool,
 }
 
 impl Front {
-    async fn connection(self, stream: TcpStream) {
-        // Without it small answers would wait for the acknowledgement of earlier ones.
-        let _ = stream.set_nodelay(true);
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(self.limits.streams)
-            .keep_alive_interval(Some(self.limits.keepalive.0))
-            .keep_alive_timeout(self.limits.keepalive.1);
-        let connection = self.server.connect();
-        let of_requests = Arc::clone(&connection);
-        let service =
-            service_fn(move |request| self.clone().request(request, Arc::clone(&of_requests)));
-        let stream = InTime::new(stream, HEADER_TIMEOUT);
-        let stream = TokioIo::new(MendedAuthority::new(stream));
-        let served = tokio::select! {
-            served = builder.serve_connection(stream, service) => served,
-            () = connection.closed() => return,
+    /// Serves a client, and gives its place back when the connection ends.
+    async fn connection(self, stream: Stream, _place: Place) {
+        let builder = Builder::new(TokioExecutor::new());
+        let mut builder = match self.traffic {
+            Traffic::All => builder,
+            Traffic::Grpc => builder.http2_only(),
+            Traffic::Http | Traffic::Metrics => builder.http1_only(),
         };
-        if let Err(error) = served {
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        http2::configure(builder.http2(), &self.limits);
+        let (pace, metadata) = (Pace::default(), Metadata::default());
+        let mut stopping = self.phase.stopping.clone();
+        let client = self.server.connect();
+        let of_calls = Arc::clone(&client);
+        let service = service_fn(move |request| {
+            self.clone().request(request, metadata.clone(), Arc::clone(&of_calls))
+        });
+        let stream = InTime::new(stream, HEADER_TIMEOUT);
+        let stream = TokioIo::new(pace.socket(MendedAuthority::new(stream)));
+        let mut connection = pin!(builder.serve_connection(stream, service));
+        let ended = tokio::select! {
+            ended = pace.drive(connection.as_mut()) => ended,
+            () = client.closed() => return,
+            () = stopped(&mut stopping) => {
+                connection.as_mut().graceful_shutdown();
+                pace.drive(connection.as_mut()).await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "a client's connection ended");
         }
     }
 
     async fn request(
         self,
-        mut request: Request<Incoming>,
-        connection: Arc<Connection>,
-    ) -> Result<Response<AnswerBody>, Infallible> {
-        if !request.uri().path().starts_with(KV) {
-            return Ok(self.route(request).await?.map(AnswerBody::plain));
-        }
-        request.extensions_mut().insert(Arc::clone(&connection));
-        let mut response = self.route(request).await?;
-        let outgoing = response.extensions_mut().remove::<Outgoing>();
-        Ok(response.map(|body| AnswerBody::counted(body, outgoing, connection)))
+        request: Request<Incoming>,
+        metadata: Metadata,
+        client: Arc<Connection>,
+    ) -> Result<Response<Body>, Infallible> {
+        // A streaming call has given it back by the time it begins to answer.
+        let _held = match metadata.hold(request.headers()) {
+            Ok(held) => held,
+            Err(status) => return Ok(status.into_http()),
+        };
+        let is_grpc = self.traffic.has_grpc() && is_grpc(&request);
+        let deadline = match deadline::of(request.headers()) {
+            Ok(deadline) if is_grpc => deadline,
+            Err(why) if is_grpc => return Ok(deadline::refusal(&why)),
+            _ => None,
+        };
+        let call = self.serve(request, is_grpc, client);
+        Ok(match deadline {
+            None => call.await,
+            Some(deadline) => deadline::bound(deadline, call).await,
+        })
     }
 
-    async fn route(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    /// Carries out a request, for as long as it takes.
+    async fn serve(
+        mut self,
+        request: Request<Incoming>,
+        is_grpc: bool,
+        client: Arc<Connection>,
+    ) -> Response<Body> {
         let path = request.uri().path();
-        let is_grpc = is_grpc(&request);
         if is_grpc && let Some(status) = self.unknown(path) {
-            return Ok(status.into_http());
+            return status.into_http();
         }
-        if !*self.ready.borrow() && !is_observe(path) {
+        let ready = &mut self.phase.ready;
+        if !*ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics {
             // The sender lives as long as the member.
-            let _ = self.ready.wait_for(|ready| *ready).await;
+            let _ = ready.wait_for(|ready| *ready).await;
         }
         let max = self.limits.message_bytes;
-        let request = request.map(|body| match is_grpc {
+        let mut request = request.map(|body| match is_grpc {
             true => Body::new(Limited::new(body, max)),
             false => Body::new(body),
         });
-        self.router.call(request).await
+        answers::note(&mut request, client);
+        let is_stream = is_grpc && is_stream(request.uri().path());
+        let router = if is_grpc { &mut self.grpc } else { &mut self.http };
+        let answer = match router.call(request).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        };
+        let answer = answers::count(answer);
+        let stopping = self.phase.stopping;
+        if is_stream {
+            answer.map(|body| Body::new(UntilStopped::new(body, stopping)))
+        } else {
+            answer
+        }
     }
 
     /// etcd's answer to a method that is not served.
@@ -241,7 +367,11 @@ fn is_observe(path: &str) -> bool {
     path.strip_prefix('/').is_some_and(|path| path.starts_with(OBSERVE))
 }
 
+/// Whether this is a call of gRPC, as grpc-go takes it. Anything else must not reach a service: a page
+/// in a browser can send a form or plain text to any address, without being asked by CORS.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    let is_kind = rest.is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]));
+    is_kind && request.version() == http::Version::HTTP_2 && request.method() == http::Method::POST
 }

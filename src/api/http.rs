@@ -1,32 +1,64 @@
-//! What the client port serves over HTTP: `/health`, `/version` and `/metrics`.
+//! The paths of plain HTTP: `/health`, `/livez`, `/readyz`, `/metrics` and `/version`. The ports of
+//! `--listen-metrics-urls` have all but the last.
 
 use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{RawQuery, State},
-    http::{HeaderValue, Method as HttpMethod, StatusCode, header},
+    extract::{Query, Request, State},
+    http::{HeaderMap, HeaderValue, Method as HttpMethod, StatusCode, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::any,
 };
+use tonic::Code;
 
 use super::{
+    cors,
     interceptor::{Call, Method},
+    probes::{self, Pairs, nosniff},
     status::code_and_text,
 };
-use crate::server::{
-    Error, Server,
-    views::{ETCD_VERSION, Unhealthy},
+use crate::{
+    config::Cors,
+    server::{Error, Server, health::Unhealthy, views::ETCD_VERSION},
 };
 
-/// The HTTP routes, and etcd's answer to every other path.
-pub fn router(server: Arc<Server>) -> Router {
-    Router::new()
-        .route("/health", any(health))
+/// All HTTP routes, and etcd's answer to every other path.
+pub fn router(server: Arc<Server>, cors: Arc<Cors>) -> Router {
+    common()
         .route("/version", any(version))
-        .route("/metrics", any(metrics))
-        .fallback(|| async { plain(StatusCode::NOT_FOUND, "404 page not found\n") })
         .with_state(server)
+        .layer(from_fn_with_state(cors, cors::control))
+}
+
+/// The routes of `--listen-metrics-urls`.
+pub fn metrics_router(server: Arc<Server>) -> Router {
+    common().with_state(server)
+}
+
+fn common() -> Router<Arc<Server>> {
+    probes::routes()
+        .route("/health", any(health))
+        .route("/metrics", any(metrics))
+        .fallback(|| async { error(StatusCode::NOT_FOUND, "404 page not found") })
+}
+
+/// The routes of a port for gRPC only: Go's gRPC answers 415 to every other request.
+pub fn no_router() -> Router {
+    Router::new().fallback(|request: Request| async move {
+        let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let kind = String::from_utf8_lossy(kind.unwrap_or_default()).into_owned();
+        let status = tonic::Status::new(
+            Code::Internal,
+            format!("invalid gRPC request content-type {kind:?}"),
+        );
+        let mut headers = HeaderMap::new();
+        // If the text cannot stand in a header, the code still does.
+        let _ = status.add_header(&mut headers);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, headers).into_response()
+    })
 }
 
 /// The body of `/version`, on the client port and on the peer port.
@@ -38,14 +70,15 @@ pub fn version_json(cluster: Option<String>) -> String {
 async fn health(
     State(server): State<Arc<Server>>,
     method: HttpMethod,
-    RawQuery(query): RawQuery,
+    Query(pairs): Query<Pairs>,
 ) -> Response {
     if method != HttpMethod::GET {
         return method_not_allowed();
     }
-    let query = Query::parse(query.as_deref().unwrap_or_default());
+    let first = pairs.iter().find(|(name, _)| name == "serializable");
+    let serializable = first.is_some_and(|(_, value)| value == "true");
     let call = Call::open(&server, Method::HttpHealth, 0, (b"", None));
-    let health = server.health(call.id(), query.serializable, &query.excluded).await;
+    let health = server.health(call.id(), serializable, &probes::excluded(pairs)).await;
     let reason = match health {
         Ok(()) => String::new(),
         Err(Unhealthy::Alarm(name)) => format!("ALARM {name}"),
@@ -53,11 +86,15 @@ async fn health(
         Err(Unhealthy::Range(error)) => format!("RANGE ERROR:{}", code_and_text(error).1),
     };
     let result = if health.is_ok() { Ok(()) } else { Err(Error::Unhealthy) };
-    let code = if health.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = format!(r#"{{"health":"{}","reason":"{reason}"}}"#, health.is_ok());
     // The status of the record; over HTTP the reason is in the body.
     let _ = call.finish(result, body.len(), 0);
-    plain(code, body)
+    probes::count_health(health.is_ok());
+    if health.is_err() {
+        tracing::warn!(output = %body, "/health error");
+        return error(StatusCode::SERVICE_UNAVAILABLE, &body);
+    }
+    plain(StatusCode::OK, body)
 }
 
 async fn version(State(server): State<Arc<Server>>, method: HttpMethod) -> Response {
@@ -75,34 +112,19 @@ async fn metrics(State(server): State<Arc<Server>>) -> Response {
     (kind, super::metrics::render(&server)).into_response()
 }
 
-fn plain(code: StatusCode, body: impl Into<String>) -> Response {
+/// A text.
+pub(super) fn plain(code: StatusCode, body: impl Into<String>) -> Response {
     (code, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body.into()).into_response()
+}
+
+/// A refusal, in the form of Go's `http.Error`.
+pub(super) fn error(code: StatusCode, text: &str) -> Response {
+    nosniff(plain(code, format!("{text}\n")))
 }
 
 /// etcd's answer to any verb but GET.
 pub fn method_not_allowed() -> Response {
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
     response
-}
-
-/// The parameters of `/health`.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Query {
-    serializable: bool,
-    excluded: Vec<String>,
-}
-
-impl Query {
-    fn parse(text: &str) -> Self {
-        let mut query = Query::default();
-        for (name, value) in text.split('&').filter_map(|pair| pair.split_once('=')) {
-            match name {
-                "serializable" => query.serializable = value == "true",
-                "exclude" => query.excluded.push(value.to_owned()),
-                _ => {}
-            }
-        }
-        query
-    }
 }

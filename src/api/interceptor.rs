@@ -3,7 +3,7 @@
 //! [`begin`] mints the request's id, which is the id of its trace and of what it proposes, opens
 //! the `rpc` stage, and refuses what this member cannot serve now. [`Call::finish`] turns the result
 //! into a response or a status and closes the stage. A call that is dropped before it is finished
-//! was cancelled by its client, and its record says so.
+//! was cancelled by its client, or its time is over, and its record says so.
 
 use prost::Message;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 use super::status::{plain_status, status};
 use crate::{
     mark,
-    server::{Error, Server},
+    server::{Error, Server, dropped},
     set, stage,
     trace::{self, context::Context},
 };
@@ -19,6 +19,8 @@ use crate::{
 /// An RPC under way.
 pub struct Call {
     span: trace::Span,
+    /// It has not been ended yet.
+    is_open: bool,
     id: u64,
     method: Method,
     caller: Option<Context>,
@@ -56,6 +58,8 @@ pub enum Method {
     Leader = 27,
     Observe = 28,
     Resign = 29,
+    HttpLivez = 30,
+    HttpReadyz = 31,
 }
 
 impl Method {
@@ -114,7 +118,7 @@ impl Call {
                 sampled = sampled
             );
         }
-        Self { span, id, method, caller }
+        Self { span, is_open: true, id, method, caller }
     }
 
     /// The request's id.
@@ -129,17 +133,17 @@ impl Call {
         result: Result<A, Error>,
         revision: i64,
     ) -> Result<Response<A>, Status> {
-        self.respond_beside(result, 0, revision)
+        let bytes = result.as_ref().map_or(0, Message::encoded_len);
+        self.respond_with(result, bytes, revision)
     }
 
-    /// The same, for a message beside which so many bytes more are sent.
-    pub fn respond_beside<A: Message>(
+    /// The same, for a message of which it is known how many bytes are sent.
+    pub fn respond_with<A>(
         self,
         result: Result<A, Error>,
-        beside: usize,
+        bytes: usize,
         revision: i64,
     ) -> Result<Response<A>, Status> {
-        let bytes = result.as_ref().map_or(0, Message::encoded_len) + beside;
         let told = self.caller.map(|caller| caller.response(self.id, trace::kept(self.id)));
         let mut result = self.finish(result, bytes, revision).map(Response::new);
         if let Some(told) = told.and_then(|told| told.parse().ok()) {
@@ -154,10 +158,7 @@ impl Call {
 
     /// Ends the call with a refusal that is not etcd's but gRPC's own.
     pub fn refuse(mut self, status: Status) -> Status {
-        self.span.clear_flag(trace::FLAG_CANCELLED);
-        let code = u8::try_from(status.code() as i32).unwrap_or(u8::MAX);
-        self.span.result(code);
-        set!(self.span, Rpc, code = code);
+        self.end(u8::try_from(status.code() as i32).unwrap_or(u8::MAX));
         status
     }
 
@@ -168,15 +169,29 @@ impl Call {
         bytes: usize,
         revision: i64,
     ) -> Result<A, Status> {
-        self.span.clear_flag(trace::FLAG_CANCELLED);
-        set!(self.span, Rpc, bytes_out = bytes, revision = revision, code = 0_u8);
+        set!(self.span, Rpc, bytes_out = bytes, revision = revision);
+        self.end(0);
         result.map_err(|error| {
             let status = if self.method.is_plain() { plain_status(error) } else { status(error) };
-            let code = u8::try_from(status.code() as i32).unwrap_or(u8::MAX);
-            self.span.result(code);
-            set!(self.span, Rpc, code = code);
+            self.end(u8::try_from(status.code() as i32).unwrap_or(u8::MAX));
             status
         })
+    }
+
+    /// Writes down how it ended.
+    fn end(&mut self, code: u8) {
+        self.is_open = false;
+        self.span.clear_flag(trace::FLAG_CANCELLED);
+        self.span.result(code);
+        set!(self.span, Rpc, code = code);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.is_open && dropped::is_expiring() {
+            self.end(trace::DEADLINE_EXCEEDED);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use super::{probes, process};
 use crate::{
     server::{Server, views::ETCD_VERSION},
     trace::{
@@ -34,12 +35,15 @@ pub fn render(server: &Server) -> String {
     text.gauge("etcd_server_proposals_committed_total", "Index committed.", status.raft_index);
     text.gauge("etcd_server_proposals_applied_total", "Index applied.", status.raft_applied_index);
     text.gauge("etcd_server_proposals_pending", "Requests that wait.", server.wait().pending());
-    text.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the file.", status.db_size);
+    text.gauge("etcd_mvcc_db_total_size_in_bytes", "What the file takes.", status.db_size);
     text.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Of it in use.", status.db_size_in_use);
+    let quota = server.quota_bytes().and_then(|bytes| i64::try_from(bytes).ok());
+    text.gauge("etcd_server_quota_backend_bytes", "What it may take.", quota.unwrap_or(-1));
     text.gauge("etcd_debugging_mvcc_current_revision", "Revision.", server.revision());
     let (watchers, slow) = server.watcher_counts();
     text.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.", watchers);
     text.gauge("etcd_debugging_mvcc_slow_watcher_total", "Of them those behind.", slow);
+    text.checks();
     text.counter(
         "glass_otlp_spans_exported_total",
         "Taken by --trace-otlp.",
@@ -53,11 +57,23 @@ pub fn render(server: &Server) -> String {
     text.counter("glass_otlp_failures_total", "Attempts that failed.", counts::FAILED.get());
     text.info("etcd_server_version", "server_version", ETCD_VERSION);
     text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id()));
+    descriptors(&mut text);
     if let Some(version) = server.cluster_version() {
         let short = version.rsplit_once('.').map_or(version.as_str(), |(short, _)| short);
         text.info("etcd_cluster_version", "cluster_version", short);
     }
     text.0
+}
+
+fn descriptors(text: &mut Text) {
+    if let Some(open) = process::open_descriptors() {
+        text.gauge("process_open_fds", "Number of open file descriptors.", open);
+        text.gauge("os_fd_used", "The number of used file descriptors.", open);
+    }
+    if let Some(limit) = process::descriptor_limit() {
+        text.gauge("process_max_fds", "Maximum number of open file descriptors.", limit);
+        text.gauge("os_fd_limit", "The file descriptor limit.", limit);
+    }
 }
 
 /// Prometheus's text form. Writing into a string cannot fail.
@@ -77,6 +93,32 @@ impl Text {
     fn counter(&mut self, name: &str, help: &str, value: impl Display) {
         self.head(name, help, "counter");
         let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    /// The results of the probes; a check that has not run yet has no line.
+    fn checks(&mut self) {
+        let [failures, successes] = probes::counted_health();
+        self.counter("etcd_server_health_failures", "Answers of /health: not well.", failures);
+        self.counter("etcd_server_health_success", "Answers of /health: well.", successes);
+        let counted = probes::counted();
+        if counted.is_empty() {
+            return;
+        }
+        let name = "etcd_server_healthcheck";
+        self.head(name, "The last result of a check of /livez or /readyz: 1 for well.", "gauge");
+        for of in &counted {
+            let labels = format!("name=\"{}\",type=\"{}\"", of.name, of.probe);
+            let _ = writeln!(self.0, "{name}{{{labels}}} {}", of.last);
+        }
+        let name = "etcd_server_healthchecks_total";
+        self.head(name, "Checks of /livez and /readyz, by result.", "counter");
+        for of in &counted {
+            for (status, count) in of.results.iter().filter(|(_, count)| *count != 0) {
+                let labels =
+                    format!("name=\"{}\",status=\"{status}\",type=\"{}\"", of.name, of.probe);
+                let _ = writeln!(self.0, "{name}{{{labels}}} {count}");
+            }
+        }
     }
 
     fn info(&mut self, name: &str, label: &str, value: &str) {

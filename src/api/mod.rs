@@ -2,11 +2,15 @@
 //! etcd's responses, codes and texts.
 //!
 //! ```text
-//!   socket ──▶ in_time (does it say anything?)
+//!   socket ──▶ listen (accepted; what is served there?)
+//!          ──▶ accept (is there a place for it?)
+//!          ──▶ in_time (does it say anything?)
 //!          ──▶ authority (none that h2 accepts?)
-//!          ──▶ front (HTTP/1 or HTTP/2; known method? frame not too large?) ──▶ router
+//!          ──▶ pace (enough for this turn? are answers taken?)
+//!          ──▶ hyper and h2, with the settings of http2
+//!          ──▶ front (metadata, deadline; known method? frame not too large?) ──▶ router
 //!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
-//!             ──▶ http                                              /health, /version, /metrics
+//!             ──▶ cors ──▶ http, probes              /health, /version, /metrics, /livez, /readyz
 //!             ──▶ observe                                           the glass's own service
 //!   each RPC: interceptor::begin ──▶ server ──▶ header ──▶ finish (status)
 //! ```
@@ -14,6 +18,7 @@
 //! `api` decides nothing: whether a request is allowed or sound is the server's business. What is
 //! here is etcd's surface, to the letter.
 
+pub mod accept;
 pub mod answers;
 pub mod authority;
 pub mod front;
@@ -22,11 +27,20 @@ pub mod http;
 pub mod interceptor;
 pub mod leader;
 pub mod limit;
+pub mod listen;
 pub mod metrics;
 pub mod observe;
 pub mod status;
 pub mod v3;
 
+mod cors;
+mod deadline;
+mod http2;
 mod in_time;
+mod metadata;
+mod pace;
+mod probes;
+mod process;
+mod until_stopped;
 
-pub use front::{Limits, serve};
+pub use front::{Limits, Phase, Ports, serve};

@@ -169,8 +169,11 @@ mod tests {
                     intake.batch(0, &batch.records, batch.dropped).unwrap();
                     let events = &intake.recording.events;
                     if let Some(event) = events.iter().find(|event| event.id == id) {
-                        let seen = (event.stage, event.boot, event.field("operations"));
-                        assert_eq!((Stage::RpcValidate, 3, Some(7)), seen);
+                        let operations = crate::field!(event, RpcValidate, operations);
+                        assert_eq!(
+                            (Stage::RpcValidate, 3, 7),
+                            (event.stage, event.boot, operations)
+                        );
                         break;
                     }
                 }

@@ -7,7 +7,7 @@ use crate::server::Error;
 /// Code and text of an error. The text is what clients compare.
 pub fn code_and_text(error: Error) -> (Code, &'static str) {
     use Code::{
-        Cancelled, DataLoss, FailedPrecondition, InvalidArgument, NotFound, OutOfRange,
+        Cancelled, DataLoss, FailedPrecondition, Internal, InvalidArgument, NotFound, OutOfRange,
         ResourceExhausted, Unavailable, Unknown,
     };
     match error {
@@ -16,6 +16,7 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
         Error::ValueProvided => (InvalidArgument, "etcdserver: value is provided"),
         Error::LeaseProvided => (InvalidArgument, "etcdserver: lease is provided"),
         Error::TooManyOps => (InvalidArgument, "etcdserver: too many operations in txn request"),
+        Error::Malformed => (Internal, "failed to decode Protobuf message: RequestOp.request_txn"),
         Error::DuplicateKey => (InvalidArgument, "etcdserver: duplicate key given in txn request"),
         Error::InvalidSortOption => (InvalidArgument, "etcdserver: invalid sort option"),
         Error::RequestTooLarge => (InvalidArgument, "etcdserver: request is too large"),
@@ -86,6 +87,7 @@ mod tests {
             (Error::ValueProvided, 3, "etcdserver: value is provided"),
             (Error::LeaseProvided, 3, "etcdserver: lease is provided"),
             (Error::TooManyOps, 3, "etcdserver: too many operations in txn request"),
+            (Error::Malformed, 13, "failed to decode Protobuf message: RequestOp.request_txn"),
             (Error::DuplicateKey, 3, "etcdserver: duplicate key given in txn request"),
             (Error::InvalidSortOption, 3, "etcdserver: invalid sort option"),
             (Error::RequestTooLarge, 3, "etcdserver: request is too large"),

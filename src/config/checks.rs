@@ -3,7 +3,7 @@
 //! The checks are etcd's (`embed.Config.Validate`, `ServerConfig.VerifyBootstrap`), in its order,
 //! with one addition: what would silently endanger data or security is refused first.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use super::{
     LeaseCheckpoint, LogFormat, LogLevel, LogOutput, Parsed, ProcessOptions, ServerConfig,
@@ -11,6 +11,7 @@ use super::{
     compaction::compaction,
     error::ConfigError,
     flags::Effect,
+    listen::{self, advertised},
     urls::{self, Url},
     values,
 };
@@ -19,8 +20,12 @@ const GIB: u64 = 1 << 30;
 const QUOTA_DEFAULT: u64 = 2 * GIB;
 /// Beyond this etcd warns: a backup or a new member would take too long.
 const QUOTA_ADVISED: u64 = 8 * GIB;
-/// The most that etcd advises: a larger request would hold up all others.
+/// The most that etcd advises: a larger request holds up all others.
 const REQUEST_ADVISED: u64 = 10 << 20;
+/// The largest request that a member can be made to take. A request becomes one entry, and passes
+/// the raft inbox, a segment of the log, and a transaction of the backend, each of which is meant
+/// for about this much at a time. It also stays far below the 512 MiB of a raft message.
+const REQUEST_MAX: u64 = 64 << 20;
 /// What Go's gRPC does unless it is told otherwise.
 const KEEPALIVE_DEFAULT: (Duration, Duration) =
     (Duration::from_secs(2 * 60 * 60), Duration::from_secs(20));
@@ -46,9 +51,10 @@ pub(super) fn build(
         name: given.text("name").to_owned(),
         data_dir,
         wal_dir: Some(given.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
-        listen_client: listen(given, "listen-client-urls")?,
-        advertise_client_urls: strings(&url_list(given, "advertise-client-urls")?),
-        listen_peer: listen(given, "listen-peer-urls")?,
+        listen: listen::listen(given)?,
+        advertise_client_urls: strings(&advertised(given, "advertise-client-urls")?),
+        cors: listen::cors(given),
+        listen_peer: listen::peers(given)?,
         advertise_peer_urls: strings(&cluster.own),
         initial_cluster: cluster.members.iter().map(|(n, u)| (n.clone(), strings(u))).collect(),
         new_cluster: given.text("initial-cluster-state") == "new",
@@ -161,6 +167,9 @@ fn process_options(
     Ok(ProcessOptions { log_level, log_format, log_outputs, trace_chrome })
 }
 
+/// The heartbeat, and the election timeout in whole heartbeats, which is how etcd counts it
+/// (`ElectionTicks`): what does not make a whole one is left out of everything that follows from
+/// it, such as the shortest lease and how long a request may wait.
 fn timing(given: &Given) -> Result<(Duration, Duration), ConfigError> {
     let (heartbeat, election) = (given.uint("heartbeat-interval"), given.uint("election-timeout"));
     for (flag, value) in [("heartbeat-interval", heartbeat), ("election-timeout", election)] {
@@ -174,6 +183,7 @@ fn timing(given: &Given) -> Result<(Duration, Duration), ConfigError> {
     if election > ELECTION_MS_MAX {
         return Err(ConfigError::ElectionTooLong(election));
     }
+    let election = election / heartbeat * heartbeat;
     Ok((Duration::from_millis(heartbeat), Duration::from_millis(election)))
 }
 
@@ -192,7 +202,8 @@ impl Cluster {
         if !from_file && given.has("listen-client-urls") && !given.has("advertise-client-urls") {
             return Err(ConfigError::AdvertiseMissing);
         }
-        let own = url_list(given, "initial-advertise-peer-urls")?;
+        let own = advertised(given, "initial-advertise-peer-urls")?;
+        urls::no_unix(&own).map_err(ConfigError::Bind)?;
         let (name, text) = (given.text("name"), given.text("initial-cluster"));
         // A name alone is a cluster of one (etcd: `UpdateDefaultClusterFromName`).
         let default = !given.has("initial-cluster") || text.is_empty();
@@ -204,6 +215,7 @@ impl Cluster {
         for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
             let (name, url) = pair.split_once('=').unwrap_or((pair, ""));
             let url = urls::parse_list(url).map_err(ConfigError::InitialCluster)?;
+            urls::no_unix(&url).map_err(ConfigError::InitialCluster)?;
             members.entry(name.to_owned()).or_default().extend(url);
         }
         for urls in members.values_mut() {
@@ -254,18 +266,6 @@ fn has_log(config: &ServerConfig) -> bool {
     })
 }
 
-fn url_list(given: &Given, flag: &'static str) -> Result<Vec<Url>, ConfigError> {
-    match given.text(flag) {
-        "" => Err(ConfigError::NoUrls(flag)),
-        text => Ok(urls::parse_list(text).expect("checked when it was given")),
-    }
-}
-
-fn listen(given: &Given, flag: &'static str) -> Result<Vec<SocketAddr>, ConfigError> {
-    let urls = url_list(given, flag)?;
-    urls.iter().map(|url| url.bind_address().map_err(ConfigError::Bind)).collect()
-}
-
 fn strings(urls: &[Url]) -> Vec<String> {
     urls.iter().map(Url::to_string).collect()
 }
@@ -279,21 +279,19 @@ fn size(given: &Given, flag: &'static str) -> Result<usize, ConfigError> {
     }
 }
 
-/// A request becomes one record of the log, which takes none of 10 MiB or more (etcd's readers
-/// refuse them), and there must be room beside it for what the record and the entry add.
-const REQUEST_MAX: u64 = (10 << 20) - (64 << 10);
-
 fn max_request_bytes(given: &Given, warnings: &mut Vec<String>) -> Result<usize, ConfigError> {
     let flag = "max-request-bytes";
-    let (value, max) = (given.uint(flag), REQUEST_ADVISED);
+    let (value, max) = (given.uint(flag), REQUEST_MAX);
     if value > max {
         return Err(ConfigError::TooLarge { flag, value, max });
     }
-    // What etcd advises as the most is what people write down, so it must start.
-    if value > REQUEST_MAX {
-        warnings.push(format!("--{flag}={value}: the log takes no request above {REQUEST_MAX}"));
+    if value > REQUEST_ADVISED {
+        warnings.push(format!(
+            "--{flag}={value} exceeds the advised {REQUEST_ADVISED}; an etcd member before 3.5.5 \
+             that has a larger entry in its log does not start again"
+        ));
     }
-    Ok(size(given, flag)?.min(REQUEST_MAX as usize))
+    size(given, flag)
 }
 
 fn quota(given: &Given, warnings: &mut Vec<String>) -> Option<u64> {

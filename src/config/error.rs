@@ -117,6 +117,21 @@ pub enum ConfigError {
     /// A URL to listen on that cannot be listened on.
     #[error(transparent)]
     Bind(UrlError),
+    /// One address for gRPC only and for HTTP only. The text is etcd's, which misspells the flags.
+    #[error(
+        "cannot bind both --client-listen-urls and --client-listen-http-urls on the same url {0}"
+    )]
+    SameUrl(String),
+    /// An advertised URL that no client could use.
+    #[error("--{flag} {urls:?} must be \"host:port\" ({why})")]
+    Advertise {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// The whole list.
+        urls: String,
+        /// What is wrong with one of its URLs.
+        why: String,
+    },
     /// A number of milliseconds, or a size, that has to be more than nothing.
     #[error("--{flag} must be >0 (set to {value}{unit})")]
     NotPositive {

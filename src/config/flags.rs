@@ -31,6 +31,8 @@ pub enum Kind {
     Text,
     /// URLs, separated by commas.
     Urls,
+    /// `*`, or origins as URLs, separated by commas.
+    Origins,
     /// One of a few words.
     OneOf(&'static [&'static str]),
 }
@@ -86,7 +88,7 @@ const fn legacy(name: &'static str) -> Flag {
     Flag { name, kind: Kind::Bool, default: "false", effect: Effect::Legacy }
 }
 
-use Kind::{Bool, Duration, Int, OneOf, Text, Uint, Uint32, Urls};
+use Kind::{Bool, Duration, Int, OneOf, Origins, Text, Uint, Uint32, Urls};
 
 const NO_DISCOVERY: &str = "discovery is not supported yet; use --initial-cluster";
 const NO_PROXY: &str = "a member cannot be a proxy";
@@ -125,7 +127,7 @@ pub const FLAGS: &[Flag] = &[
     works("grpc-keepalive-interval", Duration, "2h", "silence after which a client is pinged"),
     inert("grpc-keepalive-min-time", Duration, "5s"),
     works("grpc-keepalive-timeout", Duration, "20s", "time that a client has to answer a ping"),
-    inert("listen-client-http-urls", Urls, ""),
+    works("listen-client-http-urls", Urls, "", "where to serve HTTP, apart from gRPC"),
     inert("raft-read-timeout", Duration, "5s"),
     inert("raft-write-timeout", Duration, "5s"),
     inert("socket-reuse-address", Bool, "false"),
@@ -184,7 +186,7 @@ pub const FLAGS: &[Flag] = &[
     tls("tls-min-version", Text, "TLS1.2"),
     tls("tls-max-version", Text, ""),
     refused("host-whitelist", Text, "*", NO_WHITELIST),
-    inert("cors", Text, "*"),
+    works("cors", Origins, "*", "origins whose pages may read answers over HTTP; * is all"),
     inert("self-signed-cert-validity", Uint, "1"),
     // Auth.
     refused("auth-token", Text, "simple", NO_JWT),
@@ -204,7 +206,7 @@ pub const FLAGS: &[Flag] = &[
     inert("warning-unary-request-duration", Duration, "300ms"),
     // Profiling, monitoring, tracing.
     inert("enable-pprof", Bool, "false"),
-    inert("listen-metrics-urls", Urls, ""),
+    works("listen-metrics-urls", Urls, "", "where to serve /metrics, /health, /livez and /readyz"),
     inert("metrics", Text, "basic"),
     inert("enable-distributed-tracing", Bool, "false"),
     inert("distributed-tracing-address", Text, "localhost:4317"),

@@ -26,6 +26,7 @@ mod error;
 pub mod flags;
 mod help;
 pub mod ids;
+mod listen;
 mod urls;
 mod values;
 mod yaml;
@@ -38,6 +39,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 pub use compaction::{AutoCompaction, Compaction};
 pub use error::ConfigError;
 pub use help::{ETCD_VERSION, help, version_text};
+pub use listen::{Address, Cors, Listen};
 pub use urls::UrlError;
 pub use values::ValueError;
 
@@ -171,8 +173,10 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// `--wal-dir`, if it is not below the data directory.
     pub wal_dir: Option<PathBuf>,
-    /// `--listen-client-urls`, resolved.
-    pub listen_client: Vec<SocketAddr>,
+    /// Where clients are served.
+    pub listen: Listen,
+    /// `--cors`.
+    pub cors: Cors,
     /// `--advertise-client-urls`, sorted.
     pub advertise_client_urls: Vec<String>,
     /// `--listen-peer-urls`, resolved.
@@ -187,7 +191,7 @@ pub struct ServerConfig {
     pub cluster_token: String,
     /// `--heartbeat-interval`.
     pub heartbeat: Duration,
-    /// `--election-timeout`.
+    /// `--election-timeout`, cut to whole heartbeats.
     pub election: Duration,
     /// `--initial-election-tick-advance`.
     pub election_tick_advance: bool,

@@ -1,13 +1,23 @@
 //! The URLs under which members listen and are reached.
 //!
-//! etcd takes `http`, `https`, `unix` and `unixs`, and wants exactly scheme, host and port. Here
-//! only `http` works yet: the others are understood, and refused by name.
+//! | URL                     | means                                                      |
+//! |-------------------------|------------------------------------------------------------|
+//! | `http://127.0.0.1:2379` | exactly scheme, host and port                              |
+//! | `unix://localhost:2379` | the socket file `localhost:2379` in the working directory  |
+//! | `unix:///run/etcd.sock` | the socket file at this path                               |
+//!
+//! The first form of `unix` looks like host and port because etcd before 3.5.13 demands both in every
+//! URL, and later versions still demand them in an advertised one. `https` and `unixs` mean TLS,
+//! which is not supported yet, and are refused by name.
 //! Lists come out sorted, as in etcd, where ids are made from them.
 
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+    path::PathBuf,
 };
+
+use super::listen::Address;
 
 /// Why a URL is not one that a member can use; the texts are etcd's where it has one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,28 +40,41 @@ pub enum UrlError {
     /// Listening needs an address, not a name (etcd: `checkBindURLs`).
     #[error("expected IP in URL for binding ({0})")]
     NotAnAddress(String),
-    /// `https`.
+    /// `https` or `unixs`.
     #[error("TLS is not supported yet: {0}")]
     Tls(String),
-    /// `unix`.
-    #[error("unix sockets are not supported yet: {0}")]
-    Unix(String),
+    /// `unix` without a path, or with a part that is not one of a path.
+    #[error("URL does not have the form \"unix://path\": {0}")]
+    UnixPath(String),
+    /// `unix`, between members.
+    #[error("unix sockets are not supported between members yet: {0}")]
+    UnixPeer(String),
 }
 
-/// A URL of scheme, host and port.
+/// A URL that a member can use.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Url {
-    scheme: String,
-    /// A name or an address; IPv6 without its brackets.
-    host: String,
-    port: u16,
+pub(super) enum Url {
+    /// `http`.
+    Http {
+        /// A name or an address; IPv6 without its brackets.
+        host: String,
+        port: u16,
+    },
+    /// `unix`.
+    Unix {
+        /// The part before the first slash: nothing, or the whole path, as a rule.
+        authority: String,
+        /// The first slash and the rest.
+        path: String,
+    },
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "{}://[{}]:{}", self.scheme, self.host, self.port),
-            false => write!(f, "{}://{}:{}", self.scheme, self.host, self.port),
+        match self {
+            Url::Http { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
+            Url::Http { host, port } => write!(f, "http://{host}:{port}"),
+            Url::Unix { authority, path } => write!(f, "unix://{authority}{path}"),
         }
     }
 }
@@ -77,7 +100,8 @@ fn parse(text: &str) -> Result<Url, UrlError> {
     let scheme = scheme.to_ascii_lowercase();
     match scheme.as_str() {
         "http" | "https" => (),
-        "unix" | "unixs" => return Err(UrlError::Unix(text.to_owned())),
+        "unix" => return unix(rest).ok_or_else(|| UrlError::UnixPath(text.to_owned())),
+        "unixs" => return Err(UrlError::Tls(text.to_owned())),
         _ => return Err(UrlError::Scheme(text.to_owned())),
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -88,7 +112,43 @@ fn parse(text: &str) -> Result<Url, UrlError> {
     if scheme == "https" {
         return Err(UrlError::Tls(text.to_owned()));
     }
-    Ok(Url { scheme, host: host.to_owned(), port })
+    Ok(Url::Http { host: host.to_owned(), port })
+}
+
+/// Reads the part after `unix://`. Go would cut off a user, a query and a fragment and decode
+/// percent signs, so the socket would not be at the path that was written; such URLs are refused.
+fn unix(rest: &str) -> Option<Url> {
+    if rest.is_empty() || rest.contains(['?', '#', '%', '@', '\0']) {
+        return None;
+    }
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    Some(Url::Unix { authority: authority.to_owned(), path: path.to_owned() })
+}
+
+/// Reads the list of `--cors`: `None` for every origin, otherwise the origins in the form in which
+/// browsers send them.
+pub(super) fn parse_origins(text: &str) -> Result<Option<Vec<String>>, UrlError> {
+    if matches!(text, "" | "*") {
+        return Ok(None);
+    }
+    text.split(',').map(|origin| parse_origin(origin.trim())).collect::<Result<_, _>>().map(Some)
+}
+
+/// etcd demands a port, and compares the texts. Browsers omit the scheme's default port, so it is
+/// dropped here.
+fn parse_origin(text: &str) -> Result<String, UrlError> {
+    let lower = text.to_ascii_lowercase();
+    let (own_port, rest) = match lower.split_once("://") {
+        Some(("http", rest)) => (":80", rest),
+        Some(("https", rest)) => (":443", rest),
+        _ => return Err(UrlError::Scheme(text.to_owned())),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    host_and_port(&rest[..end], text)?;
+    if end != rest.len() {
+        return Err(UrlError::Path(text.to_owned()));
+    }
+    Ok(lower.strip_suffix(own_port).unwrap_or(&lower).to_owned())
 }
 
 fn host_and_port<'a>(authority: &'a str, url: &str) -> Result<(&'a str, u16), UrlError> {
@@ -104,28 +164,65 @@ fn host_and_port<'a>(authority: &'a str, url: &str) -> Result<(&'a str, u16), Ur
 }
 
 impl Url {
-    /// Where to listen. `localhost` is taken as 127.0.0.1, as Go takes it; other names are refused,
-    /// because they may mean another machine.
-    pub(super) fn bind_address(&self) -> Result<SocketAddr, UrlError> {
-        if self.host == "localhost" {
-            return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.port));
+    /// Where to listen for clients. `localhost` is taken as 127.0.0.1, as Go takes it; other names
+    /// are refused, because they may mean another machine.
+    pub(super) fn bind_address(&self) -> Result<Address, UrlError> {
+        let (host, port) = match self {
+            Url::Http { host, port } => (host, *port),
+            Url::Unix { authority, path } => {
+                return Ok(Address::Unix(PathBuf::from(format!("{authority}{path}"))));
+            }
+        };
+        if host == "localhost" {
+            return Ok(Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)));
         }
-        let address: IpAddr =
-            self.host.parse().map_err(|_| UrlError::NotAnAddress(self.to_string()))?;
-        Ok(SocketAddr::new(address, self.port))
+        let address: IpAddr = host.parse().map_err(|_| UrlError::NotAnAddress(self.to_string()))?;
+        Ok(Address::Tcp(SocketAddr::new(address, port)))
+    }
+
+    /// Where to listen for other members.
+    pub(super) fn peer_bind_address(&self) -> Result<SocketAddr, UrlError> {
+        match self.bind_address()? {
+            Address::Tcp(address) => Ok(address),
+            Address::Unix(_) => Err(UrlError::UnixPeer(self.to_string())),
+        }
     }
 
     /// The addresses behind the name, sorted; empty when nobody knows it.
     fn resolved(&self) -> Vec<SocketAddr> {
+        let Url::Http { host, port } = self else { return Vec::new() };
         let mut found: Vec<_> = match self.bind_address() {
-            Ok(address) => vec![address],
-            Err(_) => (self.host.as_str(), self.port)
-                .to_socket_addrs()
-                .map(Iterator::collect)
-                .unwrap_or_default(),
+            Ok(Address::Tcp(address)) => vec![address],
+            _ => {
+                (host.as_str(), *port).to_socket_addrs().map(Iterator::collect).unwrap_or_default()
+            }
         };
         found.sort();
         found
+    }
+
+    /// Why this URL cannot be advertised (etcd: `checkHostURLs`); `None` if it can.
+    pub(super) fn unreachable(&self) -> Option<String> {
+        match self {
+            Url::Http { host, .. } if host.is_empty() => {
+                Some(format!("unexpected empty host ({self})"))
+            }
+            Url::Http { .. } => None,
+            Url::Unix { authority, .. } => match authority.rsplit_once(':') {
+                Some(("", _)) => Some(format!("unexpected empty host ({self})")),
+                Some(_) => None,
+                None if authority.is_empty() => Some("missing port in address".to_owned()),
+                None => Some(format!("address {authority}: missing port in address")),
+            },
+        }
+    }
+}
+
+/// Refuses URLs by which members cannot reach each other.
+pub(super) fn no_unix(urls: &[Url]) -> Result<(), UrlError> {
+    match urls.iter().find(|url| matches!(url, Url::Unix { .. })) {
+        Some(url) => Err(UrlError::UnixPeer(url.to_string())),
+        None => Ok(()),
     }
 }
 
@@ -187,7 +284,66 @@ mod tests {
     #[test]
     fn what_is_not_built_yet_is_refused_by_name() {
         assert_eq!(error("https://127.0.0.1:1"), "TLS is not supported yet: https://127.0.0.1:1");
-        assert_eq!(error("unix://a:1"), "unix sockets are not supported yet: unix://a:1");
+        assert_eq!(error("unixs://a:1"), "TLS is not supported yet: unixs://a:1");
+    }
+
+    #[test]
+    fn a_unix_url_is_the_path_of_a_socket() {
+        for (url, path) in [
+            ("unix://localhost:2379", "localhost:2379"),
+            ("unix:///run/etcd.sock", "/run/etcd.sock"),
+            ("unix://run/etcd.sock", "run/etcd.sock"),
+        ] {
+            let [parsed] = &parse_list(url).expect("valid")[..] else { panic!("one URL") };
+            assert_eq!(parsed.to_string(), url);
+            assert_eq!(parsed.bind_address(), Ok(Address::Unix(PathBuf::from(path))));
+            let refused = format!("unix sockets are not supported between members yet: {url}");
+            assert_eq!(parsed.peer_bind_address().unwrap_err().to_string(), refused);
+        }
+        for wrong in ["unix://", "unix://a?b", "unix:///a%20b", "unix:///a#b", "unix://@a:1"] {
+            let text = format!("URL does not have the form \"unix://path\": {wrong}");
+            assert_eq!(error(wrong), text);
+        }
+        // Go accepts it, and listens somewhere else.
+        assert_eq!(
+            error("unix:a.sock"),
+            "URL scheme must be http, https, unix, or unixs: unix:a.sock"
+        );
+    }
+
+    #[test]
+    fn what_is_advertised_has_a_host_and_a_port_even_where_it_is_a_path() {
+        let why = |url: &str| parse_list(url).expect("valid")[0].unreachable();
+        assert_eq!(why("http://a:1"), None);
+        assert_eq!(why("unix://localhost:1"), None);
+        assert_eq!(why("unix://localhost:1/x"), None);
+        assert_eq!(why("http://:1").as_deref(), Some("unexpected empty host (http://:1)"));
+        assert_eq!(why("unix:///run/x").as_deref(), Some("missing port in address"));
+        assert_eq!(why("unix://x").as_deref(), Some("address x: missing port in address"));
+    }
+
+    #[test]
+    fn origins_are_compared_as_browsers_send_them() {
+        let list = |text: &str| parse_origins(text).expect("valid");
+        assert_eq!(list("*"), None);
+        assert_eq!(list(""), None);
+        assert_eq!(
+            list("http://A.example:80, https://b.example:443,https://c.example:80,http://[::1]:1"),
+            Some(
+                ["http://a.example", "https://b.example", "https://c.example:80", "http://[::1]:1"]
+                    .map(str::to_owned)
+                    .to_vec()
+            )
+        );
+        let refused = |text: &str| parse_origins(text).expect_err(text).to_string();
+        assert_eq!(
+            refused("http://a.example"),
+            "URL address does not have the form \"host:port\": http://a.example"
+        );
+        assert_eq!(refused("http://a:1/x"), "URL must not contain a path: http://a:1/x");
+        for wrong in ["*,http://a:1", "a:1", "unix://a:1"] {
+            assert!(refused(wrong).starts_with("URL scheme must be http"), "{wrong}");
+        }
     }
 
     #[test]
@@ -199,9 +355,10 @@ mod tests {
     #[test]
     fn a_member_listens_on_addresses_only() {
         let bind = |text: &str| parse(text).and_then(|url| url.bind_address());
-        assert_eq!(bind("http://localhost:1"), Ok("127.0.0.1:1".parse().unwrap()));
-        assert_eq!(bind("http://[::1]:2"), Ok("[::1]:2".parse().unwrap()));
-        assert_eq!(bind("http://0.0.0.0:0"), Ok("0.0.0.0:0".parse().unwrap()));
+        let tcp = |text: &str| Ok(Address::Tcp(text.parse().unwrap()));
+        assert_eq!(bind("http://localhost:1"), tcp("127.0.0.1:1"));
+        assert_eq!(bind("http://[::1]:2"), tcp("[::1]:2"));
+        assert_eq!(bind("http://0.0.0.0:0"), tcp("0.0.0.0:0"));
         assert_eq!(
             bind("http://example.com:1").expect_err("a name").to_string(),
             "expected IP in URL for binding (http://example.com:1)"

@@ -39,6 +39,7 @@ pub(super) fn check(kind: Kind, text: &str) -> Result<(), ValueError> {
         Kind::Text => Ok(()),
         Kind::Urls if text.is_empty() => Ok(()),
         Kind::Urls => Ok(urls::parse_list(text).map(drop)?),
+        Kind::Origins => Ok(urls::parse_origins(text).map(drop)?),
         Kind::OneOf(words) if words.contains(&text) => Ok(()),
         Kind::OneOf(_) => Err(ValueError::Unknown),
     }

@@ -120,7 +120,7 @@ fn put(
         Kind::Uint | Kind::Uint32 => value.as_u64().map(|number| number.to_string()),
         Kind::Int => value.as_i64().map(|number| number.to_string()),
         Kind::Duration => value.as_i64().map(|ns| format!("{ns}ns")),
-        Kind::Text | Kind::Urls | Kind::OneOf(_) => text(value),
+        Kind::Text | Kind::Urls | Kind::Origins | Kind::OneOf(_) => text(value),
     };
     let text = text.ok_or_else(|| wrong_type(path, key, value, expected(flag.kind)))?;
     values::check(flag.kind, &text).map_err(|source| ConfigError::Key {
@@ -153,7 +153,7 @@ fn expected(kind: Kind) -> &'static str {
         Kind::Int => "a whole number",
         Kind::Duration => "a whole number of nanoseconds",
         Kind::Text | Kind::OneOf(_) => "text",
-        Kind::Urls => "URLs, separated by commas",
+        Kind::Urls | Kind::Origins => "URLs, separated by commas",
     }
 }
 

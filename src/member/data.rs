@@ -11,13 +11,14 @@
 
 use std::{
     fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use raft::eraftpb::ConfState;
 
-use super::{Error, peers};
+use super::{Error, modes, peers};
 use crate::{
     config::{ServerConfig, ids},
     pb,
@@ -56,26 +57,29 @@ pub struct Data {
     pub initial: Vec<Member>,
 }
 
-/// Opens the data directory, or fills it when the cluster is new.
-pub fn open(config: &ServerConfig) -> Result<Data, Error> {
+/// Finds the data directory, or makes it; a member that has no log yet asks the others whether it
+/// may begin one. To be called before the peer port listens.
+pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
     let dirs = Dirs::make(config)?;
-    let initial = initial_members(config);
-    let ids: Vec<u64> = initial.iter().map(|member| member.id).collect();
-    let options = wal::Options { fsync: !config.unsafe_no_fsync, ..wal::Options::default() };
-    let (mut wal, locations, recovered) = if wal::exists(&dirs.wal) {
-        let (wal, locations, recovered) = wal::open(&dirs.wal, &options)?;
-        peers::check_cluster_id(config, recovered.metadata.cluster_id)?;
-        (wal, locations, recovered)
-    } else {
+    if !dirs.has_log {
         if !config.new_cluster {
             return Err(Error::CannotJoin);
         }
-        let own = own_id(config);
-        peers::check_not_bootstrapped(config, own)?;
-        let metadata = wal::Metadata { node_id: own, cluster_id: ids::cluster_id(&ids) };
-        drop(wal::create(&dirs.wal, &metadata, &options)?);
-        wal::open(&dirs.wal, &options)?
-    };
+        peers::check_not_bootstrapped(config, own_id(config))?;
+    }
+    Ok(dirs)
+}
+
+/// Opens what is in the data directory, or fills it when the cluster is new.
+pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
+    let initial = initial_members(config);
+    let ids: Vec<u64> = initial.iter().map(|member| member.id).collect();
+    let options = wal_options(config);
+    if !dirs.has_log {
+        let (node_id, cluster_id) = (own_id(config), ids::cluster_id(&ids));
+        drop(wal::create(&dirs.wal, &wal::Metadata { node_id, cluster_id }, &options)?);
+    }
+    let (mut wal, locations, recovered) = wal::open(&dirs.wal, &options)?;
     let mut hard_state = recovered.hard_state;
     let (mut last_index, mut last_term) = (recovered.last_index, recovered.last_term);
     if last_index == 0 || hard_state.term == 0 {
@@ -110,6 +114,15 @@ pub fn open(config: &ServerConfig) -> Result<Data, Error> {
         highest_id,
         initial,
     })
+}
+
+fn wal_options(config: &ServerConfig) -> wal::Options {
+    let options = wal::Options { fsync: !config.unsafe_no_fsync, ..wal::Options::default() };
+    fail::fail_point!("wal-segment-bytes", |bytes| wal::Options {
+        segment_bytes: bytes.and_then(|bytes| bytes.parse().ok()).unwrap_or(options.segment_bytes),
+        ..options
+    });
+    options
 }
 
 fn backend_options(config: &ServerConfig) -> backend::Options {
@@ -170,7 +183,10 @@ fn highest_id(locations: &Locations, member_id: u64, last_index: u64) -> Result<
 }
 
 /// The folders and files of a data directory.
-struct Dirs {
+#[derive(Debug)]
+pub struct Dirs {
+    /// Whether there is a log, and this member has a past.
+    has_log: bool,
     wal: PathBuf,
     db: PathBuf,
     boot: PathBuf,
@@ -182,30 +198,34 @@ impl Dirs {
         let wal = config.wal_dir.clone().unwrap_or_else(|| member.join("wal"));
         let snap = member.join("snap");
         for dir in [&config.data_dir, &member, &snap] {
-            make_private_dir(dir)?;
+            modes::private_dir(dir)?;
         }
-        if let Some(parent) = wal.parent() {
-            make_private_dir(parent)?;
+        if let Some(parent) = config.wal_dir.as_deref().and_then(Path::parent) {
+            // Where the operator has put it, other things may live as well.
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
+            made.map_err(|source| data_dir(parent, source))?;
         }
-        Ok(Self { wal, db: snap.join("db"), boot: member.join("boot") })
+        modes::warn_if_open(&wal)?;
+        Ok(Self {
+            has_log: wal::exists(&wal)?,
+            wal,
+            db: snap.join("db"),
+            boot: member.join("boot"),
+        })
     }
 
     /// Counts this start.
     fn count_boot(&self) -> Result<u16, Error> {
-        let before = fs::read_to_string(&self.boot).ok();
-        let before: u16 = before.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        let boot = before.wrapping_add(1).max(1);
-        fs::write(&self.boot, format!("{boot}\n"))
-            .map_err(|source| data_dir(&self.boot, source))?;
+        let before = match fs::read(&self.boot) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            before => before.map_err(|source| data_dir(&self.boot, source))?,
+        };
+        // A file that a power failure has left empty is no reason not to start.
+        let before = str::from_utf8(&before).ok().and_then(|text| text.trim().parse().ok());
+        let boot = before.unwrap_or(0_u16).wrapping_add(1).max(1);
+        modes::write_private(&self.boot, &format!("{boot}\n"))?;
         Ok(boot)
     }
-}
-
-/// Makes a folder that only its owner may enter, as etcd does.
-fn make_private_dir(path: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| data_dir(path, source))
 }
 
 fn data_dir(path: &Path, source: io::Error) -> Error {
@@ -242,7 +262,7 @@ mod tests {
         // The entry has reached the disk, and the hard state behind it has not.
         wal.save(&entries, None, true).unwrap();
         drop(wal);
-        let data = open(&config).unwrap();
+        let data = open(&config, &find(&config).unwrap()).unwrap();
         let hard_state = &data.start.hard_state;
         assert_eq!((1, 1, 1), (data.start.last_index, hard_state.term, hard_state.commit));
         data.backend.stop();
@@ -252,11 +272,11 @@ mod tests {
     fn a_database_that_belongs_to_another_log_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
-        let data = open(&config).unwrap();
+        let data = open(&config, &find(&config).unwrap()).unwrap();
         data.backend.write().set_applied(1, 9, 1);
         data.backend.stop();
         drop(data);
-        let refused = open(&config).err().expect("the terms differ");
+        let refused = open(&config, &find(&config).unwrap()).err().expect("the terms differ");
         assert!(
             matches!(refused, Error::LogOfAnother { index: 1, term: 9, found: 1 }),
             "{refused}"

@@ -1,20 +1,40 @@
 //! Why a member does not start: one clear line each.
+//!
+//! A variant says what could not be done and with which file, and leaves the reason to its source;
+//! [`Error::report`] puts both into one line, which is what the user sees.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, path::PathBuf};
+
+use crate::config::Address;
+
+use crate::storage::with_causes;
 
 /// Why a member does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A port is taken, or may not be used.
-    #[error("cannot listen on {address}: {source}")]
+    /// A port or a socket file is in use, or is not permitted.
+    #[error("cannot listen on {address} (--{flag})")]
     Listen {
         /// Where it should have listened.
-        address: SocketAddr,
+        address: Address,
+        /// The flag that names the address, without dashes.
+        flag: &'static str,
         /// What the system says.
         source: io::Error,
     },
+    /// etcd: "file descriptor limit of etcd process is too low".
+    #[error(
+        "the process may have {limit} file descriptors, and files and peers alone need {reserved}: \
+         raise the limit (ulimit -n)"
+    )]
+    Descriptors {
+        /// The hard limit.
+        limit: u64,
+        /// What is kept for files and peers.
+        reserved: u64,
+    },
     /// The data directory cannot be made or written.
-    #[error("cannot use the data directory {}: {source}", path.display())]
+    #[error("cannot use the data directory: {}", path.display())]
     DataDir {
         /// The directory or a file in it.
         path: PathBuf,
@@ -27,21 +47,8 @@ pub enum Error {
         /// This member's id.
         id: u64,
     },
-    /// The peers belong to another cluster than the data directory.
-    #[error(
-        "cluster ID mismatch: the data directory belongs to cluster {own:x}, but the peer at {url} \
-         to cluster {other:x}"
-    )]
-    ClusterIdMismatch {
-        /// The cluster id in the WAL.
-        own: u64,
-        /// What the peer answered.
-        other: u64,
-        /// The peer.
-        url: String,
-    },
     /// `--trace-otlp` names no collector.
-    #[error("--trace-otlp: {0}")]
+    #[error("--trace-otlp")]
     Otlp(#[from] super::otlp::TargetError),
     /// The other members say that this one was removed.
     #[error("the member has been permanently removed from the cluster")]
@@ -78,8 +85,8 @@ pub enum Error {
         found: u64,
     },
     /// The configuration beside the consistent index is not readable.
-    #[error("the database holds a configuration that is not valid: {0}")]
-    ConfState(serde_json::Error),
+    #[error("the database holds a configuration that is not valid")]
+    ConfState(#[source] serde_json::Error),
     /// The log.
     #[error(transparent)]
     Wal(#[from] crate::storage::wal::Error),
@@ -99,9 +106,60 @@ pub enum Error {
     #[error(transparent)]
     Auth(#[from] crate::server::auth::AuthEnabled),
     /// raft-rs does not accept what it is started with.
-    #[error("raft does not start: {0}")]
+    #[error("raft does not start")]
     Raft(#[from] raft::Error),
     /// A thread or a runtime could not be made.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread or a runtime")]
     Thread(#[from] io::Error),
+}
+
+impl Error {
+    /// The whole story in one line: what could not be done, and all that has led to it.
+    pub fn report(&self) -> String {
+        with_causes(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        server::mvcc::store,
+        storage::{backend, wal},
+    };
+
+    /// Goal: each error that has a reason says it, and says it once. Method: one of each kind, made
+    /// of the same refusal of the operating system where it comes from there.
+    #[test]
+    fn every_error_has_its_reason_in_it_once() {
+        let refusal = || io::Error::from_raw_os_error(13);
+        let path = || PathBuf::from("/data/member/x");
+        let address = Address::Tcp(([127, 0, 0, 1], 2379).into());
+        let io =
+            wal::Error::Io { operation: "opening", path: path(), offset: 0, source: refusal() };
+        let database = redb::Error::Io(refusal());
+        let all = [
+            (
+                Error::Listen { address, flag: "listen-client-urls", source: refusal() },
+                "127.0.0.1:2379 (--listen-client-urls)",
+            ),
+            (Error::DataDir { path: path(), source: refusal() }, "/data/member/x"),
+            (io.into(), "/data/member/x"),
+            (backend::Error::Open { path: path(), source: refusal() }.into(), "/data/member/x"),
+            (backend::Error::Database { path: path(), source: database }.into(), "/data/member/x"),
+            (backend::Error::Thread(refusal()).into(), "the commit thread"),
+            (Error::Thread(refusal()), "a thread"),
+        ];
+        for (error, what) in all {
+            let text = error.report();
+            assert_eq!(text.matches("Permission denied").count(), 1, "{text}");
+            assert_eq!(text.matches(what).count(), 1, "{text}");
+        }
+        let json = serde_json::from_str::<u8>("x").unwrap_err();
+        let reason = json.to_string();
+        assert_eq!(Error::ConfState(json).report().matches(&reason).count(), 1);
+        let decode = <crate::pb::mvccpb::KeyValue as prost::Message>::decode(&b"\xff"[..]);
+        let damaged: Error = store::Error::Lease(decode.unwrap_err()).into();
+        assert_eq!(damaged.report().matches("failed to decode").count(), 1, "{}", damaged.report());
+    }
 }

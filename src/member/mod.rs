@@ -8,17 +8,24 @@
 //!   compact thread ── rows of forgotten revisions
 //! ```
 //!
-//! Reading order: [`start`] (the threads, in the order in which they need each other), [`data`]
-//! (what is on disk, and whether it may be used), [`peers`] (what is asked of other members before
-//! and while this one runs), [`version`] (the leader decides the cluster's version), [`keep`] (which
-//! traces all members keep), [`otlp`] (which traces leave for other programs).
+//! Reading order: [`start`] (the threads, in the order in which they need each other), [`sockets`]
+//! (where it listens), [`descriptors`] (how many connections there may be), [`notify`] (messages to
+//! the service manager), [`data`] (what is on disk, and whether it may be used), [`modes`] (who may
+//! read it), [`peers`] (what is asked of other members before and while this one runs), [`leave`]
+//! (what it does before it stops), [`version`] (the leader decides the cluster's version), [`keep`]
+//! (which traces all members keep), [`otlp`] (which traces leave for other programs).
 
 pub mod data;
+pub mod descriptors;
 mod error;
 pub mod keep;
+mod leave;
+mod modes;
+mod notify;
 pub mod otlp;
 pub mod peer_port;
 pub mod peers;
+mod sockets;
 pub mod start;
 pub mod version;
 

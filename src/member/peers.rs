@@ -3,16 +3,25 @@
 //! A member whose data directory is gone must not vote again as if it had never voted. The others
 //! remember that it had started, because it has published its client URLs; so they are asked first,
 //! and a member that is known to them as started refuses to start anew (etcd: `isMemberBootstrapped`).
+//!
+//! A member that has a log asks nobody: it knows what it has promised, and whether it still belongs
+//! to the cluster its peers say on every connection (`raft::rafthttp`). One that has none does not
+//! listen for peers while it asks: others that are new, too, then see at once that nobody is there,
+//! where a port that is open and mute would cost them their whole patience.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Full, Limited};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use http::{Request, StatusCode};
 
 use super::Error;
-use crate::{config::ServerConfig, server::members::Member};
+use crate::{
+    clock,
+    config::ServerConfig,
+    raft::rafthttp::questions::{self, Limits},
+    server::members::Member,
+};
 
 /// No answer of a peer is longer than this.
 const BODY_MAX: usize = 1 << 20;
@@ -20,62 +29,42 @@ const BODY_MAX: usize = 1 << 20;
 /// How long a question at the start may take beyond the election timeout.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// And how long the others may take once one has answered: a member that is there does not need it,
+/// and one that is gone would take all its time.
+const GRACE: Duration = Duration::from_millis(200);
+
 /// What a peer has answered.
 #[derive(Debug)]
 pub struct Answer {
-    /// The header `X-Etcd-Cluster-ID`.
-    pub cluster_id: Option<u64>,
     /// The body.
     pub body: Bytes,
 }
 
 /// Asks a peer. `None` when it does not answer, or not with 200.
 pub async fn get(url: &str, path: &str, patience: Duration) -> Option<Answer> {
-    tokio::time::timeout(patience, try_get(url, path)).await.ok()?
+    let request = Request::get(path).body(Bytes::new()).ok()?;
+    let answer = questions::ask(url, request, Limits { patience, body: BODY_MAX }).await?;
+    (answer.status() == StatusCode::OK).then(|| Answer { body: answer.into_body() })
 }
 
-/// Tells a peer something, with one header of our own. Whether it was taken: answered with 2xx.
+/// Posts something to a peer, with one header of our own. Whether it was taken: answered with 2xx.
+/// It may arrive twice.
 pub(super) async fn post(
     url: &str,
     path: &str,
     (header, body): ((&'static str, String), Bytes),
     patience: Duration,
 ) -> bool {
-    let told = async {
-        let authority = url.strip_prefix("http://")?.trim_end_matches('/');
-        let stream = TcpStream::connect(authority).await.ok()?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
-        tokio::spawn(connection);
-        let request = http::Request::post(path).header(http::header::HOST, authority);
-        let request = request.header(header.0, header.1).body(Full::new(body)).ok()?;
-        sender.send_request(request).await.ok().map(|answer| answer.status().is_success())
+    let Ok(request) = Request::post(path).header(header.0, header.1).body(body) else {
+        return false;
     };
-    tokio::time::timeout(patience, told).await.ok().flatten().unwrap_or(false)
-}
-
-async fn try_get(url: &str, path: &str) -> Option<Answer> {
-    let authority = url.strip_prefix("http://")?.trim_end_matches('/');
-    let stream = TcpStream::connect(authority).await.ok()?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
-    // It ends with the answer, or when the sender is dropped.
-    tokio::spawn(connection);
-    let request = http::Request::get(path).header(http::header::HOST, authority);
-    let request = request.body(Empty::<Bytes>::new()).ok()?;
-    let response = sender.send_request(request).await.ok()?;
-    if response.status() != http::StatusCode::OK {
-        return None;
-    }
-    let cluster_id = response.headers().get("X-Etcd-Cluster-ID");
-    let cluster_id = cluster_id.and_then(|id| u64::from_str_radix(id.to_str().ok()?, 16).ok());
-    let body = Limited::new(response.into_body(), BODY_MAX).collect().await.ok()?.to_bytes();
-    Some(Answer { cluster_id, body })
+    let answer = questions::ask(url, request, Limits { patience, body: BODY_MAX }).await;
+    answer.is_some_and(|answer| answer.status().is_success())
 }
 
 /// Refuses to start anew a member that the others know as started.
 pub fn check_not_bootstrapped(config: &ServerConfig, own: u64) -> Result<(), Error> {
-    for (_, answer) in ask_all(config)? {
+    for answer in ask_all(config)? {
         let members: Vec<Member> = serde_json::from_slice(&answer.body).unwrap_or_default();
         let started = |member: &Member| member.id == own && !member.client_urls.is_empty();
         if members.iter().any(started) {
@@ -85,27 +74,74 @@ pub fn check_not_bootstrapped(config: &ServerConfig, own: u64) -> Result<(), Err
     Ok(())
 }
 
-/// Refuses to start with the data of another cluster than the one that answers at the peer URLs.
-pub fn check_cluster_id(config: &ServerConfig, own: u64) -> Result<(), Error> {
-    for (url, answer) in ask_all(config)? {
-        if let Some(other) = answer.cluster_id.filter(|other| *other != own) {
-            return Err(Error::ClusterIdMismatch { own, other, url });
-        }
-    }
-    Ok(())
-}
-
-/// The `/members` of all other members of `--initial-cluster` that answer. This member is not
-/// running yet, so waiting is all there is to do.
-fn ask_all(config: &ServerConfig) -> Result<Vec<(String, Answer)>, Error> {
+/// The `/members` of the other members of `--initial-cluster`. This member is not running yet, so
+/// waiting is all there is to do.
+///
+/// All are asked at the same time. etcd asks one after the other and takes the first answer; here
+/// the others get a little longer, because the first to answer may be the one that lags behind.
+fn ask_all(config: &ServerConfig) -> Result<Vec<Answer>, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let others = config.initial_cluster.iter().filter(|(name, _)| *name != config.name);
     let urls: Vec<String> = others.flat_map(|(_, urls)| urls.clone()).collect();
     let patience = config.election + PATIENCE;
-    Ok(runtime.block_on(async {
-        let questions = urls.into_iter().map(|url| async move {
-            get(&url, "/members", patience).await.map(|answer| (url, answer))
+    let answers = runtime.block_on(first_answers(&urls, patience));
+    // A name that is still being looked up must not hold up the start.
+    runtime.shutdown_background();
+    Ok(answers)
+}
+
+async fn first_answers(urls: &[String], patience: Duration) -> Vec<Answer> {
+    let ask = |url| get(url, "/members", patience);
+    let mut questions: FuturesUnordered<_> = urls.iter().map(|url| ask(url)).collect();
+    let (mut answers, mut until) = (Vec::new(), clock::now() + patience);
+    while let Ok(Some(answer)) = tokio::time::timeout_at(until.into(), questions.next()).await {
+        if let Some(answer) = answer {
+            answers.push(answer);
+            until = until.min(clock::now() + GRACE);
+        }
+    }
+    answers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::*;
+
+    fn ask(urls: &[String]) -> (usize, Duration) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let start = clock::now();
+        let answers = runtime.block_on(first_answers(urls, Duration::from_secs(2)));
+        (answers.len(), clock::now() - start)
+    }
+
+    fn url(listener: &TcpListener) -> String {
+        format!("http://{}", listener.local_addr().unwrap())
+    }
+
+    /// Goal: nobody waits for members that are not there. Method: ports on which nothing listens;
+    /// then beside one that answers one that accepts and never says a word.
+    #[test]
+    fn refusals_and_a_first_answer_end_the_waiting() {
+        let nobody = url(&TcpListener::bind("127.0.0.1:0").unwrap());
+        let (count, took) = ask(&[nobody.clone(), nobody.clone()]);
+        assert!(count == 0 && took < Duration::from_secs(1), "{count} in {took:?}");
+        let [silent, answering] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let urls = [url(&silent), nobody, url(&answering)];
+        let peer = thread::spawn(move || {
+            let (mut stream, _) = answering.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]").unwrap();
         });
-        futures_util::future::join_all(questions).await.into_iter().flatten().collect()
-    }))
+        let (count, took) = ask(&urls);
+        assert!(count == 1 && GRACE <= took && took < Duration::from_secs(1), "{count}, {took:?}");
+        peer.join().unwrap();
+        let (count, took) = ask(&urls[..1]);
+        assert!(count == 0 && Duration::from_secs(2) <= took, "{count} in {took:?}");
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::{
     cell::Cell,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
+    pin::pin,
     sync::{
         Arc,
         mpsc::{Receiver, channel},
@@ -24,8 +25,11 @@ use tokio::{
 use super::{
     Error, data,
     data::Data,
+    descriptors::{self, Shares},
     keep::{self, Keeper},
-    otlp, peer_port, version,
+    leave,
+    notify::Notifier,
+    otlp, peer_port, sockets, version,
 };
 use crate::{
     api::{self, observe::ObserveService},
@@ -36,16 +40,18 @@ use crate::{
         inbox::{Inbox, Input, Inputs, inbox},
         log::LogStorage,
         logger::logger,
-        node::{COMMITTED_BYTES_MAX, Committed, Node, Outputs, ReadRound, Timing},
+        node::{COMMITTED_BYTES_MAX, Committed, Node, Outputs, ReadRound, Refusal, Timing},
+        proposals::Reason,
         rafthttp,
+        writes::Writes,
     },
     server::{
-        Parts, Server, Settings,
+        self, Parts, Server, Settings,
         alarm::Alarms,
         apply::Applier,
         auth::AuthStore,
         compactor,
-        lease::{Primary, checkpoint, expiry},
+        lease::{self, Primary, checkpoint, expiry},
         members::{Attributes, Member, Members},
         mvcc::Store,
         no_space,
@@ -78,9 +84,11 @@ const COMPACTION_POLL: Duration = Duration::from_millis(100);
 pub fn run(config: &ServerConfig) -> Result<(), Error> {
     trace::set_thread("grpc");
     let target = config.trace_otlp.as_deref().map(otlp::Target::parse).transpose()?;
-    let client_ports = bind(&config.listen_client)?;
-    let peer_ports = bind(&config.listen_peer)?;
-    let data = data::open(config)?;
+    let shares = descriptors::shares()?;
+    let (clients, socket_files) = sockets::bind_clients(config)?;
+    let dirs = data::find(config)?;
+    let peers = sockets::bind_peers(config)?;
+    let data = data::open(config, &dirs)?;
     tracing::info!(
         name = %config.name,
         member = %format!("{:x}", data.member_id),
@@ -99,9 +107,10 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
         otlp::start(target, &collector)?;
     }
     flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
-    let member = Running::start(config, data, peer_ports, &collector)?;
+    let member = Running::start(config, data, (peers, shares), &collector)?;
     let runtime = grpc_runtime(config.threads)?;
-    runtime.block_on(member.serve(config, collector, client_ports))?;
+    runtime.block_on(member.serve(config, collector, clients))?;
+    drop(socket_files);
     member.stop(runtime);
     Ok(())
 }
@@ -115,12 +124,6 @@ fn info(config: &ServerConfig, data: &Data) -> trace::Info {
         boot: data.boot,
         wall_ns: u64::try_from(clock::wall().as_nanos()).unwrap_or(u64::MAX),
     }
-}
-
-fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Error> {
-    let listen =
-        |&address| TcpListener::bind(address).map_err(|source| Error::Listen { address, source });
-    addresses.iter().map(listen).collect()
 }
 
 /// One thread unless more are asked for: on few cores a second one costs more than it gives.
@@ -155,6 +158,7 @@ struct Running {
     inbox: Inbox,
     backend: Arc<Backend>,
     transport: rafthttp::Transport,
+    shares: Shares,
     raft: JoinHandle<()>,
     apply: JoinHandle<()>,
     /// What the grpc side takes over when it starts.
@@ -164,7 +168,7 @@ struct Running {
 /// What raft and apply send to the grpc side.
 struct Answers {
     reads: UnboundedReceiver<ReadRound>,
-    dropped: UnboundedReceiver<Vec<u64>>,
+    refused: UnboundedReceiver<Refusal>,
     outcomes: UnboundedReceiver<Vec<Outcome>>,
 }
 
@@ -172,13 +176,14 @@ impl Running {
     fn start(
         config: &ServerConfig,
         data: Data,
-        ports: Vec<TcpListener>,
+        (ports, shares): (Vec<TcpListener>, Shares),
         collector: &Arc<trace::Collector>,
     ) -> Result<Self, Error> {
         let (to_raft, raft_inbox) = inbox();
         let members = Arc::new(Members::open(data.cluster_id, &data.backend)?);
         let store = Store::open(Arc::clone(&data.backend))?;
         let status = Arc::new(Status::new(data.applied));
+        store.lessor().raise(lease::min_ttl(config.heartbeat, config.election));
         if config.lease_checkpoint != LeaseCheckpoint::Off {
             store.lessor().enable_checkpoints(checkpoint::interval());
         }
@@ -188,11 +193,10 @@ impl Running {
             Arc::clone(&store),
             Arc::clone(&status),
             Arc::clone(&reads),
-            config.election,
         );
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
         let extra = peer_port::router(Arc::clone(&members), leases, keeper);
-        let transport_config = transport_config(config, &data, &members, extra);
+        let transport_config = transport_config(config, &data, &members, (extra, shares));
         let transport = rafthttp::spawn(transport_config, ports, to_raft.clone())?;
         for id in members.removed() {
             transport.sender().remove_peer(id);
@@ -206,24 +210,24 @@ impl Running {
         let server = Arc::new(Server::new(parts));
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
-        let (dropped_sender, dropped) = unbounded_channel();
+        let (refused_sender, refused) = unbounded_channel();
         let (outcomes_sender, outcomes) = unbounded_channel();
         let applier = Applier::new(&server, transport.sender(), outcomes_sender);
         let backend = Arc::clone(&data.backend);
-        let outputs = |wal| Outputs {
-            wal,
+        let outputs = |writes| Outputs {
+            writes,
             peers: transport.sender(),
             active: transport.active(),
             committed: committed_sender,
             reads: reads_sender,
-            dropped: dropped_sender,
+            refused: refused_sender,
         };
         let raft = start_raft(config, data, &server, raft_inbox, outputs)?;
         let apply = start_apply(applier, committed)?;
         start_compaction(Arc::clone(server.store()), config.compaction)?;
         start_watch_sync(Arc::clone(server.store()))?;
-        let answers = std::sync::Mutex::new(Some(Answers { reads, dropped, outcomes }));
-        Ok(Self { server, inbox: to_raft, backend, transport, raft, apply, answers })
+        let answers = std::sync::Mutex::new(Some(Answers { reads, refused, outcomes }));
+        Ok(Self { server, inbox: to_raft, backend, transport, shares, raft, apply, answers })
     }
 }
 
@@ -261,6 +265,7 @@ fn settings(config: &ServerConfig) -> Settings {
         quota_bytes: config.quota_bytes,
         request_timeout: REQUEST_TIMEOUT + 2 * config.election,
         election: config.election,
+        min_ttl: lease::min_ttl(config.heartbeat, config.election),
         progress_interval: config.progress_interval,
         persist_checkpoints: config.lease_checkpoint == LeaseCheckpoint::Persisted,
     }
@@ -282,7 +287,7 @@ fn transport_config(
     config: &ServerConfig,
     data: &Data,
     members: &Members,
-    extra: axum::Router,
+    (extra, shares): (axum::Router, Shares),
 ) -> rafthttp::Config {
     let peers = others(data, members).into_iter();
     rafthttp::Config {
@@ -294,6 +299,7 @@ fn transport_config(
             .collect(),
         server_version: ETCD_VERSION,
         election: config.election,
+        connections: shares.from_peers,
         extra,
     }
 }
@@ -324,12 +330,13 @@ fn election_ticks(config: &ServerConfig) -> usize {
 }
 
 /// Ticks that are skipped once, so that the first election does not take a whole timeout: all but
-/// one for a lone member, all but two once others can be reached (etcd: adjustTicks).
+/// one for a lone member, all but two once others can be reached (etcd: adjustTicks). The node skips
+/// a part of the random time as well.
 fn advance(config: &ServerConfig, is_alone: bool) -> usize {
     match (config.election_tick_advance, is_alone) {
-        (false, _) => 0,
-        (true, true) => election_ticks(config) - 1,
+        (_, true) => election_ticks(config) - 1,
         (true, false) => election_ticks(config) - 2,
+        (false, false) => 0,
     }
 }
 
@@ -338,12 +345,13 @@ fn start_raft(
     data: Data,
     server: &Server,
     raft_inbox: Inputs,
-    outputs: impl FnOnce(wal::Writer) -> Outputs,
+    outputs: impl FnOnce(Writes) -> Outputs,
 ) -> Result<JoinHandle<()>, Error> {
     // The flags say who began; who is there now stands in the log.
     let voters =
         if data.applied == 0 { data.initial.len() } else { data.start.conf_state.voters.len() };
     let is_alone = voters == 1;
+    let vote = (data.start.hard_state.term, data.start.hard_state.vote);
     let log = LogStorage::new(data.start, data.locations);
     let raft_config = raft_config(config, data.member_id, data.applied);
     let raw = RawNode::new(&raft_config, log, &logger())?;
@@ -358,7 +366,13 @@ fn start_raft(
         is_alone,
         patience: REQUEST_TIMEOUT + 2 * config.election,
     };
-    let node = Node::new(raw, raft_inbox, outputs(writer), Arc::clone(server.status()), timing);
+    let node = Node::new(
+        raw,
+        raft_inbox,
+        outputs(Writes::new(writer, vote)),
+        Arc::clone(server.status()),
+        timing,
+    );
     Ok(std::thread::Builder::new().name("raft".to_owned()).spawn(move || node.run())?)
 }
 
@@ -397,14 +411,14 @@ impl Running {
         &self,
         config: &ServerConfig,
         collector: Arc<trace::Collector>,
-        ports: Vec<TcpListener>,
+        ports: api::Ports,
     ) -> Result<(), Error> {
         let answers = self.answers.lock().expect("nobody panics while holding it").take();
         let answers = answers.expect("a member is served once");
         let server = &self.server;
         tokio::spawn(read_index::coordinate(Arc::clone(server), answers.reads));
         tokio::spawn(finish(Arc::clone(server), answers.outcomes));
-        tokio::spawn(refuse(Arc::clone(server), answers.dropped));
+        tokio::spawn(refuse(Arc::clone(server), answers.refused));
         tokio::spawn(version::monitor(Arc::clone(server)));
         tokio::spawn(expiry::run(Arc::clone(server)));
         tokio::spawn(no_space::run(Arc::clone(server)));
@@ -415,18 +429,28 @@ impl Running {
             tokio::spawn(compactor::run(Arc::clone(server), what));
         }
         let (ready, is_ready) = watch::channel(false);
-        tokio::spawn(publish(Arc::clone(server), attributes(config), ready));
-        let observe = config.trace_observe.then(|| ObserveService::new(collector));
-        let clients = api::serve(Arc::clone(server), observe, ports, limits(config), is_ready);
+        let notifier = Arc::new(Notifier::from_environment());
+        let published = (ready, Arc::clone(&notifier));
+        tokio::spawn(publish(Arc::clone(server), attributes(config), published));
+        let (stop, stopping) = watch::channel(false);
+        let phase = api::Phase { ready: is_ready, stopping };
+        let observe = config.trace_observe.then(|| ObserveService::new(Arc::clone(&collector)));
+        let limits = limits(config, self.shares);
+        let clients = api::serve(Arc::clone(server), observe, ports, limits, phase);
+        let mut clients = pin!(clients);
         let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            result = clients => result?,
-            result = tokio::signal::ctrl_c() => result?,
-            _ = terminate.recv() => {}
-            () = removed(self.transport.active()) => return Err(Error::Removed),
-        }
+        let end = tokio::select! {
+            result = clients.as_mut() => result.map_err(Error::from),
+            result = tokio::signal::ctrl_c() => result.map_err(Error::from),
+            _ = terminate.recv() => Ok(()),
+            () = removed(self.transport.active()) => Err(Error::Removed),
+        };
         tracing::info!("closing etcd server");
-        Ok(())
+        notifier.stopping().await;
+        if end.is_ok() {
+            leave::leave(server, &collector, &stop, clients).await;
+        }
+        end
     }
 
     /// Ends the threads in the order in which they feed each other; what was applied goes to the
@@ -446,10 +470,12 @@ impl Running {
     }
 }
 
-fn limits(config: &ServerConfig) -> api::Limits {
+fn limits(config: &ServerConfig, shares: Shares) -> api::Limits {
     api::Limits {
         message_bytes: config.max_request_bytes + GRPC_OVERHEAD,
         streams: config.max_concurrent_streams,
+        connections: shares.clients,
+        metrics_connections: shares.metrics,
         keepalive: config.keepalive,
     }
 }
@@ -458,11 +484,16 @@ fn attributes(config: &ServerConfig) -> Attributes {
     Attributes { name: config.name.clone(), client_urls: config.advertise_client_urls.clone() }
 }
 
-async fn publish(server: Arc<Server>, attributes: Attributes, ready: watch::Sender<bool>) {
+async fn publish(
+    server: Arc<Server>,
+    attributes: Attributes,
+    (ready, notifier): (watch::Sender<bool>, Arc<Notifier>),
+) {
     server.publish(&attributes).await;
     tracing::info!("published local member to cluster through raft");
     ready.send_replace(true);
     tracing::info!("ready to serve client requests");
+    notifier.ready().await;
     // The receivers watch it for as long as the member runs.
     std::future::pending::<()>().await;
 }
@@ -498,11 +529,15 @@ async fn finish(server: Arc<Server>, mut outcomes: UnboundedReceiver<Vec<Outcome
     }
 }
 
-/// Wakes the requests whose proposals raft did not take.
-async fn refuse(server: Arc<Server>, mut dropped: UnboundedReceiver<Vec<u64>>) {
-    while let Some(ids) = dropped.recv().await {
-        let refused = |id| Outcome { id, result: Err(crate::server::Error::ProposalDropped) };
-        server.wait().finish(ids.into_iter().map(refused).collect());
+/// Wakes the requests whose proposals raft did not take, or lost.
+async fn refuse(server: Arc<Server>, mut refused: UnboundedReceiver<Refusal>) {
+    while let Some(Refusal { ids, reason }) = refused.recv().await {
+        let error = match reason {
+            Reason::Dropped => server::Error::ProposalDropped,
+            Reason::LeaderChanged => server::Error::LeaderChanged,
+        };
+        let outcome = |id| Outcome { id, result: Err(error) };
+        server.wait().finish(ids.into_iter().map(outcome).collect());
     }
 }
 

@@ -37,8 +37,10 @@ pub fn entry_id(data: &[u8]) -> u64 {
 /// Field 100 of `InternalRaftRequest`.
 const HEADER: u64 = 100;
 
+/// A header inside a header counts for nothing, so the data of a peer cannot nest without end.
 fn scan(mut data: &[u8]) -> Option<u64> {
     let mut own = None;
+    let mut is_header = false;
     while !data.is_empty() {
         let tag = varint(&mut data)?;
         match (tag >> 3, tag & 7) {
@@ -48,10 +50,11 @@ fn scan(mut data: &[u8]) -> Option<u64> {
             (field, 2) => {
                 let length = usize::try_from(varint(&mut data)?).ok()?;
                 let inner = data.get(..length)?;
-                if field == HEADER {
-                    return scan(inner);
+                if field == HEADER && !is_header {
+                    (data, own, is_header) = (inner, None, true);
+                } else {
+                    data = &data[length..];
                 }
-                data = &data[length..];
             }
             (_, 5) => data = data.get(4..)?,
             _ => return own,
@@ -87,4 +90,40 @@ fn varint(data: &mut &[u8]) -> Option<u64> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::pb::etcdserverpb::{InternalRaftRequest, Request, RequestHeader};
+
+    #[test]
+    fn the_id_is_the_headers_or_else_the_requests_own() {
+        let header = Some(RequestHeader { id: 7, ..RequestHeader::default() });
+        let wrapped = InternalRaftRequest { id: 3, header, ..InternalRaftRequest::default() };
+        assert_eq!(entry_id(&wrapped.encode_to_vec()), 7);
+        let bare = InternalRaftRequest { id: 3, ..InternalRaftRequest::default() };
+        assert_eq!(entry_id(&bare.encode_to_vec()), 3);
+        let v2 = Request { id: Some(5), ..Request::default() };
+        assert_eq!(entry_id(&v2.encode_to_vec()), 5);
+        assert_eq!(entry_id(b""), 0);
+        assert_eq!(entry_id(&[0xff; 9]), 0);
+    }
+
+    /// Goal: data of a peer cannot exhaust the stack of the thread that looks for an id. Method:
+    /// headers inside headers, a hundred thousand deep, which is within a request's size.
+    #[test]
+    fn headers_inside_headers_are_not_followed() {
+        // From the end, so that each level is written once.
+        let mut reversed = vec![0x09, 0x08];
+        for _ in 0..100_000 {
+            let mut outer = vec![0xa2, 0x06];
+            prost::encoding::encode_varint(reversed.len() as u64, &mut outer);
+            reversed.extend(outer.into_iter().rev());
+        }
+        let data: Vec<u8> = reversed.into_iter().rev().collect();
+        assert_eq!(entry_id(&data), 0);
+    }
 }

@@ -60,6 +60,8 @@ pub enum Input {
         /// Takes the configuration that results.
         answer: SyncSender<ConfState>,
     },
+    /// The member is about to stop: if it leads, another voter should.
+    HandOver,
     /// A message to this peer could not be sent.
     Unreachable(u64),
     /// A snapshot to this peer has arrived, or has not.
@@ -145,6 +147,11 @@ impl Inputs {
             let (waiting, bytes) = self.waiting.of(input);
             waiting.fetch_sub(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// A lost proposal of so many bytes waits once more.
+    pub(super) fn proposals_again(&self, bytes: usize) {
+        self.waiting.proposals.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Raft has taken or refused proposals of so many bytes: as many more may wait.

@@ -7,17 +7,22 @@
 //!   apply ───ApplyConfChange─────▶ └────────────┘ ──read states───────▶ server
 //! ```
 //!
-//! Reading order: [`inbox`], [`node`], [`log`], [`bootstrap`], [`rafthttp`]. `raft` does not know
+//! Reading order: [`inbox`], [`node`], [`proposals`], [`log`], [`bootstrap`], [`rafthttp`]. `raft` does not know
 //! what a key is: of an entry's data it reads nothing but the request's id, for the trace.
 
+pub mod backlog;
 pub mod bootstrap;
 pub mod changes;
+mod first_election;
 pub mod held;
 pub mod inbox;
 pub mod log;
 pub mod logger;
 pub mod node;
+pub mod proposals;
 pub mod rafthttp;
+pub mod sound;
 pub mod status;
+pub mod writes;
 
 pub use status::{Leadership, Status};

@@ -29,35 +29,36 @@ use std::{
 
 use raft::{
     RawNode, ReadState, Ready, SnapshotStatus, StateRole,
-    eraftpb::{Entry, EntryType, HardState, Message, MessageType},
+    eraftpb::{Entry, EntryType, Message, MessageType},
 };
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Leadership, Status,
+    backlog::Backlog,
     changes::{Changes, Expected},
+    first_election,
     held::HeldMessages,
     inbox::{Input, Inputs},
     log::LogStorage,
+    proposals::{self, Proposal, Proposals, Reason},
     rafthttp,
+    sound::{self, Fault},
+    writes::{Persisted, Writes},
 };
-use crate::{clock, mark, pb, storage::wal, trace};
+use crate::{clock, mark, pb, trace};
 
 /// How many inputs one turn takes before it looks at the clock again.
 const INPUTS_PER_TURN: usize = 4096;
 
-/// How many proposals, and how many reads, wait while there is no leader.
-const PARKED_MAX: usize = 5000;
+/// How many reads wait while there is no leader.
+const PARKED_READS_MAX: usize = 5000;
 
-/// A forwarded batch of proposals is cut at this size, as etcd's messages are.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+/// How often at most the log says that messages are ignored.
+const COMPLAINTS_EVERY: Duration = Duration::from_secs(5);
 
 /// Committed entries that one Ready hands over, in bytes.
 pub const COMMITTED_BYTES_MAX: u64 = 16 << 20;
-
-/// While so many bytes wait for apply, entries are handed over one a turn: a log that is applied
-/// anew, or a leader that is faster than this member's apply, must not fill the memory.
-const BACKLOG_BYTES_MAX: usize = 64 << 20;
 
 /// Committed entries on their way to apply.
 #[derive(Debug)]
@@ -79,10 +80,19 @@ pub struct ReadRound {
     pub term: u64,
 }
 
+/// Proposals that will not be applied.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The requests' ids.
+    pub ids: Vec<u64>,
+    /// Why.
+    pub reason: Reason,
+}
+
 /// Where the loop's results go.
 pub struct Outputs {
     /// To the log files.
-    pub wal: wal::Writer,
+    pub writes: Writes,
     /// To the other members.
     pub peers: rafthttp::Sender,
     /// Which of them can be reached.
@@ -92,8 +102,8 @@ pub struct Outputs {
     pub committed: Sender<Committed>,
     /// To the coordinator of linearizable reads. Unbounded; one round is in flight at a time.
     pub reads: UnboundedSender<ReadRound>,
-    /// Ids of proposals that raft refused. Unbounded; bounded by the proposals in flight.
-    pub dropped: UnboundedSender<Vec<u64>>,
+    /// Proposals that raft refused or lost. Unbounded; bounded by the proposals in flight.
+    pub refused: UnboundedSender<Refusal>,
 }
 
 /// How the loop measures time.
@@ -119,44 +129,16 @@ pub struct Node {
     /// Until when ticks may be skipped.
     advance_until: Instant,
     next_tick: Instant,
+    turn_began: Instant,
+    /// Until then no more is said about messages that are ignored.
+    quiet_until: Instant,
     changes: Changes,
     held: HeldMessages,
-    /// Readys on their way to the disk: number and last index, if they have entries.
-    writes: VecDeque<(u64, u64)>,
-    last_write: u64,
-    last_ready: u64,
-    /// A commit index that the WAL does not have yet.
-    unwritten: Option<HardState>,
-    /// Term and vote that the WAL has been given.
-    written_vote: (u64, u64),
-    proposals: Vec<Entry>,
-    parked: VecDeque<(Instant, Entry)>,
+    proposals: Proposals,
     parked_reads: VecDeque<Message>,
     applied: u64,
     backlog: Backlog,
     stopping: bool,
-}
-
-/// What was handed to apply and is not applied yet.
-#[derive(Debug, Default)]
-struct Backlog {
-    /// Last index and bytes of each hand-over.
-    parts: VecDeque<(u64, usize)>,
-    bytes: usize,
-}
-
-impl Backlog {
-    fn add(&mut self, entries: &[Entry]) {
-        let bytes = entries.iter().map(|entry| entry.data.len()).sum();
-        self.parts.push_back((entries.last().map_or(0, |last| last.index), bytes));
-        self.bytes += bytes;
-    }
-
-    fn applied(&mut self, index: u64) {
-        while let Some((_, bytes)) = self.parts.pop_front_if(|(last, _)| *last <= index) {
-            self.bytes -= bytes;
-        }
-    }
 }
 
 impl Node {
@@ -170,9 +152,11 @@ impl Node {
     ) -> Self {
         Self {
             changes: Changes::of(&raw.raft),
-            written_vote: (raw.raft.term, raw.raft.vote),
+            proposals: Proposals::new(raw.raft.id),
             applied: status.applied(),
             next_tick: clock::now() + timing.tick,
+            turn_began: clock::now(),
+            quiet_until: clock::now(),
             advance_until: clock::now() + timing.patience,
             raw,
             inbox,
@@ -180,12 +164,6 @@ impl Node {
             status,
             timing,
             held: HeldMessages::default(),
-            writes: VecDeque::new(),
-            last_write: 0,
-            last_ready: 0,
-            unwritten: None,
-            proposals: Vec::new(),
-            parked: VecDeque::new(),
             parked_reads: VecDeque::new(),
             backlog: Backlog::default(),
             stopping: false,
@@ -205,19 +183,20 @@ impl Node {
             self.process_readies();
             self.publish(false);
         }
-        if let Some(hard_state) = self.unwritten.take() {
-            self.write(Vec::new(), Some(hard_state), false);
-        }
-        // Nobody takes from the inbox any more: who waits for room in it must not wait for ever.
+        // Nobody takes from the inbox any more: a sender that waits for room must not wait for ever.
         let Node { inbox, outputs, .. } = self;
         drop(inbox);
-        outputs.wal.stop();
+        outputs.writes.stop();
     }
 
     fn take_inputs(&mut self) {
-        let patience = self.next_tick.saturating_duration_since(clock::now());
+        let patience = match self.proposals.has_gathered() {
+            true => Duration::ZERO,
+            false => self.next_tick.saturating_duration_since(clock::now()),
+        };
         let first = self.inbox.recv_timeout(patience);
         self.wake_last();
+        self.turn_began = clock::now();
         let first = match first {
             Ok(input) => input,
             Err(RecvTimeoutError::Timeout) => return,
@@ -235,15 +214,20 @@ impl Node {
 
     /// For tests: after a stop of the process, all other threads go on before this one.
     fn wake_last(&self) {
-        fail::fail_point!("raft-wakes-last", !self.status.is_awake(clock::now()), |_| ());
+        fail::fail_point!(
+            "raft-wakes-last",
+            self.next_tick + 2 * self.timing.tick < clock::now(),
+            |_| ()
+        );
     }
 
     fn take(&mut self, input: Input) {
         match input {
             Input::Propose { id, data, since } => {
                 let waited = trace::tick::to_ns(trace::tick::now().saturating_sub(since));
-                mark!(RaftInbox, id, queued = self.proposals.len() + 1, waited = waited);
-                self.proposals.push(Entry { data, ..Entry::default() });
+                let since = self.turn_began;
+                let queued = self.proposals.gather(Proposal { id, data, since });
+                mark!(RaftInbox, id, queued = queued, waited = waited);
             }
             Input::ProposeInTerm { data, term } => self.propose_in_term(data, term),
             Input::ReadIndex { round } => self.read(read_message(round)),
@@ -263,6 +247,7 @@ impl Node {
                 let _ = answer.send(conf_state);
                 self.note_changes(self.raw.raft.id);
             }
+            Input::HandOver => self.hand_over_leadership(),
             Input::Unreachable(peer) => self.raw.report_unreachable(peer),
             Input::SnapshotSent { peer, ok } => {
                 let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
@@ -275,20 +260,12 @@ impl Node {
     /// Takes a message of another member. Proposals and reads that cannot be dealt with now wait.
     fn step(&mut self, message: Message) {
         let from = message.from;
+        if let Some(fault) = sound::fault(&message, &self.raw.raft) {
+            return self.complain(from, fault);
+        }
         match message.get_msg_type() {
-            // raft-rs takes an empty one for a mistake of the program.
-            MessageType::MsgPropose if message.entries.is_empty() => return,
-            MessageType::MsgReadIndex if message.entries.is_empty() => return,
-            // The log would take it, and not be read again.
-            _ if message.entries.iter().any(is_bare_change) => return,
+            MessageType::MsgPropose if proposals::is_stale(&message, &self.raw.raft) => return,
             MessageType::MsgReadIndex => return self.read(message),
-            MessageType::MsgSnapshot => {
-                tracing::error!(
-                    from,
-                    "a snapshot was sent to this member, which cannot take one yet"
-                );
-                return;
-            }
             _ => {}
         }
         let expected = Expected::before(&self.raw.raft, &message);
@@ -300,16 +277,45 @@ impl Node {
         self.note_changes(from);
     }
 
+    /// A peer that sends one such message sends many.
+    fn complain(&mut self, from: u64, fault: Fault) {
+        let now = clock::now();
+        if self.quiet_until <= now {
+            self.quiet_until = now + COMPLAINTS_EVERY;
+            let from = format!("{from:x}");
+            tracing::error!(from, "a message of this member is ignored: {fault}");
+        }
+    }
+
     /// Appends at once or not at all: were it gathered with the others, a message of this same turn
     /// could end the term, and it would be sent on to the next leader.
     fn propose_in_term(&mut self, data: bytes::Bytes, term: u64) {
-        let entry = [Entry { data, ..Entry::default() }];
+        let proposal = [Proposal { id: pb::entry_id(&data), data, since: self.turn_began }];
         if self.raw.raft.state == StateRole::Leader && self.raw.raft.term == term {
-            self.propose_batch(&entry);
+            self.propose_batch(&proposal, false);
         } else {
-            self.refuse(&entry);
+            self.refuse(&proposal);
         }
-        self.inbox.proposals_done(entry[0].data.len());
+        self.inbox.proposals_done(proposals::data_len(&proposal));
+    }
+
+    /// Gives the leadership to the voter that needs least to catch up, if this member leads and
+    /// hears one (etcd: `transferLeadership`, `longestConnected`).
+    fn hand_over_leadership(&mut self) {
+        let raft = &self.raw.raft;
+        if raft.state != StateRole::Leader || raft.lead_transferee.is_some() {
+            return;
+        }
+        let active = &self.outputs.active;
+        let voters = raft.prs().conf().voters().ids();
+        let others = voters.iter().filter(|id| *id != raft.id);
+        let heard = others.filter_map(|id| Some((id, active.since(id)?)));
+        let matched = |id| raft.prs().get(id).map_or(0, |progress| progress.matched);
+        let best = heard.max_by_key(|(id, since)| (matched(*id), std::cmp::Reverse(*since)));
+        let Some((to, _)) = best else { return };
+        let (matched, last) = (matched(to), raft.raft_log.last_index());
+        mark!(ElectionTransfer, 0, term = raft.term, to = to, matched = matched, last = last);
+        self.raw.transfer_leader(to);
     }
 
     /// Starts a read round, or keeps it until there is a leader who may answer it: raft-rs would
@@ -322,20 +328,16 @@ impl Node {
         };
         if can_answer {
             let _ = self.raw.step(message);
-        } else if self.parked_reads.len() < PARKED_MAX {
+        } else if self.parked_reads.len() < PARKED_READS_MAX {
             self.parked_reads.push_back(message);
         }
     }
 
     /// The WAL has everything up to the Ready `number` on disk.
     fn persisted(&mut self, number: u64) {
-        // Readys with nothing to write have no write of their own: the last write covers them.
-        let upto = if self.last_write <= number { self.last_ready } else { number };
-        while let Some((_, last)) = self.writes.pop_front_if(|(ready, _)| *ready <= number) {
-            // What a later write overwrites is not on disk as the log now has it.
-            self.raw.mut_store().stable_to(last);
-        }
-        self.raw.on_persist_ready(upto);
+        let Persisted { ready, index } = self.outputs.writes.persisted(number);
+        self.raw.mut_store().stable_to(index);
+        self.raw.on_persist_ready(ready);
         self.held.persisted(number);
         self.note_changes(self.raw.raft.id);
     }
@@ -347,16 +349,14 @@ impl Node {
         }
         // A member that was stopped for a while ticks once, not a hundred times.
         self.next_tick = now + self.timing.tick;
-        self.status.note_tick(now, self.timing.tick);
-        let can_elect = self.timing.is_alone || 1 < self.outputs.active.connected();
         // Once only, and only for the first election: later it would start one nobody needs.
         if self.raw.raft.leader_id != 0 || self.advance_until < now {
             self.timing.advance = 0;
         }
-        if 0 < self.timing.advance && can_elect {
-            for _ in 0..std::mem::take(&mut self.timing.advance) {
-                self.raw.tick();
-            }
+        let connected = self.outputs.active.connected();
+        if let Some(ticks) = first_election::skip(&self.raw.raft, &self.timing, connected) {
+            self.timing.advance = 0;
+            (0..ticks).for_each(|_| _ = self.raw.tick());
         }
         let (term, leader) = (self.raw.raft.term, self.raw.raft.leader_id);
         let was_follower = self.raw.raft.state == StateRole::Follower;
@@ -365,61 +365,86 @@ impl Node {
             mark!(ElectionTimeout, 0, term = term, leader = leader);
         }
         self.note_changes(self.raw.raft.id);
-        if let Some(hard_state) = self.unwritten.take() {
-            self.write(Vec::new(), Some(hard_state), false);
-        }
+        self.outputs.writes.write_commit();
         let oldest = now.checked_sub(self.timing.patience).unwrap_or(now);
-        // Their clients have given up; proposing them now would surprise everybody.
-        while let Some((_, entry)) = self.parked.pop_front_if(|(since, _)| *since < oldest) {
-            self.inbox.proposals_done(entry.data.len());
-        }
+        self.inbox.proposals_done(self.proposals.expire(oldest));
     }
 
-    /// Proposes what this turn has gathered, as one message.
+    /// Proposes what this turn has gathered, as one message. While there is no leader, or one that
+    /// is about to hand over, proposals wait.
     fn propose(&mut self) {
-        if self.proposals.is_empty() && self.parked.is_empty() && self.parked_reads.is_empty() {
+        if self.proposals.is_empty() && self.parked_reads.is_empty() {
             return;
         }
-        if self.raw.raft.leader_id == 0 {
-            let now = clock::now();
-            let room = PARKED_MAX.saturating_sub(self.parked.len());
-            let refused = self.proposals.split_off(room.min(self.proposals.len()));
-            self.parked.extend(self.proposals.drain(..).map(|entry| (now, entry)));
-            self.inbox.proposals_done(data_len(&refused));
+        let has_leader = self.raw.raft.leader_id != 0;
+        if has_leader {
+            for message in std::mem::take(&mut self.parked_reads) {
+                self.read(message);
+            }
+        }
+        if !has_leader || self.raw.raft.lead_transferee.is_some() {
+            let refused = self.proposals.park();
+            self.inbox.proposals_done(proposals::data_len(&refused));
             return self.refuse(&refused);
         }
-        for message in std::mem::take(&mut self.parked_reads) {
-            self.read(message);
-        }
-        let mut entries: Vec<Entry> = self.parked.drain(..).map(|(_, entry)| entry).collect();
-        entries.append(&mut self.proposals);
-        let mut rest = entries.as_slice();
+        let all = self.proposals.take();
+        let is_repeatable = self.leader_drops_stale_proposals();
+        let mut rest = all.as_slice();
         while !rest.is_empty() {
-            let (batch, later) = rest.split_at(batch_len(rest));
-            self.propose_batch(batch);
+            let (batch, later) = rest.split_at(proposals::batch_len(rest));
+            self.propose_batch(batch, is_repeatable);
             rest = later;
         }
-        self.inbox.proposals_done(data_len(&entries));
+        self.inbox.proposals_done(proposals::data_len(&all));
         self.note_changes(self.raw.raft.id);
     }
 
-    fn propose_batch(&mut self, entries: &[Entry]) {
-        let mut message = Message::default();
-        message.set_msg_type(MessageType::MsgPropose);
-        message.from = self.raw.raft.id;
-        message.set_entries(entries.to_vec().into());
-        if self.raw.step(message).is_err() {
-            self.refuse(entries);
+    fn leader_drops_stale_proposals(&self) -> bool {
+        let raft = &self.raw.raft;
+        raft.leader_id == raft.id || self.outputs.active.speaks_glass(raft.leader_id)
+    }
+
+    fn propose_batch(&mut self, batch: &[Proposal], is_repeatable: bool) {
+        let term = self.raw.raft.term;
+        let message = proposals::message(batch, &self.raw.raft);
+        match self.raw.step(message) {
+            Ok(()) => self.proposals.sent(batch, term, is_repeatable),
+            Err(_) => self.refuse(batch),
         }
     }
 
     /// Tells the waiting requests that raft did not take them.
-    fn refuse(&self, entries: &[Entry]) {
-        let ids: Vec<u64> = entries.iter().map(|entry| pb::entry_id(&entry.data)).collect();
+    fn refuse(&self, proposals: &[Proposal]) {
+        self.answer(proposals.iter().map(|proposal| proposal.id).collect(), Reason::Dropped);
+    }
+
+    fn answer(&self, ids: Vec<u64>, reason: Reason) {
         if !ids.is_empty() {
             // A closed channel means that the member is shutting down.
-            let _ = self.outputs.dropped.send(ids);
+            let _ = self.outputs.refused.send(Refusal { ids, reason });
         }
+    }
+
+    /// Looks for proposals that these committed entries prove to be lost.
+    fn note_committed(&mut self, entries: &[Entry]) {
+        let lost = self.proposals.committed(entries);
+        let committed_term = entries.last().map_or(0, |last| last.term);
+        let mut unanswered = Vec::new();
+        for lost in lost {
+            let again = u8::from(lost.again.is_some());
+            mark!(
+                RaftLost,
+                lost.id,
+                term = lost.term,
+                committed_term = committed_term,
+                again = again
+            );
+            match lost.again {
+                Some(bytes) => self.inbox.proposals_again(bytes),
+                None => unanswered.push(lost.id),
+            }
+        }
+        self.answer(unanswered, Reason::LeaderChanged);
     }
 
     fn note_applied(&mut self) {
@@ -433,7 +458,7 @@ impl Node {
 
     fn process_readies(&mut self) {
         while self.raw.has_ready() {
-            let is_behind = BACKLOG_BYTES_MAX < self.backlog.bytes;
+            let is_behind = self.backlog.is_full();
             // With no bytes to spend, raft-rs hands over one entry.
             let bytes = if is_behind { 0 } else { COMMITTED_BYTES_MAX };
             self.raw.raft.set_max_committed_size_per_ready(bytes);
@@ -450,7 +475,9 @@ impl Node {
     /// Carries out what one [`Ready`] asks for; the numbers are those of the module's essay.
     // ANCHOR: process_ready
     fn process_ready(&mut self, mut ready: Ready) {
-        self.last_ready = ready.number();
+        // Before anything leaves: what others learn from this member, it must know itself.
+        self.publish(false);
+        self.outputs.writes.begin(ready.number());
         let committed = ready.take_committed_entries();
         let is_leader = self.raw.raft.state == StateRole::Leader;
         let conf_index = if is_leader { 0 } else { last_conf_change(&committed) };
@@ -461,57 +488,25 @@ impl Node {
         self.raw.mut_store().append(&entries);
 
         // 2. The wal thread writes and syncs; its answer comes through the inbox.
-        let vote_changed = self.persist(entries, ready.hs().cloned());
+        let vote_changed = self.outputs.writes.persist(entries, ready.hs().cloned());
 
         // 3. A leader sends while the disk works, unless it has just voted for itself.
         let messages = ready.take_messages();
         if vote_changed {
-            self.held.hold(self.last_write, conf_index, messages);
+            self.held.hold(self.outputs.writes.last(), conf_index, messages);
         } else {
             self.send(messages);
         }
-        self.held.hold(self.last_write, conf_index, ready.take_persisted_messages());
+        self.held.hold(self.outputs.writes.last(), conf_index, ready.take_persisted_messages());
 
         // 4. What is committed, and on this disk, goes to apply.
         self.hand_over(committed, ready.take_read_states());
         self.raw.advance_append_async(ready);
-        if self.writes.is_empty() {
-            self.raw.on_persist_ready(self.last_ready);
+        if self.outputs.writes.is_empty() {
+            self.raw.on_persist_ready(self.outputs.writes.last_ready());
         }
     }
     // ANCHOR_END: process_ready
-
-    /// Hands entries and hard state to the WAL. Returns whether term or vote have changed.
-    fn persist(&mut self, entries: Vec<Entry>, hard_state: Option<HardState>) -> bool {
-        let vote = hard_state.as_ref().map(|state| (state.term, state.vote));
-        let vote_changed = vote.is_some_and(|vote| vote != self.written_vote);
-        if let Some(vote) = vote {
-            self.written_vote = vote;
-        }
-        if hard_state.is_some() {
-            self.unwritten = hard_state;
-        }
-        if !entries.is_empty() || vote_changed {
-            let hard_state = self.unwritten.take();
-            self.write(entries, hard_state, true);
-        }
-        vote_changed
-    }
-
-    /// A tick's write of a commit index bears the number of the last Ready: it syncs nothing, so it
-    /// is reported only together with a sync that covers that Ready too.
-    fn write(&mut self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) {
-        let ready = self.last_ready;
-        // What these entries overwrite is no longer what the WAL will have.
-        if let Some(first) = entries.first().map(|entry| entry.index) {
-            for (_, last) in &mut self.writes {
-                *last = (*last).min(first - 1);
-            }
-        }
-        self.writes.push_back((ready, entries.last().map_or(0, |entry| entry.index)));
-        self.last_write = ready;
-        self.outputs.wal.write(wal::Write { entries, hard_state, sync, ready });
-    }
 
     fn note_entries(&self, entries: &[Entry]) {
         for entry in entries {
@@ -534,6 +529,7 @@ impl Node {
     fn hand_over(&mut self, entries: Vec<Entry>, reads: Vec<ReadState>) {
         // A closed channel means the receiver is shutting down, and Stop is on its way to us.
         if !entries.is_empty() {
+            self.note_committed(&entries);
             self.backlog.add(&entries);
             let _ = self.outputs.committed.send(Committed { entries, since: trace::tick::now() });
         }
@@ -575,23 +571,4 @@ fn read_message(round: u64) -> Message {
 fn last_conf_change(entries: &[Entry]) -> u64 {
     let is_change = |entry: &&Entry| entry.get_entry_type() != EntryType::EntryNormal;
     entries.iter().rev().find(is_change).map_or(0, |entry| entry.index)
-}
-
-fn data_len(entries: &[Entry]) -> usize {
-    entries.iter().map(|entry| entry.data.len()).sum()
-}
-
-/// A change of membership that changes nothing, and does not say so.
-fn is_bare_change(entry: &Entry) -> bool {
-    entry.get_entry_type() == EntryType::EntryConfChange && entry.data.is_empty()
-}
-
-/// How many of the first entries make a batch: at least one.
-fn batch_len(entries: &[Entry]) -> usize {
-    let mut bytes = 0;
-    let fits = |entry: &&Entry| {
-        bytes += entry.data.len();
-        bytes <= BATCH_BYTES_MAX
-    };
-    entries.iter().take_while(fits).count().max(1)
 }

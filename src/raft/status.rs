@@ -2,10 +2,10 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard,
+        Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use raft::StateRole;
@@ -32,24 +32,8 @@ pub struct Status {
     last: AtomicU64,
     applied: AtomicU64,
     elected_at: Mutex<Option<Instant>>,
-    ticks: Mutex<Ticks>,
     leadership: watch::Sender<Leadership>,
     applied_watch: watch::Sender<u64>,
-}
-
-/// A member that has not ticked for so many ticks may have been replaced as the leader without
-/// knowing it (etcd: isActive).
-const AWAKE_TICKS: u32 = 3;
-
-/// Whether the raft thread has been awake all the time.
-#[derive(Clone, Copy, Debug, Default)]
-struct Ticks {
-    /// Until when the next tick must come; `None` before the first.
-    awake_until: Option<Instant>,
-    /// How often one came too late.
-    gaps: u64,
-    /// After how many of them a quorum has been asked.
-    confirmed: u64,
 }
 
 /// A role by the number that records carry: 0 follower, 1 candidate, 2 leader, 3 pre-candidate.
@@ -74,7 +58,6 @@ impl Status {
             last: AtomicU64::new(0),
             applied: AtomicU64::new(applied),
             elected_at: Mutex::new(None),
-            ticks: Mutex::default(),
             leadership: watch::Sender::new(Leadership::default()),
             applied_watch: watch::Sender::new(applied),
         }
@@ -113,41 +96,6 @@ impl Status {
     /// When the present leader was learnt of.
     pub fn elected_at(&self) -> Option<Instant> {
         *self.elected_at.lock().expect("nobody panics while holding it")
-    }
-
-    /// Raft thread: it ticks, and does so every `tick`.
-    pub(crate) fn note_tick(&self, now: Instant, tick: Duration) {
-        let mut ticks = self.ticks();
-        if ticks.awake_until.is_some_and(|until| until < now) {
-            ticks.gaps += 1;
-        }
-        ticks.awake_until = now.checked_add(AWAKE_TICKS * tick);
-    }
-
-    /// Whether raft has ticked lately.
-    pub fn is_awake(&self, now: Instant) -> bool {
-        self.ticks().awake_until.is_some_and(|until| now <= until)
-    }
-
-    /// `None` if raft has ticked without a gap since a quorum was last asked. After a gap, what is
-    /// known here of the leader may be long out of date: a quorum is to be asked, and this number
-    /// given to [`Status::confirm`] (etcd: `EtcdServer.isActive`).
-    ///
-    /// A gap counts even when raft ticks again, because it ticks before it has heard of others.
-    pub fn unconfirmed(&self, now: Instant) -> Option<u64> {
-        let is_awake = self.is_awake(now);
-        let ticks = *self.ticks();
-        (!is_awake || ticks.confirmed < ticks.gaps).then_some(ticks.gaps)
-    }
-
-    /// A quorum has answered a question that was asked after so many gaps.
-    pub fn confirm(&self, gaps: u64) {
-        let mut ticks = self.ticks();
-        ticks.confirmed = ticks.confirmed.max(gaps);
-    }
-
-    fn ticks(&self) -> MutexGuard<'_, Ticks> {
-        self.ticks.lock().expect("nobody panics while holding it")
     }
 
     /// Changes of term and leader.

@@ -2,7 +2,10 @@
 //!
 //! etcd: `quotaKVServer`, and the first lines of `processInternalRaftRequestOnce`.
 
-use super::{Error, Server};
+use super::{
+    Error, Server,
+    txn::{Taken, Txn},
+};
 use crate::{
     pb::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op::Request},
     stage,
@@ -18,7 +21,7 @@ impl Server {
     /// Refuses a write for which the backend has no room, when the alarm is raised.
     pub(crate) async fn check_quota(&self, id: u64, cost: u64) -> Result<(), Error> {
         let Some(limit) = self.settings.quota_bytes else { return Ok(()) };
-        let used = self.backend.size();
+        let used = self.backend.used();
         drop(stage!(QuotaCheck, id, used = used, limit = limit));
         if cost == 0 || used.saturating_add(cost) <= limit {
             return Ok(());
@@ -43,16 +46,29 @@ pub(crate) fn put_cost(put: &PutRequest) -> u64 {
     KEY_OVERHEAD + (put.key.len() + put.value.len()) as u64
 }
 
-/// What a transaction would add at most: the dearer of its two branches.
-pub(crate) fn txn_cost(txn: &TxnRequest) -> u64 {
-    branch_cost(&txn.success).max(branch_cost(&txn.failure))
+/// What a transaction would add at most: the dearer of its two branches, and so for those in it.
+pub(crate) fn txn_cost(txn: &Txn) -> u64 {
+    // Inner ones have the greater numbers, so they are done before those around them.
+    let mut inner = vec![0; txn.levels() - 1];
+    let mut cost = 0;
+    for level in (0..txn.levels()).rev() {
+        let TxnRequest { success, failure, .. } = txn.request(level);
+        let both = [(success, Taken::Success), (failure, Taken::Failure)].map(|(ops, taken)| {
+            let nested: u64 = txn.inner(level, taken).map(|level| inner[level - 1]).sum();
+            nested + puts_cost(ops)
+        });
+        cost = both[0].max(both[1]);
+        if 0 < level {
+            inner[level - 1] = cost;
+        }
+    }
+    cost
 }
 
-fn branch_cost(operations: &[RequestOp]) -> u64 {
+fn puts_cost(operations: &[RequestOp]) -> u64 {
     let cost = |operation: &RequestOp| match &operation.request {
         Some(Request::RequestPut(put)) => put_cost(put),
-        Some(Request::RequestTxn(txn)) => txn_cost(txn),
-        Some(Request::RequestRange(_) | Request::RequestDeleteRange(_)) | None => 0,
+        _ => 0,
     };
     operations.iter().map(cost).sum()
 }

@@ -4,22 +4,19 @@
 //! The order of the tests is etcd's: a request with two faults is refused for the same one.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, VecDeque},
     ops::Bound,
 };
 
-use super::Error;
+use super::{
+    Error,
+    txn::{Step, Taken, Txn, operations as operations_of},
+};
 use crate::pb::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
     range_request::{SortOrder, SortTarget},
     request_op::Request,
 };
-
-/// How many transactions may stand around another one. The log must not get what cannot be read
-/// from it: prost decodes 100 messages in each other, and the log wraps a request once more than the
-/// RPC did. Each transaction takes two, the innermost operation one. (etcd has no limit of its
-/// own here; its limit of operations allows 127.)
-const DEPTH_MAX: usize = 48;
 
 /// Checks a range request (etcd: `checkRangeRequest`).
 pub fn check_range(request: &RangeRequest) -> Result<(), Error> {
@@ -57,11 +54,12 @@ pub fn check_delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
 }
 
 /// Checks a transaction with all that is nested in it: its form, and that no key is put twice or
-/// both put and deleted (etcd: `checkTxnRequest`, `checkIntervals`).
-pub fn check_txn(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
-    check_form(request, max_ops, 0)?;
-    Written::by(&request.success)?;
-    Written::by(&request.failure)?;
+/// both put and deleted (etcd: `checkTxnRequest`, `checkIntervals`). As in etcd, `max_ops` alone
+/// bounds how deep transactions are nested: 128 operations allow 128 levels around an empty one.
+pub fn check_txn(txn: &Txn, max_ops: usize) -> Result<(), Error> {
+    check_form(txn, max_ops)?;
+    Written::by(txn, Taken::Success)?;
+    Written::by(txn, Taken::Failure)?;
     Ok(())
 }
 
@@ -82,21 +80,23 @@ fn operations(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
 }
 
 /// Nested transactions get what their parent leaves of the number of operations.
-fn check_form(request: &TxnRequest, max_ops: usize, depth: usize) -> Result<(), Error> {
-    let ops = request.compare.len().max(request.success.len()).max(request.failure.len());
-    if ops > max_ops || depth > DEPTH_MAX {
-        return Err(Error::TooManyOps);
-    }
-    if request.compare.iter().any(|compare| compare.key.is_empty()) {
-        return Err(Error::EmptyKey);
-    }
-    for op in operations(request) {
-        match &op.request {
-            Some(Request::RequestRange(range)) => check_range(range)?,
-            Some(Request::RequestPut(put)) => check_put(put)?,
-            Some(Request::RequestDeleteRange(delete)) => check_delete_range(delete)?,
-            Some(Request::RequestTxn(txn)) => check_form(txn, max_ops - ops, depth + 1)?,
-            None => return Err(Error::KeyNotFound),
+fn check_form(txn: &Txn, max_ops: usize) -> Result<(), Error> {
+    let mut left = vec![max_ops];
+    for step in txn.walk(|_| Taken::Both) {
+        match step {
+            Step::Enter(level) => {
+                let request = txn.request(level);
+                let rest = left.last().and_then(|left| left.checked_sub(operations_of(request)));
+                left.push(rest.ok_or(Error::TooManyOps)?);
+                if request.compare.iter().any(|compare| compare.key.is_empty()) {
+                    return Err(Error::EmptyKey);
+                }
+            }
+            Step::Op(Some(Request::RequestRange(range))) => check_range(range)?,
+            Step::Op(Some(Request::RequestPut(put))) => check_put(put)?,
+            Step::Op(Some(Request::RequestDeleteRange(delete))) => check_delete_range(delete)?,
+            Step::Op(Some(Request::RequestTxn(_)) | None) => return Err(Error::KeyNotFound),
+            Step::Leave(_) => _ = left.pop(),
         }
     }
     Ok(())
@@ -109,28 +109,68 @@ struct Written<'a> {
     deleted: Deleted,
 }
 
-impl<'a> Written<'a> {
-    /// Goes through a branch. The order is etcd's: first the deletions of this level, then
-    /// nested transactions one after the other, then the puts of this level. (So a nested put is
-    /// not held against the deletion of a later nested transaction; neither does etcd.)
-    fn by(ops: &'a [RequestOp]) -> Result<Written<'a>, Error> {
+/// A branch of a transaction, while those nested in it are gone through.
+struct Branch<'a> {
+    ops: &'a [RequestOp],
+    /// What comes next in it, a level and its branch.
+    inner: VecDeque<(usize, Taken)>,
+    written: Written<'a>,
+    /// What the first branch of a nested transaction writes, until its second is done.
+    then: Option<Written<'a>>,
+}
+
+impl<'a> Branch<'a> {
+    fn new(txn: &'a Txn, level: usize, taken: Taken) -> Branch<'a> {
+        let TxnRequest { success, failure, .. } = txn.request(level);
+        let ops = if taken == Taken::Success { success } else { failure };
+        let both = |level| [(level, Taken::Success), (level, Taken::Failure)];
+        let inner = txn.inner(level, taken).flat_map(both).collect();
         let mut written = Written::default();
         for op in ops {
             if let Some(Request::RequestDeleteRange(delete)) = &op.request {
                 written.deleted.insert(&delete.key, &delete.range_end);
             }
         }
-        for op in ops {
-            if let Some(Request::RequestTxn(txn)) = &op.request {
-                written.add_nested(Written::by(&txn.success)?, Written::by(&txn.failure)?)?;
-            }
+        Branch { ops, inner, written, then: None }
+    }
+
+    /// Takes what one branch of a nested transaction writes.
+    fn take(&mut self, written: Written<'a>) -> Result<(), Error> {
+        match self.then.take() {
+            None => self.then = Some(written),
+            Some(then) => self.written.add_nested(then, written)?,
         }
-        for op in ops {
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Written<'a>, Error> {
+        for op in self.ops {
             if let Some(Request::RequestPut(put)) = &op.request {
-                written.add_put(&put.key)?;
+                self.written.add_put(&put.key)?;
             }
         }
-        Ok(written)
+        Ok(self.written)
+    }
+}
+
+impl<'a> Written<'a> {
+    /// Goes through a branch of the outermost transaction. The order is etcd's: first the deletions
+    /// of this level, then nested transactions one after the other, then the puts of this level. (So
+    /// a nested put is not held against the deletion of a later nested transaction; neither does
+    /// etcd.)
+    fn by(txn: &'a Txn, taken: Taken) -> Result<Written<'a>, Error> {
+        let mut around: Vec<Branch<'a>> = Vec::new();
+        let mut branch = Branch::new(txn, 0, taken);
+        loop {
+            if let Some((level, taken)) = branch.inner.pop_front() {
+                around.push(std::mem::replace(&mut branch, Branch::new(txn, level, taken)));
+                continue;
+            }
+            let written = branch.finish()?;
+            let Some(parent) = around.pop() else { return Ok(written) };
+            branch = parent;
+            branch.take(written)?;
+        }
     }
 
     fn add_put(&mut self, key: &'a [u8]) -> Result<(), Error> {
@@ -142,18 +182,23 @@ impl<'a> Written<'a> {
 
     /// Only one of a nested transaction's branches is taken, so both may put the same key.
     fn add_nested(&mut self, then: Written<'a>, other: Written<'a>) -> Result<(), Error> {
-        for key in &then.puts {
-            self.add_put(key)?;
+        let puts = joined(then.puts, other.puts);
+        if !self.puts.is_disjoint(&puts) || puts.iter().any(|key| self.deleted.contains(key)) {
+            return Err(Error::DuplicateKey);
         }
-        for key in &other.puts {
-            if !then.puts.contains(key) {
-                self.add_put(key)?;
-            }
-        }
+        self.puts = joined(std::mem::take(&mut self.puts), puts);
         self.deleted.union(then.deleted);
         self.deleted.union(other.deleted);
         Ok(())
     }
+}
+
+/// Both sets in one. The keys of the smaller one are moved, so that many levels around many keys do
+/// not move them all again at each level.
+fn joined<'a>(a: HashSet<&'a [u8]>, b: HashSet<&'a [u8]>) -> HashSet<&'a [u8]> {
+    let (mut large, small) = if a.len() < b.len() { (b, a) } else { (a, b) };
+    large.extend(small);
+    large
 }
 
 /// Deleted ranges, as intervals that do not touch each other: from a key, included, to an end,
@@ -196,7 +241,10 @@ impl Deleted {
         before.is_some_and(|(_, end)| key < end.as_slice())
     }
 
-    fn union(&mut self, other: Deleted) {
+    fn union(&mut self, mut other: Deleted) {
+        if self.ranges.len() < other.ranges.len() {
+            std::mem::swap(self, &mut other);
+        }
         for (begin, end) in other.ranges {
             self.insert_interval(begin, end);
         }

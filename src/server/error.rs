@@ -17,6 +17,8 @@ pub enum Error {
     LeaseProvided,
     /// etcd: ErrTooManyOps.
     TooManyOps,
+    /// A nested transaction does not decode. gRPC's own, in etcd as well: it decodes all at once.
+    Malformed,
     /// etcd: ErrDuplicateKey.
     DuplicateKey,
     /// etcd: ErrInvalidSortOption.

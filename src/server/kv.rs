@@ -19,6 +19,7 @@ use super::{
     },
     no_space::NoSpace,
     read_index::ReadIndex,
+    txn::Txn,
     wait::Wait,
 };
 use crate::{
@@ -49,6 +50,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// `--election-timeout`.
     pub election: Duration,
+    /// The shortest TTL of a lease, in seconds ([`crate::server::lease::min_ttl`]).
+    pub min_ttl: i64,
     /// `--watch-progress-notify-interval`.
     pub progress_interval: Duration,
     /// `--experimental-enable-lease-checkpoint-persist`.
@@ -218,10 +221,13 @@ impl Server {
         txn: TxnRequest,
         from: &Arc<Connection>,
     ) -> Result<Answer<TxnResponse>, Error> {
+        let txn = self.check_txn(id, txn)?;
+        let cost = txn_cost(&txn);
+        let txn = txn.into_request();
         if check::txn_is_read_only(&txn) {
             return self.read_txn(id, txn, from).await;
         }
-        let reply = self.propose_txn(id, txn).await?;
+        let reply = self.propose_txn(id, txn, cost).await?;
         Ok(self.finish(id, reply, from).await?.map(|response| match response {
             KvResponse::Txn(response) => response,
             other => unexpected(&other),
@@ -234,7 +240,6 @@ impl Server {
         txn: TxnRequest,
         from: &Arc<Connection>,
     ) -> Result<Answer<TxnResponse>, Error> {
-        self.check_txn(id, &txn)?;
         if !check::txn_is_serializable(&txn) {
             self.linearize(id).await?;
         }
@@ -248,17 +253,27 @@ impl Server {
         self.read_large(id, Question::Txn(txn), from).await.map(Answer::Large)
     }
 
-    /// Carries out a transaction that writes; what its answer needs is not read yet.
-    pub(super) async fn propose_txn(&self, id: u64, txn: TxnRequest) -> Result<Reply, Error> {
-        self.check_txn(id, &txn)?;
-        self.check_quota(id, txn_cost(&txn)).await?;
-        let request = InternalRaftRequest { txn: Some(txn), ..InternalRaftRequest::default() };
-        self.propose_kv(id, request).await
+    /// A transaction that may be carried out, with those in it.
+    pub(super) fn check_txn(&self, id: u64, txn: TxnRequest) -> Result<Txn, Error> {
+        let operations = txn.compare.len() + txn.success.len() + txn.failure.len();
+        let max_ops = self.settings.max_txn_ops;
+        validate(id, operations, || {
+            let txn = Txn::expand(txn, max_ops).map_err(|_| Error::Malformed)?;
+            check::check_txn(&txn, max_ops).map(|()| txn)
+        })
     }
 
-    fn check_txn(&self, id: u64, txn: &TxnRequest) -> Result<(), Error> {
-        let operations = txn.compare.len() + txn.success.len() + txn.failure.len();
-        validate(id, operations, || check::check_txn(txn, self.settings.max_txn_ops))
+    /// Carries out a transaction that writes, and costs so much of the quota; what its answer needs
+    /// is not read yet.
+    pub(super) async fn propose_txn(
+        &self,
+        id: u64,
+        txn: TxnRequest,
+        cost: u64,
+    ) -> Result<Reply, Error> {
+        self.check_quota(id, cost).await?;
+        let request = InternalRaftRequest { txn: Some(txn), ..InternalRaftRequest::default() };
+        self.propose_kv(id, request).await
     }
 
     /// Proposes a request that changes the key space.
@@ -308,11 +323,11 @@ impl Server {
 }
 
 /// Runs a check inside its stage.
-fn validate(
+fn validate<T>(
     id: u64,
     operations: usize,
-    check: impl FnOnce() -> Result<(), Error>,
-) -> Result<(), Error> {
+    check: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
     let mut span = stage!(RpcValidate, id, operations = operations);
     let result = check();
     if result.is_err() {

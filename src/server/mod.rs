@@ -7,7 +7,7 @@
 //!   api ──▶ read_index ──▶ raft ··· confirmed ··· ──▶ wait until applied ──▶ mvcc
 //! ```
 //!
-//! Reading order: [`kv`] (what each request does, a line a step), [`check`], [`admit`],
+//! Reading order: [`kv`] (what each request does, a line a step), [`check`], [`txn`], [`admit`],
 //! [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`lease`], [`read_index`], [`compactor`],
 //! [`concurrency`]. The write side runs on the `apply` thread; everything that waits runs on the grpc
 //! thread, and what reads for long on others ([`aside`]).
@@ -21,7 +21,9 @@ pub mod auth;
 pub mod check;
 pub mod compactor;
 pub mod concurrency;
+pub mod dropped;
 pub mod error;
+pub mod health;
 pub mod kv;
 pub mod lease;
 pub mod members;
@@ -30,6 +32,7 @@ mod own;
 pub mod propose;
 pub mod publish;
 pub mod read_index;
+pub mod txn;
 pub mod views;
 pub mod wait;
 

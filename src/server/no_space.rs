@@ -63,7 +63,7 @@ pub async fn run(server: Arc<Server>) {
 
 /// Its story is kept by all members: it is rare, and somebody will want to know.
 async fn raise(server: &Server) {
-    let (used, limit) = (server.backend.size(), server.settings.quota_bytes);
+    let (used, limit) = (server.backend.used(), server.settings.quota_bytes);
     tracing::warn!(used, limit, "the backend is full: raising the alarm");
     let id = server.ids.next(true);
     let alarm = AlarmRequest {

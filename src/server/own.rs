@@ -9,6 +9,7 @@ use crate::pb::etcdserverpb::{
 
 use super::{
     Error, Server,
+    admit::txn_cost,
     kv::unexpected,
     mvcc::{KvResponse, Reply, plan::Source, read_txn::is_long},
 };
@@ -29,7 +30,9 @@ impl Server {
 
     /// A transaction that writes.
     pub(super) async fn own_txn(&self, id: u64, txn: TxnRequest) -> Result<TxnResponse, Error> {
-        match self.whole(id, self.propose_txn(id, txn).await?) {
+        let txn = self.check_txn(id, txn)?;
+        let cost = txn_cost(&txn);
+        match self.whole(id, self.propose_txn(id, txn.into_request(), cost).await?) {
             KvResponse::Txn(response) => Ok(response),
             other => unexpected(&other),
         }

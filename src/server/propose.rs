@@ -68,9 +68,18 @@ impl Server {
         data: Bytes,
         term: Option<u64>,
     ) -> Result<Response, Error> {
-        let start = clock::now();
         let leader = self.status.leader();
         let mut span = stage!(RaftPropose, id, bytes = data.len(), leader = leader).begun();
+        let result = self.outcome(id, data, term).await;
+        if result.is_err() {
+            span.flag(trace::FLAG_ERROR);
+        }
+        result
+    }
+
+    /// Hands a proposal over, and waits for what apply makes of it.
+    async fn outcome(&self, id: u64, data: Bytes, term: Option<u64>) -> Result<Response, Error> {
+        let start = clock::now();
         let mut waiting = self.wait.register(id);
         let proposal = match term {
             None => Input::Propose { id, data, since: trace::tick::now() },
@@ -78,15 +87,11 @@ impl Server {
         };
         self.inbox.offer(proposal).map_err(refused)?;
         let outcome = tokio::time::timeout(self.settings.request_timeout, &mut waiting.outcome);
-        let result = match outcome.await {
+        match outcome.await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::Stopped),
             Err(_) => Err(self.why_timed_out(start)),
-        };
-        if result.is_err() {
-            span.flag(trace::FLAG_ERROR);
         }
-        result
     }
 
     /// What is known about a request that waited in vain since `start` (etcd: parseProposeCtxErr).

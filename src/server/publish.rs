@@ -3,39 +3,64 @@
 //!
 //! Both go as etcd 3.5 sends them, as v2 requests, which every 3.5 member understands.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::sync::watch;
 
 use super::{
-    Server,
+    Error, Server,
+    apply::Response,
     members::{Attributes, hex},
 };
-use crate::pb::etcdserverpb::Request;
+use crate::{pb::etcdserverpb::Request, raft::Leadership};
 
-/// The pause before another try.
+/// The pause behind a try that was refused.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Server {
     /// Publishes this member's attributes, again and again until it works. A member is ready to
     /// serve once they have come back to it through the log.
+    ///
+    /// A publication can be lost on its way to a leader, or with one, and nobody would say so until
+    /// its time is over. Publishing twice changes nothing, so there is another try whenever the
+    /// leader has changed, and after an election timeout, two, four; the earlier ones still count.
     pub async fn publish(&self, attributes: &Attributes) {
         let val = serde_json::to_string(attributes).expect("attributes are plain data");
         let path = format!("/0/members/{}/attributes", hex(self.member_id));
+        let mut leadership = self.leadership();
+        let (mut tries, mut patience) = (FuturesUnordered::new(), None);
         loop {
-            let id = self.ids.next(false);
-            let request = put_request(id, path.clone(), val.clone());
-            match self.propose_v2(id, &request).await {
-                Ok(_) => return,
-                Err(super::Error::Stopped) => return std::future::pending().await,
-                Err(error) => tracing::warn!(?error, "could not publish this member yet"),
+            tokio::select! {
+                Some(result) = tries.next() => match result {
+                    Ok(_) => return,
+                    Err(Error::Stopped) => return pending().await,
+                    Err(error) => {
+                        tracing::warn!(?error, "could not publish this member yet");
+                        tokio::time::sleep(PAUSE).await;
+                        patience = None;
+                    }
+                },
+                () = worth_a_try(&mut leadership, patience) => {
+                    tries.push(self.publish_once(put_request(path.clone(), val.clone())));
+                    let longer = |patience: Duration| (2 * patience).min(self.settings.request_timeout);
+                    patience = Some(patience.map_or(self.settings.election, longer));
+                }
             }
-            tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Each try has an id of its own, under which its outcome comes back.
+    async fn publish_once(&self, request: Request) -> Result<Response, Error> {
+        let id = self.ids.next(false);
+        self.propose_v2(id, &Request { id: Some(id), ..request }).await
     }
 
     /// Leader: proposes the cluster's version.
     pub async fn set_cluster_version(&self, version: &str) {
         let id = self.ids.next(false);
-        let request = put_request(id, "/0/version".to_owned(), version.to_owned());
+        let request = put_request("/0/version".to_owned(), version.to_owned());
+        let request = Request { id: Some(id), ..request };
         if let Err(error) = self.propose_v2(id, &request).await {
             tracing::warn!(?error, version, "could not set the cluster version yet");
         }
@@ -47,9 +72,22 @@ impl Server {
     }
 }
 
-fn put_request(id: u64, path: String, val: String) -> Request {
+/// Returns when there is a leader to publish to, and, behind a try, when there is a new one or the
+/// try's time is over.
+async fn worth_a_try(leadership: &mut watch::Receiver<Leadership>, patience: Option<Duration>) {
+    if let Some(patience) = patience {
+        // Whichever comes first.
+        let _ = tokio::time::timeout(patience, leadership.changed()).await;
+    }
+    if leadership.wait_for(|now| now.leader != 0).await.is_err() {
+        // The member ends.
+        pending::<()>().await;
+    }
+}
+
+/// A v2 request, still without its id.
+fn put_request(path: String, val: String) -> Request {
     Request {
-        id: Some(id),
         method: Some("PUT".to_owned()),
         path: Some(path),
         val: Some(val),

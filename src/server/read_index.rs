@@ -20,14 +20,14 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc::UnboundedReceiver, oneshot},
+    sync::{Notify, mpsc::UnboundedReceiver, oneshot, watch},
     time::timeout,
 };
 
 use super::{Error, Server, propose::refused};
 use crate::{
     clock,
-    raft::{inbox::Input, node::ReadRound},
+    raft::{Leadership, inbox::Input, node::ReadRound},
     set, stage, trace,
 };
 
@@ -152,36 +152,48 @@ async fn round(
         let id = server.ids.next(is_kept);
         asked.push(id);
         let mut span = stage!(ReadIndexRound, id, reads = reads, attempt = asked.len()).begun();
-        server.inbox.offer(Input::ReadIndex { round: id }).map_err(refused)?;
-        let retry = tokio::time::sleep(RETRY);
-        tokio::pin!(retry);
-        tokio::select! {
-            answer = answer_to(&asked, answers) => {
-                let answer = answer?;
-                // A round that was answered while the leader changed is not to be believed.
-                let now = *leadership.borrow();
-                if now.term != answer.term || now.leader == 0 {
-                    return Err(Error::LeaderChanged);
-                }
+        let attempt = attempt(server, &asked, answers, (&mut leadership, start.1)).await;
+        match attempt {
+            Ok(Some(answer)) => {
                 span.set_id(answer.round);
                 set!(span, ReadIndexRound, index = answer.index, term = answer.term);
                 return Ok((answer.round, answer.index));
             }
-            changed = leadership.changed() => {
-                changed.map_err(|_| Error::Stopped)?;
-                let (before, now) = (start.1, *leadership.borrow_and_update());
-                // Learning of the first leader is no change; losing or replacing one is.
-                if before.leader != 0 && before != now {
-                    span.flag(trace::FLAG_ERROR);
-                    return Err(Error::LeaderChanged);
-                }
+            Ok(None) if !gave_up(server, start.0) => {}
+            failed => {
+                span.flag(trace::FLAG_ERROR);
+                return Err(failed.err().unwrap_or(Error::Timeout));
             }
-            () = &mut retry => {}
         }
-        if gave_up(server, start.0) {
-            span.flag(trace::FLAG_ERROR);
-            return Err(Error::Timeout);
+    }
+}
+
+/// Asks raft under the newest of these ids, and waits for an answer to any of them. `None` when it
+/// is time to ask again.
+async fn attempt(
+    server: &Server,
+    asked: &[u64],
+    answers: &mut UnboundedReceiver<ReadRound>,
+    (leadership, before): (&mut watch::Receiver<Leadership>, Leadership),
+) -> Result<Option<ReadRound>, Error> {
+    let round = *asked.last().expect("an id was made for this attempt");
+    server.inbox.offer(Input::ReadIndex { round }).map_err(refused)?;
+    tokio::select! {
+        answer = answer_to(asked, answers) => {
+            let answer = answer?;
+            // A round that was answered while the leader changed is not to be believed.
+            let now = *leadership.borrow();
+            let is_good = now.term == answer.term && now.leader != 0;
+            if is_good { Ok(Some(answer)) } else { Err(Error::LeaderChanged) }
         }
+        changed = leadership.changed() => {
+            changed.map_err(|_| Error::Stopped)?;
+            let now = *leadership.borrow_and_update();
+            // Learning of the first leader is no change; losing or replacing one is.
+            let is_lost = before.leader != 0 && before != now;
+            if is_lost { Err(Error::LeaderChanged) } else { Ok(None) }
+        }
+        () = tokio::time::sleep(RETRY) => Ok(None),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Error, Server,
+    health::alarm_name,
     members::Member,
     mvcc::{HashKv, Store},
     wait::Wait,
@@ -37,6 +38,11 @@ impl Server {
         self.status.leader()
     }
 
+    /// Whether this member hears any other.
+    pub fn has_heard_peers(&self) -> bool {
+        self.peers.connected() != 0
+    }
+
     /// Changes of term and leader.
     pub fn leadership(&self) -> tokio::sync::watch::Receiver<Leadership> {
         self.status.leadership()
@@ -65,6 +71,11 @@ impl Server {
     /// `--max-request-bytes`.
     pub fn max_request_bytes(&self) -> usize {
         self.settings.max_request_bytes
+    }
+
+    /// `--quota-backend-bytes`, in bytes; `None` for no quota.
+    pub fn quota_bytes(&self) -> Option<u64> {
+        self.settings.quota_bytes
     }
 
     /// `--watch-progress-notify-interval`.
@@ -127,7 +138,6 @@ impl Server {
         if self.leader() == 0 {
             errors.push("etcdserver: no leader".to_owned());
         }
-        let own = self.members.get(self.member_id);
         StatusResponse {
             version: ETCD_VERSION.to_owned(),
             db_size: i64::try_from(self.backend.size()).unwrap_or(i64::MAX),
@@ -137,57 +147,19 @@ impl Server {
             raft_term: self.term(),
             raft_applied_index: self.status.applied(),
             errors,
-            is_learner: own.is_some_and(|member| member.is_learner),
+            is_learner: self.is_learner(),
             ..StatusResponse::default()
         }
+    }
+
+    /// Whether this member does not vote yet.
+    pub fn is_learner(&self) -> bool {
+        self.members.get(self.member_id).is_some_and(|member| member.is_learner)
     }
 
     /// The members as peers ask for them.
     pub fn members(&self) -> Vec<Member> {
         self.members.list()
-    }
-
-    /// Whether this member is healthy, as `/health` understands it; otherwise the reason.
-    pub(crate) async fn health(
-        &self,
-        id: u64,
-        serializable: bool,
-        excluded: &[String],
-    ) -> Result<(), Unhealthy> {
-        for alarm in self.alarms.list(AlarmType::None as i32) {
-            let name = alarm_name(alarm.alarm);
-            if !excluded.iter().any(|excluded| excluded == name) {
-                return Err(Unhealthy::Alarm(name));
-            }
-        }
-        if !serializable && self.leader() == 0 {
-            return Err(Unhealthy::NoLeader);
-        }
-        let range = etcdserverpb::RangeRequest {
-            key: "a".into(),
-            serializable,
-            ..etcdserverpb::RangeRequest::default()
-        };
-        self.own_range(id, range).await.map(|_| ()).map_err(Unhealthy::Range)
-    }
-}
-
-/// Why a member is not healthy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unhealthy {
-    /// An alarm of this name is raised.
-    Alarm(&'static str),
-    /// The member knows no leader.
-    NoLeader,
-    /// It could not serve a read.
-    Range(Error),
-}
-
-fn alarm_name(alarm: i32) -> &'static str {
-    match AlarmType::try_from(alarm) {
-        Ok(AlarmType::Nospace) => "NOSPACE",
-        Ok(AlarmType::Corrupt) => "CORRUPT",
-        Ok(AlarmType::None) | Err(_) => "UNKNOWN",
     }
 }
 

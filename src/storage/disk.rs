@@ -17,13 +17,10 @@ use std::{
     collections::BTreeMap,
     fs::OpenOptions,
     io,
-    ops::Bound,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
-
-use redb::{BackendError, StorageBackend, backends::FileBackend};
 
 /// The unit in which a lossy file remembers what is not synced, in bytes.
 const PAGE: u64 = 4096;
@@ -64,6 +61,19 @@ impl File {
     pub fn open_read_only(path: &Path) -> io::Result<File> {
         let file = OpenOptions::new().read(true).open(path)?;
         Ok(File { file, path: path.to_owned(), unsynced: None })
+    }
+
+    /// Opens a file for reading and writing; if there is none, makes an empty one, readable by its
+    /// owner only.
+    pub fn open_or_create(path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        File::new(options, path)
+    }
+
+    /// The operating system's file, for locks and for its map of blocks.
+    pub(super) fn real(&self) -> &std::fs::File {
+        &self.file
     }
 
     fn new(options: &OpenOptions, path: &Path) -> io::Result<File> {
@@ -227,6 +237,15 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     std::fs::File::open(path)?.sync_all()
 }
 
+/// How many bytes an ordinary user may still write to the file system that holds `path`.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let system = nix::sys::statvfs::statvfs(path)?;
+    // Their types differ between systems.
+    #[allow(clippy::useless_conversion, reason = "as above")]
+    let (blocks, size) = (u64::from(system.blocks_available()), u64::from(system.fragment_size()));
+    Ok(blocks.saturating_mul(size))
+}
+
 /// Whether files that are opened now lose what is not synced.
 fn is_lossy() -> bool {
     fail::fail_point!("disk-lossy", |_| true);
@@ -274,88 +293,10 @@ fn reserve(_file: &std::fs::File, _len: u64) -> io::Result<bool> {
     Ok(false)
 }
 
-/// A [`File`] as redb wants it, so that the database's file can run lossy like the log's.
-#[derive(Debug)]
-pub struct RedbFile {
-    file: File,
-    /// Does redb's byte-range locks, on a handle that shares our open file description.
-    locks: FileBackend,
-}
-
-impl RedbFile {
-    /// Opens the database's file, or creates an empty one.
-    pub fn open(path: &Path) -> io::Result<RedbFile> {
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = File::new(options, path)?;
-        let locks = FileBackend::new(file.file.try_clone()?).map_err(io::Error::other)?;
-        Ok(RedbFile { file, locks })
-    }
-}
-
-type Locked<T> = Result<T, BackendError>;
-
-impl StorageBackend for RedbFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if self.file.read_at(out, offset)? < out.len() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_at(data, offset)
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.locks.close()
-    }
-
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
-        self.locks.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
-        self.locks.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
-        self.locks.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
-        self.locks.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
-        self.locks.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
-        self.locks.query_lock_range(start, end)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use redb::{Database, ReadableDatabase, TableDefinition};
-
     use super::*;
     use crate::storage::alone::alone;
-
-    const TABLE: TableDefinition<'_, u64, u64> = TableDefinition::new("t");
 
     fn content(path: &Path) -> Vec<u8> {
         std::fs::read(path).unwrap()
@@ -437,46 +378,5 @@ mod tests {
         let bytes = seen(&file);
         assert_eq!((bytes.len(), bytes[0]), (10_000, b'x'));
         assert!(bytes[1..].iter().all(|byte| *byte == 0));
-    }
-
-    fn put(database: &Database, key: u64, durability: redb::Durability) {
-        let mut txn = database.begin_write().unwrap();
-        txn.set_durability(durability).unwrap();
-        txn.open_table(TABLE).unwrap().insert(key, key).unwrap();
-        txn.commit().unwrap();
-    }
-
-    #[test]
-    fn redb_on_a_lossy_file_loses_what_was_not_committed_durably() {
-        alone(
-            "storage::disk::tests::redb_on_a_lossy_file_loses_what_was_not_committed_durably",
-            || {
-                fail::cfg("disk-lossy", "return").unwrap();
-                let dir = tempfile::tempdir().unwrap();
-                let (path, copy) = (dir.path().join("db"), dir.path().join("copy"));
-                let file = RedbFile::open(&path).unwrap();
-                let database = Database::builder().create_with_backend(file).unwrap();
-                put(&database, 1, redb::Durability::Immediate);
-                put(&database, 2, redb::Durability::None);
-                // What the disk has now is what a power failure would leave.
-                std::fs::copy(&path, &copy).unwrap();
-                let file = RedbFile::open(&copy).unwrap();
-                let after = Database::builder().create_with_backend(file).unwrap();
-                let table = after.begin_read().unwrap().open_table(TABLE).unwrap();
-                assert_eq!(table.get(1).unwrap().unwrap().value(), 1);
-                assert!(table.get(2).unwrap().is_none());
-            },
-        );
-    }
-
-    #[test]
-    fn redb_refuses_a_file_that_another_handle_has_open() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("db");
-        let open = || Database::builder().create_with_backend(RedbFile::open(&path).unwrap());
-        let first = open().unwrap();
-        assert!(open().is_err());
-        drop(first);
-        assert!(open().is_ok());
     }
 }

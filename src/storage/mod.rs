@@ -3,6 +3,7 @@
 //! ```text
 //!   raft ──entries, votes──▶ wal/      the log: append, fsync, then promise
 //!   apply ──keys, values───▶ backend/  the state that the log leads to, a little behind it
+//!                              │      └── redb_file.rs, blocks.rs   how much of it the disk holds
 //!                              └──────┬──────┘
 //!                                  disk.rs    one type for every durable file
 //! ```
@@ -21,7 +22,9 @@
 //! Storage knows no request and no key: it is handed bytes and indexes.
 
 pub mod backend;
+mod blocks;
 pub mod disk;
+pub mod redb_file;
 pub mod wal;
 
 #[cfg(test)]
@@ -46,13 +49,17 @@ pub fn fatal(error: &dyn Error) -> ! {
     process::exit(1);
 }
 
-/// The error's text, followed by those of its causes.
+/// The error's text, followed by those of its causes. Some say their cause themselves; it is not
+/// repeated.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        message.push_str(": ");
-        message.push_str(&error.to_string());
+        let text = error.to_string();
+        if !message.ends_with(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
         cause = error.source();
     }
     message

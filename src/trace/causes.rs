@@ -27,11 +27,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
     event::{Event, Recording},
+    field::Slot,
     order,
     record::Kind,
     span::{FLAG_CANCELLED, FLAG_ERROR},
     stage::Stage,
 };
+use crate::{field, fields, slots};
 
 /// Why one event comes before another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,10 +160,12 @@ impl<'a> Joiner<'a> {
             let lane = (event.member, event.boot);
             match event.stage {
                 Stage::BufferFreeze => {
-                    *joiner.frozen.entry((lane, number(event, "index"))).or_default() += 1;
+                    let index = field!(event, BufferFreeze, index);
+                    *joiner.frozen.entry((lane, index)).or_default() += 1;
                 }
                 Stage::RaftEntry => {
-                    let entry = joiner.entries.entry((event.member, number(event, "index")));
+                    let index = field!(event, RaftEntry, index);
+                    let entry = joiner.entries.entry((event.member, index));
                     entry.and_modify(|known| *known = None).or_insert(Some(at));
                 }
                 Stage::LogTruncate => _ = joiner.truncated.insert(event.member),
@@ -186,7 +190,14 @@ impl<'a> Joiner<'a> {
 
     /// From an entry to its write and its fsync, and from there to its application.
     fn join_disks(&self, links: &mut Vec<Link>) {
-        let ranges = [Stage::WalWrite, Stage::WalFsync].map(|stage| self.ranges(stage));
+        let ranges = [
+            self.enclosing(Stage::WalWrite, |event| {
+                Some(fields!(event, WalWrite: first, last).into())
+            }),
+            self.enclosing(Stage::WalFsync, |event| {
+                Some(fields!(event, WalFsync: first, last).into())
+            }),
+        ];
         for ((member, index), at) in &self.entries {
             let (Some(at), false) = (at, self.truncated.contains(member)) else { continue };
             let lane = (*member, self.event(*at).boot);
@@ -200,7 +211,7 @@ impl<'a> Joiner<'a> {
             }
             let Some(fsyncs) = fsyncs.get(lane) else { continue };
             for to in events {
-                let from = fsyncs.holding(number(self.event(*to), "index"));
+                let from = fsyncs.holding(field!(self.event(*to), ApplyEntry, index));
                 links.extend(from.map(|from| Link { from, to: *to, why: Why::Batch }));
             }
         }
@@ -208,11 +219,14 @@ impl<'a> Joiner<'a> {
 
     /// From the commit to the application, and from there to the file.
     fn join_apply(&self, links: &mut Vec<Link>) {
-        let commits = self.steps(Stage::RaftCommit, "commit");
-        let stored = self.steps(Stage::BackendCommit, "index");
+        let commits = self.steps(slots!(RaftCommit, commit));
+        let stored = self.steps(slots!(BackendCommit, index));
         for ((lane, stage), events) in &self.lanes {
+            if !matches!(stage, Stage::ApplyEntry | Stage::BufferFreeze) {
+                continue;
+            }
             for at in events {
-                let index = number(self.event(*at), "index");
+                let index = field!(self.event(*at), ApplyEntry | BufferFreeze, index);
                 let file = stored.get(lane).and_then(|stored| stored.holding(index));
                 match stage {
                     Stage::ApplyEntry => {
@@ -232,14 +246,14 @@ impl<'a> Joiner<'a> {
 
     /// From a member's fsync to what the leader learns of it.
     fn join_acknowledgements(&self, links: &mut Vec<Link>) {
-        let synced = self.steps(Stage::WalFsync, "synced");
+        let synced = self.steps(slots!(WalFsync, synced));
         for ((_, stage), events) in &self.lanes {
             if *stage != Stage::RaftProgress {
                 continue;
             }
             for to in events {
                 let event = self.event(*to);
-                let (peer, index) = (number(event, "peer"), number(event, "match.new"));
+                let [peer, index] = fields!(event, RaftProgress: peer, match_new);
                 let is_peer = |member: u8| {
                     let info = self.recording.members.get(usize::from(member));
                     info.is_some_and(|info| info.member_id == peer)
@@ -269,12 +283,14 @@ impl<'a> Joiner<'a> {
             let round = rounds.get(&self.event(at).id).copied();
             let answered = round.filter(|round| {
                 let (asked, told) = (self.event(*round), self.event(at));
-                is_well(asked) && number(asked, "index") == number(told, "index")
+                is_well(asked)
+                    && field!(asked, ReadIndexRound, index)
+                        == field!(told, ReadIndexConfirmed, index)
             });
             links.extend(answered.map(|to| Link { from: at, to, why: Why::Round }));
         }
         for to in self.all(Stage::ReadIndexWait).filter(|at| is_well(self.event(*at))) {
-            let round = rounds.get(&number(self.event(to), "round")).copied();
+            let round = rounds.get(&field!(self.event(to), ReadIndexWait, round)).copied();
             let is_here = |round: &usize| self.event(*round).member == self.event(to).member;
             let round = round.filter(is_here);
             links.extend(round.map(|from| Link { from, to, why: Why::Round }));
@@ -299,10 +315,14 @@ impl<'a> Joiner<'a> {
             let from = from.filter(|_| self.event(to).id != 0);
             links.extend(from.map(|from| Link { from, to, why: Why::Commit }));
         }
-        let key = |event: &Event| (event.member, event.boot, event.id, number(event, "watcher"));
+        let key = |event: &Event| {
+            let watcher = field!(event, WatchQueue | WatchSend, watcher);
+            (event.member, event.boot, event.id, watcher)
+        };
         let queued: HashMap<_, usize> =
             self.all(Stage::WatchQueue).map(|at| (key(self.event(at)), at)).collect();
-        for to in self.all(Stage::WatchSend).filter(|at| number(self.event(*at), "path") == 0) {
+        let is_live = |at: &usize| field!(self.event(*at), WatchSend, path) == 0;
+        for to in self.all(Stage::WatchSend).filter(is_live) {
             let from = queued.get(&key(self.event(to))).copied();
             links.extend(from.map(|from| Link { from, to, why: Why::Watch }));
         }
@@ -313,17 +333,10 @@ impl<'a> Joiner<'a> {
         of_stage.flat_map(|(_, events)| events.iter().copied())
     }
 
-    /// The records of a stage that hold the entries from `first` to `last`, by lane.
-    fn ranges(&self, stage: Stage) -> HashMap<Lane, Ranges> {
-        self.enclosing(stage, |event| Some((number(event, "first"), number(event, "last"))))
-    }
-
     /// The records of a stage that move a watermark, by lane.
-    fn steps(&self, stage: Stage, name: &str) -> HashMap<Lane, Ranges> {
-        let names = ["old", "new"].map(|end| format!("{name}.{end}"));
-        self.enclosing(stage, |event| {
-            let [old, new] = [&names[0], &names[1]].map(|name| number(event, name));
-            Some((old.checked_add(1)?, new))
+    fn steps(&self, [old, new]: [Slot; 2]) -> HashMap<Lane, Ranges> {
+        self.enclosing(old.stage(), |event| {
+            Some((event.number(&[old]).checked_add(1)?, event.number(&[new])))
         })
     }
 
@@ -354,10 +367,6 @@ impl Ranges {
         let (_, range) = self.0.range(index..).next()?;
         range.filter(|(first, _)| *first <= index && index != 0).map(|(_, at)| at)
     }
-}
-
-fn number(event: &Event, field: &str) -> u64 {
-    event.field(field).unwrap_or(0)
 }
 
 #[cfg(test)]

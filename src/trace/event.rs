@@ -3,7 +3,11 @@
 //! The player, `glass trace`, the lessons and the tests all work on [`Recording`]s, whether they
 //! come from live members or from a file.
 
-use super::{record::Kind, stage::Stage};
+use super::{
+    field::Slot,
+    record::Kind,
+    stage::{Field, Stage},
+};
 
 /// A member that takes part in a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +63,7 @@ pub struct Event {
     /// Joins a send to its receive (stream number in the upper 24 bits, frame below), or a read to
     /// its round; 0 for none.
     pub link: u64,
-    /// The stage's fields, in the order of [`Stage::fields`].
+    /// The stage's fields, in the order of [`Stage::fields`]. Read them by `field!`.
     pub fields: [u64; 8],
     /// The key that the request names, at most 88 bytes, where it was captured.
     pub key: Option<KeyText>,
@@ -90,9 +94,24 @@ pub struct Recording {
 }
 
 impl Event {
-    /// The value of the field with this name, if the stage has one.
+    /// The number of the field with this name, if the stage has one. For a name that is known only
+    /// at run time; `field!` reads one that is known while compiling, and checks it.
     pub fn field(&self, name: &str) -> Option<u64> {
-        let at = self.stage.fields().iter().position(|field| field.name == name)?;
-        self.fields.get(at).copied()
+        self.named().find(|(field, _)| field.name == name).map(|(_, number)| number)
+    }
+
+    /// All fields of the stage with their numbers, in the order of [`Stage::fields`].
+    pub fn named(&self) -> impl Iterator<Item = (&'static Field, u64)> {
+        self.stage.fields().iter().zip(self.fields)
+    }
+
+    /// The number of the field that the event's own stage has among these. `field!` calls it.
+    pub fn number(&self, slots: &[Slot]) -> u64 {
+        Slot::find(Some(self.stage), slots).map_or(0, |at| self.fields[at])
+    }
+
+    /// Sets the field at this place. `set!` calls it, and finds the place.
+    pub fn set(&mut self, slot: usize, value: u64) {
+        self.fields[slot] = value;
     }
 }

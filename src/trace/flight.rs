@@ -14,8 +14,9 @@
 //! ends the writing and not the member; at most [`FILES_MAX`] files are kept, the newest.
 
 use std::{
-    fs::{self, File},
+    fs::{self, DirBuilder, OpenOptions, Permissions},
     io::{self, BufWriter, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -63,6 +64,10 @@ impl Cause {
 /// Says what to write and where. To be called once, when the collector has started; until then
 /// [`write()`] does nothing.
 pub fn arm(collector: Arc<Collector>, directory: PathBuf) {
+    // One that an earlier version has made is open to all.
+    if let Err(error) = tighten(&directory) {
+        tracing::warn!(%error, path = %directory.display(), "could not keep others out");
+    }
     let (is_writing, written) = (AtomicBool::new(false), AtomicU32::new(0));
     let flight = Flight { collector, directory, is_writing, written };
     // A process is one member; a second one in a test has nothing to add.
@@ -87,7 +92,8 @@ pub fn write(cause: Cause) -> Option<io::Result<PathBuf>> {
 
 impl Flight {
     fn write(&self, cause: Cause) -> io::Result<PathBuf> {
-        fs::create_dir_all(&self.directory)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        tighten(&self.directory)?;
         remove_old(&self.directory)?;
         let (boot, number) = (self.collector.hello().boot, self.written.load(Ordering::Relaxed));
         self.written.store(number + 1, Ordering::Relaxed);
@@ -103,9 +109,22 @@ impl Flight {
     }
 
     fn write_to(&self, path: &Path) -> io::Result<()> {
-        let mut out = BufWriter::new(File::create(path)?);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let mut out = BufWriter::new(file);
         recording::write(&mut out, &self.collector.everything())?;
         out.flush()
+    }
+}
+
+/// Takes all rights on the directory, if it is there, from others than its owner: the files have keys
+/// in them.
+fn tighten(directory: &Path) -> io::Result<()> {
+    match fs::metadata(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(metadata) if metadata.permissions().mode() & 0o077 == 0 => Ok(()),
+        Ok(_) => fs::set_permissions(directory, Permissions::from_mode(0o700)),
+        Err(error) => Err(error),
     }
 }
 
@@ -125,6 +144,8 @@ fn remove_old(directory: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::trace::{Stage, collect::Info, recording};
 
@@ -147,11 +168,29 @@ mod tests {
         drop(crate::stage!(RpcValidate, id, operations = 77));
         let path = flight(directory.path()).write(Cause::Asked).unwrap();
         assert!(path.to_str().unwrap().ends_with("flight-00002-0000-asked.ndjson"));
+        assert_eq!(0o600, mode(&path));
         let read = recording::read(io::BufReader::new(File::open(path).unwrap())).unwrap();
         let events = read.recording.events;
         let ours = events.iter().find(|event| event.id == id).expect("the step is there");
-        let seen = (ours.stage, ours.boot, ours.field("operations"), ours.flags);
-        assert_eq!((Stage::RpcValidate, 2, Some(77), 0), seen);
+        let seen =
+            (ours.stage, ours.boot, crate::field!(ours, RpcValidate, operations), ours.flags);
+        assert_eq!((Stage::RpcValidate, 2, 77, 0), seen);
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn others_are_kept_out_of_a_new_directory_and_of_one_that_let_them_in() {
+        let data = tempfile::tempdir().unwrap();
+        let directory = data.path().join("glass");
+        flight(&directory).write(Cause::Asked).unwrap();
+        assert_eq!(0o700, mode(&directory));
+        fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
+        tighten(&directory).unwrap();
+        assert_eq!(0o700, mode(&directory));
+        tighten(&data.path().join("missing")).unwrap();
     }
 
     #[test]

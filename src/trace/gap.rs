@@ -8,9 +8,11 @@ use std::collections::HashMap;
 
 use super::{
     event::{Event, Recording},
+    field::Slot,
     order::point,
     stage::Stage,
 };
+use crate::{field, slots};
 
 /// Something between two events was not captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +29,20 @@ pub struct Gap {
 
 /// The changes that continue from record to record. Those of single keys, and of terms that a
 /// pre-vote does not raise, are not among them.
-const CHAINS: &[(Stage, &[&str])] = &[
-    (Stage::RaftCommit, &["commit"]),
-    (Stage::ApplyEntry, &["applied"]),
-    (Stage::MvccWrite, &["revision"]),
-    (Stage::WalWrite, &["written"]),
-    (Stage::WalFsync, &["synced"]),
-    (Stage::RaftProgress, &["match"]),
-    (Stage::BufferPut, &["length"]),
-    (Stage::BackendCommit, &["index", "revision"]),
-    (Stage::RaftRole, &["role", "term", "leader", "vote"]),
+const CHAINS: &[[Slot; 2]] = &[
+    slots!(RaftCommit, commit),
+    slots!(ApplyEntry, applied),
+    slots!(MvccWrite, revision),
+    slots!(WalWrite, written),
+    slots!(WalFsync, synced),
+    slots!(RaftProgress, match),
+    slots!(BufferPut, length),
+    slots!(BackendCommit, index),
+    slots!(BackendCommit, revision),
+    slots!(RaftRole, role),
+    slots!(RaftRole, term),
+    slots!(RaftRole, leader),
+    slots!(RaftRole, vote),
 ];
 
 /// All gaps, by member and clock.
@@ -54,12 +60,14 @@ pub fn gaps(recording: &Recording) -> Vec<Gap> {
             continue;
         }
         forget_what_begins_anew(event, &mut last);
-        let chains = CHAINS.iter().find(|(stage, _)| *stage == event.stage);
-        for field in chains.map_or(&[] as &[&str], |(_, fields)| fields) {
-            let value = |end| event.field(&format!("{field}.{end}")).unwrap_or(0);
-            let (found, new) = (value("old"), value("new"));
-            let peer = event.field("peer").unwrap_or(0);
-            let chain = (event.member, event.boot, event.stage, *field, peer);
+        let peer = match event.stage {
+            Stage::RaftProgress => field!(event, RaftProgress, peer),
+            _ => 0,
+        };
+        for [old, new] in CHAINS.iter().filter(|[old, _]| old.stage() == event.stage) {
+            let field = old.name().trim_end_matches(".old");
+            let (found, new) = (event.number(&[*old]), event.number(&[*new]));
+            let chain = (event.member, event.boot, event.stage, field, peer);
             if let Some(expected) = last.insert(chain, new)
                 && expected != found
             {

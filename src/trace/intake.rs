@@ -6,10 +6,16 @@
 //! the step ends; a step that has only begun gets its key if both are in one batch, which they
 //! nearly always are.
 //!
-//! Whoever subscribes twice, after a broken connection say, hears some things twice; here they are
-//! taken once.
+//! After a broken connection a member sends some records a second time; an intake takes them once.
+//! It does not take again what it has forgotten ([`Intake::forget`]).
+
+mod forgotten;
+mod keys;
 
 use std::collections::HashSet;
+
+use forgotten::Forgotten;
+use keys::WaitingKeys;
 
 use super::{
     collect::Hello,
@@ -18,15 +24,13 @@ use super::{
     stage::Stage,
 };
 
-/// Keys that wait for the end of their step; the oldest is given up.
-const KEYS_MAX: usize = 4096;
-
 /// What was heard so far.
 #[derive(Debug, Default)]
 pub struct Intake {
     /// The members and their events.
     pub recording: Recording,
-    keys: Vec<WaitingKey>,
+    keys: WaitingKeys,
+    forgotten: Forgotten,
     heard: HashSet<Heard>,
 }
 
@@ -47,20 +51,11 @@ pub enum IntakeError {
     TooManyMembers,
 }
 
-#[derive(Debug)]
-struct WaitingKey {
-    member: u8,
-    thread: u8,
-    id: u64,
-    clock: u64,
-    text: KeyText,
-}
-
 impl Intake {
     /// Starts from what is there already.
     pub fn new(recording: Recording) -> Intake {
         let heard = recording.events.iter().map(heard).collect();
-        Intake { recording, keys: Vec::new(), heard }
+        Intake { recording, heard, ..Intake::default() }
     }
 
     /// A member begins to speak, or speaks again. Returns its place.
@@ -135,19 +130,19 @@ impl Intake {
         });
     }
 
+    /// Forgets all events but those that stay, by place, and refuses the others when a member sends
+    /// them again. The caller forgets whole requests only: see [`forgotten`].
+    pub fn forget(&mut self, stays: impl Fn(usize) -> bool) {
+        self.forgotten.note(&self.recording.events, &stays);
+        self.retain(stays);
+    }
+
     fn take(&mut self, mut event: Event) {
-        if !self.heard.insert(heard(&event)) {
+        if self.forgotten.has(&event) || !self.heard.insert(heard(&event)) {
             return;
         }
-        if event.kind == Kind::Span && !self.keys.is_empty() {
-            let belongs = |key: &WaitingKey| {
-                (key.member, key.thread, key.id) == (event.member, event.thread, event.id)
-                    && event.clock < key.clock
-                    && key.clock <= event.clock_end
-            };
-            if let Some(at) = self.keys.iter().position(belongs) {
-                event.key = Some(self.keys.remove(at).text);
-            }
+        if event.kind == Kind::Span {
+            event.key = self.keys.take(&event);
         }
         self.recording.events.push(event);
     }
@@ -162,11 +157,15 @@ impl Intake {
         if let Some(begun) = begun {
             begun.key.get_or_insert_with(|| text.clone());
         }
-        if KEYS_MAX <= self.keys.len() {
-            self.keys.remove(0);
-        }
-        self.keys.push(WaitingKey { member, thread: head.thread, id, clock, text });
+        self.keys.insert((member, head.boot, head.thread, id), clock, text);
     }
+}
+
+/// The memory that an event takes in an intake, in bytes: the event, its key, and the note by which a
+/// second copy of it is recognised.
+pub fn bytes_of(event: &Event) -> usize {
+    let key = event.key.as_ref().map_or(0, |key| key.bytes.len());
+    size_of::<Event>() + size_of::<Heard>() + key
 }
 
 fn heard(event: &Event) -> Heard {
@@ -235,6 +234,39 @@ mod tests {
         assert_eq!([Ok(2), Ok(0)], [0, 1].map(|_| intake.batch(place, &batch, 0)));
         assert_eq!(1, intake.trim(1));
         assert_eq!(vec![3], intake.recording.events.iter().map(|e| e.clock).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_was_forgotten_is_not_taken_again_when_it_is_told_anew() {
+        let mut intake = Intake::default();
+        let place = intake.hello(&hello(5, 0)).unwrap();
+        let rpcs = [1, 3, 5].map(|clock| record(Stage::Rpc, Kind::Span, clock, 1));
+        assert_eq!(Ok(3), intake.batch(place, &bytes(&rpcs), 0));
+        // The first stays although what came after it goes.
+        intake.forget(|at| at != 1);
+        assert_eq!(Ok(0), intake.batch(place, &bytes(&rpcs), 0));
+        let later = record(Stage::Rpc, Kind::Span, 7, 1);
+        assert_eq!(Ok(1), intake.batch(place, &bytes(&[later]), 0));
+        let mut next_boot = rpcs[1];
+        next_boot.set_head(Head { boot: 1, ..next_boot.head() });
+        assert_eq!(Ok(1), intake.batch(place, &bytes(&[next_boot]), 0));
+        let clocks: Vec<u64> = intake.recording.events.iter().map(|event| event.clock).collect();
+        assert_eq!(vec![1, 5, 7, 3], clocks);
+    }
+
+    #[test]
+    fn of_a_request_that_was_forgotten_while_it_ran_nothing_comes_back() {
+        let mut intake = Intake::default();
+        let place = intake.hello(&hello(5, 0)).unwrap();
+        let begin = record(Stage::Rpc, Kind::Begin, 1, 0);
+        assert_eq!(Ok(1), intake.batch(place, &bytes(&[begin]), 0));
+        intake.forget(|_| false);
+        let rest =
+            [record(Stage::RaftEntry, Kind::Mark, 5, 0), record(Stage::Rpc, Kind::Span, 1, 9)];
+        assert_eq!(Ok(0), intake.batch(place, &bytes(&rest), 0));
+        // What another member does for it afterwards is nobody's story any more.
+        let late = record(Stage::ApplyEntry, Kind::Span, 20, 1);
+        assert_eq!(Ok(1), intake.batch(place, &bytes(&[late]), 0));
     }
 
     #[test]

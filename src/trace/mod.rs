@@ -17,8 +17,8 @@
 //! or counted as lost; no receive is told before its send.
 //!
 //! In reading order: `stage` (the vocabulary), `span` (the guard), `id`, `record`, `ring`,
-//! `watermarks`, `collect`, `flight`, `context`, `bridge` (to `tracing`); then `event`, `intake`,
-//! `recording`, `order`, `causes`, `gap`, `state`, `query`, `export`.
+//! `watermarks`, `collect`, `flight`, `context`, `bridge` (to `tracing`); then `event`,
+//! `field`, `intake`, `recording`, `order`, `causes`, `gap`, `state`, `query`, `export`.
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
 //! parents (the tree of a request follows from its id and the stages; the loops make it a graph).
@@ -29,6 +29,7 @@ pub mod collect;
 pub mod context;
 pub mod event;
 pub mod export;
+pub mod field;
 pub mod flight;
 pub mod gap;
 pub mod histogram;
@@ -44,15 +45,20 @@ pub mod span;
 pub mod stage;
 pub mod state;
 pub mod tick;
+#[cfg(test)]
+pub(crate) mod told;
 pub mod watermarks;
 
 pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};
 pub use event::{BootInfo, Event, KeyText, MemberInfo, Recording, THREADS};
+pub use field::Slot;
 pub use id::{IdGenerator, Sampler, kept, note_peer};
 pub use record::{FLAG_CUT, FLAG_KEPT, Kind, Record};
 #[cfg(test)]
 pub(crate) use ring::thread_name;
 pub use ring::{is_redacting, key, set_capture, set_redact, set_thread};
-pub use span::{CANCELED, FLAG_CANCELLED, FLAG_ERROR, FLAG_NOISE, FLAG_REPLAY, Span, mark};
+pub use span::{
+    CANCELED, DEADLINE_EXCEEDED, FLAG_CANCELLED, FLAG_ERROR, FLAG_NOISE, FLAG_REPLAY, Span, mark,
+};
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};
 pub use watermarks::{Watermarks, watermarks};

@@ -27,6 +27,7 @@ use super::{
     record::Kind,
     stage::Stage,
 };
+use crate::field;
 
 /// A member that was not heard for so long, in nanoseconds, does not hold up the others.
 pub const SILENT_NS: u64 = 300_000_000;
@@ -184,7 +185,7 @@ impl<'a> Sorter<'a> {
         if event.stage != Stage::RaftReceive || event.link == 0 || self.partner.contains_key(&at) {
             return false;
         }
-        let peer = event.field("peer").unwrap_or(0);
+        let peer = field!(event, RaftReceive, peer);
         let sender = self.recording.members.iter().position(|member| member.member_id == peer);
         let Some(sender) = sender else { return false };
         let heard = self.lanes.iter().filter(|lane| usize::from(lane.member) == sender);
@@ -228,7 +229,7 @@ pub(super) fn partners(recording: &Recording) -> HashMap<usize, usize> {
     let own = |event: &Event| {
         recording.members.get(usize::from(event.member)).map_or(0, |member| member.member_id)
     };
-    let peer = |event: &Event| event.field("peer").unwrap_or(0);
+    let peer = |event: &Event| field!(event, RaftSend | RaftReceive, peer);
     let is_end =
         |event: &Event, stage| event.stage == stage && event.link != 0 && event.kind != Kind::Begin;
     let mut sends = HashMap::new();

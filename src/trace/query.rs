@@ -38,6 +38,7 @@ use super::{
     record::Kind,
     stage::{Family, Grain, METHODS, Stage},
 };
+use crate::{change, field, fields};
 
 /// Why a step is in the story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,9 +172,9 @@ fn name_keys(recording: &Recording, list: &mut [Summary]) {
     }
 }
 
-/// The name of the method that an rpc's event carries.
+/// The name of the method that an event of [`Stage::Rpc`] carries.
 pub fn method_of(event: &Event) -> &'static str {
-    let number = event.field("method").and_then(|number| usize::try_from(number).ok());
+    let number = usize::try_from(field!(event, Rpc, method)).ok();
     number.and_then(|number| METHODS.get(number)).copied().unwrap_or(METHODS[0])
 }
 
@@ -230,19 +231,21 @@ impl<'a> Finder<'a> {
     /// Watchers that caught up know of no request, but of revisions. Those that begin or end with
     /// this one's have got it, and are steps of the story; those that went over it are returned.
     fn caught_up(&mut self) -> Vec<usize> {
-        let number = |at: usize, name| self.event(at).field(name).unwrap_or(0);
-        let writes = self.picked.keys().copied().find(|at| {
-            let stage = self.event(*at).stage;
-            stage == Stage::MvccWrite && number(*at, "revision.old") < number(*at, "revision.new")
+        let picked = self.picked.keys().map(|at| self.event(*at));
+        let mut writes = picked.filter(|event| event.stage == Stage::MvccWrite);
+        let revision = writes.find_map(|event| {
+            let [old, new] = change!(event, MvccWrite, revision);
+            (old < new).then_some(new)
         });
-        let Some(revision) = writes.map(|at| number(at, "revision.new")) else { return Vec::new() };
+        let Some(revision) = revision else { return Vec::new() };
+        let ends = |at: usize| fields!(self.event(at), WatchSend: first, last);
         let went_over = |at: &usize| {
-            (number(*at, "first")..=number(*at, "last")).contains(&revision)
-                && self.rank(*at) != usize::MAX
+            let [first, last] = ends(*at);
+            (first..=last).contains(&revision) && self.rank(*at) != usize::MAX
         };
         let sent = self.stories.caught_up.iter().copied().filter(went_over);
         let (told, maybe): (Vec<usize>, Vec<usize>) =
-            sent.partition(|at| [number(*at, "first"), number(*at, "last")].contains(&revision));
+            sent.partition(|at| ends(*at).contains(&revision));
         self.picked.extend(told.into_iter().map(|at| (at, Relation::Apply)));
         maybe
     }
@@ -312,7 +315,7 @@ impl<'a> Finder<'a> {
         let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
         let entries =
             own.filter(|event| matches!(event.stage, Stage::RaftEntry | Stage::ApplyEntry));
-        entries.filter_map(|event| event.field("term").zip(event.field("index"))).max()
+        entries.map(|event| fields!(event, RaftEntry | ApplyEntry: term, index).into()).max()
     }
 
     /// Members to which, or from which, the story's messages went, and which were never heard. An
@@ -327,7 +330,8 @@ impl<'a> Finder<'a> {
             .keys()
             .map(|at| self.event(*at))
             .filter(|event| matches!(event.stage, Stage::RaftSend | Stage::RaftReceive));
-        let peers: BTreeSet<u64> = messages.filter_map(|event| event.field("peer")).collect();
+        let peers: BTreeSet<u64> =
+            messages.map(|event| field!(event, RaftSend | RaftReceive, peer)).collect();
         strangers.filter(|stranger| peers.contains(stranger)).collect()
     }
 

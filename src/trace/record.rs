@@ -19,7 +19,7 @@
 //! Both halves of word 4 saturate: a step longer than 68 seconds is shown as 68 seconds, and never
 //! as a short one. The layout is not public API; recordings carry names instead.
 
-use super::{event::Event, stage::Stage};
+use super::{event::Event, field::Slot, stage::Stage};
 
 /// Words in a record.
 pub const WORDS: usize = 16;
@@ -229,10 +229,9 @@ impl Record {
         fields
     }
 
-    /// The value of the field with this name, if the stage has one.
-    pub fn field(&self, name: &str) -> Option<u64> {
-        let at = self.stage()?.fields().iter().position(|field| field.name == name)?;
-        self.words.get(7 + at).copied()
+    /// The number of the field that the record's own stage has among these. `field!` calls it.
+    pub fn number(&self, slots: &[Slot]) -> u64 {
+        Slot::find(self.stage(), slots).map_or(0, |at| self.fields()[at])
     }
 
     /// The text that a key record holds, and the key's real length.

@@ -123,7 +123,16 @@ pub fn write<W: Write>(out: W, recording: &Recording) -> io::Result<()> {
 }
 
 /// Reads a whole recording.
-pub fn read<R: BufRead>(mut input: R) -> Result<Read, ReadError> {
+pub fn read<R: BufRead>(input: R) -> Result<Read, ReadError> {
+    read_with(input, |_| {})
+}
+
+/// Reads a recording line by line. After each line, `each` gets the recording so far and may take
+/// events out of it. So a reader that keeps a part of a file needs memory for that part only.
+pub fn read_with<R: BufRead>(
+    mut input: R,
+    mut each: impl FnMut(&mut Recording),
+) -> Result<Read, ReadError> {
     let mut read = Read::default();
     let mut line = Vec::new();
     let mut number = 0;
@@ -138,6 +147,7 @@ pub fn read<R: BufRead>(mut input: R) -> Result<Read, ReadError> {
             Err(ReadError::Line { .. }) if !is_whole => read.is_cut = true,
             other => other?,
         }
+        each(&mut read.recording);
     }
     if number == 0 {
         return Err(ReadError::NoHeader("the file is empty".to_owned()));

@@ -2,7 +2,8 @@
 //!
 //! `stage!` opens a [`Span`]; dropping it writes one finished record into the ring of the thread
 //! that drops it. `mark!` writes a record for something that takes no time, and `set!` fills in a
-//! field that is known only later. The names of fields are checked while compiling.
+//! field that is known only later. The names of fields are checked while compiling, here and where
+//! they are read ([`field`](super::field)).
 
 use super::{
     bridge::{self, End},
@@ -34,6 +35,8 @@ pub const FLAG_ERROR: u8 = 2;
 pub const FLAG_CANCELLED: u8 = 4;
 /// gRPC's code for it.
 pub const CANCELED: u8 = 1;
+/// gRPC's code for a call whose time is over. That is an error, though of nobody here.
+pub const DEADLINE_EXCEEDED: u8 = 4;
 /// The entry was already applied before this start; it is only read again.
 pub const FLAG_REPLAY: u8 = 8;
 /// Heartbeats and the like: folded away unless they cause something in view.
@@ -180,15 +183,24 @@ macro_rules! set {
     };
 }
 
+/// `numbers!(Lost, from = 3, to = 9)` are the eight numbers of a record, each in its field's slot.
+#[macro_export]
+macro_rules! numbers {
+    ($stage:ident $(, $field:ident = $value:expr)* $(,)?) => {{
+        #[allow(unused_mut)]
+        let mut fields = [0_u64; 8];
+        $(fields[const { $crate::trace::Stage::$stage.slot(stringify!($field)) }] =
+            u64::try_from($value).unwrap_or(u64::MAX);)*
+        fields
+    }};
+}
+
 /// `mark!(RaftEntry, id, term = 2, index = 7)` records something that takes no time.
 /// `mark!(RaftSend, id, link = l, flags = f; peer = 2)` adds a link and flags.
 #[macro_export]
 macro_rules! mark {
     ($stage:ident, $id:expr, link = $link:expr, flags = $flags:expr; $($field:ident = $value:expr),* $(,)?) => {{
-        #[allow(unused_mut)]
-        let mut fields = [0_u64; 8];
-        $(fields[const { $crate::trace::Stage::$stage.slot(stringify!($field)) }] =
-            u64::try_from($value).unwrap_or(u64::MAX);)*
+        let fields = $crate::numbers!($stage $(, $field = $value)*);
         $crate::trace::mark($crate::trace::Stage::$stage, $id, $link, $flags, &fields);
     }};
     ($stage:ident, $id:expr $(, $field:ident = $value:expr)* $(,)?) => {

@@ -115,6 +115,8 @@ pub const METHODS: &[&str] = &[
     "Election/Leader",
     "Election/Observe",
     "Election/Resign",
+    "GET /livez",
+    "GET /readyz",
 ];
 
 macro_rules! stages {
@@ -216,6 +218,10 @@ stages! {
     /// The entry that carries the request has its place in this member's log.
     RaftEntry = "raft.entry" Request Story ["term" Term, "index" Index, "bytes" Bytes]
         "raft/node.rs", "raft raftLog.append", "0.1";
+    /// The proposal went down with its leader: an entry of a later term is committed, and this one is
+    /// not before it. It is proposed again, or its client learns that the leader changed.
+    RaftLost = "raft.lost" Request Story ["term" Term, "committed_term" Term, "again" Flag]
+        "raft/node.rs", "none", "0.1";
     /// Entries that a former leader left here are thrown away: the new leader's log decides.
     LogTruncate = "log.truncate" Loop Story ["last.old" Index, "last.new" Index, "term" Term]
         "raft/log.rs", "raft unstable.truncateAndAppend", "0.1";
@@ -301,6 +307,10 @@ stages! {
     /// Nothing was heard from a leader for longer than the election timeout.
     ElectionTimeout = "election.timeout" Loop Stage ["term" Term, "leader" Member]
         "raft/node.rs", "raft raft.tickElection", "0.1";
+    /// A leader that is about to stop asks another voter to campaign at once.
+    ElectionTransfer = "election.transfer" Loop Story
+        ["term" Term, "to" Member, "matched" Index, "last" Index]
+        "raft/node.rs", "raft stepLeader MsgTransferLeader", "0.1";
     /// The member asks the others for their votes; first without raising the term (pre-vote).
     ElectionCampaign = "election.campaign" Loop Story ["pre" Flag, "term.old" Term, "term.new" Term]
         "raft/changes.rs", "raft raft.campaign", "0.1";

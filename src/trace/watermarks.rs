@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::numbers;
+
 /// The member's watermarks.
 #[derive(Debug, Default)]
 pub struct Watermarks {
@@ -65,26 +67,37 @@ impl Watermarks {
 
     /// The fields of `keyframe`, in their order.
     pub fn keyframe(&self) -> [u64; 8] {
-        [
-            &self.role,
-            &self.term,
-            &self.commit,
-            &self.applied,
-            &self.revision,
-            &self.leader,
-            &self.written,
-            &self.synced,
-        ]
-        .map(|mark| mark.load(Ordering::Relaxed))
+        numbers!(
+            Keyframe,
+            role = now(&self.role),
+            term = now(&self.term),
+            commit = now(&self.commit),
+            applied = now(&self.applied),
+            revision = now(&self.revision),
+            leader = now(&self.leader),
+            written = now(&self.written),
+            synced = now(&self.synced),
+        )
     }
 
     /// The fields of `keyframe.backend`, with the counts that only the collector knows.
     pub fn keyframe_backend(&self, seen: u64, kept: u64, dropped: u64) -> [u64; 8] {
-        let [a, b, c, d, e] =
-            [&self.committed, &self.committed_revision, &self.active, &self.frozen, &self.vote]
-                .map(|mark| mark.load(Ordering::Relaxed));
-        [a, b, c, d, e, seen, kept, dropped]
+        numbers!(
+            KeyframeBackend,
+            committed = now(&self.committed),
+            committed_revision = now(&self.committed_revision),
+            active = now(&self.active),
+            frozen = now(&self.frozen),
+            vote = now(&self.vote),
+            seen = seen,
+            kept = kept,
+            dropped = dropped,
+        )
     }
+}
+
+fn now(mark: &AtomicU64) -> u64 {
+    mark.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]

@@ -1,13 +1,17 @@
-//! Maintenance.Hash: the same number on all members, and another one after each write.
+//! Maintenance.Hash: the same number on all members, and another one after each write. HashKV:
+//! etcd's number, also behind a compaction.
 
 use std::time::Duration;
 
-use glass_etcd::pb::etcdserverpb::{HashRequest, HashResponse};
+use bytes::Bytes;
+use glass_etcd::pb::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, HashKvRequest, HashRequest, HashResponse,
+};
 
 use crate::{
     client::eventually,
     cluster::Cluster,
-    programs::{self, Kind},
+    programs::{self, Kind, left_out},
 };
 
 /// Goal: members agree, a write changes the hash, and the header says at which revision; as etcd
@@ -25,6 +29,57 @@ async fn all_members_hash_the_same_and_a_write_changes_it() {
         hashes.sort_unstable();
         hashes.dedup();
         assert_eq!(hashes.len(), 3, "{kind:?}");
+    }
+}
+
+/// Goal: compacted revisions have etcd's hashes, also where nothing is left of what was there.
+/// Method: three histories with a compaction each, and every revision that 3.5.1 answers for. It
+/// refuses the compacted one, which must have a hash here; below that both refuse.
+#[tokio::test]
+async fn what_is_left_by_a_compaction_has_etcds_hashes() {
+    let Some(reference) = programs::reference() else {
+        return left_out("hashes beside etcd: no etcd 3.5.1");
+    };
+    let subject = Kind::subject();
+    for (history, compacted) in [("a b a -b c a", 5), ("a a -a", 3), ("a b -a -b a -a", 5)] {
+        let (ours, theirs) =
+            tokio::join!(Cluster::start(&subject, 1), Cluster::start(&reference, 1));
+        let mut said = Vec::new();
+        for cluster in [&ours, &theirs] {
+            let mut client = cluster.client(0);
+            for (number, step) in history.split(' ').enumerate() {
+                if let Some(key) = step.strip_prefix('-') {
+                    let delete = DeleteRangeRequest {
+                        key: Bytes::copy_from_slice(key.as_bytes()),
+                        ..Default::default()
+                    };
+                    client.kv.delete_range(delete).await.unwrap();
+                } else {
+                    client.put(step, &number.to_string()).await.unwrap();
+                }
+            }
+            let compact = CompactionRequest { revision: compacted, physical: true };
+            client.kv.compact(compact).await.unwrap();
+            let mut hashes = Vec::new();
+            for revision in compacted - 1..=8 {
+                let hash = client.maintenance.hash_kv(HashKvRequest { revision }).await;
+                hashes
+                    .push(hash.map(|hash| (hash.get_ref().hash, hash.get_ref().compact_revision)));
+            }
+            said.push(hashes);
+        }
+        let [ours, theirs] = said.try_into().unwrap();
+        for (at, (ours, theirs)) in ours.into_iter().zip(theirs).enumerate() {
+            let what = format!("{history}, compacted {compacted}, {}", compacted + at as i64 - 1);
+            match (ours, theirs) {
+                (Ok((_, ours)), _) if at == 1 => assert_eq!(ours, compacted, "{what}"),
+                (Ok(ours), Ok(theirs)) => assert_eq!(ours, theirs, "{what}"),
+                (Err(ours), Err(theirs)) => {
+                    assert_eq!(ours.message(), theirs.message(), "{what}");
+                }
+                (ours, theirs) => panic!("{what}: {ours:?}, etcd {theirs:?}"),
+            }
+        }
     }
 }
 

@@ -41,10 +41,11 @@ async fn version(cluster: &Cluster, at: usize) -> (String, Vec<(String, String)>
 }
 
 /// The value of one of a member's metrics.
-pub(super) fn metric(cluster: &Cluster, at: usize, name: &str) -> Option<u64> {
+pub(crate) fn metric(cluster: &Cluster, at: usize, name: &str) -> Option<u64> {
     let (_, body) = ask(cluster, at, "GET", "/metrics");
-    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
-    body.lines().find_map(value)
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<f64>().ok();
+    // Whole numbers, which etcd writes with an exponent when they are large.
+    body.lines().find_map(value).map(|value| value as u64)
 }
 
 /// Status and content type, and the body.

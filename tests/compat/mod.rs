@@ -6,13 +6,14 @@
 
 mod etcdctl;
 mod hash;
-mod http;
+pub(crate) mod http;
 mod lease;
 mod lock;
 mod normal;
 mod random;
 mod requests;
 mod table;
+mod tokens;
 mod watch;
 // Foreign client libraries and their own tests.
 mod clients;

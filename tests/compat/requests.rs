@@ -11,6 +11,7 @@ use glass_etcd::pb::{
     },
     mvccpb::KeyValue,
 };
+use prost::Message as _;
 
 use crate::client::Client;
 
@@ -77,7 +78,10 @@ impl Call {
             match &op.request {
                 Some(Request::RequestRange(range)) => range.serializable,
                 // A txn of txns is proposed unless all it holds are reads; be careful with it.
-                Some(Request::RequestTxn(txn)) => txn.success.iter().chain(&txn.failure).any(local),
+                Some(Request::RequestTxn(txn)) => {
+                    let txn = inner(txn);
+                    txn.success.iter().chain(&txn.failure).any(local)
+                }
                 _ => false,
             }
         }
@@ -157,6 +161,22 @@ impl Reply {
     }
 }
 
+/// A nested transaction, which is bytes in the one around it.
+fn inner(bytes: &Bytes) -> TxnRequest {
+    TxnRequest::decode(bytes.clone()).unwrap()
+}
+
+fn nest(txn: &TxnRequest) -> Request {
+    Request::RequestTxn(txn.encode_to_vec().into())
+}
+
+/// Changes a nested transaction.
+fn change(bytes: &mut Bytes, change: impl FnOnce(&mut TxnRequest)) {
+    let mut txn = inner(bytes);
+    change(&mut txn);
+    *bytes = txn.encode_to_vec().into();
+}
+
 fn forget_ties_in_txn(request: &TxnRequest, response: &mut TxnResponse) {
     let branch = if response.succeeded { &request.success } else { &request.failure };
     for (request, response) in branch.iter().zip(&mut response.responses) {
@@ -164,8 +184,10 @@ fn forget_ties_in_txn(request: &TxnRequest, response: &mut TxnResponse) {
             (Some(Request::RequestRange(request)), Some(Response::ResponseRange(response))) => {
                 forget_ties(request, response);
             }
-            (Some(Request::RequestTxn(request)), Some(Response::ResponseTxn(response))) => {
-                forget_ties_in_txn(request, response);
+            (Some(Request::RequestTxn(request)), Some(Response::ResponseTxn(bytes))) => {
+                let mut response = TxnResponse::decode(bytes.clone()).unwrap();
+                forget_ties_in_txn(&inner(request), &mut response);
+                *bytes = response.encode_to_vec().into();
             }
             _ => (),
         }
@@ -391,7 +413,7 @@ impl Stream {
                 {
                     range.revision = 0;
                 }
-                Some(Request::RequestTxn(inner)) => self.keep_readable(inner),
+                Some(Request::RequestTxn(inner)) => change(inner, |txn| self.keep_readable(txn)),
                 _ => (),
             }
         }
@@ -402,7 +424,7 @@ impl Stream {
             0 => None,
             1..36 => Some(Request::RequestPut(self.put())),
             36..50 => Some(Request::RequestDeleteRange(self.delete())),
-            50..62 if 0 < depth => Some(Request::RequestTxn(self.txn(depth - 1))),
+            50..62 if 0 < depth => Some(nest(&self.txn(depth - 1))),
             _ => Some(Request::RequestRange(self.range())),
         };
         let writes =
@@ -438,7 +460,7 @@ impl Stream {
 fn writes(txn: &TxnRequest) -> bool {
     txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
         Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) => true,
-        Some(Request::RequestTxn(inner)) => writes(inner),
+        Some(Request::RequestTxn(bytes)) => writes(&inner(bytes)),
         _ => false,
     })
 }
@@ -448,7 +470,7 @@ fn writes(txn: &TxnRequest) -> bool {
 fn deletes_from_a_key_on(txn: &TxnRequest) -> bool {
     txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
         Some(Request::RequestDeleteRange(delete)) => delete.range_end == "\0",
-        Some(Request::RequestTxn(inner)) => deletes_from_a_key_on(inner),
+        Some(Request::RequestTxn(bytes)) => deletes_from_a_key_on(&inner(bytes)),
         _ => false,
     })
 }
@@ -459,7 +481,7 @@ fn ignore_nothing(txn: &mut TxnRequest) {
             Some(Request::RequestPut(put)) => {
                 (put.ignore_value, put.ignore_lease) = (false, false);
             }
-            Some(Request::RequestTxn(inner)) => ignore_nothing(inner),
+            Some(Request::RequestTxn(inner)) => change(inner, ignore_nothing),
             _ => (),
         }
     }
@@ -483,7 +505,7 @@ pub(crate) fn at_the_limits() -> Vec<Call> {
     let delete =
         DeleteRangeRequest { key: "ops/".into(), range_end: "ops0".into(), ..Default::default() };
     let delete = || op(Request::RequestDeleteRange(delete.clone()));
-    let nested = |inner: TxnRequest| txn(vec![op(Request::RequestTxn(inner))]);
+    let nested = |inner: TxnRequest| txn(vec![op(nest(&inner))]);
     let branches = TxnRequest { success: puts(1), failure: puts(1), ..Default::default() };
     let compares = TxnRequest {
         compare: vec![Compare { key: "a".into(), ..Default::default() }; 129],

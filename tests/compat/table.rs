@@ -14,6 +14,7 @@ use glass_etcd::pb::etcdserverpb::{
     PutRequest, RangeRequest, RequestOp, StatusRequest, TxnRequest, compare::TargetUnion,
     request_op::Request,
 };
+use prost::Message as _;
 use tonic::{Code, Status, codec::CompressionEncoding};
 
 use crate::{
@@ -171,6 +172,10 @@ fn puts(keys: &[&'static str]) -> Vec<RequestOp> {
     keys.iter().map(|key| op(Request::RequestPut(put(key, "")))).collect()
 }
 
+fn nest(inner: &TxnRequest) -> RequestOp {
+    op(Request::RequestTxn(inner.encode_to_vec().into()))
+}
+
 fn txn(success: Vec<RequestOp>) -> TxnRequest {
     TxnRequest { success, ..TxnRequest::default() }
 }
@@ -243,12 +248,16 @@ fn revisions() -> Vec<Row> {
         ("2.7 future", Compact(6), FUTURE, true),
         ("2.7 zero once", Compact(0), "ok", true),
         ("2.7 zero twice", Compact(0), COMPACTED, true),
+        ("2.11 hash of the past", HashKv(4), "962318141 compacted 0 at 5", true),
         ("2.7 compact", Compact(4), "ok", true),
         ("2.7 compacted", Compact(4), COMPACTED, true),
         ("2.7 negative", Compact(-1), COMPACTED, true),
         ("2.3 compacted", at(3), COMPACTED, true),
         ("2.3 the compacted one itself", at(4), "[a b c] of 3, more false", true),
         ("2.11 hash of the compacted", HashKv(3), COMPACTED, true),
+        // Since 3.5.10. Nothing of the past was overwritten by then, so it is the same again.
+        ("2.11 hash of the compacted one itself", HashKv(4), "962318141 compacted 4 at 5", false),
+        ("2.11 hash of nothing", HashKv(-7), "1084519789 compacted 4 at 5", true),
         ("2.11 hash of the future", HashKv(6), FUTURE, true),
     ]
 }
@@ -290,15 +299,14 @@ fn writes() -> Vec<Row> {
 
 /// The key space stands at 5.
 fn forms() -> Vec<Row> {
-    let inner = op(Request::RequestTxn(txn(puts(&["n"]))));
+    let inner = nest(&txn(puts(&["n"])));
     let nested_twice = txn([vec![inner], puts(&["n"])].concat());
     let deletes = vec![op(Request::RequestDeleteRange(delete("q", "z"))); 2];
     let put_deleted = [puts(&["q"]), deletes[..1].to_vec()].concat();
     let many: Vec<RequestOp> = vec![op(Request::RequestRange(range("a", ""))); 129];
-    let deep = |depth| {
-        let innermost = txn(vec![op(Request::RequestRange(range("a", "")))]);
-        (1..depth).fold(innermost, |inner, _| txn(vec![op(Request::RequestTxn(inner))]))
-    };
+    let deep =
+        |depth, innermost| (1..depth).fold(txn(innermost), |inner, _| txn(vec![nest(&inner)]));
+    let read = || vec![op(Request::RequestRange(range("a", "")))];
     vec![
         ("2.6 empty", Txn(txn(vec![])), "true at 5", true),
         ("2.6 empty operation", Txn(txn(vec![RequestOp { request: None }])), NO_KEY, true),
@@ -315,9 +323,19 @@ fn forms() -> Vec<Row> {
         ("2.6 deleted twice", Txn(txn(deletes)), "true at 5", true),
         ("2.6 too many", Txn(txn(many.clone())), TOO_MANY, true),
         ("2.6 as many as may be", Txn(txn(many[1..].to_vec())), "true at 5", true),
-        ("2.6 as deep as may be", Txn(deep(49)), "true at 5", true),
-        // etcd's limit is that of operations; ours is what can be read from the log again.
-        ("2.6 too deep", Txn(deep(50)), TOO_MANY, false),
+        // Each level is an operation of the one around it.
+        ("2.6 as deep as may be", Txn(deep(128, read())), "true at 5", true),
+        ("2.6 around nothing", Txn(deep(129, vec![])), "true at 5", true),
+        ("2.6 too deep", Txn(deep(129, read())), TOO_MANY, true),
+        ("2.6 too deep around nothing", Txn(deep(130, vec![])), TOO_MANY, true),
+        ("2.6 far too deep", Txn(deep(2000, read())), TOO_MANY, true),
+        // etcd says the same with the words of its decoder.
+        (
+            "2.6 nested bytes that are no transaction",
+            Txn(txn(vec![op(Request::RequestTxn("\u{7f}".into()))])),
+            "13 failed to decode Protobuf message: RequestOp.request_txn",
+            false,
+        ),
     ]
 }
 
@@ -330,12 +348,7 @@ fn transactions() -> Vec<Row> {
     vec![
         ("2.6 reads the compacted", Txn(reading(of_compacted)), COMPACTED, true),
         ("2.6 reads the future", Txn(reading(of_future)), FUTURE, true),
-        (
-            "2.6 both branches of a nested one",
-            Txn(txn(vec![op(Request::RequestTxn(nested))])),
-            "true at 6",
-            true,
-        ),
+        ("2.6 both branches of a nested one", Txn(txn(vec![nest(&nested)])), "true at 6", true),
         (
             "2.6 a missing key has version 0",
             comparing("none", 0, 0, TargetUnion::Version(0)),

@@ -49,8 +49,10 @@ impl Stream {
         let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
         let (requests, receiver) = tokio::sync::mpsc::unbounded_channel();
         let mut client = WatchClient::new(channel).max_decoding_message_size(64 << 20);
-        // etcd sends the head of its answer with the first message only.
-        requests.send(progress()).unwrap();
+        // etcd sends the head of its answer with the first message only. This one is refused, and
+        // so leaves nothing behind.
+        let refused = RequestUnion::CreateRequest(create("b", "a", 0));
+        requests.send(WatchRequest { request_union: Some(refused) }).unwrap();
         let mut request = tonic::Request::new(UnboundedReceiverStream::new(receiver));
         if needs_leader {
             request.metadata_mut().insert("hasleader", "true".parse().unwrap());
@@ -153,28 +155,35 @@ async fn watchers_see_no_difference() {
     needs_leader(&mut subject).await;
 }
 
-/// Goal: quiet watchers that want it hear how far the key space is, as often as the flag says.
-/// Method: a short interval; a watcher that is told so, one that is not, and writes elsewhere.
+/// Goal: quiet watchers with progress_notify get a response as often as the flag says, with any id and
+/// beside any other watcher. Method: a short interval; on each stream one watcher that asks for
+/// progress, one that does not, and one of the future, and writes elsewhere.
 #[tokio::test]
 async fn quiet_watchers_hear_of_progress() {
     let env = [("ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL", "200ms")];
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
         let cluster = Cluster::start_with(&kind, 1, &env).await;
-        let mut stream = Stream::open(&cluster, 0).await;
-        stream.create(create("a", "", 0));
-        stream.create(WatchCreateRequest { progress_notify: true, ..create("a", "", 0) });
-        for watch_id in 0..2 {
-            assert_eq!(stream.next().await.unwrap().watch_id, watch_id);
-        }
         let mut writer = cluster.client(0);
-        for _ in 0..3 {
-            let revision = writer.put("b", "1").await.unwrap();
-            loop {
-                let response = stream.next().await.unwrap();
-                assert_eq!((response.watch_id, response.events.len()), (1, 0), "{kind:?}");
-                // One that was on its way before the put may come first.
-                if response.header.unwrap().revision == revision {
-                    break;
+        // -1 stands for all of a stream in responses, but is an id like others in requests.
+        for watch_id in [77, -1] {
+            let mut stream = Stream::open(&cluster, 0).await;
+            let quiet = create("a", "", 0);
+            stream.create(quiet.clone());
+            stream.create(WatchCreateRequest { watch_id, progress_notify: true, ..quiet });
+            stream.create(create("a", "", 1_000_000));
+            for created in [0, watch_id, 1] {
+                assert_eq!(stream.next().await.unwrap().watch_id, created);
+            }
+            for _ in 0..3 {
+                let revision = writer.put("b", "1").await.unwrap();
+                loop {
+                    let response = stream.next().await.unwrap();
+                    let heard = (response.watch_id, response.events.len());
+                    assert_eq!(heard, (watch_id, 0), "{kind:?}");
+                    // One that was on its way before the put may come first.
+                    if response.header.unwrap().revision == revision {
+                        break;
+                    }
                 }
             }
         }
@@ -538,6 +547,37 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+/// The rest of the life of this stream: ids below zero, and no watchers.
+fn later_rows() -> Vec<Row> {
+    let create =
+        |id, request| RequestUnion::CreateRequest(WatchCreateRequest { watch_id: id, ..request });
+    let cancel = |watch_id| RequestUnion::CancelRequest(WatchCancelRequest { watch_id });
+    let ask = || RequestUnion::ProgressRequest(WatchProgressRequest {});
+    let all = |start_revision| super::watch::create("a", "\0", start_revision);
+    vec![
+        ("-1 is an id like others", create(-1, all(0)), &["created -1 at 5 compacted 0 []"], true),
+        (
+            "and so is the least",
+            create(i64::MIN, all(3)),
+            &[
+                "created -9223372036854775808 at 5 compacted 0 []",
+                "canceled -9223372036854775808 at 0 compacted 4 []",
+            ],
+            true,
+        ),
+        ("progress with -1", ask(), &["-1 at 5 compacted 0 []"], true),
+        ("cancel -1", cancel(-1), &["canceled -1 at 5 compacted 0 []"], true),
+        ("cancel -1 twice", cancel(-1), &[], true),
+        ("cancel 0", cancel(0), &["canceled 0 at 5 compacted 0 []"], true),
+        ("cancel 9", cancel(9), &["canceled 9 at 5 compacted 0 []"], true),
+        // Not since 3.5.8: one that a compaction has ended is no watcher either.
+        ("no progress without watchers", ask(), &[], false),
+        ("ids go on", create(0, all(0)), &["created 2 at 5 compacted 0 []"], true),
+        ("progress again", ask(), &["-1 at 5 compacted 0 []"], true),
+        ("another one", create(0, all(0)), &["created 3 at 5 compacted 0 []"], true),
+    ]
+}
+
 /// Goal: each rule of a watcher's life has its answer. Method: the rows in order on one stream, of
 /// ours and of etcd; a row without an answer is passed over by the next one's.
 #[tokio::test]
@@ -551,7 +591,7 @@ async fn every_row_of_the_watchers_table_is_answered_as_it_says() {
         }
         client.kv.compact(CompactionRequest { revision: 4, physical: true }).await.unwrap();
         let mut stream = Stream::open(&cluster, 0).await;
-        for (rule, request, expected, etcd) in rows() {
+        for (rule, request, expected, etcd) in rows().into_iter().chain(later_rows()) {
             if kind != Kind::Glass && !etcd {
                 continue;
             }
@@ -566,7 +606,7 @@ async fn every_row_of_the_watchers_table_is_answered_as_it_says() {
         // Those that were neither refused nor cancelled; etcd goes on counting those that a
         // compaction has ended.
         let metric = |name| http::metric(&cluster, 0, &format!("etcd_debugging_mvcc_{name}"));
-        let watchers = if kind == Kind::Glass { 2 } else { 3 };
+        let watchers = if kind == Kind::Glass { 2 } else { 4 };
         assert_eq!(metric("watcher_total"), Some(watchers), "{kind:?}");
         assert_eq!(metric("slow_watcher_total"), Some(0), "{kind:?}");
     }

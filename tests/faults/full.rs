@@ -14,6 +14,7 @@ use crate::{
 
 /// Room for a database with hardly anything in it; and for everything.
 const SMALL: &[(&str, &str)] = &[("ETCD_QUOTA_BACKEND_BYTES", "4194304")];
+const QUOTA: i64 = 4 << 20;
 const VALUE: usize = 256 << 10;
 
 /// Goal: the member that finds no room raises the alarm, though it is asked nothing, and once;
@@ -42,6 +43,15 @@ async fn a_full_member_raises_its_alarm_from_apply_and_refuses_without_filling_t
     })
     .await;
     is_refused(&put(&mut other, 100).await.unwrap_err());
+    // What found no room was carried out, and counts when it is in the file.
+    eventually("the full member's file is full", Duration::from_secs(20), || {
+        let mut full = full.clone();
+        async move {
+            let in_use = full.status().await.unwrap().db_size_in_use;
+            if QUOTA < in_use { Ok(()) } else { Err(format!("{in_use} in use")) }
+        }
+    })
+    .await;
     refused_without_an_entry(&mut full).await;
     let end = AlarmRequest { action: 2, member_id: id, alarm: AlarmType::Nospace as i32 };
     other.maintenance.alarm(end).await.unwrap();

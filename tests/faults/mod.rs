@@ -2,14 +2,22 @@
 //! not run.
 
 mod bad_start;
+mod departed_leader;
 mod disk;
 mod leader;
 mod ledger;
 mod locks;
 mod wal_tail;
 
+mod deadlines;
+mod descriptors;
 mod full;
+mod http2;
+mod quota;
+mod segments;
 mod silent_client;
+mod start_errors;
+mod starts;
 mod stopped_leader;
 mod unknown_entry;
 mod unread_answers;

@@ -1,13 +1,17 @@
-//! Entries of etcd members that this version cannot carry out.
+//! Entries of etcd members that this version cannot carry out, or could not once.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use glass_etcd::pb::etcdserverpb::{
-    AuthStatusRequest, AuthUserAddRequest, auth_client::AuthClient,
+    AuthStatusRequest, AuthUserAddRequest, HashKvRequest, PutRequest, RequestOp, TxnRequest,
+    TxnResponse, auth_client::AuthClient, request_op::Request, response_op::Response,
 };
+use prost::Message as _;
 use tonic::transport::Endpoint;
 
 use crate::{
+    client::eventually,
     cluster::Cluster,
     programs::{self, Kind, left_out},
 };
@@ -49,4 +53,102 @@ async fn a_member_ends_at_an_entry_that_it_cannot_carry_out_and_the_others_go_on
     for at in [0, 2] {
         cluster.client(at).put("later", "").await.unwrap();
     }
+}
+
+/// Goal: a member keeps and carries out what the others allow, however large its own limit lets a
+/// request be. Method: two etcds that take 32 MiB, and one of ours with the default; it is killed
+/// after a large put, and reads it from its log.
+#[tokio::test]
+async fn a_large_entry_of_an_etcd_is_carried_out() {
+    let Some(etcd) = programs::reference().filter(|_| Kind::subject() == Kind::Glass) else {
+        return left_out("a large entry beside etcd: no etcd 3.5.1, or nothing of ours to test");
+    };
+    let kinds = [etcd.clone(), Kind::Glass, etcd];
+    let large = [("ETCD_MAX_REQUEST_BYTES", "33554432")];
+    let (mut cluster, _wires) = Cluster::start_wired(&kinds, &[&large, &[], &large]).await;
+    let value = "v".repeat(12 << 20);
+    let revision = cluster.client(0).put("deep/large", &value).await.unwrap();
+    same_hashes(&cluster, revision, 1).await;
+    let refused = cluster.client(1).put("deep/small", &value).await.unwrap_err();
+    assert!(refused.message().contains("larger than max"), "{refused}");
+    cluster.kill(1);
+    cluster.spawn(1);
+    cluster.wait_ready(1).await;
+    let revision = cluster.client(1).put("last", "").await.unwrap();
+    same_hashes(&cluster, revision, 1).await;
+}
+
+/// This many transactions in each other, each with a put of its own.
+fn deep(depth: usize) -> TxnRequest {
+    let op = |request| RequestOp { request: Some(request) };
+    let put = |level: usize| {
+        let key = Bytes::from(format!("deep/{level:05}"));
+        op(Request::RequestPut(PutRequest { key, ..PutRequest::default() }))
+    };
+    let mut txn = TxnRequest { success: vec![put(depth)], ..TxnRequest::default() };
+    for level in (1..depth).rev() {
+        let inner = op(Request::RequestTxn(txn.encode_to_vec().into()));
+        txn = TxnRequest { success: vec![put(level), inner], ..TxnRequest::default() };
+    }
+    txn
+}
+
+/// Goal: transactions in each other are carried out by all members alike, as deep as etcd takes
+/// them, whichever member is asked; and again at the next start. Method: two etcds that allow more
+/// operations than usual, and one of ours; each kind is asked for what it takes.
+#[tokio::test]
+async fn deep_transactions_in_the_log_are_carried_out_by_every_member() {
+    let Some(etcd) = programs::reference().filter(|_| Kind::subject() == Kind::Glass) else {
+        return left_out(
+            "deep transactions beside etcd: no etcd 3.5.1, or nothing of ours to test",
+        );
+    };
+    let kinds = [etcd.clone(), Kind::Glass, etcd];
+    let many = [("ETCD_MAX_TXN_OPS", "100000")];
+    let (mut cluster, _wires) = Cluster::start_wired(&kinds, &[&many, &[], &many]).await;
+    for (at, depth) in [(0, 50), (1, 64), (0, 127), (0, 2000)] {
+        let answer = cluster.client(at).kv.txn(deep(depth)).await;
+        let mut answer = answer.unwrap_or_else(|status| panic!("m{at}, {depth}: {status}"));
+        let (mut level, mut levels) = (answer.get_mut().clone(), 1);
+        while let Some(Response::ResponseTxn(inner)) =
+            level.responses.get(1).and_then(|op| op.response.as_ref())
+        {
+            level = TxnResponse::decode(inner.clone()).unwrap();
+            levels += 1;
+        }
+        assert_eq!(levels, depth, "m{at}");
+        let revision = answer.get_ref().header.unwrap().revision;
+        same_hashes(&cluster, revision, depth as i64).await;
+    }
+    // Ours allows what etcd allows by default: 64 levels of two operations each.
+    let refused = cluster.client(1).kv.txn(deep(65)).await.unwrap_err();
+    assert_eq!(refused.message(), "etcdserver: too many operations in txn request");
+    let revision = cluster.client(1).put("last", "").await.unwrap();
+    cluster.kill(1);
+    cluster.spawn(1);
+    cluster.wait_ready(1).await;
+    same_hashes(&cluster, revision, 2000).await;
+}
+
+/// All members have applied up to this revision, and have the same keys.
+async fn same_hashes(cluster: &Cluster, revision: i64, keys: i64) {
+    let mut hashes = Vec::new();
+    for at in 0..3 {
+        let hash = eventually("it has applied all", Duration::from_secs(20), || {
+            let mut client = cluster.client(at);
+            async move {
+                let all = client.everything(true).await.map_err(|status| status.to_string())?;
+                let deep = all.kvs.iter().filter(|kv| kv.key.starts_with(b"deep/")).count();
+                if all.header.unwrap_or_default().revision < revision {
+                    return Err(format!("{deep} keys"));
+                }
+                assert_eq!(deep as i64, keys, "m{at}");
+                let hash = client.maintenance.hash_kv(HashKvRequest { revision }).await;
+                hash.map(|hash| hash.get_ref().hash).map_err(|status| status.to_string())
+            }
+        })
+        .await;
+        hashes.push(hash);
+    }
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?} at {revision}");
 }

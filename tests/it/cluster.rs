@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     path::PathBuf,
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -49,6 +49,8 @@ pub(crate) struct Member {
     pub(crate) data_dir: PathBuf,
     /// Environment for the next start, `FAILPOINTS` for example.
     pub(crate) env: Vec<(String, String)>,
+    /// What its program is started by, `sh -c "ulimit …"` for example; it must become that program.
+    pub(crate) prefix: Vec<String>,
     log: PathBuf,
     process: Option<Child>,
 }
@@ -162,6 +164,7 @@ impl Cluster {
             kind: kind.clone(),
             data_dir: dir.path().join(format!("m{at}")),
             env: Vec::new(),
+            prefix: Vec::new(),
             log: dir.path().join(format!("m{at}.log")),
             process: None,
         };
@@ -205,7 +208,7 @@ impl Cluster {
         assert!(self.members[at].process.is_none(), "member {at} runs already");
         let log = OpenOptions::new().create(true).append(true).open(&self.members[at].log);
         let log: File = log.unwrap();
-        let mut command = self.members[at].kind.command();
+        let mut command = prefixed(&self.members[at].prefix, self.members[at].kind.command());
         command.args(self.flags(at)).envs(self.members[at].env.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let process = command.spawn();
@@ -242,6 +245,13 @@ impl Cluster {
             return Err(format!("{started} members have started"));
         }
         Ok(())
+    }
+
+    /// Waits until all members serve, and have told their names.
+    pub(crate) async fn wait_all_ready(&mut self) {
+        if let Err(complaint) = self.ready().await {
+            panic!("the cluster does not become ready: {complaint}");
+        }
     }
 
     /// Waits until one member serves linearizable reads.
@@ -338,6 +348,14 @@ impl Cluster {
         let clash = |at| self.log(at).to_lowercase().contains("address already in use");
         (0..self.members.len()).any(clash)
     }
+}
+
+/// The command, started by another one.
+fn prefixed(prefix: &[String], command: Command) -> Command {
+    let Some((first, rest)) = prefix.split_first() else { return command };
+    let mut outer = Command::new(first);
+    outer.args(rest).arg(command.get_program()).args(command.get_args());
+    outer
 }
 
 impl Drop for Cluster {

@@ -81,6 +81,8 @@ const STAGES: &[(&str, &[&[Stage]])] = &[
     ("Health/Check", &[]),
     ("GET /health", &[&ASKED]),
     ("GET /version", &[]),
+    ("GET /livez", &[&[Stage::RpcValidate], &READ]),
+    ("GET /readyz", &[&[Stage::RpcValidate], &ASKED, &READ]),
     ("internal/Publish", &[&PROPOSED]),
     ("internal/SetVersion", &[&PROPOSED]),
     ("Health/Watch", &[]),
@@ -161,7 +163,7 @@ async fn call_all(cluster: &Cluster, at: usize) {
     client.maintenance.hash_kv(sampled(HashKvRequest::default())).await.unwrap();
     client.maintenance.hash(sampled(HashRequest {})).await.unwrap();
     call_locks(cluster, at).await;
-    for path in ["/health", "/version"] {
+    for path in ["/health", "/version", "/livez", "/readyz"] {
         fetch(&cluster.members[at].client_address(), path);
     }
 }

@@ -6,12 +6,14 @@ use glass_etcd::{
     pb::{
         etcdserverpb::CompactionRequest,
         v3electionpb::{LeaderRequest, ProclaimRequest},
+        v3lockpb::LockRequest,
     },
     trace::{FLAG_CANCELLED, Kind, Recording, Stage, query},
 };
 
 use super::{
     Scene,
+    commands::glass,
     listen::Listener,
     told::{Told, assert_in_order},
 };
@@ -19,6 +21,7 @@ use crate::{
     cluster::Cluster,
     locks::{Locks, WITHIN, finish},
     programs,
+    raw::{Call, Raw},
 };
 
 /// Between the look and the watch, once on each member.
@@ -89,6 +92,52 @@ pub(super) async fn a_lock_that_waits_tells_for_whom(scene: &Scene) {
             }
         })
         .await;
+}
+
+/// Goal: a call whose time is over has ended for that reason, and not because its client went; so
+/// has the wait in it, and what tells the story says so. Method: a held lock, and a client that
+/// sends `grpc-timeout` and then waits for what the member says.
+pub(super) async fn a_lock_whose_time_is_over_says_so(scene: &Scene) {
+    let [_, follower, _] = scene.parts().await;
+    let mut locks = Locks::of(&scene.cluster, follower);
+    locks.grant(9004, 600).await;
+    locks.grant(9005, 600).await;
+    let held = locks.lock("traces/late", 9004).await.unwrap();
+    let mut raw = Raw::connect(&scene.cluster, follower);
+    let ask = tokio::task::spawn_blocking(move || {
+        let request = LockRequest { name: "traces/late".into(), lease: 9005 };
+        let call = Call::new("/v3lockpb.Lock/Lock", &request).with("grpc-timeout", "300m");
+        raw.ask(&call).status()
+    });
+    assert_eq!(finish(ask).await, Some((4, "context deadline exceeded".to_owned())));
+    locks.unlock(held.key).await.unwrap();
+    let id = scene
+        .listener
+        .until("a lock that was not had in time", |recording| {
+            let ids = ids_of(recording, follower, "Lock/Lock");
+            let waited = |id: &&u64| {
+                let is_wait = |event: &glass_etcd::trace::Event| {
+                    (event.id, event.stage, event.result) == (**id, Stage::LockWait, 4)
+                };
+                recording.events.iter().any(is_wait)
+            };
+            let id = *ids.iter().rev().find(waited).ok_or("no wait has failed")?;
+            let told = Told::of(recording, id).ok_or("no story")?;
+            if told.on(follower, Stage::LockRelease).is_empty() {
+                return Err("its key was not taken back".to_owned());
+            }
+            for stage in [Stage::Rpc, Stage::LockWait] {
+                let event = told.one(follower, stage).event;
+                let is_cancelled = event.flags & FLAG_CANCELLED != 0;
+                assert_eq!((event.result, is_cancelled), (4, false), "{}", told.text());
+            }
+            assert_eq!(told.one(follower, Stage::Rpc).field("code"), 4);
+            Ok(id)
+        })
+        .await;
+    let text = glass(scene, &["trace", "show", &format!("{id:016x}"), "--plain"]).await;
+    assert!(text.contains("DeadlineExceeded"), "{text}");
+    assert!(!text.to_lowercase().contains("cancel"), "{text}");
 }
 
 /// While it waits, the list has it under way, and the story says for whom.

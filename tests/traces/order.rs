@@ -81,7 +81,7 @@ async fn a_busy_time_is_told_in_order_without_holes_and_without_values() {
 }
 
 /// Given by `GLASS_IT_SEED`, or another one each time.
-pub(super) fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let given = std::env::var("GLASS_IT_SEED").ok().and_then(|seed| seed.parse().ok());
     given.unwrap_or_else(|| RandomState::new().build_hasher().finish())
 }

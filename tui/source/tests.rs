@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, thread::JoinHandle};
 
 use glass_etcd::{
     api::observe::ObserveService,
-    mark,
+    field, mark,
     trace::{self, Collector, Info, Stage},
 };
 use tokio::sync::oneshot;
@@ -81,7 +81,8 @@ async fn a_member_that_breaks_off_and_comes_back_is_heard_again_and_nothing_twic
     mark!(RaftEntry, id, term = 2_u64, index = 7_u64);
     let count = |live: &Live, index: u64| {
         let events = live.recording().events.iter();
-        events.filter(|e| e.stage == Stage::RaftEntry && e.field("index") == Some(index)).count()
+        let entries = events.filter(|event| event.stage == Stage::RaftEntry);
+        entries.filter(|event| field!(event, RaftEntry, index) == index).count()
     };
     until(&mut live, |live, _| count(live, 7) == 1).await;
     until(&mut live, |live, _| live.is_settled()).await;
@@ -94,5 +95,5 @@ async fn a_member_that_breaks_off_and_comes_back_is_heard_again_and_nothing_twic
     until(&mut live, |live, _| count(live, 8) == 1).await;
     assert_eq!([1, 1], [7, 8].map(|index| count(&live, index)));
     assert_eq!((1, vec![false]), (live.recording().members.len(), live.silent()));
-    assert!(live.seen[1].down.is_some());
+    assert!(live.seen()[1].down.is_some());
 }

@@ -11,7 +11,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use glass_etcd::trace::{Event, Kind, Recording, Stage, message};
+use glass_etcd::{
+    change, field, fields,
+    trace::{Event, Kind, Recording, Stage, message},
+};
 
 use super::watermarks;
 
@@ -22,9 +25,51 @@ pub(crate) const LEADER: u64 = 2;
 pub(crate) fn mark_losses(recording: &Recording, chosen: &mut [bool]) {
     let window = Window::around(recording, chosen);
     for (event, chosen) in recording.events.iter().zip(chosen) {
-        let (from, to) = (event.fields[0], event.fields[1]);
-        *chosen |= event.stage == Stage::Lost && window.overlaps(event, from, to);
+        if event.stage == Stage::Lost {
+            let [from, to] = fields!(event, Lost: from, to);
+            *chosen |= window.overlaps(event, from, to);
+        }
     }
+}
+
+/// The same for a story's steps by place; `lost` are the places of all marks of losses.
+pub(crate) fn add_losses(recording: &Recording, lost: &[usize], steps: &mut Vec<usize>) {
+    if lost.is_empty() {
+        return;
+    }
+    let window = Window::of(steps.iter().map(|at| &recording.events[*at]));
+    let overlaps = |at: &usize| {
+        let event = &recording.events[*at];
+        let [from, to] = fields!(event, Lost: from, to);
+        window.overlaps(event, from, to)
+    };
+    steps.extend(lost.iter().copied().filter(overlaps));
+}
+
+/// A story with all that happened meanwhile, and on each member with what comes before and after it
+/// up to the next keyframe: out of this every step of the story can be shown as it is now.
+pub(crate) fn surroundings(recording: &Recording, own: &[bool]) -> Vec<bool> {
+    let wall = |event: &Event| watermarks::wall(recording, event);
+    let events = || recording.events.iter().zip(own);
+    let own_walls = || events().filter(|(_, own)| **own).map(|(event, _)| wall(event));
+    let (Some(start), Some(end)) = (own_walls().min(), own_walls().max()) else {
+        return own.to_vec();
+    };
+    let mut spans: HashMap<u8, (u64, u64)> = HashMap::new();
+    for event in recording.events.iter().filter(|event| event.kind == Kind::Keyframe) {
+        let at = wall(event);
+        let (from, to) = spans.entry(event.member).or_insert((0, u64::MAX));
+        *from = if at <= start { at.max(*from) } else { *from };
+        *to = if end <= at { at.min(*to) } else { *to };
+    }
+    let window = Window::around(recording, own);
+    let is_near = |event: &Event| {
+        let (from, to) = spans.get(&event.member).copied().unwrap_or((start, end));
+        let (from, to) =
+            (if from == 0 { start } else { from }, if to == u64::MAX { end } else { to });
+        (from..=to).contains(&wall(event)) || window.contains(event)
+    };
+    events().map(|(event, own)| *own || is_near(event)).collect()
 }
 
 /// From when to when, on each member's clock, a story goes.
@@ -33,8 +78,13 @@ pub(crate) struct Window(HashMap<(u8, u16), (u64, u64)>);
 impl Window {
     /// The window of the chosen events.
     pub(crate) fn around(recording: &Recording, chosen: &[bool]) -> Window {
+        let events = recording.events.iter().zip(chosen).filter(|(_, chosen)| **chosen);
+        Window::of(events.map(|(event, _)| event))
+    }
+
+    fn of<'a>(events: impl Iterator<Item = &'a Event>) -> Window {
         let mut window: HashMap<(u8, u16), (u64, u64)> = HashMap::new();
-        for (event, _) in recording.events.iter().zip(chosen).filter(|(_, chosen)| **chosen) {
+        for event in events {
             let (from, to) = window.entry((event.member, event.boot)).or_insert((u64::MAX, 0));
             (*from, *to) = ((*from).min(event.clock), (*to).max(event.clock_end));
         }
@@ -75,21 +125,23 @@ fn close_over_links(recording: &Recording, chosen: &mut [bool]) {
 pub(crate) fn election(recording: &Recording, term: u64) -> Vec<bool> {
     let mut chosen: Vec<bool> =
         recording.events.iter().map(|event| is_of_election(event, term)).collect();
+    let is_commit =
+        |event: &Event| event.stage == Stage::RaftCommit && field!(event, RaftCommit, term) == term;
     let first_commit = recording
         .events
         .iter()
         .enumerate()
-        .filter(|(_, event)| event.stage == Stage::RaftCommit && event.fields[0] == term)
+        .filter(|(_, event)| is_commit(event))
         .min_by_key(|(_, event)| (watermarks::wall(recording, event), event.clock));
     if let Some((at, commit)) = first_commit {
         chosen[at] = true;
-        let (old, new) = (commit.fields[1], commit.fields[2]);
+        let [old, new] = change!(commit, RaftCommit, commit);
         let empty = recording.events.iter().position(|event| {
-            event.stage == Stage::RaftEntry
-                && event.member == commit.member
-                && event.fields[0] == term
-                && old < event.fields[1]
-                && event.fields[1] <= new
+            if event.stage != Stage::RaftEntry || event.member != commit.member {
+                return false;
+            }
+            let [entry_term, index] = fields!(event, RaftEntry: term, index);
+            entry_term == term && old < index && index <= new
         });
         chosen[empty.unwrap_or(at)] = true;
     }
@@ -98,20 +150,34 @@ pub(crate) fn election(recording: &Recording, term: u64) -> Vec<bool> {
 }
 
 fn is_of_election(event: &Event, term: u64) -> bool {
-    let f = &event.fields;
     let before = term.saturating_sub(1);
     match event.stage {
-        Stage::ElectionTimeout => f[0] == before,
-        Stage::ElectionCampaign => f[2] == term || (f[0] != 0 && f[1] == before),
-        Stage::ElectionVote => f[3] == term,
-        Stage::ElectionTally => f[5] == term || (f[2] != 0 && f[5] == before),
-        Stage::RaftRole => f[3] == term || (f[3] == before && f[1] != 0 && f[1] != LEADER),
-        Stage::WalFsync => f[5] == term && f[6] != 0,
-        Stage::RaftSend | Stage::RaftReceive => match f[1] {
-            message::VOTE | message::VOTE_RESP | message::PRE_VOTE => f[2] == term,
-            message::PRE_VOTE_RESP => f[2] == term || f[2] == before,
-            _ => false,
-        },
+        Stage::ElectionTimeout => field!(event, ElectionTimeout, term) == before,
+        Stage::ElectionCampaign => {
+            let [pre, old, new] = fields!(event, ElectionCampaign: pre, term_old, term_new);
+            new == term || (pre != 0 && old == before)
+        }
+        Stage::ElectionVote => field!(event, ElectionVote, term) == term,
+        Stage::ElectionTally => {
+            let [pre, tallied] = fields!(event, ElectionTally: pre, term);
+            tallied == term || (pre != 0 && tallied == before)
+        }
+        Stage::RaftRole => {
+            let [role, new] = fields!(event, RaftRole: role_new, term_new);
+            new == term || (new == before && role != 0 && role != LEADER)
+        }
+        Stage::WalFsync => {
+            let [synced, vote] = fields!(event, WalFsync: term, vote);
+            synced == term && vote != 0
+        }
+        Stage::RaftSend | Stage::RaftReceive => {
+            let [kind, asked] = fields!(event, RaftSend | RaftReceive: type, term);
+            match kind {
+                message::VOTE | message::VOTE_RESP | message::PRE_VOTE => asked == term,
+                message::PRE_VOTE_RESP => asked == term || asked == before,
+                _ => false,
+            }
+        }
         _ => false,
     }
 }

@@ -68,6 +68,6 @@ fn hex(member_id: u64) -> String {
 
 /// Every member that the event names.
 fn members_in(event: &Event) -> impl Iterator<Item = u64> {
-    let fields = event.stage.fields().iter().zip(event.fields);
-    fields.filter(|(field, id)| field.unit == Unit::Member && *id != 0).map(|(_, id)| id)
+    let named = event.named();
+    named.filter(|(field, id)| field.unit == Unit::Member && *id != 0).map(|(_, id)| id)
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  source ──Input──► player::State ──&State──► view
 //!                     │
-//!                     ├─ recording      every event that was heard, bounded
+//!                     ├─ memory         every event, once; `forget` keeps its size bounded
 //!                     ├─ list           the requests, and which one is chosen
 //!                     └─ steps          one story, the cursor in it, the lens on it
 //! ```
@@ -22,6 +22,8 @@ pub(crate) mod watermarks;
 pub(crate) mod join;
 pub(crate) mod story;
 
+pub(crate) mod forget;
+
 pub(crate) mod lens;
 pub(crate) mod list;
 pub(crate) mod player;
@@ -32,4 +34,5 @@ pub(crate) mod scenes;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use forget::BYTES_MAX;
 pub(crate) use player::{Action, Place, State};

@@ -1,21 +1,30 @@
 //! The whole state of the player, and the one function that changes it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::BufRead};
 
-use glass_etcd::trace::{BootInfo, Event, Grain, MemberInfo, Recording, Stage};
+use glass_etcd::trace::{
+    Event, Grain, Recording, Stage,
+    recording::{self, ReadError},
+};
 
 use super::{
+    forget,
     lanes::{self, Lane},
     list::List,
     steps::{Direction, SILENT_NS, Steps},
     story::{self, RequestSummary, Subject},
     watermarks::{self, Water, Watermarks},
 };
+use crate::source::{
+    Message,
+    memory::{Change, Memory},
+};
 
-/// Events that are kept of live members; the oldest go first. Some 10 MB.
-const EVENTS_MAX: usize = 50_000;
 /// How often lists are made anew while records stream in, in nanoseconds.
 const REFRESH_NS: u64 = 250_000_000;
+/// For every eight MiB of events the time between two refreshes grows by another
+/// [`REFRESH_NS`]: a refresh looks at all events, and must not take all of the processor.
+const REFRESH_BYTES: usize = 8 << 20;
 
 /// What a key can ask for. The table in `keys.rs` says which key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +109,8 @@ pub(crate) struct Head {
 }
 
 /// Everything that the player knows.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct State {
-    /// Every event that was heard and not yet forgotten.
-    pub(crate) recording: Recording,
     /// The columns.
     pub(crate) lanes: Vec<Lane>,
     /// The list of requests.
@@ -112,16 +119,14 @@ pub(crate) struct State {
     pub(crate) steps: Option<Steps>,
     /// Whether the keys are listed over everything else.
     pub(crate) is_helping: bool,
-    /// Endpoints that do not answer, with the reason.
-    pub(crate) unreachable: BTreeMap<String, String>,
     /// Whether the source of records has ended.
     pub(crate) is_closed: bool,
-    marks: Vec<Watermarks>,
-    /// For each member, how many requests it had finished when it was first heard.
-    seen_first: BTreeMap<(u8, u16), u64>,
-    /// For each live member, requests finished since its hello.
-    seen_live: BTreeMap<u8, u64>,
-    /// When each live member was last heard, on the player's clock. Empty for recordings.
+    /// The recording: the only place that holds events.
+    memory: Memory,
+    /// Size of the events, in bytes, beyond which the oldest stories are forgotten.
+    bytes_max: usize,
+    learned: Learned,
+    /// When each live member gave its last sign of life, on the player's clock; empty for files.
     heard_ns: BTreeMap<u8, u64>,
     now_ns: u64,
     refreshed_ns: u64,
@@ -129,7 +134,69 @@ pub(crate) struct State {
     version: u64,
 }
 
+/// What the player knows for good, also when the events that said it are forgotten.
+#[derive(Debug, Default)]
+struct Learned {
+    /// The newest watermarks of each member, by place.
+    marks: Vec<Watermarks>,
+    /// For each boot of a member, how many requests it had finished in its first keyframe.
+    seen_first: BTreeMap<(u8, u16), u64>,
+}
+
+impl Learned {
+    fn learn(&mut self, recording: &Recording, event: &Event) {
+        self.marks.resize_with(recording.members.len(), Watermarks::default);
+        let Some(marks) = self.marks.get_mut(usize::from(event.member)) else { return };
+        marks.learn(event, watermarks::wall(recording, event));
+        if event.stage == Stage::KeyframeBackend
+            && let Some(seen) = marks.get(Water::Seen)
+        {
+            self.seen_first.entry((event.member, event.boot)).or_insert(seen);
+        }
+    }
+}
+
 impl State {
+    fn new(memory: Memory, bytes_max: usize) -> State {
+        State {
+            lanes: Vec::new(),
+            list: List::default(),
+            steps: None,
+            is_helping: false,
+            is_closed: false,
+            memory,
+            bytes_max,
+            learned: Learned::default(),
+            heard_ns: BTreeMap::new(),
+            now_ns: 0,
+            refreshed_ns: 0,
+            is_dirty: false,
+            version: 0,
+        }
+    }
+
+    /// The state before the first message from these endpoints.
+    pub(crate) fn of_endpoints(endpoints: &[String], bytes_max: usize) -> State {
+        State::new(Memory::of_endpoints(endpoints), bytes_max)
+    }
+
+    /// The state that shows a file. A file that does not fit into the player's memory loses its oldest
+    /// stories while it is read, as live members do.
+    pub(crate) fn of_file(file: impl BufRead, bytes_max: usize) -> Result<State, ReadError> {
+        let mut state = State::new(Memory::default(), bytes_max);
+        recording::read_with(file, |read| state.read(read))?;
+        state.refresh();
+        Ok(state)
+    }
+
+    /// The state that shows a whole recording, without a bound.
+    pub(crate) fn of_recording(mut recording: Recording) -> State {
+        let mut state = State::new(Memory::default(), usize::MAX);
+        state.read(&mut recording);
+        state.refresh();
+        state
+    }
+
     /// A number that changes whenever a screen may have to be drawn anew.
     pub(crate) fn version(&self) -> u64 {
         self.version
@@ -140,77 +207,68 @@ impl State {
         self.version += 1;
     }
 
-    /// The state that shows a recording.
-    pub(crate) fn of_recording(recording: Recording) -> State {
-        let mut state = State {
-            marks: vec![Watermarks::default(); recording.members.len()],
-            ..State::default()
-        };
-        for event in &recording.events {
-            state.learn(&recording, event);
-        }
-        state.recording = recording;
-        state.refresh();
-        state
+    /// The recording.
+    pub(crate) fn recording(&self) -> &Recording {
+        self.memory.recording()
     }
 
-    /// A live member has said who it is. A member that was started anew says so again.
-    pub(crate) fn hello(&mut self, place: u8, endpoint: &str, info: MemberInfo) {
-        self.unreachable.remove(endpoint);
-        let at = usize::from(place);
-        while self.recording.members.len() <= at {
-            let unknown = MemberInfo {
-                member_id: 0,
-                cluster_id: 0,
-                name: "unknown".to_owned(),
-                version: String::new(),
-                boots: Vec::new(),
-            };
-            self.recording.members.push(unknown);
-            self.recording.dropped.push(0);
-            self.marks.push(Watermarks::default());
-        }
-        let mut boots: Vec<BootInfo> = std::mem::take(&mut self.recording.members[at].boots);
-        boots.retain(|old| info.boots.iter().all(|new| new.boot != old.boot));
-        boots.extend(&info.boots);
-        self.recording.members[at] = MemberInfo { boots, ..info };
-        self.heard_ns.insert(place, self.now_ns);
-        self.is_dirty = true;
+    /// How many events were forgotten.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.memory.forgotten()
     }
 
-    /// A live member tells what happened in it.
-    pub(crate) fn records(&mut self, place: u8, events: Vec<Event>, seen: u64, dropped: u64) {
-        self.heard_ns.insert(place, self.now_ns);
-        self.seen_live.insert(place, seen);
-        if let Some(slot) = self.recording.dropped.get_mut(usize::from(place)) {
-            *slot = dropped;
-        }
-        let mut recording = std::mem::take(&mut self.recording);
-        for event in &events {
-            self.learn(&recording, event);
-        }
-        self.is_dirty |= !events.is_empty();
-        recording.events.extend(events);
-        if EVENTS_MAX < recording.events.len() {
-            recording.events.drain(..EVENTS_MAX / 4);
-        }
-        self.recording = recording;
+    /// Endpoints that do not answer, with the reason.
+    pub(crate) fn unreachable(&self) -> BTreeMap<&str, &str> {
+        let down = self.memory.seen().iter().filter(|seen| seen.down.is_some());
+        down.map(|seen| (&*seen.endpoint, seen.down.as_deref().unwrap_or_default())).collect()
     }
 
-    fn learn(&mut self, recording: &Recording, event: &Event) {
-        let Some(marks) = self.marks.get_mut(usize::from(event.member)) else { return };
-        marks.learn(event, watermarks::wall(recording, event));
-        if event.stage == Stage::KeyframeBackend
-            && let Some(seen) = marks.get(Water::Seen)
-        {
-            self.seen_first.entry((event.member, event.boot)).or_insert(seen);
+    /// Takes in a message. A hello or a batch is a sign of life of its own member, and of no other.
+    pub(crate) fn take(&mut self, message: Message) {
+        match self.memory.take(message) {
+            Change::Hello(member) => {
+                let members = self.memory.recording().members.len();
+                self.learned.marks.resize_with(members, Watermarks::default);
+                self.heard_ns.insert(member, self.now_ns);
+                self.is_dirty = true;
+            }
+            Change::Events { member, count } => {
+                self.heard_ns.insert(member, self.now_ns);
+                self.learn_last(count);
+            }
+            Change::Down { .. } => self.touch(),
+        }
+    }
+
+    /// Takes over the events that were read from a file so far.
+    fn read(&mut self, read: &mut Recording) {
+        let count = self.memory.read(read);
+        self.learn_last(count);
+    }
+
+    /// Learns from the newest `count` events, and forgets the oldest stories if the events now take
+    /// too much memory.
+    fn learn_last(&mut self, count: usize) {
+        let recording = self.memory.recording();
+        let first = recording.events.len() - count;
+        for event in &recording.events[first..] {
+            self.learned.learn(recording, event);
+        }
+        self.is_dirty |= count != 0;
+        if self.bytes_max < self.memory.bytes() {
+            let open = self.steps.as_ref().map(|steps| steps.subject);
+            let cursor = open.or_else(|| self.list.subject());
+            let kept = forget::kept(recording, cursor, self.bytes_max);
+            self.memory.forget(&kept);
         }
     }
 
     /// Time passes. `now_ns` is the player's own clock.
     pub(crate) fn tick(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
-        if self.is_dirty && self.refreshed_ns + REFRESH_NS <= now_ns {
+        let turns = 1 + self.memory.bytes() / REFRESH_BYTES;
+        let pause_ns = REFRESH_NS.saturating_mul(turns as u64);
+        if self.is_dirty && self.refreshed_ns.saturating_add(pause_ns) <= now_ns {
             self.refresh();
         }
         let is_played = self.steps.as_mut().is_some_and(|steps| steps.tick(now_ns));
@@ -223,9 +281,10 @@ impl State {
     pub(crate) fn refresh(&mut self) {
         (self.is_dirty, self.refreshed_ns) = (false, self.now_ns);
         self.version += 1;
-        self.list.replace(story::requests(&self.recording));
-        if self.steps.as_mut().is_none_or(|steps| steps.refresh(&self.recording)) {
-            self.lanes = lanes::lanes(&self.recording);
+        self.list.replace(story::requests(self.memory.recording()));
+        let recording = self.memory.recording();
+        if self.steps.as_mut().is_none_or(|steps| steps.refresh(recording)) {
+            self.lanes = lanes::lanes(recording);
         }
     }
 
@@ -241,17 +300,18 @@ impl State {
 
     /// What is known of each member: at the cursor when a story is open, and at last otherwise.
     pub(crate) fn heads(&self) -> Vec<Head> {
-        let newest = self.marks.iter().filter_map(|marks| marks.heard_wall_ns).max().unwrap_or(0);
+        let newest =
+            self.learned.marks.iter().filter_map(|marks| marks.heard_wall_ns).max().unwrap_or(0);
         let head = |lane: &Lane| {
             let (marks, heard) = match (&self.steps, lane.place) {
                 (_, None) => (Watermarks::default(), Heard::Never),
                 (Some(steps), Some(_)) => {
-                    let marks = steps.watermarks(&self.recording, lane).unwrap_or_default();
+                    let marks = steps.watermarks(self.recording(), lane).unwrap_or_default();
                     let heard = freshness(steps.now_wall_ns(), marks.heard_wall_ns);
                     (marks, heard)
                 }
                 (None, Some(place)) => {
-                    let marks = self.marks[usize::from(place)].clone();
+                    let marks = self.learned.marks[usize::from(place)].clone();
                     let heard = self.heard_last(place, newest, &marks);
                     (marks, heard)
                 }
@@ -274,17 +334,19 @@ impl State {
     /// keyframes or their messages tell.
     pub(crate) fn thinning(&self) -> (usize, Option<u64>) {
         let of_keyframes = |((place, boot), first): (&(u8, u16), &u64)| {
-            let marks = self.marks.get(usize::from(*place))?;
+            let marks = self.learned.marks.get(usize::from(*place))?;
             let is_newest = marks.newest.is_some_and(|newest| newest.0 == *boot);
             is_newest
                 .then(|| marks.get(Water::Seen))
                 .flatten()
                 .map(|seen| seen.saturating_sub(*first))
         };
-        let seen = if self.seen_first.is_empty() {
-            Some(self.seen_live.values().sum()).filter(|seen| *seen != 0)
+        let seen = if self.learned.seen_first.is_empty() {
+            let live: BTreeMap<Option<u8>, u64> =
+                self.memory.seen().iter().map(|seen| (seen.member, seen.finished)).collect();
+            Some(live.values().sum()).filter(|seen| *seen != 0)
         } else {
-            Some(self.seen_first.iter().filter_map(of_keyframes).sum())
+            Some(self.learned.seen_first.iter().filter_map(of_keyframes).sum())
         };
         let is_request = |row: &&RequestSummary| matches!(row.subject, Subject::Request(_));
         (self.list.rows.iter().filter(is_request).count(), seen)
@@ -328,7 +390,7 @@ impl State {
         self.refresh();
         if let Some(subject) = self.list.subject() {
             self.list.is_following = false;
-            self.steps = Some(Steps::open(&self.recording, subject));
+            self.steps = Some(Steps::open(self.memory.recording(), subject));
         }
     }
 

@@ -1,7 +1,9 @@
 //! Recordings for tests: three members, and what a real cluster would have told of a put, a get and
 //! an election. Times are fixed, so that screens can be compared as text.
 
-use glass_etcd::trace::{BootInfo, Event, FLAG_NOISE, KeyText, Kind, MemberInfo, Recording, Stage};
+use glass_etcd::trace::{
+    BootInfo, Event, FLAG_NOISE, KeyText, Kind, MemberInfo, Recording, Stage, Unit,
+};
 
 /// The ids of the three members of the Procfile.
 pub(crate) const IDS: [u64; 3] =
@@ -12,6 +14,8 @@ pub(crate) const PUT: u64 = 0xdbaf_e5ad_0000_7f3b;
 pub(crate) const GET: u64 = 0xf570_ae41_0000_0101;
 /// The round that the get waits for.
 pub(crate) const ROUND: u64 = 0xf570_ae41_0000_0103;
+/// By how much the members' clocks go on from one put to the next: see [`put_again`].
+pub(crate) const CLOCKS_PER_TURN: u64 = 1_000;
 /// 2026-01-01 12:00:00 UTC.
 const BASE_NS: u64 = 1_767_268_800_000_000_000;
 
@@ -224,6 +228,25 @@ pub(crate) fn put() -> Scene {
     }
     scene.at(101_000).keyframes(42, 8, 41, 20_113);
     stored(&mut scene);
+    scene
+}
+
+/// The put of a later turn. From turn to turn half a second goes by, and the entry and the revision
+/// are the next ones.
+pub(crate) fn put_again(turn: u64) -> Scene {
+    let mut scene = put();
+    for event in &mut scene.recording.events {
+        event.clock += turn * CLOCKS_PER_TURN;
+        event.clock_end += turn * CLOCKS_PER_TURN;
+        event.at_ns += turn * 500_000_000;
+        event.id += if event.id == 0 { 0 } else { 2 * turn };
+        event.link += if event.link == 0 { 0 } else { turn * 1_000 };
+        for (at, field) in event.stage.fields().iter().enumerate() {
+            let grows = matches!(field.unit, Unit::Index | Unit::Revision);
+            let grows = grows || (event.stage, field.name) == (Stage::KeyframeBackend, "seen");
+            event.fields[at] += if grows && event.fields[at] != 0 { turn } else { 0 };
+        }
+    }
     scene
 }
 

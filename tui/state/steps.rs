@@ -9,7 +9,10 @@
 //! Cursors are kept by event, not by row: when live members add records, rows move and the cursor
 //! stays where it was.
 
-use glass_etcd::trace::{Event, FLAG_NOISE, Grain, Recording, Stage};
+use glass_etcd::{
+    field,
+    trace::{Event, FLAG_NOISE, Grain, Recording, Stage},
+};
 
 use super::{
     lanes::Lane,
@@ -285,8 +288,9 @@ impl Steps {
 
     /// The log indexes that the request's entries have. For elections, those of their first entry.
     pub(crate) fn indexes(&self) -> impl Iterator<Item = u64> {
-        let entries = self.steps.iter().filter(|step| step.is_own);
-        entries.filter(|step| step.event.stage == Stage::RaftEntry).map(|step| step.event.fields[1])
+        let entries = self.steps.iter().filter(|step| step.is_own).map(|step| &step.event);
+        let entries = entries.filter(|event| event.stage == Stage::RaftEntry);
+        entries.map(|event| field!(event, RaftEntry, index))
     }
 }
 

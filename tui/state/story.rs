@@ -10,10 +10,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use glass_etcd::trace::{
-    Event, FLAG_CANCELLED, Grain, KeyText, Kind, Recording, Stage,
-    order::Order,
-    query::{self, Summary},
+use glass_etcd::{
+    field, fields, set,
+    trace::{
+        Event, FLAG_CANCELLED, Grain, KeyText, Kind, Recording, Stage,
+        order::Order,
+        query::{self, Summary},
+    },
 };
 
 use super::{
@@ -150,7 +153,7 @@ fn summary_of(recording: &Recording, known: Summary, records: usize) -> RequestS
     let first = &recording.events[known.event];
     let ran_ns = if first.kind == Kind::Begin { 0 } else { first.took_ns };
     let end = known.end.map(|at| &recording.events[at]);
-    let revision = end.and_then(|end| end.field("revision"));
+    let revision = end.map(|end| field!(end, Rpc, revision));
     RequestSummary {
         subject: Subject::Request(known.id),
         member: known.member,
@@ -175,11 +178,13 @@ fn subject_number(subject: Subject) -> u64 {
 /// One summary for each term in which a member stood for election.
 fn elections(recording: &Recording) -> Vec<RequestSummary> {
     let mut terms: BTreeMap<u64, RequestSummary> = BTreeMap::new();
-    let mut stood: Vec<&Event> =
-        recording.events.iter().filter(|event| event.stage == Stage::ElectionCampaign).collect();
+    let stands = |event: &&Event| {
+        event.stage == Stage::ElectionCampaign && field!(event, ElectionCampaign, pre) == 0
+    };
+    let mut stood: Vec<&Event> = recording.events.iter().filter(stands).collect();
     stood.sort_by_key(|event| wall(recording, event));
-    for event in stood.into_iter().filter(|event| event.fields[0] == 0) {
-        let term = event.fields[2];
+    for event in stood {
+        let term = field!(event, ElectionCampaign, term_new);
         terms.entry(term).or_insert_with(|| RequestSummary {
             subject: Subject::Election { term },
             member: event.member,
@@ -194,7 +199,7 @@ fn elections(recording: &Recording) -> Vec<RequestSummary> {
         });
     }
     for event in recording.events.iter().filter(|event| event.stage == Stage::RaftRole) {
-        let (role, term) = (event.fields[1], event.fields[3]);
+        let [role, term] = fields!(event, RaftRole: role_new, term_new);
         if let (join::LEADER, Some(summary)) = (role, terms.get_mut(&term)) {
             summary.member = event.member;
             summary.took_ns = Some(wall(recording, event).saturating_sub(summary.wall_ns));
@@ -295,7 +300,8 @@ impl Part {
         let moment = if event.kind == Kind::Begin { Moment::Begin } else { Moment::Done };
         let lane = lanes::lane_of_place(lanes, event.member).unwrap_or(0);
         let is_message = matches!(event.stage, Stage::RaftSend | Stage::RaftReceive);
-        let peer = lanes::lane_of_id(lanes, event.fields[0]).filter(|_| is_message);
+        let peer = is_message.then(|| field!(event, RaftSend | RaftReceive, peer));
+        let peer = peer.and_then(|peer| lanes::lane_of_id(lanes, peer));
         let other_end = if self.is_matched[at] { OtherEnd::Captured } else { OtherEnd::Unknown };
         let is_out = event.stage == Stage::RaftSend;
         let arrow = peer.map(|peer| Arrow { peer, is_out, other_end });
@@ -334,7 +340,7 @@ fn uncaptured(step: &Step, lanes: &[Lane]) -> Option<Step> {
         return None;
     }
     let mut event = Event { stage: Stage::RaftSend, took_ns: 0, ..step.event.clone() };
-    event.fields[0] = lanes[step.lane].member_id;
+    set!(event, RaftSend, peer = lanes[step.lane].member_id);
     let out = Arrow { peer: step.lane, is_out: true, other_end: OtherEnd::Captured };
     Some(Step { event, lane: arrow.peer, arrow: Some(out), is_captured: false, ..step.clone() })
 }

@@ -3,10 +3,16 @@
 use std::{collections::HashMap, time::Duration};
 
 use crossterm::event::{KeyCode, KeyEvent};
-use glass_etcd::trace::{Event, Grain, Kind, METHODS, Recording, Stage, order::Order};
+use glass_etcd::{
+    pb::glasspb::Batch,
+    trace::{
+        BootInfo, Event, Grain, Hello, Kind, METHODS, Record, Recording, Stage, order::Order,
+        record::Head,
+    },
+};
 
 use super::{
-    State,
+    BYTES_MAX, State,
     lanes::lanes,
     lens::{self, Lens},
     player::Heard,
@@ -16,7 +22,10 @@ use super::{
     watermarks::{Water, Watermarks},
     words,
 };
-use crate::play::{Input, SourceMessage, handle};
+use crate::{
+    play::{Input, handle},
+    source::{Message, Said},
+};
 
 /// A generator for tests: Knuth's 64-bit linear congruence.
 pub(crate) struct Dice(pub(crate) u64);
@@ -319,57 +328,118 @@ fn an_old_value_that_was_never_new_proves_a_gap() {
 #[test]
 fn members_that_stop_talking_become_silent_and_come_back() {
     let scene = scenes::quiet();
-    let mut state = State::default();
-    feed(&mut state, &scene.recording, usize::MAX);
+    let mut state = live(&scene.recording, usize::MAX);
     assert!(state.heads().iter().all(|head| head.heard == Heard::Fresh));
     handle(&mut state, Input::Tick(Duration::from_millis(1_200)));
     assert_eq!(state.heads()[0].heard, Heard::Silent(1_200_000_000));
-    let batch = SourceMessage::Batch { place: 0, events: Vec::new(), seen: 0, dropped: 0 };
-    handle(&mut state, Input::Source(batch));
+    tell(&mut state, 0, &[]);
     assert_eq!(state.heads()[0].heard, Heard::Fresh);
     assert_eq!(state.heads()[1].heard, Heard::Silent(1_200_000_000));
 }
 
-/// Feeds a recording as live members would: hellos, then events in pieces of one member each.
-pub(crate) fn feed(state: &mut State, recording: &Recording, piece: usize) {
-    for (info, place) in recording.members.iter().zip(0_u8..) {
-        let endpoint = format!("127.0.0.1:2{place}79");
-        let hello = SourceMessage::Hello { place, endpoint, info: info.clone() };
-        handle(state, Input::Source(hello));
-    }
-    let mut rest = &recording.events[..];
-    while let Some(first) = rest.first() {
-        let same = rest.iter().take(piece).take_while(|e| e.member == first.member).count();
-        let (events, later) = rest.split_at(same);
-        let batch = SourceMessage::Batch {
-            place: first.member,
-            events: events.to_vec(),
-            seen: 0,
-            dropped: recording.dropped[usize::from(first.member)],
+#[test]
+fn what_a_busy_member_tells_is_no_sign_of_life_of_another() {
+    let scene = scenes::put();
+    let mut state = live(&scene.recording, usize::MAX);
+    handle(&mut state, Input::Tick(Duration::from_millis(900)));
+    let later = scenes::put_again(1).recording.events;
+    let of_others: Vec<Event> = later.into_iter().filter(|event| event.member != 1).collect();
+    tell_all(&mut state, &of_others, 3);
+    let heard: Vec<Heard> = state.heads().into_iter().map(|head| head.heard).collect();
+    assert_eq!(heard, [Heard::Fresh, Heard::Silent(900_000_000), Heard::Fresh]);
+    // A broken connection is no sign of life; the hello after it is one.
+    let gone = || Message { endpoint: 1, said: Said::Down("gone".to_owned()) };
+    handle(&mut state, Input::Source(gone()));
+    assert_eq!(state.heads()[1].heard, Heard::Silent(900_000_000));
+    handle(&mut state, Input::Source(hellos(&scene.recording, 1).remove(0)));
+    assert_eq!(state.heads()[1].heard, Heard::Fresh);
+}
+
+/// A recording after its way over the network, where durations are counted in units of 16 ns.
+pub(crate) fn as_told(recording: &Recording) -> Recording {
+    let told = |event: &Event| Event {
+        key: event.key.clone(),
+        ..Record::of_event(event).event(event.member).unwrap()
+    };
+    Recording { events: recording.events.iter().map(told).collect(), ..recording.clone() }
+}
+
+/// The hellos of a member, one for each of its starts.
+pub(crate) fn hellos(recording: &Recording, member: usize) -> Vec<Message> {
+    let info = &recording.members[member];
+    let hello = |boot: &BootInfo| {
+        let said = Said::Hello(Box::new(Hello {
+            member_id: info.member_id,
+            cluster_id: info.cluster_id,
+            name: info.name.clone(),
+            version: info.version.clone(),
+            boot: boot.boot,
+            wall_ns: boot.wall_ns,
+            tick_base: 0,
+        }));
+        Message { endpoint: member, said }
+    };
+    info.boots.iter().map(hello).collect()
+}
+
+/// Sends events as one batch of their member.
+pub(crate) fn tell(state: &mut State, endpoint: usize, events: &[Event]) {
+    let mut records = Vec::new();
+    for event in events {
+        let key = event.key.as_ref().map(|key| {
+            let mut record = Record::key(event.clock + 1, event.id, event.thread, &key.bytes);
+            record.set_head(Head { boot: event.boot, ..record.head() });
+            record
+        });
+        // The record of a key comes after the beginning of its step, and before the end.
+        let event = Record::of_event(event);
+        let both = match event.kind() {
+            Some(Kind::Begin) => [Some(event), key],
+            _ => [key, Some(event)],
         };
-        handle(state, Input::Source(batch));
-        rest = later;
+        both.into_iter().flatten().for_each(|record| record.encode(&mut records));
     }
+    let said = Said::Batch(Batch { records: records.into(), ..Batch::default() });
+    handle(state, Input::Source(Message { endpoint, said }));
+}
+
+/// Sends events in this order. A batch holds at most `piece` events, all of one member.
+pub(crate) fn tell_all(state: &mut State, events: &[Event], piece: usize) {
+    for of_member in events.chunk_by(|a, b| a.member == b.member) {
+        for events in of_member.chunks(piece) {
+            tell(state, usize::from(events[0].member), events);
+        }
+    }
+}
+
+/// The state after the hellos of live members.
+pub(crate) fn greeted(recording: &Recording, bytes_max: usize) -> State {
+    let endpoints = (0..recording.members.len()).map(|place| format!("127.0.0.1:2{place}79"));
+    let mut state = State::of_endpoints(&endpoints.collect::<Vec<_>>(), bytes_max);
+    for member in 0..recording.members.len() {
+        for hello in hellos(recording, member) {
+            handle(&mut state, Input::Source(hello));
+        }
+    }
+    state
+}
+
+/// The state after live members have sent a whole recording.
+pub(crate) fn live(recording: &Recording, piece: usize) -> State {
+    let mut state = greeted(recording, BYTES_MAX);
+    tell_all(&mut state, &recording.events, piece);
     state.refresh();
+    state
 }
 
 #[test]
 fn the_cursor_stays_on_its_event_while_records_stream_in() {
-    let all = scenes::put().recording;
-    let mut state = State::default();
+    let all = as_told(&scenes::put().recording);
     let first = Recording { events: all.events[..60].to_vec(), ..all.clone() };
-    feed(&mut state, &first, 7);
+    let mut state = live(&first, 7);
     press(&mut state, "enter right right right right");
     let held = state.steps.as_ref().map(|s| s.steps[s.now].event.clone()).unwrap();
-    for event in &all.events[60..] {
-        let batch = SourceMessage::Batch {
-            place: event.member,
-            events: vec![event.clone()],
-            seen: 0,
-            dropped: 0,
-        };
-        handle(&mut state, Input::Source(batch));
-    }
+    tell_all(&mut state, &all.events[60..], 1);
     handle(&mut state, Input::Tick(Duration::from_secs(1)));
     let steps = state.steps.as_ref().unwrap();
     assert_eq!(steps.steps[steps.now].event, held);
@@ -379,20 +449,12 @@ fn the_cursor_stays_on_its_event_while_records_stream_in() {
 #[test]
 fn a_story_stays_as_it_was_when_its_records_are_forgotten() {
     let scene = scenes::put();
-    let mut state = State::default();
-    feed(&mut state, &scene.recording, 10);
-    press(&mut state, "enter right right");
-    let before = state.steps.as_ref().map(|s| (s.now, s.steps.clone())).unwrap();
-    for _ in 0..1_000 {
-        let mut events = scene.recording.events.clone();
-        events.iter_mut().for_each(|event| (event.id, event.stage) = (1, Stage::Key));
-        let batch = SourceMessage::Batch { place: 0, events, seen: 0, dropped: 0 };
-        handle(&mut state, Input::Source(batch));
-    }
-    handle(&mut state, Input::Tick(Duration::from_secs(1)));
-    assert!(state.recording.events.iter().all(|event| event.id == 1), "all is forgotten");
-    assert_eq!(state.steps.as_ref().map(|s| (s.now, s.steps.clone())).unwrap(), before);
-    assert_eq!(state.lanes.len(), 3);
+    let mut steps = story_of(&scene, Subject::Request(PUT));
+    steps.step(Grain::Story, Direction::Forward);
+    let before = (steps.now, steps.steps.clone());
+    let forgotten = Recording { events: Vec::new(), ..scene.recording };
+    assert!(!steps.refresh(&forgotten));
+    assert_eq!((steps.now, steps.steps), before);
 }
 
 #[test]
@@ -406,19 +468,6 @@ fn only_what_changed_is_drawn_again() {
     let version = state.version();
     handle(&mut state, Input::Resized);
     assert_ne!(state.version(), version);
-}
-
-#[test]
-fn memory_stays_bounded_while_live_members_talk() {
-    let scene = scenes::put();
-    let mut state = State::default();
-    feed(&mut state, &scene.recording, 10);
-    for _ in 0..1_000 {
-        let events = scene.recording.events.clone();
-        let batch = SourceMessage::Batch { place: 0, events, seen: 0, dropped: 0 };
-        handle(&mut state, Input::Source(batch));
-    }
-    assert!(state.recording.events.len() <= 50_000, "{}", state.recording.events.len());
 }
 
 #[test]
@@ -469,20 +518,23 @@ fn playing_steps_by_itself_and_stops_at_the_end() {
 
 #[test]
 fn the_list_follows_the_newest_until_somebody_reads() {
-    let mut state = State::default();
-    let mut all = scenes::put().recording;
-    let other = scenes::get().recording;
-    feed(&mut state, &all, 50);
+    let mut state = live(&scenes::put().recording, 50);
     assert_eq!(state.list.subject(), Some(Subject::Request(PUT)));
     press(&mut state, "f");
-    all.events.extend(other.events.clone());
-    let batch = SourceMessage::Batch { place: 2, events: other.events, seen: 0, dropped: 0 };
-    handle(&mut state, Input::Source(batch));
+    tell_all(&mut state, &later(scenes::get().recording.events), 50);
     handle(&mut state, Input::Tick(Duration::from_secs(1)));
     assert_eq!(state.list.rows.len(), 2);
     assert_eq!(state.list.subject(), Some(Subject::Request(PUT)));
     press(&mut state, "g G");
     assert!(state.list.is_following);
+}
+
+/// The same events at later clocks, so that no other event of a scene has the same clock.
+pub(crate) fn later(mut events: Vec<Event>) -> Vec<Event> {
+    for event in &mut events {
+        (event.clock, event.clock_end) = (event.clock + 1_000, event.clock_end + 1_000);
+    }
+    events
 }
 
 #[test]

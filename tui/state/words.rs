@@ -4,10 +4,13 @@
 //! replaces them when it is told to keep to ASCII. What comes from the network (names, keys) is
 //! escaped first, so that nobody can write escape sequences into somebody else's terminal.
 
-use glass_etcd::trace::{
-    Event, KeyText, Kind, METHODS, Stage, Unit,
-    message::{self, MESSAGES},
-    query::method_of,
+use glass_etcd::{
+    change, field, fields,
+    trace::{
+        Event, KeyText, Kind, METHODS, Stage, Unit,
+        message::{self, MESSAGES},
+        query::method_of,
+    },
 };
 
 use super::{
@@ -141,17 +144,17 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
 /// All fields of an event as `name value`, with `x.old` and `x.new` as one change. Of a beginning
 /// only what is known by then: the rest of its fields is not set yet.
 pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
-    let fields = event.stage.fields();
     let is_begin = event.kind == Kind::Begin;
     let mut words = Vec::new();
-    for (at, field) in fields.iter().enumerate() {
-        let number = event.fields[at];
+    let mut before = None;
+    for (field, number) in event.named() {
+        let before = before.replace((field, number));
         let now =
             if is_begin && number == 0 { "?".to_owned() } else { value(field.unit, number, lanes) };
         if let Some(name) = field.name.strip_suffix(".new") {
-            let before = at.checked_sub(1).filter(|old| fields[*old].name.ends_with(".old"));
-            let old = before.map_or_else(String::new, |old| {
-                value(fields[old].unit, event.fields[old], lanes) + " → "
+            let old = before.filter(|(field, _)| field.name.ends_with(".old"));
+            let old = old.map_or_else(String::new, |(field, number)| {
+                value(field.unit, number, lanes) + " → "
             });
             words.push(format!("{name} {old}{now}"));
         } else if !(field.name.ends_with(".old") || (is_begin && number == 0)) {
@@ -183,8 +186,12 @@ pub(crate) fn step(step: &Step, lanes: &[Lane]) -> Vec<String> {
 /// The other member that the step is about, where that is no message's peer.
 fn about_whom(event: &Event, lanes: &[Lane]) -> Option<String> {
     match event.stage {
-        Stage::RaftProgress => Some(format!("of {}", name_of(lanes, event.fields[0]))),
-        Stage::ElectionVote => Some(format!("for {}", name_of(lanes, event.fields[0]))),
+        Stage::RaftProgress => {
+            Some(format!("of {}", name_of(lanes, field!(event, RaftProgress, peer))))
+        }
+        Stage::ElectionVote => {
+            Some(format!("for {}", name_of(lanes, field!(event, ElectionVote, candidate))))
+        }
         _ => None,
     }
 }
@@ -200,7 +207,7 @@ fn begin(event: &Event) -> Vec<String> {
             [format!("rpc {}", method_of(event))].into_iter().chain(key).collect()
         }
         Stage::RaftPropose | Stage::ReadIndexWait | Stage::ReadIndexRound => vec![name.to_owned()],
-        Stage::LockWait => vec![name.to_owned(), waits_for(&event.fields)],
+        Stage::LockWait => vec![name.to_owned(), waits_for(event)],
         _ => vec![format!("{name} begins")],
     }
 }
@@ -213,7 +220,9 @@ fn short_name(event: &Event) -> String {
         Stage::ReadIndexWait => "read_index.wait done".to_owned(),
         Stage::ReadIndexRound => "read_index.round done".to_owned(),
         Stage::LockWait => "lock.wait done".to_owned(),
-        Stage::RaftSend | Stage::RaftReceive => message_name(event.fields[1]).to_owned(),
+        Stage::RaftSend | Stage::RaftReceive => {
+            message_name(field!(event, RaftSend | RaftReceive, type)).to_owned()
+        }
         Stage::RaftRole => "becomes".to_owned(),
         stage => stage.name().to_owned(),
     }
@@ -221,71 +230,133 @@ fn short_name(event: &Event) -> String {
 
 /// The numbers that matter most.
 fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
-    let f = &event.fields;
     Some(match event.stage {
-        Stage::Rpc if event.result == 0 && f[3] != 0 => format!("rev {}", f[3]),
-        Stage::RpcValidate if f[0] != 0 => format!("{} op", f[0]),
-        Stage::RaftEntry => format!("{}/{}", f[0], f[1]),
-        Stage::RaftSend | Stage::RaftReceive => return message_detail(f),
-        Stage::WalWrite | Stage::WalFsync if f[1] != 0 => format!("≤{}", f[1]),
-        Stage::WalFsync if f[6] != 0 => format!("vote {}", name_of(lanes, f[6])),
-        Stage::RaftProgress => format!("{}→{}", f[1], f[2]),
-        Stage::RaftCommit => format!("{}→{}", f[1], f[2]),
-        Stage::ApplyEntry => f[1].to_string(),
-        Stage::MvccWrite => format!("rev {}→{}", f[0], f[1]),
-        Stage::TreeIndexPut | Stage::TreeIndexTombstone => format!("{{{},{}}}", f[0], f[1]),
-        Stage::BufferPut => format!("{}→{}", f[0], f[1]),
-        Stage::BufferFreeze => format!("{} rows", f[0]),
-        Stage::BackendCommit => format!("≤{}", f[1]),
-        Stage::MvccRange => format!("rev {}, {} keys", f[0], f[1]),
-        Stage::TreeIndexGet => format!("{{{},{}}}", f[1], f[2]),
-        Stage::BufferGet => format!("{} hits", f[0].saturating_add(f[1])),
-        Stage::BackendGet => format!("{} rows", f[0]),
-        Stage::AnswerRoom => format!("{} MiB", f[1] >> 20),
-        Stage::AnswerPiece => format!("{} rows", f[1]),
-        Stage::ReadIndexRound => format!("index {}", f[2]),
-        Stage::ReadIndexConfirmed => f[0].to_string(),
-        Stage::ReadWaitApplied => format!("{}≤{}", f[0], f[1]),
-        Stage::Lost => format!("{} records", f[2]),
+        Stage::Rpc => match field!(event, Rpc, revision) {
+            revision if event.result == 0 && revision != 0 => format!("rev {revision}"),
+            _ => return None,
+        },
+        Stage::RpcValidate => match field!(event, RpcValidate, operations) {
+            0 => return None,
+            operations => format!("{operations} op"),
+        },
+        Stage::MvccWrite => format!("rev {}", arrow(change!(event, MvccWrite, revision))),
+        Stage::TreeIndexPut | Stage::TreeIndexTombstone => {
+            braced(fields!(event, TreeIndexPut | TreeIndexTombstone: main, sub))
+        }
+        Stage::TreeIndexGet => braced(fields!(event, TreeIndexGet: main, sub)),
+        Stage::BufferPut => arrow(change!(event, BufferPut, length)),
+        Stage::BufferFreeze => format!("{} rows", field!(event, BufferFreeze, length)),
+        Stage::BackendCommit => format!("≤{}", field!(event, BackendCommit, index_new)),
+        Stage::MvccRange => {
+            let [revision, keys] = fields!(event, MvccRange: revision, keys);
+            format!("rev {revision}, {keys} keys")
+        }
+        Stage::BufferGet => {
+            let [active, frozen] = fields!(event, BufferGet: active, frozen);
+            format!("{} hits", active.saturating_add(frozen))
+        }
+        Stage::BackendGet => format!("{} rows", field!(event, BackendGet, file)),
+        Stage::AnswerRoom => format!("{} MiB", field!(event, AnswerRoom, in_flight) >> 20),
+        Stage::AnswerPiece => format!("{} rows", field!(event, AnswerPiece, rows)),
+        Stage::Lost => format!("{} records", field!(event, Lost, records)),
+        _ => return log_detail(event, lanes),
+    })
+}
+
+/// How far the log, its copies and the state machine have come.
+fn log_detail(event: &Event, lanes: &[Lane]) -> Option<String> {
+    Some(match event.stage {
+        Stage::RaftEntry => {
+            let [term, index] = fields!(event, RaftEntry: term, index);
+            format!("{term}/{index}")
+        }
+        Stage::RaftSend | Stage::RaftReceive => return message_detail(event),
+        Stage::WalWrite => match field!(event, WalWrite, last) {
+            0 => return None,
+            last => format!("≤{last}"),
+        },
+        Stage::WalFsync => match fields!(event, WalFsync: last, vote) {
+            [0, 0] => return None,
+            [0, vote] => format!("vote {}", name_of(lanes, vote)),
+            [last, _] => format!("≤{last}"),
+        },
+        Stage::RaftProgress => arrow(change!(event, RaftProgress, match)),
+        Stage::RaftCommit => arrow(change!(event, RaftCommit, commit)),
+        Stage::ApplyEntry => field!(event, ApplyEntry, index).to_string(),
+        Stage::ReadIndexRound => format!("index {}", field!(event, ReadIndexRound, index)),
+        Stage::ReadIndexConfirmed => field!(event, ReadIndexConfirmed, index).to_string(),
+        Stage::ReadWaitApplied => {
+            let [index, applied] = fields!(event, ReadWaitApplied: index, applied);
+            format!("{index}≤{applied}")
+        }
         _ => return election_detail(event),
     })
 }
 
+fn arrow([old, new]: [u64; 2]) -> String {
+    format!("{old}→{new}")
+}
+
+/// A revision as etcd's index has it.
+fn braced([main, sub]: [u64; 2]) -> String {
+    format!("{{{main},{sub}}}")
+}
+
 fn election_detail(event: &Event) -> Option<String> {
-    let f = &event.fields;
     Some(match event.stage {
-        Stage::ElectionCampaign if f[0] != 0 => "pre".to_owned(),
-        Stage::ElectionCampaign => format!("{}→{}", f[1], f[2]),
-        Stage::ElectionVote if f[1] == 0 => "no".to_owned(),
-        Stage::ElectionVote => "yes".to_owned(),
-        Stage::ElectionTally => format!("{} to {}", f[3], f[4]),
-        Stage::RaftRole => format!("{} t{}", role(f[1]), f[3]),
+        Stage::ElectionCampaign => match field!(event, ElectionCampaign, pre) {
+            0 => arrow(change!(event, ElectionCampaign, term)),
+            _ => "pre".to_owned(),
+        },
+        Stage::ElectionVote => match field!(event, ElectionVote, granted) {
+            0 => "no".to_owned(),
+            _ => "yes".to_owned(),
+        },
+        Stage::ElectionTally => {
+            let [in_favour, against] = fields!(event, ElectionTally: in_favour, against);
+            format!("{in_favour} to {against}")
+        }
+        Stage::RaftRole => {
+            let [number, term] = fields!(event, RaftRole: role_new, term_new);
+            format!("{} t{term}", role(number))
+        }
         _ => return lock_detail(event),
     })
 }
 
 /// The queue of a lock: keys are named by the revision that created them.
 fn lock_detail(event: &Event) -> Option<String> {
-    let f = &event.fields;
     Some(match event.stage {
-        Stage::LockEnter if f[0] == f[1] => format!("own {}, first", f[0]),
-        Stage::LockEnter => format!("own {} behind {}", f[0], f[1]),
-        Stage::LockWait if f[3] != 0 => format!("{} deleted at {}", f[1], f[3]),
-        Stage::LockWait => waits_for(f),
-        Stage::LockAcquired | Stage::LockRelease => format!("own {}", f[0]),
-        Stage::ObserveLeader if f[0] == f[1] => format!("{} at {}", f[1], f[2]),
-        Stage::ObserveLeader => format!("{}→{}", f[0], f[1]),
+        Stage::LockEnter => match fields!(event, LockEnter: own, first) {
+            [own, first] if own == first => format!("own {own}, first"),
+            [own, first] => format!("own {own} behind {first}"),
+        },
+        Stage::LockWait => match fields!(event, LockWait: before, deleted) {
+            [_, 0] => waits_for(event),
+            [before, deleted] => format!("{before} deleted at {deleted}"),
+        },
+        Stage::LockAcquired | Stage::LockRelease => {
+            format!("own {}", field!(event, LockAcquired | LockRelease, own))
+        }
+        Stage::ObserveLeader => match change!(event, ObserveLeader, leader) {
+            [old, new] if old == new => {
+                format!("{new} at {}", field!(event, ObserveLeader, revision))
+            }
+            leader => arrow(leader),
+        },
         _ => return None,
     })
 }
 
-fn waits_for(f: &[u64; 8]) -> String {
-    format!("for {}, {} ahead", f[1], f[2])
+fn waits_for(event: &Event) -> String {
+    let [before, ahead] = fields!(event, LockWait: before, ahead);
+    format!("for {before}, {ahead} ahead")
 }
 
 /// What a raft message is about: its last entry, or what it acknowledges or tells.
-fn message_detail(f: &[u64; 8]) -> Option<String> {
-    let (number, term, index, last, commit, reject) = (f[1], f[2], f[3], f[4], f[5], f[6]);
+fn message_detail(event: &Event) -> Option<String> {
+    let [number, term, index, last, commit, reject] =
+        fields!(event, RaftSend | RaftReceive: type, term, index, last, commit, reject);
     Some(match number {
         _ if reject != 0 => "reject".to_owned(),
         message::APP if index < last => last.to_string(),

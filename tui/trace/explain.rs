@@ -7,14 +7,17 @@ use std::{
     io::{self, Write},
 };
 
-use glass_etcd::trace::{
-    Recording, gap,
-    order::Order,
-    query::{
-        Story,
-        diff::{Consistency, Facts, Side},
-        graph::{Graph, Verdict},
-        path::{Segment, Wait, critical_path},
+use glass_etcd::{
+    change, fields,
+    trace::{
+        Recording, gap,
+        order::Order,
+        query::{
+            Story,
+            diff::{Consistency, Facts, Side},
+            graph::{Graph, Verdict},
+            path::{Segment, Wait, critical_path},
+        },
     },
 };
 use serde_json::{Value, json};
@@ -210,9 +213,9 @@ fn stored(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Res
     for stored in &graph.stored {
         let name = words::name(stored.member, &recording.members);
         let event = &recording.events[stored.event];
-        let index = |which| event.field(which).unwrap_or(0);
         // Entries, and rows: one entry may write many rows, or none.
-        let entries = index("index.new").saturating_sub(index("index.old"));
+        let [old, new] = change!(event, BackendCommit, index);
+        let entries = new.saturating_sub(old);
         let shared = shared(entries, "entry", "entries");
         let rows = count(stored.writes, "row", "rows");
         writeln!(out, "  {name}: by a transaction of {rows}, {shared}")?;
@@ -242,13 +245,10 @@ fn heard(
     for at in &story.maybe_told {
         let event = &recording.events[*at];
         let name = words::name(event.member, &recording.members);
-        let number = |field| event.field(field).unwrap_or(0);
+        let [watcher, first, last] = fields!(event, WatchSend: watcher, first, last);
         writeln!(
             out,
-            "  watcher {} of {name}: caught up over revisions {} to {}; whether with this one was not captured",
-            number("watcher"),
-            number("first"),
-            number("last")
+            "  watcher {watcher} of {name}: caught up over revisions {first} to {last}; whether with this one was not captured",
         )?;
     }
     if graph.heard.is_empty() && story.maybe_told.is_empty() {

@@ -123,5 +123,5 @@ async fn listen(args: &ExportArgs) -> Result<Recording, Error> {
         writeln!(io::stderr(), "glass trace: stopped early, at {EVENTS_MAX} events")?;
     }
     warn_of_silence(&live)?;
-    Ok(live.intake.recording)
+    Ok(live.into_recording())
 }

@@ -10,7 +10,7 @@ use std::{io::Write, time::Duration};
 use glass_etcd::{clock, pb::glasspb::ObserveRequest, trace::Recording};
 
 use super::{Error, From};
-use crate::source::{Live, Seen};
+use crate::source::{Live, memory::Seen};
 
 /// How long is waited for what members who answer have not told yet.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -54,11 +54,11 @@ pub(super) async fn gather(
             tokio::select! {
                 _ = live.next() => (),
                 _ = turn.tick() => {
-                    let count = live.seen.iter().filter(|seen| has_answered(seen)).count();
+                    let count = live.seen().iter().filter(|seen| has_answered(seen)).count();
                     if answers != count {
                         (answers, since) = (count, clock::now());
                     }
-                    let is_heard = live.seen.iter().any(|seen| seen.has_spoken);
+                    let is_heard = live.seen().iter().any(|seen| seen.has_spoken);
                     let is_late = is_heard && PATIENCE <= clock::now().duration_since(since);
                     let is_told = LAG <= clock::now().duration_since(begun);
                     let is_settled = is_told && (live.is_settled() || is_late);
@@ -72,7 +72,7 @@ pub(super) async fn gather(
     // What comes too late is unknown, which is what the output says then.
     let _ = tokio::time::timeout(SETTLE, listening).await;
     let silent = warn_of_silence(&live)?;
-    Ok(Gathered { recording: live.intake.recording, silent })
+    Ok(Gathered { recording: live.into_recording(), silent })
 }
 
 fn has_answered(seen: &Seen) -> bool {
@@ -81,7 +81,7 @@ fn has_answered(seen: &Seen) -> bool {
 
 /// Names the members that are not heard; an error if there are no others.
 pub(super) fn warn_of_silence(live: &Live) -> Result<Vec<Silent>, Error> {
-    let silent: Vec<Silent> = (live.seen.iter())
+    let silent: Vec<Silent> = (live.seen().iter())
         .filter(|seen| seen.member.is_none())
         .map(|seen| Silent {
             endpoint: seen.endpoint.clone(),
@@ -94,7 +94,7 @@ pub(super) fn warn_of_silence(live: &Live) -> Result<Vec<Silent>, Error> {
     for Silent { endpoint, reason } in &silent {
         let _ = writeln!(std::io::stderr(), "glass trace: {endpoint} is not heard: {reason}");
     }
-    if silent.len() == live.seen.len() {
+    if silent.len() == live.seen().len() {
         return Err(Error::Usage("none of the endpoints can be heard".to_owned()));
     }
     Ok(silent)

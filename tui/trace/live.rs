@@ -13,7 +13,7 @@ use glass_etcd::{
 };
 
 use super::{Error, RecordArgs, TailArgs, gather::warn_of_silence, plain, words};
-use crate::source::{Change, Live};
+use crate::source::{Live, memory::Change};
 
 /// Events that are remembered, to put late ones in order.
 const REMEMBERED: usize = 10_000;
@@ -51,7 +51,7 @@ pub(super) async fn tail(args: &TailArgs) -> Result<(), Error> {
             _ = &mut end => return Ok(out.flush()?),
             change = live.next() => {
                 if let Some(Change::Down { endpoint, reason }) = change && has_warned {
-                    let endpoint = &live.seen[endpoint].endpoint;
+                    let endpoint = &live.seen()[endpoint].endpoint;
                     writeln!(io::stderr(), "glass trace: {endpoint} is not heard: {reason}")?;
                 }
                 continue;
@@ -67,7 +67,7 @@ pub(super) async fn tail(args: &TailArgs) -> Result<(), Error> {
         printer.order.rows.retain(|at| printer.order.times[*at] <= until);
         printer.write(&mut out, live.recording())?;
         out.flush()?;
-        printer.forget(live.intake.trim(REMEMBERED));
+        printer.forget(live.trim(REMEMBERED));
     }
 }
 
@@ -186,7 +186,7 @@ pub(super) async fn record(args: &RecordArgs) -> Result<(), Error> {
         writer.flush()?;
         written = live.recording().events.len();
         // Keys of steps that have not ended are kept apart, so that nothing is lost by this.
-        written -= live.intake.trim(RECORDED_REMEMBERED);
+        written -= live.trim(RECORDED_REMEMBERED);
     }
     writer.update(live.recording())?;
     writer.flush()?;

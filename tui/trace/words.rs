@@ -7,19 +7,19 @@ use glass_etcd::trace::{
 /// The event's fields, as `commit 41→42 peer=etcd-02`. Of a beginning, only those known already;
 /// of a message, only those that it has.
 pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
-    let all = event.stage.fields();
     let is_begin = event.kind == glass_etcd::trace::Kind::Begin;
     let mut words = Vec::new();
-    for (at, field) in all.iter().enumerate() {
-        let number = event.fields[at];
+    let mut before = None;
+    for (field, number) in event.named() {
+        let before = before.replace((field, number));
         if number == 0 && (is_begin || is_absent_at_zero(event.stage, field.name)) {
             continue;
         }
         if let Some(name) = field.name.strip_suffix(".new")
-            && 0 < at
-            && all[at - 1].name.strip_suffix(".old") == Some(name)
+            && let Some((old_field, old)) = before
+            && old_field.name.strip_suffix(".old") == Some(name)
         {
-            let old = value(&all[at - 1], event.fields[at - 1], members);
+            let old = value(old_field, old, members);
             let new = value(field, number, members);
             words.push(if old == new {
                 format!("{name}={new}")
@@ -122,7 +122,7 @@ pub(crate) fn code(code: Option<u8>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use glass_etcd::trace::Kind;
+    use glass_etcd::{numbers, set, trace::Kind};
 
     use super::*;
 
@@ -148,7 +148,13 @@ mod tests {
             took_ns: 0,
             id: 0,
             link: 0,
-            fields: [3, 41, 42, 7, 0, 0, 0, 0],
+            fields: numbers!(
+                RaftCommit,
+                term = 3,
+                commit_old = 41,
+                commit_new = 42,
+                completed_by = 7
+            ),
             key: None,
         };
         let members = [MemberInfo {
@@ -159,9 +165,9 @@ mod tests {
             boots: vec![],
         }];
         assert_eq!("term=3 commit 41→42 completed_by=etcd-02", fields(&event, &members));
-        event.fields[3] = 0x2a;
+        set!(event, RaftCommit, completed_by = 0x2a_u64);
         assert_eq!("term=3 commit 41→42 completed_by=000000000000002a", fields(&event, &members));
-        event.fields[1] = 42;
+        set!(event, RaftCommit, commit_old = 42_u64);
         assert!(fields(&event, &members).starts_with("term=3 commit=42 "));
     }
 }

@@ -4,11 +4,11 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     path::{Path, PathBuf},
 };
 
-use glass_etcd::config::{self, Asked, ConfigError, Parsed};
+use glass_etcd::config::{self, Address, Asked, ConfigError, Parsed, ServerConfig};
 
 use super::procfile::{self, Command, ProcfileError};
 
@@ -64,7 +64,7 @@ pub(crate) enum StartError {
         /// The member.
         name: String,
         /// Where it would listen.
-        address: SocketAddr,
+        address: Address,
         /// What the operating system says.
         source: io::Error,
     },
@@ -76,7 +76,7 @@ pub(crate) enum StartError {
         /// The other.
         other: String,
         /// Where.
-        address: SocketAddr,
+        address: Address,
     },
     /// `--fresh`, but the data is somewhere else.
     #[error("{name}: --fresh removes data below {base} only, and this member's is in {dir}")]
@@ -231,26 +231,44 @@ fn check(
     }
 }
 
-/// Fails when a member could not listen.
+/// Fails when a member could not listen. Socket files are only compared, because a trial would
+/// create them.
 pub(crate) fn check_ports(plans: &[Plan]) -> Result<(), StartError> {
-    let mut taken: BTreeMap<SocketAddr, (String, TcpListener)> = BTreeMap::new();
+    let mut taken: BTreeMap<Address, (String, Option<TcpListener>)> = BTreeMap::new();
     for plan in plans {
         let Some(parsed) = &plan.member else { continue };
-        let config = &parsed.config;
-        for address in config.listen_client.iter().chain(&config.listen_peer) {
-            let (name, address) = (plan.name.clone(), *address);
+        for address in addresses(&parsed.config, &plan.dir) {
+            let name = plan.name.clone();
             if let Some((other, _)) = taken.get(&address) {
                 return Err(StartError::SamePort { name: other.clone(), other: name, address });
             }
             // Held until all are checked. The standard library sets SO_REUSEADDR, so that ports of
             // connections that have just ended do not count as in use.
-            match TcpListener::bind(address) {
+            let listener = match &address {
+                Address::Tcp(port) => TcpListener::bind(port).map(Some),
+                Address::Unix(_) => Ok(None),
+            };
+            match listener {
                 Ok(listener) => drop(taken.insert(address, (name, listener))),
                 Err(source) => return Err(StartError::Port { name, address, source }),
             }
         }
     }
     Ok(())
+}
+
+/// All addresses of a member that runs in this directory.
+fn addresses<'a>(
+    config: &'a ServerConfig,
+    dir: &'a Path,
+) -> impl Iterator<Item = Address> + use<'a> {
+    let listen = &config.listen;
+    let clients = listen.clients.iter().chain(&listen.http).chain(&listen.metrics);
+    let clients = clients.map(|address| match address {
+        Address::Tcp(port) => Address::Tcp(*port),
+        Address::Unix(path) => Address::Unix(dir.join(path)),
+    });
+    clients.chain(config.listen_peer.iter().copied().map(Address::Tcp))
 }
 
 /// `--fresh`: removes the members' data, and nothing that is not a member's data.

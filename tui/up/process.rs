@@ -126,6 +126,8 @@ impl Slot {
         let mut command = Command::new(&self.plan.program);
         command
             .args(&self.plan.args)
+            // That socket is for messages about this process: a member's "stopping" would end it.
+            .env_remove("NOTIFY_SOCKET")
             .envs(self.plan.env.iter().map(|(name, value)| (name, value)))
             .env(serve::EXIT_WITH_PARENT, "1")
             .current_dir(&self.plan.dir)

@@ -15,7 +15,7 @@ use crate::state::{
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
     pen.text(area, 0, &title(state), Tone::Strong);
     let heads = state.heads();
-    let members = u16::try_from(heads.len() + state.unreachable.len()).unwrap_or(area.height);
+    let members = u16::try_from(heads.len() + state.unreachable().len()).unwrap_or(area.height);
     let members = members.min(area.height / 3).max(1);
     draw_members(pen, Rect { y: area.y + 1, height: members, ..area }, state, &heads);
     let top = 1 + members;
@@ -35,18 +35,19 @@ fn title(state: &State) -> String {
         }
         _ => format!("{} {}", words::count(shown as u64), plural(shown as u64, "request")),
     };
-    let lost: u64 = state.recording.dropped.iter().sum();
+    let lost: u64 = state.recording().dropped.iter().sum();
     let lost = match lost {
         0 => String::new(),
         _ => format!("   {} {} lost", words::count(lost), plural(lost, "record")),
     };
     let follow = if state.list.is_following { "   following" } else { "" };
     let closed = if state.is_closed { "   source closed" } else { "" };
-    format!(" Glass etcd   {requests}{follow}{lost}{closed}")
+    let forgotten = if state.forgotten() == 0 { "" } else { "   oldest forgotten" };
+    format!(" Glass etcd   {requests}{follow}{lost}{forgotten}{closed}")
 }
 
 fn draw_members(pen: &mut Pen<'_>, area: Rect, state: &State, heads: &[Head]) {
-    let unreachable = state.unreachable.iter();
+    let unreachable = state.unreachable().into_iter();
     let lines = heads.iter().map(|head| member_line(head, usize::from(area.width))).chain(
         unreachable.map(|(endpoint, why)| {
             (format!(" {}  unknown: {}", words::clean(endpoint), words::clean(why)), Tone::Bad)

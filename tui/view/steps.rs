@@ -353,7 +353,7 @@ fn draw_arrow(pen: &mut Pen<'_>, line: Rect, step: &Step, columns: &Columns) {
 fn draw_lens(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
     pen.rule(area, 0, steps.lens.title());
     let width = usize::from(area.width).saturating_sub(2);
-    let lines = lens::lines(&state.recording, steps, &state.lanes);
+    let lines = lens::lines(state.recording(), steps, &state.lanes);
     let lines: Vec<String> = lines.iter().flat_map(|line| pack_words(pen, line, width)).collect();
     let room = usize::from(area.height.saturating_sub(1));
     for (line, at) in lines.iter().take(room).zip(1..) {

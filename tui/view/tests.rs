@@ -1,13 +1,16 @@
 //! Whole screens as text.
 
+use std::time::Duration;
+
 use glass_etcd::trace::{Event, Kind, Stage};
 use ratatui::{Terminal, backend::TestBackend};
 
 use super::{Look, draw, plain};
+use crate::play::{Input, handle};
 use crate::state::{
-    State,
+    BYTES_MAX, State,
     scenes::{self, Scene},
-    tests::{Dice, feed, press},
+    tests::{Dice, as_told, later, live, press, tell_all},
 };
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (100, 30), (140, 40)];
@@ -42,18 +45,33 @@ fn check(name: &str, state: &State) {
 
 #[test]
 fn an_empty_list_says_what_to_do() {
-    check("empty_live", &State::default());
+    check("empty_live", &State::of_endpoints(&[], BYTES_MAX));
 }
 
 #[test]
 fn the_list_at_every_size() {
     let mut scene = scenes::put();
+    scene.recording.events = later(scene.recording.events);
     let end = scene.recording.events.len();
     scene.recording.events.extend(scenes::election().recording.events.drain(6..));
     assert!(end < scene.recording.events.len());
-    let mut state = State::default();
-    feed(&mut state, &scene.recording, 5);
-    check_all("list", &state);
+    check_all("list", &live(&scene.recording, 5));
+}
+
+#[test]
+fn a_silent_member_is_shown_as_silent_beside_busy_ones() {
+    let mut state = live(&scenes::put().recording, 30);
+    assert!(handle(&mut state, Input::Tick(Duration::from_millis(1_500))));
+    let mut later = scenes::put_again(1).recording.events;
+    later.retain(|event| event.member != 1);
+    tell_all(&mut state, &later, 30);
+    let screen = screen(&state, SIZES[0], UNICODE).to_string();
+    let heads: Vec<&str> = screen.lines().skip(1).take(3).collect();
+    let ends = ["rev 9 ", "silent for 1.5 s", "rev 9 "];
+    for ((head, name), end) in heads.iter().zip(["etcd-01", "etcd-02", "etcd-03"]).zip(ends) {
+        assert!(head.contains(name) && head.contains(end), "{head}");
+        assert_eq!(name == "etcd-02", head.contains("silent"), "{head}");
+    }
 }
 
 #[test]
@@ -166,9 +184,8 @@ fn live_members_and_their_recording_draw_the_same_screens() {
     let scenes = [scenes::put(), scenes::get(), scenes::election(), scenes::gap()];
     for scene in scenes {
         for piece in [1, 3, 1_000] {
-            let mut live = State::default();
-            feed(&mut live, &scene.recording, piece);
-            let mut file = State::of_recording(scene.recording.clone());
+            let mut live = live(&scene.recording, piece);
+            let mut file = State::of_recording(as_told(&scene.recording));
             for keys in ["enter", "right right", "x", "] ] ]", ". .", "G", "?", "esc"] {
                 press(&mut live, keys);
                 press(&mut file, keys);
@@ -181,7 +198,7 @@ fn live_members_and_their_recording_draw_the_same_screens() {
 
 #[test]
 fn no_window_is_too_small_to_draw() {
-    let mut states = vec![State::default()];
+    let mut states = vec![State::of_endpoints(&[], BYTES_MAX)];
     states.extend(["enter", "enter enter", "enter ?", "enter :"].map(|k| opened(scenes::put(), k)));
     states.push(opened(scenes::gap(), "enter . . ."));
     for state in &states {
@@ -212,7 +229,7 @@ fn no_recording_is_too_strange_to_draw() {
             press(&mut state, keys[dice.roll(keys.len())]);
             screen(&state, SIZES[dice.roll(3)], ASCII);
         }
-        plain::write(state.recording, UNICODE, &mut Vec::new()).unwrap();
+        plain::write(state.recording().clone(), UNICODE, &mut Vec::new()).unwrap();
     }
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn draw_zoomed(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &
     lines.push(String::new());
     lines.extend(record_lines(step, state));
     lines.push(String::new());
-    for line in lens::changed(&state.recording, steps, &state.lanes, true) {
+    for line in lens::changed(state.recording(), steps, &state.lanes, true) {
         lines.extend(pack_words(pen, &line, width));
     }
     lines.push(String::new());

@@ -1,79 +1,100 @@
-//! As much of HPACK (RFC 7541) as it takes to find one literal in a header block.
+//! HPACK (RFC 7541): from a header block to its fields, and to a block that needs no table.
 //!
-//! The block is walked without a table: of an indexed field it is enough to know where it ends.
-//! Huffman codes are known up to 13 bits, which is all that a host, a port and a field's name are
-//! made of. What goes beyond that is "not found".
+//! Whether a connection has to be mended is seen by a walk over its first block, without a table. If
+//! it has to, every block is read with the client's table, and written anew in literals and
+//! indexes of the standard's table, so that h2 needs nothing of what came before.
 
-use std::ops::Range;
-
+use bytes::Bytes;
 use http::uri::Authority;
 
-/// What stands for an authority of which nothing can be kept: one byte, so that it is never longer.
-pub(super) const NOBODY: &[u8] = b"-";
+use super::{
+    fields::{Field, Table, size_of, standard},
+    huffman,
+};
 
-/// The index of `:authority` in the static table.
+/// What stands for an authority of which nothing can be kept.
+const NOBODY: &[u8] = b"-";
+
+/// The index of `:authority` in the static table, and its name.
 const AUTHORITY: usize = 1;
+const NAME: &[u8] = b":authority";
 
-/// How many bytes may follow an integer's prefix: enough for two million.
-const INTEGER_BYTES: usize = 3;
+/// How many bytes may follow an integer's prefix: enough for whatever fits into a block.
+const INTEGER_BYTES: usize = 4;
 
-/// The symbols by the length of their code. The code is canonical (RFC 7541 appendix B): codes of
-/// one length count upwards, and the longer ones begin where the shorter ones end.
-const SYMBOLS: &[(u32, &[u8])] = &[
-    (5, b"012aceiost"),
-    (6, b" %-./3456789=A_bdfghlmnpru"),
-    (7, b":BCDEFGHIJKLMNOPQRSTUVWYjkqvwxyz"),
-    (8, b"&*,;XZ"),
-    (10, b"!\"()?"),
-    (11, b"'+|"),
-    (12, b"#>"),
-    (13, b"\0$@[]~"),
-];
+/// The first byte of what stands in the table, and of a literal that is to stand in none.
+const INDEXED: u8 = 0x80;
+const NEVER: u8 = 0x10;
 
-/// Where the block's first literal `:authority` has its value, length included, and what has to
-/// stand there instead; `None` if h2 accepts it, or if there is none.
-pub(super) fn mended_authority(block: &[u8]) -> Option<(Range<usize>, Vec<u8>)> {
+/// Whether h2 would refuse the block's first literal `:authority`.
+pub(super) fn is_to_be_mended(block: &[u8]) -> bool {
+    first_authority(block).is_some_and(|value| host(&value).is_some())
+}
+
+fn first_authority(block: &[u8]) -> Option<Vec<u8>> {
     let mut walk = Walk { block, at: 0 };
     loop {
-        let prefix_bits = match *block.get(walk.at)? {
-            // Indexed.
-            0x80.. => {
-                walk.integer(7)?;
-                continue;
-            }
-            // Literal, into the table.
-            0x40.. => 6,
-            // Size of the table.
-            0x20.. => {
-                walk.integer(5)?;
-                continue;
-            }
-            // Literal, not into the table, or never into any.
-            _ => 4,
-        };
-        let is_authority = match walk.integer(prefix_bits)? {
-            0 => walk.text()?.decode().is_some_and(|name| name == b":authority"),
+        let Form::Literal { name, .. } = walk.form()? else { continue };
+        let is_authority = match name {
+            0 => walk.text()?.decode()? == NAME,
             index => index == AUTHORITY,
         };
-        let start = walk.at;
         let value = walk.text()?;
         if is_authority {
-            let host = host(&value.decode()?)?;
-            return Some((start..walk.at, host));
+            return value.decode();
         }
     }
 }
 
-/// What h2 accepts in place of this value, as a string literal, not Huffman-coded.
+/// The block with a good authority and without a table; `None` if it cannot be understood, or if its
+/// fields count more than `list_max`.
+pub(super) fn mend(block: &[u8], table: &mut Table, list_max: usize) -> Option<Vec<u8>> {
+    let mut walk = Walk { block, at: 0 };
+    let (mut mended, mut size) = (Vec::with_capacity(2 * block.len()), 0);
+    while walk.at < block.len() {
+        let Some((field, first)) = walk.next_field(table)? else { continue };
+        size += size_of(&field.0, &field.1);
+        if list_max < size {
+            return None;
+        }
+        write(&mut mended, &field, first);
+    }
+    Some(mended)
+}
+
+/// Writes a field; `first` says whether somebody may put it into a table further on.
+fn write(block: &mut Vec<u8>, (name, value): &Field, first: u8) {
+    let mended = if name == NAME { host(value) } else { None };
+    let value = mended.as_deref().unwrap_or(value);
+    match standard(name, value) {
+        Some((index, true)) if first == 0 => {
+            block.extend(integer(INDEXED, 7, index));
+            return;
+        }
+        Some((index, _)) => block.extend(integer(first, 4, index)),
+        None => {
+            block.push(first);
+            write_text(block, name);
+        }
+    }
+    write_text(block, value);
+}
+
+fn write_text(block: &mut Vec<u8>, text: &[u8]) {
+    block.extend(integer(0, 7, text.len()));
+    block.extend_from_slice(text);
+}
+
+/// What h2 accepts in place of this authority; `None` if it accepts the authority itself.
 fn host(value: &[u8]) -> Option<Vec<u8>> {
-    if value.is_empty() || Authority::try_from(value).is_ok() {
+    if Authority::try_from(value).is_ok() {
         return None;
     }
     let scheme = value.windows(3).position(|at| at == b"://").map_or(0, |at| at + 3);
     let host = &value[scheme..];
     let host = host.strip_suffix(b"/").unwrap_or(host);
-    let host = if Authority::try_from(host).is_ok() { host } else { NOBODY };
-    Some([&integer(0, 7, host.len()), host].concat())
+    let is_one = Authority::try_from(host).is_ok();
+    Some(if is_one { host } else { NOBODY }.to_vec())
 }
 
 /// An integer behind the `prefix_bits` low bits of `first` (RFC 7541 5.1).
@@ -92,6 +113,17 @@ pub(super) fn integer(first: u8, prefix_bits: u32, value: usize) -> Vec<u8> {
     bytes
 }
 
+/// How the next field stands in the block (RFC 7541 6), by its first byte and integer.
+enum Form {
+    /// It is this one of the table.
+    Indexed(usize),
+    /// It is spelled out: the name's index, or 0; whether it goes into the table; and how it is
+    /// passed on.
+    Literal { name: usize, is_kept: bool, first: u8 },
+    /// It is none: the table's size changes.
+    Resize(usize),
+}
+
 /// A string literal as it stands in the block.
 struct Text<'a> {
     is_huffman: bool,
@@ -101,7 +133,7 @@ struct Text<'a> {
 impl Text<'_> {
     fn decode(&self) -> Option<Vec<u8>> {
         match self.is_huffman {
-            true => huffman(self.bytes),
+            true => huffman::decode(self.bytes),
             false => Some(self.bytes.to_vec()),
         }
     }
@@ -114,6 +146,34 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
+    fn form(&mut self) -> Option<Form> {
+        let first = *self.block.get(self.at)?;
+        Some(match first {
+            INDEXED.. => Form::Indexed(self.integer(7)?),
+            0x40.. => Form::Literal { name: self.integer(6)?, is_kept: true, first: 0 },
+            0x20.. => Form::Resize(self.integer(5)?),
+            _ => Form::Literal { name: self.integer(4)?, is_kept: false, first: first & NEVER },
+        })
+    }
+
+    /// The next field, and how it is passed on; `Some(None)` is none.
+    fn next_field(&mut self, table: &mut Table) -> Option<Option<(Field, u8)>> {
+        let (name, is_kept, first) = match self.form()? {
+            Form::Indexed(index) => return Some(Some((table.get(index)?, 0))),
+            Form::Resize(size) => return table.resize(size).map(|()| None),
+            Form::Literal { name, is_kept, first } => (name, is_kept, first),
+        };
+        let name = match name {
+            0 => Bytes::from(self.text()?.decode()?),
+            index => table.get(index)?.0,
+        };
+        let field = (name, Bytes::from(self.text()?.decode()?));
+        if is_kept {
+            table.insert(&field);
+        }
+        Some(Some((field, first)))
+    }
+
     fn byte(&mut self) -> Option<u8> {
         let byte = *self.block.get(self.at)?;
         self.at += 1;
@@ -140,83 +200,31 @@ impl<'a> Walk<'a> {
     fn text(&mut self) -> Option<Text<'a>> {
         let is_huffman = *self.block.get(self.at)? & 0x80 != 0;
         let len = self.integer(7)?;
-        let bytes = self.block.get(self.at..self.at + len)?;
+        let bytes = self.block.get(self.at..self.at.checked_add(len)?)?;
         self.at += len;
         Some(Text { is_huffman, bytes })
     }
 }
 
-fn huffman(bytes: &[u8]) -> Option<Vec<u8>> {
-    let longest = SYMBOLS.last().map_or(0, |(bits, _)| *bits);
-    let (mut text, mut code, mut bits) = (Vec::new(), 0_u32, 0);
-    for bit in bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)) {
-        (code, bits) = (code << 1 | u32::from(bit), bits + 1);
-        if let Some(symbol) = symbol(code, bits) {
-            text.push(symbol);
-            (code, bits) = (0, 0);
-        } else if longest <= bits {
-            return None;
-        }
+/// All fields of a block.
+#[cfg(test)]
+pub(super) fn fields(block: &[u8], table: &mut Table) -> Option<Vec<Field>> {
+    let mut walk = Walk { block, at: 0 };
+    let mut fields = Vec::new();
+    while walk.at < block.len() {
+        fields.extend(walk.next_field(table)?.map(|(field, _)| field));
     }
-    // The last byte is filled up with ones.
-    (bits < 8 && code == (1 << bits) - 1).then_some(text)
-}
-
-/// The symbol of a code of so many bits, none of whose beginnings is a code.
-fn symbol(code: u32, bits: u32) -> Option<u8> {
-    let (mut first, mut before) = (0, 0);
-    for (length, symbols) in SYMBOLS {
-        first <<= length - before;
-        if *length == bits {
-            let at = usize::try_from(code.checked_sub(first)?).ok()?;
-            return symbols.get(at).copied();
-        }
-        first += u32::try_from(symbols.len()).ok()?;
-        before = *length;
-    }
-    None
+    Some(fields)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The examples of RFC 7541, C.4 and C.6, and what a Go client sends.
-    #[test]
-    fn huffman_is_decoded_as_the_rfc_has_it() {
-        let cases: [(&[u8], &[u8]); 4] = [
-            (
-                &[0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff],
-                b"www.example.com",
-            ),
-            (&[0xa8, 0xeb, 0x10, 0x64, 0x9c, 0xbf], b"no-cache"),
-            (&[0x64, 0x02], b"302"),
-            (
-                &[
-                    0x9d, 0x29, 0xae, 0xe3, 0x0c, 0x04, 0x4e, 0xae, 0x05, 0xc0, 0xb8, 0x6e, 0x32,
-                    0xc8, 0x5c, 0x6f,
-                ],
-                b"http://127.0.0.1:33165",
-            ),
-        ];
-        for (coded, text) in cases {
-            assert_eq!(huffman(coded).as_deref(), Some(text));
-        }
-    }
-
-    #[test]
-    fn huffman_with_foreign_codes_or_wrong_padding_is_not_understood() {
-        // A code of 15 bits; a whole byte of padding; padding of zeros.
-        for coded in [&[0xff, 0xf8][..], &[0x64, 0x02, 0xff], &[0x07 << 3]] {
-            assert_eq!(huffman(coded), None, "{coded:x?}");
-        }
-        assert_eq!(huffman(&[0x07]), Some(b"0".to_vec()));
-    }
-
     #[test]
     fn integers_survive_there_and_back_and_long_ones_are_not_understood() {
         for prefix_bits in [4, 5, 6, 7] {
-            for value in (0..600).chain([16_383, 16_384, 2_000_000]) {
+            for value in (0..600).chain([16_383, 16_384, 2_000_000, 200_000_000]) {
                 let block = integer(0, prefix_bits, value);
                 let mut walk = Walk { block: &block, at: 0 };
                 assert_eq!(walk.integer(prefix_bits), Some(value));
@@ -225,8 +233,56 @@ mod tests {
         }
         // The RFC's example, C.1.2.
         assert_eq!(integer(0, 5, 1337), [31, 154, 10]);
-        for block in [&[0x7f, 0x80, 0x80, 0x80, 0x01][..], &[0x7f, 0x80], &[]] {
+        for block in [&[0x7f, 0x80, 0x80, 0x80, 0x80, 0x01][..], &[0x7f, 0x80], &[]] {
             assert_eq!(Walk { block, at: 0 }.integer(7), None);
         }
+    }
+
+    /// The three requests of RFC 7541, C.4, one after the other.
+    #[test]
+    fn blocks_of_the_rfc_come_out_as_literals() {
+        let mut table = Table::new();
+        let name = ":authority: www.example.com";
+        let cases: [(&[u8], &[&str]); 3] = [
+            (
+                b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff",
+                &[":method: GET", ":scheme: http", ":path: /", name],
+            ),
+            (
+                b"\x82\x86\x84\xbe\x58\x86\xa8\xeb\x10\x64\x9c\xbf",
+                &[":method: GET", ":scheme: http", ":path: /", name, "cache-control: no-cache"],
+            ),
+            (
+                b"\x82\x87\x85\xbf\x40\x88\x25\xa8\x49\xe9\x5b\xa9\x7d\x7f\x89\x25\xa8\x49\xe9\x5b\
+                  \xb8\xe8\xb4\xbf",
+                &[
+                    ":method: GET",
+                    ":scheme: https",
+                    ":path: /index.html",
+                    name,
+                    "custom-key: custom-value",
+                ],
+            ),
+        ];
+        for (block, expected) in cases {
+            let mended = mend(block, &mut table, 1000).unwrap();
+            let told = fields(&mended, &mut Table::new()).unwrap();
+            let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+            let told: Vec<String> = told
+                .iter()
+                .map(|(name, value)| format!("{}: {}", text(name), text(value)))
+                .collect();
+            assert_eq!(told, expected);
+        }
+        assert_eq!(mend(cases[1].0, &mut table, 100), None);
+    }
+
+    #[test]
+    fn what_must_never_be_indexed_stays_so() {
+        let block = b"\x10\x05token\x01x";
+        assert_eq!(mend(block, &mut Table::new(), 1000).as_deref(), Some(&block[..]));
+        let authority = b"\x11\x00";
+        let mended = mend(authority, &mut Table::new(), 1000);
+        assert_eq!(mended.as_deref(), Some(&b"\x11\x01-"[..]));
     }
 }

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
     api::{
-        answers::Outgoing,
+        answers::{self, client_of},
         header,
         interceptor::{Call, Method, begin},
     },
@@ -36,11 +36,11 @@ impl KvService {
     /// Fills in the answer's header, and ends the call with it.
     fn respond<A: Message + Default>(
         &self,
-        call: Call,
+        (call, client): (Call, Arc<Connection>),
         answer: Result<Answer<A>, Error>,
         header: fn(&mut A) -> &mut Option<ResponseHeader>,
     ) -> Result<Response<A>, Status> {
-        let (message, large) = match answer {
+        let (mut message, large) = match answer {
             Ok(Answer::Whole(message)) => (Ok(message), None),
             Ok(Answer::Large(large)) => {
                 let mut message = A::default();
@@ -49,21 +49,16 @@ impl KvService {
             }
             Err(error) => (Err(error), None),
         };
-        let mut message = message;
         let revision = header::fill_in(&mut message, &self.server, header);
-        let bytes = large.as_ref().map_or(0, |large| large.len);
-        let mut response = call.respond_beside(message, bytes, revision)?;
-        if let Some(large) = large {
-            let outgoing = Outgoing::new(response.get_ref(), large, &self.server);
-            response.extensions_mut().insert(outgoing);
+        let bytes = message.as_ref().map_or(0, Message::encoded_len);
+        let beside = large.as_ref().map_or(0, |large| large.len);
+        let mut response = call.respond_with(message, bytes + beside, revision)?;
+        match large {
+            Some(large) => answers::large(&mut response, large, &self.server),
+            None => answers::small(&mut response, bytes, client),
         }
         Ok(response)
     }
-}
-
-/// The connection on which a request has come: `front` says so.
-fn of<Q>(request: &Request<Q>, server: &Server) -> Arc<Connection> {
-    request.extensions().get().map_or_else(|| server.connect(), Arc::clone)
 }
 
 #[async_trait]
@@ -73,16 +68,16 @@ impl Kv for KvService {
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
         let call = begin(&self.server, Method::Range, &request, Some(&request.get_ref().key))?;
-        let from = of(&request, &self.server);
-        let answer = self.server.range(call.id(), request.into_inner(), &from).await;
-        self.respond(call, answer, |response| &mut response.header)
+        let client = client_of(&request, &self.server);
+        let answer = self.server.range(call.id(), request.into_inner(), &client).await;
+        self.respond((call, client), answer, |response| &mut response.header)
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let call = begin(&self.server, Method::Put, &request, Some(&request.get_ref().key))?;
-        let from = of(&request, &self.server);
-        let answer = self.server.put(call.id(), request.into_inner(), &from).await;
-        self.respond(call, answer, |response| &mut response.header)
+        let client = client_of(&request, &self.server);
+        let answer = self.server.put(call.id(), request.into_inner(), &client).await;
+        self.respond((call, client), answer, |response| &mut response.header)
     }
 
     async fn delete_range(
@@ -91,17 +86,17 @@ impl Kv for KvService {
     ) -> Result<Response<DeleteRangeResponse>, Status> {
         let call =
             begin(&self.server, Method::DeleteRange, &request, Some(&request.get_ref().key))?;
-        let from = of(&request, &self.server);
-        let answer = self.server.delete_range(call.id(), request.into_inner(), &from).await;
-        self.respond(call, answer, |response| &mut response.header)
+        let client = client_of(&request, &self.server);
+        let answer = self.server.delete_range(call.id(), request.into_inner(), &client).await;
+        self.respond((call, client), answer, |response| &mut response.header)
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let key = request.get_ref().compare.first().map(|compare| compare.key.clone());
         let call = begin(&self.server, Method::Txn, &request, key.as_deref())?;
-        let from = of(&request, &self.server);
-        let answer = self.server.txn(call.id(), request.into_inner(), &from).await;
-        self.respond(call, answer, |response| &mut response.header)
+        let client = client_of(&request, &self.server);
+        let answer = self.server.txn(call.id(), request.into_inner(), &client).await;
+        self.respond((call, client), answer, |response| &mut response.header)
     }
 
     async fn compact(
@@ -109,8 +104,9 @@ impl Kv for KvService {
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
         let call = begin(&self.server, Method::Compact, &request, None)?;
+        let client = client_of(&request, &self.server);
         let result = self.server.compact(call.id(), request.into_inner()).await;
-        self.respond(call, result.map(Answer::Whole), |response| &mut response.header)
+        self.respond((call, client), result.map(Answer::Whole), |response| &mut response.header)
     }
 
     type RangeStreamStream = tokio_stream::Empty<Result<RangeStreamResponse, Status>>;

@@ -93,7 +93,7 @@ impl Lease for LeaseService {
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
         let call = begin(&self.server, Method::LeaseTimeToLive, &request, None)?;
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
-        let result = self.server.lease_time_to_live(id, keys).await.map(|view| {
+        let result = self.server.lease_time_to_live(call.id(), id, keys).await.map(|view| {
             let mut header = None;
             header::fill(&mut header, &self.server);
             match view {
@@ -115,9 +115,11 @@ impl Lease for LeaseService {
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
         let call = begin(&self.server, Method::LeaseLeases, &request, None)?;
-        let mut response = self.server.lease_leases();
-        header::fill(&mut response.header, &self.server);
-        call.respond(Ok(response), self.server.revision())
+        let mut result = self.server.lease_leases(call.id()).await;
+        if let Ok(response) = &mut result {
+            header::fill(&mut response.header, &self.server);
+        }
+        call.respond(result, self.server.revision())
     }
 }
 

@@ -28,6 +28,8 @@ struct Streams {
     heard_since: Option<Instant>,
     read: u8,
     written: u8,
+    /// Whether the peer speaks glass, as the newest stream says that it has opened for messages.
+    is_glass: bool,
 }
 
 impl Active {
@@ -71,6 +73,12 @@ impl Active {
         self.lock().get(&peer).is_some_and(|streams| streams.read & streams.written == all)
     }
 
+    /// Whether this peer speaks glass: it then appends a forwarded proposal only in the term in
+    /// which it was sent.
+    pub fn speaks_glass(&self, peer: u64) -> bool {
+        self.lock().get(&peer).is_some_and(|streams| streams.is_glass)
+    }
+
     /// Whether a peer has said that this member was removed from the cluster for good. The member
     /// should stop itself.
     pub fn is_removed(&self) -> bool {
@@ -98,6 +106,11 @@ impl Active {
         let mut peers = self.lock();
         let streams = peers.entry(peer).or_default();
         streams.written = with_bit(streams.written, channel, is_up);
+    }
+
+    /// The peer has opened a stream for messages; it speaks glass, or not.
+    pub(super) fn set_glass(&self, peer: u64, is_glass: bool) {
+        self.lock().entry(peer).or_default().is_glass = is_glass;
     }
 
     pub(super) fn forget(&self, peer: u64) {

@@ -22,6 +22,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use super::identity;
 use crate::clock;
 
 /// How long a write may make no progress (etcd: ConnWriteTimeout).
@@ -48,6 +49,20 @@ pub(super) enum Failed {
     /// 410 or 403: the cluster no longer knows this member.
     #[error("the member has been permanently removed from the cluster")]
     Removed,
+    /// 412: what answers at the peer's URL is a member of another cluster. (etcd:
+    /// errClusterIDMismatch)
+    #[error(
+        "cluster ID mismatch: the member at http://{authority} belongs to cluster {theirs}, and \
+         this one to {ours:x}"
+    )]
+    OtherCluster {
+        /// Where it was asked.
+        authority: String,
+        /// Its cluster, as its answer names it.
+        theirs: String,
+        /// This member's.
+        ours: u64,
+    },
     /// The peer refused, with this text.
     #[error("refused with status {0}: {1}")]
     Refused(StatusCode, String),
@@ -58,8 +73,8 @@ pub(super) enum Failed {
 pub(super) struct Target {
     /// What the `Host` header says.
     pub(super) authority: String,
-    host: String,
-    port: u16,
+    pub(super) host: String,
+    pub(super) port: u16,
 }
 
 /// A peer's URLs, and which of them is tried next. (etcd: urlPicker)
@@ -106,7 +121,8 @@ fn parse(urls: &[String]) -> Vec<Target> {
     targets
 }
 
-fn target(url: &str) -> Option<Target> {
+/// Where a URL points. `None` unless it is `http://host:port`.
+pub(super) fn target(url: &str) -> Option<Target> {
     let uri: Uri = url.parse().ok()?;
     let (authority, port) = (uri.authority()?.to_string(), uri.port_u16()?);
     let host = uri.host()?.trim_matches(['[', ']']).to_owned();
@@ -124,11 +140,17 @@ pub(super) async fn connect(target: &Target) -> Result<SendRequest<Full<Bytes>>,
     Ok(sender)
 }
 
-/// Turns an answer that is not the expected one into the reason.
-pub(super) async fn refused(answer: Response<Incoming>) -> Failed {
+/// Turns an answer of the member at `target`, which is not the expected one, into the reason. The
+/// cluster that it names tells, because etcd's text alone does not.
+pub(super) async fn refused(answer: Response<Incoming>, target: &Target, ours: u64) -> Failed {
     let status = answer.status();
     if matches!(status, StatusCode::GONE | StatusCode::FORBIDDEN) {
         return Failed::Removed;
+    }
+    let theirs = identity::cluster(answer.headers()).to_owned();
+    let is_other = identity::parse_id(&theirs).is_some_and(|theirs| theirs != ours);
+    if status == StatusCode::PRECONDITION_FAILED && is_other {
+        return Failed::OtherCluster { authority: target.authority.clone(), theirs, ours };
     }
     let body = Limited::new(answer.into_body(), REASON_LEN_MAX).collect().await;
     let text = body.map(|body| body.to_bytes()).unwrap_or_default();

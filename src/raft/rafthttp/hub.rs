@@ -3,7 +3,7 @@
 //! Everything here runs on the peer thread, and nothing here waits, so nothing is locked.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::{HashMap, HashSet},
     rc::Rc,
     sync::Arc,
@@ -11,6 +11,7 @@ use std::{
 };
 
 use raft::eraftpb::{Message, MessageType};
+use tokio::sync::Semaphore;
 
 use super::{
     active::Active,
@@ -35,6 +36,8 @@ const REMOTES_MAX: usize = 64;
 pub(super) struct Seed {
     pub(super) identity: Identity,
     pub(super) election: Duration,
+    /// Connections that are served at a time.
+    pub(super) connections: usize,
     pub(super) active: Arc<Active>,
     pub(super) inbox: Inbox,
 }
@@ -45,8 +48,8 @@ pub(super) struct Hub {
     /// How long connecting and the head of an answer may take (etcd: peerDialTimeout).
     pub(super) dial_timeout: Duration,
     pub(super) active: Arc<Active>,
-    /// Connections that are being served.
-    pub(super) served: Cell<usize>,
+    /// Places for connections that are served.
+    pub(super) places: Arc<Semaphore>,
     inbox: Inbox,
     links: RefCell<HashMap<u64, Link>>,
     /// Members that dialled before this one has heard of them: a lagging member still has to
@@ -71,7 +74,7 @@ impl Hub {
             identity: seed.identity,
             dial_timeout: Duration::from_secs(1) + seed.election,
             active: seed.active,
-            served: Cell::new(0),
+            places: Arc::new(Semaphore::new(seed.connections)),
             inbox: seed.inbox,
             links: RefCell::default(),
             remotes: RefCell::default(),
@@ -143,6 +146,9 @@ impl Hub {
         number: Option<u64>,
     ) -> Option<StreamBody> {
         let outgoing = self.links.borrow().get(&peer)?.outgoing(channel).clone();
+        if channel == Channel::Message {
+            self.active.set_glass(peer, number.is_some());
+        }
         Some(StreamBody::attach(self, &outgoing, number))
     }
 
@@ -155,7 +161,11 @@ impl Hub {
 
     /// Queues a message; returns it when that queue is full.
     fn send_one(&self, message: Message) -> Option<Message> {
-        if message.to == 0 || failpoint_drops_send(message.to) {
+        let is_proposal = message.get_msg_type() == MessageType::MsgPropose;
+        if message.to == 0
+            || failpoint_drops_send(message.to)
+            || (is_proposal && failpoint_drops_proposal())
+        {
             return None;
         }
         if let Some(link) = self.links.borrow().get(&message.to) {
@@ -259,6 +269,12 @@ pub(super) fn report_lost(messages: &[Message], mut report: impl FnMut(Input) ->
 /// `peer-drop-send=return` drops all that is sent, `=return(1f)` what is sent to member 1f.
 fn failpoint_drops_send(_peer: u64) -> bool {
     fail::fail_point!("peer-drop-send", |argument| names(argument, _peer));
+    false
+}
+
+/// `peer-drop-proposals=1*return` drops the first proposal that is forwarded.
+fn failpoint_drops_proposal() -> bool {
+    fail::fail_point!("peer-drop-proposals", |_| true);
     false
 }
 

@@ -16,6 +16,9 @@
 //! bulky and always follows on from the one before (`msgapp_codec`); a heartbeat must not wait
 //! behind it. While a stream is missing, messages go as single requests through the `pipeline`.
 //!
+//! The layers above ask peers other things as well, about leases for example. Such `questions` go out
+//! from the thread that asks; the router that the member hands to `spawn` answers them.
+//!
 //! Invariants
 //! * The raft thread never waits for a peer. Whatever cannot be sent is dropped, and raft is told
 //!   that the peer is unreachable; it repeats what matters.
@@ -34,7 +37,7 @@
 //! * Asking `/raft/probing` of others: it is answered, but no clock differences are logged here.
 //!
 //! Read in this order: `transport` (what the raft layer sees), `hub`, `peer`, `stream`, the codecs,
-//! `pipeline`, `server`. (etcd: server/etcdserver/api/rafthttp)
+//! `pipeline`, `server`; [`questions`] stands by itself. (etcd: server/etcdserver/api/rafthttp)
 
 mod active;
 mod dial;
@@ -47,6 +50,7 @@ mod msgapp_codec;
 mod peer;
 mod pipeline;
 mod probing;
+pub mod questions;
 mod server;
 mod stream;
 mod transport;

@@ -185,7 +185,7 @@ impl Worker {
             self.urls.failed(&target);
         })?;
         if answer.status() != StatusCode::NO_CONTENT {
-            return Err(dial::refused(answer).await);
+            return Err(dial::refused(answer, &target, self.hub.identity.cluster_id).await);
         }
         self.connection = Some((target, sender));
         Ok(())

@@ -28,6 +28,7 @@ use hyper::{
 use hyper_util::rt::TokioTimer;
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::OwnedSemaphorePermit,
     time::sleep,
 };
 use tower_service::Service;
@@ -41,8 +42,6 @@ use super::{
 };
 use crate::{clock, trace};
 
-/// Connections that are served at a time; more are closed at once.
-const CONNECTIONS_MAX: usize = 1024;
 /// How long the head of a request may take, and how long a connection may idle before it.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How large the body of a request may be that is not one of rafthttp's, in bytes.
@@ -90,18 +89,14 @@ pub(super) fn refuse(status: StatusCode, text: &str) -> Answer {
         .with(X_CONTENT_TYPE_OPTIONS, "nosniff")
 }
 
-/// Accepts connections for ever.
+/// Accepts connections for ever. While there is no place for one more, that one waits with the
+/// listener, and the others in the kernel's queue.
 pub(super) async fn accept(hub: Rc<Hub>, listener: TcpListener, extra: axum::Router) {
     loop {
         match listener.accept().await {
-            Ok((stream, from)) if hub.served.get() < CONNECTIONS_MAX => {
-                // Counted before the task runs, or many at once would pass.
-                hub.served.set(hub.served.get() + 1);
-                tokio::task::spawn_local(serve(hub.clone(), (stream, from), extra.clone()));
-            }
-            Ok((_, from)) => {
-                let details = format!("{from} was turned away");
-                hub.complain(0, "too many connections on the peer port", &details);
+            Ok(connection) => {
+                let place = place(&hub).await;
+                tokio::task::spawn_local(serve(hub.clone(), connection, place, extra.clone()));
             }
             Err(error) => {
                 hub.complain(0, "a connection could not be accepted", &error.to_string());
@@ -111,7 +106,22 @@ pub(super) async fn accept(hub: Rc<Hub>, listener: TcpListener, extra: axum::Rou
     }
 }
 
-async fn serve(hub: Rc<Hub>, (stream, from): (TcpStream, SocketAddr), extra: axum::Router) {
+async fn place(hub: &Rc<Hub>) -> OwnedSemaphorePermit {
+    if let Ok(place) = hub.places.clone().try_acquire_owned() {
+        return place;
+    }
+    let text = "all connections that the peer port may have are taken";
+    hub.complain(0, text, "more are served when some end");
+    let place = hub.places.clone().acquire_owned().await;
+    place.expect("places are never closed")
+}
+
+async fn serve(
+    hub: Rc<Hub>,
+    (stream, from): (TcpStream, SocketAddr),
+    _place: OwnedSemaphorePermit,
+    extra: axum::Router,
+) {
     let service = service_fn(|request| answer(hub.clone(), request, extra.clone()));
     if let Ok(socket) = Socket::new(stream) {
         let served = http1::Builder::new()
@@ -123,7 +133,6 @@ async fn serve(hub: Rc<Hub>, (stream, from): (TcpStream, SocketAddr), extra: axu
             tracing::debug!("connection from {from} ended: {error}");
         }
     }
-    hub.served.set(hub.served.get() - 1);
 }
 
 async fn answer(
@@ -169,7 +178,7 @@ fn refusal(hub: &Hub, request: &Request<Incoming>, method: &Method) -> Option<An
     let headers = request.headers();
     let mismatch = hub.identity.check(headers).err()?;
     let (theirs, ours) = (identity::cluster(headers), hub.identity.cluster_id);
-    let details = format!("{mismatch} (its cluster is {theirs}, ours {ours:x})");
+    let details = format!("{mismatch} (its cluster is {theirs}, and ours {ours:x})");
     hub.complain(identity::sender(headers), "its request was refused", &details);
     Some(stamp(hub, refuse(StatusCode::PRECONDITION_FAILED, &mismatch.to_string())))
 }

@@ -331,7 +331,7 @@ impl Reader {
         let number = glass::random_number();
         let answer = sender.send_request(self.request(target, number)).await?;
         if answer.status() != StatusCode::OK {
-            return Err(dial::refused(answer).await);
+            return Err(dial::refused(answer, target, self.hub.identity.cluster_id).await);
         }
         let echo = glass::stream_number(answer.headers()).filter(|echo| *echo == number);
         if echo.is_some() {

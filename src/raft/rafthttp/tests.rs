@@ -45,6 +45,7 @@ fn peer(id: u64, port: u16) -> Peer {
 
 fn config(id: u64, port: u16, peers: Vec<Peer>) -> Config {
     Config {
+        connections: 64,
         member_id: id,
         cluster_id: CLUSTER,
         peer_urls: vec![url(port)],

@@ -49,6 +49,8 @@ pub struct Config {
     pub server_version: &'static str,
     /// The election time-out. A dial may take that and a second (etcd: peerDialTimeout).
     pub election: Duration,
+    /// Connections that are served at a time, at all listeners together; more wait.
+    pub connections: usize,
     /// Answers whatever is not under `/raft` on the peer port. Its handlers run on the peer
     /// thread: they must not block.
     pub extra: axum::Router,
@@ -105,7 +107,8 @@ pub fn spawn(config: Config, listeners: Vec<StdListener>, inbox: Inbox) -> io::R
     let (commands, received) = unbounded_channel();
     let (active, waiting) = (Arc::new(Active::default()), Arc::new(AtomicUsize::new(0)));
     let sender = Sender { commands, waiting: waiting.clone(), inbox: inbox.clone() };
-    let seed = hub::Seed { identity, election: config.election, active: active.clone(), inbox };
+    let Config { election, connections, .. } = config;
+    let seed = hub::Seed { identity, election, connections, active: active.clone(), inbox };
     let (peers, extra) = (config.peers, config.extra);
     let thread = std::thread::Builder::new().name("peer".to_owned()).spawn(move || {
         run(&runtime, async move {

@@ -49,6 +49,11 @@ impl Meter {
         Meter { connection, share, kept, granted, overdrawn, noted, is_over: false }
     }
 
+    /// The connection of the client that asked.
+    pub fn client(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
+    }
+
     /// Counts bytes that the answer would keep.
     pub fn take(&mut self, bytes: usize) -> Taken {
         if self.is_over {

@@ -80,20 +80,41 @@ impl<T> Answer<T> {
 pub struct Large {
     /// The request.
     pub id: u64,
-    /// What is left to send.
-    pub rope: Arc<Mutex<Rope>>,
     /// How many bytes it has in all.
     pub len: usize,
     /// For the header.
     pub revision: i64,
+    /// What is left to send.
+    rope: Arc<Mutex<Rope>>,
+    /// Who asked.
+    client: Arc<Connection>,
     /// Its place in the ledger; none if it turned out to be small.
-    pub share: Option<Arc<Share>>,
+    share: Option<Arc<Share>>,
 }
 
 impl Large {
     /// What is left to send.
-    pub fn lock(&self) -> MutexGuard<'_, Rope> {
+    pub fn rope(&self) -> MutexGuard<'_, Rope> {
         self.rope.lock().expect("nobody panics while holding it")
+    }
+
+    /// A piece that is handed to HTTP/2, and counted until it is written. `is_kept`: the answer has
+    /// kept it from the beginning.
+    pub fn piece(&self, bytes: Bytes, is_kept: bool) -> Bytes {
+        match &self.share {
+            Some(share) => share.piece(bytes, is_kept),
+            None => self.client.small_piece(bytes),
+        }
+    }
+
+    /// The member begins to read what is to be sent next: the client is not to blame for the time.
+    pub fn reads(&self) {
+        self.share.iter().for_each(|share| share.pause());
+    }
+
+    /// It is read.
+    pub fn read(&self) {
+        self.share.iter().for_each(|share| share.resume());
     }
 }
 
@@ -111,6 +132,7 @@ pub(crate) enum Question {
 impl Question {
     /// Reads the answer. Afterwards it can be asked again.
     fn read(&mut self, store: &Store, id: u64, meter: Meter) -> Result<Large, Failed> {
+        let client = meter.client();
         let mut planned;
         let reply = match self {
             Question::Range(range) => {
@@ -131,7 +153,8 @@ impl Question {
         if let Some(share) = &share {
             share.send(&rope);
         }
-        Ok(Large { id, rope, len, revision: reply.revision(), share: share.map(Arc::new) })
+        let (revision, share) = (reply.revision(), share.map(Arc::new));
+        Ok(Large { id, len, revision, rope, client, share })
     }
 }
 

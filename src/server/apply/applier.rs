@@ -35,10 +35,11 @@ use crate::{
         admit::{put_cost, txn_cost},
         alarm::Alarms,
         auth::AuthStore,
-        lease::{self, requests::GRANT_COST},
+        lease::requests::GRANT_COST,
         members::{Attributes, Members, hex},
         mvcc::{Asker, Batch, Reply, Store},
         no_space::NoSpace,
+        txn::Txn,
         wait::{Outcome, Wait},
     },
     stage,
@@ -96,7 +97,7 @@ impl Applier {
         Self {
             member_id: server.member_id,
             quota_bytes: server.settings.quota_bytes,
-            min_ttl: lease::min_ttl(server.settings.election),
+            min_ttl: server.settings.min_ttl,
             persist_checkpoints: server.settings.persist_checkpoints,
             store: Arc::clone(&server.store),
             backend: Arc::clone(&server.backend),
@@ -198,13 +199,13 @@ impl Applier {
         request: Decoded,
         batch: &mut Batch<'_>,
     ) -> Result<Response, Error> {
-        let request = match request {
+        let (request, txn) = match request {
             Decoded::Empty => return Ok(Response::Empty),
             Decoded::V2(request) => {
                 self.apply_v2(&request, batch);
                 return Ok(Response::Empty);
             }
-            Decoded::V3(request) => request,
+            Decoded::V3(request, txn) => (request, txn),
         };
         if let Some(alarm) = &request.alarm {
             return Ok(Response::Alarm(self.alarms.apply(alarm, batch.backend())));
@@ -223,7 +224,7 @@ impl Applier {
         if let Some(outcome) = self.apply_lease(id, &request, batch) {
             return outcome;
         }
-        self.apply_kv(id, &request, batch)
+        self.apply_kv(id, (&request, txn.as_ref()), batch)
     }
 
     /// The requests of the Lease service; `None` for any other.
@@ -263,7 +264,7 @@ impl Applier {
     fn apply_kv(
         &self,
         id: u64,
-        request: &InternalRaftRequest,
+        request: (&InternalRaftRequest, Option<&Txn>),
         batch: &mut Batch<'_>,
     ) -> Result<Response, Error> {
         // What nothing is made of was found out when it was decoded.
@@ -287,7 +288,7 @@ impl Applier {
     }
 
     fn has_room(&self, cost: u64) -> bool {
-        self.quota_bytes.is_none_or(|limit| cost == 0 || self.backend.size() + cost <= limit)
+        self.quota_bytes.is_none_or(|limit| cost == 0 || self.backend.used() + cost <= limit)
     }
 
     /// The answer to what was carried out though there is no room for it; nobody had raised the
@@ -363,11 +364,13 @@ impl Applier {
 }
 
 /// The KV request in an entry, and what it costs against the quota.
-fn kv_request(request: &InternalRaftRequest) -> Option<(KvRequest<'_>, u64)> {
+fn kv_request<'a>(
+    (request, txn): (&'a InternalRaftRequest, Option<&'a Txn>),
+) -> Option<(KvRequest<'a>, u64)> {
     if let Some(put) = &request.put {
         return Some((KvRequest::Put(put), put_cost(put)));
     }
-    if let Some(txn) = &request.txn {
+    if let Some(txn) = txn {
         return Some((KvRequest::Txn(txn), txn_cost(txn)));
     }
     let free = request.range.as_ref().map(KvRequest::Range);
@@ -391,6 +394,7 @@ mod tests {
         let backend = Backend::open(&dir.join("db"), backend::Options::default()).unwrap();
         let (to_raft, _) = inbox();
         let config = rafthttp::Config {
+            connections: 64,
             member_id: 1,
             cluster_id: 2,
             peer_urls: vec!["http://127.0.0.1:1".to_owned()],

@@ -23,9 +23,12 @@
 use prost::Message as _;
 use raft::eraftpb::Entry;
 
-use crate::pb::{
-    self,
-    etcdserverpb::{InternalRaftRequest, Request},
+use crate::{
+    pb::{
+        self,
+        etcdserverpb::{InternalRaftRequest, Request},
+    },
+    server::txn::Txn,
 };
 
 /// What an entry's data turns out to be.
@@ -33,8 +36,8 @@ use crate::pb::{
 pub(super) enum Decoded {
     /// A leader's first entry, or a change that raft has emptied, or nothing that has an effect.
     Empty,
-    /// A request of v3.
-    V3(Box<InternalRaftRequest>),
+    /// A request of v3. Its transaction, if it has one, stands beside it.
+    V3(Box<InternalRaftRequest>, Option<Txn>),
     /// A request of v2, which travels unwrapped.
     V2(Request),
 }
@@ -84,7 +87,7 @@ impl Decoded {
     pub(super) fn id(&self) -> u64 {
         match self {
             Decoded::Empty => 0,
-            Decoded::V3(request) => match &request.header {
+            Decoded::V3(request, _) => match &request.header {
                 Some(header) if request.id == 0 => header.id,
                 _ => request.id,
             },
@@ -98,9 +101,9 @@ pub(super) fn decode(entry: &Entry) -> Result<Decoded, Misfit> {
     if entry.data.is_empty() {
         return Ok(Decoded::Empty);
     }
-    let Ok(request) = InternalRaftRequest::decode(entry.data.clone()) else {
+    let damaged = |source| Misfit::Damaged { index: entry.index, source };
+    let Ok(mut request) = InternalRaftRequest::decode(entry.data.clone()) else {
         let request = Request::decode(entry.data.clone());
-        let damaged = |source| Misfit::Damaged { index: entry.index, source };
         return request.map(Decoded::V2).map_err(damaged);
     };
     // The generated code drops fields that it does not know, so it is not asked.
@@ -111,10 +114,15 @@ pub(super) fn decode(entry: &Entry) -> Result<Decoded, Misfit> {
             tracing::info!(index = entry.index, kind, "an entry that changes nothing was left out");
             Ok(Decoded::Empty)
         }
-        Some(kind) if APPLIED.iter().any(|kinds| kinds.contains(&kind)) => Ok(match request.v2 {
-            Some(request) => Decoded::V2(request),
-            None => Decoded::V3(Box::new(request)),
-        }),
+        Some(kind) if APPLIED.iter().any(|kinds| kinds.contains(&kind)) => {
+            if let Some(request) = request.v2 {
+                return Ok(Decoded::V2(request));
+            }
+            // The member that proposed it has counted its operations, perhaps with another limit.
+            let expand = |txn| Txn::expand(txn, usize::MAX);
+            let txn = request.txn.take().map(expand).transpose().map_err(damaged)?;
+            Ok(Decoded::V3(Box::new(request), txn))
+        }
         Some(kind) => Err(Misfit::Kind { index: entry.index, kind, name: name(kind) }),
     }
 }
@@ -124,7 +132,7 @@ mod tests {
     use super::*;
     use crate::pb::etcdserverpb::{
         AuthEnableRequest, AuthStatusRequest, AuthUserAddRequest, LeaseCheckpointRequest,
-        PutRequest, RequestHeader,
+        PutRequest, RequestHeader, RequestOp, TxnRequest, request_op::Request as Operation,
     };
 
     fn entry(data: Vec<u8>) -> Entry {
@@ -151,7 +159,7 @@ mod tests {
             v3(|request| request.cluster_member_attr_set = Some(Default::default())),
         ] {
             let decoded = decode(&entry).unwrap();
-            assert!(matches!(decoded, Decoded::V3(_)) && decoded.id() == 5, "{decoded:?}");
+            assert!(matches!(decoded, Decoded::V3(..)) && decoded.id() == 5, "{decoded:?}");
         }
     }
 
@@ -199,7 +207,12 @@ mod tests {
 
     #[test]
     fn what_does_not_decode_is_refused_by_index() {
-        let text = refusal(&entry(vec![0xff; 3]));
-        assert!(text.starts_with("entry 17 of the log does not decode: "), "{text}");
+        let nested = Some(Operation::RequestTxn(vec![0xff; 3].into()));
+        let success = vec![RequestOp { request: nested }];
+        let txn = Some(TxnRequest { success, ..TxnRequest::default() });
+        for entry in [entry(vec![0xff; 3]), v3(|request| request.txn = txn)] {
+            let text = refusal(&entry);
+            assert!(text.starts_with("entry 17 of the log does not decode: "), "{text}");
+        }
     }
 }

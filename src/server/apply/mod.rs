@@ -18,6 +18,7 @@ mod applier;
 mod kinds;
 pub mod kv;
 pub mod lease;
+mod txn;
 
 pub use applier::{Applier, Response};
 pub use kv::KvRequest;

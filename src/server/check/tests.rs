@@ -2,7 +2,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::*;
-use crate::pb::etcdserverpb::{Compare, InternalRaftRequest};
+use crate::pb::etcdserverpb::Compare;
 
 const MAX_OPS: usize = 128;
 
@@ -32,7 +32,15 @@ fn txn(success: Vec<RequestOp>, failure: Vec<RequestOp>) -> TxnRequest {
 }
 
 fn nested(success: Vec<RequestOp>, failure: Vec<RequestOp>) -> RequestOp {
-    op(Request::RequestTxn(txn(success, failure)))
+    nest(&txn(success, failure))
+}
+
+fn nest(txn: &TxnRequest) -> RequestOp {
+    op(Request::RequestTxn(txn.encode_to_vec().into()))
+}
+
+fn check_txn(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
+    super::check_txn(&Txn::expand(request.clone(), max_ops).unwrap(), max_ops)
 }
 
 /// Checks both branches of a transaction alike.
@@ -157,39 +165,52 @@ fn a_nested_deletion_counts_only_for_what_comes_later() {
     check(&[second, first], Err(Error::DuplicateKey));
 }
 
-#[test]
-fn a_transaction_nested_without_end_is_refused() {
-    let mut request = txn(vec![], vec![]);
-    for _ in 0..500 {
-        request = txn(vec![op(Request::RequestTxn(request))], vec![]);
-    }
-    assert_eq!(check_txn(&request, MAX_OPS), Err(Error::TooManyOps));
-    assert_eq!(check_txn(&request, 100_000), Err(Error::TooManyOps));
+/// A transaction of this depth around these operations.
+fn deep(depth: usize, innermost: Vec<RequestOp>) -> TxnRequest {
+    (1..depth).fold(txn(innermost, vec![]), |inner, _| txn(vec![nest(&inner)], vec![]))
 }
 
-/// A transaction of this depth around one operation.
-fn deep(depth: usize, innermost: RequestOp) -> TxnRequest {
-    (1..depth).fold(txn(vec![innermost], vec![]), |inner, _| {
-        txn(vec![op(Request::RequestTxn(inner))], vec![])
-    })
-}
-
+/// The same depths as in etcd 3.5.1: each level is an operation of the one around it.
 #[test]
-fn whatever_depth_is_let_through_can_be_read_from_the_log() {
-    let logged = |txn: &TxnRequest| {
-        let entry = InternalRaftRequest { txn: Some(txn.clone()), ..Default::default() };
-        InternalRaftRequest::decode(entry.encode_to_vec().as_slice()).is_ok()
-    };
+fn the_number_of_operations_bounds_how_deep_transactions_are() {
     for innermost in [put("a"), range("a"), delete("a", "b")] {
-        let deepest = deep(49, innermost.clone());
-        assert_eq!(check_txn(&deepest, MAX_OPS), Ok(()));
-        assert!(logged(&deepest));
-        let too_deep = deep(50, innermost);
+        assert_eq!(check_txn(&deep(128, vec![innermost.clone()]), MAX_OPS), Ok(()));
+        let too_deep = deep(129, vec![innermost.clone()]);
         assert_eq!(check_txn(&too_deep, MAX_OPS), Err(Error::TooManyOps));
-        assert!(!logged(&too_deep), "the limit is lower than it has to be");
-        // Why decoding the RPC is not enough to refuse it.
-        assert!(TxnRequest::decode(too_deep.encode_to_vec().as_slice()).is_ok());
+        assert_eq!(check_txn(&deep(5000, vec![innermost]), 5000), Ok(()));
     }
+    assert_eq!(check_txn(&deep(129, vec![]), MAX_OPS), Ok(()));
+    assert_eq!(check_txn(&deep(130, vec![]), MAX_OPS), Err(Error::TooManyOps));
+    assert_eq!(check_txn(&deep(5000, vec![put("a")]), MAX_OPS), Err(Error::TooManyOps));
+}
+
+/// The first fault in etcd's order decides: level by level, in the order of the operations.
+#[test]
+fn of_two_faults_the_first_one_is_reported() {
+    let too_many = || nested(vec![range("a"); 128], vec![]);
+    check(&[put(""), too_many()], Err(Error::EmptyKey));
+    check(&[too_many(), put("")], Err(Error::TooManyOps));
+    check(&[nested(vec![put(""), too_many()], vec![]), too_many()], Err(Error::EmptyKey));
+    let inner = vec![put("a"), put("a")];
+    check(&[nested(inner, vec![]), RequestOp { request: None }], Err(Error::KeyNotFound));
+}
+
+/// Goal: the check of many levels needs no stack, and does not look at all keys again at each level.
+/// Method: many puts in the innermost of some levels, and many levels, on a small stack.
+#[test]
+fn many_levels_around_many_puts_are_checked_in_passing() {
+    let keys: Vec<String> = (0..20_000).map(|number| format!("k{number}")).collect();
+    let mut request = txn(keys.iter().map(|key| put(key)).collect(), vec![]);
+    for level in 0..40 {
+        request = txn(vec![nest(&request), put(&format!("l{level}"))], vec![]);
+    }
+    let deep = deep(30_000, vec![put("a")]);
+    let small = std::thread::Builder::new().stack_size(128 << 10);
+    let thread = small.spawn(move || {
+        assert_eq!(check_txn(&request, 50_000), Ok(()));
+        assert_eq!(check_txn(&deep, 50_000), Ok(()));
+    });
+    thread.unwrap().join().unwrap();
 }
 
 #[test]

@@ -42,12 +42,15 @@ pub mod mutex;
 pub mod observe;
 mod turn;
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{Error, Server};
+use super::{
+    Error, Server,
+    dropped::{self, End, Tidying},
+};
 use crate::{
     clock, mark,
     pb::{
@@ -74,31 +77,55 @@ const RELEASE_PAUSE: Duration = Duration::from_millis(200);
 
 /// The call's side of the line to its client.
 struct Caller {
-    line: mpsc::Receiver<Infallible>,
+    line: mpsc::Receiver<End>,
 }
 
 impl Caller {
-    /// Returns when the client has gone away.
-    async fn gone(&mut self) {
-        while self.line.recv().await.is_some() {}
+    /// Returns when nobody waits any more.
+    async fn gone(&mut self) -> End {
+        self.line.recv().await.unwrap_or(End::Gone)
     }
 
-    /// Whether it has.
+    /// Whether that is so.
     fn has_gone(&self) -> bool {
         self.line.is_closed()
     }
 }
 
+/// The client's side of it; dropping it tells the call.
+struct Line {
+    end: mpsc::Sender<End>,
+    /// Done when the call is.
+    call: Option<Tidying>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if dropped::is_expiring() {
+            // There is room for the only message.
+            let _ = self.end.try_send(End::Expired);
+            self.call.take().into_iter().for_each(dropped::leave);
+        }
+    }
+}
+
 /// Runs a call as a task, which outlives the future that is returned here: when that is dropped,
-/// because the client has gone, the task is told and tidies up.
+/// because the client has gone or the call's time is over, the task is told and tidies up.
 async fn attended<T, F>(call: impl FnOnce(Caller) -> F) -> Result<T, Error>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, Error>> + Send + 'static,
 {
-    let (client, line) = mpsc::channel(1);
-    let result = tokio::spawn(call(Caller { line })).await;
-    drop(client);
+    let (end, line) = mpsc::channel(1);
+    let (tidier, tidying) = dropped::tidying();
+    let call = call(Caller { line });
+    let call = tokio::spawn(async move {
+        let _tidier = tidier;
+        call.await
+    });
+    let line = Line { end, call: Some(tidying) };
+    let result = call.await;
+    drop(line);
     match result {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -311,11 +338,8 @@ async fn hold(
         }
         return Ok(Outcome::First(entered.header));
     }
-    let turn = tokio::select! {
-        biased;
-        () = caller.gone() => Err(Error::Canceled),
-        turn = server.turn(id, place) => turn,
-    };
+    let turn = dropped::until(server.turn(id, place), caller.gone()).await;
+    let turn = turn.unwrap_or(Err(Error::Canceled));
     let is_unheard = caller.has_gone() && entered.before.is_none();
     if turn.is_err() || is_unheard {
         server.release(id, place).await;

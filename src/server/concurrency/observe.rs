@@ -72,11 +72,15 @@ impl Observation {
                 State::Look => self.look().await?,
                 State::Nobody(watching) => match watching.next().await? {
                     News::Events(events) => self.first_put(&events),
-                    News::Compacted(_) | News::Progress(_) => self.state = State::Look,
+                    News::Compacted(_) | News::Progress(_) | News::StreamProgress(_) => {
+                        self.state = State::Look;
+                    }
                 },
                 State::Leader(watching) => match watching.next().await? {
                     News::Events(events) => self.of_leader(&events),
-                    News::Compacted(_) | News::Progress(_) => self.state = State::Look,
+                    News::Compacted(_) | News::Progress(_) | News::StreamProgress(_) => {
+                        self.state = State::Look;
+                    }
                 },
             }
         }

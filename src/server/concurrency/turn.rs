@@ -18,7 +18,7 @@ use crate::{
     mark,
     pb::etcdserverpb::{RangeRequest, RangeResponse},
     server::{
-        Error, Server,
+        Error, Server, dropped,
         mvcc::{
             read_txn::Older,
             watch::{Filters, News, Notice, Path, WatchRequest, WatchStream},
@@ -77,9 +77,9 @@ impl Server {
     ) -> Result<(), Error> {
         let (own, ahead_count) = (place.created, ahead.count);
         let span = stage!(LockWait, id, own = own, before = *before, ahead = ahead_count);
-        let mut span = span.begun();
-        // Until it is woken: whoever drops it now has gone away.
-        span.flag(trace::FLAG_CANCELLED);
+        let mut wait = Wait { span: span.begun() };
+        // Until it is woken: what drops it now does so because its client has gone, mostly.
+        wait.span.flag(trace::FLAG_CANCELLED);
         let mut watching = Watching::new(
             self,
             &WatchRequest {
@@ -92,15 +92,29 @@ impl Server {
             QUEUE_LEN,
         );
         let news = watching.next().await?;
-        span.clear_flag(trace::FLAG_CANCELLED);
+        wait.span.clear_flag(trace::FLAG_CANCELLED);
         if let News::Events(events) = news {
             let deleted = events.events.first().and_then(|event| event.kv.as_ref());
             let deleted = deleted.map_or(0, |kv| kv.mod_revision);
             // What was caught up does not say which request wrote it.
             let by = if events.path == Path::Synced { events.id } else { 0 };
-            set!(span, LockWait, deleted = deleted, by = by);
+            set!(wait.span, LockWait, deleted = deleted, by = by);
         }
         Ok(())
+    }
+}
+
+/// The step of a wait.
+struct Wait {
+    span: trace::Span,
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if dropped::is_expiring() {
+            self.span.clear_flag(trace::FLAG_CANCELLED);
+            self.span.result(trace::DEADLINE_EXCEEDED);
+        }
     }
 }
 
@@ -125,7 +139,7 @@ impl Watching {
     pub(super) async fn next(&mut self) -> Result<News, Error> {
         loop {
             match self.notices.recv().await {
-                Some(Notice { news: News::Progress(_), .. }) => {}
+                Some(Notice { news: News::Progress(_) | News::StreamProgress(_), .. }) => {}
                 Some(notice) => return Ok(notice.news),
                 // The stream itself holds a sender, so this does not come before the end.
                 None => return Err(Error::Stopped),

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::rt::TokioIo;
+use http::{Request, StatusCode, header};
 use prost::Message as _;
-use tokio::net::TcpStream;
 
 use super::{Question, Refusal, View};
-use crate::pb::{
-    etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest},
-    leasepb::{LeaseInternalRequest, LeaseInternalResponse},
+use crate::{
+    pb::{
+        etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest},
+        leasepb::{LeaseInternalRequest, LeaseInternalResponse},
+    },
+    raft::rafthttp::questions::{self, Limits},
 };
 
 /// Where renewals are taken (etcd: LeasePrefix).
@@ -23,11 +23,8 @@ pub const LEASES_INTERNAL: &str = "/leases/internal";
 /// The text with which a leader says that there is no such lease.
 pub const NOT_FOUND: &str = "lease not found\n";
 
-/// How long the leader may take: it waits a second for apply itself.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// No answer is longer than this.
-const BODY_MAX: usize = 64 << 20;
+/// What the answer may cost. The leader waits a second for apply itself.
+const LIMITS: Limits = Limits { patience: Duration::from_secs(2), body: 64 << 20 };
 
 /// Asks the member at this peer URL. [`Refusal::NotPrimary`] for anything that is worth another try.
 pub(super) async fn ask(url: &str, question: Question) -> Result<View, Refusal> {
@@ -39,11 +36,14 @@ pub(super) async fn ask(url: &str, question: Question) -> Result<View, Refusal> 
             (LEASES_INTERNAL, request.encode_to_vec())
         }
     };
-    let answer = tokio::time::timeout(PATIENCE, post(url, path, body.into())).await;
-    match answer.ok().flatten() {
-        Some((StatusCode::OK, body)) => read(question, body).ok_or(Refusal::NotPrimary),
-        Some((StatusCode::NOT_FOUND, body)) if body == NOT_FOUND => Err(Refusal::NotFound),
-        Some(_) | None => Err(Refusal::NotPrimary),
+    let request = Request::post(path).header(header::CONTENT_TYPE, "application/protobuf");
+    let request = request.body(body.into()).map_err(|_| Refusal::NotPrimary)?;
+    let answer = questions::ask(url, request, LIMITS).await.ok_or(Refusal::NotPrimary)?;
+    let (head, body) = answer.into_parts();
+    match head.status {
+        StatusCode::OK => read(question, body).ok_or(Refusal::NotPrimary),
+        StatusCode::NOT_FOUND if body == NOT_FOUND => Err(Refusal::NotFound),
+        _ => Err(Refusal::NotPrimary),
     }
 }
 
@@ -60,20 +60,46 @@ fn read(question: Question, body: Bytes) -> Option<View> {
     }
 }
 
-async fn post(url: &str, path: &str, body: Bytes) -> Option<(StatusCode, Bytes)> {
-    let authority = url.strip_prefix("http://")?.trim_end_matches('/');
-    let stream = TcpStream::connect(authority).await.ok()?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
-    // It ends with the answer, or when the sender is dropped.
-    tokio::spawn(connection);
-    let request = http::Request::post(path)
-        .header(header::HOST, authority)
-        .header(header::CONTENT_TYPE, "application/protobuf")
-        .body(Full::new(body))
-        .ok()?;
-    let response = sender.send_request(request).await.ok()?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), BODY_MAX).collect().await.ok()?.to_bytes();
-    Some((status, body))
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Read as _, Write as _},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::*;
+
+    /// Goal: many questions do not use up the local ports. Method: a leader that accepts a single
+    /// connection, and answers all that come on it.
+    #[tokio::test]
+    async fn one_connection_carries_many_questions() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let leader = thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            drop(listener);
+            for ttl in 1..=100 {
+                let (mut line, mut len) = (String::new(), 0);
+                while line != "\r\n" {
+                    line.clear();
+                    stream.read_line(&mut line).unwrap();
+                    let value = line.to_ascii_lowercase();
+                    let value = value.strip_prefix("content-length:").map(str::trim);
+                    len = value.map_or(len, |value| value.parse().unwrap());
+                }
+                let mut body = vec![0; len];
+                stream.read_exact(&mut body).unwrap();
+                let id = LeaseKeepAliveRequest::decode(&*body).unwrap().id;
+                let response = LeaseKeepAliveResponse { id, ttl, header: None }.encode_to_vec();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", response.len());
+                let answer = [head.as_bytes(), &response].concat();
+                stream.get_mut().write_all(&answer).unwrap();
+            }
+        });
+        for ttl in 1..=100 {
+            assert_eq!(ask(&url, Question::KeepAlive(7)).await.unwrap().ttl, ttl);
+        }
+        leader.join().unwrap();
+    }
 }

@@ -33,10 +33,14 @@ const CLEARS_MAX: usize = 1024;
 /// So many leases may have their deadline within one second after a change of leader.
 const DEADLINES_PER_SECOND: usize = 1000;
 
-/// The shortest TTL that is granted, in seconds: one and a half election timeouts, rounded up, so
-/// that a lease can be renewed at the next leader.
-pub fn min_ttl(election: Duration) -> i64 {
-    i64::try_from((election.as_millis() * 3).div_ceil(2 * 1000)).unwrap_or(TTL_MAX)
+/// The shortest TTL that is granted, in seconds: one and a half election timeouts, so that a lease
+/// can be renewed at the next leader. As in etcd both are counted in whole heartbeats, and only
+/// the result is rounded up: five heartbeats of a second make 7 s, not 8.
+pub fn min_ttl(heartbeat: Duration, election: Duration) -> i64 {
+    let heartbeat_ms = heartbeat.as_millis().max(1);
+    let election_ticks = election.as_millis() / heartbeat_ms;
+    let shortest_ms = election_ticks * 3 / 2 * heartbeat_ms;
+    i64::try_from(shortest_ms.div_ceil(1000)).unwrap_or(TTL_MAX)
 }
 
 /// All leases. See the module's text.
@@ -120,6 +124,14 @@ impl Lessor {
         let (clears, cleared) = mpsc::channel(CLEARS_MAX);
         let (state, cleared) = (Mutex::new(state), Mutex::new(Some(cleared)));
         Ok(Lessor { state, gone: watch::Sender::new(()), clears, cleared })
+    }
+
+    /// Raises shorter leases to `min_ttl` seconds, for a member that starts with a longer election
+    /// timeout than when they were granted (etcd: `initAndRecover`). Their rows stay as they are.
+    pub fn raise(&self, min_ttl: i64) {
+        for lease in self.lock().leases.values_mut() {
+            lease.ttl = lease.ttl.max(min_ttl);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

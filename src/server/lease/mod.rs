@@ -16,9 +16,9 @@
 //!
 //! Invariants
 //! * What apply answers and writes depends on the log and, as in etcd, on the shortest TTL, which
-//!   follows from this member's own `--election-timeout` and goes into the lease's row: members
-//!   must be given the same. Deadlines are told to nobody but the leader's own clients, and they
-//!   move by the monotonic clock.
+//!   follows from this member's own `--heartbeat-interval` and `--election-timeout` and goes into
+//!   the lease's row: members must be given the same. Deadlines are told to nobody but the leader's
+//!   own clients, and they move by the monotonic clock.
 //! * A member counts only after a quorum has confirmed that it leads, and asks again before each
 //!   pass of revocations. A revocation that it proposes counts only in the term of that answer: a
 //!   member that was stopped for a while, and replaced meanwhile, revokes nothing (etcd #15247).

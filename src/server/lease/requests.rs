@@ -72,17 +72,20 @@ impl Server {
     /// Lease.LeaseTimeToLive: `None` when the lease is gone.
     pub(crate) async fn lease_time_to_live(
         &self,
+        id: u64,
         lease: i64,
         with_keys: bool,
     ) -> Result<Option<View>, Error> {
-        self.ask_leader(0, Question::TimeToLive(lease, with_keys)).await
+        self.ask_leader(id, Question::TimeToLive(lease, with_keys)).await
     }
 
-    /// Lease.LeaseLeases: those that this member knows, as in etcd 3.5.
-    pub(crate) fn lease_leases(&self) -> LeaseLeasesResponse {
+    /// Lease.LeaseLeases: every lease whose grant was acknowledged before the call, and none whose
+    /// revocation was. etcd 3.5 lists what the member happens to have applied.
+    pub(crate) async fn lease_leases(&self, id: u64) -> Result<LeaseLeasesResponse, Error> {
+        self.linearize(id).await?;
         let leases = self.store.lessor().list();
         let leases = leases.into_iter().map(|id| LeaseStatus { id }).collect();
-        LeaseLeasesResponse { header: None, leases }
+        Ok(LeaseLeasesResponse { header: None, leases })
     }
 
     /// Asks until the leader has answered, whoever that is by then.
@@ -123,6 +126,6 @@ impl Server {
     pub(crate) fn primary(&self) -> Primary {
         let (store, status) = (Arc::clone(&self.store), Arc::clone(&self.status));
         let reads = Arc::clone(&self.reads);
-        Primary::new(self.member_id, store, status, reads, self.settings.election)
+        Primary::new(self.member_id, store, status, reads)
     }
 }

@@ -18,6 +18,7 @@ use crate::{
         Error,
         apply::kv::KvRequest,
         mvcc::{Asker, Batch, Store},
+        txn::Txn,
     },
     storage::backend::{Backend, Options},
 };
@@ -48,11 +49,32 @@ fn due(lessor: &Lessor, now: std::time::Instant) -> Vec<i64> {
 }
 
 #[test]
-fn the_shortest_ttl_is_one_and_a_half_election_timeouts_rounded_up() {
-    assert_eq!(min_ttl(ms(1000)), 2);
-    assert_eq!(min_ttl(ms(2000)), 3);
-    assert_eq!(min_ttl(ms(100)), 1);
-    assert_eq!(min_ttl(ms(5001)), 8);
+fn the_shortest_ttl_is_one_and_a_half_election_timeouts_in_whole_heartbeats() {
+    for (heartbeat, election, shortest) in [
+        (100, 1000, 2),
+        (100, 2000, 3),
+        (10, 100, 1),
+        (1000, 5000, 7),
+        (1000, 5999, 7),
+        (1000, 6000, 9),
+        (700, 4000, 5),
+        (100, 5000, 8),
+        (10_000, 50_000, 70),
+    ] {
+        assert_eq!(min_ttl(ms(heartbeat), ms(election)), shortest, "{heartbeat} {election}");
+    }
+}
+
+#[test]
+fn a_longer_election_timeout_lengthens_the_leases_that_are_there() {
+    let (lessor, now) = (empty(), clock::now());
+    lessor.add(1, 2, now).unwrap();
+    lessor.add(2, 60, now).unwrap();
+    lessor.raise(7);
+    lessor.promote(1, ms(0), now);
+    let granted = |lease| lessor.view(lease, false, now).unwrap().granted;
+    assert_eq!((granted(1), granted(2)), (7, 60));
+    assert_eq!(lessor.renew(1, now), Renewal::Renewed(7));
 }
 
 #[test]
@@ -282,9 +304,9 @@ fn a_txn_that_names_an_unknown_lease_writes_nothing() {
     let mut space = Space::new();
     space.grant(1, 10).unwrap();
     let op = |put| RequestOp { request: Some(request_op::Request::RequestPut(put)) };
-    let txn = |lease| TxnRequest {
-        success: vec![op(put("a", 1)), op(put("b", lease))],
-        ..TxnRequest::default()
+    let txn = |lease| {
+        let success = vec![op(put("a", 1)), op(put("b", lease))];
+        Txn::expand(TxnRequest { success, ..TxnRequest::default() }, 128).unwrap()
     };
     let refused = txn(9);
     let result = space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&refused), Asker::Here));

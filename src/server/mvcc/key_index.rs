@@ -99,7 +99,7 @@ impl KeyIndex {
 
     /// Ends the current generation. Returns false, and changes nothing, if the key is gone already.
     pub fn tombstone(&mut self, revision: Revision) -> bool {
-        if self.generations.last().is_none_or(|last| last.revisions.is_empty()) {
+        if !self.is_alive() {
             return false;
         }
         self.put(revision);
@@ -111,7 +111,7 @@ impl KeyIndex {
     /// first row that is left of a life says what is not left: when it began, and how many writes
     /// it has seen.
     pub fn restore(&mut self, created: Revision, modified: Revision, version: i64) {
-        if self.generations.last().is_some_and(|last| !last.revisions.is_empty()) {
+        if self.is_alive() {
             self.put(modified);
             return;
         }
@@ -196,6 +196,11 @@ impl KeyIndex {
             generation.revisions.last().is_none_or(|tombstone| tombstone.main < at)
         };
         self.generations[..current].iter().take_while(|it| ended_before(it)).count()
+    }
+
+    /// Whether the key is there now.
+    pub fn is_alive(&self) -> bool {
+        self.generations.last().is_some_and(|last| !last.revisions.is_empty())
     }
 
     /// Whether nothing is left of the key.

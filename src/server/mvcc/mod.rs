@@ -33,6 +33,7 @@
 pub mod compact;
 pub mod hash;
 pub mod key_index;
+pub mod key_map;
 pub mod plan;
 pub mod read_txn;
 pub mod reply;

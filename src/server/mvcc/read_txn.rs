@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use super::{
     plan::{Plan, Source},
-    reply::{Reply, TxnReply},
+    reply::{Part, Reply, TxnReply},
     store::{Index, Store},
     tree_index::KeyRange,
 };
@@ -116,15 +116,17 @@ impl Store {
         }
         let ops = if succeeded { &request.success } else { &request.failure };
         ops.iter().filter_map(as_range).try_for_each(|it| pinned.reader().check_range(it))?;
-        let mut replies = Vec::with_capacity(ops.len());
+        let mut parts = Vec::with_capacity(ops.len() + 2);
+        parts.push(Part::Enter(succeeded));
         for range in ops.iter().map(as_range) {
             let plan = range.map(|range| Plan::new(pinned.reader(), range)).transpose()?;
-            replies.push(plan.map(Reply::Range));
+            parts.push(Part::Op(plan.map(Reply::Range)));
             if range.is_some_and(is_long) {
                 ((), pinned) = pinned.without(|| ())?;
             }
         }
-        Ok(TxnReply { revision: at, succeeded, replies })
+        parts.push(Part::Leave);
+        Ok(TxnReply { revision: at, parts })
     }
 
     /// Reads rows that a reader at revision `at` has found, again: the first ones, as many as make

@@ -9,12 +9,17 @@ use std::ops::ControlFlow;
 use super::plan::{Plan, Source, header};
 use crate::{
     pb::etcdserverpb::{
-        CompactionResponse, DeleteRangeResponse, PutResponse, RangeResponse, ResponseOp,
+        CompactionResponse, DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader,
         TxnResponse, response_op::Response,
     },
-    server::answer::rope::Writer,
+    server::{answer::rope::Writer, txn::Answers},
     stage,
 };
+
+/// The field `responses` of a `TxnResponse`.
+const RESPONSES: u8 = 3;
+/// The field `response_txn` of a `ResponseOp`.
+const RESPONSE_TXN: u8 = 4;
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,15 +61,34 @@ pub enum Reply {
     },
 }
 
-/// The answer to a transaction.
+/// The answer to a transaction, with those nested in it one after the other: depth costs no stack.
 #[derive(Debug)]
 pub struct TxnReply {
-    /// After the transaction; 0 for one inside of another.
+    /// After the transaction.
     pub revision: i64,
-    /// Whether its comparisons held.
-    pub succeeded: bool,
-    /// Of the operations of the branch that was taken; `None` for those that are none.
-    pub replies: Vec<Option<Reply>>,
+    /// As a walk through it comes along them; none if nobody waits for the answer.
+    pub parts: Vec<Part>,
+}
+
+/// A part of the answer to a transaction.
+#[derive(Debug)]
+pub enum Part {
+    /// A transaction begins, the outermost first; whether its comparisons held.
+    Enter(bool),
+    /// The reply to an operation that is no transaction; `None` for an empty one.
+    Op(Option<Reply>),
+    /// The transaction is over.
+    Leave,
+}
+
+impl TxnReply {
+    /// The replies to operations.
+    fn ops(&self) -> impl Iterator<Item = &Reply> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Op(reply) => reply.as_ref(),
+            Part::Enter(_) | Part::Leave => None,
+        })
+    }
 }
 
 /// A reply as a message, of the kind of its request. Headers have the revision only.
@@ -82,7 +106,7 @@ pub enum KvResponse {
     Compact(CompactionResponse),
 }
 
-const NO_OPERATION: &str = "a compaction is no operation of a transaction";
+const NO_OPERATION: &str = "transactions are parts, and a compaction is no operation of one";
 
 impl KvResponse {
     /// As the answer to an operation of a transaction.
@@ -91,8 +115,7 @@ impl KvResponse {
             KvResponse::Range(response) => Response::ResponseRange(response),
             KvResponse::Put(response) => Response::ResponsePut(response),
             KvResponse::DeleteRange(response) => Response::ResponseDeleteRange(response),
-            KvResponse::Txn(response) => Response::ResponseTxn(response),
-            KvResponse::Compact(_) => unreachable!("{NO_OPERATION}"),
+            KvResponse::Txn(_) | KvResponse::Compact(_) => unreachable!("{NO_OPERATION}"),
         }
     }
 }
@@ -116,7 +139,7 @@ impl Reply {
             Reply::Put { previous, .. } | Reply::DeleteRange { previous, .. } => {
                 previous.as_ref().map_or(0, Plan::rows)
             }
-            Reply::Txn(txn) => txn.replies.iter().flatten().map(Reply::rows).sum(),
+            Reply::Txn(txn) => txn.ops().map(Reply::rows).sum(),
             Reply::Compact { .. } => 0,
         }
     }
@@ -184,14 +207,13 @@ impl Reply {
         ControlFlow::Continue(())
     }
 
-    /// The field of a [`ResponseOp`] in which it stands.
+    /// The field of a `ResponseOp` in which it stands.
     fn tag(&self) -> u8 {
         match self {
             Reply::Range(_) => 1,
             Reply::Put { .. } => 2,
             Reply::DeleteRange { .. } => 3,
-            Reply::Txn(_) => 4,
-            Reply::Compact { .. } => unreachable!("{NO_OPERATION}"),
+            Reply::Txn(_) | Reply::Compact { .. } => unreachable!("{NO_OPERATION}"),
         }
     }
 }
@@ -204,30 +226,56 @@ impl TxnReply {
         source: Source<'_>,
         budget: &mut usize,
     ) -> Option<TxnResponse> {
-        let mut responses = Vec::with_capacity(self.replies.len());
-        for reply in &mut self.replies {
-            let response = match reply {
-                Some(reply) => Some(reply.whole(id, source, budget)?.of_operation()),
-                None => None,
-            };
-            responses.push(ResponseOp { response });
+        let mut answers = Answers::default();
+        for part in &mut self.parts {
+            match part {
+                Part::Enter(succeeded) => answers.enter(*succeeded),
+                Part::Op(Some(reply)) => {
+                    answers.push(Some(reply.whole(id, source, budget)?.of_operation()));
+                }
+                Part::Op(None) => answers.push(None),
+                Part::Leave => answers.leave(),
+            }
         }
-        let (header, succeeded) = (header(self.revision), self.succeeded);
-        Some(TxnResponse { header, succeeded, responses })
+        Some(answers.into_response(header(self.revision)))
     }
 
+    /// As [`Reply::write`].
     fn write(&mut self, id: u64, source: Source<'_>, writer: &mut Writer) -> ControlFlow<()> {
-        writer.fields(&TxnResponse { succeeded: self.succeeded, ..TxnResponse::default() });
-        for reply in &mut self.replies {
-            let op = writer.begin();
-            if let Some(reply) = reply {
-                let response = writer.begin();
-                // A message of which nothing but the header is set is the same for all four.
-                writer.fields(&PutResponse { header: header(reply.revision()), prev_kv: None });
-                reply.write(id, source, writer)?;
-                writer.end(response, reply.tag());
+        // The messages around the one that is being written: the operation, and the answer in it.
+        let mut open = Vec::new();
+        let mut is_nested = false;
+        for part in &mut self.parts {
+            match part {
+                Part::Enter(succeeded) => {
+                    // The header of a nested answer is there, but says nothing.
+                    let header = is_nested.then(ResponseHeader::default);
+                    if is_nested {
+                        open.push([writer.begin(), writer.begin()]);
+                    }
+                    is_nested = true;
+                    let succeeded = *succeeded;
+                    writer.fields(&TxnResponse { header, succeeded, ..TxnResponse::default() });
+                }
+                Part::Op(reply) => {
+                    let op = writer.begin();
+                    if let Some(reply) = reply {
+                        let response = writer.begin();
+                        // A message of which only the header is set is the same for all.
+                        let header = header(reply.revision());
+                        writer.fields(&PutResponse { header, prev_kv: None });
+                        reply.write(id, source, writer)?;
+                        writer.end(response, reply.tag());
+                    }
+                    writer.end(op, RESPONSES);
+                }
+                Part::Leave => {
+                    if let Some([op, response]) = open.pop() {
+                        writer.end(response, RESPONSE_TXN);
+                        writer.end(op, RESPONSES);
+                    }
+                }
             }
-            writer.end(op, 3);
         }
         ControlFlow::Continue(())
     }

@@ -3,16 +3,14 @@
 //! The file knows values by revision only; which revisions a key has is known here. The tree is
 //! rebuilt from the key bucket when a member starts.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    ops::Bound,
-};
+use std::{collections::HashSet, ops::Bound};
 
 use bytes::Bytes;
 
 use super::{
     Revision,
     key_index::{Found, KeyIndex, Placed},
+    key_map::{Bounds, KeyMap},
 };
 
 /// The keys that a request names, as etcd's requests do: a key and an end.
@@ -44,7 +42,7 @@ impl<'a> KeyRange<'a> {
     }
 
     /// Bounds for the tree, which does not take a range that ends before it begins.
-    fn bounds(self) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+    fn bounds(self) -> Bounds<'a> {
         let end = match self.end {
             [] => Bound::Included(self.key),
             [0] => Bound::Unbounded,
@@ -75,7 +73,9 @@ pub struct Chosen {
 /// All keys. See the module's text.
 #[derive(Debug, Default)]
 pub struct TreeIndex {
-    keys: BTreeMap<Bytes, KeyIndex>,
+    keys: KeyMap,
+    /// The newest main revision that any key was written at.
+    newest: i64,
 }
 
 impl TreeIndex {
@@ -83,7 +83,8 @@ impl TreeIndex {
     pub fn put(&mut self, id: u64, key: &[u8], revision: Revision) -> Placed {
         let mut span = crate::stage!(TreeIndexPut, id, main = revision.main, sub = revision.sub);
         crate::trace::key(id, key);
-        let placed = self.entry(key).put(revision);
+        self.newest = self.newest.max(revision.main);
+        let placed = self.keys.upsert(key, |index| index.put(revision));
         crate::set!(
             span,
             TreeIndexPut,
@@ -95,43 +96,52 @@ impl TreeIndex {
         placed
     }
 
-    fn entry(&mut self, key: &[u8]) -> &mut KeyIndex {
-        // Looked up twice for a new key: a key that exists must cost no copy.
-        if !self.keys.contains_key(key) {
-            // Copied, because the request's key is a slice of a large network buffer.
-            self.keys.insert(Bytes::copy_from_slice(key), KeyIndex::default());
-        }
-        self.keys.get_mut(key).expect("inserted above")
-    }
-
     /// Ends the life of `key` for request `id`. Returns false if it is gone already.
     pub fn tombstone(&mut self, id: u64, key: &[u8], revision: Revision) -> bool {
         let (main, sub) = (revision.main, revision.sub);
         let _span = crate::stage!(TreeIndexTombstone, id, main = main, sub = sub);
         crate::trace::key(id, key);
-        self.keys.get_mut(key).is_some_and(|index| index.tombstone(revision))
+        self.newest = self.newest.max(revision.main);
+        self.keys.update(key, |index| index.tombstone(revision)).unwrap_or(false)
     }
 
     /// Takes in a row that is found when a member starts. Rows come in the order of revisions.
     pub fn restore(&mut self, key: &[u8], row: Restored) {
         let Restored { revision, is_tombstone, created, version } = row;
-        let index = self.entry(key);
-        if is_tombstone {
-            index.restore_tombstone(revision);
-        } else {
-            index.restore(Revision::new(created, 0), revision, version);
-        }
+        self.newest = self.newest.max(revision.main);
+        self.keys.upsert(key, |index| {
+            if is_tombstone {
+                index.restore_tombstone(revision);
+            } else {
+                index.restore(Revision::new(created, 0), revision, version);
+            }
+        });
     }
 
     /// Returns what `key` was at main revision `at`.
     pub fn get(&self, key: &[u8], at: i64) -> Option<Found> {
-        self.keys.get(key)?.get(at)
+        self.keys.get(key)?.1.get(at)
     }
 
     /// Returns, for request `id`, the revisions at which the keys of a range stood at main
     /// revision `at`; at most `limit` if that is not 0, but counting all.
     pub fn revisions(&self, id: u64, range: KeyRange<'_>, at: i64, limit: usize) -> Revisions {
         let mut span = crate::stage!(TreeIndexGet, id);
+        let found = if limit != 0 && self.is_present(at) {
+            let some = self.keys.range(range.bounds()).filter_map(|(_, index)| index.get(at));
+            let revisions = some.map(|it| it.modified).take(limit).collect();
+            Revisions { revisions, total: self.keys.alive(range.bounds()) }
+        } else {
+            self.all_revisions(range, at, limit)
+        };
+        crate::set!(span, TreeIndexGet, revisions = found.total);
+        if let Some(first) = found.revisions.first() {
+            crate::set!(span, TreeIndexGet, main = first.main, sub = first.sub);
+        }
+        found
+    }
+
+    fn all_revisions(&self, range: KeyRange<'_>, at: i64, limit: usize) -> Revisions {
         let mut found = Revisions::default();
         self.visit(range, at, |_, it| {
             if limit == 0 || found.revisions.len() < limit {
@@ -139,11 +149,13 @@ impl TreeIndex {
             }
             found.total += 1;
         });
-        crate::set!(span, TreeIndexGet, revisions = found.total);
-        if let Some(first) = found.revisions.first() {
-            crate::set!(span, TreeIndexGet, main = first.main, sub = first.sub);
-        }
         found
+    }
+
+    /// Whether the keys stand at main revision `at` as they stand now: then what is alive need not
+    /// be counted key by key.
+    fn is_present(&self, at: i64) -> bool {
+        self.newest <= at
     }
 
     /// The same, but `choose` filters, orders and cuts them, by what the index knows of them.
@@ -168,6 +180,9 @@ impl TreeIndex {
 
     /// Returns how many keys of a range there were at main revision `at`.
     pub fn count(&self, range: KeyRange<'_>, at: i64) -> usize {
+        if self.is_present(at) {
+            return self.keys.alive(range.bounds());
+        }
         let mut total = 0;
         self.visit(range, at, |_, _| total += 1);
         total
@@ -176,14 +191,14 @@ impl TreeIndex {
     /// Calls `f` for each key of a range that was there at main revision `at`, in order.
     pub fn visit(&self, range: KeyRange<'_>, at: i64, mut f: impl FnMut(&Bytes, Found)) {
         if range.is_point() {
-            if let Some((key, index)) = self.keys.get_key_value(range.key)
+            if let Some((key, index)) = self.keys.get(range.key)
                 && let Some(found) = index.get(at)
             {
                 f(key, found);
             }
             return;
         }
-        for (key, index) in self.keys.range::<[u8], _>(range.bounds()) {
+        for (key, index) in self.keys.range(range.bounds()) {
             if let Some(found) = index.get(at) {
                 f(key, found);
             }
@@ -203,16 +218,16 @@ impl TreeIndex {
         let mut gone = Vec::new();
         let mut last = None;
         let mut visited = 0;
-        let keys = self.keys.range_mut::<[u8], _>((from, Bound::Unbounded));
-        for (key, index) in keys.take(limit) {
+        self.keys.for_each_from(from, limit, |key, index| {
             index.compact(at, keep);
             if index.is_empty() {
                 gone.push(key.clone());
             }
-            last = Some(key);
             visited += 1;
-        }
-        let last = last.cloned();
+            if visited == limit {
+                last = Some(key.clone());
+            }
+        });
         for key in gone {
             self.keys.remove(&key);
         }
@@ -229,7 +244,7 @@ impl TreeIndex {
         keep: &mut HashSet<Revision>,
     ) -> Option<Bytes> {
         let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_ref()));
-        let keys = self.keys.range::<[u8], _>((from, Bound::Unbounded)).take(limit);
+        let keys = self.keys.range((from, Bound::Unbounded)).take(limit);
         let (mut visited, mut last) = (0, None);
         for (key, index) in keys {
             index.keep(at, keep);
@@ -240,7 +255,7 @@ impl TreeIndex {
 
     /// The key's history; for those who want to show it.
     pub fn key_index(&self, key: &[u8]) -> Option<&KeyIndex> {
-        self.keys.get(key)
+        self.keys.get(key).map(|(_, index)| index)
     }
 
     /// How many keys have a history.
@@ -304,6 +319,26 @@ mod tests {
     #[test]
     fn the_limit_does_not_change_the_count() {
         assert_eq!(mains(&tree(&["a", "b", "c"]), "a", b"\0", 2), (vec![2, 3], 3));
+    }
+
+    /// What is counted without a visit, and what is visited, are the same.
+    #[test]
+    fn the_past_is_counted_as_it_was_and_the_present_as_it_is() {
+        let mut tree = tree(&["a", "b", "c", "d"]);
+        tree.tombstone(0, b"b", Revision::new(10, 0));
+        tree.put(0, b"e", Revision::new(10, 1));
+        let all = KeyRange::new(b"a", b"\0");
+        for (at, total) in [(1, 0), (3, 2), (9, 4), (10, 4), (11, 4)] {
+            for limit in [0, 1, 3, 9] {
+                let found = tree.revisions(0, all, at, limit);
+                assert_eq!(found.total, total, "at {at}, limit {limit}");
+                let wanted = if limit == 0 { total } else { total.min(limit) };
+                assert_eq!(found.revisions.len(), wanted, "at {at}, limit {limit}");
+            }
+            assert_eq!(tree.count(all, at), total, "at {at}");
+        }
+        let mains = tree.revisions(0, all, 10, 2).revisions;
+        assert_eq!(mains, [Revision::new(2, 0), Revision::new(4, 0)], "b is gone");
     }
 
     #[test]

@@ -136,8 +136,8 @@ impl WriteTxn<'_, '_> {
     }
 
     /// Plans to read what a key, or a range, is before it is changed, if anybody waits for that.
-    pub fn previous(&self, key: &Bytes, range_end: &Bytes) -> Result<Option<Plan>, Error> {
-        let (key, range_end) = (key.clone(), range_end.clone());
+    pub fn previous(&self, key: &Bytes, range_end: &[u8]) -> Result<Option<Plan>, Error> {
+        let (key, range_end) = (key.clone(), Bytes::copy_from_slice(range_end));
         let request = RangeRequest { key, range_end, ..RangeRequest::default() };
         (self.asker == Asker::Here).then(|| self.plan(&request)).transpose()
     }

@@ -115,6 +115,10 @@ impl Drop for WriteGuard<'_> {
         crate::trace::watermarks()
             .active
             .store(self.buffers.active.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        if let Some(frozen) = &self.buffers.frozen {
+            let bytes = frozen.buffer.bytes() + self.buffers.active.bytes();
+            self.bell.shared.sizes.note_writing(bytes);
+        }
         let (active, limit) = (&self.buffers.active, self.bell.shared.options.batch_limit);
         if limit <= active.len() || BYTES_MAX <= active.bytes() {
             // Said while the buffers are locked: were it said later, the commit thread could set

@@ -15,6 +15,8 @@ use super::{
     Bucket, Buffers, Error, POISONED, Shared,
     buffer::{Buffer, Entry, Frozen},
     file::{CONF_STATE, CONSISTENT_INDEX, FileRead, TERM},
+    size::Sizes,
+    tail::Rows,
 };
 use crate::{
     clock,
@@ -34,6 +36,13 @@ pub(super) struct Control {
     pub(super) stopping: bool,
     /// The thread has ended.
     pub(super) stopped: bool,
+}
+
+/// The file as a commit has left it.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) file: FileRead,
+    pub(super) sizes: Sizes,
 }
 
 /// Ends the process if the commit thread panics: without it nothing reaches the file any more.
@@ -93,8 +102,8 @@ impl Shared {
             revision_old = before.revision,
             writes = frozen.buffer.len(),
         );
-        let file = match self.write_file(&frozen) {
-            Ok(file) => file,
+        let written = match self.write_file(&frozen) {
+            Ok(written) => written,
             Err(source) => {
                 let path = self.path.clone();
                 self.fatal(&Error::Database { path, source })
@@ -109,7 +118,7 @@ impl Shared {
         histogram::BACKEND_COMMIT.observe(tick::to_ns(tick::now() - began));
         drop(span);
         fail::fail_point!("backend-before-drop-frozen");
-        self.exchange(&frozen, file);
+        self.exchange(&frozen, written);
     }
 
     /// Sets the active buffer aside, whole entries only: the lock is the writer's.
@@ -133,6 +142,7 @@ impl Shared {
             revision = buffers.applied.revision
         );
         let frozen = Arc::new(buffers.take());
+        self.sizes.note_writing(frozen.buffer.bytes());
         buffers.frozen = Some(frozen.clone());
         let before = buffers.committed;
         trace::watermarks().frozen.store(frozen.buffer.len() as u64, Ordering::Relaxed);
@@ -148,12 +158,12 @@ impl Shared {
     }
 
     /// One transaction with the rows, the consistent index, its term and the conf state.
-    pub(super) fn write_file(&self, frozen: &Frozen) -> Result<FileRead, redb::Error> {
+    pub(super) fn write_file(&self, frozen: &Frozen) -> Result<Written, redb::Error> {
         fail::fail_point!("backend-before-begin");
         let mut transaction = self.database.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         transaction.set_quick_repair(true);
-        let mut stored = self.stored.load(Ordering::Relaxed);
+        let mut stored = self.sizes.stored();
         for bucket in Bucket::ALL {
             write_bucket(&transaction, bucket, &frozen.buffer, &mut stored)?;
         }
@@ -169,16 +179,15 @@ impl Shared {
         fail::fail_point!("backend-before-commit");
         transaction.commit()?;
         fail::fail_point!("backend-after-commit");
-        self.stored.store(stored, Ordering::Relaxed);
-        self.size.store(self.database.size(), Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.database.read()
+        Ok(Written { sizes: self.database.sizes(stored), file: self.database.read()? })
     }
 
     /// Exchanges the frozen buffer for the file that now has its rows, in one step.
-    pub(super) fn exchange(&self, frozen: &Frozen, file: FileRead) {
+    pub(super) fn exchange(&self, frozen: &Frozen, written: Written) {
         let mut buffers = self.lock();
-        let old_file = std::mem::replace(&mut buffers.file, Arc::new(file));
+        self.sizes.note(written.sizes);
+        let old_file = std::mem::replace(&mut buffers.file, Arc::new(written.file));
         let old_frozen = buffers.frozen.take();
         buffers.committed = frozen.applied;
         note_committed(frozen.applied.index, frozen.applied.revision, buffers.active.len());
@@ -216,17 +225,17 @@ fn write_bucket(
     if rows.peek().is_none() {
         return Ok(());
     }
-    let mut table = transaction.open_table(bucket.table())?;
+    let mut table = Rows::open(transaction, bucket)?;
     for (key, entry) in rows {
         let old = match &entry {
             Entry::Put(value) => {
                 *stored += (key.len() + value.len()) as u64;
-                table.insert(key.as_ref(), value.as_ref())?
+                table.put(&key, value)?
             }
-            Entry::Delete => table.remove(key.as_ref())?,
+            Entry::Delete => table.delete(&key)?,
         };
         if let Some(old) = old {
-            *stored = stored.saturating_sub((key.len() + old.value().len()) as u64);
+            *stored = stored.saturating_sub((key.len() + old) as u64);
         }
     }
     Ok(())

@@ -1,22 +1,24 @@
 //! The file itself: opening it, and reading one consistent state of it.
 
 use std::{
-    fs::File,
     ops::Bound,
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
 use redb::{
-    BackendError, Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase,
-    ReadableTable, StorageBackend, StorageError, backends::FileBackend,
+    Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageError,
 };
 
 use super::{
     Applied, Bucket, Error,
     buffer::{Entry, Row},
+    free,
+    size::Sizes,
+    tail::{self, Rows, TAILS},
 };
-use crate::storage::disk::RedbFile;
+use crate::storage::redb_file::RedbFile;
 
 /// The row of the meta bucket with the index of the last entry in the file.
 pub(super) const CONSISTENT_INDEX: &[u8] = b"consistent_index";
@@ -32,12 +34,14 @@ const CACHE_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
     pub(super) database: Database,
+    pub(super) file: RedbFile,
     path: PathBuf,
 }
 
 /// A redb transaction for reading, with its tables.
 pub(super) struct FileRead {
     tables: Vec<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    tails: ReadOnlyTable<&'static [u8], &'static [u8]>,
     _transaction: ReadTransaction,
 }
 
@@ -45,8 +49,8 @@ impl DatabaseFile {
     /// Opens or makes the file, with all its tables.
     pub(super) fn open(path: &Path, fsync: bool) -> Result<DatabaseFile, Error> {
         let refused = |source| Error::Database { path: path.to_owned(), source };
-        let database = open_database(path, fsync)?;
-        let file = DatabaseFile { database, path: path.to_owned() };
+        let (database, file) = open_database(path, fsync)?;
+        let file = DatabaseFile { database, file, path: path.to_owned() };
         file.make_tables().map_err(refused)?;
         Ok(file)
     }
@@ -57,13 +61,14 @@ impl DatabaseFile {
         let known: Vec<String> =
             transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
         drop(transaction);
-        if Bucket::ALL.iter().all(|bucket| known.iter().any(|name| name == bucket.name())) {
+        let mut names = Bucket::ALL.iter().map(|bucket| bucket.name()).chain([TAILS.name()]);
+        if names.all(|name| known.iter().any(|known| known == name)) {
             return Ok(());
         }
         let mut transaction = self.database.begin_write()?;
         transaction.set_quick_repair(true);
         for bucket in Bucket::ALL {
-            transaction.open_table(bucket.table())?;
+            Rows::open(&transaction, bucket)?;
         }
         Ok(transaction.commit()?)
     }
@@ -73,21 +78,26 @@ impl DatabaseFile {
         let transaction = self.database.begin_read()?;
         let tables = Bucket::ALL.into_iter().map(|bucket| transaction.open_table(bucket.table()));
         let tables = tables.collect::<Result<Vec<_>, _>>()?;
-        Ok(FileRead { tables, _transaction: transaction })
+        let tails = transaction.open_table(TAILS)?;
+        Ok(FileRead { tables, tails, _transaction: transaction })
     }
 
     pub(super) fn refused(&self, source: redb::Error) -> Error {
         Error::Database { path: self.path.clone(), source }
     }
 
-    /// The file's length in bytes; 0 if the system does not say.
-    pub(super) fn size(&self) -> u64 {
-        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    /// How large the file is after the last commit, if its rows have so many bytes. To be asked
+    /// between commits.
+    pub(super) fn sizes(&self, stored: u64) -> Sizes {
+        let allocated = self.file.blocks().bytes();
+        // A page of which it is not known that it is free counts as one that is used.
+        let free = free::free_bytes(&self.file).unwrap_or(0);
+        Sizes { stored, allocated, in_use: allocated.saturating_sub(free) }
     }
 }
 
 /// The one place that opens the file.
-fn open_database(path: &Path, fsync: bool) -> Result<Database, Error> {
+fn open_database(path: &Path, fsync: bool) -> Result<(Database, RedbFile), Error> {
     let open = |source| Error::Open { path: path.to_owned(), source };
     let refused = |source: redb::DatabaseError| Error::Database {
         path: path.to_owned(),
@@ -96,17 +106,12 @@ fn open_database(path: &Path, fsync: bool) -> Result<Database, Error> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(open)?;
     }
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
-    if fsync {
-        let file = RedbFile::open(path).map_err(open)?;
-        return builder.create_with_backend(file).map_err(refused);
-    }
-    let mut how = File::options();
-    let how = how.read(true).write(true).create(true).truncate(false);
-    let file = how.open(path).map_err(open)?;
-    let backend = FileBackend::new(file).map_err(refused)?;
-    builder.create_with_backend(Unsynced(backend)).map_err(refused)
+    let file = RedbFile::open(path, fsync).map_err(open)?;
+    let database = Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(file.clone())
+        .map_err(refused)?;
+    Ok((database, file))
 }
 
 impl std::fmt::Debug for FileRead {
@@ -118,7 +123,14 @@ impl std::fmt::Debug for FileRead {
 impl FileRead {
     pub(super) fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
         let found = ReadableTable::get(&self.tables[bucket.place()], key)?;
-        Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
+        found.map(|value| self.whole(bucket, key, value.value())).transpose()
+    }
+
+    fn whole(&self, bucket: Bucket, key: &[u8], value: &[u8]) -> Result<Bytes, StorageError> {
+        match bucket {
+            Bucket::Key => tail::whole(key, value, &self.tails),
+            _ => Ok(Bytes::copy_from_slice(value)),
+        }
     }
 
     pub(super) fn range(
@@ -134,9 +146,9 @@ impl FileRead {
         };
         let bounds = (Bound::Included(from), end);
         let rows = ReadableTable::range::<&[u8]>(&self.tables[bucket.place()], bounds)?;
-        Ok(rows.map(|row| {
+        Ok(rows.map(move |row| {
             let (key, value) = row?;
-            let value = Entry::Put(Bytes::copy_from_slice(value.value()));
+            let value = Entry::Put(self.whole(bucket, key.value(), value.value())?);
             Ok((Bytes::copy_from_slice(key.value()), value))
         }))
     }
@@ -157,63 +169,5 @@ impl FileRead {
         let index = number(CONSISTENT_INDEX, "meta/consistent_index")?;
         let term = number(TERM, "meta/term")?;
         Ok((Applied { index, term, revision: 0 }, meta(CONF_STATE)?))
-    }
-}
-
-/// A file that is never synced, for `--unsafe-no-fsync`.
-#[derive(Debug)]
-struct Unsynced(FileBackend);
-
-impl StorageBackend for Unsynced {
-    fn len(&self) -> std::io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        self.0.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        self.0.write(offset, data)
-    }
-
-    fn close(&self) -> std::io::Result<()> {
-        self.0.close()
-    }
-
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(
-        &self,
-        start: Bound<u64>,
-        end: Bound<u64>,
-    ) -> Result<bool, BackendError> {
-        self.0.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.query_lock_range(start, end)
     }
 }

@@ -36,6 +36,10 @@
 //! and every argument about who owns the transaction; and since buffers hold deletions as well,
 //! a deletion does not force a commit.
 //!
+//! Two things make the file as small as bbolt's or smaller: rows that would leave a good part of a
+//! page empty are cut in two (`tail`), and what counts is not redb's length of the file but the blocks
+//! that the disk holds for it (`redb_file`), and of those the ones in use (`free`).
+//!
 //! What is left out: defragmentation and sending the file to another member.
 
 mod batch;
@@ -43,8 +47,11 @@ mod bucket;
 mod buffer;
 mod commit;
 mod file;
+mod free;
 mod hash;
 mod read_tx;
+mod size;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -65,6 +72,7 @@ use self::{
     buffer::{Buffer, Entry, Frozen},
     commit::Control,
     file::{DatabaseFile, FileRead},
+    size::Gauge,
 };
 
 pub use self::{
@@ -182,8 +190,7 @@ struct Shared {
     wake: Condvar,
     /// Tells those who wait that a commit is through, or that there is room again.
     done: Condvar,
-    size: AtomicU64,
-    stored: AtomicU64,
+    sizes: Gauge,
     commits: AtomicU64,
 }
 
@@ -206,15 +213,15 @@ impl Backend {
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             options,
-            size: AtomicU64::new(database.size()),
+            sizes: Gauge::default(),
             database,
             buffers: RwLock::new(buffers),
             control: Mutex::default(),
             wake: Condvar::new(),
             done: Condvar::new(),
-            stored: AtomicU64::new(0),
             commits: AtomicU64::new(0),
         });
+        shared.sizes.note(shared.database.sizes(0));
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new()
             .name("commit".to_owned())
@@ -326,16 +333,24 @@ impl Backend {
         self.shared.read().conf_state.clone()
     }
 
-    /// The file's length in bytes, as of the last commit.
+    /// How many bytes the disk holds for the file, as of the last commit (etcd: dbSize). They are
+    /// counted in blocks that were written once: what redb has ready behind them takes no room yet,
+    /// and what it has freed keeps its room until it is used again or the file is cut.
+    ///
+    /// A value of zeros takes no room on the disk either, but its bytes count all the same.
     pub fn size(&self) -> u64 {
-        self.shared.size.load(Ordering::Relaxed)
+        self.shared.sizes.size()
     }
 
-    /// How many of the file's bytes hold rows: keys and values of what the file has. redb could
-    /// count its pages, but only by walking through all of them; this sum is kept while writing,
-    /// starts with what the key space found when it was opened, and leaves out inner pages.
+    /// How many of these bytes belong to pages that are used, as of the last commit (etcd:
+    /// dbSizeInUse).
     pub fn size_in_use(&self) -> u64 {
-        self.shared.stored.load(Ordering::Relaxed).min(self.size())
+        self.shared.sizes.in_use()
+    }
+
+    /// What a quota is compared with, in bytes: what the file uses, and what is on its way into it.
+    pub fn used(&self) -> u64 {
+        self.shared.sizes.used()
     }
 
     /// How many writes the active and the frozen buffer hold.
@@ -378,7 +393,8 @@ impl Backend {
         buffers.applied.revision = revision;
         buffers.committed.revision = revision;
         commit::note_committed(buffers.committed.index, revision, 0);
-        self.shared.stored.store(stored, Ordering::Relaxed);
+        // No commit is under way: nothing has been written.
+        self.shared.sizes.note(self.shared.database.sizes(stored));
     }
 
     /// Ends the member because of a row that contradicts what is known in memory.

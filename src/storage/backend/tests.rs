@@ -221,17 +221,186 @@ fn without_fsync_a_clean_stop_still_keeps_everything() {
     assert_stands_at(&open(&folder, unsynced), 1);
 }
 
+/// A value of `len` bytes that says its number; some of its bytes are zeros.
+fn long(number: u64, len: usize) -> Bytes {
+    let byte = |at: usize| u8::try_from((number + at as u64 / 3) % 251).unwrap();
+    (0..len).map(byte).collect()
+}
+
+/// Puts a row of the key bucket of this length, as an entry of its own.
+fn put_long(backend: &Backend, index: u64, len: usize) {
+    let mut guard = backend.write();
+    guard.put(Bucket::Key, &row_key(index, 0), long(index, len));
+    guard.set_applied(index, 7, i64::try_from(index).unwrap());
+}
+
 #[test]
-fn the_bytes_in_use_follow_puts_and_deletions() {
+fn the_pages_in_use_are_those_that_redb_counts() {
     let folder = TempDir::new().unwrap();
     let backend = open(&folder, by_hand());
-    write_entry(&backend, 1);
+    for round in 0..40_u64 {
+        for index in round * 50..(round + 1) * 50 {
+            put_long(&backend, index, usize::try_from(index * 37 % 9000).unwrap());
+        }
+        if round % 4 == 3 {
+            let mut guard = backend.write();
+            for index in (round - 3) * 50..(round + 1) * 50 {
+                if index % 7 != 0 {
+                    guard.delete(Bucket::Key, &row_key(index, 0));
+                }
+            }
+        }
+        backend.commit_now();
+        // A copy, as a kill would leave it: redb starts with what is stored of its allocator.
+        let image = backend.path().with_extension("image");
+        std::fs::copy(backend.path(), &image).unwrap();
+        let pages = std::fs::metadata(&image).unwrap().len() / 4096 - 1;
+        let file = DatabaseFile::open(&image, true).unwrap();
+        let counted = file.database.begin_write().unwrap().stats().unwrap().allocated_pages();
+        let (mut free, mut unreachable) = (0, 0);
+        let see = |unused, page: std::ops::Range<u64>| match unused {
+            free::Unused::Free => free += page.end - page.start,
+            free::Unused::Unreachable => unreachable += page.end - page.start,
+        };
+        free::free_pages(&backend.shared.database.file, see).unwrap();
+        // redb counts pages that become free with a later commit as allocated.
+        assert_eq!(pages - free, counted, "round {round}");
+        assert!(unreachable < counted, "round {round}: {unreachable} of {counted}");
+        let deleted = if round % 4 == 3 { 100 } else { 1 };
+        assert!(deleted < unreachable, "round {round}: {unreachable} pages wait to become free");
+    }
+}
+
+#[test]
+fn what_is_deleted_is_no_longer_in_use_and_its_room_is_used_again() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    let fill = |from: u64| {
+        for index in from..from + 1000 {
+            put_long(&backend, index, 5000);
+            if index % 100 == 99 {
+                backend.commit_now();
+            }
+        }
+    };
+    fill(0);
+    let (size, in_use) = (backend.size(), backend.size_in_use());
+    assert!((5_000_000..5_400_000).contains(&size), "{size} for 5 000 000 bytes");
+    assert!(size * 95 / 100 < in_use && in_use <= size, "{in_use} of {size}");
+    let blocks = |backend: &Backend| {
+        std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(backend.path()).unwrap()) * 512
+    };
+    // The file system's own notes on where the file lies are in what it says.
+    let given = |backend: &Backend, size: u64| (size..size + (64 << 10)).contains(&blocks(backend));
+    assert!(given(&backend, size), "{size}, and the disk says {}", blocks(&backend));
+    for index in 0..990 {
+        backend.write().delete(Bucket::Key, &row_key(index, 0));
+    }
     backend.commit_now();
-    let before = backend.size_in_use();
-    assert_eq!(before, 2 * (17 + 8) + 4 + 8);
-    backend.write().delete(Bucket::Key, &row_key(1, 0));
+    let (after, left) = (backend.size(), backend.size_in_use());
+    assert!(left < in_use / 10, "{left} of {in_use} are in use");
+    assert!(after <= size + (64 << 10), "{after} after {size}");
+    assert_eq!(backend.used(), left, "what is free is room");
+    fill(2000);
+    let again = backend.size();
+    // Not all of it: redb takes the smallest piece that is large enough, be it used or new.
+    assert!(again < size + size / 4, "{again} after {size}: room was not used again");
+    let (size, in_use) = (backend.size(), backend.size_in_use());
+    drop(backend);
+    let backend = open(&folder, by_hand());
+    // redb has put its file in order when it closed it.
+    let near = |new: u64, old: u64| new.abs_diff(old) < 256 << 10;
+    assert!(near(backend.size(), size), "{} after {size}", backend.size());
+    assert!(near(backend.size_in_use(), in_use), "{} after {in_use}", backend.size_in_use());
+    assert!(given(&backend, backend.size()), "{} {}", backend.size(), blocks(&backend));
+}
+
+#[test]
+fn a_value_of_zeros_counts_though_it_takes_no_room() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    for index in 1..=8 {
+        let mut guard = backend.write();
+        guard.put(Bucket::Key, &row_key(index, 0), vec![0; 1 << 20].into());
+        guard.set_applied(index, 7, 1);
+    }
     backend.commit_now();
-    assert_eq!(before - backend.size_in_use(), 17 + 8);
+    assert!((8 << 20) < backend.size(), "{}", backend.size());
+}
+
+#[test]
+fn rows_of_every_length_come_back_whole() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder, by_hand());
+    let lens: Vec<usize> = (0..20_000).step_by(61).chain(4000..4200).chain(2000..2100).collect();
+    for (index, len) in (1..).zip(&lens) {
+        put_long(&backend, index, *len);
+    }
+    let expected: Vec<_> =
+        (1..).zip(&lens).map(|(index, len)| (row_key(index, 0), long(index, *len))).collect();
+    let same = |backend: &Backend, expected: &[([u8; 17], Bytes)]| {
+        let rows = backend.range(Bucket::Key, &[], None, 0);
+        assert_eq!(rows.len(), expected.len());
+        for ((key, value), row) in expected.iter().zip(&rows) {
+            assert!(row.0 == key[..] && row.1 == value, "{key:?}");
+            assert!(backend.get(Bucket::Key, key).unwrap().0 == value, "{key:?}");
+        }
+    };
+    same(&backend, &expected);
+    backend.commit_now();
+    same(&backend, &expected);
+    let tails = || {
+        let transaction = redb::ReadableDatabase::begin_read(&backend.shared.database.database);
+        let table = transaction.unwrap().open_table(tail::TAILS).unwrap();
+        redb::ReadableTableMetadata::len(&table).unwrap()
+    };
+    assert!(lens.len() as u64 / 4 < tails(), "{} rows were cut", tails());
+    // Rewritten with another length, each has one of before or none; deleted, none is left.
+    let turned: Vec<_> = expected.iter().rev().map(|row| row.1.clone()).collect();
+    let turned: Vec<_> = expected.iter().map(|row| row.0).zip(turned).collect();
+    for (key, value) in &turned {
+        backend.write().put(Bucket::Key, key, value.clone());
+    }
+    backend.commit_now();
+    same(&backend, &turned);
+    let stored: u64 = turned.iter().map(|row| (row.0.len() + row.1.len()) as u64).sum();
+    assert_eq!(backend.shared.sizes.stored(), stored);
+    for (key, _) in &turned {
+        backend.write().delete(Bucket::Key, key);
+    }
+    backend.commit_now();
+    same(&backend, &[]);
+    assert_eq!((tails(), backend.shared.sizes.stored()), (0, 0));
+}
+
+/// A file from before rows were cut has no table for their ends, and whole rows of any length.
+#[test]
+fn a_file_with_whole_rows_only_is_read_and_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("member/snap/db");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let lens = [10, 2021, 2073, 4067, 4121, 8163, 8217];
+    let database = redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    for bucket in Bucket::ALL {
+        let mut table = transaction.open_table(bucket.table()).unwrap();
+        if bucket == Bucket::Key {
+            for (index, len) in (0..).zip(lens) {
+                table.insert(&row_key(index, 0)[..], &long(index, len)[..]).unwrap();
+            }
+        }
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let backend = open(&folder, by_hand());
+    for round in 0..2 {
+        for (index, len) in (0..).zip(lens) {
+            let value = backend.get(Bucket::Key, &row_key(index, 0)).unwrap().0;
+            assert!(value == long(index, len), "row {index}, round {round}");
+        }
+        put_long(&backend, 10 + round, 4121);
+        backend.commit_now();
+    }
 }
 
 /// Readers go through everything, over and over, while rows move from buffer to buffer to file.
@@ -324,15 +493,21 @@ fn copy_at(boundary: &str, backend: &Backend) -> Arc<StdMutex<Option<()>>> {
 fn what_is_written_during_a_commit_goes_with_the_next_one() {
     let folder = TempDir::new().unwrap();
     let backend = open(&folder, by_hand());
+    let used = backend.used();
     write_entry(&backend, 1);
+    assert_eq!(backend.used(), used, "what waits for a commit does not count");
     let frozen = backend.shared.freeze().unwrap().0;
+    let one = frozen.buffer.bytes() as u64;
+    assert_eq!(backend.used(), used + one);
     write_entry(&backend, 2);
+    assert_eq!(backend.used(), used + 2 * one, "and what waits for this one does");
     assert_eq!(backend.buffered(), (3, 3));
     assert_eq!(backend.get(Bucket::Key, &row_key(1, 0)).unwrap().1, Place::Frozen);
     assert_eq!(frozen.applied.index, 1);
     assert_stands_at(&backend, 2);
     let file = backend.shared.write_file(&frozen).unwrap();
     backend.shared.exchange(&frozen, file);
+    assert_eq!(backend.used(), backend.size_in_use());
     assert_eq!(backend.committed().index, 1);
     assert_eq!(backend.get(Bucket::Key, &row_key(1, 0)).unwrap().1, Place::File);
     assert_stands_at(&backend, 2);

@@ -40,7 +40,7 @@ pub enum Error {
     #[error("the log is in use: {}", .0.display())]
     InUse(PathBuf),
     /// An entry that a reader would refuse.
-    #[error("entry {index} has {bytes} bytes: a record must stay below 10 MiB")]
+    #[error("entry {index} has {bytes} bytes: a record must stay below 1 GiB")]
     TooLarge {
         /// The entry's index.
         index: u64,
@@ -74,6 +74,9 @@ pub enum Error {
         path: PathBuf,
         /// Where the record would begin, in bytes.
         offset: u64,
+        /// Why no other segment has followed on this one long ago.
+        #[source]
+        cause: Option<Box<Error>>,
     },
 }
 

@@ -278,6 +278,11 @@ impl Window {
     fn at(&mut self, offset: u64, len: u64) -> Result<&[u8], Error> {
         let end = self.start + self.bytes.len() as u64;
         if offset < self.start || end < offset + len {
+            // A length from a damaged file must not decide how much memory is used.
+            let of_file = self.file.len().map_err(Error::io("measuring", self.file.path(), 0))?;
+            if of_file.saturating_sub(offset) < len {
+                return Err(Error::corrupt(self.file.path(), offset, Reason::Short));
+            }
             self.bytes.resize(len.max(READ_BYTES) as usize, 0);
             let read = self.file.read_at(&mut self.bytes, offset);
             let count = read.map_err(Error::io("reading", self.file.path(), offset))?;

@@ -8,14 +8,14 @@
 //!     crc-32c runs on over the data of all records, from segment to segment ──────▶
 //! ```
 //!
-//! A log is a row of segments of 64 MB, named after their place in the row and the first index
+//! A log is a row of segments of about 64 MB, named after their place in the row and the first index
 //! that they may hold. A segment is a row of frames, a frame holds a record, a record holds an
 //! entry, a hard state (term, vote, commit), the place of a snapshot, who owns the log, or the
 //! checksum so far. Only the last segment is written to; what follows its last record is zero.
 //!
 //! Reading order: [`record`] (the bytes), [`message`] (what is in them), [`segment`] (the files),
-//! [`locations`] (where each entry stands), [`writer`] (the log and its thread), [`reader`] and
-//! [`repair`] (what a start finds).
+//! [`locations`] (where each entry stands), [`writer`] (the log and its thread), [`ahead`] (the
+//! next segment), [`reader`] and [`repair`] (what a start finds).
 //!
 //! **Invariants**
 //! * *Done* is reported in the order of the writes, and only behind the fsync that covers all that
@@ -38,6 +38,7 @@
 //! **Left out.** Segments are not locked one by one, as etcd does for its purge: the directory is
 //! locked as a whole. Snapshot *files* live elsewhere; here is only the record that names them.
 
+mod ahead;
 pub mod error;
 pub mod locations;
 mod message;
@@ -72,7 +73,7 @@ pub struct Options {
     /// Whether to sync at all; false with `--unsafe-no-fsync`.
     pub fsync: bool,
     /// A segment is cut after the save that ends past this many bytes; at most 1 GiB. etcd has
-    /// 64 000 000.
+    /// 64 000 000. It grows beyond that while the next one cannot be prepared.
     pub segment_bytes: u64,
 }
 

@@ -4,8 +4,8 @@
 //! stays in memory is where each entry stands, the newest hard state, and the snapshots' places;
 //! the entries are read back when somebody needs them.
 //!
-//! Nothing in the files is believed: a length is checked before room is made for it, an index
-//! before a list grows to it.
+//! Nothing in the files is believed: room is made for what the file holds and not for what a length
+//! says, and an index is checked before a list grows to it.
 
 use std::{path::Path, sync::Arc};
 
@@ -16,7 +16,7 @@ use super::{
     error::{Error, Reason},
     locations::{List, Location, Locations},
     message,
-    record::{self, Frame, Kind, Record, SECTOR, SIZE_LIMIT, WORD},
+    record::{self, Frame, HEAD_MAX, Kind, Record, SECTOR, SIZE_LIMIT, WORD},
     repair::{self, Suspect},
     segment::{self, Name},
     writer::{Tail, Wal},
@@ -49,11 +49,13 @@ pub struct Recovered {
 
 /// Opens a log that exists, for appending (etcd: wal.Open, ReadAll, Repair).
 ///
-/// A torn tail is cut off. What cannot be believed is refused with its file and offset.
+/// A torn tail is cut off. What cannot be believed is refused with its file and offset, and so is a
+/// directory in which no further segment can be made.
 pub fn open(dir: &Path, options: &Options) -> Result<(Wal, Arc<Locations>, Recovered), Error> {
     let lock = segment::lock(dir)?;
     let names = segment::list(dir)?;
     segment::remove_leftovers(dir)?;
+    segment::check_writable(dir)?;
     let (last, older) = names.split_last().expect("a list of segments is not empty");
     let mut replay = Replay::new(names[0]);
     for name in older {
@@ -283,6 +285,12 @@ impl<'a> Scan<'a> {
         Ok(Scan { file, len, offset: 0, start: 0, window: Vec::new() })
     }
 
+    /// How much memory it holds, in bytes.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.window.capacity()
+    }
+
     /// Reads the next record; `crc` is the checksum so far. Only a last segment can be torn.
     pub(super) fn next(&mut self, crc: u32, is_last: bool) -> Result<Found<'_>, Error> {
         let (offset, path) = (self.offset, self.file.path());
@@ -329,7 +337,8 @@ impl<'a> Scan<'a> {
 
     fn suspect(&mut self, frame: Frame, crc: u32, reason: Reason) -> Result<Suspect<'_>, Error> {
         let offset = self.offset;
-        let bytes = self.at(offset + WORD, SIZE_LIMIT)?;
+        let claimed = record::claimed_size(self.at(offset + WORD, HEAD_MAX)?).unwrap_or(0);
+        let bytes = self.at(offset + WORD, frame.size.max(claimed))?;
         Ok(Suspect { frame, bytes, offset, crc, reason })
     }
 

@@ -17,8 +17,12 @@ use super::error::Reason;
 pub(super) const WORD: u64 = 8;
 /// What a disk writes whole or not at all (etcd: minSectorSize).
 pub(super) const SECTOR: u64 = 512;
-/// A record of this size or more is refused (etcd: maxWALEntrySizeLimit).
-pub(super) const SIZE_LIMIT: u64 = 10 * 1024 * 1024;
+/// A record of this size or more is refused. It is twice what a raft message can hold, so no entry
+/// that a peer sends comes near it, and a length beyond it is damage. Below it, a reader allows what
+/// is left of the file, as etcd does since 3.5.5 (before: 10 MiB, maxWALEntrySizeLimit).
+pub(super) const SIZE_LIMIT: u64 = 1 << 30;
+/// The most bytes that a record has before its data: three tags, the type, the checksum, a length.
+pub(super) const HEAD_MAX: u64 = 3 + 1 + 5 + 10;
 
 const TAG_TYPE: u8 = 0x08;
 const TAG_CRC: u8 = 0x10;
@@ -142,18 +146,40 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Record<'_>, Reason> {
 /// Reads a record at the start of `bytes`, and says how long it is by its own account. This tells
 /// a damaged frame from a torn record.
 pub(super) fn parse_prefix(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
+    let Head { kind, crc, len, data_len } = head(bytes)?;
+    let Some(data_len) = data_len else { return Some((Record { kind, crc, data: None }, len)) };
+    let end = len.checked_add(usize::try_from(data_len).ok()?)?;
+    Some((Record { kind, crc, data: Some(bytes.get(len..end)?) }, end))
+}
+
+/// How long the record is by its own account, from its first [`HEAD_MAX`] bytes.
+pub(super) fn claimed_size(bytes: &[u8]) -> Option<u64> {
+    let Head { len, data_len, .. } = head(bytes)?;
+    (len as u64).checked_add(data_len.unwrap_or(0))
+}
+
+/// What stands before a record's data.
+struct Head {
+    kind: Kind,
+    crc: u32,
+    /// The head's own length in bytes.
+    len: usize,
+    /// The length of the data that follows; absent in a crc record only.
+    data_len: Option<u64>,
+}
+
+fn head(bytes: &[u8]) -> Option<Head> {
     let mut rest = bytes;
     expect(&mut rest, TAG_TYPE)?;
     let kind = Kind::from_number(get_varint(&mut rest)?)?;
     expect(&mut rest, TAG_CRC)?;
     let crc = u32::try_from(get_varint(&mut rest)?).ok()?;
     if kind == Kind::Crc {
-        return Some((Record { kind, crc, data: None }, bytes.len() - rest.len()));
+        return Some(Head { kind, crc, len: bytes.len() - rest.len(), data_len: None });
     }
     expect(&mut rest, TAG_DATA)?;
-    let len = usize::try_from(get_varint(&mut rest)?).ok()?;
-    let data = rest.get(..len)?;
-    Some((Record { kind, crc, data: Some(data) }, bytes.len() - rest.len() + len))
+    let data_len = Some(get_varint(&mut rest)?);
+    Some(Head { kind, crc, len: bytes.len() - rest.len(), data_len })
 }
 
 fn expect(rest: &mut &[u8], byte: u8) -> Option<()> {

@@ -31,7 +31,8 @@ use crate::storage::disk::{File, sync_dir};
 pub(super) struct Suspect<'a> {
     /// Its first word.
     pub(super) frame: Frame,
-    /// What follows the word, as far as any record can be long and the file goes.
+    /// What follows the word, as long as the frame or the record itself says, but no further than
+    /// the file goes.
     pub(super) bytes: &'a [u8],
     /// Where the frame begins, in bytes.
     pub(super) offset: u64,

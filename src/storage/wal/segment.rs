@@ -1,22 +1,34 @@
 //! The files of the log: their names, and how a new one comes to be without ever being seen half
 //! done.
 //!
-//! A whole log is built in `wal.tmp`, synced, and renamed. A further segment is built as `1.tmp`,
-//! its first records are synced, and then it gets its name. In both cases the directory is synced
-//! behind the rename: a name that a power failure takes back is a file that was never there.
+//! A segment is built in the log's directory under a name that does not count, `0.tmp` for the first
+//! ([`super::ahead`] says when the others are begun). Its first records are synced, then it gets its
+//! name, and then the directory is synced: a name that a power failure takes back is a file that was
+//! never there. That last sync uses the handle that holds the directory's lock, so that a process
+//! without a free descriptor can still end a segment.
+//!
+//! **Invariant.** A directory without any `*.wal` file is no log. So a first start that is cut short
+//! leaves either no log or one with a whole first segment. etcd builds the whole log in `wal.tmp` and
+//! renames that; here the directory itself is never renamed, because it may be a mount point, or hold
+//! files of others, such as `lost+found` or `.keep`.
 
 use std::{
     fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    thread::{self, JoinHandle},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 
 use super::error::{Error, Reason};
-use crate::storage::disk::{File, sync_dir};
+use crate::storage::disk::{File, free_bytes, sync_dir};
+
+/// The file with which [`check_writable`] tries the directory.
+const PROBE: &str = "probe.tmp";
 
 /// A segment's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +54,25 @@ impl Name {
     }
 }
 
-/// Whether there is a log in the directory (etcd: wal.Exist).
-pub fn exists(dir: &Path) -> bool {
-    names(dir).is_ok_and(|names| !names.is_empty())
+/// Whether there is a log in the directory: any `*.wal` file (etcd: wal.Exist). One whose name is
+/// none of ours counts too, for it may be a segment that somebody has renamed.
+///
+/// # Errors
+///
+/// Nobody can tell: the directory is there and cannot be read, or something else stands in its
+/// place. A member that took this for "no log" would vote as if it had never voted.
+pub fn exists(dir: &Path) -> Result<bool, Error> {
+    let listing = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        listing => listing.map_err(Error::io("listing", dir, 0))?,
+    };
+    for entry in listing {
+        let path = entry.map_err(Error::io("listing", dir, 0))?.path();
+        if path.extension().is_some_and(|extension| extension == "wal") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The segments in their order; without a gap, or it is an error.
@@ -82,83 +110,57 @@ pub(super) fn lock(dir: &Path) -> Result<Flock<fs::File>, Error> {
         handle => handle.map_err(Error::io("opening", dir, 0))?,
     };
     Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => Error::InUse(dir.to_owned()),
+        Errno::EWOULDBLOCK => Error::InUse(dir.to_owned()),
         errno => Error::io("locking", dir, 0)(errno.into()),
     })
 }
 
-/// An empty directory beside the log's, in which a new log is built.
-pub(super) fn scratch_dir(dir: &Path) -> Result<PathBuf, Error> {
-    let mut scratch = dir.as_os_str().to_owned();
-    scratch.push(".tmp");
-    let scratch = PathBuf::from(scratch);
-    if scratch.exists() {
-        fs::remove_dir_all(&scratch).map_err(Error::io("removing", &scratch, 0))?;
-    }
+/// Makes the log's directory if there is none.
+pub(super) fn make_dir(dir: &Path, fsync: bool) -> Result<(), Error> {
+    let existed = dir.is_dir();
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    builder.create(&scratch).map_err(Error::io("creating", &scratch, 0))?;
-    Ok(scratch)
-}
-
-/// Gives a finished log its name.
-pub(super) fn publish_dir(scratch: &Path, dir: &Path, fsync: bool) -> Result<(), Error> {
-    fs::rename(scratch, dir).map_err(Error::io("renaming", scratch, 0))?;
-    match dir.parent().filter(|parent| fsync && !parent.as_os_str().is_empty()) {
-        Some(parent) => sync_dir(parent).map_err(Error::io("syncing", parent, 0)),
-        None => Ok(()),
+    builder.create(dir).map_err(Error::io("creating", dir, 0))?;
+    let Some(parent) = dir.parent().filter(|parent| fsync && !parent.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    match sync_dir(parent) {
+        // The directory was made for this member, which has no rights beside it.
+        Err(error) if existed && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        // A killed start may have made the directory, so this is needed even if it exists.
+        synced => synced.map_err(Error::io("syncing", parent, 0)),
     }
 }
 
-/// Removes the segments that were being prepared when the member ended.
+/// Where segment number `sequence` is built.
+pub(super) fn unfinished(dir: &Path, sequence: u64) -> PathBuf {
+    dir.join(format!("{sequence}.tmp"))
+}
+
+/// Whether a file has a name that [`unfinished`] gives, which is also etcd's (filePipeline).
+fn is_unfinished(file: &str) -> bool {
+    let number = file.strip_suffix(".tmp");
+    number.is_some_and(|number| number.parse::<u64>().is_ok_and(|n| n.to_string() == number))
+}
+
+/// Makes a file in the directory and removes it: a log that cannot be continued is refused when the
+/// member starts, and not at its next segment (etcd: fileutil.IsDirWriteable).
+pub(super) fn check_writable(dir: &Path) -> Result<(), Error> {
+    let probe = dir.join(PROBE);
+    File::create(&probe).map_err(Error::io("creating", &probe, 0))?;
+    fs::remove_file(&probe).map_err(Error::io("removing", &probe, 0))
+}
+
+/// Removes the segments that were being prepared when the member ended. Files of others stay.
 pub(super) fn remove_leftovers(dir: &Path) -> Result<(), Error> {
     for entry in fs::read_dir(dir).map_err(Error::io("listing", dir, 0))? {
-        let path = entry.map_err(Error::io("listing", dir, 0))?.path();
-        if path.extension().is_some_and(|extension| extension == "tmp") {
+        let entry = entry.map_err(Error::io("listing", dir, 0))?;
+        if entry.file_name().to_str().is_some_and(|file| is_unfinished(file) || file == PROBE) {
+            let path = entry.path();
             fs::remove_file(&path).map_err(Error::io("removing", &path, 0))?;
         }
     }
     Ok(())
-}
-
-/// A segment that is made ready while the one before is still being filled: reserving 64 MB takes
-/// milliseconds, for which no write should wait (etcd: filePipeline).
-#[derive(Debug)]
-pub(super) struct Prepared {
-    path: PathBuf,
-    thread: Option<JoinHandle<Result<File, Error>>>,
-}
-
-impl Prepared {
-    /// Starts to prepare segment number `sequence`, of `len` bytes.
-    pub(super) fn start(dir: &Path, sequence: u64, len: u64) -> Prepared {
-        let path = dir.join(format!("{sequence}.tmp"));
-        let target = path.clone();
-        // Without a thread the segment is made when it is needed.
-        let thread = thread::Builder::new()
-            .name("wal-prepare".to_owned())
-            .spawn(move || allocate(&target, len))
-            .ok();
-        Prepared { path, thread }
-    }
-
-    /// The file, when it is ready.
-    pub(super) fn wait(mut self, len: u64) -> Result<File, Error> {
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(file)) => file,
-            Some(Err(_)) | None => allocate(&self.path, len),
-        }
-    }
-}
-
-impl Drop for Prepared {
-    fn drop(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            // Not needed any more: nothing depends on whether it could be made.
-            let _ = thread.join();
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }
 
 /// Creates a segment of zeros.
@@ -168,9 +170,29 @@ pub(super) fn allocate(path: &Path, len: u64) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Writes a segment's first records and syncs them.
-pub(super) fn begin(file: &File, head: &[u8], fsync: bool) -> Result<(), Error> {
-    file.write_at(head, 0).map_err(Error::io("writing", file.path(), 0))?;
+/// The same, for a segment that is not needed yet. Where the file system has not enough room, it
+/// reserves nothing: for a moment that would take the last blocks from the segment and from the
+/// database that are written meanwhile. A file that could not be finished is removed.
+pub(super) fn prepare(path: &Path, len: u64) -> Result<File, Error> {
+    let failed = |source: io::Error| Error::io("preallocating", path, 0)(source);
+    fail::fail_point!("wal-prepare-error", |_| Err(failed(Errno::EMFILE.into())));
+    let dir = path.parent().unwrap_or(path);
+    if free_bytes(dir).map_err(Error::io("measuring", dir, 0))? < len {
+        return Err(failed(Errno::ENOSPC.into()));
+    }
+    allocate(path, len).inspect_err(|_| {
+        // If it cannot be removed either, the next start does it.
+        let _ = fs::remove_file(path);
+    })
+}
+
+/// Writes a segment's first records.
+pub(super) fn write_head(file: &File, head: &[u8]) -> Result<(), Error> {
+    file.write_at(head, 0).map_err(Error::io("writing", file.path(), 0))
+}
+
+/// Returns when a segment that has no name yet is on the disk.
+pub(super) fn sync(file: &File, fsync: bool) -> Result<(), Error> {
     match fsync {
         true => file.sync_all().map_err(Error::io("syncing", file.path(), 0)),
         false => Ok(()),
@@ -178,12 +200,9 @@ pub(super) fn begin(file: &File, head: &[u8], fsync: bool) -> Result<(), Error> 
 }
 
 /// Gives a segment, whose first records are on the disk, its name.
-pub(super) fn publish(file: File, dir: &Path, name: Name, fsync: bool) -> Result<File, Error> {
+pub(super) fn publish(file: File, dir: &Path, name: Name) -> Result<File, Error> {
     let path = name.path(dir);
     fs::rename(file.path(), &path).map_err(Error::io("renaming", file.path(), 0))?;
-    if fsync {
-        sync_dir(dir).map_err(Error::io("syncing", dir, 0))?;
-    }
     Ok(file.renamed(&path))
 }
 

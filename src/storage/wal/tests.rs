@@ -11,6 +11,7 @@ use raft::eraftpb::{Entry, HardState};
 
 use super::{
     record::{Frame, Kind},
+    segment::Name,
     *,
 };
 use crate::{
@@ -20,6 +21,10 @@ use crate::{
         disk::File,
     },
 };
+
+mod first;
+mod growth;
+mod large;
 
 const METADATA: Metadata = Metadata { node_id: 0x264a_e6bc_59e9_9892, cluster_id: 0x1234 };
 
@@ -84,10 +89,10 @@ fn frames(bytes: &[u8]) -> Vec<usize> {
 #[test]
 fn what_was_saved_comes_back() {
     let log = Log::new();
-    assert!(!exists(&log.dir));
+    assert!(!exists(&log.dir).unwrap());
     assert!(matches!(open(&log.dir, &options(4096)), Err(Error::Missing(_))));
     let (mut wal, locations) = create(&log.dir, &METADATA, &options(1 << 20)).unwrap();
-    assert!(exists(&log.dir));
+    assert!(exists(&log.dir).unwrap());
     assert!(matches!(create(&log.dir, &METADATA, &options(4096)), Err(Error::Exists(_))));
     assert!(matches!(open(&log.dir, &options(4096)), Err(Error::InUse(_))));
     assert_eq!((locations.first_index(), locations.last_index()), (1, 0));
@@ -114,14 +119,6 @@ fn an_empty_log_and_an_empty_entry_come_back() {
     wal.save(&[entry(1, 1, 0)], None, true).unwrap();
     drop(wal);
     assert_eq!(log.read(4096).unwrap().1, [entry(1, 1, 0)]);
-}
-
-#[test]
-fn a_record_of_ten_mebibytes_is_refused_before_it_is_written() {
-    let log = Log::new();
-    let (mut wal, _) = create(&log.dir, &METADATA, &options(4096)).unwrap();
-    let error = wal.save(&[entry(1, 1, 10 << 20)], None, true).unwrap_err();
-    assert!(matches!(error, Error::TooLarge { index: 1, .. }), "{error}");
 }
 
 #[test]

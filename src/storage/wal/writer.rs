@@ -28,11 +28,12 @@ use raft::eraftpb::{Entry, HardState};
 
 use super::{
     Metadata, Options,
+    ahead::Ahead,
     error::Error,
     locations::{List, Location, Locations},
     message,
     record::{self, Kind},
-    segment::{self, Name, Prepared},
+    segment::{self, Name},
 };
 use crate::{
     pb::walpb,
@@ -79,11 +80,11 @@ pub struct Wal {
     last_index: u64,
     group: Group,
     unsynced: Unsynced,
-    next: Option<Prepared>,
+    ahead: Ahead,
     locations: Arc<Locations>,
     watermarks: Arc<Watermarks>,
-    /// Held until the log is closed.
-    _lock: Flock<std::fs::File>,
+    /// The directory, locked until the log is closed.
+    lock: Flock<std::fs::File>,
 }
 
 /// What is encoded and not yet written.
@@ -134,27 +135,39 @@ pub(super) struct Tail {
 }
 
 /// Makes a new log, which has no entries and belongs to `metadata`'s member (etcd: wal.Create).
+///
+/// The directory may exist, be a mount point, and hold files of others, which stay.
 pub fn create(
     dir: &Path,
     metadata: &Metadata,
     options: &Options,
 ) -> Result<(Wal, Arc<Locations>), Error> {
-    if segment::exists(dir) {
+    if segment::exists(dir)? {
         return Err(Error::Exists(dir.to_owned()));
     }
-    let scratch = segment::scratch_dir(dir)?;
-    let lock = segment::lock(&scratch)?;
+    segment::make_dir(dir, options.fsync)?;
+    let lock = segment::lock(dir)?;
+    // Another process may have made a log, and ended, before the lock was taken.
+    if segment::exists(dir)? {
+        return Err(Error::Exists(dir.to_owned()));
+    }
     let name = Name { sequence: 0, index: 0 };
-    let file = segment::allocate(&name.path(&scratch), options.segment_bytes)?;
+    let file = segment::allocate(&segment::unfinished(dir, name.sequence), options.segment_bytes)?;
+    fail::fail_point!("wal-first-segment-begun");
     let metadata = message::metadata_bytes(metadata);
     let start = message::snapshot_bytes(&walpb::Snapshot::default());
     let (mut head, mut crc) = (Vec::new(), 0);
     record::append(&mut head, &mut crc, Kind::Crc, &[]);
     record::append(&mut head, &mut crc, Kind::Metadata, &[&metadata]);
     record::append(&mut head, &mut crc, Kind::Snapshot, &[&start]);
-    segment::begin(&file, &head, options.fsync)?;
-    segment::publish_dir(&scratch, dir, options.fsync)?;
-    let file = Arc::new(file.renamed(&name.path(dir)));
+    segment::write_head(&file, &head)?;
+    segment::sync(&file, options.fsync)?;
+    fail::fail_point!("wal-first-segment-unnamed");
+    let file = Arc::new(segment::publish(file, dir, name)?);
+    fail::fail_point!("wal-first-segment-named");
+    if options.fsync {
+        lock.sync_all().map_err(Error::io("syncing", dir, 0))?;
+    }
     let list = List::new(1, Some(0));
     let locations = Arc::new(Locations::new(dir, list, vec![name], Arc::clone(&file)));
     let offset = head.len() as u64;
@@ -189,10 +202,10 @@ impl Wal {
             last_index,
             group: Group::default(),
             unsynced: Unsynced::default(),
-            next: None,
+            ahead: Ahead::new(dir, options.segment_bytes),
             locations,
             watermarks,
-            _lock: lock,
+            lock,
         }
     }
 
@@ -243,7 +256,8 @@ impl Wal {
         }
         let offset = self.offset + self.group.buffer.len() as u64;
         let (Ok(segment), Ok(short)) = (self.name.sequence.try_into(), offset.try_into()) else {
-            return Err(Error::SegmentFull { path: self.tail.path().to_owned(), offset });
+            let (path, cause) = (self.tail.path().to_owned(), self.ahead.cause().map(Box::new));
+            return Err(Error::SegmentFull { path, offset, cause });
         };
         let Group { buffer, head, placed, first, last } = &mut self.group;
         message::entry_head(head, entry);
@@ -274,13 +288,10 @@ impl Wal {
             self.sync()?;
         }
         let len = self.options.segment_bytes;
-        if len <= self.offset {
-            return self.cut();
+        if len / 2 <= self.offset {
+            self.ahead.look(self.name.sequence + 1, (self.tail.path(), self.offset));
         }
-        if self.next.is_none() && len / 2 <= self.offset {
-            self.next = Some(Prepared::start(&self.dir, self.name.sequence + 1, len));
-        }
-        Ok(())
+        if len <= self.offset { self.cut() } else { Ok(()) }
     }
 
     /// Hands the group to the operating system, in one write.
@@ -370,32 +381,60 @@ impl Wal {
         self.tail.sync_data().map_err(error)
     }
 
-    /// Ends the segment and begins the next one (etcd: WAL.cut).
+    /// Ends the segment and begins the next one, if there is one to begin (etcd: WAL.cut).
+    ///
+    /// Whatever goes wrong with the new file before it has its name has cost nothing: the log goes
+    /// on in the present segment, and tries again. Only a sync that fails ends the member.
     fn cut(&mut self) -> Result<(), Error> {
-        let (path, fsync) = (self.tail.path(), self.options.fsync);
+        let (present, fsync) = (Arc::clone(&self.tail), self.options.fsync);
+        let present = (present.path(), self.offset);
+        let Some(file) = self.ahead.take(present) else { return Ok(()) };
+        let (head, crc) = self.head();
+        if let Err(error) = segment::write_head(&file, &head) {
+            self.ahead.failed(error, present);
+            return Ok(());
+        }
+        segment::sync(&file, fsync)?;
+        self.close_segment()?;
+        let name = Name { sequence: self.name.sequence + 1, index: self.last_index + 1 };
+        let file = match segment::publish(file, &self.dir, name) {
+            Ok(file) => Arc::new(file),
+            Err(error) => {
+                self.ahead.failed(error, present);
+                return Ok(());
+            }
+        };
+        if fsync {
+            self.lock.sync_all().map_err(Error::io("syncing", &self.dir, 0))?;
+        }
+        self.ahead.succeeded();
+        self.locations.add_segment(name, Arc::clone(&file));
+        (self.tail, self.name, self.offset, self.crc) = (file, name, head.len() as u64, crc);
+        Ok(())
+    }
+
+    /// The first records of the next segment, and the checksum behind them.
+    fn head(&self) -> (Vec<u8>, u32) {
+        let (mut head, mut crc) = (Vec::new(), self.crc);
+        record::append(&mut head, &mut crc, Kind::Crc, &[]);
+        record::append(&mut head, &mut crc, Kind::Metadata, &[&self.metadata]);
+        if !message::is_empty(&self.hard_state) {
+            let bytes = message::hard_state_bytes(&self.hard_state);
+            record::append(&mut head, &mut crc, Kind::State, &[&bytes]);
+        }
+        (head, crc)
+    }
+
+    /// Gives back what the segment has not used, and syncs all of it: only the last segment may be
+    /// torn.
+    fn close_segment(&mut self) -> Result<(), Error> {
+        let path = self.tail.path();
         self.tail.set_len(self.offset).map_err(Error::io("cutting", path, self.offset))?;
-        if fsync && self.unsynced.bytes == 0 {
+        if self.options.fsync && self.unsynced.bytes == 0 {
             // Everything in it is synced; its length is not.
             self.fdatasync()?;
         }
-        self.sync()?;
-        let len = self.options.segment_bytes;
-        let name = Name { sequence: self.name.sequence + 1, index: self.last_index + 1 };
-        let prepared = self.next.take();
-        let prepared = prepared.unwrap_or_else(|| Prepared::start(&self.dir, name.sequence, len));
-        let file = prepared.wait(len)?;
-        let mut head = Vec::new();
-        record::append(&mut head, &mut self.crc, Kind::Crc, &[]);
-        record::append(&mut head, &mut self.crc, Kind::Metadata, &[&self.metadata]);
-        if !message::is_empty(&self.hard_state) {
-            let bytes = message::hard_state_bytes(&self.hard_state);
-            record::append(&mut head, &mut self.crc, Kind::State, &[&bytes]);
-        }
-        segment::begin(&file, &head, fsync)?;
-        self.tail = Arc::new(segment::publish(file, &self.dir, name, fsync)?);
-        self.locations.add_segment(name, Arc::clone(&self.tail));
-        (self.name, self.offset) = (name, head.len() as u64);
-        Ok(())
+        self.sync()
     }
 }
 
@@ -529,4 +568,28 @@ fn turn(wal: &mut Wal, first: Input, inbox: &Receiver<Input>) -> Result<Reports,
     }
     wal.finish(reports.sync)?;
     Ok(reports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::with_causes;
+
+    #[test]
+    fn a_log_that_can_grow_no_further_says_which_segment_could_not_follow_and_why() {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, metadata) = (temp.path().join("wal"), Metadata { node_id: 1, cluster_id: 1 });
+        let (mut wal, _) = create(&dir, &metadata, &Options::default()).unwrap();
+        let present = wal.tail.path().to_owned();
+        let next = dir.join("1.tmp");
+        let failed = Error::io("creating", &next, 0)(nix::errno::Errno::EMFILE.into());
+        wal.ahead.failed(failed, (&present, 0));
+        wal.offset = u64::from(u32::MAX) + 1;
+        let error = wal.queue_entry(&Entry { index: 1, term: 1, ..Entry::default() }).unwrap_err();
+        let text = with_causes(&error);
+        let present = present.display().to_string();
+        for part in [&present, "4 GiB", "creating failed", "1.tmp", "Too many open files"] {
+            assert_eq!(text.matches(part).count(), 1, "{part} in {text}");
+        }
+    }
 }

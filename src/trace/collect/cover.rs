@@ -7,10 +7,13 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::trace::{
-    message,
-    record::Record,
-    stage::{Family, Stage},
+use crate::{
+    change, field, fields,
+    trace::{
+        message,
+        record::Record,
+        stage::{Family, Stage},
+    },
 };
 
 /// So many kept entries are remembered at most; the oldest goes first.
@@ -43,19 +46,20 @@ impl Cover {
     /// Whether the record covers a kept entry. To be asked once for each record, in clock order.
     pub(super) fn covers(&mut self, record: &Record) -> bool {
         let Some(stage) = record.stage() else { return false };
-        let field = |name| record.field(name).unwrap_or(0);
         match stage {
             Stage::RaftSend | Stage::RaftReceive => self.covers_message(stage, record),
             Stage::WalWrite | Stage::WalFsync => {
-                self.any(field("first").saturating_sub(1), field("last"))
+                let [first, last] = fields!(record, WalWrite | WalFsync: first, last);
+                self.any([first.saturating_sub(1), last])
             }
-            Stage::RaftProgress => self.any(field("match.old"), field("match.new")),
-            Stage::RaftCommit => self.any(field("commit.old"), field("commit.new")),
+            Stage::RaftProgress => self.any(change!(record, RaftProgress, match)),
+            Stage::RaftCommit => self.any(change!(record, RaftCommit, commit)),
             Stage::BufferFreeze => {
-                let before = std::mem::replace(&mut self.frozen, field("index"));
-                self.any(before, self.frozen)
+                let index = field!(record, BufferFreeze, index);
+                let before = std::mem::replace(&mut self.frozen, index);
+                self.any([before, index])
             }
-            Stage::BackendCommit => self.any(field("index.old"), field("index.new")),
+            Stage::BackendCommit => self.any(change!(record, BackendCommit, index)),
             _ => false,
         }
     }
@@ -65,7 +69,7 @@ impl Cover {
         if record.stage() != Some(Stage::BackendCommit) {
             return;
         }
-        self.stored.push_back(record.field("index.new").unwrap_or(0));
+        self.stored.push_back(field!(record, BackendCommit, index_new));
         if COMMITS_AFTER < self.stored.len()
             && let Some(index) = self.stored.pop_front()
         {
@@ -79,22 +83,22 @@ impl Cover {
     }
 
     fn covers_message(&mut self, stage: Stage, record: &Record) -> bool {
-        let field = |name| record.field(name).unwrap_or(0);
-        let (kind, peer) = (field("type"), field("peer"));
-        let carries = kind == message::APP && self.any(field("index"), field("last"));
+        let [kind, peer, index, last, commit, reject] =
+            fields!(record, RaftSend | RaftReceive: type, peer, index, last, commit, reject);
+        let carries = kind == message::APP && self.any([index, last]);
         let tells = matches!(kind, message::APP | message::HEARTBEAT) && {
-            let before = self.told.insert((stage, peer), field("commit")).unwrap_or(0);
-            self.any(before, field("commit"))
+            let before = self.told.insert((stage, peer), commit).unwrap_or(0);
+            self.any([before, commit])
         };
-        let acknowledges = kind == message::APP_RESP && field("reject") == 0 && {
-            let before = self.acked.insert((stage, peer), field("index")).unwrap_or(0);
-            self.any(before, field("index"))
+        let acknowledges = kind == message::APP_RESP && reject == 0 && {
+            let before = self.acked.insert((stage, peer), index).unwrap_or(0);
+            self.any([before, index])
         };
         carries || tells || acknowledges
     }
 
     /// Whether a kept entry lies above `after` and not above `last`.
-    fn any(&self, after: u64, last: u64) -> bool {
+    fn any(&self, [after, last]: [u64; 2]) -> bool {
         after < last && self.entries.range(after + 1..=last).next().is_some()
     }
 }
@@ -105,17 +109,15 @@ pub(super) fn is_always_wanted(record: &Record) -> bool {
     let Some(stage) = record.stage() else { return false };
     match stage {
         Stage::RaftSend | Stage::RaftReceive => matches!(
-            record.field("type"),
-            Some(
-                message::VOTE
-                    | message::VOTE_RESP
-                    | message::PRE_VOTE
-                    | message::PRE_VOTE_RESP
-                    | message::SNAP
-                    | message::TIMEOUT_NOW
-            )
+            field!(record, RaftSend | RaftReceive, type),
+            message::VOTE
+                | message::VOTE_RESP
+                | message::PRE_VOTE
+                | message::PRE_VOTE_RESP
+                | message::SNAP
+                | message::TIMEOUT_NOW
         ),
-        Stage::WalFsync => record.field("last") == Some(0),
+        Stage::WalFsync => field!(record, WalFsync, last) == 0,
         Stage::WalWrite
         | Stage::RaftProgress
         | Stage::RaftCommit

@@ -15,13 +15,16 @@ use super::{
     pins::{Pins, Turn},
     subscribe::{Filter, Offer, Subscriber, Subscription},
 };
-use crate::trace::{
-    id,
-    record::{FLAG_KEPT, Head, Kind, Record, pack_deltas},
-    ring::{self, Reader, Ring},
-    stage::{Family, Stage},
-    tick,
-    watermarks::Watermarks,
+use crate::{
+    field, numbers,
+    trace::{
+        id,
+        record::{FLAG_KEPT, Head, Kind, Record, pack_deltas},
+        ring::{self, Reader, Ring},
+        stage::{Family, Stage},
+        tick,
+        watermarks::Watermarks,
+    },
 };
 
 /// History goes back so far, in nanoseconds.
@@ -37,6 +40,9 @@ const TELLING_MAX: usize = 16;
 /// From how long on a request is slow, at first.
 const SLOW_NS: u64 = 100_000_000;
 
+/// For how many passes a record rests in staging.
+pub(super) const RESTS: usize = 2;
+
 /// Where a record stands in the member's order: end clock, clock, kind, stage. Unique.
 type Place = (u64, u64, u8, u8);
 
@@ -47,7 +53,7 @@ pub(super) struct State {
     staging: BTreeMap<Place, Record>,
     history: BTreeMap<Place, Record>,
     /// The clock when the last two passes began, the older first.
-    horizons: [u64; 2],
+    horizons: [u64; RESTS],
     watermark: u64,
     cover: Cover,
     pins: Pins,
@@ -131,6 +137,11 @@ impl State {
     pub(super) fn armed(&self) -> Vec<Filter> {
         let filters = self.subscribers.iter().map(Subscriber::filter);
         filters.filter(|filter| filter.is_armed()).cloned().collect()
+    }
+
+    /// Ends all subscriptions, behind what was handed over.
+    pub(super) fn end(&mut self) {
+        self.subscribers.clear();
     }
 
     /// Reads all rings once and hands over what is due. True when a subscriber has gone.
@@ -250,10 +261,10 @@ impl State {
     fn learn(&mut self, record: &Record, now_ns: u64) {
         match record.stage() {
             Some(Stage::RaftEntry | Stage::ApplyEntry) => {
-                self.cover.learn(record.field("index").unwrap_or(0));
+                self.cover.learn(field!(record, RaftEntry | ApplyEntry, index));
             }
             Some(Stage::ReadIndexWait) => {
-                let round = record.field("round").unwrap_or(0);
+                let round = field!(record, ReadIndexWait, round);
                 if round != 0 {
                     self.pins.pin(round, now_ns);
                 }
@@ -271,7 +282,7 @@ impl State {
                 && let Ok(record) = ring.get(number)
             {
                 if matches!(record.stage(), Some(Stage::RaftEntry | Stage::ApplyEntry)) {
-                    late.learn(record.field("index").unwrap_or(0));
+                    late.learn(field!(record, RaftEntry | ApplyEntry, index));
                 }
                 found.push(record);
             }
@@ -326,7 +337,7 @@ impl State {
     fn note_lost(&mut self, thread: u8, records: u64, clock: u64, now_ns: u64) {
         self.lost += records;
         let head = Head { thread, ..self.own_head(Stage::Lost, Kind::Mark) };
-        let fields = [self.horizons[1], clock, records, 0, 0, 0, 0, 0];
+        let fields = numbers!(Lost, from = self.horizons[1], to = clock, records = records);
         let record = Record::new(head, ring::next_clock(), now_ns, 0, &fields);
         self.staging.insert(place(&record), record);
     }

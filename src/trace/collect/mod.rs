@@ -209,6 +209,15 @@ impl Collector {
                 .any(|filter| filter.matches(method, key))
     }
 
+    /// Hands out everything that the rings still hold, and ends all subscriptions: the member is
+    /// about to end.
+    pub fn finish(&self) {
+        for _ in 0..=drain::RESTS {
+            self.pass(now_ns());
+        }
+        self.lock().end();
+    }
+
     fn pass(&self, now_ns: u64) {
         let mut state = self.lock();
         if state.pass(now_ns, self.watermarks()) {

@@ -10,10 +10,13 @@
 
 use std::collections::HashMap;
 
-use crate::trace::{
-    id,
-    record::{Kind, Record},
-    stage::METHODS,
+use crate::{
+    field,
+    trace::{
+        id,
+        record::{Kind, Record},
+        stage::METHODS,
+    },
 };
 
 /// How long a pinned request's later steps are waited for, in nanoseconds.
@@ -73,7 +76,7 @@ impl Pins {
     /// Follows the record of an rpc, its beginning or its end.
     pub(super) fn follow(&mut self, record: &Record, now_ns: u64) {
         let (id, head) = (record.id(), record.head());
-        if record.field("method").is_some_and(waits) {
+        if waits(field!(record, Rpc, method)) {
             return;
         }
         if head.kind == Kind::Begin as u8 {

@@ -14,10 +14,13 @@ use std::collections::HashMap;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{Hello, id, pins::waits};
-use crate::trace::{
-    record::{Kind, Record},
-    span::FLAG_CANCELLED,
-    stage::{Family, Stage},
+use crate::{
+    field,
+    trace::{
+        record::{Kind, Record},
+        span::{DEADLINE_EXCEEDED, FLAG_CANCELLED},
+        stage::{Family, Stage},
+    },
 };
 
 /// Batches that wait for a slow reader; what comes after them is dropped and counted.
@@ -275,10 +278,10 @@ impl Waiting {
         let is_span = head.kind == Kind::Span as u8;
         match stage {
             Stage::Rpc => {
-                self.method = record.field("method");
-                // Streams end when their clients go: that is no error.
-                let is_usual_end =
-                    head.flags & FLAG_CANCELLED != 0 && self.method.is_some_and(waits);
+                self.method = Some(field!(record, Rpc, method));
+                // What waits does so until its client goes, or for as long as that has said: no error.
+                let is_end = head.flags & FLAG_CANCELLED != 0 || head.result == DEADLINE_EXCEEDED;
+                let is_usual_end = is_end && self.method.is_some_and(waits);
                 self.is_error |= head.result != 0 && !is_usual_end;
                 self.is_done |= is_span;
             }

@@ -1,11 +1,14 @@
 use std::{collections::BTreeSet, sync::mpsc, thread};
 
 use super::*;
-use crate::trace::{
-    message,
-    record::{FLAG_KEPT, Kind, Record},
-    ring,
-    stage::Stage,
+use crate::{
+    field, slot,
+    trace::{
+        Slot, message,
+        record::{FLAG_KEPT, Kind, Record},
+        ring,
+        stage::Stage,
+    },
 };
 
 const MS: u64 = 1_000_000;
@@ -129,8 +132,8 @@ fn under_load_only_what_covers_a_kept_entry_is_taken_from_the_loops() {
     let records = received(&mut subscription);
     let sends: Vec<_> = records
         .iter()
-        .filter(|r| r.stage() == Some(Stage::RaftSend) && r.field("peer") == Some(6003))
-        .map(|r| r.field("last").unwrap())
+        .filter(|r| r.stage() == Some(Stage::RaftSend) && field!(r, RaftSend, peer) == 6003)
+        .map(|r| field!(r, RaftSend, last))
         .collect();
     assert_eq!(vec![INDEX], sends);
 }
@@ -200,7 +203,7 @@ fn what_was_overwritten_before_it_was_read_is_told_as_lost() {
         settle(&collector);
         while let Ok(batch) = subscription.batches.try_recv() {
             let records = batch.records.iter().filter(|r| r.stage() == Some(Stage::Lost));
-            lost += records.map(|r| r.field("records").unwrap()).sum::<u64>();
+            lost += records.map(|r| field!(r, Lost, records)).sum::<u64>();
             assert!(lost <= batch.dropped, "{lost} of {}", batch.dropped);
         }
     }
@@ -236,8 +239,9 @@ fn a_leaders_first_entry_is_nobodys_and_is_told_to_everybody() {
     crate::mark!(RaftCommit, 0, term = 7, commit_old = INDEX - 1, commit_new = INDEX);
     settle(&collector);
     let records = received(&mut subscription);
-    let has = |stage, field| {
-        records.iter().any(|r| r.stage() == Some(stage) && r.field(field) == Some(INDEX))
+    let has = |slot: Slot| {
+        let of_stage = records.iter().filter(|r| r.stage() == Some(slot.stage()));
+        of_stage.map(|r| r.number(&[slot])).any(|index| index == INDEX)
     };
-    assert!(has(Stage::RaftEntry, "index") && has(Stage::RaftCommit, "commit.new"));
+    assert!(has(slot!(RaftEntry, index)) && has(slot!(RaftCommit, commit_new)));
 }

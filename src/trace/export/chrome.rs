@@ -136,7 +136,7 @@ impl Serialize for Args<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let event = self.0;
         let mut map = serializer.serialize_map(None)?;
-        for (field, value) in event.stage.fields().iter().zip(event.fields) {
+        for (field, value) in event.named() {
             map.serialize_entry(field.name, &value_of(field, value))?;
         }
         map.serialize_entry("record", &Details(event))?;

@@ -11,12 +11,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::trace::{
-    event::{Event, Recording},
-    message::MESSAGES,
-    order::Order,
-    record::Kind,
-    stage::Stage,
+use crate::{
+    change, field, fields,
+    trace::{
+        event::{Event, Recording},
+        message::MESSAGES,
+        order::Order,
+        record::Kind,
+        stage::Stage,
+    },
 };
 
 /// An arrow between two events.
@@ -43,7 +46,7 @@ pub(super) fn flows(recording: &Recording, order: &Order) -> Vec<Flow> {
 fn messages(recording: &Recording, order: &Order) -> Vec<Flow> {
     let is_send = |at: &&usize| recording.events[**at].stage == Stage::RaftSend;
     let flow = |from: &usize| {
-        let kind = recording.events[*from].field("type").unwrap_or(0);
+        let kind = field!(recording.events[*from], RaftSend, type);
         let name = usize::try_from(kind).ok().and_then(|kind| MESSAGES.get(kind));
         let to = *order.partner.get(from)?;
         Some(Flow { category: "message", name: name.unwrap_or(&"message"), from: *from, to })
@@ -65,7 +68,6 @@ pub(super) fn batches(recording: &Recording, order: &Order) -> Vec<Flow> {
     let mut flows = Vec::new();
     for at in &order.rows {
         let event = &recording.events[*at];
-        let field = |name| event.field(name).unwrap_or(0);
         let waiting = members.entry(event.member).or_default();
         if waiting.boot != event.boot {
             *waiting = Waiting { boot: event.boot, ..Waiting::default() };
@@ -73,17 +75,20 @@ pub(super) fn batches(recording: &Recording, order: &Order) -> Vec<Flow> {
         let (done, range) = match event.stage {
             _ if event.kind == Kind::Begin => continue,
             Stage::RaftEntry => {
-                waiting.in_log.insert(field("index"), *at);
+                waiting.in_log.insert(field!(event, RaftEntry, index), *at);
                 continue;
             }
             Stage::ApplyEntry => {
-                waiting.applied.insert(field("index"), *at);
+                waiting.applied.insert(field!(event, ApplyEntry, index), *at);
                 continue;
             }
-            Stage::WalFsync => (&mut waiting.in_log, field("first")..=field("last")),
+            Stage::WalFsync => {
+                let [first, last] = fields!(event, WalFsync: first, last);
+                (&mut waiting.in_log, first..=last)
+            }
             Stage::BackendCommit => {
-                let first = field("index.old").saturating_add(1);
-                (&mut waiting.applied, first..=field("index.new"))
+                let [old, new] = change!(event, BackendCommit, index);
+                (&mut waiting.applied, old.saturating_add(1)..=new)
             }
             _ => continue,
         };
@@ -111,7 +116,10 @@ pub(super) fn rounds(recording: &Recording, order: &Order) -> Vec<Flow> {
     let name = Stage::ReadIndexRound.name();
     waits
         .filter_map(|(from, event)| {
-            let round = event.field("round").filter(|round| *round != 0).unwrap_or(event.link);
+            let round = match field!(event, ReadIndexWait, round) {
+                0 => event.link,
+                round => round,
+            };
             let to = *rounds.get(&(event.member, round))?;
             Some(Flow { category: "batch", name, from, to })
         })

@@ -39,13 +39,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::trace::{
-    context::Context,
-    event::{Event, MemberInfo, Recording},
-    order::Order,
-    query::method_of,
-    record::Kind,
-    stage::{Family, Stage},
+use crate::{
+    fields,
+    trace::{
+        context::Context,
+        event::{Event, MemberInfo, Recording},
+        order::Order,
+        query::method_of,
+        record::Kind,
+        stage::{Family, Stage},
+    },
 };
 
 mod attributes;
@@ -206,14 +209,13 @@ pub fn is_told(event: &Event) -> bool {
 
 /// What an `rpc.context` says.
 fn caller(event: &Event) -> Option<Context> {
-    let field = |name| event.field(name).unwrap_or(0);
-    let trace = u128::from(field("trace.high")) << 64 | u128::from(field("trace.low"));
-    let (span, is_sampled) = (field("parent"), field("sampled") == 1);
-    (event.stage == Stage::RpcContext && trace != 0 && span != 0).then_some(Context {
-        trace,
-        span,
-        is_sampled,
-    })
+    if event.stage != Stage::RpcContext {
+        return None;
+    }
+    let [high, low, span, sampled] =
+        fields!(event, RpcContext: trace_high, trace_low, parent, sampled);
+    let trace = u128::from(high) << 64 | u128::from(low);
+    (trace != 0 && span != 0).then_some(Context { trace, span, is_sampled: sampled == 1 })
 }
 
 impl<'a> Exporter<'a> {

@@ -47,7 +47,7 @@ fn event(member: u8, stage: Stage, clock: u64, at_ns: u64) -> Event {
 
 fn message(stage: Stage, (own, peer): (u8, u8), clock: u64, at_ns: u64, link: u64) -> Event {
     let mut event = event(own, stage, clock, at_ns);
-    event.fields[0] = 100 + u64::from(peer);
+    event.set(stage.slot("peer"), 100 + u64::from(peer));
     event.link = link;
     event
 }

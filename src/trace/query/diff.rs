@@ -27,11 +27,15 @@ use super::{
     path::{Wait, critical_path},
     slow::add,
 };
-use crate::trace::{
-    event::{Event, Recording},
-    order::Order,
-    record::Kind,
-    stage::Stage,
+use crate::{
+    field, fields, slot,
+    trace::{
+        Slot,
+        event::{Event, Recording},
+        order::Order,
+        record::Kind,
+        stage::Stage,
+    },
 };
 
 /// A step that takes so much longer is worth a word: in nanoseconds.
@@ -264,7 +268,7 @@ impl<'a> Looked<'a> {
         let confirmed = graph.round.and_then(|round| round.confirmed);
         let proposed_to = || {
             let at = list.all(Stage::RaftPropose).next()?;
-            list.place(list.number(at, "leader"))
+            list.place(field!(list.event(at), RaftPropose, leader))
         };
         let leader = (graph.quorum.leader)
             .or_else(|| confirmed.map(|at| recording.events[at].member))
@@ -276,8 +280,10 @@ impl<'a> Looked<'a> {
         &self.side.recording.events[at]
     }
 
-    fn sum(&self, stage: Stage, field: &str) -> Option<u64> {
-        let mut numbers = self.list.all(stage).map(|at| self.list.number(at, field)).peekable();
+    /// The sum of a field over all steps that have it; `None` if there is no such step.
+    fn sum(&self, slot: Slot) -> Option<u64> {
+        let steps = self.list.all(slot.stage()).map(|at| self.event(at));
+        let mut numbers = steps.map(|event| event.number(&[slot])).peekable();
         numbers.peek()?;
         Some(numbers.fold(0, u64::saturating_add))
     }
@@ -308,23 +314,23 @@ impl<'a> Looked<'a> {
             },
             code: end.map(|end| end.result),
             took_ns: end.map(|end| end.took_ns),
-            revision: end.and_then(|end| end.field("revision")).filter(|number| *number != 0),
-            keys: self.sum(Stage::MvccRange, "keys"),
+            revision: end.map(|end| field!(end, Rpc, revision)).filter(|number| *number != 0),
+            keys: self.sum(slot!(MvccRange, keys)),
             found: self.found(),
             entry: self.side.story.entry,
             fsynced: leaders_fsync.map(|fsync| fsync.entries),
             completed_by: self.graph.quorum.completed_by.map(by),
             reads: self.graph.round.and_then(|round| round.reads),
-            attempts: self.sum(Stage::ReadIndexRound, "attempt"),
+            attempts: self.sum(slot!(ReadIndexRound, attempt)),
             watchers: self.side.story.entry.map(|_| self.graph.heard.len() as u64),
         }
     }
 
     fn found(&self) -> Option<Found> {
         Some(Found {
-            active: self.sum(Stage::BufferGet, "active")?,
-            frozen: self.sum(Stage::BufferGet, "frozen")?,
-            file: self.sum(Stage::BufferGet, "misses")?,
+            active: self.sum(slot!(BufferGet, active))?,
+            frozen: self.sum(slot!(BufferGet, frozen))?,
+            file: self.sum(slot!(BufferGet, misses))?,
         })
     }
 
@@ -345,7 +351,8 @@ impl<'a> Looked<'a> {
             (event.stage, event.member, event.boot) == (Stage::Keyframe, asked, began.boot)
                 && event.clock <= began.clock
         });
-        frames.max_by_key(|event| event.clock)?.field("role").map(|role| role == LEADER)
+        let last = frames.max_by_key(|event| event.clock)?;
+        Some(field!(last, Keyframe, role) == LEADER)
     }
 
     fn part(&self, relation: Relation, member: u8) -> Part {
@@ -421,9 +428,9 @@ impl<'a> Looked<'a> {
             return None;
         }
         let own = self.part_of(self.list.member_id(event.member));
-        let peer = self.part_of(event.field("peer").unwrap_or(0));
+        let [peer, kind] = fields!(event, RaftSend | RaftReceive: peer, type);
+        let peer = self.part_of(peer);
         let (from, to) = if is_receive { (peer, own) } else { (own, peer) };
-        let kind = event.field("type").unwrap_or(0);
         let times = &self.side.order.times;
         let way = partner.map(|other| u64::try_from(times[*other] - times[at]).unwrap_or(0));
         let what = What { stage: Stage::RaftSend, part: from, message: Some((kind, to)) };

@@ -11,13 +11,16 @@
 //! Invariant: what was not captured is `None`, or absent, and never guessed. Who leads is known from
 //! who counts acknowledgements or sends the entry, not from whom a follower believed.
 
-use crate::trace::{
-    event::{Event, Recording},
-    message,
-    order::Order,
-    query::Story,
-    record::Kind,
-    stage::Stage,
+use crate::{
+    field, fields,
+    trace::{
+        event::{Event, Recording},
+        message,
+        order::Order,
+        query::Story,
+        record::Kind,
+        stage::Stage,
+    },
 };
 
 /// One fsync that put the entry on a member's disk.
@@ -203,10 +206,6 @@ impl<'a> Steps<'a> {
         &self.recording.events[at]
     }
 
-    pub(super) fn number(&self, at: usize, field: &str) -> u64 {
-        self.event(at).field(field).unwrap_or(0)
-    }
-
     pub(super) fn member_id(&self, place: u8) -> u64 {
         self.recording.members.get(usize::from(place)).map_or(0, |member| member.member_id)
     }
@@ -244,7 +243,9 @@ impl<'a> Steps<'a> {
         let end = |stage, own: u8, peer: u8| {
             let peer = self.member_id(peer);
             self.all(stage).find(|at| {
-                self.event(*at).member == own && self.number(*at, "peer") == peer && is_meant(*at)
+                let event = self.event(*at);
+                let other = field!(event, RaftSend | RaftReceive, peer);
+                event.member == own && other == peer && is_meant(*at)
             })
         };
         let partner = |at: usize| self.order.partner.get(&at).copied();
@@ -266,12 +267,11 @@ impl<'a> Steps<'a> {
     }
 
     fn fsyncs(&self) -> Vec<Fsync> {
-        let fsync = |at: usize| Fsync {
-            member: self.event(at).member,
-            event: at,
-            entries: (self.number(at, "last").saturating_add(1))
-                .saturating_sub(self.number(at, "first")),
-            bytes: self.number(at, "bytes"),
+        let fsync = |at: usize| {
+            let event = self.event(at);
+            let [first, last, bytes] = fields!(event, WalFsync: first, last, bytes);
+            let entries = last.saturating_add(1).saturating_sub(first);
+            Fsync { member: event.member, event: at, entries, bytes }
         };
         self.all(Stage::WalFsync).map(fsync).collect()
     }
@@ -279,13 +279,15 @@ impl<'a> Steps<'a> {
     /// Who leads: whoever counts acknowledgements or sends the entry; alone, the only one.
     fn leader(&self) -> Option<u8> {
         let sends = self.all(Stage::RaftSend).filter(|at| {
-            self.number(*at, "type") == message::APP
-                && self.number(*at, "index") < self.number(*at, "last")
+            let [kind, index, last] = fields!(self.event(*at), RaftSend: type, index, last);
+            kind == message::APP && index < last
         });
         let known = self.all(Stage::RaftProgress).chain(sends).next();
         let own = || {
-            self.all(Stage::RaftPropose)
-                .find(|at| self.number(*at, "leader") == self.member_id(self.event(*at).member))
+            self.all(Stage::RaftPropose).find(|at| {
+                let event = self.event(*at);
+                field!(event, RaftPropose, leader) == self.member_id(event.member)
+            })
         };
         known.or_else(own).map(|at| self.event(at).member)
     }
@@ -293,7 +295,8 @@ impl<'a> Steps<'a> {
     fn quorum(&self, voters: usize) -> Quorum {
         let Some(leader) = self.leader() else { return Quorum::default() };
         let commit = self.first(Stage::RaftCommit, leader);
-        let by = commit.map(|at| self.number(at, "completed_by")).filter(|by| *by != 0);
+        let by = commit.map(|at| field!(self.event(at), RaftCommit, completed_by));
+        let by = by.filter(|by| *by != 0);
         let verdict = |member_id: u64, at: usize| match commit {
             None => Verdict::Unknown,
             Some(_) if by == Some(member_id) => Verdict::Completed,
@@ -303,7 +306,7 @@ impl<'a> Steps<'a> {
         let own = self.first(Stage::WalFsync, leader);
         let progress = self.all(Stage::RaftProgress).filter(|at| self.event(*at).member == leader);
         let mut acks: Vec<Ack> = progress
-            .map(|at| (self.number(at, "peer"), at, false))
+            .map(|at| (field!(self.event(at), RaftProgress, peer), at, false))
             .chain(own.map(|at| (self.member_id(leader), at, true)))
             .map(|(member_id, event, is_own)| Ack {
                 member_id,
@@ -325,16 +328,16 @@ impl<'a> Steps<'a> {
 
     fn round(&self) -> Option<Round> {
         let wait = self.all(Stage::ReadIndexWait).next()?;
-        let id = self.number(wait, "round");
+        let id = field!(self.event(wait), ReadIndexWait, round);
         let of_round = |stage| self.all(stage).find(|at| id != 0 && self.event(*at).id == id);
         let event = of_round(Stage::ReadIndexRound);
         let confirmed = of_round(Stage::ReadIndexConfirmed);
         Some(Round {
             id,
             event,
-            reads: event.map(|at| self.number(at, "reads")),
+            reads: event.map(|at| field!(self.event(at), ReadIndexRound, reads)),
             confirmed,
-            acks: confirmed.map(|at| self.number(at, "acks")),
+            acks: confirmed.map(|at| field!(self.event(at), ReadIndexConfirmed, acks)),
         })
     }
 
@@ -345,16 +348,16 @@ impl<'a> Steps<'a> {
         let answers = self.all(Stage::RaftReceive).filter(|at| {
             let event = self.event(*at);
             (event.id, event.member) == (round.id, self.event(confirmed).member)
-                && self.number(*at, "type") == message::HEARTBEAT_RESP
+                && field!(event, RaftReceive, type) == message::HEARTBEAT_RESP
         });
-        answers.take(others).map(|at| self.number(at, "peer")).collect()
+        answers.take(others).map(|at| field!(self.event(at), RaftReceive, peer)).collect()
     }
 
     fn stored(&self) -> Vec<Stored> {
         let stored = |at: usize| Stored {
             member: self.event(at).member,
             event: at,
-            writes: self.number(at, "writes"),
+            writes: field!(self.event(at), BackendCommit, writes),
         };
         self.all(Stage::BackendCommit).map(stored).collect()
     }
@@ -368,10 +371,10 @@ impl<'a> Steps<'a> {
             if !(is_queue || event.stage == Stage::WatchSend) || event.kind == Kind::Begin {
                 continue;
             }
-            let (member, watcher) = (event.member, self.number(at, "watcher"));
+            let member = event.member;
+            let [watcher, watch_id] = fields!(event, WatchQueue | WatchSend: watcher, watch_id);
             let known = heard.iter().position(|who| (who.member, who.watcher) == (member, watcher));
             let known = known.unwrap_or_else(|| {
-                let watch_id = self.number(at, "watch_id");
                 let (queued, sent, path) = (None, None, None);
                 heard.push(Heard { member, watcher, watch_id, queued, sent, path });
                 heard.len() - 1
@@ -380,7 +383,7 @@ impl<'a> Steps<'a> {
             if is_queue {
                 who.queued = who.queued.or(Some(at));
             } else if who.sent.is_none() {
-                (who.sent, who.path) = (Some(at), Some(self.number(at, "path")));
+                (who.sent, who.path) = (Some(at), Some(field!(event, WatchSend, path)));
             }
         }
         heard
@@ -393,7 +396,7 @@ fn fellows(recording: &Recording, own: u64, round: u64) -> impl Iterator<Item = 
         event.stage == Stage::ReadIndexWait
             && event.kind != Kind::Begin
             && event.id != own
-            && event.field("round") == Some(round)
+            && field!(event, ReadIndexWait, round) == round
     };
     recording.events.iter().filter(is_fellow).map(|event| event.id)
 }

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Finder, Relation, stories::field};
-use crate::trace::{event::Event, message, record::Kind, stage::Stage};
+use super::{Finder, Relation};
+use crate::{
+    field,
+    trace::{event::Event, message, record::Kind, stage::Stage},
+};
 
 /// What a message did for an entry; the first of each, per sender and receiver, is in the story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +46,7 @@ impl Finder<'_> {
         let entries = self.stories.entries(member, index);
         let own = entries.iter().position(|at| self.event(*at).id == id);
         let is_other = |at: &&usize| {
-            let other = field(self.event(**at), "term");
+            let other = field!(self.event(**at), RaftEntry | ApplyEntry, term);
             // Without this entry, an older one may have been replaced by it, unseen.
             if own.is_some() { other != term } else { term < other }
         };
@@ -150,8 +153,9 @@ impl Finder<'_> {
             }
             firsts.sort_unstable();
             for (_, part, at) in firsts {
+                let peer = |event: &Event| field!(event, RaftSend | RaftReceive, peer);
                 let event = self.event(at);
-                if !ends.insert((part, event.member, field(event, "peer"))) {
+                if !ends.insert((part, event.member, peer(event))) {
                     continue;
                 }
                 self.picked.insert(at, Relation::Message);
@@ -161,7 +165,7 @@ impl Finder<'_> {
                 {
                     self.picked.insert(*other, Relation::Message);
                     let receive = self.event(*other);
-                    ends.insert((part, receive.member, field(receive, "peer")));
+                    ends.insert((part, receive.member, peer(receive)));
                 }
             }
         }
@@ -201,7 +205,10 @@ impl Finder<'_> {
     /// Where the request was handed to raft, unless its MsgProp is known by its id: the member, and
     /// the event after which the proposal left.
     fn proposer(&self, id: u64) -> Option<(u8, usize)> {
-        let is_prop = |event: &Event| field(event, "type") == message::PROP;
+        let is_prop = |event: &Event| {
+            matches!(event.stage, Stage::RaftSend | Stage::RaftReceive)
+                && field!(event, RaftSend | RaftReceive, type) == message::PROP
+        };
         let known = self
             .picked
             .iter()
@@ -220,7 +227,7 @@ impl Finder<'_> {
             let event = self.event(*at);
             event.id == id
                 && event.stage == Stage::RaftPropose
-                && field(event, "leader") == member_id
+                && field!(event, RaftPropose, leader) == member_id
         });
         (!known && !is_leader).then_some((member, self.rank(at)))
     }
@@ -230,7 +237,7 @@ impl Finder<'_> {
         let waits = self.stories.with_id(id).iter().map(|at| self.event(*at));
         let waits = waits.filter(|event| event.stage == Stage::ReadIndexWait);
         let mut rounds: BTreeSet<u64> =
-            waits.flat_map(|event| [field(event, "round"), event.link]).collect();
+            waits.flat_map(|event| [field!(event, ReadIndexWait, round), event.link]).collect();
         rounds.remove(&0);
         for round in &rounds {
             let all = self.stories.with_id(*round).iter();

@@ -21,8 +21,11 @@ use super::{
     Story,
     graph::{Graph, Steps},
 };
-use crate::trace::{
-    event::Recording, message, order::Order, record::Kind, span::FLAG_CANCELLED, stage::Stage,
+use crate::{
+    field, fields,
+    trace::{
+        event::Recording, message, order::Order, record::Kind, span::FLAG_CANCELLED, stage::Stage,
+    },
 };
 
 /// For what is waited.
@@ -178,8 +181,9 @@ impl Steps<'_> {
         self.all(stage).filter(is_meant).last().map(Place::End)
     }
 
+    /// Whether it is a message of this type.
     fn is_type(&self, at: usize, kind: u64) -> bool {
-        self.number(at, "type") == kind
+        field!(self.event(at), RaftSend | RaftReceive, type) == kind
     }
 }
 
@@ -283,9 +287,9 @@ impl Chain<'_> {
             Some(by) if by == leader => self.fsync(leader, graph),
             Some(by) => {
                 let carries = |at: usize| {
-                    steps.is_type(at, message::APP)
-                        && steps.number(at, "index") < index
-                        && index <= steps.number(at, "last")
+                    let [before, last] =
+                        fields!(steps.event(at), RaftSend | RaftReceive: index, last);
+                    steps.is_type(at, message::APP) && before < index && index <= last
                 };
                 self.message(steps.message(leader, by, carries));
                 self.fsync(by, graph);
@@ -297,7 +301,7 @@ impl Chain<'_> {
         if serving != leader {
             let tells = |at: usize| {
                 (steps.is_type(at, message::APP) || steps.is_type(at, message::HEARTBEAT))
-                    && index <= steps.number(at, "commit")
+                    && index <= field!(steps.event(at), RaftSend | RaftReceive, commit)
             };
             self.message(steps.message(leader, serving, tells));
             self.until(Wait::Raft, steps.end(Stage::RaftCommit, serving));
@@ -346,7 +350,7 @@ impl Chain<'_> {
                     && steps.rank(*at) < rank
             })
             .last();
-        match last.and_then(|at| steps.place(steps.number(at, "peer"))) {
+        match last.and_then(|at| steps.place(field!(steps.event(at), RaftReceive, peer))) {
             Some(by) => {
                 self.message(steps.message(leader, by, |at| of_round(at, message::HEARTBEAT)));
                 let answers = |at| of_round(at, message::HEARTBEAT_RESP);

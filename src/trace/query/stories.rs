@@ -24,12 +24,15 @@ use super::{
     joins::Part,
     ranges::{Named, Ranges},
 };
-use crate::trace::{
-    event::{Event, Recording},
-    message,
-    order::Order,
-    record::Kind,
-    stage::Stage,
+use crate::{
+    change, field, fields,
+    trace::{
+        event::{Event, Recording},
+        message,
+        order::Order,
+        record::Kind,
+        stage::Stage,
+    },
 };
 
 /// A recording, looked through once, that tells the story of any of its requests.
@@ -60,41 +63,40 @@ pub struct Stories<'a> {
 
 /// Which entries, by index, a loop's record covers: its disk, its counting, its file.
 fn covers(event: &Event) -> Option<RangeInclusive<u64>> {
-    let after = |old: &str, new: &str| match field(event, old).checked_add(1) {
-        Some(first) => first..=field(event, new),
-        None => NOBODY,
-    };
     Some(match event.stage {
-        Stage::WalWrite | Stage::WalFsync => field(event, "first")..=field(event, "last"),
-        Stage::RaftProgress => after("match.old", "match.new"),
-        Stage::RaftCommit => after("commit.old", "commit.new"),
-        Stage::BufferFreeze => 0..=field(event, "index"),
-        Stage::BackendCommit => after("index.old", "index.new"),
+        Stage::WalWrite | Stage::WalFsync => {
+            let [first, last] = fields!(event, WalWrite | WalFsync: first, last);
+            first..=last
+        }
+        Stage::RaftProgress => after(change!(event, RaftProgress, match)),
+        Stage::RaftCommit => after(change!(event, RaftCommit, commit)),
+        Stage::BufferFreeze => 0..=field!(event, BufferFreeze, index),
+        Stage::BackendCommit => after(change!(event, BackendCommit, index)),
         _ => return None,
     })
 }
 
+/// Those above the old index, up to the new one.
+fn after([old, new]: [u64; 2]) -> RangeInclusive<u64> {
+    old.checked_add(1).map_or(NOBODY, |first| first..=new)
+}
+
 /// For which entries a message did what.
 fn parts(event: &Event) -> Vec<(Part, RangeInclusive<u64>)> {
-    let kind = field(event, "type");
+    let [kind, index, last, commit, reject] =
+        fields!(event, RaftSend | RaftReceive: type, index, last, commit, reject);
     let mut parts = Vec::new();
     match kind {
         // Which entry it proposes is not in it.
         message::PROP if event.stage == Stage::RaftSend => {
             parts.push((Part::Proposes, 0..=u64::MAX));
         }
-        message::APP => {
-            let first = field(event, "index").checked_add(1);
-            let carried = first.map_or(NOBODY, |first| first..=field(event, "last"));
-            parts.push((Part::Carries, carried));
-        }
-        message::APP_RESP if field(event, "reject") == 0 => {
-            parts.push((Part::Acknowledges, 0..=field(event, "index")));
-        }
+        message::APP => parts.push((Part::Carries, after([index, last]))),
+        message::APP_RESP if reject == 0 => parts.push((Part::Acknowledges, 0..=index)),
         _ => (),
     }
     if matches!(kind, message::APP | message::HEARTBEAT) {
-        parts.push((Part::TellsCommit, 0..=field(event, "commit")));
+        parts.push((Part::TellsCommit, 0..=commit));
     }
     parts
 }
@@ -102,10 +104,6 @@ fn parts(event: &Event) -> Vec<(Part, RangeInclusive<u64>)> {
 /// The field `path` of `watch.send` for a watcher that has caught up; 0 is for one that is synced.
 const CATCH_UP: u64 = 1;
 const NOBODY: RangeInclusive<u64> = RangeInclusive::new(1, 0);
-
-pub(super) fn field(event: &Event, name: &str) -> u64 {
-    event.field(name).unwrap_or(0)
-}
 
 impl<'a> Stories<'a> {
     /// Looks through a recording.
@@ -148,12 +146,15 @@ impl<'a> Stories<'a> {
         for (at, event) in self.recording.events.iter().enumerate() {
             self.by_id.entry(event.id).or_default().push(at);
             match event.stage {
-                Stage::RaftSend | Stage::RaftReceive => _ = peers.insert(field(event, "peer")),
+                Stage::RaftSend | Stage::RaftReceive => {
+                    peers.insert(field!(event, RaftSend | RaftReceive, peer));
+                }
                 Stage::ReadIndexWait if event.kind != Kind::Begin => {
-                    self.fellows.entry(field(event, "round")).or_default().push(at);
+                    let round = field!(event, ReadIndexWait, round);
+                    self.fellows.entry(round).or_default().push(at);
                 }
                 Stage::WatchSend
-                    if event.kind != Kind::Begin && field(event, "path") == CATCH_UP =>
+                    if event.kind != Kind::Begin && field!(event, WatchSend, path) == CATCH_UP =>
                 {
                     self.caught_up.push(at);
                 }
@@ -180,7 +181,8 @@ impl<'a> Stories<'a> {
                 turns.push(rank);
             }
             if matches!(stage, Stage::RaftEntry | Stage::ApplyEntry) {
-                self.entries.entry((member, field(event, "index"))).or_default().push(*at);
+                let index = field!(event, RaftEntry | ApplyEntry, index);
+                self.entries.entry((member, index)).or_default().push(*at);
             }
             let is_begin = event.kind == Kind::Begin;
             let named = |range| Named { rank, event: *at, range };
@@ -191,13 +193,16 @@ impl<'a> Stories<'a> {
                 }
                 // Whoever knows of a commit knows it, whatever kind of record says so.
                 if !is_begin || stage == Stage::RaftCommit {
-                    let key = (member, stage, event.field("peer"));
+                    let is_of_peer = stage == Stage::RaftProgress;
+                    let peer = is_of_peer.then(|| field!(event, RaftProgress, peer));
+                    let key = (member, stage, peer);
                     covered.entry(key).or_default().push(named(range));
                 }
             }
             if matches!(stage, Stage::RaftSend | Stage::RaftReceive) && !is_begin {
+                let peer = field!(event, RaftSend | RaftReceive, peer);
                 for (part, range) in parts(event) {
-                    let key = (stage, part, member, field(event, "peer"));
+                    let key = (stage, part, member, peer);
                     messages.entry(key).or_default().push(named(range));
                 }
             }

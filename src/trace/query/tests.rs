@@ -224,10 +224,11 @@ fn every_step_carries_the_entry_and_not_its_neighbours() {
     for step in &story.steps {
         let event = &recording.events[step.event];
         if matches!(event.stage, Stage::WalFsync | Stage::WalWrite) && event.kind == Kind::Span {
-            assert_eq!(Some(INDEX), event.field("first"));
+            assert_eq!(INDEX, field!(event, WalWrite | WalFsync, first));
         }
-        if event.field("type") == Some(message::APP) {
-            assert_eq!(Some(INDEX), event.field("last"));
+        let is_message = matches!(event.stage, Stage::RaftSend | Stage::RaftReceive);
+        if is_message && field!(event, RaftSend | RaftReceive, type) == message::APP {
+            assert_eq!(INDEX, field!(event, RaftSend | RaftReceive, last));
         }
     }
 }
@@ -315,7 +316,7 @@ fn the_list_tells_where_a_request_ended_and_takes_its_key_from_any_of_its_steps(
     let list = requests(&recording);
     assert_eq!(Some("foo".to_owned()), list[0].key.as_ref().map(KeyText::display));
     let end = list[0].end.map(|at| &recording.events[at]);
-    assert_eq!(Some(8), end.and_then(|end| end.field("revision")));
+    assert_eq!(Some(8), end.map(|end| field!(end, Rpc, revision)));
     recording.events.retain(|event| event.stage != Stage::Rpc || event.kind == Kind::Begin);
     assert_eq!((None, None), (requests(&recording)[0].end, requests(&recording)[0].code));
 }
@@ -379,7 +380,7 @@ fn an_entry_that_another_has_replaced_has_no_later_steps_and_nothing_of_it_is_mi
 fn a_follower_may_hear_of_the_commit_before_its_entry_has_a_place() {
     let mut script = Script::put_on_a_follower();
     let is_commit = |event: &Event| {
-        event.stage == Stage::RaftCommit && event.field("commit.new") == Some(INDEX)
+        event.stage == Stage::RaftCommit && field!(event, RaftCommit, commit_new) == INDEX
     };
     let at = |event: &Event, stage| event.member == 2 && event.id == PUT && event.stage == stage;
     let events = &mut script.recording.events;

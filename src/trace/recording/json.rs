@@ -171,7 +171,7 @@ struct Fields<'a>(&'a Event);
 impl Serialize for Fields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for (field, value) in self.0.stage.fields().iter().zip(self.0.fields) {
+        for (field, value) in self.0.named() {
             map.serialize_entry(field.name, &value_of(field, value))?;
         }
         map.end()

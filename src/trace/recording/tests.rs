@@ -1,8 +1,11 @@
 use super::*;
-use crate::trace::{
-    event::{BootInfo, KeyText},
-    record::{FLAG_KEPT, Kind},
-    stage::Stage,
+use crate::{
+    change, field, fields, set,
+    trace::{
+        event::{BootInfo, KeyText},
+        record::{FLAG_KEPT, Kind},
+        stage::Stage,
+    },
 };
 
 fn member(member_id: u64) -> MemberInfo {
@@ -60,7 +63,7 @@ fn what_is_written_is_read_back() {
 #[test]
 fn lines_carry_names_and_units() {
     let mut send = event(Stage::RaftSend);
-    (send.fields[0], send.fields[1], send.fields[6]) = (0x264a_e6bc_59e9_9892, 3, 1);
+    set!(send, RaftSend, peer = 0x264a_e6bc_59e9_9892_u64, type = 3, reject = 1);
     let recording =
         Recording { members: vec![member(7), member(8)], events: vec![send], dropped: vec![] };
     let written = text(&recording);
@@ -165,10 +168,10 @@ fn the_golden_recording_of_version_1_loads_whole() {
     assert_eq!((2, 2, 2), (count(Kind::Begin), count(Kind::Mark), count(Kind::Keyframe)));
     let of = |stage| events.iter().rfind(|event| event.stage == stage).unwrap();
     let role = of(Stage::RaftRole);
-    assert_eq!((Some(2), Some(2)), (role.field("role.old"), role.field("role.new")));
+    assert_eq!([2, 2], change!(role, RaftRole, role));
     let receive = of(Stage::RaftReceive);
-    assert_eq!(Some(0x264a_e6bc_59e9_9892), receive.field("peer"));
-    assert_eq!((Some(8), Some(1)), (receive.field("type"), receive.field("reject")));
+    assert_eq!(0x264a_e6bc_59e9_9892, field!(receive, RaftReceive, peer));
+    assert_eq!([8, 1], fields!(receive, RaftReceive: type, reject));
     assert_eq!(0x0a01, of(Stage::ApplyEntry).id);
 }
 

@@ -100,5 +100,5 @@ fn a_step_writes_its_beginning_and_its_end_with_one_clock() {
     assert_eq!(begin.clock(), span.clock());
     assert!(span.clock() < span.clock_end());
     assert_eq!((0, 5), (begin.head().result, span.head().result));
-    assert_eq!(Some(8), span.field("revision"));
+    assert_eq!(8, crate::field!(span, Rpc, revision));
 }

@@ -6,11 +6,14 @@ use super::{
     timeline::{Anchor, Break, Doubts, Timeline, Told, Value},
     watermark::{Watermark, changes},
 };
-use crate::trace::{
-    event::{Event, Recording},
-    order::{self, Order},
-    record::Kind,
-    stage::Stage,
+use crate::{
+    fields,
+    trace::{
+        event::{Event, Recording},
+        order::{self, Order},
+        record::Kind,
+        stage::Stage,
+    },
 };
 
 /// A place in a member's time: its boot, and its clock.
@@ -154,7 +157,7 @@ fn lines(
         match record.stage {
             // What it says of the term, `raft.role` says at the same moment with all the rest.
             Stage::ElectionCampaign => continue,
-            Stage::Lost => doubts.lost.push((record.fields[0], record.fields[1])),
+            Stage::Lost => doubts.lost.push(fields!(record, Lost: from, to).into()),
             Stage::LogTruncate => doubts.truncated = doubts.truncated.or(Some(place)),
             // Another leader counts from the beginning.
             Stage::RaftRole => forget_matches(&mut told, anchor(Told::Forgotten)),

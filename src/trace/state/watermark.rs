@@ -1,9 +1,13 @@
 //! Which watermarks there are, and which events set them.
 
-use crate::trace::{
-    event::Event,
-    record::Kind,
-    stage::{Stage, Unit},
+use crate::{
+    change, field, slot,
+    trace::{
+        Slot,
+        event::Event,
+        record::Kind,
+        stage::{Stage, Unit},
+    },
 };
 
 /// One thing that is known of a member.
@@ -136,45 +140,75 @@ pub struct Change {
 
 /// The watermarks that an event sets; none for a beginning.
 pub fn changes(event: &Event) -> Vec<Change> {
+    use Watermark as Mark;
     if event.kind == Kind::Begin {
         return Vec::new();
     }
-    let f = &event.fields;
-    let moved = |water, old, new| Change { water, old: Some(old), new };
-    let is = |water, new| Change { water, old: None, new };
+    let moved = |water, [old, new]: [u64; 2]| Change { water, old: Some(old), new };
     match event.stage {
-        Stage::WalWrite => vec![moved(Watermark::Written, f[2], f[3])],
-        Stage::WalFsync => vec![moved(Watermark::Synced, f[2], f[3])],
-        Stage::RaftProgress => vec![moved(Watermark::Match(f[0]), f[1], f[2])],
-        Stage::RaftCommit => vec![moved(Watermark::Commit, f[1], f[2]), is(Watermark::Term, f[0])],
-        Stage::ApplyEntry => vec![moved(Watermark::Applied, f[2], f[3])],
-        Stage::MvccWrite => vec![moved(Watermark::Revision, f[0], f[1])],
-        Stage::MvccCompact => vec![moved(Watermark::Compacted, f[0], f[1])],
-        Stage::BufferPut => vec![moved(Watermark::Active, f[0], f[1])],
+        Stage::WalWrite => vec![moved(Mark::Written, change!(event, WalWrite, written))],
+        Stage::WalFsync => vec![moved(Mark::Synced, change!(event, WalFsync, synced))],
+        Stage::RaftProgress => {
+            let peer = field!(event, RaftProgress, peer);
+            vec![moved(Mark::Match(peer), change!(event, RaftProgress, match))]
+        }
+        Stage::RaftCommit => vec![
+            moved(Mark::Commit, change!(event, RaftCommit, commit)),
+            is(Mark::Term, field!(event, RaftCommit, term)),
+        ],
+        Stage::ApplyEntry => vec![moved(Mark::Applied, change!(event, ApplyEntry, applied))],
+        Stage::MvccWrite => vec![moved(Mark::Revision, change!(event, MvccWrite, revision))],
+        Stage::MvccCompact => vec![moved(Mark::Compacted, change!(event, MvccCompact, compacted))],
+        Stage::BufferPut => vec![moved(Mark::Active, change!(event, BufferPut, length))],
         // Only one buffer is frozen at a time.
         Stage::BufferFreeze => {
-            vec![moved(Watermark::Active, f[0], 0), moved(Watermark::Frozen, 0, f[0])]
+            let rows = field!(event, BufferFreeze, length);
+            vec![moved(Mark::Active, [rows, 0]), moved(Mark::Frozen, [0, rows])]
         }
         Stage::BackendCommit => vec![
-            moved(Watermark::Stored, f[0], f[1]),
-            moved(Watermark::StoredRevision, f[2], f[3]),
-            moved(Watermark::Frozen, f[4], 0),
+            moved(Mark::Stored, change!(event, BackendCommit, index)),
+            moved(Mark::StoredRevision, change!(event, BackendCommit, revision)),
+            moved(Mark::Frozen, [field!(event, BackendCommit, writes), 0]),
         ],
-        Stage::ElectionCampaign if f[0] == 0 => vec![moved(Watermark::Term, f[1], f[2])],
+        Stage::ElectionCampaign if field!(event, ElectionCampaign, pre) == 0 => {
+            vec![moved(Mark::Term, change!(event, ElectionCampaign, term))]
+        }
         Stage::RaftRole => vec![
-            moved(Watermark::Role, f[0], f[1]),
-            moved(Watermark::Term, f[2], f[3]),
-            moved(Watermark::Leader, f[4], f[5]),
-            moved(Watermark::Vote, f[6], f[7]),
+            moved(Mark::Role, change!(event, RaftRole, role)),
+            moved(Mark::Term, change!(event, RaftRole, term)),
+            moved(Mark::Leader, change!(event, RaftRole, leader)),
+            moved(Mark::Vote, change!(event, RaftRole, vote)),
         ],
-        Stage::Keyframe => keyframe(f, 0),
-        Stage::KeyframeBackend => keyframe(f, 8),
+        Stage::Keyframe | Stage::KeyframeBackend => keyframe(event),
         _ => Vec::new(),
     }
 }
 
-/// The two halves of a keyframe name eight watermarks each, in the order of [`Watermark::ALL`].
-fn keyframe(fields: &[u64; 8], first: usize) -> Vec<Change> {
-    let waters = Watermark::ALL.iter().skip(first).zip(fields);
-    waters.map(|(water, new)| Change { water: *water, old: None, new: *new }).collect()
+fn is(water: Watermark, new: u64) -> Change {
+    Change { water, old: None, new }
+}
+
+/// What the two halves of a keyframe say.
+const KEYFRAMES: [(Watermark, Slot); 16] = [
+    (Watermark::Role, slot!(Keyframe, role)),
+    (Watermark::Term, slot!(Keyframe, term)),
+    (Watermark::Commit, slot!(Keyframe, commit)),
+    (Watermark::Applied, slot!(Keyframe, applied)),
+    (Watermark::Revision, slot!(Keyframe, revision)),
+    (Watermark::Leader, slot!(Keyframe, leader)),
+    (Watermark::Written, slot!(Keyframe, written)),
+    (Watermark::Synced, slot!(Keyframe, synced)),
+    (Watermark::Stored, slot!(KeyframeBackend, committed)),
+    (Watermark::StoredRevision, slot!(KeyframeBackend, committed_revision)),
+    (Watermark::Active, slot!(KeyframeBackend, active)),
+    (Watermark::Frozen, slot!(KeyframeBackend, frozen)),
+    (Watermark::Vote, slot!(KeyframeBackend, vote)),
+    (Watermark::Seen, slot!(KeyframeBackend, seen)),
+    (Watermark::Kept, slot!(KeyframeBackend, kept)),
+    (Watermark::Dropped, slot!(KeyframeBackend, dropped)),
+];
+
+fn keyframe(event: &Event) -> Vec<Change> {
+    let of_half = KEYFRAMES.iter().filter(|(_, slot)| slot.stage() == event.stage);
+    of_half.map(|(water, slot)| is(*water, event.number(&[*slot]))).collect()
 }

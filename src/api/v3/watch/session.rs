@@ -165,7 +165,7 @@ impl Session {
             RequestUnion::CreateRequest(request) => Some(self.create(call.id(), &request)),
             RequestUnion::CancelRequest(request) => self.cancel(request.watch_id),
             RequestUnion::ProgressRequest(_) => {
-                self.stream.request_progress(NO_WATCH_ID);
+                self.stream.request_progress_all();
                 None
             }
         };
@@ -233,7 +233,9 @@ impl Session {
                     ..response
                 });
             }
-            News::Progress(revision) => self.outbox.push_back(self.response(watch_id, revision)),
+            News::Progress(revision) | News::StreamProgress(revision) => {
+                self.outbox.push_back(self.response(watch_id, revision));
+            }
         }
     }
 

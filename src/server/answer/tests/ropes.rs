@@ -22,6 +22,7 @@ use crate::{
         },
         apply::kv::KvRequest,
         mvcc::{Asker, KvResponse, Reply, Store, plan::Source},
+        txn::Txn,
     },
     storage::backend::{Backend, Options},
 };
@@ -83,7 +84,7 @@ impl Space {
     fn send(&self, large: &Large) -> Result<(Vec<u8>, usize), Error> {
         let (mut bytes, mut again) = (Vec::new(), 0);
         loop {
-            let next = large.lock().next(100_000);
+            let next = large.rope().next(100_000);
             match next {
                 Next::End => return Ok((bytes, again)),
                 Next::Ended => panic!("nobody has ended it"),
@@ -91,7 +92,7 @@ impl Space {
                 Next::Rows(mut rows) => {
                     let read = self.store.rows_again(1, rows.at(), rows.keys(), 1)?;
                     let read = rows.encode(read);
-                    large.lock().put_back(read, rows);
+                    large.rope().put_back(read, rows);
                     again += 1;
                 }
             }
@@ -166,7 +167,7 @@ fn op(request: Request) -> RequestOp {
 }
 
 /// Writes and reads in turns, two of them inside of another.
-fn busy() -> TxnRequest {
+fn busy() -> Txn {
     let range = || op(Request::RequestRange(of_all()));
     let put = |key: u8| {
         let put = PutRequest {
@@ -183,8 +184,9 @@ fn busy() -> TxnRequest {
     let none = RequestOp { request: None };
     let delete = op(Request::RequestDeleteRange(delete));
     let success = vec![range(), put(0), put(200), range(), delete, none, range()];
-    let nested = op(Request::RequestTxn(inner));
-    TxnRequest { success: [success, vec![nested, range()]].concat(), ..TxnRequest::default() }
+    let nested = op(Request::RequestTxn(inner.encode_to_vec().into()));
+    let success = [success, vec![nested, range()]].concat();
+    Txn::expand(TxnRequest { success, ..TxnRequest::default() }, 128).unwrap()
 }
 
 /// Goal: what apply has planned is what the transaction saw, whatever is written before it is read;

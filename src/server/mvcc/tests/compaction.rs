@@ -125,7 +125,7 @@ fn heard(store: &Arc<Store>, start_revision: i64) -> Vec<String> {
                 format!("{sign}{}{}", show(&kv.key), kv.mod_revision)
             })),
             News::Compacted(revision) => heard.push(format!("compacted {revision}")),
-            News::Progress(_) => {}
+            News::Progress(_) | News::StreamProgress(_) => {}
         }
     }
     heard
@@ -202,10 +202,11 @@ fn a_transaction_that_reads_a_compacted_revision_is_refused_alike_everywhere_186
         let request = TxnRequest { success, ..TxnRequest::default() };
         for (at, member) in members.iter_mut().enumerate() {
             let before = (member.store.revision(), member.hash(0));
-            let outcome = member.apply(KvRequest::Txn(&request)).map(|response| match response {
-                KvResponse::Txn(response) => response.header.unwrap().revision,
-                other => panic!("{other:?}"),
-            });
+            let outcome =
+                member.apply(KvRequest::Txn(&expand(&request))).map(|response| match response {
+                    KvResponse::Txn(response) => response.header.unwrap().revision,
+                    other => panic!("{other:?}"),
+                });
             assert_eq!(outcome, expected, "m{at} at {revision}");
             if outcome.is_err() {
                 assert_eq!((member.store.revision(), member.hash(0)), before);

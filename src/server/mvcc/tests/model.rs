@@ -156,7 +156,7 @@ impl Check {
         }
         let request =
             TxnRequest { success: ops.into_iter().map(op).collect(), ..Default::default() };
-        assert_eq!(self.space().apply(KvRequest::Txn(&request)).map(drop), expected);
+        assert_eq!(self.space().apply(KvRequest::Txn(&expand(&request))).map(drop), expected);
     }
 
     /// Often at the newest revision, of which nobody knows yet what comes behind it.
@@ -232,7 +232,7 @@ impl Space {
         let put = PutRequest { key, value, ..PutRequest::default() };
         let ops = [Request::RequestDeleteRange(delete), Request::RequestPut(put)];
         let request = TxnRequest { success: ops.map(op).to_vec(), ..TxnRequest::default() };
-        match self.apply(KvRequest::Txn(&request)) {
+        match self.apply(KvRequest::Txn(&expand(&request))) {
             Ok(KvResponse::Txn(response)) => response.header.unwrap().revision,
             other => panic!("{other:?}"),
         }

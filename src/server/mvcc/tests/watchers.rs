@@ -11,7 +11,7 @@ use crate::{
         mvccpb::{Event, event::EventType},
     },
     server::mvcc::watch::{
-        Events, Filters, NO_WATCH_ID, News, Notice, Path as Way, Refusal, WatchRequest, WatchStream,
+        Events, Filters, News, Notice, Path as Way, Refusal, WatchRequest, WatchStream,
     },
 };
 
@@ -45,6 +45,7 @@ impl Client {
         Some(match news {
             News::Compacted(revision) => format!("{watch_id} compacted {revision}"),
             News::Progress(revision) => format!("{watch_id} progress {revision}"),
+            News::StreamProgress(revision) => format!("all progress {revision}"),
             News::Events(Events { revision, events, path, .. }) => {
                 let events: Vec<String> = events.iter().map(line).collect();
                 let path = if path == Way::Synced { "" } else { "past " };
@@ -87,7 +88,7 @@ fn a_write_is_told_to_those_who_watch_its_key_and_all_of_a_revision_at_once() {
     assert_eq!(client.told(), ["0 6: a=x@6", "2 6: a=x@6"]);
     let success = vec![put_op("c", "1"), delete_op("b"), put_op("a", "2"), put_op("0", "3")];
     let txn = TxnRequest { success, ..TxnRequest::default() };
-    space.apply(KvRequest::Txn(&txn)).unwrap();
+    space.apply(KvRequest::Txn(&expand(&txn))).unwrap();
     let expected = ["0 7: a=2@7", "1 7: c=1@7 -b@7", "2 7: c=1@7 -b@7 a=2@7"];
     assert_eq!(client.told(), expected);
     assert_eq!(space.delete("x", "y").0, 0);
@@ -149,11 +150,11 @@ fn a_watcher_of_the_future_hears_nothing_before() {
     let mut client = Client::of(&space, 16);
     client.watch("a", "", 8);
     space.put("a", "6");
-    client.stream.request_progress(NO_WATCH_ID);
+    client.stream.request_progress_all();
     space.put("a", "7");
     space.put("a", "8");
-    client.stream.request_progress(NO_WATCH_ID);
-    assert_eq!(client.told(), ["0 8: a=8@8", "-1 progress 8"]);
+    client.stream.request_progress_all();
+    assert_eq!(client.told(), ["0 8: a=8@8", "all progress 8"]);
 }
 
 /// As etcd since 3.6.2: a revision before the start says nothing to a watcher, and a client that
@@ -163,14 +164,13 @@ fn progress_is_not_told_to_a_watcher_that_begins_with_the_next_revision() {
     let mut space = three_keys();
     let mut client = Client::of(&space, 16);
     client.watch("x", "", 6);
-    for id in [NO_WATCH_ID, 0] {
-        client.stream.request_progress(id);
-        assert_eq!(client.told(), Vec::<String>::new());
-    }
-    space.put("a", "6");
-    client.stream.request_progress(NO_WATCH_ID);
+    client.stream.request_progress_all();
     client.stream.request_progress(0);
-    assert_eq!(client.told(), ["-1 progress 6", "0 progress 6"]);
+    assert_eq!(client.told(), Vec::<String>::new());
+    space.put("a", "6");
+    client.stream.request_progress_all();
+    client.stream.request_progress(0);
+    assert_eq!(client.told(), ["all progress 6", "0 progress 6"]);
 }
 
 /// The header of a cancellation must not be older than an event that was told before it.
@@ -262,8 +262,8 @@ fn who_asks_for_what_is_compacted_is_told_so_and_gets_nothing_more() {
     space.put("a", "x");
     assert_eq!(client.told(), ["1 6: a=x@6"]);
     // It is no obstacle to the others' progress, and still has its id.
-    client.stream.request_progress(NO_WATCH_ID);
-    assert_eq!(client.told(), ["-1 progress 6"]);
+    client.stream.request_progress_all();
+    assert_eq!(client.told(), ["all progress 6"]);
     assert!(client.stream.cancel(0));
 }
 
@@ -310,7 +310,7 @@ fn a_slow_reader_becomes_a_victim_loses_nothing_and_holds_up_nobody() {
     // The queue is still full, and so nothing changes.
     assert!(space.store.retry_victims());
     assert_eq!(slow.one().unwrap(), "0 2: a=1@2");
-    slow.stream.request_progress(NO_WATCH_ID);
+    slow.stream.request_progress_all();
     assert!(!space.store.retry_victims());
     assert_eq!(space.store.watcher_counts(), (1, 1, 0));
     assert_eq!(slow.told(), ["0 3: a=2@3", "0 4: a=3@4"]);
@@ -323,18 +323,67 @@ fn a_slow_reader_becomes_a_victim_loses_nothing_and_holds_up_nobody() {
 fn progress_is_told_only_to_those_who_have_everything_and_behind_it() {
     let space = three_keys();
     let mut client = Client::of(&space, 2);
-    client.stream.request_progress(NO_WATCH_ID);
-    assert_eq!(client.told(), ["-1 progress 5"]);
     client.watch("a", "", 0);
     client.watch("b", "", 2);
-    client.stream.request_progress(NO_WATCH_ID);
+    client.stream.request_progress_all();
     client.stream.request_progress(1);
     assert_eq!(client.told(), Vec::<String>::new());
     client.stream.request_progress(0);
     assert_eq!(client.told(), ["0 progress 5"]);
     space.store.sync_watchers();
-    client.stream.request_progress(NO_WATCH_ID);
-    assert_eq!(client.told(), ["1 past 5: b=0@2 b=1@4", "-1 progress 5"]);
+    client.stream.request_progress_all();
+    assert_eq!(client.told(), ["1 past 5: b=0@2 b=1@4", "all progress 5"]);
+}
+
+#[test]
+fn a_stream_without_watchers_gets_no_progress() {
+    let mut space = three_keys();
+    space.compact_rows(4);
+    let mut client = Client::of(&space, 4);
+    client.stream.request_progress_all();
+    let id = client.watch("a", "", 0);
+    assert!(client.stream.cancel(id));
+    client.stream.request_progress_all();
+    client.stream.request_progress(id);
+    assert_eq!(client.told(), Vec::<String>::new());
+    // Its id is still taken, but there is nothing that it waits for.
+    let id = client.watch("a", "", 3);
+    space.store.sync_watchers();
+    client.stream.request_progress_all();
+    client.stream.request_progress(id);
+    assert_eq!(client.told(), [format!("{id} compacted 4")]);
+}
+
+/// Goal: −1, which stands for all watchers in responses, is an id like others in requests, and so
+/// are other numbers below zero. Method: such watchers beside one that is behind.
+#[test]
+fn a_client_may_choose_any_id_but_zero() {
+    let mut space = three_keys();
+    let mut client = Client::of(&space, 8);
+    for watch_id in [-1, i64::MIN, -7] {
+        let wanted = WatchRequest { watch_id, ..request("a", "", 0) };
+        assert_eq!(client.create(&wanted), Ok(watch_id));
+        assert_eq!(client.create(&wanted), Err(Refusal::DuplicateId));
+    }
+    client.watch("x", "", 99);
+    space.put("a", "6");
+    let mut heard = client.told();
+    heard.sort();
+    assert_eq!(heard, [-1, -7, i64::MIN].map(|id| format!("{id} 6: a=6@6")));
+    client.stream.request_progress_all();
+    assert_eq!(client.told(), Vec::<String>::new());
+    client.stream.request_progress(-1);
+    assert_eq!(client.told(), ["-1 progress 6"]);
+    client.stream.request_progress(-1);
+    assert!(client.stream.cancel(-1));
+    assert!(!client.stream.cancel(-1));
+    let stale = client.notices.try_recv().unwrap();
+    assert!(!client.stream.is_wanted(&stale), "progress of a watcher that is gone");
+    client.stream.request_progress(-1);
+    space.put("a", "7");
+    let mut heard = client.told();
+    heard.sort();
+    assert_eq!(heard, [-7, i64::MIN].map(|id| format!("{id} 7: a=7@7")));
 }
 
 #[test]
@@ -342,16 +391,16 @@ fn progress_that_was_queued_before_a_watcher_of_the_past_came_is_not_for_it() {
     let space = three_keys();
     let mut client = Client::of(&space, 4);
     client.watch("a", "", 0);
-    client.stream.request_progress(NO_WATCH_ID);
+    client.stream.request_progress_all();
     client.watch("b", "", 0);
-    client.stream.request_progress(NO_WATCH_ID);
+    client.stream.request_progress_all();
     client.watch("b", "", 2);
     for wanted in [false, false] {
         let notice = client.notices.try_recv().unwrap();
         assert_eq!(client.stream.is_wanted(&notice), wanted);
     }
     space.store.sync_watchers();
-    client.stream.request_progress(NO_WATCH_ID);
+    client.stream.request_progress_all();
     while let Ok(notice) = client.notices.try_recv() {
         assert!(client.stream.is_wanted(&notice));
     }
@@ -527,7 +576,7 @@ impl World {
             None => delete_op(key),
         });
         let txn = TxnRequest { success: success.collect(), ..TxnRequest::default() };
-        self.space.apply(KvRequest::Txn(&txn)).unwrap();
+        self.space.apply(KvRequest::Txn(&expand(&txn))).unwrap();
         if !events.is_empty() {
             self.history.push((revision, events));
         }
@@ -567,12 +616,12 @@ impl World {
         let is_wanted = client.stream.is_wanted(&notice);
         let told = format!("seed {}: {notice:?}", self.seed);
         match notice.news {
-            News::Progress(revision) if is_wanted => {
+            News::StreamProgress(revision) if is_wanted => {
                 for watcher in expected.values() {
                     assert!(watcher.of(&self.history, revision).is_empty(), "{told}");
                 }
             }
-            News::Progress(_) => {}
+            News::StreamProgress(_) => {}
             _ if !is_wanted => assert!(!expected.contains_key(&notice.watch_id), "{told}"),
             News::Compacted(revision) => {
                 let watcher = expected.remove(&notice.watch_id).expect(&told);
@@ -580,6 +629,10 @@ impl World {
                 assert!(revision <= self.space.store.compacted(), "{told}");
                 assert!(client.stream.cancel(notice.watch_id));
                 self.told_compacted += 1;
+            }
+            News::Progress(revision) => {
+                let watcher = expected.get(&notice.watch_id).expect(&told);
+                assert!(watcher.of(&self.history, revision).is_empty(), "{told}");
             }
             News::Events(news) => {
                 let watcher = expected.get_mut(&notice.watch_id).expect(&told);
@@ -600,7 +653,12 @@ impl World {
             7..9 => self.watch(),
             9 => self.cancel(),
             10..15 => _ = self.read(at),
-            15 => self.clients[at].0.stream.request_progress(NO_WATCH_ID),
+            15 => match self.clients[at].1.first_key_value() {
+                Some((id, _)) if self.random.below(2) == 0 => {
+                    self.clients[at].0.stream.request_progress(*id);
+                }
+                _ => self.clients[at].0.stream.request_progress_all(),
+            },
             16 => _ = self.space.store.sync_watchers(),
             17 => _ = self.space.store.retry_victims(),
             18 => _ = self.space.store.step_compaction(3),

@@ -63,7 +63,8 @@ pub use self::watcher::{Events, Filters, News, Notice, Path};
 /// How many notices wait in a stream's queue (etcd: chanBufLen).
 pub const QUEUE_LEN: usize = 128;
 
-/// The id of no watcher (etcd: InvalidWatchID).
+/// Stands in responses for no watcher, or for all of a stream (etcd: InvalidWatchID). As in etcd a
+/// client may still choose it for a watcher of its own, like any other number but 0.
 pub const NO_WATCH_ID: i64 = -1;
 
 /// Why a watcher was not created.
@@ -227,12 +228,11 @@ impl State {
         }
     }
 
-    /// Whether a watcher has everything up to `current`, and has begun by then. One that is gone, because of a compaction,
-    /// holds up nobody.
-    fn is_synced(&self, number: u64, current: i64) -> bool {
-        self.watchers.get(&number).is_none_or(|watcher| {
-            matches!(watcher.group, Group::Synced) && watcher.start_rev <= current
-        })
+    /// Whether a watcher has everything up to `current`, and has begun by then; `None` for one that
+    /// a compaction has cancelled.
+    fn is_synced(&self, number: u64, current: i64) -> Option<bool> {
+        let watcher = self.watchers.get(&number)?;
+        Some(matches!(watcher.group, Group::Synced) && watcher.start_rev <= current)
     }
 }
 
@@ -327,31 +327,46 @@ impl WatchStream {
         true
     }
 
-    /// Tells one watcher, or the whole stream ([`NO_WATCH_ID`]), how far the key space is: through
-    /// the queue, and only if everything up to there is in it. Otherwise nothing is said.
+    /// Reports to one watcher how far the key space is (etcd: `RequestProgress`), through the queue:
+    /// only if it holds everything up to there, and otherwise not at all.
     pub fn request_progress(&self, watch_id: i64) {
-        let one = self.watchers.get(&watch_id).filter(|_| watch_id != NO_WATCH_ID);
-        let mut numbers = self.watchers.values();
+        let Some(&watcher) = self.watchers.get(&watch_id) else { return };
         let index = self.store.read();
         let state = self.store.watchers.lock();
-        let is_synced = match one {
-            Some(number) => state.is_synced(*number, index.revision),
-            None => numbers.all(|number| state.is_synced(*number, index.revision)),
-        };
-        if is_synced {
-            let watcher = one.copied().unwrap_or(self.last_behind);
+        if state.is_synced(watcher, index.revision) == Some(true) {
             let news = News::Progress(index.revision);
             // Without room there is news in the queue, which says more.
             let _ = self.queue.try_send(Notice { watcher, watch_id, news });
         }
     }
 
+    /// Reports the same for all watchers of the stream at once (etcd: `RequestProgressAll`). A
+    /// stream without watchers gets no answer, since a revision means nothing without one (etcd
+    /// since 3.5.8; earlier versions answer).
+    ///
+    /// A watcher that a compaction has cancelled does not count, although its id is still taken.
+    /// etcd counts it as unsynced, and reports nothing until the client cancels it as well.
+    pub fn request_progress_all(&self) {
+        let index = self.store.read();
+        let state = self.store.watchers.lock();
+        let mut synced =
+            self.watchers.values().filter_map(|number| state.is_synced(*number, index.revision));
+        // The first one shows whether there is any.
+        if synced.next() == Some(true) && synced.all(|is_synced| is_synced) {
+            let news = News::StreamProgress(index.revision);
+            let notice = Notice { watcher: self.last_behind, watch_id: NO_WATCH_ID, news };
+            let _ = self.queue.try_send(notice);
+        }
+    }
+
     /// Whether a notice is for a watcher that the stream still has, or for the stream as it is.
     pub fn is_wanted(&self, notice: &Notice) -> bool {
-        if notice.watch_id == NO_WATCH_ID && matches!(notice.news, News::Progress(_)) {
-            return notice.watcher == self.last_behind;
+        match notice.news {
+            News::StreamProgress(_) => notice.watcher == self.last_behind,
+            News::Events(_) | News::Compacted(_) | News::Progress(_) => {
+                self.watchers.get(&notice.watch_id) == Some(&notice.watcher)
+            }
         }
-        self.watchers.get(&notice.watch_id) == Some(&notice.watcher)
     }
 
     /// The newest revision: not before any event that stands in the queue, and so waited for if a

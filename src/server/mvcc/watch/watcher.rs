@@ -64,6 +64,8 @@ pub enum News {
     Compacted(i64),
     /// Nothing more was written up to this revision.
     Progress(i64),
+    /// The same for all watchers of the stream.
+    StreamProgress(i64),
 }
 
 /// What stands in a stream's queue.
@@ -72,7 +74,7 @@ pub struct Notice {
     /// The watcher, by the number that is its own for as long as the member runs; for news to the
     /// whole stream, the newest one that began in the past.
     pub watcher: u64,
-    /// The id that the client knows; −1 for all of the stream.
+    /// The id that the client knows; −1 also for news to the whole stream.
     pub watch_id: i64,
     /// What there is to say.
     pub news: News,

@@ -1,8 +1,11 @@
 use super::*;
-use crate::trace::{
-    record::{Head, pack_deltas},
-    span::CANCELED,
-    stage::METHODS,
+use crate::{
+    numbers,
+    trace::{
+        record::{Head, pack_deltas},
+        span::{CANCELED, DEADLINE_EXCEEDED, FLAG_ERROR},
+        stage::METHODS,
+    },
 };
 
 const OWN: u64 = 7;
@@ -21,10 +24,8 @@ fn hello() -> Hello {
 
 fn record(stage: Stage, kind: Kind, id: u64, clock: u64, result: u8) -> Record {
     let head = Head { stage: stage as u8, kind: kind as u8, result, ..Head::default() };
-    let mut fields = [0; 8];
-    if stage == Stage::Rpc {
-        fields[0] = METHODS.iter().position(|name| *name == "KV/Put").unwrap() as u64;
-    }
+    let put = METHODS.iter().position(|name| *name == "KV/Put").unwrap();
+    let fields = if stage == Stage::Rpc { numbers!(Rpc, method = put) } else { [0; 8] };
     let mut record = Record::new(head, clock, clock, id, &fields);
     record.words[4] = pack_deltas(if kind == Kind::Span { 3 } else { 0 }, 0);
     record
@@ -103,20 +104,23 @@ fn errors_only_waits_for_the_end() {
     assert_eq!(vec![(own(1), 4)], pair.heard());
 }
 
-/// A put that its client did not wait for has failed for that client; a watch just ends so.
+/// A put that its client did not wait for, or not long enough, has failed for that client; a watch
+/// just ends so.
 #[test]
-fn who_went_away_counts_as_an_error_but_for_streams() {
+fn an_early_end_counts_as_an_error_but_for_streams() {
     let number = |name: &str| METHODS.iter().position(|other| *other == name).unwrap() as u64;
-    let mut pair = Pair::new(Filter { errors_only: true, ..Filter::default() });
-    for (counter, method) in [(1, "KV/Put"), (2, "Watch/Watch")] {
-        let mut records = put(own(counter), b"x", CANCELED);
-        for record in records.iter_mut().filter(|record| record.stage() == Some(Stage::Rpc)) {
-            record.set_head(Head { flags: FLAG_CANCELLED, ..record.head() });
-            record.words[7] = number(method);
+    for (result, flags) in [(CANCELED, FLAG_CANCELLED), (DEADLINE_EXCEEDED, FLAG_ERROR)] {
+        let mut pair = Pair::new(Filter { errors_only: true, ..Filter::default() });
+        for (counter, method) in [(1, "KV/Put"), (2, "Watch/Watch")] {
+            let mut records = put(own(counter), b"x", result);
+            for record in records.iter_mut().filter(|record| record.stage() == Some(Stage::Rpc)) {
+                record.set_head(Head { flags, ..record.head() });
+                record.words[7] = number(method);
+            }
+            pair.offer(&records, 1);
         }
-        pair.offer(&records, 1);
+        assert_eq!(vec![(own(1), 4)], pair.heard());
     }
-    assert_eq!(vec![(own(1), 4)], pair.heard());
 }
 
 #[test]

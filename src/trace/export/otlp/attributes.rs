@@ -41,7 +41,7 @@ pub(super) fn of_step(event: &Event, member_id: u64) -> Vec<Attribute> {
         };
         all.push((name.to_owned(), value));
     };
-    for (field, value) in event.stage.fields().iter().zip(event.fields) {
+    for (field, value) in event.named() {
         // No member and no request has the number 0: nobody is meant.
         if value != 0 || !matches!(field.unit, Unit::Member | Unit::Id) {
             add(&format!("etcd.{}", field.name), value_of(field, value));

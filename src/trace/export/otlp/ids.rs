@@ -17,11 +17,14 @@
 use std::collections::HashMap;
 
 use super::{Place, is_request};
-use crate::trace::{
-    context::root_span,
-    event::{Event, MemberInfo, Recording},
-    id::hash,
-    stage::Stage,
+use crate::{
+    field,
+    trace::{
+        context::root_span,
+        event::{Event, MemberInfo, Recording},
+        id::hash,
+        stage::Stage,
+    },
 };
 
 /// Knows which step of each request is its first.
@@ -62,7 +65,7 @@ impl<'a> Ids<'a> {
     /// The span in which the message that was received here had been sent.
     pub(super) fn sent(&self, receive: &Event) -> u64 {
         let own = self.recording.members[usize::from(receive.member)].member_id;
-        message(receive.link, receive.field("peer").unwrap_or(0), own).0.span
+        message(receive.link, field!(receive, RaftReceive, peer), own).0.span
     }
 }
 
@@ -70,12 +73,10 @@ fn place(member: &MemberInfo, event: &Event, is_first: bool) -> Place {
     let cluster = member.cluster_id;
     match event.stage {
         Stage::RaftSend if event.link != 0 => {
-            let peer = event.field("peer").unwrap_or(0);
-            message(event.link, member.member_id, peer).0
+            message(event.link, member.member_id, field!(event, RaftSend, peer)).0
         }
         Stage::RaftReceive if event.link != 0 => {
-            let peer = event.field("peer").unwrap_or(0);
-            message(event.link, peer, member.member_id).1
+            message(event.link, field!(event, RaftReceive, peer), member.member_id).1
         }
         _ if is_first => Place { trace: request(event.id, cluster), span: root_span(event.id) },
         Stage::ReadIndexConfirmed if event.id != 0 => {

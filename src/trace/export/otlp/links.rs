@@ -15,12 +15,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::flows::{batches, rounds};
-use crate::trace::{
-    event::{Event, Recording},
-    message::{APP, PROP},
-    order::Order,
-    record::Kind,
-    stage::Stage,
+use crate::{
+    change, field, fields,
+    trace::{
+        event::{Event, Recording},
+        message::{APP, PROP},
+        order::Order,
+        record::Kind,
+        stage::Stage,
+    },
 };
 
 type Links = HashMap<usize, Vec<(usize, &'static str)>>;
@@ -84,14 +87,10 @@ impl Walk<'_, '_> {
     }
 }
 
-fn field(event: &Event, name: &str) -> u64 {
-    event.field(name).unwrap_or(0)
-}
-
 /// From where to where the indexes of a MsgApp's entries go; the first is excluded.
 fn carried(event: &Event) -> Option<(u64, u64)> {
-    let (before, last) = (field(event, "index"), field(event, "last"));
-    (field(event, "type") == APP && before < last).then_some((before, last))
+    let [kind, before, last] = fields!(event, RaftSend | RaftReceive: type, index, last);
+    (kind == APP && before < last).then_some((before, last))
 }
 
 fn add(links: &mut Links, from: usize, to: usize) {
@@ -116,7 +115,7 @@ impl Lane {
     }
 
     fn entry(&mut self, event: &Event, at: usize, links: &mut Links) {
-        let index = field(event, "index");
+        let index = field!(event, RaftEntry, index);
         self.entries.insert(index, at);
         let brings = |(before, last, _): &&(u64, u64, usize)| *before < index && index <= *last;
         if let Some((_, _, message)) = self.arrived.iter().rev().find(brings) {
@@ -128,7 +127,7 @@ impl Lane {
     }
 
     fn commit(&mut self, event: &Event, at: usize, links: &mut Links) {
-        let (old, new) = (field(event, "commit.old"), field(event, "commit.new"));
+        let [old, new] = change!(event, RaftCommit, commit);
         if new <= old {
             return;
         }
@@ -145,7 +144,7 @@ impl Lane {
 
     fn send(&mut self, event: &Event, at: usize, links: &mut Links) {
         if let Some((before, last)) = carried(event) {
-            let peer = field(event, "peer");
+            let peer = field!(event, RaftSend, peer);
             for (_, entry) in self.entries.range(before + 1..=last) {
                 if self.carried.insert((peer, *entry)) {
                     add(links, *entry, at);
@@ -165,7 +164,7 @@ impl Lane {
                 self.arrived.remove(0);
             }
             self.arrived.push((before, last, at));
-        } else if event.id != 0 && field(event, "type") == PROP {
+        } else if event.id != 0 && field!(event, RaftReceive, type) == PROP {
             self.proposed.insert(event.id, at);
         }
     }

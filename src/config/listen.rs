@@ -1,0 +1,133 @@
+//! Where a member listens, and which origins may read its answers.
+//!
+//! | flag                        | serves                                                   |
+//! |-----------------------------|----------------------------------------------------------|
+//! | `--listen-client-urls`      | gRPC, and plain HTTP unless the next flag is given       |
+//! | `--listen-client-http-urls` | plain HTTP                                               |
+//! | `--listen-metrics-urls`     | metrics and probes, also before the member is ready      |
+//!
+//! All three take `http` and `unix` URLs. An advertised URL needs a host and a port, even if it is a
+//! path (see [`urls`](super::urls)), because etcd checks that too.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    args::Given,
+    error::ConfigError,
+    urls::{self, Url},
+};
+
+/// Where a member listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Address {
+    /// A port.
+    Tcp(SocketAddr),
+    /// A socket file, relative to the working directory unless its path is absolute.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(f, "{address}"),
+            Address::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+impl Address {
+    /// The socket file, unless it is a port.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Address::Tcp(_) => None,
+            Address::Unix(path) => Some(path),
+        }
+    }
+}
+
+/// Where a member serves clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// `--listen-client-urls`: at least one.
+    pub clients: Vec<Address>,
+    /// `--listen-client-http-urls`: if there is one, `clients` serve gRPC only.
+    pub http: Vec<Address>,
+    /// `--listen-metrics-urls`.
+    pub metrics: Vec<Address>,
+}
+
+/// `--cors`: the origins whose pages may read the answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cors {
+    /// All.
+    Any,
+    /// These, as browsers write them in `Origin`.
+    Origins(BTreeSet<String>),
+}
+
+/// Reads the three flags.
+pub(super) fn listen(given: &Given) -> Result<Listen, ConfigError> {
+    let clients = addresses(given, "listen-client-urls")?;
+    if clients.is_empty() {
+        return Err(ConfigError::NoUrls("listen-client-urls"));
+    }
+    let http = addresses(given, "listen-client-http-urls")?;
+    if let Some(both) = http.iter().find(|address| clients.contains(address)) {
+        return Err(ConfigError::SameUrl(match both {
+            Address::Tcp(address) => format!("http://{address}"),
+            Address::Unix(_) => both.to_string(),
+        }));
+    }
+    Ok(Listen { clients, http, metrics: addresses(given, "listen-metrics-urls")? })
+}
+
+/// URLs that differ as texts may be one address: `localhost` and 127.0.0.1.
+fn addresses(given: &Given, flag: &'static str) -> Result<Vec<Address>, ConfigError> {
+    let urls = url_list(given, flag).or_else(|error| match error {
+        ConfigError::NoUrls(_) => Ok(Vec::new()),
+        other => Err(other),
+    })?;
+    let mut addresses = Vec::new();
+    for url in urls {
+        let address = url.bind_address().map_err(ConfigError::Bind)?;
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+/// The ports of `--listen-peer-urls`.
+pub(super) fn peers(given: &Given) -> Result<Vec<SocketAddr>, ConfigError> {
+    let urls = url_list(given, "listen-peer-urls")?;
+    urls.iter().map(|url| url.peer_bind_address().map_err(ConfigError::Bind)).collect()
+}
+
+/// The URLs of a flag by which others reach this member.
+pub(super) fn advertised(given: &Given, flag: &'static str) -> Result<Vec<Url>, ConfigError> {
+    let all = url_list(given, flag)?;
+    match all.iter().find_map(Url::unreachable) {
+        Some(why) => Err(ConfigError::Advertise { flag, urls: urls::joined(&all), why }),
+        None => Ok(all),
+    }
+}
+
+/// At least one URL.
+pub(super) fn url_list(given: &Given, flag: &'static str) -> Result<Vec<Url>, ConfigError> {
+    match given.text(flag) {
+        "" => Err(ConfigError::NoUrls(flag)),
+        text => Ok(urls::parse_list(text).expect("checked when it was given")),
+    }
+}
+
+pub(super) fn cors(given: &Given) -> Cors {
+    match urls::parse_origins(given.text("cors")).expect("checked when it was given") {
+        None => Cors::Any,
+        Some(origins) => Cors::Origins(origins.into_iter().collect()),
+    }
+}

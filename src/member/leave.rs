@@ -1,0 +1,76 @@
+//! What a member does between the order to stop and its end, so that nobody loses anything by it.
+//!
+//! ```text
+//!   no more connections, GOAWAY ──▶ hand the leadership over ──▶ answer what is under way
+//!                                                            ──▶ last records to the observers
+//! ```
+//!
+//! A leader hands its leadership over first (etcd: `TransferLeadership`). Without that the others
+//! would notice its absence only after an election timeout. The requests of its own clients that are
+//! under way wait for the new leader, are forwarded to it, and are answered. Streams end at once:
+//! their clients go on with another member. A client that does not take its answer is waited for no
+//! longer than [`GRACE`].
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use crate::{raft::inbox::Input, server::Server, trace::Collector};
+
+/// How long the clients have to take their answers. A cluster that works answers in milliseconds;
+/// etcd waits for seven seconds, and does so whenever a watch is open.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether all proposals are answered.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Leaves the cluster's service. `clients` is the client port, which ends when all its connections
+/// are closed.
+pub(super) async fn leave(
+    server: &Server,
+    collector: &Arc<Collector>,
+    stopping: &watch::Sender<bool>,
+    clients: Pin<&mut impl Future<Output = std::io::Result<()>>>,
+) {
+    stopping.send_replace(true);
+    let quiet = async {
+        hand_over_leadership(server).await;
+        while server.wait().pending() != 0 {
+            sleep(LOOK).await;
+        }
+    };
+    let left = async {
+        let _ = timeout(GRACE, quiet).await;
+        collector.finish();
+    };
+    // The clients' connections close meanwhile; those of observers last.
+    let closed = async { tokio::join!(left, clients) };
+    if timeout(2 * GRACE, closed).await.is_err() {
+        tracing::warn!("some clients have not taken their answers");
+    }
+}
+
+/// Returns once another member leads, or when that has taken longer than an election: then the
+/// voter that was chosen does not answer, and the others will find out for themselves.
+async fn hand_over_leadership(server: &Server) {
+    let own = server.member_id();
+    if server.leader() != own || !server.has_heard_peers() {
+        return;
+    }
+    let mut leadership = server.leadership();
+    if server.inbox().offer(Input::HandOver).is_err() {
+        return;
+    }
+    let another = leadership.wait_for(|now| now.leader != 0 && now.leader != own);
+    let patience: Duration = server.election();
+    match timeout(patience, another).await {
+        Ok(Ok(now)) => {
+            tracing::info!(leader = %format!("{:x}", now.leader), "handed the leadership over");
+        }
+        Ok(Err(_)) => {}
+        Err(_) => tracing::warn!(?patience, "could not hand the leadership over"),
+    }
+}

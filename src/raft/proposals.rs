@@ -1,0 +1,339 @@
+//! This member's own proposals, from its inbox until raft has decided what becomes of them.
+//!
+//! ```text
+//!   inbox ──▶ gathered ──▶ sent to the leader ──▶ committed: apply answers
+//!               ▲  │ no leader        │
+//!               │  ▼                  │ an entry of a later term is committed, and the
+//!               │ parked              │ proposal is not before it
+//!               │                     ▼
+//!               └──── again ◀──── lost ────▶ "leader changed"
+//! ```
+//!
+//! Raft does not say that a proposal is lost: a leader that dies takes what was forwarded to it
+//! along, and its client would wait for the whole request timeout. But a loss can be proved. Terms
+//! never fall along the log. So once an entry of a later term is committed, an entry of an earlier
+//! term that does not stand before it can never be committed any more (Raft 5.4, the leader
+//! completeness property).
+//!
+//! A lost proposal is proposed again, under the same id, if nobody else can still append it: this
+//! member was the leader, or the leader speaks glass and appends a forwarded proposal only in the
+//! term that it was sent in ([`is_stale`]). An etcd leader that has stepped down forwards it once
+//! more, perhaps much later. There the client is told that the leader changed, and has to find out
+//! what became of its request.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use raft::{
+    Raft, StateRole,
+    eraftpb::{Entry, Message, MessageType},
+};
+
+use super::log::LogStorage;
+use crate::pb;
+
+/// How many proposals wait while there is no leader.
+const PARKED_MAX: usize = 5000;
+
+/// A batch of proposals is cut at this size, as etcd's messages are.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// What one client, or this member itself, wants to have in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// The request's id, which is also inside `data`.
+    pub id: u64,
+    /// What every member will apply.
+    pub data: Bytes,
+    /// When it came.
+    pub since: Instant,
+}
+
+/// A proposal that raft has taken.
+#[derive(Debug)]
+struct Sent {
+    proposal: Proposal,
+    /// The term in which it was sent to the leader.
+    term: u64,
+    /// Whether it can be proposed again when it is lost.
+    is_repeatable: bool,
+}
+
+/// Why a proposal will not be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Raft did not take it, though there is a leader.
+    Dropped,
+    /// Its leader has gone, and has not appended it.
+    LeaderChanged,
+}
+
+/// A proposal that was lost with its leader.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The request's id.
+    pub id: u64,
+    /// The term in which it was sent to the leader.
+    pub term: u64,
+    /// Its bytes if it waits to be proposed again; `None` if its client must be told.
+    pub again: Option<usize>,
+}
+
+/// All proposals of this member that raft has not decided about.
+#[derive(Debug)]
+pub struct Proposals {
+    /// The low 16 bits of the member's id, with which its request ids begin.
+    prefix: u64,
+    gathered: Vec<Proposal>,
+    parked: VecDeque<Proposal>,
+    sent: HashMap<u64, Sent>,
+    /// The highest term of a committed entry.
+    committed_term: u64,
+}
+
+impl Proposals {
+    /// None yet, of this member.
+    pub fn new(member_id: u64) -> Self {
+        Self {
+            prefix: member_id & 0xffff,
+            gathered: Vec::new(),
+            parked: VecDeque::new(),
+            sent: HashMap::new(),
+            committed_term: 0,
+        }
+    }
+
+    /// Takes one from the inbox. Returns how many wait for the end of this turn.
+    pub fn gather(&mut self, proposal: Proposal) -> usize {
+        self.gathered.push(proposal);
+        self.gathered.len()
+    }
+
+    /// Whether some wait to be proposed in the next turn.
+    pub fn has_gathered(&self) -> bool {
+        !self.gathered.is_empty()
+    }
+
+    /// Whether none waits at all.
+    pub fn is_empty(&self) -> bool {
+        self.gathered.is_empty() && self.parked.is_empty()
+    }
+
+    /// Keeps what was gathered until there is a leader. Returns what there is no room for.
+    pub fn park(&mut self) -> Vec<Proposal> {
+        let room = PARKED_MAX.saturating_sub(self.parked.len());
+        let refused = self.gathered.split_off(room.min(self.gathered.len()));
+        self.parked.extend(self.gathered.drain(..));
+        refused
+    }
+
+    /// Takes all that can be proposed now, the oldest first.
+    pub fn take(&mut self) -> Vec<Proposal> {
+        let mut all: Vec<Proposal> = self.parked.drain(..).collect();
+        all.append(&mut self.gathered);
+        all
+    }
+
+    /// Raft has taken these in `term`.
+    pub fn sent(&mut self, proposals: &[Proposal], term: u64, is_repeatable: bool) {
+        for proposal in proposals {
+            let sent = Sent { proposal: proposal.clone(), term, is_repeatable };
+            self.sent.insert(proposal.id, sent);
+        }
+    }
+
+    /// These entries are committed, in log order, and all before them were given to this call
+    /// earlier. Returns the proposals that this proves lost.
+    pub fn committed(&mut self, entries: &[Entry]) -> Vec<Lost> {
+        let Some(last) = entries.last() else { return Vec::new() };
+        if !self.sent.is_empty() {
+            for id in entries.iter().map(|entry| pb::entry_id(&entry.data)) {
+                if id >> 48 == self.prefix {
+                    self.sent.remove(&id);
+                }
+            }
+        }
+        if last.term <= self.committed_term {
+            return Vec::new();
+        }
+        self.committed_term = last.term;
+        let mut lost: Vec<Sent> =
+            self.sent.extract_if(|_, sent| sent.term < last.term).map(|(_, sent)| sent).collect();
+        // In the order in which they came.
+        lost.sort_unstable_by_key(|sent| (sent.proposal.since, sent.proposal.id));
+        lost.into_iter().map(|sent| self.lose(sent)).collect()
+    }
+
+    fn lose(&mut self, Sent { proposal, term, is_repeatable }: Sent) -> Lost {
+        let lost = Lost { id: proposal.id, term, again: None };
+        if !is_repeatable {
+            return lost;
+        }
+        let bytes = proposal.data.len();
+        self.gathered.push(proposal);
+        Lost { again: Some(bytes), ..lost }
+    }
+
+    /// Forgets what came before `oldest`, because its client has given up: proposing it now would
+    /// surprise everybody. Returns the bytes that waited.
+    pub fn expire(&mut self, oldest: Instant) -> usize {
+        self.sent.retain(|_, sent| oldest <= sent.proposal.since);
+        let mut bytes = 0;
+        while let Some(proposal) = self.parked.pop_front_if(|parked| parked.since < oldest) {
+            bytes += proposal.data.len();
+        }
+        bytes
+    }
+}
+
+/// The message that proposes these, in this term.
+pub fn message(proposals: &[Proposal], raft: &Raft<LogStorage>) -> Message {
+    let entry = |proposal: &Proposal| Entry { data: proposal.data.clone(), ..Entry::default() };
+    let mut message = Message::default();
+    message.set_msg_type(MessageType::MsgPropose);
+    message.from = raft.id;
+    // Neither raft-rs nor etcd's raft reads it in a proposal; it is for `is_stale`.
+    message.log_term = raft.term;
+    message.set_entries(proposals.iter().map(entry).collect::<Vec<_>>().into());
+    message
+}
+
+/// Whether a member that speaks glass has sent this proposal to the leader of another term than
+/// this member leads in. It must not be appended: its sender may have proposed it again.
+pub fn is_stale(message: &Message, raft: &Raft<LogStorage>) -> bool {
+    message.log_term != 0 && (raft.state != StateRole::Leader || message.log_term != raft.term)
+}
+
+/// The bytes of these proposals.
+pub fn data_len(proposals: &[Proposal]) -> usize {
+    proposals.iter().map(|proposal| proposal.data.len()).sum()
+}
+
+/// How many of the first proposals make a batch: at least one.
+pub fn batch_len(proposals: &[Proposal]) -> usize {
+    let mut bytes = 0;
+    let fits = |proposal: &&Proposal| {
+        bytes += proposal.data.len();
+        bytes <= BATCH_BYTES_MAX
+    };
+    proposals.iter().take_while(fits).count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use prost::Message as _;
+
+    use super::*;
+    use crate::{
+        clock,
+        pb::etcdserverpb::{InternalRaftRequest, RequestHeader},
+    };
+
+    const OWN: u64 = 0x7700;
+
+    fn id(number: u64) -> u64 {
+        OWN << 48 | number
+    }
+
+    fn data(id: u64) -> Bytes {
+        let header = Some(RequestHeader { id, ..RequestHeader::default() });
+        InternalRaftRequest { header, ..InternalRaftRequest::default() }.encode_to_vec().into()
+    }
+
+    fn proposal(number: u64) -> Proposal {
+        let id = id(number);
+        Proposal { id, data: data(id), since: clock::now() }
+    }
+
+    fn entry(id: u64, index: u64, term: u64) -> Entry {
+        Entry { index, term, data: data(id), ..Entry::default() }
+    }
+
+    /// Three that were sent in term 2.
+    fn sent(is_repeatable: bool) -> Proposals {
+        let mut proposals = Proposals::new(OWN);
+        let three: Vec<Proposal> = (1..=3).map(proposal).collect();
+        proposals.sent(&three, 2, is_repeatable);
+        proposals
+    }
+
+    fn ids(proposals: &[Proposal]) -> Vec<u64> {
+        proposals.iter().map(|proposal| proposal.id).collect()
+    }
+
+    #[test]
+    fn what_is_not_before_a_committed_entry_of_a_later_term_is_lost_and_proposed_again() {
+        let mut proposals = sent(true);
+        assert_eq!(proposals.committed(&[entry(id(1), 5, 2)]), []);
+        assert!(!proposals.has_gathered(), "term 2 may still bring the others");
+        // One of them stands before the first entry of term 3, the other does not.
+        let lost = proposals.committed(&[entry(id(2), 6, 2), entry(0, 7, 3)]);
+        let bytes = Some(data(id(3)).len());
+        assert_eq!(lost, [Lost { id: id(3), term: 2, again: bytes }]);
+        assert_eq!(ids(&proposals.take()), [id(3)]);
+    }
+
+    #[test]
+    fn what_an_etcd_leader_may_still_forward_is_not_proposed_again() {
+        let mut proposals = sent(false);
+        let lost = proposals.committed(&[entry(0, 5, 3)]);
+        assert_eq!(lost.len(), 3);
+        assert!(lost.iter().all(|lost| lost.again.is_none()));
+        assert!(!proposals.has_gathered());
+    }
+
+    #[test]
+    fn what_was_proposed_again_is_lost_only_to_a_term_after_that() {
+        let mut proposals = sent(true);
+        proposals.committed(&[entry(0, 5, 3)]);
+        let again = proposals.take();
+        proposals.sent(&again, 3, true);
+        assert_eq!(proposals.committed(&[entry(id(1), 6, 3)]), []);
+        assert_eq!(proposals.committed(&[entry(0, 7, 4)]).len(), 2);
+    }
+
+    #[test]
+    fn entries_of_other_members_say_nothing_about_own_proposals() {
+        let mut proposals = sent(true);
+        let others = (OWN + 1) << 48 | 1;
+        assert_eq!(proposals.committed(&[entry(others, 5, 2)]), []);
+        assert_eq!(proposals.committed(&[entry(0, 6, 3)]).len(), 3);
+    }
+
+    #[test]
+    fn those_that_came_first_are_proposed_first_and_the_lost_before_the_new() {
+        let mut proposals = sent(true);
+        proposals.committed(&[entry(0, 5, 3)]);
+        proposals.gather(proposal(4));
+        assert!(proposals.park().is_empty());
+        proposals.gather(proposal(5));
+        assert_eq!(ids(&proposals.take()), [1, 2, 3, 4, 5].map(id));
+    }
+
+    #[test]
+    fn what_waits_has_a_bound_in_number_and_in_time() {
+        let mut proposals = Proposals::new(OWN);
+        for number in 0..=PARKED_MAX as u64 {
+            proposals.gather(proposal(number));
+        }
+        assert_eq!(ids(&proposals.park()), [id(PARKED_MAX as u64)]);
+        proposals.sent(&[proposal(1)], 2, true);
+        let later = clock::now() + Duration::from_secs(1);
+        assert_ne!(proposals.expire(later), 0);
+        assert!(proposals.is_empty());
+        assert_eq!(proposals.committed(&[entry(0, 5, 3)]), [], "its client has given up");
+    }
+
+    #[test]
+    fn a_batch_is_cut_at_its_bytes_and_never_empty() {
+        let long = |len| Proposal { data: vec![0; len].into(), ..proposal(1) };
+        let half = BATCH_BYTES_MAX / 2;
+        assert_eq!(batch_len(&[long(half), long(half), long(1)]), 2);
+        assert_eq!(batch_len(&[long(BATCH_BYTES_MAX + 1), long(1)]), 1);
+    }
+}

@@ -1,0 +1,124 @@
+//! What raft has given to the `wal` thread, and what it has not given it yet.
+//!
+//! A Ready's entries and hard state are one write, and the `wal` thread answers with the number of
+//! the last Ready that its sync covers. A Ready without anything to write has no write of its own:
+//! the last write covers it. So whatever depends on a Ready being on disk waits for
+//! [`Writes::last`].
+//!
+//! A commit index alone is not worth a write. It waits for the next entries, or for the next tick,
+//! and is never synced for its own sake.
+
+use std::collections::VecDeque;
+
+use raft::eraftpb::{Entry, HardState};
+
+use crate::storage::wal;
+
+/// The writes on their way to the disk.
+pub struct Writes {
+    wal: wal::Writer,
+    /// Ready and last index, 0 without entries, of each write that is not on disk yet.
+    queue: VecDeque<(u64, u64)>,
+    /// The Ready of the last write.
+    last: u64,
+    /// The last Ready of all.
+    last_ready: u64,
+    /// A hard state that the WAL does not have yet.
+    unwritten: Option<HardState>,
+    /// Term and vote that the WAL has been given.
+    vote: (u64, u64),
+}
+
+/// What is on disk now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persisted {
+    /// Everything up to and including this Ready.
+    pub ready: u64,
+    /// The log up to this index; 0 if no entries were written.
+    pub index: u64,
+}
+
+impl Writes {
+    /// None yet; the log has this term and vote.
+    pub fn new(wal: wal::Writer, vote: (u64, u64)) -> Self {
+        let queue = VecDeque::new();
+        Self { wal, queue, last: 0, last_ready: 0, unwritten: None, vote }
+    }
+
+    /// Raft has made a Ready.
+    pub fn begin(&mut self, ready: u64) {
+        self.last_ready = ready;
+    }
+
+    /// The last Ready.
+    pub fn last_ready(&self) -> u64 {
+        self.last_ready
+    }
+
+    /// The Ready that has to be on disk before whatever depends on the present one may happen.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Whether all writes are on disk.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Hands the Ready's entries and hard state to the WAL. Returns whether term or vote have
+    /// changed.
+    pub fn persist(&mut self, entries: Vec<Entry>, hard_state: Option<HardState>) -> bool {
+        let vote = hard_state.as_ref().map(|state| (state.term, state.vote));
+        let vote_changed = vote.is_some_and(|vote| vote != self.vote);
+        if let Some(vote) = vote {
+            self.vote = vote;
+        }
+        if hard_state.is_some() {
+            self.unwritten = hard_state;
+        }
+        if !entries.is_empty() || vote_changed {
+            let hard_state = self.unwritten.take();
+            self.write(entries, hard_state, true);
+        }
+        vote_changed
+    }
+
+    /// Writes a commit index that has waited for company, without a sync.
+    pub fn write_commit(&mut self) {
+        if let Some(hard_state) = self.unwritten.take() {
+            self.write(Vec::new(), Some(hard_state), false);
+        }
+    }
+
+    /// A write without a sync bears the number of the last Ready too: it is reported only together
+    /// with a sync that covers that Ready.
+    fn write(&mut self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) {
+        let ready = self.last_ready;
+        // What these entries overwrite is no longer what the WAL will have.
+        if let Some(first) = entries.first().map(|entry| entry.index) {
+            for (_, last) in &mut self.queue {
+                *last = (*last).min(first - 1);
+            }
+        }
+        self.queue.push_back((ready, entries.last().map_or(0, |entry| entry.index)));
+        self.last = ready;
+        self.wal.write(wal::Write { entries, hard_state, sync, ready });
+    }
+
+    /// The WAL has everything up to the Ready `number` on disk.
+    pub fn persisted(&mut self, number: u64) -> Persisted {
+        let ready = if self.last <= number { self.last_ready } else { number };
+        let mut index = 0;
+        while let Some((_, last)) = self.queue.pop_front_if(|(ready, _)| *ready <= number) {
+            // What a later write overwrites is not on disk as the log now has it.
+            index = last.max(index);
+        }
+        Persisted { ready, index }
+    }
+
+    /// Writes what still waits, and ends the `wal` thread.
+    pub fn stop(mut self) {
+        self.write_commit();
+        self.wal.stop();
+    }
+}

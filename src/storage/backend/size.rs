@@ -1,0 +1,114 @@
+//! How large the file is, and what of that counts against a quota.
+//!
+//! ```text
+//!   size      ├──────── in use ────────┤┄┄┄┄ free ┄┄┄┄┤   blocks that the disk holds
+//!   used      ├────────────────────────┤+ writing         in use, or the size less a step
+//!   quota     ├────────────────────────────────┤
+//! ```
+//!
+//! etcd compares the size with the quota, so that what a compaction has freed is room only after a
+//! defragmentation. Here it is room at once; but the file outgrows its quota by no more than
+//! [`STEP`] because its free pages are too small for what is written.
+//!
+//! Rows that wait for the next commit do not count, as in etcd, where the next write waits while that
+//! commit runs. Here it does not wait, so while a commit runs both buffers count: either way the file
+//! outgrows the quota by what is written in one commit interval.
+//!
+//! The figures are those of the last commit. The commit thread sets them while the buffers are locked,
+//! so a writer that holds the lock sees figures that belong together; others may see, for a moment,
+//! less than there is.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How much of what the file has free may be of no use before it counts as used, in bytes. etcd's
+/// file grows in steps of this length.
+const STEP: u64 = 16 << 20;
+
+/// What a commit has made of the file, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sizes {
+    /// Keys and values in it.
+    pub(super) stored: u64,
+    /// What the disk holds for it.
+    pub(super) allocated: u64,
+    /// And of that, the pages that are used.
+    pub(super) in_use: u64,
+}
+
+/// The figures that others read.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    stored: AtomicU64,
+    allocated: AtomicU64,
+    in_use: AtomicU64,
+    used: AtomicU64,
+    writing: AtomicU64,
+}
+
+impl Gauge {
+    /// Notes what a commit has made of the file. Nothing is on its way into it any more.
+    pub(super) fn note(&self, sizes: Sizes) {
+        let unusable = sizes.allocated.saturating_sub(STEP);
+        // First this: a reader in between must not count the rows twice.
+        self.writing.store(0, Ordering::Relaxed);
+        self.stored.store(sizes.stored, Ordering::Relaxed);
+        self.allocated.store(sizes.allocated, Ordering::Relaxed);
+        self.in_use.store(sizes.in_use, Ordering::Relaxed);
+        self.used.store(sizes.in_use.max(sizes.stored).max(unusable), Ordering::Release);
+    }
+
+    /// Notes how many bytes of rows the buffers have while a commit runs.
+    pub(super) fn note_writing(&self, bytes: usize) {
+        self.writing.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes of keys and values.
+    pub(super) fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Relaxed)
+    }
+
+    /// See [`super::Backend::size`]. Zeros take no room on the disk, but count.
+    pub(super) fn size(&self) -> u64 {
+        self.allocated.load(Ordering::Relaxed).max(self.stored())
+    }
+
+    /// See [`super::Backend::size_in_use`].
+    pub(super) fn in_use(&self) -> u64 {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// See [`super::Backend::used`].
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Acquire) + self.writing.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn used(stored: u64, allocated: u64, in_use: u64) -> u64 {
+        let gauge = Gauge::default();
+        gauge.note(Sizes { stored, allocated, in_use });
+        gauge.used()
+    }
+
+    #[test]
+    fn free_pages_are_room_but_for_what_is_more_than_a_step() {
+        assert_eq!(used(50 * MIB, 100 * MIB, 60 * MIB), 84 * MIB);
+        assert_eq!(used(50 * MIB, 70 * MIB, 60 * MIB), 60 * MIB);
+        assert_eq!(used(0, 100 << 10, 48 << 10), 48 << 10);
+    }
+
+    #[test]
+    fn zeros_count_and_so_does_what_is_being_written() {
+        assert_eq!(used(50 * MIB, MIB, MIB), 50 * MIB);
+        let gauge = Gauge::default();
+        gauge.note_writing(7);
+        assert_eq!(gauge.used(), 7);
+        gauge.note(Sizes::default());
+        assert_eq!(gauge.used(), 0);
+    }
+}

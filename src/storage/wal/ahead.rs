@@ -1,0 +1,211 @@
+//! The next segment, which is prepared while the present one is being filled.
+//!
+//! ```text
+//!   offset    0 ─────────── half ────────── full ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ 4 GiB
+//!   present   ├─── records ───┼───────────────┼ ─ grows while there is no next one ─ ┤
+//!   next                      └─ prepared ────┴▶ cut
+//! ```
+//!
+//! Reserving 64 MB takes milliseconds, for which no write should wait; so a thread does it, from
+//! half of the present segment on (etcd: filePipeline, which begins at once).
+//!
+//! A file system without room, a process without descriptors, or a directory that has become
+//! read-only is therefore noticed half a segment before the new file is needed. The log says so
+//! once, with file and cause, the preparation is tried again every second, and the member goes on:
+//! nothing in the format ends a segment at 64 MB, so the present one takes what comes until the
+//! next one is there. etcd reads such a segment like any other.
+//!
+//! **Invariant.** Until it is renamed, the new file holds nothing that anybody was promised, so
+//! throwing it away is always safe. An fsync that fails ends the member all the same: the disk
+//! that refused it holds the other segments too.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use super::{error::Error, segment};
+use crate::{
+    clock,
+    storage::{disk::File, with_causes},
+};
+
+/// Between two attempts.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The next segment, as far as it has come.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    dir: PathBuf,
+    /// A segment's length in bytes.
+    len: u64,
+    next: Next,
+    trouble: Option<Trouble>,
+}
+
+#[derive(Debug)]
+enum Next {
+    /// Nothing has been begun.
+    Idle,
+    /// A thread is at it.
+    UnderWay(Preparation),
+    /// Here it is.
+    Ready(File),
+}
+
+/// What has failed since there was last a next segment.
+#[derive(Debug)]
+struct Trouble {
+    /// The newest cause.
+    error: Error,
+    attempts: u64,
+    retry_at: Instant,
+    /// The length of the present segment, in bytes, at which the log repeats it.
+    repeat_at: u64,
+}
+
+impl Ahead {
+    /// For a log in `dir` whose segments have `len` bytes.
+    pub(super) fn new(dir: &Path, len: u64) -> Ahead {
+        Ahead { dir: dir.to_owned(), len, next: Next::Idle, trouble: None }
+    }
+
+    /// Begins to prepare segment number `sequence` if that is due, and notes what came of an
+    /// attempt. `present` is the segment that is being filled, up to `offset`.
+    pub(super) fn look(&mut self, sequence: u64, (present, offset): (&Path, u64)) {
+        if let Next::UnderWay(preparation) = &self.next
+            && preparation.is_finished()
+        {
+            self.collect((present, offset));
+        }
+        let is_due = self.trouble.as_ref().is_none_or(|trouble| trouble.retry_at <= clock::now());
+        if matches!(self.next, Next::Idle) && is_due {
+            self.next = Next::UnderWay(Preparation::start(&self.dir, sequence, self.len));
+        }
+        self.repeat((present, offset));
+    }
+
+    /// The prepared file, after waiting for an attempt that is under way. `None` if there is none:
+    /// then the present segment has to take more.
+    pub(super) fn take(&mut self, present: (&Path, u64)) -> Option<File> {
+        self.collect(present);
+        match std::mem::replace(&mut self.next, Next::Idle) {
+            Next::Ready(file) => Some(file),
+            Next::UnderWay(_) | Next::Idle => None,
+        }
+    }
+
+    /// The file that was taken has become a segment.
+    pub(super) fn succeeded(&mut self) {
+        if let Some(Trouble { attempts, .. }) = self.trouble.take() {
+            tracing::info!(attempts, "the log has its next segment after all");
+        }
+    }
+
+    /// The next segment cannot be prepared, or could not be put in its place.
+    pub(super) fn failed(&mut self, error: Error, (present, offset): (&Path, u64)) {
+        let retry_at = clock::now() + RETRY;
+        if let Some(trouble) = &mut self.trouble {
+            trouble.attempts += 1;
+            (trouble.error, trouble.retry_at) = (error, retry_at);
+            return;
+        }
+        tracing::warn!(
+            cause = %with_causes(&error),
+            present = %present.display(),
+            offset,
+            needed_at = self.len,
+            "the log's next segment cannot be prepared; the member tries again every second, and \
+             goes on in the present segment, which may grow to 4 GiB"
+        );
+        let repeat_at = 2 * self.len.max(offset);
+        self.trouble = Some(Trouble { error, attempts: 1, retry_at, repeat_at });
+    }
+
+    /// Why there is no next segment, if an attempt has failed; for the last message.
+    pub(super) fn cause(&mut self) -> Option<Error> {
+        self.trouble.take().map(|trouble| trouble.error)
+    }
+
+    /// Takes the result of an attempt, waiting for it if need be.
+    fn collect(&mut self, present: (&Path, u64)) {
+        self.next = match std::mem::replace(&mut self.next, Next::Idle) {
+            Next::UnderWay(preparation) => match preparation.wait() {
+                Ok(file) => Next::Ready(file),
+                Err(error) => {
+                    self.failed(error, present);
+                    Next::Idle
+                }
+            },
+            other => other,
+        };
+    }
+
+    /// One more line each time the present segment has doubled.
+    fn repeat(&mut self, (present, offset): (&Path, u64)) {
+        let Some(trouble) = &mut self.trouble else { return };
+        if trouble.repeat_at <= offset {
+            trouble.repeat_at = 2 * offset;
+            tracing::warn!(
+                cause = %with_causes(&trouble.error),
+                attempts = trouble.attempts,
+                present = %present.display(),
+                offset,
+                "the log still has no next segment; the member ends when the present one has 4 GiB"
+            );
+        }
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        if let Next::Ready(file) = &self.next {
+            // Nobody needs it any more. If it stays, the next start removes it.
+            let _ = fs::remove_file(file.path());
+        }
+    }
+}
+
+/// The thread that prepares a file.
+#[derive(Debug)]
+struct Preparation {
+    path: PathBuf,
+    len: u64,
+    /// `None` if there could be no thread: then the file is made when it is waited for.
+    thread: Option<JoinHandle<Result<File, Error>>>,
+}
+
+impl Preparation {
+    fn start(dir: &Path, sequence: u64, len: u64) -> Preparation {
+        let path = segment::unfinished(dir, sequence);
+        let target = path.clone();
+        let thread = thread::Builder::new()
+            .name("wal-prepare".to_owned())
+            .spawn(move || segment::prepare(&target, len))
+            .ok();
+        Preparation { path, len, thread }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn wait(mut self) -> Result<File, Error> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(file)) => file,
+            Some(Err(_)) | None => segment::prepare(&self.path, self.len),
+        }
+    }
+}
+
+impl Drop for Preparation {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // Not needed any more: nothing depends on whether it could be made.
+            let _ = thread.join();
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,461 @@
+//! Raw HTTP/2 on the client port: each setting of `src/api/http2.rs`, and each way to abuse it.
+//!
+//! What a client does with its own connection must not be felt on another, so next to each flood a
+//! [`Neighbour`] puts one key after the other. What Go's server serves is served on the same
+//! connection, too; these tests pass with etcd, the others say why not.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use glass_etcd::{
+    clock,
+    pb::etcdserverpb::{
+        PutRequest, RangeRequest, WatchCreateRequest, WatchRequest, watch_request::RequestUnion,
+    },
+};
+
+use crate::{
+    cluster::Cluster,
+    programs::{Kind, left_out},
+    raw::{
+        Answer, CONTINUATION, Call, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame,
+        GOAWAY, HEADERS, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame, goaway, header_frames,
+        integer, literal, prefixed, settings,
+    },
+};
+
+const RANGE: &str = "/etcdserverpb.KV/Range";
+const PUT: &str = "/etcdserverpb.KV/Put";
+const WATCH: &str = "/etcdserverpb.Watch/Watch";
+
+/// How long the neighbour's slowest put may take, on a machine that does other things, too.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What a flood may leave behind, in megabytes, once the same flood has been there before.
+const LEFT_MAX: u64 = 24;
+
+fn range() -> RangeRequest {
+    RangeRequest { key: "k".into(), ..RangeRequest::default() }
+}
+
+fn put(key: &str, len: usize) -> PutRequest {
+    PutRequest { key: key.to_owned().into(), value: vec![b'v'; len].into(), ..Default::default() }
+}
+
+fn watch(key: &str) -> WatchRequest {
+    let create = WatchCreateRequest { key: key.to_owned().into(), ..Default::default() };
+    WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) }
+}
+
+/// A client on a connection of its own, that must not notice anything.
+struct Neighbour {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<(usize, Duration)>,
+}
+
+impl Neighbour {
+    fn of(cluster: &Cluster) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (mut raw, is_over) = (Raw::connect(cluster, 0), stop.clone());
+        let task = thread::spawn(move || {
+            let (mut puts, mut slowest) = (0, Duration::ZERO);
+            while !is_over.load(Ordering::Relaxed) {
+                let start = clock::now();
+                assert!(raw.ask(&Call::new(PUT, &put("neighbour", 8))).is_ok());
+                slowest = slowest.max(start.elapsed());
+                puts += 1;
+                thread::sleep(Duration::from_millis(5));
+            }
+            (puts, slowest)
+        });
+        Self { stop, task }
+    }
+
+    fn has_not_noticed(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (puts, slowest) = self.task.join().unwrap();
+        println!("the neighbour: {puts} puts, the slowest in {slowest:?}");
+        assert!(0 < puts && slowest < PATIENCE, "{puts} puts, {slowest:?}");
+    }
+}
+
+/// A member's memory in megabytes; 0 where that cannot be known.
+fn memory(cluster: &Cluster) -> u64 {
+    let status = format!("/proc/{}/status", cluster.process_id(0));
+    let status = fs::read_to_string(status).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) / 1024
+}
+
+/// Does the same three times; the third must not need more memory than the second.
+fn memory_comes_back(cluster: &Cluster, mut flood: impl FnMut()) {
+    let mut after = Vec::new();
+    for _ in 0..3 {
+        flood();
+        after.push(memory(cluster));
+    }
+    println!("memory after each: {after:?} MB");
+    assert!(after[2] <= after[1] + LEFT_MAX, "{after:?}");
+}
+
+/// The GOAWAY of a connection that the server ends.
+fn ended(raw: &mut Raw) -> (u32, String) {
+    loop {
+        match raw.frame(crate::raw::WITHIN) {
+            Some(frame) if frame.kind == GOAWAY => return goaway(&frame),
+            Some(Frame { kind: u8::MAX, .. }) => panic!("closed without a word"),
+            Some(_) => {}
+            None => panic!("the connection goes on"),
+        }
+    }
+}
+
+/// A header block whose fields are all indexes, and the one that makes them known.
+fn indexed(extra: &[u8], count: usize) -> (Vec<u8>, Vec<u8>) {
+    let with = |first: &[u8], value: &[u8]| [first, &integer(value.len()), value].concat();
+    let known = [
+        vec![0x83, 0x86],
+        with(&[0x44], RANGE.as_bytes()),
+        with(&[0x41], b"a"),
+        with(&[0x5f], b"application/grpc"),
+        extra.to_vec(),
+    ];
+    let newest = if extra.is_empty() { 0xbe } else { 0xbf };
+    let indexes = [0x83, 0x86, newest + 2, newest + 1, newest];
+    (known.concat(), [&indexes[..], &vec![0xbe; count]].concat())
+}
+
+async fn member() -> Cluster {
+    Cluster::start(&Kind::subject(), 1).await
+}
+
+/// Whether what is tested has no such bound.
+fn is_etcd(what: &str) -> bool {
+    let is_etcd = Kind::subject() != Kind::Glass;
+    if is_etcd {
+        left_out(&format!("{what}: that is our own bound"));
+    }
+    is_etcd
+}
+
+/// Goal: a client that gives calls up does not lose its connection, and those who watch on it
+/// notice nothing. Method: 21 calls, each with its reset, in one write, where h2 by itself allows
+/// 20; two hundred reads that are cancelled as soon as they are sent; a hundred thousand frames.
+#[tokio::test]
+async fn calls_that_are_given_up_end_nothing() {
+    let cluster = member().await;
+    let mut raw = Raw::connect(&cluster, 0);
+    let watcher = raw.call(&Call::new(WATCH, &watch("watched")).open());
+    let mut given_up = |count, is_one_write: bool| {
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            let stream = raw.stream();
+            let call = Call::new(RANGE, &range());
+            bytes.extend(frame(HEADERS, END_HEADERS, stream, &call.block()));
+            bytes.extend(frame(DATA, END_STREAM, stream, &prefixed(&message(&range()))));
+            bytes.extend(frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
+            if !is_one_write {
+                raw.send(&std::mem::take(&mut bytes));
+            }
+        }
+        raw.send(&bytes);
+    };
+    given_up(21, true);
+    given_up(200, false);
+    given_up(2000, true);
+    let neighbour = Neighbour::of(&cluster);
+    given_up(30_000, true);
+    neighbour.has_not_noticed();
+    let mut other = Raw::connect(&cluster, 0);
+    assert!(other.ask(&Call::new(PUT, &put("watched", 3))).is_ok());
+    // That the watcher is there, and what it was waiting for.
+    let mut told = 0;
+    while told < 2 {
+        let frame = raw.frame(crate::raw::WITHIN).expect("the watcher is told");
+        told += usize::from((frame.kind, frame.stream) == (DATA, watcher));
+        assert_ne!(frame.kind, u8::MAX, "the connection ends");
+    }
+    assert!(raw.ask(&Call::new(RANGE, &range())).is_ok());
+}
+
+fn message(message: &impl prost::Message) -> Vec<u8> {
+    message.encode_to_vec()
+}
+
+/// Goal: a flood that no client of gRPC makes, calls without a message that are reset at once, ends
+/// its own connection and no other, and leaves nothing behind. Method: as fast as the socket
+/// takes them.
+#[tokio::test]
+async fn a_flood_of_resets_ends_its_own_connection_only() {
+    if is_etcd("a flood of resets") {
+        return;
+    }
+    let cluster = member().await;
+    let neighbour = Neighbour::of(&cluster);
+    memory_comes_back(&cluster, || {
+        let mut raw = Raw::connect(&cluster, 0);
+        let (known, indexes) = indexed(&[], 0);
+        let first = raw.stream();
+        let mut bytes = frame(HEADERS, END_HEADERS | END_STREAM, first, &known);
+        for _ in 0..60_000 {
+            let stream = raw.stream();
+            bytes.extend(frame(HEADERS, END_HEADERS, stream, &indexes));
+            bytes.extend(frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
+        }
+        raw.send(&bytes);
+        assert_eq!(ended(&mut raw), (ENHANCE_YOUR_CALM, "too_many_resets".to_owned()));
+    });
+    neighbour.has_not_noticed();
+}
+
+/// Goal: what is wrong with one call ends that call, however often it happens in the life of a
+/// connection. Method: three thousand calls that are malformed, where h2 by itself allows 1024.
+#[tokio::test]
+async fn errors_of_calls_end_nothing() {
+    if is_etcd("calls that are malformed") {
+        return;
+    }
+    let cluster = member().await;
+    let mut raw = Raw::connect(&cluster, 0);
+    let bad = |raw: &mut Raw| {
+        let stream = raw.stream();
+        let block = [Call::silent(RANGE).block(), literal(b"connection", b"close")].concat();
+        raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &block));
+        stream
+    };
+    for _ in 0..3000 {
+        bad(&mut raw);
+    }
+    let last = bad(&mut raw);
+    assert_eq!(raw.answer(last).reset, Some(1), "PROTOCOL_ERROR");
+    assert!(raw.ask(&Call::new(RANGE, &range())).is_ok());
+}
+
+/// Goal: metadata is served up to its bound, and what lies above it is refused for that call alone,
+/// or hung up on when it is no longer reasonable. Method: one size after the other.
+#[tokio::test]
+async fn metadata_is_served_up_to_a_megabyte() {
+    let cluster = member().await;
+    let of = |bytes: usize| {
+        let mut call = Call::new(RANGE, &range());
+        for at in 0..bytes / 15_000 {
+            call = call.with(&format!("m{at}"), "v".repeat(15_000));
+        }
+        call.with("rest", "v".repeat(bytes % 15_000))
+    };
+    let ask = |raw: &mut Raw, bytes: usize| -> Answer {
+        let stream = raw.stream();
+        let mut frames = header_frames(stream, &of(bytes).block(), 0);
+        frames.extend(frame(DATA, END_STREAM, stream, &prefixed(&message(&range()))));
+        raw.send(&frames);
+        raw.answer(stream)
+    };
+    let mut raw = Raw::connect(&cluster, 0);
+    for bytes in [15_000, 17_000, 100_000, 1_000_000] {
+        let answer = ask(&mut raw, bytes);
+        assert!(answer.is_ok(), "{bytes} bytes: {answer:?}");
+    }
+    if is_etcd("more metadata") {
+        return;
+    }
+    for bytes in [1_060_000, 2_000_000, 4_100_000] {
+        let (code, text) = ask(&mut raw, bytes).status().unwrap();
+        assert_eq!(code, 8, "{text}");
+        assert!(text.starts_with("grpc: received metadata larger than max ("), "{text}");
+        assert!(raw.ask(&Call::new(RANGE, &range())).is_ok());
+    }
+    // Between what h2 decodes and what it hangs up on it answers as a web server does.
+    let answer = ask(&mut raw, 4_300_000);
+    assert!(answer.fields.contains(&(":status".to_owned(), "431".to_owned())), "{answer:?}");
+    assert!(raw.ask(&Call::new(RANGE, &range())).is_ok());
+    let neighbour = Neighbour::of(&cluster);
+    let answer = ask(&mut raw, 15_000_000);
+    assert_eq!(answer.goaway.unwrap().0, ENHANCE_YOUR_CALM);
+    neighbour.has_not_noticed();
+}
+
+/// Goal: calls that bring metadata and then nothing cannot fill the member. Method: calls of a
+/// megabyte each, without a message, until one is refused; a lighter one is refused as well, until
+/// one of the first is given up; and header blocks full of indexes, that cost the client a byte a
+/// field.
+#[tokio::test]
+async fn the_metadata_of_a_connection_is_bounded() {
+    if is_etcd("the metadata of all calls") {
+        return;
+    }
+    let cluster = member().await;
+    let mut raw = Raw::connect(&cluster, 0);
+    let heavy = Call::silent(RANGE).with("m", "v".repeat(1_000_000));
+    let begin = |raw: &mut Raw, call: &Call<'_>| {
+        let stream = raw.stream();
+        raw.send(&header_frames(stream, &call.block(), 0));
+        stream
+    };
+    let held: Vec<u32> = (0..16).map(|_| begin(&mut raw, &heavy)).collect();
+    let one_more = begin(&mut raw, &heavy);
+    let (code, text) = raw.answer(one_more).status().unwrap();
+    assert_eq!(code, 8, "{text}");
+    assert!(text.starts_with("grpc: metadata of all calls larger than max ("), "{text}");
+    raw.reset(held[0]);
+    assert!(raw.ask(&Call::new(RANGE, &range())).is_ok());
+    let neighbour = Neighbour::of(&cluster);
+    memory_comes_back(&cluster, || {
+        let mut raw = Raw::connect(&cluster, 0);
+        let (known, indexes) = indexed(&literal_indexed(b"x", b""), 480);
+        let first = raw.stream();
+        let mut bytes = frame(HEADERS, END_HEADERS, first, &known);
+        let mut last = first;
+        for _ in 0..4000 {
+            last = raw.stream();
+            bytes.extend(frame(HEADERS, END_HEADERS, last, &indexes));
+        }
+        raw.send(&bytes);
+        assert_eq!(raw.answer(last).status().unwrap().0, 8);
+    });
+    neighbour.has_not_noticed();
+}
+
+/// A literal that goes into the table.
+fn literal_indexed(name: &[u8], value: &[u8]) -> Vec<u8> {
+    [&[0x40][..], &literal(name, value)[1..]].concat()
+}
+
+/// Goal: a header block without end is not waited for. Method: CONTINUATION frames, empty and full.
+#[tokio::test]
+async fn a_header_block_without_end_ends_its_own_connection_only() {
+    if is_etcd("header blocks without end") {
+        return;
+    }
+    let cluster = member().await;
+    let neighbour = Neighbour::of(&cluster);
+    for piece in [Vec::new(), literal(b"x", &[b'v'; 16_000])] {
+        memory_comes_back(&cluster, || {
+            let mut raw = Raw::connect(&cluster, 0);
+            let stream = raw.stream();
+            let mut bytes = frame(HEADERS, 0, stream, &Call::silent(RANGE).block());
+            let more = frame(CONTINUATION, 0, stream, &piece);
+            (0..1500).for_each(|_| bytes.extend(&more));
+            raw.send(&bytes);
+            assert_eq!(ended(&mut raw), (ENHANCE_YOUR_CALM, "too_many_continuations".to_owned()));
+        });
+    }
+    neighbour.has_not_noticed();
+}
+
+/// Goal: streams that are not read do not stop the others of their connection. Method: forty
+/// Watch streams create 1.5 MB of watchers each, as far as the windows let them, small ones and
+/// large ones; none is allowed to answer. Then half a megabyte is put.
+#[tokio::test]
+async fn streams_that_are_not_read_do_not_stop_uploads() {
+    let cluster = member().await;
+    let mut raw = Raw::connect(&cluster, 0);
+    // No window for any stream: nothing that the server says on one can leave.
+    raw.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
+    assert!(raw.frame(crate::raw::WITHIN).is_some());
+    for at in 0..40 {
+        let stream = raw.stream();
+        raw.send(&frame(HEADERS, END_HEADERS, stream, &Call::silent(WATCH).block()));
+        let create = prefixed(&message(&watch(&"k".repeat(if at == 0 { 20 } else { 1000 }))));
+        let (mut sent, mut window) = (0, raw.windows.1);
+        while sent < 1_500_000 {
+            if create.len() <= window.min(raw.windows.0) {
+                raw.send(&frame(DATA, 0, stream, &create));
+                (sent, window) = (sent + create.len(), window - create.len());
+                raw.windows.0 -= create.len();
+                continue;
+            }
+            let Some(frame) = raw.frame(Duration::from_millis(50)) else { break };
+            assert!(![GOAWAY, u8::MAX].contains(&frame.kind), "after {sent} bytes: {frame:?}");
+            if (frame.kind, frame.stream) == (WINDOW_UPDATE, stream) {
+                window += u32::from_be_bytes(frame.payload[..4].try_into().unwrap()) as usize;
+            }
+        }
+        // etcd has room for what it says to 1500 of them.
+        assert!(sent < 1_500_000 || Kind::subject() != Kind::Glass, "somebody reads it");
+    }
+    raw.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]));
+    let (sent, answer) = raw.upload(&Call::new(PUT, &put("large", 500_000)), PATIENCE);
+    assert!(answer.as_ref().is_some_and(Answer::is_ok), "{sent} bytes: {answer:?}");
+}
+
+/// Goal: what is announced is what the table says, and answers bring no more than they need.
+/// Method: the first frames, and an answer.
+#[tokio::test]
+async fn the_settings_are_announced() {
+    if is_etcd("our own settings") {
+        return;
+    }
+    let cluster = member().await;
+    let mut raw = Raw::connect(&cluster, 0);
+    let first = raw.frame(crate::raw::WITHIN).unwrap();
+    assert_eq!((first.kind, first.flags), (SETTINGS, 0));
+    let (stream_window, frame_size, header_list) = (4, 5, 6);
+    let mut announced = settings(&first);
+    announced.sort_unstable();
+    let expected = [(stream_window, 131_072), (frame_size, 16_384), (header_list, 4_194_304)];
+    assert_eq!(announced, expected, "no limit of streams among them");
+    let answer = raw.ask(&Call::new(RANGE, &range()));
+    let names: Vec<&str> = answer.fields.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, [":status", "content-type", "grpc-status"]);
+    assert_eq!(raw.windows, (16_777_216, 131_072));
+    // Longer than a frame may be.
+    raw.send(&frame(DATA, 0, 1, &[0; 16_385]));
+    assert_eq!(ended(&mut raw).0, 6);
+}
+
+/// Goal: `--max-concurrent-streams` refuses what is too much, call by call. Method: three
+/// watchers, then thousands of calls, of which none gets in until a watcher goes.
+#[tokio::test]
+async fn too_many_streams_are_refused_one_by_one() {
+    let env = [("ETCD_MAX_CONCURRENT_STREAMS", "3")];
+    if is_etcd("streams that are refused") {
+        return;
+    }
+    let cluster = Cluster::start_with(&Kind::Glass, 1, &env).await;
+    let mut raw = Raw::connect(&cluster, 0);
+    let watchers: Vec<u32> =
+        (0..3).map(|_| raw.call(&Call::new(WATCH, &watch("k")).open())).collect();
+    for _ in 0..3000 {
+        let refused = raw.ask(&Call::new(RANGE, &range()));
+        assert_eq!(refused.reset, Some(7), "REFUSED_STREAM: {refused:?}");
+    }
+    raw.reset(watchers[0]);
+    assert!(raw.ask(&Call::new(RANGE, &range())).is_ok());
+}
+
+/// Goal: whatever a client takes itself for, it is served, and so is everything that it asks
+/// later. Method: authorities that are none, in plain and in HPACK's code, each on a connection of
+/// its own, with indexing, so that later calls name them by an index.
+#[tokio::test]
+async fn every_authority_is_served() {
+    let cluster = member().await;
+    let plain = |text: &str| [&integer(text.len()), text.as_bytes()].concat();
+    let authorities = [
+        plain(""),
+        plain("http://127.0.0.1:2379"),
+        plain("#initially=[a]"),
+        plain("-"),
+        // Nothing, "a{" and "\\}", in HPACK's code.
+        vec![0x80],
+        vec![0x83, 0x1f, 0xff, 0xef],
+        vec![0x85, 0xff, 0xfe, 0x1f, 0xfe, 0xff],
+    ];
+    for authority in authorities {
+        let mut raw = Raw::connect(&cluster, 0);
+        for field in [[&[0x41], &authority[..]].concat(), vec![0xbe]] {
+            let stream = raw.stream();
+            let block = Call::silent(RANGE).block_with(&field);
+            raw.send(&frame(HEADERS, END_HEADERS, stream, &block));
+            raw.send(&frame(DATA, END_STREAM, stream, &prefixed(&message(&range()))));
+            let answer = raw.answer(stream);
+            assert!(answer.is_ok(), "{authority:x?}: {answer:?}");
+        }
+    }
+}

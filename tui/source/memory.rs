@@ -1,0 +1,189 @@
+//! The one recording that a command or the player holds, from live members or from a file.
+//!
+//! ```text
+//!   Listener ── Message ──▶ take ─┐
+//!                                 ├─▶ Memory: one recording ──▶ the player, glass trace
+//!   a file ──── events ───▶ read ─┘      │
+//!                                        └─▶ forget, trim
+//! ```
+//!
+//! Messages arrive undecoded, and only this module decodes them, so no event is held twice. The
+//! memory also knows which member answers at each endpoint, and when that member last gave a sign of
+//! life. A sign of life is a hello or a batch of the member itself; what another member sends is none.
+//!
+//! Invariant: [`Memory::bytes`] is the size of the events. A memory forgets nothing by itself: the
+//! player decides what goes ([`crate::state::forget`]), and so do the commands that follow.
+
+use glass_etcd::trace::{
+    Recording,
+    intake::{Intake, IntakeError, bytes_of},
+    tick,
+};
+
+use super::{Message, Said};
+
+/// What has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A member has introduced itself, for the first time or again: its place in the recording.
+    Hello(u8),
+    /// A member has sent a batch.
+    Events {
+        /// The member's place in the recording.
+        member: u8,
+        /// How many events of this member were appended to the recording; 0 for a sign of life.
+        count: usize,
+    },
+    /// An endpoint cannot be reached, or broke off; it is tried again.
+    Down {
+        /// Its place among the endpoints.
+        endpoint: usize,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One of the endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// As it was given.
+    pub(crate) endpoint: String,
+    /// The member that answers there, by place; `None` before its first hello.
+    pub(crate) member: Option<u8>,
+    /// Whether a batch has come since the hello. The first batches are the member's history.
+    pub(crate) has_spoken: bool,
+    /// Why the endpoint does not answer now.
+    pub(crate) down: Option<String>,
+    /// Requests finished there since the hello.
+    pub(crate) finished: u64,
+    /// When its member gave the last sign of life, in raw ticks.
+    pub(super) heard: u64,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    intake: Intake,
+    seen: Vec<Seen>,
+    bytes: usize,
+    forgotten: u64,
+}
+
+impl Memory {
+    /// An empty recording of the members at these endpoints.
+    pub(crate) fn of_endpoints(endpoints: &[String]) -> Memory {
+        let seen = endpoints.iter().map(|endpoint| Seen {
+            endpoint: endpoint.clone(),
+            member: None,
+            has_spoken: false,
+            down: None,
+            finished: 0,
+            heard: tick::now(),
+        });
+        Memory { seen: seen.collect(), ..Memory::default() }
+    }
+
+    /// The recording.
+    pub(crate) fn recording(&self) -> &Recording {
+        &self.intake.recording
+    }
+
+    /// The recording, when nothing more is to come.
+    pub(crate) fn into_recording(self) -> Recording {
+        self.intake.recording
+    }
+
+    /// The endpoints, in the order in which they were given.
+    pub(crate) fn seen(&self) -> &[Seen] {
+        &self.seen
+    }
+
+    /// Size of all events, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many events [`Memory::forget`] has removed so far.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// Takes in a message.
+    pub(crate) fn take(&mut self, Message { endpoint, said }: Message) -> Change {
+        let taken = match said {
+            Said::Down(reason) => Err(reason),
+            Said::Hello(hello) => self.intake.hello(&hello).map(Change::Hello).map_err(text),
+            Said::Batch(batch) => {
+                let seen = &mut self.seen[endpoint];
+                (seen.has_spoken, seen.finished) = (true, batch.seen);
+                // After a refused hello there is no place, and the batches are refused as well.
+                let member = seen.member.unwrap_or(u8::MAX);
+                let taken = self.intake.batch(member, &batch.records, batch.dropped);
+                taken.map(|count| Change::Events { member, count }).map_err(text)
+            }
+        };
+        let seen = &mut self.seen[endpoint];
+        match taken {
+            Ok(change) => {
+                seen.heard = tick::now();
+                if let Change::Hello(member) = change {
+                    (seen.member, seen.has_spoken, seen.down) = (Some(member), false, None);
+                }
+                if let Change::Events { count, .. } = change {
+                    self.count_last(count);
+                }
+                change
+            }
+            Err(reason) => {
+                seen.down = Some(reason.clone());
+                Change::Down { endpoint, reason }
+            }
+        }
+    }
+
+    /// Moves the events over that were read from a file so far. Returns their number.
+    pub(crate) fn read(&mut self, read: &mut Recording) -> usize {
+        let own = &mut self.intake.recording;
+        if own.members != read.members {
+            own.members.clone_from(&read.members);
+        }
+        if own.dropped != read.dropped {
+            own.dropped.clone_from(&read.dropped);
+        }
+        let count = read.events.len();
+        own.events.append(&mut read.events);
+        self.count_last(count);
+        count
+    }
+
+    /// Forgets the events that are not kept, by place. A request is kept, or goes, as a whole.
+    pub(crate) fn forget(&mut self, kept: &[bool]) {
+        let before = self.recording().events.len();
+        self.intake.forget(|at| kept[at]);
+        self.forgotten += (before - self.recording().events.len()) as u64;
+        self.count_all();
+    }
+
+    /// Forgets the oldest events, so that at most `keep` stay. Returns how many went.
+    pub(crate) fn trim(&mut self, keep: usize) -> usize {
+        let gone = self.intake.trim(keep);
+        if gone != 0 {
+            self.count_all();
+        }
+        gone
+    }
+
+    fn count_all(&mut self) {
+        self.bytes = self.recording().events.iter().map(bytes_of).sum();
+    }
+
+    fn count_last(&mut self, count: usize) {
+        let events = &self.intake.recording.events;
+        self.bytes += events[events.len() - count..].iter().map(bytes_of).sum::<usize>();
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "errors are mapped by value")]
+fn text(error: IntakeError) -> String {
+    error.to_string()
+}

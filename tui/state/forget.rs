@@ -1,0 +1,211 @@
+//! What the player forgets when its recording takes too much memory: the oldest stories, each as a
+//! whole.
+//!
+//! ```text
+//!   places  0 ··································· p ··································▶ newest
+//!   gone    ├──── ended before p ────┤            │
+//!   kept        ■   ■■     ■   ◀── steps of ──────┼── stories that continue after p
+//!               ■■■■■                             │   the cursor's story, and its surroundings
+//!                                                 ├──── everything ────────────────────┤
+//! ```
+//!
+//! Each event has an **age**, which is a place in the recording: its own or, if that is later, the
+//! last place at which an event carries the id of a story that the event is a step of. Everything
+//! below some age `p` goes. So a story either keeps all its steps, those included that it shares with
+//! other stories, or it loses all but those that other stories keep.
+//!
+//! Two things count as younger than every place: the story at the cursor, which is the open one or the
+//! chosen row of the list, with its surroundings (what happened meanwhile, up to the next keyframe on
+//! both sides); and stories that are under way. Neither may fill the memory, so each has a share
+//! ([`STORY_SHARE`], [`UNDER_WAY_SHARE`]). A story at the cursor that is too large for its share stays
+//! without its surroundings. Of the stories under way, those whose last event is oldest count as ended
+//! when the share is used up.
+//!
+//! A single story that is larger than its share cannot stay whole, so it goes, whatever its age. If it
+//! is open, the step view still has the rows that it shows.
+//!
+//! Left out: the surroundings of other stories. Of a long story that stays, what happened meanwhile
+//! may be gone. A member whose events arrive later than the recording reaches back loses its part of
+//! the stories at the old end.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap, HashSet},
+};
+
+use glass_etcd::{
+    field,
+    trace::{Event, Kind, Recording, Stage, intake::bytes_of, order::Order, query::Stories},
+};
+
+use super::{join, story::Subject};
+
+/// The bound on the player's events, in bytes, from live members and from files alike: about 180 000
+/// events, or half a minute of three members that send 50 traces a second each, the most that they
+/// send to a player. What the player derives from the events takes about as much again. A story is
+/// looked up in all of them when it is opened; with more events, that would no longer be at once.
+pub(crate) const BYTES_MAX: usize = 32 << 20;
+/// How much stays, in quarters of the bound. A quarter is free afterwards, so that stories are looked
+/// up once for many batches, and not for each.
+const QUARTERS_AFTER: usize = 3;
+/// The part of what stays that a single story may take, and the cursor's with its surroundings: half.
+const STORY_SHARE: usize = 2;
+/// The part that all stories under way may take together: a quarter.
+const UNDER_WAY_SHARE: usize = 4;
+/// The age of an event that goes in any case.
+const GOES: usize = 0;
+
+/// Which events stay, by place. They take at most three quarters of `bytes_max`.
+pub(crate) fn kept(recording: &Recording, cursor: Option<Subject>, bytes_max: usize) -> Vec<bool> {
+    let bytes = bytes_max / 4 * QUARTERS_AFTER;
+    let ages = Ages::of(recording, cursor, bytes).0;
+    let mut by_age: Vec<usize> = (0..ages.len()).filter(|at| ages[*at] != GOES).collect();
+    by_age.sort_unstable_by_key(|at| Reverse(ages[*at]));
+    let mut left = bytes;
+    let mut since = usize::MAX;
+    for group in by_age.chunk_by(|a, b| ages[*a] == ages[*b]) {
+        let takes: usize = group.iter().map(|at| bytes_of(&recording.events[*at])).sum();
+        match left.checked_sub(takes) {
+            Some(rest) => (left, since) = (rest, ages[group[0]]),
+            None => break,
+        }
+    }
+    ages.into_iter().map(|age| since <= age).collect()
+}
+
+/// The age of each event, by place. Ages count from 1: see [`GOES`].
+struct Ages(Vec<usize>);
+
+/// One story of the list.
+struct Life {
+    /// The events that carry its id, by place. An election has none.
+    own: Vec<usize>,
+    /// The age of the last of them; of an election, of its last step.
+    last: usize,
+    /// Whether its rpc has not ended.
+    is_under_way: bool,
+    /// All its steps, by place.
+    steps: Vec<usize>,
+    /// Size of all steps, in bytes.
+    bytes: usize,
+}
+
+impl Ages {
+    fn of(recording: &Recording, cursor: Option<Subject>, bytes: usize) -> Ages {
+        let count = recording.events.len();
+        let order = Order::of(recording);
+        let stories = Stories::new(recording, &order);
+        let mut lives = Vec::new();
+        let mut under_way_left = bytes / UNDER_WAY_SHARE;
+        for mut life in lives_of(recording, &stories) {
+            if life.is_under_way && life.bytes <= under_way_left {
+                under_way_left -= life.bytes;
+                life.last += count;
+            }
+            lives.push(life);
+        }
+        let (too_large, lives): (Vec<Life>, Vec<Life>) =
+            lives.into_iter().partition(|life| bytes / STORY_SHARE < life.bytes);
+        let mut ages = Ages((1..=count).collect());
+        lives.iter().for_each(|life| ages.raise(&life.steps, life.last));
+        if let Some(cursor) = cursor {
+            let own = own_steps(recording, &stories, cursor);
+            let near = with_whole_stories(join::surroundings(recording, &own), &lives);
+            let parts = [places(&near), places(&own)];
+            let fits = |part: &&Vec<usize>| bytes_of_all(recording, part) <= bytes / STORY_SHARE;
+            parts.iter().find(fits).into_iter().for_each(|part| ages.raise(part, 2 * count));
+        }
+        too_large.iter().flat_map(|life| &life.own).for_each(|at| ages.0[*at] = GOES);
+        ages
+    }
+
+    fn raise(&mut self, steps: &[usize], age: usize) {
+        for at in steps {
+            self.0[*at] = self.0[*at].max(age);
+        }
+    }
+}
+
+/// The chosen events, and all steps of the stories that have a chosen event.
+fn with_whole_stories(mut chosen: Vec<bool>, lives: &[Life]) -> Vec<bool> {
+    let is_touched = |life: &&Life| life.own.iter().any(|at| chosen[*at]);
+    let touched: Vec<&Life> = lives.iter().filter(is_touched).collect();
+    touched.iter().flat_map(|life| &life.steps).for_each(|at| chosen[*at] = true);
+    chosen
+}
+
+fn places(chosen: &[bool]) -> Vec<usize> {
+    (0..chosen.len()).filter(|at| chosen[*at]).collect()
+}
+
+fn bytes_of_all(recording: &Recording, places: &[usize]) -> usize {
+    places.iter().map(|at| bytes_of(&recording.events[*at])).sum()
+}
+
+/// The steps of the cursor's story, with the marks of lost records.
+fn own_steps(recording: &Recording, stories: &Stories<'_>, cursor: Subject) -> Vec<bool> {
+    let mut own = match cursor {
+        Subject::Election { term } => join::election(recording, term),
+        Subject::Request(_) => vec![false; recording.events.len()],
+    };
+    if let Subject::Request(id) = cursor
+        && let Some(story) = stories.of(id)
+    {
+        story.steps.iter().for_each(|step| own[step.event] = true);
+    }
+    join::mark_losses(recording, &mut own);
+    own
+}
+
+/// The stories of the list: requests, by their last event, the newest first; then elections.
+fn lives_of(recording: &Recording, stories: &Stories<'_>) -> Vec<Life> {
+    let mut own: HashMap<u64, Vec<usize>> = HashMap::new();
+    let (mut served, mut ended) = (HashSet::new(), HashSet::new());
+    for (at, event) in recording.events.iter().enumerate().filter(|(_, event)| event.id != 0) {
+        own.entry(event.id).or_default().push(at);
+        if event.stage == Stage::Rpc {
+            served.insert(event.id);
+            if event.kind == Kind::Span || !is_newest_boot(recording, event) {
+                ended.insert(event.id);
+            }
+        }
+    }
+    let is_lost = |at: &usize| recording.events[*at].stage == Stage::Lost;
+    let lost: Vec<usize> = (0..recording.events.len()).filter(is_lost).collect();
+    let request = |id: &u64| {
+        let own = own.get(id)?.clone();
+        let mut steps: Vec<usize> = stories.of(*id)?.steps.iter().map(|step| step.event).collect();
+        join::add_losses(recording, &lost, &mut steps);
+        let bytes = bytes_of_all(recording, &steps);
+        Some(Life { last: own.last()? + 1, is_under_way: !ended.contains(id), own, steps, bytes })
+    };
+    let mut lives: Vec<Life> = served.iter().filter_map(request).collect();
+    lives.sort_by_key(|life| Reverse(life.last));
+    lives.extend(elections(recording));
+    lives
+}
+
+/// Whether the member has not been started again since. A restart ends what was under way.
+fn is_newest_boot(recording: &Recording, event: &Event) -> bool {
+    let boots = recording.members.get(usize::from(event.member)).map(|member| &member.boots);
+    boots.is_none_or(|boots| boots.iter().all(|boot| boot.boot <= event.boot))
+}
+
+fn elections(recording: &Recording) -> Vec<Life> {
+    let terms: BTreeSet<u64> = recording
+        .events
+        .iter()
+        .filter(|event| event.stage == Stage::ElectionCampaign)
+        .map(|event| field!(event, ElectionCampaign, term_new))
+        .collect();
+    let life = |term: u64| {
+        let steps = places(&join::election(recording, term));
+        let bytes = bytes_of_all(recording, &steps);
+        let last = steps.last()? + 1;
+        Some(Life { own: Vec::new(), last, is_under_way: false, steps, bytes })
+    };
+    terms.into_iter().filter_map(life).collect()
+}
+
+#[cfg(test)]
+mod tests;
