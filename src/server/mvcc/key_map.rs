@@ -1,161 +1,118 @@
-//! All keys in order, in leaves that know how many of theirs are alive.
+//! All keys in order, and how many of a range are alive.
 //!
 //! ```text
-//!   leaves   [ a … f ] [ g … k ] [ l … z ]      at most 128 keys each, in order
-//!   alive        97        128       3          how many of them are not deleted
+//!   keys     a b c d e f | g h i j k | l m n …        an ordered map, from key to history
+//!   blocks   from a: 6 keys, 5 alive | from g: 5, 5 | from l: …
 //! ```
 //!
 //! A range answers how many keys it holds even when it returns few of them (`count` of etcd's
-//! RangeResponse). etcd visits every key for that, under the lock of the index. Here the two leaves
-//! at the ends are looked at, and the numbers of those between them are added: a list over a million
-//! keys with a limit of one adds eight thousand numbers that lie side by side, which takes a few
-//! microseconds.
+//! RangeResponse). etcd visits every key for that, under the lock of the index. Here the keys are
+//! counted in blocks of at most [`BLOCK_MAX`]: of a range only the blocks at its two ends are
+//! visited, and the numbers of those between are added. A list over a million keys with a limit of
+//! one adds some six thousand numbers that lie side by side, which takes a few microseconds.
 //!
-//! Two levels are enough: finding a key is two binary searches, and a new leaf, which moves all
-//! behind it, comes once in 64 keys. Keys that come in order fill their leaves.
+//! A put of a key that exists, which is most of them, changes no number and costs nothing here. A key
+//! that is new, deleted or forgotten costs a binary search among the blocks.
 //!
-//! Invariants: no leaf is empty; the first key of a leaf is greater than the last of the leaf
-//! before; the bits of a leaf say which of its keys are alive, and its number how many.
+//! Invariants: every key belongs to the last block that begins at or before it, or to the first
+//! one; the numbers of a block are those of its keys; there is a block if there is a key, and none
+//! is empty.
 
-use std::ops::Bound;
+use std::{collections::BTreeMap, ops::Bound};
 
 use bytes::Bytes;
 
 use super::key_index::KeyIndex;
 
-/// Keys of a leaf: as many as a `u128` has bits.
-const LEAF_MAX: usize = 128;
+/// Keys of a block: what a count visits at each end of its range.
+const BLOCK_MAX: usize = 256;
 
-/// Leaves that are smaller than this are joined with a neighbour that has room.
-const LEAF_MIN: usize = LEAF_MAX / 4;
+/// Blocks that are smaller than this are joined with the next if there is room.
+const BLOCK_MIN: usize = BLOCK_MAX / 4;
 
 /// A lower and an upper bound of keys.
 pub type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
-/// Where a key is: its leaf, and its place there. Ordered as the keys are.
-type Place = (usize, usize);
-
-/// Some keys in order.
-#[derive(Debug)]
-struct Leaf {
-    keys: Vec<Bytes>,
-    /// Of each key.
-    indexes: Vec<KeyIndex>,
-    /// A bit of each key, from the lowest on: whether it is alive.
-    alive: u128,
+/// Some keys that follow on each other.
+#[derive(Debug, Default)]
+struct Block {
+    /// Where it begins; of the first block this counts for nothing.
+    from: Bytes,
+    keys: usize,
+    /// How many of the keys are not deleted.
+    alive: usize,
 }
 
 /// A map from keys to their histories.
 #[derive(Debug, Default)]
 pub struct KeyMap {
-    leaves: Vec<Leaf>,
-    /// How many keys of each leaf are alive.
-    alive: Vec<u32>,
-    len: usize,
+    keys: BTreeMap<Bytes, KeyIndex>,
+    blocks: Vec<Block>,
 }
 
-/// The bits below `place`.
-fn below(place: usize) -> u128 {
-    if place < LEAF_MAX { (1 << place) - 1 } else { u128::MAX }
+/// What a change has done to a key.
+struct Changed<R> {
+    result: R,
+    was_alive: bool,
+    is_alive: bool,
 }
 
-impl Leaf {
-    fn new() -> Self {
-        Self { keys: Vec::with_capacity(LEAF_MAX), indexes: Vec::with_capacity(LEAF_MAX), alive: 0 }
-    }
-
-    /// Makes room for a bit.
-    fn insert(&mut self, place: usize, key: Bytes) {
-        self.keys.insert(place, key);
-        self.indexes.insert(place, KeyIndex::default());
-        let low = below(place);
-        self.alive = (self.alive & low) | ((self.alive & !low) << 1);
-    }
-
-    fn remove(&mut self, place: usize) {
-        self.keys.remove(place);
-        self.indexes.remove(place);
-        let low = below(place);
-        self.alive = (self.alive & low) | ((self.alive >> 1) & !low);
-    }
-
-    /// Moves the keys from `place` on into a new leaf.
-    fn split_off(&mut self, place: usize) -> Leaf {
-        let mut right = Leaf::new();
-        right.keys.extend(self.keys.drain(place..));
-        right.indexes.extend(self.indexes.drain(place..));
-        if place < LEAF_MAX {
-            right.alive = self.alive >> place;
-        }
-        self.alive &= below(place);
-        right
-    }
-
-    /// Takes in all keys of the leaf behind.
-    fn append(&mut self, right: &mut Leaf) {
-        self.alive |= right.alive << self.keys.len();
-        self.keys.append(&mut right.keys);
-        self.indexes.append(&mut right.indexes);
-    }
-
-    fn set_alive(&mut self, place: usize, is_alive: bool) {
-        let bit = 1 << place;
-        self.alive = if is_alive { self.alive | bit } else { self.alive & !bit };
-    }
+fn changed<R>(index: &mut KeyIndex, change: impl FnOnce(&mut KeyIndex) -> R) -> Changed<R> {
+    let was_alive = index.is_alive();
+    let result = change(index);
+    Changed { result, was_alive, is_alive: index.is_alive() }
 }
 
 impl KeyMap {
     /// How many keys have a history.
     pub fn len(&self) -> usize {
-        self.len
+        self.keys.len()
     }
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.keys.is_empty()
     }
 
     /// The history of a key, with the key as it is stored.
     pub fn get(&self, key: &[u8]) -> Option<(&Bytes, &KeyIndex)> {
-        let (leaf, place) = self.find(key).ok()?;
-        let leaf = &self.leaves[leaf];
-        Some((&leaf.keys[place], &leaf.indexes[place]))
+        self.keys.get_key_value(key)
     }
 
     /// Changes the history of a key, if it has one.
     pub fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut KeyIndex) -> R) -> Option<R> {
-        let place = self.find(key).ok()?;
-        Some(self.change(place, change))
+        let changed = changed(self.keys.get_mut(key)?, change);
+        Some(self.counted(key, changed))
     }
 
     /// Changes the history of a key, which is empty if there was none.
     pub fn upsert<R>(&mut self, key: &[u8], change: impl FnOnce(&mut KeyIndex) -> R) -> R {
-        let place = self.find(key).unwrap_or_else(|place| self.insert(place, key));
-        self.change(place, change)
+        if let Some(index) = self.keys.get_mut(key) {
+            let changed = changed(index, change);
+            return self.counted(key, changed);
+        }
+        // Copied, because the request's key is a slice of a large network buffer.
+        let index = self.keys.entry(Bytes::copy_from_slice(key)).or_default();
+        let Changed { result, is_alive, .. } = changed(index, change);
+        self.count_new(key, is_alive);
+        result
     }
 
     /// Forgets a key.
     pub fn remove(&mut self, key: &[u8]) {
-        let Ok((leaf, place)) = self.find(key) else { return };
-        self.leaves[leaf].remove(place);
-        self.len -= 1;
-        self.count(leaf);
-        self.shrink(leaf);
+        let Some(index) = self.keys.remove(key) else { return };
+        let number = self.block_of(key);
+        self.blocks[number].keys -= 1;
+        self.blocks[number].alive -= usize::from(index.is_alive());
+        self.shrink(number);
     }
 
     /// The keys within bounds, in order.
     pub fn range<'a>(
         &'a self,
-        (from, to): Bounds<'_>,
+        bounds: Bounds<'_>,
     ) -> impl Iterator<Item = (&'a Bytes, &'a KeyIndex)> + use<'a> {
-        let (from, to) = (self.lower(from), self.upper(to));
-        let leaves = self.leaves.iter().enumerate().skip(from.0);
-        leaves.take_while(move |(number, _)| (*number, 0) < to).flat_map(move |(number, leaf)| {
-            let first = if number == from.0 { from.1 } else { 0 };
-            let end = if number == to.0 { to.1 } else { leaf.keys.len() };
-            let places = first..end.max(first);
-            leaf.keys[places.clone()].iter().zip(&leaf.indexes[places])
-        })
+        self.keys.range::<[u8], _>(bounds)
     }
 
     /// Changes the histories of up to `limit` keys from a bound on, in order. They may not come to
@@ -166,112 +123,98 @@ impl KeyMap {
         limit: usize,
         mut change: impl FnMut(&Bytes, &mut KeyIndex),
     ) {
-        let (first, place) = self.lower(from);
-        let leaves = self.leaves.iter_mut().skip(first).enumerate();
-        let pairs = leaves.flat_map(|(number, leaf)| {
-            let place = if number == 0 { place } else { 0 };
-            leaf.keys[place..].iter().zip(&mut leaf.indexes[place..])
-        });
-        pairs.take(limit).for_each(|(key, index)| change(key, index));
+        let keys = self.keys.range_mut::<[u8], _>((from, Bound::Unbounded));
+        keys.take(limit).for_each(|(key, index)| change(key, index));
     }
 
     /// How many keys within bounds are alive.
     pub fn alive(&self, (from, to): Bounds<'_>) -> usize {
-        let (from, to) = (self.lower(from), self.upper(to));
-        if to <= from {
-            return 0;
+        let end = |bound| match bound {
+            Bound::Unbounded => None,
+            Bound::Included(key) | Bound::Excluded(key) => Some(self.block_of(key)),
+        };
+        let (first, last) = (end(from), end(to));
+        if first.is_some() && first == last || self.blocks.is_empty() {
+            return self.visit_alive((from, to));
         }
-        let bits = |leaf: usize| self.leaves.get(leaf).map_or(0, |leaf| leaf.alive);
-        if from.0 == to.0 {
-            return (bits(from.0) & below(to.1) & !below(from.1)).count_ones() as usize;
+        // Whole blocks; and what is left of the first and of the last.
+        let whole = first.map_or(0, |first| first + 1)..last.unwrap_or(self.blocks.len());
+        let mut alive = self.blocks[whole.clone()].iter().map(|block| block.alive).sum();
+        if let (Some(_), Some(next)) = (first, self.blocks.get(whole.start)) {
+            alive += self.visit_alive((from, Bound::Excluded(&next.from)));
+        } else if first.is_some() {
+            alive += self.visit_alive((from, Bound::Unbounded));
         }
-        let first = (bits(from.0) & !below(from.1)).count_ones();
-        let last = (bits(to.0) & below(to.1)).count_ones();
-        let between: u64 = self.alive[from.0 + 1..to.0].iter().map(|alive| u64::from(*alive)).sum();
-        (u64::from(first + last) + between) as usize
-    }
-
-    /// Where a key is, or where it would be.
-    fn find(&self, key: &[u8]) -> Result<Place, Place> {
-        let behind = self.leaves.partition_point(|leaf| leaf.keys[0].as_ref() <= key);
-        let Some(number) = behind.checked_sub(1) else { return Err((0, 0)) };
-        let found = self.leaves[number].keys.binary_search_by(|other| other.as_ref().cmp(key));
-        found.map(|place| (number, place)).map_err(|place| (number, place))
-    }
-
-    /// The first place within a lower bound.
-    fn lower(&self, bound: Bound<&[u8]>) -> Place {
-        match bound {
-            Bound::Unbounded => (0, 0),
-            Bound::Included(key) => self.find(key).unwrap_or_else(|place| place),
-            Bound::Excluded(key) => match self.find(key) {
-                Ok((leaf, place)) => (leaf, place + 1),
-                Err(place) => place,
-            },
+        match last {
+            Some(0) => alive + self.visit_alive((Bound::Unbounded, to)),
+            Some(last) => alive + self.visit_alive((Bound::Included(&self.blocks[last].from), to)),
+            None => alive,
         }
     }
 
-    /// The first place beyond an upper bound.
-    fn upper(&self, bound: Bound<&[u8]>) -> Place {
-        match bound {
-            Bound::Unbounded => (self.leaves.len(), 0),
-            Bound::Included(key) => self.lower(Bound::Excluded(key)),
-            Bound::Excluded(key) => self.lower(Bound::Included(key)),
-        }
+    fn visit_alive(&self, bounds: Bounds<'_>) -> usize {
+        self.range(bounds).filter(|(_, index)| index.is_alive()).count()
     }
 
-    fn insert(&mut self, (number, place): Place, key: &[u8]) -> Place {
-        // Copied, because the request's key is a slice of a large network buffer.
-        let key = Bytes::copy_from_slice(key);
-        self.len += 1;
-        if self.leaves.is_empty() {
-            self.leaves.push(Leaf::new());
-            self.alive.push(0);
-        }
-        if self.leaves[number].keys.len() < LEAF_MAX {
-            self.leaves[number].insert(place, key);
-            return (number, place);
-        }
-        // Keys that come in order go into a leaf of their own, and leave full ones behind.
-        let is_last = place == LEAF_MAX && number + 1 == self.leaves.len();
-        let middle = if is_last { LEAF_MAX } else { LEAF_MAX / 2 };
-        let right = self.leaves[number].split_off(middle);
-        self.leaves.insert(number + 1, right);
-        self.alive.insert(number + 1, 0);
-        let place = if middle <= place { (number + 1, place - middle) } else { (number, place) };
-        self.leaves[place.0].insert(place.1, key);
-        self.count(number);
-        self.count(number + 1);
-        place
+    /// The number of the block that a key belongs to, or would.
+    fn block_of(&self, key: &[u8]) -> usize {
+        self.blocks.partition_point(|block| block.from.as_ref() <= key).saturating_sub(1)
     }
 
-    fn change<R>(&mut self, (number, place): Place, change: impl FnOnce(&mut KeyIndex) -> R) -> R {
-        let leaf = &mut self.leaves[number];
-        let result = change(&mut leaf.indexes[place]);
-        let is_alive = leaf.indexes[place].is_alive();
-        leaf.set_alive(place, is_alive);
-        self.count(number);
+    /// Counts what a change has done to a key, and returns what it returned.
+    fn counted<R>(&mut self, key: &[u8], changed: Changed<R>) -> R {
+        let Changed { result, was_alive, is_alive } = changed;
+        if was_alive != is_alive {
+            let number = self.block_of(key);
+            let block = &mut self.blocks[number];
+            block.alive = block.alive + usize::from(is_alive) - usize::from(was_alive);
+        }
         result
     }
 
-    fn count(&mut self, number: usize) {
-        self.alive[number] = self.leaves[number].alive.count_ones();
+    /// A key was added.
+    fn count_new(&mut self, key: &[u8], is_alive: bool) {
+        if self.blocks.is_empty() {
+            self.blocks.push(Block::default());
+        }
+        let number = self.block_of(key);
+        self.blocks[number].keys += 1;
+        self.blocks[number].alive += usize::from(is_alive);
+        if BLOCK_MAX < self.blocks[number].keys {
+            self.split(number);
+        }
     }
 
-    /// Removes a leaf that is empty, and joins one that is small with the next if there is room.
+    /// Gives the second half of a block's keys to a new one.
+    fn split(&mut self, number: usize) {
+        let half = self.blocks[number].keys / 2;
+        let from: Bound<&[u8]> = match number {
+            0 => Bound::Unbounded,
+            _ => Bound::Included(&self.blocks[number].from),
+        };
+        let mut keys = self.keys.range::<[u8], _>((from, Bound::Unbounded));
+        let alive = keys.by_ref().take(half).filter(|(_, index)| index.is_alive()).count();
+        let (from, _) = keys.next().expect("a block has more keys than half of them");
+        let from = Bytes::copy_from_slice(from);
+        let block = &mut self.blocks[number];
+        let right = Block { from, keys: block.keys - half, alive: block.alive - alive };
+        (block.keys, block.alive) = (half, alive);
+        self.blocks.insert(number + 1, right);
+    }
+
+    /// Removes a block that is empty, and joins one that is small with the next if there is room.
     fn shrink(&mut self, number: usize) {
-        let len = self.leaves[number].keys.len();
-        if len == 0 {
-            self.leaves.remove(number);
-            self.alive.remove(number);
+        let keys = self.blocks[number].keys;
+        if keys == 0 {
+            self.blocks.remove(number);
             return;
         }
-        let has_room = |next: &Leaf| len + next.keys.len() <= LEAF_MAX - LEAF_MIN;
-        if len < LEAF_MIN && self.leaves.get(number + 1).is_some_and(has_room) {
-            let mut next = self.leaves.remove(number + 1);
-            self.alive.remove(number + 1);
-            self.leaves[number].append(&mut next);
-            self.count(number);
+        let has_room = |next: &Block| keys + next.keys <= BLOCK_MAX - BLOCK_MIN;
+        if keys < BLOCK_MIN && self.blocks.get(number + 1).is_some_and(has_room) {
+            let next = self.blocks.remove(number + 1);
+            let block = &mut self.blocks[number];
+            block.keys += next.keys;
+            block.alive += next.alive;
         }
     }
 }
@@ -302,20 +245,18 @@ mod tests {
 
     /// What the essay promises.
     fn check_invariants(map: &KeyMap) {
-        assert_eq!(map.leaves.len(), map.alive.len());
-        let mut before: Option<&Bytes> = None;
-        for (leaf, alive) in map.leaves.iter().zip(&map.alive) {
-            assert!((1..=LEAF_MAX).contains(&leaf.keys.len()));
-            assert_eq!(leaf.keys.len(), leaf.indexes.len());
-            assert_eq!(*alive, leaf.alive.count_ones());
-            assert_eq!(leaf.alive & !below(leaf.keys.len()), 0, "bits of keys that are not there");
-            for (place, key) in leaf.keys.iter().enumerate() {
-                assert!(before.is_none_or(|before| before < key));
-                assert_eq!(leaf.alive >> place & 1 == 1, leaf.indexes[place].is_alive());
-                before = Some(key);
-            }
+        assert_eq!(map.blocks.is_empty(), map.is_empty());
+        for (number, block) in map.blocks.iter().enumerate() {
+            assert!((1..=BLOCK_MAX).contains(&block.keys));
+            let of_block = map.keys.iter().filter(|(key, _)| map.block_of(key) == number);
+            let alive: Vec<bool> = of_block.map(|(_, index)| index.is_alive()).collect();
+            let is_alive = |alive: &&bool| **alive;
+            assert_eq!(
+                (block.keys, block.alive),
+                (alive.len(), alive.iter().filter(is_alive).count())
+            );
         }
-        assert_eq!(map.len, map.leaves.iter().map(|leaf| leaf.keys.len()).sum::<usize>());
+        assert!(map.blocks.iter().skip(1).is_sorted_by(|a, b| a.from < b.from));
     }
 
     fn bounds(random: &mut Random, keys: usize) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
@@ -377,23 +318,24 @@ mod tests {
                 let alive = expected.iter().filter(|(_, alive)| **alive).count();
                 assert_eq!(map.alive(as_slices(&bounds)), alive, "{bounds:?}");
             }
+            check_invariants(&map);
             assert_eq!(map.len(), model.len());
         }
     }
 
     #[test]
-    fn keys_that_come_in_order_fill_their_leaves() {
+    fn blocks_are_as_many_as_their_keys_need() {
         let mut map = KeyMap::default();
-        for number in 0..10 * LEAF_MAX {
+        for number in 0..10 * BLOCK_MAX {
             map.upsert(&key(number), |index| index.put(Revision::new(1 + number as i64, 0)));
         }
         check_invariants(&map);
-        assert_eq!(map.leaves.len(), 10);
-        assert_eq!(map.alive((Bound::Unbounded, Bound::Unbounded)), 10 * LEAF_MAX);
+        assert!((10..=20).contains(&map.blocks.len()), "{} blocks", map.blocks.len());
+        assert_eq!(map.alive((Bound::Unbounded, Bound::Unbounded)), 10 * BLOCK_MAX);
     }
 
     #[test]
-    fn a_map_that_is_emptied_leaves_no_leaf() {
+    fn a_map_that_is_emptied_leaves_no_block() {
         let mut map = KeyMap::default();
         for number in 0..1000 {
             map.upsert(&key(number * 7 % 1000), |index| {
@@ -404,7 +346,7 @@ mod tests {
             map.remove(&key(number * 13 % 1000));
             check_invariants(&map);
         }
-        assert!(map.is_empty() && map.leaves.is_empty());
+        assert!(map.is_empty() && map.blocks.is_empty());
         assert_eq!(map.range((Bound::Unbounded, Bound::Unbounded)).count(), 0);
         assert_eq!(map.alive((Bound::Unbounded, Bound::Unbounded)), 0);
     }
