@@ -149,11 +149,11 @@ pub async fn serve(
             Traffic::Metrics => http_routes::metrics_router(Arc::clone(&server)),
         };
         let (grpc, phase) = (grpc.clone(), phase.clone());
-        let front = Front { grpc, http, traffic, limits, phase, has_observe };
+        let front = Arc::new(Front { grpc, http, traffic, limits, phase, has_observe });
         let gate = if traffic == Traffic::Metrics { &metrics_gate } else { &gate };
         for listener in listeners {
             let listener = Acceptor::new(listener)?;
-            tasks.push(tokio::spawn(accept(listener, front.clone(), gate.clone())));
+            tasks.push(tokio::spawn(accept(listener, Arc::clone(&front), gate.clone())));
         }
     }
     for task in tasks {
@@ -197,7 +197,7 @@ fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: u
     routes.into_axum_router()
 }
 
-async fn accept(listener: Acceptor, front: Front, gate: Gate) {
+async fn accept(listener: Acceptor, front: Arc<Front>, gate: Gate) {
     let mut stopping = front.phase.stopping.clone();
     let (mut connections, failures) = (JoinSet::new(), Failures::default());
     loop {
@@ -213,7 +213,7 @@ async fn accept(listener: Acceptor, front: Front, gate: Gate) {
                     place = gate.admit() => place,
                     () = stopped(&mut stopping) => break,
                 };
-                connections.spawn(front.clone().connection(stream, place));
+                connections.spawn(Arc::clone(&front).connection(stream, place));
             }
             Err(error) => failures.note(&error).await,
         }
@@ -236,7 +236,7 @@ impl Traffic {
     }
 }
 
-#[derive(Clone)]
+/// What the connections of a listener share: requests clone nothing but the router that they need.
 struct Front {
     /// For gRPC.
     grpc: Router,
@@ -250,7 +250,7 @@ struct Front {
 
 impl Front {
     /// Serves a client, and gives its place back when the connection ends.
-    async fn connection(self, stream: Stream, _place: Place) {
+    async fn connection(self: Arc<Self>, stream: Stream, _place: Place) {
         let builder = Builder::new(TokioExecutor::new());
         let mut builder = match self.traffic {
             Traffic::All => builder,
@@ -261,11 +261,13 @@ impl Front {
         http2::configure(builder.http2(), &self.limits);
         let (pace, metadata) = (Pace::default(), Metadata::default());
         let mut stopping = self.phase.stopping.clone();
-        let service = service_fn(move |request| self.clone().request(request, metadata.clone()));
+        let service =
+            service_fn(move |request| Arc::clone(&self).request(request, metadata.clone()));
         let stream = InTime::new(stream, HEADER_TIMEOUT);
         let stream = TokioIo::new(pace.socket(MendedAuthority::new(stream)));
         let mut connection = pin!(builder.serve_connection(stream, service));
         let ended = tokio::select! {
+            biased;
             ended = pace.drive(connection.as_mut()) => ended,
             () = stopped(&mut stopping) => {
                 connection.as_mut().graceful_shutdown();
@@ -278,7 +280,7 @@ impl Front {
     }
 
     async fn request(
-        self,
+        self: Arc<Self>,
         request: Request<Incoming>,
         metadata: Metadata,
     ) -> Result<Response<Body>, Infallible> {
@@ -293,23 +295,26 @@ impl Front {
             Err(why) if is_grpc => return Ok(deadline::refusal(&why)),
             _ => None,
         };
-        let call = self.serve(request, is_grpc);
         Ok(match deadline {
-            None => call.await,
-            Some(deadline) => deadline::bound(deadline, call).await,
+            None => self.serve(request, is_grpc).await,
+            // In a box: every request would carry the room for it, and be copied with it.
+            Some(deadline) => {
+                Box::pin(deadline::bound(deadline, self.serve(request, is_grpc))).await
+            }
         })
     }
 
     /// Carries out a request, for as long as it takes.
-    async fn serve(mut self, request: Request<Incoming>, is_grpc: bool) -> Response<Body> {
+    async fn serve(&self, request: Request<Incoming>, is_grpc: bool) -> Response<Body> {
         let path = request.uri().path();
         if is_grpc && let Some(status) = self.unknown(path) {
             return status.into_http();
         }
-        let ready = &mut self.phase.ready;
+        let ready = &self.phase.ready;
         if !*ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics {
-            // The sender lives as long as the member.
-            let _ = ready.wait_for(|ready| *ready).await;
+            // The sender lives as long as the member. In a box, as this happens at the start only.
+            let mut ready = ready.clone();
+            let _ = Box::pin(ready.wait_for(|ready| *ready)).await;
         }
         let max = self.limits.message_bytes;
         let request = request.map(|body| match is_grpc {
@@ -317,13 +322,13 @@ impl Front {
             false => Body::new(body),
         });
         let is_stream = is_grpc && is_stream(request.uri().path());
-        let router = if is_grpc { &mut self.grpc } else { &mut self.http };
+        let mut router = if is_grpc { self.grpc.clone() } else { self.http.clone() };
         let answer = match router.call(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
         };
-        let stopping = self.phase.stopping;
         if is_stream {
+            let stopping = self.phase.stopping.clone();
             answer.map(|body| Body::new(UntilStopped::new(body, stopping)))
         } else {
             answer
