@@ -23,6 +23,7 @@ use tower_service::Service;
 
 use super::{
     accept::{Failures, Gate, Place},
+    answers,
     authority::MendedAuthority,
     deadline, http as http_routes, http2,
     in_time::InTime,
@@ -45,7 +46,7 @@ use crate::{
         v3electionpb::election_server::ElectionServer,
         v3lockpb::lock_server::LockServer,
     },
-    server::Server,
+    server::{Server, answer::Connection},
 };
 
 /// The methods that are served, by service.
@@ -149,7 +150,8 @@ pub async fn serve(
             Traffic::Metrics => http_routes::metrics_router(Arc::clone(&server)),
         };
         let (grpc, phase) = (grpc.clone(), phase.clone());
-        let front = Arc::new(Front { grpc, http, traffic, limits, phase, has_observe });
+        let server = Arc::clone(&server);
+        let front = Arc::new(Front { server, grpc, http, traffic, limits, phase, has_observe });
         let gate = if traffic == Traffic::Metrics { &metrics_gate } else { &gate };
         for listener in listeners {
             let listener = Acceptor::new(listener)?;
@@ -238,6 +240,7 @@ impl Traffic {
 
 /// What the connections of a listener share: requests clone nothing but the router that they need.
 struct Front {
+    server: Arc<Server>,
     /// For gRPC.
     grpc: Router,
     /// For everything else.
@@ -261,14 +264,18 @@ impl Front {
         http2::configure(builder.http2(), &self.limits);
         let (pace, metadata) = (Pace::default(), Metadata::default());
         let mut stopping = self.phase.stopping.clone();
-        let service =
-            service_fn(move |request| Arc::clone(&self).request(request, metadata.clone()));
+        let client = self.server.connect();
+        let of_calls = Arc::clone(&client);
+        let service = service_fn(move |request| {
+            Arc::clone(&self).request(request, metadata.clone(), Arc::clone(&of_calls))
+        });
         let stream = InTime::new(stream, HEADER_TIMEOUT);
         let stream = TokioIo::new(pace.socket(MendedAuthority::new(stream)));
         let mut connection = pin!(builder.serve_connection(stream, service));
         let ended = tokio::select! {
             biased;
             ended = pace.drive(connection.as_mut()) => ended,
+            () = client.closed() => return,
             () = stopped(&mut stopping) => {
                 connection.as_mut().graceful_shutdown();
                 pace.drive(connection.as_mut()).await
@@ -283,6 +290,7 @@ impl Front {
         self: Arc<Self>,
         request: Request<Incoming>,
         metadata: Metadata,
+        client: Arc<Connection>,
     ) -> Result<Response<Body>, Infallible> {
         // A streaming call has given it back by the time it begins to answer.
         let _held = match metadata.hold(request.headers()) {
@@ -296,16 +304,21 @@ impl Front {
             _ => None,
         };
         Ok(match deadline {
-            None => self.serve(request, is_grpc).await,
+            None => self.serve(request, is_grpc, client).await,
             // In a box: every request would carry the room for it, and be copied with it.
             Some(deadline) => {
-                Box::pin(deadline::bound(deadline, self.serve(request, is_grpc))).await
+                Box::pin(deadline::bound(deadline, self.serve(request, is_grpc, client))).await
             }
         })
     }
 
     /// Carries out a request, for as long as it takes.
-    async fn serve(&self, request: Request<Incoming>, is_grpc: bool) -> Response<Body> {
+    async fn serve(
+        &self,
+        request: Request<Incoming>,
+        is_grpc: bool,
+        client: Arc<Connection>,
+    ) -> Response<Body> {
         let path = request.uri().path();
         if is_grpc && let Some(status) = self.unknown(path) {
             return status.into_http();
@@ -317,16 +330,18 @@ impl Front {
             let _ = Box::pin(ready.wait_for(|ready| *ready)).await;
         }
         let max = self.limits.message_bytes;
-        let request = request.map(|body| match is_grpc {
+        let mut request = request.map(|body| match is_grpc {
             true => Body::new(Limited::new(body, max)),
             false => Body::new(body),
         });
+        answers::note(&mut request, client);
         let is_stream = is_grpc && is_stream(request.uri().path());
         let mut router = if is_grpc { self.grpc.clone() } else { self.http.clone() };
         let answer = match router.call(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
         };
+        let answer = answers::count(answer);
         if is_stream {
             let stopping = self.phase.stopping.clone();
             answer.map(|body| Body::new(UntilStopped::new(body, stopping)))

@@ -134,6 +134,16 @@ impl Call {
         revision: i64,
     ) -> Result<Response<A>, Status> {
         let bytes = result.as_ref().map_or(0, Message::encoded_len);
+        self.respond_with(result, bytes, revision)
+    }
+
+    /// The same, for a message of which it is known how many bytes are sent.
+    pub fn respond_with<A>(
+        self,
+        result: Result<A, Error>,
+        bytes: usize,
+        revision: i64,
+    ) -> Result<Response<A>, Status> {
         let told = self.caller.map(|caller| caller.response(self.id, trace::kept(self.id)));
         let mut result = self.finish(result, bytes, revision).map(Response::new);
         if let Some(told) = told.and_then(|told| told.parse().ok()) {

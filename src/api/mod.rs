@@ -19,6 +19,7 @@
 //! here is etcd's surface, to the letter.
 
 pub mod accept;
+pub mod answers;
 pub mod authority;
 pub mod front;
 pub mod header;

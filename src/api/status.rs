@@ -28,6 +28,10 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
         Error::LeaseNotFound => (NotFound, "etcdserver: requested lease not found"),
         // Declared as ResourceExhausted, but etcd's server sends the client's error value.
         Error::TooManyRequests => (Unknown, "etcdserver: too many requests"),
+        // etcd says by how much.
+        Error::AnswerTooLong => {
+            (ResourceExhausted, "grpc: trying to send message larger than max (2147483647)")
+        }
         Error::ProposalDropped => (Unknown, "raft proposal dropped"),
         Error::Corrupt => (DataLoss, "etcdserver: corrupt cluster"),
         Error::NoLeader => (Unavailable, "etcdserver: no leader"),

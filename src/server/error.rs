@@ -37,6 +37,9 @@ pub enum Error {
     TooManyRequests,
     /// raft: ErrProposalDropped. Raft did not take the proposal, though it knows a leader.
     ProposalDropped,
+    /// gRPC in Go: the answer is longer than `math.MaxInt32`. What was asked for is done all the
+    /// same.
+    AnswerTooLong,
     /// etcd: ErrCorrupt.
     Corrupt,
     /// etcd: ErrNoLeader.

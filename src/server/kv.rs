@@ -6,13 +6,15 @@ use super::{
     Error,
     admit::{put_cost, txn_cost},
     alarm::Alarms,
-    apply::{KvResponse, Response},
+    answer::{Answer, Connection, Question, Room, room},
+    apply::Response,
     aside::Turns,
     auth::AuthStore,
     check,
     members::Members,
     mvcc::{
-        Store,
+        KvResponse, Reply, Store,
+        plan::header,
         read_txn::{is_long, is_long_txn},
     },
     no_space::NoSpace,
@@ -107,6 +109,7 @@ pub struct Server {
     pub(crate) sampler: trace::Sampler,
     pub(crate) collector: Arc<trace::Collector>,
     pub(crate) turns: Turns,
+    pub(crate) room: Arc<Room>,
 }
 
 impl Server {
@@ -132,31 +135,57 @@ impl Server {
             sampler: trace::Sampler::new(),
             collector,
             turns: Turns::default(),
+            room: Room::new(room::LIMITS),
         }
+    }
+
+    /// A client's connection, for the room that its answers take.
+    pub fn connect(&self) -> Arc<Connection> {
+        self.room.connect()
     }
 
     /// KV.Put.
-    pub(crate) async fn put(&self, id: u64, put: PutRequest) -> Result<PutResponse, Error> {
+    pub(crate) async fn put(
+        &self,
+        id: u64,
+        put: PutRequest,
+        from: &Arc<Connection>,
+    ) -> Result<Answer<PutResponse>, Error> {
         validate(id, 1, || check::check_put(&put))?;
         self.check_quota(id, put_cost(&put)).await?;
         let request = InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() };
-        match self.propose(id, request).await? {
-            Response::Kv(KvResponse::Put(response)) => Ok(response),
+        let reply = self.propose_kv(id, request).await?;
+        Ok(self.finish(id, reply, from).await?.map(|response| match response {
+            KvResponse::Put(response) => response,
             other => unexpected(&other),
-        }
+        }))
     }
 
     /// KV.Range.
-    pub(crate) async fn range(&self, id: u64, range: RangeRequest) -> Result<RangeResponse, Error> {
-        validate(id, 1, || check::check_range(&range))?;
+    pub(crate) async fn range(
+        &self,
+        id: u64,
+        range: RangeRequest,
+        from: &Arc<Connection>,
+    ) -> Result<Answer<RangeResponse>, Error> {
+        self.may_range(id, &range).await?;
+        from.ready(id, self.settings.request_timeout).await?;
+        if !is_long(&range)
+            && let Some(response) = self.store.small_range(id, &range, from.small())?
+        {
+            return Ok(Answer::Whole(response));
+        }
+        self.read_large(id, Question::Range(range), from).await.map(Answer::Large)
+    }
+
+    /// All that comes before a range is read.
+    pub(super) async fn may_range(&self, id: u64, range: &RangeRequest) -> Result<(), Error> {
+        validate(id, 1, || check::check_range(range))?;
         if !range.serializable {
             self.linearize(id).await?;
         }
         self.auth.authenticate(id);
-        if is_long(&range) {
-            return self.read_aside(move |store| store.range(id, &range)).await?;
-        }
-        self.store.range(id, &range)
+        Ok(())
     }
 
     /// KV.DeleteRange.
@@ -164,40 +193,93 @@ impl Server {
         &self,
         id: u64,
         delete_range: DeleteRangeRequest,
-    ) -> Result<DeleteRangeResponse, Error> {
+        from: &Arc<Connection>,
+    ) -> Result<Answer<DeleteRangeResponse>, Error> {
+        let reply = self.propose_delete(id, delete_range).await?;
+        Ok(self.finish(id, reply, from).await?.map(|response| match response {
+            KvResponse::DeleteRange(response) => response,
+            other => unexpected(&other),
+        }))
+    }
+
+    /// Deletes; what the answer needs is not read yet.
+    pub(super) async fn propose_delete(
+        &self,
+        id: u64,
+        delete_range: DeleteRangeRequest,
+    ) -> Result<Reply, Error> {
         validate(id, 1, || check::check_delete_range(&delete_range))?;
         let delete_range = Some(delete_range);
         let request = InternalRaftRequest { delete_range, ..InternalRaftRequest::default() };
-        match self.propose(id, request).await? {
-            Response::Kv(KvResponse::DeleteRange(response)) => Ok(response),
-            other => unexpected(&other),
-        }
+        self.propose_kv(id, request).await
     }
 
     /// KV.Txn. One that only reads takes the way of a read.
-    pub(crate) async fn txn(&self, id: u64, txn: TxnRequest) -> Result<TxnResponse, Error> {
-        let operations = txn.compare.len() + txn.success.len() + txn.failure.len();
-        let max_ops = self.settings.max_txn_ops;
-        let txn = validate(id, operations, || {
-            let txn = Txn::expand(txn, max_ops).map_err(|_| Error::Malformed)?;
-            check::check_txn(&txn, max_ops).map(|()| txn)
-        })?;
+    pub(crate) async fn txn(
+        &self,
+        id: u64,
+        txn: TxnRequest,
+        from: &Arc<Connection>,
+    ) -> Result<Answer<TxnResponse>, Error> {
+        let txn = self.check_txn(id, txn)?;
         let cost = txn_cost(&txn);
         let txn = txn.into_request();
         if check::txn_is_read_only(&txn) {
-            if !check::txn_is_serializable(&txn) {
-                self.linearize(id).await?;
-            }
-            self.auth.authenticate(id);
-            if is_long_txn(&txn) {
-                return self.read_aside(move |store| store.read_txn(id, &txn)).await?;
-            }
-            return self.store.read_txn(id, &txn);
+            return self.read_txn(id, txn, from).await;
         }
+        let reply = self.propose_txn(id, txn, cost).await?;
+        Ok(self.finish(id, reply, from).await?.map(|response| match response {
+            KvResponse::Txn(response) => response,
+            other => unexpected(&other),
+        }))
+    }
+
+    async fn read_txn(
+        &self,
+        id: u64,
+        txn: TxnRequest,
+        from: &Arc<Connection>,
+    ) -> Result<Answer<TxnResponse>, Error> {
+        if !check::txn_is_serializable(&txn) {
+            self.linearize(id).await?;
+        }
+        self.auth.authenticate(id);
+        from.ready(id, self.settings.request_timeout).await?;
+        if !is_long_txn(&txn)
+            && let Some(response) = self.store.small_txn(id, &txn, from.small())?
+        {
+            return Ok(Answer::Whole(response));
+        }
+        self.read_large(id, Question::Txn(txn), from).await.map(Answer::Large)
+    }
+
+    /// A transaction that may be carried out, with those in it.
+    pub(super) fn check_txn(&self, id: u64, txn: TxnRequest) -> Result<Txn, Error> {
+        let operations = txn.compare.len() + txn.success.len() + txn.failure.len();
+        let max_ops = self.settings.max_txn_ops;
+        validate(id, operations, || {
+            let txn = Txn::expand(txn, max_ops).map_err(|_| Error::Malformed)?;
+            check::check_txn(&txn, max_ops).map(|()| txn)
+        })
+    }
+
+    /// Carries out a transaction that writes, and costs so much of the quota; what its answer needs
+    /// is not read yet.
+    pub(super) async fn propose_txn(
+        &self,
+        id: u64,
+        txn: TxnRequest,
+        cost: u64,
+    ) -> Result<Reply, Error> {
         self.check_quota(id, cost).await?;
         let request = InternalRaftRequest { txn: Some(txn), ..InternalRaftRequest::default() };
+        self.propose_kv(id, request).await
+    }
+
+    /// Proposes a request that changes the key space.
+    async fn propose_kv(&self, id: u64, request: InternalRaftRequest) -> Result<Reply, Error> {
         match self.propose(id, request).await? {
-            Response::Kv(KvResponse::Txn(response)) => Ok(response),
+            Response::Kv(reply) => Ok(reply),
             other => unexpected(&other),
         }
     }
@@ -212,15 +294,11 @@ impl Server {
         let revision = compaction.revision;
         let compaction = Some(compaction);
         let request = InternalRaftRequest { compaction, ..InternalRaftRequest::default() };
-        match self.propose(id, request).await? {
-            Response::Kv(KvResponse::Compact(response)) => {
-                if physical {
-                    self.wait_compacted(id, revision).await?;
-                }
-                Ok(response)
-            }
-            other => unexpected(&other),
+        let reply = self.propose_kv(id, request).await?;
+        if physical {
+            self.wait_compacted(id, revision).await?;
         }
+        Ok(CompactionResponse { header: header(reply.revision()) })
     }
 
     /// Waits until the compaction's rows are gone, and until the file knows.
@@ -259,6 +337,6 @@ fn validate<T>(
 }
 
 /// Apply answers each request with its own kind of response.
-fn unexpected<T>(response: &Response) -> Result<T, Error> {
+pub(super) fn unexpected<T>(response: &impl std::fmt::Debug) -> T {
     unreachable!("apply answered with another request's response: {response:?}")
 }

@@ -8,12 +8,13 @@
 //! ```
 //!
 //! Reading order: [`kv`] (what each request does, a line a step), [`check`], [`txn`], [`admit`],
-//! [`propose`], [`wait`], [`apply`], [`mvcc`], [`lease`], [`read_index`], [`compactor`],
+//! [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`lease`], [`read_index`], [`compactor`],
 //! [`concurrency`]. The write side runs on the `apply` thread; everything that waits runs on the grpc
 //! thread, and what reads for long on others ([`aside`]).
 
 pub mod admit;
 pub mod alarm;
+pub mod answer;
 pub mod apply;
 pub(crate) mod aside;
 pub mod auth;
@@ -27,6 +28,7 @@ pub mod kv;
 pub mod lease;
 pub mod members;
 pub mod mvcc;
+mod own;
 pub mod propose;
 pub mod publish;
 pub mod read_index;

@@ -55,6 +55,11 @@ impl Wait {
         }
     }
 
+    /// Whether a request waits under this id.
+    pub fn is_waiting(&self, id: u64) -> bool {
+        self.lock().contains_key(&id)
+    }
+
     /// How many requests wait.
     pub fn pending(&self) -> usize {
         self.lock().len()

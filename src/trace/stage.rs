@@ -419,6 +419,14 @@ stages! {
     RpcContext = "rpc.context" Request Raw
         ["trace.high" Id, "trace.low" Id, "parent" Id, "sampled" Flag]
         "api/interceptor.rs", "none", "0.1";
+    /// Too many bytes of answers are in flight: waiting until clients have read some of theirs.
+    AnswerRoom = "answer.room" Request Story
+        ["bytes" Bytes, "in_flight" Bytes, "limit" Bytes, "of_connection" Bytes, "ahead" Count]
+        "server/answer/room.rs", "none", "0.1";
+    /// Rows of an answer that there was no room to keep are read again, now that they can be sent.
+    AnswerPiece = "answer.piece" Request Stage
+        ["revision" Revision, "rows" Count, "bytes" Bytes, "left" Count]
+        "server/answer/mod.rs", "none", "0.1";
 }
 
 impl Stage {

@@ -20,3 +20,4 @@ mod start_errors;
 mod starts;
 mod stopped_leader;
 mod unknown_entry;
+mod unread_answers;

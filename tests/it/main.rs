@@ -20,6 +20,7 @@ mod ports;
 mod programs;
 mod proxy;
 mod raw;
+mod silent;
 
 #[path = "../compat/mod.rs"]
 mod compat;

@@ -44,6 +44,7 @@ mod state;
 mod told;
 mod truth;
 mod unknown;
+mod unread;
 
 /// Stages that the first test does not see, and why.
 const UNSEEN: &[(Stage, &str)] = &[
@@ -52,6 +53,8 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::Lost, "only when records were overwritten unread; the collector's tests do that"),
     (Stage::WatchVictim, "only when the queue of a stream is full; the watchers' tests do that"),
     (Stage::LeaseCheckpoint, "only when it is switched on; the test of checkpoints does that"),
+    (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),
+    (Stage::AnswerPiece, "as above"),
 ];
 
 /// A cluster of three and what it tells.
@@ -89,6 +92,7 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     commands::show_list_and_record_tell_the_same(&scene, put).await;
     export::a_put_is_exported_whole(&scene, put).await;
     puts::a_put_on_the_leader_sends_no_proposal(&scene).await;
+    puts::a_transaction_reads_only_where_it_is_answered(&scene).await;
     compared::a_put_on_a_follower_differs_by_its_proposal(&scene).await;
     compared::a_serializable_get_differs_by_its_round(&scene).await;
     compared::a_put_alone_has_no_companions_and_one_of_many_has(&scene).await;

@@ -1,6 +1,12 @@
 //! Stories of puts.
 
-use glass_etcd::trace::{METHODS, Stage, message};
+use bytes::Bytes;
+use glass_etcd::{
+    pb::etcdserverpb::{
+        Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, compare, request_op::Request,
+    },
+    trace::{METHODS, Stage, message},
+};
 
 use super::{
     Scene,
@@ -226,4 +232,48 @@ pub(super) async fn a_put_of_a_former_leader_stays_without_proposal(scene: &Scen
     }
     let told = scene.listener.told(("KV/Put", "traces/led"), is_complete).await;
     told.assert_no_strangers(&[]);
+}
+
+/// Goal: what a transaction reads is read where it is answered, and only there; what it decides and
+/// writes, every member does. Method: on a follower, one that writes, reads, and returns what was
+/// there before.
+pub(super) async fn a_transaction_reads_only_where_it_is_answered(scene: &Scene) {
+    let [leader, asked, other] = scene.parts().await;
+    let key = Bytes::from_static(b"traces/txn");
+    let put =
+        PutRequest { key: key.clone(), value: "1".into(), prev_kv: true, ..PutRequest::default() };
+    let range = RangeRequest { key: key.clone(), ..RangeRequest::default() };
+    let txn = TxnRequest {
+        compare: vec![Compare {
+            target: compare::CompareTarget::Version as i32,
+            result: compare::CompareResult::Equal as i32,
+            key,
+            ..Compare::default()
+        }],
+        success: [Request::RequestPut(put), Request::RequestRange(range)]
+            .map(|request| RequestOp { request: Some(request) })
+            .into(),
+        ..TxnRequest::default()
+    };
+    let response = scene.cluster.client(asked).kv.txn(txn).await.unwrap().into_inner();
+    assert!(response.succeeded);
+    let told = scene.listener.told(("KV/Txn", "traces/txn"), Told::is_complete).await;
+    for at in [leader, asked, other] {
+        told.one(at, Stage::MvccWrite);
+        told.one(at, Stage::BufferPut);
+    }
+    // Before the put, nothing; after it, the new value, which was in the buffer.
+    let reads = [Stage::TreeIndexGet, Stage::BufferGet, Stage::MvccRange];
+    for stage in reads {
+        assert_eq!(2, told.on(asked, stage).len(), "{stage:?}\n{}", told.text());
+        assert_eq!([0, 0], [leader, other].map(|at| told.on(at, stage).len()), "{stage:?}");
+    }
+    let ranges = told.on(asked, Stage::MvccRange);
+    assert_eq!([0, 1], [0, 1].map(|at: usize| ranges[at].field("keys")));
+    // Planned by apply, and read when the transaction is over.
+    let (write, rpc) = (told.one(asked, Stage::MvccWrite), told.one(asked, Stage::Rpc));
+    assert_in_order(
+        &told,
+        &[told.on(asked, Stage::BufferGet)[1], write, ranges[0], ranges[1], rpc],
+    );
 }

@@ -256,6 +256,8 @@ fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
             format!("{} hits", active.saturating_add(frozen))
         }
         Stage::BackendGet => format!("{} rows", field!(event, BackendGet, file)),
+        Stage::AnswerRoom => format!("{} MiB", field!(event, AnswerRoom, in_flight) >> 20),
+        Stage::AnswerPiece => format!("{} rows", field!(event, AnswerPiece, rows)),
         Stage::Lost => format!("{} records", field!(event, Lost, records)),
         _ => return log_detail(event, lanes),
     })

@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 
+use prost::Message;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
     api::{
+        answers::{self, client_of},
         header,
-        interceptor::{Method, begin},
+        interceptor::{Call, Method, begin},
     },
     pb::etcdserverpb::{
         CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
         PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader, TxnRequest,
         TxnResponse, kv_server::Kv,
     },
-    server::{Error, Server},
+    server::{
+        Error, Server,
+        answer::{Answer, Connection},
+    },
 };
 
 /// Serves KV by a member's server.
@@ -28,16 +33,31 @@ impl KvService {
         Self { server }
     }
 
-    /// Fills a response's header. Returns the revision that it has then.
-    fn fill<A>(
+    /// Fills in the answer's header, and ends the call with it.
+    fn respond<A: Message + Default>(
         &self,
-        result: &mut Result<A, Error>,
-        header: impl FnOnce(&mut A) -> &mut Option<ResponseHeader>,
-    ) -> i64 {
-        let Ok(response) = result else { return 0 };
-        let header = header(response);
-        header::fill(header, &self.server);
-        header.as_ref().map_or(0, |header| header.revision)
+        (call, client): (Call, Arc<Connection>),
+        answer: Result<Answer<A>, Error>,
+        header: fn(&mut A) -> &mut Option<ResponseHeader>,
+    ) -> Result<Response<A>, Status> {
+        let (mut message, large) = match answer {
+            Ok(Answer::Whole(message)) => (Ok(message), None),
+            Ok(Answer::Large(large)) => {
+                let mut message = A::default();
+                header(&mut message).get_or_insert_default().revision = large.revision;
+                (Ok(message), Some(large))
+            }
+            Err(error) => (Err(error), None),
+        };
+        let revision = header::fill_in(&mut message, &self.server, header);
+        let bytes = message.as_ref().map_or(0, Message::encoded_len);
+        let beside = large.as_ref().map_or(0, |large| large.len);
+        let mut response = call.respond_with(message, bytes + beside, revision)?;
+        match large {
+            Some(large) => answers::large(&mut response, large, &self.server),
+            None => answers::small(&mut response, bytes, client),
+        }
+        Ok(response)
     }
 }
 
@@ -48,16 +68,16 @@ impl Kv for KvService {
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
         let call = begin(&self.server, Method::Range, &request, Some(&request.get_ref().key))?;
-        let mut result = self.server.range(call.id(), request.into_inner()).await;
-        let revision = self.fill(&mut result, |response| &mut response.header);
-        call.respond(result, revision)
+        let client = client_of(&request, &self.server);
+        let answer = self.server.range(call.id(), request.into_inner(), &client).await;
+        self.respond((call, client), answer, |response| &mut response.header)
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let call = begin(&self.server, Method::Put, &request, Some(&request.get_ref().key))?;
-        let mut result = self.server.put(call.id(), request.into_inner()).await;
-        let revision = self.fill(&mut result, |response| &mut response.header);
-        call.respond(result, revision)
+        let client = client_of(&request, &self.server);
+        let answer = self.server.put(call.id(), request.into_inner(), &client).await;
+        self.respond((call, client), answer, |response| &mut response.header)
     }
 
     async fn delete_range(
@@ -66,17 +86,17 @@ impl Kv for KvService {
     ) -> Result<Response<DeleteRangeResponse>, Status> {
         let call =
             begin(&self.server, Method::DeleteRange, &request, Some(&request.get_ref().key))?;
-        let mut result = self.server.delete_range(call.id(), request.into_inner()).await;
-        let revision = self.fill(&mut result, |response| &mut response.header);
-        call.respond(result, revision)
+        let client = client_of(&request, &self.server);
+        let answer = self.server.delete_range(call.id(), request.into_inner(), &client).await;
+        self.respond((call, client), answer, |response| &mut response.header)
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let key = request.get_ref().compare.first().map(|compare| compare.key.clone());
         let call = begin(&self.server, Method::Txn, &request, key.as_deref())?;
-        let mut result = self.server.txn(call.id(), request.into_inner()).await;
-        let revision = self.fill(&mut result, |response| &mut response.header);
-        call.respond(result, revision)
+        let client = client_of(&request, &self.server);
+        let answer = self.server.txn(call.id(), request.into_inner(), &client).await;
+        self.respond((call, client), answer, |response| &mut response.header)
     }
 
     async fn compact(
@@ -84,9 +104,9 @@ impl Kv for KvService {
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
         let call = begin(&self.server, Method::Compact, &request, None)?;
-        let mut result = self.server.compact(call.id(), request.into_inner()).await;
-        let revision = self.fill(&mut result, |response| &mut response.header);
-        call.respond(result, revision)
+        let client = client_of(&request, &self.server);
+        let result = self.server.compact(call.id(), request.into_inner()).await;
+        self.respond((call, client), result.map(Answer::Whole), |response| &mut response.header)
     }
 
     type RangeStreamStream = tokio_stream::Empty<Result<RangeStreamResponse, Status>>;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     kinds::{Decoded, Misfit, decode},
-    kv::{KvRequest, KvResponse},
+    kv::KvRequest,
 };
 use crate::{
     pb::{
@@ -37,10 +37,10 @@ use crate::{
         auth::AuthStore,
         lease::requests::GRANT_COST,
         members::{Attributes, Members, hex},
-        mvcc::{Batch, Store},
+        mvcc::{Asker, Batch, Reply, Store},
         no_space::NoSpace,
         txn::Txn,
-        wait::Outcome,
+        wait::{Outcome, Wait},
     },
     stage,
     storage::{backend::Backend, fatal},
@@ -53,8 +53,8 @@ const BATCH_LEN_MAX: usize = 128;
 /// What a request is answered with.
 #[derive(Debug)]
 pub enum Response {
-    /// One of the KV service.
-    Kv(KvResponse),
+    /// One of the KV service; what it reads is not read yet.
+    Kv(Reply),
     /// The alarms that were listed, raised or ended.
     Alarm(Vec<AlarmMember>),
     /// The lease that was made.
@@ -79,6 +79,7 @@ pub struct Applier {
     alarms: Arc<Alarms>,
     auth: Arc<AuthStore>,
     no_space: Arc<NoSpace>,
+    wait: Arc<Wait>,
     status: Arc<Status>,
     inbox: Inbox,
     peers: rafthttp::Sender,
@@ -104,6 +105,7 @@ impl Applier {
             alarms: Arc::clone(&server.alarms),
             auth: Arc::clone(&server.auth),
             no_space: Arc::clone(&server.no_space),
+            wait: Arc::clone(&server.wait),
             status: Arc::clone(&server.status),
             inbox: server.inbox.clone(),
             peers,
@@ -275,8 +277,14 @@ impl Applier {
         }
         self.auth.authorize(id);
         let has_room = self.has_room(cost);
-        let response = batch.kv(id, kv)?;
-        if has_room { Ok(Response::Kv(response)) } else { self.without_room() }
+        let reply = batch.kv(id, kv, self.asker(id, kv))?;
+        if has_room { Ok(Response::Kv(reply)) } else { self.without_room() }
+    }
+
+    /// Whether a client of this member waits for what the request reads. When entries are applied
+    /// again at the start, nobody does.
+    fn asker(&self, id: u64, request: KvRequest<'_>) -> Asker {
+        if request.reads() && self.wait.is_waiting(id) { Asker::Here } else { Asker::Elsewhere }
     }
 
     fn has_room(&self, cost: u64) -> bool {
@@ -407,6 +415,7 @@ mod tests {
             auth: Arc::new(AuthStore::open(&backend).unwrap()),
             backend,
             no_space: Arc::default(),
+            wait: Arc::default(),
             status: Arc::new(Status::new(0)),
             inbox: to_raft,
             peers: transport.sender(),

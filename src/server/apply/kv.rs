@@ -2,19 +2,17 @@
 //!
 //! Every member carries these out, in the same order, and must come to the same end. So a request
 //! is refused before its first write or not at all, and nothing here looks at a clock, a disk or
-//! who is leader. Whether it is well formed was decided before it was proposed
-//! ([`crate::server::check`]); what an unchecked entry contains is survived, not trusted.
+//! who is leader. What a request reads it reads for one client, so that is planned on the member that
+//! answers, and left out on the others ([`Asker`]). Whether it is well formed was decided before it
+//! was proposed ([`crate::server::check`]); what an unchecked entry contains is survived, not trusted.
 
 use super::txn;
 use crate::{
-    pb::etcdserverpb::{
-        CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
-        PutResponse, RangeRequest, RangeResponse, TxnResponse,
-    },
+    pb::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest},
     server::{
         Error,
         lease::Lessor,
-        mvcc::{Batch, KeyRange, WriteTxn, read_txn::header},
+        mvcc::{Asker, Batch, KeyRange, Reply, WriteTxn},
         txn::Txn,
     },
 };
@@ -34,40 +32,37 @@ pub enum KvRequest<'a> {
     Compact(&'a CompactionRequest),
 }
 
-/// The answer to a [`KvRequest`], of the same kind. Headers have the revision only.
-#[derive(Clone, Debug, PartialEq)]
-pub enum KvResponse {
-    /// To a range.
-    Range(RangeResponse),
-    /// To a put.
-    Put(PutResponse),
-    /// To a deletion.
-    DeleteRange(DeleteRangeResponse),
-    /// To a transaction.
-    Txn(TxnResponse),
-    /// To a compaction.
-    Compact(CompactionResponse),
+impl KvRequest<'_> {
+    /// Whether its answer may have something to read.
+    pub fn reads(self) -> bool {
+        match self {
+            KvRequest::Range(_) | KvRequest::Txn(_) => true,
+            KvRequest::Put(put) => put.prev_kv,
+            KvRequest::DeleteRange(delete) => delete.prev_kv,
+            KvRequest::Compact(_) => false,
+        }
+    }
 }
 
 impl Batch<'_> {
-    /// Carries out the request `id`. If it is refused, nothing has been written.
-    pub fn kv(&mut self, id: u64, request: KvRequest<'_>) -> Result<KvResponse, Error> {
+    /// Carries out the request `id`. If it is refused, nothing has been written. The reply's rows
+    /// are not read yet.
+    pub fn kv(&mut self, id: u64, request: KvRequest<'_>, asker: Asker) -> Result<Reply, Error> {
         match request {
-            KvRequest::Range(request) => self.write_txn(id).range(request).map(KvResponse::Range),
+            KvRequest::Range(request) => self.write_txn(id, asker).plan(request).map(Reply::Range),
             KvRequest::Put(request) => {
                 check_lease(self.lessor(), request.lease)?;
-                put(&mut self.write_txn(id), request).map(KvResponse::Put)
+                put(&mut self.write_txn(id, asker), request)
             }
             KvRequest::DeleteRange(request) => {
-                delete_range(&mut self.write_txn(id), request).map(KvResponse::DeleteRange)
+                delete_range(&mut self.write_txn(id, asker), request)
             }
             KvRequest::Txn(request) => {
-                txn::apply(&mut self.write_txn(id), request).map(KvResponse::Txn)
+                txn::apply(&mut self.write_txn(id, asker), request).map(Reply::Txn)
             }
             KvRequest::Compact(request) => {
                 self.compact(id, request.revision)?;
-                let header = header(self.revision());
-                Ok(KvResponse::Compact(CompactionResponse { header }))
+                Ok(Reply::Compact { revision: self.revision() })
             }
         }
     }
@@ -78,39 +73,28 @@ pub(super) fn check_lease(lessor: &Lessor, lease: i64) -> Result<(), Error> {
     if lease == 0 || lessor.contains(lease) { Ok(()) } else { Err(Error::LeaseNotFound) }
 }
 
-pub(super) fn put(txn: &mut WriteTxn<'_, '_>, request: &PutRequest) -> Result<PutResponse, Error> {
-    let keeps = request.ignore_value || request.ignore_lease;
-    let before = if keeps || request.prev_kv { txn.get(&request.key) } else { None };
-    if keeps && before.is_none() {
-        return Err(Error::KeyNotFound);
-    }
+pub(super) fn put(txn: &mut WriteTxn<'_, '_>, request: &PutRequest) -> Result<Reply, Error> {
     let (mut value, mut lease) = (request.value.clone(), request.lease);
-    if let Some(before) = &before {
+    if request.ignore_value || request.ignore_lease {
+        let before = txn.get(&request.key).ok_or(Error::KeyNotFound)?;
         if request.ignore_value {
-            value = before.value.clone();
+            value = before.value;
         }
         if request.ignore_lease {
             lease = before.lease;
         }
     }
+    let previous = if request.prev_kv { txn.previous(&request.key, &[])? } else { None };
     let revision = txn.put(&request.key, value, lease);
-    Ok(PutResponse { header: header(revision), prev_kv: before.filter(|_| request.prev_kv) })
+    Ok(Reply::Put { revision, previous })
 }
 
 pub(super) fn delete_range(
     txn: &mut WriteTxn<'_, '_>,
     request: &DeleteRangeRequest,
-) -> Result<DeleteRangeResponse, Error> {
-    let mut prev_kvs = Vec::new();
-    if request.prev_kv {
-        let range = RangeRequest {
-            key: request.key.clone(),
-            range_end: request.range_end.clone(),
-            ..RangeRequest::default()
-        };
-        prev_kvs = txn.range(&range)?.kvs;
-    }
-    let range = KeyRange::new(&request.key, &request.range_end);
-    let (deleted, revision) = txn.delete_range(range);
-    Ok(DeleteRangeResponse { header: header(revision), deleted, prev_kvs })
+) -> Result<Reply, Error> {
+    let (key, end) = (&request.key, &request.range_end);
+    let previous = if request.prev_kv { txn.previous(key, end)? } else { None };
+    let (deleted, revision) = txn.delete_range(KeyRange::new(key, end));
+    Ok(Reply::DeleteRange { revision, deleted, previous })
 }

@@ -8,7 +8,7 @@ use crate::{
     },
     server::{
         Error,
-        mvcc::{Batch, KeyRange, read_txn::header},
+        mvcc::{Asker, Batch, KeyRange, plan::header},
     },
     set, stage, trace,
 };
@@ -50,7 +50,7 @@ impl Batch<'_> {
         };
         set!(span, LeaseRevoke, keys = keys.len());
         if !keys.is_empty() {
-            let mut txn = self.write_txn(id);
+            let mut txn = self.write_txn(id, Asker::Elsewhere);
             for key in &keys {
                 txn.delete_range(KeyRange::new(key, b""));
             }

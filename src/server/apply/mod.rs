@@ -21,4 +21,4 @@ pub mod lease;
 mod txn;
 
 pub use applier::{Applier, Response};
-pub use kv::{KvRequest, KvResponse};
+pub use kv::KvRequest;

@@ -9,16 +9,19 @@ use bytes::Bytes;
 
 use super::kv::{check_lease, delete_range, put};
 use crate::{
-    pb::etcdserverpb::{TxnResponse, request_op::Request, response_op::Response},
+    pb::etcdserverpb::request_op::Request,
     server::{
         Error,
-        mvcc::{KeyRange, WriteTxn, read_txn::header},
-        txn::{Answers, Step, Taken, Txn},
+        mvcc::{
+            Asker, KeyRange, Reply, WriteTxn,
+            reply::{Part, TxnReply},
+        },
+        txn::{Step, Taken, Txn},
     },
 };
 
 /// Carries out a transaction.
-pub(super) fn apply(txn: &mut WriteTxn<'_, '_>, request: &Txn) -> Result<TxnResponse, Error> {
+pub(super) fn apply(txn: &mut WriteTxn<'_, '_>, request: &Txn) -> Result<TxnReply, Error> {
     let succeeded = choose(txn, request);
     check(txn, request, &succeeded)?;
     run(txn, request, &succeeded)
@@ -82,30 +85,29 @@ fn exists(txn: &WriteTxn<'_, '_>, effects: &[Effect<'_>], key: &Bytes) -> bool {
 }
 
 /// Carries the operations out, in order; each sees what those before it wrote.
-fn run(
-    txn: &mut WriteTxn<'_, '_>,
-    request: &Txn,
-    succeeded: &[bool],
-) -> Result<TxnResponse, Error> {
-    let mut answers = Answers::default();
+fn run(txn: &mut WriteTxn<'_, '_>, request: &Txn, succeeded: &[bool]) -> Result<TxnReply, Error> {
+    let mut parts = Vec::new();
     for step in request.walk(|level| taken(succeeded[level])) {
-        match step {
-            Step::Enter(level) => answers.enter(succeeded[level]),
-            Step::Op(op) => answers.push(op.map(|op| execute(txn, op)).transpose()?.flatten()),
-            Step::Leave(_) => answers.leave(),
+        let part = match step {
+            Step::Enter(level) => Part::Enter(succeeded[level]),
+            Step::Op(op) => Part::Op(op.map(|op| execute(txn, op)).transpose()?.flatten()),
+            Step::Leave(_) => Part::Leave,
+        };
+        if txn.asker() == Asker::Here {
+            parts.push(part);
         }
     }
-    Ok(answers.into_response(header(txn.revision())))
+    Ok(TxnReply { revision: txn.revision(), parts })
 }
 
-/// `None` for a transaction, which is no single operation.
-fn execute(txn: &mut WriteTxn<'_, '_>, op: &Request) -> Result<Option<Response>, Error> {
+/// `None` for a transaction, which is no single operation, and for what is read for nobody.
+fn execute(txn: &mut WriteTxn<'_, '_>, op: &Request) -> Result<Option<Reply>, Error> {
     Ok(match op {
-        Request::RequestRange(range) => Some(Response::ResponseRange(txn.range(range)?)),
-        Request::RequestPut(request) => Some(Response::ResponsePut(put(txn, request)?)),
-        Request::RequestDeleteRange(request) => {
-            Some(Response::ResponseDeleteRange(delete_range(txn, request)?))
-        }
+        // Whether it may be read was tested before the first write, on every member.
+        Request::RequestRange(_) if txn.asker() == Asker::Elsewhere => None,
+        Request::RequestRange(range) => Some(Reply::Range(txn.plan(range)?)),
+        Request::RequestPut(request) => Some(put(txn, request)?),
+        Request::RequestDeleteRange(request) => Some(delete_range(txn, request)?),
         Request::RequestTxn(_) => None,
     })
 }

@@ -88,7 +88,7 @@ impl Server {
         id: u64,
         request: LeaderRequest,
     ) -> Result<LeaderResponse, Error> {
-        let mut response = self.range(id, oldest(&prefix_of(&request.name))).await?;
+        let mut response = self.own_range(id, oldest(&prefix_of(&request.name))).await?;
         match response.kvs.pop() {
             Some(kv) => Ok(LeaderResponse { header: response.header, kv: Some(kv) }),
             None => Err(Error::ElectionNoLeader),

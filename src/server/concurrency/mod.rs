@@ -250,7 +250,7 @@ impl Server {
             success: vec![op(Request::RequestPut(put)), op(first.clone())],
             failure: vec![op(Request::RequestRange(own)), op(first)],
         };
-        let mut response = self.txn(id, txn).await?;
+        let mut response = self.own_txn(id, txn).await?;
         let mut created = revision_of(response.header.as_ref());
         let before = kvs(&mut response, 0).pop();
         if let Some(before) = &before {
@@ -275,7 +275,7 @@ impl Server {
             success: vec![op(Request::RequestPut(put))],
             failure: Vec::new(),
         };
-        let response = self.txn(id, txn).await?;
+        let response = self.own_txn(id, txn).await?;
         if response.succeeded { Ok(response.header) } else { Err(Error::ElectionNotLeader) }
     }
 
@@ -292,7 +292,7 @@ impl Server {
             success: vec![op(Request::RequestDeleteRange(delete))],
             failure: Vec::new(),
         };
-        Ok(self.txn(id, txn).await?.header)
+        Ok(self.own_txn(id, txn).await?.header)
     }
 
     /// Leaves the queue: nobody waits for the call's result any more, or it has failed. May be

@@ -43,7 +43,7 @@ impl Server {
         request: UnlockRequest,
     ) -> Result<UnlockResponse, Error> {
         let delete = DeleteRangeRequest { key: request.key, ..DeleteRangeRequest::default() };
-        let header = self.delete_range(id, delete).await?.header;
+        let header = self.own_delete(id, delete).await?.header;
         Ok(UnlockResponse { header })
     }
 }

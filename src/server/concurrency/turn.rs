@@ -60,7 +60,7 @@ impl Server {
         range: &RangeRequest,
     ) -> Result<RangeResponse, Error> {
         loop {
-            match self.range(id, range.clone()).await {
+            match self.own_range(id, range.clone()).await {
                 Err(Error::LeaderChanged) => {}
                 result => return result,
             }

@@ -17,7 +17,7 @@ use crate::{
     server::{
         Error,
         apply::kv::KvRequest,
-        mvcc::{Batch, Store},
+        mvcc::{Asker, Batch, Store},
         txn::Txn,
     },
     storage::backend::{Backend, Options},
@@ -231,7 +231,7 @@ impl Space {
     }
 
     fn put(&mut self, request: &PutRequest) -> Result<(), Error> {
-        self.apply(|batch, entry| batch.kv(entry, KvRequest::Put(request))).map(|_| ())
+        self.apply(|batch, entry| batch.kv(entry, KvRequest::Put(request), Asker::Here)).map(|_| ())
     }
 
     fn keys(&self, lease: i64) -> Vec<String> {
@@ -293,7 +293,9 @@ fn puts_and_deletions_attach_and_detach() {
     space.put(&put("b", 2)).unwrap();
     space.put(&PutRequest { ignore_lease: true, ..put("c", 0) }).unwrap();
     let delete = DeleteRangeRequest { key: "d".into(), ..DeleteRangeRequest::default() };
-    space.apply(|batch, entry| batch.kv(entry, KvRequest::DeleteRange(&delete))).unwrap();
+    space
+        .apply(|batch, entry| batch.kv(entry, KvRequest::DeleteRange(&delete), Asker::Here))
+        .unwrap();
     assert_eq!((space.keys(1), space.keys(2)), (vec!["c".to_owned()], vec!["b".to_owned()]));
 }
 
@@ -307,11 +309,11 @@ fn a_txn_that_names_an_unknown_lease_writes_nothing() {
         Txn::expand(TxnRequest { success, ..TxnRequest::default() }, 128).unwrap()
     };
     let refused = txn(9);
-    let result = space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&refused)));
-    assert_eq!(result, Err(Error::LeaseNotFound));
+    let result = space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&refused), Asker::Here));
+    assert_eq!(result.err(), Some(Error::LeaseNotFound));
     assert_eq!((space.store.revision(), space.keys(1).len()), (1, 0));
     let taken = txn(1);
-    space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&taken))).unwrap();
+    space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&taken), Asker::Here)).unwrap();
     assert_eq!(space.keys(1), ["a", "b"]);
 }
 

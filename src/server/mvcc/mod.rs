@@ -34,7 +34,9 @@ pub mod compact;
 pub mod hash;
 pub mod key_index;
 pub mod key_map;
+pub mod plan;
 pub mod read_txn;
+pub mod reply;
 pub mod revision;
 pub mod store;
 #[cfg(test)]
@@ -45,6 +47,7 @@ pub mod write_txn;
 
 pub use self::{
     hash::HashKv,
+    reply::{Asker, KvResponse, Reply},
     revision::Revision,
     store::{Batch, Error as OpenError, Store},
     tree_index::{KeyRange, TreeIndex},

@@ -1,8 +1,6 @@
 //! Reading the key space at one revision (etcd: `storeTxnRead`, `txn.Range`).
 //!
-//! A range has two halves. The **plan** is made under the index lock: which revisions, how many
-//! keys in all, what the write buffer has of them. It is **finished** without the lock: the rest
-//! of the rows, filters, order, limit.
+//! What a range is made of is in [`super::plan`].
 //!
 //! A transaction that only reads has many ranges, and comparisons before them, and could hold up
 //! apply for as long as all of them take. So it chooses its revision once, and lets go of the lock
@@ -14,58 +12,29 @@
 //!                    compacted beyond 9 meanwhile? begin again, at the newest revision
 //! ```
 
-use std::sync::RwLockReadGuard;
+use std::{ops::ControlFlow, sync::RwLockReadGuard};
 
 use bytes::Bytes;
-use prost::Message;
 
 use super::{
-    Revision,
-    key_index::Found,
+    plan::{Plan, Source},
+    reply::{Part, Reply, TxnReply},
     store::{Index, Store},
     tree_index::KeyRange,
 };
 use crate::{
     pb::{
         etcdserverpb::{
-            Compare, RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp,
-            TxnRequest, TxnResponse,
+            Compare, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
             compare::{CompareResult, CompareTarget, TargetUnion},
-            range_request::{SortOrder, SortTarget},
+            range_request::SortOrder,
             request_op::Request,
-            response_op::Response,
         },
         mvccpb::KeyValue,
     },
     server::{Error, check},
-    storage::backend::{Backend, View, WriteGuard},
-    trace::Span,
+    storage::backend::View,
 };
-
-/// A header as apply makes it: the member's interceptor fills in the rest.
-pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
-    Some(ResponseHeader { revision, ..ResponseHeader::default() })
-}
-
-/// The first half of a range.
-pub(super) struct Plan<'r> {
-    request: &'r RangeRequest,
-    /// The newest revision, for the header.
-    revision: i64,
-    total: usize,
-    /// The rows to read, unless only the count is wanted.
-    rows: Option<(Vec<[u8; 17]>, View)>,
-    span: Span,
-}
-
-/// Where rows are read: by readers in the backend, by the writer in its guard.
-#[derive(Clone, Copy)]
-pub(super) enum Source<'s> {
-    /// What is published.
-    Published(&'s Backend),
-    /// What the writer itself has just written, too.
-    Writing(&'s WriteGuard<'s>),
-}
 
 /// Who reads, and as of when.
 #[derive(Clone, Copy)]
@@ -78,57 +47,58 @@ pub(super) struct Reader<'s> {
     pub(super) source: Source<'s>,
 }
 
-impl Source<'_> {
-    fn view(self, id: u64, keys: &[[u8; 17]]) -> View {
-        match self {
-            Source::Published(backend) => backend.view(id, keys),
-            Source::Writing(guard) => guard.view(id, keys),
-        }
-    }
-
-    fn resolve(self, view: View, keys: &[[u8; 17]]) -> Vec<Bytes> {
-        match self {
-            Source::Published(backend) => backend.resolve(view, keys),
-            Source::Writing(guard) => guard.resolve(view, keys),
-        }
-    }
-
-    /// A row that the index names and that cannot be read ends the member.
-    fn decode(self, row: Bytes) -> KeyValue {
-        const ROW: &str = "key bucket: a row is no key-value pair";
-        match (KeyValue::decode(row), self) {
-            (Ok(kv), _) => kv,
-            (Err(_), Source::Published(backend)) => backend.malformed(ROW),
-            (Err(_), Source::Writing(guard)) => guard.malformed(ROW),
-        }
-    }
-}
-
 impl Store {
-    /// Answers a range request `id` (etcd: `txn.Range`). Large answers take time: call it where
-    /// that does not hold up others.
+    /// Answers a range request `id` (etcd: `txn.Range`), however large the answer becomes: for those
+    /// who know that it is small.
     pub fn range(&self, id: u64, request: &RangeRequest) -> Result<RangeResponse, Error> {
+        let answer = self.small_range(id, request, usize::MAX)?;
+        Ok(answer.expect("nothing is beyond the budget"))
+    }
+
+    /// The same, but returns `None` as soon as the answer takes more than so many bytes.
+    pub fn small_range(
+        &self,
+        id: u64,
+        request: &RangeRequest,
+        mut budget: usize,
+    ) -> Result<Option<RangeResponse>, Error> {
+        let mut span = crate::stage!(MvccRange, id);
+        let mut plan = self.plan_range(id, request)?;
+        Ok(plan.whole(Source::Published(&self.backend), &mut budget, &mut span))
+    }
+
+    /// Plans a range.
+    pub(crate) fn plan_range(&self, id: u64, request: &RangeRequest) -> Result<Plan, Error> {
         let source = Source::Published(&self.backend);
         let index = self.read();
-        let reader = Reader { id, index: &index, current: index.revision, source };
-        let plan = Plan::new(reader, request)?;
-        drop(index);
-        Ok(plan.finish(source))
+        Plan::new(Reader { id, index: &index, current: index.revision, source }, request)
     }
 
     /// Answers a transaction that only reads ([`check::txn_is_read_only`]), all of it at one
-    /// revision. Operations that are no ranges are answered with nothing.
-    pub fn read_txn(&self, id: u64, request: &TxnRequest) -> Result<TxnResponse, Error> {
+    /// revision. Operations that are no ranges are answered with nothing. Returns `None` as soon as
+    /// the answer takes more than so many bytes.
+    pub fn small_txn(
+        &self,
+        id: u64,
+        request: &TxnRequest,
+        mut budget: usize,
+    ) -> Result<Option<TxnResponse>, Error> {
+        let mut reply = self.plan_txn(id, request)?;
+        Ok(reply.whole(id, Source::Published(&self.backend), &mut budget))
+    }
+
+    /// Plans a transaction that only reads.
+    pub(crate) fn plan_txn(&self, id: u64, request: &TxnRequest) -> Result<TxnReply, Error> {
         loop {
-            match self.try_read_txn(id, request) {
-                Ok(response) => return Ok(response),
+            match self.try_plan_txn(id, request) {
+                Ok(reply) => return Ok(reply),
                 Err(Stop::Refused(error)) => return Err(error),
                 Err(Stop::Overtaken) => {}
             }
         }
     }
 
-    fn try_read_txn(&self, id: u64, request: &TxnRequest) -> Result<TxnResponse, Stop> {
+    fn try_plan_txn(&self, id: u64, request: &TxnRequest) -> Result<TxnReply, Stop> {
         let source = Source::Published(&self.backend);
         let mut pinned = Pinned::new(self, id);
         let at = pinned.at;
@@ -146,18 +116,42 @@ impl Store {
         }
         let ops = if succeeded { &request.success } else { &request.failure };
         ops.iter().filter_map(as_range).try_for_each(|it| pinned.reader().check_range(it))?;
-        let mut plans = Vec::with_capacity(ops.len());
+        let mut parts = Vec::with_capacity(ops.len() + 2);
+        parts.push(Part::Enter(succeeded));
         for range in ops.iter().map(as_range) {
-            plans.push(range.map(|range| Plan::new(pinned.reader(), range)).transpose()?);
+            let plan = range.map(|range| Plan::new(pinned.reader(), range)).transpose()?;
+            parts.push(Part::Op(plan.map(Reply::Range)));
             if range.is_some_and(is_long) {
                 ((), pinned) = pinned.without(|| ())?;
             }
         }
-        drop(pinned);
-        let finish = |plan: Plan<'_>| Response::ResponseRange(plan.finish(source));
-        let responses =
-            plans.into_iter().map(|plan| ResponseOp { response: plan.map(finish) }).collect();
-        Ok(TxnResponse { header: header(at), succeeded, responses })
+        parts.push(Part::Leave);
+        Ok(TxnReply { revision: at, parts })
+    }
+
+    /// Reads rows that a reader at revision `at` has found, again: the first ones, as many as make
+    /// up `enough` bytes. Fails if they may be gone by now.
+    pub(crate) fn rows_again(
+        &self,
+        id: u64,
+        at: i64,
+        keys: &[[u8; 17]],
+        enough: usize,
+    ) -> Result<Vec<Bytes>, Error> {
+        let index = self.read();
+        if at < index.compacted {
+            return Err(Error::Compacted);
+        }
+        let keys = &keys[..keys.len().min(ROWS_AGAIN)];
+        let mut view = self.backend.view(id, keys);
+        drop(index);
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let _ = self.backend.each_row(&mut view, keys, |row| {
+            bytes += row.len();
+            rows.push(row);
+            if enough <= bytes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        Ok(rows)
     }
 }
 
@@ -238,6 +232,9 @@ impl<'s> Pinned<'s> {
         Ok((result, Pinned { store, index, id, at }))
     }
 }
+
+/// The most rows that are read again at a time.
+const ROWS_AGAIN: usize = 4096;
 
 /// Ranges that read up to so many rows are answered at once.
 const SHORT: usize = 128;
@@ -322,71 +319,26 @@ enum Verdict {
 }
 
 impl Verdict {
-    /// Whether the comparison holds; reads the rows if it must.
+    /// Whether the comparison holds; reads the rows if it must, one after the other.
     fn holds(self, compare: &Compare, source: Source<'_>) -> bool {
         match self {
             Verdict::Known(holds) => holds,
-            Verdict::Rows(keys, view) => {
-                let rows = source.resolve(view, &keys);
-                rows.into_iter().all(|row| satisfies(compare, &source.decode(row)))
+            Verdict::Rows(keys, mut view) => {
+                let judged = source.each_row(&mut view, &keys, |row| {
+                    if satisfies(compare, &source.decode(row)) {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    }
+                });
+                judged.is_continue()
             }
         }
     }
 }
 
-impl<'r> Plan<'r> {
-    /// Looks up the revisions and what the buffer has of them.
-    pub(super) fn new(reader: Reader<'_>, request: &'r RangeRequest) -> Result<Plan<'r>, Error> {
-        let Reader { id, index, current, source } = reader;
-        let mut span = crate::stage!(MvccRange, id);
-        check::check_sort(request)?;
-        if request.revision > current {
-            return Err(Error::FutureRevision);
-        }
-        let at = if request.revision > 0 { request.revision } else { current };
-        if at < index.compacted {
-            return Err(Error::Compacted);
-        }
-        crate::set!(span, MvccRange, revision = at);
-        let range = KeyRange::new(&request.key, &request.range_end);
-        if request.count_only {
-            let total = index.tree.count(range, at);
-            return Ok(Plan { request, revision: current, total, rows: None, span });
-        }
-        let found = match Chosen::by_index(request) {
-            Some(chosen) => index.tree.chosen(id, range, at, |all| chosen.cut(all)),
-            None => index.tree.revisions(id, range, at, fetch_limit(request)),
-        };
-        let keys: Vec<_> = found.revisions.into_iter().map(Revision::row_key).collect();
-        let view = source.view(id, &keys);
-        let rows = Some((keys, view));
-        Ok(Plan { request, revision: current, total: found.total, rows, span })
-    }
-
-    /// Reads the rows, filters, sorts and cuts them.
-    pub(super) fn finish(mut self, source: Source<'_>) -> RangeResponse {
-        let rows = self.rows.map(|(keys, view)| source.resolve(view, &keys)).unwrap_or_default();
-        let bytes: usize = rows.iter().map(Bytes::len).sum();
-        let mut kvs: Vec<_> = rows.into_iter().map(|row| source.decode(row)).collect();
-        filter(&mut kvs, self.request);
-        sort(&mut kvs, self.request);
-        let limit = usize::try_from(self.request.limit).unwrap_or(0);
-        let more = limit > 0 && kvs.len() > limit;
-        if more {
-            kvs.truncate(limit);
-        }
-        if self.request.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
-        }
-        crate::set!(self.span, MvccRange, keys = kvs.len(), bytes = bytes, total = self.total);
-        let count = i64::try_from(self.total).unwrap_or(i64::MAX);
-        RangeResponse { header: header(self.revision), kvs, more, count }
-    }
-}
-
-/// How many rows to read: one more than wanted, to know whether there are more. All of them (0)
-/// if they must be sorted or filtered first. As in etcd, a sort *target* alone does not count:
-/// then the first rows by key are sorted among themselves.
+/// How many rows a range reads at most; 0 if that depends on how many keys there are. It reads them
+/// all if they must be sorted or filtered first. As in etcd, a sort *target* alone does not count.
 fn fetch_limit(request: &RangeRequest) -> usize {
     let narrowed = request.min_mod_revision != 0
         || request.max_mod_revision != 0
@@ -396,71 +348,6 @@ fn fetch_limit(request: &RangeRequest) -> usize {
         return 0;
     }
     usize::try_from(request.limit).map_or(0, |limit| if limit == 0 { 0 } else { limit + 1 })
-}
-
-/// The first few rows by something that stands in the index: the oldest key of a queue, say. Only
-/// these are read, in place of all that there are; what [`finish`](Plan::finish) does to them
-/// changes nothing any more.
-struct Chosen<'r> {
-    request: &'r RangeRequest,
-    limit: usize,
-}
-
-impl<'r> Chosen<'r> {
-    fn by_index(request: &'r RangeRequest) -> Option<Chosen<'r>> {
-        let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0)?;
-        let target = SortTarget::try_from(request.sort_target).unwrap_or_default();
-        let is_known = matches!(target, SortTarget::Version | SortTarget::Create | SortTarget::Mod);
-        let is_sorted = request.sort_order != SortOrder::None as i32;
-        (is_known && is_sorted).then_some(Chosen { request, limit })
-    }
-
-    /// Leaves one more than wanted, to know whether there are more.
-    fn cut(&self, all: &mut Vec<Found>) {
-        all.retain(|it| is_wanted(self.request, it.modified.main, it.created.main));
-        let target = SortTarget::try_from(self.request.sort_target).unwrap_or_default();
-        let by = |it: &Found| match target {
-            SortTarget::Version => it.version,
-            SortTarget::Create => it.created.main,
-            SortTarget::Key | SortTarget::Mod | SortTarget::Value => it.modified.main,
-        };
-        if self.request.sort_order == SortOrder::Descend as i32 {
-            all.sort_by_key(|it| std::cmp::Reverse(by(it)));
-        } else {
-            all.sort_by_key(by);
-        }
-        all.truncate(self.limit.saturating_add(1));
-    }
-}
-
-fn is_wanted(request: &RangeRequest, modified: i64, created: i64) -> bool {
-    let within =
-        |value: i64, min: i64, max: i64| (min == 0 || value >= min) && (max == 0 || value <= max);
-    within(modified, request.min_mod_revision, request.max_mod_revision)
-        && within(created, request.min_create_revision, request.max_create_revision)
-}
-
-fn filter(kvs: &mut Vec<KeyValue>, request: &RangeRequest) {
-    kvs.retain(|kv| is_wanted(request, kv.mod_revision, kv.create_revision));
-}
-
-/// Rows come by key, ascending. Equal ones keep that order, in either direction.
-fn sort(kvs: &mut [KeyValue], request: &RangeRequest) {
-    let descending = request.sort_order == SortOrder::Descend as i32;
-    let target = SortTarget::try_from(request.sort_target).unwrap_or_default();
-    if target == SortTarget::Key && !descending {
-        return;
-    }
-    kvs.sort_by(|a, b| {
-        let (a, b) = if descending { (b, a) } else { (a, b) };
-        match target {
-            SortTarget::Key => a.key.cmp(&b.key),
-            SortTarget::Version => a.version.cmp(&b.version),
-            SortTarget::Create => a.create_revision.cmp(&b.create_revision),
-            SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
-            SortTarget::Value => a.value.cmp(&b.value),
-        }
-    });
 }
 
 /// Compares one key (etcd: `compareKV`). A target without its value compares with zero.

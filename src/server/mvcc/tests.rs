@@ -14,16 +14,12 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::*;
+use super::{plan::Source, *};
 use crate::{
     pb::etcdserverpb::{
         CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest,
     },
-    server::{
-        Error,
-        apply::kv::{KvRequest, KvResponse},
-        txn::Txn,
-    },
+    server::{Error, apply::kv::KvRequest, txn::Txn},
     storage::backend::{Backend, Bucket, Options},
 };
 
@@ -50,9 +46,11 @@ impl Space {
     fn apply(&mut self, request: KvRequest<'_>) -> Result<KvResponse, Error> {
         self.index += 1;
         let mut batch = self.store.batch();
-        let response = batch.kv(self.index, request);
+        let reply = batch.kv(self.index, request, Asker::Here);
         batch.set_applied(self.index, 1);
-        response
+        drop(batch);
+        let (source, mut budget) = (Source::Published(self.store.backend()), usize::MAX);
+        Ok(reply?.whole(self.index, source, &mut budget).unwrap())
     }
 
     fn put(&mut self, key: &str, value: &str) -> i64 {
@@ -286,7 +284,7 @@ fn a_batch_is_seen_whole_or_not_at_all() {
                 space.index += 1;
                 let (key, value) = (text(key), text(&round.to_string()));
                 let request = PutRequest { key, value, ..PutRequest::default() };
-                batch.kv(space.index, KvRequest::Put(&request)).unwrap();
+                batch.kv(space.index, KvRequest::Put(&request), Asker::Here).unwrap();
                 batch.set_applied(space.index, 1);
             }
             drop(batch);

@@ -61,6 +61,15 @@ pub struct Revisions {
     pub total: usize,
 }
 
+/// What was chosen of a range.
+#[derive(Debug)]
+pub struct Chosen {
+    /// In the order that was chosen.
+    pub chosen: Vec<Found>,
+    /// How many there are in all.
+    pub total: usize,
+}
+
 /// All keys. See the module's text.
 #[derive(Debug, Default)]
 pub struct TreeIndex {
@@ -156,7 +165,7 @@ impl TreeIndex {
         range: KeyRange<'_>,
         at: i64,
         choose: impl FnOnce(&mut Vec<Found>),
-    ) -> Revisions {
+    ) -> Chosen {
         let mut span = crate::stage!(TreeIndexGet, id);
         let mut all = Vec::new();
         self.visit(range, at, |_, it| all.push(it));
@@ -166,7 +175,7 @@ impl TreeIndex {
         if let Some(first) = all.first() {
             crate::set!(span, TreeIndexGet, main = first.modified.main, sub = first.modified.sub);
         }
-        Revisions { revisions: all.into_iter().map(|it| it.modified).collect(), total }
+        Chosen { chosen: all, total }
     }
 
     /// Returns how many keys of a range there were at main revision `at`.

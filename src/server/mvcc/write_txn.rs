@@ -8,13 +8,14 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Batch, Revision,
-    read_txn::{Plan, Reader, Source},
+    Asker, Batch, Revision,
+    plan::{Plan, Source},
+    read_txn::Reader,
     tree_index::KeyRange,
 };
 use crate::{
     pb::{
-        etcdserverpb::{RangeRequest, RangeResponse, TxnRequest},
+        etcdserverpb::{RangeRequest, TxnRequest},
         mvccpb::{Event, KeyValue, event::EventType},
     },
     server::{Error, lease::Lessor},
@@ -29,19 +30,20 @@ pub struct WriteTxn<'b, 'a> {
     id: u64,
     begin: i64,
     changes: i64,
+    asker: Asker,
     /// What the watchers are to hear; `None` if there are none.
     events: Option<Vec<Event>>,
     span: Span,
 }
 
 impl<'a> Batch<'a> {
-    /// Begins a transaction for request `id`.
-    pub fn write_txn(&mut self, id: u64) -> WriteTxn<'_, 'a> {
+    /// Begins a transaction for request `id`, for whose answer somebody waits or not.
+    pub fn write_txn(&mut self, id: u64, asker: Asker) -> WriteTxn<'_, 'a> {
         let begin = self.index.revision;
         self.backend.set_request(id);
         let span = crate::stage!(MvccWrite, id, revision_old = begin);
         let events = self.store.watchers.is_watched().then(Vec::new);
-        WriteTxn { batch: self, id, begin, changes: 0, events, span }
+        WriteTxn { batch: self, id, begin, changes: 0, asker, events, span }
     }
 }
 
@@ -128,17 +130,34 @@ impl WriteTxn<'_, '_> {
         revision
     }
 
-    /// Reads a range, the transaction's own writes included.
-    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
-        let reader = self.reader();
-        Ok(Plan::new(reader, request)?.finish(reader.source))
+    /// Who waits for the answer.
+    pub fn asker(&self) -> Asker {
+        self.asker
+    }
+
+    /// Plans to read what a key, or a range, is before it is changed, if anybody waits for that.
+    pub fn previous(&self, key: &Bytes, range_end: &[u8]) -> Result<Option<Plan>, Error> {
+        let (key, range_end) = (key.clone(), Bytes::copy_from_slice(range_end));
+        let request = RangeRequest { key, range_end, ..RangeRequest::default() };
+        (self.asker == Asker::Here).then(|| self.plan(&request)).transpose()
+    }
+
+    /// Plans to read a range, the transaction's own writes up to here included.
+    pub fn plan(&self, request: &RangeRequest) -> Result<Plan, Error> {
+        let mut plan = Plan::new(self.reader(), request)?;
+        // It is read behind the transaction, and not by apply.
+        plan.settle();
+        Ok(plan)
     }
 
     /// Returns the newest value of a key, the transaction's own writes included.
     pub fn get(&self, key: &Bytes) -> Option<KeyValue> {
+        let mut span = crate::stage!(MvccRange, self.id);
         let request = RangeRequest { key: key.clone(), ..RangeRequest::default() };
+        let reader = self.reader();
         // A range of the newest revision with default options cannot be refused.
-        self.range(&request).ok()?.kvs.pop()
+        let (mut plan, mut budget) = (Plan::new(reader, &request).ok()?, usize::MAX);
+        plan.whole(reader.source, &mut budget, &mut span)?.kvs.pop()
     }
 
     /// Whether the comparisons of a (nested) transaction hold now.

@@ -1,6 +1,6 @@
 //! The one writer's access to the buffer (etcd: `BatchTx`).
 
-use std::sync::RwLockWriteGuard;
+use std::{ops::ControlFlow, sync::RwLockWriteGuard};
 
 use bytes::Bytes;
 
@@ -81,9 +81,14 @@ impl<'a> WriteGuard<'a> {
         self.buffers.view(id, keys)
     }
 
-    /// As [`super::Backend::resolve`].
-    pub fn resolve(&self, view: View, keys: &[[u8; 17]]) -> Vec<Bytes> {
-        self.bell.shared.resolve(view, keys)
+    /// As [`super::Backend::each_row`].
+    pub fn each_row(
+        &self,
+        view: &mut View,
+        keys: &[[u8; 17]],
+        row: impl FnMut(Bytes) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.bell.shared.each_row(view, keys, row)
     }
 
     /// As [`super::Backend::malformed`].

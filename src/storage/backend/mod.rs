@@ -56,6 +56,7 @@ mod tail;
 mod tests;
 
 use std::{
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -299,15 +300,21 @@ impl Backend {
     }
 
     /// Looks at the buffers for rows of the key bucket on behalf of request `id`, and fixes the
-    /// moment as of which [`Backend::resolve`] will read the rest.
+    /// moment as of which [`Backend::each_row`] will read the rest.
     pub fn view(&self, id: u64, keys: &[[u8; 17]]) -> View {
         self.shared.read().view(id, keys)
     }
 
-    /// Returns the rows that a view was taken for, in its order. Each of them must exist: the
-    /// index in memory says so, and a file that disagrees with it ends the member.
-    pub fn resolve(&self, view: View, keys: &[[u8; 17]]) -> Vec<Bytes> {
-        self.shared.resolve(view, keys)
+    /// Calls `row` with the rows that a view was taken for, in its order and one after the other,
+    /// until it breaks. Each of them must exist: the index in memory says so, and a file that
+    /// disagrees with it ends the member.
+    pub fn each_row(
+        &self,
+        view: &mut View,
+        keys: &[[u8; 17]],
+        row: impl FnMut(Bytes) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.shared.each_row(view, keys, row)
     }
 
     /// The index and the term of the last applied entry, whether in a buffer or in the file.

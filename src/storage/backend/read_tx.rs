@@ -5,7 +5,7 @@
 //! snapshot. The slow part happens after the lock is gone, and whatever is written, committed
 //! or compacted meanwhile, the reader still sees the moment at which it began.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
 
@@ -17,6 +17,10 @@ use super::{
 use crate::trace::Span;
 
 /// What one look into the buffers has found, and where to look for the rest.
+///
+/// A view is made under the buffers' lock and read without it. In between it can be settled, which
+/// closes its step of the trace and lets go of the frozen buffer: only a settled view may cross to
+/// another thread, or wait.
 #[derive(Debug)]
 pub struct View {
     hits: Vec<Option<Bytes>>,
@@ -24,7 +28,30 @@ pub struct View {
     frozen: Option<Arc<Frozen>>,
     file: Arc<FileRead>,
     id: u64,
-    span: Span,
+    /// `None` as soon as the view is settled.
+    span: Option<Span>,
+}
+
+impl View {
+    /// Takes what the frozen buffer has of the keys that the view was made for, and lets it go.
+    pub fn settle(&mut self, keys: &[[u8; 17]]) {
+        let Some(mut span) = self.span.take() else { return };
+        let mut in_frozen = 0;
+        if let Some(frozen) = self.frozen.take() {
+            for (hit, key) in self.hits.iter_mut().zip(keys).filter(|(hit, _)| hit.is_none()) {
+                *hit = frozen.buffer.get(Bucket::Key, key).and_then(Entry::value).cloned();
+                in_frozen += usize::from(hit.is_some());
+            }
+        }
+        let misses = keys.len() - self.active - in_frozen;
+        crate::set!(span, BufferGet, active = self.active, frozen = in_frozen, misses = misses);
+    }
+
+    /// Rearranges what the view has found as its keys are rearranged: place `n` gets what was at
+    /// `places[n]`.
+    pub fn rearrange(&mut self, places: &[usize]) {
+        self.hits = places.iter().map(|place| self.hits[*place].take()).collect();
+    }
 }
 
 /// A part of a bucket as of one moment.
@@ -41,7 +68,7 @@ pub struct Cut {
 impl Buffers {
     /// Copies what the active buffer has of `keys`.
     pub(super) fn view(&self, id: u64, keys: &[[u8; 17]]) -> View {
-        let span = crate::stage!(BufferGet, id);
+        let span = Some(crate::stage!(BufferGet, id));
         let of_active = |key: &[u8; 17]| self.active.get(Bucket::Key, key)?.value().cloned();
         let hits: Vec<_> = keys.iter().map(of_active).collect();
         let active = hits.iter().flatten().count();
@@ -88,36 +115,38 @@ impl Cut {
 }
 
 impl Shared {
-    /// Completes a view from the frozen buffer and the file.
-    pub(super) fn resolve(&self, mut view: View, keys: &[[u8; 17]]) -> Vec<Bytes> {
+    /// Calls `row` with the rows that a view was taken for, in its order and one after the other,
+    /// until it breaks: at no time more than one row is in memory that was not there before.
+    pub(super) fn each_row(
+        &self,
+        view: &mut View,
+        keys: &[[u8; 17]],
+        mut row: impl FnMut(Bytes) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         fail::fail_point!("backend-resolve");
-        let mut in_frozen = 0;
-        if let Some(frozen) = &view.frozen {
-            for (hit, key) in view.hits.iter_mut().zip(keys).filter(|(hit, _)| hit.is_none()) {
-                *hit = frozen.buffer.get(Bucket::Key, key).and_then(Entry::value).cloned();
-                in_frozen += usize::from(hit.is_some());
-            }
+        view.settle(keys);
+        let mut span: Option<Span> = None;
+        let mut in_file = 0_usize;
+        for (hit, key) in view.hits.iter().zip(keys) {
+            let bytes = match hit {
+                Some(bytes) => bytes.clone(),
+                None => {
+                    in_file += 1;
+                    let span = span.get_or_insert_with(|| crate::stage!(BackendGet, view.id));
+                    crate::set!(span, BackendGet, file = in_file);
+                    self.of_file(&view.file, key)
+                }
+            };
+            row(bytes)?;
         }
-        let misses = keys.len() - view.active - in_frozen;
-        crate::set!(
-            view.span,
-            BufferGet,
-            active = view.active,
-            frozen = in_frozen,
-            misses = misses
-        );
-        drop(view.span);
-        if misses > 0 {
-            let _span = crate::stage!(BackendGet, view.id, file = misses);
-            for (hit, key) in view.hits.iter_mut().zip(keys).filter(|(hit, _)| hit.is_none()) {
-                *hit = self.sure(view.file.get(Bucket::Key, key));
-            }
-        }
-        let rows: Vec<Bytes> = view.hits.into_iter().flatten().collect();
-        if rows.len() != keys.len() {
+        ControlFlow::Continue(())
+    }
+
+    /// A row that is in no buffer must be in the file: the index in memory says so.
+    fn of_file(&self, file: &FileRead, key: &[u8; 17]) -> Bytes {
+        self.sure(file.get(Bucket::Key, key)).unwrap_or_else(|| {
             let row = "key bucket: a revision of the index has no row";
-            self.fatal(&Error::Malformed { path: self.path.clone(), row });
-        }
-        rows
+            self.fatal(&Error::Malformed { path: self.path.clone(), row })
+        })
     }
 }

@@ -55,6 +55,8 @@ pub enum Wait {
     Turn,
     /// The rows that a compaction takes away, of which the client wants to know the end.
     Compaction,
+    /// Room for its answer: other clients do not read theirs.
+    Room,
     /// The request's task, until it runs again.
     Wake,
     /// The answer.
@@ -83,6 +85,7 @@ impl Wait {
             Wait::Read => "read",
             Wait::Turn => "turn",
             Wait::Compaction => "compaction",
+            Wait::Room => "answer_room",
             Wait::Wake => "wake",
             Wait::Answer => "answer",
             Wait::Own => "own",
@@ -169,6 +172,15 @@ impl Steps<'_> {
         self.first(stage, member).map(Place::End)
     }
 
+    /// Where the last span of a stage ends on a member.
+    fn last_end(&self, stage: Stage, member: u8) -> Option<Place> {
+        let is_meant = |at: &usize| {
+            let event = self.event(*at);
+            (event.member, event.kind) == (member, Kind::Span)
+        };
+        self.all(stage).filter(is_meant).last().map(Place::End)
+    }
+
     /// Whether it is a message of this type.
     fn is_type(&self, at: usize, kind: u64) -> bool {
         field!(self.event(at), RaftSend | RaftReceive, type) == kind
@@ -245,16 +257,18 @@ impl Chain<'_> {
         self.until(Wait::Wake, steps.end(Stage::RaftPropose, serving));
     }
 
-    /// What comes after a call's own entry: its turn, or the end of the compaction.
+    /// What comes after a call's own entry, or before its reading: its turn, the end of the
+    /// compaction, room for the answer.
     fn wait(&mut self, serving: u8) {
-        let steps = self.steps;
-        for (stage, wait) in [(Stage::LockWait, Wait::Turn), (Stage::CompactWait, Wait::Compaction)]
-        {
-            let own = |at: &usize| steps.event(*at).member == serving;
-            let waits = steps.all(stage).filter(own);
-            if let Some(last) = waits.filter(|at| steps.event(*at).kind == Kind::Span).last() {
-                self.until(Wait::Checks, steps.start(stage, serving));
-                self.until(wait, Some(Place::End(last)));
+        let waits = [
+            (Stage::LockWait, Wait::Turn),
+            (Stage::CompactWait, Wait::Compaction),
+            (Stage::AnswerRoom, Wait::Room),
+        ];
+        for (stage, wait) in waits {
+            if let Some(end) = self.steps.last_end(stage, serving) {
+                self.until(Wait::Checks, self.steps.start(stage, serving));
+                self.until(wait, Some(end));
             }
         }
     }
@@ -351,8 +365,10 @@ impl Chain<'_> {
         }
     }
 
+    /// What finds that there is no room for it is read once more when there is.
     fn read(&mut self, serving: u8) {
+        self.wait(serving);
         self.until(Wait::Checks, self.steps.start(Stage::MvccRange, serving));
-        self.until(Wait::Read, self.steps.end(Stage::MvccRange, serving));
+        self.until(Wait::Read, self.steps.last_end(Stage::MvccRange, serving));
     }
 }

@@ -130,14 +130,14 @@ fn comparisons_of_a_transaction_that_only_reads_hold_up_nobody() {
             assert!(store.index.try_write().is_ok(), "apply would have to wait");
             let mut batch = store.batch();
             let put = PutRequest { key: text("d"), value: text("no"), ..PutRequest::default() };
-            batch.kv(99, KvRequest::Put(&put)).unwrap();
+            batch.kv(99, KvRequest::Put(&put), Asker::Here).unwrap();
             if compacts {
                 let revision = batch.revision();
                 let compact = CompactionRequest { revision, physical: false };
-                batch.kv(99, KvRequest::Compact(&compact)).unwrap();
+                batch.kv(99, KvRequest::Compact(&compact), Asker::Here).unwrap();
             }
         });
-        let response = space.store.read_txn(0, &request).unwrap();
+        let response = space.store.small_txn(0, &request, usize::MAX).unwrap().unwrap();
         fail::remove("backend-resolve");
         assert!(times.load(Ordering::Acquire) > 0);
         // As of the revision before the put; or, since that is gone, as of the one after it.
@@ -162,7 +162,7 @@ fn a_hash_lets_go_of_the_index_between_its_steps() {
     for key in 0..=crate::server::mvcc::hash::KEYS_STEP {
         let key = text(&format!("k{key}"));
         let put = PutRequest { key, ..PutRequest::default() };
-        batch.kv(1, KvRequest::Put(&put)).unwrap();
+        batch.kv(1, KvRequest::Put(&put), Asker::Here).unwrap();
     }
     drop(batch);
     let before = space.store.hash_kv(0).unwrap();
@@ -171,12 +171,12 @@ fn a_hash_lets_go_of_the_index_between_its_steps() {
         let mut batch = store.batch();
         if time < 2 {
             let put = PutRequest { key: text("k0"), ..PutRequest::default() };
-            batch.kv(2, KvRequest::Put(&put)).unwrap();
+            batch.kv(2, KvRequest::Put(&put), Asker::Here).unwrap();
         }
         if time == 1 {
             let revision = batch.revision();
             let compact = CompactionRequest { revision, physical: false };
-            batch.kv(3, KvRequest::Compact(&compact)).unwrap();
+            batch.kv(3, KvRequest::Compact(&compact), Asker::Here).unwrap();
         }
     });
     let same = space.store.hash_kv(before.hash_revision).unwrap();

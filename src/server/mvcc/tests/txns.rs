@@ -282,7 +282,10 @@ fn comparisons_follow_etcds_table() {
         let request = TxnRequest { compare: vec![compare.clone()], ..TxnRequest::default() };
         let of_apply = space.txn(&request).unwrap().succeeded;
         assert_eq!(of_apply, expected, "{compare:?}");
-        assert_eq!(space.store.read_txn(0, &request).unwrap().succeeded, expected);
+        assert_eq!(
+            space.store.small_txn(0, &request, usize::MAX).unwrap().unwrap().succeeded,
+            expected
+        );
     };
     // `b` was created at 2, modified at 4, has version 2 and the value "1".
     check(compare("b", 0, 0, TargetUnion::Version(2)), true);
@@ -318,17 +321,17 @@ fn a_transaction_that_only_reads_stands_at_one_revision() {
     let mut request = of(vec![get("a", 0), get("b", 2)]);
     request.compare.push(compare("c", 0, 0, TargetUnion::Version(1)));
     request.failure.push(get("c", 0));
-    let response = space.store.read_txn(0, &request).unwrap();
+    let response = space.store.small_txn(0, &request, usize::MAX).unwrap().unwrap();
     assert_eq!(values(&response), ["9", "0"]);
     assert_eq!((revisions(&response), response.header.unwrap().revision), (vec![5, 5], 5));
     space.delete("c", "");
-    let response = space.store.read_txn(0, &request).unwrap();
+    let response = space.store.small_txn(0, &request, usize::MAX).unwrap().unwrap();
     assert!(!response.succeeded);
     assert_eq!(values(&response), [""]);
     let request = of(vec![get("a", -5)]);
-    assert_eq!(space.store.read_txn(0, &request), Err(Error::Compacted));
+    assert_eq!(space.store.small_txn(0, &request, usize::MAX), Err(Error::Compacted));
     let request = of(vec![get("a", 7)]);
-    assert_eq!(space.store.read_txn(0, &request), Err(Error::FutureRevision));
+    assert_eq!(space.store.small_txn(0, &request, usize::MAX), Err(Error::FutureRevision));
 }
 
 /// What is chosen by the index alone is what reading all rows would have chosen.

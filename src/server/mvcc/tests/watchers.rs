@@ -182,7 +182,7 @@ fn a_stream_knows_no_revision_that_is_older_than_what_stands_in_its_queue() {
     let Client { stream, mut notices } = client;
     let put = PutRequest { key: text("a"), value: text("6"), ..PutRequest::default() };
     let mut batch = space.store.batch();
-    batch.kv(9, KvRequest::Put(&put)).unwrap();
+    batch.kv(9, KvRequest::Put(&put), Asker::Here).unwrap();
     let news = notices.try_recv().expect("it is told before readers can see it").news;
     assert!(matches!(news, News::Events(Events { revision: 6, .. })));
     let asked = std::thread::scope(|scope| {

@@ -51,8 +51,12 @@ impl Script {
         self.applies(0, index, id);
         self.dawdle(Wait::Wake, slow);
         self.end(propose, &[("leader", 1)]);
-        for (stage, wait) in [(Stage::LockWait, Wait::Turn), (Stage::CompactWait, Wait::Compaction)]
-        {
+        let waits = [
+            (Stage::LockWait, Wait::Turn),
+            (Stage::CompactWait, Wait::Compaction),
+            (Stage::AnswerRoom, Wait::Room),
+        ];
+        for (stage, wait) in waits {
             if wait == slow {
                 let begin = self.begin(0, stage, id);
                 self.dawdle(wait, slow);
@@ -87,6 +91,7 @@ fn the_known_cause_comes_first() {
         (Wait::Wake, 0),
         (Wait::Turn, 0),
         (Wait::Compaction, 0),
+        (Wait::Room, 0),
         (Wait::Answer, 0),
     ];
     for (slow, member) in places {

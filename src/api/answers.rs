@@ -1,0 +1,203 @@
+//! The bodies of answers: what is counted on its way out, and what is read only on its way out.
+//!
+//! tonic encodes a message into one buffer, and HTTP/2 takes all of it at once, however slowly its
+//! client reads. A large answer goes another way. Its handler returns a message of which nothing but
+//! the header is filled in, with the rest beside it; here that takes the place of tonic's body, and
+//! hands over a frame at a time, whenever HTTP/2 asks for one:
+//!
+//! ```text
+//!   handler ──▶ tonic ──▶ body ──frame, frame, …──▶ HTTP/2 ──▶ socket
+//!                         │  ▲                        │
+//!               rows that └──┘ read again             └▶ written: the room is free
+//!               were not kept
+//! ```
+//!
+//! A frame is counted until HTTP/2 drops it, which is when it has been written; how much HTTP/2
+//! queues is its own affair (`http2`). What is shorter than [`UNCOUNTED`] passes by. Left out: answers
+//! of other services than KV, and streams.
+
+use std::{
+    error::Error as StdError,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::body::Body;
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::Reason;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use crate::server::{
+    Error, Server,
+    answer::{
+        Connection, Large,
+        room::UNCOUNTED,
+        rope::{Next, Rows},
+    },
+};
+
+/// The service whose answers carry what clients have stored.
+const KV: &str = "/etcdserverpb.KV/";
+/// How much is handed over at a time: what a frame may hold unless a client allows more.
+const FRAME: usize = 16 << 10;
+/// What gRPC puts before a message.
+const PREFIX: usize = 5;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+type Reading = Pin<Box<dyn Future<Output = Result<(Rows, Vec<Bytes>), Error>> + Send>>;
+
+/// An answer on its way from its handler to its body.
+#[derive(Clone)]
+enum Outgoing {
+    /// The message is complete.
+    Small(Arc<Connection>),
+    /// The message is the beginning: encoded, with gRPC's prefix for all of it.
+    Large { head: Bytes, large: Large, server: Arc<Server> },
+}
+
+/// Tells the handler of a call of KV on which connection it has come.
+pub(super) fn note<B>(request: &mut http::Request<B>, client: Arc<Connection>) {
+    if request.uri().path().starts_with(KV) {
+        request.extensions_mut().insert(client);
+    }
+}
+
+/// The connection on which a request has come.
+pub(super) fn client_of<Q>(request: &Request<Q>, server: &Server) -> Arc<Connection> {
+    request.extensions().get().map_or_else(|| server.connect(), Arc::clone)
+}
+
+/// Has a message of so many bytes counted while it is sent.
+pub(super) fn small<A>(response: &mut Response<A>, bytes: usize, client: Arc<Connection>) {
+    if UNCOUNTED <= bytes {
+        response.extensions_mut().insert(Outgoing::Small(client));
+    }
+}
+
+/// Has a large answer sent behind a message of which only the header is set.
+pub(super) fn large<A: Message>(response: &mut Response<A>, large: Large, server: &Arc<Server>) {
+    let len = response.get_ref().encoded_len();
+    let mut head = BytesMut::with_capacity(PREFIX + len);
+    head.put_u8(0);
+    // As long as an answer may be, with its header, it fits into four bytes.
+    head.put_u32(u32::try_from(len + large.len).unwrap_or(u32::MAX));
+    response.get_ref().encode(&mut head).expect("BytesMut grows");
+    let (head, server) = (head.freeze(), Arc::clone(server));
+    response.extensions_mut().insert(Outgoing::Large { head, large, server });
+}
+
+/// Gives an answer the body that its handler has asked for.
+pub(super) fn count(mut answer: http::Response<Body>) -> http::Response<Body> {
+    match answer.extensions_mut().remove::<Outgoing>() {
+        None => answer,
+        Some(Outgoing::Small(client)) => answer.map(|body| Body::new(Counted { body, client })),
+        Some(Outgoing::Large { head, large, server }) => answer.map(|_| {
+            let (head, reading, is_over) = (Some(head), None, false);
+            Body::new(Sending { large, server, head, reading, is_over })
+        }),
+    }
+}
+
+/// A small answer.
+struct Counted {
+    body: Body,
+    client: Arc<Connection>,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let counted = |frame: Frame<Bytes>| frame.map_data(|bytes| self.client.small_piece(bytes));
+        Poll::Ready(frame.map(|frame| frame.map(counted)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A large answer.
+struct Sending {
+    large: Large,
+    server: Arc<Server>,
+    head: Option<Bytes>,
+    reading: Option<Reading>,
+    is_over: bool,
+}
+
+impl HttpBody for Sending {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        if let Some(head) = self.head.take() {
+            return Poll::Ready(Some(Ok(Frame::data(head))));
+        }
+        loop {
+            if let Some(reading) = &mut self.reading {
+                let read = ready!(reading.as_mut().poll(context));
+                self.reading = None;
+                self.large.read();
+                match read {
+                    Ok((rows, read)) => self.large.rope().put_back(read, rows),
+                    Err(_) => return self.reset(Reason::INTERNAL_ERROR),
+                }
+            }
+            let next = self.large.rope().next(FRAME);
+            match next {
+                Next::Bytes(bytes, is_kept) => {
+                    let frame = self.large.piece(bytes, is_kept);
+                    return Poll::Ready(Some(Ok(Frame::data(frame))));
+                }
+                Next::Rows(rows) => {
+                    let (server, id) = (Arc::clone(&self.server), self.large.id);
+                    let reading = async move { server.read_rows(id, rows).await };
+                    self.reading = Some(Box::pin(reading));
+                    self.large.reads();
+                }
+                Next::End => return self.trailers(),
+                // It has held up others, and they were served in its place.
+                Next::Ended => return self.reset(Reason::ENHANCE_YOUR_CALM),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over
+    }
+}
+
+impl Sending {
+    fn trailers(&mut self) -> Polled {
+        self.is_over = true;
+        let mut trailers = HeaderMap::new();
+        let added = Status::ok("").add_header(&mut trailers);
+        Poll::Ready(Some(added.map(|()| Frame::trailers(trailers)).map_err(Into::into)))
+    }
+
+    /// Ends the call in the middle of its message. No status can say why, because gRPC reads none
+    /// before the message is complete.
+    fn reset(&mut self, reason: Reason) -> Polled {
+        self.is_over = true;
+        Poll::Ready(Some(Err(h2::Error::from(reason).into())))
+    }
+}

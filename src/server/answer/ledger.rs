@@ -1,0 +1,327 @@
+//! Who holds how much memory for answers that are being sent, and who waits: plain arithmetic.
+//!
+//! ```text
+//!   enter ──▶ reading ──keep──▶ sending ──sent, sent, …──▶ leave
+//!     │ no room                    │ stalled while others wait
+//!     ▼                            ▼
+//!   waiting, in order            ended: holds only what HTTP/2 already has
+//! ```
+//!
+//! Each answer begins with a **window**: what it needs to be read and sent piece by piece. Rows that
+//! it keeps beyond that it holds too, as long as both its connection and the member have kept less
+//! than their share. So what is kept never takes the windows away from others, and an answer that
+//! finds nothing to keep is slower, but goes on. One that has kept all of itself needs no window.
+//!
+//! Invariants
+//! * Nobody who holds anything waits for more. So what is held is given back, unless a client does
+//!   not read; and whose client does not read is ended when somebody waits for it.
+//! * Who waits is passed only by connections that hold less. So who reads is not kept waiting by
+//!   who does not, however many answers that one asks for.
+//! * A connection, and the member, may always have one answer, however little the limits are.
+//!
+//! Time is handed in. Nothing here locks, allocates rows, or knows what an answer is made of.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+/// How much there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// What each large answer takes, at least.
+    pub window: usize,
+    /// For all answers of the member.
+    pub member: Share,
+    /// For those of one connection.
+    pub connection: Share,
+    /// How many may wait.
+    pub waiting: usize,
+    /// For how long an answer may make no progress while others wait.
+    pub stall: Duration,
+}
+
+/// A limit, and the part of it that may be filled by what is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// Windows and what is kept.
+    pub all: usize,
+    /// Beyond this, nothing more is kept.
+    pub kept: usize,
+}
+
+/// An answer, or a place in the queue.
+pub type Ticket = u64;
+
+#[derive(Debug)]
+struct Answer {
+    connection: u64,
+    /// What it holds in all.
+    bytes: usize,
+    /// The part of it that HTTP/2 has, and has not written yet.
+    handed: usize,
+    /// `None` while the member reads it, or reads what is to be sent next.
+    progress: Option<Instant>,
+    is_ended: bool,
+}
+
+/// What is to be done about clients that do not read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// These answers are ended: what they kept is given back.
+    pub ended: Vec<Ticket>,
+    /// These have entered in their place.
+    pub admitted: Vec<Ticket>,
+    /// These connections hold what was handed to them, and take nothing: to be closed.
+    pub closed: Vec<u64>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Ledger {
+    limits: Limits,
+    used: usize,
+    connections: HashMap<u64, usize>,
+    answers: BTreeMap<Ticket, Answer>,
+    waiting: VecDeque<(Ticket, u64)>,
+    last: Ticket,
+}
+
+impl Ledger {
+    /// Nobody holds anything.
+    pub fn new(limits: Limits) -> Ledger {
+        let (connections, answers) = (HashMap::new(), BTreeMap::new());
+        Ledger { limits, used: 0, connections, answers, waiting: VecDeque::new(), last: 0 }
+    }
+
+    /// What all answers hold.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// What the answers of a connection hold.
+    pub fn used_by(&self, connection: u64) -> usize {
+        self.connections.get(&connection).copied().unwrap_or(0)
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Begins an answer, if there is room for its window.
+    pub fn enter(&mut self, connection: u64) -> Option<Ticket> {
+        let is_free = self.has_room() && self.connection_has_room(connection);
+        is_free.then(|| {
+            self.last += 1;
+            self.begin(self.last, connection)
+        })
+    }
+
+    /// Queues for a window. `None` if too many wait already.
+    pub fn wait(&mut self, connection: u64) -> Option<Ticket> {
+        if self.waiting.len() >= self.limits.waiting {
+            return None;
+        }
+        self.last += 1;
+        self.waiting.push_back((self.last, connection));
+        Some(self.last)
+    }
+
+    /// Gives up a place in the queue.
+    pub fn give_up(&mut self, ticket: Ticket) {
+        self.waiting.retain(|(other, _)| *other != ticket);
+    }
+
+    /// Takes those out of the queue for whom there is room now: they have entered. First comes the
+    /// connection that holds the least, and of several the one that has waited the longest.
+    pub fn admit(&mut self) -> Vec<Ticket> {
+        let mut admitted = Vec::new();
+        while self.has_room() {
+            let waiting = self.waiting.iter().enumerate();
+            let least = waiting.min_by_key(|(at, (_, of))| (self.used_by(*of), *at));
+            // If it has no room of its own, the others have none either.
+            let Some((at, &(ticket, connection))) = least else { break };
+            if !self.connection_has_room(connection) {
+                break;
+            }
+            self.waiting.remove(at);
+            admitted.push(self.begin(ticket, connection));
+        }
+        admitted
+    }
+
+    /// Keeps more, if the member's and the connection's shares allow it.
+    pub fn keep(&mut self, ticket: Ticket, bytes: usize) -> bool {
+        let Some(answer) = self.answers.get(&ticket) else { return false };
+        let (limits, of_connection) = (self.limits, self.used_by(answer.connection));
+        let is_free = self.used + bytes <= limits.member.kept
+            && of_connection + bytes <= limits.connection.kept;
+        if is_free {
+            self.overdraw(ticket, bytes);
+        }
+        is_free
+    }
+
+    /// Holds more, whether it is allowed or not.
+    pub fn overdraw(&mut self, ticket: Ticket, bytes: usize) {
+        let Some(answer) = self.answers.get_mut(&ticket) else { return };
+        answer.bytes += bytes;
+        self.used += bytes;
+        *self.connections.entry(answer.connection).or_default() += bytes;
+    }
+
+    /// Gives back a part.
+    pub fn give_back(&mut self, ticket: Ticket, bytes: usize) {
+        let Some(answer) = self.answers.get_mut(&ticket) else { return };
+        let bytes = bytes.min(answer.bytes);
+        answer.bytes -= bytes;
+        let connection = answer.connection;
+        self.release(connection, bytes);
+    }
+
+    /// The answer is read; from now on its client makes the progress.
+    pub fn send(&mut self, ticket: Ticket, now: Instant) {
+        if let Some(answer) = self.answers.get_mut(&ticket) {
+            answer.progress = Some(now);
+        }
+    }
+
+    /// The member itself reads what is to be sent next: the client makes no progress, and need not.
+    pub fn pause(&mut self, ticket: Ticket) {
+        if let Some(answer) = self.answers.get_mut(&ticket) {
+            answer.progress = None;
+        }
+    }
+
+    /// HTTP/2 has so many bytes more of what was kept.
+    pub fn hand(&mut self, ticket: Ticket, bytes: usize) {
+        if let Some(answer) = self.answers.get_mut(&ticket) {
+            answer.handed += bytes;
+        }
+    }
+
+    /// So many of them are written, or thrown away.
+    pub fn sent(&mut self, ticket: Ticket, bytes: usize, now: Instant) {
+        if let Some(answer) = self.answers.get_mut(&ticket) {
+            if let Some(progress) = &mut answer.progress {
+                *progress = now;
+            }
+            answer.handed -= bytes.min(answer.handed);
+        }
+        self.give_back(ticket, bytes);
+    }
+
+    /// The answer is sent, or given up.
+    pub fn leave(&mut self, ticket: Ticket) {
+        if let Some(answer) = self.answers.remove(&ticket) {
+            self.release(answer.connection, answer.bytes);
+        }
+    }
+
+    /// Ends answers that make no progress, those first that have made none for the longest time,
+    /// until nobody waits any more. Where that is not enough, because HTTP/2 has what they hold,
+    /// connections of such answers are named that are to be closed: those first that hold the most,
+    /// and none that makes progress with another answer.
+    pub fn judge(&mut self, now: Instant) -> Verdict {
+        let mut verdict = Verdict::default();
+        for ticket in self.stalled(now, self.limits.stall) {
+            let Some(answer) = self.answers.get(&ticket) else { continue };
+            let (connection, held) = (answer.connection, answer.bytes - answer.handed);
+            if !answer.is_ended && self.is_waited_for(connection) {
+                self.end(ticket, held);
+                verdict.ended.push(ticket);
+                verdict.admitted.append(&mut self.admit());
+            }
+        }
+        let mut freed = 0;
+        for (held, connection) in self.stuck(now) {
+            if freed < self.waiting.len() * self.limits.window && self.is_waited_for(connection) {
+                freed += held;
+                verdict.closed.push(connection);
+            }
+        }
+        verdict
+    }
+
+    /// The connections that have taken nothing for a while although an answer was ended, and what
+    /// they hold, the most first.
+    fn stuck(&self, now: Instant) -> Vec<(usize, u64)> {
+        let stalled = self.stalled(now, 2 * self.limits.stall);
+        let handed = |ticket: &Ticket| {
+            let answer = self.answers.get(ticket)?;
+            (answer.is_ended && answer.handed > 0).then_some(answer.connection)
+        };
+        let moves = |connection: u64| {
+            let mut others = self.answers.values().filter(|other| other.connection == connection);
+            others.any(|other| !other.progress.is_some_and(|it| self.is_stalled(it, now)))
+        };
+        let connections: BTreeSet<u64> = stalled.iter().filter_map(handed).collect();
+        let mut stuck: Vec<(usize, u64)> = (connections.into_iter())
+            .filter(|connection| !moves(*connection))
+            .map(|connection| (self.used_by(connection), connection))
+            .collect();
+        stuck.sort_unstable_by(|a, b| b.cmp(a));
+        stuck
+    }
+
+    fn is_stalled(&self, progress: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(progress) >= self.limits.stall
+    }
+
+    /// The answers without progress for so long, the longest first; none while nobody waits.
+    fn stalled(&self, now: Instant, least: Duration) -> Vec<Ticket> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        let mut stalled: Vec<(Instant, Ticket)> = (self.answers.iter())
+            .filter_map(|(ticket, answer)| Some((answer.progress?, *ticket)))
+            .filter(|(progress, _)| now.saturating_duration_since(*progress) >= least)
+            .collect();
+        stalled.sort_unstable();
+        stalled.into_iter().map(|(_, ticket)| ticket).collect()
+    }
+
+    fn end(&mut self, ticket: Ticket, held: usize) {
+        if let Some(answer) = self.answers.get_mut(&ticket) {
+            answer.is_ended = true;
+        }
+        self.give_back(ticket, held);
+    }
+
+    /// Whether somebody waits for what this connection holds.
+    fn is_waited_for(&self, connection: u64) -> bool {
+        let mut waiting = self.waiting.iter();
+        if self.has_room() {
+            waiting.any(|(_, of)| *of == connection && !self.connection_has_room(connection))
+        } else {
+            !self.waiting.is_empty()
+        }
+    }
+
+    fn begin(&mut self, ticket: Ticket, connection: u64) -> Ticket {
+        let answer = Answer { connection, bytes: 0, handed: 0, progress: None, is_ended: false };
+        self.answers.insert(ticket, answer);
+        self.overdraw(ticket, self.limits.window);
+        ticket
+    }
+
+    fn has_room(&self) -> bool {
+        self.used == 0 || self.used + self.limits.window <= self.limits.member.all
+    }
+
+    fn connection_has_room(&self, connection: u64) -> bool {
+        let used = self.used_by(connection);
+        used == 0 || used + self.limits.window <= self.limits.connection.all
+    }
+
+    fn release(&mut self, connection: u64, bytes: usize) {
+        self.used -= bytes;
+        if let Some(used) = self.connections.get_mut(&connection) {
+            *used -= bytes;
+            if *used == 0 {
+                self.connections.remove(&connection);
+            }
+        }
+    }
+}

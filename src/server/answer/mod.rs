@@ -1,0 +1,236 @@
+//! Answers that may be large: how they are read, and what bounds the memory that they take.
+//!
+//! What a client asks for and does not read stays here, and a client may ask for as much as it
+//! likes. So the bytes of answers in flight are counted, from the moment at which they are read to
+//! the one at which the socket has taken them, for each connection and for the member:
+//!
+//! ```text
+//!   small (to 512 KiB) ── read at once ─────────────────────────────▶ a sum; who leaves too much of
+//!                                                                     it unread reads nothing more
+//!             more ──┐
+//!                    ▼
+//!                 ledger: a window ──▶ rows are kept while there is room, ──▶ [`rope`], in pieces
+//!                    │                 and measured when there is none          │
+//!                    └─ none? in order                                          ▼
+//!                                            what was only measured is read again when it can be sent
+//! ```
+//!
+//! So most answers are read once, as a whole. When clients do not read theirs, what the others ask
+//! for is read twice, and the second time no faster than it is sent. Only if so many do not read
+//! that there is no window left, others wait; and then answers that make no progress are ended.
+//!
+//! Invariants
+//! * What is in flight is at most what [`room::LIMITS`] allows, but for one row an answer, and for
+//!   an order by values, which needs all rows at once.
+//! * A small read never waits because of a large one.
+//! * Nobody waits who holds anything; see [`ledger`].
+//!
+//! What is left out: the events of watchers, which are bounded by the queues of their streams
+//! (`mvcc::watch`); and answers of other services, which do not carry what clients have stored.
+
+pub mod ledger;
+pub mod meter;
+pub mod room;
+pub mod rope;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+
+pub use self::room::{Connection, Room, Share};
+use self::{
+    meter::Meter,
+    rope::{Rope, Rows, Stop, Writer},
+};
+use super::{Error, Server};
+use crate::{
+    pb::etcdserverpb::{RangeRequest, TxnRequest},
+    server::mvcc::{KvResponse, Reply, Store, plan::Source},
+    stage,
+};
+
+/// How much is read again at a time, and a row.
+pub const PIECE: usize = 1 << 20;
+/// Replies with so many rows are read at once; more of them are read where nobody waits.
+const SHORT: usize = 128;
+
+/// What a request is answered with.
+#[derive(Debug)]
+pub enum Answer<T> {
+    /// A message.
+    Whole(T),
+    /// Pieces.
+    Large(Large),
+}
+
+impl<T> Answer<T> {
+    /// Changes the message.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Answer<U> {
+        match self {
+            Answer::Whole(message) => Answer::Whole(change(message)),
+            Answer::Large(large) => Answer::Large(large),
+        }
+    }
+}
+
+/// An encoded answer without its header.
+#[derive(Clone, Debug)]
+pub struct Large {
+    /// The request.
+    pub id: u64,
+    /// How many bytes it has in all.
+    pub len: usize,
+    /// For the header.
+    pub revision: i64,
+    /// What is left to send.
+    rope: Arc<Mutex<Rope>>,
+    /// Who asked.
+    client: Arc<Connection>,
+    /// Its place in the ledger; none if it turned out to be small.
+    share: Option<Arc<Share>>,
+}
+
+impl Large {
+    /// What is left to send.
+    pub fn rope(&self) -> MutexGuard<'_, Rope> {
+        self.rope.lock().expect("nobody panics while holding it")
+    }
+
+    /// A piece that is handed to HTTP/2, and counted until it is written. `is_kept`: the answer has
+    /// kept it from the beginning.
+    pub fn piece(&self, bytes: Bytes, is_kept: bool) -> Bytes {
+        match &self.share {
+            Some(share) => share.piece(bytes, is_kept),
+            None => self.client.small_piece(bytes),
+        }
+    }
+
+    /// The member begins to read what is to be sent next: the client is not to blame for the time.
+    pub fn reads(&self) {
+        self.share.iter().for_each(|share| share.pause());
+    }
+
+    /// It is read.
+    pub fn read(&self) {
+        self.share.iter().for_each(|share| share.resume());
+    }
+}
+
+/// What is read for an answer.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// A range, now.
+    Range(RangeRequest),
+    /// A transaction that only reads, now.
+    Txn(TxnRequest),
+    /// What apply has planned.
+    Planned(Reply),
+}
+
+impl Question {
+    /// Reads the answer. Afterwards it can be asked again.
+    fn read(&mut self, store: &Store, id: u64, meter: Meter) -> Result<Large, Failed> {
+        let client = meter.client();
+        let mut planned;
+        let reply = match self {
+            Question::Range(range) => {
+                planned = Reply::Range(store.plan_range(id, range)?);
+                &mut planned
+            }
+            Question::Txn(txn) => {
+                planned = Reply::Txn(store.plan_txn(id, txn)?);
+                &mut planned
+            }
+            Question::Planned(reply) => reply,
+        };
+        let mut writer = Writer::new(meter);
+        // Why it breaks, the writer knows.
+        let _ = reply.write(id, Source::Published(store.backend()), &mut writer);
+        let (rope, len, share) = writer.finish().map_err(Failed::Stopped)?;
+        let rope = Arc::new(Mutex::new(rope));
+        if let Some(share) = &share {
+            share.send(&rope);
+        }
+        let (revision, share) = (reply.revision(), share.map(Arc::new));
+        Ok(Large { id, len, revision, rope, client, share })
+    }
+}
+
+/// Why an answer was not read.
+enum Failed {
+    Refused(Error),
+    Stopped(Stop),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        Failed::Refused(error)
+    }
+}
+
+impl Server {
+    /// Reads what apply has planned for request `id` of a client of this connection.
+    pub(crate) async fn finish(
+        &self,
+        id: u64,
+        mut reply: Reply,
+        from: &Arc<Connection>,
+    ) -> Result<Answer<KvResponse>, Error> {
+        let rows = reply.rows();
+        if rows > 0 {
+            from.ready(id, self.settings.request_timeout).await?;
+        }
+        if rows <= SHORT {
+            let source = Source::Published(&self.backend);
+            if let Some(response) = reply.whole(id, source, &mut from.small()) {
+                return Ok(Answer::Whole(response));
+            }
+        }
+        self.read_large(id, Question::Planned(reply), from).await.map(Answer::Large)
+    }
+
+    /// Reads an answer that may be large, away from the thread that serves requests.
+    pub(crate) async fn read_large(
+        &self,
+        id: u64,
+        mut question: Question,
+        from: &Arc<Connection>,
+    ) -> Result<Large, Error> {
+        let patience = self.settings.request_timeout;
+        let mut share = None;
+        loop {
+            let meter = Meter::new(from, share.take());
+            let read = move |store: &Store| (question.read(store, id, meter), question);
+            let (result, again) = self.read_aside(read).await?;
+            match result {
+                Ok(large) => return Ok(large),
+                Err(Failed::Refused(error)) => return Err(error),
+                Err(Failed::Stopped(Stop::TooLong(_))) => return Err(Error::AnswerTooLong),
+                // Once it has its place it cannot happen again.
+                Err(Failed::Stopped(Stop::Full)) => share = Some(from.enter(id, patience).await?),
+            }
+            question = again;
+        }
+    }
+
+    /// Reads some of the rows again that were not kept, and encodes them. Returns those that are
+    /// left. Fails if a compaction has taken them away.
+    pub(crate) async fn read_rows(
+        &self,
+        id: u64,
+        mut rows: Rows,
+    ) -> Result<(Rows, Vec<Bytes>), Error> {
+        let read = move |store: &Store| {
+            let mut span = stage!(AnswerPiece, id, revision = rows.at());
+            let read = store.rows_again(id, rows.at(), rows.keys(), PIECE)?;
+            let bytes: usize = read.iter().map(Bytes::len).sum();
+            crate::set!(span, AnswerPiece, rows = read.len(), bytes = bytes);
+            let encoded = rows.encode(read);
+            crate::set!(span, AnswerPiece, left = rows.keys().len());
+            Ok((rows, encoded))
+        };
+        self.read_aside(read).await?
+    }
+}

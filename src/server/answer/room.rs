@@ -1,0 +1,425 @@
+//! The room for answers: the [`Ledger`] behind a lock, those who wait for it, and what a connection
+//! has to do with it.
+//!
+//! Large answers are in the ledger. Small ones are too many for it, so of these only a sum is kept,
+//! for each connection and for the member: a connection that has left too many of them unread reads
+//! nothing more ([`Connection::ready`]) until it has read some.
+//!
+//! What is counted is memory, so it is counted until the memory is free. HTTP/2 holds what it has
+//! not written yet, and it says to nobody when it has. So each piece that is handed to it is a
+//! [`Piece`], and the moment at which that is dropped is the moment that counts.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant as Deadline, sleep, sleep_until},
+};
+
+use super::{
+    ledger::{self, Ledger, Limits, Ticket},
+    rope::Rope,
+};
+use crate::{clock, server::Error, stage};
+
+const MIB: usize = 1 << 20;
+
+/// Answers up to this length are small: they are read at once, and by whoever comes.
+pub const SMALL: usize = 512 << 10;
+/// While the member has too many small answers that nobody reads, only these are.
+const SMALLER: usize = 16 << 10;
+/// How many bytes of small answers a connection may leave unread.
+const UNREAD_OF_CONNECTION: usize = 16 * MIB;
+/// And all connections together; beyond it a connection may leave unread what is [`SMALLER`].
+const UNREAD_OF_MEMBER: usize = 64 * MIB;
+/// A frame that is shorter is not counted: its stream costs more.
+pub const UNCOUNTED: usize = 1 << 10;
+
+/// How often those who wait look for answers that stall, and at a sum that nobody announces.
+const TICK: Duration = Duration::from_millis(250);
+
+/// The limits of a member. A window is what is read of a large answer at a time and a row, and
+/// [`PIECE`](super::PIECE) says how much the first of it is.
+///
+/// An answer that stalls while others wait is ended after less than a request may wait (7 s with
+/// etcd's defaults), so that those who wait do not wait in vain.
+pub const LIMITS: Limits = Limits {
+    window: 2 * MIB,
+    member: ledger::Share { all: 256 * MIB, kept: 128 * MIB },
+    connection: ledger::Share { all: 128 * MIB, kept: 64 * MIB },
+    waiting: 1024,
+    stall: Duration::from_secs(4),
+};
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Room {
+    state: Mutex<State>,
+    limits: Limits,
+    /// Bytes of small answers that are not written yet.
+    unread: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    ledger: Ledger,
+    waiters: HashMap<Ticket, (oneshot::Sender<Share>, Arc<Connection>)>,
+    /// What is being sent, so that it can be ended.
+    ropes: HashMap<Ticket, Weak<Mutex<Rope>>>,
+    connections: HashMap<u64, Weak<Connection>>,
+    last: u64,
+}
+
+/// A client's connection, as far as answers are concerned.
+#[derive(Debug)]
+pub struct Connection {
+    room: Arc<Room>,
+    number: u64,
+    /// Bytes of small answers that are not written yet.
+    unread: AtomicUsize,
+    /// Some of them are.
+    read: Notify,
+    close: Notify,
+}
+
+/// The place of one large answer in the ledger, until it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    connection: Arc<Connection>,
+    ticket: Ticket,
+}
+
+impl Room {
+    /// Room up to these limits.
+    pub fn new(limits: Limits) -> Arc<Room> {
+        let state = State {
+            ledger: Ledger::new(limits),
+            waiters: HashMap::new(),
+            ropes: HashMap::new(),
+            connections: HashMap::new(),
+            last: 0,
+        };
+        Arc::new(Room { state: Mutex::new(state), limits, unread: AtomicUsize::new(0) })
+    }
+
+    /// A new connection.
+    pub fn connect(self: &Arc<Room>) -> Arc<Connection> {
+        let mut state = self.lock();
+        state.last += 1;
+        let connection = Arc::new(Connection {
+            room: Arc::clone(self),
+            number: state.last,
+            unread: AtomicUsize::new(0),
+            read: Notify::new(),
+            close: Notify::new(),
+        });
+        state.connections.insert(connection.number, Arc::downgrade(&connection));
+        connection
+    }
+
+    /// Bytes of large answers, and of small ones, that are in memory.
+    pub fn in_flight(&self) -> (usize, usize) {
+        (self.lock().ledger.used(), self.unread.load(Ordering::Relaxed))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics while holding it")
+    }
+
+    /// Changes the ledger, and wakes those who can enter because of that.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        let admitted = state.ledger.admit();
+        let woken = state.wake(admitted);
+        drop(state);
+        hand_out(woken);
+    }
+
+    /// Ends what stalls while others wait.
+    fn judge(&self) {
+        let mut state = self.lock();
+        let verdict = state.ledger.judge(clock::now());
+        let ended: Vec<_> = verdict
+            .ended
+            .iter()
+            .filter_map(|ticket| state.ropes.remove(ticket)?.upgrade())
+            .collect();
+        let closed: Vec<_> = (verdict.closed.iter())
+            .filter_map(|number| state.connections.get(number)?.upgrade())
+            .collect();
+        let woken = state.wake(verdict.admitted);
+        drop(state);
+        if !verdict.ended.is_empty() {
+            let answers = verdict.ended.len();
+            tracing::warn!(answers, "clients do not read their answers, and hold up others: ended");
+        }
+        for rope in ended {
+            rope.lock().expect("nobody panics while holding it").end();
+        }
+        for connection in closed {
+            tracing::warn!("a client reads nothing, and holds up others: its connection is closed");
+            connection.close.notify_one();
+        }
+        hand_out(woken);
+    }
+}
+
+/// Somebody who has waited, and what they get.
+type Woken = (oneshot::Sender<Share>, Share);
+
+impl State {
+    fn wake(&mut self, admitted: Vec<Ticket>) -> Vec<Woken> {
+        let woken = admitted.into_iter().filter_map(|ticket| {
+            let (sender, connection) = self.waiters.remove(&ticket)?;
+            Some((sender, Share { connection, ticket }))
+        });
+        woken.collect()
+    }
+}
+
+/// Not below the lock: who has gone away in this very moment gives the share back, and locks.
+fn hand_out(woken: Vec<Woken>) {
+    for (sender, share) in woken {
+        let _ = sender.send(share);
+    }
+}
+
+impl Connection {
+    /// Resolves when the connection is to be closed, because its client reads nothing and others
+    /// wait for the memory.
+    pub async fn closed(&self) {
+        self.close.notified().await;
+    }
+
+    /// How long an answer may be that is read at once.
+    pub fn small(&self) -> usize {
+        let is_over = UNREAD_OF_MEMBER < self.room.unread.load(Ordering::Relaxed);
+        if is_over { SMALLER } else { SMALL }
+    }
+
+    fn is_ready(&self) -> bool {
+        let unread = self.unread.load(Ordering::Relaxed);
+        unread <= SMALLER
+            || (unread <= UNREAD_OF_CONNECTION
+                && self.room.unread.load(Ordering::Relaxed) <= UNREAD_OF_MEMBER)
+    }
+
+    /// Waits until the client has read enough of its earlier answers, on behalf of request `id`:
+    /// to be asked before anything is read for it. Fails after `patience`.
+    pub async fn ready(&self, id: u64, patience: Duration) -> Result<(), Error> {
+        if self.is_ready() {
+            return Ok(());
+        }
+        let mut span = stage!(AnswerRoom, id, limit = UNREAD_OF_CONNECTION).begun();
+        let deadline = Deadline::from_std(clock::now() + patience);
+        loop {
+            let read = self.read.notified();
+            let unread = self.unread.load(Ordering::Relaxed);
+            crate::set!(span, AnswerRoom, in_flight = self.room.unread.load(Ordering::Relaxed));
+            crate::set!(span, AnswerRoom, of_connection = unread);
+            if self.is_ready() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = read => {}
+                // The member's sum is not announced.
+                () = sleep(TICK) => {}
+                () = sleep_until(deadline) => {
+                    span.flag(crate::trace::FLAG_ERROR);
+                    return Err(Error::Timeout);
+                }
+            }
+        }
+    }
+
+    /// A frame of a small answer, counted until it is written.
+    pub fn small_piece(self: &Arc<Connection>, bytes: Bytes) -> Bytes {
+        if bytes.len() < UNCOUNTED {
+            return bytes;
+        }
+        self.unread.fetch_add(bytes.len(), Ordering::Relaxed);
+        self.room.unread.fetch_add(bytes.len(), Ordering::Relaxed);
+        Bytes::from_owner(Piece { bytes, of: Of::Small(Arc::clone(self)) })
+    }
+
+    /// A place in the ledger, if there is room.
+    pub fn try_enter(self: &Arc<Connection>) -> Option<Share> {
+        let ticket = self.room.lock().ledger.enter(self.number)?;
+        Some(Share { connection: Arc::clone(self), ticket })
+    }
+
+    /// Waits for a place in the ledger, in order, on behalf of request `id`. Fails at once if too
+    /// many wait, and after `patience`.
+    pub async fn enter(
+        self: &Arc<Connection>,
+        id: u64,
+        patience: Duration,
+    ) -> Result<Share, Error> {
+        let Limits { window, member, .. } = self.room.limits;
+        let (waiting, mut span) = {
+            let mut state = self.room.lock();
+            if let Some(ticket) = state.ledger.enter(self.number) {
+                return Ok(Share { connection: Arc::clone(self), ticket });
+            }
+            let mut span = stage!(AnswerRoom, id, bytes = window, limit = member.all);
+            let ledger = &state.ledger;
+            crate::set!(span, AnswerRoom, in_flight = ledger.used(), ahead = ledger.waiting());
+            crate::set!(span, AnswerRoom, of_connection = ledger.used_by(self.number));
+            (self.wait(&mut state), span.begun())
+        };
+        let result = match waiting {
+            Some(waiting) => waiting.admitted(Deadline::from_std(clock::now() + patience)).await,
+            None => Err(Error::TooManyRequests),
+        };
+        if result.is_err() {
+            span.flag(crate::trace::FLAG_ERROR);
+        }
+        result
+    }
+
+    fn wait(self: &Arc<Connection>, state: &mut State) -> Option<Waiting> {
+        let ticket = state.ledger.wait(self.number)?;
+        let (sender, admitted) = oneshot::channel();
+        state.waiters.insert(ticket, (sender, Arc::clone(self)));
+        Some(Waiting { room: Arc::clone(&self.room), ticket, admitted })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.room.lock().connections.remove(&self.number);
+    }
+}
+
+/// A place in the queue; dropping it gives the place up.
+struct Waiting {
+    room: Arc<Room>,
+    ticket: Ticket,
+    admitted: oneshot::Receiver<Share>,
+}
+
+impl Waiting {
+    async fn admitted(mut self, deadline: Deadline) -> Result<Share, Error> {
+        loop {
+            tokio::select! {
+                share = &mut self.admitted => return share.map_err(|_| Error::Stopped),
+                () = sleep_until(deadline) => return Err(Error::Timeout),
+                () = sleep(TICK) => self.room.judge(),
+            }
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let ticket = self.ticket;
+        self.room.change(|state| {
+            state.ledger.give_up(ticket);
+            state.waiters.remove(&ticket);
+        });
+    }
+}
+
+impl Share {
+    fn change(&self, change: impl FnOnce(&mut Ledger, Ticket)) {
+        self.connection.room.change(|state| change(&mut state.ledger, self.ticket));
+    }
+
+    /// What it was given when it entered.
+    pub(super) fn window(&self) -> usize {
+        self.connection.room.limits.window
+    }
+
+    /// Keeps more, if that is allowed.
+    pub(super) fn keep(&self, bytes: usize) -> bool {
+        self.connection.room.lock().ledger.keep(self.ticket, bytes)
+    }
+
+    /// Holds more, whether that is allowed or not.
+    pub(super) fn overdraw(&self, bytes: usize) {
+        self.connection.room.lock().ledger.overdraw(self.ticket, bytes);
+    }
+
+    /// Gives back what it was given beyond its window.
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.change(|ledger, ticket| ledger.give_back(ticket, bytes));
+    }
+
+    /// The answer is complete. It is ended through `rope` if it stalls while others wait.
+    pub fn send(&self, rope: &Arc<Mutex<Rope>>) {
+        let mut state = self.connection.room.lock();
+        state.ropes.insert(self.ticket, Arc::downgrade(rope));
+        state.ledger.send(self.ticket, clock::now());
+    }
+
+    /// What is to be sent next must be read first: the client is not to blame for what that takes.
+    pub fn pause(&self) {
+        self.connection.room.lock().ledger.pause(self.ticket);
+    }
+
+    /// It is read.
+    pub fn resume(&self) {
+        self.connection.room.lock().ledger.send(self.ticket, clock::now());
+    }
+
+    /// A piece that is handed to HTTP/2, and counted until it is written. `is_kept`: it was kept,
+    /// and is not part of the window.
+    pub fn piece(self: &Arc<Share>, bytes: Bytes, is_kept: bool) -> Bytes {
+        let counted = if is_kept { bytes.len() } else { 0 };
+        self.connection.room.lock().ledger.hand(self.ticket, counted);
+        Bytes::from_owner(Piece { bytes, of: Of::Large(Arc::clone(self), counted) })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let ticket = self.ticket;
+        self.connection.room.change(|state| {
+            state.ropes.remove(&ticket);
+            state.ledger.leave(ticket);
+        });
+    }
+}
+
+/// What HTTP/2 has, and has not written yet.
+struct Piece {
+    bytes: Bytes,
+    of: Of,
+}
+
+enum Of {
+    Small(Arc<Connection>),
+    /// And how much of it is to be given back.
+    Large(Arc<Share>, usize),
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        match &self.of {
+            Of::Small(connection) => {
+                let bytes = self.bytes.len();
+                connection.room.unread.fetch_sub(bytes, Ordering::Relaxed);
+                connection.unread.fetch_sub(bytes, Ordering::Relaxed);
+                connection.read.notify_waiters();
+            }
+            Of::Large(share, bytes) => {
+                share.change(|ledger, ticket| ledger.sent(ticket, *bytes, clock::now()));
+            }
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! A large answer in pieces: encoded once, and only as far as there is room for it.
+//!
+//! A row of the key space *is* an encoded `KeyValue`, so an answer is made of rows as they are read,
+//! without decoding them, and nothing is ever copied into one long buffer:
+//!
+//! ```text
+//!   parts:  [header, rows …] [row of 1 MB] [tag] [row of 1 MB] … [rows 40 to 90 of revision 17] [more, count]
+//!                                                                 └ not kept: measured, and read
+//!                                                                   again when they can be sent
+//! ```
+//!
+//! gRPC wants a message's length before its first byte, so every row is read at least once before
+//! anything is sent. As long as the [`Meter`] finds room the row is kept. From the first row without
+//! room on rows are only measured, and their revisions are noted in place of them.
+//!
+//! Left out: compression. Answers are sent as they are.
+
+use std::{collections::VecDeque, ops::ControlFlow};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use super::{
+    meter::{Meter, Taken},
+    room::Share,
+};
+use crate::pb::mvccpb::KeyValue;
+
+/// The longest answer: gRPC in Go, and so etcd, sends no longer one (`math.MaxInt32`).
+pub const LONGEST: usize = i32::MAX as usize;
+/// Rows from this length on are parts of their own, and are not copied.
+const OWN_PART: usize = 32 << 10;
+/// Shorter ones share parts of this length.
+const SHARED_PART: usize = 64 << 10;
+
+/// An answer, or what is left of it.
+#[derive(Debug, Default)]
+pub struct Rope {
+    parts: VecDeque<Part>,
+    is_ended: bool,
+}
+
+/// A stretch of an answer.
+#[derive(Debug)]
+enum Part {
+    /// Encoded, and in memory. Kept from the beginning, or not.
+    Bytes(Bytes, bool),
+    /// Rows that must be read again.
+    Rows(Rows),
+}
+
+/// What comes next of an answer.
+#[derive(Debug)]
+pub enum Next {
+    /// These bytes, and whether they were kept from the beginning.
+    Bytes(Bytes, bool),
+    /// What these rows are when they are read again.
+    Rows(Rows),
+    /// Nothing: it is complete.
+    End,
+    /// Nothing: it was [ended](Rope::end) before it was complete.
+    Ended,
+}
+
+impl Rope {
+    /// Takes what comes next, up to so many bytes.
+    pub fn next(&mut self, most: usize) -> Next {
+        if self.is_ended {
+            return Next::Ended;
+        }
+        match self.parts.pop_front() {
+            Some(Part::Bytes(mut bytes, is_kept)) => {
+                let next = bytes.split_to(bytes.len().min(most));
+                if !bytes.is_empty() {
+                    self.parts.push_front(Part::Bytes(bytes, is_kept));
+                }
+                Next::Bytes(next, is_kept)
+            }
+            Some(Part::Rows(rows)) => Next::Rows(rows),
+            None => Next::End,
+        }
+    }
+
+    /// Puts in front what was read again, and the rows that are left, if there are any.
+    pub fn put_back(&mut self, read: Vec<Bytes>, rows: Rows) {
+        if self.is_ended {
+            return;
+        }
+        if !rows.keys.is_empty() {
+            self.parts.push_front(Part::Rows(rows));
+        }
+        for bytes in read.into_iter().rev() {
+            self.parts.push_front(Part::Bytes(bytes, false));
+        }
+    }
+
+    /// Drops what is left: the answer stays without its end.
+    pub fn end(&mut self) {
+        self.is_ended = true;
+        self.parts = VecDeque::new();
+    }
+
+    /// Whether the answer was ended before it was sent.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+}
+
+/// Rows of one range that were measured and not kept, as values of one field.
+#[derive(Debug)]
+pub struct Rows {
+    tag: u8,
+    at: i64,
+    keys_only: bool,
+    keys: VecDeque<[u8; 17]>,
+}
+
+impl Rows {
+    /// Rows of a range that reads at revision `at`, for the field `tag` (1 to 15).
+    pub fn new(tag: u8, at: i64, keys_only: bool) -> Rows {
+        Rows { tag, at, keys_only, keys: VecDeque::new() }
+    }
+
+    /// Writes a row, or measures it. Returns whether it was kept.
+    pub fn write(&mut self, row: Bytes, writer: &mut Writer) -> ControlFlow<(), bool> {
+        let row = if self.keys_only { without_value(row) } else { row };
+        let is_kept = writer.row(self.tag, row)?;
+        ControlFlow::Continue(is_kept)
+    }
+
+    /// Notes the key of a row that was not kept.
+    pub fn leave(&mut self, key: [u8; 17]) {
+        self.keys.push_back(key);
+    }
+
+    /// The revision at which the rows are read.
+    pub fn at(&self) -> i64 {
+        self.at
+    }
+
+    /// The keys of the rows that are left, in order.
+    pub fn keys(&mut self) -> &[[u8; 17]] {
+        self.keys.make_contiguous()
+    }
+
+    /// Encodes the first rows that are left, which have been read again.
+    pub fn encode(&mut self, rows: Vec<Bytes>) -> Vec<Bytes> {
+        self.keys.drain(..rows.len());
+        let mut parts = Parts::default();
+        for row in rows {
+            let row = if self.keys_only { without_value(row) } else { row };
+            parts.push(self.tag, row);
+        }
+        parts.cut();
+        let bytes = parts.list.into_iter().filter_map(|part| match part {
+            Part::Bytes(bytes, _) => Some(bytes),
+            Part::Rows(_) => None,
+        });
+        bytes.collect()
+    }
+}
+
+/// What the backend has was written by this program, and was decoded when it was applied.
+fn without_value(row: Bytes) -> Bytes {
+    match KeyValue::decode(row.clone()) {
+        Ok(kv) => KeyValue { value: Bytes::new(), ..kv }.encode_to_vec().into(),
+        Err(_) => row,
+    }
+}
+
+/// The bytes before a value of the field `tag`.
+fn prefix(tag: u8, len: usize) -> usize {
+    debug_assert!((1..16).contains(&tag), "its key takes one byte");
+    1 + prost::length_delimiter_len(len)
+}
+
+fn put_prefix(tag: u8, len: usize, to: &mut BytesMut) {
+    to.put_u8(tag << 3 | 2);
+    prost::encode_length_delimiter(len, to).expect("BytesMut grows");
+}
+
+/// Parts, and the one to which short pieces are added.
+#[derive(Debug, Default)]
+struct Parts {
+    list: VecDeque<Part>,
+    shared: BytesMut,
+}
+
+impl Parts {
+    fn room(&mut self, len: usize) -> &mut BytesMut {
+        if self.shared.capacity() - self.shared.len() < len {
+            self.cut();
+            self.shared = BytesMut::with_capacity(SHARED_PART.max(len));
+        }
+        &mut self.shared
+    }
+
+    /// Ends the shared part. What follows shares its memory as long as it fits.
+    fn cut(&mut self) {
+        if !self.shared.is_empty() {
+            self.list.push_back(Part::Bytes(self.shared.split().freeze(), true));
+        }
+    }
+
+    fn push(&mut self, tag: u8, row: Bytes) {
+        let len = prefix(tag, row.len());
+        if row.len() < OWN_PART {
+            let shared = self.room(len + row.len());
+            put_prefix(tag, row.len(), shared);
+            shared.put_slice(&row);
+        } else {
+            put_prefix(tag, row.len(), self.room(len));
+            self.cut();
+            self.list.push_back(Part::Bytes(row, true));
+        }
+    }
+}
+
+/// Why an answer was not written to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It is not small, and there is no room to begin a large one: wait for it, and begin again.
+    Full,
+    /// It is longer than any answer may be: at least this long.
+    TooLong(usize),
+}
+
+/// Writes one answer.
+#[derive(Debug)]
+pub struct Writer {
+    parts: Parts,
+    len: usize,
+    meter: Meter,
+    stop: Option<Stop>,
+}
+
+/// The place of a message inside of the answer whose length is not known yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    place: usize,
+    len: usize,
+}
+
+impl Writer {
+    /// An empty answer.
+    pub fn new(meter: Meter) -> Writer {
+        Writer { parts: Parts::default(), len: 0, meter, stop: None }
+    }
+
+    /// Adds the fields of a message that are set.
+    pub fn fields(&mut self, message: &impl Message) {
+        let len = message.encoded_len();
+        let room = self.parts.room(len);
+        message.encode(room).expect("BytesMut grows");
+        self.len += len;
+    }
+
+    /// Begins a message inside of this one.
+    pub fn begin(&mut self) -> Begun {
+        self.parts.cut();
+        self.parts.list.push_back(Part::Bytes(Bytes::new(), true));
+        Begun { place: self.parts.list.len() - 1, len: self.len }
+    }
+
+    /// Ends it, as the value of the field `tag` (1 to 15).
+    pub fn end(&mut self, begun: Begun, tag: u8) {
+        self.parts.cut();
+        let len = self.len - begun.len;
+        put_prefix(tag, len, self.parts.room(prefix(tag, len)));
+        self.len += prefix(tag, len);
+        self.parts.list[begun.place] = Part::Bytes(self.parts.shared.split().freeze(), true);
+    }
+
+    /// Adds a row, or measures it. Returns whether it was kept.
+    fn row(&mut self, tag: u8, row: Bytes) -> ControlFlow<(), bool> {
+        let len = prefix(tag, row.len()) + row.len();
+        if LONGEST < self.len + len {
+            return self.break_off(Stop::TooLong(self.len + len));
+        }
+        let is_kept = match self.meter.take(len) {
+            Taken::Kept => true,
+            Taken::NotKept => false,
+            Taken::Full => return self.break_off(Stop::Full),
+        };
+        self.len += len;
+        if is_kept {
+            self.parts.push(tag, row);
+        }
+        ControlFlow::Continue(is_kept)
+    }
+
+    fn break_off<T>(&mut self, stop: Stop) -> ControlFlow<(), T> {
+        self.stop = Some(stop);
+        ControlFlow::Break(())
+    }
+
+    /// Adds the rows that were measured, if there are any.
+    pub fn leave(&mut self, rows: Rows) {
+        if !rows.keys.is_empty() {
+            self.parts.cut();
+            self.parts.list.push_back(Part::Rows(rows));
+        }
+    }
+
+    /// Counts bytes that are in memory for a moment, whether there is room for them or not.
+    pub fn overdraw(&mut self, bytes: usize) -> ControlFlow<()> {
+        match self.meter.overdraw(bytes) {
+            Taken::Full => self.break_off(Stop::Full),
+            Taken::Kept | Taken::NotKept => ControlFlow::Continue(()),
+        }
+    }
+
+    /// The bytes that were overdrawn are gone.
+    pub fn repay(&mut self) {
+        self.meter.repay();
+    }
+
+    /// The answer, its length, and its place in the ledger if it is not small.
+    pub fn finish(mut self) -> Result<(Rope, usize, Option<Share>), Stop> {
+        if let Some(stop) = self.stop {
+            return Err(stop);
+        }
+        if LONGEST < self.len {
+            return Err(Stop::TooLong(self.len));
+        }
+        self.parts.cut();
+        let rope = Rope { parts: self.parts.list, is_ended: false };
+        Ok((rope, self.len, self.meter.finish()))
+    }
+}

@@ -1,0 +1,131 @@
+//! Golden scripts: `tests/scripts/answer`. A window is 2, a connection may hold 6 and keep up to 4,
+//! the member 12 and 8; two may wait, and after 10 s without progress an answer has stalled.
+
+use std::{
+    error::Error as StdError,
+    time::{Duration, Instant},
+};
+
+use goldenscript::{Command, Context, Runner};
+
+use crate::{
+    clock,
+    server::answer::ledger::{Ledger, Limits, Share, Ticket},
+};
+
+fn run(script: &str) {
+    let limits = Limits {
+        window: 2,
+        member: Share { all: 12, kept: 8 },
+        connection: Share { all: 6, kept: 4 },
+        waiting: 2,
+        stall: Duration::from_secs(10),
+    };
+    let mut book = Book { ledger: Ledger::new(limits), now: clock::now() };
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts/answer");
+    goldenscript::run(&mut book, format!("{folder}/{script}")).unwrap();
+}
+
+#[test]
+fn what_is_kept_leaves_windows_to_others() {
+    run("kept");
+}
+
+#[test]
+fn who_waits_is_admitted_in_order() {
+    run("waiting");
+}
+
+#[test]
+fn who_does_not_read_gives_way() {
+    run("stalled");
+}
+
+struct Book {
+    ledger: Ledger,
+    now: Instant,
+}
+
+fn list(tickets: &[Ticket]) -> String {
+    tickets.iter().map(|ticket| format!("a{ticket} ")).collect::<String>().trim_end().to_owned()
+}
+
+impl Book {
+    fn act(&mut self, command: &Command) -> Result<String, Box<dyn StdError>> {
+        let mut args = command.consume_args();
+        let mut next = || -> Result<u64, Box<dyn StdError>> {
+            let arg = args.next_pos().ok_or("an argument is missing")?;
+            Ok(arg.trim_start_matches(['a', 'c']).parse()?)
+        };
+        let size = |number: u64| usize::try_from(number).unwrap();
+        let (ledger, now) = (&mut self.ledger, self.now);
+        Ok(match command.name.as_str() {
+            "enter" => {
+                ledger.enter(next()?).map_or("no room".to_owned(), |ticket| format!("a{ticket}"))
+            }
+            "wait" => ledger
+                .wait(next()?)
+                .map_or("too many wait".to_owned(), |ticket| format!("a{ticket} waits")),
+            "keep" if ledger.keep(next()?, size(next()?)) => "kept".to_owned(),
+            "keep" => "not kept".to_owned(),
+            "overdraw" => {
+                ledger.overdraw(next()?, size(next()?));
+                String::new()
+            }
+            "give-back" => {
+                ledger.give_back(next()?, size(next()?));
+                String::new()
+            }
+            "send" => {
+                ledger.send(next()?, now);
+                String::new()
+            }
+            "pause" => {
+                ledger.pause(next()?);
+                String::new()
+            }
+            "hand" => {
+                ledger.hand(next()?, size(next()?));
+                String::new()
+            }
+            "sent" => {
+                ledger.sent(next()?, size(next()?), now);
+                String::new()
+            }
+            "leave" => {
+                ledger.leave(next()?);
+                String::new()
+            }
+            "give-up" => {
+                ledger.give_up(next()?);
+                String::new()
+            }
+            "after" => {
+                self.now += Duration::from_secs(next()?);
+                String::new()
+            }
+            "judge" => {
+                let verdict = ledger.judge(now);
+                let closed: Vec<_> = verdict.closed.iter().map(|it| format!("c{it}")).collect();
+                let (ended, admitted) = (list(&verdict.ended), list(&verdict.admitted));
+                format!("ended [{ended}], admitted [{admitted}], closed {closed:?}")
+            }
+            name => return Err(format!("unknown command {name}").into()),
+        })
+    }
+}
+
+impl Runner for Book {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn StdError>> {
+        let mut said = self.act(command)?;
+        let admitted = self.ledger.admit();
+        if !admitted.is_empty() {
+            said.push_str(&format!(" admitted {}", list(&admitted)));
+        }
+        let of = [1, 2, 3].map(|connection| self.ledger.used_by(connection));
+        let (used, waiting) = (self.ledger.used(), self.ledger.waiting());
+        Ok(format!("{:<28}| {used} = {of:?}, {waiting} wait\n", said.trim_start()))
+    }
+}

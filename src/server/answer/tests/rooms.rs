@@ -1,0 +1,153 @@
+//! The room: who waits, who is woken, and what is given back.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use crate::server::{
+    Error,
+    answer::{
+        Connection, Room,
+        ledger::{Limits, Share},
+        room::{LIMITS, SMALL},
+    },
+};
+
+/// Room for two windows, and for nothing that is kept.
+const TWO: Limits = Limits {
+    window: 2,
+    member: Share { all: 4, kept: 0 },
+    connection: Share { all: 4, kept: 0 },
+    waiting: 2,
+    stall: Duration::from_millis(300),
+};
+const LONG: Duration = Duration::from_secs(30);
+const SHORT: Duration = Duration::from_millis(50);
+
+/// Goal: who waits is served in order, and who goes away leaves the queue. Method: two have entered;
+/// of three that wait the second is given up.
+#[tokio::test]
+async fn those_who_wait_enter_in_order_and_who_gives_up_holds_up_nobody() {
+    let room = Room::new(TWO);
+    let of: Vec<_> = (0..4).map(|_| room.connect()).collect();
+    let (first, second) = (of[0].try_enter().unwrap(), of[1].try_enter().unwrap());
+    assert!(of[2].try_enter().is_none());
+    let (third, fourth) = (of[2].enter(0, LONG), of[3].enter(0, LONG));
+    tokio::pin!(fourth);
+    {
+        tokio::pin!(third);
+        assert!(timeout(SHORT, &mut third).await.is_err());
+        assert!(timeout(SHORT, &mut fourth).await.is_err());
+        // Only two may wait.
+        assert_eq!(of[3].enter(0, LONG).await.err(), Some(Error::TooManyRequests));
+    }
+    drop(first);
+    let fourth = timeout(LONG, &mut fourth).await.unwrap().unwrap();
+    assert_eq!(room.in_flight(), (4, 0));
+    assert_eq!(of[0].enter(0, SHORT).await.err(), Some(Error::Timeout));
+    drop((second, fourth));
+    assert_eq!(room.in_flight(), (0, 0));
+}
+
+/// Goal: somebody who is woken in the moment in which they go away takes nothing along.
+#[tokio::test]
+async fn a_place_that_nobody_takes_is_given_back() {
+    let room = Room::new(TWO);
+    let of = room.connect();
+    let (first, second) = (of.try_enter().unwrap(), of.try_enter().unwrap());
+    let mut waiting = Box::pin(of.enter(0, LONG));
+    assert!(timeout(SHORT, &mut waiting).await.is_err());
+    // It is admitted, and does not run any more.
+    drop(first);
+    drop(waiting);
+    assert_eq!(room.in_flight(), (2, 0));
+    drop(second);
+    assert_eq!(room.in_flight(), (0, 0));
+}
+
+/// Goal: an answer that nobody reads gives way to those who wait, and what HTTP/2 has of it keeps
+/// its connection from being spared. Method: one of two has handed a frame over that is not written.
+#[tokio::test]
+async fn what_stalls_is_ended_while_others_wait() {
+    let room = Room::new(TWO);
+    let (silent, other) = (room.connect(), room.connect());
+    let shares = [silent.try_enter().unwrap(), silent.try_enter().unwrap()].map(Arc::new);
+    let ropes = [(); 2].map(|()| Arc::default());
+    for (share, rope) in shares.iter().zip(&ropes) {
+        share.send(rope);
+    }
+    let is_ended = || ropes.iter().filter(|rope| rope.lock().unwrap().is_ended()).count();
+    // Nobody waits: nobody is ended.
+    tokio::time::sleep(2 * TWO.stall).await;
+    assert_eq!(is_ended(), 0);
+    let entered = timeout(LONG, other.enter(0, LONG)).await.unwrap().unwrap();
+    assert_eq!(is_ended(), 1);
+    assert!(timeout(SHORT, silent.closed()).await.is_err());
+    drop(entered);
+    drop(shares);
+    assert_eq!(room.in_flight(), (0, 0));
+}
+
+/// Goal: a connection that takes nothing at all is closed, if that is what others wait for.
+#[tokio::test]
+async fn a_connection_that_takes_nothing_is_closed_while_others_wait() {
+    let room = Room::new(TWO);
+    let (silent, other) = (room.connect(), room.connect());
+    let shares = [silent.try_enter().unwrap(), silent.try_enter().unwrap()].map(Arc::new);
+    let rope = Arc::default();
+    let mut frames = Vec::new();
+    for share in &shares {
+        share.send(&rope);
+        frames.push(share.piece(Bytes::from_static(b"ab"), true));
+    }
+    drop(shares);
+    let client = async {
+        silent.closed().await;
+        frames.clear();
+    };
+    let (entered, ()) = timeout(LONG, async { tokio::join!(other.enter(0, LONG), client) })
+        .await
+        .expect("it is closed");
+    drop(entered.unwrap());
+    assert_eq!(room.in_flight(), (0, 0));
+}
+
+async fn is_ready(of: &Connection) -> bool {
+    of.ready(0, SHORT).await.is_ok()
+}
+
+/// Goal: a connection that leaves its small answers unread reads nothing more until it has read some;
+/// and while many do so, each has a little. Method: frames that are kept are not read.
+#[tokio::test]
+async fn small_answers_that_are_not_read_hold_up_their_own_connection() {
+    let room = Room::new(LIMITS);
+    let of: Vec<_> = (0..6).map(|_| room.connect()).collect();
+    let frame = |of: &Arc<Connection>| of.small_piece(Bytes::from(vec![0; SMALL]));
+    let mut unread: Vec<Vec<Bytes>> = Vec::new();
+    for (at, of) in of[..4].iter().enumerate() {
+        let mut frames = Vec::new();
+        while is_ready(of).await {
+            frames.push(frame(of));
+        }
+        // The fourth finds that the member has enough.
+        assert!(at == 3 || frames.len() == (16 << 20) / SMALL + 1);
+        unread.push(frames);
+    }
+    // The member has too much: small is smaller, and who has left nothing unread goes on.
+    assert!(of[4].small() < SMALL && is_ready(&of[4]).await);
+    unread.push(vec![frame(&of[4])]);
+    assert!(!is_ready(&of[4]).await && is_ready(&of[5]).await);
+    // One reads, and all but those who have too much themselves go on.
+    let reader = Arc::clone(&of[0]);
+    let waiting = tokio::spawn(async move { reader.ready(0, LONG).await });
+    tokio::time::sleep(SHORT).await;
+    unread[0].clear();
+    assert_eq!(waiting.await.unwrap(), Ok(()));
+    assert!(is_ready(&of[4]).await && !is_ready(&of[1]).await);
+    drop(unread);
+    assert_eq!(room.in_flight(), (0, 0));
+    // What is less than what a stream costs is not counted.
+    let tiny = of[0].small_piece(Bytes::from_static(&[0; 1000]));
+    assert_eq!((room.in_flight(), tiny.len()), ((0, 0), 1000));
+}

@@ -1,0 +1,310 @@
+//! Ropes are the messages that they stand for, whatever of them was kept.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tempfile::TempDir;
+
+use crate::{
+    pb::etcdserverpb::{
+        DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest,
+        RangeResponse, RequestOp, TxnRequest, TxnResponse, request_op::Request,
+    },
+    server::{
+        Error,
+        answer::{
+            Connection, Failed, Large, Question, Room,
+            ledger::{Limits, Share},
+            meter::Meter,
+            room::{LIMITS, SMALL},
+            rope::{Next, Stop},
+        },
+        apply::kv::KvRequest,
+        mvcc::{Asker, KvResponse, Reply, Store, plan::Source},
+        txn::Txn,
+    },
+    storage::backend::{Backend, Options},
+};
+
+/// More than is read at once.
+const BIG: usize = 200 << 10;
+
+/// A key space with small and large values, in the file and in the buffer.
+struct Space {
+    store: Arc<Store>,
+    room: Arc<Room>,
+    index: u64,
+    _folder: TempDir,
+}
+
+impl Space {
+    fn new(limits: Limits) -> Space {
+        let folder = TempDir::new().unwrap();
+        let backend = Backend::open(&folder.path().join("db"), Options::default()).unwrap();
+        let store = Store::open(backend).unwrap();
+        let mut space = Space { store, room: Room::new(limits), index: 0, _folder: folder };
+        for key in 0..40 {
+            // Values are not in the order of their keys, and some are written twice.
+            let len = if key % 3 == 0 { BIG } else { usize::from(key) };
+            space.put(key, len);
+            if key % 4 == 0 {
+                space.put(key, len);
+            }
+            if key == 20 {
+                space.store.backend().commit_now();
+            }
+        }
+        space
+    }
+
+    fn put(&mut self, key: u8, len: usize) {
+        let value = vec![key.wrapping_mul(37); len];
+        let put = PutRequest { key: key_of(key), value: value.into(), ..PutRequest::default() };
+        self.apply(KvRequest::Put(&put), Asker::Elsewhere);
+    }
+
+    fn apply(&mut self, request: KvRequest<'_>, asker: Asker) -> Reply {
+        self.index += 1;
+        let mut batch = self.store.batch();
+        let reply = batch.kv(self.index, request, asker).unwrap();
+        batch.set_applied(self.index, 1);
+        reply
+    }
+
+    fn ask(&self, question: &mut Question, of: &Arc<Connection>) -> Result<Large, Stop> {
+        let share = of.try_enter();
+        question.read(&self.store, 1, Meter::new(of, share)).map_err(|failed| match failed {
+            Failed::Stopped(stop) => stop,
+            Failed::Refused(error) => panic!("{error:?}"),
+        })
+    }
+
+    /// Sends an answer; what was not kept is read again. Returns its bytes, and how often it was.
+    fn send(&self, large: &Large) -> Result<(Vec<u8>, usize), Error> {
+        let (mut bytes, mut again) = (Vec::new(), 0);
+        loop {
+            let next = large.rope().next(100_000);
+            match next {
+                Next::End => return Ok((bytes, again)),
+                Next::Ended => panic!("nobody has ended it"),
+                Next::Bytes(next, _) => bytes.extend_from_slice(&next),
+                Next::Rows(mut rows) => {
+                    let read = self.store.rows_again(1, rows.at(), rows.keys(), 1)?;
+                    let read = rows.encode(read);
+                    large.rope().put_back(read, rows);
+                    again += 1;
+                }
+            }
+        }
+    }
+}
+
+fn key_of(key: u8) -> Bytes {
+    Bytes::copy_from_slice(&[b'k', key])
+}
+
+fn of_all() -> RangeRequest {
+    RangeRequest { key: "k".into(), range_end: "l".into(), ..RangeRequest::default() }
+}
+
+/// Nothing is kept beyond the windows.
+fn without_room() -> Limits {
+    let none = |share: Share| Share { kept: 0, ..share };
+    Limits { member: none(LIMITS.member), connection: none(LIMITS.connection), ..LIMITS }
+}
+
+/// A rope is written without its header, which is put before it.
+fn head(revision: i64) -> Vec<u8> {
+    let header = crate::server::mvcc::plan::header(revision);
+    PutResponse { header, prev_kv: None }.encode_to_vec()
+}
+
+/// Every combination of what a range may ask for, but for filters.
+fn ranges() -> Vec<RangeRequest> {
+    let mut ranges = Vec::new();
+    for sort_order in 0..3 {
+        for sort_target in 0..5 {
+            for limit in [0, 1, 7, 100] {
+                for keys_only in [false, true] {
+                    let more = RangeRequest { sort_order, sort_target, limit, ..of_all() };
+                    ranges.push(RangeRequest { keys_only, ..more });
+                }
+            }
+        }
+    }
+    ranges.push(RangeRequest { count_only: true, ..of_all() });
+    ranges.push(RangeRequest { min_mod_revision: 30, max_create_revision: 50, ..of_all() });
+    ranges.push(RangeRequest { revision: 20, ..of_all() });
+    ranges.push(RangeRequest { key: "none".into(), ..RangeRequest::default() });
+    ranges
+}
+
+/// Goal: the pieces of a range are the message that it would be, kept or not.
+#[test]
+fn the_pieces_of_a_range_are_its_message() {
+    for (limits, is_kept) in [(LIMITS, true), (without_room(), false)] {
+        let space = Space::new(limits);
+        for range in ranges() {
+            let whole = space.store.range(1, &range).unwrap();
+            let of = space.room.connect();
+            let large = space.ask(&mut Question::Range(range.clone()), &of).unwrap();
+            let (bytes, again) = space.send(&large).unwrap();
+            assert_eq!(bytes.len(), large.len, "{range:?}");
+            let bytes = [head(large.revision), bytes].concat();
+            assert!(RangeResponse::decode(&bytes[..]).unwrap() == whole, "{range:?}");
+            assert!(bytes == whole.encode_to_vec(), "{range:?}");
+            let expected = if is_kept { 0 } else { whole.kvs.len() };
+            assert_eq!(again, expected, "rows that were read again: {range:?}");
+            drop(large);
+            assert_eq!(space.room.in_flight(), (0, 0), "{range:?}");
+        }
+    }
+}
+
+fn op(request: Request) -> RequestOp {
+    RequestOp { request: Some(request) }
+}
+
+/// Writes and reads in turns, two of them inside of another.
+fn busy() -> Txn {
+    let range = || op(Request::RequestRange(of_all()));
+    let put = |key: u8| {
+        let put = PutRequest {
+            key: key_of(key),
+            value: "new".into(),
+            prev_kv: true,
+            ..PutRequest::default()
+        };
+        op(Request::RequestPut(put))
+    };
+    let (key, range_end) = (key_of(3), key_of(12));
+    let delete = DeleteRangeRequest { key, range_end, prev_kv: true };
+    let inner = TxnRequest { success: vec![put(20), range()], ..TxnRequest::default() };
+    let none = RequestOp { request: None };
+    let delete = op(Request::RequestDeleteRange(delete));
+    let success = vec![range(), put(0), put(200), range(), delete, none, range()];
+    let nested = op(Request::RequestTxn(inner.encode_to_vec().into()));
+    let success = [success, vec![nested, range()]].concat();
+    Txn::expand(TxnRequest { success, ..TxnRequest::default() }, 128).unwrap()
+}
+
+/// Goal: what apply has planned is what the transaction saw, whatever is written before it is read;
+/// and its pieces are the message. Method: read it as a whole and in pieces, after other writes.
+#[test]
+fn the_pieces_of_a_transaction_are_its_message_and_later_writes_are_not_in_it() {
+    for limits in [LIMITS, without_room()] {
+        let mut answers = Vec::new();
+        for in_pieces in [false, true] {
+            let mut space = Space::new(limits);
+            let txn = busy();
+            let mut reply = space.apply(KvRequest::Txn(&txn), Asker::Here);
+            let delete = DeleteRangeRequest {
+                key: "k".into(),
+                range_end: "l".into(),
+                ..DeleteRangeRequest::default()
+            };
+            space.apply(KvRequest::DeleteRange(&delete), Asker::Elsewhere);
+            space.store.backend().commit_now();
+            if !in_pieces {
+                let source = Source::Published(space.store.backend());
+                let whole = reply.whole(1, source, &mut usize::MAX.clone());
+                let Some(KvResponse::Txn(whole)) = whole else { panic!("{whole:?}") };
+                answers.push(whole);
+                continue;
+            }
+            let revision = reply.revision();
+            let of = space.room.connect();
+            let large = space.ask(&mut Question::Planned(reply), &of).unwrap();
+            let (bytes, _) = space.send(&large).unwrap();
+            assert_eq!(bytes.len(), large.len);
+            let bytes = [head(revision), bytes].concat();
+            answers.push(TxnResponse::decode(&bytes[..]).unwrap());
+            assert!(answers[0].encode_to_vec() == bytes);
+        }
+        assert!(answers[0] == answers[1]);
+        assert_eq!(answers[0].responses.len(), 9);
+    }
+}
+
+/// Goal: members that do not answer write the same, and read nothing for it.
+#[test]
+fn a_member_that_does_not_answer_writes_the_same_and_reads_nothing() {
+    let (mut here, mut elsewhere) = (Space::new(LIMITS), Space::new(LIMITS));
+    let txn = busy();
+    let answer = here.apply(KvRequest::Txn(&txn), Asker::Here);
+    let none = elsewhere.apply(KvRequest::Txn(&txn), Asker::Elsewhere);
+    assert!(answer.rows() > 100 && none.rows() == 0, "{} and {}", answer.rows(), none.rows());
+    assert_eq!(answer.revision(), none.revision());
+    let hash = |space: &Space| space.store.hash_kv(0).unwrap().hash;
+    assert_eq!(hash(&here), hash(&elsewhere));
+    let delete = DeleteRangeRequest { key: "k".into(), range_end: "l".into(), prev_kv: true };
+    let Reply::DeleteRange { deleted, previous, .. } =
+        elsewhere.apply(KvRequest::DeleteRange(&delete), Asker::Elsewhere)
+    else {
+        panic!("a deletion is answered with something else");
+    };
+    assert!(deleted > 0 && previous.is_none());
+}
+
+/// Goal: pieces of a deletion with what was deleted. Method: as above.
+#[test]
+fn the_pieces_of_a_deletion_are_its_message() {
+    for limits in [LIMITS, without_room()] {
+        let mut space = Space::new(limits);
+        let delete = DeleteRangeRequest { key: "k".into(), range_end: "l".into(), prev_kv: true };
+        let reply = space.apply(KvRequest::DeleteRange(&delete), Asker::Here);
+        let revision = reply.revision();
+        let of = space.room.connect();
+        let large = space.ask(&mut Question::Planned(reply), &of).unwrap();
+        let bytes = [head(revision), space.send(&large).unwrap().0].concat();
+        let response = DeleteRangeResponse::decode(&bytes[..]).unwrap();
+        assert_eq!((response.deleted, response.prev_kvs.len()), (40, 40));
+        assert!(response.encode_to_vec() == bytes);
+    }
+}
+
+/// Goal: rows that a compaction has taken away are not sent, and nothing else in their place.
+#[test]
+fn rows_that_are_compacted_before_they_are_sent_end_the_answer() {
+    let mut space = Space::new(without_room());
+    let of = space.room.connect();
+    let large = space.ask(&mut Question::Range(of_all()), &of).unwrap();
+    space.put(0, 1);
+    let revision = space.store.revision();
+    let compact = crate::pb::etcdserverpb::CompactionRequest { revision, physical: false };
+    space.apply(KvRequest::Compact(&compact), Asker::Here);
+    assert_eq!(space.send(&large).err(), Some(Error::Compacted));
+}
+
+/// Goal: what is small needs no place, what is not gets one on the way, and where there is none
+/// nothing is kept from before. Method: the only other place is taken.
+#[test]
+fn an_answer_that_is_not_small_needs_a_place() {
+    let one = Share { all: LIMITS.window, kept: LIMITS.window };
+    let space = Space::new(Limits { member: one, connection: one, ..LIMITS });
+    let of = space.room.connect();
+    let small = RangeRequest { limit: 3, ..of_all() };
+    let read = |question: &mut Question| {
+        question.read(&space.store, 1, Meter::new(&of, None)).map_err(|failed| match failed {
+            Failed::Stopped(stop) => stop,
+            Failed::Refused(error) => panic!("{error:?}"),
+        })
+    };
+    let taken = of.try_enter().unwrap();
+    let (mut small, mut large) = (Question::Range(small), Question::Range(of_all()));
+    let answer = read(&mut small).unwrap();
+    assert!(answer.share.is_none() && answer.len < SMALL);
+    assert_eq!(read(&mut large).err(), Some(Stop::Full));
+    let by_value = RangeRequest { sort_target: 4, sort_order: 2, ..of_all() };
+    assert_eq!(read(&mut Question::Range(by_value.clone())).err(), Some(Stop::Full));
+    drop(taken);
+    for mut question in [large, Question::Range(by_value)] {
+        let answer = read(&mut question).unwrap();
+        assert!(answer.share.is_some() && answer.len > SMALL);
+        // It kept what was small before it had to have a place, and the rest was measured.
+        assert!(space.room.in_flight().0 <= LIMITS.window + SMALL + LIMITS.window);
+        drop(answer);
+        assert_eq!(space.room.in_flight(), (0, 0));
+    }
+}

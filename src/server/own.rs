@@ -1,0 +1,58 @@
+//! What the member itself asks of the key space: for a lock, an election, a check of its health.
+//!
+//! The same as a client would ask, under the call's own id. But the answers stay here: they have a
+//! few keys, so they are read as a whole, and take no room from those that are sent.
+
+use crate::pb::etcdserverpb::{
+    DeleteRangeRequest, DeleteRangeResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+};
+
+use super::{
+    Error, Server,
+    admit::txn_cost,
+    kv::unexpected,
+    mvcc::{KvResponse, Reply, plan::Source, read_txn::is_long},
+};
+
+impl Server {
+    /// A range. It may look at many keys, and returns a few.
+    pub(super) async fn own_range(
+        &self,
+        id: u64,
+        range: RangeRequest,
+    ) -> Result<RangeResponse, Error> {
+        self.may_range(id, &range).await?;
+        if is_long(&range) {
+            return self.read_aside(move |store| store.range(id, &range)).await?;
+        }
+        self.store.range(id, &range)
+    }
+
+    /// A transaction that writes.
+    pub(super) async fn own_txn(&self, id: u64, txn: TxnRequest) -> Result<TxnResponse, Error> {
+        let txn = self.check_txn(id, txn)?;
+        let cost = txn_cost(&txn);
+        match self.whole(id, self.propose_txn(id, txn.into_request(), cost).await?) {
+            KvResponse::Txn(response) => Ok(response),
+            other => unexpected(&other),
+        }
+    }
+
+    /// A deletion.
+    pub(super) async fn own_delete(
+        &self,
+        id: u64,
+        delete: DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, Error> {
+        match self.whole(id, self.propose_delete(id, delete).await?) {
+            KvResponse::DeleteRange(response) => Ok(response),
+            other => unexpected(&other),
+        }
+    }
+
+    fn whole(&self, id: u64, mut reply: Reply) -> KvResponse {
+        let mut budget = usize::MAX;
+        let response = reply.whole(id, Source::Published(&self.backend), &mut budget);
+        response.expect("nothing is beyond the budget")
+    }
+}

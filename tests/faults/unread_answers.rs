@@ -1,0 +1,151 @@
+//! Clients that ask for much and read none of it, and transactions that read more than there is.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use glass_etcd::{
+    clock,
+    pb::etcdserverpb::{
+        DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request,
+    },
+};
+use tokio::time::sleep;
+
+use crate::{
+    client::{Client, eventually},
+    cluster::Cluster,
+    programs::{Kind, left_out},
+    silent::{Silent, growth, memory},
+};
+
+const MB: usize = 1_000_000;
+/// How many values of a megabyte there are.
+const VALUES: usize = 30;
+/// How long a test's machine may take for what takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Memory can be looked at, and it is ours.
+fn can_measure(what: &str) -> bool {
+    if Kind::subject() != Kind::Glass || memory(std::process::id()).is_none() {
+        left_out(&format!("{what}: no bound, or no /proc"));
+        return false;
+    }
+    true
+}
+
+async fn fill(client: &mut Client) {
+    for at in 0..VALUES {
+        let key = Bytes::from(format!("big/{at:02}"));
+        // Not the same everywhere: nothing may save memory by that.
+        let value: Vec<u8> = (0..MB).map(|byte| ((byte * (at + 7)) >> 3) as u8).collect();
+        let put = PutRequest { key, value: value.into(), ..PutRequest::default() };
+        client.kv.put(put).await.unwrap();
+    }
+}
+
+fn all_of_it() -> RangeRequest {
+    RangeRequest { key: "big/".into(), range_end: "big0".into(), ..RangeRequest::default() }
+}
+
+/// Puts and gets a small key, and says how long that took at most.
+async fn go_on(client: &mut Client, rounds: usize) -> Duration {
+    let mut longest = Duration::ZERO;
+    for round in 0..rounds {
+        let begin = clock::now();
+        client.put("small", &round.to_string()).await.unwrap();
+        let get = RangeRequest { key: "small".into(), ..RangeRequest::default() };
+        assert_eq!(1, client.kv.range(get).await.unwrap().into_inner().kvs.len());
+        longest = longest.max(begin.elapsed());
+        sleep(Duration::from_millis(20)).await;
+    }
+    longest
+}
+
+/// Goal: what clients do not read has a bound, and holds up nobody. Method: forty of them ask for
+/// 30 MB each, which makes 1.2 GB; others put, get, and read as much as one of them; then they go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_reads_have_a_bound_and_hold_up_nobody() {
+    if !can_measure("answers that nobody reads") {
+        return;
+    }
+    let cluster = Cluster::start(&Kind::Glass, 1).await;
+    let mut client = cluster.client(0);
+    fill(&mut client).await;
+    let (pid, address) = (cluster.process_id(0), cluster.members[0].client_address());
+    let before = memory(pid).unwrap();
+    let work = async {
+        let mut silent = Vec::new();
+        for _ in 0..40 {
+            let mut one = Silent::connect(&address).await;
+            one.ask("Range", &all_of_it()).await;
+            silent.push(one);
+        }
+        let longest = go_on(&mut client, 50).await;
+        let mut reader = Silent::connect(&address).await;
+        reader.ask("Range", &all_of_it()).await;
+        let (len, reset) = reader.read(0).await;
+        assert!(VALUES * MB < len && reset.is_none(), "{len} bytes, {reset:?}");
+        (silent, longest)
+    };
+    let ((mut silent, longest), grown) = growth(&[pid], work).await;
+    // 128 MiB are kept, and each answer has a window of which it uses half.
+    assert!(grown[0] < 500 << 20, "{} MiB", grown[0] >> 20);
+    assert!(longest < PATIENCE, "{longest:?}");
+    // Nobody has waited for them, so each of them can still be read.
+    let last = silent.len() - 1;
+    let (len, reset) = silent[last].read(0).await;
+    assert!(VALUES * MB < len && reset.is_none(), "{len} bytes, {reset:?}");
+    drop(silent);
+    eventually("memory is given back", Duration::from_secs(20), || async {
+        let left = memory(pid).unwrap().saturating_sub(before);
+        if left < 150 << 20 { Ok(()) } else { Err(format!("{} MiB more", left >> 20)) }
+    })
+    .await;
+}
+
+/// Goal: what a transaction reads is read by the member that answers, and only as far as there is
+/// room for it. Method: one that writes, and reads eight times all there is: 240 MB.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_transaction_reads_costs_the_other_members_nothing() {
+    if !can_measure("transactions that read much") {
+        return;
+    }
+    let mut cluster = Cluster::start(&Kind::Glass, 3).await;
+    fill(&mut cluster.client(0)).await;
+    let pids = [0, 1, 2].map(|at| cluster.process_id(at));
+    let range = RequestOp { request: Some(Request::RequestRange(all_of_it())) };
+    let key = Bytes::from_static(b"written");
+    let put = PutRequest { key: key.clone(), value: "1".into(), ..PutRequest::default() };
+    let mut success = vec![RequestOp { request: Some(Request::RequestPut(put)) }];
+    success.extend(vec![range; 8]);
+    let txn = TxnRequest { success, ..TxnRequest::default() };
+    let address = cluster.members[1].client_address();
+    // What was put must be out of the buffers of all members, or it would be there anyway.
+    sleep(Duration::from_secs(1)).await;
+    let work = async {
+        let mut reader = Silent::connect(&address).await;
+        reader.ask("Txn", &txn).await;
+        reader.read(0).await
+    };
+    let ((len, reset), grown) = growth(&pids, work).await;
+    assert!(8 * VALUES * MB < len && reset.is_none(), "{len} bytes, {reset:?}");
+    let grown_mib: Vec<u64> = grown.iter().map(|bytes| bytes >> 20).collect();
+    assert!(grown_mib[0] < 60 && grown_mib[2] < 60, "{grown_mib:?} MiB");
+    assert!(grown_mib[1] < 200, "{grown_mib:?} MiB");
+    // So does a deletion that returns what it deletes.
+    let delete = DeleteRangeRequest { prev_kv: true, key: "big/".into(), range_end: "big0".into() };
+    let work = async {
+        let mut reader = Silent::connect(&address).await;
+        reader.ask("DeleteRange", &delete).await;
+        reader.read(0).await
+    };
+    let ((len, reset), grown) = growth(&pids, work).await;
+    assert!(VALUES * MB < len && reset.is_none(), "{len} bytes, {reset:?}");
+    assert!(grown[0] >> 20 < 60 && grown[2] >> 20 < 60, "{grown:?}");
+    // The transaction is in all of them.
+    for at in 0..3 {
+        let get = RangeRequest { key: key.clone(), serializable: true, ..RangeRequest::default() };
+        assert_eq!(1, cluster.client(at).kv.range(get).await.unwrap().into_inner().count);
+        assert!(cluster.exited(at).is_none());
+    }
+}

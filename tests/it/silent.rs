@@ -1,0 +1,113 @@
+//! A client that asks and does not read what it is answered.
+//!
+//! HTTP/2 lets it have 64 KiB, and then waits. So what of an answer is beyond that stays with the
+//! member, for as long as the member lets it.
+
+use std::{fs, time::Duration};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::{
+    RecvStream,
+    client::{Builder, ResponseFuture, SendRequest},
+};
+use http::Request;
+use prost::Message;
+use tokio::{
+    net::TcpStream,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+/// How long the head of an answer may take.
+const LONG: Duration = Duration::from_secs(60);
+
+/// One connection, and the answers to what it has asked.
+pub(crate) struct Silent {
+    sender: SendRequest<Bytes>,
+    /// In the order of the questions; none of them is read unless a test does.
+    pub(crate) answers: Vec<RecvStream>,
+    task: JoinHandle<()>,
+}
+
+impl Silent {
+    /// Connects.
+    pub(crate) async fn connect(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (sender, connection) = Builder::new().handshake(stream).await.unwrap();
+        let task = tokio::spawn(async move {
+            // However it ends, the test sees it in the answers.
+            let _ = connection.await;
+        });
+        Self { sender, answers: Vec::new(), task }
+    }
+
+    /// Asks, and waits until the head of the answer is there.
+    pub(crate) async fn ask(&mut self, method: &str, message: &impl Message) {
+        let response = self.send(method, message).await;
+        let response = timeout(LONG, response).await.expect("an answer in time").unwrap();
+        self.answers.push(response.into_body());
+    }
+
+    /// Asks, and waits for nothing.
+    pub(crate) async fn send(&mut self, method: &str, message: &impl Message) -> ResponseFuture {
+        let request = Request::post(format!("http://member/etcdserverpb.KV/{method}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(())
+            .unwrap();
+        let mut sender = self.sender.clone().ready().await.unwrap();
+        let (response, mut body) = sender.send_request(request, false).unwrap();
+        let mut bytes = BytesMut::new();
+        bytes.put_u8(0);
+        bytes.put_u32(u32::try_from(message.encoded_len()).unwrap());
+        message.encode(&mut bytes).unwrap();
+        body.send_data(bytes.freeze(), true).unwrap();
+        response
+    }
+
+    /// Reads an answer to its end: how long it is, and how the stream was reset if it was.
+    pub(crate) async fn read(&mut self, at: usize) -> (usize, Option<h2::Reason>) {
+        let answer = &mut self.answers[at];
+        let mut len = 0;
+        while let Some(piece) = answer.data().await {
+            match piece {
+                Ok(piece) => {
+                    len += piece.len();
+                    answer.flow_control().release_capacity(piece.len()).unwrap();
+                }
+                Err(error) => return (len, error.reason()),
+            }
+        }
+        (len, None)
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The memory of a process, now, in bytes; `None` where the system does not say.
+pub(crate) fn memory(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
+}
+
+/// The most that some processes have at any time while something is done, beyond what they had.
+pub(crate) async fn growth<T>(pids: &[u32], work: impl Future<Output = T>) -> (T, Vec<u64>) {
+    let now = || pids.iter().map(|pid| memory(*pid).unwrap_or(0)).collect::<Vec<u64>>();
+    let before = now();
+    let mut most = before.clone();
+    tokio::pin!(work);
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done,
+            () = sleep(Duration::from_millis(20)) => {}
+        }
+        most.iter_mut().zip(now()).for_each(|(most, now)| *most = (*most).max(now));
+    };
+    let grown = most.iter().zip(&before).map(|(most, before)| most - before).collect();
+    (done, grown)
+}
