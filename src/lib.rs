@@ -9,16 +9,19 @@
 //! 4. [`raft`], layer 3: how the members agree, and how they talk;
 //! 5. [`storage`], layer 5: the log and the database;
 //! 6. [`member`]: the layers, put together;
-//! 7. [`pb`], [`config`] and [`clock`]: the ground floor.
+//! 7. [`story`] and [`export`]: what recordings mean, and how other programs read them;
+//! 8. [`pb`], [`config`] and [`clock`]: the ground floor.
 //!
 //! Layer 1, the client, is etcd's own so far. ARCHITECTURE.md has the way of a request, file by file.
 
 pub mod api;
 pub mod clock;
 pub mod config;
+pub mod export;
 pub mod member;
 pub mod pb;
 pub mod raft;
 pub mod server;
 pub mod storage;
+pub mod story;
 pub mod trace;

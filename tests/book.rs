@@ -19,7 +19,10 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use glass_etcd::trace::{Family, Stage, export::otlp::LINK};
+use glass_etcd::{
+    export::otlp::LINK,
+    trace::{Family, Stage},
+};
 use mdbook_driver::MDBook;
 
 #[path = "book/outputs.rs"]

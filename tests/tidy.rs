@@ -10,20 +10,23 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 /// Who may use whom, complete. The graph in ARCHITECTURE.md is drawn from this table.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("client", &["pb", "trace", "clock"]),
-    ("ctl", &["client", "pb"]),
-    ("member", &["api", "server", "raft", "storage", "pb", "trace", "clock", "config"]),
+    (
+        "member",
+        &["api", "server", "raft", "storage", "pb", "export", "story", "trace", "clock", "config"],
+    ),
     ("api", &["server", "pb", "trace", "config"]),
     ("server", &["raft", "storage", "pb", "trace", "clock", "config"]),
     ("raft", &["storage", "pb", "trace", "clock"]),
     ("storage", &["pb", "trace", "clock"]),
+    ("export", &["story", "trace"]),
+    ("story", &["trace"]),
     ("trace", &[]),
     ("pb", &[]),
     ("clock", &[]),
     ("config", &[]),
 ];
 /// What the binary may use of the library: `tui` starts members, and talks to them as a client.
-const TUI_MAY_USE: &[&str] = &["client", "ctl", "trace", "pb", "config", "member", "clock"];
+const TUI_MAY_USE: &[&str] = &["member", "export", "story", "trace", "pb", "config", "clock"];
 const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 60;
 /// Dependencies that are used together may share a comment.
@@ -37,14 +40,15 @@ const STAGES_ELSEWHERE: &[(&str, &str)] = &[
 ];
 /// Where the eight numbers of a record may be taken by their places, and why.
 const FIELDS_BY_PLACE: &[(&str, &str)] = &[
-    ("src/trace/event.rs", "has them, and gives them out by name"),
+    ("src/story/event.rs", "has them, and gives them out by name"),
     ("src/trace/record.rs", "as event.rs"),
     ("src/trace/span.rs", "fills them in, by slots that were checked"),
     ("src/trace/ring.rs", "copies all of them"),
-    ("src/trace/bridge/", "as span.rs"),
-    ("src/trace/recording/json.rs", "reads the names that stand in a file"),
+    ("src/trace/bridge", "as span.rs"),
+    ("src/story/recording/json.rs", "reads the names that stand in a file"),
     ("tui/log.rs", "fields of log lines"),
     ("tui/state/scenes.rs", "scripts of tests"),
+    ("src/story/spoiled.rs", "as scenes.rs"),
 ];
 /// Where the two clocks may be read.
 const CLOCKS: &[&str] = &["src/clock.rs", "src/trace/tick.rs"];
@@ -354,6 +358,16 @@ fn dependencies(manifest: &File) -> Vec<String> {
     wrong
 }
 
+/// One form of modules: `name.rs` beside `name/`. Below `tests/` cargo would take the first for a
+/// program of its own.
+fn module_form(file: &File) -> Vec<String> {
+    let is_ours = file.path.starts_with("src/") || file.path.starts_with("tui/");
+    match is_ours && file.path.ends_with("/mod.rs") {
+        true => vec![file.at(0, "name the file after its folder, beside it")],
+        false => Vec::new(),
+    }
+}
+
 // ---- on the repository ----
 
 /// The files below `dir` with one of these endings, by path.
@@ -405,6 +419,13 @@ fn modules_use_only_what_they_may() {
 fn files_and_functions_fit_in_the_head() {
     let wrong: Vec<_> = rust().iter().flat_map(lengths).collect();
     expect_nothing("too long", &wrong);
+}
+
+#[test]
+fn modules_have_one_form() {
+    expect_nothing("module files", &rust().iter().flat_map(module_form).collect::<Vec<_>>());
+    assert_eq!(1, module_form(&file("src/raft/mod.rs", "")).len());
+    assert_eq!(0, module_form(&file("tests/faults/mod.rs", "")).len());
 }
 
 #[test]
@@ -485,11 +506,8 @@ fn an_import_against_the_graph_is_found() {
     assert_eq!(found("src/raft/a.rs", "use crate::{clock, storage::{a, b},\n api::c};").len(), 1);
     assert_eq!(found("src/api/kv.rs", "let x = crate::raft::Node;").len(), 1);
     assert_eq!(found("tui/state/a.rs", "use glass_etcd::{trace, server::Error};").len(), 1);
-    assert_eq!(
-        found("src/config/mod.rs", "// crate::api is not used\nuse crate::config::a;").len(),
-        0
-    );
-    assert_eq!(found("src/member/mod.rs", "use crate::{api, server, raft, storage};").len(), 0);
+    assert_eq!(found("src/config.rs", "// crate::api is not used\nuse crate::config::a;").len(), 0);
+    assert_eq!(found("src/member.rs", "use crate::{api, server, raft, storage};").len(), 0);
 }
 
 #[test]
@@ -540,7 +558,7 @@ fn a_field_by_its_place_or_by_text_is_found() {
     assert_eq!(found("// event.fields[0]\nlet all = stage.fields();").len(), 0);
     assert_eq!(found("out.debug_struct(\"A, B\").field(\"a\", &self.a);").len(), 0);
     assert_eq!(found("let fields = event.fields_by_name; field!(event, RaftEntry, term)").len(), 0);
-    assert_eq!(fields_by_place(&file("src/trace/event.rs", "self.fields[0]")).len(), 0);
+    assert_eq!(fields_by_place(&file("src/story/event.rs", "self.fields[0]")).len(), 0);
     assert_eq!(found("#[cfg(test)]\nmod tests {\nlet a = event.fields[0]; }").len(), 0);
 }
 

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use glass_etcd::{pb::glasspb::ObserveRequest, trace::recording::ReadError};
+use glass_etcd::{pb::glasspb::ObserveRequest, story::recording::ReadError};
 
 use crate::{
     fail, play,

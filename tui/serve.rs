@@ -9,8 +9,7 @@ use std::{
 
 use glass_etcd::{
     config::{self, Asked, LogLevel, Parsed},
-    member,
-    trace::flight,
+    member::{self, flight},
 };
 use nix::{
     sys::signal::{Signal, kill},

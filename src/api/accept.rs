@@ -145,14 +145,14 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::trace::told::Told;
+    use crate::trace::log_lines::LogLines;
 
     fn run<T>(work: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(work)
     }
 
-    async fn told(told: &Told) {
+    async fn told(told: &LogLines) {
         while told.lines().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn who_finds_no_place_waits_for_one_and_the_log_has_one_line_each_way() {
-        let log = Told::default();
+        let log = LogLines::default();
         log.while_in(|| {
             run(async {
                 let gate = Gate::new(32);
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn accepts_that_fail_are_told_once_and_a_client_that_has_gone_is_no_failure() {
-        let (told, failures) = (Told::default(), Failures::default());
+        let (told, failures) = (LogLines::default(), Failures::default());
         told.while_in(|| {
             run(async {
                 failures.note(&ErrorKind::ConnectionAborted.into()).await;

@@ -6,7 +6,7 @@ use super::{probes, process};
 use crate::{
     server::{Server, views::ETCD_VERSION},
     trace::{
-        export::otlp::counts,
+        counts,
         histogram::{self, BUCKETS, Histogram},
     },
 };

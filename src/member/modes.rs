@@ -67,7 +67,7 @@ pub(super) fn write_private(path: &Path, text: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::told::Told;
+    use crate::trace::log_lines::LogLines;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -77,7 +77,7 @@ mod tests {
     fn directories_are_made_private_and_open_ones_are_named() {
         let temp = tempfile::tempdir().unwrap();
         let (outer, inner) = (temp.path().join("a"), temp.path().join("a/b"));
-        let told = Told::default();
+        let told = LogLines::default();
         told.while_in(|| private_dir(&inner).unwrap());
         assert_eq!((mode(&outer), mode(&inner), told.lines().len()), (0o700, 0o700, 0));
         assert_eq!(fs::read_dir(&inner).unwrap().count(), 0, "the probe is gone");

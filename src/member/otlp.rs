@@ -10,7 +10,7 @@
 //! collector that is slow, dead, or answers nonsense costs the member nothing but this thread and
 //! some megabytes. The thread opens no stages: the export is not in the traces.
 //!
-//! Each member exports its own steps and no others; `trace::export::otlp` says how they fit
+//! Each member exports its own steps and no others; `export::otlp` says how they fit
 //! together. A step waits a second, so that the fsync and the commit that cover it are there when
 //! its links are made.
 //!
@@ -40,12 +40,8 @@ use tokio::{
 use super::Error;
 use crate::{
     clock,
-    trace::{
-        Collector, Filter, Subscription,
-        export::otlp::{Resource, chunks, counts},
-        id::KEPT_MAX,
-        tick,
-    },
+    export::otlp::{Resource, chunks},
+    trace::{Collector, Filter, Subscription, counts, id::KEPT_MAX, tick},
 };
 
 mod encode;

@@ -23,8 +23,8 @@ use tokio::{
 };
 
 use super::{
-    Error, data,
-    data::Data,
+    Error,
+    data::{self, Data},
     descriptors::{self, Shares},
     keep::{self, Keeper},
     leave,
@@ -35,6 +35,7 @@ use crate::{
     api::{self, observe::ObserveService},
     clock,
     config::{Compaction, LeaseCheckpoint, ServerConfig},
+    member::flight,
     raft::{
         Status,
         inbox::{Inbox, Input, Inputs, inbox},
@@ -60,7 +61,7 @@ use crate::{
         wait::{Outcome, Wait},
     },
     storage::{backend::Backend, wal},
-    trace::{self, flight},
+    trace,
 };
 
 /// What a gRPC message may be larger than a request (etcd: grpcOverheadBytes).

@@ -15,13 +15,13 @@
 //! A name that the stage does not have does not compile:
 //!
 //! ```compile_fail
-//! fn revision(event: &glass_etcd::trace::Event) -> u64 {
+//! fn revision(event: &glass_etcd::story::Event) -> u64 {
 //!     glass_etcd::field!(event, MvccWrite, revision)
 //! }
 //! ```
 //!
 //! ```compile_fail
-//! fn compaction(event: &glass_etcd::trace::Event) -> [u64; 2] {
+//! fn compaction(event: &glass_etcd::story::Event) -> [u64; 2] {
 //!     glass_etcd::change!(event, MvccCompact, revision)
 //! }
 //! ```
@@ -29,7 +29,7 @@
 //! Of several stages, each must have the field:
 //!
 //! ```compile_fail
-//! fn last(event: &glass_etcd::trace::Event) -> u64 {
+//! fn last(event: &glass_etcd::story::Event) -> u64 {
 //!     glass_etcd::field!(event, RaftEntry | WalFsync, last)
 //! }
 //! ```
@@ -37,7 +37,7 @@
 //! The same with the right names compiles; a `.` in a name is written `_`:
 //!
 //! ```
-//! use glass_etcd::{change, field, fields, trace::Event};
+//! use glass_etcd::{change, field, fields, story::Event};
 //!
 //! fn numbers(event: &Event) -> [u64; 6] {
 //!     let [old, new] = change!(event, MvccWrite, revision);
@@ -49,8 +49,8 @@
 //! Invariant: the caller has looked at the stage before. A debug build panics if the step is of
 //! another stage; a release build reads 0, and never another stage's number.
 //!
-//! Left out: fields of a stage that is known only at run time. [`Event::field`](super::Event::field)
-//! finds those by text, and [`Event::named`](super::Event::named) lists them.
+//! Left out: fields of a stage that is known only at run time. `story::Event::field`
+//! finds those by text, and `story::Event::named` lists them.
 
 use super::stage::Stage;
 
@@ -83,7 +83,7 @@ impl Slot {
     }
 
     /// The place, among the eight numbers of a step, of the slot that belongs to the step's stage.
-    pub(super) fn find(stage: Option<Stage>, slots: &[Slot]) -> Option<usize> {
+    pub(crate) fn find(stage: Option<Stage>, slots: &[Slot]) -> Option<usize> {
         let found = slots.iter().find(|slot| Some(slot.stage) == stage);
         debug_assert!(found.is_some(), "a field of {slots:?} was asked of {stage:?}");
         found.map(|slot| slot.at)
@@ -151,20 +151,16 @@ macro_rules! change {
 
 #[cfg(test)]
 mod tests {
-    use crate::trace::{Event, Kind, Record, Stage, record::Head};
+    use crate::trace::{Kind, Record, Stage, record::Head};
 
     fn record(stage: Stage) -> Record {
         let head = Head { stage: stage as u8, kind: Kind::Mark as u8, ..Head::default() };
         Record::new(head, 1, 1, 0, &[10, 11, 12, 13, 14, 15, 16, 17])
     }
 
-    fn event(stage: Stage) -> Event {
-        record(stage).event(0).unwrap()
-    }
-
     #[test]
-    fn each_name_is_the_number_of_its_slot_in_events_and_in_records() {
-        let (write, fsync) = (event(Stage::WalWrite), event(Stage::WalFsync));
+    fn each_name_is_the_number_of_its_slot() {
+        let (write, fsync) = (record(Stage::WalWrite), record(Stage::WalFsync));
         assert_eq!(11, field!(write, WalWrite, last));
         assert_eq!(15, field!(record(Stage::WalFsync), WalFsync, term));
         assert_eq!([12, 13], change!(fsync, WalFsync, synced));
@@ -173,12 +169,12 @@ mod tests {
 
     #[test]
     fn a_field_of_several_stages_is_read_where_the_step_s_own_stage_has_it() {
-        let index = |stage| field!(event(stage), RaftEntry | BufferFreeze | ReadIndexRound, index);
+        let index = |stage| field!(record(stage), RaftEntry | BufferFreeze | ReadIndexRound, index);
         assert_eq!(
             [11, 12, 12],
             [Stage::RaftEntry, Stage::BufferFreeze, Stage::ReadIndexRound].map(index)
         );
-        let both = fields!(event(Stage::BufferFreeze), RaftEntry | BufferFreeze: bytes, index);
+        let both = fields!(record(Stage::BufferFreeze), RaftEntry | BufferFreeze: bytes, index);
         assert_eq!([11, 12], both);
     }
 
@@ -186,12 +182,12 @@ mod tests {
     #[cfg(debug_assertions)]
     #[should_panic(expected = "was asked of Some(RaftEntry)")]
     fn a_field_of_another_stage_is_an_error_of_the_program() {
-        let _ = field!(event(Stage::RaftEntry), MvccWrite, revision_new);
+        let _ = field!(record(Stage::RaftEntry), MvccWrite, revision_new);
     }
 
     #[test]
     #[cfg(not(debug_assertions))]
     fn a_field_of_another_stage_is_no_number_of_this_one() {
-        assert_eq!(0, field!(event(Stage::RaftEntry), MvccWrite, revision_new));
+        assert_eq!(0, field!(record(Stage::RaftEntry), MvccWrite, revision_new));
     }
 }

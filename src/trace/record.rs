@@ -19,7 +19,7 @@
 //! Both halves of word 4 saturate: a step longer than 68 seconds is shown as 68 seconds, and never
 //! as a short one. The layout is not public API; recordings carry names instead.
 
-use super::{event::Event, field::Slot, stage::Stage};
+use super::{field::Slot, stage::Stage};
 
 /// Words in a record.
 pub const WORDS: usize = 16;
@@ -263,78 +263,31 @@ impl Record {
         }
         Record { words }
     }
-
-    /// The record as an event of the member at this place in the recording. `None` for key
-    /// records, and for stages and kinds that this version does not know.
-    pub fn event(&self, member: u8) -> Option<Event> {
-        let (head, kind) = (self.head(), self.kind()?);
-        if kind == Kind::Key {
-            return None;
-        }
-        Some(Event {
-            member,
-            boot: head.boot,
-            stage: self.stage()?,
-            kind,
-            flags: head.flags,
-            result: head.result,
-            thread: head.thread,
-            clock: self.clock(),
-            clock_end: self.clock_end(),
-            at_ns: self.words[3],
-            took_ns: self.took_ns(),
-            id: self.id(),
-            link: self.words[6],
-            fields: self.fields(),
-            key: None,
-        })
-    }
-
-    /// The record that says what an event says. The text of its key is left out.
-    pub fn of_event(event: &Event) -> Record {
-        let head = Head {
-            stage: event.stage as u8,
-            kind: event.kind as u8,
-            flags: event.flags,
-            thread: event.thread,
-            member: event.member,
-            result: event.result,
-            boot: event.boot,
-        };
-        let mut record = Record::new(head, event.clock, event.at_ns, event.id, &event.fields);
-        record.words[4] = pack_deltas(event.clock_end - event.clock, event.took_ns);
-        record.words[6] = event.link;
-        record
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sample() -> Event {
-        Event {
-            member: 2,
-            boot: 0x1234,
-            stage: Stage::WalFsync,
-            kind: Kind::Span,
+    fn sample() -> Record {
+        let head = Head {
+            stage: Stage::WalFsync as u8,
+            kind: Kind::Span as u8,
             flags: FLAG_KEPT,
-            result: 14,
             thread: 4,
-            clock: 77,
-            clock_end: 80,
-            at_ns: 5_000_000_123,
-            took_ns: 1_600_000,
-            id: 0xa1a2_a3a4_a5a6_a7a8,
-            link: 0xb1b2,
-            fields: [1, 2, 3, 4, 5, 6, 7, u64::MAX],
-            key: None,
-        }
+            member: 2,
+            result: 14,
+            boot: 0x1234,
+        };
+        let (id, fields) = (0xa1a2_a3a4_a5a6_a7a8, [1, 2, 3, 4, 5, 6, 7, u64::MAX]);
+        let mut record = Record::new(head, 77, 5_000_000_123, id, &fields);
+        (record.words[4], record.words[6]) = (pack_deltas(3, 1_600_000), 0xb1b2);
+        record
     }
 
     #[test]
     fn every_part_stands_in_its_word() {
-        let record = Record::of_event(&sample());
+        let record = sample();
         assert_eq!(0x1234_0e02_0401_0100 | Stage::WalFsync as u64, record.words[1]);
         assert_eq!([77, 5_000_000_123], record.words[2..4]);
         assert_eq!(3 | 100_000 << 32, record.words[4]);
@@ -345,14 +298,14 @@ mod tests {
 
     #[test]
     fn a_record_travels_as_128_little_endian_bytes() {
-        let record = Record::of_event(&sample());
+        let record = sample();
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
         assert_eq!(128, bytes.len());
         assert_eq!(77, bytes[16]);
         let back = Record::decode(bytes.as_slice().try_into().unwrap());
         assert_eq!(record, back);
-        assert_eq!(Some(sample()), back.event(2));
+        assert_eq!((80, 1_600_000), (back.clock_end(), back.took_ns()));
     }
 
     #[test]
@@ -380,13 +333,5 @@ mod tests {
         assert_eq!((Vec::new(), 18), record.key_text());
         assert_ne!(0, record.head().flags & FLAG_CUT);
         assert!(record.words[7..].iter().chain(&record.words[4..5]).all(|word| *word == 0));
-    }
-
-    #[test]
-    fn unknown_stages_and_kinds_are_no_events() {
-        for (stage, kind) in [(250, Kind::Mark as u8), (0, 9)] {
-            let head = Head { stage, kind, ..Head::default() };
-            assert_eq!(None, Record::new(head, 1, 1, 1, &[0; 8]).event(0));
-        }
     }
 }

@@ -26,12 +26,15 @@ use std::{
 };
 
 use super::{
-    event::THREADS,
     id,
     record::{Head, Kind, Record, WORDS, pack_deltas},
     stage::Stage,
     tick,
 };
+
+/// Names of threads, by the number that records carry.
+pub const THREADS: &[&str] =
+    &["other", "grpc", "peer", "raft", "wal", "apply", "commit", "background"];
 
 static CLOCK: AtomicU64 = AtomicU64::new(1);
 static CAPTURE: AtomicBool = AtomicBool::new(true);

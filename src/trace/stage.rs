@@ -343,17 +343,17 @@ stages! {
     /// Somebody wants to hear of changes, from a revision on; of the past, it must catch up first.
     WatchCreate = "watch.create" Request Story
         ["start" Revision, "revision" Revision, "watcher" Count, "watch_id" Count, "synced" Flag]
-        "server/mvcc/watch/mod.rs", "mvcc watchStream.Watch", "0.1";
+        "server/mvcc/watch.rs", "mvcc watchStream.Watch", "0.1";
     /// The write's events are handed to those who watch its keys, before anybody can read it.
     WatchNotify = "watch.notify" Request Story
         ["revision" Revision, "events" Count, "synced" Count, "victims" Count]
-        "server/mvcc/watch/mod.rs", "mvcc watchableStore.notify", "0.1";
+        "server/mvcc/watch.rs", "mvcc watchableStore.notify", "0.1";
     /// One watcher's events stand in the queue of its stream, behind others.
     WatchQueue = "watch.queue" Request Stage ["watcher" Count, "watch_id" Count, "depth" Count]
-        "server/mvcc/watch/mod.rs", "mvcc watcher.send", "0.1";
+        "server/mvcc/watch.rs", "mvcc watcher.send", "0.1";
     /// The queue is full: the watcher keeps this, gets nothing more from apply, and catches up later.
     WatchVictim = "watch.victim" Request Story ["watcher" Count, "revision" Revision, "depth" Count]
-        "server/mvcc/watch/mod.rs", "mvcc watchableStore.addVictim", "0.1";
+        "server/mvcc/watch.rs", "mvcc watchableStore.addVictim", "0.1";
     /// One read of the backend, by revision, for all watchers that are behind.
     WatchSync = "watch.sync" Loop Stage
         ["from" Revision, "to" Revision, "watchers" Count, "events" Count, "left" Count]
@@ -388,10 +388,10 @@ stages! {
     /// Who brings no lease to a lock or an election gets one, granted as the request named here;
     /// nobody renews it.
     SessionGrant = "session.grant" Request Stage ["lease" Id, "ttl" Count, "request" Id]
-        "server/concurrency/mod.rs", "client/v3/concurrency NewSession", "0.1";
+        "server/concurrency.rs", "client/v3/concurrency NewSession", "0.1";
     /// The caller stands in the queue: its key is there, and the oldest key of the name comes first.
     LockEnter = "lock.enter" Request Story ["own" Revision, "first" Revision, "put" Flag]
-        "server/concurrency/mod.rs", "client/v3/concurrency Mutex.tryAcquire, Election.Campaign", "0.1";
+        "server/concurrency.rs", "client/v3/concurrency Mutex.tryAcquire, Election.Campaign", "0.1";
     /// Waiting until the key before one's own is deleted: at which revision, and by which request.
     LockWait = "lock.wait" Request Story
         ["own" Revision, "before" Revision, "ahead" Count, "deleted" Revision, "by" Id]
@@ -401,7 +401,7 @@ stages! {
         "server/concurrency/turn.rs", "client/v3/concurrency Mutex.Lock, Election.Campaign", "0.1";
     /// The client has gone or the wait has failed: the key is deleted, as the request named here.
     LockRelease = "lock.release" Request Story ["own" Revision, "request" Id]
-        "server/concurrency/mod.rs", "client/v3/concurrency Mutex.Unlock, Election.Resign", "0.1";
+        "server/concurrency.rs", "client/v3/concurrency Mutex.Unlock, Election.Resign", "0.1";
     /// Who stands already says something new: its key is put again, as the request named here.
     CampaignProclaim = "campaign.proclaim" Request Stage ["own" Revision, "request" Id]
         "server/concurrency/election.rs", "client/v3/concurrency Election.Proclaim", "0.1";
@@ -426,7 +426,7 @@ stages! {
     /// Rows of an answer that there was no room to keep are read again, now that they can be sent.
     AnswerPiece = "answer.piece" Request Stage
         ["revision" Revision, "rows" Count, "bytes" Bytes, "left" Count]
-        "server/answer/mod.rs", "none", "0.1";
+        "server/answer.rs", "none", "0.1";
 }
 
 impl Stage {

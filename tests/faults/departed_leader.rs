@@ -10,7 +10,8 @@ use std::{
 
 use glass_etcd::{
     clock,
-    trace::{Event, Recording, Stage},
+    story::{Event, Recording},
+    trace::Stage,
 };
 use tokio::task::JoinHandle;
 

@@ -5,11 +5,12 @@ use std::{collections::HashMap, time::Duration};
 use bytes::Bytes;
 use glass_etcd::{
     pb::etcdserverpb::{PutRequest, RangeRequest},
-    trace::{
-        Event, Kind, Recording, Stage, causes,
+    story::{
+        Event, Recording,
         order::{Order, point},
         query::{self, Story},
     },
+    trace::{Kind, Stage},
 };
 
 use super::{
@@ -219,7 +220,11 @@ pub(super) fn check(recording: &Recording, counts: &Counts) {
             assert!(rank[from] < rank[to], "received before sent: {:?}", recording.events[*to]);
         }
     }
-    assert_eq!(None, causes::cycle(recording, &causes::links(recording)), "a cycle of causes");
+    assert_eq!(
+        None,
+        super::causes::cycle(recording, &super::causes::links(recording)),
+        "a cycle of causes"
+    );
     let requests = query::requests(recording);
     let (mut whole, mut answered) = (0, 0);
     for request in &requests {

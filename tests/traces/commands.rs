@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use glass_etcd::trace::{Kind, recording};
+use glass_etcd::{story::recording, trace::Kind};
 
 use super::{Scene, puts, told::Told};
 

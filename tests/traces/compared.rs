@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use glass_etcd::{
     pb::etcdserverpb::{PutRequest, RangeRequest},
-    trace::query::{self, graph::Graph},
+    story::query::{self, graph::Graph},
 };
 use serde_json::Value;
 
@@ -150,7 +150,7 @@ async fn told_in_a_batch(scene: &Scene, leader: usize, attempt: usize) -> Option
     let sampled = AT_ONCE / 16;
     let all = scene.listener.until("the puts that were sampled", |recording| {
         let is_meant = |request: &&query::Summary| {
-            let key = request.key.as_ref().map(glass_etcd::trace::KeyText::display);
+            let key = request.key.as_ref().map(glass_etcd::story::KeyText::display);
             request.method == "KV/Put" && key.is_some_and(|key| key.starts_with(&prefix))
         };
         let requests = query::requests(recording);

@@ -23,10 +23,8 @@ use glass_etcd::{
         v3electionpb::{CampaignRequest, LeaderRequest, ProclaimRequest, ResignRequest},
         v3lockpb::{LockRequest, UnlockRequest},
     },
-    trace::{
-        Event, Family, Kind, METHODS, Record, Recording, Stage, Unit, causes, order::Order, query,
-        record, recording,
-    },
+    story::{Event, Recording, order::Order, query, recording},
+    trace::{Family, Kind, METHODS, Record, Stage, Unit, record},
 };
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -276,7 +274,7 @@ fn missing_stages(recording: &Recording, name: &str) -> Vec<String> {
 /// What is wrong with a recording: records that belong to nothing, and effects before their causes.
 pub(super) fn complaints(recording: &Recording) -> Vec<String> {
     let mut complaints = orphans(recording);
-    if let Some(cycle) = causes::cycle(recording, &causes::links(recording)) {
+    if let Some(cycle) = super::causes::cycle(recording, &super::causes::links(recording)) {
         let steps: Vec<_> =
             cycle.iter().map(|link| (link.why, &recording.events[link.to])).collect();
         complaints.push(format!("a cycle of causes: {steps:#?}"));
@@ -444,11 +442,11 @@ fn time_in_no_stage_is_found(right: &Recording) {
 
 fn records_outside_the_vocabulary_are_found(right: &Recording) {
     let mut raw = Vec::new();
-    right.events.iter().for_each(|event| Record::of_event(event).encode(&mut raw));
+    right.events.iter().for_each(|event| event.record().encode(&mut raw));
     assert_eq!(Vec::<String>::new(), strange_records(&raw));
-    let mut unknown = Record::of_event(&right.events[0]);
+    let mut unknown = right.events[0].record();
     unknown.set_head(record::Head { stage: u8::MAX, ..unknown.head() });
-    let mut unnamed = Record::of_event(&right.events[0]);
+    let mut unnamed = right.events[0].record();
     unnamed.words[14] = 7;
     for strange in [unknown, unnamed] {
         let mut raw = raw.clone();

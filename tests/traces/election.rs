@@ -1,6 +1,9 @@
 //! Who leads, and what that costs the log.
 
-use glass_etcd::trace::{Event, Kind, Recording, Stage, message, order::Order};
+use glass_etcd::{
+    story::{Event, Recording, order::Order},
+    trace::{Kind, Stage, message},
+};
 
 use super::{
     Scene,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Scene, commands::glass};
 
-#[path = "../../src/trace/export/chrome/tests/strict.rs"]
+#[path = "../../src/export/chrome/tests/strict.rs"]
 #[allow(dead_code, reason = "the tests of the library ask it for more")]
 mod strict;
 

@@ -5,7 +5,8 @@ use std::{fs, io::BufReader, path::PathBuf, time::Duration};
 
 use glass_etcd::{
     pb::glasspb::{ObserveRequest, observe_client::ObserveClient},
-    trace::{Kind, Stage, id, order::Order, query, recording},
+    story::{order::Order, query, recording},
+    trace::{Kind, Stage, id},
 };
 use nix::sys::signal::Signal;
 use tonic::{Code, transport::Endpoint};
@@ -132,7 +133,7 @@ async fn the_last_moments_of_a_member_are_in_its_flight_recorder() {
         let read = recording::read(BufReader::new(fs::File::open(&path).unwrap())).unwrap();
         let place = place_of(&read.recording, at);
         let has = |stage: Stage, kind: Kind| {
-            let is_meant = |event: &&glass_etcd::trace::Event| {
+            let is_meant = |event: &&glass_etcd::story::Event| {
                 (event.member, event.stage, event.kind) == (place, stage, kind)
             };
             read.recording.events.iter().filter(is_meant).count()

@@ -8,7 +8,8 @@ use std::{
 
 use glass_etcd::{
     pb::glasspb::{ObserveRequest, observe_client::ObserveClient, observe_response::Message},
-    trace::{Hello, Recording, intake::Intake, query},
+    story::{Recording, intake::Intake, query},
+    trace::Hello,
 };
 use tokio::task::JoinSet;
 use tonic::{Status, transport::Endpoint};
@@ -85,7 +86,7 @@ impl Listener {
     ) -> Told {
         self.until(&format!("the story of {method} {key}"), |recording| {
             let is_meant = |request: &&query::Summary| {
-                let named = request.key.as_ref().map(glass_etcd::trace::KeyText::display);
+                let named = request.key.as_ref().map(glass_etcd::story::KeyText::display);
                 request.method == method && named.as_deref() == Some(key)
             };
             let requests = query::requests(recording);

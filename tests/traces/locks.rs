@@ -8,7 +8,8 @@ use glass_etcd::{
         v3electionpb::{LeaderRequest, ProclaimRequest},
         v3lockpb::LockRequest,
     },
-    trace::{FLAG_CANCELLED, Kind, Recording, Stage, query},
+    story::{Recording, query},
+    trace::{FLAG_CANCELLED, Kind, Stage},
 };
 
 use super::{
@@ -83,7 +84,7 @@ pub(super) async fn a_lock_that_waits_tells_for_whom(scene: &Scene) {
             let wait = gone.one(follower, Stage::LockWait);
             assert_eq!((wait.field("ahead"), wait.field("deleted")), (2, 0), "{}", gone.text());
             let release = gone.one(follower, Stage::LockRelease).field("request");
-            let is_release = |event: &glass_etcd::trace::Event| {
+            let is_release = |event: &glass_etcd::story::Event| {
                 event.id == release && event.stage == Stage::MvccWrite
             };
             match recording.events.iter().filter(|event| is_release(event)).count() {
@@ -116,7 +117,7 @@ pub(super) async fn a_lock_whose_time_is_over_says_so(scene: &Scene) {
         .until("a lock that was not had in time", |recording| {
             let ids = ids_of(recording, follower, "Lock/Lock");
             let waited = |id: &&u64| {
-                let is_wait = |event: &glass_etcd::trace::Event| {
+                let is_wait = |event: &glass_etcd::story::Event| {
                     (event.id, event.stage, event.result) == (**id, Stage::LockWait, 4)
                 };
                 recording.events.iter().any(is_wait)
@@ -145,7 +146,7 @@ async fn is_seen_waiting(scene: &Scene) {
     scene
         .listener
         .until("a lock that waits", |recording| {
-            let begun = |event: &&glass_etcd::trace::Event| {
+            let begun = |event: &&glass_etcd::story::Event| {
                 (event.stage, event.kind) == (Stage::LockWait, Kind::Begin)
             };
             let begun = recording.events.iter().find(begun).ok_or("no wait has begun")?;
@@ -214,7 +215,7 @@ pub(super) async fn an_election_tells_who_leads(scene: &Scene) {
             let proclaims = told.on(follower, Stage::CampaignProclaim);
             let [proclaim] = proclaims[..] else { return Err("no proclamation".to_owned()) };
             let request = proclaim.field("request");
-            let wrote = |event: &&glass_etcd::trace::Event| {
+            let wrote = |event: &&glass_etcd::story::Event| {
                 event.id == request && event.stage == Stage::MvccWrite
             };
             match told.recording.events.iter().filter(wrote).count() {

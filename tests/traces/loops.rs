@@ -53,7 +53,7 @@ const LOOPS: &[Loop] = &[
     with("server/lease/expiry.rs", "one revocation", &[Stage::LeaseExpire, Stage::LeaseRevoke]),
     with("server/kv.rs", "the file, before a compaction is answered", &[Stage::CompactWait]),
     with("server/aside.rs", "one long read", &[Stage::MvccRange, Stage::TreeIndexGet]),
-    with("server/concurrency/mod.rs", "a call that outlives its client", &[Stage::LockRelease]),
+    with("server/concurrency.rs", "a call that outlives its client", &[Stage::LockRelease]),
     without("api/front.rs", "accepts connections: nothing is asked yet"),
     with("api/front.rs", "one connection", &[Stage::Rpc]),
     with("raft/rafthttp/transport.rs", "the peer thread", &[Stage::RaftSend, Stage::RaftReceive]),
@@ -65,8 +65,8 @@ const LOOPS: &[Loop] = &[
     without("raft/rafthttp/dial.rs", "a connection; probes of `/raft/probing` carry nothing"),
     with("storage/wal/writer.rs", "the log", &[Stage::WalWrite, Stage::WalFsync]),
     without("storage/wal/ahead.rs", "space for the next segment: who needs it is in `wal.write`"),
-    with("storage/backend/mod.rs", "the file", &[Stage::BufferFreeze, Stage::BackendCommit]),
-    with("trace/collect/mod.rs", "the collector", &[Stage::Keyframe, Stage::Lost]),
+    with("storage/backend.rs", "the file", &[Stage::BufferFreeze, Stage::BackendCommit]),
+    with("trace/collect.rs", "the collector", &[Stage::Keyframe, Stage::Lost]),
 ];
 
 /// How often each file below `src` spawns something; tests do not count.

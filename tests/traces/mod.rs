@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 
 use glass_etcd::{
     pb::etcdserverpb::{CompactionRequest, DeleteRangeRequest},
-    trace::{Event, Recording, Stage},
+    story::{Event, Recording},
+    trace::Stage,
 };
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
 use listen::Listener;
 
 mod broken;
+mod causes;
 mod chrome;
 mod commands;
 mod compared;

@@ -8,7 +8,8 @@ use glass_etcd::{
         WatchCreateRequest, WatchRequest, WatchResponse, watch_client::WatchClient,
         watch_request::RequestUnion,
     },
-    trace::{Event, Stage, query},
+    story::{Event, query},
+    trace::Stage,
 };
 use tokio_stream::StreamExt as _;
 use tonic::transport::Endpoint;

@@ -7,11 +7,12 @@ use std::{
 
 use glass_etcd::{
     pb::etcdserverpb::PutRequest,
-    trace::{
-        Event, Kind, Recording, Stage,
+    story::{
+        Event, Recording,
         order::Order,
         query::{self, Story},
     },
+    trace::{Kind, Stage},
 };
 use nix::sys::signal::Signal;
 

@@ -10,11 +10,12 @@ use glass_etcd::{
     pb::etcdserverpb::{
         Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, compare, request_op::Request,
     },
-    trace::{
-        Recording, Stage, causes, gap,
+    story::{
+        Recording, gap,
         order::{Order, point},
         query, recording,
     },
+    trace::Stage,
 };
 
 use super::{
@@ -74,7 +75,11 @@ async fn a_busy_time_is_told_in_order_without_holes_and_without_values() {
     }
     let recording = everything_told(&scene, requests).await;
     sends_come_first_and_clocks_only_rise(&recording);
-    assert_eq!(None, causes::cycle(&recording, &causes::links(&recording)), "a cycle of causes");
+    assert_eq!(
+        None,
+        super::causes::cycle(&recording, &super::causes::links(&recording)),
+        "a cycle of causes"
+    );
     chains_have_no_holes(&recording, from);
     no_value_is_told(&scene, &recording, &marker);
     unknown::a_paused_member_is_unknown_and_then_heard(&scene).await;
@@ -179,7 +184,7 @@ fn sends_come_first_and_clocks_only_rise(recording: &Recording) {
 fn chains_have_no_holes(recording: &Recording, from: usize) {
     let is_lossy = |member: u8| {
         let lost =
-            |event: &glass_etcd::trace::Event| (event.member, event.stage) == (member, Stage::Lost);
+            |event: &glass_etcd::story::Event| (event.member, event.stage) == (member, Stage::Lost);
         0 < recording.dropped[usize::from(member)] || recording.events.iter().any(lost)
     };
     let mut gaps = gap::gaps(recording);

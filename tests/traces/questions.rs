@@ -8,14 +8,12 @@ use glass_etcd::{
         PutRequest, RangeRequest, WatchCreateRequest, WatchRequest, watch_client::WatchClient,
         watch_request::RequestUnion,
     },
-    trace::{
-        Stage,
-        query::{
-            self,
-            graph::{Graph, Verdict},
-            path::{Wait, critical_path},
-        },
+    story::query::{
+        self,
+        graph::{Graph, Verdict},
+        path::{Wait, critical_path},
     },
+    trace::Stage,
 };
 use tokio_stream::StreamExt as _;
 use tonic::transport::Endpoint;

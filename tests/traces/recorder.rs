@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use glass_etcd::trace::{Recording, recording};
+use glass_etcd::story::{Recording, recording};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

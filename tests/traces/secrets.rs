@@ -128,12 +128,12 @@ async fn everything_told(scene: &Scene, collector: &Collector) -> Vec<(&'static 
     scene
         .listener
         .until("the last request, stored", |recording| {
-            let resign = glass_etcd::trace::query::requests(recording)
+            let resign = glass_etcd::story::query::requests(recording)
                 .into_iter()
                 .find(|request| request.method == "Election/Resign" && request.end.is_some())
                 .ok_or("not there")?;
-            let order = glass_etcd::trace::order::Order::of(recording);
-            let story = glass_etcd::trace::query::Story::of(recording, &order, resign.id);
+            let order = glass_etcd::story::order::Order::of(recording);
+            let story = glass_etcd::story::query::Story::of(recording, &order, resign.id);
             let missing = story.ok_or("no story")?.missing;
             if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?}")) }
         })
@@ -148,7 +148,7 @@ async fn everything_told(scene: &Scene, collector: &Collector) -> Vec<(&'static 
     scene.cluster.signal(0, Signal::SIGUSR1);
     let flight = flight_of(&scene.cluster, 0, "asked").await;
     let mut heard = Vec::new();
-    glass_etcd::trace::recording::write(&mut heard, &scene.listener.recording()).unwrap();
+    glass_etcd::story::recording::write(&mut heard, &scene.listener.recording()).unwrap();
     vec![
         ("the observe stream", scene.listener.raw()),
         ("the recording of a listener", heard),

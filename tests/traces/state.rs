@@ -1,10 +1,13 @@
 //! The state of each member at every step of a recording of a cluster that was broken: walking
 //! forward and walking backward gives the same, and at the end it is what the members say themselves.
 
-use glass_etcd::trace::{
-    self, Recording, Stage, causes,
-    order::Order,
-    state::{States, Value, Watermark},
+use glass_etcd::{
+    story::{
+        self, Recording,
+        order::Order,
+        state::{States, Value, Watermark},
+    },
+    trace::{self, Stage},
 };
 
 use super::{
@@ -15,7 +18,7 @@ use super::{
 };
 use crate::client::eventually;
 
-#[path = "../../src/trace/state/tests/walk.rs"]
+#[path = "../../src/story/state/tests/walk.rs"]
 mod walk;
 
 /// Puts of each of the three times: before, while and after one member is away.
@@ -42,7 +45,7 @@ async fn the_state_of_a_killed_and_restarted_member_is_known_at_every_step_and_t
     // What a killed member had not told yet is lost, and what nobody asked to keep is not recorded.
     assert!(walked.changes * 9 / 10 < walked.known_before, "{walked:?}");
     both_boots_are_known(&recording, &states, killed);
-    assert_eq!(None, causes::cycle(&recording, &causes::links(&recording)));
+    assert_eq!(None, super::causes::cycle(&recording, &super::causes::links(&recording)));
 }
 
 async fn puts(scene: &Scene, when: &str, members: &[usize]) {

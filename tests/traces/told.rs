@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use glass_etcd::trace::{Event, Kind, Recording, Stage, message, order::Order, query::Story};
+use glass_etcd::{
+    story::{Event, Recording, order::Order, query::Story},
+    trace::{Kind, Stage, message},
+};
 
 /// The story of one request in what was heard so far.
 pub(super) struct Told {

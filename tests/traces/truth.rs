@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use glass_etcd::{
     clock,
-    trace::{Event, Kind, Recording, Stage, message},
+    story::{Event, Recording},
+    trace::{Kind, Stage, message},
 };
 
 use super::{

@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use glass_etcd::{
     pb::etcdserverpb::{PutRequest, RangeRequest},
-    trace::{Recording, Stage, query},
+    story::{Recording, query},
+    trace::Stage,
 };
 
-use super::listen::Listener;
-use super::{Scene, commands::glass, order::sampled, told::Told};
+use super::{Scene, commands::glass, listen::Listener, order::sampled, told::Told};
 use crate::{
     cluster::Cluster,
     programs::{Kind, left_out},

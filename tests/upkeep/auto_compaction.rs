@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use glass_etcd::trace::{Event, Recording, Stage};
+use glass_etcd::{
+    story::{Event, Recording},
+    trace::Stage,
+};
 
 use super::{SOON, hash_kv, same_hashes};
 use crate::{

@@ -74,7 +74,7 @@ async fn what_is_left_of_a_lease_outlives_its_leader_and_a_renewal_makes_it_whol
 
 /// Waits until every member has noted at most so many seconds; returns the most of them.
 async fn checkpointed(cluster: &Cluster, listener: &Listener, most: i64) -> i64 {
-    let noted = |stage_of: &glass_etcd::trace::Recording, member: usize| {
+    let noted = |stage_of: &glass_etcd::story::Recording, member: usize| {
         let name = format!("m{member}");
         let place = stage_of.members.iter().position(|member| member.name == name);
         let last = stage_of.events.iter().rfind(|event| {

@@ -14,10 +14,12 @@
 //! Invariant: [`Memory::bytes`] is the size of the events. A memory forgets nothing by itself: the
 //! player decides what goes ([`crate::state::forget`]), and so do the commands that follow.
 
-use glass_etcd::trace::{
-    Recording,
-    intake::{Intake, IntakeError, bytes_of},
-    tick,
+use glass_etcd::{
+    story::{
+        Recording,
+        intake::{Intake, IntakeError, bytes_of},
+    },
+    trace::tick,
 };
 
 use super::{Message, Said};

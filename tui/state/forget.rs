@@ -35,7 +35,8 @@ use std::{
 
 use glass_etcd::{
     field,
-    trace::{Event, Kind, Recording, Stage, intake::bytes_of, order::Order, query::Stories},
+    story::{Event, Recording, intake::bytes_of, order::Order, query::Stories},
+    trace::{Kind, Stage},
 };
 
 use super::{join, story::Subject};

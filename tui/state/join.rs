@@ -7,13 +7,14 @@
 //! records lost ─────────► every story during which they were lost
 //! ```
 //!
-//! What belongs to a request is the library's to say (`trace::query`), for all who ask.
+//! What belongs to a request is the library's to say (`story::query`), for all who ask.
 
 use std::collections::{HashMap, HashSet};
 
 use glass_etcd::{
     change, field, fields,
-    trace::{Event, Kind, Recording, Stage, message},
+    story::{Event, Recording},
+    trace::{Kind, Stage, message},
 };
 
 use super::watermarks;

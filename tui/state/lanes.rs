@@ -5,7 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use glass_etcd::trace::{Event, Recording, Unit};
+use glass_etcd::{
+    story::{Event, Recording},
+    trace::Unit,
+};
 
 use super::words;
 

@@ -4,7 +4,7 @@
 //! the step at the cursor had happened. An answer that needs a member of whom nothing is known says
 //! so, and counts it neither way.
 
-use glass_etcd::trace::{Recording, Stage};
+use glass_etcd::{story::Recording, trace::Stage};
 
 use super::{
     lanes::Lane,

@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, io::BufRead};
 
-use glass_etcd::trace::{
-    Event, Grain, Recording, Stage,
-    recording::{self, ReadError},
+use glass_etcd::{
+    story::{
+        Event, Recording,
+        recording::{self, ReadError},
+    },
+    trace::{Grain, Stage},
 };
 
 use super::{

@@ -1,8 +1,9 @@
 //! Recordings for tests: three members, and what a real cluster would have told of a put, a get and
 //! an election. Times are fixed, so that screens can be compared as text.
 
-use glass_etcd::trace::{
-    BootInfo, Event, FLAG_NOISE, KeyText, Kind, MemberInfo, Recording, Stage, Unit,
+use glass_etcd::{
+    story::{BootInfo, Event, KeyText, MemberInfo, Recording},
+    trace::{FLAG_NOISE, Kind, Stage, Unit},
 };
 
 /// The ids of the three members of the Procfile.

@@ -11,7 +11,8 @@
 
 use glass_etcd::{
     field,
-    trace::{Event, FLAG_NOISE, Grain, Recording, Stage},
+    story::{Event, Recording},
+    trace::{FLAG_NOISE, Grain, Stage},
 };
 
 use super::{

@@ -1,7 +1,7 @@
 //! The story of a request as the player shows it: its steps, and all that happened meanwhile.
 //!
 //! What belongs to a request, and in which order things can have happened, is the library's to say
-//! (`trace::query`, `trace::order`); for elections it is [`join`]'s. Here it becomes rows:
+//! (`story::query`, `story::order`); for elections it is [`join`]'s. Here it becomes rows:
 //! beginnings of steps that wait, grains, lanes, arrows.
 //!
 //! What is missing is part of the story. A message that was received but whose sending nobody
@@ -12,11 +12,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use glass_etcd::{
     field, fields, set,
-    trace::{
-        Event, FLAG_CANCELLED, Grain, KeyText, Kind, Recording, Stage,
+    story::{
+        Event, KeyText, Recording,
         order::Order,
         query::{self, Summary},
     },
+    trace::{FLAG_CANCELLED, Grain, Kind, Stage},
 };
 
 use super::{

@@ -5,10 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use crossterm::event::{KeyCode, KeyEvent};
 use glass_etcd::{
     pb::glasspb::Batch,
-    trace::{
-        BootInfo, Event, Grain, Hello, Kind, METHODS, Record, Recording, Stage, order::Order,
-        record::Head,
-    },
+    story::{BootInfo, Event, Recording, order::Order},
+    trace::{Grain, Hello, Kind, METHODS, Record, Stage, record::Head},
 };
 
 use super::{
@@ -359,7 +357,7 @@ fn what_a_busy_member_tells_is_no_sign_of_life_of_another() {
 pub(crate) fn as_told(recording: &Recording) -> Recording {
     let told = |event: &Event| Event {
         key: event.key.clone(),
-        ..Record::of_event(event).event(event.member).unwrap()
+        ..Event::of(&event.record(), event.member).unwrap()
     };
     Recording { events: recording.events.iter().map(told).collect(), ..recording.clone() }
 }
@@ -392,7 +390,7 @@ pub(crate) fn tell(state: &mut State, endpoint: usize, events: &[Event]) {
             record
         });
         // The record of a key comes after the beginning of its step, and before the end.
-        let event = Record::of_event(event);
+        let event = event.record();
         let both = match event.kind() {
             Some(Kind::Begin) => [Some(event), key],
             _ => [key, Some(event)],

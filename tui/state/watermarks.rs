@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use glass_etcd::trace::{Event, Recording, order, state::Value};
-pub(crate) use glass_etcd::trace::{
+use glass_etcd::story::{Event, Recording, order, state::Value};
+pub(crate) use glass_etcd::story::{
     order::wall_ns as wall,
     state::{Change, Moment, States, Watermark as Water, changes},
 };

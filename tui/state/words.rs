@@ -6,10 +6,10 @@
 
 use glass_etcd::{
     change, field, fields,
+    story::{Event, KeyText, query::method_of},
     trace::{
-        Event, KeyText, Kind, METHODS, Stage, Unit,
+        Kind, METHODS, Stage, Unit,
         message::{self, MESSAGES},
-        query::method_of,
     },
 };
 

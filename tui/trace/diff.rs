@@ -6,15 +6,18 @@
 
 use std::io::{self, Write};
 
-use glass_etcd::trace::{
-    MemberInfo,
-    message::MESSAGES,
-    query::{
-        diff::{
-            Completed, Consistency, Diff, Difference, Facts, Found, Pair, Part, Side, Taken, What,
+use glass_etcd::{
+    story::{
+        MemberInfo,
+        query::{
+            diff::{
+                Completed, Consistency, Diff, Difference, Facts, Found, Pair, Part, Side, Taken,
+                What,
+            },
+            path::Wait,
         },
-        path::Wait,
     },
+    trace::message::MESSAGES,
 };
 use serde_json::{Value, json};
 
@@ -395,7 +398,7 @@ fn side_json(side: &Side<'_>, facts: &Facts) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use glass_etcd::trace::{Recording, order::Order, query::Story, recording};
+    use glass_etcd::story::{Recording, order::Order, query::Story, recording};
 
     use super::*;
 

@@ -9,7 +9,7 @@ use std::{
 
 use glass_etcd::{
     change, fields,
-    trace::{
+    story::{
         Recording, gap,
         order::Order,
         query::{
@@ -309,7 +309,7 @@ fn gaps_json(recording: &Recording, story: &Story) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
-    use glass_etcd::trace::recording;
+    use glass_etcd::story::recording;
 
     use super::{super::gather::Silent, *};
 

@@ -9,16 +9,13 @@ use std::{
 
 use clap::Args;
 use glass_etcd::{
+    export::{
+        chrome,
+        otlp::{chunks, json},
+    },
     member::otlp::{self as collector, Target},
     pb::glasspb::ObserveRequest,
-    trace::{
-        Recording,
-        export::{
-            chrome,
-            otlp::{chunks, json},
-        },
-        order::Order,
-    },
+    story::{Recording, order::Order},
 };
 
 use super::{Error, From, gather::warn_of_silence};

@@ -7,7 +7,7 @@
 
 use std::{io::Write, time::Duration};
 
-use glass_etcd::{clock, pb::glasspb::ObserveRequest, trace::Recording};
+use glass_etcd::{clock, pb::glasspb::ObserveRequest, story::Recording};
 
 use super::{Error, From};
 use crate::source::{Live, memory::Seen};

@@ -9,7 +9,8 @@ use std::{
 
 use glass_etcd::{
     pb::glasspb::ObserveRequest,
-    trace::{Event, FLAG_NOISE, Grain, Kind, Recording, Stage, order::Order, recording::Writer},
+    story::{Event, Recording, order::Order, recording::Writer},
+    trace::{FLAG_NOISE, Grain, Kind, Stage},
 };
 
 use super::{Error, RecordArgs, TailArgs, gather::warn_of_silence, plain, words};
@@ -120,7 +121,7 @@ impl Printer {
                 continue;
             }
             if self.is_json {
-                glass_etcd::trace::recording::write_event(&mut *out, event)?;
+                glass_etcd::story::recording::write_event(&mut *out, event)?;
             } else {
                 let time = words::time_of_day(self.order.times[*at]);
                 let line = plain::step_line(recording, &self.order, *at);

@@ -2,10 +2,13 @@
 
 use std::io::{self, Write};
 
-use glass_etcd::trace::{
-    Event, Kind, Recording, Stage,
-    order::Order,
-    query::{Story, Summary, requests},
+use glass_etcd::{
+    story::{
+        Event, Recording,
+        order::Order,
+        query::{Story, Summary, requests},
+    },
+    trace::{Kind, Stage},
 };
 
 use super::{
@@ -161,7 +164,7 @@ fn losses(out: &mut impl Write, recording: &Recording) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use glass_etcd::trace::recording;
+    use glass_etcd::story::recording;
 
     use super::*;
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use glass_etcd::trace::{
+use glass_etcd::story::{
     Recording,
     order::Order,
     query::slow::{Cause, Causes, Window},
@@ -127,7 +127,7 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use glass_etcd::trace::recording;
+    use glass_etcd::story::recording;
 
     use super::*;
 

@@ -1,7 +1,8 @@
 //! Numbers as readers want to see them: fields by name, with their units, old and new together.
 
-use glass_etcd::trace::{
-    Event, Field, METHODS, MemberInfo, Stage, Unit, message::MESSAGES, recording::ROLES,
+use glass_etcd::{
+    story::{Event, MemberInfo},
+    trace::{Field, METHODS, Stage, Unit, message::MESSAGES, value::ROLES},
 };
 
 /// The event's fields, as `commit 41→42 peer=etcd-02`. Of a beginning, only those known already;

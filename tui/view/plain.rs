@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use glass_etcd::trace::Recording;
+use glass_etcd::story::Recording;
 
 use super::{
     list::{Widths, request_line, role},

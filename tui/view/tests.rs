@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use glass_etcd::trace::{Event, Kind, Stage};
+use glass_etcd::{
+    story::Event,
+    trace::{Kind, Stage},
+};
 use ratatui::{Terminal, backend::TestBackend};
 
 use super::{Look, draw, plain};
-use crate::play::{Input, handle};
-use crate::state::{
-    BYTES_MAX, State,
-    scenes::{self, Scene},
-    tests::{Dice, as_told, later, live, press, tell_all},
+use crate::{
+    play::{Input, handle},
+    state::{
+        BYTES_MAX, State,
+        scenes::{self, Scene},
+        tests::{Dice, as_told, later, live, press, tell_all},
+    },
 };
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (100, 30), (140, 40)];

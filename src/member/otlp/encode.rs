@@ -4,11 +4,11 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::{
+    export::otlp::{self, Attribute, Value},
     pb::otlp::{
         AnyValue, ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource,
         ResourceSpans, ScopeSpans, Span, Status, any_value, span,
     },
-    trace::export::otlp::{self, Attribute, Value},
 };
 
 /// A request to a collector, encoded: an `ExportTraceServiceRequest`.

@@ -20,7 +20,7 @@ use crate::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_client::TraceServiceClient,
     },
-    trace::{export::otlp::counts, id, tick},
+    trace::{counts, id, tick},
 };
 
 /// A collector has so long to answer (OTLP's default).

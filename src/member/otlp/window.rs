@@ -17,12 +17,10 @@
 
 use std::collections::HashSet;
 
-use crate::trace::{
-    Batch, Event, Family, Hello, Kind, Stage,
-    export::otlp::{Exporter, Resource, Scope, counts, is_told},
-    intake::Intake,
-    order::Order,
-    record::BYTES,
+use crate::{
+    export::otlp::{Exporter, Resource, Scope, is_told},
+    story::{Event, intake::Intake, order::Order},
+    trace::{Batch, Family, Hello, Kind, Stage, counts, record::BYTES},
 };
 
 /// How old a step is before it is exported, in nanoseconds: what it points to has ended by then, if

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use glass_etcd::trace::{METHODS, query};
+use glass_etcd::{story::query, trace::METHODS};
 
 use super::*;
-use crate::play::{Input, handle};
-use crate::state::{
-    State,
-    scenes::{self, PUT},
-    tests::{Dice, as_told, greeted, hellos, press, tell, tell_all},
+use crate::{
+    play::{Input, handle},
+    state::{
+        State,
+        scenes::{self, PUT},
+        tests::{Dice, as_told, greeted, hellos, press, tell, tell_all},
+    },
 };
 
 /// Room for some twenty puts.
@@ -121,7 +123,7 @@ fn the_oldest_stories_go_first_and_each_as_a_whole() {
 fn a_file_has_the_same_bound() {
     let all = puts(1..101);
     let mut file = Vec::new();
-    glass_etcd::trace::recording::write(&mut file, &all).unwrap();
+    glass_etcd::story::recording::write(&mut file, &all).unwrap();
     let mut state = State::of_file(file.as_slice(), ROOM).unwrap();
     let listed = check(&mut state, &all);
     assert_eq!((Some(&request(100)), true), (listed.last(), 8 <= listed.len()));

@@ -1,8 +1,10 @@
 use super::*;
-use crate::trace::{
-    Record,
+use crate::{
     export::otlp::Span,
-    record::{Head, pack_deltas},
+    trace::{
+        Record,
+        record::{Head, pack_deltas},
+    },
 };
 
 const SECOND: u64 = 1_000_000_000;

@@ -1,7 +1,7 @@
 use std::{os::unix::fs::symlink, thread, time::Duration};
 
 use super::*;
-use crate::{clock, trace::told::Told};
+use crate::{clock, trace::log_lines::LogLines};
 
 const LEN: u64 = 4096;
 
@@ -22,7 +22,7 @@ fn save_until(wal: &mut Wal, first: u64, mut is_enough: impl FnMut(u64) -> bool)
 fn while_the_next_segment_cannot_be_prepared_the_present_one_grows() {
     let log = Log::new();
     let (mut wal, locations) = create(&log.dir, &METADATA, &options(LEN)).unwrap();
-    let (told, obstacle) = (Told::default(), log.dir.join("1.tmp"));
+    let (told, obstacle) = (LogLines::default(), log.dir.join("1.tmp"));
     fs::create_dir(&obstacle).unwrap();
     let length = || fs::metadata(&log.segments()[0]).unwrap().len();
     let grown = told.while_in(|| save_until(&mut wal, 1, |_| 5 * LEN < length()));
@@ -85,7 +85,7 @@ fn a_segment_that_cannot_be_renamed_is_prepared_anew() {
     for name in &names {
         fs::create_dir_all(name.join("x")).unwrap();
     }
-    let told = Told::default();
+    let told = LogLines::default();
     let grown = told.while_in(|| save_until(&mut wal, 1, |index| index == 25));
     assert_eq!((told.count("cannot be prepared"), told.count("renaming failed")), (1, 1));
     names.iter().for_each(|name| fs::remove_dir_all(name).unwrap());

@@ -1,0 +1,116 @@
+//! Ids of traces and spans: derived, so that members that do not speak to each other agree.
+//!
+//! | what                     | trace                                  | span                       |
+//! |--------------------------|----------------------------------------|----------------------------|
+//! | a step of a request      | the request's id, then a hash          | member, boot, clock        |
+//! | a request's first step   | the same                               | the request's id, hashed   |
+//! | a step of a round        | the round's id, then a hash            | likewise                   |
+//! | a message                | the frame's number, sender, receiver   | the same, and which end    |
+//! | any other step of a loop | its own span's id, and a hash          | member, boot, clock        |
+//!
+//! The first half of a request's trace id is the request's id, so that one can be found by the
+//! other; the second half is spread well, which is what samplers look at.
+//!
+//! A request's first step is its `rpc`; of what a member proposes by itself (a lease's end, say) it
+//! is `raft.propose`.
+
+use std::collections::HashMap;
+
+use super::{Place, is_request};
+use crate::{
+    field,
+    story::{Event, MemberInfo, Recording},
+    trace::{context::root_span, id::hash, stage::Stage},
+};
+
+/// Knows which step of each request is its first.
+pub(super) struct Ids<'a> {
+    recording: &'a Recording,
+    first: HashMap<u64, Stage>,
+}
+
+impl<'a> Ids<'a> {
+    pub(super) fn new(recording: &'a Recording) -> Ids<'a> {
+        let mut first = HashMap::new();
+        for event in recording.events.iter().filter(|event| event.id != 0) {
+            match event.stage {
+                Stage::Rpc | Stage::ReadIndexRound => {
+                    first.insert(event.id, event.stage);
+                }
+                Stage::RaftPropose => {
+                    first.entry(event.id).or_insert(event.stage);
+                }
+                _ => (),
+            }
+        }
+        Ids { recording, first }
+    }
+
+    /// Whether the first step of this request, or round, was heard.
+    pub(super) fn has_first(&self, id: u64) -> bool {
+        self.first.contains_key(&id)
+    }
+
+    /// Where a step stands, but for a caller's trace.
+    pub(super) fn place(&self, event: &Event) -> Place {
+        let member = &self.recording.members[usize::from(event.member)];
+        let is_first = event.id != 0 && self.first.get(&event.id) == Some(&event.stage);
+        place(member, event, is_first)
+    }
+
+    /// The span in which the message that was received here had been sent.
+    pub(super) fn sent(&self, receive: &Event) -> u64 {
+        let own = self.recording.members[usize::from(receive.member)].member_id;
+        message(receive.link, field!(receive, RaftReceive, peer), own).0.span
+    }
+}
+
+fn place(member: &MemberInfo, event: &Event, is_first: bool) -> Place {
+    let cluster = member.cluster_id;
+    match event.stage {
+        Stage::RaftSend if event.link != 0 => {
+            message(event.link, member.member_id, field!(event, RaftSend, peer)).0
+        }
+        Stage::RaftReceive if event.link != 0 => {
+            message(event.link, field!(event, RaftReceive, peer), member.member_id).1
+        }
+        _ if is_first => Place { trace: request(event.id, cluster), span: root_span(event.id) },
+        Stage::ReadIndexConfirmed if event.id != 0 => {
+            Place { trace: request(event.id, cluster), span: step(member.member_id, event) }
+        }
+        _ if is_request(event) => {
+            Place { trace: request(event.id, cluster), span: step(member.member_id, event) }
+        }
+        _ => {
+            let span = step(member.member_id, event);
+            Place { trace: join(span, hash(span ^ cluster)), span }
+        }
+    }
+}
+
+/// The trace of a request, or of a round.
+fn request(id: u64, cluster: u64) -> u128 {
+    join(id, hash(id ^ cluster))
+}
+
+/// A message's two ends: where it leaves, and where it arrives.
+fn message(link: u64, from: u64, to: u64) -> (Place, Place) {
+    let ends = mix(&[link, from, to]);
+    let trace = join(link, ends);
+    let end = |which: u64| Place { trace, span: mix(&[ends, which]).max(1) };
+    (end(1), end(2))
+}
+
+/// The span of a step: a member's clock gives each value once, and a beginning shares its end's.
+fn step(member_id: u64, event: &Event) -> u64 {
+    mix(&[member_id, u64::from(event.boot), event.clock, event.stage as u64]).max(1)
+}
+
+fn mix(words: &[u64]) -> u64 {
+    words.iter().fold(0, |all, word| hash(all.rotate_left(17) ^ hash(*word)))
+}
+
+/// Never 0: both halves would have to be.
+fn join(high: u64, low: u64) -> u128 {
+    u128::from(high) << 64 | u128::from(low.max(1))
+}

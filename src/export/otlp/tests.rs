@@ -1,0 +1,216 @@
+use std::collections::HashMap;
+
+use serde_json::Value as Json;
+
+use super::*;
+use crate::story::recording;
+
+const HEAD: &str = r#"{"glass":1,"members":[{"id":"01","cluster":"09","name":"etcd-01","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000000000}]},{"id":"02","cluster":"09","name":"etcd-02","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000100000}]}]}
+"#;
+/// A put on etcd-02, which follows etcd-01; then a read on etcd-01 whose round sends a heartbeat.
+const LINES: &str = r#"{"member":1,"boot":1,"stage":"rpc","kind":"begin","clock":1,"end":1,"at":1000000,"took":0,"thread":"grpc","id":"2000000000203","fields":{"method":"KV/Put"}}
+{"member":1,"boot":1,"stage":"raft.propose","kind":"span","clock":3,"end":20,"at":1100000,"took":1700000,"thread":"grpc","id":"2000000000203","fields":{"bytes":20,"leader":"01"}}
+{"member":1,"boot":1,"stage":"raft.send","kind":"span","clock":4,"end":5,"at":1200000,"took":50000,"thread":"peer","id":"2000000000203","link":"07","fields":{"peer":"01","type":"MsgProp"}}
+{"member":0,"boot":1,"stage":"raft.receive","kind":"span","clock":10,"end":11,"at":1400000,"took":20000,"thread":"peer","id":"2000000000203","link":"07","fields":{"peer":"02","type":"MsgProp"}}
+{"member":0,"boot":1,"stage":"raft.entry","kind":"mark","clock":12,"end":12,"at":1450000,"took":0,"thread":"raft","id":"2000000000203","fields":{"term":3,"index":42,"bytes":20}}
+{"member":0,"boot":1,"stage":"raft.send","kind":"span","clock":14,"end":16,"at":1500000,"took":90000,"thread":"peer","link":"09","fields":{"peer":"02","type":"MsgApp","term":3,"index":41,"last":42}}
+{"member":1,"boot":1,"stage":"raft.receive","kind":"span","clock":6,"end":7,"at":1600000,"took":10000,"thread":"peer","link":"09","fields":{"peer":"01","type":"MsgApp","term":3,"index":41,"last":42}}
+{"member":1,"boot":1,"stage":"raft.entry","kind":"mark","clock":8,"end":8,"at":1650000,"took":0,"thread":"raft","id":"2000000000203","fields":{"term":3,"index":42,"bytes":20}}
+{"member":1,"boot":1,"stage":"wal.fsync","kind":"span","clock":9,"end":10,"at":1660000,"took":300000,"thread":"wal","fields":{"first":42,"last":42,"synced.old":41,"synced.new":42}}
+{"member":0,"boot":1,"stage":"wal.fsync","kind":"span","clock":19,"end":21,"at":1540000,"took":900000,"thread":"wal","fields":{"first":42,"last":42,"synced.old":41,"synced.new":42}}
+{"member":0,"boot":1,"stage":"raft.commit","kind":"mark","clock":22,"end":22,"at":2450000,"took":0,"thread":"raft","fields":{"term":3,"commit.old":41,"commit.new":42,"completed_by":"02"}}
+{"member":0,"boot":1,"stage":"apply.entry","kind":"span","clock":24,"end":27,"at":2500000,"took":30000,"thread":"apply","id":"2000000000203","fields":{"term":3,"index":42,"applied.old":41,"applied.new":42}}
+{"member":0,"boot":1,"stage":"mvcc.write","kind":"span","clock":25,"end":26,"at":2501000,"took":20000,"thread":"apply","id":"2000000000203","key":{"text":"foo","length":3},"fields":{"revision.old":7,"revision.new":8,"operations":1}}
+{"member":1,"boot":1,"stage":"apply.entry","kind":"span","clock":15,"end":18,"at":2600000,"took":30000,"thread":"apply","id":"2000000000203","fields":{"term":3,"index":42,"applied.old":41,"applied.new":42}}
+{"member":1,"boot":1,"stage":"mvcc.write","kind":"span","clock":16,"end":17,"at":2601000,"took":20000,"thread":"apply","id":"2000000000203","key":{"text":"foo","length":3},"fields":{"revision.old":7,"revision.new":8,"operations":1}}
+{"member":1,"boot":1,"stage":"rpc","kind":"span","clock":1,"end":21,"at":1000000,"took":2000000,"thread":"grpc","id":"2000000000203","key":{"text":"foo","length":3},"fields":{"method":"KV/Put","bytes_in":12,"bytes_out":30,"revision":8}}
+{"member":1,"boot":1,"stage":"watch.send","kind":"mark","clock":23,"end":23,"at":3100000,"took":0,"thread":"grpc","id":"2000000000203","fields":{"watcher":1}}
+{"member":1,"boot":1,"stage":"backend.commit","kind":"span","clock":40,"end":41,"at":9000000,"took":500000,"thread":"commit","fields":{"index.old":41,"index.new":42,"revision.old":7,"revision.new":8,"writes":2}}
+{"member":0,"boot":1,"stage":"rpc","kind":"span","clock":30,"end":37,"at":4000000,"took":700000,"thread":"grpc","id":"1000000000301","code":14,"fields":{"method":"KV/Range","code":14}}
+{"member":0,"boot":1,"stage":"read_index.wait","kind":"span","clock":31,"end":36,"at":4000000,"took":500000,"thread":"grpc","id":"1000000000301","fields":{"round":"1000000000500","place":1}}
+{"member":0,"boot":1,"stage":"read_index.round","kind":"span","clock":32,"end":35,"at":4100000,"took":300000,"thread":"grpc","id":"1000000000500","fields":{"reads":1}}
+{"member":0,"boot":1,"stage":"raft.send","kind":"span","clock":33,"end":34,"at":4150000,"took":1000,"thread":"peer","id":"1000000000500","link":"0c","fields":{"peer":"02","type":"MsgHeartbeat"}}
+{"member":0,"boot":1,"stage":"wal.fsync","kind":"span","clock":50,"end":51,"at":9540000,"took":900000,"thread":"wal","fields":{"first":43,"last":43}}
+{"member":0,"boot":1,"stage":"raft.role","kind":"mark","clock":52,"end":52,"at":9940000,"took":0,"thread":"raft","fields":{"role.new":"leader"}}
+"#;
+const CONTEXT: &str = r#"{"member":1,"boot":1,"stage":"rpc.context","kind":"mark","clock":2,"end":2,"at":1000100,"took":0,"thread":"grpc","id":"2000000000203","fields":{"trace.high":"0af7651916cd43dd","trace.low":"8448eb211c80319c","parent":"b7ad6b7169203331","sampled":true}}
+"#;
+const PUT: u64 = 0x0002_0000_0000_0203;
+const CALLERS: u128 = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c;
+
+fn scene(extra: &str) -> Recording {
+    recording::read(format!("{HEAD}{extra}{LINES}").as_bytes()).unwrap().recording
+}
+
+/// What one member knows of it, as its own exporter has it.
+fn alone(recording: &Recording, member: u8) -> Recording {
+    let mut own = recording.clone();
+    own.members = vec![recording.members[usize::from(member)].clone()];
+    own.events.retain(|event| event.member == member);
+    own.events.iter_mut().for_each(|event| event.member = 0);
+    own
+}
+
+fn exported(recording: &Recording, scope: Scope) -> Vec<Span> {
+    let order = Order::of(recording);
+    let exporter = Exporter::new(recording, &order, scope);
+    let resources = exporter.export(&exporter.choose(|_| true));
+    resources.into_iter().flat_map(|resource| resource.spans).collect()
+}
+
+fn named<'a>(spans: &'a [Span], name: &str, member: &str) -> Vec<&'a Span> {
+    let own = ("etcd.member.id".to_owned(), Value::Text(format!("00000000000000{member}")));
+    spans.iter().filter(|span| span.name == name && span.attributes.contains(&own)).collect()
+}
+
+fn one<'a>(spans: &'a [Span], name: &str, member: &str) -> &'a Span {
+    let found = named(spans, name, member);
+    assert_eq!(1, found.len(), "{name} of {member}");
+    found[0]
+}
+
+#[test]
+fn a_request_is_one_trace_and_its_steps_hang_below_what_contains_them() {
+    let spans = exported(&scene(""), Scope::Cluster);
+    let rpc = one(&spans, "rpc KV/Put", "02");
+    assert_eq!((0, 2, 0), (rpc.parent, rpc.kind, rpc.code));
+    assert_eq!(PUT, u64::try_from(rpc.place.trace >> 64).unwrap(), "found by the request's id");
+    let propose = one(&spans, "raft.propose", "02");
+    let apply = one(&spans, "apply.entry", "02");
+    let write = one(&spans, "mvcc.write", "02");
+    let parents = [propose, apply, write].map(|span| span.parent);
+    assert_eq!([rpc.place.span, propose.place.span, apply.place.span], parents);
+    let there = one(&spans, "apply.entry", "01");
+    let after = one(&spans, "watch.send", "02");
+    assert_eq!([rpc.place.span; 2], [there, after].map(|span| span.parent));
+    for span in [propose, apply, write, there, after] {
+        assert_eq!(rpc.place.trace, span.place.trace, "{}", span.name);
+    }
+    // The clock of etcd-02 is 45 microseconds ahead, as the messages in both directions tell.
+    assert_eq!((1_001_055_000, 1_003_055_000), (rpc.start_ns, rpc.end_ns));
+    let key = ("etcd.key".to_owned(), Value::Text("foo".to_owned()));
+    assert!(write.attributes.contains(&key));
+    let method = ("etcd.method".to_owned(), Value::Text("KV/Put".to_owned()));
+    assert!(rpc.attributes.contains(&method));
+    assert_eq!(14, one(&spans, "rpc KV/Range", "01").code);
+}
+
+#[test]
+fn what_serves_many_has_a_trace_of_its_own_to_which_requests_point() {
+    let spans = exported(&scene(""), Scope::Cluster);
+    let places: HashMap<Place, &Span> = spans.iter().map(|span| (span.place, span)).collect();
+    assert_eq!(spans.len(), places.len(), "a place is taken twice");
+    let points = |from: &Span, why: &str| {
+        let of = from.links.iter().filter(|link| link.why == why);
+        let mut names: Vec<&str> = of.map(|link| places[&link.to].name.as_str()).collect();
+        names.sort_unstable();
+        names
+    };
+    let leaders = one(&spans, "raft.entry", "01");
+    assert_eq!(["wal.fsync"].as_slice(), points(leaders, "batch"));
+    assert_eq!(["raft.commit"].as_slice(), points(leaders, "commit"));
+    assert_eq!(["raft.receive", "raft.send"].as_slice(), points(leaders, "message"));
+    let followers = one(&spans, "raft.entry", "02");
+    assert_eq!(["wal.fsync"].as_slice(), points(followers, "batch"));
+    assert_eq!(["raft.receive"].as_slice(), points(followers, "message"));
+    let propose = one(&spans, "raft.propose", "02");
+    assert_eq!(["raft.send"].as_slice(), points(propose, "message"));
+    let apply = one(&spans, "apply.entry", "02");
+    assert_eq!(["backend.commit"].as_slice(), points(apply, "batch"));
+    let wait = one(&spans, "read_index.wait", "01");
+    assert_eq!(["read_index.round"].as_slice(), points(wait, "round"));
+    let round = one(&spans, "read_index.round", "01");
+    assert_eq!(["raft.send"].as_slice(), points(round, "message"));
+    for receive in spans.iter().filter(|span| span.name == "raft.receive") {
+        let sent = Place { span: receive.parent, ..receive.place };
+        assert_eq!("raft.send", places[&sent].name, "a message's two ends are one trace");
+        assert!(receive.is_parent_remote);
+    }
+    // The second fsync serves nobody who is known; who leads is worth telling all the same.
+    assert_eq!(1, named(&spans, "wal.fsync", "01").len());
+    assert_eq!(1, named(&spans, "raft.role", "01").len());
+}
+
+#[test]
+fn members_that_export_alone_write_what_they_would_write_together() {
+    let whole = scene("");
+    let together = exported(&whole, Scope::Cluster);
+    let apart: Vec<Span> =
+        (0..2).flat_map(|member| exported(&alone(&whole, member), Scope::Member)).collect();
+    let of = |spans: &[Span]| -> Vec<(Place, String, u64)> {
+        let mut all: Vec<_> =
+            spans.iter().map(|span| (span.place, span.name.clone(), span.parent)).collect();
+        all.sort_by_key(|(place, ..)| (place.trace, place.span));
+        all
+    };
+    assert_eq!(of(&together), of(&apart));
+}
+
+#[test]
+fn the_callers_trace_is_the_requests_and_alone_a_member_links_the_two() {
+    let whole = scene(CONTEXT);
+    let merged = exported(&whole, Scope::Cluster);
+    let rpc = one(&merged, "rpc KV/Put", "02");
+    assert_eq!(
+        (CALLERS, 0xb7ad_6b71_6920_3331, true),
+        (rpc.place.trace, rpc.parent, rpc.is_parent_remote)
+    );
+    for member in ["01", "02"] {
+        assert_eq!(CALLERS, one(&merged, "apply.entry", member).place.trace);
+    }
+    assert!(merged.iter().all(|span| span.name != "rpc.context"));
+
+    let asked = exported(&alone(&whole, 1), Scope::Member);
+    let other = exported(&alone(&whole, 0), Scope::Member);
+    let rpcs = named(&asked, "rpc KV/Put", "02");
+    let [ours, theirs] = [rpcs[1], rpcs[0]];
+    assert_eq!((2, CALLERS), (rpcs.len(), theirs.place.trace));
+    let link = |to: &Span| vec![Link { to: to.place, why: "request" }];
+    assert_eq!((link(ours), link(theirs)), (theirs.links.clone(), ours.links.clone()));
+    assert_eq!(CALLERS, one(&asked, "apply.entry", "02").place.trace);
+    let apply = one(&other, "apply.entry", "01");
+    assert_eq!((ours.place.trace, ours.place.span), (apply.place.trace, apply.parent));
+}
+
+#[test]
+fn a_line_of_json_is_what_the_rules_of_otlp_say() {
+    let mut out = Vec::new();
+    let counts = json::write(&mut out, &scene("")).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let lines: Vec<Json> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((2, 2), (counts.members, lines.len()));
+    let resource = &lines[1]["resourceSpans"][0];
+    let service = &resource["resource"]["attributes"][0];
+    assert_eq!(
+        r#"{"key":"service.name","value":{"stringValue":"glass-etcd"}}"#,
+        service.to_string()
+    );
+    let spans = resource["scopeSpans"][0]["spans"].as_array().unwrap();
+    let rpc = spans.iter().find(|span| span["name"] == "rpc KV/Put").unwrap();
+    assert_eq!(
+        (32, 16),
+        (rpc["traceId"].as_str().unwrap().len(), rpc["spanId"].as_str().unwrap().len())
+    );
+    assert_eq!(
+        ("1001055000", 2),
+        (rpc["startTimeUnixNano"].as_str().unwrap(), rpc["kind"].as_i64().unwrap())
+    );
+    assert!(rpc.get("parentSpanId").is_none() && rpc.get("status").is_none());
+    let number = rpc["attributes"].as_array().unwrap().iter().find(|a| a["key"] == "etcd.bytes_in");
+    assert_eq!("12", number.unwrap()["value"]["intValue"]);
+    let failed = &lines[0]["resourceSpans"][0]["scopeSpans"][0]["spans"];
+    let failed = failed.as_array().unwrap().iter().find(|span| span["name"] == "rpc KV/Range");
+    assert_eq!(r#"{"code":2,"message":"gRPC code 14"}"#, failed.unwrap()["status"].to_string());
+}
+
+#[test]
+fn portions_are_bounded_and_nothing_is_lost_between_them() {
+    let spans = exported(&scene(""), Scope::Cluster);
+    let many: Vec<Span> = spans.iter().cycle().take(1300).cloned().collect();
+    let resource = Resource { attributes: Vec::new(), spans: many.clone() };
+    let portions = chunks(vec![resource]);
+    let sizes: Vec<usize> = portions.iter().map(|portion| portion.spans.len()).collect();
+    assert_eq!(vec![512, 512, 276], sizes);
+    let back: Vec<Span> = portions.into_iter().flat_map(|portion| portion.spans).collect();
+    assert_eq!(many, back);
+}

@@ -1,0 +1,35 @@
+//! A member: the five layers, put together, started and stopped.
+//!
+//! ```text
+//!   grpc    tokio  ── clients, waiters, read rounds, publication, cluster version
+//!   peer    tokio  ── rafthttp
+//!   raft    thread ── consensus          wal     thread ── log files
+//!   apply   thread ── state machine      commit  thread ── the database file
+//!   compact thread ── rows of forgotten revisions
+//! ```
+//!
+//! Reading order: [`start`] (the threads, in the order in which they need each other), [`sockets`]
+//! (where it listens), [`descriptors`] (how many connections there may be), [`notify`] (messages to
+//! the service manager), [`data`] (what is on disk, and whether it may be used), [`modes`] (who may
+//! read it), [`peers`] (what is asked of other members before and while this one runs), [`leave`]
+//! (what it does before it stops), [`version`] (the leader decides the cluster's version), [`keep`]
+//! (which traces all members keep), [`otlp`] (which traces leave for other programs), [`flight`]
+//! (what a member still remembers, written out at its end).
+
+pub mod data;
+pub mod descriptors;
+mod error;
+pub mod flight;
+pub mod keep;
+mod leave;
+mod modes;
+mod notify;
+pub mod otlp;
+pub mod peer_port;
+pub mod peers;
+mod sockets;
+pub mod start;
+pub mod version;
+
+pub use error::Error;
+pub use start::run;

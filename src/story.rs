@@ -1,0 +1,32 @@
+//! The story: what the records of all members mean together.
+//!
+//! ```text
+//!   members ──batches──▶ intake ─┐                ┌▶ query   what belongs to one request, and why
+//!                                ├▶ Recording ─▶ order       what came before what, on one axis
+//!   a file ──lines──▶ recording ─┘                ├▶ state   where each member stood at any step
+//!                                                 └▶ gap     what the records themselves miss
+//! ```
+//!
+//! [`trace`](crate::trace) writes records where the work happens, and knows nothing of this. Here
+//! they are read: put together, ordered, and joined into requests. The player, `glass trace`, the
+//! exports and the tests all use the same answers.
+//!
+//! Invariants: no receive is shown before its send; a step belongs to a story because a number in its
+//! record says so; what must have happened and is not in the recording is called missing.
+//!
+//! In reading order: [`event`] (one record, decoded), [`intake`] (batches of live members),
+//! [`recording`] (the file), [`order`], [`gap`], [`state`], [`query`].
+//!
+//! Left out: drawing, which is the player's, and other programs' formats ([`export`](crate::export)).
+
+pub mod event;
+pub mod gap;
+pub mod intake;
+pub mod order;
+pub mod query;
+pub mod recording;
+#[cfg(test)]
+pub(crate) mod spoiled;
+pub mod state;
+
+pub use event::{BootInfo, Event, KeyText, MemberInfo, Recording};

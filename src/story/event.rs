@@ -1,0 +1,206 @@
+//! A record as readers see it: decoded, with the member that made it, and with the text of its key.
+//!
+//! The player, `glass trace`, the lessons and the tests all work on [`Recording`]s, whether they
+//! come from live members or from a file.
+
+use crate::trace::{
+    field::Slot,
+    record::{Head, Kind, Record, pack_deltas},
+    stage::{Field, Stage},
+};
+
+/// A member that takes part in a recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberInfo {
+    /// Raft's id of the member.
+    pub member_id: u64,
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// `--name`.
+    pub name: String,
+    /// Version of the program.
+    pub version: String,
+    /// Wall clock, nanoseconds since 1970, at the member's tick 0; one for each boot seen.
+    pub boots: Vec<BootInfo>,
+}
+
+/// One start of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BootInfo {
+    /// Counted in the data directory, from 1.
+    pub boot: u16,
+    /// Wall clock, nanoseconds since 1970, at tick 0 of this boot.
+    pub wall_ns: u64,
+}
+
+/// One record of one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Place in [`Recording::members`].
+    pub member: u8,
+    /// Which start of the member.
+    pub boot: u16,
+    /// The step.
+    pub stage: Stage,
+    /// Begin, span, mark or keyframe. Key records are folded into the event that they belong to.
+    pub kind: Kind,
+    /// `FLAG_` bits; bit 0 says that the request is kept.
+    pub flags: u8,
+    /// gRPC code; 0 when all is well.
+    pub result: u8,
+    /// Which thread: see [`THREADS`](crate::trace::THREADS).
+    pub thread: u8,
+    /// Member clock at the start of the step.
+    pub clock: u64,
+    /// Member clock at its end, where its changes take effect. Equal for marks.
+    pub clock_end: u64,
+    /// Nanoseconds since the member's start.
+    pub at_ns: u64,
+    /// How long it took, in nanoseconds.
+    pub took_ns: u64,
+    /// Request or round; 0 for loop stages that serve many.
+    pub id: u64,
+    /// Joins a send to its receive (stream number in the upper 24 bits, frame below), or a read to
+    /// its round; 0 for none.
+    pub link: u64,
+    /// The stage's fields, in the order of [`Stage::fields`]. Read them by `field!`.
+    pub fields: [u64; 8],
+    /// The key that the request names, at most 88 bytes, where it was captured.
+    pub key: Option<KeyText>,
+}
+
+/// The beginning of a key, or all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyText {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// How long the key really is.
+    pub length: u64,
+}
+
+/// What was heard of a cluster: the members and their events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recording {
+    /// The members, in the order of their first hello; events name them by place.
+    pub members: Vec<MemberInfo>,
+    /// The events, in the order in which they were heard.
+    pub events: Vec<Event>,
+    /// Records known to be lost, per member.
+    pub dropped: Vec<u64>,
+}
+
+impl Event {
+    /// The record as an event of the member at this place in [`Recording::members`]. `None` for key
+    /// records, and for stages and kinds that this version does not know.
+    pub fn of(record: &Record, member: u8) -> Option<Event> {
+        let (head, kind) = (record.head(), record.kind()?);
+        if kind == Kind::Key {
+            return None;
+        }
+        Some(Event {
+            member,
+            boot: head.boot,
+            stage: record.stage()?,
+            kind,
+            flags: head.flags,
+            result: head.result,
+            thread: head.thread,
+            clock: record.clock(),
+            clock_end: record.clock_end(),
+            at_ns: record.words[3],
+            took_ns: record.took_ns(),
+            id: record.id(),
+            link: record.words[6],
+            fields: record.fields(),
+            key: None,
+        })
+    }
+
+    /// The record of this event, without the text of its key.
+    pub fn record(&self) -> Record {
+        let head = Head {
+            stage: self.stage as u8,
+            kind: self.kind as u8,
+            flags: self.flags,
+            thread: self.thread,
+            member: self.member,
+            result: self.result,
+            boot: self.boot,
+        };
+        let mut record = Record::new(head, self.clock, self.at_ns, self.id, &self.fields);
+        record.words[4] = pack_deltas(self.clock_end - self.clock, self.took_ns);
+        record.words[6] = self.link;
+        record
+    }
+
+    /// The number of the field with this name, if the stage has one. For a name that is known only
+    /// at run time; `field!` reads one that is known while compiling, and checks it.
+    pub fn field(&self, name: &str) -> Option<u64> {
+        self.named().find(|(field, _)| field.name == name).map(|(_, number)| number)
+    }
+
+    /// All fields of the stage with their numbers, in the order of [`Stage::fields`].
+    pub fn named(&self) -> impl Iterator<Item = (&'static Field, u64)> {
+        self.stage.fields().iter().zip(self.fields)
+    }
+
+    /// The number of the field that the event's own stage has among these. `field!` calls it.
+    pub fn number(&self, slots: &[Slot]) -> u64 {
+        Slot::find(Some(self.stage), slots).map_or(0, |at| self.fields[at])
+    }
+
+    /// Sets the field at this place. `set!` calls it, and finds the place.
+    pub fn set(&mut self, slot: usize, value: u64) {
+        self.fields[slot] = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{change, field, fields};
+
+    fn record(stage: Stage) -> Record {
+        let head = Head { stage: stage as u8, kind: Kind::Mark as u8, ..Head::default() };
+        Record::new(head, 1, 1, 0, &[10, 11, 12, 13, 14, 15, 16, 17])
+    }
+
+    #[test]
+    fn an_event_says_what_its_record_says() {
+        let head = Head {
+            stage: Stage::WalFsync as u8,
+            kind: Kind::Span as u8,
+            thread: 4,
+            flags: 1,
+            result: 14,
+            member: 2,
+            boot: 0x1234,
+        };
+        let mut record = Record::new(head, 77, 5_000_000_123, 9, &[1, 2, 3, 4, 5, 6, 7, u64::MAX]);
+        (record.words[4], record.words[6]) = (pack_deltas(3, 1_600_000), 0xb1b2);
+        let event = Event::of(&record, 2).unwrap();
+        assert_eq!((77, 80, 1_600_000), (event.clock, event.clock_end, event.took_ns));
+        assert_eq!(record, event.record());
+    }
+
+    #[test]
+    fn fields_are_read_by_name_where_the_step_s_own_stage_has_them() {
+        let event = |stage| Event::of(&record(stage), 0).unwrap();
+        let index = |stage| field!(event(stage), RaftEntry | BufferFreeze | ReadIndexRound, index);
+        assert_eq!(
+            [11, 12, 12],
+            [Stage::RaftEntry, Stage::BufferFreeze, Stage::ReadIndexRound].map(index)
+        );
+        let both = fields!(event(Stage::BufferFreeze), RaftEntry | BufferFreeze: bytes, index);
+        assert_eq!([11, 12], both);
+        assert_eq!([12, 13], change!(event(Stage::WalFsync), WalFsync, synced));
+    }
+
+    #[test]
+    fn unknown_stages_and_kinds_are_no_events() {
+        for (stage, kind) in [(250, Kind::Mark as u8), (0, 9)] {
+            let head = Head { stage, kind, ..Head::default() };
+            assert_eq!(None, Event::of(&Record::new(head, 1, 1, 1, &[0; 8]), 0));
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! In which order the events of all members are told.
+//!
+//! ```text
+//!   etcd-01   ●───send───●────────────receive──▶
+//!                  ╲                  ╱             a member's clock orders each row,
+//!   etcd-02   ──────receive──fsync──send───▶        a link orders send and receive
+//! ```
+//!
+//! Playback order is a topological sort of two orders that are known: that of each member's own
+//! clock, boot by boot, and every send before its receive. Wall clocks decide nothing; they only choose between
+//! events of which neither is known to be first. So every place in the order is a state that the
+//! cluster could have been in, even if the members' wall clocks are an hour apart.
+//!
+//! Where an event stands ([`point`]): a step changes something when it ends, so a span stands at its
+//! end. Two stand at their start: a beginning, and a send, because the other member may receive the
+//! frame before the sender has come back from writing it. With these points the two orders never
+//! contradict each other.
+//!
+//! While members are still being heard, a receive whose send has not come yet is withheld, and with
+//! it what follows in its row, unless the sender has been silent for [`SILENT_NS`]: then the receive
+//! is told alone, and so is a send whose receive never came ("sent, not captured").
+
+use std::collections::HashMap;
+
+use crate::{
+    field,
+    story::{Event, Recording},
+    trace::{record::Kind, stage::Stage},
+};
+
+/// A member that was not heard for so long, in nanoseconds, does not hold up the others.
+pub const SILENT_NS: u64 = 300_000_000;
+
+/// The member clock at which an event stands in its row.
+pub fn point(event: &Event) -> u64 {
+    if stands_at_start(event) { event.clock } else { event.clock_end }
+}
+
+fn stands_at_start(event: &Event) -> bool {
+    event.kind == Kind::Begin || event.stage == Stage::RaftSend
+}
+
+/// A playback order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// Places in [`Recording::events`], in the order in which they are told.
+    pub rows: Vec<usize>,
+    /// For each event, when it happened: nanoseconds since 1970 by the first member's wall clock,
+    /// with the other members' clocks set by the messages between them. An estimate.
+    pub times: Vec<i128>,
+    /// From a send to its receive and back.
+    pub partner: HashMap<usize, usize>,
+    /// Events that wait for what has not been heard yet.
+    pub withheld: usize,
+}
+
+impl Order {
+    /// Orders a whole recording.
+    pub fn of(recording: &Recording) -> Order {
+        Sorter::new(recording).sort(&[], false)
+    }
+
+    /// Orders what can be told already, while members are being heard. `is_silent` says of each
+    /// member, by place, whether it has not been heard for [`SILENT_NS`].
+    pub fn live(recording: &Recording, is_silent: &[bool]) -> Order {
+        Sorter::new(recording).sort(is_silent, true)
+    }
+
+    /// Whether the event is a send or a receive whose other end was not captured.
+    pub fn is_unmatched(&self, recording: &Recording, at: usize) -> bool {
+        let event = &recording.events[at];
+        let is_message = matches!(event.stage, Stage::RaftSend | Stage::RaftReceive);
+        is_message
+            && event.kind != Kind::Begin
+            && event.link != 0
+            && !self.partner.contains_key(&at)
+    }
+}
+
+/// One boot of one member: its events by clock.
+pub struct Lane {
+    /// The member, by place.
+    pub member: u8,
+    /// Which start of it.
+    pub boot: u16,
+    /// Its events, by place.
+    pub events: Vec<usize>,
+    next: usize,
+}
+
+struct Sorter<'a> {
+    recording: &'a Recording,
+    lanes: Vec<Lane>,
+    times: Vec<i128>,
+    partner: HashMap<usize, usize>,
+}
+
+impl<'a> Sorter<'a> {
+    fn new(recording: &'a Recording) -> Sorter<'a> {
+        let mut sorter = Sorter {
+            recording,
+            lanes: lanes(recording),
+            times: recording
+                .events
+                .iter()
+                .map(|event| i128::from(wall_ns(recording, event)))
+                .collect(),
+            partner: partners(recording),
+        };
+        sorter.set_clocks();
+        sorter
+    }
+
+    /// Moves the lanes' times so that messages take time in both directions.
+    fn set_clocks(&mut self) {
+        let lane_of: HashMap<(u8, u16), usize> = self
+            .lanes
+            .iter()
+            .enumerate()
+            .map(|(at, lane)| ((lane.member, lane.boot), at))
+            .collect();
+        let lane = |event: &Event| lane_of[&(event.member, event.boot)];
+        // The quickest message of each direction.
+        let mut quickest: HashMap<(usize, usize), i128> = HashMap::new();
+        for (from, to) in &self.partner {
+            let (send, receive) = (&self.recording.events[*from], &self.recording.events[*to]);
+            if send.stage == Stage::RaftSend {
+                let took = self.times[*to] - self.times[*from];
+                let least = quickest.entry((lane(send), lane(receive))).or_insert(took);
+                *least = took.min(*least);
+            }
+        }
+        let offsets = offsets(self.lanes.len(), &quickest);
+        for (lane, offset) in self.lanes.iter().zip(offsets) {
+            for event in &lane.events {
+                self.times[*event] -= offset;
+            }
+        }
+    }
+
+    fn sort(mut self, is_silent: &[bool], is_live: bool) -> Order {
+        let mut told = vec![false; self.recording.events.len()];
+        let mut rows = Vec::with_capacity(told.len());
+        let mut is_held = vec![false; self.lanes.len()];
+        while rows.len() < told.len() {
+            let mut heads: Vec<(i128, usize)> = Vec::new();
+            for (at, lane) in self.lanes.iter().enumerate() {
+                let Some(head) = lane.events.get(lane.next) else { continue };
+                is_held[at] = is_held[at] || (is_live && self.waits_for_sender(*head, is_silent));
+                if !is_held[at] {
+                    heads.push((self.times[*head], at));
+                }
+            }
+            let free = heads.iter().filter(|(_, at)| !self.is_blocked(*at, &told)).min();
+            // Links that contradict each other are no order; the earliest is as good as any.
+            let forced = if is_held.contains(&true) { None } else { heads.iter().min() };
+            let Some((_, at)) = free.or(forced) else { break };
+            let lane = &mut self.lanes[*at];
+            let event = lane.events[lane.next];
+            lane.next += 1;
+            told[event] = true;
+            rows.push(event);
+        }
+        let withheld = told.len() - rows.len();
+        Order { rows, times: self.times, partner: self.partner, withheld }
+    }
+
+    /// Whether the lane's head is a receive whose send was captured but is not told yet, or an
+    /// earlier boot of the same member is not told to its end.
+    fn is_blocked(&self, lane: usize, told: &[bool]) -> bool {
+        let (earlier, lane) = (&self.lanes[..lane], &self.lanes[lane]);
+        let is_left = |other: &Lane| other.member == lane.member && other.next < other.events.len();
+        if earlier.iter().any(is_left) {
+            return true;
+        }
+        let head = lane.events[lane.next];
+        self.recording.events[head].stage == Stage::RaftReceive
+            && self.partner.get(&head).is_some_and(|send| !told[*send])
+    }
+
+    /// Whether the event is a receive whose send may still come.
+    fn waits_for_sender(&self, at: usize, is_silent: &[bool]) -> bool {
+        let event = &self.recording.events[at];
+        if event.stage != Stage::RaftReceive || event.link == 0 || self.partner.contains_key(&at) {
+            return false;
+        }
+        let peer = field!(event, RaftReceive, peer);
+        let sender = self.recording.members.iter().position(|member| member.member_id == peer);
+        let Some(sender) = sender else { return false };
+        let heard = self.lanes.iter().filter(|lane| usize::from(lane.member) == sender);
+        let heard = heard.filter_map(|lane| lane.events.last()).map(|last| self.times[*last]).max();
+        !is_silent.get(sender).copied().unwrap_or(false)
+            && heard.is_none_or(|heard| heard <= self.times[at])
+    }
+}
+
+/// The boots of all members, by member and boot, each with its events in the order of its clock.
+pub fn lanes(recording: &Recording) -> Vec<Lane> {
+    let mut by_boot: HashMap<(u8, u16), Vec<usize>> = HashMap::new();
+    for (at, event) in recording.events.iter().enumerate() {
+        by_boot.entry((event.member, event.boot)).or_default().push(at);
+    }
+    let mut lanes: Vec<Lane> = by_boot
+        .into_iter()
+        .map(|((member, boot), mut events)| {
+            events.sort_by_key(|at| {
+                let event = &recording.events[*at];
+                (point(event), event.clock, event.kind, event.stage)
+            });
+            Lane { member, boot, events, next: 0 }
+        })
+        .collect();
+    lanes.sort_by_key(|lane| (lane.member, lane.boot));
+    lanes
+}
+
+/// When an event took effect, in nanoseconds since 1970, by its own member's wall clock.
+pub fn wall_ns(recording: &Recording, event: &Event) -> u64 {
+    let boots = recording.members.get(usize::from(event.member)).map(|member| &member.boots);
+    let boot = boots.and_then(|boots| boots.iter().find(|boot| boot.boot == event.boot));
+    let took = if stands_at_start(event) { 0 } else { event.took_ns };
+    boot.map_or(0, |boot| boot.wall_ns).saturating_add(event.at_ns).saturating_add(took)
+}
+
+/// Pairs sends and receives: by link, sender and receiver. Links are random numbers of 24 bits and
+/// frame counters, so that the members must agree too.
+pub fn partners(recording: &Recording) -> HashMap<usize, usize> {
+    let own = |event: &Event| {
+        recording.members.get(usize::from(event.member)).map_or(0, |member| member.member_id)
+    };
+    let peer = |event: &Event| field!(event, RaftSend | RaftReceive, peer);
+    let is_end =
+        |event: &Event, stage| event.stage == stage && event.link != 0 && event.kind != Kind::Begin;
+    let mut sends = HashMap::new();
+    for (at, event) in recording.events.iter().enumerate() {
+        if is_end(event, Stage::RaftSend) {
+            sends.entry((event.link, own(event), peer(event))).or_insert(at);
+        }
+    }
+    let mut partner = HashMap::new();
+    for (at, event) in recording.events.iter().enumerate() {
+        if is_end(event, Stage::RaftReceive)
+            && let Some(send) = sends.remove(&(event.link, peer(event), own(event)))
+        {
+            partner.insert(send, at);
+            partner.insert(at, send);
+        }
+    }
+    partner
+}
+
+/// By how much each lane's clock is ahead of the first lane's, from the quickest message of each
+/// direction (as NTP does: both directions are taken to be equally quick).
+fn offsets(lanes: usize, quickest: &HashMap<(usize, usize), i128>) -> Vec<i128> {
+    let mut offsets: Vec<Option<i128>> = vec![None; lanes];
+    while let Some(root) = offsets.iter().position(Option::is_none) {
+        offsets[root] = Some(0);
+        let mut todo = vec![root];
+        while let Some(from) = todo.pop() {
+            let base = offsets[from].unwrap_or(0);
+            let unknown = |(_, offset): &(usize, &mut Option<i128>)| offset.is_none();
+            for (to, offset) in offsets.iter_mut().enumerate().filter(unknown) {
+                let there = quickest.get(&(from, to)).copied();
+                let back = quickest.get(&(to, from)).copied();
+                let ahead = match (there, back) {
+                    (Some(there), Some(back)) => (there - back) / 2,
+                    // One direction only: no message arrives before it was sent.
+                    (Some(there), None) => there.min(0),
+                    (None, Some(back)) => -back.min(0),
+                    (None, None) => continue,
+                };
+                *offset = Some(base + ahead);
+                todo.push(to);
+            }
+        }
+    }
+    offsets.into_iter().map(|offset| offset.unwrap_or(0)).collect()
+}
+
+#[cfg(test)]
+mod tests;

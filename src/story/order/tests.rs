@@ -1,0 +1,188 @@
+use super::*;
+use crate::story::{BootInfo, MemberInfo};
+
+const HOUR_NS: u64 = 3_600_000_000_000;
+
+/// A small generator of random numbers (xorshift), so that a failing run can be repeated.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+fn member(place: u64, wall_ns: u64) -> MemberInfo {
+    MemberInfo {
+        member_id: 100 + place,
+        cluster_id: 1,
+        name: format!("m{place}"),
+        version: String::new(),
+        boots: vec![BootInfo { boot: 1, wall_ns }],
+    }
+}
+
+fn event(member: u8, stage: Stage, clock: u64, at_ns: u64) -> Event {
+    Event {
+        member,
+        boot: 1,
+        stage,
+        kind: Kind::Mark,
+        flags: 0,
+        result: 0,
+        thread: 0,
+        clock,
+        clock_end: clock,
+        at_ns,
+        took_ns: 0,
+        id: 0,
+        link: 0,
+        fields: [0; 8],
+        key: None,
+    }
+}
+
+fn message(stage: Stage, (own, peer): (u8, u8), clock: u64, at_ns: u64, link: u64) -> Event {
+    let mut event = event(own, stage, clock, at_ns);
+    event.set(stage.slot("peer"), 100 + u64::from(peer));
+    event.link = link;
+    event
+}
+
+/// Random traffic of three members whose wall clocks are an hour apart, heard in random order.
+fn traffic(rng: &mut Rng) -> Recording {
+    let walls = [10 * HOUR_NS, 11 * HOUR_NS, 9 * HOUR_NS];
+    let members = walls.iter().enumerate().map(|(at, wall)| member(at as u64, *wall)).collect();
+    let mut recording = Recording { members, events: Vec::new(), dropped: vec![0; 3] };
+    let (mut clocks, mut now) = ([1_u64; 3], 0);
+    let mut under_way: Vec<(u8, u8, u64)> = Vec::new();
+    for step in 1..400 {
+        now += 1 + rng.below(1000);
+        let own = rng.below(3) as u8;
+        let clock = &mut clocks[usize::from(own)];
+        *clock += 1 + rng.below(3);
+        let arrived = under_way.iter().position(|(_, to, _)| *to == own);
+        match (rng.below(3), arrived) {
+            (0, _) => {
+                let peer = (own + 1 + rng.below(2) as u8) % 3;
+                let mut send = message(Stage::RaftSend, (own, peer), *clock, now, step);
+                // The sender may come back from writing long after the other has read.
+                send.kind = Kind::Span;
+                (send.clock_end, send.took_ns) = (*clock + 1 + rng.below(50), rng.below(90_000));
+                recording.events.push(send);
+                under_way.push((own, peer, step));
+            }
+            (1, Some(at)) => {
+                let (from, _, link) = under_way.remove(at);
+                let receive = message(Stage::RaftReceive, (own, from), *clock, now, link);
+                recording.events.push(receive);
+            }
+            _ => recording.events.push(event(own, Stage::RaftEntry, *clock, now)),
+        }
+    }
+    for at in (1..recording.events.len()).rev() {
+        recording.events.swap(at, rng.below(at as u64 + 1) as usize);
+    }
+    recording
+}
+
+fn place_of(order: &Order) -> HashMap<usize, usize> {
+    order.rows.iter().enumerate().map(|(place, event)| (*event, place)).collect()
+}
+
+#[test]
+fn no_receive_comes_before_its_send_whatever_the_wall_clocks_say() {
+    for seed in 1..60 {
+        let recording = traffic(&mut Rng(seed * 7919));
+        let order = Order::of(&recording);
+        assert_eq!((recording.events.len(), 0), (order.rows.len(), order.withheld), "seed {seed}");
+        let place = place_of(&order);
+        let mut pairs = 0;
+        for (at, partner) in &order.partner {
+            if recording.events[*at].stage == Stage::RaftSend {
+                pairs += 1;
+                assert!(place[at] < place[partner], "seed {seed}: a receive before its send");
+            }
+        }
+        assert!(20 < pairs, "seed {seed}: only {pairs} pairs");
+        for member in 0..3 {
+            let points: Vec<u64> = order
+                .rows
+                .iter()
+                .map(|at| &recording.events[*at])
+                .filter(|event| event.member == member)
+                .map(point)
+                .collect();
+            assert!(points.is_sorted(), "seed {seed}: member {member} against its own clock");
+        }
+    }
+}
+
+#[test]
+fn a_member_that_starts_again_does_so_after_all_that_it_did_before() {
+    let mut before = member(0, 1000);
+    // Its wall clock was set back while it was down.
+    before.boots.push(BootInfo { boot: 2, wall_ns: 10 });
+    let again = Event { boot: 2, ..event(0, Stage::RaftEntry, 1, 5) };
+    let events = vec![again, event(0, Stage::RaftEntry, 1, 10), event(0, Stage::RaftEntry, 2, 20)];
+    let recording = Recording { members: vec![before], events, dropped: vec![0] };
+    assert_eq!(vec![1, 2, 0], Order::of(&recording).rows);
+}
+
+#[test]
+fn clocks_an_hour_apart_are_set_by_the_messages() {
+    let recording = traffic(&mut Rng(4242));
+    let order = Order::of(&recording);
+    let times: Vec<i128> = order.rows.iter().map(|at| order.times[*at]).collect();
+    let span = times.iter().max().unwrap() - times.iter().min().unwrap();
+    assert!(span < 1_000_000, "400 steps of at most a microsecond take {span} ns");
+}
+
+#[test]
+fn a_receive_is_withheld_until_its_send_is_heard_or_the_sender_is_silent() {
+    let members = vec![member(0, 1000), member(1, 1000)];
+    let receive = message(Stage::RaftReceive, (1, 0), 5, 50, 9);
+    let events =
+        vec![event(0, Stage::RaftEntry, 1, 10), receive, event(1, Stage::RaftEntry, 6, 60)];
+    let mut recording = Recording { members, events, dropped: vec![0, 0] };
+
+    let order = Order::live(&recording, &[false, false]);
+    assert_eq!((vec![0], 2), (order.rows, order.withheld));
+
+    let silent = Order::live(&recording, &[true, false]);
+    assert_eq!((vec![0, 1, 2], 0), (silent.rows.clone(), silent.withheld));
+    assert!(silent.is_unmatched(&recording, 1));
+
+    recording.events.push(message(Stage::RaftSend, (0, 1), 2, 70, 9));
+    let order = Order::live(&recording, &[false, false]);
+    assert_eq!((vec![0, 3, 1, 2], 0), (order.rows.clone(), order.withheld));
+    assert!(!order.is_unmatched(&recording, 1));
+}
+
+#[test]
+fn a_send_that_the_sender_lost_does_not_hold_up_the_receiver() {
+    let members = vec![member(0, 1000), member(1, 1000)];
+    let receive = message(Stage::RaftReceive, (1, 0), 5, 50, 9);
+    let events = vec![receive, event(0, Stage::RaftEntry, 8, 90)];
+    let recording = Recording { members, events, dropped: vec![1, 0] };
+    let order = Order::live(&recording, &[false, false]);
+    assert_eq!((2, 0), (order.rows.len(), order.withheld));
+    assert!(order.is_unmatched(&recording, 0));
+}
+
+#[test]
+fn equal_links_of_other_streams_are_not_confused() {
+    let members = (0..3).map(|at| member(at, 1000)).collect();
+    let events = vec![
+        message(Stage::RaftSend, (0, 1), 1, 10, 9),
+        message(Stage::RaftSend, (2, 1), 1, 11, 9),
+        message(Stage::RaftReceive, (1, 2), 1, 12, 9),
+    ];
+    let recording = Recording { members, events, dropped: vec![0; 3] };
+    let order = Order::of(&recording);
+    assert_eq!(HashMap::from([(1, 2), (2, 1)]), order.partner);
+    assert!(order.is_unmatched(&recording, 0));
+}

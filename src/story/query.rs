@@ -1,0 +1,379 @@
+//! The story of one request: what of all that was recorded belongs to it, on every member.
+//!
+//! A request's own steps carry its id. The loops' steps belong to none, and are joined:
+//!
+//! | what                              | joined by                                        |
+//! |-----------------------------------|--------------------------------------------------|
+//! | `raft.entry`, `apply.entry`, …    | id, on every member                              |
+//! | `wal.write`, `wal.fsync`          | first range on each member that holds the index  |
+//! | `raft.send`, `raft.receive`       | id; MsgApp whose entries hold the index; the first MsgAppResp that reaches it; the first message that tells a commit index that high |
+//! | `raft.progress`, `raft.commit`    | the first whose old and new enclose the index    |
+//! | `buffer.freeze`, `backend.commit` | the same, after the entry was applied            |
+//! | `read_index.round`, `.confirmed`, messages of the round | the round that the read waited for |
+//! | `watch.send` to a watcher that caught up | the revision with which it begins or ends |
+//!
+//! An index means an entry only while it stands in a member's log: an entry that a new leader's has
+//! replaced has no later steps there, and what is said again to a new leader is not its story.
+//!
+//! Each of these is one step of the story, however many other requests it served as well. What must
+//! have happened but is not in the recording is listed as missing: unknown, not absent.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+pub mod diff;
+pub mod graph;
+mod joins;
+pub mod path;
+mod ranges;
+pub mod slow;
+mod stories;
+
+pub use stories::Stories;
+
+use ranges::Ranges;
+
+use super::order::Order;
+use crate::{
+    change, field, fields,
+    story::{Event, KeyText, Recording},
+    trace::{
+        record::Kind,
+        stage::{Family, Grain, METHODS, Stage},
+    },
+};
+
+/// Why a step is in the story.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Relation {
+    /// The request's own step, where it is served.
+    Own,
+    /// The entry in a member's log, and that log on disk.
+    Log,
+    /// A message that carried the entry, its acknowledgement, or the news of the commit.
+    Message,
+    /// Counting who has it.
+    Quorum,
+    /// The entry is applied.
+    Apply,
+    /// What was applied reaches the file.
+    Store,
+    /// The round of ReadIndex that let the read go.
+    Round,
+}
+
+/// One step of a story.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Place in [`Recording::events`].
+    pub event: usize,
+    /// How coarse it is.
+    pub grain: Grain,
+    /// Why it is here.
+    pub relation: Relation,
+}
+
+/// A step that must have happened, or will, and is not in the recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// On which member.
+    pub member: u8,
+    /// Which step.
+    pub stage: Stage,
+}
+
+/// Everything that is known of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    /// The request.
+    pub id: u64,
+    /// What it was, in a few words.
+    pub title: String,
+    /// The entry's term and index, if it became one.
+    pub entry: Option<(u64, u64)>,
+    /// Another entry took its place before a majority had it: it was never committed.
+    pub is_lost: bool,
+    /// Its steps in playback order.
+    pub steps: Vec<Step>,
+    /// What is unknown.
+    pub missing: Vec<Missing>,
+    /// Members, by raft's id, that took part in it but were never heard: all of theirs is unknown.
+    pub unheard: Vec<u64>,
+    /// By place, what was sent to watchers that caught up over its revision: it may have been with
+    /// it, or not.
+    pub maybe_told: Vec<usize>,
+}
+
+/// A request in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The request.
+    pub id: u64,
+    /// The member that serves it, by place.
+    pub member: u8,
+    /// Its method; `unknown` for a number that this version does not know.
+    pub method: &'static str,
+    /// Its key, where it names one: the rpc's own, or that of any other of its steps.
+    pub key: Option<KeyText>,
+    /// Its first event, by place.
+    pub event: usize,
+    /// Its end, by place, with the numbers of the answer; `None` if it was not captured.
+    pub end: Option<usize>,
+    /// gRPC code; `None` while it is under way, or when its end was not captured.
+    pub code: Option<u8>,
+    /// How long it took, in nanoseconds, if it has ended.
+    pub took_ns: Option<u64>,
+}
+
+/// All requests whose rpc was captured, in the order of their beginnings as heard.
+pub fn requests(recording: &Recording) -> Vec<Summary> {
+    let mut place: HashMap<(u8, u64), usize> = HashMap::new();
+    let mut list: Vec<Summary> = Vec::new();
+    for (at, event) in recording.events.iter().enumerate() {
+        if event.stage != Stage::Rpc || event.id == 0 {
+            continue;
+        }
+        let known = *place.entry((event.member, event.id)).or_insert(list.len());
+        if known == list.len() {
+            list.push(Summary {
+                id: event.id,
+                member: event.member,
+                method: method_of(event),
+                key: None,
+                event: at,
+                end: None,
+                code: None,
+                took_ns: None,
+            });
+        }
+        let summary = &mut list[known];
+        if summary.method == METHODS[0] {
+            summary.method = method_of(event);
+        }
+        if event.key.is_some() {
+            summary.key.clone_from(&event.key);
+        }
+        if event.kind == Kind::Span {
+            (summary.code, summary.took_ns) = (Some(event.result), Some(event.took_ns));
+            summary.end = Some(at);
+        }
+    }
+    name_keys(recording, &mut list);
+    list
+}
+
+/// Where the rpc's key was not captured, the steps of the same request may name it.
+fn name_keys(recording: &Recording, list: &mut [Summary]) {
+    let mut keys: HashMap<u64, &KeyText> = HashMap::new();
+    for event in &recording.events {
+        if let Some(key) = &event.key {
+            keys.entry(event.id).or_insert(key);
+        }
+    }
+    for summary in list.iter_mut().filter(|summary| summary.key.is_none()) {
+        summary.key = keys.get(&summary.id).map(|key| (*key).clone());
+    }
+}
+
+/// The name of the method that an event of [`Stage::Rpc`] carries.
+pub fn method_of(event: &Event) -> &'static str {
+    let number = usize::try_from(field!(event, Rpc, method)).ok();
+    number.and_then(|number| METHODS.get(number)).copied().unwrap_or(METHODS[0])
+}
+
+impl Story {
+    /// Puts the story of a request together. `None` if nothing of it was captured. Who asks for
+    /// more than one asks [`Stories`], which look through the recording only once.
+    pub fn of(recording: &Recording, order: &Order, id: u64) -> Option<Story> {
+        Stories::new(recording, order).of(id)
+    }
+}
+
+impl KeyText {
+    /// The key for a reader: what is not printable is escaped, and `…` says that it was cut.
+    pub fn display(&self) -> String {
+        let cut = if (self.bytes.len() as u64) < self.length { "…" } else { "" };
+        format!("{}{cut}", self.bytes.escape_ascii())
+    }
+}
+
+/// Gathers the events of one story.
+struct Finder<'a> {
+    stories: &'a Stories<'a>,
+    picked: BTreeMap<usize, Relation>,
+}
+
+impl<'a> Finder<'a> {
+    fn tell(stories: &'a Stories<'a>, id: u64) -> Option<Story> {
+        let mut finder = Finder { stories, picked: BTreeMap::new() };
+        finder.own(id);
+        if finder.picked.is_empty() {
+            return None;
+        }
+        let entry = finder.entry(id);
+        let mut is_lost = false;
+        if let Some((term, index)) = entry {
+            let lives = finder.lives(id, (term, index));
+            is_lost = joins::is_lost(&lives);
+            finder.log(index, &lives);
+            finder.messages(id, index, &lives);
+            finder.store(index, &lives);
+        }
+        let maybe_told = finder.caught_up();
+        let rounds = finder.rounds(id);
+        let missing = finder.missing(id, entry.is_some() && !is_lost, &rounds);
+        let unheard = finder.unheard(entry.is_some() && !is_lost);
+        let (title, steps) = (finder.title(id), finder.steps());
+        Some(Story { id, title, entry, is_lost, steps, missing, unheard, maybe_told })
+    }
+
+    fn event(&self, at: usize) -> &'a Event {
+        self.stories.event(at)
+    }
+
+    /// Watchers that caught up know of no request, but of revisions. Those that begin or end with
+    /// this one's have got it, and are steps of the story; those that went over it are returned.
+    fn caught_up(&mut self) -> Vec<usize> {
+        let picked = self.picked.keys().map(|at| self.event(*at));
+        let mut writes = picked.filter(|event| event.stage == Stage::MvccWrite);
+        let revision = writes.find_map(|event| {
+            let [old, new] = change!(event, MvccWrite, revision);
+            (old < new).then_some(new)
+        });
+        let Some(revision) = revision else { return Vec::new() };
+        let ends = |at: usize| fields!(self.event(at), WatchSend: first, last);
+        let went_over = |at: &usize| {
+            let [first, last] = ends(*at);
+            (first..=last).contains(&revision) && self.rank(*at) != usize::MAX
+        };
+        let sent = self.stories.caught_up.iter().copied().filter(went_over);
+        let (told, maybe): (Vec<usize>, Vec<usize>) =
+            sent.partition(|at| ends(*at).contains(&revision));
+        self.picked.extend(told.into_iter().map(|at| (at, Relation::Apply)));
+        maybe
+    }
+
+    /// When in playback order an event comes; `usize::MAX` for what is withheld.
+    fn rank(&self, at: usize) -> usize {
+        self.stories.rank[at]
+    }
+
+    /// Which entries a member's records of a stage cover, by peer.
+    fn covered(
+        &self,
+        member: u8,
+        stage: Stage,
+    ) -> impl Iterator<Item = (&'a (u8, Stage, Option<u64>), &'a Ranges)> + use<'a> {
+        let all = (member, stage, None)..=(member, stage, Some(u64::MAX));
+        self.stories.covered.range(all)
+    }
+
+    /// What was picked and can be told, in playback order.
+    fn steps(&self) -> Vec<Step> {
+        let told = self.picked.iter().filter(|(at, _)| self.rank(**at) != usize::MAX);
+        let step = |(at, relation): (&usize, &Relation)| {
+            let grain = self.event(*at).stage.grain();
+            Step { event: *at, grain, relation: *relation }
+        };
+        let mut steps: Vec<Step> = told.map(step).collect();
+        steps.sort_by_key(|step| self.rank(step.event));
+        steps
+    }
+
+    fn title(&self, id: u64) -> String {
+        let own = self.stories.with_id(id);
+        let of = |stage| own.iter().map(|at| self.event(*at)).filter(move |e| e.stage == stage);
+        // The end knows more than the beginning.
+        let Some(rpc) = of(Stage::Rpc).max_by_key(|event| event.kind) else {
+            return format!("request {id:016x}, its rpc unknown");
+        };
+        let keys = of(Stage::Rpc).chain(of(Stage::TreeIndexPut));
+        match keys.filter_map(|event| event.key.as_ref()).next() {
+            Some(key) => format!("{} {}", method_of(rpc), key.display()),
+            None => method_of(rpc).to_owned(),
+        }
+    }
+
+    /// Everything that carries the request's id.
+    fn own(&mut self, id: u64) {
+        let relation = |at: usize| match self.event(at).stage {
+            Stage::RaftEntry => Relation::Log,
+            stage if stage.family() == Family::Loop => Relation::Message,
+            Stage::ApplyEntry
+            | Stage::AuthAuthorize
+            | Stage::MvccWrite
+            | Stage::TreeIndexPut
+            | Stage::TreeIndexTombstone
+            | Stage::BufferPut
+            | Stage::MvccCompact
+            | Stage::WatchNotify
+            | Stage::WatchQueue => Relation::Apply,
+            _ => Relation::Own,
+        };
+        self.picked = self.stories.with_id(id).iter().map(|at| (*at, relation(*at))).collect();
+    }
+
+    /// The entry's term and index.
+    fn entry(&self, id: u64) -> Option<(u64, u64)> {
+        let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
+        let entries =
+            own.filter(|event| matches!(event.stage, Stage::RaftEntry | Stage::ApplyEntry));
+        entries.map(|event| fields!(event, RaftEntry | ApplyEntry: term, index).into()).max()
+    }
+
+    /// Members to which, or from which, the story's messages went, and which were never heard. An
+    /// entry concerns every member that anybody talks to.
+    fn unheard(&self, is_entry: bool) -> Vec<u64> {
+        let strangers = self.stories.strangers.iter().copied();
+        if is_entry {
+            return strangers.collect();
+        }
+        let messages = self
+            .picked
+            .keys()
+            .map(|at| self.event(*at))
+            .filter(|event| matches!(event.stage, Stage::RaftSend | Stage::RaftReceive));
+        let peers: BTreeSet<u64> =
+            messages.map(|event| field!(event, RaftSend | RaftReceive, peer)).collect();
+        strangers.filter(|stranger| peers.contains(stranger)).collect()
+    }
+
+    /// What is known to have happened and is not in the recording.
+    fn missing(&self, id: u64, is_entry: bool, rounds: &BTreeSet<u64>) -> Vec<Missing> {
+        const OF_ENTRY: &[Stage] = &[
+            Stage::RaftEntry,
+            Stage::WalWrite,
+            Stage::WalFsync,
+            Stage::RaftCommit,
+            Stage::ApplyEntry,
+            Stage::BackendCommit,
+        ];
+        let has = |member: u8, stage: Stage| {
+            self.picked.keys().map(|at| self.event(*at)).any(|event| {
+                (event.member, event.stage) == (member, stage) && event.kind != Kind::Begin
+            })
+        };
+        let mut missing = Vec::new();
+        if is_entry {
+            for place in 0..self.stories.recording.members.len() {
+                let member = u8::try_from(place).unwrap_or(u8::MAX);
+                let unknown = OF_ENTRY.iter().filter(|stage| !has(member, **stage));
+                missing.extend(unknown.map(|stage| Missing { member, stage: *stage }));
+            }
+        }
+        let mut own = self.stories.with_id(id).iter().map(|at| self.event(*at));
+        let rpc = own.find(|event| event.stage == Stage::Rpc);
+        if let Some(Event { member, .. }) = rpc {
+            let round = Stage::ReadIndexRound;
+            if !rounds.is_empty() && !has(*member, round) {
+                missing.push(Missing { member: *member, stage: round });
+            }
+            if !has(*member, Stage::Rpc) {
+                missing.push(Missing { member: *member, stage: Stage::Rpc });
+            }
+        }
+        missing
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,500 @@
+//! Two stories side by side: what the one has and the other has not.
+//!
+//! ```text
+//!   A  asked ─▶ leader ─▶ followers        by part, not by member: the leader of A
+//!        │        │           │            may be another member than that of B
+//!   B  asked ─▶ leader ─▶ followers
+//! ```
+//!
+//! Steps are paired by what was done and by the part of the member that did it. What the request
+//! itself does, and its application, is paired by whether the member was the one that was asked;
+//! log, disk, messages and counting by whether it led. A message is one step from one part to
+//! another, however many members got it. A member that was asked and leads has both parts.
+//!
+//! Beside the steps stand [`Facts`]: what is known of each request as a whole, and [`Waited`]: how
+//! long each waited for what, cut from its critical path, so that the differences sum to that of
+//! the two durations. [`Difference`]s name what matters of all this, the weightiest first.
+//!
+//! Invariant: what was not captured is `None` and makes no difference, because nobody knows whether
+//! it is one. Numbers only, no text: the words are the reader's.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Relation, Story,
+    graph::{Graph, Steps},
+    method_of,
+    path::{Wait, critical_path},
+    slow::add,
+};
+use crate::{
+    field, fields, slot,
+    story::{Event, Recording, order::Order},
+    trace::{Slot, record::Kind, stage::Stage},
+};
+
+/// A step that takes so much longer is worth a word: in nanoseconds.
+const NOTABLE_NS: u64 = 100_000;
+/// The role of a leader, as keyframes carry it.
+const LEADER: u64 = 2;
+
+/// One of the two requests. They may come from different recordings.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// Where it was recorded.
+    pub recording: &'a Recording,
+    /// That recording's order.
+    pub order: &'a Order,
+    /// Its story.
+    pub story: &'a Story,
+}
+
+/// The part that a member has in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// It was asked by the client.
+    Asked,
+    /// It was not asked.
+    Others,
+    /// It leads.
+    Leader,
+    /// It follows.
+    Followers,
+    /// Nobody knows who leads.
+    Unknown,
+}
+
+/// What was done, and by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct What {
+    /// The stage; of a message, `raft.send`.
+    pub stage: Stage,
+    /// The part of the member that did it, or sent the message.
+    pub part: Part,
+    /// Of a message, its type and to whom.
+    pub message: Option<(u64, Part)>,
+}
+
+/// How it was done in one of the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// How often: on how many members, or how many messages.
+    pub count: usize,
+    /// The longest of them in nanoseconds; of a message, its way. `None` for what takes no time,
+    /// and for what has not ended.
+    pub ns: Option<u64>,
+    /// Whether that depends on how the members' clocks were set against each other.
+    pub is_estimated: bool,
+}
+
+/// A step in both requests, or in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The step.
+    pub what: What,
+    /// In A, and in B.
+    pub taken: [Option<Taken>; 2],
+}
+
+impl Pair {
+    /// In which of the two it took notably longer, 0 for A, and by how much.
+    pub fn longer(&self) -> Option<(usize, u64)> {
+        let [a, b] = [self.taken[0]?.ns?, self.taken[1]?.ns?];
+        let (short, long) = (a.min(b), a.max(b));
+        let is_notable = NOTABLE_NS <= long - short && short / 2 <= long - short;
+        is_notable.then_some((usize::from(a < b), long - short))
+    }
+}
+
+/// How a read is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// It asked a quorum for the commit index.
+    Linearizable,
+    /// It read what the member had applied.
+    Serializable,
+}
+
+/// Whose disk completed the quorum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completed {
+    /// The leader's own.
+    Leader,
+    /// That of a follower.
+    Follower,
+}
+
+/// Where a read has found its values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Values from the buffer that is being written.
+    pub active: u64,
+    /// Values from the buffer that is on its way into the file.
+    pub frozen: u64,
+    /// Values from the file.
+    pub file: u64,
+}
+
+/// What is known of a request as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Its method.
+    pub method: Option<&'static str>,
+    /// The member that was asked, by place.
+    pub asked: Option<u8>,
+    /// Whether that member led.
+    pub is_leader: Option<bool>,
+    /// Of a read, how it was meant.
+    pub consistency: Option<Consistency>,
+    /// How it ended, as a gRPC code.
+    pub code: Option<u8>,
+    /// How long it took, in nanoseconds.
+    pub took_ns: Option<u64>,
+    /// The revision in the header of its answer.
+    pub revision: Option<u64>,
+    /// Keys that it read.
+    pub keys: Option<u64>,
+    /// Where their values were.
+    pub found: Option<Found>,
+    /// The entry's term and index.
+    pub entry: Option<(u64, u64)>,
+    /// Entries that the leader's fsync made durable, this one among them.
+    pub fsynced: Option<u64>,
+    /// Whose disk completed the quorum.
+    pub completed_by: Option<Completed>,
+    /// Reads that shared the round, this one among them.
+    pub reads: Option<u64>,
+    /// Which attempt of the round was answered.
+    pub attempts: Option<u64>,
+    /// Watchers that heard of it; `None` for what is no write.
+    pub watchers: Option<u64>,
+}
+
+impl Facts {
+    /// What is known of one request.
+    pub fn of(side: Side<'_>) -> Facts {
+        Looked::at(side).facts()
+    }
+}
+
+/// How long each of the two waited for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waited {
+    /// For what.
+    pub wait: Wait,
+    /// Nanoseconds in A, and in B.
+    pub ns: [u64; 2],
+}
+
+impl Waited {
+    /// By how much B waited longer; below zero, A did.
+    pub fn difference(&self) -> i128 {
+        i128::from(self.ns[1]) - i128::from(self.ns[0])
+    }
+}
+
+/// Something in which the two differ, of those that explain the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// They are different requests.
+    Method,
+    /// They ended differently.
+    Result,
+    /// One asked a quorum before it read, and the other did not.
+    Consistency,
+    /// One asked the leader, and the other a follower.
+    Asked,
+    /// One read from a buffer what the other read from the file.
+    Found,
+    /// One shared the leader's fsync with more entries.
+    Fsync,
+    /// One shared its round with more reads, or had to ask again.
+    Round,
+    /// The leader's disk completed the one quorum, a follower's the other.
+    CompletedBy,
+    /// They read or wrote something else.
+    Keys,
+}
+
+/// Two requests compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diff {
+    /// What is known of A, and of B.
+    pub facts: [Facts; 2],
+    /// In what they differ, the weightiest first.
+    pub differences: Vec<Difference>,
+    /// All steps of both, in the order of A, with those of B where B has them.
+    pub pairs: Vec<Pair>,
+    /// For what they waited, the greatest difference first; `None` if the path of one is unknown.
+    pub waited: Option<Vec<Waited>>,
+}
+
+impl Diff {
+    /// Compares two requests.
+    pub fn of(a: Side<'_>, b: Side<'_>) -> Diff {
+        let looked = [Looked::at(a), Looked::at(b)];
+        let facts = [looked[0].facts(), looked[1].facts()];
+        let differences = differences(&facts);
+        let pairs = pairs(&looked[0].steps(), &looked[1].steps());
+        let waited = waited([looked[0].waits(), looked[1].waits()]);
+        Diff { facts, differences, pairs, waited }
+    }
+}
+
+/// A request, looked through.
+struct Looked<'a> {
+    side: Side<'a>,
+    graph: Graph,
+    list: Steps<'a>,
+    asked: Option<u8>,
+    leader: Option<u8>,
+}
+
+impl<'a> Looked<'a> {
+    fn at(side: Side<'a>) -> Looked<'a> {
+        let Side { recording, order, story } = side;
+        let graph = Graph::of(recording, order, story);
+        let list = Steps::new(recording, order, story);
+        let is_rpc = |at: &usize| {
+            let event = &recording.events[*at];
+            event.stage == Stage::Rpc && event.id == story.id
+        };
+        let asked = list.list.iter().copied().find(is_rpc).map(|at| recording.events[at].member);
+        let confirmed = graph.round.and_then(|round| round.confirmed);
+        let proposed_to = || {
+            let at = list.all(Stage::RaftPropose).next()?;
+            list.place(field!(list.event(at), RaftPropose, leader))
+        };
+        let leader = (graph.quorum.leader)
+            .or_else(|| confirmed.map(|at| recording.events[at].member))
+            .or_else(proposed_to);
+        Looked { side, graph, list, asked, leader }
+    }
+
+    fn event(&self, at: usize) -> &'a Event {
+        &self.side.recording.events[at]
+    }
+
+    /// The sum of a field over all steps that have it; `None` if there is no such step.
+    fn sum(&self, slot: Slot) -> Option<u64> {
+        let steps = self.list.all(slot.stage()).map(|at| self.event(at));
+        let mut numbers = steps.map(|event| event.number(&[slot])).peekable();
+        numbers.peek()?;
+        Some(numbers.fold(0, u64::saturating_add))
+    }
+
+    fn facts(&self) -> Facts {
+        let end = self.graph.rpc.map(|at| self.event(at));
+        let begin = || self.list.list.iter().find(|at| self.event(**at).stage == Stage::Rpc);
+        let method = end.or_else(|| begin().map(|at| self.event(*at))).map(method_of);
+        let is_read = self.list.all(Stage::MvccRange).next().is_some();
+        let has_asked = self.side.story.steps.iter().any(|step| {
+            let stage = self.event(step.event).stage;
+            stage == Stage::ReadIndexWait
+        });
+        let leaders_fsync = self.leader.and_then(|leader| self.graph.fsync_on(leader));
+        let leader_id = self.leader.map(|leader| self.list.member_id(leader));
+        let by = |by: u64| match Some(by) == leader_id {
+            true => Completed::Leader,
+            false => Completed::Follower,
+        };
+        Facts {
+            method,
+            asked: self.asked,
+            is_leader: self.is_leader(),
+            consistency: match (has_asked, is_read && self.side.story.entry.is_none()) {
+                (true, _) => Some(Consistency::Linearizable),
+                (false, true) => Some(Consistency::Serializable),
+                (false, false) => None,
+            },
+            code: end.map(|end| end.result),
+            took_ns: end.map(|end| end.took_ns),
+            revision: end.map(|end| field!(end, Rpc, revision)).filter(|number| *number != 0),
+            keys: self.sum(slot!(MvccRange, keys)),
+            found: self.found(),
+            entry: self.side.story.entry,
+            fsynced: leaders_fsync.map(|fsync| fsync.entries),
+            completed_by: self.graph.quorum.completed_by.map(by),
+            reads: self.graph.round.and_then(|round| round.reads),
+            attempts: self.sum(slot!(ReadIndexRound, attempt)),
+            watchers: self.side.story.entry.map(|_| self.graph.heard.len() as u64),
+        }
+    }
+
+    fn found(&self) -> Option<Found> {
+        Some(Found {
+            active: self.sum(slot!(BufferGet, active))?,
+            frozen: self.sum(slot!(BufferGet, frozen))?,
+            file: self.sum(slot!(BufferGet, misses))?,
+        })
+    }
+
+    /// Whether the asked member leads: by the story or, as a serializable read asks nobody, by the
+    /// keyframe that came last before it.
+    fn is_leader(&self) -> Option<bool> {
+        let asked = self.asked?;
+        if let Some(leader) = self.leader {
+            return Some(leader == asked);
+        }
+        let began = self
+            .list
+            .list
+            .iter()
+            .map(|at| self.event(*at))
+            .find(|event| event.stage == Stage::Rpc && event.member == asked)?;
+        let frames = self.side.recording.events.iter().filter(|event| {
+            (event.stage, event.member, event.boot) == (Stage::Keyframe, asked, began.boot)
+                && event.clock <= began.clock
+        });
+        let last = frames.max_by_key(|event| event.clock)?;
+        Some(field!(last, Keyframe, role) == LEADER)
+    }
+
+    fn part(&self, relation: Relation, member: u8) -> Part {
+        match relation {
+            Relation::Own | Relation::Apply if self.asked == Some(member) => Part::Asked,
+            Relation::Own | Relation::Apply => Part::Others,
+            Relation::Log
+            | Relation::Message
+            | Relation::Quorum
+            | Relation::Store
+            | Relation::Round => match self.leader {
+                None => Part::Unknown,
+                Some(leader) if leader == member => Part::Leader,
+                Some(_) => Part::Followers,
+            },
+        }
+    }
+
+    fn part_of(&self, member_id: u64) -> Part {
+        match self.leader.map(|leader| self.list.member_id(leader)) {
+            None => Part::Unknown,
+            Some(leader) if leader == member_id => Part::Leader,
+            Some(_) => Part::Followers,
+        }
+    }
+
+    /// What was done, in the order in which each was done first.
+    fn steps(&self) -> Vec<(What, Taken)> {
+        let mut steps: Vec<(What, Taken)> = Vec::new();
+        for step in &self.side.story.steps {
+            let Some((what, one)) = self.step(step.event, step.relation) else { continue };
+            match steps.iter_mut().find(|(other, _)| *other == what) {
+                None => steps.push((what, one)),
+                Some((_, taken)) => {
+                    taken.count += one.count;
+                    taken.ns = taken.ns.max(one.ns);
+                    taken.is_estimated |= one.is_estimated;
+                }
+            }
+        }
+        steps
+    }
+
+    fn step(&self, at: usize, relation: Relation) -> Option<(What, Taken)> {
+        let event = self.event(at);
+        // The round is the asked member's; only what the leader adds to it is the leader's.
+        let relation = if event.stage == Stage::ReadIndexRound { Relation::Own } else { relation };
+        let is_message = matches!(event.stage, Stage::RaftSend | Stage::RaftReceive);
+        if is_message {
+            return self.message(at, event);
+        }
+        let what =
+            What { stage: event.stage, part: self.part(relation, event.member), message: None };
+        let is_open = event.kind == Kind::Begin;
+        if is_open && self.has_ended(event) {
+            return None;
+        }
+        let ns = (event.kind == Kind::Span).then_some(event.took_ns);
+        Some((what, Taken { count: 1, ns, is_estimated: false }))
+    }
+
+    fn has_ended(&self, begin: &Event) -> bool {
+        self.list
+            .all(begin.stage)
+            .map(|at| self.event(at))
+            .any(|end| (end.member, end.boot, end.clock) == (begin.member, begin.boot, begin.clock))
+    }
+
+    fn message(&self, at: usize, event: &Event) -> Option<(What, Taken)> {
+        let partner = self.side.order.partner.get(&at);
+        let is_receive = event.stage == Stage::RaftReceive;
+        if event.kind == Kind::Begin || (is_receive && partner.is_some()) {
+            return None;
+        }
+        let own = self.part_of(self.list.member_id(event.member));
+        let [peer, kind] = fields!(event, RaftSend | RaftReceive: peer, type);
+        let peer = self.part_of(peer);
+        let (from, to) = if is_receive { (peer, own) } else { (own, peer) };
+        let times = &self.side.order.times;
+        let way = partner.map(|other| u64::try_from(times[*other] - times[at]).unwrap_or(0));
+        let what = What { stage: Stage::RaftSend, part: from, message: Some((kind, to)) };
+        Some((what, Taken { count: 1, ns: way, is_estimated: true }))
+    }
+
+    fn waits(&self) -> Option<BTreeMap<Wait, u64>> {
+        let Side { recording, order, story } = self.side;
+        let mut waits = BTreeMap::new();
+        for segment in critical_path(recording, order, story, &self.graph)? {
+            add(waits.entry(segment.wait).or_default(), segment.ns);
+        }
+        Some(waits)
+    }
+}
+
+/// Merges the two lists: in the order of A, and what only B has after what comes before it in B.
+fn pairs(a: &[(What, Taken)], b: &[(What, Taken)]) -> Vec<Pair> {
+    let mut pairs: Vec<Pair> =
+        a.iter().map(|(what, taken)| Pair { what: *what, taken: [Some(*taken), None] }).collect();
+    let mut behind = 0;
+    for (what, taken) in b {
+        let known = pairs.iter().position(|pair| pair.what == *what);
+        let at = known.unwrap_or_else(|| {
+            pairs.insert(behind, Pair { what: *what, taken: [None, None] });
+            behind
+        });
+        pairs[at].taken[1] = Some(*taken);
+        behind = at + 1;
+    }
+    pairs
+}
+
+fn waited(waits: [Option<BTreeMap<Wait, u64>>; 2]) -> Option<Vec<Waited>> {
+    let [a, b] = waits;
+    let mut both: BTreeMap<Wait, [u64; 2]> = BTreeMap::new();
+    for (side, waits) in [a?, b?].into_iter().enumerate() {
+        for (wait, ns) in waits {
+            both.entry(wait).or_default()[side] = ns;
+        }
+    }
+    let mut list: Vec<Waited> = both.into_iter().map(|(wait, ns)| Waited { wait, ns }).collect();
+    list.sort_by_key(|waited| (std::cmp::Reverse(waited.difference().abs()), waited.wait));
+    Some(list)
+}
+
+/// What is known of both and not the same, the weightiest first.
+fn differences(facts: &[Facts; 2]) -> Vec<Difference> {
+    fn differ<T: PartialEq>(facts: &[Facts; 2], of: impl Fn(&Facts) -> Option<T>) -> bool {
+        of(&facts[0]).zip(of(&facts[1])).is_some_and(|(a, b)| a != b)
+    }
+    let is_from_file = |facts: &Facts| facts.found.filter(is_any).map(|found| found.file != 0);
+    let checks = [
+        (Difference::Method, differ(facts, |facts| facts.method)),
+        (Difference::Result, differ(facts, |facts| facts.code)),
+        (Difference::Consistency, differ(facts, |facts| facts.consistency)),
+        (Difference::Asked, differ(facts, |facts| facts.is_leader)),
+        (Difference::Found, differ(facts, is_from_file)),
+        (Difference::Fsync, differ(facts, |facts| facts.fsynced)),
+        (
+            Difference::Round,
+            differ(facts, |facts| facts.reads) || differ(facts, |facts| facts.attempts),
+        ),
+        (Difference::CompletedBy, differ(facts, |facts| facts.completed_by)),
+        (Difference::Keys, differ(facts, |facts| facts.keys)),
+    ];
+    checks.into_iter().filter_map(|(difference, is_one)| is_one.then_some(difference)).collect()
+}
+
+fn is_any(found: &Found) -> bool {
+    (found.active | found.frozen | found.file) != 0
+}

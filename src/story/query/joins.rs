@@ -1,0 +1,249 @@
+//! The joins: from an entry's index, or a round's id, to the loops' records that served it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::{Finder, Relation};
+use crate::{
+    field,
+    story::Event,
+    trace::{message, record::Kind, stage::Stage},
+};
+
+/// What a message did for an entry; the first of each, per sender and receiver, is in the story.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Part {
+    Proposes,
+    Carries,
+    Acknowledges,
+    TellsCommit,
+}
+
+/// Whether another entry has taken this one's place somewhere: what is committed stays, so this
+/// one never was.
+pub(super) fn is_lost(lives: &HashMap<u8, Life>) -> bool {
+    lives.values().any(|life| life.replaced != usize::MAX)
+}
+
+/// From where to where, in playback order, an index of the log means this entry on a member.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    /// The entry is in the member's log; 0 when that was not captured.
+    start: usize,
+    /// Another entry has its index: this one was lost.
+    replaced: usize,
+    /// It is committed and on the member's disk, and since then the member has started again or has
+    /// another role, term or leader: what a new leader asks is not about this entry.
+    settled: usize,
+}
+
+impl Finder<'_> {
+    /// Looks on each member for the times in which the index means this entry.
+    pub(super) fn lives(&self, id: u64, entry: (u64, u64)) -> HashMap<u8, Life> {
+        let members = self.stories.turns.keys();
+        members.map(|member| (*member, self.life(*member, id, entry))).collect()
+    }
+
+    fn life(&self, member: u8, id: u64, (term, index): (u64, u64)) -> Life {
+        let entries = self.stories.entries(member, index);
+        let own = entries.iter().position(|at| self.event(*at).id == id);
+        let is_other = |at: &&usize| {
+            let other = field!(self.event(**at), RaftEntry | ApplyEntry, term);
+            // Without this entry, an older one may have been replaced by it, unseen.
+            if own.is_some() { other != term } else { term < other }
+        };
+        let replaced = match entries[own.unwrap_or(0)..].iter().find(is_other) {
+            Some(_) if own.is_none() => 0,
+            at => at.map_or(usize::MAX, |at| self.rank(*at)),
+        };
+        let start = own.map_or(0, |at| self.rank(entries[at]));
+        Life { start, replaced, settled: self.settled(member, index, start) }
+    }
+
+    /// When the member turned to something else, after the entry was committed and on its disk.
+    fn settled(&self, member: u8, index: u64, start: usize) -> usize {
+        let first = |stage, start: usize, is_meant: &dyn Fn(&Event) -> bool| {
+            let all = self.covered(member, stage).filter_map(|(_, ranges)| {
+                ranges.first(start..usize::MAX, index, |named| is_meant(self.event(named.event)))
+            });
+            all.map(|named| named.rank).min()
+        };
+        let committed = first(Stage::RaftCommit, 0, &|_| true);
+        let synced = first(Stage::WalFsync, start, &|event| event.kind == Kind::Span);
+        let Some((committed, synced)) = committed.zip(synced) else { return usize::MAX };
+        let turns = &self.stories.turns[&member];
+        let next = turns.partition_point(|rank| *rank <= committed.max(synced));
+        turns.get(next).copied().unwrap_or(usize::MAX)
+    }
+
+    /// The log on disk, and the counting.
+    pub(super) fn log(&mut self, index: u64, lives: &HashMap<u8, Life>) {
+        self.first_on_each(Relation::Log, lives, index, [Stage::WalWrite, Stage::WalFsync]);
+        self.first_on_each(
+            Relation::Quorum,
+            lives,
+            index,
+            [Stage::RaftProgress, Stage::RaftCommit],
+        );
+    }
+
+    /// The way into the file, after the entry was applied.
+    pub(super) fn store(&mut self, index: u64, lives: &HashMap<u8, Life>) {
+        let applied = |(member, life): (&u8, &Life)| {
+            let is_apply = |at: &&usize| {
+                let event = self.event(**at);
+                (event.member, event.stage) == (*member, Stage::ApplyEntry)
+            };
+            let told = self.picked.keys().filter(is_apply).map(|at| self.rank(*at));
+            let first = told.min().filter(|rank| *rank != usize::MAX);
+            (*member, Life { start: first.unwrap_or(life.start), ..*life })
+        };
+        let lives = lives.iter().map(applied).collect();
+        let stages = [Stage::BufferFreeze, Stage::BackendCommit];
+        self.first_on_each(Relation::Store, &lives, index, stages);
+    }
+
+    /// Picks on each member the first event of each of the stages (and peers) that covers the
+    /// index, in the entry's life there, and the beginning that belongs to it.
+    fn first_on_each(
+        &mut self,
+        relation: Relation,
+        lives: &HashMap<u8, Life>,
+        index: u64,
+        stages: [Stage; 2],
+    ) {
+        let is_lost = is_lost(lives);
+        let mut picked = Vec::new();
+        for (member, life) in lives {
+            for stage in stages {
+                let span = match stage {
+                    Stage::RaftProgress => life.start..life.replaced.min(life.settled),
+                    // One message may carry the entry and the news of its commit; then raft knows
+                    // of the commit before the entry is taken out of it.
+                    Stage::RaftCommit if is_lost => 0..0,
+                    Stage::RaftCommit => 0..usize::MAX,
+                    _ => life.start..life.replaced,
+                };
+                for (_, ranges) in self.covered(*member, stage) {
+                    let is_end = |at: usize| self.event(at).kind != Kind::Begin;
+                    let first = ranges.first(span.clone(), index, |named| is_end(named.event));
+                    let Some(named) = first else { continue };
+                    picked.push(named.event);
+                    picked.extend(self.stories.begins(self.event(named.event)));
+                }
+            }
+        }
+        self.picked.extend(picked.into_iter().map(|at| (at, relation)));
+    }
+
+    /// The messages that carried the entry, acknowledged it, and told that it is committed.
+    pub(super) fn messages(&mut self, id: u64, index: u64, lives: &HashMap<u8, Life>) {
+        let proposer = self.proposer(id);
+        let learned = self.learned();
+        let mut ends: HashSet<(Part, u8, u64)> = HashSet::new();
+        for stage in [Stage::RaftSend, Stage::RaftReceive] {
+            let all = self.stories.messages.iter().filter(|((end, ..), _)| *end == stage);
+            let mut firsts: Vec<(usize, Part, usize)> = Vec::new();
+            for ((_, part, member, peer), ranges) in all {
+                let ranks = match (*part, proposer) {
+                    (Part::Proposes, Some((from, rank))) if from == *member => rank + 1..usize::MAX,
+                    (Part::Proposes, _) => continue,
+                    _ => 0..self.end_of_time((stage, *part, *member, *peer), lives, &learned),
+                };
+                let first = ranges.first(ranks, index, |_| true);
+                firsts.extend(first.map(|named| (named.rank, *part, named.event)));
+            }
+            firsts.sort_unstable();
+            for (_, part, at) in firsts {
+                let peer = |event: &Event| field!(event, RaftSend | RaftReceive, peer);
+                let event = self.event(at);
+                if !ends.insert((part, event.member, peer(event))) {
+                    continue;
+                }
+                self.picked.insert(at, Relation::Message);
+                // A matched receive is the other end of this step, not another step.
+                if let Some(other) = self.stories.order.partner.get(&at)
+                    && stage == Stage::RaftSend
+                {
+                    self.picked.insert(*other, Relation::Message);
+                    let receive = self.event(*other);
+                    ends.insert((part, receive.member, peer(receive)));
+                }
+            }
+        }
+    }
+
+    /// When each member's commit index reached the entry.
+    fn learned(&self) -> HashMap<u8, usize> {
+        let commits = self.picked.keys().filter(|at| self.event(**at).stage == Stage::RaftCommit);
+        let told = commits.map(|at| (self.event(*at).member, self.rank(*at)));
+        told.filter(|(_, rank)| *rank != usize::MAX).collect()
+    }
+
+    /// Until when, in playback order, such a message meant this entry to the member whom it
+    /// concerns: the one that is to get it, to learn of its commit, or that says it has it.
+    fn end_of_time(
+        &self,
+        (stage, part, member, peer): (Stage, Part, u8, u64),
+        lives: &HashMap<u8, Life>,
+        learned: &HashMap<u8, usize>,
+    ) -> usize {
+        let members = &self.stories.recording.members;
+        let peer = members.iter().position(|other| other.member_id == peer);
+        let peer = peer.and_then(|place| u8::try_from(place).ok());
+        let is_senders = part == Part::Acknowledges;
+        let is_own = (stage == Stage::RaftSend) == is_senders;
+        let concerned = if is_own { Some(member) } else { peer };
+        // Neither side has another entry in this one's place.
+        let ends = [Some(member), peer].into_iter().flatten();
+        let replaced = ends.filter_map(|end| lives.get(&end)).map(|life| life.replaced);
+        let settled = concerned.and_then(|who| lives.get(&who)).map(|life| life.settled);
+        // The news of the commit is none to who knows of it.
+        let known = concerned.and_then(|who| learned.get(&who)).copied();
+        let known = known.filter(|_| part == Part::TellsCommit);
+        replaced.chain(settled).chain(known).min().unwrap_or(usize::MAX)
+    }
+
+    /// Where the request was handed to raft, unless its MsgProp is known by its id: the member, and
+    /// the event after which the proposal left.
+    fn proposer(&self, id: u64) -> Option<(u8, usize)> {
+        let is_prop = |event: &Event| {
+            matches!(event.stage, Stage::RaftSend | Stage::RaftReceive)
+                && field!(event, RaftSend | RaftReceive, type) == message::PROP
+        };
+        let known = self
+            .picked
+            .iter()
+            .any(|(at, relation)| *relation == Relation::Message && is_prop(self.event(*at)));
+        let handed = |at: &usize| {
+            let stage = self.event(*at).stage;
+            let is_told = self.rank(*at) != usize::MAX;
+            is_told && matches!(stage, Stage::RaftInbox | Stage::RaftPropose)
+        };
+        let handed = self.stories.with_id(id).iter().copied().filter(handed);
+        let at = handed.min_by_key(|at| self.rank(*at))?;
+        let member = self.event(at).member;
+        let member_id = self.stories.recording.members.get(usize::from(member))?.member_id;
+        // A leader needs no proposal; what it proposes later, as a follower, is another request's.
+        let is_leader = self.picked.keys().any(|at| {
+            let event = self.event(*at);
+            event.id == id
+                && event.stage == Stage::RaftPropose
+                && field!(event, RaftPropose, leader) == member_id
+        });
+        (!known && !is_leader).then_some((member, self.rank(at)))
+    }
+
+    /// The rounds that the read waited for, and all that carries their ids. Returns the rounds.
+    pub(super) fn rounds(&mut self, id: u64) -> BTreeSet<u64> {
+        let waits = self.stories.with_id(id).iter().map(|at| self.event(*at));
+        let waits = waits.filter(|event| event.stage == Stage::ReadIndexWait);
+        let mut rounds: BTreeSet<u64> =
+            waits.flat_map(|event| [field!(event, ReadIndexWait, round), event.link]).collect();
+        rounds.remove(&0);
+        for round in &rounds {
+            let all = self.stories.with_id(*round).iter();
+            self.picked.extend(all.map(|at| (*at, Relation::Round)));
+        }
+        rounds
+    }
+}

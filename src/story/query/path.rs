@@ -1,0 +1,373 @@
+//! The critical path: for what a request waited, from the beginning of its rpc to its end.
+//!
+//! ```text
+//!   serving   ├ checks ┤ inbox ┤                                      ├ backlog ┤ apply ┤ answer ┤
+//!   leader                     ├ network ┤ raft ┤        ├ raft ┤ commit ┤
+//!   a third                                      ├ fsync ┤
+//! ```
+//!
+//! The path is a chain of events of which each had to wait for the one before. Of the followers only
+//! the one counts whose acknowledgement completed the quorum: the others worked beside the path. A
+//! piece between two events of one member is measured by that member's clock. A piece between two
+//! members is a message's way, whose length depends on how the clocks were set by [`Order`]: it is
+//! marked as an estimate.
+//!
+//! Invariant: the pieces leave no gap, so that their sum is the rpc's duration. Where an event of
+//! the chain was not captured, the piece around it is [`Wait::Unknown`], not shared out by a guess.
+//! A request that failed, or whose client went away, has waited in vain for the first thing that it
+//! did not live to see ([`Wait::InVain`]): whether that came later, or never, makes no difference.
+
+use super::{
+    Story,
+    graph::{Graph, Steps},
+};
+use crate::{
+    field, fields,
+    story::{Recording, order::Order},
+    trace::{message, record::Kind, span::FLAG_CANCELLED, stage::Stage},
+};
+
+/// For what is waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Wait {
+    /// The checks before the request is proposed, or asks, or reads.
+    Checks,
+    /// In the inbox of the raft thread.
+    Inbox,
+    /// The raft thread, until it has handed on what it got.
+    Raft,
+    /// A message's way from one member to another: an estimate.
+    Network,
+    /// From the log in memory until the fsync begins: the disk's thread is busy, or writes.
+    WalQueue,
+    /// The disk.
+    Fsync,
+    /// Apply, which is busy with what was committed before.
+    Backlog,
+    /// Its own application.
+    Apply,
+    /// The end of an earlier round of ReadIndex.
+    Round,
+    /// Its own reading.
+    Read,
+    /// A lock, or an election, whose turn it is not: whoever was there first.
+    Turn,
+    /// The rows that a compaction takes away, of which the client wants to know the end.
+    Compaction,
+    /// Room for its answer: other clients do not read theirs.
+    Room,
+    /// The request's task, until it runs again.
+    Wake,
+    /// The answer.
+    Answer,
+    /// Nothing but the member that serves it.
+    Own,
+    /// What had not come when the request gave up: a majority, most often.
+    InVain,
+    /// Not captured.
+    Unknown,
+}
+
+impl Wait {
+    /// A short name for machines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Wait::Checks => "checks",
+            Wait::Inbox => "inbox",
+            Wait::Raft => "raft",
+            Wait::Network => "network",
+            Wait::WalQueue => "wal_queue",
+            Wait::Fsync => "fsync",
+            Wait::Backlog => "apply_backlog",
+            Wait::Apply => "apply",
+            Wait::Round => "read_round",
+            Wait::Read => "read",
+            Wait::Turn => "turn",
+            Wait::Compaction => "compaction",
+            Wait::Room => "answer_room",
+            Wait::Wake => "wake",
+            Wait::Answer => "answer",
+            Wait::Own => "own",
+            Wait::InVain => "in_vain",
+            Wait::Unknown => "not_captured",
+        }
+    }
+}
+
+/// One piece of the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The event at which it begins, by place.
+    pub from: usize,
+    /// The event at which it ends, by place.
+    pub to: usize,
+    /// The member that is waited for, by place: the one where it ends.
+    pub member: u8,
+    /// For what.
+    pub wait: Wait,
+    /// How long, in nanoseconds.
+    pub ns: u64,
+    /// Whether it depends on how the members' clocks were set against each other.
+    pub is_estimated: bool,
+}
+
+/// The critical path of a request. `None` if the end of its rpc was not captured.
+pub fn critical_path(
+    recording: &Recording,
+    order: &Order,
+    story: &Story,
+    graph: &Graph,
+) -> Option<Vec<Segment>> {
+    let steps = Steps::new(recording, order, story);
+    let rpc = graph.rpc?;
+    let end = order.times[rpc];
+    let event = steps.event(rpc);
+    let mut chain = Chain {
+        steps: &steps,
+        order,
+        now: end - i128::from(event.took_ns),
+        end,
+        from: rpc,
+        is_broken: false,
+        gave_up: event.result != 0 || event.flags & FLAG_CANCELLED != 0,
+        segments: Vec::new(),
+    };
+    let serving = event.member;
+    let is_proposed = steps.start(Stage::RaftPropose, serving).is_some();
+    if is_proposed || story.entry.is_some() {
+        chain.write(serving, story, graph);
+        chain.wait(serving);
+    } else if steps.start(Stage::ReadIndexWait, serving).is_some() {
+        chain.ask(serving, graph);
+        chain.read(serving);
+    } else if steps.start(Stage::MvccRange, serving).is_some() {
+        chain.read(serving);
+    }
+    let last = if chain.segments.is_empty() { Wait::Own } else { Wait::Answer };
+    chain.until(last, Some(Place::End(rpc)));
+    Some(chain.segments)
+}
+
+/// A point of the chain.
+#[derive(Clone, Copy)]
+enum Place {
+    Start(usize),
+    End(usize),
+}
+
+impl Steps<'_> {
+    /// Where a span of a member begins: told by its end, or by its beginning.
+    fn start(&self, stage: Stage, member: u8) -> Option<Place> {
+        let begin = || {
+            self.list.iter().copied().find(|at| {
+                let event = self.event(*at);
+                (event.stage, event.member, event.kind) == (stage, member, Kind::Begin)
+            })
+        };
+        self.first(stage, member).or_else(begin).map(Place::Start)
+    }
+
+    fn end(&self, stage: Stage, member: u8) -> Option<Place> {
+        self.first(stage, member).map(Place::End)
+    }
+
+    /// Where the last span of a stage ends on a member.
+    fn last_end(&self, stage: Stage, member: u8) -> Option<Place> {
+        let is_meant = |at: &usize| {
+            let event = self.event(*at);
+            (event.member, event.kind) == (member, Kind::Span)
+        };
+        self.all(stage).filter(is_meant).last().map(Place::End)
+    }
+
+    /// Whether it is a message of this type.
+    fn is_type(&self, at: usize, kind: u64) -> bool {
+        field!(self.event(at), RaftSend | RaftReceive, type) == kind
+    }
+}
+
+struct Chain<'a> {
+    steps: &'a Steps<'a>,
+    order: &'a Order,
+    now: i128,
+    end: i128,
+    from: usize,
+    is_broken: bool,
+    /// The request has failed.
+    gave_up: bool,
+    segments: Vec<Segment>,
+}
+
+impl Chain<'_> {
+    /// The next point. If it is not known, the next known one ends a piece that nobody can name.
+    fn until(&mut self, wait: Wait, place: Option<Place>) {
+        let Some(place) = place else {
+            self.is_broken = true;
+            return;
+        };
+        let (at, raw) = match place {
+            Place::End(at) => (at, self.order.times[at]),
+            Place::Start(at) => {
+                let event = self.steps.event(at);
+                let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
+                let took = if is_at_end { i128::from(event.took_ns) } else { 0 };
+                (at, self.order.times[at] - took)
+            }
+        };
+        let time = raw.clamp(self.now, self.end);
+        let (from, to) = (self.steps.event(self.from), self.steps.event(at));
+        let is_one_clock = (from.member, from.boot) == (to.member, to.boot);
+        // Until it gave up: the end of the whole, or of one of the waits that end with it.
+        let is_giving_up =
+            matches!(to.stage, Stage::Rpc | Stage::RaftPropose | Stage::ReadIndexWait);
+        let is_in_vain =
+            self.gave_up && (self.is_broken && is_giving_up || self.end < raw && !is_giving_up);
+        self.segments.push(Segment {
+            from: self.from,
+            to: at,
+            member: to.member,
+            wait: match self.is_broken {
+                _ if is_in_vain => Wait::InVain,
+                true => Wait::Unknown,
+                false => wait,
+            },
+            ns: u64::try_from(time - self.now).unwrap_or(0),
+            is_estimated: !is_one_clock || time != raw,
+        });
+        (self.now, self.from, self.is_broken) = (time, at, false);
+    }
+
+    fn message(&mut self, ends: (Option<usize>, Option<usize>)) {
+        self.until(Wait::Raft, ends.0.map(Place::Start));
+        self.until(Wait::Network, ends.1.map(Place::End));
+    }
+
+    /// From the checks until the answer of apply is there.
+    fn write(&mut self, serving: u8, story: &Story, graph: &Graph) {
+        let steps = self.steps;
+        self.until(Wait::Checks, steps.start(Stage::RaftPropose, serving));
+        self.until(Wait::Inbox, steps.end(Stage::RaftInbox, serving));
+        match (graph.quorum.leader, story.entry) {
+            (Some(leader), Some((_, index))) => self.replicate(serving, leader, index, graph),
+            _ => self.until(Wait::Raft, None),
+        }
+        self.until(Wait::Backlog, steps.start(Stage::ApplyEntry, serving));
+        self.until(Wait::Apply, steps.end(Stage::ApplyEntry, serving));
+        self.until(Wait::Wake, steps.end(Stage::RaftPropose, serving));
+    }
+
+    /// What comes after a call's own entry, or before its reading: its turn, the end of the
+    /// compaction, room for the answer.
+    fn wait(&mut self, serving: u8) {
+        let waits = [
+            (Stage::LockWait, Wait::Turn),
+            (Stage::CompactWait, Wait::Compaction),
+            (Stage::AnswerRoom, Wait::Room),
+        ];
+        for (stage, wait) in waits {
+            if let Some(end) = self.steps.last_end(stage, serving) {
+                self.until(Wait::Checks, self.steps.start(stage, serving));
+                self.until(wait, Some(end));
+            }
+        }
+    }
+
+    /// From the inbox of the member that serves, until that member knows of the commit.
+    fn replicate(&mut self, serving: u8, leader: u8, index: u64, graph: &Graph) {
+        let steps = self.steps;
+        if serving != leader {
+            let ends = steps.message(serving, leader, |at| steps.is_type(at, message::PROP));
+            self.message(ends);
+        }
+        self.until(Wait::Raft, steps.end(Stage::RaftEntry, leader));
+        let by = graph.quorum.completed_by.and_then(|member_id| steps.place(member_id));
+        match by {
+            None => self.until(Wait::Fsync, None),
+            Some(by) if by == leader => self.fsync(leader, graph),
+            Some(by) => {
+                let carries = |at: usize| {
+                    let [before, last] =
+                        fields!(steps.event(at), RaftSend | RaftReceive: index, last);
+                    steps.is_type(at, message::APP) && before < index && index <= last
+                };
+                self.message(steps.message(leader, by, carries));
+                self.fsync(by, graph);
+                let tells = |at: usize| steps.is_type(at, message::APP_RESP);
+                self.message(steps.message(by, leader, tells));
+            }
+        }
+        self.until(Wait::Raft, graph.quorum.commit.map(Place::End));
+        if serving != leader {
+            let tells = |at: usize| {
+                (steps.is_type(at, message::APP) || steps.is_type(at, message::HEARTBEAT))
+                    && index <= field!(steps.event(at), RaftSend | RaftReceive, commit)
+            };
+            self.message(steps.message(leader, serving, tells));
+            self.until(Wait::Raft, steps.end(Stage::RaftCommit, serving));
+        }
+    }
+
+    fn fsync(&mut self, member: u8, graph: &Graph) {
+        let fsync = graph.fsync_on(member).map(|fsync| fsync.event);
+        self.until(Wait::WalQueue, fsync.map(Place::Start));
+        self.until(Wait::Fsync, fsync.map(Place::End));
+    }
+
+    /// From the checks until the member may read.
+    fn ask(&mut self, serving: u8, graph: &Graph) {
+        let steps = self.steps;
+        self.until(Wait::Checks, steps.start(Stage::ReadIndexWait, serving));
+        let round = graph.round.and_then(|round| round.event);
+        self.until(Wait::Round, round.map(Place::Start));
+        if !steps.is_alone() {
+            self.confirm(serving, graph);
+        }
+        self.until(Wait::Raft, round.map(Place::End));
+        self.until(Wait::Wake, steps.end(Stage::ReadIndexWait, serving));
+        self.until(Wait::Backlog, steps.end(Stage::ReadWaitApplied, serving));
+    }
+
+    /// The leader's question to the others, and before and after it the way to the leader.
+    fn confirm(&mut self, serving: u8, graph: &Graph) {
+        let steps = self.steps;
+        let Some((id, confirmed)) = graph.round.and_then(|r| Some((r.id, r.confirmed?))) else {
+            return self.until(Wait::Raft, None);
+        };
+        let leader = steps.event(confirmed).member;
+        let of_round = |at: usize, kind| steps.event(at).id == id && steps.is_type(at, kind);
+        if serving != leader {
+            let asks = |at| of_round(at, message::READ_INDEX);
+            self.message(steps.message(serving, leader, asks));
+        }
+        let rank = steps.rank(confirmed);
+        // The round ends with the answer that came last before it was confirmed.
+        let last = steps
+            .all(Stage::RaftReceive)
+            .filter(|at| {
+                steps.event(*at).member == leader
+                    && of_round(*at, message::HEARTBEAT_RESP)
+                    && steps.rank(*at) < rank
+            })
+            .last();
+        match last.and_then(|at| steps.place(field!(steps.event(at), RaftReceive, peer))) {
+            Some(by) => {
+                self.message(steps.message(leader, by, |at| of_round(at, message::HEARTBEAT)));
+                let answers = |at| of_round(at, message::HEARTBEAT_RESP);
+                self.message(steps.message(by, leader, answers));
+            }
+            None => self.until(Wait::Network, None),
+        }
+        self.until(Wait::Raft, Some(Place::End(confirmed)));
+        if serving != leader {
+            let tells = |at| of_round(at, message::READ_INDEX_RESP);
+            self.message(steps.message(leader, serving, tells));
+        }
+    }
+
+    /// What finds that there is no room for it is read once more when there is.
+    fn read(&mut self, serving: u8) {
+        self.wait(serving);
+        self.until(Wait::Checks, self.steps.start(Stage::MvccRange, serving));
+        self.until(Wait::Read, self.steps.last_end(Stage::MvccRange, serving));
+    }
+}

@@ -1,0 +1,427 @@
+mod causes;
+mod diff;
+mod slow;
+mod stories;
+
+use super::*;
+use crate::{
+    story::{BootInfo, MemberInfo, recording},
+    trace::message,
+};
+
+const PUT: u64 = 0x9892_0000_0000_0003;
+const INDEX: u64 = 42;
+
+/// A recording of a real cluster of three, which etcd-02 led.
+const PUTS_AND_GETS: &str = include_str!("../../../tests/recordings/puts_and_gets.ndjson");
+/// Of it a put and a get that etcd-01, a follower, has served.
+const FOLLOWER_PUT: u64 = 0x0ae2_a1fd_5979_a505;
+const FOLLOWER_GET: u64 = 0x0ae2_a1fd_5979_a507;
+/// The same on the leader.
+const LEADER_PUT: u64 = 0xb98e_a1fd_5979_f40b;
+const LEADER_GET: u64 = 0xb98e_a1fd_5979_f40d;
+/// One of three puts that came at once to etcd-03, the other follower.
+const SHARED_PUT: u64 = 0x561f_a1fd_5979_ce0d;
+const ALL: [u64; 5] = [FOLLOWER_PUT, FOLLOWER_GET, LEADER_PUT, LEADER_GET, SHARED_PUT];
+
+fn recorded() -> Recording {
+    recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording
+}
+
+/// Builds what three members would record, with clocks that a hand would give them.
+struct Script {
+    recording: Recording,
+    clocks: [u64; 3],
+    now_ns: u64,
+    link: u64,
+}
+
+impl Script {
+    fn new() -> Script {
+        let members = (1..=3)
+            .map(|member| MemberInfo {
+                member_id: member,
+                cluster_id: 9,
+                name: format!("etcd-0{member}"),
+                version: "0.1.0".to_owned(),
+                boots: vec![BootInfo { boot: 1, wall_ns: 1_000_000_000 }],
+            })
+            .collect();
+        let recording = Recording { members, events: Vec::new(), dropped: vec![0; 3] };
+        Script { recording, clocks: [10; 3], now_ns: 0, link: 0 }
+    }
+
+    fn step(&mut self, member: u8, stage: Stage, id: u64, fields: &[(&str, u64)]) -> usize {
+        self.now_ns += 1000;
+        let clock = &mut self.clocks[usize::from(member)];
+        *clock += 2;
+        let mut words = [0; 8];
+        for (name, value) in fields {
+            words[stage.slot(name)] = *value;
+        }
+        self.recording.events.push(Event {
+            member,
+            boot: 1,
+            stage,
+            kind: Kind::Span,
+            flags: 1,
+            result: 0,
+            thread: 0,
+            clock: *clock - 1,
+            clock_end: *clock,
+            at_ns: self.now_ns - 500,
+            took_ns: 500,
+            id,
+            link: 0,
+            fields: words,
+            key: None,
+        });
+        self.recording.events.len() - 1
+    }
+
+    fn begin(&mut self, member: u8, stage: Stage, id: u64) -> usize {
+        let at = self.step(member, stage, id, &[]);
+        let event = &mut self.recording.events[at];
+        (event.kind, event.clock_end, event.took_ns) = (Kind::Begin, event.clock, 0);
+        at
+    }
+
+    /// Ends what was begun.
+    fn end(&mut self, begin: usize, fields: &[(&str, u64)]) {
+        let Event { member, stage, id, clock, at_ns, .. } = self.recording.events[begin];
+        let at = self.step(member, stage, id, fields);
+        let event = &mut self.recording.events[at];
+        event.took_ns = event.at_ns + event.took_ns - at_ns;
+        (event.clock, event.at_ns) = (clock, at_ns);
+    }
+
+    fn message(&mut self, (from, to): (u8, u8), kind: u64, id: u64, fields: &[(&str, u64)]) {
+        self.link += 1;
+        for (own, peer, stage) in [(from, to, Stage::RaftSend), (to, from, Stage::RaftReceive)] {
+            let mut all = vec![("type", kind), ("peer", u64::from(peer) + 1)];
+            all.extend(fields);
+            let at = self.step(own, stage, id, &all);
+            self.recording.events[at].link = self.link;
+        }
+    }
+
+    fn disk(&mut self, member: u8, first: u64, last: u64) {
+        let range = [("first", first), ("last", last)];
+        self.step(member, Stage::WalWrite, 0, &range);
+        let begin = self.begin(member, Stage::WalFsync, 0);
+        self.end(begin, &range);
+    }
+
+    fn applies(&mut self, member: u8, index: u64, id: u64) {
+        let index = [("term", 3), ("index", index)];
+        self.step(member, Stage::ApplyEntry, id, &index);
+        self.step(member, Stage::MvccWrite, id, &[]);
+        self.step(member, Stage::TreeIndexPut, id, &[]);
+        self.step(member, Stage::BufferPut, id, &[]);
+    }
+
+    fn replicates(&mut self, id: u64, index: u64) {
+        let entry = [("term", 3), ("index", index)];
+        self.step(0, Stage::RaftEntry, id, &entry);
+        for peer in [1, 2] {
+            let carries = [("index", index - 1), ("last", index), ("commit", index - 1)];
+            self.message((0, peer), message::APP, 0, &carries);
+        }
+        self.disk(0, index, index);
+        for peer in [1, 2] {
+            self.step(peer, Stage::RaftEntry, id, &entry);
+            self.disk(peer, index, index);
+            self.message((peer, 0), message::APP_RESP, 0, &[("index", index)]);
+            let matched =
+                [("peer", u64::from(peer) + 1), ("match.old", index - 1), ("match.new", index)];
+            self.step(0, Stage::RaftProgress, 0, &matched);
+        }
+        let commit = [("commit.old", index - 1), ("commit.new", index)];
+        self.step(0, Stage::RaftCommit, 0, &commit);
+        for peer in [1, 2] {
+            self.message((0, peer), message::HEARTBEAT, 0, &[("commit", index)]);
+            self.step(peer, Stage::RaftCommit, 0, &commit);
+        }
+    }
+
+    /// A put that the second member serves, between two others that nobody asked for.
+    fn put_on_a_follower() -> Script {
+        let mut script = Script::new();
+        script.replicates(1, INDEX - 1);
+        let rpc = script.begin(1, Stage::Rpc, PUT);
+        script.step(1, Stage::QuotaCheck, PUT, &[]);
+        let propose = script.begin(1, Stage::RaftPropose, PUT);
+        script.step(1, Stage::RaftInbox, PUT, &[]);
+        script.message((1, 0), message::PROP, 0, &[]);
+        script.message((1, 0), message::PROP, 0, &[]);
+        script.replicates(PUT, INDEX);
+        script.replicates(5, INDEX + 1);
+        for member in 0..3 {
+            script.applies(member, INDEX, PUT);
+        }
+        script.end(propose, &[]);
+        script.end(rpc, &[("method", 2), ("revision", 8)]);
+        for member in 0..3 {
+            script.step(member, Stage::BufferFreeze, 0, &[("index", INDEX + 1)]);
+            let index = [("index.old", 7), ("index.new", INDEX + 1)];
+            script.step(member, Stage::BackendCommit, 0, &index);
+            let index = [("index.old", INDEX + 1), ("index.new", INDEX + 9)];
+            script.step(member, Stage::BackendCommit, 0, &index);
+        }
+        script
+    }
+}
+
+fn story_of(recording: &Recording, id: u64) -> Story {
+    Story::of(recording, &Order::of(recording), id).expect("something of it was captured")
+}
+
+fn count(recording: &Recording, story: &Story, member: u8, stage: Stage) -> usize {
+    let steps = story.steps.iter().map(|step| &recording.events[step.event]);
+    steps.filter(|e| (e.member, e.stage) == (member, stage) && e.kind != Kind::Begin).count()
+}
+
+#[test]
+fn the_story_of_a_put_on_a_follower_has_each_step_once() {
+    let Script { recording, .. } = Script::put_on_a_follower();
+    let story = story_of(&recording, PUT);
+    for member in 0..3 {
+        for stage in [
+            Stage::RaftEntry,
+            Stage::WalWrite,
+            Stage::WalFsync,
+            Stage::RaftCommit,
+            Stage::ApplyEntry,
+            Stage::MvccWrite,
+            Stage::TreeIndexPut,
+            Stage::BufferPut,
+            Stage::BufferFreeze,
+            Stage::BackendCommit,
+        ] {
+            assert_eq!(1, count(&recording, &story, member, stage), "{} on {member}", stage.name());
+        }
+    }
+    let own = [Stage::Rpc, Stage::QuotaCheck, Stage::RaftPropose, Stage::RaftInbox];
+    for stage in own {
+        let counts = [0, 1, 2].map(|member| count(&recording, &story, member, stage));
+        assert_eq!([0, 1, 0], counts, "{}", stage.name());
+    }
+    assert_eq!(2, count(&recording, &story, 0, Stage::RaftProgress));
+    // To each follower the entry and the news of the commit; from each one acknowledgement; and
+    // the proposal.
+    let sends = [0, 1, 2].map(|member| count(&recording, &story, member, Stage::RaftSend));
+    let receives = [0, 1, 2].map(|member| count(&recording, &story, member, Stage::RaftReceive));
+    assert_eq!(([4, 2, 1], [3, 2, 2]), (sends, receives));
+    assert_eq!(Some((3, INDEX)), story.entry);
+    assert_eq!(Vec::<Missing>::new(), story.missing);
+    assert_eq!("KV/Put", story.title.split(' ').next().unwrap_or(""));
+}
+
+#[test]
+fn every_step_carries_the_entry_and_not_its_neighbours() {
+    let Script { recording, .. } = Script::put_on_a_follower();
+    let story = story_of(&recording, PUT);
+    for step in &story.steps {
+        let event = &recording.events[step.event];
+        if matches!(event.stage, Stage::WalFsync | Stage::WalWrite) && event.kind == Kind::Span {
+            assert_eq!(INDEX, field!(event, WalWrite | WalFsync, first));
+        }
+        let is_message = matches!(event.stage, Stage::RaftSend | Stage::RaftReceive);
+        if is_message && field!(event, RaftSend | RaftReceive, type) == message::APP {
+            assert_eq!(INDEX, field!(event, RaftSend | RaftReceive, last));
+        }
+    }
+}
+
+#[test]
+fn the_story_is_told_in_playback_order_from_rpc_to_backend() {
+    let Script { recording, .. } = Script::put_on_a_follower();
+    let story = story_of(&recording, PUT);
+    let first = &recording.events[story.steps[0].event];
+    assert_eq!((Stage::Rpc, Kind::Begin), (first.stage, first.kind));
+    let at = |stage, member, kind| {
+        let is = |event: &Event| (event.stage, event.member, event.kind) == (stage, member, kind);
+        story.steps.iter().position(|step| is(&recording.events[step.event])).unwrap()
+    };
+    let span = |stage, member| at(stage, member, Kind::Span);
+    assert!(span(Stage::RaftEntry, 0) < span(Stage::RaftEntry, 2));
+    assert!(at(Stage::WalFsync, 2, Kind::Begin) < span(Stage::WalFsync, 2));
+    assert!(span(Stage::RaftCommit, 0) < span(Stage::RaftCommit, 1));
+    assert!(span(Stage::ApplyEntry, 1) < span(Stage::Rpc, 1));
+    assert!(span(Stage::Rpc, 1) < span(Stage::BackendCommit, 1));
+}
+
+#[test]
+fn what_was_not_captured_is_unknown() {
+    let Script { mut recording, .. } = Script::put_on_a_follower();
+    recording.events.retain(|e| (e.member, e.stage) != (2, Stage::WalFsync));
+    let story = story_of(&recording, PUT);
+    assert_eq!(vec![Missing { member: 2, stage: Stage::WalFsync }], story.missing);
+}
+
+#[test]
+fn a_receive_whose_send_was_lost_is_still_in_the_story() {
+    let Script { mut recording, .. } = Script::put_on_a_follower();
+    recording.events.retain(|e| !(e.member == 0 && e.stage == Stage::RaftSend));
+    let story = story_of(&recording, PUT);
+    assert_eq!(2, count(&recording, &story, 2, Stage::RaftReceive));
+}
+
+#[test]
+fn a_read_points_to_its_round_and_the_round_to_its_messages() {
+    const GET: u64 = 0x9892_0000_0000_0005;
+    const ROUND: u64 = 0x9892_0000_0000_0007;
+    let mut script = Script::new();
+    let rpc = script.begin(1, Stage::Rpc, GET);
+    let wait = script.begin(1, Stage::ReadIndexWait, GET);
+    let round = script.begin(1, Stage::ReadIndexRound, ROUND);
+    script.message((1, 0), message::READ_INDEX, ROUND, &[]);
+    for id in [ROUND, 99] {
+        script.message((0, 2), message::HEARTBEAT, id, &[]);
+        script.message((2, 0), message::HEARTBEAT_RESP, id, &[]);
+    }
+    script.step(0, Stage::ReadIndexConfirmed, ROUND, &[("index", 42)]);
+    script.message((0, 1), message::READ_INDEX_RESP, ROUND, &[]);
+    script.end(round, &[("index", 42)]);
+    script.end(wait, &[("round", ROUND)]);
+    script.step(1, Stage::MvccRange, GET, &[]);
+    script.end(rpc, &[("method", 1)]);
+    let recording = script.recording;
+    let story = story_of(&recording, GET);
+    let messages = [0, 1, 2].map(|member| count(&recording, &story, member, Stage::RaftSend));
+    assert_eq!([2, 1, 1], messages);
+    assert_eq!(1, count(&recording, &story, 0, Stage::ReadIndexConfirmed));
+    assert_eq!(1, count(&recording, &story, 1, Stage::ReadIndexRound));
+    assert_eq!((None, vec![]), (story.entry, story.missing));
+}
+
+#[test]
+fn the_list_has_each_request_once_with_its_end() {
+    let Script { mut recording, .. } = Script::put_on_a_follower();
+    let hangs =
+        Event { id: 4, ..recording.events.iter().find(|e| e.stage == Stage::Rpc).unwrap().clone() };
+    recording.events.push(hangs);
+    let list = requests(&recording);
+    let expected = [(PUT, "KV/Put", Some(0)), (4, "unknown", None)];
+    let found: Vec<_> = list.iter().map(|r| (r.id, r.method, r.code)).collect();
+    assert_eq!(expected.as_slice(), found);
+    assert!(list[0].took_ns.is_some());
+}
+
+#[test]
+fn the_list_tells_where_a_request_ended_and_takes_its_key_from_any_of_its_steps() {
+    let Script { mut recording, .. } = Script::put_on_a_follower();
+    let put = recording.events.iter_mut().find(|e| e.stage == Stage::TreeIndexPut).unwrap();
+    put.key = Some(KeyText { bytes: b"foo".to_vec(), length: 3 });
+    let list = requests(&recording);
+    assert_eq!(Some("foo".to_owned()), list[0].key.as_ref().map(KeyText::display));
+    let end = list[0].end.map(|at| &recording.events[at]);
+    assert_eq!(Some(8), end.map(|end| field!(end, Rpc, revision)));
+    recording.events.retain(|event| event.stage != Stage::Rpc || event.kind == Kind::Begin);
+    assert_eq!((None, None), (requests(&recording)[0].end, requests(&recording)[0].code));
+}
+
+/// What members 1 and 2 record when the second one has become the leader after the put.
+fn elect_another(script: &mut Script) {
+    for member in [1, 2] {
+        let role = [("term.old", 3), ("term.new", 4), ("leader.new", 2)];
+        script.step(member, Stage::RaftRole, 0, &role);
+    }
+    let first = INDEX + 2;
+    let carries = [("index", first - 1), ("last", first), ("commit", INDEX + 1)];
+    script.message((1, 2), message::APP, 0, &carries);
+    script.message((2, 1), message::APP_RESP, 0, &[("index", first)]);
+    let matched = [("peer", 3), ("match.old", 0), ("match.new", first)];
+    script.step(1, Stage::RaftProgress, 0, &matched);
+}
+
+#[test]
+fn what_a_new_leader_asks_and_tells_is_not_the_story_of_what_was_committed_before() {
+    let mut script = Script::put_on_a_follower();
+    let before = story_of(&script.recording, PUT);
+    elect_another(&mut script);
+    assert_eq!(before, story_of(&script.recording, PUT));
+}
+
+#[test]
+fn a_later_proposal_of_a_former_leader_is_not_that_of_its_own_put() {
+    let mut script = Script::new();
+    let propose = script.step(0, Stage::RaftPropose, PUT, &[("leader", 1)]);
+    script.replicates(PUT, INDEX);
+    script.message((0, 1), message::PROP, 99, &[]);
+    let story = story_of(&script.recording, PUT);
+    assert!(story.steps.iter().any(|step| step.event == propose));
+    assert_eq!(4, count(&script.recording, &story, 0, Stage::RaftSend));
+}
+
+#[test]
+fn an_entry_that_another_has_replaced_has_no_later_steps_and_nothing_of_it_is_missing() {
+    let mut script = Script::new();
+    script.step(0, Stage::RaftEntry, PUT, &[("term", 3), ("index", INDEX)]);
+    script.disk(0, INDEX, INDEX);
+    let lost = script.recording.events.len();
+    let other = [("term", 4), ("index", INDEX)];
+    for member in [1, 2, 0] {
+        // The old leader hears of the commit together with the entry.
+        let commit = [("commit.old", INDEX - 1), ("commit.new", INDEX)];
+        script.step(member, Stage::RaftCommit, 0, &commit);
+        script.step(member, Stage::RaftEntry, 0, &other);
+        script.disk(member, INDEX, INDEX);
+        script.step(member, Stage::BackendCommit, 0, &[("index.new", INDEX)]);
+    }
+    let story = story_of(&script.recording, PUT);
+    assert!(story.is_lost);
+    assert_eq!((vec![], vec![]), (story.missing, story.unheard));
+    assert!(story.steps.iter().all(|step| step.event < lost));
+    assert_eq!(lost, story.steps.len());
+}
+
+#[test]
+fn a_follower_may_hear_of_the_commit_before_its_entry_has_a_place() {
+    let mut script = Script::put_on_a_follower();
+    let is_commit = |event: &Event| {
+        event.stage == Stage::RaftCommit && field!(event, RaftCommit, commit_new) == INDEX
+    };
+    let at = |event: &Event, stage| event.member == 2 && event.id == PUT && event.stage == stage;
+    let events = &mut script.recording.events;
+    let entry = events.iter().find(|event| at(event, Stage::RaftEntry)).unwrap().clone();
+    let commit = events.iter_mut().find(|event| event.member == 2 && is_commit(event)).unwrap();
+    (commit.clock, commit.clock_end) = (entry.clock - 1, entry.clock - 1);
+    let story = story_of(&script.recording, PUT);
+    assert_eq!(1, count(&script.recording, &story, 2, Stage::RaftCommit));
+    assert_eq!(Vec::<Missing>::new(), story.missing);
+}
+
+#[test]
+fn a_member_that_was_never_heard_is_named() {
+    let Script { mut recording, .. } = Script::put_on_a_follower();
+    recording.members.pop();
+    recording.events.retain(|event| event.member != 2);
+    let story = story_of(&recording, PUT);
+    assert_eq!((vec![3], vec![]), (story.unheard, story.missing));
+}
+
+/// Goal: a watcher that caught up is joined to the writes that it surely got, and no other is claimed.
+/// Method: three puts, and a watcher that got the first and the last of them at least.
+#[test]
+fn a_watcher_that_caught_up_is_joined_by_the_revisions_at_its_ends() {
+    let mut script = Script::new();
+    for number in 0..3 {
+        let (id, index) = (PUT + 2 * number, INDEX + number);
+        script.step(0, Stage::RaftEntry, id, &[("term", 3), ("index", index)]);
+        script.step(0, Stage::ApplyEntry, id, &[("term", 3), ("index", index)]);
+        let revisions = [("revision.old", 10 + number), ("revision.new", 11 + number)];
+        script.step(0, Stage::MvccWrite, id, &revisions);
+    }
+    let sent = [("watcher", 4), ("first", 11), ("last", 13), ("events", 2), ("path", 1)];
+    let sent = script.step(0, Stage::WatchSend, 0x77, &sent);
+    let order = Order::of(&script.recording);
+    for (number, is_sure) in [(0, true), (1, false), (2, true)] {
+        let story = Story::of(&script.recording, &order, PUT + 2 * number).unwrap();
+        assert_eq!(is_sure, story.steps.iter().any(|step| step.event == sent));
+        assert_eq!(is_sure, !story.maybe_told.contains(&sent));
+        let graph = graph::Graph::of(&script.recording, &order, &story);
+        let heard: Vec<_> = graph.heard.iter().map(|who| (who.watcher, who.path)).collect();
+        assert_eq!(heard, if is_sure { vec![(4, Some(1))] } else { vec![] });
+    }
+}

@@ -1,0 +1,161 @@
+//! Ranked causes, where the cause is known because the script has made it.
+
+use super::*;
+use crate::story::query::{
+    path::Wait,
+    slow::{Causes, REQUESTS_MAX, Window},
+};
+
+const SLOW_NS: u64 = 50_000_000;
+/// The member whose acknowledgement completes the quorum, by place.
+const DECIDES: u8 = 1;
+
+/// The number of a method.
+fn method(name: &str) -> u64 {
+    METHODS.iter().position(|other| *other == name).unwrap() as u64
+}
+
+impl Script {
+    fn dawdle(&mut self, here: Wait, slow: Wait) {
+        if here == slow {
+            self.now_ns += SLOW_NS;
+        }
+    }
+
+    /// A put on the leader which is slow at one place.
+    fn slow_put(&mut self, id: u64, index: u64, slow: Wait) {
+        let entry = [("term", 3), ("index", index)];
+        let range = [("first", index), ("last", index)];
+        let rpc = self.begin(0, Stage::Rpc, id);
+        self.dawdle(Wait::Checks, slow);
+        let propose = self.begin(0, Stage::RaftPropose, id);
+        self.dawdle(Wait::Inbox, slow);
+        self.step(0, Stage::RaftInbox, id, &[]);
+        self.step(0, Stage::RaftEntry, id, &entry);
+        let carries = [("index", index - 1), ("last", index)];
+        for peer in [DECIDES, 2] {
+            self.message((0, peer), message::APP, 0, &carries);
+        }
+        self.disk(0, index, index);
+        self.step(DECIDES, Stage::RaftEntry, id, &entry);
+        self.dawdle(Wait::WalQueue, slow);
+        let fsync = self.begin(DECIDES, Stage::WalFsync, 0);
+        self.dawdle(Wait::Fsync, slow);
+        self.end(fsync, &range);
+        self.message((DECIDES, 0), message::APP_RESP, 0, &[("index", index)]);
+        let matched = [("peer", 2), ("match.old", index - 1), ("match.new", index)];
+        self.step(0, Stage::RaftProgress, 0, &matched);
+        let commit = [("commit.old", index - 1), ("commit.new", index), ("completed_by", 2)];
+        self.step(0, Stage::RaftCommit, 0, &commit);
+        self.dawdle(Wait::Backlog, slow);
+        self.applies(0, index, id);
+        self.dawdle(Wait::Wake, slow);
+        self.end(propose, &[("leader", 1)]);
+        let waits = [
+            (Stage::LockWait, Wait::Turn),
+            (Stage::CompactWait, Wait::Compaction),
+            (Stage::AnswerRoom, Wait::Room),
+        ];
+        for (stage, wait) in waits {
+            if wait == slow {
+                let begin = self.begin(0, stage, id);
+                self.dawdle(wait, slow);
+                self.end(begin, &[]);
+            }
+        }
+        self.dawdle(Wait::Answer, slow);
+        self.end(rpc, &[("method", method("KV/Put"))]);
+    }
+
+    /// A call with nothing in it, which takes as long as it is told to.
+    fn call(&mut self, id: u64, name: &str, took_ns: u64) {
+        let rpc = self.begin(2, Stage::Rpc, id);
+        self.now_ns += took_ns;
+        self.end(rpc, &[("method", method(name))]);
+    }
+}
+
+fn causes(script: &Script, last_ns: Option<u64>) -> Causes {
+    let window = Window { last_ns, fresh_ns: 0 };
+    Causes::of(&script.recording, &Order::of(&script.recording), window)
+}
+
+#[test]
+fn the_known_cause_comes_first() {
+    let places = [
+        (Wait::Checks, 0),
+        (Wait::Inbox, 0),
+        (Wait::WalQueue, DECIDES),
+        (Wait::Fsync, DECIDES),
+        (Wait::Backlog, 0),
+        (Wait::Wake, 0),
+        (Wait::Turn, 0),
+        (Wait::Compaction, 0),
+        (Wait::Room, 0),
+        (Wait::Answer, 0),
+    ];
+    for (slow, member) in places {
+        let mut script = Script::new();
+        for number in 1..=5 {
+            script.slow_put(number << 8 | 1, number, slow);
+        }
+        let causes = causes(&script, None);
+        assert_eq!((5, 5, 0, 0), (causes.ended, causes.looked_at, causes.waiting, causes.open));
+        let first = &causes.list[0];
+        assert_eq!((slow, member, 5), (first.wait, first.member, first.requests), "{causes:#?}");
+        assert!(5 * SLOW_NS <= first.ns && first.member_ns == first.ns);
+        assert!(causes.total_ns / 10 < first.ns);
+        assert!(!causes.list.iter().any(|cause| cause.wait == Wait::Unknown), "{causes:#?}");
+    }
+}
+
+#[test]
+fn a_rare_cause_is_ranked_by_its_time_and_names_the_request() {
+    let mut script = Script::new();
+    for number in 1..=9 {
+        let slow = if number == 4 { Wait::Fsync } else { Wait::Own };
+        script.slow_put(number << 8 | 1, number, slow);
+    }
+    let first = &causes(&script, None).list[0];
+    assert_eq!((Wait::Fsync, 4 << 8 | 1), (first.wait, first.worst));
+    assert!(SLOW_NS <= first.worst_ns);
+}
+
+#[test]
+fn what_is_meant_to_wait_is_counted_and_not_ranked() {
+    let mut script = Script::new();
+    script.slow_put(1 << 8 | 1, 1, Wait::Fsync);
+    for (number, name) in ["Watch/Watch", "Lock/Lock", "Election/Campaign"].iter().enumerate() {
+        script.call((number as u64 + 2) << 8 | 1, name, 100 * SLOW_NS);
+    }
+    script.begin(2, Stage::Rpc, 9 << 8 | 1);
+    let causes = causes(&script, None);
+    assert_eq!((1, 3, 1), (causes.ended, causes.waiting, causes.open));
+    assert_eq!(Wait::Fsync, causes.list[0].wait);
+}
+
+#[test]
+fn only_the_last_of_the_time_counts_and_the_slowest_of_very_many() {
+    let mut script = Script::new();
+    script.call(1 << 8 | 1, "Maintenance/Status", SLOW_NS);
+    script.slow_put(2 << 8 | 1, 1, Wait::Fsync);
+    let all = causes(&script, None);
+    assert_eq!(2, all.ended);
+    assert!(SLOW_NS <= all.reach_ns, "the first ended before the second began");
+    let last = causes(&script, Some(SLOW_NS / 2));
+    assert_eq!((1, Wait::Fsync), (last.ended, last.list[0].wait));
+    assert_eq!(all.reach_ns, last.reach_ns);
+
+    let window = Window { last_ns: None, fresh_ns: SLOW_NS / 2 };
+    let old = Causes::of(&script.recording, &Order::of(&script.recording), window);
+    assert_eq!((1, 1, Wait::Own), (old.ended, old.fresh, old.list[0].wait));
+
+    let mut script = Script::new();
+    for number in 1..=REQUESTS_MAX as u64 + 7 {
+        script.call(number << 8 | 1, "Maintenance/Status", number * 1000);
+    }
+    let causes = causes(&script, None);
+    assert_eq!((REQUESTS_MAX + 7, REQUESTS_MAX), (causes.ended, causes.looked_at));
+    let id = (REQUESTS_MAX as u64 + 7) << 8 | 1;
+    assert_eq!((1, id), (causes.list.len(), causes.list[0].worst));
+}

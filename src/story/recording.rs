@@ -1,0 +1,183 @@
+//! Recordings as files: NDJSON, one object a line, with names in place of numbers.
+//!
+//! ```text
+//! {"glass":1,"members":[{"id":"264ae6bc59e99892","cluster":"…","name":"etcd-01","version":"0.1.0",
+//!   "boots":[{"boot":1,"wall_ns":1700000000000000000}]}]}
+//! {"member":0,"boot":1,"stage":"wal.fsync","kind":"span","clock":12,"end":15,"at":120000,
+//!   "took":900000,"thread":"wal","flags":["kept"],"fields":{"first":42,"last":42,…}}
+//! {"members":[…]}
+//! {"dropped":[0,12,0]}
+//! ```
+//!
+//! The first line says which version of the form this is. A line with `members` replaces the table,
+//! when a member was heard for the first time after the file was begun; a line with `dropped` says
+//! how many records each member is known to have lost.
+//!
+//! Names of stages and fields are public API (see the vocabulary). Numbers: `at` and `took` are
+//! nanoseconds, `at` since the member's start; `clock` and `end` are the member's clock at the start
+//! and at the end of the step. What JSON's readers would round (ids, links, members) is a string of
+//! 16 hex digits; methods, message types and roles are names; flags are true or false. `id`, `link`,
+//! `flags`, `code` and `key` are left out when there is nothing to say. A key is
+//! `{"text":"foo","length":3}`, or `hex` in place of `text` when it is not UTF-8.
+//!
+//! A reader skips stages and fields that it does not know, and counts the former. It refuses lines
+//! that make no sense, by number; only the last line may be cut short, as it is when whoever
+//! recorded was killed.
+
+use std::io::{self, BufRead, Write};
+
+pub(crate) mod json;
+
+use crate::story::{Event, MemberInfo, Recording};
+
+/// The version of the form that is written, and the highest that is read.
+pub const VERSION: u64 = 1;
+
+/// What a file held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Read {
+    /// The recording.
+    pub recording: Recording,
+    /// Lines whose stage this version does not know.
+    pub unknown: u64,
+    /// Whether the last line was cut short.
+    pub is_cut: bool,
+}
+
+/// Why a recording cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file.
+    #[error("reading the recording")]
+    Io(#[from] io::Error),
+    /// The first line is not a header.
+    #[error("line 1: not a recording of glass: {0}")]
+    NoHeader(String),
+    /// A later form.
+    #[error("line 1: the recording has version {0}, this program reads up to {VERSION}")]
+    Version(u64),
+    /// A line that makes no sense.
+    #[error("line {line}: {reason}")]
+    Line {
+        /// Counted from 1.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Writes a recording, line by line.
+pub struct Writer<W: Write> {
+    out: W,
+    members: Vec<MemberInfo>,
+    dropped: Vec<u64>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes the header.
+    pub fn new(mut out: W, members: &[MemberInfo]) -> io::Result<Writer<W>> {
+        json::write_line(&mut out, &json::header(VERSION, members))?;
+        Ok(Writer { out, members: members.to_vec(), dropped: Vec::new() })
+    }
+
+    /// Notes members or boots that were heard since, and what was lost, if there is anything new.
+    pub fn update(&mut self, recording: &Recording) -> io::Result<()> {
+        if self.members != recording.members {
+            self.members.clone_from(&recording.members);
+            json::write_line(&mut self.out, &json::members(&self.members))?;
+        }
+        let is_lost = recording.dropped.iter().any(|lost| *lost != 0);
+        if is_lost && self.dropped != recording.dropped {
+            self.dropped.clone_from(&recording.dropped);
+            json::write_line(&mut self.out, &json::dropped(&self.dropped))?;
+        }
+        Ok(())
+    }
+
+    /// Writes an event.
+    pub fn event(&mut self, event: &Event) -> io::Result<()> {
+        write_event(&mut self.out, event)
+    }
+
+    /// Writes what is buffered.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Writes one event as a line, for whoever streams without a file.
+pub fn write_event<W: Write>(mut out: W, event: &Event) -> io::Result<()> {
+    json::write_line(&mut out, &json::EventLine(event))
+}
+
+/// Writes a whole recording.
+pub fn write<W: Write>(out: W, recording: &Recording) -> io::Result<()> {
+    let mut writer = Writer::new(out, &recording.members)?;
+    writer.update(recording)?;
+    for event in &recording.events {
+        writer.event(event)?;
+    }
+    writer.flush()
+}
+
+/// Reads a whole recording.
+pub fn read<R: BufRead>(input: R) -> Result<Read, ReadError> {
+    read_with(input, |_| {})
+}
+
+/// Reads a recording line by line. After each line, `each` gets the recording so far and may take
+/// events out of it. So a reader that keeps a part of a file needs memory for that part only.
+pub fn read_with<R: BufRead>(
+    mut input: R,
+    mut each: impl FnMut(&mut Recording),
+) -> Result<Read, ReadError> {
+    let mut read = Read::default();
+    let mut line = Vec::new();
+    let mut number = 0;
+    loop {
+        line.clear();
+        if input.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        number += 1;
+        let is_whole = line.last() == Some(&b'\n');
+        match read_line(&line, number, &mut read) {
+            Err(ReadError::Line { .. }) if !is_whole => read.is_cut = true,
+            other => other?,
+        }
+        each(&mut read.recording);
+    }
+    if number == 0 {
+        return Err(ReadError::NoHeader("the file is empty".to_owned()));
+    }
+    read.recording.dropped.resize(read.recording.members.len(), 0);
+    Ok(read)
+}
+
+fn read_line(line: &[u8], number: u64, read: &mut Read) -> Result<(), ReadError> {
+    if number == 1 {
+        let header = json::read_header(line).map_err(ReadError::NoHeader)?;
+        if VERSION < header.0 {
+            return Err(ReadError::Version(header.0));
+        }
+        read.recording.members = header.1;
+        return Ok(());
+    }
+    if line.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    let wrong = |reason| ReadError::Line { line: number, reason };
+    match json::read_line(line, read.recording.members.len()).map_err(wrong)? {
+        json::Line::Event(event) => read.recording.events.push(*event),
+        json::Line::Unknown => read.unknown += 1,
+        json::Line::Members(members) if members.len() < read.recording.members.len() => {
+            return Err(wrong("the table of members shrinks".to_owned()));
+        }
+        json::Line::Members(members) => read.recording.members = members,
+        json::Line::Dropped(dropped) => read.recording.dropped = dropped,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

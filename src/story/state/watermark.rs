@@ -1,0 +1,214 @@
+//! Which watermarks there are, and which events set them.
+
+use crate::{
+    change, field, slot,
+    story::Event,
+    trace::{
+        Slot,
+        record::Kind,
+        stage::{Stage, Unit},
+    },
+};
+
+/// One thing that is known of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Watermark {
+    /// Follower, candidate, leader or pre-candidate.
+    Role,
+    /// Raft's term.
+    Term,
+    /// Raft's commit index.
+    Commit,
+    /// How far the state machine has taken entries.
+    Applied,
+    /// Revision of the key space.
+    Revision,
+    /// Whom the member follows.
+    Leader,
+    /// Last entry handed to the operating system.
+    Written,
+    /// Last entry that the disk has promised to keep.
+    Synced,
+    /// Consistent index in the backend's file.
+    Stored,
+    /// Revision in the backend's file.
+    StoredRevision,
+    /// Rows in the active write buffer.
+    Active,
+    /// Rows in the frozen write buffer.
+    Frozen,
+    /// For whom the member voted in its term.
+    Vote,
+    /// Requests that the member has finished.
+    Seen,
+    /// Requests of which it has kept the records.
+    Kept,
+    /// Records that were overwritten before they were read.
+    Dropped,
+    /// The oldest revision that can still be read. Not in keyframes.
+    Compacted,
+    /// As leader: up to which index the log of the member with this id agrees with the own one, on
+    /// its disk. Not in keyframes.
+    Match(u64),
+}
+
+impl Watermark {
+    /// Those that keyframes carry, in the order in which screens list them.
+    pub const ALL: [Watermark; 16] = [
+        Watermark::Role,
+        Watermark::Term,
+        Watermark::Commit,
+        Watermark::Applied,
+        Watermark::Revision,
+        Watermark::Leader,
+        Watermark::Written,
+        Watermark::Synced,
+        Watermark::Stored,
+        Watermark::StoredRevision,
+        Watermark::Active,
+        Watermark::Frozen,
+        Watermark::Vote,
+        Watermark::Seen,
+        Watermark::Kept,
+        Watermark::Dropped,
+    ];
+
+    /// Its name on the screen, and what it counts.
+    pub const fn named(self) -> (&'static str, Unit) {
+        match self {
+            Watermark::Role => ("role", Unit::Role),
+            Watermark::Term => ("term", Unit::Term),
+            Watermark::Commit => ("commit", Unit::Index),
+            Watermark::Applied => ("applied", Unit::Index),
+            Watermark::Revision => ("rev", Unit::Revision),
+            Watermark::Leader => ("leader", Unit::Member),
+            Watermark::Written => ("wal written", Unit::Index),
+            Watermark::Synced => ("wal synced", Unit::Index),
+            Watermark::Stored => ("file has", Unit::Index),
+            Watermark::StoredRevision => ("file rev", Unit::Revision),
+            Watermark::Active => ("buffer", Unit::Count),
+            Watermark::Frozen => ("frozen", Unit::Count),
+            Watermark::Vote => ("vote", Unit::Member),
+            Watermark::Seen => ("requests", Unit::Count),
+            Watermark::Kept => ("kept", Unit::Count),
+            Watermark::Dropped => ("dropped", Unit::Count),
+            Watermark::Compacted => ("compacted", Unit::Revision),
+            Watermark::Match(_) => ("match", Unit::Index),
+        }
+    }
+
+    /// Whether it never falls while the member runs. The log's two fall when a new leader's entries
+    /// take the place of others: after a `log.truncate` they are not taken to rise.
+    pub(super) const fn is_rising(self) -> bool {
+        !matches!(
+            self,
+            Watermark::Role
+                | Watermark::Leader
+                | Watermark::Vote
+                | Watermark::Active
+                | Watermark::Frozen
+        )
+    }
+
+    /// Whether it falls with the log's tail.
+    pub(super) const fn is_of_log(self) -> bool {
+        matches!(self, Watermark::Written | Watermark::Synced)
+    }
+
+    /// Whether it is known to rise only as long as no record is missing: the one that says that it
+    /// fell, or that another leader counts anew, may be among them.
+    pub(super) const fn is_rising_if_whole(self) -> bool {
+        self.is_of_log() || matches!(self, Watermark::Match(_))
+    }
+
+    /// Whether the number that keyframes read is set some time after the change was recorded.
+    pub(super) const fn lags(self) -> bool {
+        matches!(self, Watermark::Active | Watermark::Frozen)
+    }
+}
+
+/// One watermark that an event sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub water: Watermark,
+    /// What it was, if the event says so.
+    pub old: Option<u64>,
+    /// What it is now.
+    pub new: u64,
+}
+
+/// The watermarks that an event sets; none for a beginning.
+pub fn changes(event: &Event) -> Vec<Change> {
+    use Watermark as Mark;
+    if event.kind == Kind::Begin {
+        return Vec::new();
+    }
+    let moved = |water, [old, new]: [u64; 2]| Change { water, old: Some(old), new };
+    match event.stage {
+        Stage::WalWrite => vec![moved(Mark::Written, change!(event, WalWrite, written))],
+        Stage::WalFsync => vec![moved(Mark::Synced, change!(event, WalFsync, synced))],
+        Stage::RaftProgress => {
+            let peer = field!(event, RaftProgress, peer);
+            vec![moved(Mark::Match(peer), change!(event, RaftProgress, match))]
+        }
+        Stage::RaftCommit => vec![
+            moved(Mark::Commit, change!(event, RaftCommit, commit)),
+            is(Mark::Term, field!(event, RaftCommit, term)),
+        ],
+        Stage::ApplyEntry => vec![moved(Mark::Applied, change!(event, ApplyEntry, applied))],
+        Stage::MvccWrite => vec![moved(Mark::Revision, change!(event, MvccWrite, revision))],
+        Stage::MvccCompact => vec![moved(Mark::Compacted, change!(event, MvccCompact, compacted))],
+        Stage::BufferPut => vec![moved(Mark::Active, change!(event, BufferPut, length))],
+        // Only one buffer is frozen at a time.
+        Stage::BufferFreeze => {
+            let rows = field!(event, BufferFreeze, length);
+            vec![moved(Mark::Active, [rows, 0]), moved(Mark::Frozen, [0, rows])]
+        }
+        Stage::BackendCommit => vec![
+            moved(Mark::Stored, change!(event, BackendCommit, index)),
+            moved(Mark::StoredRevision, change!(event, BackendCommit, revision)),
+            moved(Mark::Frozen, [field!(event, BackendCommit, writes), 0]),
+        ],
+        Stage::ElectionCampaign if field!(event, ElectionCampaign, pre) == 0 => {
+            vec![moved(Mark::Term, change!(event, ElectionCampaign, term))]
+        }
+        Stage::RaftRole => vec![
+            moved(Mark::Role, change!(event, RaftRole, role)),
+            moved(Mark::Term, change!(event, RaftRole, term)),
+            moved(Mark::Leader, change!(event, RaftRole, leader)),
+            moved(Mark::Vote, change!(event, RaftRole, vote)),
+        ],
+        Stage::Keyframe | Stage::KeyframeBackend => keyframe(event),
+        _ => Vec::new(),
+    }
+}
+
+fn is(water: Watermark, new: u64) -> Change {
+    Change { water, old: None, new }
+}
+
+/// What the two halves of a keyframe say.
+const KEYFRAMES: [(Watermark, Slot); 16] = [
+    (Watermark::Role, slot!(Keyframe, role)),
+    (Watermark::Term, slot!(Keyframe, term)),
+    (Watermark::Commit, slot!(Keyframe, commit)),
+    (Watermark::Applied, slot!(Keyframe, applied)),
+    (Watermark::Revision, slot!(Keyframe, revision)),
+    (Watermark::Leader, slot!(Keyframe, leader)),
+    (Watermark::Written, slot!(Keyframe, written)),
+    (Watermark::Synced, slot!(Keyframe, synced)),
+    (Watermark::Stored, slot!(KeyframeBackend, committed)),
+    (Watermark::StoredRevision, slot!(KeyframeBackend, committed_revision)),
+    (Watermark::Active, slot!(KeyframeBackend, active)),
+    (Watermark::Frozen, slot!(KeyframeBackend, frozen)),
+    (Watermark::Vote, slot!(KeyframeBackend, vote)),
+    (Watermark::Seen, slot!(KeyframeBackend, seen)),
+    (Watermark::Kept, slot!(KeyframeBackend, kept)),
+    (Watermark::Dropped, slot!(KeyframeBackend, dropped)),
+];
+
+fn keyframe(event: &Event) -> Vec<Change> {
+    let of_half = KEYFRAMES.iter().filter(|(_, slot)| slot.stage() == event.stage);
+    of_half.map(|(water, slot)| is(*water, event.number(&[*slot]))).collect()
+}

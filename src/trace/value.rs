@@ -1,0 +1,88 @@
+//! The numbers of a record as text: what stands in recordings, in log lines and in exports.
+//!
+//! A field is a number with a [`Unit`]. Methods, messages and roles have names, and are written by
+//! them; ids are sixteen hex digits; everything else stays a number. Recordings are read back by the
+//! same tables, so each of them is append-only.
+
+use serde_json::Value;
+
+use super::{
+    message::MESSAGES,
+    record::{FLAG_CUT, FLAG_KEPT},
+    span::{FLAG_CANCELLED, FLAG_ERROR, FLAG_NOISE, FLAG_REPLAY},
+    stage::{Field, METHODS, Unit},
+};
+
+/// Names of roles, by number.
+pub const ROLES: &[&str] = &["follower", "candidate", "leader", "pre-candidate"];
+const FLAGS: &[(u8, &str)] = &[
+    (FLAG_KEPT, "kept"),
+    (FLAG_ERROR, "error"),
+    (FLAG_CANCELLED, "cancelled"),
+    (FLAG_REPLAY, "replay"),
+    (FLAG_NOISE, "noise"),
+    (FLAG_CUT, "cut"),
+];
+
+/// The names of the flags that are set.
+pub(crate) fn flag_names(flags: u8) -> Vec<&'static str> {
+    FLAGS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect()
+}
+
+/// The flags with these names; others are passed over.
+pub(crate) fn flags_of(names: &[String]) -> u8 {
+    let known = FLAGS.iter().filter(|(_, name)| names.iter().any(|given| given == name));
+    known.fold(0, |flags, (bit, _)| flags | bit)
+}
+
+fn names_of(unit: Unit) -> Option<&'static [&'static str]> {
+    match unit {
+        Unit::Method => Some(METHODS),
+        Unit::Message => Some(MESSAGES),
+        Unit::Role => Some(ROLES),
+        Unit::Count
+        | Unit::Bytes
+        | Unit::Nanos
+        | Unit::Index
+        | Unit::Term
+        | Unit::Revision
+        | Unit::Member
+        | Unit::Flag
+        | Unit::Id => None,
+    }
+}
+
+/// A number as its field's unit says: a name, hex, a truth value, or the number.
+pub(crate) fn value_of(field: &Field, value: u64) -> Value {
+    match field.unit {
+        Unit::Member | Unit::Id => Value::from(hex(value)),
+        Unit::Flag if value < 2 => Value::from(value == 1),
+        unit => match names_of(unit).and_then(|names| names.get(usize::try_from(value).ok()?)) {
+            Some(name) => Value::from(*name),
+            None => Value::from(value),
+        },
+    }
+}
+
+/// The number that [`value_of`] has written; `None` if it is none of this field.
+pub(crate) fn number_of(field: &Field, value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64(),
+        Value::Bool(is_set) => Some(u64::from(*is_set)),
+        Value::String(text) => match names_of(field.unit) {
+            Some(names) => names.iter().position(|name| name == text).map(|at| at as u64),
+            None => unhex(text),
+        },
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// Sixteen hex digits.
+pub(crate) fn hex(value: u64) -> String {
+    format!("{value:016x}")
+}
+
+/// Reads hex digits back.
+pub(crate) fn unhex(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok()
+}

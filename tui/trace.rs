@@ -1,0 +1,368 @@
+//! `glass trace`: what the members leave behind, as text.
+//!
+//! `tail` follows live, `list` shows the requests of the last seconds, `show` tells the story of
+//! one, `diff` compares those of two, `why-slow` ranks what many have waited for, `record` writes a
+//! file that the player, the lessons and `--from` read, and `export` one that other viewers open.
+//!
+//! All of them listen to every endpoint at once and put together what they hear. A member that
+//! cannot be heard is named, on standard error and in what `show` says, and its steps are unknown.
+//! The text is a form that the book documents line by line, and a test of the book holds it.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Subcommand, ValueEnum};
+use glass_etcd::{
+    story::{
+        Recording,
+        order::Order,
+        query::{Stories, Story, diff::Side},
+    },
+    trace::Grain,
+};
+
+pub(crate) mod plain;
+pub(crate) mod words;
+
+mod cost;
+mod diff;
+mod explain;
+mod export;
+mod gather;
+mod live;
+mod slow;
+
+use crate::source;
+use gather::{Gathered, gather};
+
+/// The command line of `glass trace`.
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Follow the steps of all members as they happen, until Ctrl-C.
+    Tail(TailArgs),
+    /// List the requests of the last seconds.
+    List {
+        #[command(flatten)]
+        from: From,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Tell the story of one request, on all members: its steps, where its time went, what it
+    /// cost, who made the quorum, where it is stored and who heard of it.
+    Show(ShowArgs),
+    /// Compare two requests: what the one has and the other has not, and what took longer.
+    Diff(DiffArgs),
+    /// Write what the members say into a file, until Ctrl-C.
+    Record(RecordArgs),
+    /// Write a recording, or what the members say, for Perfetto and chrome://tracing, or as spans of
+    /// OpenTelemetry.
+    Export(export::ExportArgs),
+    /// Rank what the captured requests have waited for, the worst cause first. Members remember
+    /// ten seconds; a recording reaches further back.
+    WhySlow {
+        #[command(flatten)]
+        from: From,
+        #[command(flatten)]
+        form: Form,
+        /// Only requests that ended so long before now or, of a recording, before its newest
+        /// record: 30s, 5m, 1h30m, 500ms; without a unit, seconds.
+        #[arg(long, value_name = "DURATION", value_parser = slow::parse_last)]
+        last: Option<Duration>,
+    },
+    /// Measure what a step costs on this machine.
+    #[command(hide = true)]
+    Cost,
+}
+
+/// Where the traces come from.
+#[derive(Debug, Args)]
+struct From {
+    /// The members to listen to.
+    #[arg(long, value_delimiter = ',', default_value = source::ENDPOINTS)]
+    endpoints: Vec<String>,
+    /// Read a recording in place of live members.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+}
+
+/// How they are written.
+#[derive(Debug, Args)]
+struct Form {
+    /// Text in the form that the book documents (the default).
+    #[arg(long, conflicts_with = "json")]
+    plain: bool,
+    /// JSON, one object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct TailArgs {
+    #[command(flatten)]
+    from: From,
+    #[command(flatten)]
+    form: Form,
+    /// How much: the steps of a story, every boundary between layers, or everything.
+    #[arg(long, value_enum, default_value = "story")]
+    grain: GrainArg,
+    /// Only this RPC, as KV/Put.
+    #[arg(long, default_value = "", conflicts_with = "from")]
+    rpc: String,
+    /// Only requests whose key begins so.
+    #[arg(long, default_value = "", conflicts_with = "from")]
+    key_prefix: String,
+    /// Only requests that end in an error.
+    #[arg(long, conflicts_with = "from")]
+    errors: bool,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    /// The request, in hex as the list shows it.
+    #[arg(required_unless_present = "last")]
+    id: Option<String>,
+    /// The request that ended last.
+    #[arg(long, conflicts_with = "id")]
+    last: bool,
+    #[command(flatten)]
+    from: From,
+    #[command(flatten)]
+    form: Form,
+}
+
+#[derive(Debug, Args)]
+struct DiffArgs {
+    /// The first request, in hex as the list shows it.
+    a: String,
+    /// The second one.
+    b: String,
+    /// Read recordings in place of live members: one with both requests, or one for each.
+    #[arg(value_name = "FILE", num_args = 0..=2, conflicts_with = "from")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    from: From,
+    #[command(flatten)]
+    form: Form,
+}
+
+#[derive(Debug, Args)]
+struct RecordArgs {
+    /// The file; `-` for standard output.
+    file: PathBuf,
+    #[command(flatten)]
+    from: From,
+    #[command(flatten)]
+    form: Form,
+    /// Stop after so many seconds.
+    #[arg(long = "for", value_name = "SECONDS")]
+    seconds: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum GrainArg {
+    Story,
+    Stage,
+    Raw,
+}
+
+impl GrainArg {
+    fn grain(self) -> Grain {
+        match self {
+            GrainArg::Story => Grain::Story,
+            GrainArg::Stage => Grain::Stage,
+            GrainArg::Raw => Grain::Raw,
+        }
+    }
+}
+
+/// Why a command fails. Its text is for whoever typed it.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Runs a command of `glass trace`.
+pub(crate) async fn run(args: TraceArgs) -> ExitCode {
+    let result = match args.command {
+        Command::Tail(args) => live::tail(&args).await,
+        Command::List { from, form } => list(&from, &form).await,
+        Command::Show(args) => show(&args).await,
+        Command::Diff(args) => compare(&args).await,
+        Command::Record(args) => live::record(&args).await,
+        Command::Export(args) => export::run(&args).await,
+        Command::WhySlow { from, form, last } => why_slow(&from, &form, last).await,
+        Command::Cost => cost::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough: `glass trace tail | head`.
+        Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "glass trace: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn list(from: &From, form: &Form) -> Result<(), Error> {
+    let Gathered { recording, .. } = heard(from, |_| true).await?;
+    let order = Order::of(&recording);
+    let mut out = std::io::stdout().lock();
+    if !form.json {
+        return Ok(plain::list(&mut out, &recording, &order)?);
+    }
+    for request in plain::by_time(&recording, &order) {
+        let line = serde_json::json!({
+            "id": format!("{:016x}", request.id),
+            "member": words::name(request.member, &recording.members),
+            "method": request.method,
+            "key": request.key.as_ref().map(|key| key.display()),
+            "code": request.code,
+            "took_ns": request.took_ns,
+        });
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+/// Reads the file, or listens until `is_enough`.
+async fn heard(from: &From, is_enough: impl Fn(&Recording) -> bool) -> Result<Gathered, Error> {
+    match &from.from {
+        Some(path) => read(path),
+        None => gather(from, is_enough).await,
+    }
+}
+
+fn read(path: &Path) -> Result<Gathered, Error> {
+    Ok(Gathered { recording: open(path)?, silent: Vec::new() })
+}
+
+/// Reads a file, and says so if its last line was cut short.
+fn open(path: &Path) -> Result<Recording, Error> {
+    let read = source::open(path).map_err(|error| of_file(path, &error))?;
+    if read.is_cut {
+        let path = path.display();
+        writeln!(std::io::stderr(), "glass trace: {path}: the last line is cut and left out")?;
+    }
+    Ok(read.recording)
+}
+
+/// What is wrong with a file, with its name and the reasons.
+fn of_file(path: &Path, error: &dyn std::error::Error) -> Error {
+    let mut text = format!("{}: {error}", path.display());
+    let mut reason = error.source();
+    while let Some(source) = reason {
+        // Some say their reason themselves.
+        if !text.ends_with(&source.to_string()) {
+            text.push_str(&format!(": {source}"));
+        }
+        reason = source.source();
+    }
+    Error::Usage(text)
+}
+
+async fn why_slow(from: &From, form: &Form, last: Option<Duration>) -> Result<(), Error> {
+    let Gathered { recording, .. } = heard(from, |_| true).await?;
+    let window = slow::window(last, from.from.is_none());
+    let mut out = std::io::stdout().lock();
+    match form.json {
+        true => slow::json(&mut out, &recording, window)?,
+        false => slow::plain(&mut out, &recording, window)?,
+    }
+    Ok(())
+}
+
+async fn show(args: &ShowArgs) -> Result<(), Error> {
+    let asked = args.id.as_deref().map(parse_id).transpose()?;
+    let find = |recording: &Recording, order: &Order| {
+        let id = asked.or_else(|| last(recording, order))?;
+        Story::of(recording, order, id)
+    };
+    let gathered = heard(&args.from, |recording| {
+        find(recording, &Order::of(recording)).is_some_and(|story| story.missing.is_empty())
+    });
+    let gathered = gathered.await?;
+    let order = Order::of(&gathered.recording);
+    let Some(story) = find(&gathered.recording, &order) else {
+        let text = match asked {
+            Some(id) => not_captured(id),
+            None => "no request was captured that has ended".to_owned(),
+        };
+        return Err(Error::Usage(text));
+    };
+    let mut out = std::io::stdout().lock();
+    if !args.form.json {
+        plain::story(&mut out, &gathered, &order, &story)?;
+        return Ok(explain::sections(&mut out, &gathered.recording, &order, &story)?);
+    }
+    let explained = explain::json_line(&gathered, &order, &story);
+    let Recording { members, events, dropped } = gathered.recording;
+    let events = story.steps.iter().map(|step| events[step.event].clone()).collect();
+    let told = Recording { members, events, dropped };
+    glass_etcd::story::recording::write(&mut out, &told)?;
+    Ok(writeln!(out, "{explained}")?)
+}
+
+fn not_captured(id: u64) -> String {
+    format!("nothing was captured of request {id:016x}")
+}
+
+async fn compare(args: &DiffArgs) -> Result<(), Error> {
+    let ids = [parse_id(&args.a)?, parse_id(&args.b)?];
+    let is_whole = |recording: &Recording| {
+        let order = Order::of(recording);
+        let stories = Stories::new(recording, &order);
+        ids.iter().all(|id| stories.of(*id).is_some_and(|story| story.missing.is_empty()))
+    };
+    let first = match args.files.first() {
+        Some(path) => read(path)?.recording,
+        None => heard(&args.from, is_whole).await?.recording,
+    };
+    let second = args.files.get(1).map(|path| read(path)).transpose()?;
+    let second = second.map(|gathered| gathered.recording);
+    let recordings = [&first, second.as_ref().unwrap_or(&first)];
+    let orders = recordings.map(Order::of);
+    let story = |at: usize| {
+        let story = Story::of(recordings[at], &orders[at], ids[at]);
+        story.ok_or_else(|| Error::Usage(not_captured(ids[at])))
+    };
+    let stories = [story(0)?, story(1)?];
+    let side =
+        |at: usize| Side { recording: recordings[at], order: &orders[at], story: &stories[at] };
+    let mut out = std::io::stdout().lock();
+    match args.form.json {
+        true => diff::json(&mut out, [side(0), side(1)])?,
+        false => diff::plain(&mut out, [side(0), side(1)])?,
+    }
+    Ok(())
+}
+
+/// The request that ended last, of those that a client sent.
+fn last(recording: &Recording, order: &Order) -> Option<u64> {
+    let list = plain::by_time(recording, order);
+    let ended = list.iter().rev().filter(|request| request.took_ns.is_some());
+    let is_data = |method: &str| method.starts_with("KV/");
+    ended.clone().find(|request| is_data(request.method)).or(ended.clone().next()).map(|r| r.id)
+}
+
+fn parse_id(text: &str) -> Result<u64, Error> {
+    let digits = text.trim_start_matches("0x");
+    // 0 is the id of what belongs to no request.
+    let id = u64::from_str_radix(digits, 16).ok().filter(|id| *id != 0);
+    id.ok_or_else(|| Error::Usage(format!("{text:?} is not a request id")))
+}
