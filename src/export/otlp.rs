@@ -28,7 +28,7 @@
 //! caller's trace.
 //!
 //! Invariants: what is written is in the recording, once (but for that second `rpc`); times are
-//! those of [`order`](super::super::order), never bent; no link and no parent is guessed. A step that
+//! those of [`story::order`](crate::story::order), never bent; no link and no parent is guessed. A step that
 //! takes no time is a span of length 0 and no event of another span, because events have no links.
 //!
 //! Of a request that a member of another make serves, the steps here name a first span that nobody
