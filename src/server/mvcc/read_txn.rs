@@ -71,7 +71,11 @@ impl Store {
     pub(crate) fn plan_range(&self, id: u64, request: &RangeRequest) -> Result<Plan, Error> {
         let source = Source::Published(&self.backend);
         let index = self.read();
-        Plan::new(Reader { id, index: &index, current: index.revision, source }, request)
+        let reader = Reader { id, index: &index, current: index.revision, source };
+        let mut plan = Plan::new(reader, request)?;
+        drop(index);
+        plan.settle();
+        Ok(plan)
     }
 
     /// Answers a transaction that only reads ([`check::txn_is_read_only`]), all of it at one
@@ -119,11 +123,15 @@ impl Store {
         let mut parts = Vec::with_capacity(ops.len() + 2);
         parts.push(Part::Enter(succeeded));
         for range in ops.iter().map(as_range) {
-            let plan = range.map(|range| Plan::new(pinned.reader(), range)).transpose()?;
-            parts.push(Part::Op(plan.map(Reply::Range)));
+            let mut plan = range.map(|range| Plan::new(pinned.reader(), range)).transpose()?;
+            // Each plan's look into the buffers ends before the next one's begins.
+            let mut settle = || plan.iter_mut().for_each(Plan::settle);
             if range.is_some_and(is_long) {
-                ((), pinned) = pinned.without(|| ())?;
+                ((), pinned) = pinned.without(settle)?;
+            } else {
+                settle();
             }
+            parts.push(Part::Op(plan.map(Reply::Range)));
         }
         parts.push(Part::Leave);
         Ok(TxnReply { revision: at, parts })
