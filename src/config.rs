@@ -39,8 +39,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 pub use compaction::{AutoCompaction, Compaction};
 pub use error::ConfigError;
 pub use help::{ETCD_VERSION, help, version_text};
-pub use listen::{Address, Cors, Listen};
-pub use urls::UrlError;
+pub use listen::{Cors, Listen};
+pub use urls::{Address, UrlError};
 pub use values::ValueError;
 
 /// What the command line asks for.

@@ -23,6 +23,7 @@ pub mod proposals;
 pub mod rafthttp;
 pub mod sound;
 pub mod status;
+pub mod timing;
 pub mod writes;
 
 pub use status::{Leadership, Status};

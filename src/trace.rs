@@ -43,12 +43,12 @@ pub mod watermarks;
 pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};
 pub use field::Slot;
 pub use id::{IdGenerator, Sampler, kept, note_peer};
-pub use record::{FLAG_CUT, FLAG_KEPT, Kind, Record};
+pub use record::{
+    FLAG_CANCELLED, FLAG_CUT, FLAG_ERROR, FLAG_KEPT, FLAG_NOISE, FLAG_REPLAY, Kind, Record,
+};
 #[cfg(test)]
 pub(crate) use ring::thread_name;
 pub use ring::{THREADS, is_redacting, key, set_capture, set_redact, set_thread};
-pub use span::{
-    CANCELED, DEADLINE_EXCEEDED, FLAG_CANCELLED, FLAG_ERROR, FLAG_NOISE, FLAG_REPLAY, Span, mark,
-};
+pub use span::{CANCELED, DEADLINE_EXCEEDED, Span, mark};
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};
 pub use watermarks::{Watermarks, watermarks};

@@ -8,6 +8,9 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+#[path = "tidy/circles.rs"]
+mod circles;
+
 /// Who may use whom, complete. The graph in ARCHITECTURE.md is drawn from this table.
 const MAY_USE: &[(&str, &[&str])] = &[
     (
@@ -419,6 +422,11 @@ fn modules_use_only_what_they_may() {
 fn files_and_functions_fit_in_the_head() {
     let wrong: Vec<_> = rust().iter().flat_map(lengths).collect();
     expect_nothing("too long", &wrong);
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    expect_nothing("circles", &circles::circles(&rust()));
 }
 
 #[test]

@@ -236,7 +236,7 @@ fn has_steps(state: &State) -> bool {
 }
 
 fn shows_changes(state: &State) -> bool {
-    use crate::state::lens::Lens;
+    use crate::state::steps::Lens;
     has_steps(state) && state.steps.as_ref().is_some_and(|steps| steps.lens == Lens::Changed)
 }
 

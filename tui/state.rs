@@ -21,6 +21,7 @@ pub(crate) mod watermarks;
 
 pub(crate) mod join;
 pub(crate) mod story;
+pub(crate) mod text;
 
 pub(crate) mod forget;
 

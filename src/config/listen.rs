@@ -9,46 +9,13 @@
 //! All three take `http` and `unix` URLs. An advertised URL needs a host and a port, even if it is a
 //! path (see [`urls`](super::urls)), because etcd checks that too.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{
     args::Given,
     error::ConfigError,
-    urls::{self, Url},
+    urls::{self, Address, Url},
 };
-
-/// Where a member listens.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Address {
-    /// A port.
-    Tcp(SocketAddr),
-    /// A socket file, relative to the working directory unless its path is absolute.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Tcp(address) => write!(f, "{address}"),
-            Address::Unix(path) => write!(f, "unix://{}", path.display()),
-        }
-    }
-}
-
-impl Address {
-    /// The socket file, unless it is a port.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Address::Tcp(_) => None,
-            Address::Unix(path) => Some(path),
-        }
-    }
-}
 
 /// Where a member serves clients.
 #[derive(Clone, Debug, PartialEq, Eq)]

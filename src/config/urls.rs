@@ -14,10 +14,36 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
-use super::listen::Address;
+/// Where a member listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Address {
+    /// A port.
+    Tcp(SocketAddr),
+    /// A socket file, relative to the working directory unless its path is absolute.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(f, "{address}"),
+            Address::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+impl Address {
+    /// The socket file, unless it is a port.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Address::Tcp(_) => None,
+            Address::Unix(path) => Some(path),
+        }
+    }
+}
 
 /// Why a URL is not one that a member can use; the texts are etcd's where it has one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

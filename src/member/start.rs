@@ -41,9 +41,10 @@ use crate::{
         inbox::{Inbox, Input, Inputs, inbox},
         log::LogStorage,
         logger::logger,
-        node::{COMMITTED_BYTES_MAX, Committed, Node, Outputs, ReadRound, Refusal, Timing},
+        node::{COMMITTED_BYTES_MAX, Committed, Node, Outputs, ReadRound, Refusal},
         proposals::Reason,
         rafthttp,
+        timing::Timing,
         writes::Writes,
     },
     server::{

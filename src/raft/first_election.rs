@@ -13,7 +13,7 @@
 
 use raft::Raft;
 
-use super::{log::LogStorage, node::Timing};
+use super::{log::LogStorage, timing::Timing};
 
 /// How many ticks may be skipped now: `None` while, or because, none may be. `connected` peers are
 /// heard.

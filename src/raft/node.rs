@@ -44,6 +44,7 @@ use super::{
     proposals::{self, Proposal, Proposals, Reason},
     rafthttp,
     sound::{self, Fault},
+    timing::Timing,
     writes::{Persisted, Writes},
 };
 use crate::{clock, mark, pb, trace};
@@ -104,19 +105,6 @@ pub struct Outputs {
     pub reads: UnboundedSender<ReadRound>,
     /// Proposals that raft refused or lost. Unbounded; bounded by the proposals in flight.
     pub refused: UnboundedSender<Refusal>,
-}
-
-/// How the loop measures time.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// `--heartbeat-interval`: one tick.
-    pub tick: Duration,
-    /// Ticks to skip once, when the member can reach others; 0 for none.
-    pub advance: usize,
-    /// Whether this member is the only one, and need not wait for others before it skips.
-    pub is_alone: bool,
-    /// How long a proposal may wait for a leader.
-    pub patience: Duration,
 }
 
 /// A member's raft state machine, and what it owes to others.

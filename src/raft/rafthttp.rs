@@ -36,14 +36,16 @@
 //! * TLS: only `http://host:port` is dialled and served.
 //! * Asking `/raft/probing` of others: it is answered, but no clock differences are logged here.
 //!
-//! Read in this order: `transport` (what the raft layer sees), `hub`, `peer`, `stream`, the codecs,
-//! `pipeline`, `server`; [`questions`] stands by itself. (etcd: server/etcdserver/api/rafthttp)
+//! Read in this order: `transport` (what the raft layer sees), `hub`, `local`, `peer`, `stream`, the
+//! codecs, `pipeline`, `server`; [`questions`] stands by itself. (etcd: server/etcdserver/api/rafthttp)
 
 mod active;
+mod channel;
 mod dial;
 mod glass;
 mod hub;
 mod identity;
+mod local;
 mod log_limit;
 mod message_codec;
 mod msgapp_codec;
@@ -60,4 +62,5 @@ mod wire;
 mod tests;
 
 pub use active::Active;
-pub use transport::{Config, Peer, Sender, Transport, spawn};
+pub use peer::Peer;
+pub use transport::{Config, Sender, Transport, spawn};

@@ -56,7 +56,7 @@ use super::{
     value::{flag_names, hex, value_of},
 };
 
-pub(super) mod callsites;
+mod callsites;
 pub(super) mod covered;
 
 /// The target of all spans and events of this module: who listens to others must leave it out.
@@ -140,7 +140,7 @@ pub(super) fn open(stage: Stage, id: u64) -> Option<Box<Open>> {
         return None;
     }
     let parent = top(id);
-    let span = stage.span(Head::new(id, parent.as_ref()));
+    let span = callsites::span(stage, Head::new(id, parent.as_ref()));
     if span.is_disabled() {
         return None;
     }
@@ -158,7 +158,7 @@ pub(super) fn mark(stage: Stage, id: u64, end: End<'_>) {
         covered::ended(stage, end.fields);
         let parent = top(id);
         let head = Head { link: link(end), flags: flags(end), ..Head::new(id, parent.as_ref()) };
-        stage.event(head, end.fields);
+        callsites::event(stage, head, end.fields);
     }
 }
 

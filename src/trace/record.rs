@@ -32,6 +32,14 @@ pub const KEY_BYTES: usize = 88;
 
 /// Bit 0 of the flags: the request is kept, and with it whatever covers it.
 pub const FLAG_KEPT: u8 = 1;
+/// The step failed.
+pub const FLAG_ERROR: u8 = 2;
+/// Whoever asked went away. The step ends with gRPC's code for that, and is no error of its own.
+pub const FLAG_CANCELLED: u8 = 4;
+/// The entry was already applied before this start; it is only read again.
+pub const FLAG_REPLAY: u8 = 8;
+/// Heartbeats and the like: folded away unless they cause something in view.
+pub const FLAG_NOISE: u8 = 16;
 
 /// The key was longer than a key record holds.
 pub const FLAG_CUT: u8 = 32;

@@ -7,7 +7,7 @@
 
 use super::{
     bridge::{self, End},
-    record::Kind,
+    record::{FLAG_CANCELLED, FLAG_ERROR, Kind},
     ring,
     stage::Stage,
     tick,
@@ -29,18 +29,10 @@ pub struct Span {
     open: Option<Box<bridge::Open>>,
 }
 
-/// The step failed.
-pub const FLAG_ERROR: u8 = 2;
-/// Whoever asked went away. The step ends with gRPC's code for that, and is no error of its own.
-pub const FLAG_CANCELLED: u8 = 4;
 /// gRPC's code for it.
 pub const CANCELED: u8 = 1;
 /// gRPC's code for a call whose time is over. That is an error, though of nobody here.
 pub const DEADLINE_EXCEEDED: u8 = 4;
-/// The entry was already applied before this start; it is only read again.
-pub const FLAG_REPLAY: u8 = 8;
-/// Heartbeats and the like: folded away unless they cause something in view.
-pub const FLAG_NOISE: u8 = 16;
 
 impl Span {
     /// Opens a step now. Use `stage!` instead, which checks the fields.

@@ -23,8 +23,6 @@
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
 //! stages and fields are public API: recordings, lessons and tests use them.
 
-use super::bridge::callsites::{event_of, span_of};
-
 /// To whom a stage belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -174,25 +172,14 @@ macro_rules! stages {
             pub const fn book_section(self) -> &'static str {
                 match self { $(Stage::$stage => $book,)+ }
             }
-
-            /// A span of this stage for `tracing`'s subscribers; see [`super::bridge`].
-            pub(super) fn span(self, head: super::bridge::Head) -> tracing::Span {
-                match self {
-                    $(Stage::$stage => span_of!(head, $name $(, $field)*),)+
-                }
-            }
-
-            /// An event of this stage for `tracing`'s subscribers, with the numbers of its fields.
-            pub(super) fn event(self, head: super::bridge::Head, numbers: &[u64; 8]) {
-                match self {
-                    $(Stage::$stage => event_of!(head, numbers, $stage, $name $(, $field)*),)+
-                }
-            }
         }
     };
 }
 
-stages! {
+/// Hands the list of stages to a macro: [`Stage`] is made of it, and the callsites of
+/// [`bridge`](super::bridge).
+macro_rules! vocabulary {
+    ($each:ident) => { $each! {
     /// One RPC, from the decoded request to the response.
     Rpc = "rpc" Request Story
         ["method" Method, "bytes_in" Bytes, "bytes_out" Bytes, "revision" Revision, "code" Count]
@@ -427,7 +414,12 @@ stages! {
     AnswerPiece = "answer.piece" Request Stage
         ["revision" Revision, "rows" Count, "bytes" Bytes, "left" Count]
         "server/answer.rs", "none", "0.1";
+} };
 }
+
+pub(in crate::trace) use vocabulary;
+
+vocabulary!(stages);
 
 impl Stage {
     /// The stage with this number, as records carry it.

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{
     message::MESSAGES,
+    record::{FLAG_CANCELLED, FLAG_ERROR, FLAG_NOISE, FLAG_REPLAY},
     record::{FLAG_CUT, FLAG_KEPT},
-    span::{FLAG_CANCELLED, FLAG_ERROR, FLAG_NOISE, FLAG_REPLAY},
     stage::{Field, METHODS, Unit},
 };
 

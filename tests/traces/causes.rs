@@ -30,7 +30,7 @@ use glass_etcd::{
     story::{Event, Recording, order},
     trace::{
         Kind, Slot, Stage,
-        span::{FLAG_CANCELLED, FLAG_ERROR},
+        record::{FLAG_CANCELLED, FLAG_ERROR},
     },
 };
 

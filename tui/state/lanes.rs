@@ -10,7 +10,7 @@ use glass_etcd::{
     trace::Unit,
 };
 
-use super::words;
+use super::text;
 
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(crate) fn name_of(lanes: &[Lane], member_id: u64) -> String {
 }
 
 fn display_name(name: &str, member_id: u64) -> String {
-    if name.is_empty() { hex(member_id) } else { words::clean(name) }
+    if name.is_empty() { hex(member_id) } else { text::clean(name) }
 }
 
 fn hex(member_id: u64) -> String {

@@ -8,46 +8,11 @@ use glass_etcd::{story::Recording, trace::Stage};
 
 use super::{
     lanes::Lane,
-    steps::Steps,
+    steps::{Lens, Steps},
     story::{Moment, Step, Subject},
     watermarks::{self, Water},
     words,
 };
-
-/// Which question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lens {
-    /// What did this step change?
-    Changed,
-    /// If the power failed now, would the write survive?
-    Durable,
-    /// Which member knows that it is committed?
-    WhoKnows,
-    /// Where did the time go?
-    Cost,
-}
-
-impl Lens {
-    /// The next question.
-    pub(crate) fn next(self) -> Lens {
-        match self {
-            Lens::Changed => Lens::Durable,
-            Lens::Durable => Lens::WhoKnows,
-            Lens::WhoKnows => Lens::Cost,
-            Lens::Cost => Lens::Changed,
-        }
-    }
-
-    /// Its title.
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Lens::Changed => "CHANGED",
-            Lens::Durable => "DURABLE NOW",
-            Lens::WhoKnows => "WHO KNOWS",
-            Lens::Cost => "COST",
-        }
-    }
-}
 
 /// A line of an answer: pieces that should not be broken.
 pub(crate) type Line = Vec<String>;

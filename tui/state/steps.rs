@@ -17,7 +17,6 @@ use glass_etcd::{
 
 use super::{
     lanes::Lane,
-    lens::Lens,
     story::{self, Moment, Step, Subject, Told, Unknown},
     watermarks::{self, States, Watermarks},
 };
@@ -52,6 +51,41 @@ pub(crate) enum Row {
     },
     /// What is not known of a member, by its place in [`Steps::unknown`].
     Unknown(usize),
+}
+
+/// Which question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lens {
+    /// What did this step change?
+    Changed,
+    /// If the power failed now, would the write survive?
+    Durable,
+    /// Which member knows that it is committed?
+    WhoKnows,
+    /// Where did the time go?
+    Cost,
+}
+
+impl Lens {
+    /// The next question.
+    pub(crate) fn next(self) -> Lens {
+        match self {
+            Lens::Changed => Lens::Durable,
+            Lens::Durable => Lens::WhoKnows,
+            Lens::WhoKnows => Lens::Cost,
+            Lens::Cost => Lens::Changed,
+        }
+    }
+
+    /// Its title.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Lens::Changed => "CHANGED",
+            Lens::Durable => "DURABLE NOW",
+            Lens::WhoKnows => "WHO KNOWS",
+            Lens::Cost => "COST",
+        }
+    }
 }
 
 /// The state of the step view.

@@ -12,10 +12,10 @@ use glass_etcd::{
 use super::{
     BYTES_MAX, State,
     lanes::lanes,
-    lens::{self, Lens},
+    lens,
     player::Heard,
     scenes::{self, GET, IDS, PUT, Scene},
-    steps::{Direction, Steps},
+    steps::{Direction, Lens, Steps},
     story::{Moment, Subject, Unknown},
     watermarks::{Water, Watermarks},
     words,

@@ -108,11 +108,6 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
-/// Text from elsewhere, without anything that a terminal would obey.
-pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
 /// The first `width` characters; the last of them is `…` when something was cut.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
@@ -388,7 +383,6 @@ mod tests {
     fn a_key_cannot_command_the_terminal() {
         let text = KeyText { bytes: b"a\x1b[2Jb".to_vec(), length: 6 };
         assert_eq!(key(&text, 40), "a\\x1b[2Jb");
-        assert_eq!(clean("n\x1b[1m1"), "n?[1m1");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::state::{
     State,
     player::{Head, Heard},
     story::{RequestSummary, Subject},
+    text,
     watermarks::{Water, Watermarks},
     words,
 };
@@ -50,7 +51,7 @@ fn draw_members(pen: &mut Pen<'_>, area: Rect, state: &State, heads: &[Head]) {
     let unreachable = state.unreachable().into_iter();
     let lines = heads.iter().map(|head| member_line(head, usize::from(area.width))).chain(
         unreachable.map(|(endpoint, why)| {
-            (format!(" {}  unknown: {}", words::clean(endpoint), words::clean(why)), Tone::Bad)
+            (format!(" {}  unknown: {}", text::clean(endpoint), text::clean(why)), Tone::Bad)
         }),
     );
     let lines: Vec<(String, Tone)> = lines.collect();

@@ -200,6 +200,12 @@ pub(crate) fn pack(pieces: &[String], gap: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Pieces as lines of this width, as the pen will write them.
+pub(crate) fn pack_words(pen: &Pen<'_>, pieces: &[String], width: usize) -> Vec<String> {
+    let pieces: Vec<String> = pieces.iter().map(|piece| pen.words(piece)).collect();
+    pack(&pieces, "   ", width)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,14 +12,13 @@ use ratatui::layout::Rect;
 
 use super::{
     list::{result, role, what, window},
-    pen::{Pen, Tone, pack},
+    pen::{Pen, Tone, pack_words},
     why,
 };
 use crate::state::{
-    State,
-    lens::{self, Lens},
+    State, lens,
     player::{Head, Heard},
-    steps::{Row, Steps},
+    steps::{Lens, Row, Steps},
     story::{Arrow, Moment, OtherEnd, Step, Subject, Unknown},
     watermarks::Water,
     words,
@@ -310,12 +309,6 @@ fn short_message_words(step: &Step, arrow: Arrow, state: &State) -> String {
         (true, OtherEnd::Unknown) => format!("{text} ►{peer}?"),
         (false, _) => format!("{peer}► {text}"),
     }
-}
-
-/// Pieces as lines of this width, as the pen will write them.
-pub(crate) fn pack_words(pen: &Pen<'_>, pieces: &[String], width: usize) -> Vec<String> {
-    let pieces: Vec<String> = pieces.iter().map(|piece| pen.words(piece)).collect();
-    pack(&pieces, "   ", width)
 }
 
 /// The client's column is inferred: what the member took in, somebody must have sent. Returns

@@ -2,10 +2,7 @@
 
 use ratatui::layout::Rect;
 
-use super::{
-    pen::{Pen, Tone, wrap},
-    steps::pack_words,
-};
+use super::pen::{Pen, Tone, pack_words, wrap};
 use crate::state::{
     State, lens,
     steps::Steps,

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::stream::Channel;
+use super::channel::Channel;
 use crate::clock;
 
 /// Which peers this member hears, and since when. (etcd: peerStatus)

@@ -6,12 +6,21 @@ use raft::eraftpb::{Message, MessageType};
 use tokio::task::JoinSet;
 
 use super::{
+    channel::Channel,
     dial::Urls,
-    hub::Hub,
+    local::Local,
     pipeline::Pipeline,
-    stream::{Channel, Outgoing, Reader},
-    transport::Peer,
+    stream::{Outgoing, Reader},
 };
+
+/// Another member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its id.
+    pub id: u64,
+    /// Its peer URLs, `http://host:port`. They are tried in turn.
+    pub urls: Vec<String>,
+}
 
 /// The connections with one peer. Dropping it ends them all. (etcd: peer)
 pub(super) struct Link {
@@ -24,17 +33,17 @@ pub(super) struct Link {
 
 impl Link {
     /// Makes the queues, and starts to dial both streams.
-    pub(super) fn start(hub: &Rc<Hub>, peer: &Peer) -> Link {
+    pub(super) fn start(local: &Rc<Local>, peer: &Peer) -> Link {
         let urls = Rc::new(Urls::new(&peer.urls));
         let mut readers = JoinSet::new();
         for channel in [Channel::MsgApp, Channel::Message] {
-            let reader = Reader::new(hub.clone(), (peer.id, channel), urls.clone());
+            let reader = Reader::new(local.clone(), (peer.id, channel), urls.clone());
             readers.spawn_local(reader.run());
         }
         Link {
             msgapp: Outgoing::new(peer.id, Channel::MsgApp),
             message: Outgoing::new(peer.id, Channel::Message),
-            pipeline: Pipeline::start(hub, peer.id, &urls),
+            pipeline: Pipeline::start(local, peer.id, &urls),
             urls,
             _readers: readers,
         }

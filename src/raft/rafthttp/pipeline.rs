@@ -15,18 +15,16 @@ use http::{
     HeaderValue, Method, Request, StatusCode,
     header::{CONTENT_TYPE, HOST},
 };
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{body::Incoming, client::conn::http1::SendRequest};
+use http_body_util::Full;
+use hyper::client::conn::http1::SendRequest;
 use raft::eraftpb::{Message, MessageType};
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
 use super::{
     dial::{self, Failed, Target, Urls},
     glass::{self, Frames},
-    hub::Hub,
-    identity,
-    server::{Answer, refuse},
-    wire::{self, FRAME_LEN_MAX},
+    local::Local,
+    wire,
 };
 use crate::clock;
 
@@ -42,7 +40,7 @@ const PROPOSAL_BYTES_MAX: usize = 64 << 20;
 /// A proposal that has waited for so long is dropped: its client gives up about now, and would be
 /// surprised by what comes of it later (etcd: the five seconds of `ReqTimeout`).
 const PROPOSAL_PATIENCE: Duration = Duration::from_secs(5);
-/// How long one message may take, on its way out or in. It may be a large one.
+/// How long one message may take. It may be a large one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The queue of single messages to one peer, and the tasks that empty it.
@@ -69,7 +67,7 @@ struct Waiting {
 
 /// One connection, made when it is first needed.
 struct Worker {
-    hub: Rc<Hub>,
+    local: Rc<Local>,
     peer: u64,
     urls: Rc<Urls>,
     queue: Rc<Queue>,
@@ -77,7 +75,7 @@ struct Worker {
 }
 
 impl Pipeline {
-    pub(super) fn start(hub: &Rc<Hub>, peer: u64, urls: &Rc<Urls>) -> Pipeline {
+    pub(super) fn start(local: &Rc<Local>, peer: u64, urls: &Rc<Urls>) -> Pipeline {
         let queue = Rc::new(Queue {
             waiting: RefCell::default(),
             frames: RefCell::new(Frames::new(Some(glass::random_number()))),
@@ -85,15 +83,15 @@ impl Pipeline {
         });
         let mut workers = JoinSet::new();
         for _ in 0..CONNECTIONS {
-            let (hub, urls, queue) = (hub.clone(), urls.clone(), queue.clone());
-            workers.spawn_local(Worker { hub, peer, urls, queue, connection: None }.run());
+            let (local, urls, queue) = (local.clone(), urls.clone(), queue.clone());
+            workers.spawn_local(Worker { local, peer, urls, queue, connection: None }.run());
         }
         Pipeline { queue, _workers: workers }
     }
 
     /// A pipeline to a member that is not a peer.
-    pub(super) fn to_remote(hub: &Rc<Hub>, id: u64, urls: &[String]) -> Pipeline {
-        Pipeline::start(hub, id, &Rc::new(Urls::new(urls)))
+    pub(super) fn to_remote(local: &Rc<Local>, id: u64, urls: &[String]) -> Pipeline {
+        Pipeline::start(local, id, &Rc::new(Urls::new(urls)))
     }
 
     /// Queues a message; returns it when the queue is full.
@@ -163,14 +161,14 @@ impl Worker {
             let posted = timeout(REQUEST_TIMEOUT, self.post(&message)).await;
             match posted.unwrap_or(Err(Failed::Timeout)) {
                 Ok(()) => continue,
-                Err(Failed::Removed) => self.hub.note_removed(self.peer),
+                Err(Failed::Removed) => self.local.note_removed(self.peer),
                 Err(failed) => {
                     let text = "a message could not be posted";
-                    self.hub.complain(self.peer, text, &failed.to_string());
+                    self.local.complain(self.peer, text, &failed.to_string());
                 }
             }
             self.connection = None;
-            self.hub.lost(&[message]);
+            self.local.lost(&[message]);
         }
     }
 
@@ -185,7 +183,7 @@ impl Worker {
             self.urls.failed(&target);
         })?;
         if answer.status() != StatusCode::NO_CONTENT {
-            return Err(dial::refused(answer, &target, self.hub.identity.cluster_id).await);
+            return Err(dial::refused(answer, &target, self.local.identity.cluster_id).await);
         }
         self.connection = Some((target, sender));
         Ok(())
@@ -193,7 +191,7 @@ impl Worker {
 
     async fn connect(&self) -> Result<(Target, SendRequest<Full<Bytes>>), Failed> {
         let target = self.urls.pick()?;
-        let connected = timeout(self.hub.dial_timeout, dial::connect(&target)).await;
+        let connected = timeout(self.local.dial_timeout, dial::connect(&target)).await;
         let sender =
             connected.unwrap_or(Err(Failed::Timeout)).inspect_err(|_| self.urls.failed(&target))?;
         Ok((target, sender))
@@ -208,36 +206,12 @@ impl Worker {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = http::Uri::from_static("/raft");
         let headers = request.headers_mut();
-        self.hub.identity.stamp_request(headers);
+        self.local.identity.stamp_request(headers);
         let host = HeaderValue::from_str(&target.authority).expect("an authority is ASCII");
         headers.insert(HOST, host);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/protobuf"));
         headers.insert(glass::LINK_HEADER, glass::header(link));
         request
-    }
-}
-
-/// Answers `POST /raft`, once the headers are checked.
-pub(super) async fn serve(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
-    hub.remember(identity::sender(request.headers()), &identity::peer_urls(request.headers()));
-    let link = glass::link(request.headers());
-    let body = Limited::new(request.into_body(), FRAME_LEN_MAX).collect();
-    let Ok(Ok(body)) = timeout(REQUEST_TIMEOUT, body).await else {
-        return refuse(StatusCode::BAD_REQUEST, "error reading raft message");
-    };
-    let message = match wire::message(&body.to_bytes()) {
-        Ok(message) => message,
-        Err(broken) => {
-            hub.complain(0, "a posted message makes no sense", &broken.to_string());
-            return refuse(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
-        }
-    };
-    if hub.is_removed(message.from) {
-        return refuse(StatusCode::FORBIDDEN, "cannot process message from removed member");
-    }
-    match hub.receive(Box::new(message), link) {
-        Ok(()) => Answer::empty(StatusCode::NO_CONTENT),
-        Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message"),
     }
 }
 

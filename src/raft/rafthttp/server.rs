@@ -19,7 +19,7 @@ use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
-use http_body_util::{Full, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
     server::conn::http1,
@@ -29,16 +29,18 @@ use hyper_util::rt::TokioTimer;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tower_service::Service;
 
 use super::{
+    channel::Channel,
     dial::Socket,
     glass,
     hub::{Hub, Stranger},
-    identity, pipeline, probing,
-    stream::{Channel, StreamBody},
+    identity, probing,
+    stream::StreamBody,
+    wire::{self, FRAME_LEN_MAX},
 };
 use crate::{clock, trace};
 
@@ -46,6 +48,8 @@ use crate::{clock, trace};
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How large the body of a request may be that is not one of rafthttp's, in bytes.
 const EXTRA_BODY_MAX: usize = 16 << 20;
+/// How long the body of a posted message may take.
+const POSTED_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after an accept that failed: most often there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -99,7 +103,7 @@ pub(super) async fn accept(hub: Rc<Hub>, listener: TcpListener, extra: axum::Rou
                 tokio::task::spawn_local(serve(hub.clone(), connection, place, extra.clone()));
             }
             Err(error) => {
-                hub.complain(0, "a connection could not be accepted", &error.to_string());
+                hub.local.complain(0, "a connection could not be accepted", &error.to_string());
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -111,7 +115,7 @@ async fn place(hub: &Rc<Hub>) -> OwnedSemaphorePermit {
         return place;
     }
     let text = "all connections that the peer port may have are taken";
-    hub.complain(0, text, "more are served when some end");
+    hub.local.complain(0, text, "more are served when some end");
     let place = hub.places.clone().acquire_owned().await;
     place.expect("places are never closed")
 }
@@ -143,7 +147,7 @@ async fn answer(
     let path = request.uri().path();
     let answer = if path == "/raft" {
         match refusal(&hub, &request, &Method::POST) {
-            None => stamp(&hub, pipeline::serve(&hub, request).await),
+            None => stamp(&hub, posted(&hub, request).await),
             Some(refusal) => refusal,
         }
     } else if path.starts_with("/raft/stream/") {
@@ -176,15 +180,15 @@ fn refusal(hub: &Hub, request: &Request<Incoming>, method: &Method) -> Option<An
         return Some(refusal.with(ALLOW, allow));
     }
     let headers = request.headers();
-    let mismatch = hub.identity.check(headers).err()?;
-    let (theirs, ours) = (identity::cluster(headers), hub.identity.cluster_id);
+    let mismatch = hub.local.identity.check(headers).err()?;
+    let (theirs, ours) = (identity::cluster(headers), hub.local.identity.cluster_id);
     let details = format!("{mismatch} (its cluster is {theirs}, and ours {ours:x})");
-    hub.complain(identity::sender(headers), "its request was refused", &details);
+    hub.local.complain(identity::sender(headers), "its request was refused", &details);
     Some(stamp(hub, refuse(StatusCode::PRECONDITION_FAILED, &mismatch.to_string())))
 }
 
 fn stamp(hub: &Hub, mut answer: Answer) -> Answer {
-    hub.identity.stamp_answer(answer.0.headers_mut());
+    hub.local.identity.stamp_answer(answer.0.headers_mut());
     answer
 }
 
@@ -209,8 +213,8 @@ fn stream(hub: &Rc<Hub>, request: &Request<Incoming>) -> Answer {
         };
     }
     let meant = identity::text(headers, &identity::TO);
-    if meant != format!("{:x}", hub.identity.member_id) {
-        hub.complain(from, "its stream is meant for another member", meant);
+    if meant != format!("{:x}", hub.local.identity.member_id) {
+        hub.local.complain(from, "its stream is meant for another member", meant);
         return refuse(StatusCode::PRECONDITION_FAILED, "to field mismatch");
     }
     let number = glass::stream_number(headers);
@@ -227,6 +231,30 @@ fn stream(hub: &Rc<Hub>, request: &Request<Incoming>) -> Answer {
 }
 
 /// Says plainly that there is nothing here yet, so that the sender's log names the reason.
+/// Answers `POST /raft`, once the headers are checked.
+async fn posted(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
+    hub.remember(identity::sender(request.headers()), &identity::peer_urls(request.headers()));
+    let link = glass::link(request.headers());
+    let body = Limited::new(request.into_body(), FRAME_LEN_MAX).collect();
+    let Ok(Ok(body)) = timeout(POSTED_TIMEOUT, body).await else {
+        return refuse(StatusCode::BAD_REQUEST, "error reading raft message");
+    };
+    let message = match wire::message(&body.to_bytes()) {
+        Ok(message) => message,
+        Err(broken) => {
+            hub.local.complain(0, "a posted message makes no sense", &broken.to_string());
+            return refuse(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
+        }
+    };
+    if hub.local.is_removed(message.from) {
+        return refuse(StatusCode::FORBIDDEN, "cannot process message from removed member");
+    }
+    match hub.local.receive(Box::new(message), link) {
+        Ok(()) => Answer::empty(StatusCode::NO_CONTENT),
+        Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message"),
+    }
+}
+
 fn no_snapshots() -> Answer {
     refuse(StatusCode::NOT_IMPLEMENTED, "this member cannot receive snapshots yet")
 }

@@ -25,10 +25,12 @@ use raft::eraftpb::Message;
 use tokio::time::{Interval, interval_at, sleep, timeout};
 
 use super::{
+    channel::Channel,
     dial::{self, Failed, Target, Urls},
     glass::{self, Frames},
-    hub::Hub,
-    identity, message_codec, msgapp_codec,
+    identity,
+    local::Local,
+    message_codec, msgapp_codec,
     wire::{Broken, Frame},
 };
 use crate::{clock, trace};
@@ -45,38 +47,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 const LINK_HEARTBEAT: Duration = Duration::from_nanos(READ_TIMEOUT.as_nanos() as u64 / 3);
 /// Between two attempts to dial.
 const REDIAL: Duration = Duration::from_millis(100);
-
-/// Which of the two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Channel {
-    /// MsgApp only.
-    MsgApp,
-    /// All other messages.
-    Message,
-}
-
-impl Channel {
-    /// As it stands in the path.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Channel::MsgApp => "msgapp",
-            Channel::Message => "message",
-        }
-    }
-
-    /// The stream with this name.
-    pub(super) fn from_name(name: &str) -> Option<Channel> {
-        [Channel::MsgApp, Channel::Message].into_iter().find(|channel| channel.name() == name)
-    }
-
-    /// A bit of its own.
-    pub(super) fn bit(self) -> u8 {
-        match self {
-            Channel::MsgApp => 1,
-            Channel::Message => 2,
-        }
-    }
-}
 
 /// The queue of messages to one peer on one stream, and the body that empties it.
 pub(super) struct Outgoing {
@@ -141,7 +111,7 @@ impl Outgoing {
 
 /// The body of the answer to a peer's stream request: it ends when a newer one replaces it.
 pub(super) struct StreamBody {
-    hub: Rc<Hub>,
+    local: Rc<Local>,
     outgoing: Rc<Outgoing>,
     number: u64,
     encoder: Encoder,
@@ -180,7 +150,7 @@ impl StreamBody {
     /// Makes this body the one that empties the queue. What waited there was meant for a
     /// connection that is gone, and raft is told so.
     pub(super) fn attach(
-        hub: &Rc<Hub>,
+        local: &Rc<Local>,
         outgoing: &Rc<Outgoing>,
         glass_number: Option<u64>,
     ) -> StreamBody {
@@ -190,9 +160,9 @@ impl StreamBody {
         };
         let (channel, peer) = (outgoing.channel.name(), outgoing.peer);
         tracing::debug!("peer {peer:x} has opened the {channel} stream");
-        hub.active.set_written(peer, outgoing.channel, true);
+        local.active.set_written(peer, outgoing.channel, true);
         StreamBody {
-            hub: hub.clone(),
+            local: local.clone(),
             outgoing: outgoing.clone(),
             number: outgoing.replace(),
             encoder,
@@ -212,8 +182,12 @@ impl StreamBody {
             if self.encoder.encode(&message, &mut self.buffer) {
                 glass::sent(&message, self.frames.next());
             } else {
-                self.hub.complain(self.outgoing.peer, "a message is too large to send", "dropped");
-                self.hub.lost(&[message]);
+                self.local.complain(
+                    self.outgoing.peer,
+                    "a message is too large to send",
+                    "dropped",
+                );
+                self.local.lost(&[message]);
             }
         }
     }
@@ -249,16 +223,16 @@ impl Drop for StreamBody {
     fn drop(&mut self) {
         if self.outgoing.state.borrow().newest == self.number {
             self.outgoing.close();
-            self.hub.active.set_written(self.outgoing.peer, self.outgoing.channel, false);
+            self.local.active.set_written(self.outgoing.peer, self.outgoing.channel, false);
         }
         // Frames may have been in the socket's buffer, whether or not a newer stream is there.
-        self.hub.unreachable(self.outgoing.peer);
+        self.local.unreachable(self.outgoing.peer);
     }
 }
 
 /// Dials one stream of one peer, for ever, and reads it.
 pub(super) struct Reader {
-    hub: Rc<Hub>,
+    local: Rc<Local>,
     peer: u64,
     channel: Channel,
     urls: Rc<Urls>,
@@ -292,8 +266,8 @@ impl Decoder {
 }
 
 impl Reader {
-    pub(super) fn new(hub: Rc<Hub>, (peer, channel): (u64, Channel), urls: Rc<Urls>) -> Reader {
-        Reader { hub, peer, channel, urls }
+    pub(super) fn new(local: Rc<Local>, (peer, channel): (u64, Channel), urls: Rc<Urls>) -> Reader {
+        Reader { local, peer, channel, urls }
     }
 
     /// Runs until it is aborted, or the peer says that this member was removed.
@@ -301,10 +275,10 @@ impl Reader {
         loop {
             match self.dial().await {
                 Ok((body, frames)) => self.follow(body, frames).await,
-                Err(Failed::Removed) => return self.hub.note_removed(self.peer),
+                Err(Failed::Removed) => return self.local.note_removed(self.peer),
                 Err(failed) => {
                     let text = format!("its {} stream cannot be opened", self.channel.name());
-                    self.hub.complain(self.peer, &text, &failed.to_string());
+                    self.local.complain(self.peer, &text, &failed.to_string());
                 }
             }
             sleep(REDIAL).await;
@@ -313,16 +287,16 @@ impl Reader {
 
     async fn follow(&self, body: Incoming, frames: Frames) {
         let (peer, channel) = (self.peer, self.channel.name());
-        self.hub.active.set_read(peer, self.channel, true);
-        self.hub.announce(peer, &format!("{channel} stream opened"));
+        self.local.active.set_read(peer, self.channel, true);
+        self.local.announce(peer, &format!("{channel} stream opened"));
         let Err(lost) = self.read(body, frames).await;
-        self.hub.active.set_read(peer, self.channel, false);
-        self.hub.complain(peer, &format!("{channel} stream lost"), &lost.to_string());
+        self.local.active.set_read(peer, self.channel, false);
+        self.local.complain(peer, &format!("{channel} stream lost"), &lost.to_string());
     }
 
     async fn dial(&self) -> Result<(Incoming, Frames), Failed> {
         let target = self.urls.pick()?;
-        let asked = timeout(self.hub.dial_timeout, self.ask(&target)).await;
+        let asked = timeout(self.local.dial_timeout, self.ask(&target)).await;
         asked.unwrap_or(Err(Failed::Timeout)).inspect_err(|_| self.urls.failed(&target))
     }
 
@@ -331,7 +305,7 @@ impl Reader {
         let number = glass::random_number();
         let answer = sender.send_request(self.request(target, number)).await?;
         if answer.status() != StatusCode::OK {
-            return Err(dial::refused(answer, target, self.hub.identity.cluster_id).await);
+            return Err(dial::refused(answer, target, self.local.identity.cluster_id).await);
         }
         let echo = glass::stream_number(answer.headers()).filter(|echo| *echo == number);
         if echo.is_some() {
@@ -342,13 +316,13 @@ impl Reader {
     }
 
     fn request(&self, target: &Target, number: u64) -> Request<Full<Bytes>> {
-        let own = self.hub.identity.member_id;
+        let own = self.local.identity.member_id;
         let path = format!("/raft/stream/{}/{own:x}", self.channel.name());
         let value = |text: &str| HeaderValue::from_str(text).expect("hosts and ids are ASCII");
         let mut request = Request::new(Full::default());
         *request.uri_mut() = path.parse().expect("a name and hex digits are a path");
         let headers = request.headers_mut();
-        self.hub.identity.stamp_request(headers);
+        self.local.identity.stamp_request(headers);
         headers.insert(HOST, value(&target.authority));
         headers.insert(identity::TO, value(&format!("{:x}", self.peer)));
         headers.insert(glass::STREAM_HEADER, glass::header(number));
@@ -356,7 +330,7 @@ impl Reader {
     }
 
     async fn read(&self, mut body: Incoming, mut frames: Frames) -> Result<Infallible, Lost> {
-        let own = self.hub.identity.member_id;
+        let own = self.local.identity.member_id;
         let mut decoder = match self.channel {
             Channel::MsgApp => Decoder::MsgApp(msgapp_codec::Decoder::new(self.peer, own)),
             Channel::Message => Decoder::Message,
@@ -370,7 +344,7 @@ impl Reader {
                 match frame {
                     // What raft has no room for is dropped: it will be sent again.
                     Frame::Message(message) => {
-                        let _ = self.hub.receive(message, frames.next());
+                        let _ = self.local.receive(message, frames.next());
                     }
                     Frame::LinkHeartbeat => (),
                 }

@@ -25,6 +25,8 @@ use super::{
     active::Active,
     hub::{self, Hub},
     identity::Identity,
+    local,
+    peer::Peer,
     server,
 };
 use crate::raft::inbox::Inbox;
@@ -54,15 +56,6 @@ pub struct Config {
     /// Answers whatever is not under `/raft` on the peer port. Its handlers run on the peer
     /// thread: they must not block.
     pub extra: axum::Router,
-}
-
-/// Another member.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its id.
-    pub id: u64,
-    /// Its peer URLs, `http://host:port`. They are tried in turn.
-    pub urls: Vec<String>,
 }
 
 /// The running peer thread. Dropping it stops the thread.
@@ -108,7 +101,7 @@ pub fn spawn(config: Config, listeners: Vec<StdListener>, inbox: Inbox) -> io::R
     let (active, waiting) = (Arc::new(Active::default()), Arc::new(AtomicUsize::new(0)));
     let sender = Sender { commands, waiting: waiting.clone(), inbox: inbox.clone() };
     let Config { election, connections, .. } = config;
-    let seed = hub::Seed { identity, election, connections, active: active.clone(), inbox };
+    let seed = local::Seed { identity, election, connections, active: active.clone(), inbox };
     let (peers, extra) = (config.peers, config.extra);
     let thread = std::thread::Builder::new().name("peer".to_owned()).spawn(move || {
         run(&runtime, async move {
@@ -192,7 +185,7 @@ impl Sender {
         let count = messages.len();
         if WAITING_MAX < self.waiting.fetch_add(count, Ordering::Relaxed) + count {
             self.waiting.fetch_sub(count, Ordering::Relaxed);
-            hub::report_lost(&messages, |input| self.inbox.offer(input).is_ok());
+            local::report_lost(&messages, |input| self.inbox.offer(input).is_ok());
             return;
         }
         self.command(Command::Send(messages));

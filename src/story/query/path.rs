@@ -24,7 +24,7 @@ use super::{
 use crate::{
     field, fields,
     story::{Recording, order::Order},
-    trace::{message, record::Kind, span::FLAG_CANCELLED, stage::Stage},
+    trace::{message, record::FLAG_CANCELLED, record::Kind, stage::Stage},
 };
 
 /// For what is waited.

@@ -1,9 +1,10 @@
 //! Two callsites a stage, one for its spans and one for its marks: `tracing` wants names and fields
 //! to be constants of the program.
 //!
-//! The list of stages has them all, so [`Stage::span`](super::super::stage::Stage::span) and
-//! [`Stage::event`](super::super::stage::Stage::event) are made of the same lines, and a new stage
-//! needs nothing here.
+//! They are made of the same list as [`Stage`], so a new stage needs nothing here.
+
+use super::{Head, told};
+use crate::trace::stage::{Stage, vocabulary};
 
 /// A span with this name and these fields, which have no values yet.
 macro_rules! span_of {
@@ -35,7 +36,7 @@ macro_rules! event_of {
                 member = $head.member,
                 link = $head.link,
                 flags = $head.flags,
-                $($field = $crate::trace::bridge::told(
+                $($field = told(
                     Stage::$stage,
                     const { Stage::$stage.slot($field) },
                     $numbers,
@@ -45,4 +46,25 @@ macro_rules! event_of {
     };
 }
 
-pub(in crate::trace) use {event_of, span_of};
+macro_rules! callsites {
+    ($($(#[doc = $doc:literal])+
+        $stage:ident = $name:literal $family:ident $grain:ident
+        [$($field:literal $unit:ident),*]
+        $rust:literal, $go:literal, $book:literal;)+) => {
+        /// A span of this stage. Its fields have no values yet.
+        pub(super) fn span(stage: Stage, head: Head) -> tracing::Span {
+            match stage {
+                $(Stage::$stage => span_of!(head, $name $(, $field)*),)+
+            }
+        }
+
+        /// An event of this stage, with the numbers of its fields.
+        pub(super) fn event(stage: Stage, head: Head, numbers: &[u64; 8]) {
+            match stage {
+                $(Stage::$stage => event_of!(head, numbers, $stage, $name $(, $field)*),)+
+            }
+        }
+    };
+}
+
+vocabulary!(callsites);

@@ -120,7 +120,7 @@ fn request(number: u64, is_kept: bool) -> u64 {
 fn every_stage_has_a_span_of_its_name_and_fields() {
     heard(true, |_| {
         for stage in Stage::ALL.iter().copied() {
-            let span = stage.span(Head::new(0, None));
+            let span = callsites::span(stage, Head::new(0, None));
             let metadata = span.metadata().unwrap();
             assert_eq!((stage.name(), TARGET), (metadata.name(), metadata.target()));
             let own = stage.fields().iter().map(|field| field.name);

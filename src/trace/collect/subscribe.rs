@@ -17,8 +17,9 @@ use super::{Hello, id, pins::waits};
 use crate::{
     field,
     trace::{
+        record::FLAG_CANCELLED,
         record::{Kind, Record},
-        span::{DEADLINE_EXCEEDED, FLAG_CANCELLED},
+        span::DEADLINE_EXCEEDED,
         stage::{Family, Stage},
     },
 };

@@ -6,7 +6,7 @@ use crate::{
         graph::{Graph, Verdict},
         path::{Segment, Wait, critical_path},
     },
-    trace::span::{FLAG_CANCELLED, FLAG_ERROR},
+    trace::record::{FLAG_CANCELLED, FLAG_ERROR},
 };
 
 fn causes(recording: &Recording, id: u64) -> (Graph, Option<Vec<Segment>>) {

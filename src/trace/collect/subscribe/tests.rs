@@ -2,8 +2,9 @@ use super::*;
 use crate::{
     numbers,
     trace::{
+        record::FLAG_ERROR,
         record::{Head, pack_deltas},
-        span::{CANCELED, DEADLINE_EXCEEDED, FLAG_ERROR},
+        span::{CANCELED, DEADLINE_EXCEEDED},
         stage::METHODS,
     },
 };

@@ -1,0 +1,158 @@
+//! This member as its connections see it: who it is, and what it is told of what they meet.
+//!
+//! Everything here runs on the peer thread, and nothing here waits, so nothing is locked. The tasks
+//! of a connection need this and no more; where messages go is [`hub`](super::hub)'s.
+
+use std::{cell::RefCell, collections::HashSet, sync::Arc, time::Duration};
+
+use raft::eraftpb::{Message, MessageType};
+
+use super::{active::Active, glass, identity::Identity, log_limit::LogLimit};
+use crate::{
+    clock,
+    raft::inbox::{Inbox, Input, Refused},
+};
+
+/// What the peer thread starts with.
+pub(super) struct Seed {
+    pub(super) identity: Identity,
+    pub(super) election: Duration,
+    /// Connections that are served at a time.
+    pub(super) connections: usize,
+    pub(super) active: Arc<Active>,
+    pub(super) inbox: Inbox,
+}
+
+/// State that the tasks of all connections share.
+pub(super) struct Local {
+    pub(super) identity: Identity,
+    /// How long connecting and the head of an answer may take (etcd: peerDialTimeout).
+    pub(super) dial_timeout: Duration,
+    pub(super) active: Arc<Active>,
+    inbox: Inbox,
+    removed: RefCell<HashSet<u64>>,
+    complaints: LogLimit,
+}
+
+impl Local {
+    pub(super) fn new(seed: Seed) -> Local {
+        Local {
+            identity: seed.identity,
+            dial_timeout: Duration::from_secs(1) + seed.election,
+            active: seed.active,
+            inbox: seed.inbox,
+            removed: RefCell::default(),
+            complaints: LogLimit::default(),
+        }
+    }
+
+    /// Forgets a peer that was removed from the cluster, and refuses it from now on.
+    pub(super) fn remove(&self, id: u64) {
+        self.removed.borrow_mut().insert(id);
+        self.active.forget(id);
+    }
+
+    /// Whether the member with this id was removed.
+    pub(super) fn is_removed(&self, id: u64) -> bool {
+        self.removed.borrow().contains(&id)
+    }
+
+    /// Tells raft that these messages did not leave.
+    pub(super) fn lost(&self, messages: &[Message]) {
+        report_lost(messages, |input| match input {
+            // A peer whose snapshot is neither reported as sent nor as failed waits for ever. The
+            // raft thread never waits for this one, so waiting for room in its inbox is safe.
+            Input::SnapshotSent { .. } => self.inbox.send(input).is_ok(),
+            _ => self.inbox.offer(input).is_ok(),
+        });
+    }
+
+    /// Tells raft that a peer's stream has broken.
+    pub(super) fn unreachable(&self, peer: u64) {
+        // A full inbox: raft finds out from the missing answers.
+        let _ = self.inbox.offer(Input::Unreachable(peer));
+    }
+
+    /// Hands a message that has arrived to raft. `Err` when raft does not take it, which a peer's
+    /// stream does not care about: Raft repeats.
+    pub(super) fn receive(&self, message: Box<Message>, link: u64) -> Result<(), Refused> {
+        glass::received(&message, link);
+        if failpoint_drops_receive(message.from) || !self.is_for_raft(&message) {
+            return Ok(());
+        }
+        self.inbox.offer(Input::Step(message))
+    }
+
+    fn is_for_raft(&self, message: &Message) -> bool {
+        if message.to != self.identity.member_id {
+            let text = "a message to another member was dropped";
+            self.complain(message.from, text, &format!("it is for {:x}", message.to));
+            return false;
+        }
+        match message.get_msg_type() {
+            // Never from outside. An unknown type reads as MsgHup, so it ends here, too.
+            MessageType::MsgHup
+            | MessageType::MsgBeat
+            | MessageType::MsgUnreachable
+            | MessageType::MsgSnapStatus
+            | MessageType::MsgCheckQuorum => false,
+            // Its database could only come through `/raft/snapshot`.
+            MessageType::MsgSnapshot => {
+                self.complain(message.from, "a snapshot without its database", "dropped");
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Notes that this member was removed from the cluster, as a peer says.
+    pub(super) fn note_removed(&self, peer: u64) {
+        if self.active.set_removed() {
+            tracing::error!(
+                "peer {peer:x} says: the member has been permanently removed from the cluster"
+            );
+        }
+    }
+
+    /// Logs news of a peer, unless the same news was logged just now.
+    pub(super) fn announce(&self, peer: u64, news: &str) {
+        if self.complaints.allows(peer, news, clock::now()) {
+            tracing::info!("peer {peer:x}: {news}");
+        }
+    }
+
+    /// Logs a complaint about a peer, unless the same one was logged just now. `details` do not
+    /// count for what is the same.
+    pub(super) fn complain(&self, peer: u64, complaint: &str, details: &str) {
+        if self.complaints.allows(peer, complaint, clock::now()) {
+            tracing::warn!("peer {peer:x}: {complaint}: {details}");
+        }
+    }
+}
+
+/// Reports the peers of these messages to raft, each once, and each snapshot as failed.
+pub(super) fn report_lost(messages: &[Message], mut report: impl FnMut(Input) -> bool) {
+    let mut unreachable: Vec<u64> = Vec::new();
+    for message in messages {
+        let peer = message.to;
+        if !unreachable.contains(&peer) {
+            unreachable.push(peer);
+            report(Input::Unreachable(peer));
+        }
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            report(Input::SnapshotSent { peer, ok: false });
+        }
+    }
+}
+
+/// `peer-drop-receive=return` drops all that arrives, `=return(1f)` what comes from member 1f.
+fn failpoint_drops_receive(_peer: u64) -> bool {
+    fail::fail_point!("peer-drop-receive", |argument| names(argument, _peer));
+    false
+}
+
+/// Whether a failpoint's argument is this peer's id in hex, or missing: it means all of them then.
+#[allow(dead_code, clippy::needless_pass_by_value, reason = "called by failpoints alone")]
+pub(super) fn names(argument: Option<String>, peer: u64) -> bool {
+    argument.is_none_or(|id| id == format!("{peer:x}"))
+}

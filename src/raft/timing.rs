@@ -1,0 +1,16 @@
+//! How the raft loop measures time, as the command line has it.
+
+use std::time::Duration;
+
+/// How the loop measures time.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// `--heartbeat-interval`: one tick.
+    pub tick: Duration,
+    /// Ticks to skip once, when the member can reach others; 0 for none.
+    pub advance: usize,
+    /// Whether this member is the only one, and need not wait for others before it skips.
+    pub is_alone: bool,
+    /// How long a proposal may wait for a leader.
+    pub patience: Duration,
+}

@@ -1,0 +1,218 @@
+//! Circles of files that import each other.
+//!
+//! Rooms cannot form one, because the table of who may use whom has none. Inside a room nothing else
+//! forbids it, and a circle of files can only be read all at once. A file and the files below it (its
+//! folder) may name each other: they are one thing, told in two steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{File, without_comment};
+
+type Path = Vec<String>;
+
+/// The files of each circle, and an import that ties each to the next.
+pub(super) fn circles(files: &[File]) -> Vec<String> {
+    let house = House::new(files);
+    let edges: Vec<BTreeSet<usize>> = (0..house.files.len()).map(|at| house.imports(at)).collect();
+    let reach: Vec<BTreeSet<usize>> = (0..edges.len()).map(|at| reachable(&edges, at)).collect();
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for at in 0..edges.len() {
+        let circle: Vec<usize> =
+            reach[at].iter().copied().filter(|other| reach[*other].contains(&at)).collect();
+        if !circle.is_empty() && seen.insert(circle.clone()) {
+            let ties = circle.iter().map(|from| {
+                let to = edges[*from].iter().filter(|to| circle.contains(to));
+                let to: Vec<&str> = to.map(|to| house.name(*to)).collect();
+                format!("  {} -> {}", house.name(*from), to.join(", "))
+            });
+            found.push(format!("a circle:\n{}", ties.collect::<Vec<_>>().join("\n")));
+        }
+    }
+    found
+}
+
+fn reachable(edges: &[BTreeSet<usize>], from: usize) -> BTreeSet<usize> {
+    let (mut reached, mut open) = (BTreeSet::new(), vec![from]);
+    while let Some(at) = open.pop() {
+        open.extend(edges[at].iter().copied().filter(|to| reached.insert(*to)));
+    }
+    reached
+}
+
+/// The files that are no tests, by their modules.
+struct House<'a> {
+    files: Vec<&'a File>,
+    modules: BTreeMap<Path, usize>,
+}
+
+impl<'a> House<'a> {
+    fn new(files: &'a [File]) -> House<'a> {
+        let files: Vec<&File> = files.iter().filter(|file| !file.is_test()).collect();
+        let modules = files.iter().enumerate();
+        let modules = modules.filter_map(|(at, file)| Some((module(&file.path)?, at))).collect();
+        House { files, modules }
+    }
+
+    fn name(&self, at: usize) -> &str {
+        &self.files[at].path
+    }
+
+    /// The files whose items a file names, without those above it and below it.
+    fn imports(&self, at: usize) -> BTreeSet<usize> {
+        let Some(own) = module(&self.files[at].path) else { return BTreeSet::new() };
+        let code: Vec<&str> = self.files[at].code().into_iter().map(without_comment).collect();
+        let named = paths(&code.join("\n")).into_iter().filter_map(|path| absolute(&path, &own));
+        let homes = named.filter_map(|path| self.home(&path, 8));
+        let apart = homes.filter(|home| {
+            let other = module(&self.files[*home].path).unwrap_or_default();
+            !other.starts_with(&own) && !own.starts_with(&other)
+        });
+        apart.collect()
+    }
+
+    /// The file in which the item of a path is declared, also if another hands it on.
+    fn home(&self, path: &[String], steps: usize) -> Option<usize> {
+        let lengths = (1..=path.len()).rev();
+        let (length, at) =
+            lengths.filter_map(|n| Some((n, *self.modules.get(&path[..n])?))).next()?;
+        let Some(item) = path.get(length).filter(|_| steps > 0) else { return Some(at) };
+        let code: Vec<&str> = self.files[at].code().into_iter().map(without_comment).collect();
+        let handed_on = handed_on(&code.join("\n"));
+        let own = &path[..length];
+        let target = handed_on.into_iter().find(|target| target.last() == Some(item));
+        match target.and_then(|target| absolute(&relative(target), own)) {
+            Some(target) if target != path => self.home(&target, steps - 1),
+            _ => Some(at),
+        }
+    }
+}
+
+/// `[a, b]` for `src/a/b.rs`; the binary's files stand below `tui`.
+fn module(path: &str) -> Option<Path> {
+    let inside = path.strip_prefix("src/").or_else(|| path.starts_with("tui/").then_some(path))?;
+    let names = inside.strip_suffix(".rs")?.split('/');
+    Some(names.filter(|name| !["lib", "main"].contains(name)).map(str::to_owned).collect())
+}
+
+/// A path of `pub use` names a child where it does not say more.
+fn relative(path: Path) -> Path {
+    match path.first().map(String::as_str) {
+        Some("crate" | "super" | "self" | "glass_etcd") => path,
+        _ => [vec!["self".to_owned()], path].concat(),
+    }
+}
+
+/// The path from the root of the crate, for one that a module names; `None` for other crates.
+fn absolute(path: &[String], own: &[String]) -> Option<Path> {
+    let mut base = match path.first()?.as_str() {
+        "glass_etcd" => Vec::new(),
+        "crate" if own.first().is_some_and(|first| first == "tui") => vec!["tui".to_owned()],
+        "crate" => Vec::new(),
+        "self" | "super" => own.to_vec(),
+        _ => return None,
+    };
+    let mut rest = path.iter().skip(usize::from(path[0] != "super")).peekable();
+    while rest.next_if(|name| *name == "super").is_some() {
+        base.pop();
+    }
+    base.extend(rest.cloned());
+    Some(base)
+}
+
+/// The paths of all `use`s, and those that stand in the code and begin at a module.
+fn paths(code: &str) -> Vec<Path> {
+    let mut found = Vec::new();
+    for root in ["crate::", "super::", "self::", "glass_etcd::"] {
+        for (at, _) in code.match_indices(root) {
+            let before = code[..at].chars().next_back();
+            if before.is_none_or(|c| !c.is_alphanumeric() && !"_:$".contains(c)) {
+                expand(&code[at..], &[], &mut found);
+            }
+        }
+    }
+    found
+}
+
+/// The paths that a file hands on with `pub use`.
+fn handed_on(code: &str) -> Vec<Path> {
+    let mut found = Vec::new();
+    for opening in ["pub use ", "pub(crate) use ", "pub(super) use "] {
+        for (at, _) in code.match_indices(opening) {
+            expand(&code[at + opening.len()..], &[], &mut found);
+        }
+    }
+    found
+}
+
+/// Takes a path apart that may end in a group, and returns what stands behind it.
+fn expand<'t>(text: &'t str, prefix: &[String], found: &mut Vec<Path>) -> &'t str {
+    let mut path = prefix.to_vec();
+    let mut rest = text.trim_start();
+    loop {
+        if let Some(mut group) = rest.strip_prefix('{') {
+            while !group.trim_start().starts_with('}') {
+                let before = group;
+                group = expand(group, &path, found).trim_start();
+                group = group.strip_prefix(',').unwrap_or(group);
+                if group == before {
+                    return "}";
+                }
+            }
+            return group.trim_start().strip_prefix('}').unwrap_or("");
+        }
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        if 0 < end && &rest[..end] != "self" || path.is_empty() {
+            path.push(rest[..end].to_owned());
+        }
+        rest = &rest[end..];
+        match rest.strip_prefix("::") {
+            Some(further) if !further.starts_with('<') => rest = further,
+            _ => break,
+        }
+    }
+    found.push(path);
+    // What follows `as` is another name for it.
+    match rest.trim_start().strip_prefix("as ") {
+        Some(alias) => alias.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'),
+        None => rest.strip_prefix('*').unwrap_or(rest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(texts: &[(&str, &str)]) -> Vec<File> {
+        let file = |(path, text): &(&str, &str)| File {
+            path: (*path).to_owned(),
+            text: (*text).to_owned(),
+        };
+        texts.iter().map(file).collect()
+    }
+
+    #[test]
+    fn a_circle_is_found_also_through_what_a_parent_hands_on() {
+        let circle = files(&[
+            ("src/a.rs", "mod b;\nmod c;\npub use self::b::{B, Other as Renamed};"),
+            ("src/a/b.rs", "use super::c::C;\npub struct B(C);"),
+            ("src/a/c.rs", "fn f(b: crate::a::B) {}\npub struct C;"),
+        ]);
+        let expected = "a circle:\n  src/a/b.rs -> src/a/c.rs\n  src/a/c.rs -> src/a/b.rs";
+        assert_eq!(vec![expected.to_owned()], circles(&circle));
+    }
+
+    #[test]
+    fn a_file_and_its_folder_are_no_circle_nor_is_a_test() {
+        let none = files(&[
+            ("src/a.rs", "mod b;\nuse b::B;\npub struct A(B);\nfn f() { self::b::g() }"),
+            ("src/a/b.rs", "use super::A;\nuse crate::{d::{self, D}, a as e};"),
+            ("src/a/tests.rs", "use crate::d::D;"),
+            (
+                "src/d.rs",
+                "// crate::a::b::B\n#[cfg(test)]\nmod tests {\n    use crate::a::b::B;\n}",
+            ),
+        ]);
+        assert_eq!(Vec::<String>::new(), circles(&none));
+    }
+}

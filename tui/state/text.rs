@@ -1,0 +1,16 @@
+//! Text from elsewhere: names of members, keys, endpoints.
+
+/// Text from elsewhere, without anything that a terminal would obey.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_left() {
+        assert_eq!(clean("n\x1b[1m1"), "n?[1m1");
+    }
+}
