@@ -24,6 +24,8 @@
 //! * A client that goes away takes its key along. The call runs as a task of its own, so that it
 //!   can do so when nobody asks for its result any more; one that came just now is deleted
 //!   once the put has been applied.
+//! * A member that stops ends its waiting calls, and deletes their keys before it says so. Their
+//!   clients can call another member, where they stand last.
 //! * A waiting call keeps its key, one watcher, and one notice.
 //!
 //! The requests that go through the log are traced. The one that puts the key has the call's id;
@@ -45,7 +47,7 @@ mod turn;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Error, Server,
@@ -72,6 +74,8 @@ const SESSION_TTL: i64 = 60;
 /// For so long the key of a client that has gone is tried to be deleted. After it, its lease has
 /// done it, if the lease was ours.
 const RELEASE_WITHIN: Duration = Duration::from_secs(60);
+/// The same when the member is about to stop: it waits for no leader.
+const RELEASE_AT_STOP: Duration = Duration::from_millis(500);
 /// Between two tries.
 const RELEASE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -320,7 +324,8 @@ enum Outcome {
     Lost,
 }
 
-/// Waits until the call is first, and gives its place back if it fails or its client goes.
+/// Waits until the call is first, and gives its place back if it fails, its client goes, or the
+/// member stops.
 async fn hold(
     server: &Arc<Server>,
     id: u64,
@@ -338,8 +343,17 @@ async fn hold(
         }
         return Ok(Outcome::First(entered.header));
     }
-    let turn = dropped::until(server.turn(id, place), caller.gone()).await;
-    let turn = turn.unwrap_or(Err(Error::Canceled));
+    let turn = tokio::select! {
+        biased;
+        turn = dropped::until(server.turn(id, place), caller.gone()) => {
+            turn.unwrap_or(Err(Error::Canceled))
+        }
+        () = server.stopped() => {
+            // If it takes longer, the key goes with its lease.
+            let _ = timeout(RELEASE_AT_STOP, server.release(id, place)).await;
+            return Err(Error::Stopped);
+        }
+    };
     let is_unheard = caller.has_gone() && entered.before.is_none();
     if turn.is_err() || is_unheard {
         server.release(id, place).await;
