@@ -25,14 +25,15 @@ use super::{
     accept::{Failures, Gate, Place},
     answers,
     authority::MendedAuthority,
-    deadline, http as http_routes, http2,
+    deadline,
+    ending::{Ending, is_stream},
+    http as http_routes, http2,
     in_time::InTime,
     limit::Limited,
     listen::{Acceptor, Listener, Stream},
     metadata::Metadata,
     observe::ObserveService,
     pace::Pace,
-    until_stopped::{UntilStopped, is_stream},
     v3,
 };
 use crate::{
@@ -344,7 +345,7 @@ impl Front {
         let answer = answers::count(answer);
         if is_stream {
             let stopping = self.phase.stopping.clone();
-            answer.map(|body| Body::new(UntilStopped::new(body, stopping)))
+            answer.map(|body| Body::new(Ending::when_stopped(body, stopping)))
         } else {
             answer
         }

@@ -35,12 +35,13 @@ pub mod v3;
 
 mod cors;
 mod deadline;
+mod ending;
 mod http2;
 mod in_time;
 mod metadata;
 mod pace;
 mod probes;
 mod process;
-mod until_stopped;
+mod through;
 
 pub use front::{Limits, Phase, Ports, serve};
