@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("client", &["pb", "trace", "clock"]),
     ("ctl", &["client", "pb"]),
     ("member", &["api", "server", "raft", "storage", "pb", "trace", "clock", "config"]),
-    ("api", &["server", "pb", "trace", "config"]),
+    ("api", &["server", "pb", "trace", "clock", "config"]),
     ("server", &["raft", "storage", "pb", "trace", "clock", "config"]),
     ("raft", &["storage", "pb", "trace", "clock"]),
     ("storage", &["pb", "trace", "clock"]),

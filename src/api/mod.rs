@@ -6,6 +6,7 @@
 //!          ──▶ accept (is there a place for it?)
 //!          ──▶ in_time (does it say anything?)
 //!          ──▶ authority (none that h2 accepts?)
+//!          ──▶ pings (too many?)
 //!          ──▶ pace (enough for this turn? are answers taken?)
 //!          ──▶ hyper and h2, with the settings of http2
 //!          ──▶ front (metadata, deadline; known method? frame not too large?) ──▶ router
@@ -40,6 +41,7 @@ mod http2;
 mod in_time;
 mod metadata;
 mod pace;
+mod pings;
 mod probes;
 mod process;
 mod through;
