@@ -47,7 +47,7 @@ mod turn;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 
 use super::{
     Error, Server,
@@ -74,7 +74,7 @@ const SESSION_TTL: i64 = 60;
 /// For so long the key of a client that has gone is tried to be deleted. After it, its lease has
 /// done it, if the lease was ours.
 const RELEASE_WITHIN: Duration = Duration::from_secs(60);
-/// The same when the member is about to stop: it waits for no leader.
+/// And for so long from the order to stop on: a member without a leader does not wait for one.
 const RELEASE_AT_STOP: Duration = Duration::from_millis(500);
 /// Between two tries.
 const RELEASE_PAUSE: Duration = Duration::from_millis(200);
@@ -299,10 +299,23 @@ impl Server {
         Ok(self.own_txn(id, txn).await?.header)
     }
 
-    /// Leaves the queue: nobody waits for the call's result any more, or it has failed. May be
-    /// repeated, so it is tried again when its outcome is not known. The answer to a client that
-    /// is still there comes after it: who reads the error has left the queue, if that was possible.
+    /// Leaves the queue: nobody waits for the call's result any more, or it has failed. The answer
+    /// to a client that is still there comes after it: who reads the error has left the queue, if
+    /// that was possible.
     async fn release(&self, id: u64, place: &Place) {
+        let no_longer = async {
+            self.stopped().await;
+            tokio::time::sleep(RELEASE_AT_STOP).await;
+        };
+        tokio::select! {
+            () = self.try_release(id, place) => {}
+            // The key goes with its lease.
+            () = no_longer => {}
+        }
+    }
+
+    /// Deletes the key, which may be repeated, so it is tried again when its outcome is not known.
+    async fn try_release(&self, id: u64, place: &Place) {
         let deadline = clock::now() + RELEASE_WITHIN;
         loop {
             let request = self.next_of(id);
@@ -348,11 +361,7 @@ async fn hold(
         turn = dropped::until(server.turn(id, place), caller.gone()) => {
             turn.unwrap_or(Err(Error::Canceled))
         }
-        () = server.stopped() => {
-            // If it takes longer, the key goes with its lease.
-            let _ = timeout(RELEASE_AT_STOP, server.release(id, place)).await;
-            return Err(Error::Stopped);
-        }
+        () = server.stopped() => Err(Error::Stopped),
     };
     let is_unheard = caller.has_gone() && entered.before.is_none();
     if turn.is_err() || is_unheard {
