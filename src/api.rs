@@ -6,6 +6,7 @@
 //!          ──▶ accept (is there a place for it?)
 //!          ──▶ in_time (does it say anything?)
 //!          ──▶ authority (none that h2 accepts?)
+//!          ──▶ pings (too many?)
 //!          ──▶ pace (enough for this turn? are answers taken?)
 //!          ──▶ hyper and h2, with the settings of http2
 //!          ──▶ front (metadata, deadline; known method? frame not too large?) ──▶ router
@@ -35,12 +36,14 @@ pub mod v3;
 
 mod cors;
 mod deadline;
+mod ending;
 mod http2;
 mod in_time;
 mod metadata;
 mod pace;
+mod pings;
 mod probes;
 mod process;
-mod until_stopped;
+mod through;
 
 pub use front::{Limits, Phase, Ports, serve};

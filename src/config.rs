@@ -164,6 +164,17 @@ pub fn parse(args: &[String], env: &[(String, String)]) -> Result<Asked, ConfigE
     Ok(Asked::Start(Box::new(parsed)))
 }
 
+/// The pings between a member and its clients, by which each finds out that the other has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// `--grpc-keepalive-interval`: how long a client may be silent until it is pinged.
+    pub interval: Duration,
+    /// `--grpc-keepalive-timeout`: how long it has to answer.
+    pub timeout: Duration,
+    /// `--grpc-keepalive-min-time`: the time between two pings of a client that has calls under way.
+    pub min_time: Duration,
+}
+
 /// A member's configuration, complete and checked.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -203,9 +214,8 @@ pub struct ServerConfig {
     pub max_txn_ops: usize,
     /// `--max-concurrent-streams`.
     pub max_concurrent_streams: u32,
-    /// `--grpc-keepalive-interval` and `--grpc-keepalive-timeout`: how long a client may be silent
-    /// until it is pinged, and how long it has to answer.
-    pub keepalive: (Duration, Duration),
+    /// The pings between the member and its clients.
+    pub keepalive: Keepalive,
     /// `--watch-progress-notify-interval`, or the experimental flag of 3.5; at least 100 ms.
     pub progress_interval: Duration,
     /// `--quota-backend-bytes`, after its default; `None` when negative (no quota).

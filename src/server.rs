@@ -32,6 +32,7 @@ mod own;
 pub mod propose;
 pub mod publish;
 pub mod read_index;
+mod stopping;
 pub mod txn;
 pub mod views;
 pub mod wait;

@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "member",
         &["api", "server", "raft", "storage", "pb", "export", "story", "trace", "clock", "config"],
     ),
-    ("api", &["server", "pb", "trace", "config"]),
+    ("api", &["server", "pb", "trace", "clock", "config"]),
     ("server", &["raft", "storage", "pb", "trace", "clock", "config"]),
     ("raft", &["storage", "pb", "trace", "clock"]),
     ("storage", &["pb", "trace", "clock"]),

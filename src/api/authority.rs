@@ -30,12 +30,13 @@
 //! Ordinary clients pay for one walk over a header block, and from then on a read is a read of the
 //! socket. The others pay for reading and writing their header blocks, and for two more copies.
 
+pub mod huffman;
+
 mod fields;
 mod hpack;
-mod huffman;
 
 use std::{
-    io::{IoSlice, Result},
+    io::Result,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -44,7 +45,10 @@ use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::fields::Table;
-use super::http2::{FRAME, HEADER_LIST};
+use super::{
+    http2::{FRAME, HEADER_LIST},
+    through::writes_to_inner,
+};
 
 /// What an HTTP/2 client sends first (RFC 9113 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -115,33 +119,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for MendedAuthority<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for MendedAuthority<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
+    writes_to_inner!();
 }
 
 /// Where in the client's bytes the follower is.

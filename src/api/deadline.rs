@@ -25,20 +25,13 @@
 //! Left out: a stream of answers that the client does not take, because its window is full, is
 //! not asked for more, and so notices its end only when the client does.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{future::Future, time::Duration};
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body::{Frame, SizeHint};
-use tokio::time::Sleep;
 use tonic::Status;
 
+use super::ending::Ending;
 use crate::server::dropped::{self, Deadline};
 
 const NAME: &str = "grpc-timeout";
@@ -83,11 +76,11 @@ fn bound_body(deadline: Deadline, body: Body) -> Body {
     if http_body::Body::is_end_stream(&body) {
         return body;
     }
-    Body::new(Bound { inner: Some(body), deadline, sleep: None })
+    Body::new(Ending::at(body, deadline))
 }
 
 /// The status of a call whose time is over.
-fn over() -> Status {
+pub(super) fn over() -> Status {
     Status::deadline_exceeded("context deadline exceeded")
 }
 
@@ -128,58 +121,8 @@ fn decode(value: &HeaderValue) -> Result<Duration, String> {
     Ok(unit(number))
 }
 
-/// A body that ends with the call's time, at the latest.
-struct Bound {
-    /// `None` once it is over.
-    inner: Option<Body>,
-    deadline: Deadline,
-    /// Made when the body has to wait for the first time.
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl http_body::Body for Bound {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let deadline = self.deadline;
-        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
-        // A stream that always has something to say ends, too.
-        if !deadline.is_over() {
-            if let Poll::Ready(frame) = Pin::new(inner).poll_frame(context) {
-                return Poll::Ready(frame);
-            }
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(deadline.sleep()));
-            ready!(sleep.as_mut().poll(context));
-        }
-        let _ = dropped::expire(|| self.inner = None);
-        Poll::Ready(Some(Ok(Frame::trailers(trailers()))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
-    }
-}
-
-fn trailers() -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    over().add_header(&mut trailers).expect("the text is a header's value");
-    trailers
-}
-
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
-    use futures_util::stream;
-    use http_body_util::BodyExt as _;
     use tonic::Code;
 
     use super::*;
@@ -274,37 +217,5 @@ mod tests {
         assert_eq!(status(&answer), expected);
         assert_eq!(dropped.try_recv(), Ok(true));
         assert!(!dropped::is_expiring());
-    }
-
-    /// The body of an answer under a deadline of 20 ms.
-    async fn body(body: Body) -> (Vec<Bytes>, Option<HeaderMap>) {
-        let deadline = of(&headers(&["20m"])).unwrap().unwrap();
-        let answer = bound(deadline, async { Response::new(body) }).await;
-        let (mut data, mut body) = (Vec::new(), answer.into_body());
-        while let Some(frame) = body.frame().await {
-            match frame.unwrap().into_data() {
-                Ok(piece) => data.push(piece),
-                Err(frame) => return (data, frame.into_trailers().ok()),
-            }
-        }
-        (data, None)
-    }
-
-    #[tokio::test]
-    async fn a_stream_ends_in_trailers_whether_it_is_silent_or_never_is() {
-        let first = || Ok::<_, Infallible>(Bytes::from_static(b"news"));
-        let silent = stream::unfold(true, move |is_first| async move {
-            if is_first { Some((first(), false)) } else { std::future::pending().await }
-        });
-        let (data, trailers) = body(Body::from_stream(silent)).await;
-        let status = Status::from_header_map(&trailers.unwrap()).unwrap();
-        assert_eq!((data.len(), status.code()), (1, Code::DeadlineExceeded));
-        let busy = stream::repeat_with(first);
-        let (data, trailers) = body(Body::from_stream(busy)).await;
-        let status = Status::from_header_map(&trailers.unwrap()).unwrap();
-        assert_eq!(status.message(), "context deadline exceeded");
-        assert!(1 < data.len());
-        let (data, trailers) = body(Body::from("all of it")).await;
-        assert_eq!((data, trailers), (vec![Bytes::from_static(b"all of it")], None));
     }
 }

@@ -25,18 +25,20 @@ use super::{
     accept::{Failures, Gate, Place},
     answers,
     authority::MendedAuthority,
-    deadline, http as http_routes, http2,
+    deadline,
+    ending::{Ending, is_stream},
+    http as http_routes, http2,
     in_time::InTime,
     limit::Limited,
     listen::{Acceptor, Listener, Stream},
     metadata::Metadata,
     observe::ObserveService,
     pace::Pace,
-    until_stopped::{UntilStopped, is_stream},
+    pings::Pings,
     v3,
 };
 use crate::{
-    config::Cors,
+    config::{Cors, Keepalive},
     pb::{
         etcdserverpb::{
             cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
@@ -83,9 +85,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at all listeners for metrics and probes together.
     pub metrics_connections: usize,
-    /// `--grpc-keepalive-interval` and `--grpc-keepalive-timeout`. How often a client may ping, as
-    /// `--grpc-keepalive-min-time` says, is not looked at: h2 answers pings without telling.
-    pub keepalive: (Duration, Duration),
+    /// How often clients are pinged, and how often they may ping.
+    pub keepalive: Keepalive,
 }
 
 /// Where clients are served.
@@ -266,11 +267,13 @@ impl Front {
         let mut stopping = self.phase.stopping.clone();
         let client = self.server.connect();
         let of_calls = Arc::clone(&client);
+        let min_time = self.limits.keepalive.min_time;
         let service = service_fn(move |request| {
             Arc::clone(&self).request(request, metadata.clone(), Arc::clone(&of_calls))
         });
         let stream = InTime::new(stream, HEADER_TIMEOUT);
-        let stream = TokioIo::new(pace.socket(MendedAuthority::new(stream)));
+        let stream = Pings::new(MendedAuthority::new(stream), min_time);
+        let stream = TokioIo::new(pace.socket(stream));
         let mut connection = pin!(builder.serve_connection(stream, service));
         let ended = tokio::select! {
             biased;
@@ -344,7 +347,7 @@ impl Front {
         let answer = answers::count(answer);
         if is_stream {
             let stopping = self.phase.stopping.clone();
-            answer.map(|body| Body::new(UntilStopped::new(body, stopping)))
+            answer.map(|body| Body::new(Ending::when_stopped(body, stopping)))
         } else {
             answer
         }

@@ -21,6 +21,7 @@
 //! | send buffer of a stream | 64 KiB | [`SEND_BUFFER`] | what of an answer lies ready behind the handler |
 //! | header table | 4 KiB | 4 KiB | HTTP/2's own, and the table of `authority`; hyper-util leaves no choice |
 //! | pings | 2 h, 20 s | the flags | `--grpc-keepalive-interval`, `--grpc-keepalive-timeout` |
+//! | pings of the client | 5 min apart, 2 h without calls | the flag, 2 h without calls | `--grpc-keepalive-min-time`; h2 does not tell, so [`super::pings`] looks |
 //! | extended CONNECT | no | no | nothing here is tunnelled |
 //! | `date` in answers | no | no | no client of gRPC reads it, and each answer would pay for it |
 //!
@@ -97,8 +98,8 @@ pub(super) fn configure<E>(mut builder: Http2Builder<'_, E>, limits: &Limits) {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME)
         .max_send_buf_size(SEND_BUFFER)
-        .keep_alive_interval(Some(limits.keepalive.0))
-        .keep_alive_timeout(limits.keepalive.1)
+        .keep_alive_interval(Some(limits.keepalive.interval))
+        .keep_alive_timeout(limits.keepalive.timeout)
         .auto_date_header(false);
 }
 

@@ -5,7 +5,7 @@
 //! and sends nothing, or half of the preface, would hold a file descriptor for ever.
 
 use std::{
-    io::{Error, ErrorKind, IoSlice, Result},
+    io::{Error, ErrorKind, Result},
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -16,7 +16,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::authority::PREFACE;
+use super::{authority::PREFACE, through::writes_to_inner};
 
 /// A connection. Reading fails once the time is over, unless it has begun.
 #[derive(Debug)]
@@ -65,33 +65,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for InTime<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for InTime<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
+    writes_to_inner!();
 }
 
 #[cfg(test)]

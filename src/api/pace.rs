@@ -32,6 +32,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::through::ends_with_inner;
+
 /// Bytes of input in one turn of a connection; more by one read at most.
 pub(super) const TURN: usize = 64 << 10;
 
@@ -130,14 +132,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         self.note(context, written)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
-    }
-
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -147,9 +141,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         self.note(context, written)
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
+    ends_with_inner!();
 }
 
 #[cfg(test)]

@@ -67,10 +67,11 @@ pub fn status(error: Error) -> Status {
 }
 
 /// The status of an error of Lock and Election. etcd serves them through a client of its own inside
-/// the member, whose errors have lost their codes; only what is decided before keeps it.
+/// the member, whose errors have lost their codes; only what is decided before keeps it, and that
+/// the member stops, which by etcd's is a connection that breaks: clients try another member.
 pub fn plain_status(error: Error) -> Status {
     match error {
-        Error::NoLeader | Error::Canceled => status(error),
+        Error::NoLeader | Error::Canceled | Error::Stopped => status(error),
         other => Status::unknown(code_and_text(other).1),
     }
 }

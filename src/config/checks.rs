@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use super::{
-    LeaseCheckpoint, LogFormat, LogLevel, LogOutput, Parsed, ProcessOptions, ServerConfig,
+    Keepalive, LeaseCheckpoint, LogFormat, LogLevel, LogOutput, Parsed, ProcessOptions,
+    ServerConfig,
     args::Given,
     compaction::compaction,
     error::ConfigError,
@@ -27,8 +28,11 @@ const REQUEST_ADVISED: u64 = 10 << 20;
 /// for about this much at a time. It also stays far below the 512 MiB of a raft message.
 const REQUEST_MAX: u64 = 64 << 20;
 /// What Go's gRPC does unless it is told otherwise.
-const KEEPALIVE_DEFAULT: (Duration, Duration) =
-    (Duration::from_secs(2 * 60 * 60), Duration::from_secs(20));
+const KEEPALIVE_DEFAULT: Keepalive = Keepalive {
+    interval: Duration::from_secs(2 * 60 * 60),
+    timeout: Duration::from_secs(20),
+    min_time: Duration::from_secs(5 * 60),
+};
 const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const ELECTION_MS_MAX: u64 = 50_000;
 /// More threads than any machine that this runs on has use for.
@@ -326,14 +330,21 @@ fn batch_interval(given: &Given) -> Duration {
     }
 }
 
-/// As in etcd, one that is 0 leaves both as gRPC has them, and gRPC pings once a second at most.
-fn keepalive(given: &Given) -> (Duration, Duration) {
-    let [interval, timeout] = ["grpc-keepalive-interval", "grpc-keepalive-timeout"]
-        .map(|flag| values::duration(given.text(flag)));
-    if interval.is_zero() || timeout.is_zero() {
-        return KEEPALIVE_DEFAULT;
+/// As in etcd, 0 leaves it to gRPC's defaults: the first two together, the third by itself. gRPC
+/// pings once a second at most.
+fn keepalive(given: &Given) -> Keepalive {
+    let [interval, timeout, min_time] =
+        ["grpc-keepalive-interval", "grpc-keepalive-timeout", "grpc-keepalive-min-time"]
+            .map(|flag| values::duration(given.text(flag)));
+    let mut keepalive = KEEPALIVE_DEFAULT;
+    if !interval.is_zero() && !timeout.is_zero() {
+        keepalive.interval = interval.max(KEEPALIVE_INTERVAL_MIN);
+        keepalive.timeout = timeout;
     }
-    (interval.max(KEEPALIVE_INTERVAL_MIN), timeout)
+    if !min_time.is_zero() {
+        keepalive.min_time = min_time;
+    }
+    keepalive
 }
 
 /// 3.6 calls the flag otherwise than 3.5; what is too often is made slower, as in etcd.

@@ -125,7 +125,7 @@ pub const FLAGS: &[Flag] = &[
     inert("enable-grpc-gateway", Bool, "true"),
     inert("feature-gates", Text, ""),
     works("grpc-keepalive-interval", Duration, "2h", "silence after which a client is pinged"),
-    inert("grpc-keepalive-min-time", Duration, "5s"),
+    works("grpc-keepalive-min-time", Duration, "5s", "shortest time between a client's pings"),
     works("grpc-keepalive-timeout", Duration, "20s", "time that a client has to answer a ping"),
     works("listen-client-http-urls", Urls, "", "where to serve HTTP, apart from gRPC"),
     inert("raft-read-timeout", Duration, "5s"),

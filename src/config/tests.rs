@@ -543,13 +543,15 @@ fn checkpoints_of_leases_are_kept_only_where_they_are_made() {
 #[test]
 fn clients_are_pinged_as_the_flags_say_and_zero_leaves_it_to_grpc() {
     let keepalive = |args: &str| {
-        let (interval, timeout) = config(args).keepalive;
-        (interval.as_millis(), timeout.as_millis())
+        let Keepalive { interval, timeout, min_time } = config(args).keepalive;
+        (interval.as_millis(), timeout.as_millis(), min_time.as_millis())
     };
-    assert_eq!(keepalive(""), (7_200_000, 20_000));
+    assert_eq!(keepalive(""), (7_200_000, 20_000, 5_000));
     let both = "--grpc-keepalive-interval=30s --grpc-keepalive-timeout";
-    assert_eq!(keepalive(&format!("{both}=5s")), (30_000, 5_000));
-    assert_eq!(keepalive(&format!("{both}=0s")), (7_200_000, 20_000));
-    assert_eq!(keepalive("--grpc-keepalive-interval=0"), (7_200_000, 20_000));
-    assert_eq!(keepalive("--grpc-keepalive-interval=10ms"), (1_000, 20_000));
+    assert_eq!(keepalive(&format!("{both}=5s")), (30_000, 5_000, 5_000));
+    assert_eq!(keepalive(&format!("{both}=0s")), (7_200_000, 20_000, 5_000));
+    assert_eq!(keepalive("--grpc-keepalive-interval=0"), (7_200_000, 20_000, 5_000));
+    assert_eq!(keepalive("--grpc-keepalive-interval=10ms"), (1_000, 20_000, 5_000));
+    let min_time = |value| keepalive(&format!("--grpc-keepalive-min-time={value}")).2;
+    assert_eq!((min_time("7ms"), min_time("0s"), min_time("-1s")), (7, 300_000, 300_000));
 }

@@ -7,16 +7,13 @@
 //!
 //! A leader hands its leadership over first (etcd: `TransferLeadership`). Without that the others
 //! would notice its absence only after an election timeout. The requests of its own clients that are
-//! under way wait for the new leader, are forwarded to it, and are answered. Streams end at once:
-//! their clients go on with another member. A client that does not take its answer is waited for no
-//! longer than [`GRACE`].
+//! under way wait for the new leader, are forwarded to it, and are answered. Streams, and calls that
+//! wait for a lock, end at once: their clients go on with another member. A client that does not
+//! take its answer is waited for no longer than [`GRACE`].
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use crate::{raft::inbox::Input, server::Server, trace::Collector};
 
@@ -32,10 +29,9 @@ const LOOK: Duration = Duration::from_millis(2);
 pub(super) async fn leave(
     server: &Server,
     collector: &Arc<Collector>,
-    stopping: &watch::Sender<bool>,
     clients: Pin<&mut impl Future<Output = std::io::Result<()>>>,
 ) {
-    stopping.send_replace(true);
+    server.stop_serving();
     let quiet = async {
         hand_over_leadership(server).await;
         while server.wait().pending() != 0 {

@@ -434,8 +434,7 @@ impl Running {
         let notifier = Arc::new(Notifier::from_environment());
         let published = (ready, Arc::clone(&notifier));
         tokio::spawn(publish(Arc::clone(server), attributes(config), published));
-        let (stop, stopping) = watch::channel(false);
-        let phase = api::Phase { ready: is_ready, stopping };
+        let phase = api::Phase { ready: is_ready, stopping: server.stopping() };
         let observe = config.trace_observe.then(|| ObserveService::new(Arc::clone(&collector)));
         let limits = limits(config, self.shares);
         let clients = api::serve(Arc::clone(server), observe, ports, limits, phase);
@@ -450,7 +449,7 @@ impl Running {
         tracing::info!("closing etcd server");
         notifier.stopping().await;
         if end.is_ok() {
-            leave::leave(server, &collector, &stop, clients).await;
+            leave::leave(server, &collector, clients).await;
         }
         end
     }

@@ -24,6 +24,8 @@
 //! * A client that goes away takes its key along. The call runs as a task of its own, so that it
 //!   can do so when nobody asks for its result any more; one that came just now is deleted
 //!   once the put has been applied.
+//! * A member that stops ends its waiting calls, and deletes their keys before it says so. Their
+//!   clients can call another member, where they stand last.
 //! * A waiting call keeps its key, one watcher, and one notice.
 //!
 //! The requests that go through the log are traced. The one that puts the key has the call's id;
@@ -72,6 +74,8 @@ const SESSION_TTL: i64 = 60;
 /// For so long the key of a client that has gone is tried to be deleted. After it, its lease has
 /// done it, if the lease was ours.
 const RELEASE_WITHIN: Duration = Duration::from_secs(60);
+/// And for so long from the order to stop on: a member without a leader does not wait for one.
+const RELEASE_AT_STOP: Duration = Duration::from_millis(500);
 /// Between two tries.
 const RELEASE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -295,10 +299,23 @@ impl Server {
         Ok(self.own_txn(id, txn).await?.header)
     }
 
-    /// Leaves the queue: nobody waits for the call's result any more, or it has failed. May be
-    /// repeated, so it is tried again when its outcome is not known. The answer to a client that
-    /// is still there comes after it: who reads the error has left the queue, if that was possible.
+    /// Leaves the queue: nobody waits for the call's result any more, or it has failed. The answer
+    /// to a client that is still there comes after it: who reads the error has left the queue, if
+    /// that was possible.
     async fn release(&self, id: u64, place: &Place) {
+        let no_longer = async {
+            self.stopped().await;
+            tokio::time::sleep(RELEASE_AT_STOP).await;
+        };
+        tokio::select! {
+            () = self.try_release(id, place) => {}
+            // The key goes with its lease.
+            () = no_longer => {}
+        }
+    }
+
+    /// Deletes the key, which may be repeated, so it is tried again when its outcome is not known.
+    async fn try_release(&self, id: u64, place: &Place) {
         let deadline = clock::now() + RELEASE_WITHIN;
         loop {
             let request = self.next_of(id);
@@ -320,7 +337,8 @@ enum Outcome {
     Lost,
 }
 
-/// Waits until the call is first, and gives its place back if it fails or its client goes.
+/// Waits until the call is first, and gives its place back if it fails, its client goes, or the
+/// member stops.
 async fn hold(
     server: &Arc<Server>,
     id: u64,
@@ -338,8 +356,13 @@ async fn hold(
         }
         return Ok(Outcome::First(entered.header));
     }
-    let turn = dropped::until(server.turn(id, place), caller.gone()).await;
-    let turn = turn.unwrap_or(Err(Error::Canceled));
+    let turn = tokio::select! {
+        biased;
+        turn = dropped::until(server.turn(id, place), caller.gone()) => {
+            turn.unwrap_or(Err(Error::Canceled))
+        }
+        () = server.stopped() => Err(Error::Stopped),
+    };
     let is_unheard = caller.has_gone() && entered.before.is_none();
     if turn.is_err() || is_unheard {
         server.release(id, place).await;

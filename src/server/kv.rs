@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::watch;
+
 use super::{
     Error,
     admit::{put_cost, txn_cost},
@@ -110,6 +112,7 @@ pub struct Server {
     pub(crate) collector: Arc<trace::Collector>,
     pub(crate) turns: Turns,
     pub(crate) room: Arc<Room>,
+    pub(crate) stopping: watch::Sender<bool>,
 }
 
 impl Server {
@@ -136,6 +139,7 @@ impl Server {
             collector,
             turns: Turns::default(),
             room: Room::new(room::LIMITS),
+            stopping: watch::Sender::new(false),
         }
     }
 

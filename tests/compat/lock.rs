@@ -449,6 +449,12 @@ impl Running {
         without_lease(&self.lines.recv_timeout(WITHIN).expect("a line in time"))
     }
 
+    /// What it prints when it has a lock or sees a leader. Both lines are waited for before anything
+    /// happens to it: whether one that is killed between them has printed the second is chance.
+    fn key_and_value(&self) -> [String; 2] {
+        [self.line(), self.line()]
+    }
+
     /// Ctrl-C.
     fn interrupt(&self) {
         self.signal(Signal::SIGINT);
@@ -499,26 +505,26 @@ fn sessions(tool: &Etcdctl, cluster: &Cluster, at: usize, command: &Path) -> Vec
     let formats = ["json", "fields", "table"];
     said.extend(formats.map(|format| start(&["lock", &lock, "-w", format, command, "0"]).end()));
     let first = start(&["lock", &lock, "--ttl", "20"]);
-    said.push(first.line());
+    said.extend(first.key_and_value());
     let second = Running::start(tool, cluster, (at + 1) % 3, &["lock", &lock]);
     let third = start(&["lock", &lock, command, "3"]);
     first.interrupt();
     said.push(first.end());
     // Which of the two had come first is theirs; both get it.
-    said.push(second.line());
+    said.extend(second.key_and_value());
     second.interrupt();
     said.push(second.end());
     let third = third.end();
     said.push(third.split(' ').next().unwrap().to_owned());
 
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        let first = start(&["lock", &lock, "--ttl", "2"]);
-        said.push(first.line());
+        let first = start(&["lock", &lock, "--ttl", "5"]);
+        said.extend(first.key_and_value());
         let second = start(&["lock", &lock]);
         first.signal(signal);
         said.push(first.end());
         // It is told to let go, or its lease goes.
-        said.push(second.line());
+        said.extend(second.key_and_value());
         second.interrupt();
         said.push(second.end());
     }
@@ -532,13 +538,13 @@ fn sessions(tool: &Etcdctl, cluster: &Cluster, at: usize, command: &Path) -> Vec
 
     let race = format!("{p}-race");
     let first = start(&["elect", &race, "one"]);
-    said.extend([first.line(), first.line()]);
+    said.extend(first.key_and_value());
     let observer = start(&["elect", "-l", &race]);
-    said.extend([observer.line(), observer.line()]);
+    said.extend(observer.key_and_value());
     let second = Running::start(tool, cluster, (at + 1) % 3, &["elect", &race, "two"]);
     first.interrupt();
     said.push(first.end());
-    said.extend([second.line(), second.line(), observer.line(), observer.line()]);
+    said.extend([second.key_and_value(), observer.key_and_value()].concat());
     second.interrupt();
     said.push(second.end());
     observer.interrupt();

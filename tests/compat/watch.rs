@@ -1,13 +1,10 @@
-//! Watch: one script to a cluster of ours and to one of etcd's, and the real etcdctl's `watch`.
+//! Watch: one script to a cluster of ours and to one of etcd's. [`etcdctl`] has the real tool's
+//! `watch`, [`rows`] the rules of a watcher's life one by one.
 
-use std::{
-    fs,
-    io::Write,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-    process::{Command, Stdio},
-    time::Duration,
-};
+mod etcdctl;
+mod rows;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use glass_etcd::pb::etcdserverpb::{
@@ -19,11 +16,10 @@ use tokio::{sync::mpsc::UnboundedSender, time::timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Endpoint};
 
-use super::{http, normal::Names};
 use crate::{
     client::Client,
     cluster::Cluster,
-    programs::{self, Etcdctl, Kind, left_out},
+    programs::{self, Kind, left_out},
 };
 
 /// Nothing more comes, if nothing has come for so long: several times the 100 ms of a sync pass.
@@ -151,7 +147,7 @@ async fn watchers_see_no_difference() {
         assert_eq!(ours.len(), theirs.len());
     }
     slow_reader(&subject).await;
-    etcdctl(&subject, &reference).await;
+    etcdctl::same_outputs(&subject, &reference).await;
     needs_leader(&mut subject).await;
 }
 
@@ -376,239 +372,4 @@ async fn slow_reader(cluster: &Cluster) {
         }
     }
     assert_eq!(next, last + 1);
-}
-
-/// The real tool: the same command against each member of both clusters.
-async fn etcdctl(subject: &Cluster, reference: &Cluster) {
-    let tools = programs::etcdctls();
-    let names = [Names::of(subject).await, Names::of(reference).await];
-    let dir = tempfile::tempdir().unwrap();
-    let hook = hook_in(dir.path());
-    for (tool, at) in tools.iter().zip([2, 1]) {
-        let mut outputs = Vec::new();
-        for (cluster, names) in [subject, reference].into_iter().zip(&names) {
-            let mut writer = cluster.client(0);
-            let prefix = format!("ctl-{}/", tool.version);
-            let revision = writer.put(&format!("{prefix}a"), "1").await.unwrap();
-            writer.put(&format!("{prefix}a"), "2").await.unwrap();
-            writer.put(&format!("{prefix}b"), "1").await.unwrap();
-            let words = watches(&tool.version, &prefix, revision, &hook);
-            let mut children = Vec::new();
-            for words in &words {
-                let mut child =
-                    tool_command(tool, cluster, at).args(words.split(' ')).spawn().unwrap();
-                if words.starts_with("watch -i") {
-                    let mut input = child.stdin.take().unwrap();
-                    writeln!(input, "no such command\n").unwrap();
-                    writeln!(input, "watch {prefix}a --rev {revision} -- {hook} line").unwrap();
-                    tokio::time::sleep(SILENCE).await;
-                    writeln!(input, "progress").unwrap();
-                    child.stdin = Some(input);
-                }
-                children.push(child);
-            }
-            tokio::time::sleep(SILENCE).await;
-            writer.put(&format!("{prefix}a"), "3").await.unwrap();
-            let delete =
-                DeleteRangeRequest { key: text(&format!("{prefix}a")), ..Default::default() };
-            writer.kv.delete_range(delete).await.unwrap();
-            tokio::time::sleep(SILENCE).await;
-            for (words, mut child) in words.iter().zip(children) {
-                child.kill().unwrap();
-                let output = child.wait_with_output().unwrap();
-                let [out, err] = [output.stdout, output.stderr]
-                    .map(|bytes| names.apply(&String::from_utf8_lossy(&bytes), false));
-                let is_heard = out.contains("ctl-") || out.contains("Y3Rs");
-                assert!(is_heard || words.ends_with("table"), "{words}: {out}{err}");
-                assert_eq!(out.contains("hook "), words.contains("hook") || words.contains("-i"));
-                outputs.push(format!("{} {words}\n{out}\n{err}", tool.version));
-            }
-        }
-        let theirs = outputs.split_off(outputs.len() / 2);
-        // Revisions may differ between the clusters no more: the same has happened to both, but for
-        // the slow reader.
-        let comparable =
-            |outputs: Vec<String>| outputs.into_iter().map(|output| without_revisions(&output));
-        for (ours, theirs) in comparable(outputs).zip(comparable(theirs)) {
-            assert_eq!(ours, theirs);
-        }
-    }
-}
-
-/// A program that a watcher runs at each event; it shows what it is told.
-fn hook_in(dir: &Path) -> String {
-    let hook = dir.join("hook");
-    fs::write(&hook, "#!/bin/sh\necho \"hook $1\"\nenv | grep ETCD_WATCH | sort\n").unwrap();
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
-    hook.display().to_string()
-}
-
-/// What the tool is called with.
-fn watches(version: &str, prefix: &str, revision: i64, hook: &str) -> [String; 8] {
-    let progress = if version.starts_with("3.4.") { "" } else { "--progress-notify " };
-    [
-        format!("watch {prefix}a --rev {revision} -- {hook} a"),
-        format!("watch {prefix}a {prefix}c --rev {revision} -- {hook} range"),
-        format!("watch {prefix}a --rev {revision} -w table"),
-        format!("watch {prefix} --prefix --rev {revision}"),
-        format!("watch {prefix}a --prev-kv {progress}--rev {revision} -w json"),
-        format!("watch {prefix}a -w fields --rev {revision}"),
-        "watch -i".to_owned(),
-        "watch -i -w json".to_owned(),
-    ]
-}
-
-fn tool_command(tool: &Etcdctl, cluster: &Cluster, at: usize) -> Command {
-    let mut command = Command::new(&tool.path);
-    command.env("ETCDCTL_API", "3").args(["--endpoints", &cluster.members[at].client_address()]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// Numbers of more than one digit are revisions, as the tool shows nothing else that long.
-fn without_revisions(output: &str) -> String {
-    let mut out = String::new();
-    let mut digits = 0;
-    for c in output.chars() {
-        digits = if c.is_ascii_digit() { digits + 1 } else { 0 };
-        match digits {
-            0 | 1 => out.push(c),
-            2 => {
-                out.pop();
-                out.push('N');
-            }
-            _ => {}
-        }
-    }
-    out
-}
-
-/// A row: the rule, what is sent, what comes back, and whether etcd 3.5.1 is asked too.
-type Row = (&'static str, RequestUnion, &'static [&'static str], bool);
-
-/// What a response says, without ids of the cluster.
-fn said(response: &WatchResponse) -> String {
-    let revision = response.header.as_ref().map_or(-1, |header| header.revision);
-    let WatchResponse { watch_id, created, canceled, compact_revision, cancel_reason, .. } =
-        response;
-    let flags = [(*created, "created "), (*canceled, "canceled ")];
-    let flags: String = flags.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
-    format!("{flags}{watch_id} at {revision} compacted {compact_revision} [{cancel_reason}]")
-}
-
-/// The key space stands at 5, and 4 is compacted.
-fn rows() -> Vec<Row> {
-    let create =
-        |id, request| RequestUnion::CreateRequest(WatchCreateRequest { watch_id: id, ..request });
-    let cancel = |watch_id| RequestUnion::CancelRequest(WatchCancelRequest { watch_id });
-    let ask = || RequestUnion::ProgressRequest(WatchProgressRequest {});
-    let all = |start_revision| super::watch::create("a", "\0", start_revision);
-    vec![
-        ("ids from 0 on", create(0, all(0)), &["created 0 at 5 compacted 0 []"], true),
-        ("the next", create(0, all(6)), &["created 1 at 5 compacted 0 []"], true),
-        ("chosen", create(9, all(0)), &["created 9 at 5 compacted 0 []"], true),
-        (
-            "chosen twice",
-            create(9, all(0)),
-            &["created canceled -1 at 5 compacted 0 [mvcc: duplicate watch ID provided on the \
-               WatchStream]"],
-            true,
-        ),
-        (
-            "empty range",
-            create(0, super::watch::create("b", "a", 0)),
-            &["created canceled -1 at 5 compacted 0 [mvcc: watcher range is empty]"],
-            true,
-        ),
-        // 3.5.1 takes it for the present.
-        (
-            "negative",
-            create(0, all(-1)),
-            &[
-                "created canceled -1 at 5 compacted 0 [etcdserver: mvcc: required revision has been \
-               compacted]",
-            ],
-            false,
-        ),
-        (
-            "compacted",
-            create(20, all(3)),
-            &["created 20 at 5 compacted 0 []", "canceled 20 at 0 compacted 4 []"],
-            true,
-        ),
-        ("the future", create(21, all(99)), &["created 21 at 5 compacted 0 []"], true),
-        ("cancel", cancel(1), &["canceled 1 at 5 compacted 0 []"], true),
-        ("cancel twice, and nobody", cancel(1), &[], true),
-        ("cancel nobody", cancel(777), &[], true),
-        // 3.5.1 says so also to those who wait for a later revision (etcd #20221).
-        ("no progress before the start", ask(), &[], false),
-        ("cancel the future", cancel(21), &["canceled 21 at 5 compacted 0 []"], true),
-        ("progress", ask(), &["-1 at 5 compacted 0 []"], true),
-    ]
-}
-
-/// The rest of the life of this stream: ids below zero, and no watchers.
-fn later_rows() -> Vec<Row> {
-    let create =
-        |id, request| RequestUnion::CreateRequest(WatchCreateRequest { watch_id: id, ..request });
-    let cancel = |watch_id| RequestUnion::CancelRequest(WatchCancelRequest { watch_id });
-    let ask = || RequestUnion::ProgressRequest(WatchProgressRequest {});
-    let all = |start_revision| super::watch::create("a", "\0", start_revision);
-    vec![
-        ("-1 is an id like others", create(-1, all(0)), &["created -1 at 5 compacted 0 []"], true),
-        (
-            "and so is the least",
-            create(i64::MIN, all(3)),
-            &[
-                "created -9223372036854775808 at 5 compacted 0 []",
-                "canceled -9223372036854775808 at 0 compacted 4 []",
-            ],
-            true,
-        ),
-        ("progress with -1", ask(), &["-1 at 5 compacted 0 []"], true),
-        ("cancel -1", cancel(-1), &["canceled -1 at 5 compacted 0 []"], true),
-        ("cancel -1 twice", cancel(-1), &[], true),
-        ("cancel 0", cancel(0), &["canceled 0 at 5 compacted 0 []"], true),
-        ("cancel 9", cancel(9), &["canceled 9 at 5 compacted 0 []"], true),
-        // Not since 3.5.8: one that a compaction has ended is no watcher either.
-        ("no progress without watchers", ask(), &[], false),
-        ("ids go on", create(0, all(0)), &["created 2 at 5 compacted 0 []"], true),
-        ("progress again", ask(), &["-1 at 5 compacted 0 []"], true),
-        ("another one", create(0, all(0)), &["created 3 at 5 compacted 0 []"], true),
-    ]
-}
-
-/// Goal: each rule of a watcher's life has its answer. Method: the rows in order on one stream, of
-/// ours and of etcd; a row without an answer is passed over by the next one's.
-#[tokio::test]
-async fn every_row_of_the_watchers_table_is_answered_as_it_says() {
-    let mut wrong = Vec::new();
-    for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
-        let cluster = Cluster::start(&kind, 1).await;
-        let mut client = cluster.client(0);
-        for key in ["a", "b", "c", "d"] {
-            client.put(key, "").await.unwrap();
-        }
-        client.kv.compact(CompactionRequest { revision: 4, physical: true }).await.unwrap();
-        let mut stream = Stream::open(&cluster, 0).await;
-        for (rule, request, expected, etcd) in rows().into_iter().chain(later_rows()) {
-            if kind != Kind::Glass && !etcd {
-                continue;
-            }
-            stream.send(WatchRequest { request_union: Some(request) });
-            for expected in expected {
-                let answer = said(&stream.next().await.unwrap());
-                if answer != *expected {
-                    wrong.push(format!("{kind:?}: {rule}: {answer:?}, not {expected:?}"));
-                }
-            }
-        }
-        // Those that were neither refused nor cancelled; etcd goes on counting those that a
-        // compaction has ended.
-        let metric = |name| http::metric(&cluster, 0, &format!("etcd_debugging_mvcc_{name}"));
-        let watchers = if kind == Kind::Glass { 2 } else { 4 };
-        assert_eq!(metric("watcher_total"), Some(watchers), "{kind:?}");
-        assert_eq!(metric("slow_watcher_total"), Some(0), "{kind:?}");
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -102,6 +102,36 @@ async fn write(
     written
 }
 
+/// A leader that is about to go, while the others are written at.
+struct Busy {
+    leader: usize,
+    others: Vec<usize>,
+    writers: Writers,
+}
+
+impl Busy {
+    /// Returns when the writers are well under way.
+    async fn start(cluster: &Cluster, round: usize) -> Self {
+        let leader = cluster.leader().await;
+        let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
+        let writers = Writers::start(cluster, &others, round);
+        writers.acknowledged(PUTS).await;
+        Self { leader, others, writers }
+    }
+
+    /// The leader has gone: the writers must get on, and what they have written is returned.
+    async fn go_on(self) -> Vec<Written> {
+        self.writers.acknowledged(PUTS).await;
+        self.writers.finish().await
+    }
+}
+
+/// Starts a member that has gone.
+async fn back(cluster: &mut Cluster, at: usize) {
+    cluster.spawn(at);
+    cluster.wait_ready(at).await;
+}
+
 fn rounds() -> usize {
     std::env::var("GLASS_IT_DEPARTURES").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
 }
@@ -120,8 +150,7 @@ async fn check_exactly_once(cluster: &Cluster, written: &[Written]) {
 
 /// Goal: an operator who restarts the leader costs the clients of the others no write and no
 /// election. Method: SIGTERM under load, which must end in a transfer: the term rises by one, and
-/// no member has waited for an election
-/// timeout. The old leader's records reach those who watch before it ends.
+/// no member has waited for an election timeout. The old leader's records reach those who watch before it ends.
 #[tokio::test]
 async fn a_leader_that_is_told_to_stop_hands_over_and_no_write_at_the_others_fails() {
     if Kind::subject() != Kind::Glass {
@@ -132,22 +161,18 @@ async fn a_leader_that_is_told_to_stop_hands_over_and_no_write_at_the_others_fai
     let listener = Listener::start(&cluster).await;
     let mut written = Vec::new();
     for round in 0..rounds() {
-        let leader = cluster.leader().await;
+        let busy = Busy::start(&cluster, round).await;
+        let (leader, other) = (busy.leader, busy.others[0]);
         let term = cluster.client(leader).status().await.unwrap().raft_term;
-        let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
-        let writers = Writers::start(&cluster, &others, round);
-        writers.acknowledged(PUTS).await;
         cluster.terminate(leader);
         let exit = cluster.wait_exit(leader, PATIENCE).await.expect("it stops");
         assert!(exit.success(), "{exit}");
-        writers.acknowledged(PUTS).await;
-        written.extend(writers.finish().await);
-        let now = cluster.client(others[0]).status().await.unwrap();
+        written.extend(busy.go_on().await);
+        let now = cluster.client(other).status().await.unwrap();
         assert_eq!(now.raft_term, term + 1, "round {round}: one election, and it was won at once");
         listener.until("the transfer", |recording| transfer(recording, term, now.leader)).await;
         assert!(cluster.log(leader).contains("handed the leadership over"));
-        cluster.spawn(leader);
-        cluster.wait_ready(leader).await;
+        back(&mut cluster, leader).await;
     }
     check_exactly_once(&cluster, &written).await;
 }
@@ -165,15 +190,11 @@ async fn writes_that_went_down_with_the_leader_are_proposed_again_once() {
     let listener = Listener::start(&cluster).await;
     let mut written = Vec::new();
     for round in 0..rounds() {
-        let leader = cluster.leader().await;
-        let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
-        let writers = Writers::start(&cluster, &others, round);
-        writers.acknowledged(PUTS).await;
+        let busy = Busy::start(&cluster, round).await;
+        let leader = busy.leader;
         cluster.kill(leader);
-        writers.acknowledged(PUTS).await;
-        written.extend(writers.finish().await);
-        cluster.spawn(leader);
-        cluster.wait_ready(leader).await;
+        written.extend(busy.go_on().await);
+        back(&mut cluster, leader).await;
     }
     check_exactly_once(&cluster, &written).await;
     listener.until("a put that was lost and proposed again", was_lost).await;

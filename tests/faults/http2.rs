@@ -26,8 +26,8 @@ use crate::{
     programs::{Kind, left_out},
     raw::{
         Answer, CONTINUATION, Call, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame,
-        GOAWAY, HEADERS, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame, goaway, header_frames,
-        integer, literal, prefixed, settings,
+        GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame, goaway,
+        header_frames, integer, literal, prefixed, settings,
     },
 };
 
@@ -427,6 +427,82 @@ async fn too_many_streams_are_refused_one_by_one() {
         assert_eq!(refused.reset, Some(7), "REFUSED_STREAM: {refused:?}");
     }
     raw.reset(watchers[0]);
+    assert!(raw.ask(&Call::new(RANGE, &range())).is_ok());
+}
+
+/// Goal: a client that pings more often than `--grpc-keepalive-min-time` allows is sent away, with
+/// the words by which gRPC's clients know why, and no other is. Method: a minute for the flag, and
+/// pings one after the other, of which three are too many: with a watch under way, and without any
+/// call. Before that the strikes are taken back by an answer, ten times. The last ping comes byte by
+/// byte.
+#[tokio::test]
+async fn a_client_that_pings_too_often_is_sent_away() {
+    let env = [("ETCD_GRPC_KEEPALIVE_MIN_TIME", "1m")];
+    let cluster = Cluster::start_with(&Kind::subject(), 1, &env).await;
+    let mut watcher = Raw::connect(&cluster, 0);
+    watcher.call(&Call::new(WATCH, &watch("k")).open());
+    let mut told = 0;
+    for is_watching in [true, false] {
+        let mut raw = Raw::connect(&cluster, 0);
+        if is_watching {
+            watching(&mut raw);
+        }
+        for _ in 0..10 {
+            assert!(raw.ask(&Call::new(PUT, &put("k", 8))).is_ok());
+            told += 1;
+            // The first one is free behind an answer.
+            (0..3).for_each(|_| pinged(&mut raw));
+        }
+        let ping = frame(PING, 0, 0, &[7; 8]);
+        ping.iter().for_each(|byte| _ = raw.send(&[*byte]));
+        assert_eq!(ended(&mut raw), (ENHANCE_YOUR_CALM, "too_many_pings".to_owned()));
+        assert_eq!(raw.frame(crate::raw::WITHIN).map(|frame| frame.kind), Some(u8::MAX), "closed");
+    }
+    // The first says that the watcher was created.
+    while 0 <= told {
+        let frame = watcher.frame(crate::raw::WITHIN).expect("the watcher is told");
+        assert_ne!(frame.kind, u8::MAX, "its connection ends");
+        told -= i32::from(frame.kind == DATA);
+    }
+}
+
+/// Watches a key that nobody writes, and waits until that is answered.
+fn watching(raw: &mut Raw) {
+    let stream = raw.call(&Call::new(WATCH, &watch("nothing")).open());
+    loop {
+        let frame = raw.frame(crate::raw::WITHIN).expect("a watcher is created");
+        if (frame.kind, frame.stream) == (DATA, stream) {
+            return;
+        }
+    }
+}
+
+/// Pings, and waits for the answer.
+fn pinged(raw: &mut Raw) {
+    raw.send(&frame(PING, 0, 0, &[7; 8]));
+    loop {
+        let frame = raw.frame(crate::raw::WITHIN).expect("a ping is answered");
+        assert!(![GOAWAY, u8::MAX].contains(&frame.kind), "{frame:?}");
+        if (frame.kind, frame.flags, &frame.payload[..]) == (PING, 1, &[7; 8]) {
+            return;
+        }
+    }
+}
+
+/// Goal: a client that pings as often as it may stays. Method: ten pings, each as soon as the
+/// member allows it, with a watch under way.
+#[tokio::test]
+async fn a_client_that_pings_in_time_stays() {
+    let min_time = Duration::from_millis(20);
+    let env = [("ETCD_GRPC_KEEPALIVE_MIN_TIME", "20ms")];
+    let cluster = Cluster::start_with(&Kind::subject(), 1, &env).await;
+    let mut raw = Raw::connect(&cluster, 0);
+    watching(&mut raw);
+    for _ in 0..10 {
+        pinged(&mut raw);
+        // A ping that was answered had come before, so the next comes later than that.
+        assert!(raw.frame(min_time).is_none_or(|frame| frame.kind != GOAWAY));
+    }
     assert!(raw.ask(&Call::new(RANGE, &range())).is_ok());
 }
 

@@ -13,7 +13,7 @@ use crate::{
     client::eventually,
     cluster::Cluster,
     locks::{Locks, WITHIN, finish, revision},
-    programs::Kind,
+    programs::{Kind, left_out},
 };
 
 /// Callers in the queue of the fairness test.
@@ -272,5 +272,62 @@ async fn a_member_that_is_told_to_stop_does_not_wait_for_locks() {
     for name in ["l", "e"] {
         let leases: Vec<i64> = locks.queue(name).await.unwrap().iter().map(|kv| kv.lease).collect();
         assert!(leases.starts_with(&[1]), "{name}: {leases:?} after {exit}");
+    }
+}
+
+/// Goal: a member that is told to stop tells so to every call that waits on it, has their keys
+/// deleted before, and is not held up by them. Method: a Lock, a Campaign and an Observe that wait
+/// for nothing, at the only member, at the leader of three, and at a member that has lost the
+/// others; the log would have a line about clients that have not been answered.
+#[tokio::test]
+async fn calls_that_wait_for_a_lock_hear_that_their_member_stops() {
+    if Kind::subject() != Kind::Glass {
+        return left_out("locks at the stop: an etcd member breaks their connections");
+    }
+    for (size, is_alone) in [(1, false), (3, false), (3, true)] {
+        let mut cluster = Cluster::start(&Kind::Glass, size).await;
+        let at = cluster.leader().await;
+        let mut locks = Locks::of(&cluster, at);
+        for lease in 1..=2 {
+            locks.grant(lease, 600).await;
+        }
+        locks.lock("l", 1).await.unwrap();
+        locks.campaign("e", 1, "").await.unwrap();
+        let waits = (locks.lock_later("l", 2), locks.campaign_later("e", 2, ""));
+        locks.wait_queue("l", 2).await;
+        locks.wait_queue("e", 2).await;
+        let news = locks.election.observe(LeaderRequest { name: "e".into() }).await;
+        let mut news = news.unwrap().into_inner();
+        news.message().await.unwrap().unwrap();
+        let others: Vec<usize> = (0..size).filter(|other| *other != at).collect();
+        if is_alone {
+            others.iter().for_each(|other| cluster.kill(*other));
+        }
+        cluster.terminate(at);
+        let ends = [
+            finish(waits.0).await.map(|_| ()).unwrap_err(),
+            finish(waits.1).await.map(|_| ()).unwrap_err(),
+            tokio::time::timeout(WITHIN, news.message()).await.unwrap().unwrap_err(),
+        ];
+        for end in ends {
+            let end = (end.code(), end.message());
+            assert_eq!(end, (Code::Unavailable, "etcdserver: server stopped"), "{size}");
+        }
+        cluster.wait_exit(at, WITHIN).await.expect("the member ends");
+        let log = cluster.log(at);
+        assert!(!log.contains("have not taken their answers"), "{size} {is_alone}: {log}");
+        if is_alone {
+            continue;
+        }
+        if size == 1 {
+            cluster.spawn(at);
+            cluster.wait_ready(at).await;
+        }
+        let mut locks = Locks::of(&cluster, others.first().copied().unwrap_or(at));
+        for name in ["l", "e"] {
+            let queue = locks.queue(name).await.unwrap();
+            let leases: Vec<i64> = queue.iter().map(|kv| kv.lease).collect();
+            assert_eq!(leases, [1], "{name} of {size}");
+        }
     }
 }

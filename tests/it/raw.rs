@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use glass_etcd::clock;
+use glass_etcd::{api::authority::huffman, clock};
 use prost::Message;
 
 use crate::cluster::Cluster;
@@ -419,35 +419,6 @@ fn take_text(block: &mut &[u8]) -> String {
     let len = take_integer(block, 7);
     let (text, rest) = block.split_at(len);
     *block = rest;
-    if is_huffman { huffman(text) } else { String::from_utf8_lossy(text).into_owned() }
-}
-
-/// HPACK's code of what servers write: codes of up to 13 bits, by length (RFC 7541, appendix B).
-const SYMBOLS: &[(u32, &[u8])] = &[
-    (5, b"012aceiost"),
-    (6, b" %-./3456789=A_bdfghlmnpru"),
-    (7, b":BCDEFGHIJKLMNOPQRSTUVWYjkqvwxyz"),
-    (8, b"&*,;XZ"),
-    (10, b"!\"()?"),
-    (11, b"'+|"),
-    (12, b"#>"),
-    (13, b"\0$@[]~"),
-];
-
-fn huffman(bytes: &[u8]) -> String {
-    let (mut text, mut code, mut bits) = (String::new(), 0, 0);
-    for bit in bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)) {
-        (code, bits) = (code << 1 | usize::from(bit), bits + 1);
-        let (mut first, mut before) = (0, 0);
-        for (length, symbols) in SYMBOLS {
-            first <<= length - before;
-            let place = code.wrapping_sub(first);
-            if *length == bits && place < symbols.len() {
-                text.push(char::from(symbols[place]));
-                (code, bits) = (0, 0);
-            }
-            (first, before) = (first + symbols.len(), *length);
-        }
-    }
-    text
+    let plain = is_huffman.then(|| huffman::decode(text).expect("HPACK's code"));
+    String::from_utf8_lossy(plain.as_deref().unwrap_or(text)).into_owned()
 }

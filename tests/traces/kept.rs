@@ -4,11 +4,15 @@
 use std::{fs, io::BufReader, path::PathBuf, time::Duration};
 
 use glass_etcd::{
-    pb::glasspb::{ObserveRequest, observe_client::ObserveClient},
+    pb::{
+        etcdserverpb::RangeRequest,
+        glasspb::{ObserveRequest, observe_client::ObserveClient},
+    },
     story::{order::Order, query, recording},
     trace::{Kind, Stage, id},
 };
 use nix::sys::signal::Signal;
+use tokio::task::JoinSet;
 use tonic::{Code, transport::Endpoint};
 
 use super::{
@@ -18,22 +22,26 @@ use super::{
     told::{Told, place_of},
 };
 use crate::{
-    client::eventually,
+    client::{Client, eventually},
     cluster::Cluster,
     programs::{Kind as Program, left_out},
 };
 
-/// So many clients put at the same time: more than 50 requests a second, so that not all are kept.
+/// So many clients put at the same time.
 const WRITERS: usize = 60;
 /// And each so often.
 const PUTS: usize = 12;
+/// Between two gets beside them on each member: more than 50 requests a second, so that not all are
+/// kept, however slow the disks are.
+const GET_EVERY: Duration = Duration::from_millis(5);
 /// Longer than `--trace-slow-ms`, which is 100.
 const SLOW_DISKS: [(&str, &str); 1] = [("FAILPOINTS", "wal-before-fsync=sleep(120)")];
 /// How long a file may take to appear.
 const FILE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Goal: a slow put is whole on all members, though its id does not say that it is kept. Method:
-/// disks so slow that every put is slow, and so many puts that hardly one is kept by its id.
+/// disks so slow that every put is slow, and so many gets beside them, which need no disk, that
+/// hardly a request is kept by its id.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_put_that_nobody_meant_to_keep_is_told_by_all_members() {
     let Some(mut scene) = Scene::start("slow requests").await else { return };
@@ -45,6 +53,8 @@ async fn a_slow_put_that_nobody_meant_to_keep_is_told_by_all_members() {
     for at in 0..3 {
         scene.cluster.wait_ready(at).await;
     }
+    let mut readers = JoinSet::new();
+    (0..3).for_each(|at| _ = readers.spawn(read_often(scene.cluster.client(at))));
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
             let mut client = scene.cluster.client(writer % 3);
@@ -63,13 +73,15 @@ async fn a_slow_put_that_nobody_meant_to_keep_is_told_by_all_members() {
         .until("a slow put that is whole, and not kept by its id", |recording| {
             let requests = query::requests(recording);
             let order = Order::of(recording);
-            let late: Vec<_> = requests.iter().filter(|request| request.id & 1 == 0).collect();
-            let whole = late.iter().find_map(|request| {
-                let story = query::Story::of(recording, &order, request.id)?;
-                let is_put = request.method == "KV/Put" && story.missing.is_empty();
-                if is_put { Told::of(recording, request.id) } else { None }
-            });
-            whole.ok_or_else(|| format!("{} of {} were pinned", late.len(), requests.len()))
+            // One look through the recording for all of them.
+            let stories = query::Stories::new(recording, &order);
+            let is_late =
+                |request: &&query::Summary| request.method == "KV/Put" && !id::kept(request.id);
+            let late: Vec<_> = requests.iter().filter(is_late).collect();
+            let is_whole = |id| stories.of(id).is_some_and(|story| story.missing.is_empty());
+            let whole = late.iter().find(|request| is_whole(request.id));
+            let told = whole.and_then(|request| Told::of(recording, request.id));
+            told.ok_or_else(|| format!("{} of {} were pinned", late.len(), requests.len()))
         })
         .await;
     assert!(!id::kept(told.story.id), "the id says nothing");
@@ -77,6 +89,16 @@ async fn a_slow_put_that_nobody_meant_to_keep_is_told_by_all_members() {
         for stage in [Stage::RaftEntry, Stage::WalFsync, Stage::ApplyEntry, Stage::BackendCommit] {
             assert!(!told.on(at, stage).is_empty(), "{} of m{at}\n{}", stage.name(), told.text());
         }
+    }
+}
+
+/// Gets that a member answers by itself, until the task is dropped.
+async fn read_often(mut client: Client) {
+    let mut turns = tokio::time::interval(GET_EVERY);
+    loop {
+        turns.tick().await;
+        let get = RangeRequest { key: "k".into(), serializable: true, ..RangeRequest::default() };
+        client.kv.range(get).await.unwrap();
     }
 }
 

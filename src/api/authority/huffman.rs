@@ -69,7 +69,7 @@ const fn lengths() -> [Length; LONGEST + 1] {
 }
 
 /// The text of a code; `None` if it is none, or is not filled up with ones.
-pub(super) fn decode(coded: &[u8]) -> Option<Vec<u8>> {
+pub fn decode(coded: &[u8]) -> Option<Vec<u8>> {
     let (mut text, mut code, mut length) = (Vec::with_capacity(coded.len() * 8 / 5), 0_u32, 0);
     for byte in coded {
         for at in (0..8).rev() {

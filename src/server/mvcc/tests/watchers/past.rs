@@ -1,0 +1,149 @@
+//! Watchers that are behind: of the past, overtaken by a compaction, or with a full queue.
+
+use super::*;
+
+#[test]
+fn a_watcher_of_the_past_catches_up_in_one_notice_and_then_gets_what_is_new() {
+    let mut space = three_keys();
+    let mut client = Client::of(&space, 16);
+    client.watch("b", "", 2);
+    client.watch("a", "c", 3);
+    // Not synced yet: this comes with the rest.
+    space.put("b", "2");
+    assert_eq!(client.told(), Vec::<String>::new());
+    assert!(!space.store.sync_watchers());
+    let expected = ["0 past 6: b=0@2 b=1@4 b=2@6", "1 past 6: a=9@3 b=1@4 b=2@6"];
+    assert_eq!(client.told(), expected);
+    space.delete("b", "");
+    assert_eq!(client.told(), ["0 7: -b@7", "1 7: -b@7"]);
+    assert_eq!(space.store.watcher_counts(), (2, 0, 0));
+}
+
+#[test]
+fn who_asks_for_what_is_compacted_is_told_so_and_gets_nothing_more() {
+    let mut space = three_keys();
+    space.compact_rows(4);
+    let mut client = Client::of(&space, 16);
+    client.watch("a", "z", 3);
+    client.watch("a", "z", 4);
+    space.store.sync_watchers();
+    assert_eq!(client.told(), ["0 compacted 4", "1 past 5: b=1@4 c=5@5"]);
+    space.put("a", "x");
+    assert_eq!(client.told(), ["1 6: a=x@6"]);
+    // It is no obstacle to the others' progress, and still has its id.
+    client.stream.request_progress_all();
+    assert_eq!(client.told(), ["all progress 6"]);
+    assert!(client.stream.cancel(0));
+}
+
+#[test]
+fn a_compaction_that_overtakes_a_watcher_is_told_even_if_its_queue_is_full() {
+    let mut space = three_keys();
+    let mut client = Client::of(&space, 1);
+    client.watch("a", "", 0);
+    client.watch("a", "z", 3);
+    space.put("a", "x");
+    space.compact_rows(6);
+    space.store.sync_watchers();
+    assert_eq!(space.store.watcher_counts(), (1, 0, 1));
+    assert!(space.store.retry_victims());
+    assert_eq!(client.told(), ["0 6: a=x@6"]);
+    assert!(!space.store.retry_victims());
+    assert_eq!(client.told(), ["1 compacted 6"]);
+    assert_eq!(space.store.watcher_counts(), (1, 0, 0));
+}
+
+#[test]
+fn a_deletion_at_the_compacted_revision_is_still_heard() {
+    let mut space = three_keys();
+    space.delete("a", "");
+    space.compact_rows(6);
+    let mut client = Client::of(&space, 16);
+    client.watch("a", "", 6);
+    space.store.sync_watchers();
+    assert_eq!(client.told(), ["0 past 6: -a@6"]);
+}
+
+#[test]
+fn a_slow_reader_becomes_a_victim_loses_nothing_and_holds_up_nobody() {
+    let mut space = Space::new();
+    let mut slow = Client::of(&space, 2);
+    let mut quick = Client::of(&space, 16);
+    slow.watch("a", "", 0);
+    quick.watch("a", "", 0);
+    for value in ["1", "2", "3", "4", "5"] {
+        space.put("a", value);
+    }
+    assert_eq!(quick.told().len(), 5);
+    assert_eq!(space.store.watcher_counts(), (1, 0, 1));
+    // The queue is still full, and so nothing changes.
+    assert!(space.store.retry_victims());
+    assert_eq!(slow.one().unwrap(), "0 2: a=1@2");
+    slow.stream.request_progress_all();
+    assert!(!space.store.retry_victims());
+    assert_eq!(space.store.watcher_counts(), (1, 1, 0));
+    assert_eq!(slow.told(), ["0 3: a=2@3", "0 4: a=3@4"]);
+    assert!(!space.store.sync_watchers());
+    space.put("a", "6");
+    assert_eq!(slow.told(), ["0 past 6: a=4@5 a=5@6", "0 7: a=6@7"]);
+}
+
+#[test]
+fn a_long_past_comes_a_thousand_revisions_at_a_time() {
+    let mut space = Space::new();
+    for _ in 0..2500 {
+        space.put("a", "1");
+    }
+    let mut client = Client::of(&space, 16);
+    client.watch("a", "", 2);
+    let mut passes = 1;
+    while space.store.sync_watchers() {
+        passes += 1;
+    }
+    assert_eq!(passes, 3);
+    let told = client.told();
+    let counts: Vec<usize> = told.iter().map(|line| line.matches("a=1").count()).collect();
+    assert_eq!(counts, [1000, 1000, 500]);
+    assert!(told.iter().all(|line| line.starts_with("0 past 2501: ")));
+}
+
+/// A pass reads no more than one notice can have, whether a watcher wants it or not.
+#[test]
+fn a_long_past_of_others_is_passed_over_a_thousand_revisions_at_a_time() {
+    let mut space = Space::new();
+    for _ in 0..2500 {
+        space.put("a", "1");
+    }
+    let mut client = Client::of(&space, 16);
+    client.watch("b", "", 2);
+    let mut passes = 1;
+    while space.store.sync_watchers() {
+        passes += 1;
+    }
+    assert_eq!((passes, client.told()), (3, Vec::new()));
+    assert_eq!(space.store.watcher_counts(), (1, 0, 0));
+    space.put("b", "2");
+    assert_eq!(client.told(), ["0 2502: b=2@2502"]);
+}
+
+#[test]
+fn the_sync_thread_wakes_for_a_new_watcher_and_for_a_victim() {
+    let mut space = three_keys();
+    let store = Arc::clone(&space.store);
+    // It runs until the test process ends.
+    std::thread::spawn(move || store.run_watch_sync());
+    let mut client = Client::of(&space, 1);
+    client.watch("a", "", 1);
+    let first = client.notices.blocking_recv().unwrap();
+    assert!(matches!(first.news, News::Events(news) if news.path == Way::CatchUp));
+    let mut last = 3;
+    let newest = (0..100).map(|n| space.put("a", &n.to_string())).last().unwrap();
+    while last < newest {
+        let News::Events(news) = client.notices.blocking_recv().unwrap().news else { panic!() };
+        for event in news.events {
+            let revision = event.kv.unwrap().mod_revision;
+            assert_eq!(revision, if last == 3 { 6 } else { last + 1 });
+            last = revision;
+        }
+    }
+}
