@@ -44,6 +44,8 @@ mod pace;
 mod pings;
 mod probes;
 mod process;
+pub mod text;
 mod through;
 
-pub use front::{Limits, Phase, Ports, serve};
+pub use front::{Phase, Ports, serve};
+pub use http2::Limits;

@@ -46,12 +46,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::fields::Table;
 use super::{
-    http2::{FRAME, HEADER_LIST},
+    http2::{FRAME, HEADER_LIST, PREFACE},
     through::writes_to_inner,
 };
-
-/// What an HTTP/2 client sends first (RFC 9113 3.4).
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The length of a frame's head: length 3, type 1, flags 1, stream 4.
 const HEAD: usize = 9;

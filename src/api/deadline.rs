@@ -31,7 +31,7 @@ use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tonic::Status;
 
-use super::ending::Ending;
+use super::ending::{Ending, over};
 use crate::server::dropped::{self, Deadline};
 
 const NAME: &str = "grpc-timeout";
@@ -77,11 +77,6 @@ fn bound_body(deadline: Deadline, body: Body) -> Body {
         return body;
     }
     Body::new(Ending::at(body, deadline))
-}
-
-/// The status of a call whose time is over.
-pub(super) fn over() -> Status {
-    Status::deadline_exceeded("context deadline exceeded")
 }
 
 /// The answer to a call whose header is malformed.

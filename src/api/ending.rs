@@ -26,7 +26,7 @@ use http_body::{Frame, SizeHint};
 use tokio::{sync::watch, time::Sleep};
 use tonic::Status;
 
-use super::{deadline, status::status};
+use super::status::status;
 use crate::server::{
     Error,
     dropped::{self, Deadline},
@@ -69,7 +69,7 @@ impl Ending {
 
     /// Ends a stream when the member is about to end.
     pub(super) fn when_stopped(inner: Body, mut stopping: watch::Receiver<bool>) -> Self {
-        let stopped = async move { super::front::stopped(&mut stopping).await };
+        let stopped = async move { stopped(&mut stopping).await };
         Self { inner: Some(inner), end: End::Stopped(Box::pin(stopped)) }
     }
 }
@@ -98,7 +98,7 @@ impl End {
         match self {
             Self::At(..) => {
                 let _ = dropped::expire(|| *inner = None);
-                deadline::over()
+                over()
             }
             Self::Stopped(_) => {
                 *inner = None;
@@ -136,6 +136,19 @@ impl http_body::Body for Ending {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
+    }
+}
+
+/// The status of a call whose time is over.
+pub(super) fn over() -> Status {
+    Status::deadline_exceeded("context deadline exceeded")
+}
+
+/// Returns when the member is about to end.
+pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    if stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
+        // Nobody can say so any more.
+        std::future::pending::<()>().await;
     }
 }
 

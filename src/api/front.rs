@@ -26,8 +26,9 @@ use super::{
     answers,
     authority::MendedAuthority,
     deadline,
-    ending::{Ending, is_stream},
-    http as http_routes, http2,
+    ending::{Ending, is_stream, stopped},
+    http as http_routes,
+    http2::{self, Limits},
     in_time::InTime,
     limit::Limited,
     listen::{Acceptor, Listener, Stream},
@@ -38,7 +39,7 @@ use super::{
     v3,
 };
 use crate::{
-    config::{Cors, Keepalive},
+    config::Cors,
     pb::{
         etcdserverpb::{
             cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
@@ -73,21 +74,6 @@ const OBSERVE: &str = "glasspb.Observe";
 /// How long a client may take until it can be told which HTTP it speaks, and then to send the head of
 /// an HTTP/1 request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Limits of the client port.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The largest message that is received.
-    pub message_bytes: usize,
-    /// `--max-concurrent-streams`.
-    pub streams: u32,
-    /// Connections at all listeners for clients together.
-    pub connections: usize,
-    /// Connections at all listeners for metrics and probes together.
-    pub metrics_connections: usize,
-    /// How often clients are pinged, and how often they may ping.
-    pub keepalive: Keepalive,
-}
 
 /// Where clients are served.
 #[derive(Debug)]
@@ -223,14 +209,6 @@ async fn accept(listener: Acceptor, front: Arc<Front>, gate: Gate) {
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
-}
-
-/// Returns when the member is about to end.
-pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    if stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
-        // Nobody can say so any more.
-        std::future::pending::<()>().await;
-    }
 }
 
 impl Traffic {

@@ -16,8 +16,9 @@ use tonic::Code;
 use super::{
     cors,
     interceptor::{Call, Method},
-    probes::{self, Pairs, nosniff},
+    probes::{self, Pairs},
     status::code_and_text,
+    text::{error, method_not_allowed, plain},
 };
 use crate::{
     config::Cors,
@@ -110,21 +111,4 @@ async fn version(State(server): State<Arc<Server>>, method: HttpMethod) -> Respo
 async fn metrics(State(server): State<Arc<Server>>) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, super::metrics::render(&server)).into_response()
-}
-
-/// A text.
-pub(super) fn plain(code: StatusCode, body: impl Into<String>) -> Response {
-    (code, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body.into()).into_response()
-}
-
-/// A refusal, in the form of Go's `http.Error`.
-pub(super) fn error(code: StatusCode, text: &str) -> Response {
-    nosniff(plain(code, format!("{text}\n")))
-}
-
-/// etcd's answer to any verb but GET.
-pub fn method_not_allowed() -> Response {
-    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
-    response
 }

@@ -49,7 +49,25 @@
 use http::HeaderMap;
 use hyper_util::{rt::TokioTimer, server::conn::auto::Http2Builder};
 
-use super::front::Limits;
+use crate::config::Keepalive;
+
+/// What an HTTP/2 client sends first (RFC 9113 3.4).
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Limits of the client port.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest message that is received.
+    pub message_bytes: usize,
+    /// `--max-concurrent-streams`.
+    pub streams: u32,
+    /// Connections at all listeners for clients together.
+    pub connections: usize,
+    /// Connections at all listeners for metrics and probes together.
+    pub metrics_connections: usize,
+    /// How often clients are pinged, and how often they may ping.
+    pub keepalive: Keepalive,
+}
 
 /// Calls that were given up before this side has even looked at them, in one turn
 /// ([`super::pace::TURN`]). A call of gRPC, with its message and its reset, has 48 bytes at least, so

@@ -16,7 +16,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{authority::PREFACE, through::writes_to_inner};
+use super::{http2::PREFACE, through::writes_to_inner};
 
 /// A connection. Reading fails once the time is over, unless it has begun.
 #[derive(Debug)]

@@ -33,7 +33,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{authority::PREFACE, through::ends_with_inner};
+use super::{http2::PREFACE, through::ends_with_inner};
 use crate::clock;
 
 /// The text of the GOAWAY, by which grpc-go's clients know its reason.

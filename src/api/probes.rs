@@ -24,15 +24,15 @@ use std::{
 use axum::{
     Router,
     extract::{Query, State},
-    http::{HeaderValue, Method as HttpMethod, StatusCode, header},
+    http::{Method as HttpMethod, StatusCode},
     response::Response,
     routing::any,
 };
 
 use super::{
-    http::{error, method_not_allowed, plain},
     interceptor::{Call, Method},
     status::code_and_text,
+    text::{error, method_not_allowed, nosniff, plain},
 };
 use crate::server::{
     Error, Server,
@@ -176,13 +176,6 @@ fn reason(failed: Failed) -> String {
         Failed::Read(error) => code_and_text(error).1.to_owned(),
         Failed::Learner => "not supported for learner".to_owned(),
     }
-}
-
-/// Keeps browsers from guessing another content type.
-pub(super) fn nosniff(mut response: Response) -> Response {
-    let value = HeaderValue::from_static("nosniff");
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, value);
-    response
 }
 
 /// The results of a check for a probe since the process started.

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use super::peers;
 use crate::{
-    api::http::method_not_allowed,
+    api::text::method_not_allowed,
     server::{Server, members::hex},
     trace::{self, Collector},
 };

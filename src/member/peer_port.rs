@@ -16,7 +16,7 @@ use prost::Message;
 
 use super::keep::{self, Keeper};
 use crate::{
-    api::http::{method_not_allowed, version_json},
+    api::{http::version_json, text::method_not_allowed},
     pb::{
         etcdserverpb::{
             LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveResponse, ResponseHeader,
