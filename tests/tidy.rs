@@ -306,33 +306,51 @@ fn machine_paths(file: &File) -> Vec<String> {
     wrong
 }
 
-fn unused_stages(stages: &File, sources: &[File]) -> Vec<String> {
-    let code = sources.iter().flat_map(|file| file.code());
-    let flat: String = code.flat_map(|line| without_comment(line).split_whitespace()).collect();
-    let used = |stage: &str| {
+/// What is wrong with the list of stages: one that no code opens, or one whose Rust path is another
+/// file than those that open it.
+fn misplaced_stages(stages: &File, sources: &[File]) -> Vec<String> {
+    let flat = sources.iter().map(|file| {
+        let code = file.code().into_iter();
+        let code =
+            code.flat_map(|line| without_comment(line).split_whitespace().collect::<Vec<_>>());
+        (file.path.as_str(), code.collect::<String>())
+    });
+    let flat: Vec<(&str, String)> = flat.collect();
+    let opened_in = |stage: &str| -> Vec<&str> {
         let calls = ["stage!(", "mark!(", "open(Stage::", "mark(Stage::"];
-        calls.iter().any(|call| flat.contains(&format!("{call}{stage},")))
+        let calls = calls.map(|call| format!("{call}{stage},"));
+        let opens = |text: &String| calls.iter().any(|call| text.contains(call));
+        flat.iter().filter(|(_, text)| opens(text)).map(|(path, _)| *path).collect()
     };
     let mut wrong = Vec::new();
     let mut names = BTreeSet::new();
-    for (at, line) in stages.text.lines().enumerate() {
+    let lines: Vec<&str> = stages.text.lines().collect();
+    for (at, line) in lines.iter().enumerate() {
         let Some(stage) = declared_stage(line) else { continue };
         names.insert(stage);
+        let homes = opened_in(stage);
         let is_elsewhere = STAGES_ELSEWHERE.iter().any(|(name, _)| *name == stage);
-        if !is_elsewhere && !used(stage) {
-            wrong.push(stages.at(at, format!("nothing opens the stage {stage}")));
+        match (is_elsewhere, homes.is_empty()) {
+            (true, true) => continue,
+            (true, false) => wrong.push(stages.at(at, format!("{stage} is opened by its name"))),
+            (false, true) => wrong.push(stages.at(at, format!("nothing opens the stage {stage}"))),
+            (false, false) => {}
         }
-        if is_elsewhere && used(stage) {
-            wrong.push(stages.at(
-                at,
-                format!("{stage} is opened by its name after all: strike it off the list"),
-            ));
+        let path = lines[at..].iter().find_map(|line| rust_path(line));
+        if !homes.is_empty() && !homes.iter().any(|home| home.strip_prefix("src/") == path) {
+            let homes = homes.join(", ");
+            wrong.push(stages.at(at, format!("{stage} is opened in {homes}")));
         }
     }
     for (name, _) in STAGES_ELSEWHERE.iter().filter(|(name, _)| !names.contains(name)) {
         wrong.push(stages.at(0, format!("there is no stage {name} any more")));
     }
     wrong
+}
+
+/// `server/kv.rs` in a line that names it: the first text of a stage that ends in `.rs`.
+fn rust_path(line: &str) -> Option<&str> {
+    line.split('"').find(|text| text.ends_with(".rs"))
 }
 
 /// `Put` in `    Put = "put" Request Story`.
@@ -487,7 +505,7 @@ fn every_stage_is_a_step_that_some_code_takes() {
     let sources = files("src", &[".rs"]);
     let sources: Vec<File> =
         sources.into_iter().filter(|file| !file.path.starts_with("src/trace/stage")).collect();
-    expect_nothing("stages", &unused_stages(&stages, &sources));
+    expect_nothing("stages", &misplaced_stages(&stages, &sources));
 }
 
 #[test]
@@ -577,18 +595,25 @@ fn a_field_by_its_place_or_by_text_is_found() {
 }
 
 #[test]
-fn a_stage_that_nobody_opens_is_found() {
+fn a_stage_that_no_code_opens_and_one_in_another_file_are_found() {
     let elsewhere: String =
         STAGES_ELSEWHERE.iter().map(|(name, _)| format!("    {name} = \"x\" Loop Raw\n")).collect();
-    let stages = file("s.rs", &format!("    WalFsync = \"wal.fsync\" Loop Story\n{elsewhere}"));
+    let declared =
+        "    WalFsync = \"wal.fsync\" Loop Story\n        \"a.rs\", \"none\", \"0.1\";\n";
+    let stages = file("s.rs", &format!("{declared}{elsewhere}"));
     let used = file("src/a.rs", "let span = stage!(\n    WalFsync, 0);");
     let only_in_a_comment = file("src/a.rs", "/// `stage!(WalFsync, 0)` opens it.");
-    assert_eq!(unused_stages(&stages, &[only_in_a_comment]).len(), 1);
+    assert_eq!(misplaced_stages(&stages, &[only_in_a_comment]).len(), 1);
     let only_in_a_test = file("src/a.rs", "#[cfg(test)]\nmod tests {\nstage!(WalFsync, 0) }");
-    assert!(unused_stages(&stages, &[used]).is_empty());
+    assert!(misplaced_stages(&stages, &[used]).is_empty());
     assert_eq!(
-        unused_stages(&stages, &[only_in_a_test]),
+        misplaced_stages(&stages, &[only_in_a_test]),
         ["s.rs:1: nothing opens the stage WalFsync"]
+    );
+    let in_another = file("src/b.rs", "mark!(WalFsync, 0)");
+    assert_eq!(
+        misplaced_stages(&stages, &[in_another]),
+        ["s.rs:1: WalFsync is opened in src/b.rs"]
     );
 }
 

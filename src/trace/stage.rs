@@ -348,7 +348,7 @@ macro_rules! vocabulary {
     /// The stream takes events out of its queue and sends them. Path 0: from apply; 1: caught up.
     WatchSend = "watch.send" Request Story
         ["watcher" Count, "watch_id" Count, "first" Revision, "last" Revision, "events" Count, "path" Count]
-        "api/v3/watch.rs", "etcdserver/api/v3rpc serverWatchStream.sendLoop", "0.1";
+        "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.sendLoop", "0.1";
     /// A lease begins: for so many seconds, unless it is renewed.
     LeaseGrant = "lease.grant" Request Story ["lease" Id, "ttl" Count]
         "server/apply/lease.rs", "lease lessor.Grant", "0.1";
