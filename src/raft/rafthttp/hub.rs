@@ -237,7 +237,7 @@ impl Hub {
 
     /// Logs news of a peer, unless the same news was logged just now.
     pub(super) fn announce(&self, peer: u64, news: &str) {
-        if self.complaints.allows(peer, news, clock::now()) {
+        if self.complaints.allows(self.counted_as(peer), news, clock::now()) {
             tracing::info!("peer {peer:x}: {news}");
         }
     }
@@ -245,9 +245,15 @@ impl Hub {
     /// Logs a complaint about a peer, unless the same one was logged just now. `details` do not
     /// count for what is the same.
     pub(super) fn complain(&self, peer: u64, complaint: &str, details: &str) {
-        if self.complaints.allows(peer, complaint, clock::now()) {
+        if self.complaints.allows(self.counted_as(peer), complaint, clock::now()) {
             tracing::warn!("peer {peer:x}: {complaint}: {details}");
         }
+    }
+
+    /// The peer in whose name the log is spared a repetition. Whoever is none can make up a new id
+    /// for each request, so all of them have one together.
+    fn counted_as(&self, id: u64) -> u64 {
+        if self.links.borrow().contains_key(&id) { id } else { 0 }
     }
 }
 
@@ -296,4 +302,35 @@ pub(super) fn failpoint_delay() -> Option<Duration> {
 #[allow(dead_code, clippy::needless_pass_by_value, reason = "called by failpoints alone")]
 fn names(argument: Option<String>, peer: u64) -> bool {
     argument.is_none_or(|id| id == format!("{peer:x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{runtime::Builder, task::LocalSet};
+
+    use super::*;
+    use crate::{raft::inbox::inbox, trace::told::Told};
+
+    #[test]
+    fn made_up_ids_do_not_fill_the_log() {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let log = Told::default();
+        log.while_in(|| {
+            LocalSet::new().block_on(&runtime, async {
+                let hub = Rc::new(Hub::new(Seed {
+                    identity: Identity::new((1, 9), "3.5.33", &[]).unwrap(),
+                    election: Duration::from_secs(1),
+                    connections: 1,
+                    active: Arc::default(),
+                    inbox: inbox().0,
+                }));
+                hub.add(&Peer { id: 2, urls: Vec::new() });
+                for id in 2..1000 {
+                    hub.complain(id, "its request was refused", "cluster ID mismatch");
+                }
+            });
+        });
+        assert_eq!(log.count("peer 2: its request was refused"), 1);
+        assert_eq!(log.count("its request was refused"), 2, "{:?}", log.lines());
+    }
 }
