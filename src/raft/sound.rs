@@ -78,6 +78,10 @@ pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
             Some(Fault::TailLost { commit: message.commit, last })
         }
         MessageType::MsgAppend if !follow_on(message) => wrong("its entries do not follow on"),
+        // raft-rs says 0 of the term of every index beyond the log, and would take the two for equal.
+        MessageType::MsgAppend if message.index != 0 && message.log_term == 0 => {
+            wrong("its entries follow on one that has no term")
+        }
         MessageType::MsgAppendResponse if message.request_snapshot != 0 => {
             wrong("it asks for a snapshot, which no member of etcd does")
         }
@@ -212,6 +216,7 @@ mod tests {
             (3, 2, vec![entry(4, 2), entry(4, 2)]),
             (u64::MAX, 2, vec![entry(0, 2)]),
             (3, 3, vec![]),
+            (9, 0, vec![entry(10, 2)]),
         ] {
             let refused = checked(&mut raft, append(index, log_term, entries.clone()));
             assert!(matches!(refused, Some(Fault::Senseless(_))), "{index} {log_term} {entries:?}");
