@@ -31,5 +31,6 @@ mod sockets;
 pub mod start;
 pub mod version;
 
+pub use data::end_if_damaged;
 pub use error::Error;
 pub use start::run;

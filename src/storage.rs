@@ -25,6 +25,7 @@ pub mod backend;
 mod blocks;
 pub mod disk;
 pub mod redb_file;
+pub mod redb_panic;
 pub mod wal;
 
 #[cfg(test)]

@@ -2,16 +2,19 @@
 //!
 //! JSON as zap writes it (`level ts caller msg`, then the event's own fields), so that what reads
 //! etcd's logs reads ours, or columns for people. Of other crates only warnings and errors are
-//! shown.
+//! shown, and of each place in them one in [`THEIRS_EVERY`]: h2 has a line for a frame that a client
+//! can send without end. Our own code looks after that itself, and so must what hears of raft-rs.
 //!
 //! Spans are not logged. Those of the glass go by, to `chrome` if that is there; those of all other
 //! crates end here, once and for all: the callsites of h2 alone would cost as much as a request.
 
 use std::{
+    collections::HashMap,
     fmt::{self, Write as _},
     fs::OpenOptions,
     io::{self, Write},
-    time::Duration,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use glass_etcd::{
@@ -34,6 +37,33 @@ pub(crate) struct LogLayer {
     lines: Lines,
     format: LogFormat,
     level: LevelFilter,
+    theirs: Theirs,
+}
+
+/// How long a place in another crate keeps silent after a line.
+const THEIRS_EVERY: Duration = Duration::from_secs(5);
+
+/// The target of what raft-rs says: all of it comes from one place of ours (`raft/logger.rs`).
+const RAFT: &str = "raft";
+
+/// When each place in other crates has spoken last. There are as many as have been compiled in.
+#[derive(Debug, Default)]
+struct Theirs(Mutex<HashMap<Place, Instant>>);
+
+/// File and line.
+type Place = (Option<&'static str>, Option<u32>);
+
+impl Theirs {
+    /// Whether a place may speak now; it is noted if so.
+    fn may_speak(&self, place: Place, now: Instant) -> bool {
+        let mut spoken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = spoken.get(&place);
+        let is_quiet = before.is_some_and(|before| now.duration_since(*before) < THEIRS_EVERY);
+        if !is_quiet {
+            spoken.insert(place, now);
+        }
+        !is_quiet
+    }
 }
 
 /// Opens the outputs. Keep the [`Flush`] until the end of the process.
@@ -65,7 +95,7 @@ pub(crate) fn layer(options: &ProcessOptions) -> io::Result<(LogLayer, Flush)> {
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Error => LevelFilter::ERROR,
     };
-    Ok((LogLayer { lines, format: options.log_format, level }, flush))
+    Ok((LogLayer { lines, format: options.log_format, level, theirs: Theirs::default() }, flush))
 }
 
 const DROPPED: &str = "log lines were dropped: the output is too slow";
@@ -89,16 +119,19 @@ fn open(output: &LogOutput) -> io::Result<Box<dyn Write + Send>> {
 
 impl LogLayer {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        let ours = metadata.target().starts_with("glass");
         metadata.is_event()
             && metadata.target() != bridge::TARGET
             && *metadata.level() <= self.level
-            && (ours || *metadata.level() <= Level::WARN)
+            && (is_ours(metadata) || *metadata.level() <= Level::WARN)
     }
 
     fn lets_pass(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == bridge::TARGET || self.wants(metadata)
     }
+}
+
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("glass")
 }
 
 /// What this layer turns away, no layer of the registry gets.
@@ -118,6 +151,11 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let metadata = event.metadata();
         if !self.wants(metadata) {
+            return;
+        }
+        let is_bounded = is_ours(metadata) || metadata.target() == RAFT;
+        let place = (metadata.file(), metadata.line());
+        if !is_bounded && !self.theirs.may_speak(place, clock::now()) {
             return;
         }
         let mut message = Message::default();
@@ -270,7 +308,7 @@ mod tests {
         let memory = Memory::default();
         let (lines, flush) =
             Lines::start(vec![Box::new(memory.clone())], |count| format!("{count}")).unwrap();
-        let layer = LogLayer { lines, format, level };
+        let layer = LogLayer { lines, format, level, theirs: Theirs::default() };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), say);
         drop(flush);
         let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
@@ -308,6 +346,23 @@ mod tests {
             tracing::info!(target: "h2::codec", "theirs");
         });
         assert_eq!(lines.len(), 1);
+    }
+
+    #[test]
+    fn what_a_client_can_bring_another_crate_to_say_again_and_again_is_one_line() {
+        let lines = logged(LogFormat::Console, LevelFilter::INFO, || {
+            for number in 0..100 {
+                tracing::warn!(target: "h2::proto", "a frame too many: {number}");
+                tracing::warn!(target: "raft", "raft-rs: {number}");
+            }
+            tracing::warn!(target: "h2::proto", "another place");
+        });
+        assert_eq!(lines.iter().filter(|line| line.contains("a frame too many")).count(), 1);
+        assert_eq!(lines.len(), 102);
+        let (theirs, place, now) = (Theirs::default(), (Some("h2"), Some(1)), clock::now());
+        assert!(theirs.may_speak(place, now));
+        assert!(!theirs.may_speak(place, now + THEIRS_EVERY / 2));
+        assert!(theirs.may_speak(place, now + THEIRS_EVERY));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use glass_etcd::{
-    config::{self, Asked, LogLevel, Parsed},
+    config::{self, Asked, LogLevel, Parsed, ServerConfig},
     member::{self, flight},
 };
 use nix::{
@@ -49,9 +49,10 @@ fn print(text: &str) -> ExitCode {
 
 /// A member that has lost one of its threads must not go on with the others: whatever panics, the
 /// process ends, and its data is as a crash leaves it.
-fn end_on_panic() {
+fn end_on_panic(config: ServerConfig) {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        member::end_if_damaged(&config, panic);
         report(panic);
         if let Some(Ok(path)) = flight::write(flight::Cause::Panic) {
             eprintln!("what the member did before is in {}", path.display());
@@ -93,7 +94,7 @@ fn start(parsed: &Parsed) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    end_on_panic();
+    end_on_panic(parsed.config.clone());
     for warning in &parsed.warnings {
         tracing::warn!("{warning}");
     }

@@ -26,6 +26,7 @@ use crate::{
     server::members::Member,
     storage::{
         backend::{self, Backend},
+        redb_panic,
         wal::{self, Locations, Wal},
     },
 };
@@ -192,6 +193,15 @@ pub struct Dirs {
     boot: PathBuf,
 }
 
+/// Ends the member if the panic, of which a hook hears, is about its database: the file is damaged.
+pub fn end_if_damaged(config: &ServerConfig, panic: &std::panic::PanicHookInfo<'_>) {
+    redb_panic::end_if_damaged(panic, &database(config));
+}
+
+fn database(config: &ServerConfig) -> PathBuf {
+    config.data_dir.join("member/snap/db")
+}
+
 impl Dirs {
     fn make(config: &ServerConfig) -> Result<Self, Error> {
         let member = config.data_dir.join("member");
@@ -209,7 +219,7 @@ impl Dirs {
         Ok(Self {
             has_log: wal::exists(&wal)?,
             wal,
-            db: snap.join("db"),
+            db: database(config),
             boot: member.join("boot"),
         })
     }

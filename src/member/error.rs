@@ -94,8 +94,13 @@ pub enum Error {
     #[error(transparent)]
     Backend(#[from] crate::storage::backend::Error),
     /// The key space in the database.
-    #[error(transparent)]
-    Store(#[from] crate::server::mvcc::store::Error),
+    #[error("cannot use {}", path.display())]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: crate::server::mvcc::store::Error,
+    },
     /// The members in the database.
     #[error(transparent)]
     Members(#[from] crate::server::members::Damaged),
@@ -159,7 +164,9 @@ mod tests {
         let reason = json.to_string();
         assert_eq!(Error::ConfState(json).report().matches(&reason).count(), 1);
         let decode = <crate::pb::mvccpb::KeyValue as prost::Message>::decode(&b"\xff"[..]);
-        let damaged: Error = store::Error::Lease(decode.unwrap_err()).into();
-        assert_eq!(damaged.report().matches("failed to decode").count(), 1, "{}", damaged.report());
+        let source = store::Error::Lease(decode.unwrap_err());
+        let damaged = Error::Store { path: path(), source }.report();
+        assert_eq!(damaged.matches("failed to decode").count(), 1, "{damaged}");
+        assert_eq!(damaged.matches("/data/member/x").count(), 1, "{damaged}");
     }
 }

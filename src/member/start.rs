@@ -183,7 +183,8 @@ impl Running {
     ) -> Result<Self, Error> {
         let (to_raft, raft_inbox) = inbox();
         let members = Arc::new(Members::open(data.cluster_id, &data.backend)?);
-        let store = Store::open(Arc::clone(&data.backend))?;
+        let store = Store::open(Arc::clone(&data.backend))
+            .map_err(|source| Error::Store { path: data.backend.path().to_owned(), source })?;
         let status = Arc::new(Status::new(data.applied));
         store.lessor().raise(lease::min_ttl(config.heartbeat, config.election));
         if config.lease_checkpoint != LeaseCheckpoint::Off {

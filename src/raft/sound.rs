@@ -2,13 +2,18 @@
 //!
 //! raft-rs trusts its peers: a message that makes no sense ends the process, or stays in the log
 //! and ends it at the next start. A peer may be another program, or a member whose disk has failed,
-//! so each message is looked at first. What raft-rs checks by itself, the term and the role that a
-//! message belongs to, is left to it.
+//! so each message is looked at first. What raft-rs checks by itself, whether a term is the current one
+//! and which role a message is for, is left to it.
+//!
+//! Term 0 is raft-rs's mark of a message that the member sends to itself: such a message passes no
+//! check of its term. So the mark is accepted only where members of etcd send it, with proposals and
+//! reads, which belong to no term. Those are passed on to the leader as they are, and raft-rs ends
+//! the process when it is to pass on a term.
 
 use std::fmt;
 
 use raft::{
-    Raft,
+    INVALID_ID, Raft, StateRole,
     eraftpb::{Entry, EntryType, Message, MessageType},
 };
 
@@ -54,8 +59,11 @@ pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
     let log = &raft.raft_log;
     let last = log.last_index();
     let wrong = |what| Some(Fault::Senseless(what));
-    if raft.term.saturating_add(TERM_LEAD_MAX) < message.term {
-        return wrong("its term is beyond reason");
+    if message.from == raft.id || message.from == INVALID_ID {
+        return wrong("it names no other member as its sender");
+    }
+    if let Some(fault) = term_fault(message, raft) {
+        return Some(fault);
     }
     if message.entries.iter().any(is_bare_change) {
         return wrong("it has a change of membership that changes nothing");
@@ -70,6 +78,16 @@ pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
             Some(Fault::TailLost { commit: message.commit, last })
         }
         MessageType::MsgAppend if !follow_on(message) => wrong("its entries do not follow on"),
+        // raft-rs says 0 of the term of every index beyond the log, and would take the two for equal.
+        MessageType::MsgAppend if message.index != 0 && message.log_term == 0 => {
+            wrong("its entries follow on one that has no term")
+        }
+        MessageType::MsgAppendResponse if message.request_snapshot != 0 => {
+            wrong("it asks for a snapshot, which no member of etcd does")
+        }
+        MessageType::MsgAppendResponse if message.reject && message.reject_hint == u64::MAX => {
+            wrong("it refuses with an index that no entry can have")
+        }
         // A refusal names the index that was asked for; an answer of another term is ignored by that.
         MessageType::MsgAppendResponse
             if last < message.index && !message.reject && message.term == raft.term =>
@@ -78,6 +96,25 @@ pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
         }
         _ => None,
     }
+}
+
+/// What is wrong with the term of a message.
+fn term_fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
+    let has_term = message.term != 0;
+    let what = match message.get_msg_type() {
+        MessageType::MsgPropose | MessageType::MsgReadIndex if has_term => {
+            "a proposal or a read belongs to no term"
+        }
+        MessageType::MsgPropose | MessageType::MsgReadIndex => return None,
+        // A follower would pass it on, with its term.
+        MessageType::MsgTransferLeader if has_term && raft.state != StateRole::Leader => {
+            "only a leader can hand over the leadership"
+        }
+        _ if !has_term => "it has no term",
+        _ if raft.term.saturating_add(TERM_LEAD_MAX) < message.term => "its term is beyond reason",
+        _ => return None,
+    };
+    Some(Fault::Senseless(what))
 }
 
 /// Whether the entries are those behind the message's index, with terms that rise up to its own.
@@ -179,6 +216,7 @@ mod tests {
             (3, 2, vec![entry(4, 2), entry(4, 2)]),
             (u64::MAX, 2, vec![entry(0, 2)]),
             (3, 3, vec![]),
+            (9, 0, vec![entry(10, 2)]),
         ] {
             let refused = checked(&mut raft, append(index, log_term, entries.clone()));
             assert!(matches!(refused, Some(Fault::Senseless(_))), "{index} {log_term} {entries:?}");
@@ -209,6 +247,85 @@ mod tests {
         assert_eq!(checked(&mut raft, acknowledged(4)), None);
     }
 
+    /// As etcd's members send them: proposals and reads without a term, all others with one.
+    #[test]
+    fn what_has_no_term_is_taken_only_where_members_send_it_so() {
+        let (mut raft, _dir) = follower();
+        // It follows member 2, and has voted for it.
+        assert_eq!(checked(&mut raft, append(3, 2, vec![])), None);
+        raft.vote = 2;
+        let kinds = [
+            MessageType::MsgAppend,
+            MessageType::MsgAppendResponse,
+            MessageType::MsgRequestVote,
+            MessageType::MsgRequestVoteResponse,
+            MessageType::MsgHeartbeat,
+            MessageType::MsgHeartbeatResponse,
+            MessageType::MsgTransferLeader,
+            MessageType::MsgTimeoutNow,
+            MessageType::MsgReadIndexResp,
+            MessageType::MsgRequestPreVote,
+            MessageType::MsgRequestPreVoteResponse,
+        ];
+        for kind in kinds {
+            // Up to date, so that a vote would be granted.
+            let bare = Message { term: 0, log_term: 2, index: 9, ..message(kind) };
+            let refused = checked(&mut raft, bare);
+            assert!(matches!(refused, Some(Fault::Senseless(_))), "{kind:?}");
+        }
+        for kind in [MessageType::MsgPropose, MessageType::MsgReadIndex] {
+            let mut forwarded = Message { from: 3, ..message(kind) };
+            forwarded.mut_entries().push(Entry::default());
+            let refused = checked(&mut raft, forwarded.clone());
+            assert!(matches!(refused, Some(Fault::Senseless(_))), "{kind:?}");
+            assert_eq!(checked(&mut raft, Message { term: 0, ..forwarded }), None);
+        }
+        assert_eq!(raft.msgs.len(), 3, "an answer to the leader, and two that were passed on");
+    }
+
+    #[test]
+    fn a_leader_does_not_believe_what_has_no_term() {
+        let (mut raft, _dir) = follower();
+        raft.become_candidate();
+        raft.become_leader();
+        for index in [5, u64::MAX] {
+            let forged = Message { term: 0, index, ..message(MessageType::MsgAppendResponse) };
+            assert!(checked(&mut raft, forged).is_some(), "{index}");
+        }
+        assert_eq!(raft.prs().get(2).unwrap().matched, 0);
+        let transfer = Message { term: 3, ..message(MessageType::MsgTransferLeader) };
+        assert_eq!(checked(&mut raft, transfer.clone()), None);
+        let (mut follower, _dir) = self::follower();
+        let refused = checked(&mut follower, Message { term: 2, ..transfer });
+        assert!(matches!(refused, Some(Fault::Senseless(_))));
+    }
+
+    #[test]
+    fn a_message_comes_from_another_member() {
+        let (mut raft, _dir) = follower();
+        for from in [INVALID_ID, raft.id] {
+            let own = Message { from, ..append(3, 2, vec![]) };
+            assert!(checked(&mut raft, own).is_some(), "{from}");
+        }
+        assert_eq!(raft.leader_id, INVALID_ID);
+    }
+
+    #[test]
+    fn a_refusal_does_not_stop_replication_for_good() {
+        let (mut raft, _dir) = follower();
+        raft.become_candidate();
+        raft.become_leader();
+        let refusal =
+            Message { term: 3, index: 3, reject: true, ..message(MessageType::MsgAppendResponse) };
+        let hint = Message { reject_hint: u64::MAX, ..refusal.clone() };
+        assert!(checked(&mut raft, hint).is_some());
+        // raft-rs would send nothing but snapshots from then on, and there is none.
+        let asks = Message { request_snapshot: 3, ..refusal.clone() };
+        assert!(checked(&mut raft, asks).is_some());
+        assert_eq!(checked(&mut raft, refusal), None);
+        assert_eq!(raft.prs().get(2).unwrap().next_idx, 1);
+    }
+
     #[test]
     fn what_no_member_sends_is_not_given_to_raft() {
         let (mut raft, _dir) = follower();
@@ -216,8 +333,8 @@ mod tests {
         bare.mut_entries()[0].set_entry_type(EntryType::EntryConfChange);
         let senseless = [
             Message { term: u64::MAX, ..message(MessageType::MsgRequestVote) },
-            message(MessageType::MsgPropose),
-            message(MessageType::MsgReadIndex),
+            Message { term: 0, ..message(MessageType::MsgPropose) },
+            Message { term: 0, ..message(MessageType::MsgReadIndex) },
             message(MessageType::MsgReadIndexResp),
             bare,
         ];

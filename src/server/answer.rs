@@ -170,8 +170,18 @@ impl From<Error> for Failed {
     }
 }
 
+/// Why there is no answer to a request that was carried out. Clients take "too many requests" for the
+/// promise that nothing was done, and may ask for it once more; a time-out promises nothing.
+fn without_an_answer(error: Error) -> Error {
+    match error {
+        Error::TooManyRequests => Error::Timeout,
+        other => other,
+    }
+}
+
 impl Server {
-    /// Reads what apply has planned for request `id` of a client of this connection.
+    /// Reads what apply has planned for request `id` of a client of this connection. Whatever error
+    /// this returns, the request was carried out, and the error may not say otherwise.
     pub(crate) async fn finish(
         &self,
         id: u64,
@@ -188,7 +198,8 @@ impl Server {
                 return Ok(Answer::Whole(response));
             }
         }
-        self.read_large(id, Question::Planned(reply), from).await.map(Answer::Large)
+        let read = self.read_large(id, Question::Planned(reply), from).await;
+        read.map(Answer::Large).map_err(without_an_answer)
     }
 
     /// Reads an answer that may be large, away from the thread that serves requests.

@@ -2,6 +2,7 @@
 //! not run.
 
 mod bad_start;
+mod damaged_pages;
 mod departed_leader;
 mod disk;
 mod leader;

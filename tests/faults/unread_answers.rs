@@ -103,6 +103,35 @@ async fn answers_that_nobody_reads_have_a_bound_and_hold_up_nobody() {
     .await;
 }
 
+/// Goal: nobody is told "too many requests" about what was carried out: it means that nothing was.
+/// Method: there is no room for answers, and none to wait for it; one only reads, the others write
+/// first.
+#[tokio::test]
+async fn what_is_done_is_not_refused_for_want_of_room() {
+    if Kind::subject() != Kind::Glass {
+        return left_out("no room for answers: etcd has no bound for them");
+    }
+    let taken = [("FAILPOINTS", "answer-room-taken=return")];
+    let cluster = Cluster::start_with(&Kind::Glass, 1, &taken).await;
+    let mut client = cluster.client(0);
+    fill(&mut client).await;
+    let refused = client.kv.range(all_of_it()).await.unwrap_err();
+    assert_eq!(refused.message(), "etcdserver: too many requests");
+    let put = PutRequest { key: "done".into(), ..PutRequest::default() };
+    let success = [Request::RequestPut(put), Request::RequestRange(all_of_it())]
+        .map(|request| RequestOp { request: Some(request) });
+    let txn = TxnRequest { success: success.into(), ..TxnRequest::default() };
+    let unanswered = client.kv.txn(txn).await.unwrap_err();
+    assert_eq!(unanswered.message(), "etcdserver: request timed out");
+    let done = RangeRequest { key: "done".into(), ..RangeRequest::default() };
+    assert_eq!(client.kv.range(done).await.unwrap().into_inner().count, 1);
+    let delete = DeleteRangeRequest { prev_kv: true, key: "big/".into(), range_end: "big0".into() };
+    let unanswered = client.kv.delete_range(delete).await.unwrap_err();
+    assert_eq!(unanswered.message(), "etcdserver: request timed out");
+    let left = RangeRequest { count_only: true, ..all_of_it() };
+    assert_eq!(client.kv.range(left).await.unwrap().into_inner().count, 0);
+}
+
 /// Goal: what a transaction reads is read by the member that answers, and only as far as there is
 /// room for it. Method: one that writes, and reads eight times all there is: 240 MB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -59,6 +59,7 @@ impl Hub {
         }
         self.remotes.borrow_mut().remove(&peer.id);
         let link = Link::start(&self.local, peer);
+        self.local.note_peer(peer.id);
         self.links.borrow_mut().insert(peer.id, link);
     }
 
@@ -157,4 +158,38 @@ pub(super) fn failpoint_delay() -> Option<Duration> {
         argument.and_then(|ms| ms.parse().ok()).map(Duration::from_millis)
     });
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{runtime::Builder, task::LocalSet};
+
+    use super::*;
+    use crate::{
+        raft::{inbox::inbox, rafthttp::identity::Identity},
+        trace::log_lines::LogLines,
+    };
+
+    #[test]
+    fn made_up_ids_do_not_fill_the_log() {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let log = LogLines::default();
+        log.while_in(|| {
+            LocalSet::new().block_on(&runtime, async {
+                let hub = Rc::new(Hub::new(Seed {
+                    identity: Identity::new((1, 9), "3.5.33", &[]).unwrap(),
+                    election: Duration::from_secs(1),
+                    connections: 1,
+                    active: Arc::default(),
+                    inbox: inbox().0,
+                }));
+                hub.add(&Peer { id: 2, urls: Vec::new() });
+                for id in 2..1000 {
+                    hub.local.complain(id, "its request was refused", "cluster ID mismatch");
+                }
+            });
+        });
+        assert_eq!(log.count("peer 2: its request was refused"), 1);
+        assert_eq!(log.count("its request was refused"), 2, "{:?}", log.lines());
+    }
 }

@@ -30,6 +30,7 @@ pub(super) struct Local {
     pub(super) dial_timeout: Duration,
     pub(super) active: Arc<Active>,
     inbox: Inbox,
+    peers: RefCell<HashSet<u64>>,
     removed: RefCell<HashSet<u64>>,
     complaints: LogLimit,
 }
@@ -41,13 +42,20 @@ impl Local {
             dial_timeout: Duration::from_secs(1) + seed.election,
             active: seed.active,
             inbox: seed.inbox,
+            peers: RefCell::default(),
             removed: RefCell::default(),
             complaints: LogLimit::default(),
         }
     }
 
+    /// Notes that this member talks to a peer.
+    pub(super) fn note_peer(&self, id: u64) {
+        self.peers.borrow_mut().insert(id);
+    }
+
     /// Forgets a peer that was removed from the cluster, and refuses it from now on.
     pub(super) fn remove(&self, id: u64) {
+        self.peers.borrow_mut().remove(&id);
         self.removed.borrow_mut().insert(id);
         self.active.forget(id);
     }
@@ -116,7 +124,7 @@ impl Local {
 
     /// Logs news of a peer, unless the same news was logged just now.
     pub(super) fn announce(&self, peer: u64, news: &str) {
-        if self.complaints.allows(peer, news, clock::now()) {
+        if self.complaints.allows(self.counted_as(peer), news, clock::now()) {
             tracing::info!("peer {peer:x}: {news}");
         }
     }
@@ -124,9 +132,15 @@ impl Local {
     /// Logs a complaint about a peer, unless the same one was logged just now. `details` do not
     /// count for what is the same.
     pub(super) fn complain(&self, peer: u64, complaint: &str, details: &str) {
-        if self.complaints.allows(peer, complaint, clock::now()) {
+        if self.complaints.allows(self.counted_as(peer), complaint, clock::now()) {
             tracing::warn!("peer {peer:x}: {complaint}: {details}");
         }
+    }
+
+    /// The peer under whose name a repeated line is left out of the log. Senders that are no peers
+    /// can make up an id for each request, so all of them share one.
+    fn counted_as(&self, id: u64) -> u64 {
+        if self.peers.borrow().contains(&id) { id } else { 0 }
     }
 }
 

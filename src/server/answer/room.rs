@@ -253,8 +253,13 @@ impl Connection {
 
     /// A place in the ledger, if there is room.
     pub fn try_enter(self: &Arc<Connection>) -> Option<Share> {
-        let ticket = self.room.lock().ledger.enter(self.number)?;
+        let ticket = self.try_enter_in(&mut self.room.lock())?;
         Some(Share { connection: Arc::clone(self), ticket })
+    }
+
+    fn try_enter_in(&self, state: &mut State) -> Option<Ticket> {
+        fail::fail_point!("answer-room-taken", |_| None);
+        state.ledger.enter(self.number)
     }
 
     /// Waits for a place in the ledger, in order, on behalf of request `id`. Fails at once if too
@@ -267,7 +272,7 @@ impl Connection {
         let Limits { window, member, .. } = self.room.limits;
         let (waiting, mut span) = {
             let mut state = self.room.lock();
-            if let Some(ticket) = state.ledger.enter(self.number) {
+            if let Some(ticket) = self.try_enter_in(&mut state) {
                 return Ok(Share { connection: Arc::clone(self), ticket });
             }
             let mut span = stage!(AnswerRoom, id, bytes = window, limit = member.all);
@@ -287,6 +292,7 @@ impl Connection {
     }
 
     fn wait(self: &Arc<Connection>, state: &mut State) -> Option<Waiting> {
+        fail::fail_point!("answer-room-taken", |_| None);
         let ticket = state.ledger.wait(self.number)?;
         let (sender, admitted) = oneshot::channel();
         state.waiters.insert(ticket, (sender, Arc::clone(self)));

@@ -33,6 +33,14 @@ pub enum Error {
     /// A row of the key bucket has no revision as its key.
     #[error("key bucket: a row's key is not a revision: {0:?}")]
     RowKey(Bytes),
+    /// A row of the key bucket does not come behind the one that was read before it.
+    #[error("key bucket: revision {found} stands behind revision {before}")]
+    Order {
+        /// Of the row.
+        found: Revision,
+        /// Of the row before.
+        before: Revision,
+    },
     /// A row of the key bucket has no key-value pair as its value.
     #[error("key bucket: the row of revision {revision} is damaged")]
     Row {
@@ -205,12 +213,18 @@ struct Contents {
 /// Goes through the key bucket, oldest revision first.
 fn restore(backend: &Backend) -> Result<Contents, Error> {
     let mut contents = Contents::default();
+    let mut before = Revision::default();
     let cut = backend.cut(Bucket::Key);
     for (row_key, row) in backend.rows(&cut) {
         contents.stored += (row_key.len() + row.len()) as u64;
         let Some((revision, is_tombstone)) = Revision::from_row_key(&row_key) else {
             return Err(Error::RowKey(row_key));
         };
+        // The file's pages are in order, unless something has changed one.
+        if revision <= before {
+            return Err(Error::Order { found: revision, before });
+        }
+        before = revision;
         let kv = KeyValue::decode(row).map_err(|source| Error::Row { revision, source })?;
         let (created, version) = (kv.create_revision, kv.version);
         let row = Restored { revision, is_tombstone, created, version };
