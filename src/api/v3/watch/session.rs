@@ -7,7 +7,7 @@ use std::{
 };
 
 use prost::Message as _;
-use tokio::{sync::mpsc::Receiver, time::Interval};
+use tokio::time::Interval;
 use tonic::{Code, Status, Streaming};
 
 use crate::{
@@ -29,6 +29,7 @@ use crate::{
             Store,
             watch::{
                 self, Events, Filters, NO_WATCH_ID, News, Notice, QUEUE_LEN, Refusal, WatchStream,
+                queue::Notices,
             },
         },
     },
@@ -57,7 +58,7 @@ pub(super) struct Session {
     /// with etcd: clients that send one message and then only listen depend on it.
     requests: Option<Streaming<WatchRequest>>,
     stream: WatchStream,
-    notices: Receiver<Notice>,
+    notices: Notices,
     options: HashMap<i64, Options>,
     /// What is ready to be sent.
     outbox: VecDeque<WatchResponse>,

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use tokio::sync::mpsc::Receiver;
-
 use super::{model::Random, *};
 use crate::{
     pb::{
@@ -12,13 +10,14 @@ use crate::{
     },
     server::mvcc::watch::{
         Events, Filters, News, Notice, Path as Way, Refusal, WatchRequest, WatchStream,
+        queue::Notices,
     },
 };
 
 /// A stream and its reader.
 pub(super) struct Client {
     stream: WatchStream,
-    notices: Receiver<Notice>,
+    notices: Notices,
 }
 
 impl Client {
