@@ -64,7 +64,7 @@ impl Book {
                 ledger.enter(next()?).map_or("no room".to_owned(), |ticket| format!("a{ticket}"))
             }
             "wait" => ledger
-                .wait(next()?)
+                .wait(next()?, true)
                 .map_or("too many wait".to_owned(), |ticket| format!("a{ticket} waits")),
             "keep" if ledger.keep(next()?, size(next()?)) => "kept".to_owned(),
             "keep" => "not kept".to_owned(),
@@ -89,7 +89,11 @@ impl Book {
                 String::new()
             }
             "sent" => {
-                ledger.sent(next()?, size(next()?), now);
+                ledger.sent(next()?, (size(next()?), true), now);
+                String::new()
+            }
+            "sent-of-window" => {
+                ledger.sent(next()?, (size(next()?), false), now);
                 String::new()
             }
             "leave" => {
