@@ -144,6 +144,12 @@ impl Server {
         self.room.connect()
     }
 
+    /// Bytes of answers that are in memory.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        let (large, small) = self.room.in_flight();
+        large + small
+    }
+
     /// KV.Put.
     pub(crate) async fn put(
         &self,

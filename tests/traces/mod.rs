@@ -24,7 +24,7 @@ mod broken;
 mod chrome;
 mod commands;
 mod compared;
-mod coverage;
+pub(crate) mod coverage;
 mod election;
 mod export;
 mod gets;

@@ -70,16 +70,36 @@ impl Rope {
             return Next::Ended;
         }
         match self.parts.pop_front() {
-            Some(Part::Bytes(mut bytes, is_kept)) => {
-                let next = bytes.split_to(bytes.len().min(most));
-                if !bytes.is_empty() {
-                    self.parts.push_front(Part::Bytes(bytes, is_kept));
-                }
-                Next::Bytes(next, is_kept)
+            Some(Part::Bytes(first, is_kept)) => {
+                Next::Bytes(self.piece(first, is_kept, most), is_kept)
             }
             Some(Part::Rows(rows)) => Next::Rows(rows),
             None => Next::End,
         }
+    }
+
+    /// Up to so many bytes, of which these are the first. Short parts travel together.
+    fn piece(&mut self, mut first: Bytes, is_kept: bool, most: usize) -> Bytes {
+        if most < first.len() {
+            let piece = first.split_to(most);
+            self.parts.push_front(Part::Bytes(first, is_kept));
+            return piece;
+        }
+        let mut joined = BytesMut::new();
+        while first.len() + joined.len() < most
+            && let Some(Part::Bytes(next, next_is_kept)) = self.parts.front_mut()
+            && *next_is_kept == is_kept
+        {
+            if joined.is_empty() {
+                joined.reserve(most);
+                joined.put(std::mem::take(&mut first));
+            }
+            joined.put(next.split_to(next.len().min(most - joined.len())));
+            if next.is_empty() {
+                self.parts.pop_front();
+            }
+        }
+        if joined.is_empty() { first } else { joined.freeze() }
     }
 
     /// Puts in front what was read again, and the rows that are left, if there are any.

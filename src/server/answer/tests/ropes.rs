@@ -231,6 +231,49 @@ fn the_pieces_of_a_transaction_are_its_message_and_later_writes_are_not_in_it() 
     }
 }
 
+/// Goal: depth costs no stack, and what lies deep is the same bytes in pieces as in a message. Method:
+/// deeper than any client may, as an entry of the log can be; on a stack that holds some hundred
+/// calls; the innermost reads what makes the answer large.
+#[test]
+fn the_pieces_of_a_deep_transaction_are_its_message() {
+    const DEPTH: usize = 20_000;
+    let small = std::thread::Builder::new().stack_size(256 << 10);
+    let thread = small.spawn(|| {
+        let mut space = Space::new(without_room());
+        // From the inside to the outside: each level is two keys and two lengths around the last.
+        let inner = op(Request::RequestRange(of_all()));
+        let inner = TxnRequest { success: vec![inner], ..TxnRequest::default() };
+        let mut bytes: Vec<u8> = inner.encode_to_vec().into_iter().rev().collect();
+        for _ in 1..DEPTH {
+            for tag in [4_u8, 2] {
+                let mut field = vec![tag << 3 | 2];
+                prost::encode_length_delimiter(bytes.len(), &mut field).unwrap();
+                bytes.extend(field.iter().rev());
+            }
+        }
+        bytes.reverse();
+        let request = TxnRequest::decode(Bytes::from(bytes)).unwrap();
+        let txn = Txn::expand(request, usize::MAX).unwrap();
+        let mut reply = space.apply(KvRequest::Txn(&txn), Asker::Here);
+        let source = Source::Published(space.store.backend());
+        let whole = reply.whole(1, source, &mut usize::MAX.clone());
+        let Some(KvResponse::Txn(whole)) = whole else { panic!("no answer to a transaction") };
+        let (revision, of) = (reply.revision(), space.room.connect());
+        let large = space.ask(&mut Question::Planned(reply), &of).unwrap();
+        let mut pieces = 0;
+        while let Next::Bytes(..) = large.rope().next(16 << 10) {
+            pieces += 1;
+        }
+        // Two short parts a level, some ten bytes each.
+        assert!((2..DEPTH / 10).contains(&pieces), "{pieces} pieces");
+        let mut again = Question::Planned(space.apply(KvRequest::Txn(&txn), Asker::Here));
+        let large = space.ask(&mut again, &of).unwrap();
+        let (bytes, _) = space.send(&large).unwrap();
+        assert!([head(revision), bytes].concat() == whole.encode_to_vec());
+    });
+    thread.unwrap().join().unwrap();
+}
+
 /// Goal: members that do not answer write the same, and read nothing for it.
 #[test]
 fn a_member_that_does_not_answer_writes_the_same_and_reads_nothing() {
