@@ -91,6 +91,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_answer_that_is_too_long_is_refused_as_by_grpc_in_go() {
+        let status = status(Error::AnswerTooLong { bytes: 2_147_483_700 });
+        let text = "grpc: trying to send message larger than max (2147483700 vs. 2147483647)";
+        assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, text));
+    }
+
+    #[test]
     fn codes_and_texts_are_those_of_etcd() {
         let rows = [
             (Error::EmptyKey, 3, "etcdserver: key is not provided"),

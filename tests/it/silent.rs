@@ -33,6 +33,8 @@ impl Silent {
     /// Connects.
     pub(crate) async fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
+        // Updates of windows are short, and must not wait for each other.
+        stream.set_nodelay(true).unwrap();
         let (sender, connection) = Builder::new().handshake(stream).await.unwrap();
         let task = tokio::spawn(async move {
             // However it ends, the test sees it in the answers.

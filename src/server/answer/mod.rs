@@ -19,11 +19,17 @@
 //! for is read twice, and the second time no faster than it is sent. Only if so many do not read
 //! that there is no window left, others wait; and then answers that make no progress are ended.
 //!
+//! A write that reads cannot be refused any more when its answer is read. So it asks for room before
+//! it is proposed, and afterwards it waits for a place like others, but in the end it gets one
+//! ([`Connection::enter_at_last`]). It waits no longer than a request may, because its plan holds a
+//! snapshot of the file.
+//!
 //! Invariants
-//! * What is in flight is at most what [`room::LIMITS`] allows, but for one row an answer, and for
-//!   an order by values, which needs all rows at once.
+//! * What is in flight is at most what [`room::LIMITS`] allows, but for one row an answer, for an
+//!   order by values, which needs all rows at once, and for the windows of writes that were under way
+//!   when the room became scarce.
 //! * A small read never waits because of a large one.
-//! * Nobody waits who holds anything; see [`ledger`].
+//! * Nobody waits who holds anything, but for the plan of a write; see [`ledger`].
 //!
 //! What is left out: the events of watchers, which are bounded by the queues of their streams
 //! (`mvcc::watch`); and answers of other services, which do not carry what clients have stored.

@@ -41,6 +41,11 @@ fn who_does_not_read_gives_way() {
     run("stalled");
 }
 
+#[test]
+fn what_http2_has_of_an_ended_answer_is_no_room() {
+    run("ended");
+}
+
 struct Book {
     ledger: Ledger,
     now: Instant,

@@ -376,6 +376,38 @@ fn a_stream_that_is_not_read_holds_few_bytes_and_gets_everything_later() {
     assert_eq!(space.store.watch_bytes(), 0);
 }
 
+/// Goal: what is sent at once is bounded by the previous values, too; no revision is torn apart, and
+/// none is lost. Method: a key of a megabyte that is overwritten, two others that are deleted together,
+/// and small ones.
+#[test]
+fn events_with_large_previous_values_are_sent_a_few_at_a_time() {
+    const MB: usize = 1_000_000;
+    let mut space = Space::new();
+    let mut client = Client::of(&space, 64);
+    client.watch("a", "z", 0);
+    for (key, len) in [("a", MB), ("b", MB), ("c", MB), ("a", MB), ("s", 1)] {
+        space.put(key, &"v".repeat(len));
+    }
+    for (from, to) in [("b", "d"), ("a", ""), ("s", "")] {
+        space.delete(from, to);
+    }
+    let mut left = Vec::new();
+    while let Ok(notice) = client.notices.try_recv() {
+        let News::Events(news) = notice.news else { panic!("{notice:?}") };
+        left.extend(news.events);
+    }
+    let mut parts = Vec::new();
+    while !left.is_empty() {
+        let (part, rest) = space.store.with_previous(left);
+        let previous = |event: &Event| event.prev_kv.as_ref().map_or(0, |kv| kv.value.len());
+        let revision = |event: &Event| event.kv.as_ref().unwrap().mod_revision;
+        parts.push(part.iter().map(|event| (revision(event), previous(event))).collect::<Vec<_>>());
+        left = rest;
+    }
+    let first = vec![(2, 0), (3, 0), (4, 0), (5, MB), (6, 0), (7, MB), (7, MB)];
+    assert_eq!(parts, [first, vec![(8, MB), (9, 1)]]);
+}
+
 #[test]
 fn progress_is_told_only_to_those_who_have_everything_and_behind_it() {
     let space = three_keys();

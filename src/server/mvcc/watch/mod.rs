@@ -33,10 +33,11 @@
 //! Locks: the index, then the write buffers, and the watchers last, when the lessor's is free again.
 //! Nothing waits under the last.
 //!
-//! Left out: the events' previous values, which are read by those who send them.
+//! Left out: the events' previous values, which are read by those who send them ([`previous`]).
 
 mod interval;
 mod lookup;
+pub mod previous;
 pub mod queue;
 mod sync;
 mod watcher;
@@ -60,7 +61,7 @@ use self::{
 use super::store::{POISONED, Store};
 use crate::{pb::mvccpb::Event, trace};
 
-pub use self::watcher::{Events, Filters, News, Notice, Path};
+pub use self::watcher::{Events, Filters, News, Notice, Path, revision as revision_of};
 
 /// How many notices wait in a stream's queue (etcd: chanBufLen).
 pub const QUEUE_LEN: usize = 128;

@@ -139,6 +139,6 @@ impl Watcher {
 }
 
 /// The revision of an event.
-pub(super) fn revision(event: &Event) -> i64 {
+pub fn revision(event: &Event) -> i64 {
     event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }
