@@ -145,7 +145,7 @@ impl Rows {
     /// Writes a row, or measures it. Returns whether it was kept.
     pub fn write(&mut self, row: Bytes, writer: &mut Writer) -> ControlFlow<(), bool> {
         let row = if self.keys_only { without_value(row) } else { row };
-        let is_kept = writer.row(self.tag, row)?;
+        let is_kept = writer.row(self.tag, &row)?;
         ControlFlow::Continue(is_kept)
     }
 
@@ -310,7 +310,7 @@ impl Writer {
     }
 
     /// Adds a row, or measures it. Returns whether it was kept.
-    fn row(&mut self, tag: u8, row: Bytes) -> ControlFlow<(), bool> {
+    fn row(&mut self, tag: u8, row: &[u8]) -> ControlFlow<(), bool> {
         let len = prefix(tag, row.len()) + row.len();
         if LONGEST < HEADER + self.len + len {
             return self.break_off(Stop::TooLong(self.len + len));
@@ -322,7 +322,7 @@ impl Writer {
         };
         self.len += len;
         if is_kept {
-            self.parts.push(tag, &row);
+            self.parts.push(tag, row);
         }
         ControlFlow::Continue(is_kept)
     }

@@ -16,12 +16,9 @@ use crate::{
         leader::{LeaderCheck, tick, ticks},
         status::status,
     },
-    pb::{
-        etcdserverpb::{
-            ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse,
-            watch_request::RequestUnion,
-        },
-        mvccpb::Event,
+    pb::etcdserverpb::{
+        ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse,
+        watch_request::RequestUnion,
     },
     server::{
         Error, Server,
@@ -355,6 +352,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::pb::mvccpb::{Event, KeyValue};
     fn event(len: usize) -> Event {
         let kv = KeyValue { value: Bytes::from(vec![0; len]), ..KeyValue::default() };
         Event { kv: Some(kv), ..Event::default() }
