@@ -91,7 +91,7 @@ async fn answers_that_nobody_reads_have_a_bound_and_hold_up_nobody() {
     fill(&mut client).await;
     let (pid, address) = (cluster.process_id(0), cluster.members[0].client_address());
     let work = async {
-        let mut silent = silent_clients(&address).await;
+        let silent = silent_clients(&address).await;
         let longest = go_on(&mut client, 50).await;
         let mut reader = Silent::connect(&address).await;
         reader.ask("Range", &all_of_it()).await;
