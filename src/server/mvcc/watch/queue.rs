@@ -102,11 +102,6 @@ impl Queue {
         0 < self.sender.capacity() && (held == 0 || held + bytes <= BYTES)
     }
 
-    /// Whether it is worth while to read from the backend for this queue.
-    pub(super) fn is_low(&self) -> bool {
-        self.has_room(BYTES / 2)
-    }
-
     /// How many notices there are.
     pub(super) fn depth(&self) -> usize {
         self.sender.max_capacity() - self.sender.capacity()

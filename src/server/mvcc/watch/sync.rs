@@ -15,7 +15,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::{
     Events, News, Notice, Path, State, Watchers,
     lookup::Lookup,
-    watcher::{Filters, Group, revision},
+    watcher::{Filters, Group, Waits, revision},
 };
 use crate::{
     pb::mvccpb::{Event, KeyValue, event::EventType},
@@ -33,7 +33,7 @@ const WATCHERS_MAX: usize = 512;
 /// with its memory; and what does not fit into the notices would be read again by the next pass.
 const WINDOW: i64 = 1000;
 /// And bytes, unless one revision alone has more: a stream's queue holds little more than that.
-const WINDOW_BYTES: usize = super::queue::BYTES / 2;
+const WINDOW_BYTES: usize = super::queue::BYTES;
 /// From how close to the present on a window is read under the index lock.
 const NEAR: i64 = 1000;
 /// How long a victim waits until it is tried again.
@@ -142,7 +142,7 @@ impl Store {
             let Some((at, is_tombstone)) = Revision::from_row_key(&row_key) else {
                 self.backend.malformed("key bucket: a row's key is not a revision")
             };
-            if at.main != main && bytes > WINDOW_BYTES {
+            if at.main != main && bytes > 0 && bytes + row.len() > WINDOW_BYTES {
                 window.end = at.main - 1;
                 break;
             }
@@ -224,7 +224,7 @@ impl State {
         match watcher.queue.try_send(notice) {
             Ok(()) | Err(TrySendError::Closed(_)) => _ = self.watchers.remove(&number),
             Err(TrySendError::Full(notice)) => {
-                watcher.group = Group::Victim(Some(notice));
+                watcher.group = Group::Victim(Waits::With(notice));
                 self.victims.insert(number);
             }
         }
@@ -273,21 +273,22 @@ impl State {
     fn retry(&mut self, number: u64, current: i64) {
         let Some(watcher) = self.watchers.get_mut(&number) else { return };
         let group = std::mem::replace(&mut watcher.group, Group::Unsynced);
-        let Group::Victim(notice) = group else {
+        let Group::Victim(waits) = group else {
             watcher.group = group;
             return;
         };
-        let is_end = notice.as_ref().is_some_and(|it| matches!(it.news, News::Compacted(_)));
-        match notice {
-            Some(notice) => {
+        let mut is_end = false;
+        match waits {
+            Waits::With(notice) => {
+                is_end = matches!(notice.news, News::Compacted(_));
                 if let Err(TrySendError::Full(notice)) = watcher.queue.try_send(notice) {
-                    watcher.group = Group::Victim(Some(notice));
+                    watcher.group = Group::Victim(Waits::With(notice));
                     return;
                 }
             }
-            None if watcher.queue.is_low() => {}
-            None => {
-                watcher.group = Group::Victim(None);
+            Waits::For(bytes) if watcher.queue.has_room(bytes) => {}
+            Waits::For(bytes) => {
+                watcher.group = Group::Victim(Waits::For(bytes));
                 return;
             }
         }

@@ -100,9 +100,18 @@ pub(super) enum Group {
     Synced,
     /// It must read from the backend.
     Unsynced,
-    /// Its queue was full. This waits for room, and nothing else may come before it. If it was
-    /// large there is nothing: when there is room, it is read again from the backend.
-    Victim(Option<Notice>),
+    /// Its queue was full. This waits for room, and nothing else may come before it.
+    Victim(Waits),
+}
+
+/// What a victim waits with.
+#[derive(Debug)]
+pub(super) enum Waits {
+    /// This, which is small.
+    With(Notice),
+    /// Nothing. When there is room for so many bytes, it is read again from the backend. That may be
+    /// more by then; if it does not fit, the next wait is for that, so nothing is read over and over.
+    For(usize),
 }
 
 /// A watcher (etcd: `watcher`).
@@ -130,11 +139,14 @@ impl Watcher {
 
     /// Makes it a victim that could not be given this notice, with the first revision in it.
     pub(super) fn wait_with(&mut self, notice: Notice, first: i64) {
-        let is_kept = notice.bytes() <= VICTIM_KEEPS;
-        if !is_kept {
+        let bytes = notice.bytes();
+        let waits = if bytes <= VICTIM_KEEPS {
+            Waits::With(notice)
+        } else {
             self.min_rev = first;
-        }
-        self.group = Group::Victim(is_kept.then_some(notice));
+            Waits::For(bytes)
+        };
+        self.group = Group::Victim(waits);
     }
 }
 
