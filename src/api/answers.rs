@@ -13,10 +13,29 @@
 //! ```
 //!
 //! A frame is counted until HTTP/2 drops it, which is when it has been written; how much HTTP/2
-//! queues is its own affair (`http2`). What is shorter than [`UNCOUNTED`] passes by. Left out: answers
-//! of other services than KV, and streams.
+//! queues is its own affair (`http2`). Frames are short, so the answers of a connection take turns: a
+//! small one does not wait for the end of a large one. What is shorter than [`UNCOUNTED`] passes by.
+//!
+//! gRPC has no status before a message is complete, so an answer that cannot be completed ends with a
+//! reset of its stream, and its code says what clients make of it:
+//!
+//! | why | code | in gRPC |
+//! |---|---|---|
+//! | it held up others, and they were served in its place | ENHANCE_YOUR_CALM | RESOURCE_EXHAUSTED |
+//! | a compaction has taken rows of a read | REFUSED_STREAM | UNAVAILABLE, and clients may ask again |
+//! | the same, of a request that has written | INTERNAL_ERROR | INTERNAL, and they must not |
+//!
+//! Rows that are left are looked up where they are now, and not in the snapshot in which they were
+//! found. Until a snapshot ends, redb keeps every page of it that was changed since, and they count
+//! as used: a client that does not read could let the member run into its quota. A row of a revision
+//! never changes, so all that a compaction can do is to take one away that was overwritten since.
+//!
+//! From the handler to here an answer goes through a task-local: the extensions of requests and
+//! answers would cost each small one an allocation. Left out: answers of other services than KV, and
+//! streams.
 
 use std::{
+    cell::RefCell,
     error::Error as StdError,
     future::Future,
     pin::Pin,
@@ -30,7 +49,7 @@ use h2::Reason;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use prost::Message;
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
 use crate::server::{
     Error, Server,
@@ -41,8 +60,6 @@ use crate::server::{
     },
 };
 
-/// The service whose answers carry what clients have stored.
-const KV: &str = "/etcdserverpb.KV/";
 /// How much is handed over at a time: what a frame may hold unless a client allows more.
 const FRAME: usize = 16 << 10;
 /// What gRPC puts before a message.
@@ -52,8 +69,18 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 type Reading = Pin<Box<dyn Future<Output = Result<(Rows, Vec<Bytes>), Error>> + Send>>;
 
+/// One call of this connection.
+struct Calling {
+    client: Arc<Connection>,
+    /// How its answer is to be sent, if not as it is.
+    outgoing: RefCell<Option<Outgoing>>,
+}
+
+tokio::task_local! {
+    static CALLING: Calling;
+}
+
 /// An answer on its way from its handler to its body.
-#[derive(Clone)]
 enum Outgoing {
     /// The message is complete.
     Small(Arc<Connection>),
@@ -61,46 +88,60 @@ enum Outgoing {
     Large { head: Bytes, large: Large, server: Arc<Server> },
 }
 
-/// Tells the handler of a call of KV on which connection it has come.
-pub(super) fn note<B>(request: &mut http::Request<B>, client: Arc<Connection>) {
-    if request.uri().path().starts_with(KV) {
-        request.extensions_mut().insert(client);
-    }
+/// Carries out a call of this connection, and gives its answer the body that its handler wants.
+pub(super) async fn serve<E>(
+    client: Arc<Connection>,
+    call: impl Future<Output = Result<http::Response<Body>, E>>,
+) -> Result<http::Response<Body>, E> {
+    let served = async {
+        let answer = call.await?;
+        let outgoing = CALLING.with(|calling| calling.outgoing.take());
+        Ok(match outgoing {
+            None => answer,
+            Some(outgoing) => outgoing.body(answer),
+        })
+    };
+    CALLING.scope(Calling { client, outgoing: RefCell::default() }, served).await
 }
 
-/// The connection on which a request has come.
-pub(super) fn client_of<Q>(request: &Request<Q>, server: &Server) -> Arc<Connection> {
-    request.extensions().get().map_or_else(|| server.connect(), Arc::clone)
+/// The connection of the call that is being carried out.
+pub(super) fn client(server: &Server) -> Arc<Connection> {
+    let client = CALLING.try_with(|calling| Arc::clone(&calling.client));
+    client.unwrap_or_else(|_| server.connect())
+}
+
+fn send(outgoing: Outgoing) {
+    // Outside of a call nobody sends anything.
+    let _ = CALLING.try_with(|calling| calling.outgoing.replace(Some(outgoing)));
 }
 
 /// Has a message of so many bytes counted while it is sent.
-pub(super) fn small<A>(response: &mut Response<A>, bytes: usize, client: Arc<Connection>) {
+pub(super) fn small(bytes: usize, client: Arc<Connection>) {
     if UNCOUNTED <= bytes {
-        response.extensions_mut().insert(Outgoing::Small(client));
+        send(Outgoing::Small(client));
     }
 }
 
 /// Has a large answer sent behind a message of which only the header is set.
-pub(super) fn large<A: Message>(response: &mut Response<A>, large: Large, server: &Arc<Server>) {
-    let len = response.get_ref().encoded_len();
+pub(super) fn large(message: &impl Message, large: Large, server: &Arc<Server>) {
+    let len = message.encoded_len();
     let mut head = BytesMut::with_capacity(PREFIX + len);
     head.put_u8(0);
     // As long as an answer may be, with its header, it fits into four bytes.
     head.put_u32(u32::try_from(len + large.len).unwrap_or(u32::MAX));
-    response.get_ref().encode(&mut head).expect("BytesMut grows");
-    let (head, server) = (head.freeze(), Arc::clone(server));
-    response.extensions_mut().insert(Outgoing::Large { head, large, server });
+    message.encode(&mut head).expect("BytesMut grows");
+    send(Outgoing::Large { head: head.freeze(), large, server: Arc::clone(server) });
 }
 
-/// Gives an answer the body that its handler has asked for.
-pub(super) fn count(mut answer: http::Response<Body>) -> http::Response<Body> {
-    match answer.extensions_mut().remove::<Outgoing>() {
-        None => answer,
-        Some(Outgoing::Small(client)) => answer.map(|body| Body::new(Counted { body, client })),
-        Some(Outgoing::Large { head, large, server }) => answer.map(|_| {
-            let (head, reading, is_over) = (Some(head), None, false);
-            Body::new(Sending { large, server, head, reading, is_over })
-        }),
+impl Outgoing {
+    fn body(self, answer: http::Response<Body>) -> http::Response<Body> {
+        match self {
+            Outgoing::Small(client) => answer.map(|body| Body::new(Counted { body, client })),
+            Outgoing::Large { head, large, server } => answer.map(|_| {
+                let (head, reading, is_over) = (Some(head), None, false);
+                Body::new(Sending { large, server, head, reading, is_over })
+            }),
+        }
     }
 }
 
@@ -156,9 +197,12 @@ impl HttpBody for Sending {
             if let Some(reading) = &mut self.reading {
                 let read = ready!(reading.as_mut().poll(context));
                 self.reading = None;
-                self.large.read();
                 match read {
-                    Ok((rows, read)) => self.large.rope().put_back(read, rows),
+                    Ok((rows, read)) => {
+                        self.large.read(read.iter().map(Bytes::len).sum());
+                        self.large.rope().put_back(read, rows);
+                    }
+                    Err(_) if self.large.is_read => return self.reset(Reason::REFUSED_STREAM),
                     Err(_) => return self.reset(Reason::INTERNAL_ERROR),
                 }
             }

@@ -311,18 +311,16 @@ impl Front {
             let _ = Box::pin(ready.wait_for(|ready| *ready)).await;
         }
         let max = self.limits.message_bytes;
-        let mut request = request.map(|body| match is_grpc {
+        let request = request.map(|body| match is_grpc {
             true => Body::new(Limited::new(body, max)),
             false => Body::new(body),
         });
-        answers::note(&mut request, client);
         let is_stream = is_grpc && is_stream(request.uri().path());
         let mut router = if is_grpc { self.grpc.clone() } else { self.http.clone() };
-        let answer = match router.call(request).await {
+        let answer = match answers::serve(client, router.call(request)).await {
             Ok(answer) => answer,
             Err(never) => match never {},
         };
-        let answer = answers::count(answer);
         if is_stream {
             let stopping = self.phase.stopping.clone();
             answer.map(|body| Body::new(Ending::when_stopped(body, stopping)))

@@ -39,7 +39,7 @@
 //! * metadata: [`METADATA_OF_ALL`], which is twice that in memory if it is all in small fields
 //!   (measured), and one [`HEADER_LIST`] under way;
 //! * calls that were begun and given up: those of one turn, [`super::pace::TURN`];
-//! * answers: [`SEND_BUFFER`] for each stream. A client that takes none is not read any further after
+//! * answers: [`SEND_BUFFER`] for each stream, within what `server::answer` has room for. A client that takes none is not read any further after
 //!   [`super::pace::UNREAD`] bytes: 300 000 calls that nobody takes the answers of cost 20 MB here,
 //!   and etcd 3.5.1 1.4 GB (measured).
 //!

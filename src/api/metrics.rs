@@ -43,6 +43,9 @@ pub fn render(server: &Server) -> String {
     let (watchers, slow) = server.watcher_counts();
     text.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.", watchers);
     text.gauge("etcd_debugging_mvcc_slow_watcher_total", "Of them those behind.", slow);
+    let (answers, events) = (server.answer_bytes(), server.store().watch_bytes());
+    text.gauge("glass_answer_bytes", "Answers in memory that are not sent yet.", answers);
+    text.gauge("glass_watch_bytes", "Events in the queues of streams.", events);
     text.checks();
     text.counter(
         "glass_otlp_spans_exported_total",

@@ -173,7 +173,7 @@ pub(super) fn excluded(pairs: Pairs) -> Vec<String> {
 fn reason(failed: Failed) -> String {
     match failed {
         Failed::Alarm(name) => format!("alarm activated: {name}"),
-        Failed::Read(error) => code_and_text(error).1.to_owned(),
+        Failed::Read(error) => code_and_text(error).1.into_owned(),
         Failed::Learner => "not supported for learner".to_owned(),
     }
 }

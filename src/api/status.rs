@@ -1,11 +1,23 @@
 //! The one table from the server's errors to gRPC codes and etcd's texts (etcd: `rpctypes`).
 
+use std::borrow::Cow;
+
 use tonic::{Code, Status};
 
-use crate::server::Error;
+use crate::server::{Error, answer::rope::LONGEST};
 
 /// Code and text of an error. The text is what clients compare.
-pub fn code_and_text(error: Error) -> (Code, &'static str) {
+pub fn code_and_text(error: Error) -> (Code, Cow<'static, str>) {
+    let Error::AnswerTooLong { bytes } = error else {
+        let (code, text) = fixed(error);
+        return (code, text.into());
+    };
+    let text = format!("grpc: trying to send message larger than max ({bytes} vs. {LONGEST})");
+    (Code::ResourceExhausted, text.into())
+}
+
+/// Those whose text is always the same; [`code_and_text`] has the other one.
+fn fixed(error: Error) -> (Code, &'static str) {
     use Code::{
         Cancelled, DataLoss, FailedPrecondition, Internal, InvalidArgument, NotFound, OutOfRange,
         ResourceExhausted, Unavailable, Unknown,
@@ -28,9 +40,8 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
         Error::LeaseNotFound => (NotFound, "etcdserver: requested lease not found"),
         // Declared as ResourceExhausted, but etcd's server sends the client's error value.
         Error::TooManyRequests => (Unknown, "etcdserver: too many requests"),
-        // etcd says by how much.
-        Error::AnswerTooLong => {
-            (ResourceExhausted, "grpc: trying to send message larger than max (2147483647)")
+        Error::AnswerTooLong { .. } => {
+            (ResourceExhausted, "grpc: trying to send message larger than max")
         }
         Error::ProposalDropped => (Unknown, "raft proposal dropped"),
         Error::Corrupt => (DataLoss, "etcdserver: corrupt cluster"),
@@ -79,6 +90,13 @@ pub fn plain_status(error: Error) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_is_too_long_is_refused_as_by_grpc_in_go() {
+        let status = status(Error::AnswerTooLong { bytes: 2_147_483_700 });
+        let text = "grpc: trying to send message larger than max (2147483700 vs. 2147483647)";
+        assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, text));
+    }
 
     #[test]
     fn codes_and_texts_are_those_of_etcd() {

@@ -19,11 +19,17 @@
 //! for is read twice, and the second time no faster than it is sent. Only if so many do not read
 //! that there is no window left, others wait; and then answers that make no progress are ended.
 //!
+//! A write that reads cannot be refused any more when its answer is read. So it asks for room before
+//! it is proposed, and afterwards it waits for a place like others, but in the end it gets one
+//! ([`Connection::enter_at_last`]). It waits no longer than a request may, because its plan holds a
+//! snapshot of the file.
+//!
 //! Invariants
-//! * What is in flight is at most what [`room::LIMITS`] allows, but for one row an answer, and for
-//!   an order by values, which needs all rows at once.
+//! * What is in flight is at most what [`room::LIMITS`] allows, but for one row an answer, for an
+//!   order by values, which needs all rows at once, and for the windows of writes that were under way
+//!   when the room became scarce.
 //! * A small read never waits because of a large one.
-//! * Nobody waits who holds anything; see [`ledger`].
+//! * Nobody waits who holds anything, but for the plan of a write; see [`ledger`].
 //!
 //! What is left out: the events of watchers, which are bounded by the queues of their streams
 //! (`mvcc::watch`); and answers of other services, which do not carry what clients have stored.
@@ -35,7 +41,10 @@ pub mod rope;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use bytes::Bytes;
 
@@ -90,6 +99,10 @@ pub struct Large {
     client: Arc<Connection>,
     /// Its place in the ledger; none if it turned out to be small.
     share: Option<Arc<Share>>,
+    /// Whether asking again does no harm: nothing was written.
+    pub is_read: bool,
+    /// By how much what was read again last is longer than the window.
+    excess: usize,
 }
 
 impl Large {
@@ -108,13 +121,17 @@ impl Large {
     }
 
     /// The member begins to read what is to be sent next: the client is not to blame for the time.
-    pub fn reads(&self) {
-        self.share.iter().for_each(|share| share.pause());
+    pub fn reads(&mut self) {
+        let excess = std::mem::take(&mut self.excess);
+        self.share.iter().for_each(|share| share.pause(excess));
     }
 
-    /// It is read.
-    pub fn read(&self) {
-        self.share.iter().for_each(|share| share.resume());
+    /// It is read: so many bytes.
+    pub fn read(&mut self, bytes: usize) {
+        if let Some(share) = &self.share {
+            self.excess = bytes.saturating_sub(share.window());
+            share.resume(self.excess);
+        }
     }
 }
 
@@ -133,6 +150,7 @@ impl Question {
     /// Reads the answer. Afterwards it can be asked again.
     fn read(&mut self, store: &Store, id: u64, meter: Meter) -> Result<Large, Failed> {
         let client = meter.client();
+        let is_read = !matches!(self, Question::Planned(_));
         let mut planned;
         let reply = match self {
             Question::Range(range) => {
@@ -154,7 +172,7 @@ impl Question {
             share.send(&rope);
         }
         let (revision, share) = (reply.revision(), share.map(Arc::new));
-        Ok(Large { id, len, revision, rope, client, share })
+        Ok(Large { id, len, revision, rope, client, share, is_read, excess: 0 })
     }
 }
 
@@ -170,36 +188,22 @@ impl From<Error> for Failed {
     }
 }
 
-/// Why there is no answer to a request that was carried out. Clients take "too many requests" for the
-/// promise that nothing was done, and may ask for it once more; a time-out promises nothing.
-fn without_an_answer(error: Error) -> Error {
-    match error {
-        Error::TooManyRequests => Error::Timeout,
-        other => other,
-    }
-}
-
 impl Server {
-    /// Reads what apply has planned for request `id` of a client of this connection. Whatever error
-    /// this returns, the request was carried out, and the error may not say otherwise.
+    /// Reads what apply has planned for request `id` of a client of this connection. What has been
+    /// carried out is answered: it waits for a place, and then it gets one.
     pub(crate) async fn finish(
         &self,
         id: u64,
         mut reply: Reply,
         from: &Arc<Connection>,
     ) -> Result<Answer<KvResponse>, Error> {
-        let rows = reply.rows();
-        if rows > 0 {
-            from.ready(id, self.settings.request_timeout).await?;
-        }
-        if rows <= SHORT {
+        if reply.rows() <= SHORT {
             let source = Source::Published(&self.backend);
             if let Some(response) = reply.whole(id, source, &mut from.small()) {
                 return Ok(Answer::Whole(response));
             }
         }
-        let read = self.read_large(id, Question::Planned(reply), from).await;
-        read.map(Answer::Large).map_err(without_an_answer)
+        self.read_large(id, Question::Planned(reply), from).await.map(Answer::Large)
     }
 
     /// Reads an answer that may be large, away from the thread that serves requests.
@@ -218,16 +222,23 @@ impl Server {
             match result {
                 Ok(large) => return Ok(large),
                 Err(Failed::Refused(error)) => return Err(error),
-                Err(Failed::Stopped(Stop::TooLong(_))) => return Err(Error::AnswerTooLong),
+                Err(Failed::Stopped(Stop::TooLong(bytes))) => {
+                    return Err(Error::AnswerTooLong { bytes });
+                }
                 // Once it has its place it cannot happen again.
-                Err(Failed::Stopped(Stop::Full)) => share = Some(from.enter(id, patience).await?),
+                Err(Failed::Stopped(Stop::Full)) => {
+                    share = Some(match again {
+                        Question::Planned(_) => from.enter_at_last(id, patience).await,
+                        _ => from.enter(id, patience).await?,
+                    });
+                }
             }
             question = again;
         }
     }
 
     /// Reads some of the rows again that were not kept, and encodes them. Returns those that are
-    /// left. Fails if a compaction has taken them away.
+    /// left. Fails if a compaction has taken one of them away.
     pub(crate) async fn read_rows(
         &self,
         id: u64,
@@ -235,12 +246,17 @@ impl Server {
     ) -> Result<(Rows, Vec<Bytes>), Error> {
         let read = move |store: &Store| {
             let mut span = stage!(AnswerPiece, id, revision = rows.at());
-            let read = store.rows_again(id, rows.at(), rows.keys(), PIECE)?;
-            let bytes: usize = read.iter().map(Bytes::len).sum();
-            crate::set!(span, AnswerPiece, rows = read.len(), bytes = bytes);
-            let encoded = rows.encode(read);
-            crate::set!(span, AnswerPiece, left = rows.keys().len());
-            Ok((rows, encoded))
+            let (mut encoder, mut count, mut bytes) = (rows.encoder(), 0, 0);
+            store.rows_again(id, rows.at(), rows.keys(), |row| {
+                count += 1;
+                bytes += row.len();
+                encoder.push(row);
+                if PIECE <= bytes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            rows.pass(count);
+            let left = rows.keys().len();
+            crate::set!(span, AnswerPiece, rows = count, bytes = bytes, left = left);
+            Ok((rows, encoder.finish()))
         };
         self.read_aside(read).await?
     }

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! One thread serves all clients, so a list of a million keys on it would be a pause for everybody.
-//! How many run at the same time is bounded: each holds its whole answer in memory, and more of them
-//! than there are processors are not faster. Who comes later waits for a turn, in order, without a
+//! How many run at the same time is bounded: each holds a row more than it has room for
+//! ([`super::answer`]), and more of them than there are processors are not faster. Who comes later waits for a turn, in order, without a
 //! thread. Turns of hashes are their own, so that a check of the whole cluster delays no list.
 //!
 //! Left out: what is short ([`is_long`](super::mvcc::read_txn::is_long) says what that is). Going

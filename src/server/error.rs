@@ -39,7 +39,10 @@ pub enum Error {
     ProposalDropped,
     /// gRPC in Go: the answer is longer than `math.MaxInt32`. What was asked for is done all the
     /// same.
-    AnswerTooLong,
+    AnswerTooLong {
+        /// How long it was when that was seen; there may be more of it.
+        bytes: usize,
+    },
     /// etcd: ErrCorrupt.
     Corrupt,
     /// etcd: ErrNoLeader.

@@ -148,6 +148,12 @@ impl Server {
         self.room.connect()
     }
 
+    /// Bytes of answers that are in memory.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        let (large, small) = self.room.in_flight();
+        large + small
+    }
+
     /// KV.Put.
     pub(crate) async fn put(
         &self,
@@ -156,6 +162,9 @@ impl Server {
         from: &Arc<Connection>,
     ) -> Result<Answer<PutResponse>, Error> {
         validate(id, 1, || check::check_put(&put))?;
+        if put.prev_kv && !from.is_free() {
+            from.free(id, self.settings.request_timeout).await?;
+        }
         self.check_quota(id, put_cost(&put)).await?;
         let request = InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() };
         let reply = self.propose_kv(id, request).await?;
@@ -199,6 +208,9 @@ impl Server {
         delete_range: DeleteRangeRequest,
         from: &Arc<Connection>,
     ) -> Result<Answer<DeleteRangeResponse>, Error> {
+        if delete_range.prev_kv && !from.is_free() {
+            from.free(id, self.settings.request_timeout).await?;
+        }
         let reply = self.propose_delete(id, delete_range).await?;
         Ok(self.finish(id, reply, from).await?.map(|response| match response {
             KvResponse::DeleteRange(response) => response,
@@ -227,9 +239,13 @@ impl Server {
     ) -> Result<Answer<TxnResponse>, Error> {
         let txn = self.check_txn(id, txn)?;
         let cost = txn_cost(&txn);
+        let must_wait = !from.is_free() && txn.reads();
         let txn = txn.into_request();
         if check::txn_is_read_only(&txn) {
             return self.read_txn(id, txn, from).await;
+        }
+        if must_wait {
+            from.free(id, self.settings.request_timeout).await?;
         }
         let reply = self.propose_txn(id, txn, cost).await?;
         Ok(self.finish(id, reply, from).await?.map(|response| match response {

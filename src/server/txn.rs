@@ -118,6 +118,16 @@ impl Txn {
         Walk { txn: self, taken, open: Vec::new(), begun: false }
     }
 
+    /// Whether any operation of any level reads something for the answer.
+    pub fn reads(&self) -> bool {
+        self.walk(|_| Taken::Both).any(|step| match step {
+            Step::Op(Some(Request::RequestRange(_))) => true,
+            Step::Op(Some(Request::RequestPut(put))) => put.prev_kv,
+            Step::Op(Some(Request::RequestDeleteRange(delete))) => delete.prev_kv,
+            Step::Op(_) | Step::Enter(_) | Step::Leave(_) => false,
+        })
+    }
+
     /// The levels of the transactions that stand directly in a level, in the operations taken. None
     /// if they are still bytes.
     pub fn inner(&self, level: usize, taken: Taken) -> std::ops::Range<usize> {

@@ -317,6 +317,16 @@ impl Backend {
         self.shared.each_row(view, keys, row)
     }
 
+    /// As [`Backend::each_row`], for rows that may be gone.
+    pub fn find_rows(
+        &self,
+        view: &mut View,
+        keys: &[[u8; 17]],
+        row: impl FnMut(Option<Bytes>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.shared.find_rows(view, keys, row)
+    }
+
     /// The index and the term of the last applied entry, whether in a buffer or in the file.
     pub fn consistent_index(&self) -> (u64, u64) {
         let applied = self.shared.read().applied;

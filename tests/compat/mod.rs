@@ -7,6 +7,7 @@
 mod etcdctl;
 mod hash;
 pub(crate) mod http;
+mod large;
 mod lease;
 mod lock;
 mod normal;

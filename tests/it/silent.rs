@@ -33,6 +33,8 @@ impl Silent {
     /// Connects.
     pub(crate) async fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
+        // Updates of windows are short, and must not wait for each other.
+        stream.set_nodelay(true).unwrap();
         let (sender, connection) = Builder::new().handshake(stream).await.unwrap();
         let task = tokio::spawn(async move {
             // However it ends, the test sees it in the answers.
@@ -63,6 +65,23 @@ impl Silent {
         message.encode(&mut bytes).unwrap();
         body.send_data(bytes.freeze(), true).unwrap();
         response
+    }
+
+    /// Asks, and reads the whole message.
+    pub(crate) async fn message(&mut self, method: &str, message: &impl Message) -> Bytes {
+        let response = self.send(method, message).await.await.unwrap();
+        let mut answer = response.into_body();
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = answer.data().await {
+            let piece = piece.unwrap();
+            answer.flow_control().release_capacity(piece.len()).unwrap();
+            bytes.extend_from_slice(&piece);
+        }
+        let trailers = answer.trailers().await.unwrap().expect("a status at the end");
+        assert_eq!(trailers.get("grpc-status").map(|it| it.as_bytes()), Some(&b"0"[..]));
+        let len = u32::from_be_bytes(bytes[1..5].try_into().unwrap());
+        assert_eq!((bytes[0], len as usize), (0, bytes.len() - 5), "gRPC's prefix");
+        bytes.freeze().slice(5..)
     }
 
     /// Reads an answer to its end: how long it is, and how the stream was reset if it was.

@@ -227,7 +227,7 @@ async fn call_kv(client: &mut Client, key: &Bytes) {
 }
 
 /// What a member answers to a GET.
-pub(super) fn fetch(address: &str, path: &str) -> String {
+pub(crate) fn fetch(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();

@@ -26,7 +26,7 @@ mod causes;
 mod chrome;
 mod commands;
 mod compared;
-mod coverage;
+pub(crate) mod coverage;
 mod election;
 mod export;
 mod gets;

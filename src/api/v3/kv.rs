@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
     api::{
-        answers::{self, client_of},
+        answers::{self, client},
         header,
         interceptor::{Call, Method, begin},
     },
@@ -52,10 +52,10 @@ impl KvService {
         let revision = header::fill_in(&mut message, &self.server, header);
         let bytes = message.as_ref().map_or(0, Message::encoded_len);
         let beside = large.as_ref().map_or(0, |large| large.len);
-        let mut response = call.respond_with(message, bytes + beside, revision)?;
+        let response = call.respond_with(message, bytes + beside, revision)?;
         match large {
-            Some(large) => answers::large(&mut response, large, &self.server),
-            None => answers::small(&mut response, bytes, client),
+            Some(large) => answers::large(response.get_ref(), large, &self.server),
+            None => answers::small(bytes, client),
         }
         Ok(response)
     }
@@ -68,14 +68,14 @@ impl Kv for KvService {
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
         let call = begin(&self.server, Method::Range, &request, Some(&request.get_ref().key))?;
-        let client = client_of(&request, &self.server);
+        let client = client(&self.server);
         let answer = self.server.range(call.id(), request.into_inner(), &client).await;
         self.respond((call, client), answer, |response| &mut response.header)
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let call = begin(&self.server, Method::Put, &request, Some(&request.get_ref().key))?;
-        let client = client_of(&request, &self.server);
+        let client = client(&self.server);
         let answer = self.server.put(call.id(), request.into_inner(), &client).await;
         self.respond((call, client), answer, |response| &mut response.header)
     }
@@ -86,7 +86,7 @@ impl Kv for KvService {
     ) -> Result<Response<DeleteRangeResponse>, Status> {
         let call =
             begin(&self.server, Method::DeleteRange, &request, Some(&request.get_ref().key))?;
-        let client = client_of(&request, &self.server);
+        let client = client(&self.server);
         let answer = self.server.delete_range(call.id(), request.into_inner(), &client).await;
         self.respond((call, client), answer, |response| &mut response.header)
     }
@@ -94,7 +94,7 @@ impl Kv for KvService {
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let key = request.get_ref().compare.first().map(|compare| compare.key.clone());
         let call = begin(&self.server, Method::Txn, &request, key.as_deref())?;
-        let client = client_of(&request, &self.server);
+        let client = client(&self.server);
         let answer = self.server.txn(call.id(), request.into_inner(), &client).await;
         self.respond((call, client), answer, |response| &mut response.header)
     }
@@ -104,7 +104,7 @@ impl Kv for KvService {
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
         let call = begin(&self.server, Method::Compact, &request, None)?;
-        let client = client_of(&request, &self.server);
+        let client = client(&self.server);
         let result = self.server.compact(call.id(), request.into_inner()).await;
         self.respond((call, client), result.map(Answer::Whole), |response| &mut response.header)
     }

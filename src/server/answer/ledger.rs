@@ -58,7 +58,7 @@ struct Answer {
     connection: u64,
     /// What it holds in all.
     bytes: usize,
-    /// The part of it that HTTP/2 has, and has not written yet.
+    /// What HTTP/2 has of it, and has not written yet: of what was kept, or of the window.
     handed: usize,
     /// `None` while the member reads it, or reads what is to be sent next.
     progress: Option<Instant>,
@@ -118,9 +118,15 @@ impl Ledger {
         })
     }
 
-    /// Queues for a window. `None` if too many wait already.
-    pub fn wait(&mut self, connection: u64) -> Option<Ticket> {
-        if self.waiting.len() >= self.limits.waiting {
+    /// Begins an answer, whether there is room or not.
+    pub fn enter_anyway(&mut self, connection: u64) -> Ticket {
+        self.last += 1;
+        self.begin(self.last, connection)
+    }
+
+    /// Queues for a window. `None` if too many wait already, unless it cannot be refused any more.
+    pub fn wait(&mut self, connection: u64, may_refuse: bool) -> Option<Ticket> {
+        if may_refuse && self.waiting.len() >= self.limits.waiting {
             return None;
         }
         self.last += 1;
@@ -194,22 +200,24 @@ impl Ledger {
         }
     }
 
-    /// HTTP/2 has so many bytes more of what was kept.
+    /// HTTP/2 has so many bytes more.
     pub fn hand(&mut self, ticket: Ticket, bytes: usize) {
         if let Some(answer) = self.answers.get_mut(&ticket) {
             answer.handed += bytes;
         }
     }
 
-    /// So many of them are written, or thrown away.
-    pub fn sent(&mut self, ticket: Ticket, bytes: usize, now: Instant) {
-        if let Some(answer) = self.answers.get_mut(&ticket) {
-            if let Some(progress) = &mut answer.progress {
-                *progress = now;
-            }
-            answer.handed -= bytes.min(answer.handed);
+    /// So many of them are written, or thrown away. They are free if they were kept; the window is
+    /// needed again, unless the answer was ended.
+    pub fn sent(&mut self, ticket: Ticket, (bytes, is_kept): (usize, bool), now: Instant) {
+        let Some(answer) = self.answers.get_mut(&ticket) else { return };
+        if let Some(progress) = &mut answer.progress {
+            *progress = now;
         }
-        self.give_back(ticket, bytes);
+        answer.handed -= bytes.min(answer.handed);
+        if is_kept || answer.is_ended {
+            self.give_back(ticket, bytes);
+        }
     }
 
     /// The answer is sent, or given up.
@@ -227,7 +235,8 @@ impl Ledger {
         let mut verdict = Verdict::default();
         for ticket in self.stalled(now, self.limits.stall) {
             let Some(answer) = self.answers.get(&ticket) else { continue };
-            let (connection, held) = (answer.connection, answer.bytes - answer.handed);
+            let held = answer.bytes.saturating_sub(answer.handed);
+            let connection = answer.connection;
             if !answer.is_ended && self.is_waited_for(connection) {
                 self.end(ticket, held);
                 verdict.ended.push(ticket);

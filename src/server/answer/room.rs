@@ -15,13 +15,13 @@ use std::{
         Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use tokio::{
     sync::{Notify, oneshot},
-    time::{Instant as Deadline, sleep, sleep_until},
+    time::sleep,
 };
 
 use super::{
@@ -66,6 +66,8 @@ pub struct Room {
     limits: Limits,
     /// Bytes of small answers that are not written yet.
     unread: AtomicUsize,
+    /// How many wait for a place in the ledger: looked at without the lock.
+    queue: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,8 @@ pub struct Connection {
     unread: AtomicUsize,
     /// Some of them are.
     read: Notify,
+    /// How many pieces of its answers were written so far.
+    pieces: AtomicUsize,
     close: Notify,
 }
 
@@ -107,7 +111,8 @@ impl Room {
             connections: HashMap::new(),
             last: 0,
         };
-        Arc::new(Room { state: Mutex::new(state), limits, unread: AtomicUsize::new(0) })
+        let [unread, queue] = [0, 0].map(AtomicUsize::new);
+        Arc::new(Room { state: Mutex::new(state), limits, unread, queue })
     }
 
     /// A new connection.
@@ -119,6 +124,7 @@ impl Room {
             number: state.last,
             unread: AtomicUsize::new(0),
             read: Notify::new(),
+            pieces: AtomicUsize::new(0),
             close: Notify::new(),
         });
         state.connections.insert(connection.number, Arc::downgrade(&connection));
@@ -140,8 +146,13 @@ impl Room {
         change(&mut state);
         let admitted = state.ledger.admit();
         let woken = state.wake(admitted);
+        self.note_queue(&state);
         drop(state);
         hand_out(woken);
+    }
+
+    fn note_queue(&self, state: &State) {
+        self.queue.store(state.ledger.waiting(), Ordering::Relaxed);
     }
 
     /// Ends what stalls while others wait.
@@ -157,6 +168,7 @@ impl Room {
             .filter_map(|number| state.connections.get(number)?.upgrade())
             .collect();
         let woken = state.wake(verdict.admitted);
+        self.note_queue(&state);
         drop(state);
         if !verdict.ended.is_empty() {
             let answers = verdict.ended.len();
@@ -213,14 +225,29 @@ impl Connection {
                 && self.room.unread.load(Ordering::Relaxed) <= UNREAD_OF_MEMBER)
     }
 
+    /// Whether an answer of any length could be read now, as far as that can be seen without a lock.
+    pub fn is_free(&self) -> bool {
+        self.is_ready() && self.room.queue.load(Ordering::Relaxed) == 0
+    }
+
+    /// Waits until [`is_free`](Self::is_free), in order, on behalf of request `id`: to be asked
+    /// before something is carried out that must be answered then. Fails after `patience`.
+    pub async fn free(self: &Arc<Connection>, id: u64, patience: Duration) -> Result<(), Error> {
+        self.ready(id, patience).await?;
+        if !self.is_free() {
+            self.enter(id, patience).await?;
+        }
+        Ok(())
+    }
+
     /// Waits until the client has read enough of its earlier answers, on behalf of request `id`:
-    /// to be asked before anything is read for it. Fails after `patience`.
+    /// to be asked before anything is read for it. Fails when it has read nothing for `patience`.
     pub async fn ready(&self, id: u64, patience: Duration) -> Result<(), Error> {
         if self.is_ready() {
             return Ok(());
         }
         let mut span = stage!(AnswerRoom, id, limit = UNREAD_OF_CONNECTION).begun();
-        let deadline = Deadline::from_std(clock::now() + patience);
+        let mut patient = Patient::new(self, patience);
         loop {
             let read = self.read.notified();
             let unread = self.unread.load(Ordering::Relaxed);
@@ -233,10 +260,10 @@ impl Connection {
                 () = read => {}
                 // The member's sum is not announced.
                 () = sleep(TICK) => {}
-                () = sleep_until(deadline) => {
-                    span.flag(crate::trace::FLAG_ERROR);
-                    return Err(Error::Timeout);
-                }
+            }
+            if patient.is_over() {
+                span.flag(crate::trace::FLAG_ERROR);
+                return Err(Error::Timeout);
             }
         }
     }
@@ -263,11 +290,30 @@ impl Connection {
     }
 
     /// Waits for a place in the ledger, in order, on behalf of request `id`. Fails at once if too
-    /// many wait, and after `patience`.
+    /// many wait, and when for `patience` there was no place and the client has read nothing.
     pub async fn enter(
         self: &Arc<Connection>,
         id: u64,
         patience: Duration,
+    ) -> Result<Share, Error> {
+        self.queue(id, patience, true).await
+    }
+
+    /// The same for what has been carried out, and so cannot be refused: it gets a place in any
+    /// case, beyond the limits if it has waited in vain.
+    pub async fn enter_at_last(self: &Arc<Connection>, id: u64, patience: Duration) -> Share {
+        if let Ok(share) = self.queue(id, patience, false).await {
+            return share;
+        }
+        let ticket = self.room.lock().ledger.enter_anyway(self.number);
+        Share { connection: Arc::clone(self), ticket }
+    }
+
+    async fn queue(
+        self: &Arc<Connection>,
+        id: u64,
+        patience: Duration,
+        may_refuse: bool,
     ) -> Result<Share, Error> {
         let Limits { window, member, .. } = self.room.limits;
         let (waiting, mut span) = {
@@ -279,10 +325,17 @@ impl Connection {
             let ledger = &state.ledger;
             crate::set!(span, AnswerRoom, in_flight = ledger.used(), ahead = ledger.waiting());
             crate::set!(span, AnswerRoom, of_connection = ledger.used_by(self.number));
-            (self.wait(&mut state), span.begun())
+            let waiting = self.wait(&mut state, may_refuse);
+            self.room.note_queue(&state);
+            (waiting, span.begun())
         };
         let result = match waiting {
-            Some(waiting) => waiting.admitted(Deadline::from_std(clock::now() + patience)).await,
+            Some(waiting) => {
+                let mut patient = Patient::new(self, patience);
+                // What is carried out already holds a snapshot of the file.
+                patient.extends = may_refuse;
+                waiting.admitted(patient).await
+            }
             None => Err(Error::TooManyRequests),
         };
         if result.is_err() {
@@ -291,12 +344,44 @@ impl Connection {
         result
     }
 
-    fn wait(self: &Arc<Connection>, state: &mut State) -> Option<Waiting> {
+    fn wait(self: &Arc<Connection>, state: &mut State, may_refuse: bool) -> Option<Waiting> {
         fail::fail_point!("answer-room-taken", |_| None);
-        let ticket = state.ledger.wait(self.number)?;
+        let ticket = state.ledger.wait(self.number, may_refuse)?;
         let (sender, admitted) = oneshot::channel();
         state.waiters.insert(ticket, (sender, Arc::clone(self)));
         Some(Waiting { room: Arc::clone(&self.room), ticket, admitted })
+    }
+
+    /// A piece of one of its answers is written.
+    fn note_piece(&self) {
+        self.pieces.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits as long as the client reads, and a while longer.
+struct Patient<'c> {
+    connection: &'c Connection,
+    patience: Duration,
+    pieces: usize,
+    deadline: Instant,
+    /// Whether the while begins again when the client has read something.
+    extends: bool,
+}
+
+impl Patient<'_> {
+    fn new(connection: &Connection, patience: Duration) -> Patient<'_> {
+        let pieces = connection.pieces.load(Ordering::Relaxed);
+        let deadline = clock::now() + patience;
+        Patient { connection, patience, pieces, deadline, extends: true }
+    }
+
+    /// Whether the client has read nothing for so long.
+    fn is_over(&mut self) -> bool {
+        let (pieces, now) = (self.connection.pieces.load(Ordering::Relaxed), clock::now());
+        if self.extends && pieces != self.pieces {
+            (self.pieces, self.deadline) = (pieces, now + self.patience);
+        }
+        self.deadline <= now
     }
 }
 
@@ -314,12 +399,15 @@ struct Waiting {
 }
 
 impl Waiting {
-    async fn admitted(mut self, deadline: Deadline) -> Result<Share, Error> {
+    async fn admitted(mut self, mut patient: Patient<'_>) -> Result<Share, Error> {
         loop {
             tokio::select! {
                 share = &mut self.admitted => return share.map_err(|_| Error::Stopped),
-                () = sleep_until(deadline) => return Err(Error::Timeout),
-                () = sleep(TICK) => self.room.judge(),
+                () = sleep(TICK.min(patient.patience)) => self.room.judge(),
+            }
+            if patient.is_over() {
+                // It may have been let in by this very judgement.
+                return self.admitted.try_recv().map_err(|_| Error::Timeout);
             }
         }
     }
@@ -327,11 +415,13 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let ticket = self.ticket;
+        let (ticket, mut waiter) = (self.ticket, None);
         self.room.change(|state| {
             state.ledger.give_up(ticket);
-            state.waiters.remove(&ticket);
+            waiter = state.waiters.remove(&ticket);
         });
+        // Not below the lock: it may be the last that knows the connection, whose end locks, too.
+        drop(waiter);
     }
 }
 
@@ -341,7 +431,7 @@ impl Share {
     }
 
     /// What it was given when it entered.
-    pub(super) fn window(&self) -> usize {
+    pub fn window(&self) -> usize {
         self.connection.room.limits.window
     }
 
@@ -368,21 +458,26 @@ impl Share {
     }
 
     /// What is to be sent next must be read first: the client is not to blame for what that takes.
-    pub fn pause(&self) {
-        self.connection.room.lock().ledger.pause(self.ticket);
+    /// `excess`: what was read last is sent, and was so much longer than the window.
+    pub fn pause(&self, excess: usize) {
+        self.change(|ledger, ticket| {
+            ledger.pause(ticket);
+            ledger.give_back(ticket, excess);
+        });
     }
 
-    /// It is read.
-    pub fn resume(&self) {
-        self.connection.room.lock().ledger.send(self.ticket, clock::now());
+    /// It is read, and so much longer than the window.
+    pub fn resume(&self, excess: usize) {
+        let mut state = self.connection.room.lock();
+        state.ledger.overdraw(self.ticket, excess);
+        state.ledger.send(self.ticket, clock::now());
     }
 
     /// A piece that is handed to HTTP/2, and counted until it is written. `is_kept`: it was kept,
     /// and is not part of the window.
     pub fn piece(self: &Arc<Share>, bytes: Bytes, is_kept: bool) -> Bytes {
-        let counted = if is_kept { bytes.len() } else { 0 };
-        self.connection.room.lock().ledger.hand(self.ticket, counted);
-        Bytes::from_owner(Piece { bytes, of: Of::Large(Arc::clone(self), counted) })
+        self.connection.room.lock().ledger.hand(self.ticket, bytes.len());
+        Bytes::from_owner(Piece { bytes, of: Of::Large(Arc::clone(self), is_kept) })
     }
 }
 
@@ -404,8 +499,8 @@ struct Piece {
 
 enum Of {
     Small(Arc<Connection>),
-    /// And how much of it is to be given back.
-    Large(Arc<Share>, usize),
+    /// And whether it was kept, and is no part of the window.
+    Large(Arc<Share>, bool),
 }
 
 impl AsRef<[u8]> for Piece {
@@ -416,15 +511,20 @@ impl AsRef<[u8]> for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
+        let bytes = self.bytes.len();
         match &self.of {
             Of::Small(connection) => {
-                let bytes = self.bytes.len();
+                connection.note_piece();
                 connection.room.unread.fetch_sub(bytes, Ordering::Relaxed);
-                connection.unread.fetch_sub(bytes, Ordering::Relaxed);
-                connection.read.notify_waiters();
+                // Who has left so little is not waited for.
+                if SMALLER < connection.unread.fetch_sub(bytes, Ordering::Relaxed) {
+                    connection.read.notify_waiters();
+                }
             }
-            Of::Large(share, bytes) => {
-                share.change(|ledger, ticket| ledger.sent(ticket, *bytes, clock::now()));
+            Of::Large(share, is_kept) => {
+                share.connection.note_piece();
+                let sent = (bytes, *is_kept);
+                share.change(|ledger, ticket| ledger.sent(ticket, sent, clock::now()));
             }
         }
     }

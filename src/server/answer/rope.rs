@@ -1,12 +1,12 @@
 //! A large answer in pieces: encoded once, and only as far as there is room for it.
 //!
 //! A row of the key space *is* an encoded `KeyValue`, so an answer is made of rows as they are read,
-//! without decoding them, and nothing is ever copied into one long buffer:
+//! without decoding them, and there is no long buffer:
 //!
 //! ```text
-//!   parts:  [header, rows …] [row of 1 MB] [tag] [row of 1 MB] … [rows 40 to 90 of revision 17] [more, count]
-//!                                                                 └ not kept: measured, and read
-//!                                                                   again when they can be sent
+//!   parts:  [header, rows … │ … rows … │ … rows …] [rows 40 to 90 of revision 17] [more, count]
+//!            └ 64 KiB each: what of them is in      └ not kept: measured, and read again when
+//!              flight keeps no long row in memory     they can be sent
 //! ```
 //!
 //! gRPC wants a message's length before its first byte, so every row is read at least once before
@@ -28,10 +28,11 @@ use crate::pb::mvccpb::KeyValue;
 
 /// The longest answer: gRPC in Go, and so etcd, sends no longer one (`math.MaxInt32`).
 pub const LONGEST: usize = i32::MAX as usize;
-/// Rows from this length on are parts of their own, and are not copied.
-const OWN_PART: usize = 32 << 10;
-/// Shorter ones share parts of this length.
-const SHARED_PART: usize = 64 << 10;
+/// What of that is left for the header, which is not written here.
+const HEADER: usize = 64;
+/// Rows are laid into parts of this length. A piece that a socket has not taken keeps its part in
+/// memory, so this is also how far what is counted may be from what is held.
+const PART: usize = 64 << 10;
 
 /// An answer, or what is left of it.
 #[derive(Debug, Default)]
@@ -69,16 +70,36 @@ impl Rope {
             return Next::Ended;
         }
         match self.parts.pop_front() {
-            Some(Part::Bytes(mut bytes, is_kept)) => {
-                let next = bytes.split_to(bytes.len().min(most));
-                if !bytes.is_empty() {
-                    self.parts.push_front(Part::Bytes(bytes, is_kept));
-                }
-                Next::Bytes(next, is_kept)
+            Some(Part::Bytes(first, is_kept)) => {
+                Next::Bytes(self.piece(first, is_kept, most), is_kept)
             }
             Some(Part::Rows(rows)) => Next::Rows(rows),
             None => Next::End,
         }
+    }
+
+    /// Up to so many bytes, of which these are the first. Short parts travel together.
+    fn piece(&mut self, mut first: Bytes, is_kept: bool, most: usize) -> Bytes {
+        if most < first.len() {
+            let piece = first.split_to(most);
+            self.parts.push_front(Part::Bytes(first, is_kept));
+            return piece;
+        }
+        let mut joined = BytesMut::new();
+        while first.len() + joined.len() < most
+            && let Some(Part::Bytes(next, next_is_kept)) = self.parts.front_mut()
+            && *next_is_kept == is_kept
+        {
+            if joined.is_empty() {
+                joined.reserve(most);
+                joined.put(std::mem::take(&mut first));
+            }
+            joined.put(next.split_to(next.len().min(most - joined.len())));
+            if next.is_empty() {
+                self.parts.pop_front();
+            }
+        }
+        if joined.is_empty() { first } else { joined.freeze() }
     }
 
     /// Puts in front what was read again, and the rows that are left, if there are any.
@@ -124,7 +145,7 @@ impl Rows {
     /// Writes a row, or measures it. Returns whether it was kept.
     pub fn write(&mut self, row: Bytes, writer: &mut Writer) -> ControlFlow<(), bool> {
         let row = if self.keys_only { without_value(row) } else { row };
-        let is_kept = writer.row(self.tag, row)?;
+        let is_kept = writer.row(self.tag, &row)?;
         ControlFlow::Continue(is_kept)
     }
 
@@ -143,16 +164,36 @@ impl Rows {
         self.keys.make_contiguous()
     }
 
-    /// Encodes the first rows that are left, which have been read again.
-    pub fn encode(&mut self, rows: Vec<Bytes>) -> Vec<Bytes> {
-        self.keys.drain(..rows.len());
-        let mut parts = Parts::default();
-        for row in rows {
-            let row = if self.keys_only { without_value(row) } else { row };
-            parts.push(self.tag, row);
-        }
-        parts.cut();
-        let bytes = parts.list.into_iter().filter_map(|part| match part {
+    /// Encodes those that are read again.
+    pub fn encoder(&self) -> Encoder {
+        Encoder { tag: self.tag, keys_only: self.keys_only, parts: Parts::default() }
+    }
+
+    /// The first rows that were left are read.
+    pub fn pass(&mut self, rows: usize) {
+        self.keys.drain(..rows);
+    }
+}
+
+/// Encodes rows that are read again; see [`Rows`].
+#[derive(Debug)]
+pub struct Encoder {
+    tag: u8,
+    keys_only: bool,
+    parts: Parts,
+}
+
+impl Encoder {
+    /// Adds a row.
+    pub fn push(&mut self, row: Bytes) {
+        let row = if self.keys_only { without_value(row) } else { row };
+        self.parts.push(self.tag, &row);
+    }
+
+    /// All that was added.
+    pub fn finish(mut self) -> Vec<Bytes> {
+        self.parts.cut();
+        let bytes = self.parts.list.into_iter().filter_map(|part| match part {
             Part::Bytes(bytes, _) => Some(bytes),
             Part::Rows(_) => None,
         });
@@ -190,7 +231,7 @@ impl Parts {
     fn room(&mut self, len: usize) -> &mut BytesMut {
         if self.shared.capacity() - self.shared.len() < len {
             self.cut();
-            self.shared = BytesMut::with_capacity(SHARED_PART.max(len));
+            self.shared = BytesMut::with_capacity(PART.max(len));
         }
         &mut self.shared
     }
@@ -202,16 +243,13 @@ impl Parts {
         }
     }
 
-    fn push(&mut self, tag: u8, row: Bytes) {
-        let len = prefix(tag, row.len());
-        if row.len() < OWN_PART {
-            let shared = self.room(len + row.len());
-            put_prefix(tag, row.len(), shared);
-            shared.put_slice(&row);
-        } else {
-            put_prefix(tag, row.len(), self.room(len));
-            self.cut();
-            self.list.push_back(Part::Bytes(row, true));
+    fn push(&mut self, tag: u8, mut row: &[u8]) {
+        put_prefix(tag, row.len(), self.room(prefix(tag, row.len())));
+        while !row.is_empty() {
+            let shared = self.room(1);
+            let (now, rest) = row.split_at(row.len().min(shared.capacity() - shared.len()));
+            shared.put_slice(now);
+            row = rest;
         }
     }
 }
@@ -272,9 +310,9 @@ impl Writer {
     }
 
     /// Adds a row, or measures it. Returns whether it was kept.
-    fn row(&mut self, tag: u8, row: Bytes) -> ControlFlow<(), bool> {
+    fn row(&mut self, tag: u8, row: &[u8]) -> ControlFlow<(), bool> {
         let len = prefix(tag, row.len()) + row.len();
-        if LONGEST < self.len + len {
+        if LONGEST < HEADER + self.len + len {
             return self.break_off(Stop::TooLong(self.len + len));
         }
         let is_kept = match self.meter.take(len) {
@@ -320,7 +358,7 @@ impl Writer {
         if let Some(stop) = self.stop {
             return Err(stop);
         }
-        if LONGEST < self.len {
+        if LONGEST < HEADER + self.len {
             return Err(Stop::TooLong(self.len));
         }
         self.parts.cut();

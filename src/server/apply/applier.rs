@@ -188,9 +188,14 @@ impl Applier {
         if result.is_err() {
             span.flag(trace::FLAG_ERROR);
         }
-        if id >> 48 == self.member_id & 0xffff {
+        if self.is_own(id) {
             outcomes.push(Outcome { id, result });
         }
+    }
+
+    /// Whether this member has made the id of a request.
+    fn is_own(&self, id: u64) -> bool {
+        id >> 48 == self.member_id & 0xffff
     }
 
     fn dispatch(
@@ -284,7 +289,8 @@ impl Applier {
     /// Whether a client of this member waits for what the request reads. When entries are applied
     /// again at the start, nobody does.
     fn asker(&self, id: u64, request: KvRequest<'_>) -> Asker {
-        if request.reads() && self.wait.is_waiting(id) { Asker::Here } else { Asker::Elsewhere }
+        let is_here = request.reads() && self.is_own(id) && self.wait.is_waiting(id);
+        if is_here { Asker::Here } else { Asker::Elsewhere }
     }
 
     fn has_room(&self, cost: u64) -> bool {
@@ -385,6 +391,10 @@ mod tests {
 
     use super::*;
     use crate::{
+        pb::etcdserverpb::{
+            DeleteRangeRequest, PutRequest, RequestHeader, RequestOp, TxnRequest,
+            request_op::Request as RequestUnion,
+        },
         raft::inbox::inbox,
         storage::{alone, backend},
     };
@@ -459,6 +469,70 @@ mod tests {
         let Some((code, said)) = applied_alone(test, vec![0xff; 9]) else { return };
         assert_eq!(Some(1), code, "{said}");
         assert!(said.contains("entry 1 of the log does not decode"), "{said}");
+    }
+
+    /// Goal: the member whose client waits plans what the answer reads, and no other member does; what
+    /// reads nothing looks for nobody. Method: the same requests, of which one client waits for each
+    /// first.
+    #[test]
+    fn what_a_request_reads_is_planned_only_if_somebody_waits_for_it_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut applier, transport) = applier(dir.path());
+        let (sender, mut outcomes) = tokio::sync::mpsc::unbounded_channel();
+        applier.outcomes = sender;
+        let (wait, backend) = (Arc::clone(&applier.wait), Arc::clone(&applier.backend));
+        let put = |prev_kv| PutRequest {
+            key: "a".into(),
+            value: "1".into(),
+            prev_kv,
+            ..PutRequest::default()
+        };
+        let (key, range_end) = ("a".into(), Default::default());
+        let delete_range = Some(DeleteRangeRequest { key, range_end, prev_kv: true });
+        let read = RequestOp { request: Some(RequestUnion::RequestPut(put(true))) };
+        let txn = Some(TxnRequest { success: vec![read], ..TxnRequest::default() });
+        let plain = InternalRaftRequest::default;
+        let requests = [
+            InternalRaftRequest { put: Some(put(false)), ..plain() },
+            InternalRaftRequest { put: Some(put(true)), ..plain() },
+            InternalRaftRequest { txn, ..plain() },
+            InternalRaftRequest { delete_range, ..plain() },
+        ];
+        // All ids are of this member; for the even ones somebody waits.
+        const FIRST: u64 = 1 << 48;
+        const FILLER: u64 = FIRST + 1000;
+        let _waiting: Vec<_> = (0..4).map(|at| wait.register(FIRST + 2 * at)).collect();
+        let mut entries = Vec::new();
+        for (at, request) in (0..).zip(requests) {
+            for id in [FIRST + 2 * at, FIRST + 2 * at + 1] {
+                // Each finds the key.
+                for (id, request) in [(FILLER, plain_put(put(false))), (id, request.clone())] {
+                    let header = Some(RequestHeader { id, ..RequestHeader::default() });
+                    let data = InternalRaftRequest { header, ..request }.encode_to_vec().into();
+                    let index = entries.len() as u64 + 1;
+                    entries.push(Entry { index, term: 1, data, ..Entry::default() });
+                }
+            }
+        }
+        let (sender, committed) = channel();
+        sender.send(Committed { entries, since: 0 }).unwrap();
+        drop(sender);
+        applier.run(&committed);
+        let mut rows = Vec::new();
+        while let Ok(batch) = outcomes.try_recv() {
+            for outcome in batch.into_iter().filter(|outcome| outcome.id != FILLER) {
+                let Ok(Response::Kv(reply)) = outcome.result else { panic!("{outcome:?}") };
+                rows.push((outcome.id - FIRST, reply.rows()));
+            }
+        }
+        let expected = [(0, 0), (1, 0), (2, 1), (3, 0), (4, 1), (5, 0), (6, 1), (7, 0)];
+        assert_eq!(rows, expected);
+        backend.stop();
+        transport.stop();
+    }
+
+    fn plain_put(put: PutRequest) -> InternalRaftRequest {
+        InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() }
     }
 
     #[test]

@@ -11,7 +11,6 @@
 //! out of turn, because its client gave up, the next look finds the one before it.
 
 use bytes::Bytes;
-use tokio::sync::mpsc::Receiver;
 
 use super::{Outcome, Place, below};
 use crate::{
@@ -21,7 +20,7 @@ use crate::{
         Error, Server, dropped,
         mvcc::{
             read_txn::Older,
-            watch::{Filters, News, Notice, Path, WatchRequest, WatchStream},
+            watch::{Filters, News, Notice, Path, WatchRequest, WatchStream, queue::Notices},
         },
     },
     set, stage, trace,
@@ -122,7 +121,7 @@ impl Drop for Wait {
 pub(super) struct Watching {
     /// Takes the watcher away when it is dropped.
     _stream: WatchStream,
-    notices: Receiver<Notice>,
+    notices: Notices,
 }
 
 impl Watching {

@@ -137,29 +137,33 @@ impl Store {
         Ok(TxnReply { revision: at, parts })
     }
 
-    /// Reads rows that a reader at revision `at` has found, again: the first ones, as many as make
-    /// up `enough` bytes. Fails if they may be gone by now.
+    /// Reads rows that a reader at revision `at` has found, again, until `row` breaks or there are
+    /// enough. A revision's row never changes, so what is still there is right, also when `at` has
+    /// been compacted. Fails at the first row that a compaction has taken away.
     pub(crate) fn rows_again(
         &self,
         id: u64,
         at: i64,
         keys: &[[u8; 17]],
-        enough: usize,
-    ) -> Result<Vec<Bytes>, Error> {
-        let index = self.read();
-        if at < index.compacted {
-            return Err(Error::Compacted);
-        }
+        mut row: impl FnMut(Bytes) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         let keys = &keys[..keys.len().min(ROWS_AGAIN)];
         let mut view = self.backend.view(id, keys);
-        drop(index);
-        let (mut rows, mut bytes) = (Vec::new(), 0);
-        let _ = self.backend.each_row(&mut view, keys, |row| {
-            bytes += row.len();
-            rows.push(row);
-            if enough <= bytes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let mut is_missing = false;
+        let _ = self.backend.find_rows(&mut view, keys, |found| match found {
+            Some(bytes) => row(bytes),
+            None => {
+                is_missing = true;
+                ControlFlow::Break(())
+            }
         });
-        Ok(rows)
+        if !is_missing {
+            return Ok(());
+        }
+        if self.read().compacted <= at {
+            self.backend.malformed("key bucket: a revision of the index has no row")
+        }
+        Err(Error::Compacted)
     }
 }
 

@@ -5,7 +5,7 @@
 //! ```text
 //!                     caught up                       apply, as it writes
 //!     ┌──────────┐ ─────────────▶ ┌────────┐ ◀──────────────────────────────
-//!     │ unsynced │                │ synced │ ─────▶ queue of the stream (128) ─▶ client
+//!     │ unsynced │                │ synced │ ─────▶ queue of the stream ([`queue`]) ─▶ client
 //!     └──────────┘ ◀──┐       ┌─▶ └────────┘                  ▲
 //!       ▲  │          │       │        │ queue full           │ room again
 //!       │  │ queue    │ behind│ not    ▼                      │
@@ -15,11 +15,11 @@
 //! ```
 //!
 //! A **synced** watcher gets its events from apply, which finds it by key ([`lookup`]) and never
-//! waits: if the queue of its stream is full, the watcher becomes a **victim**. Its events are kept,
-//! and are tried again every 10 ms; what is written meanwhile it reads from the backend later,
-//! as an **unsynced** watcher, like one that asked for a revision of the past. So a slow reader
-//! holds up neither writes nor other streams, and costs one notice of memory and not all that it
-//! has missed.
+//! waits: if the queue of its stream is full, the watcher becomes a **victim**. Its events are kept
+//! if they are few and small, and are tried again every 10 ms; what is written meanwhile it reads
+//! from the backend later, as an **unsynced** watcher, like one that asked for a revision of the past.
+//! So a slow reader holds up neither writes nor other streams, and costs what its queue holds and not
+//! all that it has missed.
 //!
 //! Invariants
 //! * A watcher's notices go into its queue in the order of revisions, each revision once, and all
@@ -33,10 +33,12 @@
 //! Locks: the index, then the write buffers, and the watchers last, when the lessor's is free again.
 //! Nothing waits under the last.
 //!
-//! Left out: the events' previous values, which are read by those who send them.
+//! Left out: the events' previous values, which are read by those who send them ([`previous`]).
 
 mod interval;
 mod lookup;
+pub mod previous;
+pub mod queue;
 mod sync;
 mod watcher;
 
@@ -49,16 +51,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
+use tokio::sync::mpsc::error::TrySendError;
 
 use self::{
     lookup::{Keys, Lookup},
+    queue::{Notices, Queue},
     watcher::{Group, Watcher},
 };
 use super::store::{POISONED, Store};
 use crate::{pb::mvccpb::Event, trace};
 
-pub use self::watcher::{Events, Filters, News, Notice, Path};
+pub use self::watcher::{Events, Filters, News, Notice, Path, revision as revision_of};
 
 /// How many notices wait in a stream's queue (etcd: chanBufLen).
 pub const QUEUE_LEN: usize = 128;
@@ -105,6 +108,8 @@ pub(super) struct Watchers {
     /// How many there are in the synced group. Grows only under the index lock, so that apply,
     /// which has it, may look here before it goes to any trouble.
     synced: AtomicUsize,
+    /// What all queues hold, in bytes.
+    held: Arc<AtomicUsize>,
     /// Tells the sync thread that there is something to do.
     work: Condvar,
 }
@@ -185,10 +190,10 @@ impl State {
         }
         let news = News::Events(Events { id, revision, events, path: Path::Synced });
         let notice = Notice { watcher: number, watch_id: watcher.watch_id, news };
-        let depth = watcher.depth();
+        let depth = watcher.queue.depth();
         // Said before it happens: the stream may send it in the next moment. All who fill queues
         // hold the lock, so there is room if there is room now.
-        if depth < watcher.queue.max_capacity() && trace::kept(id) {
+        if trace::kept(id) && watcher.queue.has_room(notice.bytes()) {
             let watch_id = watcher.watch_id;
             crate::mark!(WatchQueue, id, watcher = number, watch_id = watch_id, depth = depth);
         }
@@ -198,7 +203,7 @@ impl State {
             Err(TrySendError::Full(notice)) => {
                 crate::mark!(WatchVictim, id, watcher = number, revision = revision, depth = depth);
                 watcher.min_rev = revision + 1;
-                watcher.group = Group::Victim(notice);
+                watcher.wait_with(notice, revision);
                 self.lookup.remove(&watcher.keys, number);
                 self.victims.insert(number);
                 Delivery::Full
@@ -240,7 +245,7 @@ impl State {
 #[derive(Debug)]
 pub struct WatchStream {
     store: Arc<Store>,
-    queue: Sender<Notice>,
+    queue: Queue,
     /// By the id that the client knows. Those whose revision was compacted still hold their ids.
     watchers: HashMap<i64, u64>,
     next_id: i64,
@@ -251,8 +256,8 @@ pub struct WatchStream {
 
 impl Store {
     /// Opens a stream, and the queue out of which its notices are to be taken.
-    pub fn watch_stream(self: &Arc<Self>, queue_len: usize) -> (WatchStream, Receiver<Notice>) {
-        let (queue, notices) = channel(queue_len);
+    pub fn watch_stream(self: &Arc<Self>, queue_len: usize) -> (WatchStream, Notices) {
+        let (queue, notices) = queue::queue(queue_len, &self.watchers.held);
         let store = Arc::clone(self);
         let watchers = HashMap::new();
         (WatchStream { store, queue, watchers, next_id: 0, last_behind: 0 }, notices)

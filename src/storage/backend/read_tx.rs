@@ -23,6 +23,7 @@ use crate::trace::Span;
 /// another thread, or wait.
 #[derive(Debug)]
 pub struct View {
+    /// What the buffers have, by the keys' places; empty if that is nothing.
     hits: Vec<Option<Bytes>>,
     active: usize,
     frozen: Option<Arc<Frozen>>,
@@ -43,6 +44,10 @@ impl View {
                 in_frozen += usize::from(hit.is_some());
             }
         }
+        if self.active + in_frozen == 0 {
+            // A plan that waits needs no note that there is nothing.
+            self.hits = Vec::new();
+        }
         let misses = keys.len() - self.active - in_frozen;
         crate::set!(span, BufferGet, active = self.active, frozen = in_frozen, misses = misses);
     }
@@ -50,7 +55,9 @@ impl View {
     /// Rearranges what the view has found as its keys are rearranged: place `n` gets what was at
     /// `places[n]`.
     pub fn rearrange(&mut self, places: &[usize]) {
-        self.hits = places.iter().map(|place| self.hits[*place].take()).collect();
+        if !self.hits.is_empty() {
+            self.hits = places.iter().map(|place| self.hits[*place].take()).collect();
+        }
     }
 }
 
@@ -123,30 +130,38 @@ impl Shared {
         keys: &[[u8; 17]],
         mut row: impl FnMut(Bytes) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
+        self.find_rows(view, keys, |found| {
+            // The index in memory says that it is there.
+            row(found.unwrap_or_else(|| {
+                let row = "key bucket: a revision of the index has no row";
+                self.fatal(&Error::Malformed { path: self.path.clone(), row })
+            }))
+        })
+    }
+
+    /// The same, for rows that may be gone.
+    pub(super) fn find_rows(
+        &self,
+        view: &mut View,
+        keys: &[[u8; 17]],
+        mut row: impl FnMut(Option<Bytes>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         fail::fail_point!("backend-resolve");
         view.settle(keys);
         let mut span: Option<Span> = None;
         let mut in_file = 0_usize;
-        for (hit, key) in view.hits.iter().zip(keys) {
-            let bytes = match hit {
-                Some(bytes) => bytes.clone(),
-                None => {
+        for (place, key) in keys.iter().enumerate() {
+            let bytes = match view.hits.get(place) {
+                Some(Some(bytes)) => Some(bytes.clone()),
+                _ => {
                     in_file += 1;
                     let span = span.get_or_insert_with(|| crate::stage!(BackendGet, view.id));
                     crate::set!(span, BackendGet, file = in_file);
-                    self.of_file(&view.file, key)
+                    self.sure(view.file.get(Bucket::Key, key))
                 }
             };
             row(bytes)?;
         }
         ControlFlow::Continue(())
-    }
-
-    /// A row that is in no buffer must be in the file: the index in memory says so.
-    fn of_file(&self, file: &FileRead, key: &[u8; 17]) -> Bytes {
-        self.sure(file.get(Bucket::Key, key)).unwrap_or_else(|| {
-            let row = "key bucket: a revision of the index has no row";
-            self.fatal(&Error::Malformed { path: self.path.clone(), row })
-        })
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use prost::Message as _;
-use tokio::{sync::mpsc::Receiver, time::Interval};
+use tokio::time::Interval;
 use tonic::{Code, Status, Streaming};
 
 use crate::{
@@ -16,12 +16,9 @@ use crate::{
         leader::{LeaderCheck, tick, ticks},
         status::status,
     },
-    pb::{
-        etcdserverpb::{
-            RangeRequest, ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse,
-            watch_request::RequestUnion,
-        },
-        mvccpb::{Event, KeyValue, event::EventType},
+    pb::etcdserverpb::{
+        ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse,
+        watch_request::RequestUnion,
     },
     server::{
         Error, Server,
@@ -29,6 +26,7 @@ use crate::{
             Store,
             watch::{
                 self, Events, Filters, NO_WATCH_ID, News, Notice, QUEUE_LEN, Refusal, WatchStream,
+                queue::Notices, revision_of,
             },
         },
     },
@@ -57,10 +55,12 @@ pub(super) struct Session {
     /// with etcd: clients that send one message and then only listen depend on it.
     requests: Option<Streaming<WatchRequest>>,
     stream: WatchStream,
-    notices: Receiver<Notice>,
+    notices: Notices,
     options: HashMap<i64, Options>,
     /// What is ready to be sent.
     outbox: VecDeque<WatchResponse>,
+    /// What comes next, by watcher and id: events whose previous values are not read yet.
+    rest: Option<(u64, i64, Events)>,
     /// Ticks while there may be somebody who wants to hear of progress.
     progress: Option<Interval>,
     leader: LeaderCheck,
@@ -93,6 +93,7 @@ impl Session {
             notices,
             options: HashMap::new(),
             outbox: VecDeque::new(),
+            rest: None,
             progress: None,
             leader,
             caller,
@@ -108,6 +109,10 @@ impl Session {
             }
             if self.is_over {
                 return None;
+            }
+            if let Some((watcher, watch_id, events)) = self.rest.take() {
+                self.tell_events(watcher, watch_id, events).await;
+                continue;
             }
             let end = match self.turn().await {
                 Turn::Request(Ok(Some(request))) => {
@@ -242,19 +247,16 @@ impl Session {
     async fn tell_events(&mut self, watcher: u64, watch_id: i64, news: Events) {
         let Some(options) = self.options.get_mut(&watch_id) else { return };
         let Events { id, revision, mut events, path } = news;
-        let modified = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
         let mut span = stage!(WatchSend, id, watcher = watcher, watch_id = watch_id);
-        let (first, last) = (events.first().map_or(0, modified), events.last().map_or(0, modified));
-        let (count, path) = (events.len(), path as u8);
-        set!(span, WatchSend, first = first, last = last, events = count, path = path);
         if let Some(is_quiet) = &mut options.progress {
             *is_quiet = false;
         }
         let (prev_kv, fragment) = (options.prev_kv, options.fragment);
+        let mut rest = Vec::new();
         if prev_kv && events.len() > PREVIOUS_MAX {
-            let read = move |store: &Store| with_previous(store, events);
-            events = match self.server.read_aside(read).await {
-                Ok(events) => events,
+            let read = move |store: &Store| store.with_previous(events);
+            (events, rest) = match self.server.read_aside(read).await {
+                Ok(parts) => parts,
                 Err(_) => {
                     // Only while the member stops.
                     self.is_over = true;
@@ -262,7 +264,13 @@ impl Session {
                 }
             };
         } else if prev_kv {
-            events = with_previous(self.server.store(), events);
+            (events, rest) = self.server.store().with_previous(events);
+        }
+        let (first, last) =
+            (events.first().map_or(0, revision_of), events.last().map_or(0, revision_of));
+        set!(span, WatchSend, first = first, last = last, events = events.len(), path = path as u8);
+        if !rest.is_empty() {
+            self.rest = Some((watcher, watch_id, Events { id, revision, events: rest, path }));
         }
         let response = WatchResponse { events, ..self.response(watch_id, revision) };
         let max = self.server.max_request_bytes() + GRPC_OVERHEAD;
@@ -292,25 +300,6 @@ impl Session {
         };
         WatchResponse { header: Some(header), watch_id, ..WatchResponse::default() }
     }
-}
-
-/// Fills in what the keys were before.
-fn with_previous(store: &Store, mut events: Vec<Event>) -> Vec<Event> {
-    events.iter_mut().for_each(|event| event.prev_kv = previous(store, event));
-    events
-}
-
-/// The key as it was before the event; nothing if it was not there, or is compacted.
-fn previous(store: &Store, event: &Event) -> Option<KeyValue> {
-    let kv = event.kv.as_ref()?;
-    let is_put = event.r#type == EventType::Put as i32;
-    if is_put && kv.create_revision == kv.mod_revision {
-        return None;
-    }
-    let (key, revision) = (kv.key.clone(), kv.mod_revision - 1);
-    let request = RangeRequest { key, revision, ..RangeRequest::default() };
-    // The read is no part of the write's way, so it goes under no id.
-    store.range(0, &request).ok()?.kvs.pop()
 }
 
 /// Cuts a response that is too large into several, at least one event in each (etcd:
@@ -363,7 +352,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-
+    use crate::pb::mvccpb::{Event, KeyValue};
     fn event(len: usize) -> Event {
         let kv = KeyValue { value: Bytes::from(vec![0; len]), ..KeyValue::default() };
         Event { kv: Some(kv), ..Event::default() }

@@ -41,6 +41,11 @@ fn who_does_not_read_gives_way() {
     run("stalled");
 }
 
+#[test]
+fn what_http2_has_of_an_ended_answer_is_no_room() {
+    run("ended");
+}
+
 struct Book {
     ledger: Ledger,
     now: Instant,
@@ -57,17 +62,17 @@ impl Book {
             let arg = args.next_pos().ok_or("an argument is missing")?;
             Ok(arg.trim_start_matches(['a', 'c']).parse()?)
         };
-        let size = |number: u64| usize::try_from(number).unwrap();
-        let (ledger, now) = (&mut self.ledger, self.now);
+        let (size, ledger) = (|it: u64| usize::try_from(it).unwrap(), &mut self.ledger);
+        let now = self.now;
         Ok(match command.name.as_str() {
             "enter" => {
                 ledger.enter(next()?).map_or("no room".to_owned(), |ticket| format!("a{ticket}"))
             }
             "wait" => ledger
-                .wait(next()?)
+                .wait(next()?, true)
                 .map_or("too many wait".to_owned(), |ticket| format!("a{ticket} waits")),
-            "keep" if ledger.keep(next()?, size(next()?)) => "kept".to_owned(),
-            "keep" => "not kept".to_owned(),
+            "keep" if ledger.keep(next()?, size(next()?)) => "kept".into(),
+            "keep" => "not kept".into(),
             "overdraw" => {
                 ledger.overdraw(next()?, size(next()?));
                 String::new()
@@ -88,8 +93,8 @@ impl Book {
                 ledger.hand(next()?, size(next()?));
                 String::new()
             }
-            "sent" => {
-                ledger.sent(next()?, size(next()?), now);
+            "sent" | "sent-of-window" => {
+                ledger.sent(next()?, (size(next()?), command.name == "sent"), now);
                 String::new()
             }
             "leave" => {

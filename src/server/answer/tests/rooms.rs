@@ -113,6 +113,67 @@ async fn a_connection_that_takes_nothing_is_closed_while_others_wait() {
     assert_eq!(room.in_flight(), (0, 0));
 }
 
+/// Goal: what has been carried out is answered, however many wait, and however long the others hold
+/// what there is. Method: both places are taken, and as many wait as may.
+#[tokio::test]
+async fn what_is_carried_out_gets_a_place_in_any_case() {
+    let room = Room::new(TWO);
+    let of: Vec<_> = (0..4).map(|_| room.connect()).collect();
+    let taken = (of[0].try_enter().unwrap(), of[1].try_enter().unwrap());
+    let waiting = [2, 3].map(|at: usize| {
+        let of = Arc::clone(&of[at]);
+        tokio::spawn(async move { of.enter(0, LONG).await.map(drop) })
+    });
+    tokio::time::sleep(SHORT).await;
+    assert_eq!(of[0].enter(0, LONG).await.err(), Some(Error::TooManyRequests));
+    let share = timeout(LONG, of[0].enter_at_last(0, SHORT)).await.expect("a place");
+    assert_eq!(room.in_flight(), (6, 0));
+    drop((share, taken));
+    for waiting in waiting {
+        assert_eq!(timeout(LONG, waiting).await.unwrap().unwrap(), Ok(()));
+    }
+    assert_eq!(room.in_flight(), (0, 0));
+}
+
+/// Goal: what must be answered once it is carried out is not begun while others wait for room, and
+/// holds nothing when it is.
+#[tokio::test]
+async fn who_must_be_answered_later_waits_first_and_holds_nothing_then() {
+    let room = Room::new(TWO);
+    let of: Vec<_> = (0..3).map(|_| room.connect()).collect();
+    let taken = (of[0].try_enter().unwrap(), of[0].try_enter().unwrap());
+    // No room, but nobody waits: that is no reason to wait.
+    assert!(of[2].is_free());
+    let other = Arc::clone(&of[1]);
+    let waiting = tokio::spawn(async move { other.enter(0, LONG).await.map(drop) });
+    tokio::time::sleep(SHORT).await;
+    assert!(!of[2].is_free());
+    assert_eq!(of[2].free(0, SHORT).await, Err(Error::Timeout));
+    drop(taken);
+    assert_eq!(timeout(LONG, of[2].free(0, LONG)).await.unwrap(), Ok(()));
+    assert_eq!(timeout(LONG, waiting).await.unwrap().unwrap(), Ok(()));
+    assert!(of[2].is_free());
+    assert_eq!(room.in_flight(), (0, 0));
+}
+
+/// Goal: a client that reads slowly, and has asked for much, is served after any time. Method: it
+/// reads a piece now and then, for longer than it may wait without that.
+#[tokio::test]
+async fn who_reads_may_wait_for_longer() {
+    let room = Room::new(TWO);
+    let of = room.connect();
+    let shares = [of.try_enter().unwrap(), of.try_enter().unwrap()].map(Arc::new);
+    let mut waiting = Box::pin(of.enter(0, 3 * SHORT));
+    for _ in 0..10 {
+        let piece = shares[0].piece(Bytes::from_static(b"a"), false);
+        assert!(timeout(SHORT, &mut waiting).await.is_err(), "it is still waiting");
+        drop(piece);
+    }
+    assert_eq!(timeout(LONG, &mut waiting).await.unwrap().err(), Some(Error::Timeout));
+    drop((waiting, shares));
+    assert_eq!(room.in_flight(), (0, 0));
+}
+
 async fn is_ready(of: &Connection) -> bool {
     of.ready(0, SHORT).await.is_ok()
 }

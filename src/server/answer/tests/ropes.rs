@@ -1,6 +1,6 @@
 //! Ropes are the messages that they stand for, whatever of them was kept.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -90,9 +90,13 @@ impl Space {
                 Next::Ended => panic!("nobody has ended it"),
                 Next::Bytes(next, _) => bytes.extend_from_slice(&next),
                 Next::Rows(mut rows) => {
-                    let read = self.store.rows_again(1, rows.at(), rows.keys(), 1)?;
-                    let read = rows.encode(read);
-                    large.rope().put_back(read, rows);
+                    let mut encoder = rows.encoder();
+                    self.store.rows_again(1, rows.at(), rows.keys(), |row| {
+                        encoder.push(row);
+                        ControlFlow::Break(())
+                    })?;
+                    rows.pass(1);
+                    large.rope().put_back(encoder.finish(), rows);
                     again += 1;
                 }
             }
@@ -227,6 +231,49 @@ fn the_pieces_of_a_transaction_are_its_message_and_later_writes_are_not_in_it() 
     }
 }
 
+/// Goal: depth costs no stack, and what lies deep is the same bytes in pieces as in a message. Method:
+/// deeper than any client may, as an entry of the log can be; on a stack that holds some hundred
+/// calls; the innermost reads what makes the answer large.
+#[test]
+fn the_pieces_of_a_deep_transaction_are_its_message() {
+    const DEPTH: usize = 20_000;
+    let small = std::thread::Builder::new().stack_size(256 << 10);
+    let thread = small.spawn(|| {
+        let mut space = Space::new(without_room());
+        // From the inside to the outside: each level is two keys and two lengths around the last.
+        let inner = op(Request::RequestRange(of_all()));
+        let inner = TxnRequest { success: vec![inner], ..TxnRequest::default() };
+        let mut bytes: Vec<u8> = inner.encode_to_vec().into_iter().rev().collect();
+        for _ in 1..DEPTH {
+            for tag in [4_u8, 2] {
+                let mut field = vec![tag << 3 | 2];
+                prost::encode_length_delimiter(bytes.len(), &mut field).unwrap();
+                bytes.extend(field.iter().rev());
+            }
+        }
+        bytes.reverse();
+        let request = TxnRequest::decode(Bytes::from(bytes)).unwrap();
+        let txn = Txn::expand(request, usize::MAX).unwrap();
+        let mut reply = space.apply(KvRequest::Txn(&txn), Asker::Here);
+        let source = Source::Published(space.store.backend());
+        let whole = reply.whole(1, source, &mut usize::MAX.clone());
+        let Some(KvResponse::Txn(whole)) = whole else { panic!("no answer to a transaction") };
+        let (revision, of) = (reply.revision(), space.room.connect());
+        let large = space.ask(&mut Question::Planned(reply), &of).unwrap();
+        let mut pieces = 0;
+        while let Next::Bytes(..) = large.rope().next(16 << 10) {
+            pieces += 1;
+        }
+        // Two short parts a level, some ten bytes each.
+        assert!((2..DEPTH / 10).contains(&pieces), "{pieces} pieces");
+        let mut again = Question::Planned(space.apply(KvRequest::Txn(&txn), Asker::Here));
+        let large = space.ask(&mut again, &of).unwrap();
+        let (bytes, _) = space.send(&large).unwrap();
+        assert!([head(revision), bytes].concat() == whole.encode_to_vec());
+    });
+    thread.unwrap().join().unwrap();
+}
+
 /// Goal: members that do not answer write the same, and read nothing for it.
 #[test]
 fn a_member_that_does_not_answer_writes_the_same_and_reads_nothing() {
@@ -264,17 +311,29 @@ fn the_pieces_of_a_deletion_are_its_message() {
     }
 }
 
-/// Goal: rows that a compaction has taken away are not sent, and nothing else in their place.
+/// Goal: an answer that was measured before a compaction, and not kept, is still complete if its
+/// rows are there; rows that are gone are not sent, and nothing else in their place. Method: a key is
+/// deleted behind the answer, its revision compacted, and then its row taken away.
 #[test]
-fn rows_that_are_compacted_before_they_are_sent_end_the_answer() {
+fn rows_that_are_compacted_before_they_are_sent_are_sent_for_as_long_as_they_are_there() {
     let mut space = Space::new(without_room());
     let of = space.room.connect();
-    let large = space.ask(&mut Question::Range(of_all()), &of).unwrap();
-    space.put(0, 1);
+    let whole = space.store.range(1, &of_all()).unwrap().encode_to_vec();
+    let [first, second] = [(); 2].map(|()| space.ask(&mut Question::Range(of_all()), &of).unwrap());
+    let (key, range_end) = (key_of(39), Bytes::new());
+    let delete = DeleteRangeRequest { key, range_end, prev_kv: false };
+    space.apply(KvRequest::DeleteRange(&delete), Asker::Here);
     let revision = space.store.revision();
     let compact = crate::pb::etcdserverpb::CompactionRequest { revision, physical: false };
     space.apply(KvRequest::Compact(&compact), Asker::Here);
-    assert_eq!(space.send(&large).err(), Some(Error::Compacted));
+    let at = RangeRequest { revision: first.revision, ..of_all() };
+    assert_eq!(space.store.range(1, &at).err(), Some(Error::Compacted));
+    let (bytes, again) = space.send(&first).unwrap();
+    assert_eq!(again, 40);
+    assert!([head(first.revision), bytes].concat() == whole);
+    while space.store.step_compaction(100) {}
+    space.store.backend().commit_now();
+    assert_eq!(space.send(&second).err(), Some(Error::Compacted));
 }
 
 /// Goal: what is small needs no place, what is not gets one on the way, and where there is none

@@ -7,8 +7,6 @@ mod past;
 mod progress;
 mod world;
 
-use tokio::sync::mpsc::Receiver;
-
 use super::*;
 use crate::{
     pb::{
@@ -16,14 +14,15 @@ use crate::{
         mvccpb::{Event, event::EventType},
     },
     server::mvcc::watch::{
-        Events, Filters, News, Notice, Path as Way, Refusal, WatchRequest, WatchStream,
+        Events, Filters, News, Notice, Path as Way, QUEUE_LEN, Refusal, WatchRequest, WatchStream,
+        queue::{BYTES, Notices},
     },
 };
 
 /// A stream and its reader.
 pub(super) struct Client {
     stream: WatchStream,
-    notices: Receiver<Notice>,
+    notices: Notices,
 }
 
 impl Client {

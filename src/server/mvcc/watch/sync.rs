@@ -15,7 +15,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::{
     Events, News, Notice, Path, State, Watchers,
     lookup::Lookup,
-    watcher::{Filters, Group, revision},
+    watcher::{Filters, Group, Waits, revision},
 };
 use crate::{
     pb::mvccpb::{Event, KeyValue, event::EventType},
@@ -32,8 +32,8 @@ const WATCHERS_MAX: usize = 512;
 /// watchBatchMaxRevs). etcd reads all there are, which a member that has much to catch up must pay
 /// with its memory; and what does not fit into the notices would be read again by the next pass.
 const WINDOW: i64 = 1000;
-/// And bytes, unless one revision alone has more.
-const WINDOW_BYTES: usize = 16 << 20;
+/// And bytes, unless one revision alone has more: a stream's queue holds little more than that.
+const WINDOW_BYTES: usize = super::queue::BYTES;
 /// From how close to the present on a window is read under the index lock.
 const NEAR: i64 = 1000;
 /// How long a victim waits until it is tried again.
@@ -142,7 +142,7 @@ impl Store {
             let Some((at, is_tombstone)) = Revision::from_row_key(&row_key) else {
                 self.backend.malformed("key bucket: a row's key is not a revision")
             };
-            if at.main != main && bytes > WINDOW_BYTES {
+            if at.main != main && bytes > 0 && bytes + row.len() > WINDOW_BYTES {
                 window.end = at.main - 1;
                 break;
             }
@@ -224,7 +224,7 @@ impl State {
         match watcher.queue.try_send(notice) {
             Ok(()) | Err(TrySendError::Closed(_)) => _ = self.watchers.remove(&number),
             Err(TrySendError::Full(notice)) => {
-                watcher.group = Group::Victim(notice);
+                watcher.group = Group::Victim(Waits::With(notice));
                 self.victims.insert(number);
             }
         }
@@ -250,6 +250,7 @@ impl State {
     fn bring(&mut self, number: u64, events: Vec<Event>, (end, seen): (i64, i64)) -> usize {
         let Some(watcher) = self.watchers.get_mut(&number) else { return 0 };
         self.unsynced.remove(&(watcher.min_rev, number));
+        let first = watcher.min_rev;
         watcher.min_rev = watcher.min_rev.max(end + 1);
         if events.is_empty() {
             return 0;
@@ -259,10 +260,11 @@ impl State {
         let news = News::Events(events);
         let notice = Notice { watcher: number, watch_id: watcher.watch_id, news };
         if let Err(TrySendError::Full(notice)) = watcher.queue.try_send(notice) {
-            let (id, min_rev, depth) = (watcher.id, watcher.min_rev, watcher.depth());
+            let (id, min_rev, depth) = (watcher.id, watcher.min_rev, watcher.queue.depth());
             crate::mark!(WatchVictim, id, watcher = number, revision = min_rev, depth = depth);
-            watcher.group = Group::Victim(notice);
+            watcher.wait_with(notice, first);
             self.victims.insert(number);
+            return 0;
         }
         count
     }
@@ -271,14 +273,24 @@ impl State {
     fn retry(&mut self, number: u64, current: i64) {
         let Some(watcher) = self.watchers.get_mut(&number) else { return };
         let group = std::mem::replace(&mut watcher.group, Group::Unsynced);
-        let Group::Victim(notice) = group else {
+        let Group::Victim(waits) = group else {
             watcher.group = group;
             return;
         };
-        let is_end = matches!(notice.news, News::Compacted(_));
-        if let Err(TrySendError::Full(notice)) = watcher.queue.try_send(notice) {
-            watcher.group = Group::Victim(notice);
-            return;
+        let mut is_end = false;
+        match waits {
+            Waits::With(notice) => {
+                is_end = matches!(notice.news, News::Compacted(_));
+                if let Err(TrySendError::Full(notice)) = watcher.queue.try_send(notice) {
+                    watcher.group = Group::Victim(Waits::With(notice));
+                    return;
+                }
+            }
+            Waits::For(bytes) if watcher.queue.has_room(bytes) => {}
+            Waits::For(bytes) => {
+                watcher.group = Group::Victim(Waits::For(bytes));
+                return;
+            }
         }
         self.victims.remove(&number);
         if is_end {
@@ -294,5 +306,11 @@ impl Store {
     /// How many watchers are synced, unsynced, and victims.
     pub fn watcher_counts(&self) -> (usize, usize, usize) {
         self.watchers.counts()
+    }
+
+    /// How many bytes of events wait for streams to be read, those included that were handed over
+    /// last.
+    pub fn watch_bytes(&self) -> usize {
+        self.watchers.held.load(Ordering::Relaxed)
     }
 }

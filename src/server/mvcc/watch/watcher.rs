@@ -1,8 +1,6 @@
 //! One watcher, and what it puts into its stream's queue.
 
-use tokio::sync::mpsc::Sender;
-
-use super::lookup::Keys;
+use super::{lookup::Keys, queue::Queue};
 use crate::pb::{
     etcdserverpb::watch_create_request::FilterType,
     mvccpb::{Event, event::EventType},
@@ -80,6 +78,21 @@ pub struct Notice {
     pub news: News,
 }
 
+/// What an event takes beyond its key and value.
+const EVENT_BYTES: usize = std::mem::size_of::<Event>();
+
+impl Notice {
+    /// How much memory its events hold.
+    pub fn bytes(&self) -> usize {
+        let News::Events(Events { events, .. }) = &self.news else { return 0 };
+        let of = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
+        events.iter().map(|event| EVENT_BYTES + of(event)).sum()
+    }
+}
+
+/// What a victim may wait with: a stream has as many watchers as its client wants.
+const VICTIM_KEEPS: usize = 4 << 10;
+
 /// In which of the three groups a watcher is.
 #[derive(Debug)]
 pub(super) enum Group {
@@ -88,7 +101,17 @@ pub(super) enum Group {
     /// It must read from the backend.
     Unsynced,
     /// Its queue was full. This waits for room, and nothing else may come before it.
-    Victim(Notice),
+    Victim(Waits),
+}
+
+/// What a victim waits with.
+#[derive(Debug)]
+pub(super) enum Waits {
+    /// This, which is small.
+    With(Notice),
+    /// Nothing. When there is room for so many bytes, it is read again from the backend. That may be
+    /// more by then; if it does not fit, the next wait is for that, so nothing is read over and over.
+    For(usize),
 }
 
 /// A watcher (etcd: `watcher`).
@@ -104,7 +127,7 @@ pub(super) struct Watcher {
     /// The oldest revision that it has not been given. Not kept up to date while it is synced,
     /// where it only holds back what is older than the start that was asked for.
     pub(super) min_rev: i64,
-    pub(super) queue: Sender<Notice>,
+    pub(super) queue: Queue,
     pub(super) group: Group,
 }
 
@@ -114,13 +137,20 @@ impl Watcher {
         revision(event) >= self.min_rev && self.filters.wants(event)
     }
 
-    /// How many notices wait in the queue of its stream.
-    pub(super) fn depth(&self) -> usize {
-        self.queue.max_capacity() - self.queue.capacity()
+    /// Makes it a victim that could not be given this notice, with the first revision in it.
+    pub(super) fn wait_with(&mut self, notice: Notice, first: i64) {
+        let bytes = notice.bytes();
+        let waits = if bytes <= VICTIM_KEEPS {
+            Waits::With(notice)
+        } else {
+            self.min_rev = first;
+            Waits::For(bytes)
+        };
+        self.group = Group::Victim(waits);
     }
 }
 
 /// The revision of an event.
-pub(super) fn revision(event: &Event) -> i64 {
+pub fn revision(event: &Event) -> i64 {
     event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }

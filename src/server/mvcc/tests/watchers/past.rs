@@ -1,5 +1,7 @@
 //! Watchers that are behind: of the past, overtaken by a compaction, or with a full queue.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 #[test]
@@ -146,4 +148,94 @@ fn the_sync_thread_wakes_for_a_new_watcher_and_for_a_victim() {
             last = revision;
         }
     }
+}
+
+/// Goal: a stream that is not read holds few bytes, however large the events and however many its
+/// watchers are, and misses nothing when it is read. Method: 200 MB of events for a watcher of all
+/// keys, for thirty of one key each, and for one that begins in the past; then the stream is read, and
+/// what it holds is looked at all the time.
+#[test]
+fn a_stream_that_is_not_read_holds_few_bytes_and_gets_everything_later() {
+    const MB: usize = 1_000_000;
+    const PUTS: i64 = 200;
+    let mut space = Space::new();
+    let mut client = Client::of(&space, QUEUE_LEN);
+    client.watch("k", "l", 0);
+    (0..30).for_each(|key| _ = client.watch(&format!("k{key:02}"), "", 0));
+    // Little, and then much.
+    space.put("k00", "small");
+    client.watch("k", "l", 1);
+    let value = "v".repeat(MB);
+    let mut most = 0;
+    for at in 0..PUTS {
+        space.put(&format!("k{:02}", at % 30), &value);
+        if at % 10 == 0 {
+            space.store.backend().commit_now();
+            space.store.retry_victims();
+            space.store.sync_watchers();
+        }
+        most = most.max(client.notices.held());
+    }
+    assert!((BYTES / 2..=BYTES).contains(&most), "{most}");
+    let (last, mut told) = (space.store.revision(), BTreeMap::<i64, Vec<i64>>::new());
+    loop {
+        let has_victims = space.store.retry_victims();
+        let is_behind = space.store.sync_watchers();
+        let mut was_read = false;
+        while let Ok(notice) = client.notices.try_recv() {
+            was_read = true;
+            assert!(client.notices.held() <= BYTES, "{}", client.notices.held());
+            let News::Events(news) = notice.news else { panic!("{notice:?}") };
+            let revisions = news.events.iter().map(|event| event.kv.as_ref().unwrap().mod_revision);
+            told.entry(notice.watch_id).or_default().extend(revisions);
+        }
+        if !(has_victims || is_behind || was_read) {
+            break;
+        }
+    }
+    let all: Vec<i64> = (2..=last).collect();
+    assert_eq!((told.len(), &told[&0], &told[&31]), (32, &all, &all));
+    for key in 0..30 {
+        let own = all.iter().copied().filter(|at| *at > 2 && (at - 3) % 30 == key);
+        let first = (key == 0).then_some(2);
+        assert_eq!(told[&(key + 1)], first.into_iter().chain(own).collect::<Vec<_>>());
+    }
+    assert_eq!((client.notices.held(), space.store.watch_bytes()), (0, 0));
+    // What nobody takes any more is not counted for ever.
+    space.put("k00", &value);
+    assert!(space.store.watch_bytes() > MB);
+    drop(client);
+    assert_eq!(space.store.watch_bytes(), 0);
+}
+
+/// Goal: what is sent at once is bounded by the previous values, too; no revision is torn apart, and
+/// none is lost. Method: a key of a megabyte that is overwritten, two others that are deleted together,
+/// and small ones.
+#[test]
+fn events_with_large_previous_values_are_sent_a_few_at_a_time() {
+    const MB: usize = 1_000_000;
+    let mut space = Space::new();
+    let mut client = Client::of(&space, 64);
+    client.watch("a", "z", 0);
+    for (key, len) in [("a", MB), ("b", MB), ("c", MB), ("a", MB), ("s", 1)] {
+        space.put(key, &"v".repeat(len));
+    }
+    for (from, to) in [("b", "d"), ("a", ""), ("s", "")] {
+        space.delete(from, to);
+    }
+    let mut left = Vec::new();
+    while let Ok(notice) = client.notices.try_recv() {
+        let News::Events(news) = notice.news else { panic!("{notice:?}") };
+        left.extend(news.events);
+    }
+    let mut parts = Vec::new();
+    while !left.is_empty() {
+        let (part, rest) = space.store.with_previous(left);
+        let previous = |event: &Event| event.prev_kv.as_ref().map_or(0, |kv| kv.value.len());
+        let revision = |event: &Event| event.kv.as_ref().unwrap().mod_revision;
+        parts.push(part.iter().map(|event| (revision(event), previous(event))).collect::<Vec<_>>());
+        left = rest;
+    }
+    let first = vec![(2, 0), (3, 0), (4, 0), (5, MB), (6, 0), (7, MB), (7, MB)];
+    assert_eq!(parts, [first, vec![(8, MB), (9, 1)]]);
 }
