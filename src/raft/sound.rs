@@ -70,6 +70,10 @@ pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
     }
     match message.get_msg_type() {
         MessageType::MsgPropose if message.entries.is_empty() => wrong("it proposes nothing"),
+        // Once it is in the log, it ends every member that comes to it.
+        MessageType::MsgPropose if message.entries.iter().any(is_joint_change) => {
+            wrong("it proposes a change of membership in a form that no member carries out")
+        }
         MessageType::MsgReadIndex | MessageType::MsgReadIndexResp if message.entries.len() != 1 => {
             wrong("a read has one context")
         }
@@ -129,6 +133,11 @@ fn follow_on(message: &Message) -> bool {
         (index, term) = (entry.index, entry.term);
     }
     term <= message.term
+}
+
+/// A change of membership in raft's newer form. etcd writes the older one, and apply reads no other.
+fn is_joint_change(entry: &Entry) -> bool {
+    entry.get_entry_type() == EntryType::EntryConfChangeV2
 }
 
 /// A change of membership that changes nothing, and does not say so: the log would take it, and not
@@ -331,12 +340,16 @@ mod tests {
         let (mut raft, _dir) = follower();
         let mut bare = append(3, 2, vec![entry(4, 2)]);
         bare.mut_entries()[0].set_entry_type(EntryType::EntryConfChange);
+        let mut joint = Message { term: 0, ..message(MessageType::MsgPropose) };
+        joint.mut_entries().push(Entry::default());
+        joint.mut_entries()[0].set_entry_type(EntryType::EntryConfChangeV2);
         let senseless = [
             Message { term: u64::MAX, ..message(MessageType::MsgRequestVote) },
             Message { term: 0, ..message(MessageType::MsgPropose) },
             Message { term: 0, ..message(MessageType::MsgReadIndex) },
             message(MessageType::MsgReadIndexResp),
             bare,
+            joint,
         ];
         for message in senseless {
             let refused = checked(&mut raft, message.clone());
