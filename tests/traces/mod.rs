@@ -47,6 +47,7 @@ mod told;
 mod truth;
 mod unknown;
 mod unread;
+mod way;
 
 /// Stages that the first test does not see, and why.
 const UNSEEN: &[(Stage, &str)] = &[
