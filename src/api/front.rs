@@ -10,7 +10,7 @@
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -36,7 +36,8 @@ use super::{
     observe::ObserveService,
     pace::Pace,
     pings::Pings,
-    v3,
+    status::status,
+    text, v3,
 };
 use crate::{
     config::Cors,
@@ -49,7 +50,7 @@ use crate::{
         v3electionpb::election_server::ElectionServer,
         v3lockpb::lock_server::LockServer,
     },
-    server::{Server, answer::Connection},
+    server::{Error, Server, answer::Connection},
 };
 
 /// The methods that are served, by service.
@@ -108,6 +109,18 @@ pub struct Phase {
     pub ready: watch::Receiver<bool>,
     /// It is about to end.
     pub stopping: watch::Receiver<bool>,
+}
+
+impl Phase {
+    /// Waits until the member serves. `Err` is the answer of one that ends before it does.
+    async fn served(mut self) -> Result<(), Status> {
+        tokio::select! {
+            biased;
+            // The sender lives as long as the member.
+            _ = self.ready.wait_for(|ready| *ready) => Ok(()),
+            () = stopped(&mut self.stopping) => Err(status(Error::Stopped)),
+        }
+    }
 }
 
 /// Serves clients on these ports. When the member is about to end, it takes no more connections,
@@ -306,9 +319,11 @@ impl Front {
         }
         let ready = &self.phase.ready;
         if !*ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics {
-            // The sender lives as long as the member. In a box, as this happens at the start only.
-            let mut ready = ready.clone();
-            let _ = Box::pin(ready.wait_for(|ready| *ready)).await;
+            // In a box, as this happens at the start only.
+            if let Err(stopped) = Box::pin(self.phase.clone().served()).await {
+                let refused = text::error(StatusCode::SERVICE_UNAVAILABLE, stopped.message());
+                return if is_grpc { stopped.into_http() } else { refused.map(Body::new) };
+            }
         }
         let max = self.limits.message_bytes;
         let request = request.map(|body| match is_grpc {

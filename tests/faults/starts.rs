@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
+use glass_etcd::pb::etcdserverpb::RangeRequest;
+
 use crate::{
     client::eventually,
     cluster::Cluster,
     programs::{Kind, left_out},
+    raw::{Call, Raw},
 };
 
 /// With it, a member that asks a mute peer waits for 16 seconds.
@@ -143,4 +146,31 @@ async fn a_log_directory_with_files_of_others_stops_no_first_start() {
     if Kind::subject() == Kind::Glass {
         assert!(dir.join("lost+found").is_dir() && dir.join(".keep").is_file());
     }
+}
+
+/// Goal: requests that wait for their member to serve end with it, and do not hold it up. Method: a
+/// member that misses its quorum, a read, and then on the same connection a call that is refused at
+/// once: when that is answered, the read has arrived.
+#[tokio::test]
+async fn requests_that_wait_for_a_start_hear_that_the_member_stops() {
+    if Kind::subject() != Kind::Glass {
+        return left_out("requests before the start: an etcd member refuses their connections");
+    }
+    let mut cluster = Cluster::start(&Kind::Glass, 3).await;
+    let before = starts(&cluster, 0);
+    (0..3).for_each(|at| cluster.kill(at));
+    cluster.spawn(0);
+    started(&cluster, 0, before + 1, SOON).await;
+    let mut raw = Raw::connect(&cluster, 0);
+    let range = RangeRequest { key: "a".into(), ..RangeRequest::default() };
+    let waiting = raw.call(&Call::new("/etcdserverpb.KV/Range", &range));
+    let refused = raw.ask(&Call::new("/etcdserverpb.KV/Rang", &range));
+    assert_eq!(refused.status().map(|(code, _)| code), Some(12));
+    cluster.terminate(0);
+    let expected = (14, "etcdserver: server stopped".to_owned());
+    assert_eq!(raw.answer(waiting).status(), Some(expected));
+    drop(raw);
+    cluster.wait_exit(0, SOON).await.expect("the member ends");
+    let log = cluster.log(0);
+    assert!(!log.contains("have not taken their answers"), "{log}");
 }
