@@ -1,8 +1,8 @@
 //! The panel below the lanes: four questions that can be asked at every cursor.
 //!
-//! *Changed* is about the step that is looked at; the others are about the cluster as it stood when
-//! the step at the cursor had happened. An answer that needs a member of whom nothing is known says
-//! so, and counts it neither way.
+//! *Changed* is about the step at the look cursor; the others are about the cluster after the step
+//! at the time cursor has happened. An answer that needs a member without records says so, and
+//! counts that member neither way.
 
 use glass_etcd::{story::Recording, trace::Stage};
 
@@ -14,7 +14,7 @@ use super::{
     words,
 };
 
-/// A line of an answer: pieces that should not be broken.
+/// A line of an answer: pieces that must not be broken.
 pub(crate) type Line = Vec<String>;
 
 /// The answer, most important line first.
@@ -27,7 +27,7 @@ pub(crate) fn lines(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec
     }
 }
 
-/// What the step that is looked at changed, with all watermarks of its member when asked for.
+/// What the step at the look cursor changed, with all watermarks of its member on request.
 pub(crate) fn changed(
     recording: &Recording,
     steps: &Steps,
@@ -80,7 +80,7 @@ fn all(recording: &Recording, steps: &Steps, step: &Step, lanes: &[Lane]) -> Opt
     Some(known.collect())
 }
 
-/// An old value that is not the previous new one proves that something was not captured.
+/// An old value that differs from the previous new one proves that some step was not captured.
 fn gap(recording: &Recording, step: &Step) -> Option<String> {
     let here = watermarks::moment(&step.event);
     let change = watermarks::changes(&step.event).into_iter().find(|c| c.old.is_some())?;
@@ -95,7 +95,7 @@ fn gap(recording: &Recording, step: &Step) -> Option<String> {
     Some(format!("{} {previous} → {old} went by unrecorded before", change.water.named().0))
 }
 
-/// How far the entry has come on one member.
+/// The progress of the entry on one member.
 enum Kept {
     Unknown,
     No,
@@ -116,7 +116,7 @@ fn kept(recording: &Recording, steps: &Steps, lane: &Lane, index: u64) -> Kept {
     }
 }
 
-/// Of an entry that was replaced, its index says nothing any more.
+/// Once an entry was replaced, its index proves nothing any more.
 const LOST: &str = "this entry is lost: a new leader's took its place before a majority had it";
 
 fn durable(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
