@@ -192,7 +192,7 @@ async fn subscribe(
     let mut client = ObserveClient::new(channel(endpoint).await?);
     let said = |status: tonic::Status| match status.code() {
         Code::Unimplemented => {
-            "it tells nothing: its --trace-observe is off, or it is no Glass etcd".to_owned()
+            "it offers no traces: --trace-observe is off, or it is not a Glass etcd".to_owned()
         }
         code => format!("{code:?}: {}", status.message()),
     };

@@ -1,4 +1,4 @@
-//! `/metrics`: what this member counts so far, under etcd's names, in Prometheus's text form.
+//! `/metrics`: this member's counters, under etcd's names, in Prometheus's text format.
 
 use std::fmt::{Display, Write as _};
 
@@ -32,29 +32,61 @@ pub fn render(server: &Server) -> String {
         u64::from(status.leader != 0),
     );
     text.gauge("etcd_server_is_leader", "Whether this member leads.", u64::from(is_leader));
-    text.gauge("etcd_server_proposals_committed_total", "Index committed.", status.raft_index);
-    text.gauge("etcd_server_proposals_applied_total", "Index applied.", status.raft_applied_index);
-    text.gauge("etcd_server_proposals_pending", "Requests that wait.", server.wait().pending());
-    text.gauge("etcd_mvcc_db_total_size_in_bytes", "What the file takes.", status.db_size);
-    text.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Of it in use.", status.db_size_in_use);
+    text.gauge(
+        "etcd_server_proposals_committed_total",
+        "Index of the last committed entry.",
+        status.raft_index,
+    );
+    text.gauge(
+        "etcd_server_proposals_applied_total",
+        "Index of the last applied entry.",
+        status.raft_applied_index,
+    );
+    text.gauge(
+        "etcd_server_proposals_pending",
+        "Requests that wait for apply.",
+        server.wait().pending(),
+    );
+    text.gauge(
+        "etcd_mvcc_db_total_size_in_bytes",
+        "Size of the database file in bytes.",
+        status.db_size,
+    );
+    text.gauge(
+        "etcd_mvcc_db_total_size_in_use_in_bytes",
+        "Bytes of the database file in use.",
+        status.db_size_in_use,
+    );
     let quota = server.quota_bytes().and_then(|bytes| i64::try_from(bytes).ok());
-    text.gauge("etcd_server_quota_backend_bytes", "What it may take.", quota.unwrap_or(-1));
-    text.gauge("etcd_debugging_mvcc_current_revision", "Revision.", server.revision());
+    text.gauge(
+        "etcd_server_quota_backend_bytes",
+        "Limit of the database file in bytes; -1 for none.",
+        quota.unwrap_or(-1),
+    );
+    text.gauge(
+        "etcd_debugging_mvcc_current_revision",
+        "Current revision of the key space.",
+        server.revision(),
+    );
     let (watchers, slow) = server.watcher_counts();
-    text.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.", watchers);
-    text.gauge("etcd_debugging_mvcc_slow_watcher_total", "Of them those behind.", slow);
+    text.gauge("etcd_debugging_mvcc_watcher_total", "Number of watchers.", watchers);
+    text.gauge("etcd_debugging_mvcc_slow_watcher_total", "Number of unsynced watchers.", slow);
     text.checks();
     text.counter(
         "glass_otlp_spans_exported_total",
-        "Taken by --trace-otlp.",
+        "Spans accepted by the collector of --trace-otlp.",
         counts::EXPORTED.get(),
     );
     text.counter(
         "glass_otlp_spans_dropped_total",
-        "Given up by --trace-otlp.",
+        "Spans dropped by --trace-otlp.",
         counts::DROPPED.get(),
     );
-    text.counter("glass_otlp_failures_total", "Attempts that failed.", counts::FAILED.get());
+    text.counter(
+        "glass_otlp_failures_total",
+        "Failed attempts to send spans.",
+        counts::FAILED.get(),
+    );
     text.info("etcd_server_version", "server_version", ETCD_VERSION);
     text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id()));
     descriptors(&mut text);
@@ -76,7 +108,7 @@ fn descriptors(text: &mut Text) {
     }
 }
 
-/// Prometheus's text form. Writing into a string cannot fail.
+/// Prometheus's text format. Writing into a string cannot fail.
 #[derive(Default)]
 struct Text(String);
 
@@ -98,14 +130,22 @@ impl Text {
     /// The results of the probes; a check that has not run yet has no line.
     fn checks(&mut self) {
         let [failures, successes] = probes::counted_health();
-        self.counter("etcd_server_health_failures", "Answers of /health: not well.", failures);
-        self.counter("etcd_server_health_success", "Answers of /health: well.", successes);
+        self.counter(
+            "etcd_server_health_failures",
+            "Answers of /health that reported a failure.",
+            failures,
+        );
+        self.counter(
+            "etcd_server_health_success",
+            "Answers of /health that reported success.",
+            successes,
+        );
         let counted = probes::counted();
         if counted.is_empty() {
             return;
         }
         let name = "etcd_server_healthcheck";
-        self.head(name, "The last result of a check of /livez or /readyz: 1 for well.", "gauge");
+        self.head(name, "The last result of a check of /livez or /readyz: 1 for success.", "gauge");
         for of in &counted {
             let labels = format!("name=\"{}\",type=\"{}\"", of.name, of.probe);
             let _ = writeln!(self.0, "{name}{{{labels}}} {}", of.last);
@@ -122,7 +162,7 @@ impl Text {
     }
 
     fn info(&mut self, name: &str, label: &str, value: &str) {
-        self.head(name, "Which one is running; the value is 1.", "gauge");
+        self.head(name, "The label names the running one; the value is 1.", "gauge");
         let _ = writeln!(self.0, "{name}{{{label}=\"{value}\"}} 1");
     }
 

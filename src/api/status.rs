@@ -4,7 +4,7 @@ use tonic::{Code, Status};
 
 use crate::server::Error;
 
-/// Code and text of an error. The text is what clients compare.
+/// Code and text of an error. Clients compare the text.
 pub fn code_and_text(error: Error) -> (Code, &'static str) {
     use Code::{
         Cancelled, DataLoss, FailedPrecondition, Internal, InvalidArgument, NotFound, OutOfRange,
@@ -28,7 +28,7 @@ pub fn code_and_text(error: Error) -> (Code, &'static str) {
         Error::LeaseNotFound => (NotFound, "etcdserver: requested lease not found"),
         // Declared as ResourceExhausted, but etcd's server sends the client's error value.
         Error::TooManyRequests => (Unknown, "etcdserver: too many requests"),
-        // etcd says by how much.
+        // etcd says by how much the answer is too long.
         Error::AnswerTooLong => {
             (ResourceExhausted, "grpc: trying to send message larger than max (2147483647)")
         }
@@ -66,9 +66,10 @@ pub fn status(error: Error) -> Status {
     Status::new(code, text)
 }
 
-/// The status of an error of Lock and Election. etcd serves them through a client of its own inside
-/// the member, whose errors have lost their codes; only what is decided before keeps it, and that
-/// the member stops, which by etcd's is a connection that breaks: clients try another member.
+/// The status of an error of Lock and Election. etcd serves them through a client inside the
+/// member, whose errors have lost their codes. Two kinds keep theirs: errors found before that
+/// client, and the stop of the member, which etcd's clients see as a broken connection: they try
+/// another member.
 pub fn plain_status(error: Error) -> Status {
     match error {
         Error::NoLeader | Error::Canceled | Error::Stopped => status(error),

@@ -47,7 +47,7 @@ pub(super) async fn a_put_on_a_follower_differs_by_its_proposal(scene: &Scene) {
     let a = put(scene, follower, "diff/follower").await;
     let b = put(scene, leader, "diff/leader").await;
     let text = diff(scene, &a, &b, "--plain").await;
-    let first = "A was sent to a follower, which sent the proposal on to the leader; \
+    let first = "A was sent to a follower, which forwarded the proposal to the leader; \
         B was sent to the leader.";
     assert_eq!(Some(first), text.lines().next(), "{text}");
     let line_of = |words: [&str; 2]| {

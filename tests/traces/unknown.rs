@@ -32,7 +32,7 @@ pub(super) async fn a_paused_member_is_unknown_and_then_heard(scene: &Scene) {
     let is_step = |line: &&&str| line.trim_start().starts_with('+') && line.contains(&short);
     assert_eq!(None, about.iter().find(is_step), "{text}");
     let address = scene.cluster.members[paused].client_address();
-    let line = format!("unknown  {address}  the member there is not heard: silent for 1 s");
+    let line = format!("unknown  {address}  no records from there: silent for 1 s");
     assert!(text.lines().any(|found| found.trim_start() == line), "{text}");
     let json = glass(scene, &["trace", "show", &id, "--json"]).await;
     let last: serde_json::Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();

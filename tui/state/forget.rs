@@ -49,9 +49,10 @@ pub(crate) const BYTES_MAX: usize = 32 << 20;
 /// are searched once for many batches, and not for each.
 const QUARTERS_AFTER: usize = 3;
 /// One part in so many of the remaining events may be a single story, or the cursor's with its
-/// surroundings: half.
+/// Divisor for the share of one story, or of the cursor's with its surroundings: half of what
+/// remains.
 const STORY_SHARE: usize = 2;
-/// One part in so many of the remaining events may be running stories: a quarter.
+/// Divisor for the share of all running stories together: a quarter of what remains.
 const UNDER_WAY_SHARE: usize = 4;
 /// The age of an event that is dropped in any case.
 const GOES: usize = 0;

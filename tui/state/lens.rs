@@ -37,7 +37,7 @@ pub(crate) fn changed(
     let Some(step) = steps.steps.get(steps.look) else { return Vec::new() };
     let name = lanes[step.lane].name.clone();
     if !step.is_captured {
-        return vec![vec![name, "unknown: no record of this step was heard".to_owned()]];
+        return vec![vec![name, "unknown: this step has no record".to_owned()]];
     }
     let mut line = vec![name.clone()];
     let changes = watermarks::changes(&step.event);
@@ -92,7 +92,7 @@ fn gap(recording: &Recording, step: &Step) -> Option<String> {
         .max_by_key(|event| watermarks::moment(event))?;
     let previous = watermarks::changes(before).into_iter().find(|c| c.water == change.water)?.new;
     let old = change.old.filter(|old| *old != previous)?;
-    Some(format!("{} {previous} → {old} went by unrecorded before", change.water.named().0))
+    Some(format!("{} {previous} → {old} was not recorded before this", change.water.named().0))
 }
 
 /// The progress of the entry on one member.
@@ -117,7 +117,7 @@ fn kept(recording: &Recording, steps: &Steps, lane: &Lane, index: u64) -> Kept {
 }
 
 /// Once an entry was replaced, its index proves nothing any more.
-const LOST: &str = "this entry is lost: a new leader's took its place before a majority had it";
+const LOST: &str = "this entry is lost: a new leader's replaced it before a majority had it";
 
 fn durable(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     if steps.is_lost {
@@ -185,8 +185,8 @@ fn who_knows(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> 
     let client = match answer.map(|step| step.event.result) {
         _ if matches!(steps.subject, Subject::Election { .. }) => "no client asked for this",
         None => "client ✘ has no answer yet",
-        Some(0) => "client ✔ was told ok",
-        Some(_) => "client ✘ was told of an error",
+        Some(0) => "client ✔ received ok",
+        Some(_) => "client ✘ received an error",
     };
     vec![knows, vec![client.to_owned()]]
 }

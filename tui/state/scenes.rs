@@ -355,8 +355,7 @@ pub(crate) fn get() -> Scene {
     scene
 }
 
-/// etcd-01 falls silent; etcd-02 holds a pre-vote, which fails at first, and wins term 4 with the
-/// vote of etcd-03.
+/// etcd-01 falls silent; etcd-02 wins a pre-vote, and then term 4, with the vote of etcd-03.
 pub(crate) fn election() -> Scene {
     let mut scene = quiet();
     scene.at(1_200_000).mark(1, Stage::ElectionTimeout, 0, &[3, IDS[0]]);

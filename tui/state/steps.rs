@@ -188,7 +188,7 @@ impl Steps {
         };
         self.notice = match (next, direction) {
             (Some(_), _) => None,
-            (None, Direction::Forward) => Some("nothing more was heard yet"),
+            (None, Direction::Forward) => Some("no later step was received yet"),
             (None, Direction::Back) => Some("this is the first step"),
         };
         self.now = next.unwrap_or(self.now);
@@ -212,7 +212,7 @@ impl Steps {
         let mut places = (0..self.steps.len()).filter(|at| self.stops(*at, self.grain));
         match number.checked_sub(1).and_then(|before| places.nth(before)) {
             Some(place) => (self.now, self.look, self.notice) = (place, place, None),
-            None => self.notice = Some("there is no step of this number"),
+            None => self.notice = Some("there is no step with this number"),
         }
     }
 

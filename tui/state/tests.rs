@@ -319,7 +319,7 @@ fn an_old_value_that_was_never_new_proves_a_gap() {
     steps.jump(Direction::Forward);
     let lines = lens::lines(&scene.recording, &steps, &lanes);
     assert!(
-        lines.concat().iter().any(|piece| piece.contains("commit 42 → 45 went by unrecorded")),
+        lines.concat().iter().any(|piece| piece.contains("commit 42 → 45 was not recorded")),
         "{lines:?}"
     );
 }

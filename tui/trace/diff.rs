@@ -56,8 +56,8 @@ fn summary(diff: &Diff) -> String {
         let is_single = |pair: &&Pair| pair.taken.iter().any(Option::is_none);
         match diff.pairs.iter().filter(is_single).count() {
             0 => "A and B took the same steps.".to_owned(),
-            1 => "A and B went the same way; 1 step is in one of them only.".to_owned(),
-            count => format!("A and B went the same way; {count} steps are in one of them only."),
+            1 => "A and B took the same path; 1 step is in only one of them.".to_owned(),
+            count => format!("A and B took the same path; {count} steps are in only one of them."),
         }
     })
 }
@@ -70,7 +70,7 @@ fn sentence(difference: Difference, facts: &[Facts; 2]) -> Option<String> {
         Difference::Method => Some(format!("A is {}, B is {}.", a.method?, b.method?)),
         Difference::Result => {
             let ended = |facts: &Facts| match facts.code {
-                Some(0) => "went well".to_owned(),
+                Some(0) => "succeeded".to_owned(),
                 code => format!("ended with {}", words::code(code)),
             };
             Some(format!("A {}, B {}.", ended(a), ended(b)))
@@ -84,7 +84,7 @@ fn sentence(difference: Difference, facts: &[Facts; 2]) -> Option<String> {
         Difference::Asked => {
             let (leader, follower) = which(a.is_leader == Some(true));
             let why = match (a.entry.or(b.entry), a.consistency) {
-                (Some(_), _) => "which sent the proposal on to the leader",
+                (Some(_), _) => "which forwarded the proposal to the leader",
                 (None, Some(Consistency::Linearizable)) => "which asked the leader for the index",
                 (None, _) => "which answered by itself",
             };
@@ -160,21 +160,21 @@ fn cost(diff: &Diff) -> String {
 fn in_a_sentence(wait: Wait) -> &'static str {
     match wait {
         Wait::Checks => "the checks",
-        Wait::Inbox => "the inbox of raft",
-        Wait::Raft => "raft's thread",
-        Wait::Network => "the way of messages",
-        Wait::WalQueue => "the queue before the disk",
+        Wait::Inbox => "raft's inbox",
+        Wait::Raft => "the raft thread",
+        Wait::Network => "messages in transit",
+        Wait::WalQueue => "the queue for the disk",
         Wait::Fsync => "the disk",
-        Wait::Backlog => "the queue before apply",
+        Wait::Backlog => "the queue for apply",
         Wait::Apply => "apply",
         Wait::Round => "the wait for a read round",
-        Wait::Read => "the reading",
+        Wait::Read => "reading",
         Wait::Turn => "the wait for its turn",
         Wait::Compaction => "the compaction's rows",
-        Wait::Room => "the room for its answer",
+        Wait::Room => "room for its answer",
         Wait::InVain => "the wait in vain",
         Wait::Wake => "waking the request",
-        Wait::Answer => "the answer",
+        Wait::Answer => "building the answer",
         Wait::Own => "the member itself",
         Wait::Unknown => "not captured",
     }
@@ -218,7 +218,7 @@ fn fact_rows(facts: &Facts, members: &[MemberInfo]) -> Vec<(&'static str, Option
         ("quorum completed by", facts.completed_by.map(|by| completed_name(by).to_owned())),
         ("read round", shared(facts.reads, "read", "reads")),
         ("asked the quorum", facts.attempts.map(explain::times)),
-        ("heard by", facts.watchers.map(|count| explain::count(count, "watcher", "watchers"))),
+        ("delivered to", facts.watchers.map(|count| explain::count(count, "watcher", "watchers"))),
     ]
 }
 
@@ -330,7 +330,7 @@ fn unknown(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
         for member_id in &side.story.unheard {
             writeln!(
                 out,
-                "unknown in {name}: all of member {member_id:016x}, which was not heard"
+                "unknown in {name}: all of member {member_id:016x}, which sent no records"
             )?;
         }
     }
@@ -479,7 +479,7 @@ mod tests {
             (
                 Difference::Result,
                 Facts { code: Some(14), ..base() },
-                "A went well, B ended with Unavailable.",
+                "A succeeded, B ended with Unavailable.",
             ),
             (
                 Difference::Consistency,
@@ -523,7 +523,7 @@ mod tests {
             let back = sentence(difference, &[other, base()]).unwrap();
             match difference {
                 // These two sentences always name A first.
-                Difference::Result => assert_eq!("A ended with Unavailable, B went well.", back),
+                Difference::Result => assert_eq!("A ended with Unavailable, B succeeded.", back),
                 Difference::Keys => assert_eq!("A read 0 keys, B 1.", back),
                 _ => assert_eq!(swapped(expected), back),
             }

@@ -70,23 +70,23 @@ fn time(out: &mut impl Write, recording: &Recording, path: Option<&[Segment]>) -
 pub(super) fn reason(wait: Wait) -> &'static str {
     match wait {
         Wait::Checks => "checks",
-        Wait::Inbox => "in the inbox of raft",
-        Wait::Raft => "raft's thread",
-        Wait::Network => "on the way to it",
-        Wait::WalQueue => "before the disk",
+        Wait::Inbox => "in raft's inbox",
+        Wait::Raft => "raft thread",
+        Wait::Network => "in transit",
+        Wait::WalQueue => "queued for the disk",
         Wait::Fsync => "the disk",
-        Wait::Backlog => "before apply",
+        Wait::Backlog => "queued for apply",
         Wait::Apply => "apply",
-        Wait::Round => "before the next read round",
+        Wait::Round => "queued for a read round",
         Wait::Read => "reading",
         Wait::Turn => "its turn",
         Wait::Compaction => "the compaction's rows",
         Wait::Room => "room for the answer",
         Wait::InVain => "in vain",
         Wait::Wake => "waking the request",
-        Wait::Answer => "the answer",
+        Wait::Answer => "building the answer",
         Wait::Own => "the member itself",
-        Wait::Unknown => "not captured what",
+        Wait::Unknown => "not captured",
     }
 }
 
@@ -143,7 +143,9 @@ fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
     writeln!(out, "\nread")?;
     let confirmed = graph.round.and_then(|round| round.confirmed.zip(round.acks));
     match (consistency, confirmed) {
-        (Consistency::Serializable, _) => writeln!(out, "  serializable: nobody was asked")?,
+        (Consistency::Serializable, _) => {
+            writeln!(out, "  serializable: no other member was asked")?
+        }
         (Consistency::Linearizable, Some((at, acks))) => {
             let leader = words::name(side.recording.events[at].member, members);
             let acks = count(acks, "member", "members");
@@ -156,13 +158,13 @@ fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
             writeln!(out, "  linearizable: there is no other member to ask")?;
         }
         (Consistency::Linearizable, None) => {
-            writeln!(out, "  linearizable: who confirmed it was not captured")?;
+            writeln!(out, "  linearizable: its confirmation was not captured")?;
         }
     }
     let Some(found) = facts.found else { return writeln!(out, "  no value was looked up") };
     for (number, place) in [
         (found.active, "the write buffer"),
-        (found.frozen, "the frozen buffer, on its way into the file"),
+        (found.frozen, "the frozen buffer, on its way to the file"),
         (found.file, "the file"),
     ] {
         if number != 0 {
@@ -208,7 +210,7 @@ fn stored(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Res
     let has_failed =
         graph.rpc.is_some_and(|rpc| APPLY_REFUSED.contains(&recording.events[rpc].result));
     if has_failed {
-        writeln!(out, "  no row of its own: it was refused when it was applied")?;
+        writeln!(out, "  no row of its own: apply refused it")?;
     }
     for stored in &graph.stored {
         let name = words::name(stored.member, &recording.members);
@@ -232,12 +234,12 @@ fn heard(
     graph: &Graph,
     story: &Story,
 ) -> io::Result<()> {
-    writeln!(out, "\nheard by")?;
+    writeln!(out, "\ndelivered to")?;
     for who in &graph.heard {
         let path = match who.path {
             Some(0) => "sent, from apply",
             Some(_) => "sent, after catching up",
-            None => "in its queue; its sending was not captured",
+            None => "queued; its send was not captured",
         };
         let name = words::name(who.member, &recording.members);
         writeln!(out, "  watcher {} of {name}: {path}", who.watcher)?;
@@ -248,7 +250,7 @@ fn heard(
         let [watcher, first, last] = fields!(event, WatchSend: watcher, first, last);
         writeln!(
             out,
-            "  watcher {watcher} of {name}: caught up over revisions {first} to {last}; whether with this one was not captured",
+            "  watcher {watcher} of {name}: caught up over revisions {first} to {last}; it is unknown whether this event was among them",
         )?;
     }
     if graph.heard.is_empty() && story.maybe_told.is_empty() {

@@ -92,10 +92,10 @@ pub(super) fn warn_of_silence(live: &Live) -> Result<Vec<Silent>, Error> {
         })
         .collect();
     for Silent { endpoint, reason } in &silent {
-        let _ = writeln!(std::io::stderr(), "glass trace: {endpoint} is not heard: {reason}");
+        let _ = writeln!(std::io::stderr(), "glass trace: no records from {endpoint}: {reason}");
     }
     if silent.len() == live.seen().len() {
-        return Err(Error::Usage("none of the endpoints can be heard".to_owned()));
+        return Err(Error::Usage("none of the endpoints sends records".to_owned()));
     }
     Ok(silent)
 }

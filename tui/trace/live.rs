@@ -53,7 +53,7 @@ pub(super) async fn tail(args: &TailArgs) -> Result<(), Error> {
             change = live.next() => {
                 if let Some(Change::Down { endpoint, reason }) = change && has_warned {
                     let endpoint = &live.seen()[endpoint].endpoint;
-                    writeln!(io::stderr(), "glass trace: {endpoint} is not heard: {reason}")?;
+                    writeln!(io::stderr(), "glass trace: no records from {endpoint}: {reason}")?;
                 }
                 continue;
             }

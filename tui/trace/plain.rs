@@ -90,11 +90,15 @@ pub(super) fn story(
         )?;
     }
     for member_id in &story.unheard {
-        writeln!(out, "{:>14}  {member_id:016x}  all steps: the member was not heard", "unknown")?;
+        writeln!(
+            out,
+            "{:>14}  {member_id:016x}  all steps: the member sent no records",
+            "unknown"
+        )?;
     }
     for silent in &gathered.silent {
         let Silent { endpoint, reason } = silent;
-        writeln!(out, "{:>14}  {endpoint}  the member there is not heard: {reason}", "unknown")?;
+        writeln!(out, "{:>14}  {endpoint}  no records from there: {reason}", "unknown")?;
     }
     losses(out, recording)
 }
@@ -215,7 +219,7 @@ mod tests {
         for (expected, line) in expected.iter().zip(&lines) {
             assert_eq!(expected, line);
         }
-        let silent = "       unknown  m3:2379  the member there is not heard: gone";
+        let silent = "       unknown  m3:2379  no records from there: gone";
         let lost = "etcd-02 lost 5 records before they could be read";
         assert_eq!([silent, lost], lines[lines.len() - 2..]);
         let unknown =

@@ -48,7 +48,7 @@ pub(super) fn plain(out: &mut impl Write, recording: &Recording, window: Window)
     writeln!(out, "{looked_at} of {ended} requests, the slowest first, took {took} in all")?;
     for (count, why) in [
         (causes.waiting, "left out: meant to wait (watches, keep-alives, locks, elections)"),
-        (causes.fresh, "left out: only just ended, not all of it may have been told"),
+        (causes.fresh, "left out: ended just now, some records may be missing"),
         (causes.open, "left out: not ended, as far as captured"),
     ] {
         if count != 0 {
@@ -146,7 +146,7 @@ mod tests {
         let mut out = Vec::new();
         plain(&mut out, &recorded(), window(None, true)).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("\n1 left out: only just ended"), "{text}");
+        assert!(text.contains("\n1 left out: ended just now"), "{text}");
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn draw_members(pen: &mut Pen<'_>, area: Rect, state: &State, heads: &[Head]) {
     );
     let lines: Vec<(String, Tone)> = lines.collect();
     if lines.is_empty() {
-        pen.text(area, 0, " no member has been heard yet", Tone::Dim);
+        pen.text(area, 0, " no member has sent records yet", Tone::Dim);
     }
     for ((line, tone), at) in lines.iter().zip(0..) {
         pen.text(area, at, line, *tone);
@@ -77,7 +77,7 @@ fn member_line(head: &Head, width: usize) -> (String, Tone) {
     );
     let is_leader = head.marks.get(Water::Role) == Some(2);
     match head.heard {
-        Heard::Never => (format!(" {name:<10} unknown: nothing was heard of it"), Tone::Bad),
+        Heard::Never => (format!(" {name:<10} unknown: it sent no records"), Tone::Bad),
         Heard::Silent(ns) => {
             let silent = format!("silent for {}", words::duration(ns));
             let room = width.saturating_sub(silent.chars().count() + 1);

@@ -42,7 +42,7 @@ pub(crate) fn write(recording: Recording, look: Look, out: &mut impl Write) -> i
 fn member(head: &Head) -> String {
     let mark = |water| head.marks.get(water).map_or("?".to_owned(), |value| value.to_string());
     let heard = match head.heard {
-        Heard::Never => "  unknown: nothing was heard of it".to_owned(),
+        Heard::Never => "  unknown: it sent no records".to_owned(),
         Heard::Silent(ns) => format!("  silent for {}", words::duration(ns)),
         Heard::Fresh => String::new(),
     };

@@ -212,7 +212,7 @@ pub(crate) fn folded(noise: usize, others: usize) -> String {
 pub(crate) fn unknown(unknown: &Unknown, state: &State) -> String {
     let name = &state.lanes[unknown.lane].name;
     if unknown.stages.is_empty() {
-        return format!("? {name} unknown: nothing was heard of it");
+        return format!("? {name} unknown: it sent no records");
     }
     let stages: Vec<&str> = unknown.stages.iter().map(|stage| stage.name()).collect();
     format!("? {name} unknown: no record of {}", stages.join(", "))
