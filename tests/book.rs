@@ -1,15 +1,15 @@
-//! Builds the book and looks at what came out, so that no page can say what is no longer so.
+//! Builds the book and checks the result, so that no page can contain outdated statements.
 //!
-//! mdBook forgives much. An include whose anchor does not exist renders as nothing, one whose file
-//! does not exist stays in the page as it was written, and both end with success. So the book is
-//! built here and its pages are read as a browser would read them; and what its text says of the
-//! code is held against the code: names of stages, their counterparts in etcd, paths, the player's
-//! screen. The documents at the root are held to the same.
+//! mdBook is lenient. An include whose anchor does not exist renders as nothing, one whose file
+//! does not exist stays in the page as written, and both end with success. So these tests build the
+//! book and read its pages as a browser would. They also compare what the text says about the code
+//! with the code: names of stages, their counterparts in etcd, paths, the player's screen. The
+//! documents at the root are checked in the same way.
 //!
-//! Each check returns what is wrong as lines; the tests at the end run it on the repository, and on
-//! samples, so that a check that finds nothing is known to look. `outputs` runs the commands of the
-//! page on the plain form and compares what they print. Left out: links to other sites are not
-//! followed, and whether any other output is what a command prints is for the tests of that command.
+//! Each check returns its findings as lines; the tests at the end run it on the repository, and on
+//! samples, so that a check without findings is known to work. `outputs` runs the commands of the
+//! page on the plain form and compares their output. Left out: links to other sites are not
+//! followed, and other outputs are left to the tests of their commands.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -32,14 +32,14 @@ const PAGES: &str = "book/src";
 const SUMMARY: &str = "book/src/SUMMARY.md";
 const CHAPTER: &str = "book/src/five-minutes.md";
 const VOCABULARY: &str = "book/src/stages.md";
-/// The screen that README.md shows.
+/// The screen shown in README.md.
 const PLAYER: &str = "tui/view/snapshots/glass__view__tests__put_who_knows.snap";
-/// Documents beside the book that speak of the code.
+/// Documents outside the book that refer to the code.
 const AT_THE_ROOT: [&str; 3] = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"];
-/// What names of files end with. Other names with a dot in them, in the style of code, are stages.
+/// Endings of file names. Other names with a dot, in the style of code, are stages.
 const FILE_ENDINGS: [&str; 10] =
     ["rs", "md", "toml", "lock", "snap", "txt", "wal", "json", "ndjson", "log"];
-/// Where the repository's files are, when a text names one by its path.
+/// Folders with which paths to the repository's files begin.
 const FOLDERS: [&str; 6] = ["src/", "tui/", "tests/", "examples/", "book/", ".ci/"];
 
 // ---- reading HTML ----
@@ -52,7 +52,7 @@ struct Tag {
 }
 
 impl Tag {
-    /// `a href=x`, without the brackets.
+    /// Parses `a href=x`, given without the brackets.
     fn parse(text: &str) -> Tag {
         let (name, mut rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let mut attributes = Vec::new();
@@ -70,7 +70,7 @@ impl Tag {
     }
 }
 
-/// The opening tags of a page, without those in comments and scripts.
+/// The opening tags of a page, except those in comments and scripts.
 fn tags(html: &str) -> Vec<Tag> {
     let (mut rest, mut found) = (html, Vec::new());
     while let Some((_, after)) = rest.split_once('<') {
@@ -108,7 +108,7 @@ fn end_of_tag(text: &str) -> usize {
 
 // ---- the built book ----
 
-/// The built book: every file by its path, with its text where it is text.
+/// The built book: every file by its path, with its content if that is text.
 struct Site {
     files: BTreeMap<String, String>,
     ids: BTreeMap<String, BTreeSet<String>>,
@@ -157,7 +157,7 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What mdBook has left in the pages as it was written.
+/// Includes and other directives that mdBook has left in the pages.
 fn left_unfilled(site: &Site) -> Vec<String> {
     let is_left = |html: &str| html.contains("{{#");
     site.pages()
@@ -182,7 +182,7 @@ fn broken_links(site: &Site) -> Vec<String> {
     wrong
 }
 
-/// Whatever a tag leads to or loads, with the tag's name.
+/// Everything that a tag links to or loads, with the tag's name.
 fn links(html: &str) -> Vec<(String, String)> {
     const LOADS: [&str; 5] = ["href", "src", "srcset", "poster", "data"];
     let mut found = Vec::new();
@@ -226,7 +226,7 @@ fn normal(path: &Path) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// What a page would fetch from another site. A link that the reader may follow is none.
+/// Resources that a page would load from another site. A link for the reader to follow is none.
 fn loads_from_elsewhere(site: &Site) -> Vec<String> {
     let mut wrong = Vec::new();
     for (page, html) in site.pages() {
@@ -263,7 +263,7 @@ impl Text {
     }
 }
 
-/// The book's pages, and what they include from beside them.
+/// The book's pages, and the files included from its folder.
 fn sources() -> Vec<Text> {
     let files = files_below(Path::new(PAGES)).into_iter();
     let is_text = |path: &PathBuf| path.extension().is_some_and(|end| end == "md" || end == "txt");
@@ -304,7 +304,7 @@ fn broken_include(page: &str, argument: &str) -> Option<String> {
     (!part.is_empty() && !has_anchor(&text, part)).then(|| format!("no anchor {part}, or empty"))
 }
 
-/// Whether something stands between the anchor's two ends.
+/// Whether there is any text between the anchor's two ends.
 fn has_anchor(text: &str, anchor: &str) -> bool {
     let is = |line: &str, mark: &str| {
         let name = line.split_once(mark).map(|(_, rest)| rest.trim_start());
@@ -326,8 +326,8 @@ struct Code {
     is_inline: bool,
 }
 
-/// Everything between backticks, and every line between fences. A file that is no Markdown is all
-/// fence.
+/// Everything between backticks, and every line between fences. A file that is not Markdown counts
+/// as fenced.
 fn code(document: &Text) -> Vec<Code> {
     let is_markdown = document.path.ends_with(".md");
     let (mut in_fence, mut found) = (!is_markdown, Vec::new());
@@ -352,7 +352,7 @@ fn is_dotted(word: &str) -> bool {
     word.contains('.') && parts.all(is_name)
 }
 
-/// Names in the style of code that look like stages, and are none.
+/// Names in the style of code that look like stages but are none.
 fn unknown_stages(document: &Text) -> Vec<String> {
     let fields: BTreeSet<&str> =
         Stage::ALL.iter().flat_map(|stage| stage.fields()).map(|field| field.name).collect();
@@ -361,7 +361,7 @@ fn unknown_stages(document: &Text) -> Vec<String> {
         .filter_map(|stage| stage.name().split_once('.'))
         .map(|(a, _)| a)
         .collect();
-    // A field is an attribute of an exported span, by the same name behind a prefix.
+    // A field is an attribute of an exported span, with the same name after a prefix.
     let is_attribute = |word: &str| {
         word == LINK || word.strip_prefix("etcd.").is_some_and(|field| fields.contains(field))
     };
@@ -374,7 +374,7 @@ fn unknown_stages(document: &Text) -> Vec<String> {
         for word in code.text.split(|c| !is_part(c)).map(|word| word.trim_end_matches('.')) {
             let (prefix, _) = word.split_once('.').unwrap_or((word, ""));
             let is_file = word.rsplit('.').next().is_some_and(|end| FILE_ENDINGS.contains(&end));
-            // What commands print has other dots in it; there only the stages' own prefixes count.
+            // Output of commands contains other dots; there only the stages' own prefixes count.
             let is_meant = prefixes.contains(prefix) || (code.is_inline && code.text == word);
             if is_dotted(word) && !is_file && is_meant && !is_known(word) {
                 wrong.push(document.at(code.line, format!("there is no stage {word}")));
@@ -398,7 +398,7 @@ fn unknown_files(document: &Text) -> Vec<String> {
     if !AT_THE_ROOT.contains(&document.path.as_str()) {
         return wrong;
     }
-    // Links between the book's pages are looked at where they are built.
+    // Links between the book's pages are checked in the built book.
     for (line, text) in document.text.lines().enumerate() {
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let path = link.split('#').next().unwrap_or("");
@@ -417,7 +417,7 @@ fn go_row(stage: Stage) -> String {
     format!("| `{}` | `src/{}` | {} |", stage.name(), stage.rust_path(), stage.go_counterpart())
 }
 
-/// Stages that a chapter names and its Go map lacks, or has wrong.
+/// Stages that a chapter names but its Go map lacks, or lists wrongly.
 fn missing_in_go_map(chapter: &Text) -> Vec<String> {
     let named: BTreeSet<Stage> = (code(chapter).iter().filter(|code| code.is_inline))
         .filter_map(|code| Stage::from_name(&code.text))
@@ -428,7 +428,7 @@ fn missing_in_go_map(chapter: &Text) -> Vec<String> {
     missing.map(|row| format!("{}: the Go map lacks\n{row}", chapter.path)).collect()
 }
 
-/// How the row begins; `key` and `admit` are words that need not mean the stage.
+/// How the row begins; `key` and `admit` are also ordinary words.
 fn go_start(stage: Stage) -> String {
     format!("\n| `{}` |", stage.name())
 }
@@ -447,7 +447,7 @@ fn vocabulary(family: Family) -> String {
     table
 }
 
-/// Sections that stages point to and the table of contents lacks.
+/// Sections that stages refer to but the table of contents lacks.
 fn missing_sections(summary: &str) -> Vec<String> {
     let sections: BTreeSet<&str> = Stage::ALL.iter().map(|stage| stage.book_section()).collect();
     let has = |section: &&&str| summary.contains(&format!("[{section} "));
@@ -455,7 +455,7 @@ fn missing_sections(summary: &str) -> Vec<String> {
     missing.map(|section| format!("{SUMMARY}: no chapter {section}")).collect()
 }
 
-/// The lines of a screen as the player's tests keep it.
+/// The lines of a screen in a snapshot of the player's tests.
 fn screen(snapshot: &str) -> Vec<&str> {
     snapshot
         .lines()

@@ -1,17 +1,17 @@
-//! Checks on the code itself: who imports whom, how long files and functions are, and whether what
-//! is promised is there.
+//! Checks on the code itself: imports between rooms, sizes of files and functions, and promises of
+//! the documentation.
 //!
-//! Everything that a reviewer would otherwise have to remember lives here as a test, so that
-//! `cargo test` is the only gate. A remark that is made twice in reviews becomes a check here.
-//! Each check returns what is wrong as lines that name file and line; the tests at the end run them
-//! on the repository, and on small samples, so that a check that finds nothing is known to look.
+//! Everything that a reviewer would otherwise have to remember is a test here, so that `cargo test`
+//! is the only gate. A remark made in two reviews becomes a check here. Each check returns its
+//! findings as lines with file and line number; the tests at the end run them on the repository,
+//! and on small samples, so that a check without findings is known to work.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 #[path = "tidy/circles.rs"]
 mod circles;
 
-/// Who may use whom, complete. The graph in ARCHITECTURE.md is drawn from this table.
+/// The complete import table. The graph in ARCHITECTURE.md is drawn from it.
 const MAY_USE: &[(&str, &[&str])] = &[
     (
         "member",
@@ -36,14 +36,14 @@ const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 60;
 /// Dependencies that are used together may share a comment.
 const SHARE_A_COMMENT_MAX: usize = 4;
-/// Stages that no code opens by its name, and why.
+/// Stages that no code opens by name, and why.
 const STAGES_ELSEWHERE: &[(&str, &str)] = &[
     ("Keyframe", "written by the collector, which fills whole records"),
     ("KeyframeBackend", "as Keyframe"),
     ("Key", "the extension record of a span, written with it"),
     ("Lost", "written by the reader of a ring that finds a gap"),
 ];
-/// Where the eight numbers of a record may be taken by their places, and why.
+/// Files that may access the eight numbers of a record by position, and why.
 const FIELDS_BY_PLACE: &[(&str, &str)] = &[
     ("src/story/event.rs", "has them, and gives them out by name"),
     ("src/trace/record.rs", "as event.rs"),
@@ -55,7 +55,7 @@ const FIELDS_BY_PLACE: &[(&str, &str)] = &[
     ("tui/state/scenes.rs", "scripts of tests"),
     ("src/story/spoiled.rs", "as scenes.rs"),
 ];
-/// Where the two clocks may be read.
+/// Files that may read the two clocks.
 const CLOCKS: &[&str] = &["src/clock.rs", "src/trace/tick.rs"];
 
 /// A file of the repository, by its path from the root.
@@ -86,8 +86,8 @@ impl File {
     }
 }
 
-/// A line without its comment. Good enough: no string of ours has `//` in it but URLs, and what
-/// follows in those is no import.
+/// A line without its comment. This is good enough: the only strings of ours with `//` are URLs,
+/// and the text after it is no import.
 fn without_comment(line: &str) -> &str {
     line.split("//").next().unwrap_or("")
 }
@@ -110,7 +110,7 @@ fn imports(file: &File) -> Vec<String> {
     wrong
 }
 
-/// The module that owns a file, how it names the library, and what it may use.
+/// The room of a file, how it names the library, and what it may use.
 fn rule_for(path: &str) -> Option<(&str, &'static str, &'static [&'static str])> {
     if path.starts_with("tui/") {
         return Some(("tui", "glass_etcd::", TUI_MAY_USE));
@@ -136,7 +136,7 @@ fn used_modules(text: &str, root: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The first identifier of each item in a `use` group, up to the brace that closes it.
+/// The first identifier of each item in a `use` group, up to its closing brace.
 fn top_level_names(group: &str) -> Vec<String> {
     let (mut depth, mut at_start, mut names) = (0, true, Vec::new());
     for (at, c) in group.char_indices() {
@@ -175,7 +175,7 @@ fn lengths(file: &File) -> Vec<String> {
         let Some(length) = lines[start..].iter().position(|line| line.trim_end() == close) else {
             continue;
         };
-        // As clippy counts: what is there to be understood, not what helps to understand it.
+        // As clippy counts: lines of code, without blank lines and comments.
         let counted = lines[start..start + length]
             .iter()
             .filter(|line| !without_comment(line).trim().is_empty())
@@ -192,7 +192,7 @@ fn lengths(file: &File) -> Vec<String> {
     wrong
 }
 
-/// Whether a function with a body begins in this line; its signature may go over several.
+/// Whether a function with a body begins in this line; its signature may span several lines.
 fn opens_function(lines: &[&str], start: usize) -> bool {
     let words = without_comment(lines[start]).split(|c: char| !c.is_alphanumeric() && c != '_');
     let mut ends = lines[start..].iter().map(|line| without_comment(line).trim_end());
@@ -201,7 +201,7 @@ fn opens_function(lines: &[&str], start: usize) -> bool {
 }
 
 fn essay(file: &File) -> Vec<String> {
-    // The tests of a module belong to what the module says it is for.
+    // The essay of a module covers its tests.
     let is_part = file.path.starts_with("src/") && file.is_test();
     match is_part || file.text.lines().next().is_some_and(|line| line.starts_with("//! ")) {
         true => Vec::new(),
@@ -213,7 +213,7 @@ fn clocks(file: &File) -> Vec<String> {
     if CLOCKS.contains(&file.path.as_str()) {
         return Vec::new();
     }
-    // In pieces, so that this file does not find itself.
+    // Split, so that this file does not find itself.
     let reads = ["Instant", "SystemTime"].map(|clock| format!("{clock}::now("));
     let lines = file.text.lines().enumerate();
     lines
@@ -222,7 +222,7 @@ fn clocks(file: &File) -> Vec<String> {
         .collect()
 }
 
-/// The library says what it has to say in log lines and results, not on somebody's terminal.
+/// The library reports by log lines and results, and never prints to a terminal.
 fn prints(file: &File) -> Vec<String> {
     if !file.path.starts_with("src/") {
         return Vec::new();
@@ -235,7 +235,7 @@ fn prints(file: &File) -> Vec<String> {
         .collect()
 }
 
-/// The player's state knows nothing of screens, so that it can be tested without one.
+/// The player's state does not depend on screens, so that it can be tested without one.
 fn screens(file: &File) -> Vec<String> {
     if !file.path.starts_with("tui/state") || file.is_test() {
         return Vec::new();
@@ -247,8 +247,8 @@ fn screens(file: &File) -> Vec<String> {
         .collect()
 }
 
-/// Of a stage that is known, fields are read by `field!`, `fields!` and `change!`: a place that has
-/// moved, or a name that is wrong, must not compile.
+/// Fields of a known stage are read by `field!`, `fields!` and `change!`, so that a wrong position
+/// or name does not compile.
 fn fields_by_place(file: &File) -> Vec<String> {
     let is_ours = ["src/", "tui/"].iter().any(|room| file.path.starts_with(room));
     if !is_ours || FIELDS_BY_PLACE.iter().any(|(path, _)| file.path.starts_with(path)) {
@@ -269,8 +269,8 @@ fn fields_by_place(file: &File) -> Vec<String> {
     by_place.chain(by_text).collect()
 }
 
-/// Whether a call's arguments, given from the first one on, are only one: `debug_struct` and its
-/// like have a method of the same name with two.
+/// Whether the arguments of a call, given from the first one on, are only one: `debug_struct` and
+/// similar types have a method of the same name with two.
 fn is_one_argument(rest: &str) -> bool {
     let mut depth = 0;
     let mut is_text = false;
@@ -289,7 +289,7 @@ fn is_one_argument(rest: &str) -> bool {
 }
 
 fn machine_paths(file: &File) -> Vec<String> {
-    // In pieces, so that this file does not find itself.
+    // Split, so that this file does not find itself.
     let homes = ["home", "Users", "root", "work", "var/folders"].map(|name| format!("/{name}/"));
     let mut wrong = Vec::new();
     for (at, line) in file.text.lines().enumerate() {
@@ -381,8 +381,8 @@ fn dependencies(manifest: &File) -> Vec<String> {
     wrong
 }
 
-/// One form of modules: `name.rs` beside `name/`. Below `tests/` cargo would take the first for a
-/// program of its own.
+/// The one form of modules: `name.rs` beside `name/`. Below `tests/` cargo would treat the first as
+/// a separate program.
 fn module_form(file: &File) -> Vec<String> {
     let is_ours = file.path.starts_with("src/") || file.path.starts_with("tui/");
     match is_ours && file.path.ends_with("/mod.rs") {
@@ -406,7 +406,7 @@ fn collect(dir: &Path, endings: &[&str], found: &mut Vec<File>) {
     for path in entries.flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
-            // `target`, `.git`, `.glass`, and members' data are not the repository's.
+            // `target`, `.git`, `.glass`, and members' data do not belong to the repository.
             if name != "target" && !name.starts_with('.') && !name.ends_with(".etcd") {
                 collect(&path, endings, found);
             }

@@ -1,10 +1,9 @@
-//! `glass bench`: load on any etcd, and what it cost.
+//! `glass bench`: puts load on any etcd, and measures what it cost.
 //!
-//! The commands and flags are those of etcd's `benchmark` tool, so that figures can be set side
-//! by side. What differs is the client. An ordinary gRPC client spends more CPU on a request than
-//! a good server does, and on one machine it takes that CPU away from the server: the figure then
-//! shows the client. This one sends frames that are all but ready and reads no more of the answer
-//! than its status.
+//! The commands and flags are those of etcd's `benchmark` tool, so figures can be compared. The
+//! client differs. An ordinary gRPC client spends more CPU on a request than a good server does,
+//! and on one machine it takes that CPU away from the server: the figure then shows the client.
+//! This client sends frames prepared in advance and reads only the status of the answer.
 //!
 //! ```text
 //!   put, range ──frame(n)──▶ load ── clients ──▶ lean ── conns ──▶ server
@@ -13,10 +12,10 @@
 //!   watch, watch-latency: watchers through tonic, puts as above
 //! ```
 //!
-//! Everything runs on one thread. A client is a task that sends its next request when the one
-//! before is answered (a closed loop, as in etcd's tool), so latency under overload is that of
-//! the queue; `--rate` holds the load below that. Left out: TLS and auth, for they measure
-//! another thing; and those of the tool's other commands that nobody has asked for yet.
+//! Everything runs on one thread. A client is a task that sends its next request once the previous
+//! one is answered (a closed loop, as in etcd's tool), so latency under overload is that of the
+//! queue; `--rate` keeps the load below that. Left out: TLS and auth, because they measure
+//! something else, and the tool's other commands.
 
 mod compare;
 mod compare_watchers;
@@ -37,7 +36,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use glass_etcd::member::descriptors;
 
-/// The whole command line below `glass bench`.
+/// The command line after `glass bench`.
 #[derive(Parser)]
 #[command(name = "glass bench", about = "Puts load on any etcd and reports what it cost")]
 struct Bench {
@@ -47,10 +46,10 @@ struct Bench {
     command: Command,
 }
 
-/// The flags that all commands share; etcd's tool takes them before or after the command.
+/// Flags that all commands share; etcd's tool accepts them before or after the command.
 #[derive(Args, Clone)]
 pub(crate) struct Common {
-    /// Members to send to; connections are dealt out in turn.
+    /// Members to send to; connections are assigned in turn.
     #[arg(
         long,
         global = true,
@@ -58,7 +57,7 @@ pub(crate) struct Common {
         default_value = "127.0.0.1:2379,127.0.0.1:2479,127.0.0.1:2579"
     )]
     pub(crate) endpoints: Vec<String>,
-    /// Clients: requests in flight at once.
+    /// Clients, each with one request in flight.
     #[arg(long, global = true, default_value_t = 1)]
     pub(crate) clients: usize,
     /// TCP connections that the clients share.
@@ -73,13 +72,13 @@ pub(crate) struct Common {
     /// Print one JSON object instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Processes of the servers: adds their CPU per request and memory (Linux).
+    /// Process ids of the servers, to report their CPU per request and memory (Linux).
     #[arg(long, global = true, value_delimiter = ',')]
     pub(crate) pids: Vec<u32>,
     /// Run for this long instead of for --total requests.
     #[arg(long, global = true)]
     pub(crate) seconds: Option<f64>,
-    /// Seconds of load before anything is counted.
+    /// Seconds of load before measuring starts.
     #[arg(long, global = true, default_value_t = 0.0)]
     pub(crate) warmup: f64,
 }
@@ -92,15 +91,15 @@ enum Command {
     Range(range::Args),
     /// Starts etcd and glass in turn, three members each, and prints the ratios.
     Compare(compare::Args),
-    /// Creates watchers, puts their keys, and waits for the events.
+    /// Creates watchers, puts to their keys, and waits for the events.
     Watch(watch::Args),
-    /// The time from a put to its events, at a steady rate.
+    /// Measures the time from a put to its events, at a steady rate.
     WatchLatency(watch::LatencyArgs),
-    /// Puts with and without idle watchers, in turn, on a cluster of its own.
+    /// Runs puts with and without idle watchers, in turn, on a cluster of its own.
     CompareWatchers(compare_watchers::Args),
 }
 
-/// Why a run could not be made.
+/// Why a run failed to start or to finish.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Flags that contradict each other.
@@ -109,61 +108,61 @@ pub(crate) enum Error {
     /// No connection to a member.
     #[error("cannot connect to {endpoint}: {source}")]
     Connect {
-        /// As it was given.
+        /// As given on the command line.
         endpoint: String,
         /// The socket's error.
         source: io::Error,
     },
-    /// HTTP/2 could not be agreed on.
+    /// HTTP/2 could not be negotiated.
     #[error("{endpoint} does not speak HTTP/2: {source}")]
     Handshake {
-        /// As it was given.
+        /// As given on the command line.
         endpoint: String,
         /// The library's error.
         source: h2::Error,
     },
-    /// A question beside the load (who leads?) was not answered.
+    /// A status query beside the load (to find the leader) failed.
     #[error("{endpoint} gave no status: {detail}")]
     Status {
-        /// As it was given.
+        /// As given on the command line.
         endpoint: String,
-        /// Code and text.
+        /// gRPC code and message.
         detail: String,
     },
     /// A watcher could not be created.
     #[error("{endpoint} does not watch: {detail}")]
     Watch {
-        /// As it was given.
+        /// As given on the command line.
         endpoint: String,
-        /// Code and text.
+        /// gRPC code and message.
         detail: String,
     },
-    /// None of the endpoints says that it leads.
+    /// No endpoint reports itself as the leader.
     #[error("no endpoint is the leader")]
     NoLeader,
-    /// A member for `compare` did not come up.
+    /// A member for `compare` did not become ready.
     #[error("{program}: {detail}; its log is {log}")]
     Member {
-        /// The executable.
+        /// Path of the executable.
         program: String,
-        /// What went wrong.
+        /// The cause.
         detail: String,
-        /// The file with its output.
+        /// Path of the file with its output.
         log: String,
     },
-    /// Files and processes.
+    /// An error from the file system or from starting a process.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Runs `glass bench` with what follows these two words, and returns the process's exit code:
-/// 0 if any request succeeded, 1 if none did, 2 for a command line that makes no sense.
+/// Runs `glass bench` with the arguments after these two words, and returns the process's exit
+/// code: 0 if any request succeeded, 1 if none did, 2 for an invalid command line.
 pub(crate) fn run(args: Vec<String>) -> ExitCode {
     let words = std::iter::once("glass bench".to_owned()).chain(args);
     let bench = match Bench::try_parse_from(words) {
         Ok(bench) => bench,
         Err(error) => {
-            // Help and version are "errors" for clap, but not for the shell.
+            // Clap returns help and version as errors, but for the shell they are none.
             let code = if error.use_stderr() { 2 } else { 0 };
             let _ = error.print();
             return ExitCode::from(code);
@@ -208,7 +207,7 @@ fn fail(error: &Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The same sequence of numbers in every run: load that differs from run to run cannot be
+/// The same sequence of numbers in every run, because loads that differ between runs cannot be
 /// compared. (SplitMix64's output function, over a counter.)
 pub(crate) fn scramble(n: u64) -> u64 {
     let mut x = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -217,7 +216,7 @@ pub(crate) fn scramble(n: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Checks that every key of the space has a name of its own in `key_size` decimal digits.
+/// Checks that `key_size` decimal digits can name every key of the space.
 pub(crate) fn check_key_space(key_size: usize, space: u64) -> Result<(), Error> {
     if space == 0 || key_size == 0 {
         return Err(Error::Flags("--key-size and --key-space-size must be at least 1"));

@@ -6,26 +6,26 @@
 //!        └────── off, on ───── Valve ◀──────────────────────────────────────────────────────┘
 //! ```
 //!
-//! `tracing-chrome` makes the entries. What it does not do is done around it:
+//! `tracing-chrome` makes the entries. This module adds what it lacks:
 //!
-//! * it would write what any crate says, so only what the glass says gets to it;
-//! * its queue has no bound, so entries are counted on both sides of it, and while
-//!   [`BACKLOG_MAX`] are under way no more spans are opened;
-//! * its thread panics when a write fails, which would end the member, so [`TraceFile`] never fails:
-//!   it logs the first error and takes no more;
-//! * its file grows for ever, so at [`FILE_MAX`] bytes it is ended, in good order;
-//! * it buffers, so once a second it is told to flush, and only whole entries get into the file: what
-//!   a member leaves that was killed lacks the closing bracket, and nothing else; whoever starts it
-//!   again with the same flags moves that file out of the way, to `FILE.1`, and no older one is kept;
-//! * its rows are numbered by the registry, which gives a number again, and larger ones than the
-//!   viewers' numbers can tell apart: here a request's row has the request's id;
-//! * its instants lie on threads: here those of a request lie in the request's row;
-//! * its process has the number 1 and its times count from its own start: here it is the number of
-//!   the process and the time of the wall clock, so that the files of a cluster can be put together;
+//! * it would write the spans of any crate, so it receives only those of the glass;
+//! * its queue has no bound, so entries are counted on both sides of it, and while [`BACKLOG_MAX`]
+//!   are in flight no more spans are opened;
+//! * its thread panics when a write fails, which would end the member, so [`TraceFile`] never
+//!   fails: it logs the first error and accepts no more;
+//! * its file grows without limit, so at [`FILE_MAX`] bytes the file is closed properly;
+//! * it buffers, so it is flushed once a second, and only whole entries get into the file: a killed
+//!   member leaves a file that lacks only the closing bracket; the next start with the same flags
+//!   renames that file to `FILE.1`, and replaces an older one;
+//! * its rows are numbered by the registry, which reuses numbers, and numbers larger than the
+//!   viewers can tell apart: here a request's row has the request's id;
+//! * its instants are on threads: here those of a request are in the request's row;
+//! * its process has the number 1, and its times count from its own start: here they are the
+//!   process's number and the wall clock, so that the files of a cluster can be merged;
 //! * its numbers are text: here they are numbers again ([`TraceFile::mend`] does these four).
 //!
-//! Left out: order between members beyond what their wall clocks say, arrows, and the text of keys.
-//! `glass trace export --chrome` has all that.
+//! Left out: order between members beyond their wall clocks, arrows, and the text of keys. `glass
+//! trace export --chrome` has all of these.
 
 use std::{
     fs::{self, File},
@@ -56,14 +56,14 @@ use tracing_subscriber::{
 
 /// Entries that may be on their way to the file: some tens of megabytes.
 const BACKLOG_MAX: u64 = 32_768;
-/// More than that no viewer opens.
+/// Largest file in bytes; viewers cannot open a larger one.
 const FILE_MAX: u64 = 1 << 30;
-/// How much of what has happened may be lost when the member is killed.
+/// Interval between flushes: the longest period that a kill of the member can lose.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
-/// How long the end waits for a disk that does not answer.
+/// How long the end waits for an unresponsive disk.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
-/// Hands the glass's spans, and nothing else, to `tracing-chrome`.
+/// Passes the glass's spans, and no others, to `tracing-chrome`.
 pub(crate) struct StageLayer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -73,13 +73,13 @@ where
 }
 
 /// Opens the file for the member of this name. If `path` is a directory, the file is
-/// `NAME.trace.json` in it: one setting serves the members of a whole cluster. What is in the file
-/// is kept as `FILE.1`. Keep the [`Finish`] until the end of the process.
+/// `NAME.trace.json` in it, so one setting serves a whole cluster. An existing file is kept as
+/// `FILE.1`. Keep the [`Finish`] until the end of the process.
 ///
 /// # Errors
 ///
-/// The file cannot be opened, what is in it cannot be kept, or it is of a kind that could make the
-/// start wait for somebody, as a FIFO.
+/// The file cannot be opened, the existing one cannot be renamed, or it is of a kind whose opening
+/// could block, such as a FIFO.
 pub(crate) fn layer<S>(path: &Path, name: &str) -> io::Result<(StageLayer<S>, Finish)>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -95,10 +95,10 @@ where
     build(TraceFile::new(Box::new(file), path, name, FILE_MAX))
 }
 
-/// Opens the file empty, and keeps what was in it. Devices have nothing to keep; whatever else is no
-/// file is refused before it is opened, as opening may not come back.
+/// Opens the file empty, and keeps the previous one. Devices have nothing to keep; anything else
+/// that is not a regular file is refused before it is opened, because opening it might block.
 fn open(path: &Path) -> io::Result<File> {
-    // What cannot be looked at, or is a directory, fails below, with the error of opening it.
+    // A path without metadata, or a directory, fails below, with the error of opening it.
     if let Ok(metadata) = fs::metadata(path) {
         let kind = metadata.file_type();
         if !(kind.is_file() || kind.is_char_device() || kind.is_dir()) {
@@ -112,8 +112,7 @@ fn open(path: &Path) -> io::Result<File> {
     File::create(path)
 }
 
-/// Renames the file to `FILE.1`, over the one that had this name before. A link stays where it is,
-/// and its target is renamed.
+/// Renames the file to `FILE.1`, replacing an older one. A link stays, and its target is renamed.
 fn keep(path: &Path) -> io::Result<()> {
     let from = fs::canonicalize(path)?;
     let mut to = from.clone().into_os_string();
@@ -131,10 +130,10 @@ where
     let valve = Arc::clone(&file.valve);
     let (chrome, guard) = ChromeLayerBuilder::new()
         .writer(file)
-        // One row a request, across threads, and from a span's opening to its end.
+        // One row per request, across threads, from the opening of a span to its end.
         .trace_style(TraceStyle::Async)
         .include_args(true)
-        // They would all name the one macro that makes the callsites.
+        // Every location would be that of the one macro that declares the callsites.
         .include_locations(false)
         .build();
     let finish = Finish::start(guard, Arc::clone(&valve))?;
@@ -145,7 +144,7 @@ fn is_ours(metadata: &Metadata<'_>) -> bool {
     metadata.target() == bridge::TARGET
 }
 
-/// `tracing-chrome` does nothing at entering and leaving in this style, so that is not passed on.
+/// `tracing-chrome` ignores enter and exit in this style, so they are not passed on.
 impl<S> Layer<S> for StageLayer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -178,41 +177,42 @@ where
     }
 }
 
-/// How much is under way, and whether more may come.
+/// How many entries are in flight, and whether more may come.
 ///
-/// The bridge and the flags that say why it is off change together, under `gate`, and on nothing
-/// but a transition. So nobody can turn off, late, what another has turned on since, and after
+/// The bridge and the flags that say why it is off change together, under `gate`, and only at a
+/// transition. So no late call can turn off a bridge that another call has turned on since, and
+/// after [`Valve::end`] no call turns it on.
 /// [`Valve::end`] nobody turns it on.
 #[derive(Debug, Default)]
 struct Valve {
     sent: AtomicU64,
     taken: AtomicU64,
-    /// How often too much was under way.
+    /// How often the bridge was paused because too many entries were in flight.
     pauses: AtomicU64,
     gate: Mutex<Gate>,
-    /// The gate's, for a look without the lock. Who sees an old value is corrected by the next
-    /// entry, or by the flush of the next second.
+    /// A copy of the gate's flag, to be read without the lock. The next entry, or the flush of the
+    /// next second, corrects a reader of an old value.
     is_paused: AtomicBool,
     /// Nothing more can be written.
     is_closed: AtomicBool,
 }
 
-/// What the bridge was turned off for; with neither it is on.
+/// Why the bridge is off; it is on if neither is set.
 #[derive(Debug, Default)]
 struct Gate {
-    /// Too much is under way.
+    /// Too many entries are in flight.
     is_paused: bool,
-    /// Nothing more may come. What is under way is still taken.
+    /// No new spans are accepted. Entries in flight are still written.
     has_ended: bool,
 }
 
 impl Valve {
-    /// Whoever panics with the lock leaves nothing half done.
+    /// A panic under the lock leaves no change half done, so poisoning is ignored.
     fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets spans come, unless the file has failed already.
+    /// Lets spans through, unless the file has failed already.
     fn open(&self) {
         let gate = self.gate();
         if !gate.has_ended && !gate.is_paused {
@@ -229,7 +229,7 @@ impl Valve {
 
     fn pause(&self) {
         let mut gate = self.gate();
-        // The writer may have taken all of it before the lock was got.
+        // The writer may have taken all of it before this thread got the lock.
         if !gate.is_paused && !gate.has_ended && BACKLOG_MAX <= self.backlog() {
             gate.is_paused = true;
             self.is_paused.store(true, Ordering::Relaxed);
@@ -238,7 +238,7 @@ impl Valve {
         }
     }
 
-    /// Names of threads are entries too, and nobody has counted them when they were sent.
+    /// Names of threads are entries too, but are not counted when they are sent.
     fn backlog(&self) -> u64 {
         self.sent.load(Ordering::Relaxed).saturating_sub(self.taken.load(Ordering::Relaxed))
     }
@@ -264,28 +264,28 @@ impl Valve {
         self.is_closed.load(Ordering::Relaxed)
     }
 
-    /// No more spans, for good; those under way are still written.
+    /// Stops new spans for good; those in flight are still written.
     fn end(&self) {
         let mut gate = self.gate();
         gate.has_ended = true;
         bridge::set_on(false);
     }
 
-    /// No more spans, and nothing more is written.
+    /// Stops new spans, and all writing.
     fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
         self.end();
     }
 }
 
-/// The end of `tracing-chrome`'s writer: never fails, never grows beyond its limit, and writes whole
-/// entries. An entry is a line; JSON has no other newlines in it.
+/// The destination of `tracing-chrome`'s writer: never fails, never grows beyond its limit, and
+/// writes whole entries. An entry is a line; its JSON contains no other newlines.
 struct TraceFile {
     out: Box<dyn Write + Send>,
     path: PathBuf,
-    /// The member's name, until the entry with it is written, before all others.
+    /// The member's name, until its entry is written, which is the first.
     name: Option<String>,
-    /// Whole lines are written; this is the rest, shorter than one entry.
+    /// The incomplete last line; whole lines are written at once.
     pending: Vec<u8>,
     written: u64,
     limit: u64,
@@ -294,14 +294,14 @@ struct TraceFile {
     valve: Arc<Valve>,
 }
 
-/// A line about the process, for the viewers.
+/// An entry about the process, for the viewers.
 fn about_process(name: &str, args: &Value) -> String {
     json!({ "ph": "M", "pid": std::process::id(), "tid": 0, "name": name, "args": args })
         .to_string()
 }
 
-/// What stands for a number or a truth value in the text that `tracing-chrome` makes of it. Ids,
-/// which are sixteen hexadecimal digits, stay text, and so do numbers that are no less.
+/// Converts a number or truth value back from the text that `tracing-chrome` makes of it. Ids,
+/// which are sixteen hexadecimal digits, stay text, and so do numbers that would lose precision.
 fn plain(text: &str) -> Option<Value> {
     let is_short = text.len() < 16 && (text == "0" || !text.starts_with('0'));
     match text {
@@ -326,8 +326,8 @@ impl TraceFile {
         }
     }
 
-    /// Makes of an entry what the viewers need. A row that bears the request's id is one row of its
-    /// process, whatever comes after the answer; all other rows keep their numbers, as text.
+    /// Turns an entry into what the viewers need. A row that has the request's id is one row of its
+    /// process, even for steps after the answer; all other rows keep their numbers, as text.
     fn mend(&self, entry: &mut Map<String, Value>) {
         entry.insert("pid".to_owned(), std::process::id().into());
         if let Some(time) = entry.get("ts").and_then(Value::as_f64) {
@@ -355,7 +355,7 @@ impl TraceFile {
         }
     }
 
-    /// Adds a line to `out`: an entry, mended, or what stands around and between them, as it is.
+    /// Appends a line to `out`: a mended entry, or the brackets around the entries unchanged.
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) {
         let body = line.trim_ascii_end();
         let body = body.strip_suffix(b",").unwrap_or(body);
@@ -385,7 +385,7 @@ impl TraceFile {
         whole.split_inclusive(|byte| *byte == b'\n').for_each(|line| self.line(line, &mut lines));
         self.put(&lines);
         if self.limit <= self.written && !self.valve.is_closed() {
-            // Behind a comma, as after every whole line but the last of all.
+            // After a comma, which follows every entry but the last.
             let labels = json!({ "labels": "cut: the file has its largest size" });
             self.put(format!("{}\n]\n", about_process("process_labels", &labels)).as_bytes());
             self.valve.close();
@@ -428,7 +428,7 @@ impl Write for TraceFile {
     }
 }
 
-/// Ends the file when it is dropped; until then it is flushed every second.
+/// Closes the file when it is dropped; until then it flushes every second.
 pub(crate) struct Finish {
     valve: Arc<Valve>,
     stop: Option<Sender<()>>,
@@ -442,13 +442,13 @@ impl Finish {
         let flusher = Flusher { guard, valve: Arc::clone(&valve), pauses: 0 };
         thread::Builder::new().name("trace-chrome".to_owned()).spawn(move || {
             flusher.run(&stopped);
-            // Whoever has given up waiting needs to know nothing.
+            // The waiting side may have given up; then the result is of no use.
             let _ = done.send(());
         })?;
         Ok(Finish { valve, stop: Some(stop), done: finished })
     }
 
-    /// Lets spans come: when the subscriber is in place.
+    /// Lets spans through; call it once the subscriber is installed.
     pub(crate) fn open(&self) {
         self.valve.open();
     }
@@ -461,7 +461,7 @@ impl Drop for Finish {
         if self.done.recv_timeout(FINISH_WITHIN).is_err() {
             tracing::warn!("the file of --trace-chrome is not finished: its disk does not answer");
         }
-        // In case its writer has found room at last.
+        // In case the writer recovers after all.
         self.valve.close();
     }
 }
@@ -473,7 +473,7 @@ struct Flusher {
 }
 
 impl Flusher {
-    /// Returns when the file is ended.
+    /// Returns when the file is closed.
     fn run(mut self, stopped: &Receiver<()>) {
         while stopped.recv_timeout(FLUSH_EVERY) == Err(RecvTimeoutError::Timeout) {
             self.guard.flush();
@@ -482,7 +482,7 @@ impl Flusher {
                 tracing::warn!(pauses, "requests are missing in --trace-chrome: its disk is slow");
             }
         }
-        // Dropping it writes the closing bracket, and waits for that.
+        // The drop writes the closing bracket, and waits until it is written.
         drop(self.guard);
     }
 }

@@ -1,49 +1,49 @@
-//! The one table of keys. The line at the bottom, the list behind `?` and the loop all read it, so
-//! that no key can be shown that does nothing, and none can do what is not shown.
+//! The only table of keys. The bottom line, the list behind `?` and the loop all read it, so every
+//! key that is shown works, and every key that works is shown.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use glass_etcd::trace::Grain;
 
 use crate::state::{Action, Place, State, steps::Direction::Back, steps::Direction::Forward};
 
-/// A key as the table names it.
+/// A key, as the table identifies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Press {
-    /// A character, as it is typed.
+    /// A printable character.
     Char(char),
     /// A letter with Ctrl.
     Ctrl(char),
     /// Any of `0` to `9`.
     Digit,
-    /// A key without a character.
+    /// A key that types no character.
     Code(KeyCode),
 }
 
-/// What a key does.
+/// What a key triggers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Effect {
-    /// Always the same.
+    /// A fixed action.
     Do(Action),
-    /// Something with the digit that was pressed.
+    /// An action that takes the digit pressed.
     WithDigit(fn(u8) -> Action),
 }
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Binding {
-    /// The keys, any of which will do.
+    /// The keys; each of them triggers the row.
     pub(crate) presses: &'static [Press],
-    /// How they are written.
+    /// How the keys are shown.
     pub(crate) shown: &'static str,
-    /// What they do, for `?`.
+    /// The full description, for `?`.
     pub(crate) does: &'static str,
-    /// What they do in one word, for the line at the bottom; empty when it is not worth the room.
+    /// A one-word description for the bottom line; empty to leave the key out there.
     pub(crate) brief: &'static str,
-    /// Where they are valid.
+    /// The screens on which they are valid.
     pub(crate) places: &'static [Place],
-    /// Whether they would do anything now.
+    /// Whether they would have an effect now.
     pub(crate) when: fn(&State) -> bool,
-    /// What happens.
+    /// What they trigger.
     pub(crate) effect: Effect,
 }
 
@@ -54,7 +54,7 @@ const STEPS: &[Place] = &[Place::Steps];
 const PROMPT: &[Place] = &[Place::Prompt];
 const STORY: &[Place] = &[Place::Steps, Place::Why];
 
-/// A row that is always valid in its places.
+/// A row that is always valid on its screens.
 const fn row(
     presses: &'static [Press],
     shown: &'static str,
@@ -217,7 +217,7 @@ pub(crate) const KEYS: &[Binding] = &[
     ),
 ];
 
-/// The keys that are valid while the list of keys is shown.
+/// The keys that are valid while the list of keys is open.
 const HELP: &[Binding] = &[
     row(&[Code(KeyCode::Esc), Char('?')], "Esc ?", ("close this list", "close"), &[], Action::Back),
     row(&[Char('q'), Ctrl('c')], "q", ("quit; so does Ctrl-C", "quit"), &[], Action::Quit),
@@ -240,20 +240,20 @@ fn shows_changes(state: &State) -> bool {
     has_steps(state) && state.steps.as_ref().is_some_and(|steps| steps.lens == Lens::Changed)
 }
 
-/// The rows that are valid on the screen that lies below the list of keys.
+/// The rows that are valid on the screen below the list of keys.
 pub(crate) fn valid(state: &State) -> impl Iterator<Item = &'static Binding> {
     let place = state.place();
     KEYS.iter().filter(move |row| row.places.contains(&place) && (row.when)(state))
 }
 
-/// The rows for the line at the bottom.
+/// The rows for the bottom line.
 pub(crate) fn line(state: &State) -> Vec<&'static Binding> {
     let rows: Vec<_> =
         if state.is_helping { HELP.iter().collect() } else { valid(state).collect() };
     rows.into_iter().filter(|row| !row.brief.is_empty()).collect()
 }
 
-/// What this key asks for, if it is valid now. Only presses and repeats count, not releases.
+/// The action of this key, if it is valid now. Presses and repeats count, releases do not.
 pub(crate) fn find(state: &State, key: KeyEvent) -> Option<Action> {
     if key.kind == KeyEventKind::Release {
         return None;

@@ -1,10 +1,10 @@
-//! Lines of text on their way out: a bounded queue, and one thread that writes.
+//! Output lines: a bounded queue, and one thread that writes.
 //!
-//! A terminal that is stopped with Ctrl-S, a pipe that nobody reads, a full disk: none of them may
-//! hold up the one who has something to say. So a line that finds the queue full is dropped and
-//! counted, and the count is written when there is room again.
+//! A terminal stopped with Ctrl-S, a pipe without a reader, a full disk: none of them may block the
+//! thread that prints. So a line that finds the queue full is dropped and counted, and the count is
+//! written when there is room again.
 //!
-//! Bounds: [`QUEUE_LINES`] lines; what a line may be long is up to the sender.
+//! Bounds: [`QUEUE_LINES`] lines; the sender limits the length of a line.
 
 use std::{
     fmt,
@@ -18,12 +18,12 @@ use std::{
     time::Duration,
 };
 
-/// How many lines may wait.
+/// How many lines may be queued.
 const QUEUE_LINES: usize = 4096;
-/// How long the end waits for what is still queued.
+/// How long the end waits for queued lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// Turns the number of dropped lines into a line that says so.
+/// Formats the line that reports the number of dropped lines.
 pub(crate) type DroppedLine = fn(u64) -> String;
 
 enum Message {
@@ -39,7 +39,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Starts the thread. Every line goes to each of `outputs`.
+    /// Starts the writing thread. Every line goes to each of `outputs`.
     pub(crate) fn start(
         outputs: Vec<Box<dyn Write + Send>>,
         say_dropped: DroppedLine,
@@ -51,7 +51,7 @@ impl Lines {
         Ok((Lines { queue: queue.clone(), dropped }, Flush { queue }))
     }
 
-    /// Queues one line, which ends without a newline. Never waits.
+    /// Queues one line, given without its newline. Never blocks.
     pub(crate) fn put(&self, line: String) {
         if self.queue.try_send(Message::Line(line)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -65,7 +65,7 @@ impl fmt::Debug for Lines {
     }
 }
 
-/// Writes out what is queued when it is dropped, for at most a second.
+/// On drop, writes the queued lines, for at most a second.
 pub(crate) struct Flush {
     queue: SyncSender<Message>,
 }
@@ -77,7 +77,8 @@ impl Drop for Flush {
         for _ in 0..100 {
             match self.queue.try_send(message) {
                 Ok(()) => break,
-                // Full: the writer is slow or stuck; give it a moment to make room.
+                // The queue is full because the writer is slow or stuck; give it a moment to make
+                // room.
                 Err(std::sync::mpsc::TrySendError::Full(back)) => message = back,
                 Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return,
             }
@@ -96,7 +97,7 @@ struct Writer {
 impl Writer {
     fn run(mut self, inbox: &Receiver<Message>) {
         while let Ok(first) = inbox.recv() {
-            // Everything that waits goes out together: one flush for many lines.
+            // All queued lines are written together: one flush for many lines.
             let mut end = self.take(first);
             while let (None, Ok(next)) = (&end, inbox.try_recv()) {
                 end = self.take(next);
@@ -123,7 +124,7 @@ impl Writer {
         None
     }
 
-    /// An output that cannot be written to has nobody whom one could tell.
+    /// A failing output has no place left to report the failure, so errors are ignored.
     fn write(&mut self, line: &str) {
         for output in &mut self.outputs {
             let _ = output.write_all(line.as_bytes()).and_then(|()| output.write_all(b"\n"));
@@ -137,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// A place to write to whose door can be shut.
+    /// A writer that a test can block.
     #[derive(Clone, Default)]
     struct Gate {
         shut_and_text: Arc<Mutex<(bool, Vec<u8>)>>,
@@ -187,7 +188,7 @@ mod tests {
         let gate = Gate::default();
         gate.shut(true);
         let (lines, flush) = lines(&gate);
-        // Returns although nobody reads; the test would hang otherwise.
+        // This returns although no reader drains the output; otherwise the test would hang.
         for n in 0..3 * QUEUE_LINES {
             lines.put(n.to_string());
         }

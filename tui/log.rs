@@ -1,12 +1,13 @@
 //! The member's log: `tracing` events as the lines that etcd prints.
 //!
-//! JSON as zap writes it (`level ts caller msg`, then the event's own fields), so that what reads
-//! etcd's logs reads ours, or columns for people. Of other crates only warnings and errors are
-//! shown, and of each place in them one in [`THEIRS_EVERY`]: h2 has a line for a frame that a client
-//! can send without end. Our own code looks after that itself, and so must what hears of raft-rs.
+//! The format is zap's JSON (`level ts caller msg`, then the event's own fields), so that tools for
+//! etcd's logs read ours, or columns for people. From other crates only warnings and errors are
+//! logged, and from each place in them one line in [`THEIRS_EVERY`]: h2 logs a line for a frame that
+//! a client can send without end. Our own code limits its lines itself.
 //!
-//! Spans are not logged. Those of the glass go by, to `chrome` if that is there; those of all other
-//! crates end here, once and for all: the callsites of h2 alone would cost as much as a request.
+//! Spans are not logged. Those of the glass pass through, to `chrome` if it is enabled. Those of
+//! all other crates are disabled here at the callsite: the callsites of h2 alone would cost as much
+//! as a request.
 
 use std::{
     collections::HashMap,
@@ -134,7 +135,7 @@ fn is_ours(metadata: &Metadata<'_>) -> bool {
     metadata.target().starts_with("glass")
 }
 
-/// What this layer turns away, no layer of the registry gets.
+/// A callsite that this layer disables is disabled for all layers of the registry.
 impl<S: Subscriber> Layer<S> for LogLayer {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.lets_pass(metadata) { Interest::always() } else { Interest::never() }
@@ -175,14 +176,14 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     }
 }
 
-/// Folder, file and line, as zap's short form has it.
+/// Directory, file and line, as in zap's short form.
 fn caller(metadata: &Metadata<'_>) -> String {
     let path = metadata.file().unwrap_or("unknown");
     let start = path.rmatch_indices('/').nth(1).map_or(0, |(at, _)| at + 1);
     format!("{}:{}", &path[start..], metadata.line().unwrap_or(0))
 }
 
-/// What an event says.
+/// The message and the fields of an event.
 #[derive(Default)]
 struct Message {
     text: String,
@@ -225,7 +226,8 @@ impl tracing::field::Visit for Message {
 }
 
 fn json(level: &str, wall: Duration, caller: &str, message: &Message) -> String {
-    // Written by hand up to the fields, because a map would sort the keys, and people read these.
+    // Written by hand up to the fields, because a map would sort the keys, and the order helps
+    // human readers.
     let mut line = format!(
         "{{\"level\":\"{level}\",\"ts\":\"{}\",\"caller\":{},\"msg\":{}",
         timestamp(wall),
@@ -248,7 +250,7 @@ fn console(level: &str, wall: Duration, caller: &str, message: &Message) -> Stri
     line
 }
 
-/// Without control characters: what a client sends must not be able to forge a line.
+/// Escapes control characters, so that text from a client cannot forge a line.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -266,9 +268,9 @@ fn timestamp(wall: Duration) -> String {
     )
 }
 
-/// Year, month and day of the Gregorian calendar, `days` after the first of January 1970.
+/// Year, month and day of the Gregorian calendar, `days` after 1 January 1970.
 ///
-/// Counted from the first of March of the year 0, so that the leap day is a year's last.
+/// The computation counts from 1 March of the year 0, so that the leap day is a year's last day.
 fn civil(days: u64) -> (u64, u64, u64) {
     let since_march_0 = days + 719_468;
     let era = since_march_0 / 146_097;

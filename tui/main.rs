@@ -1,8 +1,8 @@
-//! The one binary: which command was meant, and who carries it out.
+//! The one binary: finds the command, and passes it to its module.
 //!
-//! Commands that bring flags of their own (etcd's, those of its `benchmark` tool) get their words
-//! untouched; the rest is read by clap. Called by the name `etcd`, the binary is `glass serve`:
-//! scripts written for etcd then run unchanged.
+//! Commands with flags of their own (etcd's, those of its `benchmark` tool) receive their arguments
+//! unchanged; clap parses the rest. Called by the name `etcd`, the binary is `glass serve`, so
+//! scripts written for etcd run unchanged.
 
 mod bench;
 mod chrome;
@@ -29,7 +29,7 @@ use std::{
 
 use clap::Parser as _;
 
-/// An etcd-compatible server whose every read and write can be watched on its way.
+/// An etcd-compatible server that shows the path of every read and write.
 #[derive(Debug, clap::Parser)]
 #[command(name = "glass", version)]
 struct Cli {
@@ -39,7 +39,7 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Run the members of the Procfile; what `glass` alone does
+    /// Run the members of the Procfile; the default command
     Up(UpArgs),
     /// Start, stop, restart, kill, pause or resume a process of the running `glass up`
     Run(run::Args),
@@ -55,20 +55,20 @@ enum Command {
     Bench(Words),
 }
 
-/// Words for a command that reads its own flags.
+/// Arguments for a command that parses its own flags.
 #[derive(Debug, clap::Args)]
 struct Words {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<String>,
 }
 
-/// Which cluster on this machine.
+/// Selects a cluster on this machine.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Place {
     /// The Procfile
     #[arg(long, value_name = "FILE", default_value = "Procfile")]
     pub(crate) procfile: PathBuf,
-    /// Where data, logs and the control socket are; .glass beside the Procfile if left out
+    /// Directory of data, logs and the control socket; by default .glass beside the Procfile
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }
@@ -86,7 +86,7 @@ struct UpArgs {
 }
 
 fn main() -> ExitCode {
-    // Failpoints from the environment, in builds that have them; nothing in others.
+    // Failpoints from the environment, in builds that include them.
     let _failpoints = fail::FailScenario::setup();
     let args: Vec<OsString> = std::env::args_os().collect();
     match raw(&args) {
@@ -110,7 +110,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The commands that read their own flags.
+/// The commands that parse their own flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Raw {
     Serve,
@@ -131,10 +131,11 @@ fn trace(args: trace::TraceArgs) -> ExitCode {
     }
 }
 
-/// A command and its words, or the word that is not UTF-8.
+/// A command and its arguments, or the argument that is not UTF-8.
 type RawCall = (Raw, Result<Vec<String>, OsString>);
 
-/// Finds the commands that get their words untouched: clap would take `--help` and `--` for itself.
+/// Finds the commands that receive their arguments unchanged: clap would interpret `--help` and
+/// `--`.
 fn raw(args: &[OsString]) -> Option<RawCall> {
     let called = args.first().map(Path::new).and_then(Path::file_name);
     let (command, words) = if called.is_some_and(|name| name == "etcd") {
@@ -187,7 +188,7 @@ fn up(args: &UpArgs) -> ExitCode {
     }
 }
 
-/// Where the members are, for who wants to talk to them.
+/// Prints where the members serve clients.
 fn announce(up: &up::Up) {
     for member in up.members() {
         let urls = member.client_urls.join(",");
@@ -197,13 +198,13 @@ fn announce(up: &up::Up) {
         writeln!(io::stderr(), "glass: Ctrl-C stops all; `glass run status` from another shell");
 }
 
-/// Prints to standard output; a reader that goes away early (`| head`) is no error.
+/// Prints to standard output; a reader that closes early (`| head`) is no error.
 pub(crate) fn print(text: &str) -> ExitCode {
     let _ = io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
 
-/// One line on standard error.
+/// Prints one line on standard error.
 pub(crate) fn fail(why: &dyn Display) -> ExitCode {
     let _ = writeln!(io::stderr(), "glass: {why}");
     ExitCode::FAILURE

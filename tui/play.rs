@@ -6,9 +6,9 @@
 //!  clock ───────────┘
 //! ```
 //!
-//! The loop takes one closed enum of inputs and gives it to one function that knows no terminal;
-//! the tests drive the same function. The terminal is put back by a guard, also after a panic, and
-//! the mouse is left alone: whoever captures it breaks copying.
+//! The loop takes inputs from one closed enum and passes each to one function that does not depend
+//! on a terminal; the tests call the same function. A guard restores the terminal, even after a
+//! panic. The mouse is not captured, because that would break copying.
 
 use std::{
     io,
@@ -36,33 +36,33 @@ use crate::{
     view::{self, Look},
 };
 
-/// How often time passes: often enough for the fastest playing.
+/// Interval between ticks, short enough for the fastest playing speed.
 const TICK: Duration = Duration::from_millis(100);
-/// How long the keyboard's thread waits before it looks whether it should end.
+/// How long the keyboard thread polls before it checks whether it should end.
 const KEY_WAIT: Duration = Duration::from_millis(50);
-/// How often that long the player waits for the thread when it closes.
+/// How many of these intervals the player waits for the thread when it closes.
 const KEY_WAITS_AT_END: u32 = 6;
-/// Inputs that are taken before the next drawing, so that a flood cannot stop the screen.
+/// Inputs taken between two drawings, so that a flood of records cannot freeze the screen.
 const INPUTS_PER_DRAW: usize = 256;
 
-/// Everything that can happen to the player.
+/// Every event that the player handles.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A key was pressed, repeated or released.
     Key(KeyEvent),
-    /// The window has another size; it only has to be drawn again.
+    /// The window was resized; the screen has to be redrawn.
     Resized,
     /// A message from an endpoint of a live member.
     Source(Message),
-    /// Time has passed; this long since the player began.
+    /// A tick; the time since the player started.
     Tick(Duration),
-    /// Nothing more will come from the source.
+    /// The source has ended.
     Closed,
-    /// Somebody asks the process to end.
+    /// The process received a signal to terminate.
     Terminated,
 }
 
-/// Takes one input. Returns whether the player goes on.
+/// Handles one input. Returns whether the player continues.
 pub(crate) fn handle(state: &mut State, input: Input) -> bool {
     match input {
         Input::Key(key) => {
@@ -82,7 +82,7 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
     true
 }
 
-/// Runs the player until it is left. Without a listener, nothing is added to what the state knows.
+/// Runs the player until the user quits. Without a listener, the state receives no new records.
 pub(crate) async fn run(
     mut state: State,
     listener: Option<Listener>,
@@ -108,8 +108,7 @@ pub(crate) async fn run(
     }
 }
 
-/// The terminal while the player has it. Dropping puts it back; so does the hook for panics that
-/// ratatui installs.
+/// The terminal while the player uses it. Its drop restores it, as does ratatui's panic hook.
 struct Screen {
     terminal: DefaultTerminal,
 }
@@ -126,7 +125,7 @@ impl Drop for Screen {
     }
 }
 
-/// All that the loop waits for.
+/// The sources of inputs.
 struct Inputs {
     listener: Option<Listener>,
     keyboard: Keyboard,
@@ -150,7 +149,8 @@ impl Inputs {
         })
     }
 
-    /// Waits for the next input. Keys go first: a flood of records must not make them late.
+    /// Waits for the next input. Keys take precedence, so that a flood of records cannot delay
+    /// them.
     async fn next(&mut self) -> Input {
         tokio::select! {
             biased;
@@ -162,7 +162,7 @@ impl Inputs {
         }
     }
 
-    /// An input that is there already.
+    /// An input that is ready now.
     fn ready(&mut self) -> Option<Input> {
         if let Ok(key) = self.keyboard.receiver.try_recv() {
             return Some(key);
@@ -181,7 +181,7 @@ impl Inputs {
     }
 }
 
-/// The next message of a listener; of none, never.
+/// The next message of a listener; never returns without one.
 async fn next_of(listener: &mut Option<Listener>) -> Option<Message> {
     match listener {
         Some(listener) => listener.next().await,
@@ -189,7 +189,7 @@ async fn next_of(listener: &mut Option<Listener>) -> Option<Message> {
     }
 }
 
-/// The thread that reads the terminal, because reading it blocks.
+/// The thread that reads the terminal, because the read blocks.
 struct Keyboard {
     receiver: mpsc::Receiver<Input>,
     is_closing: Arc<AtomicBool>,
@@ -198,7 +198,7 @@ struct Keyboard {
 
 impl Keyboard {
     fn open() -> io::Result<Keyboard> {
-        // The bound is more than anybody types while the screen is drawn once.
+        // The bound exceeds what a user can type while the screen is drawn once.
         let (sender, receiver) = mpsc::channel(64);
         let is_closing = Arc::new(AtomicBool::new(false));
         let closing = Arc::clone(&is_closing);
@@ -211,18 +211,18 @@ impl Keyboard {
 impl Drop for Keyboard {
     fn drop(&mut self) {
         self.is_closing.store(true, Ordering::Relaxed);
-        // A full channel would keep the thread from seeing that.
+        // A full channel would keep the thread from noticing the end.
         self.receiver.close();
         let Some(thread) = self.thread.take() else { return };
         for _ in 0..KEY_WAITS_AT_END {
             if thread.is_finished() {
-                // A panic there has already been reported; there is nothing to add.
+                // The panic hook has already reported a panic of that thread.
                 _ = thread.join();
                 return;
             }
             thread::sleep(KEY_WAIT);
         }
-        // When the terminal was taken away, crossterm never returns from its poll. The thread then
+        // If the terminal was taken away, crossterm never returns from its poll. The thread then
         // ends with the process, which must not wait for it.
     }
 }

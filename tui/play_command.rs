@@ -16,7 +16,7 @@ use crate::{
     view::{self, Look, pen::ColorChoice},
 };
 
-/// Messages that wait for the player; when it falls behind, the members' streams wait.
+/// Messages queued for the player; beyond that, the members' streams are held back.
 const WAITING_MAX: usize = 64;
 
 /// The command line of `glass play`.
@@ -24,7 +24,7 @@ const WAITING_MAX: usize = 64;
 pub(crate) struct PlayArgs {
     /// A recording; live members if left out.
     file: Option<PathBuf>,
-    /// The members to listen to.
+    /// The members to connect to.
     #[arg(long, value_delimiter = ',', default_value = source::ENDPOINTS)]
     endpoints: Vec<String>,
     /// Write a recording's stories as text instead of opening the player.
@@ -54,13 +54,13 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // A reader that goes away early (`| head`) is no error.
+        // A reader that closes early (`| head`) is no error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
 
-/// Plays what these members do until the player is left.
+/// Plays what these members do until the user quits.
 pub(crate) fn live(endpoints: &[String], look: Look) -> io::Result<()> {
     block_on(async {
         let request = ObserveRequest { history: true, ..ObserveRequest::default() };
@@ -75,7 +75,7 @@ fn state(file: &Path) -> io::Result<State> {
     state.map_err(|error| of_file(file, &error))
 }
 
-/// Writes all stories of the file, which is read as a whole.
+/// Writes all stories of the file, without a memory limit.
 fn plain(file: &Path, look: Look) -> io::Result<()> {
     let read = source::open(file).map_err(|error| of_file(file, &error))?;
     view::plain::write(read.recording, look, &mut io::stdout().lock())

@@ -1,4 +1,4 @@
-//! `glass run`: tells the `glass up` in another terminal what to do, as `goreman run` does.
+//! `glass run`: controls the `glass up` in another terminal, as `goreman run` does.
 
 use std::process::ExitCode;
 
@@ -7,22 +7,22 @@ use crate::up::{
     api::{Action, Command, table},
 };
 
-/// Which `glass up`, what, and with which process.
+/// The cluster, the action, and the process.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to do
     #[arg(value_enum)]
     action: Verb,
-    /// The process of the Procfile; all of them, if left out
+    /// The process of the Procfile; all of them by default
     name: Option<String>,
     #[command(flatten)]
     place: crate::Place,
 }
 
-/// The actions, as they are typed.
+/// The actions, as typed on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Verb {
-    /// Start what is not running
+    /// Start processes that are not running
     Start,
     /// SIGTERM, and after five seconds SIGKILL
     Stop,
@@ -30,15 +30,15 @@ enum Verb {
     Restart,
     /// SIGKILL: what a crash looks like
     Kill,
-    /// SIGSTOP: hold still
+    /// SIGSTOP: freeze the process
     Pause,
-    /// SIGCONT: go on
+    /// SIGCONT: continue it
     Resume,
-    /// Say how things are
+    /// Show the state of the processes
     Status,
 }
 
-/// Asks, and prints the table of what was meant.
+/// Sends the request, and prints the table of the processes concerned.
 pub(crate) fn run(args: &Args) -> ExitCode {
     let action = match args.action {
         Verb::Start => Action::Start,

@@ -22,7 +22,7 @@ use crate::{chrome, lines, log};
 
 /// Set by `glass up` for its children: the member ends when its standard input does.
 pub(crate) const EXIT_WITH_PARENT: &str = "GLASS_EXIT_WITH_PARENT";
-/// How long a member that has lost its parent may take to end in good order.
+/// How long a member that has lost its parent may take to shut down.
 const ORPHAN_TIME: Duration = Duration::from_secs(5);
 
 /// Runs a member. `args` are etcd's flags, without the program's name.
@@ -41,14 +41,14 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
     }
 }
 
-/// A reader that goes away early (`| head`) is no error.
+/// Prints to standard output; a reader that closes early (`| head`) is no error.
 fn print(text: &str) -> ExitCode {
     let _ = io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
 
-/// A member that has lost one of its threads must not go on with the others: whatever panics, the
-/// process ends, and its data is as a crash leaves it.
+/// A member that has lost one of its threads must not continue with the others: any panic ends the
+/// process, and leaves its data as a crash does.
 fn end_on_panic(config: ServerConfig) {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -61,14 +61,14 @@ fn end_on_panic(config: ServerConfig) {
     }));
 }
 
-/// What is finished when it is dropped, in this order: the trace, which may have something to log,
-/// and the log.
+/// Outputs to finish on drop, in this order: the trace, which may still log something, then the
+/// log.
 struct Outputs {
     _trace: Option<chrome::Finish>,
     _log: lines::Flush,
 }
 
-/// Opens the log, and `--trace-chrome`, and lets `tracing` write to them.
+/// Opens the log and `--trace-chrome`, and installs the `tracing` subscriber that writes to them.
 fn subscribe(parsed: &Parsed) -> io::Result<Outputs> {
     let (log, flush) = log::layer(&parsed.process)?;
     let registry = tracing_subscriber::registry().with(log);
@@ -114,13 +114,13 @@ fn start(parsed: &Parsed) -> ExitCode {
     }
 }
 
-/// Ends this process when its parent is gone, however that went: a parent that was killed cannot
-/// tell anybody, but the pipe that it held closes.
+/// Ends this process when its parent is gone, however the parent ended: a killed parent sends no
+/// message, but the pipe that it held closes.
 fn exit_with_parent() {
     let watch = || {
         let mut unread = [0; 64];
         while matches!(io::stdin().read(&mut unread), Ok(1..)) {}
-        // The ordinary way first, by the signal that an operator would send.
+        // A regular shutdown first, by the signal that an operator would send.
         let _ = kill(Pid::this(), Signal::SIGTERM);
         thread::sleep(ORPHAN_TIME);
         std::process::exit(1);

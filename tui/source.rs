@@ -7,10 +7,10 @@
 //! ```
 //!
 //! One task per endpoint subscribes, and subscribes again when the connection breaks: a member that
-//! was killed and started again continues under its next boot. All tasks end when the [`Listener`]
-//! is dropped. They pass records on as they came from the network; [`Memory`] decodes them, once.
-//! [`Live`] joins the two for commands that only follow. The player reads messages between two keys,
-//! and keeps its memory in its state.
+//! was killed and restarted continues under its next boot. All tasks end when the [`Listener`] is
+//! dropped. They forward records as they came from the network; only [`Memory`] decodes them.
+//! [`Live`] joins the two for commands that only follow. The player reads messages between two
+//! keys, and keeps its memory in its state.
 
 pub(crate) mod memory;
 
@@ -35,11 +35,11 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-/// What is waited between two attempts to reach a member.
+/// Pause between two attempts to reach a member.
 const RETRY: Duration = Duration::from_millis(500);
-/// How long an attempt may take.
+/// Time limit of one attempt.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Messages that may wait for a command that follows; beyond that, the members' streams wait.
+/// Messages queued for a command that follows; beyond that, the members' streams are held back.
 const WAITING_MAX: usize = 256;
 
 /// The client ports of the `Procfile`'s members.
@@ -53,24 +53,24 @@ pub(crate) fn open(path: &Path) -> Result<Read, ReadError> {
 /// A message from one endpoint.
 #[derive(Debug)]
 pub(crate) struct Message {
-    /// Its place among the endpoints.
+    /// Position among the endpoints given.
     pub(crate) endpoint: usize,
-    /// What it says.
+    /// The content.
     pub(crate) said: Said,
 }
 
-/// What a message says.
+/// Content of a message.
 #[derive(Debug)]
 pub(crate) enum Said {
     /// The member at the endpoint introduces itself, for the first time or after a restart.
     Hello(Box<Hello>),
-    /// Records of the member, as they travel. An empty batch is a sign of life.
+    /// Records of the member, still encoded. An empty batch is a sign of life.
     Batch(Batch),
-    /// The endpoint cannot be reached, or broke off, for this reason.
+    /// The endpoint is unreachable, or the stream broke, for this reason.
     Down(String),
 }
 
-/// Tasks that listen to members.
+/// The tasks that listen to the members.
 #[derive(Debug)]
 pub(crate) struct Listener {
     said: mpsc::Receiver<Message>,
@@ -78,8 +78,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Begins to listen. At most `waiting` messages wait; beyond that, the members' streams wait. Must
-    /// be called inside a runtime.
+    /// Starts listening. At most `waiting` messages are queued; beyond that, the members' streams
+    /// are held back. Must be called inside a runtime.
     pub(crate) fn connect(
         endpoints: &[String],
         request: &ObserveRequest,
@@ -93,31 +93,31 @@ impl Listener {
         Listener { said, _tasks: tasks }
     }
 
-    /// The next message. Safe to give up while waiting.
+    /// The next message. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Message> {
         self.said.recv().await
     }
 
-    /// A message that is there already.
+    /// A message that is ready now.
     pub(crate) fn ready(&mut self) -> Option<Message> {
         self.said.try_recv().ok()
     }
 }
 
-/// A listener, and the recording of what it has received.
+/// A listener, and the recording of everything it has received.
 pub(crate) struct Live {
     listener: Listener,
     memory: Memory,
 }
 
 impl Live {
-    /// Begins to listen. Must be called inside a runtime.
+    /// Starts listening. Must be called inside a runtime.
     pub(crate) fn connect(endpoints: &[String], request: &ObserveRequest) -> Live {
         let listener = Listener::connect(endpoints, request, WAITING_MAX);
         Live { listener, memory: Memory::of_endpoints(endpoints) }
     }
 
-    /// The next change. Safe to give up while waiting.
+    /// The next change. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Change> {
         let message = self.listener.next().await?;
         Some(self.memory.take(message))
@@ -128,12 +128,12 @@ impl Live {
         self.memory.seen()
     }
 
-    /// Whether every endpoint has said what it holds of the past, or cannot be reached.
+    /// Whether every endpoint has sent its history, or cannot be reached.
     pub(crate) fn is_settled(&self) -> bool {
         self.seen().iter().all(|seen| seen.has_spoken || seen.down.is_some())
     }
 
-    /// Which members, by place, do not hold up the others.
+    /// Which members, by position, do not hold up the others.
     pub(crate) fn silent(&self) -> Vec<bool> {
         let now = tick::now();
         let members = 0..self.recording().members.len();
@@ -144,7 +144,7 @@ impl Live {
         members.map(|place| !self.seen().iter().any(|seen| is_heard(place, seen))).collect()
     }
 
-    /// The order of what can be told already.
+    /// The playback order of what can be ordered already.
     pub(crate) fn order(&self) -> Order {
         Order::live(self.recording(), &self.silent())
     }
@@ -154,12 +154,12 @@ impl Live {
         self.memory.recording()
     }
 
-    /// The recording, when nothing more is to come.
+    /// The recording, once nothing more is expected.
     pub(crate) fn into_recording(self) -> Recording {
         self.memory.into_recording()
     }
 
-    /// Forgets the oldest events, so that at most `keep` stay. Returns how many went.
+    /// Drops the oldest events, so that at most `keep` remain. Returns how many were dropped.
     pub(crate) fn trim(&mut self, keep: usize) -> usize {
         self.memory.trim(keep)
     }
@@ -192,7 +192,7 @@ async fn subscribe(
     let mut client = ObserveClient::new(channel(endpoint).await?);
     let said = |status: tonic::Status| match status.code() {
         Code::Unimplemented => {
-            "it tells nothing: its --trace-observe is off, or it is no Glass etcd".to_owned()
+            "it offers no traces: --trace-observe is off, or it is not a Glass etcd".to_owned()
         }
         code => format!("{code:?}: {}", status.message()),
     };
@@ -201,7 +201,7 @@ async fn subscribe(
         let said = match response.message {
             Some(Response::Hello(hello)) => Said::Hello(Box::new(hello_of(hello))),
             Some(Response::Batch(batch)) => Said::Batch(batch),
-            // A message of a later version.
+            // A message kind of a later version.
             None => continue,
         };
         if sender.send(Message { endpoint: at, said }).await.is_err() {
@@ -233,7 +233,7 @@ async fn channel(endpoint: &str) -> Result<Channel, String> {
     endpoint.connect_timeout(CONNECT).connect().await.map_err(|error| cause(&error))
 }
 
-/// The last cause of an error: "Connection refused" says more than "transport error".
+/// The innermost cause of an error: "Connection refused" is more useful than "transport error".
 fn cause(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(source) = last.source() {

@@ -1,4 +1,4 @@
-//! What the player knows, and what a key does to it. No module here knows a terminal.
+//! The player's state, and the effect of a key on it. No module here depends on a terminal.
 //!
 //! ```text
 //!  source ──Input──► player::State ──&State──► view
@@ -8,9 +8,9 @@
 //!                     └─ steps          one story, the cursor in it, the lens on it
 //! ```
 //!
-//! Whatever a screen shows comes from the recording and the cursor, and from nothing else: so live
-//! members and their recording draw the same screens, and stepping back is as exact as stepping
-//! forward. The only thing that live members add is how long ago each of them was heard.
+//! A screen depends on nothing but the recording and the cursor. So live members and their
+//! recording draw the same screens, and stepping back is as exact as stepping forward. Live members
+//! add only one thing: how long ago each of them sent something.
 //!
 //! Left out: editing. The player never writes into the cluster that it watches.
 

@@ -1,12 +1,12 @@
-//! `glass trace`: what the members leave behind, as text.
+//! `glass trace`: the members' records, as text.
 //!
-//! `tail` follows live, `list` shows the requests of the last seconds, `show` tells the story of
-//! one, `diff` compares those of two, `why-slow` ranks what many have waited for, `record` writes a
-//! file that the player, the lessons and `--from` read, and `export` one that other viewers open.
+//! `tail` follows live, `list` shows the requests of the last few seconds, `show` shows the story
+//! of one, `diff` compares those of two, `why-slow` ranks what many waited for, `record` writes a
+//! file that the player, the lessons and `--from` read, and `export` writes one for other viewers.
 //!
-//! All of them listen to every endpoint at once and put together what they hear. A member that
-//! cannot be heard is named, on standard error and in what `show` says, and its steps are unknown.
-//! The text is a form that the book documents line by line, and a test of the book holds it.
+//! All of them listen to every endpoint at once and join what they receive. A member that sends no
+//! records is named, on standard error and in the output of `show`, and its steps are unknown. The
+//! text has a stable form, which the book documents line by line and a test of the book checks.
 
 use std::{
     io::Write,
@@ -50,58 +50,58 @@ pub(crate) struct TraceArgs {
 enum Command {
     /// Follow the steps of all members as they happen, until Ctrl-C.
     Tail(TailArgs),
-    /// List the requests of the last seconds.
+    /// List the requests of the last few seconds.
     List {
         #[command(flatten)]
         from: From,
         #[command(flatten)]
         form: Form,
     },
-    /// Tell the story of one request, on all members: its steps, where its time went, what it
-    /// cost, who made the quorum, where it is stored and who heard of it.
+    /// Show the story of one request, on all members: its steps, where its time went, what it cost,
+    /// which members formed the quorum, where it is stored and which watchers received it.
     Show(ShowArgs),
-    /// Compare two requests: what the one has and the other has not, and what took longer.
+    /// Compare two requests: the steps that only one of them has, and what took longer.
     Diff(DiffArgs),
-    /// Write what the members say into a file, until Ctrl-C.
+    /// Write the members' records to a file, until Ctrl-C.
     Record(RecordArgs),
-    /// Write a recording, or what the members say, for Perfetto and chrome://tracing, or as spans of
-    /// OpenTelemetry.
+    /// Convert a recording, or live records, for Perfetto and chrome://tracing, or to OpenTelemetry
+    /// spans.
     Export(export::ExportArgs),
-    /// Rank what the captured requests have waited for, the worst cause first. Members remember
-    /// ten seconds; a recording reaches further back.
+    /// Rank what the captured requests waited for, the largest cause first. Members remember ten
+    /// seconds; a recording reaches further back.
     WhySlow {
         #[command(flatten)]
         from: From,
         #[command(flatten)]
         form: Form,
-        /// Only requests that ended so long before now or, of a recording, before its newest
+        /// Only requests that ended within this time before now or, with --from, before the newest
         /// record: 30s, 5m, 1h30m, 500ms; without a unit, seconds.
         #[arg(long, value_name = "DURATION", value_parser = slow::parse_last)]
         last: Option<Duration>,
     },
-    /// Measure what a step costs on this machine.
+    /// Measure the cost of recording a step on this machine.
     #[command(hide = true)]
     Cost,
 }
 
-/// Where the traces come from.
+/// The source of the records.
 #[derive(Debug, Args)]
 struct From {
-    /// The members to listen to.
+    /// The members to connect to.
     #[arg(long, value_delimiter = ',', default_value = source::ENDPOINTS)]
     endpoints: Vec<String>,
-    /// Read a recording in place of live members.
+    /// Read a recording instead of live members.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 }
 
-/// How they are written.
+/// The output format.
 #[derive(Debug, Args)]
 struct Form {
-    /// Text in the form that the book documents (the default).
+    /// Text in the documented form (the default).
     #[arg(long, conflicts_with = "json")]
     plain: bool,
-    /// JSON, one object a line.
+    /// JSON, one object per line.
     #[arg(long)]
     json: bool,
 }
@@ -112,13 +112,13 @@ struct TailArgs {
     from: From,
     #[command(flatten)]
     form: Form,
-    /// How much: the steps of a story, every boundary between layers, or everything.
+    /// Level of detail: the steps of a story, every boundary between layers, or everything.
     #[arg(long, value_enum, default_value = "story")]
     grain: GrainArg,
-    /// Only this RPC, as KV/Put.
+    /// Only this RPC, such as KV/Put.
     #[arg(long, default_value = "", conflicts_with = "from")]
     rpc: String,
-    /// Only requests whose key begins so.
+    /// Only requests whose key has this prefix.
     #[arg(long, default_value = "", conflicts_with = "from")]
     key_prefix: String,
     /// Only requests that end in an error.
@@ -128,7 +128,7 @@ struct TailArgs {
 
 #[derive(Debug, Args)]
 struct ShowArgs {
-    /// The request, in hex as the list shows it.
+    /// The request's id in hex, as `list` shows it.
     #[arg(required_unless_present = "last")]
     id: Option<String>,
     /// The request that ended last.
@@ -142,11 +142,11 @@ struct ShowArgs {
 
 #[derive(Debug, Args)]
 struct DiffArgs {
-    /// The first request, in hex as the list shows it.
+    /// The first request's id in hex, as `list` shows it.
     a: String,
-    /// The second one.
+    /// The second request's id.
     b: String,
-    /// Read recordings in place of live members: one with both requests, or one for each.
+    /// Read recordings instead of live members: one with both requests, or one for each.
     #[arg(value_name = "FILE", num_args = 0..=2, conflicts_with = "from")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -163,7 +163,7 @@ struct RecordArgs {
     from: From,
     #[command(flatten)]
     form: Form,
-    /// Stop after so many seconds.
+    /// Stop after this many seconds.
     #[arg(long = "for", value_name = "SECONDS")]
     seconds: Option<u64>,
 }
@@ -185,7 +185,7 @@ impl GrainArg {
     }
 }
 
-/// Why a command fails. Its text is for whoever typed it.
+/// Why a command fails. The text addresses the user.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("{0}")]
@@ -208,7 +208,7 @@ pub(crate) async fn run(args: TraceArgs) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has seen enough: `glass trace tail | head`.
+        // The reader has seen enough: `glass trace tail | head`.
         Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -240,7 +240,7 @@ async fn list(from: &From, form: &Form) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads the file, or listens until `is_enough`.
+/// Reads the file, or listens until `is_enough` holds.
 async fn heard(from: &From, is_enough: impl Fn(&Recording) -> bool) -> Result<Gathered, Error> {
     match &from.from {
         Some(path) => read(path),
@@ -252,7 +252,7 @@ fn read(path: &Path) -> Result<Gathered, Error> {
     Ok(Gathered { recording: open(path)?, silent: Vec::new() })
 }
 
-/// Reads a file, and says so if its last line was cut short.
+/// Reads a file, and reports if its last line was cut short.
 fn open(path: &Path) -> Result<Recording, Error> {
     let read = source::open(path).map_err(|error| of_file(path, &error))?;
     if read.is_cut {
@@ -262,12 +262,12 @@ fn open(path: &Path) -> Result<Recording, Error> {
     Ok(read.recording)
 }
 
-/// What is wrong with a file, with its name and the reasons.
+/// Describes an error of a file, with the file's name and all causes.
 fn of_file(path: &Path, error: &dyn std::error::Error) -> Error {
     let mut text = format!("{}: {error}", path.display());
     let mut reason = error.source();
     while let Some(source) = reason {
-        // Some say their reason themselves.
+        // Some errors include their cause in their own text.
         if !text.ends_with(&source.to_string()) {
             text.push_str(&format!(": {source}"));
         }
@@ -352,7 +352,7 @@ async fn compare(args: &DiffArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// The request that ended last, of those that a client sent.
+/// The client request that ended last.
 fn last(recording: &Recording, order: &Order) -> Option<u64> {
     let list = plain::by_time(recording, order);
     let ended = list.iter().rev().filter(|request| request.took_ns.is_some());
@@ -362,7 +362,7 @@ fn last(recording: &Recording, order: &Order) -> Option<u64> {
 
 fn parse_id(text: &str) -> Result<u64, Error> {
     let digits = text.trim_start_matches("0x");
-    // 0 is the id of what belongs to no request.
+    // 0 marks steps that belong to no request.
     let id = u64::from_str_radix(digits, 16).ok().filter(|id| *id != 0);
     id.ok_or_else(|| Error::Usage(format!("{text:?} is not a request id")))
 }

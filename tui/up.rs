@@ -1,4 +1,4 @@
-//! `glass up`: the processes of a Procfile, started together and ended together.
+//! `glass up`: starts the processes of a Procfile together, and ends them together.
 //!
 //! ```text
 //!   Procfile ─> procfile ─> plan ──────────> supervisor ──> process ──> children
@@ -9,15 +9,16 @@
 //! ```
 //!
 //! Each member is a child process: a kill is a real SIGKILL, a pause a real SIGSTOP, and a member
-//! that fails takes nobody with it. The loop runs on a thread and a runtime of its own, so that a
+//! that fails does not affect the others. The loop runs on its own thread and runtime, so that a
 //! slow screen does not delay a signal.
 //!
-//! **Invariants.** One `glass up` a data directory, kept by a lock. Nothing starts before the
-//! Procfile, every member's flags and every port are checked. After the end no child is left: they
-//! are asked, killed after five seconds, and members end by themselves when their parent is gone.
+//! **Invariants.** A lock allows one `glass up` per data directory. Nothing starts before the
+//! Procfile, every member's flags and every port have been checked. No child outlives `glass up`:
+//! children receive SIGTERM, and SIGKILL after five seconds, and members end by themselves when
+//! their parent is gone.
 //!
-//! **Left out.** A process that ends is not started again: to see what the others do then is the
-//! point. No PORT variable, no scaling; a Procfile of members needs neither.
+//! **Left out.** A process that ends is not restarted: the point is to see how the others react.
+//! There is no PORT variable and no scaling; a Procfile of members needs neither.
 pub(crate) mod api;
 mod control;
 mod output;
@@ -51,44 +52,44 @@ pub(crate) use self::{
 };
 use crate::lines::{Flush, Lines};
 
-/// How many requests may wait.
+/// How many requests may be queued.
 const INBOX: usize = 64;
 
-/// How the processes' output is shown.
+/// Where the processes' output goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    /// On standard output, with names in front.
+    /// To standard output, each line prefixed with the process's name.
     Prefixed {
-        /// With colours.
+        /// Whether the prefixes are coloured.
         colour: bool,
     },
-    /// In a file each, in the data directory: the screen belongs to the player.
+    /// To one file per process in the data directory, because the player uses the screen.
     Files,
 }
 
-/// What to run, and how.
+/// Options of `glass up`.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// The Procfile.
+    /// Path of the Procfile.
     pub(crate) procfile: PathBuf,
-    /// Instead of what the Procfile says.
+    /// Data directory to use instead of the Procfile's.
     pub(crate) data_dir: Option<PathBuf>,
     /// Remove the members' data first.
     pub(crate) fresh: bool,
-    /// How output is shown.
+    /// Where output goes.
     pub(crate) output: Output,
 }
 
-/// A member that was started, for who wants to talk to it.
+/// A started member, with the addresses for its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     /// Its name in the Procfile.
     pub(crate) name: String,
-    /// Where clients reach it.
+    /// URLs at which it serves clients.
     pub(crate) client_urls: Vec<String>,
 }
 
-/// A way to ask; cheap to clone, usable from every thread and task.
+/// Sends requests to the supervisor; cheap to clone, usable from every thread and task.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     inbox: mpsc::Sender<Input>,
@@ -96,7 +97,7 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Asks, and waits in a task.
+    /// Sends a request and awaits the reply, in a task.
     pub(crate) async fn command(&self, command: Command) -> Reply {
         let (sender, reply) = oneshot::channel();
         self.send(command, ReplyTo::Task(sender));
@@ -104,26 +105,26 @@ impl Handle {
     }
 
     #[cfg(test)]
-    /// Asks, and returns at once; the answer can be looked for, or waited for.
+    /// Sends a request and returns at once; the receiver can be polled or waited on.
     pub(crate) fn ask(&self, command: Command) -> std::sync::mpsc::Receiver<Reply> {
         let (sender, reply) = std::sync::mpsc::sync_channel(1);
         self.send(command, ReplyTo::Thread(sender));
         reply
     }
 
-    /// Begins to end everything; a second time, ends it at once. Passes by the inbox, which may be
-    /// full.
+    /// Begins the shutdown; a second call kills everything at once. Bypasses the inbox, which may
+    /// be full.
     pub(crate) fn shutdown(&self) {
         self.end.notify_one();
     }
 
-    /// An inbox that is full or gone drops `reply`, and who waits for it sees that.
+    /// If the inbox is full or closed, `reply` is dropped, and the waiting side notices.
     fn send(&self, command: Command, reply: ReplyTo) {
         let _ = self.inbox.try_send(Input::Request(command, reply));
     }
 }
 
-/// A running `glass up`. Dropping it ends everything, and waits for that.
+/// A running `glass up`. Its drop ends all processes, and waits for their end.
 pub(crate) struct Up {
     handle: Handle,
     members: Vec<Member>,
@@ -131,11 +132,11 @@ pub(crate) struct Up {
     _flush: Option<Flush>,
 }
 
-/// Checks everything, then starts everything.
+/// Checks everything, then starts all processes.
 ///
 /// # Errors
 ///
-/// See [`StartError`]; nothing was started then.
+/// See [`StartError`]; in that case nothing was started.
 pub(crate) fn start(options: &Options) -> Result<Up, StartError> {
     let plans = plan::read(&options.procfile, options.data_dir.as_deref())?;
     let claim = control::claim(&plans.base)?;
@@ -181,7 +182,7 @@ fn slots(plans: Vec<plan::Plan>, output: Output, lines: Option<&Lines>) -> Vec<S
     numbered.map(|(at, plan)| (sink(at, &plan.name), plan)).map(|(s, p)| Slot::new(p, s)).collect()
 }
 
-/// Starts the thread, with a runtime of its own.
+/// Starts the thread and its runtime.
 fn run(
     supervisor: Supervisor,
     claim: Claim,
@@ -198,7 +199,7 @@ fn run(
     thread::Builder::new()
         .name("up".to_owned())
         .spawn(move || {
-            // Kept until the last process is gone: then the next `glass up` may come.
+            // Kept until the last process is gone; then the next `glass up` may start.
             let _claim = claim;
             runtime.block_on(async {
                 let control = tokio::spawn(control::serve(listener, handle));
@@ -211,30 +212,30 @@ fn run(
 }
 
 impl Up {
-    /// A way to ask, for other threads.
+    /// A handle for other threads.
     pub(crate) fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// The members of ours, in the order of the Procfile.
+    /// The Glass etcd members, in the order of the Procfile.
     pub(crate) fn members(&self) -> &[Member] {
         &self.members
     }
 
     #[cfg(test)]
-    /// Asks, and waits; a stop takes up to five seconds.
+    /// Sends a request and blocks for the reply; a stop takes up to five seconds.
     pub(crate) fn command(&self, command: Command) -> Reply {
         let reply = self.handle.ask(command);
         reply.recv().unwrap_or_else(|_| Reply::refused("glass up has ended"))
     }
 
     #[cfg(test)]
-    /// Whether everything has ended, by a signal or by itself.
+    /// Whether all processes have ended, by a signal or by themselves.
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Waits until everything has ended; call [`Handle::shutdown`] to make it end.
+    /// Waits until all processes have ended; [`Handle::shutdown`] makes them end.
     pub(crate) fn wait(mut self) -> io::Result<Outcome> {
         self.join()
     }

@@ -1,6 +1,6 @@
-//! Draws the state. Nothing here changes anything, and nothing here decides what is true.
+//! Draws the state. Nothing here changes the state or decides what is true.
 //!
-//! One function a region; one file a screen, named as its state:
+//! One function per region; one file per screen, named after its state:
 //!
 //! ```text
 //!  list   header ─ requests ─ keys
@@ -9,8 +9,8 @@
 //!  help   the keys that are valid now
 //! ```
 //!
-//! Colour is never the only sign: the leader is written in capitals, the cursor is `»`, what has
-//! not happened yet stands below `◆ NOW`. With `--ascii` every other character has a replacement.
+//! Colour is never the only sign: the leader is in capitals, the cursor is `»`, and what has not
+//! happened yet is below `◆ NOW`. With `--ascii` every other character has a replacement.
 
 pub(crate) mod pen;
 
@@ -33,7 +33,7 @@ use crate::{
 pub(crate) use pen::Look;
 use pen::{Pen, Tone};
 
-/// The smallest window in which a screen makes sense.
+/// Width of the smallest usable window.
 const COLUMNS_MIN: u16 = 40;
 const LINES_MIN: u16 = 12;
 
@@ -56,7 +56,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
     draw_keys(&mut pen, bottom, state);
 }
 
-/// The line at the bottom: keys by rank, with `? help` and `q quit` never left out.
+/// The bottom line: keys by rank; `? help` and `q quit` are never left out.
 fn draw_keys(pen: &mut Pen<'_>, area: Rect, state: &State) {
     if let Some(notice) = notice(state) {
         pen.text(area, 0, &format!(" {notice}"), Tone::Strong);
@@ -77,12 +77,12 @@ fn draw_keys(pen: &mut Pen<'_>, area: Rect, state: &State) {
     pen.text(area, 0, &format!(" {}", line.join("   ")), Tone::Dim);
 }
 
-/// Of two keys that do the same, the line names the first.
+/// If two keys do the same, the line names the first.
 fn first_word(shown: &str) -> &str {
     shown.split_whitespace().next().unwrap_or(shown)
 }
 
-/// What takes the place of the keys for a moment.
+/// A message that replaces the keys for a moment.
 fn notice(state: &State) -> Option<String> {
     let steps = state.steps.as_ref().filter(|_| !state.is_helping)?;
     match &steps.prompt {

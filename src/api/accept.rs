@@ -1,4 +1,4 @@
-//! How many clients may be connected: a gate that all client listeners share.
+//! Limits the number of connected clients: a gate that all client listeners share.
 //!
 //! ```text
 //!   kernel's queue ──accept──▶ admit ──▶ a connection, which holds its place until it ends
@@ -7,15 +7,14 @@
 //! ```
 //!
 //! Each connection takes a file descriptor, and so does each file of the log and each stream of a
-//! peer. A member whose clients had taken all of them could not go on, so clients get what is left
-//! beside a reserve (`member::descriptors` says how much), and whoever comes then waits: a
-//! connection that was accepted and closed would only come back at once (etcd:
-//! `transport.LimitListener`).
+//! peer. A member whose clients held all descriptors could not work, so clients may use only those
+//! beyond a reserve (`member::descriptors` computes it), and further clients wait: a connection
+//! that was accepted and closed would only come back at once (etcd: `transport.LimitListener`).
 //!
-//! **Invariants.** A listener takes a client first and a place for it afterwards, so that a
-//! listener without clients holds none of the places that all share. The log has one line when a
-//! client waits for a place, and one when a sixteenth of the places is free again: one client that
-//! goes and another that comes are no news, nor are many at once who change places.
+//! **Invariants.** A listener accepts a client first and then takes a place for it, so a listener
+//! without clients holds none of the shared places. The log has one line when a client starts to
+//! wait for a place, and one when a sixteenth of the places is free again: single clients, or many
+//! at once, that replace each other are not logged.
 
 use std::{
     io::{Error, ErrorKind},
@@ -34,10 +33,10 @@ use tokio::{
 /// The pause after an accept that failed because of this machine's state.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A client that waits for so long is worth a line.
+/// How long a client may wait before the log mentions it.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// The places for clients. A clone shares them.
+/// The places for clients. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<Places>);
 
@@ -45,27 +44,27 @@ pub struct Gate(Arc<Places>);
 struct Places {
     free: Arc<Semaphore>,
     max: usize,
-    /// Whether the log's last line said that there are none.
+    /// Whether the last log line said that no place is free.
     is_full: AtomicBool,
 }
 
-/// A client's place. It is free again when this is dropped.
+/// A client's place. Its drop frees the place.
 #[derive(Debug)]
 pub struct Place {
-    /// `None` only while it is being dropped.
+    /// `None` only during the drop.
     permit: Option<OwnedSemaphorePermit>,
     places: Arc<Places>,
 }
 
 impl Gate {
-    /// A gate with so many places.
+    /// A gate with `max` places.
     pub fn new(max: usize) -> Gate {
         let max = max.min(Semaphore::MAX_PERMITS);
         let free = Arc::new(Semaphore::new(max));
         Gate(Arc::new(Places { free, max, is_full: AtomicBool::new(false) }))
     }
 
-    /// Returns when there is a place for one more client.
+    /// Waits for a place for one more client.
     pub async fn admit(&self) -> Place {
         let places = &self.0;
         let mut free = Box::pin(Arc::clone(&places.free).acquire_owned());
@@ -114,14 +113,14 @@ impl Drop for Place {
     }
 }
 
-/// What a listener says about accepts that fail: a line when it begins and one when it is over.
+/// Logs failing accepts: one line when they begin, and one when they are over.
 #[derive(Debug, Default)]
 pub struct Failures(AtomicU64);
 
 impl Failures {
-    /// An accept has failed. Returns when the next one is worth a try.
+    /// Call this after a failed accept. Returns when the next one is worth a try.
     pub async fn note(&self, error: &Error) {
-        // The client has gone between its connect and our accept.
+        // The client disconnected between its connect and our accept.
         if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
             return;
         }
@@ -131,7 +130,7 @@ impl Failures {
         tokio::time::sleep(PAUSE).await;
     }
 
-    /// An accept has worked.
+    /// Call this after a successful accept.
     pub fn over(&self) {
         if self.0.load(Ordering::Relaxed) != 0 {
             let attempts = self.0.swap(0, Ordering::Relaxed);
@@ -168,9 +167,9 @@ mod tests {
                 for _ in 0..32 {
                     inside.push(gate.admit().await);
                 }
-                // Two listeners, each with a client in hand.
+                // Two listeners, each with an accepted client.
                 let (mut first, mut second) = (Box::pin(gate.admit()), Box::pin(gate.admit()));
-                // One goes, one comes: as often as you like.
+                // One client leaves, another takes its place, repeatedly.
                 for _ in 0..20 {
                     assert!(first.as_mut().now_or_never().is_none());
                     assert!(second.as_mut().now_or_never().is_none());

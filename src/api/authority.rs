@@ -1,11 +1,10 @@
-//! A client's `:authority` that is none, made one that h2 accepts.
+//! Repairs a client's invalid `:authority`, so that h2 accepts it.
 //!
 //! etcd's own Go client, up to 3.4, dials some RPCs (Status, Defragment, HashKV) with the endpoint
-//! as it was given, and its gRPC copies that into every request: `:authority: http://host:2379`, or
-//! `unix://…` when it goes through a socket. That of 3.5.0 sends `#initially=[http://host:2379]` with
-//! all of them. Go's server does not look; h2 refuses such a request with PROTOCOL_ERROR before any
-//! code of ours sees it. So what the client sends is followed here, below h2, as far as its first
-//! header block:
+//! as given, and its gRPC copies that into every request: `:authority: http://host:2379`, or
+//! `unix://…` for a socket. The client of 3.5.0 sends `#initially=[http://host:2379]` with all
+//! RPCs. Go's server does not check it; h2 refuses such a request with PROTOCOL_ERROR before our
+//! code sees it. So this module follows the client's bytes, below h2, up to its first header block:
 //!
 //! ```text
 //!   PRI * HTTP/2.0 ─ SETTINGS ─ … ─ HEADERS ──┬── ordinary authority ──▶ nothing is looked at again
@@ -13,22 +12,22 @@
 //!         └── anything else is HTTP/1 ──▶ nothing is looked at again
 //! ```
 //!
-//! * A scheme is taken out. What is still no authority then, an empty one for example, becomes a
-//!   dash: no method of ours reads it.
-//! * Frames of other kinds go through as they come. A header block, with its CONTINUATION frames, is
-//!   held back until it is complete, which h2 would wait for anyway; at most what h2 takes of one
+//! * A scheme is removed. An authority that is still invalid, an empty one for example, becomes a
+//!   dash: none of our methods reads it.
+//! * Frames of other kinds pass through unchanged. A header block, with its CONTINUATION frames, is
+//!   held back until it is complete, as h2 would wait for it anyway; at most what h2 accepts of one
 //!   ([`HEADER_LIST`]).
-//! * HPACK has state: what a client has sent once it names by an index later. An entry that is
-//!   mended would have another size in h2's table than in the client's, and the two would drop
-//!   their oldest entries at different times. So of such a connection every block is written anew,
-//!   without a table, and h2's stays empty.
-//! * What cannot be understood goes through as it is, and from there on nothing is looked at: the
-//!   verdict on malformed requests is h2's alone.
-//! * The first block decides. A client that sends a good authority and later another that is none
-//!   is not known: they all have theirs from the address that they have dialled.
+//! * HPACK has state: what a client has sent once it refers to by an index later. A repaired entry
+//!   would have another size in h2's table than in the client's, and the two would evict their
+//!   oldest entries at different times. So on such a connection every block is rewritten without a
+//!   table, and h2's table stays empty.
+//! * Bytes that cannot be parsed pass through unchanged, and nothing is checked after them: h2
+//!   alone rejects malformed requests.
+//! * The first block decides. No known client sends first a valid authority and later an invalid
+//!   one: all take it from the address that they have dialled.
 //!
-//! Ordinary clients pay for one walk over a header block, and from then on a read is a read of the
-//! socket. The others pay for reading and writing their header blocks, and for two more copies.
+//! Ordinary clients cost one pass over a header block; after that a read is a read of the socket.
+//! The others cost the decoding and encoding of their header blocks, and two more copies.
 
 pub mod huffman;
 
@@ -50,20 +49,20 @@ use super::{
     through::writes_to_inner,
 };
 
-/// The length of a frame's head: length 3, type 1, flags 1, stream 4.
+/// Length of a frame header in bytes: length 3, type 1, flags 1, stream 4.
 const HEAD: usize = 9;
 
-/// The longest payload that a client may send, as we never announce another.
+/// Longest payload that a client may send, because we announce no larger frames.
 const PAYLOAD_MAX: usize = FRAME as usize;
 
-/// How much of one block is held back, in frames, and how large a list of fields may be.
+/// How many bytes of one block are held back, in frames, and how large its list of fields may be.
 const BLOCK_MAX: usize = HEADER_LIST as usize;
 
-/// How much may lie ready for h2. A block can be much longer than what the client has sent, because
-/// that is full of indexes.
+/// How many bytes may be ready for h2. A block can be much longer than what the client has sent,
+/// because that consists of indexes.
 const OUT_MAX: usize = 2 * BLOCK_MAX;
 
-/// The types of frames that carry fields, and the flags that say how (RFC 9113 6.2, 6.10).
+/// The types of frames that carry fields, and their flags (RFC 9113 6.2, 6.10).
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 0x01;
@@ -74,7 +73,7 @@ const PRIORITY: u8 = 0x20;
 /// Stream dependency and weight.
 const PRIORITY_LEN: usize = 5;
 
-/// A client's connection, from which requests come with an authority that h2 accepts.
+/// A client's connection, with authorities that h2 accepts.
 #[derive(Debug)]
 pub struct MendedAuthority<S> {
     inner: S,
@@ -82,7 +81,7 @@ pub struct MendedAuthority<S> {
 }
 
 impl<S> MendedAuthority<S> {
-    /// Wraps a connection of which nothing has been read yet.
+    /// Wraps a connection before anything is read from it.
     pub fn new(inner: S) -> Self {
         Self { inner, follower: Follower::new() }
     }
@@ -95,7 +94,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for MendedAuthority<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
         let Self { inner, follower } = self.get_mut();
-        // Without room, "nothing was read" would look like the end below.
+        // Without room in the buffer, "nothing was read" would look like the end of the stream
+        // below.
         while 0 < buf.remaining() {
             if follower.give(buf) {
                 return Poll::Ready(Ok(()));
@@ -119,34 +119,34 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MendedAuthority<S> {
     writes_to_inner!();
 }
 
-/// Where in the client's bytes the follower is.
+/// Position of the follower in the client's bytes.
 #[derive(Debug)]
 enum State {
-    /// So many bytes of the preface have come.
+    /// Inside the preface; this many bytes of it have arrived.
     Preface(usize),
-    /// In the head of a frame; what has come of it is held back.
+    /// In a frame header; its bytes are held back.
     Head,
-    /// So many bytes of a frame of another kind are still to come.
+    /// In a frame of another kind; this many bytes are still to come.
     Other(usize),
-    /// In a frame of a header block, which ends with so many bytes held back.
+    /// In a frame of a header block; the frame ends when this many bytes are held back.
     Fields(usize),
-    /// Nothing is looked at any more.
+    /// Nothing is checked any more.
     Done,
 }
 
-/// Follows the client's bytes, cut anywhere, from frame to frame.
+/// Follows the client's bytes from frame to frame, however they are split.
 #[derive(Debug)]
 struct Follower {
     state: State,
-    /// The client's table, if its blocks are mended.
+    /// The client's table, if its blocks are repaired.
     table: Option<Table>,
-    /// What has come of a frame's head, or of the frames of a header block.
+    /// The bytes of an incomplete frame header, or of the frames of an incomplete header block.
     held: Vec<u8>,
-    /// Where in it the current frame begins.
+    /// Where the current frame begins in `held`.
     frame_at: usize,
-    /// What has come of the block itself.
+    /// The bytes of the header block itself.
     block: Vec<u8>,
-    /// Seen, mended, and not yet read by h2.
+    /// Checked and repaired bytes that h2 has not read yet.
     out: BytesMut,
 }
 
@@ -162,13 +162,13 @@ impl Follower {
         }
     }
 
-    /// Fills the reader's buffer; tells whether there was anything.
+    /// Fills the reader's buffer; returns whether there was anything to copy.
     fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let len = self.out.len().min(buf.remaining());
         buf.put_slice(&self.out[..len]);
         self.out.advance(len);
         if self.out.is_empty() && self.is_done() {
-            // The connection may live for days, and needs its memory no more.
+            // The connection may live for days, and no longer needs the memory.
             self.out = BytesMut::new();
         }
         0 < len
@@ -195,7 +195,7 @@ impl Follower {
         }
     }
 
-    /// Nothing is looked at from here on: what was held back goes through.
+    /// Stops checking: the held bytes pass through.
     fn end(&mut self) {
         self.state = State::Done;
         self.out.extend_from_slice(&self.held);
@@ -234,7 +234,7 @@ impl Follower {
             self.held.clear();
             self.state = after(len);
         } else {
-            // Nothing may come between the frames of a block.
+            // No other frame may come between the frames of a block.
             self.state = State::Done;
         }
         taken
@@ -255,7 +255,7 @@ impl Follower {
         taken
     }
 
-    /// A frame of a header block is complete.
+    /// Called when a frame of a header block is complete.
     fn frame(&mut self) {
         let frame = &self.held[self.frame_at..];
         let Some((flags, fragment)) = fragment(frame) else {
@@ -269,7 +269,8 @@ impl Follower {
         }
     }
 
-    /// A header block is complete. `None` if it goes through as it is, and all that follows.
+    /// Called when a header block is complete. `None` if it and everything after it passes through
+    /// unchanged.
     fn block_ends(&mut self) -> Option<()> {
         if self.table.is_none() && hpack::is_to_be_mended(&self.block) {
             self.table = Some(Table::new());
@@ -293,7 +294,7 @@ impl Follower {
     }
 }
 
-/// The state with so many bytes of a frame of another kind to come.
+/// The state with `left` bytes of a frame of another kind to come.
 fn after(left: usize) -> State {
     if left == 0 { State::Head } else { State::Other(left) }
 }
@@ -313,7 +314,7 @@ fn fragment(frame: &[u8]) -> Option<(u8, &[u8])> {
     Some((flags, payload.get(start..end)?))
 }
 
-/// Writes a block in frames, in the place of those that begin with `first`.
+/// Writes a block in frames, replacing those that begin with `first`.
 fn put_frames(out: &mut BytesMut, first: &[u8], block: &[u8]) {
     let (flags, stream) = (first[4], &first[5..HEAD]);
     let padding = usize::from(flags & PADDED != 0);

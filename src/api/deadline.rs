@@ -1,8 +1,8 @@
 //! `grpc-timeout`: how long a call may take, counted from its first frame.
 //!
 //! Clients send it with nearly every call, and hang up themselves when the time is over; the member
-//! must not depend on that. Here is the one place that reads it and the one that ends calls,
-//! of all services and both kinds:
+//! must not depend on that. This module alone reads it, and ends calls of all services and both
+//! kinds:
 //!
 //! ```text
 //!   HEADERS ──▶ of the headers ▶ over already? ──▶ the call ──▶ its stream of answers
@@ -11,19 +11,19 @@
 //!               INTERNAL            └──── over ───────┴────────────┘   "context deadline exceeded"
 //! ```
 //!
-//! * What is under way is dropped, under [`dropped::expire`]: its record ends with code 4, and a
-//!   place in the queue of a lock is given back before the answer.
-//! * A write that was proposed may still be committed. Its client is told that the time is over,
-//!   and no more than that, as by etcd.
-//! * No timer runs before a call has to wait for something, and none at all for a call without the
-//!   header. The header costs a call that is answered at once 60 ns, and one that waits 160 ns more
-//!   (measured): two readings of the clock, and a timer that is set and taken back.
-//! * The answer to what is malformed, and to what is over before it begins, is that of grpc-go
-//!   1.82, which etcd 3.5.33 has. That of 3.5.1 was RST_STREAM, and a matter of luck. Where that
-//!   server resets the stream when the time is over, this one says why.
+//! * A running call is dropped, under [`dropped::expire`]: its record ends with code 4, and its
+//!   place in the queue of a lock is given up before the answer.
+//! * A proposed write may still be committed. Its client learns only that the time is over, as from
+//!   etcd.
+//! * No timer runs before a call has to wait, and none at all for a call without the header. The
+//!   header costs 60 ns for a call that is answered at once, and 160 ns more for one that waits
+//!   (measured): two readings of the clock, and a timer that is set and cancelled.
+//! * A malformed header, and one whose time is over before the call begins, get the answer of
+//!   grpc-go 1.82, which etcd 3.5.33 uses. That of 3.5.1 was RST_STREAM, and depended on timing.
+//!   Where that server resets the stream when the time is over, this one gives the reason.
 //!
-//! Left out: a stream of answers that the client does not take, because its window is full, is
-//! not asked for more, and so notices its end only when the client does.
+//! Left out: if the client does not read a stream of answers, so that its window is full, the
+//! stream is not polled, and notices its end only when the client reads again.
 
 use std::{future::Future, time::Duration};
 
@@ -36,15 +36,15 @@ use crate::server::dropped::{self, Deadline};
 
 const NAME: &str = "grpc-timeout";
 
-/// The longest value: eight digits and a unit.
+/// The longest value in bytes: eight digits and a unit.
 const VALUE_MAX: usize = 9;
 
-/// That of a call whose first frame has come just now; `None` if it may take as long as it
-/// likes. Of several the last one counts, as with Go.
+/// The deadline of a call whose first frame has just arrived; `None` if it has none. If there are
+/// several values the last one counts, as with Go.
 ///
 /// # Errors
 ///
-/// What is malformed about it, for [`refusal`].
+/// The description of a malformed value, for [`refusal`].
 pub(super) fn of(headers: &HeaderMap) -> Result<Option<Deadline>, String> {
     let mut deadline = None;
     for value in headers.get_all(NAME) {
@@ -53,7 +53,7 @@ pub(super) fn of(headers: &HeaderMap) -> Result<Option<Deadline>, String> {
     Ok(deadline)
 }
 
-/// Carries out a call until it is answered or its time is over.
+/// Runs a call until it is answered or its time is over.
 pub(super) async fn bound(
     deadline: Deadline,
     call: impl Future<Output = Response<Body>>,

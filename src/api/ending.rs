@@ -1,10 +1,10 @@
-//! Answers that end before their time, with a status: because the call's own time is over, or because
-//! the member is about to end.
+//! Ends answers early, with a status: because the call's own time is over, or because the member is
+//! about to stop.
 //!
-//! A watch never ends by itself, and a member that waited for its watchers would never stop. So a
-//! stream is told that the server stops (etcd: ErrStopped), and its client goes on with another
-//! member. Calls with a single answer are answered: they take milliseconds, or hear of it
-//! themselves ([`crate::server::stopping`]), or are cut off with their connection
+//! A watch never ends by itself, and a member that waited for its watchers would never stop. So
+//! each stream ends with the status that the server stops (etcd: ErrStopped), and its client moves
+//! to another member. Calls with a single answer are still answered: they take milliseconds, or
+//! react to the stop themselves ([`crate::server::stopping`]), or are cut off with their connection
 //! ([`super::front::serve`]).
 //!
 //! ```text
@@ -32,8 +32,8 @@ use crate::server::{
     dropped::{self, Deadline},
 };
 
-/// The calls whose answers are streams. Those who watch the traces are not among them: they hear
-/// how the member ends.
+/// The calls whose answers are streams. Observers of the traces are not among them: they receive
+/// the records of the member's end.
 const STREAMS: &[&str] = &[
     "/etcdserverpb.Watch/Watch",
     "/etcdserverpb.Lease/LeaseKeepAlive",
@@ -41,33 +41,33 @@ const STREAMS: &[&str] = &[
     "/grpc.health.v1.Health/Watch",
 ];
 
-/// Whether the call with this path answers with a stream that has to be ended.
+/// Whether the call with this path answers with a stream that this module has to end.
 pub(super) fn is_stream(path: &str) -> bool {
     STREAMS.contains(&path)
 }
 
-/// A body that ends, with a status.
+/// A body that can be ended early, with a status.
 pub(super) struct Ending {
     /// `None` once it has ended.
     inner: Option<Body>,
     end: End,
 }
 
-/// What ends a body.
+/// The condition that ends a body.
 enum End {
-    /// The call's time is over. The timer is made when the body has to wait for the first time.
+    /// The call's time is over. The timer is created when the body first has to wait.
     At(Deadline, Option<Pin<Box<Sleep>>>),
-    /// The member is about to end. What is there already is still sent.
+    /// The member is about to stop. Frames that are ready are still sent.
     Stopped(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
 impl Ending {
-    /// Ends the answer of a call with its time.
+    /// Ends the answer of a call at its deadline.
     pub(super) fn at(inner: Body, deadline: Deadline) -> Self {
         Self { inner: Some(inner), end: End::At(deadline, None) }
     }
 
-    /// Ends a stream when the member is about to end.
+    /// Ends a stream when the member is about to stop.
     pub(super) fn when_stopped(inner: Body, mut stopping: watch::Receiver<bool>) -> Self {
         let stopped = async move { stopped(&mut stopping).await };
         Self { inner: Some(inner), end: End::Stopped(Box::pin(stopped)) }
@@ -75,7 +75,7 @@ impl Ending {
 }
 
 impl End {
-    /// Whether it is due, however much the body has still to say.
+    /// Whether the end is due, however many frames the body still has.
     fn is_over(&self) -> bool {
         match self {
             Self::At(deadline, _) => deadline.is_over(),
@@ -93,7 +93,7 @@ impl End {
         }
     }
 
-    /// Drops what it ends; returns what its client is told.
+    /// Drops the body; returns the status for the client.
     fn end(&self, inner: &mut Option<Body>) -> Status {
         match self {
             Self::At(..) => {
@@ -144,10 +144,10 @@ pub(super) fn over() -> Status {
     Status::deadline_exceeded("context deadline exceeded")
 }
 
-/// Returns when the member is about to end.
+/// Returns when the member is about to stop.
 pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     if stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
-        // Nobody can say so any more.
+        // The sender is gone, so no stop will be signalled.
         std::future::pending::<()>().await;
     }
 }
@@ -180,7 +180,7 @@ mod tests {
         assert!(body.frame().await.is_none());
     }
 
-    /// What a body says before its end after 20 ms, and its trailers.
+    /// The frames of a body that ends after 20 ms, and its trailers.
     async fn expired(body: Body) -> (Vec<Bytes>, Option<HeaderMap>) {
         let deadline = Deadline::after(Duration::from_millis(20)).unwrap();
         let (mut data, mut body) = (Vec::new(), Ending::at(body, deadline));

@@ -5,7 +5,7 @@ use crate::{
     server::{Error, Server},
 };
 
-/// Fills in cluster, member, term and, where the handler has not set one, the revision.
+/// Fills in cluster, member, term and, unless the handler has set one, the revision.
 pub fn fill(header: &mut Option<ResponseHeader>, server: &Server) {
     let header = header.get_or_insert_default();
     header.cluster_id = server.cluster_id();
@@ -16,7 +16,7 @@ pub fn fill(header: &mut Option<ResponseHeader>, server: &Server) {
     }
 }
 
-/// Fills in an answer's header, if it is one. Returns the revision that it has then.
+/// Fills in the header of a successful answer. Returns the revision in it.
 pub fn fill_in<A>(
     result: &mut Result<A, Error>,
     server: &Server,

@@ -1,5 +1,5 @@
 //! The paths of plain HTTP: `/health`, `/livez`, `/readyz`, `/metrics` and `/version`. The ports of
-//! `--listen-metrics-urls` have all but the last.
+//! `--listen-metrics-urls` serve all but the last.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ fn common() -> Router<Arc<Server>> {
         .fallback(|| async { error(StatusCode::NOT_FOUND, "404 page not found") })
 }
 
-/// The routes of a port for gRPC only: Go's gRPC answers 415 to every other request.
+/// The routes of a port for gRPC only: every other request gets 415, as from Go's gRPC.
 pub fn no_router() -> Router {
     Router::new().fallback(|request: Request| async move {
         let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
@@ -55,7 +55,7 @@ pub fn no_router() -> Router {
             format!("invalid gRPC request content-type {kind:?}"),
         );
         let mut headers = HeaderMap::new();
-        // If the text cannot stand in a header, the code still does.
+        // If the text does not fit into a header, the code is still sent.
         let _ = status.add_header(&mut headers);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         (StatusCode::UNSUPPORTED_MEDIA_TYPE, headers).into_response()
@@ -88,7 +88,7 @@ async fn health(
     };
     let result = if health.is_ok() { Ok(()) } else { Err(Error::Unhealthy) };
     let body = format!(r#"{{"health":"{}","reason":"{reason}"}}"#, health.is_ok());
-    // The status of the record; over HTTP the reason is in the body.
+    // The record has the status; over HTTP the reason is in the body.
     let _ = call.finish(result, body.len(), 0);
     probes::count_health(health.is_ok());
     if health.is_err() {

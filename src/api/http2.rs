@@ -1,10 +1,10 @@
-//! HTTP/2 on the client port: every setting, and what bounds one connection.
+//! HTTP/2 on the client port: every setting, and the bounds of one connection.
 //!
-//! A library's defaults fit a web server: a bound is there to end a connection, and a client that
-//! lost it opens another. A connection of etcd carries the watches and leases of a whole program, and
-//! Go's server, which the clients were written against, ends it for next to nothing. So no
-//! default of hyper and h2 is inherited here; each setting is in this table, with what Go's server
-//! has (grpc-go, which etcd 3.5 serves plain connections with, and net/http, behind TLS).
+//! A library's defaults fit a web server: exceeding a bound ends the connection, and the client
+//! opens another. A connection of etcd carries the watches and leases of a whole program, and Go's
+//! server, for which the clients were written, hardly ever ends it. So no default of hyper and h2
+//! is inherited here; each setting is in this table, with that of Go's server (grpc-go, which etcd
+//! 3.5 uses for plain connections, and net/http, behind TLS).
 //!
 //! | setting | Go | here | why |
 //! |---|---|---|---|
@@ -25,26 +25,28 @@
 //! | extended CONNECT | no | no | nothing here is tunnelled |
 //! | `date` in answers | no | no | no client of gRPC reads it, and each answer would pay for it |
 //!
-//! Fixed in h2: 100 empty DATA frames that do not end their stream, in the life of a connection;
-//! small DATA frames (below 256 bytes) that nobody has read, until what they cost beyond their bytes
-//! is half of the connection's window; a header block in a quarter more CONTINUATION frames than
-//! [`HEADER_LIST`] needs, or a list four times as long. More of any of these ends the connection with
-//! `ENHANCE_YOUR_CALM`.
+//! Fixed in h2: 100 empty DATA frames that do not end their stream, over the life of a connection;
+//! small DATA frames (below 256 bytes) that have not been read, until their overhead reaches half
+//! of the connection's window; a header block in a quarter more CONTINUATION frames than
+//! [`HEADER_LIST`] needs, or a list four times as long. Exceeding any of these ends the connection
+//! with `ENHANCE_YOUR_CALM`.
 //!
-//! What a client can make the member hold with one connection:
+//! Memory that a client can make the member hold with one connection:
 //!
 //! * requests that are not read: [`CONNECTION_WINDOW`], and half as much again for small frames. h2
-//!   keeps what it has read in pieces of 8 KiB and more, so a client that lays 256 bytes of an
-//!   unread stream into each piece, and pays with thirty times the traffic, gets 0.5 GB (measured);
-//! * metadata: [`METADATA_OF_ALL`], which is twice that in memory if it is all in small fields
-//!   (measured), and one [`HEADER_LIST`] under way;
-//! * calls that were begun and given up: those of one turn, [`super::pace::TURN`];
-//! * answers: [`SEND_BUFFER`] for each stream, within what `server::answer` has room for. A client that takes none is not read any further after
-//!   [`super::pace::UNREAD`] bytes: 300 000 calls that nobody takes the answers of cost 20 MB here,
-//!   and etcd 3.5.1 1.4 GB (measured).
+//!   keeps what it has read in pieces of 8 KiB and more, so a client that puts 256 bytes of an
+//!   unread stream into each piece, at the price of thirty times the traffic, occupies 0.5 GB
+//!   (measured);
+//! * metadata: [`METADATA_OF_ALL`], which takes twice that in memory if it consists of small fields
+//!   (measured), and one incomplete [`HEADER_LIST`];
+//! * calls that were begun and cancelled: those of one turn, [`super::pace::TURN`];
+//! * answers: [`SEND_BUFFER`] for each stream, within the room of `server::answer`. From a client
+//!   that reads none the member stops reading after [`super::pace::UNREAD`] bytes: 300 000 calls
+//!   whose answers are not read cost 20 MB here, and 1.4 GB in etcd 3.5.1 (measured).
 //!
-//! So a flood of calls that are reset costs the member its share of time, like any other load, and
-//! no memory that stays; one that no client of gRPC makes costs the flood its connection.
+//! So a flood of calls that are reset costs the member a share of its time, like any other load,
+//! and no lasting memory; a flood that no gRPC client produces costs the flooding client its
+//! connection.
 
 use http::HeaderMap;
 use hyper_util::{rt::TokioTimer, server::conn::auto::Http2Builder};
@@ -57,7 +59,7 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Limits of the client port.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The largest message that is received.
+    /// The largest message accepted, in bytes.
     pub message_bytes: usize,
     /// `--max-concurrent-streams`.
     pub streams: u32,
@@ -65,45 +67,46 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at all listeners for metrics and probes together.
     pub metrics_connections: usize,
-    /// How often clients are pinged, and how often they may ping.
+    /// How often the member pings clients, and how often they may ping.
     pub keepalive: Keepalive,
 }
 
-/// Calls that were given up before this side has even looked at them, in one turn
-/// ([`super::pace::TURN`]). A call of gRPC, with its message and its reset, has 48 bytes at least, so
-/// that not even a turn full of nothing but given-up calls comes to this many. Heads and resets
-/// alone, which no client of gRPC sends, do: that flood ends its connection.
+/// Calls cancelled before this side has handled them, in one turn ([`super::pace::TURN`]). A gRPC
+/// call, with its message and its reset, has at least 48 bytes, so not even a turn full of
+/// cancelled calls reaches this number. HEADERS and resets alone, which no gRPC client sends, do:
+/// such a flood ends its connection.
 pub(super) const PENDING_RESETS: usize = 2048;
 
-/// How many bytes of metadata one call may bring, by HTTP/2's way of counting: names, values, and 32
-/// for each. As much as Go serves behind TLS, where net/http's own bound holds, so no client
+/// Bytes of metadata that one call may bring, as HTTP/2 counts them: names, values, and 32 for each
+/// field. This is as much as Go allows behind TLS, where net/http's own bound holds, so no client
 /// of etcd depends on more; a token with all groups of a large company has a tenth of it.
 pub(super) const METADATA: usize = 1 << 20;
 
-/// The same for all calls of a connection that are under way. A call is under way for as long as its
-/// message has not come, so a connection's memory is this and not [`METADATA`]; it is what Go grants
-/// to each single call, and a client whose calls bring 16 KiB has a thousand of them at once.
+/// The same limit for all running calls of a connection together. A call is running as long as its
+/// message has not arrived, so this and not [`METADATA`] bounds a connection's memory. Go grants as
+/// much to each single call, and a client whose calls bring 16 KiB can have a thousand of them at
+/// once.
 pub(super) const METADATA_OF_ALL: usize = 16 << 20;
 
-/// What h2 decodes of one header block, and tells clients that it does. Those that look, as Go's
-/// do, send no more. Longer blocks h2 answers with HTTP's 431, or hangs up.
+/// How much h2 decodes of one header block, which is announced to clients. Those that honour it, as
+/// Go's do, send no more. Longer blocks make h2 answer with HTTP's 431, or hang up.
 pub(super) const HEADER_LIST: u32 = 4 << 20;
 
-/// What a client may send on one stream before it is read. A large put (1.5 MB) goes through in a
-/// dozen round trips: 0.6 s to another continent, and no time within a data centre.
+/// What a client may send on one stream before it is read. A large put (1.5 MB) takes a dozen round
+/// trips: 0.6 s to another continent, and no noticeable time within a data centre.
 pub(super) const STREAM_WINDOW: u32 = 128 << 10;
 
-/// What a client may send on all streams of a connection before it is read. 127 streams can stand
-/// full and unread, and the next one still has its window.
+/// What a client may send on all streams of a connection before it is read. With 127 streams full
+/// and unread, the next one still has its window.
 pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// HTTP/2's own frame size.
 pub(super) const FRAME: u32 = 16 << 10;
 
-/// What h2 takes of an answer before the line has taken it, for each stream.
+/// Bytes of an answer that h2 accepts before the network has taken them, per stream.
 pub(super) const SEND_BUFFER: usize = 400 << 10;
 
-/// Sets all of the table.
+/// Applies all settings of the table.
 pub(super) fn configure<E>(mut builder: Http2Builder<'_, E>, limits: &Limits) {
     builder
         .timer(TokioTimer::new())
@@ -121,7 +124,7 @@ pub(super) fn configure<E>(mut builder: Http2Builder<'_, E>, limits: &Limits) {
         .auto_date_header(false);
 }
 
-/// How large a header list is, by HTTP/2's way of counting (RFC 9113 6.5.2).
+/// Size of a header list, as HTTP/2 counts it (RFC 9113 6.5.2).
 pub(super) fn size_of(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }

@@ -1,7 +1,7 @@
-//! A client's connection that must begin to speak within a time.
+//! Requires a client to identify its protocol within a time limit.
 //!
-//! Which HTTP a client speaks is seen from its first bytes, and `hyper-util` waits for them as long
-//! as it takes: the time-outs of HTTP/1 and the pings of HTTP/2 begin behind that. Whoever connects
+//! The first bytes show which HTTP a client speaks, and `hyper-util` waits for them without limit:
+//! the time-outs of HTTP/1 and the pings of HTTP/2 start only after them. A client that connects
 //! and sends nothing, or half of the preface, would hold a file descriptor for ever.
 
 use std::{
@@ -18,18 +18,18 @@ use tokio::{
 
 use super::{http2::PREFACE, through::writes_to_inner};
 
-/// A connection. Reading fails once the time is over, unless it has begun.
+/// A connection. Reads fail once the time is over, unless the client's protocol is known.
 #[derive(Debug)]
 pub(super) struct InTime<S> {
     inner: S,
-    /// `None` as soon as the client's protocol is known.
+    /// `None` once the client's protocol is known.
     limit: Option<Pin<Box<Sleep>>>,
-    /// How many bytes of HTTP/2's preface have come.
+    /// How many bytes of HTTP/2's preface have arrived.
     seen: usize,
 }
 
 impl<S> InTime<S> {
-    /// Wraps a connection of which nothing has been read yet.
+    /// Wraps a connection before anything is read from it.
     pub(super) fn new(inner: S, limit: Duration) -> Self {
         Self { inner, limit: Some(Box::pin(sleep(limit))), seen: 0 }
     }
@@ -38,7 +38,7 @@ impl<S> InTime<S> {
         let rest = &PREFACE[self.seen..];
         let len = bytes.len().min(rest.len());
         self.seen += len;
-        // The end is the reader's business.
+        // The reader handles the end of the stream.
         if bytes.is_empty() || bytes[..len] != rest[..len] || self.seen == PREFACE.len() {
             self.limit = None;
         }
@@ -85,11 +85,11 @@ mod tests {
 
     use super::*;
 
-    /// No test waits for it but those in which it must pass.
+    /// Only tests in which it must pass wait for it.
     const LIMIT: Duration = Duration::from_millis(200);
     const LONG: Duration = Duration::from_secs(20);
 
-    /// What a server says to a client that sends so much and then nothing, until it closes.
+    /// The server's output for a client that sends these bytes and then nothing, until it closes.
     async fn answer(sent: &[u8]) -> Vec<u8> {
         let (mut client, server) = duplex(1024);
         let served = tokio::spawn(async move {
@@ -120,7 +120,7 @@ mod tests {
         assert!(said.starts_with(b"HTTP/1.1 200"), "{said:?}");
     }
 
-    /// What follows is up to the protocol: an idle client of HTTP/2 may stay.
+    /// Later silence is up to the protocol: an idle HTTP/2 client may stay.
     #[tokio::test]
     async fn nothing_is_hung_up_once_the_protocol_is_known() {
         for sent in [PREFACE, b"GET", b"x", b"PRI *\r\n"] {

@@ -1,9 +1,9 @@
-//! What happens to every RPC before and after its handler (etcd: `newUnaryInterceptor`).
+//! The steps before and after every RPC's handler (etcd: `newUnaryInterceptor`).
 //!
-//! [`begin`] mints the request's id, which is the id of its trace and of what it proposes, opens
-//! the `rpc` stage, and refuses what this member cannot serve now. [`Call::finish`] turns the result
-//! into a response or a status and closes the stage. A call that is dropped before it is finished
-//! was cancelled by its client, or its time is over, and its record says so.
+//! [`begin`] mints the request's id, which is also the id of its trace and of its proposal, opens
+//! the `rpc` stage, and refuses what this member cannot serve now. [`Call::finish`] turns the
+//! result into a response or a status and closes the stage. A call that is dropped before it is
+//! finished was cancelled by its client, or its time is over, and its record says so.
 
 use prost::Message;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
@@ -16,17 +16,17 @@ use crate::{
     trace::{self, context::Context},
 };
 
-/// An RPC under way.
+/// A running RPC.
 pub struct Call {
     span: trace::Span,
-    /// It has not been ended yet.
+    /// Whether it has not ended yet.
     is_open: bool,
     id: u64,
     method: Method,
     caller: Option<Context>,
 }
 
-/// RPCs by the number that records carry: places in [`trace::METHODS`].
+/// The RPCs, with the numbers that records carry: positions in [`trace::METHODS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the names say it")]
@@ -70,7 +70,7 @@ impl Method {
     }
 }
 
-/// Opens a call: its id, its stage, and the checks that need no handler.
+/// Opens a call: mints its id, opens its stage, and runs the checks that need no handler.
 pub fn begin<Q: Message>(
     server: &Server,
     method: Method,
@@ -91,8 +91,8 @@ pub fn begin<Q: Message>(
 
 impl Call {
     /// Mints the id and opens the stage. The request's key, and whether its caller wants a trace,
-    /// decide whether it is kept. A caller's context is written down, kept or not: whoever turns
-    /// out slow later belongs to its trace as well.
+    /// decide whether it is kept. The caller's context is recorded in any case: a call that turns
+    /// out to be slow later belongs to the caller's trace as well.
     pub fn open(
         server: &Server,
         method: Method,
@@ -102,7 +102,7 @@ impl Call {
         let forced = caller.is_some_and(|caller| caller.is_sampled);
         let id = server.next_id(method as u64, key, forced);
         let mut span = stage!(Rpc, id, method = method as u8, bytes_in = bytes_in);
-        // Until it is finished: whoever drops it now has gone away.
+        // Until the call is finished, a drop means that its client disconnected.
         span.flag(trace::FLAG_CANCELLED);
         let mut span = span.begun();
         set!(span, Rpc, code = trace::CANCELED);
@@ -126,8 +126,8 @@ impl Call {
         self.id
     }
 
-    /// Ends the call with a message, whose header says at which revision. Who has sent a
-    /// `traceparent` is told where in its trace this was, also of a refusal.
+    /// Ends the call with a message, whose header has the revision. If the client sent a
+    /// `traceparent`, the response says where in its trace the call is; a refusal does too.
     pub fn respond<A: Message>(
         self,
         result: Result<A, Error>,
@@ -137,7 +137,7 @@ impl Call {
         self.respond_with(result, bytes, revision)
     }
 
-    /// The same, for a message of which it is known how many bytes are sent.
+    /// [`Call::respond`] for a message whose sent size is known.
     pub fn respond_with<A>(
         self,
         result: Result<A, Error>,
@@ -156,7 +156,7 @@ impl Call {
         result
     }
 
-    /// Ends the call with a refusal that is not etcd's but gRPC's own.
+    /// Ends the call with a status of gRPC rather than etcd.
     pub fn refuse(mut self, status: Status) -> Status {
         self.end(u8::try_from(status.code() as i32).unwrap_or(u8::MAX));
         status
@@ -178,7 +178,7 @@ impl Call {
         })
     }
 
-    /// Writes down how it ended.
+    /// Records the outcome.
     fn end(&mut self, code: u8) {
         self.is_open = false;
         self.span.clear_flag(trace::FLAG_CANCELLED);
@@ -195,17 +195,17 @@ impl Drop for Call {
     }
 }
 
-/// A member without a leader refuses those who asked for one (clientv3.WithRequireLeader).
+/// A member without a leader refuses requests that require one (clientv3.WithRequireLeader).
 pub fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
     if wants_leader(metadata) && server.leader() == 0 { Err(Error::NoLeader) } else { Ok(()) }
 }
 
-/// Whether the caller has asked for a member that knows a leader.
+/// Whether the caller requires a member that knows a leader.
 pub(super) fn wants_leader(metadata: &MetadataMap) -> bool {
     metadata.get("hasleader").is_some_and(|value| value == "true")
 }
 
-/// The trace that the caller is in: a valid W3C `traceparent`.
+/// The caller's trace: a valid W3C `traceparent`.
 pub(super) fn caller(metadata: &MetadataMap) -> Option<Context> {
     Context::parse(metadata.get("traceparent")?.to_str().ok()?)
 }

@@ -1,8 +1,8 @@
-//! Streams that want a leader, `hasleader: true` (etcd: `monitorLeader`).
+//! Streams that require a leader, `hasleader: true` (etcd: `monitorLeader`).
 //!
-//! A single request of that kind is refused at once when the member knows no leader. A stream is
-//! open for long, and an election is no reason to end it; but if there is still nobody after three
-//! election timeouts, its client should look for another member.
+//! A single request of that kind is refused at once if the member knows no leader. A stream is open
+//! for a long time, and an election is no reason to end it; but if there is still no leader after
+//! three election timeouts, its client should look for another member.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ use tonic::metadata::MetadataMap;
 use super::interceptor::wants_leader;
 use crate::server::Server;
 
-/// For so many election timeouts in a row there must have been none (etcd: maxNoLeaderCnt).
+/// Election timeouts in a row without a leader that end a stream (etcd: maxNoLeaderCnt).
 const MISSED_MAX: u32 = 3;
 
-/// Watches whether the member knows a leader, on behalf of one stream.
+/// Checks whether the member knows a leader, for one stream.
 pub struct LeaderCheck {
     ticks: Option<Interval>,
     missed: u32,
 }
 
 impl LeaderCheck {
-    /// For a stream that was opened with this metadata.
+    /// A check for a stream that was opened with this metadata.
     pub fn new(server: &Server, metadata: &MetadataMap) -> LeaderCheck {
         LeaderCheck { ticks: wants_leader(metadata).then(|| ticks(server.election())), missed: 0 }
     }
 
-    /// Returns when there was no leader for three election timeouts; never for a stream that does
-    /// not care. May be dropped and called again at any time.
+    /// Returns when there was no leader for three election timeouts; never for a stream that
+    /// requires none. Cancel-safe.
     pub async fn lost(&mut self, server: &Server) {
         while self.missed < MISSED_MAX {
             tick(&mut self.ticks).await;
@@ -37,7 +37,7 @@ impl LeaderCheck {
     }
 }
 
-/// Ticks from one period from now on.
+/// Ticks that start one period from now.
 pub fn ticks(period: Duration) -> Interval {
     let mut ticks = interval(period);
     // The first tick would come at once.
@@ -46,7 +46,7 @@ pub fn ticks(period: Duration) -> Interval {
     ticks
 }
 
-/// Waits for the next tick; for ever where there are none.
+/// Waits for the next tick; for ever if `ticks` is `None`.
 pub async fn tick(ticks: &mut Option<Interval>) {
     match ticks {
         Some(ticks) => _ = ticks.tick().await,

@@ -1,8 +1,8 @@
-//! The size of a message, checked before it is read.
+//! Checks the size of a message before it is read.
 //!
-//! A gRPC message begins with a byte and four bytes of length. etcd refuses one that is larger than
-//! `--max-request-bytes` and 512 KiB with RESOURCE_EXHAUSTED; tonic's own limit answers with
-//! another code. So the length is looked at here, in the body, before tonic's codec sees it.
+//! A gRPC message begins with a byte and four bytes of length. etcd refuses one that exceeds
+//! `--max-request-bytes` plus 512 KiB with RESOURCE_EXHAUSTED; tonic's own limit answers with
+//! another code. So this module checks the length, in the body, before tonic's codec sees it.
 
 use std::{
     pin::Pin,
@@ -13,10 +13,10 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
-/// The length of a message's prefix.
+/// The length of a message's prefix, in bytes.
 const PREFIX: usize = 5;
 
-/// A request body whose messages are all small enough, or else ends in an error.
+/// A request body that fails at the first message that is too large.
 #[derive(Debug)]
 pub struct Limited<B> {
     body: B,
@@ -27,7 +27,7 @@ pub struct Limited<B> {
 }
 
 impl<B> Limited<B> {
-    /// Lets messages of up to `max` bytes through.
+    /// Accepts messages of up to `max` bytes.
     pub fn new(body: B, max: usize) -> Self {
         Self { body, max, prefix: [0; PREFIX], prefix_len: 0, message_left: 0 }
     }

@@ -6,15 +6,15 @@
 //! ```
 //!
 //! **The queue of connections.** After the handshake, a connection waits in the kernel until the
-//! member accepts it. The call to `listen` sets the length of that queue. The standard library asks
-//! for 128; the kernel drops the next connection, and its client tries again after a second.
-//! [`BACKLOG`] asks for the most that the system allows, as Go does.
+//! member accepts it. The call to `listen` sets the length of that queue. The standard library
+//! requests 128; beyond it the kernel drops the next connection, and its client retries after a
+//! second. [`BACKLOG`] requests the most that the system allows, as Go does.
 //!
-//! **Socket files.** A killed member leaves its file behind, and a path that exists cannot be bound.
-//! So [`bind`] removes a socket that no process listens on. etcd removes any file: one that is no
-//! socket, and also the socket of a running member, which then gets no clients and at its end
-//! removes the file of its successor. Here both cases are errors, and a member removes only the file
-//! that it made.
+//! **Socket files.** A killed member leaves its file behind, and an existing path cannot be bound.
+//! So [`bind`] removes a socket that no process listens on. etcd removes any file: one that is not
+//! a socket, and also the socket of a running member, which then gets no clients and at its end
+//! removes the file of its successor. Here both cases are errors, and a member removes only the
+//! file that it made.
 
 use std::{
     fs,
@@ -37,25 +37,25 @@ use tokio::{
 
 use crate::config::Address;
 
-/// How many connections may wait to be accepted. The kernel takes the smaller of this number and
-/// `net.core.somaxconn` (4096 by default), so that the operator's setting decides. It is not larger
+/// How many connections may wait to be accepted. The kernel uses the smaller of this number and
+/// `net.core.somaxconn` (4096 by default), so the operator's setting decides. It is not larger
 /// because old kernels keep it in 16 bits.
 const BACKLOG: i32 = 65_535;
 
 /// A listening socket. Connections wait on it until an [`Acceptor`] takes them.
 #[derive(Debug)]
 pub enum Listener {
-    /// On a port.
+    /// Listens on a TCP port.
     Tcp(StdTcpListener),
-    /// On a file.
+    /// Listens on a socket file.
     Unix(StdUnixListener),
 }
 
-/// The file of a listening socket, removed when this is dropped.
+/// The file of a listening socket; its drop removes the file.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// Device and inode: another file at the same path has others.
+    /// Device and inode, which differ for another file at the same path.
     file: (u64, u64),
 }
 
@@ -76,7 +76,7 @@ fn identity(file: &fs::Metadata) -> (u64, u64) {
 ///
 /// # Errors
 ///
-/// What the system says, for example that the address is in use.
+/// The system's error, for example that the address is in use.
 pub fn bind(address: &Address) -> io::Result<(Listener, Option<SocketFile>)> {
     let path = match address {
         Address::Tcp(address) => return Ok((Listener::Tcp(bind_tcp(*address)?), None)),
@@ -106,7 +106,7 @@ pub fn bind_tcp(address: SocketAddr) -> io::Result<StdTcpListener> {
     Ok(socket.into())
 }
 
-/// Removes a socket that nobody listens on.
+/// Removes a socket that no process listens on.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if !found.file_type().is_socket() {
@@ -123,7 +123,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A listener that belongs to the runtime.
+/// A listener registered with the runtime.
 #[derive(Debug)]
 pub(super) enum Acceptor {
     Tcp(TcpListener),
@@ -144,7 +144,7 @@ impl Acceptor {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // Without it small answers would wait for the acknowledgement of earlier ones.
+                // Otherwise small answers would wait for the acknowledgement of earlier ones.
                 let _ = stream.set_nodelay(true);
                 Ok(Stream::Tcp(stream))
             }
@@ -233,8 +233,8 @@ mod tests {
         bind(&Address::Unix(path.to_owned()))
     }
 
-    /// Nothing accepts, so every connection needs a place in the queue. One without a place is tried
-    /// again after a second, which is longer than this test waits.
+    /// Nothing accepts, so every connection needs a place in the queue. The client of a connection
+    /// without one retries after a second, which is longer than this test waits.
     #[test]
     fn as_many_connections_wait_as_the_system_allows() {
         let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap();

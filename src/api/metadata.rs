@@ -1,9 +1,9 @@
-//! The bytes of metadata that the calls of one connection hold.
+//! Counts the bytes of metadata that the calls of one connection hold.
 //!
-//! A call's metadata lies in memory from its first frame until its handler has taken the message, and
-//! no window of HTTP/2 counts it: a client that opens streams and sends no message holds as much as
-//! it likes. So it is counted here, and a call that goes beyond the bounds of [`super::http2`]
-//! is refused; the others of the connection do not notice.
+//! A call's metadata stays in memory from its first frame until its handler has taken the message,
+//! and no window of HTTP/2 counts it: a client that opens streams and sends no message could hold
+//! an unlimited amount. So it is counted here, and a call that exceeds the bounds of
+//! [`super::http2`] is refused; other calls of the connection are not affected.
 
 use std::sync::{
     Arc,
@@ -15,11 +15,11 @@ use tonic::Status;
 
 use super::http2::{METADATA, METADATA_OF_ALL, size_of};
 
-/// What the calls of one connection hold.
+/// The bytes held by the calls of one connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Metadata(Arc<AtomicUsize>);
 
-/// What one call holds, until it is dropped.
+/// The bytes held by one call, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
     all: Metadata,

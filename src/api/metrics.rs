@@ -1,4 +1,4 @@
-//! `/metrics`: what this member counts so far, under etcd's names, in Prometheus's text form.
+//! `/metrics`: this member's counters, under etcd's names, in Prometheus's text format.
 
 use std::fmt::{Display, Write as _};
 
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// All metrics, as text.
+/// All metrics, as text. What etcd has is explained in etcd's words.
 pub fn render(server: &Server) -> String {
     let mut text = Text::default();
     text.histogram(
@@ -24,40 +24,20 @@ pub fn render(server: &Server) -> String {
         "The latency distributions of commit called by backend.",
         &histogram::BACKEND_COMMIT,
     );
-    let status = server.member_status();
-    let is_leader = status.leader == server.member_id();
-    text.gauge(
-        "etcd_server_has_leader",
-        "Whether a leader is known.",
-        u64::from(status.leader != 0),
-    );
-    text.gauge("etcd_server_is_leader", "Whether this member leads.", u64::from(is_leader));
-    text.gauge("etcd_server_proposals_committed_total", "Index committed.", status.raft_index);
-    text.gauge("etcd_server_proposals_applied_total", "Index applied.", status.raft_applied_index);
-    text.gauge("etcd_server_proposals_pending", "Requests that wait.", server.wait().pending());
-    text.gauge("etcd_mvcc_db_total_size_in_bytes", "What the file takes.", status.db_size);
-    text.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Of it in use.", status.db_size_in_use);
-    let quota = server.quota_bytes().and_then(|bytes| i64::try_from(bytes).ok());
-    text.gauge("etcd_server_quota_backend_bytes", "What it may take.", quota.unwrap_or(-1));
-    text.gauge("etcd_debugging_mvcc_current_revision", "Revision.", server.revision());
-    let (watchers, slow) = server.watcher_counts();
-    text.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.", watchers);
-    text.gauge("etcd_debugging_mvcc_slow_watcher_total", "Of them those behind.", slow);
-    let (answers, events) = (server.answer_bytes(), server.store().watch_bytes());
-    text.gauge("glass_answer_bytes", "Answers in memory that are not sent yet.", answers);
-    text.gauge("glass_watch_bytes", "Events in the queues of streams.", events);
+    raft(&mut text, server);
+    key_space(&mut text, server);
     text.checks();
-    text.counter(
-        "glass_otlp_spans_exported_total",
-        "Taken by --trace-otlp.",
-        counts::EXPORTED.get(),
-    );
-    text.counter(
-        "glass_otlp_spans_dropped_total",
-        "Given up by --trace-otlp.",
-        counts::DROPPED.get(),
-    );
-    text.counter("glass_otlp_failures_total", "Attempts that failed.", counts::FAILED.get());
+    for (name, help, count) in [
+        (
+            "glass_otlp_spans_exported_total",
+            "Spans accepted by the collector of --trace-otlp.",
+            &counts::EXPORTED,
+        ),
+        ("glass_otlp_spans_dropped_total", "Spans dropped by --trace-otlp.", &counts::DROPPED),
+        ("glass_otlp_failures_total", "Failed attempts to send spans.", &counts::FAILED),
+    ] {
+        text.counter(name, help, count.get());
+    }
     text.info("etcd_server_version", "server_version", ETCD_VERSION);
     text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id()));
     descriptors(&mut text);
@@ -66,6 +46,79 @@ pub fn render(server: &Server) -> String {
         text.info("etcd_cluster_version", "cluster_version", short);
     }
     text.0
+}
+
+fn raft(text: &mut Text, server: &Server) {
+    let status = server.member_status();
+    let (has_leader, is_leader) = (status.leader != 0, status.leader == server.member_id());
+    for (name, help, value) in [
+        (
+            "etcd_server_has_leader",
+            "Whether or not a leader exists. 1 is existence, 0 is not.",
+            u64::from(has_leader),
+        ),
+        (
+            "etcd_server_is_leader",
+            "Whether or not this member is a leader. 1 if is, 0 otherwise.",
+            u64::from(is_leader),
+        ),
+        (
+            "etcd_server_proposals_committed_total",
+            "The total number of consensus proposals committed.",
+            status.raft_index,
+        ),
+        (
+            "etcd_server_proposals_applied_total",
+            "The total number of consensus proposals applied.",
+            status.raft_applied_index,
+        ),
+    ] {
+        text.gauge(name, help, value);
+    }
+    text.gauge(
+        "etcd_server_proposals_pending",
+        "The current number of pending proposals to commit.",
+        server.wait().pending(),
+    );
+}
+
+fn key_space(text: &mut Text, server: &Server) {
+    let status = server.member_status();
+    let quota = server.quota_bytes().and_then(|bytes| i64::try_from(bytes).ok());
+    for (name, help, value) in [
+        (
+            "etcd_mvcc_db_total_size_in_bytes",
+            "Total size of the underlying database physically allocated in bytes.",
+            status.db_size,
+        ),
+        (
+            "etcd_mvcc_db_total_size_in_use_in_bytes",
+            "Total size of the underlying database logically in use in bytes.",
+            status.db_size_in_use,
+        ),
+        (
+            "etcd_server_quota_backend_bytes",
+            "Current backend storage quota size in bytes.",
+            quota.unwrap_or(-1),
+        ),
+        (
+            "etcd_debugging_mvcc_current_revision",
+            "The current revision of store.",
+            server.revision(),
+        ),
+    ] {
+        text.gauge(name, help, value);
+    }
+    let (watchers, slow) = server.watcher_counts();
+    let (answers, events) = (server.answer_bytes(), server.store().watch_bytes());
+    for (name, help, value) in [
+        ("etcd_debugging_mvcc_watcher_total", "Total number of watchers.", watchers),
+        ("etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.", slow),
+        ("glass_answer_bytes", "Bytes of answers in memory that are not sent yet.", answers),
+        ("glass_watch_bytes", "Bytes of events in the queues of watch streams.", events),
+    ] {
+        text.gauge(name, help, value);
+    }
 }
 
 fn descriptors(text: &mut Text) {
@@ -79,7 +132,7 @@ fn descriptors(text: &mut Text) {
     }
 }
 
-/// Prometheus's text form. Writing into a string cannot fail.
+/// Prometheus's text format. Writing into a string cannot fail.
 #[derive(Default)]
 struct Text(String);
 
@@ -101,14 +154,22 @@ impl Text {
     /// The results of the probes; a check that has not run yet has no line.
     fn checks(&mut self) {
         let [failures, successes] = probes::counted_health();
-        self.counter("etcd_server_health_failures", "Answers of /health: not well.", failures);
-        self.counter("etcd_server_health_success", "Answers of /health: well.", successes);
+        self.counter(
+            "etcd_server_health_failures",
+            "Answers of /health that reported a failure.",
+            failures,
+        );
+        self.counter(
+            "etcd_server_health_success",
+            "Answers of /health that reported success.",
+            successes,
+        );
         let counted = probes::counted();
         if counted.is_empty() {
             return;
         }
         let name = "etcd_server_healthcheck";
-        self.head(name, "The last result of a check of /livez or /readyz: 1 for well.", "gauge");
+        self.head(name, "The last result of a check of /livez or /readyz: 1 for success.", "gauge");
         for of in &counted {
             let labels = format!("name=\"{}\",type=\"{}\"", of.name, of.probe);
             let _ = writeln!(self.0, "{name}{{{labels}}} {}", of.last);
@@ -125,7 +186,7 @@ impl Text {
     }
 
     fn info(&mut self, name: &str, label: &str, value: &str) {
-        self.head(name, "Which one is running; the value is 1.", "gauge");
+        self.head(name, "The label names the running one; the value is 1.", "gauge");
         let _ = writeln!(self.0, "{name}{{{label}=\"{value}\"}} 1");
     }
 

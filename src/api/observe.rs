@@ -1,10 +1,11 @@
-//! The observe service: tells subscribers what this member keeps.
+//! The observe service: sends subscribers the records that this member keeps.
 //!
-//! A thin skin around the collector: it translates the filter, says hello, and streams batches. A
-//! subscriber that reads slowly loses batches, which the next one counts; it holds up nobody. The
-//! service leaves no stages itself: watching must not be what one sees.
+//! A thin layer over the collector: it translates the filter, sends a hello, and streams batches. A
+//! subscriber that reads slowly loses batches, and the next one counts the loss; it blocks no other
+//! thread. The service has no stages of its own, so that watching does not show up in what is
+//! watched.
 //!
-//! Left out until auth is there: the root role, and the redaction of keys.
+//! Left out until auth exists: the root role, and the redaction of keys.
 
 use std::{
     pin::Pin,
@@ -33,12 +34,12 @@ pub struct ObserveService {
 }
 
 impl ObserveService {
-    /// Serves what this collector keeps.
+    /// Serves the records of this collector.
     pub fn new(collector: Arc<Collector>) -> ObserveService {
         ObserveService { collector }
     }
 
-    /// The service as a router takes it.
+    /// The service in the form that a router takes.
     pub fn into_server(self) -> observe_server::ObserveServer<ObserveService> {
         observe_server::ObserveServer::new(self)
     }
@@ -56,7 +57,7 @@ impl observe_server::Observe for ObserveService {
     }
 }
 
-/// A hello, and then batches until one side goes.
+/// A hello, and then batches until one side ends the stream.
 pub struct Batches {
     hello: Option<Hello>,
     batches: mpsc::Receiver<collect::Batch>,
@@ -78,7 +79,7 @@ impl Stream for Batches {
 }
 
 fn filter_of(request: &ObserveRequest) -> Result<Filter, Status> {
-    // Who may not see keys must not find them out either, by asking for one prefix after another.
+    // A client that may not see keys must not find them out by trying prefixes either.
     if trace::is_redacting() && !request.key_prefix.is_empty() {
         return Err(Status::permission_denied("this member tells no keys: --trace-redact-keys"));
     }

@@ -1,23 +1,24 @@
-//! How much of a client's input is looked at, in one turn and while its answers are not taken.
+//! Limits how much of a client's input is read, per turn and while its answers are unread.
 //!
-//! All clients share one thread, and h2 reads for as long as there is something to read. A client
-//! that sends faster than it is served would have thousands of streams opened before any of them
-//! is looked at, and the others would wait for them. And h2 goes on reading while the answers to what
-//! it has read pile up, because the client does not take them. So between the socket and h2:
+//! All clients share one thread, and h2 reads as long as there is input. A client that sends faster
+//! than it is served would open thousands of streams before any of them is served, and the other
+//! clients would wait for them. And h2 continues to read while the answers pile up because the
+//! client does not read them. So this module is between the socket and h2:
 //!
 //! ```text
 //!   socket ──▶ [ Paced ] ──▶ h2       a turn: at most TURN bytes, then the others have theirs
 //!   socket ◀── [ Paced ] ◀── h2       writing waits: at most UNREAD bytes, then reading waits, too
 //! ```
 //!
-//! * A turn is one poll of the connection's task. What was opened in it is accepted and has run as
-//!   far as it can before the next one.
-//! * Whatever the socket takes of the answers counts as taken: a slow line is no reason to wait.
-//!   A client that is blocked until we have read everything, and reads nothing itself before that,
-//!   must have more than [`UNREAD`] under way to notice; flow control does not let it get far either.
-//! * Both cost nothing that could be measured: a load and a store for a read, a flag for a write.
+//! * A turn is one poll of the connection's task. Streams opened in it are accepted and have run as
+//!   far as they can before the next turn.
+//! * An answer counts as taken once the socket has accepted it: a slow network is no reason to
+//!   wait. A client that blocks until we have read everything, and reads nothing itself before
+//!   that, must have more than [`UNREAD`] in flight to notice; flow control does not let it get far
+//!   either.
+//! * Both cost nothing measurable: a load and a store per read, a flag per write.
 //!
-//! Left out: fairness between the calls of one connection. They are its client's own business.
+//! Left out: fairness between the calls of one connection. They belong to one client.
 
 use std::{
     future::Future,
@@ -34,10 +35,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::through::ends_with_inner;
 
-/// Bytes of input in one turn of a connection; more by one read at most.
+/// Bytes of input in one turn of a connection; it may be exceeded by one read.
 pub(super) const TURN: usize = 64 << 10;
 
-/// Bytes of input after which a client must have taken something of what it was answered.
+/// Bytes of input after which a client must have taken some of its answers.
 pub(super) const UNREAD: usize = 256 << 10;
 
 /// What is left of a connection's turn. The connection's task and its socket share it.
@@ -45,7 +46,7 @@ pub(super) const UNREAD: usize = 256 << 10;
 pub(super) struct Pace(Arc<AtomicUsize>);
 
 impl Pace {
-    /// The socket, read at this pace.
+    /// Wraps the socket.
     pub(super) fn socket<S>(&self, inner: S) -> Paced<S> {
         Paced { inner, pace: self.clone(), is_stuck: false, unread: 0, has_waited: false }
     }
@@ -69,21 +70,21 @@ impl Pace {
     }
 }
 
-/// A socket that is read at a pace.
+/// A socket whose reads are limited.
 #[derive(Debug)]
 pub(super) struct Paced<S> {
     inner: S,
     pace: Pace,
-    /// The socket took nothing when it was last given something.
+    /// Whether the socket accepted nothing at the last write.
     is_stuck: bool,
-    /// What was read since then.
+    /// Bytes read since then.
     unread: usize,
-    /// Reading waits for the socket to take something.
+    /// Whether a read waits for the socket to accept something.
     has_waited: bool,
 }
 
 impl<S> Paced<S> {
-    /// Notes what became of an attempt to write.
+    /// Records the result of a write.
     fn note(&mut self, context: &Context<'_>, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
         self.is_stuck = written.is_pending();
         if !self.is_stuck {
@@ -155,7 +156,7 @@ mod tests {
 
     use super::*;
 
-    /// What the pipes of these tests hold.
+    /// Capacity of the pipes in these tests, in bytes.
     const PIPE: usize = 1 << 20;
     const PIECE: usize = 8 << 10;
     const SHORT: std::time::Duration = std::time::Duration::from_millis(100);
@@ -167,7 +168,7 @@ mod tests {
         let pace = Pace::default();
         let mut socket = pace.socket(server);
         let (mut turns, mut total) = (0, 0);
-        // As h2 does it: reads for as long as there is something.
+        // As h2 does: reads as long as there is input.
         let greedy = poll_fn(|context| {
             turns += 1;
             let before = total;
@@ -192,7 +193,7 @@ mod tests {
         let mut socket = pace.socket(server);
         let served = pace.drive(async {
             let mut piece = vec![0; PIECE];
-            // Until the pipe is full, reading is free.
+            // Until the pipe is full, reads are not limited.
             socket.read_exact(&mut piece).await.unwrap();
             while let Ok(written) = timeout(SHORT, socket.write(&[1; PIECE])).await {
                 written.unwrap();
@@ -221,7 +222,7 @@ mod tests {
         let pace = Pace::default();
         let mut socket = pace.socket(server);
         let mut turns = 0;
-        // As h2 does it: one task that reads what it can, then writes what it can.
+        // As h2 does: one task that reads what it can, then writes what it can.
         let served = pace.drive(poll_fn(|context| {
             turns += 1;
             loop {

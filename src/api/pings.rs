@@ -1,7 +1,7 @@
-//! Clients that ping too often are sent away (`--grpc-keepalive-min-time`).
+//! Disconnects clients that ping too often (`--grpc-keepalive-min-time`).
 //!
 //! A ping costs the member a frame each way, whether or not there is anything to keep alive, and h2
-//! answers it without a word. So the heads of the frames are read here, below h2, both ways, and
+//! answers it without notice. So the frame headers are read here, below h2, in both directions, and
 //! judged as Go's server does (grpc-go: `handlePing`):
 //!
 //! ```text
@@ -9,19 +9,19 @@
 //!   socket ◀── HEADERS, DATA: no strikes any more; END_STREAM, RST_STREAM: the call is over
 //! ```
 //!
-//! * The first ping of a connection is never too early, and neither is the first one after headers
-//!   or data of an answer: a client measures the line when it gets some.
-//! * A ping is too early within the flag's time after the one before, and within two hours if no
-//!   call is under way: then there is nothing to keep alive (`PermitWithoutStream: false`).
-//! * The end is GOAWAY with `ENHANCE_YOUR_CALM` and the text `too_many_pings`, by which gRPC's
-//!   clients know that they have to ping less often. h2 cannot be told to say that, so it is written
-//!   here, between two frames of h2's, and the connection is closed.
-//! * What is neither HTTP/2 nor well-formed is passed on as it is; h2 judges that.
+//! * The first ping of a connection is never too early, nor is the first one after headers or data
+//!   of an answer: a client measures the network when it receives some.
+//! * A ping is too early within the flag's time after the previous one, and within two hours if no
+//!   call is running: then there is nothing to keep alive (`PermitWithoutStream: false`).
+//! * The connection ends with GOAWAY, `ENHANCE_YOUR_CALM` and the text `too_many_pings`, which
+//!   makes gRPC's clients ping less often. h2 has no way to send that, so it is written here,
+//!   between two frames of h2, and the connection is closed.
+//! * Bytes that are not HTTP/2, or are malformed, pass through unchanged; h2 judges them.
 //!
-//! A frame costs a look at nine bytes, and a call a place in a set, as long as it is under way: h2
-//! bounds how many those are. All of that is 30 ns for a call with its answer, and 55 among a thousand
-//! others (measured); the clock is read for a ping only. Left out: the pings of members to
-//! each other, which have ports of their own.
+//! A frame costs a look at nine bytes, and a running call an entry in a set: h2 bounds their
+//! number. That takes 30 ns for a call with its answer, and 55 ns among a thousand others
+//! (measured); only a ping reads the clock. Left out: the pings between members, which have ports
+//! of their own.
 
 use std::{
     collections::BTreeSet,
@@ -36,17 +36,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{http2::PREFACE, through::ends_with_inner};
 use crate::clock;
 
-/// The text of the GOAWAY, by which grpc-go's clients know its reason.
+/// The text of the GOAWAY, from which grpc-go's clients learn its reason.
 const TOO_MANY_PINGS: &[u8] = b"too_many_pings";
-/// The code of it (RFC 9113 7).
+/// The error code of the GOAWAY (RFC 9113 7).
 const ENHANCE_YOUR_CALM: u8 = 11;
 
 /// Pings that may come too early (grpc-go: maxPingStrikes).
 const STRIKES_MAX: u8 = 2;
-/// How far apart the pings of a client without calls have to be (grpc-go: defaultPingTimeout).
+/// Least interval between pings of a client without calls (grpc-go: defaultPingTimeout).
 const IDLE_MIN_TIME: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// The length of a frame's head, and what its types and flags are (RFC 9113 4.1, 6).
+/// Length of a frame header, and the numbers of types and flags (RFC 9113 4.1, 6).
 const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -58,7 +58,7 @@ const ACK: u8 = 0x01;
 const END_STREAM: u8 = 0x01;
 const END_HEADERS: u8 = 0x04;
 
-/// A client's connection, which ends when the client pings too often.
+/// A client's connection, which ends if the client pings too often.
 #[derive(Debug)]
 pub(super) struct Pings<S> {
     inner: S,
@@ -67,23 +67,23 @@ pub(super) struct Pings<S> {
     written: Frames,
     calls: Calls,
     rule: Rule,
-    /// The GOAWAY, once there have been too many, as far as it has not been written yet.
+    /// The unwritten rest of the GOAWAY, once there have been too many pings.
     end: Option<Vec<u8>>,
 }
 
-/// What the client speaks.
+/// The client's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
-    /// So many bytes of HTTP/2's preface have come.
+    /// Not known yet; this many bytes of HTTP/2's preface have arrived.
     Unknown(usize),
     Http2,
-    /// Nothing is looked at.
+    /// Not HTTP/2; nothing is checked.
     Other,
 }
 
 impl<S> Pings<S> {
-    /// Wraps a connection of which nothing has been read yet. Pings of a client with calls under way
-    /// have to be `min_time` apart.
+    /// Wraps a connection before anything is read from it. Pings of a client with running calls
+    /// must be `min_time` apart.
     pub(super) fn new(inner: S, min_time: Duration) -> Self {
         Self {
             inner,
@@ -96,7 +96,7 @@ impl<S> Pings<S> {
         }
     }
 
-    /// Looks at what the client has sent.
+    /// Processes bytes from the client.
     fn note_read(&mut self, bytes: &[u8]) {
         let bytes = match self.protocol {
             Protocol::Http2 => bytes,
@@ -114,7 +114,7 @@ impl<S> Pings<S> {
         });
     }
 
-    /// Compares with the preface; returns what comes after it.
+    /// Compares with the preface; returns the bytes after it.
     fn preface<'a>(&mut self, seen: usize, bytes: &'a [u8]) -> &'a [u8] {
         let expected = &PREFACE[seen..];
         let (begin, rest) = bytes.split_at(expected.len().min(bytes.len()));
@@ -126,9 +126,9 @@ impl<S> Pings<S> {
         if self.protocol == Protocol::Http2 { rest } else { &[] }
     }
 
-    /// Looks at what the socket has taken.
+    /// Processes bytes that the socket has accepted.
     fn note_written(&mut self, bytes: &[u8]) {
-        // A port for gRPC alone announces its settings before the client has said anything.
+        // A port for gRPC only sends its settings before the client has sent anything.
         if self.protocol == Protocol::Other {
             return;
         }
@@ -145,14 +145,14 @@ impl<S> Pings<S> {
         });
     }
 
-    /// Whether the GOAWAY is due and would not come into the middle of anything.
+    /// Whether the GOAWAY is due and would not split a frame or a header block.
     fn may_end(&self) -> bool {
         self.end.is_some() && self.written.is_between()
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Pings<S> {
-    /// Sends the GOAWAY and closes the connection; returns why.
+    /// Sends the GOAWAY and closes the connection; returns the reason.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         match ready!(self.poll_goaway(context)) {
             Ok(()) => Poll::Ready(Error::other("the client pings too often")),
@@ -168,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pings<S> {
             rest.drain(..len);
         }
         ready!(inner.as_mut().poll_shutdown(context))?;
-        // A socket that is closed with something unread is reset, and the GOAWAY may be lost.
+        // Closing a socket with unread input resets it, and the GOAWAY may be lost.
         let mut piece = [0; 4096];
         loop {
             let mut buf = ReadBuf::new(&mut piece);
@@ -193,13 +193,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Pings<S> {
             if self.end.is_none() {
                 return Poll::Ready(Ok(()));
             }
-            // Of what has come with the last ping nothing would be answered any more.
+            // Requests that arrived with the last ping would not be answered any more.
             buf.set_filled(before);
         }
         if self.may_end() {
             return self.poll_end(context).map(Err);
         }
-        // What is under way is written to its end first, which wakes the task.
+        // The frame in progress is written to its end first, which wakes the task.
         Poll::Pending
     }
 }
@@ -248,18 +248,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Pings<S> {
     ends_with_inner!();
 }
 
-/// The GOAWAY of a connection whose last call had this stream.
+/// The GOAWAY for a connection whose last call had this stream.
 fn goaway(stream: u32) -> Vec<u8> {
     let len = 8 + TOO_MANY_PINGS.len() as u8;
     let head = [0, 0, len, GOAWAY, 0, 0, 0, 0, 0];
     [&head[..], &stream.to_be_bytes(), &[0, 0, 0, ENHANCE_YOUR_CALM], TOO_MANY_PINGS].concat()
 }
 
-/// The calls under way, as the frames tell.
+/// The running calls, according to the frames.
 #[derive(Debug, Default)]
 struct Calls {
     open: BTreeSet<u32>,
-    /// The stream of the newest one. Headers of one that is not newer are trailers.
+    /// The stream of the newest one. Headers on one that is not newer are trailers.
     last: u32,
 }
 
@@ -280,13 +280,13 @@ impl Calls {
     }
 }
 
-/// When pings are too early, and how many have been.
+/// When a ping is too early, and how many have been.
 #[derive(Debug)]
 struct Rule {
     min_time: Duration,
     last: Option<Instant>,
     strikes: u8,
-    /// Headers or data were sent since the last ping.
+    /// Whether headers or data were sent since the last ping.
     has_answered: bool,
 }
 
@@ -295,7 +295,7 @@ impl Rule {
         Rule { min_time, last: None, strikes: 0, has_answered: false }
     }
 
-    /// A ping has come; whether the client may stay.
+    /// Judges a ping; returns whether the client may stay.
     fn allows(&mut self, now: Instant, has_calls: bool) -> bool {
         let last = self.last.replace(now);
         if std::mem::take(&mut self.has_answered) {
@@ -310,7 +310,7 @@ impl Rule {
     }
 }
 
-/// What is looked at of a frame.
+/// The parts of a frame header that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Head {
     kind: u8,
@@ -318,15 +318,15 @@ struct Head {
     stream: u32,
 }
 
-/// Follows one direction of a connection, cut anywhere, from head to head.
+/// Follows one direction of a connection from frame header to frame header, however it is split.
 #[derive(Debug, Default)]
 struct Frames {
-    /// What has come of a head that was cut.
+    /// The bytes of a frame header that was split.
     head: [u8; HEAD],
     have: usize,
-    /// So many bytes of the payload are still to come.
+    /// Bytes of the payload still to come.
     left: usize,
-    /// The last frame was of a header block that goes on.
+    /// Whether the last frame belongs to a header block that continues.
     is_in_block: bool,
 }
 
@@ -336,7 +336,7 @@ impl Frames {
             let skipped = self.left.min(bytes.len());
             self.left -= skipped;
             bytes = &bytes[skipped..];
-            // Nearly always a head comes in one piece.
+            // Nearly always a frame header arrives in one piece.
             if self.have == 0
                 && let Some((head, rest)) = bytes.split_first_chunk()
             {
@@ -358,21 +358,21 @@ impl Frames {
         }
     }
 
-    /// A head is complete.
+    /// Called when a frame header is complete.
     fn begin(&mut self, head: [u8; HEAD]) -> Head {
         let [high, middle, low, kind, flags, a, b, c, d] = head;
         self.left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         self.is_in_block = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS == 0;
-        // The highest bit means nothing.
+        // The highest bit is reserved.
         Head { kind, flags, stream: u32::from_be_bytes([a & 0x7f, b, c, d]) }
     }
 
-    /// Whether another frame may come here.
+    /// Whether another frame may be inserted here.
     fn is_between(&self) -> bool {
         self.have == 0 && self.left == 0 && !self.is_in_block
     }
 
-    /// How many bytes at most come before the next place where that may be.
+    /// Number of bytes, at most, before the next position at which that may be so.
     fn rest(&self) -> usize {
         if self.left == 0 { HEAD - self.have } else { self.left }
     }
@@ -463,7 +463,7 @@ mod tests {
         let begin = |stream| frame(HEADERS, END_HEADERS, stream, b"call");
         pings.note_read(&[PREFACE, &begin(1), &begin(3), &begin(5)].concat());
         assert_eq!(pings.calls.open.len(), 3);
-        // Trailers of the client's are no new call, and half an end is none.
+        // Trailers from the client are no new call, and half an end ends none.
         pings.note_read(&frame(HEADERS, END_HEADERS | END_STREAM, 3, b"trailers"));
         pings.note_written(&frame(HEADERS, END_HEADERS, 1, b"head"));
         assert_eq!(pings.calls.open.len(), 3);
@@ -476,7 +476,7 @@ mod tests {
         assert!(pings.rule.has_answered);
     }
 
-    /// Writes all of it, or until that fails.
+    /// Writes all bytes, unless that fails.
     async fn write(socket: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8], is_vectored: bool) {
         while !bytes.is_empty() {
             let (first, second) = bytes.split_at(bytes.len() / 3);
@@ -490,8 +490,8 @@ mod tests {
         }
     }
 
-    /// The client pings while the server has written a part of a frame, and has more in hand: the
-    /// frame is written to its end, and GOAWAY stands where the next one would have begun.
+    /// The client pings while the server has written part of a frame, and has more to write: the
+    /// frame is completed, and GOAWAY follows where the next one would have begun.
     #[tokio::test]
     async fn goaway_comes_between_two_frames() {
         let data = frame(DATA, 0, 1, &[1; 1000]);

@@ -8,10 +8,10 @@
 //! ```
 //!
 //! `verbose` lists every check even if all succeed. `exclude=NAME` leaves a check out and can be
-//! repeated. An unknown name only leaves a line in the log, so that a probe can name checks that only
-//! other versions have. etcd runs the checks in random order; here the order is fixed.
-//! A probe is one request of the trace, and the reads of its checks are part of it.
-//! (etcd 3.5.11 and later: etcdhttp/health.go)
+//! repeated. An unknown name only causes a line in the log, so that a probe can name checks that
+//! only other versions have. etcd runs the checks in random order; here the order is fixed. A probe
+//! is one request of the trace, and the reads of its checks are part of it (etcd 3.5.11 and later:
+//! etcdhttp/health.go).
 
 use std::{
     fmt::Write as _,
@@ -39,7 +39,7 @@ use crate::server::{
     health::{Check, Failed},
 };
 
-/// How much of the unknown names the log shows, in characters.
+/// How many characters of unknown names the log shows.
 const UNKNOWN_CHARS_MAX: usize = 200;
 
 /// The parameters of a request, decoded.
@@ -146,7 +146,7 @@ async fn answer(server: &Server, (probe, only): (Probe, Option<Check>), pairs: P
         }
     };
     let bytes = http_body::Body::size_hint(response.body()).lower();
-    // The status of the record; over HTTP the reason is in the body.
+    // The record has the status; over HTTP the reason is in the body.
     let _ = call.finish(result, usize::try_from(bytes).unwrap_or(usize::MAX), 0);
     response
 }
@@ -205,7 +205,7 @@ fn counter(probe: Probe, check: Check) -> &'static Counter {
     &COUNTERS[probe as usize][check as usize]
 }
 
-/// Answers of `/health`: "false", then "true".
+/// Counters of `/health` answers: "false", then "true".
 static HEALTH: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// Counts an answer to `/health`.
@@ -226,7 +226,7 @@ pub(super) struct Counted {
     pub(super) name: &'static str,
     /// The last result: 1 for success.
     pub(super) last: u64,
-    /// How often each result came.
+    /// How often the check had each result.
     pub(super) results: [(&'static str, u64); 2],
 }
 

@@ -1,29 +1,29 @@
-//! What `/metrics` says about the process: its file descriptors.
+//! The process's file descriptors, for `/metrics`.
 //!
-//! etcd has the same numbers under two names each: those of Prometheus's own collector for
-//! processes, and its own, which it renews every ten minutes.
+//! etcd exports the same numbers under two names each: those of Prometheus's own collector for
+//! processes, and its own, which it updates every ten minutes.
 
 use std::fs;
 
 use nix::sys::resource::{Resource, getrlimit};
 
-/// Where the system lists a process's open files: Linux, and macOS.
+/// Directories that list a process's open files: on Linux, and on macOS.
 const DIRECTORIES: [&str; 2] = ["/proc/self/fd", "/dev/fd"];
 
-/// How many file descriptors are open; `None` where the system does not tell.
+/// Number of open file descriptors; `None` where the system does not report it.
 pub(super) fn open_descriptors() -> Option<u64> {
     DIRECTORIES.iter().find_map(|directory| {
-        // Since Linux 6.2 it is the directory's size, which costs nothing to know.
+        // Since Linux 6.2 it is the directory's size, which is free to read.
         let size = fs::metadata(directory).ok()?.len();
         if directory.starts_with("/proc") && 0 < size {
             return Some(size);
         }
-        // The one that reads the directory is not counted.
+        // The descriptor that reads the directory does not count.
         Some((fs::read_dir(directory).ok()?.count() as u64).saturating_sub(1))
     })
 }
 
-/// How many may be open.
+/// The limit on open file descriptors.
 pub(super) fn descriptor_limit() -> Option<u64> {
     getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)
 }

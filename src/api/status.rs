@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use crate::server::{Error, answer::rope::LONGEST};
 
-/// Code and text of an error. The text is what clients compare.
+/// Code and text of an error. Clients compare the text.
 pub fn code_and_text(error: Error) -> (Code, Cow<'static, str>) {
     let Error::AnswerTooLong { bytes } = error else {
         let (code, text) = fixed(error);
@@ -16,7 +16,7 @@ pub fn code_and_text(error: Error) -> (Code, Cow<'static, str>) {
     (Code::ResourceExhausted, text.into())
 }
 
-/// Those whose text is always the same; [`code_and_text`] has the other one.
+/// Errors with a fixed text; [`code_and_text`] has the other one.
 fn fixed(error: Error) -> (Code, &'static str) {
     use Code::{
         Cancelled, DataLoss, FailedPrecondition, Internal, InvalidArgument, NotFound, OutOfRange,
@@ -77,9 +77,10 @@ pub fn status(error: Error) -> Status {
     Status::new(code, text)
 }
 
-/// The status of an error of Lock and Election. etcd serves them through a client of its own inside
-/// the member, whose errors have lost their codes; only what is decided before keeps it, and that
-/// the member stops, which by etcd's is a connection that breaks: clients try another member.
+/// The status of an error of Lock and Election. etcd serves them through a client inside the
+/// member, whose errors have lost their codes. Two kinds keep theirs: errors found before that
+/// client, and the stop of the member, which etcd's clients see as a broken connection: they try
+/// another member.
 pub fn plain_status(error: Error) -> Status {
     match error {
         Error::NoLeader | Error::Canceled | Error::Stopped => status(error),

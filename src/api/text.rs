@@ -1,16 +1,16 @@
-//! Answers of plain HTTP that are a text, in the forms of Go's net/http.
+//! Plain-text HTTP answers, in the forms of Go's net/http.
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
-/// A text.
+/// An answer with this text.
 pub(super) fn plain(code: StatusCode, body: impl Into<String>) -> Response {
     (code, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body.into()).into_response()
 }
 
-/// A refusal, in the form of Go's `http.Error`.
+/// An error, in the form of Go's `http.Error`.
 pub(super) fn error(code: StatusCode, text: &str) -> Response {
     nosniff(plain(code, format!("{text}\n")))
 }
@@ -22,7 +22,7 @@ pub fn method_not_allowed() -> Response {
     response
 }
 
-/// Keeps browsers from guessing another content type.
+/// Prevents browsers from guessing another content type.
 pub(super) fn nosniff(mut response: Response) -> Response {
     let value = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, value);

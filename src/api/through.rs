@@ -1,11 +1,11 @@
-//! Sockets around sockets, of which most look at one direction only.
+//! Sockets that wrap sockets, most of which inspect only one direction.
 //!
-//! What the front lays around a client's socket ([`super::in_time`], [`super::authority`],
-//! [`super::pings`], [`super::pace`]) has to write, flush and shut down like any socket, and for most
-//! of that has nothing to add: so these parts of [`tokio::io::AsyncWrite`] stand here once. The inner
-//! socket is the field `inner`.
+//! The wrappers that the front puts around a client's socket ([`super::in_time`],
+//! [`super::authority`], [`super::pings`], [`super::pace`]) must write, flush and shut down like
+//! any socket, and most of them add nothing to that: so these parts of [`tokio::io::AsyncWrite`]
+//! are implemented here once. The inner socket is the field `inner`.
 
-/// All of `AsyncWrite`, for those who look at what is read only.
+/// All of `AsyncWrite`, for wrappers that inspect reads only.
 macro_rules! writes_to_inner {
     () => {
         fn poll_write(
@@ -28,7 +28,7 @@ macro_rules! writes_to_inner {
     };
 }
 
-/// All of `AsyncWrite` but the writing itself.
+/// All of `AsyncWrite` except the writing itself.
 macro_rules! ends_with_inner {
     () => {
         fn poll_flush(

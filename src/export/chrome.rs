@@ -10,15 +10,16 @@
 //! | a beginning without its end    | an instant whose name ends in `begins`                    |
 //! | a message; an entry's way into a batch | an arrow (`s`, `f`)                               |
 //!
-//! An async id is local to its process: what a request does on a follower stands there, in the
-//! follower's rows. An arrow can only leave a thread, so where a request's span points to a batch
-//! an instant of the category `flow` stands on its thread.
+//! An async id is local to its process: the steps of a request on a follower are in the follower's
+//! rows. An arrow can only leave a thread, so where a request's span points to a batch, there is an
+//! instant of the category `flow` on its thread.
 //!
 //! Times are microseconds since the earliest step, by the first member's clock; the other members'
-//! clocks are set by the messages between them (see [`story::order`](crate::story::order)). That is an
-//! estimate. Where it would have an arrow go back in time, the arrow ends when it begins.
+//! clocks are aligned by the messages between them (see [`story::order`](crate::story::order)).
+//! That is an estimate. An arrow that would go back in time ends when it begins.
 //!
-//! Fields are args by the names of the vocabulary, and `record` holds what every record has.
+//! Fields become args with the names of the vocabulary, and `record` holds the parts that every
+//! record has.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -42,10 +43,10 @@ use crate::{
     },
 };
 
-/// How far the numbers of two threads' rows are apart: more rows than that are never needed.
+/// Distance between the row numbers of two threads: no thread needs more rows.
 const ROWS: usize = 1_000;
 
-/// How much was written.
+/// Number of elements written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Members.
@@ -54,7 +55,7 @@ pub struct Counts {
     pub slices: usize,
     /// Spans of requests.
     pub requests: usize,
-    /// Marks, and beginnings without their ends.
+    /// Marks, and beginnings without ends.
     pub marks: usize,
     /// Arrows.
     pub flows: usize,
@@ -111,10 +112,10 @@ struct Entry<'a> {
     cat: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     dur: Option<f64>,
-    /// How far an instant's line reaches: `t`, its thread.
+    /// Scope of an instant: `t`, its thread.
     #[serde(skip_serializing_if = "Option::is_none")]
     s: Option<&'static str>,
-    /// What an arrow ends at: `e`, the slice around it.
+    /// Binding of an arrow's end: `e`, the enclosing slice.
     #[serde(skip_serializing_if = "Option::is_none")]
     bp: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,13 +126,13 @@ struct Entry<'a> {
     args: Option<Args<'a>>,
 }
 
-/// An id that means something within its process only.
+/// An id that is local to its process.
 #[derive(Serialize)]
 struct Local {
     local: String,
 }
 
-/// An event's fields, and what every record has.
+/// An event's fields, and the parts that every record has.
 struct Args<'a>(&'a Event);
 
 impl Serialize for Args<'_> {
@@ -160,7 +161,7 @@ impl Serialize for Details<'_> {
     }
 }
 
-/// What goes where.
+/// The elements of the file, by kind.
 struct Plan<'a> {
     recording: &'a Recording,
     order: &'a Order,
@@ -243,7 +244,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Names and order of processes and threads.
+    /// Names and sort order of processes and threads.
     fn names<W: Write>(&self, file: &mut File<W>) -> io::Result<()> {
         let meta = |pid: usize, tid: usize, name: &str, args: serde_json::Value| json!({ "ph": "M", "pid": pid, "tid": tid, "name": name, "args": args });
         for (place, member) in self.recording.members.iter().enumerate() {
@@ -283,7 +284,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Pairs, in the order in which they nest: a row's spans are closed before what follows them.
+    /// Pairs, in the order in which they nest: a row's spans are closed before later ones open.
     fn requests<W: Write>(&self, file: &mut File<W>) -> io::Result<()> {
         let row = |slice: &Slice| {
             let event = self.event(slice.event);
@@ -345,7 +346,7 @@ impl<'a> Plan<'a> {
         for (number, flow) in self.flows.iter().enumerate() {
             let (from, to) = (self.event(flow.from), self.event(flow.to));
             let extent_of = |event, at: usize| extent(event, self.order.times[at]);
-            // A wait points to the round as soon as it waits; an entry once it is applied.
+            // A wait points to its round from the moment it waits; an entry once it is applied.
             let start = match from.stage {
                 Stage::ReadIndexWait => extent_of(from, flow.from).0,
                 _ => self.order.times[flow.from],
@@ -370,7 +371,7 @@ fn tid(thread: u8, lane: usize) -> usize {
     usize::from(thread) * ROWS + lane.min(ROWS - 1) + 1
 }
 
-/// Nanoseconds as the microseconds of the format; exact for the 104 days that 53 bits hold.
+/// Nanoseconds as the format's microseconds; exact for the 104 days that 53 bits hold.
 fn micros(ns: i128) -> f64 {
     ns as f64 / 1_000.0
 }

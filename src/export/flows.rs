@@ -1,4 +1,4 @@
-//! Arrows: from what one step did to the step that it led to.
+//! Arrows: from one step to a step that it caused.
 //!
 //! | from               | to                                                    | joined by        |
 //! |--------------------|-------------------------------------------------------|------------------|
@@ -7,7 +7,7 @@
 //! | `apply.entry`      | the first `backend.commit` after it that encloses it  | member and index |
 //! | `read_index.wait`  | its `read_index.round`                                | member and round |
 //!
-//! The last three are what batching hides: many requests point to one write, and share its cost.
+//! The last three show what batching hides: many requests point to one write, and share its cost.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,9 +24,9 @@ pub(super) struct Flow {
     pub(super) category: &'static str,
     /// The message's type, or the stage of the batch.
     pub(super) name: &'static str,
-    /// Place of the step that it leaves.
+    /// Position of the step that it leaves.
     pub(super) from: usize,
-    /// Place of the step to which it leads.
+    /// Position of the step to which it leads.
     pub(super) to: usize,
 }
 
@@ -57,7 +57,7 @@ struct Waiting {
     applied: BTreeMap<u64, usize>,
 }
 
-/// Entries to the writes that they share.
+/// Arrows from entries to the writes that they share.
 pub(super) fn batches(recording: &Recording, order: &Order) -> Vec<Flow> {
     let mut members: HashMap<u8, Waiting> = HashMap::new();
     let mut flows = Vec::new();
@@ -87,7 +87,8 @@ pub(super) fn batches(recording: &Recording, order: &Order) -> Vec<Flow> {
             }
             _ => continue,
         };
-        // A range that ends before it begins has nobody in it, and is no range to a map.
+        // A range that ends before it begins contains no entry, and `BTreeMap::range` would panic
+        // on it.
         if range.is_empty() {
             continue;
         }
@@ -99,7 +100,7 @@ pub(super) fn batches(recording: &Recording, order: &Order) -> Vec<Flow> {
     flows
 }
 
-/// Reads to the rounds that they share.
+/// Arrows from reads to the rounds that they share.
 pub(super) fn rounds(recording: &Recording, order: &Order) -> Vec<Flow> {
     let ended = |event: &Event, stage| event.stage == stage && event.kind == Kind::Span;
     let events = || order.rows.iter().map(|at| (*at, &recording.events[*at]));

@@ -1,13 +1,13 @@
-//! Rows in which spans nest.
+//! Assigns spans to rows in which they nest.
 //!
 //! ```text
 //!   peer     ├──── raft.send ────┤   ├─ raft.send ─┤
 //!   peer 2          ├──── raft.send ────┤              another connection, at the same time
 //! ```
 //!
-//! The viewers draw a span that lies within another one below it, and have no picture for two that
-//! overlap in part. Such spans are real: "peer" and "grpc" name many threads of the system each. So
-//! each span goes into the first row in which it nests, and its times stay what they were.
+//! The viewers draw a span inside another one below it, and cannot draw two that overlap in part.
+//! Such spans are real: "peer" and "grpc" each name many threads of the system. So each span goes
+//! into the first row in which it nests, and keeps its times.
 
 use std::cmp::Reverse;
 
@@ -16,36 +16,36 @@ use crate::{
     trace::stage::Stage,
 };
 
-/// A span with its place.
+/// A span with its row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slice {
-    /// Place in [`Recording::events`].
+    /// Position in [`Recording::events`].
     pub(super) event: usize,
-    /// When it began, nanoseconds since 1970 on the common axis.
+    /// Its start, in nanoseconds since 1970 on the common axis.
     pub(super) start: i128,
-    /// When it ended.
+    /// Its end, likewise.
     pub(super) end: i128,
     /// The row, from 0.
     pub(super) lane: usize,
 }
 
 impl Slice {
-    /// The span at this place, in row 0.
+    /// The span at this position, in row 0.
     pub(super) fn of(recording: &Recording, order: &Order, event: usize) -> Slice {
         let (start, end) = extent(&recording.events[event], order.times[event]);
         Slice { event, start, end, lane: 0 }
     }
 }
 
-/// Start and end of an event that stands at this time: sends stand at their start, all else at the
-/// end.
+/// Start and end of an event whose playback time is `time`: for a send that is its start, for all
+/// others their end.
 pub(super) fn extent(event: &Event, time: i128) -> (i128, i128) {
     let took = i128::from(event.took_ns);
     if event.stage == Stage::RaftSend { (time, time + took) } else { (time - took, time) }
 }
 
-/// Gives each of these spans, which share a thread or a request, the first row in which it nests;
-/// afterwards they are in the order of their starts, parents before children.
+/// Assigns each of these spans, which share a thread or a request, to the first row in which it
+/// nests; afterwards they are in the order of their starts, parents before children.
 pub(super) fn spread(slices: &mut [Slice], events: &[Event]) {
     slices.sort_by_key(|slice| {
         let event = &events[slice.event];

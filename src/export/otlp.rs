@@ -1,4 +1,4 @@
-//! Spans as OpenTelemetry has them, for Jaeger, Tempo, otel-tui and whatever else reads OTLP.
+//! OpenTelemetry spans, for Jaeger, Tempo, otel-tui and other OTLP readers.
 //!
 //! ```text
 //!   the caller's trace        the trace of the request          traces of their own
@@ -10,32 +10,34 @@
 //!                                                                             └ raft.receive
 //! ```
 //!
-//! A request's steps are the spans of one trace. A parent is the innermost step of the same member
-//! around a step, by the member's clock; the outermost hang below `rpc`. What the loops do serves
-//! many requests: it is a trace of its own, and the requests' spans have **links** to it. A link's
-//! attribute `glass.link` says why: `batch` (this fsync, this transaction), `commit` (with this the
-//! entry was committed), `message`, `round`, and `request` (the other side of the same rpc).
+//! A request's steps are the spans of one trace. The parent of a step is the innermost step of the
+//! same member around it, by the member's clock; the outermost steps are children of `rpc`. A step
+//! of a loop serves many requests: it is a trace of its own, and the requests' spans have **links**
+//! to it. A link's attribute `glass.link` says why: `batch` (this fsync, this transaction),
+//! `commit` (this step committed the entry), `message`, `round`, and `request` (the other side of
+//! the same rpc).
 //!
-//! Every id is derived: from the request's id, from a frame's number, from member, boot and clock.
-//! So members export each for itself ([`Scope::Member`]) and their spans fit together all the same,
-//! and what is exported twice is the same twice. A frame's `raft.receive` is the child of its
+//! Every id is derived: from the request's id, from a frame's number, or from member, boot and
+//! clock. So members can export separately ([`Scope::Member`]) and their spans still fit together,
+//! and a repeated export repeats the same ids. A frame's `raft.receive` is the child of its
 //! `raft.send`, because both ends know the frame's number.
 //!
-//! Who calls with a `traceparent` gets the spans in its own trace, below its own span. The member
-//! that was asked alone knows that trace, so alone it writes there; the others' steps are in the
-//! request's trace, where `rpc` stands once more, and the two `rpc`s are linked in both directions.
-//! When all members are merged ([`Scope::Cluster`], a recording), the whole request is in the
-//! caller's trace.
+//! A caller that sends a `traceparent` gets the spans in its own trace, below its own span. Only
+//! the member that was asked knows that trace, so only that member writes there; the others' steps
+//! are in the request's trace, where `rpc` appears once more, and the two `rpc` spans link to each
+//! other. When all members are merged ([`Scope::Cluster`], a recording), the whole request is in
+//! the caller's trace.
 //!
-//! Invariants: what is written is in the recording, once (but for that second `rpc`); times are
-//! those of [`story::order`](crate::story::order), never bent; no link and no parent is guessed. A step that
-//! takes no time is a span of length 0 and no event of another span, because events have no links.
+//! Invariants: every span is a step of the recording, written once (except for that second `rpc`);
+//! times are those of [`story::order`](crate::story::order), unchanged; no link and no parent is
+//! guessed. A step that takes no time is a span of length 0 and not an event of another span,
+//! because events have no links.
 //!
-//! Of a request that a member of another make serves, the steps here name a first span that nobody
-//! exports; viewers show them at the top of their trace.
+//! If a member of another implementation serves a request, the steps here name a first span that is
+//! never exported; viewers show them at the top of their trace.
 //!
-//! Left out: keyframes; steps of loops to which no request points, but for elections and the like
-//! ([`ALWAYS`]); steps that have not ended, which OTLP cannot express; acknowledgements.
+//! Left out: keyframes; steps of loops to which no request points, except elections and similar
+//! ones ([`ALWAYS`]); steps that have not ended, which OTLP cannot express; acknowledgements.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -55,7 +57,7 @@ pub mod json;
 mod links;
 mod parents;
 
-/// Steps of loops that are worth a trace though no request points to them.
+/// Steps of loops that are exported even if no request points to them.
 pub const ALWAYS: &[Stage] = &[
     Stage::LogTruncate,
     Stage::ElectionTimeout,
@@ -70,43 +72,43 @@ pub const ALWAYS: &[Stage] = &[
 /// The instrumentation scope of all spans.
 pub const SCOPE: &str = "glass-etcd/trace";
 
-/// The attribute of a link that says why it is there.
+/// The attribute that gives the reason of a link.
 pub const LINK: &str = "glass.link";
 
-/// Spans in one request to a collector, at most: some 500 KB.
+/// Largest number of spans in one request to a collector: about 500 KB.
 const SPANS_MAX: usize = 512;
 
-/// What the recording holds.
+/// What the recording covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// All members, as far as they were heard: a request's trace is written whole.
+    /// All members that sent records: a request's trace is written whole.
     Cluster,
-    /// One member, which exports its own steps: the others do the same, unseen.
+    /// One member, which exports its own steps: the others export theirs separately.
     Member,
 }
 
-/// A place in a trace.
+/// Identifies a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
-    /// The trace; never 0.
+    /// The trace id; never 0.
     pub trace: u128,
-    /// The span in it; never 0.
+    /// The span id; never 0.
     pub span: u64,
 }
 
-/// From one span to another that is not its parent.
+/// A link from one span to another that is not its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Where to.
+    /// The target.
     pub to: Place,
-    /// Why: `batch`, `commit`, `message`, `round` or `request`.
+    /// The reason: `batch`, `commit`, `message`, `round` or `request`.
     pub why: &'static str,
 }
 
-/// What an attribute says.
+/// The value of an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// Text; also numbers that do not fit.
+    /// Text, or a number that does not fit into 64 signed bits.
     Text(String),
     /// A number.
     Number(i64),
@@ -114,44 +116,44 @@ pub enum Value {
     Flag(bool),
 }
 
-/// An attribute: its name and what it says.
+/// An attribute: its name and its value.
 pub type Attribute = (String, Value);
 
-/// A step, as OTLP has it.
+/// A step as an OTLP span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Where it stands.
+    /// Its trace and span ids.
     pub place: Place,
-    /// The span around it, 0 for none.
+    /// The parent's span id, 0 for none.
     pub parent: u64,
-    /// Whether that is the span of a caller elsewhere.
+    /// Whether the parent is the span of a remote caller.
     pub is_parent_remote: bool,
-    /// The stage; of an rpc with its method.
+    /// The stage; for an rpc, followed by the method.
     pub name: String,
     /// OTLP's number of the kind: 1 internal, 2 server, 4 producer, 5 consumer.
     pub kind: i32,
-    /// Nanoseconds since 1970.
+    /// Its start, in nanoseconds since 1970.
     pub start_ns: u64,
-    /// Nanoseconds since 1970.
+    /// Its end, in nanoseconds since 1970.
     pub end_ns: u64,
-    /// What is known of it.
+    /// Its attributes.
     pub attributes: Vec<Attribute>,
-    /// To whom it points.
+    /// Its links.
     pub links: Vec<Link>,
-    /// The gRPC code, if it failed.
+    /// The gRPC code; 0 on success.
     pub code: u8,
 }
 
 /// A member and its spans.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// Which member.
+    /// Attributes of the member.
     pub attributes: Vec<Attribute>,
-    /// What it did.
+    /// The member's spans.
     pub spans: Vec<Span>,
 }
 
-/// Portions, each of which is one request to a collector.
+/// Splits resources into portions, each of which fits into one request to a collector.
 pub fn chunks(resources: Vec<Resource>) -> Vec<Resource> {
     let mut all = Vec::new();
     for Resource { attributes, mut spans } in resources {
@@ -165,12 +167,12 @@ pub fn chunks(resources: Vec<Resource>) -> Vec<Resource> {
     all
 }
 
-/// OTLP's `flags` of a span: sampled, and whether its parent is elsewhere, which is known.
+/// OTLP's `flags` of a span: sampled, and whether its parent is remote, which is known.
 pub fn flags(span: &Span) -> u32 {
     if span.is_parent_remote { 0x301 } else { 0x101 }
 }
 
-/// What to say of a span that failed.
+/// The error message of a span that failed.
 pub fn failure(span: &Span) -> Option<String> {
     (span.code != 0).then(|| format!("gRPC code {}", span.code))
 }
@@ -181,9 +183,9 @@ pub struct Exporter<'a> {
     order: &'a Order,
     scope: Scope,
     ids: ids::Ids<'a>,
-    /// What callers said of their traces, by request.
+    /// The trace context that each caller sent, by request.
     callers: HashMap<u64, Context>,
-    /// The parent of each step, by place; 0 for none.
+    /// The parent of each step, by position; 0 for none.
     parents: Vec<u64>,
     links: HashMap<usize, Vec<(usize, &'static str)>>,
 }
@@ -199,12 +201,12 @@ fn is_done(event: &Event) -> bool {
     matches!(event.kind, Kind::Span | Kind::Mark)
 }
 
-/// Whether a step becomes a span without another that points to it: a request's, and [`ALWAYS`].
+/// Whether a step is exported without a link to it: steps of requests, and [`ALWAYS`].
 pub fn is_told(event: &Event) -> bool {
     is_done(event) && (is_request(event) || ALWAYS.contains(&event.stage))
 }
 
-/// What an `rpc.context` says.
+/// The trace context in an `rpc.context`.
 fn caller(event: &Event) -> Option<Context> {
     if event.stage != Stage::RpcContext {
         return None;
@@ -216,7 +218,7 @@ fn caller(event: &Event) -> Option<Context> {
 }
 
 impl<'a> Exporter<'a> {
-    /// Looks at everything once: who is whose parent, who points to whom.
+    /// Computes all parents and links once.
     pub fn new(recording: &'a Recording, order: &'a Order, scope: Scope) -> Exporter<'a> {
         let events = recording.events.iter();
         let callers = events.filter_map(|event| Some((event.id, caller(event)?))).collect();
@@ -243,8 +245,9 @@ impl<'a> Exporter<'a> {
         members.map(of_member).filter(|resource| !resource.spans.is_empty()).collect()
     }
 
-    /// Steps to export, by place: those of requests, as far as they are meant, the steps of loops to
-    /// which they point, and those that are told [`ALWAYS`]. Of a loop, too, only what is meant.
+    /// Positions of the steps to export: those of requests that `is_meant` accepts, the steps of
+    /// loops to which they point, and [`ALWAYS`]. Steps of loops must be accepted by `is_meant`
+    /// too.
     pub fn choose(&self, is_meant: impl Fn(usize) -> bool) -> BTreeSet<usize> {
         let is_first = |at: &usize| is_told(self.event(*at)) && is_meant(*at);
         let mut chosen: BTreeSet<usize> =
@@ -256,7 +259,7 @@ impl<'a> Exporter<'a> {
                     todo.push(*to);
                 }
             }
-            // A message has two ends; if both were heard, both are told.
+            // A message has two ends; if both were captured, both are exported.
             if let Some(other) = self.order.partner.get(&at)
                 && is_meant(*other)
                 && chosen.insert(*other)
@@ -275,7 +278,7 @@ impl<'a> Exporter<'a> {
         &self.recording.members[usize::from(event.member)]
     }
 
-    /// Where a step stands.
+    /// The trace and span ids of a step.
     fn place(&self, at: usize) -> Place {
         let event = self.event(at);
         let place = self.ids.place(event);
@@ -285,7 +288,7 @@ impl<'a> Exporter<'a> {
         }
     }
 
-    /// The span of a step; of an rpc whose caller has a trace the one of the other side as well.
+    /// The span of a step; for an rpc with a caller's trace, also the span on the other side.
     fn spans(&self, at: usize) -> Vec<Span> {
         let event = self.event(at);
         let mut span = self.span(at);

@@ -1,7 +1,7 @@
-//! A record as readers see it: decoded, with the member that made it, and with the text of its key.
+//! A record as readers see it: decoded, with its member and with the text of its key.
 //!
-//! The player, `glass trace`, the lessons and the tests all work on [`Recording`]s, whether they
-//! come from live members or from a file.
+//! The player, `glass trace`, the lessons and the tests all work on [`Recording`]s, from live
+//! members or from a file.
 
 use crate::trace::{
     field::Slot,
@@ -16,11 +16,11 @@ pub struct MemberInfo {
     pub member_id: u64,
     /// The cluster's id.
     pub cluster_id: u64,
-    /// `--name`.
+    /// The member's `--name`.
     pub name: String,
-    /// Version of the program.
+    /// The version of its program.
     pub version: String,
-    /// Wall clock, nanoseconds since 1970, at the member's tick 0; one for each boot seen.
+    /// Its starts, of which records were received.
     pub boots: Vec<BootInfo>,
 }
 
@@ -36,19 +36,19 @@ pub struct BootInfo {
 /// One record of one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Place in [`Recording::members`].
+    /// Position of the member in [`Recording::members`].
     pub member: u8,
-    /// Which start of the member.
+    /// The member's start, as counted in its data directory.
     pub boot: u16,
-    /// The step.
+    /// The stage that the record belongs to.
     pub stage: Stage,
-    /// Begin, span, mark or keyframe. Key records are folded into the event that they belong to.
+    /// Begin, span, mark or keyframe. A key record is merged into the event of its step.
     pub kind: Kind,
     /// `FLAG_` bits; bit 0 says that the request is kept.
     pub flags: u8,
-    /// gRPC code; 0 when all is well.
+    /// gRPC code; 0 on success.
     pub result: u8,
-    /// Which thread: see [`THREADS`](crate::trace::THREADS).
+    /// Number of the thread in [`THREADS`](crate::trace::THREADS).
     pub thread: u8,
     /// Member clock at the start of the step.
     pub clock: u64,
@@ -56,41 +56,41 @@ pub struct Event {
     pub clock_end: u64,
     /// Nanoseconds since the member's start.
     pub at_ns: u64,
-    /// How long it took, in nanoseconds.
+    /// Duration in nanoseconds; 0 for marks.
     pub took_ns: u64,
-    /// Request or round; 0 for loop stages that serve many.
+    /// Id of the request or the round; 0 for steps of loops that serve many.
     pub id: u64,
-    /// Joins a send to its receive (stream number in the upper 24 bits, frame below), or a read to
-    /// its round; 0 for none.
+    /// Connects a send to its receive (stream number in the upper 24 bits, frame number below), or
+    /// a read to its round; 0 for none.
     pub link: u64,
-    /// The stage's fields, in the order of [`Stage::fields`]. Read them by `field!`.
+    /// Values of the stage's fields, in the order of [`Stage::fields`]. Read them by `field!`.
     pub fields: [u64; 8],
-    /// The key that the request names, at most 88 bytes, where it was captured.
+    /// The key that the request names, if it was captured.
     pub key: Option<KeyText>,
 }
 
-/// The beginning of a key, or all of it.
+/// A key, or its first 88 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyText {
-    /// Its bytes.
+    /// The captured bytes.
     pub bytes: Vec<u8>,
-    /// How long the key really is.
+    /// Length of the whole key in bytes.
     pub length: u64,
 }
 
-/// What was heard of a cluster: the members and their events.
+/// What was received about a cluster: the members and their events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recording {
-    /// The members, in the order of their first hello; events name them by place.
+    /// The members, in the order of their first hello; events refer to them by position.
     pub members: Vec<MemberInfo>,
-    /// The events, in the order in which they were heard.
+    /// The events, in order of arrival.
     pub events: Vec<Event>,
-    /// Records known to be lost, per member.
+    /// Number of records known to be lost, per member.
     pub dropped: Vec<u64>,
 }
 
 impl Event {
-    /// The record as an event of the member at this place in [`Recording::members`]. `None` for key
+    /// Converts a record of the member at this position in [`Recording::members`]. `None` for key
     /// records, and for stages and kinds that this version does not know.
     pub fn of(record: &Record, member: u8) -> Option<Event> {
         let (head, kind) = (record.head(), record.kind()?);
@@ -116,7 +116,7 @@ impl Event {
         })
     }
 
-    /// The record of this event, without the text of its key.
+    /// Converts back to a record, without the text of its key.
     pub fn record(&self) -> Record {
         let head = Head {
             stage: self.stage as u8,
@@ -133,23 +133,23 @@ impl Event {
         record
     }
 
-    /// The number of the field with this name, if the stage has one. For a name that is known only
-    /// at run time; `field!` reads one that is known while compiling, and checks it.
+    /// The value of the field with this name, if the stage has it. For names known only at run
+    /// time; `field!` reads one known at compile time, and checks it.
     pub fn field(&self, name: &str) -> Option<u64> {
         self.named().find(|(field, _)| field.name == name).map(|(_, number)| number)
     }
 
-    /// All fields of the stage with their numbers, in the order of [`Stage::fields`].
+    /// All fields of the stage with their values, in the order of [`Stage::fields`].
     pub fn named(&self) -> impl Iterator<Item = (&'static Field, u64)> {
         self.stage.fields().iter().zip(self.fields)
     }
 
-    /// The number of the field that the event's own stage has among these. `field!` calls it.
+    /// The value of the one of these fields that the event's stage has. For `field!`.
     pub fn number(&self, slots: &[Slot]) -> u64 {
         Slot::find(Some(self.stage), slots).map_or(0, |at| self.fields[at])
     }
 
-    /// Sets the field at this place. `set!` calls it, and finds the place.
+    /// Sets the field at this position. For `set!`, which finds the position.
     pub fn set(&mut self, slot: usize, value: u64) {
         self.fields[slot] = value;
     }

@@ -1,8 +1,8 @@
 //! Losses that the records themselves prove.
 //!
-//! What changes is recorded with its old and its new value, so each record must begin where the one
-//! before it ended. An old value that is not the last new one says that something was not captured
-//! in between: thinned out, or lost.
+//! A change is recorded with its old and its new value, so each record must begin at the value with
+//! which the previous one ended. An old value that differs from the last new one proves that
+//! something in between was not captured: it was thinned out, or lost.
 
 use std::collections::HashMap;
 
@@ -13,20 +13,20 @@ use crate::{
     trace::{Kind, field::Slot, stage::Stage},
 };
 
-/// Something between two events was not captured.
+/// A change between two events that was not captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The event after the gap: its place in [`Recording::events`].
+    /// The event after the gap: its position in [`Recording::events`].
     pub event: usize,
-    /// What changed unseen: the name without `.old`.
+    /// The field that changed: its name without `.old`.
     pub field: &'static str,
-    /// The value that was last seen.
+    /// The value before the gap.
     pub expected: u64,
     /// The value at which the event begins.
     pub found: u64,
 }
 
-/// The changes that continue from record to record. Those of single keys, and of terms that a
+/// The changes that continue from record to record. Changes of single keys, and of terms that a
 /// pre-vote does not raise, are not among them.
 const CHAINS: &[[Slot; 2]] = &[
     slots!(RaftCommit, commit),
@@ -77,8 +77,8 @@ pub fn gaps(recording: &Recording) -> Vec<Gap> {
     gaps
 }
 
-/// A frozen buffer leaves an empty one behind, a new leader learns anew how far its peers are, and
-/// a log that was cut back is written again.
+/// Resets chains that start again: a frozen buffer leaves an empty one behind, a new leader learns
+/// anew how far its peers are, and a truncated log is written again.
 fn forget_what_begins_anew(event: &Event, last: &mut HashMap<(u8, u16, Stage, &str, u64), u64>) {
     let forgotten: &[Stage] = match event.stage {
         Stage::BufferFreeze => &[Stage::BufferPut],

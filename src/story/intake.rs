@@ -1,13 +1,13 @@
-//! What members say, put together into one recording.
+//! Combines the messages of all members into one recording.
 //!
-//! An [`Intake`] takes hellos and batches of any number of members, in whatever order they come,
-//! and makes events of them. The text of a key, a record of its own on the wire, goes to the step
-//! that it was written in: the innermost one of the same member, thread and id. That is known when
-//! the step ends; a step that has only begun gets its key if both are in one batch, which they
-//! nearly always are.
+//! An [`Intake`] takes hellos and batches from any number of members, in any order, and turns them
+//! into events. The text of a key, a separate record on the wire, belongs to the step in which it
+//! was written: the innermost one of the same member, thread and id. That step is known when it
+//! ends; a step that has only begun gets its key if both are in one batch, which they nearly always
+//! are.
 //!
-//! After a broken connection a member sends some records a second time; an intake takes them once.
-//! It does not take again what it has forgotten ([`Intake::forget`]).
+//! After a broken connection a member sends some records again; an intake takes each record once.
+//! It does not take forgotten records again ([`Intake::forget`]).
 
 mod forgotten;
 mod keys;
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// What was heard so far.
+/// Collects records into a recording.
 #[derive(Debug, Default)]
 pub struct Intake {
     /// The members and their events.
@@ -36,7 +36,7 @@ pub struct Intake {
     heard: HashSet<Heard>,
 }
 
-/// What makes an event that of one moment: member, boot, clocks, kind and stage.
+/// What identifies an event: member, boot, clocks, kind and stage.
 type Heard = (u8, u16, u64, u64, Kind, Stage);
 
 /// Why a batch is refused.
@@ -45,7 +45,7 @@ pub enum IntakeError {
     /// The bytes are not a whole number of records.
     #[error("a batch of {0} bytes is not a whole number of records")]
     Length(usize),
-    /// No hello came before it.
+    /// The batch was not preceded by a hello.
     #[error("a batch came before its hello")]
     NoHello,
     /// A recording names at most 256 members.
@@ -54,13 +54,13 @@ pub enum IntakeError {
 }
 
 impl Intake {
-    /// Starts from what is there already.
+    /// Continues an existing recording.
     pub fn new(recording: Recording) -> Intake {
         let heard = recording.events.iter().map(heard).collect();
         Intake { recording, heard, ..Intake::default() }
     }
 
-    /// A member begins to speak, or speaks again. Returns its place.
+    /// Registers a member, or its return. Returns its position.
     pub fn hello(&mut self, hello: &Hello) -> Result<u8, IntakeError> {
         let start_ns = hello.wall_ns.saturating_sub(hello.tick_base);
         let boot = BootInfo { boot: hello.boot, wall_ns: start_ns };
@@ -87,7 +87,7 @@ impl Intake {
         Ok(place)
     }
 
-    /// Takes what the member at this place says. Returns how many events that made.
+    /// Takes a batch of the member at this position. Returns how many events were added.
     pub fn batch(&mut self, place: u8, bytes: &[u8], dropped: u64) -> Result<usize, IntakeError> {
         let (records, rest) = bytes.as_chunks::<BYTES>();
         if !rest.is_empty() {
@@ -102,14 +102,15 @@ impl Intake {
             match Event::of(&record, place) {
                 Some(event) => self.take(event),
                 None if record.kind() == Some(Kind::Key) => self.take_key(&record, place, first),
-                // A stage of a later version: the rest can still be read.
+                // A stage of a later version: the other records can still be read.
                 None => (),
             }
         }
         Ok(self.recording.events.len() - first)
     }
 
-    /// Forgets the events heard first, so that at most `keep` stay. Returns how many went.
+    /// Forgets the events received first, so that at most `keep` remain. Returns how many were
+    /// forgotten.
     pub fn trim(&mut self, keep: usize) -> usize {
         let gone = self.recording.events.len().saturating_sub(keep);
         for event in self.recording.events.drain(..gone) {
@@ -118,7 +119,7 @@ impl Intake {
         gone
     }
 
-    /// Forgets all events but those that are meant, by place.
+    /// Forgets all events that `is_meant` rejects, by position.
     pub fn retain(&mut self, is_meant: impl Fn(usize) -> bool) {
         let mut at = 0;
         let heard_before = &mut self.heard;
@@ -132,7 +133,7 @@ impl Intake {
         });
     }
 
-    /// Forgets all events but those that stay, by place, and refuses the others when a member sends
+    /// Forgets all events that `stays` rejects, by position, and refuses them when a member sends
     /// them again. The caller forgets whole requests only: see [`forgotten`].
     pub fn forget(&mut self, stays: impl Fn(usize) -> bool) {
         self.forgotten.note(&self.recording.events, &stays);
@@ -163,8 +164,8 @@ impl Intake {
     }
 }
 
-/// The memory that an event takes in an intake, in bytes: the event, its key, and the note by which a
-/// second copy of it is recognised.
+/// The memory that an event takes in an intake, in bytes: the event, its key, and the entry by
+/// which a second copy of it is recognised.
 pub fn bytes_of(event: &Event) -> usize {
     let key = event.key.as_ref().map_or(0, |key| key.bytes.len());
     size_of::<Event>() + size_of::<Heard>() + key
@@ -244,7 +245,7 @@ mod tests {
         let place = intake.hello(&hello(5, 0)).unwrap();
         let rpcs = [1, 3, 5].map(|clock| record(Stage::Rpc, Kind::Span, clock, 1));
         assert_eq!(Ok(3), intake.batch(place, &bytes(&rpcs), 0));
-        // The first stays although what came after it goes.
+        // The first remains, although the one after it is forgotten.
         intake.forget(|at| at != 1);
         assert_eq!(Ok(0), intake.batch(place, &bytes(&rpcs), 0));
         let later = record(Stage::Rpc, Kind::Span, 7, 1);
@@ -266,7 +267,7 @@ mod tests {
         let rest =
             [record(Stage::RaftEntry, Kind::Mark, 5, 0), record(Stage::Rpc, Kind::Span, 1, 9)];
         assert_eq!(Ok(0), intake.batch(place, &bytes(&rest), 0));
-        // What another member does for it afterwards is nobody's story any more.
+        // What another member does for it later belongs to no story any more.
         let late = record(Stage::ApplyEntry, Kind::Span, 20, 1);
         assert_eq!(Ok(1), intake.batch(place, &bytes(&[late]), 0));
     }

@@ -1,4 +1,4 @@
-//! In which order the events of all members are told.
+//! The order in which the events of all members are played.
 //!
 //! ```text
 //!   etcd-01   ●───send───●────────────receive──▶
@@ -6,19 +6,19 @@
 //!   etcd-02   ──────receive──fsync──send───▶        a link orders send and receive
 //! ```
 //!
-//! Playback order is a topological sort of two orders that are known: that of each member's own
-//! clock, boot by boot, and every send before its receive. Wall clocks decide nothing; they only choose between
-//! events of which neither is known to be first. So every place in the order is a state that the
+//! Playback order is a topological sort of two known orders: that of each member's own clock, boot
+//! by boot, and every send before its receive. Wall clocks decide nothing; they only choose between
+//! events of which neither is known to be first. So every position in the order is a state that the
 //! cluster could have been in, even if the members' wall clocks are an hour apart.
 //!
-//! Where an event stands ([`point`]): a step changes something when it ends, so a span stands at its
-//! end. Two stand at their start: a beginning, and a send, because the other member may receive the
-//! frame before the sender has come back from writing it. With these points the two orders never
-//! contradict each other.
+//! The position of an event ([`point`]): a step takes effect when it ends, so a span is placed at
+//! its end. Two kinds of events are placed at their start: beginnings, and sends, because the other
+//! member may receive the frame before the sender's write returns. With these points the two orders
+//! never contradict each other.
 //!
-//! While members are still being heard, a receive whose send has not come yet is withheld, and with
-//! it what follows in its row, unless the sender has been silent for [`SILENT_NS`]: then the receive
-//! is told alone, and so is a send whose receive never came ("sent, not captured").
+//! While records still arrive, a receive is withheld until its send has arrived, and so are the
+//! later events of its row, unless the sender has been silent for [`SILENT_NS`]: then the receive
+//! is played alone, and so is a send whose receive never arrived ("sent, not captured").
 
 use std::collections::HashMap;
 
@@ -28,10 +28,10 @@ use crate::{
     trace::{record::Kind, stage::Stage},
 };
 
-/// A member that was not heard for so long, in nanoseconds, does not hold up the others.
+/// Silence in nanoseconds after which a member no longer holds up the others.
 pub const SILENT_NS: u64 = 300_000_000;
 
-/// The member clock at which an event stands in its row.
+/// The member clock that determines the position of an event in its row.
 pub fn point(event: &Event) -> u64 {
     if stands_at_start(event) { event.clock } else { event.clock_end }
 }
@@ -40,17 +40,17 @@ fn stands_at_start(event: &Event) -> bool {
     event.kind == Kind::Begin || event.stage == Stage::RaftSend
 }
 
-/// A playback order.
+/// A playback order of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Order {
-    /// Places in [`Recording::events`], in the order in which they are told.
+    /// Positions in [`Recording::events`], in playback order.
     pub rows: Vec<usize>,
-    /// For each event, when it happened: nanoseconds since 1970 by the first member's wall clock,
-    /// with the other members' clocks set by the messages between them. An estimate.
+    /// The time of each event: nanoseconds since 1970 by the first member's wall clock, with the
+    /// other members' clocks aligned by the messages between them. An estimate.
     pub times: Vec<i128>,
-    /// From a send to its receive and back.
+    /// The send of each receive, and the receive of each send.
     pub partner: HashMap<usize, usize>,
-    /// Events that wait for what has not been heard yet.
+    /// Number of events that wait for records that have not arrived yet.
     pub withheld: usize,
 }
 
@@ -60,8 +60,8 @@ impl Order {
         Sorter::new(recording).sort(&[], false)
     }
 
-    /// Orders what can be told already, while members are being heard. `is_silent` says of each
-    /// member, by place, whether it has not been heard for [`SILENT_NS`].
+    /// Orders what can be ordered while records still arrive. `is_silent` says of each member, by
+    /// position, whether it has sent nothing for [`SILENT_NS`].
     pub fn live(recording: &Recording, is_silent: &[bool]) -> Order {
         Sorter::new(recording).sort(is_silent, true)
     }
@@ -79,11 +79,11 @@ impl Order {
 
 /// One boot of one member: its events by clock.
 pub struct Lane {
-    /// The member, by place.
+    /// The member, by position.
     pub member: u8,
-    /// Which start of it.
+    /// The member's start.
     pub boot: u16,
-    /// Its events, by place.
+    /// Its events, by position.
     pub events: Vec<usize>,
     next: usize,
 }
@@ -111,7 +111,7 @@ impl<'a> Sorter<'a> {
         sorter
     }
 
-    /// Moves the lanes' times so that messages take time in both directions.
+    /// Shifts the lanes' times so that messages take time in both directions.
     fn set_clocks(&mut self) {
         let lane_of: HashMap<(u8, u16), usize> = self
             .lanes
@@ -120,7 +120,7 @@ impl<'a> Sorter<'a> {
             .map(|(at, lane)| ((lane.member, lane.boot), at))
             .collect();
         let lane = |event: &Event| lane_of[&(event.member, event.boot)];
-        // The quickest message of each direction.
+        // The fastest message of each direction.
         let mut quickest: HashMap<(usize, usize), i128> = HashMap::new();
         for (from, to) in &self.partner {
             let (send, receive) = (&self.recording.events[*from], &self.recording.events[*to]);
@@ -152,7 +152,7 @@ impl<'a> Sorter<'a> {
                 }
             }
             let free = heads.iter().filter(|(_, at)| !self.is_blocked(*at, &told)).min();
-            // Links that contradict each other are no order; the earliest is as good as any.
+            // Contradictory links define no order; the earliest event is as good as any.
             let forced = if is_held.contains(&true) { None } else { heads.iter().min() };
             let Some((_, at)) = free.or(forced) else { break };
             let lane = &mut self.lanes[*at];
@@ -165,8 +165,8 @@ impl<'a> Sorter<'a> {
         Order { rows, times: self.times, partner: self.partner, withheld }
     }
 
-    /// Whether the lane's head is a receive whose send was captured but is not told yet, or an
-    /// earlier boot of the same member is not told to its end.
+    /// Whether the lane's head is a receive whose send was captured but is not played yet, or an
+    /// earlier boot of the same member is not played to its end.
     fn is_blocked(&self, lane: usize, told: &[bool]) -> bool {
         let (earlier, lane) = (&self.lanes[..lane], &self.lanes[lane]);
         let is_left = |other: &Lane| other.member == lane.member && other.next < other.events.len();
@@ -178,7 +178,7 @@ impl<'a> Sorter<'a> {
             && self.partner.get(&head).is_some_and(|send| !told[*send])
     }
 
-    /// Whether the event is a receive whose send may still come.
+    /// Whether the event is a receive whose send may still arrive.
     fn waits_for_sender(&self, at: usize, is_silent: &[bool]) -> bool {
         let event = &self.recording.events[at];
         if event.stage != Stage::RaftReceive || event.link == 0 || self.partner.contains_key(&at) {
@@ -222,8 +222,8 @@ pub fn wall_ns(recording: &Recording, event: &Event) -> u64 {
     boot.map_or(0, |boot| boot.wall_ns).saturating_add(event.at_ns).saturating_add(took)
 }
 
-/// Pairs sends and receives: by link, sender and receiver. Links are random numbers of 24 bits and
-/// frame counters, so that the members must agree too.
+/// Pairs sends and receives: by link, sender and receiver. Links consist of random numbers of 24
+/// bits and frame counters, so the members must match too.
 pub fn partners(recording: &Recording) -> HashMap<usize, usize> {
     let own = |event: &Event| {
         recording.members.get(usize::from(event.member)).map_or(0, |member| member.member_id)
@@ -249,8 +249,8 @@ pub fn partners(recording: &Recording) -> HashMap<usize, usize> {
     partner
 }
 
-/// By how much each lane's clock is ahead of the first lane's, from the quickest message of each
-/// direction (as NTP does: both directions are taken to be equally quick).
+/// How far each lane's clock is ahead of the first lane's, from the fastest message of each
+/// direction (as in NTP: both directions are assumed to be equally fast).
 fn offsets(lanes: usize, quickest: &HashMap<(usize, usize), i128>) -> Vec<i128> {
     let mut offsets: Vec<Option<i128>> = vec![None; lanes];
     while let Some(root) = offsets.iter().position(Option::is_none) {

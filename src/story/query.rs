@@ -1,6 +1,6 @@
-//! The story of one request: what of all that was recorded belongs to it, on every member.
+//! The story of one request: all recorded events that belong to it, on every member.
 //!
-//! A request's own steps carry its id. The loops' steps belong to none, and are joined:
+//! A request's own steps carry its id. The loops' steps carry none, and are joined:
 //!
 //! | what                              | joined by                                        |
 //! |-----------------------------------|--------------------------------------------------|
@@ -12,11 +12,12 @@
 //! | `read_index.round`, `.confirmed`, messages of the round | the round that the read waited for |
 //! | `watch.send` to a watcher that caught up | the revision with which it begins or ends |
 //!
-//! An index means an entry only while it stands in a member's log: an entry that a new leader's has
-//! replaced has no later steps there, and what is said again to a new leader is not its story.
+//! An index identifies an entry only while that entry is in a member's log: an entry replaced by a
+//! new leader's has no later steps there, and what is repeated to a new leader is not part of its
+//! story.
 //!
-//! Each of these is one step of the story, however many other requests it served as well. What must
-//! have happened but is not in the recording is listed as missing: unknown, not absent.
+//! Each of these is one step of the story, even if it served other requests as well. A step that
+//! must have happened but is not in the recording is listed as missing: unknown, not absent.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -42,89 +43,90 @@ use crate::{
     },
 };
 
-/// Why a step is in the story.
+/// Why a step is part of the story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Relation {
-    /// The request's own step, where it is served.
+    /// The request's own step, on the member that serves it.
     Own,
     /// The entry in a member's log, and that log on disk.
     Log,
-    /// A message that carried the entry, its acknowledgement, or the news of the commit.
+    /// A message that carried the entry, its acknowledgement, or its commit index.
     Message,
-    /// Counting who has it.
+    /// The counting of acknowledgements.
     Quorum,
-    /// The entry is applied.
+    /// The application of the entry.
     Apply,
-    /// What was applied reaches the file.
+    /// The write of the applied entry to the file.
     Store,
-    /// The round of ReadIndex that let the read go.
+    /// The round of ReadIndex that the read waited for.
     Round,
 }
 
 /// One step of a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Place in [`Recording::events`].
+    /// Position in [`Recording::events`].
     pub event: usize,
-    /// How coarse it is.
+    /// Its level of detail.
     pub grain: Grain,
-    /// Why it is here.
+    /// Why it is part of the story.
     pub relation: Relation,
 }
 
-/// A step that must have happened, or will, and is not in the recording.
+/// A step that must have happened, or will, but is not in the recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// On which member.
+    /// The member, by position.
     pub member: u8,
-    /// Which step.
+    /// The missing stage.
     pub stage: Stage,
 }
 
-/// Everything that is known of one request.
+/// Everything known of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Story {
-    /// The request.
+    /// Id of the request.
     pub id: u64,
-    /// What it was, in a few words.
+    /// Method and key.
     pub title: String,
-    /// The entry's term and index, if it became one.
+    /// Term and index of its entry, if it became one.
     pub entry: Option<(u64, u64)>,
-    /// Another entry took its place before a majority had it: it was never committed.
+    /// Whether another entry replaced it before a majority had it, so that it was never committed.
     pub is_lost: bool,
     /// Its steps in playback order.
     pub steps: Vec<Step>,
-    /// What is unknown.
+    /// Steps that must have happened but were not captured.
     pub missing: Vec<Missing>,
-    /// Members, by raft's id, that took part in it but were never heard: all of theirs is unknown.
+    /// Members, by raft's id, that took part in it but sent no records: all their steps are
+    /// unknown.
     pub unheard: Vec<u64>,
-    /// By place, what was sent to watchers that caught up over its revision: it may have been with
-    /// it, or not.
+    /// Positions of events sent to watchers that caught up over its revision: they may have
+    /// included it.
     pub maybe_told: Vec<usize>,
 }
 
-/// A request in a list.
+/// A row of the list of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// The request.
+    /// Id of the request.
     pub id: u64,
-    /// The member that serves it, by place.
+    /// The member that serves it, by position.
     pub member: u8,
     /// Its method; `unknown` for a number that this version does not know.
     pub method: &'static str,
-    /// Its key, where it names one: the rpc's own, or that of any other of its steps.
+    /// The key that it names: from the rpc, or from any other of its steps.
     pub key: Option<KeyText>,
-    /// Its first event, by place.
+    /// Position of its first event.
     pub event: usize,
-    /// Its end, by place, with the numbers of the answer; `None` if it was not captured.
+    /// Position of its end, which has the fields of the answer; `None` if it was not captured.
     pub end: Option<usize>,
-    /// gRPC code; `None` while it is under way, or when its end was not captured.
+    /// gRPC code; `None` if no end was captured.
     pub code: Option<u8>,
-    /// How long it took, in nanoseconds, if it has ended.
+    /// Duration in nanoseconds; `None` if no end was captured.
     pub took_ns: Option<u64>,
 }
 
-/// All requests whose rpc was captured, in the order of their beginnings as heard.
+/// All requests whose rpc was captured, in the order in which their beginnings arrived.
 pub fn requests(recording: &Recording) -> Vec<Summary> {
     let mut place: HashMap<(u8, u64), usize> = HashMap::new();
     let mut list: Vec<Summary> = Vec::new();
@@ -161,7 +163,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
     list
 }
 
-/// Where the rpc's key was not captured, the steps of the same request may name it.
+/// Fills in keys from other steps of a request, if the rpc's own was not captured.
 fn name_keys(recording: &Recording, list: &mut [Summary]) {
     let mut keys: HashMap<u64, &KeyText> = HashMap::new();
     for event in &recording.events {
@@ -174,29 +176,29 @@ fn name_keys(recording: &Recording, list: &mut [Summary]) {
     }
 }
 
-/// The name of the method that an event of [`Stage::Rpc`] carries.
+/// The name of the method in an event of [`Stage::Rpc`].
 pub fn method_of(event: &Event) -> &'static str {
     let number = usize::try_from(field!(event, Rpc, method)).ok();
     number.and_then(|number| METHODS.get(number)).copied().unwrap_or(METHODS[0])
 }
 
 impl Story {
-    /// Puts the story of a request together. `None` if nothing of it was captured. Who asks for
-    /// more than one asks [`Stories`], which look through the recording only once.
+    /// Builds the story of a request. `None` if nothing of it was captured. For more than one story
+    /// use [`Stories`], which reads the recording only once.
     pub fn of(recording: &Recording, order: &Order, id: u64) -> Option<Story> {
         Stories::new(recording, order).of(id)
     }
 }
 
 impl KeyText {
-    /// The key for a reader: what is not printable is escaped, and `…` says that it was cut.
+    /// The key for display: unprintable bytes are escaped, and `…` marks a cut key.
     pub fn display(&self) -> String {
         let cut = if (self.bytes.len() as u64) < self.length { "…" } else { "" };
         format!("{}{cut}", self.bytes.escape_ascii())
     }
 }
 
-/// Gathers the events of one story.
+/// Collects the events of one story.
 struct Finder<'a> {
     stories: &'a Stories<'a>,
     picked: BTreeMap<usize, Relation>,
@@ -230,8 +232,9 @@ impl<'a> Finder<'a> {
         self.stories.event(at)
     }
 
-    /// Watchers that caught up know of no request, but of revisions. Those that begin or end with
-    /// this one's have got it, and are steps of the story; those that went over it are returned.
+    /// Watchers that catch up are related to revisions, not to requests. Those whose batch begins
+    /// or ends with this request's revision received it, and are steps of the story; those that
+    /// passed over it are returned.
     fn caught_up(&mut self) -> Vec<usize> {
         let picked = self.picked.keys().map(|at| self.event(*at));
         let mut writes = picked.filter(|event| event.stage == Stage::MvccWrite);
@@ -252,12 +255,12 @@ impl<'a> Finder<'a> {
         maybe
     }
 
-    /// When in playback order an event comes; `usize::MAX` for what is withheld.
+    /// The playback rank of an event; `usize::MAX` if it is withheld.
     fn rank(&self, at: usize) -> usize {
         self.stories.rank[at]
     }
 
-    /// Which entries a member's records of a stage cover, by peer.
+    /// The ranges of entries that a member's records of a stage cover, by peer.
     fn covered(
         &self,
         member: u8,
@@ -267,7 +270,7 @@ impl<'a> Finder<'a> {
         self.stories.covered.range(all)
     }
 
-    /// What was picked and can be told, in playback order.
+    /// The collected events that are not withheld, in playback order.
     fn steps(&self) -> Vec<Step> {
         let told = self.picked.iter().filter(|(at, _)| self.rank(**at) != usize::MAX);
         let step = |(at, relation): (&usize, &Relation)| {
@@ -282,7 +285,7 @@ impl<'a> Finder<'a> {
     fn title(&self, id: u64) -> String {
         let own = self.stories.with_id(id);
         let of = |stage| own.iter().map(|at| self.event(*at)).filter(move |e| e.stage == stage);
-        // The end knows more than the beginning.
+        // The end has more fields than the beginning.
         let Some(rpc) = of(Stage::Rpc).max_by_key(|event| event.kind) else {
             return format!("request {id:016x}, its rpc unknown");
         };
@@ -293,7 +296,7 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Everything that carries the request's id.
+    /// Adds every event that carries the request's id.
     fn own(&mut self, id: u64) {
         let relation = |at: usize| match self.event(at).stage {
             Stage::RaftEntry => Relation::Log,
@@ -312,7 +315,7 @@ impl<'a> Finder<'a> {
         self.picked = self.stories.with_id(id).iter().map(|at| (*at, relation(*at))).collect();
     }
 
-    /// The entry's term and index.
+    /// Term and index of the request's entry.
     fn entry(&self, id: u64) -> Option<(u64, u64)> {
         let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
         let entries =
@@ -320,8 +323,8 @@ impl<'a> Finder<'a> {
         entries.map(|event| fields!(event, RaftEntry | ApplyEntry: term, index).into()).max()
     }
 
-    /// Members to which, or from which, the story's messages went, and which were never heard. An
-    /// entry concerns every member that anybody talks to.
+    /// Members that sent or received the story's messages, but sent no records. An entry concerns
+    /// every member that any other communicates with.
     fn unheard(&self, is_entry: bool) -> Vec<u64> {
         let strangers = self.stories.strangers.iter().copied();
         if is_entry {
@@ -337,7 +340,7 @@ impl<'a> Finder<'a> {
         strangers.filter(|stranger| peers.contains(stranger)).collect()
     }
 
-    /// What is known to have happened and is not in the recording.
+    /// Steps that are known to have happened, but are not in the recording.
     fn missing(&self, id: u64, is_entry: bool, rounds: &BTreeSet<u64>) -> Vec<Missing> {
         const OF_ENTRY: &[Stage] = &[
             Stage::RaftEntry,

@@ -1,4 +1,4 @@
-//! Recordings as files: NDJSON, one object a line, with names in place of numbers.
+//! Recordings as files: NDJSON, one object per line, with names instead of numbers.
 //!
 //! ```text
 //! {"glass":1,"members":[{"id":"264ae6bc59e99892","cluster":"…","name":"etcd-01","version":"0.1.0",
@@ -9,20 +9,20 @@
 //! {"dropped":[0,12,0]}
 //! ```
 //!
-//! The first line says which version of the form this is. A line with `members` replaces the table,
-//! when a member was heard for the first time after the file was begun; a line with `dropped` says
-//! how many records each member is known to have lost.
+//! The first line states the version of the format. A line with `members` replaces the table, when
+//! the first records of a member arrive after the file was begun; a line with `dropped` says how
+//! many records each member is known to have lost.
 //!
 //! Names of stages and fields are public API (see the vocabulary). Numbers: `at` and `took` are
-//! nanoseconds, `at` since the member's start; `clock` and `end` are the member's clock at the start
-//! and at the end of the step. What JSON's readers would round (ids, links, members) is a string of
-//! 16 hex digits; methods, message types and roles are names; flags are true or false. `id`, `link`,
-//! `flags`, `code` and `key` are left out when there is nothing to say. A key is
-//! `{"text":"foo","length":3}`, or `hex` in place of `text` when it is not UTF-8.
+//! nanoseconds, `at` since the member's start; `clock` and `end` are the member's clock at the
+//! start and at the end of the step. Numbers that JSON readers would round (ids, links, members)
+//! are strings of 16 hex digits; methods, message types and roles are names; flags are true or
+//! false. `id`, `link`, `flags`, `code` and `key` are left out if they have no value. A key is
+//! `{"text":"foo","length":3}`, or has `hex` instead of `text` if it is not UTF-8.
 //!
-//! A reader skips stages and fields that it does not know, and counts the former. It refuses lines
-//! that make no sense, by number; only the last line may be cut short, as it is when whoever
-//! recorded was killed.
+//! A reader skips stages and fields that it does not know, and counts the former. It rejects
+//! malformed lines, by number; only the last line may be cut short, because the recorder may have
+//! been killed.
 
 use std::io::{self, BufRead, Write};
 
@@ -30,15 +30,15 @@ pub(crate) mod json;
 
 use crate::story::{Event, MemberInfo, Recording};
 
-/// The version of the form that is written, and the highest that is read.
+/// The version of the format that is written, and the highest that can be read.
 pub const VERSION: u64 = 1;
 
-/// What a file held.
+/// The content of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Read {
     /// The recording.
     pub recording: Recording,
-    /// Lines whose stage this version does not know.
+    /// Number of lines whose stage this version does not know.
     pub unknown: u64,
     /// Whether the last line was cut short.
     pub is_cut: bool,
@@ -47,21 +47,21 @@ pub struct Read {
 /// Why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The file.
+    /// The file cannot be read.
     #[error("reading the recording")]
     Io(#[from] io::Error),
     /// The first line is not a header.
     #[error("line 1: not a recording of glass: {0}")]
     NoHeader(String),
-    /// A later form.
+    /// The file has a later version.
     #[error("line 1: the recording has version {0}, this program reads up to {VERSION}")]
     Version(u64),
-    /// A line that makes no sense.
+    /// A line is malformed.
     #[error("line {line}: {reason}")]
     Line {
-        /// Counted from 1.
+        /// Line number, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// What is malformed.
         reason: String,
     },
 }
@@ -80,7 +80,7 @@ impl<W: Write> Writer<W> {
         Ok(Writer { out, members: members.to_vec(), dropped: Vec::new() })
     }
 
-    /// Notes members or boots that were heard since, and what was lost, if there is anything new.
+    /// Writes members, boots and losses that are new since the last call.
     pub fn update(&mut self, recording: &Recording) -> io::Result<()> {
         if self.members != recording.members {
             self.members.clone_from(&recording.members);
@@ -99,13 +99,13 @@ impl<W: Write> Writer<W> {
         write_event(&mut self.out, event)
     }
 
-    /// Writes what is buffered.
+    /// Flushes the buffered lines.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }
 
-/// Writes one event as a line, for whoever streams without a file.
+/// Writes one event as a line, for streaming without a file.
 pub fn write_event<W: Write>(mut out: W, event: &Event) -> io::Result<()> {
     json::write_line(&mut out, &json::EventLine(event))
 }
@@ -125,8 +125,9 @@ pub fn read<R: BufRead>(input: R) -> Result<Read, ReadError> {
     read_with(input, |_| {})
 }
 
-/// Reads a recording line by line. After each line, `each` gets the recording so far and may take
-/// events out of it. So a reader that keeps a part of a file needs memory for that part only.
+/// Reads a recording line by line. After each line, `each` receives the recording so far and may
+/// take events out of it. So a reader that keeps only a part of a file needs memory only for that
+/// part.
 pub fn read_with<R: BufRead>(
     mut input: R,
     mut each: impl FnMut(&mut Recording),

@@ -1,4 +1,4 @@
-//! For tests: recordings with numbers that no cluster gives, as a file would hold them.
+//! For tests: recordings with numbers that no cluster produces, but a file may contain.
 
 use super::{Event, Recording, recording};
 use crate::trace::Stage;
@@ -20,12 +20,12 @@ const SPOILS: [fn(&mut Event); 6] = [
     },
 ];
 
-/// The recordings that the tests of this program have kept.
+/// The recordings kept for tests.
 pub(crate) fn golden() -> [Recording; 2] {
     GOLDEN.map(|text| recording::read(text.as_bytes()).unwrap().recording)
 }
 
-/// The same recording with each event changed, after a way through a file.
+/// The recording with each event changed, after a round trip through a file.
 pub(crate) fn changed(recording: &Recording, change: impl Fn(&mut Event)) -> Recording {
     let mut recording = recording.clone();
     recording.events.iter_mut().for_each(change);
@@ -34,7 +34,7 @@ pub(crate) fn changed(recording: &Recording, change: impl Fn(&mut Event)) -> Rec
     recording::read(file.as_slice()).unwrap().recording
 }
 
-/// Each golden recording with the greatest numbers in each place, of all stages and of some.
+/// Each golden recording with the greatest numbers in each field, for all stages and for some.
 pub(crate) fn with_the_greatest_numbers() -> impl Iterator<Item = (String, Recording)> {
     let stages = [None, Some(Stage::Rpc), Some(Stage::WalFsync), Some(Stage::BufferGet)];
     golden().into_iter().flat_map(move |recording| {

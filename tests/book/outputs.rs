@@ -1,15 +1,15 @@
-//! Outputs that a page shows are what the program prints.
+//! Checks that the outputs shown on a page are what the program prints.
 //!
-//! A block of `console` begins with the command behind a `$`. The command is run at the root of the
-//! repository, and what it prints must be what follows. A line with nothing but `…` stands for lines
-//! that are left out.
+//! A block of `console` begins with the command after a `$`. The test runs the command at the root
+//! of the repository, and its output must be the rest of the block. A line with nothing but `…`
+//! stands for omitted lines.
 
 use std::{fs, process::Command};
 
 /// The page on the plain form.
 const PAGE: &str = "book/src/plain.md";
 
-/// A command, and what it is said to print.
+/// A command, and its expected output.
 struct Example {
     words: Vec<String>,
     lines: Vec<String>,
@@ -28,7 +28,7 @@ fn examples(page: &str) -> Vec<Example> {
     found
 }
 
-/// Whether the lines are those, but for the places where some are left out.
+/// Whether the output has exactly these lines, except where lines are omitted.
 fn is_printed(shown: &[String], printed: &[&str]) -> bool {
     let pieces: Vec<&[String]> = shown.split(|line| line == "…").collect();
     let mut rest = printed;
@@ -37,7 +37,7 @@ fn is_printed(shown: &[String], printed: &[&str]) -> bool {
         let starts = match (at, is_last) {
             (0, true) if piece.len() != rest.len() => return false,
             (0, _) => 0..=0,
-            // It has to end where the output ends.
+            // The last piece has to end where the output ends.
             (_, true) => match rest.len().checked_sub(piece.len()) {
                 Some(start) => start..=start,
                 None => return false,

@@ -1,12 +1,13 @@
-//! Client libraries in Go, Rust, Python and JavaScript, with tests that nobody here wrote.
+//! Client libraries in Go, Rust, Python and JavaScript, with the tests of their own authors.
 //!
-//! `tests/clients/prepare` fetches libraries and suites from the registries; what it has not fetched
-//! is left out. Each test here runs suites against a cluster of three; etcd's own tests of its Go
-//! client and of etcdctl start clusters themselves, and kill, cut off and restart members. With
-//! `GLASS_IT_SUBJECT` the same runs against etcd: what fails there as well is not ours.
+//! `tests/clients/prepare` downloads libraries and suites from the registries; what is missing is
+//! skipped. Each test here runs suites against a cluster of three; etcd's own tests of its Go
+//! client and of etcdctl start clusters themselves, and kill, partition and restart members. With
+//! `GLASS_IT_SUBJECT` the same suites run against etcd: a test that fails there too is not our
+//! failure.
 //!
-//! What is excluded is named with the reason. [`GO`] and [`E2E`] name what is run instead, because
-//! most of a few hundred tests would take too long for each run of `cargo test`; `CLIENTS_GO=.` runs
+//! Excluded tests are listed with the reason. [`GO`] and [`E2E`] list the tests that run, because
+//! all of the several hundred would take too long for each run of `cargo test`; `CLIENTS_GO=.` runs
 //! all.
 
 use std::{
@@ -32,14 +33,14 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// Lines of a suite's output that a failure prints.
 const LINES: usize = 80;
 
-/// What has no service here yet, and what cannot hold here.
+/// Reasons: a service that is missing here, or an assumption that cannot hold here.
 const NO_AUTH: &str = "auth is not here yet";
 const NO_METHOD: &str = "the method is not here yet";
 const OWN_CLOCK: &str =
     "it puts the process's clock forward, which calls under way do not always survive";
 const NOT_WITH_ETCD: &str = "it fails with etcd 3.5.1, too";
 
-/// Tests of the crate etcd-client that are not run.
+/// Tests of the crate etcd-client that are skipped.
 const RUST_EXCLUDED: &[(&str, &str)] = &[
     ("test_auth", NO_AUTH),
     ("test_auth_refresh_token", NO_AUTH),
@@ -51,19 +52,19 @@ const RUST_EXCLUDED: &[(&str, &str)] = &[
     ("test_snapshot", NO_METHOD),
 ];
 
-/// Tests of the Python package etcd3 that are not run.
+/// Tests of the Python package etcd3 that are skipped.
 const ETCD3_EXCLUDED: &[(&str, &str)] = &[
     ("test_etcd3.py::TestEtcd3::test_snapshot", NO_METHOD),
     ("test_etcd3.py::TestClient::test_user_pwd_auth", NOT_WITH_ETCD),
 ];
 
-/// Tests of the Python package aetcd that are not run.
+/// Tests of the Python package aetcd that are skipped.
 const AETCD_EXCLUDED: &[(&str, &str)] = &[
     ("integration/test_auth.py", NO_AUTH),
     ("integration/test_maintenance.py::test_snapshot", NO_METHOD),
 ];
 
-/// Tests of npm's etcd3 that are not run; parts of their names.
+/// Tests of npm's etcd3 that are skipped; parts of their names.
 const JAVASCRIPT_EXCLUDED: &[(&str, &str)] = &[
     ("roles and auth", NO_AUTH),
     ("a watcher is cancelled upon creation", NO_AUTH),
@@ -71,7 +72,7 @@ const JAVASCRIPT_EXCLUDED: &[(&str, &str)] = &[
     ("lease.* crons", OWN_CLOCK),
 ];
 
-/// Tests of etcd's Go client and API that are run, by program; a `|` between names.
+/// Tests of etcd's Go client and API that run, by program; `|` separates names.
 const GO: &[(&str, &str)] = &[
     (
         "clientv3_integration",
@@ -97,14 +98,14 @@ const GO: &[(&str, &str)] = &[
          TestV3WatchCancellation|TestV3LargeRequests",
     ),
     ("clientv3_ordering", "TestEndpointSwitchResolvesViolation|TestKvOrdering|TestTxnOrdering"),
-    // Elections, locks and transactions as Go's users write them, and what they print.
+    // Elections, locks and transactions as Go's users write them, with their output.
     ("clientv3_concurrency", ".*"),
     ("clientv3", "ExampleKV_.*|ExampleLease_.*|ExampleCluster_memberList|ExampleClient_metrics"),
 ];
 
-/// etcd's own tests of etcdctl that are run. Left out: auth, TLS, changes of membership, snapshots,
-/// defragmentation, moving the leader, proxies and the JSON gateway, which are not here yet; and
-/// `TestCtlV3Alarm`, `TestCtlV3GetFormat`, `TestV3MetricsInsecure`, which fail with etcd 3.5.1, too.
+/// etcd's own tests of etcdctl that run. Left out: auth, TLS, membership changes, snapshots,
+/// defragmentation, moving the leader, proxies and the JSON gateway, which are missing here; and
+/// `TestCtlV3Alarm`, `TestCtlV3GetFormat`, `TestV3MetricsInsecure`, which fail with etcd 3.5.1 too.
 const E2E: &str = "TestCtlV3Version|TestCtlV3(Put|Get|Del)(Timeout|Quorum|Rev|KeysOnly)?|\
     TestCtlV3PutIgnore(Value|Lease)|TestCtlV3TxnInteractive(Success|Fail)|\
     TestCtlV3Compact(Physical)?|TestCtlV3Watch(Timeout|Interactive)?|\
@@ -124,7 +125,7 @@ async fn gos_client_passes_etcds_own_tests() {
     }
 }
 
-/// Goal: etcd's own tests of etcdctl pass with etcdctl as it is and members of ours. Each starts a
+/// Goal: etcd's own tests of etcdctl pass with an unmodified etcdctl and our members. Each starts a
 /// cluster of three.
 #[tokio::test]
 async fn etcdctl_passes_its_own_tests() {
@@ -146,7 +147,7 @@ async fn etcdctl_passes_its_own_tests() {
     run("etcdctl's own tests", "--- PASS", command.current_dir(&dir)).await;
 }
 
-/// The argument that chooses tests of a Go program.
+/// The argument that selects tests of a Go program.
 fn chosen(tests: &str) -> String {
     let tests = env::var("CLIENTS_GO").unwrap_or_else(|_| format!("^({tests})$"));
     format!("-test.run={tests}")
@@ -196,7 +197,7 @@ async fn pythons_clients_pass_their_own_tests() {
     }
 }
 
-/// Goal: npm's etcd3 does what its users do with it, and goes on when a member dies.
+/// Goal: npm's etcd3 works for typical uses, and survives the death of a member.
 #[tokio::test]
 async fn javascripts_client_works_and_outlives_a_member() {
     let Some(dir) = prepared("javascript") else { return };
@@ -214,7 +215,7 @@ async fn javascripts_client_works_and_outlives_a_member() {
     run("etcd3 of npm", "\nok ", &mut command).await;
 }
 
-/// Goal: npm's etcd3 passes its own tests, those of the version whose package has them.
+/// Goal: npm's etcd3 passes its own tests, of the version whose package includes them.
 #[tokio::test]
 async fn javascripts_client_passes_its_own_tests() {
     let Some(dir) = prepared("javascript") else { return };
@@ -230,7 +231,7 @@ async fn javascripts_client_passes_its_own_tests() {
     run("etcd3 of npm, its own tests", "\nok ", &mut command).await;
 }
 
-/// The folder of a language, if `tests/clients/prepare` has made one.
+/// The folder of a language, if `tests/clients/prepare` has created one.
 fn prepared(language: &str) -> Option<PathBuf> {
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = || env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
@@ -243,15 +244,15 @@ fn prepared(language: &str) -> Option<PathBuf> {
     None
 }
 
-/// The command that starts a member, for those who start theirs themselves.
+/// The command that starts a member, for suites that start members themselves.
 fn member() -> Vec<String> {
     let program = Kind::subject().command();
     let words = std::iter::once(program.get_program()).chain(program.get_args());
     words.map(|word| word.to_str().unwrap().to_owned()).collect()
 }
 
-/// Runs a suite to its end; it must succeed, and have passed at least one test. Suites have limits of
-/// time of their own, which a loaded machine may miss: a failure is tried once more.
+/// Runs a suite to its end; it must succeed, and pass at least one test. Suites have time limits of
+/// their own, which a loaded machine may miss: a failure is retried once.
 async fn run(name: &str, passed: &str, command: &mut Command) {
     let first = run_once(name, passed, command).await;
     let result = match first {
@@ -271,7 +272,7 @@ async fn run_once(name: &str, passed: &str, command: &mut Command) -> Result<(),
     let path = dir.path().join("output");
     let output = fs::File::create(&path).unwrap();
     command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-    // Members that a suite has started end with it.
+    // Members started by a suite end with it.
     command.env("TMPDIR", dir.path()).env("RUST_BACKTRACE", "0").process_group(0);
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
     let group = Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"));
@@ -284,7 +285,7 @@ async fn run_once(name: &str, passed: &str, command: &mut Command) -> Result<(),
         }
     })
     .await;
-    // Nobody is left if all went well.
+    // If all went well, no process is left.
     let _ = killpg(group, Signal::SIGKILL);
     if exit.is_err() {
         let _ = child.wait();

@@ -12,11 +12,11 @@ use crate::{
     programs::{self, Etcdctl, Kind, left_out},
 };
 
-/// One command and what it gets on standard input.
+/// One command and its standard input.
 struct Step {
     words: String,
     input: String,
-    /// The output's order is that of the member ids, or of who answers first.
+    /// Whether the order of output lines depends on member ids, or on which member answers first.
     sorted: bool,
 }
 
@@ -39,9 +39,9 @@ const CLUSTER: [&str; 15] = [
     "alarm list",
 ];
 
-/// Goal: people keep their tool. Method: the same commands in the same order to a cluster of ours
-/// and to one of etcd 3.5.1; output and exit code must be the same, but for what is the cluster's
-/// own. HTTP is asked on the same clusters.
+/// Goal: users keep their tool. Method: run the same commands in the same order against a cluster
+/// of ours and one of etcd 3.5.1; output and exit code must be the same, except for what is
+/// specific to a cluster. HTTP requests go to the same clusters.
 #[tokio::test]
 async fn etcdctl_and_curl_see_no_difference() {
     let Some(reference) = programs::reference() else {
@@ -63,7 +63,7 @@ async fn etcdctl_and_curl_see_no_difference() {
         let prefix = format!("{}-m{at}", tool.version);
         let revision = subject.client(at).everything(false).await.unwrap().header.unwrap().revision;
         for step in script(&prefix, revision) {
-            // Side by side, for most of the time goes into starting the tool.
+            // In parallel, because most of the time is spent starting the tool.
             let [ours, theirs] = thread::scope(|scope| {
                 let run = |cluster, names| {
                     let step = &step;
@@ -132,7 +132,7 @@ fn script(p: &str, revision: i64) -> Vec<Step> {
     steps.push(step("compaction --physical none".into()));
     steps.push(step(format!("get {p}/a --rev {}", revision + 3)));
     steps.push(step(format!("get {p}/a --rev {}", revision + 5)));
-    // One command in all forms, some of which it does not have.
+    // One command in all output formats, including unsupported ones.
     let forms = ["json", "fields", "simple", "table"];
     let commands = ["get P/ --prefix", "put P/f 1 --prev-kv", "del P/f --prev-kv"];
     for (command, form) in commands.iter().flat_map(|c| forms.map(|form| (c, form))) {

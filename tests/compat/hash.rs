@@ -1,5 +1,5 @@
 //! Maintenance.Hash: the same number on all members, and another one after each write. HashKV:
-//! etcd's number, also behind a compaction.
+//! etcd's number, also after a compaction.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::{
     programs::{self, Kind, left_out},
 };
 
-/// Goal: members agree, a write changes the hash, and the header says at which revision; as etcd
-/// does it. Method: the same on both.
+/// Goal: members agree, a write changes the hash, and the header has the revision, as with etcd.
+/// Method: the same requests to both.
 #[tokio::test]
 async fn all_members_hash_the_same_and_a_write_changes_it() {
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
@@ -32,9 +32,9 @@ async fn all_members_hash_the_same_and_a_write_changes_it() {
     }
 }
 
-/// Goal: compacted revisions have etcd's hashes, also where nothing is left of what was there.
-/// Method: three histories with a compaction each, and every revision that 3.5.1 answers for. It
-/// refuses the compacted one, which must have a hash here; below that both refuse.
+/// Goal: compacted revisions have etcd's hashes, even if compaction has removed everything. Method:
+/// three histories with a compaction each, and every revision that 3.5.1 answers for. 3.5.1 refuses
+/// the compacted revision itself, which must have a hash here; below that both refuse.
 #[tokio::test]
 async fn what_is_left_by_a_compaction_has_etcds_hashes() {
     let Some(reference) = programs::reference() else {
@@ -83,8 +83,8 @@ async fn what_is_left_by_a_compaction_has_etcds_hashes() {
     }
 }
 
-/// Waits until all members say the same at this revision. The cluster's version and the members'
-/// names are in it as well, and come when they come.
+/// Waits until all members report the same hash at this revision. The cluster's version and the
+/// members' names are included, and are written some time after the start.
 async fn agreed(cluster: &Cluster, revision: i64) -> u32 {
     let members = cluster.members.len();
     eventually("the same hash", Duration::from_secs(30), || async {

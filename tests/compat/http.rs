@@ -1,4 +1,4 @@
-//! What `curl` sees on the client port.
+//! The HTTP paths of the client port, as `curl` sees them.
 
 use std::{
     io::{Read, Write},
@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::normal::minor;
 use crate::{client::eventually, cluster::Cluster};
 
-/// Goal: whoever polls a member over HTTP need not know whose it is. Method: status line, content
-/// type and body of the same requests to each member of both clusters.
+/// Goal: a client that polls a member over HTTP sees no difference from etcd. Method: compare
+/// status line, content type and body of the same requests to each member of both clusters.
 pub(super) async fn answers_as_etcd_does(subject: &Cluster, reference: &Cluster) {
     for at in 0..subject.members.len() {
         for (verb, path) in [("GET", "/health"), ("POST", "/health"), ("GET", "/no/such/path")] {

@@ -34,8 +34,8 @@ use crate::{
 /// The default election timeout.
 const ELECTION: Duration = Duration::from_secs(1);
 
-/// Goal: `etcdctl lease` and the service's answers are etcd's. Method: the same to a cluster of
-/// ours and to one of etcd 3.5.1, on each member; ids that the servers pick are replaced.
+/// Goal: `etcdctl lease` and the service's answers are etcd's. Method: the same requests to a
+/// cluster of ours and to one of etcd 3.5.1, on each member; ids chosen by servers are replaced.
 #[tokio::test]
 async fn leases_are_answered_as_etcd_does() {
     let Some(reference) = programs::reference() else {
@@ -52,7 +52,7 @@ async fn leases_are_answered_as_etcd_does() {
         assert_eq!(mine.len(), etcds.len(), "m{at}");
     }
     let names = [Names::of(&ours).await, Names::of(&theirs).await];
-    // As long as no server has picked an id: rows have the lease in them.
+    // Before any server has chosen an id, because rows of output contain the lease.
     for tool in programs::etcdctls().iter().filter(|tool| tool.version.starts_with("3.5.")) {
         let hash = |cluster, names: &Names| {
             let (code, text) = etcdctl(tool, cluster, 0, "endpoint hashkv --cluster");
@@ -78,7 +78,7 @@ async fn leases_are_answered_as_etcd_does() {
     assert_eq!(mine, etcds);
 }
 
-/// What the service says about leases with chosen ids, in comparable form.
+/// The service's answers about leases with chosen ids, in comparable form.
 async fn answers(mut client: Client, at: usize) -> Vec<String> {
     let mut said = Vec::new();
     let mut say = |what: &str, answer: String| said.push(format!("{what}: {answer}"));
@@ -119,7 +119,7 @@ async fn answers(mut client: Client, at: usize) -> Vec<String> {
             let answer = client.lease.lease_time_to_live(request).await.map(|response| {
                 let mut response = response.into_inner();
                 response.keys.sort();
-                // The time that has passed is each cluster's own.
+                // The elapsed time differs between the clusters.
                 let left = if response.ttl < 1 { response.ttl } else { (response.ttl + 5) / 10 };
                 (response.id, left, response.granted_ttl, response.keys, revision(&response.header))
             });
@@ -160,7 +160,7 @@ async fn keep_alive(client: &mut Client, id: i64) -> Result<LeaseKeepAliveRespon
     Ok(answer)
 }
 
-/// What a leader answers other members on its peer port: status, content type and body.
+/// A leader's answers to other members on its peer port: status, content type and body.
 async fn peer_answers(cluster: &Cluster) -> Vec<(String, Vec<u8>)> {
     let at = cluster.leader().await;
     let mut client = cluster.client(at);
@@ -236,7 +236,7 @@ fn script(tool: &Etcdctl, cluster: &Cluster, at: usize, names: &Names) -> Vec<St
     let number = u64::from_str_radix(&lease, 16).unwrap_or(0).to_string();
     let steps = [
         "put --lease=L P/a 1",
-        // One key, for etcd tells several in any order.
+        // One key, because etcd lists several in any order.
         "put P/b 2",
         "put P/b 3 --ignore-lease",
         "put P/c 4 --lease=7b",
@@ -267,7 +267,7 @@ fn script(tool: &Etcdctl, cluster: &Cluster, at: usize, names: &Names) -> Vec<St
     ];
     let normal = |text: &str| {
         let text = text.replace(&lease, "LEASE").replace(&number, "\"LEASE\"");
-        // Seconds that are left differ by how long the tool took to start.
+        // The remaining seconds depend on how long the tool took to start.
         let text = text.replace("remaining(98s)", "remaining(99s)").replace(":98,", ":99,");
         let text = text.replace("\"TTL\" : 98", "\"TTL\" : 99");
         names.apply(&text, false)
@@ -280,7 +280,7 @@ fn script(tool: &Etcdctl, cluster: &Cluster, at: usize, names: &Names) -> Vec<St
     said
 }
 
-/// The key spaces are the same, so their hashes are; at revisions before and after a compaction.
+/// Equal key spaces have equal hashes, at revisions before and after a compaction.
 async fn same_hashes(ours: &Cluster, theirs: &Cluster) {
     let mut revision = 0;
     for cluster in [ours, theirs] {
@@ -300,7 +300,7 @@ async fn same_hashes(ours: &Cluster, theirs: &Cluster) {
             let mut hashes = Vec::new();
             for cluster in [ours, theirs] {
                 let client = cluster.client(at);
-                // A member applies a little later than it is told that all agreed.
+                // A member applies a little later than it learns of the commit.
                 let hash = eventually("it has applied all", Duration::from_secs(10), || {
                     let mut client = client.clone();
                     async move {
@@ -337,9 +337,9 @@ async fn count(client: &mut Client, prefix: &str) -> Result<usize, String> {
     Ok(all.kvs.iter().filter(|kv| kv.key.starts_with(prefix.as_bytes())).count())
 }
 
-/// Goal: the shortest TTL follows from whole heartbeats, and holds for leases that are there already
-/// when a member comes back with slower ones; as in etcd. Method: a lease that is granted at the
-/// default; then the same member with other flags, asked about that lease and for new ones.
+/// Goal: the shortest TTL is computed from whole heartbeats, and applies to existing leases too
+/// when a member restarts with slower ones, as with etcd. Method: a lease granted at the default;
+/// then the same member with other flags, and queries about that lease and new ones.
 #[tokio::test]
 async fn the_shortest_ttl_is_counted_in_whole_heartbeats() {
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
@@ -353,7 +353,7 @@ async fn the_shortest_ttl_is_counted_in_whole_heartbeats() {
             cluster.spawn(0);
             cluster.wait_ready(0).await;
             let lease = &mut cluster.client(0).lease;
-            // It was renewed by the start.
+            // The start has renewed it.
             if let Some(id) = (id == 2).then_some(1) {
                 let request = LeaseTimeToLiveRequest { id, keys: false };
                 let view = lease.lease_time_to_live(request).await.unwrap().into_inner();
@@ -366,9 +366,9 @@ async fn the_shortest_ttl_is_counted_in_whole_heartbeats() {
     }
 }
 
-/// Goal: keys die with their lease, on every member, not early and not late, and a renewed lease
-/// lives; also when the leader is killed. Method: one lease a member that is left alone, one that
-/// is renewed at its member; then the same with the leader killed.
+/// Goal: keys are deleted with their lease, on every member, neither early nor late, and a renewed
+/// lease survives; also when the leader is killed. Method: per member one lease that is not
+/// renewed, and one that is renewed at that member; then the same with the leader killed.
 #[tokio::test]
 async fn leases_end_in_time_and_renewed_ones_live_on_without_their_leader() {
     let mut cluster = Cluster::start(&Kind::subject(), 3).await;
@@ -436,9 +436,9 @@ async fn without_their_leader(cluster: &mut Cluster) {
     assert_eq!(count(&mut cluster.client(leader), "orphan/").await, Ok(0));
 }
 
-/// Goal: a keep-alive stream whose client needs a leader ends when its member has none, so that the
-/// client asks another one before the lease is over; one without that wish goes on waiting. Method:
-/// two of three are killed while nothing is sent.
+/// Goal: a keep-alive stream whose client requires a leader ends when its member has none, so that
+/// the client asks another member before the lease is over; a stream without that requirement keeps
+/// waiting. Method: kill two of three while nothing is sent.
 #[tokio::test]
 async fn a_keep_alive_that_needs_a_leader_ends_without_one() {
     let mut cluster = Cluster::start(&Kind::subject(), 3).await;
@@ -464,9 +464,9 @@ async fn a_keep_alive_that_needs_a_leader_ends_without_one() {
     assert!(tokio::time::timeout(ELECTION, patient.message()).await.is_err());
 }
 
-/// Goal: a leader that was stopped, and does not know that there is another one by now, revokes
-/// nothing (etcd #15247). Method: SIGSTOP the leader for longer than the leases' time, renew them
-/// at the next one meanwhile, and let the first go on.
+/// Goal: a leader that was stopped, and does not know that another has replaced it, revokes nothing
+/// (etcd #15247). Method: SIGSTOP the leader for longer than the leases' time, renew them at its
+/// successor meanwhile, and resume the first.
 #[tokio::test]
 async fn a_leader_that_was_stopped_does_not_revoke_what_its_successor_has_renewed() {
     let cluster = Cluster::start(&Kind::subject(), 3).await;
@@ -503,8 +503,8 @@ async fn a_leader_that_was_stopped_does_not_revoke_what_its_successor_has_renewe
     assert_eq!(count(&mut client, "kept/").await, Ok(20));
 }
 
-/// Goal: a thousand leases that end together do not stall puts. Method: a client puts one after the
-/// other all the while; none may fail, and how long they took is printed.
+/// Goal: a thousand leases that expire together do not stall puts. Method: a client puts
+/// continuously; no put may fail, and the durations are printed.
 #[tokio::test]
 async fn a_thousand_leases_that_end_together_do_not_stall_puts() {
     let cluster = Cluster::start(&Kind::subject(), 3).await;

@@ -29,7 +29,7 @@ use crate::{
     programs::{self, Etcdctl, Kind, left_out},
 };
 
-/// What one cluster has answered, in order.
+/// The answers of one cluster, in order.
 #[derive(Default)]
 struct Said(Vec<String>);
 
@@ -50,8 +50,8 @@ impl Said {
 }
 
 /// Goal: every answer of Lock and Election is etcd's: keys, revisions, codes and texts. Method: the
-/// same calls to a cluster of ours and to one of etcd 3.5.1, on each member, with leases whose ids
-/// are given; what waits is seen to wait, by its key, before the next step.
+/// same calls to a cluster of ours and to one of etcd 3.5.1, on each member, with leases of given
+/// ids; the test sees a waiting call's key before the next step.
 #[tokio::test]
 async fn locks_and_elections_are_answered_as_etcd_does() {
     let Some(reference) = programs::reference() else {
@@ -124,7 +124,7 @@ async fn leases(locks: &mut Locks) -> usize {
     leases.into_inner().leases.len()
 }
 
-/// Waiting, cancelling, leaving out of turn, and a lease that is lost while its call waits.
+/// Waiting, cancelling, leaving out of turn, and losing the lease while the call waits.
 async fn lock_together(said: &mut Said, locks: &mut Locks, other: &Locks, base: i64) {
     let name = format!("together{base}");
     let first = locks.lock(&name, base).await.unwrap();
@@ -286,11 +286,12 @@ async fn campaign_together(said: &mut Said, locks: &mut Locks, other: &Locks, ba
     said.queue("nobody", locks, &name).await;
 }
 
-/// From before there is a leader, over a change of it, to one without a successor and the next.
+/// From before the first leader, through a change of leader, to a resignation without a successor
+/// and the next leader.
 async fn observe(said: &mut Said, locks: &mut Locks, other: &Locks, base: i64) {
     let name = format!("observed{base}");
     let request = LeaderRequest { name: name.clone().into() };
-    // etcd sends no header before it has something to say.
+    // etcd sends no header before the first answer.
     let observing = tokio::spawn({
         let mut other = other.clone();
         let request = request.clone();
@@ -320,8 +321,8 @@ async fn observe(said: &mut Said, locks: &mut Locks, other: &Locks, base: i64) {
     said.say("resign", locks.resign(third.leader).await);
 }
 
-/// Goal: a member that has lost the others says about locks what etcd's says. Method: two of three
-/// are killed; all calls at once at the third, for each waits as long as a request may.
+/// Goal: a member that has lost the others gives etcd's answers about locks. Method: kill two of
+/// three; send all calls at once to the third, because each waits as long as a request may.
 #[tokio::test]
 async fn without_a_leader_the_answers_are_etcds_too() {
     let Some(reference) = programs::reference() else {
@@ -331,15 +332,15 @@ async fn without_a_leader_the_answers_are_etcds_too() {
     let (mut ours, mut theirs) =
         tokio::join!(Cluster::start(&subject, 3), Cluster::start(&reference, 3));
     let (mine, etcds) = tokio::join!(answers_alone(&mut ours), answers_alone(&mut theirs));
-    // A write that waits for a leader in vain gets the text of a deadline inside etcd, as a put
-    // does; ours says to both that the request timed out.
+    // A write that waits in vain for a leader gets the text of a deadline inside etcd, as a put
+    // does; our server reports to both that the request timed out.
     let timed_out =
         |said: &str| said.replace("context deadline exceeded", "etcdserver: request timed out");
     let [mine_said, etcds_said] =
         [&mine.0, &etcds.0].map(|said| said.iter().map(|said| timed_out(said)).collect::<Vec<_>>());
     assert_eq!(mine_said, etcds_said);
     if subject == Kind::Glass {
-        // 3.5.1 ends this stream as cancelled; later ones say why.
+        // 3.5.1 ends this stream as cancelled; later versions give the reason.
         assert_eq!(mine.1, "Unavailable etcdserver: no leader");
     }
 }
@@ -382,7 +383,7 @@ async fn answers_alone(cluster: &mut Cluster) -> (Vec<String>, String) {
         },
         async { format!("observe: {:?}", observe.await.map_err(|status| status.code())) },
     );
-    // A leader is missed for a while before the stream ends.
+    // The stream ends only some time after the leader was lost.
     let status = match locks.election.observe(needs_leader("none")).await {
         Ok(news) => news.into_inner().message().await.unwrap_err(),
         Err(status) => status,
@@ -391,8 +392,8 @@ async fn answers_alone(cluster: &mut Cluster) -> (Vec<String>, String) {
     (vec![a, b, c, d, e, f, g], format!("{:?} {}", status.code(), status.message()))
 }
 
-/// Goal: `etcdctl lock` and `etcdctl elect` work as people know them, exit codes included. Method:
-/// the same on a cluster of ours and on one of etcd 3.5.1, each command at a follower.
+/// Goal: `etcdctl lock` and `etcdctl elect` work as users expect, including exit codes. Method: the
+/// same on a cluster of ours and on one of etcd 3.5.1, each command at a follower.
 #[tokio::test]
 async fn etcdctl_locks_and_elects_as_with_etcd() {
     let Some(reference) = programs::reference() else {
@@ -416,7 +417,7 @@ async fn etcdctl_locks_and_elects_as_with_etcd() {
     }
 }
 
-/// A command that goes on until it is interrupted, and the lines that it prints.
+/// A command that runs until it is interrupted, and its lines of output.
 struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -449,8 +450,8 @@ impl Running {
         without_lease(&self.lines.recv_timeout(WITHIN).expect("a line in time"))
     }
 
-    /// What it prints when it has a lock or sees a leader. Both lines are waited for before anything
-    /// happens to it: whether one that is killed between them has printed the second is chance.
+    /// The output for an acquired lock or an observed leader. The test reads both lines before it
+    /// does anything to the command: a command killed between them may or may not print the second.
     fn key_and_value(&self) -> [String; 2] {
         [self.line(), self.line()]
     }
@@ -465,7 +466,7 @@ impl Running {
         kill(pid, signal).unwrap();
     }
 
-    /// Its exit code, what it still printed, and its complaints.
+    /// Its exit code, its remaining output, and its errors.
     fn end(mut self) -> String {
         let mut complaints = String::new();
         let mut pipe = self.child.stderr.take().expect("it is piped");
@@ -480,13 +481,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended is as good as killed.
+        // The command may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A key of a queue, with `LEASE` in place of the id that the tool was given.
+/// A key of a queue, with `LEASE` instead of the id of the tool's lease.
 fn without_lease(line: &str) -> String {
     let Some((name, rest)) = line.split_once('/') else { return line.to_owned() };
     let id = rest.trim_start_matches(|c: char| c.is_ascii_hexdigit());
@@ -510,7 +511,7 @@ fn sessions(tool: &Etcdctl, cluster: &Cluster, at: usize, command: &Path) -> Vec
     let third = start(&["lock", &lock, command, "3"]);
     first.interrupt();
     said.push(first.end());
-    // Which of the two had come first is theirs; both get it.
+    // Which of the two came first varies; both get it.
     said.extend(second.key_and_value());
     second.interrupt();
     said.push(second.end());
@@ -523,7 +524,7 @@ fn sessions(tool: &Etcdctl, cluster: &Cluster, at: usize, command: &Path) -> Vec
         let second = start(&["lock", &lock]);
         first.signal(signal);
         said.push(first.end());
-        // It is told to let go, or its lease goes.
+        // It is asked to release, or its lease ends.
         said.extend(second.key_and_value());
         second.interrupt();
         said.push(second.end());

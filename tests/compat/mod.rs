@@ -1,8 +1,9 @@
-//! Compatible means: the same clients, the same requests, the same answers as etcd 3.5.1.
+//! Compatibility: the same clients and the same requests get the same answers as from etcd 3.5.1.
 //!
 //! Each test starts a cluster of ours and one of etcd's, does the same to both, and compares.
-//! What may differ (ids, ports, terms, times, file sizes) is replaced before; what differs on
-//! purpose, because 3.5.1 has a bug that later 3.5 or 3.6 has not, is listed where it is left out.
+//! Values that may differ (ids, ports, terms, times, file sizes) are replaced before; deliberate
+//! differences, where 3.5.1 has a bug that later 3.5 or 3.6 does not have, are listed where they
+//! are left out.
 
 mod etcdctl;
 mod hash;

@@ -1,11 +1,11 @@
-//! Takes out of an output what differs from cluster to cluster.
+//! Removes from an output what differs from cluster to cluster.
 
 use glass_etcd::pb::etcdserverpb::MemberListRequest;
 use serde_json::Value;
 
 use crate::cluster::Cluster;
 
-/// JSON fields whose value is the cluster's own; that they are there is compared.
+/// JSON fields whose value is specific to a cluster; only their presence is compared.
 const OWN_FIELDS: [&str; 8] = [
     "raft_term",
     "raftTerm",
@@ -16,15 +16,15 @@ const OWN_FIELDS: [&str; 8] = [
     "leader",
     "took",
 ];
-/// Columns of the same kind.
+/// Table columns of the same kind.
 const OWN_COLUMNS: [&str; 6] =
     ["DB SIZE", "IS LEADER", "RAFT TERM", "RAFT INDEX", "RAFT APPLIED INDEX", "TOOK"];
 
-/// What stands for what in the outputs of one cluster.
+/// Replacements for the names in one cluster's outputs.
 pub(crate) struct Names(Vec<(String, String)>);
 
 impl Names {
-    /// Asks a cluster for its ids.
+    /// Queries the ids of a cluster.
     pub(crate) async fn of(cluster: &Cluster) -> Self {
         let request = MemberListRequest { linearizable: true };
         let list = cluster.client(0).cluster.member_list(request).await.unwrap().into_inner();
@@ -39,16 +39,16 @@ impl Names {
             names.push((member.client_address(), format!("CLIENT-{}", member.name)));
             names.push((member.peer_url(), format!("PEER-{}", member.name)));
         }
-        // No name may destroy a longer one that contains it.
+        // A short name must not replace part of a longer one.
         names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
         Self(names)
     }
 
-    /// An output in its comparable form. `sorted` for those whose order is that of the ids.
+    /// An output in its comparable form. `sorted` is for outputs in the order of ids.
     pub(crate) fn apply(&self, output: &str, sorted: bool) -> String {
         let mut text = output.to_owned();
         for (name, stand_in) in &self.0 {
-            // Quoted, so that numbers that became words stay JSON. Text loses quotes below.
+            // Quoted, so that numbers replaced by words stay JSON. Text loses quotes below.
             text = text.replace(&format!(":{name}"), &format!(":\"{stand_in}\""));
             text = text.replace(name, stand_in);
         }
@@ -87,7 +87,7 @@ fn json(value: &mut Value, sorted: bool) {
     }
 }
 
-/// Rows without borders and padding, for both follow the widest cell.
+/// Rows without borders and padding, because both follow the widest cell.
 fn table(text: &str) -> Vec<String> {
     let cells = |line: &str| -> Vec<String> {
         line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
@@ -107,7 +107,7 @@ fn table(text: &str) -> Vec<String> {
     lines
 }
 
-/// Lines of text; etcdctl's own log lines are left out, times and terms are replaced.
+/// Lines of text without etcdctl's own log lines, and with times and terms replaced.
 fn plain(text: &str) -> Vec<String> {
     let line = |line: &str| {
         if let Some((before, _)) = line.split_once("took = ") {

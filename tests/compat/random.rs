@@ -1,11 +1,11 @@
-//! The differential test: the same long stream of KV and Lease requests to both, every answer and
-//! every event compared.
+//! The differential test: the same long stream of KV and Lease requests to both, with every answer
+//! and every event compared.
 //!
 //! Not sent, because 3.5.1 and the behaviour that we follow differ there on purpose:
-//! * an unknown sort target (it kills 3.5.1; later it is refused) and an unknown sort order
-//!   (3.5.1 ignores it): asked of ours alone;
-//! * a txn that writes and reads a compacted or a future revision (in 3.5.1 the member that was
-//!   asked refuses it, the others apply it): asked of ours alone;
+//! * an unknown sort target (it kills 3.5.1; later versions refuse it) and an unknown sort order
+//!   (3.5.1 ignores it): sent to ours alone;
+//! * a txn that writes and reads a compacted or a future revision (in 3.5.1 the asked member
+//!   refuses it, the others apply it): sent to ours alone;
 //! * a txn that deletes all keys from one on, and puts one of them with `ignore_value` or
 //!   `ignore_lease` (3.5.1 panics).
 
@@ -26,16 +26,16 @@ use crate::{
     programs::{self, Kind, left_out},
 };
 
-/// Requests of a run, unless `GLASS_IT_REQUESTS` says otherwise.
+/// Requests of a run; `GLASS_IT_REQUESTS` overrides it.
 const REQUESTS: usize = 3000;
-/// Seed of a run, unless `GLASS_IT_SEED` says otherwise.
+/// Seed of a run; `GLASS_IT_SEED` overrides it.
 const SEED: u64 = 1;
-/// Something is done with watchers after so many of a hundred requests.
+/// Percentage of requests after which something is done with watchers.
 const WATCHERS_PERCENT: u64 = 6;
-/// Requests that a failure prints, the one that failed included.
+/// Requests that a failure prints, including the one that failed.
 const PRINTED: usize = 5;
 
-/// A cluster and who was asked last to write.
+/// A cluster and the member that was last asked to write.
 struct Side {
     clients: Vec<Client>,
     cluster: Cluster,
@@ -53,12 +53,12 @@ impl Side {
     }
 }
 
-/// Goal: code, text, revision and every other field as etcd 3.5.1 answers, whatever is asked, and
-/// every watcher told what etcd's is told.
-/// Method: one client sends to members at random, so that a stale linearizable read shows;
-/// serializable reads go where the last one that was not refused went: there all is applied.
-/// Watchers come and go meanwhile (see [`super::watchers`]); at ten places in between, and at the
-/// end, all members of both must have the same hash.
+/// Goal: code, text, revision and every other field match etcd 3.5.1 for every request, and every
+/// watcher receives what etcd's receives. Method: one client sends to members at random, so that a
+/// stale linearizable read shows; serializable reads go to the member that answered the last
+/// accepted request, because it has applied everything. Watchers come and go meanwhile (see
+/// [`super::watchers`]); at ten points in between, and at the end, all members of both must have
+/// the same hash.
 #[tokio::test]
 async fn a_random_stream_gets_the_answers_of_etcd() {
     let Some(reference) = programs::reference() else {
@@ -103,7 +103,7 @@ async fn a_random_stream_gets_the_answers_of_etcd() {
     }
 }
 
-/// Both clusters, and where the stream has got to.
+/// Both clusters, and the progress of the stream.
 struct Run {
     ours: Side,
     theirs: Side,
@@ -156,7 +156,7 @@ impl Run {
     }
 }
 
-/// Every member of both has the same keys, in every revision that can still be read.
+/// Checks that every member of both has the same keys, in every readable revision.
 async fn same_contents(ours: &mut Side, theirs: &mut Side, newest: i64) {
     for at in 0..3 {
         for (side, name) in [(&*ours, "ours"), (&*theirs, "etcd's")] {
@@ -200,7 +200,7 @@ async fn same_contents(ours: &mut Side, theirs: &mut Side, newest: i64) {
     }
 }
 
-/// As 3.6 does; see the top of this file.
+/// As 3.6 does; see the essay of this file.
 async fn refuses_unknown_sort_options(ours: &mut Side) {
     for (sort_order, sort_target) in [(3, 0), (-1, 1), (0, 5), (1, -1)] {
         let range = RangeRequest { key: "a".into(), sort_order, sort_target, ..Default::default() };
@@ -239,7 +239,7 @@ async fn refuses_a_txn_that_reads_what_is_not_there(ours: &mut Side) {
     }
 }
 
-/// A message as text that still fits on a screen.
+/// A message as text, short enough for a screen.
 fn short(value: &impl std::fmt::Debug) -> String {
     let mut text = format!("{value:?}");
     if 4000 < text.len() {

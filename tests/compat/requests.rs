@@ -15,7 +15,7 @@ use prost::Message as _;
 
 use crate::client::Client;
 
-/// Few keys, so that requests meet; and the bytes at which ordering can go wrong.
+/// Few keys, so that requests interact; with bytes at which ordering can go wrong.
 const KEYS: [&[u8]; 20] = [
     b"a",
     b"aa",
@@ -42,7 +42,7 @@ const KEYS: [&[u8]; 20] = [
 /// Ids of leases that are granted, named and revoked.
 pub(crate) const LEASES: [i64; 5] = [1, 2, 3, 40, -5];
 
-/// One request.
+/// One request to a member.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Range(RangeRequest),
@@ -55,7 +55,7 @@ pub(crate) enum Call {
     TimeToLive(LeaseTimeToLiveRequest),
 }
 
-/// Its answer without the ids and the term of its header.
+/// The answer to it, without the ids and the term of its header.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     Range(RangeResponse),
@@ -65,19 +65,20 @@ pub(crate) enum Reply {
     Compact(CompactionResponse),
     Grant(LeaseGrantResponse),
     Revoke(LeaseRevokeResponse),
-    /// Without the seconds that are left, and with its keys in order.
+    /// Without the remaining seconds, and with its keys in order.
     TimeToLive(LeaseTimeToLiveResponse),
     /// Code and text.
     Refused(i32, String),
 }
 
 impl Call {
-    /// True for a read that the asked member answers from what it has.
+    /// Whether the asked member answers from its own state.
     pub(crate) fn is_serializable(&self) -> bool {
         fn local(op: &RequestOp) -> bool {
             match &op.request {
                 Some(Request::RequestRange(range)) => range.serializable,
-                // A txn of txns is proposed unless all it holds are reads; be careful with it.
+                // A txn of txns is proposed unless it contains only reads; the stream is
+                // conservative about it.
                 Some(Request::RequestTxn(txn)) => {
                     let txn = inner(txn);
                     txn.success.iter().chain(&txn.failure).any(local)
@@ -126,7 +127,7 @@ impl Call {
             Err(status) => Reply::Refused(status.code() as i32, status.message().to_owned()),
         };
         if let Some(header) = reply.header() {
-            // That they are there is compared, their values are the cluster's own.
+            // Only the presence of these values is compared; they differ between clusters.
             header.cluster_id = header.cluster_id.min(1);
             header.member_id = header.member_id.min(1);
             header.raft_term = header.raft_term.min(1);
@@ -155,13 +156,13 @@ impl Reply {
         }
     }
 
-    /// The store's revision, if the answer tells it.
+    /// The store's revision, if the answer contains it.
     pub(crate) fn revision(&mut self) -> Option<i64> {
         self.header().map(|header| header.revision)
     }
 }
 
-/// A nested transaction, which is bytes in the one around it.
+/// Decodes a nested transaction, which is bytes within the enclosing one.
 fn inner(bytes: &Bytes) -> TxnRequest {
     TxnRequest::decode(bytes.clone()).unwrap()
 }
@@ -194,8 +195,8 @@ fn forget_ties_in_txn(request: &TxnRequest, response: &mut TxnResponse) {
     }
 }
 
-/// etcd sorts with an algorithm that keeps no order among equals, and promises none. So what is
-/// compared is the sequence of what was sorted by, and all pairs when none was cut off.
+/// etcd's sort is not stable, and promises nothing. So the test compares the sequence of sort keys,
+/// and all pairs if none was cut off.
 fn forget_ties(request: &RangeRequest, response: &mut RangeResponse) {
     if request.sort_target == 0 || request.count_only {
         return;
@@ -218,12 +219,12 @@ fn forget_ties(request: &RangeRequest, response: &mut RangeResponse) {
     }));
 }
 
-/// A source of requests: the same seed gives the same ones.
+/// A source of requests: the same seed gives the same requests.
 pub(crate) struct Stream {
     state: u64,
-    /// The store's revision, as the last answer told it.
+    /// The store's revision, according to the last answer.
     pub(crate) revision: i64,
-    /// The highest revision of a compaction that was accepted.
+    /// The highest revision of an accepted compaction.
     pub(crate) compacted: i64,
 }
 
@@ -278,7 +279,7 @@ impl Stream {
         }
     }
 
-    /// A watcher of the past, the present or the future, or of what is compacted.
+    /// A watcher of the past, the present, the future, or a compacted revision.
     pub(crate) fn watch(&mut self) -> WatchCreateRequest {
         let key = self.key();
         let start_revision = match self.below(20) {
@@ -296,12 +297,12 @@ impl Stream {
             filters: [vec![], vec![], vec![0], vec![1], vec![0, 1]][self.below(5) as usize].clone(),
             prev_kv: self.chance(50),
             watch_id: self.sometimes(20, |s| s.below(8) as i64),
-            // Fragments tear revisions on purpose; `watch` asks for them.
+            // Fragments split revisions on purpose; `watch` asks for them.
             fragment: false,
         }
     }
 
-    /// One of few leases, of which some are there and some are not.
+    /// One of a few leases, some of which exist.
     fn lease(&mut self) -> i64 {
         LEASES[self.below(LEASES.len() as u64) as usize]
     }
@@ -313,7 +314,7 @@ impl Stream {
         Bytes::from_static(KEYS[self.below(KEYS.len() as u64) as usize])
     }
 
-    /// None, the prefix, "from here on", or any: also one that is not above the key.
+    /// None, the prefix, "from here on", or any, including one not above the key.
     fn range_end(&mut self, key: &Bytes) -> Bytes {
         match self.below(10) {
             0..4 => Bytes::new(),
@@ -355,7 +356,7 @@ impl Stream {
             limit: self.sometimes(40, |s| s.below(7) as i64 - 1),
             revision: self.sometimes(30, Self::near),
             sort_order: self.below(3) as i32,
-            // An unknown one kills 3.5.1; it is asked of ours alone.
+            // An unknown one kills 3.5.1; it is sent to ours alone.
             sort_target: self.below(5) as i32,
             serializable: self.chance(30),
             keys_only: self.chance(10),
@@ -403,8 +404,8 @@ impl Stream {
     }
 
     /// In 3.5.1 members disagree on a txn that writes and reads a compacted or a future revision:
-    /// the one that was asked refuses it, the others apply it, and the stores drift apart (mended
-    /// in later 3.5).
+    /// the asked member refuses it, the others apply it, and the stores diverge (fixed in later
+    /// 3.5).
     fn keep_readable(&self, txn: &mut TxnRequest) {
         for op in txn.success.iter_mut().chain(&mut txn.failure) {
             match &mut op.request {
@@ -465,8 +466,8 @@ fn writes(txn: &TxnRequest) -> bool {
     })
 }
 
-/// 3.5.1 does not see that a deletion without an end meets a put; if that wants to keep what is
-/// gone by then, every member panics.
+/// 3.5.1 does not notice that a deletion without an end overlaps a put; if that put wants to keep
+/// what was just deleted, every member panics.
 fn deletes_from_a_key_on(txn: &TxnRequest) -> bool {
     txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
         Some(Request::RequestDeleteRange(delete)) => delete.range_end == "\0",
@@ -487,7 +488,7 @@ fn ignore_nothing(txn: &mut TxnRequest) {
     }
 }
 
-/// Requests at the limits, which a random stream does not hit.
+/// Requests at the limits, which a random stream does not reach.
 pub(crate) fn at_the_limits() -> Vec<Call> {
     let put = |key: &'static str, value: Vec<u8>| PutRequest {
         key: key.into(),

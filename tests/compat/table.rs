@@ -1,12 +1,12 @@
-//! Each row of etcd's behaviour that has a code, a text or a count of its own, asked by name.
+//! Each row of etcd's behaviour that has a code, a text or a count of its own, tested by name.
 //!
-//! The random stream meets most of these too, but says nothing about which. Here each row is one
-//! line of a table: what is asked, and what the answer must be. The answer is written out, and
-//! etcd 3.5.1 is asked as well, so that the table cannot say what etcd does not. Rows in which later
-//! versions differ on purpose are marked, and etcd is not asked.
+//! The random stream meets most of these too, but does not say which. Here each row is one line of
+//! a table: the request, and the expected answer. The answer is written out, and etcd 3.5.1 gets
+//! the same request, so that the table cannot claim more than etcd does. Rows in which later
+//! versions differ on purpose are marked, and are not sent to etcd.
 //!
-//! Left out, because a client cannot provoke them at will: the errors of a cluster in trouble. Their
-//! codes and texts are the table's in `api::status`.
+//! Left out, because a client cannot provoke them at will: the errors of a cluster in trouble.
+//! Their codes and texts are in the table in `api::status`.
 
 use glass_etcd::pb::etcdserverpb::{
     AlarmRequest, CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, HashRequest,
@@ -23,7 +23,7 @@ use crate::{
     programs::{self, Kind},
 };
 
-/// Something to ask.
+/// A request.
 #[derive(Clone, Debug)]
 enum Ask {
     Range(RangeRequest),
@@ -45,7 +45,7 @@ use Ask::{
     Alarm, Compact, Delete, Grant, Hash, HashKv, KeepAlive, Put, Range, Revoke, TimeToLive, Txn,
 };
 
-/// A row: the rule, what is asked, the answer, and whether etcd 3.5.1 is asked too.
+/// A row: the rule, the request, the answer, and whether etcd 3.5.1 gets it too.
 type Row = (&'static str, Ask, &'static str, bool);
 
 const EMPTY_KEY: &str = "3 etcdserver: key is not provided";
@@ -60,7 +60,7 @@ const NO_SPACE: &str = "8 etcdserver: mvcc: database space exceeded";
 const CORRUPT: &str = "15 etcdserver: corrupt cluster";
 
 impl Ask {
-    /// The answer in one line: code and text, or what is said of it.
+    /// The answer in one line: code and text, or a summary of the response.
     async fn answer(self, client: &mut Client) -> String {
         match self.said(client).await {
             Ok(said) => said,
@@ -237,7 +237,7 @@ fn ranges() -> Vec<Row> {
 /// Keys a, b, c at 2, 3, 4; b again at 5.
 fn revisions() -> Vec<Row> {
     vec![
-        // 3.5.1 ignores the one, and dies of the other.
+        // 3.5.1 ignores the first, and crashes on the second.
         ("2.3 unknown order", Range(RangeRequest { sort_order: 9, ..range("a", "") }), SORT, false),
         (
             "2.3 unknown target",
@@ -262,7 +262,7 @@ fn revisions() -> Vec<Row> {
     ]
 }
 
-/// The key space stands at 5, and 4 is compacted.
+/// The key space is at 5, and 4 is compacted.
 fn writes() -> Vec<Row> {
     let ignore_value = |request| PutRequest { ignore_value: true, ..request };
     let ignore_lease = |request| PutRequest { ignore_lease: true, ..request };
@@ -297,7 +297,7 @@ fn writes() -> Vec<Row> {
     ]
 }
 
-/// The key space stands at 5.
+/// The key space is at 5.
 fn forms() -> Vec<Row> {
     let inner = nest(&txn(puts(&["n"])));
     let nested_twice = txn([vec![inner], puts(&["n"])].concat());
@@ -323,13 +323,13 @@ fn forms() -> Vec<Row> {
         ("2.6 deleted twice", Txn(txn(deletes)), "true at 5", true),
         ("2.6 too many", Txn(txn(many.clone())), TOO_MANY, true),
         ("2.6 as many as may be", Txn(txn(many[1..].to_vec())), "true at 5", true),
-        // Each level is an operation of the one around it.
+        // Each level counts as an operation of the enclosing one.
         ("2.6 as deep as may be", Txn(deep(128, read())), "true at 5", true),
         ("2.6 around nothing", Txn(deep(129, vec![])), "true at 5", true),
         ("2.6 too deep", Txn(deep(129, read())), TOO_MANY, true),
         ("2.6 too deep around nothing", Txn(deep(130, vec![])), TOO_MANY, true),
         ("2.6 far too deep", Txn(deep(2000, read())), TOO_MANY, true),
-        // etcd says the same with the words of its decoder.
+        // etcd says the same in the words of its decoder.
         (
             "2.6 nested bytes that are no transaction",
             Txn(txn(vec![op(Request::RequestTxn("\u{7f}".into()))])),
@@ -339,7 +339,7 @@ fn forms() -> Vec<Row> {
     ]
 }
 
-/// The key space stands at 5, and 4 is compacted.
+/// The key space is at 5, and 4 is compacted.
 fn transactions() -> Vec<Row> {
     let of_compacted = RangeRequest { revision: 2, ..range("a", "") };
     let of_future = RangeRequest { revision: 99, ..range("a", "") };
@@ -365,7 +365,7 @@ fn transactions() -> Vec<Row> {
     ]
 }
 
-/// The key space stands at 7.
+/// The key space is at 7.
 fn leases() -> Vec<Row> {
     let with = |key, lease| Put(PutRequest { lease, ..put(key, "") });
     vec![
@@ -386,7 +386,7 @@ fn leases() -> Vec<Row> {
     ]
 }
 
-/// The key space stands at 10. Actions are get, activate, deactivate; alarms none, space, corrupt.
+/// The key space is at 10. Actions are get, activate, deactivate; alarms none, space, corrupt.
 fn maintenance() -> Vec<Row> {
     let lease = |id| Grant(id, 100);
     vec![
@@ -419,7 +419,8 @@ fn maintenance() -> Vec<Row> {
     ]
 }
 
-/// Goal: the rows are ours and etcd's. Method: the same requests in order to one member of each.
+/// Goal: the rows hold for ours and for etcd. Method: the same requests in order to one member of
+/// each.
 #[tokio::test]
 async fn every_row_of_the_table_is_answered_as_it_says() {
     let rows = || {
@@ -445,8 +446,8 @@ async fn every_row_of_the_table_is_answered_as_it_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Goal: clients that compress what they send are understood, and nothing small becomes too large.
-/// Method: a put of a kilobyte, and one of three megabytes that are three kilobytes on the way; both
+/// Goal: compressed requests are understood, and the size limits apply to the decompressed size.
+/// Method: a put of a kilobyte, and one of three megabytes that compress to three kilobytes; both
 /// to ours and to etcd.
 #[tokio::test]
 async fn compressed_requests_are_read_within_the_same_limits() {

@@ -1,9 +1,9 @@
-//! A token that means nothing, while auth is off.
+//! A token without meaning, while auth is off.
 //!
-//! A client with a user and a password sends its token also to a cluster in which auth has been
-//! turned off meanwhile. etcd up to 3.5.9 looks the token up all the same, and refuses one that it
-//! does not find; since 3.5.10 it ignores tokens while auth is off, and so does this server. The
-//! answers of 3.5.1 are here as well, so that they are not taken for the rule.
+//! A client with a user and a password sends its token even to a cluster in which auth has been
+//! turned off meanwhile. etcd up to 3.5.9 looks the token up all the same, and refuses unknown
+//! ones; since 3.5.10 it ignores tokens while auth is off, and so does this server. The answers of
+//! 3.5.1 are here as well, so that they are not mistaken for the rule.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -35,10 +35,10 @@ impl Asked {
     }
 }
 
-/// `number` keeps what one round leaves behind apart from the next.
+/// `number` keeps the traces of one round apart from the next.
 async fn ask(cluster: &Cluster, field: &'static str, value: &'static str, number: i64) -> Asked {
     let url = format!("http://{}", cluster.members[0].client_address());
-    // 3.5.1 waits without end for the index that a token names behind its dot, if there is one.
+    // 3.5.1 waits without end for the index that a token names after its dot, if there is one.
     let endpoint = Endpoint::from_shared(url).unwrap().timeout(PATIENCE);
     let channel = endpoint.connect().await.unwrap();
     let with = move |mut request: tonic::Request<()>| {
@@ -97,15 +97,15 @@ async fn ask(cluster: &Cluster, field: &'static str, value: &'static str, number
     asked
 }
 
-/// By then every call is answered.
+/// Every call is answered within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What 3.5.1 serves without a look at the token.
+/// Calls that 3.5.1 serves without looking at the token.
 const NOT_ASKED_FOR: [&str; 5] =
     ["LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases", "MemberList", "Status"];
 
 /// Goal: with auth off no call is refused for its token. Method: each kind of call with tokens that
-/// no member has issued, in each field that clients use; and 3.5.1, which refuses most of them.
+/// no member has issued, in each field that clients use; also to 3.5.1, which refuses most of them.
 #[tokio::test]
 async fn a_token_means_nothing_while_auth_is_off() {
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
@@ -125,7 +125,7 @@ async fn a_token_means_nothing_while_auth_is_off() {
                     }
                     Err(status) => {
                         assert!(kind != Kind::Glass, "{what}");
-                        // A watch is refused with the text for another reason.
+                        // A watch is refused with the text of another reason.
                         let says_so = status.message().ends_with("invalid auth token");
                         assert!(says_so || call == "Watch", "{what}");
                         assert!([Code::Unauthenticated, Code::Unknown].contains(&status.code()));

@@ -22,16 +22,16 @@ use crate::{
     programs::{self, Kind, left_out},
 };
 
-/// Nothing more comes, if nothing has come for so long: several times the 100 ms of a sync pass.
+/// If nothing arrives for this long, nothing more will: several times the 100 ms of a sync pass.
 const SILENCE: Duration = Duration::from_millis(700);
-/// By then something that must come has come.
+/// Any expected response arrives within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A stream of watchers on one member.
 struct Stream {
     requests: Option<UnboundedSender<WatchRequest>>,
     responses: Streaming<WatchResponse>,
-    /// After which it is believed that nothing more comes.
+    /// Silence after which the script assumes that nothing more will arrive.
     silence: Duration,
 }
 
@@ -45,7 +45,7 @@ impl Stream {
         let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
         let (requests, receiver) = tokio::sync::mpsc::unbounded_channel();
         let mut client = WatchClient::new(channel).max_decoding_message_size(64 << 20);
-        // etcd sends the head of its answer with the first message only. This one is refused, and
+        // etcd sends the response headers only with the first message. This request is refused, and
         // so leaves nothing behind.
         let refused = RequestUnion::CreateRequest(create("b", "a", 0));
         requests.send(WatchRequest { request_union: Some(refused) }).unwrap();
@@ -78,8 +78,8 @@ impl Stream {
         Ok(next.expect("a response is due")?.expect("the stream goes on"))
     }
 
-    /// Everything that comes until nothing comes any more; by watcher, as who of them is told
-    /// first is a matter of chance.
+    /// Everything that arrives until nothing more does, by watcher, because the order between
+    /// watchers is a matter of chance.
     async fn rest(&mut self) -> Vec<String> {
         let mut lines: Vec<(i64, String)> = Vec::new();
         let mut end = None;
@@ -129,7 +129,8 @@ fn put_op(key: &str, value: &str) -> RequestOp {
 }
 
 /// Goal: a client's watchers see no difference. Method: the same messages, watched on one member
-/// while another takes the puts; the responses must be the same, but for what is the cluster's own.
+/// while another takes the puts; the responses must be the same, except for what is specific to a
+/// cluster.
 #[tokio::test]
 async fn watchers_see_no_difference() {
     let Some(reference) = programs::reference() else {
@@ -151,7 +152,7 @@ async fn watchers_see_no_difference() {
     needs_leader(&mut subject).await;
 }
 
-/// Goal: quiet watchers with progress_notify get a response as often as the flag says, with any id and
+/// Goal: quiet watchers with progress_notify get a response at the flag's interval, with any id and
 /// beside any other watcher. Method: a short interval; on each stream one watcher that asks for
 /// progress, one that does not, and one of the future, and writes elsewhere.
 #[tokio::test]
@@ -160,7 +161,7 @@ async fn quiet_watchers_hear_of_progress() {
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
         let cluster = Cluster::start_with(&kind, 1, &env).await;
         let mut writer = cluster.client(0);
-        // -1 stands for all of a stream in responses, but is an id like others in requests.
+        // -1 stands for all watchers of a stream in responses, but is an ordinary id in requests.
         for watch_id in [77, -1] {
             let mut stream = Stream::open(&cluster, 0).await;
             let quiet = create("a", "", 0);
@@ -176,7 +177,7 @@ async fn quiet_watchers_hear_of_progress() {
                     let response = stream.next().await.unwrap();
                     let heard = (response.watch_id, response.events.len());
                     assert_eq!(heard, (watch_id, 0), "{kind:?}");
-                    // One that was on its way before the put may come first.
+                    // A response sent before the put may arrive first.
                     if response.header.unwrap().revision == revision {
                         break;
                     }
@@ -186,7 +187,7 @@ async fn quiet_watchers_hear_of_progress() {
     }
 }
 
-/// Goal: a stream that needs a leader ends when there is none. Method: two of three are killed.
+/// Goal: a stream that requires a leader ends when there is none. Method: kill two of three.
 async fn needs_leader(cluster: &mut Cluster) {
     let mut with = Stream::open_with(cluster, 0, true).await;
     let mut without = Stream::open(cluster, 0).await;
@@ -198,12 +199,12 @@ async fn needs_leader(cluster: &mut Cluster) {
     assert_eq!(without.rest().await, Vec::<String>::new());
 }
 
-/// The script, and what is heard of it: each step's name, and then its responses.
+/// The script and its result: each step's name, and then its responses.
 struct Script<'c> {
     cluster: &'c Cluster,
     at: usize,
     stream: Stream,
-    /// Writes on another member than the one that is watched.
+    /// Writes to another member than the watched one.
     writer: Client,
     heard: Vec<Vec<String>>,
 }
@@ -239,7 +240,7 @@ impl Script<'_> {
         revision
     }
 
-    /// Waits until the member that is watched has all that was written.
+    /// Waits until the watched member has applied everything written.
     async fn catch_up(&self) {
         self.cluster.client(self.at).everything(false).await.unwrap();
     }
@@ -312,7 +313,7 @@ impl Script<'_> {
         self.step("cancelled, but it was already").await;
     }
 
-    /// More previous values than are read while others wait.
+    /// More previous values than are read on the gRPC thread.
     async fn long_past(&mut self) {
         let first = self.put("long", "0").await;
         for value in 1..200 {
@@ -335,7 +336,7 @@ impl Script<'_> {
             let create = create(&self.key("large"), "", first);
             self.stream.create(WatchCreateRequest { fragment, prev_kv: true, ..create });
         }
-        // Megabytes take their time in a test build.
+        // Megabytes take their time in a debug build.
         self.stream.silence = 4 * SILENCE;
         self.step("large").await;
         self.stream.silence = SILENCE;
@@ -345,7 +346,7 @@ impl Script<'_> {
     }
 }
 
-/// Goal: who reads slowly loses nothing and holds up nobody. Method: a stream that is not read
+/// Goal: a slow reader loses nothing and blocks no other stream. Method: one stream is not read
 /// while far more is written than queues and windows hold; another one is read all the time.
 async fn slow_reader(cluster: &Cluster) {
     let mut slow = Stream::open(cluster, 0).await;

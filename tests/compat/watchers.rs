@@ -5,19 +5,19 @@
 //!                                    └─────▶ the log: a watcher of everything, from revision 1
 //! ```
 //!
-//! Who is told first, and how many events a response holds, is a matter of chance; so what is
-//! compared is each watcher's sequence of events, after all of it has come. How much has to come
-//! is known from the log. That no revision is torn is seen as the responses come. Responses that
-//! are not events (created, cancelled, progress) are compared one by one, revision included; for
-//! that each is waited for before the next request is sent.
+//! Which watcher is served first, and how many events a response holds, is a matter of chance; so
+//! the test compares each watcher's sequence of events, after all of it has arrived. The log says
+//! how much has to arrive. A split revision is detected as the responses arrive. Responses other
+//! than events (created, cancelled, progress) are compared one by one, including the revision; for
+//! that the test waits for each before it sends the next request.
 //!
-//! A watcher that reads the past must be done with it before a compaction, or chance decides
-//! whether it is cancelled. Where no event of the past would prove that, one is written.
+//! A watcher that reads the past must finish before a compaction, or chance decides whether it is
+//! cancelled. Where no event of the past would prove that, the test writes one.
 //!
-//! Left out, because 3.5.1 has bugs there that are mended since:
+//! Left out, because 3.5.1 has bugs there that were fixed later:
 //! * a start at the compacted revision itself, whose deletions 3.5.1 has lost;
-//! * progress of a stream without watchers, or while one of them begins in the future, of which
-//!   3.5.1 tells.
+//! * progress of a stream without watchers, or with one that begins in the future, which 3.5.1
+//!   reports.
 
 use std::{
     collections::BTreeMap,
@@ -48,12 +48,12 @@ use tonic::{Streaming, transport::Endpoint};
 use super::requests::Stream;
 use crate::{client::Client, cluster::Cluster};
 
-/// By then something that must come has come.
+/// Any expected response arrives within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Live watchers at most.
 const WATCHERS_MAX: usize = 40;
 
-/// What has come on one stream and was not yet compared.
+/// Responses of one stream that were not compared yet.
 #[derive(Default)]
 struct Heard {
     events: BTreeMap<i64, Vec<Event>>,
@@ -100,7 +100,7 @@ impl Ear {
         let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
         let (requests, receiver) = unbounded_channel();
         let mut client = WatchClient::new(channel).max_decoding_message_size(64 << 20);
-        // etcd sends the head of its answer with the first message only. This one is refused, and
+        // etcd sends the response headers only with the first message. This request is refused, and
         // so leaves nothing behind.
         let empty =
             WatchCreateRequest { key: "b".into(), range_end: "a".into(), ..Default::default() };
@@ -174,7 +174,7 @@ fn progress() -> WatchRequest {
     WatchRequest { request_union }
 }
 
-/// A watcher that both have.
+/// A watcher on both clusters.
 struct Watcher {
     at: usize,
     id: i64,
@@ -194,11 +194,11 @@ impl Watcher {
     }
 }
 
-/// True if a watcher with this key and this end hears of `key`.
+/// Whether a watcher with this key and this end receives events of `key`.
 fn covers(asked: &WatchCreateRequest, key: &Bytes) -> bool {
     let (from, end) = (&asked.key, &asked.range_end);
     match &end[..] {
-        // No key at all stands for the first that there can be.
+        // No key at all stands for the first possible key.
         [] if from.is_empty() => key == "\0",
         [] => key == from,
         b"\0" => from <= key,
@@ -206,15 +206,15 @@ fn covers(asked: &WatchCreateRequest, key: &Bytes) -> bool {
     }
 }
 
-/// All watchers of a run; of each pair, ours is first.
+/// All watchers of a run; in each pair, ours is first.
 pub(super) struct Watchers {
     ears: Vec<[Ear; 2]>,
     clients: Vec<[Client; 2]>,
     all: [Ear; 2],
-    /// Every change, as both have told it.
+    /// Every change, as both clusters reported it.
     log: Vec<Event>,
     live: Vec<Watcher>,
-    /// How many of which kind were compared, for the last line.
+    /// How many comparisons of each kind were made, for the last line.
     counts: BTreeMap<&'static str, usize>,
 }
 
@@ -242,7 +242,7 @@ impl Watchers {
         Self { ears, clients, all, log, live, counts }
     }
 
-    /// Creates, cancels or asks; returns a put that has to come next.
+    /// Creates, cancels or asks for progress; returns a put that has to come next.
     pub(super) async fn act(&mut self, stream: &mut Stream) -> Option<PutRequest> {
         let at = stream.below(3) as usize;
         match stream.below(10) {
@@ -254,7 +254,7 @@ impl Watchers {
                 self.same_control(at, &progress(), "progress").await;
             }
             8 => {
-                // Nobody answers to that.
+                // This gets no answer.
                 let cancel = RequestUnion::CancelRequest(WatchCancelRequest { watch_id: 7777 });
                 let cancel = WatchRequest { request_union: Some(cancel) };
                 self.ears[at].iter().for_each(|ear| ear.send(&cancel));
@@ -265,7 +265,7 @@ impl Watchers {
         None
     }
 
-    /// True if this member has watchers, none of which waits for a revision that is still far.
+    /// Whether this member has watchers, none of which waits for a revision that is still far.
     fn may_hear_of_progress(&self, at: usize, newest: i64) -> bool {
         let mut watchers = self.live.iter().filter(|watcher| watcher.at == at).peekable();
         watchers.peek().is_some() && watchers.all(|watcher| watcher.asked.start_revision <= newest)
@@ -319,7 +319,7 @@ impl Watchers {
         self.same_control(watcher.at, &cancel, "cancel").await;
     }
 
-    /// Sends it to both and compares what comes back, which it returns.
+    /// Sends the request to both and compares the responses; returns them.
     async fn same_control(
         &mut self,
         at: usize,
@@ -335,7 +335,7 @@ impl Watchers {
         controls.0
     }
 
-    /// Waits until a member has applied all that was answered.
+    /// Waits until a member has applied everything that was answered.
     async fn catch_up(&mut self, at: usize) {
         for client in &mut self.clients[at] {
             let range = RangeRequest { key: "a".into(), ..Default::default() };
@@ -343,7 +343,7 @@ impl Watchers {
         }
     }
 
-    /// Waits until every watcher has heard of all changes up to this revision, and compares.
+    /// Waits until every watcher has received all changes up to this revision, and compares.
     pub(super) async fn settle(&mut self, newest: i64) {
         let of = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
         let mut logs = Vec::new();
@@ -388,8 +388,8 @@ impl Watchers {
         }
     }
 
-    /// The hash of all rows, and of those up to some revision, is one and the same everywhere; but
-    /// 3.5.1 has none of the compacted revision itself.
+    /// Checks that the hash of all rows, and of those up to some revision, is the same everywhere;
+    /// but 3.5.1 has none for the compacted revision itself.
     pub(super) async fn same_hashes(&mut self, stream: &mut Stream) {
         self.settle(stream.revision).await;
         let back = (stream.revision - stream.compacted.max(1)).max(0) as u64;
@@ -417,7 +417,7 @@ impl Watchers {
         }
     }
 
-    /// What was compared; panics if it was too little to mean anything.
+    /// Describes what was compared; panics if that was too little to mean anything.
     pub(super) fn summary(&self, requests: usize) -> String {
         let count = |what| self.counts.get(what).copied().unwrap_or(0);
         assert_eq!(count("hashes"), 22, "{:?}", self.counts);

@@ -1,10 +1,10 @@
-//! Starts that must fail, with one clear line and a non-zero exit, and leave the others alone.
+//! Starts that must fail, with one clear line and a non-zero exit, and without harm to the others.
 
 use std::{fs, net::TcpListener, path::Path, time::Duration};
 
 use crate::{client::eventually, cluster::Cluster, programs::Kind};
 
-/// A member that is refused has ended by then.
+/// How long a refused member may take to end.
 const REFUSED_WITHIN: Duration = Duration::from_secs(20);
 
 /// As many descriptors as etcd keeps for itself.
@@ -26,7 +26,7 @@ async fn a_member_that_cannot_run_says_why_and_ends() {
     few.members[0].prefix = ["sh", "-c", FEW].map(str::to_owned).to_vec();
     refused(&mut few, 0, &["file descriptor"]).await;
 
-    // Below a file nothing can be made, not even by root.
+    // Below a file no directory can be made, not even by root.
     let mut unwritable = Cluster::prepare(&kind, 1);
     let file = unwritable.members[0].data_dir.with_extension("file");
     fs::write(&file, "").unwrap();
@@ -34,8 +34,8 @@ async fn a_member_that_cannot_run_says_why_and_ends() {
     refused(&mut unwritable, 0, &["not a directory"]).await;
 }
 
-/// Goal: a member with the wrong data harms nobody. Method: in a running cluster of three, one
-/// member comes back first with the data of another cluster, then with none.
+/// Goal: a member with the wrong data harms no other member. Method: in a running cluster of three,
+/// one member comes back first with the data of another cluster, then without any.
 #[tokio::test]
 async fn a_member_with_the_wrong_data_is_kept_out_and_the_others_go_on() {
     let kind = Kind::subject();
@@ -63,7 +63,7 @@ async fn a_member_with_the_wrong_data_is_kept_out_and_the_others_go_on() {
     others_go_on(&cluster, at, "with no data").await;
 }
 
-/// Starts a member that must end by itself, with an error that has all these words in it.
+/// Starts a member that must end by itself, with an error that contains all these words.
 pub(super) async fn refused(cluster: &mut Cluster, at: usize, words: &[&str]) {
     let before = cluster.log(at).len();
     cluster.spawn(at);
@@ -77,8 +77,8 @@ pub(super) async fn refused(cluster: &mut Cluster, at: usize, words: &[&str]) {
     }
 }
 
-/// etcd starts a member with foreign data, and its peers turn it away; to end with a clear line is
-/// as good. Either way somebody names the mismatch and the member serves nothing.
+/// etcd starts a member with foreign data, and its peers reject it; to end with a clear line is as
+/// good. Either way some log names the mismatch, and the member serves nothing.
 async fn is_kept_out(cluster: &mut Cluster, at: usize) {
     cluster.spawn(at);
     let mismatch = |log: String| {

@@ -1,7 +1,8 @@
-//! `grpc-timeout`, and then silence: the member itself must end the call.
+//! `grpc-timeout`, and then a silent client: the member itself must end the call.
 //!
-//! A raw client, because every library hangs up by itself when the time is over. etcd 3.5.1 answers
-//! UNKNOWN where its later versions and ours answer DEADLINE_EXCEEDED; the text is the same.
+//! The client is a raw one, because every library hangs up by itself when the time is over. etcd
+//! 3.5.1 answers UNKNOWN where its later versions and ours answer DEADLINE_EXCEEDED; the text is
+//! the same.
 
 use std::time::{Duration, Instant};
 
@@ -33,20 +34,20 @@ const CAMPAIGN: &str = "/v3electionpb.Election/Campaign";
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const PUT: &str = "/etcdserverpb.KV/Put";
 
-/// How much later than its time a call may end, on a machine that does other things, too.
+/// How much later than its deadline a call may end, on a machine with other load.
 const LATE_MAX: Duration = Duration::from_millis(900);
 
-/// That a call has ended because its time was over, and not before and not long after.
+/// Asserts that a call ended because its time was over, neither before nor long after.
 fn is_over(answer: &Answer, start: Instant, time: Duration) {
     let took = start.elapsed();
     let (code, text) = answer.status().unwrap_or_else(|| panic!("{answer:?}"));
     assert_eq!(text, "context deadline exceeded");
     assert!(code == 4 || code == 2 && Kind::subject() != Kind::Glass, "code {code}");
-    // The member counts from when it has heard of the call.
+    // The member counts from the arrival of the call.
     assert!(time <= took + Duration::from_millis(5) && took < time + LATE_MAX, "after {took:?}");
 }
 
-/// The keys below a name, asked once.
+/// The keys below a name, read once.
 fn queue(raw: &mut Raw, name: &str) -> usize {
     let (key, range_end) = (format!("{name}/").into(), format!("{name}0").into());
     let request = RangeRequest { key, range_end, ..RangeRequest::default() };
@@ -54,9 +55,10 @@ fn queue(raw: &mut Raw, name: &str) -> usize {
     RangeResponse::decode(&answer.data[5..]).unwrap().kvs.len()
 }
 
-/// Goal: whoever waits for a lock, or to lead, waits for as long as they have said; and whoever reads
-/// that the time is over has left the queue. Method: a held name, one second, silence, and a look at
-/// the queue as soon as there is an answer; at a leader and at a follower.
+/// Goal: a call for a lock or for leadership waits as long as its client allows; and once the
+/// client reads that the time is over, the call has left the queue. Method: a held name, one
+/// second, silence, and a look at the queue as soon as there is an answer; at a leader and at a
+/// follower.
 #[tokio::test]
 async fn a_lock_is_waited_for_as_long_as_was_said() {
     let cluster = Cluster::start(&Kind::subject(), 3).await;
@@ -82,8 +84,8 @@ async fn a_lock_is_waited_for_as_long_as_was_said() {
     }
 }
 
-/// Goal: streams end, too, with a status behind what they have said. Method: every stream that there
-/// is, with half a second, and then silence; and calls that send no message at all.
+/// Goal: streams end at their deadline too, with a status after their last message. Method: every
+/// kind of stream, with half a second, and then silence; and calls that send no message at all.
 #[tokio::test]
 async fn streams_end_in_time() {
     let cluster = Cluster::start(&Kind::subject(), 1).await;
@@ -102,7 +104,7 @@ async fn streams_end_in_time() {
         Call::silent(LOCK),
     ];
     if Kind::subject() == Kind::Glass {
-        // etcd ends these in another way, or has not got them.
+        // etcd ends these differently, or does not have them.
         let health = HealthCheckRequest { service: String::new() };
         calls.push(Call::new("/grpc.health.v1.Health/Watch", &health));
         calls.push(Call::new("/glasspb.Observe/Observe", &ObserveRequest::default()));
@@ -115,8 +117,9 @@ async fn streams_end_in_time() {
     }
 }
 
-/// Goal: what is over before it begins is not begun, and what is malformed is refused, as by etcd
-/// 3.5.33. Method: a put and others, with times of nothing; and the put must not have happened.
+/// Goal: a call whose time is over before it begins is not begun, and a malformed time is refused,
+/// as by etcd 3.5.33. Method: a put and other calls, with a time of zero; and the put must not have
+/// happened.
 #[tokio::test]
 async fn no_time_at_all_is_over_and_nonsense_is_refused() {
     if Kind::subject() != Kind::Glass {
@@ -145,8 +148,8 @@ async fn no_time_at_all_is_over_and_nonsense_is_refused() {
     }
 }
 
-/// Goal: where nothing can be decided, a call ends in its own time and not in the member's 7 s.
-/// Method: the only member that is left of three, once it knows that nobody leads.
+/// Goal: without a leader, a call ends at its own deadline and not after the member's 7 s. Method:
+/// the last of three members, once it knows that there is no leader.
 #[tokio::test]
 async fn a_member_without_a_leader_ends_calls_in_their_time() {
     if Kind::subject() != Kind::Glass {
@@ -180,9 +183,9 @@ fn put() -> PutRequest {
     PutRequest { key: "k/1".into(), value: "v".into(), ..PutRequest::default() }
 }
 
-/// Goal: whoever reads that the time is over does not know whether the write was carried out, and a
-/// call for a lock whose key is being put takes it back afterwards; one that waits has taken it back
-/// before the answer. Method: a disk so slow that the time is over in between.
+/// Goal: a write whose time is over may still be applied, and a call for a lock whose key is being
+/// put deletes the key afterwards; a call that waits has deleted it before the answer. Method: a
+/// disk so slow that the time is over in between.
 #[tokio::test]
 async fn a_write_whose_time_is_over_may_still_be_carried_out() {
     if Kind::subject() != Kind::Glass {
@@ -201,7 +204,7 @@ async fn a_write_whose_time_is_over_may_still_be_carried_out() {
         is_over(&answer, start, Duration::from_millis(100));
     }
     locks.wait_queue("k", 1).await;
-    // The key has come and gone: two revisions after the put.
+    // The key was put and deleted: two revisions after the put.
     eventually("the lock is given back", WITHIN, || {
         let mut client = locks.client.clone();
         async move {

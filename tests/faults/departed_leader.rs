@@ -1,4 +1,4 @@
-//! A leader that goes, by order or by force, while clients write at the other members.
+//! A leader that leaves, by SIGTERM or by SIGKILL, while clients write at the other members.
 
 use std::{
     sync::{
@@ -24,11 +24,11 @@ use crate::{
 
 /// Writers at each of the two members that stay.
 const WRITERS: usize = 8;
-/// How often the leader goes in each test, if `GLASS_IT_DEPARTURES` does not say.
+/// How often the leader leaves in each test; `GLASS_IT_DEPARTURES` overrides it.
 const ROUNDS: usize = 2;
-/// Acknowledged puts before it goes, and after that.
+/// Acknowledged puts before it leaves, and after that.
 const PUTS: usize = 100;
-/// An election takes at most two timeouts of a second, and some more on a busy machine.
+/// An election takes at most two timeouts of a second, and more on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An acknowledged put.
@@ -38,7 +38,7 @@ struct Written {
     at: Instant,
 }
 
-/// Puts under way at some members, each key once.
+/// Puts in flight at some members, each key once.
 struct Writers {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
@@ -75,7 +75,7 @@ impl Writers {
         for task in self.tasks {
             all.extend(task.await.unwrap());
         }
-        // For the reader of the output; a busy machine makes any pause longer.
+        // Printed for the reader; a busy machine makes any pause longer.
         all.sort_unstable_by_key(|put: &Written| put.at);
         let pauses = all.windows(2).map(|pair| pair[1].at - pair[0].at);
         println!("{} puts, at most {:?} without one", all.len(), pauses.max());
@@ -83,7 +83,7 @@ impl Writers {
     }
 }
 
-/// One put after the other; none may fail.
+/// Puts one key after the other; none may fail.
 async fn write(
     name: String,
     mut client: Client,
@@ -102,7 +102,7 @@ async fn write(
     written
 }
 
-/// A leader that is about to go, while the others are written at.
+/// A leader that is about to leave, under load at the other members.
 struct Busy {
     leader: usize,
     others: Vec<usize>,
@@ -110,7 +110,7 @@ struct Busy {
 }
 
 impl Busy {
-    /// Returns when the writers are well under way.
+    /// Returns once the writers are running.
     async fn start(cluster: &Cluster, round: usize) -> Self {
         let leader = cluster.leader().await;
         let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
@@ -119,14 +119,14 @@ impl Busy {
         Self { leader, others, writers }
     }
 
-    /// The leader has gone: the writers must get on, and what they have written is returned.
+    /// The leader has left: the writers must make progress; returns their puts.
     async fn go_on(self) -> Vec<Written> {
         self.writers.acknowledged(PUTS).await;
         self.writers.finish().await
     }
 }
 
-/// Starts a member that has gone.
+/// Restarts a member that has left.
 async fn back(cluster: &mut Cluster, at: usize) {
     cluster.spawn(at);
     cluster.wait_ready(at).await;
@@ -136,7 +136,7 @@ fn rounds() -> usize {
     std::env::var("GLASS_IT_DEPARTURES").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
 }
 
-/// Each key was written once, at the revision that its client was told.
+/// Checks that each key was written once, at the revision in its answer.
 async fn check_exactly_once(cluster: &Cluster, written: &[Written]) {
     let state = cluster.client(0).everything(false).await.unwrap();
     assert_eq!(state.count, i64::try_from(written.len()).unwrap(), "keys that nobody has put");
@@ -148,9 +148,9 @@ async fn check_exactly_once(cluster: &Cluster, written: &[Written]) {
     }
 }
 
-/// Goal: an operator who restarts the leader costs the clients of the others no write and no
-/// election. Method: SIGTERM under load, which must end in a transfer: the term rises by one, and
-/// no member has waited for an election timeout. The old leader's records reach those who watch before it ends.
+/// Goal: a restart of the leader costs the other members' clients no write and no election. Method:
+/// SIGTERM under load, which must end in a transfer: the term rises by one, and no member has
+/// waited for an election timeout. The old leader's records reach their observers before it ends.
 #[tokio::test]
 async fn a_leader_that_is_told_to_stop_hands_over_and_no_write_at_the_others_fails() {
     if Kind::subject() != Kind::Glass {
@@ -177,9 +177,9 @@ async fn a_leader_that_is_told_to_stop_hands_over_and_no_write_at_the_others_fai
     check_exactly_once(&cluster, &written).await;
 }
 
-/// Goal: what was forwarded to a leader that died is neither lost nor written twice, and its clients
-/// do not wait for the request timeout. Method: SIGKILL under load; no put at the others may fail.
-/// The trace of one that was lost says so.
+/// Goal: a write that was forwarded to a leader that died is neither lost nor written twice, and
+/// its client does not wait for the request timeout. Method: SIGKILL under load; no put at the
+/// others may fail. The trace of a lost one shows it.
 #[tokio::test]
 async fn writes_that_went_down_with_the_leader_are_proposed_again_once() {
     if Kind::subject() != Kind::Glass {
@@ -200,7 +200,8 @@ async fn writes_that_went_down_with_the_leader_are_proposed_again_once() {
     listener.until("a put that was lost and proposed again", was_lost).await;
 }
 
-/// The leader of this term has asked that member to campaign, and nobody's patience ran out.
+/// Checks that the leader of this term asked that member to campaign, and no election timeout ran
+/// out.
 fn transfer(recording: &Recording, term: u64, to: u64) -> Result<(), String> {
     let of = |stage: Stage| recording.events.iter().filter(move |event| event.stage == stage);
     let is_of =

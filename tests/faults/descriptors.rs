@@ -1,4 +1,4 @@
-//! Clients that take every file descriptor they can get.
+//! Clients that take as many file descriptors as they can get.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::{
     programs::Kind,
 };
 
-/// `ulimit -n` of each member. Far more than files and peers take, and less than the clients want.
+/// `ulimit -n` of each member: far more than files and peers take, but less than the clients want.
 const LIMIT: &str = "ulimit -n 256; exec \"$0\" \"$@\"";
 /// Idle clients of each member.
 const IDLE: usize = 300;
-/// Segments are short, so that the puts fill several.
+/// Short segments, so that the puts fill several.
 const SHORT: &[(&str, &str)] = &[("FAILPOINTS", "wal-segment-bytes=return(200000)")];
-/// HTTP/2's preface, and settings of which none is given.
+/// HTTP/2's preface, and empty SETTINGS.
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// Goal: idle clients do not end a cluster. Method: more of them at each of three members than it
-/// may have descriptors, while clients that were there before fill several segments of the log.
-/// All members must go on, say once that clients have to wait, and serve them when others go.
+/// Goal: idle clients do not bring a cluster down. Method: more of them at each of three members
+/// than it may have descriptors, while earlier clients fill several segments of the log. All
+/// members must continue, log once that clients have to wait, and serve them when others leave.
 #[tokio::test]
 async fn idle_clients_take_no_descriptor_that_the_log_or_a_peer_needs() {
     descriptors::raise();
@@ -75,7 +75,7 @@ async fn idle_clients_take_no_descriptor_that_the_log_or_a_peer_needs() {
     }
 }
 
-/// 2 MB through each member.
+/// Puts 2 MB through each member.
 async fn fill_segments(clients: &mut [Client]) {
     let value = "v".repeat(100_000);
     for number in 0..20 {
@@ -85,9 +85,9 @@ async fn fill_segments(clients: &mut [Client]) {
     }
 }
 
-/// Stays until it is aborted.
+/// Keeps its connection until it is aborted.
 async fn say_hello(address: String) {
-    // One that finds no room is as good: it waits in the kernel's queue.
+    // A client that finds no room is equivalent: it waits in the kernel's queue.
     if let Ok(mut stream) = TcpStream::connect(address).await {
         let _ = stream.write_all(HELLO).await;
         std::future::pending::<()>().await;

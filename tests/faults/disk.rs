@@ -1,8 +1,8 @@
 //! Power failures and crashes inside a commit, by failpoints of our own server.
 //!
 //! SIGKILL leaves the page cache intact, so it proves nothing about fsync. With `disk-lossy` the
-//! WAL's file layer keeps what was not synced to itself: a kill then loses it, as a power failure
-//! would. With `wal-skip-fsync` on top the WAL lies about its fsync, and the test must notice.
+//! WAL's file layer holds unsynced bytes back: a kill then loses them, as a power failure would.
+//! With `wal-skip-fsync` in addition the WAL pretends to fsync, and the test must notice.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 
 /// Puts before the power fails.
 const PUTS: usize = 100;
-/// Txns within which a failpoint must fire: some hundred commits.
+/// Txns within which a failpoint must fire: several hundred commits.
 const TXNS_MAX: i64 = 100_000;
 /// Failpoints around the transaction that stores buffer, consistent index and conf state.
 const COMMIT_FAILPOINTS: [&str; 6] = [
@@ -29,8 +29,8 @@ const COMMIT_FAILPOINTS: [&str; 6] = [
 ];
 
 /// Goal: an acknowledgement means that a majority has fsynced. Method: unsynced bytes are lost on
-/// all members at once; nothing acknowledged may be missing. And the proof that this can fail:
-/// without fsync something is.
+/// all members at once, and no acknowledged put may be missing. The counter-check: without fsync,
+/// some are.
 #[tokio::test]
 async fn a_power_failure_loses_nothing_acknowledged_unless_fsync_is_taken_out() {
     if Kind::subject() != Kind::Glass {
@@ -52,7 +52,7 @@ async fn a_power_failure_loses_nothing_acknowledged_unless_fsync_is_taken_out() 
     assert!(has_lost(&mut cluster, &ledger).await, "nothing was lost: the test proves nothing");
 }
 
-/// Writes, then kills all members at once. They start without failpoints next time.
+/// Writes, then kills all members at once. They will start without failpoints.
 async fn cluster_after_power_failure(failpoints: &str) -> (Cluster, Ledger) {
     let mut cluster = Cluster::start_with(&Kind::Glass, 3, &[("FAILPOINTS", failpoints)]).await;
     let mut ledger = Ledger::default();
@@ -68,8 +68,8 @@ async fn cluster_after_power_failure(failpoints: &str) -> (Cluster, Ledger) {
     (cluster, ledger)
 }
 
-/// True if the cluster comes up without some of it, or a majority refuses to come up because its
-/// file is ahead of its log.
+/// Whether the cluster comes up with puts missing, or a majority refuses to start because its file
+/// is ahead of its log.
 async fn has_lost(cluster: &mut Cluster, ledger: &Ledger) -> bool {
     for _ in 0..500 {
         for at in 0..3 {
@@ -82,7 +82,7 @@ async fn has_lost(cluster: &mut Cluster, ledger: &Ledger) -> bool {
         };
         let refused = (0..3).filter(|at| ended(cluster, *at)).count();
         if refused != 0 {
-            // It must be the log that is found wanting, not a bad flag.
+            // The error must be about the log, not a bad flag.
             let complains = |at| cluster.log(at).to_lowercase().contains("wal");
             return (0..3).any(complains);
         }
@@ -91,11 +91,11 @@ async fn has_lost(cluster: &mut Cluster, ledger: &Ledger) -> bool {
     panic!("neither serves nor ends");
 }
 
-/// Goal: data and consistent index stand at one entry boundary, wherever the process dies.
-/// Method: one member dies in its fourth backend commit, at each failpoint in turn, while txns of
-/// two puts are written; after the restart every acknowledged txn is there once and whole. Data
-/// without its index would be applied again (version 2, more revisions than txns); an index
-/// without its data would lose txns.
+/// Goal: data and consistent index are stored together, wherever the process dies. Method: one
+/// member dies in its fourth backend commit, at each failpoint in turn, while txns of two puts are
+/// written; after the restart every acknowledged txn is there once and whole. Data without its
+/// index would be applied again (version 2, more revisions than txns); an index without its data
+/// would lose txns.
 #[tokio::test]
 async fn a_crash_inside_a_backend_commit_keeps_data_and_index_together() {
     if Kind::subject() != Kind::Glass {
@@ -104,7 +104,7 @@ async fn a_crash_inside_a_backend_commit_keeps_data_and_index_together() {
     let mut cluster = Cluster::start(&Kind::Glass, 1).await;
     let mut txns = 0;
     for point in COMMIT_FAILPOINTS {
-        // Armed from the second start on: the bootstrap's commits are not what this is about.
+        // Armed from the second start on: the test is not about the commits of the bootstrap.
         cluster.kill(0);
         let failpoints = format!("{point}=3*off->panic");
         cluster.set_env(0, &[("FAILPOINTS", &failpoints)]);
@@ -116,7 +116,7 @@ async fn a_crash_inside_a_backend_commit_keeps_data_and_index_together() {
         cluster.wait_ready(0).await;
         let state = cluster.client(0).everything(false).await.unwrap();
         txns = i64::try_from(state.kvs.len()).unwrap() / 2;
-        // The txn that was under way may have made it into the log.
+        // The txn in flight may have reached the log.
         let expected = acknowledged..=acknowledged + 1;
         assert!(expected.contains(&txns), "{point}: {txns} txns, {acknowledged} acknowledged");
         assert_eq!(state.header.unwrap().revision, txns + 1, "{point}");
@@ -128,7 +128,7 @@ async fn a_crash_inside_a_backend_commit_keeps_data_and_index_together() {
     }
 }
 
-/// Writes one txn after the other, and returns how many were acknowledged, with those before.
+/// Writes txns one after the other; returns how many were acknowledged, including earlier ones.
 async fn write_until_it_dies(cluster: &mut Cluster, point: &str, before: i64) -> i64 {
     let mut client = cluster.client(0);
     for number in before..before + TXNS_MAX {

@@ -12,15 +12,15 @@ use crate::{
     programs::{Kind, left_out},
 };
 
-/// Room for a database with hardly anything in it; and for everything.
+/// A quota for a nearly empty database, and one that is large enough for everything.
 const SMALL: &[(&str, &str)] = &[("ETCD_QUOTA_BACKEND_BYTES", "4194304")];
 const QUOTA: i64 = 4 << 20;
 const VALUE: usize = 256 << 10;
 
-/// Goal: the member that finds no room raises the alarm, though it is asked nothing, and once;
-/// refused writes leave nothing in the log, and the alarm stands when the client hears of it.
-/// Method: one of three members has a small quota. First the others are written to until its
-/// alarm comes; then it is written to itself, and after that the alarm is ended and comes again.
+/// Goal: the member that finds no room raises the alarm once, even if it serves no request; refused
+/// writes leave nothing in the log, and the alarm is stored when the client receives the error.
+/// Method: one of three members has a small quota. First the test writes to the others until that
+/// member's alarm comes; then to that member itself; then the alarm is disarmed and raised again.
 #[tokio::test]
 async fn a_full_member_raises_its_alarm_from_apply_and_refuses_without_filling_the_log() {
     if Kind::subject() != Kind::Glass {
@@ -43,7 +43,7 @@ async fn a_full_member_raises_its_alarm_from_apply_and_refuses_without_filling_t
     })
     .await;
     is_refused(&put(&mut other, 100).await.unwrap_err());
-    // What found no room was carried out, and counts when it is in the file.
+    // A write that found no room was applied, and counts once it is in the file.
     eventually("the full member's file is full", Duration::from_secs(20), || {
         let mut full = full.clone();
         async move {
@@ -56,7 +56,7 @@ async fn a_full_member_raises_its_alarm_from_apply_and_refuses_without_filling_t
     let end = AlarmRequest { action: 2, member_id: id, alarm: AlarmType::Nospace as i32 };
     other.maintenance.alarm(end).await.unwrap();
     assert!(alarms(&mut other).await.is_empty());
-    // There is still no room, and no other way to say so than to raise it again.
+    // There is still no room, and the only way to report it is to raise the alarm again.
     is_refused(&put(&mut full, 101).await.unwrap_err());
     let errors = full.status().await.unwrap().errors;
     assert!(errors.iter().any(|error| error.contains("NOSPACE")), "answered before: {errors:?}");
@@ -74,7 +74,7 @@ async fn refused_without_an_entry(full: &mut Client) {
     }
     full.everything(false).await.unwrap();
     let after = index(full.status().await.unwrap());
-    // The leader may have decided on the cluster's version meanwhile.
+    // The leader may have decided the cluster's version meanwhile.
     assert!(after - before <= 2, "40 refused requests left {} entries", after - before);
 }
 

@@ -1,8 +1,8 @@
 //! Raw HTTP/2 on the client port: each setting of `src/api/http2.rs`, and each way to abuse it.
 //!
-//! What a client does with its own connection must not be felt on another, so next to each flood a
-//! [`Neighbour`] puts one key after the other. What Go's server serves is served on the same
-//! connection, too; these tests pass with etcd, the others say why not.
+//! A client's abuse of its own connection must not affect another one, so during each flood a
+//! [`Neighbour`] puts one key after the other. Requests that Go's server serves are served on the
+//! same connection, too; these tests pass with etcd, and the others say why they do not.
 
 use std::{
     fs,
@@ -35,9 +35,9 @@ const RANGE: &str = "/etcdserverpb.KV/Range";
 const PUT: &str = "/etcdserverpb.KV/Put";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
-/// How long the neighbour's slowest put may take, on a machine that does other things, too.
+/// How long the neighbour's slowest put may take, on a machine with other load.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What a flood may leave behind, in megabytes, once the same flood has been there before.
+/// Memory in megabytes that a flood may leave behind, after the same flood has run before.
 const LEFT_MAX: u64 = 24;
 
 fn range() -> RangeRequest {
@@ -53,7 +53,7 @@ fn watch(key: &str) -> WatchRequest {
     WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) }
 }
 
-/// A client on a connection of its own, that must not notice anything.
+/// A client on a separate connection that must not be affected.
 struct Neighbour {
     stop: Arc<AtomicBool>,
     task: JoinHandle<(usize, Duration)>,
@@ -85,7 +85,7 @@ impl Neighbour {
     }
 }
 
-/// A member's memory in megabytes; 0 where that cannot be known.
+/// A member's memory in megabytes; 0 if unknown.
 fn memory(cluster: &Cluster) -> u64 {
     let status = format!("/proc/{}/status", cluster.process_id(0));
     let status = fs::read_to_string(status).unwrap_or_default();
@@ -94,7 +94,8 @@ fn memory(cluster: &Cluster) -> u64 {
     kilobytes.unwrap_or(0) / 1024
 }
 
-/// Does the same three times; the third must not need more memory than the second.
+/// Runs the flood three times; after the third the member must not use more memory than after the
+/// second.
 fn memory_comes_back(cluster: &Cluster, mut flood: impl FnMut()) {
     let mut after = Vec::new();
     for _ in 0..3 {
@@ -117,7 +118,7 @@ fn ended(raw: &mut Raw) -> (u32, String) {
     }
 }
 
-/// A header block whose fields are all indexes, and the one that makes them known.
+/// A header block whose fields are all indexes, and the block that defines them.
 fn indexed(extra: &[u8], count: usize) -> (Vec<u8>, Vec<u8>) {
     let with = |first: &[u8], value: &[u8]| [first, &integer(value.len()), value].concat();
     let known = [
@@ -136,7 +137,7 @@ async fn member() -> Cluster {
     Cluster::start(&Kind::subject(), 1).await
 }
 
-/// Whether what is tested has no such bound.
+/// Whether the subject is etcd, which has no such bound.
 fn is_etcd(what: &str) -> bool {
     let is_etcd = Kind::subject() != Kind::Glass;
     if is_etcd {
@@ -145,9 +146,9 @@ fn is_etcd(what: &str) -> bool {
     is_etcd
 }
 
-/// Goal: a client that gives calls up does not lose its connection, and those who watch on it
-/// notice nothing. Method: 21 calls, each with its reset, in one write, where h2 by itself allows
-/// 20; two hundred reads that are cancelled as soon as they are sent; a hundred thousand frames.
+/// Goal: a client that cancels calls does not lose its connection, and watchers on it are not
+/// affected. Method: 21 calls, each with its reset, in one write, where h2 by itself allows 20; two
+/// hundred reads that are cancelled as soon as they are sent; a hundred thousand frames.
 #[tokio::test]
 async fn calls_that_are_given_up_end_nothing() {
     let cluster = member().await;
@@ -175,7 +176,7 @@ async fn calls_that_are_given_up_end_nothing() {
     neighbour.has_not_noticed();
     let mut other = Raw::connect(&cluster, 0);
     assert!(other.ask(&Call::new(PUT, &put("watched", 3))).is_ok());
-    // That the watcher is there, and what it was waiting for.
+    // One notice that the watcher was created, and the event that it waits for.
     let mut told = 0;
     while told < 2 {
         let frame = raw.frame(crate::raw::WITHIN).expect("the watcher is told");
@@ -189,9 +190,9 @@ fn message(message: &impl prost::Message) -> Vec<u8> {
     message.encode_to_vec()
 }
 
-/// Goal: a flood that no client of gRPC makes, calls without a message that are reset at once, ends
-/// its own connection and no other, and leaves nothing behind. Method: as fast as the socket
-/// takes them.
+/// Goal: a flood that no gRPC client produces, calls without a message that are reset at once, ends
+/// its own connection and no other, and leaves no memory behind. Method: as fast as the socket
+/// accepts them.
 #[tokio::test]
 async fn a_flood_of_resets_ends_its_own_connection_only() {
     if is_etcd("a flood of resets") {
@@ -215,8 +216,8 @@ async fn a_flood_of_resets_ends_its_own_connection_only() {
     neighbour.has_not_noticed();
 }
 
-/// Goal: what is wrong with one call ends that call, however often it happens in the life of a
-/// connection. Method: three thousand calls that are malformed, where h2 by itself allows 1024.
+/// Goal: an error in one call ends that call only, however often it happens in the life of a
+/// connection. Method: three thousand malformed calls, where h2 by itself allows 1024.
 #[tokio::test]
 async fn errors_of_calls_end_nothing() {
     if is_etcd("calls that are malformed") {
@@ -238,8 +239,8 @@ async fn errors_of_calls_end_nothing() {
     assert!(raw.ask(&Call::new(RANGE, &range())).is_ok());
 }
 
-/// Goal: metadata is served up to its bound, and what lies above it is refused for that call alone,
-/// or hung up on when it is no longer reasonable. Method: one size after the other.
+/// Goal: metadata is accepted up to its bound; above it the call alone is refused, and at
+/// unreasonable sizes the connection is closed. Method: one size after the other.
 #[tokio::test]
 async fn metadata_is_served_up_to_a_megabyte() {
     let cluster = member().await;
@@ -271,7 +272,8 @@ async fn metadata_is_served_up_to_a_megabyte() {
         assert!(text.starts_with("grpc: received metadata larger than max ("), "{text}");
         assert!(raw.ask(&Call::new(RANGE, &range())).is_ok());
     }
-    // Between what h2 decodes and what it hangs up on it answers as a web server does.
+    // Between h2's decoding limit and the size at which it hangs up, h2 answers as a web server
+    // does.
     let answer = ask(&mut raw, 4_300_000);
     assert!(answer.fields.contains(&(":status".to_owned(), "431".to_owned())), "{answer:?}");
     assert!(raw.ask(&Call::new(RANGE, &range())).is_ok());
@@ -281,10 +283,10 @@ async fn metadata_is_served_up_to_a_megabyte() {
     neighbour.has_not_noticed();
 }
 
-/// Goal: calls that bring metadata and then nothing cannot fill the member. Method: calls of a
-/// megabyte each, without a message, until one is refused; a lighter one is refused as well, until
-/// one of the first is given up; and header blocks full of indexes, that cost the client a byte a
-/// field.
+/// Goal: calls that bring metadata and then nothing cannot fill the member's memory. Method: calls
+/// of a megabyte each, without a message, until one is refused; then a smaller one is refused as
+/// well, until one of the first is cancelled; and header blocks full of indexes, which cost the
+/// client a byte per field.
 #[tokio::test]
 async fn the_metadata_of_a_connection_is_bounded() {
     if is_etcd("the metadata of all calls") {
@@ -322,12 +324,12 @@ async fn the_metadata_of_a_connection_is_bounded() {
     neighbour.has_not_noticed();
 }
 
-/// A literal that goes into the table.
+/// A literal that is stored in the table.
 fn literal_indexed(name: &[u8], value: &[u8]) -> Vec<u8> {
     [&[0x40][..], &literal(name, value)[1..]].concat()
 }
 
-/// Goal: a header block without end is not waited for. Method: CONTINUATION frames, empty and full.
+/// Goal: an endless header block is cut off. Method: CONTINUATION frames, empty and full.
 #[tokio::test]
 async fn a_header_block_without_end_ends_its_own_connection_only() {
     if is_etcd("header blocks without end") {
@@ -349,14 +351,14 @@ async fn a_header_block_without_end_ends_its_own_connection_only() {
     neighbour.has_not_noticed();
 }
 
-/// Goal: streams that are not read do not stop the others of their connection. Method: forty
-/// Watch streams create 1.5 MB of watchers each, as far as the windows let them, small ones and
-/// large ones; none is allowed to answer. Then half a megabyte is put.
+/// Goal: unread streams do not block the others of their connection. Method: forty Watch streams
+/// create 1.5 MB of watchers each, as far as the windows allow, small ones and large ones; the
+/// client lets none answer. Then half a megabyte is put.
 #[tokio::test]
 async fn streams_that_are_not_read_do_not_stop_uploads() {
     let cluster = member().await;
     let mut raw = Raw::connect(&cluster, 0);
-    // No window for any stream: nothing that the server says on one can leave.
+    // No window for any stream: the server cannot send a message on one.
     raw.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
     assert!(raw.frame(crate::raw::WITHIN).is_some());
     for at in 0..40 {
@@ -377,7 +379,7 @@ async fn streams_that_are_not_read_do_not_stop_uploads() {
                 window += u32::from_be_bytes(frame.payload[..4].try_into().unwrap()) as usize;
             }
         }
-        // etcd has room for what it says to 1500 of them.
+        // etcd has room for its responses to 1500 of them.
         assert!(sent < 1_500_000 || Kind::subject() != Kind::Glass, "somebody reads it");
     }
     raw.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]));
@@ -385,7 +387,7 @@ async fn streams_that_are_not_read_do_not_stop_uploads() {
     assert!(answer.as_ref().is_some_and(Answer::is_ok), "{sent} bytes: {answer:?}");
 }
 
-/// Goal: what is announced is what the table says, and answers bring no more than they need.
+/// Goal: the announced settings are those of the table, and answers contain no unnecessary fields.
 /// Method: the first frames, and an answer.
 #[tokio::test]
 async fn the_settings_are_announced() {
@@ -410,8 +412,8 @@ async fn the_settings_are_announced() {
     assert_eq!(ended(&mut raw).0, 6);
 }
 
-/// Goal: `--max-concurrent-streams` refuses what is too much, call by call. Method: three
-/// watchers, then thousands of calls, of which none gets in until a watcher goes.
+/// Goal: `--max-concurrent-streams` refuses excess streams one by one. Method: three watchers, then
+/// thousands of calls, none of which is accepted until a watcher ends.
 #[tokio::test]
 async fn too_many_streams_are_refused_one_by_one() {
     let env = [("ETCD_MAX_CONCURRENT_STREAMS", "3")];
@@ -430,11 +432,10 @@ async fn too_many_streams_are_refused_one_by_one() {
     assert!(raw.ask(&Call::new(RANGE, &range())).is_ok());
 }
 
-/// Goal: a client that pings more often than `--grpc-keepalive-min-time` allows is sent away, with
-/// the words by which gRPC's clients know why, and no other is. Method: a minute for the flag, and
-/// pings one after the other, of which three are too many: with a watch under way, and without any
-/// call. Before that the strikes are taken back by an answer, ten times. The last ping comes byte by
-/// byte.
+/// Goal: a client that pings more often than `--grpc-keepalive-min-time` allows is disconnected,
+/// with the text from which gRPC's clients learn the reason; others are not. Method: the flag is a
+/// minute, and three pings in a row are too many: with a running watch, and without any call.
+/// Before that, answers reset the strikes ten times. The last ping arrives byte by byte.
 #[tokio::test]
 async fn a_client_that_pings_too_often_is_sent_away() {
     let env = [("ETCD_GRPC_KEEPALIVE_MIN_TIME", "1m")];
@@ -450,7 +451,7 @@ async fn a_client_that_pings_too_often_is_sent_away() {
         for _ in 0..10 {
             assert!(raw.ask(&Call::new(PUT, &put("k", 8))).is_ok());
             told += 1;
-            // The first one is free behind an answer.
+            // The first one after an answer is free.
             (0..3).for_each(|_| pinged(&mut raw));
         }
         let ping = frame(PING, 0, 0, &[7; 8]);
@@ -458,7 +459,7 @@ async fn a_client_that_pings_too_often_is_sent_away() {
         assert_eq!(ended(&mut raw), (ENHANCE_YOUR_CALM, "too_many_pings".to_owned()));
         assert_eq!(raw.frame(crate::raw::WITHIN).map(|frame| frame.kind), Some(u8::MAX), "closed");
     }
-    // The first says that the watcher was created.
+    // The first message says that the watcher was created.
     while 0 <= told {
         let frame = watcher.frame(crate::raw::WITHIN).expect("the watcher is told");
         assert_ne!(frame.kind, u8::MAX, "its connection ends");
@@ -466,7 +467,7 @@ async fn a_client_that_pings_too_often_is_sent_away() {
     }
 }
 
-/// Watches a key that nobody writes, and waits until that is answered.
+/// Watches a key that is never written, and waits for the answer.
 fn watching(raw: &mut Raw) {
     let stream = raw.call(&Call::new(WATCH, &watch("nothing")).open());
     loop {
@@ -489,8 +490,8 @@ fn pinged(raw: &mut Raw) {
     }
 }
 
-/// Goal: a client that pings as often as it may stays. Method: ten pings, each as soon as the
-/// member allows it, with a watch under way.
+/// Goal: a client that pings as often as allowed stays connected. Method: ten pings, each as soon
+/// as the member allows it, with a running watch.
 #[tokio::test]
 async fn a_client_that_pings_in_time_stays() {
     let min_time = Duration::from_millis(20);
@@ -500,15 +501,15 @@ async fn a_client_that_pings_in_time_stays() {
     watching(&mut raw);
     for _ in 0..10 {
         pinged(&mut raw);
-        // A ping that was answered had come before, so the next comes later than that.
+        // The previous ping arrived before its answer, so the next one arrives later than that.
         assert!(raw.frame(min_time).is_none_or(|frame| frame.kind != GOAWAY));
     }
     assert!(raw.ask(&Call::new(RANGE, &range())).is_ok());
 }
 
-/// Goal: whatever a client takes itself for, it is served, and so is everything that it asks
-/// later. Method: authorities that are none, in plain and in HPACK's code, each on a connection of
-/// its own, with indexing, so that later calls name them by an index.
+/// Goal: a client with any authority is served, including its later calls. Method: invalid
+/// authorities, plain and in HPACK's Huffman code, each on a connection of its own, with indexing,
+/// so that later calls name them by an index.
 #[tokio::test]
 async fn every_authority_is_served() {
     let cluster = member().await;
@@ -518,7 +519,7 @@ async fn every_authority_is_served() {
         plain("http://127.0.0.1:2379"),
         plain("#initially=[a]"),
         plain("-"),
-        // Nothing, "a{" and "\\}", in HPACK's code.
+        // Nothing, "a{" and "\\}", in HPACK's Huffman code.
         vec![0x80],
         vec![0x83, 0x1f, 0xff, 0xef],
         vec![0x85, 0xff, 0xfe, 0x1f, 0xfe, 0xff],

@@ -1,4 +1,4 @@
-//! The leader is killed again and again while clients write.
+//! The leader is killed repeatedly while clients write.
 
 use std::{
     sync::{
@@ -19,12 +19,12 @@ use crate::{
 const ROUNDS: usize = 3;
 /// Acknowledged puts in each round.
 const PUTS: usize = 200;
-/// Clients that write at once.
+/// Concurrent writers.
 const WRITERS: usize = 4;
 
-/// Goal: acknowledged means kept. Method: 200 acknowledged puts a round; after the first quarter
-/// the leader gets SIGKILL, after half of them it is started again. Then all members must have
-/// all puts, and the same revisions. (The page cache survives a SIGKILL: `disk` is about fsync.)
+/// Goal: acknowledged puts are kept. Method: 200 acknowledged puts per round; after the first
+/// quarter the leader gets SIGKILL, after half of them it is restarted. Then all members must have
+/// all puts, and the same revisions. (The page cache survives a SIGKILL: `disk` tests fsync.)
 #[tokio::test]
 async fn acknowledged_puts_outlive_a_leader_that_is_killed_three_times() {
     let mut cluster = Cluster::start(&Kind::subject(), 3).await;
@@ -54,7 +54,7 @@ async fn acknowledged_puts_outlive_a_leader_that_is_killed_three_times() {
     a_paused_member_catches_up(&cluster, ledger).await;
 }
 
-/// SIGSTOP is not a crash: connections stay open and nobody answers. The other two go on.
+/// SIGSTOP is not a crash: connections stay open without answers. The other two continue.
 async fn a_paused_member_catches_up(cluster: &Cluster, mut ledger: Ledger) {
     let leader = cluster.leader().await;
     cluster.pause(leader);
@@ -86,7 +86,7 @@ async fn write(
     }
 }
 
-/// Tries one member after the other; the outcome of a failed put is unknown, so that it may be
+/// Tries one member after the other; the outcome of a failed put is unknown, so the put may be
 /// applied twice, with the same value.
 async fn put_until_acknowledged(clients: &mut [Client], key: &str, value: &str) -> i64 {
     let at = AtomicUsize::new(0);

@@ -1,4 +1,4 @@
-//! What a cluster has promised: every put that was acknowledged, with its revision.
+//! A cluster's promises: every acknowledged put, with its revision.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,7 +13,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Notes an acknowledged put. No key is put again once it was acknowledged.
+    /// Records an acknowledged put. An acknowledged key is never put again.
     pub(super) fn add(&mut self, key: String, value: String, revision: i64) {
         self.acknowledged.insert(key, (value, revision));
     }
@@ -22,7 +22,7 @@ impl Ledger {
         self.acknowledged.len()
     }
 
-    /// What of it a state lacks, or has otherwise.
+    /// The puts that are missing or different in a state.
     pub(super) fn missing_in(&self, state: &RangeResponse) -> Vec<String> {
         let there: BTreeMap<&[u8], _> =
             state.kvs.iter().map(|pair| (&pair.key[..], (&pair.value[..], pair))).collect();
@@ -33,7 +33,7 @@ impl Ledger {
                 Some((found, _)) if *found != value.as_bytes() => {
                     missing.push(format!("{key} has another value"));
                 }
-                // A put that was retried may stand there once more, later.
+                // A retried put may have been applied once more, later.
                 Some((_, pair)) if pair.mod_revision < *revision => {
                     missing.push(format!("{key} was acknowledged at a later revision"));
                 }
@@ -43,7 +43,7 @@ impl Ledger {
         missing
     }
 
-    /// All members have all of it, read serializably, and agree on every revision.
+    /// Checks that all members have all puts, read serializably, and agree on every revision.
     pub(super) async fn check_everywhere(&self, cluster: &Cluster) {
         let newest = cluster.client(0).everything(false).await.unwrap();
         let expected = newest.header.as_ref().map(|header| header.revision);
@@ -71,7 +71,8 @@ impl Ledger {
     }
 }
 
-/// The tests above it are worth as much as this: what is gone, changed or moved back is named.
+/// The tests that use the ledger depend on this: it names puts that are gone, changed or moved
+/// back.
 #[test]
 fn the_ledger_names_what_is_gone_changed_or_moved_back() {
     let mut ledger = Ledger::default();

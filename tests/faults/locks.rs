@@ -1,4 +1,4 @@
-//! Locks and elections while clients, leases and leaders go.
+//! Locks and elections under the loss of clients, leases and leaders.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,9 +19,9 @@ use crate::{
 /// Callers in the queue of the fairness test.
 const CALLERS: i64 = 24;
 
-/// Goal: the lock goes round in the order of the queue, each has it alone, and a compaction under
-/// those who wait does no harm. Method: callers at all three members, one after the other; each
-/// writes down that it has the lock, and that it gives it back.
+/// Goal: the lock passes on in the order of the queue, each caller has it alone, and a compaction
+/// during the wait does no harm. Method: callers at all three members, one after the other; each
+/// records that it has the lock, and that it releases it.
 #[tokio::test]
 async fn the_lock_goes_round_in_the_order_in_which_they_came() {
     let cluster = Cluster::start(&Kind::subject(), 3).await;
@@ -46,7 +46,7 @@ async fn the_lock_goes_round_in_the_order_in_which_they_came() {
     }
     let revision = locks.client.put("later", "").await.unwrap();
     if Kind::subject() == Kind::Glass {
-        // etcd's calls fail when this comes within 100 ms of their beginning to wait.
+        // etcd's calls fail if this comes within 100 ms of the start of their wait.
         let compaction = CompactionRequest { revision, physical: true };
         locks.client.kv.compact(compaction).await.unwrap();
     }
@@ -60,9 +60,9 @@ async fn the_lock_goes_round_in_the_order_in_which_they_came() {
     assert_eq!(*diary.lock().await, expected);
 }
 
-/// Goal: neither the leader's death nor a lease that ends with its client loses a wake-up. Method:
-/// callers wait at both followers while the leader is killed; then the lock is given back, and the
-/// next one's lease runs out without anybody's help.
+/// Goal: neither the leader's death nor the end of a lease without its client loses a wake-up.
+/// Method: callers wait at both followers while the leader is killed; then the lock is released,
+/// and the next one's lease runs out.
 #[tokio::test]
 async fn those_who_wait_are_woken_though_the_leader_was_killed() {
     let mut cluster = Cluster::start(&Kind::subject(), 3).await;
@@ -102,12 +102,12 @@ async fn those_who_wait_are_woken_though_the_leader_was_killed() {
     assert_eq!(value(observed.message().await.unwrap()).unwrap(), "three");
 }
 
-/// Goal: a client that gives up while there is no leader does not leave its key behind. Method: a
-/// caller waits at the only member that is left, and goes; the others come back.
+/// Goal: a client that gives up while there is no leader leaves no key behind. Method: a caller
+/// waits at the last remaining member, and gives up; the others come back.
 #[tokio::test]
 async fn who_gives_up_without_a_leader_leaves_no_key_behind() {
     if Kind::subject() != Kind::Glass {
-        // etcd tries once, and leaves the key to its lease.
+        // etcd tries once, and leaves the key until its lease ends.
         return;
     }
     let mut cluster = Cluster::start(&Kind::Glass, 3).await;
@@ -123,7 +123,7 @@ async fn who_gives_up_without_a_leader_leaves_no_key_behind() {
     let stands = locks.campaign("e", 1, "").await.unwrap().leader;
     let candidate = locks.campaign_later("e", 2, "");
     locks.wait_queue("e", 2).await;
-    // One more, at a member that will not be there when its client goes.
+    // One more, at a member that will not be there when its client gives up.
     let with_member = Locks::of(&cluster, leader).lock_later("l", 3);
     locks.wait_queue("l", 3).await;
     cluster.kill(leader);
@@ -134,7 +134,7 @@ async fn who_gives_up_without_a_leader_leaves_no_key_behind() {
     cluster.spawn(other);
     cluster.wait_ready(other).await;
     locks.wait_queue("e", 1).await;
-    // That of the killed member's caller is left to its lease.
+    // The key of the killed member's caller remains until its lease ends.
     locks.wait_queue("l", 2).await;
     let left = locks.queue("l").await.unwrap();
     let left: Vec<i64> = left.iter().map(|kv| kv.lease).collect();
@@ -143,8 +143,8 @@ async fn who_gives_up_without_a_leader_leaves_no_key_behind() {
     locks.wait_queue("e", 0).await;
 }
 
-/// Goal: who has lost the lease while waiting does not come to lead (etcd tells it that it does).
-/// Method: the lease of the second candidate is revoked; the first resigns.
+/// Goal: a candidate that has lost its lease while waiting does not become leader (with etcd it
+/// does). Method: the lease of the second candidate is revoked; the first resigns.
 #[tokio::test]
 async fn a_candidate_that_lost_its_lease_does_not_lead() {
     if Kind::subject() != Kind::Glass {
@@ -167,9 +167,9 @@ async fn a_candidate_that_lost_its_lease_does_not_lead() {
     assert_eq!(finish(third).await.unwrap().leader.unwrap().key, "e/3");
 }
 
-/// Goal: clients that come and go in crowds leave nothing behind, whatever their calls were at.
-/// Method: calls at all members that are aborted after a time between nothing and a few
-/// milliseconds; then the queue must be empty, and the lock free.
+/// Goal: crowds of clients that give up leave nothing behind, whatever step their calls are at.
+/// Method: calls at all members that are aborted after a time between zero and a few milliseconds;
+/// then the queue must be empty, and the lock free.
 #[tokio::test]
 async fn crowds_that_give_up_leave_an_empty_queue() {
     let cluster = Cluster::start(&Kind::subject(), 3).await;
@@ -192,7 +192,7 @@ async fn crowds_that_give_up_leave_an_empty_queue() {
         finish(call).await;
     }
     if Kind::subject() == Kind::Glass {
-        // etcd leaves the key of a call that is cancelled while its put is under way.
+        // etcd leaves the key of a call that is cancelled while its put is in flight.
         first.wait_queue("crowd", 1).await;
         first.unlock(held.key).await.unwrap();
         first.grant(2, 600).await;
@@ -201,12 +201,13 @@ async fn crowds_that_give_up_leave_an_empty_queue() {
     }
 }
 
-/// Goal: a call whose client goes while its key is being put takes the key back, but not the key
-/// that the same lease had put before. Method: disks so slow that the call is cancelled in between.
+/// Goal: a call whose client disconnects while the key is being put deletes that key, but not the
+/// key that the same lease had put before. Method: disks so slow that the call is cancelled in
+/// between.
 #[tokio::test]
 async fn who_goes_while_the_key_is_being_put_takes_it_back() {
     if Kind::subject() != Kind::Glass {
-        // etcd leaves it to its lease.
+        // etcd leaves it until its lease ends.
         return;
     }
     let slow = [("FAILPOINTS", "wal-before-fsync=sleep(300)")];
@@ -244,9 +245,9 @@ async fn who_goes_while_the_key_is_being_put_takes_it_back() {
     }
 }
 
-/// Goal: calls that wait do not hold up a member that is told to stop, and nothing of a lock is lost
-/// with it. Method: SIGTERM while a lock, a candidate and an observer wait; after the next start the
-/// queue is as it was, for their leases live.
+/// Goal: waiting calls do not delay the stop of a member, and the stop loses nothing of a lock.
+/// Method: SIGTERM while a lock, a candidate and an observer wait; after the next start the queue
+/// is as it was, because their leases live.
 #[tokio::test]
 async fn a_member_that_is_told_to_stop_does_not_wait_for_locks() {
     let mut cluster = Cluster::start(&Kind::subject(), 1).await;
@@ -275,10 +276,10 @@ async fn a_member_that_is_told_to_stop_does_not_wait_for_locks() {
     }
 }
 
-/// Goal: a member that is told to stop tells so to every call that waits on it, has their keys
-/// deleted before, and is not held up by them. Method: a Lock, a Campaign and an Observe that wait
-/// for nothing, at the only member, at the leader of three, and at a member that has lost the
-/// others; the log would have a line about clients that have not been answered.
+/// Goal: a stopping member answers every call that waits for a lock, deletes their keys before, and
+/// is not delayed by them. Method: a Lock, a Campaign and an Observe that wait for nothing to come,
+/// at the only member, at the leader of three, and at a member that has lost the others; the log
+/// would have a line about clients that were not answered.
 #[tokio::test]
 async fn calls_that_wait_for_a_lock_hear_that_their_member_stops() {
     if Kind::subject() != Kind::Glass {

@@ -1,5 +1,4 @@
-//! Faults: what was acknowledged is still there after them, and a member that must not run does
-//! not run.
+//! Faults: acknowledged writes survive them, and a member that must not run does not run.
 
 mod bad_start;
 mod damaged_pages;

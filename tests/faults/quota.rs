@@ -1,4 +1,4 @@
-//! What the quota counts, and how much fits into it.
+//! What the quota measures, and how much fits into it.
 
 use std::{fs, os::unix::fs::MetadataExt as _, time::Duration};
 
@@ -19,18 +19,18 @@ use super::ledger::Ledger;
 
 const QUOTA: i64 = 32 << 20;
 const ROOM: &[(&str, &str)] = &[("ETCD_QUOTA_BACKEND_BYTES", "33554432")];
-/// A page, and so with its key a little more: one value a page is what a careless layout makes of it.
+/// A page, so with its key slightly more: a careless layout would use a page per value.
 const VALUE: usize = 4096;
 const KEYS: usize = 100;
-/// Puts at the same time. What they write within a commit interval may go beyond the quota.
+/// Concurrent puts. Their writes within a commit interval may exceed the quota.
 const CLIENTS: usize = 8;
-/// How much larger than the quota the file may become: a step, and what is written at once.
+/// How far the file may exceed the quota: one growth step, and concurrent writes.
 const STEP: i64 = 16 << 20;
 const BATCH: i64 = 8 << 20;
 const SOON: Duration = Duration::from_secs(20);
 
-/// Goal: the quota counts what the disk holds, so that as much fits as in etcd; and `Status`,
-/// `/metrics` and the disk agree on it, after a compaction and after a kill too.
+/// Goal: the quota measures the space on disk, and as much fits as in etcd; `Status`, `/metrics`
+/// and the disk agree on it, also after a compaction and after a kill.
 #[tokio::test]
 async fn as_much_fits_as_in_etcd_and_the_sizes_are_those_of_the_disk() {
     let mut cluster = Cluster::start_with(&Kind::subject(), 1, ROOM).await;
@@ -50,7 +50,7 @@ async fn as_much_fits_as_in_etcd_and_the_sizes_are_those_of_the_disk() {
     })
     .await;
     assert!(few < after.db_size_in_use, "{} for {few} bytes", after.db_size_in_use);
-    // The file keeps its blocks, unless it is cut at the end.
+    // The file keeps its blocks, unless it is truncated.
     assert!(after.db_size <= full.db_size + (1 << 20), "{} of {}", after.db_size, full.db_size);
 
     cluster.kill(0);
@@ -81,8 +81,8 @@ async fn as_much_fits_as_in_etcd_and_the_sizes_are_those_of_the_disk() {
     assert!(theirs <= revision, "{revision} values fit, {theirs} into etcd");
 }
 
-/// What the compaction has freed is room again, without a defragmentation, and the file does not
-/// become larger than it may.
+/// The space that the compaction has freed is usable again without a defragmentation, and the file
+/// does not exceed its limit.
 async fn refill(cluster: &Cluster, before: i64) {
     let mut client = cluster.client(0);
     let member_id = client.status().await.unwrap().header.unwrap().member_id;
@@ -95,7 +95,7 @@ async fn refill(cluster: &Cluster, before: i64) {
     assert!(size < most, "the file takes {size}, and {most} would be too much");
 }
 
-/// Puts until there is no room, and returns the last revision.
+/// Puts until there is no room; returns the last revision.
 async fn fill(cluster: &Cluster) -> i64 {
     let puts = (0..CLIENTS).map(|first| {
         let mut client = cluster.client(0);
@@ -113,7 +113,7 @@ async fn fill(cluster: &Cluster) -> i64 {
     cluster.client(0).everything(false).await.unwrap().header.unwrap().revision
 }
 
-/// Whether there is no room.
+/// Puts a value; returns whether there is no room.
 async fn put(client: &mut Client, number: usize) -> bool {
     let put = PutRequest { key: key(number), value: value(number), ..PutRequest::default() };
     let Err(status) = client.kv.put(put).await else { return false };
@@ -126,12 +126,12 @@ fn key(number: usize) -> Bytes {
     format!("quota/{}", number % KEYS).into()
 }
 
-/// Says its number from the first byte to the last.
+/// A value filled with its number.
 fn value(number: usize) -> Bytes {
     format!("{number:08}").repeat(VALUE / 8).into()
 }
 
-/// The member's view of itself when its commits have caught up.
+/// The member's status once its commits have caught up.
 async fn settled(cluster: &Cluster) -> StatusResponse {
     let mut last = StatusResponse::default();
     let deadline = glass_etcd::clock::now() + SOON;
@@ -147,7 +147,7 @@ async fn settled(cluster: &Cluster) -> StatusResponse {
     }
 }
 
-/// Checks that everybody says the same of the file: `Status`, the metrics, and the disk.
+/// Checks that `Status`, the metrics and the disk agree about the file.
 fn check_sizes(cluster: &Cluster, status: &StatusResponse, revisions: i64) {
     let name = |name| metric(cluster, 0, name).and_then(|value| i64::try_from(value).ok());
     assert_eq!(name("etcd_mvcc_db_total_size_in_bytes"), Some(status.db_size));
@@ -157,13 +157,13 @@ fn check_sizes(cluster: &Cluster, status: &StatusResponse, revisions: i64) {
     assert!(revisions * i64::try_from(VALUE).unwrap() <= status.db_size_in_use, "{status:?}");
     let file = fs::metadata(cluster.members[0].data_dir.join("member/snap/db")).unwrap();
     let given = i64::try_from(file.blocks() * 512).unwrap();
-    // The file system's own notes on where the file lies are in it, too.
+    // The file system's own metadata about the file's blocks is included.
     let notes = given - status.db_size;
     assert!((-4096..1 << 20).contains(&notes), "{} and {given} on the disk", status.db_size);
 }
 
-/// Goal: a disk that is full when a commit writes ends the member with a message that names the
-/// file, and nothing acknowledged is lost. Method: a failpoint at the file's writes.
+/// Goal: if the disk is full when a commit writes, the member ends with a message that names the
+/// file, and no acknowledged write is lost. Method: a failpoint at the file's writes.
 #[tokio::test]
 async fn a_full_disk_below_the_database_ends_the_member_and_loses_nothing() {
     if Kind::subject() != Kind::Glass {

@@ -1,4 +1,4 @@
-//! A log whose next segment cannot be made.
+//! A log whose next segment cannot be created.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -19,7 +19,7 @@ fn segments(cluster: &Cluster) -> Vec<PathBuf> {
     files
 }
 
-/// Puts so many values of this length to ten keys.
+/// Puts `count` values of this length to ten keys.
 async fn put(cluster: &Cluster, count: usize, len: usize) {
     let (mut client, value) = (cluster.client(0), "v".repeat(len));
     for number in 0..count {
@@ -27,8 +27,8 @@ async fn put(cluster: &Cluster, count: usize, len: usize) {
     }
 }
 
-/// Goal: a segment that cannot be made costs no write and no member. Method: a directory is where
-/// it should be made; a megabyte of puts; then the directory goes.
+/// Goal: a segment that cannot be created costs no write and no member. Method: a directory is in
+/// its place; a megabyte of puts; then the directory is removed.
 #[tokio::test]
 async fn a_member_goes_on_while_its_next_segment_cannot_be_made() {
     if Kind::subject() != Kind::Glass {
@@ -58,7 +58,7 @@ async fn a_member_goes_on_while_its_next_segment_cannot_be_made() {
     assert_eq!((before.kvs, before.count), (after.kvs, 10));
 }
 
-/// Goal: a segment that has grown past its size is still etcd's format. Method: 70 MB in one
+/// Goal: a segment that has grown past its size is still in etcd's format. Method: 70 MB in one
 /// segment, and a real etcd on a copy of the log, which must have the same keys and revisions.
 #[tokio::test]
 async fn etcd_reads_a_segment_that_has_grown() {

@@ -1,4 +1,4 @@
-//! Clients that are gone without a word, or never say one.
+//! Clients that vanish without closing, or never send a request.
 
 use std::{
     io::{Read, Write},
@@ -10,20 +10,20 @@ use crate::{cluster::Cluster, programs::Kind};
 
 const OFTEN: &[(&str, &str)] =
     &[("ETCD_GRPC_KEEPALIVE_INTERVAL", "1s"), ("ETCD_GRPC_KEEPALIVE_TIMEOUT", "1s")];
-/// HTTP/2's preface, and settings of which none is given.
+/// HTTP/2's preface, and empty SETTINGS.
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// The type of a PING frame.
 const PING: u8 = 6;
 
-/// Goal: a client that has gone without closing its connection does not hold it for ever. Method:
-/// say hello and nothing more; the member must ping, and hang up when it gets no answer.
+/// Goal: a client that vanished without closing its connection does not hold it for ever. Method:
+/// send the preface and nothing more; the member must ping, and hang up when it gets no answer.
 #[tokio::test]
 async fn a_client_that_does_not_answer_pings_is_hung_up_on() {
     let cluster = Cluster::start_with(&Kind::subject(), 1, OFTEN).await;
     let address = cluster.members[0].client_address();
     let heard = tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(address).unwrap();
-        // Longer than both times, and shorter than what holds without the flags.
+        // Longer than both times of the flags, and shorter than the defaults.
         stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
         stream.write_all(HELLO).unwrap();
         let mut heard = Vec::new();
@@ -41,7 +41,7 @@ async fn a_client_that_does_not_answer_pings_is_hung_up_on() {
     assert!(heard.contains(&PING), "{heard:?}");
 }
 
-/// That the time for reading is over is no end.
+/// A read timeout is not the end of the stream.
 fn is_end(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
     assert!(matches!(error.kind(), ConnectionReset | UnexpectedEof), "{error}");

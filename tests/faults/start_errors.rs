@@ -1,5 +1,5 @@
-//! What a member says when something in its data directory is not as it should be: the file, and
-//! the operating system's own words, each once.
+//! The error of a member with a defect in its data directory: it names the file and the operating
+//! system's reason, each once.
 
 use std::{
     fs,
@@ -16,11 +16,11 @@ use crate::{
     programs::{Kind, left_out},
 };
 
-/// A user that has no rights on what is root's.
+/// A user without rights to root's files.
 const NOBODY: u32 = 65534;
 
-/// One thing that is wrong: what to do to a good data directory, the path that must be named below
-/// it, and the reason.
+/// One defect: how to cause it in a good data directory, the path below it that the error must
+/// name, and the reason.
 struct Case {
     spoil: fn(&Path),
     path: &'static str,
@@ -32,13 +32,13 @@ fn segment(data: &Path) -> PathBuf {
     files.next().unwrap().unwrap().path()
 }
 
-/// Puts a file in the place of whatever is there.
+/// Replaces whatever is there with a file.
 fn file(path: &Path) {
     remove(path);
     fs::write(path, "").unwrap();
 }
 
-/// The same with a directory.
+/// Replaces whatever is there with a directory.
 fn directory(path: &Path) {
     remove(path);
     fs::create_dir(path).unwrap();
@@ -56,7 +56,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// What not even root can read or write.
+/// Defects that affect even root.
 const FOR_ALL: &[Case] = &[
     Case { spoil: file, path: "", reason: "file exists" },
     Case {
@@ -99,16 +99,16 @@ const FOR_ALL: &[Case] = &[
     },
 ];
 
-/// What a user without rights cannot.
+/// Defects that affect a user without rights.
 const FOR_NOBODY: &[Case] = &[
     Case { spoil: |data| set_mode(&segment(data), 0), path: ".wal", reason: "permission denied" },
-    // It can be entered and not be listed: "no log" would be a guess.
+    // It can be entered but not listed: "no log" would be a guess.
     Case {
         spoil: |data| set_mode(&data.join("member/wal"), 0o300),
         path: "/member/wal",
         reason: "permission denied",
     },
-    // It can be read and not be written: the next segment would end the member.
+    // It can be read but not written: the next segment would end the member.
     Case {
         spoil: |data| set_mode(&data.join("member/wal"), 0o500),
         path: "/member/wal/probe.tmp",
@@ -127,7 +127,7 @@ const FOR_NOBODY: &[Case] = &[
     Case { spoil: |data| set_mode(data, 0o500), path: "/.touch", reason: "permission denied" },
 ];
 
-/// A cluster of one that has run, and its data.
+/// A cluster of one member that has run, and its data.
 async fn with_data() -> (Cluster, PathBuf) {
     let mut cluster = Cluster::start(&Kind::Glass, 1).await;
     cluster.client(0).put("k", "v").await.unwrap();
@@ -172,7 +172,7 @@ async fn a_start_without_rights_names_the_file_and_the_reason() {
         return left_out("start errors in our words");
     }
     let (mut cluster, good) = with_data().await;
-    // Files belong to whoever makes them.
+    // A file belongs to the user who creates it.
     let is_root = fs::metadata(&good).unwrap().uid() == 0;
     if is_root {
         if !can_be_nobody(&cluster) {
@@ -190,7 +190,7 @@ async fn a_start_without_rights_names_the_file_and_the_reason() {
         (case.spoil)(&data);
         cluster.members[0].data_dir.clone_from(&data);
         is_refused(&mut cluster, case).await;
-        // So that the temporary directory can be removed.
+        // Allows the removal of the temporary directory.
         ["", "member/wal"].iter().for_each(|below| set_mode(&data.join(below), 0o700));
     }
 }
@@ -200,7 +200,7 @@ fn nobody() -> Vec<String> {
     vec!["setpriv".to_owned(), id("reuid"), id("regid"), "--clear-groups".to_owned()]
 }
 
-/// Whether the program can be run as somebody without rights, here.
+/// Whether the program can run as a user without rights, on this machine.
 fn can_be_nobody(cluster: &Cluster) -> bool {
     let program = cluster.kind.command().get_program().to_owned();
     let words = nobody();
@@ -217,7 +217,7 @@ fn give_away(path: &Path) {
     }
 }
 
-/// Everything below a directory, with its mode.
+/// Collects everything below a directory, with its mode.
 fn modes(path: &Path, found: &mut Vec<(PathBuf, u32)>) {
     let metadata = fs::metadata(path).unwrap();
     found.push((path.to_owned(), metadata.mode() & 0o7777));
@@ -226,9 +226,10 @@ fn modes(path: &Path, found: &mut Vec<(PathBuf, u32)>) {
     }
 }
 
-/// Goal: keys and values are their owner's. Method: all that a member makes, the flight recorder's
-/// file too; then the same with what an earlier version has left open, and a directory that the
-/// operator has opened, which is named and left as it is.
+/// Goal: only the owner can access keys and values. Method: check the mode of everything that a
+/// member creates, including the flight recorder's file; then start with files that an earlier
+/// version has left open, and a directory that the operator has opened, which the log names but the
+/// member does not change.
 #[tokio::test]
 async fn what_a_member_keeps_is_for_its_owner_alone() {
     if Kind::subject() != Kind::Glass {

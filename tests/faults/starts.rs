@@ -1,4 +1,4 @@
-//! Starts that need nobody: peers that are mute, gone or foreign hold up no member that has a log.
+//! Starts without help: silent, absent or foreign peers do not delay a member that has a log.
 
 use std::{
     io::ErrorKind,
@@ -15,11 +15,11 @@ use crate::{
     raw::{Call, Raw},
 };
 
-/// With it, a member that asks a mute peer waits for 16 seconds.
+/// With it, a member that queries a silent peer waits for 16 seconds.
 const PATIENT: &[(&str, &str)] = &[("ETCD_ELECTION_TIMEOUT", "15000")];
-/// Far less than that, and far more than a start takes.
+/// Far less than that, but far more than a start takes.
 const SOON: Duration = Duration::from_secs(8);
-/// What a member says when its data is open; etcd has the same words later in its start.
+/// The log line of a member once its data is open; etcd logs the same words later in its start.
 const STARTING: &str = "starting an etcd server";
 
 /// How often the member has opened its data.
@@ -35,7 +35,8 @@ async fn started(cluster: &Cluster, at: usize, times: usize, within: Duration) {
     .await;
 }
 
-/// Goal: who has a log starts, whatever its peers do. Method: all peers accept and say nothing.
+/// Goal: a member with a log starts, whatever its peers do. Method: all peers accept and send
+/// nothing.
 #[tokio::test]
 async fn a_member_with_a_log_does_not_wait_for_mute_peers() {
     let mut cluster = Cluster::start(&Kind::subject(), 3).await;
@@ -48,9 +49,9 @@ async fn a_member_with_a_log_does_not_wait_for_mute_peers() {
     assert_eq!(cluster.exited(0), None);
 }
 
-/// Goal: a new member does not wait for members that are not there yet, and one that has to wait for
-/// an answer is not waited for. Method: one alone; then another one, while the port of the first is
-/// mute: until it has its answer, its own port must refuse.
+/// Goal: a new member does not wait for members that do not exist yet, nor for one that itself
+/// waits for an answer. Method: one alone; then another one, while the port of the first accepts
+/// and sends nothing: until the new member has its answer, its own port must refuse.
 #[tokio::test]
 async fn new_members_do_not_wait_for_each_other() {
     if Kind::subject() != Kind::Glass {
@@ -63,7 +64,7 @@ async fn new_members_do_not_wait_for_each_other() {
     cluster.kill(0);
     let mute = TcpListener::bind(("127.0.0.1", cluster.members[0].peer_port)).unwrap();
     cluster.spawn(1);
-    // It has asked.
+    // It has sent its query.
     let question = tokio::task::spawn_blocking(move || mute.accept().unwrap());
     let _question = question.await.unwrap();
     let answer = TcpStream::connect(("127.0.0.1", cluster.members[1].peer_port));
@@ -71,8 +72,8 @@ async fn new_members_do_not_wait_for_each_other() {
     assert_eq!((starts(&cluster, 1), cluster.exited(1)), (0, None));
 }
 
-/// Goal: a URL that another cluster has now costs that URL and no more. Method: of three members
-/// one is replaced by a member of another cluster, at its port; another one is restarted.
+/// Goal: a URL that now belongs to another cluster affects only that URL. Method: one of three
+/// members is replaced by a member of another cluster, at its port; another one is restarted.
 #[tokio::test]
 async fn a_url_that_belongs_to_another_cluster_now_stops_no_start() {
     let kind = Kind::subject();
@@ -105,8 +106,8 @@ async fn a_url_that_belongs_to_another_cluster_now_stops_no_start() {
     assert_eq!(other.exited(0), None);
 }
 
-/// Goal: a publication that is lost on its way is not missed for long. Method: a follower whose
-/// first proposal goes nowhere; without another try it would wait for seven seconds.
+/// Goal: a lost publication is repeated soon. Method: a follower whose first proposal is lost;
+/// without another attempt it would wait for seven seconds.
 #[tokio::test]
 async fn a_publication_that_is_lost_is_tried_again_soon() {
     if Kind::subject() != Kind::Glass {
@@ -126,8 +127,8 @@ async fn a_publication_that_is_lost_is_tried_again_soon() {
     assert_eq!(cluster.log(at).matches("could not publish").count(), 0);
 }
 
-/// Goal: what a volume or a package has put into the log's directory stops no first start. Method:
-/// one member, with such files; it is killed and comes back.
+/// Goal: files that a volume or a package has put into the log's directory do not prevent the first
+/// start. Method: one member, with such files; it is killed and restarted.
 #[tokio::test]
 async fn a_log_directory_with_files_of_others_stops_no_first_start() {
     let mut cluster = Cluster::prepare(&Kind::subject(), 1);

@@ -1,4 +1,4 @@
-//! A leader that is stopped for a while and goes on as if nothing had happened.
+//! A leader that is stopped for a while and then continues.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::{
     programs::{Kind, left_out},
 };
 
-/// Which thread goes on first is chance; this is the worst one.
+/// Which thread runs first is chance; this is the worst order.
 const RAFT_LAST: &[(&str, &str)] = &[("FAILPOINTS", "raft-wakes-last=sleep(1000)")];
 const LEASE: i64 = 7;
 
-/// Goal: nobody is told that a lease lives that others have revoked. Method: SIGSTOP the leader,
-/// send it a renewal, revoke the lease at its successor, and let it go on: the renewal stands in
-/// its socket before it can hear of anything.
+/// Goal: no client is told that a lease lives that another leader has revoked. Method: SIGSTOP the
+/// leader, send it a renewal, revoke the lease at its successor, and resume it: the renewal is in
+/// its socket before it can learn of anything.
 #[tokio::test]
 async fn a_leader_that_was_stopped_does_not_renew_what_its_successor_has_revoked() {
     if Kind::subject() != Kind::Glass {

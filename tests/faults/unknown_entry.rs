@@ -1,4 +1,4 @@
-//! Entries of etcd members that this version cannot carry out, or could not once.
+//! Entries of etcd members that this version cannot apply, or once could not.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::{
     programs::{self, Kind, left_out},
 };
 
-/// Goal: a member that does not check auth is not there when it is used: it must not go on and
-/// serve everybody. Method: in a cluster of two etcds and one of ours, ask an etcd for the state of
-/// auth, which changes nothing, and then to add a user.
+/// Goal: a member that cannot check auth must not continue to serve once auth is used. Method: in a
+/// cluster of two etcds and one of ours, ask an etcd for the state of auth, which changes nothing,
+/// and then to add a user.
 #[tokio::test]
 async fn a_member_ends_at_an_entry_that_it_cannot_carry_out_and_the_others_go_on() {
     let Some(etcd) = programs::reference().filter(|_| Kind::subject() == Kind::Glass) else {
@@ -43,7 +43,7 @@ async fn a_member_ends_at_an_entry_that_it_cannot_carry_out_and_the_others_go_on
     };
     for start in 0..2 {
         if 0 < start {
-            // It comes to the same entry again.
+            // It reaches the same entry again.
             cluster.spawn(1);
         }
         let exit = cluster.wait_exit(1, Duration::from_secs(20)).await;
@@ -55,9 +55,9 @@ async fn a_member_ends_at_an_entry_that_it_cannot_carry_out_and_the_others_go_on
     }
 }
 
-/// Goal: a member keeps and carries out what the others allow, however large its own limit lets a
-/// request be. Method: two etcds that take 32 MiB, and one of ours with the default; it is killed
-/// after a large put, and reads it from its log.
+/// Goal: a member stores and applies entries that the others allow, even if they exceed its own
+/// request limit. Method: two etcds that accept 32 MiB, and one of ours with the default; it is
+/// killed after a large put, and reads it from its log.
 #[tokio::test]
 async fn a_large_entry_of_an_etcd_is_carried_out() {
     let Some(etcd) = programs::reference().filter(|_| Kind::subject() == Kind::Glass) else {
@@ -78,7 +78,7 @@ async fn a_large_entry_of_an_etcd_is_carried_out() {
     same_hashes(&cluster, revision, 1).await;
 }
 
-/// This many transactions in each other, each with a put of its own.
+/// Transactions nested this deep, each with a put of its own.
 fn deep(depth: usize) -> TxnRequest {
     let op = |request| RequestOp { request: Some(request) };
     let put = |level: usize| {
@@ -93,9 +93,9 @@ fn deep(depth: usize) -> TxnRequest {
     txn
 }
 
-/// Goal: transactions in each other are carried out by all members alike, as deep as etcd takes
-/// them, whichever member is asked; and again at the next start. Method: two etcds that allow more
-/// operations than usual, and one of ours; each kind is asked for what it takes.
+/// Goal: all members apply nested transactions alike, as deep as etcd allows, whichever member is
+/// asked; and again at the next start. Method: two etcds that allow more operations than usual, and
+/// one of ours; each kind is sent what it allows.
 #[tokio::test]
 async fn deep_transactions_in_the_log_are_carried_out_by_every_member() {
     let Some(etcd) = programs::reference().filter(|_| Kind::subject() == Kind::Glass) else {
@@ -130,7 +130,7 @@ async fn deep_transactions_in_the_log_are_carried_out_by_every_member() {
     same_hashes(&cluster, revision, 2000).await;
 }
 
-/// All members have applied up to this revision, and have the same keys.
+/// Checks that all members have applied up to this revision, and have the same keys.
 async fn same_hashes(cluster: &Cluster, revision: i64, keys: i64) {
     let mut hashes = Vec::new();
     for at in 0..3 {

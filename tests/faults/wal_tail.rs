@@ -1,4 +1,4 @@
-//! Logs whose end is gone: what the members make of them when they start.
+//! Logs whose end is missing: how members start from them.
 
 use std::{
     fs::{self, OpenOptions},
@@ -17,14 +17,14 @@ use crate::{
 
 /// Puts before the log is cut; the last three records are among them.
 const PUTS: usize = 20;
-/// Bytes that the last three entries take, with their frames: each is about 90 bytes.
+/// Bytes of the last three entries with their frames: each is about 90 bytes.
 const TAIL: u64 = 270;
-/// A step that is no divisor of a record's length, so that the cuts fall on all its parts.
+/// A step that does not divide a record's length, so that the cuts fall on all its parts.
 const STEP: usize = 37;
 
-/// Goal: a tail that a crash tore off costs what was in it and nothing else. Method: a backend
-/// that is behind (it never commits by itself), and the log cut at many places of its last three
-/// records; every start must serve all puts before the cut, and no other.
+/// Goal: a tail torn off by a crash costs its own content and nothing else. Method: a backend that
+/// is behind (it never commits by itself), and the log cut at many places in its last three
+/// records; every start must serve exactly the puts before the cut.
 #[tokio::test]
 async fn a_member_starts_with_everything_before_the_cut() {
     if Kind::subject() != Kind::Glass {
@@ -51,7 +51,7 @@ async fn a_member_starts_with_everything_before_the_cut() {
             all.kvs.iter().map(|pair| String::from_utf8_lossy(&pair.key).into_owned()).collect();
         let expected: Vec<String> = (0..keys.len()).map(|number| format!("k{number:02}")).collect();
         assert_eq!(keys, expected, "cut {back} bytes before the end");
-        // The last record of all may be a commit index, which holds no put.
+        // The last record may be a commit index, which contains no put.
         assert!((PUTS - 4..=PUTS).contains(&keys.len()), "cut {back}: {} keys left", keys.len());
         fewest = fewest.min(keys.len());
         cluster.kill(0);
@@ -59,8 +59,8 @@ async fn a_member_starts_with_everything_before_the_cut() {
     assert!(fewest < PUTS - 1, "the cuts went through no entries");
 }
 
-/// Goal: a member whose database knows more than its log does not run: what it has applied may be
-/// on no other disk. Method: the log cut before entries that the database has.
+/// Goal: a member whose database is ahead of its log does not run: what it has applied may be on no
+/// other disk. Method: the log cut before entries that the database has.
 #[tokio::test]
 async fn a_backend_ahead_of_its_log_is_refused_with_both_indexes() {
     if Kind::subject() != Kind::Glass {
@@ -81,7 +81,7 @@ async fn a_backend_ahead_of_its_log_is_refused_with_both_indexes() {
     let segment = segment(&cluster.members[0].data_dir);
     let end = end_of_records(&segment);
     OpenOptions::new().write(true).open(&segment).unwrap().set_len(end - TAIL).unwrap();
-    // The last commit may have been under way before the last put: one index less, then.
+    // The last commit may have been running before the last put: then the index is one less.
     let log_before = cluster.log(0).len();
     refused(&mut cluster, 0, &["the database has applied entry", "the wal ends at entry"]).await;
     let log = cluster.log(0)[log_before..].to_owned();
@@ -98,13 +98,13 @@ fn segment(data_dir: &Path) -> PathBuf {
     files.remove(0)
 }
 
-/// Where the zeros begin.
+/// Offset at which the zeros begin.
 fn end_of_records(segment: &Path) -> u64 {
     let bytes = fs::read(segment).unwrap();
     bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
 }
 
-/// How many commits of the backend the member has counted.
+/// The member's counter of backend commits.
 fn commits(cluster: &Cluster) -> u64 {
     let mut stream = TcpStream::connect(cluster.members[0].client_address()).unwrap();
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: glass\r\nConnection: close\r\n\r\n").unwrap();

@@ -1,4 +1,4 @@
-//! The binary as a user meets it: names, exit codes, one clear line, and nothing left behind.
+//! The binary as a user sees it: names, exit codes, one clear line, and nothing left behind.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use nix::{
 };
 
 const GLASS: &str = env!("CARGO_BIN_EXE_glass");
-/// Far more than any of this takes, on any machine.
+/// Far longer than any of these steps takes, on any machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn glass(dir: &Path, args: &[&str]) -> Output {
@@ -31,7 +31,7 @@ fn fails(output: &Output, code: i32, line: &str) {
     assert!(text.contains(line), "{text}");
 }
 
-/// Looks again and again, for as long as it takes.
+/// Polls until the condition holds.
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = clock::now();
     while !is_so() {
@@ -160,7 +160,7 @@ fn output_has_names_in_front_and_ctrl_c_stops_everything() {
     for line in ["a         | hello", "long-name | hello", "a         | bye", "long-name | bye"] {
         assert!(text.lines().any(|found| found == line), "{line:?} in {text}");
     }
-    // It is not a terminal, so there are no colours.
+    // The output is not a terminal, so there are no colours.
     assert!(!text.contains('\x1b'));
     assert!(!dir.path().join(".glass/up.sock").exists());
 }
@@ -168,14 +168,14 @@ fn output_has_names_in_front_and_ctrl_c_stops_everything() {
 #[test]
 fn when_glass_up_is_killed_its_children_learn_of_it() {
     let dir = tempfile::tempdir().unwrap();
-    // What `glass serve` does inside: read standard input to its end.
+    // As `glass serve` does: read standard input to its end.
     let up = Up::start(dir.path(), "a: echo > up; cat; echo > alone\n");
     eventually("it is up", || dir.path().join("up").exists());
     assert!(!dir.path().join("alone").exists());
     up.signal(Signal::SIGKILL);
     eventually("it knows", || dir.path().join("alone").exists());
     drop(up);
-    // What the killed one left behind is no obstacle to the next.
+    // What the killed one left behind does not prevent the next start.
     let _ = fs::remove_file(dir.path().join("up"));
     let up = Up::start(dir.path(), "a: echo > up; cat\n");
     eventually("it is up again", || dir.path().join("up").exists());

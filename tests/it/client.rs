@@ -18,26 +18,26 @@ use tonic::{
 
 /// Longer than the server's own 7 s, so that a test sees the server's answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Room for whole key spaces.
+/// Enough for whole key spaces.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// How often [`eventually`] looks.
+/// Polling interval of [`eventually`].
 const POLL: Duration = Duration::from_millis(20);
 
-/// Talks to one member, and connects again by itself when that was restarted.
+/// Connects to one member, and reconnects by itself after a restart.
 #[derive(Clone)]
 pub(crate) struct Client {
-    /// Keys and values.
+    /// The KV service.
     pub(crate) kv: KvClient<Channel>,
-    /// Status.
+    /// The Maintenance service.
     pub(crate) maintenance: MaintenanceClient<Channel>,
-    /// Members.
+    /// The Cluster service.
     pub(crate) cluster: ClusterClient<Channel>,
-    /// Leases.
+    /// The Lease service.
     pub(crate) lease: LeaseClient<Channel>,
 }
 
 impl Client {
-    /// A client of the member that listens on this port of loopback. Connects at the first call.
+    /// A client of the member on this port of loopback. Connects at the first call.
     pub(crate) fn new(port: u16) -> Self {
         let channel = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))
             .expect("a port makes a valid URL")
@@ -62,7 +62,7 @@ impl Client {
         Ok(response.header.map_or(0, |header| header.revision))
     }
 
-    /// All keys of the member, linearizable or as it has them.
+    /// All keys of the member, by a linearizable or a serializable read.
     pub(crate) async fn everything(&mut self, serializable: bool) -> Result<RangeResponse, Status> {
         let all = Bytes::from_static(b"\0");
         let request =
@@ -70,13 +70,13 @@ impl Client {
         Ok(self.kv.range(request).await?.into_inner())
     }
 
-    /// The member's own view of itself.
+    /// The member's status.
     pub(crate) async fn status(&mut self) -> Result<StatusResponse, Status> {
         Ok(self.maintenance.status(StatusRequest {}).await?.into_inner())
     }
 }
 
-/// Looks until `check` is content, and panics with its last complaint if that takes too long.
+/// Polls until `check` succeeds; panics with its last error if that takes too long.
 pub(crate) async fn eventually<T, F, Fut>(what: &str, within: Duration, mut check: F) -> T
 where
     F: FnMut() -> Fut,

@@ -1,8 +1,8 @@
 //! Members as child processes, in a temporary directory, on loopback.
 //!
-//! A [`Cluster`] keeps names, ports and data directories of its members through kills and
+//! A [`Cluster`] keeps the names, ports and data directories of its members through kills and
 //! restarts. All waiting is polling with a deadline. When a test fails, the end of each member's
-//! log is printed; when it ends, everything is killed.
+//! log is printed; when it ends, all processes are killed.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -28,7 +28,7 @@ use crate::{
 
 /// From the start of the processes until each member serves linearizable reads.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(40);
-/// How often a cluster is started with new ports after a clash.
+/// How often a cluster is started with new ports after a port clash.
 const ATTEMPTS: usize = 5;
 /// Lines of each log that a failed test prints.
 const LOG_LINES: usize = 40;
@@ -41,35 +41,36 @@ pub(crate) struct Member {
     pub(crate) client_port: u16,
     /// Port for members.
     pub(crate) peer_port: u16,
-    /// Where the others believe it to be, if its wire can be cut.
+    /// The port that the others dial, if the wire can be cut.
     pub(crate) wire_port: Option<u16>,
-    /// What it is made of.
+    /// The program that it runs.
     pub(crate) kind: Kind,
     /// `--data-dir`.
     pub(crate) data_dir: PathBuf,
     /// Environment for the next start, `FAILPOINTS` for example.
     pub(crate) env: Vec<(String, String)>,
-    /// What its program is started by, `sh -c "ulimit …"` for example; it must become that program.
+    /// A command that starts its program, `sh -c "ulimit …"` for example; it must `exec` the
+    /// program.
     pub(crate) prefix: Vec<String>,
     log: PathBuf,
     process: Option<Child>,
 }
 
 impl Member {
-    /// Where clients connect, as `127.0.0.1:port`.
+    /// The address for clients, as `127.0.0.1:port`.
     pub(crate) fn client_address(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
     }
 
-    /// Where members connect, as a URL.
+    /// The URL for members.
     pub(crate) fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.wire_port.unwrap_or(self.peer_port))
     }
 }
 
-/// Some members that know each other.
+/// The members of one cluster.
 pub(crate) struct Cluster {
-    /// What the members are made of.
+    /// The program that the members run.
     pub(crate) kind: Kind,
     /// In the order of their names, `m0` first.
     pub(crate) members: Vec<Member>,
@@ -84,12 +85,12 @@ impl Cluster {
         Self::start_with(kind, size, &[]).await
     }
 
-    /// The same, with additions to the environment of all members.
+    /// [`Cluster::start`] with additions to the environment of all members.
     pub(crate) async fn start_with(kind: &Kind, size: usize, env: &[(&str, &str)]) -> Self {
         Self::start_named(kind, size, env, "m").await
     }
 
-    /// The same, for those who look for members by names that begin with `name`.
+    /// [`Cluster::start`] with member names that begin with `name`, for programs that expect them.
     pub(crate) async fn start_named(
         kind: &Kind,
         size: usize,
@@ -142,7 +143,7 @@ impl Cluster {
         }
     }
 
-    /// Cuts off these members from all others, and heals all the rest.
+    /// Cuts off these members from all others, and heals all other wires.
     pub(crate) async fn cut_off(&self, wires: &Wires, members: &[usize]) {
         let mut cut = Vec::new();
         for at in members {
@@ -153,7 +154,7 @@ impl Cluster {
         wires.cut_off(&cut);
     }
 
-    /// Names, ports and directories; nothing runs yet.
+    /// Allocates names, ports and directories; nothing runs yet.
     pub(crate) fn prepare(kind: &Kind, size: usize) -> Self {
         let dir = TempDir::with_prefix("glass-it-").unwrap();
         let member = |at: usize| Member {
@@ -174,7 +175,7 @@ impl Cluster {
         Self { kind: kind.clone(), members, token, dir }
     }
 
-    /// Replaces what a member gets in its environment at its next start.
+    /// Replaces the additions to a member's environment, from its next start on.
     pub(crate) fn set_env(&mut self, at: usize, env: &[(&str, &str)]) {
         self.members[at].env =
             env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -203,7 +204,7 @@ impl Cluster {
         .collect()
     }
 
-    /// Starts one member and does not wait for anything.
+    /// Starts one member without waiting.
     pub(crate) fn spawn(&mut self, at: usize) {
         assert!(self.members[at].process.is_none(), "member {at} runs already");
         let log = OpenOptions::new().create(true).append(true).open(&self.members[at].log);
@@ -235,7 +236,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Content if the member is in touch with a leader and all members have told their names.
+    /// Succeeds if the member reaches a leader and all members have published their names.
     async fn serves(&self, client: &mut Client) -> Result<(), String> {
         client.everything(false).await.map_err(|status| status.to_string())?;
         let list = client.cluster.member_list(MemberListRequest { linearizable: true }).await;
@@ -247,7 +248,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until all members serve, and have told their names.
+    /// Waits until all members serve, and have published their names.
     pub(crate) async fn wait_all_ready(&mut self) {
         if let Err(complaint) = self.ready().await {
             panic!("the cluster does not become ready: {complaint}");
@@ -271,7 +272,7 @@ impl Cluster {
         Client::new(self.members[at].client_port)
     }
 
-    /// The member that leads, by its own word; waits until there is one.
+    /// The member whose status says that it leads; waits until there is one.
     pub(crate) async fn leader(&self) -> usize {
         eventually("a leader", READY_WITHIN, || async {
             for at in (0..self.members.len()).filter(|at| self.members[*at].process.is_some()) {
@@ -285,7 +286,7 @@ impl Cluster {
         .await
     }
 
-    /// SIGKILL: the process gets no chance to tidy up. Its page cache survives.
+    /// SIGKILL: the process cannot clean up. Its page cache survives.
     pub(crate) fn kill(&mut self, at: usize) {
         let mut process = self.members[at].process.take().expect("only a running member is killed");
         process.kill().unwrap();
@@ -307,7 +308,7 @@ impl Cluster {
         self.signal(at, Signal::SIGCONT);
     }
 
-    /// SIGTERM: the process is asked to stop.
+    /// SIGTERM: a request to stop.
     pub(crate) fn terminate(&self, at: usize) {
         self.signal(at, Signal::SIGTERM);
     }
@@ -319,7 +320,7 @@ impl Cluster {
         kill(Pid::from_raw(pid), signal).unwrap();
     }
 
-    /// How the member ended, if it did.
+    /// The member's exit status, if it has ended.
     pub(crate) fn exited(&mut self, at: usize) -> Option<ExitStatus> {
         let process = self.members[at].process.as_mut()?;
         let exit = process.try_wait().unwrap()?;
@@ -339,7 +340,7 @@ impl Cluster {
         None
     }
 
-    /// Everything that a member has written to its standard output and error, all starts.
+    /// All output of a member, standard output and error, of all starts.
     pub(crate) fn log(&self, at: usize) -> String {
         String::from_utf8_lossy(&fs::read(&self.members[at].log).unwrap_or_default()).into_owned()
     }
@@ -350,7 +351,7 @@ impl Cluster {
     }
 }
 
-/// The command, started by another one.
+/// The command, started by a prefix command.
 fn prefixed(prefix: &[String], command: Command) -> Command {
     let Some((first, rest)) = prefix.split_first() else { return command };
     let mut outer = Command::new(first);
@@ -362,7 +363,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         for member in &mut self.members {
             if let Some(mut process) = member.process.take() {
-                // A process that has ended meanwhile is as good as killed.
+                // The process may have ended already.
                 let _ = process.kill();
                 let _ = process.wait();
             }

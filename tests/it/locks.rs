@@ -1,4 +1,4 @@
-//! What the tests of locks and elections share: clients, leases, and calls that wait.
+//! Helpers for tests of locks and elections: clients, leases, and calls that wait.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ use crate::{
 /// How long a step may take.
 pub(crate) const WITHIN: Duration = Duration::from_secs(30);
 
-/// Talks to one member about locks and elections, without a deadline.
+/// A client of one member for locks and elections, without a deadline.
 #[derive(Clone)]
 pub(crate) struct Locks {
-    /// Keys, values and leases.
+    /// The KV and Lease services.
     pub(crate) client: Client,
     /// The Lock service.
     pub(crate) lock: LockClient<Channel>,
@@ -54,13 +54,13 @@ impl Locks {
         Ok(self.lock.lock(request).await?.into_inner())
     }
 
-    /// Gives a lock back. Returns the header's revision.
+    /// Releases a lock. Returns the header's revision.
     pub(crate) async fn unlock(&mut self, key: Bytes) -> Result<i64, Status> {
         let response = self.lock.unlock(UnlockRequest { key }).await?.into_inner();
         Ok(revision(&response.header))
     }
 
-    /// Stands for election, and waits until it is won.
+    /// Campaigns, and waits until it leads.
     pub(crate) async fn campaign(
         &mut self,
         name: &str,
@@ -71,8 +71,8 @@ impl Locks {
         Ok(self.election.campaign(CampaignRequest { name, lease, value }).await?.into_inner())
     }
 
-    /// The same two as tasks; dropping the handle does not end them, aborting does, as a client
-    /// that goes away.
+    /// [`Locks::lock`] as a task. Dropping the handle does not end it; aborting does, like a client
+    /// that disconnects.
     pub(crate) fn lock_later(
         &self,
         name: &str,
@@ -82,7 +82,7 @@ impl Locks {
         tokio::spawn(async move { locks.lock(&name, lease).await })
     }
 
-    /// See [`Locks::lock_later`].
+    /// [`Locks::campaign`] as a task; see [`Locks::lock_later`].
     pub(crate) fn campaign_later(
         &self,
         name: &str,
@@ -102,7 +102,7 @@ impl Locks {
         Ok(kvs)
     }
 
-    /// Waits until so many keys are below a name.
+    /// Waits until `length` keys are below a name.
     pub(crate) async fn wait_queue(&self, name: &str, length: usize) {
         eventually(&format!("{length} in the queue of {name}"), WITHIN, || {
             let mut locks = self.clone();

@@ -1,14 +1,14 @@
-//! Integration tests: real members as processes, real sockets, real signals; and next to them a
-//! real etcd 3.5.1, for what it answers is what a member of ours must answer.
+//! Integration tests: real members as processes, real sockets, real signals; and beside them a real
+//! etcd 3.5.1, whose answers a member of ours must give.
 //!
 //! One binary, so that it links once. `compat` compares with etcd, `faults` breaks things,
 //! `listening` is about ports and sockets, `traces` reads what members record, `upkeep` waits for
-//! what they do by themselves, `stress` does much at once for as long as one likes. Each test starts few clusters and checks much in each: starting one
-//! costs an election.
+//! background work, `stress` applies load for as long as configured. Each test starts few clusters
+//! and checks much in each, because each start costs an election.
 //!
-//! What the machine has not got is left out with one line, and the rest runs (see [`programs`]).
-//! With `GLASS_IT_SUBJECT=/path/to/etcd` the tests run against that etcd in place of `glass`: a
-//! test that etcd itself does not pass claims too much.
+//! Tests that need something the machine does not have are skipped with one line (see
+//! [`programs`]). With `GLASS_IT_SUBJECT=/path/to/etcd` the tests run against that etcd instead of
+//! `glass`: a test that etcd itself fails demands too much.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 

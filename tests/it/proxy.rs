@@ -1,9 +1,9 @@
-//! A wire between members that can be cut: each member advertises a port of ours, and listens
-//! behind it.
+//! Wires between members that can be cut: each member advertises a port of ours, and listens behind
+//! it.
 //!
-//! A member that is cut off neither hears the others nor is heard: connections to it are closed, and
-//! so are those that it has dialled, which name it in `X-Server-From`. Nothing that is written to a
-//! cut wire arrives later.
+//! A member that is cut off can neither send to the others nor receive from them: connections to it
+//! are closed, and so are those that it has dialled, which name it in `X-Server-From`. Bytes
+//! written to a cut wire never arrive.
 
 use std::{collections::HashSet, io, net::SocketAddr};
 
@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// No head of a peer's request is longer.
+/// Longest head of a peer's request, in bytes.
 const HEAD_MAX: usize = 16 << 10;
 
 /// All wires of a cluster.
@@ -24,7 +24,7 @@ pub(crate) struct Wires {
 }
 
 impl Wires {
-    /// Passes on what comes in at each first port to the second.
+    /// Forwards connections from each first port to the second.
     pub(crate) async fn start(ports: &[(u16, u16)]) -> io::Result<Self> {
         let (cut, _) = watch::channel(HashSet::new());
         let mut tasks = JoinSet::new();
@@ -53,7 +53,7 @@ async fn accept(listener: TcpListener, to: SocketAddr, cut: watch::Sender<HashSe
     }
 }
 
-/// Passes a connection on until one side ends it, or the wire is cut.
+/// Forwards a connection until one side ends it, or the wire is cut.
 async fn pass(mut from: TcpStream, to: SocketAddr, mut cut: watch::Receiver<HashSet<u64>>) {
     let Ok((head, dialler)) = head_of(&mut from).await else { return };
     let target = u64::from(to.port());
@@ -74,7 +74,7 @@ async fn pass(mut from: TcpStream, to: SocketAddr, mut cut: watch::Receiver<Hash
     }
 }
 
-/// The first request's head as it came, and who it says it is from; 0 for nobody.
+/// The first request's head, unchanged, and the id of its sender; 0 if it names none.
 async fn head_of(from: &mut TcpStream) -> io::Result<(Vec<u8>, u64)> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {

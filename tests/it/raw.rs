@@ -1,7 +1,7 @@
-//! A client that writes its HTTP/2 frames by hand: what no library does, a test can do here.
+//! A client that writes its HTTP/2 frames by hand, for requests that no library sends.
 //!
-//! Header blocks are literals without a table. The server is told that this client has no table
-//! either, so that its blocks can be read one by one. Reading waits for [`WITHIN`] at most.
+//! Header blocks are literals without a table. The client announces a table of size 0, so that the
+//! server's blocks can be read one by one. Reads wait for [`WITHIN`] at most.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -18,7 +18,7 @@ use crate::cluster::Cluster;
 pub(crate) const WITHIN: Duration = Duration::from_secs(20);
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// SETTINGS with a header table of nothing, and a window of the connection that stays open.
+/// SETTINGS with a header table of size 0, and a connection window that stays open.
 const HELLO: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x01\0\0\0\0\0\0\x04\x08\0\0\0\0\0\x3f\xff\0\0";
 
 /// Types and flags of frames.
@@ -32,7 +32,7 @@ pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
-/// The reason of whoever has lost interest, and that of a server that has had enough.
+/// Reasons: the client cancels, and the server disconnects an abusive client.
 pub(crate) const CANCEL: u32 = 8;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
@@ -46,18 +46,18 @@ pub(crate) struct Frame {
     pub(crate) payload: Vec<u8>,
 }
 
-/// How a call ended.
+/// The outcome of a call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answer {
     /// The bytes of its messages, with their prefixes.
     pub(crate) data: Vec<u8>,
-    /// All header fields, of both blocks.
+    /// All header fields, of headers and trailers.
     pub(crate) fields: Vec<(String, String)>,
-    /// The reason of a RST_STREAM, if it ended so.
+    /// The reason of the RST_STREAM, if there was one.
     pub(crate) reset: Option<u32>,
-    /// Reason and text of a GOAWAY, if the connection ended.
+    /// Reason and text of the GOAWAY, if there was one.
     pub(crate) goaway: Option<(u32, String)>,
-    /// The connection was closed.
+    /// Whether the connection was closed.
     pub(crate) is_closed: bool,
 }
 
@@ -70,7 +70,7 @@ impl Answer {
         Some((code, text.replace("%20", " ").replace("%22", "\"")))
     }
 
-    /// Whether it was answered, and well.
+    /// Whether the answer was a success.
     pub(crate) fn is_ok(&self) -> bool {
         self.status() == Some((0, String::new()))
     }
@@ -82,7 +82,7 @@ pub(crate) struct Raw {
     read: Vec<u8>,
     /// The next stream's number.
     pub(crate) next: u32,
-    /// What the server has announced: windows of the connection and of a stream.
+    /// The windows that the server has announced: of the connection, and of a stream.
     pub(crate) windows: (usize, usize),
 }
 
@@ -97,7 +97,7 @@ impl Raw {
         raw
     }
 
-    /// Writes bytes; whether the server has taken them.
+    /// Writes bytes; returns whether the socket accepted them.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
@@ -121,19 +121,19 @@ impl Raw {
         stream
     }
 
-    /// A call from beginning to end.
+    /// Makes a whole call.
     pub(crate) fn ask(&mut self, call: &Call<'_>) -> Answer {
         let stream = self.call(call);
         self.answer(stream)
     }
 
-    /// Gives a call up.
+    /// Cancels a call.
     pub(crate) fn reset(&mut self, stream: u32) {
         self.send(&frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()));
     }
 
-    /// The next frame; `None` when none has come for that long. A connection that is closed has
-    /// one without a stream and a type of its own.
+    /// The next frame; `None` if none arrives within the time. A closed connection is a frame
+    /// without a stream and with a type of its own.
     pub(crate) fn frame(&mut self, within: Duration) -> Option<Frame> {
         let deadline = clock::now() + within;
         loop {
@@ -148,7 +148,7 @@ impl Raw {
         }
     }
 
-    /// What becomes of a call; panics if nothing does.
+    /// The outcome of a call; panics if there is none.
     pub(crate) fn answer(&mut self, stream: u32) -> Answer {
         let mut answer = Answer::default();
         loop {
@@ -171,7 +171,7 @@ impl Raw {
         }
     }
 
-    /// Uploads a message as far as the server lets it, within the windows; how far it came.
+    /// Uploads a message as far as the server allows, within the windows; returns how far.
     pub(crate) fn upload(&mut self, call: &Call<'_>, within: Duration) -> (usize, Option<Answer>) {
         let stream = self.stream();
         let (mut window, mut sent) = (self.windows.1, 0);
@@ -197,7 +197,7 @@ impl Raw {
         (sent, None)
     }
 
-    /// Follows what concerns the connection as a whole.
+    /// Processes frames that concern the whole connection.
     fn note(&mut self, received: &Frame) {
         match (received.kind, received.flags & 1) {
             (SETTINGS, 0) => {
@@ -216,7 +216,7 @@ impl Raw {
         }
     }
 
-    /// Reads; `None` when the time is over, `Some(false)` at the end.
+    /// Reads; `None` at the deadline, `Some(false)` at the end of the stream.
     fn fill(&mut self, deadline: Instant) -> Option<bool> {
         let left = deadline.saturating_duration_since(clock::now());
         if left.is_zero() {
@@ -249,7 +249,7 @@ impl Raw {
     }
 }
 
-/// What a call says.
+/// A call to make.
 #[derive(Clone, Debug)]
 pub(crate) struct Call<'a> {
     path: &'a str,
@@ -264,18 +264,18 @@ impl<'a> Call<'a> {
         Self { message: Some(message.encode_to_vec()), ..Self::silent(path) }
     }
 
-    /// One that sends no message.
+    /// A call that sends no message.
     pub(crate) fn silent(path: &'a str) -> Self {
         Self { path, message: None, metadata: Vec::new(), is_open: false }
     }
 
-    /// With a field of metadata.
+    /// Adds a field of metadata.
     pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.metadata.push((name.to_owned(), value.into()));
         self
     }
 
-    /// More messages may follow.
+    /// Leaves the stream open for more messages.
     pub(crate) fn open(mut self) -> Self {
         self.is_open = true;
         self
@@ -286,7 +286,7 @@ impl<'a> Call<'a> {
         self.block_with(&literal(b":authority", b"localhost"))
     }
 
-    /// The same with these bytes in the place of the authority.
+    /// Its header block, with these bytes instead of the authority.
     pub(crate) fn block_with(&self, authority: &[u8]) -> Vec<u8> {
         let mut block = vec![0x83, 0x86];
         block.extend(literal(b":path", self.path.as_bytes()));
@@ -319,18 +319,18 @@ pub(crate) fn header_frames(stream: u32, block: &[u8], flags: u8) -> Vec<u8> {
     frames
 }
 
-/// A message as gRPC sends it.
+/// A message with gRPC's prefix.
 pub(crate) fn prefixed(message: &[u8]) -> Vec<u8> {
     let len = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[0], &len[..], message].concat()
 }
 
-/// A field of a header block, spelled out and for no table.
+/// A field of a header block, as a literal without indexing.
 pub(crate) fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
     [&[0][..], &integer(name.len()), name, &integer(value.len()), value].concat()
 }
 
-/// An integer behind a prefix of seven bits (RFC 7541 5.1).
+/// An integer after a prefix of seven bits (RFC 7541 5.1).
 pub(crate) fn integer(value: usize) -> Vec<u8> {
     if value < 127 {
         return vec![u8::try_from(value).unwrap()];
@@ -359,7 +359,8 @@ fn number(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes[..4].try_into().unwrap())
 }
 
-/// The fields of a block that needs no table. Of the standard's table only what servers use.
+/// The fields of a block that needs no table. Of the standard's table it knows only what servers
+/// use.
 fn fields(mut block: &[u8]) -> Vec<(String, String)> {
     let mut fields = Vec::new();
     while let Some(first) = block.first().copied() {

@@ -1,7 +1,7 @@
-//! A client that asks and does not read what it is answered.
+//! A client that sends requests and does not read the answers.
 //!
-//! HTTP/2 lets it have 64 KiB, and then waits. So what of an answer is beyond that stays with the
-//! member, for as long as the member lets it.
+//! HTTP/2 allows 64 KiB in flight, and then waits. The rest of an answer stays with the member for
+//! as long as the member allows.
 
 use std::{fs, time::Duration};
 
@@ -18,13 +18,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long the head of an answer may take.
+/// How long the headers of an answer may take.
 const LONG: Duration = Duration::from_secs(60);
 
-/// One connection, and the answers to what it has asked.
+/// One connection, and the answers to its requests.
 pub(crate) struct Silent {
     sender: SendRequest<Bytes>,
-    /// In the order of the questions; none of them is read unless a test does.
+    /// In the order of the requests; none is read unless a test does so.
     pub(crate) answers: Vec<RecvStream>,
     task: JoinHandle<()>,
 }
@@ -37,20 +37,20 @@ impl Silent {
         stream.set_nodelay(true).unwrap();
         let (sender, connection) = Builder::new().handshake(stream).await.unwrap();
         let task = tokio::spawn(async move {
-            // However it ends, the test sees it in the answers.
+            // The test sees the end of the connection in the answers.
             let _ = connection.await;
         });
         Self { sender, answers: Vec::new(), task }
     }
 
-    /// Asks, and waits until the head of the answer is there.
+    /// Sends a request, and waits for the headers of the answer.
     pub(crate) async fn ask(&mut self, method: &str, message: &impl Message) {
         let response = self.send(method, message).await;
         let response = timeout(LONG, response).await.expect("an answer in time").unwrap();
         self.answers.push(response.into_body());
     }
 
-    /// Asks, and waits for nothing.
+    /// Sends a request without waiting.
     pub(crate) async fn send(&mut self, method: &str, message: &impl Message) -> ResponseFuture {
         let request = Request::post(format!("http://member/etcdserverpb.KV/{method}"))
             .header("content-type", "application/grpc")
@@ -84,7 +84,7 @@ impl Silent {
         bytes.freeze().slice(5..)
     }
 
-    /// Reads an answer to its end: how long it is, and how the stream was reset if it was.
+    /// Reads an answer to its end: its length, and the reason if the stream was reset.
     pub(crate) async fn read(&mut self, at: usize) -> (usize, Option<h2::Reason>) {
         let answer = &mut self.answers[at];
         let mut len = 0;
@@ -107,14 +107,14 @@ impl Drop for Silent {
     }
 }
 
-/// The memory of a process, now, in bytes; `None` where the system does not say.
+/// The current memory of a process in bytes; `None` where the system does not report it.
 pub(crate) fn memory(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
 }
 
-/// The most that some processes have at any time while something is done, beyond what they had.
+/// The largest memory of some processes during `work`, beyond what they had before.
 pub(crate) async fn growth<T>(pids: &[u32], work: impl Future<Output = T>) -> (T, Vec<u64>) {
     let now = || pids.iter().map(|pid| memory(*pid).unwrap_or(0)).collect::<Vec<u64>>();
     let before = now();

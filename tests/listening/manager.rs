@@ -16,7 +16,7 @@ use crate::{
     programs::{Kind, left_out},
 };
 
-/// The next message, if one comes within this time.
+/// The next message, if one arrives within this time.
 fn said(manager: &UnixDatagram, within: Duration) -> Option<String> {
     manager.set_read_timeout(Some(within)).unwrap();
     let mut buf = [0; 256];
@@ -35,7 +35,7 @@ fn with_clients(flags: &str) -> (u16, String) {
     (port, format!("{flags} --listen-client-urls {url} --advertise-client-urls {url}"))
 }
 
-/// Glass's binary, under the name that a unit file written for etcd has.
+/// Glass's binary, under the name that a unit file written for etcd uses.
 fn as_etcd(dir: &Path) -> Command {
     let path = dir.join("etcd");
     symlink(env!("CARGO_BIN_EXE_glass"), &path).unwrap();

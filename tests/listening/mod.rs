@@ -31,7 +31,7 @@ use tempfile::TempDir;
 
 use crate::ports;
 
-/// For what takes a second or two on any machine.
+/// Enough for a step that takes a second or two on any machine.
 const SOON: Duration = Duration::from_secs(30);
 
 /// A member that is killed when the test ends; a failed test prints its log.
@@ -72,7 +72,7 @@ impl Alone {
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        // One that has ended already is as good as killed.
+        // The process may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
@@ -93,7 +93,7 @@ fn alone() -> (TempDir, String) {
     (dir, flags)
 }
 
-/// Looks again and again, for as long as it may take.
+/// Polls until the condition holds.
 fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = clock::now();
     while !is_so() {
@@ -105,7 +105,7 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 /// An answer over HTTP/1.
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {
-    /// The number behind HTTP/1.1.
+    /// The status after HTTP/1.1.
     status: String,
     /// In lower case, sorted; without those of the connection and the clock.
     headers: Vec<(String, String)>,
@@ -118,21 +118,21 @@ impl Answer {
     }
 }
 
-/// What a port of loopback answers.
+/// The answer of a port on loopback.
 fn ask(port: u16, request: &str, headers: &str) -> Option<Answer> {
     let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(SOON)).unwrap();
     exchange(stream, request, headers)
 }
 
-/// What a socket file answers.
+/// The answer of a socket file.
 fn ask_file(path: &Path, request: &str) -> Option<Answer> {
     let stream = UnixStream::connect(path).ok()?;
     stream.set_read_timeout(Some(SOON)).unwrap();
     exchange(stream, request, "")
 }
 
-/// Sends "GET /path" with these headers, each with its line end; `None` if no HTTP comes back.
+/// Sends "GET /path" with these headers, each with its line end; `None` if no HTTP answer comes.
 fn exchange(mut stream: impl Read + Write, request: &str, headers: &str) -> Option<Answer> {
     let end = "Connection: close\r\nContent-Length: 0\r\n\r\n";
     write!(stream, "{request} HTTP/1.1\r\nHost: x\r\n{headers}{end}").ok()?;

@@ -1,4 +1,4 @@
-//! What a page in a browser can send without being asked by CORS must not change anything.
+//! A page in a browser must not be able to change anything with requests that need no CORS.
 
 use std::{
     io::{Read as _, Write as _},
@@ -11,8 +11,9 @@ use prost::Message as _;
 use super::{Alone, SOON, alone, ask, wait_for};
 use crate::{client::Client, ports, programs::Kind};
 
-/// Goal: HTTP/1.1 never reaches a service of gRPC, whatever it says it brings: a form or plain text
-/// is sent across origins by any page (CVE-2018-1098). Method: a put, framed as gRPC frames it.
+/// Goal: HTTP/1.1 never reaches a gRPC service, whatever content type it declares: any page can
+/// send a form or plain text across origins (CVE-2018-1098). Method: a put, framed as gRPC frames
+/// it.
 #[tokio::test]
 async fn a_put_over_http_1_is_not_carried_out() {
     let (dir, flags) = alone();

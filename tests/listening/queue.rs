@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use super::{Alone, SOON, alone, ask, wait_for};
 use crate::{ports, programs::Kind};
 
-/// Clients that come at once.
+/// Clients that connect together.
 const CLIENTS: usize = 500;
 
 /// Goal: 500 clients that connect together need no second attempt. Method: a stopped member accepts

@@ -1,10 +1,10 @@
-//! What happened, and what one watcher was told of it.
+//! What happened, and which of it one watcher received.
 //!
 //! A [`Record`] is the ground truth: every change in the order of revisions. It comes from a
-//! watcher of everything, but is not believed for that: revisions must follow on each other
-//! without a gap, versions must count, and what clients were answered must stand in it (see
-//! [`Record::flaws`] and `traffic`). A [`Session`] is one watcher from its creation to the end of
-//! its stream; a watcher that goes on after its member was killed is several.
+//! watcher of everything, but is verified: revisions must follow each other without a gap, versions
+//! must count, and the answers that clients got must be in it (see [`Record::flaws`] and
+//! `traffic`). A [`Session`] is one watcher from its creation to the end of its stream; a watcher
+//! that continues after its member was killed consists of several.
 
 use std::collections::BTreeMap;
 
@@ -22,27 +22,27 @@ pub(super) struct Record {
     keys: BTreeMap<Bytes, BTreeMap<i64, Option<KeyValue>>>,
 }
 
-/// What came on a watcher's stream.
+/// A message on a watcher's stream.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    /// Some changes, and up to where compaction may have gone when they came.
+    /// Some changes, and how far compaction may have advanced when they arrived.
     Events(Vec<Event>, i64),
-    /// Nothing up to this revision is still to come.
+    /// Everything up to this revision has been sent.
     Progress(i64),
-    /// Cancelled: what it asks for is gone up to this revision.
+    /// Cancelled: history up to this revision, which it asks for, is compacted.
     Compacted(i64),
 }
 
 /// One watcher, from its creation to its end.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
-    /// For people.
+    /// For the reader of an error.
     pub(super) name: String,
     /// The request.
     pub(super) asked: WatchCreateRequest,
-    /// The revision that its creation was answered with.
+    /// The revision in the answer to its creation.
     pub(super) created: i64,
-    /// All that came after that.
+    /// All messages after that.
     pub(super) answers: Vec<Answer>,
 }
 
@@ -56,12 +56,12 @@ pub(super) fn revision(event: &Event) -> i64 {
     event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }
 
-/// True if the event tells of a put.
+/// Whether the event is a put.
 pub(super) fn is_put(event: &Event) -> bool {
     event.r#type == EventType::Put as i32
 }
 
-/// True if a watcher that asks for this is to hear of the event, whenever it happens.
+/// Whether a watcher with this request must receive the event, whenever it happens.
 pub(super) fn wants(asked: &WatchCreateRequest, event: &Event) -> bool {
     let Some(kv) = &event.kv else { return false };
     let (from, end) = (&asked.key, &asked.range_end);
@@ -74,12 +74,12 @@ pub(super) fn wants(asked: &WatchCreateRequest, event: &Event) -> bool {
 }
 
 impl Session {
-    /// The first revision that it is to hear of.
+    /// The first revision that it must receive.
     pub(super) fn from(&self) -> i64 {
         if self.asked.start_revision == 0 { self.created + 1 } else { self.asked.start_revision }
     }
 
-    /// All events in the order in which they came.
+    /// All events in order of arrival.
     pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
         self.answers.iter().flat_map(|answer| match answer {
             Answer::Events(events, _) => &events[..],
@@ -87,7 +87,7 @@ impl Session {
         })
     }
 
-    /// How far it is sure to have been told everything.
+    /// The revision up to which it has certainly received everything.
     pub(super) fn known(&self) -> i64 {
         let each = self.answers.iter().map(|answer| match answer {
             Answer::Events(events, _) => events.iter().map(revision).max().unwrap_or(0),
@@ -116,12 +116,12 @@ impl Record {
         self.changes.keys().next_back().copied().unwrap_or(1)
     }
 
-    /// What happened at a revision.
+    /// The changes of a revision.
     pub(super) fn at(&self, revision: i64) -> &[Event] {
         self.changes.get(&revision).map_or(&[], |events| events)
     }
 
-    /// The pair as it was before a revision.
+    /// The pair before a revision.
     pub(super) fn before(&self, key: &Bytes, revision: i64) -> Option<&KeyValue> {
         self.keys.get(key)?.range(..revision).next_back()?.1.as_ref()
     }
@@ -132,19 +132,20 @@ impl Record {
         last.flatten().cloned().collect()
     }
 
-    /// What a watcher is to hear of between two revisions, both included.
+    /// What a watcher must receive between two revisions, both included.
     pub(super) fn due<'r>(
         &'r self,
         asked: &'r WatchCreateRequest,
         from: i64,
         to: i64,
     ) -> impl Iterator<Item = &'r Event> {
-        // An end before the beginning holds nothing.
+        // An end before the beginning contains nothing.
         let range = self.changes.range(from..to.max(from - 1) + 1);
         range.flat_map(|(_, events)| events).filter(move |event| wants(asked, event))
     }
 
-    /// What cannot be: a missing revision, a version that does not count, a key changed twice.
+    /// Impossible histories: a missing revision, a version that does not count, a key changed
+    /// twice.
     pub(super) fn flaws(&self) -> Vec<String> {
         let mut flaws = Vec::new();
         for (expected, (at, events)) in (2..).zip(&self.changes) {

@@ -1,8 +1,8 @@
-//! Questions about leases at random members, while leases are granted and revoked at others.
+//! Queries about leases at random members, while leases are granted and revoked at others.
 //!
-//! An acknowledgement binds all members at once: a question that starts after a grant was
-//! acknowledged finds the lease, and one that starts after a revocation was acknowledged does not.
-//! Whatever overlaps may go either way.
+//! An acknowledgement binds all members at once: a query that starts after a grant was acknowledged
+//! finds the lease, and one that starts after a revocation was acknowledged does not. A query that
+//! overlaps with a change may go either way.
 
 use std::{
     collections::BTreeMap,
@@ -31,17 +31,17 @@ use crate::{
     traces::order,
 };
 
-/// Questions that are asked, if `GLASS_IT_LEASE_QUESTIONS` does not say.
+/// Number of queries; `GLASS_IT_LEASE_QUESTIONS` overrides it.
 const QUESTIONS: usize = 1500;
-/// Tasks that ask.
+/// Tasks that query.
 const ASKERS: usize = 6;
 /// Tasks that grant leases, and revoke them.
 const GRANTERS: usize = 4;
-/// Tasks that put, so that apply has something to do.
+/// Tasks that put, so that apply is busy.
 const WRITERS: usize = 8;
 /// No lease ends by itself while the test runs.
 const TTL: i64 = 3600;
-/// Leases that are younger than this many others are asked about.
+/// Queries are about leases with fewer younger leases than this.
 const YOUNG: usize = 6;
 
 /// A call, from its start to its answer.
@@ -51,7 +51,7 @@ struct Span {
     to: Instant,
 }
 
-/// What was done to a lease; an end that is missing is not known.
+/// The changes of a lease; a missing end is unknown.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fate {
     granted: Option<Instant>,
@@ -60,7 +60,7 @@ struct Fate {
 }
 
 impl Fate {
-    /// Whether the lease must be found, or must not be, by a question of this time.
+    /// Whether a query at this time must find the lease, or must not find it.
     fn must_be_found(&self, question: Span) -> Option<bool> {
         if self.revoked.is_some_and(|revoked| revoked < question.from) {
             return Some(false);
@@ -71,16 +71,16 @@ impl Fate {
     }
 }
 
-/// What a question was, and what it found.
+/// A query, and its result.
 #[derive(Clone, Debug)]
 struct Answer {
     what: String,
     span: Span,
-    /// Leases that were asked about, and whether they were found.
+    /// The leases in question, and whether they were found.
     found: Vec<(i64, bool)>,
 }
 
-/// Which answers contradict an acknowledgement.
+/// The answers that contradict an acknowledgement.
 fn contradictions(fates: &BTreeMap<i64, Fate>, answers: &[Answer]) -> Vec<String> {
     let mut wrong = Vec::new();
     for answer in answers {
@@ -94,7 +94,7 @@ fn contradictions(fates: &BTreeMap<i64, Fate>, answers: &[Answer]) -> Vec<String
     wrong
 }
 
-/// What the tasks share.
+/// State that the tasks share.
 #[derive(Default)]
 struct Shared {
     fates: Mutex<BTreeMap<i64, Fate>>,
@@ -118,7 +118,7 @@ impl Shared {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// One of the youngest leases: there an answer from the past is wrong.
+    /// One of the youngest leases, for which a stale answer is wrong.
     fn young(&self, random: &mut Random) -> Option<i64> {
         let fates = self.fates.lock().unwrap();
         let back = random.below(YOUNG as u64) as usize;
@@ -143,7 +143,7 @@ async fn grant(shared: Arc<Shared>, mut clients: Vec<Client>, mut random: Random
             continue;
         }
         shared.note(lease, |fate| fate.granted = Some(clock::now()));
-        // At once, where an answer from the past is most likely.
+        // At once, when a stale answer is most likely.
         let (at, client) = one(&mut clients, &mut random);
         let from = clock::now();
         if let Ok(found) = time_to_live(client, lease).await {
@@ -165,12 +165,12 @@ async fn grant(shared: Arc<Shared>, mut clients: Vec<Client>, mut random: Random
 async fn put(shared: Arc<Shared>, mut clients: Vec<Client>, mut random: Random) {
     while !shared.is_over() {
         let key = format!("k/{}", random.below(100));
-        // One that fails while the leader changes is no trouble of this test's.
+        // A put that fails while the leader changes does not matter to this test.
         let _ = one(&mut clients, &mut random).1.put(&key, "value").await;
     }
 }
 
-/// Asks until enough was answered.
+/// Queries until there are enough answers.
 async fn ask(shared: Arc<Shared>, mut clients: Vec<Client>, mut random: Random, goal: usize) {
     while shared.asked.load(Ordering::Relaxed) < goal {
         let Some(lease) = shared.young(&mut random) else {
@@ -210,9 +210,9 @@ async fn leases(client: &mut Client, known: &[i64]) -> Result<Vec<(i64, bool)>, 
     Ok(known.iter().map(|id| (*id, there.contains(id))).collect())
 }
 
-/// Goal: no answer about a lease comes from the past. Method: questions about the youngest leases at
-/// random members, under load, while the leader is replaced twice; the checker compares each with
-/// what was acknowledged before it started.
+/// Goal: no answer about a lease is stale. Method: queries about the youngest leases at random
+/// members, under load, while the leader is replaced twice; the checker compares each with what was
+/// acknowledged before it started.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_question_about_a_lease_contradicts_an_acknowledgement() {
     if Kind::subject() != Kind::Glass {
@@ -277,7 +277,7 @@ async fn stop(cluster: &mut Cluster, at: usize) {
     cluster.wait_exit(at, Duration::from_secs(60)).await.expect("it stops");
 }
 
-/// The test above is worth as much as this.
+/// The test above depends on this checker.
 #[test]
 fn the_checker_finds_what_contradicts_an_acknowledgement_and_nothing_else() {
     let start = clock::now();

@@ -1,10 +1,10 @@
 //! Many leases, some renewed and some not, and a leader that is killed half way.
 //!
-//! Time is the client's own monotonic clock, and of each interval the end is taken that is fair to
-//! the server: a lease may live as long as if it had been renewed when the answer came, and must
-//! live as long as if it had been renewed when the question was sent. A new leader gives every
-//! lease its whole time again, as etcd does without checkpoints: what was alive when the old one
-//! was killed counts from the moment at which the new one was seen.
+//! Times are from the client's own monotonic clock, and each interval is measured in the server's
+//! favour: a lease may live as long as if it had been renewed when the answer came, and must live
+//! as long as if it had been renewed when the request was sent. A new leader gives every lease its
+//! full time again, as etcd does without checkpoints: for a lease that was alive when the old
+//! leader was killed, time counts from the moment at which the new one was seen.
 
 use std::{
     collections::BTreeMap,
@@ -41,54 +41,54 @@ use crate::{
     programs::Kind,
 };
 
-/// Leases of a run, unless `GLASS_IT_LEASES` says otherwise.
+/// Leases of a run; `GLASS_IT_LEASES` overrides it.
 const LEASES: usize = 400;
 /// Clients that grant and renew.
 const WORKERS: usize = 20;
-/// What a key may outlive its lease: two election timeouts and a second.
+/// How long a key may outlive its lease: two election timeouts and a second.
 const SLACK: Duration = Duration::from_secs(3);
-/// A renewal that is not answered by then is asked again elsewhere.
+/// An unanswered renewal is repeated at another member after this time.
 const RENEWAL: Duration = Duration::from_secs(2);
 
-/// What becomes of a lease.
+/// How a lease is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// Never renewed.
     Left,
-    /// Renewed up to some time after the new leader came.
+    /// Renewed until some time after the new leader came.
     Dropped,
     /// Renewed all the time.
     Kept,
 }
 
-/// A lease with one key, and what is known of its time.
+/// A lease with one key, and its times.
 #[derive(Debug)]
 struct Lease {
     id: i64,
     ttl: Duration,
     fate: Fate,
-    /// When the last renewal (or the grant) that succeeded was sent, and when it was answered.
+    /// When the last successful renewal (or the grant) was sent, and when it was answered.
     sent: Instant,
     answered: Instant,
-    /// When its key was seen to go.
+    /// When its key was seen to be deleted.
     gone: Option<Instant>,
 }
 
-/// By worker, so that each looks through its own only.
+/// By worker, so that each searches only its own.
 type Leases = Arc<[Mutex<BTreeMap<i64, Lease>>; WORKERS]>;
 
 fn of_worker(leases: &Leases, id: i64) -> MutexGuard<'_, BTreeMap<i64, Lease>> {
     leases[id as usize % WORKERS].lock().unwrap()
 }
 
-/// Goal: no key outlives its lease by more than two election timeouts and a second, and none goes
-/// before its time. Method: see the top of this file; puts go on meanwhile, and none may fail but
-/// while there is no leader.
+/// Goal: no key outlives its lease by more than two election timeouts and a second, and none is
+/// deleted early. Method: see the essay of this file; puts continue meanwhile, and none may fail
+/// except while there is no leader.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leases_end_in_time_and_not_before_though_the_leader_is_killed() {
     let count = env::var("GLASS_IT_LEASES").ok().and_then(|text| text.parse().ok());
     let count: usize = count.unwrap_or(LEASES);
-    // Granting many takes its time, and the leader is killed when all are there.
+    // Granting many takes time, and the leader is killed when all are granted.
     let base = if count <= 1000 { 5 } else { 5 + count as i64 / 250 };
     eprintln!("GLASS_IT_LEASES={count}, from {base} s");
     let mut cluster = Cluster::start(&Kind::subject(), 3).await;
@@ -113,7 +113,7 @@ async fn leases_end_in_time_and_not_before_though_the_leader_is_killed() {
     let killed = clock::now();
     cluster.kill(leader);
     promotion(&others, old).await;
-    // A leader begins to count when an entry of its own term is committed.
+    // A leader starts to count when an entry of its own term is committed.
     others[1].clone().put("promoted", "").await.unwrap();
     let promoted = clock::now();
     epoch.store(2, Ordering::Relaxed);
@@ -140,12 +140,12 @@ async fn leases_end_in_time_and_not_before_though_the_leader_is_killed() {
     assert_eq!(there, kept, "keys of leases that are renewed");
 }
 
-/// Every key that went did so in its time, and none of a lease that was renewed.
+/// Checks that every deleted key was deleted in time, and none of a lease that was renewed.
 fn judge(leases: &[Lease], killed: Instant, promoted: Instant) {
     let (mut latest, mut wrong) = (Duration::ZERO, Vec::new());
     for lease in leases {
         let due = lease.answered + lease.ttl;
-        // Alive when the old leader was killed, or perhaps so.
+        // Alive when the old leader was killed, or possibly so.
         let due = if killed < due + SLACK { due.max(promoted + lease.ttl) } else { due };
         match lease.gone {
             Some(gone) if gone < lease.sent + lease.ttl => {
@@ -194,8 +194,8 @@ async fn grant_all(clients: &[Client], leases: &Leases, count: usize, base: i64)
     }
 }
 
-/// Renews a worker's leases, each three times in its time; whoever does not answer is left for the
-/// next member.
+/// Renews a worker's leases, each three times per TTL; the next member gets the renewals that one
+/// does not answer.
 async fn renew(
     worker: usize,
     mut clients: Vec<Client>,
@@ -206,7 +206,7 @@ async fn renew(
         clients.rotate_left(1);
         let (requests, receiver) = unbounded_channel();
         let opened = clients[0].lease.lease_keep_alive(UnboundedReceiverStream::new(receiver));
-        // The head of the answer comes with the first message, so that one is sent before.
+        // The response headers come with the first answer, so the first request is sent before.
         let Some(first) = next_to_renew(worker, &leases, &stop) else {
             sleep(Duration::from_millis(20)).await;
             continue;
@@ -258,27 +258,27 @@ fn note_renewal(leases: &Leases, (id, ttl): (i64, i64), sent: Instant) {
         (lease.sent, lease.answered) = (sent, clock::now());
         return;
     }
-    // On a machine that has no time for its client, the renewal may have come too late.
+    // On a machine without time for its client, the renewal may have come too late.
     let since = lease.sent.elapsed();
     assert!(lease.ttl < since, "{since:?} after its last renewal it is gone: {lease:?}");
     lease.fate = Fate::Left;
 }
 
-/// A renewal without an answer may have come to its end nevertheless.
+/// A renewal without an answer may still have been applied.
 fn note_unknown(leases: &Leases, id: i64) {
     let mut leases = of_worker(leases, id);
     let lease = leases.get_mut(&id).expect("only what is there is renewed");
     lease.answered = clock::now();
 }
 
-/// Puts one after the other, and says how long they took.
+/// Puts continuously, and prints the durations.
 async fn put(mut client: Client, epoch: Arc<AtomicUsize>, stop: Arc<[AtomicBool; 2]>) {
     let mut took = Vec::new();
     while !stop[1].load(Ordering::Relaxed) {
         let before = epoch.load(Ordering::Relaxed);
         let began = clock::now();
         let outcome = client.put("steady", "").await;
-        // One that was under way when the leader was killed is excused as well.
+        // A put in flight when the leader was killed may fail as well.
         if before.is_multiple_of(2) && before == epoch.load(Ordering::Relaxed) {
             outcome.unwrap();
         }
@@ -289,7 +289,7 @@ async fn put(mut client: Client, epoch: Arc<AtomicUsize>, stop: Arc<[AtomicBool;
     eprintln!("{} puts: median {:?}, p99 {:?}, {:?} at most", took.len(), at(50), at(99), at(100));
 }
 
-/// Waits for a leader other than `old`, by another member's word.
+/// Waits for a leader other than `old`, according to another member.
 async fn promotion(others: &[Client], old: u64) {
     eventually("another leader", Duration::from_secs(20), || async {
         for client in others {
@@ -303,7 +303,7 @@ async fn promotion(others: &[Client], old: u64) {
     .await;
 }
 
-/// Waits until everything that was left or dropped is gone, or is late.
+/// Waits until every key of a lease that is no longer renewed is deleted, or late.
 async fn all_gone(leases: &Leases, base: i64) {
     let until = clock::now() + Duration::from_secs(2 * base as u64) + 3 * SLACK;
     while clock::now() < until {
@@ -315,7 +315,7 @@ async fn all_gone(leases: &Leases, base: i64) {
     }
 }
 
-/// Notes when each key goes.
+/// Records when each key is deleted.
 async fn see_deletions(port: u16, leases: Leases) {
     let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
     let mut client = WatchClient::new(endpoint.connect().await.unwrap());

@@ -1,7 +1,7 @@
 //! Many watchers on keys of their own, many on one prefix, and many puts.
 //!
-//! Versions count the puts of a key, revisions all puts: so each watcher knows what must come
-//! next, and one number a watcher is all that is kept.
+//! Versions count the puts of a key, revisions all puts: so each watcher knows what must come next,
+//! and one number per watcher is enough.
 
 use std::{
     env,
@@ -35,17 +35,17 @@ use crate::{client::Client, cluster::Cluster, programs::Kind};
 const STREAMS: usize = 10;
 /// Clients that put.
 const WRITERS: usize = 32;
-/// Something comes within this time, until all has come.
+/// A response arrives within this time, until all have arrived.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How much there is of everything.
+/// The size of the test.
 #[derive(Clone, Copy, Debug)]
 struct Size {
     /// Watchers with a key of their own.
     own: usize,
-    /// Watchers of the prefix that all keys have.
+    /// Watchers of the prefix that all keys share.
     prefix: usize,
-    /// Puts, in turn over the keys.
+    /// Puts, to the keys in turn.
     puts: usize,
 }
 
@@ -67,8 +67,8 @@ impl Size {
     }
 }
 
-/// Goal: nothing lost, nothing twice, nothing out of order, however many watch. Method: see the top
-/// of this file; the watchers are spread over all members, and so are the puts.
+/// Goal: nothing is lost, repeated or out of order, however many watchers there are. Method: see
+/// the essay of this file; the watchers are spread over all members, and so are the puts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_watchers_are_told_everything_in_order() {
     let size = Size::of_environment();
@@ -105,8 +105,8 @@ async fn thousands_of_watchers_are_told_everything_in_order() {
     the_load_generator_counts_the_same(&cluster);
 }
 
-/// Goal: `glass bench watch` knows how many events are due, and gets them.
-/// Method: 30 watchers in turn over 7 keys, and 50 puts in turn over the same.
+/// Goal: `glass bench watch` knows how many events to expect, and receives them. Method: 30
+/// watchers over 7 keys in turn, and 50 puts to the same keys in turn.
 fn the_load_generator_counts_the_same(cluster: &Cluster) {
     let endpoints: Vec<String> =
         cluster.members.iter().map(|member| member.client_address()).collect();
@@ -149,7 +149,7 @@ async fn put(mut client: Client, next: Arc<AtomicU64>, size: Size) {
 
 type Stream = (UnboundedSender<WatchRequest>, Streaming<WatchResponse>);
 
-/// A stream with these watchers, numbered from 0 on.
+/// A stream with these watchers, numbered from 0.
 async fn create(port: u16, asked: Vec<WatchCreateRequest>) -> Stream {
     let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
     let mut client = WatchClient::new(endpoint.connect().await.unwrap());
@@ -177,7 +177,7 @@ async fn next(stream: &mut Stream) -> (usize, WatchResponse) {
     (usize::try_from(response.watch_id).expect("only watchers were created"), response)
 }
 
-/// The versions of each key come one after the other.
+/// Checks that the versions of each key are consecutive.
 async fn own_keys(mut stream: Stream, keys: Vec<usize>, size: Size, told: Arc<AtomicU64>) {
     let mut left: usize = keys.iter().map(|key| size.puts_of(*key)).sum();
     let mut versions = vec![0; keys.len()];
@@ -193,7 +193,7 @@ async fn own_keys(mut stream: Stream, keys: Vec<usize>, size: Size, told: Arc<At
     }
 }
 
-/// The revisions come one after the other, to each watcher.
+/// Checks that each watcher's revisions are consecutive.
 async fn whole_prefix(
     mut stream: Stream,
     count: usize,

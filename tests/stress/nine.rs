@@ -1,5 +1,5 @@
 //! The nine properties of a watch, as etcd's robustness suite names them, checked on what one
-//! watcher was told.
+//! watcher received.
 //!
 //! | property | promise |
 //! |---|---|
@@ -13,8 +13,8 @@
 //! | PrevKV | the pair before is the pair before |
 //! | IsCreate | a key that was not there is said to be created, and no other |
 //!
-//! A checker that passes everything would pass: so each property has a history below that breaks
-//! it, and only it.
+//! A checker that accepts everything would pass: so for each property there is a history below that
+//! violates it and no other.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use glass_etcd::pb::mvccpb::Event;
 
 use super::history::{Answer, Record, Session, is_put, pair, revision, wants};
 
-/// What a history can break.
+/// The properties that a history can violate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Property {
     Filter,
@@ -37,10 +37,10 @@ pub(super) enum Property {
     IsCreate,
 }
 
-/// A property that does not hold, and where.
+/// A violated property, and where.
 pub(super) type Broken = (Property, String);
 
-/// What of the nine does not hold for a session, and where.
+/// The properties that a session violates, and where.
 pub(super) fn check(record: &Record, session: &Session) -> Vec<Broken> {
     let mut broken = Vec::new();
     each_event(record, session, &mut broken);
@@ -51,7 +51,7 @@ pub(super) fn check(record: &Record, session: &Session) -> Vec<Broken> {
     broken
 }
 
-/// Filter, PrevKV, IsCreate: an event by itself.
+/// Filter, PrevKV, IsCreate: each event by itself.
 fn each_event(record: &Record, session: &Session, broken: &mut Vec<Broken>) {
     for answer in &session.answers {
         let Answer::Events(events, compacted) = answer else { continue };
@@ -62,7 +62,7 @@ fn each_event(record: &Record, session: &Session, broken: &mut Vec<Broken>) {
             let (kv, at) = (pair(event), revision(event));
             let before = record.before(&kv.key, at);
             let expected = before.filter(|_| session.asked.prev_kv);
-            // What is compacted cannot be read any more.
+            // A compacted pair can no longer be read.
             let gone = event.prev_kv.is_none() && at - 1 < *compacted;
             if event.prev_kv.as_ref() != expected && !gone {
                 broken.push((Property::PrevKV, format!("{event:?}, not {expected:?}")));
@@ -74,7 +74,7 @@ fn each_event(record: &Record, session: &Session, broken: &mut Vec<Broken>) {
     }
 }
 
-/// Ordered, Unique, Atomic: an event beside those before it.
+/// Ordered, Unique, Atomic: each event against those before it.
 fn sequence(session: &Session, broken: &mut Vec<Broken>) {
     let (mut seen, mut newest) = (BTreeSet::<(i64, Bytes)>::new(), 0);
     let mut told = BTreeSet::<i64>::new();
@@ -111,8 +111,8 @@ fn bookmarks(session: &Session, broken: &mut Vec<Broken>) {
     }
 }
 
-/// Resumable and Reliable: what should have come beside what came. The first change that is due
-/// belongs to Resumable, all others to Reliable.
+/// Resumable and Reliable: the expected events against the received ones. The first expected change
+/// counts for Resumable, all others for Reliable.
 fn completeness(record: &Record, session: &Session, broken: &mut Vec<Broken>) {
     let (from, to) = (session.from(), session.known());
     let facts = |event: &Event| (revision(event), event.r#type, event.kv.clone());
@@ -139,7 +139,7 @@ fn completeness(record: &Record, session: &Session, broken: &mut Vec<Broken>) {
     }
 }
 
-/// Resumable: only who asks for what is compacted may be sent away.
+/// Resumable: only a watcher that asks for compacted revisions may be cancelled.
 fn too_late(session: &Session, broken: &mut Vec<Broken>) {
     let next = session.from().max(session.known() + 1);
     for answer in &session.answers {
@@ -188,7 +188,7 @@ mod tests {
         ]
     }
 
-    /// A watcher of a and b from revision 2 on, with what was before, that was told everything.
+    /// A watcher of a and b from revision 2 on, with previous pairs, that received everything.
     fn good() -> Session {
         let record = Record::new(changes());
         let with_prev = |mut event: Event| {
@@ -274,7 +274,7 @@ mod tests {
         let created = |session: &mut Session| {
             first(session)[2].kv.as_mut().unwrap().create_revision = 4;
         };
-        // The record knows better, too.
+        // The record contradicts it as well.
         assert_eq!(breaks(created), [Reliable, IsCreate]);
     }
 

@@ -7,8 +7,8 @@
 //!                    restart                  └── answers of the writers ──────┘
 //! ```
 //!
-//! etcd 3.5.1 does not pass: a watcher that begins at a compacted revision is not told of the
-//! deletions there, as later 3.5 does, and Resumable says so.
+//! etcd 3.5.1 does not pass: a watcher that begins at a compacted revision does not receive the
+//! deletions there, as in later 3.5, and Resumable reports that.
 
 use std::{
     env,
@@ -43,19 +43,19 @@ use super::{
 };
 use crate::{client::Client, cluster::Cluster, programs::Kind};
 
-/// Seconds of a run, unless `GLASS_IT_SECONDS` says otherwise.
+/// Seconds of a run; `GLASS_IT_SECONDS` overrides it.
 const SECONDS: u64 = 10;
 /// Clients that write.
 const WRITERS: u64 = 4;
-/// By then a watcher has heard of the last change.
+/// Time within which a watcher receives the last change.
 const LAST_NEWS: Duration = Duration::from_secs(60);
-/// A quiet stream is left alone for so long before its watcher asks how far it is.
+/// How long a stream may be quiet before its watcher requests progress.
 const QUIET: Duration = Duration::from_millis(150);
-/// To connect, and to be told that a watcher is there.
+/// Time limit to connect and create a watcher.
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// Goal: the nine properties hold, whatever happens; nothing acknowledged is lost or changed; all
-/// members end up with the same rows. Method: see the top of this file, and `nine`.
+/// Goal: the nine properties hold under all faults; no acknowledged write is lost or changed; all
+/// members end up with the same rows. Method: see the essay of this file, and `nine`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_nine_properties_of_watch_hold_while_members_are_killed() {
     let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -95,7 +95,7 @@ async fn the_nine_properties_of_watch_hold_while_members_are_killed() {
     enough(&record, &sessions, &shared, kills);
 }
 
-/// Kills leaders and followers in turn, and starts them again.
+/// Kills leaders and followers in turn, and restarts them.
 async fn disturb(cluster: &mut Cluster, random: &mut Random, time: Duration) -> usize {
     let until = clock::now() + time;
     let mut kills = 0;
@@ -115,7 +115,7 @@ async fn disturb(cluster: &mut Cluster, random: &mut Random, time: Duration) -> 
     }
 }
 
-/// All keys are put, and then deleted: every watcher that is left hears of one of the two.
+/// Puts all keys, and then deletes them: every remaining watcher receives one of the two.
 async fn last_changes(client: &Client, shared: &Shared) -> i64 {
     let values: Vec<Bytes> = (0..KEYS).map(|at| shared.send(format!("last/{at}"))).collect();
     let put = |at: usize| PutRequest {
@@ -155,7 +155,7 @@ fn first_lines(lines: &[String]) -> String {
     lines.iter().take(10).map(|line| format!("\n{line}")).collect()
 }
 
-/// All members have the keys of the record, and the same rows.
+/// Checks that all members have the keys of the record, and the same rows.
 async fn same_everywhere(clients: &[Client], record: &Record) {
     let mut hashes = Vec::new();
     for client in clients {
@@ -189,7 +189,7 @@ fn enough(record: &Record, sessions: &[Session], shared: &Shared, kills: usize) 
 
 // ---- watchers ----
 
-/// Whom a watcher asks, and where it tells what it heard.
+/// The member that a watcher uses, and where it reports its events.
 #[derive(Clone)]
 struct Post {
     port: u16,
@@ -198,7 +198,7 @@ struct Post {
     sessions: Arc<Mutex<Vec<Session>>>,
 }
 
-/// Some that stay and some that come and go, on each member.
+/// Permanent and temporary watchers, on each member.
 fn watchers(
     ports: &[u16],
     random: &mut Random,
@@ -234,7 +234,7 @@ fn watchers(
     tasks
 }
 
-/// The watcher of everything: goes from member to member, and returns all changes.
+/// The watcher of everything: moves from member to member, and returns all changes.
 async fn record(ports: Vec<u16>, shared: Arc<Shared>) -> Vec<Event> {
     let all = Bytes::from_static(b"\0");
     let mut asked = WatchCreateRequest {
@@ -268,14 +268,14 @@ async fn record(ports: Vec<u16>, shared: Arc<Shared>) -> Vec<Event> {
     unreachable!("the ports go round")
 }
 
-/// True if nothing more is to come. Deletions are the last change; who does not hear of them has
-/// heard of the puts before.
+/// Whether nothing more will arrive. Deletions are the last change; a watcher that filters them
+/// received the puts before.
 fn at_the_end(shared: &Shared, known: i64) -> bool {
     let end = shared.end.load(Ordering::Relaxed);
     end != 0 && end <= known
 }
 
-/// Stays until the end, and goes on where it was whenever its stream ends.
+/// Stays until the end, and resumes whenever its stream ends.
 async fn follow(post: Post, mut asked: WatchCreateRequest) {
     let (mut deadline, mut known) = (None, 0);
     loop {
@@ -306,7 +306,7 @@ async fn follow(post: Post, mut asked: WatchCreateRequest) {
     }
 }
 
-/// Comes, from a revision of the past or the future, stays a while, and goes.
+/// Starts at a past or future revision, stays a while, and ends.
 async fn visit(post: Post, mut random: Random) {
     while !post.shared.stop.load(Ordering::Relaxed) {
         let first = random.below(KEYS as u64);
@@ -329,7 +329,7 @@ async fn visit(post: Post, mut random: Random) {
     }
 }
 
-/// One session, until it is over or `done`; `None` if it did not come about.
+/// One session, until its stream ends or `done`; `None` if it could not start.
 async fn watch(
     port: u16,
     name: &str,
@@ -343,7 +343,7 @@ async fn watch(
     let mut session = Session { name, asked, created, answers: Vec::new() };
     while !done(&session) {
         match timeout(QUIET, responses.message()).await {
-            // Asked too often, an answer is all that ever comes.
+            // With more frequent requests, nothing but answers to them would arrive.
             Err(_) => _ = requests.send(progress()),
             Ok(Ok(Some(response))) => {
                 let over = response.canceled;

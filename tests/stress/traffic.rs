@@ -1,8 +1,8 @@
-//! Writers, and what they were answered: puts, deletions, transactions and leases on few keys.
+//! Writers and the answers that they get: puts, deletions, transactions and leases on few keys.
 //!
-//! Every value is written once, so that a put that is in the record twice, or that nobody sent,
-//! shows. An operation whose answer did not come may or may not have happened: its values may be
-//! in the record, once.
+//! Every value is written once, so a put that is in the record twice, or that no writer sent,
+//! shows. An operation without an answer may or may not have been applied: its values may be in the
+//! record, once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,11 +29,11 @@ use crate::client::Client;
 
 /// Few keys, so that their histories are long.
 pub(super) const KEYS: usize = 10;
-/// An answer that takes longer counts as unknown.
+/// Time after which an outcome counts as unknown.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// Between two operations of a writer.
+/// Pause between two operations of a writer.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Revisions behind the record that compaction stays at most.
+/// How many revisions compaction stays behind the record, at most.
 const COMPACT_BEHIND: u64 = 150;
 
 /// A key by its number.
@@ -59,26 +59,26 @@ impl Random {
 /// One change of an operation: the key, and its new value unless it was deleted.
 type Change = (Bytes, Option<Bytes>);
 
-/// What the tasks of a run share.
+/// State that the tasks of a run share.
 #[derive(Default)]
 pub(super) struct Shared {
-    /// Changes by the revision that was acknowledged.
+    /// Changes by acknowledged revision.
     acknowledged: Mutex<BTreeMap<i64, Vec<Change>>>,
-    /// Every value that was sent.
+    /// Every value sent.
     sent: Mutex<BTreeSet<Bytes>>,
     unknown: AtomicI64,
-    /// The highest revision that a compaction was asked for.
+    /// The highest revision for which a compaction was requested.
     pub(super) compacted: AtomicI64,
-    /// The last revision that the watcher of everything has seen.
+    /// The last revision that the watcher of everything has received.
     pub(super) seen: AtomicI64,
-    /// Writers are to end.
+    /// Whether writers have to end.
     pub(super) stop: AtomicBool,
     /// The last revision of the run, once it is known.
     pub(super) end: AtomicI64,
 }
 
 impl Shared {
-    /// Notes what was answered, for a writer or for the run itself.
+    /// Records an acknowledgement, for a writer or for the run itself.
     pub(super) fn acknowledge(&self, header: Option<ResponseHeader>, changes: Vec<Change>) -> i64 {
         let revision = header.map_or(0, |header| header.revision);
         let before = self.acknowledged.lock().unwrap().insert(revision, changes);
@@ -86,19 +86,19 @@ impl Shared {
         revision
     }
 
-    /// Notes a value that is about to be sent.
+    /// Records a value before it is sent.
     pub(super) fn send(&self, value: String) -> Bytes {
         let value = Bytes::from(value);
         assert!(self.sent.lock().unwrap().insert(value.clone()), "values are used once");
         value
     }
 
-    /// How much was acknowledged, and how much has an unknown outcome.
+    /// Number of acknowledged revisions, and of operations with an unknown outcome.
     pub(super) fn counts(&self) -> (usize, i64) {
         (self.acknowledged.lock().unwrap().len(), self.unknown.load(Ordering::Relaxed))
     }
 
-    /// Where the record and the answers contradict each other.
+    /// Contradictions between the record and the answers.
     pub(super) fn contradictions(&self, record: &Record) -> Vec<String> {
         let mut found = Vec::new();
         for (revision, changes) in &*self.acknowledged.lock().unwrap() {
@@ -130,7 +130,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes until it is told to stop.
+    /// Writes until `stop` is set.
     pub(super) async fn run(mut self) {
         for number in 0.. {
             if self.shared.stop.load(Ordering::Relaxed) {
@@ -177,7 +177,7 @@ impl Writer {
         PutRequest { key: key.clone(), value: self.shared.send(value), ..Default::default() }
     }
 
-    /// One key, or several.
+    /// Deletes one key, or several.
     async fn delete(&mut self, client: &mut Client, keys: &[Bytes; 3]) -> Result<(), Status> {
         let range_end = if self.random.below(3) == 0 { keys[2].clone() } else { Bytes::new() };
         let delete = DeleteRangeRequest { key: keys[0].clone(), range_end, prev_kv: true };
@@ -211,7 +211,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Two keys that go with their lease, unless somebody writes them before.
+    /// Two keys that are deleted with their lease, unless they are overwritten before.
     async fn lease(
         &self,
         client: &mut Client,
@@ -224,13 +224,13 @@ impl Writer {
             let answer = client.kv.put(PutRequest { lease: id, ..put }).await?.into_inner();
             self.shared.acknowledge(answer.header, vec![change]);
         }
-        // Which keys it still had is not answered; the record says it.
+        // The answer does not say which keys it still had; the record does.
         client.lease.lease_revoke(LeaseRevokeRequest { id }).await?;
         Ok(())
     }
 }
 
-/// Compacts again and again, never further than the record reaches.
+/// Compacts repeatedly, never beyond the record.
 pub(super) async fn compact(clients: Vec<Client>, mut random: Random, shared: Arc<Shared>) {
     while !shared.stop.load(Ordering::Relaxed) {
         sleep(Duration::from_millis(100 + random.below(300))).await;

@@ -1,8 +1,8 @@
 //! Circles of files that import each other.
 //!
-//! Rooms cannot form one, because the table of who may use whom has none. Inside a room nothing else
-//! forbids it, and a circle of files can only be read all at once. A file and the files below it (its
-//! folder) may name each other: they are one thing, told in two steps.
+//! Rooms cannot form one, because the import table has none. Inside a room nothing else forbids it,
+//! and the files of a circle can only be understood all at once. A file and the files in its folder
+//! may name each other: they are one unit in two parts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::{File, without_comment};
 
 type Path = Vec<String>;
 
-/// The files of each circle, and an import that ties each to the next.
+/// The files of each circle, with an import that connects each to the next.
 pub(super) fn circles(files: &[File]) -> Vec<String> {
     let house = House::new(files);
     let edges: Vec<BTreeSet<usize>> = (0..house.files.len()).map(|at| house.imports(at)).collect();
@@ -40,7 +40,7 @@ fn reachable(edges: &[BTreeSet<usize>], from: usize) -> BTreeSet<usize> {
     reached
 }
 
-/// The files that are no tests, by their modules.
+/// The files that are not tests, by module.
 struct House<'a> {
     files: Vec<&'a File>,
     modules: BTreeMap<Path, usize>,
@@ -58,7 +58,7 @@ impl<'a> House<'a> {
         &self.files[at].path
     }
 
-    /// The files whose items a file names, without those above it and below it.
+    /// The files whose items a file names, except those above it and below it.
     fn imports(&self, at: usize) -> BTreeSet<usize> {
         let Some(own) = module(&self.files[at].path) else { return BTreeSet::new() };
         let code: Vec<&str> = self.files[at].code().into_iter().map(without_comment).collect();
@@ -71,7 +71,7 @@ impl<'a> House<'a> {
         apart.collect()
     }
 
-    /// The file in which the item of a path is declared, also if another hands it on.
+    /// The file that declares the item of a path, even if another one re-exports it.
     fn home(&self, path: &[String], steps: usize) -> Option<usize> {
         let lengths = (1..=path.len()).rev();
         let (length, at) =
@@ -88,14 +88,14 @@ impl<'a> House<'a> {
     }
 }
 
-/// `[a, b]` for `src/a/b.rs`; the binary's files stand below `tui`.
+/// `[a, b]` for `src/a/b.rs`; the binary's files are below `tui`.
 fn module(path: &str) -> Option<Path> {
     let inside = path.strip_prefix("src/").or_else(|| path.starts_with("tui/").then_some(path))?;
     let names = inside.strip_suffix(".rs")?.split('/');
     Some(names.filter(|name| !["lib", "main"].contains(name)).map(str::to_owned).collect())
 }
 
-/// A path of `pub use` names a child where it does not say more.
+/// A path in `pub use` without a leading keyword names a child.
 fn relative(path: Path) -> Path {
     match path.first().map(String::as_str) {
         Some("crate" | "super" | "self" | "glass_etcd") => path,
@@ -120,7 +120,7 @@ fn absolute(path: &[String], own: &[String]) -> Option<Path> {
     Some(base)
 }
 
-/// The paths of all `use`s, and those that stand in the code and begin at a module.
+/// The paths of all `use`s, and paths in the code that begin at a module.
 fn paths(code: &str) -> Vec<Path> {
     let mut found = Vec::new();
     for root in ["crate::", "super::", "self::", "glass_etcd::"] {
@@ -134,7 +134,7 @@ fn paths(code: &str) -> Vec<Path> {
     found
 }
 
-/// The paths that a file hands on with `pub use`.
+/// The paths that a file re-exports with `pub use`.
 fn handed_on(code: &str) -> Vec<Path> {
     let mut found = Vec::new();
     for opening in ["pub use ", "pub(crate) use ", "pub(super) use "] {
@@ -145,7 +145,7 @@ fn handed_on(code: &str) -> Vec<Path> {
     found
 }
 
-/// Takes a path apart that may end in a group, and returns what stands behind it.
+/// Splits a path that may end in a group, and returns the text after it.
 fn expand<'t>(text: &'t str, prefix: &[String], found: &mut Vec<Path>) -> &'t str {
     let mut path = prefix.to_vec();
     let mut rest = text.trim_start();
@@ -172,7 +172,7 @@ fn expand<'t>(text: &'t str, prefix: &[String], found: &mut Vec<Path>) -> &'t st
         }
     }
     found.push(path);
-    // What follows `as` is another name for it.
+    // `as` introduces another name for it.
     match rest.trim_start().strip_prefix("as ") {
         Some(alias) => alias.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'),
         None => rest.strip_prefix('*').unwrap_or(rest),

@@ -1,4 +1,5 @@
-//! Traces of a cluster that is being broken: no effect before its cause, no orphan, no lie.
+//! Traces of a cluster under faults: no effect before its cause, no orphaned steps, no false
+//! records.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -26,7 +27,7 @@ use crate::{
     proxy::Wires,
 };
 
-/// Wall clocks that are an hour apart, and another one.
+/// Wall clocks that are an hour apart in each direction.
 const CLOCKS: [&[(&str, &str)]; 3] = [
     &[("FAILPOINTS", "wall-clock-ahead=return(7200)")],
     &[],
@@ -34,28 +35,29 @@ const CLOCKS: [&[(&str, &str)]; 3] = [
 ];
 /// Clients, two for each member.
 const WORKERS: usize = 6;
-/// How long each of the faults lasts: longer than an election timeout.
+/// Duration of each fault: longer than an election timeout.
 pub(super) const FAULT: Duration = Duration::from_millis(1800);
-/// Puts whose end a killed member could not tell any more: it tells every 25 ms what is 50 ms old.
+/// Puts whose end a killed member may not have sent: every 25 ms it sends records that are 50 ms
+/// old.
 const UNTOLD_MAX: usize = 16;
 /// Keys that the clients share.
 const KEYS: u64 = 5;
 
-/// What clients know of their requests.
+/// The clients' counts of their requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
-    /// Puts that were answered.
+    /// Acknowledged puts.
     pub(super) puts: usize,
-    /// Gets that were answered.
+    /// Answered gets.
     pub(super) gets: usize,
-    /// Both, that were not.
+    /// Puts and gets that failed.
     pub(super) failed: usize,
 }
 
-/// Goal: whatever happens to the members, playback order never shows an effect before its cause,
-/// every step belongs to a story, and what is not known is not told. Method: random traffic while
-/// members are killed, stopped and cut off, under wall clocks that are hours apart; then each
-/// story is looked through.
+/// Goal: under any faults, playback order never shows an effect before its cause, every step
+/// belongs to a story, and nothing unknown is claimed. Method: random traffic while members are
+/// killed, stopped and cut off, under wall clocks that are hours apart; then every story is
+/// checked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_cluster_is_told_in_order_of_cause_without_orphans_and_lies() {
     if Program::subject() != Program::Glass {
@@ -76,7 +78,7 @@ async fn a_broken_cluster_is_told_in_order_of_cause_without_orphans_and_lies() {
     check(&recording, &all);
 }
 
-/// Goal: the same next to members that record nothing. Method: a cluster of two of ours and a real
+/// Goal: the same beside members that record nothing. Method: a cluster of two of ours and a real
 /// etcd 3.5.1; then, of two etcds and one of ours, which sees least.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_etcd_members_the_rest_is_told_and_theirs_is_unknown() {
@@ -100,7 +102,8 @@ async fn with_etcd_members_the_rest_is_told_and_theirs_is_unknown() {
         let mut client = scene.cluster.client(ours[0]);
         let put = PutRequest { key: "broken/last".into(), ..PutRequest::default() };
         client.kv.put(sampled(put)).await.unwrap();
-        // A leader of ours has spoken with all of them; a follower of ours with the leader only.
+        // A leader of ours has communicated with all of them; a follower of ours with the leader
+        // only.
         let is_ours = ours.contains(&scene.cluster.leader().await);
         let unheard = if is_ours { 3 - ours.len() } else { 1 };
         let is_told = |told: &Told| {
@@ -116,7 +119,7 @@ async fn with_etcd_members_the_rest_is_told_and_theirs_is_unknown() {
 
 pub(super) type Counting = tokio::task::JoinHandle<Counts>;
 
-/// Clients of these members, until they are told that it is over.
+/// Starts clients of these members, which run until they are stopped.
 pub(super) fn traffic(
     cluster: &Cluster,
     members: &[usize],
@@ -165,13 +168,14 @@ async fn work(
             is_well
         };
         counts.failed += usize::from(!is_well);
-        // Some forty a second of each: below the number at which keeping ends.
+        // About forty requests a second per client: fewer than the number above which not all are
+        // kept.
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     counts
 }
 
-/// One fault after the other, on other members each time.
+/// One fault after the other, each at another member.
 async fn break_things(scene: &mut Scene, wires: &Wires) {
     let [leader, first, second] = scene.parts().await;
     tokio::time::sleep(FAULT / 2).await;
@@ -194,7 +198,7 @@ async fn break_things(scene: &mut Scene, wires: &Wires) {
     scene.cluster.wait_ready(leader).await;
 }
 
-/// One more put, which is told whole when everything before it was.
+/// One more put, whose story is complete once everything before it has arrived.
 pub(super) async fn quiet(scene: &Scene) -> Recording {
     let put = PutRequest { key: "broken/last".into(), ..PutRequest::default() };
     scene.cluster.client(0).kv.put(sampled(put)).await.unwrap();
@@ -207,7 +211,7 @@ pub(super) async fn quiet(scene: &Scene) -> Recording {
         .recording
 }
 
-/// What must hold for every recording, however broken the cluster was.
+/// What must hold for every recording, whatever the faults were.
 pub(super) fn check(recording: &Recording, counts: &Counts) {
     let order = Order::of(recording);
     assert_eq!((recording.events.len(), 0), (order.rows.len(), order.withheld));
@@ -253,7 +257,7 @@ fn rows_only_rise(recording: &Recording, order: &Order) {
     }
 }
 
-/// Everything that carries the request's id is in its story.
+/// Checks that every event with the request's id is in its story.
 fn no_orphans(recording: &Recording, story: &Story) {
     let mut told: Vec<usize> = story.steps.iter().map(|step| step.event).collect();
     told.sort_unstable();
@@ -263,8 +267,8 @@ fn no_orphans(recording: &Recording, story: &Story) {
     }
 }
 
-/// On each member: asked before appended, appended before synced and applied; and before the first
-/// member applies it, a majority has synced it, as far as the majority was heard.
+/// On each member: proposed before appended, appended before synced and applied; and before the
+/// first member applies it, a majority has synced it, as far as the majority sent records.
 fn causes_come_first(recording: &Recording, story: &Story, rank: &HashMap<usize, usize>) {
     let Some((_, index)) = story.entry else { return };
     let steps: Vec<(usize, &Event)> =
@@ -297,7 +301,7 @@ fn causes_come_first(recording: &Recording, story: &Story, rank: &HashMap<usize,
         applied.extend(apply);
     }
     synced.sort_unstable();
-    // Who was not heard of may have been one of the majority.
+    // A member without records may have been part of the majority.
     let is_whole = story.missing.is_empty() && story.unheard.is_empty();
     if let (Some(second), Some(applied), true) = (synced.get(1), applied.iter().min(), is_whole) {
         let text = || Told::of(recording, story.id).map(|told| told.text()).unwrap_or_default();

@@ -1,5 +1,4 @@
-//! What must have come before what: the causal graph of a whole recording, and a check that it has
-//! no cycle.
+//! The causal graph of a whole recording, and a check that it has no cycle.
 //!
 //! | link    | from                  | to                                          | joined by       |
 //! |---------|-----------------------|---------------------------------------------|-----------------|
@@ -16,12 +15,13 @@
 //! | round   | `read_index.round`    | `read_index.wait`                           | round           |
 //! | watch   | `watch.queue`         | `watch.send`                                | id, watcher     |
 //!
-//! The joins go by what the records say, and never by where they stand. So if a clock, a link or an
-//! index were wrong, an effect would come before its cause, and the graph would have a cycle; playback
-//! order (`story::order`) could not exist, and would have to hide that.
+//! The joins use the content of the records, never their positions. So if a clock, a link or an
+//! index were wrong, an effect would come before its cause, and the graph would have a cycle;
+//! playback order (`story::order`) could not exist, and would have to hide that.
 //!
-//! Invariant: a link is only drawn where it is sure. An index that stands for several entries on a
-//! member, because a log was cut back, joins nothing there; nor does a range whose record is missing.
+//! Invariant: a link is drawn only where it is certain. An index that means several entries on a
+//! member, because its log was truncated, joins nothing there; nor does a range whose record is
+//! missing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -37,30 +37,30 @@ use glass_etcd::{
 /// Why one event comes before another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Why {
-    /// The member's clock says so.
+    /// Order of the member's clock.
     Program,
     /// A message was sent before it was received.
     Message,
-    /// The work of one was part of what the other did for many.
+    /// One event's work was part of what the other did for many.
     Batch,
-    /// What is committed was proposed, is on disks, and is applied after that.
+    /// An entry is proposed, then on disks, then committed, then applied.
     Commit,
-    /// A task that waited for it goes on.
+    /// A waiting task is woken.
     Wake,
-    /// A read waited for its round.
+    /// A read waits for its round.
     Round,
-    /// A watcher's events are sent after they were queued.
+    /// A watcher's events are queued before they are sent.
     Watch,
 }
 
 /// One event comes before another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link {
-    /// The cause: its place in [`Recording::events`].
+    /// The cause: its position in [`Recording::events`].
     pub from: usize,
-    /// The effect.
+    /// The effect: its position in [`Recording::events`].
     pub to: usize,
-    /// Why it is one.
+    /// The kind of the link.
     pub why: Why,
 }
 
@@ -86,7 +86,7 @@ pub(super) fn links(recording: &Recording) -> Vec<Link> {
     links
 }
 
-/// A cycle of these links, if there is one: each link begins where the one before it ends.
+/// A cycle of these links, if there is one: each link begins where the previous one ends.
 pub(super) fn cycle(recording: &Recording, links: &[Link]) -> Option<Vec<Link>> {
     let events = recording.events.len();
     let mut missing = vec![0_usize; events];
@@ -104,7 +104,7 @@ pub(super) fn cycle(recording: &Recording, links: &[Link]) -> Option<Vec<Link>> 
             }
         }
     }
-    // Whatever is left has a cause that is left: going back from one to the next must come round.
+    // Every remaining event has a remaining cause: following them backwards must lead to a cycle.
     let is_left = |at: usize| missing[at] != 0;
     let left = links.iter().filter(|link| is_left(link.from) && is_left(link.to));
     let cause_of: HashMap<usize, Link> = left.map(|link| (link.to, *link)).collect();
@@ -124,16 +124,16 @@ pub(super) fn cycle(recording: &Recording, links: &[Link]) -> Option<Vec<Link>> 
 /// A boot of a member.
 type Lane = (u8, u16);
 
-/// What the joins go by.
+/// The indexes for the joins.
 struct Joiner<'a> {
     recording: &'a Recording,
-    /// The entries of each member, by index; `None` where several have had the same.
+    /// The entries of each member, by index; `None` if several have had the same index.
     entries: HashMap<(u8, u64), Option<usize>>,
-    /// Members whose log was cut back.
+    /// Members whose log was truncated.
     truncated: HashSet<u8>,
-    /// Ends and marks of these stages that carry an index, by lane.
+    /// Ends and marks of the stages that carry an index, by lane.
     lanes: HashMap<(Lane, Stage), Vec<usize>>,
-    /// `raft.propose` begins, by id.
+    /// Beginnings of `raft.propose`, by id.
     proposed: HashMap<u64, usize>,
     /// How many buffers were frozen at each index.
     frozen: HashMap<(Lane, u64), usize>,
@@ -233,7 +233,8 @@ impl<'a> Joiner<'a> {
                         links.extend(commit.map(|from| Link { from, to: *at, why: Why::Commit }));
                         links.extend(file.map(|to| Link { from: *at, to, why: Why::Batch }));
                     }
-                    // What compaction writes moves no index: then nobody knows which is which.
+                    // The rows of a compaction advance no index: then it is unknown which freeze is
+                    // which.
                     Stage::BufferFreeze if self.frozen[&(*lane, index)] == 1 => {
                         links.extend(file.map(|to| Link { from: *at, to, why: Why::Batch }));
                     }
@@ -243,7 +244,7 @@ impl<'a> Joiner<'a> {
         }
     }
 
-    /// From a member's fsync to what the leader learns of it.
+    /// From a member's fsync to the leader's progress for that member.
     fn join_acknowledgements(&self, links: &mut Vec<Link>) {
         let synced = self.steps(slots!(WalFsync, synced));
         for ((_, stage), events) in &self.lanes {
@@ -262,7 +263,7 @@ impl<'a> Joiner<'a> {
                     .iter()
                     .filter(|((member, _), _)| is_peer(*member))
                     .filter_map(|(_, synced)| synced.holding(index));
-                // Were there two, in two boots, nobody knows which.
+                // If there were two, in two boots, it would be unknown which one it was.
                 if let (Some(from), None) = (known.next(), known.next()) {
                     links.push(Link { from, to: *to, why: Why::Commit });
                 }
@@ -270,7 +271,7 @@ impl<'a> Joiner<'a> {
         }
     }
 
-    /// From what ends a wait to its end.
+    /// From the event that ends a wait to the end of the wait.
     fn join_waits(&self, links: &mut Vec<Link>) {
         let is_well =
             |event: &Event| event.result == 0 && event.flags & (FLAG_ERROR | FLAG_CANCELLED) == 0;
@@ -307,7 +308,7 @@ impl<'a> Joiner<'a> {
         }
     }
 
-    /// From a proposal to its entries, and from a queue to what was sent of it.
+    /// From a proposal to its entries, and from a queued event to its send.
     fn join_ids(&self, links: &mut Vec<Link>) {
         for to in self.all(Stage::RaftEntry) {
             let from = self.proposed.get(&self.event(to).id).copied();
@@ -332,7 +333,7 @@ impl<'a> Joiner<'a> {
         of_stage.flat_map(|(_, events)| events.iter().copied())
     }
 
-    /// The records of a stage that move a watermark, by lane.
+    /// The records of a stage that advance a watermark, by lane.
     fn steps(&self, [old, new]: [Slot; 2]) -> HashMap<Lane, Ranges> {
         self.enclosing(old.stage(), |event| {
             Some((event.number(&[old]).checked_add(1)?, event.number(&[new])))
@@ -356,7 +357,7 @@ impl<'a> Joiner<'a> {
     }
 }
 
-/// Ranges of indexes by their end, and which event holds each; `None` where several end alike.
+/// The event for each range of indexes, by the range's end; `None` if several ranges end there.
 #[derive(Default)]
 struct Ranges(BTreeMap<u64, Option<(u64, usize)>>);
 

@@ -1,4 +1,4 @@
-//! `--trace-chrome`: what members write while they work, read as strictly as by no viewer.
+//! `--trace-chrome`: the files that members write, read more strictly than by any viewer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,12 +22,12 @@ use crate::{
     programs::{Kind, left_out},
 };
 
-/// How long what happened may take into the file: a flush a second, and a busy machine.
+/// How long a record may take to reach the file: a flush per second, and a busy machine.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
 const KEY: &str = "a-key-that-stays-here";
 const VALUE: &str = "a-value-that-stays-here";
 
-/// What a put does on the member that is asked, below its `rpc`, in the order of the beginnings.
+/// A put's steps on the asked member, below its `rpc`, in the order of their beginnings.
 const PUT_STAGES: [Stage; 11] = [
     Stage::RpcValidate,
     Stage::QuotaCheck,
@@ -41,10 +41,10 @@ const PUT_STAGES: [Stage; 11] = [
     Stage::TreeIndexPut,
     Stage::BufferPut,
 ];
-/// What it does on every member.
+/// A put's steps on every member.
 const ON_ALL: [Stage; 5] =
     [Stage::RaftEntry, Stage::ApplyEntry, Stage::MvccWrite, Stage::TreeIndexPut, Stage::BufferPut];
-/// The passes of loops that must be there for a put, and the fields that say what they cover.
+/// The passes of loops that a put must have, and the fields that say what they cover.
 const COVERING: [(Stage, &str, &str); 4] = [
     (Stage::WalWrite, "written.old", "written.new"),
     (Stage::WalFsync, "synced.old", "synced.new"),
@@ -52,17 +52,17 @@ const COVERING: [(Stage, &str, &str); 4] = [
     (Stage::BackendCommit, "index.old", "index.new"),
 ];
 
-/// One pair of `b` and `e`, or an `n` or `i`, which is both.
+/// A pair of `b` and `e`, or an `n` or `i`, which has no separate end.
 #[derive(Clone, Debug)]
 struct Pair {
-    /// The request or round; nothing for the instant of a loop.
+    /// The id of the request or round; empty for the instant of a loop.
     row: String,
     name: String,
     /// Microseconds since 1970.
     begin: f64,
     end: f64,
     depth: usize,
-    /// What the `e` says.
+    /// The args of the `e`.
     args: Value,
 }
 
@@ -73,7 +73,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Reads entries; the error says what a viewer would drop or draw wrongly.
+    /// Reads entries; an error names what a viewer would drop or draw wrongly.
     fn of(entries: &[Value], name: &str) -> Result<Self, String> {
         let process = entries[0]["pid"].as_u64().ok_or("no pid")?;
         if entries[0]["args"]["name"] != name {
@@ -133,14 +133,15 @@ impl Seen {
         Ok(seen)
     }
 
-    /// A whole file, as a member leaves it that was stopped.
+    /// A complete file, as a stopped member leaves it.
     fn whole(path: &Path, name: &str) -> Result<Self, String> {
         let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
         let entries: Vec<Value> = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         Self::of(&entries, name)
     }
 
-    /// A file that is being written, or whose member was killed: a line an entry, and no bracket.
+    /// A file that is being written, or whose member was killed: a line per entry, without the
+    /// bracket.
     fn lines(path: &Path, name: &str) -> Result<Self, String> {
         let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
         let mut lines = text.lines();
@@ -159,14 +160,14 @@ impl Seen {
         self.pairs.iter().filter(move |pair| pair.name == stage.name())
     }
 
-    /// Whether the pairs of this request on its own member are complete.
+    /// The rpc of this method, if its pair is complete.
     fn has_rpc(&self, method: &str) -> Result<&Pair, String> {
         let mut calls = self.of_stage(Stage::Rpc);
         let call = calls.find(|pair| pair.args["method"] == method && pair.args["bytes_in"] != 0);
         call.ok_or_else(|| format!("no rpc of {method} in {} pairs", self.pairs.len()))
     }
 
-    /// Asserts that the entry with this index is covered by the loops.
+    /// Checks that the loops have covered the entry with this index.
     fn covers(&self, index: u64) -> Result<(), String> {
         for (stage, old, new) in COVERING {
             let number = |pair: &Pair, name: &str| pair.args[name].as_u64().unwrap_or(u64::MAX);
@@ -179,7 +180,7 @@ impl Seen {
     }
 }
 
-/// What the file of the member that was asked says about the put. Returns its id and its index.
+/// Checks the put in the file of the asked member. Returns its id and its index.
 fn check_put(seen: &Seen) -> (String, u64) {
     let rpc = seen.has_rpc("KV/Put").unwrap();
     assert_eq!(1, rpc.depth);
@@ -197,7 +198,7 @@ fn check_put(seen: &Seen) -> (String, u64) {
     (rpc.row.clone(), entry.args["index"].as_u64().unwrap())
 }
 
-/// What every member's file says about the put.
+/// Checks the put in a member's file.
 fn check_part(seen: &Seen, id: &str, index: u64) -> Result<(), String> {
     for stage in ON_ALL {
         if !seen.of_stage(stage).any(|pair| pair.row == id) {
@@ -207,7 +208,7 @@ fn check_part(seen: &Seen, id: &str, index: u64) -> Result<(), String> {
     seen.covers(index)
 }
 
-/// What the file of the member that was asked says about the get, and the round that let it go.
+/// Checks the get in the file of the asked member, and the round that it waited for.
 fn check_get(seen: &Seen) {
     let get = seen.has_rpc("KV/Range").unwrap();
     for stage in [Stage::ReadIndexWait, Stage::MvccRange, Stage::TreeIndexGet] {
@@ -220,10 +221,10 @@ fn check_get(seen: &Seen) {
     assert!(seen.of_stage(Stage::ReadIndexRound).any(|pair| pair.row == round), "round {round}");
 }
 
-/// Goal: each member's file holds a kept put whole, nested as it happened, with the passes of the
-/// loops that carried it, by the clock of the wall, and without key and value; that of a member that
-/// was killed, up to the last second. Method: a put and a get that ask to be kept, on a follower of
-/// three members that have one directory for their files.
+/// Goal: each member's file holds a kept put completely, nested as it happened, with the passes of
+/// the loops that carried it, in wall-clock time, and without key and value; the file of a killed
+/// member, up to the last second. Method: a put and a get that ask to be kept, on a follower of
+/// three members that share one directory for their files.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_member_writes_its_part_of_a_kept_put_into_its_own_file() {
     if Kind::subject() != Kind::Glass {
@@ -279,7 +280,7 @@ async fn every_member_writes_its_part_of_a_kept_put_into_its_own_file() {
     check_get(&seen);
 }
 
-/// Goal: a disk that is full costs the file, not the member. Method: a file that takes nothing.
+/// Goal: a full disk costs the file, not the member. Method: a file that accepts no bytes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_whose_trace_file_is_on_a_full_disk_goes_on() {
     if Kind::subject() != Kind::Glass || !Path::new("/dev/full").exists() {

@@ -1,4 +1,4 @@
-//! The same by `glass trace`: what it prints is what the members told.
+//! The stories printed by `glass trace` are those that the members recorded.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use glass_etcd::{story::recording, trace::Kind};
 
 use super::{Scene, puts, told::Told};
 
-/// Runs `glass` with the cluster's endpoints and returns what it prints.
+/// Runs `glass` with the cluster's endpoints and returns its output.
 pub(super) async fn glass(scene: &Scene, args: &[&str]) -> String {
     let endpoints: Vec<String> =
         scene.cluster.members.iter().map(crate::cluster::Member::client_address).collect();
@@ -32,7 +32,7 @@ pub(super) fn steps_of(text: &str) -> Vec<(String, String, bool)> {
         .collect()
 }
 
-/// Goal: `show`, `show --json`, `list`, and all of them on a recording, tell the same story.
+/// Goal: `show`, `show --json`, `list`, and all of them on a recording, show the same story.
 /// Method: each for one put that is complete.
 pub(super) async fn show_list_and_record_tell_the_same(scene: &Scene, id: u64) {
     let hex = format!("{id:016x}");

@@ -1,5 +1,5 @@
-//! `glass trace diff` on a live cluster, and what `show` says of batches: what is said of two
-//! requests is what was different about them.
+//! `glass trace diff` on a live cluster, and batches in `show`: the differences that they print are
+//! the real ones.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ use serde_json::Value;
 
 use super::{Scene, commands::glass, order::sampled, puts, told::Told};
 
-/// Clients that put at the same time.
+/// Concurrent puts.
 const AT_ONCE: usize = 256;
-/// How often so many puts may come and none of those that are told be in a batch.
+/// How many rounds of them may pass without a captured put in a batch.
 const ATTEMPTS: usize = 5;
 
 async fn put(scene: &Scene, at: usize, key: &str) -> Told {
@@ -40,14 +40,14 @@ async fn diff(scene: &Scene, a: &Told, b: &Told, form: &str) -> String {
     glass(scene, &["trace", "diff", &ids[0], &ids[1], form]).await
 }
 
-/// Goal: a put on a follower and one on the leader differ by the proposal that is sent on; the
-/// words and the JSON say so. Method: one of each on an idle cluster.
+/// Goal: a put on a follower and one on the leader differ by the forwarded proposal, in the text
+/// and in the JSON. Method: one of each on an idle cluster.
 pub(super) async fn a_put_on_a_follower_differs_by_its_proposal(scene: &Scene) {
     let [leader, follower, _] = scene.parts().await;
     let a = put(scene, follower, "diff/follower").await;
     let b = put(scene, leader, "diff/leader").await;
     let text = diff(scene, &a, &b, "--plain").await;
-    let first = "A was sent to a follower, which sent the proposal on to the leader; \
+    let first = "A was sent to a follower, which forwarded the proposal to the leader; \
         B was sent to the leader.";
     assert_eq!(Some(first), text.lines().next(), "{text}");
     let line_of = |words: [&str; 2]| {
@@ -75,7 +75,8 @@ pub(super) async fn a_put_on_a_follower_differs_by_its_proposal(scene: &Scene) {
     }
 }
 
-/// Goal: a serializable read is told from a linearizable one. Method: both on one follower.
+/// Goal: a serializable read is distinguished from a linearizable one. Method: both on one
+/// follower.
 pub(super) async fn a_serializable_get_differs_by_its_round(scene: &Scene) {
     let [_, follower, _] = scene.parts().await;
     let key = "diff/read";
@@ -92,12 +93,12 @@ pub(super) async fn a_serializable_get_differs_by_its_round(scene: &Scene) {
     assert!(!text.contains("only B"), "{text}");
 }
 
-/// Goal: `show` says of a put alone that its fsyncs were for it alone, and of one among many with
-/// how many it shared them. Method: a put on an idle cluster; then 256 at once, of which one that
-/// was told shared the leader's fsync, as its records say.
+/// Goal: for a lone put, `show` says that its fsyncs were for it alone; for one of many, how many
+/// shared them. Method: a put on an idle cluster; then 256 at once, of which one captured put
+/// shared the leader's fsync, according to its records.
 pub(super) async fn a_put_alone_has_no_companions_and_one_of_many_has(scene: &Scene) {
     let [leader, ..] = scene.parts().await;
-    // What was before must be on all disks, or a slow one takes both together.
+    // Earlier entries must be on all disks, or a slow disk syncs both together.
     put(scene, leader, "batch/before").await;
     let alone = put(scene, leader, "batch/alone").await;
     let fsyncs = fsyncs_of(&show(scene, alone.story.id).await);
@@ -129,7 +130,7 @@ async fn many_at_once(scene: &Scene, leader: usize, attempt: usize) {
             let mut request =
                 PutRequest { key, value: Bytes::from_static(b"v"), ..PutRequest::default() };
             request.prev_kv = false;
-            // Some of them are told whatever the load.
+            // Some of them are kept at any load.
             let is_sampled = number % 16 == 0;
             tokio::spawn(async move {
                 match is_sampled {
@@ -144,7 +145,7 @@ async fn many_at_once(scene: &Scene, leader: usize, attempt: usize) {
     }
 }
 
-/// A put of these that is whole and shared the leader's fsync, and with how many in all.
+/// A complete put among these that shared the leader's fsync, and how many entries the fsync had.
 async fn told_in_a_batch(scene: &Scene, leader: usize, attempt: usize) -> Option<(Told, u64)> {
     let prefix = format!("batch/{attempt}/");
     let sampled = AT_ONCE / 16;
@@ -174,7 +175,7 @@ async fn show(scene: &Scene, id: u64) -> String {
     glass(scene, &["trace", "show", &format!("{id:016x}"), "--plain"]).await
 }
 
-/// What the text says of the fsyncs, by member: `  an fsync on m0: 88 bytes, for this entry alone`.
+/// The lines about fsyncs, by member: `  an fsync on m0: 88 bytes, for this entry alone`.
 fn fsyncs_of(text: &str) -> BTreeMap<String, String> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("  an fsync on "));
     lines

@@ -1,8 +1,8 @@
-//! Every RPC that exists, on a lone member, on a leader and on a follower: each leaves its stages,
-//! nothing of it is an orphan, and its time is accounted for.
+//! Every RPC, on a lone member, on a leader and on a follower: each has its stages, none of its
+//! records is an orphan, and its time is accounted for.
 //!
-//! An RPC is in [`METHODS`] or it is not served; and what is in [`METHODS`] must be called here, so
-//! that one without stages, or without a line below, does not pass.
+//! A served RPC is in [`METHODS`]; and each entry of [`METHODS`] must be called here, so one
+//! without stages, or without a row below, fails.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,14 +37,14 @@ use crate::{
     programs::{Kind as Program, left_out},
 };
 
-/// The share of a request's time, in hundredths, that may be in none of its stages.
+/// The share of a request's time, in percent, that may lie outside of its stages.
 const UNSEEN_SHARE: u64 = 40;
-/// And the time that a test's machine may take from anybody, in nanoseconds.
+/// Time in nanoseconds that a busy test machine may add to that.
 const UNSEEN_NS: u64 = 3_000_000;
-/// It may take more than that, but not from the same RPC again and again.
+/// The machine may add more, but not to the same RPC every time.
 const TRIES: usize = 5;
 
-/// What every proposal goes through on the member that is asked.
+/// Stages of every proposal on the asked member.
 const PROPOSED: [Stage; 5] = [
     Stage::AuthAuthenticate,
     Stage::RaftPropose,
@@ -52,12 +52,12 @@ const PROPOSED: [Stage; 5] = [
     Stage::RaftEntry,
     Stage::ApplyEntry,
 ];
-/// What every linearizable read goes through.
+/// Stages of every linearizable read.
 const ASKED: [Stage; 1] = [Stage::ReadIndexWait];
-/// Reading the key space.
+/// Stages of a read of the key space.
 const READ: [Stage; 3] = [Stage::MvccRange, Stage::TreeIndexGet, Stage::BufferGet];
 
-/// The stages that each RPC must leave on the member that serves it, beside its own `rpc`.
+/// The stages that each RPC must have on the member that serves it, beside its own `rpc`.
 const STAGES: &[(&str, &[&[Stage]])] = &[
     ("KV/Range", &[&[Stage::RpcValidate], &ASKED, &READ]),
     ("KV/Put", &[&[Stage::RpcValidate, Stage::QuotaCheck, Stage::Admit], &PROPOSED, &WRITTEN]),
@@ -91,21 +91,21 @@ const STAGES: &[(&str, &[&[Stage]])] = &[
     ("Lease/LeaseTimeToLive", &[]),
     ("Lease/LeaseLeases", &[]),
 ];
-/// What every write of a key does.
+/// Stages of every write of a key.
 const WRITTEN: [Stage; 4] =
     [Stage::AuthAuthorize, Stage::MvccWrite, Stage::TreeIndexPut, Stage::BufferPut];
-/// What every deletion of a key does.
+/// Stages of every deletion of a key.
 const DELETED: [Stage; 4] =
     [Stage::AuthAuthorize, Stage::MvccWrite, Stage::TreeIndexTombstone, Stage::BufferPut];
-/// What a member or a cluster does once, before anybody can listen: `traces::puts` looks at what
-/// they have in common with every proposal.
+/// Proposals that a member or a cluster makes once, before a test can listen: `traces::puts` checks
+/// the stages that they share with every proposal.
 const ONCE: [&str; 2] = ["internal/Publish", "internal/SetVersion"];
-/// What lasts as long as its client likes: its time is nobody's.
+/// Streams last as long as their client wants: their time is not accounted for.
 const STREAMS: [&str; 4] =
     ["Health/Watch", "Watch/Watch", "Lease/LeaseKeepAlive", "Election/Observe"];
 
-/// Goal: no RPC without its stages. Method: call each one on each kind of member, and look at what
-/// was told of it.
+/// Goal: no RPC without its stages. Method: call each one on each kind of member, and check its
+/// records.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_rpc_leaves_its_stages_on_a_lone_member_on_a_leader_and_on_a_follower() {
     if Program::subject() != Program::Glass {
@@ -115,7 +115,7 @@ async fn every_rpc_leaves_its_stages_on_a_lone_member_on_a_leader_and_on_a_follo
     for size in [1, 3] {
         let mut cluster = Cluster::prepare(&Program::Glass, size);
         (0..size).for_each(|at| cluster.spawn(at));
-        // From the very start, or its own publication goes unheard.
+        // From the very start, or its own publication is missed.
         let listener = Listener::start(&cluster).await;
         let scene = Scene { cluster, listener };
         for at in 0..size {
@@ -141,7 +141,7 @@ async fn channel(cluster: &Cluster, at: usize) -> Channel {
     Endpoint::from_shared(url).unwrap().connect().await.unwrap()
 }
 
-/// Calls every RPC of a member once, and the requests of streams.
+/// Calls every RPC of a member once, including the requests of streams.
 async fn call_all(cluster: &Cluster, at: usize) {
     let mut client = cluster.client(at);
     let key = Bytes::from(format!("coverage/{at}"));
@@ -226,7 +226,7 @@ async fn call_kv(client: &mut Client, key: &Bytes) {
     client.kv.compact(sampled(compact)).await.unwrap();
 }
 
-/// What a member answers to a GET.
+/// A member's answer to a GET.
 pub(crate) fn fetch(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -237,8 +237,8 @@ pub(crate) fn fetch(address: &str, path: &str) -> String {
     answer
 }
 
-/// Waits until every RPC of this member was told with all its stages; then looks at each. Returns
-/// those that have not once told where their time went.
+/// Waits until every RPC of this member has arrived with all its stages; then checks each. Returns
+/// those whose time was not accounted for in any of their requests.
 async fn all_are_told(scene: &Scene, at: usize) -> Vec<String> {
     let name = format!("m{at}");
     let unknown =
@@ -256,7 +256,7 @@ async fn all_are_told(scene: &Scene, at: usize) -> Vec<String> {
     never_accounted(&recording, &name)
 }
 
-/// The RPCs that this member was asked, and that did not leave all their stages.
+/// The RPCs of this member that lack some of their stages.
 fn missing_stages(recording: &Recording, name: &str) -> Vec<String> {
     let told = stages_of(recording, name);
     let mut missing = Vec::new();
@@ -271,7 +271,7 @@ fn missing_stages(recording: &Recording, name: &str) -> Vec<String> {
     missing
 }
 
-/// What is wrong with a recording: records that belong to nothing, and effects before their causes.
+/// Mistakes of a recording: records that belong to nothing, and effects before their causes.
 pub(super) fn complaints(recording: &Recording) -> Vec<String> {
     let mut complaints = orphans(recording);
     if let Some(cycle) = super::causes::cycle(recording, &super::causes::links(recording)) {
@@ -294,8 +294,8 @@ pub(super) fn complaints(recording: &Recording) -> Vec<String> {
     complaints
 }
 
-/// The RPCs of this member of which every request had more than a share of its time in none of its
-/// stages; of each the last.
+/// The RPCs of this member whose every request has more than the share of its time outside of its
+/// stages; for each, its last request.
 fn never_accounted(recording: &Recording, name: &str) -> Vec<String> {
     let member = recording.members.iter().position(|member| member.name == name);
     let mut hidden: BTreeMap<&str, Option<String>> = BTreeMap::new();
@@ -309,8 +309,8 @@ fn never_accounted(recording: &Recording, name: &str) -> Vec<String> {
     hidden.into_values().flatten().collect()
 }
 
-/// Steps of requests of which nobody knows where they come from: no rpc has their id, and nothing
-/// says that it has asked for them.
+/// Steps of requests without a known origin: there is no rpc with their id, and no record of a
+/// request for them.
 fn orphans(recording: &Recording) -> Vec<String> {
     let mut known: BTreeSet<u64> = [0].into();
     for event in &recording.events {
@@ -325,8 +325,8 @@ fn orphans(recording: &Recording) -> Vec<String> {
     recording.events.iter().filter(is_orphan).map(|event| format!("an orphan: {event:?}")).collect()
 }
 
-/// Records, as members send them, of stages or kinds that the vocabulary does not have, or with
-/// numbers in fields that it does not name.
+/// Records whose stage or kind is not in the vocabulary, or with numbers in fields that the
+/// vocabulary does not name.
 fn strange_records(raw: &[u8]) -> Vec<String> {
     let (records, rest) = raw.as_chunks::<{ record::BYTES }>();
     assert!(rest.is_empty() && !records.is_empty());
@@ -341,7 +341,7 @@ fn strange_records(raw: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// By method: the stages of the last request of it that this member served to its end.
+/// By method: the stages of the last completed request that this member served.
 fn stages_of(recording: &Recording, name: &str) -> BTreeMap<&'static str, BTreeSet<Stage>> {
     let member = recording.members.iter().position(|member| member.name == name);
     let requests = query::requests(recording);
@@ -354,10 +354,10 @@ fn stages_of(recording: &Recording, name: &str) -> BTreeMap<&'static str, BTreeS
     ended.map(|request| (request.method, stages(request.id))).collect()
 }
 
-/// Says so if more than a share of the request's time is in none of its stages.
+/// Describes a request with more than the share of its time outside of its stages.
 fn unaccounted(recording: &Recording, request: &query::Summary) -> Option<String> {
     let is_whole = STAGES.iter().any(|(method, of)| *method == request.method && of.is_empty());
-    // What has no stages but its rpc is told by that one as a whole.
+    // A request with no stage but its rpc is covered by that as a whole.
     let end = request.end.filter(|_| !is_whole && !STREAMS.contains(&request.method))?;
     let rpc = &recording.events[end];
     let span = |event: &Event| (event.at_ns, event.at_ns + event.took_ns);
@@ -381,8 +381,8 @@ fn unaccounted(recording: &Recording, request: &query::Summary) -> Option<String
     (allowed < unseen).then(what)
 }
 
-/// Goal: the checks above find what they look for. Method: a recording in which nothing is wrong, and
-/// one thing after the other is made wrong in it.
+/// Goal: the checks above find the mistakes that they look for. Method: a correct recording, into
+/// which one mistake after the other is inserted.
 #[test]
 fn whatever_is_made_wrong_in_a_recording_is_found() {
     const RECORDED: &str = include_str!("../recordings/puts_and_gets.ndjson");
@@ -418,7 +418,7 @@ fn whatever_is_made_wrong_in_a_recording_is_found() {
     records_outside_the_vocabulary_are_found(&right());
 }
 
-/// One request that hides its time is not yet a fault, all of an RPC are.
+/// One request with unaccounted time is no fault yet; all requests of an RPC are.
 fn time_in_no_stage_is_found(right: &Recording) {
     let is_put = |event: &Event| {
         event.stage == Stage::Rpc && event.kind == Kind::Span && query::method_of(event) == "KV/Put"
@@ -426,7 +426,7 @@ fn time_in_no_stage_is_found(right: &Recording) {
     let puts: Vec<&Event> = right.events.iter().filter(|event| is_put(event)).collect();
     let name = &right.members[usize::from(puts[0].member)].name;
     assert_eq!(Vec::<String>::new(), never_accounted(right, name));
-    // Longer than its stages, and without any.
+    // Longer than its stages, or without any.
     for (longer, has_stages) in [(1_000_000_000, true), (UNSEEN_NS, false)] {
         let mut wrong = right.clone();
         let slow = wrong.events.iter_mut().filter(|event| is_put(event));

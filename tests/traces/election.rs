@@ -1,4 +1,4 @@
-//! Who leads, and what that costs the log.
+//! Elections, and their effect on the log.
 
 use glass_etcd::{
     story::{Event, Recording, order::Order},
@@ -16,19 +16,19 @@ const CANDIDATE: u64 = 1;
 const LEADER: u64 = 2;
 const PRE_CANDIDATE: u64 = 3;
 
-/// Elections until one in which a single member campaigned.
+/// Elections, at most, until one in which a single member campaigned.
 const ELECTIONS_MAX: usize = 4;
 
-/// What was heard, with its order, for questions about one time.
+/// The records with their order, for queries about one period.
 struct Heard {
     recording: Recording,
     order: Order,
-    /// Events before this place are of another time.
+    /// Events before this position belong to an earlier period.
     from: usize,
 }
 
 impl Heard {
-    /// The steps of a member that have these values, in playback order: rank and event.
+    /// The steps of a member with these values, in playback order: rank and event.
     fn steps(&self, at: usize, stage: Stage, fields: &[(&str, u64)]) -> Vec<(usize, &Event)> {
         let member = place_of(&self.recording, at);
         let rows = self.order.rows.iter().enumerate();
@@ -55,9 +55,9 @@ impl Heard {
     }
 }
 
-/// Goal: an election can be followed from the silence to the first commit of the new term.
-/// Method: SIGKILL for the leader; then the records of the two others. The killed one comes back.
-/// An election in which both campaigned says nothing about the way of one, and is held again.
+/// Goal: an election can be followed from the silence to the first commit of the new term. Method:
+/// SIGKILL for the leader; then the records of the two others. The killed one comes back. If both
+/// campaigned, the election is not the simple case, and is repeated.
 pub(super) async fn a_dead_leader_is_replaced_step_by_step(scene: &mut Scene) {
     for _ in 0..ELECTIONS_MAX {
         if is_told_after_the_leaders_death(scene).await {
@@ -94,7 +94,7 @@ async fn is_told_after_the_leaders_death(scene: &mut Scene) -> bool {
     steps.is_some()
 }
 
-/// Steps with their ranks, in the order in which they must be told.
+/// Steps with their ranks, in the required order.
 type Chain = Vec<(&'static str, usize)>;
 
 /// The election's steps, as chains.
@@ -129,7 +129,7 @@ fn role(heard: &Heard, at: usize, old: u64, new: u64) -> Result<usize, String> {
     heard.first(at, Stage::RaftRole, &[("role.old", old), ("role.new", new)])
 }
 
-/// From the question of the candidate to the counting of the answer.
+/// From the candidate's request to the counting of the answer.
 fn vote(heard: &Heard, [new, voter]: [usize; 2], term: u64, is_pre: bool) -> Result<Chain, String> {
     let (ask, answer) = match is_pre {
         true => (message::PRE_VOTE, message::PRE_VOTE_RESP),
@@ -161,7 +161,7 @@ fn vote(heard: &Heard, [new, voter]: [usize; 2], term: u64, is_pre: bool) -> Res
     Ok(chain)
 }
 
-/// The term's first entry, which is empty, and the first commit, which covers it. On a follower
+/// The term's first entry, which is empty, and the first commit that covers it. On a follower
 /// either may come first: one message can bring both.
 fn first_of_term(heard: &Heard, at: usize, term: u64) -> Result<Chain, String> {
     let entries = heard.steps(at, Stage::RaftEntry, &[("term", term), ("bytes", 0)]);
@@ -178,16 +178,16 @@ fn first_of_term(heard: &Heard, at: usize, term: u64) -> Result<Chain, String> {
     Ok(chain)
 }
 
-/// A vote says both logs' ends; they are equal, because nothing was written meanwhile.
+/// A vote names the ends of both logs; they are equal, because nothing was written meanwhile.
 fn logs_are_named(vote: &Event) -> Result<(), String> {
     let [theirs, own] = [["last_term", "last"], ["own_last_term", "own_last"]]
         .map(|names| names.map(|name| vote.field(name).unwrap_or(0)));
     if theirs == own && 0 < own[0] && 0 < own[1] { Ok(()) } else { Err(format!("{vote:?}")) }
 }
 
-/// Goal: an entry that no majority has can be lost, the trace shows how, and the entry that took
-/// its place is not taken for it. Method: the leader, alone, takes one more put; then the two
-/// others go on without it, and it comes back.
+/// Goal: an entry that no majority has can be lost, the trace shows how, and the entry that
+/// replaced it is not mistaken for it. Method: the leader, alone, accepts one more put; then the
+/// two others continue without it, and it comes back.
 pub(super) async fn an_entry_that_was_never_committed_is_truncated(scene: &mut Scene) {
     let key = "traces/lost";
     let [leader, second, third] = scene.parts().await;

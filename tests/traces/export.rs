@@ -1,4 +1,4 @@
-//! What `glass trace export` writes of a live cluster can be drawn, and holds all of a put.
+//! The output of `glass trace export` for a live cluster can be drawn, and has all of a put.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use super::{Scene, commands::glass};
 mod strict;
 
 /// Goal: a file for the viewers has the put on all members, and nothing that viewers would drop.
-/// Method: export of live members, read by a strict reader.
+/// Method: an export of live members, read by a strict reader.
 pub(super) async fn a_put_is_exported_whole(scene: &Scene, id: u64) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("put.json").display().to_string();
@@ -33,7 +33,7 @@ pub(super) async fn a_put_is_exported_whole(scene: &Scene, id: u64) {
     otlp(scene, &hex, &dir.path().join("put.jsonl").display().to_string()).await;
 }
 
-/// The same for OpenTelemetry: JSON lines, one trace for the put, found by the request's id.
+/// The export for OpenTelemetry: JSON lines, one trace for the put, found by the request's id.
 async fn otlp(scene: &Scene, hex: &str, file: &str) {
     glass(scene, &["trace", "export", "--otlp", file, "--for", "1"]).await;
     let text = std::fs::read_to_string(file).unwrap();
@@ -56,7 +56,7 @@ async fn otlp(scene: &Scene, hex: &str, file: &str) {
     for span in &spans {
         let links = span["links"].as_array().unwrap().iter().map(|link| &link["spanId"]);
         for id in links.chain(span.get("parentSpanId")) {
-            // What was sent before the listening began is not in the file; its receive is.
+            // A message sent before the listener started is not in the file; its receive is.
             let is_known = ids.contains(id.as_str().unwrap()) || span["name"] == "raft.receive";
             assert!(is_known, "{span} names a span that is not there");
         }

@@ -13,7 +13,7 @@ use super::{
     told::{Told, assert_in_order},
 };
 
-/// How often a get may come too late to find its key still in a buffer.
+/// How many gets may come too late to find their key still in a buffer.
 const ATTEMPTS: usize = 20;
 
 /// Nothing is missing, and both heartbeats of the round were answered.
@@ -24,7 +24,7 @@ fn is_complete(told: &Told) -> Result<(), String> {
         messages.filter(|seen| seen.field("type") == kind).count()
     };
     let counts = [message::HEARTBEAT, message::HEARTBEAT_RESP, message::READ_INDEX_RESP].map(count);
-    // While a round is open, the leader's regular heartbeats ask for it again.
+    // While a round is open, the leader's regular heartbeats carry its id as well.
     let [asked, answered, told] = counts;
     match asked >= 2 && answered >= 2 && told == 1 {
         true => Ok(()),
@@ -40,8 +40,8 @@ async fn get(scene: &Scene, at: usize, key: &str) -> Told {
     scene.listener.told(("KV/Range", key), is_complete).await
 }
 
-/// Goal: what was just written is read from the write buffer. Method: put and get on one member
-/// until the commit of the file, every 100 ms, has not come in between.
+/// Goal: a value that was just written is read from the write buffer. Method: put and get on one
+/// member until the backend commit, which comes every 100 ms, has not come in between.
 pub(super) async fn a_get_after_a_write_is_answered_by_the_buffer(scene: &Scene) {
     let parts = scene.parts().await;
     for attempt in 0..ATTEMPTS {
@@ -59,7 +59,7 @@ pub(super) async fn a_get_after_a_write_is_answered_by_the_buffer(scene: &Scene)
     panic!("no get of {ATTEMPTS} found its key in a buffer");
 }
 
-/// What `show` says of it in words.
+/// Checks the words of `show`.
 async fn says(scene: &Scene, told: &Told, leader: usize, place: &str) {
     let id = format!("{:016x}", told.story.id);
     let text = glass(scene, &["trace", "show", &id]).await;
@@ -70,7 +70,8 @@ async fn says(scene: &Scene, told: &Told, leader: usize, place: &str) {
     assert!(value.starts_with("  1 value from the ") && value.contains(place), "{text}");
 }
 
-/// Goal: later the file answers. Method: wait until a backend commit covers the put, then get.
+/// Goal: later reads come from the file. Method: wait until a backend commit covers the put, then
+/// get.
 pub(super) async fn a_get_later_is_answered_by_the_file(scene: &Scene) {
     let parts = scene.parts().await;
     let key = "traces/stored";
@@ -86,8 +87,8 @@ pub(super) async fn a_get_later_is_answered_by_the_file(scene: &Scene) {
     the_round_is_told_through_the_leader(&told, parts);
 }
 
-/// Goal: a range without a limit holds up no other request. Method: its records say which thread
-/// has written them; and that the steps are in order although there were two.
+/// Goal: a range without a limit does not block other requests. Method: its records name the thread
+/// that wrote them; and the steps are in order although two threads took them.
 pub(super) async fn a_long_range_is_read_away_from_the_thread_that_serves(scene: &Scene) {
     let parts = scene.parts().await;
     let mut client = scene.cluster.client(parts[1]);

@@ -1,5 +1,5 @@
-//! What is kept though nobody had planned it: slow requests, and the last moments of a member.
-//! And what is not: keys, where they are not to be told.
+//! Records that are kept although their ids do not ask for it: slow requests, and the last moments
+//! of a member. And records that must not contain keys: those of members that redact.
 
 use std::{fs, io::BufReader, path::PathBuf, time::Duration};
 
@@ -27,21 +27,21 @@ use crate::{
     programs::{Kind as Program, left_out},
 };
 
-/// So many clients put at the same time.
+/// Concurrent writers.
 const WRITERS: usize = 60;
-/// And each so often.
+/// Puts of each writer.
 const PUTS: usize = 12;
-/// Between two gets beside them on each member: more than 50 requests a second, so that not all are
-/// kept, however slow the disks are.
+/// Interval of the gets beside them on each member: more than 50 requests a second, so that not all
+/// are kept, however slow the disks are.
 const GET_EVERY: Duration = Duration::from_millis(5);
 /// Longer than `--trace-slow-ms`, which is 100.
 const SLOW_DISKS: [(&str, &str); 1] = [("FAILPOINTS", "wal-before-fsync=sleep(120)")];
 /// How long a file may take to appear.
 const FILE_WITHIN: Duration = Duration::from_secs(15);
 
-/// Goal: a slow put is whole on all members, though its id does not say that it is kept. Method:
-/// disks so slow that every put is slow, and so many gets beside them, which need no disk, that
-/// hardly a request is kept by its id.
+/// Goal: a slow put is complete on all members, even if its id does not ask for it to be kept.
+/// Method: disks so slow that every put is slow, and beside them enough gets, which need no disk,
+/// that hardly a request is kept by its id.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_put_that_nobody_meant_to_keep_is_told_by_all_members() {
     let Some(mut scene) = Scene::start("slow requests").await else { return };
@@ -73,7 +73,7 @@ async fn a_slow_put_that_nobody_meant_to_keep_is_told_by_all_members() {
         .until("a slow put that is whole, and not kept by its id", |recording| {
             let requests = query::requests(recording);
             let order = Order::of(recording);
-            // One look through the recording for all of them.
+            // The recording is indexed once for all of them.
             let stories = query::Stories::new(recording, &order);
             let is_late =
                 |request: &&query::Summary| request.method == "KV/Put" && !id::kept(request.id);
@@ -92,7 +92,7 @@ async fn a_slow_put_that_nobody_meant_to_keep_is_told_by_all_members() {
     }
 }
 
-/// Gets that a member answers by itself, until the task is dropped.
+/// Serializable gets, until the task is dropped.
 async fn read_often(mut client: Client) {
     let mut turns = tokio::time::interval(GET_EVERY);
     loop {
@@ -102,7 +102,7 @@ async fn read_often(mut client: Client) {
     }
 }
 
-/// The file of this cause that a member has written, once it is there.
+/// The file for this cause that a member has written, once it exists.
 pub(super) async fn flight_of(cluster: &Cluster, at: usize, cause: &str) -> PathBuf {
     let directory = cluster.members[at].data_dir.join("glass");
     eventually("a file of the flight recorder", FILE_WITHIN, || async {
@@ -115,9 +115,9 @@ pub(super) async fn flight_of(cluster: &Cluster, at: usize, cause: &str) -> Path
     .await
 }
 
-/// Goal: when somebody asks, when a thread panics, and when the disk fails, the last moments of the
-/// member are a recording that our own commands read. Method: a signal; then failpoints that panic
-/// and that let an fsync fail, while a put is under way.
+/// Goal: on request, when a thread panics, and when the disk fails, the last moments of the member
+/// are in a recording that our own commands read. Method: a signal; then failpoints that panic and
+/// that make an fsync fail, while a put is running.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_moments_of_a_member_are_in_its_flight_recorder() {
     let Some(mut scene) = Scene::start("the flight recorder").await else { return };
@@ -141,7 +141,7 @@ async fn the_last_moments_of_a_member_are_in_its_flight_recorder() {
         scene.cluster.set_env(at, &[("FAILPOINTS", failpoint)]);
         scene.cluster.spawn(at);
         let deadline = eventually("the member ends", FILE_WITHIN, || {
-            // Each put is an fsync more; the member ends at one of them.
+            // Each put causes another fsync; the member ends at one of them.
             let mut client = scene.cluster.client(leader);
             let exit = scene.cluster.exited(at);
             async move {
@@ -169,8 +169,8 @@ async fn the_last_moments_of_a_member_are_in_its_flight_recorder() {
     }
 }
 
-/// Goal: `--trace-redact-keys` leaves keys out of everything that is told, and says how long they
-/// are. Method: search what was told, and the flight recorder's file.
+/// Goal: `--trace-redact-keys` leaves keys out of all records, but keeps their length. Method:
+/// search the records, and the flight recorder's file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_redacts_tells_no_key() {
     if Program::subject() != Program::Glass {

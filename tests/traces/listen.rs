@@ -1,5 +1,5 @@
-//! Hears what members tell, through the generated client of the observe service, as the player
-//! does: every endpoint at once, again when a member was away.
+//! Listens to members through the generated client of the observe service, as the player does:
+//! every endpoint at once, and again after a member was away.
 
 use std::{
     sync::{Arc, Mutex},
@@ -17,12 +17,12 @@ use tonic::{Status, transport::Endpoint};
 use super::told::Told;
 use crate::{client::eventually, cluster::Cluster};
 
-/// How long a step may take to be heard.
+/// How long the records of a step may take to arrive.
 pub(super) const HEARD_WITHIN: Duration = Duration::from_secs(15);
-/// Between two attempts to reach a member.
+/// Pause between two attempts to reach a member.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Everything that was heard, and the bytes of it.
+/// Everything received, decoded and as bytes.
 #[derive(Default)]
 struct Heard {
     intake: Intake,
@@ -36,13 +36,13 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Listens to all members from now on; returns when each has said hello.
+    /// Listens to all members from now on; returns when each has sent its hello.
     pub(crate) async fn start(cluster: &Cluster) -> Self {
         let all: Vec<usize> = (0..cluster.members.len()).collect();
         Self::start_with(cluster, &all).await
     }
 
-    /// Listens to these members only: the others have nothing to say.
+    /// Listens to these members only: the others have no records.
     pub(super) async fn start_with(cluster: &Cluster, members: &[usize]) -> Self {
         let heard = Arc::<Mutex<Heard>>::default();
         let mut tasks = JoinSet::new();
@@ -59,17 +59,17 @@ impl Listener {
         listener
     }
 
-    /// What was heard so far.
+    /// The recording so far.
     pub(super) fn recording(&self) -> Recording {
         self.heard.lock().unwrap().intake.recording.clone()
     }
 
-    /// The records as they came.
+    /// The records as received.
     pub(super) fn raw(&self) -> Vec<u8> {
         self.heard.lock().unwrap().raw.clone()
     }
 
-    /// Waits until the recording is as wanted.
+    /// Waits until `look` accepts the recording.
     pub(crate) async fn until<T>(
         &self,
         what: &str,
@@ -101,7 +101,7 @@ impl Listener {
 
 async fn listen(endpoint: String, heard: Arc<Mutex<Heard>>) {
     loop {
-        // Whatever ends the stream, a killed member or a refused connection: it is tried again.
+        // Whatever ends the stream, a killed member or a refused connection, it is retried.
         let _ = subscribe(&endpoint, &heard).await;
         tokio::time::sleep(RETRY).await;
     }

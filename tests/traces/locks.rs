@@ -1,4 +1,4 @@
-//! Locks and elections in the trace: who waits for whom, and what woke it.
+//! Locks and elections in the trace: which call waits for which, and what woke it.
 
 use std::time::Duration;
 
@@ -25,11 +25,11 @@ use crate::{
     raw::{Call, Raw},
 };
 
-/// Between the look and the watch, once on each member.
+/// Slows each member once between its look at the queue and its watch.
 const SLOW_WATCH: [(&str, &str); 1] = [("FAILPOINTS", "lock-before-watch=1*sleep(2000)")];
 
-/// The requests of a method that a member has served, in the order in which they came. Between
-/// members there is none: they are heard in any.
+/// The requests of a method that a member has served, in order of arrival. Requests of different
+/// members arrive in any order.
 fn ids_of(recording: &Recording, at: usize, method: &str) -> Vec<u64> {
     let is_meant = |request: &query::Summary| {
         recording.members[usize::from(request.member)].name == format!("m{at}")
@@ -39,9 +39,9 @@ fn ids_of(recording: &Recording, at: usize, method: &str) -> Vec<u64> {
     requests.filter(is_meant).map(|request| request.id).collect()
 }
 
-/// Goal: the story of a call that waits says for whom, for how many, and which request woke it; that
-/// of a client that gives up says which request took its key away. Method: three callers of one
-/// lock, at the leader and at followers.
+/// Goal: the story of a waiting call says for which call it waits, how many are ahead, and which
+/// request woke it; that of a client that gives up says which request deleted its key. Method:
+/// three callers of one lock, at the leader and at followers.
 pub(super) async fn a_lock_that_waits_tells_for_whom(scene: &Scene) {
     let [leader, follower, _] = scene.parts().await;
     let mut first = Locks::of(&scene.cluster, leader);
@@ -95,9 +95,9 @@ pub(super) async fn a_lock_that_waits_tells_for_whom(scene: &Scene) {
         .await;
 }
 
-/// Goal: a call whose time is over has ended for that reason, and not because its client went; so
-/// has the wait in it, and what tells the story says so. Method: a held lock, and a client that
-/// sends `grpc-timeout` and then waits for what the member says.
+/// Goal: a call whose time is over has ended for that reason, and not because its client
+/// disconnected; so has the wait in it, and the story says so. Method: a held lock, and a client
+/// that sends `grpc-timeout` and then waits for the member's answer.
 pub(super) async fn a_lock_whose_time_is_over_says_so(scene: &Scene) {
     let [_, follower, _] = scene.parts().await;
     let mut locks = Locks::of(&scene.cluster, follower);
@@ -141,7 +141,7 @@ pub(super) async fn a_lock_whose_time_is_over_says_so(scene: &Scene) {
     assert!(!text.to_lowercase().contains("cancel"), "{text}");
 }
 
-/// While it waits, the list has it under way, and the story says for whom.
+/// While it waits, the list shows it as running, and the story says for which call.
 async fn is_seen_waiting(scene: &Scene) {
     scene
         .listener
@@ -179,7 +179,7 @@ fn tells_why(alone: &Told, waits: &Told, (at, unlock): (usize, u64)) {
 }
 
 /// Goal: an observer's story has each change of leader; a campaign that is repeated names the
-/// request that says something new.
+/// request that proclaims a new value.
 pub(super) async fn an_election_tells_who_leads(scene: &Scene) {
     let [_, follower, _] = scene.parts().await;
     let mut locks = Locks::of(&scene.cluster, follower);
@@ -226,10 +226,10 @@ pub(super) async fn an_election_tells_who_leads(scene: &Scene) {
         .await;
 }
 
-/// Goal: what a call wants to watch may be compacted before it watches: then it looks again, and
-/// neither fails nor sleeps for ever. Method: members that are slow between the two; meanwhile the
-/// key goes, a leader comes, and the revisions of both are compacted. The trace proves that it came
-/// to that: a wait that ended without having seen a deletion.
+/// Goal: the key that a call wants to watch may be compacted before it watches: then the call looks
+/// again, and neither fails nor sleeps for ever. Method: members that are slow between the two;
+/// meanwhile the key is deleted, a new leader comes, and the revisions of both are compacted. The
+/// trace proves that this case was met: a wait that ended without a deletion.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_compacted_before_the_watch_is_looked_at_again() {
     if programs::Kind::subject() != programs::Kind::Glass {
@@ -249,7 +249,7 @@ async fn what_is_compacted_before_the_watch_is_looked_at_again() {
     });
     let waits = Locks::of(&cluster, 1).lock_later("slow/lock", 2);
     locks.wait_queue("slow/lock", 2).await;
-    // Both are before their watch soon; the assertion on the trace fails if they were not.
+    // Both are soon about to watch; the assertion on the trace fails if they were not.
     tokio::time::sleep(Duration::from_millis(500)).await;
     locks.unlock(held.key).await.unwrap();
     locks.campaign("slow/race", 1, "one").await.unwrap();

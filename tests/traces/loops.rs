@@ -1,18 +1,18 @@
 //! Every background loop of a member has its stages, or a reason for having none.
 //!
-//! A loop begins where something is spawned. So each place of the code that spawns has its line here,
-//! and a place without a line, or a line without its place, fails. That the stages are recorded is
-//! what the other tests of this folder see to: the first of them demands the whole vocabulary.
+//! A loop begins where something is spawned. So each place in the code that spawns has its line
+//! here, and a place without a line, or a line without its place, fails. The other tests of this
+//! folder check that the stages are recorded: the first of them demands the whole vocabulary.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use glass_etcd::trace::Stage;
 
-/// What is spawned.
+/// A place that spawns.
 struct Loop {
-    /// In which file below `src`.
+    /// The file below `src`.
     file: &'static str,
-    /// What it does; where it leaves no stages, also why.
+    /// What it does and, if it has no stages, why.
     what: &'static str,
     /// Its stages.
     stages: &'static [Stage],
@@ -26,7 +26,7 @@ const fn without(file: &'static str, why: &'static str) -> Loop {
     Loop { file, what: why, stages: &[] }
 }
 
-/// What a proposal of the member's own leaves, under an id of its own.
+/// Stages of the member's own proposals, under an id of their own.
 const PROPOSED: &[Stage] = &[Stage::RaftPropose, Stage::RaftInbox, Stage::ApplyEntry];
 
 const LOOPS: &[Loop] = &[
@@ -91,7 +91,8 @@ fn spawned(dir: &Path, found: &mut BTreeMap<String, usize>) {
     }
 }
 
-/// Calls that spawn, in a line of code. Functions of ours that are called so are counted inside.
+/// Calls in a line of code that spawn. For our own functions of that name, the spawn inside is
+/// counted.
 fn spawns(line: &str) -> usize {
     let code = line.split("//").next().unwrap_or("");
     let is_call = |(at, _): &(usize, &str)| {
@@ -102,7 +103,7 @@ fn spawns(line: &str) -> usize {
     calls("spawn(") + calls("spawn_blocking(") + calls("spawn_local(")
 }
 
-/// Goal: no loop without a thought of who sees it.
+/// Goal: every loop has stages, or a reason for having none.
 #[test]
 fn every_background_loop_has_its_stages_or_a_reason_to_have_none() {
     let mut found = BTreeMap::new();

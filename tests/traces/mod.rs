@@ -1,11 +1,11 @@
-//! The traces of real members: complete, true, in order, and silent about values.
+//! The traces of real members: complete, true, in order, and without values.
 //!
-//! `puts` and `gets` read the stories of single requests, `election` breaks a cluster and reads
-//! who leads and why, `truth` slows disks down, `order` looks at the whole of a busy time, and
-//! `commands` and `compared` ask `glass trace`. `state` looks up where members stood, `offline`
-//! replays recordings, and `secrets` looks for what must not be told. Each cluster serves many
-//! checks. The first test at last compares
-//! what it has seen with the vocabulary, so that a stage that nobody records any more is noticed.
+//! `puts` and `gets` read the stories of single requests, `election` kills leaders and reads how
+//! they are replaced, `truth` slows disks down, `order` checks a whole busy period, and `commands`
+//! and `compared` run `glass trace`. `state` looks up the members' watermarks, `offline` replays
+//! recordings, and `secrets` searches for values and keys. Each cluster serves many checks. At its
+//! end the first test compares the stages that it has seen with the vocabulary, so that a stage
+//! that is no longer recorded is noticed.
 
 use std::collections::BTreeSet;
 
@@ -60,14 +60,14 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::AnswerPiece, "as above"),
 ];
 
-/// A cluster of three and what it tells.
+/// A cluster of three members and its records.
 struct Scene {
     cluster: Cluster,
     listener: Listener,
 }
 
 impl Scene {
-    /// Starts both; `None`, with a line that says so, when what is tested is not ours.
+    /// Starts both; `None`, with a line that says so, if the subject is not ours.
     async fn start(what: &str) -> Option<Self> {
         if Kind::subject() != Kind::Glass {
             left_out(&format!("{what}: etcd leaves no traces"));
@@ -86,7 +86,7 @@ impl Scene {
 }
 
 /// Goal: every step of a put, a get and an election is recorded where it happens, and the stories
-/// join them. Method: one request at a time on an idle cluster, then dead leaders; at the end the
+/// join them. Method: one request at a time on an idle cluster, then killed leaders; at the end the
 /// whole vocabulary must have been seen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
@@ -124,9 +124,9 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     assert_eq!(expected, unseen, "stages that were not seen");
 }
 
-/// Goal: a compaction is seen from its mark to its rows: the mark under the request's id, the passes
-/// over index and rows as loops, with how many keys and rows they have left. Method: a key that is
-/// gone for good, which each member's index forgets.
+/// Goal: a compaction can be followed from its mark to its rows: the mark under the request's id,
+/// the passes over index and rows as loops, with how many keys and rows remain. Method: a deleted
+/// key, which each member's index forgets.
 async fn compact(scene: &Scene) {
     let mut client = scene.cluster.client(0);
     client.put("traces/gone", "1").await.unwrap();

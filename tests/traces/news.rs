@@ -1,4 +1,4 @@
-//! Watchers and leases in the trace: who heard of a put, and how a lease lives and ends.
+//! Watchers and leases in the trace: which watchers received a put, and how a lease lives and ends.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use tonic::transport::Endpoint;
 
 use super::Scene;
 
-/// How long an event may take to its watcher.
+/// How long an event may take to reach its watcher.
 const EVENT_WITHIN: Duration = Duration::from_secs(10);
 
-/// Goal: a put's story says which watcher got its event, and when it left on the stream. Method:
-/// one watcher of the past, which catches up, and then a put under its eyes.
+/// Goal: a put's story names the watcher that got its event, and when the event left on the stream.
+/// Method: one watcher of the past, which catches up, and then a put that it receives as synced.
 pub(super) async fn a_put_is_told_to_its_watcher(scene: &Scene) {
     let revision = scene.cluster.client(1).put("news/first", "1").await.unwrap();
     let url = format!("http://{}", scene.cluster.members[1].client_address());
@@ -38,7 +38,7 @@ pub(super) async fn a_put_is_told_to_its_watcher(scene: &Scene) {
     let created = next(&mut news).await;
     assert!(created.created);
     assert_eq!(next(&mut news).await.events.len(), 1, "the watcher has caught up");
-    // By its revision: what catches up knows of no request.
+    // By its revision: catching up is not related to a request.
     scene
         .listener
         .told(("KV/Put", "news/first"), |told| {
@@ -71,7 +71,7 @@ pub(super) async fn next(news: &mut tonic::Streaming<WatchResponse>) -> WatchRes
     message.expect("an event in time").unwrap().expect("the stream goes on")
 }
 
-/// Goal: a lease is seen from its grant to its end, by request and by time.
+/// Goal: a lease can be followed from its grant to its end, by a revocation and by expiry.
 pub(super) async fn leases_are_told_from_grant_to_end(scene: &Scene) {
     let mut client = scene.cluster.client(0);
     for (id, ttl) in [(7001, 3600), (7002, 2)] {
@@ -97,7 +97,7 @@ pub(super) async fn leases_are_told_from_grant_to_end(scene: &Scene) {
                 };
                 recording.events.iter().filter(is_meant).count()
             };
-            // Every member applies both ends; only the leader sees that time is over.
+            // Every member applies both ends; only the leader notices the expiry.
             let counts = (of(Stage::LeaseRevoke, 7001), of(Stage::LeaseRevoke, 7002));
             let expired = of(Stage::LeaseExpire, 7002);
             if counts == (3, 3) && expired == 1 {

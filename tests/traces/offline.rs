@@ -1,4 +1,5 @@
-//! Recordings of runs with faults: what members told live is in the file, and replays without them.
+//! Recordings of runs with faults: everything sent live is in the file, and replays without the
+//! members.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -31,18 +32,19 @@ use crate::{
     programs::{Kind as Program, left_out},
 };
 
-/// Before its death, in nanoseconds, a member may not have told everything to everybody.
+/// Period before its death, in nanoseconds, of which a killed member may not have sent all records.
 const UNTOLD_NS: u64 = 500_000_000;
-/// Clients that write while nobody reads, and how many bytes are told meanwhile to those who do: far
-/// more than a connection holds, for far longer than batches are kept for a reader.
+/// Clients that write while one reader is stopped, and how many bytes the other readers receive
+/// meanwhile: far more than a connection buffers, for far longer than batches are kept for a
+/// reader.
 const WRITERS: usize = 8;
 const UNREAD_BYTES: usize = 8 << 20;
 /// How long that may take.
 const MUCH_WITHIN: Duration = Duration::from_secs(60);
 
-/// Goal: a recording of a run with faults replays offline with nothing missing. Method: random
-/// traffic; a member is killed and starts again, the leader is stopped and goes on; beside a listener
-/// a `glass trace record` writes everything down. Then each story is looked for in the file.
+/// Goal: a recording of a run with faults replays offline completely. Method: random traffic; a
+/// member is killed and restarted, the leader is stopped and resumed; beside a listener a `glass
+/// trace record` writes everything to a file. Then each story is looked up in the file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recording_of_a_run_with_faults_replays_offline_with_nothing_missing() {
     let Some(mut scene) = Scene::start("recordings of faults").await else { return };
@@ -82,7 +84,7 @@ fn is_whole(recording: &Recording, id: u64) -> Result<(), String> {
     if story.missing.is_empty() { Ok(()) } else { Err(format!("{:?}", story.missing)) }
 }
 
-/// What makes an event that of one moment: member, boot, clocks, stage and kind.
+/// What identifies an event: member, boot, clocks, stage and kind.
 type Moment = (u64, u16, u64, u64, Stage, Kind);
 
 fn moment(recording: &Recording, event: &Event) -> Moment {
@@ -90,7 +92,8 @@ fn moment(recording: &Recording, event: &Event) -> Moment {
     (member_id, event.boot, event.clock, event.clock_end, event.stage, event.kind)
 }
 
-/// Every story that is whole to those who listened is whole in the file, with all its steps.
+/// Checks that every story that is complete for the listener is complete in the file, with all its
+/// steps.
 fn the_file_has_all_that_was_heard(
     live: &Recording,
     offline: &Recording,
@@ -128,9 +131,9 @@ fn the_file_has_all_that_was_heard(
     assert!(all.puts / 2 < of("KV/Put") && all.gets / 2 < of("KV/Range"), "{whole:?} of {all:?}");
 }
 
-/// Goal: whoever reads too slowly, or not at all, loses records, which are counted and named; the
-/// member that they read from goes on, and so does the recording afterwards. Method: SIGSTOP for a
-/// recorder while much is written; then a disk that is full.
+/// Goal: a reader that is too slow, or stopped, loses records, which are counted and named; its
+/// member continues, and so does the recording afterwards. Method: SIGSTOP for a recorder while
+/// much is written; then a full disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_reader_loses_what_is_counted_and_a_full_disk_ends_the_recording_only() {
     if Program::subject() != Program::Glass {
@@ -160,7 +163,7 @@ async fn a_stopped_reader_loses_what_is_counted_and_a_full_disk_ends_the_recordi
             if recording.dropped[0] == 0 { Err("none".to_owned()) } else { Ok(()) }
         })
         .await;
-    // More than once: what comes while the recorder still catches up may be lost as well.
+    // Repeated, because records may also be lost while the recorder still catches up.
     let puts = tokio::spawn(write_now_and_then(cluster.client(0)));
     recorder
         .until("what comes later", |recording| {
@@ -178,7 +181,7 @@ async fn a_stopped_reader_loses_what_is_counted_and_a_full_disk_ends_the_recordi
     a_full_disk_ends_the_recording_only(&cluster).await;
 }
 
-/// Puts until it is told that it is over. Each must be answered.
+/// Puts until it is stopped. Each put must succeed.
 async fn write(mut client: Client, writer: usize, is_over: tokio::sync::watch::Receiver<bool>) {
     for number in 0.. {
         if *is_over.borrow() {

@@ -1,4 +1,4 @@
-//! The whole of a busy time: playback order, chains of old and new values, and no values of keys.
+//! A whole busy period: playback order, chains of old and new values, and no values of keys.
 
 use std::{
     collections::HashMap,
@@ -30,16 +30,16 @@ const CLIENTS: usize = 3;
 const REQUESTS: usize = 30;
 /// Keys that they share.
 const KEYS: u64 = 7;
-/// Asks for a trace, whatever the rate (W3C trace context: version, trace, parent, sampled).
+/// Requests a trace at any load (W3C trace context: version, trace, parent, sampled).
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-/// The changes whose chains must have no hole.
+/// The changes whose chains must have no gap.
 const CHAINS: [&str; 6] = ["commit", "applied", "revision", "written", "synced", "index"];
 
-/// The generator of Vigna's SplitMix64: enough for a test, and no dependency.
+/// The generator of Vigna's SplitMix64: sufficient for a test, and no dependency.
 pub(super) struct Random(u64);
 
 impl Random {
-    /// A sequence that this number begins.
+    /// The sequence with this seed.
     pub(super) const fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -51,15 +51,15 @@ impl Random {
     }
 }
 
-/// Goal: what is told could have happened that way, nothing is left out, and no value is told.
-/// Method: clients at all members put, get and compare at random; the values carry a marker.
+/// Goal: the recording is a possible history, nothing is missing, and it contains no value. Method:
+/// clients at all members put, get and compare at random; the values carry a marker.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_time_is_told_in_order_without_holes_and_without_values() {
     let Some(scene) = Scene::start("order of traces").await else { return };
     let seed = seed();
     let marker = format!("marker-{:016x}-of-the-value", Random(seed).next());
     println!("GLASS_IT_SEED={seed}");
-    // The start of a cluster has entries that are nobody's; from here on each is a client's.
+    // The start of a cluster has entries of its own; from here on each belongs to a client.
     put(&scene, "busy/first").await;
     let from = scene.listener.recording().events.len();
     let workers: Vec<_> = (0..3 * CLIENTS)
@@ -85,13 +85,13 @@ async fn a_busy_time_is_told_in_order_without_holes_and_without_values() {
     unknown::a_paused_member_is_unknown_and_then_heard(&scene).await;
 }
 
-/// Given by `GLASS_IT_SEED`, or another one each time.
+/// The seed in `GLASS_IT_SEED`, or a new one each time.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("GLASS_IT_SEED").ok().and_then(|seed| seed.parse().ok());
     given.unwrap_or_else(|| RandomState::new().build_hasher().finish())
 }
 
-/// Sends requests one after the other and returns how many entries that made.
+/// Sends requests one after the other and returns how many entries they made.
 async fn work(mut client: Client, mut random: Random, marker: String) -> usize {
     let mut writes = 0;
     for number in 0..REQUESTS {
@@ -131,7 +131,7 @@ pub(super) fn sampled<T>(message: T) -> tonic::Request<T> {
     request
 }
 
-/// Puts one key and waits until that is told completely.
+/// Puts one key and waits until its story is complete.
 async fn put(scene: &Scene, key: &str) {
     let value = Bytes::from_static(b"v");
     let put =
@@ -140,9 +140,9 @@ async fn put(scene: &Scene, key: &str) {
     scene.listener.told(("KV/Put", key), Told::is_complete).await;
 }
 
-/// Waits until every write of the clients is told completely.
+/// Waits until the stories of all the clients' writes are complete.
 async fn everything_told(scene: &Scene, writes: usize) -> Recording {
-    // One more, after which nothing is under way: its backend commit covers all the others.
+    // One more put, after which nothing is running: its backend commit covers all the others.
     put(scene, "busy/last").await;
     let recording = scene.listener.recording();
     let list = query::requests(&recording);
@@ -217,7 +217,8 @@ fn no_value_is_told(scene: &Scene, recording: &Recording, marker: &str) {
         let has = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
         assert!(has("busy/"), "{what}: not even the keys are there, so the search proves nothing");
         assert!(!has(marker), "{what}: a value is told");
-        // Eight bytes are a word: a part of a value in a field would be one, or cut across two.
+        // A field has eight bytes: part of a value in a field would fill one, or be split across
+        // two.
         assert!(!has(&marker[7..15]) && !has(&marker[11..19]), "{what}: a part of a value is told");
     }
 }

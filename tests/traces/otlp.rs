@@ -1,5 +1,5 @@
-//! What members export to a collector of OpenTelemetry while they run; the collector is played by
-//! the test, on a real socket.
+//! Live export from members to an OpenTelemetry collector; the test acts as the collector, on a
+//! real socket.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,19 +29,19 @@ use crate::{
     programs::{Kind, left_out},
 };
 
-/// How long spans may take to arrive: they rest for a second, and a collector may be away.
+/// How long spans may take to arrive: they are held for a second, and a collector may be away.
 const HEARD_WITHIN: Duration = Duration::from_secs(30);
-/// The trace and the span of a caller, as it sends them.
+/// The trace and the span of a caller, in a `traceparent`.
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const TRACE: &[u8] = &0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128.to_be_bytes();
 
-/// A span's trace and id.
+/// A span's trace id and span id.
 type Place = (Bytes, Bytes);
 
-/// What a collector has got.
+/// What a collector has received.
 #[derive(Default)]
 pub(super) struct Got {
-    /// So many requests are still answered with 503.
+    /// How many requests are still to be answered with 503.
     refusals: usize,
     paths: HashSet<String>,
     pub(super) raw: Vec<u8>,
@@ -58,7 +58,7 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// Refuses so many requests at first: it is busy.
+    /// Answers the first `refusals` requests as a busy collector does.
     pub(super) async fn start(refusals: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -77,7 +77,7 @@ impl Collector {
         Self { url, got, _tasks: tasks }
     }
 
-    /// Waits until what was got is as wanted.
+    /// Waits until `look` accepts what was received.
     pub(super) async fn until<T>(&self, what: &str, look: impl Fn(&Got) -> Result<T, String>) -> T {
         eventually(what, HEARD_WITHIN, || async { look(&self.got.lock().unwrap()) }).await
     }
@@ -120,7 +120,7 @@ fn holds(bytes: &[u8], part: &str) -> bool {
     bytes.windows(part.len()).any(|at| at == part.as_bytes())
 }
 
-/// A put whose caller is in a trace of its own. Returns the `traceresponse`.
+/// A put by a caller with a trace of its own. Returns the `traceresponse`.
 async fn traced_put(cluster: &Cluster, at: usize, key: &str, value: &str) -> String {
     let (key, value) = (key.to_owned().into(), value.to_owned().into());
     let mut request = tonic::Request::new(PutRequest { key, value, ..PutRequest::default() });
@@ -130,7 +130,7 @@ async fn traced_put(cluster: &Cluster, at: usize, key: &str, value: &str) -> Str
     told.to_str().unwrap().to_owned()
 }
 
-/// A number at `/metrics`.
+/// The value of a metric at `/metrics`.
 async fn metric(cluster: &Cluster, at: usize, name: &str) -> u64 {
     let mut stream = TcpStream::connect(cluster.members[at].client_address()).await.unwrap();
     let question = "GET /metrics HTTP/1.1\r\nHost: glass\r\nConnection: close\r\n\r\n";
@@ -141,7 +141,8 @@ async fn metric(cluster: &Cluster, at: usize, name: &str) -> u64 {
     found.unwrap_or_else(|| panic!("no {name} in {answer}")).parse().unwrap()
 }
 
-/// Content if each of these has a parent that was got, or none, and all it points to was got.
+/// Checks that each span's parent was received, or that it has none, and that the targets of its
+/// links were received.
 fn hangs_together(got: &Got, spans: &[&Span]) -> Result<(), String> {
     for span in spans {
         let parent = (span.trace_id.clone(), span.parent_span_id.clone());
@@ -158,8 +159,8 @@ fn hangs_together(got: &Got, spans: &[&Span]) -> Result<(), String> {
     Ok(())
 }
 
-/// Content if the end of a lease was got, which a member has proposed by itself, and everything
-/// that was got of requests hangs together.
+/// Checks that the end of a lease, proposed by a member itself, was received, and that all spans of
+/// requests are connected.
 fn all_hangs_together(got: &Got) -> Result<(), String> {
     let all = || got.spans.values().map(|(span, _)| span);
     let ends = all().filter(|span| span.name == "lease.revoke").count();
@@ -170,7 +171,7 @@ fn all_hangs_together(got: &Got) -> Result<(), String> {
     hangs_together(got, &all().filter(of_request).collect::<Vec<_>>())
 }
 
-/// What the test wants to see of one put: its spans hang together, on all members.
+/// Checks that the spans of one put are connected, on all members.
 fn put_is_whole(got: &Got) -> Result<(), String> {
     let rpc = |(span, _): &&(Span, String)| span.name == "rpc KV/Put" && span.trace_id == TRACE;
     let (rpc, asked) = got.spans.values().find(rpc).ok_or("no rpc in the caller's trace")?;
@@ -209,9 +210,9 @@ fn put_is_whole(got: &Got) -> Result<(), String> {
     if receive { Ok(()) } else { Err("no message has arrived".to_owned()) }
 }
 
-/// Goal: three members that export each for itself make one picture of a put, in the caller's own
-/// trace, though the collector is busy at first; no value leaves. Method: a put on a follower, by a
-/// caller with a `traceparent`; the collector refuses five times.
+/// Goal: three members that export separately produce one trace of a put, the caller's own, even if
+/// the collector is busy at first; no value is exported. Method: a put on a follower, by a caller
+/// with a `traceparent`; the collector refuses five times.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_members_export_one_put_into_the_trace_of_its_caller() {
     if Kind::subject() != Kind::Glass {
@@ -260,9 +261,9 @@ async fn three_members_export_one_put_into_the_trace_of_its_caller() {
     assert!(untraced.metadata().get("traceresponse").is_none(), "nobody has asked for it");
 }
 
-/// Goal: a collector that never answers costs the clients nothing: puts go on, and what finds no
-/// room is dropped and counted. Method: a socket that accepts and is silent; puts that are all kept,
-/// until spans are dropped.
+/// Goal: a collector that never answers costs the clients nothing: puts continue, and spans that do
+/// not fit are dropped and counted. Method: a socket that accepts and sends nothing; puts that are
+/// all kept, until spans are dropped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_collector_holds_nobody_up() {
     if Kind::subject() != Kind::Glass {
@@ -301,7 +302,8 @@ async fn a_silent_collector_holds_nobody_up() {
     accept.abort();
 }
 
-/// Goal: with `--trace-redact-keys` no key leaves. Method: search what a collector has got.
+/// Goal: with `--trace-redact-keys` no key is exported. Method: search what a collector has
+/// received.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_that_are_redacted_are_not_exported() {
     if Kind::subject() != Kind::Glass {

@@ -14,7 +14,7 @@ use super::{
     way,
 };
 
-/// Steps that the serving member alone takes.
+/// Steps that only the serving member takes.
 const OWN: [Stage; 7] = [
     Stage::Rpc,
     Stage::RpcValidate,
@@ -85,8 +85,8 @@ fn each_step_is_there_once(told: &Told, [leader, follower, other]: [usize; 3]) {
     for stage in EVERYWHERE.iter().filter(|stage| **stage != Stage::RaftReceive) {
         (0..3).for_each(|at| _ = told.one(at, *stage));
     }
-    // To each follower the entry and the news of its commit, from each one acknowledgement, and
-    // the proposal.
+    // To each follower the entry and its commit index, from each an acknowledgement, and the
+    // proposal.
     let count = |stage| [leader, follower, other].map(|at| told.on(at, stage).len());
     assert_eq!([4, 2, 1], count(Stage::RaftSend), "{}", told.text());
     assert_eq!([3, 2, 2], count(Stage::RaftReceive), "{}", told.text());
@@ -195,7 +195,7 @@ fn a_follower_syncs_before_it_acknowledges(told: &Told, leader: usize, at: usize
 }
 
 fn what_is_committed_is_applied_and_then_stored(told: &Told, at: usize) {
-    // A step is told at its end, so the outer ones come after the inner ones.
+    // A step is played at its end, so outer steps come after inner ones.
     assert_in_order(
         told,
         &[
@@ -212,7 +212,7 @@ fn what_is_committed_is_applied_and_then_stored(told: &Told, at: usize) {
     assert!(write.event.clock < buffer.event.clock && buffer.rank < write.rank);
 }
 
-/// A put on the leader needs no MsgProp. The one of a later put on a follower is not its own.
+/// A put on the leader needs no MsgProp. That of a later put on a follower is not its own.
 pub(super) async fn a_put_on_the_leader_sends_no_proposal(scene: &Scene) {
     let [leader, follower, _] = scene.parts().await;
     scene.cluster.client(leader).put("traces/led", "v").await.unwrap();
@@ -224,7 +224,7 @@ pub(super) async fn a_put_on_the_leader_sends_no_proposal(scene: &Scene) {
     way::is_that_of_the_table(&told, leader);
 }
 
-/// The same after the leader has been killed and has become a follower, whose puts do need one.
+/// The same after the leader was killed and has become a follower, whose puts do need one.
 pub(super) async fn a_put_of_a_former_leader_stays_without_proposal(scene: &Scene) {
     let leader = scene.cluster.leader().await;
     for at in (0..3).filter(|at| *at != leader) {
@@ -236,9 +236,9 @@ pub(super) async fn a_put_of_a_former_leader_stays_without_proposal(scene: &Scen
     told.assert_no_strangers(&[]);
 }
 
-/// Goal: what a transaction reads is read where it is answered, and only there; what it decides and
-/// writes, every member does. Method: on a follower, one that writes, reads, and returns what was
-/// there before.
+/// Goal: a transaction's reads are made where it is answered, and only there; every member makes
+/// its comparisons and writes. Method: on a follower, one that writes, reads, and returns the
+/// previous value.
 pub(super) async fn a_transaction_reads_only_where_it_is_answered(scene: &Scene) {
     let [leader, asked, other] = scene.parts().await;
     let key = Bytes::from_static(b"traces/txn");

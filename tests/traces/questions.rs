@@ -1,6 +1,7 @@
-//! The questions that a trace answers: which fsyncs made a request durable, and for how many; whose
-//! acknowledgements made the quorum; which round let it read, and with whom; where it is stored; and
-//! which watchers heard of it. Each answer is compared with the records of a real cluster.
+//! The questions that a trace answers: which fsyncs made a request durable, and for how many
+//! others; whose acknowledgements made the quorum; which round confirmed a read, and which reads
+//! shared it; where a write is stored; and which watchers received it. Each answer is compared with
+//! the records of a real cluster.
 
 use bytes::Bytes;
 use glass_etcd::{
@@ -26,15 +27,15 @@ use super::{
     told::{Told, place_of},
 };
 
-/// Gets that are sent at once.
+/// Concurrent gets.
 const GETS: usize = 8;
 
 fn graph(told: &Told) -> Graph {
     Graph::of(&told.recording, &told.order, &told.story)
 }
 
-/// Goal: every question has its answer, and it is that of the records. Method: a put on a follower,
-/// while somebody watches on the third member.
+/// Goal: every question has its answer, and it agrees with the records. Method: a put on a
+/// follower, with a watcher on the third member.
 pub(super) async fn a_watched_put_on_a_follower_answers_them_all(scene: &Scene) {
     let [leader, follower, other] = scene.parts().await;
     let url = format!("http://{}", scene.cluster.members[other].client_address());
@@ -107,7 +108,7 @@ fn the_quorum_is_the_first_two_of_three(told: &Told, graph: &Graph, leader: usiz
     }
 }
 
-/// The pieces sum to the rpc's time, and none of them is unknown.
+/// The pieces add up to the rpc's time, and none of them is unknown.
 fn the_path_is_whole(told: &Told, graph: &Graph, serving: usize) {
     let path = critical_path(&told.recording, &told.order, &told.story, graph).unwrap();
     let rpc = told.one(serving, Stage::Rpc).event;
@@ -116,8 +117,8 @@ fn the_path_is_whole(told: &Told, graph: &Graph, serving: usize) {
     assert_eq!(None, unknown, "{path:?}\n{}", told.text());
 }
 
-/// Goal: a read knows its round, who shared it, and who confirmed it. Method: gets at once on a
-/// follower; those that name the same round must name each other.
+/// Goal: a read knows its round, the reads that shared it, and the members that confirmed it.
+/// Method: concurrent gets on a follower; those of the same round must name each other.
 pub(super) async fn gets_at_once_know_their_round_and_each_other(scene: &Scene) {
     let [leader, follower, _] = scene.parts().await;
     let gets: Vec<_> = (0..GETS)
@@ -148,7 +149,7 @@ pub(super) async fn gets_at_once_know_their_round_and_each_other(scene: &Scene) 
         the_path_is_whole(&told, &graph, follower);
         all.push((told.story.id, round, graph.fellows));
     }
-    // Others than these may read meanwhile, and ask for no trace.
+    // Other reads may run meanwhile, without asking for a trace.
     for (id, round, fellows) in &all {
         assert!((fellows.len() as u64) < round.reads.unwrap(), "{fellows:x?} of {round:?}");
         for (other, its_round, its_fellows) in all.iter().filter(|(other, ..)| other != id) {

@@ -20,19 +20,19 @@ use crate::{
     cluster::{Cluster, Member},
 };
 
-/// How long the recorder may be behind.
+/// How far the recorder may be behind.
 const RECORDED_WITHIN: Duration = Duration::from_secs(30);
 
 /// The process, and its file.
 pub(super) struct Recorder {
     child: Child,
-    /// What it writes.
+    /// Path of the recording.
     pub(super) file: PathBuf,
     _dir: TempDir,
 }
 
 impl Recorder {
-    /// Begins to record all members; returns when each of them is in the file.
+    /// Starts to record all members; returns when each of them is in the file.
     pub(super) async fn start(cluster: &Cluster) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("recording.ndjson");
@@ -53,14 +53,14 @@ impl Recorder {
         recorder
     }
 
-    /// What the file has by now.
+    /// The recording in the file so far.
     pub(super) fn read(&self) -> Result<Recording, String> {
         let file = File::open(&self.file).map_err(|error| error.to_string())?;
         let read = recording::read(BufReader::new(file)).map_err(|error| error.to_string())?;
         Ok(read.recording)
     }
 
-    /// Waits until the file is as wanted.
+    /// Waits until `look` accepts the recording.
     pub(super) async fn until(&self, what: &str, look: impl Fn(&Recording) -> Result<(), String>) {
         eventually(what, RECORDED_WITHIN, || async { look(&self.read()?) }).await;
     }
@@ -70,7 +70,7 @@ impl Recorder {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
-    /// Ends it as Ctrl-C does; returns how it ended, what it said, and what it has recorded.
+    /// Ends it as Ctrl-C does; returns exit status, standard error, and the recording.
     pub(super) fn stop(mut self) -> (ExitStatus, String, Recording) {
         self.signal(Signal::SIGINT);
         let (mut said, status) = (String::new(), self.child.wait().unwrap());

@@ -1,8 +1,8 @@
-//! What must be in no record, recording or export: values always, keys where they are redacted.
+//! Values must be in no record, recording or export; keys in none of a member that redacts.
 //!
-//! Everything that leaves a member is searched as bytes: what the observe service sends, what
-//! `glass trace` prints and writes, the exports for other viewers, what a collector of OpenTelemetry
-//! gets while the member runs, the flight recorder's file.
+//! Everything that leaves a member is searched as bytes: the stream of the observe service, the
+//! output and files of `glass trace`, the exports for other viewers, what an OpenTelemetry
+//! collector receives while the member runs, and the flight recorder's file.
 
 use std::fs;
 
@@ -26,13 +26,14 @@ use crate::{
     programs::{Kind as Program, left_out},
 };
 
-/// In every value.
+/// Part of every value.
 const VALUE: &str = "value-Nobody-May-Ever-See-It";
-/// In every key, name of a lock and end of a range.
+/// Part of every key, name of a lock and end of a range.
 const KEY: &str = "key-That-Is-Told-Or-Redacted";
 
-/// Goal: no value leaves a member, and no key one that redacts. Method: values and keys with marks in
-/// all requests that take them, well and badly, and then a search through all that is told.
+/// Goal: no value leaves a member, and no key leaves one that redacts. Method: marked values and
+/// keys in all requests that take them, valid and invalid, and then a search through everything
+/// that leaves a member.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_are_told_nowhere_and_keys_only_where_they_are_not_redacted() {
     if Program::subject() != Program::Glass {
@@ -52,7 +53,8 @@ async fn values_are_told_nowhere_and_keys_only_where_they_are_not_redacted() {
         for (what, bytes) in everything_told(&scene, &collector).await {
             let has = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
             assert!(!bytes.is_empty(), "{what} is empty");
-            // Eight bytes are a word: a part of a value in a field would be one, or lie across two.
+            // A field has eight bytes: part of a value in a field would fill one, or be split
+            // across two.
             for part in [VALUE, &VALUE[..8], &VALUE[6..14], &VALUE[13..21]] {
                 assert!(!has(part), "{what}: a value is told");
             }
@@ -61,7 +63,7 @@ async fn values_are_told_nowhere_and_keys_only_where_they_are_not_redacted() {
                     assert!(!has(part), "{what}: a key is told");
                 }
             } else {
-                // A record holds the first eight bytes of a key apart from the others.
+                // A record holds the first eight bytes of a key separately.
                 let is_there = has(&KEY[8..]);
                 assert!(is_there, "{what}: not even keys are there: the search proves nothing");
             }
@@ -88,7 +90,7 @@ async fn writes(scene: &Scene) {
     client.kv.put(sampled(put("put"))).await.unwrap();
     let again = PutRequest { lease, prev_kv: true, ..put("put") };
     client.kv.put(sampled(again)).await.unwrap();
-    // There is no such lease: the request fails in apply, and is told as failed.
+    // There is no such lease: the request fails in apply, and is recorded as failed.
     let fails = PutRequest { lease: 77, ..put("fails") };
     client.kv.put(sampled(fails)).await.unwrap_err();
     let is_same = Compare {
@@ -166,7 +168,8 @@ async fn everything_told(scene: &Scene, collector: &Collector) -> Vec<(&'static 
     ]
 }
 
-/// What a collector has got, the last request included: by then all those before it are there.
+/// What a collector has received once the last request is there: then all earlier ones are there
+/// too.
 async fn exported_live(collector: &Collector) -> Vec<u8> {
     let look = |got: &super::otlp::Got| {
         let has = |name: &str| got.spans.values().any(|(span, _)| span.name == name);

@@ -1,5 +1,5 @@
-//! The state of each member at every step of a recording of a cluster that was broken: walking
-//! forward and walking backward gives the same, and at the end it is what the members say themselves.
+//! The state of each member at every step of a recording of a cluster with faults: walking forward
+//! and walking backward agree, and the final state is what the members report themselves.
 
 use glass_etcd::{
     story::{
@@ -21,12 +21,12 @@ use crate::client::eventually;
 #[path = "../../src/story/state/tests/walk.rs"]
 mod walk;
 
-/// Puts of each of the three times: before, while and after one member is away.
+/// Puts in each of the three periods: before, while and after one member is away.
 const PUTS: usize = 12;
 
-/// Goal: from a recording the state of each member is known at every step, and it is true. Method:
-/// puts at all members, one of which is killed in between and starts again; then the records are
-/// walked through in both directions, and the members are asked.
+/// Goal: a recording gives the true state of each member at every step. Method: puts at all
+/// members, one of which is killed in between and restarts; then the test walks through the records
+/// in both directions, and queries the members.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_state_of_a_killed_and_restarted_member_is_known_at_every_step_and_true() {
     let Some(mut scene) = Scene::start("states").await else { return };
@@ -42,7 +42,8 @@ async fn the_state_of_a_killed_and_restarted_member_is_known_at_every_step_and_t
     let states = States::of(&recording, &order);
     let walked = walk::walk(&recording, &order, &states);
     println!("{} events, {walked:?}, losses: {:?}", recording.events.len(), states.losses());
-    // What a killed member had not told yet is lost, and what nobody asked to keep is not recorded.
+    // The last records of a killed member are lost, and requests that are not kept are not
+    // recorded.
     assert!(walked.changes * 9 / 10 < walked.known_before, "{walked:?}");
     both_boots_are_known(&recording, &states, killed);
     assert_eq!(None, super::causes::cycle(&recording, &super::causes::links(&recording)));
@@ -71,10 +72,10 @@ async fn puts(scene: &Scene, when: &str, members: &[usize]) {
     scene.listener.told(("KV/Put", &last), is_told).await;
 }
 
-/// Waits until each member's state at the end is what it answers when it is asked, and what it counts.
+/// Waits until each member's final state agrees with its status and its counters.
 async fn said_by_the_members(scene: &Scene) -> Recording {
     eventually("the members' own words", HEARD_WITHIN, || async {
-        // Asked first: what was heard after that is at least as new.
+        // Queried first, so the records received afterwards are at least as new.
         let mut asked = Vec::new();
         for at in 0..3 {
             asked.push(scene.cluster.client(at).status().await.map_err(|e| e.to_string())?);
@@ -137,7 +138,7 @@ fn leader_knows_its_peers(
     Ok(())
 }
 
-/// `/metrics` counts what is committed and applied, too.
+/// Checks that `/metrics` counts the committed and applied entries too.
 fn counts_agree(
     scene: &Scene,
     at: usize,
@@ -159,7 +160,7 @@ fn counts_agree(
     Ok(())
 }
 
-/// At the end of its first boot the member stood somewhere, and its second began there or later.
+/// The final state of its first boot is known, and its second began there or later.
 fn both_boots_are_known(recording: &Recording, states: &States, killed: usize) {
     let place = place_of(recording, killed);
     let boots: Vec<u16> =

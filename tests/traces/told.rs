@@ -1,4 +1,4 @@
-//! A story, and questions to it that name members by their number in the cluster.
+//! A story, and queries that name members by their number in the cluster.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,13 +7,13 @@ use glass_etcd::{
     trace::{Kind, Stage, message},
 };
 
-/// The story of one request in what was heard so far.
+/// The story of one request in a recording.
 pub(super) struct Told {
-    /// What was heard.
+    /// The recording.
     pub(super) recording: Recording,
-    /// In which order it is told.
+    /// Its playback order.
     pub(super) order: Order,
-    /// What of it belongs to the request.
+    /// The request's story in it.
     pub(super) story: Story,
     rank: HashMap<usize, usize>,
 }
@@ -21,11 +21,11 @@ pub(super) struct Told {
 /// A step of the story.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen<'a> {
-    /// What was recorded.
+    /// The event.
     pub(super) event: &'a Event,
-    /// When in playback order.
+    /// Its rank in playback order.
     pub(super) rank: usize,
-    /// Its place in the recording.
+    /// Its position in the recording.
     pub(super) place: usize,
 }
 
@@ -36,7 +36,7 @@ impl Seen<'_> {
     }
 }
 
-/// The place of member `m{at}` in the recording.
+/// The position of member `m{at}` in the recording.
 pub(super) fn place_of(recording: &Recording, at: usize) -> u8 {
     let name = format!("m{at}");
     let place = recording.members.iter().position(|member| member.name == name);
@@ -44,7 +44,7 @@ pub(super) fn place_of(recording: &Recording, at: usize) -> u8 {
 }
 
 impl Told {
-    /// `None` if nothing of the request was heard.
+    /// `None` if nothing of the request was captured.
     pub(super) fn of(recording: &Recording, id: u64) -> Option<Self> {
         let order = Order::of(recording);
         let story = Story::of(recording, &order, id)?;
@@ -76,14 +76,14 @@ impl Told {
         self.steps().filter(is_meant).collect()
     }
 
-    /// The one step of a member; panics when there is none, or another one.
+    /// The only step of a member with this stage; panics if there is none, or more than one.
     pub(super) fn one(&self, at: usize, stage: Stage) -> Seen<'_> {
         let found = self.on(at, stage);
         assert_eq!(1, found.len(), "{} on m{at}\n{}", stage.name(), self.text());
         found[0]
     }
 
-    /// The one beginning of a step that may wait; it shares its clock with its end.
+    /// The only beginning of a step that may wait; it shares its clock with its end.
     pub(super) fn begin(&self, at: usize, stage: Stage) -> Seen<'_> {
         let end = self.one(at, stage).event;
         let begins = |seen: &Seen<'_>| {
@@ -96,7 +96,7 @@ impl Told {
         found[0]
     }
 
-    /// The one message of a type from one member to another: its send and its receive.
+    /// The only message of a type from one member to another: its send and its receive.
     pub(super) fn message(&self, kind: u64, from: usize, to: usize) -> [Seen<'_>; 2] {
         let end = |at: usize, stage: Stage, peer: usize| {
             let mut found = self.on(at, stage);
@@ -113,7 +113,7 @@ impl Told {
         [send, receive]
     }
 
-    /// Content if nothing is unknown, and each message has both ends.
+    /// Checks that nothing is unknown, and each message has both ends.
     pub(super) fn is_complete(&self) -> Result<(), String> {
         if !self.story.missing.is_empty() {
             return Err(format!("missing: {:?}", self.story.missing));
@@ -128,8 +128,8 @@ impl Told {
         Err(format!("one end only: {seen:?} in {stream:?}"))
     }
 
-    /// Nothing that carries the request's id, or that of its rounds, was left out, and nothing of
-    /// another request was taken in. Returns the ids in the story.
+    /// Checks that every event with the request's id, or that of its rounds, is included, and none
+    /// of another request. Returns the ids in the story.
     pub(super) fn assert_no_strangers(&self, rounds: &[u64]) {
         let ids: HashSet<u64> = rounds.iter().copied().chain([self.story.id]).collect();
         let steps: HashSet<usize> = self.story.steps.iter().map(|step| step.event).collect();
@@ -140,7 +140,7 @@ impl Told {
         }
     }
 
-    /// The story for whoever reads a failure.
+    /// The story as text, for failures.
     pub(super) fn text(&self) -> String {
         let mut text = format!("{} {:?}\n", self.story.title, self.story.missing);
         for Seen { event, rank, .. } in self.steps() {
@@ -156,7 +156,7 @@ impl Told {
     }
 }
 
-/// Asserts that these steps are told in this order.
+/// Asserts that these steps are played in this order.
 pub(super) fn assert_in_order(told: &Told, steps: &[Seen<'_>]) {
     for pair in steps.windows(2) {
         let names = [pair[0].event.stage.name(), pair[1].event.stage.name()];

@@ -1,5 +1,5 @@
-//! The traces are true: what takes long on one member is long on that member and on no other, and
-//! what happens meanwhile is told as happening meanwhile.
+//! The traces are true: a step that is slow on one member is slow on that member and on no other,
+//! and concurrent steps are shown as concurrent.
 
 use std::time::Duration;
 
@@ -16,20 +16,20 @@ use super::{
     told::{Told, place_of},
 };
 
-/// How long a slowed fsync takes, in nanoseconds, and what one that is not slowed must stay below.
+/// Duration of a slowed fsync, in nanoseconds, and the limit for one that is not slowed.
 const SLOW_NS: u64 = 50_000_000;
 const QUICK_NS: u64 = 40_000_000;
-/// Puts that are looked at.
+/// Number of puts examined.
 const PUTS: usize = 5;
-/// How far `why-slow` looks back.
+/// The period that `why-slow` covers.
 const LOOKED_AT: Duration = Duration::from_millis(1500);
-/// Clients that write while the leader's disk is slow, and how many puts each of them sends.
+/// Clients that write while the leader's disk is slow, and puts of each.
 const WRITERS: usize = 8;
 
 const SLOW_DISK: [(&str, &str); 1] = [("FAILPOINTS", "wal-before-fsync=sleep(50)")];
 
-/// Goal: a trace says where the time went. Method: first one follower's fsync is 50 ms late, then
-/// everybody's, and the leader does not wait for its own.
+/// Goal: a trace shows where the time went. Method: first one follower's fsync is 50 ms late, then
+/// those of all members, and the leader does not wait for its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_disk_is_slow_in_the_trace_and_the_leader_does_not_wait_for_its_own() {
     let Some(mut scene) = Scene::start("slow disks").await else { return };
@@ -54,8 +54,8 @@ async fn a_slow_disk_is_slow_in_the_trace_and_the_leader_does_not_wait_for_its_o
     the_disk_is_named_as_the_cause(&scene).await;
 }
 
-/// Goal: `why-slow` puts the cause first that was made. Method: one client that puts one after the
-/// other while all disks are slow, and a look at a part of that time.
+/// Goal: `why-slow` ranks the real cause first. Method: one client that puts continuously while all
+/// disks are slow, and a query for part of that time.
 async fn the_disk_is_named_as_the_cause(scene: &Scene) {
     let leader = scene.cluster.leader().await;
     let mut client = scene.cluster.client(leader);
@@ -66,7 +66,7 @@ async fn the_disk_is_named_as_the_cause(scene: &Scene) {
         let mut ready = Some(ready);
         while !*is_over.borrow_and_update() {
             client.put("cause", "v").await.unwrap();
-            // From here on nothing else is in the time that is looked at.
+            // From here on the period contains nothing else.
             if 2 * LOOKED_AT < clock::now() - begun
                 && let Some(ready) = ready.take()
             {
@@ -85,13 +85,13 @@ async fn the_disk_is_named_as_the_cause(scene: &Scene) {
     let lines: Vec<serde_json::Value> =
         json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(Some("fsync"), lines[1]["wait"].as_str(), "{json}");
-    // Of the newest, not all members have told all yet.
+    // For the newest requests, not all members have sent all records yet.
     let [ended, waited] = [&lines[0]["ended"], &lines[1]["requests"]].map(|n| n.as_u64().unwrap());
     assert!(ended <= 2 * waited, "hardly one waited: {json}");
     assert!(SLOW_NS <= lines[1]["worst_ns"].as_u64().unwrap(), "{json}");
     let sum: u64 = lines[1..].iter().map(|line| line["ns"].as_u64().unwrap()).sum();
     assert_eq!(Some(sum), lines[0]["total_ns"].as_u64(), "{json}");
-    // Its worst request is one that `show` knows, and of which it says the same.
+    // `show` knows its worst request, and reports the same about it.
     let worst = lines[1]["worst"].as_str().unwrap();
     let text = glass(scene, &["trace", "show", worst]).await;
     assert!(text.contains("the disk, until wal.fsync"), "{text}");
@@ -154,7 +154,7 @@ fn sends_before_its_own_fsync_ends(told: &Told, leader: usize) {
     }
 }
 
-/// How many fsyncs of the member saw entries appended that they do not cover.
+/// How many fsyncs of the member had entries appended during them that they do not cover.
 fn appended_during_fsyncs(recording: &Recording, member: u8) -> usize {
     let of = |stage: Stage, kind: Kind| {
         let is_meant =

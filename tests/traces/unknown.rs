@@ -1,9 +1,9 @@
-//! What was not captured is unknown, and nothing is invented in its place.
+//! Steps that were not captured are unknown, and nothing is invented for them.
 
 use super::{Scene, commands::glass, puts, told::Told};
 
-/// Goal: a member that says nothing has unknown steps, and is not left out in silence. Method:
-/// SIGSTOP for a follower, a put, and a `show` that never hears the stopped member.
+/// Goal: the steps of a silent member are unknown, and are not omitted silently. Method: SIGSTOP
+/// for a follower, a put, and a `show` that receives nothing from the stopped member.
 pub(super) async fn a_paused_member_is_unknown_and_then_heard(scene: &Scene) {
     let key = "unknown/put";
     let [leader, paused, _] = scene.parts().await;
@@ -12,7 +12,7 @@ pub(super) async fn a_paused_member_is_unknown_and_then_heard(scene: &Scene) {
     let told = scene
         .listener
         .told(("KV/Put", key), |told| {
-            // All the others do is there; what is missing is of the one that says nothing.
+            // Everything of the others is there; the missing steps are those of the silent member.
             let place = super::told::place_of(&told.recording, paused);
             let others = told.story.missing.iter().filter(|missing| missing.member != place);
             if others.count() == 0 { Ok(()) } else { Err("others are missing".to_owned()) }
@@ -32,7 +32,7 @@ pub(super) async fn a_paused_member_is_unknown_and_then_heard(scene: &Scene) {
     let is_step = |line: &&&str| line.trim_start().starts_with('+') && line.contains(&short);
     assert_eq!(None, about.iter().find(is_step), "{text}");
     let address = scene.cluster.members[paused].client_address();
-    let line = format!("unknown  {address}  the member there is not heard: silent for 1 s");
+    let line = format!("unknown  {address}  no records from there: silent for 1 s");
     assert!(text.lines().any(|found| found.trim_start() == line), "{text}");
     let json = glass(scene, &["trace", "show", &id, "--json"]).await;
     let last: serde_json::Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Answers that clients do not read, told by those who have to wait for the room.
+//! Unread answers, as seen in the traces of the requests that wait for room.
 
 use std::time::Duration;
 
@@ -16,17 +16,18 @@ use crate::{
     silent::Silent,
 };
 
-/// Of the member's 256 MiB, half goes to answers of this size that are kept, and the rest to windows
-/// of 2 MiB for those that are not.
+/// Half of the member's 256 MiB goes to kept answers of this size, and the rest to windows of 2 MiB
+/// for those that are not kept.
 const VALUE: usize = 1200 << 10;
-/// Connections, and how much each asks for at a time: that makes more windows than there are. They
-/// must be taken before the first of them has stalled for long.
+/// Connections, and requests of each: these need more windows than there are. They must be taken
+/// before the first of them has stalled for long.
 const SILENT: (usize, usize) = (3, 60);
-/// A read that has taken so long must be waiting.
+/// A read that has taken this long must be waiting.
 const WAITS: Duration = Duration::from_secs(1);
 
-/// Goal: a read that waits for room says so, is let in when those that stall have been ended, and
-/// says what it had to read twice. Method: many clients that do not read, then one that does.
+/// Goal: the trace of a read that waits for room shows the wait, the admission when stalled answers
+/// are ended, and what it had to read twice. Method: many clients that do not read, then one that
+/// does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_that_waits_for_room_says_so_and_is_served_in_place_of_what_stalls() {
     if Kind::subject() != Kind::Glass {
@@ -45,7 +46,7 @@ async fn a_read_that_waits_for_room_says_so_and_is_served_in_place_of_what_stall
     for _ in 0..SILENT.0 {
         silent.push(Silent::connect(&scene.cluster.members[0].client_address()).await);
     }
-    // On a connection of its own, where nothing else takes the way of its end.
+    // On a connection of its own, where nothing else delays the notice of its end.
     let mut first = Silent::connect(&scene.cluster.members[0].client_address()).await;
     first.ask("Range", &get("room/0", "")).await;
     let mut others = Vec::new();
@@ -68,7 +69,7 @@ async fn a_read_that_waits_for_room_says_so_and_is_served_in_place_of_what_stall
     let answer = waiting.await.unwrap().unwrap().into_inner();
     assert_eq!(vec![VALUE; 3], answer.kvs.iter().map(|kv| kv.value.len()).collect::<Vec<_>>());
     tell(&scene).await;
-    // The oldest of those that stalled was ended for that. Its client sees why.
+    // The oldest stalled answer was ended for that. Its client sees the reason.
     let (len, reset) = first.read(0).await;
     assert!(len < VALUE, "{len} bytes");
     assert_eq!(Some(h2::Reason::ENHANCE_YOUR_CALM), reset);
@@ -96,7 +97,7 @@ async fn tell(scene: &Scene) {
     assert!(room.field("in_flight") + room.field("bytes") > room.field("limit"));
     assert_eq!(0, room.field("of_connection"));
     assert!(room.event.took_ns > 100_000_000, "{room:?}");
-    // Nothing was kept: there was a window, and no more.
+    // Nothing was kept: the answer had a window, and no more.
     let pieces = told.on(0, Stage::AnswerPiece);
     let rows: u64 = pieces.iter().map(|piece| piece.field("rows")).sum();
     assert_eq!((3, 3), (rows, pieces.len()), "a piece has at least a MiB");
@@ -106,7 +107,7 @@ async fn tell(scene: &Scene) {
     }
 }
 
-/// The id of the range that has waited for room, and was answered.
+/// The id of the range that waited for room, and was answered.
 fn waited(recording: &Recording) -> Result<u64, String> {
     let requests = query::requests(recording);
     let is_meant = |id: u64| {

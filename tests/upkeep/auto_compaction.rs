@@ -15,12 +15,12 @@ use crate::{
     traces::listen::Listener,
 };
 
-/// What a leader writes when it begins; with the word `completed` when it is done.
+/// A leader's log line at the start; with the word `completed` at the end.
 const STARTING: &str = "starting auto periodic compaction";
 
-/// Goal: the leader, and nobody else, compacts what is older than the retention; all members forget
-/// the same; and the next leader goes on. Method: a retention of one second, puts all the while, on
-/// ours and on etcd.
+/// Goal: only the leader compacts what is older than the retention; all members forget the same;
+/// and the next leader continues. Method: a retention of one second, puts throughout, on ours and
+/// on etcd.
 #[tokio::test]
 async fn the_leader_forgets_what_is_older_than_the_retention_and_so_does_the_next_one() {
     let env = [("ETCD_AUTO_COMPACTION_RETENTION", "1s")];
@@ -51,8 +51,8 @@ async fn the_leader_forgets_what_is_older_than_the_retention_and_so_does_the_nex
     }
 }
 
-/// A compaction that nobody has asked for has an id like a client's, and is proposed and applied
-/// under it.
+/// A compaction by the member itself has an id like a client's, and is proposed and applied under
+/// it.
 fn is_told_by_all(recording: &Recording) -> Result<(), String> {
     let of = |stage: Stage, id: u64| {
         let is_meant = move |event: &&Event| (event.stage, event.id) == (stage, id);
@@ -68,14 +68,14 @@ fn is_told_by_all(recording: &Recording) -> Result<(), String> {
     ids.iter().find(told).map(drop).ok_or_else(|| format!("{} compactions", ids.len()))
 }
 
-/// Puts on one member until it has compacted a revision behind this one; returns which.
+/// Puts on one member until it has compacted a revision beyond this one; returns that revision.
 async fn compacted_beyond(cluster: &Cluster, at: usize, revision: i64) -> i64 {
     let client = cluster.client(at);
     eventually("a compaction", SOON, || {
         let mut client = client.clone();
         async move {
             client.put("past", "").await.map_err(|status| status.to_string())?;
-            // There are ten looks in a second: each should find another revision.
+            // The member checks ten times a second: each check should find another revision.
             tokio::time::sleep(Duration::from_millis(30)).await;
             let compacted = hash_kv(cluster, at, 0).await?.compact_revision;
             if revision < compacted { Ok(compacted) } else { Err(format!("at {compacted}")) }
@@ -84,7 +84,7 @@ async fn compacted_beyond(cluster: &Cluster, at: usize, revision: i64) -> i64 {
     .await
 }
 
-/// Goal: what cannot be meant keeps the member from starting, in etcd's words.
+/// Goal: an invalid retention keeps the member from starting, with etcd's words.
 #[tokio::test]
 async fn a_retention_that_is_none_is_refused() {
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {

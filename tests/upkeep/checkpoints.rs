@@ -16,20 +16,21 @@ use crate::{
     traces::listen::Listener,
 };
 
-/// Flags, and an interval for which one can wait.
+/// Flags, with an interval short enough for a test.
 const ENV: [(&str, &str); 3] = [
     ("ETCD_EXPERIMENTAL_ENABLE_LEASE_CHECKPOINT", "true"),
     ("ETCD_EXPERIMENTAL_ENABLE_LEASE_CHECKPOINT_PERSIST", "true"),
     ("FAILPOINTS", "lease-checkpoint-interval=return(1000)"),
 ];
 
-/// The lease, and its seconds.
+/// The lease's id, and its TTL in seconds.
 const LEASE: i64 = 700;
 const TTL: i64 = 60;
 
-/// Goal: a new leader goes on with what is left of a lease, not with all of it; a renewal makes it
-/// whole again, for later leaders too; and it outlives the death of all members. Method: an interval
-/// of one second, and leaders that are killed. Without checkpoints each would begin with 60 seconds.
+/// Goal: a new leader continues with the remaining time of a lease, not with its full time; a
+/// renewal restores the full time, for later leaders too; and both survive the death of all
+/// members. Method: an interval of one second, and leaders that are killed. Without checkpoints
+/// each would begin with 60 seconds.
 #[tokio::test]
 async fn what_is_left_of_a_lease_outlives_its_leader_and_a_renewal_makes_it_whole() {
     if Kind::subject() != Kind::Glass {
@@ -44,7 +45,7 @@ async fn what_is_left_of_a_lease_outlives_its_leader_and_a_renewal_makes_it_whol
     let leader = cluster.leader().await;
     cluster.kill(leader);
     let next = cluster.leader().await;
-    // One election timeout is given for the time in which nobody could renew it.
+    // One election timeout is added for the period in which no leader could renew it.
     let now = time_to_live(&mut cluster.client(next)).await;
     assert!(now <= left + 1, "{now} s left, and the last checkpoint had {left}");
 
@@ -55,14 +56,14 @@ async fn what_is_left_of_a_lease_outlives_its_leader_and_a_renewal_makes_it_whol
     cluster.kill(next);
     let third = cluster.leader().await;
     let now = time_to_live(&mut cluster.client(third)).await;
-    // Checkpoints since may have taken away the time that has passed, and no more than that.
+    // Later checkpoints may have deducted the time that has passed, and no more.
     let passed = i64::try_from(renewed.elapsed().as_secs()).unwrap() + 1;
     assert!(TTL <= now + passed, "{now} s left, and {passed} s ago there were {TTL}");
 
     cluster.spawn(next);
     cluster.wait_ready(next).await;
     let left = checkpointed(&cluster, &listener, now - 3).await;
-    // What was applied goes into the file within a tenth of a second, or comes again from the log.
+    // An applied entry reaches the file within a tenth of a second, or is read from the log again.
     (0..3).for_each(|at| cluster.kill(at));
     (0..3).for_each(|at| cluster.spawn(at));
     for at in 0..3 {
@@ -72,7 +73,7 @@ async fn what_is_left_of_a_lease_outlives_its_leader_and_a_renewal_makes_it_whol
     assert!(now <= left + 1, "{now} s left after a restart of all, and {left} before");
 }
 
-/// Waits until every member has noted at most so many seconds; returns the most of them.
+/// Waits until every member has recorded at most `most` seconds; returns the largest value.
 async fn checkpointed(cluster: &Cluster, listener: &Listener, most: i64) -> i64 {
     let noted = |stage_of: &glass_etcd::story::Recording, member: usize| {
         let name = format!("m{member}");

@@ -1,8 +1,8 @@
-//! What members do by themselves: forgetting the past, going on with it after a kill, carrying
-//! leases over a change of leader, and telling clients that nobody leads.
+//! Background work of members: compacting old revisions, resuming that after a kill, carrying
+//! leases over a change of leader, and ending streams when there is no leader.
 //!
-//! Where etcd 3.5.1 can do the same it does the same test, so that the test claims no more than
-//! etcd holds.
+//! Where etcd 3.5.1 has the feature, it runs the same test, so that the test claims no more than
+//! etcd does.
 
 mod auto_compaction;
 mod checkpoints;
@@ -15,7 +15,7 @@ use glass_etcd::pb::etcdserverpb::{HashKvRequest, HashKvResponse};
 
 use crate::{client::eventually, cluster::Cluster};
 
-/// For what takes a second or two.
+/// Enough for a step that takes a second or two.
 const SOON: Duration = Duration::from_secs(30);
 
 /// The hash of one member at a revision; 0 is its newest.
@@ -25,7 +25,7 @@ async fn hash_kv(cluster: &Cluster, at: usize, revision: i64) -> Result<HashKvRe
     Ok(hash.map_err(|status| status.to_string())?.into_inner())
 }
 
-/// Waits until all members have applied a revision, and asserts that they agree on what it is.
+/// Waits until all members have applied a revision, and asserts that their hashes agree.
 async fn same_hashes(cluster: &Cluster, revision: i64) {
     let mut hashes = Vec::new();
     for at in 0..cluster.members.len() {

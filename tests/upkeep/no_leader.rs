@@ -24,11 +24,12 @@ use crate::{
     programs::{self, Kind},
 };
 
-/// What each of them is told.
+/// The status that each of them gets.
 const NO_LEADER: (Code, &str) = (Code::Unavailable, "etcdserver: no leader");
 
-/// Goal: who wants a leader is told that there is none: a request at once, a stream of watchers and
-/// one of keep-alives after three election timeouts; others stay. Method: two of three are killed.
+/// Goal: a call that requires a leader fails when there is none: a request at once, a stream of
+/// watchers and one of keep-alives after three election timeouts; others stay. Method: kill two of
+/// three.
 #[tokio::test]
 async fn who_wants_a_leader_is_told_when_there_is_none() {
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
@@ -56,7 +57,7 @@ async fn who_wants_a_leader_is_told_when_there_is_none() {
         assert!(client.kv.range(range()).await.is_ok(), "{kind:?}");
         assert_eq!(end(watching.message()).await, NO_LEADER, "{kind:?}");
         assert_eq!(end(renewing.message()).await, NO_LEADER, "{kind:?}");
-        // One election timeout until the leader is given up, and then three ticks, the first of
+        // One election timeout until the leader counts as lost, and then three ticks, the first of
         // which may come at once.
         assert!(Duration::from_secs(2) < killed.elapsed(), "{kind:?}: {:?}", killed.elapsed());
         let silence = Duration::from_millis(200);
@@ -104,7 +105,7 @@ async fn keep_alive(channel: Channel, wants_leader: bool) -> Streaming<LeaseKeep
     stream
 }
 
-/// With what a stream ends.
+/// The status with which a stream ends.
 async fn end<T: std::fmt::Debug>(
     message: impl Future<Output = Result<Option<T>, Status>>,
 ) -> (Code, &'static str) {

@@ -1,4 +1,4 @@
-//! A compaction that is cut off by a kill.
+//! A compaction that is interrupted by a kill.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use crate::{
     programs::{Kind, left_out},
 };
 
-/// Keys, and how often each is put.
+/// Number of keys, and of puts to each.
 const KEYS: usize = 20;
 const ROUNDS: usize = 20;
 
@@ -30,9 +30,10 @@ const SLOW: [(&str, &str); 2] = [
     ("ETCD_EXPERIMENTAL_COMPACTION_SLEEP_INTERVAL", "500ms"),
 ];
 
-/// Goal: a SIGKILL between two batches loses nothing; the member goes on after its restart, under
-/// load, and all members have the same hashes before, meanwhile and after. Method: the compaction
-/// of one member is slow, and is seen by the bytes that are in use; its file tells what was left.
+/// Goal: a SIGKILL between two batches loses nothing; the member continues the compaction after its
+/// restart, under load, and all members have the same hashes before, during and after it. Method:
+/// the compaction of one member is slow, and visible in the bytes in use; its file shows what was
+/// left.
 #[tokio::test]
 async fn a_member_that_is_killed_between_two_batches_goes_on_after_its_restart() {
     if Kind::subject() != Kind::Glass {
@@ -66,7 +67,7 @@ async fn a_member_that_is_killed_between_two_batches_goes_on_after_its_restart()
     assert!(cluster.log(victim).contains("resume scheduled compaction"));
     same_hashes(&cluster, load.revision()).await;
     cluster.kill(victim);
-    // And a second time, from where it was, or from the start: both are right.
+    // Again, from where it was or from the start: both are right.
     cluster.set_env(victim, &[]);
     cluster.spawn(victim);
     cluster.wait_ready(victim).await;
@@ -85,7 +86,7 @@ async fn a_member_that_is_killed_between_two_batches_goes_on_after_its_restart()
         assert_eq!(kept, KEYS, "m{at}");
     }
     for at in 0..3 {
-        // So that the file has what was applied.
+        // So that the file contains what was applied.
         cluster
             .client(at)
             .maintenance
@@ -103,7 +104,7 @@ async fn put(client: &mut Client, key: &str, len: usize) -> i64 {
     client.kv.put(put).await.unwrap().into_inner().header.unwrap().revision
 }
 
-/// Waits until the rows of the member's file have at most so many bytes, if it is not 0.
+/// Waits until the rows of the member's file have at most `most` bytes, if it is not 0.
 async fn in_use(cluster: &Cluster, at: usize, most: i64) -> i64 {
     eventually("rows are deleted", SOON, || async {
         let status = cluster.client(at).status().await.map_err(|status| status.to_string())?;
@@ -113,7 +114,7 @@ async fn in_use(cluster: &Cluster, at: usize, most: i64) -> i64 {
     .await
 }
 
-/// Rows of the dead member's file that a compaction at this revision does not keep.
+/// Rows of the dead member's file that a compaction at this revision removes.
 fn old_rows(cluster: &Cluster, at: usize, revision: i64) -> usize {
     let path = cluster.members[at].data_dir.join("member/snap/db");
     let backend = Backend::open(&path, Options::default()).unwrap();
@@ -122,7 +123,7 @@ fn old_rows(cluster: &Cluster, at: usize, revision: i64) -> usize {
     backend.range(Bucket::Key, b"", Some(&end), 0).len()
 }
 
-/// Puts without an end on another key.
+/// Endless puts to another key.
 struct Load {
     over: Arc<AtomicBool>,
     revision: Arc<AtomicI64>,
@@ -142,7 +143,7 @@ impl Load {
         Load { over, revision, writer }
     }
 
-    /// The newest that was acknowledged.
+    /// The newest acknowledged revision.
     fn revision(&self) -> i64 {
         self.revision.load(Ordering::Acquire)
     }

@@ -1,9 +1,10 @@
-//! `glass bench compare`: how the performance claim is checked.
+//! `glass bench compare`: checks the performance claim against etcd.
 //!
-//! A shared machine is twice as fast one minute as the next, so figures taken at different times
-//! say nothing. Here the two servers take turns (A B A B), fresh members each time, data on the
-//! same disk, fsync on in both; the report gives medians and their ratios, and beside the
-//! throughput what does not depend on the neighbours: CPU per request, memory, fsyncs.
+//! A shared machine may be twice as fast one minute as the next, so figures taken at different
+//! times say nothing. Here the two servers take turns (A B A B), with fresh members each time, data
+//! on the same disk, and fsync on in both. The report gives medians and their ratios and, beside
+//! the throughput, figures that do not depend on the machine's other load: CPU per request, memory,
+//! fsyncs.
 
 use std::{
     env, fs,
@@ -27,25 +28,25 @@ pub(crate) struct Args {
     /// The etcd to compare with (3.5; 3.4 is four times slower on reads).
     #[arg(long)]
     pub(crate) etcd: PathBuf,
-    /// What is compared with it: this program, or another that takes etcd's flags
-    /// (after the word `serve`, unless it is called etcd).
+    /// The server to compare with it: this program, or another that takes etcd's flags (after the
+    /// word `serve`, unless it is called etcd).
     #[arg(long)]
     pub(crate) glass: Option<PathBuf>,
-    /// So many requests of each operation, in place of so many seconds: the same work for both,
-    /// without which memory cannot be compared.
+    /// Requests per operation, instead of a time per operation. Both servers then do the same work,
+    /// which a comparison of memory requires.
     #[arg(long)]
     pub(crate) requests: Option<u64>,
-    /// Turns of each server.
+    /// Number of turns for each server.
     #[arg(long, default_value_t = 2)]
     pub(crate) rounds: usize,
     #[command(flatten)]
     pub(crate) bed: TestBed,
 }
 
-/// One operation under one server in one round, by the names of [`MEASURES`].
+/// One operation on one server in one round, in the order of [`MEASURES`].
 type Row = [Option<f64>; MEASURES.len()];
 
-/// What is measured, and whether more is better.
+/// Names of the measures, and whether a higher value is better.
 const MEASURES: [(&str, bool); 7] = [
     ("requests/s", true),
     ("p50 ms", false),
@@ -55,7 +56,7 @@ const MEASURES: [(&str, bool); 7] = [
     ("WAL fsyncs/s, a member", false),
     ("file commits/s, a member", false),
 ];
-/// Operations in the order in which they run: reads find what the puts wrote.
+/// Operations in the order in which they run: the reads read the keys of the puts.
 const OPERATIONS: [&str; 3] = ["put", "get", "serializable get"];
 
 /// Results of one server: rounds, then operations.
@@ -65,7 +66,7 @@ struct Side {
     errors: u64,
 }
 
-/// Runs both in turn and prints the table; true if no request failed.
+/// Runs both servers in turn and prints the table; true if no request failed.
 pub(crate) async fn run(common: &Common, args: &Args) -> Result<bool, Error> {
     let glass = match &args.glass {
         Some(program) => program.clone(),
@@ -177,7 +178,7 @@ fn measures(
 }
 
 impl Side {
-    /// The median over the rounds; unknown if one round is.
+    /// The median over the rounds; `None` if any round lacks the value.
     fn median(&self, operation: usize, measure: usize) -> Option<f64> {
         let values: Option<Vec<f64>> =
             self.rounds.iter().map(|rows| rows[operation][measure]).collect();
@@ -241,7 +242,7 @@ fn to_json(sides: &[Side; 2], programs: [&PathBuf; 2], file_system: Option<&str>
     })
 }
 
-/// The kind of file system below `dir`, where the system says so (Linux).
+/// The type of the file system below `dir`, where the system reports it (Linux).
 fn file_system_of(dir: &Path) -> Option<String> {
     let dir = dir.canonicalize().ok()?;
     let mounts = fs::read_to_string("/proc/mounts").ok()?;
@@ -254,7 +255,7 @@ fn file_system_of(dir: &Path) -> Option<String> {
 }
 
 fn progress(line: &str) {
-    // Beside the report, which may be JSON.
+    // On standard error, because the report on standard output may be JSON.
     let _ = writeln!(io::stderr(), "{line}");
 }
 

@@ -1,8 +1,8 @@
-//! `glass bench compare-watchers`: what idle watchers cost those who put.
+//! `glass bench compare-watchers`: how much idle watchers slow down puts.
 //!
 //! Pairs of runs on one cluster: puts without watchers, and puts with thousands of watchers on
-//! other keys. Which of the two comes first changes from pair to pair, as the machine and the
-//! database are not the same later on; the ratio within a pair is the figure.
+//! other keys. The order alternates from pair to pair, because the machine and the database change
+//! over time; the figure is the ratio within a pair.
 
 use std::{
     env, fs,
@@ -19,8 +19,8 @@ use super::{
     put, watch,
 };
 
-/// Flags of `compare-watchers`. `--clients`, `--conns`, `--seconds` and `--warmup` have defaults of
-/// their own here: 256, 32, 6 and 1.
+/// Flags of `compare-watchers`. `--clients`, `--conns`, `--seconds` and `--warmup` have other
+/// defaults here: 256, 32, 6 and 1.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Args {
     /// The server: this program, or another that takes etcd's flags.
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Idle watchers, each on a key of its own, spread over all members.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) watchers: usize,
-    /// Streams that they share.
+    /// Watch streams that they share.
     #[arg(long, default_value_t = 30)]
     pub(crate) streams: usize,
     /// Pairs of runs.
@@ -63,7 +63,7 @@ pub(crate) async fn run(common: &Common, args: &Args) -> Result<bool, Error> {
     let (mut pairs, mut errors) = (Vec::new(), 0);
     for pair in 0..args.pairs {
         let mut runs = [Run::default(); 2];
-        // Without, with; then with, without.
+        // Without, then with; in every other pair the reverse.
         for which in if pair % 2 == 0 { [0, 1] } else { [1, 0] } {
             let watched = which == 1;
             let (run, failed) = one(&common, args, watched).await?;
@@ -78,24 +78,24 @@ pub(crate) async fn run(common: &Common, args: &Args) -> Result<bool, Error> {
     Ok(errors == 0)
 }
 
-/// What one run has shown.
+/// The result of one run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Run {
     /// Puts a second.
     rate: f64,
-    /// CPU of all members for one put, in microseconds; 0 where that is not known.
+    /// CPU of all members per put, in microseconds; 0 if unknown.
     cpu_us: f64,
 }
 
 impl Run {
-    /// How the second of a pair is to the first.
+    /// Rate and CPU with watchers, divided by those without.
     fn ratios([without, with]: &[Run; 2]) -> [f64; 2] {
         let ratio = |a: f64, b: f64| b / a.max(f64::MIN_POSITIVE);
         [ratio(without.rate, with.rate), ratio(without.cpu_us, with.cpu_us)]
     }
 }
 
-/// One run, and how many puts have failed in it.
+/// One run, and how many of its puts failed.
 async fn one(common: &Common, args: &Args, watched: bool) -> Result<(Run, u64), Error> {
     let of_stream = |stream: usize| -> Vec<WatchCreateRequest> {
         let numbers = (0..args.watchers).filter(|number| number % args.streams == stream);
@@ -106,7 +106,7 @@ async fn one(common: &Common, args: &Args, watched: bool) -> Result<(Run, u64), 
         numbers.map(idle).collect()
     };
     let asked = if watched { (0..args.streams).map(of_stream).collect() } else { Vec::new() };
-    // They end with this function.
+    // The watchers end when this function drops their streams.
     let (_streams, _) = watch::open(&common.endpoints, asked).await?;
     let put = put::Args {
         total: u64::MAX,

@@ -1,8 +1,8 @@
-//! A gRPC client that does as little as possible: unary calls over raw HTTP/2.
+//! A minimal gRPC client: unary calls over raw HTTP/2.
 //!
-//! A call is one HEADERS frame that is the same each time (HPACK shrinks it to a few bytes), one
-//! DATA frame that the caller has encoded, and an answer of which only the length and
-//! `grpc-status` are looked at. No retries, no balancer, no deadline, no message decoding.
+//! A call is one HEADERS frame that is the same each time (HPACK shrinks it to a few bytes), and
+//! one DATA frame that the caller has encoded. Of the answer, only the length and `grpc-status` are
+//! read. There are no retries, no balancer, no deadline and no message decoding.
 
 use std::{
     io,
@@ -23,15 +23,15 @@ use super::Error;
 
 /// Bytes before each gRPC message: one for compression, four for the length.
 pub(crate) const PREFIX: usize = 5;
-/// Bytes that a server may send on one stream before the client gives credit again.
+/// Bytes that a server may send on one stream before the client grants more credit.
 const STREAM_WINDOW: u32 = 4 << 20;
-/// The same for a connection: large, so that credit is rarely worth a frame.
+/// The same limit for a whole connection: large, so that credit frames are rare.
 const CONNECTION_WINDOW: u32 = 64 << 20;
 
 /// How a call ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// `grpc-status`; 0 is success. 2 (unknown) if the server sent none.
+    /// `grpc-status`; 0 is success, 2 (unknown) also stands for a missing status.
     pub(crate) code: u32,
     /// `grpc-message`, as on the wire.
     pub(crate) message: String,
@@ -39,13 +39,13 @@ pub(crate) struct Answer {
     pub(crate) bytes: usize,
 }
 
-/// One connection. Clones share it.
+/// One HTTP/2 connection. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Connection {
     send: SendRequest<Bytes>,
 }
 
-/// What all calls of one method to one member have in common.
+/// The request head that all calls of one method to one member share.
 pub(crate) struct Head {
     uri: Uri,
     headers: HeaderMap,
@@ -77,7 +77,7 @@ impl Head {
 }
 
 impl Connection {
-    /// Connects to `host:port` and leaves a task behind that moves the connection's bytes.
+    /// Connects to `host:port` and spawns a task that drives the connection.
     pub(crate) async fn open(authority: &str) -> Result<Self, Error> {
         let connect = |source| Error::Connect { endpoint: authority.to_owned(), source };
         let tcp = TcpStream::connect(authority).await.map_err(connect)?;
@@ -89,7 +89,7 @@ impl Connection {
             .handshake(Copied(tcp))
             .await
             .map_err(|source| Error::Handshake { endpoint: authority.to_owned(), source })?;
-        // A lost connection shows in the calls that were under way, which count it.
+        // The calls in flight on a lost connection fail and are counted.
         tokio::task::spawn_local(connection);
         Ok(Self { send })
     }
@@ -106,17 +106,17 @@ impl Connection {
             bytes += length;
             body.flow_control().release_capacity(length)?;
         }
-        // An error without a message puts its status into the first headers.
+        // An error without a message carries its status in the first headers.
         let trailers = body.trailers().await?.unwrap_or(parts.headers);
         Ok(answer(&trailers, bytes.saturating_sub(PREFIX)))
     }
 }
 
-/// A socket that says it has no vectored writes.
+/// A socket that reports no support for vectored writes.
 ///
-/// With them h2 hands every DATA frame of 256 bytes or more to the socket by itself: a system call
-/// for each put. Without them it copies frames of up to a kilobyte behind one another and writes
-/// what has gathered, which on a busy connection is many requests at once.
+/// With them h2 writes every DATA frame of 256 bytes or more by itself: a system call per put.
+/// Without them it copies frames of up to a kilobyte into one buffer and writes the buffer, which
+/// on a busy connection holds many requests.
 struct Copied(TcpStream);
 
 impl AsyncRead for Copied {
@@ -154,7 +154,7 @@ fn answer(trailers: &HeaderMap, bytes: usize) -> Answer {
     Answer { code, message: message.to_owned(), bytes }
 }
 
-/// A message as a gRPC frame.
+/// Encodes a message as a gRPC frame.
 pub(crate) fn frame(message: &impl Message) -> BytesMut {
     let length = message.encoded_len();
     let mut frame = BytesMut::with_capacity(PREFIX + length);
@@ -164,7 +164,7 @@ pub(crate) fn frame(message: &impl Message) -> BytesMut {
     frame
 }
 
-/// `host:port` of an endpoint that may stand as a URL.
+/// `host:port` of an endpoint, which may be given as a URL.
 pub(crate) fn authority(endpoint: &str) -> Result<&str, Error> {
     if endpoint.starts_with("https://") {
         return Err(Error::Flags("glass bench does not speak TLS"));

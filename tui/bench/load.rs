@@ -1,4 +1,4 @@
-//! The closed loop: clients that each send their next request when the last one is answered.
+//! The closed loop: each client sends its next request when the previous one is answered.
 
 use std::{
     cell::{Cell, RefCell},
@@ -22,28 +22,28 @@ use super::{
     stats::{Latency, Report},
 };
 
-/// How long requests that are under way when the time is over may still take.
+/// How long requests still in flight at the end may take.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
-/// One run: where to, how much, how fast.
+/// One run: the method, how many requests, how fast.
 pub(crate) struct Plan {
     /// The method as `/package.Service/Method`.
     pub(crate) path: &'static str,
-    /// What the report calls it.
+    /// The run's title in the report.
     pub(crate) title: String,
-    /// Requests to count, unless the run has a time.
+    /// Requests to count, unless the run has a duration.
     pub(crate) total: u64,
-    /// Requests a second at most; 0 for no limit.
+    /// Requests per second at most; 0 for no limit.
     pub(crate) rate: u64,
 }
 
-/// What the clients of a run share.
+/// State that the clients of a run share.
 struct Shared<F> {
     head_of: Vec<Head>,
     frame: F,
     /// Number of the next request.
     next: Cell<u64>,
-    /// Requests that may still be counted.
+    /// Requests that remain to be counted.
     left: Cell<u64>,
     begun: Instant,
     counted_from: Instant,
@@ -72,7 +72,7 @@ impl<F> Shared<F> {
         }
     }
 
-    /// The next request's number; `None` when enough were sent.
+    /// The next request's number; `None` when all have been sent.
     fn take(&self) -> Option<u64> {
         let now = clock::now();
         if self.until.is_some_and(|until| until <= now) || self.left.get() == 0 {
@@ -86,7 +86,7 @@ impl<F> Shared<F> {
         Some(number)
     }
 
-    /// How long request `number` must wait for its turn under `--rate`.
+    /// How long request `number` must wait under `--rate`.
     fn wait(&self, number: u64) -> Duration {
         if self.rate == 0 {
             return Duration::ZERO;
@@ -112,7 +112,7 @@ impl<F> Shared<F> {
     }
 }
 
-/// Runs the load; `frame(n)` gives the encoded message of request `n`.
+/// Runs the load; `frame(n)` returns the encoded message of request `n`.
 pub(crate) async fn drive<F>(common: &Common, plan: &Plan, frame: F) -> Result<Report, Error>
 where
     F: Fn(u64) -> Bytes + 'static,
@@ -164,7 +164,8 @@ async fn client<F: Fn(u64) -> Bytes>(shared: Rc<Shared<F>>, mut to: Connection, 
         let started = clock::now();
         let result = to.call(&shared.head_of[at], frame).await;
         shared.record(started, &result);
-        // Nobody dials again: a benchmark across a lost connection measures something else.
+        // A lost connection is not redialled: a benchmark across reconnects measures something
+        // else.
         if result.is_err() {
             return;
         }
@@ -181,7 +182,7 @@ fn report<F>(shared: &Shared<F>, plan: &Plan, end: Instant, usage: &Usage) -> Re
     }
 }
 
-/// Where to send, as `host:port`: to all, or to the leader.
+/// Where to send, as `host:port`: all endpoints, or only the leader.
 pub(crate) async fn endpoints(common: &Common) -> Result<Vec<String>, Error> {
     if common.target_leader { leader_of(common).await } else { all(common) }
 }
@@ -190,7 +191,7 @@ fn all(common: &Common) -> Result<Vec<String>, Error> {
     common.endpoints.iter().map(|e| lean::authority(e).map(str::to_owned)).collect()
 }
 
-/// The one endpoint that leads, as its own status says.
+/// The endpoint whose status names itself as the leader.
 async fn leader_of(common: &Common) -> Result<Vec<String>, Error> {
     for endpoint in all(common)? {
         let problem = |detail: String| Error::Status { endpoint: endpoint.clone(), detail };

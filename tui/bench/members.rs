@@ -22,13 +22,13 @@ use tonic::transport::Endpoint;
 
 use super::Error;
 
-/// The clusters of a comparison, and what is put into them.
+/// Size of a comparison's clusters, and of the data put into them.
 #[derive(clap::Args, Clone)]
 pub(crate) struct TestBed {
-    /// Members of each cluster.
+    /// Members per cluster.
     #[arg(long, default_value_t = 3)]
     pub(crate) members: usize,
-    /// Where the data goes; it must be a disk.
+    /// Directory for the data; it must be on a disk.
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
     /// Bytes of a value.
@@ -39,20 +39,20 @@ pub(crate) struct TestBed {
     pub(crate) key_space_size: u64,
 }
 
-/// How long a cluster may take until each member answers a linearizable read.
+/// How long a cluster may take until every member answers a linearizable read.
 const READY_WITHIN: Duration = Duration::from_secs(30);
-/// etcd's counters of fsyncs: of the WAL, and of the file (each commit of bbolt syncs twice).
+/// etcd's counters of fsyncs: the WAL's, and the file's (each commit of bbolt syncs twice).
 const FSYNC_METRICS: [&str; 2] = [
     "etcd_disk_wal_fsync_duration_seconds_count",
     "etcd_disk_backend_commit_duration_seconds_count",
 ];
 
-/// A cluster of one program, with everything it wrote in one directory.
+/// A cluster of one program; everything it writes is in one directory.
 pub(crate) struct Members {
     program: PathBuf,
     dir: PathBuf,
     members: Vec<Member>,
-    /// All have served a read.
+    /// Whether every member has served a read.
     ready: bool,
 }
 
@@ -100,7 +100,7 @@ impl Members {
         let log = self.dir.join(format!("m{at}.log"));
         let output = File::create(&log)?;
         let mut command = Command::new(&self.program);
-        // A program of this name takes etcd's flags as they are, ours has a word for it.
+        // A program called `etcd` takes etcd's flags directly; ours has a subcommand for them.
         if self.program.file_stem() != Some(OsStr::new("etcd")) {
             command.arg("serve");
         }
@@ -151,8 +151,8 @@ impl Members {
         self.members.iter().map(|member| member.process.id()).collect()
     }
 
-    /// Fsyncs of each member so far, WAL and file, as its `/metrics` counts them; `None` for a
-    /// member that does not serve them.
+    /// Fsyncs of each member so far, WAL and file, from its `/metrics`; `None` for a member that
+    /// does not serve them.
     pub(crate) async fn fsyncs(&self) -> Vec<[Option<u64>; 2]> {
         let mut counts = Vec::with_capacity(self.members.len());
         for member in &self.members {
@@ -166,18 +166,18 @@ impl Members {
 impl Drop for Members {
     fn drop(&mut self) {
         for member in &mut self.members {
-            // Nothing is left to do about a process that cannot be killed.
+            // If the kill fails, nothing more can be done.
             let _ = member.process.kill();
             let _ = member.process.wait();
         }
-        // Data of a benchmark is of no use afterwards; the log of a member that failed to start is.
+        // A benchmark's data is of no use afterwards; the log of a member that failed to start is.
         if self.ready {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
 }
 
-/// Different free ports: all are held until the last is known.
+/// Distinct free ports: all are held until the last is known.
 fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
     let held: Result<Vec<TcpListener>, _> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
@@ -186,7 +186,7 @@ fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
     ports
 }
 
-/// True if a linearizable read succeeds: there is a leader, and the member is in touch with it.
+/// True if a linearizable read succeeds, so there is a leader that the member can reach.
 async fn read_once(client: &str) -> bool {
     let Ok(endpoint) = Endpoint::from_shared(format!("http://{client}")) else { return false };
     let endpoint = endpoint.timeout(Duration::from_secs(2));

@@ -1,17 +1,17 @@
-//! What processes cost: CPU time and memory, from Linux's `/proc`.
+//! The CPU time and memory that processes use, from Linux's `/proc`.
 //!
-//! Throughput on a shared machine moves by a factor of two when somebody else compiles; CPU time
-//! per request hardly moves. Elsewhere than on Linux there is no `/proc` and the figures are n/a.
+//! Throughput on a shared machine varies by a factor of two with other load; CPU time per request
+//! hardly varies. Other systems have no such `/proc`, and the figures are n/a.
 
 use std::{fs, time::Duration};
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// Ticks a second of the times in `/proc/PID/stat`: fixed by Linux's ABI on every processor that
-/// Rust knows, whatever the kernel's own tick.
+/// Ticks per second of the times in `/proc/PID/stat`: Linux's ABI fixes this on every processor
+/// that Rust supports, whatever the kernel's own tick.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// The state of some processes at one moment.
+/// The state of this process and of the servers at one moment.
 pub(crate) struct Sample {
     own: Option<Duration>,
     servers: Vec<Server>,
@@ -28,7 +28,7 @@ pub(crate) struct Server {
     pub(crate) rss_kib: Option<u64>,
 }
 
-/// What a run cost.
+/// The cost of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Usage {
     /// CPU time of this process.
@@ -45,7 +45,7 @@ impl Sample {
 }
 
 impl Usage {
-    /// What happened from one sample to the next.
+    /// The difference of two samples.
     pub(crate) fn between(before: &Sample, after: &Sample) -> Self {
         let difference = |after: Option<Duration>, before: Option<Duration>| {
             after.zip(before).map(|(after, before)| after.saturating_sub(before))
@@ -77,7 +77,7 @@ fn own_cpu() -> Option<Duration> {
         Some(Duration::new(u64::try_from(seconds).ok()?, 0) + micros_of(micros)?)
     };
     let (user, system) = (usage.user_time(), usage.system_time());
-    // The parts have other integer types on other systems.
+    // The fields have other integer types on other systems.
     #[allow(clippy::useless_conversion, reason = "i32 on macOS")]
     let sum = duration(user.tv_sec().into(), user.tv_usec().into())?
         + duration(system.tv_sec().into(), system.tv_usec().into())?;
@@ -94,7 +94,7 @@ fn server(pid: u32) -> Server {
     Server { pid, cpu: cpu_of(&stat), rss_kib: rss_of(&status) }
 }
 
-/// Fields 14 and 15 of `stat`, counted after the name, which may contain anything.
+/// Fields 14 and 15 of `stat`, counted after the name, because a name may contain anything.
 fn cpu_of(stat: &str) -> Option<Duration> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut times = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);

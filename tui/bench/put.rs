@@ -1,4 +1,4 @@
-//! `glass bench put`.
+//! `glass bench put`: puts with keys in order or at random.
 
 use bytes::{Bytes, BytesMut};
 use glass_etcd::pb::etcdserverpb::PutRequest;
@@ -23,12 +23,12 @@ pub(crate) struct Args {
     /// Take the keys in order instead of at random.
     #[arg(long)]
     pub(crate) sequential_keys: bool,
-    /// Puts a second at most; 0 for no limit.
+    /// Puts per second at most; 0 for no limit.
     #[arg(long, default_value_t = 0)]
     pub(crate) rate: u64,
 }
 
-/// Puts.
+/// Runs the puts.
 pub(crate) async fn run(common: &Common, args: &Args) -> Result<Report, Error> {
     check_key_space(args.key_size, args.key_space_size)?;
     let plan = load::Plan {
@@ -41,7 +41,7 @@ pub(crate) async fn run(common: &Common, args: &Args) -> Result<Report, Error> {
     load::drive(common, &plan, move |number| frames.frame(number)).await
 }
 
-/// One encoded put; only the key's digits differ from request to request.
+/// One encoded put; requests differ only in the digits of the key.
 struct Frames {
     template: Bytes,
     key_at: usize,
@@ -58,7 +58,7 @@ impl Frames {
             value: (0..args.val_size).map(letter).collect(),
             ..Default::default()
         };
-        // The key is the first field: a tag of one byte and a length stand before it.
+        // The key is the first field, after a tag of one byte and a length.
         let key_at = lean::PREFIX + 1 + prost::length_delimiter_len(args.key_size);
         Self {
             template: lean::frame(&message).freeze(),
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn sequential_keys_come_in_order_and_wrap() {
-        // 200 bytes: the length before the key takes two.
+        // At 200 bytes the length before the key takes two bytes.
         for key_size in [8, 200] {
             let frames = Frames::new(&args(key_size, true));
             let put = decode(&frames.frame(51));

@@ -1,4 +1,4 @@
-//! `glass bench range`.
+//! `glass bench range`: reads of one key, of a range, or of random keys.
 
 use bytes::Bytes;
 use clap::ValueEnum;
@@ -12,21 +12,21 @@ pub(crate) struct Args {
     /// The key, or the start of the range.
     #[arg(required_unless_present = "key_space_size")]
     pub(crate) key: Option<String>,
-    /// The end of the range, itself left out.
+    /// The end of the range, exclusive.
     pub(crate) end: Option<String>,
     /// Requests in all.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) total: u64,
-    /// Reads a second at most; 0 for no limit.
+    /// Reads per second at most; 0 for no limit.
     #[arg(long, default_value_t = 0)]
     pub(crate) rate: u64,
-    /// Keys in an answer at most; 0 for no limit.
+    /// Keys per answer at most; 0 for no limit.
     #[arg(long, default_value_t = 0)]
     pub(crate) limit: i64,
     /// Linearizable (l) or serializable (s).
     #[arg(long, value_enum, default_value_t = Consistency::L)]
     pub(crate) consistency: Consistency,
-    /// Instead of KEY: read the keys at random that `put` writes with the same flags.
+    /// Instead of KEY: read, at random, the keys that `put` writes with the same flags.
     #[arg(long, conflicts_with_all = ["key", "end"])]
     pub(crate) key_space_size: Option<u64>,
     /// Bytes of such a key.
@@ -34,16 +34,16 @@ pub(crate) struct Args {
     pub(crate) key_size: usize,
 }
 
-/// Which reads.
+/// How reads are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Consistency {
     /// Linearizable: confirmed by a quorum.
     L,
-    /// Serializable: what the member has.
+    /// Serializable: from the member's own state.
     S,
 }
 
-/// Reads.
+/// Runs the reads.
 pub(crate) async fn run(common: &Common, args: &Args) -> Result<Report, Error> {
     let kind = match args.consistency {
         Consistency::L => "linearizable",

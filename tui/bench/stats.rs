@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::proc::Usage;
 
-/// Buckets for each doubling of the latency: a percentile is off by less than 1/128.
+/// Buckets per doubling of the latency: a percentile is off by less than 1/128.
 const STEPS: u64 = 128;
 /// Percentiles of the report.
 const PERCENTILES: [f64; 8] = [10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9];
@@ -15,7 +15,7 @@ const BARS: usize = 10;
 /// Characters of its longest bar.
 const BAR_WIDTH: u64 = 40;
 
-/// A distribution of latencies in constant memory: buckets that grow with the value.
+/// A distribution of latencies in constant memory: the width of a bucket grows with its value.
 #[derive(Default)]
 pub(crate) struct Latency {
     buckets: Vec<u64>,
@@ -27,7 +27,7 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    /// Adds one request.
+    /// Adds the latency of one request.
     pub(crate) fn add(&mut self, took: Duration) {
         let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let bucket = bucket_of(ns);
@@ -73,7 +73,7 @@ impl Latency {
         seconds((self.sum_of_squares / count - mean * mean).max(0.0).sqrt())
     }
 
-    /// Upper edges in seconds and counts of [`BARS`] + 1 steps from fastest to slowest.
+    /// Upper edge in seconds and count of each of [`BARS`] + 1 steps from fastest to slowest.
     fn bars(&self) -> Vec<(f64, u64)> {
         let step = (self.most_ns - self.least_ns) / BARS as u64;
         let mut bars: Vec<(u64, u64)> =
@@ -87,7 +87,7 @@ impl Latency {
     }
 }
 
-/// Below [`STEPS`] each value has its bucket, above that each doubling has [`STEPS`].
+/// Below [`STEPS`] each value has its own bucket; above it each doubling has [`STEPS`].
 fn bucket_of(ns: u64) -> usize {
     if ns < STEPS {
         return ns as usize;
@@ -116,7 +116,7 @@ pub(crate) struct Report {
     pub(crate) title: String,
     /// Requests that succeeded.
     pub(crate) latency: Latency,
-    /// Requests that did not, by what came back.
+    /// Requests that failed, by error.
     pub(crate) errors: BTreeMap<String, u64>,
     /// From the first counted request to the end.
     pub(crate) took: Duration,
@@ -130,7 +130,7 @@ impl Report {
         self.latency.count() as f64 / self.took.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
-    /// CPU of all servers for one request, in microseconds.
+    /// CPU of all servers per request, in microseconds.
     pub(crate) fn server_cpu_us(&self) -> Option<f64> {
         self.usage.server_cpu().map(|cpu| self.each_us(cpu))
     }
@@ -139,7 +139,7 @@ impl Report {
         cpu.as_secs_f64() * 1e6 / (self.latency.count().max(1) as f64)
     }
 
-    /// The report as etcd's tool prints it, with what the servers cost below.
+    /// The report as etcd's tool prints it, followed by the servers' cost.
     pub(crate) fn to_text(&self, precise: bool) -> String {
         let number = |value: f64| if precise { value.to_string() } else { format!("{value:.4}") };
         let mut text = format!("bench with {}\n\nSummary:\n", self.title);
@@ -194,7 +194,7 @@ impl Report {
         }
     }
 
-    /// The report for other programs. Times in milliseconds, CPU in microseconds a request.
+    /// The report as JSON. Times are in milliseconds, CPU in microseconds per request.
     pub(crate) fn to_json(&self) -> Value {
         let each = |cpu: Option<Duration>| cpu.map(|cpu| self.each_us(cpu));
         let percentiles: serde_json::Map<String, Value> = PERCENTILES

@@ -1,4 +1,4 @@
-//! `glass bench watch` and `glass bench watch-latency`: many watchers, then puts on their keys.
+//! `glass bench watch` and `glass bench watch-latency`: many watchers, then puts to their keys.
 //!
 //! ```text
 //!   streams x watchers ──create──▶ 1: how long a creation takes
@@ -6,10 +6,10 @@
 //!   events ──▶ number in the value ▶ 3: from the sending of a put to each watcher's event
 //! ```
 //!
-//! The two are one: `watch` spreads its watchers over many keys and puts as fast as it can,
-//! `watch-latency` has all of them on one key and puts at a steady rate. Watchers come in through
-//! an ordinary gRPC client, which costs more than the server does: events a second are its figure
-//! as much as the server's.
+//! Both commands are one program: `watch` spreads its watchers over many keys and puts as fast as
+//! it can, `watch-latency` has all of them on one key and puts at a steady rate. Watchers use an
+//! ordinary gRPC client, which costs more than the server does: the rate of events measures the
+//! client as much as the server.
 
 use std::{
     cell::{Cell, RefCell},
@@ -48,7 +48,7 @@ use super::{
 
 /// Digits of a put's number, at the start of its value.
 const DIGITS: usize = 8;
-/// Events that do not come within this time are counted as missing.
+/// Events that do not arrive within this time count as missing.
 const LAST_EVENTS: Duration = Duration::from_secs(10);
 
 /// Flags of `watch`.
@@ -60,10 +60,10 @@ pub(crate) struct Args {
     /// Watchers on each stream.
     #[arg(long, default_value_t = 100, alias = "watchers-per-stream")]
     pub(crate) watch_per_stream: usize,
-    /// Number of keys that are watched, in turn.
+    /// Number of keys watched; watchers take them in turn.
     #[arg(long, default_value_t = 1)]
     pub(crate) watched_key_total: u64,
-    /// Puts a second at most; 0 for no limit.
+    /// Puts per second at most; 0 for no limit.
     #[arg(long, default_value_t = 0)]
     pub(crate) put_rate: u64,
     /// Puts in all.
@@ -75,10 +75,10 @@ pub(crate) struct Args {
     /// Bytes of a value; 8 at least.
     #[arg(long, default_value_t = 32)]
     pub(crate) val_size: usize,
-    /// Ask for the pair before.
+    /// Ask for the previous key-value pair.
     #[arg(long)]
     pub(crate) prevkv: bool,
-    /// Ask for progress.
+    /// Ask for progress notifications.
     #[arg(long)]
     pub(crate) progress_notify: bool,
 }
@@ -92,7 +92,7 @@ pub(crate) struct LatencyArgs {
     /// Watchers on each stream, all on one key.
     #[arg(long, default_value_t = 10, alias = "watch-per-stream")]
     pub(crate) watchers_per_stream: usize,
-    /// Puts a second.
+    /// Puts per second.
     #[arg(long, default_value_t = 100)]
     pub(crate) put_rate: u64,
     /// Puts in all.
@@ -104,7 +104,7 @@ pub(crate) struct LatencyArgs {
     /// Bytes of a value; 8 at least.
     #[arg(long, default_value_t = 32)]
     pub(crate) val_size: usize,
-    /// Ask for the pair before.
+    /// Ask for the previous key-value pair.
     #[arg(long)]
     pub(crate) prevkv: bool,
 }
@@ -125,24 +125,24 @@ impl From<&LatencyArgs> for Args {
     }
 }
 
-/// A stream of watchers that were created; they end when it is dropped.
+/// A stream of created watchers; they end when it is dropped.
 pub(crate) struct Stream {
     _requests: UnboundedSender<WatchRequest>,
     responses: Streaming<WatchResponse>,
 }
 
-/// What the sender of puts and the readers of events share.
+/// State shared by the sender of puts and the readers of events.
 #[derive(Default)]
 struct Events {
     /// When each put was sent, by its number.
     sent: RefCell<HashMap<u64, Instant>>,
     latency: RefCell<Latency>,
-    /// Events that are to come for what was sent so far.
+    /// Events expected for the puts sent so far.
     due: Cell<u64>,
     last: Cell<Option<Instant>>,
 }
 
-/// Creates the watchers, puts, and prints three reports; true if every event came.
+/// Creates the watchers, runs the puts, and prints three reports; true if every event arrived.
 pub(crate) async fn run(common: &Common, args: &Args) -> Result<bool, Error> {
     check_key_space(args.key_size, args.watched_key_total)?;
     if args.val_size < DIGITS {
@@ -166,11 +166,11 @@ pub(crate) async fn run(common: &Common, args: &Args) -> Result<bool, Error> {
     readers.abort_all();
     let mut errors = BTreeMap::new();
     if missing != 0 {
-        errors.insert("events that did not come".to_owned(), missing);
+        errors.insert("missing events".to_owned(), missing);
     }
     let took = events.last.get().map_or(Duration::ZERO, |last| last - began);
     let latency = events.latency.take();
-    let title = "events, each from the sending of its put".to_owned();
+    let title = "events, measured from the sending of the put".to_owned();
     let events = Report { title, latency, errors, took, usage: Usage::default() };
     print(common, [&created, &puts, &events])?;
     Ok(missing == 0 && 0 < events.latency.count())
@@ -201,8 +201,8 @@ fn print(common: &Common, reports: [&Report; 3]) -> Result<(), Error> {
     Ok(io::stdout().write_all(text.as_bytes())?)
 }
 
-/// Opens a stream for each list of watchers, dealt out to the endpoints in turn, and creates them:
-/// on each stream one after the other.
+/// Opens one stream per list of watchers, with endpoints in turn, and creates the watchers of each
+/// stream one after the other.
 pub(crate) async fn open(
     endpoints: &[String],
     asked: Vec<Vec<WatchCreateRequest>>,
@@ -242,9 +242,9 @@ async fn open_one(
         .into_iter()
         .map(|create| WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) });
     let Some(first) = asked.next() else {
-        return Err(Error::Flags("a stream needs a watcher at least"));
+        return Err(Error::Flags("a stream needs at least one watcher"));
     };
-    // etcd sends the head of its answer with the first message only.
+    // etcd sends the response headers only with the first message.
     let mut sent = clock::now();
     let _ = requests.send(first);
     let responses = client.watch(UnboundedReceiverStream::new(receiver)).await;
@@ -263,7 +263,7 @@ async fn open_one(
     Ok(Stream { _requests: requests, responses })
 }
 
-/// The load: puts with their numbers in their values.
+/// The load: puts that carry their numbers in their values.
 async fn put(common: &Common, args: &Args, events: Rc<Events>) -> Result<Report, Error> {
     let plan = load::Plan {
         path: "/etcdserverpb.KV/Put",
@@ -300,12 +300,12 @@ async fn read(mut stream: Stream, events: Rc<Events>) {
     }
 }
 
-/// The number of the put that an event is of.
+/// The number of the put that caused an event.
 fn number(event: &Event) -> Option<u64> {
     std::str::from_utf8(event.kv.as_ref()?.value.get(..DIGITS)?).ok()?.parse().ok()
 }
 
-/// Waits until all events have come, or none comes any more. Returns how many are missing.
+/// Waits until all events have arrived, or no more do. Returns how many are missing.
 async fn wait(events: &Events) -> u64 {
     let ended = clock::now();
     loop {

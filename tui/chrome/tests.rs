@@ -1,4 +1,4 @@
-//! The file of `--trace-chrome`, in memory: what is in it, and what happens when it takes no more.
+//! The file of `--trace-chrome`, in memory: its content, and the behaviour when it cannot grow.
 
 use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +12,7 @@ use tracing_subscriber::{Registry, layer::SubscriberExt as _};
 
 use super::*;
 
-/// The bridge is one for the process, and so are the senders of `tracing-chrome`.
+/// The bridge is one per process, and so are the senders of `tracing-chrome`.
 static ALONE: Mutex<()> = Mutex::new(());
 
 const INDEX: u64 = 700;
@@ -21,7 +21,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is written; an error from some length on.
+/// A writer in memory that fails beyond a given length.
 #[derive(Clone, Default)]
 struct Memory {
     text: Arc<Mutex<Vec<u8>>>,
@@ -50,7 +50,7 @@ impl Memory {
 }
 
 /// A request that is kept. Only one, at an index of its own: the process has one set of rings, and
-/// other tests listen to them, who are told of at most 50 requests a second and count entries.
+/// other tests that listen to them receive at most 50 requests a second, and count entries.
 fn request() -> u64 {
     note_peer(0x5ee0);
     let kept = 0x5ee0_0000_0000_0001;
@@ -58,7 +58,7 @@ fn request() -> u64 {
     kept
 }
 
-/// What is in the file when `work` was done with the bridge on.
+/// Content of the file after `work` has run with the bridge on.
 fn written(memory: &Memory, limit: u64, work: impl FnOnce()) -> Arc<Valve> {
     let file = TraceFile::new(Box::new(memory.clone()), "a file".into(), "m0", limit);
     let valve = Arc::clone(&file.valve);
@@ -172,7 +172,7 @@ fn a_file_that_has_its_largest_size_is_ended_in_good_order() {
     let valve = written(&memory, 40_000, || (0..200).for_each(|_| put(request())));
     assert!(valve.is_closed());
     let text = memory.text();
-    // The limit, one buffer more, and the last words.
+    // The limit, one more buffer, and the closing lines.
     assert!((40_000..60_000).contains(&text.len()), "{}", text.len());
     let entries = entries(&text);
     let label = &entries.last().unwrap()["args"]["labels"];
@@ -218,7 +218,7 @@ fn too_much_under_way_turns_the_bridge_off_until_half_of_it_is_taken() {
     assert!(!bridge::is_on());
 }
 
-/// A sender that turns the bridge off, late, when the writer has turned it on already.
+/// A sender turns the bridge off late, when the writer has already turned it on.
 #[test]
 fn a_pause_that_is_over_at_once_leaves_the_bridge_on() {
     const ROUNDS: usize = 20_000;
@@ -254,7 +254,7 @@ fn a_pause_that_is_over_at_once_leaves_the_bridge_on() {
     bridge::set_on(false);
 }
 
-/// A sender that has to wait for the lock until nothing is under way any more.
+/// A sender waits for the lock until nothing is in flight any more.
 #[test]
 fn what_was_taken_meanwhile_is_no_reason_to_pause() {
     let _alone = alone();
@@ -266,7 +266,7 @@ fn what_was_taken_meanwhile_is_no_reason_to_pause() {
     bridge::set_on(false);
 }
 
-/// Takes everything that is under way with each write, and notes what the bridge is then.
+/// Takes everything in flight with each write, and records the bridge's state.
 struct Taker {
     valve: Arc<Valve>,
     is_on: Arc<AtomicBool>,
@@ -346,7 +346,7 @@ fn what_would_make_the_start_wait_is_refused_and_a_device_is_not_moved() {
     for path in [&fifo, &socket] {
         let (said, hears) = channel();
         let asked = path.clone();
-        // Opening a FIFO waits for its reader, so it is not waited for here.
+        // Opening a FIFO would wait for its reader, so the test opens it on a thread of its own.
         thread::spawn(move || said.send(open(&asked).map(drop).unwrap_err().to_string()));
         let error = hears.recv_timeout(FINISH_WITHIN).expect("it is refused, and not waited for");
         assert!(error.contains("neither a file nor a directory"), "{error}");

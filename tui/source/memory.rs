@@ -1,4 +1,4 @@
-//! The one recording that a command or the player holds, from live members or from a file.
+//! The single recording that a command or the player holds, from live members or from a file.
 //!
 //! ```text
 //!   Listener ── Message ──▶ take ─┐
@@ -8,11 +8,12 @@
 //! ```
 //!
 //! Messages arrive undecoded, and only this module decodes them, so no event is held twice. The
-//! memory also knows which member answers at each endpoint, and when that member last gave a sign of
-//! life. A sign of life is a hello or a batch of the member itself; what another member sends is none.
+//! memory also knows which member answers at each endpoint, and when that member last gave a sign
+//! of life. A sign of life is a hello or a batch from the member itself; messages from other
+//! members do not count.
 //!
-//! Invariant: [`Memory::bytes`] is the size of the events. A memory forgets nothing by itself: the
-//! player decides what goes ([`crate::state::forget`]), and so do the commands that follow.
+//! Invariant: [`Memory::bytes`] is the size of the events. A memory drops nothing by itself: the
+//! player decides what to drop ([`crate::state::forget`]), and so do the commands that follow.
 
 use glass_etcd::{
     story::{
@@ -24,23 +25,24 @@ use glass_etcd::{
 
 use super::{Message, Said};
 
-/// What has changed.
+/// The effect of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// A member has introduced itself, for the first time or again: its place in the recording.
+    /// A member has introduced itself, for the first time or again: its position in the recording.
     Hello(u8),
     /// A member has sent a batch.
     Events {
-        /// The member's place in the recording.
+        /// The member's position in the recording.
         member: u8,
-        /// How many events of this member were appended to the recording; 0 for a sign of life.
+        /// How many events of this member were appended to the recording; 0 for a mere sign of
+        /// life.
         count: usize,
     },
-    /// An endpoint cannot be reached, or broke off; it is tried again.
+    /// An endpoint is unreachable, or its stream broke; the listener retries.
     Down {
-        /// Its place among the endpoints.
+        /// Position among the endpoints given.
         endpoint: usize,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -48,21 +50,21 @@ pub(crate) enum Change {
 /// One of the endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// As it was given.
+    /// As given on the command line.
     pub(crate) endpoint: String,
-    /// The member that answers there, by place; `None` before its first hello.
+    /// The member that answers there, by position; `None` before its first hello.
     pub(crate) member: Option<u8>,
-    /// Whether a batch has come since the hello. The first batches are the member's history.
+    /// Whether a batch has arrived since the hello. The first batches are the member's history.
     pub(crate) has_spoken: bool,
-    /// Why the endpoint does not answer now.
+    /// Why the endpoint does not answer now; `None` while it does.
     pub(crate) down: Option<String>,
     /// Requests finished there since the hello.
     pub(crate) finished: u64,
-    /// When its member gave the last sign of life, in raw ticks.
+    /// Time of the member's last sign of life, in raw ticks.
     pub(super) heard: u64,
 }
 
-/// See the module's text.
+/// The recording and its endpoints; see the essay of this module.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     intake: Intake,
@@ -72,7 +74,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// An empty recording of the members at these endpoints.
+    /// An empty recording for the members at these endpoints.
     pub(crate) fn of_endpoints(endpoints: &[String]) -> Memory {
         let seen = endpoints.iter().map(|endpoint| Seen {
             endpoint: endpoint.clone(),
@@ -90,7 +92,7 @@ impl Memory {
         &self.intake.recording
     }
 
-    /// The recording, when nothing more is to come.
+    /// The recording, once nothing more is expected.
     pub(crate) fn into_recording(self) -> Recording {
         self.intake.recording
     }
@@ -110,7 +112,7 @@ impl Memory {
         self.forgotten
     }
 
-    /// Takes in a message.
+    /// Adds a message to the recording.
     pub(crate) fn take(&mut self, Message { endpoint, said }: Message) -> Change {
         let taken = match said {
             Said::Down(reason) => Err(reason),
@@ -118,7 +120,8 @@ impl Memory {
             Said::Batch(batch) => {
                 let seen = &mut self.seen[endpoint];
                 (seen.has_spoken, seen.finished) = (true, batch.seen);
-                // After a refused hello there is no place, and the batches are refused as well.
+                // After a rejected hello there is no position, and the batches are rejected as
+                // well.
                 let member = seen.member.unwrap_or(u8::MAX);
                 let taken = self.intake.batch(member, &batch.records, batch.dropped);
                 taken.map(|count| Change::Events { member, count }).map_err(text)
@@ -143,7 +146,7 @@ impl Memory {
         }
     }
 
-    /// Moves the events over that were read from a file so far. Returns their number.
+    /// Moves over the events that were read from a file so far. Returns their number.
     pub(crate) fn read(&mut self, read: &mut Recording) -> usize {
         let own = &mut self.intake.recording;
         if own.members != read.members {
@@ -158,7 +161,8 @@ impl Memory {
         count
     }
 
-    /// Forgets the events that are not kept, by place. A request is kept, or goes, as a whole.
+    /// Drops the events not marked in `kept`, by position. The caller keeps or drops a request as a
+    /// whole.
     pub(crate) fn forget(&mut self, kept: &[bool]) {
         let before = self.recording().events.len();
         self.intake.forget(|at| kept[at]);
@@ -166,7 +170,7 @@ impl Memory {
         self.count_all();
     }
 
-    /// Forgets the oldest events, so that at most `keep` stay. Returns how many went.
+    /// Drops the oldest events, so that at most `keep` remain. Returns how many were dropped.
     pub(crate) fn trim(&mut self, keep: usize) -> usize {
         let gone = self.intake.trim(keep);
         if gone != 0 {

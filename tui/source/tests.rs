@@ -14,7 +14,7 @@ use super::*;
 
 const MEMBER: u64 = 0x4242;
 
-/// A member's process: when its runtime goes, its connections go.
+/// A member's process: dropping its runtime closes its connections.
 struct Process {
     endpoint: String,
     stop: Option<oneshot::Sender<()>>,
@@ -73,7 +73,7 @@ async fn a_member_that_breaks_off_and_comes_back_is_heard_again_and_nothing_twic
     let any = "127.0.0.1:0".parse().unwrap();
     let process = Process::start(Arc::clone(&collector), any);
     let endpoint = process.endpoint.clone();
-    // Nobody listens at the second one: it holds up nothing.
+    // Nothing listens at the second endpoint, which must not hold up the first.
     let nobody = "127.0.0.1:1".to_owned();
     let request = ObserveRequest { history: true, ..ObserveRequest::default() };
     let mut live = Live::connect(&[endpoint.clone(), nobody], &request);

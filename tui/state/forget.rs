@@ -1,5 +1,4 @@
-//! What the player forgets when its recording takes too much memory: the oldest stories, each as a
-//! whole.
+//! Keeps the player's recording within its memory bound: drops the oldest stories, each as a whole.
 //!
 //! ```text
 //!   places  0 ··································· p ··································▶ newest
@@ -9,24 +8,24 @@
 //!                                                 ├──── everything ────────────────────┤
 //! ```
 //!
-//! Each event has an **age**, which is a place in the recording: its own or, if that is later, the
-//! last place at which an event carries the id of a story that the event is a step of. Everything
-//! below some age `p` goes. So a story either keeps all its steps, those included that it shares with
-//! other stories, or it loses all but those that other stories keep.
+//! Each event has an **age**, which is a position in the recording: its own or, if that is later,
+//! the last position of an event with the id of a story that the event is a step of. Everything
+//! below some age `p` is dropped. So a story either keeps all its steps, including those that it
+//! shares with other stories, or it loses all but those that other stories keep.
 //!
-//! Two things count as younger than every place: the story at the cursor, which is the open one or the
-//! chosen row of the list, with its surroundings (what happened meanwhile, up to the next keyframe on
-//! both sides); and stories that are under way. Neither may fill the memory, so each has a share
-//! ([`STORY_SHARE`], [`UNDER_WAY_SHARE`]). A story at the cursor that is too large for its share stays
-//! without its surroundings. Of the stories under way, those whose last event is oldest count as ended
-//! when the share is used up.
+//! Two kinds of events count as younger than every position: the story at the cursor, which is the
+//! open one or the chosen row of the list, with its surroundings (what happened meanwhile, up to
+//! the next keyframe on both sides); and stories that are still running. Neither may fill the
+//! memory, so each has a share ([`STORY_SHARE`], [`UNDER_WAY_SHARE`]). A story at the cursor that
+//! exceeds its share is kept without its surroundings. When the running stories exceed theirs,
+//! those whose last event is oldest are treated as ended.
 //!
-//! A single story that is larger than its share cannot stay whole, so it goes, whatever its age. If it
-//! is open, the step view still has the rows that it shows.
+//! A single story that is larger than its share cannot be kept whole, so it is dropped, whatever
+//! its age. If it is open, the step view still has the rows that it shows.
 //!
-//! Left out: the surroundings of other stories. Of a long story that stays, what happened meanwhile
-//! may be gone. A member whose events arrive later than the recording reaches back loses its part of
-//! the stories at the old end.
+//! Left out: the surroundings of other stories. For a long story that is kept, the events that
+//! happened meanwhile may be gone. A member whose events arrive later than the recording reaches
+//! back loses its part of the oldest stories.
 
 use std::{
     cmp::Reverse,
@@ -41,22 +40,24 @@ use glass_etcd::{
 
 use super::{join, story::Subject};
 
-/// The bound on the player's events, in bytes, from live members and from files alike: about 180 000
+/// The bound on the player's events, in bytes, for live members and for files: about 180 000
 /// events, or half a minute of three members that send 50 traces a second each, the most that they
-/// send to a player. What the player derives from the events takes about as much again. A story is
-/// looked up in all of them when it is opened; with more events, that would no longer be at once.
+/// send to a player. What the player derives from the events takes about as much again. Opening a
+/// story searches all of them; with more events, that would take noticeable time.
 pub(crate) const BYTES_MAX: usize = 32 << 20;
-/// How much stays, in quarters of the bound. A quarter is free afterwards, so that stories are looked
-/// up once for many batches, and not for each.
+/// How much remains after dropping, in quarters of the bound. The free quarter means that stories
+/// are searched once for many batches, and not for each.
 const QUARTERS_AFTER: usize = 3;
-/// The part of what stays that a single story may take, and the cursor's with its surroundings: half.
+/// One part in so many of the remaining events may be a single story, or the cursor's with its
+/// Divisor for the share of one story, or of the cursor's with its surroundings: half of what
+/// remains.
 const STORY_SHARE: usize = 2;
-/// The part that all stories under way may take together: a quarter.
+/// Divisor for the share of all running stories together: a quarter of what remains.
 const UNDER_WAY_SHARE: usize = 4;
-/// The age of an event that goes in any case.
+/// The age of an event that is dropped in any case.
 const GOES: usize = 0;
 
-/// Which events stay, by place. They take at most three quarters of `bytes_max`.
+/// Which events are kept, by position. They take at most three quarters of `bytes_max`.
 pub(crate) fn kept(recording: &Recording, cursor: Option<Subject>, bytes_max: usize) -> Vec<bool> {
     let bytes = bytes_max / 4 * QUARTERS_AFTER;
     let ages = Ages::of(recording, cursor, bytes).0;
@@ -74,18 +75,18 @@ pub(crate) fn kept(recording: &Recording, cursor: Option<Subject>, bytes_max: us
     ages.into_iter().map(|age| since <= age).collect()
 }
 
-/// The age of each event, by place. Ages count from 1: see [`GOES`].
+/// The age of each event, by position. Ages count from 1: see [`GOES`].
 struct Ages(Vec<usize>);
 
 /// One story of the list.
 struct Life {
-    /// The events that carry its id, by place. An election has none.
+    /// Positions of the events that carry its id. An election has none.
     own: Vec<usize>,
-    /// The age of the last of them; of an election, of its last step.
+    /// The age of the last of them; for an election, of its last step.
     last: usize,
-    /// Whether its rpc has not ended.
+    /// Whether its rpc is still running.
     is_under_way: bool,
-    /// All its steps, by place.
+    /// Positions of all its steps.
     steps: Vec<usize>,
     /// Size of all steps, in bytes.
     bytes: usize,
@@ -186,7 +187,7 @@ fn lives_of(recording: &Recording, stories: &Stories<'_>) -> Vec<Life> {
     lives
 }
 
-/// Whether the member has not been started again since. A restart ends what was under way.
+/// Whether the event is from the member's latest start. A restart ends whatever was running.
 fn is_newest_boot(recording: &Recording, event: &Event) -> bool {
     let boots = recording.members.get(usize::from(event.member)).map(|member| &member.boots);
     boots.is_none_or(|boots| boots.iter().all(|boot| boot.boot <= event.boot))

@@ -1,4 +1,4 @@
-//! What the player joins by itself: elections, losses, and the beginnings of steps that wait.
+//! Joins that the player computes itself: elections, losses, and the beginnings of steps that wait.
 //!
 //! ```text
 //! term    ──────────────► election.*, raft.role, wal.fsync of a vote, votes asked and given,
@@ -7,7 +7,7 @@
 //! records lost ─────────► every story during which they were lost
 //! ```
 //!
-//! What belongs to a request is the library's to say (`story::query`), for all who ask.
+//! What belongs to a request is computed by the library (`story::query`), for all its users.
 
 use std::collections::{HashMap, HashSet};
 
@@ -33,7 +33,8 @@ pub(crate) fn mark_losses(recording: &Recording, chosen: &mut [bool]) {
     }
 }
 
-/// The same for a story's steps by place; `lost` are the places of all marks of losses.
+/// [`mark_losses`] for a story given as the positions of its steps; `lost` are the positions of all
+/// loss marks.
 pub(crate) fn add_losses(recording: &Recording, lost: &[usize], steps: &mut Vec<usize>) {
     if lost.is_empty() {
         return;
@@ -47,8 +48,8 @@ pub(crate) fn add_losses(recording: &Recording, lost: &[usize], steps: &mut Vec<
     steps.extend(lost.iter().copied().filter(overlaps));
 }
 
-/// A story with all that happened meanwhile, and on each member with what comes before and after it
-/// up to the next keyframe: out of this every step of the story can be shown as it is now.
+/// A story with everything that happened meanwhile and, on each member, what comes before and after
+/// it up to the next keyframe: enough to show every step of the story as it is now.
 pub(crate) fn surroundings(recording: &Recording, own: &[bool]) -> Vec<bool> {
     let wall = |event: &Event| watermarks::wall(recording, event);
     let events = || recording.events.iter().zip(own);
@@ -73,7 +74,7 @@ pub(crate) fn surroundings(recording: &Recording, own: &[bool]) -> Vec<bool> {
     events().map(|(event, own)| *own || is_near(event)).collect()
 }
 
-/// From when to when, on each member's clock, a story goes.
+/// The period of a story on each member's clock.
 pub(crate) struct Window(HashMap<(u8, u16), (u64, u64)>);
 
 impl Window {
@@ -92,20 +93,20 @@ impl Window {
         Window(window)
     }
 
-    /// Whether the event took effect in it.
+    /// Whether the event took effect in the window.
     pub(crate) fn contains(&self, event: &Event) -> bool {
         let clock = watermarks::moment(event).1;
         self.overlaps(event, clock, clock)
     }
 
-    /// Whether a part of the event's member's clock reaches into it.
+    /// Whether a part of the clock of the event's member overlaps the window.
     fn overlaps(&self, event: &Event, from: u64, to: u64) -> bool {
         let of_member = self.0.get(&(event.member, event.boot));
         of_member.is_some_and(|(first, last)| from <= *last && *first <= to)
     }
 }
 
-/// Takes the other end of every message that was taken.
+/// Adds the other end of every chosen message.
 fn close_over_links(recording: &Recording, chosen: &mut [bool]) {
     let is_message = |event: &Event| {
         matches!(event.stage, Stage::RaftSend | Stage::RaftReceive) && event.link != 0
@@ -122,7 +123,7 @@ fn close_over_links(recording: &Recording, chosen: &mut [bool]) {
     }
 }
 
-/// For each event of the recording, whether it belongs to the election that was about this term.
+/// For each event of the recording, whether it belongs to the election of this term.
 pub(crate) fn election(recording: &Recording, term: u64) -> Vec<bool> {
     let mut chosen: Vec<bool> =
         recording.events.iter().map(|event| is_of_election(event, term)).collect();
@@ -183,7 +184,7 @@ fn is_of_election(event: &Event, term: u64) -> bool {
     }
 }
 
-/// Whether the beginning of this stage is worth a row of its own, because the stage waits.
+/// Whether the beginning of this stage deserves a row of its own, because the stage waits.
 fn waits(stage: Stage) -> bool {
     matches!(
         stage,
@@ -196,7 +197,7 @@ fn waits(stage: Stage) -> bool {
     )
 }
 
-/// Beginnings of spans that wait, where none was recorded: a span knows when it began.
+/// Beginnings of spans that wait, where none was recorded: a span records its start time.
 pub(crate) fn missing_beginnings(events: &[&Event]) -> Vec<Event> {
     let place = |event: &Event| (event.member, event.boot, event.clock, event.stage);
     let begun: HashSet<_> =

@@ -1,7 +1,7 @@
-//! The columns of the player: one for each member, heard or only heard of.
+//! The columns of the player: one per member, including members known only from others.
 //!
-//! A member that others write to, but that told nothing itself, has a lane too. It stays empty
-//! and its head says so: a lane that is not drawn would look like a member that is not there.
+//! A member that others write to, but that sent no records itself, has a lane too. It stays empty
+//! and its head says so: without a lane it would look like a member that does not exist.
 
 use std::collections::BTreeSet;
 
@@ -15,15 +15,15 @@ use super::text;
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lane {
-    /// The member's name, or its id as hex when only others spoke of it.
+    /// The member's name, or its id as hex if only others mention it.
     pub(crate) name: String,
     /// Raft's id of the member.
     pub(crate) member_id: u64,
-    /// Its place in [`Recording::members`]; none for a member that was never heard.
+    /// Its position in [`Recording::members`]; `None` for a member that sent nothing.
     pub(crate) place: Option<u8>,
 }
 
-/// The lanes of a recording: members by name, then those that were never heard.
+/// The lanes of a recording: members by name, then those that sent nothing.
 pub(crate) fn lanes(recording: &Recording) -> Vec<Lane> {
     let mut lanes: Vec<Lane> = recording
         .members
@@ -46,7 +46,7 @@ pub(crate) fn lanes(recording: &Recording) -> Vec<Lane> {
     lanes
 }
 
-/// The lane of a member, by its place in the recording.
+/// The lane of a member, by its position in the recording.
 pub(crate) fn lane_of_place(lanes: &[Lane], place: u8) -> Option<usize> {
     lanes.iter().position(|lane| lane.place == Some(place))
 }

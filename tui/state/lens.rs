@@ -1,8 +1,8 @@
 //! The panel below the lanes: four questions that can be asked at every cursor.
 //!
-//! *Changed* is about the step that is looked at; the others are about the cluster as it stood when
-//! the step at the cursor had happened. An answer that needs a member of whom nothing is known says
-//! so, and counts it neither way.
+//! *Changed* is about the step at the look cursor; the others are about the cluster after the step
+//! at the time cursor has happened. An answer that needs a member without records says so, and
+//! counts that member neither way.
 
 use glass_etcd::{story::Recording, trace::Stage};
 
@@ -14,7 +14,7 @@ use super::{
     words,
 };
 
-/// A line of an answer: pieces that should not be broken.
+/// A line of an answer: pieces that must not be broken.
 pub(crate) type Line = Vec<String>;
 
 /// The answer, most important line first.
@@ -27,7 +27,7 @@ pub(crate) fn lines(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec
     }
 }
 
-/// What the step that is looked at changed, with all watermarks of its member when asked for.
+/// What the step at the look cursor changed, with all watermarks of its member on request.
 pub(crate) fn changed(
     recording: &Recording,
     steps: &Steps,
@@ -37,7 +37,7 @@ pub(crate) fn changed(
     let Some(step) = steps.steps.get(steps.look) else { return Vec::new() };
     let name = lanes[step.lane].name.clone();
     if !step.is_captured {
-        return vec![vec![name, "unknown: no record of this step was heard".to_owned()]];
+        return vec![vec![name, "unknown: this step has no record".to_owned()]];
     }
     let mut line = vec![name.clone()];
     let changes = watermarks::changes(&step.event);
@@ -80,7 +80,7 @@ fn all(recording: &Recording, steps: &Steps, step: &Step, lanes: &[Lane]) -> Opt
     Some(known.collect())
 }
 
-/// An old value that is not the previous new one proves that something was not captured.
+/// An old value that differs from the previous new one proves that some step was not captured.
 fn gap(recording: &Recording, step: &Step) -> Option<String> {
     let here = watermarks::moment(&step.event);
     let change = watermarks::changes(&step.event).into_iter().find(|c| c.old.is_some())?;
@@ -92,10 +92,10 @@ fn gap(recording: &Recording, step: &Step) -> Option<String> {
         .max_by_key(|event| watermarks::moment(event))?;
     let previous = watermarks::changes(before).into_iter().find(|c| c.water == change.water)?.new;
     let old = change.old.filter(|old| *old != previous)?;
-    Some(format!("{} {previous} → {old} went by unrecorded before", change.water.named().0))
+    Some(format!("{} {previous} → {old} was not recorded before this", change.water.named().0))
 }
 
-/// How far the entry has come on one member.
+/// The progress of the entry on one member.
 enum Kept {
     Unknown,
     No,
@@ -116,8 +116,8 @@ fn kept(recording: &Recording, steps: &Steps, lane: &Lane, index: u64) -> Kept {
     }
 }
 
-/// Of an entry that was replaced, its index says nothing any more.
-const LOST: &str = "this entry is lost: a new leader's took its place before a majority had it";
+/// Once an entry was replaced, its index proves nothing any more.
+const LOST: &str = "this entry is lost: a new leader's replaced it before a majority had it";
 
 fn durable(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     if steps.is_lost {
@@ -185,8 +185,8 @@ fn who_knows(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> 
     let client = match answer.map(|step| step.event.result) {
         _ if matches!(steps.subject, Subject::Election { .. }) => "no client asked for this",
         None => "client ✘ has no answer yet",
-        Some(0) => "client ✔ was told ok",
-        Some(_) => "client ✘ was told of an error",
+        Some(0) => "client ✔ received ok",
+        Some(_) => "client ✘ received an error",
     };
     vec![knows, vec![client.to_owned()]]
 }

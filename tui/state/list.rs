@@ -1,7 +1,7 @@
 //! The list of requests: newest at the bottom, one chosen.
 //!
-//! While it follows, the newest is always the chosen one. Moving up stops that, so that a row that
-//! is being read does not run away; going back to the bottom starts it again.
+//! While the list follows, the newest row is always the chosen one. Moving up stops that, so that
+//! the row being read does not scroll away; returning to the bottom resumes it.
 
 use super::story::{RequestSummary, Subject};
 
@@ -10,7 +10,7 @@ use super::story::{RequestSummary, Subject};
 pub(crate) struct List {
     /// The requests, oldest first.
     pub(crate) rows: Vec<RequestSummary>,
-    /// The chosen row is always the newest.
+    /// Whether the chosen row is always the newest.
     pub(crate) is_following: bool,
     chosen: Option<Subject>,
 }
@@ -22,7 +22,7 @@ impl Default for List {
 }
 
 impl List {
-    /// Takes a newer list; the chosen row stays chosen.
+    /// Installs a newer list; the chosen row stays chosen.
     pub(crate) fn replace(&mut self, rows: Vec<RequestSummary>) {
         self.rows = rows;
         if self.is_following {
@@ -30,18 +30,18 @@ impl List {
         }
     }
 
-    /// The place of the chosen row; 0 when it has gone.
+    /// The position of the chosen row; 0 if it is gone.
     pub(crate) fn chosen(&self) -> usize {
         let is_chosen = |row: &RequestSummary| Some(row.subject) == self.chosen;
         self.rows.iter().position(is_chosen).unwrap_or(0)
     }
 
-    /// What the chosen row is about.
+    /// The subject of the chosen row.
     pub(crate) fn subject(&self) -> Option<Subject> {
         self.rows.get(self.chosen()).map(|row| row.subject)
     }
 
-    /// Chooses a row; beyond the end means the last.
+    /// Chooses a row; a position beyond the end means the last row.
     fn choose(&mut self, place: usize) {
         let place = place.min(self.rows.len().saturating_sub(1));
         self.chosen = self.rows.get(place).map(|row| row.subject);
@@ -54,13 +54,13 @@ impl List {
         self.is_following = self.rows.len() <= place + 1;
     }
 
-    /// To the oldest.
+    /// Chooses the oldest row.
     pub(crate) fn first(&mut self) {
         self.choose(0);
         self.is_following = false;
     }
 
-    /// To the newest, and stays there.
+    /// Chooses the newest row, and follows it.
     pub(crate) fn follow(&mut self, follow: bool) {
         self.is_following = follow;
         if follow {

@@ -23,20 +23,20 @@ use crate::source::{
     memory::{Change, Memory},
 };
 
-/// How often lists are made anew while records stream in, in nanoseconds.
+/// Interval between refreshes of derived lists while records stream in, in nanoseconds.
 const REFRESH_NS: u64 = 250_000_000;
-/// For every eight MiB of events the time between two refreshes grows by another
-/// [`REFRESH_NS`]: a refresh looks at all events, and must not take all of the processor.
+/// For every eight MiB of events the interval grows by another [`REFRESH_NS`]: a refresh reads all
+/// events, and must not use the whole processor.
 const REFRESH_BYTES: usize = 8 << 20;
 
-/// What a key can ask for. The table in `keys.rs` says which key.
+/// The actions of keys. The table in `keys.rs` assigns the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Leave the player.
     Quit,
     /// Show the keys that are valid now.
     Help,
-    /// Close what was opened last.
+    /// Close the view opened last.
     Back,
     /// Choose another row of the list, down when positive.
     Choose(isize),
@@ -44,7 +44,7 @@ pub(crate) enum Action {
     ChooseFirst,
     /// The newest row.
     ChooseLast,
-    /// Keep to the newest row, or stop that.
+    /// Follow the newest row, or stop following.
     ToggleFollow,
     /// Open the chosen story.
     Open,
@@ -68,15 +68,15 @@ pub(crate) enum Action {
     Lane(u8),
     /// Move the look cursor.
     Look(Direction),
-    /// Only what changed, or all watermarks.
+    /// Show only what changed, or all watermarks.
     ToggleAll,
     /// The next question of the panel.
     NextLens,
-    /// The why panel over the whole screen.
+    /// The why panel at full size.
     Zoom,
 }
 
-/// What is on the screen; it decides which keys are valid.
+/// The current screen; it decides which keys are valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// The list of requests.
@@ -89,25 +89,25 @@ pub(crate) enum Place {
     Why,
 }
 
-/// Whether anything is heard of a member.
+/// Whether a member still sends records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// Nothing, ever.
+    /// It has never sent any.
     Never,
-    /// Nothing for this many nanoseconds.
+    /// It has sent nothing for this many nanoseconds.
     Silent(u64),
-    /// Just now.
+    /// It has sent something recently.
     Fresh,
 }
 
-/// The head of a lane: what is known of a member.
+/// The head of a lane: the known state of a member.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     /// Its name.
     pub(crate) name: String,
-    /// Where it stands, as far as it is known.
+    /// Its watermarks, as far as known.
     pub(crate) marks: Watermarks,
-    /// How fresh that is.
+    /// Their freshness.
     pub(crate) heard: Heard,
 }
 
@@ -120,16 +120,16 @@ pub(crate) struct State {
     pub(crate) list: List,
     /// The open story.
     pub(crate) steps: Option<Steps>,
-    /// Whether the keys are listed over everything else.
+    /// Whether the list of keys covers the screen.
     pub(crate) is_helping: bool,
     /// Whether the source of records has ended.
     pub(crate) is_closed: bool,
-    /// The recording: the only place that holds events.
+    /// The only place that holds events.
     memory: Memory,
     /// Size of the events, in bytes, beyond which the oldest stories are forgotten.
     bytes_max: usize,
     learned: Learned,
-    /// When each live member gave its last sign of life, on the player's clock; empty for files.
+    /// Time of each live member's last sign of life, on the player's clock; empty for files.
     heard_ns: BTreeMap<u8, u64>,
     now_ns: u64,
     refreshed_ns: u64,
@@ -137,10 +137,10 @@ pub(crate) struct State {
     version: u64,
 }
 
-/// What the player knows for good, also when the events that said it are forgotten.
+/// What the player remembers even after it has dropped the events.
 #[derive(Debug, Default)]
 struct Learned {
-    /// The newest watermarks of each member, by place.
+    /// The newest watermarks of each member, by position.
     marks: Vec<Watermarks>,
     /// For each boot of a member, how many requests it had finished in its first keyframe.
     seen_first: BTreeMap<(u8, u16), u64>,
@@ -183,8 +183,8 @@ impl State {
         State::new(Memory::of_endpoints(endpoints), bytes_max)
     }
 
-    /// The state that shows a file. A file that does not fit into the player's memory loses its oldest
-    /// stories while it is read, as live members do.
+    /// The state that shows a file. A file that exceeds the player's memory loses its oldest
+    /// stories while it is read, as with live members.
     pub(crate) fn of_file(file: impl BufRead, bytes_max: usize) -> Result<State, ReadError> {
         let mut state = State::new(Memory::default(), bytes_max);
         recording::read_with(file, |read| state.read(read))?;
@@ -200,12 +200,12 @@ impl State {
         state
     }
 
-    /// A number that changes whenever a screen may have to be drawn anew.
+    /// A number that changes whenever the screen may have to be redrawn.
     pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
-    /// Asks for the screen to be drawn anew.
+    /// Requests a redraw.
     pub(crate) fn touch(&mut self) {
         self.version += 1;
     }
@@ -215,7 +215,7 @@ impl State {
         self.memory.recording()
     }
 
-    /// How many events were forgotten.
+    /// How many events were dropped.
     pub(crate) fn forgotten(&self) -> u64 {
         self.memory.forgotten()
     }
@@ -226,7 +226,8 @@ impl State {
         down.map(|seen| (&*seen.endpoint, seen.down.as_deref().unwrap_or_default())).collect()
     }
 
-    /// Takes in a message. A hello or a batch is a sign of life of its own member, and of no other.
+    /// Processes a message. A hello or a batch is a sign of life of its own member, and of no
+    /// other.
     pub(crate) fn take(&mut self, message: Message) {
         match self.memory.take(message) {
             Change::Hello(member) => {
@@ -243,14 +244,14 @@ impl State {
         }
     }
 
-    /// Takes over the events that were read from a file so far.
+    /// Moves over the events that were read from a file so far.
     fn read(&mut self, read: &mut Recording) {
         let count = self.memory.read(read);
         self.learn_last(count);
     }
 
-    /// Learns from the newest `count` events, and forgets the oldest stories if the events now take
-    /// too much memory.
+    /// Learns from the newest `count` events, and drops the oldest stories if the events now exceed
+    /// the memory bound.
     fn learn_last(&mut self, count: usize) {
         let recording = self.memory.recording();
         let first = recording.events.len() - count;
@@ -266,7 +267,7 @@ impl State {
         }
     }
 
-    /// Time passes. `now_ns` is the player's own clock.
+    /// Advances time. `now_ns` is the player's own clock.
     pub(crate) fn tick(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
         let turns = 1 + self.memory.bytes() / REFRESH_BYTES;
@@ -275,12 +276,12 @@ impl State {
             self.refresh();
         }
         let is_played = self.steps.as_mut().is_some_and(|steps| steps.tick(now_ns));
-        // The list of live members shows how long ago each of them was heard.
+        // The list of live members shows how long ago each of them sent something.
         let is_ageing = self.steps.is_none() && !self.heard_ns.is_empty();
         self.version += u64::from(is_played || is_ageing);
     }
 
-    /// Makes anew what is derived from the recording.
+    /// Rebuilds everything that is derived from the recording.
     pub(crate) fn refresh(&mut self) {
         (self.is_dirty, self.refreshed_ns) = (false, self.now_ns);
         self.version += 1;
@@ -291,7 +292,7 @@ impl State {
         }
     }
 
-    /// What is on the screen, below the list of keys.
+    /// The current screen, below the list of keys.
     pub(crate) fn place(&self) -> Place {
         match &self.steps {
             None => Place::List,
@@ -301,7 +302,7 @@ impl State {
         }
     }
 
-    /// What is known of each member: at the cursor when a story is open, and at last otherwise.
+    /// The known state of each member: at the cursor when a story is open, otherwise the newest.
     pub(crate) fn heads(&self) -> Vec<Head> {
         let newest =
             self.learned.marks.iter().filter_map(|marks| marks.heard_wall_ns).max().unwrap_or(0);
@@ -324,7 +325,7 @@ impl State {
         self.lanes.iter().map(head).collect()
     }
 
-    /// Live members are timed by their messages' arrival, recorded ones by their own clocks.
+    /// Live members are timed by the arrival of their messages, recorded ones by their own clocks.
     fn heard_last(&self, place: u8, newest_ns: u64, marks: &Watermarks) -> Heard {
         match self.heard_ns.get(&place) {
             Some(_) if marks.newest.is_none() => Heard::Never,
@@ -333,8 +334,8 @@ impl State {
         }
     }
 
-    /// How many requests are shown, and how many the members have finished meanwhile, where their
-    /// keyframes or their messages tell.
+    /// How many requests are shown, and how many the members finished meanwhile, where keyframes or
+    /// messages say so.
     pub(crate) fn thinning(&self) -> (usize, Option<u64>) {
         let of_keyframes = |((place, boot), first): (&(u8, u16), &u64)| {
             let marks = self.learned.marks.get(usize::from(*place))?;
@@ -355,7 +356,7 @@ impl State {
         (self.list.rows.iter().filter(is_request).count(), seen)
     }
 
-    /// Does what a key asks for. Returns whether the player goes on.
+    /// Performs an action. Returns whether the player continues.
     pub(crate) fn update(&mut self, action: Action) -> bool {
         self.version += 1;
         match action {
@@ -436,7 +437,7 @@ impl State {
     }
 }
 
-/// Adds a digit to the number that is typed; six are enough for every story.
+/// Appends a digit to the number being typed; six digits are enough for every story.
 fn type_digit(steps: &mut Steps, digit: u8) {
     const DIGITS_MAX: usize = 6;
     if let Some(typed) = steps.prompt.as_mut().filter(|typed| typed.len() < DIGITS_MAX) {

@@ -1,5 +1,5 @@
-//! Recordings for tests: three members, and what a real cluster would have told of a put, a get and
-//! an election. Times are fixed, so that screens can be compared as text.
+//! Recordings for tests: three members, with the records that a real cluster would send about a
+//! put, a get and an election. Times are fixed, so that screens can be compared as text.
 
 use glass_etcd::{
     story::{BootInfo, Event, KeyText, MemberInfo, Recording},
@@ -15,14 +15,14 @@ pub(crate) const PUT: u64 = 0xdbaf_e5ad_0000_7f3b;
 pub(crate) const GET: u64 = 0xf570_ae41_0000_0101;
 /// The round that the get waits for.
 pub(crate) const ROUND: u64 = 0xf570_ae41_0000_0103;
-/// By how much the members' clocks go on from one put to the next: see [`put_again`].
+/// How far the members' clocks advance from one put to the next: see [`put_again`].
 pub(crate) const CLOCKS_PER_TURN: u64 = 1_000;
 /// 2026-01-01 12:00:00 UTC.
 const BASE_NS: u64 = 1_767_268_800_000_000_000;
 
-/// A recording in the making.
+/// A recording under construction.
 pub(crate) struct Scene {
-    /// What was told so far.
+    /// The records so far.
     pub(crate) recording: Recording,
     clocks: [u64; 3],
     links: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Open {
 }
 
 impl Scene {
-    /// Three members that have said who they are, and nothing else.
+    /// Three members that have only introduced themselves.
     pub(crate) fn three_members() -> Scene {
         let names = ["etcd-01", "etcd-02", "etcd-03"];
         let member = |(at, name): (usize, &&str)| MemberInfo {
@@ -51,7 +51,7 @@ impl Scene {
         Scene { recording, clocks: [100, 200, 300], links: 0x0a0b_0c00_0000_0000, now_us: 0 }
     }
 
-    /// Moves time forward to this many microseconds after noon.
+    /// Advances time to this many microseconds after noon.
     pub(crate) fn at(&mut self, us: u64) -> &mut Scene {
         assert!(self.now_us <= us, "time goes forward");
         self.now_us = us;
@@ -90,7 +90,7 @@ impl Scene {
         self.recording.events.last_mut().unwrap()
     }
 
-    /// Something that takes no time.
+    /// A step that takes no time.
     pub(crate) fn mark(
         &mut self,
         member: usize,
@@ -105,12 +105,12 @@ impl Scene {
         event
     }
 
-    /// A step begins now. Only its end makes a record.
+    /// Begins a step now. Only its end makes a record.
     pub(crate) fn open(&mut self, member: usize) -> Open {
         Open { clock: self.tick(member), begun_us: self.now_us }
     }
 
-    /// A step begins now and says so.
+    /// Begins a step now, and records the beginning.
     pub(crate) fn begin(&mut self, member: usize, stage: Stage, id: u64, fields: &[u64]) -> Open {
         let open = self.open(member);
         let event = self.push(member, &open, stage, Kind::Begin);
@@ -119,7 +119,7 @@ impl Scene {
         open
     }
 
-    /// A step ends now.
+    /// Ends a step now.
     #[allow(clippy::too_many_arguments, reason = "a line of a script, all of it needed")]
     pub(crate) fn close(
         &mut self,
@@ -149,7 +149,7 @@ impl Scene {
         self.close(member, &open, stage, id, fields);
     }
 
-    /// A message leaves. `message` is type, term, index, last, commit, reject.
+    /// Sends a message. `message` is type, term, index, last, commit, reject.
     pub(crate) fn send(&mut self, from: usize, to: usize, id: u64, message: [u64; 6]) -> u64 {
         self.links += 1;
         let link = self.links;
@@ -159,7 +159,7 @@ impl Scene {
         link
     }
 
-    /// The message with this link arrives.
+    /// Receives the message with this link.
     pub(crate) fn receive(&mut self, from: usize, to: usize, link: u64) {
         let is_it = |e: &&Event| e.stage == Stage::RaftSend && e.link == link;
         let send = self.recording.events.iter().find(is_it).unwrap().clone();
@@ -194,7 +194,7 @@ impl Scene {
         }
     }
 
-    /// A heartbeat of the leader to a member, with its answer.
+    /// A heartbeat from the leader to a member, with its answer.
     pub(crate) fn heartbeat(&mut self, to: usize, commit: u64) {
         for (from, to, number, commit) in [(0, to, 8, commit), (to, 0, 9, 0)] {
             let before = self.recording.events.len();
@@ -204,7 +204,7 @@ impl Scene {
     }
 }
 
-/// Members that run and have nothing to do.
+/// Members that are idle.
 pub(crate) fn quiet() -> Scene {
     let mut scene = Scene::three_members();
     scene.at(1_000).keyframes(41, 7, 41, 20_000);
@@ -232,8 +232,8 @@ pub(crate) fn put() -> Scene {
     scene
 }
 
-/// The put of a later turn. From turn to turn half a second goes by, and the entry and the revision
-/// are the next ones.
+/// The put of a later turn. Each turn is half a second later, with the next entry and the next
+/// revision.
 pub(crate) fn put_again(turn: u64) -> Scene {
     let mut scene = put();
     for event in &mut scene.recording.events {
@@ -315,7 +315,7 @@ fn apply(scene: &mut Scene, member: usize, id: u64) {
     scene.close(member, &entry, Stage::ApplyEntry, id, &[3, 42, 41, 42, 30_000]);
 }
 
-/// The backends' commits, each of which stores what its member had by then.
+/// The backends' commits; each stores what its member has applied by then.
 fn stored(scene: &mut Scene) {
     for (member, at) in [(0, 130_000), (1, 131_000), (2, 132_000)] {
         scene.at(at).mark(member, Stage::BufferFreeze, 0, &[1, 60, 42, 8]);
@@ -355,8 +355,7 @@ pub(crate) fn get() -> Scene {
     scene
 }
 
-/// etcd-01 falls silent; etcd-02 stands, asks in vain whether anybody would object, and wins term 4
-/// with the vote of etcd-03.
+/// etcd-01 falls silent; etcd-02 wins a pre-vote, and then term 4, with the vote of etcd-03.
 pub(crate) fn election() -> Scene {
     let mut scene = quiet();
     scene.at(1_200_000).mark(1, Stage::ElectionTimeout, 0, &[3, IDS[0]]);
@@ -378,7 +377,7 @@ fn vote_synced(scene: &mut Scene, member: usize, vote: u64, at_us: u64) {
     scene.at(at_us).close(member, &sync, Stage::WalFsync, 0, &[0, 0, 41, 41, 24, 4, vote]);
 }
 
-/// One round of asking both others, of whom only etcd-03 answers.
+/// One round of vote requests to both others, of which only etcd-03 answers.
 fn ballot(scene: &mut Scene, at_us: u64, is_pre: bool) {
     let (ask, answer, pre) = if is_pre { (17, 18, 1) } else { (5, 6, 0) };
     scene.at(at_us).send(1, 0, 0, [ask, 4, 41, 0, 0, 0]);
@@ -392,7 +391,7 @@ fn ballot(scene: &mut Scene, at_us: u64, is_pre: bool) {
     scene.mark(1, Stage::ElectionTally, 0, &[IDS[2], 1, pre, 2, 0, if is_pre { 3 } else { 4 }]);
 }
 
-/// The put as it looks when etcd-01 was never heard: its half of every message is missing.
+/// The put without any records of etcd-01: its half of every message is missing.
 pub(crate) fn gap() -> Scene {
     let mut scene = put();
     scene.recording.members.remove(0);

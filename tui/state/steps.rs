@@ -1,13 +1,13 @@
-//! One story, and where the reader stands in it.
+//! One story, and the reader's position in it.
 //!
 //! There is one cursor in time, **now**, and one for reading, **look**. Stepping moves both; moving
 //! the look cursor changes what is explained, but not what has happened. Steps come in three grains
 //! (story, stage, raw); stepping in a grain also shows the rows of that grain. A step is one event
-//! of the whole cluster, never one per lane; with the focus on a lane, steps of the others are
-//! passed over but stay drawn.
+//! of the whole cluster, never one per lane; with the focus on a lane, stepping skips the steps of
+//! other lanes but still draws them.
 //!
 //! Cursors are kept by event, not by row: when live members add records, rows move and the cursor
-//! stays where it was.
+//! stays on its event.
 
 use glass_etcd::{
     field,
@@ -25,35 +25,35 @@ use super::{
 const STEP_NS: u64 = 800_000_000;
 /// Speeds of playing, in quarters.
 const SPEEDS: [u64; 6] = [1, 2, 4, 8, 16, 32];
-/// A member that says nothing for longer than this counts as silent.
+/// Silence in nanoseconds after which a member counts as silent.
 pub(crate) const SILENT_NS: u64 = 300_000_000;
 
 /// Forward or backward in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
-    /// Towards what happened before.
+    /// Towards earlier events.
     Back,
-    /// Towards what happened next.
+    /// Towards later events.
     Forward,
 }
 
 /// A line of the step view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Row {
-    /// The step at this place.
+    /// The step at this position.
     Step(usize),
-    /// What only happened meanwhile, folded into one line.
+    /// Events that only happened meanwhile, folded into one line.
     Folded {
         /// How many heartbeats and keyframes.
         noise: usize,
         /// How many records of other requests and loops.
         others: usize,
     },
-    /// What is not known of a member, by its place in [`Steps::unknown`].
+    /// Missing records of a member, by position in [`Steps::unknown`].
     Unknown(usize),
 }
 
-/// Which question.
+/// The questions that the panel answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lens {
     /// What did this step change?
@@ -93,33 +93,33 @@ impl Lens {
 pub(crate) struct Steps {
     /// What the story is about.
     pub(crate) subject: Subject,
-    /// Everything from its first to its last event, in playback order.
+    /// All events from the story's first to its last, in playback order.
     pub(crate) steps: Vec<Step>,
-    /// What must have happened, or will, but has no row.
+    /// Steps that must have happened, or will, but have no row.
     pub(crate) unknown: Vec<Unknown>,
-    /// The request's entry was replaced by another before it was committed.
+    /// Whether another entry replaced the request's before it was committed.
     pub(crate) is_lost: bool,
-    /// What has happened: everything up to and including this step.
+    /// The time cursor: everything up to and including this step has happened.
     pub(crate) now: usize,
-    /// The step that is explained.
+    /// The look cursor: the step that is explained.
     pub(crate) look: usize,
     /// The finest grain that is shown.
     pub(crate) grain: Grain,
-    /// The lane to which stepping is restricted.
+    /// The lane to which stepping is restricted; `None` for all.
     pub(crate) focus: Option<usize>,
-    /// What the panel below the lanes answers.
+    /// The question that the panel below the lanes answers.
     pub(crate) lens: Lens,
-    /// Whether all watermarks are listed, or only what the step changed.
+    /// Whether all watermarks are listed, or only those that the step changed.
     pub(crate) shows_all: bool,
-    /// Whether time goes on by itself.
+    /// Whether playing is on.
     pub(crate) is_playing: bool,
     /// Digits typed after `:`.
     pub(crate) prompt: Option<String>,
     /// Whether the why panel fills the screen.
     pub(crate) is_zoomed: bool,
-    /// One line that answers the last key, where nothing moved.
+    /// One line in answer to the last key, if nothing moved.
     pub(crate) notice: Option<&'static str>,
-    /// What each member's watermarks were, at each of its moments.
+    /// The watermarks of each member at each of its moments.
     states: States,
     speed: usize,
     due_ns: u64,
@@ -152,8 +152,8 @@ impl Steps {
         steps
     }
 
-    /// Takes in what was heard since. A story of which the beginning has been forgotten meanwhile
-    /// stays as it was, and in the lanes that it had. Returns whether it is up to date.
+    /// Adds records that arrived since. A story whose beginning has been dropped meanwhile stays as
+    /// it was, with its lanes. Returns whether it is up to date.
     pub(crate) fn refresh(&mut self, recording: &Recording) -> bool {
         let Told { steps, unknown, is_lost } = story::story(recording, self.subject);
         if steps.len() < self.steps.len() {
@@ -177,7 +177,7 @@ impl Steps {
         step.grain <= grain && self.focus.is_none_or(|lane| lane == step.lane)
     }
 
-    /// One step in this grain.
+    /// Moves one step in this grain.
     pub(crate) fn step(&mut self, grain: Grain, direction: Direction) {
         self.grain = grain;
         let next = match direction {
@@ -188,7 +188,7 @@ impl Steps {
         };
         self.notice = match (next, direction) {
             (Some(_), _) => None,
-            (None, Direction::Forward) => Some("nothing more was heard yet"),
+            (None, Direction::Forward) => Some("no later step was received yet"),
             (None, Direction::Back) => Some("this is the first step"),
         };
         self.now = next.unwrap_or(self.now);
@@ -196,7 +196,7 @@ impl Steps {
         self.is_playing &= next.is_some();
     }
 
-    /// The first or the last step of this grain.
+    /// Moves to the first or the last step of the current grain.
     pub(crate) fn jump(&mut self, end: Direction) {
         let mut places = (0..self.steps.len()).filter(|at| self.stops(*at, self.grain));
         let place = match end {
@@ -207,12 +207,12 @@ impl Steps {
         self.look = self.now;
     }
 
-    /// The n-th step of this grain, counted from 1.
+    /// Moves to the n-th step of the current grain, counted from 1.
     pub(crate) fn go_to(&mut self, number: usize) {
         let mut places = (0..self.steps.len()).filter(|at| self.stops(*at, self.grain));
         match number.checked_sub(1).and_then(|before| places.nth(before)) {
             Some(place) => (self.now, self.look, self.notice) = (place, place, None),
-            None => self.notice = Some("there is no step of this number"),
+            None => self.notice = Some("there is no step with this number"),
         }
     }
 
@@ -226,7 +226,7 @@ impl Steps {
         self.look = next.unwrap_or(self.look);
     }
 
-    /// Which step of its grain the cursor stands on, counted from 1, and how many there are.
+    /// Position of the cursor among the steps of its grain, counted from 1, and their number.
     pub(crate) fn position(&self) -> (usize, usize) {
         let stops = |at: &usize| self.stops(*at, self.grain);
         let total = (0..self.steps.len()).filter(stops).count();
@@ -261,7 +261,7 @@ impl Steps {
         STEP_NS * 4 / SPEEDS[self.speed]
     }
 
-    /// Lets time pass: plays the step that is due. Returns whether there was one.
+    /// Plays the step that is due. Returns whether there was one.
     pub(crate) fn tick(&mut self, now_ns: u64) -> bool {
         let is_due = self.is_playing && self.due_ns <= now_ns;
         if is_due {
@@ -271,7 +271,7 @@ impl Steps {
         is_due
     }
 
-    /// The rows of the grain that is shown.
+    /// The rows of the current grain.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for (at, step) in self.steps.iter().enumerate() {
@@ -290,7 +290,7 @@ impl Steps {
         rows
     }
 
-    /// How far a member has come at the cursor, on its own clock; none when it was not heard.
+    /// How far a member had come at the cursor, on its own clock; `None` if it sent no records.
     fn cut(&self, recording: &Recording, place: u8) -> Option<watermarks::Moment> {
         let is_here = |step: &&Step| step.is_captured && step.event.member == place;
         let happened = &self.steps[..self.steps.len().min(self.now + 1)];
@@ -314,14 +314,14 @@ impl Steps {
         self.steps.get(self.now).map_or(0, |step| step.wall_ns)
     }
 
-    /// What held on a lane's member at the cursor.
+    /// The watermarks of a lane's member at the cursor.
     pub(crate) fn watermarks(&self, recording: &Recording, lane: &Lane) -> Option<Watermarks> {
         let place = lane.place?;
         let cut = self.cut(recording, place)?;
         Some(watermarks::at(&self.states, place, cut))
     }
 
-    /// The log indexes that the request's entries have. For elections, those of their first entry.
+    /// The log indexes of the request's entries; for an election, of the term's first entry.
     pub(crate) fn indexes(&self) -> impl Iterator<Item = u64> {
         let entries = self.steps.iter().filter(|step| step.is_own).map(|step| &step.event);
         let entries = entries.filter(|event| event.stage == Stage::RaftEntry);
@@ -329,7 +329,7 @@ impl Steps {
     }
 }
 
-/// What a cursor holds on to.
+/// What identifies a step, so that a cursor can find it again.
 fn anchor(step: &Step) -> (u8, watermarks::Moment, Stage, Moment, bool) {
     let event = &step.event;
     (event.member, watermarks::moment(event), event.stage, step.moment, step.is_captured)

@@ -1,12 +1,13 @@
-//! The story of a request as the player shows it: its steps, and all that happened meanwhile.
+//! The story of a request as the player shows it: its steps, and everything that happened
+//! meanwhile.
 //!
-//! What belongs to a request, and in which order things can have happened, is the library's to say
-//! (`story::query`, `story::order`); for elections it is [`join`]'s. Here it becomes rows:
-//! beginnings of steps that wait, grains, lanes, arrows.
+//! The library decides what belongs to a request and in which order events can have happened
+//! (`story::query`, `story::order`); for elections, [`join`] does. This module turns that into
+//! rows: beginnings of steps that wait, grains, lanes, arrows.
 //!
-//! What is missing is part of the story. A message that was received but whose sending nobody
-//! recorded gets a row that says so, at the place where it must have been; steps of which neither
-//! end is known have no place, and are named below the last row.
+//! Gaps are part of the story. A message that was received, but whose sending was not recorded,
+//! gets a row that says so, at the position where it must have been sent. Steps of which neither
+//! end is known have no position, and are named below the last row.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -26,12 +27,12 @@ use super::{
     watermarks::wall,
 };
 
-/// What a story is about.
+/// The subject of a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Subject {
     /// The request with this id.
     Request(u64),
-    /// How the cluster came to a leader in this term.
+    /// The election of a leader in this term.
     Election {
         /// The term.
         term: u64,
@@ -43,41 +44,41 @@ pub(crate) enum Subject {
 pub(crate) struct RequestSummary {
     /// The request, or the election.
     pub(crate) subject: Subject,
-    /// The member that took it; for an election, the one that won or stood.
+    /// The member that served it; for an election, the one that won or stood.
     pub(crate) member: u8,
     /// When it began, in nanoseconds since 1970.
     pub(crate) wall_ns: u64,
-    /// The RPC; `election` for elections.
+    /// The RPC; `election` for an election.
     pub(crate) method: &'static str,
-    /// The key that it names, where that was captured.
+    /// The key that it names, if it was captured.
     pub(crate) key: Option<KeyText>,
     /// The revision in its answer.
     pub(crate) revision: Option<u64>,
-    /// How long it took, in nanoseconds; none while it is under way.
+    /// Its duration in nanoseconds; `None` while it is running.
     pub(crate) took_ns: Option<u64>,
-    /// gRPC code; none while it is under way.
+    /// Its gRPC code; `None` while it is running.
     pub(crate) result: Option<u8>,
-    /// The client went away before the answer.
+    /// Whether the client disconnected before the answer.
     pub(crate) is_cancelled: bool,
-    /// Records that carry its id, of all members.
+    /// Number of records that carry its id, on all members.
     pub(crate) records: usize,
 }
 
-/// Whether a row is the beginning of a step that waits, or the step.
+/// Whether a row is the beginning of a step that waits, or the step itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Moment {
-    /// It begins to wait.
+    /// The step begins to wait.
     Begin,
-    /// It is done; its changes hold from here.
+    /// The step is done; its changes hold from here.
     Done,
 }
 
-/// What became of the other end of a message.
+/// Whether the other end of a message is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OtherEnd {
     /// It is in the recording.
     Captured,
-    /// Nobody recorded it: perhaps it happened, perhaps not.
+    /// It was not recorded: it may or may not have happened.
     Unknown,
 }
 
@@ -95,7 +96,7 @@ pub(crate) struct Arrow {
 /// One row of a story.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// What happened. For a row that was not captured: the other end, seen from here.
+    /// The event. For a row that was not captured: the other end, seen from here.
     pub(crate) event: Event,
     /// Beginning or end.
     pub(crate) moment: Moment,
@@ -103,7 +104,7 @@ pub(crate) struct Step {
     pub(crate) grain: Grain,
     /// False for what only happened meanwhile: heartbeats, and the work of other requests.
     pub(crate) is_own: bool,
-    /// False when the step must have happened, but no record of it was heard.
+    /// False if the step must have happened, but has no record.
     pub(crate) is_captured: bool,
     /// Its column.
     pub(crate) lane: usize,
@@ -113,27 +114,27 @@ pub(crate) struct Step {
     pub(crate) wall_ns: u64,
 }
 
-/// Steps that must have happened on a member, or will, and of which no record was heard.
+/// Steps that must have happened on a member, or will, and that have no record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unknown {
     /// The member's lane.
     pub(crate) lane: usize,
-    /// Which steps; none when nothing at all was heard of the member.
+    /// The missing steps; empty if the member sent no records at all.
     pub(crate) stages: Vec<Stage>,
 }
 
-/// A story, ready to be shown.
+/// A story, ready for display.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Told {
-    /// Its rows in playback order, with all that happened meanwhile.
+    /// Its rows in playback order, with everything that happened meanwhile.
     pub(crate) steps: Vec<Step>,
-    /// What has no row, because nobody knows when it happened.
+    /// Steps without a row, because the time at which they happened is unknown.
     pub(crate) unknown: Vec<Unknown>,
-    /// Another entry took the place of the request's before a majority had it.
+    /// Whether another entry replaced the request's before a majority had it.
     pub(crate) is_lost: bool,
 }
 
-/// All requests and elections that the recording knows, oldest first.
+/// All requests and elections of the recording, oldest first.
 pub(crate) fn requests(recording: &Recording) -> Vec<RequestSummary> {
     let mut records: HashMap<u64, usize> = HashMap::new();
     for event in &recording.events {
@@ -176,7 +177,7 @@ fn subject_number(subject: Subject) -> u64 {
     }
 }
 
-/// One summary for each term in which a member stood for election.
+/// One summary per term in which a member stood for election.
 fn elections(recording: &Recording) -> Vec<RequestSummary> {
     let mut terms: BTreeMap<u64, RequestSummary> = BTreeMap::new();
     let stands = |event: &&Event| {
@@ -236,7 +237,7 @@ pub(crate) fn story(recording: &Recording, subject: Subject) -> Told {
     told
 }
 
-/// What is not known of a request, by lane.
+/// The missing steps of a request, by lane.
 fn unknown(story: &query::Story, lanes: &[Lane]) -> Vec<Unknown> {
     let mut stages: BTreeMap<usize, Vec<Stage>> = BTreeMap::new();
     for missing in &story.missing {
@@ -252,13 +253,13 @@ fn unknown(story: &query::Story, lanes: &[Lane]) -> Vec<Unknown> {
     stages.into_iter().map(|(lane, stages)| Unknown { lane, stages }).collect()
 }
 
-/// What is shown of a recording for one story: its own events, with the beginnings that nobody
-/// recorded, and those of its time.
+/// The part of a recording that one story shows: its own events, with the beginnings that were not
+/// recorded, and the other events of its period.
 struct Part {
     recording: Recording,
     /// For each event, whether it is the story's own.
     is_own: Vec<bool>,
-    /// For each event, whether it is a message of which both ends were captured.
+    /// For each event, whether it is a message with both ends captured.
     is_matched: Vec<bool>,
     /// The key that the request names.
     key: Option<KeyText>,
@@ -312,8 +313,8 @@ impl Part {
     }
 }
 
-/// At which grain a row stops. Of a step that waits, either the beginning or the end is the one
-/// that tells the story; of an RPC and of a round, both.
+/// The grain at which stepping stops at a row. For a step that waits, either the beginning or the
+/// end belongs to the story; for an RPC and a round, both.
 fn grain(stage: Stage, moment: Moment) -> Grain {
     if stage == Stage::Lost {
         return Grain::Story;
@@ -334,7 +335,7 @@ fn grain(stage: Stage, moment: Moment) -> Grain {
     if tells { stage.grain() } else { stage.grain().max(Grain::Stage) }
 }
 
-/// For a message whose sending was not captured: the row where it must have been sent.
+/// For a message whose sending was not captured: the row at which it must have been sent.
 fn uncaptured(step: &Step, lanes: &[Lane]) -> Option<Step> {
     let arrow = step.arrow.filter(|arrow| !arrow.is_out && arrow.other_end == OtherEnd::Unknown)?;
     if !step.is_own || arrow.peer == step.lane {

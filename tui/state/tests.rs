@@ -45,7 +45,7 @@ fn names(steps: &Steps, grain: Grain) -> Vec<(usize, &'static str)> {
     shown.map(|step| (step.lane, step.event.stage.name())).collect()
 }
 
-/// Presses keys in the real loop's function; a number stands for its digits.
+/// Sends keys to the real loop's function; a number stands for its digits.
 pub(crate) fn press(state: &mut State, keys: &str) {
     for key in keys.split_whitespace() {
         let code = match key {
@@ -107,7 +107,8 @@ fn every_order_keeps_members_clocks_and_sends_before_receives() {
         let mut dice = Dice(seed);
         let mut recording = scenes::put().recording;
         for member in &mut recording.members {
-            // Wall clocks that are up to ten milliseconds apart must not change what is possible.
+            // Wall clocks that differ by up to ten milliseconds must not change which orders are
+            // possible.
             member.boots[0].wall_ns += dice.roll(10_000_000) as u64;
         }
         for at in (1..recording.events.len()).rev() {
@@ -318,7 +319,7 @@ fn an_old_value_that_was_never_new_proves_a_gap() {
     steps.jump(Direction::Forward);
     let lines = lens::lines(&scene.recording, &steps, &lanes);
     assert!(
-        lines.concat().iter().any(|piece| piece.contains("commit 42 → 45 went by unrecorded")),
+        lines.concat().iter().any(|piece| piece.contains("commit 42 → 45 was not recorded")),
         "{lines:?}"
     );
 }
@@ -353,7 +354,7 @@ fn what_a_busy_member_tells_is_no_sign_of_life_of_another() {
     assert_eq!(state.heads()[1].heard, Heard::Fresh);
 }
 
-/// A recording after its way over the network, where durations are counted in units of 16 ns.
+/// A recording after transfer over the network, where durations are in units of 16 ns.
 pub(crate) fn as_told(recording: &Recording) -> Recording {
     let told = |event: &Event| Event {
         key: event.key.clone(),
@@ -362,7 +363,7 @@ pub(crate) fn as_told(recording: &Recording) -> Recording {
     Recording { events: recording.events.iter().map(told).collect(), ..recording.clone() }
 }
 
-/// The hellos of a member, one for each of its starts.
+/// The hellos of a member, one per start.
 pub(crate) fn hellos(recording: &Recording, member: usize) -> Vec<Message> {
     let info = &recording.members[member];
     let hello = |boot: &BootInfo| {
@@ -401,7 +402,7 @@ pub(crate) fn tell(state: &mut State, endpoint: usize, events: &[Event]) {
     handle(state, Input::Source(Message { endpoint, said }));
 }
 
-/// Sends events in this order. A batch holds at most `piece` events, all of one member.
+/// Sends events in this order, in batches of at most `piece` events of one member each.
 pub(crate) fn tell_all(state: &mut State, events: &[Event], piece: usize) {
     for of_member in events.chunk_by(|a, b| a.member == b.member) {
         for events in of_member.chunks(piece) {

@@ -1,6 +1,6 @@
 //! Text from elsewhere: names of members, keys, endpoints.
 
-/// Text from elsewhere, without anything that a terminal would obey.
+/// Removes everything from foreign text that a terminal would interpret.
 pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -1,7 +1,7 @@
-//! Where a member stands: role, term, and how far each part of it has come.
+//! Watermarks of a member: role, term, and the progress of each of its parts.
 //!
-//! What held at a cursor is the library's to say ([`States`]); what is known of live members at last
-//! is the newest value that was told. What neither of them tells is unknown, and is shown as unknown.
+//! The library says what held at a cursor ([`States`]); for live members, the newest value received
+//! counts. A value that neither source gives is unknown, and is shown as unknown.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,23 @@ pub(crate) use glass_etcd::story::{
     state::{Change, Moment, States, Watermark as Water, changes},
 };
 
-/// Where on its member's clock an event takes effect, as the order of playback has it.
+/// The moment on its member's clock at which an event takes effect, as in the playback order.
 pub(crate) fn moment(event: &Event) -> Moment {
     (event.boot, order::point(event))
 }
 
-/// What is known of one member at some moment.
+/// The known watermarks of one member at some moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Watermarks {
     values: BTreeMap<Water, (Moment, Value)>,
-    /// The newest event that has been taken in.
+    /// The newest event that was processed.
     pub(crate) newest: Option<Moment>,
-    /// When that was on the wall, in nanoseconds since 1970.
+    /// The time of that event, in nanoseconds since 1970.
     pub(crate) heard_wall_ns: Option<u64>,
 }
 
 impl Watermarks {
-    /// Takes in one event. Events may come in any order: the newest of each watermark holds.
+    /// Processes one event. Events may come in any order: the newest of each watermark holds.
     pub(crate) fn learn(&mut self, event: &Event, wall_ns: u64) {
         let at = moment(event);
         self.newest = self.newest.max(Some(at));
@@ -40,12 +40,12 @@ impl Watermarks {
         }
     }
 
-    /// The value, unless nothing is known of it since the member's last start.
+    /// The value; `None` if it is unknown since the member's last start.
     pub(crate) fn get(&self, water: Water) -> Option<u64> {
         self.value(water).known()
     }
 
-    /// Whether it has come so far, if that is known.
+    /// Whether the member has reached this index, if that is known.
     pub(crate) fn reaches(&self, water: Water, index: u64) -> Option<bool> {
         self.value(water).reaches(index)
     }
@@ -57,7 +57,7 @@ impl Watermarks {
     }
 }
 
-/// What held on one member once everything up to `cut` had happened.
+/// The watermarks of one member once everything up to `cut` had happened.
 pub(crate) fn at(states: &States, member: u8, cut: Moment) -> Watermarks {
     let told = states.told_of(member, cut.0).into_iter();
     Watermarks {
@@ -67,8 +67,8 @@ pub(crate) fn at(states: &States, member: u8, cut: Moment) -> Watermarks {
     }
 }
 
-/// The states of all members of what was heard so far.
+/// The states of all members, from the records so far.
 pub(crate) fn states(recording: &Recording) -> States {
-    // Cursors of the player are moments of members, not places of a playback order.
+    // The player's cursors are moments of members, not positions in a playback order.
     States::of(recording, &order::Order::default())
 }

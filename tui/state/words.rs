@@ -1,8 +1,8 @@
-//! Numbers as words: what a role, a message type, a duration or a key looks like on the screen.
+//! Numbers as words: how a role, a message type, a duration or a key appears on the screen.
 //!
 //! Everything here is plain text. Words use a few characters beyond ASCII (`→ ≤ … µ`); the view
-//! replaces them when it is told to keep to ASCII. What comes from the network (names, keys) is
-//! escaped first, so that nobody can write escape sequences into somebody else's terminal.
+//! replaces them in ASCII mode. Text from the network (names, keys) is escaped first, so that a
+//! client cannot send escape sequences to the reader's terminal.
 
 use glass_etcd::{
     change, field, fields,
@@ -54,7 +54,7 @@ pub(crate) fn code(number: u64) -> &'static str {
     pick(CODES, number, "unknown error")
 }
 
-/// The word for a role. The leader's is in capitals, so that it is found without colour.
+/// The word for a role. The leader's is in capitals, so that it stands out without colour.
 pub(crate) fn role(number: u64) -> &'static str {
     pick(&["follower", "candidate", "LEADER", "pre-candidate"], number, "unknown")
 }
@@ -63,7 +63,7 @@ fn pick(names: &[&'static str], number: u64, otherwise: &'static str) -> &'stati
     usize::try_from(number).ok().and_then(|at| names.get(at).copied()).unwrap_or(otherwise)
 }
 
-/// A duration with a unit that fits it: `870 ns`, `12 µs`, `1.2 ms`, `3.4 s`.
+/// A duration in a suitable unit: `870 ns`, `12 µs`, `1.2 ms`, `3.4 s`.
 pub(crate) fn duration(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
@@ -95,8 +95,8 @@ pub(crate) fn time_of_day(wall_ns: u64) -> String {
     format!("{hour:02}:{minute:02}:{second:02}.{:03}", ms % 1_000)
 }
 
-/// A key, escaped and cut to `width` characters. A key of which only the start was captured also
-/// ends in `…`.
+/// A key, escaped and cut to `width` characters. It ends in `…` also if only its start was
+/// captured.
 pub(crate) fn key(key: &KeyText, width: usize) -> String {
     let text = escaped(&key.bytes);
     let is_cut = u64::try_from(key.bytes.len()).is_ok_and(|length| length < key.length);
@@ -108,7 +108,7 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
-/// The first `width` characters; the last of them is `…` when something was cut.
+/// The first `width` characters; the last of them is `…` if the text was cut.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -136,8 +136,8 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
     }
 }
 
-/// All fields of an event as `name value`, with `x.old` and `x.new` as one change. Of a beginning
-/// only what is known by then: the rest of its fields is not set yet.
+/// All fields of an event as `name value`, with `x.old` and `x.new` as one change. For a beginning,
+/// only the fields that are set by then.
 pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
     let is_begin = event.kind == Kind::Begin;
     let mut words = Vec::new();
@@ -159,8 +159,8 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
     words
 }
 
-/// What a step says in its lane, in pieces: the stage, the one or two numbers that matter most, and
-/// how long it took. Where there is no room, the last pieces go first.
+/// The text of a step in its lane, in pieces: the stage, the one or two most important numbers, and
+/// how long it took. Where there is no room, the last pieces are cut first.
 pub(crate) fn step(step: &Step, lanes: &[Lane]) -> Vec<String> {
     let event = &step.event;
     if step.moment == Moment::Begin {
@@ -178,7 +178,7 @@ pub(crate) fn step(step: &Step, lanes: &[Lane]) -> Vec<String> {
     pieces
 }
 
-/// The other member that the step is about, where that is no message's peer.
+/// The other member that the step concerns, if it is no message's peer.
 fn about_whom(event: &Event, lanes: &[Lane]) -> Option<String> {
     match event.stage {
         Stage::RaftProgress => {
@@ -191,7 +191,7 @@ fn about_whom(event: &Event, lanes: &[Lane]) -> Option<String> {
     }
 }
 
-/// What is shorter than this is not said in a lane; the why panel has it.
+/// Shorter durations are not shown in a lane; the why panel shows them.
 const SAY_TOOK_FROM_NS: u64 = 50_000;
 
 fn begin(event: &Event) -> Vec<String> {
@@ -226,7 +226,7 @@ fn short_name(event: &Event) -> String {
     }
 }
 
-/// The numbers that matter most.
+/// The most important numbers.
 fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
     Some(match event.stage {
         Stage::Rpc => match field!(event, Rpc, revision) {
@@ -261,7 +261,7 @@ fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
     })
 }
 
-/// How far the log, its copies and the state machine have come.
+/// The progress of the log, its copies and the state machine.
 fn log_detail(event: &Event, lanes: &[Lane]) -> Option<String> {
     Some(match event.stage {
         Stage::RaftEntry => {
@@ -295,7 +295,7 @@ fn arrow([old, new]: [u64; 2]) -> String {
     format!("{old}→{new}")
 }
 
-/// A revision as etcd's index has it.
+/// A revision in the notation of etcd's index.
 fn braced([main, sub]: [u64; 2]) -> String {
     format!("{{{main},{sub}}}")
 }
@@ -351,7 +351,7 @@ fn waits_for(event: &Event) -> String {
     format!("for {before}, {ahead} ahead")
 }
 
-/// What a raft message is about: its last entry, or what it acknowledges or tells.
+/// The content of a raft message: its last entry, or the index that it acknowledges or announces.
 fn message_detail(event: &Event) -> Option<String> {
     let [number, term, index, last, commit, reject] =
         fields!(event, RaftSend | RaftReceive: type, term, index, last, commit, reject);

@@ -1,4 +1,4 @@
-//! What a step costs on this machine: the figure of which the design says at most 60 ns.
+//! What recording a step costs on this machine; the design allows at most 60 ns.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use super::Error;
 const STEPS: u64 = 2_000_000;
 const ROUNDS: u32 = 5;
 
-/// Opens and ends steps in a loop, with capture on and off, and writes the best of some rounds.
+/// Opens and ends steps in a loop, with capture on and off, and prints the best of several rounds.
 pub(super) fn run() -> Result<(), Error> {
     trace::set_thread("grpc");
     let mut out = std::io::stdout().lock();
@@ -25,7 +25,7 @@ pub(super) fn run() -> Result<(), Error> {
     Ok(())
 }
 
-/// Hundredths of a nanosecond for one step.
+/// Hundredths of a nanosecond per step.
 fn round() -> u64 {
     let began = tick::now();
     for number in 0..STEPS {

@@ -1,8 +1,8 @@
 //! `glass trace diff`: two requests side by side, in words and figures.
 //!
-//! What is compared and how stands in `query::diff` of the library; here it gets its words. The
-//! first line says in a sentence what makes the two different, the second what that has cost; then
-//! come the facts that differ, the steps of both, and for what each of them waited.
+//! `query::diff` of the library does the comparison; this module puts it into words. The first line
+//! is a sentence on the most important difference, the second on its cost; then come the facts that
+//! differ, the steps of both, and what each of them waited for.
 
 use std::io::{self, Write};
 
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use super::{explain, words};
 
-/// A and B, by place.
+/// Names of the two requests, by index.
 const NAMES: [&str; 2] = ["A", "B"];
 
 /// Writes the comparison as text.
@@ -49,28 +49,28 @@ fn headline(side: &Side<'_>, facts: &Facts) -> String {
     format!("{title}  request {:016x}  served by {asked}  {took}  {code}", side.story.id)
 }
 
-/// What makes the two different, in a sentence.
+/// A sentence on the most important difference.
 fn summary(diff: &Diff) -> String {
     let told = diff.differences.iter().find_map(|difference| sentence(*difference, &diff.facts));
     told.unwrap_or_else(|| {
         let is_single = |pair: &&Pair| pair.taken.iter().any(Option::is_none);
         match diff.pairs.iter().filter(is_single).count() {
             0 => "A and B took the same steps.".to_owned(),
-            1 => "A and B went the same way; 1 step is in one of them only.".to_owned(),
-            count => format!("A and B went the same way; {count} steps are in one of them only."),
+            1 => "A and B took the same path; 1 step is in only one of them.".to_owned(),
+            count => format!("A and B took the same path; {count} steps are in only one of them."),
         }
     })
 }
 
 fn sentence(difference: Difference, facts: &[Facts; 2]) -> Option<String> {
     let [a, b] = facts;
-    // Which of the two is so, and which not.
+    // The name of the request for which it holds, then the other.
     let which = |is_so: bool| if is_so { ("A", "B") } else { ("B", "A") };
     match difference {
         Difference::Method => Some(format!("A is {}, B is {}.", a.method?, b.method?)),
         Difference::Result => {
             let ended = |facts: &Facts| match facts.code {
-                Some(0) => "went well".to_owned(),
+                Some(0) => "succeeded".to_owned(),
                 code => format!("ended with {}", words::code(code)),
             };
             Some(format!("A {}, B {}.", ended(a), ended(b)))
@@ -84,7 +84,7 @@ fn sentence(difference: Difference, facts: &[Facts; 2]) -> Option<String> {
         Difference::Asked => {
             let (leader, follower) = which(a.is_leader == Some(true));
             let why = match (a.entry.or(b.entry), a.consistency) {
-                (Some(_), _) => "which sent the proposal on to the leader",
+                (Some(_), _) => "which forwarded the proposal to the leader",
                 (None, Some(Consistency::Linearizable)) => "which asked the leader for the index",
                 (None, _) => "which answered by itself",
             };
@@ -133,7 +133,7 @@ fn round<'a>(a: &Facts, b: &Facts, which: impl Fn(bool) -> (&'a str, &'a str)) -
     Some(format!("The round was {most} in {more}, and {least} in {less}."))
 }
 
-/// What it has cost, and where.
+/// A sentence on the difference of the durations, and its main cause.
 fn cost(diff: &Diff) -> String {
     let [Some(a), Some(b)] = [diff.facts[0].took_ns, diff.facts[1].took_ns] else {
         return "How much longer either took is unknown.".to_owned();
@@ -144,7 +144,7 @@ fn cost(diff: &Diff) -> String {
     }
     let who = if by < 0 { "A" } else { "B" };
     let longer = format!("{who} took {} longer", words::millis(by.abs()));
-    // The longer one need not have waited longer for everything.
+    // The slower request need not have waited longer for everything.
     let most =
         diff.waited.iter().flatten().find(|waited| waited.difference().signum() == by.signum());
     match most {
@@ -156,31 +156,31 @@ fn cost(diff: &Diff) -> String {
     }
 }
 
-/// For what was waited, as a sentence names it.
+/// The name of a wait within a sentence.
 fn in_a_sentence(wait: Wait) -> &'static str {
     match wait {
         Wait::Checks => "the checks",
-        Wait::Inbox => "the inbox of raft",
-        Wait::Raft => "raft's thread",
-        Wait::Network => "the way of messages",
-        Wait::WalQueue => "the queue before the disk",
+        Wait::Inbox => "raft's inbox",
+        Wait::Raft => "the raft thread",
+        Wait::Network => "messages in transit",
+        Wait::WalQueue => "the queue for the disk",
         Wait::Fsync => "the disk",
-        Wait::Backlog => "the queue before apply",
+        Wait::Backlog => "the queue for apply",
         Wait::Apply => "apply",
         Wait::Round => "the wait for a read round",
-        Wait::Read => "the reading",
+        Wait::Read => "reading",
         Wait::Turn => "the wait for its turn",
         Wait::Compaction => "the compaction's rows",
-        Wait::Room => "the room for its answer",
+        Wait::Room => "room for its answer",
         Wait::InVain => "the wait in vain",
         Wait::Wake => "waking the request",
-        Wait::Answer => "the answer",
+        Wait::Answer => "building the answer",
         Wait::Own => "the member itself",
         Wait::Unknown => "not captured",
     }
 }
 
-/// The facts that differ, a line each.
+/// The facts that differ, one per line.
 fn facts(out: &mut impl Write, sides: [Side<'_>; 2], diff: &Diff) -> io::Result<()> {
     writeln!(out, "\nfacts that differ")?;
     let rows = [0, 1].map(|at| fact_rows(&diff.facts[at], &sides[at].recording.members));
@@ -195,8 +195,8 @@ fn facts(out: &mut impl Write, sides: [Side<'_>; 2], diff: &Diff) -> io::Result<
     if is_same { writeln!(out, "  none") } else { Ok(()) }
 }
 
-/// The facts in words, always the same ones in the same order; `None` for what does not concern the
-/// request, or was not captured.
+/// The facts in words, always the same ones in the same order; `None` for a fact that does not
+/// apply to the request, or was not captured.
 fn fact_rows(facts: &Facts, members: &[MemberInfo]) -> Vec<(&'static str, Option<String>)> {
     let shared =
         |count: Option<u64>, one, many| count.map(|count| explain::shared(count, one, many));
@@ -218,7 +218,7 @@ fn fact_rows(facts: &Facts, members: &[MemberInfo]) -> Vec<(&'static str, Option
         ("quorum completed by", facts.completed_by.map(|by| completed_name(by).to_owned())),
         ("read round", shared(facts.reads, "read", "reads")),
         ("asked the quorum", facts.attempts.map(explain::times)),
-        ("heard by", facts.watchers.map(|count| explain::count(count, "watcher", "watchers"))),
+        ("delivered to", facts.watchers.map(|count| explain::count(count, "watcher", "watchers"))),
     ]
 }
 
@@ -245,7 +245,7 @@ fn found(found: Found) -> String {
     if words.is_empty() { "nowhere".to_owned() } else { words.join(", ") }
 }
 
-/// All steps of both: which of them, how long, what, and by whom.
+/// All steps of both: which request has them, how long, what, and by which role.
 fn steps(out: &mut impl Write, diff: &Diff) -> io::Result<()> {
     writeln!(out, "\nsteps (~ depends on how the members' clocks were set)")?;
     writeln!(out, "  {:<8}  {:>15}  {:>15}  {:<20}  BY", "IN", "A", "B", "STEP")?;
@@ -300,7 +300,7 @@ fn part(part: Part) -> &'static str {
     }
 }
 
-/// For what they waited: these lines sum to the difference of the two durations.
+/// What they waited for: these lines sum to the difference of the two durations.
 fn waited(out: &mut impl Write, diff: &Diff) -> io::Result<()> {
     writeln!(out, "\nwaited for (the differences sum to that of the durations)")?;
     let Some(list) = &diff.waited else {
@@ -316,7 +316,7 @@ fn waited(out: &mut impl Write, diff: &Diff) -> io::Result<()> {
     Ok(())
 }
 
-/// What is not known of either, so that nobody takes it for a difference.
+/// The steps of either that are unknown, so that they do not look like differences.
 fn unknown(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
     for (name, side) in NAMES.iter().zip(sides) {
         for missing in &side.story.missing {
@@ -330,15 +330,14 @@ fn unknown(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
         for member_id in &side.story.unheard {
             writeln!(
                 out,
-                "unknown in {name}: all of member {member_id:016x}, which was not heard"
+                "unknown in {name}: all of member {member_id:016x}, which sent no records"
             )?;
         }
     }
     Ok(())
 }
 
-/// Writes the comparison for programs: a line about both, a line for each step, a line for each
-/// thing that was waited for.
+/// Writes the comparison as JSON: a line about both, a line per step, and a line per wait.
 pub(super) fn json(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
     let diff = Diff::of(sides[0], sides[1]);
     let [a, b] = [0, 1].map(|at| side_json(&sides[at], &diff.facts[at]));
@@ -455,8 +454,8 @@ mod tests {
         assert!(!text.contains("only") && !text.contains("longer A"), "{text}");
     }
 
-    /// A linearizable read that the leader answered from its buffer, and a put that it committed: more
-    /// than one request can be, so that each of its facts can differ.
+    /// A linearizable read that the leader answered from its buffer, and a put that it committed.
+    /// No real request is both, but here each fact can differ.
     fn base() -> Facts {
         Facts {
             consistency: Some(Consistency::Linearizable),
@@ -480,7 +479,7 @@ mod tests {
             (
                 Difference::Result,
                 Facts { code: Some(14), ..base() },
-                "A went well, B ended with Unavailable.",
+                "A succeeded, B ended with Unavailable.",
             ),
             (
                 Difference::Consistency,
@@ -523,15 +522,15 @@ mod tests {
             assert_eq!(Some(expected), sentence(difference, &[base(), other.clone()]).as_deref());
             let back = sentence(difference, &[other, base()]).unwrap();
             match difference {
-                // These two name A first, whatever it is.
-                Difference::Result => assert_eq!("A ended with Unavailable, B went well.", back),
+                // These two sentences always name A first.
+                Difference::Result => assert_eq!("A ended with Unavailable, B succeeded.", back),
                 Difference::Keys => assert_eq!("A read 0 keys, B 1.", back),
                 _ => assert_eq!(swapped(expected), back),
             }
         }
     }
 
-    /// The sentence with A and B in each other's place.
+    /// The sentence with A and B swapped.
     fn swapped(text: &str) -> String {
         let swap = |c| match c {
             'A' => 'B',

@@ -1,6 +1,6 @@
-//! What stands behind a story, in plain words: where its time went, what it cost, who made the
-//! quorum, where it is stored, and who heard of it. `--json` says the same, and what is missing, in
-//! a line that readers of recordings take for the one that counts losses.
+//! Explains a story in words: where its time went, what it cost, which members formed the quorum,
+//! where it is stored, and which watchers received it. `--json` writes this, and the missing steps,
+//! as a line that readers of recordings accept as the line of lost records.
 
 use std::{
     collections::HashSet,
@@ -66,27 +66,27 @@ fn time(out: &mut impl Write, recording: &Recording, path: Option<&[Segment]>) -
     Ok(())
 }
 
-/// For what is waited, in a few words.
+/// The name of a wait.
 pub(super) fn reason(wait: Wait) -> &'static str {
     match wait {
         Wait::Checks => "checks",
-        Wait::Inbox => "in the inbox of raft",
-        Wait::Raft => "raft's thread",
-        Wait::Network => "on the way to it",
-        Wait::WalQueue => "before the disk",
+        Wait::Inbox => "in raft's inbox",
+        Wait::Raft => "raft thread",
+        Wait::Network => "in transit",
+        Wait::WalQueue => "queued for the disk",
         Wait::Fsync => "the disk",
-        Wait::Backlog => "before apply",
+        Wait::Backlog => "queued for apply",
         Wait::Apply => "apply",
-        Wait::Round => "before the next read round",
+        Wait::Round => "queued for a read round",
         Wait::Read => "reading",
         Wait::Turn => "its turn",
         Wait::Compaction => "the compaction's rows",
         Wait::Room => "room for the answer",
         Wait::InVain => "in vain",
         Wait::Wake => "waking the request",
-        Wait::Answer => "the answer",
+        Wait::Answer => "building the answer",
         Wait::Own => "the member itself",
-        Wait::Unknown => "not captured what",
+        Wait::Unknown => "not captured",
     }
 }
 
@@ -115,7 +115,7 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
     writeln!(out, "  {messages} between members; their bytes are not recorded")
 }
 
-/// With how many others something was shared, of `number` in all.
+/// How many others shared something, of `number` in all.
 pub(super) fn shared(number: u64, one: &str, many: &str) -> String {
     match number {
         0 => format!("for no {one} that was counted"),
@@ -135,7 +135,7 @@ pub(super) fn times(number: u64) -> String {
     if number == 1 { "once".to_owned() } else { format!("{number} times") }
 }
 
-/// Of a read: who let it go, and where its values were.
+/// For a read: how it was confirmed, and where its values were.
 fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
     let facts = Facts::of(side);
     let Some(consistency) = facts.consistency else { return Ok(()) };
@@ -143,7 +143,9 @@ fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
     writeln!(out, "\nread")?;
     let confirmed = graph.round.and_then(|round| round.confirmed.zip(round.acks));
     match (consistency, confirmed) {
-        (Consistency::Serializable, _) => writeln!(out, "  serializable: nobody was asked")?,
+        (Consistency::Serializable, _) => {
+            writeln!(out, "  serializable: no other member was asked")?;
+        }
         (Consistency::Linearizable, Some((at, acks))) => {
             let leader = words::name(side.recording.events[at].member, members);
             let acks = count(acks, "member", "members");
@@ -156,13 +158,13 @@ fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
             writeln!(out, "  linearizable: there is no other member to ask")?;
         }
         (Consistency::Linearizable, None) => {
-            writeln!(out, "  linearizable: who confirmed it was not captured")?;
+            writeln!(out, "  linearizable: its confirmation was not captured")?;
         }
     }
     let Some(found) = facts.found else { return writeln!(out, "  no value was looked up") };
     for (number, place) in [
         (found.active, "the write buffer"),
-        (found.frozen, "the frozen buffer, on its way into the file"),
+        (found.frozen, "the frozen buffer, on its way to the file"),
         (found.file, "the file"),
     ] {
         if number != 0 {
@@ -199,7 +201,7 @@ fn quorum(
     Ok(())
 }
 
-/// gRPC's codes of requests that were applied and changed nothing: invalid argument, not found,
+/// gRPC codes of requests that were applied but changed nothing: invalid argument, not found,
 /// failed precondition, out of range.
 const APPLY_REFUSED: [u8; 4] = [3, 5, 9, 11];
 
@@ -208,12 +210,12 @@ fn stored(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Res
     let has_failed =
         graph.rpc.is_some_and(|rpc| APPLY_REFUSED.contains(&recording.events[rpc].result));
     if has_failed {
-        writeln!(out, "  no row of its own: it was refused when it was applied")?;
+        writeln!(out, "  no row of its own: apply refused it")?;
     }
     for stored in &graph.stored {
         let name = words::name(stored.member, &recording.members);
         let event = &recording.events[stored.event];
-        // Entries, and rows: one entry may write many rows, or none.
+        // Entries, not rows: one entry may write many rows, or none.
         let [old, new] = change!(event, BackendCommit, index);
         let entries = new.saturating_sub(old);
         let shared = shared(entries, "entry", "entries");
@@ -232,12 +234,12 @@ fn heard(
     graph: &Graph,
     story: &Story,
 ) -> io::Result<()> {
-    writeln!(out, "\nheard by")?;
+    writeln!(out, "\ndelivered to")?;
     for who in &graph.heard {
         let path = match who.path {
             Some(0) => "sent, from apply",
             Some(_) => "sent, after catching up",
-            None => "in its queue; its sending was not captured",
+            None => "queued; its send was not captured",
         };
         let name = words::name(who.member, &recording.members);
         writeln!(out, "  watcher {} of {name}: {path}", who.watcher)?;
@@ -248,7 +250,7 @@ fn heard(
         let [watcher, first, last] = fields!(event, WatchSend: watcher, first, last);
         writeln!(
             out,
-            "  watcher {watcher} of {name}: caught up over revisions {first} to {last}; whether with this one was not captured",
+            "  watcher {watcher} of {name}: caught up over revisions {first} to {last}; it is unknown whether this event was among them",
         )?;
     }
     if graph.heard.is_empty() && story.maybe_told.is_empty() {
@@ -257,8 +259,8 @@ fn heard(
     Ok(())
 }
 
-/// What is missing, and the path: a line with `dropped`, so that every reader of recordings knows
-/// it and skips the rest.
+/// The missing steps and the path, in a line with `dropped`, so that every reader of recordings
+/// recognises it and skips the rest.
 pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Value {
     let Gathered { recording, silent } = gathered;
     let graph = Graph::of(recording, order, story);
@@ -289,8 +291,8 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
     })
 }
 
-/// Where a step of the story begins with another value than the one before it has left: something
-/// between the two was not captured.
+/// Steps of the story that begin with another value than the preceding step left: something between
+/// the two was not captured.
 fn gaps_json(recording: &Recording, story: &Story) -> Vec<Value> {
     let steps: HashSet<usize> = story.steps.iter().map(|step| step.event).collect();
     let found = gap::gaps(recording).into_iter().filter(|gap| steps.contains(&gap.event));
@@ -350,7 +352,7 @@ mod tests {
         let line = json_line(&gathered, &order, &story);
         let recording = gathered.recording;
         assert_eq!(json!([{"endpoint": "m3:2379", "reason": "gone"}]), line["silent"]);
-        // Entry 11 is another request's, which was left out of the recording.
+        // Entry 11 belongs to another request, which was left out of the recording.
         let gap = json!({
             "member": 1, "stage": "raft.commit", "field": "commit", "expected": 10, "found": 11,
         });

@@ -1,4 +1,4 @@
-//! A recording, or what live members say for a while, as a file for other viewers.
+//! Exports a recording, or live records, to a file for other viewers.
 
 use std::{
     fs::File,
@@ -21,23 +21,23 @@ use glass_etcd::{
 use super::{Error, From, gather::warn_of_silence};
 use crate::source::Live;
 
-/// Events that are kept in memory at most; when there are more, listening ends early and says so.
+/// Largest number of events in memory; beyond it, listening ends early with a message.
 const EVENTS_MAX: usize = 2_000_000;
 
 /// The command line of `glass trace export`.
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
-    /// The file to write, in the form that Perfetto and chrome://tracing open; `-` for standard
+    /// The file to write, in the format that Perfetto and chrome://tracing open; `-` for standard
     /// output.
     #[arg(long, value_name = "OUT", required_unless_present = "otlp")]
     chrome: Option<PathBuf>,
-    /// The same for OpenTelemetry: a file of OTLP as JSON lines, `-`, or the URL of a collector, as
-    /// http://127.0.0.1:4318.
+    /// The same for OpenTelemetry: a file of OTLP as JSON lines, `-`, or the URL of a collector,
+    /// such as http://127.0.0.1:4318.
     #[arg(long, value_name = "OUT|URL")]
     otlp: Option<String>,
     #[command(flatten)]
     from: From,
-    /// Listen for so many seconds; without it, until Ctrl-C.
+    /// Listen for this many seconds instead of until Ctrl-C.
     #[arg(long = "for", value_name = "SECONDS", conflicts_with = "from")]
     seconds: Option<u64>,
 }
@@ -102,7 +102,7 @@ async fn send_otlp(url: &str, recording: &Recording) -> Result<(), Error> {
     Ok(())
 }
 
-/// Listens with what the members hold of the past, until the time is up or Ctrl-C.
+/// Listens from the members' history on, until the time is up or Ctrl-C.
 async fn listen(args: &ExportArgs) -> Result<Recording, Error> {
     let request = ObserveRequest { history: true, ..ObserveRequest::default() };
     let mut live = Live::connect(&args.from.endpoints, &request);

@@ -1,9 +1,9 @@
-//! Listening to all members until they have told what they hold of the past.
+//! Listens to all members until they have sent their history.
 //!
-//! Who answers is waited for, up to [`SETTLE`], until the story that is asked for is whole. Who does
-//! not answer (a member that is stopped, a host that swallows packets) is not waited for any longer
-//! than [`PATIENCE`] after the last of the others has spoken: it is named as silent, and what it did
-//! is unknown. Nobody is left before [`LAG`], because members tell what has happened a moment later.
+//! For members that answer, it waits until the requested story is complete, for [`SETTLE`] at most.
+//! A member that does not answer (it is stopped, or its host drops packets) gets [`PATIENCE`] after
+//! the last of the others has answered: then it is reported as silent, and its steps are unknown.
+//! Listening never ends before [`LAG`], because members send a record a moment after the step.
 
 use std::{io::Write, time::Duration};
 
@@ -12,34 +12,34 @@ use glass_etcd::{clock, pb::glasspb::ObserveRequest, story::Recording};
 use super::{Error, From};
 use crate::source::{Live, memory::Seen};
 
-/// How long is waited for what members who answer have not told yet.
+/// How long to wait for missing records of members that answer.
 const SETTLE: Duration = Duration::from_secs(3);
-/// How long members that do not answer are waited for, once the others have.
+/// How long to wait for members that do not answer, once the others have.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long members may keep to themselves what has happened: two or three passes of their drain.
+/// How old a step may be before its member sends it: two or three passes of its drain.
 pub(super) const LAG: Duration = Duration::from_millis(150);
-/// How often it is looked whether they have said enough.
+/// How often to check whether the records suffice.
 const TURN: Duration = Duration::from_millis(50);
 
-/// An endpoint at which nobody was heard.
+/// An endpoint that sent no records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Silent {
-    /// As it was given.
+    /// As given on the command line.
     pub(super) endpoint: String,
-    /// Why, as far as it is known.
+    /// The reason, if known.
     pub(super) reason: String,
 }
 
-/// What was heard, and who was not.
+/// The records, and the endpoints without any.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
-    /// What was heard.
+    /// The records.
     pub(super) recording: Recording,
-    /// Who was not.
+    /// The endpoints without records.
     pub(super) silent: Vec<Silent>,
 }
 
-/// Listens until all members that answer have told what they hold of the past, and `is_enough`.
+/// Listens until all members that answer have sent their history, and `is_enough` holds.
 pub(super) async fn gather(
     from: &From,
     is_enough: impl Fn(&Recording) -> bool,
@@ -69,7 +69,7 @@ pub(super) async fn gather(
             }
         }
     };
-    // What comes too late is unknown, which is what the output says then.
+    // Records that arrive too late are unknown, and the output says so.
     let _ = tokio::time::timeout(SETTLE, listening).await;
     let silent = warn_of_silence(&live)?;
     Ok(Gathered { recording: live.into_recording(), silent })
@@ -79,7 +79,7 @@ fn has_answered(seen: &Seen) -> bool {
     seen.has_spoken || seen.down.is_some()
 }
 
-/// Names the members that are not heard; an error if there are no others.
+/// Warns about endpoints without records; an error if there are no others.
 pub(super) fn warn_of_silence(live: &Live) -> Result<Vec<Silent>, Error> {
     let silent: Vec<Silent> = (live.seen().iter())
         .filter(|seen| seen.member.is_none())
@@ -92,10 +92,10 @@ pub(super) fn warn_of_silence(live: &Live) -> Result<Vec<Silent>, Error> {
         })
         .collect();
     for Silent { endpoint, reason } in &silent {
-        let _ = writeln!(std::io::stderr(), "glass trace: {endpoint} is not heard: {reason}");
+        let _ = writeln!(std::io::stderr(), "glass trace: no records from {endpoint}: {reason}");
     }
     if silent.len() == live.seen().len() {
-        return Err(Error::Usage("none of the endpoints can be heard".to_owned()));
+        return Err(Error::Usage("none of the endpoints sends records".to_owned()));
     }
     Ok(silent)
 }

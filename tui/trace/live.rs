@@ -1,4 +1,4 @@
-//! What goes on until Ctrl-C: following, and recording.
+//! Commands that run until Ctrl-C: following, and recording.
 
 use std::{
     collections::HashSet,
@@ -16,17 +16,17 @@ use glass_etcd::{
 use super::{Error, RecordArgs, TailArgs, gather::warn_of_silence, plain, words};
 use crate::source::{Live, memory::Change};
 
-/// Events that are remembered, to put late ones in order.
+/// Events kept in memory to put late ones in order.
 const REMEMBERED: usize = 10_000;
-/// And by a recorder: whoever is heard again tells what it holds of the past again, up to 32 768
-/// records a member, and what stands in the file must not be written twice.
+/// Events kept by a recorder: a member that reconnects sends its history again, up to 32 768
+/// records, and the file must not contain them twice.
 const RECORDED_REMEMBERED: usize = 100_000;
-/// Whole traces a second that a recorder asks for: more than a member keeps.
+/// Whole traces per second that a recorder asks for: more than a member keeps.
 const RECORDED_PER_SECOND: u32 = 1000;
-/// How often `tail` writes: sorting costs too much to do it for each batch.
+/// How often `tail` writes: sorting each batch would cost too much.
 const TURN: Duration = Duration::from_millis(100);
 
-/// Follows all members and writes each event once, in playback order as far as it is known.
+/// Follows all members and writes each event once, in playback order as far as known.
 pub(super) async fn tail(args: &TailArgs) -> Result<(), Error> {
     let mut out = BufWriter::new(io::stdout());
     if let Some(path) = &args.from.from {
@@ -53,7 +53,7 @@ pub(super) async fn tail(args: &TailArgs) -> Result<(), Error> {
             change = live.next() => {
                 if let Some(Change::Down { endpoint, reason }) = change && has_warned {
                     let endpoint = &live.seen()[endpoint].endpoint;
-                    writeln!(io::stderr(), "glass trace: {endpoint} is not heard: {reason}")?;
+                    writeln!(io::stderr(), "glass trace: no records from {endpoint}: {reason}")?;
                 }
                 continue;
             }
@@ -72,8 +72,8 @@ pub(super) async fn tail(args: &TailArgs) -> Result<(), Error> {
     }
 }
 
-/// Up to when every member was heard that is not silent: what is later may still get something put
-/// in front of it.
+/// The time up to which every member that is not silent has sent its records: an earlier event may
+/// still arrive and precede later ones.
 fn heard_until(live: &Live, order: &Order) -> i128 {
     let silent = live.silent();
     let mut heard = vec![i128::MIN; silent.len()];
@@ -85,15 +85,15 @@ fn heard_until(live: &Live, order: &Order) -> i128 {
     loud.map(|(heard, _)| *heard).min().unwrap_or(i128::MAX)
 }
 
-/// Writes events once each.
+/// Writes each event once.
 struct Printer {
     order: Order,
     is_json: bool,
     grain: Grain,
-    /// Whether only some requests are asked for, and nothing else.
+    /// Whether only some requests were asked for, and nothing else.
     is_choosy: bool,
     members: usize,
-    /// Of each event, whether it was written.
+    /// Whether each event was written, by position.
     written: Vec<bool>,
 }
 
@@ -107,7 +107,7 @@ impl Printer {
     fn write(&mut self, out: &mut impl Write, recording: &Recording) -> io::Result<()> {
         self.written.resize(recording.events.len(), false);
         if self.is_json && self.members != recording.members.len() {
-            // Another header: readers of a stream take the table from the last one.
+            // A new header: readers of a stream use the last table.
             self.members = recording.members.len();
             Writer::new(&mut *out, &recording.members)?;
         }
@@ -143,14 +143,14 @@ impl Printer {
     }
 }
 
-/// The requests that the members who serve them have let through: another one, which knows less of
-/// them, may have told of more.
+/// The requests that their own member let through the filter. Another member, which knows less
+/// about them, may have sent more.
 fn served(recording: &Recording) -> HashSet<u64> {
     let rpcs = recording.events.iter().filter(|event| event.stage == Stage::Rpc);
     rpcs.map(|event| event.id).collect()
 }
 
-/// Writes what all members say into a file, as it comes.
+/// Writes the records of all members to a file, as they arrive.
 pub(super) async fn record(args: &RecordArgs) -> Result<(), Error> {
     if args.from.from.is_some() {
         return Err(Error::Usage(
@@ -186,7 +186,7 @@ pub(super) async fn record(args: &RecordArgs) -> Result<(), Error> {
         }
         writer.flush()?;
         written = live.recording().events.len();
-        // Keys of steps that have not ended are kept apart, so that nothing is lost by this.
+        // The keys of running steps are kept separately, so dropping events loses none of them.
         written -= live.trim(RECORDED_REMEMBERED);
     }
     writer.update(live.recording())?;

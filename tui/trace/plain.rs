@@ -1,4 +1,4 @@
-//! Traces as text: one line a step. The form is stable, for screen readers, logs and tests.
+//! Traces as text: one line per step. The form is stable, for screen readers, logs and tests.
 
 use std::io::{self, Write};
 
@@ -43,7 +43,7 @@ pub(crate) fn list(out: &mut impl Write, recording: &Recording, order: &Order) -
     losses(out, recording)
 }
 
-/// The requests in the order of their beginnings.
+/// The requests in the order in which they began.
 pub(crate) fn by_time(recording: &Recording, order: &Order) -> Vec<Summary> {
     let mut list = requests(recording);
     list.sort_by_key(|request| began(request, recording, order));
@@ -54,13 +54,13 @@ fn began(request: &Summary, recording: &Recording, order: &Order) -> i128 {
     start_of(&recording.events[request.event], order.times[request.event])
 }
 
-/// A span's time is that of its end; this is that of its start.
+/// The time of a span is that of its end; this is that of its start.
 fn start_of(event: &Event, time: i128) -> i128 {
     let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
     if is_at_end { time - i128::from(event.took_ns) } else { time }
 }
 
-/// Writes the story of a request: what it was, a line for each step, and what is unknown.
+/// Writes the story of a request: a header, a line per step, and the unknown steps.
 pub(super) fn story(
     out: &mut impl Write,
     gathered: &Gathered,
@@ -90,11 +90,15 @@ pub(super) fn story(
         )?;
     }
     for member_id in &story.unheard {
-        writeln!(out, "{:>14}  {member_id:016x}  all steps: the member was not heard", "unknown")?;
+        writeln!(
+            out,
+            "{:>14}  {member_id:016x}  all steps: the member sent no records",
+            "unknown"
+        )?;
     }
     for silent in &gathered.silent {
         let Silent { endpoint, reason } = silent;
-        writeln!(out, "{:>14}  {endpoint}  the member there is not heard: {reason}", "unknown")?;
+        writeln!(out, "{:>14}  {endpoint}  no records from there: {reason}", "unknown")?;
     }
     losses(out, recording)
 }
@@ -122,7 +126,7 @@ fn header(out: &mut impl Write, recording: &Recording, story: &Story) -> io::Res
     writeln!(out, "each line: time since the request began, member, step, how long it took, fields")
 }
 
-/// A step: member, stage, duration, fields, and what is not known of it.
+/// A step: member, stage, duration, fields, and what is unknown about it.
 pub(crate) fn step_line(recording: &Recording, order: &Order, at: usize) -> String {
     let event = &recording.events[at];
     let members = &recording.members;
@@ -168,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    /// A put that the second of two members serves, whose wall clock is an hour ahead.
+    /// A put served by the second of two members, whose wall clock is an hour ahead.
     const PUT: &str = r#"{"glass":1,"members":[{"id":"01","cluster":"09","name":"etcd-01","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000000000}]},{"id":"02","cluster":"09","name":"etcd-02","version":"0.1.0","boots":[{"boot":1,"wall_ns":3601000000000}]}]}
 {"member":1,"boot":1,"stage":"rpc","kind":"begin","clock":1,"end":1,"at":1000000,"took":0,"id":"0203","fields":{"method":"KV/Put","bytes_in":12}}
 {"member":1,"boot":1,"stage":"raft.send","kind":"mark","clock":3,"end":3,"at":1200000,"took":0,"id":"0203","link":"07","fields":{"peer":"01","type":"MsgProp"}}
@@ -215,7 +219,7 @@ mod tests {
         for (expected, line) in expected.iter().zip(&lines) {
             assert_eq!(expected, line);
         }
-        let silent = "       unknown  m3:2379  the member there is not heard: gone";
+        let silent = "       unknown  m3:2379  no records from there: gone";
         let lost = "etcd-02 lost 5 records before they could be read";
         assert_eq!([silent, lost], lines[lines.len() - 2..]);
         let unknown =

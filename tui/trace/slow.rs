@@ -1,5 +1,4 @@
-//! `glass trace why-slow`: for what all the captured requests have waited, summed up, as text or as
-//! JSON.
+//! `glass trace why-slow`: sums up what all captured requests waited for, as text or as JSON.
 
 use std::{
     io::{self, Write},
@@ -15,7 +14,7 @@ use serde_json::json;
 
 use super::{explain, gather::LAG, words};
 
-/// `5m`, `30s`, `1m30s`, `500ms`, or seconds without a unit.
+/// Parses `5m`, `30s`, `1m30s`, `500ms`, or seconds without a unit.
 pub(super) fn parse_last(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration: 30s, 5m, 1h30m, 500ms");
     if let Ok(seconds) = text.parse() {
@@ -41,7 +40,7 @@ pub(super) fn parse_last(text: &str) -> Result<Duration, String> {
     if sum.is_zero() { Err(wrong()) } else { Ok(sum) }
 }
 
-/// Writes the causes, the one that took most first.
+/// Writes the causes, the largest first.
 pub(super) fn plain(out: &mut impl Write, recording: &Recording, window: Window) -> io::Result<()> {
     let causes = Causes::of(recording, &Order::of(recording), window);
     let took = words::millis(i128::from(causes.total_ns));
@@ -49,7 +48,7 @@ pub(super) fn plain(out: &mut impl Write, recording: &Recording, window: Window)
     writeln!(out, "{looked_at} of {ended} requests, the slowest first, took {took} in all")?;
     for (count, why) in [
         (causes.waiting, "left out: meant to wait (watches, keep-alives, locks, elections)"),
-        (causes.fresh, "left out: only just ended, not all of it may have been told"),
+        (causes.fresh, "left out: ended just now, some records may be missing"),
         (causes.open, "left out: not ended, as far as captured"),
     ] {
         if count != 0 {
@@ -84,7 +83,7 @@ pub(super) fn plain(out: &mut impl Write, recording: &Recording, window: Window)
     Ok(())
 }
 
-/// The same for programs: a line about all, and a line for each cause.
+/// Writes the causes as JSON: a line about all, and a line per cause.
 pub(super) fn json(out: &mut impl Write, recording: &Recording, window: Window) -> io::Result<()> {
     let causes = Causes::of(recording, &Order::of(recording), window);
     let all = json!({
@@ -112,14 +111,14 @@ pub(super) fn json(out: &mut impl Write, recording: &Recording, window: Window) 
     causes.list.iter().try_for_each(|cause| writeln!(out, "{}", line(cause)))
 }
 
-/// What `--last` and the source of the records mean: only live members have told of the newest
-/// requests no more than a part.
+/// The window that `--last` and the source of the records define. Only live members may have sent
+/// part of the newest requests only.
 pub(super) fn window(last: Option<Duration>, is_live: bool) -> Window {
     let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Window { last_ns: last.map(nanos), fresh_ns: if is_live { nanos(LAG) } else { 0 } }
 }
 
-/// A part of a whole, as `40.7 %`.
+/// A share, as `40.7 %`.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     let share = u128::from(part) * 1000 / u128::from(whole.max(1));
     format!("{}.{} %", share / 10, share % 10)
@@ -147,7 +146,7 @@ mod tests {
         let mut out = Vec::new();
         plain(&mut out, &recorded(), window(None, true)).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("\n1 left out: only just ended"), "{text}");
+        assert!(text.contains("\n1 left out: ended just now"), "{text}");
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! Numbers as readers want to see them: fields by name, with their units, old and new together.
+//! Numbers for readers: fields by name, with their units, old and new value together.
 
 use glass_etcd::{
     story::{Event, MemberInfo},
     trace::{Field, METHODS, Stage, Unit, message::MESSAGES, value::ROLES},
 };
 
-/// The event's fields, as `commit 41→42 peer=etcd-02`. Of a beginning, only those known already;
-/// of a message, only those that it has.
+/// The event's fields, as `commit 41→42 peer=etcd-02`. For a beginning, only those known already;
+/// for a message, only those that its type uses.
 pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
     let is_begin = event.kind == glass_etcd::trace::Kind::Begin;
     let mut words = Vec::new();
@@ -34,8 +34,8 @@ pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
     words.join(" ")
 }
 
-/// Whether 0 says that there is none: raft's messages have one form for all types, of which each
-/// uses a part, and most fsyncs write neither term nor vote.
+/// Whether 0 means that the field is absent: all types of raft messages share one record format, of
+/// which each uses a part, and most fsyncs write neither term nor vote.
 fn is_absent_at_zero(stage: Stage, field: &str) -> bool {
     match stage {
         Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),
@@ -63,7 +63,7 @@ pub(crate) fn value(field: &Field, number: u64, members: &[MemberInfo]) -> Strin
     }
 }
 
-/// A member by name, where it is known.
+/// A member's name if known, otherwise its id.
 pub(crate) fn member(member_id: u64, members: &[MemberInfo]) -> String {
     if member_id == 0 {
         return "none".to_owned();
@@ -72,7 +72,7 @@ pub(crate) fn member(member_id: u64, members: &[MemberInfo]) -> String {
     known.map_or_else(|| format!("{member_id:016x}"), |member| member.name.clone())
 }
 
-/// The name of the member at a place.
+/// The name of the member at a position.
 pub(crate) fn name(place: u8, members: &[MemberInfo]) -> &str {
     members.get(usize::from(place)).map_or("unknown", |member| &member.name)
 }
@@ -92,7 +92,7 @@ pub(crate) fn time_of_day(ns: i128) -> String {
     format!("{hours:02}:{minutes:02}:{:02}.{:06}", seconds % 60, micros % 1_000_000)
 }
 
-/// How a request ended.
+/// A request's outcome.
 pub(crate) fn code(code: Option<u8>) -> String {
     const CODES: &[&str] = &[
         "ok",

@@ -1,56 +1,56 @@
-//! What can be asked of a running `glass up`, and what it answers: the same for the player, which
-//! is in the process, and for `glass run`, which comes through the control socket.
+//! Requests to a running `glass up`, and its replies: the same for the player, which is in the same
+//! process, and for `glass run`, which connects through the control socket.
 
 use std::{fmt, fmt::Write as _};
 
 use serde::{Deserialize, Serialize};
 
-/// What is to be done.
+/// The requested action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Action {
-    /// Start what is not running.
+    /// Start processes that are not running.
     Start,
-    /// SIGTERM, and after five seconds SIGKILL; answered when the process is gone.
+    /// SIGTERM, and SIGKILL after five seconds; the reply comes when the process is gone.
     Stop,
-    /// Stop, then start; answered when the new process runs.
+    /// Stop, then start; the reply comes when the new process runs.
     Restart,
-    /// SIGKILL: what a crash of the process looks like.
+    /// SIGKILL, like a crash of the process.
     Kill,
-    /// SIGSTOP: the process holds still, and its connections stay open.
+    /// SIGSTOP: the process freezes, and its connections stay open.
     Pause,
     /// SIGCONT.
     Resume,
-    /// Nothing; the answer says how things are.
+    /// No action; the reply describes the processes.
     Status,
 }
 
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Command {
-    /// What is to be done.
+    /// The requested action.
     pub(crate) action: Action,
-    /// With which process; all, if none is named.
+    /// The process's name; all processes if `None`.
     pub(crate) name: Option<String>,
 }
 
-/// How a process is doing.
+/// State of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
     /// It runs.
     Running,
-    /// It was told to hold still.
+    /// It was stopped by SIGSTOP.
     Paused,
-    /// It was told to end, and has not yet.
+    /// It was asked to end, and has not ended yet.
     Stopping,
-    /// It has ended as it was told.
+    /// It ended when it was asked to.
     Stopped,
-    /// It was killed by us.
+    /// `glass up` killed it.
     Killed,
-    /// It has ended by itself, with this code.
+    /// It ended by itself, with this exit code.
     Exited(i32),
-    /// It was ended by this signal, which was not ours.
+    /// It was ended by this signal, which `glass up` did not send.
     Signalled(i32),
     /// It could not be started.
     Failed(String),
@@ -71,30 +71,30 @@ impl fmt::Display for State {
     }
 }
 
-/// One process, as it is.
+/// One process at the time of the reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Process {
     /// Its name in the Procfile.
     pub(crate) name: String,
-    /// Its process id, while there is a process.
+    /// Its process id; `None` if it is not running.
     pub(crate) pid: Option<u32>,
     /// How it is doing.
     pub(crate) state: State,
-    /// For how long, in milliseconds.
+    /// Time in this state, in milliseconds.
     pub(crate) since_ms: u64,
 }
 
-/// An answer.
+/// A reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reply {
-    /// Why it was not done, in one line.
+    /// Why the request was refused, in one line; `None` if it was not.
     pub(crate) error: Option<String>,
-    /// The processes that were meant, as they are afterwards.
+    /// The processes concerned, in their state after the action.
     pub(crate) processes: Vec<Process>,
 }
 
 impl Reply {
-    /// An answer that says why not.
+    /// A reply that refuses the request.
     pub(crate) fn refused(why: impl Into<String>) -> Reply {
         Reply { error: Some(why.into()), processes: Vec::new() }
     }

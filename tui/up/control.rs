@@ -1,12 +1,13 @@
-//! The control socket: how `glass run` in another terminal reaches the `glass up` that is running.
+//! The control socket, through which `glass run` in another terminal reaches the running `glass
+//! up`.
 //!
-//! A Unix socket in the data directory; one line of JSON there, one line of JSON back. Whoever can
-//! open it can stop the cluster, so the directory is its owner's only. A Unix socket's path is short
-//! (104 bytes on macOS): where ours would be longer, the socket lies in a directory of its own below
-//! the temporary one, and a file says where.
+//! It is a Unix socket in the data directory; a request is one line of JSON, and so is the reply. A
+//! process that can open it can stop the cluster, so only the owner has access to the directory.
+//! The path of a Unix socket is short (104 bytes on macOS): where ours would be longer, the socket
+//! is in a new directory below the temporary one, and a file names it.
 //!
-//! A lock on a file, not the socket, says whether somebody is running: a lock goes away with its
-//! process, a socket does not. Who has the lock may remove a socket that is left over.
+//! A lock on a file, not the socket, shows whether a `glass up` is running: a lock ends with its
+//! process, a socket does not. The holder of the lock may remove a leftover socket.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -32,25 +33,25 @@ use super::{
     plan::StartError,
 };
 
-/// The longest request.
+/// Longest request, in bytes.
 const REQUEST_BYTES: u64 = 4096;
-/// The longest answer: a line for each process of any sensible Procfile.
+/// Longest reply, in bytes: a line per process of any reasonable Procfile.
 const REPLY_BYTES: u64 = 1 << 20;
-/// How long a request may take to come in once the connection is open.
+/// How long a request may take to arrive on an open connection.
 const REQUEST_TIME: Duration = Duration::from_secs(2);
-/// How long an answer may take: longer than the five seconds after which a stop becomes a kill.
+/// How long a reply may take: longer than the five seconds after which a stop becomes a kill.
 const REPLY_TIME: Duration = Duration::from_secs(20);
 /// How many connections are served at once; others wait.
 const CONNECTIONS_MAX: usize = 16;
-/// The longest path that every system takes.
+/// Longest socket path that every system accepts, in bytes.
 const PATH_BYTES: usize = 100;
 
-/// Who holds this is the one `glass up` of its directory. Dropping it removes the socket.
+/// The holder is the only `glass up` of its directory. Its drop removes the socket.
 #[derive(Debug)]
 pub(crate) struct Claim {
     socket: PathBuf,
     pointer: PathBuf,
-    /// A directory that was made for the socket only.
+    /// The directory that was created for the socket alone.
     made: Option<PathBuf>,
     _lock: Flock<fs::File>,
 }
@@ -65,7 +66,7 @@ impl Drop for Claim {
     }
 }
 
-/// Makes the directory, and claims it.
+/// Creates the directory, and claims it.
 pub(crate) fn claim(base: &Path) -> Result<Claim, StartError> {
     let files = |what, path: &Path| {
         let path = path.to_owned();
@@ -85,7 +86,7 @@ pub(crate) fn claim(base: &Path) -> Result<Claim, StartError> {
     let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|_| StartError::Running(path))?;
     let pointer = base.join("up.path");
-    // Left over from one that was killed.
+    // Left behind by a `glass up` that was killed.
     let old = socket_path(base);
     let _ = fs::remove_file(&old);
     let _ = fs::remove_file(&pointer);
@@ -93,7 +94,7 @@ pub(crate) fn claim(base: &Path) -> Result<Claim, StartError> {
     if short.as_os_str().len() <= PATH_BYTES {
         return Ok(Claim { socket: short, pointer, made: None, _lock: lock });
     }
-    // Making a directory fails if there is one, so nobody can have prepared it for us.
+    // Creating a directory fails if it exists, so another user cannot have prepared it.
     let unique = format!("glass-{}-{:x}", std::process::id(), clock::wall().as_nanos());
     let made = std::env::temp_dir().join(unique);
     DirBuilder::new().mode(0o700).create(&made).map_err(files("cannot make directory", &made))?;
@@ -102,7 +103,7 @@ pub(crate) fn claim(base: &Path) -> Result<Claim, StartError> {
     Ok(Claim { socket, pointer, made: Some(made), _lock: lock })
 }
 
-/// Where the socket of this directory is, if there is one.
+/// Path of this directory's socket, if there is one.
 fn socket_path(base: &Path) -> PathBuf {
     match fs::read_to_string(base.join("up.path")) {
         Ok(path) => PathBuf::from(path.trim()),
@@ -124,7 +125,7 @@ impl Claim {
     }
 }
 
-/// Answers connections, until the task is dropped.
+/// Serves connections, until the task is dropped.
 pub(crate) async fn serve(listener: UnixListener, handle: Handle) {
     let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -132,13 +133,13 @@ pub(crate) async fn serve(listener: UnixListener, handle: Handle) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let handle = handle.clone();
-                // Bounded by the places; ends with its connection.
+                // Bounded by the permits; ends with its connection.
                 tokio::spawn(async move {
                     let _ = answer(stream, &handle).await;
                     drop(place);
                 });
             }
-            // Out of file descriptors, most likely: others may give some back.
+            // Most likely the file descriptors are used up, and others may close some.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
@@ -161,18 +162,19 @@ async fn answer(stream: UnixStream, handle: &Handle) -> io::Result<()> {
     tokio::time::timeout(REQUEST_TIME, write.write_all(text.as_bytes())).await?
 }
 
-/// Why `glass run` got no answer.
+/// Why `glass run` got no reply.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
-    /// Nobody is there.
+    /// No `glass up` is running.
     #[error("glass up is not running here (no answer at {0})")]
     NotRunning(PathBuf),
-    /// Somebody is there, and something went wrong.
+    /// A `glass up` is running, but the exchange failed.
     #[error("no answer from glass up: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Asks the `glass up` of this directory. Blocks; for another process, not for the player.
+/// Sends a request to the `glass up` of this directory. Blocks; for another process, not for the
+/// player.
 pub(crate) fn ask(base: &Path, command: &Command) -> Result<Reply, AskError> {
     let path = socket_path(base);
     let mut stream = StdStream::connect(&path).map_err(|error| match error.kind() {

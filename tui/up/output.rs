@@ -1,7 +1,7 @@
-//! What the processes print: lines with the process's name in front, or a file for each.
+//! The output of the processes: lines prefixed with the process's name, or one file per process.
 //!
-//! Reading never stops: a process that prints into a full pipe would stand still. What the terminal
-//! cannot take in time is dropped and counted by [`Lines`].
+//! Reading never stops, because a process that prints into a full pipe would block. [`Lines`] drops
+//! and counts what the terminal cannot accept in time.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,14 +13,14 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use crate::lines::Lines;
 
-/// The length at which a line is cut in two.
+/// Length in bytes at which a line is split.
 const LINE_BYTES: usize = 8192;
-/// From this size on, a log file is set aside before the next start.
+/// Size in bytes from which a log file is renamed before the next start.
 const FILE_BYTES: u64 = 16 << 20;
-/// Cyan, yellow, green, magenta, blue, red.
+/// ANSI codes of cyan, yellow, green, magenta, blue, red.
 const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
 
-/// The text in front of each line of the process at place `at`.
+/// The prefix of the process at position `at`.
 pub(crate) fn prefix(name: &str, width: usize, at: usize, colour: bool) -> String {
     match colour {
         true => format!("\x1b[{}m{name:width$} |\x1b[0m ", COLOURS[at % COLOURS.len()]),
@@ -28,7 +28,7 @@ pub(crate) fn prefix(name: &str, width: usize, at: usize, colour: bool) -> Strin
     }
 }
 
-/// Passes on what comes out of a process, line by line, until it ends.
+/// Copies the output of a process, line by line, until it ends.
 pub(crate) async fn copy(pipe: impl AsyncRead + Unpin, prefix: String, lines: Lines) {
     let mut reader = BufReader::with_capacity(LINE_BYTES, pipe);
     let mut line = Vec::new();
@@ -51,12 +51,12 @@ pub(crate) async fn copy(pipe: impl AsyncRead + Unpin, prefix: String, lines: Li
     }
 }
 
-/// Text without carriage returns, which would let one process write over another's prefix.
+/// Removes carriage returns, which would let one process overwrite another's prefix.
 fn clean(line: &[u8]) -> String {
     String::from_utf8_lossy(line).replace('\r', "")
 }
 
-/// The file for what a process prints; what was there before stays, or is set aside once.
+/// The log file of a process; an existing one is appended to, or renamed once it is too large.
 pub(crate) fn log_file(base: &Path, name: &str) -> io::Result<File> {
     let path = base.join(format!("{name}.log"));
     if fs::metadata(&path).is_ok_and(|data| data.len() > FILE_BYTES) {

@@ -1,5 +1,5 @@
-//! From the Procfile's lines to processes that can be started, and everything that can be known to
-//! be wrong before the first of them is.
+//! Turns the Procfile's lines into processes that can be started, and finds every mistake that can
+//! be found before the first of them starts.
 
 use std::{
     collections::BTreeMap,
@@ -12,45 +12,45 @@ use glass_etcd::config::{self, Address, Asked, ConfigError, Parsed, ServerConfig
 
 use super::procfile::{self, Command, ProcfileError};
 
-/// How a process is started.
+/// How to start a process.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// Its name in the Procfile.
     pub(crate) name: String,
-    /// The program.
+    /// Path of the program.
     pub(crate) program: PathBuf,
     /// Its arguments.
     pub(crate) args: Vec<String>,
-    /// Settings in front of the command.
+    /// Environment settings before the command.
     pub(crate) env: Vec<(String, String)>,
-    /// Where it runs: where the Procfile is.
+    /// Working directory: the directory of the Procfile.
     pub(crate) dir: PathBuf,
-    /// A shell in between: what it started has to be swept up.
+    /// Whether a shell runs it, so that processes the shell started have to be killed as well.
     pub(crate) is_shell: bool,
-    /// What it is told, when it is a member of ours.
+    /// The parsed flags, if it is a Glass etcd member.
     pub(crate) member: Option<Box<Parsed>>,
 }
 
-/// Why a cluster cannot be started; each is one line.
+/// Why a cluster cannot be started; each text is one line.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     /// The Procfile cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {
-        /// The file.
+        /// Path of the Procfile.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// The Procfile makes no sense.
+    /// The Procfile is malformed.
     #[error("{path}: {source}")]
     Procfile {
-        /// The file.
+        /// Path of the Procfile.
         path: PathBuf,
-        /// Where and why.
+        /// The line and the reason.
         source: ProcfileError,
     },
-    /// A member's flags are wrong.
+    /// A member's flags are invalid.
     #[error("{name}: {source}")]
     Config {
         /// The member.
@@ -58,60 +58,60 @@ pub(crate) enum StartError {
         /// What is wrong.
         source: Box<ConfigError>,
     },
-    /// Somebody else listens there.
+    /// The address is in use, or not usable.
     #[error("{name}: cannot listen on {address}: {source}")]
     Port {
         /// The member.
         name: String,
-        /// Where it would listen.
+        /// The address it would listen on.
         address: Address,
-        /// What the operating system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Two members would listen there.
+    /// Two members would listen on the same address.
     #[error("{name} and {other} both listen on {address}")]
     SamePort {
-        /// The one.
+        /// The first member.
         name: String,
-        /// The other.
+        /// The second member.
         other: String,
-        /// Where.
+        /// The address.
         address: Address,
     },
-    /// `--fresh`, but the data is somewhere else.
+    /// `--fresh` was given, but the member's data is outside the data directory.
     #[error("{name}: --fresh removes data below {base} only, and this member's is in {dir}")]
     Elsewhere {
         /// The member.
         name: String,
-        /// Where data would be removed.
+        /// The directory below which `--fresh` removes data.
         base: PathBuf,
-        /// Where it is.
+        /// The member's data directory.
         dir: PathBuf,
     },
-    /// A file or directory of our own cannot be made or removed.
+    /// A file or directory of `glass up` cannot be created or removed.
     #[error("{what} {path}: {source}")]
     Files {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// With which path.
+        /// Its path.
         path: PathBuf,
-        /// Why it did not work.
+        /// The system's error.
         source: io::Error,
     },
-    /// Another `glass up` has the same directory.
+    /// Another `glass up` uses the same directory.
     #[error("glass up is already running here ({0} is locked)")]
     Running(PathBuf),
-    /// The operating system gave no thread or event queue.
+    /// The operating system refused a thread or an event queue.
     #[error("cannot run: {0}")]
     Thread(io::Error),
 }
 
-/// What `glass up` works with.
+/// What `glass up` starts, and where.
 #[derive(Debug)]
 pub(crate) struct Plans {
     /// In the order of the Procfile.
     pub(crate) plans: Vec<Plan>,
-    /// Where data, logs and the control socket are.
+    /// Directory of data, logs and the control socket.
     pub(crate) base: PathBuf,
 }
 
@@ -132,13 +132,13 @@ pub(crate) fn read(procfile: &Path, data_dir: Option<&Path>) -> Result<Plans, St
     Ok(Plans { plans, base })
 }
 
-/// The directory that a Procfile is in.
+/// The directory that contains a Procfile.
 fn directory_of(procfile: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(procfile)?;
     Ok(absolute.parent().unwrap_or(Path::new("/")).to_owned())
 }
 
-/// Where data, logs and the control socket are: `.glass` beside the Procfile, if not told otherwise.
+/// Directory of data, logs and the control socket: by default `.glass` beside the Procfile.
 pub(crate) fn base(procfile: &Path, data_dir: Option<&Path>) -> io::Result<PathBuf> {
     match data_dir {
         Some(dir) => std::path::absolute(dir),
@@ -180,14 +180,14 @@ fn plan(
     Ok(Plan { name, program, args, env, dir, is_shell: false, member })
 }
 
-/// Whether a program in a Procfile means this one: `glass`, or one that cargo builds here. Other
-/// runners need the path; to us it is the executable that is running.
+/// Whether a Procfile's program is this one: `glass`, or one that cargo builds here. Other runners
+/// need the path; here it means the running executable.
 fn is_ours(program: &str) -> bool {
     let path = program.strip_prefix("./").unwrap_or(program);
     matches!(path, "glass" | "target/release/glass" | "target/debug/glass")
 }
 
-/// Makes the data directory absolute, and puts it below `moved` if there is that.
+/// Makes the data directory absolute, and moves it below `moved` if that is given.
 fn move_data(args: &mut Vec<String>, dir: &Path, moved: Option<&Path>, name: &str) {
     let flags = ["--data-dir", "-data-dir"];
     let target = |value: &str| match moved {
@@ -213,7 +213,7 @@ fn move_data(args: &mut Vec<String>, dir: &Path, moved: Option<&Path>, name: &st
     }
 }
 
-/// Reads a member's flags as it will: a mistake shows before anything is started.
+/// Parses a member's flags as the member will, so that a mistake shows before anything starts.
 fn check(
     name: &str,
     args: &[String],
@@ -231,8 +231,8 @@ fn check(
     }
 }
 
-/// Fails when a member could not listen. Socket files are only compared, because a trial would
-/// create them.
+/// Fails if a member could not listen. Socket files are only compared, because a trial would create
+/// them.
 pub(crate) fn check_ports(plans: &[Plan]) -> Result<(), StartError> {
     let mut taken: BTreeMap<Address, (String, Option<TcpListener>)> = BTreeMap::new();
     for plan in plans {
@@ -242,7 +242,7 @@ pub(crate) fn check_ports(plans: &[Plan]) -> Result<(), StartError> {
             if let Some((other, _)) = taken.get(&address) {
                 return Err(StartError::SamePort { name: other.clone(), other: name, address });
             }
-            // Held until all are checked. The standard library sets SO_REUSEADDR, so that ports of
+            // Held until all are checked. The standard library sets SO_REUSEADDR, so ports of
             // connections that have just ended do not count as in use.
             let listener = match &address {
                 Address::Tcp(port) => TcpListener::bind(port).map(Some),
@@ -257,7 +257,7 @@ pub(crate) fn check_ports(plans: &[Plan]) -> Result<(), StartError> {
     Ok(())
 }
 
-/// All addresses of a member that runs in this directory.
+/// All listen addresses of a member that runs in this directory.
 fn addresses<'a>(
     config: &'a ServerConfig,
     dir: &'a Path,
@@ -271,7 +271,7 @@ fn addresses<'a>(
     clients.chain(config.listen_peer.iter().copied().map(Address::Tcp))
 }
 
-/// `--fresh`: removes the members' data, and nothing that is not a member's data.
+/// `--fresh`: removes the members' data, and nothing else.
 pub(crate) fn remove_data(plans: &Plans) -> Result<(), StartError> {
     for plan in &plans.plans {
         let Some(parsed) = &plan.member else { continue };
@@ -301,7 +301,7 @@ pub(crate) fn remove_data(plans: &Plans) -> Result<(), StartError> {
     Ok(())
 }
 
-/// A real directory, no link, with a log or a database in it.
+/// Whether this is a real directory, not a link, with a log or a database in it.
 fn is_member_data(member: &Path) -> bool {
     let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|data| data.is_dir());
     is_dir(member) && (is_dir(&member.join("wal")) || is_dir(&member.join("snap")))

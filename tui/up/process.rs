@@ -1,9 +1,9 @@
-//! One process: started, signalled, and watched until it ends.
+//! One process: starts it, signals it, and waits for its end.
 //!
-//! Each process leads a group of its own. A Ctrl-C in the terminal so reaches `glass up` alone,
-//! which ends its children in good order, and a signal to the group reaches what a shell started,
-//! too. Its standard input is a pipe that nobody writes to: when `glass up` is gone, however that
-//! went, the pipe closes, and a member of ours ends (see `serve`).
+//! Each process leads a process group. So a Ctrl-C in the terminal reaches only `glass up`, which
+//! then shuts its children down, and a signal to the group also reaches processes that a shell
+//! started. Its standard input is a pipe that is never written to: when `glass up` is gone, for
+//! whatever reason, the pipe closes, and a Glass etcd member ends (see `serve`).
 
 use std::{
     io,
@@ -28,47 +28,47 @@ use super::{
 };
 use crate::{lines::Lines, serve};
 
-/// Where what a process prints goes.
+/// Where the output of a process goes.
 #[derive(Clone, Debug)]
 pub(crate) enum Sink {
-    /// To the terminal, with its name in front.
+    /// To the terminal, with a prefix.
     Lines {
         /// The queue.
         lines: Lines,
-        /// The text in front.
+        /// The prefix of each line.
         prefix: String,
     },
     /// Into a file in the data directory.
     File,
 }
 
-/// A process of the Procfile, whether it runs or not.
+/// A process of the Procfile, running or not.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// How it is started.
+    /// How to start it.
     pub(crate) plan: Plan,
-    /// How it is doing.
+    /// Its state.
     pub(crate) state: State,
-    /// Since when.
+    /// When it entered this state.
     since: Instant,
     /// Where its output goes.
     sink: Sink,
-    /// Which start this is; an end of an earlier one does not count.
+    /// Number of its starts; the end of an earlier one is ignored.
     pub(crate) run: u64,
-    /// Its process, and its group.
+    /// Its process id, and the id of its group; `None` if it is not running.
     pid: Option<Pid>,
-    /// Held open while it should live.
+    /// Held open while the process should live.
     stdin: Option<ChildStdin>,
-    /// When patience ends.
+    /// When to kill it, if it is stopping.
     pub(crate) kill_at: Option<Instant>,
-    /// Start it again once it has ended.
+    /// Whether to start it again once it has ended.
     pub(crate) restart: bool,
-    /// It was us who killed it.
+    /// Whether `glass up` killed it.
     killed: bool,
 }
 
 impl Slot {
-    /// A process that has not been started yet.
+    /// A process that has not started yet.
     pub(crate) fn new(plan: Plan, sink: Sink) -> Slot {
         Slot {
             plan,
@@ -84,12 +84,12 @@ impl Slot {
         }
     }
 
-    /// Whether there is a process.
+    /// Whether the process exists.
     pub(crate) fn is_alive(&self) -> bool {
         self.pid.is_some()
     }
 
-    /// How it is, for an answer.
+    /// Its state, for a reply.
     pub(crate) fn view(&self) -> Process {
         Process {
             name: self.plan.name.clone(),
@@ -126,7 +126,7 @@ impl Slot {
         let mut command = Command::new(&self.plan.program);
         command
             .args(&self.plan.args)
-            // That socket is for messages about this process: a member's "stopping" would end it.
+            // That socket is for messages about `glass up`: a member's "stopping" would end it.
             .env_remove("NOTIFY_SOCKET")
             .envs(self.plan.env.iter().map(|(name, value)| (name, value)))
             .env(serve::EXIT_WITH_PARENT, "1")
@@ -154,18 +154,18 @@ impl Slot {
         }
     }
 
-    /// Asks it to end; `kill_at` says when asking is over.
+    /// Sends SIGTERM; `kill_at` is the time of the SIGKILL.
     pub(crate) fn stop(&mut self, kill_at: Instant) {
         if self.is_alive() {
             let _ = self.signal(Signal::SIGTERM);
-            // A process that holds still would not notice.
+            // A frozen process would not notice the signal.
             let _ = self.signal(Signal::SIGCONT);
             self.kill_at = Some(kill_at);
             self.enter(State::Stopping);
         }
     }
 
-    /// Ends it at once.
+    /// Kills it at once.
     pub(crate) fn kill(&mut self) {
         if self.is_alive() {
             self.killed = self.state != State::Stopping;
@@ -177,14 +177,14 @@ impl Slot {
         }
     }
 
-    /// Lets it hold still.
+    /// Freezes it.
     pub(crate) fn pause(&mut self) -> Result<(), Errno> {
         self.signal(Signal::SIGSTOP)?;
         self.enter(State::Paused);
         Ok(())
     }
 
-    /// Lets it go on.
+    /// Continues it.
     pub(crate) fn resume(&mut self) -> Result<(), Errno> {
         self.signal(Signal::SIGCONT)?;
         self.enter(State::Running);
@@ -195,9 +195,9 @@ impl Slot {
         self.pid.map_or(Err(Errno::ESRCH), |pid| killpg(pid, signal))
     }
 
-    /// Notes that it has ended.
+    /// Records its end.
     pub(crate) fn ended(&mut self, status: Option<ExitStatus>) {
-        // A shell may have left something behind that still holds its ports.
+        // A shell may have left a process behind that still holds its ports.
         if self.plan.is_shell {
             let _ = self.signal(Signal::SIGKILL);
         }

@@ -1,35 +1,35 @@
-//! The Procfile: a name and a command on each line, as goreman, foreman and overmind read it.
+//! The Procfile: a name and a command per line, as goreman, foreman and overmind read it.
 //!
 //! ```text
 //! etcd-01: target/release/glass serve --name etcd-01 …
 //! ```
 //!
-//! A command is run without a shell when it needs none: then its process is the one that signals
-//! reach. What has shell syntax in it is handed to `sh -c`. Settings in front (`A=1 glass …`) go
-//! into the environment.
+//! A command runs without a shell if it needs none, so that signals reach its own process. A
+//! command with shell syntax runs under `sh -c`. Settings before it (`A=1 glass …`) go into the
+//! environment.
 
 use std::collections::BTreeSet;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// What `glass run stop` takes.
+    /// The name that `glass run stop` takes.
     pub(crate) name: String,
-    /// What is to be run.
+    /// The command to run.
     pub(crate) command: Command,
 }
 
-/// A command, taken apart as far as it can be.
+/// A command, parsed as far as possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Words without any need of a shell.
+    /// Words that need no shell.
     Words {
-        /// `A=1` in front of the program.
+        /// Settings such as `A=1` before the program.
         env: Vec<(String, String)>,
         /// The program and its arguments; at least one.
         words: Vec<String>,
     },
-    /// Something for `sh -c`.
+    /// A command for `sh -c`.
     Shell(String),
 }
 
@@ -42,17 +42,17 @@ pub(crate) enum ProcfileError {
     /// Two processes with one name.
     #[error("line {line}: there is already a process {name}")]
     Twice {
-        /// Counted from 1.
+        /// Line number, from 1.
         line: usize,
         /// The name.
         name: String,
     },
-    /// Nothing to run.
+    /// The file names no process.
     #[error("no processes in it")]
     Empty,
 }
 
-/// Reads the text of a Procfile.
+/// Parses the text of a Procfile.
 pub(crate) fn parse(text: &str) -> Result<Vec<Line>, ProcfileError> {
     let (mut lines, mut names) = (Vec::new(), BTreeSet::new());
     for (at, line) in text.lines().enumerate() {
@@ -97,7 +97,7 @@ fn setting(word: &str) -> Option<(&str, &str)> {
     (starts && is_name).then_some((name, value))
 }
 
-/// Splits into words as a shell would; `None` when only a shell can.
+/// Splits into words as a shell would; `None` if that takes a shell.
 fn split(command: &str) -> Option<Vec<String>> {
     let (mut words, mut word) = (Vec::new(), None::<String>);
     let mut chars = command.chars();

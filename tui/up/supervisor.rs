@@ -1,5 +1,5 @@
-//! The loop that owns all processes: requests, ends of processes, signals and deadlines go in, and
-//! one after the other they change the slots. Nothing else touches a process.
+//! The loop that owns all processes. It handles requests, ends of processes, signals and deadlines
+//! one after the other. Nothing else touches a process.
 
 use std::{
     path::PathBuf,
@@ -23,18 +23,18 @@ use super::{
 /// How long a process may take to end before it is killed.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
-/// Where an answer goes.
+/// Where a reply goes.
 #[derive(Debug)]
 pub(crate) enum ReplyTo {
     #[cfg(test)]
-    /// A thread that blocks, or looks now and then.
+    /// To a thread that blocks or polls.
     Thread(std::sync::mpsc::SyncSender<Reply>),
-    /// A task.
+    /// To a task.
     Task(tokio::sync::oneshot::Sender<Reply>),
 }
 
 impl ReplyTo {
-    /// Who has gone away needs no answer.
+    /// A receiver that is gone needs no reply.
     fn send(self, reply: Reply) {
         match self {
             #[cfg(test)]
@@ -44,40 +44,40 @@ impl ReplyTo {
     }
 }
 
-/// What the loop waits for.
+/// Inputs of the loop.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// Somebody asks.
+    /// A request.
     Request(Command, ReplyTo),
     /// A process has ended.
     Ended {
-        /// Its place.
+        /// Position of its slot.
         slot: usize,
-        /// Which start of it.
+        /// The number of the start that has ended.
         run: u64,
-        /// How; nothing if it cannot be known.
+        /// Its exit status; `None` if unknown.
         status: Option<ExitStatus>,
     },
 }
 
-/// A request whose processes are still on their way.
+/// A request whose processes have not reached their state yet.
 struct Pending {
     slots: Vec<usize>,
     reply: ReplyTo,
 }
 
-/// How it went, in the end.
+/// The result of the whole run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// The processes that ended by themselves and left nothing running; empty after a shutdown.
+    /// Processes that ended by themselves; empty after a shutdown.
     pub(crate) failed: Vec<Process>,
 }
 
-/// The owner of all processes.
+/// Owns all processes.
 pub(crate) struct Supervisor {
     /// In the order of the Procfile.
     pub(crate) slots: Vec<Slot>,
-    /// Where logs go.
+    /// Directory of the log files.
     pub(crate) base: PathBuf,
     /// For the tasks that wait for processes.
     pub(crate) sender: mpsc::Sender<Input>,
@@ -89,7 +89,7 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// With nothing started yet.
+    /// A supervisor that has started nothing yet.
     pub(crate) fn new(
         slots: Vec<Slot>,
         base: PathBuf,
@@ -99,7 +99,7 @@ impl Supervisor {
         Supervisor { slots, base, sender, inbox, end, pending: Vec::new(), shutting_down: false }
     }
 
-    /// Starts everything, and runs until nothing is left to run.
+    /// Starts all processes, and runs until none is left.
     pub(crate) async fn run(mut self) -> std::io::Result<Outcome> {
         let mut signals = Signals::new()?;
         let end = self.end.clone();
@@ -165,8 +165,8 @@ impl Supervisor {
         self.pending.push(Pending { slots: chosen, reply });
     }
 
-    /// Does it to one process. `is_named`: it was meant, so that what makes no sense is an error;
-    /// among all processes it is passed over.
+    /// Performs the action on one process. `is_named`: the request named this process, so an action
+    /// that does not apply is an error; in a request for all, it is skipped.
     fn act(&mut self, action: Action, at: usize, is_named: bool) -> Result<(), String> {
         let slot = &mut self.slots[at];
         let kill_at = clock::now() + STOP_TIME;
@@ -206,7 +206,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Answers what is done.
+    /// Replies to requests that are complete.
     fn answer(&mut self) {
         let slots = &self.slots;
         let done = |pending: &mut Pending| {
@@ -218,7 +218,7 @@ impl Supervisor {
         }
     }
 
-    /// The first time, asks; the second time, kills.
+    /// The first call sends SIGTERM, the second kills.
     fn shutdown(&mut self) {
         let kill_at = clock::now() + STOP_TIME;
         for slot in &mut self.slots {
@@ -238,8 +238,8 @@ impl Supervisor {
         }
     }
 
-    /// Over when everything was ended on purpose, or when everything has ended by itself: who has
-    /// stopped a process may want to start it again.
+    /// `Some` after a shutdown, or when all processes have ended by themselves. A user who stopped
+    /// a process may want to start it again.
     fn outcome(&self) -> Option<Outcome> {
         if self.slots.iter().any(Slot::is_alive) {
             return None;
@@ -270,7 +270,7 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// The signals that mean the end.
+/// The signals that request a shutdown.
 struct Signals([Signal; 3]);
 
 impl Signals {

@@ -13,12 +13,12 @@ use super::{
     *,
 };
 
-/// Runs until it is told to end, and says so in a file.
+/// Runs until SIGTERM, and then writes to a file.
 const POLITE: &str = "trap 'echo bye >> NAME.out; exit 0' TERM; echo up >> NAME.out; \
                       while true; do sleep 0.05; done";
 /// Runs until it is killed.
 const STUBBORN: &str = "trap '' TERM; echo up >> NAME.out; while true; do sleep 0.05; done";
-/// Far more than any of this takes, on any machine.
+/// Far longer than any of these steps takes, on any machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Cluster {
@@ -51,13 +51,13 @@ impl Cluster {
         fs::read_to_string(self.dir.path().join(format!("{name}.out"))).unwrap_or_default()
     }
 
-    /// Until a process has set its traps.
+    /// Waits until a process has set its traps.
     fn wait_until_said(&self, name: &str, text: &str) {
         eventually(&format!("{name} says {text:?}"), || self.said(name) == text);
     }
 }
 
-/// Looks again and again, for as long as it takes.
+/// Polls until the condition holds.
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = clock::now();
     while !is_so() {
@@ -81,7 +81,7 @@ fn is_alive(pid: u32) -> bool {
     nix::sys::signal::kill(pid, None).is_ok()
 }
 
-/// The state letter that the system shows: `T` while a process holds still.
+/// The state letter of the process: `T` while it is frozen.
 fn letter(pid: u32) -> String {
     let output =
         std::process::Command::new("ps").args(["-o", "state=", "-p", &pid.to_string()]).output();
@@ -193,7 +193,7 @@ fn a_request_that_is_none_or_too_long_is_refused() {
     for request in [b"dance\n".to_vec(), vec![b'x'; 100_000]] {
         let mut stream =
             std::os::unix::net::UnixStream::connect(cluster.base().join("up.sock")).unwrap();
-        // The other side may hang up before it has read all.
+        // The other side may close before it has read everything.
         let _ = stream.write_all(&request);
         let mut reply = String::new();
         let _ = stream.read_to_string(&mut reply);
@@ -213,7 +213,7 @@ fn with_nobody_running_there_is_one_clear_line() {
 fn a_socket_that_was_left_over_is_no_obstacle_but_a_running_one_is() {
     let cluster = Cluster::of(&[("a", POLITE)]);
     fs::create_dir(cluster.base()).unwrap();
-    // A listener that is dropped leaves its socket behind, as a process that was killed does.
+    // A dropped listener leaves its socket behind, as a killed process does.
     drop(std::os::unix::net::UnixListener::bind(cluster.base().join("up.sock")).unwrap());
     let error = ask(&cluster.base(), &command(Action::Status, "")).unwrap_err().to_string();
     assert!(error.starts_with("glass up is not running here"), "{error}");
@@ -268,7 +268,7 @@ fn nothing_is_left_when_it_is_dropped_not_even_what_a_shell_started() {
     assert!(is_alive(leader) && is_alive(child));
     drop(up);
     assert!(!is_alive(leader));
-    // Reaped by whoever inherits it.
+    // Reaped by the process that inherits it.
     eventually("its child is gone", || !is_alive(child) || letter(child) == "Z");
 }
 

@@ -1,4 +1,4 @@
-//! The keys that are valid now, from the one table.
+//! The keys that are valid now, from the table of keys.
 
 use ratatui::layout::Rect;
 
@@ -8,7 +8,7 @@ use crate::{
     state::{State, words},
 };
 
-/// Draws the list of keys, in as many columns as it needs.
+/// Draws the list of keys in several columns if needed.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
     pen.rule(area, 0, "KEYS THAT ARE VALID NOW");
     let rows: Vec<(String, &str)> =

@@ -56,14 +56,14 @@ fn draw_members(pen: &mut Pen<'_>, area: Rect, state: &State, heads: &[Head]) {
     );
     let lines: Vec<(String, Tone)> = lines.collect();
     if lines.is_empty() {
-        pen.text(area, 0, " no member has been heard yet", Tone::Dim);
+        pen.text(area, 0, " no member has sent records yet", Tone::Dim);
     }
     for ((line, tone), at) in lines.iter().zip(0..) {
         pen.text(area, at, line, *tone);
     }
 }
 
-/// One member in one line.
+/// One line about one member.
 fn member_line(head: &Head, width: usize) -> (String, Tone) {
     let name = words::cut(&head.name, 10);
     let number = |water, digits: usize| number(&head.marks, water, digits);
@@ -77,7 +77,7 @@ fn member_line(head: &Head, width: usize) -> (String, Tone) {
     );
     let is_leader = head.marks.get(Water::Role) == Some(2);
     match head.heard {
-        Heard::Never => (format!(" {name:<10} unknown: nothing was heard of it"), Tone::Bad),
+        Heard::Never => (format!(" {name:<10} unknown: it sent no records"), Tone::Bad),
         Heard::Silent(ns) => {
             let silent = format!("silent for {}", words::duration(ns));
             let room = width.saturating_sub(silent.chars().count() + 1);
@@ -93,7 +93,7 @@ pub(crate) fn role(marks: &Watermarks) -> &'static str {
     marks.get(Water::Role).map_or("unknown", words::role)
 }
 
-/// A watermark with at least so many digits; `?` when it is unknown.
+/// A watermark with at least this many digits; `?` when it is unknown.
 fn number(marks: &Watermarks, water: Water, digits: usize) -> String {
     let value = marks.get(water).map_or_else(|| "?".to_owned(), |value| value.to_string());
     format!("{value:<digits$}")
@@ -128,13 +128,14 @@ fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
     }
 }
 
-/// The first row to show, so that the wanted one is in view: at the bottom when rows run over.
+/// The first row to show, so that the wanted row is visible: at the bottom if there are more rows
+/// than lines.
 pub(crate) fn window(rows: usize, height: usize, wanted: usize) -> usize {
     let last_first = rows.saturating_sub(height);
     wanted.saturating_sub(height / 2).min(last_first)
 }
 
-/// Columns of the parts that grow with the window.
+/// Widths of the columns that grow with the window.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Widths {
     key: usize,
@@ -149,7 +150,7 @@ impl Widths {
     }
 }
 
-/// One request in one line; the player and `--plain` share it.
+/// One line about one request; the player and `--plain` share it.
 pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) -> String {
     let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
     let (key_width, result_width) = (widths.key, widths.result);
@@ -177,7 +178,7 @@ pub(crate) fn what(row: &RequestSummary, key_width: usize) -> (String, String) {
     }
 }
 
-/// How it ended.
+/// The request's outcome.
 pub(crate) fn result(row: &RequestSummary) -> &'static str {
     match row.result {
         _ if row.is_cancelled => "cancelled",

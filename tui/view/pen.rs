@@ -1,4 +1,4 @@
-//! What the screens are drawn with: text in a tone, at a place, cut to its region.
+//! Drawing for all screens: text in a tone, at a position, cut to its region.
 
 use ratatui::{
     buffer::Buffer,
@@ -6,7 +6,7 @@ use ratatui::{
     style::{Color, Modifier, Style},
 };
 
-/// What `--color` asks for: `auto`, `never` or `16`.
+/// Values of `--color`: `auto`, `never` or `16`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ColorChoice {
     /// Colours, unless `NO_COLOR` is set.
@@ -14,12 +14,12 @@ pub(crate) enum ColorChoice {
     Auto,
     /// No colours; bold and dim stay.
     Never,
-    /// The sixteen colours of the terminal's own palette, whatever `NO_COLOR` says.
+    /// The sixteen colours of the terminal's own palette, even if `NO_COLOR` is set.
     #[value(name = "16")]
     Sixteen,
 }
 
-/// How things are drawn.
+/// Options of drawing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
     /// Whether colours may be used.
@@ -29,8 +29,8 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// The look for these flags; `no_color` is the value of the environment's `NO_COLOR`. Any value
-    /// but the empty one turns colours off.
+    /// The look for these flags; `no_color` is the value of the environment variable `NO_COLOR`.
+    /// Any value but the empty one turns colours off.
     pub(crate) fn new(choice: ColorChoice, no_color: Option<&str>, is_ascii: bool) -> Look {
         let has_color = match choice {
             ColorChoice::Auto => no_color.is_none_or(str::is_empty),
@@ -40,12 +40,12 @@ impl Look {
         Look { has_color, is_ascii }
     }
 
-    /// The look that the environment asks for, where there are no flags.
+    /// The look that the environment requests, where there are no flags.
     pub(crate) fn of_environment() -> Look {
         Look::new(ColorChoice::Auto, std::env::var("NO_COLOR").ok().as_deref(), false)
     }
 
-    /// The text as this look writes it.
+    /// The text in this look: unchanged, or with ASCII replacements.
     pub(crate) fn words(self, text: &str) -> String {
         if !self.is_ascii {
             return text.to_owned();
@@ -62,7 +62,7 @@ impl Look {
     }
 }
 
-/// What stands for the characters beyond ASCII that the player uses.
+/// Replacements for the non-ASCII characters that the player uses.
 const ASCII: &[(char, &str)] = &[
     ('→', "->"),
     ('←', "<-"),
@@ -86,12 +86,12 @@ const ASCII: &[(char, &str)] = &[
     ('▶', ">"),
 ];
 
-/// What a piece of text is, from which its style follows.
+/// The role of a text, which determines its style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
-    /// Nothing special.
+    /// Ordinary text.
     Plain,
-    /// In the background: the future, rules, keys.
+    /// Background: the future, rules, keys.
     Dim,
     /// Headings, and what has just happened.
     Strong,
@@ -99,12 +99,12 @@ pub(crate) enum Tone {
     Chosen,
     /// The leader, and what is safe.
     Good,
-    /// What failed, is missing or unknown.
+    /// Failed, missing or unknown.
     Bad,
 }
 
 impl Tone {
-    /// Only the terminal's own palette is used, so that light and dark ones both stay readable.
+    /// Only the terminal's own palette is used, so that light and dark palettes both stay readable.
     fn style(self, look: Look) -> Style {
         let plain = Style::default();
         let colored = |color| if look.has_color { plain.fg(color) } else { plain };
@@ -131,13 +131,13 @@ impl<'a> Pen<'a> {
         Pen { buffer, look }
     }
 
-    /// The text as it will be written: its length is what counts for the layout.
+    /// The text as it will be written: layout depends on this length.
     pub(crate) fn words(&self, text: &str) -> String {
         self.look.words(text)
     }
 
-    /// Writes a line into the region, from its left edge, cut at its right edge. Returns how many
-    /// columns it took.
+    /// Writes a line into the region, from its left edge, cut at its right edge. Returns the number
+    /// of columns used.
     pub(crate) fn text(&mut self, area: Rect, line: u16, text: &str, tone: Tone) -> u16 {
         if area.height <= line {
             return 0;
@@ -150,7 +150,7 @@ impl<'a> Pen<'a> {
         end.saturating_sub(area.x)
     }
 
-    /// Gives a whole line another tone.
+    /// Changes the tone of a whole line.
     pub(crate) fn tint(&mut self, area: Rect, line: u16, tone: Tone) {
         if line < area.height {
             let line = Rect { y: area.y + line, height: 1, ..area };
@@ -158,7 +158,7 @@ impl<'a> Pen<'a> {
         }
     }
 
-    /// A rule across the region, with a title in it.
+    /// A rule across the region, with a title.
     pub(crate) fn rule(&mut self, area: Rect, line: u16, title: &str) {
         let dashes = "─".repeat(usize::from(area.width));
         self.text(area, line, &dashes, Tone::Dim);
@@ -169,7 +169,7 @@ impl<'a> Pen<'a> {
     }
 }
 
-/// Breaks text into lines at blanks.
+/// Wraps text at spaces.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -184,7 +184,7 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Puts pieces into lines without breaking any, with a gap between them.
+/// Joins pieces into lines without breaking any, with a gap between them.
 pub(crate) fn pack(pieces: &[String], gap: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for piece in pieces {
@@ -200,7 +200,7 @@ pub(crate) fn pack(pieces: &[String], gap: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Pieces as lines of this width, as the pen will write them.
+/// Joins pieces into lines of this width, as the pen will write them.
 pub(crate) fn pack_words(pen: &Pen<'_>, pieces: &[String], width: usize) -> Vec<String> {
     let pieces: Vec<String> = pieces.iter().map(|piece| pen.words(piece)).collect();
     pack(&pieces, "   ", width)

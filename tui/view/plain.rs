@@ -1,4 +1,4 @@
-//! The same rows as text: for screen readers, logs, pipes and the book.
+//! The same rows as text, for screen readers, logs, pipes and the book.
 
 use std::io::{self, Write};
 
@@ -19,7 +19,7 @@ use crate::state::{
 };
 use glass_etcd::trace::Stage;
 
-/// Columns of a line of the list.
+/// Width of a line of the list, in columns.
 const WIDTH: usize = 100;
 
 /// Writes the members, the list of requests, and the story of each of them.
@@ -42,7 +42,7 @@ pub(crate) fn write(recording: Recording, look: Look, out: &mut impl Write) -> i
 fn member(head: &Head) -> String {
     let mark = |water| head.marks.get(water).map_or("?".to_owned(), |value| value.to_string());
     let heard = match head.heard {
-        Heard::Never => "  unknown: nothing was heard of it".to_owned(),
+        Heard::Never => "  unknown: it sent no records".to_owned(),
         Heard::Silent(ns) => format!("  silent for {}", words::duration(ns)),
         Heard::Fresh => String::new(),
     };
@@ -57,7 +57,7 @@ fn member(head: &Head) -> String {
     )
 }
 
-/// The rows of a story, a line each, after a line that says what it is about.
+/// The rows of a story, one per line, after a line about its subject.
 pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
     let start = steps.steps.iter().filter(|step| step.is_own).map(|step| step.wall_ns).min();
     let start = start.unwrap_or(0);
@@ -88,7 +88,7 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
     lines
 }
 
-/// What the step means for the client, whose own doing is inferred.
+/// What the step means for the client, whose own actions are inferred.
 fn client(step: &Step) -> &'static str {
     match (step.event.stage, step.moment) {
         (Stage::Rpc, Moment::Begin) if step.is_own => "   ◄ client asks (inferred)",

@@ -25,12 +25,12 @@ use crate::state::{
 };
 use glass_etcd::trace::{Grain, Stage};
 
-/// A lane narrower than this says nothing.
+/// Narrowest readable lane, in columns.
 const LANE_MIN: u16 = 21;
 /// Width of the client's column.
 const CLIENT: u16 = 10;
 
-/// Where the columns stand.
+/// Layout of the columns.
 pub(crate) struct Columns {
     /// Width of a lane, without its border.
     lane: u16,
@@ -41,7 +41,7 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// As many lanes as fit; when not all do, those around the wanted one.
+    /// As many lanes as fit; if not all fit, those around the wanted one.
     fn of(width: u16, lanes: usize, wanted: usize) -> Columns {
         let room = width.saturating_sub(CLIENT + 1);
         let fit = usize::from(room / (LANE_MIN + 1)).max(1);
@@ -51,7 +51,7 @@ impl Columns {
         Columns { lane, first, shown }
     }
 
-    /// Columns of a lane, without its border; none when it is not shown.
+    /// Region of a lane, without its border; `None` if it is not shown.
     fn lane(&self, area: Rect, lane: usize) -> Option<Rect> {
         let at = lane.checked_sub(self.first).filter(|at| *at < self.shown)?;
         let at = u16::try_from(at).ok()?;
@@ -105,7 +105,7 @@ fn title(pen: &Pen<'_>, state: &State, steps: &Steps, columns: &Columns, width: 
     format!("{:<room$} {right}", words::cut(&left, room))
 }
 
-/// What the story is about, in one line.
+/// One line about the subject of the story.
 pub(crate) fn subject(state: &State, steps: &Steps) -> String {
     let row = state.list.rows.iter().find(|row| row.subject == steps.subject);
     let Some(row) = row else {
@@ -192,7 +192,7 @@ fn draw_rows(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps, column
     }
 }
 
-/// A line for what only happened meanwhile.
+/// A line for events that only happened meanwhile.
 pub(crate) fn folded(noise: usize, others: usize) -> String {
     let noise = match noise {
         0 => None,
@@ -208,11 +208,11 @@ pub(crate) fn folded(noise: usize, others: usize) -> String {
     format!("· {} ·", parts.join(", "))
 }
 
-/// A line for what is not known of a member.
+/// A line for the missing records of a member.
 pub(crate) fn unknown(unknown: &Unknown, state: &State) -> String {
     let name = &state.lanes[unknown.lane].name;
     if unknown.stages.is_empty() {
-        return format!("? {name} unknown: nothing was heard of it");
+        return format!("? {name} unknown: it sent no records");
     }
     let stages: Vec<&str> = unknown.stages.iter().map(|stage| stage.name()).collect();
     format!("? {name} unknown: no record of {}", stages.join(", "))
@@ -258,8 +258,8 @@ fn draw_step(
     }
 }
 
-/// Marks the step at the cursor: behind its words where there is room, and in the client's column
-/// where there is none.
+/// Marks the step at the cursor: after its words if there is room, otherwise in the client's
+/// column.
 fn draw_now(pen: &mut Pen<'_>, rest: Rect, client: Rect, is_client_free: bool) {
     let now = pen.words(" ◆ NOW");
     let fits = now.chars().count() <= usize::from(rest.width);
@@ -271,7 +271,7 @@ fn draw_now(pen: &mut Pen<'_>, rest: Rect, client: Rect, is_client_free: bool) {
     }
 }
 
-/// What a step says. A message names its peer; where that does not fit, it gives the number of
+/// The words of a step. A message names its peer; if the name does not fit, it gives the number of
 /// the peer's lane.
 fn cell_words(step: &Step, state: &State, width: usize, pen: &Pen<'_>) -> String {
     let Some(arrow) = step.arrow else {
@@ -311,8 +311,8 @@ fn short_message_words(step: &Step, arrow: Arrow, state: &State) -> String {
     }
 }
 
-/// The client's column is inferred: what the member took in, somebody must have sent. Returns
-/// whether it has something to say.
+/// The client's column is inferred: a client must have sent what the member received. Returns
+/// whether there is anything to show.
 fn draw_client(pen: &mut Pen<'_>, cell: Rect, step: &Step, tone: Tone) -> bool {
     if step.event.stage != Stage::Rpc || !step.is_own {
         return false;
@@ -334,7 +334,7 @@ fn draw_arrow(pen: &mut Pen<'_>, line: Rect, step: &Step, columns: &Columns) {
     else {
         return;
     };
-    // To the right the line ends at the receiver's border; to the left it reaches into its lane.
+    // To the right, the line ends at the receiver's border; to the left, it extends into its lane.
     let is_rightward = from.x < to.x;
     let (left, right) =
         if is_rightward { (from.x, to.x - 1) } else { (to.right().saturating_sub(2), from.x - 1) };

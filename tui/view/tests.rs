@@ -151,7 +151,7 @@ fn what_is_unknown_stands_below_the_last_row() {
         .filter(|line| line.contains(" unknown: no record of backend.commit"))
         .collect();
     assert_eq!(unknown.len(), 2, "{screen}");
-    assert!(screen.contains(" unknown: nothing was heard of it"), "{screen}");
+    assert!(screen.contains(" unknown: it sent no records"), "{screen}");
 }
 
 #[test]
@@ -215,8 +215,7 @@ fn no_window_is_too_small_to_draw() {
     }
 }
 
-/// Recordings come from files and from other people's members: whatever stands in them, the player
-/// goes on.
+/// Recordings come from files and from foreign members: the player must accept any content.
 #[test]
 fn no_recording_is_too_strange_to_draw() {
     for seed in 1..=100 {

@@ -60,7 +60,7 @@ fn meaning(step: &Step) -> &'static str {
         return step.event.stage.meaning().trim();
     }
     "Unknown. The message was received, so it must have been sent before this point, but no record \
-     of the sending was heard. The numbers are those of the receiver."
+     of the send was received. The numbers are those of the receiver."
 }
 
 /// Draws everything that is known of the step, over the whole screen.
@@ -120,7 +120,7 @@ fn record_lines(step: &Step, state: &State) -> Vec<String> {
     }
     let flags = [
         (FLAG_ERROR, "failed"),
-        (FLAG_CANCELLED, "cancelled: whoever asked went away"),
+        (FLAG_CANCELLED, "cancelled: the client disconnected or gave up"),
         (FLAG_REPLAY, "replayed from the log after a start"),
     ];
     lines.extend(

@@ -1,28 +1,28 @@
-//! The fields that HPACK knows: those of its standard, and those that the client has sent
-//! (RFC 7541, sections 2.3 and 4, and appendix A).
+//! HPACK's tables of fields: the standard's, and the dynamic one that the client fills (RFC 7541,
+//! sections 2.3 and 4, and appendix A).
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// How large the client's table may be. It is HTTP/2's default, because we announce no other.
+/// Largest size of the client's table: HTTP/2's default, because we announce no other.
 const SIZE_MAX: usize = 4096;
 
-/// What a field counts beyond its name and value.
+/// What a field counts in addition to its name and value.
 const OVERHEAD: usize = 32;
 
 /// Name and value.
 pub(super) type Field = (Bytes, Bytes);
 
-/// What a field counts.
+/// The size of a field for the table's limit.
 pub(super) fn size_of(name: &[u8], value: &[u8]) -> usize {
     name.len() + value.len() + OVERHEAD
 }
 
-/// The table of one connection, as the client fills it.
+/// The dynamic table of one connection.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// The newest first.
+    /// Its fields, the newest first.
     sent: VecDeque<Field>,
     size: usize,
     size_max: usize,
@@ -33,7 +33,7 @@ impl Table {
         Self { sent: VecDeque::new(), size: 0, size_max: SIZE_MAX }
     }
 
-    /// The field of an index; `None` if there is none.
+    /// The field with an index; `None` if there is none.
     pub(super) fn get(&self, index: usize) -> Option<Field> {
         let at = index.checked_sub(1)?;
         match STATIC.get(at) {
@@ -44,14 +44,14 @@ impl Table {
         }
     }
 
-    /// Takes in a field; the oldest make room.
+    /// Adds a field, and evicts the oldest as needed.
     pub(super) fn insert(&mut self, field: &Field) {
         self.size += size_of(&field.0, &field.1);
         self.sent.push_front(field.clone());
         self.evict();
     }
 
-    /// The client says how large its table is from here on; `None` if that is too large.
+    /// Applies a size that the client announces; `None` if it is too large.
     pub(super) fn resize(&mut self, size: usize) -> Option<()> {
         self.size_max = (size <= SIZE_MAX).then_some(size)?;
         self.evict();
@@ -60,14 +60,14 @@ impl Table {
 
     fn evict(&mut self) {
         while self.size_max < self.size {
-            // What is larger than the table empties it, and is not in it either.
+            // A field larger than the table empties it, and is not stored.
             let Some((name, value)) = self.sent.pop_back() else { break };
             self.size -= size_of(&name, &value);
         }
     }
 }
 
-/// The index of a field in the standard's table, and whether the value is the same, too.
+/// The index of a field in the standard's table, and whether the value matches too.
 pub(super) fn standard(name: &[u8], value: &[u8]) -> Option<(usize, bool)> {
     let named = || STATIC.iter().enumerate().filter(|(_, field)| field.0.as_bytes() == name);
     let same = named().find(|(_, field)| field.1.as_bytes() == value);
@@ -75,7 +75,7 @@ pub(super) fn standard(name: &[u8], value: &[u8]) -> Option<(usize, bool)> {
     found.map(|(at, _)| (at + 1, same.is_some()))
 }
 
-/// Appendix A. The first has the index 1.
+/// Appendix A; the first field has the index 1.
 const STATIC: [(&str, &str); 61] = [
     (":authority", ""),
     (":method", "GET"),

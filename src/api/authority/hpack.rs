@@ -1,8 +1,9 @@
-//! HPACK (RFC 7541): from a header block to its fields, and to a block that needs no table.
+//! HPACK (RFC 7541): decodes a header block into its fields, and encodes a block that needs no
+//! table.
 //!
-//! Whether a connection has to be mended is seen by a walk over its first block, without a table. If
-//! it has to, every block is read with the client's table, and written anew in literals and
-//! indexes of the standard's table, so that h2 needs nothing of what came before.
+//! A pass over the first block, without a table, shows whether a connection needs repair. If it
+//! does, every block is decoded with the client's table, and rewritten with literals and indexes of
+//! the standard's table, so that h2 needs no earlier block.
 
 use bytes::Bytes;
 use http::uri::Authority;
@@ -12,17 +13,17 @@ use super::{
     huffman,
 };
 
-/// What stands for an authority of which nothing can be kept.
+/// Replaces an authority of which no part is valid.
 const NOBODY: &[u8] = b"-";
 
 /// The index of `:authority` in the static table, and its name.
 const AUTHORITY: usize = 1;
 const NAME: &[u8] = b":authority";
 
-/// How many bytes may follow an integer's prefix: enough for whatever fits into a block.
+/// How many bytes may follow an integer's prefix: enough for any value in a block.
 const INTEGER_BYTES: usize = 4;
 
-/// The first byte of what stands in the table, and of a literal that is to stand in none.
+/// The first byte of an indexed field, and of a literal that is not to be stored in a table.
 const INDEXED: u8 = 0x80;
 const NEVER: u8 = 0x10;
 
@@ -46,8 +47,8 @@ fn first_authority(block: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// The block with a good authority and without a table; `None` if it cannot be understood, or if its
-/// fields count more than `list_max`.
+/// The block with a valid authority and without a table; `None` if it cannot be parsed, or if the
+/// size of its fields exceeds `list_max`.
 pub(super) fn mend(block: &[u8], table: &mut Table, list_max: usize) -> Option<Vec<u8>> {
     let mut walk = Walk { block, at: 0 };
     let (mut mended, mut size) = (Vec::with_capacity(2 * block.len()), 0);
@@ -62,7 +63,7 @@ pub(super) fn mend(block: &[u8], table: &mut Table, list_max: usize) -> Option<V
     Some(mended)
 }
 
-/// Writes a field; `first` says whether somebody may put it into a table further on.
+/// Writes a field; `first` says whether later hops may store it in a table.
 fn write(block: &mut Vec<u8>, (name, value): &Field, first: u8) {
     let mended = if name == NAME { host(value) } else { None };
     let value = mended.as_deref().unwrap_or(value);
@@ -85,7 +86,7 @@ fn write_text(block: &mut Vec<u8>, text: &[u8]) {
     block.extend_from_slice(text);
 }
 
-/// What h2 accepts in place of this authority; `None` if it accepts the authority itself.
+/// A valid replacement for this authority; `None` if h2 accepts the authority itself.
 fn host(value: &[u8]) -> Option<Vec<u8>> {
     if Authority::try_from(value).is_ok() {
         return None;
@@ -97,10 +98,10 @@ fn host(value: &[u8]) -> Option<Vec<u8>> {
     Some(if is_one { host } else { NOBODY }.to_vec())
 }
 
-/// An integer behind the `prefix_bits` low bits of `first` (RFC 7541 5.1).
+/// Encodes an integer after the `prefix_bits` low bits of `first` (RFC 7541 5.1).
 pub(super) fn integer(first: u8, prefix_bits: u32, value: usize) -> Vec<u8> {
     let max = (1_u8 << prefix_bits) - 1;
-    // Casts of what was made to fit in the line itself.
+    // The casts are of values that fit by construction.
     if value < usize::from(max) {
         return vec![first | value as u8];
     }
@@ -113,18 +114,18 @@ pub(super) fn integer(first: u8, prefix_bits: u32, value: usize) -> Vec<u8> {
     bytes
 }
 
-/// How the next field stands in the block (RFC 7541 6), by its first byte and integer.
+/// The representation of the next field in the block (RFC 7541 6), by its first byte and integer.
 enum Form {
-    /// It is this one of the table.
+    /// The field with this index.
     Indexed(usize),
-    /// It is spelled out: the name's index, or 0; whether it goes into the table; and how it is
-    /// passed on.
+    /// A literal: the name's index, or 0; whether it is stored in the table; and the first byte
+    /// with which it is rewritten.
     Literal { name: usize, is_kept: bool, first: u8 },
-    /// It is none: the table's size changes.
+    /// No field: the table's size changes.
     Resize(usize),
 }
 
-/// A string literal as it stands in the block.
+/// A string literal as encoded in the block.
 struct Text<'a> {
     is_huffman: bool,
     bytes: &'a [u8],
@@ -139,7 +140,7 @@ impl Text<'_> {
     }
 }
 
-/// A walk over a header block.
+/// A pass over a header block.
 struct Walk<'a> {
     block: &'a [u8],
     at: usize,
@@ -156,7 +157,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The next field, and how it is passed on; `Some(None)` is none.
+    /// The next field, and how it is rewritten; `Some(None)` is no field.
     fn next_field(&mut self, table: &mut Table) -> Option<Option<(Field, u8)>> {
         let (name, is_kept, first) = match self.form()? {
             Form::Indexed(index) => return Some(Some((table.get(index)?, 0))),

@@ -1,14 +1,14 @@
 //! HPACK's Huffman code (RFC 7541, appendix B), decoded.
 //!
 //! The code is canonical: codes of one length count upwards, and the longer ones begin where the
-//! shorter ones end. So the symbols in their order are the whole table, and each further bit asks
-//! one question: is what has come so far below the first code that is longer?
+//! shorter ones end. So the symbols in order are the whole table, and each further bit requires one
+//! comparison: is the prefix so far below the first longer code?
 
-/// The longest code.
+/// The longest code in bits.
 const LONGEST: usize = 30;
 
-/// The symbols by the length of their code, in the order of their codes. Behind the last one stands
-/// the mark of the end, which may not be sent.
+/// The symbols by the length of their code, in the order of their codes. The mark of the end (EOS),
+/// which may not be sent, follows the last one.
 const SYMBOLS: &[(usize, &[u8])] = &[
     (5, b"012aceiost"),
     (6, b" %-./3456789=A_bdfghlmnpru"),
@@ -45,10 +45,10 @@ const SYMBOLS: &[(usize, &[u8])] = &[
     (30, b"\x0a\x0d\x16"),
 ];
 
-/// What the codes of one length are: the first one, and the symbols from it on.
+/// The codes of one length: the first one, and their symbols in order.
 type Length = (u32, &'static [u8]);
 
-/// By the length of the code.
+/// The codes by their length in bits.
 const LENGTHS: [Length; LONGEST + 1] = lengths();
 
 const fn lengths() -> [Length; LONGEST + 1] {
@@ -68,7 +68,7 @@ const fn lengths() -> [Length; LONGEST + 1] {
     lengths
 }
 
-/// The text of a code; `None` if it is none, or is not filled up with ones.
+/// Decodes a text; `None` if a code is invalid, or the padding is not all ones.
 pub fn decode(coded: &[u8]) -> Option<Vec<u8>> {
     let (mut text, mut code, mut length) = (Vec::with_capacity(coded.len() * 8 / 5), 0_u32, 0);
     for byte in coded {
@@ -89,7 +89,7 @@ pub fn decode(coded: &[u8]) -> Option<Vec<u8>> {
 pub(super) mod tests {
     use super::*;
 
-    /// The code of a text, as clients send it.
+    /// Encodes a text as clients do.
     pub(in crate::api::authority) fn encode(text: &[u8]) -> Vec<u8> {
         let mut bits = String::new();
         for byte in text {
@@ -139,14 +139,14 @@ pub(super) mod tests {
         for byte in 0..=255 {
             assert_eq!(decode(&encode(&[byte])), Some(vec![byte]));
         }
-        // The mark of the end is the one code of 30 bits that is left.
+        // EOS is the only code of 30 bits that is left.
         let (first, symbols) = LENGTHS[LONGEST];
         assert_eq!(first as usize + symbols.len(), (1 << 30) - 1);
     }
 
     #[test]
     fn what_is_no_code_or_is_filled_up_wrongly_is_refused() {
-        // The mark of the end; a whole byte of filling; filling of zeros.
+        // EOS; a whole byte of padding; padding with zeros.
         for coded in [&[0xff, 0xff, 0xff, 0xff][..], &[0x64, 0x02, 0xff], &[0x07 << 3]] {
             assert_eq!(decode(coded), None, "{coded:x?}");
         }

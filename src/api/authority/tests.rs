@@ -49,7 +49,7 @@ fn string(text: &str) -> Vec<u8> {
     [&hpack::integer(0, 7, text.len()), text.as_bytes()].concat()
 }
 
-/// A literal with this beginning, up to its value.
+/// A literal with this first part, up to its value.
 fn literal(first: &[u8], value: &str) -> Vec<u8> {
     [first, &string(value)].concat()
 }
@@ -59,7 +59,7 @@ fn session(frames: &[Vec<u8>]) -> Vec<u8> {
     [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frames.concat()].concat()
 }
 
-/// What comes out of a connection that ends after these pieces.
+/// The output for a connection that ends after these pieces.
 fn follow(pieces: &[&[u8]]) -> Vec<u8> {
     let mut follower = Follower::new();
     for piece in pieces {
@@ -70,7 +70,8 @@ fn follow(pieces: &[&[u8]]) -> Vec<u8> {
     follower.out.to_vec()
 }
 
-/// What comes out, whole and cut in two and three at every byte.
+/// The output, which must be the same for the whole input and for cuts in two and three at every
+/// byte.
 fn followed(input: &[u8]) -> Vec<u8> {
     let out = follow(&[input]);
     for cut in 0..=input.len() {
@@ -86,7 +87,7 @@ fn expect_unchanged(input: &[u8]) {
     assert_eq!(followed(input), input);
 }
 
-/// A frame as it is meant.
+/// A decoded frame.
 #[derive(Debug, PartialEq, Eq)]
 enum Meant {
     /// Flags, stream, priority and fields of a header block.
@@ -95,7 +96,7 @@ enum Meant {
     Frame(Vec<u8>),
 }
 
-/// What the frames of a session mean; with a table that is kept, or without one.
+/// Decodes the frames of a session; with a dynamic table, or without one.
 fn meant(session: &[u8], is_kept: bool) -> Vec<Meant> {
     let (mut rest, mut table) = (session.strip_prefix(PREFACE).unwrap(), Table::new());
     let (mut meant, mut block, mut begun) = (Vec::new(), Vec::new(), None);
@@ -129,7 +130,7 @@ fn meant(session: &[u8], is_kept: bool) -> Vec<Meant> {
     meant
 }
 
-/// The first session is to come out as what the second means, without needing a table.
+/// The first session must come out as the meaning of the second, without needing a table.
 fn expect(input: &[u8], expected: &[u8]) {
     assert_eq!(meant(&followed(input), false), meant(expected, true));
 }
@@ -209,7 +210,7 @@ fn a_value_cut_by_the_end_of_the_frame_is_mended_too() {
         let frames = [frame(HEADERS, 0, 1, &url[..len]), frame(CONTINUATION, 4, 1, &url[len..])];
         expect(&session(&frames), &session(&[frame(HEADERS, 4, 1, &block("127.0.0.1:2379"))]));
     }
-    // Nothing else may stand between the two.
+    // No other frame may come between the two.
     let frames = [frame(HEADERS, 0, 1, &url), frame(SETTINGS, 0, 0, &[]), headers(&url)];
     expect_unchanged(&session(&frames));
 }
@@ -256,13 +257,13 @@ fn what_cannot_be_understood_goes_through() {
     let url = literal(&[0x41], "http://a");
     let blocks: &[&[u8]] = &[
         &[],
-        // The end inside of an integer, and an integer without end.
+        // The end within an integer, and an integer without end.
         &[0xff],
         &[0xff, 0x80, 0x80, 0x80, 0x80, 0x01],
         &[0x41, 0x7f],
-        // Huffman's mark of the end.
+        // Huffman's EOS.
         &[0x41, 0x84, 0xff, 0xff, 0xff, 0xff],
-        // A good start, and then an index of nothing, and a table that is too large.
+        // A valid start, and then an index without a field, and a table that is too large.
         &[&url[..], &[0xbf]].concat(),
         &[&[0x3f, 0xe2, 0x1f], &url[..]].concat(),
         &literal(&[0x42], "http://a"),
@@ -271,7 +272,7 @@ fn what_cannot_be_understood_goes_through() {
     for block in blocks {
         expect_unchanged(&session(&[headers(block)]));
     }
-    // More padding than there is payload, and no room for the priority.
+    // More padding than payload, and no room for the priority.
     expect_unchanged(&session(&[frame(HEADERS, PADDED, 1, &[&[200], &url[..]].concat())]));
     expect_unchanged(&session(&[frame(HEADERS, PADDED, 1, &[])]));
     expect_unchanged(&session(&[frame(HEADERS, PRIORITY, 1, &[1, 2])]));
@@ -322,7 +323,7 @@ fn what_grows_beyond_all_bounds_goes_through() {
     let field = literal(&[&[0x40], &string("x")[..]].concat(), &value);
     let url = literal(&[0x41], "http://a");
     let block = |indexes| [POST, &url, &field, &vec![0xbe; indexes]].concat();
-    // One block of more than what h2 takes, and many that are just not.
+    // One block larger than h2 accepts, and many just below that.
     let one = session(&[headers(&block(1200))]);
     assert_eq!(follow(&[&one]), one);
     let many = session(&vec![headers(&block(900)); 4]);
@@ -341,8 +342,8 @@ fn what_grows_beyond_all_bounds_goes_through() {
     }
 }
 
-/// Random damage to a good session, and random cuts: the outcome does not depend on the cuts, and
-/// most sessions are neither refused nor left alone.
+/// Random damage to a valid session, and random cuts: the outcome does not depend on the cuts, and
+/// most sessions are neither refused nor unchanged.
 #[test]
 fn random_bytes_and_random_cuts_do_no_harm() {
     let mut mended = 0;
@@ -397,11 +398,11 @@ async fn the_stream_ends_with_what_was_held_and_reads_into_small_buffers() {
     }
 }
 
-/// An encoder as clients have it: what is in the table is sent by its index.
+/// An encoder like that of clients: it sends fields in the table by their index.
 #[derive(Default)]
 struct Encoder {
     table: VecDeque<(String, String)>,
-    /// Literals of an authority that had been in the table before.
+    /// Number of authority literals that had been in the table before.
     sent_again: usize,
     authorities: Vec<String>,
 }
@@ -435,10 +436,10 @@ impl Encoder {
     }
 }
 
-/// What a session says: for each request its authority and its `x-…` fields.
+/// Content of a session: for each request its authority and its `x-…` fields.
 type Told = Vec<(String, Vec<(String, String)>)>;
 
-/// A session of random requests, and what they have to arrive as.
+/// A session of random requests, and what they must arrive as.
 fn random_session(rng: &mut Rng, requests: u32) -> (Vec<u8>, Told, usize) {
     let mut encoder = Encoder::default();
     let (mut frames, mut told) = (Vec::new(), Vec::new());
@@ -471,13 +472,13 @@ fn tell<B>(request: &Request<B>) -> (String, Vec<(String, String)>) {
     (request.uri().authority().unwrap().to_string(), fields.collect())
 }
 
-/// Every request that h2 accepts of these bytes, which hold so many.
+/// The requests that h2 accepts from these bytes, which contain `count` of them.
 async fn accepted_by_h2(input: Vec<u8>, count: usize, is_wrapped: bool) -> Told {
-    // A small pipe cuts anywhere.
+    // A small pipe splits the bytes anywhere.
     let (client, server) = tokio::io::duplex(61);
     let (mut answers, mut requests) = tokio::io::split(client);
     let client = async move {
-        // A connection that has been refused takes no more.
+        // A connection that was refused accepts no more bytes.
         let write = async { _ = requests.write_all(&input).await };
         tokio::join!(write, answered(&mut answers, count));
         let _ = requests.shutdown().await;
@@ -492,7 +493,7 @@ async fn accepted_by_h2(input: Vec<u8>, count: usize, is_wrapped: bool) -> Told 
     tokio::join!(client, serve).1
 }
 
-/// Reads until so many requests are answered or refused, or the connection is.
+/// Reads until `count` requests are answered or refused, or the connection is.
 async fn answered<S: AsyncRead + Unpin>(answers: &mut S, count: usize) {
     let (mut answered, mut head) = (0, [0; HEAD]);
     while answered < count && answers.read_exact(&mut head).await.is_ok() {

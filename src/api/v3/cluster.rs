@@ -1,4 +1,4 @@
-//! The Cluster service. Members can be listed; changing the membership comes later, and `front`
+//! The Cluster service. It lists members; membership changes are not implemented yet, and `front`
 //! answers those methods as unknown.
 
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::{
     server::Server,
 };
 
-/// Serves Cluster by a member's server.
+/// Serves Cluster for a member.
 pub struct ClusterService {
     server: Arc<Server>,
 }
 
 impl ClusterService {
-    /// Serves by this server.
+    /// Serves requests with this server.
     pub fn new(server: Arc<Server>) -> Self {
         Self { server }
     }

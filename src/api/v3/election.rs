@@ -21,13 +21,13 @@ use crate::{
     server::{Error, Server, concurrency::observe::Observation},
 };
 
-/// Serves Election by a member's server.
+/// Serves Election for a member.
 pub struct ElectionService {
     server: Arc<Server>,
 }
 
 impl ElectionService {
-    /// Serves by this server.
+    /// Serves requests with this server.
     pub fn new(server: Arc<Server>) -> Self {
         Self { server }
     }
@@ -102,20 +102,20 @@ impl Election for ElectionService {
     }
 }
 
-/// One Observe: its rpc lasts as long as its stream.
+/// One Observe call: its rpc lasts as long as its stream.
 struct Observer {
     server: Arc<Server>,
     call: Call,
     observation: Observation,
     leader: LeaderCheck,
-    /// Sent so far.
+    /// Bytes sent so far.
     bytes: usize,
-    /// In the last answer's header.
+    /// Revision in the last answer's header.
     revision: i64,
 }
 
 impl Observer {
-    /// The stream's next message; nothing behind its end.
+    /// The stream's next message; `None` after its end.
     async fn next(
         observer: Option<Observer>,
     ) -> Option<(Result<LeaderResponse, Status>, Option<Observer>)> {
@@ -132,7 +132,7 @@ impl Observer {
                 observer.bytes += response.encoded_len();
                 Some((Ok(response), Some(observer)))
             }
-            // What etcd's own client does with an error: the stream ends, and nothing is said.
+            // etcd's own client does the same with an error: the stream ends without a status.
             Err(error) => {
                 let Observer { call, bytes, revision, .. } = observer;
                 let end = if error == Error::NoLeader { Err(error) } else { Ok(()) };

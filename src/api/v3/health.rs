@@ -1,6 +1,6 @@
-//! The health service of gRPC itself, as etcd serves it: the member as a whole, under the empty
-//! name, is serving from the moment its port is open. Whether it is in touch with the others is
-//! another question, which `/health` answers.
+//! gRPC's own health service, as etcd serves it: the member as a whole, under the empty name, is
+//! serving from the moment its port is open. Whether it reaches the others is a separate question,
+//! which `/health` answers.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -16,13 +16,13 @@ use crate::{
     server::Server,
 };
 
-/// Serves Health by a member's server.
+/// Serves Health for a member.
 pub struct HealthService {
     server: Arc<Server>,
 }
 
 impl HealthService {
-    /// Serves by this server.
+    /// Serves requests with this server.
     pub fn new(server: Arc<Server>) -> Self {
         Self { server }
     }
@@ -43,7 +43,7 @@ impl Health for HealthService {
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
-    /// Says how it is, and then nothing more: it does not change while the member runs.
+    /// Sends the state once: it does not change while the member runs.
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
@@ -53,7 +53,7 @@ impl Health for HealthService {
             "" => ServingStatus::Serving,
             _ => ServingStatus::ServiceUnknown,
         };
-        // The call ends with the stream, which ends when the client goes.
+        // The call ends with the stream, which ends when the client disconnects.
         let answers = unfold((Some(answer(status)), call), |(first, call)| async move {
             match first {
                 Some(first) => Some((Ok(first), (None, call))),

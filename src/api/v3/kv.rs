@@ -1,4 +1,4 @@
-//! The KV service.
+//! The KV service: Range, Put, DeleteRange, Txn and Compact.
 
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ use crate::{
     },
 };
 
-/// Serves KV by a member's server.
+/// Serves KV for a member.
 pub struct KvService {
     server: Arc<Server>,
 }
 
 impl KvService {
-    /// Serves by this server.
+    /// Serves requests with this server.
     pub fn new(server: Arc<Server>) -> Self {
         Self { server }
     }
@@ -115,7 +115,7 @@ impl Kv for KvService {
         &self,
         _request: Request<RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        // A method of 3.7; etcd 3.5 does not know it, and neither does the table of `front`.
+        // A method of 3.7; etcd 3.5 does not know it, nor does the table of `front`.
         Err(Status::unimplemented("unknown method RangeStream for service etcdserverpb.KV"))
     }
 }

@@ -1,4 +1,4 @@
-//! The Lease service.
+//! The Lease service: grant, revoke, keep-alive, time to live, and the list of leases.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -20,16 +20,16 @@ use crate::{
     server::{Error, Server},
 };
 
-/// What stands for the TTL of a lease that is gone.
+/// The TTL in the answer for a lease that is gone.
 const GONE: i64 = -1;
 
-/// Serves Lease by a member's server.
+/// Serves Lease for a member.
 pub struct LeaseService {
     server: Arc<Server>,
 }
 
 impl LeaseService {
-    /// Serves by this server.
+    /// Serves requests with this server.
     pub fn new(server: Arc<Server>) -> Self {
         Self { server }
     }
@@ -64,7 +64,7 @@ impl Lease for LeaseService {
     type LeaseKeepAliveStream =
         Pin<Box<dyn Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
 
-    /// One answer to each message, in order. A lease that is gone does not end the stream.
+    /// Answers each message in order. A lease that is gone does not end the stream.
     async fn lease_keep_alive(
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
@@ -123,7 +123,7 @@ impl Lease for LeaseService {
     }
 }
 
-/// The answer to the next message; `None` behind the last.
+/// The answer to the next message; `None` after the last.
 async fn answer(
     server: &Server,
     messages: &mut Streaming<LeaseKeepAliveRequest>,
@@ -134,8 +134,8 @@ async fn answer(
     }
 }
 
-/// The header is filled before the renewal, so that its revision is not newer than that: a lease
-/// that is revoked at revision 3 must not seem renewed at revision 4.
+/// The header is filled before the renewal, so that its revision is not newer than the renewal: a
+/// lease that is revoked at revision 3 must not seem renewed at revision 4.
 async fn renew(
     server: &Server,
     message: &LeaseKeepAliveRequest,

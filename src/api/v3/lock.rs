@@ -14,13 +14,13 @@ use crate::{
     server::Server,
 };
 
-/// Serves Lock by a member's server.
+/// Serves Lock for a member.
 pub struct LockService {
     server: Arc<Server>,
 }
 
 impl LockService {
-    /// Serves by this server.
+    /// Serves requests with this server.
     pub fn new(server: Arc<Server>) -> Self {
         Self { server }
     }

@@ -1,5 +1,5 @@
-//! The Maintenance service: Status, Alarm, HashKV and Hash. The rest comes later, and `front` answers those
-//! methods as unknown.
+//! The Maintenance service: Status, Alarm, HashKV and Hash. The rest is not implemented yet, and
+//! `front` answers those methods as unknown.
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ use crate::{
     server::Server,
 };
 
-/// Serves Maintenance by a member's server.
+/// Serves Maintenance for a member.
 pub struct MaintenanceService {
     server: Arc<Server>,
 }
 
 impl MaintenanceService {
-    /// Serves by this server.
+    /// Serves requests with this server.
     pub fn new(server: Arc<Server>) -> Self {
         Self { server }
     }

@@ -1,8 +1,8 @@
 //! The Watch service: one stream, many watchers (etcd: `v3rpc.watchServer`).
 //!
-//! A stream is a [`Session`], and that is not a task but a value: each message that the client can
-//! take is asked out of it. While the client takes nothing, nothing moves here: the queue between
-//! apply and the session fills up, and behind it the watchers become victims.
+//! A stream is a [`Session`], which is not a task but a value: each message that the client can
+//! take is polled from it. While the client takes nothing, the session does nothing: the queue
+//! between apply and the session fills up, and then its watchers become victims.
 //!
 //! ```text
 //!   client ──requests──▶ ┌─────────┐ ──create, cancel──▶ mvcc::watch
@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Each message of the client has an id and an `rpc` of its own; `watch.send` carries the id of the
-//! write whose events leave, or of the message that created the watcher, if they were caught up.
+//! write whose events it sends, or, if the watcher caught up, of the message that created the
+//! watcher.
 
 mod session;
 
@@ -27,13 +28,13 @@ use crate::{
     server::Server,
 };
 
-/// Serves Watch by a member's server.
+/// Serves Watch for a member.
 pub struct WatchService {
     server: Arc<Server>,
 }
 
 impl WatchService {
-    /// Serves by this server.
+    /// Serves requests with this server.
     pub fn new(server: Arc<Server>) -> Self {
         Self { server }
     }

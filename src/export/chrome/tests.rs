@@ -54,7 +54,7 @@ fn exported(recording: &Recording) -> (Counts, Seen) {
 #[test]
 fn everything_in_the_recording_is_in_the_file_once() {
     let (counts, seen) = exported(&scene());
-    // The begin of the rpc that has ended is told by its span; the other one is a mark.
+    // The begin of the ended rpc is merged into its span; the other begin is a mark.
     let expected = Counts { processes: 2, slices: 10, requests: 7, marks: 3, flows: 7 };
     assert_eq!(expected, counts);
     assert_eq!(
@@ -78,7 +78,7 @@ fn the_rpc_is_outermost_and_ids_are_local_to_their_member() {
     };
     assert_eq!((0, 1), (depth(2, "rpc"), depth(2, "raft.propose")));
     assert_eq!((0, 1), (depth(1, "apply.entry"), depth(1, "mvcc.write")));
-    // Same start: the rpc still comes first.
+    // Both start at the same time: the rpc still comes first.
     let get = seen.pairs.iter().filter(|pair| pair.1 == "0000000000000301");
     let names: Vec<&str> = get.map(|pair| pair.2.as_str()).collect();
     assert_eq!(["rpc", "read_index.wait"], names.as_slice());
@@ -144,8 +144,8 @@ fn args_carry_the_vocabularys_names_and_ids_as_hex() {
     );
 }
 
-/// Every stage as a span and as a mark, at times drawn by a small generator: whatever overlaps, the
-/// file is one that the viewers can draw.
+/// Every stage as a span and as a mark, at times from a small generator: however they overlap, the
+/// viewers can draw the file.
 #[test]
 fn any_recording_makes_a_file_that_nests() {
     for seed in 1..=40_u64 {
@@ -175,7 +175,7 @@ fn any_recording_makes_a_file_that_nests() {
             recording.events.push(event);
         }
         let (counts, text) = text(&recording);
-        // The outermost of a row may have begun before the rpc when times are drawn.
+        // With random times the outermost span of a row may have begun before the rpc.
         match strict::parse(&text) {
             Ok(seen) => assert_eq!(
                 (counts.slices, counts.requests, counts.marks, counts.flows),

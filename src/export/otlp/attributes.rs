@@ -1,8 +1,8 @@
-//! What is said of a member and of a step, by names.
+//! The attributes of a member and of a step.
 //!
-//! A field `x` of the vocabulary is the attribute `etcd.x`; what every record has is `glass.…`. Names
-//! that OpenTelemetry itself gives (`service.name`, `thread.name`, `rpc.grpc.status_code`) are used
-//! where they mean the same. Of the machine nothing is said.
+//! A field `x` of the vocabulary is the attribute `etcd.x`; the parts that every record has are
+//! `glass.…`. Names that OpenTelemetry itself defines (`service.name`, `thread.name`,
+//! `rpc.grpc.status_code`) are used where the meaning is the same. Nothing describes the machine.
 
 use serde_json::Value as Json;
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// What OTLP calls the resource: the member, and not the machine on which it runs.
+/// OTLP's resource: the member, not the machine on which it runs.
 pub(super) fn of_member(member: &MemberInfo) -> Vec<Attribute> {
     let text = |name: &str, value: String| (name.to_owned(), Value::Text(value));
     vec![
@@ -28,7 +28,7 @@ pub(super) fn of_member(member: &MemberInfo) -> Vec<Attribute> {
     ]
 }
 
-/// The stage's fields by their names, as recordings show them, and what every record has.
+/// The stage's fields by their names, as recordings show them, and the parts that every record has.
 pub(super) fn of_step(event: &Event, member_id: u64) -> Vec<Attribute> {
     let mut all: Vec<Attribute> = Vec::new();
     let mut add = |name: &str, value: Json| {
@@ -44,7 +44,7 @@ pub(super) fn of_step(event: &Event, member_id: u64) -> Vec<Attribute> {
         all.push((name.to_owned(), value));
     };
     for (field, value) in event.named() {
-        // No member and no request has the number 0: nobody is meant.
+        // No member and no request has the number 0: it stands for none.
         if value != 0 || !matches!(field.unit, Unit::Member | Unit::Id) {
             add(&format!("etcd.{}", field.name), value_of(field, value));
         }
@@ -75,6 +75,6 @@ pub(super) fn of_step(event: &Event, member_id: u64) -> Vec<Attribute> {
     all
 }
 
-/// A key's parts, and the attributes that they become.
+/// Parts of a key, and the attributes that they become.
 const KEY_PARTS: [(&str, &str); 3] =
     [("text", "etcd.key"), ("hex", "etcd.key.hex"), ("length", "etcd.key.length")];

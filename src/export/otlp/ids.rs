@@ -1,4 +1,4 @@
-//! Ids of traces and spans: derived, so that members that do not speak to each other agree.
+//! Ids of traces and spans: derived, so that members agree on them without communicating.
 //!
 //! | what                     | trace                                  | span                       |
 //! |--------------------------|----------------------------------------|----------------------------|
@@ -8,11 +8,11 @@
 //! | a message                | the frame's number, sender, receiver   | the same, and which end    |
 //! | any other step of a loop | its own span's id, and a hash          | member, boot, clock        |
 //!
-//! The first half of a request's trace id is the request's id, so that one can be found by the
-//! other; the second half is spread well, which is what samplers look at.
+//! The first half of a request's trace id is the request's id, so that either can be found from the
+//! other; the second half is well distributed, because samplers use it.
 //!
-//! A request's first step is its `rpc`; of what a member proposes by itself (a lease's end, say) it
-//! is `raft.propose`.
+//! A request's first step is its `rpc`; for a proposal that a member makes by itself (a lease's
+//! end, for example) it is `raft.propose`.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ use crate::{
     trace::{context::root_span, id::hash, stage::Stage},
 };
 
-/// Knows which step of each request is its first.
+/// Knows the first step of each request.
 pub(super) struct Ids<'a> {
     recording: &'a Recording,
     first: HashMap<u64, Stage>,
@@ -46,19 +46,19 @@ impl<'a> Ids<'a> {
         Ids { recording, first }
     }
 
-    /// Whether the first step of this request, or round, was heard.
+    /// Whether the first step of this request, or round, was captured.
     pub(super) fn has_first(&self, id: u64) -> bool {
         self.first.contains_key(&id)
     }
 
-    /// Where a step stands, but for a caller's trace.
+    /// The ids of a step, unless it is in a caller's trace.
     pub(super) fn place(&self, event: &Event) -> Place {
         let member = &self.recording.members[usize::from(event.member)];
         let is_first = event.id != 0 && self.first.get(&event.id) == Some(&event.stage);
         place(member, event, is_first)
     }
 
-    /// The span in which the message that was received here had been sent.
+    /// The span of the send that belongs to this receive.
     pub(super) fn sent(&self, receive: &Event) -> u64 {
         let own = self.recording.members[usize::from(receive.member)].member_id;
         message(receive.link, field!(receive, RaftReceive, peer), own).0.span
@@ -93,7 +93,7 @@ fn request(id: u64, cluster: u64) -> u128 {
     join(id, hash(id ^ cluster))
 }
 
-/// A message's two ends: where it leaves, and where it arrives.
+/// The ids of a message's two ends: the send, and the receive.
 fn message(link: u64, from: u64, to: u64) -> (Place, Place) {
     let ends = mix(&[link, from, to]);
     let trace = join(link, ends);
@@ -110,7 +110,7 @@ fn mix(words: &[u64]) -> u64 {
     words.iter().fold(0, |all, word| hash(all.rotate_left(17) ^ hash(*word)))
 }
 
-/// Never 0: both halves would have to be.
+/// Never 0, because not both halves are 0.
 fn join(high: u64, low: u64) -> u128 {
     u128::from(high) << 64 | u128::from(low.max(1))
 }

@@ -1,7 +1,7 @@
-//! OTLP as JSON lines, the form of OpenTelemetry's file exporter: one export request a line.
+//! OTLP as JSON lines, the format of OpenTelemetry's file exporter: one export request per line.
 //!
-//! The rules of OTLP's JSON: names in camel case, ids as hex digits, numbers of 64 bits as text,
-//! enums as numbers.
+//! Rules of OTLP's JSON: names in camel case, ids as hex digits, numbers of 64 bits as text, enums
+//! as numbers.
 
 use std::io::{self, BufWriter, Write};
 
@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use super::{Attribute, Exporter, Resource, Scope, Span, Value, chunks, flags};
 use crate::story::{Recording, order::Order};
 
-/// How much was written.
+/// Number of elements written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Members with spans.
@@ -22,7 +22,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// What these resources hold.
+    /// Counts the elements of these resources.
     pub fn of(resources: &[Resource]) -> Counts {
         let spans = || resources.iter().flat_map(|resource| &resource.spans);
         Counts {

@@ -1,4 +1,4 @@
-//! Who points to whom: from the steps of requests to the loops' steps that served them.
+//! Links from the steps of requests to the loops' steps that served them.
 //!
 //! | from              | to                                                   | why     |
 //! |-------------------|------------------------------------------------------|---------|
@@ -10,7 +10,7 @@
 //! | `raft.propose`, `raft.entry` | a MsgProp with its id                     | message |
 //! | `read_index.round` | the messages of the round                           | message |
 //!
-//! The first three are those of the other exports ([`flows`](super::super::flows)).
+//! The first three are the arrows of the other export as well ([`flows`](super::super::flows)).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -27,7 +27,7 @@ use crate::{
 
 type Links = HashMap<usize, Vec<(usize, &'static str)>>;
 
-/// All links, by the place of the step from which they lead.
+/// All links, by the position of the step from which they lead.
 pub(super) fn links(recording: &Recording, order: &Order) -> Links {
     let mut links = Links::new();
     for flow in batches(recording, order) {
@@ -40,25 +40,25 @@ pub(super) fn links(recording: &Recording, order: &Order) -> Links {
     links
 }
 
-/// What has gone by on one start of a member.
+/// State of one start of a member, in playback order.
 #[derive(Default)]
 struct Lane {
-    /// Entries that are not known to be committed, by index.
+    /// Entries that are not yet known to be committed, by index.
     entries: BTreeMap<u64, usize>,
-    /// Messages with entries that have arrived, newest last: the last index before them, their last
-    /// index, and the message.
+    /// Messages with entries that have arrived, newest last: the index before their first entry,
+    /// their last index, and the message.
     arrived: Vec<(u64, u64, usize)>,
-    /// Where each request or round of this member stands that messages may name.
+    /// Position of each request or round of this member that messages may name.
     named: HashMap<u64, usize>,
-    /// Messages that left before the step that they belong to had ended, by id.
+    /// Messages sent before the step that they belong to had ended, by id.
     early: HashMap<u64, Vec<usize>>,
     /// Proposals that have arrived, by id.
     proposed: HashMap<u64, usize>,
-    /// Which entries have gone to which peer already.
+    /// Entries that have been sent, and the peer of each.
     carried: HashSet<(u64, usize)>,
 }
 
-/// So many messages may arrive before the entries that they bring are in the log.
+/// How many messages may arrive before the entries that they bring are in the log.
 const ARRIVED_MAX: usize = 64;
 
 struct Walk<'a, 'b> {
@@ -86,7 +86,7 @@ impl Walk<'_, '_> {
     }
 }
 
-/// From where to where the indexes of a MsgApp's entries go; the first is excluded.
+/// The indexes of a MsgApp's entries, from (excluded) and to.
 fn carried(event: &Event) -> Option<(u64, u64)> {
     let [kind, before, last] = fields!(event, RaftSend | RaftReceive: type, index, last);
     (kind == APP && before < last).then_some((before, last))
@@ -100,8 +100,8 @@ fn add(links: &mut Links, from: usize, to: usize) {
 }
 
 impl Lane {
-    /// A step that messages name by its id. The end takes the place of the beginning, and what
-    /// pointed from there.
+    /// Records a step that messages name by its id. The end replaces the beginning, and takes over
+    /// its links.
     fn name(&mut self, event: &Event, at: usize, links: &mut Links) {
         if let Some(begun) = self.named.insert(event.id, at)
             && let Some(known) = links.remove(&begun)
@@ -135,7 +135,7 @@ impl Lane {
             let from = self.entries.get(&index).copied();
             links.entry(from.unwrap_or(at)).or_default().push((at, "commit"));
         }
-        // An entry may still have to be sent to those that are behind; a thousand is enough.
+        // An entry may still have to be sent to slow followers; a thousand entries are enough.
         while 1000 < self.entries.len() {
             self.entries.pop_first();
         }

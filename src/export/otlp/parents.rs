@@ -1,9 +1,9 @@
-//! Who is whose parent: the innermost step around a step, on the same member, of the same request.
+//! Parents: the innermost step around a step, on the same member, of the same request.
 //!
 //! A member's clock counts every step, so containment is exact and needs no times. A step that has
-//! only begun contains what follows it: its end may come later, and has the same id. What nothing
-//! contains (the steps on other members, and what follows the answer) hangs below the request's
-//! first step, if there is one to hang below.
+//! only begun contains the steps after it: its end may come later, and has the same id. A step
+//! without an enclosing one (on another member, or after the answer) is a child of the request's
+//! first step, if that exists.
 
 use std::{
     cmp::Reverse,
@@ -16,7 +16,7 @@ use crate::{
     trace::{context::root_span, record::Kind, stage::Stage},
 };
 
-/// The parent of each event, by place; 0 for none.
+/// The parent of each event, by position; 0 for none.
 pub(super) fn parents(recording: &Recording, ids: &Ids<'_>, scope: Scope) -> Vec<u64> {
     let mut parents = vec![0; recording.events.len()];
     let mut requests: HashMap<(u8, u16, u64), Vec<usize>> = HashMap::new();
@@ -26,7 +26,7 @@ pub(super) fn parents(recording: &Recording, ids: &Ids<'_>, scope: Scope) -> Vec
         }
         match event.stage {
             Stage::RaftReceive if event.link != 0 => parents[at] = ids.sent(event),
-            // The member that asked for the round has its first step.
+            // The first step belongs to the member that asked for the round.
             Stage::ReadIndexConfirmed
                 if event.id != 0 && (ids.has_first(event.id) || scope == Scope::Member) =>
             {
@@ -37,7 +37,8 @@ pub(super) fn parents(recording: &Recording, ids: &Ids<'_>, scope: Scope) -> Vec
     }
     for ((member, _, id), mut steps) in requests {
         let own = recording.members[usize::from(member)].member_id & 0xffff;
-        // Alone, a member knows of others' requests only that they began somewhere.
+        // A member that exports alone knows of other members' requests only that they began
+        // elsewhere.
         let has_root = ids.has_first(id) || (scope == Scope::Member && id >> 48 != own);
         let root = if has_root { root_span(id) } else { 0 };
         nest(ids, recording, (&mut steps, root), &mut parents);
@@ -45,7 +46,7 @@ pub(super) fn parents(recording: &Recording, ids: &Ids<'_>, scope: Scope) -> Vec
     parents
 }
 
-/// The steps of one request on one member.
+/// Finds the parents among the steps of one request on one member.
 fn nest(
     ids: &Ids<'_>,
     recording: &Recording,
@@ -53,7 +54,7 @@ fn nest(
     parents: &mut [u64],
 ) {
     let end = |event: &Event| if event.kind == Kind::Begin { u64::MAX } else { event.clock_end };
-    // Of a step that has begun and ended, the end comes last, and tells how far it reaches.
+    // If both the beginning and the end of a step exist, the end comes last, and gives the extent.
     let ended: HashSet<(u64, Stage)> = steps
         .iter()
         .map(|at| &recording.events[*at])

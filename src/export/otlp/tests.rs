@@ -42,7 +42,7 @@ fn scene(extra: &str) -> Recording {
     recording::read(format!("{HEAD}{extra}{LINES}").as_bytes()).unwrap().recording
 }
 
-/// What one member knows of it, as its own exporter has it.
+/// The part of the recording that one member's own exporter sees.
 fn alone(recording: &Recording, member: u8) -> Recording {
     let mut own = recording.clone();
     own.members = vec![recording.members[usize::from(member)].clone()];
@@ -86,7 +86,7 @@ fn a_request_is_one_trace_and_its_steps_hang_below_what_contains_them() {
     for span in [propose, apply, write, there, after] {
         assert_eq!(rpc.place.trace, span.place.trace, "{}", span.name);
     }
-    // The clock of etcd-02 is 45 microseconds ahead, as the messages in both directions tell.
+    // The clock of etcd-02 is 45 microseconds ahead, according to the messages in both directions.
     assert_eq!((1_001_055_000, 1_003_055_000), (rpc.start_ns, rpc.end_ns));
     let key = ("etcd.key".to_owned(), Value::Text("foo".to_owned()));
     assert!(write.attributes.contains(&key));
@@ -126,7 +126,7 @@ fn what_serves_many_has_a_trace_of_its_own_to_which_requests_point() {
         assert_eq!("raft.send", places[&sent].name, "a message's two ends are one trace");
         assert!(receive.is_parent_remote);
     }
-    // The second fsync serves nobody who is known; who leads is worth telling all the same.
+    // The second fsync serves no known request; a change of leader is exported all the same.
     assert_eq!(1, named(&spans, "wal.fsync", "01").len());
     assert_eq!(1, named(&spans, "raft.role", "01").len());
 }

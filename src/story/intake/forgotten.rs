@@ -1,12 +1,11 @@
-//! What an intake has forgotten, so that it does not come back in pieces.
+//! Remembers what an intake has forgotten, so that no parts of it come back.
 //!
-//! A member sends its history again when its connection was broken. That history has only the
-//! member's own part of a forgotten request. A request that was forgotten while it ran still sends its
-//! end. In a list, both would look like requests that lost nearly all their records.
+//! A member sends its history again after a broken connection. That history has only the member's
+//! own part of a forgotten request. A request forgotten while it ran still sends its end. In a
+//! list, both would look like requests that lost nearly all their records.
 //!
-//! Invariant: after a request was forgotten as a whole, the intake takes nothing that would bring it
-//! back into a list. Both notes are bounded: one clock for each boot of a member, and [`OPEN_MAX`]
-//! ids.
+//! Invariant: once a request was forgotten as a whole, the intake takes nothing that would bring it
+//! back into a list. Both notes are bounded: one clock per boot of a member, and [`OPEN_MAX`] ids.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,21 +14,21 @@ use crate::{
     trace::{record::Kind, stage::Stage},
 };
 
-/// Ids of requests that were forgotten while they ran. A reader forgets such requests last, so this
-/// bound is hardly ever reached; beyond it the list begins anew.
+/// Largest number of ids of requests forgotten while they ran. A reader forgets such requests last,
+/// so this bound is rarely reached; beyond it the set starts again.
 const OPEN_MAX: usize = 4096;
 
-/// See the module's text.
+/// Notes of forgotten events; see the essay of this module.
 #[derive(Debug, Default)]
 pub(super) struct Forgotten {
-    /// Up to which member clock events went, by member and boot.
+    /// The member clock up to which events were forgotten, by member and boot.
     upto: HashMap<(u8, u16), u64>,
-    /// Requests that had not ended.
+    /// Requests that had not ended when they were forgotten.
     open: HashSet<u64>,
 }
 
 impl Forgotten {
-    /// Notes the events that do not stay, by place.
+    /// Records the events that `stays` rejects, by position.
     pub(super) fn note(&mut self, events: &[Event], stays: impl Fn(usize) -> bool) {
         for (at, event) in events.iter().enumerate() {
             if stays(at) {
@@ -48,7 +47,7 @@ impl Forgotten {
         }
     }
 
-    /// Whether the event belongs to what was forgotten. To be asked once for each event.
+    /// Whether the event belongs to something forgotten. Call it once per event.
     pub(super) fn has(&mut self, event: &Event) -> bool {
         let upto = self.upto.get(&(event.member, event.boot));
         if upto.is_some_and(|upto| event.clock_end <= *upto) {

@@ -1,9 +1,9 @@
-//! Texts of keys that wait for the end of the step in which they were written.
+//! Texts of keys, kept until the step in which they were written ends.
 //!
-//! A key waits under its owner (member, boot, thread, request) and the member clock at which it was
-//! written. A step that ends asks for its own owner and its own clocks, so it looks at the keys that
-//! may be its own, and at no other, however many wait. When too many keys wait, the oldest is given up:
-//! its step has probably lost its end.
+//! A key is stored under its owner (member, boot, thread, request) and the member clock at which it
+//! was written. A step that ends searches its own owner and its own clocks, so it visits only keys
+//! that may be its own, however many are stored. When too many keys are stored, the oldest is
+//! discarded: the end of its step has probably been lost.
 
 use std::{
     collections::{BTreeMap, btree_map::Range},
@@ -12,28 +12,28 @@ use std::{
 
 use crate::story::{Event, KeyText};
 
-/// Keys that wait at most. A key waits until its step ends, so this is more than the requests that a
-/// member has under way; its text has 88 bytes at most.
+/// Largest number of stored keys. A key is stored until its step ends, so this exceeds the number
+/// of requests that a member has running; its text has 88 bytes at most.
 pub(super) const KEYS_MAX: usize = 4096;
 
-/// Whose key it is: member, boot, thread and request.
+/// Owner of a key: member, boot, thread and request.
 pub(super) type Owner = (u8, u16, u8, u64);
 
-/// Where a key waits: its owner, and the member clock at which it was written.
+/// Where a key is stored: its owner, and the member clock at which it was written.
 type Place = (Owner, u64);
 
-/// See the module's text.
+/// The stored keys; see the essay of this module.
 #[derive(Debug, Default)]
 pub(super) struct WaitingKeys {
-    /// The texts, each with its number.
+    /// The texts, each with its number in order of arrival.
     texts: BTreeMap<Place, (u64, KeyText)>,
-    /// The places in the order in which the keys came, by number.
+    /// The places of the keys, by that number.
     ages: BTreeMap<u64, Place>,
     next: u64,
 }
 
 impl WaitingKeys {
-    /// Lets a key wait. A key that a member sends twice waits once.
+    /// Stores a key. A key that a member sends twice is stored once.
     pub(super) fn insert(&mut self, owner: Owner, clock: u64, text: KeyText) {
         let (number, place) = (self.next, (owner, clock));
         self.next += 1;
@@ -48,7 +48,7 @@ impl WaitingKeys {
         }
     }
 
-    /// The key that was written in this step, which has ended: it waits no longer.
+    /// Removes and returns the key that was written in this step, which has ended.
     pub(super) fn take(&mut self, step: &Event) -> Option<KeyText> {
         let (place, _) = self.written_in(step).next()?;
         let place = *place;
@@ -57,7 +57,7 @@ impl WaitingKeys {
         Some(text)
     }
 
-    /// The keys that were written in this step: all that are looked at.
+    /// The keys written within this step; no other key is visited.
     fn written_in(&self, step: &Event) -> Range<'_, Place, (u64, KeyText)> {
         let owner = (step.member, step.boot, step.thread, step.id);
         let last = step.clock_end.max(step.clock);
@@ -116,14 +116,15 @@ mod tests {
         let mut keys = WaitingKeys::default();
         let many = KEYS_MAX as u64 + 10;
         (0..many).for_each(|clock| insert(&mut keys, 7, clock));
-        // A second copy takes no second place.
+        // A second copy is not stored again.
         (0..10).for_each(|_| insert(&mut keys, 7, many - 1));
         assert_eq!((KEYS_MAX, KEYS_MAX), (keys.texts.len(), keys.ages.len()));
         assert_eq!(Some(text(10)), keys.take(&step(7, 0, many)));
     }
 
-    /// Goal: what a step costs does not grow with what waits. Method: as many keys as can wait, and
-    /// steps that are not theirs look at none of them; a step of theirs looks at its own.
+    /// Goal: the cost of a step does not grow with the number of stored keys. Method: store as many
+    /// keys as possible; steps of other owners visit none of them, and a step of an owner visits
+    /// its own.
     #[test]
     fn a_step_looks_at_no_key_but_its_own() {
         let mut keys = WaitingKeys::default();

@@ -52,7 +52,7 @@ fn message(stage: Stage, (own, peer): (u8, u8), clock: u64, at_ns: u64, link: u6
     event
 }
 
-/// Random traffic of three members whose wall clocks are an hour apart, heard in random order.
+/// Random traffic of three members whose wall clocks are an hour apart, in random order of arrival.
 fn traffic(rng: &mut Rng) -> Recording {
     let walls = [10 * HOUR_NS, 11 * HOUR_NS, 9 * HOUR_NS];
     let members = walls.iter().enumerate().map(|(at, wall)| member(at as u64, *wall)).collect();
@@ -69,7 +69,7 @@ fn traffic(rng: &mut Rng) -> Recording {
             (0, _) => {
                 let peer = (own + 1 + rng.below(2) as u8) % 3;
                 let mut send = message(Stage::RaftSend, (own, peer), *clock, now, step);
-                // The sender may come back from writing long after the other has read.
+                // The sender's write may return long after the other member has read the frame.
                 send.kind = Kind::Span;
                 (send.clock_end, send.took_ns) = (*clock + 1 + rng.below(50), rng.below(90_000));
                 recording.events.push(send);

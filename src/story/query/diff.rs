@@ -1,4 +1,4 @@
-//! Two stories side by side: what the one has and the other has not.
+//! Compares two stories: which steps only one of them has, and which took longer.
 //!
 //! ```text
 //!   A  asked ─▶ leader ─▶ followers        by part, not by member: the leader of A
@@ -6,17 +6,17 @@
 //!   B  asked ─▶ leader ─▶ followers
 //! ```
 //!
-//! Steps are paired by what was done and by the part of the member that did it. What the request
-//! itself does, and its application, is paired by whether the member was the one that was asked;
-//! log, disk, messages and counting by whether it led. A message is one step from one part to
-//! another, however many members got it. A member that was asked and leads has both parts.
+//! Steps are paired by stage and by the role of the member that took them. Steps of the request
+//! itself, and of its application, are paired by whether the member was the one that was asked;
+//! log, disk, messages and counting by whether it led. A message is one step from one role to
+//! another, however many members received it. A member that was asked and leads has both roles.
 //!
-//! Beside the steps stand [`Facts`]: what is known of each request as a whole, and [`Waited`]: how
-//! long each waited for what, cut from its critical path, so that the differences sum to that of
-//! the two durations. [`Difference`]s name what matters of all this, the weightiest first.
+//! There are also [`Facts`] about each request as a whole, and [`Waited`], which says how long each
+//! waited for what, from its critical path, so that the differences add up to that of the two
+//! durations. [`Difference`]s name the most important of all this, the greatest first.
 //!
-//! Invariant: what was not captured is `None` and makes no difference, because nobody knows whether
-//! it is one. Numbers only, no text: the words are the reader's.
+//! Invariant: what was not captured is `None` and makes no difference, because it is unknown
+//! whether it is one. This module has numbers only; the reader supplies the words.
 
 use std::collections::BTreeMap;
 
@@ -33,15 +33,15 @@ use crate::{
     trace::{Slot, record::Kind, stage::Stage},
 };
 
-/// A step that takes so much longer is worth a word: in nanoseconds.
+/// The least difference, in nanoseconds, for which a step counts as notably longer.
 const NOTABLE_NS: u64 = 100_000;
-/// The role of a leader, as keyframes carry it.
+/// The number of the leader's role in keyframes.
 const LEADER: u64 = 2;
 
 /// One of the two requests. They may come from different recordings.
 #[derive(Clone, Copy, Debug)]
 pub struct Side<'a> {
-    /// Where it was recorded.
+    /// The recording of the request.
     pub recording: &'a Recording,
     /// That recording's order.
     pub order: &'a Order,
@@ -49,55 +49,55 @@ pub struct Side<'a> {
     pub story: &'a Story,
 }
 
-/// The part that a member has in a request.
+/// The role of a member in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
-    /// It was asked by the client.
+    /// The client asked it.
     Asked,
-    /// It was not asked.
+    /// The client did not ask it.
     Others,
     /// It leads.
     Leader,
     /// It follows.
     Followers,
-    /// Nobody knows who leads.
+    /// The leader is unknown.
     Unknown,
 }
 
-/// What was done, and by whom.
+/// A step, independent of particular members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct What {
-    /// The stage; of a message, `raft.send`.
+    /// The stage; `raft.send` for a message.
     pub stage: Stage,
-    /// The part of the member that did it, or sent the message.
+    /// The role of the member that took the step, or sent the message.
     pub part: Part,
-    /// Of a message, its type and to whom.
+    /// For a message, its type and the role of its receiver.
     pub message: Option<(u64, Part)>,
 }
 
-/// How it was done in one of the requests.
+/// How one of the requests took the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// How often: on how many members, or how many messages.
+    /// On how many members, or with how many messages.
     pub count: usize,
-    /// The longest of them in nanoseconds; of a message, its way. `None` for what takes no time,
-    /// and for what has not ended.
+    /// The longest of them in nanoseconds; for a message, its time in transit. `None` for steps
+    /// that take no time, and for those that have not ended.
     pub ns: Option<u64>,
-    /// Whether that depends on how the members' clocks were set against each other.
+    /// Whether the duration depends on how the members' clocks were set against each other.
     pub is_estimated: bool,
 }
 
-/// A step in both requests, or in one.
+/// A step of both requests, or of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// The step.
     pub what: What,
-    /// In A, and in B.
+    /// How A took it, and how B did.
     pub taken: [Option<Taken>; 2],
 }
 
 impl Pair {
-    /// In which of the two it took notably longer, 0 for A, and by how much.
+    /// The request in which it took notably longer, 0 for A, and by how many nanoseconds.
     pub fn longer(&self) -> Option<(usize, u64)> {
         let [a, b] = [self.taken[0]?.ns?, self.taken[1]?.ns?];
         let (short, long) = (a.min(b), a.max(b));
@@ -106,7 +106,7 @@ impl Pair {
     }
 }
 
-/// How a read is meant.
+/// Consistency of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consistency {
     /// It asked a quorum for the commit index.
@@ -115,7 +115,7 @@ pub enum Consistency {
     Serializable,
 }
 
-/// Whose disk completed the quorum.
+/// The disk that completed the quorum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completed {
     /// The leader's own.
@@ -124,14 +124,14 @@ pub enum Completed {
     Follower,
 }
 
-/// Where a read has found its values.
+/// Where a read found its values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Values from the buffer that is being written.
+    /// Number of values from the active write buffer.
     pub active: u64,
-    /// Values from the buffer that is on its way into the file.
+    /// Number of values from the frozen buffer, which is being written to the file.
     pub frozen: u64,
-    /// Values from the file.
+    /// Number of values from the file.
     pub file: u64,
 }
 
@@ -140,38 +140,38 @@ pub struct Found {
 pub struct Facts {
     /// Its method.
     pub method: Option<&'static str>,
-    /// The member that was asked, by place.
+    /// The member that was asked, by position.
     pub asked: Option<u8>,
     /// Whether that member led.
     pub is_leader: Option<bool>,
-    /// Of a read, how it was meant.
+    /// Consistency; `None` for a write.
     pub consistency: Option<Consistency>,
-    /// How it ended, as a gRPC code.
+    /// The outcome, as a gRPC code.
     pub code: Option<u8>,
-    /// How long it took, in nanoseconds.
+    /// Duration in nanoseconds.
     pub took_ns: Option<u64>,
     /// The revision in the header of its answer.
     pub revision: Option<u64>,
-    /// Keys that it read.
+    /// Number of keys that it read.
     pub keys: Option<u64>,
-    /// Where their values were.
+    /// Where it found their values.
     pub found: Option<Found>,
     /// The entry's term and index.
     pub entry: Option<(u64, u64)>,
-    /// Entries that the leader's fsync made durable, this one among them.
+    /// Number of entries that the leader's fsync made durable, including this one.
     pub fsynced: Option<u64>,
-    /// Whose disk completed the quorum.
+    /// The disk that completed the quorum.
     pub completed_by: Option<Completed>,
-    /// Reads that shared the round, this one among them.
+    /// Number of reads that shared the round, including this one.
     pub reads: Option<u64>,
-    /// Which attempt of the round was answered.
+    /// Number of the round's attempt that was answered.
     pub attempts: Option<u64>,
-    /// Watchers that heard of it; `None` for what is no write.
+    /// Number of watchers that received it; `None` if it wrote nothing.
     pub watchers: Option<u64>,
 }
 
 impl Facts {
-    /// What is known of one request.
+    /// Collects the facts of one request.
     pub fn of(side: Side<'_>) -> Facts {
         Looked::at(side).facts()
     }
@@ -180,29 +180,29 @@ impl Facts {
 /// How long each of the two waited for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waited {
-    /// For what.
+    /// The wait.
     pub wait: Wait,
     /// Nanoseconds in A, and in B.
     pub ns: [u64; 2],
 }
 
 impl Waited {
-    /// By how much B waited longer; below zero, A did.
+    /// By how many nanoseconds B waited longer; negative if A did.
     pub fn difference(&self) -> i128 {
         i128::from(self.ns[1]) - i128::from(self.ns[0])
     }
 }
 
-/// Something in which the two differ, of those that explain the others.
+/// A difference that explains others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Difference {
     /// They are different requests.
     Method,
     /// They ended differently.
     Result,
-    /// One asked a quorum before it read, and the other did not.
+    /// One asked a quorum before it read, the other did not.
     Consistency,
-    /// One asked the leader, and the other a follower.
+    /// One was sent to the leader, the other to a follower.
     Asked,
     /// One read from a buffer what the other read from the file.
     Found,
@@ -210,22 +210,22 @@ pub enum Difference {
     Fsync,
     /// One shared its round with more reads, or had to ask again.
     Round,
-    /// The leader's disk completed the one quorum, a follower's the other.
+    /// The leader's disk completed one quorum, a follower's the other.
     CompletedBy,
-    /// They read or wrote something else.
+    /// They read different numbers of keys.
     Keys,
 }
 
-/// Two requests compared.
+/// The comparison of two requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diff {
-    /// What is known of A, and of B.
+    /// The facts of A, and of B.
     pub facts: [Facts; 2],
-    /// In what they differ, the weightiest first.
+    /// The differences, the most important first.
     pub differences: Vec<Difference>,
-    /// All steps of both, in the order of A, with those of B where B has them.
+    /// All steps of both, in the order of A; steps of B alone follow the step before them in B.
     pub pairs: Vec<Pair>,
-    /// For what they waited, the greatest difference first; `None` if the path of one is unknown.
+    /// The waits, the greatest difference first; `None` if the path of one is unknown.
     pub waited: Option<Vec<Waited>>,
 }
 
@@ -241,7 +241,7 @@ impl Diff {
     }
 }
 
-/// A request, looked through.
+/// A request, prepared for comparison.
 struct Looked<'a> {
     side: Side<'a>,
     graph: Graph,
@@ -329,8 +329,8 @@ impl<'a> Looked<'a> {
         })
     }
 
-    /// Whether the asked member leads: by the story or, as a serializable read asks nobody, by the
-    /// keyframe that came last before it.
+    /// Whether the asked member leads: from the story or, because a serializable read asks no other
+    /// member, from the last keyframe before it.
     fn is_leader(&self) -> Option<bool> {
         let asked = self.asked?;
         if let Some(leader) = self.leader {
@@ -374,7 +374,7 @@ impl<'a> Looked<'a> {
         }
     }
 
-    /// What was done, in the order in which each was done first.
+    /// The steps, in the order in which each was first taken.
     fn steps(&self) -> Vec<(What, Taken)> {
         let mut steps: Vec<(What, Taken)> = Vec::new();
         for step in &self.side.story.steps {
@@ -393,7 +393,8 @@ impl<'a> Looked<'a> {
 
     fn step(&self, at: usize, relation: Relation) -> Option<(What, Taken)> {
         let event = self.event(at);
-        // The round is the asked member's; only what the leader adds to it is the leader's.
+        // The round belongs to the asked member; only what the leader adds to it belongs to the
+        // leader.
         let relation = if event.stage == Stage::ReadIndexRound { Relation::Own } else { relation };
         let is_message = matches!(event.stage, Stage::RaftSend | Stage::RaftReceive);
         if is_message {
@@ -442,7 +443,7 @@ impl<'a> Looked<'a> {
     }
 }
 
-/// Merges the two lists: in the order of A, and what only B has after what comes before it in B.
+/// Merges the two lists in the order of A; a step of B alone follows the step before it in B.
 fn pairs(a: &[(What, Taken)], b: &[(What, Taken)]) -> Vec<Pair> {
     let mut pairs: Vec<Pair> =
         a.iter().map(|(what, taken)| Pair { what: *what, taken: [Some(*taken), None] }).collect();
@@ -472,7 +473,7 @@ fn waited(waits: [Option<BTreeMap<Wait, u64>>; 2]) -> Option<Vec<Waited>> {
     Some(list)
 }
 
-/// What is known of both and not the same, the weightiest first.
+/// Facts that are known of both and differ, the most important first.
 fn differences(facts: &[Facts; 2]) -> Vec<Difference> {
     fn differ<T: PartialEq>(facts: &[Facts; 2], of: impl Fn(&Facts) -> Option<T>) -> bool {
         of(&facts[0]).zip(of(&facts[1])).is_some_and(|(a, b)| a != b)

@@ -1,15 +1,17 @@
-//! What one request shared with others, and who did what for it: the causes behind a story's steps.
+//! The causes behind a story's steps: what one request shared with others, and which members did
+//! what for it.
 //!
 //! ```text
 //!   rpc ─▶ entry ─▶ fsync (3 entries) on etcd-01 ─▶ acknowledgement ─▶ commit ─▶ backend.commit
 //!               └─▶ fsync (3 entries) on etcd-03 ─▶ too late             └─▶ watch.notify, send
 //! ```
 //!
-//! Everything is taken from the steps that the story has; each part names its event, so that a
-//! reader can show it. Numbers only, no text: the words are the reader's.
+//! Everything comes from the steps of the story; each part names its event, so that a reader can
+//! show it. This module has numbers only; the reader supplies the words.
 //!
-//! Invariant: what was not captured is `None`, or absent, and never guessed. Who leads is known from
-//! who counts acknowledgements or sends the entry, not from whom a follower believed.
+//! Invariant: what was not captured is `None`, or absent, and never guessed. The leader is the
+//! member that counts acknowledgements or sends the entry, not the one that a follower took for the
+//! leader.
 
 use crate::{
     field, fields,
@@ -20,131 +22,131 @@ use crate::{
 /// One fsync that put the entry on a member's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fsync {
-    /// The member, by place.
+    /// The member, by position.
     pub member: u8,
-    /// The `wal.fsync`, by place.
+    /// Position of the `wal.fsync`.
     pub event: usize,
-    /// How many entries it made durable, this one among them.
+    /// Number of entries that it made durable, including this one.
     pub entries: u64,
-    /// Bytes that it made durable.
+    /// Number of bytes that it made durable.
     pub bytes: u64,
 }
 
-/// What an acknowledgement was good for.
+/// What an acknowledgement contributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// It was counted, and the quorum was not complete yet.
+    /// It was counted, but the quorum was not complete yet.
     Counted,
-    /// With it the quorum was complete.
+    /// It completed the quorum.
     Completed,
-    /// The entry was committed already.
+    /// It came after the commit.
     Late,
     /// The leader's commit was not captured.
     Unknown,
 }
 
-/// A member that told the leader, or is the leader and knows, that the entry is on its disk.
+/// An acknowledgement: a follower reported, or the leader noticed, that the entry is on its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack {
-    /// The member, by raft's id: it may be one that was never heard.
+    /// The member, by raft's id: it may be one that sent no records.
     pub member_id: u64,
-    /// The leader's `raft.progress`, or the leader's own `wal.fsync`, by place.
+    /// Position of the leader's `raft.progress`, or of its own `wal.fsync`.
     pub event: usize,
-    /// Whether it is the leader's own disk.
+    /// Whether it is about the leader's own disk.
     pub is_own: bool,
-    /// What it was good for.
+    /// What it contributed.
     pub verdict: Verdict,
 }
 
 /// How the entry was committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quorum {
-    /// The leader, by place.
+    /// The leader, by position.
     pub leader: Option<u8>,
-    /// The leader's `raft.commit` that covers the entry, by place.
+    /// Position of the leader's `raft.commit` that covers the entry.
     pub commit: Option<usize>,
-    /// Who completed the quorum, by raft's id.
+    /// The member that completed the quorum, by raft's id.
     pub completed_by: Option<u64>,
-    /// Who had it when, in playback order.
+    /// All acknowledgements, in playback order.
     pub acks: Vec<Ack>,
 }
 
-/// The round of ReadIndex that let a read go.
+/// The round of ReadIndex that confirmed a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round {
-    /// Its id.
+    /// Id of the round.
     pub id: u64,
-    /// Its `read_index.round`, by place.
+    /// Position of its `read_index.round`.
     pub event: Option<usize>,
-    /// How many reads shared it, this one among them.
+    /// Number of reads that shared it, including this one.
     pub reads: Option<u64>,
-    /// The leader's `read_index.confirmed`, by place.
+    /// Position of the leader's `read_index.confirmed`.
     pub confirmed: Option<usize>,
-    /// How many members, the leader among them, had confirmed by then.
+    /// Number of members, including the leader, that had confirmed by then.
     pub acks: Option<u64>,
 }
 
-/// A transaction that put the write into a member's file.
+/// A transaction that wrote the request to a member's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// The member, by place.
+    /// The member, by position.
     pub member: u8,
-    /// The `backend.commit`, by place.
+    /// Position of the `backend.commit`.
     pub event: usize,
-    /// How many writes it held.
+    /// Number of writes in it.
     pub writes: u64,
 }
 
-/// A watcher that heard of the write.
+/// A watcher that received the write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
-    /// The member that serves the watcher, by place.
+    /// The member that serves the watcher, by position.
     pub member: u8,
     /// The watcher's number on that member.
     pub watcher: u64,
-    /// Its id in its stream.
+    /// Its id within its stream.
     pub watch_id: u64,
-    /// The `watch.queue`, by place.
+    /// Position of the `watch.queue`.
     pub queued: Option<usize>,
-    /// The `watch.send`, by place.
+    /// Position of the `watch.send`.
     pub sent: Option<usize>,
-    /// 0: from apply; 1: caught up. Known when it was sent.
+    /// 0: from apply; 1: caught up. `None` if the send was not captured.
     pub path: Option<u64>,
 }
 
-/// What stands behind a story.
+/// The causes behind a story.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Graph {
-    /// The rpc's end, by place, on the member that serves it.
+    /// Position of the rpc's end, on the member that serves it.
     pub rpc: Option<usize>,
     /// The fsyncs that cover the entry, in playback order.
     pub fsyncs: Vec<Fsync>,
-    /// How it was committed; of a request that became no entry, nothing.
+    /// How the entry was committed; empty for a request that became no entry.
     pub quorum: Quorum,
-    /// The round that let it read.
+    /// The round that confirmed its read.
     pub round: Option<Round>,
-    /// The other reads that shared the round, as far as they were captured.
+    /// Ids of the other captured reads that shared the round.
     pub fellows: Vec<u64>,
-    /// The members, by raft's id, whose answers confirmed the round, as far as they were captured.
+    /// The members, by raft's id, whose captured answers confirmed the round.
     pub confirmed_by: Vec<u64>,
-    /// Where it is stored.
+    /// The transactions that stored it.
     pub stored: Vec<Stored>,
-    /// Who heard of it.
+    /// The watchers that received it.
     pub heard: Vec<Heard>,
-    /// Messages of the story that were sent, or received while their send was not captured.
+    /// Number of messages in the story: captured sends, and receives whose send was not captured.
     pub messages: usize,
 }
 
 impl Graph {
-    /// What stands behind this story.
+    /// Collects the causes behind this story.
     pub fn of(recording: &Recording, order: &Order, story: &Story) -> Graph {
         Graph::with_fellows(recording, order, story, |round| {
             fellows(recording, story.id, round).collect()
         })
     }
 
-    /// The same, for who knows without a look at the whole recording which other reads waited for
-    /// a round.
+    /// [`Graph::of`] for a caller that knows which other reads waited for a round without reading
+    /// the whole recording.
     pub(super) fn with_fellows(
         recording: &Recording,
         order: &Order,
@@ -179,15 +181,15 @@ impl Graph {
     }
 }
 
-/// A story's steps, to be asked.
+/// A story's steps, prepared for queries.
 pub(super) struct Steps<'a> {
     recording: &'a Recording,
     order: &'a Order,
-    /// Places of events, in playback order.
+    /// Positions of events, in playback order.
     pub(super) list: Vec<usize>,
 }
 
-/// A message's two ends, as far as they were captured.
+/// Both ends of a message, as far as they were captured.
 pub(super) type Ends = (Option<usize>, Option<usize>);
 
 impl<'a> Steps<'a> {
@@ -209,7 +211,7 @@ impl<'a> Steps<'a> {
         u8::try_from(at).ok()
     }
 
-    /// Whether there is only one member, as far as anybody knows.
+    /// Whether the cluster has one member, as far as captured.
     pub(super) fn is_alone(&self) -> bool {
         self.recording.members.len() == 1 && self.messages() == 0
     }
@@ -232,7 +234,7 @@ impl<'a> Steps<'a> {
         self.list.iter().position(|other| *other == at).unwrap_or(usize::MAX)
     }
 
-    /// The first message from one member to the other that is meant.
+    /// The first message from one member to the other that `is_meant` accepts.
     pub(super) fn message(&self, from: u8, to: u8, is_meant: impl Fn(usize) -> bool) -> Ends {
         let end = |stage, own: u8, peer: u8| {
             let peer = self.member_id(peer);
@@ -270,7 +272,8 @@ impl<'a> Steps<'a> {
         self.all(Stage::WalFsync).map(fsync).collect()
     }
 
-    /// Who leads: whoever counts acknowledgements or sends the entry; alone, the only one.
+    /// The leader: the member that counts acknowledgements or sends the entry; in a cluster of one,
+    /// that member.
     fn leader(&self) -> Option<u8> {
         let sends = self.all(Stage::RaftSend).filter(|at| {
             let [kind, index, last] = fields!(self.event(*at), RaftSend: type, index, last);
@@ -310,8 +313,8 @@ impl<'a> Steps<'a> {
             })
             .collect();
         acks.sort_by_key(|ack| self.rank(ack.event));
-        // The disk may have been done before the raft thread was told: had it counted, the quorum
-        // would have been complete without the last of the others.
+        // The disk may have finished before the raft thread learned of it. If the ack had counted,
+        // the quorum would have been complete without the last of the others.
         let counted = acks.iter().filter(|ack| ack.verdict <= Verdict::Completed).count();
         let is_over = voters / 2 + 1 < counted && by != Some(self.member_id(leader));
         for own in acks.iter_mut().filter(|ack| is_over && ack.is_own) {
@@ -335,7 +338,8 @@ impl<'a> Steps<'a> {
         })
     }
 
-    /// Who answered the leader's question first: as many as it had counted when it was content.
+    /// The members that answered the leader's question first: as many as it had counted when it
+    /// confirmed.
     fn confirmed_by(&self, round: Round) -> Vec<u64> {
         let Some((confirmed, acks)) = round.confirmed.zip(round.acks) else { return Vec::new() };
         let others = usize::try_from(acks.saturating_sub(1)).unwrap_or(usize::MAX);
@@ -356,7 +360,7 @@ impl<'a> Steps<'a> {
         self.all(Stage::BackendCommit).map(stored).collect()
     }
 
-    /// Each watcher that has it in its queue, or got it.
+    /// The watchers that have the write queued, or received it.
     fn heard(&self) -> Vec<Heard> {
         let mut heard: Vec<Heard> = Vec::new();
         for at in self.list.iter().copied() {

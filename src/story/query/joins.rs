@@ -1,4 +1,4 @@
-//! The joins: from an entry's index, or a round's id, to the loops' records that served it.
+//! The joins: from an entry's index, or a round's id, to the records of loops that served it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use crate::{
     trace::{message, record::Kind, stage::Stage},
 };
 
-/// What a message did for an entry; the first of each, per sender and receiver, is in the story.
+/// What a message did for an entry; the story has the first of each per sender and receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Part {
     Proposes,
@@ -18,26 +18,26 @@ pub(super) enum Part {
     TellsCommit,
 }
 
-/// Whether another entry has taken this one's place somewhere: what is committed stays, so this
-/// one never was.
+/// Whether another entry has replaced this one somewhere: committed entries stay, so this one never
+/// was committed.
 pub(super) fn is_lost(lives: &HashMap<u8, Life>) -> bool {
     lives.values().any(|life| life.replaced != usize::MAX)
 }
 
-/// From where to where, in playback order, an index of the log means this entry on a member.
+/// The period, in playback order, in which an index of the log means this entry on a member.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Life {
-    /// The entry is in the member's log; 0 when that was not captured.
+    /// Rank at which the entry is appended to the member's log; 0 if that was not captured.
     start: usize,
-    /// Another entry has its index: this one was lost.
+    /// Rank at which another entry takes its index: this one was lost.
     replaced: usize,
-    /// It is committed and on the member's disk, and since then the member has started again or has
-    /// another role, term or leader: what a new leader asks is not about this entry.
+    /// Rank at which, after the entry was committed and on the member's disk, the member starts
+    /// again or changes role, term or leader: a new leader's questions are not about this entry.
     settled: usize,
 }
 
 impl Finder<'_> {
-    /// Looks on each member for the times in which the index means this entry.
+    /// Finds the period on each member in which the index means this entry.
     pub(super) fn lives(&self, id: u64, entry: (u64, u64)) -> HashMap<u8, Life> {
         let members = self.stories.turns.keys();
         members.map(|member| (*member, self.life(*member, id, entry))).collect()
@@ -48,7 +48,7 @@ impl Finder<'_> {
         let own = entries.iter().position(|at| self.event(*at).id == id);
         let is_other = |at: &&usize| {
             let other = field!(self.event(**at), RaftEntry | ApplyEntry, term);
-            // Without this entry, an older one may have been replaced by it, unseen.
+            // Without a record of this entry, it may have replaced an older one unseen.
             if own.is_some() { other != term } else { term < other }
         };
         let replaced = match entries[own.unwrap_or(0)..].iter().find(is_other) {
@@ -59,7 +59,8 @@ impl Finder<'_> {
         Life { start, replaced, settled: self.settled(member, index, start) }
     }
 
-    /// When the member turned to something else, after the entry was committed and on its disk.
+    /// The rank at which the member turned to other work, after the entry was committed and on its
+    /// disk.
     fn settled(&self, member: u8, index: u64, start: usize) -> usize {
         let first = |stage, start: usize, is_meant: &dyn Fn(&Event) -> bool| {
             let all = self.covered(member, stage).filter_map(|(_, ranges)| {
@@ -75,7 +76,7 @@ impl Finder<'_> {
         turns.get(next).copied().unwrap_or(usize::MAX)
     }
 
-    /// The log on disk, and the counting.
+    /// Adds the log on disk, and the counting.
     pub(super) fn log(&mut self, index: u64, lives: &HashMap<u8, Life>) {
         self.first_on_each(Relation::Log, lives, index, [Stage::WalWrite, Stage::WalFsync]);
         self.first_on_each(
@@ -86,7 +87,7 @@ impl Finder<'_> {
         );
     }
 
-    /// The way into the file, after the entry was applied.
+    /// Adds the way into the file, after the entry was applied.
     pub(super) fn store(&mut self, index: u64, lives: &HashMap<u8, Life>) {
         let applied = |(member, life): (&u8, &Life)| {
             let is_apply = |at: &&usize| {
@@ -102,8 +103,8 @@ impl Finder<'_> {
         self.first_on_each(Relation::Store, &lives, index, stages);
     }
 
-    /// Picks on each member the first event of each of the stages (and peers) that covers the
-    /// index, in the entry's life there, and the beginning that belongs to it.
+    /// Picks, on each member, the first event of each of the stages (and peers) that covers the
+    /// index within the entry's period there, and the beginning that belongs to it.
     fn first_on_each(
         &mut self,
         relation: Relation,
@@ -117,8 +118,8 @@ impl Finder<'_> {
             for stage in stages {
                 let span = match stage {
                     Stage::RaftProgress => life.start..life.replaced.min(life.settled),
-                    // One message may carry the entry and the news of its commit; then raft knows
-                    // of the commit before the entry is taken out of it.
+                    // One message may carry both the entry and the new commit index; then raft
+                    // advances its commit index before the entry is taken out of the message.
                     Stage::RaftCommit if is_lost => 0..0,
                     Stage::RaftCommit => 0..usize::MAX,
                     _ => life.start..life.replaced,
@@ -135,7 +136,7 @@ impl Finder<'_> {
         self.picked.extend(picked.into_iter().map(|at| (at, relation)));
     }
 
-    /// The messages that carried the entry, acknowledged it, and told that it is committed.
+    /// Adds the messages that carried the entry, acknowledged it, or carried its commit index.
     pub(super) fn messages(&mut self, id: u64, index: u64, lives: &HashMap<u8, Life>) {
         let proposer = self.proposer(id);
         let learned = self.learned();
@@ -172,15 +173,15 @@ impl Finder<'_> {
         }
     }
 
-    /// When each member's commit index reached the entry.
+    /// The rank at which each member's commit index reached the entry.
     fn learned(&self) -> HashMap<u8, usize> {
         let commits = self.picked.keys().filter(|at| self.event(**at).stage == Stage::RaftCommit);
         let told = commits.map(|at| (self.event(*at).member, self.rank(*at)));
         told.filter(|(_, rank)| *rank != usize::MAX).collect()
     }
 
-    /// Until when, in playback order, such a message meant this entry to the member whom it
-    /// concerns: the one that is to get it, to learn of its commit, or that says it has it.
+    /// The rank up to which such a message meant this entry to the member that it concerns: the one
+    /// that receives the entry, learns of its commit, or acknowledges it.
     fn end_of_time(
         &self,
         (stage, part, member, peer): (Stage, Part, u8, u64),
@@ -193,17 +194,17 @@ impl Finder<'_> {
         let is_senders = part == Part::Acknowledges;
         let is_own = (stage == Stage::RaftSend) == is_senders;
         let concerned = if is_own { Some(member) } else { peer };
-        // Neither side has another entry in this one's place.
+        // On neither side has another entry replaced this one.
         let ends = [Some(member), peer].into_iter().flatten();
         let replaced = ends.filter_map(|end| lives.get(&end)).map(|life| life.replaced);
         let settled = concerned.and_then(|who| lives.get(&who)).map(|life| life.settled);
-        // The news of the commit is none to who knows of it.
+        // A commit index is no news to a member that has reached it.
         let known = concerned.and_then(|who| learned.get(&who)).copied();
         let known = known.filter(|_| part == Part::TellsCommit);
         replaced.chain(settled).chain(known).min().unwrap_or(usize::MAX)
     }
 
-    /// Where the request was handed to raft, unless its MsgProp is known by its id: the member, and
+    /// Where the request was passed to raft, unless its MsgProp is known by its id: the member, and
     /// the event after which the proposal left.
     fn proposer(&self, id: u64) -> Option<(u8, usize)> {
         let is_prop = |event: &Event| {
@@ -223,7 +224,8 @@ impl Finder<'_> {
         let at = handed.min_by_key(|at| self.rank(*at))?;
         let member = self.event(at).member;
         let member_id = self.stories.recording.members.get(usize::from(member))?.member_id;
-        // A leader needs no proposal; what it proposes later, as a follower, is another request's.
+        // A leader needs no MsgProp; one that it sends later, as a follower, belongs to another
+        // request.
         let is_leader = self.picked.keys().any(|at| {
             let event = self.event(*at);
             event.id == id
@@ -233,7 +235,7 @@ impl Finder<'_> {
         (!known && !is_leader).then_some((member, self.rank(at)))
     }
 
-    /// The rounds that the read waited for, and all that carries their ids. Returns the rounds.
+    /// Adds the rounds that the read waited for, and all events with their ids. Returns the rounds.
     pub(super) fn rounds(&mut self, id: u64) -> BTreeSet<u64> {
         let waits = self.stories.with_id(id).iter().map(|at| self.event(*at));
         let waits = waits.filter(|event| event.stage == Stage::ReadIndexWait);

@@ -1,4 +1,4 @@
-//! The critical path: for what a request waited, from the beginning of its rpc to its end.
+//! The critical path: what a request waited for, from the beginning of its rpc to its end.
 //!
 //! ```text
 //!   serving   ├ checks ┤ inbox ┤                                      ├ backlog ┤ apply ┤ answer ┤
@@ -6,16 +6,16 @@
 //!   a third                                      ├ fsync ┤
 //! ```
 //!
-//! The path is a chain of events of which each had to wait for the one before. Of the followers only
-//! the one counts whose acknowledgement completed the quorum: the others worked beside the path. A
-//! piece between two events of one member is measured by that member's clock. A piece between two
-//! members is a message's way, whose length depends on how the clocks were set by [`Order`]: it is
-//! marked as an estimate.
+//! The path is a chain of events in which each had to wait for the one before. Of the followers,
+//! only the one whose acknowledgement completed the quorum is on it: the others worked in parallel.
+//! A piece between two events of one member is measured by that member's clock. A piece between two
+//! members is a message in transit. Its length depends on how [`Order`] has aligned the clocks: it
+//! is marked as an estimate.
 //!
-//! Invariant: the pieces leave no gap, so that their sum is the rpc's duration. Where an event of
-//! the chain was not captured, the piece around it is [`Wait::Unknown`], not shared out by a guess.
-//! A request that failed, or whose client went away, has waited in vain for the first thing that it
-//! did not live to see ([`Wait::InVain`]): whether that came later, or never, makes no difference.
+//! Invariant: the pieces leave no gap, so they add up to the rpc's duration. Where an event of the
+//! chain was not captured, the piece around it is [`Wait::Unknown`], not distributed by a guess. A
+//! request that failed, or whose client disconnected, waited in vain for the first event that did
+//! not come before its end ([`Wait::InVain`]), whether that event came later or never.
 
 use super::{
     Story,
@@ -27,49 +27,49 @@ use crate::{
     trace::{message, record::FLAG_CANCELLED, record::Kind, stage::Stage},
 };
 
-/// For what is waited.
+/// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wait {
-    /// The checks before the request is proposed, or asks, or reads.
+    /// The checks before the request is proposed, asks the quorum, or reads.
     Checks,
-    /// In the inbox of the raft thread.
+    /// The inbox of the raft thread.
     Inbox,
-    /// The raft thread, until it has handed on what it got.
+    /// The raft thread, until it has passed the work on.
     Raft,
-    /// A message's way from one member to another: an estimate.
+    /// A message in transit from one member to another: an estimate.
     Network,
-    /// From the log in memory until the fsync begins: the disk's thread is busy, or writes.
+    /// The WAL thread, which is busy or writes: from the log in memory to the start of the fsync.
     WalQueue,
-    /// The disk.
+    /// The fsync.
     Fsync,
-    /// Apply, which is busy with what was committed before.
+    /// Apply, which is busy with earlier committed entries.
     Backlog,
-    /// Its own application.
+    /// The request's own application.
     Apply,
     /// The end of an earlier round of ReadIndex.
     Round,
-    /// Its own reading.
+    /// The request's own read.
     Read,
-    /// A lock, or an election, whose turn it is not: whoever was there first.
+    /// Its turn for a lock or an election: an earlier call has it.
     Turn,
-    /// The rows that a compaction takes away, of which the client wants to know the end.
+    /// The removal of rows by a compaction whose end the client asked for.
     Compaction,
     /// Room for its answer: other clients do not read theirs.
     Room,
-    /// The request's task, until it runs again.
+    /// The wake-up of the request's task.
     Wake,
-    /// The answer.
+    /// The building of the answer.
     Answer,
-    /// Nothing but the member that serves it.
+    /// Only the member that serves it.
     Own,
-    /// What had not come when the request gave up: a majority, most often.
+    /// An event that had not come when the request gave up: most often a majority.
     InVain,
-    /// Not captured.
+    /// The cause was not captured.
     Unknown,
 }
 
 impl Wait {
-    /// A short name for machines.
+    /// A short name for JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Wait::Checks => "checks",
@@ -97,17 +97,17 @@ impl Wait {
 /// One piece of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// The event at which it begins, by place.
+    /// Position of the event at which it begins.
     pub from: usize,
-    /// The event at which it ends, by place.
+    /// Position of the event at which it ends.
     pub to: usize,
-    /// The member that is waited for, by place: the one where it ends.
+    /// The member that is waited for, by position: the one of the event at its end.
     pub member: u8,
-    /// For what.
+    /// What the request waits for.
     pub wait: Wait,
-    /// How long, in nanoseconds.
+    /// Duration in nanoseconds.
     pub ns: u64,
-    /// Whether it depends on how the members' clocks were set against each other.
+    /// Whether the duration depends on how the members' clocks were set against each other.
     pub is_estimated: bool,
 }
 
@@ -156,7 +156,7 @@ enum Place {
 }
 
 impl Steps<'_> {
-    /// Where a span of a member begins: told by its end, or by its beginning.
+    /// Where a span of a member begins: known from its beginning, or from its end.
     fn start(&self, stage: Stage, member: u8) -> Option<Place> {
         let begin = || {
             self.list.iter().copied().find(|at| {
@@ -180,7 +180,7 @@ impl Steps<'_> {
         self.all(stage).filter(is_meant).last().map(Place::End)
     }
 
-    /// Whether it is a message of this type.
+    /// Whether the event is a message of this type.
     fn is_type(&self, at: usize, kind: u64) -> bool {
         field!(self.event(at), RaftSend | RaftReceive, type) == kind
     }
@@ -193,13 +193,13 @@ struct Chain<'a> {
     end: i128,
     from: usize,
     is_broken: bool,
-    /// The request has failed.
+    /// Whether the request has failed.
     gave_up: bool,
     segments: Vec<Segment>,
 }
 
 impl Chain<'_> {
-    /// The next point. If it is not known, the next known one ends a piece that nobody can name.
+    /// Advances to the next point. If that is unknown, the next known point ends an unknown piece.
     fn until(&mut self, wait: Wait, place: Option<Place>) {
         let Some(place) = place else {
             self.is_broken = true;
@@ -217,7 +217,7 @@ impl Chain<'_> {
         let time = raw.clamp(self.now, self.end);
         let (from, to) = (self.steps.event(self.from), self.steps.event(at));
         let is_one_clock = (from.member, from.boot) == (to.member, to.boot);
-        // Until it gave up: the end of the whole, or of one of the waits that end with it.
+        // The request gave up: this is the end of the whole, or of a wait that ends with it.
         let is_giving_up =
             matches!(to.stage, Stage::Rpc | Stage::RaftPropose | Stage::ReadIndexWait);
         let is_in_vain =
@@ -242,7 +242,7 @@ impl Chain<'_> {
         self.until(Wait::Network, ends.1.map(Place::End));
     }
 
-    /// From the checks until the answer of apply is there.
+    /// The part from the checks to the answer of apply.
     fn write(&mut self, serving: u8, story: &Story, graph: &Graph) {
         let steps = self.steps;
         self.until(Wait::Checks, steps.start(Stage::RaftPropose, serving));
@@ -256,8 +256,8 @@ impl Chain<'_> {
         self.until(Wait::Wake, steps.end(Stage::RaftPropose, serving));
     }
 
-    /// What comes after a call's own entry, or before its reading: its turn, the end of the
-    /// compaction, room for the answer.
+    /// What follows a call's own entry, or precedes its read: its turn, the end of the compaction,
+    /// room for the answer.
     fn wait(&mut self, serving: u8) {
         let waits = [
             (Stage::LockWait, Wait::Turn),
@@ -272,7 +272,7 @@ impl Chain<'_> {
         }
     }
 
-    /// From the inbox of the member that serves, until that member knows of the commit.
+    /// The part from the inbox of the serving member until that member knows of the commit.
     fn replicate(&mut self, serving: u8, leader: u8, index: u64, graph: &Graph) {
         let steps = self.steps;
         if serving != leader {
@@ -313,7 +313,7 @@ impl Chain<'_> {
         self.until(Wait::Fsync, fsync.map(Place::End));
     }
 
-    /// From the checks until the member may read.
+    /// The part from the checks until the member may read.
     fn ask(&mut self, serving: u8, graph: &Graph) {
         let steps = self.steps;
         self.until(Wait::Checks, steps.start(Stage::ReadIndexWait, serving));
@@ -327,7 +327,7 @@ impl Chain<'_> {
         self.until(Wait::Backlog, steps.end(Stage::ReadWaitApplied, serving));
     }
 
-    /// The leader's question to the others, and before and after it the way to the leader.
+    /// The leader's question to the others, with the way to the leader and back.
     fn confirm(&mut self, serving: u8, graph: &Graph) {
         let steps = self.steps;
         let Some((id, confirmed)) = graph.round.and_then(|r| Some((r.id, r.confirmed?))) else {
@@ -340,7 +340,7 @@ impl Chain<'_> {
             self.message(steps.message(serving, leader, asks));
         }
         let rank = steps.rank(confirmed);
-        // The round ends with the answer that came last before it was confirmed.
+        // The round ends with the last answer before it was confirmed.
         let last = steps
             .all(Stage::RaftReceive)
             .filter(|at| {
@@ -364,7 +364,7 @@ impl Chain<'_> {
         }
     }
 
-    /// What finds that there is no room for it is read once more when there is.
+    /// A read that finds no room for its answer is repeated once there is room.
     fn read(&mut self, serving: u8) {
         self.wait(serving);
         self.until(Wait::Checks, self.steps.start(Stage::MvccRange, serving));

@@ -1,4 +1,4 @@
-//! Which of many ranges of numbers comes first and holds a number, without a look at each of them.
+//! Finds the first of many ranges of numbers that holds a number, without visiting each of them.
 //!
 //! ```text
 //!   hulls                 1 ──────── 9                    the least and the greatest number of all
@@ -7,35 +7,35 @@
 //!                 ──▶ playback order
 //! ```
 //!
-//! Disks, counts and messages name ranges of the log, which grow with it. So of all the ranges that
-//! a member ever named, hulls leave nearly none to look at. Invariant: the answer is that of a look
-//! at each from the first one on, also where the ranges are in no order at all.
+//! Disks, counts and messages name ranges of the log, which grow with it. So hulls exclude nearly
+//! all the ranges that a member ever named. Invariant: the result equals that of a linear search,
+//! even if the ranges are in no order at all.
 
 use std::ops::RangeInclusive;
 
-/// A range of numbers that an event names.
+/// A range of numbers in an event.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
-    /// When in playback order the event comes.
+    /// Playback rank of the event.
     pub(super) rank: usize,
-    /// The event, by place.
+    /// Position of the event.
     pub(super) event: usize,
-    /// What it names.
+    /// The numbers.
     pub(super) range: RangeInclusive<u64>,
 }
 
-/// Ranges in playback order, to be searched.
+/// Searchable ranges in playback order.
 #[derive(Debug, Default)]
 pub(super) struct Ranges {
     list: Vec<Named>,
-    /// A binary tree in rows: the children of `at` are `2 * at` and `2 * at + 1`, the root is 1, and
-    /// the last `list.len()` rounded up to a power of two are the ranges themselves. `None` where
-    /// there is no range below.
+    /// A binary tree in rows: the children of `at` are `2 * at` and `2 * at + 1`, the root is 1,
+    /// and the leaves, `list.len()` rounded up to a power of two, are the ranges themselves. `None`
+    /// where there is no range below.
     hulls: Vec<Option<(u64, u64)>>,
 }
 
 impl Ranges {
-    /// Takes what was named, in playback order. Ranges that hold no number are left out.
+    /// Builds the tree from ranges in playback order. Empty ranges are left out.
     pub(super) fn new(mut list: Vec<Named>) -> Ranges {
         list.retain(|named| !named.range.is_empty());
         let leaves = list.len().next_power_of_two();
@@ -52,8 +52,8 @@ impl Ranges {
         Ranges { list, hulls }
     }
 
-    /// The first range that holds the number, of those from the one rank on and before the other,
-    /// and that is meant.
+    /// The first range that holds the number, among those with a rank in the given interval that
+    /// `is_meant` accepts.
     pub(super) fn first(
         &self,
         ranks: std::ops::Range<usize>,
@@ -63,7 +63,7 @@ impl Ranges {
         let place = |rank| self.list.partition_point(|named| named.rank < rank);
         let (from, to) = (place(ranks.start), place(ranks.end));
         let leaves = self.hulls.len() / 2;
-        // What is left to look at, with how many ranges are below: the last one comes first.
+        // Nodes still to visit, each with the number of its leaves; the last one is next.
         let mut todo = vec![(1, 0, leaves)];
         while let Some((node, first, below)) = todo.pop() {
             let is_near = from < first + below && first < to;

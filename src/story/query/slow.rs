@@ -1,15 +1,15 @@
-//! For what many requests have waited, summed up: the causes behind "it is slow".
+//! Sums up what many requests waited for: the causes behind "it is slow".
 //!
-//! Each request's critical path is cut into its pieces, and the pieces of one kind are added. A
-//! hundred requests that wait for one fsync have waited a hundred times: this is the time of the
-//! clients, not that of the disk.
+//! Each request's critical path is cut into its pieces, and pieces of one kind are added up. A
+//! hundred requests that wait for one fsync count a hundred times: the sum is the clients' time,
+//! not the disk's.
 //!
-//! Left out, and counted: what is meant to wait (a watch, a lock that somebody else holds), which
-//! would stand before everything else; requests that have not ended, whose path is not known yet;
-//! and of very many requests all but the slowest [`REQUESTS_MAX`].
+//! Left out, but counted: requests that are meant to wait (a watch, a wait for a lock), which would
+//! dominate everything else; requests that have not ended, whose path is not known yet; and, if
+//! there are very many, all but the slowest [`REQUESTS_MAX`].
 //!
-//! Invariant: the pieces of a path sum to the request's duration, so the causes sum to that of all
-//! (but no sum is more than a `u64` holds: a file may name any durations).
+//! Invariant: the pieces of a path add up to the request's duration, so the causes add up to the
+//! total duration (but sums saturate at the limit of a `u64`: a file may name any durations).
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -23,62 +23,62 @@ use crate::{
     trace::collect,
 };
 
-/// How many requests are looked at.
+/// Largest number of requests that are analysed.
 pub const REQUESTS_MAX: usize = 500;
 
-/// Which requests are meant, by how long before the newest event they ended.
+/// Selects requests by how long before the newest event they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
-    /// At most so many nanoseconds before; `None` for all.
+    /// At most this many nanoseconds before it; `None` for all.
     pub last_ns: Option<u64>,
-    /// And at least so many: of what has ended only just now, members may not have told all, and
-    /// what they have not told would look like something that nobody can name.
+    /// At least this many nanoseconds before it: members may not have sent all records of a request
+    /// that ended just now, and the missing ones would show up as unknown causes.
     pub fresh_ns: u64,
 }
 
-/// One kind of waiting.
+/// One kind of wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// For what.
+    /// The wait.
     pub wait: Wait,
-    /// How long in all, in nanoseconds.
+    /// Total time in nanoseconds.
     pub ns: u64,
-    /// How many requests have waited for it at all.
+    /// Number of requests that waited for it.
     pub requests: u64,
-    /// The request that waited longest for it.
+    /// Id of the request that waited longest for it.
     pub worst: u64,
-    /// How long that one did, in nanoseconds.
+    /// That request's wait in nanoseconds.
     pub worst_ns: u64,
-    /// The member that was waited for most, by place.
+    /// The member that was waited for most, by position.
     pub member: u8,
-    /// How much of it was for that member, in nanoseconds.
+    /// That member's part of the time, in nanoseconds.
     pub member_ns: u64,
 }
 
-/// What was looked at, and what has come out.
+/// The result, and how many requests it covers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Causes {
-    /// Requests that ended in the time that is meant, without those that are meant to wait.
+    /// Requests that ended in the window, without those that are meant to wait.
     pub ended: usize,
     /// The slowest of them, whose paths are in the sums.
     pub looked_at: usize,
-    /// Requests that were left out because they are meant to wait.
+    /// Requests left out because they are meant to wait.
     pub waiting: usize,
-    /// Requests that were left out because they have ended only just now.
+    /// Requests left out because they ended just now.
     pub fresh: usize,
-    /// Requests that were captured and have not ended, as far as captured.
+    /// Requests without a captured end.
     pub open: usize,
-    /// From the end of the first request to the newest event, in nanoseconds: how far back anything
-    /// was captured at all, whatever was asked for.
+    /// From the end of the first request to the newest event, in nanoseconds: how far back the
+    /// recording reaches, whatever the window is.
     pub reach_ns: u64,
-    /// All that is summed up, in nanoseconds.
+    /// Sum of all causes, in nanoseconds.
     pub total_ns: u64,
-    /// The causes, the one that took most first.
+    /// The causes, the largest first.
     pub list: Vec<Cause>,
 }
 
 impl Causes {
-    /// Sums up the requests that ended in this time.
+    /// Sums up the requests that ended in this window.
     pub fn of(recording: &Recording, order: &Order, window: Window) -> Causes {
         let newest = order.times.iter().copied().max().unwrap_or(0);
         let mut causes = Causes::default();
@@ -110,12 +110,12 @@ impl Causes {
     }
 }
 
-/// What is known of one kind of waiting.
+/// Sums for one kind of wait.
 #[derive(Default)]
 struct Sum {
     ns: u64,
     requests: u64,
-    /// Nanoseconds and id of the request that waited longest so.
+    /// Nanoseconds and id of the request that waited longest for it.
     worst: (u64, u64),
     members: BTreeMap<u8, u64>,
 }
@@ -144,7 +144,7 @@ fn sums(stories: &Stories<'_>, list: &[Summary]) -> Vec<Cause> {
     causes
 }
 
-/// Adds what a recording may say to be as much as it likes.
+/// Adds durations, which a recording may choose freely, without overflow.
 pub(super) fn add(sum: &mut u64, ns: u64) {
     *sum = sum.saturating_add(ns);
 }

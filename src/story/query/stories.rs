@@ -1,4 +1,4 @@
-//! All stories of one recording: what each of them would search the whole recording for, known once.
+//! All stories of one recording, with indexes that are built once for all of them.
 //!
 //! ```text
 //!   recording ──▶ by id:     0203 → its events            request, rounds
@@ -9,9 +9,9 @@
 //!                              └──▶ a story looks at what is near it, and at nothing else
 //! ```
 //!
-//! Hundreds of requests of a hundred thousand events are asked for one after the other, and each
-//! question would cost as much as reading all of it. Invariant: all lists are in playback order but
-//! those by id, which are as heard, and have also what is withheld.
+//! Hundreds of requests among a hundred thousand events are queried one after the other, and
+//! without the indexes each query would read all events. Invariant: all lists are in playback
+//! order, except those by id, which are in order of arrival and include withheld events.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -30,33 +30,33 @@ use crate::{
     trace::{message, record::Kind, stage::Stage},
 };
 
-/// A recording, looked through once, that tells the story of any of its requests.
+/// A recording with the indexes from which the story of any of its requests is built.
 pub struct Stories<'a> {
     pub(super) recording: &'a Recording,
     pub(super) order: &'a Order,
-    /// When in playback order each event comes; `usize::MAX` for those that are withheld.
+    /// Playback rank of each event; `usize::MAX` for withheld ones.
     pub(super) rank: Vec<usize>,
-    /// The events that carry an id.
+    /// Positions of the events with each id.
     by_id: HashMap<u64, Vec<usize>>,
-    /// Where an index of the log got an entry, or that entry was applied, on each member.
+    /// Positions at which an index of the log got an entry, or that entry was applied, by member.
     entries: HashMap<(u8, u64), Vec<usize>>,
-    /// For each member with events, the ranks at which it has started again, or has another role.
+    /// For each member with events, the ranks at which it started again, or changed its role.
     pub(super) turns: BTreeMap<u8, Vec<usize>>,
-    /// The beginnings of spans that belong to no request, by member, stage, boot and clock.
+    /// Beginnings of spans that belong to no request, by member, stage, boot and clock.
     begins: HashMap<(u8, Stage, u16, u64), Vec<usize>>,
-    /// Which entries a loop's records cover, by member, stage and peer.
+    /// The ranges of entries that a loop's records cover, by member, stage and peer.
     pub(super) covered: BTreeMap<(u8, Stage, Option<u64>), Ranges>,
-    /// For which entries messages have done something, by end, part, member and peer.
+    /// The ranges of entries for which messages did something, by end, part, member and peer.
     pub(super) messages: BTreeMap<(Stage, Part, u8, u64), Ranges>,
-    /// Reads that waited for a round, by the round.
+    /// The reads that waited for each round.
     fellows: HashMap<u64, Vec<usize>>,
-    /// What was sent to watchers that have caught up.
+    /// Positions of sends to watchers that caught up.
     pub(super) caught_up: Vec<usize>,
-    /// Members, by raft's id, that others talk to and that were never heard.
+    /// Members, by raft's id, that others communicate with, but that sent no records.
     pub(super) strangers: Vec<u64>,
 }
 
-/// Which entries, by index, a loop's record covers: its disk, its counting, its file.
+/// The entries, by index, that a loop's record covers: its disk, its counting, its file.
 fn covers(event: &Event) -> Option<RangeInclusive<u64>> {
     Some(match event.stage {
         Stage::WalWrite | Stage::WalFsync => {
@@ -71,18 +71,18 @@ fn covers(event: &Event) -> Option<RangeInclusive<u64>> {
     })
 }
 
-/// Those above the old index, up to the new one.
+/// The indexes above the old one, up to the new one.
 fn after([old, new]: [u64; 2]) -> RangeInclusive<u64> {
     old.checked_add(1).map_or(NOBODY, |first| first..=new)
 }
 
-/// For which entries a message did what.
+/// The entries that a message concerns, and what it did for them.
 fn parts(event: &Event) -> Vec<(Part, RangeInclusive<u64>)> {
     let [kind, index, last, commit, reject] =
         fields!(event, RaftSend | RaftReceive: type, index, last, commit, reject);
     let mut parts = Vec::new();
     match kind {
-        // Which entry it proposes is not in it.
+        // The message does not say which entry it proposes.
         message::PROP if event.stage == Stage::RaftSend => {
             parts.push((Part::Proposes, 0..=u64::MAX));
         }
@@ -96,12 +96,12 @@ fn parts(event: &Event) -> Vec<(Part, RangeInclusive<u64>)> {
     parts
 }
 
-/// The field `path` of `watch.send` for a watcher that has caught up; 0 is for one that is synced.
+/// The field `path` of `watch.send` for a watcher that caught up; 0 is for a synced one.
 const CATCH_UP: u64 = 1;
 const NOBODY: RangeInclusive<u64> = RangeInclusive::new(1, 0);
 
 impl<'a> Stories<'a> {
-    /// Looks through a recording.
+    /// Builds the indexes of a recording.
     pub fn new(recording: &'a Recording, order: &'a Order) -> Stories<'a> {
         let mut stories = Stories {
             recording,
@@ -122,12 +122,12 @@ impl<'a> Stories<'a> {
         stories
     }
 
-    /// Puts the story of a request together. `None` if nothing of it was captured.
+    /// Builds the story of a request. `None` if nothing of it was captured.
     pub fn of(&self, id: u64) -> Option<Story> {
         Finder::tell(self, id)
     }
 
-    /// What stands behind one of these stories.
+    /// The causes behind one of these stories.
     pub fn graph(&self, story: &Story) -> Graph {
         Graph::with_fellows(self.recording, self.order, story, |round| {
             let waits = self.fellows.get(&round).into_iter().flatten();
@@ -135,7 +135,7 @@ impl<'a> Stories<'a> {
         })
     }
 
-    /// What is known by id, in the order in which it was heard.
+    /// Builds the indexes by id, in order of arrival.
     fn note_heard(&mut self) {
         let mut peers = BTreeSet::new();
         for (at, event) in self.recording.events.iter().enumerate() {
@@ -161,7 +161,7 @@ impl<'a> Stories<'a> {
         self.strangers = peers.into_iter().collect();
     }
 
-    /// What is known by member, in playback order.
+    /// Builds the indexes by member, in playback order.
     fn note_told(&mut self) {
         let mut covered: BTreeMap<_, Vec<Named>> = BTreeMap::new();
         let mut messages: BTreeMap<_, Vec<Named>> = BTreeMap::new();
@@ -186,7 +186,8 @@ impl<'a> Stories<'a> {
                     let key = (member, stage, event.boot, event.clock);
                     self.begins.entry(key).or_default().push(*at);
                 }
-                // Whoever knows of a commit knows it, whatever kind of record says so.
+                // A member that has reached a commit index has reached it, whatever kind of record
+                // says so.
                 if !is_begin || stage == Stage::RaftCommit {
                     let is_of_peer = stage == Stage::RaftProgress;
                     let peer = is_of_peer.then(|| field!(event, RaftProgress, peer));
@@ -207,22 +208,22 @@ impl<'a> Stories<'a> {
         self.messages = messages.into_iter().map(|(key, list)| (key, searched(list))).collect();
     }
 
-    /// The event at a place.
+    /// The event at a position.
     pub(super) fn event(&self, at: usize) -> &'a Event {
         &self.recording.events[at]
     }
 
-    /// The places of what carries an id, as heard.
+    /// Positions of the events with an id, in order of arrival.
     pub(super) fn with_id(&self, id: u64) -> &[usize] {
         self.by_id.get(&id).map_or(&[], Vec::as_slice)
     }
 
-    /// The places of a member's entries with an index, and of their applications.
+    /// Positions of a member's entries with an index, and of their applications.
     pub(super) fn entries(&self, member: u8, index: u64) -> &[usize] {
         self.entries.get(&(member, index)).map_or(&[], Vec::as_slice)
     }
 
-    /// The beginnings of what has ended in this event.
+    /// Positions of the beginnings of the span that ends with this event.
     pub(super) fn begins(&self, end: &Event) -> &[usize] {
         let key = (end.member, end.stage, end.boot, end.clock);
         self.begins.get(&key).map_or(&[], Vec::as_slice)

@@ -12,15 +12,15 @@ use crate::{
 const PUT: u64 = 0x9892_0000_0000_0003;
 const INDEX: u64 = 42;
 
-/// A recording of a real cluster of three, which etcd-02 led.
+/// A recording of a real cluster of three members, led by etcd-02.
 const PUTS_AND_GETS: &str = include_str!("../../../tests/recordings/puts_and_gets.ndjson");
-/// Of it a put and a get that etcd-01, a follower, has served.
+/// A put and a get in it, served by etcd-01, a follower.
 const FOLLOWER_PUT: u64 = 0x0ae2_a1fd_5979_a505;
 const FOLLOWER_GET: u64 = 0x0ae2_a1fd_5979_a507;
-/// The same on the leader.
+/// A put and a get served by the leader.
 const LEADER_PUT: u64 = 0xb98e_a1fd_5979_f40b;
 const LEADER_GET: u64 = 0xb98e_a1fd_5979_f40d;
-/// One of three puts that came at once to etcd-03, the other follower.
+/// One of three simultaneous puts to etcd-03, the other follower.
 const SHARED_PUT: u64 = 0x561f_a1fd_5979_ce0d;
 const ALL: [u64; 5] = [FOLLOWER_PUT, FOLLOWER_GET, LEADER_PUT, LEADER_GET, SHARED_PUT];
 
@@ -28,7 +28,7 @@ fn recorded() -> Recording {
     recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording
 }
 
-/// Builds what three members would record, with clocks that a hand would give them.
+/// Builds the records of three members, with clocks set by the test.
 struct Script {
     recording: Recording,
     clocks: [u64; 3],
@@ -86,7 +86,7 @@ impl Script {
         at
     }
 
-    /// Ends what was begun.
+    /// Ends a step that has begun.
     fn end(&mut self, begin: usize, fields: &[(&str, u64)]) {
         let Event { member, stage, id, clock, at_ns, .. } = self.recording.events[begin];
         let at = self.step(member, stage, id, fields);
@@ -144,7 +144,7 @@ impl Script {
         }
     }
 
-    /// A put that the second member serves, between two others that nobody asked for.
+    /// A put served by the second member, between two unrelated ones.
     fn put_on_a_follower() -> Script {
         let mut script = Script::new();
         script.replicates(1, INDEX - 1);
@@ -207,8 +207,8 @@ fn the_story_of_a_put_on_a_follower_has_each_step_once() {
         assert_eq!([0, 1, 0], counts, "{}", stage.name());
     }
     assert_eq!(2, count(&recording, &story, 0, Stage::RaftProgress));
-    // To each follower the entry and the news of the commit; from each one acknowledgement; and
-    // the proposal.
+    // To each follower the entry and its commit index; from each an acknowledgement; and the
+    // proposal.
     let sends = [0, 1, 2].map(|member| count(&recording, &story, member, Stage::RaftSend));
     let receives = [0, 1, 2].map(|member| count(&recording, &story, member, Stage::RaftReceive));
     assert_eq!(([4, 2, 1], [3, 2, 2]), (sends, receives));
@@ -321,7 +321,7 @@ fn the_list_tells_where_a_request_ended_and_takes_its_key_from_any_of_its_steps(
     assert_eq!((None, None), (requests(&recording)[0].end, requests(&recording)[0].code));
 }
 
-/// What members 1 and 2 record when the second one has become the leader after the put.
+/// The records of members 1 and 2 when the second has become the leader after the put.
 fn elect_another(script: &mut Script) {
     for member in [1, 2] {
         let role = [("term.old", 3), ("term.new", 4), ("leader.new", 2)];
@@ -362,7 +362,7 @@ fn an_entry_that_another_has_replaced_has_no_later_steps_and_nothing_of_it_is_mi
     let lost = script.recording.events.len();
     let other = [("term", 4), ("index", INDEX)];
     for member in [1, 2, 0] {
-        // The old leader hears of the commit together with the entry.
+        // The old leader learns of the commit together with the entry.
         let commit = [("commit.old", INDEX - 1), ("commit.new", INDEX)];
         script.step(member, Stage::RaftCommit, 0, &commit);
         script.step(member, Stage::RaftEntry, 0, &other);
@@ -401,8 +401,8 @@ fn a_member_that_was_never_heard_is_named() {
     assert_eq!((vec![3], vec![]), (story.unheard, story.missing));
 }
 
-/// Goal: a watcher that caught up is joined to the writes that it surely got, and no other is claimed.
-/// Method: three puts, and a watcher that got the first and the last of them at least.
+/// Goal: a watcher that caught up is joined to the writes that it certainly received, and to no
+/// other. Method: three puts, and a watcher that received at least the first and the last of them.
 #[test]
 fn a_watcher_that_caught_up_is_joined_by_the_revisions_at_its_ends() {
     let mut script = Script::new();

@@ -1,4 +1,4 @@
-//! The lines of a recording as JSON, there and back.
+//! Conversion of a recording's lines to JSON and back.
 
 use std::io::{self, Write};
 
@@ -100,7 +100,7 @@ fn member_info(line: MemberLine) -> Result<MemberInfo, String> {
     })
 }
 
-/// An event, as it is written.
+/// An event in its written form.
 pub(super) struct EventLine<'a>(pub(super) &'a Event);
 
 impl Serialize for EventLine<'_> {
@@ -122,7 +122,7 @@ impl Serialize for EventLine<'_> {
     }
 }
 
-/// What not every event has: id, link, flags, code and key. What is 0 is left out.
+/// The optional parts: id, link, flags, code and key. Zeros are left out.
 pub(crate) fn optional_parts<M: SerializeMap>(map: &mut M, event: &Event) -> Result<(), M::Error> {
     for (name, value) in [("id", event.id), ("link", event.link)] {
         if value != 0 {

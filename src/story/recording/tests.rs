@@ -34,7 +34,7 @@ fn event(stage: Stage) -> Event {
     }
 }
 
-/// One event of each stage, with every field different and big where it can be.
+/// One event of each stage, with every field different, and large where it can be.
 fn sample() -> Recording {
     let mut events: Vec<Event> = Stage::ALL.iter().map(|stage| event(*stage)).collect();
     for event in &mut events {
@@ -154,8 +154,8 @@ fn only_the_last_line_may_be_cut() {
     assert_eq!(sample().events.len() - 1, read.recording.events.len());
 }
 
-/// A recording of version 1 as it was written when that was new, with every stage of its time. It
-/// must load for ever: do not change the file when names or fields change, mend the reader.
+/// A recording of version 1 as it was first written, with every stage of its time. It must always
+/// load: do not change the file when names or fields change, but adapt the reader.
 const GOLDEN: &str = include_str!("../../../tests/recordings/version-1.ndjson");
 
 #[test]

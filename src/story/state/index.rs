@@ -1,4 +1,4 @@
-//! All watermarks of all members, made once for a recording, to be looked up at any step.
+//! All watermarks of all members: built once per recording, and looked up at any step.
 
 use std::collections::BTreeMap;
 
@@ -15,22 +15,22 @@ use crate::{
     trace::{record::Kind, stage::Stage},
 };
 
-/// A place in a member's time: its boot, and its clock.
+/// A moment on a member: its boot, and its clock.
 pub type Moment = (u16, u64);
 
-/// Changes of a watermark that are not in the recording: the records around them disagree. They were
-/// lost, or belong to requests that are not kept.
+/// Changes of a watermark that are not in the recording, because the records around them disagree.
+/// They were lost, or belong to requests that are not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// The member, by place.
+    /// The member, by position.
     pub member: u8,
-    /// Which.
+    /// The watermark.
     pub water: Watermark,
-    /// The first record that shows it: its place in [`Recording::events`].
+    /// The first record that shows the loss: its position in [`Recording::events`].
     pub event: usize,
-    /// What it was when it was seen last.
+    /// The value of the last record before.
     pub expected: u64,
-    /// What that record says it was.
+    /// The old value in that record.
     pub found: u64,
 }
 
@@ -44,22 +44,23 @@ pub struct States {
 #[derive(Clone, Debug, Default)]
 struct Member {
     boots: Vec<Boot>,
-    /// At which places of the playback order its events are told.
+    /// Ranks of its events in playback order.
     ranks: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
 struct Boot {
     boot: u16,
-    /// Where on the member's clock each of its events stands.
+    /// The member clock of each of its events.
     points: Vec<u64>,
-    /// By the member's wall clock, in nanoseconds since 1970: the latest of these events, up to each.
+    /// The latest time of these events up to each, by the member's wall clock in nanoseconds since
+    /// 1970.
     heard_ns: Vec<u64>,
     lines: BTreeMap<Watermark, Timeline>,
 }
 
 impl States {
-    /// Reads a recording once. `order` is the playback order whose places are asked for.
+    /// Reads a recording once. `order` is the playback order to which [`States::at`] refers.
     pub fn of(recording: &Recording, order: &Order) -> States {
         let mut states = States::default();
         states.members.resize_with(recording.members.len(), Member::default);
@@ -85,8 +86,7 @@ impl States {
         states
     }
 
-    /// What held on a member when so many rows of the playback order had been told: 0 is before
-    /// everything.
+    /// The value on a member after this many rows of the playback order; 0 is before everything.
     pub fn at(&self, member: u8, rows: usize, water: Watermark) -> Value {
         let Some(of_member) = self.members.get(usize::from(member)) else { return Value::Unknown };
         let mut happened = of_member.ranks.partition_point(|rank| *rank < rows);
@@ -100,14 +100,14 @@ impl States {
         Value::Unknown
     }
 
-    /// What held on a member once everything up to this moment of its own had happened.
+    /// The value on a member once everything up to this moment of its own had happened.
     pub fn at_moment(&self, member: u8, (boot, clock): Moment, water: Watermark) -> Value {
         let Some(boot) = self.boot(member, boot) else { return Value::Unknown };
         boot.value(boot.points.partition_point(|point| *point <= clock), water)
     }
 
-    /// When, by the member's wall clock in nanoseconds since 1970, the last of its events up to this
-    /// moment happened; `None` if it was not heard before.
+    /// When the last of the member's events up to this moment happened, by its wall clock in
+    /// nanoseconds since 1970; `None` if there is none.
     pub fn heard_ns(&self, member: u8, (boot, clock): Moment) -> Option<u64> {
         let boots = self.members.get(usize::from(member))?.boots.iter();
         let heard = |known: &Boot| {
@@ -118,7 +118,7 @@ impl States {
         boots.filter(|known| known.boot <= boot).filter_map(heard).max()
     }
 
-    /// Every watermark that anything is told of in this boot of a member, peers' matches included.
+    /// Every watermark with a record in this boot of a member, including the matches of peers.
     pub fn told_of(&self, member: u8, boot: u16) -> Vec<Watermark> {
         self.boot(member, boot).map_or(Vec::new(), |boot| boot.lines.keys().copied().collect())
     }
@@ -140,7 +140,7 @@ impl Boot {
     }
 }
 
-/// The timelines of one boot of a member, whose events are given in the order of its clock.
+/// The timelines of one boot of a member; its events are given in the order of its clock.
 fn lines(
     recording: &Recording,
     member: u8,
@@ -154,11 +154,11 @@ fn lines(
         let clocks = (record.clock, record.clock_end);
         let anchor = |told| Anchor { place, opens, event, clocks, told };
         match record.stage {
-            // What it says of the term, `raft.role` says at the same moment with all the rest.
+            // `raft.role` has the term of the same moment, with everything else.
             Stage::ElectionCampaign => continue,
             Stage::Lost => doubts.lost.push(fields!(record, Lost: from, to).into()),
             Stage::LogTruncate => doubts.truncated = doubts.truncated.or(Some(place)),
-            // Another leader counts from the beginning.
+            // A new leader counts from the beginning.
             Stage::RaftRole => forget_matches(&mut told, anchor(Told::Forgotten)),
             _ => {}
         }
@@ -177,8 +177,7 @@ fn lines(
     (lines, losses)
 }
 
-/// How many of these events had happened when the keyframe among them was begun. Few have happened
-/// since then.
+/// How many of these events had happened when this keyframe was begun. Few have happened since.
 fn opens_at(recording: &Recording, events: &[usize], record: &Event) -> usize {
     let is_before = |at: &usize| order::point(&recording.events[*at]) < record.clock;
     match record.kind {

@@ -15,7 +15,7 @@ const GOLDEN: [&str; 2] = [
 const ROUNDS: u64 = 60;
 const STEPS: usize = 120;
 
-/// The generator of Vigna's SplitMix64: enough for a test, and no dependency.
+/// The generator of Vigna's SplitMix64: sufficient for a test, and no dependency.
 struct Dice(u64);
 
 impl Dice {
@@ -27,16 +27,16 @@ impl Dice {
 
 type Truth = BTreeMap<Watermark, u64>;
 
-/// A member that works at random, and what it records.
+/// A member that works at random, and its records.
 struct Model {
     dice: Dice,
     member: u8,
     boot: u16,
     clock: u64,
     now: Truth,
-    /// Each event, with what was true when it had happened.
+    /// Each event, with the true state after it.
     told: Vec<(Event, Truth)>,
-    /// In one of how many keyframes something happens while it is read; 0 for none.
+    /// In one of how many keyframes something changes while it is read; 0 for none.
     racing: u64,
     truncates: bool,
 }
@@ -151,7 +151,7 @@ impl Model {
         truth.clone_from(&self.now);
     }
 
-    /// While the numbers are read others may move: then each is that of some moment in between.
+    /// Other numbers may change while these are read: each is then true at some moment in between.
     fn keyframe(&mut self) {
         let (begun, from) = (self.clock + 1, self.told.len());
         let mut moments = vec![self.now.clone()];
@@ -188,7 +188,7 @@ impl Model {
     }
 }
 
-/// What three members have told, and what was true after each event, by place.
+/// The records of three members, and the true state after each event, by position.
 fn random(seed: u64, racing: u64, truncates: bool) -> (Recording, Vec<Truth>) {
     let mut recording = Recording::default();
     let mut truths = Vec::new();
@@ -213,7 +213,7 @@ fn random(seed: u64, racing: u64, truncates: bool) -> (Recording, Vec<Truth>) {
     (recording, truths)
 }
 
-/// Leaves out one event in so many; each loss is told by a mark, as the collector does.
+/// Removes one event in `one_in` on average; a mark reports each loss, as the collector does.
 fn lose(
     recording: &Recording,
     truths: &[Truth],

@@ -1,17 +1,17 @@
-//! One watermark of one boot: what was told of it, and what follows for the time in between.
+//! One watermark of one boot: its records, and what follows from them for the time in between.
 
 use super::watermark::Watermark;
 
-/// What is known of a watermark.
+/// A watermark's value, as far as known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Value {
-    /// Nothing.
+    /// Unknown.
     #[default]
     Unknown,
-    /// It is this.
+    /// This value.
     Known(u64),
-    /// Changes of it were not captured; since it only rises it is not below the first and not above
-    /// the second.
+    /// Changes were not captured; because the watermark only rises, it is at least the first and at
+    /// most the second value.
     Within(u64, u64),
 }
 
@@ -24,7 +24,7 @@ impl Value {
         }
     }
 
-    /// Whether it is at least this, if that is known.
+    /// Whether it is at least `index`, if that is known.
     pub fn reaches(self, index: u64) -> Option<bool> {
         match self {
             Value::Unknown => None,
@@ -36,55 +36,55 @@ impl Value {
     }
 }
 
-/// What a record tells of a watermark.
+/// What a record says about a watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    /// What it was, and what it became.
+    /// Its old and its new value.
     Change(u64, u64),
-    /// What it is at this moment.
+    /// Its value at this moment.
     Exact(u64),
-    /// What it was at some moment while the record was made.
+    /// Its value at some moment while the record was made.
     Sample(u64),
-    /// It means nothing any more.
+    /// Its earlier values no longer mean anything.
     Forgotten,
 }
 
-/// A record that tells of a watermark.
+/// A record about a watermark.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Anchor {
-    /// How many events of the boot have happened with it.
+    /// Number of the boot's events up to and including it.
     pub(super) place: usize,
-    /// How many had happened when the record was begun.
+    /// Number of events that had happened when the record was begun.
     pub(super) opens: usize,
-    /// The record's place in the recording.
+    /// The record's position in the recording.
     pub(super) event: usize,
-    /// The member's clock from the beginning to the end of the record.
+    /// The member's clock at the beginning and the end of the record.
     pub(super) clocks: (u64, u64),
-    /// What it tells.
+    /// What it says.
     pub(super) told: Told,
 }
 
-/// What is known of a boot that makes agreement worth less.
+/// Facts about a boot that make agreement of records less conclusive.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Doubts {
-    /// From which to which clock records are known to be missing.
+    /// Intervals of clocks in which records are known to be missing.
     pub(super) lost: Vec<(u64, u64)>,
-    /// The place of the first `log.truncate`.
+    /// Number of events before the first `log.truncate`.
     pub(super) truncated: Option<usize>,
 }
 
-/// Two records that disagree about what held between them.
+/// Two records that disagree about the value between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Break {
-    /// The later record's place in the recording.
+    /// The later record's position in the recording.
     pub(super) event: usize,
-    /// What the earlier one says.
+    /// The value according to the earlier one.
     pub(super) expected: u64,
-    /// What the later one says.
+    /// The value according to the later one.
     pub(super) found: u64,
 }
 
-/// From which place on which value holds, by place.
+/// The values, each with the number of events after which it holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timeline(Vec<(usize, Value)>);
 
@@ -111,13 +111,13 @@ impl Anchor {
 }
 
 impl Timeline {
-    /// What held when so many events of the boot had happened.
+    /// The value after this many events of the boot.
     pub(super) fn at(&self, place: usize) -> Value {
         let after = self.0.partition_point(|(from, _)| *from <= place);
         after.checked_sub(1).map_or(Value::Unknown, |at| self.0[at].1)
     }
 
-    /// Puts together what was told, in the order of the boot, and where it does not fit.
+    /// Combines the records, in the order of the boot; returns also where they disagree.
     pub(super) fn of(water: Watermark, told: &[Anchor], doubts: &Doubts) -> (Timeline, Vec<Break>) {
         let maker = Maker { water, doubts };
         let anchors = maker.without_racing(told);
@@ -149,13 +149,14 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// Whether it is sure not to have fallen before this place.
+    /// Whether the watermark certainly has not fallen before this event.
     fn is_rising(&self, place: usize) -> bool {
         let is_cut = self.doubts.truncated.is_some_and(|truncated| truncated <= place);
         self.water.is_rising() && !(is_cut && self.water.is_of_log())
     }
 
-    /// What held before anything was told: a change says it, and of what rises there is a bound.
+    /// The value before the first record: a change gives it; for a rising watermark there is a
+    /// bound.
     fn before_all(&self, first: &Anchor) -> Value {
         let is_lossy = self.is_lossy(0, first.clocks.1);
         match first.told {
@@ -167,7 +168,7 @@ impl Maker<'_> {
         }
     }
 
-    /// What held from the last record on.
+    /// The value from the last record on.
     fn after_all(&self, last: &Anchor, line: &mut Vec<(usize, Value)>) {
         let Some(value) = last.after() else {
             return line.push((last.place, Value::Unknown));
@@ -184,7 +185,7 @@ impl Maker<'_> {
         }
     }
 
-    /// What held from one record to the next one.
+    /// The value from one record to the next.
     fn between(&self, this: &Anchor, next: &Anchor, line: &mut Vec<(usize, Value)>) {
         let is_lossy = self.is_lossy(this.clocks.1, next.clocks.1);
         let is_rising = self.bounds((0, 0), next.place, is_lossy) != Value::Unknown;
@@ -200,7 +201,7 @@ impl Maker<'_> {
             (None, _) => Value::Unknown,
         };
         let mut from = this.place;
-        // Where a change takes effect its new value holds, whatever went by unseen after it.
+        // A change sets its new value, whatever happened unseen after it.
         if let (false, Some(new), None) = (this.is_sample(), this.after(), value.known()) {
             line.push((from, Value::Known(new)));
             from += 1;
@@ -210,8 +211,8 @@ impl Maker<'_> {
         }
     }
 
-    /// A sample is that of some moment while its record was made. So until that has ended, what
-    /// comes after it may hold already.
+    /// A sample is from some moment while its record was made. So until that has ended, a later
+    /// value may hold already.
     fn while_sampled(
         &self,
         this: Option<&Anchor>,
@@ -230,14 +231,14 @@ impl Maker<'_> {
         if next.after() == Some(most) || next.place <= from {
             return;
         }
-        // What held from here on is said anew.
+        // The values from here on are replaced.
         while line.pop_if(|(place, _)| from <= *place).is_some() {}
         let last = after.unwrap_or(next);
         let is_lossy = self.is_lossy(this.map_or(0, |this| this.clocks.1), last.clocks.1);
         line.push((from, self.bounds((least, most), last.place, is_lossy)));
     }
 
-    /// Of what is sure to have risen only, the bounds.
+    /// The bounds, for a watermark that certainly has only risen.
     fn bounds(&self, (least, most): (u64, u64), place: usize, is_lossy: bool) -> Value {
         let is_sure = !(is_lossy && self.water.is_rising_if_whole());
         if is_sure && self.is_rising(place) && least <= most {
@@ -253,8 +254,9 @@ impl Maker<'_> {
     }
 
     /// A keyframe is read while the member works: its clock is taken first, then the numbers, and
-    /// each of them is set shortly before or after its change is recorded. So a sample may be that
-    /// of a neighbour. What tells nothing is left out, so that it proves no gap where there is none.
+    /// each number is set shortly before or after its change is recorded. So a sample may show the
+    /// value of a neighbouring moment. Samples that add nothing are left out, so that they do not
+    /// prove gaps that do not exist.
     fn without_racing(&self, told: &[Anchor]) -> Vec<Anchor> {
         let mut next: Option<Anchor> = None;
         let nexts: Vec<Option<Anchor>> = told
@@ -283,8 +285,8 @@ impl Maker<'_> {
         kept
     }
 
-    /// Whether the sample may be that of another moment: `since` are the changes since the one
-    /// before it.
+    /// Whether the sample may be from another moment: `since` are the changes since the previous
+    /// sample.
     fn is_racing(
         &self,
         sample: &Anchor,

@@ -1,4 +1,4 @@
-//! Which watermarks there are, and which events set them.
+//! The watermarks, and the events that set them.
 
 use crate::{
     change, field, slot,
@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// One thing that is known of a member.
+/// One number that describes a member's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Watermark {
     /// Follower, candidate, leader or pre-candidate.
@@ -19,15 +19,15 @@ pub enum Watermark {
     Term,
     /// Raft's commit index.
     Commit,
-    /// How far the state machine has taken entries.
+    /// Last entry that the state machine has applied.
     Applied,
     /// Revision of the key space.
     Revision,
-    /// Whom the member follows.
+    /// The leader that the member follows.
     Leader,
-    /// Last entry handed to the operating system.
+    /// Last entry passed to the operating system.
     Written,
-    /// Last entry that the disk has promised to keep.
+    /// Last entry that an fsync has covered.
     Synced,
     /// Consistent index in the backend's file.
     Stored,
@@ -37,18 +37,18 @@ pub enum Watermark {
     Active,
     /// Rows in the frozen write buffer.
     Frozen,
-    /// For whom the member voted in its term.
+    /// The candidate that the member voted for in its term.
     Vote,
     /// Requests that the member has finished.
     Seen,
-    /// Requests of which it has kept the records.
+    /// Requests whose records the member has kept.
     Kept,
     /// Records that were overwritten before they were read.
     Dropped,
     /// The oldest revision that can still be read. Not in keyframes.
     Compacted,
-    /// As leader: up to which index the log of the member with this id agrees with the own one, on
-    /// its disk. Not in keyframes.
+    /// As leader: the index up to which the log of the member with this id agrees with the
+    /// leader's, on that member's disk. Not in keyframes.
     Match(u64),
 }
 
@@ -73,7 +73,7 @@ impl Watermark {
         Watermark::Dropped,
     ];
 
-    /// Its name on the screen, and what it counts.
+    /// Its name on the screen, and its unit.
     pub const fn named(self) -> (&'static str, Unit) {
         match self {
             Watermark::Role => ("role", Unit::Role),
@@ -98,7 +98,7 @@ impl Watermark {
     }
 
     /// Whether it never falls while the member runs. The log's two fall when a new leader's entries
-    /// take the place of others: after a `log.truncate` they are not taken to rise.
+    /// replace others: after a `log.truncate` they are not assumed to rise.
     pub(super) const fn is_rising(self) -> bool {
         !matches!(
             self,
@@ -115,13 +115,13 @@ impl Watermark {
         matches!(self, Watermark::Written | Watermark::Synced)
     }
 
-    /// Whether it is known to rise only as long as no record is missing: the one that says that it
-    /// fell, or that another leader counts anew, may be among them.
+    /// Whether it is known to rise only if no record is missing: a missing record may say that it
+    /// fell, or that another leader counts anew.
     pub(super) const fn is_rising_if_whole(self) -> bool {
         self.is_of_log() || matches!(self, Watermark::Match(_))
     }
 
-    /// Whether the number that keyframes read is set some time after the change was recorded.
+    /// Whether the number that keyframes read is set some time after its change is recorded.
     pub(super) const fn lags(self) -> bool {
         matches!(self, Watermark::Active | Watermark::Frozen)
     }
@@ -130,11 +130,11 @@ impl Watermark {
 /// One watermark that an event sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which.
+    /// The watermark.
     pub water: Watermark,
-    /// What it was, if the event says so.
+    /// Its old value, if the event has it.
     pub old: Option<u64>,
-    /// What it is now.
+    /// Its new value.
     pub new: u64,
 }
 
@@ -188,7 +188,7 @@ fn is(water: Watermark, new: u64) -> Change {
     Change { water, old: None, new }
 }
 
-/// What the two halves of a keyframe say.
+/// The watermarks of the two halves of a keyframe.
 const KEYFRAMES: [(Watermark, Slot); 16] = [
     (Watermark::Role, slot!(Keyframe, role)),
     (Watermark::Term, slot!(Keyframe, term)),

@@ -64,8 +64,8 @@ pub(super) async fn same_outputs(subject: &Cluster, reference: &Cluster) {
             }
         }
         let theirs = outputs.split_off(outputs.len() / 2);
-        // Revisions may differ between the clusters no more: the same has happened to both, but for
-        // the slow reader.
+        // From here on revisions may not differ between the clusters: the same has happened to
+        // both, except for the slow reader.
         let comparable =
             |outputs: Vec<String>| outputs.into_iter().map(|output| without_revisions(&output));
         for (ours, theirs) in comparable(outputs).zip(comparable(theirs)) {
@@ -74,7 +74,7 @@ pub(super) async fn same_outputs(subject: &Cluster, reference: &Cluster) {
     }
 }
 
-/// A program that a watcher runs at each event; it shows what it is told.
+/// A program that a watcher runs at each event; it prints its arguments and environment.
 fn hook_in(dir: &Path) -> String {
     let hook = dir.join("hook");
     fs::write(&hook, "#!/bin/sh\necho \"hook $1\"\nenv | grep ETCD_WATCH | sort\n").unwrap();
@@ -82,7 +82,7 @@ fn hook_in(dir: &Path) -> String {
     hook.display().to_string()
 }
 
-/// What the tool is called with.
+/// The arguments of the tool.
 fn watches(version: &str, prefix: &str, revision: i64, hook: &str) -> [String; 8] {
     let progress = if version.starts_with("3.4.") { "" } else { "--progress-notify " };
     [
@@ -104,7 +104,7 @@ fn tool_command(tool: &Etcdctl, cluster: &Cluster, at: usize) -> Command {
     command
 }
 
-/// Numbers of more than one digit are revisions, as the tool shows nothing else that long.
+/// Numbers of more than one digit are revisions; the tool prints no other numbers of that length.
 fn without_revisions(output: &str) -> String {
     let mut out = String::new();
     let mut digits = 0;

@@ -1,4 +1,4 @@
-//! The table of a watcher's life: what is sent, and what comes back.
+//! The table of a watcher's life: each message, and the responses.
 
 use glass_etcd::pb::etcdserverpb::{
     CompactionRequest, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
@@ -12,10 +12,10 @@ use crate::{
     programs::{self, Kind},
 };
 
-/// A row: the rule, what is sent, what comes back, and whether etcd 3.5.1 is asked too.
+/// A row: the rule, the message, the responses, and whether etcd 3.5.1 gets it too.
 type Row = (&'static str, RequestUnion, &'static [&'static str], bool);
 
-/// What a response says, without ids of the cluster.
+/// The content of a response, without ids of the cluster.
 fn said(response: &WatchResponse) -> String {
     let revision = response.header.as_ref().map_or(-1, |header| header.revision);
     let WatchResponse { watch_id, created, canceled, compact_revision, cancel_reason, .. } =
@@ -25,7 +25,7 @@ fn said(response: &WatchResponse) -> String {
     format!("{flags}{watch_id} at {revision} compacted {compact_revision} [{cancel_reason}]")
 }
 
-/// The key space stands at 5, and 4 is compacted.
+/// The key space is at 5, and 4 is compacted.
 fn rows() -> Vec<Row> {
     let create =
         |id, request| RequestUnion::CreateRequest(WatchCreateRequest { watch_id: id, ..request });
@@ -49,7 +49,7 @@ fn rows() -> Vec<Row> {
             &["created canceled -1 at 5 compacted 0 [mvcc: watcher range is empty]"],
             true,
         ),
-        // 3.5.1 takes it for the present.
+        // 3.5.1 treats it as the present.
         (
             "negative",
             create(0, all(-1)),
@@ -69,14 +69,14 @@ fn rows() -> Vec<Row> {
         ("cancel", cancel(1), &["canceled 1 at 5 compacted 0 []"], true),
         ("cancel twice, and nobody", cancel(1), &[], true),
         ("cancel nobody", cancel(777), &[], true),
-        // 3.5.1 says so also to those who wait for a later revision (etcd #20221).
+        // 3.5.1 also sends it to watchers that wait for a later revision (etcd #20221).
         ("no progress before the start", ask(), &[], false),
         ("cancel the future", cancel(21), &["canceled 21 at 5 compacted 0 []"], true),
         ("progress", ask(), &["-1 at 5 compacted 0 []"], true),
     ]
 }
 
-/// The rest of the life of this stream: ids below zero, and no watchers.
+/// The rest of this stream: ids below zero, and no watchers.
 fn later_rows() -> Vec<Row> {
     let create =
         |id, request| RequestUnion::CreateRequest(WatchCreateRequest { watch_id: id, ..request });
@@ -99,7 +99,7 @@ fn later_rows() -> Vec<Row> {
         ("cancel -1 twice", cancel(-1), &[], true),
         ("cancel 0", cancel(0), &["canceled 0 at 5 compacted 0 []"], true),
         ("cancel 9", cancel(9), &["canceled 9 at 5 compacted 0 []"], true),
-        // Not since 3.5.8: one that a compaction has ended is no watcher either.
+        // Not since 3.5.8: a watcher ended by a compaction does not count either.
         ("no progress without watchers", ask(), &[], false),
         ("ids go on", create(0, all(0)), &["created 2 at 5 compacted 0 []"], true),
         ("progress again", ask(), &["-1 at 5 compacted 0 []"], true),
@@ -108,7 +108,7 @@ fn later_rows() -> Vec<Row> {
 }
 
 /// Goal: each rule of a watcher's life has its answer. Method: the rows in order on one stream, of
-/// ours and of etcd; a row without an answer is passed over by the next one's.
+/// ours and of etcd; the next row's answer shows that a row had none.
 #[tokio::test]
 async fn every_row_of_the_watchers_table_is_answered_as_it_says() {
     let mut wrong = Vec::new();
@@ -132,7 +132,7 @@ async fn every_row_of_the_watchers_table_is_answered_as_it_says() {
                 }
             }
         }
-        // Those that were neither refused nor cancelled; etcd goes on counting those that a
+        // Watchers that were neither refused nor cancelled; etcd still counts those that a
         // compaction has ended.
         let metric = |name| http::metric(&cluster, 0, &format!("etcd_debugging_mvcc_{name}"));
         let watchers = if kind == Kind::Glass { 2 } else { 4 };

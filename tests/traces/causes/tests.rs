@@ -1,4 +1,4 @@
-//! The checker of causes itself: it draws each kind of link, and finds a cycle.
+//! Tests of the checker of causes: it draws each kind of link, and finds a cycle.
 
 use super::*;
 use glass_etcd::story::recording;
@@ -39,12 +39,12 @@ fn a_cycle_that_is_made_up_is_found_and_told_link_by_link() {
     }
 }
 
-/// Each of these is a lie that a record could tell.
+/// Each of these is a false record that a member could make.
 #[test]
 fn an_effect_before_its_cause_is_a_cycle_whatever_the_link() {
     let early = |stage: Stage, kind: Kind| {
         let mut recording = recorded();
-        // The last one of all: its cause is in the recording.
+        // The very last one, because its cause is in the recording.
         let at = recording.events.iter().rposition(|e| (e.stage, e.kind) == (stage, kind));
         let event = &mut recording.events[at.expect("there is one")];
         (event.clock, event.clock_end) = (1, 1);

@@ -1,4 +1,4 @@
-//! Recordings that are larger than the memory: what stays is whole, and the open story stays.
+//! Recordings that exceed the memory bound: stories are kept whole, and the open story is kept.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,18 +14,18 @@ use crate::{
     },
 };
 
-/// Room for some twenty puts.
+/// Room for about twenty puts.
 const ROOM: usize = 400_000;
 const LOCK: u64 = PUT + (1 << 20);
 
-/// A put for each turn.
+/// One put per turn.
 fn puts(turns: std::ops::Range<u64>) -> Recording {
     let mut all = scenes::quiet().recording;
     all.events = turns.flat_map(|turn| scenes::put_again(turn).recording.events).collect();
     as_told(&all)
 }
 
-/// The events in the order in which they may arrive: that of each member is kept, and one member is
+/// The events in a possible order of arrival: each member's order is kept, and one member may be
 /// ahead of another by up to two puts.
 fn shuffled(recording: &Recording, dice: &mut Dice) -> Vec<Event> {
     let own = |member: u8| -> VecDeque<Event> {
@@ -50,7 +50,7 @@ fn name(event: &Event) -> Name {
     (event.member, event.boot, event.clock, event.clock_end, event.kind, event.stage)
 }
 
-/// Each request's own steps, by what makes an event that of one moment.
+/// Each request's own steps, identified by what makes an event unique.
 fn stories(recording: &Recording) -> BTreeMap<u64, BTreeSet<Name>> {
     let order = Order::of(recording);
     let stories = Stories::new(recording, &order);
@@ -65,8 +65,8 @@ fn bytes(state: &State) -> usize {
     state.recording().events.iter().map(bytes_of).sum()
 }
 
-/// Checks that each listed request has all its steps in `told`, the whole recording, and that nothing
-/// is left of the others. Returns the list.
+/// Checks that each listed request has all the steps that it has in `told`, the whole recording,
+/// and that no event of the others is left. Returns the list.
 fn check(state: &mut State, told: &Recording) -> Vec<u64> {
     assert!(bytes(state) <= ROOM, "{} bytes", bytes(state));
     state.refresh();
@@ -151,7 +151,7 @@ fn the_open_story_stays_with_its_rows_its_cursor_and_what_held_there() {
     assert_eq!(before, shown(&state));
     assert_eq!(Some(&request(2)), listed.first());
     assert!(!listed.contains(&request(4)) && listed.contains(&request(100)));
-    // It goes with the others once the cursor stands elsewhere.
+    // It is dropped with the others once the cursor is elsewhere.
     press(&mut state, "esc esc G");
     let more = puts(101..140);
     tell_all(&mut state, &more.events, 30);
@@ -206,7 +206,7 @@ fn a_request_under_way_stays_until_it_ends() {
     assert!(!check(&mut state, &told).contains(&LOCK));
 }
 
-/// Ends at a clock that comes after that of all puts.
+/// The same events, with an end that is later than all puts.
 fn later_than_all(mut events: Vec<Event>) -> Vec<Event> {
     events.iter_mut().for_each(|event| event.clock_end += 120_000);
     events

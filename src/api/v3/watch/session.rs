@@ -34,42 +34,42 @@ use crate::{
     trace::{self, context::Context},
 };
 
-/// What gRPC may add to a request (etcd: grpcOverheadBytes).
+/// Bytes that gRPC may add to a request (etcd: grpcOverheadBytes).
 const GRPC_OVERHEAD: usize = 512 << 10;
-/// Previous values that are read at once; more of them are read where nobody waits.
+/// How many previous values are read on the gRPC thread; more are read on a thread that may block.
 const PREVIOUS_MAX: usize = 128;
 
-/// How one watcher wants its events.
+/// Options of one watcher.
 struct Options {
     prev_kv: bool,
     fragment: bool,
-    /// Whether it wants to hear when there is nothing to say; and whether there was nothing since
-    /// it was last thought of.
+    /// `None` if it wants no progress notifications; otherwise whether it has received nothing
+    /// since the last check.
     progress: Option<bool>,
 }
 
-/// See the module's text.
+/// One stream; see the essay of `watch`.
 pub(super) struct Session {
     server: Arc<Server>,
-    /// `None` when the client has said that there will be no more. It still hears of changes, as
-    /// with etcd: clients that send one message and then only listen depend on it.
+    /// `None` once the client has closed its side. It still receives events, as with etcd: clients
+    /// that send one message and then only listen depend on it.
     requests: Option<Streaming<WatchRequest>>,
     stream: WatchStream,
     notices: Notices,
     options: HashMap<i64, Options>,
-    /// What is ready to be sent.
+    /// Responses that are ready to be sent.
     outbox: VecDeque<WatchResponse>,
     /// What comes next, by watcher and id: events whose previous values are not read yet.
     rest: Option<(u64, i64, Events)>,
-    /// Ticks while there may be somebody who wants to hear of progress.
+    /// Ticks while there may be a watcher that wants progress notifications.
     progress: Option<Interval>,
     leader: LeaderCheck,
-    /// The trace that the caller is in itself.
+    /// The trace of the caller.
     caller: Option<Context>,
     is_over: bool,
 }
 
-/// What a session has waited for.
+/// What woke the session.
 enum Turn {
     Request(Result<Option<WatchRequest>, Status>),
     Notice(Option<Notice>),
@@ -78,7 +78,7 @@ enum Turn {
 }
 
 impl Session {
-    /// A stream without watchers; `caller` says which trace it is in itself.
+    /// A stream without watchers; `caller` is the trace of its caller.
     pub(super) fn new(
         server: Arc<Server>,
         requests: Streaming<WatchRequest>,
@@ -101,7 +101,7 @@ impl Session {
         }
     }
 
-    /// The stream's next message, and the session after it; `None` behind its end.
+    /// The stream's next message, and the session after it; `None` after its end.
     pub(super) async fn next(mut self) -> Option<(Result<WatchResponse, Status>, Session)> {
         loop {
             if let Some(response) = self.outbox.pop_front() {
@@ -136,7 +136,7 @@ impl Session {
                 }
                 Turn::Request(Err(end)) => end,
                 Turn::NoLeader => status(Error::NoLeader),
-                // The session itself holds a sender.
+                // The session itself holds a sender, so the channel cannot be closed.
                 Turn::Notice(None) => status(Error::Stopped),
             };
             self.is_over = true;
@@ -154,7 +154,7 @@ impl Session {
         }
     }
 
-    /// Carries out a message of the client.
+    /// Handles a message of the client.
     fn answer(&mut self, request: WatchRequest) {
         let bytes = request.encoded_len();
         let Some(request) = request.request_union else { return };
@@ -175,7 +175,7 @@ impl Session {
             }
         };
         let bytes = response.as_ref().map_or(0, WatchResponse::encoded_len);
-        // A watcher that is refused is an answer; the stream goes on.
+        // A refused watcher is an answer; the stream continues.
         let _ = call.finish(Ok(()), bytes, self.stream.revision());
         self.outbox.extend(response);
     }
@@ -211,7 +211,7 @@ impl Session {
         }
     }
 
-    /// An id that is not known gets no answer.
+    /// An unknown id gets no answer.
     fn cancel(&mut self, watch_id: i64) -> Option<WatchResponse> {
         if !self.stream.cancel(watch_id) {
             return None;
@@ -221,7 +221,7 @@ impl Session {
         Some(WatchResponse { canceled: true, ..self.response(watch_id, revision) })
     }
 
-    /// Makes a notice into responses. What was queued for a watcher that is gone is dropped.
+    /// Turns a notice into responses. Events queued for a watcher that is gone are dropped.
     async fn tell(&mut self, notice: Notice) {
         if !self.stream.is_wanted(&notice) {
             return;
@@ -258,7 +258,7 @@ impl Session {
             (events, rest) = match self.server.read_aside(read).await {
                 Ok(parts) => parts,
                 Err(_) => {
-                    // Only while the member stops.
+                    // This happens only while the member stops.
                     self.is_over = true;
                     return;
                 }
@@ -281,7 +281,8 @@ impl Session {
         }
     }
 
-    /// Tells those who want it, and who got nothing since the last time, how far the key space is.
+    /// Requests progress notifications for the watchers that want them and have received nothing
+    /// since the last time.
     fn tell_progress(&mut self) {
         for (watch_id, options) in &mut self.options {
             let Some(is_quiet) = &mut options.progress else { continue };
@@ -302,7 +303,7 @@ impl Session {
     }
 }
 
-/// Cuts a response that is too large into several, at least one event in each (etcd:
+/// Splits a response that is too large into several, with at least one event in each (etcd:
 /// sendFragments).
 fn fragments(response: WatchResponse, max: usize) -> Vec<WatchResponse> {
     if response.encoded_len() < max || response.events.len() < 2 {
@@ -332,7 +333,7 @@ fn fragments(response: WatchResponse, max: usize) -> Vec<WatchResponse> {
     pieces
 }
 
-/// Up to a tenth more, so that streams that were opened together do not tick together.
+/// Adds up to a tenth, so that streams that were opened together do not tick together.
 fn with_jitter(period: Duration, seed: u64) -> Duration {
     let thousandth = u32::try_from(trace::id::hash(seed) % 100).unwrap_or(0);
     period + period / 1000 * thousandth

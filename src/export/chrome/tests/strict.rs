@@ -1,11 +1,11 @@
-//! A reader of the Trace Event Format that takes nothing on trust: what the viewers would drop or
-//! draw wrongly without a word is an error here.
+//! A strict reader of the Trace Event Format: anything that the viewers would silently drop or draw
+//! wrongly is an error here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::Value;
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// Names of processes, by number.
@@ -14,15 +14,15 @@ pub(crate) struct Seen {
     pub(crate) threads: BTreeMap<(u64, u64), String>,
     /// Complete events: process, thread, name, start and end in nanoseconds.
     pub(crate) slices: Vec<(u64, u64, String, i64, i64)>,
-    /// Async pairs: process, id, name, and how deep they are.
+    /// Async pairs: process, id, name, and nesting depth.
     pub(crate) pairs: Vec<(u64, String, String, usize)>,
-    /// Instants without those that only carry an arrow: process, thread, name, time.
+    /// Instants except those that only carry an arrow: process, thread, name, time.
     pub(crate) marks: Vec<(u64, u64, String, i64)>,
     /// Arrows: category and name, and the processes of both ends.
     pub(crate) flows: Vec<(String, String, u64, u64)>,
-    /// Ends of arrows that touch nothing on their thread.
+    /// Ends of arrows that touch no slice on their thread.
     pub(crate) loose: Vec<String>,
-    /// All events, as they are.
+    /// All events, unchanged.
     pub(crate) events: Vec<Value>,
 }
 
@@ -38,7 +38,7 @@ struct Reader {
     ends: BTreeMap<u64, End>,
 }
 
-/// Reads a file; the error says what is wrong with which line.
+/// Reads a file; the error names the line and its mistake.
 pub(crate) fn parse(text: &str) -> Result<Seen, String> {
     let file: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let events = file["traceEvents"].as_array().ok_or("no traceEvents")?;
@@ -154,7 +154,7 @@ impl Reader {
         Ok(self.seen)
     }
 
-    /// On each thread, two slices are one inside the other, or apart.
+    /// On each thread, two slices nest or are disjoint.
     fn nest(&self) -> Result<(), String> {
         let mut slices: Vec<_> = self.seen.slices.iter().collect();
         slices.sort_by_key(|(pid, tid, _, start, end)| (*pid, *tid, *start, -end));

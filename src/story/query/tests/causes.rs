@@ -1,4 +1,4 @@
-//! The causes behind the stories of a real cluster of three: etcd-02 led it.
+//! The causes behind the stories of a real cluster of three members, led by etcd-02.
 
 use super::*;
 use crate::{
@@ -22,7 +22,7 @@ fn name(recording: &Recording, member_id: u64) -> &str {
     known.map_or("?", |member| &member.name)
 }
 
-/// The path as `member wait`, and `~` for an estimate.
+/// The path as `member wait`, with `~` for an estimate.
 fn words(recording: &Recording, path: &[Segment]) -> Vec<String> {
     let word = |segment: &Segment| {
         let mark = if segment.is_estimated { "~" } else { "" };
@@ -111,7 +111,7 @@ fn the_path_of_a_get_goes_over_the_round() {
     assert!(path.iter().all(|segment| segment.wait != Wait::Unknown));
 }
 
-/// The pieces have no gap, and what is measured inside one member is exact.
+/// The pieces have no gap, and durations within one member are exact.
 fn assert_is_whole(recording: &Recording, graph: &Graph, path: &[Segment]) {
     let took = recording.events[graph.rpc.unwrap()].took_ns;
     assert_eq!(took, path.iter().map(|segment| segment.ns).sum::<u64>());
@@ -176,8 +176,8 @@ fn without_the_commit_nobody_is_late() {
     assert_is_whole(&recording, &graph, &path.unwrap());
 }
 
-/// Goal: who gave up is told where, and no loss is made up. Method: a put of which nothing is left
-/// after it was proposed, with an answer and without.
+/// Goal: a request that gave up shows where, and no other loss is blamed. Method: a put without
+/// records after its proposal, with an answer and without.
 #[test]
 fn a_request_that_gave_up_has_waited_in_vain_and_one_that_was_answered_has_not() {
     for (result, flags, expected) in
@@ -197,7 +197,7 @@ fn a_request_that_gave_up_has_waited_in_vain_and_one_that_was_answered_has_not()
     }
 }
 
-/// Its messages may arrive after it gave up: they were not what it waited for to the end.
+/// Its messages may arrive after it gave up: it did not wait for them to the end.
 #[test]
 fn what_arrived_after_a_request_gave_up_is_not_the_networks_fault() {
     let mut recording = recorded();

@@ -1,4 +1,4 @@
-//! Two requests side by side: those of a real cluster, and scripted ones.
+//! Comparisons of two requests: of a real cluster, and scripted ones.
 
 use super::*;
 use crate::story::query::diff::{
@@ -17,7 +17,7 @@ fn diff(recording: &Recording, a: u64, b: u64) -> Diff {
     diff_of([recording; 2], [a, b])
 }
 
-/// The messages that only one of the two has: which one, type, and from whom to whom.
+/// The messages that only one of the two has: in which, their type, sender and receiver.
 fn lone_messages(diff: &Diff) -> Vec<(usize, &'static str, Part, Part)> {
     let lone = |pair: &Pair| {
         let (kind, to) = pair.what.message?;
@@ -76,7 +76,7 @@ fn a_put_of_three_shared_the_fsync_that_another_had_for_itself() {
     assert_eq!(NOTABLE <= a.abs_diff(b), pair.longer().is_some());
 }
 
-/// What is worth a word, in nanoseconds.
+/// The least notable difference, in nanoseconds.
 const NOTABLE: u64 = 100_000;
 
 #[test]
@@ -133,7 +133,7 @@ fn two_recordings_may_have_their_members_in_another_order() {
 
 const GET: u64 = 0x9892_0000_0000_0105;
 
-/// A read on the second member, with or without a round; its value is in the file or not.
+/// A read on the second member, with or without a round; its value is in the file or in a buffer.
 fn get(script: &mut Script, id: u64, is_linearizable: bool, in_file: u64) {
     let range = METHODS.iter().position(|name| *name == "KV/Range").unwrap() as u64;
     let rpc = script.begin(1, Stage::Rpc, id);

@@ -1,4 +1,4 @@
-//! Ranked causes, where the cause is known because the script has made it.
+//! Ranked causes, where the script determines the cause.
 
 use super::*;
 use crate::story::query::{
@@ -7,7 +7,7 @@ use crate::story::query::{
 };
 
 const SLOW_NS: u64 = 50_000_000;
-/// The member whose acknowledgement completes the quorum, by place.
+/// The member whose acknowledgement completes the quorum, by position.
 const DECIDES: u8 = 1;
 
 /// The number of a method.
@@ -22,7 +22,7 @@ impl Script {
         }
     }
 
-    /// A put on the leader which is slow at one place.
+    /// A put on the leader that is slow in one place.
     fn slow_put(&mut self, id: u64, index: u64, slow: Wait) {
         let entry = [("term", 3), ("index", index)];
         let range = [("first", index), ("last", index)];
@@ -67,7 +67,7 @@ impl Script {
         self.end(rpc, &[("method", method("KV/Put"))]);
     }
 
-    /// A call with nothing in it, which takes as long as it is told to.
+    /// A call without steps that takes the given time.
     fn call(&mut self, id: u64, name: &str, took_ns: u64) {
         let rpc = self.begin(2, Stage::Rpc, id);
         self.now_ns += took_ns;

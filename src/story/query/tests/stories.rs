@@ -1,4 +1,4 @@
-//! Many stories of one recording, and recordings that name numbers as great as they like.
+//! Many stories of one recording, and recordings with extreme numbers.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,12 @@ use crate::story::{
     spoiled,
 };
 
-/// Every id that an event carries, 0 among them, and one that none does.
+/// Every id that an event carries, including 0, and one that none carries.
 fn ids(recording: &Recording) -> BTreeSet<u64> {
     recording.events.iter().map(|event| event.id).chain([0, 0xdead]).collect()
 }
 
-/// Puts all the stories together in one go, twice, and each of them alone.
+/// Builds all the stories with one `Stories`, twice, and each of them alone, and compares them.
 fn assert_agreement(recording: &Recording) -> usize {
     let order = Order::of(recording);
     let stories = Stories::new(recording, &order);
@@ -48,7 +48,7 @@ fn a_story_among_many_is_that_of_the_request_alone() {
 #[test]
 fn what_is_withheld_is_in_no_story_and_takes_none_of_it_away() {
     let Script { mut recording, .. } = Script::put_on_a_follower();
-    // The send is still to come: what the second follower has from there on cannot be told yet.
+    // The send has not arrived: what the second follower did from there on cannot be played yet.
     let is_first = |e: &Event| (e.member, e.stage) == (2, Stage::RaftReceive);
     let receive = recording.events.iter().position(is_first).unwrap();
     let link = recording.events[receive].link;
@@ -66,7 +66,7 @@ fn what_is_withheld_is_in_no_story_and_takes_none_of_it_away() {
     }
 }
 
-/// Asks of a recording all that can be asked of a file.
+/// Runs every query on a recording.
 fn ask_everything(recording: &Recording) -> Causes {
     let order = Order::of(recording);
     assert_eq!(recording.events.len(), order.rows.len());

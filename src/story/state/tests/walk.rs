@@ -1,5 +1,5 @@
-//! Walks through a recording forward and backward, by the records alone, and compares what it finds
-//! with what is looked up.
+//! Walks through a recording forward and backward, using the records alone, and compares the values
+//! with those looked up.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -15,15 +15,15 @@ use super::{
 /// How much of what was looked up is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Walked {
-    /// Changes that were walked over.
+    /// Number of changes walked over.
     pub(super) changes: usize,
-    /// Of these, how many begin where the look-up says that the value stood.
+    /// Changes for which the look-up knew the value before.
     pub(super) known_before: usize,
 }
 
-/// Asserts that at each step the look-up says what the records on both sides of it say: a record
-/// begins at its old value, if that is looked up just before it, unless a loss is reported there, and
-/// ends at its new one; what no record touches stays as it was.
+/// Asserts that at each step the look-up agrees with the records on both sides: a record begins at
+/// its old value, if that is the value looked up just before it, unless a loss is reported there,
+/// and ends at its new one; watermarks that no record touches stay the same.
 pub(super) fn walk(recording: &Recording, order: &Order, states: &States) -> Walked {
     let lost: HashSet<(usize, Watermark)> =
         states.losses().iter().map(|loss| (loss.event, loss.water)).collect();
