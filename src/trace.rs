@@ -42,7 +42,7 @@ pub mod watermarks;
 
 pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};
 pub use field::Slot;
-pub use id::{IdGenerator, Sampler, kept, note_peer};
+pub use id::{IdGenerator, Sampler, forget_peer, kept, note_peer};
 pub use record::{
     FLAG_CANCELLED, FLAG_CUT, FLAG_ERROR, FLAG_KEPT, FLAG_NOISE, FLAG_REPLAY, Kind, Record,
 };

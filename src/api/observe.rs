@@ -37,11 +37,6 @@ impl ObserveService {
     pub fn new(collector: Arc<Collector>) -> ObserveService {
         ObserveService { collector }
     }
-
-    /// The service as a router takes it.
-    pub fn into_server(self) -> observe_server::ObserveServer<ObserveService> {
-        observe_server::ObserveServer::new(self)
-    }
 }
 
 #[tonic::async_trait]

@@ -4,15 +4,13 @@
 //! commit index, one peer's match, votes, and acknowledgements of a read round. Every difference
 //! becomes a record with the old and the new value, so that a reader can step back.
 
-use std::sync::atomic::Ordering;
-
 use raft::{
     Raft, StateRole,
     eraftpb::{Message, MessageType},
 };
 
 use super::{log::LogStorage, status::role_number};
-use crate::{mark, trace};
+use crate::mark;
 
 /// The numbers as they were after the last input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,23 +55,41 @@ impl Changes {
         }
     }
 
-    /// Records what differs from before; `by` is the member whose message made the difference.
-    /// Returns whether term, role or leader did.
-    pub fn note(&mut self, raft: &Raft<LogStorage>, by: u64) -> bool {
+    /// Takes the numbers anew. Returns what differs from before, or `None` if nothing does.
+    pub fn step(&mut self, raft: &Raft<LogStorage>) -> Option<Change> {
         let now = Self::of(raft);
         let before = std::mem::replace(self, now);
-        if before == now {
-            return false;
-        }
-        now.store();
+        (before != now).then_some(Change { before, now })
+    }
+}
+
+/// What one input has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a change that is not recorded is missing in every recording"]
+pub struct Change {
+    before: Changes,
+    now: Changes,
+}
+
+impl Change {
+    /// Whether role, term, leader or vote has changed.
+    pub fn is_leadership(&self) -> bool {
+        let Self { before, now } = self;
+        (before.role, before.term, before.leader, before.vote)
+            != (now.role, now.term, now.leader, now.vote)
+    }
+
+    /// Records the change; `by` is the member whose message made it. The member's watermarks must
+    /// be stored before ([`super::Status`]): a keyframe that comes after the record must not say what
+    /// was before it.
+    pub fn record(&self, by: u64) {
+        let Self { before, now } = self;
         let campaigns = matches!(now.role, StateRole::PreCandidate | StateRole::Candidate);
         if campaigns && (before.role != now.role || before.term != now.term) {
             let pre = now.role == StateRole::PreCandidate;
             mark!(ElectionCampaign, 0, pre = pre, term_old = before.term, term_new = now.term);
         }
-        let changed = (before.role, before.term, before.leader, before.vote)
-            != (now.role, now.term, now.leader, now.vote);
-        if changed {
+        if self.is_leadership() {
             mark!(
                 RaftRole,
                 0,
@@ -97,18 +113,6 @@ impl Changes {
                 completed_by = by
             );
         }
-        changed
-    }
-
-    /// For the keyframes. Before the change is recorded: a keyframe that comes after the record must
-    /// not say what was before it.
-    fn store(&self) {
-        let marks = trace::watermarks();
-        marks.role.store(role_number(self.role), Ordering::Relaxed);
-        marks.term.store(self.term, Ordering::Relaxed);
-        marks.vote.store(self.vote, Ordering::Relaxed);
-        marks.leader.store(self.leader, Ordering::Relaxed);
-        marks.commit.store(self.commit, Ordering::Relaxed);
     }
 }
 

@@ -531,8 +531,9 @@ impl Node {
     }
 
     fn note_changes(&mut self, by: u64) {
-        if self.changes.note(&self.raw.raft, by) {
-            self.publish(true);
+        if let Some(change) = self.changes.step(&self.raw.raft) {
+            self.publish(change.is_leadership());
+            change.record(by);
         }
     }
 

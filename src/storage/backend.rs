@@ -354,7 +354,8 @@ impl Backend {
     }
 
     /// How many writes the active and the frozen buffer hold.
-    pub fn buffered(&self) -> (usize, usize) {
+    #[cfg(test)]
+    pub(crate) fn buffered(&self) -> (usize, usize) {
         let buffers = self.shared.read();
         (buffers.active.len(), buffers.frozen.as_ref().map_or(0, |frozen| frozen.buffer.len()))
     }

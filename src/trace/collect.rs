@@ -20,15 +20,21 @@
 //! same delay lets a step that had taken its end clock but not yet written its record catch up, so
 //! that the watermark tells the truth.
 //!
-//! The thread that drains (`trace-drain`) is the only one that reads rings. It never makes a writer
-//! wait. With no subscriber it does the same work, for the history, bounded in time and number.
+//! The thread `trace-drain` reads the rings, and never makes a writer wait. Two others read them at
+//! rare moments: [`Collector::finish`] makes the last passes on the thread that ends the member, and
+//! [`Collector::everything`] copies what the rings hold on the thread that writes a flight. With no
+//! subscriber `trace-drain` does the same work, for the history, bounded in time and number.
+//!
+//! A pass holds the lock of the state for as long as it takes. So threads that serve peers and
+//! clients never take that lock: a request to keep something, or to subscribe, is left in a list
+//! ([`Left`]) that the next pass takes. Lock order: state, left, armed.
 //!
 //! What is pinned here goes to the other members as well: [`Collector::pinned`] says what, and
 //! `member` tells them. Left out: text of the keys of requests that were pinned late, because it
 //! was never written down.
 
 use std::{
-    io,
+    io, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -43,7 +49,9 @@ mod pins;
 mod subscribe;
 
 use drain::State;
+use pins::TOLD_MAX;
 pub use pins::is_waiting;
+use subscribe::Subscriber;
 pub use subscribe::{Batch, Filter, Subscription, TRACES_PER_SECOND};
 
 use tokio::sync::mpsc;
@@ -100,9 +108,19 @@ pub struct Hello {
 pub struct Collector {
     hello: Hello,
     state: Mutex<State>,
+    left: Mutex<Left>,
     /// The filters by which requests are recognised on their way in.
     armed: RwLock<Vec<Filter>>,
     is_armed: AtomicBool,
+}
+
+/// What other threads have left for the next pass.
+#[derive(Default)]
+struct Left {
+    /// Requests that other members ask to keep, each once; at most [`TOLD_MAX`].
+    told: Vec<u64>,
+    /// Subscribers that have seen nothing yet; as many as there are streams of observers.
+    subscribers: Vec<Subscriber>,
 }
 
 /// Starts collecting: notes that this member speaks glass, and spawns the thread that drains. The
@@ -136,6 +154,7 @@ impl Collector {
         Collector {
             hello,
             state: Mutex::new(State::new(boot)),
+            left: Mutex::default(),
             armed: RwLock::new(Vec::new()),
             is_armed: AtomicBool::new(false),
         }
@@ -157,9 +176,13 @@ impl Collector {
     }
 
     /// Keeps a request after all, as far as the rings still hold it: another member asks for it.
-    /// At most 30 in 50 ms; the rest is not kept.
+    /// The next pass does the work, so the caller does not wait for the drain. At most 30 in 50 ms
+    /// are kept; the rest is left out.
     pub fn pin_told(&self, id: u64) {
-        self.lock().pin_told(id, now_ns());
+        let told = &mut self.lock_left().told;
+        if !id::kept(id) && told.len() < TOLD_MAX && !told.contains(&id) {
+            told.push(id);
+        }
     }
 
     /// The requests that are pinned here from now on, because they failed or are slow: for whoever
@@ -180,12 +203,16 @@ impl Collector {
         }
     }
 
-    /// Begins to send what `filter` lets through. A reader that is slow loses batches, which are
-    /// counted; it never holds anybody up.
+    /// Sends what `filter` lets through, from the next pass on; the history, if it is asked for,
+    /// comes first. A slow reader loses batches, which are counted; it delays neither the collector
+    /// nor other readers, and the caller does not wait for the drain.
     pub fn subscribe(&self, filter: Filter) -> Subscription {
-        let mut state = self.lock();
-        let subscription = state.subscribe(filter, self.hello.clone(), now_ns());
-        self.arm(&state);
+        let mut left = self.lock_left();
+        if filter.is_armed() {
+            self.arm(|armed| armed.push(filter.clone()));
+        }
+        let (subscriber, subscription) = Subscriber::new(filter, self.hello.clone());
+        left.subscribers.push(subscriber);
         subscription
     }
 
@@ -208,23 +235,37 @@ impl Collector {
             self.pass(now_ns());
         }
         self.lock().end();
+        self.lock_left().subscribers.clear();
     }
 
     fn pass(&self, now_ns: u64) {
         let mut state = self.lock();
+        // Under the state's lock, so that a subscriber is always in one of the two lists.
+        let Left { told, subscribers } = mem::take(&mut *self.lock_left());
+        told.into_iter().for_each(|id| state.pin_told(id, now_ns));
+        state.begin(subscribers, now_ns);
         if state.pass(now_ns, self.watermarks()) {
-            self.arm(&state);
+            let left = self.lock_left();
+            let waiting = left.subscribers.iter().map(Subscriber::filter);
+            let waiting = waiting.filter(|filter| filter.is_armed()).cloned();
+            let filters = state.armed().into_iter().chain(waiting).collect();
+            self.arm(|armed| *armed = filters);
         }
     }
 
-    fn arm(&self, state: &State) {
-        let filters = state.armed();
-        self.is_armed.store(!filters.is_empty(), Ordering::Relaxed);
-        *self.armed.write().unwrap_or_else(PoisonError::into_inner) = filters;
+    /// Changes the armed filters. The caller holds the lock of `left`.
+    fn arm(&self, change: impl FnOnce(&mut Vec<Filter>)) {
+        let mut armed = self.armed.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut armed);
+        self.is_armed.store(!armed.is_empty(), Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

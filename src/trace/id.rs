@@ -39,7 +39,8 @@ pub fn note_peer(member_id: u64) {
     SPEAKERS[word].fetch_or(bit, Ordering::Relaxed);
 }
 
-/// Takes [`note_peer`] back, when a member is replaced by one that does not speak glass.
+/// Takes [`note_peer`] back when a member is removed: a later member with the same prefix may not
+/// speak glass.
 pub fn forget_peer(member_id: u64) {
     let (word, bit) = place(member_id);
     SPEAKERS[word].fetch_and(!bit, Ordering::Relaxed);

@@ -318,8 +318,8 @@ fn list() -> MutexGuard<'static, Vec<Arc<Ring>>> {
     RINGS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Records per thread: half a second at full load (perf-reliability: some 20 000 puts a second and
-/// member, ten records each on the grpc thread), a power of two.
+/// Records per thread, a power of two. The grpc thread's hold a third of a second at full load,
+/// which is some 20 000 puts a second and member with ten records each.
 fn slots_of(thread: u8) -> usize {
     match THREADS.get(usize::from(thread)).copied() {
         Some("grpc") => 1 << 16,

@@ -68,7 +68,8 @@ impl Active {
 
     /// Whether all four streams with this peer are up: two that it writes, and two that it reads.
     /// A peer that is heard but does not hear sits behind a broken network.
-    pub fn is_complete(&self, peer: u64) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_complete(&self, peer: u64) -> bool {
         let all = Channel::MsgApp.bit() | Channel::Message.bit();
         self.lock().get(&peer).is_some_and(|streams| streams.read & streams.written == all)
     }

@@ -2,7 +2,7 @@
 //!
 //! The dialler of a stream sends a random number of 24 bits in the header `X-Glass`, a writer that
 //! speaks glass answers with the same; both then count the frames. TCP is FIFO, so equal counts
-//! are the same frame, and not a byte of rafthttp has to change. (design.md §6.7)
+//! are the same frame, and not a byte of rafthttp has to change.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 

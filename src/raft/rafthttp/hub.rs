@@ -14,6 +14,7 @@ use super::{
     pipeline::Pipeline,
     stream::StreamBody,
 };
+use crate::trace;
 
 /// Members that are remembered without belonging to the cluster as this member knows it. Anyone
 /// who knows the cluster's id can claim to be one.
@@ -75,6 +76,10 @@ impl Hub {
         let remote = self.remotes.borrow_mut().remove(&id);
         drop((link, remote));
         self.local.remove(id);
+        if id != self.local.identity.member_id {
+            // A member that gets the same prefix later may not speak glass.
+            trace::forget_peer(id);
+        }
     }
 
     /// Remembers the URLs of a member that is not known yet.

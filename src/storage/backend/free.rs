@@ -14,8 +14,9 @@
 //!
 //! That is a few kilobytes for a file of some gigabytes, read from the page cache after a commit.
 //! The format is redb's third (its `docs/design.md`), and redb is pinned to one version; a test
-//! compares with what `stats` counts. Nothing but two figures in `Status` depends on it: what does
-//! not look as described is answered with `None`.
+//! compares with what `stats` counts. The quota is compared with the result, so a wrong number would
+//! refuse writes or let the file outgrow its quota: what does not look as described is answered with
+//! `None`, and then the whole file counts as used.
 //!
 //! Numbers are little-endian. A page number has its index in the lowest 20 bits, its region in the
 //! next 20, and in the highest 5 the order: it is 2^order blocks long.

@@ -10,10 +10,10 @@
 //! half of the present segment on (etcd: filePipeline, which begins at once).
 //!
 //! A file system without room, a process without descriptors, or a directory that has become
-//! read-only is therefore noticed half a segment before the new file is needed. The log says so
-//! once, with file and cause, the preparation is tried again every second, and the member goes on:
-//! nothing in the format ends a segment at 64 MB, so the present one takes what comes until the
-//! next one is there. etcd reads such a segment like any other.
+//! read-only is therefore noticed half a segment before the new file is needed. The log names
+//! file and cause, and says it again each time the present segment has doubled. Every second the
+//! member tries again, and it goes on meanwhile: nothing in the format ends a segment at 64 MB, so
+//! the present one takes what comes until the next one is there. etcd reads such a segment like any other.
 //!
 //! **Invariant.** Until it is renamed, the new file holds nothing that anybody was promised, so
 //! throwing it away is always safe. An fsync that fails ends the member all the same: the disk

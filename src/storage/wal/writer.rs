@@ -18,7 +18,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+        mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
 };
@@ -222,7 +222,8 @@ impl Wal {
     }
 
     /// Notes that a snapshot exists at this place, and syncs. One that is ahead of the log takes
-    /// the place of all entries (etcd: WAL.SaveSnapshot).
+    /// the place of all entries (etcd: WAL.SaveSnapshot). Until this member takes snapshots, only
+    /// tests write such records, for the reader, which meets them in etcd's logs.
     pub fn save_snapshot(&mut self, snapshot: &walpb::Snapshot) -> Result<(), Error> {
         self.queue_snapshot(snapshot);
         self.finish(true)
@@ -461,13 +462,6 @@ pub struct Write {
     pub ready: u64,
 }
 
-/// Everything that the `wal` thread can be asked for.
-enum Input {
-    Write(Write),
-    /// Answered when it is on the disk.
-    Snapshot(walpb::Snapshot, SyncSender<()>),
-}
-
 /// The sending side of the `wal` thread.
 ///
 /// Its queue has no bound of its own. Each write in it is a Ready for whose *done* raft waits: a
@@ -476,7 +470,7 @@ enum Input {
 /// could make raft wait for this thread while this thread waits for room in raft's inbox.
 #[derive(Debug)]
 pub struct Writer {
-    inbox: Sender<Input>,
+    inbox: Sender<Write>,
     thread: JoinHandle<()>,
     watermarks: Arc<Watermarks>,
 }
@@ -496,15 +490,7 @@ pub fn spawn(wal: Wal, done: impl FnMut(u64) + Send + 'static) -> Writer {
 impl Writer {
     /// Queues a write. Never waits.
     pub fn write(&self, write: Write) {
-        self.send(Input::Write(write));
-    }
-
-    /// Notes that a snapshot exists at this place, behind all writes that are queued, and waits
-    /// until that is on the disk.
-    pub fn save_snapshot(&self, snapshot: walpb::Snapshot) {
-        let (answer, answered) = sync_channel(1);
-        self.send(Input::Snapshot(snapshot, answer));
-        answered.recv().expect("the wal thread answers, or ends the process");
+        self.inbox.send(write).expect("the wal thread lives as long as its inbox");
     }
 
     /// Writes and syncs all that is queued, closes the log, and ends the thread.
@@ -517,21 +503,13 @@ impl Writer {
     pub fn watermarks(&self) -> Arc<Watermarks> {
         Arc::clone(&self.watermarks)
     }
-
-    fn send(&self, input: Input) {
-        self.inbox.send(input).expect("the wal thread lives as long as its inbox");
-    }
 }
 
-fn run(mut wal: Wal, inbox: &Receiver<Input>, mut done: impl FnMut(u64)) {
+fn run(mut wal: Wal, inbox: &Receiver<Write>, mut done: impl FnMut(u64)) {
     while let Ok(first) = inbox.recv() {
         let group = turn(&mut wal, first, inbox).unwrap_or_else(|error| fatal(&error));
         if let Some(ready) = group.ready {
             done(ready);
-        }
-        for answer in group.answers {
-            // Who asked has ended with the member; nothing is lost.
-            let _ = answer.send(());
         }
     }
     // A commit index may still be unsynced. It could be lost, but need not be.
@@ -544,25 +522,15 @@ struct Reports {
     sync: bool,
     /// The last Ready.
     ready: Option<u64>,
-    answers: Vec<SyncSender<()>>,
 }
 
 /// Takes all that waits, up to a limit, and makes it durable with one write and one fsync.
-fn turn(wal: &mut Wal, first: Input, inbox: &Receiver<Input>) -> Result<Reports, Error> {
+fn turn(wal: &mut Wal, first: Write, inbox: &Receiver<Write>) -> Result<Reports, Error> {
     let (mut reports, mut next) = (Reports::default(), Some(first));
-    while let Some(input) = next {
-        match input {
-            Input::Write(write) => {
-                wal.queue(&write.entries, write.hard_state.as_ref())?;
-                reports.sync |= write.sync;
-                reports.ready = Some(write.ready);
-            }
-            Input::Snapshot(snapshot, answer) => {
-                wal.queue_snapshot(&snapshot);
-                reports.sync = true;
-                reports.answers.push(answer);
-            }
-        }
+    while let Some(write) = next {
+        wal.queue(&write.entries, write.hard_state.as_ref())?;
+        reports.sync |= write.sync;
+        reports.ready = Some(write.ready);
         let is_full = GROUP_BYTES <= wal.group.buffer.len();
         next = if is_full { None } else { inbox.try_recv().ok() };
     }

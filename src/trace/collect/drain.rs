@@ -10,10 +10,10 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    Hello, QUIET,
+    QUIET,
     cover::{Cover, is_always_wanted},
     pins::{Pins, Turn},
-    subscribe::{Filter, Offer, Subscriber, Subscription},
+    subscribe::{Filter, Offer, Subscriber},
 };
 use crate::{
     field, numbers,
@@ -124,13 +124,15 @@ impl State {
         self.lost
     }
 
-    /// See [`super::Collector::subscribe`].
-    pub(super) fn subscribe(&mut self, filter: Filter, hello: Hello, now_ns: u64) -> Subscription {
+    /// Sends the history to new subscribers that want it, and serves all of them from now on.
+    pub(super) fn begin(&mut self, mut subscribers: Vec<Subscriber>, now_ns: u64) {
+        if subscribers.is_empty() {
+            return;
+        }
         let records: Vec<Record> = self.history.values().copied().collect();
         let past = self.offer_of(&records, now_ns);
-        let (subscriber, subscription) = Subscriber::new(filter, hello, &past);
-        self.subscribers.push(subscriber);
-        subscription
+        subscribers.iter_mut().for_each(|subscriber| subscriber.begin(&past));
+        self.subscribers.append(&mut subscribers);
     }
 
     /// The filters by which requests are recognised on their way in.

@@ -24,7 +24,7 @@ const HELD_NS: u64 = 2_000_000_000;
 /// So many are pinned at each look into the rings, of those that this member found.
 const FRESH_MAX: usize = 10;
 /// And so many of those that other members have told of.
-const TOLD_MAX: usize = 30;
+pub(super) const TOLD_MAX: usize = 30;
 /// A request in flight for so long has lost its end.
 const FORGOTTEN_NS: u64 = 60_000_000_000;
 /// What is meant to wait is not slow.

@@ -135,20 +135,16 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
-    /// Makes both ends of the channel, and sends what history there is.
-    pub(super) fn new(
-        filter: Filter,
-        hello: Hello,
-        past: &Offer<'_>,
-    ) -> (Subscriber, Subscription) {
+    /// Makes both ends of the channel. Nothing is sent before [`Subscriber::begin`].
+    pub(super) fn new(filter: Filter, hello: Hello) -> (Subscriber, Subscription) {
         let (sender, batches) = mpsc::channel(BATCHES_MAX);
-        let mut subscriber = Subscriber {
+        let subscriber = Subscriber {
             own_prefix: hello.member_id & 0xffff,
             filter,
             sender,
             verdicts: HashMap::new(),
-            finished_before: past.finished,
-            lost_before: past.lost,
+            finished_before: 0,
+            lost_before: 0,
             not_taken: 0,
             let_through: 0,
             threshold: u64::MAX,
@@ -156,13 +152,18 @@ impl Subscriber {
             offered: 0,
             passed: 0,
         };
-        let records = if subscriber.filter.history { past.records } else { &[] };
-        let limit = std::mem::replace(&mut subscriber.filter.traces_per_second, u32::MAX);
-        subscriber.offer(&Offer { records, ..*past });
-        // History is bounded already: thinning and counting begin with what is live.
-        subscriber.filter.traces_per_second = limit;
-        (subscriber.offered, subscriber.passed, subscriber.let_through) = (0, 0, 0);
         (subscriber, Subscription { hello, batches })
+    }
+
+    /// Begins to count at what `past` says, and sends its records if the subscriber wants history.
+    pub(super) fn begin(&mut self, past: &Offer<'_>) {
+        (self.finished_before, self.lost_before) = (past.finished, past.lost);
+        let records = if self.filter.history { past.records } else { &[] };
+        let limit = std::mem::replace(&mut self.filter.traces_per_second, u32::MAX);
+        self.offer(&Offer { records, ..*past });
+        // History is bounded already: thinning and counting begin with what is live.
+        self.filter.traces_per_second = limit;
+        (self.offered, self.passed, self.let_through) = (0, 0, 0);
     }
 
     /// Sends what the filter lets through. False when the subscriber has gone.
