@@ -9,7 +9,8 @@
 //! Each check returns what is wrong as lines; the tests at the end run it on the repository, and on
 //! samples, so that a check that finds nothing is known to look. `outputs` runs the commands of the
 //! page on the plain form and compares what they print. Left out: links to other sites are not
-//! followed, and whether any other output is what a command prints is for the tests of that command.
+//! followed, and whether any other output is what a command prints is for the tests of that
+//! command.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 

@@ -1,4 +1,5 @@
-//! `--trace-chrome`: kept requests as a file for Perfetto and `chrome://tracing`, while they happen.
+//! `--trace-chrome`: kept requests as a file for Perfetto and `chrome://tracing`, while they
+//! happen.
 //!
 //! ```text
 //!   trace::bridge ──spans──▶ StageLayer ──▶ tracing-chrome ──messages──▶ its thread ──▶ TraceFile
@@ -11,17 +12,19 @@
 //! * it would write what any crate says, so only what the glass says gets to it;
 //! * its queue has no bound, so entries are counted on both sides of it, and while
 //!   [`BACKLOG_MAX`] are under way no more spans are opened;
-//! * its thread panics when a write fails, which would end the member, so [`TraceFile`] never fails:
-//!   it logs the first error and takes no more;
+//! * its thread panics when a write fails, which would end the member, so [`TraceFile`] never
+//!   fails: it logs the first error and takes no more;
 //! * its file grows for ever, so at [`FILE_MAX`] bytes it is ended, in good order;
-//! * it buffers, so once a second it is told to flush, and only whole entries get into the file: what
-//!   a member leaves that was killed lacks the closing bracket, and nothing else; whoever starts it
-//!   again with the same flags moves that file out of the way, to `FILE.1`, and no older one is kept;
+//! * it buffers, so once a second it is told to flush, and only whole entries get into the file:
+//!   what a member leaves that was killed lacks the closing bracket, and nothing else; whoever
+//!   starts it again with the same flags moves that file out of the way, to `FILE.1`, and no older
+//!   one is kept;
 //! * its rows are numbered by the registry, which gives a number again, and larger ones than the
 //!   viewers' numbers can tell apart: here a request's row has the request's id;
 //! * its instants lie on threads: here those of a request lie in the request's row;
 //! * its process has the number 1 and its times count from its own start: here it is the number of
-//!   the process and the time of the wall clock, so that the files of a cluster can be put together;
+//!   the process and the time of the wall clock, so that the files of a cluster can be put
+//!   together;
 //! * its numbers are text: here they are numbers again ([`TraceFile::mend`] does these four).
 //!
 //! Left out: order between members beyond what their wall clocks say, arrows, and the text of keys.
@@ -95,8 +98,8 @@ where
     build(TraceFile::new(Box::new(file), path, name, FILE_MAX))
 }
 
-/// Opens the file empty, and keeps what was in it. Devices have nothing to keep; whatever else is no
-/// file is refused before it is opened, as opening may not come back.
+/// Opens the file empty, and keeps what was in it. Devices have nothing to keep; whatever else is
+/// no file is refused before it is opened, as opening may not come back.
 fn open(path: &Path) -> io::Result<File> {
     // What cannot be looked at, or is a directory, fails below, with the error of opening it.
     if let Ok(metadata) = fs::metadata(path) {
@@ -278,8 +281,8 @@ impl Valve {
     }
 }
 
-/// The end of `tracing-chrome`'s writer: never fails, never grows beyond its limit, and writes whole
-/// entries. An entry is a line; JSON has no other newlines in it.
+/// The end of `tracing-chrome`'s writer: never fails, never grows beyond its limit, and writes
+/// whole entries. An entry is a line; JSON has no other newlines in it.
 struct TraceFile {
     out: Box<dyn Write + Send>,
     path: PathBuf,

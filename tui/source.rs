@@ -9,8 +9,8 @@
 //! One task per endpoint subscribes, and subscribes again when the connection breaks: a member that
 //! was killed and started again continues under its next boot. All tasks end when the [`Listener`]
 //! is dropped. They pass records on as they came from the network; [`Memory`] decodes them, once.
-//! [`Live`] joins the two for commands that only follow. The player reads messages between two keys,
-//! and keeps its memory in its state.
+//! [`Live`] joins the two for commands that only follow. The player reads messages between two
+//! keys, and keeps its memory in its state.
 
 pub(crate) mod memory;
 
@@ -78,8 +78,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Begins to listen. At most `waiting` messages wait; beyond that, the members' streams wait. Must
-    /// be called inside a runtime.
+    /// Begins to listen. At most `waiting` messages wait; beyond that, the members' streams wait.
+    /// Must be called inside a runtime.
     pub(crate) fn connect(
         endpoints: &[String],
         request: &ObserveRequest,

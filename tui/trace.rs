@@ -64,8 +64,8 @@ enum Command {
     Diff(DiffArgs),
     /// Write what the members say into a file, until Ctrl-C.
     Record(RecordArgs),
-    /// Write a recording, or what the members say, for Perfetto and chrome://tracing, or as spans of
-    /// OpenTelemetry.
+    /// Write a recording, or what the members say, for Perfetto and chrome://tracing, or as spans
+    /// of OpenTelemetry.
     Export(export::ExportArgs),
     /// Rank what the captured requests have waited for, the worst cause first. Members remember
     /// ten seconds; a recording reaches further back.

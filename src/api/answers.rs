@@ -1,9 +1,9 @@
 //! The bodies of answers: what is counted on its way out, and what is read only on its way out.
 //!
 //! tonic encodes a message into one buffer, and HTTP/2 takes all of it at once, however slowly its
-//! client reads. A large answer goes another way. Its handler returns a message of which nothing but
-//! the header is filled in, with the rest beside it; here that takes the place of tonic's body, and
-//! hands over a frame at a time, whenever HTTP/2 asks for one:
+//! client reads. A large answer goes another way. Its handler returns a message of which nothing
+//! but the header is filled in, with the rest beside it; here that takes the place of tonic's body,
+//! and hands over a frame at a time, whenever HTTP/2 asks for one:
 //!
 //! ```text
 //!   handler ──▶ tonic ──▶ body ──frame, frame, …──▶ HTTP/2 ──▶ socket
@@ -13,8 +13,8 @@
 //! ```
 //!
 //! A frame is counted until HTTP/2 drops it, which is when it has been written; how much HTTP/2
-//! queues is its own affair (`http2`). What is shorter than [`UNCOUNTED`] passes by. Left out: answers
-//! of other services than KV, and streams.
+//! queues is its own affair (`http2`). What is shorter than [`UNCOUNTED`] passes by. Left out:
+//! answers of other services than KV, and streams.
 
 use std::{
     error::Error as StdError,

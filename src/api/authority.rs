@@ -2,10 +2,10 @@
 //!
 //! etcd's own Go client, up to 3.4, dials some RPCs (Status, Defragment, HashKV) with the endpoint
 //! as it was given, and its gRPC copies that into every request: `:authority: http://host:2379`, or
-//! `unix://…` when it goes through a socket. That of 3.5.0 sends `#initially=[http://host:2379]` with
-//! all of them. Go's server does not look; h2 refuses such a request with PROTOCOL_ERROR before any
-//! code of ours sees it. So what the client sends is followed here, below h2, as far as its first
-//! header block:
+//! `unix://…` when it goes through a socket. That of 3.5.0 sends `#initially=[http://host:2379]`
+//! with all of them. Go's server does not look; h2 refuses such a request with PROTOCOL_ERROR
+//! before any code of ours sees it. So what the client sends is followed here, below h2, as far as
+//! its first header block:
 //!
 //! ```text
 //!   PRI * HTTP/2.0 ─ SETTINGS ─ … ─ HEADERS ──┬── ordinary authority ──▶ nothing is looked at again
@@ -15,9 +15,9 @@
 //!
 //! * A scheme is taken out. What is still no authority then, an empty one for example, becomes a
 //!   dash: no method of ours reads it.
-//! * Frames of other kinds go through as they come. A header block, with its CONTINUATION frames, is
-//!   held back until it is complete, which h2 would wait for anyway; at most what h2 takes of one
-//!   ([`HEADER_LIST`]).
+//! * Frames of other kinds go through as they come. A header block, with its CONTINUATION frames,
+//!   is held back until it is complete, which h2 would wait for anyway; at most what h2 takes of
+//!   one ([`HEADER_LIST`]).
 //! * HPACK has state: what a client has sent once it names by an index later. An entry that is
 //!   mended would have another size in h2's table than in the client's, and the two would drop
 //!   their oldest entries at different times. So of such a connection every block is written anew,

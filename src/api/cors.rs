@@ -2,10 +2,9 @@
 //!
 //! A browser sends `OPTIONS` before an unusual request, and gives a page the answer only if the
 //! answer's headers allow it. etcd decides both before it looks at the path: every `OPTIONS` gets
-//! status 200 and no body, and every answer has the headers, even a 404. If `--cors` is a list, only
-//! requests from an origin on the list get the headers. The ports of `--listen-metrics-urls` have no
-//! CORS, as in etcd.
-//! (etcd: `accessController`)
+//! status 200 and no body, and every answer has the headers, even a 404. If `--cors` is a list,
+//! only requests from an origin on the list get the headers. The ports of `--listen-metrics-urls`
+//! have no CORS, as in etcd. (etcd: `accessController`)
 
 use std::sync::Arc;
 

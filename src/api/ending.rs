@@ -1,5 +1,5 @@
-//! Answers that end before their time, with a status: because the call's own time is over, or because
-//! the member is about to end.
+//! Answers that end before their time, with a status: because the call's own time is over, or
+//! because the member is about to end.
 //!
 //! A watch never ends by itself, and a member that waited for its watchers would never stop. So a
 //! stream is told that the server stops (etcd: ErrStopped), and its client goes on with another

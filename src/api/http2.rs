@@ -1,8 +1,8 @@
 //! HTTP/2 on the client port: every setting, and what bounds one connection.
 //!
 //! A library's defaults fit a web server: a bound is there to end a connection, and a client that
-//! lost it opens another. A connection of etcd carries the watches and leases of a whole program, and
-//! Go's server, which the clients were written against, ends it for next to nothing. So no
+//! lost it opens another. A connection of etcd carries the watches and leases of a whole program,
+//! and Go's server, which the clients were written against, ends it for next to nothing. So no
 //! default of hyper and h2 is inherited here; each setting is in this table, with what Go's server
 //! has (grpc-go, which etcd 3.5 serves plain connections with, and net/http, behind TLS).
 //!
@@ -26,10 +26,10 @@
 //! | `date` in answers | no | no | no client of gRPC reads it, and each answer would pay for it |
 //!
 //! Fixed in h2: 100 empty DATA frames that do not end their stream, in the life of a connection;
-//! small DATA frames (below 256 bytes) that nobody has read, until what they cost beyond their bytes
-//! is half of the connection's window; a header block in a quarter more CONTINUATION frames than
-//! [`HEADER_LIST`] needs, or a list four times as long. More of any of these ends the connection with
-//! `ENHANCE_YOUR_CALM`.
+//! small DATA frames (below 256 bytes) that nobody has read, until what they cost beyond their
+//! bytes is half of the connection's window; a header block in a quarter more CONTINUATION frames
+//! than [`HEADER_LIST`] needs, or a list four times as long. More of any of these ends the
+//! connection with `ENHANCE_YOUR_CALM`.
 //!
 //! What a client can make the member hold with one connection:
 //!
@@ -39,9 +39,9 @@
 //! * metadata: [`METADATA_OF_ALL`], which is twice that in memory if it is all in small fields
 //!   (measured), and one [`HEADER_LIST`] under way;
 //! * calls that were begun and given up: those of one turn, [`super::pace::TURN`];
-//! * answers: [`SEND_BUFFER`] for each stream. A client that takes none is not read any further after
-//!   [`super::pace::UNREAD`] bytes: 300 000 calls that nobody takes the answers of cost 20 MB here,
-//!   and etcd 3.5.1 1.4 GB (measured).
+//! * answers: [`SEND_BUFFER`] for each stream. A client that takes none is not read any further
+//!   after [`super::pace::UNREAD`] bytes: 300 000 calls that nobody takes the answers of cost 20 MB
+//!   here, and etcd 3.5.1 1.4 GB (measured).
 //!
 //! So a flood of calls that are reset costs the member its share of time, like any other load, and
 //! no memory that stays; one that no client of gRPC makes costs the flood its connection.
@@ -70,19 +70,20 @@ pub struct Limits {
 }
 
 /// Calls that were given up before this side has even looked at them, in one turn
-/// ([`super::pace::TURN`]). A call of gRPC, with its message and its reset, has 48 bytes at least, so
-/// that not even a turn full of nothing but given-up calls comes to this many. Heads and resets
+/// ([`super::pace::TURN`]). A call of gRPC, with its message and its reset, has 48 bytes at least,
+/// so that not even a turn full of nothing but given-up calls comes to this many. Heads and resets
 /// alone, which no client of gRPC sends, do: that flood ends its connection.
 pub(super) const PENDING_RESETS: usize = 2048;
 
-/// How many bytes of metadata one call may bring, by HTTP/2's way of counting: names, values, and 32
-/// for each. As much as Go serves behind TLS, where net/http's own bound holds, so no client
-/// of etcd depends on more; a token with all groups of a large company has a tenth of it.
+/// How many bytes of metadata one call may bring, by HTTP/2's way of counting: names, values, and
+/// 32 for each. As much as Go serves behind TLS, where net/http's own bound holds, so no client of
+/// etcd depends on more; a token with all groups of a large company has a tenth of it.
 pub(super) const METADATA: usize = 1 << 20;
 
-/// The same for all calls of a connection that are under way. A call is under way for as long as its
-/// message has not come, so a connection's memory is this and not [`METADATA`]; it is what Go grants
-/// to each single call, and a client whose calls bring 16 KiB has a thousand of them at once.
+/// The same for all calls of a connection that are under way. A call is under way for as long as
+/// its message has not come, so a connection's memory is this and not [`METADATA`]; it is what Go
+/// grants to each single call, and a client whose calls bring 16 KiB has a thousand of them at
+/// once.
 pub(super) const METADATA_OF_ALL: usize = 16 << 20;
 
 /// What h2 decodes of one header block, and tells clients that it does. Those that look, as Go's

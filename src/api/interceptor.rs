@@ -1,9 +1,9 @@
 //! What happens to every RPC before and after its handler (etcd: `newUnaryInterceptor`).
 //!
 //! [`begin`] mints the request's id, which is the id of its trace and of what it proposes, opens
-//! the `rpc` stage, and refuses what this member cannot serve now. [`Call::finish`] turns the result
-//! into a response or a status and closes the stage. A call that is dropped before it is finished
-//! was cancelled by its client, or its time is over, and its record says so.
+//! the `rpc` stage, and refuses what this member cannot serve now. [`Call::finish`] turns the
+//! result into a response or a status and closes the stage. A call that is dropped before it is
+//! finished was cancelled by its client, or its time is over, and its record says so.
 
 use prost::Message;
 use tonic::{Request, Response, Status, metadata::MetadataMap};

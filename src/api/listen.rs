@@ -10,11 +10,11 @@
 //! for 128; the kernel drops the next connection, and its client tries again after a second.
 //! [`BACKLOG`] asks for the most that the system allows, as Go does.
 //!
-//! **Socket files.** A killed member leaves its file behind, and a path that exists cannot be bound.
-//! So [`bind`] removes a socket that no process listens on. etcd removes any file: one that is no
-//! socket, and also the socket of a running member, which then gets no clients and at its end
-//! removes the file of its successor. Here both cases are errors, and a member removes only the file
-//! that it made.
+//! **Socket files.** A killed member leaves its file behind, and a path that exists cannot be
+//! bound. So [`bind`] removes a socket that no process listens on. etcd removes any file: one that
+//! is no socket, and also the socket of a running member, which then gets no clients and at its end
+//! removes the file of its successor. Here both cases are errors, and a member removes only the
+//! file that it made.
 
 use std::{
     fs,
@@ -233,8 +233,8 @@ mod tests {
         bind(&Address::Unix(path.to_owned()))
     }
 
-    /// Nothing accepts, so every connection needs a place in the queue. One without a place is tried
-    /// again after a second, which is longer than this test waits.
+    /// Nothing accepts, so every connection needs a place in the queue. One without a place is
+    /// tried again after a second, which is longer than this test waits.
     #[test]
     fn as_many_connections_wait_as_the_system_allows() {
         let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -1,9 +1,9 @@
 //! The bytes of metadata that the calls of one connection hold.
 //!
-//! A call's metadata lies in memory from its first frame until its handler has taken the message, and
-//! no window of HTTP/2 counts it: a client that opens streams and sends no message holds as much as
-//! it likes. So it is counted here, and a call that goes beyond the bounds of [`super::http2`]
-//! is refused; the others of the connection do not notice.
+//! A call's metadata lies in memory from its first frame until its handler has taken the message,
+//! and no window of HTTP/2 counts it: a client that opens streams and sends no message holds as
+//! much as it likes. So it is counted here, and a call that goes beyond the bounds of
+//! [`super::http2`] is refused; the others of the connection do not notice.
 
 use std::sync::{
     Arc,

@@ -2,8 +2,8 @@
 //!
 //! All clients share one thread, and h2 reads for as long as there is something to read. A client
 //! that sends faster than it is served would have thousands of streams opened before any of them
-//! is looked at, and the others would wait for them. And h2 goes on reading while the answers to what
-//! it has read pile up, because the client does not take them. So between the socket and h2:
+//! is looked at, and the others would wait for them. And h2 goes on reading while the answers to
+//! what it has read pile up, because the client does not take them. So between the socket and h2:
 //!
 //! ```text
 //!   socket ──▶ [ Paced ] ──▶ h2       a turn: at most TURN bytes, then the others have theirs
@@ -14,7 +14,8 @@
 //!   far as it can before the next one.
 //! * Whatever the socket takes of the answers counts as taken: a slow line is no reason to wait.
 //!   A client that is blocked until we have read everything, and reads nothing itself before that,
-//!   must have more than [`UNREAD`] under way to notice; flow control does not let it get far either.
+//!   must have more than [`UNREAD`] under way to notice; flow control does not let it get far
+//!   either.
 //! * Both cost nothing that could be measured: a load and a store for a read, a flag for a write.
 //!
 //! Left out: fairness between the calls of one connection. They are its client's own business.

@@ -14,13 +14,13 @@
 //! * A ping is too early within the flag's time after the one before, and within two hours if no
 //!   call is under way: then there is nothing to keep alive (`PermitWithoutStream: false`).
 //! * The end is GOAWAY with `ENHANCE_YOUR_CALM` and the text `too_many_pings`, by which gRPC's
-//!   clients know that they have to ping less often. h2 cannot be told to say that, so it is written
-//!   here, between two frames of h2's, and the connection is closed.
+//!   clients know that they have to ping less often. h2 cannot be told to say that, so it is
+//!   written here, between two frames of h2's, and the connection is closed.
 //! * What is neither HTTP/2 nor well-formed is passed on as it is; h2 judges that.
 //!
 //! A frame costs a look at nine bytes, and a call a place in a set, as long as it is under way: h2
-//! bounds how many those are. All of that is 30 ns for a call with its answer, and 55 among a thousand
-//! others (measured); the clock is read for a ping only. Left out: the pings of members to
+//! bounds how many those are. All of that is 30 ns for a call with its answer, and 55 among a
+//! thousand others (measured); the clock is read for a ping only. Left out: the pings of members to
 //! each other, which have ports of their own.
 
 use std::{
@@ -82,8 +82,8 @@ enum Protocol {
 }
 
 impl<S> Pings<S> {
-    /// Wraps a connection of which nothing has been read yet. Pings of a client with calls under way
-    /// have to be `min_time` apart.
+    /// Wraps a connection of which nothing has been read yet. Pings of a client with calls under
+    /// way have to be `min_time` apart.
     pub(super) fn new(inner: S, min_time: Duration) -> Self {
         Self {
             inner,

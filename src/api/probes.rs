@@ -8,10 +8,10 @@
 //! ```
 //!
 //! `verbose` lists every check even if all succeed. `exclude=NAME` leaves a check out and can be
-//! repeated. An unknown name only leaves a line in the log, so that a probe can name checks that only
-//! other versions have. etcd runs the checks in random order; here the order is fixed.
-//! A probe is one request of the trace, and the reads of its checks are part of it.
-//! (etcd 3.5.11 and later: etcdhttp/health.go)
+//! repeated. An unknown name only leaves a line in the log, so that a probe can name checks that
+//! only other versions have. etcd runs the checks in random order; here the order is fixed. A probe
+//! is one request of the trace, and the reads of its checks are part of it. (etcd 3.5.11 and later:
+//! etcdhttp/health.go)
 
 use std::{
     fmt::Write as _,

@@ -1,9 +1,9 @@
 //! Sockets around sockets, of which most look at one direction only.
 //!
 //! What the front lays around a client's socket ([`super::in_time`], [`super::authority`],
-//! [`super::pings`], [`super::pace`]) has to write, flush and shut down like any socket, and for most
-//! of that has nothing to add: so these parts of [`tokio::io::AsyncWrite`] stand here once. The inner
-//! socket is the field `inner`.
+//! [`super::pings`], [`super::pace`]) has to write, flush and shut down like any socket, and for
+//! most of that has nothing to add: so these parts of [`tokio::io::AsyncWrite`] stand here once.
+//! The inner socket is the field `inner`.
 
 /// All of `AsyncWrite`, for those who look at what is read only.
 macro_rules! writes_to_inner {

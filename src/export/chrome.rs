@@ -15,8 +15,8 @@
 //! an instant of the category `flow` stands on its thread.
 //!
 //! Times are microseconds since the earliest step, by the first member's clock; the other members'
-//! clocks are set by the messages between them (see [`story::order`](crate::story::order)). That is an
-//! estimate. Where it would have an arrow go back in time, the arrow ends when it begins.
+//! clocks are set by the messages between them (see [`story::order`](crate::story::order)). That is
+//! an estimate. Where it would have an arrow go back in time, the arrow ends when it begins.
 //!
 //! Fields are args by the names of the vocabulary, and `record` holds what every record has.
 

@@ -28,8 +28,9 @@
 //! caller's trace.
 //!
 //! Invariants: what is written is in the recording, once (but for that second `rpc`); times are
-//! those of [`story::order`](crate::story::order), never bent; no link and no parent is guessed. A step that
-//! takes no time is a span of length 0 and no event of another span, because events have no links.
+//! those of [`story::order`](crate::story::order), never bent; no link and no parent is guessed. A
+//! step that takes no time is a span of length 0 and no event of another span, because events have
+//! no links.
 //!
 //! Of a request that a member of another make serves, the steps here name a first span that nobody
 //! exports; viewers show them at the top of their trace.
@@ -243,8 +244,8 @@ impl<'a> Exporter<'a> {
         members.map(of_member).filter(|resource| !resource.spans.is_empty()).collect()
     }
 
-    /// Steps to export, by place: those of requests, as far as they are meant, the steps of loops to
-    /// which they point, and those that are told [`ALWAYS`]. Of a loop, too, only what is meant.
+    /// Steps to export, by place: those of requests, as far as they are meant, the steps of loops
+    /// to which they point, and those that are told [`ALWAYS`]. Of a loop, too, only what is meant.
     pub fn choose(&self, is_meant: impl Fn(usize) -> bool) -> BTreeSet<usize> {
         let is_first = |at: &usize| is_told(self.event(*at)) && is_meant(*at);
         let mut chosen: BTreeSet<usize> =

@@ -332,8 +332,8 @@ fn election_ticks(config: &ServerConfig) -> usize {
 }
 
 /// Ticks that are skipped once, so that the first election does not take a whole timeout: all but
-/// one for a lone member, all but two once others can be reached (etcd: adjustTicks). The node skips
-/// a part of the random time as well.
+/// one for a lone member, all but two once others can be reached (etcd: adjustTicks). The node
+/// skips a part of the random time as well.
 fn advance(config: &ServerConfig, is_alone: bool) -> usize {
     match (config.election_tick_advance, is_alone) {
         (_, true) => election_ticks(config) - 1,

@@ -80,8 +80,8 @@ impl Change {
     }
 
     /// Records the change; `by` is the member whose message made it. The member's watermarks must
-    /// be stored before ([`super::Status`]): a keyframe that comes after the record must not say what
-    /// was before it.
+    /// be stored before ([`super::Status`]): a keyframe that comes after the record must not say
+    /// what was before it.
     pub fn record(&self, by: u64) {
         let Self { before, now } = self;
         let campaigns = matches!(now.role, StateRole::PreCandidate | StateRole::Candidate);
@@ -221,8 +221,8 @@ impl Expected {
     }
 }
 
-/// The votes before this one, if it is one that raft counts: an answer to what this member has asked
-/// in its present role and term. A pre-vote is granted for the term that is to come.
+/// The votes before this one, if it is one that raft counts: an answer to what this member has
+/// asked in its present role and term. A pre-vote is granted for the term that is to come.
 fn votes_to_count(raft: &Raft<LogStorage>, message: &Message) -> Option<(usize, usize, StateRole)> {
     let role = match message.get_msg_type() {
         MessageType::MsgRequestPreVoteResponse => StateRole::PreCandidate,

@@ -1,8 +1,9 @@
 //! The raft thread's inbox: everything that can happen to the consensus loop, as a closed list.
 //!
-//! The queue is bounded, in number and in bytes. A sender whose item must not be lost (the WAL's acknowledgements, apply's
-//! answers) waits for room, which the raft thread always makes; proposals, reads and messages of
-//! peers are refused when it is full, because Raft and its clients retry them.
+//! The queue is bounded, in number and in bytes. A sender whose item must not be lost (the WAL's
+//! acknowledgements, apply's answers) waits for room, which the raft thread always makes;
+//! proposals, reads and messages of peers are refused when it is full, because Raft and its clients
+//! retry them.
 
 use std::{
     sync::{

@@ -164,7 +164,8 @@ impl Storage for LogStorage {
         if cached_from <= low {
             return Ok(self.cached(low, high, max_bytes));
         }
-        // What raft cannot read back it cannot replicate; the disk has failed, and so has the member.
+        // What raft cannot read back it cannot replicate; the disk has failed, and so has the
+        // member.
         let upto = high.min(cached_from);
         let mut entries = match self.locations.entries(low, upto, max_bytes) {
             Ok(entries) => entries,

@@ -10,10 +10,11 @@
 //! 4. committed entries go to apply, read states to the reads that wait.
 //!
 //! Invariants: nothing else touches the `RawNode`, so nothing is locked. The loop never waits for
-//! apply, for a peer or for a write; what a follower has missed is read back from the segments here,
-//! so much at a time as `member` allows to be in flight. Only entries that this member has on disk are handed to
-//! apply (raft-rs sees to it), so an acknowledged write is on a majority of disks, this one among
-//! them. A change of term or vote holds back all messages of its Ready, a new leader's too.
+//! apply, for a peer or for a write; what a follower has missed is read back from the segments
+//! here, so much at a time as `member` allows to be in flight. Only entries that this member has on
+//! disk are handed to apply (raft-rs sees to it), so an acknowledged write is on a majority of
+//! disks, this one among them. A change of term or vote holds back all messages of its Ready, a new
+//! leader's too.
 //!
 //! A commit index alone is not worth a write: it travels with the next entries, or with the next
 //! tick. After a crash it may be behind what was applied; `member` starts with the greater one.
@@ -171,7 +172,8 @@ impl Node {
             self.process_readies();
             self.publish(false);
         }
-        // Nobody takes from the inbox any more: a sender that waits for room must not wait for ever.
+        // Nobody takes from the inbox any more: a sender that waits for room must not wait for
+        // ever.
         let Node { inbox, outputs, .. } = self;
         drop(inbox);
         outputs.writes.stop();

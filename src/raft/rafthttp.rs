@@ -16,8 +16,8 @@
 //! bulky and always follows on from the one before (`msgapp_codec`); a heartbeat must not wait
 //! behind it. While a stream is missing, messages go as single requests through the `pipeline`.
 //!
-//! The layers above ask peers other things as well, about leases for example. Such `questions` go out
-//! from the thread that asks; the router that the member hands to `spawn` answers them.
+//! The layers above ask peers other things as well, about leases for example. Such `questions` go
+//! out from the thread that asks; the router that the member hands to `spawn` answers them.
 //!
 //! Invariants
 //! * The raft thread never waits for a peer. Whatever cannot be sent is dropped, and raft is told
@@ -36,8 +36,9 @@
 //! * TLS: only `http://host:port` is dialled and served.
 //! * Asking `/raft/probing` of others: it is answered, but no clock differences are logged here.
 //!
-//! Read in this order: `transport` (what the raft layer sees), `hub`, `local`, `peer`, `stream`, the
-//! codecs, `pipeline`, `server`; [`questions`] stands by itself. (etcd: server/etcdserver/api/rafthttp)
+//! Read in this order: `transport` (what the raft layer sees), `hub`, `local`, `peer`, `stream`,
+//! the codecs, `pipeline`, `server`; [`questions`] stands by itself. (etcd:
+//! server/etcdserver/api/rafthttp)
 
 mod active;
 mod channel;

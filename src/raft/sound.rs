@@ -70,7 +70,8 @@ pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
             Some(Fault::TailLost { commit: message.commit, last })
         }
         MessageType::MsgAppend if !follow_on(message) => wrong("its entries do not follow on"),
-        // A refusal names the index that was asked for; an answer of another term is ignored by that.
+        // A refusal names the index that was asked for; an answer of another term is ignored by
+        // that.
         MessageType::MsgAppendResponse
             if last < message.index && !message.reject && message.term == raft.term =>
         {

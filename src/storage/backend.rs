@@ -28,8 +28,8 @@
 //!   one lock, and the commit thread exchanges "frozen buffer" for "newer file" in one step
 //!   under the same lock.
 //! * **The buffers are bounded.** When the active buffer is full while the frozen one is still
-//!   on its way to the disk, [`Backend::write`] waits. ([`Backend::write_at_once`] does not, and its
-//!   caller has waited.)
+//!   on its way to the disk, [`Backend::write`] waits. ([`Backend::write_at_once`] does not, and
+//!   its caller has waited.)
 //!
 //! What is different from etcd: bbolt's transaction stays open between commits and every write
 //! goes there *and* into a read buffer. Here the buffer is the only place, which saves a lock
@@ -37,8 +37,8 @@
 //! a deletion does not force a commit.
 //!
 //! Two things make the file as small as bbolt's or smaller: rows that would leave a good part of a
-//! page empty are cut in two (`tail`), and what counts is not redb's length of the file but the blocks
-//! that the disk holds for it (`redb_file`), and of those the ones in use (`free`).
+//! page empty are cut in two (`tail`), and what counts is not redb's length of the file but the
+//! blocks that the disk holds for it (`redb_file`), and of those the ones in use (`free`).
 //!
 //! What is left out: defragmentation and sending the file to another member.
 

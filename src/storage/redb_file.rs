@@ -15,8 +15,8 @@
 //! * What redb reads is what it wrote, holes or not. Only zeros are left out, and only where the
 //!   file has no block yet, so that nothing older can show through.
 //! * The length is redb's at any time, because redb derives its layout from it after a crash.
-//! * Blocks are given back only when redb cuts the file. A page that redb has freed keeps its blocks
-//!   and is used again.
+//! * Blocks are given back only when redb cuts the file. A page that redb has freed keeps its
+//!   blocks and is used again.
 //!
 //! What is left out: reserving blocks before they are written, as the log does. redb's next pages
 //! lie in many places of the new half, and reserving all of it would take the room that is to be

@@ -8,9 +8,9 @@
 //!     crc-32c runs on over the data of all records, from segment to segment ──────▶
 //! ```
 //!
-//! A log is a row of segments of about 64 MB, named after their place in the row and the first index
-//! that they may hold. A segment is a row of frames, a frame holds a record, a record holds an
-//! entry, a hard state (term, vote, commit), the place of a snapshot, who owns the log, or the
+//! A log is a row of segments of about 64 MB, named after their place in the row and the first
+//! index that they may hold. A segment is a row of frames, a frame holds a record, a record holds
+//! an entry, a hard state (term, vote, commit), the place of a snapshot, who owns the log, or the
 //! checksum so far. Only the last segment is written to; what follows its last record is zero.
 //!
 //! Reading order: [`record`] (the bytes), [`message`] (what is in them), [`segment`] (the files),

@@ -163,8 +163,8 @@ impl Intake {
     }
 }
 
-/// The memory that an event takes in an intake, in bytes: the event, its key, and the note by which a
-/// second copy of it is recognised.
+/// The memory that an event takes in an intake, in bytes: the event, its key, and the note by which
+/// a second copy of it is recognised.
 pub fn bytes_of(event: &Event) -> usize {
     let key = event.key.as_ref().map_or(0, |key| key.bytes.len());
     size_of::<Event>() + size_of::<Heard>() + key

@@ -7,18 +7,18 @@
 //! ```
 //!
 //! Playback order is a topological sort of two orders that are known: that of each member's own
-//! clock, boot by boot, and every send before its receive. Wall clocks decide nothing; they only choose between
-//! events of which neither is known to be first. So every place in the order is a state that the
-//! cluster could have been in, even if the members' wall clocks are an hour apart.
+//! clock, boot by boot, and every send before its receive. Wall clocks decide nothing; they only
+//! choose between events of which neither is known to be first. So every place in the order is a
+//! state that the cluster could have been in, even if the members' wall clocks are an hour apart.
 //!
-//! Where an event stands ([`point`]): a step changes something when it ends, so a span stands at its
-//! end. Two stand at their start: a beginning, and a send, because the other member may receive the
-//! frame before the sender has come back from writing it. With these points the two orders never
-//! contradict each other.
+//! Where an event stands ([`point`]): a step changes something when it ends, so a span stands at
+//! its end. Two stand at their start: a beginning, and a send, because the other member may receive
+//! the frame before the sender has come back from writing it. With these points the two orders
+//! never contradict each other.
 //!
 //! While members are still being heard, a receive whose send has not come yet is withheld, and with
-//! it what follows in its row, unless the sender has been silent for [`SILENT_NS`]: then the receive
-//! is told alone, and so is a send whose receive never came ("sent, not captured").
+//! it what follows in its row, unless the sender has been silent for [`SILENT_NS`]: then the
+//! receive is told alone, and so is a send whose receive never came ("sent, not captured").
 
 use std::collections::HashMap;
 

@@ -14,10 +14,10 @@
 //! how many records each member is known to have lost.
 //!
 //! Names of stages and fields are public API (see the vocabulary). Numbers: `at` and `took` are
-//! nanoseconds, `at` since the member's start; `clock` and `end` are the member's clock at the start
-//! and at the end of the step. What JSON's readers would round (ids, links, members) is a string of
-//! 16 hex digits; methods, message types and roles are names; flags are true or false. `id`, `link`,
-//! `flags`, `code` and `key` are left out when there is nothing to say. A key is
+//! nanoseconds, `at` since the member's start; `clock` and `end` are the member's clock at the
+//! start and at the end of the step. What JSON's readers would round (ids, links, members) is a
+//! string of 16 hex digits; methods, message types and roles are names; flags are true or false.
+//! `id`, `link`, `flags`, `code` and `key` are left out when there is nothing to say. A key is
 //! `{"text":"foo","length":3}`, or `hex` in place of `text` when it is not UTF-8.
 //!
 //! A reader skips stages and fields that it does not know, and counts the former. It refuses lines

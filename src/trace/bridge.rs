@@ -1,4 +1,5 @@
-//! The bridge to `tracing`: what is kept is also told to its subscribers, while one of them listens.
+//! The bridge to `tracing`: what is kept is also told to its subscribers, while one of them
+//! listens.
 //!
 //! ```text
 //!   stage!, mark! ──▶ record in the ring                    always, 25 ns
@@ -20,18 +21,18 @@
 //! request's id and take as their parent: `rpc` on the member that was asked, `apply.entry` on the
 //! others, and on the first too if the client has gone away meanwhile.
 //!
-//! Invariants: a top is looked up and its handle cloned under one lock, and whoever ends a top takes
-//! it out of the table first. So no child is ever opened below a parent that has closed, at which
-//! `tracing-subscriber` panics. Handles are never entered: a span lasts from its opening to the end
-//! of its guard, on whatever threads that is. The table is bounded; what finds no room in it
-//! is a top of nobody.
+//! Invariants: a top is looked up and its handle cloned under one lock, and whoever ends a top
+//! takes it out of the table first. So no child is ever opened below a parent that has closed, at
+//! which `tracing-subscriber` panics. Handles are never entered: a span lasts from its opening to
+//! the end of its guard, on whatever threads that is. The table is bounded; what finds no room in
+//! it is a top of nobody.
 //!
 //! **Loops** belong to no request. Those that cover an entry of a kept request are opened, see
 //! [`covered`]; what carries an id of its own (a round, a message of a kept request) is kept by
-//! that. The others, and requests that are pinned only after the fact because they were slow, are in
-//! the rings only: nobody can know that they will be wanted. For the same reason
-//! `glass trace export --chrome`, which reads the rings, is the fuller picture; this one needs
-//! nobody to ask for it.
+//! that. The others, and requests that are pinned only after the fact because they were slow, are
+//! in the rings only: nobody can know that they will be wanted. For the same reason `glass trace
+//! export --chrome`, which reads the rings, is the fuller picture; this one needs nobody to ask for
+//! it.
 //!
 //! Left out: the text of keys. Fields are numbers, and a file that is written all the time is no
 //! place for what `--trace-redact-keys` would have to take out again.

@@ -12,7 +12,8 @@
 //! 2. of the loops, what concerns who leads, what the log loses and what the file gains, always;
 //!    and the entries that belong to no request, a new leader's first above all;
 //! 3. of the loops, what covers an entry or a round of 1;
-//! 4. of the loops, everything, heartbeats too, while there are at most [`QUIET`] records in a pass;
+//! 4. of the loops, everything, heartbeats too, while there are at most [`QUIET`] records in a
+//!    pass;
 //! 5. keyframes, every 100 ms, and a record for every loss.
 //!
 //! Records rest in staging for two passes. The rings are read one after the other, so a send may be
@@ -21,9 +22,10 @@
 //! that the watermark tells the truth.
 //!
 //! The thread `trace-drain` reads the rings, and never makes a writer wait. Two others read them at
-//! rare moments: [`Collector::finish`] makes the last passes on the thread that ends the member, and
-//! [`Collector::everything`] copies what the rings hold on the thread that writes a flight. With no
-//! subscriber `trace-drain` does the same work, for the history, bounded in time and number.
+//! rare moments: [`Collector::finish`] makes the last passes on the thread that ends the member,
+//! and [`Collector::everything`] copies what the rings hold on the thread that writes a flight.
+//! With no subscriber `trace-drain` does the same work, for the history, bounded in time and
+//! number.
 //!
 //! A pass holds the lock of the state for as long as it takes. So threads that serve peers and
 //! clients never take that lock: a request to keep something, or to subscribe, is left in a list
@@ -191,8 +193,8 @@ impl Collector {
         self.lock().pinned()
     }
 
-    /// Everything that is still known, and how many records are lost: for the flight recorder. Waits
-    /// for nobody: if the drain is at work, only the rings are read.
+    /// Everything that is still known, and how many records are lost: for the flight recorder.
+    /// Waits for nobody: if the drain is at work, only the rings are read.
     pub fn everything(&self) -> (Vec<Record>, u64) {
         match self.state.try_lock() {
             Ok(state) => (state.everything(), state.lost()),

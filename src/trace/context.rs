@@ -59,8 +59,8 @@ impl Context {
     }
 }
 
-/// The id of a request's first span, its `rpc`: every member derives the same from the request's id,
-/// so that steps on the others hang below it.
+/// The id of a request's first span, its `rpc`: every member derives the same from the request's
+/// id, so that steps on the others hang below it.
 pub fn root_span(request: u64) -> u64 {
     id::hash(request ^ ROOT_SALT).max(1)
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Spans that a collector has taken.
 pub static EXPORTED: Count = Count(AtomicU64::new(0));
-/// Spans that were given up: the queue was full, the collector refused them, or it was away too long.
-/// Also steps that were lost before they became spans.
+/// Spans that were given up: the queue was full, the collector refused them, or it was away too
+/// long. Also steps that were lost before they became spans.
 pub static DROPPED: Count = Count(AtomicU64::new(0));
 /// Attempts that failed, and were tried again or given up.
 pub static FAILED: Count = Count(AtomicU64::new(0));

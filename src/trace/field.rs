@@ -140,7 +140,8 @@ macro_rules! fields {
     };
 }
 
-/// `change!(event, RaftCommit, commit)` reads what a step changed, from the old value to the new one.
+/// `change!(event, RaftCommit, commit)` reads what a step changed, from the old value to the new
+/// one.
 #[macro_export]
 macro_rules! change {
     ($step:expr, $stage:ident, $field:ident) => {{

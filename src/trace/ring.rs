@@ -13,7 +13,8 @@
 //! are atomics, so that this is safe code; the fences make the sequence tell the truth.
 //!
 //! Invariants: only the owning thread writes to a ring; a slot's sequence is `2n + 1` while record
-//! `n` is being written and `2n + 2` when it stands; every record is either read or counted as lost.
+//! `n` is being written and `2n + 2` when it stands; every record is either read or counted as
+//! lost.
 //!
 //! One process is one member: the clock and the list of rings are the process's.
 

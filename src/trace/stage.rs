@@ -1,4 +1,5 @@
-//! The vocabulary of the glass: every step that a request, or a background loop, can be seen taking.
+//! The vocabulary of the glass: every step that a request, or a background loop, can be seen
+//! taking.
 //!
 //! There are two families, because consensus batches. A **request stage** belongs to one id and
 //! answers "where did *my* time go?". A **loop stage** serves many requests at once and belongs to
@@ -205,8 +206,8 @@ macro_rules! vocabulary {
     /// The entry that carries the request has its place in this member's log.
     RaftEntry = "raft.entry" Request Story ["term" Term, "index" Index, "bytes" Bytes]
         "raft/node.rs", "raft raftLog.append", "0.1";
-    /// The proposal went down with its leader: an entry of a later term is committed, and this one is
-    /// not before it. It is proposed again, or its client learns that the leader changed.
+    /// The proposal went down with its leader: an entry of a later term is committed, and this one
+    /// is not before it. It is proposed again, or its client learns that the leader changed.
     RaftLost = "raft.lost" Request Story ["term" Term, "committed_term" Term, "again" Flag]
         "raft/node.rs", "none", "0.1";
     /// Entries that a former leader left here are thrown away: the new leader's log decides.
@@ -338,7 +339,8 @@ macro_rules! vocabulary {
     /// One watcher's events stand in the queue of its stream, behind others.
     WatchQueue = "watch.queue" Request Stage ["watcher" Count, "watch_id" Count, "depth" Count]
         "server/mvcc/watch.rs", "mvcc watcher.send", "0.1";
-    /// The queue is full: the watcher keeps this, gets nothing more from apply, and catches up later.
+    /// The queue is full: the watcher keeps this, gets nothing more from apply, and catches up
+    /// later.
     WatchVictim = "watch.victim" Request Story ["watcher" Count, "revision" Revision, "depth" Count]
         "server/mvcc/watch.rs", "mvcc watchableStore.addVictim", "0.1";
     /// One read of the backend, by revision, for all watchers that are behind.
@@ -355,7 +357,8 @@ macro_rules! vocabulary {
     /// A key changes its lease: it will be deleted with the new one, and not with the old one.
     LeaseAttach = "lease.attach" Request Stage ["lease.old" Id, "lease.new" Id]
         "server/lease/lessor.rs", "lease lessor.Attach, lessor.Detach", "0.1";
-    /// The leader gives a lease its whole time again. Only a checkpoint costs an entry, to clear it.
+    /// The leader gives a lease its whole time again. Only a checkpoint costs an entry, to clear
+    /// it.
     LeaseRenew = "lease.renew" Request Story ["lease" Id, "ttl" Count, "forwarded" Flag]
         "server/lease/requests.rs", "etcdserver EtcdServer.LeaseRenew", "0.1";
     /// A lease's time is over: the leader proposes to revoke it, as the request named here.
@@ -376,7 +379,8 @@ macro_rules! vocabulary {
     /// nobody renews it.
     SessionGrant = "session.grant" Request Stage ["lease" Id, "ttl" Count, "request" Id]
         "server/concurrency.rs", "client/v3/concurrency NewSession", "0.1";
-    /// The caller stands in the queue: its key is there, and the oldest key of the name comes first.
+    /// The caller stands in the queue: its key is there, and the oldest key of the name comes
+    /// first.
     LockEnter = "lock.enter" Request Story ["own" Revision, "first" Revision, "put" Flag]
         "server/concurrency.rs", "client/v3/concurrency Mutex.tryAcquire, Election.Campaign", "0.1";
     /// Waiting until the key before one's own is deleted: at which revision, and by which request.

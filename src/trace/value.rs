@@ -1,8 +1,8 @@
 //! The numbers of a record as text: what stands in recordings, in log lines and in exports.
 //!
 //! A field is a number with a [`Unit`]. Methods, messages and roles have names, and are written by
-//! them; ids are sixteen hex digits; everything else stays a number. Recordings are read back by the
-//! same tables, so each of them is append-only.
+//! them; ids are sixteen hex digits; everything else stays a number. Recordings are read back by
+//! the same tables, so each of them is append-only.
 
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
 //! Outputs that a page shows are what the program prints.
 //!
 //! A block of `console` begins with the command behind a `$`. The command is run at the root of the
-//! repository, and what it prints must be what follows. A line with nothing but `…` stands for lines
-//! that are left out.
+//! repository, and what it prints must be what follows. A line with nothing but `…` stands for
+//! lines that are left out.
 
 use std::{fs, process::Command};
 

@@ -1,13 +1,13 @@
 //! Client libraries in Go, Rust, Python and JavaScript, with tests that nobody here wrote.
 //!
-//! `tests/clients/prepare` fetches libraries and suites from the registries; what it has not fetched
-//! is left out. Each test here runs suites against a cluster of three; etcd's own tests of its Go
-//! client and of etcdctl start clusters themselves, and kill, cut off and restart members. With
-//! `GLASS_IT_SUBJECT` the same runs against etcd: what fails there as well is not ours.
+//! `tests/clients/prepare` fetches libraries and suites from the registries; what it has not
+//! fetched is left out. Each test here runs suites against a cluster of three; etcd's own tests of
+//! its Go client and of etcdctl start clusters themselves, and kill, cut off and restart members.
+//! With `GLASS_IT_SUBJECT` the same runs against etcd: what fails there as well is not ours.
 //!
 //! What is excluded is named with the reason. [`GO`] and [`E2E`] name what is run instead, because
-//! most of a few hundred tests would take too long for each run of `cargo test`; `CLIENTS_GO=.` runs
-//! all.
+//! most of a few hundred tests would take too long for each run of `cargo test`; `CLIENTS_GO=.`
+//! runs all.
 
 use std::{
     env, fs,
@@ -104,7 +104,8 @@ const GO: &[(&str, &str)] = &[
 
 /// etcd's own tests of etcdctl that are run. Left out: auth, TLS, changes of membership, snapshots,
 /// defragmentation, moving the leader, proxies and the JSON gateway, which are not here yet; and
-/// `TestCtlV3Alarm`, `TestCtlV3GetFormat`, `TestV3MetricsInsecure`, which fail with etcd 3.5.1, too.
+/// `TestCtlV3Alarm`, `TestCtlV3GetFormat`, `TestV3MetricsInsecure`, which fail with etcd 3.5.1,
+/// too.
 const E2E: &str = "TestCtlV3Version|TestCtlV3(Put|Get|Del)(Timeout|Quorum|Rev|KeysOnly)?|\
     TestCtlV3PutIgnore(Value|Lease)|TestCtlV3TxnInteractive(Success|Fail)|\
     TestCtlV3Compact(Physical)?|TestCtlV3Watch(Timeout|Interactive)?|\
@@ -250,8 +251,8 @@ fn member() -> Vec<String> {
     words.map(|word| word.to_str().unwrap().to_owned()).collect()
 }
 
-/// Runs a suite to its end; it must succeed, and have passed at least one test. Suites have limits of
-/// time of their own, which a loaded machine may miss: a failure is tried once more.
+/// Runs a suite to its end; it must succeed, and have passed at least one test. Suites have limits
+/// of time of their own, which a loaded machine may miss: a failure is tried once more.
 async fn run(name: &str, passed: &str, command: &mut Command) {
     let first = run_once(name, passed, command).await;
     let result = match first {

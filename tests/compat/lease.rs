@@ -337,9 +337,9 @@ async fn count(client: &mut Client, prefix: &str) -> Result<usize, String> {
     Ok(all.kvs.iter().filter(|kv| kv.key.starts_with(prefix.as_bytes())).count())
 }
 
-/// Goal: the shortest TTL follows from whole heartbeats, and holds for leases that are there already
-/// when a member comes back with slower ones; as in etcd. Method: a lease that is granted at the
-/// default; then the same member with other flags, asked about that lease and for new ones.
+/// Goal: the shortest TTL follows from whole heartbeats, and holds for leases that are there
+/// already when a member comes back with slower ones; as in etcd. Method: a lease that is granted
+/// at the default; then the same member with other flags, asked about that lease and for new ones.
 #[tokio::test]
 async fn the_shortest_ttl_is_counted_in_whole_heartbeats() {
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {

@@ -449,8 +449,9 @@ impl Running {
         without_lease(&self.lines.recv_timeout(WITHIN).expect("a line in time"))
     }
 
-    /// What it prints when it has a lock or sees a leader. Both lines are waited for before anything
-    /// happens to it: whether one that is killed between them has printed the second is chance.
+    /// What it prints when it has a lock or sees a leader. Both lines are waited for before
+    /// anything happens to it: whether one that is killed between them has printed the second is
+    /// chance.
     fn key_and_value(&self) -> [String; 2] {
         [self.line(), self.line()]
     }

@@ -2,11 +2,11 @@
 //!
 //! The random stream meets most of these too, but says nothing about which. Here each row is one
 //! line of a table: what is asked, and what the answer must be. The answer is written out, and
-//! etcd 3.5.1 is asked as well, so that the table cannot say what etcd does not. Rows in which later
-//! versions differ on purpose are marked, and etcd is not asked.
+//! etcd 3.5.1 is asked as well, so that the table cannot say what etcd does not. Rows in which
+//! later versions differ on purpose are marked, and etcd is not asked.
 //!
-//! Left out, because a client cannot provoke them at will: the errors of a cluster in trouble. Their
-//! codes and texts are the table's in `api::status`.
+//! Left out, because a client cannot provoke them at will: the errors of a cluster in trouble.
+//! Their codes and texts are the table's in `api::status`.
 
 use glass_etcd::pb::etcdserverpb::{
     AlarmRequest, CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, HashRequest,
@@ -446,8 +446,8 @@ async fn every_row_of_the_table_is_answered_as_it_says() {
 }
 
 /// Goal: clients that compress what they send are understood, and nothing small becomes too large.
-/// Method: a put of a kilobyte, and one of three megabytes that are three kilobytes on the way; both
-/// to ours and to etcd.
+/// Method: a put of a kilobyte, and one of three megabytes that are three kilobytes on the way;
+/// both to ours and to etcd.
 #[tokio::test]
 async fn compressed_requests_are_read_within_the_same_limits() {
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {

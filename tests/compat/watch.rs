@@ -151,8 +151,8 @@ async fn watchers_see_no_difference() {
     needs_leader(&mut subject).await;
 }
 
-/// Goal: quiet watchers with progress_notify get a response as often as the flag says, with any id and
-/// beside any other watcher. Method: a short interval; on each stream one watcher that asks for
+/// Goal: quiet watchers with progress_notify get a response as often as the flag says, with any id
+/// and beside any other watcher. Method: a short interval; on each stream one watcher that asks for
 /// progress, one that does not, and one of the future, and writes elsewhere.
 #[tokio::test]
 async fn quiet_watchers_hear_of_progress() {

@@ -54,9 +54,9 @@ fn queue(raw: &mut Raw, name: &str) -> usize {
     RangeResponse::decode(&answer.data[5..]).unwrap().kvs.len()
 }
 
-/// Goal: whoever waits for a lock, or to lead, waits for as long as they have said; and whoever reads
-/// that the time is over has left the queue. Method: a held name, one second, silence, and a look at
-/// the queue as soon as there is an answer; at a leader and at a follower.
+/// Goal: whoever waits for a lock, or to lead, waits for as long as they have said; and whoever
+/// reads that the time is over has left the queue. Method: a held name, one second, silence, and a
+/// look at the queue as soon as there is an answer; at a leader and at a follower.
 #[tokio::test]
 async fn a_lock_is_waited_for_as_long_as_was_said() {
     let cluster = Cluster::start(&Kind::subject(), 3).await;
@@ -82,8 +82,8 @@ async fn a_lock_is_waited_for_as_long_as_was_said() {
     }
 }
 
-/// Goal: streams end, too, with a status behind what they have said. Method: every stream that there
-/// is, with half a second, and then silence; and calls that send no message at all.
+/// Goal: streams end, too, with a status behind what they have said. Method: every stream that
+/// there is, with half a second, and then silence; and calls that send no message at all.
 #[tokio::test]
 async fn streams_end_in_time() {
     let cluster = Cluster::start(&Kind::subject(), 1).await;
@@ -181,8 +181,8 @@ fn put() -> PutRequest {
 }
 
 /// Goal: whoever reads that the time is over does not know whether the write was carried out, and a
-/// call for a lock whose key is being put takes it back afterwards; one that waits has taken it back
-/// before the answer. Method: a disk so slow that the time is over in between.
+/// call for a lock whose key is being put takes it back afterwards; one that waits has taken it
+/// back before the answer. Method: a disk so slow that the time is over in between.
 #[tokio::test]
 async fn a_write_whose_time_is_over_may_still_be_carried_out() {
     if Kind::subject() != Kind::Glass {

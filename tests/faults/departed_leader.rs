@@ -150,7 +150,8 @@ async fn check_exactly_once(cluster: &Cluster, written: &[Written]) {
 
 /// Goal: an operator who restarts the leader costs the clients of the others no write and no
 /// election. Method: SIGTERM under load, which must end in a transfer: the term rises by one, and
-/// no member has waited for an election timeout. The old leader's records reach those who watch before it ends.
+/// no member has waited for an election timeout. The old leader's records reach those who watch
+/// before it ends.
 #[tokio::test]
 async fn a_leader_that_is_told_to_stop_hands_over_and_no_write_at_the_others_fails() {
     if Kind::subject() != Kind::Glass {
@@ -177,9 +178,9 @@ async fn a_leader_that_is_told_to_stop_hands_over_and_no_write_at_the_others_fai
     check_exactly_once(&cluster, &written).await;
 }
 
-/// Goal: what was forwarded to a leader that died is neither lost nor written twice, and its clients
-/// do not wait for the request timeout. Method: SIGKILL under load; no put at the others may fail.
-/// The trace of one that was lost says so.
+/// Goal: what was forwarded to a leader that died is neither lost nor written twice, and its
+/// clients do not wait for the request timeout. Method: SIGKILL under load; no put at the others
+/// may fail. The trace of one that was lost says so.
 #[tokio::test]
 async fn writes_that_went_down_with_the_leader_are_proposed_again_once() {
     if Kind::subject() != Kind::Glass {

@@ -433,8 +433,8 @@ async fn too_many_streams_are_refused_one_by_one() {
 /// Goal: a client that pings more often than `--grpc-keepalive-min-time` allows is sent away, with
 /// the words by which gRPC's clients know why, and no other is. Method: a minute for the flag, and
 /// pings one after the other, of which three are too many: with a watch under way, and without any
-/// call. Before that the strikes are taken back by an answer, ten times. The last ping comes byte by
-/// byte.
+/// call. Before that the strikes are taken back by an answer, ten times. The last ping comes byte
+/// by byte.
 #[tokio::test]
 async fn a_client_that_pings_too_often_is_sent_away() {
     let env = [("ETCD_GRPC_KEEPALIVE_MIN_TIME", "1m")];

@@ -244,9 +244,9 @@ async fn who_goes_while_the_key_is_being_put_takes_it_back() {
     }
 }
 
-/// Goal: calls that wait do not hold up a member that is told to stop, and nothing of a lock is lost
-/// with it. Method: SIGTERM while a lock, a candidate and an observer wait; after the next start the
-/// queue is as it was, for their leases live.
+/// Goal: calls that wait do not hold up a member that is told to stop, and nothing of a lock is
+/// lost with it. Method: SIGTERM while a lock, a candidate and an observer wait; after the next
+/// start the queue is as it was, for their leases live.
 #[tokio::test]
 async fn a_member_that_is_told_to_stop_does_not_wait_for_locks() {
     let mut cluster = Cluster::start(&Kind::subject(), 1).await;

@@ -19,7 +19,8 @@ use super::ledger::Ledger;
 
 const QUOTA: i64 = 32 << 20;
 const ROOM: &[(&str, &str)] = &[("ETCD_QUOTA_BACKEND_BYTES", "33554432")];
-/// A page, and so with its key a little more: one value a page is what a careless layout makes of it.
+/// A page, and so with its key a little more: one value a page is what a careless layout makes of
+/// it.
 const VALUE: usize = 4096;
 const KEYS: usize = 100;
 /// Puts at the same time. What they write within a commit interval may go beyond the quota.

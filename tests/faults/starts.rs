@@ -45,9 +45,9 @@ async fn a_member_with_a_log_does_not_wait_for_mute_peers() {
     assert_eq!(cluster.exited(0), None);
 }
 
-/// Goal: a new member does not wait for members that are not there yet, and one that has to wait for
-/// an answer is not waited for. Method: one alone; then another one, while the port of the first is
-/// mute: until it has its answer, its own port must refuse.
+/// Goal: a new member does not wait for members that are not there yet, and one that has to wait
+/// for an answer is not waited for. Method: one alone; then another one, while the port of the
+/// first is mute: until it has its answer, its own port must refuse.
 #[tokio::test]
 async fn new_members_do_not_wait_for_each_other() {
     if Kind::subject() != Kind::Glass {

@@ -3,8 +3,8 @@
 //!
 //! One binary, so that it links once. `compat` compares with etcd, `faults` breaks things,
 //! `listening` is about ports and sockets, `traces` reads what members record, `upkeep` waits for
-//! what they do by themselves, `stress` does much at once for as long as one likes. Each test starts few clusters and checks much in each: starting one
-//! costs an election.
+//! what they do by themselves, `stress` does much at once for as long as one likes. Each test
+//! starts few clusters and checks much in each: starting one costs an election.
 //!
 //! What the machine has not got is left out with one line, and the rest runs (see [`programs`]).
 //! With `GLASS_IT_SUBJECT=/path/to/etcd` the tests run against that etcd in place of `glass`: a

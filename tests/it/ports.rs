@@ -5,9 +5,9 @@
 //! such a dial can be given that very port, connect to itself, and hold it: the member would not
 //! come back. So ports come from below that range (Linux starts at 32768, macOS at 49152).
 //!
-//! And another run of these tests must not take the port of a member that is down: its clients would
-//! speak with the wrong cluster, and miss there what they were told here. So each port is locked, by
-//! a file, until the process ends.
+//! And another run of these tests must not take the port of a member that is down: its clients
+//! would speak with the wrong cluster, and miss there what they were told here. So each port is
+//! locked, by a file, until the process ends.
 
 use std::{
     fs::{self, File},

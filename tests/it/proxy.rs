@@ -1,9 +1,9 @@
 //! A wire between members that can be cut: each member advertises a port of ours, and listens
 //! behind it.
 //!
-//! A member that is cut off neither hears the others nor is heard: connections to it are closed, and
-//! so are those that it has dialled, which name it in `X-Server-From`. Nothing that is written to a
-//! cut wire arrives later.
+//! A member that is cut off neither hears the others nor is heard: connections to it are closed,
+//! and so are those that it has dialled, which name it in `X-Server-From`. Nothing that is written
+//! to a cut wire arrives later.
 
 use std::{collections::HashSet, io, net::SocketAddr};
 

@@ -210,9 +210,9 @@ async fn leases(client: &mut Client, known: &[i64]) -> Result<Vec<(i64, bool)>, 
     Ok(known.iter().map(|id| (*id, there.contains(id))).collect())
 }
 
-/// Goal: no answer about a lease comes from the past. Method: questions about the youngest leases at
-/// random members, under load, while the leader is replaced twice; the checker compares each with
-/// what was acknowledged before it started.
+/// Goal: no answer about a lease comes from the past. Method: questions about the youngest leases
+/// at random members, under load, while the leader is replaced twice; the checker compares each
+/// with what was acknowledged before it started.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_question_about_a_lease_contradicts_an_acknowledgement() {
     if Kind::subject() != Kind::Glass {

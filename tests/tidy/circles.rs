@@ -1,8 +1,8 @@
 //! Circles of files that import each other.
 //!
-//! Rooms cannot form one, because the table of who may use whom has none. Inside a room nothing else
-//! forbids it, and a circle of files can only be read all at once. A file and the files below it (its
-//! folder) may name each other: they are one thing, told in two steps.
+//! Rooms cannot form one, because the table of who may use whom has none. Inside a room nothing
+//! else forbids it, and a circle of files can only be read all at once. A file and the files below
+//! it (its folder) may name each other: they are one thing, told in two steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 

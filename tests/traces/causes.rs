@@ -17,11 +17,12 @@
 //! | watch   | `watch.queue`         | `watch.send`                                | id, watcher     |
 //!
 //! The joins go by what the records say, and never by where they stand. So if a clock, a link or an
-//! index were wrong, an effect would come before its cause, and the graph would have a cycle; playback
-//! order (`story::order`) could not exist, and would have to hide that.
+//! index were wrong, an effect would come before its cause, and the graph would have a cycle;
+//! playback order (`story::order`) could not exist, and would have to hide that.
 //!
 //! Invariant: a link is only drawn where it is sure. An index that stands for several entries on a
-//! member, because a log was cut back, joins nothing there; nor does a range whose record is missing.
+//! member, because a log was cut back, joins nothing there; nor does a range whose record is
+//! missing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

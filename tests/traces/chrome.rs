@@ -221,9 +221,9 @@ fn check_get(seen: &Seen) {
 }
 
 /// Goal: each member's file holds a kept put whole, nested as it happened, with the passes of the
-/// loops that carried it, by the clock of the wall, and without key and value; that of a member that
-/// was killed, up to the last second. Method: a put and a get that ask to be kept, on a follower of
-/// three members that have one directory for their files.
+/// loops that carried it, by the clock of the wall, and without key and value; that of a member
+/// that was killed, up to the last second. Method: a put and a get that ask to be kept, on a
+/// follower of three members that have one directory for their files.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_member_writes_its_part_of_a_kept_put_into_its_own_file() {
     if Kind::subject() != Kind::Glass {

@@ -381,8 +381,8 @@ fn unaccounted(recording: &Recording, request: &query::Summary) -> Option<String
     (allowed < unseen).then(what)
 }
 
-/// Goal: the checks above find what they look for. Method: a recording in which nothing is wrong, and
-/// one thing after the other is made wrong in it.
+/// Goal: the checks above find what they look for. Method: a recording in which nothing is wrong,
+/// and one thing after the other is made wrong in it.
 #[test]
 fn whatever_is_made_wrong_in_a_recording_is_found() {
     const RECORDED: &str = include_str!("../recordings/puts_and_gets.ndjson");

@@ -39,9 +39,9 @@ fn ids_of(recording: &Recording, at: usize, method: &str) -> Vec<u64> {
     requests.filter(is_meant).map(|request| request.id).collect()
 }
 
-/// Goal: the story of a call that waits says for whom, for how many, and which request woke it; that
-/// of a client that gives up says which request took its key away. Method: three callers of one
-/// lock, at the leader and at followers.
+/// Goal: the story of a call that waits says for whom, for how many, and which request woke it;
+/// that of a client that gives up says which request took its key away. Method: three callers of
+/// one lock, at the leader and at followers.
 pub(super) async fn a_lock_that_waits_tells_for_whom(scene: &Scene) {
     let [leader, follower, _] = scene.parts().await;
     let mut first = Locks::of(&scene.cluster, leader);

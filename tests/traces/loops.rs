@@ -1,8 +1,9 @@
 //! Every background loop of a member has its stages, or a reason for having none.
 //!
-//! A loop begins where something is spawned. So each place of the code that spawns has its line here,
-//! and a place without a line, or a line without its place, fails. That the stages are recorded is
-//! what the other tests of this folder see to: the first of them demands the whole vocabulary.
+//! A loop begins where something is spawned. So each place of the code that spawns has its line
+//! here, and a place without a line, or a line without its place, fails. That the stages are
+//! recorded is what the other tests of this folder see to: the first of them demands the whole
+//! vocabulary.
 
 use std::{collections::BTreeMap, fs, path::Path};
 

@@ -123,9 +123,9 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     assert_eq!(expected, unseen, "stages that were not seen");
 }
 
-/// Goal: a compaction is seen from its mark to its rows: the mark under the request's id, the passes
-/// over index and rows as loops, with how many keys and rows they have left. Method: a key that is
-/// gone for good, which each member's index forgets.
+/// Goal: a compaction is seen from its mark to its rows: the mark under the request's id, the
+/// passes over index and rows as loops, with how many keys and rows they have left. Method: a key
+/// that is gone for good, which each member's index forgets.
 async fn compact(scene: &Scene) {
     let mut client = scene.cluster.client(0);
     client.put("traces/gone", "1").await.unwrap();

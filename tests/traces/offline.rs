@@ -33,16 +33,17 @@ use crate::{
 
 /// Before its death, in nanoseconds, a member may not have told everything to everybody.
 const UNTOLD_NS: u64 = 500_000_000;
-/// Clients that write while nobody reads, and how many bytes are told meanwhile to those who do: far
-/// more than a connection holds, for far longer than batches are kept for a reader.
+/// Clients that write while nobody reads, and how many bytes are told meanwhile to those who do:
+/// far more than a connection holds, for far longer than batches are kept for a reader.
 const WRITERS: usize = 8;
 const UNREAD_BYTES: usize = 8 << 20;
 /// How long that may take.
 const MUCH_WITHIN: Duration = Duration::from_secs(60);
 
 /// Goal: a recording of a run with faults replays offline with nothing missing. Method: random
-/// traffic; a member is killed and starts again, the leader is stopped and goes on; beside a listener
-/// a `glass trace record` writes everything down. Then each story is looked for in the file.
+/// traffic; a member is killed and starts again, the leader is stopped and goes on; beside a
+/// listener a `glass trace record` writes everything down. Then each story is looked for in the
+/// file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recording_of_a_run_with_faults_replays_offline_with_nothing_missing() {
     let Some(mut scene) = Scene::start("recordings of faults").await else { return };

@@ -261,8 +261,8 @@ async fn three_members_export_one_put_into_the_trace_of_its_caller() {
 }
 
 /// Goal: a collector that never answers costs the clients nothing: puts go on, and what finds no
-/// room is dropped and counted. Method: a socket that accepts and is silent; puts that are all kept,
-/// until spans are dropped.
+/// room is dropped and counted. Method: a socket that accepts and is silent; puts that are all
+/// kept, until spans are dropped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_collector_holds_nobody_up() {
     if Kind::subject() != Kind::Glass {

@@ -1,6 +1,6 @@
 //! The questions that a trace answers: which fsyncs made a request durable, and for how many; whose
-//! acknowledgements made the quorum; which round let it read, and with whom; where it is stored; and
-//! which watchers heard of it. Each answer is compared with the records of a real cluster.
+//! acknowledgements made the quorum; which round let it read, and with whom; where it is stored;
+//! and which watchers heard of it. Each answer is compared with the records of a real cluster.
 
 use bytes::Bytes;
 use glass_etcd::{

@@ -1,8 +1,8 @@
 //! What must be in no record, recording or export: values always, keys where they are redacted.
 //!
 //! Everything that leaves a member is searched as bytes: what the observe service sends, what
-//! `glass trace` prints and writes, the exports for other viewers, what a collector of OpenTelemetry
-//! gets while the member runs, the flight recorder's file.
+//! `glass trace` prints and writes, the exports for other viewers, what a collector of
+//! OpenTelemetry gets while the member runs, the flight recorder's file.
 
 use std::fs;
 
@@ -31,8 +31,8 @@ const VALUE: &str = "value-Nobody-May-Ever-See-It";
 /// In every key, name of a lock and end of a range.
 const KEY: &str = "key-That-Is-Told-Or-Redacted";
 
-/// Goal: no value leaves a member, and no key one that redacts. Method: values and keys with marks in
-/// all requests that take them, well and badly, and then a search through all that is told.
+/// Goal: no value leaves a member, and no key one that redacts. Method: values and keys with marks
+/// in all requests that take them, well and badly, and then a search through all that is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_are_told_nowhere_and_keys_only_where_they_are_not_redacted() {
     if Program::subject() != Program::Glass {

@@ -1,5 +1,6 @@
 //! The state of each member at every step of a recording of a cluster that was broken: walking
-//! forward and walking backward gives the same, and at the end it is what the members say themselves.
+//! forward and walking backward gives the same, and at the end it is what the members say
+//! themselves.
 
 use glass_etcd::{
     story::{
@@ -71,7 +72,8 @@ async fn puts(scene: &Scene, when: &str, members: &[usize]) {
     scene.listener.told(("KV/Put", &last), is_told).await;
 }
 
-/// Waits until each member's state at the end is what it answers when it is asked, and what it counts.
+/// Waits until each member's state at the end is what it answers when it is asked, and what it
+/// counts.
 async fn said_by_the_members(scene: &Scene) -> Recording {
     eventually("the members' own words", HEARD_WITHIN, || async {
         // Asked first: what was heard after that is at least as new.

@@ -16,8 +16,8 @@ use crate::{
     silent::Silent,
 };
 
-/// Of the member's 256 MiB, half goes to answers of this size that are kept, and the rest to windows
-/// of 2 MiB for those that are not.
+/// Of the member's 256 MiB, half goes to answers of this size that are kept, and the rest to
+/// windows of 2 MiB for those that are not.
 const VALUE: usize = 1200 << 10;
 /// Connections, and how much each asks for at a time: that makes more windows than there are. They
 /// must be taken before the first of them has stalled for long.

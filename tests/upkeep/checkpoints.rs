@@ -28,8 +28,9 @@ const LEASE: i64 = 700;
 const TTL: i64 = 60;
 
 /// Goal: a new leader goes on with what is left of a lease, not with all of it; a renewal makes it
-/// whole again, for later leaders too; and it outlives the death of all members. Method: an interval
-/// of one second, and leaders that are killed. Without checkpoints each would begin with 60 seconds.
+/// whole again, for later leaders too; and it outlives the death of all members. Method: an
+/// interval of one second, and leaders that are killed. Without checkpoints each would begin with
+/// 60 seconds.
 #[tokio::test]
 async fn what_is_left_of_a_lease_outlives_its_leader_and_a_renewal_makes_it_whole() {
     if Kind::subject() != Kind::Glass {

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Messages arrive undecoded, and only this module decodes them, so no event is held twice. The
-//! memory also knows which member answers at each endpoint, and when that member last gave a sign of
-//! life. A sign of life is a hello or a batch of the member itself; what another member sends is none.
+//! memory also knows which member answers at each endpoint, and when that member last gave a sign
+//! of life. A sign of life is a hello or a batch of the member itself; what another member sends is
+//! none.
 //!
 //! Invariant: [`Memory::bytes`] is the size of the events. A memory forgets nothing by itself: the
 //! player decides what goes ([`crate::state::forget`]), and so do the commands that follow.

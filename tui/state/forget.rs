@@ -11,22 +11,22 @@
 //!
 //! Each event has an **age**, which is a place in the recording: its own or, if that is later, the
 //! last place at which an event carries the id of a story that the event is a step of. Everything
-//! below some age `p` goes. So a story either keeps all its steps, those included that it shares with
-//! other stories, or it loses all but those that other stories keep.
+//! below some age `p` goes. So a story either keeps all its steps, those included that it shares
+//! with other stories, or it loses all but those that other stories keep.
 //!
-//! Two things count as younger than every place: the story at the cursor, which is the open one or the
-//! chosen row of the list, with its surroundings (what happened meanwhile, up to the next keyframe on
-//! both sides); and stories that are under way. Neither may fill the memory, so each has a share
-//! ([`STORY_SHARE`], [`UNDER_WAY_SHARE`]). A story at the cursor that is too large for its share stays
-//! without its surroundings. Of the stories under way, those whose last event is oldest count as ended
-//! when the share is used up.
+//! Two things count as younger than every place: the story at the cursor, which is the open one or
+//! the chosen row of the list, with its surroundings (what happened meanwhile, up to the next
+//! keyframe on both sides); and stories that are under way. Neither may fill the memory, so each
+//! has a share ([`STORY_SHARE`], [`UNDER_WAY_SHARE`]). A story at the cursor that is too large for
+//! its share stays without its surroundings. Of the stories under way, those whose last event is
+//! oldest count as ended when the share is used up.
 //!
-//! A single story that is larger than its share cannot stay whole, so it goes, whatever its age. If it
-//! is open, the step view still has the rows that it shows.
+//! A single story that is larger than its share cannot stay whole, so it goes, whatever its age. If
+//! it is open, the step view still has the rows that it shows.
 //!
 //! Left out: the surroundings of other stories. Of a long story that stays, what happened meanwhile
-//! may be gone. A member whose events arrive later than the recording reaches back loses its part of
-//! the stories at the old end.
+//! may be gone. A member whose events arrive later than the recording reaches back loses its part
+//! of the stories at the old end.
 
 use std::{
     cmp::Reverse,
@@ -41,15 +41,17 @@ use glass_etcd::{
 
 use super::{join, story::Subject};
 
-/// The bound on the player's events, in bytes, from live members and from files alike: about 180 000
-/// events, or half a minute of three members that send 50 traces a second each, the most that they
-/// send to a player. What the player derives from the events takes about as much again. A story is
-/// looked up in all of them when it is opened; with more events, that would no longer be at once.
+/// The bound on the player's events, in bytes, from live members and from files alike: about 180
+/// 000 events, or half a minute of three members that send 50 traces a second each, the most that
+/// they send to a player. What the player derives from the events takes about as much again. A
+/// story is looked up in all of them when it is opened; with more events, that would no longer be
+/// at once.
 pub(crate) const BYTES_MAX: usize = 32 << 20;
-/// How much stays, in quarters of the bound. A quarter is free afterwards, so that stories are looked
-/// up once for many batches, and not for each.
+/// How much stays, in quarters of the bound. A quarter is free afterwards, so that stories are
+/// looked up once for many batches, and not for each.
 const QUARTERS_AFTER: usize = 3;
-/// The part of what stays that a single story may take, and the cursor's with its surroundings: half.
+/// The part of what stays that a single story may take, and the cursor's with its surroundings:
+/// half.
 const STORY_SHARE: usize = 2;
 /// The part that all stories under way may take together: a quarter.
 const UNDER_WAY_SHARE: usize = 4;

@@ -183,8 +183,8 @@ impl State {
         State::new(Memory::of_endpoints(endpoints), bytes_max)
     }
 
-    /// The state that shows a file. A file that does not fit into the player's memory loses its oldest
-    /// stories while it is read, as live members do.
+    /// The state that shows a file. A file that does not fit into the player's memory loses its
+    /// oldest stories while it is read, as live members do.
     pub(crate) fn of_file(file: impl BufRead, bytes_max: usize) -> Result<State, ReadError> {
         let mut state = State::new(Memory::default(), bytes_max);
         recording::read_with(file, |read| state.read(read))?;

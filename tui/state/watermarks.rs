@@ -1,7 +1,8 @@
 //! Where a member stands: role, term, and how far each part of it has come.
 //!
-//! What held at a cursor is the library's to say ([`States`]); what is known of live members at last
-//! is the newest value that was told. What neither of them tells is unknown, and is shown as unknown.
+//! What held at a cursor is the library's to say ([`States`]); what is known of live members at
+//! last is the newest value that was told. What neither of them tells is unknown, and is shown as
+//! unknown.
 
 use std::collections::BTreeMap;
 

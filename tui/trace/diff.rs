@@ -455,8 +455,8 @@ mod tests {
         assert!(!text.contains("only") && !text.contains("longer A"), "{text}");
     }
 
-    /// A linearizable read that the leader answered from its buffer, and a put that it committed: more
-    /// than one request can be, so that each of its facts can differ.
+    /// A linearizable read that the leader answered from its buffer, and a put that it committed:
+    /// more than one request can be, so that each of its facts can differ.
     fn base() -> Facts {
         Facts {
             consistency: Some(Consistency::Linearizable),

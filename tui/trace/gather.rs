@@ -1,9 +1,10 @@
 //! Listening to all members until they have told what they hold of the past.
 //!
-//! Who answers is waited for, up to [`SETTLE`], until the story that is asked for is whole. Who does
-//! not answer (a member that is stopped, a host that swallows packets) is not waited for any longer
-//! than [`PATIENCE`] after the last of the others has spoken: it is named as silent, and what it did
-//! is unknown. Nobody is left before [`LAG`], because members tell what has happened a moment later.
+//! Who answers is waited for, up to [`SETTLE`], until the story that is asked for is whole. Who
+//! does not answer (a member that is stopped, a host that swallows packets) is not waited for any
+//! longer than [`PATIENCE`] after the last of the others has spoken: it is named as silent, and
+//! what it did is unknown. Nobody is left before [`LAG`], because members tell what has happened a
+//! moment later.
 
 use std::{io::Write, time::Duration};
 

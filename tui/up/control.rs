@@ -1,9 +1,9 @@
 //! The control socket: how `glass run` in another terminal reaches the `glass up` that is running.
 //!
 //! A Unix socket in the data directory; one line of JSON there, one line of JSON back. Whoever can
-//! open it can stop the cluster, so the directory is its owner's only. A Unix socket's path is short
-//! (104 bytes on macOS): where ours would be longer, the socket lies in a directory of its own below
-//! the temporary one, and a file says where.
+//! open it can stop the cluster, so the directory is its owner's only. A Unix socket's path is
+//! short (104 bytes on macOS): where ours would be longer, the socket lies in a directory of its
+//! own below the temporary one, and a file says where.
 //!
 //! A lock on a file, not the socket, says whether somebody is running: a lock goes away with its
 //! process, a socket does not. Who has the lock may remove a socket that is left over.

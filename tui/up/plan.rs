@@ -138,7 +138,8 @@ fn directory_of(procfile: &Path) -> io::Result<PathBuf> {
     Ok(absolute.parent().unwrap_or(Path::new("/")).to_owned())
 }
 
-/// Where data, logs and the control socket are: `.glass` beside the Procfile, if not told otherwise.
+/// Where data, logs and the control socket are: `.glass` beside the Procfile, if not told
+/// otherwise.
 pub(crate) fn base(procfile: &Path, data_dir: Option<&Path>) -> io::Result<PathBuf> {
     match data_dir {
         Some(dir) => std::path::absolute(dir),

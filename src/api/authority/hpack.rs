@@ -1,7 +1,7 @@
 //! HPACK (RFC 7541): from a header block to its fields, and to a block that needs no table.
 //!
-//! Whether a connection has to be mended is seen by a walk over its first block, without a table. If
-//! it has to, every block is read with the client's table, and written anew in literals and
+//! Whether a connection has to be mended is seen by a walk over its first block, without a table.
+//! If it has to, every block is read with the client's table, and written anew in literals and
 //! indexes of the standard's table, so that h2 needs nothing of what came before.
 
 use bytes::Bytes;
@@ -46,8 +46,8 @@ fn first_authority(block: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// The block with a good authority and without a table; `None` if it cannot be understood, or if its
-/// fields count more than `list_max`.
+/// The block with a good authority and without a table; `None` if it cannot be understood, or if
+/// its fields count more than `list_max`.
 pub(super) fn mend(block: &[u8], table: &mut Table, list_max: usize) -> Option<Vec<u8>> {
     let mut walk = Walk { block, at: 0 };
     let (mut mended, mut size) = (Vec::with_capacity(2 * block.len()), 0);

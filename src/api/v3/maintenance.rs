@@ -1,5 +1,5 @@
-//! The Maintenance service: Status, Alarm, HashKV and Hash. The rest comes later, and `front` answers those
-//! methods as unknown.
+//! The Maintenance service: Status, Alarm, HashKV and Hash. The rest comes later, and `front`
+//! answers those methods as unknown.
 
 use std::sync::Arc;
 

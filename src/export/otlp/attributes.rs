@@ -1,8 +1,8 @@
 //! What is said of a member and of a step, by names.
 //!
-//! A field `x` of the vocabulary is the attribute `etcd.x`; what every record has is `glass.…`. Names
-//! that OpenTelemetry itself gives (`service.name`, `thread.name`, `rpc.grpc.status_code`) are used
-//! where they mean the same. Of the machine nothing is said.
+//! A field `x` of the vocabulary is the attribute `etcd.x`; what every record has is `glass.…`.
+//! Names that OpenTelemetry itself gives (`service.name`, `thread.name`, `rpc.grpc.status_code`)
+//! are used where they mean the same. Of the machine nothing is said.
 
 use serde_json::Value as Json;
 

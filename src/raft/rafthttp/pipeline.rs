@@ -32,8 +32,8 @@ use crate::clock;
 const CONNECTIONS: usize = 4;
 /// Messages that may wait for one of them (etcd: pipelineBufSize).
 const QUEUE_MAX: usize = 64;
-/// Proposals that may wait beside them: raft repeats all else by itself, but a proposal has a client
-/// that would wait for it until its time is over. (etcd has no room of their own for them.)
+/// Proposals that may wait beside them: raft repeats all else by itself, but a proposal has a
+/// client that would wait for it until its time is over. (etcd has no room of their own for them.)
 const PROPOSALS_MAX: usize = 4096;
 /// And their bytes.
 const PROPOSAL_BYTES_MAX: usize = 64 << 20;

@@ -8,18 +8,18 @@
 //!                                            connect ──▶ send ──────┘
 //! ```
 //!
-//! A connection for each question would leave a port in TIME_WAIT for a minute, so that a few hundred
-//! questions a second would use up all local ports. Raft's own messages do not come here: they have
-//! streams and the pipeline.
+//! A connection for each question would leave a port in TIME_WAIT for a minute, so that a few
+//! hundred questions a second would use up all local ports. Raft's own messages do not come here:
+//! they have streams and the pipeline.
 //!
 //! Invariants
 //! * Connections that are in use and those that are idle are together at most [`AT_ONCE`]
 //!   (`member::descriptors` counts on it). An idle one gives way to a new one.
 //! * A connection goes back only after its whole answer has been read.
-//! * The newest idle connection is used first, so that those beyond the need grow old and are closed:
-//!   beyond six to a peer after a second, all others after five.
-//! * A connection that the peer closed while it was idle costs no question: the question goes out once
-//!   more, on a new connection. For that every question must be one that may be repeated.
+//! * The newest idle connection is used first, so that those beyond the need grow old and are
+//!   closed: beyond six to a peer after a second, all others after five.
+//! * A connection that the peer closed while it was idle costs no question: the question goes out
+//!   once more, on a new connection. For that every question must be one that may be repeated.
 //!
 //! Left out, and why
 //! * A runtime of its own: a question runs where it is asked, and so does its connection. When that
@@ -56,8 +56,8 @@ pub const AT_ONCE: usize = 64;
 /// How many idle ones to one peer. At its end they take places beside the six connections of
 /// rafthttp, and its smallest share of 48 places has room for four peers with twelve each.
 const IDLE_PER_PEER: usize = 6;
-/// How long more than those may be idle: a burst goes in waves of [`AT_ONCE`], and the next wave needs
-/// what the last one has left.
+/// How long more than those may be idle: a burst goes in waves of [`AT_ONCE`], and the next wave
+/// needs what the last one has left.
 const SURPLUS_MAX: Duration = Duration::from_secs(1);
 /// How long one may be idle: well below the 30 seconds after which the peer would close it.
 const IDLE_MAX: Duration = Duration::from_secs(5);
@@ -78,8 +78,8 @@ pub struct Limits {
     pub body: usize,
 }
 
-/// Asks the peer at this URL, and reads the whole answer. The request's URI is a path, and `Host` is
-/// set here. The request may go out twice, so it must be one that may be repeated.
+/// Asks the peer at this URL, and reads the whole answer. The request's URI is a path, and `Host`
+/// is set here. The request may go out twice, so it must be one that may be repeated.
 ///
 /// `None` when the URL is not `http://host:port`, or no answer came within the limits.
 pub async fn ask(url: &str, request: Request<Bytes>, limits: Limits) -> Option<Response<Bytes>> {
@@ -348,8 +348,9 @@ mod tests {
         pool.with(|connections| connections.idle.len())
     }
 
-    /// Goal: the number of connections depends on how many questions there are at a time, not on how
-    /// many there were. Method: one after the other, then many at once; an idle one is not for ever.
+    /// Goal: the number of connections depends on how many questions there are at a time, not on
+    /// how many there were. Method: one after the other, then many at once; an idle one is not for
+    /// ever.
     #[tokio::test]
     async fn many_questions_use_few_connections() {
         let (pool, peer) = (pool(), peer("yes", End::Never).await);

@@ -147,7 +147,8 @@ impl Shared {
         let before = buffers.committed;
         trace::watermarks().frozen.store(frozen.buffer.len() as u64, Ordering::Relaxed);
         trace::watermarks().active.store(0, Ordering::Relaxed);
-        // Its clock stands for the buffers, so it ends while they are locked: the next put is later.
+        // Its clock stands for the buffers, so it ends while they are locked: the next put is
+        // later.
         drop(span);
         // Under both locks, so that a writer that rings for the new buffer is not overheard.
         self.control().full = false;

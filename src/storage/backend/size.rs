@@ -10,13 +10,13 @@
 //! defragmentation. Here it is room at once; but the file outgrows its quota by no more than
 //! [`STEP`] because its free pages are too small for what is written.
 //!
-//! Rows that wait for the next commit do not count, as in etcd, where the next write waits while that
-//! commit runs. Here it does not wait, so while a commit runs both buffers count: either way the file
-//! outgrows the quota by what is written in one commit interval.
+//! Rows that wait for the next commit do not count, as in etcd, where the next write waits while
+//! that commit runs. Here it does not wait, so while a commit runs both buffers count: either way
+//! the file outgrows the quota by what is written in one commit interval.
 //!
-//! The figures are those of the last commit. The commit thread sets them while the buffers are locked,
-//! so a writer that holds the lock sees figures that belong together; others may see, for a moment,
-//! less than there is.
+//! The figures are those of the last commit. The commit thread sets them while the buffers are
+//! locked, so a writer that holds the lock sees figures that belong together; others may see, for a
+//! moment, less than there is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,10 +1,10 @@
 //! Rows of the key bucket in two parts, where one would waste a good part of a page.
 //!
-//! redb puts as many rows into a page of 4 KiB as fit in whole. A row that is a little larger than a
-//! page takes two, and of two rows that are a little larger than half a page each takes one:
+//! redb puts as many rows into a page of 4 KiB as fit in whole. A row that is a little larger than
+//! a page takes two, and of two rows that are a little larger than half a page each takes one:
 //! values of 2 or of 4 KiB, which are common, would fill half of the file with nothing. (bbolt puts
-//! two such rows into three pages.) So the end of such a row goes into a table of its own, under the
-//! same key, where the ends of many rows share a page:
+//! two such rows into three pages.) So the end of such a row goes into a table of its own, under
+//! the same key, where the ends of many rows share a page:
 //!
 //! ```text
 //!   "key"        revision 7 ─▶ ├──── the first 4067 bytes ────┤     fills a page
@@ -37,8 +37,8 @@ const ROOM: usize = PAGE - 4;
 const OFFSETS: usize = 8;
 /// Rows of which more fit into a page are left whole: there is little to be won.
 const SHARES_MAX: usize = 5;
-/// To be worth a second row, a cut must save this much of a row that is longer than a page, in bytes,
-/// and this part of what another takes, in percent.
+/// To be worth a second row, a cut must save this much of a row that is longer than a page, in
+/// bytes, and this part of what another takes, in percent.
 const SAVED_MIN: usize = PAGE / 2;
 const SAVED_PERCENT_MIN: usize = 15;
 

@@ -13,7 +13,8 @@
 //! read-only is therefore noticed half a segment before the new file is needed. The log names
 //! file and cause, and says it again each time the present segment has doubled. Every second the
 //! member tries again, and it goes on meanwhile: nothing in the format ends a segment at 64 MB, so
-//! the present one takes what comes until the next one is there. etcd reads such a segment like any other.
+//! the present one takes what comes until the next one is there. etcd reads such a segment like any
+//! other.
 //!
 //! **Invariant.** Until it is renamed, the new file holds nothing that anybody was promised, so
 //! throwing it away is always safe. An fsync that fails ends the member all the same: the disk

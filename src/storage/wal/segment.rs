@@ -1,16 +1,16 @@
 //! The files of the log: their names, and how a new one comes to be without ever being seen half
 //! done.
 //!
-//! A segment is built in the log's directory under a name that does not count, `0.tmp` for the first
-//! ([`super::ahead`] says when the others are begun). Its first records are synced, then it gets its
-//! name, and then the directory is synced: a name that a power failure takes back is a file that was
-//! never there. That last sync uses the handle that holds the directory's lock, so that a process
-//! without a free descriptor can still end a segment.
+//! A segment is built in the log's directory under a name that does not count, `0.tmp` for the
+//! first ([`super::ahead`] says when the others are begun). Its first records are synced, then it
+//! gets its name, and then the directory is synced: a name that a power failure takes back is a
+//! file that was never there. That last sync uses the handle that holds the directory's lock, so
+//! that a process without a free descriptor can still end a segment.
 //!
-//! **Invariant.** A directory without any `*.wal` file is no log. So a first start that is cut short
-//! leaves either no log or one with a whole first segment. etcd builds the whole log in `wal.tmp` and
-//! renames that; here the directory itself is never renamed, because it may be a mount point, or hold
-//! files of others, such as `lost+found` or `.keep`.
+//! **Invariant.** A directory without any `*.wal` file is no log. So a first start that is cut
+//! short leaves either no log or one with a whole first segment. etcd builds the whole log in
+//! `wal.tmp` and renames that; here the directory itself is never renamed, because it may be a
+//! mount point, or hold files of others, such as `lost+found` or `.keep`.
 
 use std::{
     fs::{self, DirBuilder},

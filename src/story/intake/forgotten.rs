@@ -1,12 +1,12 @@
 //! What an intake has forgotten, so that it does not come back in pieces.
 //!
 //! A member sends its history again when its connection was broken. That history has only the
-//! member's own part of a forgotten request. A request that was forgotten while it ran still sends its
-//! end. In a list, both would look like requests that lost nearly all their records.
+//! member's own part of a forgotten request. A request that was forgotten while it ran still sends
+//! its end. In a list, both would look like requests that lost nearly all their records.
 //!
-//! Invariant: after a request was forgotten as a whole, the intake takes nothing that would bring it
-//! back into a list. Both notes are bounded: one clock for each boot of a member, and [`OPEN_MAX`]
-//! ids.
+//! Invariant: after a request was forgotten as a whole, the intake takes nothing that would bring
+//! it back into a list. Both notes are bounded: one clock for each boot of a member, and
+//! [`OPEN_MAX`] ids.
 
 use std::collections::{HashMap, HashSet};
 

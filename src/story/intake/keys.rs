@@ -1,9 +1,9 @@
 //! Texts of keys that wait for the end of the step in which they were written.
 //!
 //! A key waits under its owner (member, boot, thread, request) and the member clock at which it was
-//! written. A step that ends asks for its own owner and its own clocks, so it looks at the keys that
-//! may be its own, and at no other, however many wait. When too many keys wait, the oldest is given up:
-//! its step has probably lost its end.
+//! written. A step that ends asks for its own owner and its own clocks, so it looks at the keys
+//! that may be its own, and at no other, however many wait. When too many keys wait, the oldest is
+//! given up: its step has probably lost its end.
 
 use std::{
     collections::{BTreeMap, btree_map::Range},
@@ -12,8 +12,8 @@ use std::{
 
 use crate::story::{Event, KeyText};
 
-/// Keys that wait at most. A key waits until its step ends, so this is more than the requests that a
-/// member has under way; its text has 88 bytes at most.
+/// Keys that wait at most. A key waits until its step ends, so this is more than the requests that
+/// a member has under way; its text has 88 bytes at most.
 pub(super) const KEYS_MAX: usize = 4096;
 
 /// Whose key it is: member, boot, thread and request.

@@ -8,8 +8,8 @@
 //! Everything is taken from the steps that the story has; each part names its event, so that a
 //! reader can show it. Numbers only, no text: the words are the reader's.
 //!
-//! Invariant: what was not captured is `None`, or absent, and never guessed. Who leads is known from
-//! who counts acknowledgements or sends the entry, not from whom a follower believed.
+//! Invariant: what was not captured is `None`, or absent, and never guessed. Who leads is known
+//! from who counts acknowledgements or sends the entry, not from whom a follower believed.
 
 use crate::{
     field, fields,

@@ -6,11 +6,11 @@
 //!   a third                                      ├ fsync ┤
 //! ```
 //!
-//! The path is a chain of events of which each had to wait for the one before. Of the followers only
-//! the one counts whose acknowledgement completed the quorum: the others worked beside the path. A
-//! piece between two events of one member is measured by that member's clock. A piece between two
-//! members is a message's way, whose length depends on how the clocks were set by [`Order`]: it is
-//! marked as an estimate.
+//! The path is a chain of events of which each had to wait for the one before. Of the followers
+//! only the one counts whose acknowledgement completed the quorum: the others worked beside the
+//! path. A piece between two events of one member is measured by that member's clock. A piece
+//! between two members is a message's way, whose length depends on how the clocks were set by
+//! [`Order`]: it is marked as an estimate.
 //!
 //! Invariant: the pieces leave no gap, so that their sum is the rpc's duration. Where an event of
 //! the chain was not captured, the piece around it is [`Wait::Unknown`], not shared out by a guess.

@@ -28,9 +28,9 @@ pub(super) struct Named {
 #[derive(Debug, Default)]
 pub(super) struct Ranges {
     list: Vec<Named>,
-    /// A binary tree in rows: the children of `at` are `2 * at` and `2 * at + 1`, the root is 1, and
-    /// the last `list.len()` rounded up to a power of two are the ranges themselves. `None` where
-    /// there is no range below.
+    /// A binary tree in rows: the children of `at` are `2 * at` and `2 * at + 1`, the root is 1,
+    /// and the last `list.len()` rounded up to a power of two are the ranges themselves. `None`
+    /// where there is no range below.
     hulls: Vec<Option<(u64, u64)>>,
 }
 

@@ -1,4 +1,5 @@
-//! All stories of one recording: what each of them would search the whole recording for, known once.
+//! All stories of one recording: what each of them would search the whole recording for, known
+//! once.
 //!
 //! ```text
 //!   recording ──▶ by id:     0203 → its events            request, rounds

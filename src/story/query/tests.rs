@@ -401,8 +401,8 @@ fn a_member_that_was_never_heard_is_named() {
     assert_eq!((vec![3], vec![]), (story.unheard, story.missing));
 }
 
-/// Goal: a watcher that caught up is joined to the writes that it surely got, and no other is claimed.
-/// Method: three puts, and a watcher that got the first and the last of them at least.
+/// Goal: a watcher that caught up is joined to the writes that it surely got, and no other is
+/// claimed. Method: three puts, and a watcher that got the first and the last of them at least.
 #[test]
 fn a_watcher_that_caught_up_is_joined_by_the_revisions_at_its_ends() {
     let mut script = Script::new();

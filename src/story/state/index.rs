@@ -18,8 +18,8 @@ use crate::{
 /// A place in a member's time: its boot, and its clock.
 pub type Moment = (u16, u64);
 
-/// Changes of a watermark that are not in the recording: the records around them disagree. They were
-/// lost, or belong to requests that are not kept.
+/// Changes of a watermark that are not in the recording: the records around them disagree. They
+/// were lost, or belong to requests that are not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// The member, by place.
@@ -53,7 +53,8 @@ struct Boot {
     boot: u16,
     /// Where on the member's clock each of its events stands.
     points: Vec<u64>,
-    /// By the member's wall clock, in nanoseconds since 1970: the latest of these events, up to each.
+    /// By the member's wall clock, in nanoseconds since 1970: the latest of these events, up to
+    /// each.
     heard_ns: Vec<u64>,
     lines: BTreeMap<Watermark, Timeline>,
 }
@@ -106,8 +107,8 @@ impl States {
         boot.value(boot.points.partition_point(|point| *point <= clock), water)
     }
 
-    /// When, by the member's wall clock in nanoseconds since 1970, the last of its events up to this
-    /// moment happened; `None` if it was not heard before.
+    /// When, by the member's wall clock in nanoseconds since 1970, the last of its events up to
+    /// this moment happened; `None` if it was not heard before.
     pub fn heard_ns(&self, member: u8, (boot, clock): Moment) -> Option<u64> {
         let boots = self.members.get(usize::from(member))?.boots.iter();
         let heard = |known: &Boot| {

@@ -254,7 +254,8 @@ impl Maker<'_> {
 
     /// A keyframe is read while the member works: its clock is taken first, then the numbers, and
     /// each of them is set shortly before or after its change is recorded. So a sample may be that
-    /// of a neighbour. What tells nothing is left out, so that it proves no gap where there is none.
+    /// of a neighbour. What tells nothing is left out, so that it proves no gap where there is
+    /// none.
     fn without_racing(&self, told: &[Anchor]) -> Vec<Anchor> {
         let mut next: Option<Anchor> = None;
         let nexts: Vec<Option<Anchor>> = told

@@ -281,7 +281,8 @@ impl Waiting {
         match stage {
             Stage::Rpc => {
                 self.method = Some(field!(record, Rpc, method));
-                // What waits does so until its client goes, or for as long as that has said: no error.
+                // What waits does so until its client goes, or for as long as that has said: no
+                // error.
                 let is_end = head.flags & FLAG_CANCELLED != 0 || head.result == DEADLINE_EXCEEDED;
                 let is_usual_end = is_end && self.method.is_some_and(waits);
                 self.is_error |= head.result != 0 && !is_usual_end;

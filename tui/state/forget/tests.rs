@@ -65,8 +65,8 @@ fn bytes(state: &State) -> usize {
     state.recording().events.iter().map(bytes_of).sum()
 }
 
-/// Checks that each listed request has all its steps in `told`, the whole recording, and that nothing
-/// is left of the others. Returns the list.
+/// Checks that each listed request has all its steps in `told`, the whole recording, and that
+/// nothing is left of the others. Returns the list.
 fn check(state: &mut State, told: &Recording) -> Vec<u64> {
     assert!(bytes(state) <= ROOM, "{} bytes", bytes(state));
     state.refresh();

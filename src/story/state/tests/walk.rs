@@ -22,8 +22,8 @@ pub(super) struct Walked {
 }
 
 /// Asserts that at each step the look-up says what the records on both sides of it say: a record
-/// begins at its old value, if that is looked up just before it, unless a loss is reported there, and
-/// ends at its new one; what no record touches stays as it was.
+/// begins at its old value, if that is looked up just before it, unless a loss is reported there,
+/// and ends at its new one; what no record touches stays as it was.
 pub(super) fn walk(recording: &Recording, order: &Order, states: &States) -> Walked {
     let lost: HashSet<(usize, Watermark)> =
         states.losses().iter().map(|loss| (loss.event, loss.water)).collect();
