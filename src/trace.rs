@@ -7,11 +7,11 @@
 //!        └──▶ bridge ──▶ `tracing`
 //! ```
 //!
-//! A step costs two looks at the clock and one record of 128 bytes in the ring of its thread; it
-//! allocates nothing and waits for nobody. The collector copies out what is kept. What the records
-//! of all members mean together is another room's business: [`story`](crate::story).
+//! A step costs two clock readings and one record of 128 bytes in the ring of its thread. It
+//! allocates nothing and never waits. The collector copies the kept records out of the rings.
+//! [`story`](crate::story) puts the records of all members together.
 //!
-//! Invariants: nothing makes a record but the place where the work happens; a record is either read
+//! Invariants: only the code that does the work writes a record of it; every record is either read
 //! or counted as lost.
 //!
 //! In reading order: [`stage`] (the vocabulary), [`span`] (the guard), [`id`], [`record`],

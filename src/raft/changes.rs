@@ -1,8 +1,8 @@
-//! Sees what a step has changed, for raft-rs tells nobody.
+//! Finds out what an input has changed, because raft-rs does not report it.
 //!
 //! Before and after each input the few numbers that matter are compared: role, term, vote, leader,
 //! commit index, one peer's match, votes, and acknowledgements of a read round. Every difference
-//! becomes a record with the old and the new value, so that a reader can step back.
+//! becomes a record with the old and the new value, so that the player can step backwards.
 
 use raft::{
     Raft, StateRole,
@@ -22,7 +22,7 @@ pub struct Changes {
     commit: u64,
 }
 
-/// What one message may change beside the above.
+/// State before a message, for the changes beyond [`Changes`] that it may cause.
 #[derive(Debug)]
 pub struct Expected {
     kind: MessageType,
@@ -36,7 +36,7 @@ pub struct Expected {
     context: Vec<u8>,
     /// Acknowledgements of the read round before, and the index it would confirm.
     round: Option<(u64, u64)>,
-    /// How many messages stood ready to be sent before.
+    /// How many messages were ready to be sent before.
     sent: usize,
     /// Votes for and against before, and the role in which they were asked for; only if the message
     /// is a vote that can count.
@@ -55,7 +55,7 @@ impl Changes {
         }
     }
 
-    /// Takes the numbers anew. Returns what differs from before, or `None` if nothing does.
+    /// Reads the numbers again. Returns the change, or `None` if there is none.
     pub fn step(&mut self, raft: &Raft<LogStorage>) -> Option<Change> {
         let now = Self::of(raft);
         let before = std::mem::replace(self, now);
@@ -117,7 +117,7 @@ impl Change {
 }
 
 impl Expected {
-    /// Looks at what `message` may change.
+    /// Reads the state that `message` may change.
     pub fn before(raft: &Raft<LogStorage>, message: &Message) -> Self {
         let kind = message.get_msg_type();
         let matched = match kind {
@@ -143,7 +143,7 @@ impl Expected {
         }
     }
 
-    /// Records what it has changed.
+    /// Records what the message has changed.
     pub fn after(&self, raft: &Raft<LogStorage>) {
         match self.kind {
             MessageType::MsgAppendResponse => {
@@ -199,13 +199,13 @@ impl Expected {
         );
     }
 
-    /// The vote that decides also ends the count: by now raft-rs has begun the next one, or none.
-    /// So this one is added to the votes before.
+    /// The deciding vote ends the count, and raft-rs may already have begun the next. So this vote
+    /// is added to the counts from before.
     fn note_tally(&self, raft: &Raft<LogStorage>) {
         let Some((granted, rejected, role)) = self.votes else { return };
         let (granted_now, rejected_now, _) = raft.prs().tally_votes();
         if role == raft.state && granted_now + rejected_now == granted + rejected {
-            // The same vote a second time.
+            // A repeated vote.
             return;
         }
         mark!(

@@ -1,9 +1,9 @@
-//! Is a message of a peer one that raft-rs can be given?
+//! Checks whether a message from a peer may be given to raft-rs.
 //!
-//! raft-rs trusts its peers: a message that makes no sense ends the process, or stays in the log
-//! and ends it at the next start. A peer may be another program, or a member whose disk has failed,
-//! so each message is looked at first. What raft-rs checks by itself, the term and the role that a
-//! message belongs to, is left to it.
+//! raft-rs trusts its peers: a malformed message ends the process, or stays in the log and ends it
+//! at the next start. A peer may be another program, or a member whose disk has failed, so each
+//! message is checked first. What raft-rs checks by itself, the term and the role that a message
+//! belongs to, is left to it.
 
 use std::fmt;
 
@@ -15,13 +15,13 @@ use raft::{
 use super::log::LogStorage;
 
 /// How far a term may be above this member's. A term rises by one with each election, so no member
-/// has missed this many.
+/// has missed 2^32 of them.
 const TERM_LEAD_MAX: u64 = 1 << 32;
 
 /// Why a message is not given to raft-rs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// This member's log has lost entries that it had once acknowledged.
+    /// This member's log has lost entries that it had acknowledged.
     TailLost {
         /// The index that the leader knows to be committed, and to be on this member.
         commit: u64,
@@ -30,7 +30,7 @@ pub enum Fault {
     },
     /// A snapshot, which this member cannot take yet.
     Snapshot,
-    /// Nothing that a member of this cluster sends.
+    /// A message that no correct member sends; the text says why.
     Senseless(&'static str),
 }
 
@@ -81,7 +81,8 @@ pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
     }
 }
 
-/// Whether the entries are those behind the message's index, with terms that rise up to its own.
+/// Whether the entries follow the message's index without a gap, and their terms rise up to the
+/// message's.
 fn follow_on(message: &Message) -> bool {
     let mut term = message.log_term;
     let mut index = message.index;
@@ -95,8 +96,8 @@ fn follow_on(message: &Message) -> bool {
     term <= message.term
 }
 
-/// A change of membership that changes nothing, and does not say so: the log would take it, and not
-/// be read again.
+/// Whether an entry is a membership change without data: raft-rs would append it, and then could
+/// not read the log again.
 fn is_bare_change(entry: &Entry) -> bool {
     entry.get_entry_type() == EntryType::EntryConfChange && entry.data.is_empty()
 }
@@ -147,7 +148,7 @@ mod tests {
         message
     }
 
-    /// Whatever is let through must not end the process.
+    /// Checks a message, and gives it to raft-rs if it passes, which must not panic.
     fn checked(raft: &mut Raft<LogStorage>, message: Message) -> Option<Fault> {
         let fault = fault(&message, raft);
         if fault.is_none() {

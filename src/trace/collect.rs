@@ -1,4 +1,4 @@
-//! The collector: copies out of the rings what somebody wants, and hands it to whoever watches.
+//! The collector: copies the wanted records out of the rings and hands them to subscribers.
 //!
 //! ```text
 //!   rings ──25 ms──▶ staging ──two passes later──▶ history (10 s) ──▶ a late subscriber
@@ -9,17 +9,16 @@
 //! What is wanted:
 //!
 //! 1. every record of a request that is kept (its id says so) or pinned (it failed or was slow);
-//! 2. of the loops, what concerns who leads, what the log loses and what the file gains, always;
-//!    and the entries that belong to no request, a new leader's first above all;
-//! 3. of the loops, what covers an entry or a round of 1;
-//! 4. of the loops, everything, heartbeats too, while there are at most [`QUIET`] records in a
-//!    pass;
+//! 2. of the loops, always: changes of leader, entries that the log loses, and commits of the file;
+//!    and the entries that belong to no request, such as a new leader's first;
+//! 3. of the loops, what covers an entry or a round of the requests of 1;
+//! 4. of the loops, everything, heartbeats too, in a pass with at most [`QUIET`] of their records;
 //! 5. keyframes, every 100 ms, and a record for every loss.
 //!
-//! Records rest in staging for two passes. The rings are read one after the other, so a send may be
-//! read before the entry that it carries; two passes later both are there and 3 can be decided. The
-//! same delay lets a step that had taken its end clock but not yet written its record catch up, so
-//! that the watermark tells the truth.
+//! Records stay in staging for two passes. The rings are read one after the other, so a send may be
+//! read before the entry that it carries; two passes later both have been read, and 3 can be
+//! decided. In that time a step that had taken its end clock also writes its record, so that the
+//! watermark is true.
 //!
 //! The thread `trace-drain` reads the rings, and never makes a writer wait. Two others read them at
 //! rare moments: [`Collector::finish`] makes the last passes on the thread that ends the member,
@@ -31,9 +30,9 @@
 //! clients never take that lock: a request to keep something, or to subscribe, is left in a list
 //! ([`Left`]) that the next pass takes. Lock order: state, left, armed.
 //!
-//! What is pinned here goes to the other members as well: [`Collector::pinned`] says what, and
-//! `member` tells them. Left out: text of the keys of requests that were pinned late, because it
-//! was never written down.
+//! [`Collector::pinned`] reports the requests that are pinned here, and `member` sends them to the
+//! other members. Left out: the keys of requests that were pinned late, because they were never
+//! recorded.
 
 use std::{
     io, mem,
@@ -67,10 +66,10 @@ use super::{
 
 /// How often the rings are read.
 const PASS: Duration = Duration::from_millis(25);
-/// Up to so many loop records in a pass, all of them are kept: 2000 a second.
+/// The most loop records of a pass of which all are kept: 2000 a second.
 pub const QUIET: usize = 50;
 
-/// Who the member is: what [`start`] needs to know.
+/// What [`start`] needs to know about the member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
     /// Raft's id of the member.
@@ -81,13 +80,13 @@ pub struct Info {
     pub name: String,
     /// Version of the program.
     pub version: String,
-    /// How often this data directory has been started; the low 16 bits.
+    /// The number of starts of this data directory, its low 16 bits.
     pub boot: u16,
     /// The wall clock now, nanoseconds since 1970.
     pub wall_ns: u64,
 }
 
-/// What a subscriber hears first: who speaks, and how to read its ticks.
+/// What a subscriber receives first: the member's identity, and how to read its ticks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Raft's id of the member.
@@ -98,7 +97,7 @@ pub struct Hello {
     pub name: String,
     /// Version of the program.
     pub version: String,
-    /// Which start of the data directory.
+    /// The number of starts of the data directory, its low 16 bits.
     pub boot: u16,
     /// Wall clock, nanoseconds since 1970, at `tick_base`.
     pub wall_ns: u64,
@@ -106,12 +105,12 @@ pub struct Hello {
     pub tick_base: u64,
 }
 
-/// Drains the rings of this process and serves what it finds.
+/// Drains the rings of this process and serves the records that are kept.
 pub struct Collector {
     hello: Hello,
     state: Mutex<State>,
     left: Mutex<Left>,
-    /// The filters by which requests are recognised on their way in.
+    /// The filters that mark requests to be kept when they arrive.
     armed: RwLock<Vec<Filter>>,
     is_armed: AtomicBool,
 }
@@ -167,12 +166,12 @@ impl Collector {
         &self.hello
     }
 
-    /// Where the member stands; for the layers to store into.
+    /// The member's watermarks, into which the layers store.
     pub fn watermarks(&self) -> &'static Watermarks {
         watermarks()
     }
 
-    /// Sets from how long on a request counts as slow (`--trace-slow-ms`; 100 ms at first).
+    /// Sets the duration from which a request counts as slow (`--trace-slow-ms`; 100 ms at first).
     pub fn set_slow(&self, threshold: Duration) {
         self.lock().set_slow(threshold);
     }
@@ -187,14 +186,14 @@ impl Collector {
         }
     }
 
-    /// The requests that are pinned here from now on, because they failed or are slow: for whoever
-    /// tells the other members. One receiver at a time.
+    /// The requests that are pinned here from now on because they failed or are slow, for the task
+    /// that sends them to the other members. One receiver at a time.
     pub fn pinned(&self) -> mpsc::Receiver<Vec<u64>> {
         self.lock().pinned()
     }
 
-    /// Everything that is still known, and how many records are lost: for the flight recorder.
-    /// Waits for nobody: if the drain is at work, only the rings are read.
+    /// Everything that is still known, and how many records are lost, for the flight recorder.
+    /// Never waits: if a pass holds the lock, only the rings are read.
     pub fn everything(&self) -> (Vec<Record>, u64) {
         match self.state.try_lock() {
             Ok(state) => (state.everything(), state.lost()),
@@ -218,8 +217,9 @@ impl Collector {
         subscription
     }
 
-    /// Whether somebody waits for requests like this one: it is to be kept then, whatever the rate.
-    /// One comparison while nobody does. `method` is a place in [`super::METHODS`].
+    /// Whether a subscriber's filter names requests like this one, which is then kept at any rate.
+    /// Costs one comparison while there is no such filter. `method` is an index into
+    /// [`super::METHODS`].
     pub fn is_armed(&self, method: u64, key: &[u8]) -> bool {
         self.is_armed.load(Ordering::Relaxed)
             && self
@@ -230,8 +230,8 @@ impl Collector {
                 .any(|filter| filter.matches(method, key))
     }
 
-    /// Hands out everything that the rings still hold, and ends all subscriptions: the member is
-    /// about to end.
+    /// Hands out everything that the rings still hold, and ends all subscriptions, before the
+    /// member ends.
     pub fn finish(&self) {
         for _ in 0..=drain::RESTS {
             self.pass(now_ns());
