@@ -1,7 +1,7 @@
-//! Which pages of the file redb does not use, read from where redb keeps it.
+//! Which pages of the file redb does not use, read from redb's own records of them.
 //!
-//! redb knows this, but tells it only together with a walk through every page (`stats`). Each of
-//! our commits stores it in the file, though (quick repair), so that a crash costs no walk either:
+//! redb reports this only together with a walk through every page (`stats`). But each of our
+//! commits stores it in the file (quick repair), so that a crash costs no walk either:
 //!
 //! ```text
 //!   header ─▶ system tables ─┬▶ "allocator_state" ─▶ region 0: a buddy allocator
@@ -25,9 +25,9 @@ use std::ops::Range;
 
 use crate::storage::{blocks::BLOCK, redb_file::RedbFile};
 
-/// The longest page that is read, 2^10 blocks; what a region of 4 GiB says of itself is shorter.
+/// The longest page that is read, 2^10 blocks; the allocator state of a region of 4 GiB is shorter.
 const ORDER_MAX: u64 = 10;
-/// How deep a tree may be, against a file in which pages name each other.
+/// The greatest depth of a tree, against damaged files whose pages refer to each other.
 const DEPTH_MAX: usize = 10;
 const HEADER_LEN: usize = 320;
 const ALLOCATORS: &[u8] = b"allocator_state";
@@ -51,7 +51,7 @@ struct Layout<'a> {
 pub(super) enum Unused {
     /// It can be taken at once.
     Free,
-    /// Only states before the newest have something in it.
+    /// Only older states of the file use it.
     Unreachable,
 }
 
