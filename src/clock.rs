@@ -17,7 +17,7 @@ pub fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + ahead()
 }
 
-/// By how much the wall clock is wrong: by nothing, but for a failpoint of the tests, in seconds.
+/// How far the wall clock is set ahead: nothing, except for a failpoint of the tests, in seconds.
 fn ahead() -> Duration {
     fail::fail_point!("wall-clock-ahead", |seconds| {
         let seconds = seconds.and_then(|seconds| seconds.parse().ok());

@@ -171,7 +171,8 @@ pub struct Keepalive {
     pub interval: Duration,
     /// `--grpc-keepalive-timeout`: how long it has to answer.
     pub timeout: Duration,
-    /// `--grpc-keepalive-min-time`: the time between two pings of a client that has calls under way.
+    /// `--grpc-keepalive-min-time`: the time between two pings of a client that has calls under
+    /// way.
     pub min_time: Duration,
 }
 

@@ -11,7 +11,8 @@
 //! people already use: Perfetto and `chrome://tracing` open the file that [`chrome`] writes, with
 //! the members below each other on one time axis.
 //!
-//! [`otlp`] makes spans of OpenTelemetry, for a recording and for a member that exports while it runs.
+//! [`otlp`] makes spans of OpenTelemetry, for a recording and for a member that exports while it
+//! runs.
 //!
 //! Invariants: what is written is in the recording, once; no time is bent so that it looks better
 //! (what does not nest gets a row of its own); an arrow has both of its ends.

@@ -12,7 +12,8 @@
 //! 7. [`story`] and [`export`]: what recordings mean, and how other programs read them;
 //! 8. [`pb`], [`config`] and [`clock`]: the ground floor.
 //!
-//! Layer 1, the client, is etcd's own so far. ARCHITECTURE.md has the way of a request, file by file.
+//! Layer 1, the client, is etcd's own so far. ARCHITECTURE.md has the way of a request, file by
+//! file.
 
 pub mod api;
 pub mod clock;

@@ -1,9 +1,9 @@
 //! Messages and services, generated from the `.proto` files of this folder.
 //!
-//! Packages, field numbers and types are etcd's, so that its clients, its members and its log
-//! files can be read. Raft's own messages ([`raft::eraftpb`]) come with raft-rs; the few that are
-//! here as well ([`raftpb`]) are those that etcd numbers differently or that stand in a file.
-//! [`otlp`] is not etcd's: it is what collectors of OpenTelemetry read.
+//! Packages, field numbers and types are etcd's, so that its clients, its members and its log files
+//! can be read. Raft's own messages ([`raft::eraftpb`]) come with raft-rs; the few that are here as
+//! well ([`raftpb`]) are those that etcd numbers differently or that stand in a file. [`otlp`] is
+//! not etcd's: it is the protocol of OpenTelemetry collectors.
 
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
 
@@ -37,7 +37,7 @@ pub fn entry_id(data: &[u8]) -> u64 {
 /// Field 100 of `InternalRaftRequest`.
 const HEADER: u64 = 100;
 
-/// A header inside a header counts for nothing, so the data of a peer cannot nest without end.
+/// A header inside a header is ignored, so data from a peer cannot nest without bound.
 fn scan(mut data: &[u8]) -> Option<u64> {
     let mut own = None;
     let mut is_header = false;

@@ -7,8 +7,9 @@
 //!   apply ───ApplyConfChange─────▶ └────────────┘ ──read states───────▶ server
 //! ```
 //!
-//! Reading order: [`inbox`], [`node`], [`proposals`], [`log`], [`bootstrap`], [`rafthttp`]. `raft` does not know
-//! what a key is: of an entry's data it reads nothing but the request's id, for the trace.
+//! Reading order: [`inbox`], [`node`], [`proposals`], [`log`], [`bootstrap`], [`rafthttp`]. `raft`
+//! does not know what a key is: of an entry's data it reads nothing but the request's id, for the
+//! trace.
 
 pub mod backlog;
 pub mod bootstrap;

@@ -1,4 +1,4 @@
-//! The storage layer: what a member keeps on its disk, and what that is worth after a crash.
+//! The storage layer: what a member keeps on disk, and what of it survives a crash.
 //!
 //! ```text
 //!   raft ──entries, votes──▶ wal/      the log: append, fsync, then promise
@@ -8,16 +8,16 @@
 //!                                  disk.rs    one type for every durable file
 //! ```
 //!
-//! Two things can happen to a member, and they are not the same. *The process dies*: what it has
-//! written is still in the operating system's memory, and nothing is lost. *The power fails*: what
-//! was not synced may be gone, in whole or sector by sector. Everything here is made for the
-//! second case; the failpoint `disk-lossy` makes the first look like it.
+//! There are two kinds of crash. *The process dies*: what it has written is still in the operating
+//! system's memory, and nothing is lost. *The power fails*: what was not synced may be lost, in
+//! whole or sector by sector. Everything here is made for the second kind; the failpoint
+//! `disk-lossy` makes the first look like it.
 //!
-//! **Invariants.** Nothing is acknowledged before the fsync that covers it. An fsync that failed
-//! is never tried again: the kernel may have thrown the dirty pages away, and a second call would
+//! **Invariants.** Nothing is acknowledged before the fsync that covers it. An fsync that failed is
+//! never tried again: the kernel may have thrown the dirty pages away, and a second call would
 //! report success for data that is lost. The member ends instead ([`fatal`]), and says which file
-//! and which offset. A damaged file is refused, never repaired by guessing; the one thing that is
-//! repaired is a tail that a crash tore off before anybody was promised anything.
+//! and which offset. A damaged file is refused, never repaired by guessing. The only repair is to
+//! cut off a torn tail, which was never acknowledged.
 //!
 //! Storage knows no request and no key: it is handed bytes and indexes.
 
@@ -33,33 +33,33 @@ pub(crate) mod alone;
 
 use std::{error::Error, io::Write, process, sync::OnceLock};
 
-/// What [`fatal`] still does before the process ends.
+/// Called by [`fatal`] before the process ends.
 static LAST_ACT: OnceLock<fn()> = OnceLock::new();
 
-/// Has `act` run when the disk ends the member, before it exits: the flight recorder writes what it
-/// has. The first call counts.
+/// Sets a function to be called by [`fatal`] before the process exits, for the flight recorder.
+/// Only the first call has an effect.
 pub fn set_last_act(act: fn()) {
     let _ = LAST_ACT.set(act);
 }
 
-/// Ends the member because its disk cannot be trusted any more, or what stands in its log cannot be
-/// carried out: logs the error with all its
-/// causes, repeats it on standard error, and exits with code 1.
+/// Ends the member, because its disk cannot be trusted any more or an entry of its log cannot be
+/// carried out. Logs the error with all its causes, repeats it on standard error, and exits with
+/// code 1.
 ///
-/// Nothing is unwound on the way out: a destructor that flushes could still acknowledge something.
+/// Nothing is unwound: a destructor that flushes could still acknowledge something.
 pub fn fatal(error: &dyn Error) -> ! {
     let message = with_causes(error);
     tracing::error!("{message}");
     if let Some(act) = LAST_ACT.get() {
         act();
     }
-    // Standard error may be closed; there is nobody left to tell then.
+    // Standard error may be closed; then there is no other place for the error.
     let _ = writeln!(std::io::stderr(), "fatal: {message}");
     process::exit(1);
 }
 
-/// The error's text, followed by those of its causes. Some say their cause themselves; it is not
-/// repeated.
+/// The error's text, followed by those of its causes. A cause that an error already includes in its
+/// text is not repeated.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();

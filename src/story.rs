@@ -11,13 +11,14 @@
 //! they are read: put together, ordered, and joined into requests. The player, `glass trace`, the
 //! exports and the tests all use the same answers.
 //!
-//! Invariants: no receive is shown before its send; a step belongs to a story because a number in its
-//! record says so; what must have happened and is not in the recording is called missing.
+//! Invariants: no receive is shown before its send; a step belongs to a story because a number in
+//! its record says so; what must have happened and is not in the recording is called missing.
 //!
 //! In reading order: [`event`] (one record, decoded), [`intake`] (batches of live members),
 //! [`recording`] (the file), [`order`], [`gap`], [`state`], [`query`].
 //!
-//! Left out: drawing, which is the player's, and other programs' formats ([`export`](crate::export)).
+//! Left out: drawing, which is the player's, and other programs' formats
+//! ([`export`](crate::export)).
 
 pub mod event;
 pub mod gap;

@@ -7,17 +7,17 @@
 //!        └──▶ bridge ──▶ `tracing`
 //! ```
 //!
-//! A step costs two looks at the clock and one record of 128 bytes in the ring of its thread; it
-//! allocates nothing and waits for nobody. The collector copies out what is kept. What the records
-//! of all members mean together is another room's business: [`story`](crate::story).
+//! A step costs two clock readings and one record of 128 bytes in the ring of its thread. It
+//! allocates nothing and never waits. The collector copies the kept records out of the rings.
+//! [`story`](crate::story) puts the records of all members together.
 //!
-//! Invariants: nothing makes a record but the place where the work happens; a record is either read
+//! Invariants: only the code that does the work writes a record of it; every record is either read
 //! or counted as lost.
 //!
-//! In reading order: [`stage`] (the vocabulary), [`span`] (the guard), [`id`], [`record`], [`field`]
-//! (reading a record's numbers by name), [`value`] (as text), [`message`], [`tick`], [`ring`],
-//! [`watermarks`](mod@watermarks), [`collect`], [`context`], [`bridge`] (to `tracing`); and for
-//! `/metrics`, [`histogram`] and [`counts`].
+//! In reading order: [`stage`] (the vocabulary), [`span`] (the guard), [`id`], [`record`],
+//! [`field`] (reading a record's numbers by name), [`value`] (as text), [`message`], [`tick`],
+//! [`ring`], [`watermarks`](mod@watermarks), [`collect`], [`context`], [`bridge`] (to `tracing`);
+//! and for `/metrics`, [`histogram`] and [`counts`].
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
 //! parents (the tree of a request follows from its id and the stages; the loops make it a graph).
@@ -42,7 +42,7 @@ pub mod watermarks;
 
 pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};
 pub use field::Slot;
-pub use id::{IdGenerator, Sampler, kept, note_peer};
+pub use id::{IdGenerator, Sampler, forget_peer, kept, note_peer};
 pub use record::{
     FLAG_CANCELLED, FLAG_CUT, FLAG_ERROR, FLAG_KEPT, FLAG_NOISE, FLAG_REPLAY, Kind, Record,
 };

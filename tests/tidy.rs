@@ -10,6 +10,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/comments.rs"]
+mod comments;
 
 /// The complete import table. The graph in ARCHITECTURE.md is drawn from it.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -458,6 +460,23 @@ fn modules_have_one_form() {
     expect_nothing("module files", &rust().iter().flat_map(module_form).collect::<Vec<_>>());
     assert_eq!(1, module_form(&file("src/raft/mod.rs", "")).len());
     assert_eq!(0, module_form(&file("tests/faults/mod.rs", "")).len());
+}
+
+#[test]
+fn comments_keep_the_margin_of_the_code() {
+    let is_elsewhere = |line: &String| !line.starts_with(comments::WIDE);
+    let (wrong, left): (Vec<_>, Vec<_>) =
+        rust().iter().flat_map(comments::widths).partition(is_elsewhere);
+    expect_nothing("wide comments", &wrong);
+    assert!(!left.is_empty(), "{} has none any more: strike it", comments::WIDE);
+}
+
+#[test]
+fn comments_name_only_documents_that_are_there() {
+    let documents: Vec<String> = files(".", &[".md"]).into_iter().map(|file| file.path).collect();
+    let wrong: Vec<_> =
+        rust().iter().flat_map(|file| comments::references(file, &documents)).collect();
+    expect_nothing("references", &wrong);
 }
 
 #[test]

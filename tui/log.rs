@@ -2,8 +2,8 @@
 //!
 //! The format is zap's JSON (`level ts caller msg`, then the event's own fields), so that tools for
 //! etcd's logs read ours, or columns for people. From other crates only warnings and errors are
-//! logged, and from each place in them one line in [`THEIRS_EVERY`]: h2 logs a line for a frame that
-//! a client can send without end. Our own code limits its lines itself.
+//! logged, and from each place in them one line in [`THEIRS_EVERY`]: h2 logs a line for a frame
+//! that a client can send without end. Our own code limits its lines itself.
 //!
 //! Spans are not logged. Those of the glass pass through, to `chrome` if it is enabled. Those of
 //! all other crates are disabled here at the callsite: the callsites of h2 alone would cost as much

@@ -1,9 +1,9 @@
 //! The bodies of answers: what is counted on its way out, and what is read only on its way out.
 //!
 //! tonic encodes a message into one buffer, and HTTP/2 takes all of it at once, however slowly its
-//! client reads. A large answer goes another way. Its handler returns a message of which nothing but
-//! the header is filled in, with the rest beside it; here that takes the place of tonic's body, and
-//! hands over a frame at a time, whenever HTTP/2 asks for one:
+//! client reads. A large answer goes another way. Its handler returns a message of which nothing
+//! but the header is filled in, with the rest beside it; here that takes the place of tonic's body,
+//! and hands over a frame at a time, whenever HTTP/2 asks for one:
 //!
 //! ```text
 //!   handler ──▶ tonic ──▶ body ──frame, frame, …──▶ HTTP/2 ──▶ socket
@@ -13,11 +13,12 @@
 //! ```
 //!
 //! A frame is counted until HTTP/2 drops it, which is when it has been written; how much HTTP/2
-//! queues is its own affair (`http2`). Frames are short, so the answers of a connection take turns: a
-//! small one does not wait for the end of a large one. What is shorter than [`UNCOUNTED`] passes by.
+//! queues is its own affair (`http2`). Frames are short, so the answers of a connection take turns:
+//! a small one does not wait for the end of a large one. What is shorter than [`UNCOUNTED`] passes
+//! by.
 //!
-//! gRPC has no status before a message is complete, so an answer that cannot be completed ends with a
-//! reset of its stream, and its code says what clients make of it:
+//! gRPC has no status before a message is complete, so an answer that cannot be completed ends with
+//! a reset of its stream, and its code says what clients make of it:
 //!
 //! | why | code | in gRPC |
 //! |---|---|---|
@@ -27,12 +28,13 @@
 //!
 //! Rows that are left are looked up where they are now, and not in the snapshot in which they were
 //! found. Until a snapshot ends, redb keeps every page of it that was changed since, and they count
-//! as used: a client that does not read could let the member run into its quota. A row of a revision
-//! never changes, so all that a compaction can do is to take one away that was overwritten since.
+//! as used: a client that does not read could let the member run into its quota. A row of a
+//! revision never changes, so all that a compaction can do is to take one away that was overwritten
+//! since.
 //!
 //! From the handler to here an answer goes through a task-local: the extensions of requests and
-//! answers would cost each small one an allocation. Left out: answers of other services than KV, and
-//! streams.
+//! answers would cost each small one an allocation. Left out: answers of other services than KV,
+//! and streams.
 
 use std::{
     cell::RefCell,

@@ -221,15 +221,22 @@ impl Follower {
             return taken;
         }
         let len = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        let expected = if self.frame_at == 0 { HEADERS } else { CONTINUATION };
-        if kind == expected {
+        let is_first = self.frame_at == 0;
+        let is_expected = match is_first {
+            true => kind == HEADERS,
+            // The reserved bit of a stream's number does not count (RFC 9113 4.1).
+            false => {
+                kind == CONTINUATION && stream(&self.held) == stream(&self.held[self.frame_at..])
+            }
+        };
+        if is_expected {
             let end = self.held.len() + len;
             let is_too_long = PAYLOAD_MAX < len || BLOCK_MAX < end;
             self.state = if is_too_long { State::Done } else { State::Fields(end) };
             if len == 0 && !is_too_long {
                 self.frame();
             }
-        } else if self.frame_at == 0 {
+        } else if is_first {
             self.out.extend_from_slice(&self.held);
             self.held.clear();
             self.state = after(len);
@@ -297,6 +304,11 @@ impl Follower {
 /// The state with `left` bytes of a frame of another kind to come.
 fn after(left: usize) -> State {
     if left == 0 { State::Head } else { State::Other(left) }
+}
+
+/// The stream of the frame whose head `frame` begins with.
+fn stream(frame: &[u8]) -> u32 {
+    u32::from_be_bytes([frame[5] & 0x7f, frame[6], frame[7], frame[8]])
 }
 
 /// The flags of a frame of a header block, and its part of the block; `None` if it is malformed.

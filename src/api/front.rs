@@ -2,8 +2,8 @@
 //!
 //! HTTP/1 and HTTP/2 share a port, unless `--listen-client-http-urls` parts them (see [`Traffic`]).
 //! gRPC requests for methods that this member does not have are answered here, because tonic leaves
-//! out the text that etcd's clients know. Until the member is ready to serve, requests wait, as they
-//! do before etcd's port. There are two exceptions: the glass may look in before, to see the
+//! out the text that etcd's clients know. Until the member is ready to serve, requests wait, as
+//! they do before etcd's port. There are two exceptions: the glass may look in before, to see the
 //! election, and the ports of `--listen-metrics-urls` answer from the start, because a probe asks
 //! whether the member is ready.
 
@@ -72,8 +72,8 @@ const METHODS: &[(&str, &[&str])] = &[
 /// The glass's own service.
 const OBSERVE: &str = "glasspb.Observe";
 
-/// How long a client may take until it can be told which HTTP it speaks, and then to send the head of
-/// an HTTP/1 request.
+/// How long a client may take until it can be told which HTTP it speaks, and then to send the head
+/// of an HTTP/1 request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where clients are served.
@@ -166,8 +166,8 @@ pub async fn serve(
 }
 
 fn routes(server: Arc<Server>, observe: Option<ObserveService>, message_bytes: usize) -> Router {
-    // Sizes are checked by `limit`, before tonic's codec; the codec's limit is for what a compressed
-    // message becomes. Answers are not compressed, to which a client may not object.
+    // Sizes are checked by `limit`, before tonic's codec; the codec's limit is for what a
+    // compressed message becomes. Answers are not compressed, to which a client may not object.
     macro_rules! ready {
         ($service:expr) => {
             $service
@@ -365,8 +365,8 @@ fn is_observe(path: &str) -> bool {
     path.strip_prefix('/').is_some_and(|path| path.starts_with(OBSERVE))
 }
 
-/// Whether this is a call of gRPC, as grpc-go takes it. Anything else must not reach a service: a page
-/// in a browser can send a form or plain text to any address, without being asked by CORS.
+/// Whether this is a call of gRPC, as grpc-go takes it. Anything else must not reach a service: a
+/// page in a browser can send a form or plain text to any address, without being asked by CORS.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));

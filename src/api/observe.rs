@@ -38,11 +38,6 @@ impl ObserveService {
     pub fn new(collector: Arc<Collector>) -> ObserveService {
         ObserveService { collector }
     }
-
-    /// The service in the form that a router takes.
-    pub fn into_server(self) -> observe_server::ObserveServer<ObserveService> {
-        observe_server::ObserveServer::new(self)
-    }
 }
 
 #[tonic::async_trait]

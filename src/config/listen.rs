@@ -6,8 +6,8 @@
 //! | `--listen-client-http-urls` | plain HTTP                                               |
 //! | `--listen-metrics-urls`     | metrics and probes, also before the member is ready      |
 //!
-//! All three take `http` and `unix` URLs. An advertised URL needs a host and a port, even if it is a
-//! path (see [`urls`](super::urls)), because etcd checks that too.
+//! All three take `http` and `unix` URLs. An advertised URL needs a host and a port, even if it is
+//! a path (see [`urls`](super::urls)), because etcd checks that too.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 

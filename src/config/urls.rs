@@ -6,10 +6,10 @@
 //! | `unix://localhost:2379` | the socket file `localhost:2379` in the working directory  |
 //! | `unix:///run/etcd.sock` | the socket file at this path                               |
 //!
-//! The first form of `unix` looks like host and port because etcd before 3.5.13 demands both in every
-//! URL, and later versions still demand them in an advertised one. `https` and `unixs` mean TLS,
-//! which is not supported yet, and are refused by name.
-//! Lists come out sorted, as in etcd, where ids are made from them.
+//! The first form of `unix` looks like host and port because etcd before 3.5.13 demands both in
+//! every URL, and later versions still demand them in an advertised one. `https` and `unixs` mean
+//! TLS, which is not supported yet, and are refused by name. Lists come out sorted, as in etcd,
+//! where ids are made from them.
 
 use std::{
     fmt,

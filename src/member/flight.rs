@@ -134,8 +134,8 @@ impl Flight {
     }
 }
 
-/// Takes all rights on the directory, if it is there, from others than its owner: the files have keys
-/// in them.
+/// Takes all rights on the directory, if it is there, from others than its owner: the files have
+/// keys in them.
 fn tighten(directory: &Path) -> io::Result<()> {
     match fs::metadata(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,8 +1,8 @@
 //! Telling the other members which requests to keep, and being told.
 //!
-//! Most kept requests need no word between members: the bit in the id says it to all. A request that
-//! turns out slow or fails was not meant to be kept, so whoever notices tells the others while their
-//! rings still hold it: `POST /glass/keep`, the ids as eight bytes each, big-endian.
+//! Most kept requests need no word between members: the bit in the id says it to all. A request
+//! that turns out slow or fails was not meant to be kept, so whoever notices tells the others while
+//! their rings still hold it: `POST /glass/keep`, the ids as eight bytes each, big-endian.
 //!
 //! Only members that speak glass are told; they say so when their streams connect. Nobody waits for
 //! the answer: a member that does not hear it in time has that request not, and its trace says so.

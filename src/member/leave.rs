@@ -6,10 +6,10 @@
 //! ```
 //!
 //! A leader hands its leadership over first (etcd: `TransferLeadership`). Without that the others
-//! would notice its absence only after an election timeout. The requests of its own clients that are
-//! under way wait for the new leader, are forwarded to it, and are answered. Streams, and calls that
-//! wait for a lock, end at once: their clients go on with another member. A client that does not
-//! take its answer is waited for no longer than [`GRACE`].
+//! would notice its absence only after an election timeout. The requests of its own clients that
+//! are under way wait for the new leader, are forwarded to it, and are answered. Streams, and calls
+//! that wait for a lock, end at once: their clients go on with another member. A client that does
+//! not take its answer is waited for no longer than [`GRACE`].
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 

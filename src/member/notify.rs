@@ -1,5 +1,5 @@
-//! Messages to the service manager: `READY=1` when the member serves, `STOPPING=1` when it begins to
-//! end.
+//! Messages to the service manager: `READY=1` when the member serves, `STOPPING=1` when it begins
+//! to end.
 //!
 //! systemd starts a unit of `Type=notify` with the name of a datagram socket in `NOTIFY_SOCKET`. It
 //! starts the units that depend on this one when `READY=1` arrives there. As in etcd, the member
@@ -7,8 +7,8 @@
 //! there is a quorum. etcd does not send `STOPPING=1`, by which systemd knows that the end is
 //! intended.
 //!
-//! A socket that does not work causes one warning and no failure: the variable may be inherited from
-//! a shell. Each message is one datagram. If the manager's queue is full, the task waits for a
+//! A socket that does not work causes one warning and no failure: the variable may be inherited
+//! from a shell. Each message is one datagram. If the manager's queue is full, the task waits for a
 //! limited time, and the grpc thread goes on.
 
 use std::{

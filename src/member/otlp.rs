@@ -15,16 +15,16 @@
 //! its links are made.
 //!
 //! Over HTTP a portion is a `POST` of protobuf; a URL with port 4317 and without a path is spoken
-//! to by gRPC. As OTLP demands, 429, 502, 503 and 504, lost connections and silence are tried again,
-//! after the pause that the collector asks for or ever longer ones; anything else is final. What a
-//! collector may then have twice has the same ids twice.
+//! to by gRPC. As OTLP demands, 429, 502, 503 and 504, lost connections and silence are tried
+//! again, after the pause that the collector asks for or ever longer ones; anything else is final.
+//! What a collector may then have twice has the same ids twice.
 //!
 //! Invariants: one export is in flight; queue and window are bounded; what is dropped is counted
-//! (`glass_otlp_spans_dropped_total`) and said in the log, wherever it was: by the subscription, the
-//! window, the queue.
+//! (`glass_otlp_spans_dropped_total`) and said in the log, wherever it was: by the subscription,
+//! the window, the queue.
 //!
-//! Left out: TLS and headers for it (put a collector on the same machine, it has both), compression,
-//! and the last second before the member stops.
+//! Left out: TLS and headers for it (put a collector on the same machine, it has both),
+//! compression, and the last second before the member stops.
 
 use std::{
     sync::Arc,

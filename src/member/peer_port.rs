@@ -1,5 +1,5 @@
-//! What the peer port serves beside raft: who is in the cluster, which version this member is, which
-//! traces to keep, and, while it leads, leases for the clients of the others.
+//! What the peer port serves beside raft: who is in the cluster, which version this member is,
+//! which traces to keep, and, while it leads, leases for the clients of the others.
 
 use std::sync::Arc;
 

@@ -2,7 +2,8 @@
 //!
 //! A member whose data directory is gone must not vote again as if it had never voted. The others
 //! remember that it had started, because it has published its client URLs; so they are asked first,
-//! and a member that is known to them as started refuses to start anew (etcd: `isMemberBootstrapped`).
+//! and a member that is known to them as started refuses to start anew (etcd:
+//! `isMemberBootstrapped`).
 //!
 //! A member that has a log asks nobody: it knows what it has promised, and whether it still belongs
 //! to the cluster its peers say on every connection (`raft::rafthttp`). One that has none does not

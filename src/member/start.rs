@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    Error,
+    Error, compaction,
     data::{self, Data},
     descriptors::{self, Shares},
     keep::{self, Keeper},
@@ -74,9 +74,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Below the data directory: where the flight recorder writes.
 const FLIGHT_DIRECTORY: &str = "glass";
 
-/// How often it is looked whether a compaction has left something to do.
-const COMPACTION_POLL: Duration = Duration::from_millis(100);
-
 /// Runs a member until the process is told to stop.
 ///
 /// # Errors
@@ -111,10 +108,11 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
     let member = Running::start(config, data, (peers, shares), &collector)?;
     let runtime = grpc_runtime(config.threads)?;
-    runtime.block_on(member.serve(config, collector, clients))?;
+    let served = runtime.block_on(member.serve(config, collector, clients));
     drop(socket_files);
+    // Also after a failure, such as the member's removal: what is applied goes into the file.
     member.stop(runtime);
-    Ok(())
+    served
 }
 
 fn info(config: &ServerConfig, data: &Data) -> trace::Info {
@@ -163,6 +161,7 @@ struct Running {
     shares: Shares,
     raft: JoinHandle<()>,
     apply: JoinHandle<()>,
+    compaction: compaction::Compaction,
     /// What the grpc side takes over when it starts.
     answers: std::sync::Mutex<Option<Answers>>,
 }
@@ -227,10 +226,11 @@ impl Running {
         };
         let raft = start_raft(config, data, &server, raft_inbox, outputs)?;
         let apply = start_apply(applier, committed)?;
-        start_compaction(Arc::clone(server.store()), config.compaction)?;
+        let compaction = start_compaction(Arc::clone(server.store()), &config.compaction)?;
         start_watch_sync(Arc::clone(server.store()))?;
         let answers = std::sync::Mutex::new(Some(Answers { reads, refused, outcomes }));
-        Ok(Self { server, inbox: to_raft, backend, transport, shares, raft, apply, answers })
+        let inbox = to_raft;
+        Ok(Self { server, inbox, backend, transport, shares, raft, apply, compaction, answers })
     }
 }
 
@@ -333,8 +333,8 @@ fn election_ticks(config: &ServerConfig) -> usize {
 }
 
 /// Ticks that are skipped once, so that the first election does not take a whole timeout: all but
-/// one for a lone member, all but two once others can be reached (etcd: adjustTicks). The node skips
-/// a part of the random time as well.
+/// one for a lone member, all but two once others can be reached (etcd: adjustTicks). The node
+/// skips a part of the random time as well.
 fn advance(config: &ServerConfig, is_alone: bool) -> usize {
     match (config.election_tick_advance, is_alone) {
         (_, true) => election_ticks(config) - 1,
@@ -384,17 +384,9 @@ fn start_apply(applier: Applier, committed: Receiver<Committed>) -> Result<JoinH
     Ok(thread.spawn(move || applier.run(&committed))?)
 }
 
-/// Deletes the rows of forgotten revisions, little by little, for as long as the process runs.
-fn start_compaction(store: Arc<Store>, how: Compaction) -> Result<(), Error> {
-    let thread = std::thread::Builder::new().name("compact".to_owned());
-    thread.spawn(move || {
-        trace::set_thread("background");
-        loop {
-            let has_more = store.step_compaction(how.batch_limit);
-            std::thread::sleep(if has_more { how.pause } else { COMPACTION_POLL });
-        }
-    })?;
-    Ok(())
+fn start_compaction(store: Arc<Store>, how: &Compaction) -> Result<compaction::Compaction, Error> {
+    let batch_limit = how.batch_limit;
+    Ok(compaction::Compaction::start(how.pause, move || store.step_compaction(batch_limit))?)
 }
 
 /// Brings watchers up to the present, for as long as the process runs.
@@ -466,6 +458,7 @@ impl Running {
         if raft.is_err() || apply.is_err() {
             tracing::error!("a thread of the member has panicked");
         }
+        self.compaction.stop();
         self.backend.stop();
         self.transport.stop();
         tracing::info!("closed etcd server");

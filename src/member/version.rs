@@ -1,4 +1,5 @@
-//! The leader decides which version the cluster has: the lowest of all members' (etcd: monitorVersions).
+//! The leader decides which version the cluster has: the lowest of all members' (etcd:
+//! monitorVersions).
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,9 +1,9 @@
 //! A new cluster's first entries: one configuration change for each initial member.
 //!
 //! etcd: raft `RawNode.Bootstrap`. Entry i carries `AddNode` for the i-th member by id, with the
-//! member as JSON in its context; term 1, index i, commit n, no vote. They never appear in a
-//! Ready, so they are written to the WAL here, before raft starts; apply then meets them like any
-//! other committed entry, and the log is the same as one that etcd bootstrapped.
+//! member as JSON in its context; term 1, index i, commit n, no vote. They never appear in a Ready,
+//! so they are written to the WAL before raft starts. Apply then treats them like any other
+//! committed entry, and the log equals one that etcd bootstrapped.
 
 use prost::Message as _;
 use raft::eraftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType, HardState};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pb::raftpb;
 
-/// A member that the cluster starts with.
+/// One of the members with which the cluster starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitialMember {
     /// Its id.
@@ -42,8 +42,8 @@ fn first_entry(index: u64, member: InitialMember) -> Entry {
     entry
 }
 
-/// etcd's change in raft-rs's numbers (AddLearnerNode is 3 there and 2 here; there is no
-/// UpdateNode here). `None` when raft has nothing to do: then apply asks for node 0.
+/// etcd's change in raft-rs's numbers (AddLearnerNode is 3 there and 2 here; there is no UpdateNode
+/// here). `None` if nothing changes for raft: apply then asks for a change of node 0.
 pub fn translate(change: &raftpb::ConfChange) -> Option<ConfChange> {
     let kind = match change.r#type() {
         raftpb::ConfChangeType::ConfChangeAddNode => ConfChangeType::AddNode,
@@ -78,7 +78,7 @@ pub fn conf_state_json(conf_state: &ConfState) -> String {
     serde_json::to_string(&stored).expect("numbers are plain data")
 }
 
-/// Reads what [`conf_state_json`] has written, or etcd.
+/// Parses what [`conf_state_json`] or etcd has written.
 pub fn parse_conf_state(json: &[u8]) -> Result<ConfState, serde_json::Error> {
     let stored: StoredConfState = serde_json::from_slice(json)?;
     let mut conf_state = ConfState::from((stored.voters, stored.learners));

@@ -1,10 +1,8 @@
-//! Sees what a step has changed, for raft-rs tells nobody.
+//! Finds out what an input has changed, because raft-rs does not report it.
 //!
 //! Before and after each input the few numbers that matter are compared: role, term, vote, leader,
 //! commit index, one peer's match, votes, and acknowledgements of a read round. Every difference
-//! becomes a record with the old and the new value, so that a reader can step back.
-
-use std::sync::atomic::Ordering;
+//! becomes a record with the old and the new value, so that the player can step backwards.
 
 use raft::{
     Raft, StateRole,
@@ -12,7 +10,7 @@ use raft::{
 };
 
 use super::{log::LogStorage, status::role_number};
-use crate::{mark, trace};
+use crate::mark;
 
 /// The numbers as they were after the last input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +22,7 @@ pub struct Changes {
     commit: u64,
 }
 
-/// What one message may change beside the above.
+/// State before a message, for the changes beyond [`Changes`] that it may cause.
 #[derive(Debug)]
 pub struct Expected {
     kind: MessageType,
@@ -38,7 +36,7 @@ pub struct Expected {
     context: Vec<u8>,
     /// Acknowledgements of the read round before, and the index it would confirm.
     round: Option<(u64, u64)>,
-    /// How many messages stood ready to be sent before.
+    /// How many messages were ready to be sent before.
     sent: usize,
     /// Votes for and against before, and the role in which they were asked for; only if the message
     /// is a vote that can count.
@@ -57,23 +55,41 @@ impl Changes {
         }
     }
 
-    /// Records what differs from before; `by` is the member whose message made the difference.
-    /// Returns whether term, role or leader did.
-    pub fn note(&mut self, raft: &Raft<LogStorage>, by: u64) -> bool {
+    /// Reads the numbers again. Returns the change, or `None` if there is none.
+    pub fn step(&mut self, raft: &Raft<LogStorage>) -> Option<Change> {
         let now = Self::of(raft);
         let before = std::mem::replace(self, now);
-        if before == now {
-            return false;
-        }
-        now.store();
+        (before != now).then_some(Change { before, now })
+    }
+}
+
+/// What one input has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a change that is not recorded is missing in every recording"]
+pub struct Change {
+    before: Changes,
+    now: Changes,
+}
+
+impl Change {
+    /// Whether role, term, leader or vote has changed.
+    pub fn is_leadership(&self) -> bool {
+        let Self { before, now } = self;
+        (before.role, before.term, before.leader, before.vote)
+            != (now.role, now.term, now.leader, now.vote)
+    }
+
+    /// Records the change; `by` is the member whose message made it. The member's watermarks must
+    /// be stored before ([`super::Status`]): a keyframe that comes after the record must not say
+    /// what was before it.
+    pub fn record(&self, by: u64) {
+        let Self { before, now } = self;
         let campaigns = matches!(now.role, StateRole::PreCandidate | StateRole::Candidate);
         if campaigns && (before.role != now.role || before.term != now.term) {
             let pre = now.role == StateRole::PreCandidate;
             mark!(ElectionCampaign, 0, pre = pre, term_old = before.term, term_new = now.term);
         }
-        let changed = (before.role, before.term, before.leader, before.vote)
-            != (now.role, now.term, now.leader, now.vote);
-        if changed {
+        if self.is_leadership() {
             mark!(
                 RaftRole,
                 0,
@@ -97,23 +113,11 @@ impl Changes {
                 completed_by = by
             );
         }
-        changed
-    }
-
-    /// For the keyframes. Before the change is recorded: a keyframe that comes after the record must
-    /// not say what was before it.
-    fn store(&self) {
-        let marks = trace::watermarks();
-        marks.role.store(role_number(self.role), Ordering::Relaxed);
-        marks.term.store(self.term, Ordering::Relaxed);
-        marks.vote.store(self.vote, Ordering::Relaxed);
-        marks.leader.store(self.leader, Ordering::Relaxed);
-        marks.commit.store(self.commit, Ordering::Relaxed);
     }
 }
 
 impl Expected {
-    /// Looks at what `message` may change.
+    /// Reads the state that `message` may change.
     pub fn before(raft: &Raft<LogStorage>, message: &Message) -> Self {
         let kind = message.get_msg_type();
         let matched = match kind {
@@ -139,7 +143,7 @@ impl Expected {
         }
     }
 
-    /// Records what it has changed.
+    /// Records what the message has changed.
     pub fn after(&self, raft: &Raft<LogStorage>) {
         match self.kind {
             MessageType::MsgAppendResponse => {
@@ -195,13 +199,13 @@ impl Expected {
         );
     }
 
-    /// The vote that decides also ends the count: by now raft-rs has begun the next one, or none.
-    /// So this one is added to the votes before.
+    /// The deciding vote ends the count, and raft-rs may already have begun the next. So this vote
+    /// is added to the counts from before.
     fn note_tally(&self, raft: &Raft<LogStorage>) {
         let Some((granted, rejected, role)) = self.votes else { return };
         let (granted_now, rejected_now, _) = raft.prs().tally_votes();
         if role == raft.state && granted_now + rejected_now == granted + rejected {
-            // The same vote a second time.
+            // A repeated vote.
             return;
         }
         mark!(
@@ -217,8 +221,8 @@ impl Expected {
     }
 }
 
-/// The votes before this one, if it is one that raft counts: an answer to what this member has asked
-/// in its present role and term. A pre-vote is granted for the term that is to come.
+/// The votes before this one, if it is one that raft counts: an answer to what this member has
+/// asked in its present role and term. A pre-vote is granted for the term that is to come.
 fn votes_to_count(raft: &Raft<LogStorage>, message: &Message) -> Option<(usize, usize, StateRole)> {
     let role = match message.get_msg_type() {
         MessageType::MsgRequestPreVoteResponse => StateRole::PreCandidate,

@@ -1,25 +1,25 @@
-//! How a start is quick about its first election (etcd: `adjustTicks`).
+//! Shortens the wait for the first election after a start (etcd: `adjustTicks`).
 //!
 //! ```text
 //!   ticks   0 ────────────── election time-out ── random part ──▶ campaign
 //!           └── skipped: all but one or two ────┘└ half, or all ┘
 //! ```
 //!
-//! A member that starts has heard nobody for an unknown time already, so it need not wait for the
-//! election time-out; it leaves two ticks in which a leader can make itself heard. The random part
-//! keeps candidates apart. A lone member has nobody to stay apart from. Of the others' half is
-//! enough with PreVote, because pre-candidates that meet cost nobody a term. Without PreVote they
-//! wait for all of it, as etcd's members do.
+//! A member that starts has already been without a leader for an unknown time, so it need not wait
+//! for the whole election timeout. It leaves two ticks, in which a leader's heartbeat can arrive.
+//! The random part keeps candidates apart. A lone member skips it. In larger clusters half of it is
+//! enough with PreVote, because colliding pre-candidates do not raise the term. Without PreVote the
+//! members wait for all of it, as etcd's do.
 
 use raft::Raft;
 
 use super::{log::LogStorage, timing::Timing};
 
-/// How many ticks may be skipped now: `None` while, or because, none may be. `connected` peers are
+/// How many ticks may be skipped now; `None` if none. `connected` is the number of peers that are
 /// heard.
 pub(super) fn skip(raft: &Raft<LogStorage>, timing: &Timing, connected: usize) -> Option<usize> {
     let can_elect = match timing.is_alone {
-        // Before that it refuses to campaign, and begins to wait anew.
+        // Before that raft-rs refuses to campaign, and starts the wait anew.
         true => raft.raft_log.applied == raft.raft_log.committed,
         false => 1 < connected,
     };
@@ -52,7 +52,7 @@ mod tests {
 
     const TICKS: usize = 10;
 
-    /// A follower among so many, with nothing in its log.
+    /// A follower among `voters`, with an empty log.
     fn follower(voters: u64, pre_vote: bool) -> (RawNode<LogStorage>, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let metadata = Metadata { node_id: 1, cluster_id: 2 };

@@ -1,10 +1,10 @@
-//! Messages that must not leave before the disk has promised what they say.
+//! Messages that must not be sent before the disk holds what they claim.
 //!
 //! Two rules, one queue. A follower's acknowledgement or vote waits for the fsync that covers its
 //! Ready and everything before it (Raft thesis 10.2.1); a repeated acknowledgement without entries
-//! of its own waits as well, because what it acknowledges may still be unsynced. And what a
-//! follower or candidate says in a Ready that carries a committed configuration change waits until
-//! that change is carried out (etcd 7280). The queue is first in, first out, so nothing overtakes.
+//! of its own waits as well, because what it acknowledges may still be unsynced. And the messages
+//! of a follower or candidate in a Ready with a committed configuration change wait until that
+//! change is carried out (etcd 7280). The queue is first in, first out, so nothing overtakes.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ struct Held {
     messages: Vec<Message>,
 }
 
-/// The queue of what waits.
+/// The queue of messages that wait.
 #[derive(Debug, Default)]
 pub struct HeldMessages {
     queue: VecDeque<Held>,
@@ -35,17 +35,17 @@ impl HeldMessages {
         }
     }
 
-    /// The WAL has everything up to this Ready.
+    /// Notes that the WAL has synced everything up to this Ready.
     pub fn persisted(&mut self, ready: u64) {
         self.persisted = self.persisted.max(ready);
     }
 
-    /// The configuration change at this index is carried out.
+    /// Notes that the configuration change at this index is carried out.
     pub fn conf_applied(&mut self, index: u64) {
         self.conf_applied = self.conf_applied.max(index);
     }
 
-    /// Takes what may leave now, in order.
+    /// Takes the messages that may be sent now, in order.
     pub fn release(&mut self) -> Vec<Message> {
         let (persisted, conf_applied) = (self.persisted, self.conf_applied);
         let mut free = Vec::new();

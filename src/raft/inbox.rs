@@ -1,8 +1,9 @@
 //! The raft thread's inbox: everything that can happen to the consensus loop, as a closed list.
 //!
-//! The queue is bounded, in number and in bytes. A sender whose item must not be lost (the WAL's acknowledgements, apply's
-//! answers) waits for room, which the raft thread always makes; proposals, reads and messages of
-//! peers are refused when it is full, because Raft and its clients retry them.
+//! The queue is bounded, in number and in bytes. The senders of items that must not be lost (the
+//! WAL's acknowledgements, apply's answers) wait for room, which the raft thread always makes.
+//! Proposals, reads and messages from peers are refused when it is full, because clients and Raft
+//! retry them.
 
 use std::{
     sync::{
@@ -16,11 +17,11 @@ use std::{
 use bytes::Bytes;
 use raft::eraftpb::{ConfChange, ConfState, Message};
 
-/// How many inputs may wait.
+/// The most inputs in the queue.
 const CAPACITY: usize = 16 * 1024;
 
-/// How many bytes of proposals may wait, here and for a leader, and how many bytes of entries in
-/// messages of peers. One that is larger still passes when no other waits.
+/// The most bytes of proposals that wait, here or for a leader; and the most bytes of entries in
+/// messages from peers. A larger one still passes if no other waits.
 const BYTES_MAX: usize = 64 << 20;
 
 /// Everything that can happen to the raft loop.
@@ -28,21 +29,22 @@ const BYTES_MAX: usize = 64 << 20;
 pub enum Input {
     /// A client's request, encoded. Its result leaves through apply, under the same id.
     Propose {
-        /// Names the waiting request; it is also inside `data`.
+        /// The request's id, under which the client's call waits; it is also inside `data`.
         id: u64,
-        /// What every member will apply.
+        /// The encoded request, which every member will apply.
         data: Bytes,
         /// The raw tick at which it was handed over, for the trace.
         since: u64,
     },
-    /// The leader's own decision, encoded: void unless this member still leads in that term.
+    /// A decision of the leader, encoded. It is dropped unless this member still leads in that
+    /// term.
     ProposeInTerm {
-        /// What every member will apply; the id is inside.
+        /// The encoded request, with its id inside.
         data: Bytes,
-        /// The term in which it was decided.
+        /// The term in which the leader decided.
         term: u64,
     },
-    /// "Which index is committed right now, as a quorum confirms?"
+    /// Asks for the commit index, which a quorum must confirm.
     ReadIndex {
         /// The id of the attempt; it travels as eight big-endian bytes.
         round: u64,
@@ -51,45 +53,45 @@ pub enum Input {
     Step(Box<Message>),
     /// The WAL has everything up to and including this Ready on disk.
     Persisted(u64),
-    /// Apply has decided on a membership change; raft carries it out and answers.
+    /// Apply has accepted or refused a membership change; raft carries it out and answers.
     ApplyConfChange {
         /// The index of the entry that carries it.
         index: u64,
         /// Translated to raft-rs's numbers; node 0 when nothing changes.
         change: ConfChange,
-        /// Takes the configuration that results.
+        /// Receives the resulting configuration.
         answer: SyncSender<ConfState>,
     },
-    /// The member is about to stop: if it leads, another voter should.
+    /// The member is about to stop: if it leads, it hands the leadership to another voter.
     HandOver,
     /// A message to this peer could not be sent.
     Unreachable(u64),
-    /// A snapshot to this peer has arrived, or has not.
+    /// The result of sending a snapshot to a peer.
     SnapshotSent {
-        /// The peer.
+        /// The receiver of the snapshot.
         peer: u64,
-        /// Whether it took the snapshot.
+        /// Whether the peer has taken the snapshot.
         ok: bool,
     },
     /// Finish the turn and return.
     Stop,
 }
 
-/// The sending side; every thread has its own clone.
+/// The sending side of the inbox; each thread has its own clone.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     sender: SyncSender<Input>,
     waiting: Arc<Waiting>,
 }
 
-/// The receiving side, which the raft thread has.
+/// The receiving side of the inbox, owned by the raft thread.
 #[derive(Debug)]
 pub struct Inputs {
     receiver: Receiver<Input>,
     waiting: Arc<Waiting>,
 }
 
-/// Bytes that wait.
+/// Bytes of what waits.
 #[derive(Debug, Default)]
 struct Waiting {
     /// Of proposals, from the inbox until raft has taken or refused them.
@@ -101,7 +103,7 @@ struct Waiting {
 /// The inbox has no room, or the raft thread has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Too much waits already.
+    /// The queue has no room for this input.
     #[error("the raft inbox is full")]
     Full,
     /// The member is shutting down.
@@ -109,7 +111,7 @@ pub enum Refused {
     Stopped,
 }
 
-/// Makes the inbox and the end that the raft thread keeps.
+/// Makes both ends of an empty inbox.
 pub fn inbox() -> (Inbox, Inputs) {
     let (sender, receiver) = sync_channel(CAPACITY);
     let waiting = Arc::<Waiting>::default();
@@ -117,7 +119,7 @@ pub fn inbox() -> (Inbox, Inputs) {
 }
 
 impl Waiting {
-    /// Where an input counts, and as how much.
+    /// The counter of an input, and its bytes.
     fn of(&self, input: &Input) -> (&AtomicUsize, usize) {
         match input {
             Input::Propose { data, .. } | Input::ProposeInTerm { data, .. } => {
@@ -132,7 +134,7 @@ impl Waiting {
 }
 
 impl Inputs {
-    /// Waits for the next input, for so long.
+    /// Waits for the next input, at most for `patience`.
     pub(super) fn recv_timeout(&self, patience: Duration) -> Result<Input, RecvTimeoutError> {
         self.receiver.recv_timeout(patience).inspect(|input| self.taken(input))
     }
@@ -149,12 +151,12 @@ impl Inputs {
         }
     }
 
-    /// A lost proposal of so many bytes waits once more.
+    /// Counts a lost proposal of `bytes` that waits once more.
     pub(super) fn proposals_again(&self, bytes: usize) {
         self.waiting.proposals.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Raft has taken or refused proposals of so many bytes: as many more may wait.
+    /// Releases the room of proposals of `bytes` that raft has taken or refused.
     pub(super) fn proposals_done(&self, bytes: usize) {
         self.waiting.proposals.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -178,8 +180,8 @@ impl Inbox {
         })
     }
 
-    /// Hands over an input that must not be lost, waiting for room: an answer or an order, which
-    /// has no bytes to speak of.
+    /// Hands over an input that must not be lost, and waits for room. Such inputs are answers and
+    /// orders of a few bytes.
     pub fn send(&self, input: Input) -> Result<(), Refused> {
         self.sender.send(input).map_err(|_| Refused::Stopped)
     }

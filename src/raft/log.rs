@@ -38,14 +38,14 @@ pub struct LogStorage {
     conf_state: ConfState,
     cache: VecDeque<Entry>,
     cache_bytes: usize,
-    /// Up to here the WAL has what the cache has.
+    /// The index up to which the WAL has synced the entries of the cache.
     stable: u64,
     last_index: u64,
     last_term: u64,
     locations: Arc<Locations>,
 }
 
-/// What the member knew when it started.
+/// What a start has recovered from WAL and database.
 #[derive(Debug)]
 pub struct Start {
     /// Term, vote and commit index, the latter at least the consistent index.
@@ -54,12 +54,12 @@ pub struct Start {
     pub conf_state: ConfState,
     /// The last entry of the WAL; 0 for an empty one.
     pub last_index: u64,
-    /// Its term.
+    /// The term of that entry.
     pub last_term: u64,
 }
 
 impl LogStorage {
-    /// Starts with an empty cache over the segments that `locations` knows.
+    /// Starts with an empty cache over the segments in `locations`.
     pub fn new(start: Start, locations: Arc<Locations>) -> Self {
         Self {
             hard_state: start.hard_state,
@@ -73,7 +73,7 @@ impl LogStorage {
         }
     }
 
-    /// Takes a Ready's entries, which the WAL will write; what they overwrite is forgotten.
+    /// Appends a Ready's entries, which the WAL will write, and drops those that they overwrite.
     pub fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
         if first.index <= self.last_index {
@@ -102,7 +102,7 @@ impl LogStorage {
         self.stable = self.stable.min(first - 1);
     }
 
-    /// The WAL has everything up to `index` on disk: the cache may let go of it.
+    /// Notes that the WAL has synced everything up to `index`, so the cache may drop it.
     pub fn stable_to(&mut self, index: u64) {
         self.stable = self.stable.max(index.min(self.last_index));
         while CACHE_BYTES_MAX < self.cache_bytes {
@@ -113,7 +113,7 @@ impl LogStorage {
         }
     }
 
-    /// Remembers the configuration that raft has arrived at.
+    /// Sets the configuration that raft has changed to.
     pub fn set_conf_state(&mut self, conf_state: ConfState) {
         self.conf_state = conf_state;
     }
@@ -135,7 +135,7 @@ impl LogStorage {
     }
 }
 
-/// What raft-rs counts against a limit.
+/// The size of an entry, as raft-rs counts it against a limit.
 fn size(entry: &Entry) -> u64 {
     u64::from(protobuf::Message::compute_size(entry))
 }
@@ -164,13 +164,14 @@ impl Storage for LogStorage {
         if cached_from <= low {
             return Ok(self.cached(low, high, max_bytes));
         }
-        // What raft cannot read back it cannot replicate; the disk has failed, and so has the member.
+        // Raft cannot replicate what it cannot read back: the disk has failed, and the member ends.
         let upto = high.min(cached_from);
         let mut entries = match self.locations.entries(low, upto, max_bytes) {
             Ok(entries) => entries,
             Err(error) => storage::fatal(&error),
         };
-        // A short answer means that the limit was reached, so it must not mean anything else.
+        // To raft-rs a short answer means that the limit was reached, so nothing else may shorten
+        // it.
         let is_whole = entries.len() as u64 == upto - low;
         let taken: u64 = entries.iter().map(size).sum();
         if is_whole && upto < high && taken < max_bytes {

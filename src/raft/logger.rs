@@ -29,7 +29,7 @@ impl Drain for ToTracing {
     }
 }
 
-/// The logger that raft-rs wants.
+/// The `slog` logger that raft-rs is given.
 pub fn logger() -> Logger {
     Logger::root(ToTracing, o!())
 }

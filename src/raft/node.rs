@@ -1,19 +1,20 @@
 //! The consensus loop: one thread, one inbox, one turn at a time.
 //!
-//! A turn takes everything that waits in the inbox, then takes Readys until there are none:
+//! A turn takes all inputs that wait, then processes Readys until there are none:
 //!
 //! 1. entries go into the log storage, where raft-rs can read them back;
 //! 2. entries and hard state go to the `wal` thread, which writes and syncs them while this thread
 //!    goes on;
 //! 3. a leader's messages leave at once, in parallel with its own disk write (Raft thesis 10.2.1);
-//!    everybody else's wait in [`HeldMessages`] until the disk has promised;
+//!    those of a follower or candidate wait in [`HeldMessages`] for the sync;
 //! 4. committed entries go to apply, read states to the reads that wait.
 //!
 //! Invariants: nothing else touches the `RawNode`, so nothing is locked. The loop never waits for
-//! apply, for a peer or for a write; what a follower has missed is read back from the segments here,
-//! so much at a time as `member` allows to be in flight. Only entries that this member has on disk are handed to
-//! apply (raft-rs sees to it), so an acknowledged write is on a majority of disks, this one among
-//! them. A change of term or vote holds back all messages of its Ready, a new leader's too.
+//! apply, for a peer or for a write; entries that a follower has missed are read back from the
+//! segments here, as many at a time as `member` allows to be in flight. Only entries that this
+//! member has on disk are handed to apply (raft-rs ensures it), so an acknowledged write is on a
+//! majority of disks, this one among them. A change of term or vote holds back all messages of its
+//! Ready, a new leader's too.
 //!
 //! A commit index alone is not worth a write: it travels with the next entries, or with the next
 //! tick. After a crash it may be behind what was applied; `member` starts with the greater one.
@@ -49,31 +50,31 @@ use super::{
 };
 use crate::{clock, mark, pb, trace};
 
-/// How many inputs one turn takes before it looks at the clock again.
+/// The most inputs of one turn, before the clock is read again.
 const INPUTS_PER_TURN: usize = 4096;
 
-/// How many reads wait while there is no leader.
+/// The most reads that wait while there is no leader.
 const PARKED_READS_MAX: usize = 5000;
 
-/// How often at most the log says that messages are ignored.
+/// The least time between two log lines about ignored messages.
 const COMPLAINTS_EVERY: Duration = Duration::from_secs(5);
 
-/// Committed entries that one Ready hands over, in bytes.
+/// The most bytes of committed entries that one Ready hands over.
 pub const COMMITTED_BYTES_MAX: u64 = 16 << 20;
 
 /// Committed entries on their way to apply.
 #[derive(Debug)]
 pub struct Committed {
-    /// In log order.
+    /// The entries, in log order.
     pub entries: Vec<Entry>,
-    /// The raw tick at which they were handed over.
+    /// The raw tick at which they were handed over, for the trace.
     pub since: u64,
 }
 
 /// The answer to a read round.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadRound {
-    /// The attempt's id.
+    /// The id of the attempt.
     pub round: u64,
     /// The index that was committed when the quorum answered.
     pub index: u64,
@@ -86,28 +87,29 @@ pub struct ReadRound {
 pub struct Refusal {
     /// The requests' ids.
     pub ids: Vec<u64>,
-    /// Why.
+    /// Why they will not be applied.
     pub reason: Reason,
 }
 
 /// Where the loop's results go.
 pub struct Outputs {
-    /// To the log files.
+    /// Writes for the log files.
     pub writes: Writes,
-    /// To the other members.
+    /// Messages for the other members.
     pub peers: rafthttp::Sender,
-    /// Which of them can be reached.
+    /// Which of the other members can be reached.
     pub active: Arc<rafthttp::Active>,
-    /// To apply. Unbounded: raft must never wait for apply; but it hands over slowly while much
-    /// waits.
+    /// Committed entries for apply. Unbounded, because raft must never wait for apply; while much
+    /// waits, it hands over one entry a turn.
     pub committed: Sender<Committed>,
-    /// To the coordinator of linearizable reads. Unbounded; one round is in flight at a time.
+    /// Confirmed rounds for the coordinator of linearizable reads. Unbounded; one round is in
+    /// flight at a time.
     pub reads: UnboundedSender<ReadRound>,
     /// Proposals that raft refused or lost. Unbounded; bounded by the proposals in flight.
     pub refused: UnboundedSender<Refusal>,
 }
 
-/// A member's raft state machine, and what it owes to others.
+/// A member's raft state machine, with its inputs and outputs.
 pub struct Node {
     raw: RawNode<LogStorage>,
     inbox: Inputs,
@@ -118,7 +120,7 @@ pub struct Node {
     advance_until: Instant,
     next_tick: Instant,
     turn_began: Instant,
-    /// Until then no more is said about messages that are ignored.
+    /// Until then the log is silent about ignored messages.
     quiet_until: Instant,
     changes: Changes,
     held: HeldMessages,
@@ -171,7 +173,7 @@ impl Node {
             self.process_readies();
             self.publish(false);
         }
-        // Nobody takes from the inbox any more: a sender that waits for room must not wait for ever.
+        // Drops the inbox, so that senders that wait for room fail instead of waiting for ever.
         let Node { inbox, outputs, .. } = self;
         drop(inbox);
         outputs.writes.stop();
@@ -200,7 +202,7 @@ impl Node {
         }
     }
 
-    /// For tests: after a stop of the process, all other threads go on before this one.
+    /// For tests: when a stopped process continues, all other threads run before this one.
     fn wake_last(&self) {
         fail::fail_point!(
             "raft-wakes-last",
@@ -231,7 +233,7 @@ impl Node {
                 };
                 self.raw.mut_store().set_conf_state(conf_state.clone());
                 self.held.conf_applied(index);
-                // Apply waits for it; if it has gone, the member is shutting down.
+                // Apply waits for the answer, unless the member is shutting down.
                 let _ = answer.send(conf_state);
                 self.note_changes(self.raw.raft.id);
             }
@@ -245,7 +247,7 @@ impl Node {
         }
     }
 
-    /// Takes a message of another member. Proposals and reads that cannot be dealt with now wait.
+    /// Takes a message from another member. Proposals and reads that cannot be served yet wait.
     fn step(&mut self, message: Message) {
         let from = message.from;
         if let Some(fault) = sound::fault(&message, &self.raw.raft) {
@@ -258,14 +260,14 @@ impl Node {
         }
         let expected = Expected::before(&self.raw.raft, &message);
         if let Err(error) = self.raw.step(message) {
-            // A stray message, say from a removed member, is the sender's trouble and not ours.
+            // A stray message, for example from a removed member, is no error of this member.
             tracing::debug!(%error, from, "raft refused a message");
         }
         expected.after(&self.raw.raft);
         self.note_changes(from);
     }
 
-    /// A peer that sends one such message sends many.
+    /// Logs a message that is ignored; rarely, because a peer that sends one sends many.
     fn complain(&mut self, from: u64, fault: Fault) {
         let now = clock::now();
         if self.quiet_until <= now {
@@ -275,8 +277,8 @@ impl Node {
         }
     }
 
-    /// Appends at once or not at all: were it gathered with the others, a message of this same turn
-    /// could end the term, and it would be sent on to the next leader.
+    /// Appends at once or not at all. If it were gathered with the other proposals, a message of
+    /// the same turn could end the term, and it would be forwarded to the next leader.
     fn propose_in_term(&mut self, data: bytes::Bytes, term: u64) {
         let proposal = [Proposal { id: pb::entry_id(&data), data, since: self.turn_began }];
         if self.raw.raft.state == StateRole::Leader && self.raw.raft.term == term {
@@ -287,7 +289,7 @@ impl Node {
         self.inbox.proposals_done(proposals::data_len(&proposal));
     }
 
-    /// Gives the leadership to the voter that needs least to catch up, if this member leads and
+    /// Transfers the leadership to the voter with the highest match index, if this member leads and
     /// hears one (etcd: `transferLeadership`, `longestConnected`).
     fn hand_over_leadership(&mut self) {
         let raft = &self.raw.raft;
@@ -306,8 +308,9 @@ impl Node {
         self.raw.transfer_leader(to);
     }
 
-    /// Starts a read round, or keeps it until there is a leader who may answer it: raft-rs would
-    /// drop it, and the reader would lose half a second (etcd: pendingReadIndexMessages).
+    /// Starts a read round, or keeps it until there is a leader that may answer it. raft-rs would
+    /// drop it, and the reader would retry only after half a second (etcd:
+    /// pendingReadIndexMessages).
     fn read(&mut self, message: Message) {
         let raft = &self.raw.raft;
         let can_answer = match raft.state {
@@ -321,7 +324,7 @@ impl Node {
         }
     }
 
-    /// The WAL has everything up to the Ready `number` on disk.
+    /// Notes that the WAL has synced everything up to the Ready `number`.
     fn persisted(&mut self, number: u64) {
         let Persisted { ready, index } = self.outputs.writes.persisted(number);
         self.raw.mut_store().stable_to(index);
@@ -335,9 +338,9 @@ impl Node {
         if now < self.next_tick {
             return;
         }
-        // A member that was stopped for a while ticks once, not a hundred times.
+        // A process that was stopped for a while ticks once, not once for each missed tick.
         self.next_tick = now + self.timing.tick;
-        // Once only, and only for the first election: later it would start one nobody needs.
+        // Once, and only for the first election: later it would cause a needless one.
         if self.raw.raft.leader_id != 0 || self.advance_until < now {
             self.timing.advance = 0;
         }
@@ -358,8 +361,8 @@ impl Node {
         self.inbox.proposals_done(self.proposals.expire(oldest));
     }
 
-    /// Proposes what this turn has gathered, as one message. While there is no leader, or one that
-    /// is about to hand over, proposals wait.
+    /// Proposes what this turn has gathered, in one message. Proposals wait while there is no
+    /// leader, or while the leader hands over.
     fn propose(&mut self) {
         if self.proposals.is_empty() && self.parked_reads.is_empty() {
             return;
@@ -401,7 +404,7 @@ impl Node {
         }
     }
 
-    /// Tells the waiting requests that raft did not take them.
+    /// Reports to the waiting requests that raft has refused them.
     fn refuse(&self, proposals: &[Proposal]) {
         self.answer(proposals.iter().map(|proposal| proposal.id).collect(), Reason::Dropped);
     }
@@ -463,7 +466,7 @@ impl Node {
     /// Carries out what one [`Ready`] asks for; the numbers are those of the module's essay.
     // ANCHOR: process_ready
     fn process_ready(&mut self, mut ready: Ready) {
-        // Before anything leaves: what others learn from this member, it must know itself.
+        // Before any message is sent: this member must know what it tells to others.
         self.publish(false);
         self.outputs.writes.begin(ready.number());
         let committed = ready.take_committed_entries();
@@ -531,12 +534,13 @@ impl Node {
     }
 
     fn note_changes(&mut self, by: u64) {
-        if self.changes.note(&self.raw.raft, by) {
-            self.publish(true);
+        if let Some(change) = self.changes.step(&self.raw.raft) {
+            self.publish(change.is_leadership());
+            change.record(by);
         }
     }
 
-    /// Lets the other threads see where raft stands.
+    /// Publishes raft's state to the other threads.
     fn publish(&self, leadership: bool) {
         let raft = &self.raw.raft;
         self.status.set_log(raft.raft_log.committed, raft.raft_log.last_index());

@@ -1,4 +1,4 @@
-//! This member's own proposals, from its inbox until raft has decided what becomes of them.
+//! This member's own proposals, from its inbox until they are committed or lost.
 //!
 //! ```text
 //!   inbox ──▶ gathered ──▶ sent to the leader ──▶ committed: apply answers
@@ -9,17 +9,17 @@
 //!               └──── again ◀──── lost ────▶ "leader changed"
 //! ```
 //!
-//! Raft does not say that a proposal is lost: a leader that dies takes what was forwarded to it
-//! along, and its client would wait for the whole request timeout. But a loss can be proved. Terms
-//! never fall along the log. So once an entry of a later term is committed, an entry of an earlier
-//! term that does not stand before it can never be committed any more (Raft 5.4, the leader
-//! completeness property).
+//! Raft does not report that a proposal is lost. If a leader dies, the proposals forwarded to it
+//! die with it, and their clients would wait for the whole request timeout. But a loss can be
+//! proved. Terms never fall along the log. So once an entry of a later term is committed, an entry
+//! of an earlier term that does not stand before it can never be committed any more (Raft 5.4, the
+//! leader completeness property).
 //!
-//! A lost proposal is proposed again, under the same id, if nobody else can still append it: this
-//! member was the leader, or the leader speaks glass and appends a forwarded proposal only in the
-//! term that it was sent in ([`is_stale`]). An etcd leader that has stepped down forwards it once
-//! more, perhaps much later. There the client is told that the leader changed, and has to find out
-//! what became of its request.
+//! A lost proposal is proposed again, under the same id, if no other member can still append it:
+//! this member was the leader, or the leader speaks glass and appends a forwarded proposal only in
+//! the term in which it was sent ([`is_stale`]). An etcd leader that has stepped down forwards it
+//! once more, perhaps much later. In that case the answer is "leader changed", and the client has
+//! to find out what became of its request.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -35,20 +35,20 @@ use raft::{
 use super::log::LogStorage;
 use crate::pb;
 
-/// How many proposals wait while there is no leader.
+/// The most proposals that wait while there is no leader.
 const PARKED_MAX: usize = 5000;
 
-/// A batch of proposals is cut at this size, as etcd's messages are.
+/// The most bytes of a batch of proposals, as of etcd's messages.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// What one client, or this member itself, wants to have in the log.
+/// A request, of a client or of this member itself, on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
     /// The request's id, which is also inside `data`.
     pub id: u64,
     /// What every member will apply.
     pub data: Bytes,
-    /// When it came.
+    /// When it entered the inbox.
     pub since: Instant,
 }
 
@@ -58,7 +58,7 @@ struct Sent {
     proposal: Proposal,
     /// The term in which it was sent to the leader.
     term: u64,
-    /// Whether it can be proposed again when it is lost.
+    /// Whether it may be proposed again if it is lost.
     is_repeatable: bool,
 }
 
@@ -67,7 +67,7 @@ struct Sent {
 pub enum Reason {
     /// Raft did not take it, though there is a leader.
     Dropped,
-    /// Its leader has gone, and has not appended it.
+    /// It was lost with its leader.
     LeaderChanged,
 }
 
@@ -78,11 +78,11 @@ pub struct Lost {
     pub id: u64,
     /// The term in which it was sent to the leader.
     pub term: u64,
-    /// Its bytes if it waits to be proposed again; `None` if its client must be told.
+    /// Its bytes if it will be proposed again; `None` if the client must be answered.
     pub again: Option<usize>,
 }
 
-/// All proposals of this member that raft has not decided about.
+/// All proposals of this member that are neither committed nor lost yet.
 #[derive(Debug)]
 pub struct Proposals {
     /// The low 16 bits of the member's id, with which its request ids begin.
@@ -95,7 +95,7 @@ pub struct Proposals {
 }
 
 impl Proposals {
-    /// None yet, of this member.
+    /// No proposals yet; `member_id` says which ids are this member's.
     pub fn new(member_id: u64) -> Self {
         Self {
             prefix: member_id & 0xffff,
@@ -106,23 +106,23 @@ impl Proposals {
         }
     }
 
-    /// Takes one from the inbox. Returns how many wait for the end of this turn.
+    /// Adds a proposal from the inbox. Returns how many are gathered in this turn.
     pub fn gather(&mut self, proposal: Proposal) -> usize {
         self.gathered.push(proposal);
         self.gathered.len()
     }
 
-    /// Whether some wait to be proposed in the next turn.
+    /// Whether proposals are gathered and not proposed yet.
     pub fn has_gathered(&self) -> bool {
         !self.gathered.is_empty()
     }
 
-    /// Whether none waits at all.
+    /// Whether no proposal waits, gathered or parked.
     pub fn is_empty(&self) -> bool {
         self.gathered.is_empty() && self.parked.is_empty()
     }
 
-    /// Keeps what was gathered until there is a leader. Returns what there is no room for.
+    /// Parks what was gathered until there is a leader. Returns the proposals that find no room.
     pub fn park(&mut self) -> Vec<Proposal> {
         let room = PARKED_MAX.saturating_sub(self.parked.len());
         let refused = self.gathered.split_off(room.min(self.gathered.len()));
@@ -137,7 +137,7 @@ impl Proposals {
         all
     }
 
-    /// Raft has taken these in `term`.
+    /// Notes that raft has taken these proposals in `term`.
     pub fn sent(&mut self, proposals: &[Proposal], term: u64, is_repeatable: bool) {
         for proposal in proposals {
             let sent = Sent { proposal: proposal.clone(), term, is_repeatable };
@@ -177,8 +177,8 @@ impl Proposals {
         Lost { again: Some(bytes), ..lost }
     }
 
-    /// Forgets what came before `oldest`, because its client has given up: proposing it now would
-    /// surprise everybody. Returns the bytes that waited.
+    /// Drops proposals from before `oldest`, whose clients have given up; they must not be carried
+    /// out so late. Returns their bytes.
     pub fn expire(&mut self, oldest: Instant) -> usize {
         self.sent.retain(|_, sent| oldest <= sent.proposal.since);
         let mut bytes = 0;
@@ -201,13 +201,13 @@ pub fn message(proposals: &[Proposal], raft: &Raft<LogStorage>) -> Message {
     message
 }
 
-/// Whether a member that speaks glass has sent this proposal to the leader of another term than
-/// this member leads in. It must not be appended: its sender may have proposed it again.
+/// Whether a member that speaks glass has forwarded this proposal to the leader of another term. It
+/// must not be appended then, because its sender may have proposed it again.
 pub fn is_stale(message: &Message, raft: &Raft<LogStorage>) -> bool {
     message.log_term != 0 && (raft.state != StateRole::Leader || message.log_term != raft.term)
 }
 
-/// The bytes of these proposals.
+/// The sum of the bytes of these proposals.
 pub fn data_len(proposals: &[Proposal]) -> usize {
     proposals.iter().map(|proposal| proposal.data.len()).sum()
 }

@@ -1,4 +1,4 @@
-//! rafthttp: how members talk, as etcd's members talk.
+//! rafthttp: the connections between members, in etcd's form.
 //!
 //! ```text
 //!  raft thread          peer thread (tokio, current_thread)                     a peer
@@ -16,28 +16,30 @@
 //! bulky and always follows on from the one before (`msgapp_codec`); a heartbeat must not wait
 //! behind it. While a stream is missing, messages go as single requests through the `pipeline`.
 //!
-//! The layers above ask peers other things as well, about leases for example. Such `questions` go out
-//! from the thread that asks; the router that the member hands to `spawn` answers them.
+//! The layers above ask peers other things as well, for example about leases. Such `questions` are
+//! sent by the thread that asks; the router that the member gives to `spawn` answers them.
 //!
 //! Invariants
-//! * The raft thread never waits for a peer. Whatever cannot be sent is dropped, and raft is told
-//!   that the peer is unreachable; it repeats what matters.
+//! * The raft thread never waits for a peer. A message that cannot be sent is dropped, and the peer
+//!   is reported to raft as unreachable; raft repeats what matters.
 //! * On one channel messages arrive in the order in which they were sent, or not at all. Between
 //!   channels there is no order, and raft needs none.
-//! * A newer stream replaces the older one of the same kind: the peer knows best which one it
-//!   reads.
-//! * Nothing a peer sends can make this member panic, nor take memory beyond the limits in
-//!   `wire`: frames that make no sense close their connection.
-//! * The bytes are etcd's, so a cluster may mix both; see `glass` for what rides in headers.
+//! * A newer stream replaces the older one of the same kind, because the peer reads the one that it
+//!   opened last.
+//! * Nothing that a peer sends can make this member panic or use memory beyond the limits in
+//!   `wire`: a malformed frame closes its connection.
+//! * The bytes are etcd's, so a cluster may mix both; `glass` says what headers carry in addition.
 //!
 //! Left out, and why
 //! * Snapshots: `POST /raft/snapshot` is answered with 501, and a MsgSnap to a peer is reported to
-//!   raft as failed. A member that has fallen behind the log has to wait until they exist.
+//!   raft as failed. A member that needs a snapshot cannot catch up until they exist.
 //! * TLS: only `http://host:port` is dialled and served.
-//! * Asking `/raft/probing` of others: it is answered, but no clock differences are logged here.
+//! * Probes of others: `/raft/probing` is answered, but this member sends none and logs no clock
+//!   differences.
 //!
-//! Read in this order: `transport` (what the raft layer sees), `hub`, `local`, `peer`, `stream`, the
-//! codecs, `pipeline`, `server`; [`questions`] stands by itself. (etcd: server/etcdserver/api/rafthttp)
+//! Read in this order: `transport` (what the raft layer sees), `hub`, `local`, `peer`, `stream`,
+//! the codecs, `pipeline`, `server`; [`questions`] stands by itself. (etcd:
+//! server/etcdserver/api/rafthttp)
 
 mod active;
 mod channel;

@@ -1,14 +1,9 @@
-//! Is a message of a peer one that raft-rs can be given?
+//! Checks whether a message from a peer may be given to raft-rs.
 //!
-//! raft-rs trusts its peers: a message that makes no sense ends the process, or stays in the log
-//! and ends it at the next start. A peer may be another program, or a member whose disk has failed,
-//! so each message is looked at first. What raft-rs checks by itself, whether a term is the current one
-//! and which role a message is for, is left to it.
-//!
-//! Term 0 is raft-rs's mark of a message that the member sends to itself: such a message passes no
-//! check of its term. So the mark is accepted only where members of etcd send it, with proposals and
-//! reads, which belong to no term. Those are passed on to the leader as they are, and raft-rs ends
-//! the process when it is to pass on a term.
+//! raft-rs trusts its peers: a malformed message ends the process, or stays in the log and ends it
+//! at the next start. A peer may be another program, or a member whose disk has failed, so each
+//! message is checked first. What raft-rs checks by itself, the term and the role that a message
+//! belongs to, is left to it.
 
 use std::fmt;
 
@@ -20,13 +15,13 @@ use raft::{
 use super::log::LogStorage;
 
 /// How far a term may be above this member's. A term rises by one with each election, so no member
-/// has missed this many.
+/// has missed 2^32 of them.
 const TERM_LEAD_MAX: u64 = 1 << 32;
 
 /// Why a message is not given to raft-rs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// This member's log has lost entries that it had once acknowledged.
+    /// This member's log has lost entries that it had acknowledged.
     TailLost {
         /// The index that the leader knows to be committed, and to be on this member.
         commit: u64,
@@ -35,7 +30,7 @@ pub enum Fault {
     },
     /// A snapshot, which this member cannot take yet.
     Snapshot,
-    /// Nothing that a member of this cluster sends.
+    /// A message that no correct member sends; the text says why.
     Senseless(&'static str),
 }
 
@@ -82,7 +77,8 @@ pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
             Some(Fault::TailLost { commit: message.commit, last })
         }
         MessageType::MsgAppend if !follow_on(message) => wrong("its entries do not follow on"),
-        // raft-rs says 0 of the term of every index beyond the log, and would take the two for equal.
+        // raft-rs says 0 of the term of every index beyond the log, and would take the two for
+        // equal.
         MessageType::MsgAppend if message.index != 0 && message.log_term == 0 => {
             wrong("its entries follow on one that has no term")
         }
@@ -92,7 +88,8 @@ pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
         MessageType::MsgAppendResponse if message.reject && message.reject_hint == u64::MAX => {
             wrong("it refuses with an index that no entry can have")
         }
-        // A refusal names the index that was asked for; an answer of another term is ignored by that.
+        // A refusal names the index that was asked for; an answer of another term is ignored by
+        // that.
         MessageType::MsgAppendResponse
             if last < message.index && !message.reject && message.term == raft.term =>
         {
@@ -121,7 +118,8 @@ fn term_fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
     Some(Fault::Senseless(what))
 }
 
-/// Whether the entries are those behind the message's index, with terms that rise up to its own.
+/// Whether the entries follow the message's index without a gap, and their terms rise up to the
+/// message's.
 fn follow_on(message: &Message) -> bool {
     let mut term = message.log_term;
     let mut index = message.index;
@@ -135,13 +133,14 @@ fn follow_on(message: &Message) -> bool {
     term <= message.term
 }
 
-/// A change of membership in raft's newer form. etcd writes the older one, and apply reads no other.
+/// A change of membership in raft's newer form. etcd writes the older one, and apply reads no
+/// other.
 fn is_joint_change(entry: &Entry) -> bool {
     entry.get_entry_type() == EntryType::EntryConfChangeV2
 }
 
-/// A change of membership that changes nothing, and does not say so: the log would take it, and not
-/// be read again.
+/// Whether an entry is a membership change without data: raft-rs would append it, and then could
+/// not read the log again.
 fn is_bare_change(entry: &Entry) -> bool {
     entry.get_entry_type() == EntryType::EntryConfChange && entry.data.is_empty()
 }
@@ -192,7 +191,7 @@ mod tests {
         message
     }
 
-    /// Whatever is let through must not end the process.
+    /// Checks a message, and gives it to raft-rs if it passes, which must not panic.
     fn checked(raft: &mut Raft<LogStorage>, message: Message) -> Option<Fault> {
         let fault = fault(&message, raft);
         if fault.is_none() {

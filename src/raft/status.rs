@@ -1,4 +1,4 @@
-//! What the rest of the member may know of raft without asking its thread.
+//! Raft's state, for other threads to read without asking the raft thread.
 
 use std::{
     sync::{
@@ -13,10 +13,10 @@ use tokio::sync::watch;
 
 use crate::trace;
 
-/// Who leads, as far as this member knows.
+/// The leader and the term, as far as this member knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Leadership {
-    /// The term.
+    /// Raft's term in which `leader` leads, or in which there is none.
     pub term: u64,
     /// The leader's id; 0 for none.
     pub leader: u64,
@@ -93,36 +93,36 @@ impl Status {
         self.applied.load(Ordering::Acquire)
     }
 
-    /// When the present leader was learnt of.
+    /// When this member learned of the present leader; `None` if it never had one.
     pub fn elected_at(&self) -> Option<Instant> {
         *self.elected_at.lock().expect("nobody panics while holding it")
     }
 
-    /// Changes of term and leader.
+    /// A receiver that sees each change of term or leader.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.subscribe()
     }
 
-    /// Progress of apply.
+    /// A receiver that sees the applied index rise.
     pub fn watch_applied(&self) -> watch::Receiver<u64> {
         self.applied_watch.subscribe()
     }
 
-    /// Apply thread: everything up to `index` is visible.
+    /// Called by the apply thread: everything up to `index` is visible.
     pub fn set_applied(&self, index: u64) {
         self.applied.store(index, Ordering::Release);
         trace::watermarks().applied.store(index, Ordering::Relaxed);
         self.applied_watch.send_replace(index);
     }
 
-    /// Raft thread: where the log stands.
+    /// Called by the raft thread: the commit index and the last index of the log.
     pub(super) fn set_log(&self, commit: u64, last: u64) {
         self.commit.store(commit, Ordering::Release);
         self.last.store(last, Ordering::Release);
         trace::watermarks().commit.store(commit, Ordering::Relaxed);
     }
 
-    /// Raft thread: the role, the term or the leader has changed.
+    /// Called by the raft thread: role, term, vote or leader has changed.
     pub(crate) fn set_leadership(&self, role: StateRole, now: Leadership, vote: u64) {
         let marks = trace::watermarks();
         marks.role.store(role_number(role), Ordering::Relaxed);

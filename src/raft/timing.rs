@@ -1,8 +1,8 @@
-//! How the raft loop measures time, as the command line has it.
+//! The times of the raft loop, from the command line.
 
 use std::time::Duration;
 
-/// How the loop measures time.
+/// The times of the raft loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// `--heartbeat-interval`: one tick.

@@ -1,4 +1,4 @@
-//! What raft has given to the `wal` thread, and what it has not given it yet.
+//! The writes that raft has given to the `wal` thread, and the commit index that it still keeps.
 //!
 //! A Ready's entries and hard state are one write, and the `wal` thread answers with the number of
 //! the last Ready that its sync covers. A Ready without anything to write has no write of its own:
@@ -17,11 +17,11 @@ use crate::storage::wal;
 /// The writes on their way to the disk.
 pub struct Writes {
     wal: wal::Writer,
-    /// Ready and last index, 0 without entries, of each write that is not on disk yet.
+    /// Of each write that is not on disk yet, its Ready and its last index, 0 without entries.
     queue: VecDeque<(u64, u64)>,
     /// The Ready of the last write.
     last: u64,
-    /// The last Ready of all.
+    /// The newest Ready, whether it has a write or not.
     last_ready: u64,
     /// A hard state that the WAL does not have yet.
     unwritten: Option<HardState>,
@@ -39,18 +39,18 @@ pub struct Persisted {
 }
 
 impl Writes {
-    /// None yet; the log has this term and vote.
+    /// No writes yet; the log has this term and vote.
     pub fn new(wal: wal::Writer, vote: (u64, u64)) -> Self {
         let queue = VecDeque::new();
         Self { wal, queue, last: 0, last_ready: 0, unwritten: None, vote }
     }
 
-    /// Raft has made a Ready.
+    /// Notes a new Ready.
     pub fn begin(&mut self, ready: u64) {
         self.last_ready = ready;
     }
 
-    /// The last Ready.
+    /// The number of the newest Ready.
     pub fn last_ready(&self) -> u64 {
         self.last_ready
     }
@@ -83,7 +83,7 @@ impl Writes {
         vote_changed
     }
 
-    /// Writes a commit index that has waited for company, without a sync.
+    /// Writes a commit index that no entries have taken along, without a sync.
     pub fn write_commit(&mut self) {
         if let Some(hard_state) = self.unwritten.take() {
             self.write(Vec::new(), Some(hard_state), false);
@@ -94,7 +94,7 @@ impl Writes {
     /// with a sync that covers that Ready.
     fn write(&mut self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) {
         let ready = self.last_ready;
-        // What these entries overwrite is no longer what the WAL will have.
+        // The WAL will not have the entries that these overwrite.
         if let Some(first) = entries.first().map(|entry| entry.index) {
             for (_, last) in &mut self.queue {
                 *last = (*last).min(first - 1);
@@ -110,7 +110,7 @@ impl Writes {
         let ready = if self.last <= number { self.last_ready } else { number };
         let mut index = 0;
         while let Some((_, last)) = self.queue.pop_front_if(|(ready, _)| *ready <= number) {
-            // What a later write overwrites is not on disk as the log now has it.
+            // An entry that a later write overwrites is not on disk in its present form.
             index = last.max(index);
         }
         Persisted { ready, index }

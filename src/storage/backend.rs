@@ -1,8 +1,8 @@
 //! The database file and the write buffer before it (etcd: `mvcc/backend`).
 //!
-//! Applying an entry must not wait for a disk: the write-ahead log has already promised the
-//! entry. So a write goes into a buffer in memory and nowhere else, and a thread of its own
-//! brings the buffer into the file ten times a second.
+//! Applying an entry must not wait for a disk: the entry is already safe in the write-ahead log. So
+//! a write goes into a buffer in memory only, and the commit thread writes the buffer into the file
+//! ten times a second.
 //!
 //! ```text
 //!   apply thread              commit thread                      readers
@@ -24,21 +24,21 @@
 //!   set with it go into one transaction. A crash at any point leaves the file at the end of
 //!   some entry, with the index of that entry. (etcd 3.5.0 to 3.5.2 kept the index in memory
 //!   beside the transaction and could store an index whose rows were missing.)
-//! * **A reader misses nothing.** The buffers and the file's read transaction are looked at under
-//!   one lock, and the commit thread exchanges "frozen buffer" for "newer file" in one step
-//!   under the same lock.
+//! * **A reader misses nothing.** Readers take the buffers and the file's read transaction under
+//!   one lock, and the commit thread exchanges "frozen buffer" for "newer file" in one step under
+//!   the same lock.
 //! * **The buffers are bounded.** When the active buffer is full while the frozen one is still
-//!   on its way to the disk, [`Backend::write`] waits. ([`Backend::write_at_once`] does not, and its
+//!   being committed, [`Backend::write`] waits. ([`Backend::write_at_once`] does not, because its
 //!   caller has waited.)
 //!
-//! What is different from etcd: bbolt's transaction stays open between commits and every write
-//! goes there *and* into a read buffer. Here the buffer is the only place, which saves a lock
-//! and every argument about who owns the transaction; and since buffers hold deletions as well,
-//! a deletion does not force a commit.
+//! The difference from etcd: bbolt's transaction stays open between commits, and every write goes
+//! there *and* into a read buffer. Here it goes into the buffer only, which saves a lock and keeps
+//! the transaction inside the commit thread; and because buffers hold deletions as well, a deletion
+//! does not force a commit.
 //!
 //! Two things make the file as small as bbolt's or smaller: rows that would leave a good part of a
-//! page empty are cut in two (`tail`), and what counts is not redb's length of the file but the blocks
-//! that the disk holds for it (`redb_file`), and of those the ones in use (`free`).
+//! page empty are cut in two (`tail`), and what counts is not redb's length of the file but the
+//! blocks that the disk holds for it (`redb_file`), and of those the ones in use (`free`).
 //!
 //! What is left out: defragmentation and sending the file to another member.
 
@@ -84,13 +84,13 @@ pub use self::{
 /// A panic while one of the locks was held has left half an entry behind.
 const POISONED: &str = "a panic below this lock ends the member";
 
-/// How often, and how, the file is written.
+/// When the file is written, and whether it is synced.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The longest that a write stays in memory only (etcd: `--backend-batch-interval`, 100 ms).
     pub batch_interval: Duration,
-    /// From how many writes on the buffer is committed at once (etcd: `--backend-batch-limit`,
-    /// 10 000).
+    /// The number of writes at which the buffer is committed at once (etcd:
+    /// `--backend-batch-limit`, 10 000).
     pub batch_limit: usize,
     /// Whether a commit waits for the disk. False only for `--unsafe-no-fsync`.
     pub fsync: bool,
@@ -110,7 +110,7 @@ pub enum Error {
     Open {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// The database refused, or its file is damaged.
@@ -118,7 +118,7 @@ pub enum Error {
     Database {
         /// The file.
         path: PathBuf,
-        /// What redb said.
+        /// redb's error.
         source: redb::Error,
     },
     /// A row does not have the form that it must have.
@@ -126,7 +126,7 @@ pub enum Error {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Which row.
+        /// The name of the row.
         row: &'static str,
     },
     /// The commit thread could not be started.
@@ -145,7 +145,7 @@ pub enum Place {
     File,
 }
 
-/// How far the state machine has come.
+/// The last applied entry, and the revision after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// The raft index of the last entry (etcd: consistent index).
@@ -156,10 +156,10 @@ pub struct Applied {
     pub revision: i64,
 }
 
-/// How far the file has come. An alias that says which of the two is meant.
+/// The last entry in the file: an alias of [`Applied`] that says which state is meant.
 pub type Committed = Applied;
 
-/// What the readers', the writer's and the commit thread's lock protects.
+/// The state that readers, the writer and the commit thread share under one lock.
 #[derive(Debug)]
 struct Buffers {
     active: Buffer,
@@ -171,14 +171,14 @@ struct Buffers {
     conf_state_changed: bool,
 }
 
-/// The database file with its buffers. See the module's text.
+/// The database file with its buffers; see the module's essay.
 #[derive(Debug)]
 pub struct Backend {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the commit thread shares with everybody else.
+/// The state that the commit thread shares with the backend's users.
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
@@ -186,9 +186,9 @@ struct Shared {
     database: DatabaseFile,
     buffers: RwLock<Buffers>,
     control: Mutex<Control>,
-    /// Tells the commit thread that there is something to do before its time.
+    /// Wakes the commit thread before its interval is over.
     wake: Condvar,
-    /// Tells those who wait that a commit is through, or that there is room again.
+    /// Wakes callers that wait for a commit or for room.
     done: Condvar,
     sizes: Gauge,
     commits: AtomicU64,
@@ -230,24 +230,24 @@ impl Backend {
         Ok(Arc::new(Backend { shared, thread: Mutex::new(Some(thread)) }))
     }
 
-    /// Takes the right to write. The guard covers whole entries, with their consistent index;
-    /// what is written becomes visible to readers when it is dropped. Waits while the active
-    /// buffer is full and the frozen one not yet in the file.
+    /// Locks the buffers for writing. The guard covers whole entries, with their consistent index;
+    /// what is written becomes visible to readers when it is dropped. Waits while the active buffer
+    /// is full and the frozen one not yet in the file.
     pub fn write(&self) -> WriteGuard<'_> {
         self.wait_for_room();
         self.write_at_once()
     }
 
-    /// As [`Backend::write`], but does not wait for room. For those who have waited for it before
-    /// they took locks of their own: if somebody else has filled the buffer since then, it becomes
-    /// longer by what they write, and nobody waits for a disk behind their locks.
+    /// Locks the buffers for writing, and does not wait for room. For callers that have waited for
+    /// room before they took locks of their own: if the buffer has been filled since then, it grows
+    /// by what they write, and no thread waits for a disk behind their locks.
     pub fn write_at_once(&self) -> WriteGuard<'_> {
         WriteGuard::new(&self.shared)
     }
 
-    /// Waits while the active buffer is full: until it has been set aside, which the commit
-    /// thread does as soon as the frozen one is in the file. For those who want to wait before
-    /// they take locks of their own.
+    /// Waits while the active buffer is full: until it has been set aside, which the commit thread
+    /// does as soon as the frozen one is in the file. For callers that must wait before they take
+    /// locks of their own.
     pub fn wait_for_room(&self) {
         let mut control = self.shared.control();
         while control.full && !control.stopped {
@@ -333,7 +333,7 @@ impl Backend {
         (applied.index, applied.term)
     }
 
-    /// How far the file has come.
+    /// The last entry in the file, and its revision.
     pub fn committed(&self) -> Committed {
         self.shared.read().committed
     }
@@ -358,13 +358,15 @@ impl Backend {
         self.shared.sizes.in_use()
     }
 
-    /// What a quota is compared with, in bytes: what the file uses, and what is on its way into it.
+    /// The bytes that count against the quota: those that the file uses, and those of a commit
+    /// under way.
     pub fn used(&self) -> u64 {
         self.shared.sizes.used()
     }
 
     /// How many writes the active and the frozen buffer hold.
-    pub fn buffered(&self) -> (usize, usize) {
+    #[cfg(test)]
+    pub(crate) fn buffered(&self) -> (usize, usize) {
         let buffers = self.shared.read();
         (buffers.active.len(), buffers.frozen.as_ref().map_or(0, |frozen| frozen.buffer.len()))
     }
@@ -396,8 +398,8 @@ impl Backend {
         self.shared.commits.load(Ordering::Relaxed)
     }
 
-    /// Tells the backend what the key space found when it went through the key bucket: its
-    /// revision, and how many bytes the rows have. Called once, before anything is written.
+    /// Gives the backend what the key space found in the key bucket: its revision, and the bytes of
+    /// its rows. Called once, before anything is written.
     pub fn opened_at(&self, revision: i64, stored: u64) {
         let mut buffers = self.shared.lock();
         buffers.applied.revision = revision;
@@ -407,7 +409,7 @@ impl Backend {
         self.shared.sizes.note(self.shared.database.sizes(stored));
     }
 
-    /// Ends the member because of a row that contradicts what is known in memory.
+    /// Ends the member because of a row that contradicts the index in memory.
     pub fn malformed(&self, row: &'static str) -> ! {
         self.shared.fatal(&Error::Malformed { path: self.shared.path.clone(), row })
     }
@@ -447,15 +449,15 @@ impl Shared {
         result.unwrap_or_else(|error| self.fatal(&error))
     }
 
-    /// Ends the process. What could not be stored or read once may have been lost by the
-    /// operating system; to try again would only hide it.
+    /// Ends the process. After a failed write or read the operating system may have lost data;
+    /// another attempt would only hide that.
     fn fatal(&self, error: &dyn std::error::Error) -> ! {
         let failed = Failed { path: self.path.clone(), reason: crate::storage::with_causes(error) };
         crate::storage::fatal(&failed)
     }
 }
 
-/// Why the member ends.
+/// The error with which the member ends.
 #[derive(Debug, thiserror::Error)]
 #[error("the backend {} has failed: {reason}", path.display())]
 struct Failed {

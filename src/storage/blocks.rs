@@ -1,4 +1,4 @@
-//! Which blocks of a file have room on the disk.
+//! Which blocks of a file are allocated on the disk.
 //!
 //! A file may be longer than what is stored of it: a block that was never written is a hole, which
 //! reads as zeros and takes no room. redb doubles its file long before it needs the second half, so
@@ -47,18 +47,18 @@ impl Blocks {
         Ok(blocks)
     }
 
-    /// How many there are, in bytes.
+    /// The bytes of all blocks in the set.
     pub(super) fn bytes(&self) -> u64 {
         self.count * BLOCK
     }
 
-    /// Whether the block with this number is one of them.
+    /// Whether the set has the block with this number.
     pub(super) fn has(&self, block: u64) -> bool {
         let word = self.words.get(to_usize(block / WORD)).copied().unwrap_or(0);
         word >> (block % WORD) & 1 == 1
     }
 
-    /// Adds all blocks of which a write of `len` bytes at `offset` touches something.
+    /// Adds all blocks that a write of `len` bytes at `offset` touches.
     pub(super) fn add(&mut self, offset: u64, len: u64) {
         let end = (offset + len).div_ceil(BLOCK);
         let words = to_usize(end.div_ceil(WORD));

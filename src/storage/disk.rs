@@ -7,8 +7,8 @@
 //!
 //! A file that is opened while the failpoint `disk-lossy` is active keeps its writes in memory
 //! until they are synced. Killing the process then loses exactly what a power failure could lose,
-//! and a test can tell whether something was promised too early. Reads see what was written.
-//! Failpoints exist in test builds only.
+//! so a test finds what was acknowledged too early. Reads see what was written. Failpoints exist in
+//! test builds only.
 //!
 //! Not modelled: a rename that was not followed by [`sync_dir`] stays done, and what is lost is
 //! lost whole. The log's own tests tear single sectors by surgery on the file.
@@ -34,12 +34,12 @@ pub struct File {
     unsynced: Option<Mutex<Unsynced>>,
 }
 
-/// What a lossy file has been told and its disk has not.
+/// What was written to a lossy file and not synced.
 #[derive(Debug)]
 struct Unsynced {
     /// The length that readers see.
     len: u64,
-    /// The shortest length since the last sync: the real file counts only up to here.
+    /// The shortest length since the last sync: beyond it the real file's content is void.
     floor: u64,
     /// Whole pages, by their number.
     pages: BTreeMap<u64, Box<[u8]>>,
@@ -89,7 +89,7 @@ impl File {
         &self.path
     }
 
-    /// Names the file anew after it was renamed.
+    /// Changes the path by which errors name the file, after it was renamed.
     pub fn renamed(self, path: &Path) -> File {
         File { path: path.to_owned(), ..self }
     }
@@ -240,7 +240,7 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
 /// How many bytes an ordinary user may still write to the file system that holds `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let system = nix::sys::statvfs::statvfs(path)?;
-    // Their types differ between systems.
+    // The types of these fields differ between systems.
     #[allow(clippy::useless_conversion, reason = "as above")]
     let (blocks, size) = (u64::from(system.blocks_available()), u64::from(system.fragment_size()));
     Ok(blocks.saturating_mul(size))

@@ -5,9 +5,9 @@
 //!   the file:                   [ data, 10 blocks │ hole            ]
 //! ```
 //!
-//! redb's pages are powers of two, and it doubles its file when it needs one more. Taken by its
-//! length, such a file would be full when a third of it is. So the length is redb's business, and
-//! what counts is which blocks were written ([`Blocks`]): that is what the disk has given, and it
+//! redb's pages are powers of two, and it doubles its file when it needs one more. Measured by its
+//! length, such a file would reach its quota when a third of it is used. So the size is the number
+//! of blocks that were written ([`Blocks`]): these are allocated on the disk, and their number
 //! grows block by block. Zeros at the end of a page are not written where the file has holes
 //! already, which read the same.
 //!
@@ -15,8 +15,8 @@
 //! * What redb reads is what it wrote, holes or not. Only zeros are left out, and only where the
 //!   file has no block yet, so that nothing older can show through.
 //! * The length is redb's at any time, because redb derives its layout from it after a crash.
-//! * Blocks are given back only when redb cuts the file. A page that redb has freed keeps its blocks
-//!   and is used again.
+//! * Blocks are given back only when redb cuts the file. A page that redb has freed keeps its
+//!   blocks and is used again.
 //!
 //! What is left out: reserving blocks before they are written, as the log does. redb's next pages
 //! lie in many places of the new half, and reserving all of it would take the room that is to be
@@ -46,7 +46,7 @@ pub struct RedbFile(Arc<Inner>);
 struct Inner {
     file: File,
     blocks: Mutex<Blocks>,
-    /// Does redb's byte-range locks, on a handle that shares our open file description.
+    /// Takes redb's byte-range locks, on a handle that shares our open file description.
     locks: FileBackend,
     /// False for `--unsafe-no-fsync`.
     fsync: bool,
@@ -58,7 +58,8 @@ impl RedbFile {
         Self::over(File::open_or_create(path)?, fsync)
     }
 
-    /// Makes a file under one name that is about to get another, by which errors call it.
+    /// Creates a file under the name `unfinished`, which will be renamed to `path`; errors name it
+    /// `path`.
     pub fn make(unfinished: &Path, path: &Path, fsync: bool) -> io::Result<RedbFile> {
         Self::over(File::open_or_create(unfinished)?.renamed(path), fsync)
     }
@@ -192,7 +193,7 @@ mod tests {
                 let database = Database::builder().create_with_backend(file).unwrap();
                 put(&database, 1, redb::Durability::Immediate);
                 put(&database, 2, redb::Durability::None);
-                // What the disk has now is what a power failure would leave.
+                // The file on disk now is what a power failure would leave.
                 std::fs::copy(&path, &copy).unwrap();
                 let file = RedbFile::open(&copy, true).unwrap();
                 let after = Database::builder().create_with_backend(file).unwrap();

@@ -6,8 +6,8 @@
 //! backtrace says nothing: what counts is which file it is, and what to do about it. So the member
 //! ends as it does when its disk fails, and not as it does for a bug.
 //!
-//! Left out: damage that leaves a page readable. Values have no checksum that is looked at, here or in
-//! etcd; HashKV compares members.
+//! Left out: damage that leaves a page readable. Values have no checksum that is looked at, here or
+//! in etcd; HashKV compares members.
 
 use std::{
     panic::PanicHookInfo,

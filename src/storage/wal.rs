@@ -1,4 +1,4 @@
-//! The write-ahead log: what this member has promised to remember, in etcd's own format.
+//! The write-ahead log: what this member has acknowledged, in etcd's own format.
 //!
 //! ```text
 //!   0000000000000000-0000000000000000.wal          0000000000000001-00000000000002f1.wal
@@ -8,32 +8,32 @@
 //!     crc-32c runs on over the data of all records, from segment to segment ──────▶
 //! ```
 //!
-//! A log is a row of segments of about 64 MB, named after their place in the row and the first index
-//! that they may hold. A segment is a row of frames, a frame holds a record, a record holds an
-//! entry, a hard state (term, vote, commit), the place of a snapshot, who owns the log, or the
-//! checksum so far. Only the last segment is written to; what follows its last record is zero.
+//! A log is a sequence of segments of about 64 MB, named after their number and the first index
+//! that they may hold. A segment is a sequence of frames, and a frame holds a record: an entry, a
+//! hard state (term, vote, commit), the index of a snapshot, the log's owner, or the checksum so
+//! far. Only the last segment is written to; what follows its last record is zero.
 //!
 //! Reading order: [`record`] (the bytes), [`message`] (what is in them), [`segment`] (the files),
 //! [`locations`] (where each entry stands), [`writer`] (the log and its thread), [`ahead`] (the
 //! next segment), [`reader`] and [`repair`] (what a start finds).
 //!
 //! **Invariants**
-//! * *Done* is reported in the order of the writes, and only behind the fsync that covers all that
-//!   came before. One write and one fsync serve everything that was queued meanwhile.
+//! * *Done* is reported in the order of the writes, and only after an fsync that covers all earlier
+//!   writes. One write and one fsync serve everything that was queued meanwhile.
 //! * An entry whose index was seen before cuts the log back to it: the log that a reader sees is
 //!   not the file, but what the file's entries lead to, one after the other.
 //! * The tail is zero before anything is appended: a record of an older, longer life of the
 //!   segment must never look like the next one.
 //! * A segment has its final name only after its first records are on the disk, so that only the
 //!   last segment can be torn.
-//! * What a start has read is synced before anybody acts on it: after a mere kill it may have been
-//!   read from memory only.
+//! * A start syncs what it has read before the member acts on it: after a kill of the process it
+//!   may have been read from memory only.
 //!
-//! **Where we are stricter than etcd.** The checksum covers a record's data only, not its type,
-//! not its length, not its padding. So we also check that types are known, that the encoding is
-//! the one that etcd writes, that indexes follow on and terms do not fall, that padding is zero,
-//! and that a frame of length zero is followed by zeros up to the end of its sector; and a frame
-//! whose length was damaged is told from a torn one by the record's own length and checksum.
+//! **Stricter than etcd.** The checksum covers a record's data only, not its type, not its length,
+//! not its padding. So we also check that types are known, that the encoding is the one that etcd
+//! writes, that indexes follow on and terms do not fall, that padding is zero, and that a frame of
+//! length zero is followed by zeros up to the end of its sector; and a frame whose length was
+//! damaged is told from a torn one by the record's own length and checksum.
 //!
 //! **Left out.** Segments are not locked one by one, as etcd does for its purge: the directory is
 //! locked as a whole. Snapshot *files* live elsewhere; here is only the record that names them.
@@ -58,7 +58,7 @@ pub use writer::{Wal, Watermarks, Write, Writer, create, spawn};
 
 pub use segment::exists;
 
-/// To whom a log belongs. It stands in every segment (etcd: etcdserverpb.Metadata).
+/// The owner of a log, repeated in every segment (etcd: etcdserverpb.Metadata).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {
     /// The member's id.

@@ -1,4 +1,4 @@
-//! The bridge to `tracing`: what is kept is also told to its subscribers, while one of them listens.
+//! The bridge to `tracing`: kept steps are also given to its subscribers, while there is one.
 //!
 //! ```text
 //!   stage!, mark! ──▶ record in the ring                    always, 25 ns
@@ -8,33 +8,33 @@
 //!                            tops: request id ──▶ its outermost open span on this member
 //! ```
 //!
-//! `glass serve --trace-chrome FILE` turns it on. While it is off, a step pays for one look at a
-//! flag; while it is on, steps that are not kept pay for a look at their id as well.
+//! `glass serve --trace-chrome FILE` turns it on. While it is off, a step costs one more load of a
+//! flag; while it is on, a step that is not kept also costs a look at its id.
 //!
 //! A step becomes a span, a mark an event. Both have the name of the stage, the target [`TARGET`],
-//! and the stage's fields by name; a span's are recorded when the step ends, since most are known
-//! only then. Before them stand `request_id` and `member`, in hex.
+//! and the stage's fields by name. A span's fields are recorded when the step ends, because most
+//! are not known earlier. Before them stand `request_id` and `member`, in hex.
 //!
-//! **Parents.** Stages of one request run on many threads, and no span handle crosses a channel.
-//! So the first span of a request that opens here becomes its *top*, which others look up by the
-//! request's id and take as their parent: `rpc` on the member that was asked, `apply.entry` on the
-//! others, and on the first too if the client has gone away meanwhile.
+//! **Parents.** Stages of one request run on many threads, and no span handle crosses a channel. So
+//! the first span that a request opens on this member becomes its *top*. Later spans look the top
+//! up by the request's id and take it as their parent. The top is `rpc` on the member that serves
+//! the client and `apply.entry` on the others; on the first, too, if the client has left meanwhile.
 //!
-//! Invariants: a top is looked up and its handle cloned under one lock, and whoever ends a top takes
-//! it out of the table first. So no child is ever opened below a parent that has closed, at which
+//! Invariants: a top is looked up and its handle cloned under one lock, and the thread that ends a
+//! top removes it from the table first. So no child is ever opened below a closed parent, on which
 //! `tracing-subscriber` panics. Handles are never entered: a span lasts from its opening to the end
-//! of its guard, on whatever threads that is. The table is bounded; what finds no room in it
-//! is a top of nobody.
+//! of its guard, whichever threads those happen on. The table is bounded; a span that finds no room
+//! in it has no children.
 //!
-//! **Loops** belong to no request. Those that cover an entry of a kept request are opened, see
-//! [`covered`]; what carries an id of its own (a round, a message of a kept request) is kept by
-//! that. The others, and requests that are pinned only after the fact because they were slow, are in
-//! the rings only: nobody can know that they will be wanted. For the same reason
-//! `glass trace export --chrome`, which reads the rings, is the fuller picture; this one needs
-//! nobody to ask for it.
+//! **Loops** belong to no request. Passes that cover an entry of a kept request are opened (see
+//! [`covered`]); a pass with an id of its own, such as a round or a message of a kept request, is
+//! kept by that id. All other passes, and requests that are pinned later because they were slow,
+//! are in the rings only: at their beginning it is not known that they will be wanted. So `glass
+//! trace export --chrome`, which reads the rings, shows more; this bridge writes its file without a
+//! request for it.
 //!
-//! Left out: the text of keys. Fields are numbers, and a file that is written all the time is no
-//! place for what `--trace-redact-keys` would have to take out again.
+//! Left out: the text of keys. Fields are numbers, and a file that is written all the time should
+//! not hold what `--trace-redact-keys` would have to remove.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -59,12 +59,13 @@ use super::{
 mod callsites;
 pub(super) mod covered;
 
-/// The target of all spans and events of this module: who listens to others must leave it out.
+/// The target of all spans and events of this module. A subscriber that is meant for log lines must
+/// filter it out.
 pub const TARGET: &str = "glass::stage";
-/// The fields that all of them have, before those of their stage.
+/// The fields that every span and event has, before those of its stage.
 pub const COMMON: [&str; 4] = ["request_id", "member", "link", "flags"];
 
-/// Requests whose tops can be looked up at a time. At most 500 a second are kept, of each member.
+/// The most tops in the table at a time. At most 500 requests a second are kept, for each member.
 const TOPS_MAX: usize = 8192;
 const SHARDS: usize = 16;
 
@@ -73,7 +74,8 @@ static MEMBER: AtomicU64 = AtomicU64::new(0);
 static TOPS: [Mutex<BTreeMap<u64, tracing::Span>>; SHARDS] =
     [const { Mutex::new(BTreeMap::new()) }; SHARDS];
 
-/// Turns the bridge on or off. Off at first; spans that are open end in good order.
+/// Turns the bridge on or off; it is off at first. Spans that are open when it is turned off still
+/// end as usual.
 pub fn set_on(on: bool) {
     ON.store(on, Ordering::Relaxed);
 }
@@ -84,8 +86,8 @@ pub fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
 }
 
-/// Says who this member is, and tells the subscribers, with the wall clock (nanoseconds since 1970)
-/// at this moment: with it, the times of several members can be brought together.
+/// Sets this member's identity and reports it to the subscribers, with the wall clock now
+/// (nanoseconds since 1970), by which the times of several members can be aligned.
 pub fn introduce(member_id: u64, name: &str, wall_ns: u64) {
     MEMBER.store(member_id, Ordering::Relaxed);
     if is_on() {
@@ -100,15 +102,15 @@ pub fn introduce(member_id: u64, name: &str, wall_ns: u64) {
     }
 }
 
-/// What a span begins with, and an event; see [`callsites`].
+/// The common fields of a span or an event; see [`callsites`].
 pub(super) struct Head {
-    /// Below which span it stands.
+    /// The parent span, if there is one.
     pub(super) parent: Option<Id>,
-    /// The request's id, in hex, or the round's.
+    /// The id of the request or of the round, in hex.
     pub(super) request: Option<DisplayValue<String>>,
     /// This member's id, in hex.
     pub(super) member: DisplayValue<String>,
-    /// What it is linked to, in hex, once that is known.
+    /// The link, in hex, once it is known.
     pub(super) link: Option<DisplayValue<String>>,
     /// Names of the flags, once they are known.
     pub(super) flags: Option<DisplayValue<String>>,
@@ -119,7 +121,7 @@ pub(super) struct Head {
 pub(super) struct End<'a> {
     /// `FLAG_` bits.
     pub(super) flags: u8,
-    /// Another member's step, or the round or batch.
+    /// The link: another member's step, a round, or a batch.
     pub(super) link: u64,
     /// The fields, in the stage's order.
     pub(super) fields: &'a [u64; 8],
@@ -129,11 +131,11 @@ pub(super) struct End<'a> {
 #[derive(Debug)]
 pub(super) struct Open {
     span: tracing::Span,
-    /// The request whose top it is.
+    /// The request of which this span is the top.
     top: Option<u64>,
 }
 
-/// Opens the span of a step, if it is wanted and somebody listens.
+/// Opens the span of a step, if the step is kept and a subscriber wants it.
 #[cold]
 pub(super) fn open(stage: Stage, id: u64) -> Option<Box<Open>> {
     if !is_wanted(stage, id) {
@@ -148,7 +150,7 @@ pub(super) fn open(stage: Stage, id: u64) -> Option<Box<Open>> {
     Some(Box::new(Open { span, top: is_top.then_some(id) }))
 }
 
-/// Tells of something that takes no time.
+/// Emits the event of a mark.
 #[cold]
 pub(super) fn mark(stage: Stage, id: u64, end: End<'_>) {
     if stage == Stage::RaftEntry && id::kept(id) {
@@ -172,7 +174,7 @@ impl Open {
         self.span.record("link", link(end));
         self.span.record("flags", flags(end));
         if let Some(id) = self.top {
-            // Out of the table first: from here on nobody finds it.
+            // Out of the table first, so that no later span finds it.
             let top = shard(id).remove(&id);
             drop(top);
         }
@@ -191,7 +193,7 @@ impl Head {
     }
 }
 
-/// A field as it is told: a number, or what it stands for.
+/// A field's value as it is emitted: a number, or the name that the number stands for.
 pub(super) fn told(stage: Stage, slot: usize, numbers: &[u64; 8]) -> Box<dyn tracing::Value> {
     let number = numbers[slot];
     match value_of(&stage.fields()[slot], number) {
@@ -213,7 +215,7 @@ fn is_wanted(stage: Stage, id: u64) -> bool {
     if id == 0 { covered::wants(stage) } else { id::kept(id) }
 }
 
-/// The request's top. The handle keeps it open until a child is there, which holds it itself.
+/// The request's top. The handle keeps it open until the child exists, which then holds it.
 fn top(id: u64) -> Option<tracing::Span> {
     shard(id).get(&id).cloned()
 }

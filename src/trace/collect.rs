@@ -1,4 +1,4 @@
-//! The collector: copies out of the rings what somebody wants, and hands it to whoever watches.
+//! The collector: copies the wanted records out of the rings and hands them to subscribers.
 //!
 //! ```text
 //!   rings ──25 ms──▶ staging ──two passes later──▶ history (10 s) ──▶ a late subscriber
@@ -9,26 +9,33 @@
 //! What is wanted:
 //!
 //! 1. every record of a request that is kept (its id says so) or pinned (it failed or was slow);
-//! 2. of the loops, what concerns who leads, what the log loses and what the file gains, always;
-//!    and the entries that belong to no request, a new leader's first above all;
-//! 3. of the loops, what covers an entry or a round of 1;
-//! 4. of the loops, everything, heartbeats too, while there are at most [`QUIET`] records in a pass;
+//! 2. of the loops, always: changes of leader, entries that the log loses, and commits of the file;
+//!    and the entries that belong to no request, such as a new leader's first;
+//! 3. of the loops, what covers an entry or a round of the requests of 1;
+//! 4. of the loops, everything, heartbeats too, in a pass with at most [`QUIET`] of their records;
 //! 5. keyframes, every 100 ms, and a record for every loss.
 //!
-//! Records rest in staging for two passes. The rings are read one after the other, so a send may be
-//! read before the entry that it carries; two passes later both are there and 3 can be decided. The
-//! same delay lets a step that had taken its end clock but not yet written its record catch up, so
-//! that the watermark tells the truth.
+//! Records stay in staging for two passes. The rings are read one after the other, so a send may be
+//! read before the entry that it carries; two passes later both have been read, and 3 can be
+//! decided. In that time a step that had taken its end clock also writes its record, so that the
+//! watermark is true.
 //!
-//! The thread that drains (`trace-drain`) is the only one that reads rings. It never makes a writer
-//! wait. With no subscriber it does the same work, for the history, bounded in time and number.
+//! The thread `trace-drain` reads the rings, and never makes a writer wait. Two others read them at
+//! rare moments: [`Collector::finish`] makes the last passes on the thread that ends the member,
+//! and [`Collector::everything`] copies what the rings hold on the thread that writes a flight.
+//! With no subscriber `trace-drain` does the same work, for the history, bounded in time and
+//! number.
 //!
-//! What is pinned here goes to the other members as well: [`Collector::pinned`] says what, and
-//! `member` tells them. Left out: text of the keys of requests that were pinned late, because it
-//! was never written down.
+//! A pass holds the lock of the state for as long as it takes. So threads that serve peers and
+//! clients never take that lock: a request to keep something, or to subscribe, is left in a list
+//! ([`Left`]) that the next pass takes. Lock order: state, left, armed.
+//!
+//! [`Collector::pinned`] reports the requests that are pinned here, and `member` sends them to the
+//! other members. Left out: the keys of requests that were pinned late, because they were never
+//! recorded.
 
 use std::{
-    io,
+    io, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -43,7 +50,9 @@ mod pins;
 mod subscribe;
 
 use drain::State;
+use pins::TOLD_MAX;
 pub use pins::is_waiting;
+use subscribe::Subscriber;
 pub use subscribe::{Batch, Filter, Subscription, TRACES_PER_SECOND};
 
 use tokio::sync::mpsc;
@@ -57,10 +66,10 @@ use super::{
 
 /// How often the rings are read.
 const PASS: Duration = Duration::from_millis(25);
-/// Up to so many loop records in a pass, all of them are kept: 2000 a second.
+/// The most loop records of a pass of which all are kept: 2000 a second.
 pub const QUIET: usize = 50;
 
-/// Who the member is: what [`start`] needs to know.
+/// What [`start`] needs to know about the member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
     /// Raft's id of the member.
@@ -71,13 +80,13 @@ pub struct Info {
     pub name: String,
     /// Version of the program.
     pub version: String,
-    /// How often this data directory has been started; the low 16 bits.
+    /// The number of starts of this data directory, its low 16 bits.
     pub boot: u16,
     /// The wall clock now, nanoseconds since 1970.
     pub wall_ns: u64,
 }
 
-/// What a subscriber hears first: who speaks, and how to read its ticks.
+/// What a subscriber receives first: the member's identity, and how to read its ticks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Raft's id of the member.
@@ -88,7 +97,7 @@ pub struct Hello {
     pub name: String,
     /// Version of the program.
     pub version: String,
-    /// Which start of the data directory.
+    /// The number of starts of the data directory, its low 16 bits.
     pub boot: u16,
     /// Wall clock, nanoseconds since 1970, at `tick_base`.
     pub wall_ns: u64,
@@ -96,13 +105,23 @@ pub struct Hello {
     pub tick_base: u64,
 }
 
-/// Drains the rings of this process and serves what it finds.
+/// Drains the rings of this process and serves the records that are kept.
 pub struct Collector {
     hello: Hello,
     state: Mutex<State>,
-    /// The filters by which requests are recognised on their way in.
+    left: Mutex<Left>,
+    /// The filters that mark requests to be kept when they arrive.
     armed: RwLock<Vec<Filter>>,
     is_armed: AtomicBool,
+}
+
+/// What other threads have left for the next pass.
+#[derive(Default)]
+struct Left {
+    /// Requests that other members ask to keep, each once; at most [`TOLD_MAX`].
+    told: Vec<u64>,
+    /// Subscribers that have seen nothing yet; as many as there are streams of observers.
+    subscribers: Vec<Subscriber>,
 }
 
 /// Starts collecting: notes that this member speaks glass, and spawns the thread that drains. The
@@ -136,6 +155,7 @@ impl Collector {
         Collector {
             hello,
             state: Mutex::new(State::new(boot)),
+            left: Mutex::default(),
             armed: RwLock::new(Vec::new()),
             is_armed: AtomicBool::new(false),
         }
@@ -146,30 +166,34 @@ impl Collector {
         &self.hello
     }
 
-    /// Where the member stands; for the layers to store into.
+    /// The member's watermarks, into which the layers store.
     pub fn watermarks(&self) -> &'static Watermarks {
         watermarks()
     }
 
-    /// Sets from how long on a request counts as slow (`--trace-slow-ms`; 100 ms at first).
+    /// Sets the duration from which a request counts as slow (`--trace-slow-ms`; 100 ms at first).
     pub fn set_slow(&self, threshold: Duration) {
         self.lock().set_slow(threshold);
     }
 
     /// Keeps a request after all, as far as the rings still hold it: another member asks for it.
-    /// At most 30 in 50 ms; the rest is not kept.
+    /// The next pass does the work, so the caller does not wait for the drain. At most 30 in 50 ms
+    /// are kept; the rest is left out.
     pub fn pin_told(&self, id: u64) {
-        self.lock().pin_told(id, now_ns());
+        let told = &mut self.lock_left().told;
+        if !id::kept(id) && told.len() < TOLD_MAX && !told.contains(&id) {
+            told.push(id);
+        }
     }
 
-    /// The requests that are pinned here from now on, because they failed or are slow: for whoever
-    /// tells the other members. One receiver at a time.
+    /// The requests that are pinned here from now on because they failed or are slow, for the task
+    /// that sends them to the other members. One receiver at a time.
     pub fn pinned(&self) -> mpsc::Receiver<Vec<u64>> {
         self.lock().pinned()
     }
 
-    /// Everything that is still known, and how many records are lost: for the flight recorder. Waits
-    /// for nobody: if the drain is at work, only the rings are read.
+    /// Everything that is still known, and how many records are lost, for the flight recorder.
+    /// Never waits: if a pass holds the lock, only the rings are read.
     pub fn everything(&self) -> (Vec<Record>, u64) {
         match self.state.try_lock() {
             Ok(state) => (state.everything(), state.lost()),
@@ -180,17 +204,22 @@ impl Collector {
         }
     }
 
-    /// Begins to send what `filter` lets through. A reader that is slow loses batches, which are
-    /// counted; it never holds anybody up.
+    /// Sends what `filter` lets through, from the next pass on; the history, if it is asked for,
+    /// comes first. A slow reader loses batches, which are counted; it delays neither the collector
+    /// nor other readers, and the caller does not wait for the drain.
     pub fn subscribe(&self, filter: Filter) -> Subscription {
-        let mut state = self.lock();
-        let subscription = state.subscribe(filter, self.hello.clone(), now_ns());
-        self.arm(&state);
+        let mut left = self.lock_left();
+        if filter.is_armed() {
+            self.arm(|armed| armed.push(filter.clone()));
+        }
+        let (subscriber, subscription) = Subscriber::new(filter, self.hello.clone());
+        left.subscribers.push(subscriber);
         subscription
     }
 
-    /// Whether somebody waits for requests like this one: it is to be kept then, whatever the rate.
-    /// One comparison while nobody does. `method` is a place in [`super::METHODS`].
+    /// Whether a subscriber's filter names requests like this one, which is then kept at any rate.
+    /// Costs one comparison while there is no such filter. `method` is an index into
+    /// [`super::METHODS`].
     pub fn is_armed(&self, method: u64, key: &[u8]) -> bool {
         self.is_armed.load(Ordering::Relaxed)
             && self
@@ -201,30 +230,44 @@ impl Collector {
                 .any(|filter| filter.matches(method, key))
     }
 
-    /// Hands out everything that the rings still hold, and ends all subscriptions: the member is
-    /// about to end.
+    /// Hands out everything that the rings still hold, and ends all subscriptions, before the
+    /// member ends.
     pub fn finish(&self) {
         for _ in 0..=drain::RESTS {
             self.pass(now_ns());
         }
         self.lock().end();
+        self.lock_left().subscribers.clear();
     }
 
     fn pass(&self, now_ns: u64) {
         let mut state = self.lock();
+        // Under the state's lock, so that a subscriber is always in one of the two lists.
+        let Left { told, subscribers } = mem::take(&mut *self.lock_left());
+        told.into_iter().for_each(|id| state.pin_told(id, now_ns));
+        state.begin(subscribers, now_ns);
         if state.pass(now_ns, self.watermarks()) {
-            self.arm(&state);
+            let left = self.lock_left();
+            let waiting = left.subscribers.iter().map(Subscriber::filter);
+            let waiting = waiting.filter(|filter| filter.is_armed()).cloned();
+            let filters = state.armed().into_iter().chain(waiting).collect();
+            self.arm(|armed| *armed = filters);
         }
     }
 
-    fn arm(&self, state: &State) {
-        let filters = state.armed();
-        self.is_armed.store(!filters.is_empty(), Ordering::Relaxed);
-        *self.armed.write().unwrap_or_else(PoisonError::into_inner) = filters;
+    /// Changes the armed filters. The caller holds the lock of `left`.
+    fn arm(&self, change: impl FnOnce(&mut Vec<Filter>)) {
+        let mut armed = self.armed.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut armed);
+        self.is_armed.store(!armed.is_empty(), Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

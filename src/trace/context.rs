@@ -1,4 +1,4 @@
-//! W3C trace context: what a caller says of its own trace, and what it is told of ours.
+//! W3C trace context: the trace that a client names, and the one that the answer names.
 //!
 //! ```text
 //!   traceparent: 00-<trace, 32 hex digits>-<the caller's span, 16>-<flags, 2>     into the server
@@ -8,9 +8,10 @@
 //! `traceparent` is a recommendation of the W3C; every OpenTelemetry client sends it. Sampled, it
 //! makes the server keep the request; valid, sampled or not, it is written down (`rpc.context`), so
 //! that an export can hang the request below the caller's span. `traceresponse` is a draft of the
-//! same group (Trace Context, level 2): who knows it finds our span without a search.
+//! same group (Trace Context, level 2): a client that reads it finds our span without a search.
 //!
-//! Invariant: what is not exactly of the form is no context at all, as the recommendation demands.
+//! Invariant: a header that does not have exactly this form is ignored, as the recommendation
+//! demands.
 //!
 //! Left out: `tracestate`, which belongs to the tools along the way and not to us; and a
 //! `traceparent` on messages between members, whose bytes stay etcd's.
@@ -29,7 +30,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reads a `traceparent`. A later version than ours may have more parts, which are not read.
+    /// Reads a `traceparent`. A later version may have more parts, which are ignored.
     pub fn parse(text: &str) -> Option<Context> {
         let mut parts = text.split('-');
         let version = hex(parts.next()?, 2)?;
@@ -52,23 +53,23 @@ impl Context {
         format!("00-{:032x}-{span:016x}-{flags:02x}", self.trace)
     }
 
-    /// Its two halves, as records carry a trace.
+    /// The trace id in two halves, high first, as records carry it.
     pub fn halves(&self) -> [u64; 2] {
         let low = self.trace & u128::from(u64::MAX);
         [self.trace >> 64, low].map(|half| u64::try_from(half).expect("64 bits of 128"))
     }
 }
 
-/// The id of a request's first span, its `rpc`: every member derives the same from the request's id,
-/// so that steps on the others hang below it.
+/// The id of a request's first span, its `rpc`. Every member derives it from the request's id, so
+/// that steps on the other members become its children.
 pub fn root_span(request: u64) -> u64 {
     id::hash(request ^ ROOT_SALT).max(1)
 }
 
-/// Sets a request's first span apart from other numbers that are spread the same way.
+/// Separates the ids of first spans from other hashes of request ids.
 const ROOT_SALT: u64 = 0x6765_7463_645f_7270;
 
-/// A number of exactly so many digits, in lower case only.
+/// A number of exactly `digits` hex digits, in lower case only.
 fn hex(text: &str, digits: usize) -> Option<u128> {
     let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if text.len() != digits || !text.bytes().all(is_hex) {

@@ -1,13 +1,13 @@
-//! What a member's export has come to, for `/metrics`: of this process, since it started.
+//! Counts of the span export for `/metrics`, since the process started.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Spans that a collector has taken.
+/// Spans that a collector has accepted.
 pub static EXPORTED: Count = Count(AtomicU64::new(0));
-/// Spans that were given up: the queue was full, the collector refused them, or it was away too long.
-/// Also steps that were lost before they became spans.
+/// Spans that were dropped: the queue was full, or the collector refused them or was away too long.
+/// Includes steps that were lost before they became spans.
 pub static DROPPED: Count = Count(AtomicU64::new(0));
-/// Attempts that failed, and were tried again or given up.
+/// Failed attempts to export, whether repeated or given up.
 pub static FAILED: Count = Count(AtomicU64::new(0));
 
 /// A number that only grows.
@@ -15,12 +15,12 @@ pub static FAILED: Count = Count(AtomicU64::new(0));
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// Adds.
+    /// Adds `number`; the count never decreases.
     pub fn add(&self, number: u64) {
         self.0.fetch_add(number, Ordering::Relaxed);
     }
 
-    /// How many so far.
+    /// The count since the process started.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

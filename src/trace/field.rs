@@ -62,12 +62,12 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Looks the field up. While compiling, a name that the stage does not have is an error.
+    /// Looks the field up. In a constant, a name that the stage does not have is a compile error.
     pub const fn new(stage: Stage, name: &str) -> Slot {
         Slot { stage, at: stage.slot(name) }
     }
 
-    /// The stage whose field it is.
+    /// The stage to which the field belongs.
     pub const fn stage(self) -> Stage {
         self.stage
     }
@@ -94,7 +94,7 @@ impl Slot {
 #[macro_export]
 macro_rules! slot {
     ($stage:ident, $field:ident) => {{
-        // A constant item and no `const` block: `cargo check` looks into items, too.
+        // A constant item and no `const` block, because `cargo check` evaluates only items.
         const SLOT: $crate::trace::Slot =
             $crate::trace::Slot::new($crate::trace::Stage::$stage, stringify!($field));
         SLOT
@@ -140,7 +140,8 @@ macro_rules! fields {
     };
 }
 
-/// `change!(event, RaftCommit, commit)` reads what a step changed, from the old value to the new one.
+/// `change!(event, RaftCommit, commit)` reads what a step changed, from the old value to the new
+/// one.
 #[macro_export]
 macro_rules! change {
     ($step:expr, $stage:ident, $field:ident) => {{

@@ -1,7 +1,7 @@
-//! How long the two things take that everything waits for, as etcd's metrics count it.
+//! Histograms of the two waits that every write depends on, in the buckets of etcd's metrics.
 //!
-//! A histogram is a few counters that any thread may raise; it is fed where the span closes, so
-//! that metric and trace tell the same. (etcd: `etcd_disk_wal_fsync_duration_seconds`,
+//! A histogram is a few counters that any thread may increment. It is fed where the span closes, so
+//! that metric and trace agree. (etcd: `etcd_disk_wal_fsync_duration_seconds`,
 //! `etcd_disk_backend_commit_duration_seconds`.)
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,17 +20,17 @@ pub static BACKEND_COMMIT: Histogram = Histogram::new();
 /// Counts of durations, by bucket.
 #[derive(Debug)]
 pub struct Histogram {
-    /// How many fell into each bucket and no lower one; the last is for all above.
+    /// The durations in each bucket and in no lower one; the last bucket is unbounded.
     counts: [AtomicU64; BUCKETS + 1],
     sum_ns: AtomicU64,
 }
 
-/// What a histogram holds at one moment.
+/// The counts of a histogram at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// How many are at most as long as each bucket's bound; the last one is the number of all.
+    /// For each bucket, the durations up to its bound; the last number counts all.
     pub cumulative: [u64; BUCKETS + 1],
-    /// All of them together, in nanoseconds.
+    /// The sum of all durations, in nanoseconds.
     pub sum_ns: u64,
 }
 
@@ -47,7 +47,7 @@ impl Histogram {
         self.sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
-    /// What it holds now.
+    /// A copy of the counts; while other threads count, they may be a few durations apart.
     pub fn snapshot(&self) -> Snapshot {
         let mut sum = 0;
         let cumulative = std::array::from_fn(|bucket| {

@@ -12,34 +12,35 @@
 //! runs over carries into the milliseconds, so ids are ahead of the clock only while more than 128
 //! a millisecond have been made since the start (etcd: 256; the keep bit takes half).
 //!
-//! The keep bit travels inside the id, which is in every entry: all members decide alike, without a
-//! word between them. Members that do not speak glass leave the bit to chance, so for their ids a
-//! hash decides, the same on every member.
+//! The keep bit travels inside the id, which is in every entry, so all members decide alike without
+//! a message between them. Members that do not speak glass leave the bit to chance, so for their
+//! ids a hash decides, the same on every member.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::tick;
 
-/// Of so many requests one is kept, when there are many.
+/// Under load one in this many requests is kept.
 pub const ONE_IN: u64 = 1000;
 /// Below this many requests a second all are kept.
 pub const ALL_BELOW: u64 = 50;
-/// At most so many are kept in a second, whoever asks.
+/// Upper limit on kept requests per second, even if forced.
 pub const KEPT_MAX: u64 = 500;
 
 const SUFFIX: u64 = (1 << 48) - 1;
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// Which member prefixes speak glass, a bit each.
+/// One bit for each member prefix (the low 16 bits of an id): set if the member speaks glass.
 static SPEAKERS: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
 
-/// Notes that this member sets keep bits: ids with its prefix say themselves whether they are kept.
+/// Notes that this member sets keep bits: for ids with its prefix the bit decides from now on.
 pub fn note_peer(member_id: u64) {
     let (word, bit) = place(member_id);
     SPEAKERS[word].fetch_or(bit, Ordering::Relaxed);
 }
 
-/// Takes [`note_peer`] back, when a member is replaced by one that does not speak glass.
+/// Takes [`note_peer`] back when a member is removed: a later member with the same prefix may not
+/// speak glass.
 pub fn forget_peer(member_id: u64) {
     let (word, bit) = place(member_id);
     SPEAKERS[word].fetch_and(!bit, Ordering::Relaxed);
@@ -62,8 +63,8 @@ pub fn kept(id: u64) -> bool {
     hash(id).is_multiple_of(ONE_IN)
 }
 
-/// Spreads an id over all 64 bits (the finalizer of SplitMix64): the same on every member, so that
-/// whoever thins by it thins alike.
+/// Spreads an id over all 64 bits (the finalizer of SplitMix64). Every member computes the same
+/// value, so members that thin by it select the same ids.
 pub fn hash(id: u64) -> u64 {
     let id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -75,7 +76,7 @@ fn place(prefix: u64) -> (usize, u64) {
     (low / 64, 1 << (low % 64))
 }
 
-/// Makes ids. One for a member; all threads may use it.
+/// Makes request ids. A member has one generator, which all threads share.
 #[derive(Debug)]
 pub struct IdGenerator {
     prefix: u64,
@@ -93,7 +94,7 @@ impl IdGenerator {
         IdGenerator { prefix, last: AtomicU64::new(start) }
     }
 
-    /// The next id, with the keep bit as told.
+    /// The next id, with this keep bit.
     pub fn next(&self, keep: bool) -> u64 {
         let suffix = self.last.fetch_add(2, Ordering::Relaxed).wrapping_add(2) & SUFFIX;
         self.prefix | suffix | u64::from(keep)

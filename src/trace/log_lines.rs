@@ -1,4 +1,4 @@
-//! For tests: what a piece of code writes to the log, on the thread that runs it.
+//! For tests: captures what the current thread writes to the log.
 
 use std::{
     io::{self, Write},
@@ -7,8 +7,8 @@ use std::{
 
 use tracing::{Dispatch, subscriber::NoSubscriber};
 
-/// While there is only one, `tracing` asks the thread that meets a line first whether anybody wants
-/// it, and remembers the answer for all threads. With two it asks them all.
+/// With a single subscriber `tracing` asks once, on the first thread that meets a line, whether it
+/// is wanted, and caches the answer for all threads. With two it asks each time.
 static OTHERS: LazyLock<[Dispatch; 2]> =
     LazyLock::new(|| [(); 2].map(|()| Dispatch::new(NoSubscriber::default())));
 
@@ -32,7 +32,7 @@ impl LogLines {
         String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
     }
 
-    /// How often a text stands in them.
+    /// How often the lines contain `text`.
     pub(crate) fn count(&self, text: &str) -> usize {
         self.lines().iter().map(|line| line.matches(text).count()).sum()
     }

@@ -27,7 +27,7 @@ pub const MESSAGES: &[&str] = &[
 pub const PROP: u64 = 2;
 /// Entries, or only the commit index.
 pub const APP: u64 = 3;
-/// How far a follower's log agrees, on disk.
+/// A follower's answer: up to which index its log on disk matches.
 pub const APP_RESP: u64 = 4;
 /// A request for a vote.
 pub const VOTE: u64 = 5;
@@ -37,15 +37,15 @@ pub const VOTE_RESP: u64 = 6;
 pub const SNAP: u64 = 7;
 /// A heartbeat.
 pub const HEARTBEAT: u64 = 8;
-/// Its answer.
+/// A follower's answer to a heartbeat.
 pub const HEARTBEAT_RESP: u64 = 9;
-/// "You may campaign at once."
+/// The leader asks a follower to campaign at once.
 pub const TIMEOUT_NOW: u64 = 14;
 /// A follower asks the leader for the commit index.
 pub const READ_INDEX: u64 = 15;
-/// The leader's answer.
+/// The leader's answer: the commit index that a quorum confirmed.
 pub const READ_INDEX_RESP: u64 = 16;
-/// "Would you vote for me?"
+/// A pre-candidate asks whether a vote would be granted.
 pub const PRE_VOTE: u64 = 17;
-/// "I would", or not.
+/// The answer to that.
 pub const PRE_VOTE_RESP: u64 = 18;

@@ -1,4 +1,5 @@
-//! The record: 128 bytes that say what one step was, when, for whom, and what it changed.
+//! The record: 128 bytes that say what one step was, when it ran, for which request, and what it
+//! changed.
 //!
 //! | word | content |
 //! |------|---------|
@@ -12,9 +13,9 @@
 //! | 7–14 | the stage's fields |
 //! | 15   | reserved, 0 |
 //!
-//! A key record has no time and no fields: its word 3 is the length of the key, and its words 4
-//! and 6 to 15 are the first 88 bytes of it. The clock (word 2) says between which records it was
-//! written, which is how it is folded into the step that it belongs to.
+//! A key record has no time and no fields: its word 3 is the length of the key, and its words 4 and
+//! 6 to 15 are the first 88 bytes of it. The clock (word 2) says between which records it was
+//! written, and so to which step it belongs.
 //!
 //! Both halves of word 4 saturate: a step longer than 68 seconds is shown as 68 seconds, and never
 //! as a short one. The layout is not public API; recordings carry names instead.
@@ -30,20 +31,20 @@ pub const BYTES: usize = WORDS * 8;
 /// How many bytes of a key a key record holds.
 pub const KEY_BYTES: usize = 88;
 
-/// Bit 0 of the flags: the request is kept, and with it whatever covers it.
+/// The request is kept, and with it the loop records that cover it.
 pub const FLAG_KEPT: u8 = 1;
 /// The step failed.
 pub const FLAG_ERROR: u8 = 2;
-/// Whoever asked went away. The step ends with gRPC's code for that, and is no error of its own.
+/// The client has left. The step ends with gRPC's code CANCELLED, which is no error of the member.
 pub const FLAG_CANCELLED: u8 = 4;
 /// The entry was already applied before this start; it is only read again.
 pub const FLAG_REPLAY: u8 = 8;
-/// Heartbeats and the like: folded away unless they cause something in view.
+/// Heartbeats and similar messages, which views hide unless they cause something shown.
 pub const FLAG_NOISE: u8 = 16;
 
 /// The key was longer than a key record holds.
 pub const FLAG_CUT: u8 = 32;
-/// In a key record: the text was left out, because keys are not to be told.
+/// In a key record: the text is left out (`--trace-redact-keys`).
 pub const FLAG_REDACTED: u8 = 64;
 
 /// Nanoseconds in one unit of the time in word 4.
@@ -52,11 +53,11 @@ const TICK_UNIT_NS: u64 = 16;
 /// The words of a key record that hold text.
 const KEY_WORDS: [usize; KEY_BYTES / 8] = [4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
-/// What a record tells.
+/// What kind of record it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
-    /// A step that waits has begun; its span follows, with the same clock.
+    /// The beginning of a step that may wait; its span follows, with the same clock.
     Begin = 0,
     /// A step, from beginning to end.
     Span = 1,
@@ -64,7 +65,7 @@ pub enum Kind {
     Mark = 2,
     /// Text of a key: words 4 and 6 to 15 hold it, word 3 its length.
     Key = 3,
-    /// Watermarks of the member.
+    /// A sample of the member's watermarks.
     Keyframe = 4,
 }
 
@@ -144,7 +145,7 @@ impl Head {
     }
 }
 
-/// Packs word 4: how far the clock and the time went from start to end.
+/// Packs word 4: clock and nanoseconds from start to end. Both saturate.
 pub fn pack_deltas(clock_delta: u64, took_ns: u64) -> u64 {
     let clock = u32::try_from(clock_delta).unwrap_or(u32::MAX);
     let ticks = u32::try_from(took_ns / TICK_UNIT_NS).unwrap_or(u32::MAX);
@@ -152,10 +153,10 @@ pub fn pack_deltas(clock_delta: u64, took_ns: u64) -> u64 {
 }
 
 impl Record {
-    /// A record of nothing: every word 0.
+    /// A record whose words are all 0.
     pub const EMPTY: Record = Record { words: [0; WORDS] };
 
-    /// Builds a record from its parts, with no length in time.
+    /// Builds a record that takes no time.
     pub fn new(head: Head, clock: u64, at_ns: u64, id: u64, fields: &[u64; 8]) -> Record {
         let mut words = [0; WORDS];
         (words[1], words[2], words[3], words[5]) = (head.pack(), clock, at_ns, id);
@@ -178,8 +179,8 @@ impl Record {
         Record { words }
     }
 
-    /// As [`Record::key`], but only the key's length is told: `length` says how long it was, the
-    /// flag that it is cut, and the text is zeros, which [`Record::key_text`] gives as no text.
+    /// Builds a key record with the key's length and without its text: the flags say so, and
+    /// [`Record::key_text`] gives an empty text.
     pub fn redacted_key(clock: u64, id: u64, thread: u8, key: &[u8]) -> Record {
         let mut record = Record::key(clock, id, thread, &[]);
         record.words[3] = key.len() as u64;
@@ -192,17 +193,17 @@ impl Record {
         Head::unpack(self.words[1])
     }
 
-    /// Changes word 1.
+    /// Replaces word 1.
     pub fn set_head(&mut self, head: Head) {
         self.words[1] = head.pack();
     }
 
-    /// The step, unless this version of the vocabulary does not have it.
+    /// The stage, or `None` if this version does not know it.
     pub fn stage(&self) -> Option<Stage> {
         Stage::from_number(self.head().stage)
     }
 
-    /// The kind, unless it is unknown.
+    /// The kind, or `None` if this version does not know it.
     pub fn kind(&self) -> Option<Kind> {
         Kind::from_number(self.head().kind)
     }
@@ -225,7 +226,7 @@ impl Record {
         self.words[2].saturating_add(self.words[4] & u64::from(u32::MAX))
     }
 
-    /// How long the step took, in nanoseconds, to the 16th.
+    /// How long the step took, in nanoseconds, rounded to 16.
     pub fn took_ns(&self) -> u64 {
         if self.kind() == Some(Kind::Key) { 0 } else { (self.words[4] >> 32) * TICK_UNIT_NS }
     }
@@ -237,12 +238,12 @@ impl Record {
         fields
     }
 
-    /// The number of the field that the record's own stage has among these. `field!` calls it.
+    /// The value of the slot that belongs to the record's own stage. `field!` calls it.
     pub fn number(&self, slots: &[Slot]) -> u64 {
         Slot::find(self.stage(), slots).map_or(0, |at| self.fields()[at])
     }
 
-    /// The text that a key record holds, and the key's real length.
+    /// The text of a key record, and the full length of the key in bytes.
     pub fn key_text(&self) -> (Vec<u8>, u64) {
         let length = self.words[3];
         if self.head().flags & FLAG_REDACTED != 0 {
@@ -255,7 +256,7 @@ impl Record {
         (bytes, length)
     }
 
-    /// Appends the record as it travels: sixteen little-endian words, the first of them 0.
+    /// Appends the encoded record: sixteen little-endian words, the first of them 0.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&0_u64.to_le_bytes());
         for word in &self.words[1..] {
@@ -263,7 +264,7 @@ impl Record {
         }
     }
 
-    /// Reads a record back.
+    /// Decodes a record; the inverse of [`Record::encode`].
     pub fn decode(bytes: &[u8; BYTES]) -> Record {
         let mut words = [0; WORDS];
         for (word, chunk) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {

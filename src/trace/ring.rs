@@ -1,4 +1,4 @@
-//! A ring a thread: where records wait until somebody wants them, or until they are overwritten.
+//! One ring for each thread: it holds the thread's newest records until they are overwritten.
 //!
 //! ```text
 //!   writer (one thread)                      readers (any number)
@@ -8,12 +8,13 @@
 //!   └────┴────┴────┴────┴────┴────┘
 //! ```
 //!
-//! The writer never waits: it overwrites the oldest record. A reader that was too slow, or that was
-//! overtaken while copying, notices by the slot's sequence and counts the record as lost. All words
-//! are atomics, so that this is safe code; the fences make the sequence tell the truth.
+//! The writer never waits: it overwrites the oldest record. A reader that is too slow, or is
+//! overtaken while it copies, notices by the slot's sequence and counts the record as lost. All
+//! words are atomics, so this is safe code; the fences order the words and the sequence.
 //!
 //! Invariants: only the owning thread writes to a ring; a slot's sequence is `2n + 1` while record
-//! `n` is being written and `2n + 2` when it stands; every record is either read or counted as lost.
+//! `n` is being written and `2n + 2` when it is complete; every record is either read or counted as
+//! lost.
 //!
 //! One process is one member: the clock and the list of rings are the process's.
 
@@ -45,7 +46,7 @@ thread_local! {
     static OWN: RefCell<Option<Own>> = const { RefCell::new(None) };
 }
 
-/// What a record is made of.
+/// The parts of a record to be written.
 pub struct Write<'a> {
     /// The step.
     pub stage: Stage,
@@ -71,7 +72,7 @@ pub struct Write<'a> {
     pub fields: &'a [u64; 8],
 }
 
-/// Takes the next value of the member's clock.
+/// Takes the next value of the member's clock, which orders all its records.
 pub fn next_clock() -> u64 {
     CLOCK.fetch_add(1, Ordering::Relaxed)
 }
@@ -86,8 +87,8 @@ pub fn is_capturing() -> bool {
     CAPTURE.load(Ordering::Relaxed)
 }
 
-/// Says which of [`THREADS`] this thread is, and makes its ring. To be called once, when a thread
-/// starts; a thread that does not call it is "other" and gets a small ring at its first record.
+/// Names this thread, by one of [`THREADS`], and makes its ring. Called once, when a thread starts;
+/// a thread that does not call it is "other" and gets a small ring at its first record.
 pub fn set_thread(name: &str) {
     let thread = THREADS.iter().position(|known| *known == name).unwrap_or(0);
     let ring = Ring::register(u8::try_from(thread).unwrap_or(0));
@@ -125,8 +126,7 @@ pub fn push(write: &Write<'_>) {
     });
 }
 
-/// Leaves the text of keys out of all records that are written from now on; only their length
-/// stays (`--trace-redact-keys`).
+/// Whether key records from now on hold only the length of the key (`--trace-redact-keys`).
 pub fn set_redact(on: bool) {
     REDACT.store(on, Ordering::Relaxed);
 }
@@ -136,8 +136,8 @@ pub fn is_redacting() -> bool {
     REDACT.load(Ordering::Relaxed)
 }
 
-/// Writes down which key a request names, or a step of it: the innermost open step of this thread
-/// and id gets it. Only for requests that are kept; for others this is one comparison.
+/// Records the key that a request, or a step of it, names: it belongs to the innermost open step of
+/// this thread and id. For requests that are not kept this is one comparison.
 pub fn key(id: u64, key: &[u8]) {
     if is_capturing() && id::kept(id) {
         let record = if is_redacting() { Record::redacted_key } else { Record::key };
@@ -146,14 +146,14 @@ pub fn key(id: u64, key: &[u8]) {
 }
 
 fn with_own(write: impl FnOnce(&Ring)) {
-    // While a thread ends its locals are gone, and a step that ends so late goes unseen.
+    // A step that ends while its thread ends has no ring any more, and is not recorded.
     let _ = OWN.try_with(|own| {
         let mut own = own.borrow_mut();
         write(&own.get_or_insert_with(|| Own(Ring::register(0))).0);
     });
 }
 
-/// A ring as its thread holds it: closes when the thread ends.
+/// A thread's hold on its ring; marks the ring as closed when the thread ends.
 struct Own(Arc<Ring>);
 
 impl Drop for Own {
@@ -184,7 +184,7 @@ impl Ring {
     }
 
     fn register(thread: u8) -> Arc<Ring> {
-        // The first asking for the time is where the member's own time begins: before any record.
+        // The member's time begins at the first reading, which must come before any record.
         tick::since_start_ns(tick::now());
         let ring = Arc::new(Ring::new(thread, slots_of(thread)));
         list().push(Arc::clone(&ring));
@@ -196,7 +196,7 @@ impl Ring {
         self.head.load(Ordering::Acquire)
     }
 
-    /// The oldest record that can still stand.
+    /// The number of the oldest record that may still be in the ring.
     pub fn oldest(&self) -> u64 {
         self.head().saturating_sub(self.slots.len() as u64)
     }
@@ -226,7 +226,7 @@ impl Ring {
         })
     }
 
-    /// Looks at the record's words 1 and 5 only: what it is, and whose.
+    /// Reads only words 1 and 5 of a record: its head and its id.
     pub fn peek(&self, number: u64) -> Result<(Head, u64), Overwritten> {
         let read = |slot: &[AtomicU64; WORDS]| {
             [1, 5].map(|word: usize| slot[word].load(Ordering::Relaxed))
@@ -290,7 +290,7 @@ impl Reader {
         self.lost - before
     }
 
-    /// Whether the thread has ended and everything of it was read.
+    /// Whether the thread has ended and all its records have been read.
     pub fn is_finished(&self) -> bool {
         self.ring.closed.load(Ordering::Acquire) && self.ring.head() <= self.next
     }
@@ -304,12 +304,12 @@ impl Reader {
     }
 }
 
-/// All rings whose threads live, or have ended only now. `finished` says which are not needed.
+/// The rings of all threads that run, and of those that ended and were not read to the end yet.
 pub fn rings() -> Vec<Arc<Ring>> {
     list().clone()
 }
 
-/// Lets go of the ring of a thread that has ended.
+/// Removes the ring of a thread that has ended.
 pub fn forget(ring: &Arc<Ring>) {
     list().retain(|other| !Arc::ptr_eq(other, ring));
 }
@@ -318,8 +318,8 @@ fn list() -> MutexGuard<'static, Vec<Arc<Ring>>> {
     RINGS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Records per thread: half a second at full load (perf-reliability: some 20 000 puts a second and
-/// member, ten records each on the grpc thread), a power of two.
+/// Records per thread, a power of two. The grpc thread's hold a third of a second at full load,
+/// which is some 20 000 puts a second and member with ten records each.
 fn slots_of(thread: u8) -> usize {
     match THREADS.get(usize::from(thread)).copied() {
         Some("grpc") => 1 << 16,

@@ -13,7 +13,7 @@ use super::{
     tick,
 };
 
-/// A step that is under way. Not `Clone`, and it does not cross a channel: what crosses is the id.
+/// A step that is under way. Not `Clone`, and it must not cross a channel: only the id does.
 #[derive(Debug)]
 #[must_use = "the record is written when the guard is dropped"]
 pub struct Span {
@@ -25,21 +25,21 @@ pub struct Span {
     result: u8,
     flags: u8,
     fields: [u64; 8],
-    /// For `tracing`'s subscribers, if the step is kept and one of them listens.
+    /// The span for `tracing`'s subscribers, if the step is kept and there is one.
     open: Option<Box<bridge::Open>>,
 }
 
-/// gRPC's code for it.
+/// gRPC's code for a call that its client has cancelled.
 pub const CANCELED: u8 = 1;
-/// gRPC's code for a call whose time is over. That is an error, though of nobody here.
+/// gRPC's code for a call whose deadline has passed.
 pub const DEADLINE_EXCEEDED: u8 = 4;
 
 impl Span {
     /// Opens a step now. Use `stage!` instead, which checks the fields.
     pub fn open(stage: Stage, id: u64) -> Span {
-        // Before the clock is read: what this costs is no time of the step.
+        // Before the clock is read, so that this does not count as time of the step.
         let open = if bridge::is_on() { bridge::open(stage, id) } else { None };
-        // Without capture there is no record to be dated, and nothing else that a step costs.
+        // Without capture the clocks are not read, so a step costs nothing else.
         let is_on = ring::is_capturing();
         let (clock, tick) = if is_on { (ring::next_clock(), tick::now()) } else { (0, 0) };
         Span { stage, id, link: 0, clock, tick, result: 0, flags: 0, fields: [0; 8], open }
@@ -56,7 +56,7 @@ impl Span {
         self.fields[slot] = value;
     }
 
-    /// Joins the step to another member's, or to a round or batch.
+    /// Links the step to one of another member, or to a round or batch.
     pub fn link(&mut self, link: u64) {
         self.link = link;
     }
@@ -66,7 +66,7 @@ impl Span {
         self.flags |= flag;
     }
 
-    /// Takes `FLAG_` bits away again.
+    /// Clears `FLAG_` bits.
     pub fn clear_flag(&mut self, flag: u8) {
         self.flags &= !flag;
     }
@@ -79,7 +79,7 @@ impl Span {
         }
     }
 
-    /// Says that the request has this id, where it is known only after the step began.
+    /// Sets the request's id, where it is known only after the step began.
     pub fn set_id(&mut self, id: u64) {
         self.id = id;
     }

@@ -1,4 +1,5 @@
-//! The vocabulary of the glass: every step that a request, or a background loop, can be seen taking.
+//! The vocabulary of the glass: every step that a request, or a background loop, can be seen
+//! taking.
 //!
 //! There are two families, because consensus batches. A **request stage** belongs to one id and
 //! answers "where did *my* time go?". A **loop stage** serves many requests at once and belongs to
@@ -10,7 +11,7 @@
 //! | the commit that stored it      | `apply.entry` by index, `backend.commit`       |
 //! | the round that let a read go   | `read_index.wait` by round, `read_index.round` |
 //!
-//! Every background loop that works for the store leaves stages. These do not, on purpose:
+//! Every background loop that works for the store leaves stages, except for these:
 //!
 //! | loop                              | why                                                     |
 //! |-----------------------------------|---------------------------------------------------------|
@@ -32,7 +33,7 @@ pub enum Family {
     Loop,
 }
 
-/// How much a reader wants to see: `Story` is told to everybody, `Raw` to those who ask.
+/// How much detail a reader wants: `Story` is always shown, `Raw` only on request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grain {
     /// The steps that make the story of a request.
@@ -141,7 +142,7 @@ macro_rules! stages {
                 match self { $(Stage::$stage => Family::$family,)+ }
             }
 
-            /// The coarsest grain at which the stage is shown.
+            /// The coarsest grain that includes the stage.
             pub const fn grain(self) -> Grain {
                 match self { $(Stage::$stage => Grain::$grain,)+ }
             }
@@ -158,12 +159,12 @@ macro_rules! stages {
                 match self { $(Stage::$stage => concat!($($doc),+),)+ }
             }
 
-            /// The file below `src` in which the step happens.
+            /// The path, below `src`, of the file in which the step happens.
             pub const fn rust_path(self) -> &'static str {
                 match self { $(Stage::$stage => $rust,)+ }
             }
 
-            /// Package and function of etcd 3.5.1 that does the same.
+            /// The counterpart in etcd 3.5.1: package and function, or `none`.
             pub const fn go_counterpart(self) -> &'static str {
                 match self { $(Stage::$stage => $go,)+ }
             }
@@ -184,233 +185,244 @@ macro_rules! vocabulary {
     Rpc = "rpc" Request Story
         ["method" Method, "bytes_in" Bytes, "bytes_out" Bytes, "revision" Revision, "code" Count]
         "api/interceptor.rs", "etcdserver/api/v3rpc newUnaryInterceptor", "0.1";
-    /// Is the request well formed? What is refused here costs the cluster nothing.
+    /// Is the request well formed? A request refused here costs the cluster nothing.
     RpcValidate = "rpc.validate" Request Stage ["operations" Count]
         "server/kv.rs", "etcdserver/api/v3rpc checkPutRequest, checkRangeRequest, checkTxnRequest", "0.1";
-    /// Who is asking? While auth is off, everybody is anybody.
+    /// Which user sends the request? While auth is off, there are no users.
     AuthAuthenticate = "auth.authenticate" Request Raw ["enabled" Flag, "auth_revision" Count]
         "server/auth.rs", "etcdserver EtcdServer.AuthInfoFromCtx", "0.1";
-    /// Is there room in the backend for what this would add?
+    /// Is there room in the backend for what this request would add?
     QuotaCheck = "quota.check" Request Stage ["used" Bytes, "limit" Bytes]
         "server/admit.rs", "etcdserver/api/v3rpc quotaKVServer", "0.1";
-    /// Has apply kept up? Beyond 5000 entries of backlog new writes are refused.
+    /// Does apply keep up? With a backlog of more than 5000 entries, new writes are refused.
     Admit = "admit" Request Stage ["commit" Index, "applied" Index]
         "server/admit.rs", "etcdserver EtcdServer.processInternalRaftRequestOnce", "0.1";
-    /// Handing the request to raft, and waiting until apply answers.
+    /// The request is handed to raft, and waits until apply answers.
     RaftPropose = "raft.propose" Request Story ["bytes" Bytes, "leader" Member]
         "server/propose.rs", "etcdserver EtcdServer.processInternalRaftRequestOnce", "0.1";
-    /// The raft thread takes the proposal from its inbox, with all others that wait there.
+    /// The raft thread takes the proposal from its inbox, together with all others that wait there.
     RaftInbox = "raft.inbox" Request Stage ["queued" Count, "waited" Nanos]
         "raft/node.rs", "raft node.run", "0.1";
-    /// The entry that carries the request has its place in this member's log.
+    /// The entry that carries the request gets its place in this member's log.
     RaftEntry = "raft.entry" Request Story ["term" Term, "index" Index, "bytes" Bytes]
         "raft/node.rs", "raft raftLog.append", "0.1";
-    /// The proposal went down with its leader: an entry of a later term is committed, and this one is
-    /// not before it. It is proposed again, or its client learns that the leader changed.
+    /// The proposal was lost with its leader: an entry of a later term is committed, and this one
+    /// is not before it. The member proposes it again, or answers that the leader changed.
     RaftLost = "raft.lost" Request Story ["term" Term, "committed_term" Term, "again" Flag]
         "raft/node.rs", "none", "0.1";
-    /// Entries that a former leader left here are thrown away: the new leader's log decides.
+    /// Entries of a former leader are removed, because they conflict with the new leader's log.
     LogTruncate = "log.truncate" Loop Story ["last.old" Index, "last.new" Index, "term" Term]
         "raft/log.rs", "raft unstable.truncateAndAppend", "0.1";
-    /// A message leaves for another member: encoded, and handed to its connection.
+    /// A message to another member is encoded and handed to the connection.
     RaftSend = "raft.send" Loop Story
         ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag]
         "raft/rafthttp/glass.rs", "etcdserver/api/rafthttp streamWriter.run", "0.1";
-    /// A message of another member has arrived and is decoded.
+    /// A message from another member arrives and is decoded.
     RaftReceive = "raft.receive" Loop Story
         ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag]
         "raft/rafthttp/glass.rs", "etcdserver/api/rafthttp streamReader.decodeLoop", "0.1";
-    /// Bytes are handed to the operating system. A crash of the machine can still lose them.
+    /// Log records are handed to the operating system. A crash of the machine can still lose them.
     WalWrite = "wal.write" Loop Stage
         ["first" Index, "last" Index, "written.old" Index, "written.new" Index, "segment" Count, "offset" Bytes]
         "storage/wal/writer.rs", "wal WAL.Save", "0.1";
-    /// The disk has promised. What was written up to here survives a power failure.
+    /// The disk confirms. Everything written up to here survives a power failure.
     WalFsync = "wal.fsync" Loop Story
         ["first" Index, "last" Index, "synced.old" Index, "synced.new" Index, "bytes" Bytes, "term" Term, "vote" Member]
         "storage/wal/writer.rs", "wal WAL.sync", "0.1";
-    /// The leader learns how far a member's log agrees with its own, on disk.
+    /// The leader learns up to which index a member has the leader's log on disk.
     RaftProgress = "raft.progress" Loop Stage ["peer" Member, "match.old" Index, "match.new" Index]
         "raft/changes.rs", "raft/tracker Progress.MaybeUpdate", "0.1";
-    /// A majority has it on disk: the entry can no longer be lost.
+    /// A majority has the entry on disk, so it can no longer be lost.
     RaftCommit = "raft.commit" Loop Story
         ["term" Term, "commit.old" Index, "commit.new" Index, "completed_by" Member]
         "raft/changes.rs", "raft raft.maybeCommit", "0.1";
-    /// The state machine takes the entry, once, in log order.
+    /// The state machine applies the entry, once, in log order.
     ApplyEntry = "apply.entry" Request Story
         ["term" Term, "index" Index, "applied.old" Index, "applied.new" Index, "waited" Nanos]
         "server/apply/applier.rs", "etcdserver EtcdServer.applyEntryNormal", "0.1";
-    /// May this user do this to these keys? While auth is off, everybody may.
+    /// May this user access these keys? While auth is off, every request may.
     AuthAuthorize = "auth.authorize" Request Raw ["enabled" Flag, "auth_revision" Count]
         "server/auth.rs", "etcdserver authApplierV3.Apply", "0.1";
-    /// One write transaction of the key space: all its operations share one main revision.
+    /// One write transaction of the key space. All its operations share one main revision.
     MvccWrite = "mvcc.write" Request Story ["revision.old" Revision, "revision.new" Revision, "operations" Count]
         "server/mvcc/write_txn.rs", "mvcc storeTxnWrite.End", "0.1";
-    /// The index in memory learns under which revision the key's new value stands.
+    /// The in-memory index records the revision of the key's new value.
     TreeIndexPut = "tree_index.put" Request Story
         ["main" Revision, "sub" Count, "created" Revision, "version" Count, "generations.old" Count, "generations.new" Count]
         "server/mvcc/tree_index.rs", "mvcc treeIndex.Put", "0.1";
-    /// The value goes into the write buffer, under its revision. The file does not have it yet.
+    /// The value goes into the write buffer, under its revision. It is not in the file yet.
     BufferPut = "buffer.put" Request Story ["length.old" Count, "length.new" Count, "bytes" Bytes]
         "storage/backend/buffer.rs", "mvcc/backend batchTxBuffered.UnsafeSeqPut", "0.1";
-    /// The write buffer is set aside, whole entries only, to be written into the file.
+    /// The write buffer is frozen between two entries, so that it can be written into the file.
     BufferFreeze = "buffer.freeze" Loop Stage ["length" Count, "bytes" Bytes, "index" Index, "revision" Revision]
         "storage/backend/commit.rs", "mvcc/backend batchTxBuffered.commit", "0.1";
-    /// One transaction puts the frozen buffer and the consistent index into the file, and syncs it.
+    /// One transaction writes the frozen buffer and the consistent index into the file and syncs
+    /// it.
     BackendCommit = "backend.commit" Loop Story
         ["index.old" Index, "index.new" Index, "revision.old" Revision, "revision.new" Revision, "writes" Count]
         "storage/backend/commit.rs", "mvcc/backend batchTx.commit", "0.1";
-    /// The read waits for the next question to the quorum, together with all others that wait.
+    /// The read waits for the next ReadIndex round, which it shares with all other waiting reads.
     ReadIndexWait = "read_index.wait" Request Story ["round" Id, "place" Count]
         "server/read_index.rs", "etcdserver EtcdServer.linearizableReadNotify", "0.1";
-    /// Reads that wait share one question to the quorum: which index is committed now?
+    /// All waiting reads share one question to a quorum: which index is committed now?
     ReadIndexRound = "read_index.round" Loop Story
         ["reads" Count, "attempt" Count, "index" Index, "term" Term]
         "server/read_index.rs", "etcdserver EtcdServer.linearizableReadLoop", "0.1";
-    /// A majority still follows this leader, so its commit index is the newest there is. Only here
-    /// the acknowledgements are known: the member that asked hears nothing but the index.
+    /// A majority still follows this leader, so its commit index is the newest there is. Only the
+    /// leader sees the acknowledgements; the member that asked receives nothing but the index.
     ReadIndexConfirmed = "read_index.confirmed" Loop Story ["index" Index, "acks" Count]
         "raft/changes.rs", "raft readOnly.advance", "0.1";
-    /// This member has confirmed the index but must still apply up to it.
+    /// The index is confirmed. The read waits until this member has applied up to it.
     ReadWaitApplied = "read.wait_applied" Request Story ["index" Index, "applied" Index]
         "server/read_index.rs", "etcdserver applyWait.Wait", "0.1";
     /// One read of the key space at one revision.
     MvccRange = "mvcc.range" Request Story ["revision" Revision, "keys" Count, "bytes" Bytes, "total" Count]
         "server/mvcc/read_txn.rs", "mvcc storeTxnRead.rangeKeys", "0.1";
-    /// The index in memory answers which revisions hold the keys' values.
+    /// The in-memory index gives the revisions that hold the keys' values.
     TreeIndexGet = "tree_index.get" Request Story ["revisions" Count, "main" Revision, "sub" Count]
         "server/mvcc/tree_index.rs", "mvcc treeIndex.Revisions", "0.1";
-    /// Was the value in one of the two write buffers?
+    /// The two write buffers are searched for the values.
     BufferGet = "buffer.get" Request Story ["active" Count, "frozen" Count, "misses" Count]
         "storage/backend/read_tx.rs", "mvcc/backend txReadBuffer.Range", "0.1";
-    /// What the buffers did not have is read from the file.
+    /// Values that are in neither buffer are read from the file.
     BackendGet = "backend.get" Request Story ["file" Count]
         "storage/backend/read_tx.rs", "mvcc/backend baseReadTx.UnsafeRange", "0.1";
-    /// Old revisions are forgotten: at once for readers, in the file little by little.
+    /// Older revisions can no longer be read. Their rows leave the file later, in batches.
     MvccCompact = "mvcc.compact" Request Story ["compacted.old" Revision, "compacted.new" Revision]
         "server/mvcc/compact.rs", "mvcc store.Compact", "0.1";
-    /// Some rows of forgotten revisions are deleted, a bounded number at a time.
+    /// Rows of compacted revisions are deleted, a bounded number at a time.
     CompactBatch = "compact.batch" Loop Stage ["revision" Revision, "rows" Count, "deleted" Count]
         "server/mvcc/compact.rs", "mvcc store.scheduleCompaction", "0.1";
-    /// Nothing was heard from a leader for longer than the election timeout.
+    /// The member has heard from no leader for longer than the election timeout.
     ElectionTimeout = "election.timeout" Loop Stage ["term" Term, "leader" Member]
         "raft/node.rs", "raft raft.tickElection", "0.1";
     /// A leader that is about to stop asks another voter to campaign at once.
     ElectionTransfer = "election.transfer" Loop Story
         ["term" Term, "to" Member, "matched" Index, "last" Index]
         "raft/node.rs", "raft stepLeader MsgTransferLeader", "0.1";
-    /// The member asks the others for their votes; first without raising the term (pre-vote).
+    /// The member asks the others for their votes, first without raising its term (pre-vote).
     ElectionCampaign = "election.campaign" Loop Story ["pre" Flag, "term.old" Term, "term.new" Term]
         "raft/changes.rs", "raft raft.campaign", "0.1";
-    /// Another member asks for a vote: it gets it if its log is as new, and this term has none yet.
+    /// Another member asks for a vote. This member grants it if the candidate's log is at least as
+    /// new as its own and it has not voted in this term.
     ElectionVote = "election.vote" Loop Story
         ["candidate" Member, "granted" Flag, "pre" Flag, "term" Term, "last_term" Term, "last" Index, "own_last_term" Term, "own_last" Index]
         "raft/changes.rs", "raft raft.Step", "0.1";
-    /// One more vote is counted.
+    /// A candidate counts one more vote.
     ElectionTally = "election.tally" Loop Story
         ["voter" Member, "granted" Flag, "pre" Flag, "in_favour" Count, "against" Count, "term" Term]
         "raft/changes.rs", "raft raft.poll", "0.1";
-    /// The member's part has changed: follower, candidate or leader, and whom it follows.
+    /// The member's role, term, vote or leader has changed.
     RaftRole = "raft.role" Loop Story
         ["role.old" Role, "role.new" Role, "term.old" Term, "term.new" Term, "leader.old" Member, "leader.new" Member, "vote.old" Member, "vote.new" Member]
         "raft/changes.rs", "raft raft.becomeLeader, becomeFollower, becomeCandidate", "0.1";
-    /// Every 100 ms: where this member's watermarks stand.
+    /// This member's watermarks, sampled every 100 ms.
     Keyframe = "keyframe" Loop Raw
         ["role" Role, "term" Term, "commit" Index, "applied" Index, "revision" Revision, "leader" Member, "written" Index, "synced" Index]
         "trace/collect/drain.rs", "none", "0.1";
-    /// The second half of a keyframe: what the file has, and what waits before it.
+    /// The second half of a keyframe: what the file has, and what the write buffers hold.
     KeyframeBackend = "keyframe.backend" Loop Raw
         ["committed" Index, "committed_revision" Revision, "active" Count, "frozen" Count, "vote" Member, "seen" Count, "kept" Count, "dropped" Count]
         "trace/collect/drain.rs", "none", "0.1";
-    /// Text of the key that a kept request names; at most 88 bytes, a flag says when it was cut.
+    /// The key that a kept request names: its first 88 bytes, with a flag if there are more.
     Key = "key" Request Raw ["length" Bytes]
         "trace/record.rs", "none", "0.1";
-    /// Records were overwritten before anybody could read them: something happened here, unseen.
+    /// Records were overwritten before they were read: what happened here is not known.
     Lost = "lost" Loop Stage ["from" Count, "to" Count, "records" Count]
         "trace/collect/drain.rs", "none", "0.1";
-    /// Somebody wants to hear of changes, from a revision on; of the past, it must catch up first.
+    /// A client asks for the changes of keys from a revision on. If that is in the past, the
+    /// watcher must catch up first.
     WatchCreate = "watch.create" Request Story
         ["start" Revision, "revision" Revision, "watcher" Count, "watch_id" Count, "synced" Flag]
         "server/mvcc/watch.rs", "mvcc watchStream.Watch", "0.1";
-    /// The write's events are handed to those who watch its keys, before anybody can read it.
+    /// The write's events are handed to the watchers of its keys, before the write can be read.
     WatchNotify = "watch.notify" Request Story
         ["revision" Revision, "events" Count, "synced" Count, "victims" Count]
         "server/mvcc/watch.rs", "mvcc watchableStore.notify", "0.1";
-    /// One watcher's events stand in the queue of its stream, behind others.
+    /// One watcher's events enter the queue of its stream.
     WatchQueue = "watch.queue" Request Stage ["watcher" Count, "watch_id" Count, "depth" Count]
         "server/mvcc/watch.rs", "mvcc watcher.send", "0.1";
-    /// The queue is full: the watcher keeps this, gets nothing more from apply, and catches up later.
+    /// The queue is full. The watcher keeps these events, gets nothing more from apply, and catches
+    /// up later.
     WatchVictim = "watch.victim" Request Story ["watcher" Count, "revision" Revision, "depth" Count]
         "server/mvcc/watch.rs", "mvcc watchableStore.addVictim", "0.1";
-    /// One read of the backend, by revision, for all watchers that are behind.
+    /// One read of the backend, by revision, serves all watchers that are behind.
     WatchSync = "watch.sync" Loop Stage
         ["from" Revision, "to" Revision, "watchers" Count, "events" Count, "left" Count]
         "server/mvcc/watch/sync.rs", "mvcc watchableStore.syncWatchers", "0.1";
-    /// The stream takes events out of its queue and sends them. Path 0: from apply; 1: caught up.
+    /// The stream takes events from its queue and sends them. Path 0: from apply; 1: after catching
+    /// up.
     WatchSend = "watch.send" Request Story
         ["watcher" Count, "watch_id" Count, "first" Revision, "last" Revision, "events" Count, "path" Count]
         "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.sendLoop", "0.1";
-    /// A lease begins: for so many seconds, unless it is renewed.
+    /// A lease begins. It expires after its TTL, in seconds, unless it is renewed.
     LeaseGrant = "lease.grant" Request Story ["lease" Id, "ttl" Count]
         "server/apply/lease.rs", "lease lessor.Grant", "0.1";
-    /// A key changes its lease: it will be deleted with the new one, and not with the old one.
+    /// A key changes its lease. It will be deleted with the new lease, and not with the old one.
     LeaseAttach = "lease.attach" Request Stage ["lease.old" Id, "lease.new" Id]
         "server/lease/lessor.rs", "lease lessor.Attach, lessor.Detach", "0.1";
-    /// The leader gives a lease its whole time again. Only a checkpoint costs an entry, to clear it.
+    /// The leader gives a lease its whole TTL again. That costs a log entry only if a checkpoint
+    /// must be cleared.
     LeaseRenew = "lease.renew" Request Story ["lease" Id, "ttl" Count, "forwarded" Flag]
         "server/lease/requests.rs", "etcdserver EtcdServer.LeaseRenew", "0.1";
-    /// A lease's time is over: the leader proposes to revoke it, as the request named here.
+    /// A lease has expired. The leader proposes to revoke it, as the request named here.
     LeaseExpire = "lease.expire" Loop Story ["lease" Id, "request" Id, "overdue" Nanos]
         "server/lease/expiry.rs", "etcdserver EtcdServer.revokeExpiredLeases", "0.1";
     /// A lease ends, and its keys are deleted with it, all at one revision.
     LeaseRevoke = "lease.revoke" Request Story ["lease" Id, "keys" Count]
         "server/apply/lease.rs", "lease lessor.Revoke", "0.1";
-    /// The index in memory forgets keys that are gone and revisions that nobody can ask for; some
-    /// keys at a time, before their rows.
+    /// The in-memory index drops deleted keys and revisions that can no longer be read, a bounded
+    /// number of keys at a time, before their rows.
     CompactIndex = "compact.index" Loop Stage
         ["revision" Revision, "visited" Count, "keys.old" Count, "keys.new" Count]
         "server/mvcc/compact.rs", "mvcc treeIndex.Compact", "0.1";
-    /// How long leases have still to live is noted, for the next leader; 0 means their whole time.
+    /// The remaining TTL of leases is recorded for the next leader; 0 means the whole TTL.
     LeaseCheckpoint = "lease.checkpoint" Request Story ["leases" Count, "lease" Id, "remaining" Count]
         "server/apply/lease.rs", "lease lessor.Checkpoint", "0.1";
-    /// Who brings no lease to a lock or an election gets one, granted as the request named here;
-    /// nobody renews it.
+    /// A lock or campaign call without a lease is granted one, as the request named here. It is
+    /// never renewed.
     SessionGrant = "session.grant" Request Stage ["lease" Id, "ttl" Count, "request" Id]
         "server/concurrency.rs", "client/v3/concurrency NewSession", "0.1";
-    /// The caller stands in the queue: its key is there, and the oldest key of the name comes first.
+    /// The caller enters the queue: its key exists, and the oldest key below the name comes first.
     LockEnter = "lock.enter" Request Story ["own" Revision, "first" Revision, "put" Flag]
         "server/concurrency.rs", "client/v3/concurrency Mutex.tryAcquire, Election.Campaign", "0.1";
-    /// Waiting until the key before one's own is deleted: at which revision, and by which request.
+    /// The caller waits until the key before its own is deleted; the fields say at which revision,
+    /// and by which request.
     LockWait = "lock.wait" Request Story
         ["own" Revision, "before" Revision, "ahead" Count, "deleted" Revision, "by" Id]
         "server/concurrency/turn.rs", "client/v3/concurrency waitDeletes, waitDelete", "0.1";
-    /// No older key is left, and one's own is still there: the caller has the lock, or leads.
+    /// No older key is left, and the caller's own still exists: it has the lock, or leads.
     LockAcquired = "lock.acquired" Request Story ["own" Revision, "revision" Revision, "waits" Count]
         "server/concurrency/turn.rs", "client/v3/concurrency Mutex.Lock, Election.Campaign", "0.1";
-    /// The client has gone or the wait has failed: the key is deleted, as the request named here.
+    /// The client has gone or the wait has failed. The member deletes the key, as the request named
+    /// here.
     LockRelease = "lock.release" Request Story ["own" Revision, "request" Id]
         "server/concurrency.rs", "client/v3/concurrency Mutex.Unlock, Election.Resign", "0.1";
-    /// Who stands already says something new: its key is put again, as the request named here.
+    /// A candidate that is already in the queue has a new value. Its key is put again, as the
+    /// request named here.
     CampaignProclaim = "campaign.proclaim" Request Stage ["own" Revision, "request" Id]
         "server/concurrency/election.rs", "client/v3/concurrency Election.Proclaim", "0.1";
-    /// An observer is told who leads now, by the revision that created its key, and what it says.
+    /// An observer is sent the present leader's key and value. The leader is named by the revision
+    /// that created its key.
     ObserveLeader = "observe.leader" Request Story
         ["leader.old" Revision, "leader.new" Revision, "revision" Revision]
         "server/concurrency/observe.rs", "client/v3/concurrency Election.observe", "0.1";
-    /// The client wants a compaction's rows to be gone: waiting for the last batch, and the file.
+    /// A physical compaction waits for its last batch, and until the file has it.
     CompactWait = "compact.wait" Request Stage ["revision" Revision]
         "server/kv.rs", "etcdserver EtcdServer.Compact", "0.1";
-    /// The index in memory learns that the key is gone since this revision: its generation ends.
+    /// The in-memory index records the revision that deleted the key: its generation ends.
     TreeIndexTombstone = "tree_index.tombstone" Request Story ["main" Revision, "sub" Count]
         "server/mvcc/tree_index.rs", "mvcc treeIndex.Tombstone", "0.1";
-    /// The caller has sent a W3C `traceparent`: the trace and the span that it is in itself.
+    /// The client has sent a W3C `traceparent`, which names its own trace and span.
     RpcContext = "rpc.context" Request Raw
         ["trace.high" Id, "trace.low" Id, "parent" Id, "sampled" Flag]
         "api/interceptor.rs", "none", "0.1";
-    /// Too many bytes of answers are in flight: waiting until clients have read some of theirs.
+    /// Too many bytes of answers are in flight. The answer waits until clients have read some of
+    /// theirs.
     AnswerRoom = "answer.room" Request Story
         ["bytes" Bytes, "in_flight" Bytes, "limit" Bytes, "of_connection" Bytes, "ahead" Count]
         "server/answer/room.rs", "none", "0.1";
-    /// Rows of an answer that there was no room to keep are read again, now that they can be sent.
+    /// Rows that there was no room to keep are read again, now that they can be sent.
     AnswerPiece = "answer.piece" Request Stage
         ["revision" Revision, "rows" Count, "bytes" Bytes, "left" Count]
         "server/answer.rs", "none", "0.1";

@@ -1,9 +1,9 @@
-//! The cheapest clock there is, for records only: raw ticks of the processor's counter.
+//! The cheapest clock, for records only: raw ticks of the processor's counter.
 //!
-//! What a tick is worth is measured when the process starts, and that measure is off by some parts
-//! in a hundred thousand: after two minutes, members on one machine would seem milliseconds apart.
-//! So the drain anchors the ticks to the system's monotonic clock at each of its passes, and a
-//! tick is only ever measured from the nearest anchor before it.
+//! The length of a tick is measured when the process starts, and that is off by some parts in a
+//! hundred thousand: after two minutes, members on one machine would seem milliseconds apart. So
+//! the drain anchors the ticks to the system's monotonic clock at each of its passes, and a tick is
+//! only ever measured from the nearest anchor before it.
 
 use std::{
     sync::{LazyLock, Mutex, PoisonError},
@@ -27,13 +27,13 @@ pub fn to_ns(ticks: u64) -> u64 {
     CLOCK.delta_as_nanos(0, ticks)
 }
 
-/// Nanoseconds since the process first asked for the time, without looking at the anchor: exact
-/// enough to tell one second from the next, and cheaper.
+/// Nanoseconds since the process first read this clock, without the anchor: cheaper, and exact
+/// enough to count seconds.
 pub fn rough_ns(raw: u64) -> u64 {
     CLOCK.delta_as_nanos(START.0, raw)
 }
 
-/// Nanoseconds since the process first asked for the time, for a raw tick.
+/// Converts a raw tick to nanoseconds since the process first read this clock.
 pub fn since_start_ns(raw: u64) -> u64 {
     let anchor = *ANCHOR.lock().unwrap_or_else(PoisonError::into_inner);
     let (anchor, ns) = anchor.unwrap_or((START.0, 0));
@@ -43,7 +43,7 @@ pub fn since_start_ns(raw: u64) -> u64 {
     }
 }
 
-/// Sets a new anchor; to be called now and then, by one thread.
+/// Sets a new anchor. Called by one thread, at each pass over the rings.
 pub fn anchor() {
     let (_, start) = *START;
     let anchor = (CLOCK.raw(), u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));

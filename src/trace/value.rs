@@ -1,8 +1,8 @@
-//! The numbers of a record as text: what stands in recordings, in log lines and in exports.
+//! The numbers of a record as text, for recordings, log lines and exports.
 //!
 //! A field is a number with a [`Unit`]. Methods, messages and roles have names, and are written by
-//! them; ids are sixteen hex digits; everything else stays a number. Recordings are read back by the
-//! same tables, so each of them is append-only.
+//! them; ids are sixteen hex digits; everything else stays a number. Recordings are read back by
+//! the same tables, so each of them is append-only.
 
 use serde_json::Value;
 
@@ -64,7 +64,7 @@ pub(crate) fn value_of(field: &Field, value: u64) -> Value {
     }
 }
 
-/// The number that [`value_of`] has written; `None` if it is none of this field.
+/// The number for a value that [`value_of`] has written; `None` if the field has no such value.
 pub(crate) fn number_of(field: &Field, value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => number.as_u64(),

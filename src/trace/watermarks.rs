@@ -1,7 +1,7 @@
 //! Where a member stands: the numbers that keyframes carry.
 //!
-//! Whoever moves one of them stores it here, in passing; nobody decides by them. The process is
-//! one member, so there is one set.
+//! The code that changes one of them stores it here; no decision depends on them. A process is one
+//! member, so there is one set.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,7 +24,7 @@ pub struct Watermarks {
     pub leader: AtomicU64,
     /// Highest index handed to the operating system.
     pub written: AtomicU64,
-    /// Highest index that the disk has promised.
+    /// Highest index that an fsync has covered.
     pub synced: AtomicU64,
     /// Consistent index in the backend's file.
     pub committed: AtomicU64,
@@ -34,7 +34,7 @@ pub struct Watermarks {
     pub active: AtomicU64,
     /// Rows in the frozen write buffer.
     pub frozen: AtomicU64,
-    /// Whom the member voted for in this term, 0 for nobody.
+    /// The member that this one voted for in this term, 0 for none.
     pub vote: AtomicU64,
 }
 

@@ -1,7 +1,7 @@
 //! Answers that go out in pieces: byte by byte what etcd answers.
 //!
-//! The members of two clusters have ids of their own, so the header is taken off before. What is left
-//! is compared as it came over the line, and not as it decodes.
+//! The members of two clusters have ids of their own, so the header is taken off before. What is
+//! left is compared as it came over the line, and not as it decodes.
 
 use bytes::Bytes;
 use glass_etcd::pb::etcdserverpb::{

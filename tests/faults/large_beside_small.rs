@@ -16,8 +16,8 @@ const VALUES: usize = 40;
 const SMALL: usize = 50;
 
 /// Goal: small answers do not wait for the end of a large one on their connection. Method: when the
-/// first bytes of 40 MB are there, fifty small ones are asked for; all are read at the same time, and
-/// what counts is who is complete first, and not when.
+/// first bytes of 40 MB are there, fifty small ones are asked for; all are read at the same time,
+/// and what counts is who is complete first, and not when.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_answers_overtake_a_large_one_on_their_connection() {
     if Kind::subject() != Kind::Glass {

@@ -32,7 +32,7 @@ const PROPOSED: &[Stage] = &[Stage::RaftPropose, Stage::RaftInbox, Stage::ApplyE
 const LOOPS: &[Loop] = &[
     with("member/start.rs", "raft", &[Stage::RaftEntry, Stage::RaftCommit, Stage::RaftRole]),
     with("member/start.rs", "apply", &[Stage::ApplyEntry]),
-    with("member/start.rs", "compaction", &[Stage::CompactIndex, Stage::CompactBatch]),
+    with("member/compaction.rs", "compaction", &[Stage::CompactIndex, Stage::CompactBatch]),
     with("member/start.rs", "watchers that are behind, and victims", &[Stage::WatchSync]),
     with("member/start.rs", "rounds of ReadIndex", &[Stage::ReadIndexRound]),
     with("member/start.rs", "outcomes: each is the end of", &[Stage::RaftPropose]),

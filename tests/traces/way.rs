@@ -1,8 +1,8 @@
 //! The way of a put, as ARCHITECTURE.md has it in section 3, held against a put that was recorded.
 //!
-//! Each row of the table names files, a thread, and stages. Every stage of the put must stand in a row
-//! that names the file in which it is opened; and on each thread, the steps come in the order of the
-//! rows. What threads do side by side has no order that a table could have.
+//! Each row of the table names files, a thread, and stages. Every stage of the put must stand in a
+//! row that names the file in which it is opened; and on each thread, the steps come in the order
+//! of the rows. What threads do side by side has no order that a table could have.
 
 use std::collections::HashMap;
 

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, thread::JoinHandle};
 use glass_etcd::{
     api::observe::ObserveService,
     field, mark,
+    pb::glasspb::observe_server::ObserveServer,
     trace::{self, Collector, Info, Stage},
 };
 use tokio::sync::oneshot;
@@ -30,7 +31,7 @@ impl Process {
             runtime.block_on(async move {
                 let incoming = TcpIncoming::bind(address).unwrap();
                 say.send(incoming.local_addr().unwrap().to_string()).unwrap();
-                let service = ObserveService::new(collector).into_server();
+                let service = ObserveServer::new(ObserveService::new(collector));
                 let server = Server::builder().add_service(service);
                 tokio::select! {
                     served = server.serve_with_incoming(incoming) => served.unwrap(),

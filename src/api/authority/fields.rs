@@ -67,6 +67,11 @@ impl Table {
     }
 }
 
+/// Whether an index names a field of the standard's table, and not one that the client has sent.
+pub(super) fn is_standard(index: usize) -> bool {
+    (1..=STATIC.len()).contains(&index)
+}
+
 /// The index of a field in the standard's table, and whether the value matches too.
 pub(super) fn standard(name: &[u8], value: &[u8]) -> Option<(usize, bool)> {
     let named = || STATIC.iter().enumerate().filter(|(_, field)| field.0.as_bytes() == name);

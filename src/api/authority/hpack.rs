@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::uri::Authority;
 
 use super::{
-    fields::{Field, Table, size_of, standard},
+    fields::{Field, Table, is_standard, size_of, standard},
     huffman,
 };
 
@@ -53,12 +53,15 @@ pub(super) fn mend(block: &[u8], table: &mut Table, list_max: usize) -> Option<V
     let mut walk = Walk { block, at: 0 };
     let (mut mended, mut size) = (Vec::with_capacity(2 * block.len()), 0);
     while walk.at < block.len() {
-        let Some((field, first)) = walk.next_field(table)? else { continue };
+        let Some((field, how)) = walk.next_field(table)? else { continue };
         size += size_of(&field.0, &field.1);
         if list_max < size {
             return None;
         }
-        write(&mut mended, &field, first);
+        match how {
+            How::Index(index) => mended.extend(integer(INDEXED, 7, index)),
+            How::Literal(first) => write(&mut mended, &field, first),
+        }
     }
     Some(mended)
 }
@@ -140,6 +143,16 @@ impl Text<'_> {
     }
 }
 
+/// How a field is passed on.
+#[derive(Debug, PartialEq, Eq)]
+enum How {
+    /// By its index in the standard's table, as it came. A block of such fields has a hundred times
+    /// as many as one of literals, so they must not be looked for in the table.
+    Index(usize),
+    /// As a literal with this first byte.
+    Literal(u8),
+}
+
 /// A pass over a header block.
 struct Walk<'a> {
     block: &'a [u8],
@@ -157,10 +170,16 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The next field, and how it is rewritten; `Some(None)` is no field.
-    fn next_field(&mut self, table: &mut Table) -> Option<Option<(Field, u8)>> {
+    /// The next field, and how it is passed on; `Some(None)` is none.
+    fn next_field(&mut self, table: &mut Table) -> Option<Option<(Field, How)>> {
         let (name, is_kept, first) = match self.form()? {
-            Form::Indexed(index) => return Some(Some((table.get(index)?, 0))),
+            Form::Indexed(index) => {
+                let field = table.get(index)?;
+                // An empty authority is none, so it is written anew.
+                let is_good = is_standard(index) && index != AUTHORITY;
+                let how = if is_good { How::Index(index) } else { How::Literal(0) };
+                return Some(Some((field, how)));
+            }
             Form::Resize(size) => return table.resize(size).map(|()| None),
             Form::Literal { name, is_kept, first } => (name, is_kept, first),
         };
@@ -172,7 +191,7 @@ impl<'a> Walk<'a> {
         if is_kept {
             table.insert(&field);
         }
-        Some(Some((field, first)))
+        Some(Some((field, How::Literal(first))))
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -276,6 +295,21 @@ mod tests {
             assert_eq!(told, expected);
         }
         assert_eq!(mend(cases[1].0, &mut table, 100), None);
+    }
+
+    #[test]
+    fn an_index_of_the_standards_table_goes_on_as_it_came() {
+        let mut table = Table::new();
+        let block = [0x83, 0x86, 0x84, 0x8f, 0xbd];
+        assert_eq!(mend(&block, &mut table, 1000).as_deref(), Some(&block[..]));
+        let mut walk = Walk { block: &block, at: 0 };
+        let (field, how) = walk.next_field(&mut table).unwrap().unwrap();
+        assert_eq!((&field.1[..], how), (&b"POST"[..], How::Index(3)));
+        // An empty authority is none; and a field of the client's own table is in none of h2's.
+        assert_eq!(mend(&[0x81], &mut table, 1000).as_deref(), Some(&b"\x01\x01-"[..]));
+        let own = b"\x40\x01a\x01b\xbe";
+        let spelled = b"\x00\x01a\x01b\x00\x01a\x01b";
+        assert_eq!(mend(own, &mut table, 1000).as_deref(), Some(&spelled[..]));
     }
 
     #[test]

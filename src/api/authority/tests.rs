@@ -215,6 +215,23 @@ fn a_value_cut_by_the_end_of_the_frame_is_mended_too() {
     expect_unchanged(&session(&frames));
 }
 
+/// h2 ends such a connection, and must see it as it came.
+#[test]
+fn a_continuation_of_another_stream_is_left_to_h2() {
+    let block = [POST, &literal(&[0x41], "http://127.0.0.1:2379")].concat();
+    let (begin, rest) = block.split_at(4);
+    let frames = |stream| [frame(HEADERS, 0, 1, begin), frame(CONTINUATION, 4, stream, rest)];
+    expect_unchanged(&session(&frames(3)));
+    // The reserved bit is no part of the stream's number.
+    let mended =
+        session(&[headers_of_stream(&[POST, &literal(&[0x41], "127.0.0.1:2379")].concat())]);
+    expect(&session(&frames(1 << 31 | 1)), &mended);
+}
+
+fn headers_of_stream(block: &[u8]) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, 1, block)
+}
+
 #[test]
 fn after_an_ordinary_first_authority_nothing_is_looked_at() {
     let block = |value| [POST, &literal(&[0x41], value)].concat();

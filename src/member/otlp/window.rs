@@ -11,9 +11,9 @@
 //! beginning and its caller's context stay, so that what it does later hangs below it.
 //!
 //! If there are more steps than the window takes, the oldest half goes, but for those beginnings
-//! and contexts. Lost is only what would have become a span and had not yet: that is counted, and so
-//! is what the subscription itself could not hand over. What was lost there is not known, so each of
-//! its records counts, also one that no span would have been made of.
+//! and contexts. Lost is only what would have become a span and had not yet: that is counted, and
+//! so is what the subscription itself could not hand over. What was lost there is not known, so
+//! each of its records counts, also one that no span would have been made of.
 
 use std::collections::HashSet;
 

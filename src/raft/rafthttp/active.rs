@@ -1,4 +1,4 @@
-//! Which peers are heard: read by other threads.
+//! Which peers are heard, for other threads to read.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use std::{
 use super::channel::Channel;
 use crate::clock;
 
-/// Which peers this member hears, and since when. (etcd: peerStatus)
+/// The peers that this member hears, and since when. (etcd: peerStatus)
 ///
 /// A peer counts as heard while at least one of the two streams that this member reads from it is
 /// up; a stream that stays silent for five seconds is not.
@@ -38,8 +38,7 @@ impl Active {
         self.since(peer).is_some_and(|since| since <= start)
     }
 
-    /// Whether enough peers have been heard since `start` to make, with this member, a majority of
-    /// so many voters.
+    /// Whether the peers heard since `start` make, with this member, a majority of `voters`.
     pub fn quorum_since(&self, start: Instant, voters: usize) -> bool {
         let heard = self.peers().iter().filter(|(_, since)| *since <= start).count();
         voters / 2 < heard + 1
@@ -66,9 +65,10 @@ impl Active {
         peers
     }
 
-    /// Whether all four streams with this peer are up: two that it writes, and two that it reads.
-    /// A peer that is heard but does not hear sits behind a broken network.
-    pub fn is_complete(&self, peer: u64) -> bool {
+    /// Whether all four streams with this peer are up: two that it writes, and two that it reads. A
+    /// peer that is heard but does not read is behind a broken network.
+    #[cfg(test)]
+    pub(super) fn is_complete(&self, peer: u64) -> bool {
         let all = Channel::MsgApp.bit() | Channel::Message.bit();
         self.lock().get(&peer).is_some_and(|streams| streams.read & streams.written == all)
     }
@@ -85,7 +85,7 @@ impl Active {
         self.removed.load(Ordering::Relaxed)
     }
 
-    /// Notes it, and says whether that is news.
+    /// Notes that this member was removed. Returns false if that was known.
     pub(super) fn set_removed(&self) -> bool {
         !self.removed.swap(true, Ordering::Relaxed)
     }

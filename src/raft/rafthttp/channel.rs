@@ -1,6 +1,6 @@
 //! The two streams between a pair of members, by name.
 
-/// Which of the two streams.
+/// One of the two streams between a pair of members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Channel {
     /// MsgApp only.
@@ -10,7 +10,7 @@ pub(super) enum Channel {
 }
 
 impl Channel {
-    /// As it stands in the path.
+    /// The name in the stream's path.
     pub(super) fn name(self) -> &'static str {
         match self {
             Channel::MsgApp => "msgapp",
@@ -18,12 +18,12 @@ impl Channel {
         }
     }
 
-    /// The stream with this name.
+    /// The stream with this name in its path.
     pub(super) fn from_name(name: &str) -> Option<Channel> {
         [Channel::MsgApp, Channel::Message].into_iter().find(|channel| channel.name() == name)
     }
 
-    /// A bit of its own.
+    /// The stream's bit in a set of streams.
     pub(super) fn bit(self) -> u8 {
         match self {
             Channel::MsgApp => 1,

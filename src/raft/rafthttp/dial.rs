@@ -28,19 +28,19 @@ use crate::clock;
 /// How long a write may make no progress (etcd: ConnWriteTimeout).
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much of a refusal's text is read, in bytes.
+/// The most bytes of a refusal's text that are read.
 const REASON_LEN_MAX: usize = 1024;
 
-/// Why a request to a peer came to nothing.
+/// Why a request to a peer failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failed {
     /// The peer has no URL that can be dialled.
     #[error("no usable peer URL")]
     NoUrl,
-    /// No connection, or it broke.
+    /// The connection could not be opened, or broke.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The peer does not speak HTTP as it should, or the connection broke in an answer.
+    /// The peer violates HTTP, or the connection broke during an answer.
     #[error("{0}")]
     Http(#[from] hyper::Error),
     /// No answer in time.
@@ -49,18 +49,17 @@ pub(super) enum Failed {
     /// 410 or 403: the cluster no longer knows this member.
     #[error("the member has been permanently removed from the cluster")]
     Removed,
-    /// 412: what answers at the peer's URL is a member of another cluster. (etcd:
-    /// errClusterIDMismatch)
+    /// 412: the member at the peer's URL belongs to another cluster. (etcd: errClusterIDMismatch)
     #[error(
         "cluster ID mismatch: the member at http://{authority} belongs to cluster {theirs}, and \
          this one to {ours:x}"
     )]
     OtherCluster {
-        /// Where it was asked.
+        /// The host and port that were asked.
         authority: String,
-        /// Its cluster, as its answer names it.
+        /// The peer's cluster id, from its answer.
         theirs: String,
-        /// This member's.
+        /// This member's cluster id.
         ours: u64,
     },
     /// The peer refused, with this text.
@@ -68,10 +67,10 @@ pub(super) enum Failed {
     Refused(StatusCode, String),
 }
 
-/// Where a peer listens, as parsed from one of its URLs.
+/// Host and port of a peer, parsed from one of its URLs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
-    /// What the `Host` header says.
+    /// The value of the `Host` header.
     pub(super) authority: String,
     pub(super) host: String,
     pub(super) port: u16,
@@ -89,20 +88,20 @@ impl Urls {
         Urls { targets: RefCell::new(parse(urls)), next: Cell::new(0) }
     }
 
-    /// Replaces them; connections that stand are kept.
+    /// Replaces the URLs; open connections are kept.
     pub(super) fn replace(&self, urls: &[String]) {
         self.targets.replace(parse(urls));
         self.next.set(0);
     }
 
-    /// The URL that is thought to work.
+    /// The URL to try: the last one that worked, or the next.
     pub(super) fn pick(&self) -> Result<Target, Failed> {
         let targets = self.targets.borrow();
         let count = targets.len().max(1);
         targets.get(self.next.get() % count).cloned().ok_or(Failed::NoUrl)
     }
 
-    /// Says that a URL does not work, so that the next one is tried.
+    /// Notes that a URL failed, so that the next one is tried.
     pub(super) fn failed(&self, target: &Target) {
         if self.pick().is_ok_and(|picked| picked == *target) {
             self.next.set(self.next.get().wrapping_add(1));
@@ -134,14 +133,14 @@ pub(super) async fn connect(target: &Target) -> Result<SendRequest<Full<Bytes>>,
     let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
     let (sender, connection) = http1::handshake(Socket::new(stream)?).await?;
     tokio::task::spawn_local(async move {
-        // Whoever waits for the answer hears of the error too, and logs it.
+        // The caller that waits for the answer gets the error too, and logs it.
         let _ = connection.await;
     });
     Ok(sender)
 }
 
 /// Turns an answer of the member at `target`, which is not the expected one, into the reason. The
-/// cluster that it names tells, because etcd's text alone does not.
+/// cluster id in the answer decides, because etcd's text alone is ambiguous.
 pub(super) async fn refused(answer: Response<Incoming>, target: &Target, ours: u64) -> Failed {
     let status = answer.status();
     if matches!(status, StatusCode::GONE | StatusCode::FORBIDDEN) {
@@ -173,7 +172,7 @@ impl Socket {
         Ok(Socket { io: TokioIo::new(stream), deadline, is_waiting: false })
     }
 
-    /// Passes on the outcome of a write; when it has to wait, not beyond the deadline.
+    /// Passes on the result of a write, and fails a write that is pending beyond the deadline.
     fn in_time(
         &mut self,
         cx: &mut Context<'_>,

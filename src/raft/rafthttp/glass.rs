@@ -1,8 +1,8 @@
-//! The glass on the wire: which send on one member is which receive on another.
+//! The glass on the wire: matches each send on one member with its receive on another.
 //!
 //! The dialler of a stream sends a random number of 24 bits in the header `X-Glass`, a writer that
 //! speaks glass answers with the same; both then count the frames. TCP is FIFO, so equal counts
-//! are the same frame, and not a byte of rafthttp has to change. (design.md §6.7)
+//! name the same frame, and no byte of the streams has to change.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -35,7 +35,7 @@ impl Frames {
         Frames { number: number.unwrap_or(0), count: 0 }
     }
 
-    /// The link of the next frame, or 0 when nobody at the other end could know it.
+    /// The link of the next frame, or 0 if the other end does not count.
     pub(super) fn next(&mut self) -> u64 {
         self.count += 1;
         if self.number == 0 {
@@ -70,7 +70,7 @@ fn hex(headers: &HeaderMap, name: &str) -> Option<u64> {
     u64::from_str_radix(headers.get(name)?.to_str().ok()?, 16).ok()
 }
 
-/// Records that a message goes out, where it is encoded.
+/// Records that a message is sent, where it is encoded.
 pub(super) fn sent(message: &Message, link: u64) {
     mark!(
         RaftSend, id(message), link = link, flags = flags(message);
@@ -84,7 +84,7 @@ pub(super) fn sent(message: &Message, link: u64) {
     );
 }
 
-/// Records that a message has come in, where it is decoded.
+/// Records that a message was received, where it is decoded.
 pub(super) fn received(message: &Message, link: u64) {
     mark!(
         RaftReceive, id(message), link = link, flags = flags(message);

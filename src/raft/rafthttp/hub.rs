@@ -1,6 +1,6 @@
-//! Who the peers are, and where messages to them go.
+//! The peers, and the queues for messages to them.
 //!
-//! Everything here runs on the peer thread, and nothing here waits, so nothing is locked.
+//! Everything here runs on the peer thread and never waits, so nothing is locked.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
@@ -14,15 +14,16 @@ use super::{
     pipeline::Pipeline,
     stream::StreamBody,
 };
+use crate::trace;
 
-/// Members that are remembered without belonging to the cluster as this member knows it. Anyone
-/// who knows the cluster's id can claim to be one.
+/// The most remembered members that this member does not know as part of the cluster. Any process
+/// that knows the cluster's id can claim to be one.
 const REMOTES_MAX: usize = 64;
 
 /// State that the tasks of the peer thread share.
 pub(super) struct Hub {
     pub(super) local: Rc<Local>,
-    /// Places for connections that are served.
+    /// Permits for connections that are served at a time.
     pub(super) places: Arc<Semaphore>,
     links: RefCell<HashMap<u64, Link>>,
     /// Members that dialled before this one has heard of them: a lagging member still has to
@@ -33,9 +34,9 @@ pub(super) struct Hub {
 /// Why a member may not open streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stranger {
-    /// It was removed from the cluster.
+    /// The member was removed from the cluster.
     Removed,
-    /// It is not known.
+    /// This member does not know it.
     Unknown,
 }
 
@@ -76,6 +77,10 @@ impl Hub {
         let remote = self.remotes.borrow_mut().remove(&id);
         drop((link, remote));
         self.local.remove(id);
+        if id != self.local.identity.member_id {
+            // A member that gets the same prefix later may not speak glass.
+            trace::forget_peer(id);
+        }
     }
 
     /// Remembers the URLs of a member that is not known yet.
@@ -99,7 +104,7 @@ impl Hub {
         if is_peer { Ok(()) } else { Err(Stranger::Unknown) }
     }
 
-    /// Makes the stream that a peer has opened the one that messages to it are written to.
+    /// From now on, messages to the peer are written to the stream that it has just opened.
     /// `number` is the stream's, if the peer speaks glass. `None` if there is no such peer.
     pub(super) fn attach(
         &self,

@@ -1,4 +1,4 @@
-//! Who talks to whom: the headers that every request of a member carries, and their check.
+//! The headers by which members identify themselves in every request, and their check.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::InvalidHeaderValue};
 
@@ -18,7 +18,7 @@ pub(super) const TO: HeaderName = HeaderName::from_static("x-raft-to");
 /// The oldest version that this member can share a cluster with (etcd: version.MinClusterVersion).
 const MIN_CLUSTER_VERSION: &str = "3.0.0";
 
-/// A member's name tag.
+/// The headers that identify a member.
 #[derive(Debug)]
 pub(super) struct Identity {
     pub(super) member_id: u64,
@@ -27,7 +27,8 @@ pub(super) struct Identity {
     headers: HeaderMap,
 }
 
-/// Two members that must not talk to each other. The texts are etcd's: its members read them.
+/// Why two members must not talk to each other. The texts are etcd's, because its members compare
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Mismatch {
     /// One is too old for the other.
@@ -54,12 +55,12 @@ impl Identity {
         Ok(Identity { member_id, cluster_id, server_version, headers })
     }
 
-    /// Adds what every request to a peer says about its sender.
+    /// Adds the headers of every request to a peer.
     pub(super) fn stamp_request(&self, headers: &mut HeaderMap) {
         headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
 
-    /// Adds what every answer to a peer says about its sender.
+    /// Adds the headers of every answer to a peer.
     pub(super) fn stamp_answer(&self, headers: &mut HeaderMap) {
         for name in [VERSION, CLUSTER] {
             let value = self.headers[&name].clone();
@@ -92,7 +93,7 @@ pub(super) fn cluster(headers: &HeaderMap) -> &str {
     text(headers, &CLUSTER)
 }
 
-/// The peer URLs that a request's sender can be reached at.
+/// The peer URLs of a request's sender.
 pub(super) fn peer_urls(headers: &HeaderMap) -> Vec<String> {
     let urls = text(headers, &PEER_URLS).split(',');
     urls.filter(|url| !url.is_empty()).map(str::to_owned).collect()
@@ -109,8 +110,8 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
-/// Major and minor version. Without a readable version it is that of the last etcd that did not
-/// send one: 2.0.
+/// Major and minor version. A missing or malformed version counts as 2.0, the last etcd that sent
+/// none.
 fn version(text: &str) -> (u64, u64) {
     let mut numbers = text.split('.').map(|number| number.parse().ok());
     match (numbers.next().flatten(), numbers.next().flatten()) {

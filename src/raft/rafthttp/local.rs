@@ -1,7 +1,7 @@
-//! This member as its connections see it: who it is, and what it is told of what they meet.
+//! This member as its connections see it: its identity, and where they report what they meet.
 //!
-//! Everything here runs on the peer thread, and nothing here waits, so nothing is locked. The tasks
-//! of a connection need this and no more; where messages go is [`hub`](super::hub)'s.
+//! Everything here runs on the peer thread and never waits, so nothing is locked. The tasks of a
+//! connection need no more than this; [`hub`](super::hub) decides where messages go.
 
 use std::{cell::RefCell, collections::HashSet, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     raft::inbox::{Inbox, Input, Refused},
 };
 
-/// What the peer thread starts with.
+/// What the peer thread needs to start.
 pub(super) struct Seed {
     pub(super) identity: Identity,
     pub(super) election: Duration,
@@ -65,24 +65,25 @@ impl Local {
         self.removed.borrow().contains(&id)
     }
 
-    /// Tells raft that these messages did not leave.
+    /// Reports to raft that these messages were not sent.
     pub(super) fn lost(&self, messages: &[Message]) {
         report_lost(messages, |input| match input {
-            // A peer whose snapshot is neither reported as sent nor as failed waits for ever. The
-            // raft thread never waits for this one, so waiting for room in its inbox is safe.
+            // raft pauses a peer until its snapshot is reported as sent or failed, so the report
+            // must not be lost. The raft thread never waits for this one, so it is safe to wait for
+            // room in its inbox.
             Input::SnapshotSent { .. } => self.inbox.send(input).is_ok(),
             _ => self.inbox.offer(input).is_ok(),
         });
     }
 
-    /// Tells raft that a peer's stream has broken.
+    /// Reports to raft that a peer's stream has broken.
     pub(super) fn unreachable(&self, peer: u64) {
         // A full inbox: raft finds out from the missing answers.
         let _ = self.inbox.offer(Input::Unreachable(peer));
     }
 
-    /// Hands a message that has arrived to raft. `Err` when raft does not take it, which a peer's
-    /// stream does not care about: Raft repeats.
+    /// Hands a received message to raft. `Err` if raft's inbox has no room; a stream ignores that,
+    /// because Raft repeats.
     pub(super) fn receive(&self, message: Box<Message>, link: u64) -> Result<(), Refused> {
         glass::received(&message, link);
         if failpoint_drops_receive(message.from) || !self.is_for_raft(&message) {
@@ -98,7 +99,7 @@ impl Local {
             return false;
         }
         match message.get_msg_type() {
-            // Never from outside. An unknown type reads as MsgHup, so it ends here, too.
+            // Never valid from outside. An unknown type decodes as MsgHup, so it ends here, too.
             MessageType::MsgHup
             | MessageType::MsgBeat
             | MessageType::MsgUnreachable
@@ -122,15 +123,15 @@ impl Local {
         }
     }
 
-    /// Logs news of a peer, unless the same news was logged just now.
+    /// Logs a change of a peer's state, unless the same was logged just before.
     pub(super) fn announce(&self, peer: u64, news: &str) {
         if self.complaints.allows(self.counted_as(peer), news, clock::now()) {
             tracing::info!("peer {peer:x}: {news}");
         }
     }
 
-    /// Logs a complaint about a peer, unless the same one was logged just now. `details` do not
-    /// count for what is the same.
+    /// Logs a complaint about a peer, unless the same one was logged just before. `details` may
+    /// differ.
     pub(super) fn complain(&self, peer: u64, complaint: &str, details: &str) {
         if self.complaints.allows(self.counted_as(peer), complaint, clock::now()) {
             tracing::warn!("peer {peer:x}: {complaint}: {details}");

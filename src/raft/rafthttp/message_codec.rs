@@ -4,7 +4,7 @@
 //!   u64 big-endian length │ raftpb.Message │ u64 length │ raftpb.Message │ …
 //! ```
 //!
-//! Its link heartbeat is a MsgHeartbeat from nobody to nobody. (etcd: messageEncoder,
+//! Its link heartbeat is a MsgHeartbeat from member 0 to member 0. (etcd: messageEncoder,
 //! messageDecoder)
 
 use bytes::BytesMut;

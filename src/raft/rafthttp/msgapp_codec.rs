@@ -1,4 +1,4 @@
-//! The msgapp stream, version 2: what a leader replicates, without repeating itself.
+//! The msgapp stream, version 2: what a leader replicates, without redundant fields.
 //!
 //! ```text
 //!   0x00                                                            link heartbeat
@@ -7,11 +7,11 @@
 //! ```
 //!
 //! Both ends keep `(term, index)`, the last entry that went over the stream. A MsgApp that starts
-//! right behind it, in the same term as the leader's, needs to say nothing but its entries: the
+//! right behind it, in the leader's own term, is sent as its entries and the commit index: the
 //! reader knows the rest. In the steady state of a cluster every MsgApp is of this kind.
 //! **Invariant:** both ends move `(term, index)` by the same rules, or the reader rebuilds a wrong
-//! message; therefore it checks that each entry has the index that follows.
-//! (etcd: msgAppV2Encoder, msgAppV2Decoder)
+//! message; therefore it checks that each entry has the index that follows. (etcd: msgAppV2Encoder,
+//! msgAppV2Decoder)
 
 use bytes::{Buf, BufMut, BytesMut};
 use raft::eraftpb::{Entry, Message, MessageType};
@@ -22,10 +22,10 @@ const LINK_HEARTBEAT: u8 = 0;
 const LINKED_ENTRIES: u8 = 1;
 const WHOLE_MESSAGE: u8 = 2;
 
-/// Places for entries that are made room for at once; more grow as they arrive.
+/// The most entries for which room is reserved at once; the list grows as more arrive.
 const ENTRIES_RESERVED: u64 = 1024;
 
-/// The writing end.
+/// The writing end of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
     term: u64,
@@ -73,7 +73,7 @@ impl Encoder {
     }
 }
 
-/// The reading end.
+/// The reading end of a stream.
 #[derive(Debug)]
 pub(super) struct Decoder {
     from: u64,
@@ -84,7 +84,7 @@ pub(super) struct Decoder {
 }
 
 /// A frame of linked entries of which some have arrived. They are taken off the buffer as they
-/// come, so that a long frame in many pieces is not looked at again from its start.
+/// come, so that a long frame in many pieces is not scanned from its start each time.
 #[derive(Debug)]
 struct HalfRead {
     left: u64,
@@ -150,7 +150,7 @@ impl Decoder {
         Ok(Some(Frame::Message(Box::new(self.rebuild(entries, commit)))))
     }
 
-    /// Says again what the sender left out.
+    /// Rebuilds the message, with the fields that the sender left out.
     fn rebuild(&mut self, entries: Vec<Entry>, commit: u64) -> Message {
         let mut message = Message {
             from: self.from,
@@ -175,7 +175,7 @@ impl Decoder {
     }
 }
 
-/// Where a stream stands after a message that was sent whole.
+/// A stream's `(term, index)` after a message that was sent whole.
 fn position_after(message: &Message) -> (u64, u64) {
     let index = message.entries.last().map_or(message.index, |entry| entry.index);
     (message.term, index)

@@ -16,7 +16,7 @@ use super::{
 /// Another member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Its id.
+    /// The member's id.
     pub id: u64,
     /// Its peer URLs, `http://host:port`. They are tried in turn.
     pub urls: Vec<String>,

@@ -1,7 +1,7 @@
 //! Single messages as requests: `POST /raft`, four connections to a peer.
 //!
-//! It carries what is sent before the streams are up, and everything to a member that is not a
-//! peer yet. (etcd: pipeline, pipelineHandler)
+//! The pipeline carries messages that are sent before the streams are open, and all messages to a
+//! member that is not a peer yet. (etcd: pipeline, pipelineHandler)
 
 use std::{
     cell::RefCell,
@@ -30,17 +30,17 @@ use crate::clock;
 
 /// Connections to a peer (etcd: connPerPipeline).
 const CONNECTIONS: usize = 4;
-/// Messages that may wait for one of them (etcd: pipelineBufSize).
+/// The most messages that wait for a connection (etcd: pipelineBufSize).
 const QUEUE_MAX: usize = 64;
-/// Proposals that may wait beside them: raft repeats all else by itself, but a proposal has a client
-/// that would wait for it until its time is over. (etcd has no room of their own for them.)
+/// The most proposals that wait beside them. Raft repeats all other messages by itself, but the
+/// client of a dropped proposal would wait until its timeout. (etcd has no separate room for them.)
 const PROPOSALS_MAX: usize = 4096;
-/// And their bytes.
+/// The most bytes of these proposals.
 const PROPOSAL_BYTES_MAX: usize = 64 << 20;
-/// A proposal that has waited for so long is dropped: its client gives up about now, and would be
-/// surprised by what comes of it later (etcd: the five seconds of `ReqTimeout`).
+/// A proposal that has waited this long is dropped: its client gives up about now, and must not see
+/// it carried out later (etcd: the five seconds of `ReqTimeout`).
 const PROPOSAL_PATIENCE: Duration = Duration::from_secs(5);
-/// How long one message may take. It may be a large one.
+/// The longest time for one request, which may carry a large message.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The queue of single messages to one peer, and the tasks that empty it.
@@ -55,17 +55,17 @@ struct Queue {
     filled: Notify,
 }
 
-/// Messages that wait. Proposals are many and not urgent: all others go before them.
+/// Messages that wait. Proposals are many and not urgent, so all others are sent first.
 #[derive(Default)]
 struct Waiting {
     messages: VecDeque<Message>,
-    /// With the time at which each came.
+    /// The proposals, with the time at which each was queued.
     proposals: VecDeque<(Instant, Message)>,
-    /// Of the proposals.
+    /// The bytes of the proposals.
     bytes: usize,
 }
 
-/// One connection, made when it is first needed.
+/// One connection, opened when it is first needed.
 struct Worker {
     local: Rc<Local>,
     peer: u64,

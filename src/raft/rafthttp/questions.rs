@@ -8,22 +8,22 @@
 //!                                            connect ──▶ send ──────┘
 //! ```
 //!
-//! A connection for each question would leave a port in TIME_WAIT for a minute, so that a few hundred
-//! questions a second would use up all local ports. Raft's own messages do not come here: they have
-//! streams and the pipeline.
+//! A connection for each question would leave a port in TIME_WAIT for a minute, so that a few
+//! hundred questions a second would use up all local ports. Raft's own messages do not come here:
+//! they have streams and the pipeline.
 //!
 //! Invariants
-//! * Connections that are in use and those that are idle are together at most [`AT_ONCE`]
-//!   (`member::descriptors` counts on it). An idle one gives way to a new one.
+//! * There are at most [`AT_ONCE`] connections, in use and idle together (`member::descriptors`
+//!   counts on it). An idle one gives way to a new one.
 //! * A connection goes back only after its whole answer has been read.
-//! * The newest idle connection is used first, so that those beyond the need grow old and are closed:
+//! * The newest idle connection is used first, so that surplus ones grow old and are closed: those
 //!   beyond six to a peer after a second, all others after five.
-//! * A connection that the peer closed while it was idle costs no question: the question goes out once
-//!   more, on a new connection. For that every question must be one that may be repeated.
+//! * If the peer closed a connection while it was idle, no question is lost: it is sent once more,
+//!   on a new connection. So every question must be safe to repeat.
 //!
 //! Left out, and why
-//! * A runtime of its own: a question runs where it is asked, and so does its connection. When that
-//!   runtime ends, the connection does, and counts as closed.
+//! * A runtime of its own: a question runs on the caller's runtime, and so does its connection.
+//!   When that runtime ends, the connection ends, and counts as closed.
 //! * TLS, as in all of `rafthttp`.
 //!
 //! (etcd: the `http.Client` with peerRt in leasehttp, cluster_util.go)
@@ -50,18 +50,19 @@ use tokio::{
 use super::dial::{self, Socket, Target};
 use crate::clock;
 
-/// How many connections there may be: clients decide how many questions there are. The others wait,
-/// within their patience.
+/// The most connections, because clients decide how many questions there are. Further questions
+/// wait, within their patience.
 pub const AT_ONCE: usize = 64;
-/// How many idle ones to one peer. At its end they take places beside the six connections of
-/// rafthttp, and its smallest share of 48 places has room for four peers with twelve each.
+/// The most idle connections to one peer. The peer counts them beside the six connections of
+/// rafthttp, and its smallest share of 48 has room for four members with twelve each.
 const IDLE_PER_PEER: usize = 6;
-/// How long more than those may be idle: a burst goes in waves of [`AT_ONCE`], and the next wave needs
-/// what the last one has left.
+/// How long surplus connections may be idle: a burst comes in waves of [`AT_ONCE`], and the next
+/// wave uses the connections of the last.
 const SURPLUS_MAX: Duration = Duration::from_secs(1);
-/// How long one may be idle: well below the 30 seconds after which the peer would close it.
+/// How long a connection may be idle: well below the 30 seconds after which the peer would close
+/// it.
 const IDLE_MAX: Duration = Duration::from_secs(5);
-/// How often that is looked at.
+/// How often idle connections are checked.
 const TICK: Duration = Duration::from_secs(1);
 
 type Connection = SendRequest<Full<Bytes>>;
@@ -69,17 +70,18 @@ type Connection = SendRequest<Full<Bytes>>;
 /// The connections of this process.
 static POOL: Pool = Pool::new();
 
-/// What an answer may cost.
+/// The limits of a question.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How long it may take, with the wait for a place and the connect.
+    /// The longest time until the whole answer is read, including the wait for a place and the
+    /// connect.
     pub patience: Duration,
-    /// How long its body may be, in bytes.
+    /// The most bytes of the answer's body.
     pub body: usize,
 }
 
-/// Asks the peer at this URL, and reads the whole answer. The request's URI is a path, and `Host` is
-/// set here. The request may go out twice, so it must be one that may be repeated.
+/// Asks the peer at this URL, and reads the whole answer. The request's URI is a path, and `Host`
+/// is set here. The request may be sent twice, so it must be safe to repeat.
 ///
 /// `None` when the URL is not `http://host:port`, or no answer came within the limits.
 pub async fn ask(url: &str, request: Request<Bytes>, limits: Limits) -> Option<Response<Bytes>> {
@@ -92,7 +94,7 @@ struct Pool {
 }
 
 struct Connections {
-    /// Places that are taken.
+    /// The places that are taken.
     in_use: usize,
     /// The oldest first.
     idle: Vec<Idle>,
@@ -104,12 +106,12 @@ struct Idle {
     connection: Connection,
 }
 
-/// One of the connections there may be, for the time of a question.
+/// One of the [`AT_ONCE`] places, held for the time of a question.
 struct Place {
     pool: &'static Pool,
-    /// What is kept when the place is left.
+    /// The connection to keep when the place is given up.
     keep: Option<Idle>,
-    // Dropped last: the next question finds the connection that is kept.
+    // Dropped last, so that the next question finds the connection that is kept.
     _permit: SemaphorePermit<'static>,
 }
 
@@ -131,7 +133,8 @@ impl Pool {
         let exchange = self.exchange(&target, request, limits.body);
         let answer = timeout(limits.patience, exchange).await;
         if answer.is_err() {
-            // It may be gone without a word; what is idle would cost the next questions as much.
+            // The peer may be gone without closing; its idle connections would cost the next
+            // questions as much.
             self.forget(&target.authority);
         }
         answer.ok().flatten()
@@ -166,7 +169,7 @@ impl Pool {
         Some(Response::from_parts(head, body))
     }
 
-    /// Waits for a place. With the newest idle connection to this peer, if there is one.
+    /// Waits for a place. Returns it with the newest idle connection to this peer, if there is one.
     async fn enter(&'static self, authority: &str) -> Option<(Place, Option<Connection>)> {
         let permit = self.places.acquire().await.ok()?;
         let idle = self.with(|connections| connections.take(authority));
@@ -179,7 +182,7 @@ impl Pool {
         let (sender, connection) = http1::handshake(Socket::new(stream).ok()?).await.ok()?;
         tokio::spawn(async move {
             let mut connection = pin!(connection);
-            // The question hears of an error itself.
+            // An error is reported to the question itself.
             while timeout(TICK, connection.as_mut()).await.is_err() {
                 self.with(|connections| connections.tidy(clock::now()));
             }
@@ -188,7 +191,7 @@ impl Pool {
         Some(sender)
     }
 
-    /// Closes what is idle to this peer.
+    /// Closes the idle connections to this peer.
     fn forget(&self, authority: &str) {
         self.with(|connections| connections.idle.retain(|idle| idle.authority != authority));
     }
@@ -228,7 +231,7 @@ impl Connections {
         self.idle.extend(keep);
     }
 
-    /// Drops what is closed, what is too old, and what a burst has left beyond its second.
+    /// Drops idle connections that are closed or too old, and surplus ones after their second.
     fn tidy(&mut self, now: Instant) {
         let mut kept: Vec<Idle> = Vec::new();
         for idle in self.idle.drain(..).rev() {
@@ -348,8 +351,9 @@ mod tests {
         pool.with(|connections| connections.idle.len())
     }
 
-    /// Goal: the number of connections depends on how many questions there are at a time, not on how
-    /// many there were. Method: one after the other, then many at once; an idle one is not for ever.
+    /// Goal: the number of connections depends on how many questions there are at a time, not on
+    /// how many there were. Method: one after the other, then many at once; an idle one is not for
+    /// ever.
     #[tokio::test]
     async fn many_questions_use_few_connections() {
         let (pool, peer) = (pool(), peer("yes", End::Never).await);

@@ -1,8 +1,8 @@
-//! The peer port: who is let in, and to what.
+//! The peer port: which requests are accepted, and what serves them.
 //!
-//! Refusals come in etcd's order, with etcd's texts: its members read them. A wrong method is 405,
-//! a foreign version or cluster 412, and so on down to the stream's own checks.
-//! (etcd: rafthttp/http.go)
+//! Requests are refused in etcd's order and with etcd's texts, because its members depend on them.
+//! A wrong method is 405, a foreign version or cluster 412, and so on down to the stream's own
+//! checks. (etcd: rafthttp/http.go)
 
 use std::{
     convert::Infallible,
@@ -44,24 +44,24 @@ use super::{
 };
 use crate::{clock, trace};
 
-/// How long the head of a request may take, and how long a connection may idle before it.
+/// The longest time for the head of a request, including the idle time of the connection before it.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How large the body of a request may be that is not one of rafthttp's, in bytes.
+/// The most bytes of a request's body, for requests other than rafthttp's own.
 const EXTRA_BODY_MAX: usize = 16 << 20;
-/// How long the body of a posted message may take.
+/// The longest time for the body of a posted message.
 const POSTED_TIMEOUT: Duration = Duration::from_secs(30);
-/// Pause after an accept that failed: most often there are no file descriptors left.
+/// Pause after a failed accept, which usually means that no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The body of an answer.
 pub(super) enum Payload {
-    /// A text, or nothing.
+    /// A text, which may be empty.
     Whole(Full<Bytes>),
     /// Raft's messages, for as long as the peer listens.
     Stream(Box<StreamBody>),
-    /// From a handler of the member's.
+    /// The answer of one of the member's own handlers.
     Extra(axum::body::Body),
 }
 
@@ -93,8 +93,8 @@ pub(super) fn refuse(status: StatusCode, text: &str) -> Answer {
         .with(X_CONTENT_TYPE_OPTIONS, "nosniff")
 }
 
-/// Accepts connections for ever. While there is no place for one more, that one waits with the
-/// listener, and the others in the kernel's queue.
+/// Accepts connections for ever. While no permit is left, one accepted connection waits here, and
+/// the others in the kernel's queue.
 pub(super) async fn accept(hub: Rc<Hub>, listener: TcpListener, extra: axum::Router) {
     loop {
         match listener.accept().await {
@@ -171,8 +171,7 @@ async fn answer(
     Ok(answer.0)
 }
 
-/// Checks what every request of a peer must have: the method, the version, the cluster. Returns
-/// what to answer when it does not.
+/// Checks the method, version and cluster of a peer's request. Returns the answer if one is wrong.
 fn refusal(hub: &Hub, request: &Request<Incoming>, method: &Method) -> Option<Answer> {
     if request.method() != method {
         let allow = if method == Method::GET { "GET" } else { "POST" };
@@ -230,7 +229,6 @@ fn stream(hub: &Rc<Hub>, request: &Request<Incoming>) -> Answer {
     answer
 }
 
-/// Says plainly that there is nothing here yet, so that the sender's log names the reason.
 /// Answers `POST /raft`, once the headers are checked.
 async fn posted(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
     hub.remember(identity::sender(request.headers()), &identity::peer_urls(request.headers()));

@@ -1,11 +1,11 @@
 //! The two long-lived streams between members: writing to those that a peer opened, and dialling
 //! and reading our own.
 //!
-//! A writer is nothing but the body of an HTTP answer that never ends. Whenever the socket has
-//! room, hyper asks the body for more; it encodes what waits in the queue into one buffer and hands
-//! it over, and hyper flushes as soon as the body has nothing left. So a message that comes alone
-//! leaves at once, and messages that come faster than the socket takes them share a write.
-//! (etcd: streamWriter, streamReader)
+//! A writer is the body of an HTTP answer that never ends. Whenever the socket has room, hyper asks
+//! the body for more; it encodes what waits in the queue into one buffer and hands it over, and
+//! hyper flushes as soon as the body has nothing left. So a lone message is sent at once, and
+//! messages that come faster than the socket takes them share a write. (etcd: streamWriter,
+//! streamReader)
 
 use std::{
     cell::RefCell,
@@ -39,13 +39,13 @@ use crate::{clock, trace};
 const QUEUE_MAX: usize = 4096;
 /// Messages that are encoded before they must go out (etcd: streamBufSize / 2).
 const FLUSH_MESSAGES: usize = 2048;
-/// Bytes that are encoded before they must go out: a buffer should not outgrow the caches.
+/// Bytes that are encoded before they must be sent; a larger buffer would not fit the CPU's caches.
 const FLUSH_BYTES: usize = 1 << 20;
-/// A stream on which nothing comes for so long is dead (etcd: ConnReadTimeout).
+/// A stream without a byte for this long is dead (etcd: ConnReadTimeout).
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two link heartbeats: three to a time-out.
+/// The time between two link heartbeats: a third of the read timeout.
 const LINK_HEARTBEAT: Duration = Duration::from_nanos(READ_TIMEOUT.as_nanos() as u64 / 3);
-/// Between two attempts to dial.
+/// The pause between two attempts to dial.
 const REDIAL: Duration = Duration::from_millis(100);
 
 /// The queue of messages to one peer on one stream, and the body that empties it.
@@ -58,10 +58,10 @@ pub(super) struct Outgoing {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Message>,
-    /// Counts the streams that the peer has opened; the newest may take from the queue.
+    /// Counts the streams that the peer has opened; only the newest may take from the queue.
     newest: u64,
     is_attached: bool,
-    /// Of the newest body, when it waits for messages.
+    /// The waker of the newest body, while it waits for messages.
     waker: Option<Waker>,
 }
 
@@ -83,7 +83,7 @@ impl Outgoing {
             return Some(message);
         }
         state.queue.push_back(message);
-        // Taken, not copied: only the first message of a batch wakes.
+        // Taken, not cloned, so that only the first message of a batch wakes the body.
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
@@ -147,8 +147,8 @@ impl Encoder {
 }
 
 impl StreamBody {
-    /// Makes this body the one that empties the queue. What waited there was meant for a
-    /// connection that is gone, and raft is told so.
+    /// Makes this body the one that empties the queue. Messages that waited there were meant for a
+    /// connection that is gone, and are reported to raft as lost.
     pub(super) fn attach(
         local: &Rc<Local>,
         outgoing: &Rc<Outgoing>,
@@ -225,7 +225,7 @@ impl Drop for StreamBody {
             self.outgoing.close();
             self.local.active.set_written(self.outgoing.peer, self.outgoing.channel, false);
         }
-        // Frames may have been in the socket's buffer, whether or not a newer stream is there.
+        // Frames may be lost in the socket's buffer, even if there is a newer stream.
         self.local.unreachable(self.outgoing.peer);
     }
 }

@@ -16,6 +16,7 @@ use super::{Config, Peer, Transport, spawn};
 use crate::{
     clock,
     raft::inbox::{Input, Inputs, inbox},
+    trace,
 };
 
 mod etcd;
@@ -370,6 +371,25 @@ fn a_removed_member_learns_that_it_was() {
     eventually("it knows", || two.transport.active().is_removed());
     assert!(!one.transport.active().is_removed());
     assert_eq!(one.transport.active().connected(), 0);
+}
+
+/// Ids of no other test: which members speak glass belongs to the process.
+#[test]
+fn a_removed_member_no_longer_counts_as_one_that_speaks_glass() {
+    let (one, two) = pair((0x7a01, 0x7b01));
+    assert!(trace::id::speaks(0x7b01), "its streams said so");
+    trace::note_peer(0x7a01);
+    let sender = one.transport.sender();
+    sender.remove_peer(0x7b01);
+    eventually("it is forgotten", || !trace::id::speaks(0x7b01));
+    drop(two);
+    // Its own prefix stays known: its requests carry the bit until it ends.
+    sender.remove_peer(0x7a01);
+    sender.remove_peer(0x7c01);
+    eventually("both commands are carried out", || {
+        ask(one.port, "GET", "/raft/stream/msgapp/7c01", &[]).0 == 410
+    });
+    assert!(trace::id::speaks(0x7a01));
 }
 
 #[test]

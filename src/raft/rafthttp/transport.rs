@@ -1,4 +1,4 @@
-//! What the raft layer sees: a thread that takes messages for peers.
+//! The peer thread, and the handle by which the raft layer sends messages to peers.
 
 use std::{
     io,
@@ -31,21 +31,21 @@ use super::{
 };
 use crate::raft::inbox::Inbox;
 
-/// Messages that may wait for the peer thread. It only sorts them into the peers' own queues, so
-/// that many waiting mean that it is stuck.
+/// The most messages that wait for the peer thread. It only sorts them into the peers' own queues,
+/// so a full queue means that it is stuck.
 const WAITING_MAX: usize = 64 * 1024;
 /// Commands that are taken at one wake-up.
 const COMMANDS_MAX: usize = 1024;
 
-/// What the peer side of a member is made of.
+/// The configuration of the peer thread.
 pub struct Config {
-    /// This member.
+    /// This member's id.
     pub member_id: u64,
-    /// Its cluster. Members of another one are refused with 412.
+    /// The id of its cluster. Members of another cluster are refused with 412.
     pub cluster_id: u64,
-    /// Own peer URLs, told to peers that may not know them yet.
+    /// This member's peer URLs, sent to peers that may not know them yet.
     pub peer_urls: Vec<String>,
-    /// The other members.
+    /// The other members and their URLs.
     pub peers: Vec<Peer>,
     /// The version that peers compare with their own, such as `3.5.33`.
     pub server_version: &'static str,
@@ -75,7 +75,7 @@ pub struct Sender {
     inbox: Inbox,
 }
 
-/// Everything that the peer thread is told.
+/// The commands for the peer thread.
 pub(super) enum Command {
     Send(Vec<Message>),
     Add(Peer),
@@ -191,13 +191,13 @@ impl Sender {
         self.command(Command::Send(messages));
     }
 
-    /// Talks to a member at these URLs from now on.
+    /// Adds a peer, or changes the URLs of one.
     pub fn set_peer(&self, peer: Peer) {
         self.command(Command::Add(peer));
     }
 
-    /// Stops talking to a member, and refuses it from now on: 410 on streams, 403 on requests. A
-    /// member that starts again says so of every id that was removed earlier, too.
+    /// Stops talking to a member, and refuses it from now on: 410 on streams, 403 on requests.
+    /// After a start it must be called for every id that was removed earlier, too.
     pub fn remove_peer(&self, id: u64) {
         self.command(Command::Remove(id));
     }

@@ -1,7 +1,7 @@
-//! What both stream formats are made of: lengths, and raft messages as protobuf.
+//! The parts of both stream formats: lengths, and raft messages as protobuf.
 //!
-//! A peer is trusted to mean well, not to be free of bugs: every length is checked before memory
-//! is asked for, and memory grows with the bytes that came, not with the bytes that were announced.
+//! Peers are trusted, but may have bugs: every length is checked before memory is allocated, and
+//! memory grows with the bytes that were received, not with those that were announced.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protobuf::{CodedOutputStream, Message as _, ProtobufError};
@@ -16,13 +16,13 @@ pub(super) const ENTRIES_MAX: u64 = 1 << 20;
 /// One thing read from a stream.
 #[derive(Debug, PartialEq)]
 pub(super) enum Frame {
-    /// "I am still here", from the stream and not from raft.
+    /// A sign of life of the stream itself, not of raft.
     LinkHeartbeat,
     /// A message for raft.
     Message(Box<Message>),
 }
 
-/// The bytes of a peer make no sense; its connection is closed.
+/// Malformed bytes from a peer. Its connection is closed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
     /// A length beyond [`FRAME_LEN_MAX`].
@@ -40,10 +40,10 @@ pub(super) enum Broken {
     /// A tag, length or wire type that raft's messages cannot contain.
     #[error("broken message: field {0} is malformed")]
     Field(u64),
-    /// Entries of a MsgApp that do not follow on: raft would stop the member over them.
+    /// Entries of a MsgApp with a gap, on which raft-rs would panic.
     #[error("entry {found} where {expected} is next")]
     Gap {
-        /// The index that follows on.
+        /// The index that must come next.
         expected: u64,
         /// The index that the entry has.
         found: u64,
@@ -103,7 +103,8 @@ pub(super) fn message(bytes: &Bytes) -> Result<Message, Broken> {
     check_shape(bytes, Shape::Message)?;
     let mut message = Message::parse_from_carllerche_bytes(bytes)?;
     if message.get_msg_type() != MessageType::MsgSnapshot {
-        // etcd writes an empty snapshot into every message; three allocations not worth keeping.
+        // etcd writes an empty snapshot into every message, which would keep three allocations
+        // alive.
         message.snapshot = protobuf::SingularPtrField::none();
     }
     if message.get_msg_type() == MessageType::MsgAppend {
@@ -130,7 +131,7 @@ pub(super) fn follow(index: u64, entry: &Entry) -> Result<u64, Broken> {
     Ok(expected)
 }
 
-/// Which message stands at a place of the bytes.
+/// The type of a nested message.
 #[derive(Clone, Copy)]
 enum Shape {
     Message,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Applied, Bucket, Buffers, Error, Place, Shared, View};
 
-/// A buffer of so many bytes is full, however few its rows are.
+/// A buffer with this many bytes is full, whatever its number of rows.
 const BYTES_MAX: usize = 64 << 20;
 
 /// The right to write, for one or more whole entries. Readers wait until it is dropped.
@@ -38,7 +38,7 @@ impl<'a> WriteGuard<'a> {
         WriteGuard { buffers: shared.lock(), bell: Bell { shared, ring: false }, id: 0 }
     }
 
-    /// Says on whose behalf the following writes happen, for the trace.
+    /// Sets the request to which the trace attributes the following writes.
     pub fn set_request(&mut self, id: u64) {
         self.id = id;
     }
@@ -63,7 +63,7 @@ impl<'a> WriteGuard<'a> {
         value.map(|value| (value, Place::File))
     }
 
-    /// As [`super::Backend::range`], own writes included.
+    /// Returns rows as [`super::Backend::range`] does, own writes included.
     pub fn range(
         &self,
         bucket: Bucket,
@@ -76,12 +76,12 @@ impl<'a> WriteGuard<'a> {
         cut.rows(self.bell.shared).take(most).collect()
     }
 
-    /// As [`super::Backend::view`], own writes included.
+    /// Takes a view as [`super::Backend::view`] does, own writes included.
     pub fn view(&self, id: u64, keys: &[[u8; 17]]) -> View {
         self.buffers.view(id, keys)
     }
 
-    /// As [`super::Backend::each_row`].
+    /// Reads the rows of a view; see [`super::Backend::each_row`].
     pub fn each_row(
         &self,
         view: &mut View,
@@ -91,7 +91,7 @@ impl<'a> WriteGuard<'a> {
         self.bell.shared.each_row(view, keys, row)
     }
 
-    /// As [`super::Backend::malformed`].
+    /// Ends the member; see [`super::Backend::malformed`].
     pub fn malformed(&self, row: &'static str) -> ! {
         let path = self.bell.shared.path.clone();
         self.bell.shared.fatal(&Error::Malformed { path, row })
@@ -121,8 +121,8 @@ impl Drop for WriteGuard<'_> {
         }
         let (active, limit) = (&self.buffers.active, self.bell.shared.options.batch_limit);
         if limit <= active.len() || BYTES_MAX <= active.bytes() {
-            // Said while the buffers are locked: were it said later, the commit thread could set
-            // the buffer aside in between, and the new, empty one would count as full for ever.
+            // Set while the buffers are locked. If it were set later, the commit thread could
+            // freeze the buffer in between, and the new, empty one would count as full for ever.
             self.bell.shared.control().full = true;
             self.bell.ring = true;
         }

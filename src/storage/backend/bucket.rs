@@ -9,26 +9,26 @@ pub enum Bucket {
     Key,
     /// Consistent index, term, conf state, compaction marks.
     Meta,
-    /// Leases.
+    /// Every lease that exists: id to `leasepb.Lease`.
     Lease,
     /// Alarms that are raised.
     Alarm,
     /// Cluster version and downgrade.
     Cluster,
-    /// Members.
+    /// Every member: id, as hex, to JSON.
     Members,
     /// Ids of members that were removed and may not come back.
     MembersRemoved,
     /// Whether auth is on, and its revision.
     Auth,
-    /// Users.
+    /// Every user of auth, by name.
     AuthUsers,
-    /// Roles.
+    /// Every role of auth, by name.
     AuthRoles,
 }
 
 impl Bucket {
-    /// All of them; each stands at the place that its number says.
+    /// All buckets, each at the index that is its number.
     pub const ALL: [Bucket; 10] = [
         Bucket::Key,
         Bucket::Meta,

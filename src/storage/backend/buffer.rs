@@ -73,7 +73,7 @@ pub(super) struct Frozen {
 }
 
 impl Buffer {
-    /// How many keys the buffer has something to say about.
+    /// The number of keys that the buffer puts or deletes.
     pub(super) fn len(&self) -> usize {
         self.run.len() + self.in_maps
     }
@@ -108,7 +108,8 @@ impl Buffer {
         self.insert(bucket, key, Entry::Delete);
     }
 
-    /// A key that the map knows must stay with the map, because the map is asked first.
+    /// Whether a row may go to the run. A key in the map must stay there, because the map is
+    /// searched first.
     fn may_append(&self, key: &RunKey) -> bool {
         let map = &self.maps[Bucket::Key.place()];
         self.run.last().is_none_or(|(last, _)| last < key)

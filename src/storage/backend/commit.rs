@@ -1,5 +1,5 @@
-//! The commit thread: it sets the buffer aside, writes it, and lets go of it
-//! (etcd: `batchTxBuffered.commit`, `backend.run`).
+//! The commit thread: it freezes the buffer, writes it into the file, and drops it (etcd:
+//! `batchTxBuffered.commit`, `backend.run`).
 //!
 //! A failpoint stands at each boundary. Wherever the process dies, the file is either as the
 //! last commit left it or as this one does; the log has the rest.
@@ -23,16 +23,16 @@ use crate::{
     trace::{self, histogram, tick},
 };
 
-/// What the commit thread is asked for, and how far it is.
+/// The requests to the commit thread, and its progress.
 #[derive(Debug, Default)]
 pub(super) struct Control {
-    /// How many times somebody has asked for a commit.
+    /// The number of requests for a commit.
     pub(super) asked: u64,
-    /// Up to which of them everything is in the file.
+    /// The last of these requests whose writes are in the file.
     pub(super) finished: u64,
-    /// The active buffer has reached its limit, and is not set aside yet.
+    /// The active buffer has reached its limit, and is not frozen yet.
     pub(super) full: bool,
-    /// The thread shall commit once more and end.
+    /// The thread must commit once more and then end.
     pub(super) stopping: bool,
     /// The thread has ended.
     pub(super) stopped: bool,
@@ -74,7 +74,7 @@ impl Shared {
         }
     }
 
-    /// Waits until the interval is over or somebody wants a commit sooner.
+    /// Waits until the interval is over or a commit is requested.
     fn wait_for_work(&self) -> (u64, bool) {
         let deadline: Instant = clock::now() + self.options.batch_interval;
         let mut control = self.control();
@@ -88,7 +88,7 @@ impl Shared {
         }
     }
 
-    /// Brings what is in the active buffer into the file, if anything has changed.
+    /// Commits the active buffer, if anything has changed.
     fn commit(&self) {
         if !self.read().changed() {
             return;
@@ -121,7 +121,7 @@ impl Shared {
         self.exchange(&frozen, written);
     }
 
-    /// Sets the active buffer aside, whole entries only: the lock is the writer's.
+    /// Freezes the active buffer. It takes the writer's lock, so it finds whole entries only.
     pub(super) fn freeze(&self) -> Option<(Arc<Frozen>, super::Committed)> {
         fail::fail_point!("backend-before-freeze");
         let mut buffers = self.lock();
@@ -147,9 +147,9 @@ impl Shared {
         let before = buffers.committed;
         trace::watermarks().frozen.store(frozen.buffer.len() as u64, Ordering::Relaxed);
         trace::watermarks().active.store(0, Ordering::Relaxed);
-        // Its clock stands for the buffers, so it ends while they are locked: the next put is later.
+        // The span's clock orders it among the puts, so it must end while the buffers are locked.
         drop(span);
-        // Under both locks, so that a writer that rings for the new buffer is not overheard.
+        // Under both locks, so that a wake-up for the new buffer is not lost.
         self.control().full = false;
         drop(buffers);
         self.done.notify_all();
@@ -192,12 +192,12 @@ impl Shared {
         buffers.committed = frozen.applied;
         note_committed(frozen.applied.index, frozen.applied.revision, buffers.active.len());
         drop(buffers);
-        // Freeing ten thousand rows takes time that no reader should wait for.
+        // Freed outside of the lock, because ten thousand rows take a while.
         drop((old_file, old_frozen));
     }
 }
 
-/// For the keyframes: where the file stands, and what waits before it.
+/// Stores the file's index and revision, and the rows of the active buffer, for the keyframes.
 pub(super) fn note_committed(index: u64, revision: i64, active: usize) {
     let marks = trace::watermarks();
     marks.committed.store(index, Ordering::Relaxed);

@@ -31,7 +31,7 @@ pub(super) const CONF_STATE: &[u8] = b"confState";
 /// How much of the file redb keeps in memory. Three members often share one machine.
 const CACHE_BYTES: usize = 4 << 20;
 
-/// The open database and where it lies.
+/// The open database and its path.
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
     pub(super) database: Database,
@@ -74,7 +74,7 @@ impl DatabaseFile {
         Ok(transaction.commit()?)
     }
 
-    /// Begins to read the newest committed state.
+    /// Opens a read transaction on the newest committed state.
     pub(super) fn read(&self) -> Result<FileRead, redb::Error> {
         let transaction = self.database.begin_read()?;
         let tables = Bucket::ALL.into_iter().map(|bucket| transaction.open_table(bucket.table()));
@@ -87,19 +87,19 @@ impl DatabaseFile {
         Error::Database { path: self.path.clone(), source }
     }
 
-    /// How large the file is after the last commit, if its rows have so many bytes. To be asked
-    /// between commits.
+    /// The sizes of the file after the last commit, if its rows have `stored` bytes. May only be
+    /// called between commits.
     pub(super) fn sizes(&self, stored: u64) -> Sizes {
         let allocated = self.file.blocks().bytes();
-        // A page of which it is not known that it is free counts as one that is used.
+        // A page that is not known to be free counts as used.
         let free = free::free_bytes(&self.file).unwrap_or(0);
         Sizes { stored, allocated, in_use: allocated.saturating_sub(free) }
     }
 }
 
-/// The one place that opens the file. One that is not there is made under another name first: redb
-/// writes the number by which it knows its files last, and a member that was killed in between
-/// would never start again.
+/// Opens the file; nothing else does. A missing file is first created under another name: redb
+/// writes its magic number last, so a file of a member that was killed in between could never be
+/// opened.
 fn open_database(path: &Path, fsync: bool) -> Result<(Database, RedbFile), Error> {
     let failed = |source| Error::Open { path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -127,7 +127,7 @@ fn open_file(path: &Path, file: RedbFile) -> Result<(Database, RedbFile), Error>
     Ok((database, file))
 }
 
-/// Removes what a start that was killed has left.
+/// Removes the unfinished file of a start that was killed.
 fn remove_unfinished(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -174,7 +174,7 @@ impl FileRead {
         }))
     }
 
-    /// How far the file has come, and its conf state.
+    /// The last entry in the file, and its conf state.
     pub(super) fn state(&self, path: &Path) -> Result<(Applied, Option<Bytes>), Error> {
         let meta = |key| {
             self.get(Bucket::Meta, key)

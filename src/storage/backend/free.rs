@@ -1,7 +1,7 @@
-//! Which pages of the file redb does not use, read from where redb keeps it.
+//! Which pages of the file redb does not use, read from redb's own records of them.
 //!
-//! redb knows this, but tells it only together with a walk through every page (`stats`). Each of
-//! our commits stores it in the file, though (quick repair), so that a crash costs no walk either:
+//! redb reports this only together with a walk through every page (`stats`). But each of our
+//! commits stores it in the file (quick repair), so that a crash costs no walk either:
 //!
 //! ```text
 //!   header ─▶ system tables ─┬▶ "allocator_state" ─▶ region 0: a buddy allocator
@@ -13,9 +13,10 @@
 //! ```
 //!
 //! That is a few kilobytes for a file of some gigabytes, read from the page cache after a commit.
-//! The format is redb's third (its `docs/design.md`), and redb is pinned to one version; a test
-//! compares with what `stats` counts. Nothing but two figures in `Status` depends on it: what does
-//! not look as described is answered with `None`.
+//! The format is redb's third, which its repository describes, and redb is pinned to one version; a
+//! test compares with what `stats` counts. The quota is compared with the result, so a wrong number
+//! would refuse writes or let the file outgrow its quota: what does not look as described is
+//! answered with `None`, and then the whole file counts as used.
 //!
 //! Numbers are little-endian. A page number has its index in the lowest 20 bits, its region in the
 //! next 20, and in the highest 5 the order: it is 2^order blocks long.
@@ -24,9 +25,9 @@ use std::ops::Range;
 
 use crate::storage::{blocks::BLOCK, redb_file::RedbFile};
 
-/// The longest page that is read, 2^10 blocks; what a region of 4 GiB says of itself is shorter.
+/// The longest page that is read, 2^10 blocks; the allocator state of a region of 4 GiB is shorter.
 const ORDER_MAX: u64 = 10;
-/// How deep a tree may be, against a file in which pages name each other.
+/// The greatest depth of a tree, against damaged files whose pages refer to each other.
 const DEPTH_MAX: usize = 10;
 const HEADER_LEN: usize = 320;
 const ALLOCATORS: &[u8] = b"allocator_state";
@@ -50,7 +51,7 @@ struct Layout<'a> {
 pub(super) enum Unused {
     /// It can be taken at once.
     Free,
-    /// Only states before the newest have something in it.
+    /// Only older states of the file use it.
     Unreachable,
 }
 
@@ -135,7 +136,8 @@ impl Layout<'_> {
         match page[0] {
             1 => leaf(&page, count, key_len, see),
             2 => {
-                // Behind the head of 8 bytes come the checksums of the children, then their numbers.
+                // Behind the head of 8 bytes come the checksums of the children, then their
+                // numbers.
                 let numbers = 8 + 16 * (count + 1);
                 (0..=count).try_for_each(|child| {
                     let number = u64_at(&page, numbers + 8 * child)?;
@@ -169,8 +171,8 @@ fn leaf(
     Some(())
 }
 
-/// Shows what a region's allocator has free. Its highest order is in the first byte, and from byte 8
-/// on come the ends of one bitmap an order, then the bitmaps.
+/// Shows what a region's allocator has free. Its highest order is in the first byte, and from byte
+/// 8 on come the ends of one bitmap an order, then the bitmaps.
 fn free_of_region(allocator: &[u8], first: u64, see: &mut impl FnMut(Range<u64>)) -> Option<()> {
     let orders = usize::from(*allocator.first()?) + 1;
     let mut start = 8 + 4 * orders;

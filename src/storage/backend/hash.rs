@@ -5,13 +5,13 @@
 //!                buckets by name, each name before its rows, rows by key
 //! ```
 //!
-//! Members that have applied the same entries have the same hash, but for what each does in its own
-//! time: deleting the rows of compacted revisions, and the mark when it is done with that. The raft
-//! index and its term are left out, as in etcd, because the log moves for reasons that are no
-//! client's. Whoever wants to compare members at a revision asks for `HashKV`.
+//! Members that have applied the same entries have the same hash, except for what each does in its
+//! own time: it deletes the rows of compacted revisions, and sets a mark when that is done. The
+//! raft index and its term are left out, as in etcd, because the log also grows without requests of
+//! clients. To compare members at a revision, use `HashKV`.
 //!
-//! After the same rows the number is etcd's. The rows themselves are not all the same: etcd 3.5.1
-//! leaves out of its file where clients reach a member.
+//! For equal rows the hash equals etcd's. But not all rows are equal: etcd 3.5.1 does not store the
+//! client URLs of members.
 
 use super::{
     Backend, Bucket, Committed,
@@ -19,7 +19,7 @@ use super::{
 };
 
 impl Backend {
-    /// Writes what is buffered into the file, and hashes the file as it is then.
+    /// Commits the buffers, and hashes the file as of that commit.
     pub fn hash(&self) -> (u32, Committed) {
         self.commit_now();
         let buffers = self.shared.read();

@@ -1,9 +1,9 @@
 //! Reading: the buffers first, then the file as of the same moment (etcd: `concurrentReadTx`).
 //!
-//! Under the lock a reader only looks into the active buffer and takes two references: to the
-//! frozen buffer, which nobody changes any more, and to the file's read transaction, which is a
-//! snapshot. The slow part happens after the lock is gone, and whatever is written, committed
-//! or compacted meanwhile, the reader still sees the moment at which it began.
+//! Under the lock a reader only searches the active buffer and takes two references: to the frozen
+//! buffer, which is never changed, and to the file's read transaction, which is a snapshot. The
+//! slow part happens without the lock. Whatever is written, committed or compacted meanwhile, the
+//! reader sees the state at which it began.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::trace::Span;
 
-/// What one look into the buffers has found, and where to look for the rest.
+/// What a search of the buffers has found, and the state of the file that has the rest.
 ///
 /// A view is made under the buffers' lock and read without it. In between it can be settled, which
 /// closes its step of the trace and lets go of the frozen buffer: only a settled view may cross to
@@ -34,7 +34,7 @@ pub struct View {
 }
 
 impl View {
-    /// Takes what the frozen buffer has of the keys that the view was made for, and lets it go.
+    /// Copies the view's rows from the frozen buffer, and drops the reference to it.
     pub fn settle(&mut self, keys: &[[u8; 17]]) {
         let Some(mut span) = self.span.take() else { return };
         let mut in_frozen = 0;
@@ -52,8 +52,7 @@ impl View {
         crate::set!(span, BufferGet, active = self.active, frozen = in_frozen, misses = misses);
     }
 
-    /// Rearranges what the view has found as its keys are rearranged: place `n` gets what was at
-    /// `places[n]`.
+    /// Reorders the view's rows along with its keys: place `n` gets what was at `places[n]`.
     pub fn rearrange(&mut self, places: &[usize]) {
         if !self.hits.is_empty() {
             self.hits = places.iter().map(|place| self.hits[*place].take()).collect();
@@ -83,12 +82,12 @@ impl Buffers {
         View { hits, active, frozen, file, id, span }
     }
 
-    /// Copies what the active buffer has of a range; with a limit, no more than can be needed.
+    /// Copies a range from the active buffer; with a limit, no more rows than can be needed.
     pub(super) fn cut(&self, bucket: Bucket, from: &[u8], to: Option<&[u8]>, limit: usize) -> Cut {
         let most = if limit == 0 { usize::MAX } else { limit };
         let mut puts = 0;
-        // Behind the row that makes the limit full, no row can be wanted: the active buffer's
-        // puts are rows of the answer, whatever the frozen buffer and the file say.
+        // No row behind the one that reaches the limit can be needed: the active buffer's puts are
+        // rows of the answer, whatever the frozen buffer and the file hold.
         let wanted = self.active.range(bucket, from, to).take_while(|(_, entry)| {
             let wanted = puts < most;
             puts += usize::from(entry.value().is_some());
@@ -123,7 +122,7 @@ impl Cut {
 
 impl Shared {
     /// Calls `row` with the rows that a view was taken for, in its order and one after the other,
-    /// until it breaks: at no time more than one row is in memory that was not there before.
+    /// until it breaks. At most one row from the file is in memory at a time.
     pub(super) fn each_row(
         &self,
         view: &mut View,

@@ -1,4 +1,4 @@
-//! How large the file is, and what of that counts against a quota.
+//! The size of the file, and the part of it that counts against the quota.
 //!
 //! ```text
 //!   size      ├──────── in use ────────┤┄┄┄┄ free ┄┄┄┄┤   blocks that the disk holds
@@ -10,32 +10,32 @@
 //! defragmentation. Here it is room at once; but the file outgrows its quota by no more than
 //! [`STEP`] because its free pages are too small for what is written.
 //!
-//! Rows that wait for the next commit do not count, as in etcd, where the next write waits while that
-//! commit runs. Here it does not wait, so while a commit runs both buffers count: either way the file
-//! outgrows the quota by what is written in one commit interval.
+//! Rows that wait for the next commit do not count, as in etcd, where the next write waits while
+//! that commit runs. Here it does not wait, so while a commit runs both buffers count: either way
+//! the file outgrows the quota by what is written in one commit interval.
 //!
-//! The figures are those of the last commit. The commit thread sets them while the buffers are locked,
-//! so a writer that holds the lock sees figures that belong together; others may see, for a moment,
-//! less than there is.
+//! The figures are those of the last commit. The commit thread sets them while the buffers are
+//! locked, so a writer that holds the lock sees figures that belong together; others may see, for a
+//! moment, less than there is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How much of what the file has free may be of no use before it counts as used, in bytes. etcd's
-/// file grows in steps of this length.
+/// The most bytes of free pages that do not count as used, although they may be too small to be of
+/// use. etcd's file grows in steps of this length.
 const STEP: u64 = 16 << 20;
 
-/// What a commit has made of the file, in bytes.
+/// The sizes of the file after a commit, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sizes {
-    /// Keys and values in it.
+    /// Bytes of keys and values.
     pub(super) stored: u64,
-    /// What the disk holds for it.
+    /// Bytes that the disk holds for the file.
     pub(super) allocated: u64,
-    /// And of that, the pages that are used.
+    /// Of these, the bytes of pages that are used.
     pub(super) in_use: u64,
 }
 
-/// The figures that others read.
+/// The sizes, for other threads to read.
 #[derive(Debug, Default)]
 pub(super) struct Gauge {
     stored: AtomicU64,
@@ -46,7 +46,7 @@ pub(super) struct Gauge {
 }
 
 impl Gauge {
-    /// Notes what a commit has made of the file. Nothing is on its way into it any more.
+    /// Sets the sizes after a commit; no commit is under way then.
     pub(super) fn note(&self, sizes: Sizes) {
         let unusable = sizes.allocated.saturating_sub(STEP);
         // First this: a reader in between must not count the rows twice.
@@ -57,7 +57,7 @@ impl Gauge {
         self.used.store(sizes.in_use.max(sizes.stored).max(unusable), Ordering::Release);
     }
 
-    /// Notes how many bytes of rows the buffers have while a commit runs.
+    /// Sets the bytes of rows in both buffers, while a commit runs.
     pub(super) fn note_writing(&self, bytes: usize) {
         self.writing.store(bytes as u64, Ordering::Relaxed);
     }

@@ -1,10 +1,10 @@
 //! Rows of the key bucket in two parts, where one would waste a good part of a page.
 //!
-//! redb puts as many rows into a page of 4 KiB as fit in whole. A row that is a little larger than a
-//! page takes two, and of two rows that are a little larger than half a page each takes one:
+//! redb puts as many rows into a page of 4 KiB as fit in whole. A row that is a little larger than
+//! a page takes two, and of two rows that are a little larger than half a page each takes one:
 //! values of 2 or of 4 KiB, which are common, would fill half of the file with nothing. (bbolt puts
-//! two such rows into three pages.) So the end of such a row goes into a table of its own, under the
-//! same key, where the ends of many rows share a page:
+//! two such rows into three pages.) So the end of such a row goes into a table of its own, under
+//! the same key, where the ends of many rows share a page:
 //!
 //! ```text
 //!   "key"        revision 7 ─▶ ├──── the first 4067 bytes ────┤     fills a page
@@ -17,28 +17,28 @@
 //! * Both parts are written, and deleted, in one transaction.
 //! * A first part has a length at which it, and as many like it as fit, fill pages exactly
 //!   ([`fills`]). Only a row of such a length can have a second part, so other rows cost no look
-//!   for one; and a whole row of such a length simply has none. Rows that were written before there
-//!   was this table are read as they are.
+//!   for one; and a whole row of such a length has none. Rows from before this table existed are
+//!   read as they are.
 
 use bytes::Bytes;
 use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
 
 use super::Bucket;
 
-/// The table of second parts. It belongs to the key bucket, and is none.
+/// The table of second parts. It belongs to the key bucket and is no bucket itself.
 pub(super) const TAILS: TableDefinition<'static, &'static [u8], &'static [u8]> =
     TableDefinition::new("key_tail");
 
-/// A page of redb.
+/// The bytes of a page of redb.
 const PAGE: usize = 4096;
 /// A page without its head of four bytes.
 const ROOM: usize = PAGE - 4;
-/// What a row costs beside its bytes: where its key and its value end.
+/// The bytes of a row beside key and value: the two offsets where they end.
 const OFFSETS: usize = 8;
-/// Rows of which more fit into a page are left whole: there is little to be won.
+/// Rows of which more than this fit into a page are left whole, because little could be saved.
 const SHARES_MAX: usize = 5;
-/// To be worth a second row, a cut must save this much of a row that is longer than a page, in bytes,
-/// and this part of what another takes, in percent.
+/// To be worth a second row, a cut must save this much of a row that is longer than a page, in
+/// bytes, and this part of what another takes, in percent.
 const SAVED_MIN: usize = PAGE / 2;
 const SAVED_PERCENT_MIN: usize = 15;
 
@@ -103,7 +103,7 @@ where
     Ok(Bytes::copy_from_slice(head))
 }
 
-/// Where a value is to be cut, if it is.
+/// The length of the first part, if a value is to be cut.
 fn cut(key_len: usize, value_len: usize) -> Option<usize> {
     let around = key_len + OFFSETS;
     let row = around + value_len;

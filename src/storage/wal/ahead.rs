@@ -6,18 +6,19 @@
 //!   next                      └─ prepared ────┴▶ cut
 //! ```
 //!
-//! Reserving 64 MB takes milliseconds, for which no write should wait; so a thread does it, from
+//! Reserving 64 MB takes milliseconds, and no write should wait for that. So a thread does it, from
 //! half of the present segment on (etcd: filePipeline, which begins at once).
 //!
 //! A file system without room, a process without descriptors, or a directory that has become
-//! read-only is therefore noticed half a segment before the new file is needed. The log says so
-//! once, with file and cause, the preparation is tried again every second, and the member goes on:
-//! nothing in the format ends a segment at 64 MB, so the present one takes what comes until the
-//! next one is there. etcd reads such a segment like any other.
+//! read-only is therefore noticed half a segment before the new file is needed. The log names
+//! file and cause, and says it again each time the present segment has doubled. Every second the
+//! member tries again, and it goes on meanwhile: nothing in the format ends a segment at 64 MB, so
+//! the present one takes what comes until the next one is there. etcd reads such a segment like any
+//! other.
 //!
-//! **Invariant.** Until it is renamed, the new file holds nothing that anybody was promised, so
-//! throwing it away is always safe. An fsync that fails ends the member all the same: the disk
-//! that refused it holds the other segments too.
+//! **Invariant.** Until it is renamed, the new file holds nothing that was acknowledged, so it is
+//! always safe to remove it. A failed fsync of it still ends the member, because the other segments
+//! are on the same disk.
 
 use std::{
     fs,
@@ -32,10 +33,10 @@ use crate::{
     storage::{disk::File, with_causes},
 };
 
-/// Between two attempts.
+/// The pause between two attempts.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The next segment, as far as it has come.
+/// The next segment, and how far it is prepared.
 #[derive(Debug)]
 pub(super) struct Ahead {
     dir: PathBuf,
@@ -47,22 +48,22 @@ pub(super) struct Ahead {
 
 #[derive(Debug)]
 enum Next {
-    /// Nothing has been begun.
+    /// No preparation has begun.
     Idle,
-    /// A thread is at it.
+    /// A thread prepares it.
     UnderWay(Preparation),
-    /// Here it is.
+    /// The prepared file.
     Ready(File),
 }
 
-/// What has failed since there was last a next segment.
+/// The failures since the last segment was prepared.
 #[derive(Debug)]
 struct Trouble {
     /// The newest cause.
     error: Error,
     attempts: u64,
     retry_at: Instant,
-    /// The length of the present segment, in bytes, at which the log repeats it.
+    /// The length of the present segment, in bytes, at which the warning is repeated.
     repeat_at: u64,
 }
 
@@ -88,7 +89,7 @@ impl Ahead {
     }
 
     /// The prepared file, after waiting for an attempt that is under way. `None` if there is none:
-    /// then the present segment has to take more.
+    /// the present segment then has to grow.
     pub(super) fn take(&mut self, present: (&Path, u64)) -> Option<File> {
         self.collect(present);
         match std::mem::replace(&mut self.next, Next::Idle) {
@@ -97,14 +98,14 @@ impl Ahead {
         }
     }
 
-    /// The file that was taken has become a segment.
+    /// Notes that the file that was taken has become a segment.
     pub(super) fn succeeded(&mut self) {
         if let Some(Trouble { attempts, .. }) = self.trouble.take() {
             tracing::info!(attempts, "the log has its next segment after all");
         }
     }
 
-    /// The next segment cannot be prepared, or could not be put in its place.
+    /// Notes that the next segment could not be prepared or renamed, and why.
     pub(super) fn failed(&mut self, error: Error, (present, offset): (&Path, u64)) {
         let retry_at = clock::now() + RETRY;
         if let Some(trouble) = &mut self.trouble {
@@ -124,7 +125,7 @@ impl Ahead {
         self.trouble = Some(Trouble { error, attempts: 1, retry_at, repeat_at });
     }
 
-    /// Why there is no next segment, if an attempt has failed; for the last message.
+    /// The newest failure, if there is one, for the error that ends the member.
     pub(super) fn cause(&mut self) -> Option<Error> {
         self.trouble.take().map(|trouble| trouble.error)
     }
@@ -143,7 +144,7 @@ impl Ahead {
         };
     }
 
-    /// One more line each time the present segment has doubled.
+    /// Repeats the warning each time the present segment has doubled.
     fn repeat(&mut self, (present, offset): (&Path, u64)) {
         let Some(trouble) = &mut self.trouble else { return };
         if trouble.repeat_at <= offset {
@@ -162,7 +163,7 @@ impl Ahead {
 impl Drop for Ahead {
     fn drop(&mut self) {
         if let Next::Ready(file) = &self.next {
-            // Nobody needs it any more. If it stays, the next start removes it.
+            // The file is not needed any more. If it stays, the next start removes it.
             let _ = fs::remove_file(file.path());
         }
     }
@@ -173,7 +174,7 @@ impl Drop for Ahead {
 struct Preparation {
     path: PathBuf,
     len: u64,
-    /// `None` if there could be no thread: then the file is made when it is waited for.
+    /// `None` if no thread could be started: the file is then made when it is needed.
     thread: Option<JoinHandle<Result<File, Error>>>,
 }
 
@@ -203,7 +204,7 @@ impl Preparation {
 impl Drop for Preparation {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // Not needed any more: nothing depends on whether it could be made.
+            // The result is not needed any more.
             let _ = thread.join();
             let _ = fs::remove_file(&self.path);
         }

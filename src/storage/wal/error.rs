@@ -11,13 +11,13 @@ pub enum Error {
     /// The operating system refused.
     #[error("{operation} failed: {}, offset {offset}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// Where in it, in bytes; 0 where it concerns all of it.
+        /// The offset in the file, in bytes; 0 if the operation concerns all of it.
         offset: u64,
-        /// The system's own words.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The file's content is not what was once written.
@@ -25,9 +25,9 @@ pub enum Error {
     Corrupt {
         /// The segment.
         path: PathBuf,
-        /// Where the frame begins that cannot be believed, in bytes.
+        /// The offset of the damaged frame, in bytes.
         offset: u64,
-        /// What is wrong with it.
+        /// What is wrong with the frame.
         reason: Reason,
     },
     /// There are no segments.
@@ -74,7 +74,7 @@ pub enum Error {
         path: PathBuf,
         /// Where the record would begin, in bytes.
         offset: u64,
-        /// Why no other segment has followed on this one long ago.
+        /// Why no new segment was begun before.
         #[source]
         cause: Option<Box<Error>>,
     },
@@ -134,7 +134,7 @@ impl Error {
         move |source| Error::Io { operation, path: path.to_owned(), offset, source }
     }
 
-    /// Says that a frame cannot be believed.
+    /// The error for a damaged frame.
     pub(super) fn corrupt(path: &Path, offset: u64, reason: Reason) -> Error {
         Error::Corrupt { path: path.to_owned(), offset, reason }
     }

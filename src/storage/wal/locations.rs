@@ -1,4 +1,4 @@
-//! Where each entry stands, so that it need not stay in memory.
+//! Where each entry is in the segments, so that it need not stay in memory.
 //!
 //! ```text
 //!   index      5        6        7        8
@@ -7,13 +7,13 @@
 //!   offset   320      416      640       96   ──▶  a frame in that segment's file
 //! ```
 //!
-//! The list grows when the `wal` thread has written, not when the disk has synced: what is read
-//! here has been written, no more. Everybody may read; each reader has its own position in the
+//! The list grows when the `wal` thread has written, not when the disk has synced, so an entry read
+//! here is written and perhaps not synced. Any thread may read. Reads name their offset in the
 //! file, so only the list itself is locked, and only while a part of it is copied.
 //!
 //! A reader does not follow the checksum from record to record, which would mean to read all that
-//! went before. It checks the frame, the record's form, and that index and term are those of the
-//! list: a start has checked the rest, and what was written since came from this process.
+//! went before. It checks the frame, the record's form, and that index and term match the list. The
+//! start has checked the rest, and later entries were written by this process.
 
 use std::{
     path::{Path, PathBuf},
@@ -30,11 +30,11 @@ use super::{
 };
 use crate::storage::disk::File;
 
-/// How many places are copied under the lock at a time.
+/// The most locations that are copied under the lock at a time.
 const BATCH: u64 = 512;
-/// How much of a file is read at a time, in bytes.
+/// The bytes of a file that are read at a time.
 const READ_BYTES: u64 = 128 * 1024;
-/// How many older segments stay open.
+/// The most older segments that stay open.
 const HANDLES: usize = 4;
 
 /// Where an entry's frame begins.
@@ -42,9 +42,9 @@ const HANDLES: usize = 4;
 pub(super) struct Location {
     /// The entry's term.
     pub(super) term: u64,
-    /// The segment's place in the row.
+    /// The segment's number.
     pub(super) segment: u32,
-    /// In bytes from the segment's start.
+    /// The offset of the frame in the segment, in bytes.
     pub(super) offset: u32,
 }
 
@@ -59,12 +59,12 @@ pub(super) struct List {
 }
 
 impl List {
-    /// The list of a log in which nothing has been seen yet, which may begin at `first`.
+    /// An empty list, for a log that may begin at `first`.
     pub(super) fn new(first: u64, term_before: Option<u64>) -> List {
         List { first, places: Vec::new(), term_before }
     }
 
-    /// The first index.
+    /// The first index in the list.
     pub(super) fn first(&self) -> u64 {
         self.first
     }
@@ -93,25 +93,25 @@ impl List {
             Some(keep) => self.places.truncate(keep as usize),
             None => *self = List::new(index, None),
         }
-        // Doubling would keep half of a long list empty.
+        // Doubling would leave half of a long list empty.
         if self.places.len() == self.places.capacity() {
             self.places.reserve_exact(1024 + self.places.len() / 4);
         }
         self.places.push(place);
     }
 
-    /// Forgets all entries: a snapshot at `index` takes their place.
+    /// Drops all entries: a snapshot at `index` replaces them.
     pub(super) fn reset(&mut self, index: u64, term: u64) {
         *self = List::new(index + 1, Some(term));
     }
 
-    /// Says which term the entry before the first one has.
+    /// Sets the term of the entry before the first one.
     pub(super) fn set_term_before(&mut self, term: u64) {
         self.term_before = Some(term);
     }
 }
 
-/// Where each entry stands, and the files to read it from.
+/// The location of each entry, and the files to read it from.
 #[derive(Debug)]
 pub struct Locations {
     dir: PathBuf,
@@ -145,8 +145,8 @@ impl Locations {
         self.state().list.last()
     }
 
-    /// The entry's term. Also known is that of the entry just before the first one, where a
-    /// snapshot or the beginning of all things tells it.
+    /// The entry's term. Also known for the entry just before the first one, if there is a snapshot
+    /// or the log begins at index 1.
     pub fn term(&self, index: u64) -> Option<u64> {
         self.state().list.term(index)
     }
@@ -229,20 +229,20 @@ impl Locations {
         change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner).list);
     }
 
-    /// Says that a further segment has become the last one.
+    /// Adds a segment, which is the last one from now on.
     pub(super) fn add_segment(&self, name: Name, tail: Arc<File>) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.segments.push(name);
         state.tail = tail;
     }
 
-    /// The list is changed entry by entry, so a panic in between leaves it shorter, not wrong.
+    /// The list is changed entry by entry, so a panic leaves it shorter, but valid.
     fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A part of a segment, in memory while entries that stand in it are read.
+/// A part of a segment, in memory while its entries are read.
 struct Window {
     segment: u64,
     file: Arc<File>,

@@ -2,8 +2,8 @@
 //!
 //! Both are written by hand. raft-rs's own encoder leaves zero values out, as proto3 does, and
 //! would need a buffer of its own for each entry; here the entry's data goes straight from the
-//! entry into the write. raft-rs's extra fields (`context`, `sync_log`) stay out of the file:
-//! etcd does not know them, and what is needed after a restart is in the data.
+//! entry into the write. raft-rs's extra fields (`context`, `sync_log`) stay out of the file: etcd
+//! does not know them, and the data has all that is needed after a restart.
 
 use bytes::Bytes;
 use prost::Message;
@@ -72,7 +72,7 @@ pub(super) fn is_empty(state: &HardState) -> bool {
     state.term == 0 && state.vote == 0 && state.commit == 0
 }
 
-/// The bytes of a snapshot's place, with all fields that etcd writes.
+/// Encodes index and term of a snapshot, with all fields that etcd writes.
 pub(super) fn snapshot_bytes(snapshot: &walpb::Snapshot) -> Vec<u8> {
     let conf_state = snapshot.conf_state.as_ref().map(|conf_state| raftpb::ConfState {
         auto_leave: Some(conf_state.auto_leave.unwrap_or_default()),
@@ -82,19 +82,19 @@ pub(super) fn snapshot_bytes(snapshot: &walpb::Snapshot) -> Vec<u8> {
     walpb::Snapshot { index, term, conf_state }.encode_to_vec()
 }
 
-/// Reads a snapshot's place; `None` if it lacks index or term.
+/// Decodes index and term of a snapshot; `None` if one is missing.
 pub(super) fn snapshot(data: &[u8]) -> Option<walpb::Snapshot> {
     let snapshot = walpb::Snapshot::decode(data).ok()?;
     (snapshot.index.is_some() && snapshot.term.is_some()).then_some(snapshot)
 }
 
-/// The bytes that say to whom the log belongs.
+/// Encodes the owner of the log.
 pub(super) fn metadata_bytes(metadata: &Metadata) -> Vec<u8> {
     let (node_id, cluster_id) = (Some(metadata.node_id), Some(metadata.cluster_id));
     etcdserverpb::Metadata { node_id, cluster_id }.encode_to_vec()
 }
 
-/// Reads to whom the log belongs.
+/// Decodes the owner of the log.
 pub(super) fn metadata(data: &[u8]) -> Option<Metadata> {
     let metadata = etcdserverpb::Metadata::decode(data).ok()?;
     Some(Metadata { node_id: metadata.node_id?, cluster_id: metadata.cluster_id? })

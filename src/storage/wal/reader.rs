@@ -1,11 +1,11 @@
-//! What a start finds in the log (etcd: WAL.ReadAll, decoder.decode).
+//! Reads the whole log at a start (etcd: WAL.ReadAll, decoder.decode).
 //!
-//! The segments are read once, from the first to the last, through a window of a megabyte. What
-//! stays in memory is where each entry stands, the newest hard state, and the snapshots' places;
-//! the entries are read back when somebody needs them.
+//! The segments are read once, from the first to the last, through a window of a megabyte. Only the
+//! location of each entry, the newest hard state, and the snapshots' indexes stay in memory;
+//! entries are read again when they are needed.
 //!
-//! Nothing in the files is believed: room is made for what the file holds and not for what a length
-//! says, and an index is checked before a list grows to it.
+//! Nothing in the files is trusted: memory is allocated for what the file holds and not for what a
+//! length says, and an index is checked before a list grows to it.
 
 use std::{path::Path, sync::Arc};
 
@@ -26,13 +26,13 @@ use crate::{
     storage::disk::{File, sync_dir},
 };
 
-/// How much of a segment is read at a time, in bytes.
+/// The bytes of a segment that are read at a time.
 const WINDOW_BYTES: u64 = 1024 * 1024;
 
-/// What the log says about the member's past.
+/// What a start has read from the log.
 #[derive(Clone, Debug)]
 pub struct Recovered {
-    /// To whom the log belongs.
+    /// The owner of the log.
     pub metadata: Metadata,
     /// The newest hard state; all zero if none was ever written.
     pub hard_state: HardState,
@@ -49,8 +49,8 @@ pub struct Recovered {
 
 /// Opens a log that exists, for appending (etcd: wal.Open, ReadAll, Repair).
 ///
-/// A torn tail is cut off. What cannot be believed is refused with its file and offset, and so is a
-/// directory in which no further segment can be made.
+/// A torn tail is cut off. A damaged log is refused with file and offset, and so is a directory in
+/// which no further segment can be made.
 pub fn open(dir: &Path, options: &Options) -> Result<(Wal, Arc<Locations>, Recovered), Error> {
     let lock = segment::lock(dir)?;
     let names = segment::list(dir)?;
@@ -91,14 +91,14 @@ fn clear_tail(file: &File, offset: u64, options: &Options) -> Result<(), Error> 
     Ok(())
 }
 
-/// What the records that were read so far lead to.
+/// The state after the records that were read so far.
 struct Replay {
     crc: u32,
     metadata: Option<Metadata>,
     hard_state: HardState,
     snapshots: Vec<walpb::Snapshot>,
     list: List,
-    /// The first segment that is there; older ones may have been purged.
+    /// The first segment that exists; older ones may have been purged.
     first: Name,
 }
 
@@ -183,8 +183,8 @@ impl Replay {
         }
     }
 
-    /// The chain runs on from segment to segment; only where older ones were purged, it is taken
-    /// from the first that is left.
+    /// Checks that the checksum continues from the segment before. Where older segments were
+    /// purged, it begins with the first that is left.
     fn start_chain(&self, name: Name, crc: u32) -> Result<(), Reason> {
         let is_purged = name == self.first && name.sequence != 0;
         if is_purged || crc == self.crc { Ok(()) } else { Err(Reason::Chain) }
@@ -257,11 +257,11 @@ impl Replay {
     }
 }
 
-/// What stands at a place in a segment.
+/// What a segment has at an offset.
 pub(super) enum Found<'a> {
     /// A record that is what was written, as far as form and checksum tell.
     Record(Record<'a>),
-    /// Nothing more.
+    /// The end of the records.
     End,
     /// The remains of a record that was never synced.
     Torn,
@@ -279,7 +279,7 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// Begins at the start of the file.
+    /// A scan from the start of the file.
     pub(super) fn new(file: &'a File) -> Result<Scan<'a>, Error> {
         let len = file.len().map_err(Error::io("measuring", file.path(), 0))?;
         Ok(Scan { file, len, offset: 0, start: 0, window: Vec::new() })
@@ -321,7 +321,7 @@ impl<'a> Scan<'a> {
         record::parse(bytes).map(Found::Record).map_err(|r| Error::corrupt(path, offset, r))
     }
 
-    /// A word that is zero ends the segment, if it is not what is left of a damaged one.
+    /// A frame of length zero ends the segment, unless it is the rest of a damaged one.
     fn end(&mut self, crc: u32) -> Result<Found<'_>, Error> {
         let (offset, path) = (self.offset, self.file.path());
         let sector_end = offset - offset % SECTOR + SECTOR;

@@ -18,8 +18,8 @@ pub(super) const WORD: u64 = 8;
 /// What a disk writes whole or not at all (etcd: minSectorSize).
 pub(super) const SECTOR: u64 = 512;
 /// A record of this size or more is refused. It is twice what a raft message can hold, so no entry
-/// that a peer sends comes near it, and a length beyond it is damage. Below it, a reader allows what
-/// is left of the file, as etcd does since 3.5.5 (before: 10 MiB, maxWALEntrySizeLimit).
+/// that a peer sends comes near it, and a length beyond it is damage. Below it, a reader allows
+/// what is left of the file, as etcd does since 3.5.5 (before: 10 MiB, maxWALEntrySizeLimit).
 pub(super) const SIZE_LIMIT: u64 = 1 << 30;
 /// The most bytes that a record has before its data: three tags, the type, the checksum, a length.
 pub(super) const HEAD_MAX: u64 = 3 + 1 + 5 + 10;

@@ -1,16 +1,16 @@
 //! The files of the log: their names, and how a new one comes to be without ever being seen half
 //! done.
 //!
-//! A segment is built in the log's directory under a name that does not count, `0.tmp` for the first
-//! ([`super::ahead`] says when the others are begun). Its first records are synced, then it gets its
-//! name, and then the directory is synced: a name that a power failure takes back is a file that was
-//! never there. That last sync uses the handle that holds the directory's lock, so that a process
-//! without a free descriptor can still end a segment.
+//! A segment is built in the log's directory under a name that does not count, `0.tmp` for the
+//! first ([`super::ahead`] says when the others are begun). Its first records are synced, then it
+//! gets its name, and then the directory is synced: a name that a power failure takes back is a
+//! file that was never there. That last sync uses the handle that holds the directory's lock, so
+//! that a process without a free descriptor can still end a segment.
 //!
-//! **Invariant.** A directory without any `*.wal` file is no log. So a first start that is cut short
-//! leaves either no log or one with a whole first segment. etcd builds the whole log in `wal.tmp` and
-//! renames that; here the directory itself is never renamed, because it may be a mount point, or hold
-//! files of others, such as `lost+found` or `.keep`.
+//! **Invariant.** A directory without any `*.wal` file is no log. So a first start that is cut
+//! short leaves either no log or one with a whole first segment. etcd builds the whole log in
+//! `wal.tmp` and renames that; here the directory itself is never renamed, because it may be a
+//! mount point, or hold files of others, such as `lost+found` or `.keep`.
 
 use std::{
     fs::{self, DirBuilder},
@@ -33,7 +33,7 @@ const PROBE: &str = "probe.tmp";
 /// A segment's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name {
-    /// Its place in the row; the first is 0.
+    /// The segment's number; the first is 0.
     pub(super) sequence: u64,
     /// The first index that it may hold: the last one at the time of the cut, and one.
     pub(super) index: u64,
@@ -59,8 +59,8 @@ impl Name {
 ///
 /// # Errors
 ///
-/// Nobody can tell: the directory is there and cannot be read, or something else stands in its
-/// place. A member that took this for "no log" would vote as if it had never voted.
+/// If the directory cannot be read, or its path is no directory. A member that took this for "no
+/// log" would vote as if it had never voted.
 pub fn exists(dir: &Path) -> Result<bool, Error> {
     let listing = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -75,7 +75,7 @@ pub fn exists(dir: &Path) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// The segments in their order; without a gap, or it is an error.
+/// The segments in their order. A gap is an error.
 pub(super) fn list(dir: &Path) -> Result<Vec<Name>, Error> {
     let names = match names(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -101,7 +101,7 @@ fn names(dir: &Path) -> io::Result<Vec<Name>> {
     Ok(names)
 }
 
-/// Keeps everybody else out for as long as it lives.
+/// Locks the directory against other processes for as long as the lock lives.
 pub(super) fn lock(dir: &Path) -> Result<Flock<fs::File>, Error> {
     let handle = match fs::File::open(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -132,7 +132,7 @@ pub(super) fn make_dir(dir: &Path, fsync: bool) -> Result<(), Error> {
     }
 }
 
-/// Where segment number `sequence` is built.
+/// The path under which segment number `sequence` is built.
 pub(super) fn unfinished(dir: &Path, sequence: u64) -> PathBuf {
     dir.join(format!("{sequence}.tmp"))
 }
@@ -170,9 +170,9 @@ pub(super) fn allocate(path: &Path, len: u64) -> Result<File, Error> {
     Ok(file)
 }
 
-/// The same, for a segment that is not needed yet. Where the file system has not enough room, it
-/// reserves nothing: for a moment that would take the last blocks from the segment and from the
-/// database that are written meanwhile. A file that could not be finished is removed.
+/// Creates a segment of zeros that is not needed yet. If the file system has not enough room,
+/// nothing is reserved, because that would briefly take the last blocks from the present segment
+/// and from the database. A file that could not be finished is removed.
 pub(super) fn prepare(path: &Path, len: u64) -> Result<File, Error> {
     let failed = |source: io::Error| Error::io("preallocating", path, 0)(source);
     let dir = path.parent().unwrap_or(path);
@@ -198,7 +198,7 @@ pub(super) fn sync(file: &File, fsync: bool) -> Result<(), Error> {
     }
 }
 
-/// Gives a segment, whose first records are on the disk, its name.
+/// Gives a segment its final name, once its first records are on the disk.
 pub(super) fn publish(file: File, dir: &Path, name: Name) -> Result<File, Error> {
     let path = name.path(dir);
     fs::rename(file.path(), &path).map_err(Error::io("renaming", file.path(), 0))?;

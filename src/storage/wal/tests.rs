@@ -430,7 +430,6 @@ fn a_group_shares_one_fsync_and_is_reported_in_order() {
     assert_eq!(reports.recv().unwrap().0, 41);
     assert_eq!(watermarks.fsyncs.load(Ordering::Relaxed), 2);
     drop(gate);
-    writer.save_snapshot(walpb::Snapshot { index: Some(3), term: Some(1), conf_state: None });
     writer.stop();
     drop(locations);
     assert_eq!(log.read(1 << 20).unwrap().0.last_index, 40);

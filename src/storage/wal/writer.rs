@@ -18,7 +18,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+        mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
 };
@@ -47,7 +47,7 @@ const GROUP_BYTES: usize = 16 * 1024 * 1024;
 /// A buffer that has grown beyond this many bytes is given back after use.
 const BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Which entries have come how far. Read by everybody, written by the `wal` thread.
+/// How far entries are written and synced. Written by the `wal` thread, read by any.
 #[derive(Debug, Default)]
 pub struct Watermarks {
     /// The last index handed to the operating system. A conflict sets it back.
@@ -61,7 +61,8 @@ pub struct Watermarks {
 
 /// An open log: entries are appended, in the order of their indexes, until it is closed.
 ///
-/// The log must not be used any more after an error: what has reached the file is not known then.
+/// After an error the log must not be used any more, because it is not known what has reached the
+/// file.
 #[derive(Debug)]
 pub struct Wal {
     dir: PathBuf,
@@ -74,9 +75,9 @@ pub struct Wal {
     offset: u64,
     /// The checksum up to and including the buffer.
     crc: u32,
-    /// As last queued; a new segment repeats it.
+    /// The hard state queued last; a new segment repeats it.
     hard_state: HardState,
-    /// As last queued (etcd: enti).
+    /// The index queued last (etcd: enti).
     last_index: u64,
     group: Group,
     unsynced: Unsynced,
@@ -120,13 +121,13 @@ struct Unsynced {
     vote: u64,
 }
 
-/// What a segment that was read up to its end leaves behind, for a log that goes on there.
+/// The end of a log that was read, where the writer continues.
 pub(super) struct Tail {
     /// The last segment's name.
     pub(super) name: Name,
     /// The last segment.
     pub(super) file: Arc<File>,
-    /// Behind the last record, in bytes.
+    /// The end of the last record, in bytes.
     pub(super) offset: u64,
     /// The checksum there.
     pub(super) crc: u32,
@@ -222,7 +223,8 @@ impl Wal {
     }
 
     /// Notes that a snapshot exists at this place, and syncs. One that is ahead of the log takes
-    /// the place of all entries (etcd: WAL.SaveSnapshot).
+    /// the place of all entries (etcd: WAL.SaveSnapshot). Until this member takes snapshots, only
+    /// tests write such records, for the reader, which meets them in etcd's logs.
     pub fn save_snapshot(&mut self, snapshot: &walpb::Snapshot) -> Result<(), Error> {
         self.queue_snapshot(snapshot);
         self.finish(true)
@@ -373,7 +375,7 @@ impl Wal {
     }
 
     fn fdatasync(&self) -> Result<(), Error> {
-        // From here on nobody knows any more what the disk has.
+        // After a failed sync it is not known what the disk has.
         let offset = self.offset - self.unsynced.bytes;
         let error = |source| Error::io("syncing", self.tail.path(), offset)(source);
         fail::fail_point!("wal-skip-fsync", |_| Ok(()));
@@ -383,8 +385,8 @@ impl Wal {
 
     /// Ends the segment and begins the next one, if there is one to begin (etcd: WAL.cut).
     ///
-    /// Whatever goes wrong with the new file before it has its name has cost nothing: the log goes
-    /// on in the present segment, and tries again. Only a sync that fails ends the member.
+    /// If the new file fails before it has its name, nothing is lost: the log continues in the
+    /// present segment, and tries again. Only a failed sync ends the member.
     fn cut(&mut self) -> Result<(), Error> {
         let (present, fsync) = (Arc::clone(&self.tail), self.options.fsync);
         let present = (present.path(), self.offset);
@@ -425,13 +427,13 @@ impl Wal {
         (head, crc)
     }
 
-    /// Gives back what the segment has not used, and syncs all of it: only the last segment may be
+    /// Cuts the unused rest off the segment, and syncs all of it: only the last segment may be
     /// torn.
     fn close_segment(&mut self) -> Result<(), Error> {
         let path = self.tail.path();
         self.tail.set_len(self.offset).map_err(Error::io("cutting", path, self.offset))?;
         if self.options.fsync && self.unsynced.bytes == 0 {
-            // Everything in it is synced; its length is not.
+            // The segment's content is synced; its length is not.
             self.fdatasync()?;
         }
         self.sync()
@@ -448,7 +450,7 @@ impl Unsynced {
     }
 }
 
-/// What the raft loop asks the `wal` thread to remember, for one Ready.
+/// What the `wal` thread must write for one Ready.
 #[derive(Clone, Debug, Default)]
 pub struct Write {
     /// To be appended; an index seen before cuts the log back.
@@ -461,22 +463,15 @@ pub struct Write {
     pub ready: u64,
 }
 
-/// Everything that the `wal` thread can be asked for.
-enum Input {
-    Write(Write),
-    /// Answered when it is on the disk.
-    Snapshot(walpb::Snapshot, SyncSender<()>),
-}
-
 /// The sending side of the `wal` thread.
 ///
-/// Its queue has no bound of its own. Each write in it is a Ready for whose *done* raft waits: a
-/// leader's are bounded by the bytes that may be in its log without being committed, a follower's
-/// by the window that the leader leaves it before it must acknowledge. A bound here
-/// could make raft wait for this thread while this thread waits for room in raft's inbox.
+/// Its queue has no bound of its own. Each write in it belongs to a Ready for whose *done* raft
+/// waits. A leader's are bounded by its uncommitted bytes, a follower's by the window that the
+/// leader grants before an acknowledgement. A bound here could make raft wait for this thread while
+/// this thread waits for room in raft's inbox.
 #[derive(Debug)]
 pub struct Writer {
-    inbox: Sender<Input>,
+    inbox: Sender<Write>,
     thread: JoinHandle<()>,
     watermarks: Arc<Watermarks>,
 }
@@ -496,15 +491,7 @@ pub fn spawn(wal: Wal, done: impl FnMut(u64) + Send + 'static) -> Writer {
 impl Writer {
     /// Queues a write. Never waits.
     pub fn write(&self, write: Write) {
-        self.send(Input::Write(write));
-    }
-
-    /// Notes that a snapshot exists at this place, behind all writes that are queued, and waits
-    /// until that is on the disk.
-    pub fn save_snapshot(&self, snapshot: walpb::Snapshot) {
-        let (answer, answered) = sync_channel(1);
-        self.send(Input::Snapshot(snapshot, answer));
-        answered.recv().expect("the wal thread answers, or ends the process");
+        self.inbox.send(write).expect("the wal thread lives as long as its inbox");
     }
 
     /// Writes and syncs all that is queued, closes the log, and ends the thread.
@@ -513,56 +500,38 @@ impl Writer {
         self.thread.join().expect("the wal thread does not panic");
     }
 
-    /// How far the log has come.
+    /// The indexes that are written and synced, and the count of fsyncs.
     pub fn watermarks(&self) -> Arc<Watermarks> {
         Arc::clone(&self.watermarks)
     }
-
-    fn send(&self, input: Input) {
-        self.inbox.send(input).expect("the wal thread lives as long as its inbox");
-    }
 }
 
-fn run(mut wal: Wal, inbox: &Receiver<Input>, mut done: impl FnMut(u64)) {
+fn run(mut wal: Wal, inbox: &Receiver<Write>, mut done: impl FnMut(u64)) {
     while let Ok(first) = inbox.recv() {
         let group = turn(&mut wal, first, inbox).unwrap_or_else(|error| fatal(&error));
         if let Some(ready) = group.ready {
             done(ready);
-        }
-        for answer in group.answers {
-            // Who asked has ended with the member; nothing is lost.
-            let _ = answer.send(());
         }
     }
     // A commit index may still be unsynced. It could be lost, but need not be.
     wal.sync().unwrap_or_else(|error| fatal(&error));
 }
 
-/// To whom a group is reported.
+/// What a group reports when it is done.
 #[derive(Default)]
 struct Reports {
     sync: bool,
     /// The last Ready.
     ready: Option<u64>,
-    answers: Vec<SyncSender<()>>,
 }
 
 /// Takes all that waits, up to a limit, and makes it durable with one write and one fsync.
-fn turn(wal: &mut Wal, first: Input, inbox: &Receiver<Input>) -> Result<Reports, Error> {
+fn turn(wal: &mut Wal, first: Write, inbox: &Receiver<Write>) -> Result<Reports, Error> {
     let (mut reports, mut next) = (Reports::default(), Some(first));
-    while let Some(input) = next {
-        match input {
-            Input::Write(write) => {
-                wal.queue(&write.entries, write.hard_state.as_ref())?;
-                reports.sync |= write.sync;
-                reports.ready = Some(write.ready);
-            }
-            Input::Snapshot(snapshot, answer) => {
-                wal.queue_snapshot(&snapshot);
-                reports.sync = true;
-                reports.answers.push(answer);
-            }
-        }
+    while let Some(write) = next {
+        wal.queue(&write.entries, write.hard_state.as_ref())?;
+        reports.sync |= write.sync;
+        reports.ready = Some(write.ready);
         let is_full = GROUP_BYTES <= wal.group.buffer.len();
         next = if is_full { None } else { inbox.try_recv().ok() };
     }

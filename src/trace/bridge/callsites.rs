@@ -1,12 +1,12 @@
-//! Two callsites a stage, one for its spans and one for its marks: `tracing` wants names and fields
-//! to be constants of the program.
+//! Two callsites for each stage, one for spans and one for marks, because `tracing` requires names
+//! and fields to be constants.
 //!
-//! They are made of the same list as [`Stage`], so a new stage needs nothing here.
+//! They are generated from the same list as [`Stage`], so a new stage needs no change here.
 
 use super::{Head, told};
 use crate::trace::stage::{Stage, vocabulary};
 
-/// A span with this name and these fields, which have no values yet.
+/// A span with this name and these fields, still without values.
 macro_rules! span_of {
     ($head:expr, $name:literal $(, $field:literal)*) => {
         ::tracing::span!(
@@ -51,7 +51,7 @@ macro_rules! callsites {
         $stage:ident = $name:literal $family:ident $grain:ident
         [$($field:literal $unit:ident),*]
         $rust:literal, $go:literal, $book:literal;)+) => {
-        /// A span of this stage. Its fields have no values yet.
+        /// A span of this stage, its fields still without values.
         pub(super) fn span(stage: Stage, head: Head) -> tracing::Span {
             match stage {
                 $(Stage::$stage => span_of!(head, $name $(, $field)*),)+

@@ -1,4 +1,4 @@
-//! Which passes of the loops concern an entry of a kept request: asked before the pass begins.
+//! Decides, before a pass of a loop begins, whether the pass may cover an entry of a kept request.
 //!
 //! ```text
 //!   raft.entry of a kept request, index 7 ──▶ wanted = 7
@@ -6,20 +6,19 @@
 //!   wal.fsync   covered up to 6 ──▶ open ──▶ ...
 //! ```
 //!
-//! The drain of the rings knows afterwards what a pass has covered. A span must be opened before
-//! that is known, so the rule is: as long as a loop has not come as far as the newest wanted entry,
-//! its passes are opened. That is never too few, and one too many now and then: the pass that was
-//! about to begin when the entry came.
+//! The collector sees afterwards what a pass has covered. A span must be opened before that is
+//! known. So while a loop has not reached the newest wanted entry, all its passes are opened. That
+//! misses none, and now and then opens one too many: a pass that was about to begin when the entry
+//! came.
 //!
-//! The numbers belong together only loosely (each is read and written on its own), which can cost
-//! a span too many or, when a leader throws entries away and writes others in their place, one too
-//! few. Nothing depends on it.
+//! The numbers are read and written one by one, so they may not match. The result is a span too
+//! many or, when entries are replaced by those of a new leader, one too few. Nothing depends on it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::stage::Stage;
 
-/// The loops that cover entries by index, and the field that says how far they have come.
+/// The loops that cover entries by index, and the field with the index that each has reached.
 const LOOPS: [(Stage, usize); 5] = [
     (Stage::WalWrite, Stage::WalWrite.slot("written.new")),
     (Stage::WalFsync, Stage::WalFsync.slot("synced.new")),
@@ -30,7 +29,7 @@ const LOOPS: [(Stage, usize); 5] = [
 
 static COVERED: Covered = Covered::new();
 
-/// How far each loop has come, and how far it must come.
+/// The index that each loop has reached, and the newest index that is wanted.
 #[derive(Debug)]
 struct Covered {
     wanted: AtomicU64,
@@ -60,7 +59,7 @@ impl Covered {
     fn entry(&self, index: u64) {
         self.wanted.store(index, Ordering::Relaxed);
         for upto in &self.upto {
-            // An index comes a second time when a new leader has thrown away the first.
+            // An index comes a second time when a new leader's entry replaces the first.
             upto.fetch_min(index.saturating_sub(1), Ordering::Relaxed);
         }
     }

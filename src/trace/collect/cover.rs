@@ -1,9 +1,9 @@
 //! Which records of the loops are wanted: those that cover something that is kept.
 //!
-//! A loop record belongs to no request. It is wanted when the range that it carries holds an entry
-//! of a kept request; the log index is the join. What carries a running watermark (how far a peer
-//! has acknowledged, how far it was told the commit index) covers what lies between its value and
-//! the one before, for that peer.
+//! A loop record belongs to no request. It is wanted when its range of log indexes holds an entry
+//! of a kept request. A record with a running watermark (the index that a peer has acknowledged,
+//! the commit index that it was sent) covers the indexes between its value and the previous one for
+//! that peer.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -16,21 +16,22 @@ use crate::{
     },
 };
 
-/// So many kept entries are remembered at most; the oldest goes first.
+/// The most kept entries to remember; the oldest is dropped first.
 const ENTRIES_MAX: usize = 8192;
-/// An entry in this member's file is remembered for so many commits more, two seconds at least: a
-/// member that is behind gets it, acknowledges it and hears of its commit only now.
+/// For how many commits an entry is remembered after this member's file has it, two seconds at
+/// least: a member that is behind receives the entry, acknowledges it and learns of its commit only
+/// then.
 const COMMITS_AFTER: usize = 20;
 
-/// The kept entries whose way is not finished, and the watermarks seen last.
+/// The kept entries that are still on their way, and the watermarks seen last.
 #[derive(Debug, Default)]
 pub(super) struct Cover {
     entries: BTreeSet<u64>,
-    /// Last index acknowledged, and last commit index told, by direction and peer.
+    /// The last index acknowledged and the last commit index sent, by direction and peer.
     acked: HashMap<(Stage, u64), u64>,
     told: HashMap<(Stage, u64), u64>,
     frozen: u64,
-    /// Up to where the last commits of the file went.
+    /// The last indexes of the newest commits of the file.
     stored: VecDeque<u64>,
 }
 
@@ -43,7 +44,7 @@ impl Cover {
         }
     }
 
-    /// Whether the record covers a kept entry. To be asked once for each record, in clock order.
+    /// Whether the record covers a kept entry. Must be called once for each record, in clock order.
     pub(super) fn covers(&mut self, record: &Record) -> bool {
         let Some(stage) = record.stage() else { return false };
         match stage {
@@ -64,7 +65,7 @@ impl Cover {
         }
     }
 
-    /// Forgets the entries that the file has had for a while: they are at the end of their way.
+    /// Forgets the entries that have been in the file for [`COMMITS_AFTER`] commits.
     pub(super) fn finish(&mut self, record: &Record) {
         if record.stage() != Some(Stage::BackendCommit) {
             return;
@@ -103,8 +104,8 @@ impl Cover {
     }
 }
 
-/// Records that are wanted whatever they cover: what changes who leads, what the log loses, what
-/// the file gains, and the collector's own.
+/// Whether a record is wanted whatever it covers: changes of leader, entries that the log loses,
+/// commits of the file, and the collector's own records.
 pub(super) fn is_always_wanted(record: &Record) -> bool {
     let Some(stage) = record.stage() else { return false };
     match stage {

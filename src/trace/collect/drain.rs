@@ -10,10 +10,10 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    Hello, QUIET,
+    QUIET,
     cover::{Cover, is_always_wanted},
     pins::{Pins, Turn},
-    subscribe::{Filter, Offer, Subscriber, Subscription},
+    subscribe::{Filter, Offer, Subscriber},
 };
 use crate::{
     field, numbers,
@@ -27,23 +27,24 @@ use crate::{
     },
 };
 
-/// History goes back so far, in nanoseconds.
+/// How far back the history goes, in nanoseconds.
 const HISTORY_NS: u64 = 10_000_000_000;
-/// And holds so many records at most: 4 MiB.
+/// The most records in the history: 4 MiB.
 const HISTORY_MAX: usize = 32_768;
-/// Keyframes come every so many passes (100 ms), and so do signs of life.
+/// Passes from one keyframe, or sign of life, to the next: 100 ms.
 const KEYFRAME_PASSES: u64 = 4;
-/// The rings are looked through for pinned requests every so many passes (50 ms).
+/// Passes from one search of the rings for pinned requests to the next: 50 ms.
 const RESCAN_PASSES: u64 = 2;
-/// Lists of pinned requests that wait to be told to the others; what comes after them is not told.
+/// The most lists of pinned requests that wait to be sent to the other members; later ones are
+/// dropped.
 const TELLING_MAX: usize = 16;
-/// From how long on a request is slow, at first.
+/// The duration from which a request is slow, until it is set; in nanoseconds.
 const SLOW_NS: u64 = 100_000_000;
 
-/// For how many passes a record rests in staging.
+/// For how many passes a record stays in staging.
 pub(super) const RESTS: usize = 2;
 
-/// Where a record stands in the member's order: end clock, clock, kind, stage. Unique.
+/// A record's unique place in the member's order: end clock, clock, kind, stage.
 type Place = (u64, u64, u8, u8);
 
 /// Everything that the draining thread works on.
@@ -62,7 +63,8 @@ pub(super) struct State {
     finished: u64,
     kept: u64,
     lost: u64,
-    /// What is pinned here goes through this to the other members, once somebody tells them.
+    /// Takes the requests pinned here to the task that sends them to the other members, once it
+    /// runs.
     tell: Option<mpsc::Sender<Vec<u64>>>,
 }
 
@@ -124,13 +126,15 @@ impl State {
         self.lost
     }
 
-    /// See [`super::Collector::subscribe`].
-    pub(super) fn subscribe(&mut self, filter: Filter, hello: Hello, now_ns: u64) -> Subscription {
+    /// Sends the history to new subscribers that want it, and serves all of them from now on.
+    pub(super) fn begin(&mut self, mut subscribers: Vec<Subscriber>, now_ns: u64) {
+        if subscribers.is_empty() {
+            return;
+        }
         let records: Vec<Record> = self.history.values().copied().collect();
         let past = self.offer_of(&records, now_ns);
-        let (subscriber, subscription) = Subscriber::new(filter, hello, &past);
-        self.subscribers.push(subscriber);
-        subscription
+        subscribers.iter_mut().for_each(|subscriber| subscriber.begin(&past));
+        self.subscribers.append(&mut subscribers);
     }
 
     /// The filters by which requests are recognised on their way in.
@@ -170,7 +174,8 @@ impl State {
         self.subscribers.len() < before
     }
 
-    /// What has just been pinned is looked for in the rings, and told to the other members.
+    /// Searches the rings for the requests that have just been pinned, and reports those pinned
+    /// here to the other members.
     fn look_for_pinned(&mut self, now_ns: u64) {
         let Turn { found, told } = self.pins.turn(now_ns);
         let ids: HashSet<u64> = found.iter().chain(&told).copied().collect();
@@ -181,7 +186,7 @@ impl State {
         if let Some(tell) = &self.tell
             && !found.is_empty()
         {
-            // Whoever tells is behind by many lists: these requests are then whole here only.
+            // If the queue is full, these requests are complete on this member only.
             let _ = tell.try_send(found);
         }
     }
@@ -219,7 +224,8 @@ impl State {
     /// Looks at one record of a ring, and copies it if it can be wanted.
     fn take(&mut self, ring: &Ring, number: u64, (head, id): (Head, u64), now_ns: u64) {
         let Some(stage) = Stage::from_number(head.stage) else { return };
-        // A leader's first entry is nobody's request; there is one a term, and elections are told.
+        // A leader's first entry belongs to no request. There is one in a term, and elections are
+        // kept.
         let is_empty_entry = id == 0 && matches!(stage, Stage::RaftEntry | Stage::ApplyEntry);
         let is_wanted = id::kept(id) || self.pins.contains(id) || is_empty_entry;
         let is_rpc = stage == Stage::Rpc;
@@ -245,7 +251,8 @@ impl State {
         }
     }
 
-    /// Fills in what the writer did not know: the boot, whether it is kept, and real time.
+    /// Fills in what the writer did not know: the boot number, whether the record is kept, and the
+    /// time in nanoseconds.
     fn finish(&self, mut record: Record, is_kept: bool) -> Record {
         let mut head = record.head();
         head.boot = self.boot;
@@ -257,7 +264,7 @@ impl State {
         record
     }
 
-    /// What a kept request points to is kept with it: its entry, its round.
+    /// Keeps what a kept request points to: its entry and its round.
     fn learn(&mut self, record: &Record, now_ns: u64) {
         match record.stage() {
             Some(Stage::RaftEntry | Stage::ApplyEntry) => {
@@ -273,7 +280,8 @@ impl State {
         }
     }
 
-    /// Looks for requests that were pinned late, and what covers them, in all that still stands.
+    /// Searches all records still in the rings for requests that were pinned late, and for what
+    /// covers them.
     fn rescan(&mut self, ids: &HashSet<u64>, now_ns: u64) {
         let mut found = Vec::new();
         let mut late = Cover::default();
@@ -319,8 +327,8 @@ impl State {
         }
     }
 
-    /// A sample of the watermarks. They move while it is taken: each is true at some moment between
-    /// its clock and its end, which is all that a keyframe promises.
+    /// A sample of the watermarks. They change while it is taken: each value is true at some moment
+    /// between the keyframe's clock and its end, and no more is promised.
     fn keyframe(&mut self, now_ns: u64, marks: &Watermarks) {
         let clock = ring::next_clock();
         let backend = marks.keyframe_backend(self.finished, self.kept, self.lost);
@@ -346,7 +354,8 @@ impl State {
         Head { stage: stage as u8, kind: kind as u8, boot: self.boot, ..Head::default() }
     }
 
-    /// Takes out of staging what is complete, keeps what is wanted of it, and returns that.
+    /// Takes the complete records out of staging, and adds those that are wanted to the history and
+    /// to the result.
     fn settle(&mut self, now_ns: u64) -> Vec<Record> {
         let rest = self.staging.split_off(&(self.watermark + 1, 0, 0, 0));
         let ready = mem::replace(&mut self.staging, rest);
@@ -432,7 +441,7 @@ mod tests {
         state.trim(10 * SECOND);
         assert_eq!(clocks(&state), [1, 2, 3, 4, 5, 6, 7]);
         state.trim(15 * SECOND);
-        // The key goes with what follows it; what is young ends the search.
+        // A key is dropped with the record that follows it; the first young record ends the search.
         assert_eq!(clocks(&state), [5, 6, 7]);
         state.trim(40 * SECOND);
         assert!(clocks(&state).is_empty());

@@ -1,12 +1,12 @@
-//! Requests that are kept although nobody had planned it: those that failed or are slow.
+//! Requests that are kept after the fact, because they failed or are slow.
 //!
-//! While a ring still holds what a request did, it can be kept after all. So the collector follows
-//! which requests are in flight, pins those that end in an error or take too long, and reads the
-//! rings once more for them. How many a second is bounded: when everything is slow, some examples
-//! say as much as all of them.
+//! While the rings still hold a request's records, it can be kept after all. So the collector
+//! follows the requests in flight, pins those that end in an error or take too long, and reads the
+//! rings once more for them. Their number in a second is bounded: when everything is slow, a few
+//! examples say as much as all.
 //!
-//! What one member pins it tells to the others, because a slow put is slow on three members. What
-//! it was told it does not tell on: the one who found it has told everybody.
+//! A member reports what it pins to the others, because a slow put is slow on all of them. It does
+//! not pass on what others have reported: the member that found a request has informed all.
 
 use std::collections::HashMap;
 
@@ -19,15 +19,15 @@ use crate::{
     },
 };
 
-/// How long a pinned request's later steps are waited for, in nanoseconds.
+/// How long the later steps of a pinned request are still kept, in nanoseconds.
 const HELD_NS: u64 = 2_000_000_000;
-/// So many are pinned at each look into the rings, of those that this member found.
+/// The most requests found here that are pinned at one search of the rings.
 const FRESH_MAX: usize = 10;
-/// And so many of those that other members have told of.
-const TOLD_MAX: usize = 30;
-/// A request in flight for so long has lost its end.
+/// The most requests reported by other members that are pinned at one search of the rings.
+pub(super) const TOLD_MAX: usize = 30;
+/// After this many nanoseconds in flight, the end of a request must have been lost.
 const FORGOTTEN_NS: u64 = 60_000_000_000;
-/// What is meant to wait is not slow.
+/// Methods that wait by design, and so are never slow.
 const WAITING: &[&str] = &[
     "Health/Watch",
     "Watch/Watch",
@@ -40,24 +40,24 @@ const WAITING: &[&str] = &[
 /// Requests in flight, and those that were pinned.
 #[derive(Debug)]
 pub(super) struct Pins {
-    /// From how long on a request is slow, in nanoseconds.
+    /// The duration from which a request is slow, in nanoseconds.
     pub(super) slow_ns: u64,
     /// Requests that have begun, and when.
     in_flight: HashMap<u64, u64>,
-    /// Until when the steps of a request are wanted.
+    /// By request, until when its steps are kept.
     pinned: HashMap<u64, u64>,
-    /// Pinned since the rings were looked through.
+    /// Found here and pinned since the last search of the rings.
     fresh: Vec<u64>,
-    /// And those of them that another member has told of.
+    /// Reported by other members and pinned since then.
     told: Vec<u64>,
 }
 
-/// What a look at the requests in flight has found.
+/// The requests to search the rings for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Turn {
-    /// Found here: to be looked for in the rings, and told to the other members.
+    /// Found here, and to be reported to the other members.
     pub(super) found: Vec<u64>,
-    /// Told by others: to be looked for only.
+    /// Reported by other members.
     pub(super) told: Vec<u64>,
 }
 
@@ -109,8 +109,8 @@ impl Pins {
         }
     }
 
-    /// Pins what has been in flight for too long, lets go of what was held long enough, and returns
-    /// what must be looked for in the rings.
+    /// Pins what has been in flight for too long, forgets pins that have expired, and returns what
+    /// to search the rings for.
     pub(super) fn turn(&mut self, now_ns: u64) -> Turn {
         self.in_flight.retain(|_, begun| now_ns < *begun + FORGOTTEN_NS);
         let slow_ns = self.slow_ns;
@@ -129,13 +129,13 @@ impl Pins {
     }
 }
 
-/// The same by the method's number.
+/// Whether a request waits by design, by the number of its method; see [`is_waiting`].
 pub(super) fn waits(method: u64) -> bool {
     let name = usize::try_from(method).ok().and_then(|at| METHODS.get(at));
     name.is_some_and(|name| is_waiting(name))
 }
 
-/// Whether a request with this method is meant to wait, so that it is never slow.
+/// Whether requests of this method wait by design, so that they are never slow.
 pub fn is_waiting(method: &str) -> bool {
     WAITING.contains(&method)
 }

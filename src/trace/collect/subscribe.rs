@@ -1,13 +1,13 @@
-//! A subscriber, and what of all that is kept it gets to see.
+//! Subscribers, and which of the kept records each receives.
 //!
-//! Whole traces or nothing: whether a request is let through is decided once, as soon as enough is
-//! known of it (its method, its key, its result), and until then its records wait. Too many traces
-//! are thinned by a hash of the id and not by chance, so that members that thin independently let
-//! through the same ones, up to the difference of their thresholds.
+//! A subscriber receives whole traces. Whether a request is let through is decided once, as soon as
+//! enough is known of it (its method, key and result); until then its records wait. If there are
+//! too many traces, a hash of the id decides and not chance, so that all members let the same ones
+//! through, up to the difference of their thresholds.
 //!
 //! Filters look at what this member knows. A request that another member serves has no rpc here:
-//! its method cannot be tested and passes, its key is known once it is applied. Whoever merges the
-//! members drops a trace whose serving member did not let it through.
+//! its method cannot be tested and passes, its key is known once it is applied. The program that
+//! merges the members must drop a trace that its serving member did not let through.
 
 use std::collections::HashMap;
 
@@ -26,11 +26,11 @@ use crate::{
 
 /// Batches that wait for a slow reader; what comes after them is dropped and counted.
 const BATCHES_MAX: usize = 64;
-/// Records in a batch.
+/// The most records in a batch.
 const BATCH_RECORDS: usize = 4096;
-/// Whole traces a second, unless the subscriber asks for another number.
+/// The most whole traces a second, unless the subscriber asks for another number.
 pub const TRACES_PER_SECOND: u32 = 50;
-/// So many verdicts are remembered.
+/// The most verdicts to remember.
 const VERDICTS_MAX: usize = 16_384;
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -50,12 +50,12 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether requests can be recognised by it on their way in.
+    /// Whether it can recognise a request on arrival, by its method or key.
     pub fn is_armed(&self) -> bool {
         self.method.is_some() || !self.key_prefix.is_empty()
     }
 
-    /// Whether a request with this method and key is meant.
+    /// Whether it lets a request with this method and key through.
     pub fn matches(&self, method: u64, key: &[u8]) -> bool {
         self.method.is_none_or(|wanted| wanted == method) && key.starts_with(&self.key_prefix)
     }
@@ -70,7 +70,7 @@ pub struct Batch {
     pub dropped: u64,
     /// Requests that this member finished since the hello.
     pub seen: u64,
-    /// How many of them were let through.
+    /// Of the requests seen, how many the filter let through.
     pub let_through: u64,
     /// Everything up to this clock has been sent, as far as it is kept.
     pub watermark: u64,
@@ -78,18 +78,18 @@ pub struct Batch {
 
 /// The subscriber's end.
 pub struct Subscription {
-    /// Who speaks.
+    /// The member's identity.
     pub hello: Hello,
-    /// What it says. Ends when the collector does.
+    /// The records; the channel closes when the collector ends.
     pub batches: mpsc::Receiver<Batch>,
 }
 
-/// What the collector knows about all requests when it offers records.
+/// Records on offer to all subscribers, with the collector's counts at that moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Offer<'a> {
-    /// What is wanted by somebody, in clock order.
+    /// The kept records, in clock order.
     pub(super) records: &'a [Record],
-    /// Everything up to here is in.
+    /// All kept records up to this clock have been offered.
     pub(super) watermark: u64,
     /// Nanoseconds since the member's start.
     pub(super) now_ns: u64,
@@ -135,20 +135,16 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
-    /// Makes both ends of the channel, and sends what history there is.
-    pub(super) fn new(
-        filter: Filter,
-        hello: Hello,
-        past: &Offer<'_>,
-    ) -> (Subscriber, Subscription) {
+    /// Makes both ends of the channel. Nothing is sent before [`Subscriber::begin`].
+    pub(super) fn new(filter: Filter, hello: Hello) -> (Subscriber, Subscription) {
         let (sender, batches) = mpsc::channel(BATCHES_MAX);
-        let mut subscriber = Subscriber {
+        let subscriber = Subscriber {
             own_prefix: hello.member_id & 0xffff,
             filter,
             sender,
             verdicts: HashMap::new(),
-            finished_before: past.finished,
-            lost_before: past.lost,
+            finished_before: 0,
+            lost_before: 0,
             not_taken: 0,
             let_through: 0,
             threshold: u64::MAX,
@@ -156,13 +152,18 @@ impl Subscriber {
             offered: 0,
             passed: 0,
         };
-        let records = if subscriber.filter.history { past.records } else { &[] };
-        let limit = std::mem::replace(&mut subscriber.filter.traces_per_second, u32::MAX);
-        subscriber.offer(&Offer { records, ..*past });
-        // History is bounded already: thinning and counting begin with what is live.
-        subscriber.filter.traces_per_second = limit;
-        (subscriber.offered, subscriber.passed, subscriber.let_through) = (0, 0, 0);
         (subscriber, Subscription { hello, batches })
+    }
+
+    /// Begins to count at what `past` says, and sends its records if the subscriber wants history.
+    pub(super) fn begin(&mut self, past: &Offer<'_>) {
+        (self.finished_before, self.lost_before) = (past.finished, past.lost);
+        let records = if self.filter.history { past.records } else { &[] };
+        let limit = std::mem::replace(&mut self.filter.traces_per_second, u32::MAX);
+        self.offer(&Offer { records, ..*past });
+        // History is bounded already: thinning and counting begin with what is live.
+        self.filter.traces_per_second = limit;
+        (self.offered, self.passed, self.let_through) = (0, 0, 0);
     }
 
     /// Sends what the filter lets through. False when the subscriber has gone.
@@ -248,7 +249,8 @@ impl Subscriber {
 
     fn first_verdict(&mut self, id: u64) -> Verdict {
         if VERDICTS_MAX <= self.verdicts.len() {
-            // Long forgotten requests go; one that is still under way starts anew, at worst twice.
+            // Verdicts of finished requests go. A request still under way is decided anew, and at
+            // worst counted twice.
             self.verdicts.clear();
         }
         self.offered += 1;
@@ -280,7 +282,8 @@ impl Waiting {
         match stage {
             Stage::Rpc => {
                 self.method = Some(field!(record, Rpc, method));
-                // What waits does so until its client goes, or for as long as that has said: no error.
+                // A request that waits by design ends when its client leaves or its deadline
+                // passes: no error.
                 let is_end = head.flags & FLAG_CANCELLED != 0 || head.result == DEADLINE_EXCEEDED;
                 let is_usual_end = is_end && self.method.is_some_and(waits);
                 self.is_error |= head.result != 0 && !is_usual_end;

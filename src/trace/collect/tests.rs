@@ -1,5 +1,7 @@
 use std::{collections::BTreeSet, sync::mpsc, thread};
 
+use tokio::sync::mpsc::error::TryRecvError;
+
 use super::*;
 use crate::{
     field, slot,
@@ -147,6 +149,7 @@ fn history_is_told_to_those_who_ask_and_keyframes_come() {
     settle(&collector);
     let mut without = collector.subscribe(Filter::default());
     let mut with = collector.subscribe(Filter { history: true, ..Filter::default() });
+    collector.pass(now_ns());
     assert_eq!(0, stages_of(&received(&mut without), kept).len());
     let records = received(&mut with);
     assert_eq!(vec![(Stage::RpcValidate, Kind::Span)], stages_of(&records, kept));
@@ -155,6 +158,7 @@ fn history_is_told_to_those_who_ask_and_keyframes_come() {
     // Ten seconds later it is forgotten.
     collector.pass(now_ns() + 20_000 * MS);
     let mut late = collector.subscribe(Filter { history: true, ..Filter::default() });
+    collector.pass(now_ns() + 20_000 * MS);
     assert_eq!(0, stages_of(&received(&mut late), kept).len());
 }
 
@@ -244,4 +248,38 @@ fn a_leaders_first_entry_is_nobodys_and_is_told_to_everybody() {
         of_stage.map(|r| r.number(&[slot])).any(|index| index == INDEX)
     };
     assert!(has(slot!(RaftEntry, index)) && has(slot!(RaftCommit, commit_new)));
+}
+
+/// Goal: threads that serve peers and clients do not wait for a pass. Method: hold the lock that a
+/// pass holds while they call, and see that the next pass does what they asked for.
+#[test]
+fn what_peers_and_observers_ask_for_is_left_for_the_next_pass() {
+    const OWN: u64 = 0x6009;
+    let collector = collector(OWN);
+    let told = id(OWN, 1, false);
+    drop(crate::stage!(RpcValidate, told));
+    let method = Filter { method: Some(2), ..Filter::default() };
+    let mut subscription = {
+        let _pass = collector.state.lock().unwrap();
+        collector.pin_told(told);
+        (100..1000).for_each(|counter| collector.pin_told(id(OWN, counter, false)));
+        let armed = collector.subscribe(method);
+        assert!(collector.is_armed(2, b"foo"));
+        drop(armed);
+        collector.subscribe(Filter::default())
+    };
+    assert_eq!(TOLD_MAX, collector.left.lock().unwrap().told.len());
+    settle(&collector);
+    let records = received(&mut subscription);
+    assert_eq!(vec![(Stage::RpcValidate, Kind::Span)], stages_of(&records, told));
+    assert!(!collector.is_armed(2, b"foo"), "its subscriber has gone");
+}
+
+#[test]
+fn a_subscriber_that_no_pass_has_served_ends_with_the_collector_too() {
+    let collector = collector(0x600a);
+    let mut late = collector.subscribe(Filter::default());
+    collector.finish();
+    while late.batches.try_recv().is_ok() {}
+    assert_eq!(Err(TryRecvError::Disconnected), late.batches.try_recv());
 }

@@ -1,6 +1,7 @@
 //! A cluster of a real etcd member and ours, in which we play raft's part by hand.
 //!
-//! These tests need etcd: `etcd` in the directory `GLASS_ETCD_351`, or in `PATH`. Without it they say so and return.
+//! These tests need etcd: `etcd` in the directory `GLASS_ETCD_351`, or in `PATH`. Without it they
+//! say so and return.
 
 use std::{
     env,

@@ -45,8 +45,8 @@ fn a_segment_with_another_name_is_no_new_beginning() {
     assert!(matches!(open(&log.dir, &options(4096)), Err(Error::Missing(_))));
 }
 
-/// Goal: wherever a first start ends, there is no log, or a whole one. Method: it ends at each step,
-/// on a disk that loses what was not synced; the next start does what a member does.
+/// Goal: wherever a first start ends, there is no log, or a whole one. Method: it ends at each
+/// step, on a disk that loses what was not synced; the next start does what a member does.
 #[test]
 fn a_first_start_that_is_cut_short_leaves_no_log_or_a_whole_one() {
     alone(

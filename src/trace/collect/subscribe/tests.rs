@@ -55,8 +55,8 @@ struct Pair(Subscriber, Subscription);
 
 impl Pair {
     fn new(filter: Filter) -> Pair {
-        let past = offer(&[], 0);
-        let (subscriber, subscription) = Subscriber::new(filter, hello(), &past);
+        let (mut subscriber, subscription) = Subscriber::new(filter, hello());
+        subscriber.begin(&offer(&[], 0));
         Pair(subscriber, subscription)
     }
 
@@ -177,7 +177,8 @@ fn when_the_reader_goes_the_subscriber_says_so() {
 fn history_comes_whole_and_does_not_count_as_live() {
     let past: Vec<Record> = (1..=300).flat_map(|counter| put(own(counter), b"x", 0)).collect();
     let filter = Filter { history: true, traces_per_second: 10, ..Filter::default() };
-    let (subscriber, subscription) = Subscriber::new(filter, hello(), &offer(&past, 1));
+    let (mut subscriber, subscription) = Subscriber::new(filter, hello());
+    subscriber.begin(&offer(&past, 1));
     let mut pair = Pair(subscriber, subscription);
     assert_eq!(300, pair.heard().len());
     pair.offer(&put(own(301), b"x", 0), 2);
