@@ -108,6 +108,13 @@ impl Buffer {
         self.insert(bucket, key, Entry::Delete);
     }
 
+    /// The smallest key of a bucket that the buffer has something to say about.
+    pub(super) fn first(&self, bucket: Bucket) -> Option<&[u8]> {
+        let in_map = self.maps[bucket.place()].first_key_value().map(|(key, _)| key.as_ref());
+        let in_run = self.run.first().filter(|_| bucket == Bucket::Key);
+        in_map.into_iter().chain(in_run.map(|(key, _)| key.as_slice())).min()
+    }
+
     /// A key that the map knows must stay with the map, because the map is asked first.
     fn may_append(&self, key: &RunKey) -> bool {
         let map = &self.maps[Bucket::Key.place()];
