@@ -19,15 +19,21 @@
 //! for is read twice, and the second time no faster than it is sent. Only if so many do not read
 //! that there is no window left, others wait; and then answers that make no progress are ended.
 //!
+//! An answer begins with its **plan**: 17 bytes a row, and more while rows are sorted or in the write
+//! buffer. A list of many small keys is mostly plan, and what of it stands for rows that were not
+//! kept stays until they are sent. So it is counted with the window, before it is made by what the
+//! index says that it may become ([`Store::plan_bytes`]), and then exactly.
+//!
 //! A write that reads cannot be refused any more when its answer is read. So it asks for room before
-//! it is proposed, and afterwards it waits for a place like others, but in the end it gets one
+//! it is proposed, and for that of its plan, which apply makes, too; and afterwards it waits for a place like others, but in the end it gets one
 //! ([`Connection::enter_at_last`]). It waits no longer than a request may, because its plan holds a
 //! snapshot of the file.
 //!
 //! Invariants
-//! * What is in flight is at most what [`room::LIMITS`] allows, but for one row an answer, for an
-//!   order by values, which needs all rows at once, and for the windows of writes that were under way
-//!   when the room became scarce.
+//! * What is in flight, plans included, is at most what [`room::LIMITS`] allows, but for: one row an
+//!   answer; an order by values, which needs all rows at once; the windows of writes that were under
+//!   way when the room became scarce, and what their plans have grown since; and one plan that is
+//!   longer than a connection's limit, by how much it is longer.
 //! * A small read never waits because of a large one.
 //! * Nobody waits who holds anything, but for the plan of a write; see [`ledger`].
 //!
@@ -56,7 +62,7 @@ use self::{
 use super::{Error, Server};
 use crate::{
     pb::etcdserverpb::{RangeRequest, TxnRequest},
-    server::mvcc::{KvResponse, Reply, Store, plan::Source},
+    server::mvcc::{KvResponse, Reply, Store, plan::Source, reply::write_range},
     stage,
 };
 
@@ -147,15 +153,48 @@ pub(crate) enum Question {
 }
 
 impl Question {
+    /// What its plan takes: at most, if it is not made yet.
+    fn plan_bytes(&self, store: &Store) -> usize {
+        match self {
+            Question::Range(range) => store.plan_bytes(std::iter::once(range.clone())),
+            Question::Txn(txn) => store.txn_plan_bytes(txn),
+            Question::Planned(reply) => reply.bytes(),
+        }
+    }
+
     /// Reads the answer. Afterwards it can be asked again.
     fn read(&mut self, store: &Store, id: u64, meter: Meter) -> Result<Large, Failed> {
         let client = meter.client();
         let is_read = !matches!(self, Question::Planned(_));
+        let plan = self.plan_bytes(store);
+        let mut writer = Writer::new(meter);
+        // Why it breaks, the writer knows.
+        let written = match writer.plan(plan) {
+            ControlFlow::Continue(()) => self.write(store, id, &mut writer)?,
+            ControlFlow::Break(()) => 0,
+        };
+        let (rope, len, share) = writer.finish().map_err(|stop| Failed::Stopped(stop, plan))?;
+        let rope = Arc::new(Mutex::new(rope));
+        if let Some(share) = &share {
+            share.send(&rope);
+        }
+        let (revision, share) = (written, share.map(Arc::new));
+        Ok(Large { id, len, revision, rope, client, share, is_read, excess: 0 })
+    }
+
+    /// Plans the answer, if that is not done, and writes it. Returns the revision for its header.
+    fn write(&mut self, store: &Store, id: u64, writer: &mut Writer) -> Result<i64, Error> {
+        let source = Source::Published(store.backend());
         let mut planned;
         let reply = match self {
             Question::Range(range) => {
-                planned = Reply::Range(store.plan_range(id, range)?);
-                &mut planned
+                // One step for both halves.
+                let mut span = stage!(MvccRange, id);
+                let mut plan = store.plan_range(id, range)?;
+                if writer.plan(plan.bytes()).is_continue() {
+                    let _ = write_range(&mut plan, source, writer, &mut span);
+                }
+                return Ok(plan.revision());
             }
             Question::Txn(txn) => {
                 planned = Reply::Txn(store.plan_txn(id, txn)?);
@@ -163,23 +202,18 @@ impl Question {
             }
             Question::Planned(reply) => reply,
         };
-        let mut writer = Writer::new(meter);
-        // Why it breaks, the writer knows.
-        let _ = reply.write(id, Source::Published(store.backend()), &mut writer);
-        let (rope, len, share) = writer.finish().map_err(Failed::Stopped)?;
-        let rope = Arc::new(Mutex::new(rope));
-        if let Some(share) = &share {
-            share.send(&rope);
+        if writer.plan(reply.bytes()).is_continue() {
+            let _ = reply.write(id, source, writer);
         }
-        let (revision, share) = (reply.revision(), share.map(Arc::new));
-        Ok(Large { id, len, revision, rope, client, share, is_read, excess: 0 })
+        Ok(reply.revision())
     }
 }
 
 /// Why an answer was not read.
 enum Failed {
     Refused(Error),
-    Stopped(Stop),
+    /// And what the plan takes at most.
+    Stopped(Stop, usize),
 }
 
 impl From<Error> for Failed {
@@ -189,13 +223,29 @@ impl From<Error> for Failed {
 }
 
 impl Server {
+    /// Waits until there is room for the answer to a write that reads these ranges, before it is
+    /// proposed. Returns a place, if its plan may be long.
+    pub(super) async fn room_for(
+        &self,
+        id: u64,
+        ranges: impl Iterator<Item = RangeRequest>,
+        from: &Arc<Connection>,
+    ) -> Result<Option<Share>, Error> {
+        let mut ranges = ranges.filter(|range| !range.range_end.is_empty()).peekable();
+        let plan = if ranges.peek().is_none() { 0 } else { self.store.plan_bytes(ranges) };
+        if plan <= from.small() && from.is_free() {
+            return Ok(None);
+        }
+        from.free(id, plan, self.settings.request_timeout).await
+    }
+
     /// Reads what apply has planned for request `id` of a client of this connection. What has been
     /// carried out is answered: it waits for a place, and then it gets one.
     pub(crate) async fn finish(
         &self,
         id: u64,
         mut reply: Reply,
-        from: &Arc<Connection>,
+        (from, share): (&Arc<Connection>, Option<Share>),
     ) -> Result<Answer<KvResponse>, Error> {
         if reply.rows() <= SHORT {
             let source = Source::Published(&self.backend);
@@ -203,18 +253,26 @@ impl Server {
                 return Ok(Answer::Whole(response));
             }
         }
-        self.read_large(id, Question::Planned(reply), from).await.map(Answer::Large)
+        self.read_large_in(id, Question::Planned(reply), (from, share)).await.map(Answer::Large)
     }
 
     /// Reads an answer that may be large, away from the thread that serves requests.
     pub(crate) async fn read_large(
         &self,
         id: u64,
-        mut question: Question,
+        question: Question,
         from: &Arc<Connection>,
     ) -> Result<Large, Error> {
+        self.read_large_in(id, question, (from, None)).await
+    }
+
+    async fn read_large_in(
+        &self,
+        id: u64,
+        mut question: Question,
+        (from, mut share): (&Arc<Connection>, Option<Share>),
+    ) -> Result<Large, Error> {
         let patience = self.settings.request_timeout;
-        let mut share = None;
         loop {
             let meter = Meter::new(from, share.take());
             let read = move |store: &Store| (question.read(store, id, meter), question);
@@ -222,14 +280,14 @@ impl Server {
             match result {
                 Ok(large) => return Ok(large),
                 Err(Failed::Refused(error)) => return Err(error),
-                Err(Failed::Stopped(Stop::TooLong(bytes))) => {
+                Err(Failed::Stopped(Stop::TooLong(bytes), _)) => {
                     return Err(Error::AnswerTooLong { bytes });
                 }
                 // Once it has its place it cannot happen again.
-                Err(Failed::Stopped(Stop::Full)) => {
+                Err(Failed::Stopped(Stop::Full, plan)) => {
                     share = Some(match again {
-                        Question::Planned(_) => from.enter_at_last(id, patience).await,
-                        _ => from.enter(id, patience).await?,
+                        Question::Planned(_) => from.enter_at_last(id, plan, patience).await,
+                        _ => from.enter(id, plan, patience).await?,
                     });
                 }
             }

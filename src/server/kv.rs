@@ -21,7 +21,7 @@ use super::{
     },
     no_space::NoSpace,
     read_index::ReadIndex,
-    txn::Txn,
+    txn::{Txn, previous},
     wait::Wait,
 };
 use crate::{
@@ -163,12 +163,12 @@ impl Server {
     ) -> Result<Answer<PutResponse>, Error> {
         validate(id, 1, || check::check_put(&put))?;
         if put.prev_kv && !from.is_free() {
-            from.free(id, self.settings.request_timeout).await?;
+            from.free(id, 0, self.settings.request_timeout).await?;
         }
         self.check_quota(id, put_cost(&put)).await?;
         let request = InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() };
         let reply = self.propose_kv(id, request).await?;
-        Ok(self.finish(id, reply, from).await?.map(|response| match response {
+        Ok(self.finish(id, reply, (from, None)).await?.map(|response| match response {
             KvResponse::Put(response) => response,
             other => unexpected(&other),
         }))
@@ -208,11 +208,12 @@ impl Server {
         delete_range: DeleteRangeRequest,
         from: &Arc<Connection>,
     ) -> Result<Answer<DeleteRangeResponse>, Error> {
-        if delete_range.prev_kv && !from.is_free() {
-            from.free(id, self.settings.request_timeout).await?;
-        }
+        let share = match delete_range.prev_kv {
+            true => self.room_for(id, std::iter::once(previous(&delete_range)), from).await?,
+            false => None,
+        };
         let reply = self.propose_delete(id, delete_range).await?;
-        Ok(self.finish(id, reply, from).await?.map(|response| match response {
+        Ok(self.finish(id, reply, (from, share)).await?.map(|response| match response {
             KvResponse::DeleteRange(response) => response,
             other => unexpected(&other),
         }))
@@ -239,16 +240,15 @@ impl Server {
     ) -> Result<Answer<TxnResponse>, Error> {
         let txn = self.check_txn(id, txn)?;
         let cost = txn_cost(&txn);
-        let must_wait = !from.is_free() && txn.reads();
-        let txn = txn.into_request();
-        if check::txn_is_read_only(&txn) {
-            return self.read_txn(id, txn, from).await;
+        if check::txn_is_read_only(txn.request(0)) {
+            return self.read_txn(id, txn.into_request(), from).await;
         }
-        if must_wait {
-            from.free(id, self.settings.request_timeout).await?;
-        }
-        let reply = self.propose_txn(id, txn, cost).await?;
-        Ok(self.finish(id, reply, from).await?.map(|response| match response {
+        let share = match txn.reads() {
+            true => self.room_for(id, txn.ranges(), from).await?,
+            false => None,
+        };
+        let reply = self.propose_txn(id, txn.into_request(), cost).await?;
+        Ok(self.finish(id, reply, (from, share)).await?.map(|response| match response {
             KvResponse::Txn(response) => response,
             other => unexpected(&other),
         }))

@@ -22,10 +22,12 @@ impl Server {
         range: RangeRequest,
     ) -> Result<RangeResponse, Error> {
         self.may_range(id, &range).await?;
-        if is_long(&range) {
-            return self.read_aside(move |store| store.range(id, &range)).await?;
+        if !is_long(&range)
+            && let Some(response) = self.store.small_range(id, &range, usize::MAX)?
+        {
+            return Ok(response);
         }
-        self.store.range(id, &range)
+        self.read_aside(move |store| store.range(id, &range)).await?
     }
 
     /// A transaction that writes.

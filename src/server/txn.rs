@@ -28,7 +28,9 @@ mod answer;
 
 use prost::{DecodeError, Message as _};
 
-use crate::pb::etcdserverpb::{RequestOp, TxnRequest, request_op::Request};
+use crate::pb::etcdserverpb::{
+    DeleteRangeRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request,
+};
 
 pub(crate) use answer::Answers;
 
@@ -67,6 +69,12 @@ pub enum Step<'t> {
     Op(Option<&'t Request>),
     /// The transaction of this level is over.
     Leave(usize),
+}
+
+/// The range of what a deletion deletes.
+pub(crate) fn previous(delete: &DeleteRangeRequest) -> RangeRequest {
+    let (key, range_end) = (delete.key.clone(), delete.range_end.clone());
+    RangeRequest { key, range_end, ..RangeRequest::default() }
 }
 
 impl Txn {
@@ -125,6 +133,17 @@ impl Txn {
             Step::Op(Some(Request::RequestPut(put))) => put.prev_kv,
             Step::Op(Some(Request::RequestDeleteRange(delete))) => delete.prev_kv,
             Step::Op(_) | Step::Enter(_) | Step::Leave(_) => false,
+        })
+    }
+
+    /// What all operations of all levels read of the key space for the answer.
+    pub fn ranges(&self) -> impl Iterator<Item = RangeRequest> {
+        self.walk(|_| Taken::Both).filter_map(|step| match step {
+            Step::Op(Some(Request::RequestRange(range))) => Some(range.clone()),
+            Step::Op(Some(Request::RequestDeleteRange(delete))) if delete.prev_kv => {
+                Some(previous(delete))
+            }
+            Step::Op(_) | Step::Enter(_) | Step::Leave(_) => None,
         })
     }
 

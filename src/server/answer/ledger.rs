@@ -7,7 +7,8 @@
 //!   waiting, in order            ended: holds only what HTTP/2 already has
 //! ```
 //!
-//! Each answer begins with a **window**: what it needs to be read and sent piece by piece. Rows that
+//! Each answer begins with a **window**: what it needs to be read and sent piece by piece; and with its
+//! **plan**, the keys of the rows that it is made of, as long as they may become. Rows that
 //! it keeps beyond that it holds too, as long as both its connection and the member have kept less
 //! than their share. So what is kept never takes the windows away from others, and an answer that
 //! finds nothing to keep is slower, but goes on. One that has kept all of itself needs no window.
@@ -17,7 +18,8 @@
 //!   not read; and whose client does not read is ended when somebody waits for it.
 //! * Who waits is passed only by connections that hold less. So who reads is not kept waiting by
 //!   who does not, however many answers that one asks for.
-//! * A connection, and the member, may always have one answer, however little the limits are.
+//! * A connection, and the member, may always have one answer, however little the limits are. And a
+//!   plan that is longer than a connection's limit begins when it would fit if it were not longer.
 //!
 //! Time is handed in. Nothing here locks, allocates rows, or knows what an answer is made of.
 
@@ -65,6 +67,15 @@ struct Answer {
     is_ended: bool,
 }
 
+/// A place in the queue.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    ticket: Ticket,
+    connection: u64,
+    /// What its plan may take beside its window.
+    plan: usize,
+}
+
 /// What is to be done about clients that do not read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -83,7 +94,7 @@ pub struct Ledger {
     used: usize,
     connections: HashMap<u64, usize>,
     answers: BTreeMap<Ticket, Answer>,
-    waiting: VecDeque<(Ticket, u64)>,
+    waiting: VecDeque<Waiting>,
     last: Ticket,
 }
 
@@ -109,52 +120,56 @@ impl Ledger {
         self.waiting.len()
     }
 
-    /// Begins an answer, if there is room for its window.
-    pub fn enter(&mut self, connection: u64) -> Option<Ticket> {
-        let is_free = self.has_room() && self.connection_has_room(connection);
-        is_free.then(|| {
-            self.last += 1;
-            self.begin(self.last, connection)
-        })
+    /// Begins an answer, if there is room for its window and its plan.
+    pub fn enter(&mut self, connection: u64, plan: usize) -> Option<Ticket> {
+        let is_passed = self.next().is_some_and(|next| !self.has_room(self.waiting[next].plan));
+        let is_free =
+            !is_passed && self.has_room(plan) && self.connection_has_room(connection, plan);
+        is_free.then(|| self.enter_anyway(connection, plan))
     }
 
     /// Begins an answer, whether there is room or not.
-    pub fn enter_anyway(&mut self, connection: u64) -> Ticket {
+    pub fn enter_anyway(&mut self, connection: u64, plan: usize) -> Ticket {
         self.last += 1;
-        self.begin(self.last, connection)
+        self.begin(Waiting { ticket: self.last, connection, plan })
     }
 
-    /// Queues for a window. `None` if too many wait already, unless it cannot be refused any more.
-    pub fn wait(&mut self, connection: u64, may_refuse: bool) -> Option<Ticket> {
+    /// Queues for a window and a plan. `None` if too many wait already, unless it cannot be refused
+    /// any more.
+    pub fn wait(&mut self, connection: u64, plan: usize, may_refuse: bool) -> Option<Ticket> {
         if may_refuse && self.waiting.len() >= self.limits.waiting {
             return None;
         }
         self.last += 1;
-        self.waiting.push_back((self.last, connection));
+        self.waiting.push_back(Waiting { ticket: self.last, connection, plan });
         Some(self.last)
     }
 
     /// Gives up a place in the queue.
     pub fn give_up(&mut self, ticket: Ticket) {
-        self.waiting.retain(|(other, _)| *other != ticket);
+        self.waiting.retain(|other| other.ticket != ticket);
     }
 
     /// Takes those out of the queue for whom there is room now: they have entered. First comes the
-    /// connection that holds the least, and of several the one that has waited the longest.
+    /// connection that holds the least, and of several the one that has waited the longest; a long
+    /// plan is not passed by shorter ones, or it would wait for ever.
     pub fn admit(&mut self) -> Vec<Ticket> {
         let mut admitted = Vec::new();
-        while self.has_room() {
-            let waiting = self.waiting.iter().enumerate();
-            let least = waiting.min_by_key(|(at, (_, of))| (self.used_by(*of), *at));
-            // If it has no room of its own, the others have none either.
-            let Some((at, &(ticket, connection))) = least else { break };
-            if !self.connection_has_room(connection) {
+        while let Some(at) = self.next() {
+            let Waiting { connection, plan, .. } = self.waiting[at];
+            if !self.has_room(plan) || !self.connection_has_room(connection, plan) {
                 break;
             }
-            self.waiting.remove(at);
-            admitted.push(self.begin(ticket, connection));
+            admitted.extend(self.waiting.remove(at).map(|next| self.begin(next)));
         }
         admitted
+    }
+
+    /// Who enters next, by place in the queue.
+    fn next(&self) -> Option<usize> {
+        let waiting = self.waiting.iter().enumerate();
+        let least = waiting.min_by_key(|(at, next)| (self.used_by(next.connection), *at));
+        least.map(|(at, _)| at)
     }
 
     /// Keeps more, if the member's and the connection's shares allow it.
@@ -244,8 +259,9 @@ impl Ledger {
             }
         }
         let mut freed = 0;
+        let wanted: usize = self.waiting.iter().map(|next| self.wanted(next.plan)).sum();
         for (held, connection) in self.stuck(now) {
-            if freed < self.waiting.len() * self.limits.window && self.is_waited_for(connection) {
+            if freed < wanted && self.is_waited_for(connection) {
                 freed += held;
                 verdict.closed.push(connection);
             }
@@ -300,28 +316,34 @@ impl Ledger {
 
     /// Whether somebody waits for what this connection holds.
     fn is_waited_for(&self, connection: u64) -> bool {
-        let mut waiting = self.waiting.iter();
-        if self.has_room() {
-            waiting.any(|(_, of)| *of == connection && !self.connection_has_room(connection))
-        } else {
-            !self.waiting.is_empty()
-        }
+        let Some(next) = self.next() else { return false };
+        let is_own = |it: &Waiting| {
+            it.connection == connection && !self.connection_has_room(connection, it.plan)
+        };
+        !self.has_room(self.waiting[next].plan) || self.waiting.iter().any(is_own)
     }
 
-    fn begin(&mut self, ticket: Ticket, connection: u64) -> Ticket {
+    fn begin(&mut self, next: Waiting) -> Ticket {
+        let Waiting { ticket, connection, plan } = next;
         let answer = Answer { connection, bytes: 0, handed: 0, progress: None, is_ended: false };
         self.answers.insert(ticket, answer);
-        self.overdraw(ticket, self.limits.window);
+        self.overdraw(ticket, self.limits.window + plan);
         ticket
     }
 
-    fn has_room(&self) -> bool {
-        self.used == 0 || self.used + self.limits.window <= self.limits.member.all
+    /// For how much an answer with this plan waits.
+    fn wanted(&self, plan: usize) -> usize {
+        let Limits { window, connection, .. } = self.limits;
+        window.saturating_add(plan).min(connection.all.max(window))
     }
 
-    fn connection_has_room(&self, connection: u64) -> bool {
+    fn has_room(&self, plan: usize) -> bool {
+        self.used == 0 || self.used + self.wanted(plan) <= self.limits.member.all
+    }
+
+    fn connection_has_room(&self, connection: u64, plan: usize) -> bool {
         let used = self.used_by(connection);
-        used == 0 || used + self.limits.window <= self.limits.connection.all
+        used == 0 || used + self.wanted(plan) <= self.limits.connection.all
     }
 
     fn release(&mut self, connection: u64, bytes: usize) {

@@ -36,7 +36,9 @@ pub struct Meter {
     granted: usize,
     /// What it holds for a moment.
     overdrawn: usize,
-    /// What it has noted, and the share does not know of.
+    /// What its plan takes.
+    plan: usize,
+    /// What it has noted: the part of its plan that is left when it is read.
     noted: usize,
     is_over: bool,
 }
@@ -45,8 +47,23 @@ impl Meter {
     /// For an answer to a client of this connection; `share` if it has waited for a place.
     pub fn new(connection: &Arc<Connection>, share: Option<Share>) -> Meter {
         let connection = Arc::clone(connection);
+        let plan = share.as_ref().map_or(0, Share::plan);
         let (kept, granted, overdrawn, noted) = (0, 0, 0, 0);
-        Meter { connection, share, kept, granted, overdrawn, noted, is_over: false }
+        Meter { connection, share, kept, granted, overdrawn, plan, noted, is_over: false }
+    }
+
+    /// The plan takes so many bytes: at most, before it is made, and then exactly.
+    pub fn plan(&mut self, bytes: usize) -> Taken {
+        let more = bytes.saturating_sub(self.plan);
+        if !self.is_small(more) {
+            let Some(share) = self.share() else { return Taken::Full };
+            share.overdraw(more);
+        }
+        if let Some(share) = &self.share {
+            share.give_back(self.plan.saturating_sub(bytes));
+        }
+        self.plan = bytes;
+        Taken::Kept
     }
 
     /// The connection of the client that asked.
@@ -104,38 +121,32 @@ impl Meter {
 
     /// Whether the answer is small, with so many bytes more.
     fn is_small(&self, bytes: usize) -> bool {
-        self.share.is_none() && self.kept + self.overdrawn + bytes <= self.connection.small()
+        let held = self.kept + self.overdrawn + self.plan;
+        self.share.is_none() && held + bytes <= self.connection.small()
     }
 
     /// The place in the ledger. Whoever gets it now brings along what was small.
     fn share(&mut self) -> Option<&Share> {
         if self.share.is_none() {
             let share = self.connection.try_enter()?;
-            share.overdraw(self.kept + self.overdrawn);
+            share.overdraw(self.kept + self.overdrawn + self.plan);
             self.granted = self.kept;
             self.share = Some(share);
         }
         self.share.as_ref()
     }
 
+    /// The plan's memory goes over to the answer, so it is counted already.
     fn note(&mut self) {
         self.noted += NOTE;
-        if self.noted >= STEP {
-            self.settle();
-        }
-    }
-
-    fn settle(&mut self) {
-        if let Some(share) = &self.share {
-            share.overdraw(std::mem::take(&mut self.noted));
-        }
     }
 
     /// The answer is read. Returns its place, if it is not small. If all of it is kept, it needs no
     /// window any more.
-    pub fn finish(mut self) -> Option<Share> {
-        self.settle();
+    pub fn finish(self) -> Option<Share> {
         if let Some(share) = &self.share {
+            share.overdraw(self.noted);
+            share.give_back(self.plan);
             let window = if self.is_over { 0 } else { share.window() };
             share.give_back(self.granted - self.kept + window);
         }

@@ -73,11 +73,18 @@ pub struct Room {
 #[derive(Debug)]
 struct State {
     ledger: Ledger,
-    waiters: HashMap<Ticket, (oneshot::Sender<Share>, Arc<Connection>)>,
+    waiters: HashMap<Ticket, Waiter>,
     /// What is being sent, so that it can be ended.
     ropes: HashMap<Ticket, Weak<Mutex<Rope>>>,
     connections: HashMap<u64, Weak<Connection>>,
     last: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    sender: oneshot::Sender<Share>,
+    connection: Arc<Connection>,
+    plan: usize,
 }
 
 /// A client's connection, as far as answers are concerned.
@@ -99,6 +106,8 @@ pub struct Connection {
 pub struct Share {
     connection: Arc<Connection>,
     ticket: Ticket,
+    /// What it was given for its plan when it entered.
+    plan: usize,
 }
 
 impl Room {
@@ -191,8 +200,8 @@ type Woken = (oneshot::Sender<Share>, Share);
 impl State {
     fn wake(&mut self, admitted: Vec<Ticket>) -> Vec<Woken> {
         let woken = admitted.into_iter().filter_map(|ticket| {
-            let (sender, connection) = self.waiters.remove(&ticket)?;
-            Some((sender, Share { connection, ticket }))
+            let Waiter { sender, connection, plan } = self.waiters.remove(&ticket)?;
+            Some((sender, Share { connection, ticket, plan }))
         });
         woken.collect()
     }
@@ -231,13 +240,22 @@ impl Connection {
     }
 
     /// Waits until [`is_free`](Self::is_free), in order, on behalf of request `id`: to be asked
-    /// before something is carried out that must be answered then. Fails after `patience`.
-    pub async fn free(self: &Arc<Connection>, id: u64, patience: Duration) -> Result<(), Error> {
+    /// before something is carried out that must be answered then. Returns a place for its plan, if
+    /// that may be long. Fails after `patience`.
+    pub async fn free(
+        self: &Arc<Connection>,
+        id: u64,
+        plan: usize,
+        patience: Duration,
+    ) -> Result<Option<Share>, Error> {
         self.ready(id, patience).await?;
-        if !self.is_free() {
-            self.enter(id, patience).await?;
+        if plan > self.small() {
+            return self.enter(id, plan, patience).await.map(Some);
         }
-        Ok(())
+        if !self.is_free() {
+            self.enter(id, 0, patience).await?;
+        }
+        Ok(None)
     }
 
     /// Waits until the client has read enough of its earlier answers, on behalf of request `id`:
@@ -280,52 +298,62 @@ impl Connection {
 
     /// A place in the ledger, if there is room.
     pub fn try_enter(self: &Arc<Connection>) -> Option<Share> {
-        let ticket = self.try_enter_in(&mut self.room.lock())?;
-        Some(Share { connection: Arc::clone(self), ticket })
+        let ticket = self.try_enter_in(&mut self.room.lock(), 0)?;
+        Some(self.share(ticket, 0))
     }
 
-    fn try_enter_in(&self, state: &mut State) -> Option<Ticket> {
+    fn try_enter_in(&self, state: &mut State, plan: usize) -> Option<Ticket> {
         fail::fail_point!("answer-room-taken", |_| None);
-        state.ledger.enter(self.number)
+        state.ledger.enter(self.number, plan)
     }
 
-    /// Waits for a place in the ledger, in order, on behalf of request `id`. Fails at once if too
-    /// many wait, and when for `patience` there was no place and the client has read nothing.
+    fn share(self: &Arc<Connection>, ticket: Ticket, plan: usize) -> Share {
+        Share { connection: Arc::clone(self), ticket, plan }
+    }
+
+    /// Waits for a place in the ledger, with so many bytes for a plan, in order, on behalf of request
+    /// `id`. Fails at once if too many wait, and when for `patience` there was no place and the client has read nothing.
     pub async fn enter(
         self: &Arc<Connection>,
         id: u64,
+        plan: usize,
         patience: Duration,
     ) -> Result<Share, Error> {
-        self.queue(id, patience, true).await
+        self.queue(id, plan, (patience, true)).await
     }
 
     /// The same for what has been carried out, and so cannot be refused: it gets a place in any
     /// case, beyond the limits if it has waited in vain.
-    pub async fn enter_at_last(self: &Arc<Connection>, id: u64, patience: Duration) -> Share {
-        if let Ok(share) = self.queue(id, patience, false).await {
+    pub async fn enter_at_last(
+        self: &Arc<Connection>,
+        id: u64,
+        plan: usize,
+        patience: Duration,
+    ) -> Share {
+        if let Ok(share) = self.queue(id, plan, (patience, false)).await {
             return share;
         }
-        let ticket = self.room.lock().ledger.enter_anyway(self.number);
-        Share { connection: Arc::clone(self), ticket }
+        let ticket = self.room.lock().ledger.enter_anyway(self.number, plan);
+        self.share(ticket, plan)
     }
 
     async fn queue(
         self: &Arc<Connection>,
         id: u64,
-        patience: Duration,
-        may_refuse: bool,
+        plan: usize,
+        (patience, may_refuse): (Duration, bool),
     ) -> Result<Share, Error> {
         let Limits { window, member, .. } = self.room.limits;
         let (waiting, mut span) = {
             let mut state = self.room.lock();
-            if let Some(ticket) = self.try_enter_in(&mut state) {
-                return Ok(Share { connection: Arc::clone(self), ticket });
+            if let Some(ticket) = self.try_enter_in(&mut state, plan) {
+                return Ok(self.share(ticket, plan));
             }
-            let mut span = stage!(AnswerRoom, id, bytes = window, limit = member.all);
+            let mut span = stage!(AnswerRoom, id, bytes = window + plan, limit = member.all);
             let ledger = &state.ledger;
             crate::set!(span, AnswerRoom, in_flight = ledger.used(), ahead = ledger.waiting());
             crate::set!(span, AnswerRoom, of_connection = ledger.used_by(self.number));
-            let waiting = self.wait(&mut state, may_refuse);
+            let waiting = self.wait(&mut state, plan, may_refuse);
             self.room.note_queue(&state);
             (waiting, span.begun())
         };
@@ -344,11 +372,17 @@ impl Connection {
         result
     }
 
-    fn wait(self: &Arc<Connection>, state: &mut State, may_refuse: bool) -> Option<Waiting> {
+    fn wait(
+        self: &Arc<Connection>,
+        state: &mut State,
+        plan: usize,
+        may_refuse: bool,
+    ) -> Option<Waiting> {
         fail::fail_point!("answer-room-taken", |_| None);
-        let ticket = state.ledger.wait(self.number, may_refuse)?;
+        let ticket = state.ledger.wait(self.number, plan, may_refuse)?;
         let (sender, admitted) = oneshot::channel();
-        state.waiters.insert(ticket, (sender, Arc::clone(self)));
+        let connection = Arc::clone(self);
+        state.waiters.insert(ticket, Waiter { sender, connection, plan });
         Some(Waiting { room: Arc::clone(&self.room), ticket, admitted })
     }
 
@@ -433,6 +467,11 @@ impl Share {
     /// What it was given when it entered.
     pub fn window(&self) -> usize {
         self.connection.room.limits.window
+    }
+
+    /// What it was given for its plan when it entered.
+    pub fn plan(&self) -> usize {
+        self.plan
     }
 
     /// Keeps more, if that is allowed.

@@ -149,9 +149,11 @@ impl Rows {
         ControlFlow::Continue(is_kept)
     }
 
-    /// Notes the key of a row that was not kept.
-    pub fn leave(&mut self, key: [u8; 17]) {
-        self.keys.push_back(key);
+    /// Notes the keys of the rows that were not kept: all but the first so many of these.
+    pub fn leave(&mut self, mut keys: Vec<[u8; 17]>, kept: usize) {
+        keys.drain(..kept);
+        keys.shrink_to_fit();
+        self.keys = keys.into();
     }
 
     /// The revision at which the rows are read.
@@ -343,6 +345,14 @@ impl Writer {
     /// Counts bytes that are in memory for a moment, whether there is room for them or not.
     pub fn overdraw(&mut self, bytes: usize) -> ControlFlow<()> {
         match self.meter.overdraw(bytes) {
+            Taken::Full => self.break_off(Stop::Full),
+            Taken::Kept | Taken::NotKept => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Counts what the plan takes: at most, before it is made, and then exactly.
+    pub fn plan(&mut self, bytes: usize) -> ControlFlow<()> {
+        match self.meter.plan(bytes) {
             Taken::Full => self.break_off(Stop::Full),
             Taken::Kept | Taken::NotKept => ControlFlow::Continue(()),
         }

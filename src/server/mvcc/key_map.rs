@@ -127,6 +127,21 @@ impl KeyMap {
         keys.take(limit).for_each(|(key, index)| change(key, index));
     }
 
+    /// How many keys within bounds have a history, and how many of these are alive: at most. That
+    /// is the number of all keys of the blocks, of which no key is visited.
+    pub fn at_most(&self, (from, to): Bounds<'_>) -> (usize, usize) {
+        let first = match from {
+            Bound::Unbounded => 0,
+            Bound::Included(key) | Bound::Excluded(key) => self.block_of(key),
+        };
+        let end = match to {
+            Bound::Unbounded => self.blocks.len(),
+            Bound::Included(key) | Bound::Excluded(key) => self.block_of(key) + 1,
+        };
+        let blocks = self.blocks.get(first..end.min(self.blocks.len())).unwrap_or_default();
+        blocks.iter().fold((0, 0), |(keys, alive), block| (keys + block.keys, alive + block.alive))
+    }
+
     /// How many keys within bounds are alive.
     pub fn alive(&self, (from, to): Bounds<'_>) -> usize {
         let end = |bound| match bound {

@@ -24,7 +24,12 @@ use std::{cmp::Ordering, ops::ControlFlow};
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Revision, key_index::Found, read_txn::Reader, tree_index::KeyRange};
+use super::{
+    Revision,
+    key_index::Found,
+    read_txn::Reader,
+    tree_index::{KeyRange, TreeIndex},
+};
 use crate::{
     pb::{
         etcdserverpb::{
@@ -212,10 +217,85 @@ fn is_wanted(request: &RangeRequest, found: &Found) -> bool {
         && within(found.created.main, request.min_create_revision, request.max_create_revision)
 }
 
+/// What is planned of each row: its key.
+const ROW: usize = size_of::<[u8; 17]>();
+
+/// The most memory that the plan of a range takes; looks at no key.
+pub(super) fn bytes_at_most(tree: &TreeIndex, request: &RangeRequest) -> usize {
+    if request.count_only {
+        return 0;
+    }
+    let most = tree.most(KeyRange::new(&request.key, &request.range_end));
+    if Sorted::by(request).by_key() && !narrows(request) {
+        let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
+        return ROW * limit.map_or(most, |limit| limit.min(most));
+    }
+    (ROW + size_of::<Found>()) * most
+}
+
+/// Takes in what is found of a range that is walked through in portions.
+pub(super) struct Sieve<'r> {
+    choice: Choice<'r>,
+    /// Whether the rows come in the order of their keys, up to the limit.
+    is_plain: bool,
+    /// Whether `total` was known before.
+    is_counted: bool,
+    keys: Vec<[u8; 17]>,
+    all: Vec<Found>,
+    total: usize,
+}
+
+impl<'r> Sieve<'r> {
+    /// For a range of which nothing is found yet; `total` if it is known how many keys it has.
+    pub(super) fn new(request: &'r RangeRequest, total: Option<usize>) -> Sieve<'r> {
+        let (sorted, limit) = (Sorted::by(request), usize::try_from(request.limit).unwrap_or(0));
+        let is_plain = sorted.by_key() && !narrows(request);
+        let (choice, is_counted) = (Choice { request, sorted, limit }, total.is_some());
+        let (keys, all, total) = (Vec::new(), Vec::new(), total.unwrap_or(0));
+        Sieve { choice, is_plain, is_counted, keys, all, total }
+    }
+
+    /// Takes in the next one.
+    pub(super) fn put(&mut self, found: Found) {
+        self.total += usize::from(!self.is_counted);
+        let limit = self.choice.limit;
+        if self.choice.request.count_only {
+        } else if !self.is_plain {
+            self.all.push(found);
+        } else if limit == 0 || self.keys.len() < limit {
+            self.keys.push(found.modified.row_key());
+        }
+    }
+
+    /// Whether nothing more is wanted.
+    pub(super) fn is_full(&self) -> bool {
+        let limit = self.choice.limit;
+        self.is_counted && self.is_plain && limit > 0 && limit <= self.keys.len()
+    }
+
+    /// How many keys were found.
+    pub(super) fn total(&self) -> usize {
+        self.total
+    }
+}
+
 impl Plan {
     /// Looks up the revisions and what the buffer has of them.
     pub(super) fn new(reader: Reader<'_>, request: &RangeRequest) -> Result<Plan, Error> {
-        let Reader { id, index, current, source } = reader;
+        let mut plan = Plan::begin(reader, request)?;
+        let range = KeyRange::new(&request.key, &request.range_end);
+        if request.count_only {
+            plan.total = reader.index.tree.count(range, plan.at);
+            return Ok(plan);
+        }
+        plan.find(reader, request);
+        plan.view = Some(reader.source.view(reader.id, &plan.keys));
+        Ok(plan)
+    }
+
+    /// A plan of nothing, if the range may be read.
+    pub(super) fn begin(reader: Reader<'_>, request: &RangeRequest) -> Result<Plan, Error> {
+        let Reader { index, current, .. } = reader;
         check::check_sort(request)?;
         if request.revision > current {
             return Err(Error::FutureRevision);
@@ -224,7 +304,7 @@ impl Plan {
         if at < index.compacted {
             return Err(Error::Compacted);
         }
-        let mut plan = Plan {
+        Ok(Plan {
             revision: current,
             at,
             total: 0,
@@ -233,15 +313,33 @@ impl Plan {
             order: Order::Done,
             keys: Vec::new(),
             view: None,
-        };
-        let range = KeyRange::new(&request.key, &request.range_end);
-        if request.count_only {
-            plan.total = index.tree.count(range, at);
-            return Ok(plan);
+        })
+    }
+
+    /// The revision at which it reads.
+    pub(super) fn at(&self) -> i64 {
+        self.at
+    }
+
+    /// Takes in what a [`Sieve`] has let through, and looks up what the buffer has of it.
+    pub(super) fn fill(&mut self, sieve: Sieve<'_>, source: Source<'_>, id: u64) {
+        let Sieve { choice, mut keys, all, total, is_plain, .. } = sieve;
+        self.total = total;
+        if choice.request.count_only {
+            return;
         }
-        plan.find(reader, request);
-        plan.view = Some(source.view(id, &plan.keys));
-        Ok(plan)
+        if is_plain {
+            self.more = choice.limit > 0 && total > choice.limit;
+            keys.shrink_to_fit();
+            self.keys = keys;
+        } else {
+            let mut all = all;
+            let more = choice.cut(&mut all);
+            all.shrink_to_fit();
+            self.take(all, choice.sorted, (more, choice.limit));
+        }
+        self.view = Some(source.view(id, &self.keys));
+        self.settle();
     }
 
     fn find(&mut self, reader: Reader<'_>, request: &RangeRequest) {
@@ -260,15 +358,20 @@ impl Plan {
         let mut more = false;
         let found = index.tree.chosen(id, range, self.at, |all| more = choice.cut(all));
         self.total = found.total;
+        self.take(found.chosen, sorted, (more, limit));
+    }
+
+    /// Takes in what was chosen.
+    fn take(&mut self, chosen: Vec<Found>, sorted: Sorted, (more, limit): (bool, usize)) {
         self.more = more;
-        self.keys = found.chosen.iter().map(|it| it.modified.row_key()).collect();
+        self.keys = chosen.iter().map(|it| it.modified.row_key()).collect();
         self.order = if sorted.by_value() {
             Order::Values(sorted, limit)
         } else if sorted.by_key() || more {
             // What had to be cut was ordered before.
             Order::Done
         } else {
-            Order::Index(found.chosen, sorted)
+            Order::Index(chosen, sorted)
         };
     }
 
@@ -290,6 +393,13 @@ impl Plan {
     /// How many rows there are to read.
     pub(crate) fn rows(&self) -> usize {
         self.keys.len()
+    }
+
+    /// The memory that the plan takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let order = if let Order::Index(found, _) = &self.order { found.capacity() } else { 0 };
+        let view = self.view.as_ref().map_or(0, View::bytes);
+        ROW * self.keys.capacity() + size_of::<Found>() * order + view
     }
 
     /// Makes the plan fit to wait, or to cross to another thread: see [`View::settle`].
@@ -361,21 +471,24 @@ impl Plan {
         self.arrange();
         self.order_by_values(source, writer)?;
         let mut rows = Rows::new(tag, self.at, self.keys_only);
-        let (mut keys, mut bytes) = (0, 0);
+        let (mut keys, mut kept, mut bytes) = (0, 0, 0);
         let (list, view) = (&self.keys, self.view.as_mut());
         let read = view.map_or(ControlFlow::Continue(()), |view| {
             source.each_row(view, list, |row| {
                 bytes += row.len();
-                let is_kept = rows.write(row, writer)?;
-                if !is_kept {
-                    rows.leave(list[keys]);
-                }
+                kept += usize::from(rows.write(row, writer)?);
                 keys += 1;
                 ControlFlow::Continue(())
             })
         });
         crate::set!(span, MvccRange, keys = keys, bytes = bytes);
         read?;
+        // From the first row on that is not kept, none is. Who has no room for one has its place in
+        // the ledger, so this is not read a second time.
+        if kept < keys {
+            rows.leave(std::mem::take(&mut self.keys), kept);
+            self.view = None;
+        }
         writer.leave(rows);
         ControlFlow::Continue(())
     }

@@ -17,7 +17,7 @@ use std::{ops::ControlFlow, sync::RwLockReadGuard};
 use bytes::Bytes;
 
 use super::{
-    plan::{Plan, Source},
+    plan::{Plan, Sieve, Source, bytes_at_most},
     reply::{Part, Reply, TxnReply},
     store::{Index, Store},
     tree_index::KeyRange,
@@ -51,11 +51,15 @@ impl Store {
     /// Answers a range request `id` (etcd: `txn.Range`), however large the answer becomes: for those
     /// who know that it is small.
     pub fn range(&self, id: u64, request: &RangeRequest) -> Result<RangeResponse, Error> {
-        let answer = self.small_range(id, request, usize::MAX)?;
+        let mut span = crate::stage!(MvccRange, id);
+        let mut plan = self.plan_range(id, request)?;
+        let source = Source::Published(&self.backend);
+        let answer = plan.whole(source, &mut usize::MAX.clone(), &mut span);
         Ok(answer.expect("nothing is beyond the budget"))
     }
 
-    /// The same, but returns `None` as soon as the answer takes more than so many bytes.
+    /// Answers a range at once. Returns `None` as soon as that takes more than so many bytes, or if
+    /// it might visit many keys.
     pub fn small_range(
         &self,
         id: u64,
@@ -63,19 +67,39 @@ impl Store {
         mut budget: usize,
     ) -> Result<Option<RangeResponse>, Error> {
         let mut span = crate::stage!(MvccRange, id);
-        let mut plan = self.plan_range(id, request)?;
-        Ok(plan.whole(Source::Published(&self.backend), &mut budget, &mut span))
-    }
-
-    /// Plans a range.
-    pub(crate) fn plan_range(&self, id: u64, request: &RangeRequest) -> Result<Plan, Error> {
-        let source = Source::Published(&self.backend);
         let index = self.read();
+        let source = Source::Published(&self.backend);
         let reader = Reader { id, index: &index, current: index.revision, source };
+        if reader.visits(request) > PORTION {
+            return Ok(None);
+        }
         let mut plan = Plan::new(reader, request)?;
         drop(index);
         plan.settle();
-        Ok(plan)
+        Ok(plan.whole(source, &mut budget, &mut span))
+    }
+
+    /// Plans a range. A long one lets go of the index now and then.
+    pub(crate) fn plan_range(&self, id: u64, request: &RangeRequest) -> Result<Plan, Error> {
+        loop {
+            match plan_long(Pinned::new(self, id), request) {
+                Ok((plan, _)) => return Ok(plan),
+                Err(Stop::Refused(error)) => return Err(error),
+                Err(Stop::Overtaken) => {}
+            }
+        }
+    }
+
+    /// The most memory that the plans of these ranges take; looks at no key.
+    pub(crate) fn plan_bytes(&self, ranges: impl Iterator<Item = RangeRequest>) -> usize {
+        let index = self.read();
+        ranges.map(|range| bytes_at_most(&index.tree, &range)).sum()
+    }
+
+    /// As [`Store::plan_bytes`], for the ranges of a transaction that only reads.
+    pub(crate) fn txn_plan_bytes(&self, request: &TxnRequest) -> usize {
+        let ops = |ops: &[RequestOp]| self.plan_bytes(ops.iter().filter_map(as_range).cloned());
+        ops(&request.success).max(ops(&request.failure))
     }
 
     /// Answers a transaction that only reads ([`check::txn_is_read_only`]), all of it at one
@@ -87,8 +111,22 @@ impl Store {
         request: &TxnRequest,
         mut budget: usize,
     ) -> Result<Option<TxnResponse>, Error> {
+        if !self.is_short_txn(request) {
+            return Ok(None);
+        }
         let mut reply = self.plan_txn(id, request)?;
         Ok(reply.whole(id, Source::Published(&self.backend), &mut budget))
+    }
+
+    /// Whether the ranges of a transaction that only reads visit few keys, all of them together.
+    fn is_short_txn(&self, request: &TxnRequest) -> bool {
+        let index = self.read();
+        let source = Source::Published(&self.backend);
+        let reader = Reader { id: 0, index: &index, current: index.revision, source };
+        let ranges = |ops: &[RequestOp]| {
+            ops.iter().filter_map(as_range).map(|range| reader.visits(range)).sum::<usize>()
+        };
+        ranges(&request.success).max(ranges(&request.failure)) <= PORTION
     }
 
     /// Plans a transaction that only reads.
@@ -123,15 +161,12 @@ impl Store {
         let mut parts = Vec::with_capacity(ops.len() + 2);
         parts.push(Part::Enter(succeeded));
         for range in ops.iter().map(as_range) {
-            let mut plan = range.map(|range| Plan::new(pinned.reader(), range)).transpose()?;
-            // Each plan's look into the buffers ends before the next one's begins.
-            let mut settle = || plan.iter_mut().for_each(Plan::settle);
-            if range.is_some_and(is_long) {
-                ((), pinned) = pinned.without(settle)?;
-            } else {
-                settle();
+            let mut plan = None;
+            if let Some(range) = range {
+                let planned = plan_long(pinned, range)?;
+                (plan, pinned) = (Some(Reply::Range(planned.0)), planned.1);
             }
-            parts.push(Part::Op(plan.map(Reply::Range)));
+            parts.push(Part::Op(plan));
         }
         parts.push(Part::Leave);
         Ok(TxnReply { revision: at, parts })
@@ -232,18 +267,60 @@ impl<'s> Pinned<'s> {
         Reader { id: self.id, index: &self.index, current: self.at, source }
     }
 
-    /// Does `work` while the index is free.
+    /// Does `work` while the index is free. Fails if a compaction has passed what is read.
     fn without<T>(self, work: impl FnOnce() -> T) -> Result<(T, Pinned<'s>), Stop> {
+        let at = self.at;
+        self.without_at(at, work)
+    }
+
+    /// As [`Pinned::without`], for a range that reads at an older revision.
+    fn without_at<T>(self, oldest: i64, work: impl FnOnce() -> T) -> Result<(T, Pinned<'s>), Stop> {
         let Pinned { store, index, id, at } = self;
         drop(index);
         let result = work();
         let index = store.read();
-        if index.compacted > at {
+        if index.compacted > oldest {
             return Err(Stop::Overtaken);
         }
         Ok((result, Pinned { store, index, id, at }))
     }
 }
+
+/// Plans a range, and lets go of the index after each portion of its keys. Rows are looked up
+/// behind the last one: they are still there if no compaction has passed them when that is done.
+fn plan_long<'s>(
+    mut pinned: Pinned<'s>,
+    request: &RangeRequest,
+) -> Result<(Plan, Pinned<'s>), Stop> {
+    let (id, range) = (pinned.id, KeyRange::new(&request.key, &request.range_end));
+    if pinned.reader().visits(request) <= PORTION {
+        let mut plan = Plan::new(pinned.reader(), request)?;
+        // Each plan's look into the buffers ends before the next one's begins.
+        plan.settle();
+        return Ok((plan, pinned));
+    }
+    let mut plan = Plan::begin(pinned.reader(), request)?;
+    let at = plan.at();
+    let mut span = crate::stage!(TreeIndexGet, id);
+    let mut sieve = Sieve::new(request, pinned.index.tree.count_at_once(range, at));
+    let mut after = None;
+    loop {
+        let portion = (after.as_ref(), PORTION);
+        after = pinned.index.tree.visit_some(range, at, portion, |it| sieve.put(it));
+        if after.is_none() || sieve.is_full() {
+            break;
+        }
+        ((), pinned) = pinned.without_at(at, || fail::fail_point!("range-portion"))?;
+    }
+    crate::set!(span, TreeIndexGet, revisions = sieve.total());
+    drop(span);
+    let source = Source::Published(&pinned.store.backend);
+    let ((), pinned) = pinned.without_at(at, || plan.fill(sieve, source, id))?;
+    Ok((plan, pinned))
+}
+
+/// How many keys of a range are visited under the index lock before it is free for others.
+const PORTION: usize = 4096;
 
 /// The most rows that are read again at a time.
 const ROWS_AGAIN: usize = 4096;
@@ -251,9 +328,13 @@ const ROWS_AGAIN: usize = 4096;
 /// Ranges that read up to so many rows are answered at once.
 const SHORT: usize = 128;
 
-/// Whether a range may take long: more than one key, and no limit, or a large one, or one that
-/// counts only when all rows have been read. Such a range belongs on a thread that nobody waits for.
+/// Whether a range may take long, whatever the index says: more than one key, and no limit, or a
+/// large one, or one that counts only when all keys were looked at. Such a range belongs on a thread
+/// that nobody waits for. What else visits many keys [`Store::small_range`] finds out.
 pub fn is_long(request: &RangeRequest) -> bool {
+    if request.count_only {
+        return false;
+    }
     let rows = fetch_limit(request);
     !request.range_end.is_empty() && (rows == 0 || rows > SHORT + 1)
 }
@@ -273,6 +354,16 @@ fn as_range(op: &RequestOp) -> Option<&RangeRequest> {
 }
 
 impl Reader<'_> {
+    /// How many keys a range visits, at most.
+    fn visits(self, request: &RangeRequest) -> usize {
+        let range = KeyRange::new(&request.key, &request.range_end);
+        let at = if request.revision > 0 { request.revision } else { self.current };
+        if request.count_only && self.index.tree.is_present(at) {
+            return 0;
+        }
+        self.index.tree.visits(range, at, fetch_limit(request))
+    }
+
     /// Whether a transaction may contain this range (etcd: `checkRange`). Unlike a plain range,
     /// which takes any negative revision for "now", it refuses those below the compacted one.
     pub(super) fn check_range(self, request: &RangeRequest) -> Result<(), Error> {
@@ -422,6 +513,7 @@ mod tests {
             (RangeRequest { limit: i64::MAX, ..all.clone() }, true),
             (RangeRequest { limit: 1, sort_order: SortOrder::Ascend as i32, ..all.clone() }, true),
             (RangeRequest { limit: 1, min_mod_revision: 2, ..all.clone() }, true),
+            (RangeRequest { count_only: true, ..all.clone() }, false),
         ] {
             assert_eq!(is_long(&request), expected, "{request:?}");
         }

@@ -14,6 +14,7 @@ use crate::{
     },
     server::{answer::rope::Writer, txn::Answers},
     stage,
+    trace::Span,
 };
 
 /// The field `responses` of a `TxnResponse`.
@@ -148,6 +149,18 @@ impl Reply {
         }
     }
 
+    /// The memory that the plans take.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Reply::Range(plan) => plan.bytes(),
+            Reply::Put { previous, .. } | Reply::DeleteRange { previous, .. } => {
+                previous.as_ref().map_or(0, Plan::bytes)
+            }
+            Reply::Txn(txn) => txn.ops().map(Reply::bytes).sum(),
+            Reply::Compact { .. } => 0,
+        }
+    }
+
     /// Reads, on behalf of request `id`, all that the reply needs. Returns `None`, and can be read
     /// again, as soon as that takes more than is left of `budget` bytes.
     pub(crate) fn whole(
@@ -192,11 +205,7 @@ impl Reply {
             plan.write(source, (writer, tag), &mut stage!(MvccRange, id))
         };
         match self {
-            Reply::Range(plan) => {
-                read(plan, writer, 2)?;
-                let (more, count) = (plan.more(), plan.count());
-                writer.fields(&RangeResponse { more, count, ..RangeResponse::default() });
-            }
+            Reply::Range(plan) => write_range(plan, source, writer, &mut stage!(MvccRange, id))?,
             Reply::Put { previous: Some(plan), .. } => read(plan, writer, 2)?,
             Reply::DeleteRange { deleted, previous, .. } => {
                 let deleted = *deleted;
@@ -220,6 +229,19 @@ impl Reply {
             Reply::Txn(_) | Reply::Compact { .. } => unreachable!("{NO_OPERATION}"),
         }
     }
+}
+
+/// Writes the answer to a range but its header, as [`Reply::write`].
+pub(crate) fn write_range(
+    plan: &mut Plan,
+    source: Source<'_>,
+    writer: &mut Writer,
+    span: &mut Span,
+) -> ControlFlow<()> {
+    plan.write(source, (writer, 2), span)?;
+    let (more, count) = (plan.more(), plan.count());
+    writer.fields(&RangeResponse { more, count, ..RangeResponse::default() });
+    ControlFlow::Continue(())
 }
 
 impl TxnReply {

@@ -154,7 +154,7 @@ impl TreeIndex {
 
     /// Whether the keys stand at main revision `at` as they stand now: then what is alive need not
     /// be counted key by key.
-    fn is_present(&self, at: i64) -> bool {
+    pub fn is_present(&self, at: i64) -> bool {
         self.newest <= at
     }
 
@@ -186,6 +186,49 @@ impl TreeIndex {
         let mut total = 0;
         self.visit(range, at, |_, _| total += 1);
         total
+    }
+
+    /// As [`TreeIndex::count`], if no key must be visited for that but those at the two ends.
+    pub fn count_at_once(&self, range: KeyRange<'_>, at: i64) -> Option<usize> {
+        self.is_present(at).then(|| self.keys.alive(range.bounds()))
+    }
+
+    /// How many keys of a range have a history, at most; looks at none of them.
+    pub fn most(&self, range: KeyRange<'_>) -> usize {
+        if range.is_point() { 1 } else { self.keys.at_most(range.bounds()).0 }
+    }
+
+    /// How many keys are visited, at most, to find `limit` keys of a range as they stood at main
+    /// revision `at` (0: all), and to count them.
+    pub fn visits(&self, range: KeyRange<'_>, at: i64, limit: usize) -> usize {
+        if range.is_point() {
+            return 1;
+        }
+        let (keys, alive) = self.keys.at_most(range.bounds());
+        if limit != 0 && self.is_present(at) {
+            // Deleted keys may all lie before those that are found.
+            return keys.min(keys - alive + limit);
+        }
+        keys
+    }
+
+    /// Calls `f` for the next `limit` keys of a range behind `after`, as far as they were there at
+    /// main revision `at`. Returns where to go on; `None` at the end.
+    pub fn visit_some(
+        &self,
+        range: KeyRange<'_>,
+        at: i64,
+        (after, limit): (Option<&Bytes>, usize),
+        mut f: impl FnMut(Found),
+    ) -> Option<Bytes> {
+        let (from, to) = range.bounds();
+        let from = after.map_or(from, |key| Bound::Excluded(key.as_ref()));
+        let (mut visited, mut last) = (0, None);
+        for (key, index) in self.keys.range((from, to)).take(limit) {
+            index.get(at).into_iter().for_each(&mut f);
+            (visited, last) = (visited + 1, Some(key));
+        }
+        if visited < limit { None } else { last.cloned() }
     }
 
     /// Calls `f` for each key of a range that was there at main revision `at`, in order.

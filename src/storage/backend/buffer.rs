@@ -108,6 +108,13 @@ impl Buffer {
         self.insert(bucket, key, Entry::Delete);
     }
 
+    /// The smallest key of a bucket that has an entry in the buffer.
+    pub(super) fn first(&self, bucket: Bucket) -> Option<&[u8]> {
+        let in_map = self.maps[bucket.place()].first_key_value().map(|(key, _)| key.as_ref());
+        let in_run = self.run.first().filter(|_| bucket == Bucket::Key);
+        in_map.into_iter().chain(in_run.map(|(key, _)| key.as_slice())).min()
+    }
+
     /// Whether a row may go to the run. A key in the map must stay there, because the map is
     /// searched first.
     fn may_append(&self, key: &RunKey) -> bool {

@@ -23,8 +23,8 @@ use crate::trace::Span;
 /// another thread, or wait.
 #[derive(Debug)]
 pub struct View {
-    /// What the buffers have, by the keys' places; empty if that is nothing.
-    hits: Vec<Option<Bytes>>,
+    /// What the buffers have, with the places of its keys, in order.
+    hits: Vec<(usize, Bytes)>,
     active: usize,
     frozen: Option<Arc<Frozen>>,
     file: Arc<FileRead>,
@@ -37,26 +37,42 @@ impl View {
     /// Copies the view's rows from the frozen buffer, and drops the reference to it.
     pub fn settle(&mut self, keys: &[[u8; 17]]) {
         let Some(mut span) = self.span.take() else { return };
-        let mut in_frozen = 0;
         if let Some(frozen) = self.frozen.take() {
-            for (hit, key) in self.hits.iter_mut().zip(keys).filter(|(hit, _)| hit.is_none()) {
-                *hit = frozen.buffer.get(Bucket::Key, key).and_then(Entry::value).cloned();
-                in_frozen += usize::from(hit.is_some());
+            let mut active = std::mem::take(&mut self.hits).into_iter().peekable();
+            let oldest = frozen.buffer.first(Bucket::Key);
+            for (place, key) in keys.iter().enumerate() {
+                if let Some(hit) = active.next_if(|hit| hit.0 == place) {
+                    self.hits.push(hit);
+                } else if oldest.is_some_and(|oldest| oldest <= key.as_slice())
+                    && let Some(row) = frozen.buffer.get(Bucket::Key, key).and_then(Entry::value)
+                {
+                    self.hits.push((place, row.clone()));
+                }
             }
         }
-        if self.active + in_frozen == 0 {
-            // A plan that waits needs no note that there is nothing.
-            self.hits = Vec::new();
-        }
-        let misses = keys.len() - self.active - in_frozen;
-        crate::set!(span, BufferGet, active = self.active, frozen = in_frozen, misses = misses);
+        // A plan may wait for long.
+        self.hits.shrink_to_fit();
+        let (active, frozen) = (self.active, self.hits.len() - self.active);
+        let misses = keys.len() - self.hits.len();
+        crate::set!(span, BufferGet, active = active, frozen = frozen, misses = misses);
+    }
+
+    /// The memory that the view takes beside the rows, which it shares with the buffers.
+    pub fn bytes(&self) -> usize {
+        self.hits.capacity() * size_of::<(usize, Bytes)>()
     }
 
     /// Reorders the view's rows along with its keys: place `n` gets what was at `places[n]`.
     pub fn rearrange(&mut self, places: &[usize]) {
-        if !self.hits.is_empty() {
-            self.hits = places.iter().map(|place| self.hits[*place].take()).collect();
+        let hits = std::mem::take(&mut self.hits);
+        if hits.is_empty() {
+            return;
         }
+        let hit = |(new, old): (usize, &usize)| {
+            let at = hits.binary_search_by_key(old, |hit| hit.0).ok()?;
+            Some((new, hits[at].1.clone()))
+        };
+        self.hits = places.iter().enumerate().filter_map(hit).collect();
     }
 }
 
@@ -75,9 +91,14 @@ impl Buffers {
     /// Copies what the active buffer has of `keys`.
     pub(super) fn view(&self, id: u64, keys: &[[u8; 17]]) -> View {
         let span = Some(crate::stage!(BufferGet, id));
-        let of_active = |key: &[u8; 17]| self.active.get(Bucket::Key, key)?.value().cloned();
-        let hits: Vec<_> = keys.iter().map(of_active).collect();
-        let active = hits.iter().flatten().count();
+        // Revisions grow, so one look tells of most keys that they are not there.
+        let oldest = self.active.first(Bucket::Key);
+        let of_active = |(place, key): (usize, &[u8; 17])| {
+            oldest.filter(|oldest| *oldest <= key.as_slice())?;
+            Some((place, self.active.get(Bucket::Key, key)?.value()?.clone()))
+        };
+        let hits: Vec<_> = keys.iter().enumerate().filter_map(of_active).collect();
+        let active = hits.len();
         let (frozen, file) = (self.frozen.clone(), self.file.clone());
         View { hits, active, frozen, file, id, span }
     }
@@ -149,10 +170,11 @@ impl Shared {
         view.settle(keys);
         let mut span: Option<Span> = None;
         let mut in_file = 0_usize;
+        let mut hits = view.hits.iter().peekable();
         for (place, key) in keys.iter().enumerate() {
-            let bytes = match view.hits.get(place) {
-                Some(Some(bytes)) => Some(bytes.clone()),
-                _ => {
+            let bytes = match hits.next_if(|hit| hit.0 == place) {
+                Some((_, bytes)) => Some(bytes.clone()),
+                None => {
                     in_file += 1;
                     let span = span.get_or_insert_with(|| crate::stage!(BackendGet, view.id));
                     crate::set!(span, BackendGet, file = in_file);

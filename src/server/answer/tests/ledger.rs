@@ -37,6 +37,11 @@ fn who_waits_is_admitted_in_order() {
 }
 
 #[test]
+fn a_plan_is_counted_with_its_window_and_not_passed() {
+    run("plans");
+}
+
+#[test]
 fn who_does_not_read_gives_way() {
     run("stalled");
 }
@@ -66,11 +71,14 @@ impl Book {
         let now = self.now;
         Ok(match command.name.as_str() {
             "enter" => {
-                ledger.enter(next()?).map_or("no room".to_owned(), |ticket| format!("a{ticket}"))
+                let (of, plan) = (next()?, next().map_or(0, size));
+                ledger.enter(of, plan).map_or("no room".to_owned(), |ticket| format!("a{ticket}"))
             }
-            "wait" => ledger
-                .wait(next()?, true)
-                .map_or("too many wait".to_owned(), |ticket| format!("a{ticket} waits")),
+            "wait" => {
+                let (of, plan) = (next()?, next().map_or(0, size));
+                let ticket = ledger.wait(of, plan, true);
+                ticket.map_or("too many wait".to_owned(), |ticket| format!("a{ticket} waits"))
+            }
             "keep" if ledger.keep(next()?, size(next()?)) => "kept".into(),
             "keep" => "not kept".into(),
             "overdraw" => {

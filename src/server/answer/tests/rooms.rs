@@ -10,6 +10,7 @@ use crate::server::{
     answer::{
         Connection, Room,
         ledger::{Limits, Share},
+        meter::{Meter, Taken},
         room::{LIMITS, SMALL},
     },
 };
@@ -33,19 +34,19 @@ async fn those_who_wait_enter_in_order_and_who_gives_up_holds_up_nobody() {
     let of: Vec<_> = (0..4).map(|_| room.connect()).collect();
     let (first, second) = (of[0].try_enter().unwrap(), of[1].try_enter().unwrap());
     assert!(of[2].try_enter().is_none());
-    let (third, fourth) = (of[2].enter(0, LONG), of[3].enter(0, LONG));
+    let (third, fourth) = (of[2].enter(0, 0, LONG), of[3].enter(0, 0, LONG));
     tokio::pin!(fourth);
     {
         tokio::pin!(third);
         assert!(timeout(SHORT, &mut third).await.is_err());
         assert!(timeout(SHORT, &mut fourth).await.is_err());
         // Only two may wait.
-        assert_eq!(of[3].enter(0, LONG).await.err(), Some(Error::TooManyRequests));
+        assert_eq!(of[3].enter(0, 0, LONG).await.err(), Some(Error::TooManyRequests));
     }
     drop(first);
     let fourth = timeout(LONG, &mut fourth).await.unwrap().unwrap();
     assert_eq!(room.in_flight(), (4, 0));
-    assert_eq!(of[0].enter(0, SHORT).await.err(), Some(Error::Timeout));
+    assert_eq!(of[0].enter(0, 0, SHORT).await.err(), Some(Error::Timeout));
     drop((second, fourth));
     assert_eq!(room.in_flight(), (0, 0));
 }
@@ -56,7 +57,7 @@ async fn a_place_that_nobody_takes_is_given_back() {
     let room = Room::new(TWO);
     let of = room.connect();
     let (first, second) = (of.try_enter().unwrap(), of.try_enter().unwrap());
-    let mut waiting = Box::pin(of.enter(0, LONG));
+    let mut waiting = Box::pin(of.enter(0, 0, LONG));
     assert!(timeout(SHORT, &mut waiting).await.is_err());
     // It is admitted, and does not run any more.
     drop(first);
@@ -81,7 +82,7 @@ async fn what_stalls_is_ended_while_others_wait() {
     // Nobody waits: nobody is ended.
     tokio::time::sleep(2 * TWO.stall).await;
     assert_eq!(is_ended(), 0);
-    let entered = timeout(LONG, other.enter(0, LONG)).await.unwrap().unwrap();
+    let entered = timeout(LONG, other.enter(0, 0, LONG)).await.unwrap().unwrap();
     assert_eq!(is_ended(), 1);
     assert!(timeout(SHORT, silent.closed()).await.is_err());
     drop(entered);
@@ -106,7 +107,7 @@ async fn a_connection_that_takes_nothing_is_closed_while_others_wait() {
         silent.closed().await;
         frames.clear();
     };
-    let (entered, ()) = timeout(LONG, async { tokio::join!(other.enter(0, LONG), client) })
+    let (entered, ()) = timeout(LONG, async { tokio::join!(other.enter(0, 0, LONG), client) })
         .await
         .expect("it is closed");
     drop(entered.unwrap());
@@ -122,11 +123,11 @@ async fn what_is_carried_out_gets_a_place_in_any_case() {
     let taken = (of[0].try_enter().unwrap(), of[1].try_enter().unwrap());
     let waiting = [2, 3].map(|at: usize| {
         let of = Arc::clone(&of[at]);
-        tokio::spawn(async move { of.enter(0, LONG).await.map(drop) })
+        tokio::spawn(async move { of.enter(0, 0, LONG).await.map(drop) })
     });
     tokio::time::sleep(SHORT).await;
-    assert_eq!(of[0].enter(0, LONG).await.err(), Some(Error::TooManyRequests));
-    let share = timeout(LONG, of[0].enter_at_last(0, SHORT)).await.expect("a place");
+    assert_eq!(of[0].enter(0, 0, LONG).await.err(), Some(Error::TooManyRequests));
+    let share = timeout(LONG, of[0].enter_at_last(0, 0, SHORT)).await.expect("a place");
     assert_eq!(room.in_flight(), (6, 0));
     drop((share, taken));
     for waiting in waiting {
@@ -145,12 +146,12 @@ async fn who_must_be_answered_later_waits_first_and_holds_nothing_then() {
     // No room, but nobody waits: that is no reason to wait.
     assert!(of[2].is_free());
     let other = Arc::clone(&of[1]);
-    let waiting = tokio::spawn(async move { other.enter(0, LONG).await.map(drop) });
+    let waiting = tokio::spawn(async move { other.enter(0, 0, LONG).await.map(drop) });
     tokio::time::sleep(SHORT).await;
     assert!(!of[2].is_free());
-    assert_eq!(of[2].free(0, SHORT).await, Err(Error::Timeout));
+    assert_eq!(of[2].free(0, 0, SHORT).await.err(), Some(Error::Timeout));
     drop(taken);
-    assert_eq!(timeout(LONG, of[2].free(0, LONG)).await.unwrap(), Ok(()));
+    assert!(timeout(LONG, of[2].free(0, 0, LONG)).await.unwrap().unwrap().is_none());
     assert_eq!(timeout(LONG, waiting).await.unwrap().unwrap(), Ok(()));
     assert!(of[2].is_free());
     assert_eq!(room.in_flight(), (0, 0));
@@ -163,7 +164,7 @@ async fn who_reads_may_wait_for_longer() {
     let room = Room::new(TWO);
     let of = room.connect();
     let shares = [of.try_enter().unwrap(), of.try_enter().unwrap()].map(Arc::new);
-    let mut waiting = Box::pin(of.enter(0, 3 * SHORT));
+    let mut waiting = Box::pin(of.enter(0, 0, 3 * SHORT));
     for _ in 0..10 {
         let piece = shares[0].piece(Bytes::from_static(b"a"), false);
         assert!(timeout(SHORT, &mut waiting).await.is_err(), "it is still waiting");
@@ -211,4 +212,31 @@ async fn small_answers_that_are_not_read_hold_up_their_own_connection() {
     // What is less than what a stream costs is not counted.
     let tiny = of[0].small_piece(Bytes::from_static(&[0; 1000]));
     assert_eq!((room.in_flight(), tiny.len()), ((0, 0), 1000));
+}
+
+/// Goal: what a plan may take has room before it is made. Method: two long plans, of which only one
+/// fits, for writes that are not proposed yet.
+#[tokio::test]
+async fn a_write_whose_plan_may_be_long_waits_for_room_for_it() {
+    let room = Room::new(LIMITS);
+    let of = [room.connect(), room.connect(), room.connect()];
+    let plan = 100 << 20;
+    let first = of[0].free(0, plan, LONG).await.unwrap().unwrap();
+    let second = of[1].free(0, plan, LONG).await.unwrap().unwrap();
+    assert_eq!(room.in_flight().0, 2 * (plan + LIMITS.window));
+    assert_eq!(of[2].free(0, plan, SHORT).await.err(), Some(Error::Timeout));
+    assert!(of[2].free(0, SMALL, SHORT).await.unwrap().is_none());
+    drop(first);
+    // What the plan does not take after all is given back, and what is left of it is counted.
+    let mut meter = Meter::new(&of[1], Some(second));
+    assert_eq!(meter.plan(SMALL), Taken::Kept);
+    assert_eq!(room.in_flight().0, SMALL + LIMITS.window);
+    assert_eq!(meter.plan(3 * SMALL), Taken::Kept);
+    assert_eq!(room.in_flight().0, 3 * SMALL + LIMITS.window);
+    drop(meter);
+    // One that is longer than any limit is alone.
+    let longest = of[2].free(0, 10 * LIMITS.member.all, LONG).await.unwrap().unwrap();
+    assert_eq!(of[0].free(0, plan, SHORT).await.err(), Some(Error::Timeout));
+    drop(longest);
+    assert_eq!(room.in_flight(), (0, 0));
 }

@@ -75,7 +75,7 @@ impl Space {
     fn ask(&self, question: &mut Question, of: &Arc<Connection>) -> Result<Large, Stop> {
         let share = of.try_enter();
         question.read(&self.store, 1, Meter::new(of, share)).map_err(|failed| match failed {
-            Failed::Stopped(stop) => stop,
+            Failed::Stopped(stop, _) => stop,
             Failed::Refused(error) => panic!("{error:?}"),
         })
     }
@@ -346,7 +346,7 @@ fn an_answer_that_is_not_small_needs_a_place() {
     let small = RangeRequest { limit: 3, ..of_all() };
     let read = |question: &mut Question| {
         question.read(&space.store, 1, Meter::new(&of, None)).map_err(|failed| match failed {
-            Failed::Stopped(stop) => stop,
+            Failed::Stopped(stop, _) => stop,
             Failed::Refused(error) => panic!("{error:?}"),
         })
     };
@@ -366,4 +366,43 @@ fn an_answer_that_is_not_small_needs_a_place() {
         drop(answer);
         assert_eq!(space.room.in_flight(), (0, 0));
     }
+}
+
+/// Goal: what is planned and noted of an answer is counted for as long as it is there, once. Method:
+/// a transaction that lists the same again and again, of which nothing is kept but what is
+/// small.
+#[test]
+fn what_is_planned_and_noted_is_counted() {
+    const LISTS: usize = 20_000;
+    let mut space = Space::new(without_room());
+    let range = RangeRequest { key: key_of(1), range_end: key_of(3), ..RangeRequest::default() };
+    let lists = TxnRequest {
+        success: vec![op(Request::RequestRange(range)); LISTS],
+        ..TxnRequest::default()
+    };
+    let least = LISTS * 2 * 17;
+    let txn = Txn::expand(lists.clone(), LISTS).unwrap();
+    let reply = space.apply(KvRequest::Txn(&txn), Asker::Here);
+    let most = space.store.plan_bytes(txn.ranges());
+    assert!(least <= reply.bytes() && most >= least && most <= 20 * least, "{most}");
+    for (mut question, plan) in
+        [(Question::Planned(reply), None), (Question::Txn(lists), Some(most))]
+    {
+        let of = space.room.connect();
+        let taken = fill_up(&of);
+        let full = question.read(&space.store, 1, Meter::new(&of, None));
+        let Err(Failed::Stopped(Stop::Full, wanted)) = full else { panic!("there is no room") };
+        assert!(wanted >= least && plan.is_none_or(|plan| plan == wanted), "{wanted}");
+        drop(taken);
+        let large = space.ask(&mut question, &of).unwrap();
+        drop(question);
+        assert_eq!(space.room.in_flight().0, LIMITS.window + least);
+        drop(large);
+        assert_eq!(space.room.in_flight(), (0, 0));
+    }
+}
+
+/// Takes all places.
+fn fill_up(of: &Arc<Connection>) -> Vec<crate::server::answer::Share> {
+    std::iter::from_fn(|| of.try_enter()).collect()
 }

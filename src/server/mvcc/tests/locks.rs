@@ -189,3 +189,86 @@ fn a_hash_lets_go_of_the_index_between_its_steps() {
     fail::remove("mvcc-hash-step");
     assert_eq!(space.store.hash_kv(0), Ok(after));
 }
+
+/// More keys than are visited with the index locked.
+fn many_keys() -> Space {
+    let space = Space::new();
+    let mut batch = space.store.batch();
+    for key in 0..9000 {
+        let key = text(&format!("k{key:04}"));
+        let put = PutRequest { key, ..PutRequest::default() };
+        batch.kv(1, KvRequest::Put(&put), Asker::Here).unwrap();
+    }
+    drop(batch);
+    space
+}
+
+/// Goal: what visits many keys is not done at once, however few it returns; a count of the present
+/// visits none. Method: an old revision, and keys that are deleted.
+#[test]
+fn a_range_that_visits_many_keys_is_not_short() {
+    let space = many_keys();
+    let at_once = |range: &RangeRequest| {
+        space.store.small_range(0, range, usize::MAX).unwrap().map(|range| range.count)
+    };
+    let count = RangeRequest { count_only: true, ..all() };
+    let first = RangeRequest { limit: 1, ..all() };
+    assert_eq!(at_once(&first), Some(9000));
+    assert_eq!(at_once(&count), Some(9000));
+    for range in [first.clone(), count.clone()] {
+        let old = RangeRequest { revision: 5000, ..range };
+        assert_eq!(at_once(&old), None);
+        assert_eq!(space.store.range(0, &old).unwrap().count, 4999);
+        // Few keys are short at any revision.
+        let few = RangeRequest { key: text("k0000"), range_end: text("k0020"), ..old };
+        assert_eq!(at_once(&few), Some(20));
+    }
+    let mut batch = space.store.batch();
+    let (key, range_end) = (text("k0000"), text("k8000"));
+    let delete = DeleteRangeRequest { key, range_end, prev_kv: false };
+    batch.kv(1, KvRequest::DeleteRange(&delete), Asker::Here).unwrap();
+    drop(batch);
+    assert_eq!(at_once(&first), None);
+    assert_eq!(at_once(&count), Some(1000));
+    let found = space.store.range(0, &first).unwrap();
+    assert_eq!((found.kvs[0].key.clone(), found.count, found.more), (text("k8000"), 1000, true));
+}
+
+/// Goal: a long range lets apply go on, and still stands at one revision. Method: between two
+/// portions, write, and once also compact what it needs; in every order and with limits.
+#[test]
+fn a_long_range_lets_go_of_the_index_between_its_portions() {
+    let _scenario = fail::FailScenario::setup();
+    for (limit, compacts) in [(0, false), (8000, false), (0, true)] {
+        let space = many_keys();
+        for (sort_target, sort_order) in [(0, 0), (0, 2), (4, 1)] {
+            let range = RangeRequest { limit, sort_target, sort_order, ..all() };
+            let mut expected = space.store.range(0, &range).unwrap();
+            let times = at("range-portion", &space.store, move |store, time| {
+                assert!(store.index.try_write().is_ok(), "apply would have to wait");
+                if time > 0 {
+                    return;
+                }
+                let mut batch = store.batch();
+                for key in ["k0000", "k8999", "z"] {
+                    let put =
+                        PutRequest { key: text(key), value: text("new"), ..Default::default() };
+                    batch.kv(9, KvRequest::Put(&put), Asker::Here).unwrap();
+                }
+                if compacts {
+                    let revision = batch.revision();
+                    let compact = CompactionRequest { revision, physical: false };
+                    batch.kv(9, KvRequest::Compact(&compact), Asker::Here).unwrap();
+                }
+            });
+            let found = space.store.range(0, &range).unwrap();
+            fail::remove("range-portion");
+            assert!(times.load(Ordering::Acquire) > 0);
+            if compacts {
+                expected = space.store.range(0, &range).unwrap();
+                assert!(expected.count == 9001 && expected.header == found.header);
+            }
+            assert!(found == expected, "order {sort_order} by {sort_target}, limit {limit}");
+        }
+    }
+}
