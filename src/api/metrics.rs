@@ -25,7 +25,7 @@ pub fn render(server: &Server) -> String {
         &histogram::BACKEND_COMMIT,
     );
     let status = server.member_status();
-    let is_leader = status.leader == server.member_id();
+    let is_leader = status.leader == server.member_id;
     text.gauge(
         "etcd_server_has_leader",
         "Whether a leader is known.",
@@ -34,17 +34,19 @@ pub fn render(server: &Server) -> String {
     text.gauge("etcd_server_is_leader", "Whether this member leads.", u64::from(is_leader));
     text.gauge("etcd_server_proposals_committed_total", "Index committed.", status.raft_index);
     text.gauge("etcd_server_proposals_applied_total", "Index applied.", status.raft_applied_index);
-    text.gauge("etcd_server_proposals_pending", "Requests that wait.", server.wait().pending());
+    text.gauge("etcd_server_proposals_pending", "Requests that wait.", server.wait.pending());
     text.gauge("etcd_mvcc_db_total_size_in_bytes", "What the file takes.", status.db_size);
     text.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Of it in use.", status.db_size_in_use);
-    let quota = server.quota_bytes().and_then(|bytes| i64::try_from(bytes).ok());
+    let quota = server.settings.quota_bytes.and_then(|bytes| i64::try_from(bytes).ok());
     text.gauge("etcd_server_quota_backend_bytes", "What it may take.", quota.unwrap_or(-1));
-    text.gauge("etcd_debugging_mvcc_current_revision", "Revision.", server.revision());
-    let (watchers, slow) = server.watcher_counts();
-    text.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.", watchers);
+    text.gauge("etcd_debugging_mvcc_current_revision", "Revision.", server.store.revision());
+    let (synced, unsynced, victims) = server.store.watcher_counts();
+    let slow = unsynced + victims;
+    text.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.", synced + slow);
     text.gauge("etcd_debugging_mvcc_slow_watcher_total", "Of them those behind.", slow);
-    let (answers, events) = (server.answer_bytes(), server.store().watch_bytes());
-    text.gauge("glass_answer_bytes", "Answers in memory that are not sent yet.", answers);
+    let (large, small) = server.room.in_flight();
+    let events = server.store.watch_bytes();
+    text.gauge("glass_answer_bytes", "Answers in memory that are not sent yet.", large + small);
     text.gauge("glass_watch_bytes", "Events in the queues of streams.", events);
     text.checks();
     text.counter(
@@ -59,9 +61,9 @@ pub fn render(server: &Server) -> String {
     );
     text.counter("glass_otlp_failures_total", "Attempts that failed.", counts::FAILED.get());
     text.info("etcd_server_version", "server_version", ETCD_VERSION);
-    text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id()));
+    text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id));
     descriptors(&mut text);
-    if let Some(version) = server.cluster_version() {
+    if let Some(version) = server.members.version() {
         let short = version.rsplit_once('.').map_or(version.as_str(), |(short, _)| short);
         text.info("etcd_cluster_version", "cluster_version", short);
     }

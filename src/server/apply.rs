@@ -20,5 +20,5 @@ pub mod kv;
 pub mod lease;
 mod txn;
 
-pub use applier::{Applier, Response};
+pub use applier::Applier;
 pub use kv::KvRequest;

@@ -10,8 +10,8 @@ use crate::pb::etcdserverpb::{
 use super::{
     Error, Server,
     admit::txn_cost,
-    kv::unexpected,
     mvcc::{KvResponse, Reply, plan::Source, read_txn::is_long},
+    outcome::unexpected,
 };
 
 impl Server {
