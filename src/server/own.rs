@@ -10,7 +10,7 @@ use crate::pb::etcdserverpb::{
 use super::{
     Error, Server,
     admit::txn_cost,
-    mvcc::{KvResponse, Reply, plan::Source, read_txn::is_long},
+    mvcc::{KvResponse, Reply, read_txn::is_long, reader::Source},
     outcome::unexpected,
 };
 
