@@ -109,7 +109,7 @@ pub(super) async fn serve<E>(
 /// The connection of the call that is being carried out.
 pub(super) fn client(server: &Server) -> Arc<Connection> {
     let client = CALLING.try_with(|calling| Arc::clone(&calling.client));
-    client.unwrap_or_else(|_| server.connect())
+    client.unwrap_or_else(|_| server.room.connect())
 }
 
 fn send(outgoing: Outgoing) {

@@ -256,7 +256,7 @@ impl Front {
         http2::configure(builder.http2(), &self.limits);
         let (pace, metadata) = (Pace::default(), Metadata::default());
         let mut stopping = self.phase.stopping.clone();
-        let client = self.server.connect();
+        let client = self.server.room.connect();
         let of_calls = Arc::clone(&client);
         let min_time = self.limits.keepalive.min_time;
         let service = service_fn(move |request| {

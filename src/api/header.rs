@@ -8,11 +8,11 @@ use crate::{
 /// Fills in cluster, member, term and, unless the handler has set one, the revision.
 pub fn fill(header: &mut Option<ResponseHeader>, server: &Server) {
     let header = header.get_or_insert_default();
-    header.cluster_id = server.cluster_id();
-    header.member_id = server.member_id();
-    header.raft_term = server.term();
+    header.cluster_id = server.members.cluster_id();
+    header.member_id = server.member_id;
+    header.raft_term = server.status.term();
     if header.revision == 0 {
-        header.revision = server.revision();
+        header.revision = server.store.revision();
     }
 }
 
@@ -31,9 +31,9 @@ pub fn fill_in<A>(
 /// The header of the Cluster service, which has no revision.
 pub fn without_revision(server: &Server) -> Option<ResponseHeader> {
     Some(ResponseHeader {
-        cluster_id: server.cluster_id(),
-        member_id: server.member_id(),
+        cluster_id: server.members.cluster_id(),
+        member_id: server.member_id,
         revision: 0,
-        raft_term: server.term(),
+        raft_term: server.status.term(),
     })
 }

@@ -103,7 +103,7 @@ async fn version(State(server): State<Arc<Server>>, method: HttpMethod) -> Respo
         return method_not_allowed();
     }
     let call = Call::open(&server, Method::HttpVersion, 0, (b"", None));
-    let body = version_json(server.cluster_version());
+    let body = version_json(server.members.version());
     let _ = call.finish(Ok(()), body.len(), 0);
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

@@ -197,7 +197,11 @@ impl Drop for Call {
 
 /// A member without a leader refuses requests that require one (clientv3.WithRequireLeader).
 pub fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
-    if wants_leader(metadata) && server.leader() == 0 { Err(Error::NoLeader) } else { Ok(()) }
+    if wants_leader(metadata) && server.status.leader() == 0 {
+        Err(Error::NoLeader)
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether the caller requires a member that knows a leader.

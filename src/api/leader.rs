@@ -24,7 +24,10 @@ pub struct LeaderCheck {
 impl LeaderCheck {
     /// A check for a stream that was opened with this metadata.
     pub fn new(server: &Server, metadata: &MetadataMap) -> LeaderCheck {
-        LeaderCheck { ticks: wants_leader(metadata).then(|| ticks(server.election())), missed: 0 }
+        LeaderCheck {
+            ticks: wants_leader(metadata).then(|| ticks(server.settings.election)),
+            missed: 0,
+        }
     }
 
     /// Returns when there was no leader for three election timeouts; never for a stream that
@@ -32,7 +35,7 @@ impl LeaderCheck {
     pub async fn lost(&mut self, server: &Server) {
         while self.missed < MISSED_MAX {
             tick(&mut self.ticks).await;
-            self.missed = if server.leader() == 0 { self.missed + 1 } else { 0 };
+            self.missed = if server.status.leader() == 0 { self.missed + 1 } else { 0 };
         }
     }
 }

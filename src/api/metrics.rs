@@ -39,9 +39,9 @@ pub fn render(server: &Server) -> String {
         text.counter(name, help, count.get());
     }
     text.info("etcd_server_version", "server_version", ETCD_VERSION);
-    text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id()));
+    text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id));
     descriptors(&mut text);
-    if let Some(version) = server.cluster_version() {
+    if let Some(version) = server.members.version() {
         let short = version.rsplit_once('.').map_or(version.as_str(), |(short, _)| short);
         text.info("etcd_cluster_version", "cluster_version", short);
     }
@@ -50,7 +50,7 @@ pub fn render(server: &Server) -> String {
 
 fn raft(text: &mut Text, server: &Server) {
     let status = server.member_status();
-    let (has_leader, is_leader) = (status.leader != 0, status.leader == server.member_id());
+    let (has_leader, is_leader) = (status.leader != 0, status.leader == server.member_id);
     for (name, help, value) in [
         (
             "etcd_server_has_leader",
@@ -78,13 +78,13 @@ fn raft(text: &mut Text, server: &Server) {
     text.gauge(
         "etcd_server_proposals_pending",
         "The current number of pending proposals to commit.",
-        server.wait().pending(),
+        server.wait.pending(),
     );
 }
 
 fn key_space(text: &mut Text, server: &Server) {
     let status = server.member_status();
-    let quota = server.quota_bytes().and_then(|bytes| i64::try_from(bytes).ok());
+    let quota = server.settings.quota_bytes.and_then(|bytes| i64::try_from(bytes).ok());
     for (name, help, value) in [
         (
             "etcd_mvcc_db_total_size_in_bytes",
@@ -104,17 +104,19 @@ fn key_space(text: &mut Text, server: &Server) {
         (
             "etcd_debugging_mvcc_current_revision",
             "The current revision of store.",
-            server.revision(),
+            server.store.revision(),
         ),
     ] {
         text.gauge(name, help, value);
     }
-    let (watchers, slow) = server.watcher_counts();
-    let (answers, events) = (server.answer_bytes(), server.store().watch_bytes());
+    let (synced, unsynced, victims) = server.store.watcher_counts();
+    let slow = unsynced + victims;
+    let (large, small) = server.room.in_flight();
+    let events = server.store.watch_bytes();
     for (name, help, value) in [
-        ("etcd_debugging_mvcc_watcher_total", "Total number of watchers.", watchers),
+        ("etcd_debugging_mvcc_watcher_total", "Total number of watchers.", synced + slow),
         ("etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.", slow),
-        ("glass_answer_bytes", "Bytes of answers in memory that are not sent yet.", answers),
+        ("glass_answer_bytes", "Bytes of answers in memory that are not sent yet.", large + small),
         ("glass_watch_bytes", "Bytes of events in the queues of watch streams.", events),
     ] {
         text.gauge(name, help, value);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tonic::{Code, Status};
 
-use crate::server::{Error, answer::rope::LONGEST};
+use crate::server::{Error, answer::writer::LONGEST};
 
 /// Code and text of an error. Clients compare the text.
 pub fn code_and_text(error: Error) -> (Code, Cow<'static, str>) {

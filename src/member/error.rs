@@ -99,7 +99,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: crate::server::mvcc::store::Error,
+        source: crate::server::mvcc::OpenError,
     },
     /// The members in the database.
     #[error(transparent)]
@@ -129,7 +129,7 @@ impl Error {
 mod tests {
     use super::*;
     use crate::{
-        server::mvcc::store,
+        server::mvcc::OpenError,
         storage::{backend, wal},
     };
 
@@ -164,7 +164,7 @@ mod tests {
         let reason = json.to_string();
         assert_eq!(Error::ConfState(json).report().matches(&reason).count(), 1);
         let decode = <crate::pb::mvccpb::KeyValue as prost::Message>::decode(&b"\xff"[..]);
-        let source = store::Error::Lease(decode.unwrap_err());
+        let source = OpenError::Lease(decode.unwrap_err());
         let damaged = Error::Store { path: path(), source }.report();
         assert_eq!(damaged.matches("failed to decode").count(), 1, "{damaged}");
         assert_eq!(damaged.matches("/data/member/x").count(), 1, "{damaged}");

@@ -76,11 +76,11 @@ pub(super) async fn tell(server: Arc<Server>, mut pinned: mpsc::Receiver<Vec<u64
     while let Some(mut ids) = pinned.recv().await {
         ids.truncate(IDS_MAX);
         let body: Bytes = ids.iter().flat_map(|id| id.to_be_bytes()).collect::<Vec<u8>>().into();
-        let others = server.members().into_iter();
+        let others = server.members.list().into_iter();
         let others =
-            others.filter(|member| member.id != server.member_id() && trace::id::speaks(member.id));
+            others.filter(|member| member.id != server.member_id && trace::id::speaks(member.id));
         for url in others.filter_map(|member| member.peer_urls.into_iter().next()) {
-            let header = (CLUSTER_HEADER, hex(server.cluster_id()));
+            let header = (CLUSTER_HEADER, hex(server.members.cluster_id()));
             let body = body.clone();
             // Side by side: one that hangs must not keep the news from the others.
             tokio::spawn(async move { peers::post(&url, PATH, (header, body), PATIENCE).await });

@@ -34,7 +34,7 @@ pub(super) async fn leave(
     server.stop_serving();
     let quiet = async {
         hand_over_leadership(server).await;
-        while server.wait().pending() != 0 {
+        while server.wait.pending() != 0 {
             sleep(LOOK).await;
         }
     };
@@ -52,16 +52,16 @@ pub(super) async fn leave(
 /// Returns once another member leads, or when that has taken longer than an election: then the
 /// voter that was chosen does not answer, and the others will find out for themselves.
 async fn hand_over_leadership(server: &Server) {
-    let own = server.member_id();
-    if server.leader() != own || !server.has_heard_peers() {
+    let own = server.member_id;
+    if server.status.leader() != own || server.peers.connected() == 0 {
         return;
     }
-    let mut leadership = server.leadership();
-    if server.inbox().offer(Input::HandOver).is_err() {
+    let mut leadership = server.status.leadership();
+    if server.inbox.offer(Input::HandOver).is_err() {
         return;
     }
     let another = leadership.wait_for(|now| now.leader != 0 && now.leader != own);
-    let patience: Duration = server.election();
+    let patience: Duration = server.settings.election;
     match timeout(patience, another).await {
         Ok(Ok(now)) => {
             tracing::info!(leader = %format!("{:x}", now.leader), "handed the leadership over");

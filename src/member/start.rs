@@ -48,18 +48,21 @@ use crate::{
         writes::Writes,
     },
     server::{
-        self, Parts, Server, Settings,
+        self, Server, Settings,
         alarm::Alarms,
+        answer::{Room, room},
         apply::Applier,
+        aside::Turns,
         auth::AuthStore,
         compactor,
         lease::{self, Primary, checkpoint, expiry},
         members::{Attributes, Member, Members},
         mvcc::Store,
         no_space,
+        outcome::Outcome,
         read_index::{self, ReadIndex},
         views::ETCD_VERSION,
-        wait::{Outcome, Wait},
+        wait::Wait,
     },
     storage::{backend::Backend, wal},
     trace,
@@ -197,19 +200,18 @@ impl Running {
             Arc::clone(&reads),
         );
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
-        let extra = peer_port::router(Arc::clone(&members), leases, keeper);
+        let extra = peer_port::router(Arc::clone(&members), leases.clone(), keeper);
         let transport_config = transport_config(config, &data, &members, (extra, shares));
         let transport = rafthttp::spawn(transport_config, ports, to_raft.clone())?;
         for id in members.removed() {
             transport.sender().remove_peer(id);
         }
-        let parts = parts(
+        let server = Arc::new(server(
             config,
             &data,
-            (members, store, status, reads),
+            (members, leases, (store, status, reads)),
             (&to_raft, &transport, collector),
-        )?;
-        let server = Arc::new(Server::new(parts));
+        )?);
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
         let (refused_sender, refused) = unbounded_channel();
@@ -226,24 +228,28 @@ impl Running {
         };
         let raft = start_raft(config, data, &server, raft_inbox, outputs)?;
         let apply = start_apply(applier, committed)?;
-        let compaction = start_compaction(Arc::clone(server.store()), &config.compaction)?;
-        start_watch_sync(Arc::clone(server.store()))?;
+        let compaction = start_compaction(Arc::clone(&server.store), &config.compaction)?;
+        start_watch_sync(Arc::clone(&server.store))?;
         let answers = std::sync::Mutex::new(Some(Answers { reads, refused, outcomes }));
         let inbox = to_raft;
         Ok(Self { server, inbox, backend, transport, shares, raft, apply, compaction, answers })
     }
 }
 
-/// What the server is made of: everything that is read from the data directory, and the ways to
-/// raft, to the peers and to the trace.
-fn parts(
+/// The server: over everything that is read from the data directory, with the ways to raft, to the
+/// peers and to the trace.
+fn server(
     config: &ServerConfig,
     data: &Data,
-    (members, store, status, reads): (Arc<Members>, Arc<Store>, Arc<Status>, Arc<ReadIndex>),
+    (members, primary, (store, status, reads)): (
+        Arc<Members>,
+        Primary,
+        (Arc<Store>, Arc<Status>, Arc<ReadIndex>),
+    ),
     (inbox, transport, collector): (&Inbox, &rafthttp::Transport, &Arc<trace::Collector>),
-) -> Result<Parts, Error> {
+) -> Result<Server, Error> {
     let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
-    Ok(Parts {
+    Ok(Server {
         member_id: data.member_id,
         settings: settings(config),
         ids: Arc::new(trace::IdGenerator::new(data.member_id, wall_ms, data.highest_id)),
@@ -254,10 +260,16 @@ fn parts(
         members,
         alarms: Arc::new(Alarms::open(&data.backend)?),
         auth: Arc::new(AuthStore::open(&data.backend)?),
-        reads,
         peers: transport.active(),
         wait: Arc::new(Wait::default()),
+        reads,
+        primary,
+        no_space: Arc::default(),
+        sampler: trace::Sampler::new(),
         collector: Arc::clone(collector),
+        turns: Turns::default(),
+        room: Room::new(room::LIMITS),
+        stopping: watch::Sender::new(false),
     })
 }
 
@@ -358,7 +370,7 @@ fn start_raft(
     let log = LogStorage::new(data.start, data.locations);
     let raft_config = raft_config(config, data.member_id, data.applied);
     let raw = RawNode::new(&raft_config, log, &logger())?;
-    let to_raft = server.inbox().clone();
+    let to_raft = server.inbox.clone();
     let writer = wal::spawn(data.wal, move |ready| {
         // When raft has ended, nobody waits for it any more.
         let _ = to_raft.send(Input::Persisted(ready));
@@ -373,7 +385,7 @@ fn start_raft(
         raw,
         raft_inbox,
         outputs(Writes::new(writer, vote)),
-        Arc::clone(server.status()),
+        Arc::clone(&server.status),
         timing,
     );
     Ok(std::thread::Builder::new().name("raft".to_owned()).spawn(move || node.run())?)
@@ -520,7 +532,7 @@ async fn removed(active: Arc<rafthttp::Active>) {
 /// Wakes the requests whose outcomes apply has sent.
 async fn finish(server: Arc<Server>, mut outcomes: UnboundedReceiver<Vec<Outcome>>) {
     while let Some(outcomes) = outcomes.recv().await {
-        server.wait().finish(outcomes);
+        server.wait.finish(outcomes);
     }
 }
 
@@ -532,7 +544,7 @@ async fn refuse(server: Arc<Server>, mut refused: UnboundedReceiver<Refusal>) {
             Reason::LeaderChanged => server::Error::LeaderChanged,
         };
         let outcome = |id| Outcome { id, result: Err(error) };
-        server.wait().finish(ids.into_iter().map(outcome).collect());
+        server.wait.finish(ids.into_iter().map(outcome).collect());
     }
 }
 

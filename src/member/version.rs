@@ -22,9 +22,9 @@ type Version = (u32, u32);
 
 /// Looks now and then, and when the leadership changes, for as long as the member runs.
 pub async fn monitor(server: Arc<Server>) {
-    let mut leadership = server.leadership();
+    let mut leadership = server.status.leadership();
     loop {
-        if server.leader() == server.member_id() {
+        if server.status.leader() == server.member_id {
             decide(&server).await;
         }
         tokio::select! {
@@ -36,7 +36,7 @@ pub async fn monitor(server: Arc<Server>) {
 
 async fn decide(server: &Server) {
     let lowest = lowest(server).await;
-    let now = server.cluster_version().as_deref().and_then(parse);
+    let now = server.members.version().as_deref().and_then(parse);
     let next = match (now, lowest) {
         (None, None) => LOWEST.to_owned(),
         (None, Some(lowest)) => text(lowest),
@@ -49,8 +49,8 @@ async fn decide(server: &Server) {
 /// The lowest version of all members, if all of them answer.
 async fn lowest(server: &Server) -> Option<Version> {
     let mut lowest = parse(ETCD_VERSION)?;
-    for member in server.members() {
-        if member.id != server.member_id() {
+    for member in server.members.list() {
+        if member.id != server.member_id {
             lowest = lowest.min(version_of(&member).await?);
         }
     }

@@ -17,6 +17,9 @@ const APPLY_GAP_MAX: u64 = 5000;
 /// What a key costs beside its own bytes (etcd: kvOverhead).
 const KEY_OVERHEAD: u64 = 256;
 
+/// What a lease costs against the quota (etcd: leaseOverhead).
+pub(super) const GRANT_COST: u64 = 64;
+
 impl Server {
     /// Refuses a write for which the backend has no room, when the alarm is raised.
     pub(crate) async fn check_quota(&self, id: u64, cost: u64) -> Result<(), Error> {

@@ -46,6 +46,7 @@ pub mod room;
 pub mod rope;
 #[cfg(test)]
 mod tests;
+pub mod writer;
 
 use std::{
     ops::ControlFlow,
@@ -57,12 +58,13 @@ use bytes::Bytes;
 pub use self::room::{Connection, Room, Share};
 use self::{
     meter::Meter,
-    rope::{Rope, Rows, Stop, Writer},
+    rope::{Rope, Rows},
+    writer::{Stop, Writer},
 };
 use super::{Error, Server};
 use crate::{
     pb::etcdserverpb::{RangeRequest, TxnRequest},
-    server::mvcc::{KvResponse, Reply, Store, plan::Source, reply::write_range},
+    server::mvcc::{KvResponse, Reply, Store, reader::Source, reply::write_range},
     stage,
 };
 

@@ -19,6 +19,7 @@ mod kinds;
 pub mod kv;
 pub mod lease;
 mod txn;
+mod write;
 
-pub use applier::{Applier, Response};
+pub use applier::Applier;
 pub use kv::KvRequest;

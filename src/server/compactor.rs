@@ -195,13 +195,13 @@ impl Periodic {
 pub async fn run(server: Arc<Server>, what: AutoCompaction) {
     let mut compactor = Compactor::new(what, clock::now());
     loop {
-        compactor.sample(server.revision());
+        compactor.sample(server.store.revision());
         tokio::time::sleep(compactor.interval()).await;
-        if server.leader() != server.member_id() {
+        if server.status.leader() != server.member_id {
             continue;
         }
         let start = clock::now();
-        let Some(revision) = compactor.due(start, server.revision()) else { continue };
+        let Some(revision) = compactor.due(start, server.store.revision()) else { continue };
         compactor.log_start(revision);
         // One an hour, most of the time: worth keeping each.
         let id = server.ids.next(server.sampler.keep_next(true));

@@ -66,7 +66,7 @@ impl Server {
                 return Err(Unhealthy::Alarm(name));
             }
         }
-        if !serializable && self.leader() == 0 {
+        if !serializable && self.status.leader() == 0 {
             return Err(Unhealthy::NoLeader);
         }
         self.read_anything(id, serializable).await.map_err(Unhealthy::Range)

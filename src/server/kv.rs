@@ -1,28 +1,19 @@
-//! The server: what each request does, a line a step (etcd: `EtcdServer`).
+//! What each request of the KV service does, a line a step; and an alarm (etcd: `EtcdServer`).
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
-
 use super::{
-    Error,
+    Error, Server,
     admit::{put_cost, txn_cost},
-    alarm::Alarms,
-    answer::{Answer, Connection, Question, Room, room},
-    apply::Response,
-    aside::Turns,
-    auth::AuthStore,
+    answer::{Answer, Connection, Question},
     check,
-    members::Members,
     mvcc::{
-        KvResponse, Reply, Store,
+        KvResponse, Reply,
         plan::header,
         read_txn::{is_long, is_long_txn},
     },
-    no_space::NoSpace,
-    read_index::ReadIndex,
+    outcome::{Response, unexpected},
     txn::{Txn, previous},
-    wait::Wait,
 };
 use crate::{
     pb::etcdserverpb::{
@@ -30,130 +21,13 @@ use crate::{
         DeleteRangeResponse, InternalRaftRequest, PutRequest, PutResponse, RangeRequest,
         RangeResponse, TxnRequest, TxnResponse,
     },
-    raft::{Status, inbox::Inbox, rafthttp},
-    stage,
-    storage::backend::Backend,
-    trace,
+    stage, trace,
 };
 
 /// How often a physical compaction looks whether its rows are gone.
 const COMPACTION_POLL: Duration = Duration::from_millis(10);
 
-/// Limits and times of a member.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `--max-request-bytes`.
-    pub max_request_bytes: usize,
-    /// `--max-txn-ops`.
-    pub max_txn_ops: usize,
-    /// `--quota-backend-bytes`; `None` for no quota.
-    pub quota_bytes: Option<u64>,
-    /// How long a request may wait: five seconds and two election timeouts.
-    pub request_timeout: Duration,
-    /// `--election-timeout`.
-    pub election: Duration,
-    /// The shortest TTL of a lease, in seconds ([`crate::server::lease::min_ttl`]).
-    pub min_ttl: i64,
-    /// `--watch-progress-notify-interval`.
-    pub progress_interval: Duration,
-    /// `--experimental-enable-lease-checkpoint-persist`.
-    pub persist_checkpoints: bool,
-}
-
-/// What the server is made of; `member` puts it together.
-pub struct Parts {
-    /// This member's id.
-    pub member_id: u64,
-    /// Limits and times.
-    pub settings: Settings,
-    /// Makes request ids.
-    pub ids: Arc<trace::IdGenerator>,
-    /// To the raft thread.
-    pub inbox: Inbox,
-    /// Where raft and apply stand.
-    pub status: Arc<Status>,
-    /// The key space.
-    pub store: Arc<Store>,
-    /// The database below it.
-    pub backend: Arc<Backend>,
-    /// The cluster's members.
-    pub members: Arc<Members>,
-    /// The raised alarms.
-    pub alarms: Arc<Alarms>,
-    /// Users and roles.
-    pub auth: Arc<AuthStore>,
-    /// The rounds in which reads are confirmed.
-    pub reads: Arc<ReadIndex>,
-    /// Which peers can be reached.
-    pub peers: Arc<rafthttp::Active>,
-    /// The requests that wait for apply.
-    pub wait: Arc<Wait>,
-    /// Knows which requests somebody is waiting to see.
-    pub collector: Arc<trace::Collector>,
-}
-
-/// One member's server.
-pub struct Server {
-    pub(crate) member_id: u64,
-    pub(crate) settings: Settings,
-    pub(crate) ids: Arc<trace::IdGenerator>,
-    pub(crate) inbox: Inbox,
-    pub(crate) status: Arc<Status>,
-    pub(crate) store: Arc<Store>,
-    pub(crate) backend: Arc<Backend>,
-    pub(crate) members: Arc<Members>,
-    pub(crate) alarms: Arc<Alarms>,
-    pub(crate) auth: Arc<AuthStore>,
-    pub(crate) peers: Arc<rafthttp::Active>,
-    pub(crate) wait: Arc<Wait>,
-    pub(crate) reads: Arc<ReadIndex>,
-    pub(crate) no_space: Arc<NoSpace>,
-    pub(crate) sampler: trace::Sampler,
-    pub(crate) collector: Arc<trace::Collector>,
-    pub(crate) turns: Turns,
-    pub(crate) room: Arc<Room>,
-    pub(crate) stopping: watch::Sender<bool>,
-}
-
 impl Server {
-    /// Puts the parts together.
-    pub fn new(parts: Parts) -> Self {
-        let Parts { member_id, settings, ids, inbox, status, store, backend, .. } = parts;
-        let Parts { members, alarms, auth, reads, peers, wait, collector, .. } = parts;
-        Self {
-            member_id,
-            settings,
-            ids,
-            inbox,
-            status,
-            store,
-            backend,
-            members,
-            alarms,
-            auth,
-            peers,
-            wait,
-            reads,
-            no_space: Arc::default(),
-            sampler: trace::Sampler::new(),
-            collector,
-            turns: Turns::default(),
-            room: Room::new(room::LIMITS),
-            stopping: watch::Sender::new(false),
-        }
-    }
-
-    /// A client's connection, for the room that its answers take.
-    pub fn connect(&self) -> Arc<Connection> {
-        self.room.connect()
-    }
-
-    /// Bytes of answers that are in memory.
-    pub(crate) fn answer_bytes(&self) -> usize {
-        let (large, small) = self.room.in_flight();
-        large + small
-    }
-
     /// KV.Put.
     pub(crate) async fn put(
         &self,
@@ -354,9 +228,4 @@ fn validate<T>(
         span.flag(trace::FLAG_ERROR);
     }
     result
-}
-
-/// Apply answers each request with its own kind of response.
-pub(super) fn unexpected<T>(response: &impl std::fmt::Debug) -> T {
-    unreachable!("apply answered with another request's response: {response:?}")
 }

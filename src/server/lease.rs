@@ -41,6 +41,6 @@ pub mod requests;
 mod tests;
 
 pub use self::{
-    lessor::{Lessor, min_ttl},
-    primary::{Primary, Question, Refusal, View},
+    lessor::{Lessor, View, min_ttl},
+    primary::{Primary, Question, Refusal},
 };

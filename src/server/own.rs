@@ -10,8 +10,8 @@ use crate::pb::etcdserverpb::{
 use super::{
     Error, Server,
     admit::txn_cost,
-    kv::unexpected,
-    mvcc::{KvResponse, Reply, plan::Source, read_txn::is_long},
+    mvcc::{KvResponse, Reply, read_txn::is_long, reader::Source},
+    outcome::unexpected,
 };
 
 impl Server {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{Error, Server, apply::Response};
+use super::{Error, Server, outcome::Response};
 use crate::{
     clock,
     pb::etcdserverpb::{AlarmType, InternalRaftRequest, Request, RequestHeader},

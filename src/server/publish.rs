@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use super::{
     Error, Server,
-    apply::Response,
     members::{Attributes, hex},
+    outcome::Response,
 };
 use crate::{pb::etcdserverpb::Request, raft::Leadership};
 
@@ -28,7 +28,7 @@ impl Server {
     pub async fn publish(&self, attributes: &Attributes) {
         let val = serde_json::to_string(attributes).expect("attributes are plain data");
         let path = format!("/0/members/{}/attributes", hex(self.member_id));
-        let mut leadership = self.leadership();
+        let mut leadership = self.status.leadership();
         let (mut tries, mut patience) = (FuturesUnordered::new(), None);
         loop {
             tokio::select! {
@@ -64,11 +64,6 @@ impl Server {
         if let Err(error) = self.propose_v2(id, &request).await {
             tracing::warn!(?error, version, "could not set the cluster version yet");
         }
-    }
-
-    /// The cluster version, if it is decided.
-    pub fn cluster_version(&self) -> Option<String> {
-        self.members.version()
     }
 }
 

@@ -8,16 +8,10 @@ use std::{collections::HashMap, sync::Mutex};
 
 use tokio::sync::oneshot;
 
-use super::{Error, apply::Response};
-
-/// How one proposal ended, as every member computes it.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The proposal's id.
-    pub id: u64,
-    /// What the client is told.
-    pub result: Result<Response, Error>,
-}
+use super::{
+    Error,
+    outcome::{Outcome, Response},
+};
 
 type Waiter = oneshot::Sender<Result<Response, Error>>;
 

@@ -46,7 +46,7 @@ impl Lease for LeaseService {
         if let Ok(response) = &mut result {
             header::fill(&mut response.header, &self.server);
         }
-        call.respond(result, self.server.revision())
+        call.respond(result, self.server.store.revision())
     }
 
     async fn lease_revoke(
@@ -58,7 +58,7 @@ impl Lease for LeaseService {
         if let Ok(response) = &mut result {
             header::fill(&mut response.header, &self.server);
         }
-        call.respond(result, self.server.revision())
+        call.respond(result, self.server.store.revision())
     }
 
     type LeaseKeepAliveStream =
@@ -107,7 +107,7 @@ impl Lease for LeaseService {
                 None => LeaseTimeToLiveResponse { header, id, ttl: GONE, ..Default::default() },
             }
         });
-        call.respond(result, self.server.revision())
+        call.respond(result, self.server.store.revision())
     }
 
     async fn lease_leases(
@@ -119,7 +119,7 @@ impl Lease for LeaseService {
         if let Ok(response) = &mut result {
             header::fill(&mut response.header, &self.server);
         }
-        call.respond(result, self.server.revision())
+        call.respond(result, self.server.store.revision())
     }
 }
 

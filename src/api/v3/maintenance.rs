@@ -58,7 +58,7 @@ impl Maintenance for MaintenanceService {
         if let Ok(response) = &mut result {
             header::fill(&mut response.header, &self.server);
         }
-        call.respond(result, self.server.revision())
+        call.respond(result, self.server.store.revision())
     }
 
     async fn defragment(
@@ -75,7 +75,7 @@ impl Maintenance for MaintenanceService {
             header::fill(&mut header, &self.server);
             HashResponse { header, hash }
         });
-        call.respond(result, self.server.revision())
+        call.respond(result, self.server.store.revision())
     }
 
     async fn hash_kv(
@@ -95,7 +95,7 @@ impl Maintenance for MaintenanceService {
                 hash_revision: hash.hash_revision,
             }
         });
-        call.respond(result, self.server.revision())
+        call.respond(result, self.server.store.revision())
     }
 
     type SnapshotStream = tokio_stream::Empty<Result<SnapshotResponse, Status>>;

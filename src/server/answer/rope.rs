@@ -10,26 +10,18 @@
 //! ```
 //!
 //! gRPC wants a message's length before its first byte, so every row is read at least once before
-//! anything is sent. As long as the [`Meter`] finds room the row is kept. From the first row without
+//! anything is sent. As long as the [`Meter`](super::meter::Meter) finds room the row is kept. From the first row without
 //! room on rows are only measured, and their revisions are noted in place of them.
 //!
 //! Left out: compression. Answers are sent as they are.
 
-use std::{collections::VecDeque, ops::ControlFlow};
+use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use super::{
-    meter::{Meter, Taken},
-    room::Share,
-};
 use crate::pb::mvccpb::KeyValue;
 
-/// The longest answer: gRPC in Go, and so etcd, sends no longer one (`math.MaxInt32`).
-pub const LONGEST: usize = i32::MAX as usize;
-/// What of that is left for the header, which is not written here.
-const HEADER: usize = 64;
 /// Rows are laid into parts of this length. A piece that a socket has not taken keeps its part in
 /// memory, so this is also how far what is counted may be from what is held.
 const PART: usize = 64 << 10;
@@ -43,7 +35,7 @@ pub struct Rope {
 
 /// A stretch of an answer.
 #[derive(Debug)]
-enum Part {
+pub(super) enum Part {
     /// Encoded, and in memory. Kept from the beginning, or not.
     Bytes(Bytes, bool),
     /// Rows that must be read again.
@@ -64,6 +56,12 @@ pub enum Next {
 }
 
 impl Rope {
+    /// An answer of these parts.
+    pub(super) fn new(mut parts: Parts) -> Rope {
+        parts.cut();
+        Rope { parts: parts.list, is_ended: false }
+    }
+
     /// Takes what comes next, up to so many bytes.
     pub fn next(&mut self, most: usize) -> Next {
         if self.is_ended {
@@ -142,11 +140,19 @@ impl Rows {
         Rows { tag, at, keys_only, keys: VecDeque::new() }
     }
 
-    /// Writes a row, or measures it. Returns whether it was kept.
-    pub fn write(&mut self, row: Bytes, writer: &mut Writer) -> ControlFlow<(), bool> {
-        let row = if self.keys_only { without_value(row) } else { row };
-        let is_kept = writer.row(self.tag, &row)?;
-        ControlFlow::Continue(is_kept)
+    /// The field whose values they are.
+    pub(super) fn tag(&self) -> u8 {
+        self.tag
+    }
+
+    /// What of a row of the key space is returned.
+    pub(super) fn returned(&self, row: Bytes) -> Bytes {
+        if self.keys_only { without_value(row) } else { row }
+    }
+
+    /// Whether there are none left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// Notes the keys of the rows that were not kept: all but the first so many of these.
@@ -212,25 +218,25 @@ fn without_value(row: Bytes) -> Bytes {
 }
 
 /// The bytes before a value of the field `tag`.
-fn prefix(tag: u8, len: usize) -> usize {
+pub(super) fn prefix(tag: u8, len: usize) -> usize {
     debug_assert!((1..16).contains(&tag), "its key takes one byte");
     1 + prost::length_delimiter_len(len)
 }
 
-fn put_prefix(tag: u8, len: usize, to: &mut BytesMut) {
+pub(super) fn put_prefix(tag: u8, len: usize, to: &mut BytesMut) {
     to.put_u8(tag << 3 | 2);
     prost::encode_length_delimiter(len, to).expect("BytesMut grows");
 }
 
 /// Parts, and the one to which short pieces are added.
 #[derive(Debug, Default)]
-struct Parts {
-    list: VecDeque<Part>,
-    shared: BytesMut,
+pub(super) struct Parts {
+    pub(super) list: VecDeque<Part>,
+    pub(super) shared: BytesMut,
 }
 
 impl Parts {
-    fn room(&mut self, len: usize) -> &mut BytesMut {
+    pub(super) fn room(&mut self, len: usize) -> &mut BytesMut {
         if self.shared.capacity() - self.shared.len() < len {
             self.cut();
             self.shared = BytesMut::with_capacity(PART.max(len));
@@ -239,13 +245,13 @@ impl Parts {
     }
 
     /// Ends the shared part. What follows shares its memory as long as it fits.
-    fn cut(&mut self) {
+    pub(super) fn cut(&mut self) {
         if !self.shared.is_empty() {
             self.list.push_back(Part::Bytes(self.shared.split().freeze(), true));
         }
     }
 
-    fn push(&mut self, tag: u8, mut row: &[u8]) {
+    pub(super) fn push(&mut self, tag: u8, mut row: &[u8]) {
         put_prefix(tag, row.len(), self.room(prefix(tag, row.len())));
         while !row.is_empty() {
             let shared = self.room(1);
@@ -253,126 +259,5 @@ impl Parts {
             shared.put_slice(now);
             row = rest;
         }
-    }
-}
-
-/// Why an answer was not written to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// It is not small, and there is no room to begin a large one: wait for it, and begin again.
-    Full,
-    /// It is longer than any answer may be: at least this long.
-    TooLong(usize),
-}
-
-/// Writes one answer.
-#[derive(Debug)]
-pub struct Writer {
-    parts: Parts,
-    len: usize,
-    meter: Meter,
-    stop: Option<Stop>,
-}
-
-/// The place of a message inside of the answer whose length is not known yet.
-#[derive(Clone, Copy, Debug)]
-pub struct Begun {
-    place: usize,
-    len: usize,
-}
-
-impl Writer {
-    /// An empty answer.
-    pub fn new(meter: Meter) -> Writer {
-        Writer { parts: Parts::default(), len: 0, meter, stop: None }
-    }
-
-    /// Adds the fields of a message that are set.
-    pub fn fields(&mut self, message: &impl Message) {
-        let len = message.encoded_len();
-        let room = self.parts.room(len);
-        message.encode(room).expect("BytesMut grows");
-        self.len += len;
-    }
-
-    /// Begins a message inside of this one.
-    pub fn begin(&mut self) -> Begun {
-        self.parts.cut();
-        self.parts.list.push_back(Part::Bytes(Bytes::new(), true));
-        Begun { place: self.parts.list.len() - 1, len: self.len }
-    }
-
-    /// Ends it, as the value of the field `tag` (1 to 15).
-    pub fn end(&mut self, begun: Begun, tag: u8) {
-        self.parts.cut();
-        let len = self.len - begun.len;
-        put_prefix(tag, len, self.parts.room(prefix(tag, len)));
-        self.len += prefix(tag, len);
-        self.parts.list[begun.place] = Part::Bytes(self.parts.shared.split().freeze(), true);
-    }
-
-    /// Adds a row, or measures it. Returns whether it was kept.
-    fn row(&mut self, tag: u8, row: &[u8]) -> ControlFlow<(), bool> {
-        let len = prefix(tag, row.len()) + row.len();
-        if LONGEST < HEADER + self.len + len {
-            return self.break_off(Stop::TooLong(self.len + len));
-        }
-        let is_kept = match self.meter.take(len) {
-            Taken::Kept => true,
-            Taken::NotKept => false,
-            Taken::Full => return self.break_off(Stop::Full),
-        };
-        self.len += len;
-        if is_kept {
-            self.parts.push(tag, row);
-        }
-        ControlFlow::Continue(is_kept)
-    }
-
-    fn break_off<T>(&mut self, stop: Stop) -> ControlFlow<(), T> {
-        self.stop = Some(stop);
-        ControlFlow::Break(())
-    }
-
-    /// Adds the rows that were measured, if there are any.
-    pub fn leave(&mut self, rows: Rows) {
-        if !rows.keys.is_empty() {
-            self.parts.cut();
-            self.parts.list.push_back(Part::Rows(rows));
-        }
-    }
-
-    /// Counts bytes that are in memory for a moment, whether there is room for them or not.
-    pub fn overdraw(&mut self, bytes: usize) -> ControlFlow<()> {
-        match self.meter.overdraw(bytes) {
-            Taken::Full => self.break_off(Stop::Full),
-            Taken::Kept | Taken::NotKept => ControlFlow::Continue(()),
-        }
-    }
-
-    /// Counts what the plan takes: at most, before it is made, and then exactly.
-    pub fn plan(&mut self, bytes: usize) -> ControlFlow<()> {
-        match self.meter.plan(bytes) {
-            Taken::Full => self.break_off(Stop::Full),
-            Taken::Kept | Taken::NotKept => ControlFlow::Continue(()),
-        }
-    }
-
-    /// The bytes that were overdrawn are gone.
-    pub fn repay(&mut self) {
-        self.meter.repay();
-    }
-
-    /// The answer, its length, and its place in the ledger if it is not small.
-    pub fn finish(mut self) -> Result<(Rope, usize, Option<Share>), Stop> {
-        if let Some(stop) = self.stop {
-            return Err(stop);
-        }
-        if LONGEST < HEADER + self.len {
-            return Err(Stop::TooLong(self.len));
-        }
-        self.parts.cut();
-        let rope = Rope { parts: self.parts.list, is_ended: false };
-        Ok((rope, self.len, self.meter.finish()))
     }
 }

@@ -18,10 +18,7 @@ use super::{
 };
 use crate::{
     pb::{
-        etcdserverpb::{
-            AlarmMember, AlarmType, InternalRaftRequest, LeaseGrantResponse, LeaseRevokeResponse,
-            Request,
-        },
+        etcdserverpb::{AlarmType, InternalRaftRequest, Request},
         raftpb,
     },
     raft::{
@@ -32,15 +29,15 @@ use crate::{
     },
     server::{
         Error, Server,
-        admit::{put_cost, txn_cost},
+        admit::{GRANT_COST, put_cost, txn_cost},
         alarm::Alarms,
         auth::AuthStore,
-        lease::requests::GRANT_COST,
         members::{Attributes, Members, hex},
-        mvcc::{Asker, Batch, Reply, Store},
+        mvcc::{Asker, Batch, Store},
         no_space::NoSpace,
+        outcome::{Outcome, Response},
         txn::Txn,
-        wait::{Outcome, Wait},
+        wait::Wait,
     },
     stage,
     storage::{backend::Backend, fatal},
@@ -49,21 +46,6 @@ use crate::{
 
 /// How many entries share one taking of the locks: readers wait no longer than this takes.
 const BATCH_LEN_MAX: usize = 128;
-
-/// What a request is answered with.
-#[derive(Debug)]
-pub enum Response {
-    /// One of the KV service; what it reads is not read yet.
-    Kv(Reply),
-    /// The alarms that were listed, raised or ended.
-    Alarm(Vec<AlarmMember>),
-    /// The lease that was made.
-    LeaseGrant(LeaseGrantResponse),
-    /// A lease is gone.
-    LeaseRevoke(LeaseRevokeResponse),
-    /// Done; there is nothing to say.
-    Empty,
-}
 
 /// Everything that committed entries may change.
 pub struct Applier {

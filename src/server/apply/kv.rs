@@ -6,13 +6,15 @@
 //! answers, and left out on the others ([`Asker`]). Whether it is well formed was decided before it
 //! was proposed ([`crate::server::check`]); what an unchecked entry contains is survived, not trusted.
 
-use super::txn;
+use super::{
+    txn,
+    write::{check_lease, delete_range, put},
+};
 use crate::{
     pb::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest},
     server::{
         Error,
-        lease::Lessor,
-        mvcc::{Asker, Batch, KeyRange, Reply, WriteTxn},
+        mvcc::{Asker, Batch, Reply},
         txn::Txn,
     },
 };
@@ -66,35 +68,4 @@ impl Batch<'_> {
             }
         }
     }
-}
-
-/// Whether a put may name this lease. This is the only place that decides it.
-pub(super) fn check_lease(lessor: &Lessor, lease: i64) -> Result<(), Error> {
-    if lease == 0 || lessor.contains(lease) { Ok(()) } else { Err(Error::LeaseNotFound) }
-}
-
-pub(super) fn put(txn: &mut WriteTxn<'_, '_>, request: &PutRequest) -> Result<Reply, Error> {
-    let (mut value, mut lease) = (request.value.clone(), request.lease);
-    if request.ignore_value || request.ignore_lease {
-        let before = txn.get(&request.key).ok_or(Error::KeyNotFound)?;
-        if request.ignore_value {
-            value = before.value;
-        }
-        if request.ignore_lease {
-            lease = before.lease;
-        }
-    }
-    let previous = if request.prev_kv { txn.previous(&request.key, &[])? } else { None };
-    let revision = txn.put(&request.key, value, lease);
-    Ok(Reply::Put { revision, previous })
-}
-
-pub(super) fn delete_range(
-    txn: &mut WriteTxn<'_, '_>,
-    request: &DeleteRangeRequest,
-) -> Result<Reply, Error> {
-    let (key, end) = (&request.key, &request.range_end);
-    let previous = if request.prev_kv { txn.previous(key, end)? } else { None };
-    let (deleted, revision) = txn.delete_range(KeyRange::new(key, end));
-    Ok(Reply::DeleteRange { revision, deleted, previous })
 }

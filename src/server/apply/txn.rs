@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::kv::{check_lease, delete_range, put};
+use super::write::{check_lease, delete_range, put};
 use crate::{
     pb::etcdserverpb::request_op::Request,
     server::{

@@ -32,7 +32,7 @@ const PENDING_MAX: usize = 16;
 
 /// Runs for as long as the member does.
 pub async fn run(server: Arc<Server>) {
-    let mut leadership = server.leadership();
+    let mut leadership = server.status.leadership();
     let room = Arc::new(Semaphore::new(PENDING_MAX));
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -52,13 +52,13 @@ impl Server {
     async fn follow_leadership(&self) -> Option<u64> {
         let lessor = self.store.lessor();
         let term = self.status.term();
-        if self.leader() == self.member_id && lessor.primary() == Some(term) {
+        if self.status.leader() == self.member_id && lessor.primary() == Some(term) {
             return Some(term);
         }
         if lessor.primary().is_some() {
             lessor.demote();
         }
-        if self.leader() != self.member_id || !self.is_confirmed(term).await {
+        if self.status.leader() != self.member_id || !self.is_confirmed(term).await {
             return None;
         }
         lessor.promote(term, self.settings.election, clock::now());
@@ -70,7 +70,7 @@ impl Server {
     pub(super) async fn is_confirmed(&self, term: u64) -> bool {
         let round = self.ids.next(false);
         self.linearize(round).await.is_ok()
-            && self.leader() == self.member_id
+            && self.status.leader() == self.member_id
             && self.status.term() == term
     }
 
@@ -95,8 +95,8 @@ async fn revoke_due(server: &Arc<Server>, term: u64, room: &Arc<Semaphore>) {
         return;
     }
     for due in lessor.take_due(clock::now(), PER_PASS) {
-        let Some(place) = place(room, server.leadership()).await else { return };
-        if !server.primary().leads() {
+        let Some(place) = place(room, server.status.leadership()).await else { return };
+        if !server.primary.leads() {
             return;
         }
         if !lessor.is_over(due.lease, clock::now()) {

@@ -10,10 +10,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 
-use super::{
-    View,
-    checkpoint::{Clear, Schedule},
-};
+use super::checkpoint::{Clear, Schedule};
 use crate::{
     mark,
     pb::{etcdserverpb::LeaseCheckpoint, leasepb},
@@ -79,6 +76,17 @@ struct Lease {
     deadline: Option<Instant>,
     /// Its place in the queue.
     look: Option<Instant>,
+}
+
+/// A lease as the leader sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// Seconds that are left; after a renewal all of them.
+    pub ttl: i64,
+    /// Seconds that were granted.
+    pub granted: i64,
+    /// The attached keys in order, when they were asked for.
+    pub keys: Vec<Bytes>,
 }
 
 /// A lease whose time is over.

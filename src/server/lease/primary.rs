@@ -15,10 +15,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{Lessor, checkpoint::Clear, lessor::Renewal};
+use super::{Lessor, View, checkpoint::Clear, lessor::Renewal};
 use crate::{
     clock,
     raft::Status,
@@ -38,17 +37,6 @@ pub enum Question {
     KeepAlive(i64),
     /// How long has it to live? With its keys, or without.
     TimeToLive(i64, bool),
-}
-
-/// A lease as the leader sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct View {
-    /// Seconds that are left; after a renewal all of them.
-    pub ttl: i64,
-    /// Seconds that were granted.
-    pub granted: i64,
-    /// The attached keys in order, when they were asked for.
-    pub keys: Vec<Bytes>,
 }
 
 /// Why there is no answer.

@@ -1,19 +1,20 @@
 //! The Lease service's requests, a line a step.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use super::{Primary, Question, Refusal, View, forward};
+use super::{Question, Refusal, View, forward};
 use crate::{
     pb::etcdserverpb::{
         InternalRaftRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesResponse,
         LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus,
     },
-    server::{Error, Server, apply::Response},
+    server::{
+        Error, Server,
+        admit::GRANT_COST,
+        outcome::{Response, unexpected},
+    },
     set, stage, trace,
 };
-
-/// What a lease costs against the quota (etcd: leaseOverhead).
-pub(in crate::server) const GRANT_COST: u64 = 64;
 
 /// The pause before the leader is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -33,7 +34,7 @@ impl Server {
         let request = InternalRaftRequest { lease_grant, ..InternalRaftRequest::default() };
         match self.propose(id, request).await? {
             Response::LeaseGrant(response) => Ok(response),
-            other => unreachable!("apply answered a grant with {other:?}"),
+            other => unexpected(&other),
         }
     }
 
@@ -47,14 +48,14 @@ impl Server {
         let request = InternalRaftRequest { lease_revoke, ..InternalRaftRequest::default() };
         match self.propose(id, request).await? {
             Response::LeaseRevoke(response) => Ok(response),
-            other => unreachable!("apply answered a revocation with {other:?}"),
+            other => unexpected(&other),
         }
     }
 
     /// One message of Lease.LeaseKeepAlive: the TTL that the lease has again, or `None` when it is
     /// gone.
     pub(crate) async fn lease_renew(&self, id: u64, lease: i64) -> Result<Option<i64>, Error> {
-        let is_forwarded = self.leader() != self.member_id;
+        let is_forwarded = self.status.leader() != self.member_id;
         let lease_id = lease.cast_unsigned();
         let span = stage!(LeaseRenew, id, lease = lease_id, forwarded = is_forwarded);
         let mut span = span.begun();
@@ -102,15 +103,15 @@ impl Server {
         };
         match tokio::time::timeout(self.settings.request_timeout, asking).await {
             Ok(answer) => answer,
-            Err(_) if self.leader() == 0 => Err(Error::NoLeader),
+            Err(_) if self.status.leader() == 0 => Err(Error::NoLeader),
             Err(_) => Err(Error::Timeout),
         }
     }
 
     async fn ask_once(&self, id: u64, question: Question) -> Result<View, Refusal> {
-        let leader = self.leader();
+        let leader = self.status.leader();
         if leader == self.member_id {
-            return self.primary().answer(id, question).await;
+            return self.primary.answer(id, question).await;
         }
         let Some(member) = self.members.get(leader) else { return Err(Refusal::NotPrimary) };
         for url in &member.peer_urls {
@@ -120,12 +121,5 @@ impl Server {
             }
         }
         Err(Refusal::NotPrimary)
-    }
-
-    /// The leader's side of leases.
-    pub(crate) fn primary(&self) -> Primary {
-        let (store, status) = (Arc::clone(&self.store), Arc::clone(&self.status));
-        let reads = Arc::clone(&self.reads);
-        Primary::new(self.member_id, store, status, reads)
     }
 }

@@ -24,10 +24,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{
-    Batch, Revision,
-    store::{Error as OpenError, POISONED, Store},
-};
+use super::{Batch, OpenError, POISONED, Revision, Store};
 use crate::{
     clock,
     server::Error,

@@ -30,10 +30,7 @@ use std::{collections::HashSet, sync::RwLockReadGuard};
 
 use bytes::Bytes;
 
-use super::{
-    Revision,
-    store::{Index, Store},
-};
+use super::{Index, Revision, Store};
 use crate::{
     server::Error,
     storage::backend::{Bucket, Cut},

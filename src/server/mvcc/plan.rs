@@ -22,74 +22,30 @@
 use std::{cmp::Ordering, ops::ControlFlow};
 
 use bytes::Bytes;
-use prost::Message;
 
 use super::{
     Revision,
     key_index::Found,
-    read_txn::Reader,
+    reader::{Reader, Source},
     tree_index::{KeyRange, TreeIndex},
 };
 use crate::{
-    pb::{
-        etcdserverpb::{
-            RangeRequest, RangeResponse, ResponseHeader,
-            range_request::{SortOrder, SortTarget},
-        },
-        mvccpb::KeyValue,
+    pb::etcdserverpb::{
+        RangeRequest, RangeResponse, ResponseHeader,
+        range_request::{SortOrder, SortTarget},
     },
     server::{
         Error,
-        answer::rope::{Rows, Writer},
+        answer::{rope::Rows, writer::Writer},
         check,
     },
-    storage::backend::{Backend, View, WriteGuard},
+    storage::backend::View,
     trace::Span,
 };
 
 /// A header as apply makes it: the member's interceptor fills in the rest.
 pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
     Some(ResponseHeader { revision, ..ResponseHeader::default() })
-}
-
-/// Where rows are read: by readers in the backend, by the writer in its guard.
-#[derive(Clone, Copy)]
-pub(crate) enum Source<'s> {
-    /// What is published.
-    Published(&'s Backend),
-    /// What the writer itself has just written, too.
-    Writing(&'s WriteGuard<'s>),
-}
-
-impl Source<'_> {
-    pub(super) fn view(self, id: u64, keys: &[[u8; 17]]) -> View {
-        match self {
-            Source::Published(backend) => backend.view(id, keys),
-            Source::Writing(guard) => guard.view(id, keys),
-        }
-    }
-
-    pub(super) fn each_row(
-        self,
-        view: &mut View,
-        keys: &[[u8; 17]],
-        row: impl FnMut(Bytes) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        match self {
-            Source::Published(backend) => backend.each_row(view, keys, row),
-            Source::Writing(guard) => guard.each_row(view, keys, row),
-        }
-    }
-
-    /// A row that the index names and that cannot be read ends the member.
-    pub(super) fn decode(self, row: Bytes) -> KeyValue {
-        const ROW: &str = "key bucket: a row is no key-value pair";
-        match (KeyValue::decode(row), self) {
-            (Ok(kv), _) => kv,
-            (Err(_), Source::Published(backend)) => backend.malformed(ROW),
-            (Err(_), Source::Writing(guard)) => guard.malformed(ROW),
-        }
-    }
 }
 
 /// The first half of a range. See the module's text.
@@ -476,7 +432,7 @@ impl Plan {
         let read = view.map_or(ControlFlow::Continue(()), |view| {
             source.each_row(view, list, |row| {
                 bytes += row.len();
-                kept += usize::from(rows.write(row, writer)?);
+                kept += usize::from(writer.row(&rows, row)?);
                 keys += 1;
                 ControlFlow::Continue(())
             })

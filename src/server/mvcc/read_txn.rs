@@ -17,9 +17,10 @@ use std::{ops::ControlFlow, sync::RwLockReadGuard};
 use bytes::Bytes;
 
 use super::{
-    plan::{Plan, Sieve, Source, bytes_at_most},
+    Index, Store,
+    plan::{Plan, Sieve, bytes_at_most},
+    reader::{Reader, Source},
     reply::{Part, Reply, TxnReply},
-    store::{Index, Store},
     tree_index::KeyRange,
 };
 use crate::{
@@ -35,17 +36,6 @@ use crate::{
     server::{Error, check},
     storage::backend::View,
 };
-
-/// Who reads, and as of when.
-#[derive(Clone, Copy)]
-pub(super) struct Reader<'s> {
-    /// The request.
-    pub(super) id: u64,
-    pub(super) index: &'s Index,
-    /// The newest revision that the reader sees, which for a writer is its own.
-    pub(super) current: i64,
-    pub(super) source: Source<'s>,
-}
 
 impl Store {
     /// Answers a range request `id` (etcd: `txn.Range`), however large the answer becomes: for those

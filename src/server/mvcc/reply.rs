@@ -6,13 +6,16 @@
 
 use std::ops::ControlFlow;
 
-use super::plan::{Plan, Source, header};
+use super::{
+    plan::{Plan, header},
+    reader::Source,
+};
 use crate::{
     pb::etcdserverpb::{
         CompactionResponse, DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader,
         TxnResponse, response_op::Response,
     },
-    server::{answer::rope::Writer, txn::Answers},
+    server::{answer::writer::Writer, txn::Answers},
     stage,
     trace::Span,
 };

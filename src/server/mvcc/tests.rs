@@ -14,7 +14,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::{plan::Source, *};
+use super::{reader::Source, *};
 use crate::{
     pb::etcdserverpb::{
         CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest,

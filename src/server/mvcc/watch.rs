@@ -37,6 +37,7 @@
 
 mod interval;
 mod lookup;
+mod notice;
 pub mod previous;
 pub mod queue;
 mod sync;
@@ -58,10 +59,13 @@ use self::{
     queue::{Notices, Queue},
     watcher::{Group, Watcher},
 };
-use super::store::{POISONED, Store};
+use super::{POISONED, Store};
 use crate::{pb::mvccpb::Event, trace};
 
-pub use self::watcher::{Events, Filters, News, Notice, Path, revision as revision_of};
+pub use self::{
+    notice::{Events, News, Notice, Path, revision as revision_of},
+    watcher::Filters,
+};
 
 /// How many notices wait in a stream's queue (etcd: chanBufLen).
 pub const QUEUE_LEN: usize = 128;

@@ -9,8 +9,8 @@ use prost::Message;
 
 use super::{
     Asker, Batch, Revision,
-    plan::{Plan, Source},
-    read_txn::Reader,
+    plan::Plan,
+    reader::{Reader, Source},
     tree_index::KeyRange,
 };
 use crate::{

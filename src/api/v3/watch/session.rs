@@ -85,7 +85,7 @@ impl Session {
         leader: LeaderCheck,
         caller: Option<Context>,
     ) -> Session {
-        let (stream, notices) = server.store().watch_stream(QUEUE_LEN);
+        let (stream, notices) = server.store.watch_stream(QUEUE_LEN);
         Session {
             server,
             requests: Some(requests),
@@ -195,7 +195,7 @@ impl Session {
         };
         let progress = request.progress_notify.then_some(true);
         if progress.is_some() && self.progress.is_none() {
-            self.progress = Some(ticks(with_jitter(self.server.progress_interval(), id)));
+            self.progress = Some(ticks(with_jitter(self.server.settings.progress_interval, id)));
         }
         let options = Options { prev_kv: request.prev_kv, fragment: request.fragment, progress };
         self.options.insert(watch_id, options);
@@ -264,7 +264,7 @@ impl Session {
                 }
             };
         } else if prev_kv {
-            (events, rest) = self.server.store().with_previous(events);
+            (events, rest) = self.server.store.with_previous(events);
         }
         let (first, last) =
             (events.first().map_or(0, revision_of), events.last().map_or(0, revision_of));
@@ -273,7 +273,7 @@ impl Session {
             self.rest = Some((watcher, watch_id, Events { id, revision, events: rest, path }));
         }
         let response = WatchResponse { events, ..self.response(watch_id, revision) };
-        let max = self.server.max_request_bytes() + GRPC_OVERHEAD;
+        let max = self.server.settings.max_request_bytes + GRPC_OVERHEAD;
         if fragment {
             self.outbox.extend(fragments(response, max));
         } else {
@@ -294,10 +294,10 @@ impl Session {
 
     fn response(&self, watch_id: i64, revision: i64) -> WatchResponse {
         let header = ResponseHeader {
-            cluster_id: self.server.cluster_id(),
-            member_id: self.server.member_id(),
+            cluster_id: self.server.members.cluster_id(),
+            member_id: self.server.member_id,
             revision,
-            raft_term: self.server.term(),
+            raft_term: self.server.status.term(),
         };
         WatchResponse { header: Some(header), watch_id, ..WatchResponse::default() }
     }

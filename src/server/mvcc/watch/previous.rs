@@ -4,7 +4,7 @@
 //! events may be small and what was before them large, as with deletions, so it is read for a part of
 //! the events at a time.
 
-use super::watcher::revision;
+use super::notice::revision;
 use crate::{
     pb::{
         etcdserverpb::RangeRequest,

@@ -26,7 +26,7 @@ use tokio::sync::mpsc::{
     error::{TryRecvError, TrySendError},
 };
 
-use super::watcher::Notice;
+use super::notice::Notice;
 
 /// Bytes of notices that a stream holds.
 pub const BYTES: usize = 4 << 20;

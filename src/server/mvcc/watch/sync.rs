@@ -15,14 +15,12 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::{
     Events, News, Notice, Path, State, Watchers,
     lookup::Lookup,
-    watcher::{Filters, Group, Waits, revision},
+    notice::revision,
+    watcher::{Filters, Group, Waits},
 };
 use crate::{
     pb::mvccpb::{Event, KeyValue, event::EventType},
-    server::mvcc::{
-        Revision,
-        store::{POISONED, Store},
-    },
+    server::mvcc::{POISONED, Revision, Store},
     storage::backend::{Bucket, Cut},
 };
 
