@@ -8,10 +8,10 @@ use super::File;
 /// The margin that rustfmt keeps for code.
 const COLUMNS_MAX: usize = 100;
 /// Where comments may still be wider.
-pub const WIDE: &str = "src/server";
+pub(super) const WIDE: &str = "src/server";
 
 /// Comment lines of prose that are wider than the margin.
-pub fn widths(file: &File) -> Vec<String> {
+pub(super) fn widths(file: &File) -> Vec<String> {
     let mut is_diagram = false;
     let mut wrong = Vec::new();
     for (at, line) in file.text.lines().enumerate() {
@@ -33,7 +33,7 @@ pub fn widths(file: &File) -> Vec<String> {
 
 /// Comments that send the reader to a document that is not in the repository. `documents` are the
 /// paths of those that are.
-pub fn references(file: &File, documents: &[String]) -> Vec<String> {
+pub(super) fn references(file: &File, documents: &[String]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (at, text) in file.text.lines().enumerate().filter_map(|(at, l)| Some((at, comment(l)?))) {
         // A paper's section is cited by its number: "Raft thesis, 10.2.1".
