@@ -1,4 +1,4 @@
-//! What a member is told when it starts: etcd's flags, variables and file.
+//! The configuration of a member: etcd's flags, variables and file.
 //!
 //! ```text
 //!   --name x ──> args ──┐
@@ -8,16 +8,16 @@
 //!            flags (the one table), values, urls
 //! ```
 //!
-//! Three sources, one form: whatever the source, a value becomes the text that it would have on
-//! the command line, is checked once against the table, and read once while [`ServerConfig`] is
-//! built. Nothing below this module sees a flag.
+//! All three sources are brought into one form: a value becomes the text that it would have on the
+//! command line, is checked once against the table, and is parsed once while [`ServerConfig`] is
+//! built. No other module sees a flag.
 //!
-//! **Invariants.** A [`ServerConfig`] is complete and consistent: who holds one checks nothing
-//! again. No flag is silently without effect: see [`flags`].
+//! **Invariants.** A [`ServerConfig`] is complete and consistent, so its users check nothing again.
+//! No flag is silently ignored: see [`flags`].
 //!
 //! Left out: etcd replaces the advertised `localhost` by the address of the default route when it
-//! listens on `0.0.0.0`; here what is advertised is what was given, since a guess that works on one
-//! network and not on the next teaches nothing.
+//! listens on `0.0.0.0`; here a member advertises exactly what was given, because such a guess
+//! works on one network and fails on the next.
 
 mod args;
 mod checks;
@@ -46,7 +46,7 @@ pub use values::ValueError;
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Asked {
-    /// To run a member.
+    /// To run a member with this configuration.
     Start(Box<Parsed>),
     /// `--help`: print [`help`] and exit with 0.
     Help,
@@ -54,18 +54,18 @@ pub enum Asked {
     Version,
 }
 
-/// A configuration, and what there is to say about it.
+/// A configuration, with warnings about it.
 #[derive(Debug)]
 pub struct Parsed {
-    /// For the member.
+    /// The configuration of the member.
     pub config: ServerConfig,
-    /// For the process around it.
+    /// The options of the process.
     pub process: ProcessOptions,
-    /// Lines for the log, once there is one.
+    /// Warnings, to be logged once the log is set up.
     pub warnings: Vec<String>,
 }
 
-/// What concerns the process and not the member: its log, and its file for viewers of traces.
+/// Options of the process and not of the member: its log, and the file for `--trace-chrome`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessOptions {
     /// `--log-level`.
@@ -83,11 +83,11 @@ pub struct ProcessOptions {
 pub enum LogLevel {
     /// Everything; release builds leave debug lines out when they are compiled.
     Debug,
-    /// What an operator may want to know.
+    /// Events of normal operation.
     Info,
-    /// What an operator should know.
+    /// What an operator should look at.
     Warn,
-    /// What went wrong; also for etcd's `dpanic`, `panic` and `fatal`.
+    /// Failures; also stands for etcd's `dpanic`, `panic` and `fatal`.
     Error,
 }
 
@@ -105,21 +105,21 @@ impl LogLevel {
     }
 }
 
-/// Whether the leader tells the others how long leases have still to live.
+/// Whether the leader shares the remaining TTL of leases with the other members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseCheckpoint {
-    /// No: a new leader gives every lease its whole time again.
+    /// It does not: a new leader gives every lease its whole TTL again.
     Off,
-    /// `--experimental-enable-lease-checkpoint`: they keep it in memory.
+    /// `--experimental-enable-lease-checkpoint`: the members keep it in memory.
     InMemory,
-    /// And `--experimental-enable-lease-checkpoint-persist`: in the file.
+    /// Also `--experimental-enable-lease-checkpoint-persist`: they keep it in the database file.
     Persisted,
 }
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line, with zap's keys.
+    /// One JSON object on each line, with zap's keys.
     Json,
     /// Columns, for people.
     Console,
@@ -132,7 +132,7 @@ pub enum LogOutput {
     Stderr,
     /// Standard output.
     Stdout,
-    /// A file, to whose end they are added.
+    /// A file, to which lines are appended.
     File(PathBuf),
 }
 
@@ -140,7 +140,7 @@ pub enum LogOutput {
 ///
 /// # Errors
 ///
-/// The first thing that is wrong, as one line; [`ConfigError::exit_code`] says how etcd exits.
+/// The first error, as one line; [`ConfigError::exit_code`] gives the code with which etcd exits.
 pub fn parse(args: &[String], env: &[(String, String)]) -> Result<Asked, ConfigError> {
     let mut given = args::from_command_line(args)?;
     if given.help {
@@ -167,12 +167,12 @@ pub fn parse(args: &[String], env: &[(String, String)]) -> Result<Asked, ConfigE
 /// The pings between a member and its clients, by which each finds out that the other has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// `--grpc-keepalive-interval`: how long a client may be silent until it is pinged.
+    /// `--grpc-keepalive-interval`: how long a client may be silent before it is pinged.
     pub interval: Duration,
-    /// `--grpc-keepalive-timeout`: how long it has to answer.
+    /// `--grpc-keepalive-timeout`: how long it has to answer a ping.
     pub timeout: Duration,
-    /// `--grpc-keepalive-min-time`: the time between two pings of a client that has calls under
-    /// way.
+    /// `--grpc-keepalive-min-time`: the least time between two pings of a client that has calls
+    /// under way.
     pub min_time: Duration,
 }
 
@@ -227,7 +227,7 @@ pub struct ServerConfig {
     pub batch_limit: usize,
     /// `--unsafe-no-fsync`.
     pub unsafe_no_fsync: bool,
-    /// How old revisions are thrown away.
+    /// When and how revisions are compacted.
     pub compaction: Compaction,
     /// Whether leases keep their remaining time at a change of leader.
     pub lease_checkpoint: LeaseCheckpoint,
@@ -235,12 +235,12 @@ pub struct ServerConfig {
     pub threads: usize,
     /// `--trace-observe` (ours): whether the observe service is served.
     pub trace_observe: bool,
-    /// `--trace-slow-ms` (ours): from when on a request counts as slow.
+    /// `--trace-slow-ms` (ours): the duration from which a request counts as slow.
     pub trace_slow: Duration,
     /// `--trace-capture` (ours): whether steps leave records at all.
     pub trace_capture: bool,
     /// `--trace-redact-keys` (ours): whether the traces leave out the text of keys.
     pub trace_redact_keys: bool,
-    /// `--trace-otlp` (ours): the collector of OpenTelemetry that gets the kept requests, if any.
+    /// `--trace-otlp` (ours): the URL of the OpenTelemetry collector for kept requests, if any.
     pub trace_otlp: Option<String>,
 }

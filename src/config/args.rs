@@ -1,10 +1,10 @@
-//! What was given: on the command line, or in variables.
+//! Values from the command line and from environment variables.
 //!
-//! The rules are those of Go's `flag` package: one dash or two, `--name=value` or `--name value`,
-//! a boolean alone means true and never takes the next word, the last of several wins, and the
-//! first word that is no flag ends the flags, which etcd refuses.
-//! Variables fill in what the command line left open. etcd refuses to start when both are given;
-//! here the flag wins, and a warning names the variable.
+//! The rules are those of Go's `flag` package: one dash or two, `--name=value` or `--name value`, a
+//! boolean alone means true and never takes the next word, the last of several values counts, and
+//! the first word that is no flag ends the flags, which etcd refuses. Variables set flags that the
+//! command line does not. etcd refuses to start when both are given; here the flag wins, and a
+//! warning names the variable.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::{
     values,
 };
 
-/// What was given, checked value by value, by the flags' names.
+/// The given values, each checked, by the names of their flags.
 #[derive(Debug, Default)]
 pub(super) struct Given {
     values: BTreeMap<&'static str, String>,
@@ -23,12 +23,12 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// Notes a value that was checked.
+    /// Adds a checked value.
     pub(super) fn put(&mut self, flag: &'static Flag, value: String) {
         self.values.insert(flag.name, value);
     }
 
-    /// Whether anybody gave it.
+    /// Whether the flag was given, by any source.
     pub(super) fn has(&self, name: &str) -> bool {
         self.values.contains_key(name)
     }
@@ -38,7 +38,7 @@ impl Given {
         self.values.iter().filter_map(|(name, value)| Some((flags::find(name)?, value.as_str())))
     }
 
-    /// The value, or the default.
+    /// The value of the flag, or its default.
     pub(super) fn text(&self, name: &'static str) -> &str {
         match self.values.get(name) {
             Some(value) => value,
@@ -46,17 +46,17 @@ impl Given {
         }
     }
 
-    /// The same as a number from 0.
+    /// The value as a number without sign.
     pub(super) fn uint(&self, name: &'static str) -> u64 {
         values::uint(self.text(name)).expect("checked when it was given")
     }
 
-    /// The same as a number.
+    /// The value as a number.
     pub(super) fn int(&self, name: &'static str) -> i64 {
         values::int(self.text(name)).expect("checked when it was given")
     }
 
-    /// The same as a yes or no.
+    /// The value of a boolean flag.
     pub(super) fn boolean(&self, name: &'static str) -> bool {
         values::boolean(self.text(name)).expect("checked when it was given")
     }
@@ -113,12 +113,12 @@ fn check(flag: &'static Flag, value: &str) -> Result<(), ConfigError> {
     })
 }
 
-/// The variable that stands for a flag.
+/// The environment variable of a flag.
 pub(super) fn variable(flag: &str) -> String {
     format!("ETCD_{}", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// Fills in from variables what the command line left open; returns warnings.
+/// Sets flags that were not given from environment variables; returns warnings.
 pub(super) fn add_variables(
     given: &mut Given,
     env: &[(String, String)],
@@ -126,7 +126,7 @@ pub(super) fn add_variables(
     let mut warnings = Vec::new();
     for (name, value) in env.iter().filter(|(name, _)| name.starts_with("ETCD_")) {
         let Some(flag) = flags::FLAGS.iter().find(|flag| variable(flag.name) == *name) else {
-            // Only the name: what it holds may be a secret.
+            // Only the name, because the value may be a secret.
             warnings.push(format!("unrecognized environment variable {name}"));
             continue;
         };

@@ -1,7 +1,7 @@
-//! From what was given to a configuration that makes sense, or to etcd's words for why it does not.
+//! Builds a valid configuration from the given values, or fails with etcd's error texts.
 //!
 //! The checks are etcd's (`embed.Config.Validate`, `ServerConfig.VerifyBootstrap`), in its order,
-//! with one addition: what would silently endanger data or security is refused first.
+//! with one addition: flags that would silently endanger data or security are refused first.
 
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
@@ -19,15 +19,15 @@ use super::{
 
 const GIB: u64 = 1 << 30;
 const QUOTA_DEFAULT: u64 = 2 * GIB;
-/// Beyond this etcd warns: a backup or a new member would take too long.
+/// The quota above which etcd warns, because a backup or a new member would take too long.
 const QUOTA_ADVISED: u64 = 8 * GIB;
-/// The most that etcd advises: a larger request holds up all others.
+/// The largest request that etcd advises, because a larger one delays all others.
 const REQUEST_ADVISED: u64 = 10 << 20;
-/// The largest request that a member can be made to take. A request becomes one entry, and passes
-/// the raft inbox, a segment of the log, and a transaction of the backend, each of which is meant
-/// for about this much at a time. It also stays far below the 512 MiB of a raft message.
+/// The highest `--max-request-bytes`. A request becomes one entry, and passes the raft inbox, a
+/// segment of the log and a transaction of the backend, each of which is made for about this size.
+/// It also stays far below the 512 MiB of a raft message.
 const REQUEST_MAX: u64 = 64 << 20;
-/// What Go's gRPC does unless it is told otherwise.
+/// The defaults of Go's gRPC.
 const KEEPALIVE_DEFAULT: Keepalive = Keepalive {
     interval: Duration::from_secs(2 * 60 * 60),
     timeout: Duration::from_secs(20),
@@ -35,10 +35,10 @@ const KEEPALIVE_DEFAULT: Keepalive = Keepalive {
 };
 const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const ELECTION_MS_MAX: u64 = 50_000;
-/// More threads than any machine that this runs on has use for.
+/// The highest `--threads`, more than any machine can use.
 const THREADS_MAX: u64 = 256;
 
-/// Builds the configuration. `warnings` are those of the reading.
+/// Builds the configuration. `warnings` are those from reading the sources.
 pub(super) fn build(
     given: &Given,
     from_file: bool,
@@ -86,14 +86,14 @@ pub(super) fn build(
         trace_redact_keys: given.boolean("trace-redact-keys"),
         trace_otlp: Some(given.text("trace-otlp")).filter(|url| !url.is_empty()).map(str::to_owned),
     };
-    // With a log, the log says who is in the cluster, and the flags are not asked any more.
+    // If there is a log, it names the members, and the flags do not count any more.
     if !has_log(&config) {
         cluster.check(&config.name)?;
     }
     Ok(Parsed { config, process, warnings })
 }
 
-/// Refuses what must not be without effect.
+/// Refuses flags that must not be ignored.
 fn refuse(given: &Given) -> Result<(), ConfigError> {
     for (flag, value) in given.iter() {
         let same = value == flag.default
@@ -101,7 +101,7 @@ fn refuse(given: &Given) -> Result<(), ConfigError> {
         if let Effect::Refused(why) = flag.effect
             && !same
         {
-            // A value may be a password or a token; only what it is for is shown.
+            // The value may be a password or a token, and is not shown.
             let secret = matches!(flag.name, "discovery-token" | "auth-token");
             let value = if secret { "…".to_owned() } else { value.to_owned() };
             return Err(ConfigError::Refused { flag: flag.name, value, why });
@@ -110,7 +110,7 @@ fn refuse(given: &Given) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// One line for what is not built yet, and one for what etcd ignores as well.
+/// One warning names the flags that are not built yet, and one those that etcd ignores as well.
 fn without_effect(given: &Given) -> Vec<String> {
     let named = |wanted: Effect| -> Vec<String> {
         given
@@ -172,8 +172,8 @@ fn process_options(
 }
 
 /// The heartbeat, and the election timeout in whole heartbeats, which is how etcd counts it
-/// (`ElectionTicks`): what does not make a whole one is left out of everything that follows from
-/// it, such as the shortest lease and how long a request may wait.
+/// (`ElectionTicks`): the rest is cut off, also for what depends on it, such as the shortest TTL of
+/// a lease and how long a request may wait.
 fn timing(given: &Given) -> Result<(Duration, Duration), ConfigError> {
     let (heartbeat, election) = (given.uint("heartbeat-interval"), given.uint("election-timeout"));
     for (flag, value) in [("heartbeat-interval", heartbeat), ("election-timeout", election)] {
@@ -191,9 +191,9 @@ fn timing(given: &Given) -> Result<(Duration, Duration), ConfigError> {
     Ok((Duration::from_millis(heartbeat), Duration::from_millis(election)))
 }
 
-/// What is said about the cluster at the start.
+/// The initial cluster, from the flags.
 struct Cluster {
-    /// What this member advertises to the others.
+    /// The peer URLs that this member advertises.
     own: Vec<Url>,
     /// Names and URLs, by name.
     members: BTreeMap<String, Vec<Url>>,
@@ -262,7 +262,7 @@ fn data_dir(given: &Given, warnings: &mut Vec<String>) -> PathBuf {
     }
 }
 
-/// Whether the member has run before: then its own log knows the cluster (etcd: `wal.Exist`).
+/// Whether the member has a log, which then names the cluster's members (etcd: `wal.Exist`).
 fn has_log(config: &ServerConfig) -> bool {
     let dir = config.wal_dir.clone().unwrap_or_else(|| config.data_dir.join("member/wal"));
     fs::read_dir(dir).is_ok_and(|entries| {
@@ -274,7 +274,7 @@ fn strings(urls: &[Url]) -> Vec<String> {
     urls.iter().map(Url::to_string).collect()
 }
 
-/// A number that must be more than nothing.
+/// A number that must be greater than 0.
 fn size(given: &Given, flag: &'static str) -> Result<usize, ConfigError> {
     match usize::try_from(given.uint(flag)) {
         Ok(0) => Err(ConfigError::NotPositive { flag, value: 0, unit: "" }),
@@ -322,7 +322,7 @@ fn threads(given: &Given) -> Result<usize, ConfigError> {
     size(given, "threads")
 }
 
-/// 0 stands for the default; so does what is less, as it could never be reached.
+/// The batch interval. 0 and negative values mean the default.
 fn batch_interval(given: &Given) -> Duration {
     match values::duration(given.text("backend-batch-interval")) {
         Duration::ZERO => Duration::from_millis(100),
@@ -330,7 +330,7 @@ fn batch_interval(given: &Given) -> Duration {
     }
 }
 
-/// As in etcd, 0 leaves it to gRPC's defaults: the first two together, the third by itself. gRPC
+/// As in etcd, 0 means gRPC's default: for the first two together, for the third by itself. gRPC
 /// pings once a second at most.
 fn keepalive(given: &Given) -> Keepalive {
     let [interval, timeout, min_time] =
@@ -347,7 +347,7 @@ fn keepalive(given: &Given) -> Keepalive {
     keepalive
 }
 
-/// 3.6 calls the flag otherwise than 3.5; what is too often is made slower, as in etcd.
+/// 3.6 has another name for the flag than 3.5. Too short an interval is raised, as in etcd.
 fn progress_interval(given: &Given) -> Duration {
     const NAMES: [&str; 2] =
         ["watch-progress-notify-interval", "experimental-watch-progress-notify-interval"];
@@ -358,7 +358,8 @@ fn progress_interval(given: &Given) -> Duration {
     }
 }
 
-/// To keep in the file what is not even sent makes no sense; the other way round etcd warns.
+/// Persisting checkpoints without making them is an error; making them without persisting them is a
+/// warning, as in etcd.
 fn lease_checkpoint(
     given: &Given,
     warnings: &mut Vec<String>,
@@ -379,7 +380,7 @@ fn lease_checkpoint(
     }
 }
 
-/// As for the interval.
+/// The batch limit. 0 and negative values mean the default.
 fn batch_limit(given: &Given) -> usize {
     match usize::try_from(given.int("backend-batch-limit")) {
         Ok(0) | Err(_) => 10_000,

@@ -1,4 +1,4 @@
-//! How old revisions are thrown away: by themselves or not, and in which portions.
+//! The flags of compaction: whether it is automatic, and in which portions it works.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ const PERIODIC: &str = "periodic";
 /// etcd: CompactorModeRevision.
 const REVISION: &str = "revision";
 
-/// What is kept of the past when nobody compacts by hand.
+/// What automatic compaction keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
-    /// What is younger than this.
+    /// Revisions younger than this.
     Periodic(Duration),
-    /// So many of the newest revisions.
+    /// This many of the newest revisions.
     Revision(i64),
 }
 
-/// When and how revisions are forgotten.
+/// When and how revisions are compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compaction {
     /// `--auto-compaction-mode` with `--auto-compaction-retention`; `None` for a retention of 0.
@@ -34,7 +34,7 @@ pub struct Compaction {
     pub pause: Duration,
 }
 
-/// Reads all of it.
+/// Reads the flags of compaction.
 pub(super) fn compaction(given: &Given) -> Result<Compaction, ConfigError> {
     let auto = auto(given.text("auto-compaction-mode"), given.text("auto-compaction-retention"))?;
     let named = |new, old| if given.has(new) { new } else { old };
@@ -87,7 +87,7 @@ fn decimal(text: &str) -> Option<i64> {
     if is_number { text.parse().ok() } else { None }
 }
 
-/// What Go's `time.ParseDuration` says of a text that it does not take.
+/// The error text of Go's `time.ParseDuration`.
 fn complaint(text: &str) -> String {
     let mut rest = text.strip_prefix(['+', '-']).unwrap_or(text);
     while !rest.is_empty() {
@@ -124,7 +124,7 @@ mod tests {
             ("periodic", "5m30s", Some(AutoCompaction::Periodic(Duration::from_secs(330)))),
             ("periodic", "0.5h", Some(AutoCompaction::Periodic(HOUR / 2))),
             ("revision", "1000", Some(AutoCompaction::Revision(1000))),
-            // As etcd has it: a duration is its nanoseconds.
+            // As in etcd, a duration counts as its nanoseconds.
             ("revision", "5us", Some(AutoCompaction::Revision(5000))),
         ];
         for (mode, retention, expected) in table {

@@ -7,7 +7,7 @@ use super::{urls::UrlError, values::ValueError};
 /// Why a member does not start: always one line.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A flag that nobody knows.
+    /// A flag that is not defined.
     #[error("flag provided but not defined: -{0}")]
     Undefined(String),
     /// `---x`, `--=x`.
@@ -26,7 +26,7 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: ValueError,
     },
-    /// The same for a flag that is true or false.
+    /// A boolean flag's value is not in its form.
     #[error("invalid boolean value {value:?} for -{flag}: parse error")]
     Boolean {
         /// The flag, without dashes.
@@ -52,7 +52,7 @@ pub enum ConfigError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The configuration file is not YAML.
@@ -90,7 +90,7 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: ValueError,
     },
-    /// A security section with a key that we do not know: it may be what keeps intruders out.
+    /// An unknown key in a security section: ignoring it could leave the member open.
     #[error("unknown key {key} in {section}")]
     SecurityKey {
         /// The section.
@@ -98,14 +98,14 @@ pub enum ConfigError {
         /// The key.
         key: String,
     },
-    /// A flag that must not be without effect, and would be.
+    /// A flag that must not be ignored, and is not supported.
     #[error("--{flag}={value}: {why}")]
     Refused {
         /// The flag, without dashes.
         flag: &'static str,
         /// What was given.
         value: String,
-        /// Why not.
+        /// Why it must not be ignored.
         why: &'static str,
     },
     /// etcd: `ErrUnsetAdvertiseClientURLsFlag`.
@@ -132,14 +132,14 @@ pub enum ConfigError {
         /// What is wrong with one of its URLs.
         why: String,
     },
-    /// A number of milliseconds, or a size, that has to be more than nothing.
+    /// A number of milliseconds, or a size, that must be greater than 0.
     #[error("--{flag} must be >0 (set to {value}{unit})")]
     NotPositive {
         /// The flag, without dashes.
         flag: &'static str,
         /// What was given.
         value: i64,
-        /// `ms`, or nothing.
+        /// `ms`, or an empty text.
         unit: &'static str,
     },
     /// Too few heartbeats before an election: a single late one would cause it.
@@ -153,23 +153,23 @@ pub enum ConfigError {
         /// Milliseconds.
         heartbeat: u64,
     },
-    /// A cluster that would wait for minutes.
+    /// An election timeout above 50 s.
     #[error("--election-timeout[{0}ms] is too long, and should be set less than 50000ms")]
     ElectionTooLong(u64),
-    /// A number beyond what this flag may be.
+    /// A number above the flag's maximum.
     #[error("--{flag}={value} is too large; the most is {max}")]
     TooLarge {
         /// The flag, without dashes.
         flag: &'static str,
         /// What was given.
         value: u64,
-        /// What may be given.
+        /// The flag's maximum.
         max: u64,
     },
     /// A word that etcd does not know for `--log-level`.
     #[error("unrecognized level: {0:?}")]
     LogLevel(String),
-    /// etcd has only zap.
+    /// A `--logger` other than zap, the only one in etcd.
     #[error("unknown logger option {0:?}")]
     Logger(String),
     /// `--log-outputs` without anything in it.
@@ -184,7 +184,7 @@ pub enum ConfigError {
     /// Two members of `--initial-cluster` with one URL.
     #[error("initial cluster {0} has duplicate url")]
     DuplicateUrl(String),
-    /// The member says something else about itself than the cluster does.
+    /// The member's advertised URLs differ from those in `--initial-cluster`.
     #[error("--initial-cluster has {cluster} but missing from --initial-advertise-peer-urls={own}")]
     AdvertiseMismatch {
         /// `name=url` pairs of this member.
@@ -192,7 +192,7 @@ pub enum ConfigError {
         /// What it advertises.
         own: String,
     },
-    /// `--auto-compaction-mode` is none of the two.
+    /// `--auto-compaction-mode` is neither `periodic` nor `revision`.
     #[error("unknown auto-compaction-mode {0:?}")]
     AutoCompactionMode(String),
     /// A retention without a mode.
@@ -201,10 +201,10 @@ pub enum ConfigError {
     /// `--auto-compaction-retention` is neither a number nor a duration; with Go's words for why.
     #[error("error parsing CompactionRetention: {0}")]
     Retention(String),
-    /// `--auto-compaction-retention` lies in the future.
+    /// `--auto-compaction-retention` is negative.
     #[error("--auto-compaction-retention must not be negative (set to {0})")]
     NegativeRetention(String),
-    /// Checkpoints of leases are to be stored, but not made.
+    /// Checkpoints of leases are to be persisted, but not made.
     #[error(
         "setting experimental-enable-lease-checkpoint-persist requires \
          experimental-enable-lease-checkpoint"
@@ -213,8 +213,8 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// What the process exits with: 2 for a command line that cannot be read, as Go's flag package
-    /// does, and 1 for one that can be read but makes no sense.
+    /// The exit code of the process: 2 for a command line that cannot be parsed, as in Go's flag
+    /// package, and 1 for an invalid configuration.
     pub fn exit_code(&self) -> u8 {
         match self {
             ConfigError::Undefined(_)

@@ -1,6 +1,7 @@
-//! The one table of all flags: what etcd 3.4 to 3.7 takes, and what becomes of each here.
+//! The table of all flags of etcd 3.4 to 3.7, and the effect of each here.
 //!
-//! A start script written for etcd must either mean the same here, or say that it does not:
+//! A start script written for etcd must either have the same effect here or cause a warning or an
+//! error:
 //!
 //! | effect    | when it is given                                               |
 //! |-----------|----------------------------------------------------------------|
@@ -9,12 +10,12 @@
 //! | `Refused` | an error, unless it is given as etcd's default, which changes nothing |
 //! | `Legacy`  | etcd accepts and ignores it as well                            |
 //!
-//! *Refused* is for flags whose silent absence would endanger data or security: who asks for TLS
-//! must not get plain text with a warning. Everything else that is not built yet is *inert*.
-//! Defaults are those of 3.5 where 3.5 has the flag. Variables (`ETCD_NAME`) and keys of the YAML
-//! file (`name:`) follow from the flags' names, so they stand nowhere else.
+//! *Refused* is for flags whose silent absence would endanger data or security: an operator who
+//! asks for TLS must not get plain text with a warning. Everything else that is not built yet is
+//! *inert*. Defaults are those of 3.5 where 3.5 has the flag. Variables (`ETCD_NAME`) and keys of
+//! the YAML file (`name:`) follow from the flags' names, so they are listed nowhere else.
 
-/// How a flag's value is written.
+/// The form of a flag's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `true` or `false`; alone, it means `true`.
@@ -37,29 +38,29 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
 }
 
-/// What giving a flag does.
+/// The effect of giving a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// What it does in etcd; the text is its line of `--help`.
+    /// The same as in etcd; the text is its line of `--help`.
     Works(&'static str),
-    /// Nothing yet.
+    /// No effect yet, and a warning.
     Inert,
-    /// An error that says this, unless the value is the default.
+    /// An error with this text, unless the value is the default.
     Refused(&'static str),
-    /// Nothing, in etcd neither.
+    /// No effect, as in etcd.
     Legacy,
 }
 
-/// One flag.
+/// A flag of etcd, or one of ours.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag {
-    /// Without the dashes.
+    /// The name, without dashes.
     pub name: &'static str,
-    /// How its value is written.
+    /// The form of its value.
     pub kind: Kind,
-    /// What holds when it is not given, in the written form.
+    /// The default, in the form of a value.
     pub default: &'static str,
-    /// What giving it does.
+    /// The effect of giving it.
     pub effect: Effect,
 }
 

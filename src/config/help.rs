@@ -1,18 +1,20 @@
-//! What `--help` and `--version` print.
+//! The texts of `--help` and `--version`.
 
 use std::fmt::Write as _;
 
 use super::flags::{Effect, FLAGS, Flag, Kind};
 
-/// The API level that we meet: clients and members that ask for a version get this one.
+/// The version of etcd whose API this server has: clients and members that ask for a version get
+/// this one.
 pub const ETCD_VERSION: &str = "3.5.33";
 
-/// The first line in the words that scripts look for; what we are stands below it.
+/// The text of `--version`. Its first line has the form that scripts look for; our own version
+/// follows.
 pub fn version_text() -> String {
     format!("etcd Version: {ETCD_VERSION}\nGlass etcd Version: {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-/// All flags: those that work with a line each, the others by name.
+/// The text of `--help`: flags that work with a line each, the others by name.
 pub fn help() -> String {
     let mut text = "Usage:\n\n  glass serve [flags]\n    Start an etcd member.\n\n  \
                     Every flag is also a variable (--data-dir: ETCD_DATA_DIR) and a key of the\n  \

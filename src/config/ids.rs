@@ -1,5 +1,5 @@
-//! Who a member and a cluster are: numbers made from URLs and the token, so that every member
-//! finds the same ones without asking (etcd: `membership.NewMember`, `RaftCluster.genID`).
+//! The ids of members and of the cluster: hashes of URLs and the token, so that every member
+//! computes the same ones without asking (etcd: `membership.NewMember`, `RaftCluster.genID`).
 
 use sha1::{Digest, Sha1};
 

@@ -20,7 +20,7 @@ use super::{
 /// Where a member serves clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// `--listen-client-urls`: at least one.
+    /// `--listen-client-urls`, at least one address.
     pub clients: Vec<Address>,
     /// `--listen-client-http-urls`: if there is one, `clients` serve gRPC only.
     pub http: Vec<Address>,
@@ -69,7 +69,7 @@ fn addresses(given: &Given, flag: &'static str) -> Result<Vec<Address>, ConfigEr
     Ok(addresses)
 }
 
-/// The ports of `--listen-peer-urls`.
+/// The addresses of `--listen-peer-urls`.
 pub(super) fn peers(given: &Given) -> Result<Vec<SocketAddr>, ConfigError> {
     let urls = url_list(given, "listen-peer-urls")?;
     urls.iter().map(|url| url.peer_bind_address().map_err(ConfigError::Bind)).collect()

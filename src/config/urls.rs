@@ -17,10 +17,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where a member listens.
+/// An address on which a member listens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Address {
-    /// A port.
+    /// A TCP port of an address.
     Tcp(SocketAddr),
     /// A socket file, relative to the working directory unless its path is absolute.
     Unix(PathBuf),
@@ -45,7 +45,7 @@ impl Address {
     }
 }
 
-/// Why a URL is not one that a member can use; the texts are etcd's where it has one.
+/// Why a member cannot use a URL; the texts are etcd's where it has one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// `127.0.0.1:2380`, without a scheme.
@@ -63,7 +63,7 @@ pub enum UrlError {
     /// Something follows the port.
     #[error("URL must not contain a path: {0}")]
     Path(String),
-    /// Listening needs an address, not a name (etcd: `checkBindURLs`).
+    /// A name where listening needs an address (etcd: `checkBindURLs`).
     #[error("expected IP in URL for binding ({0})")]
     NotAnAddress(String),
     /// `https` or `unixs`.
@@ -80,15 +80,15 @@ pub enum UrlError {
 /// A URL that a member can use.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Url {
-    /// `http`.
+    /// An `http` URL.
     Http {
         /// A name or an address; IPv6 without its brackets.
         host: String,
         port: u16,
     },
-    /// `unix`.
+    /// A `unix` URL.
     Unix {
-        /// The part before the first slash: nothing, or the whole path, as a rule.
+        /// The part before the first slash: usually empty, or the whole path.
         authority: String,
         /// The first slash and the rest.
         path: String,
@@ -206,7 +206,7 @@ impl Url {
         Ok(Address::Tcp(SocketAddr::new(address, port)))
     }
 
-    /// Where to listen for other members.
+    /// The address to listen on for other members.
     pub(super) fn peer_bind_address(&self) -> Result<SocketAddr, UrlError> {
         match self.bind_address()? {
             Address::Tcp(address) => Ok(address),
@@ -214,7 +214,7 @@ impl Url {
         }
     }
 
-    /// The addresses behind the name, sorted; empty when nobody knows it.
+    /// The addresses of the name, sorted; empty if it cannot be resolved.
     fn resolved(&self) -> Vec<SocketAddr> {
         let Url::Http { host, port } = self else { return Vec::new() };
         let mut found: Vec<_> = match self.bind_address() {
@@ -267,7 +267,7 @@ pub(super) fn same_places(left: &[Url], right: &[Url]) -> bool {
     left == right && left.iter().all(|addresses| !addresses.is_empty())
 }
 
-/// As text, separated by commas.
+/// The URLs as text, separated by commas.
 pub(super) fn joined(urls: &[Url]) -> String {
     urls.iter().map(Url::to_string).collect::<Vec<_>>().join(",")
 }
@@ -330,7 +330,7 @@ mod tests {
             let text = format!("URL does not have the form \"unix://path\": {wrong}");
             assert_eq!(error(wrong), text);
         }
-        // Go accepts it, and listens somewhere else.
+        // Go accepts this, and listens on another address.
         assert_eq!(
             error("unix:a.sock"),
             "URL scheme must be http, https, unix, or unixs: unix:a.sock"

@@ -2,7 +2,7 @@
 //!
 //! Numbers take the prefixes `0x`, `0o`, `0b` (and the old `0` for octal) and underscores between
 //! digits; booleans are the twelve words of Go's `strconv.ParseBool`; durations are Go's. A value
-//! is checked once, when it is given, and read again later; reading cannot fail then.
+//! is checked once, when it is given, and parsed again later, which cannot fail.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use super::{
     urls::{self, UrlError},
 };
 
-/// Why a value is not what its flag takes.
+/// Why a flag does not take a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
-    /// Not in the form at all.
+    /// The value does not have the flag's form.
     #[error("parse error")]
     Parse,
     /// A number that does not fit.
     #[error("value out of range")]
     Range,
-    /// None of the words that there are.
+    /// The value is none of the flag's words.
     #[error("invalid value")]
     Unknown,
     /// One of the URLs is wrong.

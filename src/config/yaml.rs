@@ -1,8 +1,8 @@
 //! The configuration file: the same settings under the same names, as YAML.
 //!
-//! It replaces the command line and the variables altogether; nothing is merged. What differs from
-//! the command line, as in etcd: durations are whole nanoseconds, lists may be YAML lists, and TLS
-//! stands in two sections of its own, whose keys lack the prefix:
+//! The file replaces the command line and the variables; nothing is merged. As in etcd, it differs
+//! from the command line in three ways: durations are whole nanoseconds, lists may be YAML lists,
+//! and TLS has two sections of its own, whose keys lack the prefix:
 //!
 //! ```yaml
 //! name: etcd-01
@@ -25,10 +25,10 @@ use super::{
     values,
 };
 
-/// The sections for TLS, and what makes a flag's name of a key in them.
+/// The sections for TLS, and the prefix that makes a key in them a flag's name.
 const SECTIONS: [(&str, &str); 2] =
     [("client-transport-security", ""), ("peer-transport-security", "peer-")];
-/// Keys of a section whose flag has another name, with what the prefix is put before.
+/// Keys of a section whose flag has another name: the prefix is put before that name.
 const SECTION_KEYS: [(&str, &str, &str); 4] = [
     ("client-transport-security", "crl-file", "client-crl-file"),
     ("client-transport-security", "allowed-hostname", "client-cert-allowed-hostname"),
@@ -36,7 +36,7 @@ const SECTION_KEYS: [(&str, &str, &str); 4] = [
     ("peer-transport-security", "allowed-hostname", "peer-cert-allowed-hostname"),
 ];
 
-/// Reads the file; returns what it gives, and warnings.
+/// Reads the file; returns its values, and warnings.
 pub(super) fn read(path: &Path) -> Result<(Given, Vec<String>), ConfigError> {
     let text = fs::read_to_string(path)
         .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
@@ -104,7 +104,7 @@ fn read_section(
     Ok(())
 }
 
-/// Notes one key's value, in the form that the flag has on the command line.
+/// Adds one key's value, in the form that the flag has on the command line.
 fn put(
     path: &Path,
     flag: &'static Flag,

@@ -1,4 +1,4 @@
-//! What is on disk when a member starts, and whether it may be used.
+//! The data that a member finds on disk at its start, and whether it may use them.
 //!
 //! ```text
 //!   data-dir/member/wal/   the log                  (storage::wal)
@@ -6,8 +6,8 @@
 //!   data-dir/member/boot   how often it was started (a number, for the trace)
 //! ```
 //!
-//! The log is the truth. The database may be behind it, and then entries are applied again; it may
-//! never be ahead, because only entries that are on this disk are applied.
+//! The log decides. The database may be behind it, and then entries are applied again. It may never
+//! be ahead, because only entries on this disk are applied.
 
 use std::{
     fs, io,
@@ -31,35 +31,35 @@ use crate::{
     },
 };
 
-/// How many bytes of the log are looked through at a time for the highest request id.
+/// The bytes of the log that are read at a time in search of the highest request id.
 const SCAN_BYTES: u64 = 1 << 20;
 
-/// A member's data, open.
+/// The opened data of a member.
 pub struct Data {
     /// This member's id.
     pub member_id: u64,
     /// The cluster's id.
     pub cluster_id: u64,
-    /// How often this data directory has been started, from 1.
+    /// The number of starts of this data directory, this one included; its low 16 bits.
     pub boot: u16,
     /// The log, for the wal thread.
     pub wal: Wal,
-    /// Where its entries are.
+    /// The locations of the log's entries.
     pub locations: Arc<Locations>,
     /// The database.
     pub backend: Arc<Backend>,
-    /// What raft starts with.
+    /// The state with which raft starts.
     pub start: Start,
     /// The consistent index: everything up to it is in the database.
     pub applied: u64,
-    /// The highest id of a request in the log that this member has minted.
+    /// The highest request id of this member in the log.
     pub highest_id: u64,
-    /// The members that the configuration names, for a cluster whose log is not applied yet.
+    /// The members of `--initial-cluster`, for a cluster whose log is not applied yet.
     pub initial: Vec<Member>,
 }
 
-/// Finds the data directory, or makes it; a member that has no log yet asks the others whether it
-/// may begin one. To be called before the peer port listens.
+/// Finds the data directory, or makes it. A member without a log asks the others whether it may
+/// begin one. Must be called before the peer port listens.
 pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
     let dirs = Dirs::make(config)?;
     if !dirs.has_log {
@@ -84,8 +84,8 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     let mut hard_state = recovered.hard_state;
     let (mut last_index, mut last_term) = (recovered.last_index, recovered.last_term);
     if last_index == 0 || hard_state.term == 0 {
-        // New, or killed while the first entries were written: they and their hard state are one
-        // write, but a power failure may leave some of them and not the others.
+        // A new member, or one that was killed while the first entries were written. They and their
+        // hard state are one write, but a power failure may keep only a part of it.
         let (entries, first) = bootstrap::first_entries(initial.iter().map(to_context).collect());
         wal.save(&entries, Some(&first), true)?;
         (last_index, last_term) = (first.commit, first.term);
@@ -170,7 +170,7 @@ fn to_context(member: &Member) -> bootstrap::InitialMember {
     bootstrap::InitialMember { id: member.id, context }
 }
 
-/// Looks through the log for the highest id that this member has given out.
+/// Searches the log for the highest request id of this member.
 fn highest_id(locations: &Locations, member_id: u64, last_index: u64) -> Result<u64, Error> {
     let (mut next, mut highest) = (1, 0);
     while next <= last_index {
@@ -186,7 +186,7 @@ fn highest_id(locations: &Locations, member_id: u64, last_index: u64) -> Result<
 /// The folders and files of a data directory.
 #[derive(Debug)]
 pub struct Dirs {
-    /// Whether there is a log, and this member has a past.
+    /// Whether there is a log, so that this is not the first start.
     has_log: bool,
     wal: PathBuf,
     db: PathBuf,
@@ -211,7 +211,7 @@ impl Dirs {
             modes::private_dir(dir)?;
         }
         if let Some(parent) = config.wal_dir.as_deref().and_then(Path::parent) {
-            // Where the operator has put it, other things may live as well.
+            // The parent may hold files of others, so its mode is not checked.
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
             made.map_err(|source| data_dir(parent, source))?;
         }
@@ -224,7 +224,7 @@ impl Dirs {
         })
     }
 
-    /// Counts this start.
+    /// Increments the number of starts, and returns it.
     fn count_boot(&self) -> Result<u16, Error> {
         let before = match fs::read(&self.boot) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

@@ -1,4 +1,4 @@
-//! File descriptors: how many there are, and who may have them.
+//! File descriptors: their number, and the share of each use.
 //!
 //! ```text
 //!   limit   ├─ 54 own ─┼─ 112 to peers ─┼─ from peers ─┼────────── clients ──────────┤
@@ -6,40 +6,40 @@
 //!            runtimes     64 questions     48 to 1024     beyond waits (api::accept)
 //! ```
 //!
-//! Clients decide how many connections they make, and a member that has none left for its next
-//! segment or for a peer fails at the same entry as all others. So each kind has its own share.
+//! Clients decide how many connections they open. Without a descriptor for the next segment or for
+//! a peer all members would fail at the same entry. So each use has its own share.
 //!
-//! The soft limit is raised to the hard one first, as Go's runtime does it for etcd. etcd keeps 150
-//! (`reservedInternalFDNum`); that is what this member has for itself and its own questions to
-//! peers. Probes, and what comes in at the peer port, which etcd does not bound, have their shares
-//! beside it.
+//! The soft limit is raised to the hard one first, as Go's runtime does for etcd. etcd reserves 150
+//! (`reservedInternalFDNum`); this member has as many for itself and its connections to peers.
+//! Probes and connections from peers, which etcd does not bound, have separate shares.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::Error;
 use crate::raft::rafthttp::questions::AT_ONCE;
 
-/// Connections to `--listen-metrics-urls`: probes must get through when clients have taken theirs.
+/// Connections to `--listen-metrics-urls`, so that probes are answered when clients have used up
+/// their share.
 const METRICS: u64 = 16;
-/// Log, database, ports, runtimes, files of the trace: 22 are open in an idle member, and some
-/// older segments, the next one and a file that is being written may come to them.
+/// Log, database, ports, runtimes, files of the trace: 22 are open in an idle member. Added to them
+/// are a few older segments, the next one, and a file that is being written.
 const OWN: u64 = 38 + METRICS;
-/// To the others: two streams and four connections of the pipeline to each of eight, and those of
-/// questions, in use or idle.
+/// Connections to peers: two streams and four connections of the pipeline to each of eight peers,
+/// and those of questions, in use or idle.
 const TO_PEERS: u64 = 48 + AT_ONCE as u64;
-/// From the others, at least: what eight of them dial.
+/// The least share for connections from peers: what eight of them dial.
 const FROM_PEERS_MIN: u64 = 48;
-/// And at most: nobody has so many peers.
+/// The largest share for connections from peers; more are never needed.
 const FROM_PEERS_MAX: u64 = 1024;
-/// What a member needs beside clients.
+/// The descriptors that a member needs beside those for clients.
 const RESERVED: u64 = OWN + TO_PEERS + FROM_PEERS_MIN;
-/// macOS has a hard limit that cannot be asked for; this one can (there: `OPEN_MAX`).
+/// The limit to ask for where the hard one cannot be set, as on macOS (there: `OPEN_MAX`).
 const MODEST: u64 = 10_240;
 
-/// How many connections may be open at a time.
+/// The most connections that may be open at a time, by use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
-    /// At all client listeners together.
+    /// At all client listeners together; more wait to be accepted.
     pub clients: usize,
     /// At all listeners for metrics and probes together.
     pub metrics: usize,
@@ -47,11 +47,11 @@ pub struct Shares {
     pub from_peers: usize,
 }
 
-/// Raises the limit as far as this process may, and divides it.
+/// Raises the limit as far as this process may, and divides it into shares.
 ///
 /// # Errors
 ///
-/// There are too few even for files and peers; etcd does not start either then.
+/// If there are too few even for files and peers; etcd does not start either then.
 pub fn shares() -> Result<Shares, Error> {
     let (before, limit) = raise();
     let shares = divide(limit).ok_or(Error::Descriptors { limit, reserved: RESERVED })?;
@@ -63,7 +63,8 @@ pub fn shares() -> Result<Shares, Error> {
 /// Raises the soft limit to the hard one. Returns what it was, and what it is.
 pub fn raise() -> (u64, u64) {
     let Ok((before, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        // It cannot fail for a resource that exists. What POSIX guarantees is not even enough.
+        // This cannot fail for a resource that exists. The limit that POSIX guarantees would be too
+        // small.
         return (MODEST, MODEST);
     };
     for wanted in [hard, hard.min(MODEST)] {

@@ -15,11 +15,11 @@ pub enum Error {
     /// A port or a socket file is in use, or is not permitted.
     #[error("cannot listen on {address} (--{flag})")]
     Listen {
-        /// Where it should have listened.
+        /// The address that could not be bound.
         address: Address,
         /// The flag that names the address, without dashes.
         flag: &'static str,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// etcd: "file descriptor limit of etcd process is too low".
@@ -28,9 +28,9 @@ pub enum Error {
          raise the limit (ulimit -n)"
     )]
     Descriptors {
-        /// The hard limit.
+        /// The hard limit of this process.
         limit: u64,
-        /// What is kept for files and peers.
+        /// The descriptors reserved for files and peers.
         reserved: u64,
     },
     /// The data directory cannot be made or written.
@@ -38,7 +38,7 @@ pub enum Error {
     DataDir {
         /// The directory or a file in it.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// etcd: "member … has already been bootstrapped".
@@ -70,7 +70,7 @@ pub enum Error {
         /// The log's last index.
         last: u64,
     },
-    /// The log or the database is not the one that belongs to the other.
+    /// The log and the database do not belong together.
     #[error(
         "entry {index} has term {found} in the WAL, but the database has applied it with term {term}: \
          one of them is from another time or another member. Put the right one back, or remove \
@@ -110,7 +110,7 @@ pub enum Error {
     /// Auth is on in the data directory.
     #[error(transparent)]
     Auth(#[from] crate::server::auth::AuthEnabled),
-    /// raft-rs does not accept what it is started with.
+    /// raft-rs refuses the recovered state.
     #[error("raft does not start")]
     Raft(#[from] raft::Error),
     /// A thread or a runtime could not be made.
@@ -119,7 +119,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The whole story in one line: what could not be done, and all that has led to it.
+    /// The error in one line: what could not be done, and all its causes.
     pub fn report(&self) -> String {
         with_causes(self)
     }

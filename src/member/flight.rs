@@ -1,4 +1,5 @@
-//! The flight recorder: what a member still remembers, written out when it crashes or is told to.
+//! The flight recorder: the records that a member still has, written to a file when it crashes or
+//! gets SIGUSR1.
 //!
 //! ```text
 //!   a thread panics ─────┐
@@ -7,7 +8,7 @@
 //! ```
 //!
 //! The rings hold the last moments of every thread, kept or not; the history holds ten seconds of
-//! what was kept. Together they say what the member did before its end, and cost nothing until
+//! what was kept. Together they show what the member did before its end, and cost nothing until
 //! then. A member that is killed by SIGKILL or by a power failure writes nothing.
 //!
 //! Invariants: writing never waits for a lock that the dying thread could hold; a disk that is full
@@ -30,7 +31,7 @@ use crate::{
     trace::{collect::Collector, record::BYTES},
 };
 
-/// So many files stay; older ones are removed.
+/// The most files to keep; older ones are removed.
 const FILES_MAX: usize = 5;
 
 static FLIGHT: OnceLock<Flight> = OnceLock::new();
@@ -38,20 +39,20 @@ static FLIGHT: OnceLock<Flight> = OnceLock::new();
 struct Flight {
     collector: Arc<Collector>,
     directory: PathBuf,
-    /// A thread that panics while another one's panic is written down must not wait for it.
+    /// Set while a thread writes, so that a second thread that panics does not wait for it.
     is_writing: AtomicBool,
-    /// Files since the start; with the boot it makes names that sort by time.
+    /// The files written since the start; with the boot number it makes names that sort by time.
     written: AtomicU32,
 }
 
-/// What made the member write.
+/// Why the member writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// A thread has panicked.
     Panic,
-    /// The disk cannot be trusted any more.
+    /// A disk operation has failed, and the member ends.
     Storage,
-    /// Somebody asked, by signal.
+    /// The process got SIGUSR1.
     Asked,
 }
 
@@ -65,27 +66,28 @@ impl Cause {
     }
 }
 
-/// Says what to write and where, and has it written when the disk ends the member. To be called
-/// once, when the collector has started; until then [`write()`] does nothing.
+/// Sets what to write and where, and has it written when a failed disk ends the member. Called
+/// once, after the collector has started; until then [`write()`] does nothing.
 pub fn arm(collector: Arc<Collector>, directory: PathBuf) {
-    // One that an earlier version has made is open to all.
+    // A directory of an earlier version may be open to others.
     if let Err(error) = tighten(&directory) {
         tracing::warn!(%error, path = %directory.display(), "could not keep others out");
     }
     let (is_writing, written) = (AtomicBool::new(false), AtomicU32::new(0));
     let flight = Flight { collector, directory, is_writing, written };
-    // A process is one member; a second one in a test has nothing to add.
+    // A process is one member; further calls, in tests, have no effect.
     let _ = FLIGHT.set(flight);
-    // The disk may refuse this too; what failed first is what counts.
+    // This may fail, too; the first failure is the one that is reported.
     storage::set_last_act(|| drop(write(Cause::Storage)));
 }
 
-/// Writes what is remembered, and returns the file. `None` when nothing is armed, or when another
-/// thread is at it.
+/// Writes the records, and returns the file. `None` if [`arm`] was not called, or if another thread
+/// is writing.
 ///
 /// # Errors
 ///
-/// The file cannot be written: the disk is full, say. What was written of it is removed.
+/// If the file cannot be written, for example because the disk is full. The unfinished file is
+/// removed.
 pub fn write(cause: Cause) -> Option<io::Result<PathBuf>> {
     let flight = FLIGHT.get()?;
     if flight.is_writing.swap(true, Ordering::Acquire) {
@@ -122,7 +124,7 @@ impl Flight {
         out.flush()
     }
 
-    /// What the member remembers, as a recording of this member alone.
+    /// The member's records, as a recording of this member alone.
     fn recording(&self) -> Recording {
         let (records, lost) = self.collector.everything();
         let mut bytes = Vec::with_capacity(records.len() * BYTES);
@@ -134,8 +136,7 @@ impl Flight {
     }
 }
 
-/// Takes all rights on the directory, if it is there, from others than its owner: the files have
-/// keys in them.
+/// Restricts the directory, if it exists, to its owner, because the files contain keys.
 fn tighten(directory: &Path) -> io::Result<()> {
     match fs::metadata(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,12 +1,13 @@
-//! Telling the other members which requests to keep, and being told.
+//! Sends the other members the ids of requests to keep, and takes such ids from them.
 //!
-//! Most kept requests need no word between members: the bit in the id says it to all. A request
-//! that turns out slow or fails was not meant to be kept, so whoever notices tells the others while
-//! their rings still hold it: `POST /glass/keep`, the ids as eight bytes each, big-endian.
+//! Most kept requests need no message between members, because a bit of the id decides on all of
+//! them. A request that turns out slow or fails may not have that bit. So the member that notices
+//! sends its id to the others while their rings still hold its records: `POST /glass/keep`, the ids
+//! as eight bytes each, big-endian.
 //!
-//! Only members that speak glass are told; they say so when their streams connect. Nobody waits for
-//! the answer: a member that does not hear it in time has that request not, and its trace says so.
-//! A member takes few of these at a time (see `trace::collect`), so that telling costs little.
+//! Only members that speak glass, which they state when their streams connect, get the ids. Nothing
+//! waits for the answer: on a member that gets an id too late, the request's trace has a gap. A
+//! member takes few ids at a time (see `trace::collect`), so they cost little.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,16 +26,16 @@ use crate::{
     trace::{self, Collector},
 };
 
-/// Where a member takes the ids.
+/// The path under which a member takes the ids.
 pub const PATH: &str = "/glass/keep";
-/// The header in which peers name their cluster.
+/// The header with the cluster id of the sender.
 const CLUSTER_HEADER: &str = "X-Etcd-Cluster-ID";
-/// Ids in one request, at most.
+/// The most ids in one request.
 const IDS_MAX: usize = 64;
-/// A request that is told of later than this is no longer in anybody's ring.
+/// The longest time for the message; the rings hold a request hardly longer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What the handler needs.
+/// The state of the handler.
 #[derive(Clone)]
 pub(super) struct Keeper {
     collector: Arc<Collector>,
@@ -42,7 +43,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Takes ids for this collector, from members of this cluster.
+    /// A handler for this collector, which takes ids from members of this cluster only.
     pub(super) fn new(collector: Arc<Collector>, cluster_id: u64) -> Self {
         Self { collector, cluster_id }
     }
@@ -71,7 +72,7 @@ pub(super) async fn take(
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// Tells the other members what is pinned here, for as long as the member runs.
+/// Sends the ids that are pinned here to the other members, for as long as the member runs.
 pub(super) async fn tell(server: Arc<Server>, mut pinned: mpsc::Receiver<Vec<u64>>) {
     while let Some(mut ids) = pinned.recv().await {
         ids.truncate(IDS_MAX);
@@ -82,7 +83,7 @@ pub(super) async fn tell(server: Arc<Server>, mut pinned: mpsc::Receiver<Vec<u64
         for url in others.filter_map(|member| member.peer_urls.into_iter().next()) {
             let header = (CLUSTER_HEADER, hex(server.members.cluster_id()));
             let body = body.clone();
-            // Side by side: one that hangs must not keep the news from the others.
+            // In parallel, so that a member that hangs does not delay the others.
             tokio::spawn(async move { peers::post(&url, PATH, (header, body), PATIENCE).await });
         }
     }

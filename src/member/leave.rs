@@ -1,4 +1,4 @@
-//! What a member does between the order to stop and its end, so that nobody loses anything by it.
+//! What a member does between the order to stop and its end, so that clients lose nothing.
 //!
 //! ```text
 //!   no more connections, GOAWAY ──▶ hand the leadership over ──▶ answer what is under way
@@ -8,8 +8,8 @@
 //! A leader hands its leadership over first (etcd: `TransferLeadership`). Without that the others
 //! would notice its absence only after an election timeout. The requests of its own clients that
 //! are under way wait for the new leader, are forwarded to it, and are answered. Streams, and calls
-//! that wait for a lock, end at once: their clients go on with another member. A client that does
-//! not take its answer is waited for no longer than [`GRACE`].
+//! that wait for a lock, end at once: their clients go on with another member. Calls under way have
+//! [`GRACE`] to be answered, and connections twice that to close; then the member ends.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -17,15 +17,14 @@ use tokio::time::{sleep, timeout};
 
 use crate::{raft::inbox::Input, server::Server, trace::Collector};
 
-/// How long the clients have to take their answers. A cluster that works answers in milliseconds;
-/// etcd waits for seven seconds, and does so whenever a watch is open.
+/// How long calls under way have to be answered, and half of what connections have to close. A
+/// working cluster answers in milliseconds; etcd waits for seven seconds, whenever a watch is open.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether all proposals are answered.
+/// How often to check whether all proposals are answered.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Leaves the cluster's service. `clients` is the client port, which ends when all its connections
-/// are closed.
+/// Stops serving. `clients` is the client port, which ends when all its connections are closed.
 pub(super) async fn leave(
     server: &Server,
     collector: &Arc<Collector>,
@@ -42,15 +41,15 @@ pub(super) async fn leave(
         let _ = timeout(GRACE, quiet).await;
         collector.finish();
     };
-    // The clients' connections close meanwhile; those of observers last.
+    // Clients' connections close meanwhile, those of observers last.
     let closed = async { tokio::join!(left, clients) };
     if timeout(2 * GRACE, closed).await.is_err() {
         tracing::warn!("some clients have not taken their answers");
     }
 }
 
-/// Returns once another member leads, or when that has taken longer than an election: then the
-/// voter that was chosen does not answer, and the others will find out for themselves.
+/// Returns once another member leads, or after an election timeout: the chosen voter does not
+/// answer then, and the others have to elect a leader by themselves.
 async fn hand_over_leadership(server: &Server) {
     let own = server.member_id;
     if server.status.leader() != own || server.peers.connected() == 0 {

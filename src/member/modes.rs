@@ -1,4 +1,4 @@
-//! Who may read what a member keeps: its owner, and nobody else.
+//! Permissions of a member's files: only their owner may read them.
 //!
 //! | path | mode | if it is wider |
 //! |---|---|---|
@@ -20,8 +20,8 @@ use std::{
 
 use super::Error;
 
-/// Makes a directory that only its owner may enter, or warns of one that lets others in, and makes
-/// sure that files can be made in it.
+/// Makes a directory that only its owner may enter, or warns if an existing one lets others in.
+/// Checks that files can be made in it.
 pub(super) fn private_dir(path: &Path) -> Result<(), Error> {
     let failed = |source| Error::DataDir { path: path.to_owned(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
@@ -32,8 +32,8 @@ pub(super) fn private_dir(path: &Path) -> Result<(), Error> {
     })
 }
 
-/// Warns of a directory that others than its owner may enter or list. One that is not there is made
-/// later, as it should be.
+/// Warns of a directory that others than its owner may enter or list. A missing one will be made
+/// with the right mode.
 pub(super) fn warn_if_open(path: &Path) -> Result<(), Error> {
     let mode = match fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),

@@ -4,11 +4,11 @@
 //! systemd starts a unit of `Type=notify` with the name of a datagram socket in `NOTIFY_SOCKET`. It
 //! starts the units that depend on this one when `READY=1` arrives there. As in etcd, the member
 //! sends it after it has published itself, so the first member of a new cluster is not ready before
-//! there is a quorum. etcd does not send `STOPPING=1`, by which systemd knows that the end is
-//! intended.
+//! the cluster has a quorum. etcd does not send `STOPPING=1`, from which systemd knows that the end
+//! is intended.
 //!
-//! A socket that does not work causes one warning and no failure: the variable may be inherited
-//! from a shell. Each message is one datagram. If the manager's queue is full, the task waits for a
+//! An unusable socket causes one warning and no failure: the variable may be inherited from a
+//! shell. Each message is one datagram. If the manager's queue is full, the task waits for a
 //! limited time, and the grpc thread goes on.
 
 use std::{
@@ -29,7 +29,7 @@ const VARIABLE: &str = "NOTIFY_SOCKET";
 const READY_WITHIN: Duration = Duration::from_secs(10);
 const STOPPING_WITHIN: Duration = Duration::from_millis(100);
 
-/// The way to the service manager, if there is one.
+/// The socket of the service manager, if there is one.
 #[derive(Debug)]
 pub(super) struct Notifier {
     socket: Option<OsString>,
@@ -37,7 +37,7 @@ pub(super) struct Notifier {
 }
 
 impl Notifier {
-    /// To the manager that has started this process.
+    /// The manager that has started this process, by its environment.
     pub(super) fn from_environment() -> Self {
         Self::new(std::env::var_os(VARIABLE))
     }
@@ -47,12 +47,12 @@ impl Notifier {
         Self { socket, has_warned: AtomicBool::new(false) }
     }
 
-    /// The member serves.
+    /// Sends `READY=1`: the member serves.
     pub(super) async fn ready(&self) {
         self.send("READY=1", READY_WITHIN).await;
     }
 
-    /// The member has begun to end.
+    /// Sends `STOPPING=1`: the member has begun to end.
     pub(super) async fn stopping(&self) {
         self.send("STOPPING=1", STOPPING_WITHIN).await;
     }

@@ -1,27 +1,26 @@
-//! `--trace-otlp`: this member's kept requests go to a collector of OpenTelemetry while it runs.
+//! `--trace-otlp`: exports this member's kept requests to an OpenTelemetry collector while it runs.
 //!
 //! ```text
 //!   trace collector ──25 ms──▶ window (3 s of steps) ──1 s──▶ queue, 32 portions ──▶ send ──▶ HTTP
 //!   (as any subscriber)        spans of what is a second old    full: drop, count     one at a time
 //! ```
 //!
-//! Everything happens on a thread of its own, `trace-otlp`, at the end of a subscription like that
-//! of the player: what it does not take in time is dropped there, and nobody waits for it. So a
-//! collector that is slow, dead, or answers nonsense costs the member nothing but this thread and
-//! some megabytes. The thread opens no stages: the export is not in the traces.
+//! Everything happens on the thread `trace-otlp`, at the end of a subscription like the player's:
+//! what the thread does not take in time is dropped, and nothing waits for it. So a collector that
+//! is slow, dead or broken costs the member no more than this thread and some megabytes. The thread
+//! opens no stages: the export is not in the traces.
 //!
-//! Each member exports its own steps and no others; `export::otlp` says how they fit
-//! together. A step waits a second, so that the fsync and the commit that cover it are there when
-//! its links are made.
+//! Each member exports its own steps and no others; `export::otlp` says how they fit together. A
+//! step waits a second, so that the fsync and the commit that cover it are known when its links are
+//! made.
 //!
-//! Over HTTP a portion is a `POST` of protobuf; a URL with port 4317 and without a path is spoken
-//! to by gRPC. As OTLP demands, 429, 502, 503 and 504, lost connections and silence are tried
-//! again, after the pause that the collector asks for or ever longer ones; anything else is final.
-//! What a collector may then have twice has the same ids twice.
+//! Over HTTP a portion is a `POST` of protobuf; a URL with port 4317 and without a path means gRPC.
+//! As OTLP demands, a portion is sent again after 429, 502, 503 or 504, a lost connection or a
+//! timeout, after the pause that the collector asks for or after growing ones; any other error is
+//! final. A span that a collector so gets twice has the same ids both times.
 //!
-//! Invariants: one export is in flight; queue and window are bounded; what is dropped is counted
-//! (`glass_otlp_spans_dropped_total`) and said in the log, wherever it was: by the subscription,
-//! the window, the queue.
+//! Invariants: one export is in flight; queue and window are bounded; what is dropped, by the
+//! subscription, the window or the queue, is counted (`glass_otlp_spans_dropped_total`) and logged.
 //!
 //! Left out: TLS and headers for it (put a collector on the same machine, it has both),
 //! compression, and the last second before the member stops.
@@ -54,16 +53,16 @@ use window::Window;
 
 /// How often spans are made.
 const TURN: Duration = Duration::from_secs(1);
-/// Portions that wait for the collector: some ten megabytes at most.
+/// The most portions that wait for the collector: some ten megabytes.
 const QUEUE: usize = 32;
-/// What is dropped is said once in so long.
+/// The least time between two log lines about drops.
 const COMPLAIN: Duration = Duration::from_secs(60);
 
-/// Begins to export. Ends with the collector, or with the process.
+/// Starts the export, which ends with the trace collector or the process.
 ///
 /// # Errors
 ///
-/// No thread.
+/// If the thread cannot be started.
 pub(super) fn start(target: Target, collector: &Arc<Collector>) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let filter = Filter {
@@ -80,7 +79,7 @@ pub(super) fn start(target: Target, collector: &Arc<Collector>) -> Result<(), Er
     Ok(())
 }
 
-/// Takes what the trace collector says, and makes spans of it once a second.
+/// Takes batches from the trace collector, and makes spans of them once a second.
 async fn listen(mut subscription: Subscription, queue: Sender<Portion>) {
     let Some(mut window) = Window::new(&subscription.hello) else { return };
     let mut complaint = Complaint::default();
@@ -93,7 +92,7 @@ async fn listen(mut subscription: Subscription, queue: Sender<Portion>) {
         next = clock::now() + TURN;
         let resources = window.turn(tick::since_start_ns(tick::now()));
         complaint.add(enqueue(&queue, resources));
-        // The sender has its turn, however much there is to listen to.
+        // Lets the sender run, however many batches there are.
         tokio::task::yield_now().await;
     }
 }
@@ -113,7 +112,7 @@ fn enqueue(queue: &Sender<Portion>, resources: Vec<Resource>) -> u64 {
     dropped
 }
 
-/// What was dropped and is to be said in the log, and when it was said last.
+/// What was dropped since the last log line about it, and the time of that line.
 #[derive(Default)]
 struct Complaint {
     dropped: u64,
@@ -121,7 +120,7 @@ struct Complaint {
 }
 
 impl Complaint {
-    /// Adds to what was dropped, and says so if that was not done lately.
+    /// Adds to what was dropped, and logs it, unless there was a line lately.
     fn add(&mut self, dropped: u64) {
         self.dropped += dropped;
         let now = clock::now();

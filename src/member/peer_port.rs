@@ -1,5 +1,5 @@
-//! What the peer port serves beside raft: who is in the cluster, which version this member is,
-//! which traces to keep, and, while it leads, leases for the clients of the others.
+//! What the peer port serves beside raft: the list of members, this member's version, the ids of
+//! requests to keep, and, while it leads, leases for the clients of other members.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// The routes that `rafthttp` falls back to.
+/// The routes for all paths that `rafthttp` does not serve itself.
 pub(super) fn router(members: Arc<Members>, leases: Primary, keeper: Keeper) -> Router {
     let leases = Router::new()
         .route(LEASES, any(keep_alive))
@@ -79,7 +79,7 @@ async fn keep_alive(State(leases): State<Primary>, method: Method, body: Bytes) 
     }
 }
 
-/// Tells how long a lease has to live (etcd: leasehttp's LeaseInternalPrefix).
+/// Answers with the remaining TTL of a lease (etcd: leasehttp's LeaseInternalPrefix).
 async fn time_to_live(State(leases): State<Primary>, method: Method, body: Bytes) -> Response {
     if method != Method::POST {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
@@ -91,7 +91,7 @@ async fn time_to_live(State(leases): State<Primary>, method: Method, body: Bytes
     match leases.answer(0, Question::TimeToLive(request.id, request.keys)).await {
         Ok(view) => protobuf(&LeaseInternalResponse {
             lease_time_to_live_response: Some(LeaseTimeToLiveResponse {
-                // etcd's members fill in their own, and need one that is there.
+                // etcd's members replace the header, but require one.
                 header: Some(ResponseHeader::default()),
                 id: request.id,
                 ttl: view.ttl,
@@ -107,7 +107,7 @@ fn protobuf(message: &impl Message) -> Response {
     ([(header::CONTENT_TYPE, "application/protobuf")], message.encode_to_vec()).into_response()
 }
 
-/// etcd's codes and texts: its members read them.
+/// A refusal with etcd's codes and texts, because its members depend on them.
 fn refused(refusal: Refusal) -> Response {
     match refusal {
         Refusal::NotFound => refuse(StatusCode::NOT_FOUND, NOT_FOUND),

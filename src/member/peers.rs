@@ -1,14 +1,13 @@
-//! What is asked of the other members over HTTP: who they know, and which version they are.
+//! Questions to other members over HTTP: which members they know, and their version.
 //!
 //! A member whose data directory is gone must not vote again as if it had never voted. The others
-//! remember that it had started, because it has published its client URLs; so they are asked first,
-//! and a member that is known to them as started refuses to start anew (etcd:
-//! `isMemberBootstrapped`).
+//! remember that it had started, because it has published its client URLs. So it asks them first,
+//! and refuses to start anew if they know it as started (etcd: `isMemberBootstrapped`).
 //!
-//! A member that has a log asks nobody: it knows what it has promised, and whether it still belongs
-//! to the cluster its peers say on every connection (`raft::rafthttp`). One that has none does not
-//! listen for peers while it asks: others that are new, too, then see at once that nobody is there,
-//! where a port that is open and mute would cost them their whole patience.
+//! A member that has a log does not ask: it knows what it has acknowledged, and its peers tell it
+//! on every connection whether it still belongs to the cluster (`raft::rafthttp`). A member without
+//! one does not listen for peers while it asks. So other new members are refused at once, where an
+//! open port without an answer would cost them the whole timeout.
 
 use std::time::Duration;
 
@@ -24,32 +23,32 @@ use crate::{
     server::members::Member,
 };
 
-/// No answer of a peer is longer than this.
+/// The most bytes of a peer's answer.
 const BODY_MAX: usize = 1 << 20;
 
 /// How long a question at the start may take beyond the election timeout.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// And how long the others may take once one has answered: a member that is there does not need it,
-/// and one that is gone would take all its time.
+/// How long the other members may take once one has answered: a running member needs less, and one
+/// that is gone would use up the whole timeout.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// What a peer has answered.
+/// The answer of a peer.
 #[derive(Debug)]
 pub struct Answer {
-    /// The body.
+    /// The body of the answer.
     pub body: Bytes,
 }
 
-/// Asks a peer. `None` when it does not answer, or not with 200.
+/// Sends a GET to a peer. `None` if it does not answer with 200 within `patience`.
 pub async fn get(url: &str, path: &str, patience: Duration) -> Option<Answer> {
     let request = Request::get(path).body(Bytes::new()).ok()?;
     let answer = questions::ask(url, request, Limits { patience, body: BODY_MAX }).await?;
     (answer.status() == StatusCode::OK).then(|| Answer { body: answer.into_body() })
 }
 
-/// Posts something to a peer, with one header of our own. Whether it was taken: answered with 2xx.
-/// It may arrive twice.
+/// Sends a POST with one more header to a peer, which may get it twice. Returns whether it answered
+/// with 2xx.
 pub(super) async fn post(
     url: &str,
     path: &str,
@@ -63,7 +62,7 @@ pub(super) async fn post(
     answer.is_some_and(|answer| answer.status().is_success())
 }
 
-/// Refuses to start anew a member that the others know as started.
+/// Checks that no other member knows this one as started, before it starts anew.
 pub fn check_not_bootstrapped(config: &ServerConfig, own: u64) -> Result<(), Error> {
     for answer in ask_all(config)? {
         let members: Vec<Member> = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -75,18 +74,18 @@ pub fn check_not_bootstrapped(config: &ServerConfig, own: u64) -> Result<(), Err
     Ok(())
 }
 
-/// The `/members` of the other members of `--initial-cluster`. This member is not running yet, so
-/// waiting is all there is to do.
+/// The `/members` of the other members of `--initial-cluster`. Blocks, because this member is not
+/// running yet.
 ///
-/// All are asked at the same time. etcd asks one after the other and takes the first answer; here
-/// the others get a little longer, because the first to answer may be the one that lags behind.
+/// All are asked at the same time. etcd asks one after the other and takes the first answer. Here
+/// the others get a little longer, because the first to answer may be a member that lags behind.
 fn ask_all(config: &ServerConfig) -> Result<Vec<Answer>, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let others = config.initial_cluster.iter().filter(|(name, _)| *name != config.name);
     let urls: Vec<String> = others.flat_map(|(_, urls)| urls.clone()).collect();
     let patience = config.election + PATIENCE;
     let answers = runtime.block_on(first_answers(&urls, patience));
-    // A name that is still being looked up must not hold up the start.
+    // A pending name lookup must not delay the start.
     runtime.shutdown_background();
     Ok(answers)
 }

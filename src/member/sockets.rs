@@ -1,6 +1,6 @@
 //! The listening sockets of a member. Those for clients are bound first, so that a port in use is
-//! reported before the data directory is touched; that for members only when a new member has asked
-//! the others whether it may begin.
+//! reported before the data directory is touched. Those for members are bound only after a new
+//! member has asked the others whether it may begin.
 
 use std::net::TcpListener;
 
@@ -36,7 +36,7 @@ pub(super) fn bind_clients(config: &ServerConfig) -> Result<(Ports, Vec<SocketFi
 ///
 /// # Errors
 ///
-/// As [`bind_clients`].
+/// The first address that cannot be bound, with the cause.
 pub(super) fn bind_peers(config: &ServerConfig) -> Result<Vec<TcpListener>, Error> {
     let peers = config.listen_peer.iter().map(|&address| {
         let fail = fail("listen-peer-urls", Address::Tcp(address));

@@ -68,20 +68,20 @@ use crate::{
     trace,
 };
 
-/// What a gRPC message may be larger than a request (etcd: grpcOverheadBytes).
+/// The bytes by which a gRPC message may exceed a request (etcd: grpcOverheadBytes).
 const GRPC_OVERHEAD: usize = 512 * 1024;
 
-/// A request may wait so long, and two election timeouts (etcd: ReqTimeout).
+/// How long a request may wait, in addition to two election timeouts (etcd: ReqTimeout).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Below the data directory: where the flight recorder writes.
+/// The directory of the flight recorder, below the data directory.
 const FLIGHT_DIRECTORY: &str = "glass";
 
 /// Runs a member until the process is told to stop.
 ///
 /// # Errors
 ///
-/// The first thing that keeps the member from starting. A storage failure while it runs ends the
+/// The first failure that keeps the member from starting. A storage failure while it runs ends the
 /// process instead.
 pub fn run(config: &ServerConfig) -> Result<(), Error> {
     trace::set_thread("grpc");
@@ -129,7 +129,7 @@ fn info(config: &ServerConfig, data: &Data) -> trace::Info {
     }
 }
 
-/// One thread unless more are asked for: on few cores a second one costs more than it gives.
+/// One thread unless `--threads` asks for more: on few cores a second one costs more than it gains.
 fn grpc_runtime(threads: usize) -> Result<Runtime, Error> {
     let mut builder = match threads {
         0 | 1 => Builder::new_current_thread(),
@@ -139,13 +139,13 @@ fn grpc_runtime(threads: usize) -> Result<Runtime, Error> {
             builder
         }
     };
-    // Every thread that the runtime starts, also those that may block: they have little to tell,
-    // and there may be many, so they get no large ring. Only workers park.
+    // Called on every thread of the runtime, also on those that may block. These write few records,
+    // and there may be many, so they get small rings. Only workers park.
     let begin = || trace::set_thread("background");
     Ok(builder.thread_name("grpc").on_thread_start(begin).enable_all().build()?)
 }
 
-/// Gives a worker the ring of those who serve requests, when it first finds nothing to do.
+/// Gives a worker the large ring of threads that serve requests, when it first parks.
 fn name_worker() {
     thread_local! {
         static IS_NAMED: Cell<bool> = const { Cell::new(false) };
@@ -155,7 +155,7 @@ fn name_worker() {
     }
 }
 
-/// A member whose threads run.
+/// A member with its running threads.
 struct Running {
     server: Arc<Server>,
     inbox: Inbox,
@@ -165,11 +165,11 @@ struct Running {
     raft: JoinHandle<()>,
     apply: JoinHandle<()>,
     compaction: compaction::Compaction,
-    /// What the grpc side takes over when it starts.
+    /// The receivers that the grpc side takes when it starts.
     answers: std::sync::Mutex<Option<Answers>>,
 }
 
-/// What raft and apply send to the grpc side.
+/// The receivers of what raft and apply send to the grpc side.
 struct Answers {
     reads: UnboundedReceiver<ReadRound>,
     refused: UnboundedReceiver<Refusal>,
@@ -236,9 +236,15 @@ impl Running {
     }
 }
 
+<<<<<<< HEAD
 /// The server: over everything that is read from the data directory, with the ways to raft, to the
 /// peers and to the trace.
 fn server(
+=======
+/// The parts of the server: the state from the data directory, and the handles of raft, the peers
+/// and the trace.
+fn parts(
+>>>>>>> glass
     config: &ServerConfig,
     data: &Data,
     (members, primary, (store, status, reads)): (
@@ -362,7 +368,7 @@ fn start_raft(
     raft_inbox: Inputs,
     outputs: impl FnOnce(Writes) -> Outputs,
 ) -> Result<JoinHandle<()>, Error> {
-    // The flags say who began; who is there now stands in the log.
+    // The flags name the initial members; the log has the present ones.
     let voters =
         if data.applied == 0 { data.initial.len() } else { data.start.conf_state.voters.len() };
     let is_alone = voters == 1;
@@ -372,7 +378,7 @@ fn start_raft(
     let raw = RawNode::new(&raft_config, log, &logger())?;
     let to_raft = server.inbox.clone();
     let writer = wal::spawn(data.wal, move |ready| {
-        // When raft has ended, nobody waits for it any more.
+        // If raft has ended, nothing waits for this any more.
         let _ = to_raft.send(Input::Persisted(ready));
     });
     let timing = Timing {
@@ -401,7 +407,8 @@ fn start_compaction(store: Arc<Store>, how: &Compaction) -> Result<compaction::C
     Ok(compaction::Compaction::start(how.pause, move || store.step_compaction(batch_limit))?)
 }
 
-/// Brings watchers up to the present, for as long as the process runs.
+/// Starts the thread that brings watchers up to date. It only reads, and runs until the process
+/// ends.
 fn start_watch_sync(store: Arc<Store>) -> Result<(), Error> {
     let thread = std::thread::Builder::new().name("watch-sync".to_owned());
     thread.spawn(move || {
@@ -412,8 +419,8 @@ fn start_watch_sync(store: Arc<Store>) -> Result<(), Error> {
 }
 
 impl Running {
-    /// The grpc side: answers to those who wait, clients, and what the member does by itself.
-    /// Returns when the process is told to stop.
+    /// The grpc side: it wakes waiting requests, serves clients, and does the member's own periodic
+    /// work. Returns when the process gets a signal to stop.
     async fn serve(
         &self,
         config: &ServerConfig,
@@ -459,10 +466,10 @@ impl Running {
         end
     }
 
-    /// Ends the threads in the order in which they feed each other; what was applied goes to the
-    /// file.
+    /// Ends the threads in the order in which they feed each other. What was applied is committed
+    /// to the file.
     fn stop(self, runtime: Runtime) {
-        // Clients first: their sockets close, and their ports are free.
+        // Clients first, so that their sockets close and the ports become free.
         runtime.shutdown_background();
         let _ = self.inbox.send(Input::Stop);
         let raft = self.raft.join();
@@ -501,11 +508,11 @@ async fn publish(
     ready.send_replace(true);
     tracing::info!("ready to serve client requests");
     notifier.ready().await;
-    // The receivers watch it for as long as the member runs.
+    // Keeps the sender alive, which the receivers need for as long as the member runs.
     std::future::pending::<()>().await;
 }
 
-/// Writes the flight recorder out whenever SIGUSR1 comes.
+/// Writes a file of the flight recorder at each SIGUSR1.
 fn write_flights() -> Result<impl Future<Output = ()>, Error> {
     let mut asked = signal(SignalKind::user_defined1())?;
     Ok(async move {
@@ -522,7 +529,7 @@ fn write_flights() -> Result<impl Future<Output = ()>, Error> {
     })
 }
 
-/// Returns when a peer says that this member is no longer one.
+/// Returns when a peer says that this member was removed.
 async fn removed(active: Arc<rafthttp::Active>) {
     while !active.is_removed() {
         tokio::time::sleep(Duration::from_millis(500)).await;

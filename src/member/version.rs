@@ -8,19 +8,20 @@ use serde::Deserialize;
 use super::peers;
 use crate::server::{Server, members::Member, views::ETCD_VERSION};
 
-/// How often the leader looks (etcd: monitorVersionInterval).
+/// How often the leader checks the versions (etcd: monitorVersionInterval).
 const INTERVAL: Duration = Duration::from_secs(4);
 
-/// How long a member may take to say its version.
+/// How long a member may take to answer with its version.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a cluster has while not all members can be asked.
+/// The cluster's version while not all members have been asked.
 const LOWEST: &str = "3.0.0";
 
-/// Major and minor.
+/// Major and minor version number.
 type Version = (u32, u32);
 
-/// Looks now and then, and when the leadership changes, for as long as the member runs.
+/// Checks the versions periodically, and when the leadership changes, for as long as the member
+/// runs.
 pub async fn monitor(server: Arc<Server>) {
     let mut leadership = server.status.leadership();
     loop {

@@ -14,7 +14,7 @@ use crate::{
 /// A request to a collector, encoded: an `ExportTraceServiceRequest`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Portion {
-    /// Its bytes.
+    /// The encoded request.
     pub bytes: Bytes,
     /// How many spans it holds.
     pub spans: u64,

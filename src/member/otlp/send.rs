@@ -1,4 +1,4 @@
-//! The way to the collector: one request at a time, again when it may help.
+//! Sends portions to the collector: one request at a time, repeated where that may help.
 
 use std::{fmt, time::Duration};
 
@@ -23,17 +23,17 @@ use crate::{
     trace::{counts, id, tick},
 };
 
-/// A collector has so long to answer (OTLP's default).
+/// How long a collector has to answer (OTLP's default).
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The pause after the first failure; it doubles with each.
+/// The pause after the first failure; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause.
+/// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// A portion that was not taken for so long is given up.
+/// A portion that was not accepted for this long is dropped.
 const GIVE_UP: Duration = Duration::from_secs(60);
-/// No answer is longer than this.
+/// The most bytes of an answer.
 const ANSWER_MAX: usize = 64 << 10;
-/// Where OTLP over HTTP takes traces.
+/// The path of traces in OTLP over HTTP.
 const PATH: &str = "/v1/traces";
 /// OTLP's ports over HTTP and gRPC.
 const PORTS: (u16, u16) = (4318, 4317);
@@ -41,19 +41,19 @@ const PORTS: (u16, u16) = (4318, 4317);
 /// Why a URL names no collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// We speak no TLS.
+    /// The URL needs TLS, which is not supported.
     #[error("https is not supported: name a collector on this machine, it can forward over TLS")]
     Tls,
-    /// Something else than a URL of a host.
+    /// Not the URL of a host.
     #[error("not the URL of a collector: http://HOST:PORT, or http://HOST:PORT/PATH")]
     Form,
 }
 
-/// A collector.
+/// The collector to export to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     authority: String,
-    /// `None` for gRPC.
+    /// `None` for gRPC; otherwise the path of the URL.
     path: Option<String>,
 }
 
@@ -65,7 +65,8 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// Reads a URL. Without a port it is 4318. Port 4317 without a path means gRPC, all else HTTP.
+    /// Parses a URL. The default port is 4318. Port 4317 without a path means gRPC, anything else
+    /// HTTP.
     pub fn parse(url: &str) -> Result<Target, TargetError> {
         let url: http::Uri = url.parse().map_err(|_| TargetError::Form)?;
         match url.scheme_str() {
@@ -74,7 +75,7 @@ impl Target {
             _ => return Err(TargetError::Form),
         }
         let authority = url.authority().ok_or(TargetError::Form)?;
-        // A password in front of an @ would have to be kept out of the log.
+        // A URL with a password before an @ is refused, because it would appear in the log.
         let is_plain = !authority.as_str().contains('@') && !authority.host().is_empty();
         if !is_plain || url.query().is_some() {
             return Err(TargetError::Form);
@@ -93,15 +94,15 @@ impl Target {
 /// How an attempt has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// Taken, but for so many spans; and what the collector says of them.
+    /// Accepted, except for this many spans; and the collector's reason.
     Taken(u64, String),
-    /// Perhaps later: after this pause, if the collector has named one.
+    /// Failed, but may succeed later: after this pause, if the collector has named one.
     Again(String, Option<Duration>),
-    /// Never.
+    /// Refused for good.
     Refused(String),
 }
 
-/// Sends what comes through the queue, for as long as it lasts.
+/// Sends the portions of the queue, until it is closed.
 pub(super) async fn run(target: Target, mut portions: Receiver<Portion>) {
     let mut way = Way::new(target);
     let mut complaint = Complaint::default();
@@ -123,13 +124,13 @@ pub async fn deliver(target: &Target, portions: Vec<Portion>) -> Result<u64, Str
     Ok(taken)
 }
 
-/// The collector, and how it has answered lately.
+/// The collector, and its recent failures.
 struct Way {
     target: Target,
     client: Option<TraceServiceClient<Channel>>,
     pause: Duration,
     is_failing: bool,
-    /// It was said that the collector takes a portion in part only.
+    /// Whether a partial success was logged.
     has_complained: bool,
 }
 
@@ -174,7 +175,7 @@ impl Way {
         self.pause = PAUSE;
     }
 
-    /// Says so once, and how long to wait.
+    /// Logs the first of a series of failures. Returns how long to wait.
     fn went_wrong(&mut self, why: &str, asked: Option<Duration>) -> Duration {
         counts::FAILED.add(1);
         if !std::mem::replace(&mut self.is_failing, true) {
@@ -198,7 +199,7 @@ impl Way {
         tokio::time::timeout(PATIENCE, attempt).await.unwrap_or_else(|_| silence())
     }
 
-    /// gRPC.
+    /// Sends a portion by gRPC.
     async fn call(&mut self, portion: &Portion) -> Outcome {
         if self.client.is_none() {
             let url = format!("http://{}", self.target.authority);
@@ -229,13 +230,14 @@ impl Way {
     }
 }
 
-/// Between three and five quarters of it: members that fail together must not come back together.
+/// A random time between three and five quarters of the pause, so that members that fail together
+/// do not retry together.
 fn jitter(pause: Duration) -> Duration {
     let chance = u32::try_from(id::hash(tick::now()) % 512).unwrap_or(0);
     pause * (768 + chance) / 1024
 }
 
-/// HTTP/1.1, a connection for each portion.
+/// Sends a portion over HTTP/1.1, on a connection of its own.
 async fn post(
     authority: &str,
     path: &str,
@@ -254,7 +256,7 @@ async fn post(
     let response = sender.send_request(request).await?;
     let (head, body) = response.into_parts();
     if head.status.is_success() {
-        // Taken is taken, whatever the answer's body says of it.
+        // A status of success counts, even if the answer's body cannot be read.
         let body = Limited::new(body, ANSWER_MAX).collect().await.map(|body| body.to_bytes());
         let answer = body.ok().and_then(|body| ExportTraceServiceResponse::decode(body).ok());
         return Ok(taken(&answer.unwrap_or_default()));

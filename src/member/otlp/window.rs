@@ -7,13 +7,13 @@
 //! ```
 //!
 //! A step is exported once, when it is a second old; until it is three seconds old it helps to find
-//! the parents and links of others. Of a request that runs longer (a watch, a lock that waits) its
-//! beginning and its caller's context stay, so that what it does later hangs below it.
+//! the parents and links of others. Of a request that runs longer, such as a watch or a lock that
+//! waits, the beginning and the client's context stay, so that later steps become its children.
 //!
-//! If there are more steps than the window takes, the oldest half goes, but for those beginnings
-//! and contexts. Lost is only what would have become a span and had not yet: that is counted, and
-//! so is what the subscription itself could not hand over. What was lost there is not known, so
-//! each of its records counts, also one that no span would have been made of.
+//! If there are more steps than the window holds, the oldest half is dropped, except for those
+//! beginnings and contexts. Steps that would have become spans and had not yet are counted as lost.
+//! So are the records that the subscription could not hand over: each of them counts, because it is
+//! not known which would have become spans.
 
 use std::collections::HashSet;
 
@@ -23,28 +23,29 @@ use crate::{
     trace::{Batch, Family, Hello, Kind, Stage, counts, record::BYTES},
 };
 
-/// How old a step is before it is exported, in nanoseconds: what it points to has ended by then, if
-/// the disk is well.
+/// How old a step is before it is exported, in nanoseconds: unless the disk is slow, the steps that
+/// it links to have ended by then.
 const SETTLE_NS: u64 = 1_000_000_000;
 /// How long steps are kept, in nanoseconds.
 const KEEP_NS: u64 = 3 * SETTLE_NS;
-/// Steps in the window at most; the oldest go.
+/// The most steps in the window; the oldest are dropped.
 const EVENTS_MAX: usize = 60_000;
-/// Steps that have only begun and are kept beyond the window; the latest stay.
+/// The most unfinished steps that are kept beyond the window; the latest stay.
 const OPEN_MAX: usize = 4096;
-/// Callers' contexts that are kept beyond the window: of requests that run, and that ended lately.
+/// The most clients' contexts that are kept beyond the window: of requests that run or ended
+/// lately.
 const CONTEXTS_MAX: usize = 2 * OPEN_MAX;
 
 /// A step of this member: stage and clock.
 type Step = (Stage, u64);
 
-/// See the module's text.
+/// The window of steps; see the module's essay.
 pub(super) struct Window {
     intake: Intake,
     place: u8,
     /// Steps in the window that are exported.
     done: HashSet<Step>,
-    /// What the subscription has lost so far.
+    /// The records that the subscription has lost so far.
     not_heard: u64,
 }
 
@@ -57,14 +58,14 @@ fn end_ns(event: &Event) -> u64 {
 }
 
 impl Window {
-    /// An empty one, for this member.
+    /// An empty window, for this member.
     pub(super) fn new(hello: &Hello) -> Option<Window> {
         let mut intake = Intake::default();
         let place = intake.hello(hello).ok()?;
         Some(Window { intake, place, done: HashSet::new(), not_heard: 0 })
     }
 
-    /// Takes what the member says. Returns how much was lost, here or before it came here.
+    /// Takes a batch. Returns how many records were lost, here or by the subscription.
     pub(super) fn take(&mut self, batch: &Batch) -> u64 {
         let mut bytes = Vec::with_capacity(batch.records.len() * BYTES);
         batch.records.iter().for_each(|record| record.encode(&mut bytes));
@@ -80,7 +81,7 @@ impl Window {
         lost
     }
 
-    /// Forgets the older half. Returns how many steps will never be exported.
+    /// Drops the older half. Returns how many steps will never be exported.
     fn shed(&mut self) -> u64 {
         let events = &self.intake.recording.events;
         let first = events.len().saturating_sub(EVENTS_MAX / 2);
@@ -110,8 +111,8 @@ impl Window {
         resources
     }
 
-    /// Keeps what has ended since then, and what has not. All that goes was due before: nothing is
-    /// lost.
+    /// Keeps the steps that ended since `since_ns` and those that have not ended. The others were
+    /// exported before, so nothing is lost.
     fn forget(&mut self, since_ns: u64) {
         let events = &self.intake.recording.events;
         let kept = kept(events, |at| since_ns <= end_ns(&events[at]));
@@ -121,7 +122,7 @@ impl Window {
     /// Keeps these, by place.
     fn retain(&mut self, kept: &[bool]) {
         for (event, is_kept) in self.intake.recording.events.iter().zip(kept) {
-            // A beginning is the same step as its end, which may stay.
+            // A beginning and its end are one step, and the end may stay.
             if !is_kept && event.kind != Kind::Begin {
                 self.done.remove(&step(event));
             }

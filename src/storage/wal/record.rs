@@ -15,7 +15,7 @@ use super::error::Reason;
 
 /// A frame's first word, in bytes.
 pub(super) const WORD: u64 = 8;
-/// What a disk writes whole or not at all (etcd: minSectorSize).
+/// The bytes that a disk writes whole or not at all (etcd: minSectorSize).
 pub(super) const SECTOR: u64 = 512;
 /// A record of this size or more is refused. It is twice what a raft message can hold, so no entry
 /// that a peer sends comes near it, and a length beyond it is damage. Below it, a reader allows
@@ -31,7 +31,7 @@ const TAG_DATA: u8 = 0x1a;
 /// What a record holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Who owns the log.
+    /// The owner of the log: member and cluster.
     Metadata = 1,
     /// An entry of the raft log.
     Entry = 2,
@@ -39,7 +39,7 @@ pub(super) enum Kind {
     State = 3,
     /// The checksum so far; it starts a segment.
     Crc = 4,
-    /// The place of a snapshot.
+    /// Index and term of a snapshot.
     Snapshot = 5,
 }
 
@@ -51,10 +51,10 @@ impl Kind {
     }
 }
 
-/// A record as it stands in the file.
+/// A record as it is in the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record<'a> {
-    /// What it holds.
+    /// What the record holds.
     pub(super) kind: Kind,
     /// The checksum that was written with it.
     pub(super) crc: u32,
@@ -67,12 +67,12 @@ pub(super) struct Record<'a> {
 pub(super) struct Frame {
     /// Length of the record in bytes.
     pub(super) size: u64,
-    /// The top byte.
+    /// The word's top byte: 0, or 0x80 with the padding.
     top: u8,
 }
 
 impl Frame {
-    /// Splits a word; says nothing about whether it makes sense.
+    /// Splits a word, without checking it.
     pub(super) fn new(word: [u8; 8]) -> Frame {
         let word = u64::from_le_bytes(word);
         let [.., top] = word.to_le_bytes();
@@ -143,8 +143,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Record<'_>, Reason> {
     if size == bytes.len() { Ok(record) } else { Err(Reason::LengthOfRecord) }
 }
 
-/// Reads a record at the start of `bytes`, and says how long it is by its own account. This tells
-/// a damaged frame from a torn record.
+/// Reads a record at the start of `bytes`. Returns it with the length that its own fields give, by
+/// which a damaged frame is told from a torn record.
 pub(super) fn parse_prefix(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     let Head { kind, crc, len, data_len } = head(bytes)?;
     let Some(data_len) = data_len else { return Some((Record { kind, crc, data: None }, len)) };
@@ -152,13 +152,13 @@ pub(super) fn parse_prefix(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     Some((Record { kind, crc, data: Some(bytes.get(len..end)?) }, end))
 }
 
-/// How long the record is by its own account, from its first [`HEAD_MAX`] bytes.
+/// The length of the record that its own fields give, in its first [`HEAD_MAX`] bytes.
 pub(super) fn claimed_size(bytes: &[u8]) -> Option<u64> {
     let Head { len, data_len, .. } = head(bytes)?;
     (len as u64).checked_add(data_len.unwrap_or(0))
 }
 
-/// What stands before a record's data.
+/// The fields of a record before its data.
 struct Head {
     kind: Kind,
     crc: u32,
@@ -196,9 +196,9 @@ pub(super) fn chain(crc: u32, record: &Record<'_>) -> u32 {
     }
 }
 
-/// Whether a record that was not written whole explains these bytes, which begin at `offset` of
-/// the file: a sector, or the part of one that the record covers, still has its zeros. Padding is
-/// left out of account, because nothing is lost when it is missing (etcd: isTornEntry).
+/// Whether a record that was not written whole explains these bytes, which begin at `offset` of the
+/// file: a sector, or the part of one that the record covers, still has its zeros. Padding does not
+/// count, because nothing is lost without it (etcd: isTornEntry).
 pub(super) fn is_torn(bytes: &[u8], offset: u64) -> bool {
     let to_sector = ((SECTOR - offset % SECTOR) as usize).min(bytes.len());
     let (first, rest) = bytes.split_at(to_sector);
@@ -215,7 +215,7 @@ pub(super) fn put_varint(buffer: &mut Vec<u8>, mut value: u64) {
     buffer.push(value as u8);
 }
 
-/// Takes a number off the front, unless it is cut short or longer than it need be.
+/// Takes a number off the front; `None` if it is cut short or longer than necessary.
 pub(super) fn get_varint(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for (place, byte) in rest.iter().enumerate().take(10) {

@@ -1,4 +1,4 @@
-//! The one thing that is repaired: a tail that a crash tore off.
+//! The only repair: a torn tail, left by a crash, is cut off.
 //!
 //! ```text
 //!   ├─ sector ─┼─ sector ─┼─ sector ─┤
@@ -9,15 +9,15 @@
 //! A disk writes a sector of 512 bytes whole or not at all, in any order. So a record was torn if
 //! the file ends inside it, or if it cannot be read **and** one of its sectors still has the zeros
 //! from before; and this only in the last segment, because a cut syncs the one before. Such a
-//! record was never synced, so nobody was promised anything. Everything else that cannot be read
-//! was damaged after it was promised, and is refused.
+//! record was never synced, so nothing in it was acknowledged. Anything else that cannot be read
+//! was damaged after its sync, and is refused.
 //!
 //! A damaged *length* makes a sound record look torn: a frame that is too long reaches into the
-//! zeros behind the log. Therefore a record that is whole by its own length and checksum counts as
-//! damaged, whatever its frame says.
+//! zeros behind the log. Therefore a record that is complete by its own length and checksum counts
+//! as damaged, whatever its frame says.
 //!
-//! What remains is etcd's own blind spot: a bit that flips in a record which has a whole sector of
-//! zeros as its content looks torn.
+//! One case remains, as in etcd: a record with a whole sector of zeros in its content looks torn if
+//! a bit of it flips.
 
 use std::{fs, path::Path};
 
@@ -27,16 +27,16 @@ use super::{
 };
 use crate::storage::disk::{File, sync_dir};
 
-/// A frame that could not be read, with what is needed to tell why.
+/// A frame that could not be read, with what is needed to tell whether it was torn.
 pub(super) struct Suspect<'a> {
-    /// Its first word.
+    /// The frame's first word.
     pub(super) frame: Frame,
-    /// What follows the word, as long as the frame or the record itself says, but no further than
-    /// the file goes.
+    /// The bytes behind the word, as many as the frame or the record itself gives, up to the end of
+    /// the file.
     pub(super) bytes: &'a [u8],
-    /// Where the frame begins, in bytes.
+    /// The offset of the frame, in bytes.
     pub(super) offset: u64,
-    /// The checksum up to it.
+    /// The checksum up to the frame.
     pub(super) crc: u32,
     /// Why it could not be read.
     pub(super) reason: Reason,
@@ -52,7 +52,7 @@ impl Suspect<'_> {
         let content = &self.bytes[..size.min(self.bytes.len())];
         let is_torn = match self.reason {
             Reason::Short => true,
-            // The record itself is sound, so all of its sectors are there.
+            // The record itself is complete, so all of its sectors were written.
             Reason::Padding => false,
             _ => record::is_torn(content, self.offset + WORD),
         };
@@ -66,7 +66,7 @@ impl Suspect<'_> {
             && self.whole_size().is_some_and(|size| Frame::word(size).count_ones() == 1)
     }
 
-    /// The record's length by its own account, if its checksum confirms it.
+    /// The length that the record's own fields give, if its checksum confirms it.
     fn whole_size(&self) -> Option<u64> {
         let (record, size) = record::parse_prefix(self.bytes)?;
         (record::chain(self.crc, &record) == record.crc).then_some(size as u64)

@@ -1,14 +1,14 @@
-//! The files of the log: their names, and how a new one comes to be without ever being seen half
-//! done.
+//! The files of the log: their names, and how a new one is made without ever being visible
+//! unfinished.
 //!
-//! A segment is built in the log's directory under a name that does not count, `0.tmp` for the
-//! first ([`super::ahead`] says when the others are begun). Its first records are synced, then it
-//! gets its name, and then the directory is synced: a name that a power failure takes back is a
-//! file that was never there. That last sync uses the handle that holds the directory's lock, so
-//! that a process without a free descriptor can still end a segment.
+//! A segment is built in the log's directory under a temporary name, `0.tmp` for the first
+//! ([`super::ahead`] says when the others are begun). Its first records are synced, then it is
+//! renamed, and then the directory is synced: if a power failure undoes the renaming, there was no
+//! segment yet. That last sync uses the handle that holds the directory's lock, so that a process
+//! without a free descriptor can still end a segment.
 //!
-//! **Invariant.** A directory without any `*.wal` file is no log. So a first start that is cut
-//! short leaves either no log or one with a whole first segment. etcd builds the whole log in
+//! **Invariant.** A directory without any `*.wal` file is no log. So an interrupted first start
+//! leaves either no log or one with a complete first segment. etcd builds the whole log in
 //! `wal.tmp` and renames that; here the directory itself is never renamed, because it may be a
 //! mount point, or hold files of others, such as `lost+found` or `.keep`.
 
@@ -35,7 +35,7 @@ const PROBE: &str = "probe.tmp";
 pub(super) struct Name {
     /// The segment's number; the first is 0.
     pub(super) sequence: u64,
-    /// The first index that it may hold: the last one at the time of the cut, and one.
+    /// The first index that it may hold: the last index at the time of the cut, plus one.
     pub(super) index: u64,
 }
 
@@ -49,13 +49,13 @@ impl Name {
         let (sequence, index) = file.strip_suffix(".wal")?.split_once('-')?;
         let number = |text| u64::from_str_radix(text, 16).ok();
         let name = Name { sequence: number(sequence)?, index: number(index)? };
-        // Only the one form that is written: no capitals, no other width.
+        // Only the form that is written: no capitals, no other width.
         (name.path(Path::new("")).to_str()? == file).then_some(name)
     }
 }
 
-/// Whether there is a log in the directory: any `*.wal` file (etcd: wal.Exist). One whose name is
-/// none of ours counts too, for it may be a segment that somebody has renamed.
+/// Whether there is a log in the directory: any `*.wal` file (etcd: wal.Exist). A file with another
+/// name before `.wal` counts too, because it may be a renamed segment.
 ///
 /// # Errors
 ///
@@ -125,7 +125,7 @@ pub(super) fn make_dir(dir: &Path, fsync: bool) -> Result<(), Error> {
         return Ok(());
     };
     match sync_dir(parent) {
-        // The directory was made for this member, which has no rights beside it.
+        // The directory was made by the operator, and this member has no rights on its parent.
         Err(error) if existed && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         // A killed start may have made the directory, so this is needed even if it exists.
         synced => synced.map_err(Error::io("syncing", parent, 0)),
