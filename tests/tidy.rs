@@ -421,7 +421,7 @@ fn modules_use_only_what_they_may() {
 }
 
 #[test]
-fn files_and_functions_fit_in_the_head() {
+fn files_and_functions_are_short() {
     let wrong: Vec<_> = rust().iter().flat_map(lengths).collect();
     expect_nothing("too long", &wrong);
 }
@@ -577,7 +577,7 @@ fn a_field_by_its_place_or_by_text_is_found() {
 }
 
 #[test]
-fn a_stage_that_nobody_opens_is_found() {
+fn a_stage_that_no_code_opens_is_found() {
     let elsewhere: String =
         STAGES_ELSEWHERE.iter().map(|(name, _)| format!("    {name} = \"x\" Loop Raw\n")).collect();
     let stages = file("s.rs", &format!("    WalFsync = \"wal.fsync\" Loop Story\n{elsewhere}"));

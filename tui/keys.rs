@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keys_do_fits_into_half_a_small_window() {
+    fn descriptions_of_keys_fit_into_half_a_small_window() {
         for row in KEYS.iter().chain(HELP) {
             assert!(row.does.chars().count() <= 28, "{}", row.does);
             assert!(row.shown.chars().count() <= 9, "{}", row.shown);

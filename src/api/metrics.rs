@@ -32,61 +32,29 @@ pub fn render(server: &Server) -> String {
         u64::from(status.leader != 0),
     );
     text.gauge("etcd_server_is_leader", "Whether this member leads.", u64::from(is_leader));
-    text.gauge(
-        "etcd_server_proposals_committed_total",
-        "Index of the last committed entry.",
-        status.raft_index,
-    );
-    text.gauge(
-        "etcd_server_proposals_applied_total",
-        "Index of the last applied entry.",
-        status.raft_applied_index,
-    );
-    text.gauge(
-        "etcd_server_proposals_pending",
-        "Requests that wait for apply.",
-        server.wait().pending(),
-    );
-    text.gauge(
-        "etcd_mvcc_db_total_size_in_bytes",
-        "Size of the database file in bytes.",
-        status.db_size,
-    );
-    text.gauge(
-        "etcd_mvcc_db_total_size_in_use_in_bytes",
-        "Bytes of the database file in use.",
-        status.db_size_in_use,
-    );
+    text.gauge("etcd_server_proposals_committed_total", "Committed index.", status.raft_index);
+    text.gauge("etcd_server_proposals_applied_total", "Applied index.", status.raft_applied_index);
+    text.gauge("etcd_server_proposals_pending", "Waiting requests.", server.wait().pending());
+    text.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the file.", status.db_size);
+    text.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes in use.", status.db_size_in_use);
     let quota = server.quota_bytes().and_then(|bytes| i64::try_from(bytes).ok());
-    text.gauge(
-        "etcd_server_quota_backend_bytes",
-        "Limit of the database file in bytes; -1 for none.",
-        quota.unwrap_or(-1),
-    );
-    text.gauge(
-        "etcd_debugging_mvcc_current_revision",
-        "Current revision of the key space.",
-        server.revision(),
-    );
+    text.gauge("etcd_server_quota_backend_bytes", "Limit of the file.", quota.unwrap_or(-1));
+    text.gauge("etcd_debugging_mvcc_current_revision", "Revision.", server.revision());
     let (watchers, slow) = server.watcher_counts();
-    text.gauge("etcd_debugging_mvcc_watcher_total", "Number of watchers.", watchers);
-    text.gauge("etcd_debugging_mvcc_slow_watcher_total", "Number of unsynced watchers.", slow);
+    text.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.", watchers);
+    text.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watchers behind.", slow);
     text.checks();
     text.counter(
         "glass_otlp_spans_exported_total",
-        "Spans accepted by the collector of --trace-otlp.",
+        "Spans accepted by the collector.",
         counts::EXPORTED.get(),
     );
     text.counter(
         "glass_otlp_spans_dropped_total",
-        "Spans dropped by --trace-otlp.",
+        "Spans dropped, not exported.",
         counts::DROPPED.get(),
     );
-    text.counter(
-        "glass_otlp_failures_total",
-        "Failed attempts to send spans.",
-        counts::FAILED.get(),
-    );
+    text.counter("glass_otlp_failures_total", "Failed attempts.", counts::FAILED.get());
     text.info("etcd_server_version", "server_version", ETCD_VERSION);
     text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id()));
     descriptors(&mut text);
@@ -130,16 +98,8 @@ impl Text {
     /// The results of the probes; a check that has not run yet has no line.
     fn checks(&mut self) {
         let [failures, successes] = probes::counted_health();
-        self.counter(
-            "etcd_server_health_failures",
-            "Answers of /health that reported a failure.",
-            failures,
-        );
-        self.counter(
-            "etcd_server_health_success",
-            "Answers of /health that reported success.",
-            successes,
-        );
+        self.counter("etcd_server_health_failures", "Failing answers of /health.", failures);
+        self.counter("etcd_server_health_success", "Healthy answers of /health.", successes);
         let counted = probes::counted();
         if counted.is_empty() {
             return;
@@ -162,7 +122,7 @@ impl Text {
     }
 
     fn info(&mut self, name: &str, label: &str, value: &str) {
-        self.head(name, "The label names the running one; the value is 1.", "gauge");
+        self.head(name, "The label names it; the value is 1.", "gauge");
         let _ = writeln!(self.0, "{name}{{{label}=\"{value}\"}} 1");
     }
 

@@ -96,7 +96,7 @@ fn a_server_that_cannot_start_says_why_in_one_line() {
 }
 
 #[test]
-fn requests_of_recordings_are_compared_and_what_cannot_be_is_said_in_a_line() {
+fn requests_of_recordings_are_compared_and_errors_are_one_line() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let file = "tests/recordings/puts_and_gets.ndjson";
     let diff = |words: &[&str]| glass(root, &[&["trace", "diff"], words].concat());
@@ -121,7 +121,7 @@ fn requests_of_recordings_are_compared_and_what_cannot_be_is_said_in_a_line() {
 }
 
 #[test]
-fn without_glass_up_there_is_nobody_to_talk_to() {
+fn without_glass_up_there_is_one_clear_line() {
     let dir = tempfile::tempdir().unwrap();
     fails(&glass(dir.path(), &["run", "status"]), 1, "glass up is not running here");
     fails(&glass(dir.path(), &["up"]), 1, "cannot read Procfile");

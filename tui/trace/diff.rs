@@ -561,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_said_and_makes_no_difference() {
+    fn unknown_steps_are_named_and_make_no_difference() {
         let mut recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
         recording.events.retain(|event| event.member != 0);
         let text = told_of(&recording, [FOLLOWER_PUT; 2], plain);

@@ -5,7 +5,7 @@
 //!  heads        each member as it stood at the cursor
 //!  rows         one step a line; below ◆ NOW is the future
 //!  lens         changed, durable now, who knows, cost
-//!  why          the step that is looked at, in words
+//!  why          the step at the look cursor, in words
 //! ```
 
 use ratatui::layout::Rect;

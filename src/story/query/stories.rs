@@ -73,7 +73,7 @@ fn covers(event: &Event) -> Option<RangeInclusive<u64>> {
 
 /// The indexes above the old one, up to the new one.
 fn after([old, new]: [u64; 2]) -> RangeInclusive<u64> {
-    old.checked_add(1).map_or(NOBODY, |first| first..=new)
+    old.checked_add(1).map_or(NONE, |first| first..=new)
 }
 
 /// The entries that a message concerns, and what it did for them.
@@ -98,7 +98,7 @@ fn parts(event: &Event) -> Vec<(Part, RangeInclusive<u64>)> {
 
 /// The field `path` of `watch.send` for a watcher that caught up; 0 is for a synced one.
 const CATCH_UP: u64 = 1;
-const NOBODY: RangeInclusive<u64> = RangeInclusive::new(1, 0);
+const NONE: RangeInclusive<u64> = RangeInclusive::new(1, 0);
 
 impl<'a> Stories<'a> {
     /// Builds the indexes of a recording.
