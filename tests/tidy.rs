@@ -577,7 +577,7 @@ fn a_field_by_its_place_or_by_text_is_found() {
 }
 
 #[test]
-fn a_stage_that_no_code_opens_is_found() {
+fn a_stage_that_nobody_opens_is_found() {
     let elsewhere: String =
         STAGES_ELSEWHERE.iter().map(|(name, _)| format!("    {name} = \"x\" Loop Raw\n")).collect();
     let stages = file("s.rs", &format!("    WalFsync = \"wal.fsync\" Loop Story\n{elsewhere}"));

@@ -118,7 +118,7 @@ pub(crate) const KEYS: &[Binding] = &[
     .when(has_requests),
     row(&[Code(KeyCode::Enter)], "Enter", ("open it, step by step", "open"), LIST, Action::Open)
         .when(has_requests),
-    row(&[Char('f')], "f", ("keep to the newest, or not", "follow"), LIST, Action::ToggleFollow)
+    row(&[Char('f')], "f", ("follow the newest, or stop", "follow"), LIST, Action::ToggleFollow)
         .when(has_requests),
     row(
         &[Char('g'), Code(KeyCode::Home)],
@@ -173,7 +173,7 @@ pub(crate) const KEYS: &[Binding] = &[
     row(
         &[Char('.')],
         ".",
-        ("next record, whatever it is", ""),
+        ("next record of any kind", ""),
         STORY,
         Action::Step(Grain::Raw, Forward),
     )

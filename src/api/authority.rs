@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!   PRI * HTTP/2.0 ─ SETTINGS ─ … ─ HEADERS ──┬── ordinary authority ──▶ nothing more is checked
-//!         │                                   └── invalid ──▶ this and all later HEADERS are repaired
+//!         │                                   └── invalid ──▶ this and later HEADERS are repaired
 //!         └── anything else is HTTP/1 ──▶ nothing more is checked
 //! ```
 //!

@@ -73,7 +73,7 @@ async fn a_slow_put_that_was_not_kept_by_its_id_is_complete_on_all_members() {
         .until("a slow put that is whole, and not kept by its id", |recording| {
             let requests = query::requests(recording);
             let order = Order::of(recording);
-            // The recording is indexed once for all of them.
+            // The tables are built once for all of them.
             let stories = query::Stories::new(recording, &order);
             let is_late =
                 |request: &&query::Summary| request.method == "KV/Put" && !id::kept(request.id);

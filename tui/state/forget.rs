@@ -48,7 +48,6 @@ pub(crate) const BYTES_MAX: usize = 32 << 20;
 /// How much remains after dropping, in quarters of the bound. The free quarter means that stories
 /// are searched once for many batches, and not for each.
 const QUARTERS_AFTER: usize = 3;
-/// One part in so many of the remaining events may be a single story, or the cursor's with its
 /// Divisor for the share of one story, or of the cursor's with its surroundings: half of what
 /// remains.
 const STORY_SHARE: usize = 2;

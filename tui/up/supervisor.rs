@@ -238,8 +238,8 @@ impl Supervisor {
         }
     }
 
-    /// `Some` after a shutdown, or when all processes have ended by themselves. A user who stopped
-    /// a process may want to start it again.
+    /// `None` while a process runs, and while one is stopped that the user may want to start again;
+    /// `Some` when all have ended in a shutdown or by themselves.
     fn outcome(&self) -> Option<Outcome> {
         if self.slots.iter().any(Slot::is_alive) {
             return None;

@@ -159,7 +159,7 @@ fn head_numbers(head: &Head) -> (String, Tone) {
     let numbers = numbers.join(" ");
     let is_known = Water::ALL.iter().any(|water| head.marks.get(*water).is_some());
     match head.heard {
-        Heard::Never if !is_known => ("unknown, never heard".to_owned(), Tone::Bad),
+        Heard::Never if !is_known => ("unknown, no records".to_owned(), Tone::Bad),
         Heard::Silent(ns) => (format!("silent for {}", words::duration(ns)), Tone::Bad),
         Heard::Never | Heard::Fresh => (numbers, Tone::Plain),
     }
