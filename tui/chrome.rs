@@ -118,7 +118,7 @@ fn keep(path: &Path) -> io::Result<()> {
     let mut to = from.clone().into_os_string();
     to.push(".1");
     fs::rename(&from, &to).map_err(|error| {
-        let what = format!("what is in it cannot be kept as {}: {error}", to.display());
+        let what = format!("its content cannot be kept as {}: {error}", to.display());
         io::Error::new(error.kind(), what)
     })
 }

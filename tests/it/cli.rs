@@ -117,7 +117,7 @@ fn requests_of_recordings_are_compared_and_errors_are_one_line() {
     let wrong = glass(root, &["trace", "why-slow", "--last", "5x", "--from", file]);
     let text = String::from_utf8_lossy(&wrong.stderr);
     assert_eq!(Some(2), wrong.status.code());
-    assert!(text.contains("\"5x\" is no duration: 30s, 5m, 1h30m, 500ms"), "{text}");
+    assert!(text.contains("\"5x\" is not a duration: 30s, 5m, 1h30m, 500ms"), "{text}");
 }
 
 #[test]

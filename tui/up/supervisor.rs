@@ -177,7 +177,7 @@ impl Supervisor {
         match action {
             Action::Status => (),
             Action::Start if slot.state == State::Stopping => slot.restart = true,
-            Action::Start if slot.is_alive() => return refuse(slot, "is already there"),
+            Action::Start if slot.is_alive() => return refuse(slot, "has already started"),
             Action::Start => self.start(at),
             Action::Restart if slot.is_alive() => {
                 slot.restart = true;
@@ -194,7 +194,7 @@ impl Supervisor {
                 slot.kill();
             }
             Action::Pause | Action::Resume if slot.state == State::Stopping => {
-                return refuse(slot, "is on its way out");
+                return refuse(slot, "is stopping");
             }
             Action::Pause => {
                 slot.pause().map_err(|errno| format!("{}: {errno}", slot.plan.name))?;

@@ -162,7 +162,7 @@ fn an_impossible_action_is_refused_for_one_process_and_skipped_for_all() {
     let up = cluster.start();
     let error = |action, name: &str| up.command(command(action, name)).error.unwrap();
     assert_eq!(error(Action::Stop, "x"), "no process x; there are a, b");
-    assert_eq!(error(Action::Start, "a"), "a is already there (running)");
+    assert_eq!(error(Action::Start, "a"), "a has already started (running)");
     up.command(command(Action::Stop, "a"));
     assert_eq!(error(Action::Pause, "a"), "a is not running (stopped)");
     let all = up.command(command(Action::Start, ""));
