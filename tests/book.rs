@@ -562,7 +562,7 @@ fn a_link_that_leads_nowhere_is_found() {
 }
 
 #[test]
-fn what_is_loaded_from_elsewhere_is_found() {
+fn a_resource_from_another_site_is_found() {
     let page = r#"<a href="https://a"></a><script src="//cdn/x.js"></script><img src="http://b">"#;
     let site = site(&[("a.html", page), ("a.css", "x { src: url( 'https://fonts/x') }")]);
     assert_eq!(

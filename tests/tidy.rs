@@ -439,7 +439,7 @@ fn modules_use_only_what_they_may() {
 }
 
 #[test]
-fn files_and_functions_fit_in_the_head() {
+fn files_and_functions_are_short() {
     let wrong: Vec<_> = rust().iter().flat_map(lengths).collect();
     expect_nothing("too long", &wrong);
 }

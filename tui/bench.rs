@@ -130,7 +130,7 @@ pub(crate) enum Error {
         detail: String,
     },
     /// A watcher could not be created.
-    #[error("{endpoint} does not watch: {detail}")]
+    #[error("{endpoint} cannot create a watcher: {detail}")]
     Watch {
         /// As given on the command line.
         endpoint: String,

@@ -119,7 +119,7 @@ fn keep(path: &Path) -> io::Result<()> {
     let mut to = from.clone().into_os_string();
     to.push(".1");
     fs::rename(&from, &to).map_err(|error| {
-        let what = format!("what is in it cannot be kept as {}: {error}", to.display());
+        let what = format!("its content cannot be kept as {}: {error}", to.display());
         io::Error::new(error.kind(), what)
     })
 }
@@ -183,7 +183,7 @@ where
 /// The bridge and the flags that say why it is off change together, under `gate`, and only at a
 /// transition. So no late call can turn off a bridge that another call has turned on since, and
 /// after [`Valve::end`] no call turns it on.
-/// [`Valve::end`] nobody turns it on.
+/// [`Valve::end`] no call turns it on.
 #[derive(Debug, Default)]
 struct Valve {
     sent: AtomicU64,

@@ -118,7 +118,7 @@ pub(crate) const KEYS: &[Binding] = &[
     .when(has_requests),
     row(&[Code(KeyCode::Enter)], "Enter", ("open it, step by step", "open"), LIST, Action::Open)
         .when(has_requests),
-    row(&[Char('f')], "f", ("keep to the newest, or not", "follow"), LIST, Action::ToggleFollow)
+    row(&[Char('f')], "f", ("follow the newest, or stop", "follow"), LIST, Action::ToggleFollow)
         .when(has_requests),
     row(
         &[Char('g'), Code(KeyCode::Home)],
@@ -173,7 +173,7 @@ pub(crate) const KEYS: &[Binding] = &[
     row(
         &[Char('.')],
         ".",
-        ("next record, whatever it is", ""),
+        ("next record of any kind", ""),
         STORY,
         Action::Step(Grain::Raw, Forward),
     )
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keys_do_fits_into_half_a_small_window() {
+    fn descriptions_of_keys_fit_into_half_a_small_window() {
         for row in KEYS.iter().chain(HELP) {
             assert!(row.does.chars().count() <= 28, "{}", row.does);
             assert!(row.shown.chars().count() <= 9, "{}", row.shown);

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_queued_is_written_before_the_end() {
+    fn queued_lines_are_written_before_the_end() {
         let gate = Gate::default();
         let (lines, flush) = lines(&gate);
         lines.put("a".to_owned());

@@ -83,7 +83,7 @@ fn subscribe(parsed: &Parsed) -> io::Result<Outputs> {
 }
 
 fn set_global(subscriber: impl Subscriber + Send + Sync) {
-    tracing::subscriber::set_global_default(subscriber).expect("nobody else sets it before");
+    tracing::subscriber::set_global_default(subscriber).expect("no other code sets it");
 }
 
 fn start(parsed: &Parsed) -> ExitCode {

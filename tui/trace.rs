@@ -257,7 +257,10 @@ fn open(path: &Path) -> Result<Recording, Error> {
     let read = source::open(path).map_err(|error| of_file(path, &error))?;
     if read.is_cut {
         let path = path.display();
-        writeln!(std::io::stderr(), "glass trace: {path}: the last line is cut and left out")?;
+        writeln!(
+            std::io::stderr(),
+            "glass trace: {path}: the last line is incomplete and left out"
+        )?;
     }
     Ok(read.recording)
 }
@@ -301,7 +304,7 @@ async fn show(args: &ShowArgs) -> Result<(), Error> {
     let Some(story) = find(&gathered.recording, &order) else {
         let text = match asked {
             Some(id) => not_captured(id),
-            None => "no request was captured that has ended".to_owned(),
+            None => "no captured request has ended".to_owned(),
         };
         return Err(Error::Usage(text));
     };

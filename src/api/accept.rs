@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_no_place_waits_for_one_and_the_log_has_one_line_each_way() {
+    fn a_client_without_a_place_waits_and_the_log_has_one_line_each_way() {
         let log = LogLines::default();
         log.while_in(|| {
             run(async {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_that_fail_are_told_once_and_a_client_that_has_gone_is_no_failure() {
+    fn failing_accepts_are_logged_once_and_a_client_that_has_gone_is_no_failure() {
         let (told, failures) = (LogLines::default(), Failures::default());
         told.while_in(|| {
             run(async {

@@ -7,9 +7,9 @@
 //! code sees it. So this module follows the client's bytes, below h2, up to its first header block:
 //!
 //! ```text
-//!   PRI * HTTP/2.0 ─ SETTINGS ─ … ─ HEADERS ──┬── ordinary authority ──▶ nothing is looked at again
-//!         │                                   └── none ──▶ this and all later HEADERS are mended
-//!         └── anything else is HTTP/1 ──▶ nothing is looked at again
+//!   PRI * HTTP/2.0 ─ SETTINGS ─ … ─ HEADERS ──┬── ordinary authority ──▶ nothing more is checked
+//!         │                                   └── invalid ──▶ this and later HEADERS are repaired
+//!         └── anything else is HTTP/1 ──▶ nothing more is checked
 //! ```
 //!
 //! * A scheme is removed. An authority that is still invalid, an empty one for example, becomes a

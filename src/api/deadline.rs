@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_value_counts_and_what_is_malformed_is_refused() {
+    fn the_last_value_counts_and_malformed_values_are_refused() {
         let of = |values: &[&str]| of(&headers(values));
         assert_eq!(of(&[]).unwrap(), None);
         let (soon, late) = (of(&["1H", "1m"]).unwrap(), of(&["1m", "1H"]).unwrap());
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_takes_too_long_is_dropped_and_told_why() {
+    async fn a_call_that_takes_too_long_is_dropped_with_a_status() {
         let deadline = of(&headers(&["20m"])).unwrap().unwrap();
         let (sender, mut dropped) = tokio::sync::oneshot::channel();
         struct Guard(Option<tokio::sync::oneshot::Sender<bool>>);

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_sends_what_it_has_and_then_says_that_the_server_stops() {
+    async fn a_stream_sends_ready_frames_and_then_the_status_that_the_server_stops() {
         let body = Body::from_stream(stream::iter([first()]).chain(stream::pending()));
         let (stop, stopping) = watch::channel(false);
         let mut body = Ending::when_stopped(body, stopping);

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_does_not_say_what_it_speaks_is_hung_up_on() {
+    async fn a_client_that_does_not_identify_its_protocol_is_disconnected() {
         for sent in [&b""[..], b"P", &PREFACE[..PREFACE.len() - 1]] {
             assert_eq!(answer(sent).await, b"", "{sent:?}");
         }
@@ -122,7 +122,7 @@ mod tests {
 
     /// Later silence is up to the protocol: an idle HTTP/2 client may stay.
     #[tokio::test]
-    async fn nothing_is_hung_up_once_the_protocol_is_known() {
+    async fn no_client_is_disconnected_once_its_protocol_is_known() {
         for sent in [PREFACE, b"GET", b"x", b"PRI *\r\n"] {
             let (mut client, server) = duplex(1024);
             let mut server = InTime::new(server, LIMIT);

@@ -257,12 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_member_left_is_removed_and_nothing_else_is() {
+    fn the_socket_of_a_killed_member_is_removed_and_no_other_file_is() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let (listener, file) = unix(&path).unwrap();
         let error = unix(&path).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "somebody listens");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "a process listens");
         drop(listener);
         std::mem::forget(file);
         let (_listener, file) = unix(&path).unwrap();

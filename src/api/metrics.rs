@@ -156,16 +156,8 @@ impl Text {
     /// The results of the probes; a check that has not run yet has no line.
     fn checks(&mut self) {
         let [failures, successes] = probes::counted_health();
-        self.counter(
-            "etcd_server_health_failures",
-            "Answers of /health that reported a failure.",
-            failures,
-        );
-        self.counter(
-            "etcd_server_health_success",
-            "Answers of /health that reported success.",
-            successes,
-        );
+        self.counter("etcd_server_health_failures", "Failing answers of /health.", failures);
+        self.counter("etcd_server_health_success", "Healthy answers of /health.", successes);
         let counted = probes::counted();
         if counted.is_empty() {
             return;
@@ -188,7 +180,7 @@ impl Text {
     }
 
     fn info(&mut self, name: &str, label: &str, value: &str) {
-        self.head(name, "The label names the running one; the value is 1.", "gauge");
+        self.head(name, "The label names it; the value is 1.", "gauge");
         let _ = writeln!(self.0, "{name}{{{label}=\"{value}\"}} 1");
     }
 

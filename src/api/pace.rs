@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_to_read_is_woken_by_what_is_written() {
+    async fn a_waiting_read_is_woken_by_a_write() {
         let (mut client, server) = duplex(PIPE);
         client.write_all(&[0; PIPE]).await.unwrap();
         let pace = Pace::default();

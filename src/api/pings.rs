@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_answered_takes_the_strikes_away() {
+    fn an_answer_resets_the_strikes() {
         let now = clock::now();
         let mut rule = Rule::new(MIN);
         for _ in 0..5 {

@@ -209,8 +209,8 @@ impl Running {
         let server = Arc::new(server(
             config,
             &data,
-            (members, leases, (store, status, reads)),
-            (&to_raft, &transport, collector),
+            State { members, primary: leases, store, status, reads },
+            Handles { inbox: &to_raft, transport: &transport, collector },
         )?);
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
@@ -236,24 +236,32 @@ impl Running {
     }
 }
 
-<<<<<<< HEAD
-/// The server: over everything that is read from the data directory, with the ways to raft, to the
-/// peers and to the trace.
+/// What the server serves from.
+struct State {
+    members: Arc<Members>,
+    primary: Primary,
+    store: Arc<Store>,
+    status: Arc<Status>,
+    reads: Arc<ReadIndex>,
+}
+
+/// The server's ways to raft, to the peers and to the trace.
+#[derive(Clone, Copy)]
+struct Handles<'m> {
+    inbox: &'m Inbox,
+    transport: &'m rafthttp::Transport,
+    collector: &'m Arc<trace::Collector>,
+}
+
+/// The server: the state from the data directory, and the handles of raft, the peers and the trace.
 fn server(
-=======
-/// The parts of the server: the state from the data directory, and the handles of raft, the peers
-/// and the trace.
-fn parts(
->>>>>>> glass
     config: &ServerConfig,
     data: &Data,
-    (members, primary, (store, status, reads)): (
-        Arc<Members>,
-        Primary,
-        (Arc<Store>, Arc<Status>, Arc<ReadIndex>),
-    ),
-    (inbox, transport, collector): (&Inbox, &rafthttp::Transport, &Arc<trace::Collector>),
+    state: State,
+    handles: Handles<'_>,
 ) -> Result<Server, Error> {
+    let State { members, primary, store, status, reads } = state;
+    let Handles { inbox, transport, collector } = handles;
     let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
     Ok(Server {
         member_id: data.member_id,

@@ -58,7 +58,7 @@ pub fn gaps(recording: &Recording) -> Vec<Gap> {
         if event.kind == Kind::Begin {
             continue;
         }
-        forget_what_begins_anew(event, &mut last);
+        reset_chains_that_start_again(event, &mut last);
         let peer = match event.stage {
             Stage::RaftProgress => field!(event, RaftProgress, peer),
             _ => 0,
@@ -79,7 +79,10 @@ pub fn gaps(recording: &Recording) -> Vec<Gap> {
 
 /// Resets chains that start again: a frozen buffer leaves an empty one behind, a new leader learns
 /// anew how far its peers are, and a truncated log is written again.
-fn forget_what_begins_anew(event: &Event, last: &mut HashMap<(u8, u16, Stage, &str, u64), u64>) {
+fn reset_chains_that_start_again(
+    event: &Event,
+    last: &mut HashMap<(u8, u16, Stage, &str, u64), u64>,
+) {
     let forgotten: &[Stage] = match event.stage {
         Stage::BufferFreeze => &[Stage::BufferPut],
         Stage::RaftRole => &[Stage::RaftProgress],
@@ -129,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_without_a_hole_has_no_gap_in_whatever_order_it_was_heard() {
+    fn a_complete_chain_has_no_gap_in_any_order_of_arrival() {
         let events = vec![commit(0, 3, 7, 9), commit(0, 1, 5, 7), commit(1, 2, 1, 4)];
         assert_eq!(Vec::<Gap>::new(), gaps_of(events));
     }

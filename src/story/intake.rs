@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_heard_twice_is_taken_once_and_what_is_trimmed_is_gone() {
+    fn repeated_records_are_taken_once_and_trimmed_ones_are_gone() {
         let mut intake = Intake::default();
         let place = intake.hello(&hello(5, 0)).unwrap();
         let batch =
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_forgotten_is_not_taken_again_when_it_is_told_anew() {
+    fn forgotten_records_are_not_taken_again_when_they_are_repeated() {
         let mut intake = Intake::default();
         let place = intake.hello(&hello(5, 0)).unwrap();
         let rpcs = [1, 3, 5].map(|clock| record(Stage::Rpc, Kind::Span, clock, 1));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_request_that_was_forgotten_while_it_ran_nothing_comes_back() {
+    fn a_request_forgotten_while_it_ran_does_not_come_back() {
         let mut intake = Intake::default();
         let place = intake.hello(&hello(5, 0)).unwrap();
         let begin = record(Stage::Rpc, Kind::Begin, 1, 0);

@@ -36,7 +36,7 @@ async fn all_members_hash_the_same_and_a_write_changes_it() {
 /// three histories with a compaction each, and every revision that 3.5.1 answers for. 3.5.1 refuses
 /// the compacted revision itself, which must have a hash here; below that both refuse.
 #[tokio::test]
-async fn what_is_left_by_a_compaction_has_etcds_hashes() {
+async fn the_rows_after_a_compaction_have_etcds_hashes() {
     let Some(reference) = programs::reference() else {
         return left_out("hashes beside etcd: no etcd 3.5.1");
     };

@@ -294,7 +294,7 @@ impl Watchers {
         watcher.id = id.expect("the line was made here");
         if of_the_past && from < compacted {
             let [ours, theirs] = &self.ears[at];
-            let what = "it is told that it is too late";
+            let what = "the cancellation of a watcher that is too late";
             let controls = tokio::join!(ours.control(what), theirs.control(what));
             assert_eq!(controls.0, controls.1, "m{at}, {:?}", watcher.asked);
             *self.counts.entry("too late").or_default() += 1;

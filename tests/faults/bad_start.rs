@@ -88,7 +88,7 @@ async fn is_kept_out(cluster: &mut Cluster, at: usize) {
     let deadline = REFUSED_WITHIN;
     eventually("the mismatch is named", deadline, || async {
         let named = (0..3).any(|at| mismatch(cluster.log(at)));
-        if named { Ok(()) } else { Err("no log has it".to_owned()) }
+        if named { Ok(()) } else { Err("no log names it".to_owned()) }
     })
     .await;
     let mut client = cluster.client(at);

@@ -60,7 +60,7 @@ fn queue(raw: &mut Raw, name: &str) -> usize {
 /// second, silence, and a look at the queue as soon as there is an answer; at a leader and at a
 /// follower.
 #[tokio::test]
-async fn a_lock_is_waited_for_as_long_as_was_said() {
+async fn a_call_waits_for_a_lock_until_its_deadline() {
     let cluster = Cluster::start(&Kind::subject(), 3).await;
     for at in 0..3 {
         let mut locks = Locks::of(&cluster, at);
@@ -161,7 +161,7 @@ async fn a_member_without_a_leader_ends_calls_in_their_time() {
     locks.grant(1, 600).await;
     cluster.kill(1);
     cluster.kill(2);
-    eventually("nobody leads", WITHIN, || {
+    eventually("there is no leader", WITHIN, || {
         let mut client = locks.client.clone();
         async move {
             let status = client.status().await.map_err(|status| status.to_string())?;

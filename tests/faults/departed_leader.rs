@@ -139,7 +139,7 @@ fn rounds() -> usize {
 /// Checks that each key was written once, at the revision in its answer.
 async fn check_exactly_once(cluster: &Cluster, written: &[Written]) {
     let state = cluster.client(0).everything(false).await.unwrap();
-    assert_eq!(state.count, i64::try_from(written.len()).unwrap(), "keys that nobody has put");
+    assert_eq!(state.count, i64::try_from(written.len()).unwrap(), "keys that no writer has put");
     let found: std::collections::HashMap<&[u8], _> =
         state.kvs.iter().map(|pair| (&pair.key[..], pair)).collect();
     for Written { key, revision, .. } in written {
@@ -152,7 +152,7 @@ async fn check_exactly_once(cluster: &Cluster, written: &[Written]) {
 /// SIGTERM under load, which must end in a transfer: the term rises by one, and no member has
 /// waited for an election timeout. The old leader's records reach their observers before it ends.
 #[tokio::test]
-async fn a_leader_that_is_told_to_stop_hands_over_and_no_write_at_the_others_fails() {
+async fn a_stopping_leader_hands_over_and_no_write_at_the_others_fails() {
     if Kind::subject() != Kind::Glass {
         left_out("handing over under load: etcd loses what was forwarded meanwhile");
         return;

@@ -150,7 +150,7 @@ fn is_etcd(what: &str) -> bool {
 /// affected. Method: 21 calls, each with its reset, in one write, where h2 by itself allows 20; two
 /// hundred reads that are cancelled as soon as they are sent; a hundred thousand frames.
 #[tokio::test]
-async fn calls_that_are_given_up_end_nothing() {
+async fn cancelled_calls_do_not_end_the_connection() {
     let cluster = member().await;
     let mut raw = Raw::connect(&cluster, 0);
     let watcher = raw.call(&Call::new(WATCH, &watch("watched")).open());
@@ -179,7 +179,7 @@ async fn calls_that_are_given_up_end_nothing() {
     // One notice that the watcher was created, and the event that it waits for.
     let mut told = 0;
     while told < 2 {
-        let frame = raw.frame(crate::raw::WITHIN).expect("the watcher is told");
+        let frame = raw.frame(crate::raw::WITHIN).expect("the watcher gets an event");
         told += usize::from((frame.kind, frame.stream) == (DATA, watcher));
         assert_ne!(frame.kind, u8::MAX, "the connection ends");
     }
@@ -219,7 +219,7 @@ async fn a_flood_of_resets_ends_its_own_connection_only() {
 /// Goal: an error in one call ends that call only, however often it happens in the life of a
 /// connection. Method: three thousand malformed calls, where h2 by itself allows 1024.
 #[tokio::test]
-async fn errors_of_calls_end_nothing() {
+async fn errors_of_calls_do_not_end_the_connection() {
     if is_etcd("calls that are malformed") {
         return;
     }
@@ -380,7 +380,7 @@ async fn streams_that_are_not_read_do_not_stop_uploads() {
             }
         }
         // etcd has room for its responses to 1500 of them.
-        assert!(sent < 1_500_000 || Kind::subject() != Kind::Glass, "somebody reads it");
+        assert!(sent < 1_500_000 || Kind::subject() != Kind::Glass, "the windows were not full");
     }
     raw.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]));
     let (sent, answer) = raw.upload(&Call::new(PUT, &put("large", 500_000)), PATIENCE);
@@ -461,7 +461,7 @@ async fn a_client_that_pings_too_often_is_sent_away() {
     }
     // The first message says that the watcher was created.
     while 0 <= told {
-        let frame = watcher.frame(crate::raw::WITHIN).expect("the watcher is told");
+        let frame = watcher.frame(crate::raw::WITHIN).expect("the watcher gets an event");
         assert_ne!(frame.kind, u8::MAX, "its connection ends");
         told -= i32::from(frame.kind == DATA);
     }

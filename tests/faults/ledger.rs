@@ -74,7 +74,7 @@ impl Ledger {
 /// The tests that use the ledger depend on this: it names puts that are gone, changed or moved
 /// back.
 #[test]
-fn the_ledger_names_what_is_gone_changed_or_moved_back() {
+fn the_ledger_names_puts_that_are_gone_changed_or_moved_back() {
     let mut ledger = Ledger::default();
     for (key, revision) in [("kept", 2), ("gone", 3), ("changed", 4), ("moved", 5)] {
         ledger.add(key.to_owned(), "v".to_owned(), revision);

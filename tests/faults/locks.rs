@@ -23,7 +23,7 @@ const CALLERS: i64 = 24;
 /// during the wait does no harm. Method: callers at all three members, one after the other; each
 /// records that it has the lock, and that it releases it.
 #[tokio::test]
-async fn the_lock_goes_round_in_the_order_in_which_they_came() {
+async fn the_lock_passes_on_in_the_order_of_the_queue() {
     let cluster = Cluster::start(&Kind::subject(), 3).await;
     let mut locks = Locks::of(&cluster, 0);
     locks.grant(1, 600).await;
@@ -64,7 +64,7 @@ async fn the_lock_goes_round_in_the_order_in_which_they_came() {
 /// Method: callers wait at both followers while the leader is killed; then the lock is released,
 /// and the next one's lease runs out.
 #[tokio::test]
-async fn those_who_wait_are_woken_though_the_leader_was_killed() {
+async fn waiting_calls_are_woken_though_the_leader_was_killed() {
     let mut cluster = Cluster::start(&Kind::subject(), 3).await;
     let leader = cluster.leader().await;
     let [mut one, mut two] = [1, 2].map(|step| Locks::of(&cluster, (leader + step) % 3));
@@ -105,7 +105,7 @@ async fn those_who_wait_are_woken_though_the_leader_was_killed() {
 /// Goal: a client that gives up while there is no leader leaves no key behind. Method: a caller
 /// waits at the last remaining member, and gives up; the others come back.
 #[tokio::test]
-async fn who_gives_up_without_a_leader_leaves_no_key_behind() {
+async fn a_caller_that_gives_up_without_a_leader_leaves_no_key_behind() {
     if Kind::subject() != Kind::Glass {
         // etcd tries once, and leaves the key until its lease ends.
         return;
@@ -205,7 +205,7 @@ async fn crowds_that_give_up_leave_an_empty_queue() {
 /// key that the same lease had put before. Method: disks so slow that the call is cancelled in
 /// between.
 #[tokio::test]
-async fn who_goes_while_the_key_is_being_put_takes_it_back() {
+async fn a_caller_that_disconnects_during_the_put_of_its_key_deletes_it() {
     if Kind::subject() != Kind::Glass {
         // etcd leaves it until its lease ends.
         return;
@@ -249,7 +249,7 @@ async fn who_goes_while_the_key_is_being_put_takes_it_back() {
 /// Method: SIGTERM while a lock, a candidate and an observer wait; after the next start the queue
 /// is as it was, because their leases live.
 #[tokio::test]
-async fn a_member_that_is_told_to_stop_does_not_wait_for_locks() {
+async fn a_member_stops_without_waiting_for_locks() {
     let mut cluster = Cluster::start(&Kind::subject(), 1).await;
     let mut locks = Locks::of(&cluster, 0);
     locks.grant(1, 600).await;
@@ -281,7 +281,7 @@ async fn a_member_that_is_told_to_stop_does_not_wait_for_locks() {
 /// at the only member, at the leader of three, and at a member that has lost the others; the log
 /// would have a line about clients that were not answered.
 #[tokio::test]
-async fn calls_that_wait_for_a_lock_hear_that_their_member_stops() {
+async fn calls_that_wait_for_a_lock_end_when_their_member_stops() {
     if Kind::subject() != Kind::Glass {
         return left_out("locks at the stop: an etcd member breaks their connections");
     }

@@ -175,10 +175,10 @@ async fn a_start_without_rights_names_the_file_and_the_reason() {
     // A file belongs to the user who creates it.
     let is_root = fs::metadata(&good).unwrap().uid() == 0;
     if is_root {
-        if !can_be_nobody(&cluster) {
+        if !can_run_without_rights(&cluster) {
             return left_out("starts without rights: this is root, and there is no setpriv");
         }
-        cluster.members[0].prefix = nobody();
+        cluster.members[0].prefix = without_rights();
         give_away(good.parent().unwrap());
     }
     for (number, case) in FOR_NOBODY.iter().enumerate() {
@@ -195,15 +195,15 @@ async fn a_start_without_rights_names_the_file_and_the_reason() {
     }
 }
 
-fn nobody() -> Vec<String> {
+fn without_rights() -> Vec<String> {
     let id = |flag: &str| format!("--{flag}={NOBODY}");
     vec!["setpriv".to_owned(), id("reuid"), id("regid"), "--clear-groups".to_owned()]
 }
 
 /// Whether the program can run as a user without rights, on this machine.
-fn can_be_nobody(cluster: &Cluster) -> bool {
+fn can_run_without_rights(cluster: &Cluster) -> bool {
     let program = cluster.kind.command().get_program().to_owned();
-    let words = nobody();
+    let words = without_rights();
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).arg(program).arg("--version");
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -231,7 +231,7 @@ fn modes(path: &Path, found: &mut Vec<(PathBuf, u32)>) {
 /// version has left open, and a directory that the operator has opened, which the log names but the
 /// member does not change.
 #[tokio::test]
-async fn what_a_member_keeps_is_for_its_owner_alone() {
+async fn only_the_owner_can_access_a_members_files() {
     if Kind::subject() != Kind::Glass {
         return left_out("modes of our files");
     }

@@ -96,7 +96,7 @@ fn a_server_that_cannot_start_says_why_in_one_line() {
 }
 
 #[test]
-fn requests_of_recordings_are_compared_and_what_cannot_be_is_said_in_a_line() {
+fn requests_of_recordings_are_compared_and_errors_are_one_line() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let file = "tests/recordings/puts_and_gets.ndjson";
     let diff = |words: &[&str]| glass(root, &[&["trace", "diff"], words].concat());
@@ -117,11 +117,11 @@ fn requests_of_recordings_are_compared_and_what_cannot_be_is_said_in_a_line() {
     let wrong = glass(root, &["trace", "why-slow", "--last", "5x", "--from", file]);
     let text = String::from_utf8_lossy(&wrong.stderr);
     assert_eq!(Some(2), wrong.status.code());
-    assert!(text.contains("\"5x\" is no duration: 30s, 5m, 1h30m, 500ms"), "{text}");
+    assert!(text.contains("\"5x\" is not a duration: 30s, 5m, 1h30m, 500ms"), "{text}");
 }
 
 #[test]
-fn without_glass_up_there_is_nobody_to_talk_to() {
+fn without_glass_up_there_is_one_clear_line() {
     let dir = tempfile::tempdir().unwrap();
     fails(&glass(dir.path(), &["run", "status"]), 1, "glass up is not running here");
     fails(&glass(dir.path(), &["up"]), 1, "cannot read Procfile");

@@ -281,7 +281,7 @@ impl Cluster {
                     return Ok(at);
                 }
             }
-            Err("nobody leads".to_owned())
+            Err("there is no leader".to_owned())
         })
         .await
     }
@@ -315,7 +315,8 @@ impl Cluster {
 
     /// Any other signal.
     pub(crate) fn signal(&self, at: usize, signal: Signal) {
-        let process = self.members[at].process.as_ref().expect("only a running member is told");
+        let process =
+            self.members[at].process.as_ref().expect("only a running member gets signals");
         let pid = i32::try_from(process.id()).expect("process ids fit");
         kill(Pid::from_raw(pid), signal).unwrap();
     }

@@ -45,5 +45,5 @@ async fn a_put_over_http_1_is_not_carried_out() {
         assert!(answer.starts_with("HTTP/1.1 404"), "{kind}: {answer}");
     }
     let state = Client::new(port).everything(false).await.unwrap();
-    assert_eq!(state.count, 0, "somebody's put was carried out");
+    assert_eq!(state.count, 0, "the put was applied");
 }

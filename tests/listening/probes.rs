@@ -32,7 +32,7 @@ fn metric(port: u16, name: &str) -> Option<String> {
 fn is_etcd_351() -> bool {
     let is_etcd = Kind::subject() != Kind::Glass;
     if is_etcd {
-        left_out("/livez and /readyz: etcd 3.5.1 has them not");
+        left_out("/livez and /readyz: etcd 3.5.1 does not have them");
     }
     is_etcd
 }

@@ -25,7 +25,7 @@ fn status(port: u16, path: &str) -> Option<String> {
 #[tokio::test]
 async fn grpc_http_and_metrics_are_served_apart() {
     if Kind::subject() != Kind::Glass {
-        left_out("--listen-client-http-urls: etcd 3.5.1 has it not");
+        left_out("--listen-client-http-urls: etcd 3.5.1 does not have it");
         return;
     }
     let (dir, flags) = alone();

@@ -279,7 +279,7 @@ async fn stop(cluster: &mut Cluster, at: usize) {
 
 /// The test above depends on this checker.
 #[test]
-fn the_checker_finds_what_contradicts_an_acknowledgement_and_nothing_else() {
+fn the_checker_finds_exactly_the_contradictions() {
     let start = clock::now();
     let at = |ms| start + Duration::from_millis(ms);
     let fate = Fate { granted: Some(at(10)), revoke_from: Some(at(30)), revoked: Some(at(40)) };
@@ -288,7 +288,7 @@ fn the_checker_finds_what_contradicts_an_acknowledgement_and_nothing_else() {
         (5, 8, false, false),  // before the grant
         (5, 15, false, false), // while it is granted
         (5, 15, true, false),
-        (11, 20, false, true), // granted, and nobody has touched it
+        (11, 20, false, true), // granted, and not revoked yet
         (11, 20, true, false),
         (11, 35, false, false), // while it is revoked
         (35, 45, true, false),

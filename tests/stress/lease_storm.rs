@@ -298,7 +298,7 @@ async fn promotion(others: &[Client], old: u64) {
                 return Ok(());
             }
         }
-        Err("nobody leads".to_owned())
+        Err("there is no leader".to_owned())
     })
     .await;
 }

@@ -70,7 +70,7 @@ impl Size {
 /// Goal: nothing is lost, repeated or out of order, however many watchers there are. Method: see
 /// the essay of this file; the watchers are spread over all members, and so are the puts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_watchers_are_told_everything_in_order() {
+async fn thousands_of_watchers_receive_everything_in_order() {
     let size = Size::of_environment();
     eprintln!("{size:?}");
     let cluster = Cluster::start(&Kind::subject(), 3).await;

@@ -7,11 +7,11 @@
 //! | Ordered | by revision |
 //! | Unique | nothing twice |
 //! | Atomic | a revision comes whole, in one response |
-//! | Reliable | nothing is left out between two things that were told |
+//! | Reliable | nothing is left out between two received events |
 //! | Resumable | from the revision that was asked for, none is missing |
 //! | Bookmarkable | after progress up to a revision, nothing up to it comes |
 //! | PrevKV | the pair before is the pair before |
-//! | IsCreate | a key that was not there is said to be created, and no other |
+//! | IsCreate | an event is a creation if and only if the key did not exist |
 //!
 //! A checker that accepts everything would pass: so for each property there is a history below that
 //! violates it and no other.
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_invented_and_who_was_sent_away_early_are_found() {
+    fn invented_events_and_early_cancellations_are_found() {
         use Property::*;
         let other = |session: &mut Session| {
             first(session)[0].kv.as_mut().unwrap().value = "other".into();

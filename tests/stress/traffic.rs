@@ -114,7 +114,7 @@ impl Shared {
         let (mut left, newest) = (self.sent.lock().unwrap().clone(), record.newest());
         for event in (2..=newest).flat_map(|at| record.at(at)).filter(|event| is_put(event)) {
             if !left.remove(&pair(event).value) {
-                found.push(format!("nobody sent this, or it is there twice: {event:?}"));
+                found.push(format!("no writer sent this, or it is there twice: {event:?}"));
             }
         }
         found

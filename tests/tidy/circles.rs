@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_found_also_through_what_a_parent_hands_on() {
+    fn a_circle_through_a_re_export_is_found() {
         let circle = files(&[
             ("src/a.rs", "mod b;\nmod c;\npub use self::b::{B, Other as Renamed};"),
             ("src/a/b.rs", "use super::c::C;\npub struct B(C);"),

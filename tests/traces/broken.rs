@@ -27,7 +27,7 @@ use crate::{
     proxy::Wires,
 };
 
-/// Wall clocks that are an hour apart in each direction.
+/// Wall clocks: two hours ahead, correct, and one hour ahead.
 const CLOCKS: [&[(&str, &str)]; 3] = [
     &[("FAILPOINTS", "wall-clock-ahead=return(7200)")],
     &[],
@@ -59,7 +59,7 @@ pub(super) struct Counts {
 /// killed, stopped and cut off, under wall clocks that are hours apart; then every story is
 /// checked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_cluster_is_told_in_order_of_cause_without_orphans_and_lies() {
+async fn a_cluster_under_faults_is_recorded_in_causal_order_without_orphans() {
     if Program::subject() != Program::Glass {
         left_out("traces of a broken cluster: etcd leaves no traces");
         return;
@@ -81,7 +81,7 @@ async fn a_broken_cluster_is_told_in_order_of_cause_without_orphans_and_lies() {
 /// Goal: the same beside members that record nothing. Method: a cluster of two of ours and a real
 /// etcd 3.5.1; then, of two etcds and one of ours, which sees least.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_etcd_members_the_rest_is_told_and_theirs_is_unknown() {
+async fn beside_etcd_members_our_steps_are_recorded_and_theirs_are_unknown() {
     let Some(etcd) = reference().filter(|_| Program::subject() == Program::Glass) else {
         left_out("traces in a mixed cluster: no etcd 3.5.1, or nothing of ours to test");
         return;
@@ -217,7 +217,7 @@ pub(super) fn check(recording: &Recording, counts: &Counts) {
     assert_eq!((recording.events.len(), 0), (order.rows.len(), order.withheld));
     let rank: HashMap<usize, usize> =
         order.rows.iter().enumerate().map(|(rank, place)| (*place, rank)).collect();
-    assert_eq!(recording.events.len(), rank.len(), "an event is told twice");
+    assert_eq!(recording.events.len(), rank.len(), "an event is played twice");
     rows_only_rise(recording, &order);
     for (from, to) in &order.partner {
         if recording.events[*from].stage == Stage::RaftSend {
@@ -243,8 +243,12 @@ pub(super) fn check(recording: &Recording, counts: &Counts) {
             whole += usize::from(story.missing.is_empty());
         }
     }
-    assert!(counts.puts <= answered + UNTOLD_MAX, "{answered} puts are told of {}", counts.puts);
-    assert!(0 < whole, "no put is told whole");
+    assert!(
+        counts.puts <= answered + UNTOLD_MAX,
+        "{answered} puts are recorded of {}",
+        counts.puts
+    );
+    assert!(0 < whole, "no put is complete");
 }
 
 fn rows_only_rise(recording: &Recording, order: &Order) {

@@ -124,7 +124,7 @@ pub(super) fn cycle(recording: &Recording, links: &[Link]) -> Option<Vec<Link>> 
 /// A boot of a member.
 type Lane = (u8, u16);
 
-/// The indexes for the joins.
+/// The tables for the joins.
 struct Joiner<'a> {
     recording: &'a Recording,
     /// The entries of each member, by index; `None` if several have had the same index.

@@ -228,7 +228,7 @@ fn check_get(seen: &Seen) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_member_writes_its_part_of_a_kept_put_into_its_own_file() {
     if Kind::subject() != Kind::Glass {
-        left_out("--trace-chrome: etcd has it not");
+        left_out("--trace-chrome: etcd does not have it");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

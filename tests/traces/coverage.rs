@@ -384,7 +384,7 @@ fn unaccounted(recording: &Recording, request: &query::Summary) -> Option<String
 /// Goal: the checks above find the mistakes that they look for. Method: a correct recording, into
 /// which one mistake after the other is inserted.
 #[test]
-fn whatever_is_made_wrong_in_a_recording_is_found() {
+fn every_inserted_mistake_in_a_recording_is_found() {
     const RECORDED: &str = include_str!("../recordings/puts_and_gets.ndjson");
     let right = || recording::read(RECORDED.as_bytes()).unwrap().recording;
     assert_eq!(Vec::<String>::new(), complaints(&right()));

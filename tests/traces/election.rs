@@ -79,7 +79,7 @@ async fn is_told_after_the_leaders_death(scene: &mut Scene) -> bool {
             let heard = Heard { recording: recording.clone(), order, from };
             let is_leader =
                 |at: &&usize| heard.first(**at, Stage::RaftRole, &[("role.new", LEADER)]).is_ok();
-            let new = *others.iter().find(is_leader).ok_or("nobody leads")?;
+            let new = *others.iter().find(is_leader).ok_or("there is no leader")?;
             let voter = others[usize::from(others[0] == new)];
             let campaigns =
                 [new, voter].map(|at| heard.steps(at, Stage::ElectionCampaign, &[]).len());
@@ -87,7 +87,7 @@ async fn is_told_after_the_leaders_death(scene: &mut Scene) -> bool {
         })
         .await;
     for pair in steps.iter().flatten().flat_map(|chain| chain.windows(2)) {
-        assert!(pair[0].1 < pair[1].1, "{:?} is told after {:?}", pair[0], pair[1]);
+        assert!(pair[0].1 < pair[1].1, "{:?} is played after {:?}", pair[0], pair[1]);
     }
     scene.cluster.spawn(old);
     scene.cluster.wait_ready(old).await;

@@ -43,7 +43,7 @@ const FILE_WITHIN: Duration = Duration::from_secs(15);
 /// Method: disks so slow that every put is slow, and beside them enough gets, which need no disk,
 /// that hardly a request is kept by its id.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_put_that_nobody_meant_to_keep_is_told_by_all_members() {
+async fn a_slow_put_that_was_not_kept_by_its_id_is_complete_on_all_members() {
     let Some(mut scene) = Scene::start("slow requests").await else { return };
     for at in 0..3 {
         scene.cluster.kill(at);
@@ -73,7 +73,7 @@ async fn a_slow_put_that_nobody_meant_to_keep_is_told_by_all_members() {
         .until("a slow put that is whole, and not kept by its id", |recording| {
             let requests = query::requests(recording);
             let order = Order::of(recording);
-            // The recording is indexed once for all of them.
+            // The tables are built once for all of them.
             let stories = query::Stories::new(recording, &order);
             let is_late =
                 |request: &&query::Summary| request.method == "KV/Put" && !id::kept(request.id);
@@ -172,7 +172,7 @@ async fn the_last_moments_of_a_member_are_in_its_flight_recorder() {
 /// Goal: `--trace-redact-keys` leaves keys out of all records, but keeps their length. Method:
 /// search the records, and the flight recorder's file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_redacts_tells_no_key() {
+async fn a_member_that_redacts_sends_no_key() {
     if Program::subject() != Program::Glass {
         left_out("redaction: etcd leaves no traces");
         return;
@@ -204,7 +204,7 @@ async fn a_member_that_redacts_tells_no_key() {
         assert!(!bytes.is_empty());
         for part in ["a-key-that", "nobody", "may-see"] {
             let is_told = bytes.windows(part.len()).any(|at| at == part.as_bytes());
-            assert!(!is_told, "{part} is told");
+            assert!(!is_told, "{part} was sent");
         }
     }
 }

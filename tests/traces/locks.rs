@@ -231,7 +231,7 @@ pub(super) async fn an_election_tells_who_leads(scene: &Scene) {
 /// meanwhile the key is deleted, a new leader comes, and the revisions of both are compacted. The
 /// trace proves that this case was met: a wait that ended without a deletion.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_compacted_before_the_watch_is_looked_at_again() {
+async fn a_lock_looks_again_if_its_watch_begins_at_a_compacted_revision() {
     if programs::Kind::subject() != programs::Kind::Glass {
         return programs::left_out("slow watches: etcd has none of our failpoints");
     }

@@ -46,7 +46,7 @@ pub(super) async fn a_put_is_told_to_its_watcher(scene: &Scene) {
                 let event = &told.recording.events[step.event];
                 event.stage == Stage::WatchSend && event.field("path") == Some(1)
             };
-            told.story.steps.iter().find(sent).map(|_| ()).ok_or("nobody caught up".to_owned())
+            told.story.steps.iter().find(sent).map(|_| ()).ok_or("no watcher caught up".to_owned())
         })
         .await;
     scene.cluster.client(1).put("news/second", "2").await.unwrap();
@@ -60,7 +60,7 @@ pub(super) async fn a_put_is_told_to_its_watcher(scene: &Scene) {
             if has(Stage::WatchNotify) && has(Stage::WatchSend) {
                 Ok(())
             } else {
-                Err("nobody was told".to_owned())
+                Err("no watcher got it".to_owned())
             }
         })
         .await;

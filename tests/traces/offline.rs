@@ -135,7 +135,7 @@ fn the_file_has_all_that_was_heard(
 /// member continues, and so does the recording afterwards. Method: SIGSTOP for a recorder while
 /// much is written; then a full disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_reader_loses_what_is_counted_and_a_full_disk_ends_the_recording_only() {
+async fn a_stopped_readers_losses_are_counted_and_a_full_disk_ends_only_the_recording() {
     if Program::subject() != Program::Glass {
         left_out("slow readers of traces: etcd leaves no traces");
         return;
@@ -148,7 +148,7 @@ async fn a_stopped_reader_loses_what_is_counted_and_a_full_disk_ends_the_recordi
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| tokio::spawn(write(cluster.client(0), writer, is_over.clone())))
         .collect();
-    eventually("much that was told", MUCH_WITHIN, || async {
+    eventually("many received records", MUCH_WITHIN, || async {
         let told = listener.raw().len();
         if UNREAD_BYTES < told { Ok(()) } else { Err(format!("{told} bytes")) }
     })

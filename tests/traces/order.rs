@@ -54,7 +54,7 @@ impl Random {
 /// Goal: the recording is a possible history, nothing is missing, and it contains no value. Method:
 /// clients at all members put, get and compare at random; the values carry a marker.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_busy_time_is_told_in_order_without_holes_and_without_values() {
+async fn a_busy_period_is_recorded_in_order_without_gaps_and_without_values() {
     let Some(scene) = Scene::start("order of traces").await else { return };
     let seed = seed();
     let marker = format!("marker-{:016x}-of-the-value", Random(seed).next());
@@ -164,7 +164,7 @@ fn sends_come_first_and_clocks_only_rise(recording: &Recording) {
     assert_eq!((recording.events.len(), 0), (order.rows.len(), order.withheld));
     let rank: HashMap<usize, usize> =
         order.rows.iter().enumerate().map(|(rank, place)| (*place, rank)).collect();
-    assert_eq!(recording.events.len(), rank.len(), "an event is told twice");
+    assert_eq!(recording.events.len(), rank.len(), "an event is played twice");
     let mut clocks: HashMap<(u8, u16), u64> = HashMap::new();
     for place in &order.rows {
         let event = &recording.events[*place];
@@ -216,9 +216,12 @@ fn no_value_is_told(scene: &Scene, recording: &Recording, marker: &str) {
     for (what, bytes) in [("raw batches", scene.listener.raw()), ("NDJSON", file)] {
         let has = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
         assert!(has("busy/"), "{what}: not even the keys are there, so the search proves nothing");
-        assert!(!has(marker), "{what}: a value is told");
+        assert!(!has(marker), "{what}: it contains a value");
         // A field has eight bytes: part of a value in a field would fill one, or be split across
         // two.
-        assert!(!has(&marker[7..15]) && !has(&marker[11..19]), "{what}: a part of a value is told");
+        assert!(
+            !has(&marker[7..15]) && !has(&marker[11..19]),
+            "{what}: a part of it contains a value"
+        );
     }
 }

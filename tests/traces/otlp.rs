@@ -258,14 +258,14 @@ async fn three_members_export_one_put_into_the_trace_of_its_caller() {
     let status = client.kv.put(refused).await.unwrap_err();
     assert!(status.metadata().get("traceresponse").is_some(), "{status:?}");
     let untraced = client.kv.put(request).await.unwrap();
-    assert!(untraced.metadata().get("traceresponse").is_none(), "nobody has asked for it");
+    assert!(untraced.metadata().get("traceresponse").is_none(), "the client sent no traceparent");
 }
 
 /// Goal: a collector that never answers costs the clients nothing: puts continue, and spans that do
 /// not fit are dropped and counted. Method: a socket that accepts and sends nothing; puts that are
 /// all kept, until spans are dropped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_collector_holds_nobody_up() {
+async fn a_silent_collector_blocks_no_client() {
     if Kind::subject() != Kind::Glass {
         left_out("export to a collector: etcd leaves no traces");
         return;

@@ -35,7 +35,7 @@ const KEY: &str = "key-That-Is-Told-Or-Redacted";
 /// keys in all requests that take them, valid and invalid, and then a search through everything
 /// that leaves a member.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn values_are_told_nowhere_and_keys_only_where_they_are_not_redacted() {
+async fn values_leave_no_member_and_keys_only_members_that_do_not_redact() {
     if Program::subject() != Program::Glass {
         left_out("secrets: etcd leaves no traces");
         return;
@@ -56,11 +56,11 @@ async fn values_are_told_nowhere_and_keys_only_where_they_are_not_redacted() {
             // A field has eight bytes: part of a value in a field would fill one, or be split
             // across two.
             for part in [VALUE, &VALUE[..8], &VALUE[6..14], &VALUE[13..21]] {
-                assert!(!has(part), "{what}: a value is told");
+                assert!(!has(part), "{what}: it contains a value");
             }
             if is_redacting {
                 for part in [KEY, &KEY[..8], &KEY[4..12], &KEY[12..20]] {
-                    assert!(!has(part), "{what}: a key is told");
+                    assert!(!has(part), "{what}: it contains a key");
                 }
             } else {
                 // A record holds the first eight bytes of a key separately.

@@ -29,9 +29,9 @@ const WAITS: Duration = Duration::from_secs(1);
 /// are ended, and what it had to read twice. Method: many clients that do not read, then one that
 /// does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_read_that_waits_for_room_says_so_and_is_served_in_place_of_what_stalls() {
+async fn a_read_that_waits_for_room_shows_it_and_replaces_a_stalled_answer() {
     if Kind::subject() != Kind::Glass {
-        left_out("traces of answers that nobody reads: etcd leaves no traces");
+        left_out("traces of unread answers: etcd leaves no traces");
         return;
     }
     let cluster = Cluster::start(&Kind::Glass, 1).await;
@@ -52,7 +52,7 @@ async fn a_read_that_waits_for_room_says_so_and_is_served_in_place_of_what_stall
     let mut others = Vec::new();
     let mut tries = 0..5;
     let waiting = loop {
-        assert!(tries.next().is_some(), "nobody waits");
+        assert!(tries.next().is_some(), "no read waits");
         for number in 0..SILENT.0 * SILENT.1 {
             others.push(silent[number % SILENT.0].send("Range", &get("room/0", "")).await);
         }
@@ -117,5 +117,5 @@ fn waited(recording: &Recording) -> Result<u64, String> {
         of(Stage::AnswerRoom) && of(Stage::RpcContext)
     };
     let found = requests.iter().find(|request| is_meant(request.id));
-    found.map(|request| request.id).ok_or_else(|| "nobody has waited".to_owned())
+    found.map(|request| request.id).ok_or_else(|| "no read has waited".to_owned())
 }

@@ -22,7 +22,7 @@ const STARTING: &str = "starting auto periodic compaction";
 /// and the next leader continues. Method: a retention of one second, puts throughout, on ours and
 /// on etcd.
 #[tokio::test]
-async fn the_leader_forgets_what_is_older_than_the_retention_and_so_does_the_next_one() {
+async fn the_leader_compacts_beyond_the_retention_and_so_does_the_next_one() {
     let env = [("ETCD_AUTO_COMPACTION_RETENTION", "1s")];
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
         let mut cluster = Cluster::start_with(&kind, 3, &env).await;
@@ -32,9 +32,10 @@ async fn the_leader_forgets_what_is_older_than_the_retention_and_so_does_the_nex
             Kind::Etcd(_) => None,
         };
         let first = compacted_beyond(&cluster, leader, 5).await;
-        let who: Vec<usize> = (0..3).filter(|at| cluster.log(*at).contains(STARTING)).collect();
+        let compactors: Vec<usize> =
+            (0..3).filter(|at| cluster.log(*at).contains(STARTING)).collect();
         if cluster.leader().await == leader {
-            assert_eq!(who, [leader], "{kind:?}");
+            assert_eq!(compactors, [leader], "{kind:?}");
         }
         assert!(cluster.log(leader).contains("completed auto periodic compaction"), "{kind:?}");
         if let Some(listener) = listener {

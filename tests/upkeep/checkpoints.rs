@@ -32,7 +32,7 @@ const TTL: i64 = 60;
 /// members. Method: an interval of one second, and leaders that are killed. Without checkpoints
 /// each would begin with 60 seconds.
 #[tokio::test]
-async fn what_is_left_of_a_lease_outlives_its_leader_and_a_renewal_makes_it_whole() {
+async fn the_remaining_time_of_a_lease_outlives_its_leader_and_a_renewal_restores_it() {
     if Kind::subject() != Kind::Glass {
         return left_out("lease checkpoints: etcd's interval is five minutes");
     }

@@ -31,7 +31,7 @@ const NO_LEADER: (Code, &str) = (Code::Unavailable, "etcdserver: no leader");
 /// watchers and one of keep-alives after three election timeouts; others stay. Method: kill two of
 /// three.
 #[tokio::test]
-async fn who_wants_a_leader_is_told_when_there_is_none() {
+async fn calls_that_require_a_leader_fail_without_one() {
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
         let mut cluster = Cluster::start(&kind, 3).await;
         let url = format!("http://{}", cluster.members[0].client_address());

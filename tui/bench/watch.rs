@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_tells_the_number_of_its_put() {
+    fn an_event_has_the_number_of_its_put() {
         let event = |value: &'static [u8]| {
             let kv = KeyValue { value: Bytes::from_static(value), ..Default::default() };
             Event { kv: Some(kv), ..Default::default() }

@@ -88,7 +88,7 @@ fn is(entry: &Value, ph: &str, name: &str) -> bool {
 }
 
 #[test]
-fn a_request_is_one_row_of_pairs_that_say_what_they_know_at_their_end() {
+fn a_request_is_one_row_of_pairs_with_fields_at_their_ends() {
     let _alone = alone();
     let (memory, id) = (Memory::default(), request());
     written(&memory, FILE_MAX, || put(id));
@@ -143,7 +143,7 @@ fn times_are_those_of_the_wall_clock_and_ids_stay_text() {
 }
 
 #[test]
-fn what_other_crates_say_is_not_in_the_file() {
+fn events_of_other_crates_are_not_in_the_file() {
     let _alone = alone();
     let memory = Memory::default();
     written(&memory, FILE_MAX, || {
@@ -256,7 +256,7 @@ fn a_pause_that_is_over_at_once_leaves_the_bridge_on() {
 
 /// A sender waits for the lock until nothing is in flight any more.
 #[test]
-fn what_was_taken_meanwhile_is_no_reason_to_pause() {
+fn entries_taken_meanwhile_do_not_pause_the_bridge() {
     let _alone = alone();
     let valve = Valve::default();
     bridge::set_on(true);
@@ -285,7 +285,7 @@ impl Write for Taker {
 }
 
 #[test]
-fn what_is_drained_at_the_end_does_not_turn_the_bridge_on_again() {
+fn draining_at_the_end_does_not_turn_the_bridge_on_again() {
     let _alone = alone();
     let mut file = TraceFile::new(Box::new(io::sink()), "a file".into(), "m0", FILE_MAX);
     let (valve, is_on) = (Arc::clone(&file.valve), Arc::new(AtomicBool::new(true)));
@@ -310,7 +310,7 @@ fn a_file_that_has_failed_is_not_opened() {
 }
 
 #[test]
-fn what_a_killed_member_left_is_kept_when_it_starts_again() {
+fn the_file_of_a_killed_member_is_kept_at_its_next_start() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let [path, old] = ["trace", "trace.1"].map(|name| dir.path().join(name));
@@ -336,7 +336,7 @@ fn what_a_killed_member_left_is_kept_when_it_starts_again() {
 }
 
 #[test]
-fn what_would_make_the_start_wait_is_refused_and_a_device_is_not_moved() {
+fn a_file_whose_opening_blocks_is_refused_and_a_device_is_not_moved() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");

@@ -61,7 +61,7 @@ async fn until(live: &mut Live, is_it: impl Fn(&Live, &Change) -> bool) {
 }
 
 #[tokio::test]
-async fn a_member_that_breaks_off_and_comes_back_is_heard_again_and_nothing_twice() {
+async fn a_member_that_reconnects_is_followed_again_without_duplicates() {
     let info = Info {
         member_id: MEMBER,
         cluster_id: 9,
@@ -75,9 +75,9 @@ async fn a_member_that_breaks_off_and_comes_back_is_heard_again_and_nothing_twic
     let process = Process::start(Arc::clone(&collector), any);
     let endpoint = process.endpoint.clone();
     // Nothing listens at the second endpoint, which must not hold up the first.
-    let nobody = "127.0.0.1:1".to_owned();
+    let deaf = "127.0.0.1:1".to_owned();
     let request = ObserveRequest { history: true, ..ObserveRequest::default() };
-    let mut live = Live::connect(&[endpoint.clone(), nobody], &request);
+    let mut live = Live::connect(&[endpoint.clone(), deaf], &request);
     let id = MEMBER << 48 | 1;
     mark!(RaftEntry, id, term = 2_u64, index = 7_u64);
     let count = |live: &Live, index: u64| {

@@ -172,7 +172,7 @@ fn steps_forward_and_as_many_back_lead_home() {
 }
 
 #[test]
-fn what_held_before_the_first_record_is_told_by_the_first_old_value() {
+fn the_first_old_value_holds_before_the_first_record() {
     let mut scene = scenes::put();
     scene.recording.events.retain(|e| !matches!(e.kind, Kind::Keyframe));
     let steps = story_of(&scene, Subject::Request(PUT));
@@ -229,7 +229,7 @@ fn the_write_survives_a_power_cut_from_the_second_fsync_on() {
 }
 
 #[test]
-fn a_member_that_was_not_heard_counts_neither_way() {
+fn a_member_without_records_counts_neither_way() {
     let scene = scenes::gap();
     let lanes = super::lanes::lanes(&scene.recording);
     assert_eq!(lanes.len(), 3, "the leader is known from the messages of the others");
@@ -259,7 +259,7 @@ fn a_receive_without_its_send_gets_a_row_that_says_so() {
 }
 
 #[test]
-fn what_nobody_recorded_and_whom_nobody_heard_is_named_as_unknown() {
+fn missing_steps_and_members_without_records_are_named_as_unknown() {
     let mut scene = scenes::gap();
     let is_sync = |e: &Event| e.stage == Stage::WalFsync && e.kind == Kind::Span && e.member == 1;
     scene.recording.events.retain(|event| !is_sync(event));
@@ -337,7 +337,7 @@ fn members_that_stop_talking_become_silent_and_come_back() {
 }
 
 #[test]
-fn what_a_busy_member_tells_is_no_sign_of_life_of_another() {
+fn messages_of_a_busy_member_are_no_sign_of_life_of_another() {
     let scene = scenes::put();
     let mut state = live(&scene.recording, usize::MAX);
     handle(&mut state, Input::Tick(Duration::from_millis(900)));
@@ -516,7 +516,7 @@ fn playing_steps_by_itself_and_stops_at_the_end() {
 }
 
 #[test]
-fn the_list_follows_the_newest_until_somebody_reads() {
+fn the_list_follows_the_newest_until_the_user_moves_up() {
     let mut state = live(&scenes::put().recording, 50);
     assert_eq!(state.list.subject(), Some(Subject::Request(PUT)));
     press(&mut state, "f");
@@ -543,7 +543,7 @@ fn requests_shown_are_set_against_requests_seen() {
 }
 
 #[test]
-fn a_lock_says_for_whom_it_waits_while_it_waits_and_then_what_woke_it() {
+fn a_waiting_lock_names_the_key_ahead_and_then_the_deletion_that_woke_it() {
     const LOCK: u64 = PUT + 2;
     let method = METHODS.iter().position(|name| *name == "Lock/Lock").unwrap() as u64;
     let mut scene = Scene::three_members();

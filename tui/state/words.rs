@@ -168,7 +168,7 @@ pub(crate) fn step(step: &Step, lanes: &[Lane]) -> Vec<String> {
     }
     let mut pieces = vec![short_name(event)];
     pieces.extend(detail(event, lanes));
-    pieces.extend(about_whom(event, lanes));
+    pieces.extend(other_member(event, lanes));
     if event.result != 0 {
         pieces.push(code(u64::from(event.result)).to_owned());
     }
@@ -179,7 +179,7 @@ pub(crate) fn step(step: &Step, lanes: &[Lane]) -> Vec<String> {
 }
 
 /// The other member that the step concerns, if it is no message's peer.
-fn about_whom(event: &Event, lanes: &[Lane]) -> Option<String> {
+fn other_member(event: &Event, lanes: &[Lane]) -> Option<String> {
     match event.stage {
         Stage::RaftProgress => {
             Some(format!("of {}", name_of(lanes, field!(event, RaftProgress, peer))))

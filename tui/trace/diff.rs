@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use super::{explain, words};
 
-/// Names of the two requests, by index.
+/// Names of the two requests, in order.
 const NAMES: [&str; 2] = ["A", "B"];
 
 /// Writes the comparison as text.
@@ -302,7 +302,7 @@ fn part(part: Part) -> &'static str {
 
 /// What they waited for: these lines sum to the difference of the two durations.
 fn waited(out: &mut impl Write, diff: &Diff) -> io::Result<()> {
-    writeln!(out, "\nwaited for (the differences sum to that of the durations)")?;
+    writeln!(out, "\nwaited for (the differences add up to that of the durations)")?;
     let Some(list) = &diff.waited else {
         return writeln!(out, "  the end of one rpc was not captured");
     };
@@ -561,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_said_and_makes_no_difference() {
+    fn unknown_steps_are_named_and_make_no_difference() {
         let mut recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
         recording.events.retain(|event| event.member != 0);
         let text = told_of(&recording, [FOLLOWER_PUT; 2], plain);

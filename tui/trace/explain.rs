@@ -235,14 +235,14 @@ fn heard(
     story: &Story,
 ) -> io::Result<()> {
     writeln!(out, "\ndelivered to")?;
-    for who in &graph.heard {
-        let path = match who.path {
+    for watcher in &graph.heard {
+        let path = match watcher.path {
             Some(0) => "sent, from apply",
             Some(_) => "sent, after catching up",
             None => "queued; its send was not captured",
         };
-        let name = words::name(who.member, &recording.members);
-        writeln!(out, "  watcher {} of {name}: {path}", who.watcher)?;
+        let name = words::name(watcher.member, &recording.members);
+        writeln!(out, "  watcher {} of {name}: {path}", watcher.watcher)?;
     }
     for at in &story.maybe_told {
         let event = &recording.events[*at];
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told_in_a_line_that_readers_of_recordings_skip() {
+    fn json_lists_missing_steps_in_a_line_that_readers_of_recordings_skip() {
         let mut recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
         recording.events.retain(|event| event.member != 0);
         let order = Order::of(&recording);

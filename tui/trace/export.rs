@@ -98,7 +98,7 @@ async fn send_otlp(url: &str, recording: &Recording) -> Result<(), Error> {
     let resources = json::resources(recording, &Order::of(recording));
     let portions = chunks(resources).iter().map(collector::portion).collect();
     let taken = collector::deliver(&target, portions).await.map_err(refused)?;
-    writeln!(io::stderr(), "glass trace: {target} has taken {taken} spans")?;
+    writeln!(io::stderr(), "glass trace: sent {taken} spans to {target}")?;
     Ok(())
 }
 

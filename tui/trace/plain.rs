@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_story_is_a_header_a_line_for_each_step_and_what_is_unknown() {
+    fn a_story_is_a_header_a_line_per_step_and_the_unknown_steps() {
         let lines = lines(|out, recording, order| {
             let put = Story::of(recording, order, 0x203).unwrap();
             let silent = Silent { endpoint: "m3:2379".to_owned(), reason: "gone".to_owned() };

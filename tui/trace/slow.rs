@@ -16,7 +16,7 @@ use super::{explain, gather::LAG, words};
 
 /// Parses `5m`, `30s`, `1m30s`, `500ms`, or seconds without a unit.
 pub(super) fn parse_last(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no duration: 30s, 5m, 1h30m, 500ms");
+    let wrong = || format!("{text:?} is not a duration: 30s, 5m, 1h30m, 500ms");
     if let Ok(seconds) = text.parse() {
         return Ok(Duration::from_secs(seconds));
     }

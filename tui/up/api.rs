@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_says_who_how_and_since_when() {
+    fn the_table_has_name_state_and_time() {
         let process = |name: &str, pid, state, since_ms| Process {
             name: name.to_owned(),
             pid,

@@ -177,7 +177,7 @@ impl Supervisor {
         match action {
             Action::Status => (),
             Action::Start if slot.state == State::Stopping => slot.restart = true,
-            Action::Start if slot.is_alive() => return refuse(slot, "is already there"),
+            Action::Start if slot.is_alive() => return refuse(slot, "has already started"),
             Action::Start => self.start(at),
             Action::Restart if slot.is_alive() => {
                 slot.restart = true;
@@ -194,7 +194,7 @@ impl Supervisor {
                 slot.kill();
             }
             Action::Pause | Action::Resume if slot.state == State::Stopping => {
-                return refuse(slot, "is on its way out");
+                return refuse(slot, "is stopping");
             }
             Action::Pause => {
                 slot.pause().map_err(|errno| format!("{}: {errno}", slot.plan.name))?;
@@ -238,8 +238,8 @@ impl Supervisor {
         }
     }
 
-    /// `Some` after a shutdown, or when all processes have ended by themselves. A user who stopped
-    /// a process may want to start it again.
+    /// `None` while a process runs, and while one is stopped that the user may want to start again;
+    /// `Some` when all have ended in a shutdown or by themselves.
     fn outcome(&self) -> Option<Outcome> {
         if self.slots.iter().any(Slot::is_alive) {
             return None;

@@ -122,7 +122,7 @@ fn a_restart_is_another_process() {
 }
 
 #[test]
-fn who_does_not_listen_is_killed_after_five_seconds() {
+fn a_process_that_ignores_sigterm_is_killed_after_five_seconds() {
     let cluster = Cluster::of(&[("a", STUBBORN)]);
     let up = cluster.start();
     cluster.wait_until_said("a", "up\n");
@@ -157,12 +157,12 @@ fn a_paused_process_holds_still_and_can_still_be_stopped() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_by_name_and_passed_over_for_all() {
+fn an_impossible_action_is_refused_for_one_process_and_skipped_for_all() {
     let cluster = Cluster::of(&[("a", POLITE), ("b", POLITE)]);
     let up = cluster.start();
     let error = |action, name: &str| up.command(command(action, name)).error.unwrap();
     assert_eq!(error(Action::Stop, "x"), "no process x; there are a, b");
-    assert_eq!(error(Action::Start, "a"), "a is already there (running)");
+    assert_eq!(error(Action::Start, "a"), "a has already started (running)");
     up.command(command(Action::Stop, "a"));
     assert_eq!(error(Action::Pause, "a"), "a is not running (stopped)");
     let all = up.command(command(Action::Start, ""));
@@ -203,7 +203,7 @@ fn a_request_that_is_none_or_too_long_is_refused() {
 }
 
 #[test]
-fn with_nobody_running_there_is_one_clear_line() {
+fn without_a_running_glass_up_there_is_one_clear_line() {
     let cluster = Cluster::of(&[("a", POLITE)]);
     let error = ask(&cluster.base(), &command(Action::Status, "")).unwrap_err().to_string();
     assert!(error.starts_with("glass up is not running here"), "{error}");
@@ -259,7 +259,7 @@ fn one_process_that_ends_leaves_the_others_alone() {
 }
 
 #[test]
-fn nothing_is_left_when_it_is_dropped_not_even_what_a_shell_started() {
+fn a_drop_leaves_no_process_not_even_one_that_a_shell_started() {
     let cluster = Cluster::of(&[("a", "sleep 1000 & echo $! > NAME.out; wait")]);
     let up = cluster.start();
     let leader = only(up.command(command(Action::Status, "a"))).pid.unwrap();

@@ -110,7 +110,7 @@ fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
     pen.text(area, 1, &head, Tone::Dim);
     let rows = Rect { y: area.y + 2, height: area.height.saturating_sub(2), ..area };
     if state.list.rows.is_empty() {
-        pen.text(rows, 0, "   Nothing yet. Ask for something, from another window:", Tone::Plain);
+        pen.text(rows, 0, "   Nothing yet. Send a request from another window:", Tone::Plain);
         pen.text(rows, 1, "     etcdctl put foo bar", Tone::Plain);
         return;
     }

@@ -5,7 +5,7 @@
 //!  heads        each member as it stood at the cursor
 //!  rows         one step a line; below ◆ NOW is the future
 //!  lens         changed, durable now, who knows, cost
-//!  why          the step that is looked at, in words
+//!  why          the step at the look cursor, in words
 //! ```
 
 use ratatui::layout::Rect;
@@ -159,7 +159,7 @@ fn head_numbers(head: &Head) -> (String, Tone) {
     let numbers = numbers.join(" ");
     let is_known = Water::ALL.iter().any(|water| head.marks.get(*water).is_some());
     match head.heard {
-        Heard::Never if !is_known => ("unknown, never heard".to_owned(), Tone::Bad),
+        Heard::Never if !is_known => ("unknown, no records".to_owned(), Tone::Bad),
         Heard::Silent(ns) => (format!("silent for {}", words::duration(ns)), Tone::Bad),
         Heard::Never | Heard::Fresh => (numbers, Tone::Plain),
     }

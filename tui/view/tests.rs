@@ -100,7 +100,7 @@ fn a_put_with_everything_that_was_recorded() {
 }
 
 #[test]
-fn what_only_happened_meanwhile_is_told_apart() {
+fn steps_that_only_happened_meanwhile_are_marked() {
     check("put_meanwhile", &opened(scenes::put(), "enter : 2 5 enter . . ."));
 }
 
@@ -134,14 +134,14 @@ fn an_election() {
 }
 
 #[test]
-fn a_leader_that_was_never_heard() {
+fn a_leader_without_records() {
     let state = opened(scenes::gap(), "enter : 5 enter");
     check("gap", &state);
     insta::assert_snapshot!("gap_140x40_unicode", screen(&state, SIZES[2], UNICODE));
 }
 
 #[test]
-fn what_is_unknown_stands_below_the_last_row() {
+fn unknown_steps_are_below_the_last_row() {
     let mut scene = scenes::gap();
     scene.recording.events.retain(|event| event.stage != Stage::BackendCommit);
     let state = opened(scene, "enter G");
@@ -167,7 +167,7 @@ fn a_window_that_is_too_narrow_for_three_lanes_shows_the_one_that_matters() {
 }
 
 #[test]
-fn styles_mark_what_has_happened_and_what_has_not() {
+fn styles_separate_past_and_future() {
     let state = opened(scenes::put(), "enter : 1 1 enter");
     let backend = screen(&state, SIZES[0], UNICODE);
     insta::assert_debug_snapshot!("put_styles", backend.buffer());

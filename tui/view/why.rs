@@ -54,7 +54,7 @@ fn name(step: &Step) -> String {
     }
 }
 
-/// The sentence of the stage. A step that nobody recorded has one of its own.
+/// The meaning of the stage. A step that was not recorded has a sentence of its own.
 fn meaning(step: &Step) -> &'static str {
     if step.is_captured {
         return step.event.stage.meaning().trim();

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_standard_knows_is_found() {
+    fn fields_of_the_static_table_are_found() {
         assert_eq!(standard(b":method", b"POST"), Some((3, true)));
         assert_eq!(standard(b":method", b"PUT"), Some((2, false)));
         assert_eq!(standard(b"www-authenticate", b""), Some((61, true)));

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Replaces an authority of which no part is valid.
-const NOBODY: &[u8] = b"-";
+const PLACEHOLDER: &[u8] = b"-";
 
 /// The index of `:authority` in the static table, and its name.
 const AUTHORITY: usize = 1;
@@ -98,7 +98,7 @@ fn host(value: &[u8]) -> Option<Vec<u8>> {
     let host = &value[scheme..];
     let host = host.strip_suffix(b"/").unwrap_or(host);
     let is_one = Authority::try_from(host).is_ok();
-    Some(if is_one { host } else { NOBODY }.to_vec())
+    Some(if is_one { host } else { PLACEHOLDER }.to_vec())
 }
 
 /// Encodes an integer after the `prefix_bits` low bits of `first` (RFC 7541 5.1).
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_never_be_indexed_stays_so() {
+    fn never_indexed_literals_stay_so() {
         let block = b"\x10\x05token\x01x";
         assert_eq!(mend(block, &mut Table::new(), 1000).as_deref(), Some(&block[..]));
         let authority = b"\x11\x00";

@@ -145,7 +145,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_code_or_is_filled_up_wrongly_is_refused() {
+    fn invalid_codes_and_wrong_padding_are_refused() {
         // EOS; a whole byte of padding; padding with zeros.
         for coded in [&[0xff, 0xff, 0xff, 0xff][..], &[0x64, 0x02, 0xff], &[0x07 << 3]] {
             assert_eq!(decode(coded), None, "{coded:x?}");

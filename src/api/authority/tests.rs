@@ -166,7 +166,7 @@ fn every_form_of_the_literal_is_mended() {
 }
 
 #[test]
-fn what_go_clients_send_becomes_an_authority() {
+fn the_authorities_of_go_clients_are_repaired() {
     let cases = [
         ("unix://localhost:1234567890", "localhost:1234567890"),
         ("unix:///run/etcd.sock", "-"),
@@ -255,7 +255,7 @@ fn after_a_url_all_later_frames_are_looked_at() {
 }
 
 #[test]
-fn what_is_not_http2_goes_through_at_once() {
+fn bytes_that_are_not_http2_pass_through_at_once() {
     let block = [POST, &literal(&[0x41], "http://a")].concat();
     let frames = [frame(SETTINGS, 0, 0, &[]), headers(&block)].concat();
     for cut in 0..PREFACE.len() {
@@ -270,7 +270,7 @@ fn what_is_not_http2_goes_through_at_once() {
 }
 
 #[test]
-fn what_cannot_be_understood_goes_through() {
+fn malformed_blocks_pass_through() {
     let url = literal(&[0x41], "http://a");
     let blocks: &[&[u8]] = &[
         &[],
@@ -335,7 +335,7 @@ fn a_block_that_grows_goes_on_in_continuation_frames() {
 }
 
 #[test]
-fn what_grows_beyond_all_bounds_goes_through() {
+fn blocks_beyond_the_bounds_pass_through() {
     let value = "v".repeat(3900);
     let field = literal(&[&[0x40], &string("x")[..]].concat(), &value);
     let url = literal(&[0x41], "http://a");

@@ -70,7 +70,7 @@ fn one<'a>(spans: &'a [Span], name: &str, member: &str) -> &'a Span {
 }
 
 #[test]
-fn a_request_is_one_trace_and_its_steps_hang_below_what_contains_them() {
+fn a_request_is_one_trace_and_its_steps_are_children_of_enclosing_steps() {
     let spans = exported(&scene(""), Scope::Cluster);
     let rpc = one(&spans, "rpc KV/Put", "02");
     assert_eq!((0, 2, 0), (rpc.parent, rpc.kind, rpc.code));
@@ -96,7 +96,7 @@ fn a_request_is_one_trace_and_its_steps_hang_below_what_contains_them() {
 }
 
 #[test]
-fn what_serves_many_has_a_trace_of_its_own_to_which_requests_point() {
+fn a_step_that_serves_many_requests_has_a_trace_of_its_own_with_links_from_them() {
     let spans = exported(&scene(""), Scope::Cluster);
     let places: HashMap<Place, &Span> = spans.iter().map(|span| (span.place, span)).collect();
     assert_eq!(spans.len(), places.len(), "a place is taken twice");
@@ -132,7 +132,7 @@ fn what_serves_many_has_a_trace_of_its_own_to_which_requests_point() {
 }
 
 #[test]
-fn members_that_export_alone_write_what_they_would_write_together() {
+fn separate_exports_of_members_equal_the_joint_one() {
     let whole = scene("");
     let together = exported(&whole, Scope::Cluster);
     let apart: Vec<Span> =
@@ -173,7 +173,7 @@ fn the_callers_trace_is_the_requests_and_alone_a_member_links_the_two() {
 }
 
 #[test]
-fn a_line_of_json_is_what_the_rules_of_otlp_say() {
+fn a_line_of_json_follows_the_rules_of_otlp() {
     let mut out = Vec::new();
     let counts = json::write(&mut out, &scene("")).unwrap();
     let text = String::from_utf8(out).unwrap();

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_keys_the_oldest_are_given_up() {
+    fn the_oldest_keys_are_discarded_if_there_are_too_many() {
         let mut keys = WaitingKeys::default();
         let many = KEYS_MAX as u64 + 10;
         (0..many).for_each(|clock| insert(&mut keys, 7, clock));

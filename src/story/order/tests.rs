@@ -142,7 +142,7 @@ fn clocks_an_hour_apart_are_set_by_the_messages() {
 }
 
 #[test]
-fn a_receive_is_withheld_until_its_send_is_heard_or_the_sender_is_silent() {
+fn a_receive_is_withheld_until_its_send_arrives_or_the_sender_is_silent() {
     let members = vec![member(0, 1000), member(1, 1000)];
     let receive = message(Stage::RaftReceive, (1, 0), 5, 50, 9);
     let events =

@@ -371,17 +371,17 @@ impl<'a> Steps<'a> {
             }
             let member = event.member;
             let [watcher, watch_id] = fields!(event, WatchQueue | WatchSend: watcher, watch_id);
-            let known = heard.iter().position(|who| (who.member, who.watcher) == (member, watcher));
+            let known = heard.iter().position(|one| (one.member, one.watcher) == (member, watcher));
             let known = known.unwrap_or_else(|| {
                 let (queued, sent, path) = (None, None, None);
                 heard.push(Heard { member, watcher, watch_id, queued, sent, path });
                 heard.len() - 1
             });
-            let who = &mut heard[known];
+            let one = &mut heard[known];
             if is_queue {
-                who.queued = who.queued.or(Some(at));
-            } else if who.sent.is_none() {
-                (who.sent, who.path) = (Some(at), Some(field!(event, WatchSend, path)));
+                one.queued = one.queued.or(Some(at));
+            } else if one.sent.is_none() {
+                (one.sent, one.path) = (Some(at), Some(field!(event, WatchSend, path)));
             }
         }
         heard

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_ranges_that_grow_none_but_the_one_is_looked_at() {
+    fn among_many_growing_ranges_only_the_match_is_visited() {
         let known = Ranges::new(ranges((0..100_000).map(|at| 10 * at..=10 * at + 9)));
         for number in [0, 499_999, 999_999, 1_000_000] {
             let looks = Cell::new(0);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_in_an_empty_range_and_the_greatest_number_is_a_number() {
+    fn an_empty_range_has_no_number_and_the_greatest_number_can_be_found() {
         let known = Ranges::new(ranges([RangeInclusive::new(5, 4), 0..=u64::MAX]));
         assert_eq!(Some(1), known.first(0..usize::MAX, 5, |_| true).map(|named| named.event));
         assert_eq!(Some(1), known.first(0..9, u64::MAX, |_| true).map(|named| named.event));

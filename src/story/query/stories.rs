@@ -1,4 +1,4 @@
-//! All stories of one recording, with indexes that are built once for all of them.
+//! All stories of one recording, with tables that are built once for all of them.
 //!
 //! ```text
 //!   recording ──▶ by id:     0203 → its events            request, rounds
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Hundreds of requests among a hundred thousand events are queried one after the other, and
-//! without the indexes each query would read all events. Invariant: all lists are in playback
+//! without the tables each query would read all events. Invariant: all lists are in playback
 //! order, except those by id, which are in order of arrival and include withheld events.
 
 use std::{
@@ -30,7 +30,7 @@ use crate::{
     trace::{message, record::Kind, stage::Stage},
 };
 
-/// A recording with the indexes from which the story of any of its requests is built.
+/// A recording with the tables from which the story of any of its requests is built.
 pub struct Stories<'a> {
     pub(super) recording: &'a Recording,
     pub(super) order: &'a Order,
@@ -73,7 +73,7 @@ fn covers(event: &Event) -> Option<RangeInclusive<u64>> {
 
 /// The indexes above the old one, up to the new one.
 fn after([old, new]: [u64; 2]) -> RangeInclusive<u64> {
-    old.checked_add(1).map_or(NOBODY, |first| first..=new)
+    old.checked_add(1).map_or(NONE, |first| first..=new)
 }
 
 /// The entries that a message concerns, and what it did for them.
@@ -98,10 +98,10 @@ fn parts(event: &Event) -> Vec<(Part, RangeInclusive<u64>)> {
 
 /// The field `path` of `watch.send` for a watcher that caught up; 0 is for a synced one.
 const CATCH_UP: u64 = 1;
-const NOBODY: RangeInclusive<u64> = RangeInclusive::new(1, 0);
+const NONE: RangeInclusive<u64> = RangeInclusive::new(1, 0);
 
 impl<'a> Stories<'a> {
-    /// Builds the indexes of a recording.
+    /// Builds the tables of a recording.
     pub fn new(recording: &'a Recording, order: &'a Order) -> Stories<'a> {
         let mut stories = Stories {
             recording,
@@ -135,7 +135,7 @@ impl<'a> Stories<'a> {
         })
     }
 
-    /// Builds the indexes by id, in order of arrival.
+    /// Builds the tables by id, in order of arrival.
     fn note_heard(&mut self) {
         let mut peers = BTreeSet::new();
         for (at, event) in self.recording.events.iter().enumerate() {
@@ -161,7 +161,7 @@ impl<'a> Stories<'a> {
         self.strangers = peers.into_iter().collect();
     }
 
-    /// Builds the indexes by member, in playback order.
+    /// Builds the tables by member, in playback order.
     fn note_told(&mut self) {
         let mut covered: BTreeMap<_, Vec<Named>> = BTreeMap::new();
         let mut messages: BTreeMap<_, Vec<Named>> = BTreeMap::new();

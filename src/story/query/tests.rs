@@ -234,7 +234,7 @@ fn every_step_carries_the_entry_and_not_its_neighbours() {
 }
 
 #[test]
-fn the_story_is_told_in_playback_order_from_rpc_to_backend() {
+fn the_story_is_in_playback_order_from_rpc_to_backend() {
     let Script { recording, .. } = Script::put_on_a_follower();
     let story = story_of(&recording, PUT);
     let first = &recording.events[story.steps[0].event];
@@ -252,7 +252,7 @@ fn the_story_is_told_in_playback_order_from_rpc_to_backend() {
 }
 
 #[test]
-fn what_was_not_captured_is_unknown() {
+fn steps_that_were_not_captured_are_unknown() {
     let Script { mut recording, .. } = Script::put_on_a_follower();
     recording.events.retain(|e| (e.member, e.stage) != (2, Stage::WalFsync));
     let story = story_of(&recording, PUT);
@@ -309,7 +309,7 @@ fn the_list_has_each_request_once_with_its_end() {
 }
 
 #[test]
-fn the_list_tells_where_a_request_ended_and_takes_its_key_from_any_of_its_steps() {
+fn the_list_has_the_end_of_a_request_and_its_key_from_any_of_its_steps() {
     let Script { mut recording, .. } = Script::put_on_a_follower();
     let put = recording.events.iter_mut().find(|e| e.stage == Stage::TreeIndexPut).unwrap();
     put.key = Some(KeyText { bytes: b"foo".to_vec(), length: 3 });
@@ -336,7 +336,7 @@ fn elect_another(script: &mut Script) {
 }
 
 #[test]
-fn what_a_new_leader_asks_and_tells_is_not_the_story_of_what_was_committed_before() {
+fn messages_of_a_new_leader_are_not_in_the_story_of_an_earlier_commit() {
     let mut script = Script::put_on_a_follower();
     let before = story_of(&script.recording, PUT);
     elect_another(&mut script);
@@ -393,7 +393,7 @@ fn a_follower_may_hear_of_the_commit_before_its_entry_has_a_place() {
 }
 
 #[test]
-fn a_member_that_was_never_heard_is_named() {
+fn a_member_without_records_is_named() {
     let Script { mut recording, .. } = Script::put_on_a_follower();
     recording.members.pop();
     recording.events.retain(|event| event.member != 2);

@@ -54,7 +54,7 @@ fn text(recording: &Recording) -> String {
 }
 
 #[test]
-fn what_is_written_is_read_back() {
+fn a_written_recording_is_read_back() {
     let recording = sample();
     let read = read(text(&recording).as_bytes()).unwrap();
     assert_eq!(Read { recording, unknown: 0, is_cut: false }, read);

@@ -289,7 +289,7 @@ fn keyframes_that_race_with_changes_prove_no_gap() {
 }
 
 #[test]
-fn what_is_known_is_true_and_what_is_bounded_is_within_whatever_was_lost() {
+fn known_values_are_true_and_bounds_hold_whatever_was_lost() {
     let (mut known, mut within, mut unknown) = (0, 0, 0);
     for seed in 1..=ROUNDS {
         println!("seed {seed}");
@@ -322,7 +322,7 @@ fn what_is_known_is_true_and_what_is_bounded_is_within_whatever_was_lost() {
 }
 
 #[test]
-fn a_gap_is_unknown_and_known_again_after_the_keyframe_that_what_follows_agrees_with() {
+fn a_gap_is_unknown_until_a_keyframe_that_the_next_record_confirms() {
     let mut model = Model::new(1, 0, 1, 0, false);
     let commit = |model: &mut Model, old: u64, new: u64| {
         model.tell(Stage::RaftCommit, Kind::Mark, [3, old, new, 0, 0, 0, 0, 0]);

@@ -67,8 +67,8 @@ fn rows() -> Vec<Row> {
         ),
         ("the future", create(21, all(99)), &["created 21 at 5 compacted 0 []"], true),
         ("cancel", cancel(1), &["canceled 1 at 5 compacted 0 []"], true),
-        ("cancel twice, and nobody", cancel(1), &[], true),
-        ("cancel nobody", cancel(777), &[], true),
+        ("cancel twice", cancel(1), &[], true),
+        ("cancel an unknown id", cancel(777), &[], true),
         // 3.5.1 also sends it to watchers that wait for a later revision (etcd #20221).
         ("no progress before the start", ask(), &[], false),
         ("cancel the future", cancel(21), &["canceled 21 at 5 compacted 0 []"], true),

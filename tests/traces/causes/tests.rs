@@ -26,7 +26,7 @@ fn a_real_recording_has_links_of_each_kind_and_no_cycle() {
 }
 
 #[test]
-fn a_cycle_that_is_made_up_is_found_and_told_link_by_link() {
+fn an_invented_cycle_is_found_and_listed_link_by_link() {
     let recording = recorded();
     let mut links = links(&recording);
     let message = *links.iter().find(|link| link.why == Why::Message).unwrap();

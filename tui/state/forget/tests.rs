@@ -258,7 +258,7 @@ fn a_story_larger_than_its_share_goes_and_leaves_the_others() {
 }
 
 #[test]
-fn what_a_member_tells_again_after_it_was_forgotten_stays_forgotten() {
+fn forgotten_records_that_a_member_repeats_stay_forgotten() {
     let all = puts(1..101);
     let mut state = greeted(&all, ROOM);
     tell_all(&mut state, &all.events, 30);

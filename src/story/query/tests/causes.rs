@@ -44,7 +44,7 @@ fn an_fsync_knows_for_how_many_entries_it_was() {
 }
 
 #[test]
-fn the_quorum_is_told_with_those_who_came_too_late() {
+fn the_quorum_includes_acknowledgements_that_came_too_late() {
     let recording = recorded();
     let (graph, _) = causes(&recording, LEADER_PUT);
     let acks: Vec<(&str, Verdict, bool)> = (graph.quorum.acks.iter())
@@ -59,13 +59,13 @@ fn the_quorum_is_told_with_those_who_came_too_late() {
 }
 
 #[test]
-fn a_put_knows_where_it_is_stored_and_who_heard_of_it() {
+fn a_put_knows_its_transactions_and_its_watchers() {
     let recording = recorded();
     let (graph, _) = causes(&recording, SHARED_PUT);
     let mut writes: Vec<u64> = graph.stored.iter().map(|stored| stored.writes).collect();
     writes.sort_unstable();
     assert_eq!(vec![3, 11, 22], writes);
-    assert!(graph.heard.is_empty(), "nobody watched this key");
+    assert!(graph.heard.is_empty(), "this key had no watcher");
     let (graph, _) = causes(&recording, FOLLOWER_PUT);
     let [heard] = graph.heard[..] else { panic!("{:?}", graph.heard) };
     assert_eq!("etcd-03", recording.members[usize::from(heard.member)].name);
@@ -136,7 +136,7 @@ fn the_pieces_of_a_path_sum_to_the_rpcs_duration() {
 }
 
 #[test]
-fn whatever_event_is_lost_the_path_stays_whole() {
+fn the_path_stays_whole_if_any_event_is_lost() {
     let whole = recorded();
     for id in ALL {
         for lost in 0..whole.events.len() {
@@ -168,7 +168,7 @@ fn without_the_leaders_records_the_quorum_is_unknown_and_not_guessed() {
 }
 
 #[test]
-fn without_the_commit_nobody_is_late() {
+fn without_the_commit_no_acknowledgement_is_late() {
     let mut recording = recorded();
     recording.events.retain(|event| event.stage != Stage::RaftCommit);
     let (graph, path) = causes(&recording, LEADER_PUT);
@@ -199,7 +199,7 @@ fn a_request_that_gave_up_has_waited_in_vain_and_one_that_was_answered_has_not()
 
 /// Its messages may arrive after it gave up: it did not wait for them to the end.
 #[test]
-fn what_arrived_after_a_request_gave_up_is_not_the_networks_fault() {
+fn messages_after_a_request_gave_up_are_not_the_networks_fault() {
     let mut recording = recorded();
     let rpc = recording.events.iter().position(|event| {
         (event.stage, event.kind, event.id) == (Stage::Rpc, Kind::Span, FOLLOWER_PUT)

@@ -80,7 +80,7 @@ fn a_put_of_three_shared_the_fsync_that_another_had_for_itself() {
 const NOTABLE: u64 = 100_000;
 
 #[test]
-fn what_each_waited_for_sums_to_what_each_took() {
+fn the_waits_of_each_add_up_to_its_duration() {
     let recording = recorded();
     for a in ALL {
         for b in ALL {
@@ -158,7 +158,7 @@ fn get(script: &mut Script, id: u64, is_linearizable: bool, in_file: u64) {
 }
 
 #[test]
-fn a_serializable_read_has_no_round_and_the_last_keyframe_says_whom_it_asked() {
+fn a_serializable_read_has_no_round_and_the_last_keyframe_tells_the_role_of_its_member() {
     let mut script = Script::new();
     for (role, id) in [(0, GET), (2, GET + 2)] {
         script.step(1, Stage::Keyframe, 0, &[("role", role)]);
@@ -186,7 +186,7 @@ fn a_read_of_the_file_has_a_step_more_which_comes_where_it_was() {
     get(&mut script, GET + 2, false, 1);
     let compared = diff(&script.recording, GET, GET + 2);
     assert_eq!(vec![Difference::Found], compared.differences);
-    assert_eq!(None, compared.facts[0].is_leader, "no keyframe, no story: nobody knows");
+    assert_eq!(None, compared.facts[0].is_leader, "neither a keyframe nor the story tells");
     let stages: Vec<Stage> = compared.pairs.iter().map(|pair| pair.what.stage).collect();
     assert_eq!([Stage::BufferGet, Stage::BackendGet, Stage::MvccRange, Stage::Rpc], stages[..]);
     let lone: Vec<Stage> = (compared.pairs.iter())
@@ -197,7 +197,7 @@ fn a_read_of_the_file_has_a_step_more_which_comes_where_it_was() {
 }
 
 #[test]
-fn what_has_not_ended_has_no_length_and_no_difference() {
+fn a_step_without_an_end_has_no_duration_and_no_difference() {
     let mut recording = recorded();
     let is_end = |event: &Event| event.id == FOLLOWER_GET && event.kind == Kind::Span;
     recording.events.retain(|event| event.stage != Stage::Rpc || !is_end(event));

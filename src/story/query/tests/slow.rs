@@ -122,7 +122,7 @@ fn a_rare_cause_is_ranked_by_its_time_and_names_the_request() {
 }
 
 #[test]
-fn what_is_meant_to_wait_is_counted_and_not_ranked() {
+fn calls_that_are_meant_to_wait_are_counted_and_not_ranked() {
     let mut script = Script::new();
     script.slow_put(1 << 8 | 1, 1, Wait::Fsync);
     for (number, name) in ["Watch/Watch", "Lock/Lock", "Election/Campaign"].iter().enumerate() {

@@ -46,7 +46,7 @@ fn a_story_among_many_is_that_of_the_request_alone() {
 }
 
 #[test]
-fn what_is_withheld_is_in_no_story_and_takes_none_of_it_away() {
+fn withheld_events_are_in_no_story_and_remove_no_step() {
     let Script { mut recording, .. } = Script::put_on_a_follower();
     // The send has not arrived: what the second follower did from there on cannot be played yet.
     let is_first = |e: &Event| (e.member, e.stage) == (2, Stage::RaftReceive);
