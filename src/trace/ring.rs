@@ -87,12 +87,18 @@ pub fn is_capturing() -> bool {
     CAPTURE.load(Ordering::Relaxed)
 }
 
-/// Names this thread, by one of [`THREADS`], and makes its ring. Called once, when a thread starts;
-/// a thread that does not call it is "other" and gets a small ring at its first record.
+/// Names this thread, by one of [`THREADS`], and makes its ring. Called once, when a thread starts.
+/// A thread that does not call it is named after the operating system's name for it, or "other" with
+/// a small ring, at its first record.
 pub fn set_thread(name: &str) {
-    let thread = THREADS.iter().position(|known| *known == name).unwrap_or(0);
-    let ring = Ring::register(u8::try_from(thread).unwrap_or(0));
+    let ring = Ring::register(number_of(name));
     OWN.with(|own| *own.borrow_mut() = Some(Own(ring)));
+}
+
+/// The place of a name in [`THREADS`]; 0 for others.
+fn number_of(name: &str) -> u8 {
+    let thread = THREADS.iter().position(|known| *known == name).unwrap_or(0);
+    u8::try_from(thread).unwrap_or(0)
 }
 
 /// Which of [`THREADS`] this thread is.
@@ -149,7 +155,11 @@ fn with_own(write: impl FnOnce(&Ring)) {
     // A step that ends while its thread ends has no ring any more, and is not recorded.
     let _ = OWN.try_with(|own| {
         let mut own = own.borrow_mut();
-        write(&own.get_or_insert_with(|| Own(Ring::register(0))).0);
+        let own = own.get_or_insert_with(|| {
+            let thread = std::thread::current();
+            Own(Ring::register(thread.name().map_or(0, number_of)))
+        });
+        write(&own.0);
     });
 }
 

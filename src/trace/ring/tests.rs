@@ -102,3 +102,17 @@ fn a_step_writes_its_beginning_and_its_end_with_one_clock() {
     assert_eq!((0, 5), (begin.head().result, span.head().result));
     assert_eq!(8, crate::field!(span, Rpc, revision));
 }
+
+#[test]
+fn a_thread_that_does_not_name_itself_has_the_name_that_it_was_started_with() {
+    let name_of = |started: &str| {
+        let thread = thread::Builder::new().name(started.to_owned());
+        let work = || {
+            crate::mark!(RaftEntry, 78, index = 1);
+            super::thread_name()
+        };
+        thread.spawn(work).unwrap().join().unwrap()
+    };
+    let names = ["wal", "peer", "commit", "wal-prepare"].map(name_of);
+    assert_eq!(["wal", "peer", "commit", "other"], names);
+}
