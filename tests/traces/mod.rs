@@ -57,6 +57,7 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::LeaseCheckpoint, "only when it is switched on; the test of checkpoints does that"),
     (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),
     (Stage::AnswerPiece, "as above"),
+    (Stage::AnswerEnded, "as above"),
 ];
 
 /// A cluster of three and what it tells.

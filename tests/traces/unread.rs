@@ -73,6 +73,18 @@ async fn a_read_that_waits_for_room_says_so_and_is_served_in_place_of_what_stall
     assert!(len < VALUE, "{len} bytes");
     assert_eq!(Some(h2::Reason::ENHANCE_YOUR_CALM), reset);
     assert!(scene.cluster.log(0).contains("do not read their answers"));
+    let ended = scene
+        .listener
+        .until("the mark of the answer that was ended", |recording| {
+            let mut events = recording.events.iter();
+            let ended = events.find(|event| event.stage == Stage::AnswerEnded);
+            ended.cloned().ok_or_else(|| "no mark".to_owned())
+        })
+        .await;
+    let field = |name| ended.field(name).unwrap();
+    let [sent, left] = ["sent", "left"].map(|name| usize::try_from(field(name)).unwrap());
+    assert!(len <= sent + 100 && VALUE < sent + left && sent + left < VALUE + 100, "{ended:?}");
+    assert_eq!(u64::from(u32::from(h2::Reason::ENHANCE_YOUR_CALM)), field("reason"));
 }
 
 fn get(key: &'static str, range_end: &'static str) -> RangeRequest {
