@@ -27,7 +27,7 @@ impl Server {
         {
             return Ok(response);
         }
-        self.read_aside(move |store| store.range(id, &range)).await?
+        self.read_aside(id, move |store| store.range(id, &range)).await?
     }
 
     /// A transaction that writes.

@@ -418,6 +418,9 @@ macro_rules! vocabulary {
     /// has taken rows of it.
     AnswerEnded = "answer.ended" Request Story ["sent" Bytes, "left" Bytes, "reason" Count]
         "api/answers.rs", "none", "0.1";
+    /// As many long reads as may run are running: waiting for the end of one of them.
+    ReadTurn = "read.turn" Request Story ["ahead" Count, "limit" Count]
+        "server/aside.rs", "none", "0.1";
 } };
 }
 
