@@ -10,18 +10,25 @@ use crate::pb::etcdserverpb::{
 use super::{
     Error, Server,
     admit::txn_cost,
+    answer::Connection,
     kv::unexpected,
     mvcc::{KvResponse, Reply, plan::Source, read_txn::is_long},
 };
 
 impl Server {
-    /// A range. It may look at many keys, and returns a few.
+    /// A range. It may look at many keys, and returns a few. If a client is sent what is read, it
+    /// must have read enough of its earlier answers: asked behind the round, so that calls which
+    /// share one do not all pass.
     pub(super) async fn own_range(
         &self,
         id: u64,
         range: RangeRequest,
+        client: Option<&Connection>,
     ) -> Result<RangeResponse, Error> {
         self.may_range(id, &range).await?;
+        if let Some(client) = client {
+            self.ready(id, client).await?;
+        }
         if !is_long(&range)
             && let Some(response) = self.store.small_range(id, &range, usize::MAX)?
         {

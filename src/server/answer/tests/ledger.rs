@@ -10,7 +10,7 @@ use goldenscript::{Command, Context, Runner};
 
 use crate::{
     clock,
-    server::answer::ledger::{Ledger, Limits, Share, Ticket},
+    server::answer::ledger::{Ledger, Limits, Share, Ticket, Verdict},
 };
 
 fn run(script: &str) {
@@ -58,6 +58,12 @@ struct Book {
 
 fn list(tickets: &[Ticket]) -> String {
     tickets.iter().map(|ticket| format!("a{ticket} ")).collect::<String>().trim_end().to_owned()
+}
+
+fn say(verdict: &Verdict) -> String {
+    let closed: Vec<_> = verdict.closed.iter().map(|it| format!("c{it}")).collect();
+    let (ended, admitted) = (list(&verdict.ended), list(&verdict.admitted));
+    format!("ended [{ended}], admitted [{admitted}], closed {closed:?}")
 }
 
 impl Book {
@@ -117,12 +123,7 @@ impl Book {
                 self.now += Duration::from_secs(next()?);
                 String::new()
             }
-            "judge" => {
-                let verdict = ledger.judge(now);
-                let closed: Vec<_> = verdict.closed.iter().map(|it| format!("c{it}")).collect();
-                let (ended, admitted) = (list(&verdict.ended), list(&verdict.admitted));
-                format!("ended [{ended}], admitted [{admitted}], closed {closed:?}")
-            }
+            "judge" => say(&ledger.judge(now)),
             name => return Err(format!("unknown command {name}").into()),
         })
     }
