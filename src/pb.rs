@@ -7,6 +7,8 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
 
+use prost::Message as _;
+
 macro_rules! package {
     ($($name:ident = $file:literal),+ $(,)?) => {
         $(pub mod $name { include!(concat!(env!("OUT_DIR"), "/", $file, ".rs")); })+
@@ -61,6 +63,26 @@ fn scan(mut data: &[u8]) -> Option<u64> {
         }
     }
     own
+}
+
+/// Whether the data of a log entry is a request of any kind, of v3 or of v2, known or not, with all
+/// transactions that stand in it. What is none ends each member that comes to it.
+pub fn is_request(data: &bytes::Bytes) -> bool {
+    let Ok(request) = etcdserverpb::InternalRaftRequest::decode(data.clone()) else {
+        return etcdserverpb::Request::decode(data.clone()).is_ok();
+    };
+    let mut transactions: Vec<_> = request.txn.into_iter().collect();
+    while let Some(txn) = transactions.pop() {
+        for operation in txn.success.into_iter().chain(txn.failure) {
+            if let Some(etcdserverpb::request_op::Request::RequestTxn(inner)) = operation.request {
+                match etcdserverpb::TxnRequest::decode(inner) {
+                    Ok(inner) => transactions.push(inner),
+                    Err(_) => return false,
+                }
+            }
+        }
+    }
+    true
 }
 
 /// The numbers of a message's fields, as they are encoded; ends where it cannot be read.

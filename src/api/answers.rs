@@ -33,8 +33,9 @@
 //! since.
 //!
 //! From the handler to here an answer goes through a task-local: the extensions of requests and
-//! answers would cost each small one an allocation. Left out: answers of other services than KV,
-//! and streams.
+//! answers would cost each small one an allocation. The answers of all services are counted, by
+//! their length. Of streams only those of Observe are: what watchers are sent is bounded by the
+//! queues of their streams.
 
 use std::{
     cell::RefCell,
@@ -84,8 +85,8 @@ tokio::task_local! {
 
 /// An answer on its way from its handler to its body.
 enum Outgoing {
-    /// The message is complete.
-    Small(Arc<Connection>),
+    /// The messages are complete.
+    Small,
     /// The message is the beginning: encoded, with gRPC's prefix for all of it.
     Large { head: Bytes, large: Large, server: Arc<Server> },
 }
@@ -95,15 +96,16 @@ pub(super) async fn serve<E>(
     client: Arc<Connection>,
     call: impl Future<Output = Result<http::Response<Body>, E>>,
 ) -> Result<http::Response<Body>, E> {
+    let calling = Calling { client: Arc::clone(&client), outgoing: RefCell::default() };
     let served = async {
         let answer = call.await?;
         let outgoing = CALLING.with(|calling| calling.outgoing.take());
         Ok(match outgoing {
             None => answer,
-            Some(outgoing) => outgoing.body(answer),
+            Some(outgoing) => outgoing.body(answer, &client),
         })
     };
-    CALLING.scope(Calling { client, outgoing: RefCell::default() }, served).await
+    CALLING.scope(calling, served).await
 }
 
 /// The connection of the call that is being carried out.
@@ -118,10 +120,15 @@ fn send(outgoing: Outgoing) {
 }
 
 /// Has a message of so many bytes counted while it is sent.
-pub(super) fn small(bytes: usize, client: Arc<Connection>) {
+pub(super) fn small(bytes: usize) {
     if UNCOUNTED <= bytes {
-        send(Outgoing::Small(client));
+        stream();
     }
+}
+
+/// Has the messages of a stream counted, each while it is sent.
+pub(super) fn stream() {
+    send(Outgoing::Small);
 }
 
 /// Has a large answer sent behind a message of which only the header is set.
@@ -136,12 +143,15 @@ pub(super) fn large(message: &impl Message, large: Large, server: &Arc<Server>) 
 }
 
 impl Outgoing {
-    fn body(self, answer: http::Response<Body>) -> http::Response<Body> {
+    fn body(self, answer: http::Response<Body>, client: &Arc<Connection>) -> http::Response<Body> {
         match self {
-            Outgoing::Small(client) => answer.map(|body| Body::new(Counted { body, client })),
+            Outgoing::Small => {
+                let client = Arc::clone(client);
+                answer.map(|body| Body::new(Counted { body, client }))
+            }
             Outgoing::Large { head, large, server } => answer.map(|_| {
-                let (head, reading, is_over) = (Some(head), None, false);
-                Body::new(Sending { large, server, head, reading, is_over })
+                let (head, reading, sent, is_over) = (Some(head), None, 0, false);
+                Body::new(Sending { large, server, head, reading, sent, is_over })
             }),
         }
     }
@@ -181,6 +191,8 @@ struct Sending {
     server: Arc<Server>,
     head: Option<Bytes>,
     reading: Option<Reading>,
+    /// What HTTP/2 has taken of it, without the head.
+    sent: usize,
     is_over: bool,
 }
 
@@ -211,6 +223,7 @@ impl HttpBody for Sending {
             let next = self.large.rope().next(FRAME);
             match next {
                 Next::Bytes(bytes, is_kept) => {
+                    self.sent += bytes.len();
                     let frame = self.large.piece(bytes, is_kept);
                     return Poll::Ready(Some(Ok(Frame::data(frame))));
                 }
@@ -241,9 +254,12 @@ impl Sending {
     }
 
     /// Ends the call in the middle of its message. No status can say why, because gRPC reads none
-    /// before the message is complete.
+    /// before the message is complete, and the rpc has said that all is well.
     fn reset(&mut self, reason: Reason) -> Polled {
         self.is_over = true;
+        let (id, sent, code) = (self.large.id, self.sent, u32::from(reason));
+        let left = self.large.len.saturating_sub(sent);
+        crate::mark!(AnswerEnded, id, sent = sent, left = left, reason = u64::from(code));
         Poll::Ready(Some(Err(h2::Error::from(reason).into())))
     }
 }

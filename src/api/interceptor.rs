@@ -8,7 +8,10 @@
 use prost::Message;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
-use super::status::{plain_status, status};
+use super::{
+    answers,
+    status::{plain_status, status},
+};
 use crate::{
     mark,
     server::{Error, Server, dropped},
@@ -144,6 +147,9 @@ impl Call {
         bytes: usize,
         revision: i64,
     ) -> Result<Response<A>, Status> {
+        if result.is_ok() {
+            answers::small(bytes);
+        }
         let told = self.caller.map(|caller| caller.response(self.id, trace::kept(self.id)));
         let mut result = self.finish(result, bytes, revision).map(Response::new);
         if let Some(told) = told.and_then(|told| told.parse().ok()) {

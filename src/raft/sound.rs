@@ -7,12 +7,14 @@
 
 use std::fmt;
 
+use prost::Message as _;
 use raft::{
     INVALID_ID, Raft, StateRole,
     eraftpb::{Entry, EntryType, Message, MessageType},
 };
 
 use super::log::LogStorage;
+use crate::pb;
 
 /// How far a term may be above this member's. A term rises by one with each election, so no member
 /// has missed 2^32 of them.
@@ -68,6 +70,12 @@ pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
         // Once it is in the log, it ends every member that comes to it.
         MessageType::MsgPropose if message.entries.iter().any(is_joint_change) => {
             wrong("it proposes a change of membership in a form that no member carries out")
+        }
+        // A follower only passes it on.
+        MessageType::MsgPropose
+            if raft.state == StateRole::Leader && !message.entries.iter().all(is_applicable) =>
+        {
+            wrong("it proposes what no member can apply")
         }
         MessageType::MsgReadIndex | MessageType::MsgReadIndexResp if message.entries.len() != 1 => {
             wrong("a read has one context")
@@ -131,6 +139,16 @@ fn follow_on(message: &Message) -> bool {
         (index, term) = (entry.index, entry.term);
     }
     term <= message.term
+}
+
+/// Whether apply can make something of an entry. A request of a kind that this member does not
+/// carry out counts: other members may.
+fn is_applicable(entry: &Entry) -> bool {
+    match entry.get_entry_type() {
+        EntryType::EntryNormal => pb::is_request(&entry.data),
+        EntryType::EntryConfChange => pb::raftpb::ConfChange::decode(entry.data.as_ref()).is_ok(),
+        EntryType::EntryConfChangeV2 => false,
+    }
 }
 
 /// A change of membership in raft's newer form. etcd writes the older one, and apply reads no
@@ -332,6 +350,51 @@ mod tests {
         assert!(checked(&mut raft, asks).is_some());
         assert_eq!(checked(&mut raft, refusal), None);
         assert_eq!(raft.prs().get(2).unwrap().next_idx, 1);
+    }
+
+    /// What a follower forwards would end every member that comes to it in the log.
+    #[test]
+    fn a_leader_takes_no_proposal_that_no_member_can_apply() {
+        use crate::pb::etcdserverpb::{
+            InternalRaftRequest, PutRequest, RequestOp, TxnRequest, request_op::Request,
+        };
+        let (mut raft, _dir) = follower();
+        raft.become_candidate();
+        raft.become_leader();
+        let proposal = |kind, data: Vec<u8>| {
+            let mut message = Message { term: 0, ..message(MessageType::MsgPropose) };
+            let mut entry = Entry { data: data.into(), ..Entry::default() };
+            entry.set_entry_type(kind);
+            message.mut_entries().push(entry);
+            message
+        };
+        let txn = |inner: Vec<u8>| {
+            let operation = RequestOp { request: Some(Request::RequestTxn(inner.into())) };
+            TxnRequest { success: vec![operation], ..TxnRequest::default() }
+        };
+        let of = |txn| InternalRaftRequest { txn: Some(txn), ..InternalRaftRequest::default() };
+        let put = InternalRaftRequest { put: Some(PutRequest::default()), ..of(txn(vec![])) };
+        // Field 5 has less than it says, and the same one level deeper.
+        let broken = vec![0x2a, 9, 1];
+        let deep = of(txn(txn(broken.clone()).encode_to_vec())).encode_to_vec();
+        let normal = EntryType::EntryNormal;
+        for (kind, data) in [
+            (normal, vec![0xff; 9]),
+            (normal, broken),
+            (normal, deep),
+            (EntryType::EntryConfChange, vec![0xff; 9]),
+        ] {
+            let mut both = proposal(normal, put.encode_to_vec());
+            both.mut_entries().push(proposal(kind, data).entries[0].clone());
+            assert!(checked(&mut raft, both.clone()).is_some(), "{both:?}");
+        }
+        assert_eq!(raft.raft_log.last_index(), 4);
+        // A kind that is not known here may be known to others; and raft's own are empty.
+        let unknown = vec![0x82, 0x7d, 0];
+        for data in [put.encode_to_vec(), unknown, vec![]] {
+            assert_eq!(checked(&mut raft, proposal(normal, data)), None);
+        }
+        assert_eq!(raft.raft_log.last_index(), 7);
     }
 
     #[test]

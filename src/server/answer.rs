@@ -25,9 +25,9 @@
 //! index says that it may become ([`Store::plan_bytes`]), and then exactly.
 //!
 //! A write that reads cannot be refused any more when its answer is read. So it asks for room before
-//! it is proposed, and for that of its plan, which apply makes, too; and afterwards it waits for a place like others, but in the end it gets one
-//! ([`Connection::enter_at_last`]). It waits no longer than a request may, because its plan holds a
-//! snapshot of the file.
+//! it is proposed, and for that of its plan, which apply makes, too. Afterwards it waits for a place
+//! like others, but in the end it gets one ([`Connection::enter_at_last`]). It waits no longer than a
+//! request may, because its plan holds a snapshot of the file.
 //!
 //! Invariants
 //! * What is in flight, plans included, is at most what [`room::LIMITS`] allows, but for: one row an
@@ -38,7 +38,8 @@
 //! * Nobody waits who holds anything, but for the plan of a write; see [`ledger`].
 //!
 //! What is left out: the events of watchers, which are bounded by the queues of their streams
-//! (`mvcc::watch`); and answers of other services, which do not carry what clients have stored.
+//! (`mvcc::watch`). Answers of other services are small ones; those that carry what clients have
+//! stored wait like ranges until their client has read enough ([`Server::ready`]).
 
 pub mod ledger;
 pub mod meter;
@@ -65,7 +66,7 @@ use super::{Error, Server};
 use crate::{
     pb::etcdserverpb::{RangeRequest, TxnRequest},
     server::mvcc::{KvResponse, Reply, Store, reader::Source, reply::write_range},
-    stage,
+    stage, trace,
 };
 
 /// How much is read again at a time, and a row.
@@ -225,6 +226,11 @@ impl From<Error> for Failed {
 }
 
 impl Server {
+    /// Waits, on behalf of request `id`, until the client has read enough of its earlier answers.
+    pub(crate) async fn ready(&self, id: u64, from: &Connection) -> Result<(), Error> {
+        from.ready(id, self.settings.request_timeout).await
+    }
+
     /// Waits until there is room for the answer to a write that reads these ranges, before it is
     /// proposed. Returns a place, if its plan may be long.
     pub(super) async fn room_for(
@@ -278,7 +284,7 @@ impl Server {
         loop {
             let meter = Meter::new(from, share.take());
             let read = move |store: &Store| (question.read(store, id, meter), question);
-            let (result, again) = self.read_aside(read).await?;
+            let (result, again) = self.read_aside(id, read).await?;
             match result {
                 Ok(large) => return Ok(large),
                 Err(Failed::Refused(error)) => return Err(error),
@@ -307,17 +313,21 @@ impl Server {
         let read = move |store: &Store| {
             let mut span = stage!(AnswerPiece, id, revision = rows.at());
             let (mut encoder, mut count, mut bytes) = (rows.encoder(), 0, 0);
-            store.rows_again(id, rows.at(), rows.keys(), |row| {
+            let read = store.rows_again(id, rows.at(), rows.keys(), |row| {
                 count += 1;
                 bytes += row.len();
                 encoder.push(row);
                 if PIECE <= bytes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })?;
+            });
+            if read.is_err() {
+                span.flag(trace::FLAG_ERROR);
+            }
+            read?;
             rows.pass(count);
             let left = rows.keys().len();
             crate::set!(span, AnswerPiece, rows = count, bytes = bytes, left = left);
             Ok((rows, encoder.finish()))
         };
-        self.read_aside(read).await?
+        self.read_aside(id, read).await?
     }
 }

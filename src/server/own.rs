@@ -10,24 +10,31 @@ use crate::pb::etcdserverpb::{
 use super::{
     Error, Server,
     admit::txn_cost,
+    answer::Connection,
     mvcc::{KvResponse, Reply, read_txn::is_long, reader::Source},
     outcome::unexpected,
 };
 
 impl Server {
-    /// A range. It may look at many keys, and returns a few.
+    /// A range. It may look at many keys, and returns a few. If a client is sent what is read, it
+    /// must have read enough of its earlier answers: asked behind the round, so that calls which
+    /// share one do not all pass.
     pub(super) async fn own_range(
         &self,
         id: u64,
         range: RangeRequest,
+        client: Option<&Connection>,
     ) -> Result<RangeResponse, Error> {
         self.may_range(id, &range).await?;
+        if let Some(client) = client {
+            self.ready(id, client).await?;
+        }
         if !is_long(&range)
             && let Some(response) = self.store.small_range(id, &range, usize::MAX)?
         {
             return Ok(response);
         }
-        self.read_aside(move |store| store.range(id, &range)).await?
+        self.read_aside(id, move |store| store.range(id, &range)).await?
     }
 
     /// A transaction that writes.

@@ -5,9 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use glass_etcd::{
     clock,
-    pb::etcdserverpb::{
-        DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request,
-        response_op::Response,
+    pb::{
+        etcdserverpb::{
+            DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+            request_op::Request, response_op::Response,
+        },
+        v3electionpb::LeaderRequest,
     },
 };
 use tokio::time::sleep;
@@ -147,6 +150,33 @@ async fn what_is_done_is_answered_without_room() {
     let delete = DeleteRangeRequest { prev_kv: true, key: "big/".into(), range_end: "big0".into() };
     let answer = client.kv.delete_range(delete).await.unwrap().into_inner();
     assert_eq!((answer.deleted, i64::try_from(answer.prev_kvs.len())), (all, Ok(all)));
+}
+
+/// Goal: answers of other services carry what clients have stored, too, and are counted. Method: ask
+/// who leads, a megabyte each time, and read nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_other_services_are_counted() {
+    if !can_measure("answers of Election") {
+        return;
+    }
+    let cluster = Cluster::start(&Kind::Glass, 1).await;
+    let mut client = cluster.client(0);
+    let put = PutRequest { key: "name/1".into(), value: vec![7; MB].into(), ..Default::default() };
+    client.kv.put(put).await.unwrap();
+    let address = cluster.members[0].client_address();
+    let mut silent = Silent::connect(&address).await;
+    let who = LeaderRequest { name: "name".into() };
+    let mut asked = Vec::new();
+    for _ in 0..12 {
+        asked.push(silent.send_to("v3electionpb.Election", "Leader", &who).await);
+    }
+    go_on(&mut client, 50).await;
+    assert!(11 * MB as u64 <= held(&address), "{} bytes are held", held(&address));
+    drop((asked, silent));
+    eventually("memory is given back", Duration::from_secs(20), || async {
+        if held(&address) == 0 { Ok(()) } else { Err(format!("{} bytes", held(&address))) }
+    })
+    .await;
 }
 
 /// Goal: what a transaction reads is read by the member that answers, and only as far as there is

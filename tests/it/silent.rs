@@ -52,7 +52,17 @@ impl Silent {
 
     /// Sends a request without waiting.
     pub(crate) async fn send(&mut self, method: &str, message: &impl Message) -> ResponseFuture {
-        let request = Request::post(format!("http://member/etcdserverpb.KV/{method}"))
+        self.send_to("etcdserverpb.KV", method, message).await
+    }
+
+    /// Asks another service than KV, and waits for nothing.
+    pub(crate) async fn send_to(
+        &mut self,
+        service: &str,
+        method: &str,
+        message: &impl Message,
+    ) -> ResponseFuture {
+        let request = Request::post(format!("http://member/{service}/{method}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(())

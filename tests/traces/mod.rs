@@ -58,6 +58,8 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::LeaseCheckpoint, "only when it is switched on; the test of checkpoints does that"),
     (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),
     (Stage::AnswerPiece, "as above"),
+    (Stage::AnswerEnded, "as above"),
+    (Stage::ReadTurn, "only when four long reads are under way; the tests of paths do that"),
 ];
 
 /// A cluster of three members and its records.

@@ -74,6 +74,18 @@ async fn a_read_that_waits_for_room_shows_it_and_replaces_a_stalled_answer() {
     assert!(len < VALUE, "{len} bytes");
     assert_eq!(Some(h2::Reason::ENHANCE_YOUR_CALM), reset);
     assert!(scene.cluster.log(0).contains("do not read their answers"));
+    let ended = scene
+        .listener
+        .until("the mark of the answer that was ended", |recording| {
+            let mut events = recording.events.iter();
+            let ended = events.find(|event| event.stage == Stage::AnswerEnded);
+            ended.cloned().ok_or_else(|| "no mark".to_owned())
+        })
+        .await;
+    let field = |name| ended.field(name).unwrap();
+    let [sent, left] = ["sent", "left"].map(|name| usize::try_from(field(name)).unwrap());
+    assert!(len <= sent + 100 && VALUE < sent + left && sent + left < VALUE + 100, "{ended:?}");
+    assert_eq!(u64::from(u32::from(h2::Reason::ENHANCE_YOUR_CALM)), field("reason"));
 }
 
 fn get(key: &'static str, range_end: &'static str) -> RangeRequest {
@@ -93,7 +105,8 @@ async fn tell(scene: &Scene) {
         .await;
     let room = told.one(0, Stage::AnswerRoom);
     told.begin(0, Stage::AnswerRoom);
-    assert_eq!([2 << 20, 256 << 20], ["bytes", "limit"].map(|name| room.field(name)));
+    // A window, and the plan of three rows.
+    assert_eq!([(2 << 20) + 3 * 17, 256 << 20], ["bytes", "limit"].map(|name| room.field(name)));
     assert!(room.field("in_flight") + room.field("bytes") > room.field("limit"));
     assert_eq!(0, room.field("of_connection"));
     assert!(room.event.took_ns > 100_000_000, "{room:?}");

@@ -201,9 +201,11 @@ fn begin(event: &Event) -> Vec<String> {
             let key = event.key.as_ref().map(|text| key(text, 24));
             [format!("rpc {}", method_of(event))].into_iter().chain(key).collect()
         }
-        Stage::RaftPropose | Stage::ReadIndexWait | Stage::ReadIndexRound | Stage::AnswerRoom => {
-            vec![name.to_owned()]
-        }
+        Stage::RaftPropose
+        | Stage::ReadIndexWait
+        | Stage::ReadIndexRound
+        | Stage::AnswerRoom
+        | Stage::ReadTurn => vec![name.to_owned()],
         Stage::LockWait => vec![name.to_owned(), waits_for(event)],
         _ => vec![format!("{name} begins")],
     }
@@ -218,6 +220,7 @@ fn short_name(event: &Event) -> String {
         Stage::ReadIndexRound => "read_index.round done".to_owned(),
         Stage::LockWait => "lock.wait done".to_owned(),
         Stage::AnswerRoom => "answer.room done".to_owned(),
+        Stage::ReadTurn => "read.turn done".to_owned(),
         Stage::RaftSend | Stage::RaftReceive => {
             message_name(field!(event, RaftSend | RaftReceive, type)).to_owned()
         }
@@ -255,6 +258,7 @@ fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
         }
         Stage::BackendGet => format!("{} rows", field!(event, BackendGet, file)),
         Stage::AnswerRoom => format!("{} MiB unread", field!(event, AnswerRoom, in_flight) >> 20),
+        Stage::ReadTurn => format!("{} ahead", field!(event, ReadTurn, ahead)),
         Stage::AnswerPiece => format!("{} rows again", field!(event, AnswerPiece, rows)),
         Stage::Lost => format!("{} records", field!(event, Lost, records)),
         _ => return log_detail(event, lanes),

@@ -171,6 +171,7 @@ fn in_a_sentence(wait: Wait) -> &'static str {
         Wait::Read => "reading",
         Wait::Turn => "the wait for its turn",
         Wait::Compaction => "the compaction's rows",
+        Wait::LongReads => "the long reads before it",
         Wait::Room => "room for its answer",
         Wait::InVain => "the wait in vain",
         Wait::Wake => "waking the request",

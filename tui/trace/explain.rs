@@ -81,6 +81,7 @@ pub(super) fn reason(wait: Wait) -> &'static str {
         Wait::Read => "reading",
         Wait::Turn => "its turn",
         Wait::Compaction => "the compaction's rows",
+        Wait::LongReads => "the long reads before it",
         Wait::Room => "room for the answer",
         Wait::InVain => "in vain",
         Wait::Wake => "waking the request",

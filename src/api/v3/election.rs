@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
     api::{
+        answers::{self, client},
         header,
         interceptor::{Call, Method, begin},
         leader::LeaderCheck,
@@ -65,7 +66,9 @@ impl Election for ElectionService {
         request: Request<LeaderRequest>,
     ) -> Result<Response<LeaderResponse>, Status> {
         let call = begin(&self.server, Method::Leader, &request, Some(&request.get_ref().name))?;
-        let mut result = self.server.election_leader(call.id(), request.into_inner()).await;
+        let client = client(&self.server);
+        let mut result =
+            self.server.election_leader(call.id(), request.into_inner(), &client).await;
         let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
         call.respond(result, revision)
     }
@@ -78,9 +81,10 @@ impl Election for ElectionService {
     ) -> Result<Response<Self::ObserveStream>, Status> {
         let name = &request.get_ref().name;
         let call = begin(&self.server, Method::Observe, &request, Some(name))?;
+        answers::stream();
         let server = Arc::clone(&self.server);
         let observer = Observer {
-            observation: Observation::new(Arc::clone(&server), call.id(), name),
+            observation: Observation::new(Arc::clone(&server), client(&server), (call.id(), name)),
             leader: LeaderCheck::new(&server, request.metadata()),
             server,
             call,

@@ -16,10 +16,7 @@ use crate::{
         PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader, TxnRequest,
         TxnResponse, kv_server::Kv,
     },
-    server::{
-        Error, Server,
-        answer::{Answer, Connection},
-    },
+    server::{Error, Server, answer::Answer},
 };
 
 /// Serves KV for a member.
@@ -36,7 +33,7 @@ impl KvService {
     /// Fills in the answer's header, and ends the call with it.
     fn respond<A: Message + Default>(
         &self,
-        (call, client): (Call, Arc<Connection>),
+        call: Call,
         answer: Result<Answer<A>, Error>,
         header: fn(&mut A) -> &mut Option<ResponseHeader>,
     ) -> Result<Response<A>, Status> {
@@ -53,9 +50,8 @@ impl KvService {
         let bytes = message.as_ref().map_or(0, Message::encoded_len);
         let beside = large.as_ref().map_or(0, |large| large.len);
         let response = call.respond_with(message, bytes + beside, revision)?;
-        match large {
-            Some(large) => answers::large(response.get_ref(), large, &self.server),
-            None => answers::small(bytes, client),
+        if let Some(large) = large {
+            answers::large(response.get_ref(), large, &self.server);
         }
         Ok(response)
     }
@@ -70,14 +66,14 @@ impl Kv for KvService {
         let call = begin(&self.server, Method::Range, &request, Some(&request.get_ref().key))?;
         let client = client(&self.server);
         let answer = self.server.range(call.id(), request.into_inner(), &client).await;
-        self.respond((call, client), answer, |response| &mut response.header)
+        self.respond(call, answer, |response| &mut response.header)
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let call = begin(&self.server, Method::Put, &request, Some(&request.get_ref().key))?;
         let client = client(&self.server);
         let answer = self.server.put(call.id(), request.into_inner(), &client).await;
-        self.respond((call, client), answer, |response| &mut response.header)
+        self.respond(call, answer, |response| &mut response.header)
     }
 
     async fn delete_range(
@@ -88,7 +84,7 @@ impl Kv for KvService {
             begin(&self.server, Method::DeleteRange, &request, Some(&request.get_ref().key))?;
         let client = client(&self.server);
         let answer = self.server.delete_range(call.id(), request.into_inner(), &client).await;
-        self.respond((call, client), answer, |response| &mut response.header)
+        self.respond(call, answer, |response| &mut response.header)
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
@@ -96,7 +92,7 @@ impl Kv for KvService {
         let call = begin(&self.server, Method::Txn, &request, key.as_deref())?;
         let client = client(&self.server);
         let answer = self.server.txn(call.id(), request.into_inner(), &client).await;
-        self.respond((call, client), answer, |response| &mut response.header)
+        self.respond(call, answer, |response| &mut response.header)
     }
 
     async fn compact(
@@ -104,9 +100,8 @@ impl Kv for KvService {
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
         let call = begin(&self.server, Method::Compact, &request, None)?;
-        let client = client(&self.server);
         let result = self.server.compact(call.id(), request.into_inner()).await;
-        self.respond((call, client), result.map(Answer::Whole), |response| &mut response.header)
+        self.respond(call, result.map(Answer::Whole), |response| &mut response.header)
     }
 
     type RangeStreamStream = tokio_stream::Empty<Result<RangeStreamResponse, Status>>;

@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::{
     api::{
+        answers::client,
         header,
         interceptor::{Call, Method, begin, check},
         leader::LeaderCheck,
@@ -93,7 +94,11 @@ impl Lease for LeaseService {
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
         let call = begin(&self.server, Method::LeaseTimeToLive, &request, None)?;
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
-        let result = self.server.lease_time_to_live(call.id(), id, keys).await.map(|view| {
+        let view = match self.server.ready(call.id(), &client(&self.server)).await {
+            Ok(()) => self.server.lease_time_to_live(call.id(), id, keys).await,
+            Err(error) => Err(error),
+        };
+        let result = view.map(|view| {
             let mut header = None;
             header::fill(&mut header, &self.server);
             match view {

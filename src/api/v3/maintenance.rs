@@ -70,7 +70,7 @@ impl Maintenance for MaintenanceService {
 
     async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         let call = begin(&self.server, Method::Hash, &request, None)?;
-        let result = self.server.hash().await.map(|(hash, revision)| {
+        let result = self.server.hash(call.id()).await.map(|(hash, revision)| {
             let mut header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
             header::fill(&mut header, &self.server);
             HashResponse { header, hash }
@@ -83,7 +83,7 @@ impl Maintenance for MaintenanceService {
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
         let call = begin(&self.server, Method::HashKv, &request, None)?;
-        let result = self.server.hash_kv(request.into_inner().revision).await;
+        let result = self.server.hash_kv(call.id(), request.into_inner().revision).await;
         let result = result.map(|hash| {
             let revision = hash.revision;
             let mut header = Some(ResponseHeader { revision, ..ResponseHeader::default() });

@@ -13,7 +13,7 @@ use crate::{
             ProclaimRequest, ProclaimResponse, ResignRequest, ResignResponse,
         },
     },
-    server::{Error, Server},
+    server::{Error, Server, answer::Connection},
 };
 
 impl Server {
@@ -87,8 +87,10 @@ impl Server {
         &self,
         id: u64,
         request: LeaderRequest,
+        client: &Connection,
     ) -> Result<LeaderResponse, Error> {
-        let mut response = self.own_range(id, oldest(&prefix_of(&request.name))).await?;
+        let range = oldest(&prefix_of(&request.name));
+        let mut response = self.own_range(id, range, Some(client)).await?;
         match response.kvs.pop() {
             Some(kv) => Ok(LeaderResponse { header: response.header, kv: Some(kv) }),
             None => Err(Error::ElectionNoLeader),

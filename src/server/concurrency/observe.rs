@@ -27,6 +27,7 @@ use crate::{
     },
     server::{
         Error, Server,
+        answer::Connection,
         mvcc::watch::{Events, Filters, News, WatchRequest},
     },
 };
@@ -46,6 +47,7 @@ enum State {
 /// One client's view of an election.
 pub(crate) struct Observation {
     server: Arc<Server>,
+    client: Arc<Connection>,
     id: u64,
     prefix: Bytes,
     state: State,
@@ -57,9 +59,13 @@ pub(crate) struct Observation {
 
 impl Observation {
     /// Observes the election of this name for the call `id`.
-    pub(crate) fn new(server: Arc<Server>, id: u64, name: &[u8]) -> Observation {
-        let prefix = prefix_of(name);
-        Observation { server, id, prefix, state: State::Look, outbox: VecDeque::new(), told: 0 }
+    pub(crate) fn new(
+        server: Arc<Server>,
+        client: Arc<Connection>,
+        (id, name): (u64, &[u8]),
+    ) -> Observation {
+        let (prefix, state, outbox) = (prefix_of(name), State::Look, VecDeque::new());
+        Observation { server, client, id, prefix, state, outbox, told: 0 }
     }
 
     /// The next answer; waits for as long as there is none. May be dropped at any time.
@@ -87,7 +93,8 @@ impl Observation {
     }
 
     async fn look(&mut self) -> Result<(), Error> {
-        let mut response = self.server.read_again(self.id, &oldest(&self.prefix)).await?;
+        let mut response =
+            self.server.read_again(self.id, &oldest(&self.prefix), Some(&self.client)).await?;
         let revision = revision_of(response.header.as_ref());
         match response.kvs.pop() {
             Some(kv) => self.lead(kv, revision),

@@ -17,7 +17,9 @@ use crate::{
     mark,
     pb::etcdserverpb::{RangeRequest, RangeResponse},
     server::{
-        Error, Server, dropped,
+        Error, Server,
+        answer::Connection,
+        dropped,
         mvcc::{
             read_txn::Older,
             watch::{Filters, News, Notice, Path, WatchRequest, WatchStream, queue::Notices},
@@ -42,7 +44,7 @@ impl Server {
             waits += 1;
         }
         let own = RangeRequest { key: place.key.clone(), ..RangeRequest::default() };
-        let mut response = self.read_again(id, &own).await?;
+        let mut response = self.read_again(id, &own, None).await?;
         let created = response.kvs.pop().map_or(0, |kv| kv.create_revision);
         if created != place.created {
             return Ok(Outcome::Lost);
@@ -57,9 +59,10 @@ impl Server {
         &self,
         id: u64,
         range: &RangeRequest,
+        client: Option<&Connection>,
     ) -> Result<RangeResponse, Error> {
         loop {
-            match self.own_range(id, range.clone()).await {
+            match self.own_range(id, range.clone(), client).await {
                 Err(Error::LeaderChanged) => {}
                 result => return result,
             }

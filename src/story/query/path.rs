@@ -54,6 +54,8 @@ pub enum Wait {
     Turn,
     /// The removal of rows by a compaction whose end the client asked for.
     Compaction,
+    /// A turn to read aside: other long reads are under way.
+    LongReads,
     /// Room for its answer: other clients do not read theirs.
     Room,
     /// The wake-up of the request's task.
@@ -84,6 +86,7 @@ impl Wait {
             Wait::Read => "read",
             Wait::Turn => "turn",
             Wait::Compaction => "compaction",
+            Wait::LongReads => "read_turn",
             Wait::Room => "answer_room",
             Wait::Wake => "wake",
             Wait::Answer => "answer",
@@ -171,15 +174,6 @@ impl Steps<'_> {
         self.first(stage, member).map(Place::End)
     }
 
-    /// Where the last span of a stage ends on a member.
-    fn last_end(&self, stage: Stage, member: u8) -> Option<Place> {
-        let is_meant = |at: &usize| {
-            let event = self.event(*at);
-            (event.member, event.kind) == (member, Kind::Span)
-        };
-        self.all(stage).filter(is_meant).last().map(Place::End)
-    }
-
     /// Whether the event is a message of this type.
     fn is_type(&self, at: usize, kind: u64) -> bool {
         field!(self.event(at), RaftSend | RaftReceive, type) == kind
@@ -205,15 +199,8 @@ impl Chain<'_> {
             self.is_broken = true;
             return;
         };
-        let (at, raw) = match place {
-            Place::End(at) => (at, self.order.times[at]),
-            Place::Start(at) => {
-                let event = self.steps.event(at);
-                let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
-                let took = if is_at_end { i128::from(event.took_ns) } else { 0 };
-                (at, self.order.times[at] - took)
-            }
-        };
+        let (Place::Start(at) | Place::End(at)) = place;
+        let raw = self.time(place);
         let time = raw.clamp(self.now, self.end);
         let (from, to) = (self.steps.event(self.from), self.steps.event(at));
         let is_one_clock = (from.member, from.boot) == (to.member, to.boot);
@@ -257,15 +244,16 @@ impl Chain<'_> {
     }
 
     /// What follows a call's own entry, or precedes its read: its turn, the end of the compaction,
-    /// room for the answer.
+    /// room for the answer, and the end of other long reads.
     fn wait(&mut self, serving: u8) {
         let waits = [
             (Stage::LockWait, Wait::Turn),
             (Stage::CompactWait, Wait::Compaction),
             (Stage::AnswerRoom, Wait::Room),
+            (Stage::ReadTurn, Wait::LongReads),
         ];
         for (stage, wait) in waits {
-            if let Some(end) = self.steps.last_end(stage, serving) {
+            if let Some(end) = self.last_end(stage, serving) {
                 self.until(Wait::Checks, self.steps.start(stage, serving));
                 self.until(wait, Some(end));
             }
@@ -367,7 +355,34 @@ impl Chain<'_> {
     /// A read that finds no room for its answer is repeated once there is room.
     fn read(&mut self, serving: u8) {
         self.wait(serving);
-        self.until(Wait::Checks, self.steps.start(Stage::MvccRange, serving));
-        self.until(Wait::Read, self.steps.last_end(Stage::MvccRange, serving));
+        let begins =
+            [Stage::MvccRange, Stage::TreeIndexGet].map(|it| self.steps.start(it, serving));
+        // A transaction plans all of its ranges, and then reads them.
+        let first = begins.into_iter().flatten().min_by_key(|place| self.time(*place));
+        self.until(Wait::Checks, first);
+        self.until(Wait::Read, self.last_end(Stage::MvccRange, serving));
+    }
+
+    /// Where the last span of a stage ends on a member before the rpc does. What a long answer reads
+    /// while it is sent comes behind that.
+    fn last_end(&self, stage: Stage, member: u8) -> Option<Place> {
+        let ends = self.steps.all(stage).filter(|at| {
+            let event = self.steps.event(*at);
+            (event.member, event.kind) == (member, Kind::Span) && self.order.times[*at] <= self.end
+        });
+        ends.last().map(Place::End)
+    }
+
+    /// When that was.
+    fn time(&self, place: Place) -> i128 {
+        match place {
+            Place::End(at) => self.order.times[at],
+            Place::Start(at) => {
+                let event = self.steps.event(at);
+                let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
+                let took = if is_at_end { i128::from(event.took_ns) } else { 0 };
+                self.order.times[at] - took
+            }
+        }
     }
 }

@@ -60,6 +60,12 @@ fn list(tickets: &[Ticket]) -> String {
     tickets.iter().map(|ticket| format!("a{ticket} ")).collect::<String>().trim_end().to_owned()
 }
 
+fn say(verdict: &Verdict) -> String {
+    let closed: Vec<_> = verdict.closed.iter().map(|it| format!("c{it}")).collect();
+    let (ended, admitted) = (list(&verdict.ended), list(&verdict.admitted));
+    format!("ended [{ended}], admitted [{admitted}], closed {closed:?}")
+}
+
 impl Book {
     fn act(&mut self, command: &Command) -> Result<String, Box<dyn StdError>> {
         let mut args = command.consume_args();
@@ -117,16 +123,10 @@ impl Book {
                 self.now += Duration::from_secs(next()?);
                 String::new()
             }
-            "judge" => text(&ledger.judge(now)),
+            "judge" => say(&ledger.judge(now)),
             name => return Err(format!("unknown command {name}").into()),
         })
     }
-}
-
-fn text(verdict: &Verdict) -> String {
-    let closed: Vec<_> = verdict.closed.iter().map(|it| format!("c{it}")).collect();
-    let (ended, admitted) = (list(&verdict.ended), list(&verdict.admitted));
-    format!("ended [{ended}], admitted [{admitted}], closed {closed:?}")
 }
 
 impl Runner for Book {

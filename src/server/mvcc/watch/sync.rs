@@ -1,9 +1,10 @@
 //! Catching up: the passes of the sync thread (etcd: `syncWatchersLoop`, `syncVictimsLoop`).
 //!
 //! One pass serves up to 512 watchers with one read: from the revision at which the one furthest
-//! behind stands, a window of revisions, each row once. Whoever is close to the present is served
-//! under the index lock, so that nothing is written meanwhile, and becomes synced; a window that
-//! ends far from the present is read without it, and its watchers stay unsynced until a later pass.
+//! behind stands, a window of revisions, each row once. It is read without the index lock, from the
+//! file too. If it reaches the present of then, what was written meanwhile is read under the lock, so
+//! that nothing is written after it, and the watchers become synced: that is little, and most of it
+//! is in the buffers. Watchers whose window ends before that stay unsynced until a later pass.
 //! Which events each watcher wants is found out in the same way, before the watchers are locked:
 //! under their lock notices are put into queues, and nothing is searched for.
 
@@ -32,7 +33,7 @@ const WATCHERS_MAX: usize = 512;
 const WINDOW: i64 = 1000;
 /// And bytes, unless one revision alone has more: a stream's queue holds little more than that.
 const WINDOW_BYTES: usize = super::queue::BYTES;
-/// From how close to the present on a window is read under the index lock.
+/// How many revisions are read under the index lock at most.
 const NEAR: i64 = 1000;
 /// How long a victim waits until it is tried again.
 const VICTIM_RETRY: Duration = Duration::from_millis(10);
@@ -42,6 +43,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// What one pass has read.
 struct Window {
     events: Vec<Event>,
+    bytes: usize,
     /// The last revision of which it has all.
     end: i64,
 }
@@ -112,40 +114,51 @@ impl Store {
         let (from, count) = (chosen.from, chosen.wishes.len());
         let mut span = crate::stage!(WatchSync, 0, from = from, watchers = count);
         let last = current.min(from.saturating_add(WINDOW - 1));
-        let rows = [from, last + 1].map(|main| Revision::new(main, 0).row_key());
-        let cut = self.backend.cut_range(Bucket::Key, &rows[0], &rows[1]);
-        let read = || {
-            let window = self.read_window(&cut, last);
-            (window.end, chosen.shares(&window))
-        };
-        let ((end, shares), index) = if current - from < NEAR {
-            (read(), index)
-        } else {
-            drop(index);
-            (read(), self.index.read().expect(POISONED))
-        };
+        let cut = self.cut_revisions(from, last);
+        drop(index);
+        let window = self.read_window(&cut, last, 0);
+        let mut shares = chosen.shares(&window);
+        let (mut end, mut seen) = (window.end, current);
+        let index = self.index.read().expect(POISONED);
+        let written = index.revision - current;
+        // A compaction that has passed it may have taken rows of what was written meanwhile.
+        if end == current && 0 < written && written <= NEAR && index.compacted <= current {
+            let cut = self.cut_revisions(current + 1, index.revision);
+            let rest = self.read_window(&cut, index.revision, window.bytes);
+            for (share, rest) in shares.iter_mut().zip(chosen.shares(&rest)) {
+                share.events.extend(rest.events);
+            }
+            (end, seen) = (rest.end, index.revision);
+        }
         let mut state = self.watchers.lock();
-        let events = state.catch_up(shares, (end, current), index.revision);
+        let events = state.catch_up(shares, (end, seen), index.revision);
         self.watchers.note_synced(&state);
         let left = state.unsynced.len();
         crate::set!(span, WatchSync, to = end, events = events, left = left);
         left > 0
     }
 
-    /// Reads events, whole revisions of them, in order.
-    fn read_window(&self, cut: &Cut, last: i64) -> Window {
-        let mut window = Window { events: Vec::new(), end: last };
-        let (mut bytes, mut main) = (0, 0);
+    /// The rows of these revisions, as of now.
+    fn cut_revisions(&self, first: i64, last: i64) -> Cut {
+        let rows = [first, last + 1].map(|main| Revision::new(main, 0).row_key());
+        self.backend.cut_range(Bucket::Key, &rows[0], &rows[1])
+    }
+
+    /// Reads events, whole revisions of them, in order. `before`: bytes that were read just before.
+    fn read_window(&self, cut: &Cut, last: i64, before: usize) -> Window {
+        let mut window = Window { events: Vec::new(), bytes: before, end: last };
+        let mut main = 0;
         for (row_key, row) in self.backend.rows(cut) {
             let Some((at, is_tombstone)) = Revision::from_row_key(&row_key) else {
                 self.backend.malformed("key bucket: a row's key is not a revision")
             };
-            if at.main != main && bytes > 0 && bytes + row.len() > WINDOW_BYTES {
+            let bytes = window.bytes + row.len();
+            if at.main != main && window.bytes > 0 && bytes > WINDOW_BYTES {
                 window.end = at.main - 1;
                 break;
             }
             main = at.main;
-            bytes += row.len();
+            window.bytes = bytes;
             let Ok(mut kv) = KeyValue::decode(row) else {
                 self.backend.malformed("key bucket: a row is no key-value pair")
             };

@@ -55,6 +55,7 @@ impl Script {
             (Stage::LockWait, Wait::Turn),
             (Stage::CompactWait, Wait::Compaction),
             (Stage::AnswerRoom, Wait::Room),
+            (Stage::ReadTurn, Wait::LongReads),
         ];
         for (stage, wait) in waits {
             if wait == slow {
@@ -92,6 +93,7 @@ fn the_known_cause_comes_first() {
         (Wait::Turn, 0),
         (Wait::Compaction, 0),
         (Wait::Room, 0),
+        (Wait::LongReads, 0),
         (Wait::Answer, 0),
     ];
     for (slow, member) in places {
@@ -158,4 +160,29 @@ fn only_the_last_of_the_time_counts_and_the_slowest_of_very_many() {
     assert_eq!((REQUESTS_MAX + 7, REQUESTS_MAX), (causes.ended, causes.looked_at));
     let id = (REQUESTS_MAX as u64 + 7) << 8 | 1;
     assert_eq!((1, id), (causes.list.len(), causes.list[0].worst));
+}
+
+/// Goal: what is looked up before the rows are read is reading, too, and no check; and what a long
+/// answer reads while it is sent is no part of the call. Method: a transaction that plans for long
+/// behind other long reads, and waits for a turn once more when its call is over.
+#[test]
+fn planning_is_reading_and_the_wait_for_other_long_reads_is_not() {
+    let mut script = Script::new();
+    let rpc = script.begin(0, Stage::Rpc, 1);
+    let turn = script.begin(0, Stage::ReadTurn, 1);
+    script.now_ns += SLOW_NS;
+    script.end(turn, &[("ahead", 2), ("limit", 4)]);
+    let plan = script.begin(0, Stage::TreeIndexGet, 1);
+    script.now_ns += 3 * SLOW_NS;
+    script.end(plan, &[]);
+    script.step(0, Stage::MvccRange, 1, &[]);
+    script.end(rpc, &[("method", method("KV/Txn"))]);
+    let turn = script.begin(0, Stage::ReadTurn, 1);
+    script.now_ns += 9 * SLOW_NS;
+    script.end(turn, &[]);
+    let causes = causes(&script, None);
+    let of = |wait| causes.list.iter().find(|it| it.wait == wait).map_or(0, |cause| cause.ns);
+    assert!((3 * SLOW_NS..4 * SLOW_NS).contains(&of(Wait::Read)), "{causes:#?}");
+    assert!((SLOW_NS..2 * SLOW_NS).contains(&of(Wait::LongReads)), "{causes:#?}");
+    assert!(of(Wait::Checks) < SLOW_NS, "{causes:#?}");
 }
