@@ -15,9 +15,9 @@ use crate::{ports, programs::Kind};
 const CLIENTS: usize = 500;
 
 /// Goal: 500 clients that connect together need no second attempt. Method: a stopped member accepts
-/// nothing, so every connection needs a place in the queue. One without a place is tried again after
-/// a second, which is longer than the test waits. When the member resumes, it serves all of them, at
-/// the ports for clients, for metrics and for members.
+/// nothing, so every connection needs a place in the queue. The client of a connection without one
+/// retries after a second, which is longer than the test waits. When the member resumes, it serves
+/// all of them, at the ports for clients, for metrics and for members.
 #[test]
 fn five_hundred_connections_find_a_place_in_the_queue() {
     let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
