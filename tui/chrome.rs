@@ -1,4 +1,5 @@
-//! `--trace-chrome`: kept requests as a file for Perfetto and `chrome://tracing`, while they happen.
+//! `--trace-chrome`: writes kept requests to a file for Perfetto and `chrome://tracing` as they
+//! happen.
 //!
 //! ```text
 //!   trace::bridge ──spans──▶ StageLayer ──▶ tracing-chrome ──messages──▶ its thread ──▶ TraceFile

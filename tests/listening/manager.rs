@@ -42,9 +42,9 @@ fn as_etcd(dir: &Path) -> Command {
     Command::new(path)
 }
 
-/// Goal: a unit of `Type=notify` is started when the member serves, and the member announces its end.
-/// Method: a manager's socket, a member under each of its names, SIGTERM. etcd sends nothing at its
-/// end.
+/// Goal: a unit of `Type=notify` is started when the member serves, and the member announces its
+/// end. Method: a manager's socket, a member under each of its names, SIGTERM. etcd sends nothing
+/// at its end.
 #[test]
 fn a_member_notifies_the_service_manager_when_it_serves_and_when_it_ends() {
     let is_glass = Kind::subject() == Kind::Glass;
@@ -98,8 +98,8 @@ fn a_member_without_a_quorum_is_not_ready() {
     assert_eq!(ask(port, "GET /health", "").expect("it serves").status, "200");
 }
 
-/// Goal: a member without a manager runs as usual. Method: the name of a missing socket; one line in
-/// the log.
+/// Goal: a member without a manager runs as usual. Method: the name of a missing socket; one line
+/// in the log.
 #[test]
 fn a_dead_socket_is_one_warning() {
     if Kind::subject() != Kind::Glass {

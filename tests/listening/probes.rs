@@ -37,8 +37,8 @@ fn is_etcd_351() -> bool {
     is_etcd
 }
 
-/// Goal: paths, parameters, bodies and metrics are those of etcd. Method: a lone member, all forms of
-/// both paths; then with the alarm CORRUPT.
+/// Goal: paths, parameters, bodies and metrics are those of etcd. Method: a lone member, all forms
+/// of both paths; then with the alarm CORRUPT.
 #[tokio::test]
 async fn probes_report_each_check_and_fail_with_one() {
     if is_etcd_351() {

@@ -54,8 +54,8 @@ async fn grpc_http_and_metrics_are_served_apart() {
     assert!(!has_grpc(metrics).await);
 }
 
-/// Goal: a start error names address, flag and cause. Method: a metrics port that is in use, and one
-/// port for two flags.
+/// Goal: a start error names address, flag and cause. Method: a metrics port that is in use, and
+/// one port for two flags.
 #[test]
 fn a_start_error_names_address_flag_and_cause() {
     let (dir, flags) = alone();
