@@ -6,7 +6,7 @@
 //! |-----------------------------------|--------------------------------------------------|
 //! | `raft.entry`, `apply.entry`, …    | id, on every member                              |
 //! | `wal.write`, `wal.fsync`          | first range on each member that holds the index  |
-//! | `raft.send`, `raft.receive`       | id; MsgApp whose entries hold the index; the first MsgAppResp that reaches it; the first message that tells a commit index that high |
+//! | `raft.send`, `raft.receive`       | id; MsgApp whose entries hold the index; the first MsgAppResp that reaches it; the first message with a commit index that high |
 //! | `raft.progress`, `raft.commit`    | the first whose old and new enclose the index    |
 //! | `buffer.freeze`, `backend.commit` | the same, after the entry was applied            |
 //! | `read_index.round`, `.confirmed`, messages of the round | the round that the read waited for |

@@ -1,7 +1,7 @@
-//! Watchers on every member, while writers write, compaction goes on, and members are killed.
+//! Watchers on every member, while writers write, compaction runs, and members are killed.
 //!
 //! ```text
-//!   4 writers ──▶ m0 m1 m2 ──▶ watchers that go on where they were   ──┐
+//!   4 writers ──▶ m0 m1 m2 ──▶ watchers that resume where they were  ──┐
 //!   compaction ─▶  ▲           watchers that come, stay a while, go  ──┼─▶ sessions ─▶ nine checks
 //!                  └ SIGKILL,  the watcher of everything ─▶ record   ──┘       ▲
 //!                    restart                  └── answers of the writers ──────┘
