@@ -210,7 +210,8 @@ impl Running {
         let server = Arc::new(server(
             config,
             &data,
-            (members, leases, (store, status, reads)),
+            leases,
+            (members, store, status, reads),
             (&to_raft, &transport, collector),
         )?);
         let (committed_sender, committed) = channel();
@@ -241,11 +242,8 @@ impl Running {
 fn server(
     config: &ServerConfig,
     data: &Data,
-    (members, primary, (store, status, reads)): (
-        Arc<Members>,
-        Primary,
-        (Arc<Store>, Arc<Status>, Arc<ReadIndex>),
-    ),
+    primary: Primary,
+    (members, store, status, reads): (Arc<Members>, Arc<Store>, Arc<Status>, Arc<ReadIndex>),
     (inbox, transport, collector): (&Inbox, &rafthttp::Transport, &Arc<trace::Collector>),
 ) -> Result<Server, Error> {
     let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);

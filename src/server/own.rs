@@ -9,9 +9,7 @@ use crate::pb::etcdserverpb::{
 
 use super::{
     Error, Server,
-    admit::txn_cost,
     mvcc::{KvResponse, Reply, read_txn::is_long, reader::Source},
-    outcome::unexpected,
 };
 
 impl Server {
@@ -31,11 +29,7 @@ impl Server {
     /// A transaction that writes.
     pub(super) async fn own_txn(&self, id: u64, txn: TxnRequest) -> Result<TxnResponse, Error> {
         let txn = self.check_txn(id, txn)?;
-        let cost = txn_cost(&txn);
-        match self.whole(id, self.propose_txn(id, txn.into_request(), cost).await?) {
-            KvResponse::Txn(response) => Ok(response),
-            other => unexpected(&other),
-        }
+        Ok(self.whole(id, self.propose_txn(id, txn).await?).txn())
     }
 
     /// A deletion.
@@ -44,10 +38,7 @@ impl Server {
         id: u64,
         delete: DeleteRangeRequest,
     ) -> Result<DeleteRangeResponse, Error> {
-        match self.whole(id, self.propose_delete(id, delete).await?) {
-            KvResponse::DeleteRange(response) => Ok(response),
-            other => unexpected(&other),
-        }
+        Ok(self.whole(id, self.propose_delete(id, delete).await?).delete_range())
     }
 
     fn whole(&self, id: u64, mut reply: Reply) -> KvResponse {
