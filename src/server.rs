@@ -10,9 +10,9 @@
 //! [`Server`] is what all of it shares; each file adds the requests, or the steps, that it is about.
 //!
 //! Reading order: [`kv`] (what each request does, a line a step), [`check`], [`txn`], [`admit`],
-//! [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`lease`], [`read_index`], [`compactor`],
-//! [`concurrency`]. The write side runs on the `apply` thread; everything that waits runs on the grpc
-//! thread, and what reads for long on others ([`aside`]).
+//! `command`, [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`lease`], [`read_index`],
+//! [`compactor`], [`concurrency`]. The write side runs on the `apply` thread; everything that waits
+//! runs on the grpc thread, and what reads for long on others ([`aside`]).
 
 pub mod admit;
 pub mod alarm;
@@ -21,6 +21,7 @@ pub mod apply;
 pub(crate) mod aside;
 pub mod auth;
 pub mod check;
+mod command;
 pub mod compactor;
 pub mod concurrency;
 pub mod dropped;

@@ -49,7 +49,8 @@ impl Alarms {
 
     /// Whether any member has raised an alarm of this type.
     pub fn is_raised(&self, kind: AlarmType) -> bool {
-        !self.list(kind as i32).is_empty()
+        let raised = self.raised.read().expect("nobody panics while holding it");
+        raised.iter().any(|(alarm, _)| *alarm == kind as i32)
     }
 
     /// Whether this member has raised an alarm of this type.

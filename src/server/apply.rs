@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   committed ──▶ one batch: index and buffer locked once
-//!                  ├─ entry: alarms, authorize, dispatch ──▶ mvcc, alarms, members
+//!                  ├─ entry: a command; alarms, authorize, dispatch ──▶ mvcc, alarms, members
 //!                  └─ entry: …                              and the consistent index with each
 //!                 publish: revision, index and buffer become visible together
 //!   then: the applied index moves, and the outcomes go to those who wait
@@ -15,7 +15,6 @@
 //! or below the consistent index is not applied again.
 
 mod applier;
-mod kinds;
 pub mod kv;
 pub mod lease;
 mod txn;

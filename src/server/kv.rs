@@ -7,19 +7,19 @@ use super::{
     admit::{put_cost, txn_cost},
     answer::{Answer, Connection, Question},
     check,
+    command::Command,
     mvcc::{
         KvResponse, Reply,
         plan::header,
         read_txn::{is_long, is_long_txn},
     },
-    outcome::{Response, unexpected},
     txn::{Txn, previous},
 };
 use crate::{
     pb::etcdserverpb::{
         AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest,
-        DeleteRangeResponse, InternalRaftRequest, PutRequest, PutResponse, RangeRequest,
-        RangeResponse, TxnRequest, TxnResponse,
+        DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, TxnRequest,
+        TxnResponse,
     },
     stage, trace,
 };
@@ -40,12 +40,8 @@ impl Server {
             from.free(id, 0, self.settings.request_timeout).await?;
         }
         self.check_quota(id, put_cost(&put)).await?;
-        let request = InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() };
-        let reply = self.propose_kv(id, request).await?;
-        Ok(self.finish(id, reply, (from, None)).await?.map(|response| match response {
-            KvResponse::Put(response) => response,
-            other => unexpected(&other),
-        }))
+        let reply = self.propose(id, Command::Put(put)).await?.kv();
+        Ok(self.finish(id, reply, (from, None)).await?.map(KvResponse::put))
     }
 
     /// KV.Range.
@@ -87,10 +83,7 @@ impl Server {
             false => None,
         };
         let reply = self.propose_delete(id, delete_range).await?;
-        Ok(self.finish(id, reply, (from, share)).await?.map(|response| match response {
-            KvResponse::DeleteRange(response) => response,
-            other => unexpected(&other),
-        }))
+        Ok(self.finish(id, reply, (from, share)).await?.map(KvResponse::delete_range))
     }
 
     /// Deletes; what the answer needs is not read yet.
@@ -100,9 +93,7 @@ impl Server {
         delete_range: DeleteRangeRequest,
     ) -> Result<Reply, Error> {
         validate(id, 1, || check::check_delete_range(&delete_range))?;
-        let delete_range = Some(delete_range);
-        let request = InternalRaftRequest { delete_range, ..InternalRaftRequest::default() };
-        self.propose_kv(id, request).await
+        Ok(self.propose(id, Command::DeleteRange(delete_range)).await?.kv())
     }
 
     /// KV.Txn. One that only reads takes the way of a read.
@@ -113,7 +104,6 @@ impl Server {
         from: &Arc<Connection>,
     ) -> Result<Answer<TxnResponse>, Error> {
         let txn = self.check_txn(id, txn)?;
-        let cost = txn_cost(&txn);
         if check::txn_is_read_only(txn.request(0)) {
             return self.read_txn(id, txn.into_request(), from).await;
         }
@@ -121,11 +111,8 @@ impl Server {
             true => self.room_for(id, txn.ranges(), from).await?,
             false => None,
         };
-        let reply = self.propose_txn(id, txn.into_request(), cost).await?;
-        Ok(self.finish(id, reply, (from, share)).await?.map(|response| match response {
-            KvResponse::Txn(response) => response,
-            other => unexpected(&other),
-        }))
+        let reply = self.propose_txn(id, txn).await?;
+        Ok(self.finish(id, reply, (from, share)).await?.map(KvResponse::txn))
     }
 
     async fn read_txn(
@@ -157,25 +144,10 @@ impl Server {
         })
     }
 
-    /// Carries out a transaction that writes, and costs so much of the quota; what its answer needs
-    /// is not read yet.
-    pub(super) async fn propose_txn(
-        &self,
-        id: u64,
-        txn: TxnRequest,
-        cost: u64,
-    ) -> Result<Reply, Error> {
-        self.check_quota(id, cost).await?;
-        let request = InternalRaftRequest { txn: Some(txn), ..InternalRaftRequest::default() };
-        self.propose_kv(id, request).await
-    }
-
-    /// Proposes a request that changes the key space.
-    async fn propose_kv(&self, id: u64, request: InternalRaftRequest) -> Result<Reply, Error> {
-        match self.propose(id, request).await? {
-            Response::Kv(reply) => Ok(reply),
-            other => unexpected(&other),
-        }
+    /// Carries out a transaction that writes; what its answer needs is not read yet.
+    pub(super) async fn propose_txn(&self, id: u64, txn: Txn) -> Result<Reply, Error> {
+        self.check_quota(id, txn_cost(&txn)).await?;
+        Ok(self.propose(id, Command::Txn(txn)).await?.kv())
     }
 
     /// KV.Compact. A physical one also waits until the rows are gone from the file.
@@ -186,9 +158,7 @@ impl Server {
     ) -> Result<CompactionResponse, Error> {
         let physical = compaction.physical;
         let revision = compaction.revision;
-        let compaction = Some(compaction);
-        let request = InternalRaftRequest { compaction, ..InternalRaftRequest::default() };
-        let reply = self.propose_kv(id, request).await?;
+        let reply = self.propose(id, Command::Compact(compaction)).await?.kv();
         if physical {
             self.wait_compacted(id, revision).await?;
         }
@@ -208,11 +178,8 @@ impl Server {
 
     /// Maintenance.Alarm. All of it goes through raft, listing too, as in etcd.
     pub(crate) async fn alarm(&self, id: u64, alarm: AlarmRequest) -> Result<AlarmResponse, Error> {
-        let request = InternalRaftRequest { alarm: Some(alarm), ..InternalRaftRequest::default() };
-        match self.propose(id, request).await? {
-            Response::Alarm(alarms) => Ok(AlarmResponse { header: None, alarms }),
-            other => unexpected(&other),
-        }
+        let alarms = self.propose(id, Command::Alarm(alarm)).await?.alarms();
+        Ok(AlarmResponse { header: None, alarms })
     }
 }
 

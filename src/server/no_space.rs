@@ -17,10 +17,8 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 
-use super::Server;
-use crate::pb::etcdserverpb::{
-    AlarmRequest, AlarmType, InternalRaftRequest, alarm_request::AlarmAction,
-};
+use super::{Server, command::Command};
+use crate::pb::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
 
 /// Wishes for the alarm.
 #[derive(Debug, Default)]
@@ -71,8 +69,7 @@ async fn raise(server: &Server) {
         member_id: server.member_id,
         alarm: AlarmType::Nospace as i32,
     };
-    let request = InternalRaftRequest { alarm: Some(alarm), ..InternalRaftRequest::default() };
-    if let Err(error) = server.propose(id, request).await {
+    if let Err(error) = server.propose(id, Command::Alarm(alarm)).await {
         // The next write that finds no room tries again.
         tracing::warn!(?error, "could not raise the alarm yet");
     }

@@ -30,7 +30,41 @@ pub enum Response {
     Empty,
 }
 
-/// Apply answers each request with its own kind of response.
-pub(super) fn unexpected<T>(response: &impl std::fmt::Debug) -> T {
+impl Response {
+    /// The reply to a request to the key space.
+    pub(super) fn kv(self) -> Reply {
+        match self {
+            Response::Kv(reply) => reply,
+            other => unexpected(&other),
+        }
+    }
+
+    /// The answer to an alarm request.
+    pub(super) fn alarms(self) -> Vec<AlarmMember> {
+        match self {
+            Response::Alarm(alarms) => alarms,
+            other => unexpected(&other),
+        }
+    }
+
+    /// The answer to the grant of a lease.
+    pub(super) fn lease_grant(self) -> LeaseGrantResponse {
+        match self {
+            Response::LeaseGrant(granted) => granted,
+            other => unexpected(&other),
+        }
+    }
+
+    /// The answer to the revocation of a lease.
+    pub(super) fn lease_revoke(self) -> LeaseRevokeResponse {
+        match self {
+            Response::LeaseRevoke(revoked) => revoked,
+            other => unexpected(&other),
+        }
+    }
+}
+
+/// Apply answers each request with its own kind of response: [`Command`](super::command::Command).
+fn unexpected<T>(response: &Response) -> T {
     unreachable!("apply answered with another request's response: {response:?}")
 }

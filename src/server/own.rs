@@ -9,10 +9,8 @@ use crate::pb::etcdserverpb::{
 
 use super::{
     Error, Server,
-    admit::txn_cost,
     answer::Connection,
     mvcc::{KvResponse, Reply, read_txn::is_long, reader::Source},
-    outcome::unexpected,
 };
 
 impl Server {
@@ -40,11 +38,7 @@ impl Server {
     /// A transaction that writes.
     pub(super) async fn own_txn(&self, id: u64, txn: TxnRequest) -> Result<TxnResponse, Error> {
         let txn = self.check_txn(id, txn)?;
-        let cost = txn_cost(&txn);
-        match self.whole(id, self.propose_txn(id, txn.into_request(), cost).await?) {
-            KvResponse::Txn(response) => Ok(response),
-            other => unexpected(&other),
-        }
+        Ok(self.whole(id, self.propose_txn(id, txn).await?).txn())
     }
 
     /// A deletion.
@@ -53,10 +47,7 @@ impl Server {
         id: u64,
         delete: DeleteRangeRequest,
     ) -> Result<DeleteRangeResponse, Error> {
-        match self.whole(id, self.propose_delete(id, delete).await?) {
-            KvResponse::DeleteRange(response) => Ok(response),
-            other => unexpected(&other),
-        }
+        Ok(self.whole(id, self.propose_delete(id, delete).await?).delete_range())
     }
 
     fn whole(&self, id: u64, mut reply: Reply) -> KvResponse {

@@ -7,24 +7,19 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use prost::Message as _;
 
-use super::{Error, Server, outcome::Response};
+use super::{Error, Server, command::Command, outcome::Response};
 use crate::{
     clock,
-    pb::etcdserverpb::{AlarmType, InternalRaftRequest, Request, RequestHeader},
+    pb::etcdserverpb::{AlarmType, RequestHeader},
     raft::inbox::{Input, Refused},
     stage, trace,
 };
 
 impl Server {
-    /// Proposes a request under `id` and waits until it has been applied.
-    pub(crate) async fn propose(
-        &self,
-        id: u64,
-        request: InternalRaftRequest,
-    ) -> Result<Response, Error> {
-        let data = self.encode(id, request)?;
+    /// Proposes a command under `id` and waits until it has been applied.
+    pub(crate) async fn propose(&self, id: u64, command: Command) -> Result<Response, Error> {
+        let data = self.encode(id, command)?;
         let result = self.propose_bytes(id, data, None).await;
         // Apply found no room, and raises the alarm; as in etcd, the client hears of it after that.
         if matches!(result, Err(Error::NoSpace)) && !self.alarms.is_raised(AlarmType::Nospace) {
@@ -33,33 +28,33 @@ impl Server {
         result
     }
 
-    /// The same, but only as the leader of this term: a member that is not, or not any more, must
+    /// Proposes a command only as the leader of this term: a member that is not, or not any more, must
     /// not ask somebody else to do what it has decided for itself.
     pub(crate) async fn propose_in_term(
         &self,
         id: u64,
-        request: InternalRaftRequest,
+        command: Command,
         term: u64,
     ) -> Result<Response, Error> {
-        let data = self.encode(id, request)?;
+        let data = self.encode(id, command)?;
         self.propose_bytes(id, data, Some(term)).await
     }
 
-    fn encode(&self, id: u64, mut request: InternalRaftRequest) -> Result<Bytes, Error> {
+    fn encode(&self, id: u64, command: Command) -> Result<Bytes, Error> {
         self.admit(id)?;
         let user = self.auth.authenticate(id);
-        request.header =
-            Some(RequestHeader { id, username: user.name, auth_revision: user.auth_revision });
-        let data = Bytes::from(request.encode_to_vec());
+        let (username, auth_revision) = (user.name, user.auth_revision);
+        let data = command.encode(RequestHeader { id, username, auth_revision });
         if self.settings.max_request_bytes < data.len() {
             return Err(Error::RequestTooLarge);
         }
         Ok(data)
     }
 
-    /// Proposes one of etcd's v2 requests, which travel without the wrapping of a v3 request.
-    pub(crate) async fn propose_v2(&self, id: u64, request: &Request) -> Result<Response, Error> {
-        self.propose_bytes(id, Bytes::from(request.encode_to_vec()), None).await
+    /// Proposes what the members tell each other without being asked, also while apply is behind.
+    pub(super) async fn announce(&self, id: u64, command: Command) -> Result<Response, Error> {
+        let data = command.encode(RequestHeader { id, ..RequestHeader::default() });
+        self.propose_bytes(id, data, None).await
     }
 
     async fn propose_bytes(

@@ -1,19 +1,15 @@
 //! What members tell each other through the log without being asked: a member's name and client
 //! URLs, and the version that the cluster has.
 //!
-//! Both go as etcd 3.5 sends them, as v2 requests, which every 3.5 member understands.
+//! How they are written there says [`command`](super::command).
 
 use std::{future::pending, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::watch;
 
-use super::{
-    Error, Server,
-    members::{Attributes, hex},
-    outcome::Response,
-};
-use crate::{pb::etcdserverpb::Request, raft::Leadership};
+use super::{Error, Server, command::Command, members::Attributes, outcome::Response};
+use crate::raft::Leadership;
 
 /// The pause behind a try that was refused.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -26,8 +22,6 @@ impl Server {
     /// its time is over. Publishing twice changes nothing, so there is another try whenever the
     /// leader has changed, and after an election timeout, two, four; the earlier ones still count.
     pub async fn publish(&self, attributes: &Attributes) {
-        let val = serde_json::to_string(attributes).expect("attributes are plain data");
-        let path = format!("/0/members/{}/attributes", hex(self.member_id));
         let mut leadership = self.status.leadership();
         let (mut tries, mut patience) = (FuturesUnordered::new(), None);
         loop {
@@ -42,7 +36,7 @@ impl Server {
                     }
                 },
                 () = worth_a_try(&mut leadership, patience) => {
-                    tries.push(self.publish_once(put_request(path.clone(), val.clone())));
+                    tries.push(self.publish_once(attributes.clone()));
                     let longer = |patience: Duration| (2 * patience).min(self.settings.request_timeout);
                     patience = Some(patience.map_or(self.settings.election, longer));
                 }
@@ -51,17 +45,15 @@ impl Server {
     }
 
     /// Each try has an id of its own, under which its outcome comes back.
-    async fn publish_once(&self, request: Request) -> Result<Response, Error> {
-        let id = self.ids.next(false);
-        self.propose_v2(id, &Request { id: Some(id), ..request }).await
+    async fn publish_once(&self, attributes: Attributes) -> Result<Response, Error> {
+        let command = Command::SetAttributes(self.member_id, attributes);
+        self.announce(self.ids.next(false), command).await
     }
 
     /// Leader: proposes the cluster's version.
     pub async fn set_cluster_version(&self, version: &str) {
-        let id = self.ids.next(false);
-        let request = put_request("/0/version".to_owned(), version.to_owned());
-        let request = Request { id: Some(id), ..request };
-        if let Err(error) = self.propose_v2(id, &request).await {
+        let command = Command::SetVersion(version.to_owned());
+        if let Err(error) = self.announce(self.ids.next(false), command).await {
             tracing::warn!(?error, version, "could not set the cluster version yet");
         }
     }
@@ -77,15 +69,5 @@ async fn worth_a_try(leadership: &mut watch::Receiver<Leadership>, patience: Opt
     if leadership.wait_for(|now| now.leader != 0).await.is_err() {
         // The member ends.
         pending::<()>().await;
-    }
-}
-
-/// A v2 request, still without its id.
-fn put_request(path: String, val: String) -> Request {
-    Request {
-        method: Some("PUT".to_owned()),
-        path: Some(path),
-        val: Some(val),
-        ..Request::default()
     }
 }

@@ -88,8 +88,8 @@ pub fn is_capturing() -> bool {
 }
 
 /// Names this thread, by one of [`THREADS`], and makes its ring. Called once, when a thread starts.
-/// A thread that does not call it is named after the operating system's name for it, or "other" with
-/// a small ring, at its first record.
+/// A thread that does not call it is named after the operating system's name for it, or "other"
+/// with a small ring, at its first record.
 pub fn set_thread(name: &str) {
     let ring = Ring::register(number_of(name));
     OWN.with(|own| *own.borrow_mut() = Some(Own(ring)));

@@ -426,8 +426,8 @@ macro_rules! vocabulary {
     AnswerPiece = "answer.piece" Request Stage
         ["revision" Revision, "rows" Count, "bytes" Bytes, "left" Count]
         "server/answer.rs", "none", "0.1";
-    /// An answer is ended in the middle, with this code of HTTP/2: it held up others, or a compaction
-    /// has taken rows of it.
+    /// An answer is ended in the middle, with this code of HTTP/2: it held up others, or a
+    /// compaction has taken rows of it.
     AnswerEnded = "answer.ended" Request Story ["sent" Bytes, "left" Bytes, "reason" Count]
         "api/answers.rs", "none", "0.1";
     /// As many long reads as may run are running: waiting for the end of one of them.

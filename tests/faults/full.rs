@@ -60,7 +60,11 @@ async fn a_full_member_raises_its_alarm_from_apply_and_refuses_without_filling_t
     is_refused(&put(&mut full, 101).await.unwrap_err());
     let errors = full.status().await.unwrap().errors;
     assert!(errors.iter().any(|error| error.contains("NOSPACE")), "answered before: {errors:?}");
-    assert_eq!(alarms(&mut other).await, [id]);
+    eventually("the full member's alarm, again", Duration::from_secs(20), || {
+        let mut other = other.clone();
+        async move { if alarms(&mut other).await == [id] { Ok(()) } else { Err("none".into()) } }
+    })
+    .await;
 }
 
 async fn refused_without_an_entry(full: &mut Client) {

@@ -152,8 +152,8 @@ async fn what_is_done_is_answered_without_room() {
     assert_eq!((answer.deleted, i64::try_from(answer.prev_kvs.len())), (all, Ok(all)));
 }
 
-/// Goal: answers of other services carry what clients have stored, too, and are counted. Method: ask
-/// who leads, a megabyte each time, and read nothing.
+/// Goal: answers of other services carry what clients have stored, too, and are counted. Method:
+/// ask who leads, a megabyte each time, and read nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_of_other_services_are_counted() {
     if !can_measure("answers of Election") {

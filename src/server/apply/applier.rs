@@ -12,15 +12,9 @@ use prost::Message as _;
 use raft::eraftpb::{Entry, EntryType};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{
-    kinds::{Decoded, Misfit, decode},
-    kv::KvRequest,
-};
+use super::kv::KvRequest;
 use crate::{
-    pb::{
-        etcdserverpb::{AlarmType, InternalRaftRequest, Request},
-        raftpb,
-    },
+    pb::{etcdserverpb::AlarmType, raftpb},
     raft::{
         Status, bootstrap,
         inbox::{Inbox, Input},
@@ -32,11 +26,11 @@ use crate::{
         admit::{GRANT_COST, put_cost, txn_cost},
         alarm::Alarms,
         auth::AuthStore,
-        members::{Attributes, Members, hex},
+        command::{Command, Misfit, decode},
+        members::Members,
         mvcc::{Asker, Batch, Store},
         no_space::NoSpace,
         outcome::{Outcome, Response},
-        txn::Txn,
         wait::Wait,
     },
     stage,
@@ -66,6 +60,13 @@ pub struct Applier {
     inbox: Inbox,
     peers: rafthttp::Sender,
     outcomes: UnboundedSender<Vec<Outcome>>,
+}
+
+/// Whether the backend had room for a write before it was carried out.
+#[derive(Clone, Copy)]
+enum Room {
+    Enough,
+    None,
 }
 
 impl Applier {
@@ -153,8 +154,7 @@ impl Applier {
         batch: &mut Batch<'_>,
         outcomes: &mut Vec<Outcome>,
     ) {
-        let request = decode(entry).unwrap_or_else(|misfit| fatal(&misfit));
-        let id = request.id();
+        let (id, command) = decode(entry).unwrap_or_else(|misfit| fatal(&misfit));
         let waited = trace::tick::to_ns(trace::tick::now().saturating_sub(since));
         let mut span = stage!(
             ApplyEntry,
@@ -165,7 +165,7 @@ impl Applier {
             applied_new = entry.index,
             waited = waited
         );
-        let result = self.dispatch(id, request, batch);
+        let result = self.dispatch(id, command, batch);
         batch.set_applied(entry.index, entry.term);
         if result.is_err() {
             span.flag(trace::FLAG_ERROR);
@@ -183,79 +183,60 @@ impl Applier {
     fn dispatch(
         &self,
         id: u64,
-        request: Decoded,
+        command: Command,
         batch: &mut Batch<'_>,
     ) -> Result<Response, Error> {
-        let (request, txn) = match request {
-            Decoded::Empty => return Ok(Response::Empty),
-            Decoded::V2(request) => {
-                self.apply_v2(&request, batch);
-                return Ok(Response::Empty);
+        match command {
+            Command::Nothing => Ok(Response::Empty),
+            Command::Range(range) => self.kv(id, (KvRequest::Range(&range), 0), batch),
+            Command::Put(put) => self.kv(id, (KvRequest::Put(&put), put_cost(&put)), batch),
+            Command::DeleteRange(delete) => {
+                self.kv(id, (KvRequest::DeleteRange(&delete), 0), batch)
             }
-            Decoded::V3(request, txn) => (request, txn),
-        };
-        if let Some(alarm) = &request.alarm {
-            return Ok(Response::Alarm(self.alarms.apply(alarm, batch.backend())));
+            Command::Txn(txn) => self.kv(id, (KvRequest::Txn(&txn), txn_cost(&txn)), batch),
+            Command::Compact(compact) => self.kv(id, (KvRequest::Compact(&compact), 0), batch),
+            Command::LeaseGrant(grant) => {
+                let room = self.admit(id, GRANT_COST)?;
+                let granted = batch.lease_grant(id, &grant, self.min_ttl)?;
+                self.answer(room, Response::LeaseGrant(granted))
+            }
+            Command::LeaseRevoke(revoke) => {
+                self.admit(id, 0)?;
+                batch.lease_revoke(id, &revoke).map(Response::LeaseRevoke)
+            }
+            Command::LeaseCheckpoint(checkpoint) => {
+                batch.lease_checkpoint(id, &checkpoint, self.persist_checkpoints);
+                Ok(Response::Empty)
+            }
+            Command::Alarm(alarm) => {
+                Ok(Response::Alarm(self.alarms.apply(&alarm, batch.backend())))
+            }
+            Command::SetVersion(version) => {
+                self.members.set_version(&version, batch.backend());
+                Ok(Response::Empty)
+            }
+            Command::SetAttributes(member, attributes) => {
+                self.members.set_attributes(member, attributes, batch.backend());
+                Ok(Response::Empty)
+            }
         }
-        if let Some(set) = &request.cluster_version_set {
-            self.members.set_version(&set.ver, batch.backend());
-            return Ok(Response::Empty);
-        }
-        if let Some(set) = &request.cluster_member_attr_set {
-            let attributes = set.member_attributes.clone().unwrap_or_default();
-            let attributes =
-                Attributes { name: attributes.name, client_urls: attributes.client_urls };
-            self.members.set_attributes(set.member_id, attributes, batch.backend());
-            return Ok(Response::Empty);
-        }
-        if let Some(outcome) = self.apply_lease(id, &request, batch) {
-            return outcome;
-        }
-        self.apply_kv(id, (&request, txn.as_ref()), batch)
     }
 
-    /// The requests of the Lease service; `None` for any other.
-    fn apply_lease(
+    /// A request to the key space, and what it costs against the quota.
+    fn kv(
         &self,
         id: u64,
-        request: &InternalRaftRequest,
-        batch: &mut Batch<'_>,
-    ) -> Option<Result<Response, Error>> {
-        if let Some(checkpoint) = &request.lease_checkpoint {
-            batch.lease_checkpoint(id, checkpoint, self.persist_checkpoints);
-            return Some(Ok(Response::Empty));
-        }
-        let (grant, revoke) = (&request.lease_grant, &request.lease_revoke);
-        if grant.is_none() && revoke.is_none() {
-            return None;
-        }
-        if self.alarms.is_raised(AlarmType::Corrupt) {
-            return Some(Err(Error::Corrupt));
-        }
-        if grant.is_some() && self.alarms.is_raised(AlarmType::Nospace) {
-            return Some(Err(Error::NoSpace));
-        }
-        self.auth.authorize(id);
-        if let Some(revoke) = revoke {
-            return Some(batch.lease_revoke(id, revoke).map(Response::LeaseRevoke));
-        }
-        let has_room = self.has_room(GRANT_COST);
-        let granted = batch.lease_grant(id, grant.as_ref()?, self.min_ttl);
-        Some(granted.and_then(|response| {
-            if has_room { Ok(Response::LeaseGrant(response)) } else { self.without_room() }
-        }))
-    }
-
-    /// Alarms first, then auth, then the key space; a put without room is carried out, and refused
-    /// in its answer, as in etcd (quotaApplierV3).
-    fn apply_kv(
-        &self,
-        id: u64,
-        request: (&InternalRaftRequest, Option<&Txn>),
+        (request, cost): (KvRequest<'_>, u64),
         batch: &mut Batch<'_>,
     ) -> Result<Response, Error> {
-        // What nothing is made of was found out when it was decoded.
-        let Some((kv, cost)) = kv_request(request) else { return Ok(Response::Empty) };
+        let room = self.admit(id, cost)?;
+        let reply = batch.kv(id, request, self.asker(id, request))?;
+        self.answer(room, Response::Kv(reply))
+    }
+
+    /// Alarms first, then auth. A write without room is carried out all the same, and refused in its
+    /// answer, as in etcd (quotaApplierV3).
+    fn admit(&self, id: u64, cost: u64) -> Result<Room, Error> {
         if self.alarms.is_raised(AlarmType::Corrupt) {
             return Err(Error::Corrupt);
         }
@@ -263,9 +244,21 @@ impl Applier {
             return Err(Error::NoSpace);
         }
         self.auth.authorize(id);
-        let has_room = self.has_room(cost);
-        let reply = batch.kv(id, kv, self.asker(id, kv))?;
-        if has_room { Ok(Response::Kv(reply)) } else { self.without_room() }
+        let has_room =
+            self.quota_bytes.is_none_or(|limit| cost == 0 || self.backend.used() + cost <= limit);
+        Ok(if has_room { Room::Enough } else { Room::None })
+    }
+
+    /// The answer to what was carried out. Without room for it nobody had raised the alarm, so this
+    /// member does.
+    fn answer(&self, room: Room, response: Response) -> Result<Response, Error> {
+        match room {
+            Room::Enough => Ok(response),
+            Room::None => {
+                self.no_space.wish();
+                Err(Error::NoSpace)
+            }
+        }
     }
 
     /// Whether a client of this member waits for what the request reads. When entries are applied
@@ -273,34 +266,6 @@ impl Applier {
     fn asker(&self, id: u64, request: KvRequest<'_>) -> Asker {
         let is_here = request.reads() && self.is_own(id) && self.wait.is_waiting(id);
         if is_here { Asker::Here } else { Asker::Elsewhere }
-    }
-
-    fn has_room(&self, cost: u64) -> bool {
-        self.quota_bytes.is_none_or(|limit| cost == 0 || self.backend.used() + cost <= limit)
-    }
-
-    /// The answer to what was carried out though there is no room for it; nobody had raised the
-    /// alarm, so this member does.
-    fn without_room(&self) -> Result<Response, Error> {
-        self.no_space.wish();
-        Err(Error::NoSpace)
-    }
-
-    /// etcd's v2 requests that concern the cluster: attributes of a member, and the version.
-    fn apply_v2(&self, request: &Request, batch: &mut Batch<'_>) {
-        let path = request.path();
-        if path == "/0/version" {
-            return self.members.set_version(request.val(), batch.backend());
-        }
-        let member =
-            path.strip_prefix("/0/members/").and_then(|rest| rest.strip_suffix("/attributes"));
-        let Some(id) = member.and_then(|id| u64::from_str_radix(id, 16).ok()) else { return };
-        match serde_json::from_str(request.val()) {
-            Ok(attributes) => self.members.set_attributes(id, attributes, batch.backend()),
-            Err(error) => {
-                tracing::warn!(%error, member = %hex(id), "attributes were not understood");
-            }
-        }
     }
 
     /// Validates a configuration change, lets raft carry it out, and stores what results together
@@ -351,22 +316,6 @@ impl Applier {
     }
 }
 
-/// The KV request in an entry, and what it costs against the quota.
-fn kv_request<'a>(
-    (request, txn): (&'a InternalRaftRequest, Option<&'a Txn>),
-) -> Option<(KvRequest<'a>, u64)> {
-    if let Some(put) = &request.put {
-        return Some((KvRequest::Put(put), put_cost(put)));
-    }
-    if let Some(txn) = txn {
-        return Some((KvRequest::Txn(txn), txn_cost(txn)));
-    }
-    let free = request.range.as_ref().map(KvRequest::Range);
-    let free = free.or_else(|| request.delete_range.as_ref().map(KvRequest::DeleteRange));
-    let free = free.or_else(|| request.compaction.as_ref().map(KvRequest::Compact));
-    free.map(|kv| (kv, 0))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
@@ -374,8 +323,8 @@ mod tests {
     use super::*;
     use crate::{
         pb::etcdserverpb::{
-            DeleteRangeRequest, PutRequest, RequestHeader, RequestOp, TxnRequest,
-            request_op::Request as RequestUnion,
+            DeleteRangeRequest, InternalRaftRequest, PutRequest, RequestHeader, RequestOp,
+            TxnRequest, request_op::Request as RequestUnion,
         },
         raft::inbox::inbox,
         storage::{alone, backend},

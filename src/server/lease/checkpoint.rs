@@ -36,8 +36,8 @@ use tokio::{
 
 use crate::{
     clock,
-    pb::etcdserverpb::{InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest},
-    server::{Error, Server},
+    pb::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest},
+    server::{Error, Server, command::Command},
 };
 
 /// How often a lease's remaining time is written down (etcd: defaultLeaseCheckpointInterval).
@@ -185,8 +185,7 @@ impl Server {
         term: u64,
     ) -> Result<(), Error> {
         let id = self.ids.next(self.sampler.keep_next(false));
-        let lease_checkpoint = Some(LeaseCheckpointRequest { checkpoints });
-        let request = InternalRaftRequest { lease_checkpoint, ..InternalRaftRequest::default() };
-        self.propose_in_term(id, request, term).await.map(drop)
+        let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
+        self.propose_in_term(id, command, term).await.map(drop)
     }
 }

@@ -15,9 +15,9 @@ use tokio::{
 use super::lessor::Due;
 use crate::{
     clock, mark,
-    pb::etcdserverpb::{InternalRaftRequest, LeaseRevokeRequest},
+    pb::etcdserverpb::LeaseRevokeRequest,
     raft::Leadership,
-    server::{Error, Server},
+    server::{Error, Server, command::Command},
 };
 
 /// How often deadlines are looked at.
@@ -78,9 +78,8 @@ impl Server {
         let id = self.ids.next(self.sampler.keep_next(false));
         let overdue = due.overdue.as_nanos();
         mark!(LeaseExpire, 0, lease = due.lease.cast_unsigned(), request = id, overdue = overdue);
-        let lease_revoke = Some(LeaseRevokeRequest { id: due.lease });
-        let request = InternalRaftRequest { lease_revoke, ..InternalRaftRequest::default() };
-        match self.propose_in_term(id, request, term).await {
+        let command = Command::LeaseRevoke(LeaseRevokeRequest { id: due.lease });
+        match self.propose_in_term(id, command, term).await {
             Ok(_) | Err(Error::LeaseNotFound) => {}
             Err(error) => {
                 tracing::warn!(?error, lease = due.lease, "could not revoke a lease yet");

@@ -5,14 +5,10 @@ use std::time::Duration;
 use super::{Question, Refusal, View, forward};
 use crate::{
     pb::etcdserverpb::{
-        InternalRaftRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesResponse,
-        LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus,
+        LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesResponse, LeaseRevokeRequest,
+        LeaseRevokeResponse, LeaseStatus,
     },
-    server::{
-        Error, Server,
-        admit::GRANT_COST,
-        outcome::{Response, unexpected},
-    },
+    server::{Error, Server, admit::GRANT_COST, command::Command},
     set, stage, trace,
 };
 
@@ -30,12 +26,7 @@ impl Server {
         while grant.id == 0 {
             grant.id = (self.ids.next(false) & (u64::MAX >> 1)).cast_signed();
         }
-        let lease_grant = Some(grant);
-        let request = InternalRaftRequest { lease_grant, ..InternalRaftRequest::default() };
-        match self.propose(id, request).await? {
-            Response::LeaseGrant(response) => Ok(response),
-            other => unexpected(&other),
-        }
+        Ok(self.propose(id, Command::LeaseGrant(grant)).await?.lease_grant())
     }
 
     /// Lease.LeaseRevoke.
@@ -44,12 +35,7 @@ impl Server {
         id: u64,
         revoke: LeaseRevokeRequest,
     ) -> Result<LeaseRevokeResponse, Error> {
-        let lease_revoke = Some(revoke);
-        let request = InternalRaftRequest { lease_revoke, ..InternalRaftRequest::default() };
-        match self.propose(id, request).await? {
-            Response::LeaseRevoke(response) => Ok(response),
-            other => unexpected(&other),
-        }
+        Ok(self.propose(id, Command::LeaseRevoke(revoke)).await?.lease_revoke())
     }
 
     /// One message of Lease.LeaseKeepAlive: the TTL that the lease has again, or `None` when it is

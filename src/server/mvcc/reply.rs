@@ -117,6 +117,30 @@ pub enum KvResponse {
 const NO_OPERATION: &str = "transactions are parts, and a compaction is no operation of one";
 
 impl KvResponse {
+    /// The answer to a put.
+    pub(crate) fn put(self) -> PutResponse {
+        match self {
+            KvResponse::Put(response) => response,
+            other => unexpected(&other),
+        }
+    }
+
+    /// The answer to a deletion.
+    pub(crate) fn delete_range(self) -> DeleteRangeResponse {
+        match self {
+            KvResponse::DeleteRange(response) => response,
+            other => unexpected(&other),
+        }
+    }
+
+    /// The answer to a transaction.
+    pub(crate) fn txn(self) -> TxnResponse {
+        match self {
+            KvResponse::Txn(response) => response,
+            other => unexpected(&other),
+        }
+    }
+
     /// As the answer to an operation of a transaction.
     fn of_operation(self) -> Response {
         match self {
@@ -126,6 +150,11 @@ impl KvResponse {
             KvResponse::Txn(_) | KvResponse::Compact(_) => unreachable!("{NO_OPERATION}"),
         }
     }
+}
+
+/// Each request is answered with its own kind of reply.
+fn unexpected<T>(response: &KvResponse) -> T {
+    unreachable!("another request's response: {response:?}")
 }
 
 impl Reply {
