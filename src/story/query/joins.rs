@@ -45,7 +45,12 @@ impl Finder<'_> {
 
     fn life(&self, member: u8, id: u64, (term, index): (u64, u64)) -> Life {
         let entries = self.stories.entries(member, index);
-        let own = entries.iter().position(|at| self.event(*at).id == id);
+        // A request that is proposed again may come to the same index, in a later term.
+        let is_own = |at: &usize| {
+            let event = self.event(*at);
+            event.id == id && field!(event, RaftEntry | ApplyEntry, term) == term
+        };
+        let own = entries.iter().position(is_own);
         let is_other = |at: &&usize| {
             let other = field!(self.event(**at), RaftEntry | ApplyEntry, term);
             // Without a record of this entry, it may have replaced an older one unseen.

@@ -377,6 +377,23 @@ fn an_entry_that_another_has_replaced_has_no_later_steps_and_nothing_of_it_is_mi
 }
 
 #[test]
+fn an_entry_that_is_proposed_again_and_comes_to_the_same_index_is_not_lost() {
+    let mut script = Script::new();
+    // The first copy, which its leader took along.
+    script.step(0, Stage::RaftEntry, PUT, &[("term", 2), ("index", INDEX)]);
+    script.disk(0, INDEX, INDEX);
+    for member in [1, 2, 0] {
+        script.step(member, Stage::RaftEntry, PUT, &[("term", 3), ("index", INDEX)]);
+        script.disk(member, INDEX, INDEX);
+        let commit = [("commit.old", INDEX - 1), ("commit.new", INDEX)];
+        script.step(member, Stage::RaftCommit, 0, &commit);
+        script.step(member, Stage::ApplyEntry, PUT, &[("term", 3), ("index", INDEX)]);
+    }
+    let story = story_of(&script.recording, PUT);
+    assert_eq!((Some((3, INDEX)), false), (story.entry, story.is_lost));
+}
+
+#[test]
 fn a_follower_may_hear_of_the_commit_before_its_entry_has_a_place() {
     let mut script = Script::put_on_a_follower();
     let is_commit = |event: &Event| {
