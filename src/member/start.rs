@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    Error, compaction,
+    Error, assemble, compaction,
     data::{self, Data},
     descriptors::{self, Shares},
     keep::{self, Keeper},
@@ -48,12 +48,8 @@ use crate::{
         writes::Writes,
     },
     server::{
-        self, Server, Settings,
-        alarm::Alarms,
-        answer::{Room, room},
+        self, Server,
         apply::Applier,
-        aside::Turns,
-        auth::AuthStore,
         compactor,
         lease::{self, Primary, checkpoint, expiry},
         members::{Attributes, Member, Members},
@@ -62,7 +58,6 @@ use crate::{
         outcome::Outcome,
         read_index::{self, ReadIndex},
         views::ETCD_VERSION,
-        wait::Wait,
     },
     storage::{backend::Backend, wal},
     trace,
@@ -70,9 +65,6 @@ use crate::{
 
 /// The bytes by which a gRPC message may exceed a request (etcd: grpcOverheadBytes).
 const GRPC_OVERHEAD: usize = 512 * 1024;
-
-/// How long a request may wait, in addition to two election timeouts (etcd: ReqTimeout).
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The directory of the flight recorder, below the data directory.
 const FLIGHT_DIRECTORY: &str = "glass";
@@ -206,11 +198,11 @@ impl Running {
         for id in members.removed() {
             transport.sender().remove_peer(id);
         }
-        let server = Arc::new(server(
+        let server = Arc::new(assemble::server(
             config,
             &data,
-            State { members, primary: leases, store, status, reads },
-            Handles { inbox: &to_raft, transport: &transport, collector },
+            assemble::State { members, primary: leases, store, status, reads },
+            assemble::Handles { inbox: &to_raft, transport: &transport, collector },
         )?);
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
@@ -233,70 +225,6 @@ impl Running {
         let answers = std::sync::Mutex::new(Some(Answers { reads, refused, outcomes }));
         let inbox = to_raft;
         Ok(Self { server, inbox, backend, transport, shares, raft, apply, compaction, answers })
-    }
-}
-
-/// What the server serves from.
-struct State {
-    members: Arc<Members>,
-    primary: Primary,
-    store: Arc<Store>,
-    status: Arc<Status>,
-    reads: Arc<ReadIndex>,
-}
-
-/// The server's ways to raft, to the peers and to the trace.
-#[derive(Clone, Copy)]
-struct Handles<'m> {
-    inbox: &'m Inbox,
-    transport: &'m rafthttp::Transport,
-    collector: &'m Arc<trace::Collector>,
-}
-
-/// The server: the state from the data directory, and the handles of raft, the peers and the trace.
-fn server(
-    config: &ServerConfig,
-    data: &Data,
-    state: State,
-    handles: Handles<'_>,
-) -> Result<Server, Error> {
-    let State { members, primary, store, status, reads } = state;
-    let Handles { inbox, transport, collector } = handles;
-    let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
-    Ok(Server {
-        member_id: data.member_id,
-        settings: settings(config),
-        ids: Arc::new(trace::IdGenerator::new(data.member_id, wall_ms, data.highest_id)),
-        inbox: inbox.clone(),
-        status,
-        store,
-        backend: Arc::clone(&data.backend),
-        members,
-        alarms: Arc::new(Alarms::open(&data.backend)?),
-        auth: Arc::new(AuthStore::open(&data.backend)?),
-        peers: transport.active(),
-        wait: Arc::new(Wait::default()),
-        reads,
-        primary,
-        no_space: Arc::default(),
-        sampler: trace::Sampler::new(),
-        collector: Arc::clone(collector),
-        turns: Turns::default(),
-        room: Room::new(room::LIMITS),
-        stopping: watch::Sender::new(false),
-    })
-}
-
-fn settings(config: &ServerConfig) -> Settings {
-    Settings {
-        max_request_bytes: config.max_request_bytes,
-        max_txn_ops: config.max_txn_ops,
-        quota_bytes: config.quota_bytes,
-        request_timeout: REQUEST_TIMEOUT + 2 * config.election,
-        election: config.election,
-        min_ttl: lease::min_ttl(config.heartbeat, config.election),
-        progress_interval: config.progress_interval,
-        persist_checkpoints: config.lease_checkpoint == LeaseCheckpoint::Persisted,
     }
 }
 
@@ -393,7 +321,7 @@ fn start_raft(
         tick: config.heartbeat,
         advance: advance(config, is_alone),
         is_alone,
-        patience: REQUEST_TIMEOUT + 2 * config.election,
+        patience: assemble::request_timeout(config),
     };
     let node = Node::new(
         raw,
