@@ -1,4 +1,5 @@
-//! The server of a member, assembled: each field from the data directory, the flags, or the threads.
+//! The server of a member, assembled: each field from the data directory, the flags, or the
+//! threads.
 
 use std::{sync::Arc, time::Duration};
 
