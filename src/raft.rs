@@ -14,8 +14,8 @@
 pub mod backlog;
 pub mod bootstrap;
 pub mod changes;
+pub mod deferred;
 mod first_election;
-pub mod held;
 pub mod inbox;
 pub mod log;
 pub mod logger;

@@ -12,13 +12,12 @@
 //! Reading order: [`kv`] (what each request does, a line a step), [`check`], [`txn`], [`admit`],
 //! `command`, [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`lease`], [`read_index`],
 //! [`compactor`], [`concurrency`]. The write side runs on the `apply` thread; everything that waits
-//! runs on the grpc thread, and what reads for long on others ([`aside`]).
+//! runs on the grpc thread, and what reads for long on others ([`long_reads`]).
 
 pub mod admit;
 pub mod alarm;
 pub mod answer;
 pub mod apply;
-pub(crate) mod aside;
 pub mod auth;
 pub mod check;
 mod command;
@@ -27,8 +26,9 @@ pub mod concurrency;
 pub mod dropped;
 pub mod error;
 pub mod health;
-pub mod kv;
+pub mod kv_server;
 pub mod lease;
+pub(crate) mod long_reads;
 pub mod members;
 pub mod mvcc;
 pub mod no_space;
@@ -49,8 +49,8 @@ use tokio::sync::watch;
 pub use error::Error;
 
 use self::{
-    alarm::Alarms, answer::Room, aside::Turns, auth::AuthStore, lease::Primary, members::Members,
-    mvcc::Store, no_space::NoSpace, read_index::ReadIndex, wait::Wait,
+    alarm::Alarms, answer::Room, auth::AuthStore, lease::Primary, long_reads::Permits,
+    members::Members, mvcc::Store, no_space::NoSpace, read_index::ReadIndex, wait::Wait,
 };
 use crate::{
     raft::{Status, inbox::Inbox, rafthttp},
@@ -115,8 +115,8 @@ pub struct Server {
     pub(crate) sampler: trace::Sampler,
     /// Knows which requests somebody is waiting to see.
     pub(crate) collector: Arc<trace::Collector>,
-    /// Whose turn a long read is.
-    pub(crate) turns: Turns,
+    /// Limits on the slow reads in progress.
+    pub(crate) long_reads: Permits,
     /// What answers in flight may take.
     pub(crate) room: Arc<Room>,
     /// The order to stop ([`stopping`]).

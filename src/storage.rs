@@ -29,7 +29,7 @@ pub mod redb_panic;
 pub mod wal;
 
 #[cfg(test)]
-pub(crate) mod alone;
+pub(crate) mod own_process;
 
 use std::{error::Error, io::Write, process, sync::OnceLock};
 

@@ -21,7 +21,6 @@
 //! ([`export`](crate::export)).
 
 pub mod event;
-pub mod gap;
 pub mod intake;
 pub mod order;
 pub mod query;
@@ -29,5 +28,6 @@ pub mod recording;
 #[cfg(test)]
 pub(crate) mod spoiled;
 pub mod state;
+pub mod uncaptured;
 
 pub use event::{BootInfo, Event, KeyText, MemberInfo, Recording};

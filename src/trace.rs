@@ -32,11 +32,11 @@ pub mod id;
 #[cfg(test)]
 pub(crate) mod log_lines;
 pub mod message;
+pub mod raw_clock;
 pub mod record;
 pub mod ring;
 pub mod span;
 pub mod stage;
-pub mod tick;
 pub mod value;
 pub mod watermarks;
 

@@ -56,7 +56,7 @@ const FIELDS_BY_PLACE: &[(&str, &str)] = &[
     ("src/story/spoiled.rs", "as scenes.rs"),
 ];
 /// Files that may read the two clocks.
-const CLOCKS: &[&str] = &["src/clock.rs", "src/trace/tick.rs"];
+const CLOCKS: &[&str] = &["src/clock.rs", "src/trace/raw_clock.rs"];
 
 /// A file of the repository, by its path from the root.
 struct File {
@@ -348,7 +348,7 @@ fn misplaced_stages(stages: &File, sources: &[File]) -> Vec<String> {
     wrong
 }
 
-/// `server/kv.rs` in a line that names it: the first text of a stage that ends in `.rs`.
+/// `server/kv_server.rs` in a line that names it: the first text of a stage that ends in `.rs`.
 fn rust_path(line: &str) -> Option<&str> {
     line.split('"').find(|text| text.ends_with(".rs"))
 }

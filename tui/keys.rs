@@ -4,7 +4,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use glass_etcd::trace::Grain;
 
-use crate::state::{Action, Place, State, steps::Direction::Back, steps::Direction::Forward};
+use crate::state::{Action, Screen, State, steps::Direction::Back, steps::Direction::Forward};
 
 /// A key, as the table identifies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(crate) struct Binding {
     /// A one-word description for the bottom line; empty to leave the key out there.
     pub(crate) brief: &'static str,
     /// The screens on which they are valid.
-    pub(crate) places: &'static [Place],
+    pub(crate) places: &'static [Screen],
     /// Whether they would have an effect now.
     pub(crate) when: fn(&State) -> bool,
     /// What they trigger.
@@ -49,17 +49,17 @@ pub(crate) struct Binding {
 
 use Press::{Char, Code, Ctrl, Digit};
 
-const LIST: &[Place] = &[Place::List];
-const STEPS: &[Place] = &[Place::Steps];
-const PROMPT: &[Place] = &[Place::Prompt];
-const STORY: &[Place] = &[Place::Steps, Place::Why];
+const LIST: &[Screen] = &[Screen::List];
+const STEPS: &[Screen] = &[Screen::Steps];
+const PROMPT: &[Screen] = &[Screen::Prompt];
+const STORY: &[Screen] = &[Screen::Steps, Screen::Why];
 
 /// A row that is always valid on its screens.
 const fn row(
     presses: &'static [Press],
     shown: &'static str,
     words: (&'static str, &'static str),
-    places: &'static [Place],
+    places: &'static [Screen],
     action: Action,
 ) -> Binding {
     let (does, brief) = words;
@@ -154,7 +154,7 @@ pub(crate) const KEYS: &[Binding] = &[
         &[Code(KeyCode::Esc)],
         "Esc",
         ("back", "back"),
-        &[Place::Steps, Place::Prompt, Place::Why],
+        &[Screen::Steps, Screen::Prompt, Screen::Why],
         Action::Back,
     ),
     row(&[Digit], "1-9 0", ("one lane only; 0 for all", "lane"), STEPS, Action::Lane(0))
@@ -205,14 +205,14 @@ pub(crate) const KEYS: &[Binding] = &[
         &[Char('?')],
         "?",
         ("the keys that are valid now", "help"),
-        &[Place::List, Place::Steps, Place::Why],
+        &[Screen::List, Screen::Steps, Screen::Why],
         Action::Help,
     ),
     row(
         &[Char('q'), Ctrl('c')],
         "q",
         ("quit; so does Ctrl-C", "quit"),
-        &[Place::List, Place::Steps, Place::Prompt, Place::Why],
+        &[Screen::List, Screen::Steps, Screen::Prompt, Screen::Why],
         Action::Quit,
     ),
 ];
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn no_key_means_two_things_in_one_place() {
-        for place in [Place::List, Place::Steps, Place::Prompt, Place::Why] {
+        for place in [Screen::List, Screen::Steps, Screen::Prompt, Screen::Why] {
             let mut seen: Vec<Press> = Vec::new();
             for row in KEYS.iter().filter(|row| row.places.contains(&place)) {
                 for press in row.presses {

@@ -49,14 +49,14 @@ const RAFT: &str = "raft";
 
 /// When each place in other crates has spoken last. There are as many as have been compiled in.
 #[derive(Debug, Default)]
-struct Theirs(Mutex<HashMap<Place, Instant>>);
+struct Theirs(Mutex<HashMap<CallSite, Instant>>);
 
 /// File and line.
-type Place = (Option<&'static str>, Option<u32>);
+type CallSite = (Option<&'static str>, Option<u32>);
 
 impl Theirs {
     /// Whether a place may speak now; it is noted if so.
-    fn may_speak(&self, place: Place, now: Instant) -> bool {
+    fn may_speak(&self, place: CallSite, now: Instant) -> bool {
         let mut spoken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = spoken.get(&place);
         let is_quiet = before.is_some_and(|before| now.duration_since(*before) < THEIRS_EVERY);

@@ -64,7 +64,7 @@ struct Words {
 
 /// Selects a cluster on this machine.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Place {
+pub(crate) struct Cluster {
     /// The Procfile
     #[arg(long, value_name = "FILE", default_value = "Procfile")]
     pub(crate) procfile: PathBuf,
@@ -76,7 +76,7 @@ pub(crate) struct Place {
 #[derive(Debug, clap::Args)]
 struct UpArgs {
     #[command(flatten)]
-    place: Place,
+    place: Cluster,
     /// Print the members' logs instead of opening the player
     #[arg(long)]
     no_tui: bool,
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
         },
         None => match Cli::parse_from(args).command {
             None => up(&UpArgs {
-                place: Place { procfile: PathBuf::from("Procfile"), data_dir: None },
+                place: Cluster { procfile: PathBuf::from("Procfile"), data_dir: None },
                 no_tui: false,
                 fresh: false,
             }),

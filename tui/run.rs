@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// The process of the Procfile; all of them by default
     name: Option<String>,
     #[command(flatten)]
-    place: crate::Place,
+    place: crate::Cluster,
 }
 
 /// The actions, as typed on the command line.

@@ -26,7 +26,7 @@ use glass_etcd::{
         order::{Order, SILENT_NS},
         recording::{self, Read, ReadError},
     },
-    trace::{Hello, tick},
+    trace::{Hello, raw_clock},
 };
 use memory::{Change, Memory, Seen};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -135,10 +135,10 @@ impl Live {
 
     /// Which members, by position, do not hold up the others.
     pub(crate) fn silent(&self) -> Vec<bool> {
-        let now = tick::now();
+        let now = raw_clock::now();
         let members = 0..self.recording().members.len();
         let is_heard = |place: usize, seen: &Seen| {
-            let age_ns = tick::to_ns(now.saturating_sub(seen.heard));
+            let age_ns = raw_clock::to_ns(now.saturating_sub(seen.heard));
             seen.member.map(usize::from) == Some(place) && seen.down.is_none() && age_ns < SILENT_NS
         };
         members.map(|place| !self.seen().iter().any(|seen| is_heard(place, seen))).collect()

@@ -36,4 +36,4 @@ pub(crate) mod scenes;
 pub(crate) mod tests;
 
 pub(crate) use forget::BYTES_MAX;
-pub(crate) use player::{Action, Place, State};
+pub(crate) use player::{Action, Screen, State};

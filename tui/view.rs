@@ -27,7 +27,7 @@ use ratatui::{Frame, layout::Rect};
 
 use crate::{
     keys,
-    state::{Place, State},
+    state::{Screen, State},
 };
 
 pub(crate) use pen::Look;
@@ -49,7 +49,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
     let bottom = Rect { y: area.y + area.height - 1, height: 1, ..area };
     match (state.is_helping, state.place(), &state.steps) {
         (true, _, _) => help::draw(&mut pen, body, state),
-        (false, Place::Why, Some(steps)) => why::draw_zoomed(&mut pen, body, state, steps),
+        (false, Screen::Why, Some(steps)) => why::draw_zoomed(&mut pen, body, state, steps),
         (false, _, Some(steps)) => steps::draw(&mut pen, body, state, steps),
         (false, _, None) => list::draw(&mut pen, body, state),
     }

@@ -50,7 +50,7 @@ struct Places {
 
 /// A client's place. Its drop frees the place.
 #[derive(Debug)]
-pub struct Place {
+pub struct Admitted {
     /// `None` only during the drop.
     permit: Option<OwnedSemaphorePermit>,
     places: Arc<Places>,
@@ -65,7 +65,7 @@ impl Gate {
     }
 
     /// Waits for a place for one more client.
-    pub async fn admit(&self) -> Place {
+    pub async fn admit(&self) -> Admitted {
         let places = &self.0;
         let mut free = Box::pin(Arc::clone(&places.free).acquire_owned());
         let permit = match timeout(PATIENCE, &mut free).await {
@@ -76,7 +76,7 @@ impl Gate {
             }
         };
         let permit = permit.expect("a gate is never closed");
-        Place { permit: Some(permit), places: Arc::clone(places) }
+        Admitted { permit: Some(permit), places: Arc::clone(places) }
     }
 }
 
@@ -104,7 +104,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for Admitted {
     fn drop(&mut self) {
         drop(self.permit.take());
         if self.places.is_full.load(Ordering::Relaxed) {

@@ -22,14 +22,14 @@ use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
 use super::{
-    accept::{Failures, Gate, Place},
+    accept::{Admitted, Failures, Gate},
     answers,
     authority::MendedAuthority,
     deadline,
     ending::{Ending, is_stream, stopped},
+    first_bytes::FirstBytes,
     http as http_routes,
     http2::{self, Limits},
-    in_time::InTime,
     limit::Limited,
     listen::{Acceptor, Listener, Stream},
     metadata::Metadata,
@@ -245,7 +245,7 @@ struct Front {
 
 impl Front {
     /// Serves a client, and gives its place back when the connection ends.
-    async fn connection(self: Arc<Self>, stream: Stream, _place: Place) {
+    async fn connection(self: Arc<Self>, stream: Stream, _place: Admitted) {
         let builder = Builder::new(TokioExecutor::new());
         let mut builder = match self.traffic {
             Traffic::All => builder,
@@ -262,7 +262,7 @@ impl Front {
         let service = service_fn(move |request| {
             Arc::clone(&self).request(request, metadata.clone(), Arc::clone(&of_calls))
         });
-        let stream = InTime::new(stream, HEADER_TIMEOUT);
+        let stream = FirstBytes::new(stream, HEADER_TIMEOUT);
         let stream = Pings::new(MendedAuthority::new(stream), min_time);
         let stream = TokioIo::new(pace.socket(stream));
         let mut connection = pin!(builder.serve_connection(stream, service));

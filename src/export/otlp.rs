@@ -89,7 +89,7 @@ pub enum Scope {
 
 /// Identifies a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct SpanIds {
     /// The trace id; never 0.
     pub trace: u128,
     /// The span id; never 0.
@@ -100,7 +100,7 @@ pub struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
     /// The target.
-    pub to: Place,
+    pub to: SpanIds,
     /// The reason: `batch`, `commit`, `message`, `round` or `request`.
     pub why: &'static str,
 }
@@ -123,7 +123,7 @@ pub type Attribute = (String, Value);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Its trace and span ids.
-    pub place: Place,
+    pub place: SpanIds,
     /// The parent's span id, 0 for none.
     pub parent: u64,
     /// Whether the parent is the span of a remote caller.
@@ -279,11 +279,11 @@ impl<'a> Exporter<'a> {
     }
 
     /// The trace and span ids of a step.
-    fn place(&self, at: usize) -> Place {
+    fn place(&self, at: usize) -> SpanIds {
         let event = self.event(at);
         let place = self.ids.place(event);
         match self.callers.get(&event.id) {
-            Some(caller) if is_request(event) => Place { trace: caller.trace, ..place },
+            Some(caller) if is_request(event) => SpanIds { trace: caller.trace, ..place },
             _ => place,
         }
     }

@@ -40,7 +40,7 @@ use super::Error;
 use crate::{
     clock,
     export::otlp::{Resource, chunks},
-    trace::{Collector, Filter, Subscription, counts, id::KEPT_MAX, tick},
+    trace::{Collector, Filter, Subscription, counts, id::KEPT_MAX, raw_clock},
 };
 
 mod encode;
@@ -90,7 +90,7 @@ async fn listen(mut subscription: Subscription, queue: Sender<Portion>) {
             continue;
         }
         next = clock::now() + TURN;
-        let resources = window.turn(tick::since_start_ns(tick::now()));
+        let resources = window.due(raw_clock::since_start_ns(raw_clock::now()));
         complaint.add(enqueue(&queue, resources));
         // Lets the sender run, however many batches there are.
         tokio::task::yield_now().await;

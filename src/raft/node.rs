@@ -6,7 +6,7 @@
 //! 2. entries and hard state go to the `wal` thread, which writes and syncs them while this thread
 //!    goes on;
 //! 3. a leader's messages leave at once, in parallel with its own disk write (Raft thesis 10.2.1);
-//!    those of a follower or candidate wait in [`HeldMessages`] for the sync;
+//!    those of a follower or candidate wait in [`DeferredMessages`] for the sync;
 //! 4. committed entries go to apply, read states to the reads that wait.
 //!
 //! Invariants: nothing else touches the `RawNode`, so nothing is locked. The loop never waits for
@@ -38,8 +38,8 @@ use super::{
     Leadership, Status,
     backlog::Backlog,
     changes::{Changes, Expected},
+    deferred::DeferredMessages,
     first_election,
-    held::HeldMessages,
     inbox::{Input, Inputs},
     log::LogStorage,
     proposals::{self, Proposal, Proposals, Reason},
@@ -123,7 +123,7 @@ pub struct Node {
     /// Until then the log is silent about ignored messages.
     quiet_until: Instant,
     changes: Changes,
-    held: HeldMessages,
+    held: DeferredMessages,
     proposals: Proposals,
     parked_reads: VecDeque<Message>,
     applied: u64,
@@ -153,7 +153,7 @@ impl Node {
             outputs,
             status,
             timing,
-            held: HeldMessages::default(),
+            held: DeferredMessages::default(),
             parked_reads: VecDeque::new(),
             backlog: Backlog::default(),
             stopping: false,
@@ -214,7 +214,7 @@ impl Node {
     fn take(&mut self, input: Input) {
         match input {
             Input::Propose { id, data, since } => {
-                let waited = trace::tick::to_ns(trace::tick::now().saturating_sub(since));
+                let waited = trace::raw_clock::to_ns(trace::raw_clock::now().saturating_sub(since));
                 let since = self.turn_began;
                 let queued = self.proposals.gather(Proposal { id, data, since });
                 mark!(RaftInbox, id, queued = queued, waited = waited);
@@ -522,7 +522,8 @@ impl Node {
         if !entries.is_empty() {
             self.note_committed(&entries);
             self.backlog.add(&entries);
-            let _ = self.outputs.committed.send(Committed { entries, since: trace::tick::now() });
+            let _ =
+                self.outputs.committed.send(Committed { entries, since: trace::raw_clock::now() });
         }
         for read in reads {
             let Ok(round) = read.request_ctx.as_slice().try_into().map(u64::from_be_bytes) else {

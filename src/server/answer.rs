@@ -284,7 +284,7 @@ impl Server {
         loop {
             let meter = Meter::new(from, share.take());
             let read = move |store: &Store| (question.read(store, id, meter), question);
-            let (result, again) = self.read_aside(id, read).await?;
+            let (result, again) = self.read_long(id, read).await?;
             match result {
                 Ok(large) => return Ok(large),
                 Err(Failed::Refused(error)) => return Err(error),
@@ -328,6 +328,6 @@ impl Server {
             crate::set!(span, AnswerPiece, rows = count, bytes = bytes, left = left);
             Ok((rows, encoder.finish()))
         };
-        self.read_aside(id, read).await?
+        self.read_long(id, read).await?
     }
 }

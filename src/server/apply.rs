@@ -15,10 +15,10 @@
 //! or below the consistent index is not applied again.
 
 mod applier;
-pub mod kv;
+pub mod key_space;
 pub mod lease;
 mod txn;
 mod write;
 
 pub use applier::Applier;
-pub use kv::KvRequest;
+pub use key_space::KvRequest;

@@ -37,12 +37,12 @@
 //! begun makes the call look again, where etcd gives up; and releasing is tried again while there
 //! is no leader.
 //!
-//! Reading order: this file, [`turn`], [`mutex`], [`election`], [`observe`].
+//! Reading order: this file, [`queue`], [`mutex`], [`election`], [`observe`].
 
 pub mod election;
 pub mod mutex;
 pub mod observe;
-mod turn;
+mod queue;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -140,7 +140,7 @@ where
 
 /// A place in the queue of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct QueuedKey {
     /// What all keys of the queue begin with: the name and a slash.
     prefix: Bytes,
     /// The prefix, and the lease's id in hex.
@@ -151,7 +151,7 @@ struct Place {
 
 /// What a call has found when it put its key.
 struct Entered {
-    place: Place,
+    queued: QueuedKey,
     /// The key as it stood there before, if it did: the same lease has called before.
     before: Option<KeyValue>,
     /// Nobody is ahead.
@@ -262,8 +262,8 @@ impl Server {
         }
         let first = kvs(&mut response, 1).pop().map_or(created, |first| first.create_revision);
         mark!(LockEnter, id, own = created, first = first, put = response.succeeded);
-        let place = Place { prefix, key, created };
-        Ok(Entered { place, before, is_first: first == created, header: response.header })
+        let queued = QueuedKey { prefix, key, created };
+        Ok(Entered { queued, before, is_first: first == created, header: response.header })
     }
 
     /// Writes the key, if it is still the one that was created then; otherwise whoever asks leads
@@ -302,25 +302,25 @@ impl Server {
     /// Leaves the queue: nobody waits for the call's result any more, or it has failed. The answer
     /// to a client that is still there comes after it: who reads the error has left the queue, if
     /// that was possible.
-    async fn release(&self, id: u64, place: &Place) {
+    async fn release(&self, id: u64, queued: &QueuedKey) {
         let no_longer = async {
             self.stopped().await;
             tokio::time::sleep(RELEASE_AT_STOP).await;
         };
         tokio::select! {
-            () = self.try_release(id, place) => {}
+            () = self.try_release(id, queued) => {}
             // The key goes with its lease.
             () = no_longer => {}
         }
     }
 
     /// Deletes the key, which may be repeated, so it is tried again when its outcome is not known.
-    async fn try_release(&self, id: u64, place: &Place) {
+    async fn try_release(&self, id: u64, queued: &QueuedKey) {
         let deadline = clock::now() + RELEASE_WITHIN;
         loop {
             let request = self.next_of(id);
-            mark!(LockRelease, id, own = place.created, request = request);
-            match self.resign_at(request, &place.key, place.created).await {
+            mark!(LockRelease, id, own = queued.created, request = request);
+            match self.resign_at(request, &queued.key, queued.created).await {
                 Ok(_) | Err(Error::Stopped) => return,
                 Err(_) if deadline <= clock::now() => return,
                 Err(_) => tokio::time::sleep(RELEASE_PAUSE).await,
@@ -345,27 +345,27 @@ async fn hold(
     entered: &Entered,
     mut caller: Caller,
 ) -> Result<Outcome, Error> {
-    let place = &entered.place;
+    let queued = &entered.queued;
     if entered.is_first {
         let revision = revision_of(entered.header.as_ref());
-        mark!(LockAcquired, id, own = place.created, revision = revision);
+        mark!(LockAcquired, id, own = queued.created, revision = revision);
         // Whoever had the key before still has it, even if this call of theirs goes unanswered.
         if caller.has_gone() && entered.before.is_none() {
-            server.release(id, place).await;
+            server.release(id, queued).await;
             return Err(Error::Canceled);
         }
         return Ok(Outcome::First(entered.header));
     }
     let turn = tokio::select! {
         biased;
-        turn = dropped::until(server.turn(id, place), caller.gone()) => {
+        turn = dropped::until(server.wait_deletes(id, queued), caller.gone()) => {
             turn.unwrap_or(Err(Error::Canceled))
         }
         () = server.stopped() => Err(Error::Stopped),
     };
     let is_unheard = caller.has_gone() && entered.before.is_none();
     if turn.is_err() || is_unheard {
-        server.release(id, place).await;
+        server.release(id, queued).await;
     }
     turn
 }

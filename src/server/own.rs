@@ -10,7 +10,7 @@ use crate::pb::etcdserverpb::{
 use super::{
     Error, Server,
     answer::Connection,
-    mvcc::{KvResponse, Reply, read_txn::is_long, reader::Source},
+    mvcc::{KvResponse, Reply, reader::Source},
 };
 
 impl Server {
@@ -27,12 +27,10 @@ impl Server {
         if let Some(client) = client {
             self.ready(id, client).await?;
         }
-        if !is_long(&range)
-            && let Some(response) = self.store.small_range(id, &range, usize::MAX)?
-        {
+        if let Some(response) = self.store.small_range(id, &range, usize::MAX)? {
             return Ok(response);
         }
-        self.read_aside(id, move |store| store.range(id, &range)).await?
+        self.read_long(id, move |store| store.range(id, &range)).await?
     }
 
     /// A transaction that writes.

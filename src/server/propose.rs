@@ -77,7 +77,7 @@ impl Server {
         let start = clock::now();
         let mut waiting = self.wait.register(id);
         let proposal = match term {
-            None => Input::Propose { id, data, since: trace::tick::now() },
+            None => Input::Propose { id, data, since: trace::raw_clock::now() },
             Some(term) => Input::ProposeInTerm { data, term },
         };
         self.inbox.offer(proposal).map_err(refused)?;

@@ -31,13 +31,13 @@ impl Server {
 
     /// Maintenance.HashKV: reads the whole key bucket.
     pub(crate) async fn hash_kv(&self, id: u64, revision: i64) -> Result<HashKv, Error> {
-        self.hash_aside(id, move |store| store.hash_kv(revision)).await?
+        self.hash_long(id, move |store| store.hash_kv(revision)).await?
     }
 
     /// Maintenance.Hash: all that the file has, with the revision of then; also away from there.
     pub(crate) async fn hash(&self, id: u64) -> Result<(u32, i64), Error> {
         let backend = Arc::clone(&self.backend);
-        let (hash, committed) = self.hash_aside(id, move |_| backend.hash()).await?;
+        let (hash, committed) = self.hash_long(id, move |_| backend.hash()).await?;
         Ok((hash, committed.revision))
     }
 

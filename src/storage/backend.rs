@@ -136,7 +136,7 @@ pub enum Error {
 
 /// Where a row was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum FoundIn {
     /// In the buffer that takes writes.
     Active,
     /// In the buffer that is being written into the file.
@@ -256,7 +256,7 @@ impl Backend {
     }
 
     /// Returns the value under `key` and where it was found.
-    pub fn get(&self, bucket: Bucket, key: &[u8]) -> Option<(Bytes, Place)> {
+    pub fn get(&self, bucket: Bucket, key: &[u8]) -> Option<(Bytes, FoundIn)> {
         let buffers = self.shared.read();
         if let Some((entry, place)) = buffers.buffered(bucket, key) {
             return entry.value().map(|value| (value.clone(), place));
@@ -264,7 +264,7 @@ impl Backend {
         let file = buffers.file.clone();
         drop(buffers);
         let value = self.shared.sure(file.get(bucket, key));
-        value.map(|value| (value, Place::File))
+        value.map(|value| (value, FoundIn::File))
     }
 
     /// Returns rows from `from` on, up to but without `to` (`None`: to the bucket's end), in the
@@ -472,11 +472,11 @@ impl Buffers {
     }
 
     /// The newest entry for a key in the two buffers.
-    fn buffered(&self, bucket: Bucket, key: &[u8]) -> Option<(&Entry, Place)> {
+    fn buffered(&self, bucket: Bucket, key: &[u8]) -> Option<(&Entry, FoundIn)> {
         if let Some(entry) = self.active.get(bucket, key) {
-            return Some((entry, Place::Active));
+            return Some((entry, FoundIn::Active));
         }
         let entry = self.frozen.as_ref()?.buffer.get(bucket, key)?;
-        Some((entry, Place::Frozen))
+        Some((entry, FoundIn::Frozen))
     }
 }

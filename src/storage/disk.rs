@@ -296,7 +296,7 @@ fn reserve(_file: &std::fs::File, _len: u64) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::alone::alone;
+    use crate::storage::own_process::alone;
 
     fn content(path: &Path) -> Vec<u8> {
         std::fs::read(path).unwrap()

@@ -170,7 +170,7 @@ mod tests {
     use redb::{Database, ReadableDatabase, TableDefinition};
 
     use super::*;
-    use crate::storage::alone::alone;
+    use crate::storage::own_process::alone;
 
     const TABLE: TableDefinition<'_, u64, u64> = TableDefinition::new("t");
 

@@ -58,9 +58,8 @@ pub use subscribe::{Batch, Filter, Subscription, TRACES_PER_SECOND};
 use tokio::sync::mpsc;
 
 use super::{
-    id,
+    id, raw_clock,
     record::Record,
-    tick,
     watermarks::{Watermarks, watermarks},
 };
 
@@ -137,13 +136,13 @@ fn drain(collector: &Weak<Collector>) {
     loop {
         thread::sleep(PASS);
         let Some(collector) = collector.upgrade() else { return };
-        tick::anchor();
+        raw_clock::anchor();
         collector.pass(now_ns());
     }
 }
 
 fn now_ns() -> u64 {
-    tick::since_start_ns(tick::now())
+    raw_clock::since_start_ns(raw_clock::now())
 }
 
 impl Collector {

@@ -18,7 +18,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::tick;
+use super::raw_clock;
 
 /// Under load one in this many requests is kept.
 pub const ONE_IN: u64 = 1000;
@@ -127,13 +127,13 @@ impl Sampler {
     /// Whether the next request is to be kept. `forced` says that its caller asks for it (a sampled
     /// `traceparent`, an armed filter); even then there is a limit a second.
     pub fn keep_next(&self, forced: bool) -> bool {
-        self.keep_at(tick::rough_ns(tick::now()), forced)
+        self.keep_at(raw_clock::rough_ns(raw_clock::now()), forced)
     }
 
-    /// As [`Sampler::keep_next`], at a time in nanoseconds. Threads that race at the turn of a
+    /// As [`Sampler::keep_next`], at a time in nanoseconds. Threads that race into a new
     /// second may count a few requests in the wrong one; nothing depends on it.
     pub fn keep_at(&self, now_ns: u64, forced: bool) -> bool {
-        self.turn(now_ns / SECOND_NS + 1);
+        self.enter_second(now_ns / SECOND_NS + 1);
         let seen = self.seen.fetch_add(1, Ordering::Relaxed);
         let total = self.total.fetch_add(1, Ordering::Relaxed);
         let quiet = seen < ALL_BELOW && self.seen_before.load(Ordering::Relaxed) < ALL_BELOW;
@@ -143,7 +143,7 @@ impl Sampler {
         self.kept.fetch_add(1, Ordering::Relaxed) < KEPT_MAX
     }
 
-    fn turn(&self, second: u64) {
+    fn enter_second(&self, second: u64) {
         let before = self.second.load(Ordering::Relaxed);
         if before == second {
             return;

@@ -27,10 +27,9 @@ use std::{
 };
 
 use super::{
-    id,
+    id, raw_clock,
     record::{Head, Kind, Record, WORDS, pack_deltas},
     stage::Stage,
-    tick,
 };
 
 /// Names of threads, by the number that records carry.
@@ -124,7 +123,7 @@ pub fn push(write: &Write<'_>) {
             result: write.result,
             boot: 0,
         };
-        let took_ns = if write.tick_delta == 0 { 0 } else { tick::to_ns(write.tick_delta) };
+        let took_ns = if write.tick_delta == 0 { 0 } else { raw_clock::to_ns(write.tick_delta) };
         let deltas = pack_deltas(write.clock_delta, took_ns);
         let [a, b, c, d, e, f, g, h] = *write.fields;
         let (clock, tick, id, link) = (write.clock, write.tick, write.id, write.link);
@@ -195,7 +194,7 @@ impl Ring {
 
     fn register(thread: u8) -> Arc<Ring> {
         // The member's time begins at the first reading, which must come before any record.
-        tick::since_start_ns(tick::now());
+        raw_clock::since_start_ns(raw_clock::now());
         let ring = Arc::new(Ring::new(thread, slots_of(thread)));
         list().push(Arc::clone(&ring));
         ring

@@ -7,10 +7,10 @@
 
 use super::{
     bridge::{self, End},
+    raw_clock,
     record::{FLAG_CANCELLED, FLAG_ERROR, Kind},
     ring,
     stage::Stage,
-    tick,
 };
 
 /// A step that is under way. Not `Clone`, and it must not cross a channel: only the id does.
@@ -41,7 +41,7 @@ impl Span {
         let open = if bridge::is_on() { bridge::open(stage, id) } else { None };
         // Without capture the clocks are not read, so a step costs nothing else.
         let is_on = ring::is_capturing();
-        let (clock, tick) = if is_on { (ring::next_clock(), tick::now()) } else { (0, 0) };
+        let (clock, tick) = if is_on { (ring::next_clock(), raw_clock::now()) } else { (0, 0) };
         Span { stage, id, link: 0, clock, tick, result: 0, flags: 0, fields: [0; 8], open }
     }
 
@@ -117,7 +117,7 @@ impl Drop for Span {
         }
         if self.clock != 0 {
             let clock_delta = ring::next_clock() - self.clock;
-            let tick_delta = tick::now().saturating_sub(self.tick);
+            let tick_delta = raw_clock::now().saturating_sub(self.tick);
             self.write(Kind::Span, clock_delta, tick_delta);
         }
         if let Some(open) = self.open.take() {
@@ -141,7 +141,7 @@ pub fn mark(stage: Stage, id: u64, link: u64, flags: u8, fields: &[u64; 8]) {
         flags,
         result: 0,
         clock: ring::next_clock(),
-        tick: tick::now(),
+        tick: raw_clock::now(),
         clock_delta: 0,
         tick_delta: 0,
         id,

@@ -187,7 +187,7 @@ macro_rules! vocabulary {
         "api/interceptor.rs", "etcdserver/api/v3rpc newUnaryInterceptor", "0.1";
     /// Is the request well formed? A request refused here costs the cluster nothing.
     RpcValidate = "rpc.validate" Request Stage ["operations" Count]
-        "server/kv.rs", "etcdserver/api/v3rpc checkPutRequest, checkRangeRequest, checkTxnRequest", "0.1";
+        "server/kv_server.rs", "etcdserver/api/v3rpc checkPutRequest, checkRangeRequest, checkTxnRequest", "0.1";
     /// Which user sends the request? While auth is off, there are no users.
     AuthAuthenticate = "auth.authenticate" Request Raw ["enabled" Flag, "auth_revision" Count]
         "server/auth.rs", "etcdserver EtcdServer.AuthInfoFromCtx", "0.1";
@@ -390,10 +390,10 @@ macro_rules! vocabulary {
     /// and by which request.
     LockWait = "lock.wait" Request Story
         ["own" Revision, "before" Revision, "ahead" Count, "deleted" Revision, "by" Id]
-        "server/concurrency/turn.rs", "client/v3/concurrency waitDeletes, waitDelete", "0.1";
+        "server/concurrency/queue.rs", "client/v3/concurrency waitDeletes, waitDelete", "0.1";
     /// No older key is left, and the caller's own still exists: it has the lock, or leads.
     LockAcquired = "lock.acquired" Request Story ["own" Revision, "revision" Revision, "waits" Count]
-        "server/concurrency/turn.rs", "client/v3/concurrency Mutex.Lock, Election.Campaign", "0.1";
+        "server/concurrency/queue.rs", "client/v3/concurrency Mutex.Lock, Election.Campaign", "0.1";
     /// The client has gone or the wait has failed. The member deletes the key, as the request named
     /// here.
     LockRelease = "lock.release" Request Story ["own" Revision, "request" Id]
@@ -409,7 +409,7 @@ macro_rules! vocabulary {
         "server/concurrency/observe.rs", "client/v3/concurrency Election.observe", "0.1";
     /// A physical compaction waits for its last batch, and until the file has it.
     CompactWait = "compact.wait" Request Stage ["revision" Revision]
-        "server/kv.rs", "etcdserver EtcdServer.Compact", "0.1";
+        "server/kv_server.rs", "etcdserver EtcdServer.Compact", "0.1";
     /// The in-memory index records the revision that deleted the key: its generation ends.
     TreeIndexTombstone = "tree_index.tombstone" Request Story ["main" Revision, "sub" Count]
         "server/mvcc/tree_index.rs", "mvcc treeIndex.Tombstone", "0.1";
@@ -431,8 +431,8 @@ macro_rules! vocabulary {
     AnswerEnded = "answer.ended" Request Story ["sent" Bytes, "left" Bytes, "reason" Count]
         "api/answers.rs", "none", "0.1";
     /// As many long reads as may run are running: waiting for the end of one of them.
-    ReadTurn = "read.turn" Request Story ["ahead" Count, "limit" Count]
-        "server/aside.rs", "none", "0.1";
+    ReadQueue = "read.queue" Request Story ["ahead" Count, "limit" Count]
+        "server/long_reads.rs", "none", "0.1";
 } };
 }
 

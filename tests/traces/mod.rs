@@ -59,7 +59,7 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),
     (Stage::AnswerPiece, "as above"),
     (Stage::AnswerEnded, "as above"),
-    (Stage::ReadTurn, "only when four long reads are under way; the tests of paths do that"),
+    (Stage::ReadQueue, "only when four long reads are under way; the tests of paths do that"),
 ];
 
 /// A cluster of three members and its records.

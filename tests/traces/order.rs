@@ -11,9 +11,9 @@ use glass_etcd::{
         Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, compare, request_op::Request,
     },
     story::{
-        Recording, gap,
+        Recording,
         order::{Order, point},
-        query, recording,
+        query, recording, uncaptured,
     },
     trace::Stage,
 };
@@ -187,7 +187,7 @@ fn chains_have_no_holes(recording: &Recording, from: usize) {
             |event: &glass_etcd::story::Event| (event.member, event.stage) == (member, Stage::Lost);
         0 < recording.dropped[usize::from(member)] || recording.events.iter().any(lost)
     };
-    let mut gaps = gap::gaps(recording);
+    let mut gaps = uncaptured::gaps(recording);
     gaps.retain(|gap| {
         let member = recording.events[gap.event].member;
         from <= gap.event && CHAINS.contains(&gap.field) && !is_lossy(member)

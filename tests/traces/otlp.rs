@@ -36,7 +36,7 @@ const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const TRACE: &[u8] = &0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128.to_be_bytes();
 
 /// A span's trace id and span id.
-type Place = (Bytes, Bytes);
+type SpanIds = (Bytes, Bytes);
 
 /// What a collector has received.
 #[derive(Default)]
@@ -46,7 +46,7 @@ pub(super) struct Got {
     paths: HashSet<String>,
     pub(super) raw: Vec<u8>,
     /// Spans with the member that sent them.
-    pub(super) spans: HashMap<Place, (Span, String)>,
+    pub(super) spans: HashMap<SpanIds, (Span, String)>,
     twice: usize,
 }
 

@@ -20,7 +20,7 @@ use glass_etcd::{
         Recording,
         intake::{Intake, IntakeError, bytes_of},
     },
-    trace::tick,
+    trace::raw_clock,
 };
 
 use super::{Message, Said};
@@ -82,7 +82,7 @@ impl Memory {
             has_spoken: false,
             down: None,
             finished: 0,
-            heard: tick::now(),
+            heard: raw_clock::now(),
         });
         Memory { seen: seen.collect(), ..Memory::default() }
     }
@@ -130,7 +130,7 @@ impl Memory {
         let seen = &mut self.seen[endpoint];
         match taken {
             Ok(change) => {
-                seen.heard = tick::now();
+                seen.heard = raw_clock::now();
                 if let Change::Hello(member) = change {
                     (seen.member, seen.has_spoken, seen.down) = (Some(member), false, None);
                 }

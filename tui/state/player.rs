@@ -78,7 +78,7 @@ pub(crate) enum Action {
 
 /// The current screen; it decides which keys are valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Screen {
     /// The list of requests.
     List,
     /// The step view.
@@ -293,12 +293,12 @@ impl State {
     }
 
     /// The current screen, below the list of keys.
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Screen {
         match &self.steps {
-            None => Place::List,
-            Some(steps) if steps.prompt.is_some() => Place::Prompt,
-            Some(steps) if steps.is_zoomed => Place::Why,
-            Some(_) => Place::Steps,
+            None => Screen::List,
+            Some(steps) if steps.prompt.is_some() => Screen::Prompt,
+            Some(steps) if steps.is_zoomed => Screen::Why,
+            Some(_) => Screen::Steps,
         }
     }
 
@@ -368,7 +368,7 @@ impl State {
             Action::ChooseLast => self.list.follow(true),
             Action::ToggleFollow => self.list.follow(!self.list.is_following),
             Action::Open => self.open(),
-            Action::Back if self.place() == Place::Steps => {
+            Action::Back if self.place() == Screen::Steps => {
                 self.steps = None;
                 self.refresh();
             }

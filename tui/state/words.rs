@@ -205,7 +205,7 @@ fn begin(event: &Event) -> Vec<String> {
         | Stage::ReadIndexWait
         | Stage::ReadIndexRound
         | Stage::AnswerRoom
-        | Stage::ReadTurn => vec![name.to_owned()],
+        | Stage::ReadQueue => vec![name.to_owned()],
         Stage::LockWait => vec![name.to_owned(), waits_for(event)],
         _ => vec![format!("{name} begins")],
     }
@@ -220,7 +220,7 @@ fn short_name(event: &Event) -> String {
         Stage::ReadIndexRound => "read_index.round done".to_owned(),
         Stage::LockWait => "lock.wait done".to_owned(),
         Stage::AnswerRoom => "answer.room done".to_owned(),
-        Stage::ReadTurn => "read.turn done".to_owned(),
+        Stage::ReadQueue => "read.queue done".to_owned(),
         Stage::RaftSend | Stage::RaftReceive => {
             message_name(field!(event, RaftSend | RaftReceive, type)).to_owned()
         }
@@ -258,7 +258,7 @@ fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
         }
         Stage::BackendGet => format!("{} rows", field!(event, BackendGet, file)),
         Stage::AnswerRoom => format!("{} MiB unread", field!(event, AnswerRoom, in_flight) >> 20),
-        Stage::ReadTurn => format!("{} ahead", field!(event, ReadTurn, ahead)),
+        Stage::ReadQueue => format!("{} ahead", field!(event, ReadQueue, ahead)),
         Stage::AnswerPiece => format!("{} rows again", field!(event, AnswerPiece, rows)),
         Stage::Lost => format!("{} records", field!(event, Lost, records)),
         _ => return log_detail(event, lanes),

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use glass_etcd::{
     stage,
-    trace::{self, tick},
+    trace::{self, raw_clock},
 };
 
 use super::Error;
@@ -27,9 +27,9 @@ pub(super) fn run() -> Result<(), Error> {
 
 /// Hundredths of a nanosecond per step.
 fn round() -> u64 {
-    let began = tick::now();
+    let began = raw_clock::now();
     for number in 0..STEPS {
         drop(stage!(WalFsync, 0, first = number, last = number, bytes = 100_u64));
     }
-    tick::to_ns(tick::now() - began) * 100 / STEPS
+    raw_clock::to_ns(raw_clock::now() - began) * 100 / STEPS
 }

@@ -10,7 +10,7 @@ use std::{
 use glass_etcd::{
     change, fields,
     story::{
-        Recording, gap,
+        Recording,
         order::Order,
         query::{
             Story,
@@ -18,6 +18,7 @@ use glass_etcd::{
             graph::{Graph, Verdict},
             path::{Segment, Wait, critical_path},
         },
+        uncaptured,
     },
 };
 use serde_json::{Value, json};
@@ -79,11 +80,11 @@ pub(super) fn reason(wait: Wait) -> &'static str {
         Wait::Apply => "apply",
         Wait::Round => "queued for a read round",
         Wait::Read => "reading",
-        Wait::Turn => "its turn",
+        Wait::LockQueue => "its turn",
         Wait::Compaction => "the compaction's rows",
         Wait::LongReads => "the long reads before it",
         Wait::Room => "room for the answer",
-        Wait::InVain => "in vain",
+        Wait::NotInTime => "not in time",
         Wait::Wake => "waking the request",
         Wait::Answer => "building the answer",
         Wait::Own => "the member itself",
@@ -296,8 +297,8 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
 /// the two was not captured.
 fn gaps_json(recording: &Recording, story: &Story) -> Vec<Value> {
     let steps: HashSet<usize> = story.steps.iter().map(|step| step.event).collect();
-    let found = gap::gaps(recording).into_iter().filter(|gap| steps.contains(&gap.event));
-    let line = |gap: gap::Gap| {
+    let found = uncaptured::gaps(recording).into_iter().filter(|gap| steps.contains(&gap.event));
+    let line = |gap: uncaptured::Gap| {
         let event = &recording.events[gap.event];
         json!({
             "member": event.member,

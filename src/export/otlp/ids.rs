@@ -16,7 +16,7 @@
 
 use std::collections::HashMap;
 
-use super::{Place, is_request};
+use super::{SpanIds, is_request};
 use crate::{
     field,
     story::{Event, MemberInfo, Recording},
@@ -52,7 +52,7 @@ impl<'a> Ids<'a> {
     }
 
     /// The ids of a step, unless it is in a caller's trace.
-    pub(super) fn place(&self, event: &Event) -> Place {
+    pub(super) fn place(&self, event: &Event) -> SpanIds {
         let member = &self.recording.members[usize::from(event.member)];
         let is_first = event.id != 0 && self.first.get(&event.id) == Some(&event.stage);
         place(member, event, is_first)
@@ -65,7 +65,7 @@ impl<'a> Ids<'a> {
     }
 }
 
-fn place(member: &MemberInfo, event: &Event, is_first: bool) -> Place {
+fn place(member: &MemberInfo, event: &Event, is_first: bool) -> SpanIds {
     let cluster = member.cluster_id;
     match event.stage {
         Stage::RaftSend if event.link != 0 => {
@@ -74,16 +74,16 @@ fn place(member: &MemberInfo, event: &Event, is_first: bool) -> Place {
         Stage::RaftReceive if event.link != 0 => {
             message(event.link, field!(event, RaftReceive, peer), member.member_id).1
         }
-        _ if is_first => Place { trace: request(event.id, cluster), span: root_span(event.id) },
+        _ if is_first => SpanIds { trace: request(event.id, cluster), span: root_span(event.id) },
         Stage::ReadIndexConfirmed if event.id != 0 => {
-            Place { trace: request(event.id, cluster), span: step(member.member_id, event) }
+            SpanIds { trace: request(event.id, cluster), span: step(member.member_id, event) }
         }
         _ if is_request(event) => {
-            Place { trace: request(event.id, cluster), span: step(member.member_id, event) }
+            SpanIds { trace: request(event.id, cluster), span: step(member.member_id, event) }
         }
         _ => {
             let span = step(member.member_id, event);
-            Place { trace: join(span, hash(span ^ cluster)), span }
+            SpanIds { trace: join(span, hash(span ^ cluster)), span }
         }
     }
 }
@@ -94,10 +94,10 @@ fn request(id: u64, cluster: u64) -> u128 {
 }
 
 /// The ids of a message's two ends: the send, and the receive.
-fn message(link: u64, from: u64, to: u64) -> (Place, Place) {
+fn message(link: u64, from: u64, to: u64) -> (SpanIds, SpanIds) {
     let ends = mix(&[link, from, to]);
     let trace = join(link, ends);
-    let end = |which: u64| Place { trace, span: mix(&[ends, which]).max(1) };
+    let end = |which: u64| SpanIds { trace, span: mix(&[ends, which]).max(1) };
     (end(1), end(2))
 }
 

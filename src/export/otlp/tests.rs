@@ -98,7 +98,7 @@ fn a_request_is_one_trace_and_its_steps_are_children_of_enclosing_steps() {
 #[test]
 fn a_step_that_serves_many_requests_has_a_trace_of_its_own_with_links_from_them() {
     let spans = exported(&scene(""), Scope::Cluster);
-    let places: HashMap<Place, &Span> = spans.iter().map(|span| (span.place, span)).collect();
+    let places: HashMap<SpanIds, &Span> = spans.iter().map(|span| (span.place, span)).collect();
     assert_eq!(spans.len(), places.len(), "a place is taken twice");
     let points = |from: &Span, why: &str| {
         let of = from.links.iter().filter(|link| link.why == why);
@@ -122,7 +122,7 @@ fn a_step_that_serves_many_requests_has_a_trace_of_its_own_with_links_from_them(
     let round = one(&spans, "read_index.round", "01");
     assert_eq!(["raft.send"].as_slice(), points(round, "message"));
     for receive in spans.iter().filter(|span| span.name == "raft.receive") {
-        let sent = Place { span: receive.parent, ..receive.place };
+        let sent = SpanIds { span: receive.parent, ..receive.place };
         assert_eq!("raft.send", places[&sent].name, "a message's two ends are one trace");
         assert!(receive.is_parent_remote);
     }
@@ -137,7 +137,7 @@ fn separate_exports_of_members_equal_the_joint_one() {
     let together = exported(&whole, Scope::Cluster);
     let apart: Vec<Span> =
         (0..2).flat_map(|member| exported(&alone(&whole, member), Scope::Member)).collect();
-    let of = |spans: &[Span]| -> Vec<(Place, String, u64)> {
+    let of = |spans: &[Span]| -> Vec<(SpanIds, String, u64)> {
         let mut all: Vec<_> =
             spans.iter().map(|span| (span.place, span.name.clone(), span.parent)).collect();
         all.sort_by_key(|(place, ..)| (place.trace, place.span));

@@ -61,7 +61,7 @@ fn link(link: &otlp::Link) -> span::Link {
     }
 }
 
-fn trace_id(place: otlp::Place) -> Bytes {
+fn trace_id(place: otlp::SpanIds) -> Bytes {
     Bytes::copy_from_slice(&place.trace.to_be_bytes())
 }
 

@@ -20,7 +20,7 @@ use crate::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_client::TraceServiceClient,
     },
-    trace::{counts, id, tick},
+    trace::{counts, id, raw_clock},
 };
 
 /// How long a collector has to answer (OTLP's default).
@@ -233,7 +233,7 @@ impl Way {
 /// A random time between three and five quarters of the pause, so that members that fail together
 /// do not retry together.
 fn jitter(pause: Duration) -> Duration {
-    let chance = u32::try_from(id::hash(tick::now()) % 512).unwrap_or(0);
+    let chance = u32::try_from(id::hash(raw_clock::now()) % 512).unwrap_or(0);
     pause * (768 + chance) / 1024
 }
 

@@ -46,7 +46,7 @@ pub(super) struct Window {
     /// Steps in the window that are exported.
     done: HashSet<Step>,
     /// The records that the subscription has lost so far.
-    not_heard: u64,
+    dropped_before: u64,
 }
 
 fn step(event: &Event) -> Step {
@@ -62,7 +62,7 @@ impl Window {
     pub(super) fn new(hello: &Hello) -> Option<Window> {
         let mut intake = Intake::default();
         let place = intake.hello(hello).ok()?;
-        Some(Window { intake, place, done: HashSet::new(), not_heard: 0 })
+        Some(Window { intake, place, done: HashSet::new(), dropped_before: 0 })
     }
 
     /// Takes a batch. Returns how many records were lost, here or by the subscription.
@@ -72,8 +72,8 @@ impl Window {
         self.intake
             .batch(self.place, &bytes, batch.dropped)
             .expect("whole records of a member that said hello");
-        let mut lost = batch.dropped.saturating_sub(self.not_heard);
-        self.not_heard = self.not_heard.max(batch.dropped);
+        let mut lost = batch.dropped.saturating_sub(self.dropped_before);
+        self.dropped_before = self.dropped_before.max(batch.dropped);
         if EVENTS_MAX < self.intake.recording.events.len() {
             lost += self.shed();
         }
@@ -96,7 +96,7 @@ impl Window {
 
     /// The spans that are due, at this time in nanoseconds since the member's start; then forgets
     /// what is old.
-    pub(super) fn turn(&mut self, now_ns: u64) -> Vec<Resource> {
+    pub(super) fn due(&mut self, now_ns: u64) -> Vec<Resource> {
         let recording = &self.intake.recording;
         let order = Order::of(recording);
         let exporter = Exporter::new(recording, &order, Scope::Member);

@@ -107,7 +107,7 @@ struct Idle {
 }
 
 /// One of the [`AT_ONCE`] places, held for the time of a question.
-struct Place {
+struct Permit {
     pool: &'static Pool,
     /// The connection to keep when the place is given up.
     keep: Option<Idle>,
@@ -170,10 +170,10 @@ impl Pool {
     }
 
     /// Waits for a place. Returns it with the newest idle connection to this peer, if there is one.
-    async fn enter(&'static self, authority: &str) -> Option<(Place, Option<Connection>)> {
+    async fn enter(&'static self, authority: &str) -> Option<(Permit, Option<Connection>)> {
         let permit = self.places.acquire().await.ok()?;
         let idle = self.with(|connections| connections.take(authority));
-        Some((Place { pool: self, keep: None, _permit: permit }, idle))
+        Some((Permit { pool: self, keep: None, _permit: permit }, idle))
     }
 
     /// Opens a connection, and drives it until its sender and the last answer's body are dropped.
@@ -253,7 +253,7 @@ impl Idle {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let keep = self.keep.take();
         self.pool.with(|connections| connections.leave(keep));

@@ -12,7 +12,7 @@ use prost::Message as _;
 use raft::eraftpb::{Entry, EntryType};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::kv::KvRequest;
+use super::key_space::KvRequest;
 use crate::{
     pb::{etcdserverpb::AlarmType, raftpb},
     raft::{
@@ -155,7 +155,7 @@ impl Applier {
         outcomes: &mut Vec<Outcome>,
     ) {
         let (id, command) = decode(entry).unwrap_or_else(|misfit| fatal(&misfit));
-        let waited = trace::tick::to_ns(trace::tick::now().saturating_sub(since));
+        let waited = trace::raw_clock::to_ns(trace::raw_clock::now().saturating_sub(since));
         let mut span = stage!(
             ApplyEntry,
             id,
@@ -327,7 +327,7 @@ mod tests {
             TxnRequest, request_op::Request as RequestUnion,
         },
         raft::inbox::inbox,
-        storage::{alone, backend},
+        storage::{backend, own_process},
     };
 
     /// An applier over an empty data directory, and the way to raft, which nobody listens to.
@@ -367,9 +367,9 @@ mod tests {
 
     /// Applies one entry in a process of its own, and returns what that said at its end.
     fn applied_alone(test: &str, data: Vec<u8>) -> Option<(Option<i32>, String)> {
-        if !alone::is_alone() {
+        if !own_process::is_alone() {
             let path = format!("server::apply::applier::tests::{test}");
-            let output = alone::run(&path);
+            let output = own_process::run(&path);
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             return Some((output.status.code(), said));
         }

@@ -35,7 +35,7 @@ impl Server {
             server.renew_value(id, &entered, &request, lease).await?;
             match hold(&server, id, &entered, caller).await? {
                 Outcome::First(_) => {
-                    let (key, rev) = (entered.place.key, entered.place.created);
+                    let (key, rev) = (entered.queued.key, entered.queued.created);
                     let leader = Some(LeaderKey { name: request.name, key, rev, lease });
                     Ok(CampaignResponse { header: entered.header, leader })
                 }
@@ -57,13 +57,13 @@ impl Server {
         if before.value == request.value {
             return Ok(());
         }
-        let (place, request_id) = (&entered.place, self.next_of(id));
-        mark!(CampaignProclaim, id, own = place.created, request = request_id);
-        let (key, value) = (place.key.clone(), request.value.clone());
+        let (queued, request_id) = (&entered.queued, self.next_of(id));
+        mark!(CampaignProclaim, id, own = queued.created, request = request_id);
+        let (key, value) = (queued.key.clone(), request.value.clone());
         let put = PutRequest { key, value, lease, ..PutRequest::default() };
-        let result = self.proclaim_at(request_id, place.created, put).await;
+        let result = self.proclaim_at(request_id, queued.created, put).await;
         if result.is_err() && result != Err(Error::ElectionNotLeader) {
-            self.release(id, place).await;
+            self.release(id, queued).await;
         }
         result.map(|_| ())
     }

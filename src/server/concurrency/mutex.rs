@@ -29,7 +29,7 @@ impl Server {
             }
             let entered = server.enter(id, &request.name, (lease, Bytes::new())).await?;
             match hold(&server, id, &entered, caller).await? {
-                Outcome::First(header) => Ok(LockResponse { header, key: entered.place.key }),
+                Outcome::First(header) => Ok(LockResponse { header, key: entered.queued.key }),
                 Outcome::Lost => Err(Error::SessionExpired),
             }
         })

@@ -17,7 +17,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{below, oldest, prefix_of, revision_of, turn::Watching};
+use super::{below, oldest, prefix_of, queue::Watching, revision_of};
 use crate::{
     mark,
     pb::{

@@ -16,7 +16,7 @@ use crate::{
     },
     server::{
         Error,
-        apply::kv::KvRequest,
+        apply::key_space::KvRequest,
         mvcc::{Asker, Batch, Store},
         txn::Txn,
     },

@@ -48,14 +48,17 @@ impl Store {
         Ok(answer.expect("nothing is beyond the budget"))
     }
 
-    /// Answers a range at once. Returns `None` as soon as that takes more than so many bytes, or if
-    /// it might visit many keys.
+    /// Answers a range at once. Returns `None` if it [may take long](is_long) or visits many keys,
+    /// and as soon as the answer takes more than `budget` bytes.
     pub fn small_range(
         &self,
         id: u64,
         request: &RangeRequest,
         mut budget: usize,
     ) -> Result<Option<RangeResponse>, Error> {
+        if is_long(request) {
+            return Ok(None);
+        }
         let mut span = crate::stage!(MvccRange, id);
         let index = self.read();
         let source = Source::Published(&self.backend);
@@ -93,15 +96,16 @@ impl Store {
     }
 
     /// Answers a transaction that only reads ([`check::txn_is_read_only`]), all of it at one
-    /// revision. Operations that are no ranges are answered with nothing. Returns `None` as soon as
-    /// the answer takes more than so many bytes.
+    /// revision. Operations that are no ranges are answered with nothing. Returns `None` if it [may
+    /// take long](is_long_txn) or visits many keys, and as soon as the answer takes more than
+    /// `budget` bytes.
     pub fn small_txn(
         &self,
         id: u64,
         request: &TxnRequest,
         mut budget: usize,
     ) -> Result<Option<TxnResponse>, Error> {
-        if !self.is_short_txn(request) {
+        if is_long_txn(request) || !self.is_short_txn(request) {
             return Ok(None);
         }
         let mut reply = self.plan_txn(id, request)?;
@@ -315,12 +319,13 @@ const PORTION: usize = 4096;
 /// The most rows that are read again at a time.
 const ROWS_AGAIN: usize = 4096;
 
-/// Ranges that read up to so many rows are answered at once.
+/// Ranges that read up to this many rows are answered at once.
 const SHORT: usize = 128;
 
-/// Whether a range may take long, whatever the index says: more than one key, and no limit, or a
-/// large one, or one that counts only when all keys were looked at. Such a range belongs on a thread
-/// that nobody waits for. What else visits many keys [`Store::small_range`] finds out.
+/// Whether a range may take long, whatever the index holds: it has more than one key and no limit,
+/// or a large one, or a limit that applies only after all keys have been read. Such a range belongs
+/// on a blocking thread ([`crate::server::long_reads`]). [`Store::small_range`] finds the other
+/// ranges that visit many keys.
 pub fn is_long(request: &RangeRequest) -> bool {
     if request.count_only {
         return false;

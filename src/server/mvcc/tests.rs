@@ -19,7 +19,7 @@ use crate::{
     pb::etcdserverpb::{
         CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest,
     },
-    server::{Error, apply::kv::KvRequest, txn::Txn},
+    server::{Error, apply::key_space::KvRequest, txn::Txn},
     storage::backend::{Backend, Bucket, Options},
 };
 

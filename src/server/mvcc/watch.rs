@@ -113,7 +113,7 @@ pub(super) struct Watchers {
     /// which has it, may look here before it goes to any trouble.
     synced: AtomicUsize,
     /// What all queues hold, in bytes.
-    held: Arc<AtomicUsize>,
+    queued: Arc<AtomicUsize>,
     /// Tells the sync thread that there is something to do.
     work: Condvar,
 }
@@ -261,7 +261,7 @@ pub struct WatchStream {
 impl Store {
     /// Opens a stream, and the queue out of which its notices are to be taken.
     pub fn watch_stream(self: &Arc<Self>, queue_len: usize) -> (WatchStream, Notices) {
-        let (queue, notices) = queue::queue(queue_len, &self.watchers.held);
+        let (queue, notices) = queue::queue(queue_len, &self.watchers.queued);
         let store = Arc::clone(self);
         let watchers = HashMap::new();
         (WatchStream { store, queue, watchers, next_id: 0, last_behind: 0 }, notices)

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, sync::RwLockWriteGuard};
 
 use bytes::Bytes;
 
-use super::{Applied, Bucket, Buffers, Error, Place, Shared, View};
+use super::{Applied, Bucket, Buffers, Error, FoundIn, Shared, View};
 
 /// A buffer with this many bytes is full, whatever its number of rows.
 const BYTES_MAX: usize = 64 << 20;
@@ -55,12 +55,12 @@ impl<'a> WriteGuard<'a> {
     }
 
     /// Returns the value under `key`, own writes included.
-    pub fn get(&self, bucket: Bucket, key: &[u8]) -> Option<(Bytes, Place)> {
+    pub fn get(&self, bucket: Bucket, key: &[u8]) -> Option<(Bytes, FoundIn)> {
         if let Some((entry, place)) = self.buffers.buffered(bucket, key) {
             return entry.value().map(|value| (value.clone(), place));
         }
         let value = self.bell.shared.sure(self.buffers.file.get(bucket, key));
-        value.map(|value| (value, Place::File))
+        value.map(|value| (value, FoundIn::File))
     }
 
     /// Returns rows as [`super::Backend::range`] does, own writes included.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock,
-    trace::{self, histogram, tick},
+    trace::{self, histogram, raw_clock},
 };
 
 /// The requests to the commit thread, and its progress.
@@ -94,7 +94,7 @@ impl Shared {
             return;
         }
         let Some((frozen, before)) = self.freeze() else { return };
-        let began = tick::now();
+        let began = raw_clock::now();
         let mut span = crate::stage!(
             BackendCommit,
             0,
@@ -115,7 +115,7 @@ impl Shared {
             index_new = frozen.applied.index,
             revision_new = frozen.applied.revision
         );
-        histogram::BACKEND_COMMIT.observe(tick::to_ns(tick::now() - began));
+        histogram::BACKEND_COMMIT.observe(raw_clock::to_ns(raw_clock::now() - began));
         drop(span);
         fail::fail_point!("backend-before-drop-frozen");
         self.exchange(&frozen, written);

@@ -56,11 +56,11 @@ fn a_row_is_seen_in_the_buffer_and_later_in_the_file() {
     let folder = TempDir::new().unwrap();
     let backend = open(&folder, by_hand());
     write_entry(&backend, 1);
-    assert_eq!(backend.get(Bucket::Lease, b"last"), Some((number(1), Place::Active)));
+    assert_eq!(backend.get(Bucket::Lease, b"last"), Some((number(1), FoundIn::Active)));
     assert_eq!(backend.buffered(), (3, 0));
     assert_eq!(backend.committed().index, 0);
     backend.commit_now();
-    assert_eq!(backend.get(Bucket::Lease, b"last"), Some((number(1), Place::File)));
+    assert_eq!(backend.get(Bucket::Lease, b"last"), Some((number(1), FoundIn::File)));
     assert_eq!(backend.buffered(), (0, 0));
     assert_eq!(backend.committed(), Applied { index: 1, term: 7, revision: 1 });
     assert_stands_at(&backend, 1);
@@ -502,14 +502,14 @@ fn what_is_written_during_a_commit_goes_with_the_next_one() {
     write_entry(&backend, 2);
     assert_eq!(backend.used(), used + 2 * one, "and what waits for this one does");
     assert_eq!(backend.buffered(), (3, 3));
-    assert_eq!(backend.get(Bucket::Key, &row_key(1, 0)).unwrap().1, Place::Frozen);
+    assert_eq!(backend.get(Bucket::Key, &row_key(1, 0)).unwrap().1, FoundIn::Frozen);
     assert_eq!(frozen.applied.index, 1);
     assert_stands_at(&backend, 2);
     let file = backend.shared.write_file(&frozen).unwrap();
     backend.shared.exchange(&frozen, file);
     assert_eq!(backend.used(), backend.size_in_use());
     assert_eq!(backend.committed().index, 1);
-    assert_eq!(backend.get(Bucket::Key, &row_key(1, 0)).unwrap().1, Place::File);
+    assert_eq!(backend.get(Bucket::Key, &row_key(1, 0)).unwrap().1, FoundIn::File);
     assert_stands_at(&backend, 2);
 }
 

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     pb::walpb,
     storage::{
-        alone::{self, alone},
         disk::File,
+        own_process::{self, alone},
     },
 };
 
@@ -459,7 +459,7 @@ fn a_lossy_disk_loses_exactly_the_unsynced_writes() {
 #[test]
 fn an_fsync_that_fails_ends_the_process_with_file_and_offset() {
     let test = "storage::wal::tests::an_fsync_that_fails_ends_the_process_with_file_and_offset";
-    if alone::is_alone() {
+    if own_process::is_alone() {
         let log = Log::new();
         let (wal, _) = create(&log.dir, &METADATA, &options(8192)).unwrap();
         fail::cfg("wal-fsync-error", "return").unwrap();
@@ -473,7 +473,7 @@ fn an_fsync_that_fails_ends_the_process_with_file_and_offset() {
         });
         panic!("acknowledged: {:?}", reports.recv());
     }
-    let output = alone::run(test);
+    let output = own_process::run(test);
     assert_eq!(output.status.code(), Some(1), "a panic would have been 101");
     let log = Log::new();
     let empty = written(&log, &[]);

@@ -346,11 +346,11 @@ impl Wal {
             return Ok(());
         }
         let written = self.watermarks.written.load(Ordering::Relaxed);
-        let began = trace::tick::now();
+        let began = trace::raw_clock::now();
         let mut span = self.open_fsync_span(written).begun();
         fail::fail_point!("wal-before-fsync");
         self.fdatasync().inspect_err(|_| span.flag(FLAG_ERROR))?;
-        histogram::WAL_FSYNC.observe(trace::tick::to_ns(trace::tick::now() - began));
+        histogram::WAL_FSYNC.observe(trace::raw_clock::to_ns(trace::raw_clock::now() - began));
         self.unsynced = Unsynced::default();
         self.watermarks.synced.store(written, Ordering::Release);
         trace::watermarks().synced.store(written, Ordering::Relaxed);

@@ -20,15 +20,15 @@ pub(super) const KEYS_MAX: usize = 4096;
 pub(super) type Owner = (u8, u16, u8, u64);
 
 /// Where a key is stored: its owner, and the member clock at which it was written.
-type Place = (Owner, u64);
+type OwnerAt = (Owner, u64);
 
 /// The stored keys; see the essay of this module.
 #[derive(Debug, Default)]
 pub(super) struct WaitingKeys {
     /// The texts, each with its number in order of arrival.
-    texts: BTreeMap<Place, (u64, KeyText)>,
+    texts: BTreeMap<OwnerAt, (u64, KeyText)>,
     /// The places of the keys, by that number.
-    ages: BTreeMap<u64, Place>,
+    ages: BTreeMap<u64, OwnerAt>,
     next: u64,
 }
 
@@ -58,7 +58,7 @@ impl WaitingKeys {
     }
 
     /// The keys written within this step; no other key is visited.
-    fn written_in(&self, step: &Event) -> Range<'_, Place, (u64, KeyText)> {
+    fn written_in(&self, step: &Event) -> Range<'_, OwnerAt, (u64, KeyText)> {
         let owner = (step.member, step.boot, step.thread, step.id);
         let last = step.clock_end.max(step.clock);
         let clocks = (Bound::Excluded((owner, step.clock)), Bound::Included((owner, last)));

@@ -15,7 +15,7 @@
 //! Invariant: the pieces leave no gap, so they add up to the rpc's duration. Where an event of the
 //! chain was not captured, the piece around it is [`Wait::Unknown`], not distributed by a guess. A
 //! request that failed, or whose client disconnected, waited in vain for the first event that did
-//! not come before its end ([`Wait::InVain`]), whether that event came later or never.
+//! not come before its end ([`Wait::NotInTime`]), whether that event came later or never.
 
 use super::{
     Story,
@@ -50,11 +50,11 @@ pub enum Wait {
     Round,
     /// The request's own read.
     Read,
-    /// Its turn for a lock or an election: an earlier call has it.
-    Turn,
+    /// Its turn for a lock or an election: an earlier key is still there.
+    LockQueue,
     /// The removal of rows by a compaction whose end the client asked for.
     Compaction,
-    /// A turn to read aside: other long reads are under way.
+    /// A permit to read: as many long reads as are allowed are in progress.
     LongReads,
     /// Room for its answer: other clients do not read theirs.
     Room,
@@ -65,7 +65,7 @@ pub enum Wait {
     /// Only the member that serves it.
     Own,
     /// An event that had not come when the request gave up: most often a majority.
-    InVain,
+    NotInTime,
     /// The cause was not captured.
     Unknown,
 }
@@ -84,14 +84,14 @@ impl Wait {
             Wait::Apply => "apply",
             Wait::Round => "read_round",
             Wait::Read => "read",
-            Wait::Turn => "turn",
+            Wait::LockQueue => "lock_queue",
             Wait::Compaction => "compaction",
-            Wait::LongReads => "read_turn",
+            Wait::LongReads => "read_queue",
             Wait::Room => "answer_room",
             Wait::Wake => "wake",
             Wait::Answer => "answer",
             Wait::Own => "own",
-            Wait::InVain => "in_vain",
+            Wait::NotInTime => "not_in_time",
             Wait::Unknown => "not_captured",
         }
     }
@@ -147,31 +147,31 @@ pub fn critical_path(
         chain.read(serving);
     }
     let last = if chain.segments.is_empty() { Wait::Own } else { Wait::Answer };
-    chain.until(last, Some(Place::End(rpc)));
+    chain.until(last, Some(Edge::End(rpc)));
     Some(chain.segments)
 }
 
 /// A point of the chain.
 #[derive(Clone, Copy)]
-enum Place {
+enum Edge {
     Start(usize),
     End(usize),
 }
 
 impl Steps<'_> {
     /// Where a span of a member begins: known from its beginning, or from its end.
-    fn start(&self, stage: Stage, member: u8) -> Option<Place> {
+    fn start(&self, stage: Stage, member: u8) -> Option<Edge> {
         let begin = || {
             self.list.iter().copied().find(|at| {
                 let event = self.event(*at);
                 (event.stage, event.member, event.kind) == (stage, member, Kind::Begin)
             })
         };
-        self.first(stage, member).or_else(begin).map(Place::Start)
+        self.first(stage, member).or_else(begin).map(Edge::Start)
     }
 
-    fn end(&self, stage: Stage, member: u8) -> Option<Place> {
-        self.first(stage, member).map(Place::End)
+    fn end(&self, stage: Stage, member: u8) -> Option<Edge> {
+        self.first(stage, member).map(Edge::End)
     }
 
     /// Whether the event is a message of this type.
@@ -194,12 +194,12 @@ struct Chain<'a> {
 
 impl Chain<'_> {
     /// Advances to the next point. If that is unknown, the next known point ends an unknown piece.
-    fn until(&mut self, wait: Wait, place: Option<Place>) {
+    fn until(&mut self, wait: Wait, place: Option<Edge>) {
         let Some(place) = place else {
             self.is_broken = true;
             return;
         };
-        let (Place::Start(at) | Place::End(at)) = place;
+        let (Edge::Start(at) | Edge::End(at)) = place;
         let raw = self.time(place);
         let time = raw.clamp(self.now, self.end);
         let (from, to) = (self.steps.event(self.from), self.steps.event(at));
@@ -207,14 +207,14 @@ impl Chain<'_> {
         // The request gave up: this is the end of the whole, or of a wait that ends with it.
         let is_giving_up =
             matches!(to.stage, Stage::Rpc | Stage::RaftPropose | Stage::ReadIndexWait);
-        let is_in_vain =
+        let gave_up_first =
             self.gave_up && (self.is_broken && is_giving_up || self.end < raw && !is_giving_up);
         self.segments.push(Segment {
             from: self.from,
             to: at,
             member: to.member,
             wait: match self.is_broken {
-                _ if is_in_vain => Wait::InVain,
+                _ if gave_up_first => Wait::NotInTime,
                 true => Wait::Unknown,
                 false => wait,
             },
@@ -225,8 +225,8 @@ impl Chain<'_> {
     }
 
     fn message(&mut self, ends: (Option<usize>, Option<usize>)) {
-        self.until(Wait::Raft, ends.0.map(Place::Start));
-        self.until(Wait::Network, ends.1.map(Place::End));
+        self.until(Wait::Raft, ends.0.map(Edge::Start));
+        self.until(Wait::Network, ends.1.map(Edge::End));
     }
 
     /// The part from the checks to the answer of apply.
@@ -247,10 +247,10 @@ impl Chain<'_> {
     /// room for the answer, and the end of other long reads.
     fn wait(&mut self, serving: u8) {
         let waits = [
-            (Stage::LockWait, Wait::Turn),
+            (Stage::LockWait, Wait::LockQueue),
             (Stage::CompactWait, Wait::Compaction),
             (Stage::AnswerRoom, Wait::Room),
-            (Stage::ReadTurn, Wait::LongReads),
+            (Stage::ReadQueue, Wait::LongReads),
         ];
         for (stage, wait) in waits {
             if let Some(end) = self.last_end(stage, serving) {
@@ -284,7 +284,7 @@ impl Chain<'_> {
                 self.message(steps.message(by, leader, tells));
             }
         }
-        self.until(Wait::Raft, graph.quorum.commit.map(Place::End));
+        self.until(Wait::Raft, graph.quorum.commit.map(Edge::End));
         if serving != leader {
             let tells = |at: usize| {
                 (steps.is_type(at, message::APP) || steps.is_type(at, message::HEARTBEAT))
@@ -297,8 +297,8 @@ impl Chain<'_> {
 
     fn fsync(&mut self, member: u8, graph: &Graph) {
         let fsync = graph.fsync_on(member).map(|fsync| fsync.event);
-        self.until(Wait::WalQueue, fsync.map(Place::Start));
-        self.until(Wait::Fsync, fsync.map(Place::End));
+        self.until(Wait::WalQueue, fsync.map(Edge::Start));
+        self.until(Wait::Fsync, fsync.map(Edge::End));
     }
 
     /// The part from the checks until the member may read.
@@ -306,11 +306,11 @@ impl Chain<'_> {
         let steps = self.steps;
         self.until(Wait::Checks, steps.start(Stage::ReadIndexWait, serving));
         let round = graph.round.and_then(|round| round.event);
-        self.until(Wait::Round, round.map(Place::Start));
+        self.until(Wait::Round, round.map(Edge::Start));
         if !steps.is_alone() {
             self.confirm(serving, graph);
         }
-        self.until(Wait::Raft, round.map(Place::End));
+        self.until(Wait::Raft, round.map(Edge::End));
         self.until(Wait::Wake, steps.end(Stage::ReadIndexWait, serving));
         self.until(Wait::Backlog, steps.end(Stage::ReadWaitApplied, serving));
     }
@@ -345,7 +345,7 @@ impl Chain<'_> {
             }
             None => self.until(Wait::Network, None),
         }
-        self.until(Wait::Raft, Some(Place::End(confirmed)));
+        self.until(Wait::Raft, Some(Edge::End(confirmed)));
         if serving != leader {
             let tells = |at| of_round(at, message::READ_INDEX_RESP);
             self.message(steps.message(leader, serving, tells));
@@ -365,19 +365,19 @@ impl Chain<'_> {
 
     /// Where the last span of a stage ends on a member before the rpc does. What a long answer
     /// reads while it is sent comes behind that.
-    fn last_end(&self, stage: Stage, member: u8) -> Option<Place> {
+    fn last_end(&self, stage: Stage, member: u8) -> Option<Edge> {
         let ends = self.steps.all(stage).filter(|at| {
             let event = self.steps.event(*at);
             (event.member, event.kind) == (member, Kind::Span) && self.order.times[*at] <= self.end
         });
-        ends.last().map(Place::End)
+        ends.last().map(Edge::End)
     }
 
     /// When that was.
-    fn time(&self, place: Place) -> i128 {
+    fn time(&self, place: Edge) -> i128 {
         match place {
-            Place::End(at) => self.order.times[at],
-            Place::Start(at) => {
+            Edge::End(at) => self.order.times[at],
+            Edge::Start(at) => {
                 let event = self.steps.event(at);
                 let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
                 let took = if is_at_end { i128::from(event.took_ns) } else { 0 };

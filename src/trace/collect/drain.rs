@@ -12,17 +12,16 @@ use tokio::sync::mpsc;
 use super::{
     QUIET,
     cover::{Cover, is_always_wanted},
-    pins::{Pins, Turn},
+    pins::{Due, Pins},
     subscribe::{Filter, Offer, Subscriber},
 };
 use crate::{
     field, numbers,
     trace::{
-        id,
+        id, raw_clock,
         record::{FLAG_KEPT, Head, Kind, Record, pack_deltas},
         ring::{self, Reader, Ring},
         stage::{Family, Stage},
-        tick,
         watermarks::Watermarks,
     },
 };
@@ -45,14 +44,14 @@ const SLOW_NS: u64 = 100_000_000;
 pub(super) const RESTS: usize = 2;
 
 /// A record's unique place in the member's order: end clock, clock, kind, stage.
-type Place = (u64, u64, u8, u8);
+type OrderKey = (u64, u64, u8, u8);
 
 /// Everything that the draining thread works on.
 pub(super) struct State {
     boot: u16,
     readers: Vec<Reader>,
-    staging: BTreeMap<Place, Record>,
-    history: BTreeMap<Place, Record>,
+    staging: BTreeMap<OrderKey, Record>,
+    history: BTreeMap<OrderKey, Record>,
     /// The clock when the last two passes began, the older first.
     horizons: [u64; RESTS],
     watermark: u64,
@@ -177,7 +176,7 @@ impl State {
     /// Searches the rings for the requests that have just been pinned, and reports those pinned
     /// here to the other members.
     fn look_for_pinned(&mut self, now_ns: u64) {
-        let Turn { found, told } = self.pins.turn(now_ns);
+        let Due { found, told } = self.pins.due(now_ns);
         let ids: HashSet<u64> = found.iter().chain(&told).copied().collect();
         if ids.is_empty() {
             return;
@@ -259,7 +258,7 @@ impl State {
         head.flags |= if is_kept { FLAG_KEPT } else { 0 };
         record.set_head(head);
         if head.kind != Kind::Key as u8 {
-            record.words[3] = tick::since_start_ns(record.words[3]);
+            record.words[3] = raw_clock::since_start_ns(record.words[3]);
         }
         record
     }
@@ -396,7 +395,7 @@ impl State {
     }
 }
 
-fn place(record: &Record) -> Place {
+fn place(record: &Record) -> OrderKey {
     let head = record.head();
     (record.clock_end(), record.clock(), head.kind, head.stage)
 }

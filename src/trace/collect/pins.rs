@@ -54,7 +54,7 @@ pub(super) struct Pins {
 
 /// The requests to search the rings for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Turn {
+pub(super) struct Due {
     /// Found here, and to be reported to the other members.
     pub(super) found: Vec<u64>,
     /// Reported by other members.
@@ -111,7 +111,7 @@ impl Pins {
 
     /// Pins what has been in flight for too long, forgets pins that have expired, and returns what
     /// to search the rings for.
-    pub(super) fn turn(&mut self, now_ns: u64) -> Turn {
+    pub(super) fn due(&mut self, now_ns: u64) -> Due {
         self.in_flight.retain(|_, begun| now_ns < *begun + FORGOTTEN_NS);
         let slow_ns = self.slow_ns;
         let is_slow = |begun: u64| begun + slow_ns <= now_ns;
@@ -125,7 +125,7 @@ impl Pins {
             self.pin(id, now_ns);
         }
         self.pinned.retain(|_, until| now_ns < *until);
-        Turn { found: std::mem::take(&mut self.fresh), told: std::mem::take(&mut self.told) }
+        Due { found: std::mem::take(&mut self.fresh), told: std::mem::take(&mut self.told) }
     }
 }
 
@@ -161,10 +161,10 @@ mod tests {
         let mut pins = Pins::new(100 * MS);
         pins.follow(&rpc(Kind::Begin, 5, "KV/Put", 0), 1000 * MS);
         pins.follow(&rpc(Kind::Span, 5, "KV/Put", 14), 1001 * MS);
-        assert_eq!(vec![5], pins.turn(1001 * MS).found);
-        assert_eq!(Turn::default(), pins.turn(1500 * MS));
+        assert_eq!(vec![5], pins.due(1001 * MS).found);
+        assert_eq!(Due::default(), pins.due(1500 * MS));
         assert!(pins.contains(5));
-        pins.turn(3001 * MS);
+        pins.due(3001 * MS);
         assert!(!pins.contains(5));
     }
 
@@ -173,8 +173,8 @@ mod tests {
         let mut pins = Pins::new(100 * MS);
         pins.follow(&rpc(Kind::Begin, 5, "KV/Put", 0), 1000 * MS);
         pins.follow(&rpc(Kind::Begin, 6, "Health/Watch", 0), 1000 * MS);
-        assert_eq!(Turn::default(), pins.turn(1099 * MS));
-        assert_eq!(vec![5], pins.turn(1100 * MS).found);
+        assert_eq!(Due::default(), pins.due(1099 * MS));
+        assert_eq!(vec![5], pins.due(1100 * MS).found);
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
             record.words[4] = pack_deltas(4, took);
             pins.follow(&record, 1000 * MS);
         }
-        assert_eq!(vec![6], pins.turn(1000 * MS).found);
+        assert_eq!(vec![6], pins.due(1000 * MS).found);
     }
 
     #[test]
@@ -194,17 +194,17 @@ mod tests {
         for id in 1..1000 {
             pins.follow(&rpc(Kind::Span, id, "KV/Put", 14), 1000 * MS);
         }
-        assert_eq!(FRESH_MAX, pins.turn(1000 * MS).found.len());
+        assert_eq!(FRESH_MAX, pins.due(1000 * MS).found.len());
     }
 
     #[test]
     fn what_another_member_told_is_kept_and_not_told_on() {
         let mut pins = Pins::new(100 * MS);
         (1..1000).for_each(|id| pins.pin_told(id, 1000 * MS));
-        let turn = pins.turn(1000 * MS);
-        assert_eq!((0, TOLD_MAX), (turn.found.len(), turn.told.len()));
-        assert!(pins.contains(turn.told[0]));
-        pins.pin(turn.told[0], 1001 * MS);
-        assert_eq!(Turn::default(), pins.turn(1001 * MS), "it is pinned already");
+        let due = pins.due(1000 * MS);
+        assert_eq!((0, TOLD_MAX), (due.found.len(), due.told.len()));
+        assert!(pins.contains(due.told[0]));
+        pins.pin(due.told[0], 1001 * MS);
+        assert_eq!(Due::default(), pins.due(1001 * MS), "it is pinned already");
     }
 }

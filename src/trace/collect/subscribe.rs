@@ -168,7 +168,7 @@ impl Subscriber {
 
     /// Sends what the filter lets through. False when the subscriber has gone.
     pub(super) fn offer(&mut self, offer: &Offer<'_>) -> bool {
-        self.turn(offer.now_ns / SECOND_NS);
+        self.enter_second(offer.now_ns / SECOND_NS);
         let mut out = Vec::new();
         for record in offer.records {
             self.consider(record, &mut out);
@@ -263,7 +263,7 @@ impl Subscriber {
         u64::from(if asked == 0 { TRACES_PER_SECOND } else { asked })
     }
 
-    fn turn(&mut self, second: u64) {
+    fn enter_second(&mut self, second: u64) {
         if self.second == second {
             return;
         }

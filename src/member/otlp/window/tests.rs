@@ -39,11 +39,11 @@ fn a_step_is_exported_once_and_only_when_it_is_old_enough() {
     let mut window = window();
     let step = record(Stage::RpcValidate, Kind::Span, (5, 1), (SECOND, 10));
     take(&mut window, vec![step, step]);
-    assert_eq!(Vec::<String>::new(), names(window.turn(SECOND + SECOND / 2)));
-    assert_eq!(vec!["rpc.validate"], names(window.turn(3 * SECOND)));
+    assert_eq!(Vec::<String>::new(), names(window.due(SECOND + SECOND / 2)));
+    assert_eq!(vec!["rpc.validate"], names(window.due(3 * SECOND)));
     take(&mut window, vec![step]);
-    assert_eq!(Vec::<String>::new(), names(window.turn(3 * SECOND)));
-    window.turn(9 * SECOND);
+    assert_eq!(Vec::<String>::new(), names(window.due(3 * SECOND)));
+    window.due(9 * SECOND);
     assert!(window.intake.recording.events.is_empty() && window.done.is_empty(), "nothing stays");
 }
 
@@ -53,10 +53,10 @@ fn what_a_long_request_does_later_still_hangs_below_it_in_its_callers_trace() {
     let begin = record(Stage::Rpc, Kind::Begin, (1, 0), (SECOND, 0));
     let context = record(Stage::RpcContext, Kind::Mark, (2, 0), (SECOND, 0));
     take(&mut window, vec![begin, context]);
-    (2..60).for_each(|second| assert!(window.turn(second * SECOND).is_empty()));
+    (2..60).for_each(|second| assert!(window.due(second * SECOND).is_empty()));
     take(&mut window, vec![record(Stage::WatchCreate, Kind::Span, (7, 1), (60 * SECOND, 5))]);
     let spans: Vec<Span> =
-        window.turn(62 * SECOND).into_iter().flat_map(|resource| resource.spans).collect();
+        window.due(62 * SECOND).into_iter().flat_map(|resource| resource.spans).collect();
     let trace = 3_u128 << 64 | 7;
     assert_eq!(1, spans.len());
     assert_eq!(
@@ -64,9 +64,9 @@ fn what_a_long_request_does_later_still_hangs_below_it_in_its_callers_trace() {
         (spans[0].place.trace, spans[0].parent)
     );
     take(&mut window, vec![record(Stage::Rpc, Kind::Span, (1, 90), (SECOND, 70 * SECOND))]);
-    let ended = names(window.turn(73 * SECOND));
+    let ended = names(window.due(73 * SECOND));
     assert_eq!(2, ended.len(), "in the caller's trace and in the request's: {ended:?}");
-    window.turn(99 * SECOND);
+    window.due(99 * SECOND);
     assert!(window.intake.recording.events.is_empty(), "it has ended");
 }
 
@@ -87,7 +87,7 @@ fn what_was_exported_or_never_would_be_is_not_lost_when_it_goes() {
     let mut window = window();
     let done = (1..=100).map(|at| record(Stage::RpcValidate, Kind::Span, (at, 0), (SECOND, 1)));
     take(&mut window, done.collect());
-    assert_eq!(100, names(window.turn(3 * SECOND)).len());
+    assert_eq!(100, names(window.due(3 * SECOND)).len());
     let of_loops = (101..=200).map(|at| record(Stage::WalFsync, Kind::Span, (at, 0), (SECOND, 1)));
     let begun = (201..=300).map(|at| record(Stage::Rpc, Kind::Begin, (at, 0), (SECOND, 0)));
     let ended = (201..=300).map(|at| record(Stage::Rpc, Kind::Span, (at, 9), (SECOND, 9)));
@@ -119,7 +119,7 @@ fn a_long_request_keeps_its_callers_trace_when_too_many_steps_come() {
     assert_eq!(EVENTS_MAX / 2 + 2, window.intake.recording.events.len());
     take(&mut window, vec![record(Stage::WatchCreate, Kind::Span, (900_000, 1), (SECOND, 5))]);
     let spans: Vec<Span> =
-        window.turn(9 * SECOND).into_iter().flat_map(|resource| resource.spans).collect();
+        window.due(9 * SECOND).into_iter().flat_map(|resource| resource.spans).collect();
     let places: Vec<(u128, u64)> =
         spans.iter().map(|span| (span.place.trace, span.parent)).collect();
     assert_eq!(vec![(3_u128 << 64 | 7, crate::trace::context::root_span(ID))], places);

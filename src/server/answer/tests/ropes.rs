@@ -21,7 +21,7 @@ use crate::{
             rope::Next,
             writer::Stop,
         },
-        apply::kv::KvRequest,
+        apply::key_space::KvRequest,
         mvcc::{Asker, KvResponse, Reply, Store, reader::Source},
         txn::Txn,
     },

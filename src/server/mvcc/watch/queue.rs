@@ -33,12 +33,12 @@ pub const BYTES: usize = 4 << 20;
 
 /// What the notices of one stream hold, and those of all.
 #[derive(Debug)]
-struct Held {
+struct QueuedBytes {
     own: AtomicUsize,
     all: Arc<AtomicUsize>,
 }
 
-impl Held {
+impl QueuedBytes {
     fn add(&self, bytes: usize) {
         self.own.fetch_add(bytes, Ordering::Relaxed);
         self.all.fetch_add(bytes, Ordering::Relaxed);
@@ -50,7 +50,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for QueuedBytes {
     fn drop(&mut self) {
         self.all.fetch_sub(*self.own.get_mut(), Ordering::Relaxed);
     }
@@ -60,14 +60,14 @@ impl Drop for Held {
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     sender: Sender<Notice>,
-    held: Arc<Held>,
+    queued: Arc<QueuedBytes>,
 }
 
 /// The side of the stream.
 #[derive(Debug)]
 pub struct Notices {
     receiver: Receiver<Notice>,
-    held: Arc<Held>,
+    queued: Arc<QueuedBytes>,
     /// What the last one holds that was taken.
     taken: usize,
 }
@@ -75,9 +75,9 @@ pub struct Notices {
 /// A queue for so many notices; `all` adds up what all queues hold.
 pub(super) fn queue(len: usize, all: &Arc<AtomicUsize>) -> (Queue, Notices) {
     let (sender, receiver) = channel(len);
-    let held = Arc::new(Held { own: AtomicUsize::new(0), all: Arc::clone(all) });
-    let notices = Notices { receiver, held: Arc::clone(&held), taken: 0 };
-    (Queue { sender, held }, notices)
+    let queued = Arc::new(QueuedBytes { own: AtomicUsize::new(0), all: Arc::clone(all) });
+    let notices = Notices { receiver, queued: Arc::clone(&queued), taken: 0 };
+    (Queue { sender, queued }, notices)
 }
 
 impl Queue {
@@ -88,18 +88,18 @@ impl Queue {
             return Err(TrySendError::Full(notice));
         }
         // Before it is there: the stream may take it in the next moment.
-        self.held.add(bytes);
+        self.queued.add(bytes);
         let sent = self.sender.try_send(notice);
         if sent.is_err() {
-            self.held.release(bytes);
+            self.queued.release(bytes);
         }
         sent
     }
 
     /// Whether there is room for a notice of so many bytes.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        let held = self.held.own.load(Ordering::Relaxed);
-        0 < self.sender.capacity() && (held == 0 || held + bytes <= BYTES)
+        let queued = self.queued.own.load(Ordering::Relaxed);
+        0 < self.sender.capacity() && (queued == 0 || queued + bytes <= BYTES)
     }
 
     /// How many notices there are.
@@ -135,8 +135,8 @@ impl Notices {
     }
 
     /// What the queue holds, with what was taken last.
-    pub fn held(&self) -> usize {
-        self.held.own.load(Ordering::Relaxed)
+    pub fn queued(&self) -> usize {
+        self.queued.own.load(Ordering::Relaxed)
     }
 
     fn take(&mut self, notice: Option<&Notice>) {
@@ -144,6 +144,6 @@ impl Notices {
     }
 
     fn release(&mut self) {
-        self.held.release(std::mem::take(&mut self.taken));
+        self.queued.release(std::mem::take(&mut self.taken));
     }
 }

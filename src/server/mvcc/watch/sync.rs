@@ -322,6 +322,6 @@ impl Store {
     /// How many bytes of events wait for streams to be read, those included that were handed over
     /// last.
     pub fn watch_bytes(&self) -> usize {
-        self.watchers.held.load(Ordering::Relaxed)
+        self.watchers.queued.load(Ordering::Relaxed)
     }
 }

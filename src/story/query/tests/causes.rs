@@ -180,9 +180,11 @@ fn without_the_commit_no_acknowledgement_is_late() {
 /// records after its proposal, with an answer and without.
 #[test]
 fn a_request_that_gave_up_has_waited_in_vain_and_one_that_was_answered_has_not() {
-    for (result, flags, expected) in
-        [(14, FLAG_ERROR, Wait::InVain), (1, FLAG_CANCELLED, Wait::InVain), (0, 0, Wait::Unknown)]
-    {
+    for (result, flags, expected) in [
+        (14, FLAG_ERROR, Wait::NotInTime),
+        (1, FLAG_CANCELLED, Wait::NotInTime),
+        (0, 0, Wait::Unknown),
+    ] {
         let mut recording = recorded();
         let before = [Stage::Rpc, Stage::RpcValidate, Stage::RaftPropose, Stage::RaftInbox];
         recording.events.retain(|event| before.contains(&event.stage));
@@ -215,5 +217,5 @@ fn messages_after_a_request_gave_up_are_not_the_networks_fault() {
     (event.result, event.flags, event.took_ns) = (1, event.flags | FLAG_CANCELLED, took_ns);
     let (_, path) = causes(&recording, FOLLOWER_PUT);
     let waits: Vec<Wait> = path.unwrap().iter().map(|segment| segment.wait).collect();
-    assert!(waits.contains(&Wait::InVain) && !waits.contains(&Wait::Network), "{waits:?}");
+    assert!(waits.contains(&Wait::NotInTime) && !waits.contains(&Wait::Network), "{waits:?}");
 }

@@ -52,10 +52,10 @@ impl Script {
         self.dawdle(Wait::Wake, slow);
         self.end(propose, &[("leader", 1)]);
         let waits = [
-            (Stage::LockWait, Wait::Turn),
+            (Stage::LockWait, Wait::LockQueue),
             (Stage::CompactWait, Wait::Compaction),
             (Stage::AnswerRoom, Wait::Room),
-            (Stage::ReadTurn, Wait::LongReads),
+            (Stage::ReadQueue, Wait::LongReads),
         ];
         for (stage, wait) in waits {
             if wait == slow {
@@ -90,7 +90,7 @@ fn the_known_cause_comes_first() {
         (Wait::Fsync, DECIDES),
         (Wait::Backlog, 0),
         (Wait::Wake, 0),
-        (Wait::Turn, 0),
+        (Wait::LockQueue, 0),
         (Wait::Compaction, 0),
         (Wait::Room, 0),
         (Wait::LongReads, 0),
@@ -169,7 +169,7 @@ fn only_the_last_of_the_time_counts_and_the_slowest_of_very_many() {
 fn planning_is_reading_and_the_wait_for_other_long_reads_is_not() {
     let mut script = Script::new();
     let rpc = script.begin(0, Stage::Rpc, 1);
-    let turn = script.begin(0, Stage::ReadTurn, 1);
+    let turn = script.begin(0, Stage::ReadQueue, 1);
     script.now_ns += SLOW_NS;
     script.end(turn, &[("ahead", 2), ("limit", 4)]);
     let plan = script.begin(0, Stage::TreeIndexGet, 1);
@@ -177,7 +177,7 @@ fn planning_is_reading_and_the_wait_for_other_long_reads_is_not() {
     script.end(plan, &[]);
     script.step(0, Stage::MvccRange, 1, &[]);
     script.end(rpc, &[("method", method("KV/Txn"))]);
-    let turn = script.begin(0, Stage::ReadTurn, 1);
+    let turn = script.begin(0, Stage::ReadQueue, 1);
     script.now_ns += 9 * SLOW_NS;
     script.end(turn, &[]);
     let causes = causes(&script, None);

@@ -174,7 +174,7 @@ fn a_stream_that_is_not_read_holds_few_bytes_and_gets_everything_later() {
             space.store.retry_victims();
             space.store.sync_watchers();
         }
-        most = most.max(client.notices.held());
+        most = most.max(client.notices.queued());
     }
     assert!((BYTES / 2..=BYTES).contains(&most), "{most}");
     let (last, mut told) = (space.store.revision(), BTreeMap::<i64, Vec<i64>>::new());
@@ -184,7 +184,7 @@ fn a_stream_that_is_not_read_holds_few_bytes_and_gets_everything_later() {
         let mut was_read = false;
         while let Ok(notice) = client.notices.try_recv() {
             was_read = true;
-            assert!(client.notices.held() <= BYTES, "{}", client.notices.held());
+            assert!(client.notices.queued() <= BYTES, "{}", client.notices.queued());
             let News::Events(news) = notice.news else { panic!("{notice:?}") };
             let revisions = news.events.iter().map(|event| event.kv.as_ref().unwrap().mod_revision);
             told.entry(notice.watch_id).or_default().extend(revisions);
@@ -200,7 +200,7 @@ fn a_stream_that_is_not_read_holds_few_bytes_and_gets_everything_later() {
         let first = (key == 0).then_some(2);
         assert_eq!(told[&(key + 1)], first.into_iter().chain(own).collect::<Vec<_>>());
     }
-    assert_eq!((client.notices.held(), space.store.watch_bytes()), (0, 0));
+    assert_eq!((client.notices.queued(), space.store.watch_bytes()), (0, 0));
     // What nobody takes any more is not counted for ever.
     space.put("k00", &value);
     assert!(space.store.watch_bytes() > MB);

@@ -20,7 +20,7 @@ use super::{http2::PREFACE, through::writes_to_inner};
 
 /// A connection. Reads fail once the time is over, unless the client's protocol is known.
 #[derive(Debug)]
-pub(super) struct InTime<S> {
+pub(super) struct FirstBytes<S> {
     inner: S,
     /// `None` once the client's protocol is known.
     limit: Option<Pin<Box<Sleep>>>,
@@ -28,7 +28,7 @@ pub(super) struct InTime<S> {
     seen: usize,
 }
 
-impl<S> InTime<S> {
+impl<S> FirstBytes<S> {
     /// Wraps a connection before anything is read from it.
     pub(super) fn new(inner: S, limit: Duration) -> Self {
         Self { inner, limit: Some(Box::pin(sleep(limit))), seen: 0 }
@@ -45,7 +45,7 @@ impl<S> InTime<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for InTime<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FirstBytes<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -64,7 +64,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for InTime<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for InTime<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FirstBytes<S> {
     writes_to_inner!();
 }
 
@@ -96,7 +96,7 @@ mod tests {
             let answer = |_: Request<Incoming>| async {
                 Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new()))
             };
-            let stream = TokioIo::new(InTime::new(server, LIMIT));
+            let stream = TokioIo::new(FirstBytes::new(server, LIMIT));
             let builder = Builder::new(TokioExecutor::new());
             let _ = builder.serve_connection(stream, service_fn(answer)).await;
         });
@@ -125,7 +125,7 @@ mod tests {
     async fn no_client_is_disconnected_once_its_protocol_is_known() {
         for sent in [PREFACE, b"GET", b"x", b"PRI *\r\n"] {
             let (mut client, server) = duplex(1024);
-            let mut server = InTime::new(server, LIMIT);
+            let mut server = FirstBytes::new(server, LIMIT);
             // In pieces, as a network may deliver them.
             for piece in sent.chunks(2) {
                 client.write_all(piece).await.unwrap();

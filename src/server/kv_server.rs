@@ -8,11 +8,7 @@ use super::{
     answer::{Answer, Connection, Question},
     check,
     command::Command,
-    mvcc::{
-        KvResponse, Reply,
-        plan::header,
-        read_txn::{is_long, is_long_txn},
-    },
+    mvcc::{KvResponse, Reply, plan::header},
     txn::{Txn, previous},
 };
 use crate::{
@@ -53,9 +49,7 @@ impl Server {
     ) -> Result<Answer<RangeResponse>, Error> {
         self.may_range(id, &range).await?;
         from.ready(id, self.settings.request_timeout).await?;
-        if !is_long(&range)
-            && let Some(response) = self.store.small_range(id, &range, from.small())?
-        {
+        if let Some(response) = self.store.small_range(id, &range, from.small())? {
             return Ok(Answer::Whole(response));
         }
         self.read_large(id, Question::Range(range), from).await.map(Answer::Large)
@@ -126,9 +120,7 @@ impl Server {
         }
         self.auth.authenticate(id);
         from.ready(id, self.settings.request_timeout).await?;
-        if !is_long_txn(&txn)
-            && let Some(response) = self.store.small_txn(id, &txn, from.small())?
-        {
+        if let Some(response) = self.store.small_txn(id, &txn, from.small())? {
             return Ok(Answer::Whole(response));
         }
         self.read_large(id, Question::Txn(txn), from).await.map(Answer::Large)

@@ -20,13 +20,13 @@ struct Held {
 
 /// The queue of messages that wait.
 #[derive(Debug, Default)]
-pub struct HeldMessages {
+pub struct DeferredMessages {
     queue: VecDeque<Held>,
     persisted: u64,
     conf_applied: u64,
 }
 
-impl HeldMessages {
+impl DeferredMessages {
     /// Queues messages until the Ready `ready` is on disk and, where `conf_index` is not 0, the
     /// configuration change at that index is carried out.
     pub fn hold(&mut self, ready: u64, conf_index: u64, messages: Vec<Message>) {
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_repeated_acknowledgement_waits_for_the_sync_of_what_came_before() {
-        let mut held = HeldMessages::default();
+        let mut held = DeferredMessages::default();
         held.hold(4, 0, vec![message(1)]);
         // The second Ready has nothing to write and waits for the same sync.
         held.hold(4, 0, vec![message(2)]);
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn nothing_overtakes_a_message_that_waits_for_a_configuration_change() {
-        let mut held = HeldMessages::default();
+        let mut held = DeferredMessages::default();
         held.hold(1, 7, vec![message(1)]);
         held.hold(1, 0, vec![message(2)]);
         held.persisted(1);

@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 
-use super::{Outcome, Place, below};
+use super::{Outcome, QueuedKey, below};
 use crate::{
     mark,
     pb::etcdserverpb::{RangeRequest, RangeResponse},
@@ -33,24 +33,24 @@ const QUEUE_LEN: usize = 1;
 
 impl Server {
     /// Waits until nobody is ahead; then sees whether the place is still there.
-    pub(super) async fn turn(&self, id: u64, place: &Place) -> Result<Outcome, Error> {
+    pub(super) async fn wait_deletes(&self, id: u64, queued: &QueuedKey) -> Result<Outcome, Error> {
         let mut waits = 0_u64;
-        let queue = below(&place.prefix);
+        let queue = below(&queued.prefix);
         loop {
             // As far as this member knows; see the module's text for why that is enough.
-            let ahead = self.store.older(&queue, place.created);
+            let ahead = self.store.older(&queue, queued.created);
             let Some(next) = &ahead.youngest else { break };
-            self.wait_deleted(id, place, next, &ahead).await?;
+            self.wait_deleted(id, queued, next, &ahead).await?;
             waits += 1;
         }
-        let own = RangeRequest { key: place.key.clone(), ..RangeRequest::default() };
+        let own = RangeRequest { key: queued.key.clone(), ..RangeRequest::default() };
         let mut response = self.read_again(id, &own, None).await?;
         let created = response.kvs.pop().map_or(0, |kv| kv.create_revision);
-        if created != place.created {
+        if created != queued.created {
             return Ok(Outcome::Lost);
         }
         let revision = super::revision_of(response.header.as_ref());
-        mark!(LockAcquired, id, own = place.created, revision = revision, waits = waits);
+        mark!(LockAcquired, id, own = queued.created, revision = revision, waits = waits);
         Ok(Outcome::First(response.header))
     }
 
@@ -73,11 +73,11 @@ impl Server {
     async fn wait_deleted(
         &self,
         id: u64,
-        place: &Place,
+        queued: &QueuedKey,
         (key, before): &(Bytes, i64),
         ahead: &Older,
     ) -> Result<(), Error> {
-        let (own, ahead_count) = (place.created, ahead.count);
+        let (own, ahead_count) = (queued.created, ahead.count);
         let span = stage!(LockWait, id, own = own, before = *before, ahead = ahead_count);
         let mut wait = Wait { span: span.begun() };
         // Until it is woken: what drops it now does so because its client has gone, mostly.

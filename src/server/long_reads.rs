@@ -1,0 +1,183 @@
+//! Slow reads, moved off the gRPC thread: reads of many keys, and hashes of the whole key space.
+//!
+//! ```text
+//!   grpc thread:  range a ── linearize ──┐                  ┌── answer    get b, put c, watch d …
+//!                                        └─ a permit ─┐     │
+//!   blocking thread:                                  └─────┴ index, buffer, file
+//! ```
+//!
+//! One thread serves all clients, so reading a million keys on it would delay every other request.
+//! The number of reads in progress is bounded: each may hold one row more than there is room for
+//! ([`super::answer`]), and running more of them than there are processors gains nothing. Later
+//! reads queue for a permit, first in, first out, without occupying a thread, and fail after the
+//! request timeout. Hashes have a permit of their own, so a consistency check of the whole cluster
+//! delays no list.
+//!
+//! Left out: short reads ([`is_long`](super::mvcc::read_txn::is_long) draws the line). Moving to
+//! another thread and back costs more than reading a few keys.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
+    time::timeout,
+};
+
+use super::{Error, Server, mvcc::Store};
+use crate::{stage, trace};
+
+/// Upper limit on long reads in progress.
+const READS_MAX: usize = 4;
+/// Upper limit on hashes in progress. Each holds a set with one revision of every key.
+const HASHES_MAX: usize = 1;
+
+/// Limits how many slow reads and hashes run at the same time.
+pub(crate) struct Permits {
+    reads: Queue,
+    hashes: Queue,
+}
+
+impl Default for Permits {
+    fn default() -> Self {
+        Self { reads: Queue::new(READS_MAX), hashes: Queue::new(HASHES_MAX) }
+    }
+}
+
+/// The permits for one kind of work, and the calls that wait for one.
+struct Queue {
+    max: usize,
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+/// Counts a waiting call. Dropping it ends the wait.
+struct Waiting<'l>(&'l AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Server {
+    /// Reads from the key space for request `id` on a blocking thread. A read that has begun runs to
+    /// its end, even if its caller is gone. Fails if no permit is free within the request timeout.
+    pub(crate) async fn read_long<T: Send + 'static>(
+        &self,
+        id: u64,
+        read: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (store, patience) = (Arc::clone(&self.store), self.settings.request_timeout);
+        self.long_reads.reads.with_permit(id, patience, move || read(&store)).await
+    }
+
+    /// As [`Server::read_long`], for a stream: it has no timeout, so it waits until a permit is free.
+    pub(crate) async fn read_long_for_stream<T: Send + 'static>(
+        &self,
+        id: u64,
+        read: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = Arc::clone(&self.store);
+        self.long_reads.reads.with_permit(id, Duration::MAX, move || read(&store)).await
+    }
+
+    /// As [`Server::read_long`], for a hash of the whole key space. Hashes run one at a time.
+    pub(crate) async fn hash_long<T: Send + 'static>(
+        &self,
+        id: u64,
+        hash: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (store, patience) = (Arc::clone(&self.store), self.settings.request_timeout);
+        self.long_reads.hashes.with_permit(id, patience, move || hash(&store)).await
+    }
+}
+
+impl Queue {
+    fn new(max: usize) -> Queue {
+        Queue { max, permits: Arc::new(Semaphore::new(max)), waiting: AtomicUsize::new(0) }
+    }
+
+    /// Runs `work` once a permit is free. Fails after `patience`, and while the runtime shuts down.
+    async fn with_permit<T: Send + 'static>(
+        &self,
+        id: u64,
+        patience: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(TryAcquireError::NoPermits) => self.wait(id, patience).await?,
+            Err(TryAcquireError::Closed) => return Err(Error::Stopped),
+        };
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work();
+            // Not earlier: a caller that gives up does not stop the read, which still counts.
+            drop(permit);
+            result
+        });
+        done.await.map_err(|_| Error::Stopped)
+    }
+
+    async fn wait(&self, id: u64, patience: Duration) -> Result<OwnedSemaphorePermit, Error> {
+        let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        let mut span = stage!(ReadQueue, id, ahead = ahead, limit = self.max).begun();
+        let permit = match timeout(patience, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(permit) => permit.map_err(|_| Error::Stopped),
+            Err(_) => Err(Error::Timeout),
+        };
+        if permit.is_err() {
+            span.flag(trace::FLAG_ERROR);
+        }
+        permit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// Goal: never more work in progress than permits, even after a client has gone away. Method: the
+    /// first call hangs and its caller gives up; the second can begin only after the first has ended.
+    #[tokio::test]
+    async fn later_reads_queue_for_a_permit() {
+        let permits = Permits::default();
+        let (release, hangs) = mpsc::channel::<()>();
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let first = permits.hashes.with_permit(1, LONG, move || {
+            begun.send(()).unwrap();
+            let _ = hangs.recv();
+        });
+        tokio::select! {
+            biased;
+            begun = has_begun => begun.unwrap(),
+            _ = first => panic!("it cannot end"),
+        }
+        assert_eq!(permits.hashes.permits.available_permits(), 0);
+        let second = permits.hashes.with_permit(2, LONG, || 2);
+        tokio::pin!(second);
+        tokio::select! {
+            biased;
+            _ = &mut second => panic!("no permit was free"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert_eq!(permits.reads.with_permit(3, LONG, || 1).await, Ok(1));
+        // The wait has a limit.
+        let in_vain = permits.hashes.with_permit(4, Duration::from_millis(20), || 3);
+        assert_eq!(in_vain.await, Err(Error::Timeout));
+        assert_eq!(permits.hashes.waiting.load(Ordering::Relaxed), 1);
+        drop(release);
+        assert_eq!(second.await, Ok(2));
+        assert_eq!(permits.hashes.waiting.load(Ordering::Relaxed), 0);
+    }
+}
