@@ -354,7 +354,7 @@ fn messages_of_a_busy_member_are_no_sign_of_life_of_another() {
     assert_eq!(state.heads()[1].heard, Heard::Fresh);
 }
 
-/// A recording after transfer over the network, where durations are in units of 16 ns.
+/// A recording after transfer over the network.
 pub(crate) fn as_told(recording: &Recording) -> Recording {
     let told = |event: &Event| Event {
         key: event.key.clone(),
