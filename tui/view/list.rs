@@ -94,7 +94,7 @@ pub(crate) fn role(head: &Head) -> &'static str {
     match head.heard {
         Heard::Fresh => role.map_or("unknown", words::role),
         Heard::Down(_) | Heard::Silent(_) => role.map_or("unknown", words::former_role),
-        Heard::Never => "",
+        Heard::Never => "unknown",
     }
 }
 

@@ -137,7 +137,7 @@ fn draw_heads(pen: &mut Pen<'_>, area: Rect, state: &State, columns: &Columns) {
             Heard::Fresh | Heard::Silent(_) => Tone::Plain,
             Heard::Never | Heard::Down(_) => Tone::Bad,
         };
-        let role = role(head);
+        let role = if head.heard == Heard::Never { "" } else { role(head) };
         pen.text(cell, 0, &format!("{} {} {role}", lane + 1, head.name), tone);
         let (line, tone) = head_numbers(head);
         pen.text(cell, 1, &line, tone);
