@@ -26,3 +26,7 @@ pub mod server;
 pub mod storage;
 pub mod story;
 pub mod trace;
+
+#[cfg(test)]
+#[path = "../tests/it/random.rs"]
+mod random;

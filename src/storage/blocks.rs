@@ -128,20 +128,16 @@ mod tests {
     use std::{collections::BTreeSet, os::unix::fs::FileExt};
 
     use super::*;
-
-    /// A random number below `below`, from a seed that goes on.
-    fn next(state: &mut u64, below: u64) -> u64 {
-        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888);
-        (*state >> 33) % below
-    }
+    use crate::random::Random;
 
     #[test]
     fn it_counts_as_a_plain_set_does() {
-        let (mut blocks, mut set, mut state) = (Blocks::default(), BTreeSet::new(), 1);
+        let (mut blocks, mut set) = (Blocks::default(), BTreeSet::new());
+        let mut random = Random::new(1);
         for step in 0..2000 {
-            let (offset, len) = (next(&mut state, 2_000_000), next(&mut state, 300_000));
+            let (offset, len) = (random.below(2_000_000), random.below(300_000));
             if step % 10 == 9 {
-                let end = next(&mut state, 300) * BLOCK;
+                let end = random.below(300) * BLOCK;
                 blocks.cut(end);
                 set.retain(|block| *block < end / BLOCK);
             } else if 0 < len {
@@ -149,7 +145,7 @@ mod tests {
                 set.extend(offset / BLOCK..(offset + len).div_ceil(BLOCK));
             }
             assert_eq!(blocks.bytes(), set.len() as u64 * BLOCK, "step {step}");
-            let (from, to) = (next(&mut state, 700), next(&mut state, 700));
+            let (from, to) = (random.below(700), random.below(700));
             let inside = set.iter().filter(|block| (from..to).contains(*block)).count();
             assert_eq!(blocks.bytes_in(from..to), inside as u64 * BLOCK, "step {step}");
             assert_eq!(blocks.has(from), set.contains(&from), "step {step}");
@@ -161,11 +157,11 @@ mod tests {
     fn a_file_that_is_opened_says_where_its_holes_are() {
         let mut file = tempfile::tempfile().unwrap();
         let mut kept = Blocks::default();
-        let mut state = 2;
+        let mut random = Random::new(2);
         file.set_len(3000 * BLOCK).unwrap();
         for _ in 0..40 {
-            let offset = next(&mut state, 2900) * BLOCK;
-            let bytes = vec![7; to_usize(next(&mut state, 40_000)) + 1];
+            let offset = random.below(2900) * BLOCK;
+            let bytes = vec![7; to_usize(random.below(40_000)) + 1];
             file.write_all_at(&bytes, offset).unwrap();
             kept.add(offset, bytes.len() as u64);
         }

@@ -296,7 +296,7 @@ fn reserve(_file: &std::fs::File, _len: u64) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::own_process::alone;
+    use crate::{random::Random, storage::own_process::alone};
 
     fn content(path: &Path) -> Vec<u8> {
         std::fs::read(path).unwrap()
@@ -310,11 +310,8 @@ mod tests {
 
     /// The same steps on a real and on a lossy file must read the same, at every step.
     fn scribble(file: &File, seed: u64) -> Vec<Vec<u8>> {
-        let mut state = seed;
-        let mut next = |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888);
-            (state >> 33) % below
-        };
+        let mut random = Random::new(seed);
+        let mut next = |bound: u64| random.below(bound);
         let mut views = Vec::new();
         for step in 0..200 {
             match next(10) {
@@ -335,7 +332,6 @@ mod tests {
     fn a_lossy_file_reads_like_a_real_one() {
         alone("storage::disk::tests::a_lossy_file_reads_like_a_real_one", || {
             for seed in 0..20 {
-                println!("seed {seed}");
                 let dir = tempfile::tempdir().unwrap();
                 let real = File::create(&dir.path().join("real")).unwrap();
                 assert!(real.unsynced.is_none());

@@ -170,7 +170,7 @@ mod tests {
     use redb::{Database, ReadableDatabase, TableDefinition};
 
     use super::*;
-    use crate::storage::own_process::alone;
+    use crate::{random::Random, storage::own_process::alone};
 
     const TABLE: TableDefinition<'_, u64, u64> = TableDefinition::new("t");
 
@@ -218,11 +218,8 @@ mod tests {
     /// What is written is read, whether it is zeros or not, and by a file that is opened later too;
     /// and no more blocks are counted than the disk has given.
     fn writes_read_as_written(dir: &Path) {
-        let (path, mut state) = (dir.join("f"), 3_u64);
-        let mut next = |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888);
-            (state >> 33) % below
-        };
+        let (path, mut random) = (dir.join("f"), Random::new(3));
+        let mut next = |bound: u64| random.below(bound);
         let mut file = RedbFile::open(&path, true).unwrap();
         let mut model = vec![0_u8; 1 << 20];
         file.set_len(1 << 20).unwrap();

@@ -90,6 +90,37 @@ pub struct Recording {
 }
 
 impl Event {
+    /// A step that takes no time, in the first start of a member. Its time, id, link and fields are
+    /// 0. Tests begin with it and set the rest.
+    pub fn mark(member: u8, stage: Stage, clock: u64) -> Event {
+        Event {
+            member,
+            boot: 1,
+            stage,
+            kind: Kind::Mark,
+            flags: 0,
+            result: 0,
+            thread: 0,
+            clock,
+            clock_end: clock,
+            at_ns: 0,
+            took_ns: 0,
+            id: 0,
+            link: 0,
+            fields: [0; 8],
+            key: None,
+        }
+    }
+
+    /// The event with these fields, by name.
+    #[cfg(test)]
+    pub(crate) fn with(mut self, fields: &[(&str, u64)]) -> Event {
+        for (name, value) in fields {
+            self.set(self.stage.slot(name), *value);
+        }
+        self
+    }
+
     /// Converts a record of the member at this position in [`Recording::members`]. `None` for key
     /// records, and for stages and kinds that this version does not know.
     pub fn of(record: &Record, member: u8) -> Option<Event> {

@@ -3,15 +3,15 @@
 //! rustfmt leaves comments as they are, so prose grows past the margin one word at a time. Tables,
 //! diagrams and URLs cannot be wrapped, and may be wider.
 
-use super::File;
+use super::{File, expect_nothing, files, rust};
 
 /// The margin that rustfmt keeps for code.
 const COLUMNS_MAX: usize = 100;
 /// Where comments may still be wider.
-pub(super) const WIDE: &str = "src/server";
+const WIDE: &str = "src/server";
 
 /// Comment lines of prose that are wider than the margin.
-pub(super) fn widths(file: &File) -> Vec<String> {
+fn widths(file: &File) -> Vec<String> {
     let mut is_diagram = false;
     let mut wrong = Vec::new();
     for (at, line) in file.text.lines().enumerate() {
@@ -33,7 +33,7 @@ pub(super) fn widths(file: &File) -> Vec<String> {
 
 /// Comments that send the reader to a document that is not in the repository. `documents` are the
 /// paths of those that are.
-pub(super) fn references(file: &File, documents: &[String]) -> Vec<String> {
+fn references(file: &File, documents: &[String]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (at, text) in file.text.lines().enumerate().filter_map(|(at, l)| Some((at, comment(l)?))) {
         // A paper's section is cited by its number: "Raft thesis, 10.2.1".
@@ -55,6 +55,21 @@ pub(super) fn references(file: &File, documents: &[String]) -> Vec<String> {
 fn comment(line: &str) -> Option<&str> {
     let text = line.trim_start().strip_prefix("//")?;
     Some(text.trim_start_matches(['/', '!']).trim_start())
+}
+
+#[test]
+fn comments_keep_the_margin_of_the_code() {
+    let is_elsewhere = |line: &String| !line.starts_with(WIDE);
+    let (wrong, left): (Vec<_>, Vec<_>) = rust().iter().flat_map(widths).partition(is_elsewhere);
+    expect_nothing("wide comments", &wrong);
+    assert!(!left.is_empty(), "{} has none any more: strike it", WIDE);
+}
+
+#[test]
+fn comments_name_only_documents_that_are_there() {
+    let documents: Vec<String> = files(".", &[".md"]).into_iter().map(|file| file.path).collect();
+    let wrong: Vec<_> = rust().iter().flat_map(|file| references(file, &documents)).collect();
+    expect_nothing("references", &wrong);
 }
 
 #[test]

@@ -71,21 +71,13 @@ impl Scene {
         let boot_ns = self.recording.members[member].boots[0].wall_ns;
         let clock_end = if kind == Kind::Span { self.tick(member) } else { open.clock };
         self.recording.events.push(Event {
-            member: member as u8,
-            boot: 1,
-            stage,
             kind,
             flags: 1,
-            result: 0,
             thread: 3,
-            clock: open.clock,
             clock_end,
             at_ns: begun_ns - boot_ns,
             took_ns,
-            id: 0,
-            link: 0,
-            fields: [0; 8],
-            key: None,
+            ..Event::mark(member as u8, stage, open.clock)
         });
         self.recording.events.last_mut().unwrap()
     }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     pb::walpb,
+    random::Random,
     storage::{
         disk::File,
         own_process::{self, alone},
@@ -358,18 +359,16 @@ fn a_word_that_one_flipped_bit_makes_zero_does_not_end_the_log() {
 fn a_log_of_random_bytes_is_refused_without_a_panic() {
     let log = Log::new();
     let bytes = written(&log, &[50, 600, 3]);
-    let end = *frames(&bytes).last().unwrap() as u64;
+    let end = *frames(&bytes).last().unwrap();
     let path = log.segments()[0].clone();
-    let mut seed = 42_u64;
-    println!("seed {seed}");
+    let mut random = Random::new(42);
     for _ in 0..500 {
         let mut wild = bytes.clone();
         for _ in 0..3 {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-            wild[(seed % end) as usize] = (seed >> 40) as u8;
+            wild[random.index(end)] = random.byte();
         }
         fs::write(&path, &wild).unwrap();
-        // Whatever is read must be a beginning of what was written.
+        // The entries that are read must be the first of those that were written.
         if let Ok((_, read)) = log.read(16384) {
             let all = [entry(1, 1, 50), entry(2, 1, 600), entry(3, 1, 3)];
             assert_eq!(read, all[..read.len()]);
