@@ -38,6 +38,7 @@ mod cors;
 mod deadline;
 mod ending;
 mod first_bytes;
+mod frame;
 mod http2;
 mod metadata;
 mod pace;

@@ -9,7 +9,6 @@ use crate::state::{Action, Screen, State, steps::Direction::Back, steps::Directi
 /// A key, as the table identifies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Press {
-    /// A printable character.
     Char(char),
     /// A letter with Ctrl.
     Ctrl(char),
@@ -22,7 +21,7 @@ pub(crate) enum Press {
 /// What a key triggers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Effect {
-    /// A fixed action.
+    /// An action that needs no digit.
     Do(Action),
     /// An action that takes the digit pressed.
     WithDigit(fn(u8) -> Action),
@@ -43,7 +42,7 @@ pub(crate) struct Binding {
     pub(crate) places: &'static [Screen],
     /// Whether they would have an effect now.
     pub(crate) when: fn(&State) -> bool,
-    /// What they trigger.
+    /// The action of these keys.
     pub(crate) effect: Effect,
 }
 

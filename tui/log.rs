@@ -51,7 +51,7 @@ const RAFT: &str = "raft";
 #[derive(Debug, Default)]
 struct Theirs(Mutex<HashMap<CallSite, Instant>>);
 
-/// File and line.
+/// The file and the line that logged.
 type CallSite = (Option<&'static str>, Option<u32>);
 
 impl Theirs {
@@ -255,7 +255,7 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// `2026-11-21T04:00:43.484Z`.
+/// Formats a time since 1970 as zap does: `2026-11-21T04:00:43.484Z`.
 fn timestamp(wall: Duration) -> String {
     let (days, second) = (wall.as_secs() / 86_400, wall.as_secs() % 86_400);
     let (year, month, day) = civil(days);

@@ -95,7 +95,7 @@ struct From {
     from: Option<PathBuf>,
 }
 
-/// The output format.
+/// How the output is written: plain text or JSON.
 #[derive(Debug, Args)]
 struct Form {
     /// Text in the documented form (the default).

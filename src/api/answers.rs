@@ -157,7 +157,7 @@ impl Outgoing {
     }
 }
 
-/// A small answer.
+/// An answer of at most [`SMALL`] bytes, which is counted until HTTP/2 has sent it.
 struct Counted {
     body: Body,
     client: Arc<Connection>,
@@ -185,7 +185,7 @@ impl HttpBody for Counted {
     }
 }
 
-/// A large answer.
+/// An answer that is read and sent piece by piece.
 struct Sending {
     large: Large,
     server: Arc<Server>,

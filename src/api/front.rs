@@ -79,20 +79,20 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Where clients are served.
 #[derive(Debug)]
 pub struct Ports {
-    /// `--listen-client-urls`.
+    /// Those of `--listen-client-urls`: gRPC, and HTTP unless that has ports of its own.
     pub clients: Vec<Listener>,
-    /// `--listen-client-http-urls`.
+    /// Those of `--listen-client-http-urls`: HTTP only.
     pub http: Vec<Listener>,
-    /// `--listen-metrics-urls`.
+    /// Those of `--listen-metrics-urls`: probes and metrics, also before the member is ready.
     pub metrics: Vec<Listener>,
-    /// `--cors`.
+    /// Origins whose pages may use the HTTP interface (`--cors`).
     pub cors: Cors,
 }
 
 /// The protocols of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Traffic {
-    /// gRPC and HTTP.
+    /// gRPC and plain HTTP on one port.
     All,
     /// gRPC only, over HTTP/2: plain HTTP has ports of its own.
     Grpc,
@@ -233,9 +233,7 @@ impl Traffic {
 /// What the connections of a listener share: requests clone nothing but the router that they need.
 struct Front {
     server: Arc<Server>,
-    /// For gRPC.
     grpc: Router,
-    /// For everything else.
     http: Router,
     traffic: Traffic,
     limits: Limits,

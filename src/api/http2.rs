@@ -61,7 +61,7 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub struct Limits {
     /// The largest message accepted, in bytes.
     pub message_bytes: usize,
-    /// `--max-concurrent-streams`.
+    /// Concurrent streams of a connection (`--max-concurrent-streams`).
     pub streams: u32,
     /// Connections at all listeners for clients together.
     pub connections: usize,

@@ -46,7 +46,7 @@ pub(super) const UNREAD: usize = 256 << 10;
 pub(super) struct Pace(Arc<AtomicUsize>);
 
 impl Pace {
-    /// Wraps the socket.
+    /// Wraps the socket of the connection that this limits.
     pub(super) fn socket<S>(&self, inner: S) -> Paced<S> {
         Paced { inner, pace: self.clone(), is_stuck: false, unread: 0, has_waited: false }
     }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::{args::Given, error::ConfigError, values};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// etcd: defaultCompactBatchLimit.
+/// Rows deleted per batch (etcd: defaultCompactBatchLimit).
 const BATCH_DEFAULT: usize = 1000;
-/// etcd: minimumBatchInterval.
+/// The pause between two batches (etcd: minimumBatchInterval).
 const PAUSE_DEFAULT: Duration = Duration::from_millis(10);
-/// etcd: CompactorModePeriodic.
+/// `--auto-compaction-mode` by time (etcd: CompactorModePeriodic).
 const PERIODIC: &str = "periodic";
-/// etcd: CompactorModeRevision.
+/// `--auto-compaction-mode` by number of revisions (etcd: CompactorModeRevision).
 const REVISION: &str = "revision";
 
 /// What automatic compaction keeps.
@@ -80,7 +80,7 @@ fn auto(mode: &str, retention: &str) -> Result<Option<AutoCompaction>, ConfigErr
     })
 }
 
-/// Go: `strconv.Atoi`.
+/// A decimal number with an optional sign (Go: `strconv.Atoi`).
 fn decimal(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());

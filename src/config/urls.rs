@@ -66,13 +66,13 @@ pub enum UrlError {
     /// A name where listening needs an address (etcd: `checkBindURLs`).
     #[error("expected IP in URL for binding ({0})")]
     NotAnAddress(String),
-    /// `https` or `unixs`.
+    /// A scheme that needs TLS: `https` or `unixs`.
     #[error("TLS is not supported yet: {0}")]
     Tls(String),
     /// `unix` without a path, or with a part that is not one of a path.
     #[error("URL does not have the form \"unix://path\": {0}")]
     UnixPath(String),
-    /// `unix`, between members.
+    /// A `unix` URL of a peer: members dial ports only.
     #[error("unix sockets are not supported between members yet: {0}")]
     UnixPeer(String),
 }
@@ -80,13 +80,13 @@ pub enum UrlError {
 /// A URL that a member can use.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Url {
-    /// An `http` URL.
+    /// An `http` URL: a host and a port.
     Http {
         /// A name or an address; IPv6 without its brackets.
         host: String,
         port: u16,
     },
-    /// A `unix` URL.
+    /// A `unix` URL: the path of a socket file.
     Unix {
         /// The part before the first slash: usually empty, or the whole path.
         authority: String,

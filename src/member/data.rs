@@ -36,9 +36,9 @@ const SCAN_BYTES: u64 = 1 << 20;
 
 /// The opened data of a member.
 pub struct Data {
-    /// This member's id.
+    /// Raft's id of this member.
     pub member_id: u64,
-    /// The cluster's id.
+    /// The id of the cluster that the data belongs to.
     pub cluster_id: u64,
     /// The number of starts of this data directory, this one included; its low 16 bits.
     pub boot: u16,
@@ -46,7 +46,7 @@ pub struct Data {
     pub wal: Wal,
     /// The locations of the log's entries.
     pub locations: Arc<Locations>,
-    /// The database.
+    /// The opened database file.
     pub backend: Arc<Backend>,
     /// The state with which raft starts.
     pub start: Start,

@@ -44,7 +44,7 @@ pub struct Expected {
 }
 
 impl Changes {
-    /// The numbers now.
+    /// Reads the numbers as they are now.
     pub fn of(raft: &Raft<LogStorage>) -> Self {
         Self {
             role: raft.state,

@@ -85,7 +85,7 @@ pub struct ReadRound {
 /// Proposals that will not be applied.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The requests' ids.
+    /// The ids of the requests, under which their callers wait.
     pub ids: Vec<u64>,
     /// Why they will not be applied.
     pub reason: Reason,

@@ -74,7 +74,7 @@ pub enum Reason {
 /// A proposal that was lost with its leader.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// The request's id.
+    /// The id of the request that was proposed.
     pub id: u64,
     /// The term in which it was sent to the leader.
     pub term: u64,

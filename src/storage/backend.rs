@@ -108,7 +108,7 @@ pub enum Error {
     /// The operating system refused to open or to make the file.
     #[error("cannot open {}", path.display())]
     Open {
-        /// The file.
+        /// The database file.
         path: PathBuf,
         /// The operating system's error.
         source: std::io::Error,
@@ -116,15 +116,15 @@ pub enum Error {
     /// The database refused, or its file is damaged.
     #[error("cannot use {}", path.display())]
     Database {
-        /// The file.
+        /// The database file.
         path: PathBuf,
-        /// redb's error.
+        /// The reason that redb gives.
         source: redb::Error,
     },
     /// A row does not have the form that it must have.
     #[error("{} is damaged: malformed {row}", path.display())]
     Malformed {
-        /// The file.
+        /// The database file.
         path: PathBuf,
         /// The name of the row.
         row: &'static str,
@@ -141,7 +141,7 @@ pub enum FoundIn {
     Active,
     /// In the buffer that is being written into the file.
     Frozen,
-    /// In the file.
+    /// In neither buffer, but in the file.
     File,
 }
 
@@ -150,7 +150,7 @@ pub enum FoundIn {
 pub struct Applied {
     /// The raft index of the last entry (etcd: consistent index).
     pub index: u64,
-    /// That entry's term.
+    /// The raft term of that entry.
     pub term: u64,
     /// The key space's revision after it; 0 before the key space was opened.
     pub revision: i64,
@@ -414,7 +414,7 @@ impl Backend {
         self.shared.fatal(&Error::Malformed { path: self.shared.path.clone(), row })
     }
 
-    /// The file.
+    /// The path of the database file.
     pub fn path(&self) -> &Path {
         &self.shared.path
     }

@@ -48,7 +48,7 @@ struct Inner {
     blocks: Mutex<Blocks>,
     /// Takes redb's byte-range locks, on a handle that shares our open file description.
     locks: FileBackend,
-    /// False for `--unsafe-no-fsync`.
+    /// Whether syncs reach the disk; false for `--unsafe-no-fsync`.
     fsync: bool,
 }
 

@@ -61,9 +61,9 @@ pub use segment::exists;
 /// The owner of a log, repeated in every segment (etcd: etcdserverpb.Metadata).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// The member's id.
+    /// Raft's id of the member.
     pub node_id: u64,
-    /// The cluster's id.
+    /// The id of the cluster.
     pub cluster_id: u64,
 }
 

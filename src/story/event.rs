@@ -14,9 +14,9 @@ use crate::trace::{
 pub struct MemberInfo {
     /// Raft's id of the member.
     pub member_id: u64,
-    /// The cluster's id.
+    /// The id of its cluster.
     pub cluster_id: u64,
-    /// The member's `--name`.
+    /// Its `--name`.
     pub name: String,
     /// The version of its program.
     pub version: String,
@@ -72,7 +72,7 @@ pub struct Event {
 /// A key, or its first 88 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyText {
-    /// The captured bytes.
+    /// The captured bytes, at most 88.
     pub bytes: Vec<u8>,
     /// Length of the whole key in bytes.
     pub length: u64,
@@ -189,12 +189,7 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{change, field, fields};
-
-    fn record(stage: Stage) -> Record {
-        let head = Head { stage: stage as u8, kind: Kind::Mark as u8, ..Head::default() };
-        Record::new(head, 1, 1, 0, &[10, 11, 12, 13, 14, 15, 16, 17])
-    }
+    use crate::{change, field, fields, trace::record::sample_of};
 
     #[test]
     fn an_event_says_what_its_record_says() {
@@ -216,14 +211,11 @@ mod tests {
 
     #[test]
     fn fields_are_read_by_name_where_the_step_s_own_stage_has_them() {
-        let event = |stage| Event::of(&record(stage), 0).unwrap();
-        let index = |stage| field!(event(stage), RaftEntry | BufferFreeze | ReadIndexRound, index);
-        assert_eq!(
-            [11, 12, 12],
-            [Stage::RaftEntry, Stage::BufferFreeze, Stage::ReadIndexRound].map(index)
-        );
-        let both = fields!(event(Stage::BufferFreeze), RaftEntry | BufferFreeze: bytes, index);
-        assert_eq!([11, 12], both);
+        let event = |stage| Event::of(&sample_of(stage), 0).unwrap();
+        for (stage, index) in [(Stage::RaftEntry, 11), (Stage::BufferFreeze, 12)] {
+            assert_eq!(index, field!(event(stage), RaftEntry | BufferFreeze, index));
+        }
+        assert_eq!([14, 10], fields!(event(Stage::WalFsync), WalFsync: bytes, first));
         assert_eq!([12, 13], change!(event(Stage::WalFsync), WalFsync, synced));
     }
 

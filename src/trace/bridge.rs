@@ -119,7 +119,7 @@ pub(super) struct Head {
 /// What is known of a step when it ends.
 #[derive(Clone, Copy)]
 pub(super) struct End<'a> {
-    /// `FLAG_` bits.
+    /// Bits of the record: `FLAG_KEPT` and others.
     pub(super) flags: u8,
     /// The link: another member's step, a round, or a batch.
     pub(super) link: u64,

@@ -73,9 +73,9 @@ pub const QUIET: usize = 50;
 pub struct Info {
     /// Raft's id of the member.
     pub member_id: u64,
-    /// The cluster's id.
+    /// The id of the member's cluster.
     pub cluster_id: u64,
-    /// `--name`.
+    /// The member's `--name`.
     pub name: String,
     /// Version of the program.
     pub version: String,
@@ -90,9 +90,9 @@ pub struct Info {
 pub struct Hello {
     /// Raft's id of the member.
     pub member_id: u64,
-    /// The cluster's id.
+    /// The id of the member's cluster.
     pub cluster_id: u64,
-    /// `--name`.
+    /// The member's `--name`.
     pub name: String,
     /// Version of the program.
     pub version: String,

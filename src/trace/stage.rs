@@ -40,28 +40,28 @@ pub enum Grain {
     Story,
     /// Every boundary between layers.
     Stage,
-    /// Everything.
+    /// Every record, finer steps and samples included.
     Raw,
 }
 
 /// What a field's number counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// A plain number.
+    /// A plain number: a count, or a name such as a watch id.
     Count,
-    /// Bytes.
+    /// A size in bytes.
     Bytes,
-    /// Nanoseconds.
+    /// A duration in nanoseconds.
     Nanos,
     /// A place in the raft log.
     Index,
-    /// A raft term.
+    /// A term of raft.
     Term,
     /// A revision of the key space.
     Revision,
     /// A member id, shown as hex.
     Member,
-    /// 1 for yes.
+    /// 1 for yes, 0 for no.
     Flag,
     /// One of [`METHODS`], by place.
     Method,
@@ -123,7 +123,7 @@ macro_rules! stages {
         $stage:ident = $name:literal $family:ident $grain:ident
         [$($field:literal $unit:ident),*]
         $rust:literal, $go:literal, $book:literal;)+) => {
-        /// A named step.
+        /// A named step: the vocabulary of all traces.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum Stage { $($(#[doc = $doc])+ $stage,)+ }

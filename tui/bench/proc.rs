@@ -20,7 +20,6 @@ pub(crate) struct Sample {
 /// One server process at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
-    /// Process id.
     pub(crate) pid: u32,
     /// User and system time since its start, all threads.
     pub(crate) cpu: Option<Duration>,

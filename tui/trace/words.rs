@@ -92,7 +92,7 @@ pub(crate) fn time_of_day(ns: i128) -> String {
     format!("{hours:02}:{minutes:02}:{:02}.{:06}", seconds % 60, micros % 1_000_000)
 }
 
-/// A request's outcome.
+/// A request's outcome: `ok`, the name of its gRPC code, or `not finished`.
 pub(crate) fn code(code: Option<u8>) -> String {
     const CODES: &[&str] = &[
         "ok",

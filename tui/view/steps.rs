@@ -64,7 +64,7 @@ impl Columns {
     }
 }
 
-/// Draws the screen.
+/// Draws the lanes, the panel below them, and the keys.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
     let (lens_lines, why_lines) = if area.height < 28 { (2, 4) } else { (3, 5) };
     let lists_all = steps.shows_all && steps.lens == Lens::Changed;

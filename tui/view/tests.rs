@@ -222,7 +222,8 @@ fn no_recording_is_too_strange_to_draw() {
     for seed in 1..=100 {
         println!("seed {seed}");
         let mut random = Random::new(seed);
-        let mut scene = vec![scenes::put(), scenes::get(), scenes::election()].remove(random.index(3));
+        let mut scene =
+            vec![scenes::put(), scenes::get(), scenes::election()].remove(random.index(3));
         for event in &mut scene.recording.events {
             spoil(event, &mut random);
         }

@@ -11,7 +11,7 @@ const SIZE_MAX: usize = 4096;
 /// What a field counts in addition to its name and value.
 const OVERHEAD: usize = 32;
 
-/// Name and value.
+/// The name and value of a header field, decoded.
 pub(super) type Field = (Bytes, Bytes);
 
 /// The size of a field for the table's limit.

@@ -4,10 +4,11 @@ use http::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::random::Random;
+use crate::{
+    api::frame::{DATA, RST_STREAM},
+    random::Random,
+};
 
-const DATA: u8 = 0;
-const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 
 /// `:method: POST`, `:scheme: http`.
@@ -77,12 +78,12 @@ fn expect_unchanged(input: &[u8]) {
     assert_eq!(followed(input), input);
 }
 
-/// A decoded frame.
+/// A frame as the receiver understands it.
 #[derive(Debug, PartialEq, Eq)]
 enum Meant {
     /// Flags, stream, priority and fields of a header block.
     Fields(u8, u32, Vec<u8>, Vec<fields::Field>),
-    /// Any other.
+    /// A frame without fields, unchanged.
     Frame(Vec<u8>),
 }
 

@@ -96,7 +96,7 @@ struct Pool {
 struct Connections {
     /// The places that are taken.
     in_use: usize,
-    /// The oldest first.
+    /// Connections not in use, the oldest first.
     idle: Vec<Idle>,
 }
 

@@ -39,7 +39,7 @@ const COMMANDS_MAX: usize = 1024;
 
 /// The configuration of the peer thread.
 pub struct Config {
-    /// This member's id.
+    /// Raft's id of this member.
     pub member_id: u64,
     /// The id of its cluster. Members of another cluster are refused with 412.
     pub cluster_id: u64,

@@ -19,7 +19,7 @@ const RUN_KEY_LEN: usize = 18;
 pub(super) enum Entry {
     /// It was given this value.
     Put(Bytes),
-    /// It was deleted.
+    /// The key was deleted, which hides its value in the file.
     Delete,
 }
 
@@ -184,7 +184,7 @@ where
     Merge { upper: upper.peekable(), lower: lower.peekable() }
 }
 
-/// See [`merge`].
+/// The iterator that [`merge`] returns.
 pub(super) struct Merge<U: Iterator<Item = Row>, L: Iterator<Item = Row>> {
     upper: Peekable<U>,
     lower: Peekable<L>,

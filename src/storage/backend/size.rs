@@ -72,12 +72,12 @@ impl Gauge {
         self.allocated.load(Ordering::Relaxed).max(self.stored())
     }
 
-    /// See [`super::Backend::size_in_use`].
+    /// Bytes of pages in use; see [`super::Backend::size_in_use`].
     pub(super) fn in_use(&self) -> u64 {
         self.in_use.load(Ordering::Relaxed)
     }
 
-    /// See [`super::Backend::used`].
+    /// Bytes that count against the quota; see [`super::Backend::used`].
     pub(super) fn used(&self) -> u64 {
         self.used.load(Ordering::Acquire) + self.writing.load(Ordering::Relaxed)
     }

@@ -52,14 +52,14 @@ enum Next {
     Idle,
     /// A thread prepares it.
     UnderWay(Preparation),
-    /// The prepared file.
+    /// The file is built, and waits for its name.
     Ready(File),
 }
 
 /// The failures since the last segment was prepared.
 #[derive(Debug)]
 struct Trouble {
-    /// The newest cause.
+    /// The cause of the newest failure.
     error: Error,
     attempts: u64,
     retry_at: Instant,

@@ -23,7 +23,7 @@ pub enum Error {
     /// The file's content is not what was once written.
     #[error("the log is damaged: {}, offset {offset}: {reason}", path.display())]
     Corrupt {
-        /// The segment.
+        /// The damaged segment.
         path: PathBuf,
         /// The offset of the damaged frame, in bytes.
         offset: u64,
@@ -42,7 +42,7 @@ pub enum Error {
     /// An entry that a reader would refuse.
     #[error("entry {index} has {bytes} bytes: a record must stay below 1 GiB")]
     TooLarge {
-        /// The entry's index.
+        /// The index of the entry.
         index: u64,
         /// The record's length in bytes.
         bytes: u64,
@@ -70,7 +70,7 @@ pub enum Error {
     /// The segment has no room that an offset of 32 bits could name.
     #[error("a segment must stay below 4 GiB: {}, offset {offset}", path.display())]
     SegmentFull {
-        /// The segment.
+        /// The segment that is full.
         path: PathBuf,
         /// Where the record would begin, in bytes.
         offset: u64,

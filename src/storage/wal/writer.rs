@@ -125,11 +125,11 @@ struct Unsynced {
 pub(super) struct Tail {
     /// The last segment's name.
     pub(super) name: Name,
-    /// The last segment.
+    /// The last segment, open for writing.
     pub(super) file: Arc<File>,
     /// The end of the last record, in bytes.
     pub(super) offset: u64,
-    /// The checksum there.
+    /// The running checksum up to `offset`.
     pub(super) crc: u32,
     /// The newest hard state.
     pub(super) hard_state: HardState,
@@ -521,7 +521,7 @@ fn run(mut wal: Wal, inbox: &Receiver<Write>, mut done: impl FnMut(u64)) {
 #[derive(Default)]
 struct Reports {
     sync: bool,
-    /// The last Ready.
+    /// The last Ready of the group.
     ready: Option<u64>,
 }
 

@@ -75,7 +75,13 @@ mod tests {
 
     fn step(id: u64, clock: u64, length: u64) -> Event {
         let clock_end = clock + length;
-        Event { kind: Kind::Span, thread: THREAD, clock_end, id, ..Event::mark(0, Stage::Rpc, clock) }
+        Event {
+            kind: Kind::Span,
+            thread: THREAD,
+            clock_end,
+            id,
+            ..Event::mark(0, Stage::Rpc, clock)
+        }
     }
 
     fn text(number: u64) -> KeyText {

@@ -46,7 +46,8 @@ fn traffic(random: &mut Random) -> Recording {
                 let mut send = message(Stage::RaftSend, (own, peer), *clock, now, step);
                 // The sender's write may return long after the other member has read the frame.
                 send.kind = Kind::Span;
-                (send.clock_end, send.took_ns) = (*clock + 1 + random.below(50), random.below(90_000));
+                (send.clock_end, send.took_ns) =
+                    (*clock + 1 + random.below(50), random.below(90_000));
                 recording.events.push(send);
                 under_way.push((own, peer, step));
             }

@@ -54,7 +54,7 @@ pub struct Ack {
     pub event: usize,
     /// Whether it is about the leader's own disk.
     pub is_own: bool,
-    /// What it contributed.
+    /// What it contributed to the quorum.
     pub verdict: Verdict,
 }
 

@@ -40,7 +40,7 @@ pub enum Wait {
     Network,
     /// The WAL thread, which is busy or writes: from the log in memory to the start of the fsync.
     WalQueue,
-    /// The fsync.
+    /// The fsync that covers the entry.
     Fsync,
     /// Apply, which is busy with earlier committed entries.
     Backlog,
@@ -108,7 +108,7 @@ pub struct Segment {
     pub member: u8,
     /// What the request waits for.
     pub wait: Wait,
-    /// Duration in nanoseconds.
+    /// The length of the piece, in nanoseconds.
     pub ns: u64,
     /// Whether the duration depends on how the members' clocks were set against each other.
     pub is_estimated: bool,
@@ -373,7 +373,7 @@ impl Chain<'_> {
         ends.last().map(Edge::End)
     }
 
-    /// When that was.
+    /// The time of an edge, in nanoseconds since 1970 on the common axis.
     fn time(&self, place: Edge) -> i128 {
         match place {
             Edge::End(at) => self.order.times[at],

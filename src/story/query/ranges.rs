@@ -20,7 +20,7 @@ pub(super) struct Named {
     pub(super) rank: usize,
     /// Position of the event.
     pub(super) event: usize,
-    /// The numbers.
+    /// The indexes or revisions that the event covers.
     pub(super) range: RangeInclusive<u64>,
 }
 

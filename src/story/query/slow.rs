@@ -39,7 +39,7 @@ pub struct Window {
 /// One kind of wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// The wait.
+    /// The cause of the wait.
     pub wait: Wait,
     /// Total time in nanoseconds.
     pub ns: u64,

@@ -24,7 +24,7 @@ pub type Moment = (u16, u64);
 pub struct Loss {
     /// The member, by position.
     pub member: u8,
-    /// The watermark.
+    /// The watermark whose changes are missing.
     pub water: Watermark,
     /// The first record that shows the loss: its position in [`Recording::events`].
     pub event: usize,

@@ -4,7 +4,11 @@ use super::*;
 use crate::{
     random::Random,
     story::{self, BootInfo, Event, MemberInfo, Recording, order::Order, recording},
-    trace::{self, record::{FLAG_KEPT, Kind}, stage::Stage},
+    trace::{
+        self,
+        record::{FLAG_KEPT, Kind},
+        stage::Stage,
+    },
 };
 use std::collections::BTreeMap;
 use walk::walk;

@@ -5,10 +5,10 @@ use super::watermark::Watermark;
 /// A watermark's value, as far as known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Value {
-    /// Unknown.
+    /// Nothing is known of it.
     #[default]
     Unknown,
-    /// This value.
+    /// The records on both sides agree on this value.
     Known(u64),
     /// Changes were not captured; because the watermark only rises, it is at least the first and at
     /// most the second value.
@@ -60,7 +60,7 @@ pub(super) struct Anchor {
     pub(super) event: usize,
     /// The member's clock at the beginning and the end of the record.
     pub(super) clocks: (u64, u64),
-    /// What it says.
+    /// The value that it gives.
     pub(super) told: Told,
 }
 

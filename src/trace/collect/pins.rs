@@ -62,7 +62,7 @@ pub(super) struct Due {
 }
 
 impl Pins {
-    /// Nothing pinned yet.
+    /// No pins; `slow_ns` is the duration from which a request is slow.
     pub(super) fn new(slow_ns: u64) -> Pins {
         let (in_flight, pinned) = (HashMap::new(), HashMap::new());
         Pins { slow_ns, in_flight, pinned, fresh: Vec::new(), told: Vec::new() }

@@ -76,9 +76,9 @@ pub struct Batch {
     pub watermark: u64,
 }
 
-/// The subscriber's end.
+/// Where a subscriber receives its records.
 pub struct Subscription {
-    /// The member's identity.
+    /// The identity of the member, and how to read its ticks.
     pub hello: Hello,
     /// The records; the channel closes when the collector ends.
     pub batches: mpsc::Receiver<Batch>,
@@ -116,7 +116,7 @@ enum Verdict {
     Waiting(Box<Waiting>),
 }
 
-/// The collector's end.
+/// Where the collector sends a subscriber's records.
 pub(super) struct Subscriber {
     filter: Filter,
     sender: mpsc::Sender<Batch>,
