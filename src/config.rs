@@ -43,7 +43,7 @@ pub use listen::{Cors, Listen};
 pub use urls::{Address, UrlError};
 pub use values::ValueError;
 
-/// What the command line asks for.
+/// The action that the command line asks for.
 #[derive(Debug)]
 pub enum Asked {
     /// To run a member with this configuration.
@@ -85,7 +85,7 @@ pub enum LogLevel {
     Debug,
     /// Events of normal operation.
     Info,
-    /// What an operator should look at.
+    /// Conditions that an operator should look at.
     Warn,
     /// Failures; also stands for etcd's `dpanic`, `panic` and `fatal`.
     Error,

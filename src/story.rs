@@ -1,4 +1,4 @@
-//! The story: what the records of all members mean together.
+//! The story: the meaning of all members' records together.
 //!
 //! ```text
 //!   members ──batches──▶ intake ─┐                ┌▶ query   what belongs to one request, and why
@@ -12,7 +12,8 @@
 //! exports and the tests all use the same answers.
 //!
 //! Invariants: no receive is shown before its send; a step belongs to a story because a number in
-//! its record says so; what must have happened and is not in the recording is called missing.
+//! its record says so; a step that must have happened and is not in the recording is called
+//! missing.
 //!
 //! In reading order: [`event`] (one record, decoded), [`intake`] (batches of live members),
 //! [`recording`] (the file), [`order`], [`gap`], [`state`], [`query`].

@@ -2,8 +2,8 @@
 //!
 //! The commands and flags are those of etcd's `benchmark` tool, so figures can be compared. The
 //! client differs. An ordinary gRPC client spends more CPU on a request than a good server does,
-//! and on one machine it takes that CPU away from the server: the figure then shows the client.
-//! This client sends frames prepared in advance and reads only the status of the answer.
+//! and on one machine it takes that CPU from the server: the figure then shows the client. This
+//! client sends frames prepared in advance and reads only the status of the answer.
 //!
 //! ```text
 //!   put, range ──frame(n)──▶ load ── clients ──▶ lean ── conns ──▶ server

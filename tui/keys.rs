@@ -18,7 +18,7 @@ pub(crate) enum Press {
     Code(KeyCode),
 }
 
-/// What a key triggers.
+/// The effect of a key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Effect {
     /// An action that needs no digit.

@@ -44,7 +44,7 @@ pub(crate) struct LogLayer {
 /// How long a place in another crate keeps silent after a line.
 const THEIRS_EVERY: Duration = Duration::from_secs(5);
 
-/// The target of what raft-rs says: all of it comes from one place of ours (`raft/logger.rs`).
+/// The target of raft-rs's lines: all of it comes from one place of ours (`raft/logger.rs`).
 const RAFT: &str = "raft";
 
 /// When each place in other crates has spoken last. There are as many as have been compiled in.

@@ -1,4 +1,4 @@
-//! The client port: our own accept loop, and what is decided before a request reaches a service.
+//! The client port: our own accept loop, and the checks before a request reaches a service.
 //!
 //! HTTP/1 and HTTP/2 share a port, unless `--listen-client-http-urls` parts them (see [`Traffic`]).
 //! gRPC requests for methods that this member does not have are answered here, because tonic leaves
@@ -72,8 +72,8 @@ const METHODS: &[(&str, &[&str])] = &[
 /// The glass's own service.
 const OBSERVE: &str = "glasspb.Observe";
 
-/// How long a client may take until it can be told which HTTP it speaks, and then to send the head
-/// of an HTTP/1 request.
+/// How long a client may take to show which HTTP it speaks, and then to send the head of an HTTP/1
+/// request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where clients are served.
@@ -102,7 +102,7 @@ enum Traffic {
     Metrics,
 }
 
-/// What the member has come to, for those who serve its clients.
+/// How far the member has started or stopped, for the code that serves its clients.
 #[derive(Clone, Debug)]
 pub struct Phase {
     /// It serves; until then requests wait.
@@ -230,7 +230,7 @@ impl Traffic {
     }
 }
 
-/// What the connections of a listener share: requests clone nothing but the router that they need.
+/// Shared by the connections of a listener: requests clone nothing but the router that they need.
 struct Front {
     server: Arc<Server>,
     grpc: Router,

@@ -41,7 +41,7 @@ pub(super) const TURN: usize = 64 << 10;
 /// Bytes of input after which a client must have taken some of its answers.
 pub(super) const UNREAD: usize = 256 << 10;
 
-/// What is left of a connection's turn. The connection's task and its socket share it.
+/// The rest of a connection's turn, in bytes. The connection's task and its socket share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pace(Arc<AtomicUsize>);
 

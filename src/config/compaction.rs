@@ -14,7 +14,7 @@ const PERIODIC: &str = "periodic";
 /// `--auto-compaction-mode` by number of revisions (etcd: CompactorModeRevision).
 const REVISION: &str = "revision";
 
-/// What automatic compaction keeps.
+/// The history that automatic compaction keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
     /// Revisions younger than this.

@@ -37,7 +37,7 @@ const FLAGS_3_5: &str = "
     strict-reconfig-check tls-max-version tls-min-version trusted-ca-file unsafe-no-fsync
     v2-deprecation version wal-dir
 ";
-/// What 3.4, 3.6 and 3.7 have besides.
+/// Flags that only 3.4, 3.6 and 3.7 have.
 const FLAGS_OTHERS: &str = "
     bootstrap-defrag-threshold-megabytes compact-hash-check-time compaction-batch-limit
     compaction-sleep-interval corrupt-check-time debug discovery-cacert discovery-cert
@@ -52,7 +52,7 @@ const FLAGS_OTHERS: &str = "
     peer-skip-client-san-verification snapshot-catchup-entries warning-apply-duration
     warning-unary-request-duration watch-progress-notify-interval
 ";
-/// What etcd takes and ignores.
+/// Flags that etcd takes and ignores.
 const FLAGS_LEGACY: &str = "
     cluster-active-size cluster-remove-delay cluster-sync-interval config force max-result-buffer
     max-retry-attempts peer-heartbeat-interval peer-election-timeout retry-interval snapshot v vv

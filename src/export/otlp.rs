@@ -78,7 +78,7 @@ pub const LINK: &str = "glass.link";
 /// Largest number of spans in one request to a collector: about 500 KB.
 const SPANS_MAX: usize = 512;
 
-/// What the recording covers.
+/// The members that the recording covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// All members that sent records: a request's trace is written whole.

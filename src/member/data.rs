@@ -71,7 +71,7 @@ pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
     Ok(dirs)
 }
 
-/// Opens what is in the data directory, or fills it when the cluster is new.
+/// Opens the data directory, or fills it when the cluster is new.
 pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     let initial = initial_members(config);
     let ids: Vec<u64> = initial.iter().map(|member| member.id).collect();

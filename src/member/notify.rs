@@ -9,7 +9,7 @@
 //!
 //! An unusable socket causes one warning and no failure: the variable may be inherited from a
 //! shell. Each message is one datagram. If the manager's queue is full, the task waits for a
-//! limited time, and the grpc thread goes on.
+//! limited time, and does not block the grpc thread.
 
 use std::{
     ffi::{OsStr, OsString},

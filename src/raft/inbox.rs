@@ -91,7 +91,7 @@ pub struct Inputs {
     waiting: Arc<Waiting>,
 }
 
-/// Bytes of what waits.
+/// Bytes of waiting inputs.
 #[derive(Debug, Default)]
 struct Waiting {
     /// Of proposals, from the inbox until raft has taken or refused them.

@@ -17,7 +17,7 @@
 //! Ready, a new leader's too.
 //!
 //! A commit index alone is not worth a write: it travels with the next entries, or with the next
-//! tick. After a crash it may be behind what was applied; `member` starts with the greater one.
+//! tick. After a crash it may be behind the applied entries; `member` starts with the greater one.
 
 use std::{
     collections::VecDeque,
@@ -466,7 +466,7 @@ impl Node {
     /// Carries out what one [`Ready`] asks for; the numbers are those of the module's essay.
     // ANCHOR: process_ready
     fn process_ready(&mut self, mut ready: Ready) {
-        // Before any message is sent: this member must know what it tells to others.
+        // Before any message is sent: this member must know the state that it reports to others.
         self.publish(false);
         self.outputs.writes.begin(ready.number());
         let committed = ready.take_committed_entries();
@@ -490,7 +490,7 @@ impl Node {
         }
         self.held.hold(self.outputs.writes.last(), conf_index, ready.take_persisted_messages());
 
-        // 4. What is committed, and on this disk, goes to apply.
+        // 4. Entries that are committed, and on this disk, go to apply.
         self.hand_over(committed, ready.take_read_states());
         self.raw.advance_append_async(ready);
         if self.outputs.writes.is_empty() {

@@ -46,7 +46,7 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 pub struct Proposal {
     /// The request's id, which is also inside `data`.
     pub id: u64,
-    /// What every member will apply.
+    /// The command that every member will apply.
     pub data: Bytes,
     /// When it entered the inbox.
     pub since: Instant,
@@ -122,7 +122,8 @@ impl Proposals {
         self.gathered.is_empty() && self.parked.is_empty()
     }
 
-    /// Parks what was gathered until there is a leader. Returns the proposals that find no room.
+    /// Parks the gathered proposals until there is a leader. Returns the proposals that find no
+    /// room.
     pub fn park(&mut self) -> Vec<Proposal> {
         let room = PARKED_MAX.saturating_sub(self.parked.len());
         let refused = self.gathered.split_off(room.min(self.gathered.len()));

@@ -51,7 +51,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What is wrong with a message, if anything is.
+/// The fault of a message, if it has one.
 pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
     let log = &raft.raft_log;
     let last = log.last_index();
@@ -107,7 +107,7 @@ pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
     }
 }
 
-/// What is wrong with the term of a message.
+/// The fault of a message's term, if it has one.
 fn term_fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
     let has_term = message.term != 0;
     let what = match message.get_msg_type() {
@@ -275,7 +275,7 @@ mod tests {
 
     /// As etcd's members send them: proposals and reads without a term, all others with one.
     #[test]
-    fn what_has_no_term_is_taken_only_where_members_send_it_so() {
+    fn a_message_without_a_term_is_accepted_only_if_members_send_its_kind_so() {
         let (mut raft, _dir) = follower();
         // It follows member 2, and has voted for it.
         assert_eq!(checked(&mut raft, append(3, 2, vec![])), None);
@@ -352,7 +352,7 @@ mod tests {
         assert_eq!(raft.prs().get(2).unwrap().next_idx, 1);
     }
 
-    /// What a follower forwards would end every member that comes to it in the log.
+    /// A malformed forwarded proposal would end every member that reaches it in the log.
     #[test]
     fn a_leader_takes_no_proposal_that_no_member_can_apply() {
         use crate::pb::etcdserverpb::{

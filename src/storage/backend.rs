@@ -40,7 +40,7 @@
 //! page empty are cut in two (`tail`), and what counts is not redb's length of the file but the
 //! blocks that the disk holds for it (`redb_file`), and of those the ones in use (`free`).
 //!
-//! What is left out: defragmentation and sending the file to another member.
+//! Left out: defragmentation and sending the file to another member.
 
 mod batch;
 mod bucket;
@@ -280,7 +280,7 @@ impl Backend {
         self.rows_of(&cut, limit)
     }
 
-    /// Returns the bucket as it is now. What is written later does not change it.
+    /// Returns the bucket as it is now. Later writes do not change it.
     pub fn cut(&self, bucket: Bucket) -> Cut {
         self.shared.read().cut(bucket, &[], None, 0)
     }
@@ -382,7 +382,7 @@ impl Backend {
         }
     }
 
-    /// Commits what is left and ends the commit thread. Nothing may be written afterwards.
+    /// Commits the remaining writes and ends the commit thread. Nothing may be written afterwards.
     pub fn stop(&self) {
         self.shared.control().stopping = true;
         self.shared.wake.notify_one();
@@ -398,8 +398,8 @@ impl Backend {
         self.shared.commits.load(Ordering::Relaxed)
     }
 
-    /// Gives the backend what the key space found in the key bucket: its revision, and the bytes of
-    /// its rows. Called once, before anything is written.
+    /// Gives the backend the facts that the key space found in the key bucket: its revision, and
+    /// the bytes of its rows. Called once, before anything is written.
     pub fn opened_at(&self, revision: i64, stored: u64) {
         let mut buffers = self.shared.lock();
         buffers.applied.revision = revision;

@@ -2,7 +2,7 @@
 //!
 //! A file may be longer than what is stored of it: a block that was never written is a hole, which
 //! reads as zeros and takes no room. redb doubles its file long before it needs the second half, so
-//! the length says little; the blocks say what the disk has given.
+//! the length says little; the blocks say how much the disk has given.
 //!
 //! ```text
 //!   length   ├────────────────────────────────────────────────────────┤
@@ -110,7 +110,7 @@ fn next(file: &std::fs::File, at: u64, len: u64) -> Option<Range<u64>> {
     };
     let start = match seek(at, Whence::SeekData) {
         Ok(start) => start,
-        // What is left is one hole.
+        // The rest is one hole.
         Err(Errno::ENXIO) => return None,
         // The file system does not tell.
         Err(_) => return Some(at..len),

@@ -22,7 +22,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// The unit in which a lossy file remembers what is not synced, in bytes.
+/// The unit in which a lossy file remembers unsynced writes, in bytes.
 const PAGE: u64 = 4096;
 
 /// A durable file. Reads and writes name their offset, so that threads can share it.
@@ -34,7 +34,7 @@ pub struct File {
     unsynced: Option<Mutex<Unsynced>>,
 }
 
-/// What was written to a lossy file and not synced.
+/// Writes to a lossy file that were not synced.
 #[derive(Debug)]
 struct Unsynced {
     /// The length that readers see.
@@ -151,7 +151,7 @@ impl File {
         self.file.sync_all()
     }
 
-    /// Hands to the real file what a lossy one has held back.
+    /// Writes the bytes that a lossy file has held back to the real file.
     fn settle(&self) -> io::Result<()> {
         match &self.unsynced {
             None => Ok(()),
@@ -246,7 +246,7 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(blocks.saturating_mul(size))
 }
 
-/// Whether files that are opened now lose what is not synced.
+/// Whether files that are opened now lose unsynced writes.
 fn is_lossy() -> bool {
     fail::fail_point!("disk-lossy", |_| true);
     false

@@ -12,16 +12,16 @@
 //! already, which read the same.
 //!
 //! Invariants
-//! * What redb reads is what it wrote, holes or not. Only zeros are left out, and only where the
+//! * redb reads the bytes that it wrote, holes or not. Only zeros are left out, and only where the
 //!   file has no block yet, so that nothing older can show through.
 //! * The length is redb's at any time, because redb derives its layout from it after a crash.
 //! * Blocks are given back only when redb cuts the file. A page that redb has freed keeps its
 //!   blocks and is used again.
 //!
-//! What is left out: reserving blocks before they are written, as the log does. redb's next pages
-//! lie in many places of the new half, and reserving all of it would take the room that is to be
-//! saved. So a full disk shows when a commit writes, and ends the member there, as it would when a
-//! commit syncs.
+//! Left out: reserving blocks before they are written, as the log does. redb's next pages lie in
+//! many places of the new half, and reserving all of it would take the room that is to be saved. So
+//! a full disk shows when a commit writes, and ends the member there, as it would when a commit
+//! syncs.
 
 use std::{
     io,
@@ -215,7 +215,7 @@ mod tests {
         assert!(open().is_ok());
     }
 
-    /// What is written is read, whether it is zeros or not, and by a file that is opened later too;
+    /// Bytes that were written are read again, zeros or not, also after the file was opened again;
     /// and no more blocks are counted than the disk has given.
     fn writes_read_as_written(dir: &Path) {
         let (path, mut random) = (dir.join("f"), Random::new(3));

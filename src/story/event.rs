@@ -78,7 +78,7 @@ pub struct KeyText {
     pub length: u64,
 }
 
-/// What was received about a cluster: the members and their events.
+/// The members of a cluster and the events received from them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recording {
     /// The members, in the order of their first hello; events refer to them by position.

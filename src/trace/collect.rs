@@ -68,7 +68,7 @@ const PASS: Duration = Duration::from_millis(25);
 /// The most loop records of a pass of which all are kept: 2000 a second.
 pub const QUIET: usize = 50;
 
-/// What [`start`] needs to know about the member.
+/// The member's identity, for [`start`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
     /// Raft's id of the member.
@@ -85,7 +85,7 @@ pub struct Info {
     pub wall_ns: u64,
 }
 
-/// What a subscriber receives first: the member's identity, and how to read its ticks.
+/// The first message to a subscriber: the member's identity, and how to read its ticks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Raft's id of the member.
@@ -114,7 +114,7 @@ pub struct Collector {
     is_armed: AtomicBool,
 }
 
-/// What other threads have left for the next pass.
+/// Requests of other threads for the next pass.
 #[derive(Default)]
 struct Left {
     /// Requests that other members ask to keep, each once; at most [`TOLD_MAX`].
@@ -160,7 +160,7 @@ impl Collector {
         }
     }
 
-    /// Who this member is.
+    /// Identity of this member.
     pub fn hello(&self) -> &Hello {
         &self.hello
     }

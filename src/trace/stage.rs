@@ -15,8 +15,8 @@
 //!
 //! | loop                              | why                                                     |
 //! |-----------------------------------|---------------------------------------------------------|
-//! | probes of peers, dialling         | they carry nothing; what is sent later is `raft.send`   |
-//! | the next log segment's space      | nobody waits for it; who must is in `wal.write`         |
+//! | probes of peers, dialling         | they carry nothing; later messages are `raft.send`      |
+//! | the next log segment's space      | no step waits for it; one that must is in `wal.write`   |
 //! | answers of apply, refusals of raft | each is the end of one request's `raft.propose`        |
 //! | accepting connections             | nothing is asked yet; `rpc` begins with a request       |
 //! | what to keep, the flight recorder | the trace does not trace itself                         |
@@ -44,7 +44,7 @@ pub enum Grain {
     Raw,
 }
 
-/// What a field's number counts.
+/// The unit of a field's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// A plain number: a count, or a name such as a watch id.
@@ -73,12 +73,12 @@ pub enum Unit {
     Id,
 }
 
-/// One of the record's eight words: its name and what it counts.
+/// One of the record's eight words: its name and its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     /// The name; `x.old` and `x.new` make a change.
     pub name: &'static str,
-    /// What the number counts.
+    /// The unit of its number.
     pub unit: Unit,
 }
 

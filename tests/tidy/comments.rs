@@ -51,7 +51,7 @@ fn references(file: &File, documents: &[String]) -> Vec<String> {
     wrong
 }
 
-/// What a line says, if it is a comment and nothing else.
+/// The text of a line that is nothing but a comment.
 fn comment(line: &str) -> Option<&str> {
     let text = line.trim_start().strip_prefix("//")?;
     Some(text.trim_start_matches(['/', '!']).trim_start())
@@ -62,7 +62,7 @@ fn comments_keep_the_margin_of_the_code() {
     let is_elsewhere = |line: &String| !line.starts_with(WIDE);
     let (wrong, left): (Vec<_>, Vec<_>) = rust().iter().flat_map(widths).partition(is_elsewhere);
     expect_nothing("wide comments", &wrong);
-    assert!(!left.is_empty(), "{} has none any more: strike it", WIDE);
+    assert!(!left.is_empty(), "{WIDE} has none any more: strike it");
 }
 
 #[test]

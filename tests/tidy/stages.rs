@@ -67,8 +67,8 @@ fn is_one_argument(rest: &str) -> bool {
     false
 }
 
-/// What is wrong with the list of stages: one that no code opens, or one whose Rust path is another
-/// file than those that open it.
+/// Faults of the list of stages: one that no code opens, or one whose Rust path is another file
+/// than those that open it.
 fn misplaced_stages(stages: &File, sources: &[File]) -> Vec<String> {
     let flat = sources.iter().map(|file| {
         let code = file.code().into_iter();

@@ -212,7 +212,7 @@ pub(super) async fn quiet(scene: &Scene) -> Recording {
         .recording
 }
 
-/// What must hold for every recording, whatever the faults were.
+/// Holds for every recording, with any faults.
 pub(super) fn check(recording: &Recording, counts: &Counts) {
     let order = Order::of(recording);
     assert_eq!((recording.events.len(), 0), (order.rows.len(), order.withheld));

@@ -1,4 +1,4 @@
-//! Locks and elections in the trace: which call waits for which, and what woke it.
+//! Locks and elections in the trace: which call waits for which, and which request woke it.
 
 use std::time::Duration;
 

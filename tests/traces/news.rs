@@ -68,7 +68,7 @@ pub(super) async fn a_put_is_told_to_its_watcher(scene: &Scene) {
 
 pub(super) async fn next(news: &mut tonic::Streaming<WatchResponse>) -> WatchResponse {
     let message = tokio::time::timeout(EVENT_WITHIN, news.message()).await;
-    message.expect("an event in time").unwrap().expect("the stream goes on")
+    message.expect("an event in time").unwrap().expect("the stream continues")
 }
 
 /// Goal: a lease can be followed from its grant to its end, by a revocation and by expiry.

@@ -84,7 +84,7 @@ fn is_whole(recording: &Recording, id: u64) -> Result<(), String> {
     if story.missing.is_empty() { Ok(()) } else { Err(format!("{:?}", story.missing)) }
 }
 
-/// What identifies an event: member, boot, clocks, stage and kind.
+/// The identity of an event: member, boot, clocks, stage and kind.
 type Moment = (u64, u16, u64, u64, Stage, Kind);
 
 fn moment(recording: &Recording, event: &Event) -> Moment {

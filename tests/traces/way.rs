@@ -45,7 +45,7 @@ fn rows(document: &str) -> Vec<Row> {
     section.lines().filter(|line| line.starts_with("| ")).skip(1).map(Row::of).collect()
 }
 
-/// What the table says otherwise than these steps, in the order of their clocks.
+/// Rows of the table that disagree with these steps, in the order of their clocks.
 fn differences(rows: &[Row], steps: &[&Event]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut last: HashMap<u8, (usize, Stage)> = HashMap::new();

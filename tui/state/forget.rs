@@ -20,8 +20,8 @@
 //! exceeds its share is kept without its surroundings. When the running stories exceed theirs,
 //! those whose last event is oldest are treated as ended.
 //!
-//! A single story that is larger than its share cannot be kept whole, so it is dropped, whatever
-//! its age. If it is open, the step view still has the rows that it shows.
+//! A single story that is larger than its share cannot be kept whole, so it is dropped, regardless
+//! of its age. If it is open, the step view still has the rows that it shows.
 //!
 //! Left out: the surroundings of other stories. For a long story that is kept, the events that
 //! happened meanwhile may be gone. A member whose events arrive later than the recording reaches
@@ -186,7 +186,7 @@ fn lives_of(recording: &Recording, stories: &Stories<'_>) -> Vec<Life> {
     lives
 }
 
-/// Whether the event is from the member's latest start. A restart ends whatever was running.
+/// Whether the event is from the member's latest start. A restart ends everything that was running.
 fn is_newest_boot(recording: &Recording, event: &Event) -> bool {
     let boots = recording.members.get(usize::from(event.member)).map(|member| &member.boots);
     boots.is_none_or(|boots| boots.iter().all(|boot| boot.boot <= event.boot))

@@ -133,7 +133,7 @@ pub(crate) struct State {
     version: u64,
 }
 
-/// What the player remembers even after it has dropped the events.
+/// Facts that the player keeps after it has dropped the events.
 #[derive(Debug, Default)]
 struct Learned {
     /// The newest watermarks of each member, by position.

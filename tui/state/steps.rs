@@ -89,7 +89,7 @@ impl Lens {
 /// The state of the step view.
 #[derive(Clone, Debug)]
 pub(crate) struct Steps {
-    /// What the story is about.
+    /// The subject of the story.
     pub(crate) subject: Subject,
     /// All events from the story's first to its last, in playback order.
     pub(crate) steps: Vec<Step>,
@@ -327,7 +327,7 @@ impl Steps {
     }
 }
 
-/// What identifies a step, so that a cursor can find it again.
+/// The identity of a step, so that a cursor can find it again.
 fn anchor(step: &Step) -> (u8, watermarks::Moment, Stage, Moment, bool) {
     let event = &step.event;
     (event.member, watermarks::moment(event), event.stage, step.moment, step.is_captured)

@@ -1,4 +1,4 @@
-//! What the player concludes from recordings, without any screen.
+//! The player's conclusions from recordings, without any screen.
 
 use std::{collections::HashMap, time::Duration};
 

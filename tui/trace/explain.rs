@@ -106,7 +106,7 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
     if let Some(round) = graph.round {
         match round.reads {
             Some(reads) => writeln!(out, "  a read round: {}", shared(reads, "read", "reads"))?,
-            None => writeln!(out, "  a read round: not captured for how many reads")?,
+            None => writeln!(out, "  a read round: the number of its reads was not captured")?,
         }
         for member_id in &graph.confirmed_by {
             let name = words::member(*member_id, &recording.members);

@@ -93,7 +93,7 @@ pub(crate) enum StartError {
     Thread(io::Error),
 }
 
-/// What `glass up` starts, and where.
+/// The processes that `glass up` starts, and their directory.
 #[derive(Debug)]
 pub(crate) struct Plans {
     /// In the order of the Procfile.

@@ -2,8 +2,8 @@
 //!
 //! Each process leads a process group. So a Ctrl-C in the terminal reaches only `glass up`, which
 //! then shuts its children down, and a signal to the group also reaches processes that a shell
-//! started. Its standard input is a pipe that is never written to: when `glass up` is gone, for
-//! whatever reason, the pipe closes, and a Glass etcd member ends (see `serve`).
+//! started. Its standard input is a pipe that is never written to: when `glass up` is gone, for any
+//! reason, the pipe closes, and a Glass etcd member ends (see `serve`).
 
 use std::{
     io,

@@ -92,7 +92,7 @@ pub(crate) enum Tone {
     Plain,
     /// Background: the future, rules, keys.
     Dim,
-    /// Headings, and what has just happened.
+    /// Headings, and the newest step.
     Strong,
     /// The row at the cursor.
     Chosen,

@@ -1,4 +1,4 @@
-//! Which peers are heard, for other threads to read.
+//! Which peers send, for other threads to read.
 
 use std::{
     collections::HashMap,
@@ -33,7 +33,7 @@ struct Streams {
 }
 
 impl Active {
-    /// Whether this peer has been heard without a break since `start`.
+    /// Whether this peer has been sending without a gap since `start`.
     pub fn connected_since(&self, peer: u64, start: Instant) -> bool {
         self.since(peer).is_some_and(|since| since <= start)
     }
@@ -44,17 +44,17 @@ impl Active {
         voters / 2 < heard + 1
     }
 
-    /// Since when this peer is heard without a gap, or `None` if it is not.
+    /// Since when this peer has been sending without a gap, or `None` if it does not send.
     pub fn since(&self, peer: u64) -> Option<Instant> {
         self.lock().get(&peer).and_then(|streams| streams.heard_since)
     }
 
-    /// How many peers are heard.
+    /// Number of peers that send.
     pub fn connected(&self) -> usize {
         self.lock().values().filter(|streams| streams.heard_since.is_some()).count()
     }
 
-    /// The peers that are heard and since when, in the order of their ids.
+    /// The peers that send and since when, in the order of their ids.
     pub fn peers(&self) -> Vec<(u64, Instant)> {
         let mut peers: Vec<_> = self
             .lock()
@@ -66,7 +66,7 @@ impl Active {
     }
 
     /// Whether all four streams with this peer are up: two that it writes, and two that it reads. A
-    /// peer that is heard but does not read is behind a broken network.
+    /// peer that sends but does not read is behind a broken network.
     #[cfg(test)]
     pub(super) fn is_complete(&self, peer: u64) -> bool {
         let all = Channel::MsgApp.bit() | Channel::Message.bit();
@@ -79,8 +79,8 @@ impl Active {
         self.lock().get(&peer).is_some_and(|streams| streams.is_glass)
     }
 
-    /// Whether a peer has said that this member was removed from the cluster for good. The member
-    /// should stop itself.
+    /// Whether a peer has said that this member was removed from the cluster. The member should
+    /// stop itself.
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Relaxed)
     }

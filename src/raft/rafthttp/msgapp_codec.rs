@@ -1,4 +1,4 @@
-//! The msgapp stream, version 2: what a leader replicates, without redundant fields.
+//! The msgapp stream, version 2: MsgApp of a leader, without redundant fields.
 //!
 //! ```text
 //!   0x00                                                            link heartbeat

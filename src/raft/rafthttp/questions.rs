@@ -387,7 +387,7 @@ mod tests {
         panic!("it is still kept");
     }
 
-    /// Goal: a peer that closes what is idle costs no question, at whatever moment it does.
+    /// Goal: a peer that closes idle connections costs no question, at any moment.
     #[tokio::test]
     async fn a_connection_that_was_closed_meanwhile_costs_no_question() {
         for end in [End::After(1), End::After(3), End::InsteadOf(1), End::InsteadOf(3)] {

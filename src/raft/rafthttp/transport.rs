@@ -53,7 +53,7 @@ pub struct Config {
     pub election: Duration,
     /// Connections that are served at a time, at all listeners together; more wait.
     pub connections: usize,
-    /// Answers whatever is not under `/raft` on the peer port. Its handlers run on the peer
+    /// Answers requests on the peer port that are not under `/raft`. Its handlers run on the peer
     /// thread: they must not block.
     pub extra: axum::Router,
 }
@@ -155,7 +155,7 @@ impl Transport {
         self.sender.clone()
     }
 
-    /// Which peers are heard, for other threads to read.
+    /// Which peers send, for other threads to read.
     pub fn active(&self) -> Arc<Active> {
         self.active.clone()
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Applied, Bucket, Buffers, Error, FoundIn, Shared, View};
 
-/// A buffer with this many bytes is full, whatever its number of rows.
+/// A buffer with this many bytes is full, regardless of its number of rows.
 const BYTES_MAX: usize = 64 << 20;
 
 /// The right to write, for one or more whole entries. Readers wait until it is dropped.

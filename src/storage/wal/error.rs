@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What can be wrong with a log. All of it ends the member, or keeps it from starting.
+/// The faults of a log. Each ends the member, or keeps it from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused.
@@ -20,7 +20,7 @@ pub enum Error {
         /// The operating system's error.
         source: io::Error,
     },
-    /// The file's content is not what was once written.
+    /// The file's content differs from what was once written.
     #[error("the log is damaged: {}, offset {offset}: {reason}", path.display())]
     Corrupt {
         /// The damaged segment.
@@ -80,7 +80,7 @@ pub enum Error {
     },
 }
 
-/// What is wrong with the bytes of a segment.
+/// The fault in the bytes of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the texts say it")]
 pub enum Reason {

@@ -584,7 +584,7 @@ fn a_log_of_a_real_etcd_opens_and_is_what_we_would_have_written() {
     assert_eq!(recovered.hard_state.vote, recovered.metadata.node_id);
     assert_eq!(recovered.hard_state.term, recovered.last_term);
     assert!(read.len() as u64 - 1 <= recovered.hard_state.commit);
-    // And it goes on.
+    // And the next save works.
     let (mut wal, ..) = open(&log.dir, &options(64_000_000)).unwrap();
     let next = entry(recovered.last_index + 1, recovered.last_term, 30);
     wal.save(std::slice::from_ref(&next), None, true).unwrap();

@@ -15,7 +15,7 @@
 //! waited for what, from its critical path, so that the differences add up to that of the two
 //! durations. [`Difference`]s name the most important of all this, the greatest first.
 //!
-//! Invariant: what was not captured is `None` and makes no difference, because it is unknown
+//! Invariant: a fact that was not captured is `None` and makes no difference, because it is unknown
 //! whether it is one. This module has numbers only; the reader supplies the words.
 
 use std::collections::BTreeMap;
@@ -135,7 +135,7 @@ pub struct Found {
     pub file: u64,
 }
 
-/// What is known of a request as a whole.
+/// The known facts of a request as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The method of the RPC.

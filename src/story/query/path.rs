@@ -27,7 +27,7 @@ use crate::{
     trace::{message, record::FLAG_CANCELLED, record::Kind, stage::Stage},
 };
 
-/// What a request waits for.
+/// The causes for which a request waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wait {
     /// The checks before the request is proposed, asks the quorum, or reads.
@@ -106,7 +106,7 @@ pub struct Segment {
     pub to: usize,
     /// The member that is waited for, by position: the one of the event at its end.
     pub member: u8,
-    /// What the request waits for.
+    /// The cause of the wait.
     pub wait: Wait,
     /// The length of the piece, in nanoseconds.
     pub ns: u64,
@@ -243,8 +243,8 @@ impl Chain<'_> {
         self.until(Wait::Wake, steps.end(Stage::RaftPropose, serving));
     }
 
-    /// What follows a call's own entry, or precedes its read: its turn, the end of the compaction,
-    /// room for the answer, and the end of other long reads.
+    /// The waits that follow a call's own entry, or precede its read: its turn, the end of the
+    /// compaction, room for the answer, and the end of other long reads.
     fn wait(&mut self, serving: u8) {
         let waits = [
             (Stage::LockWait, Wait::LockQueue),

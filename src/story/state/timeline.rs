@@ -36,7 +36,7 @@ impl Value {
     }
 }
 
-/// What a record says about a watermark.
+/// The statement of a record about a watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     /// Its old and its new value.
@@ -201,7 +201,7 @@ impl Maker<'_> {
             (None, _) => Value::Unknown,
         };
         let mut from = this.place;
-        // A change sets its new value, whatever happened unseen after it.
+        // A change sets its new value, even if unseen changes followed.
         if let (false, Some(new), None) = (this.is_sample(), this.after(), value.known()) {
             line.push((from, Value::Known(new)));
             from += 1;

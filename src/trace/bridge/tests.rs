@@ -14,10 +14,10 @@ use tracing_subscriber::{
 use super::*;
 use crate::{mark, set, stage, trace::note_peer};
 
-/// The switch is one for the process; who turns it waits for the others.
+/// The process has one switch, so a test that turns it takes a lock first.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// What a subscriber hears.
+/// A call that a subscriber receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Heard {
     Open { name: &'static str, id: u64, parent: Option<u64> },
@@ -71,8 +71,8 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Ear {
     }
 }
 
-/// What was heard while `work` ran; it gets the subscriber for the threads that it starts, because
-/// a registry closes parents through the subscriber of the thread.
+/// The calls received while `work` ran; it gets the subscriber for the threads that it starts,
+/// because a registry closes parents through the subscriber of the thread.
 fn heard(is_on: bool, work: impl FnOnce(&Dispatch)) -> Vec<Heard> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let ear = Ear::default();

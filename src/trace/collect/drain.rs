@@ -147,7 +147,8 @@ impl State {
         self.subscribers.clear();
     }
 
-    /// Reads all rings once and hands over what is due. True when a subscriber has gone.
+    /// Reads all rings once and hands over the records that are due. True when a subscriber has
+    /// gone.
     pub(super) fn pass(&mut self, now_ns: u64, marks: &Watermarks) -> bool {
         let began = ring::next_clock();
         self.read_rings(now_ns, began);

@@ -108,7 +108,7 @@ fn later_rows() -> Vec<Row> {
         ("cancel 9", cancel(9), &["canceled 9 at 5 compacted 0 []"], true),
         // Not since 3.5.8: a watcher ended by a compaction does not count either.
         ("no progress without watchers", ask(), &[], false),
-        ("ids go on", create(0, all(0)), &["created 2 at 5 compacted 0 []"], true),
+        ("ids continue", create(0, all(0)), &["created 2 at 5 compacted 0 []"], true),
         ("progress again", ask(), &["-1 at 5 compacted 0 []"], true),
         ("another one", create(0, all(0)), &["created 3 at 5 compacted 0 []"], true),
     ]

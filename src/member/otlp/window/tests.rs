@@ -17,7 +17,7 @@ fn window() -> Window {
     Window::new(&hello).unwrap()
 }
 
-/// A record that begins at so many nanoseconds and takes so many.
+/// A record with a start and a duration in nanoseconds.
 fn record(stage: Stage, kind: Kind, clocks: (u64, u64), (at, took): (u64, u64)) -> Record {
     let head = Head { stage: stage as u8, kind: kind as u8, boot: 1, ..Head::default() };
     let id = if stage.family() == Family::Loop { 0 } else { ID };
