@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_offers_only_what_works() {
+    fn an_empty_list_offers_only_keys_that_work() {
         let shown: Vec<&str> =
             valid(&State::of_endpoints(&[], BYTES_MAX)).map(|row| row.shown).collect();
         assert_eq!(shown, ["?", "q"]);

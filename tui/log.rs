@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_can_bring_another_crate_to_say_again_and_again_is_one_line() {
+    fn a_line_of_another_crate_that_a_client_can_repeat_is_logged_once() {
         let lines = logged(LogFormat::Console, LevelFilter::INFO, || {
             for number in 0..100 {
                 tracing::warn!(target: "h2::proto", "a frame too many: {number}");

@@ -134,7 +134,7 @@ mod tests {
 
     /// The texts of the first five are those of etcd 3.5.1; etcd takes a negative duration.
     #[test]
-    fn what_cannot_be_meant_is_refused_in_etcds_words() {
+    fn meaningless_retentions_are_refused_in_etcds_words() {
         let table = [
             ("foo", "1", "unknown auto-compaction-mode \"foo\""),
             (

@@ -134,7 +134,7 @@ mod tests {
 
     /// Neither a missing socket nor a full queue delays the member for long.
     #[tokio::test]
-    async fn without_a_manager_the_member_goes_on() {
+    async fn without_a_manager_the_member_runs() {
         for socket in [None, Some(OsString::new())] {
             let notifier = Notifier::new(socket);
             notifier.ready().await;

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_skipped_before_others_are_heard() {
+    fn no_tick_is_skipped_before_others_are_active() {
         let (raw, _dir) = follower(3, true);
         assert_eq!(skip(&raw.raft, &timing(TICKS - 2, false), 1), None);
         assert!(skip(&raw.raft, &timing(TICKS - 2, false), 2).is_some());

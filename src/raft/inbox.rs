@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_in_number_does_not_count_in_bytes() {
+    fn inputs_that_do_not_fit_in_number_do_not_count_in_bytes() {
         let (inbox, inputs) = inbox();
         (0..CAPACITY).for_each(|_| inbox.offer(proposal(1)).unwrap());
         (0..CAPACITY)

@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_before_a_committed_entry_of_a_later_term_is_lost_and_proposed_again() {
+    fn a_proposal_not_before_a_committed_entry_of_a_later_term_is_lost_and_proposed_again() {
         let mut proposals = sent(true);
         assert_eq!(proposals.committed(&[entry(id(1), 5, 2)]), []);
         assert!(!proposals.has_gathered(), "term 2 may still bring the others");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_etcd_leader_may_still_forward_is_not_proposed_again() {
+    fn a_proposal_that_an_etcd_leader_may_still_forward_is_not_proposed_again() {
         let mut proposals = sent(false);
         let lost = proposals.committed(&[entry(0, 5, 3)]);
         assert_eq!(lost.len(), 3);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_proposed_again_is_lost_only_to_a_term_after_that() {
+    fn a_repeated_proposal_is_lost_only_to_a_term_after_that() {
         let mut proposals = sent(true);
         proposals.committed(&[entry(0, 5, 3)]);
         let again = proposals.take();
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_has_a_bound_in_number_and_in_time() {
+    fn parked_proposals_have_a_bound_in_number_and_in_time() {
         let mut proposals = Proposals::new(OWN);
         for number in 0..=PARKED_MAX as u64 {
             proposals.gather(proposal(number));

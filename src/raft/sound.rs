@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_follow_on_from_what_is_before_them() {
+    fn entries_follow_on_from_the_one_before_them() {
         let (mut raft, _dir) = follower();
         for (index, log_term, entries) in [
             (3, 2, vec![entry(5, 2)]),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_acknowledges_what_the_leader_does_not_have() {
+    fn an_acknowledgement_beyond_the_leaders_log_is_refused() {
         let (mut raft, _dir) = follower();
         raft.become_candidate();
         raft.become_leader();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_does_not_believe_what_has_no_term() {
+    fn a_leader_refuses_messages_without_a_term() {
         let (mut raft, _dir) = follower();
         raft.become_candidate();
         raft.become_leader();
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_member_sends_is_not_given_to_raft() {
+    fn messages_that_no_member_sends_do_not_reach_raft() {
         let (mut raft, _dir) = follower();
         let mut bare = append(3, 2, vec![entry(4, 2)]);
         bare.mut_entries()[0].set_entry_type(EntryType::EntryConfChange);

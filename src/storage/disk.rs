@@ -347,8 +347,8 @@ mod tests {
     }
 
     #[test]
-    fn a_lossy_file_loses_exactly_what_was_not_synced() {
-        alone("storage::disk::tests::a_lossy_file_loses_exactly_what_was_not_synced", || {
+    fn a_lossy_file_loses_exactly_the_unsynced_writes() {
+        alone("storage::disk::tests::a_lossy_file_loses_exactly_the_unsynced_writes", || {
             fail::cfg("disk-lossy", "return").unwrap();
             let dir = tempfile::tempdir().unwrap();
             let file = File::create(&dir.path().join("f")).unwrap();

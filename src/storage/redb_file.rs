@@ -182,9 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn redb_on_a_lossy_file_loses_what_was_not_committed_durably() {
+    fn redb_on_a_lossy_file_loses_commits_that_were_not_durable() {
         alone(
-            "storage::redb_file::tests::redb_on_a_lossy_file_loses_what_was_not_committed_durably",
+            "storage::redb_file::tests::redb_on_a_lossy_file_loses_commits_that_were_not_durable",
             || {
                 fail::cfg("disk-lossy", "return").unwrap();
                 let dir = tempfile::tempdir().unwrap();

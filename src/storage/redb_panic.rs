@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_lies_in_redbs_directory_is_redbs() {
+    fn only_files_in_redbs_directory_are_redbs() {
         for source in
             ["/registry/src/index/redb-3.1.0/src/tree_store/btree.rs", "vendor/redb/src/db.rs"]
         {

@@ -192,7 +192,7 @@ mod tests {
     use crate::{change, field, fields, trace::record::sample_of};
 
     #[test]
-    fn an_event_says_what_its_record_says() {
+    fn an_event_has_the_parts_of_its_record() {
         let head = Head {
             stage: Stage::WalFsync as u8,
             kind: Kind::Span as u8,

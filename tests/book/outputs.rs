@@ -78,7 +78,7 @@ fn the_picture_in_the_readme_is_a_screen_that_the_player_draws() {
 }
 
 #[test]
-fn the_plain_form_is_what_the_page_shows() {
+fn the_page_shows_the_plain_form_that_the_program_prints() {
     let examples = examples(&fs::read_to_string(PAGE).unwrap());
     for command in ["list", "show", "tail", "diff", "why-slow"] {
         let is_shown = |example: &Example| example.words[..2] == ["trace", command];

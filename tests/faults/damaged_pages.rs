@@ -55,7 +55,7 @@ async fn a_lost_page_of_the_database_is_named_and_the_log_replaces_it() {
         if serves(&mut cluster).await {
             cluster.kill(0);
         } else {
-            says_what_to_do(&cluster.log(0)[before..]);
+            names_a_way_out(&cluster.log(0)[before..]);
             ended = Some(data);
         }
     }
@@ -89,7 +89,7 @@ async fn serves(cluster: &mut Cluster) -> bool {
     panic!("it neither serves nor ends: {}", cluster.log(0));
 }
 
-fn says_what_to_do(log: &str) {
+fn names_a_way_out(log: &str) {
     assert!(!log.contains("panicked") && !log.contains("stack backtrace"), "{log}");
     assert!(log.contains("member/snap/db"), "no file: {log}");
 }

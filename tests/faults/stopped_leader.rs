@@ -19,7 +19,7 @@ const LEASE: i64 = 7;
 /// SIGSTOP the leader, send it a renewal, revoke the lease at its successor, and resume it: the
 /// renewal is in its socket before it can learn of anything.
 #[tokio::test]
-async fn a_leader_that_was_stopped_does_not_renew_what_its_successor_has_revoked() {
+async fn a_leader_that_was_stopped_does_not_renew_a_lease_that_its_successor_revoked() {
     if Kind::subject() != Kind::Glass {
         left_out("renewals at a stopped leader: etcd asks a quorum only since 3.5.13");
         return;

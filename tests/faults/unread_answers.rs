@@ -86,7 +86,7 @@ async fn go_on(client: &mut Client, rounds: usize) -> Duration {
 /// Goal: unread answers have a bound, and delay no other client. Method: forty of them ask for 30
 /// MB each, which makes 1.2 GB; others put, get, and read as much as one of them; then they go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_nobody_reads_have_a_bound_and_hold_up_nobody() {
+async fn unread_answers_have_a_bound_and_delay_no_other_client() {
     if !can_measure("answers that nobody reads") {
         return;
     }
@@ -126,7 +126,7 @@ async fn answers_that_nobody_reads_have_a_bound_and_hold_up_nobody() {
 /// Goal: an applied write is answered even without room; a read alone is refused. Method: there is
 /// no room for answers, and none to wait for it.
 #[tokio::test]
-async fn what_is_done_is_answered_without_room() {
+async fn an_applied_write_is_answered_without_room() {
     if Kind::subject() != Kind::Glass {
         return left_out("no room for answers: etcd has no bound for them");
     }
@@ -182,7 +182,7 @@ async fn answers_of_other_services_are_counted() {
 /// Goal: only the member that answers reads a transaction's ranges, and only as far as there is
 /// room for it. Method: one that writes, and reads eight times all there is: 240 MB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_transaction_reads_costs_the_other_members_nothing() {
+async fn reads_of_a_transaction_cost_the_other_members_nothing() {
     if !can_measure("transactions that read much") {
         return;
     }

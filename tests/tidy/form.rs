@@ -65,7 +65,7 @@ fn dependencies(manifest: &File) -> Vec<String> {
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_opens_with_its_purpose() {
     let wrong: Vec<_> = rust().iter().flat_map(essay).collect();
     expect_nothing("no essay", &wrong);
 }
@@ -88,7 +88,7 @@ fn no_file_knows_the_machine_it_was_written_on() {
 }
 
 #[test]
-fn every_dependency_says_what_it_is_for() {
+fn every_dependency_has_its_reason_beside_it() {
     expect_nothing("dependencies", &dependencies(&read(Path::new("Cargo.toml"))));
 }
 

@@ -93,7 +93,7 @@ fn leading_ident(text: &str) -> Option<String> {
 }
 
 #[test]
-fn modules_use_only_what_they_may() {
+fn modules_use_only_modules_of_the_table() {
     let wrong: Vec<_> = rust().iter().flat_map(imports).collect();
     expect_nothing("imports against the graph", &wrong);
 }

@@ -76,7 +76,7 @@ async fn a_recording_of_a_run_with_faults_replays_offline_with_nothing_missing()
     let (status, said, offline) = recorder.stop();
     assert!(status.success(), "{said}");
     broken::check(&offline, &all);
-    the_file_has_all_that_was_heard(&live, &offline, killed, &all);
+    the_file_has_all_events_that_arrived(&live, &offline, killed, &all);
 }
 
 fn is_whole(recording: &Recording, id: u64) -> Result<(), String> {
@@ -94,7 +94,7 @@ fn moment(recording: &Recording, event: &Event) -> Moment {
 
 /// Checks that every story that is complete for the listener is complete in the file, with all its
 /// steps.
-fn the_file_has_all_that_was_heard(
+fn the_file_has_all_events_that_arrived(
     live: &Recording,
     offline: &Recording,
     killed: usize,

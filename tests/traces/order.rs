@@ -66,7 +66,7 @@ async fn a_busy_period_is_recorded_in_order_without_gaps_and_without_values() {
     );
     chains_have_no_holes(&recording, from);
     no_value_is_told(&scene, &recording, &marker);
-    unknown::a_paused_member_is_unknown_and_then_heard(&scene).await;
+    unknown::a_paused_member_is_unknown_and_then_captured(&scene).await;
 }
 
 /// The seed in `GLASS_IT_SEED`, or a new one each time.

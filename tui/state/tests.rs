@@ -174,7 +174,7 @@ fn the_first_old_value_holds_before_the_first_record() {
 }
 
 #[test]
-fn a_new_boot_forgets_what_the_old_one_knew() {
+fn a_new_boot_drops_the_watermarks_of_the_old_one() {
     let mut marks = Watermarks::default();
     let event = |boot, stage, fields| Event { boot, fields, ..Event::mark(0, stage, 5) };
     marks.learn(&event(1, Stage::RaftCommit, [3, 41, 42, 0, 0, 0, 0, 0]), 0);
@@ -431,7 +431,7 @@ fn a_story_stays_as_it_was_when_its_records_are_forgotten() {
 }
 
 #[test]
-fn only_what_changed_is_drawn_again() {
+fn only_changes_are_drawn_again() {
     let mut state = State::of_recording(scenes::put().recording);
     let version = state.version();
     handle(&mut state, Input::Tick(Duration::from_secs(1)));

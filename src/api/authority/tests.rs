@@ -303,7 +303,7 @@ fn the_longest_frame_is_mended_and_a_longer_one_goes_through() {
 }
 
 #[test]
-fn a_block_that_grows_goes_on_in_continuation_frames() {
+fn a_block_that_grows_continues_in_continuation_frames() {
     let value = "v".repeat(4000);
     let field = literal(&[&[0x40], &string("x")[..]].concat(), &value);
     let url = literal(&[0x41], "http://a");
@@ -386,7 +386,7 @@ fn random_bytes_and_random_cuts_do_no_harm() {
 }
 
 #[tokio::test]
-async fn the_stream_ends_with_what_was_held_and_reads_into_small_buffers() {
+async fn the_stream_ends_with_the_bytes_held_back_and_reads_into_small_buffers() {
     let block = |value| [POST, &literal(&[0x41], value)].concat();
     let whole = session(&[headers(&block("http://a"))]);
     let expected = follow(&[&whole]);

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_is_heard_while_one_of_its_streams_is_read() {
+    fn a_peer_is_active_while_one_of_its_streams_is_read() {
         let active = Active::default();
         active.set_written(7, Channel::Message, true);
         assert_eq!((active.since(7), active.connected()), (None, 0));

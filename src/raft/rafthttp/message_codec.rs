@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_heartbeat_is_a_heartbeat_from_nobody_to_nobody() {
+    fn a_link_heartbeat_is_a_heartbeat_without_sender_and_receiver() {
         let mut out = BytesMut::new();
         encode_link_heartbeat(&mut out);
         assert_eq!(&out[..], [0, 0, 0, 0, 0, 0, 0, 2, 8, 8]);

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_comes_out_whatever_the_pieces() {
+    fn messages_arrive_as_sent_in_pieces_of_any_length() {
         let messages = [
             append(5, (1, 2), vec![entry(5, 3, b"")]),
             append(5, (5, 3), vec![entry(5, 4, b"some bytes"), entry(5, 5, b"more")]),

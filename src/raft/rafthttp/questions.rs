@@ -402,7 +402,7 @@ mod tests {
 
     /// Goal: a fault that a new connection has, too, is not tried for ever, and bounds hold.
     #[tokio::test]
-    async fn what_is_too_long_or_is_no_answer_is_refused() {
+    async fn answers_that_are_too_long_or_malformed_are_refused() {
         let (pool, fits, long) =
             (pool(), peer("12345678", End::Never), peer("123456789", End::Never));
         let (fits, long, mute) = (fits.await, long.await, peer("", End::InsteadOf(0)).await);

@@ -478,7 +478,7 @@ fn many_proposals_at_once_wait_until_they_are_posted() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_reported() {
+fn messages_that_cannot_be_sent_are_reported() {
     let closed = listen(0).local_addr().unwrap().port();
     let member = Member::alone(0xa, vec![peer(0xb, closed)]);
     member.send(vec![message(MessageType::MsgHeartbeat, 0xa, 0xb, 1)]);

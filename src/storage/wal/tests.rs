@@ -88,7 +88,7 @@ fn frames(bytes: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn what_was_saved_comes_back() {
+fn saved_entries_come_back() {
     let log = Log::new();
     assert!(!exists(&log.dir).unwrap());
     assert!(matches!(open(&log.dir, &options(4096)), Err(Error::Missing(_))));
@@ -159,7 +159,7 @@ fn segments_are_cut_and_read_as_one_log() {
 }
 
 #[test]
-fn a_conflicting_suffix_replaces_what_was_there() {
+fn a_conflicting_suffix_replaces_the_old_one() {
     let log = Log::new();
     let (mut wal, locations) = create(&log.dir, &METADATA, &options(2048)).unwrap();
     wal.save(&entries(1, 30, 1, 100), Some(&state(1, 0, 5)), true).unwrap();

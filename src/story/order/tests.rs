@@ -70,7 +70,7 @@ fn place_of(order: &Order) -> HashMap<usize, usize> {
 }
 
 #[test]
-fn no_receive_comes_before_its_send_whatever_the_wall_clocks_say() {
+fn no_receive_comes_before_its_send_at_any_setting_of_the_wall_clocks() {
     for seed in 1..60 {
         let recording = traffic(&mut Random::new(seed * 7919));
         let order = Order::of(&recording);

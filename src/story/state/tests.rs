@@ -276,7 +276,7 @@ fn keyframes_that_race_with_changes_prove_no_gap() {
 }
 
 #[test]
-fn known_values_are_true_and_bounds_hold_whatever_was_lost() {
+fn known_values_are_true_and_bounds_hold_after_any_loss() {
     let (mut known, mut within, mut unknown) = (0, 0, 0);
     for seed in 1..=ROUNDS {
         println!("seed {seed}");

@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_at_the_front_does_not_hold_up_what_is_older_than_the_history() {
+    fn a_key_at_the_front_does_not_keep_records_older_than_the_history() {
         let mut state = State::new(1);
         keep(&mut state, Record::key(1, 7, 0, b"a key"));
         keep(&mut state, Record::key(2, 7, 0, b"another"));

@@ -132,7 +132,7 @@ fn a_file_has_the_same_bound() {
 }
 
 #[test]
-fn the_open_story_stays_with_its_rows_its_cursor_and_what_held_there() {
+fn the_open_story_stays_with_its_rows_its_cursor_and_its_panels() {
     let first = puts(1..4);
     let mut state = greeted(&first, ROOM);
     tell_all(&mut state, &first.events, 30);

@@ -102,7 +102,7 @@ fn a_segment_that_cannot_be_renamed_is_prepared_anew() {
 }
 
 #[test]
-fn a_log_that_nobody_needs_any_more_leaves_no_prepared_segment() {
+fn a_dropped_log_leaves_no_prepared_segment() {
     let log = Log::new();
     let (mut wal, _) = create(&log.dir, &METADATA, &options(LEN)).unwrap();
     let prepared = log.dir.join("1.tmp");
