@@ -19,7 +19,7 @@
 //! and which offset. A damaged file is refused, never repaired by guessing. The only repair is to
 //! cut off a torn tail, which was never acknowledged.
 //!
-//! Storage knows no request and no key: it is handed bytes and indexes.
+//! Storage knows no request and no key: it receives bytes and indexes.
 
 pub mod backend;
 mod blocks;

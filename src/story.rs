@@ -1,10 +1,10 @@
 //! The story: the meaning of all members' records together.
 //!
 //! ```text
-//!   members ──batches──▶ intake ─┐                ┌▶ query   what belongs to one request, and why
-//!                                ├▶ Recording ─▶ order       what came before what, on one axis
-//!   a file ──lines──▶ recording ─┘                ├▶ state   where each member stood at any step
-//!                                                 └▶ gap     what the records themselves miss
+//!   members ──batches──▶ intake ─┐                ┌▶ query       the steps of one request, and why
+//!                                ├▶ Recording ─▶ order           one axis for all events
+//!   a file ──lines──▶ recording ─┘                ├▶ state       where each member stood at any step
+//!                                                 └▶ uncaptured  losses that the records prove
 //! ```
 //!
 //! [`trace`](crate::trace) writes records where the work happens, and knows nothing of this. Here
@@ -16,7 +16,7 @@
 //! missing.
 //!
 //! In reading order: [`event`] (one record, decoded), [`intake`] (batches of live members),
-//! [`recording`] (the file), [`order`], [`gap`], [`state`], [`query`].
+//! [`recording`] (the file), [`order`], [`uncaptured`], [`state`], [`query`].
 //!
 //! Left out: drawing, which is the player's, and other programs' formats
 //! ([`export`](crate::export)).

@@ -1,4 +1,4 @@
-//! What a member does between the order to stop and its end, so that clients lose nothing.
+//! The steps of a member from the order to stop to its end, so that clients lose nothing.
 //!
 //! ```text
 //!   no more connections, GOAWAY ──▶ hand the leadership over ──▶ answer what is under way

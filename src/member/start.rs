@@ -402,7 +402,7 @@ impl Running {
         end
     }
 
-    /// Ends the threads in the order in which they feed each other. What was applied is committed
+    /// Ends the threads in the order in which they feed each other. Applied entries are committed
     /// to the file.
     fn stop(self, runtime: Runtime) {
         // Clients first, so that their sockets close and the ports become free.

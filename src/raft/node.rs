@@ -4,7 +4,7 @@
 //!
 //! 1. entries go into the log storage, where raft-rs can read them back;
 //! 2. entries and hard state go to the `wal` thread, which writes and syncs them while this thread
-//!    goes on;
+//!    continues;
 //! 3. a leader's messages leave at once, in parallel with its own disk write (Raft thesis 10.2.1);
 //!    those of a follower or candidate wait in [`DeferredMessages`] for the sync;
 //! 4. committed entries go to apply, read states to the reads that wait.

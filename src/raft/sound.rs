@@ -2,8 +2,7 @@
 //!
 //! raft-rs trusts its peers: a malformed message ends the process, or stays in the log and ends it
 //! at the next start. A peer may be another program, or a member whose disk has failed, so each
-//! message is checked first. What raft-rs checks by itself, the term and the role that a message
-//! belongs to, is left to it.
+//! message is checked first. raft-rs itself checks the term and the role that a message belongs to.
 
 use std::fmt;
 

@@ -37,8 +37,8 @@
 //! does not force a commit.
 //!
 //! Two things make the file as small as bbolt's or smaller: rows that would leave a good part of a
-//! page empty are cut in two (`tail`), and what counts is not redb's length of the file but the
-//! blocks that the disk holds for it (`redb_file`), and of those the ones in use (`free`).
+//! page empty are cut in two (`tail`), and the size is not redb's length of the file but the number
+//! of blocks that the disk holds for it (`redb_file`), and of those the ones in use (`free`).
 //!
 //! Left out: defragmentation and sending the file to another member.
 
@@ -277,7 +277,7 @@ impl Backend {
         limit: usize,
     ) -> Vec<(Bytes, Bytes)> {
         let cut = self.shared.read().cut(bucket, from, to, limit);
-        self.rows_of(&cut, limit)
+        cut.first(&self.shared, limit)
     }
 
     /// Returns the bucket as it is now. Later writes do not change it.
@@ -293,10 +293,6 @@ impl Backend {
     /// Goes through the rows of a cut. A file that cannot be read ends the member.
     pub fn rows<'a>(&'a self, cut: &'a Cut) -> impl Iterator<Item = (Bytes, Bytes)> + 'a {
         cut.rows(&self.shared)
-    }
-
-    fn rows_of(&self, cut: &Cut, limit: usize) -> Vec<(Bytes, Bytes)> {
-        self.rows(cut).take(if limit == 0 { usize::MAX } else { limit }).collect()
     }
 
     /// Looks at the buffers for rows of the key bucket on behalf of request `id`, and fixes the

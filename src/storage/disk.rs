@@ -7,8 +7,8 @@
 //!
 //! A file that is opened while the failpoint `disk-lossy` is active keeps its writes in memory
 //! until they are synced. Killing the process then loses exactly what a power failure could lose,
-//! so a test finds what was acknowledged too early. Reads see what was written. Failpoints exist in
-//! test builds only.
+//! so a test finds writes that were acknowledged too early. Reads see all writes. Failpoints exist
+//! in test builds only.
 //!
 //! Not modelled: a rename that was not followed by [`sync_dir`] stays done, and what is lost is
 //! lost whole. The log's own tests tear single sectors by surgery on the file.

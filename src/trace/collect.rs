@@ -6,7 +6,7 @@
 //!     └── pinned ids ───┘                             └──▶ subscribers, each with its filter
 //! ```
 //!
-//! What is wanted:
+//! The records that are wanted:
 //!
 //! 1. every record of a request that is kept (its id says so) or pinned (it failed or was slow);
 //! 2. of the loops, always: changes of leader, entries that the log loses, and commits of the file;

@@ -117,7 +117,7 @@ async fn unread_answers_have_a_bound_and_delay_no_other_client() {
         if held(&address) == 0 { Ok(()) } else { Err(format!("{} bytes are held", held(&address))) }
     })
     .await;
-    // What the allocator has of it serves the next ones.
+    // The memory that the allocator keeps serves the next ones.
     let (silent, again) = growth(&[pid], silent_clients(&address)).await;
     assert!(grown[0] + again[0] < 500 << 20, "{} and {} MiB", grown[0] >> 20, again[0] >> 20);
     drop(silent);
@@ -196,7 +196,7 @@ async fn reads_of_a_transaction_cost_the_other_members_nothing() {
     success.extend(vec![range; 8]);
     let txn = TxnRequest { success, ..TxnRequest::default() };
     let address = cluster.members[1].client_address();
-    // What was put must be out of the buffers of all members, or it would be there anyway.
+    // The rows must be out of the buffers of all members, or they would be there anyway.
     sleep(Duration::from_secs(1)).await;
     let work = async {
         let mut reader = Silent::connect(&address).await;

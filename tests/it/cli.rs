@@ -175,7 +175,7 @@ fn when_glass_up_is_killed_its_children_learn_of_it() {
     up.signal(Signal::SIGKILL);
     eventually("it knows", || dir.path().join("alone").exists());
     drop(up);
-    // What the killed one left behind does not prevent the next start.
+    // The files that the killed one left behind do not prevent the next start.
     let _ = fs::remove_file(dir.path().join("up"));
     let up = Up::start(dir.path(), "a: echo > up; cat\n");
     eventually("it is up again", || dir.path().join("up").exists());

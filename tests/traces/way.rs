@@ -2,7 +2,7 @@
 //!
 //! Each row of the table names files, a thread, and stages. Every stage of the put must stand in a
 //! row that names the file in which it is opened; and on each thread, the steps come in the order
-//! of the rows. What threads do side by side has no order that a table could have.
+//! of the rows. Steps that threads take side by side have no order that a table could have.
 
 use std::collections::HashMap;
 

@@ -42,8 +42,8 @@ use super::{join, story::Subject};
 
 /// The bound on the player's events, in bytes, for live members and for files: about 180 000
 /// events, or half a minute of three members that send 50 traces a second each, the most that they
-/// send to a player. What the player derives from the events takes about as much again. Opening a
-/// story searches all of them; with more events, that would take noticeable time.
+/// send to a player. The data that the player derives from the events takes about as much again.
+/// Opening a story searches all of them; with more events, that would take noticeable time.
 pub(crate) const BYTES_MAX: usize = 32 << 20;
 /// How much remains after dropping, in quarters of the bound. The free quarter means that stories
 /// are searched once for many batches, and not for each.

@@ -33,9 +33,7 @@ pub(crate) enum Subject {
     /// The request with this id.
     Request(u64),
     /// The election of a leader in this term.
-    Election {
-        term: u64,
-    },
+    Election { term: u64 },
 }
 
 /// One line of the list of requests.

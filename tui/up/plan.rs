@@ -50,10 +50,7 @@ pub(crate) enum StartError {
     },
     /// A member's flags are invalid.
     #[error("{name}: {source}")]
-    Config {
-        name: String,
-        source: Box<ConfigError>,
-    },
+    Config { name: String, source: Box<ConfigError> },
     /// The address is in use, or not usable.
     #[error("{name}: cannot listen on {address}: {source}")]
     Port {
@@ -64,11 +61,7 @@ pub(crate) enum StartError {
     },
     /// Two members would listen on the same address.
     #[error("{name} and {other} both listen on {address}")]
-    SamePort {
-        name: String,
-        other: String,
-        address: Address,
-    },
+    SamePort { name: String, other: String, address: Address },
     /// `--fresh` was given, but the member's data is outside the data directory.
     #[error("{name}: --fresh removes data below {base} only, and this member's is in {dir}")]
     Elsewhere {
@@ -80,11 +73,7 @@ pub(crate) enum StartError {
     },
     /// A file or directory of `glass up` cannot be created or removed.
     #[error("{what} {path}: {source}")]
-    Files {
-        what: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Files { what: &'static str, path: PathBuf, source: io::Error },
     /// Another `glass up` uses the same directory.
     #[error("glass up is already running here ({0} is locked)")]
     Running(PathBuf),

@@ -176,8 +176,8 @@ impl Drop for Transport {
 }
 
 impl Sender {
-    /// Hands over messages for peers, and never waits. What cannot be sent is dropped, and its
-    /// peer reported to raft as unreachable.
+    /// Hands over messages for peers, and never waits. A message that cannot be sent is dropped,
+    /// and its peer reported to raft as unreachable.
     pub fn send(&self, messages: Vec<Message>) {
         if messages.is_empty() {
             return;

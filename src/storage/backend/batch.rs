@@ -71,9 +71,7 @@ impl<'a> WriteGuard<'a> {
         to: Option<&[u8]>,
         limit: usize,
     ) -> Vec<(Bytes, Bytes)> {
-        let cut = self.buffers.cut(bucket, from, to, limit);
-        let most = if limit == 0 { usize::MAX } else { limit };
-        cut.rows(self.bell.shared).take(most).collect()
+        self.buffers.cut(bucket, from, to, limit).first(self.bell.shared, limit)
     }
 
     /// Takes a view as [`super::Backend::view`] does, own writes included.

@@ -126,6 +126,11 @@ impl Buffers {
 }
 
 impl Cut {
+    /// The first `limit` rows in the order of their keys; all rows if it is 0.
+    pub(super) fn first(&self, shared: &Shared, limit: usize) -> Vec<(Bytes, Bytes)> {
+        self.rows(shared).take(if limit == 0 { usize::MAX } else { limit }).collect()
+    }
+
     /// Goes through the rows in the order of their keys.
     pub(super) fn rows<'a>(
         &'a self,

@@ -363,8 +363,8 @@ impl Chain<'_> {
         self.until(Wait::Read, self.last_end(Stage::MvccRange, serving));
     }
 
-    /// Where the last span of a stage ends on a member before the rpc does. What a long answer
-    /// reads while it is sent comes behind that.
+    /// Where the last span of a stage ends on a member before the rpc does. A long answer reads
+    /// rows after that, while it is sent.
     fn last_end(&self, stage: Stage, member: u8) -> Option<Edge> {
         let ends = self.steps.all(stage).filter(|at| {
             let event = self.steps.event(*at);
