@@ -254,7 +254,7 @@ impl Sending {
     }
 
     /// Ends the call in the middle of its message. No status can say why, because gRPC reads none
-    /// before the message is complete, and the rpc has said that all is well.
+    /// before the message is complete, and the rpc has already reported success.
     fn reset(&mut self, reason: Reason) -> Polled {
         self.is_over = true;
         let (id, sent, code) = (self.large.id, self.sent, u32::from(reason));

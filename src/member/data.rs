@@ -193,7 +193,7 @@ pub struct Dirs {
     boot: PathBuf,
 }
 
-/// Ends the member if the panic, of which a hook hears, is about its database: the file is damaged.
+/// Ends the member if the hook's panic is about its database: the file is damaged.
 pub fn end_if_damaged(config: &ServerConfig, panic: &std::panic::PanicHookInfo<'_>) {
     redb_panic::end_if_damaged(panic, &database(config));
 }

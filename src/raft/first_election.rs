@@ -15,8 +15,7 @@ use raft::Raft;
 
 use super::{log::LogStorage, timing::Timing};
 
-/// How many ticks may be skipped now; `None` if none. `connected` is the number of peers that are
-/// heard.
+/// How many ticks may be skipped now; `None` if none. `connected` is the number of active peers.
 pub(super) fn skip(raft: &Raft<LogStorage>, timing: &Timing, connected: usize) -> Option<usize> {
     let can_elect = match timing.is_alone {
         // Before that raft-rs refuses to campaign, and starts the wait anew.

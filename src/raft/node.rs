@@ -290,7 +290,7 @@ impl Node {
     }
 
     /// Transfers the leadership to the voter with the highest match index, if this member leads and
-    /// hears one (etcd: `transferLeadership`, `longestConnected`).
+    /// one is active (etcd: `transferLeadership`, `longestConnected`).
     fn hand_over_leadership(&mut self) {
         let raft = &self.raw.raft;
         if raft.state != StateRole::Leader || raft.lead_transferee.is_some() {

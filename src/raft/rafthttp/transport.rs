@@ -128,7 +128,7 @@ fn adopt(listener: StdListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// Carries out commands in order, all that wait at each wake-up, until told to stop.
+/// Carries out commands in order, all that wait at each wake-up, until one ends the thread.
 async fn obey(hub: &Rc<Hub>, mut received: UnboundedReceiver<Command>, waiting: &AtomicUsize) {
     let mut commands = Vec::new();
     while received.recv_many(&mut commands, COMMANDS_MAX).await != 0 {
@@ -155,7 +155,7 @@ impl Transport {
         self.sender.clone()
     }
 
-    /// Which peers send, for other threads to read.
+    /// The peers that are active, for other threads to read.
     pub fn active(&self) -> Arc<Active> {
         self.active.clone()
     }

@@ -91,7 +91,7 @@ impl Buffers {
     /// Copies the rows of `keys` that the active buffer has.
     pub(super) fn view(&self, id: u64, keys: &[[u8; 17]]) -> View {
         let span = Some(crate::stage!(BufferGet, id));
-        // Revisions grow, so one look tells of most keys that they are not there.
+        // Revisions grow, so one look shows that most keys are not there.
         let oldest = self.active.first(Bucket::Key);
         let of_active = |(place, key): (usize, &[u8; 17])| {
             oldest.filter(|oldest| *oldest <= key.as_slice())?;

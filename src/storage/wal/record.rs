@@ -143,8 +143,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Record<'_>, Reason> {
     if size == bytes.len() { Ok(record) } else { Err(Reason::LengthOfRecord) }
 }
 
-/// Reads a record at the start of `bytes`. Returns it with the length that its own fields give, by
-/// which a damaged frame is told from a torn record.
+/// Reads a record at the start of `bytes`. Returns it with the length that its own fields give,
+/// which distinguishes a damaged frame from a torn record.
 pub(super) fn parse_prefix(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     let Head { kind, crc, len, data_len } = head(bytes)?;
     let Some(data_len) = data_len else { return Some((Record { kind, crc, data: None }, len)) };

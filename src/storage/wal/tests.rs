@@ -389,7 +389,7 @@ fn a_damaged_older_segment_is_never_taken_for_torn() {
         let error = log.read(2048).unwrap_err();
         assert!(matches!(error, Error::Corrupt { .. }), "{error}");
     }
-    // Cut at a record's end: the next segment's checksum, or its name, tells.
+    // Cut at a record's end: the next segment's checksum, or its name, disagrees.
     let offsets = frames(&bytes);
     fs::write(&path, &bytes[..offsets[offsets.len() - 2]]).unwrap();
     assert!(matches!(log.read(2048), Err(Error::Corrupt { .. })));
