@@ -334,6 +334,10 @@ fn draw_arrow(pen: &mut Pen<'_>, line: Rect, step: &Step, columns: &Columns) {
     else {
         return;
     };
+    // A message that names its own sender as the receiver has no line.
+    if from.x == to.x {
+        return;
+    }
     // To the right, the line ends at the receiver's border; to the left, it extends into its lane.
     let is_rightward = from.x < to.x;
     let (left, right) =

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use glass_etcd::{
-    story::Event,
+    set,
+    story::{Event, Recording},
     trace::{Kind, Stage},
 };
 use ratatui::{Terminal, backend::TestBackend};
@@ -213,6 +214,20 @@ fn no_window_is_too_small_to_draw() {
                 screen(state, (width, height), ASCII);
             }
         }
+    }
+}
+
+#[test]
+fn a_message_that_names_its_own_sender_is_drawn_without_a_line() {
+    let mut scene = scenes::put();
+    let Recording { members, events, .. } = &mut scene.recording;
+    for event in events.iter_mut().filter(|event| event.stage == Stage::RaftSend) {
+        set!(event, RaftSend, peer = members[usize::from(event.member)].member_id);
+    }
+    let mut state = opened(scene, "enter G");
+    for _ in 0..60 {
+        press(&mut state, "left");
+        SIZES.map(|size| screen(&state, size, UNICODE));
     }
 }
 
