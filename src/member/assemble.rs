@@ -11,7 +11,7 @@ use crate::{
     server::{
         Server, Settings,
         alarm::Alarms,
-        answer::{Answers, Room, room},
+        answer::{AnswerReader, Room, room},
         auth::AuthStore,
         concurrency::Concurrency,
         ids::RequestIds,
@@ -125,7 +125,7 @@ fn kv_server(
     long_reads: &Arc<LongReads>,
 ) -> KvServer {
     let settings = proposer.settings;
-    let answers = Answers {
+    let answers = AnswerReader {
         store: Arc::clone(store),
         long_reads: Arc::clone(long_reads),
         request_timeout: settings.request_timeout,

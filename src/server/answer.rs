@@ -227,14 +227,14 @@ impl From<Error> for Failed {
 }
 
 /// Reads answers, and first waits for room where they need it.
-pub(crate) struct Answers {
+pub(crate) struct AnswerReader {
     pub(crate) store: Arc<Store>,
     pub(crate) long_reads: Arc<LongReads>,
     /// How long an answer may wait for room.
     pub(crate) request_timeout: Duration,
 }
 
-impl Answers {
+impl AnswerReader {
     /// Waits until there is room for the answer to a write that reads these ranges, before it is
     /// proposed. Returns a place, if its plan may be long.
     pub(super) async fn room_for(

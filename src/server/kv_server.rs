@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Error, Settings,
     admit::{put_cost, txn_cost},
-    answer::{Answer, Answers, Connection, Question},
+    answer::{Answer, AnswerReader, Connection, Question},
     auth::AuthStore,
     check,
     command::Command,
@@ -34,7 +34,7 @@ pub(crate) struct KvServer {
     pub(crate) store: Arc<Store>,
     pub(crate) auth: Arc<AuthStore>,
     pub(crate) long_reads: Arc<LongReads>,
-    pub(crate) answers: Answers,
+    pub(crate) answers: AnswerReader,
 }
 
 impl KvServer {

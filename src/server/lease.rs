@@ -20,7 +20,7 @@
 //! * The results and the rows of apply depend on the log and, as in etcd, on the shortest TTL. It
 //!   follows from this member's own `--heartbeat-interval` and `--election-timeout` and goes into
 //!   the lease's row, so all members must have the same flags. Deadlines move by the monotonic
-//!   clock, and no answer but those to renewals and to TimeToLive depends on them.
+//!   clock, and stay on the leader, which answers clients from them.
 //! * A member becomes the primary only after a quorum has confirmed that it leads, and asks again
 //!   before each pass of revocations. It proposes a revocation only for the term of that
 //!   confirmation: a member that was paused, and replaced meanwhile, revokes nothing (etcd #15247).

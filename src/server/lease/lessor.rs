@@ -225,7 +225,7 @@ impl Lessor {
     }
 
     /// The term in which this member is the primary, if it is.
-    pub fn primary(&self) -> Option<u64> {
+    pub(super) fn primary(&self) -> Option<u64> {
         self.lock().primary
     }
 
@@ -314,8 +314,8 @@ impl Lessor {
         deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// Up to `limit` leases to revoke, those that expired first at the beginning. They are due
-    /// again after three seconds, unless they are revoked by then.
+    /// Up to `limit` leases to revoke, the longest overdue first. They are due again after three
+    /// seconds, unless they are revoked by then.
     pub(super) fn take_due(&self, now: Instant, limit: usize) -> Vec<Due> {
         let mut state = self.lock();
         let mut due = Vec::new();
