@@ -7,10 +7,9 @@
 //!   api ──▶ read_index ──▶ raft ··· confirmed ··· ──▶ wait until applied ──▶ mvcc
 //! ```
 //!
-//! Each service has a small server of its own: [`KvServer`](kv_server::KvServer),
-//! [`LeaseServer`](lease::LeaseServer), [`Concurrency`](concurrency::Concurrency). They share two
-//! tools: a [`Proposer`](propose::Proposer) writes through the log, and a
-//! [`ReadIndex`](read_index::ReadIndex) makes reads linearizable. [`Server`] holds all of them.
+//! Each service has a small server of its own: [`KvServer`], [`LeaseServer`], [`Concurrency`]. They
+//! share two tools: a [`Proposer`] writes through the log, and a [`ReadIndex`] makes reads
+//! linearizable. [`Server`] holds all of them.
 //!
 //! Reading order: [`kv_server`] (the steps of each request, one per line), [`check`], [`txn`],
 //! [`admit`], `command`, [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`lease`],
