@@ -15,7 +15,7 @@
 //! or counted as lost.
 //!
 //! In reading order: [`stage`] (the vocabulary), [`span`] (the guard), [`id`], [`record`],
-//! [`field`] (reading a record's numbers by name), [`value`] (as text), [`message`], [`tick`],
+//! [`field`] (reading a record's numbers by name), [`value`] (as text), [`message`], [`raw_clock`],
 //! [`ring`], [`watermarks`](mod@watermarks), [`collect`], [`context`], [`bridge`] (to `tracing`);
 //! and for `/metrics`, [`histogram`] and [`counts`].
 //!

@@ -70,7 +70,7 @@ impl WaitingKeys {
 mod tests {
     use super::*;
     use crate::trace::{
-        record::{Head, Kind, Record, pack_deltas},
+        record::{Head, Kind, Record},
         stage::Stage,
     };
 
@@ -85,7 +85,7 @@ mod tests {
             ..Head::default()
         };
         let mut record = Record::new(head, clock, 0, id, &[0; 8]);
-        record.words[4] = pack_deltas(length, 0);
+        record.set_length(length, 0);
         Event::of(&record, 0).unwrap()
     }
 
