@@ -156,16 +156,19 @@ fn committed(event: &Event, around: Around<'_>) -> String {
     let ([old, new], [term, by]) =
         (change!(event, RaftCommit, commit), fields!(event, RaftCommit: term, completed_by));
     let what = entries(old + 1, new);
-    let verb = if old + 1 == new { "is" } else { "are" };
+    let is_one = old + 1 == new;
+    let verb = if is_one { "is" } else { "are" };
     let name = name_of(around.lanes, by);
     match around.before.get(Water::Role) {
         Some(LEADER) if by == around.own_id || by == 0 => format!(
-            "{what} {verb} committed: with the leader's own disk, a majority of the disks has them. \
-             They are of term {term}, or stand before an entry of it."
+            "With the leader's own disk, a majority of the disks has {what}, so {} {verb} \
+             committed: an entry of the leader's own term {term} is among what is committed.",
+            if is_one { "it" } else { "they" }
         ),
         Some(LEADER) => format!(
-            "{what} {verb} committed: the acknowledgement of {name} completed a majority of the \
-             disks. An entry of the leader's own term {term} is among them, or was before."
+            "The acknowledgement of {name} completed a majority of the disks for {what}, so {} \
+             {verb} committed: an entry of the leader's own term {term} is among what is committed.",
+            if is_one { "it" } else { "they" }
         ),
         Some(_) if by != 0 && by != around.own_id => {
             format!("{} learns from {name} that {what} {verb} committed.", around.own)
