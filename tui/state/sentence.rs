@@ -1,10 +1,10 @@
 //! One step in a sentence: what this record says happened, with its own numbers.
 //!
-//! A stage's meaning ([`Stage::meaning`]) is about every step of its kind. Where a record says more,
-//! the sentence here is about this one: which message it was and what it carried, why a vote was
-//! given or refused, whose acknowledgement completed a majority. A sentence uses what the record
-//! holds, and the member's role and vote at that moment, as far as they are known. What is not known
-//! is left out.
+//! A stage's meaning ([`Stage::meaning`]) is about every step of its kind. Where a record says
+//! more, the sentence here is about this one: which message it was and what it carried, why a vote
+//! was given or refused, whose acknowledgement completed a majority. A sentence uses what the
+//! record holds, and the member's role and vote at that moment, as far as they are known. What is
+//! not known is left out.
 
 use glass_etcd::{
     change, field, fields,

@@ -1,3 +1,5 @@
+//! Each sentence, from the record that makes it true.
+
 use glass_etcd::numbers;
 
 use super::*;
@@ -110,11 +112,10 @@ fn a_leader_commits_and_a_follower_learns_of_it() {
         said(Stage::RaftCommit, fields, before)
     };
     let leader = commit(C, &marks(2, 4, A, A));
-    let begins =
-        "entries 8 to 9 are committed: the acknowledgement of etcd-03 completed a majority";
+    let begins = "The acknowledgement of etcd-03 completed a majority of the disks for entries 8";
     assert!(leader.starts_with(begins), "{leader}");
     let own = commit(A, &marks(2, 4, A, A));
-    assert!(own.contains("with the leader's own disk"), "{own}");
+    assert!(own.starts_with("With the leader's own disk, a majority of the disks has"), "{own}");
     let follower = commit(B, &marks(0, 4, B, B));
     assert_eq!(follower, "etcd-01 learns from etcd-02 that entries 8 to 9 are committed.");
     // Its role is not known, so nothing is said about who decided.
