@@ -65,14 +65,14 @@ use self::{
 use super::{Error, Server};
 use crate::{
     pb::etcdserverpb::{RangeRequest, TxnRequest},
-    server::mvcc::{KvResponse, Reply, Store, reader::Source, reply::write_range},
+    server::mvcc::{
+        KvResponse, Reply, Store, read_txn::SHORT_ROWS_MAX, reader::Source, reply::write_range,
+    },
     stage, trace,
 };
 
 /// How much is read again at a time, and a row.
 pub const PIECE: usize = 1 << 20;
-/// Replies with so many rows are read at once; more of them are read where nobody waits.
-const SHORT: usize = 128;
 
 /// What a request is answered with.
 #[derive(Debug)]
@@ -255,7 +255,7 @@ impl Server {
         mut reply: Reply,
         (from, share): (&Arc<Connection>, Option<Share>),
     ) -> Result<Answer<KvResponse>, Error> {
-        if reply.rows() <= SHORT {
+        if reply.rows() <= SHORT_ROWS_MAX {
             let source = Source::Published(&self.backend);
             if let Some(response) = reply.whole(id, source, &mut from.small()) {
                 return Ok(Answer::Whole(response));
@@ -313,7 +313,7 @@ impl Server {
         let read = move |store: &Store| {
             let mut span = stage!(AnswerPiece, id, revision = rows.at());
             let (mut encoder, mut count, mut bytes) = (rows.encoder(), 0, 0);
-            let read = store.rows_again(id, rows.at(), rows.keys(), |row| {
+            let read = store.reread_rows(id, rows.at(), rows.keys(), |row| {
                 count += 1;
                 bytes += row.len();
                 encoder.push(row);

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Error,
-    txn::{Step, Taken, Txn, operations as operations_of},
+    txn::{Branches, Step, Txn, operations as operations_of},
 };
 use crate::pb::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
@@ -56,10 +56,10 @@ pub fn check_delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
 /// Checks a transaction with all that is nested in it: its form, and that no key is put twice or
 /// both put and deleted (etcd: `checkTxnRequest`, `checkIntervals`). As in etcd, `max_ops` alone
 /// bounds how deep transactions are nested: 128 operations allow 128 levels around an empty one.
-pub fn check_txn(txn: &Txn, max_ops: usize) -> Result<(), Error> {
+pub(crate) fn check_txn(txn: &Txn, max_ops: usize) -> Result<(), Error> {
     check_form(txn, max_ops)?;
-    Written::by(txn, Taken::Success)?;
-    Written::by(txn, Taken::Failure)?;
+    Written::by(txn, Branches::Success)?;
+    Written::by(txn, Branches::Failure)?;
     Ok(())
 }
 
@@ -82,7 +82,7 @@ fn operations(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
 /// Nested transactions get what their parent leaves of the number of operations.
 fn check_form(txn: &Txn, max_ops: usize) -> Result<(), Error> {
     let mut left = vec![max_ops];
-    for step in txn.walk(|_| Taken::Both) {
+    for step in txn.walk(|_| Branches::Both) {
         match step {
             Step::Enter(level) => {
                 let request = txn.request(level);
@@ -113,17 +113,17 @@ struct Written<'a> {
 struct Branch<'a> {
     ops: &'a [RequestOp],
     /// What comes next in it, a level and its branch.
-    inner: VecDeque<(usize, Taken)>,
+    inner: VecDeque<(usize, Branches)>,
     written: Written<'a>,
     /// What the first branch of a nested transaction writes, until its second is done.
     then: Option<Written<'a>>,
 }
 
 impl<'a> Branch<'a> {
-    fn new(txn: &'a Txn, level: usize, taken: Taken) -> Branch<'a> {
+    fn new(txn: &'a Txn, level: usize, taken: Branches) -> Branch<'a> {
         let TxnRequest { success, failure, .. } = txn.request(level);
-        let ops = if taken == Taken::Success { success } else { failure };
-        let both = |level| [(level, Taken::Success), (level, Taken::Failure)];
+        let ops = if taken == Branches::Success { success } else { failure };
+        let both = |level| [(level, Branches::Success), (level, Branches::Failure)];
         let inner = txn.inner(level, taken).flat_map(both).collect();
         let mut written = Written::default();
         for op in ops {
@@ -158,7 +158,7 @@ impl<'a> Written<'a> {
     /// of this level, then nested transactions one after the other, then the puts of this level. (So
     /// a nested put is not held against the deletion of a later nested transaction; neither does
     /// etcd.)
-    fn by(txn: &'a Txn, taken: Taken) -> Result<Written<'a>, Error> {
+    fn by(txn: &'a Txn, taken: Branches) -> Result<Written<'a>, Error> {
         let mut around: Vec<Branch<'a>> = Vec::new();
         let mut branch = Branch::new(txn, 0, taken);
         loop {

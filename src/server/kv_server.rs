@@ -1,4 +1,4 @@
-//! What each request of the KV service does, a line a step; and an alarm (etcd: `EtcdServer`).
+//! The requests of the KV service and the Alarm request, one line per step (etcd: `EtcdServer`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{
     check,
     command::Command,
     mvcc::{KvResponse, Reply, plan::header},
-    txn::{Txn, previous},
+    txn::{Txn, deleted_range},
 };
 use crate::{
     pb::etcdserverpb::{
@@ -20,7 +20,7 @@ use crate::{
     stage, trace,
 };
 
-/// How often a physical compaction looks whether its rows are gone.
+/// How often a physical compaction checks whether its rows are deleted.
 const COMPACTION_POLL: Duration = Duration::from_millis(10);
 
 impl Server {
@@ -47,7 +47,7 @@ impl Server {
         range: RangeRequest,
         from: &Arc<Connection>,
     ) -> Result<Answer<RangeResponse>, Error> {
-        self.may_range(id, &range).await?;
+        self.prepare_range(id, &range).await?;
         from.ready(id, self.settings.request_timeout).await?;
         if let Some(response) = self.store.small_range(id, &range, from.small())? {
             return Ok(Answer::Whole(response));
@@ -55,8 +55,8 @@ impl Server {
         self.read_large(id, Question::Range(range), from).await.map(Answer::Large)
     }
 
-    /// All that comes before a range is read.
-    pub(super) async fn may_range(&self, id: u64, range: &RangeRequest) -> Result<(), Error> {
+    /// The steps before a range is read.
+    pub(super) async fn prepare_range(&self, id: u64, range: &RangeRequest) -> Result<(), Error> {
         validate(id, 1, || check::check_range(range))?;
         if !range.serializable {
             self.linearize(id).await?;
@@ -73,14 +73,14 @@ impl Server {
         from: &Arc<Connection>,
     ) -> Result<Answer<DeleteRangeResponse>, Error> {
         let share = match delete_range.prev_kv {
-            true => self.room_for(id, std::iter::once(previous(&delete_range)), from).await?,
+            true => self.room_for(id, std::iter::once(deleted_range(&delete_range)), from).await?,
             false => None,
         };
         let reply = self.propose_delete(id, delete_range).await?;
         Ok(self.finish(id, reply, (from, share)).await?.map(KvResponse::delete_range))
     }
 
-    /// Deletes; what the answer needs is not read yet.
+    /// Deletes keys. The rows of the reply are not read yet.
     pub(super) async fn propose_delete(
         &self,
         id: u64,
@@ -90,7 +90,7 @@ impl Server {
         Ok(self.propose(id, Command::DeleteRange(delete_range)).await?.kv())
     }
 
-    /// KV.Txn. One that only reads takes the way of a read.
+    /// KV.Txn. A transaction that only reads is not proposed.
     pub(crate) async fn txn(
         &self,
         id: u64,
@@ -126,7 +126,7 @@ impl Server {
         self.read_large(id, Question::Txn(txn), from).await.map(Answer::Large)
     }
 
-    /// A transaction that may be carried out, with those in it.
+    /// Decodes and checks a transaction with those nested in it.
     pub(super) fn check_txn(&self, id: u64, txn: TxnRequest) -> Result<Txn, Error> {
         let operations = txn.compare.len() + txn.success.len() + txn.failure.len();
         let max_ops = self.settings.max_txn_ops;
@@ -136,13 +136,13 @@ impl Server {
         })
     }
 
-    /// Carries out a transaction that writes; what its answer needs is not read yet.
+    /// Proposes a transaction that writes. The rows of the reply are not read yet.
     pub(super) async fn propose_txn(&self, id: u64, txn: Txn) -> Result<Reply, Error> {
         self.check_quota(id, txn_cost(&txn)).await?;
         Ok(self.propose(id, Command::Txn(txn)).await?.kv())
     }
 
-    /// KV.Compact. A physical one also waits until the rows are gone from the file.
+    /// KV.Compact. A physical compaction also waits until its rows are deleted from the file.
     pub(crate) async fn compact(
         &self,
         id: u64,
@@ -157,7 +157,7 @@ impl Server {
         Ok(CompactionResponse { header: header(reply.revision()) })
     }
 
-    /// Waits until the compaction's rows are gone, and until the file knows.
+    /// Waits until the rows of a compaction are deleted, and until that is committed to the file.
     async fn wait_compacted(&self, id: u64, revision: i64) -> Result<(), Error> {
         let _span = crate::stage!(CompactWait, id, revision = revision).begun();
         while self.store.finished_compaction() < revision {
@@ -168,7 +168,7 @@ impl Server {
         done.await.map_err(|_| Error::Stopped)
     }
 
-    /// Maintenance.Alarm. All of it goes through raft, listing too, as in etcd.
+    /// Maintenance.Alarm. Every action is proposed, even listing, as in etcd.
     pub(crate) async fn alarm(&self, id: u64, alarm: AlarmRequest) -> Result<AlarmResponse, Error> {
         let alarms = self.propose(id, Command::Alarm(alarm)).await?.alarms();
         Ok(AlarmResponse { header: None, alarms })

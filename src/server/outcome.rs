@@ -8,16 +8,16 @@ use crate::pb::etcdserverpb::{AlarmMember, LeaseGrantResponse, LeaseRevokeRespon
 
 /// How one proposal ended, as every member computes it.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The proposal's id.
-    pub id: u64,
+    pub(crate) id: u64,
     /// What the client is told.
-    pub result: Result<Response, Error>,
+    pub(crate) result: Result<Response, Error>,
 }
 
 /// What a request is answered with.
 #[derive(Debug)]
-pub enum Response {
+pub(crate) enum Response {
     /// One of the KV service; what it reads is not read yet.
     Kv(Reply),
     /// The alarms that were listed, raised or ended.

@@ -23,7 +23,7 @@ impl Server {
         range: RangeRequest,
         client: Option<&Connection>,
     ) -> Result<RangeResponse, Error> {
-        self.may_range(id, &range).await?;
+        self.prepare_range(id, &range).await?;
         if let Some(client) = client {
             self.ready(id, client).await?;
         }

@@ -21,7 +21,7 @@ use crate::{
         answer::Connection,
         dropped,
         mvcc::{
-            read_txn::Older,
+            read_txn::OlderKeys,
             watch::{Filters, News, Notice, Path, WatchRequest, WatchStream, queue::Notices},
         },
     },
@@ -38,7 +38,7 @@ impl Server {
         let queue = below(&queued.prefix);
         loop {
             // As far as this member knows; see the module's text for why that is enough.
-            let ahead = self.store.older(&queue, queued.created);
+            let ahead = self.store.older_keys(&queue, queued.created);
             let Some(next) = &ahead.youngest else { break };
             self.wait_deleted(id, queued, next, &ahead).await?;
             waits += 1;
@@ -75,7 +75,7 @@ impl Server {
         id: u64,
         queued: &QueuedKey,
         (key, before): &(Bytes, i64),
-        ahead: &Older,
+        ahead: &OlderKeys,
     ) -> Result<(), Error> {
         let (own, ahead_count) = (queued.created, ahead.count);
         let span = stage!(LockWait, id, own = own, before = *before, ahead = ahead_count);

@@ -61,7 +61,7 @@ pub struct Primary {
 
 impl Primary {
     /// Answers from this key space's lessor, and by `reads` makes sure that it may.
-    pub fn new(
+    pub(crate) fn new(
         member_id: u64,
         store: Arc<Store>,
         status: Arc<Status>,
