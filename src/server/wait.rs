@@ -27,7 +27,7 @@ pub struct Waiting<'a> {
     wait: &'a Wait,
     id: u64,
     /// Takes the outcome.
-    pub outcome: oneshot::Receiver<Result<Response, Error>>,
+    pub(crate) outcome: oneshot::Receiver<Result<Response, Error>>,
 }
 
 impl Wait {
@@ -39,7 +39,7 @@ impl Wait {
     }
 
     /// Wakes the requests whose outcomes have come (etcd: `wait.Trigger`).
-    pub fn finish(&self, outcomes: Vec<Outcome>) {
+    pub(crate) fn finish(&self, outcomes: Vec<Outcome>) {
         let mut waiters = self.lock();
         for Outcome { id, result } in outcomes {
             if let Some(waiter) = waiters.remove(&id) {
