@@ -1,4 +1,4 @@
-//! The bodies of answers: what is counted on its way out, and what is read only on its way out.
+//! The bodies of answers: small ones are counted while they are sent, large ones are read then.
 //!
 //! tonic encodes a message into one buffer, and HTTP/2 takes all of it at once, however slowly its
 //! client reads. A large answer goes another way. Its handler returns a message of which nothing
@@ -14,8 +14,8 @@
 //!
 //! A frame is counted until HTTP/2 drops it, which is when it has been written; how much HTTP/2
 //! queues is its own affair (`http2`). Frames are short, so the answers of a connection take turns:
-//! a small one does not wait for the end of a large one. What is shorter than [`UNCOUNTED`] passes
-//! by.
+//! a small one does not wait for the end of a large one. A message shorter than [`UNCOUNTED`]
+//! passes by.
 //!
 //! gRPC has no status before a message is complete, so an answer that cannot be completed ends with
 //! a reset of its stream, and its code says what clients make of it:
@@ -29,7 +29,7 @@
 //! Rows that are left are looked up where they are now, and not in the snapshot in which they were
 //! found. Until a snapshot ends, redb keeps every page of it that was changed since, and they count
 //! as used: a client that does not read could let the member run into its quota. A row of a
-//! revision never changes, so all that a compaction can do is to take one away that was overwritten
+//! revision never changes, so all that a compaction can do is to remove one that was overwritten
 //! since.
 //!
 //! From the handler to here an answer goes through a task-local: the extensions of requests and
@@ -48,6 +48,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
 use h2::Reason;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -63,9 +64,9 @@ use crate::server::{
     },
 };
 
-/// How much is handed over at a time: what a frame may hold unless a client allows more.
+/// Bytes handed over at a time: the length of a frame unless a client allows more.
 const FRAME: usize = 16 << 10;
-/// What gRPC puts before a message.
+/// Bytes of gRPC's prefix of a message: the compression flag and the length.
 const PREFIX: usize = 5;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -91,21 +92,21 @@ enum Outgoing {
     Large { head: Bytes, large: Large, server: Arc<Server> },
 }
 
-/// Carries out a call of this connection, and gives its answer the body that its handler wants.
-pub(super) async fn serve<E>(
+/// Carries out a call of this connection, and gives its answer the body that its handler wants. Not
+/// an async function: that would hold the call three times, once for each place where it is moved.
+pub(super) fn serve<E>(
     client: Arc<Connection>,
     call: impl Future<Output = Result<http::Response<Body>, E>>,
-) -> Result<http::Response<Body>, E> {
-    let calling = Calling { client: Arc::clone(&client), outgoing: RefCell::default() };
-    let served = async {
-        let answer = call.await?;
-        let outgoing = CALLING.with(|calling| calling.outgoing.take());
-        Ok(match outgoing {
+) -> impl Future<Output = Result<http::Response<Body>, E>> {
+    let calling = Calling { client, outgoing: RefCell::default() };
+    let served = call.map(|answer| {
+        let answer = answer?;
+        Ok(CALLING.with(|calling| match calling.outgoing.take() {
             None => answer,
-            Some(outgoing) => outgoing.body(answer, &client),
-        })
-    };
-    CALLING.scope(calling, served).await
+            Some(outgoing) => outgoing.body(answer, &calling.client),
+        }))
+    });
+    CALLING.scope(calling, served)
 }
 
 /// The connection of the call that is being carried out.
@@ -119,7 +120,7 @@ fn send(outgoing: Outgoing) {
     let _ = CALLING.try_with(|calling| calling.outgoing.replace(Some(outgoing)));
 }
 
-/// Has a message of so many bytes counted while it is sent.
+/// Counts a message of this many bytes while it is sent.
 pub(super) fn small(bytes: usize) {
     if UNCOUNTED <= bytes {
         stream();
@@ -157,7 +158,7 @@ impl Outgoing {
     }
 }
 
-/// A small answer.
+/// An answer of at most [`SMALL`] bytes, which is counted until HTTP/2 has sent it.
 struct Counted {
     body: Body,
     client: Arc<Connection>,
@@ -185,13 +186,13 @@ impl HttpBody for Counted {
     }
 }
 
-/// A large answer.
+/// An answer that is read and sent piece by piece.
 struct Sending {
     large: Large,
     server: Arc<Server>,
     head: Option<Bytes>,
     reading: Option<Reading>,
-    /// What HTTP/2 has taken of it, without the head.
+    /// Bytes that HTTP/2 has taken of it, without the head.
     sent: usize,
     is_over: bool,
 }
@@ -254,7 +255,7 @@ impl Sending {
     }
 
     /// Ends the call in the middle of its message. No status can say why, because gRPC reads none
-    /// before the message is complete, and the rpc has said that all is well.
+    /// before the message is complete, and the rpc has already reported success.
     fn reset(&mut self, reason: Reason) -> Polled {
         self.is_over = true;
         let (id, sent, code) = (self.large.id, self.sent, u32::from(reason));

@@ -25,10 +25,10 @@ use crate::{
 const MB: usize = 1_000_000;
 /// How many values of a megabyte there are.
 const VALUES: usize = 30;
-/// How long a test's machine may take for what takes milliseconds.
+/// How long a test's machine may take for an operation of milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Memory can be looked at, and it is ours.
+/// The member's memory can be measured: Linux, and not etcd.
 fn can_measure(what: &str) -> bool {
     if Kind::subject() != Kind::Glass || memory(std::process::id()).is_none() {
         left_out(&format!("{what}: no bound, or no /proc"));
@@ -62,7 +62,7 @@ async fn silent_clients(address: &str) -> Vec<Silent> {
     silent
 }
 
-/// What a member says that its answers hold, in bytes.
+/// Bytes that the answers of a member hold, by its metrics.
 fn held(address: &str) -> u64 {
     let text = crate::traces::coverage::fetch(address, "/metrics");
     let line = text.lines().find_map(|line| line.strip_prefix("glass_answer_bytes "));
@@ -83,10 +83,10 @@ async fn go_on(client: &mut Client, rounds: usize) -> Duration {
     longest
 }
 
-/// Goal: what clients do not read has a bound, and holds up nobody. Method: forty of them ask for
-/// 30 MB each, which makes 1.2 GB; others put, get, and read as much as one of them; then they go.
+/// Goal: unread answers have a bound, and delay no other client. Method: forty of them ask for 30
+/// MB each, which makes 1.2 GB; others put, get, and read as much as one of them; then they go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_nobody_reads_have_a_bound_and_hold_up_nobody() {
+async fn unread_answers_have_a_bound_and_delay_no_other_client() {
     if !can_measure("answers that nobody reads") {
         return;
     }
@@ -117,16 +117,16 @@ async fn answers_that_nobody_reads_have_a_bound_and_hold_up_nobody() {
         if held(&address) == 0 { Ok(()) } else { Err(format!("{} bytes are held", held(&address))) }
     })
     .await;
-    // What the allocator has of it serves the next ones.
+    // The memory that the allocator keeps serves the next ones.
     let (silent, again) = growth(&[pid], silent_clients(&address)).await;
     assert!(grown[0] + again[0] < 500 << 20, "{} and {} MiB", grown[0] >> 20, again[0] >> 20);
     drop(silent);
 }
 
-/// Goal: what is carried out is answered, though there is no room; a read alone is refused. Method:
-/// there is no room for answers, and none to wait for it.
+/// Goal: an applied write is answered even without room; a read alone is refused. Method: there is
+/// no room for answers, and none to wait for it.
 #[tokio::test]
-async fn what_is_done_is_answered_without_room() {
+async fn an_applied_write_is_answered_without_room() {
     if Kind::subject() != Kind::Glass {
         return left_out("no room for answers: etcd has no bound for them");
     }
@@ -153,7 +153,7 @@ async fn what_is_done_is_answered_without_room() {
 }
 
 /// Goal: answers of other services carry what clients have stored, too, and are counted. Method:
-/// ask who leads, a megabyte each time, and read nothing.
+/// ask for the leader, a megabyte each time, and read nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_of_other_services_are_counted() {
     if !can_measure("answers of Election") {
@@ -179,10 +179,10 @@ async fn answers_of_other_services_are_counted() {
     .await;
 }
 
-/// Goal: what a transaction reads is read by the member that answers, and only as far as there is
+/// Goal: only the member that answers reads a transaction's ranges, and only as far as there is
 /// room for it. Method: one that writes, and reads eight times all there is: 240 MB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_transaction_reads_costs_the_other_members_nothing() {
+async fn reads_of_a_transaction_cost_the_other_members_nothing() {
     if !can_measure("transactions that read much") {
         return;
     }
@@ -196,7 +196,7 @@ async fn what_a_transaction_reads_costs_the_other_members_nothing() {
     success.extend(vec![range; 8]);
     let txn = TxnRequest { success, ..TxnRequest::default() };
     let address = cluster.members[1].client_address();
-    // What was put must be out of the buffers of all members, or it would be there anyway.
+    // The rows must be out of the buffers of all members, or they would be there anyway.
     sleep(Duration::from_secs(1)).await;
     let work = async {
         let mut reader = Silent::connect(&address).await;
