@@ -73,8 +73,7 @@ impl Server {
         id: u64,
         read: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let (store, patience) = (Arc::clone(&self.store), self.settings.request_timeout);
-        self.long_reads.reads.with_permit(id, patience, move || read(&store)).await
+        self.read_long_within(id, self.settings.request_timeout, read).await
     }
 
     /// As [`Server::read_long`], for a stream: it has no timeout, so it waits until a permit is free.
@@ -83,8 +82,18 @@ impl Server {
         id: u64,
         read: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Result<T, Error> {
+        self.read_long_within(id, Duration::MAX, read).await
+    }
+
+    /// As [`Server::read_long`], with another timeout.
+    pub(crate) async fn read_long_within<T: Send + 'static>(
+        &self,
+        id: u64,
+        patience: Duration,
+        read: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let store = Arc::clone(&self.store);
-        self.long_reads.reads.with_permit(id, Duration::MAX, move || read(&store)).await
+        self.long_reads.reads.with_permit(id, patience, move || read(&store)).await
     }
 
     /// As [`Server::read_long`], for a hash of the whole key space. Hashes run one at a time.
