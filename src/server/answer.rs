@@ -49,7 +49,8 @@
 //!
 //! Left out: the events of watchers, which are bounded by the queues of their streams
 //! (`mvcc::watch`). Other services have small answers. Those that carry what clients have stored
-//! wait like ranges: Leader, Observe, LeaseTimeToLive, LeaseLeases.
+//! wait like ranges: Leader, Observe, LeaseTimeToLive, LeaseLeases. Those of Lock and Campaign
+//! repeat the name in their request; they are counted, and do not wait.
 
 pub mod ledger;
 pub mod meter;

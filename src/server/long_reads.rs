@@ -66,8 +66,9 @@ impl Drop for Waiting<'_> {
 }
 
 impl Server {
-    /// Reads from the key space for request `id` on a blocking thread. A read that has begun runs to
-    /// its end, even if its caller is gone. Fails if no permit is free within the request timeout.
+    /// Reads from the key space for request `id` on a blocking thread. A read that has begun runs
+    /// to its end, even if its caller is gone. Fails if no permit is free within the request
+    /// timeout.
     pub(crate) async fn read_long<T: Send + 'static>(
         &self,
         id: u64,
@@ -76,7 +77,8 @@ impl Server {
         self.read_long_within(id, self.settings.request_timeout, read).await
     }
 
-    /// As [`Server::read_long`], for a stream: it has no timeout, so it waits until a permit is free.
+    /// As [`Server::read_long`], for a stream: it has no timeout, so it waits until a permit is
+    /// free.
     pub(crate) async fn read_long_for_stream<T: Send + 'static>(
         &self,
         id: u64,
@@ -156,8 +158,9 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// Goal: never more work in progress than permits, even after a client has gone away. Method: the
-    /// first call hangs and its caller gives up; the second can begin only after the first has ended.
+    /// Goal: never more work in progress than permits, even after a client has gone away. Method:
+    /// the first call hangs and its caller gives up; the second can begin only after the first has
+    /// ended.
     #[tokio::test]
     async fn later_reads_queue_for_a_permit() {
         let permits = Permits::default();

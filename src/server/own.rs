@@ -1,8 +1,8 @@
 //! What the member itself asks of the key space: for a lock, an election, a check of its health.
 //!
 //! The same requests as a client's, under the call's own id. The answers have a few keys, so they
-//! are read as a whole, without a place in the ledger of [`super::answer`]. Those that stay here are
-//! not counted; those that a client is sent are, from the moment at which they are read.
+//! are read as a whole, without a place in the ledger of [`super::answer`]. Only those that are
+//! sent to a client are counted, from the moment they are read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,10 +32,10 @@ impl Server {
         self.read_long(id, move |store| store.range(id, &range)).await?
     }
 
-    /// A range for a client that is sent what is read: once it has read enough of its earlier
-    /// answers, for which it has `patience`. That is looked at behind the round, and again behind
-    /// the queue of long reads, because the calls that share them would all pass before the first
-    /// answer is counted.
+    /// A range whose answer is sent to a client, with its bytes, which are counted. Fails if the
+    /// client has read too little of its earlier answers for `patience`. This is checked after the
+    /// read round, and again after the wait for a permit: calls that share these waits would
+    /// otherwise all pass before the first answer is counted.
     pub(super) async fn range_for(
         &self,
         id: u64,

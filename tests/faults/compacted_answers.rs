@@ -19,9 +19,9 @@ use crate::{
 /// so the last rows are read again when they are sent.
 const LISTS: usize = 3;
 
-/// Goal: a client whose answer cannot be completed learns whether it may repeat the request, and the
-/// trace shows the failed read. Method: a transaction that only reads, and one that also writes; after
-/// both have begun to answer, all values are overwritten and compacted.
+/// Goal: a client whose answer cannot be completed learns whether it may repeat the request, and
+/// the trace shows the failed read. Method: a transaction that only reads, and one that also
+/// writes; after both have begun to answer, all values are overwritten and compacted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_whose_rows_are_compacted_is_reset_and_a_read_may_be_repeated() {
     if Kind::subject() != Kind::Glass {

@@ -109,8 +109,9 @@ pub(super) async fn a_long_range_is_read_away_from_the_thread_that_serves(scene:
     }
 }
 
-/// Goal: a long range that finds all four permits taken shows how many calls wait before it. Method:
-/// sixteen ranges of 2 MB at once, which the member accepts in less time than it reads the first.
+/// Goal: a long range that finds all four permits taken shows how many calls wait before it.
+/// Method: sixteen ranges of 2 MB at once, which the member accepts in less time than it reads the
+/// first.
 pub(super) async fn long_ranges_queue_for_a_permit(scene: &Scene) {
     let parts = scene.parts().await;
     let client = scene.cluster.client(parts[1]);

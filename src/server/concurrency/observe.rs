@@ -51,8 +51,8 @@ pub(crate) struct Observation {
     id: u64,
     prefix: Bytes,
     state: State,
-    /// What is ready to be sent. What was read is counted already; what the watcher was told is
-    /// not, and waits until the client has read enough of its earlier answers.
+    /// Answers to be sent. Those that were read are counted already. Those from the watcher are
+    /// not, and wait until the client has read enough of its earlier answers.
     outbox: VecDeque<(LeaderResponse, Option<Held>)>,
     /// When the key of the leader that was told last was created.
     told: i64,
@@ -76,7 +76,7 @@ impl Observation {
                 if held.is_none() {
                     self.client.ready(self.id, Duration::MAX).await?;
                 }
-                // From here on the frame is counted.
+                // It is counted again when it is encoded, before another call runs.
                 return Ok(self.outbox.pop_front().expect("it is there").0);
             }
             match &mut self.state {

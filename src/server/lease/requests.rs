@@ -62,8 +62,9 @@ impl Server {
     }
 
     /// Lease.LeaseTimeToLive: `None` when the lease is gone; and the bytes of the answer, which are
-    /// counted until it is sent. They are counted before the leader is asked, by the keys that this
-    /// member has, because all calls that wait for the leader would pass before the first answer.
+    /// counted until it is sent. This member counts them before it asks the leader, by the keys
+    /// that it knows: calls that wait for the leader together would otherwise all pass before the
+    /// first answer is counted.
     pub(crate) async fn lease_time_to_live(
         &self,
         id: u64,

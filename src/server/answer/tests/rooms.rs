@@ -11,7 +11,7 @@ use crate::server::{
         Connection, Room,
         ledger::{Limits, Share},
         meter::{Meter, Taken},
-        room::{LIMITS, SMALL},
+        room::{LIMITS, SMALL, UNCOUNTED},
     },
 };
 
@@ -212,6 +212,37 @@ async fn unread_small_answers_delay_their_own_connection() {
     // Frames that take less than their stream are not counted.
     let tiny = of[0].hold(0).piece(Bytes::from_static(&[0; 1000]));
     assert_eq!((room.in_flight(), tiny.len()), ((0, 0), 1000));
+}
+
+/// Goal: an answer is counted once, from the moment it is read until its frames are written; and
+/// one that is given up wakes the calls that wait for it.
+#[tokio::test]
+async fn a_small_answer_is_counted_before_it_is_sent() {
+    let room = Room::new(LIMITS);
+    let of = room.connect();
+    let mut held: Vec<_> = (0..33).map(|_| of.hold(SMALL)).collect();
+    assert_eq!(room.in_flight(), (0, 33 * SMALL));
+    // A write that is in flight has to take a place in the ledger.
+    assert!(!is_ready(&of).await && of.small() < 2 * UNCOUNTED);
+    let first = Bytes::from(vec![0; SMALL - UNCOUNTED / 2]);
+    let mut answer = held.pop().unwrap();
+    let frames = [answer.piece(first), answer.piece(Bytes::from_static(&[0; UNCOUNTED / 2]))];
+    // The second frame is not counted; a frame that is longer than its answer is.
+    assert_eq!(room.in_flight(), (0, 33 * SMALL - UNCOUNTED / 2));
+    let more = answer.piece(Bytes::from(vec![0; UNCOUNTED]));
+    assert_eq!(room.in_flight(), (0, 33 * SMALL + UNCOUNTED / 2));
+    drop((answer, frames, more));
+    assert_eq!(room.in_flight(), (0, 32 * SMALL));
+    let small = of.hold(UNCOUNTED - 1);
+    assert_eq!(room.in_flight(), (0, 32 * SMALL));
+    held.push(of.hold(UNCOUNTED));
+    let other = Arc::clone(&of);
+    let waiting = tokio::spawn(async move { other.ready(0, Duration::MAX).await });
+    tokio::time::sleep(SHORT).await;
+    assert!(!waiting.is_finished());
+    drop((small, held));
+    assert_eq!(timeout(LONG, waiting).await.unwrap().unwrap(), Ok(()));
+    assert_eq!(room.in_flight(), (0, 0));
 }
 
 /// Goal: a plan waits for its room before it is made. Method: three long plans, of which two fit,
