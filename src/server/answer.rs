@@ -42,10 +42,10 @@
 //!   longer than a connection's limit, by the excess.
 //! * Small answers hold at most 16 MiB a connection and 64 MiB a member, except: one answer for
 //!   each thread that is reading when the limit is reached; 16 KiB, and one answer of that length,
-//!   for each connection once the member's limit is reached; and frames below 1 KiB, which take
-//!   less than their streams.
+//!   for each connection once the member's limit is reached; keys of a lease that this member has
+//!   not applied yet; and frames below 1 KiB, which take less than their streams.
 //! * A small read never waits because of a large one.
-//! * No call waits while it holds room, except for the plan of a write; see [`ledger`].
+//! * No call waits for room while it holds any, except for the plan of a write; see [`ledger`].
 //!
 //! Left out: the events of watchers, which are bounded by the queues of their streams
 //! (`mvcc::watch`). Other services have small answers. Those that carry what clients have stored
