@@ -47,6 +47,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
 use h2::Reason;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -90,21 +91,21 @@ enum Outgoing {
     Large { head: Bytes, large: Large, server: Arc<Server> },
 }
 
-/// Carries out a call of this connection, and replaces its answer's body as the handler has asked.
-pub(super) async fn serve<E>(
+/// Carries out a call of this connection, and gives its answer the body that its handler wants. Not
+/// an async function: that would hold the call three times, once for each place where it is moved.
+pub(super) fn serve<E>(
     client: Arc<Connection>,
     call: impl Future<Output = Result<http::Response<Body>, E>>,
-) -> Result<http::Response<Body>, E> {
+) -> impl Future<Output = Result<http::Response<Body>, E>> {
     let calling = Calling { client, outgoing: RefCell::default() };
-    let served = async {
-        let answer = call.await?;
-        let outgoing = CALLING.with(|calling| calling.outgoing.take());
-        Ok(match outgoing {
+    let served = call.map(|answer| {
+        let answer = answer?;
+        Ok(CALLING.with(|calling| match calling.outgoing.take() {
             None => answer,
             Some(outgoing) => outgoing.body(answer),
-        })
-    };
-    CALLING.scope(calling, served).await
+        }))
+    });
+    CALLING.scope(calling, served)
 }
 
 /// The connection of the current call.
@@ -174,7 +175,7 @@ impl Outgoing {
     }
 }
 
-/// A small answer.
+/// An answer of at most [`SMALL`] bytes, which is counted until HTTP/2 has sent it.
 struct Counted {
     body: Body,
     held: Held,
@@ -203,7 +204,7 @@ impl HttpBody for Counted {
     }
 }
 
-/// A large answer.
+/// An answer that is read and sent piece by piece.
 struct Sending {
     large: Large,
     server: Arc<Server>,

@@ -59,6 +59,11 @@ pub(crate) fn role(number: u64) -> &'static str {
     pick(&["follower", "candidate", "LEADER", "pre-candidate"], number, "unknown")
 }
 
+/// The word for the role that a member had before it went down or silent.
+pub(crate) fn former_role(number: u64) -> &'static str {
+    pick(&["was follower", "was candidate", "was leader", "was candidate"], number, "unknown")
+}
+
 fn pick(names: &[&'static str], number: u64, otherwise: &'static str) -> &'static str {
     usize::try_from(number).ok().and_then(|at| names.get(at).copied()).unwrap_or(otherwise)
 }
