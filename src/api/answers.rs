@@ -119,7 +119,7 @@ fn send(outgoing: Outgoing) {
     let _ = CALLING.try_with(|calling| calling.outgoing.replace(Some(outgoing)));
 }
 
-/// Counts a message of so many bytes, from now on until it is sent.
+/// Counts a message of this many bytes, from now on until it is sent.
 pub(super) fn small(bytes: usize) {
     if UNCOUNTED <= bytes {
         count(PREFIX + bytes);

@@ -218,7 +218,7 @@ async fn observed_values_that_nobody_reads_have_a_bound() {
     nothing_is_held(&address).await;
 }
 
-/// Reads so many bytes at least.
+/// Reads until it has at least this many bytes.
 async fn read_some(body: &mut RecvStream, least: usize) {
     let mut len = 0;
     while len < least {
