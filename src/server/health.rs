@@ -92,7 +92,7 @@ impl Server {
     async fn read_anything(&self, id: u64, serializable: bool) -> Result<(), Error> {
         let key = "a".into();
         let range = RangeRequest { key, serializable, keys_only: true, ..RangeRequest::default() };
-        self.own_range(id, range, None).await.map(drop)
+        self.own_range(id, range).await.map(drop)
     }
 }
 

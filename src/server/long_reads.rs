@@ -66,25 +66,36 @@ impl Drop for Waiting<'_> {
 }
 
 impl Server {
-    /// Reads from the key space for request `id` on a blocking thread. A read that has begun runs to
-    /// its end, even if its caller is gone. Fails if no permit is free within the request timeout.
+    /// Reads from the key space for request `id` on a blocking thread. A read that has begun runs
+    /// to its end, even if its caller is gone. Fails if no permit is free within the request
+    /// timeout.
     pub(crate) async fn read_long<T: Send + 'static>(
         &self,
         id: u64,
         read: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let (store, patience) = (Arc::clone(&self.store), self.settings.request_timeout);
-        self.long_reads.reads.with_permit(id, patience, move || read(&store)).await
+        self.read_long_within(id, self.settings.request_timeout, read).await
     }
 
-    /// As [`Server::read_long`], for a stream: it has no timeout, so it waits until a permit is free.
+    /// As [`Server::read_long`], for a stream: it has no timeout, so it waits until a permit is
+    /// free.
     pub(crate) async fn read_long_for_stream<T: Send + 'static>(
         &self,
         id: u64,
         read: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Result<T, Error> {
+        self.read_long_within(id, Duration::MAX, read).await
+    }
+
+    /// As [`Server::read_long`], with another timeout.
+    pub(crate) async fn read_long_within<T: Send + 'static>(
+        &self,
+        id: u64,
+        patience: Duration,
+        read: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let store = Arc::clone(&self.store);
-        self.long_reads.reads.with_permit(id, Duration::MAX, move || read(&store)).await
+        self.long_reads.reads.with_permit(id, patience, move || read(&store)).await
     }
 
     /// As [`Server::read_long`], for a hash of the whole key space. Hashes run one at a time.
@@ -147,8 +158,9 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// Goal: never more work in progress than permits, even after a client has gone away. Method: the
-    /// first call hangs and its caller gives up; the second can begin only after the first has ended.
+    /// Goal: never more work in progress than permits, even after a client has gone away. Method:
+    /// the first call hangs and its caller gives up; the second can begin only after the first has
+    /// ended.
     #[tokio::test]
     async fn later_reads_queue_for_a_permit() {
         let permits = Permits::default();

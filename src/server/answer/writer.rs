@@ -1,7 +1,7 @@
 //! Writes an answer into a [`Rope`], field by field and row by row, as far as there is room.
 //!
-//! It knows the length of the whole, which gRPC wants first. What a row takes is asked of the
-//! [`Meter`]; the few bytes around rows are not.
+//! It knows the length of the whole, which gRPC wants first. The [`Meter`] decides about each row;
+//! the few bytes around rows are always kept.
 
 use std::ops::ControlFlow;
 
@@ -13,17 +13,19 @@ use super::{
     rope::{Parts, Rope, Rows, value_len},
 };
 
-/// The longest answer: gRPC in Go, and so etcd, sends no longer one (`math.MaxInt32`).
+/// The longest answer in bytes: gRPC in Go, and so etcd, sends none that is longer
+/// (`math.MaxInt32`).
 pub const LONGEST: usize = i32::MAX as usize;
-/// What of that is left for the header, which is not written here.
+/// Bytes of that for the header, which is not written here.
 const HEADER: usize = 64;
 
-/// Why an answer was not written to its end.
+/// The reason why an answer was not written to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// It is not small, and there is no room to begin a large one: wait for it, and begin again.
+    /// It is not small, and there is no room to begin a large one. After a wait for room it can
+    /// begin again.
     Full,
-    /// It is longer than any answer may be: at least this long.
+    /// It is longer than [`LONGEST`]: at least this many bytes.
     TooLong(usize),
 }
 
@@ -46,7 +48,7 @@ impl Writer {
         &mut self.parts
     }
 
-    /// Adds a row as one of these, or measures it. Returns whether it was kept.
+    /// Adds a row as one of `rows`, or only measures it. Returns whether it was kept.
     pub fn row(&mut self, rows: &Rows, row: Bytes) -> ControlFlow<(), bool> {
         let (tag, row) = (rows.tag(), rows.returned(row));
         let len = value_len(tag, row.len());
@@ -72,14 +74,14 @@ impl Writer {
         ControlFlow::Break(())
     }
 
-    /// Adds the rows that were measured, if there are any.
+    /// Adds the rows that were only measured, to be read again.
     pub fn leave(&mut self, rows: Rows) {
         if !rows.is_empty() {
             self.parts.leave(rows);
         }
     }
 
-    /// Counts bytes that are in memory for a moment, whether there is room for them or not.
+    /// Counts bytes that are in memory temporarily, whether there is room for them or not.
     pub fn overdraw(&mut self, bytes: usize) -> ControlFlow<()> {
         match self.meter.overdraw(bytes) {
             Taken::Full => self.break_off(Stop::Full),
@@ -87,7 +89,7 @@ impl Writer {
         }
     }
 
-    /// Counts what the plan takes: at most, before it is made, and then exactly.
+    /// Counts the plan: as an upper limit before it is made, and then exactly.
     pub fn plan(&mut self, bytes: usize) -> ControlFlow<()> {
         match self.meter.plan(bytes) {
             Taken::Full => self.break_off(Stop::Full),
@@ -95,12 +97,12 @@ impl Writer {
         }
     }
 
-    /// The bytes that were overdrawn are gone.
+    /// Gives back the overdrawn bytes.
     pub fn repay(&mut self) {
         self.meter.repay();
     }
 
-    /// The answer, its length, and its place in the ledger if it is not small.
+    /// Returns the answer, its length, and its place in the ledger if it is not small.
     pub fn finish(self) -> Result<(Rope, usize, Option<Share>), Stop> {
         if let Some(stop) = self.stop {
             return Err(stop);

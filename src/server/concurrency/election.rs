@@ -13,7 +13,10 @@ use crate::{
             ProclaimRequest, ProclaimResponse, ResignRequest, ResignResponse,
         },
     },
-    server::{Error, Server, answer::Connection},
+    server::{
+        Error, Server,
+        answer::{Connection, Held},
+    },
 };
 
 impl Server {
@@ -82,17 +85,19 @@ impl Server {
         Ok(ProclaimResponse { header })
     }
 
-    /// Election.Leader: who leads now, as a quorum confirms it.
+    /// Election.Leader: who leads now, as a quorum confirms it; and the bytes of the answer, which
+    /// are counted until it is sent.
     pub(crate) async fn election_leader(
         &self,
         id: u64,
         request: LeaderRequest,
-        client: &Connection,
-    ) -> Result<LeaderResponse, Error> {
+        client: &Arc<Connection>,
+    ) -> Result<(LeaderResponse, Held), Error> {
         let range = oldest(&prefix_of(&request.name));
-        let mut response = self.own_range(id, range, Some(client)).await?;
+        let client = (client, self.settings.request_timeout);
+        let (mut response, held) = self.range_for(id, &range, client).await?;
         match response.kvs.pop() {
-            Some(kv) => Ok(LeaderResponse { header: response.header, kv: Some(kv) }),
+            Some(kv) => Ok((LeaderResponse { header: response.header, kv: Some(kv) }, held)),
             None => Err(Error::ElectionNoLeader),
         }
     }

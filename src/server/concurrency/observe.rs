@@ -13,7 +13,7 @@
 //! newest one always is. Left out: etcd ends the stream when a revision that it wants to watch is
 //! compacted meanwhile; here it is looked again.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -27,7 +27,7 @@ use crate::{
     },
     server::{
         Error, Server,
-        answer::Connection,
+        answer::{Connection, Held},
         mvcc::watch::{Events, Filters, News, WatchRequest},
     },
 };
@@ -51,8 +51,9 @@ pub(crate) struct Observation {
     id: u64,
     prefix: Bytes,
     state: State,
-    /// What is ready to be sent.
-    outbox: VecDeque<LeaderResponse>,
+    /// Answers to be sent. Those that were read are counted already. Those from the watcher are
+    /// not, and wait until the client has read enough of its earlier answers.
+    outbox: VecDeque<(LeaderResponse, Option<Held>)>,
     /// When the key of the leader that was told last was created.
     told: i64,
 }
@@ -71,8 +72,12 @@ impl Observation {
     /// The next answer; waits for as long as there is none. May be dropped at any time.
     pub(crate) async fn next(&mut self) -> Result<LeaderResponse, Error> {
         loop {
-            if let Some(response) = self.outbox.pop_front() {
-                return Ok(response);
+            if let Some((_, held)) = self.outbox.front() {
+                if held.is_none() {
+                    self.client.ready(self.id, Duration::MAX).await?;
+                }
+                // It is counted again when it is encoded, before another call runs.
+                return Ok(self.outbox.pop_front().expect("it is there").0);
             }
             match &mut self.state {
                 State::Look => self.look().await?,
@@ -93,11 +98,17 @@ impl Observation {
     }
 
     async fn look(&mut self) -> Result<(), Error> {
-        let mut response =
-            self.server.read_again(self.id, &oldest(&self.prefix), Some(&self.client)).await?;
+        let oldest = oldest(&self.prefix);
+        let (mut response, held) = loop {
+            let client = (&self.client, Duration::MAX);
+            match self.server.range_for(self.id, &oldest, client).await {
+                Err(Error::LeaderChanged) => {}
+                result => break result?,
+            }
+        };
         let revision = revision_of(response.header.as_ref());
         match response.kvs.pop() {
-            Some(kv) => self.lead(kv, revision),
+            Some(kv) => self.lead(kv, revision, Some(held)),
             None => {
                 let all = below(&self.prefix);
                 let filters = Filters { puts: false, deletes: true };
@@ -124,15 +135,15 @@ impl Observation {
     fn first_put(&mut self, events: &Events) {
         if let Some(kv) = events.events.first().and_then(|event| event.kv.clone()) {
             let revision = kv.mod_revision;
-            self.lead(kv, revision);
+            self.lead(kv, revision, None);
         }
     }
 
     /// Tells of a leader, and watches its key from there on.
-    fn lead(&mut self, kv: KeyValue, revision: i64) {
+    fn lead(&mut self, kv: KeyValue, revision: i64, held: Option<Held>) {
         let watching = self.watch(kv.key.clone(), Bytes::new(), revision + 1, Filters::default());
         self.state = State::Leader(watching);
-        self.tell(kv, revision);
+        self.tell(kv, revision, held);
     }
 
     /// What became of the leader's key. The header is that of the notice, as in etcd.
@@ -143,12 +154,12 @@ impl Observation {
                 return;
             }
             if let Some(kv) = event.kv.clone() {
-                self.tell(kv, events.revision);
+                self.tell(kv, events.revision, None);
             }
         }
     }
 
-    fn tell(&mut self, kv: KeyValue, revision: i64) {
+    fn tell(&mut self, kv: KeyValue, revision: i64, held: Option<Held>) {
         let (old, new) = (self.told, kv.create_revision);
         self.told = new;
         mark!(
@@ -159,6 +170,6 @@ impl Observation {
             revision = kv.mod_revision
         );
         let header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
-        self.outbox.push_back(LeaderResponse { header, kv: Some(kv) });
+        self.outbox.push_back((LeaderResponse { header, kv: Some(kv) }, held));
     }
 }

@@ -17,9 +17,7 @@ use crate::{
     mark,
     pb::etcdserverpb::{RangeRequest, RangeResponse},
     server::{
-        Error, Server,
-        answer::Connection,
-        dropped,
+        Error, Server, dropped,
         mvcc::{
             read_txn::OlderKeys,
             watch::{Filters, News, Notice, Path, WatchRequest, WatchStream, queue::Notices},
@@ -44,7 +42,7 @@ impl Server {
             waits += 1;
         }
         let own = RangeRequest { key: queued.key.clone(), ..RangeRequest::default() };
-        let mut response = self.read_again(id, &own, None).await?;
+        let mut response = self.read_again(id, &own).await?;
         let created = response.kvs.pop().map_or(0, |kv| kv.create_revision);
         if created != queued.created {
             return Ok(Outcome::Lost);
@@ -55,14 +53,9 @@ impl Server {
     }
 
     /// A linearizable read that does not mind when the leader changes under it.
-    pub(super) async fn read_again(
-        &self,
-        id: u64,
-        range: &RangeRequest,
-        client: Option<&Connection>,
-    ) -> Result<RangeResponse, Error> {
+    async fn read_again(&self, id: u64, range: &RangeRequest) -> Result<RangeResponse, Error> {
         loop {
-            match self.own_range(id, range.clone(), client).await {
+            match self.own_range(id, range.clone()).await {
                 Err(Error::LeaderChanged) => {}
                 result => return result,
             }

@@ -188,6 +188,13 @@ impl Lessor {
         self.lock().leases.get(&lease).map(|lease| lease.keys.iter().cloned().collect())
     }
 
+    /// Bytes that the lease's keys take in an answer, decoded.
+    pub fn keys_bytes(&self, lease: i64) -> usize {
+        let state = self.lock();
+        let keys = state.leases.get(&lease).into_iter().flat_map(|lease| &lease.keys);
+        keys.map(|key| size_of::<Bytes>() + key.len()).sum()
+    }
+
     /// Apply thread: takes a lease and its row away; its keys are the caller's to delete.
     pub(in crate::server) fn remove(&self, lease: i64, backend: &mut WriteGuard<'_>) {
         self.take_away(lease);

@@ -1,6 +1,6 @@
 //! The Lease service's requests, a line a step.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Question, Refusal, View, forward};
 use crate::{
@@ -8,7 +8,12 @@ use crate::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesResponse, LeaseRevokeRequest,
         LeaseRevokeResponse, LeaseStatus,
     },
-    server::{Error, Server, admit::GRANT_COST, command::Command},
+    server::{
+        Error, Server,
+        admit::GRANT_COST,
+        answer::{Connection, Held},
+        command::Command,
+    },
     set, stage, trace,
 };
 
@@ -56,20 +61,31 @@ impl Server {
         Ok(view?.map(|view| view.ttl))
     }
 
-    /// Lease.LeaseTimeToLive: `None` when the lease is gone.
+    /// Lease.LeaseTimeToLive: `None` when the lease is gone; and the bytes of the answer, which are
+    /// counted until it is sent. This member counts them before it asks the leader, by the keys
+    /// that it knows: calls that wait for the leader together would otherwise all pass before the
+    /// first answer is counted.
     pub(crate) async fn lease_time_to_live(
         &self,
         id: u64,
-        lease: i64,
-        with_keys: bool,
-    ) -> Result<Option<View>, Error> {
-        self.ask_leader(id, Question::TimeToLive(lease, with_keys)).await
+        (lease, with_keys): (i64, bool),
+        from: &Arc<Connection>,
+    ) -> Result<(Option<View>, Held), Error> {
+        from.ready(id, self.settings.request_timeout).await?;
+        let keys = if with_keys { self.store.lessor().keys_bytes(lease) } else { 0 };
+        let held = from.hold(keys);
+        Ok((self.ask_leader(id, Question::TimeToLive(lease, with_keys)).await?, held))
     }
 
     /// Lease.LeaseLeases: every lease whose grant was acknowledged before the call, and none whose
     /// revocation was. etcd 3.5 lists what the member happens to have applied.
-    pub(crate) async fn lease_leases(&self, id: u64) -> Result<LeaseLeasesResponse, Error> {
+    pub(crate) async fn lease_leases(
+        &self,
+        id: u64,
+        from: &Connection,
+    ) -> Result<LeaseLeasesResponse, Error> {
         self.linearize(id).await?;
+        from.ready(id, self.settings.request_timeout).await?;
         let leases = self.store.lessor().list();
         let leases = leases.into_iter().map(|id| LeaseStatus { id }).collect();
         Ok(LeaseLeasesResponse { header: None, leases })
