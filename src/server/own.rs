@@ -42,7 +42,7 @@ impl Server {
         range: &RangeRequest,
         (client, patience): (&Arc<Connection>, Duration),
     ) -> Result<(RangeResponse, Held), Error> {
-        self.may_range(id, range).await?;
+        self.prepare_range(id, range).await?;
         loop {
             client.ready(id, patience).await?;
             if let Some(response) = self.store.small_range(id, range, usize::MAX)? {
