@@ -24,7 +24,7 @@ use crate::{
 const COMPACTION_POLL: Duration = Duration::from_millis(10);
 
 impl Server {
-    /// KV.Put.
+    /// KV.Put. With `prev_kv` it waits for room for the answer before it is proposed.
     pub(crate) async fn put(
         &self,
         id: u64,
@@ -40,7 +40,7 @@ impl Server {
         Ok(self.finish(id, reply, (from, None)).await?.map(KvResponse::put))
     }
 
-    /// KV.Range.
+    /// KV.Range. A short range is answered at once; a longer one is read on a blocking thread.
     pub(crate) async fn range(
         &self,
         id: u64,
@@ -65,7 +65,7 @@ impl Server {
         Ok(())
     }
 
-    /// KV.DeleteRange.
+    /// KV.DeleteRange. With `prev_kv` it waits for room for the answer before it is proposed.
     pub(crate) async fn delete_range(
         &self,
         id: u64,
