@@ -21,8 +21,8 @@
 //!   A transaction that changes nothing gets none.
 //! * A refused transaction has written nothing, and every member refuses it for the same reason:
 //!   all checks come before the first write, and none of them reads a clock or a disk.
-//! * `compacted` only grows. It reaches the file before, or together with, the first deletion of a
-//!   row that it allows.
+//! * `compacted` only grows. It is committed to the file before, or together with, the first
+//!   deletion of a row that it permits.
 //! * The revision never goes back, even if compaction has deleted the newest rows (etcd #17780),
 //!   because the marks of compactions count too.
 //!

@@ -31,8 +31,8 @@
 //! * Progress is reported only to watchers that have everything (etcd #15220, #20221), and through
 //!   the same queue, so after everything else.
 //!
-//! Locks are taken in this order: the index, the write buffers, the watchers; the lessor's is
-//! released before the watchers'. No thread waits while it holds the watchers' lock.
+//! Locks are taken in this order: the index, the write buffers, the watchers. The lessor's is
+//! released before the watchers' is taken. No thread waits while it holds the watchers' lock.
 //!
 //! Left out: the previous values of events. The stream that sends the events reads them
 //! ([`previous`]).
