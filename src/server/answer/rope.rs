@@ -1,7 +1,7 @@
 //! A large answer in pieces: encoded once, and only as far as there is room for it.
 //!
-//! A row of the key space *is* an encoded `KeyValue`, so an answer is made of rows as they are read,
-//! without decoding them, and there is no long buffer:
+//! A row of the key space *is* an encoded `KeyValue`, so an answer is made of rows as they are
+//! read. They are not decoded, and no buffer is long:
 //!
 //! ```text
 //!   parts:  [header, rows … │ … rows … │ … rows …] [rows 40 to 90 of revision 17] [more, count]
@@ -10,8 +10,8 @@
 //! ```
 //!
 //! gRPC wants a message's length before its first byte, so every row is read at least once before
-//! anything is sent. As long as the [`Meter`](super::meter::Meter) finds room the row is kept. From the first row without
-//! room on rows are only measured, and their revisions are noted in place of them.
+//! anything is sent. Rows are kept as long as the [`Meter`](super::meter::Meter) finds room. From
+//! the first row without room on they are only measured, and their revisions are noted instead.
 //!
 //! Left out: compression. Answers are sent as they are.
 
@@ -22,11 +22,11 @@ use prost::Message;
 
 use crate::pb::mvccpb::KeyValue;
 
-/// Rows are laid into parts of this length. A piece that a socket has not taken keeps its part in
-/// memory, so this is also how far what is counted may be from what is held.
+/// Length of the parts into which rows are copied, in bytes. A frame that a socket has not taken
+/// keeps its part in memory, so this is also how far the count may be from the memory held.
 const PART: usize = 64 << 10;
 
-/// An answer, or what is left of it.
+/// An answer, or the part that is not sent yet.
 #[derive(Debug, Default)]
 pub struct Rope {
     parts: VecDeque<Part>,
@@ -36,22 +36,22 @@ pub struct Rope {
 /// A stretch of an answer.
 #[derive(Debug)]
 pub(super) enum Part {
-    /// Encoded, and in memory. Kept from the beginning, or not.
+    /// Encoded, and in memory; and whether they were kept when the answer was read.
     Bytes(Bytes, bool),
     /// Rows that must be read again.
     Rows(Rows),
 }
 
-/// What comes next of an answer.
+/// The next step of sending an answer.
 #[derive(Debug)]
 pub enum Next {
-    /// These bytes, and whether they were kept from the beginning.
+    /// Send these bytes; and whether they were kept when the answer was read.
     Bytes(Bytes, bool),
-    /// What these rows are when they are read again.
+    /// Read these rows again, and [put them back](Rope::put_back).
     Rows(Rows),
-    /// Nothing: it is complete.
+    /// The answer is complete.
     End,
-    /// Nothing: it was [ended](Rope::end) before it was complete.
+    /// The answer was [ended](Rope::end) before it was complete.
     Ended,
 }
 
@@ -62,7 +62,7 @@ impl Rope {
         Rope { parts: parts.list, is_ended: false }
     }
 
-    /// Takes what comes next, up to so many bytes.
+    /// Takes the next step, with at most so many bytes.
     pub fn next(&mut self, most: usize) -> Next {
         if self.is_ended {
             return Next::Ended;
@@ -76,7 +76,7 @@ impl Rope {
         }
     }
 
-    /// Up to so many bytes, of which these are the first. Short parts travel together.
+    /// At most so many bytes, of which these are the first. Short parts are joined.
     fn piece(&mut self, mut first: Bytes, is_kept: bool, most: usize) -> Bytes {
         if most < first.len() {
             let piece = first.split_to(most);
@@ -100,7 +100,7 @@ impl Rope {
         if joined.is_empty() { first } else { joined.freeze() }
     }
 
-    /// Puts in front what was read again, and the rows that are left, if there are any.
+    /// Puts in front the rows that were read again, and after them those that are left.
     pub fn put_back(&mut self, read: Vec<Bytes>, rows: Rows) {
         if self.is_ended {
             return;
@@ -113,7 +113,7 @@ impl Rope {
         }
     }
 
-    /// Drops what is left: the answer stays without its end.
+    /// Drops the part that is not sent yet: the answer remains incomplete.
     pub fn end(&mut self) {
         self.is_ended = true;
         self.parts = VecDeque::new();
@@ -135,27 +135,27 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Rows of a range that reads at revision `at`, for the field `tag` (1 to 15).
+    /// No rows yet, of a range that reads at revision `at`, for the field `tag` (1 to 15).
     pub fn new(tag: u8, at: i64, keys_only: bool) -> Rows {
         Rows { tag, at, keys_only, keys: VecDeque::new() }
     }
 
-    /// The field whose values they are.
+    /// The field that they are values of.
     pub(super) fn tag(&self) -> u8 {
         self.tag
     }
 
-    /// What of a row of the key space is returned.
+    /// The part of a row of the key space that is returned.
     pub(super) fn returned(&self, row: Bytes) -> Bytes {
         if self.keys_only { without_value(row) } else { row }
     }
 
-    /// Whether there are none left.
+    /// Whether no rows are left.
     pub(super) fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Notes the keys of the rows that were not kept: all but the first so many of these.
+    /// Notes the keys of the rows that were not kept: all but the first `kept`.
     pub fn leave(&mut self, mut keys: Vec<[u8; 17]>, kept: usize) {
         keys.drain(..kept);
         keys.shrink_to_fit();
@@ -172,12 +172,12 @@ impl Rows {
         self.keys.make_contiguous()
     }
 
-    /// Encodes those that are read again.
+    /// An encoder for those that are read again.
     pub fn encoder(&self) -> Encoder {
         Encoder { tag: self.tag, keys_only: self.keys_only, parts: Parts::default() }
     }
 
-    /// The first rows that were left are read.
+    /// Removes the first rows, which have been read.
     pub fn pass(&mut self, rows: usize) {
         self.keys.drain(..rows);
     }
@@ -198,7 +198,7 @@ impl Encoder {
         self.parts.push(self.tag, &row);
     }
 
-    /// All that was added.
+    /// The encoded rows.
     pub fn finish(mut self) -> Vec<Bytes> {
         self.parts.cut();
         let bytes = self.parts.list.into_iter().filter_map(|part| match part {
@@ -209,7 +209,7 @@ impl Encoder {
     }
 }
 
-/// What the backend has was written by this program, and was decoded when it was applied.
+/// The row without its value. This program wrote the row, so it can be decoded.
 fn without_value(row: Bytes) -> Bytes {
     match KeyValue::decode(row.clone()) {
         Ok(kv) => KeyValue { value: Bytes::new(), ..kv }.encode_to_vec().into(),
@@ -217,7 +217,7 @@ fn without_value(row: Bytes) -> Bytes {
     }
 }
 
-/// The bytes before a value of the field `tag`.
+/// Length of the prefix before a value of `len` bytes, in the field `tag`.
 pub(super) fn prefix(tag: u8, len: usize) -> usize {
     debug_assert!((1..16).contains(&tag), "its key takes one byte");
     1 + prost::length_delimiter_len(len)
@@ -228,7 +228,7 @@ pub(super) fn put_prefix(tag: u8, len: usize, to: &mut BytesMut) {
     prost::encode_length_delimiter(len, to).expect("BytesMut grows");
 }
 
-/// Parts, and the one to which short pieces are added.
+/// Parts, and the shared one to which rows are added.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     pub(super) list: VecDeque<Part>,
@@ -244,7 +244,7 @@ impl Parts {
         &mut self.shared
     }
 
-    /// Ends the shared part. What follows shares its memory as long as it fits.
+    /// Ends the shared part. The following bytes use the rest of its memory.
     pub(super) fn cut(&mut self) {
         if !self.shared.is_empty() {
             self.list.push_back(Part::Bytes(self.shared.split().freeze(), true));

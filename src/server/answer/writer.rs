@@ -1,7 +1,7 @@
 //! Writes an answer into a [`Rope`], field by field and row by row, as far as there is room.
 //!
-//! It knows the length of the whole, which gRPC wants first, and so also of the messages inside of
-//! it. What a row takes is asked of the [`Meter`]; the few bytes around rows are not.
+//! It knows the length of the whole, which gRPC wants first, and so also of the messages inside it.
+//! The [`Meter`] decides about each row; the few bytes around rows are always kept.
 
 use std::ops::ControlFlow;
 
@@ -14,17 +14,19 @@ use super::{
     rope::{Part, Parts, Rope, Rows, prefix, put_prefix},
 };
 
-/// The longest answer: gRPC in Go, and so etcd, sends no longer one (`math.MaxInt32`).
+/// The longest answer in bytes: gRPC in Go, and so etcd, sends none that is longer
+/// (`math.MaxInt32`).
 pub const LONGEST: usize = i32::MAX as usize;
-/// What of that is left for the header, which is not written here.
+/// Bytes of that for the header, which is not written here.
 const HEADER: usize = 64;
 
-/// Why an answer was not written to its end.
+/// The reason why an answer was not written to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// It is not small, and there is no room to begin a large one: wait for it, and begin again.
+    /// It is not small, and there is no room to begin a large one. After a wait for room it can
+    /// begin again.
     Full,
-    /// It is longer than any answer may be: at least this long.
+    /// It is longer than [`LONGEST`]: at least this many bytes.
     TooLong(usize),
 }
 
@@ -37,7 +39,7 @@ pub struct Writer {
     stop: Option<Stop>,
 }
 
-/// The place of a message inside of the answer whose length is not known yet.
+/// The place of a message inside the answer, whose length is not known yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Begun {
     place: usize,
@@ -58,7 +60,7 @@ impl Writer {
         self.len += len;
     }
 
-    /// Begins a message inside of this one.
+    /// Begins a message inside the answer.
     pub fn begin(&mut self) -> Begun {
         self.parts.cut();
         self.parts.list.push_back(Part::Bytes(Bytes::new(), true));
@@ -74,7 +76,7 @@ impl Writer {
         self.parts.list[begun.place] = Part::Bytes(self.parts.shared.split().freeze(), true);
     }
 
-    /// Adds a row as one of these, or measures it. Returns whether it was kept.
+    /// Adds a row as one of `rows`, or only measures it. Returns whether it was kept.
     pub fn row(&mut self, rows: &Rows, row: Bytes) -> ControlFlow<(), bool> {
         let (tag, row) = (rows.tag(), rows.returned(row));
         let len = prefix(tag, row.len()) + row.len();
@@ -98,7 +100,7 @@ impl Writer {
         ControlFlow::Break(())
     }
 
-    /// Adds the rows that were measured, if there are any.
+    /// Adds the rows that were only measured, to be read again.
     pub fn leave(&mut self, rows: Rows) {
         if !rows.is_empty() {
             self.parts.cut();
@@ -106,7 +108,7 @@ impl Writer {
         }
     }
 
-    /// Counts bytes that are in memory for a moment, whether there is room for them or not.
+    /// Counts bytes that are in memory temporarily, whether there is room for them or not.
     pub fn overdraw(&mut self, bytes: usize) -> ControlFlow<()> {
         match self.meter.overdraw(bytes) {
             Taken::Full => self.break_off(Stop::Full),
@@ -114,7 +116,7 @@ impl Writer {
         }
     }
 
-    /// Counts what the plan takes: at most, before it is made, and then exactly.
+    /// Counts the plan: as an upper limit before it is made, and then exactly.
     pub fn plan(&mut self, bytes: usize) -> ControlFlow<()> {
         match self.meter.plan(bytes) {
             Taken::Full => self.break_off(Stop::Full),
@@ -122,12 +124,12 @@ impl Writer {
         }
     }
 
-    /// The bytes that were overdrawn are gone.
+    /// Gives back the overdrawn bytes.
     pub fn repay(&mut self) {
         self.meter.repay();
     }
 
-    /// The answer, its length, and its place in the ledger if it is not small.
+    /// Returns the answer, its length, and its place in the ledger if it is not small.
     pub fn finish(self) -> Result<(Rope, usize, Option<Share>), Stop> {
         if let Some(stop) = self.stop {
             return Err(stop);

@@ -19,9 +19,7 @@ use crate::{
     mark,
     pb::etcdserverpb::{RangeRequest, RangeResponse},
     server::{
-        Error,
-        answer::Connection,
-        dropped,
+        Error, dropped,
         mvcc::{
             Store,
             read_txn::Older,
@@ -47,7 +45,7 @@ impl Concurrency {
             waits += 1;
         }
         let own = RangeRequest { key: queued.key.clone(), ..RangeRequest::default() };
-        let mut response = self.read_again(id, &own, None).await?;
+        let mut response = self.read_again(id, &own).await?;
         let created = response.kvs.pop().map_or(0, |kv| kv.create_revision);
         if created != queued.created {
             return Ok(Outcome::Lost);
@@ -58,14 +56,9 @@ impl Concurrency {
     }
 
     /// A linearizable read that starts again if the leader changes during it.
-    pub(super) async fn read_again(
-        &self,
-        id: u64,
-        range: &RangeRequest,
-        client: Option<&Connection>,
-    ) -> Result<RangeResponse, Error> {
+    async fn read_again(&self, id: u64, range: &RangeRequest) -> Result<RangeResponse, Error> {
         loop {
-            match self.kv.own_range(id, range.clone(), client).await {
+            match self.kv.own_range(id, range.clone()).await {
                 Err(Error::LeaderChanged) => {}
                 result => return result,
             }
