@@ -77,15 +77,14 @@ use self::{
 use super::{Error, long_reads::LongReads};
 use crate::{
     pb::etcdserverpb::{RangeRequest, TxnRequest},
-    server::mvcc::{KvResponse, Reply, Store, reader::Source, reply::write_range},
+    server::mvcc::{
+        KvResponse, Reply, Store, read_txn::SHORT_ROWS_MAX, reader::Source, reply::write_range,
+    },
     stage, trace,
 };
 
 /// Bytes of rows that are read again at a time; the last row may exceed them.
 pub const PIECE: usize = 1 << 20;
-/// Rows of a write's reply that are read on the gRPC thread; longer replies are read on a blocking
-/// thread.
-const SHORT: usize = 128;
 
 /// The answer to a request.
 #[derive(Debug)]
@@ -281,7 +280,7 @@ impl AnswerReader {
         mut reply: Reply,
         (from, share): (&Arc<Connection>, Option<Share>),
     ) -> Result<Answer<KvResponse>, Error> {
-        if reply.rows() <= SHORT {
+        if reply.rows() <= SHORT_ROWS_MAX {
             let source = Source::Published(self.store.backend());
             if let Some(response) = reply.whole(id, source, &mut from.small()) {
                 return Ok(Answer::Whole(response));
@@ -340,7 +339,7 @@ impl AnswerReader {
         let read = move |store: &Store| {
             let mut span = stage!(AnswerPiece, id, revision = rows.at());
             let (mut encoder, mut count, mut bytes) = (rows.encoder(), 0, 0);
-            let read = store.rows_again(id, rows.at(), rows.keys(), |row| {
+            let read = store.reread_rows(id, rows.at(), rows.keys(), |row| {
                 count += 1;
                 bytes += row.len();
                 encoder.push(row);

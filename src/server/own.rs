@@ -27,7 +27,7 @@ impl KvServer {
         id: u64,
         range: RangeRequest,
     ) -> Result<RangeResponse, Error> {
-        self.may_range(id, &range).await?;
+        self.prepare_range(id, &range).await?;
         if let Some(response) = self.store.small_range(id, &range, usize::MAX)? {
             return Ok(response);
         }
@@ -44,7 +44,7 @@ impl KvServer {
         range: &RangeRequest,
         (client, patience): (&Arc<Connection>, Duration),
     ) -> Result<(RangeResponse, Held), Error> {
-        self.may_range(id, range).await?;
+        self.prepare_range(id, range).await?;
         loop {
             client.ready(id, patience).await?;
             if let Some(response) = self.store.small_range(id, range, usize::MAX)? {

@@ -118,11 +118,6 @@ impl Rope {
         self.is_ended = true;
         self.parts = VecDeque::new();
     }
-
-    /// Whether the answer was ended before it was sent.
-    pub fn is_ended(&self) -> bool {
-        self.is_ended
-    }
 }
 
 /// Rows of one range that were measured and not kept, as values of one field.
@@ -200,12 +195,7 @@ impl Encoder {
 
     /// The encoded rows.
     pub fn finish(mut self) -> Vec<Bytes> {
-        self.parts.cut();
-        let bytes = self.parts.list.into_iter().filter_map(|part| match part {
-            Part::Bytes(bytes, _) => Some(bytes),
-            Part::Rows(_) => None,
-        });
-        bytes.collect()
+        self.parts.take_bytes().collect()
     }
 }
 
@@ -217,26 +207,105 @@ fn without_value(row: Bytes) -> Bytes {
     }
 }
 
-/// Length of the prefix before a value of `len` bytes, in the field `tag`.
-pub(super) fn prefix(tag: u8, len: usize) -> usize {
+/// The length of a value of the field `tag` (1 to 15) with what comes before it.
+pub(super) fn value_len(tag: u8, len: usize) -> usize {
+    prefix(tag, len) + len
+}
+
+/// The bytes before a value of the field `tag`.
+fn prefix(tag: u8, len: usize) -> usize {
     debug_assert!((1..16).contains(&tag), "its key takes one byte");
     1 + prost::length_delimiter_len(len)
 }
 
-pub(super) fn put_prefix(tag: u8, len: usize, to: &mut BytesMut) {
+fn put_prefix(tag: u8, len: usize, to: &mut BytesMut) {
     to.put_u8(tag << 3 | 2);
     prost::encode_length_delimiter(len, to).expect("BytesMut grows");
 }
 
-/// Parts, and the shared one to which rows are added.
+/// An answer while it is encoded, from front to back.
 #[derive(Debug, Default)]
-pub(super) struct Parts {
-    pub(super) list: VecDeque<Part>,
-    pub(super) shared: BytesMut,
+pub(crate) struct Parts {
+    list: VecDeque<Part>,
+    /// The end of the answer. It joins the list when it is full, or when something else follows.
+    shared: BytesMut,
+    /// The length of the answer in bytes, rows that were only measured included.
+    len: usize,
+}
+
+/// A message within the answer whose length is not known yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    /// The part that is reserved for what comes before the message.
+    part: usize,
+    /// The length of the answer up to the message.
+    len: usize,
 }
 
 impl Parts {
-    pub(super) fn room(&mut self, len: usize) -> &mut BytesMut {
+    /// The length of the answer in bytes, rows that were only measured included.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds the fields of a message that are set.
+    pub(crate) fn fields(&mut self, message: &impl Message) {
+        let len = message.encoded_len();
+        message.encode(self.room(len)).expect("BytesMut grows");
+        self.len += len;
+    }
+
+    /// Adds a message as a value of the field `tag` (1 to 15).
+    pub(crate) fn message(&mut self, tag: u8, message: &impl Message) {
+        let len = message.encoded_len();
+        let prefix = prefix(tag, len);
+        put_prefix(tag, len, self.room(prefix));
+        self.len += prefix;
+        self.fields(message);
+    }
+
+    /// Begins a message that will become a value of a field.
+    pub(crate) fn begin(&mut self) -> Begun {
+        self.cut();
+        self.list.push_back(Part::Bytes(Bytes::new(), true));
+        Begun { part: self.list.len() - 1, len: self.len }
+    }
+
+    /// Ends a message. It is the value of the first of these fields (1 to 15), which is the only
+    /// one of a message that is the value of the second, and so on.
+    pub(crate) fn end<const FIELDS: usize>(&mut self, begun: Begun, tags: [u8; FIELDS]) {
+        self.cut();
+        let mut lens = [0; FIELDS];
+        let mut len = self.len - begun.len;
+        for (tag, inner) in tags.iter().zip(&mut lens) {
+            *inner = len;
+            len += prefix(*tag, len);
+        }
+        let room = self.room(len + begun.len - self.len);
+        for (tag, len) in tags.iter().zip(lens).rev() {
+            put_prefix(*tag, len, room);
+        }
+        self.len = begun.len + len;
+        self.list[begun.part] = Part::Bytes(self.shared.split().freeze(), true);
+    }
+
+    /// Takes what was encoded out as one buffer, which is as long as that.
+    pub(crate) fn take(&mut self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(self.len);
+        self.take_bytes().for_each(|part| bytes.put(part));
+        self.len = 0;
+        bytes.freeze()
+    }
+
+    fn take_bytes(&mut self) -> impl Iterator<Item = Bytes> {
+        self.cut();
+        std::mem::take(&mut self.list).into_iter().filter_map(|part| match part {
+            Part::Bytes(bytes, _) => Some(bytes),
+            Part::Rows(_) => None,
+        })
+    }
+
+    fn room(&mut self, len: usize) -> &mut BytesMut {
         if self.shared.capacity() - self.shared.len() < len {
             self.cut();
             self.shared = BytesMut::with_capacity(PART.max(len));
@@ -245,19 +314,32 @@ impl Parts {
     }
 
     /// Ends the shared part. The following bytes use the rest of its memory.
-    pub(super) fn cut(&mut self) {
+    fn cut(&mut self) {
         if !self.shared.is_empty() {
             self.list.push_back(Part::Bytes(self.shared.split().freeze(), true));
         }
     }
 
+    /// Adds the row as a value of the field `tag` (1 to 15).
     pub(super) fn push(&mut self, tag: u8, mut row: &[u8]) {
         put_prefix(tag, row.len(), self.room(prefix(tag, row.len())));
+        self.len += value_len(tag, row.len());
         while !row.is_empty() {
             let shared = self.room(1);
             let (now, rest) = row.split_at(row.len().min(shared.capacity() - shared.len()));
             shared.put_slice(now);
             row = rest;
         }
+    }
+
+    /// Counts a row of this length that was measured, but not kept, as a value of the field `tag`.
+    pub(super) fn skip(&mut self, tag: u8, len: usize) {
+        self.len += value_len(tag, len);
+    }
+
+    /// Puts rows that were measured and not kept behind what was added.
+    pub(super) fn leave(&mut self, rows: Rows) {
+        self.cut();
+        self.list.push_back(Part::Rows(rows));
     }
 }

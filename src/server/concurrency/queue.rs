@@ -22,7 +22,7 @@ use crate::{
         Error, dropped,
         mvcc::{
             Store,
-            read_txn::Older,
+            read_txn::OlderKeys,
             watch::{Filters, News, Notice, Path, WatchRequest, WatchStream, queue::Notices},
         },
     },
@@ -39,7 +39,7 @@ impl Concurrency {
         let queue = below(&queued.prefix);
         loop {
             // A local look-up; the module documentation says why that is enough.
-            let ahead = self.store.older(&queue, queued.created);
+            let ahead = self.store.older_keys(&queue, queued.created);
             let Some(next) = &ahead.youngest else { break };
             self.wait_deleted(id, queued, next, &ahead).await?;
             waits += 1;
@@ -72,7 +72,7 @@ impl Concurrency {
         id: u64,
         queued: &QueuedKey,
         (key, before): &(Bytes, i64),
-        ahead: &Older,
+        ahead: &OlderKeys,
     ) -> Result<(), Error> {
         let (own, ahead_count) = (queued.created, ahead.count);
         let span = stage!(LockWait, id, own = own, before = *before, ahead = ahead_count);

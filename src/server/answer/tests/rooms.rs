@@ -1,6 +1,9 @@
 //! The room: calls wait, are woken in order, and give back all their bytes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -12,6 +15,7 @@ use crate::server::{
         ledger::{Limits, Share},
         meter::{Meter, Taken},
         room::{LIMITS, SMALL, UNCOUNTED},
+        rope::{Next, Rope},
     },
 };
 
@@ -78,7 +82,8 @@ async fn a_stalled_answer_is_ended_while_others_wait() {
     for (share, rope) in shares.iter().zip(&ropes) {
         share.send(rope);
     }
-    let is_ended = || ropes.iter().filter(|rope| rope.lock().unwrap().is_ended()).count();
+    let is_ended = |rope: &&Arc<Mutex<Rope>>| matches!(rope.lock().unwrap().next(1), Next::Ended);
+    let is_ended = || ropes.iter().filter(is_ended).count();
     // No call waits, so no answer is ended.
     tokio::time::sleep(2 * TWO.stall).await;
     assert_eq!(is_ended(), 0);

@@ -22,7 +22,7 @@ use crate::{
             writer::Stop,
         },
         apply::key_space::KvRequest,
-        mvcc::{Asker, KvResponse, Reply, Store, reader::Source},
+        mvcc::{KvResponse, Reply, ReplyTo, Store, reader::Source},
         txn::Txn,
     },
     storage::backend::{Backend, Options},
@@ -62,13 +62,13 @@ impl Space {
     fn put(&mut self, key: u8, len: usize) {
         let value = vec![key.wrapping_mul(37); len];
         let put = PutRequest { key: key_of(key), value: value.into(), ..PutRequest::default() };
-        self.apply(KvRequest::Put(&put), Asker::Elsewhere);
+        self.apply(KvRequest::Put(&put), ReplyTo::Nobody);
     }
 
-    fn apply(&mut self, request: KvRequest<'_>, asker: Asker) -> Reply {
+    fn apply(&mut self, request: KvRequest<'_>, reply_to: ReplyTo) -> Reply {
         self.index += 1;
         let mut batch = self.store.batch();
-        let reply = batch.kv(self.index, request, asker).unwrap();
+        let reply = batch.kv(self.index, request, reply_to).unwrap();
         batch.set_applied(self.index, 1);
         reply
     }
@@ -92,7 +92,7 @@ impl Space {
                 Next::Bytes(next, _) => bytes.extend_from_slice(&next),
                 Next::Rows(mut rows) => {
                     let mut encoder = rows.encoder();
-                    self.store.rows_again(1, rows.at(), rows.keys(), |row| {
+                    self.store.reread_rows(1, rows.at(), rows.keys(), |row| {
                         encoder.push(row);
                         ControlFlow::Break(())
                     })?;
@@ -204,13 +204,13 @@ fn the_pieces_of_a_transaction_are_its_message_and_later_writes_are_not_in_it() 
         for in_pieces in [false, true] {
             let mut space = Space::new(limits);
             let txn = busy();
-            let mut reply = space.apply(KvRequest::Txn(&txn), Asker::Here);
+            let mut reply = space.apply(KvRequest::Txn(&txn), ReplyTo::Client);
             let delete = DeleteRangeRequest {
                 key: "k".into(),
                 range_end: "l".into(),
                 ..DeleteRangeRequest::default()
             };
-            space.apply(KvRequest::DeleteRange(&delete), Asker::Elsewhere);
+            space.apply(KvRequest::DeleteRange(&delete), ReplyTo::Nobody);
             space.store.backend().commit_now();
             if !in_pieces {
                 let source = Source::Published(space.store.backend());
@@ -256,7 +256,7 @@ fn the_pieces_of_a_deep_transaction_are_its_message() {
         bytes.reverse();
         let request = TxnRequest::decode(Bytes::from(bytes)).unwrap();
         let txn = Txn::expand(request, usize::MAX).unwrap();
-        let mut reply = space.apply(KvRequest::Txn(&txn), Asker::Here);
+        let mut reply = space.apply(KvRequest::Txn(&txn), ReplyTo::Client);
         let source = Source::Published(space.store.backend());
         let whole = reply.whole(1, source, &mut usize::MAX.clone());
         let Some(KvResponse::Txn(whole)) = whole else { panic!("no answer to a transaction") };
@@ -268,7 +268,7 @@ fn the_pieces_of_a_deep_transaction_are_its_message() {
         }
         // Two short parts a level, some ten bytes each.
         assert!((2..DEPTH / 10).contains(&pieces), "{pieces} pieces");
-        let mut again = Question::Planned(space.apply(KvRequest::Txn(&txn), Asker::Here));
+        let mut again = Question::Planned(space.apply(KvRequest::Txn(&txn), ReplyTo::Client));
         let large = space.ask(&mut again, &of).unwrap();
         let (bytes, _) = space.send(&large).unwrap();
         assert!([head(revision), bytes].concat() == whole.encode_to_vec());
@@ -281,15 +281,15 @@ fn the_pieces_of_a_deep_transaction_are_its_message() {
 fn a_member_that_does_not_answer_writes_the_same_and_reads_nothing() {
     let (mut here, mut elsewhere) = (Space::new(LIMITS), Space::new(LIMITS));
     let txn = busy();
-    let answer = here.apply(KvRequest::Txn(&txn), Asker::Here);
-    let none = elsewhere.apply(KvRequest::Txn(&txn), Asker::Elsewhere);
+    let answer = here.apply(KvRequest::Txn(&txn), ReplyTo::Client);
+    let none = elsewhere.apply(KvRequest::Txn(&txn), ReplyTo::Nobody);
     assert!(answer.rows() > 100 && none.rows() == 0, "{} and {}", answer.rows(), none.rows());
     assert_eq!(answer.revision(), none.revision());
     let hash = |space: &Space| space.store.hash_kv(0).unwrap().hash;
     assert_eq!(hash(&here), hash(&elsewhere));
     let delete = DeleteRangeRequest { key: "k".into(), range_end: "l".into(), prev_kv: true };
     let Reply::DeleteRange { deleted, previous, .. } =
-        elsewhere.apply(KvRequest::DeleteRange(&delete), Asker::Elsewhere)
+        elsewhere.apply(KvRequest::DeleteRange(&delete), ReplyTo::Nobody)
     else {
         panic!("a deletion is answered with something else");
     };
@@ -302,7 +302,7 @@ fn the_pieces_of_a_deletion_are_its_message() {
     for limits in [LIMITS, without_room()] {
         let mut space = Space::new(limits);
         let delete = DeleteRangeRequest { key: "k".into(), range_end: "l".into(), prev_kv: true };
-        let reply = space.apply(KvRequest::DeleteRange(&delete), Asker::Here);
+        let reply = space.apply(KvRequest::DeleteRange(&delete), ReplyTo::Client);
         let revision = reply.revision();
         let of = space.room.connect();
         let large = space.ask(&mut Question::Planned(reply), &of).unwrap();
@@ -324,10 +324,10 @@ fn compacted_rows_are_sent_while_they_exist_and_their_absence_is_an_error() {
     let [first, second] = [(); 2].map(|()| space.ask(&mut Question::Range(of_all()), &of).unwrap());
     let (key, range_end) = (key_of(39), Bytes::new());
     let delete = DeleteRangeRequest { key, range_end, prev_kv: false };
-    space.apply(KvRequest::DeleteRange(&delete), Asker::Here);
+    space.apply(KvRequest::DeleteRange(&delete), ReplyTo::Client);
     let revision = space.store.revision();
     let compact = crate::pb::etcdserverpb::CompactionRequest { revision, physical: false };
-    space.apply(KvRequest::Compact(&compact), Asker::Here);
+    space.apply(KvRequest::Compact(&compact), ReplyTo::Client);
     let at = RangeRequest { revision: first.revision, ..of_all() };
     assert_eq!(space.store.range(1, &at).err(), Some(Error::Compacted));
     let (bytes, again) = space.send(&first).unwrap();
@@ -386,7 +386,7 @@ fn plans_and_noted_rows_are_counted_once() {
     };
     let least = LISTS * 2 * 17;
     let txn = Txn::expand(lists.clone(), LISTS).unwrap();
-    let reply = space.apply(KvRequest::Txn(&txn), Asker::Here);
+    let reply = space.apply(KvRequest::Txn(&txn), ReplyTo::Client);
     let most = space.store.plan_bytes(txn.ranges());
     assert!(least <= reply.bytes() && most >= least && most <= 20 * least, "{most}");
     for (mut question, plan) in
