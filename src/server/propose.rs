@@ -70,8 +70,8 @@ impl Proposer {
         result
     }
 
-    /// Proposes a command only as the leader of `term`. A leader's own decisions are never forwarded:
-    /// if another member leads by then, raft drops the proposal.
+    /// Proposes a command only as the leader of `term`. A leader's own decisions are never
+    /// forwarded: if another member leads by then, raft drops the proposal.
     pub(super) async fn propose_in_term(
         &self,
         id: u64,

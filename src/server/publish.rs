@@ -1,5 +1,5 @@
-//! The facts that a member publishes through the log: its name and its client URLs, and, if it leads,
-//! the version of the cluster. [`command`](super::command) has their forms.
+//! The facts that a member publishes through the log: its name and its client URLs, and, if it
+//! leads, the version of the cluster. [`command`](super::command) has their forms.
 
 use std::{future::pending, time::Duration};
 
