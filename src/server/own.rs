@@ -2,8 +2,8 @@
 //! of its health.
 //!
 //! Each is the same as a client's, under the call's own id. The answers have few keys, so they are
-//! read as a whole, without a place in the ledger of [`super::answer`]. Only those that are sent to a
-//! client are counted, from the moment they are read.
+//! read as a whole, without a place in the ledger of [`super::answer`]. Only those that are sent to
+//! a client are counted, from the moment they are read.
 
 use std::{sync::Arc, time::Duration};
 

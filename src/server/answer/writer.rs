@@ -1,7 +1,7 @@
 //! Writes an answer into a [`Rope`], field by field and row by row, as far as there is room.
 //!
-//! It knows the length of the whole, which gRPC wants first. The [`Meter`] decides about each row; the
-//! few bytes around rows are always kept.
+//! It knows the length of the whole, which gRPC wants first. The [`Meter`] decides about each row;
+//! the few bytes around rows are always kept.
 
 use std::ops::ControlFlow;
 

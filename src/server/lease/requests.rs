@@ -72,8 +72,8 @@ impl LeaseServer {
         Ok(view?.map(|view| view.ttl))
     }
 
-    /// Lease.LeaseTimeToLive: `None` if no lease has this id; and the bytes of the answer, which are
-    /// counted until it is sent. This member counts them before it asks the leader, by the keys
+    /// Lease.LeaseTimeToLive: `None` if no lease has this id; and the bytes of the answer, which
+    /// are counted until it is sent. This member counts them before it asks the leader, by the keys
     /// that it knows: calls that wait for the leader together would otherwise all pass before the
     /// first answer is counted.
     pub(crate) async fn time_to_live(
