@@ -1,4 +1,4 @@
-//! The glass: what every step of every request leaves behind.
+//! The glass: the records that every step of every request writes.
 //!
 //! ```text
 //!   where work happens            in the member                    at the reader's

@@ -91,7 +91,7 @@ enum Outgoing {
     Large { head: Bytes, large: Large, server: Arc<Server> },
 }
 
-/// Carries out a call of this connection, and replaces its answer's body as the handler has asked. Not
+/// Carries out a call of this connection, and gives its answer the body that its handler wants. Not
 /// an async function: that would hold the call three times, once for each place where it is moved.
 pub(super) fn serve<E>(
     client: Arc<Connection>,
@@ -100,10 +100,10 @@ pub(super) fn serve<E>(
     let calling = Calling { client, outgoing: RefCell::default() };
     let served = call.map(|answer| {
         let answer = answer?;
-        Ok(match CALLING.with(|calling| calling.outgoing.take()) {
+        Ok(CALLING.with(|calling| match calling.outgoing.take() {
             None => answer,
             Some(outgoing) => outgoing.body(answer),
-        })
+        }))
     });
     CALLING.scope(calling, served)
 }
@@ -119,7 +119,7 @@ fn send(outgoing: Outgoing) {
     let _ = CALLING.try_with(|calling| calling.outgoing.replace(Some(outgoing)));
 }
 
-/// Counts a message of so many bytes, from now on until it is sent.
+/// Counts a message of this many bytes, from now on until it is sent.
 pub(super) fn small(bytes: usize) {
     if UNCOUNTED <= bytes {
         count(PREFIX + bytes);
@@ -175,7 +175,7 @@ impl Outgoing {
     }
 }
 
-/// A small answer.
+/// An answer of at most [`SMALL`] bytes, which is counted until HTTP/2 has sent it.
 struct Counted {
     body: Body,
     held: Held,
@@ -204,7 +204,7 @@ impl HttpBody for Counted {
     }
 }
 
-/// A large answer.
+/// An answer that is read and sent piece by piece.
 struct Sending {
     large: Large,
     server: Arc<Server>,

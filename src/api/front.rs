@@ -1,4 +1,4 @@
-//! The client port: our own accept loop, and what is decided before a request reaches a service.
+//! The client port: our own accept loop, and the checks before a request reaches a service.
 //!
 //! HTTP/1 and HTTP/2 share a port, unless `--listen-client-http-urls` parts them (see [`Traffic`]).
 //! gRPC requests for methods that this member does not have are answered here, because tonic leaves
@@ -79,27 +79,27 @@ const METHODS: &[(&str, &[&str])] = &[
 /// The glass's own service.
 const OBSERVE: &str = "glasspb.Observe";
 
-/// How long a client may take until it can be told which HTTP it speaks, and then to send the head
-/// of an HTTP/1 request.
+/// How long a client may take to show which HTTP it speaks, and then to send the head of an HTTP/1
+/// request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where clients are served.
 #[derive(Debug)]
 pub struct Ports {
-    /// `--listen-client-urls`.
+    /// Those of `--listen-client-urls`: gRPC, and HTTP unless that has ports of its own.
     pub clients: Vec<Listener>,
-    /// `--listen-client-http-urls`.
+    /// Those of `--listen-client-http-urls`: HTTP only.
     pub http: Vec<Listener>,
-    /// `--listen-metrics-urls`.
+    /// Those of `--listen-metrics-urls`: probes and metrics, also before the member is ready.
     pub metrics: Vec<Listener>,
-    /// `--cors`.
+    /// Origins whose pages may use the HTTP interface (`--cors`).
     pub cors: Cors,
 }
 
 /// The protocols of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Traffic {
-    /// gRPC and HTTP.
+    /// gRPC and plain HTTP on one port.
     All,
     /// gRPC only, over HTTP/2: plain HTTP has ports of its own.
     Grpc,
@@ -109,7 +109,7 @@ enum Traffic {
     Metrics,
 }
 
-/// What the member has come to, for those who serve its clients.
+/// How far the member has started or stopped, for the code that serves its clients.
 #[derive(Clone, Debug)]
 pub struct Phase {
     /// It serves; until then requests wait.
@@ -237,12 +237,10 @@ impl Traffic {
     }
 }
 
-/// What the connections of a listener share: requests clone nothing but the router that they need.
+/// Shared by the connections of a listener: requests clone nothing but the router that they need.
 struct Front {
     server: Arc<Server>,
-    /// For gRPC.
     grpc: Router,
-    /// For everything else.
     http: Router,
     traffic: Traffic,
     limits: Limits,

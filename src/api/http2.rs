@@ -53,7 +53,7 @@ use hyper_util::{rt::TokioTimer, server::conn::auto::Http2Builder};
 
 use crate::config::Keepalive;
 
-/// What an HTTP/2 client sends first (RFC 9113 3.4).
+/// The first bytes of an HTTP/2 client (RFC 9113 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Limits of the client port.
@@ -61,7 +61,7 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub struct Limits {
     /// The largest message accepted, in bytes.
     pub message_bytes: usize,
-    /// `--max-concurrent-streams`.
+    /// Concurrent streams of a connection (`--max-concurrent-streams`).
     pub streams: u32,
     /// Connections at all listeners for clients together.
     pub connections: usize,
@@ -92,12 +92,12 @@ pub(super) const METADATA_OF_ALL: usize = 16 << 20;
 /// Go's do, send no more. Longer blocks make h2 answer with HTTP's 431, or hang up.
 pub(super) const HEADER_LIST: u32 = 4 << 20;
 
-/// What a client may send on one stream before it is read. A large put (1.5 MB) takes a dozen round
-/// trips: 0.6 s to another continent, and no noticeable time within a data centre.
+/// Bytes that a client may send on one stream before they are read. A large put (1.5 MB) takes a
+/// dozen round trips: 0.6 s to another continent, and no noticeable time within a data centre.
 pub(super) const STREAM_WINDOW: u32 = 128 << 10;
 
-/// What a client may send on all streams of a connection before it is read. With 127 streams full
-/// and unread, the next one still has its window.
+/// Bytes that a client may send on all streams of a connection before they are read. With 127
+/// streams full and unread, the next one still has its window.
 pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// HTTP/2's own frame size.

@@ -19,7 +19,7 @@ use crate::{
     trace::{self, context::Context},
 };
 
-/// A running RPC.
+/// An RPC, from its decoded request to its response.
 pub struct Call {
     span: trace::Span,
     /// Whether it has not ended yet.
@@ -124,7 +124,7 @@ impl Call {
         Self { span, is_open: true, id, method, caller }
     }
 
-    /// The request's id.
+    /// The id of the request, under which its steps are recorded on all members.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -168,7 +168,7 @@ impl Call {
         status
     }
 
-    /// Ends the call.
+    /// Ends the RPC with this result; an error becomes a status.
     pub fn finish<A>(
         mut self,
         result: Result<A, Error>,
@@ -184,7 +184,7 @@ impl Call {
         })
     }
 
-    /// Records the outcome.
+    /// Records the end of `rpc`, with this gRPC code.
     fn end(&mut self, code: u8) {
         self.is_open = false;
         self.span.clear_flag(trace::FLAG_CANCELLED);

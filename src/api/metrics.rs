@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// All metrics, as text. What etcd has is explained in etcd's words.
+/// All metrics, as text. Metrics of etcd have etcd's help text.
 pub fn render(server: &Server) -> String {
     let mut text = Text::default();
     text.histogram(

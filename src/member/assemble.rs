@@ -31,7 +31,7 @@ use crate::{
 /// How long a request may wait, in addition to two election timeouts (etcd: ReqTimeout).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the server serves from.
+/// The parts from which the server is built.
 pub(super) struct State {
     pub(super) members: Arc<Members>,
     pub(super) primary: Primary,

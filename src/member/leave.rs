@@ -1,4 +1,4 @@
-//! What a member does between the order to stop and its end, so that clients lose nothing.
+//! The steps of a member from the order to stop to its end, so that clients lose nothing.
 //!
 //! ```text
 //!   no more connections, GOAWAY ──▶ hand the leadership over ──▶ answer what is under way
@@ -8,8 +8,8 @@
 //! A leader hands its leadership over first (etcd: `TransferLeadership`). Without that the others
 //! would notice its absence only after an election timeout. The requests of its own clients that
 //! are under way wait for the new leader, are forwarded to it, and are answered. Streams, and calls
-//! that wait for a lock, end at once: their clients go on with another member. Calls under way have
-//! [`GRACE`] to be answered, and connections twice that to close; then the member ends.
+//! that wait for a lock, end at once: their clients continue at another member. Calls under way
+//! have [`GRACE`] to be answered, and connections twice that to close; then the member ends.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 

@@ -68,7 +68,7 @@ use crate::{
 /// The directory of the flight recorder, below the data directory.
 const FLIGHT_DIRECTORY: &str = "glass";
 
-/// Runs a member until the process is told to stop.
+/// Runs a member until the process receives a signal to stop.
 ///
 /// # Errors
 ///
@@ -104,7 +104,7 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     let runtime = grpc_runtime(config.threads)?;
     let served = runtime.block_on(member.serve(config, collector, clients));
     drop(socket_files);
-    // Also after a failure, such as the member's removal: what is applied goes into the file.
+    // Also after a failure, such as the member's removal: applied entries go into the file.
     member.stop(runtime);
     served
 }
@@ -402,7 +402,7 @@ impl Running {
         end
     }
 
-    /// Ends the threads in the order in which they feed each other. What was applied is committed
+    /// Ends the threads in the order in which they feed each other. Applied entries are committed
     /// to the file.
     fn stop(self, runtime: Runtime) {
         // Clients first, so that their sockets close and the ports become free.

@@ -148,7 +148,7 @@ impl Large {
         self.share.iter().for_each(|share| share.pause(excess));
     }
 
-    /// The member has read the next rows, which have so many bytes.
+    /// The member has read the next rows, which have `bytes` bytes.
     pub fn read(&mut self, bytes: usize) {
         if let Some(share) = &self.share {
             self.excess = bytes.saturating_sub(share.window());

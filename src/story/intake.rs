@@ -36,7 +36,7 @@ pub struct Intake {
     heard: HashSet<Heard>,
 }
 
-/// What identifies an event: member, boot, clocks, kind and stage.
+/// The identity of an event: member, boot, clocks, kind and stage.
 type Heard = (u8, u16, u64, u64, Kind, Stage);
 
 /// Why a batch is refused.
@@ -267,7 +267,7 @@ mod tests {
         let rest =
             [record(Stage::RaftEntry, Kind::Mark, 5, 0), record(Stage::Rpc, Kind::Span, 1, 9)];
         assert_eq!(Ok(0), intake.batch(place, &bytes(&rest), 0));
-        // What another member does for it later belongs to no story any more.
+        // Later steps for it on other members belong to no story any more.
         let late = record(Stage::ApplyEntry, Kind::Span, 20, 1);
         assert_eq!(Ok(1), intake.batch(place, &bytes(&[late]), 0));
     }

@@ -84,7 +84,7 @@ impl Order {
 pub struct Lane {
     /// The member, by position.
     pub member: u8,
-    /// The member's start.
+    /// Which start of the member.
     pub boot: u16,
     /// Its events, by position.
     pub events: Vec<usize>,

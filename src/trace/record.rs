@@ -32,7 +32,7 @@ pub const KEY_BYTES: usize = 88;
 
 /// The request is kept, and with it the loop records that cover it.
 pub const FLAG_KEPT: u8 = 1;
-/// The step failed.
+/// The step failed; the result says how.
 pub const FLAG_ERROR: u8 = 2;
 /// The client has left. The step ends with gRPC's code CANCELLED, which is no error of the member.
 pub const FLAG_CANCELLED: u8 = 4;
@@ -49,7 +49,7 @@ pub const FLAG_REDACTED: u8 = 64;
 /// The words of a key record that hold text.
 const KEY_WORDS: [usize; KEY_BYTES / 8] = [4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
-/// What kind of record it is.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
@@ -101,17 +101,17 @@ pub struct Record {
 /// The parts of word 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// The step's number.
+    /// The number of the stage: its position in [`Stage::ALL`].
     pub stage: u8,
-    /// The kind's number.
+    /// The number of the [`Kind`].
     pub kind: u8,
-    /// `FLAG_` bits.
+    /// Any of the `FLAG_` bits.
     pub flags: u8,
-    /// Place in [`super::THREADS`].
+    /// Position of the thread in [`super::THREADS`].
     pub thread: u8,
     /// Place in the recording's table of members; the member itself writes 0.
     pub member: u8,
-    /// gRPC code.
+    /// The gRPC code of the result, 0 for success.
     pub result: u8,
     /// Which start of the data directory; the low 16 bits.
     pub boot: u16,
@@ -188,7 +188,7 @@ impl Record {
         Head::unpack(self.words[1])
     }
 
-    /// Replaces word 1.
+    /// Replaces word 1, and nothing else.
     pub fn set_head(&mut self, head: Head) {
         self.words[1] = head.pack();
     }
@@ -203,7 +203,7 @@ impl Record {
         Kind::from_number(self.head().kind)
     }
 
-    /// Request or round.
+    /// Id of the request or the round; 0 for none.
     pub fn id(&self) -> u64 {
         self.words[5]
     }
@@ -226,7 +226,7 @@ impl Record {
         if self.kind() == Some(Kind::Key) { 0 } else { self.words[15] }
     }
 
-    /// The stage's fields.
+    /// The values of the stage's fields, in its order.
     pub fn fields(&self) -> [u64; 8] {
         let mut fields = [0; 8];
         fields.copy_from_slice(&self.words[7..15]);
@@ -267,6 +267,13 @@ impl Record {
         }
         Record { words }
     }
+}
+
+/// For tests: a mark of this stage whose fields are the numbers from 10 on.
+#[cfg(test)]
+pub(crate) fn sample_of(stage: Stage) -> Record {
+    let head = Head { stage: stage as u8, kind: Kind::Mark as u8, ..Head::default() };
+    Record::new(head, 1, 1, 0, &[10, 11, 12, 13, 14, 15, 16, 17])
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ pub(super) async fn go_on(client: &mut Client, rounds: usize) -> Duration {
 /// each, 1.2 GB in all; others put, get, and read as much as one of the forty; then the forty
 /// disconnect.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_nobody_reads_have_a_bound_and_hold_up_nobody() {
+async fn unread_answers_have_a_bound_and_delay_no_other_client() {
     if !can_measure("answers that nobody reads") {
         return;
     }
@@ -134,7 +134,7 @@ async fn answers_that_nobody_reads_have_a_bound_and_hold_up_nobody() {
 /// Goal: without room, a write that reads is carried out and answered, and a long read is refused.
 /// Method: a failpoint takes the ledger and its queue.
 #[tokio::test]
-async fn what_is_done_is_answered_without_room() {
+async fn an_applied_write_is_answered_without_room() {
     if Kind::subject() != Kind::Glass {
         return left_out("no room for answers: etcd has no bound for them");
     }
@@ -187,7 +187,7 @@ async fn answers_of_other_services_are_counted() {
 /// Goal: the reads of a transaction cost memory only on the member that answers, and only as far as
 /// there is room. Method: one that writes, and reads the whole key space eight times: 240 MB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_transaction_reads_costs_the_other_members_nothing() {
+async fn reads_of_a_transaction_cost_the_other_members_nothing() {
     if !can_measure("transactions that read much") {
         return;
     }

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 use glass_etcd::pb::{
     etcdserverpb::{
-        LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
-        request_op::Request,
+        LeaseGrantRequest, LeaseLeasesRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
+        RequestOp, TxnRequest, request_op::Request,
     },
     v3electionpb::LeaderRequest,
 };
@@ -151,6 +151,26 @@ async fn keys_of_leases_that_nobody_reads_have_a_bound() {
     leave_unread(&cluster, (leader + 1) % 3, (method, MB), &question).await;
 }
 
+/// Goal: LeaseLeases, whose answer is made at once, but after a read round that all calls share.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_of_leases_that_nobody_reads_have_a_bound() {
+    if !can_measure("lists of leases") {
+        return;
+    }
+    let cluster = Cluster::start(&Kind::Glass, 1).await;
+    let client = cluster.client(0);
+    // Each of them takes 12 bytes of the answer.
+    for portion in 0..10 {
+        let grants = (0..500).map(|at| {
+            let (mut client, id) = (client.clone(), i64::MAX - portion * 500 - at);
+            async move { client.lease.lease_grant(LeaseGrantRequest { ttl: 600, id }).await }
+        });
+        try_join_all(grants).await.unwrap();
+    }
+    let method = ("etcdserverpb.Lease", "LeaseLeases");
+    leave_unread(&cluster, 0, (method, 60_000), &LeaseLeasesRequest {}).await;
+}
+
 /// Goal: Observe's messages are counted, both the leader that it finds and the values that the
 /// leader proclaims later; and a stream that has waited for long is still served. Method: a leader
 /// with 10 kB, which is read, and then with 1 MB, which is not read for longer than the request
@@ -198,7 +218,7 @@ async fn observed_values_that_nobody_reads_have_a_bound() {
     nothing_is_held(&address).await;
 }
 
-/// Reads so many bytes at least.
+/// Reads until it has at least this many bytes.
 async fn read_some(body: &mut RecvStream, least: usize) {
     let mut len = 0;
     while len < least {

@@ -90,7 +90,7 @@ pub(super) async fn a_get_later_is_answered_by_the_file(scene: &Scene) {
 
 /// Goal: a range without a limit does not block other requests. Method: its records name the thread
 /// that wrote them; and the steps are in order although two threads took them.
-pub(super) async fn a_long_range_is_read_away_from_the_thread_that_serves(scene: &Scene) {
+pub(super) async fn a_long_range_is_read_off_the_thread_that_serves(scene: &Scene) {
     let parts = scene.parts().await;
     let mut client = scene.cluster.client(parts[1]);
     for (limit, thread) in [(1, "grpc"), (0, "background")] {

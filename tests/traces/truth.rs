@@ -50,7 +50,7 @@ async fn a_slow_disk_is_slow_in_the_trace_and_the_leader_does_not_wait_for_its_o
         assert!(fsyncs[at][PUTS / 2] < QUICK_NS, "m{at} was not slowed: {fsyncs:?}");
     }
     restart_with_slow_disks(&mut scene, &[leader, quick]).await;
-    the_leader_goes_on_while_its_disk_works(&scene).await;
+    the_leader_commits_while_its_disk_is_busy(&scene).await;
     the_disk_is_named_as_the_cause(&scene).await;
 }
 
@@ -108,7 +108,7 @@ async fn restart_with_slow_disks(scene: &mut Scene, members: &[usize]) {
     }
 }
 
-async fn the_leader_goes_on_while_its_disk_works(scene: &Scene) {
+async fn the_leader_commits_while_its_disk_is_busy(scene: &Scene) {
     let leader = scene.cluster.leader().await;
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {

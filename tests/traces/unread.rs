@@ -26,8 +26,8 @@ const SILENT: (usize, usize) = (3, 60);
 const WAITS: Duration = Duration::from_secs(1);
 
 /// Goal: the trace of a read that waits for room shows the wait, the admission when stalled answers
-/// are ended, and what it had to read twice. Method: many clients that do not read, then one that
-/// does.
+/// are ended, and the rows that it had to read twice. Method: many clients that do not read, then
+/// one that does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_that_waits_for_room_shows_it_and_replaces_a_stalled_answer() {
     if Kind::subject() != Kind::Glass {

@@ -42,7 +42,6 @@ pub(crate) enum Change {
     Down {
         /// Position among the endpoints given.
         endpoint: usize,
-        /// The reason.
         reason: String,
     },
 }
@@ -87,7 +86,7 @@ impl Memory {
         Memory { seen: seen.collect(), ..Memory::default() }
     }
 
-    /// The recording.
+    /// All events that are still held.
     pub(crate) fn recording(&self) -> &Recording {
         &self.intake.recording
     }

@@ -7,7 +7,8 @@
 //! records lost ─────────► every story during which they were lost
 //! ```
 //!
-//! What belongs to a request is computed by the library (`story::query`), for all its users.
+//! The steps that belong to a request are computed by the library (`story::query`), for all its
+//! users.
 
 use std::collections::{HashMap, HashSet};
 

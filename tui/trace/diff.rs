@@ -136,7 +136,7 @@ fn round<'a>(a: &Facts, b: &Facts, which: impl Fn(bool) -> (&'a str, &'a str)) -
 /// A sentence on the difference of the durations, and its main cause.
 fn cost(diff: &Diff) -> String {
     let [Some(a), Some(b)] = [diff.facts[0].took_ns, diff.facts[1].took_ns] else {
-        return "How much longer either took is unknown.".to_owned();
+        return "The difference between their durations is unknown.".to_owned();
     };
     let by = i128::from(b) - i128::from(a);
     if by == 0 {
@@ -173,7 +173,7 @@ fn in_a_sentence(wait: Wait) -> &'static str {
         Wait::Compaction => "the compaction's rows",
         Wait::LongReads => "the long reads before it",
         Wait::Room => "room for its answer",
-        Wait::NotInTime => "the wait for what did not come in time",
+        Wait::NotInTime => "a step that did not come in time",
         Wait::Wake => "waking the request",
         Wait::Answer => "building the answer",
         Wait::Own => "the member itself",
@@ -301,7 +301,7 @@ fn part(part: Part) -> &'static str {
     }
 }
 
-/// What they waited for: these lines sum to the difference of the two durations.
+/// Their waits: these lines sum to the difference of the two durations.
 fn waited(out: &mut impl Write, diff: &Diff) -> io::Result<()> {
     writeln!(out, "\nwaited for (the differences add up to that of the durations)")?;
     let Some(list) = &diff.waited else {

@@ -106,7 +106,7 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
     if let Some(round) = graph.round {
         match round.reads {
             Some(reads) => writeln!(out, "  a read round: {}", shared(reads, "read", "reads"))?,
-            None => writeln!(out, "  a read round: not captured for how many reads")?,
+            None => writeln!(out, "  a read round: the number of its reads was not captured")?,
         }
         for member_id in &graph.confirmed_by {
             let name = words::member(*member_id, &recording.members);
@@ -132,7 +132,7 @@ pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// `once`, `3 times`.
+/// How often: `once`, `2 times`.
 pub(super) fn times(number: u64) -> String {
     if number == 1 { "once".to_owned() } else { format!("{number} times") }
 }

@@ -59,7 +59,7 @@ pub(super) fn plain(out: &mut impl Write, recording: &Recording, window: Window)
         && causes.reach_ns < last
     {
         let reach = words::millis(i128::from(causes.reach_ns));
-        writeln!(out, "nothing was captured of what ended more than {reach} ago")?;
+        writeln!(out, "no request that ended more than {reach} ago was captured")?;
     }
     writeln!(
         out,

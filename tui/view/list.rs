@@ -12,7 +12,7 @@ use crate::state::{
     words,
 };
 
-/// Draws the screen.
+/// Draws the list of requests below the members' heads.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
     pen.text(area, 0, &title(state), Tone::Strong);
     let heads = state.heads();
@@ -192,7 +192,7 @@ pub(crate) fn what(row: &RequestSummary, key_width: usize) -> (String, String) {
     }
 }
 
-/// The request's outcome.
+/// The outcome of a request: `ok`, the name of its gRPC code, `cancelled` or `under way`.
 pub(crate) fn result(row: &RequestSummary) -> &'static str {
     match row.result {
         _ if row.is_cancelled => "cancelled",

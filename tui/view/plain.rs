@@ -87,7 +87,7 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
     lines
 }
 
-/// What the step means for the client, whose own actions are inferred.
+/// The step as the client sees it, whose own actions are inferred.
 fn client(step: &Step) -> &'static str {
     match (step.event.stage, step.moment) {
         (Stage::Rpc, Moment::Begin) if step.is_own => "   ◄ client asks (inferred)",

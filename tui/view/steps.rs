@@ -64,7 +64,7 @@ impl Columns {
     }
 }
 
-/// Draws the screen.
+/// Draws the lanes, the panel below them, and the keys.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
     let (lens_lines, why_lines) = if area.height < 28 { (2, 4) } else { (3, 5) };
     let lists_all = steps.shows_all && steps.lens == Lens::Changed;
@@ -334,6 +334,10 @@ fn draw_arrow(pen: &mut Pen<'_>, line: Rect, step: &Step, columns: &Columns) {
     else {
         return;
     };
+    // A message that names its own sender as the receiver has no line.
+    if from.x == to.x {
+        return;
+    }
     // To the right, the line ends at the receiver's border; to the left, it extends into its lane.
     let is_rightward = from.x < to.x;
     let (left, right) =

@@ -86,7 +86,7 @@ pub(crate) fn draw_zoomed(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &
     }
 }
 
-/// What the record itself says: when, how long, on which thread, joined to what.
+/// The record itself: when, how long, on which thread, and its link.
 fn record_lines(step: &Step, state: &State) -> Vec<String> {
     let event = &step.event;
     let took = match event.took_ns {

@@ -215,15 +215,15 @@ impl Ledger {
         }
     }
 
-    /// Hands so many bytes to HTTP/2.
+    /// HTTP/2 has been handed `bytes` more.
     pub fn hand(&mut self, ticket: Ticket, bytes: usize) {
         if let Some(answer) = self.answers.get_mut(&ticket) {
             answer.handed += bytes;
         }
     }
 
-    /// HTTP/2 has written or dropped so many bytes. They are free if they were kept; the window is
-    /// needed again, unless the answer was ended.
+    /// HTTP/2 has written or dropped `bytes` of them. These are free if they were kept; the window
+    /// is needed again, unless the answer was ended.
     pub fn sent(&mut self, ticket: Ticket, (bytes, is_kept): (usize, bool), now: Instant) {
         let Some(answer) = self.answers.get_mut(&ticket) else { return };
         if let Some(progress) = &mut answer.progress {

@@ -124,7 +124,7 @@ impl Meter {
         self.overdrawn = 0;
     }
 
-    /// Whether the answer is still small with so many bytes more.
+    /// Whether the answer would still be small with `bytes` more.
     fn is_small(&self, bytes: usize) -> bool {
         let held = self.kept + self.overdrawn + self.plan;
         self.share.is_none() && held + bytes <= self.connection.small()

@@ -301,7 +301,7 @@ impl Connection {
         }
     }
 
-    /// Counts a small answer of so many bytes. Between [`ready`](Self::ready) or
+    /// Counts a small answer of this many bytes. Between [`ready`](Self::ready) or
     /// [`is_ready`](Self::is_ready) and this there must be no await, or other calls pass before the
     /// answer is counted.
     pub fn hold(self: &Arc<Connection>, bytes: usize) -> Held {
@@ -559,7 +559,7 @@ impl Share {
         });
     }
 
-    /// The rows are read, and exceed the window by so many bytes.
+    /// The rows are read, and exceed the window by `excess` bytes.
     pub fn resume(&self, excess: usize) {
         let mut state = self.connection.room.lock();
         state.ledger.overdraw(self.ticket, excess);

@@ -62,7 +62,7 @@ impl Rope {
         Rope { parts: parts.list, is_ended: false }
     }
 
-    /// Takes the next step, with at most so many bytes.
+    /// Takes the next step, with at most `most` bytes.
     pub fn next(&mut self, most: usize) -> Next {
         if self.is_ended {
             return Next::Ended;
@@ -76,7 +76,7 @@ impl Rope {
         }
     }
 
-    /// At most so many bytes, of which these are the first. Short parts are joined.
+    /// A frame of at most `most` bytes that begins with `first`. Short parts are joined.
     fn piece(&mut self, mut first: Bytes, is_kept: bool, most: usize) -> Bytes {
         if most < first.len() {
             let piece = first.split_to(most);

@@ -27,7 +27,7 @@ use crate::{
     trace::{message, record::FLAG_CANCELLED, record::Kind, stage::Stage},
 };
 
-/// What a request waits for.
+/// The causes for which a request waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wait {
     /// The checks before the request is proposed, asks the quorum, or reads.
@@ -40,7 +40,7 @@ pub enum Wait {
     Network,
     /// The WAL thread, which is busy or writes: from the log in memory to the start of the fsync.
     WalQueue,
-    /// The fsync.
+    /// The fsync that covers the entry.
     Fsync,
     /// Apply, which is busy with earlier committed entries.
     Backlog,
@@ -106,9 +106,9 @@ pub struct Segment {
     pub to: usize,
     /// The member that is waited for, by position: the one of the event at its end.
     pub member: u8,
-    /// What the request waits for.
+    /// The cause of the wait.
     pub wait: Wait,
-    /// Duration in nanoseconds.
+    /// The length of the piece, in nanoseconds.
     pub ns: u64,
     /// Whether the duration depends on how the members' clocks were set against each other.
     pub is_estimated: bool,
@@ -243,8 +243,8 @@ impl Chain<'_> {
         self.until(Wait::Wake, steps.end(Stage::RaftPropose, serving));
     }
 
-    /// What follows a call's own entry, or precedes its read: its turn, the end of the compaction,
-    /// room for the answer, and the end of other long reads.
+    /// The waits that follow a call's own entry, or precede its read: its turn, the end of the
+    /// compaction, room for the answer, and the end of other long reads.
     fn wait(&mut self, serving: u8) {
         let waits = [
             (Stage::LockWait, Wait::LockQueue),
@@ -363,8 +363,8 @@ impl Chain<'_> {
         self.until(Wait::Read, self.last_end(Stage::MvccRange, serving));
     }
 
-    /// Where the last span of a stage ends on a member before the rpc does. What a long answer
-    /// reads while it is sent comes behind that.
+    /// Where the last span of a stage ends on a member before the rpc does. A long answer reads
+    /// rows after that, while it is sent.
     fn last_end(&self, stage: Stage, member: u8) -> Option<Edge> {
         let ends = self.steps.all(stage).filter(|at| {
             let event = self.steps.event(*at);
@@ -373,7 +373,7 @@ impl Chain<'_> {
         ends.last().map(Edge::End)
     }
 
-    /// When that was.
+    /// The time of an edge, in nanoseconds since 1970 on the common axis.
     fn time(&self, place: Edge) -> i128 {
         match place {
             Edge::End(at) => self.order.times[at],

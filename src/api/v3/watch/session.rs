@@ -56,7 +56,7 @@ pub(super) struct Session {
     options: HashMap<i64, Options>,
     /// Responses that are ready to be sent.
     outbox: VecDeque<WatchResponse>,
-    /// What comes next, by watcher and id: events whose previous values are not read yet.
+    /// The next events, by watcher and id: their previous values are not read yet.
     rest: Option<(u64, i64, Events)>,
     /// Ticks while there may be a watcher that wants progress notifications.
     progress: Option<Interval>,
@@ -66,7 +66,7 @@ pub(super) struct Session {
     is_over: bool,
 }
 
-/// What woke the session.
+/// The event that woke the session.
 enum Turn {
     Request(Result<Option<WatchRequest>, Status>),
     Notice(Option<Notice>),

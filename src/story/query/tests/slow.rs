@@ -162,9 +162,9 @@ fn only_the_last_of_the_time_counts_and_the_slowest_of_very_many() {
     assert_eq!((1, id), (causes.list.len(), causes.list[0].worst));
 }
 
-/// Goal: what is looked up before the rows are read is reading, too, and no check; and what a long
-/// answer reads while it is sent is no part of the call. Method: a transaction that plans for long
-/// behind other long reads, and waits for a turn once more when its call is over.
+/// Goal: look-ups before the rows are read count as reading, not as checks; and what a long answer
+/// reads while it is sent is no part of the call. Method: a transaction that plans for long behind
+/// other long reads, and waits for a turn once more when its call is over.
 #[test]
 fn planning_is_reading_and_the_wait_for_other_long_reads_is_not() {
     let mut script = Script::new();

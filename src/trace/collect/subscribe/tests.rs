@@ -153,7 +153,7 @@ fn too_many_traces_are_thinned_alike_on_every_member() {
 }
 
 #[test]
-fn a_slow_reader_loses_records_that_are_counted_and_holds_up_nobody() {
+fn a_slow_reader_loses_counted_records_and_delays_no_other() {
     let mut pair = Pair::new(Filter { traces_per_second: 10_000, ..Filter::default() });
     for counter in 0..1000 {
         pair.offer(&put(own(counter), b"x", 0), 1);
