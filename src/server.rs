@@ -43,7 +43,7 @@ pub mod read_index;
 pub(crate) mod stopping;
 pub mod txn;
 pub mod views;
-pub mod wait;
+pub(crate) mod wait;
 
 use std::{sync::Arc, time::Duration};
 

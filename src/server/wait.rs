@@ -17,7 +17,7 @@ type Waiter = oneshot::Sender<Result<Response, Error>>;
 
 /// The waiting requests. Each id is registered at most once at a time.
 #[derive(Debug, Default)]
-pub struct Wait {
+pub(crate) struct Wait {
     waiters: Mutex<HashMap<u64, Waiter>>,
 }
 
@@ -39,7 +39,7 @@ impl Wait {
     }
 
     /// Wakes the requests that these outcomes belong to (etcd: `wait.Trigger`).
-    pub fn finish(&self, outcomes: Vec<Outcome>) {
+    pub(crate) fn finish(&self, outcomes: Vec<Outcome>) {
         let mut waiters = self.lock();
         for Outcome { id, result } in outcomes {
             if let Some(waiter) = waiters.remove(&id) {
@@ -50,12 +50,12 @@ impl Wait {
     }
 
     /// Whether a request waits under this id.
-    pub fn is_waiting(&self, id: u64) -> bool {
+    pub(crate) fn is_waiting(&self, id: u64) -> bool {
         self.lock().contains_key(&id)
     }
 
     /// Number of waiting requests.
-    pub fn pending(&self) -> usize {
+    pub(crate) fn pending(&self) -> usize {
         self.lock().len()
     }
 
