@@ -38,7 +38,7 @@ pub(crate) struct KvServer {
 }
 
 impl KvServer {
-    /// KV.Put.
+    /// KV.Put. With `prev_kv` it waits for room for the answer before it is proposed.
     pub(crate) async fn put(
         &self,
         id: u64,
@@ -54,7 +54,7 @@ impl KvServer {
         Ok(self.answers.finish(id, reply, (from, None)).await?.map(KvResponse::put))
     }
 
-    /// KV.Range.
+    /// KV.Range. A short range is answered at once; a longer one is read on a blocking thread.
     pub(crate) async fn range(
         &self,
         id: u64,
@@ -79,7 +79,7 @@ impl KvServer {
         Ok(())
     }
 
-    /// KV.DeleteRange.
+    /// KV.DeleteRange. With `prev_kv` it waits for room for the answer before it is proposed.
     pub(crate) async fn delete_range(
         &self,
         id: u64,

@@ -207,12 +207,12 @@ fn without_value(row: Bytes) -> Bytes {
     }
 }
 
-/// The length of a value of the field `tag` (1 to 15) with what comes before it.
+/// Length of a value of `len` bytes in the field `tag`, with its prefix.
 pub(super) fn value_len(tag: u8, len: usize) -> usize {
     prefix(tag, len) + len
 }
 
-/// The bytes before a value of the field `tag`.
+/// Length of the prefix before a value of `len` bytes, in the field `tag`.
 fn prefix(tag: u8, len: usize) -> usize {
     debug_assert!((1..16).contains(&tag), "its key takes one byte");
     1 + prost::length_delimiter_len(len)

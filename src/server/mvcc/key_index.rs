@@ -212,7 +212,7 @@ impl KeyIndex {
         }
     }
 
-    /// The newest revision.
+    /// The newest revision; `None` before the first write.
     fn modified(&self) -> Option<Revision> {
         self.generations.iter().rev().find_map(|it| it.revisions.last()).copied()
     }

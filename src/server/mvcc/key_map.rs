@@ -34,7 +34,7 @@ const BLOCK_MIN: usize = BLOCK_MAX / 4;
 /// The lower and the upper bound of a range of keys.
 pub(crate) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
-/// Consecutive keys.
+/// Consecutive keys of the map, and their counts.
 #[derive(Debug, Default)]
 struct Block {
     /// The key at which the block begins; not used in the first block, which has no lower bound.
@@ -42,7 +42,7 @@ struct Block {
     counts: Counts,
 }
 
-/// Numbers of keys.
+/// Numbers of keys in a part of the map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Those that have a history, deleted ones included.
@@ -105,7 +105,7 @@ impl KeyMap {
         result
     }
 
-    /// Forgets a key.
+    /// Removes a key with its history.
     pub(crate) fn remove(&mut self, key: &[u8]) {
         let Some(index) = self.keys.remove(key) else { return };
         let number = self.block_of(key);
@@ -252,7 +252,7 @@ mod tests {
     use super::*;
     use crate::server::mvcc::Revision;
 
-    /// SplitMix64.
+    /// A SplitMix64 generator, which yields the same numbers for the same seed.
     struct Random(u64);
 
     impl Random {

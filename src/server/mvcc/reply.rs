@@ -26,7 +26,6 @@ use crate::{
 /// Whether a client of this member waits for the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplyTo {
-    /// A client waits.
     Client,
     /// No client waits here: it is another member's client, or it is gone. The request is carried
     /// out all the same, and nothing is planned that only its answer would contain.
@@ -83,7 +82,6 @@ pub(crate) enum ReplyStep {
 }
 
 impl TxnReply {
-    /// The replies to operations.
     fn ops(&self) -> impl Iterator<Item = &Reply> {
         self.steps.iter().filter_map(|step| match step {
             ReplyStep::Op(reply) => reply.as_ref(),

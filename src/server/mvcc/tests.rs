@@ -18,6 +18,7 @@ use super::{reader::Source, *};
 use crate::{
     pb::etcdserverpb::{
         CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest,
+        TxnResponse,
     },
     server::{Error, apply::key_space::KvRequest, txn::Txn},
     storage::backend::{Backend, Bucket, Options},
@@ -82,6 +83,13 @@ impl Space {
 
     fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
         self.store.range(0, request)
+    }
+
+    /// Answers a transaction that only reads, however long it takes.
+    fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
+        let mut reply = self.store.plan_txn(0, request)?;
+        let (source, mut budget) = (Source::Published(self.store.backend()), usize::MAX);
+        Ok(reply.whole(0, source, &mut budget).unwrap())
     }
 
     /// Keys and values of a range, in the order of the answer.

@@ -39,7 +39,7 @@ impl Frames {
         begin_nested(succeeded, to);
     }
 
-    /// Ends the innermost answer.
+    /// Ends the innermost answer, and writes its lengths.
     pub(crate) fn leave(&mut self, to: &mut Parts) {
         if let Some(begun) = self.open.pop() {
             to.end(begun, [RESPONSE_TXN, RESPONSES]);

@@ -184,7 +184,7 @@ fn comparisons_of_a_transaction_that_only_reads_do_not_block_apply() {
                 batch.kv(99, KvRequest::Compact(&compact), ReplyTo::Client).unwrap();
             }
         });
-        let response = space.store.small_txn(0, &request, usize::MAX).unwrap().unwrap();
+        let response = space.read_txn(&request).unwrap();
         fail::remove("backend-resolve");
         assert!(times.load(Ordering::Acquire) > 0);
         // It reads at the revision before the put; or, if that is compacted, at the one after it.

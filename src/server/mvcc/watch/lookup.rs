@@ -13,7 +13,6 @@ use super::interval::{End, IntervalTree};
 /// The keys of a watcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Keys {
-    /// One key.
     One(Bytes),
     /// From the key up to an end.
     Range(Bytes, End),

@@ -241,7 +241,7 @@ struct PassEnd {
     end: i64,
     /// The newest one when it was read, for the header.
     seen: i64,
-    /// The newest one now.
+    /// The newest one now, under the index lock.
     newest: i64,
 }
 
