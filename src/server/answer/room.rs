@@ -9,6 +9,8 @@
 //! Bytes are counted until their memory is free. HTTP/2 holds a frame until it has written it, and
 //! does not report that. So each frame is a [`Piece`], and its bytes are free when it is dropped.
 
+mod piece;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -24,6 +26,8 @@ use tokio::{
     time::sleep,
 };
 
+pub use self::piece::Held;
+use self::piece::{Of, Piece};
 use super::{
     ledger::{self, Ledger, Limits, Ticket},
     rope::Rope,
@@ -100,14 +104,6 @@ pub struct Connection {
     /// Frames of its answers that were written so far.
     pieces: AtomicUsize,
     close: Notify,
-}
-
-/// The bytes of a small answer that HTTP/2 does not have yet. They are counted until this is
-/// dropped, or until the frames that take their place are written.
-#[derive(Debug)]
-pub struct Held {
-    connection: Arc<Connection>,
-    bytes: usize,
 }
 
 /// The place of one large answer in the ledger, until it is dropped.
@@ -493,26 +489,6 @@ impl Drop for Waiting {
     }
 }
 
-impl Held {
-    /// A frame of the answer, counted until it is written.
-    pub fn piece(&mut self, bytes: Bytes) -> Bytes {
-        let taken = self.bytes.min(bytes.len());
-        self.bytes -= taken;
-        if bytes.len() < UNCOUNTED {
-            self.connection.release(taken);
-            return bytes;
-        }
-        self.connection.add(bytes.len() - taken);
-        Bytes::from_owner(Piece { bytes, of: Of::Small(Arc::clone(&self.connection)) })
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.connection.release(self.bytes);
-    }
-}
-
 impl Share {
     fn change(&self, change: impl FnOnce(&mut Ledger, Ticket)) {
         self.connection.room.change(|state| change(&mut state.ledger, self.ticket));
@@ -581,40 +557,5 @@ impl Drop for Share {
             state.ropes.remove(&ticket);
             state.ledger.leave(ticket);
         });
-    }
-}
-
-/// A frame that HTTP/2 has and has not written yet.
-struct Piece {
-    bytes: Bytes,
-    of: Of,
-}
-
-enum Of {
-    Small(Arc<Connection>),
-    /// With whether it was kept, and so is no part of the window.
-    Large(Arc<Share>, bool),
-}
-
-impl AsRef<[u8]> for Piece {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Piece {
-    fn drop(&mut self) {
-        let bytes = self.bytes.len();
-        match &self.of {
-            Of::Small(connection) => {
-                connection.note_piece();
-                connection.release(bytes);
-            }
-            Of::Large(share, is_kept) => {
-                share.connection.note_piece();
-                let sent = (bytes, *is_kept);
-                share.change(|ledger, ticket| ledger.sent(ticket, sent, clock::now()));
-            }
-        }
     }
 }
