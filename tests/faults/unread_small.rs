@@ -160,15 +160,15 @@ async fn lists_of_leases_that_nobody_reads_have_a_bound() {
     let cluster = Cluster::start(&Kind::Glass, 1).await;
     let client = cluster.client(0);
     // Each of them takes 12 bytes of the answer.
-    for portion in 0..10 {
-        let grants = (0..500).map(|at| {
-            let (mut client, id) = (client.clone(), i64::MAX - portion * 500 - at);
+    for portion in 0..20 {
+        let grants = (0..1000).map(|at| {
+            let (mut client, id) = (client.clone(), i64::MAX - portion * 1000 - at);
             async move { client.lease.lease_grant(LeaseGrantRequest { ttl: 600, id }).await }
         });
         try_join_all(grants).await.unwrap();
     }
     let method = ("etcdserverpb.Lease", "LeaseLeases");
-    leave_unread(&cluster, 0, (method, 60_000), &LeaseLeasesRequest {}).await;
+    leave_unread(&cluster, 0, (method, 240_000), &LeaseLeasesRequest {}).await;
 }
 
 /// Goal: Observe's messages are counted, both the leader that it finds and the values that the
