@@ -57,7 +57,7 @@ pub(crate) struct Plan {
     revision: i64,
     /// The revision at which the range is read.
     at: i64,
-    /// The number of keys in the range, whatever is returned of them.
+    /// The number of keys in the range, before filters and limit.
     total: usize,
     /// Whether the limit leaves out keys that pass the filters.
     more: bool,

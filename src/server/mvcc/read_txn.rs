@@ -328,8 +328,8 @@ fn plan_in_portions<'s>(
     Ok((plan, pinned))
 }
 
-/// Whether a range may take long, whatever the index holds: it has more than one key, and it has no
-/// limit, or a large one, or one that applies only after all keys have been read. Such a range
+/// Whether a range may take long, judged by the request alone: it has more than one key, and it has
+/// no limit, or a large one, or one that applies only after all keys have been read. Such a range
 /// belongs on a blocking thread ([`crate::server::long_reads`]). [`Store::small_range`] finds the
 /// other ranges that visit many keys.
 pub(crate) fn is_long(request: &RangeRequest) -> bool {

@@ -60,7 +60,7 @@ impl<'a> KeyRange<'a> {
 pub(crate) struct Revisions {
     /// In the order of keys, up to the limit.
     pub(crate) revisions: Vec<Revision>,
-    /// The number of keys in the range, whatever the limit.
+    /// The number of keys in the range, those beyond the limit included.
     pub(crate) total: usize,
 }
 

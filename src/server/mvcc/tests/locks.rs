@@ -266,7 +266,7 @@ fn a_range_that_visits_many_keys_is_not_answered_at_once() {
         let old = RangeRequest { revision: 5000, ..range };
         assert_eq!(at_once(&old), None);
         assert_eq!(space.store.range(0, &old).unwrap().count, 4999);
-        // A range of few keys is answered at once, whatever its revision.
+        // A range of few keys is answered at once at any revision.
         let few = RangeRequest { key: text("k0000"), range_end: text("k0020"), ..old };
         assert_eq!(at_once(&few), Some(20));
     }

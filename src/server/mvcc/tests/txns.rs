@@ -210,7 +210,7 @@ fn a_key_can_be_put_and_deleted_by_two_nested_transactions() {
     assert_eq!(space.restart().keys(&all()), "k");
 }
 
-/// Goal: members apply transactions in the log alike, whatever their depth. Method: two members
+/// Goal: members apply transactions of any depth in the log alike. Method: two members
 /// apply an entry of ten thousand transactions nested in each other, every second one in the
 /// failure branch, on a stack that has room for a few calls.
 #[test]

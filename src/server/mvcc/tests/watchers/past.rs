@@ -151,8 +151,8 @@ fn the_sync_thread_wakes_for_a_new_watcher_and_for_a_victim() {
     }
 }
 
-/// Goal: a stream that is not read occupies little memory, whatever the size of its events and the
-/// number of its watchers, and misses nothing when it is read later. Method: 200 MB of events for a
+/// Goal: a stream that is not read occupies little memory, however large and many its events
+/// and watchers are, and misses nothing when it is read later. Method: 200 MB of events for a
 /// watcher of all keys, for thirty watchers of one key each, and for one that starts in the past.
 /// Then the stream is read. Its memory is checked at every step.
 #[test]
