@@ -86,9 +86,7 @@ fn comments_name_only_documents_that_are_there() {
 
 #[test]
 fn comments_are_plain_english() {
-    // The server's are being rewritten.
-    let files = rust().into_iter().filter(|file| !file.path.starts_with("src/server"));
-    expect_nothing("unplain comments", &files.flat_map(|file| unplain(&file)).collect::<Vec<_>>());
+    expect_nothing("unplain comments", &rust().iter().flat_map(unplain).collect::<Vec<_>>());
 }
 
 #[test]
