@@ -65,9 +65,6 @@ use crate::{
     trace,
 };
 
-/// The bytes by which a gRPC message may exceed a request (etcd: grpcOverheadBytes).
-const GRPC_OVERHEAD: usize = 512 * 1024;
-
 /// The directory of the flight recorder, below the data directory.
 const FLIGHT_DIRECTORY: &str = "glass";
 
@@ -425,7 +422,7 @@ impl Running {
 
 fn limits(config: &ServerConfig, shares: Shares) -> api::Limits {
     api::Limits {
-        message_bytes: config.max_request_bytes + GRPC_OVERHEAD,
+        message_bytes: config.max_request_bytes + api::limit::GRPC_OVERHEAD,
         streams: config.max_concurrent_streams,
         connections: shares.clients,
         metrics_connections: shares.metrics,

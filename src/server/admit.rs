@@ -5,7 +5,7 @@
 use super::{
     Error,
     propose::Proposer,
-    txn::{Taken, Txn},
+    txn::{Branches, Txn},
 };
 use crate::{
     pb::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op::Request},
@@ -61,10 +61,11 @@ pub(crate) fn txn_cost(txn: &Txn) -> u64 {
     let mut cost = 0;
     for level in (0..txn.levels()).rev() {
         let TxnRequest { success, failure, .. } = txn.request(level);
-        let both = [(success, Taken::Success), (failure, Taken::Failure)].map(|(ops, taken)| {
-            let nested: u64 = txn.inner(level, taken).map(|level| inner[level - 1]).sum();
-            nested + puts_cost(ops)
-        });
+        let both =
+            [(success, Branches::Success), (failure, Branches::Failure)].map(|(ops, taken)| {
+                let nested: u64 = txn.inner(level, taken).map(|level| inner[level - 1]).sum();
+                nested + puts_cost(ops)
+            });
         cost = both[0].max(both[1]);
         if 0 < level {
             inner[level - 1] = cost;

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Error,
-    txn::{Step, Taken, Txn, operations as operations_of},
+    txn::{Branches, Step, Txn, operations as operations_of},
 };
 use crate::pb::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
@@ -56,10 +56,10 @@ pub fn check_delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
 /// Checks a transaction and the ones nested in it: their form, and that no key is put twice or both
 /// put and deleted (etcd: `checkTxnRequest`, `checkIntervals`). As in etcd, only `max_ops` limits
 /// how deep transactions may be nested: 128 operations allow 128 levels around an empty one.
-pub fn check_txn(txn: &Txn, max_ops: usize) -> Result<(), Error> {
+pub(crate) fn check_txn(txn: &Txn, max_ops: usize) -> Result<(), Error> {
     check_form(txn, max_ops)?;
-    Written::by(txn, Taken::Success)?;
-    Written::by(txn, Taken::Failure)?;
+    Written::by(txn, Branches::Success)?;
+    Written::by(txn, Branches::Failure)?;
     Ok(())
 }
 
@@ -82,7 +82,7 @@ fn operations(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
 /// A nested transaction may have as many operations as its parent leaves of the limit.
 fn check_form(txn: &Txn, max_ops: usize) -> Result<(), Error> {
     let mut left = vec![max_ops];
-    for step in txn.walk(|_| Taken::Both) {
+    for step in txn.walk(|_| Branches::Both) {
         match step {
             Step::Enter(level) => {
                 let request = txn.request(level);
@@ -113,17 +113,17 @@ struct Written<'a> {
 struct Branch<'a> {
     ops: &'a [RequestOp],
     /// The branches of its nested transactions that are still to be checked: level and branch.
-    inner: VecDeque<(usize, Taken)>,
+    inner: VecDeque<(usize, Branches)>,
     written: Written<'a>,
     /// The keys of a nested transaction's first branch, until its second is checked.
     then: Option<Written<'a>>,
 }
 
 impl<'a> Branch<'a> {
-    fn new(txn: &'a Txn, level: usize, taken: Taken) -> Branch<'a> {
+    fn new(txn: &'a Txn, level: usize, taken: Branches) -> Branch<'a> {
         let TxnRequest { success, failure, .. } = txn.request(level);
-        let ops = if taken == Taken::Success { success } else { failure };
-        let both = |level| [(level, Taken::Success), (level, Taken::Failure)];
+        let ops = if taken == Branches::Success { success } else { failure };
+        let both = |level| [(level, Branches::Success), (level, Branches::Failure)];
         let inner = txn.inner(level, taken).flat_map(both).collect();
         let mut written = Written::default();
         for op in ops {
@@ -157,7 +157,7 @@ impl<'a> Written<'a> {
     /// The keys of a branch of the outermost transaction. The order is etcd's: first the deletions
     /// of this level, then each nested transaction, then the puts of this level. (So a nested put
     /// is not compared with the deletions of a later nested transaction, as in etcd.)
-    fn by(txn: &'a Txn, taken: Taken) -> Result<Written<'a>, Error> {
+    fn by(txn: &'a Txn, taken: Branches) -> Result<Written<'a>, Error> {
         let mut around: Vec<Branch<'a>> = Vec::new();
         let mut branch = Branch::new(txn, 0, taken);
         loop {

@@ -93,7 +93,7 @@ impl Server {
     async fn read_anything(&self, id: u64, serializable: bool) -> Result<(), Error> {
         let key = "a".into();
         let range = RangeRequest { key, serializable, keys_only: true, ..RangeRequest::default() };
-        self.kv.own_range(id, range, None).await.map(drop)
+        self.kv.own_range(id, range).await.map(drop)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What each request of the KV service does, a line a step (etcd: `EtcdServer`).
+//! The requests of the KV service, one line per step (etcd: `EtcdServer`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
     mvcc::{KvResponse, Reply, Store, plan::header},
     propose::Proposer,
     read_index::ReadIndex,
-    txn::{Txn, previous},
+    txn::{Txn, deleted_range},
 };
 use crate::{
     pb::etcdserverpb::{
@@ -23,7 +23,7 @@ use crate::{
     stage, trace,
 };
 
-/// How often a physical compaction looks whether its rows are gone.
+/// How often a physical compaction checks whether its rows are deleted.
 const COMPACTION_POLL: Duration = Duration::from_millis(10);
 
 /// Serves KV: writes through the log, reads after a read round.
@@ -38,7 +38,7 @@ pub(crate) struct KvServer {
 }
 
 impl KvServer {
-    /// KV.Put.
+    /// KV.Put. With `prev_kv` it waits for room for the answer before it is proposed.
     pub(crate) async fn put(
         &self,
         id: u64,
@@ -54,14 +54,14 @@ impl KvServer {
         Ok(self.answers.finish(id, reply, (from, None)).await?.map(KvResponse::put))
     }
 
-    /// KV.Range.
+    /// KV.Range. A short range is answered at once; a longer one is read on a blocking thread.
     pub(crate) async fn range(
         &self,
         id: u64,
         range: RangeRequest,
         from: &Arc<Connection>,
     ) -> Result<Answer<RangeResponse>, Error> {
-        self.may_range(id, &range).await?;
+        self.prepare_range(id, &range).await?;
         from.ready(id, self.settings.request_timeout).await?;
         if let Some(response) = self.store.small_range(id, &range, from.small())? {
             return Ok(Answer::Whole(response));
@@ -69,8 +69,8 @@ impl KvServer {
         self.answers.read_large(id, Question::Range(range), from).await.map(Answer::Large)
     }
 
-    /// All that comes before a range is read.
-    pub(super) async fn may_range(&self, id: u64, range: &RangeRequest) -> Result<(), Error> {
+    /// The steps before a range is read.
+    pub(super) async fn prepare_range(&self, id: u64, range: &RangeRequest) -> Result<(), Error> {
         validate(id, 1, || check::check_range(range))?;
         if !range.serializable {
             self.reads.linearize(id).await?;
@@ -79,7 +79,7 @@ impl KvServer {
         Ok(())
     }
 
-    /// KV.DeleteRange.
+    /// KV.DeleteRange. With `prev_kv` it waits for room for the answer before it is proposed.
     pub(crate) async fn delete_range(
         &self,
         id: u64,
@@ -88,7 +88,8 @@ impl KvServer {
     ) -> Result<Answer<DeleteRangeResponse>, Error> {
         let share = match delete_range.prev_kv {
             true => {
-                self.answers.room_for(id, std::iter::once(previous(&delete_range)), from).await?
+                let deleted = std::iter::once(deleted_range(&delete_range));
+                self.answers.room_for(id, deleted, from).await?
             }
             false => None,
         };
@@ -96,7 +97,7 @@ impl KvServer {
         Ok(self.answers.finish(id, reply, (from, share)).await?.map(KvResponse::delete_range))
     }
 
-    /// Deletes; what the answer needs is not read yet.
+    /// Deletes keys. The rows of the reply are not read yet.
     pub(super) async fn propose_delete(
         &self,
         id: u64,
@@ -106,7 +107,7 @@ impl KvServer {
         Ok(self.proposer.propose(id, Command::DeleteRange(delete_range)).await?.kv())
     }
 
-    /// KV.Txn. One that only reads takes the way of a read.
+    /// KV.Txn. A transaction that only reads is not proposed.
     pub(crate) async fn txn(
         &self,
         id: u64,
@@ -142,7 +143,7 @@ impl KvServer {
         self.answers.read_large(id, Question::Txn(txn), from).await.map(Answer::Large)
     }
 
-    /// A transaction that may be carried out, with those in it.
+    /// Decodes and checks a transaction with those nested in it.
     pub(super) fn check_txn(&self, id: u64, txn: TxnRequest) -> Result<Txn, Error> {
         let operations = txn.compare.len() + txn.success.len() + txn.failure.len();
         let max_ops = self.settings.max_txn_ops;
@@ -152,13 +153,13 @@ impl KvServer {
         })
     }
 
-    /// Carries out a transaction that writes; what its answer needs is not read yet.
+    /// Proposes a transaction that writes. The rows of the reply are not read yet.
     pub(super) async fn propose_txn(&self, id: u64, txn: Txn) -> Result<Reply, Error> {
         self.proposer.check_quota(id, txn_cost(&txn)).await?;
         Ok(self.proposer.propose(id, Command::Txn(txn)).await?.kv())
     }
 
-    /// KV.Compact. A physical one also waits until the rows are gone from the file.
+    /// KV.Compact. A physical compaction also waits until its rows are deleted from the file.
     pub(crate) async fn compact(
         &self,
         id: u64,
@@ -173,7 +174,7 @@ impl KvServer {
         Ok(CompactionResponse { header: header(reply.revision()) })
     }
 
-    /// Waits until the compaction's rows are gone, and until the file knows.
+    /// Waits until the rows of a compaction are deleted, and until that is committed to the file.
     async fn wait_compacted(&self, id: u64, revision: i64) -> Result<(), Error> {
         let _span = crate::stage!(CompactWait, id, revision = revision).begun();
         while self.store.finished_compaction() < revision {

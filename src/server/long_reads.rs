@@ -69,15 +69,15 @@ impl LongReads {
         Self { store, request_timeout, reads, hashes }
     }
 
-    /// Reads from the key space for request `id` on a blocking thread. A read that has begun runs to
-    /// its end, even if its caller is gone. Fails if no permit is free within the request timeout.
+    /// Reads from the key space for request `id` on a blocking thread. A read that has begun runs
+    /// to its end, even if its caller is gone. Fails if no permit is free within the request
+    /// timeout.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         id: u64,
         read: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let store = Arc::clone(&self.store);
-        self.reads.with_permit(id, self.request_timeout, move || read(&store)).await
+        self.read_within(id, self.request_timeout, read).await
     }
 
     /// As [`LongReads::read`], for a stream: it has no timeout, so it waits until a permit is free.
@@ -86,8 +86,18 @@ impl LongReads {
         id: u64,
         read: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Result<T, Error> {
+        self.read_within(id, Duration::MAX, read).await
+    }
+
+    /// As [`LongReads::read`], with another timeout.
+    pub(super) async fn read_within<T: Send + 'static>(
+        &self,
+        id: u64,
+        patience: Duration,
+        read: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let store = Arc::clone(&self.store);
-        self.reads.with_permit(id, Duration::MAX, move || read(&store)).await
+        self.reads.with_permit(id, patience, move || read(&store)).await
     }
 
     /// As [`LongReads::read`], for a hash of the whole key space. Hashes run one at a time.
@@ -150,8 +160,9 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// Goal: never more work in progress than permits, even after a client has gone away. Method: the
-    /// first call hangs and its caller gives up; the second can begin only after the first has ended.
+    /// Goal: never more work in progress than permits, even after a client has gone away. Method:
+    /// the first call hangs and its caller gives up; the second can begin only after the first has
+    /// ended.
     #[tokio::test]
     async fn later_reads_queue_for_a_permit() {
         let (reads, hashes) = (Queue::new(READS_MAX), Queue::new(HASHES_MAX));

@@ -8,16 +8,16 @@ use crate::pb::etcdserverpb::{AlarmMember, LeaseGrantResponse, LeaseRevokeRespon
 
 /// The result of one proposal, as every member computes it.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The id under which the request was proposed.
-    pub id: u64,
+    pub(crate) id: u64,
     /// An error is a result like any other: apply has carried it out by refusing the request.
-    pub result: Result<Response, Error>,
+    pub(crate) result: Result<Response, Error>,
 }
 
 /// The result of a request that was carried out.
 #[derive(Debug)]
-pub enum Response {
+pub(crate) enum Response {
     /// Of the KV service. The reads of the request are planned, but not done yet.
     Kv(Reply),
     /// The alarms that were listed, raised or disarmed.

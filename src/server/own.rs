@@ -1,8 +1,13 @@
 //! The requests that the member itself makes to the key space: for a lock, an election, or a check
 //! of its health.
 //!
-//! Each is the same as a client's, under the call's own id. But the answers are not sent: they have
-//! few keys, so they are read as a whole, and take no room from the answers to clients.
+//! Each is the same as a client's, under the call's own id. The answers have few keys, so they are
+//! read as a whole, without a place in the ledger of [`super::answer`]. Only those that are sent to
+//! a client are counted, from the moment they are read.
+
+use std::{sync::Arc, time::Duration};
+
+use prost::Message as _;
 
 use crate::pb::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
@@ -10,29 +15,55 @@ use crate::pb::etcdserverpb::{
 
 use super::{
     Error,
-    answer::Connection,
+    answer::{Connection, Held},
     kv_server::KvServer,
-    mvcc::{KvResponse, Reply, reader::Source},
+    mvcc::{KvResponse, Reply, Store, reader::Source},
 };
 
 impl KvServer {
-    /// A range that may visit many keys, but returns few. If the rows are for a `client`, the read
-    /// waits until it has read enough of its earlier answers. That wait comes after the read round,
-    /// so that calls that share a round do not all pass at once.
+    /// A range that may visit many keys, but returns few.
     pub(super) async fn own_range(
         &self,
         id: u64,
         range: RangeRequest,
-        client: Option<&Connection>,
     ) -> Result<RangeResponse, Error> {
-        self.may_range(id, &range).await?;
-        if let Some(client) = client {
-            client.ready(id, self.settings.request_timeout).await?;
-        }
+        self.prepare_range(id, &range).await?;
         if let Some(response) = self.store.small_range(id, &range, usize::MAX)? {
             return Ok(response);
         }
         self.long_reads.read(id, move |store| store.range(id, &range)).await?
+    }
+
+    /// A range whose answer is sent to a client, with its bytes, which are counted. Fails if the
+    /// client has read too little of its earlier answers for `patience`. This is checked after the
+    /// read round, and again after the wait for a permit: calls that share these waits would
+    /// otherwise all pass before the first answer is counted.
+    pub(super) async fn range_for(
+        &self,
+        id: u64,
+        range: &RangeRequest,
+        (client, patience): (&Arc<Connection>, Duration),
+    ) -> Result<(RangeResponse, Held), Error> {
+        self.prepare_range(id, range).await?;
+        loop {
+            client.ready(id, patience).await?;
+            if let Some(response) = self.store.small_range(id, range, usize::MAX)? {
+                let held = client.hold(response.encoded_len());
+                return Ok((response, held));
+            }
+            let (range, client) = (range.clone(), Arc::clone(client));
+            let read = move |store: &Store| {
+                if !client.is_ready() {
+                    return Ok(None);
+                }
+                let response = store.range(id, &range)?;
+                let held = client.hold(response.encoded_len());
+                Ok(Some((response, held)))
+            };
+            if let Some(read) = self.long_reads.read_within(id, patience, read).await?? {
+                return Ok(read);
+            }
+        }
     }
 
     /// A transaction that writes.

@@ -8,8 +8,6 @@ use super::{File, expect_nothing, files, rust};
 
 /// The margin that rustfmt keeps for code.
 const COLUMNS_MAX: usize = 100;
-/// Where comments may still be wider.
-const WIDE: &str = "src/server";
 
 /// Words that leave the actor out, or that a native engineer would not write.
 const UNPLAIN: [&str; 8] =
@@ -75,10 +73,8 @@ fn comment(line: &str) -> Option<&str> {
 
 #[test]
 fn comments_keep_the_margin_of_the_code() {
-    let is_elsewhere = |line: &String| !line.starts_with(WIDE);
-    let (wrong, left): (Vec<_>, Vec<_>) = rust().iter().flat_map(widths).partition(is_elsewhere);
+    let wrong: Vec<_> = rust().iter().flat_map(widths).collect();
     expect_nothing("wide comments", &wrong);
-    assert!(!left.is_empty(), "{WIDE} has none any more: strike it");
 }
 
 #[test]
@@ -90,9 +86,7 @@ fn comments_name_only_documents_that_are_there() {
 
 #[test]
 fn comments_are_plain_english() {
-    // The server's are being rewritten.
-    let files = rust().into_iter().filter(|file| !file.path.starts_with("src/server"));
-    expect_nothing("unplain comments", &files.flat_map(|file| unplain(&file)).collect::<Vec<_>>());
+    expect_nothing("unplain comments", &rust().iter().flat_map(unplain).collect::<Vec<_>>());
 }
 
 #[test]

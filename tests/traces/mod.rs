@@ -59,7 +59,6 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),
     (Stage::AnswerPiece, "as above"),
     (Stage::AnswerEnded, "as above"),
-    (Stage::ReadQueue, "only when four long reads are under way; the tests of paths do that"),
 ];
 
 /// A cluster of three members and its records.
@@ -104,6 +103,7 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     gets::a_get_after_a_write_is_answered_by_the_buffer(&scene).await;
     gets::a_get_later_is_answered_by_the_file(&scene).await;
     gets::a_long_range_is_read_off_the_thread_that_serves(&scene).await;
+    gets::long_ranges_queue_for_a_permit(&scene).await;
     news::a_put_reaches_its_watcher_in_the_trace(&scene).await;
     questions::a_watched_put_on_a_follower_answers_them_all(&scene).await;
     questions::gets_at_once_know_their_round_and_each_other(&scene).await;

@@ -67,10 +67,13 @@ impl Election for ElectionService {
     ) -> Result<Response<LeaderResponse>, Status> {
         let call = begin(&self.server, Method::Leader, &request, Some(&request.get_ref().name))?;
         let client = client(&self.server);
-        let mut result =
-            self.server.concurrency.election_leader(call.id(), request.into_inner(), &client).await;
+        let (id, request) = (call.id(), request.into_inner());
+        let result = self.server.concurrency.election_leader(id, request, &client).await;
+        let (mut result, held) = answers::apart(result);
         let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
-        call.respond(result, revision)
+        let response = call.respond(result, revision)?;
+        answers::held(held);
+        Ok(response)
     }
 
     type ObserveStream = Pin<Box<dyn Stream<Item = Result<LeaderResponse, Status>> + Send>>;

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::{
     api::{
-        answers::client,
+        answers::{self, client},
         header,
         interceptor::{Call, Method, begin, check},
         leader::LeaderCheck,
@@ -94,11 +94,9 @@ impl Lease for LeaseService {
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
         let call = begin(&self.server, Method::LeaseTimeToLive, &request, None)?;
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
-        let patience = self.server.settings.request_timeout;
-        let view = match client(&self.server).ready(call.id(), patience).await {
-            Ok(()) => self.server.leases.time_to_live(call.id(), id, keys).await,
-            Err(error) => Err(error),
-        };
+        let client = client(&self.server);
+        let answer = self.server.leases.time_to_live(call.id(), (id, keys), &client).await;
+        let (view, held) = answers::apart(answer);
         let result = view.map(|view| {
             let mut header = None;
             header::fill(&mut header, &self.server);
@@ -113,7 +111,9 @@ impl Lease for LeaseService {
                 None => LeaseTimeToLiveResponse { header, id, ttl: GONE, ..Default::default() },
             }
         });
-        call.respond(result, self.server.store.revision())
+        let response = call.respond(result, self.server.store.revision())?;
+        answers::held(held);
+        Ok(response)
     }
 
     async fn lease_leases(
@@ -121,7 +121,7 @@ impl Lease for LeaseService {
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
         let call = begin(&self.server, Method::LeaseLeases, &request, None)?;
-        let mut result = self.server.leases.list(call.id()).await;
+        let mut result = self.server.leases.list(call.id(), &client(&self.server)).await;
         if let Ok(response) = &mut result {
             header::fill(&mut response.header, &self.server);
         }

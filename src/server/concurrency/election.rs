@@ -13,7 +13,10 @@ use crate::{
             ProclaimRequest, ProclaimResponse, ResignRequest, ResignResponse,
         },
     },
-    server::{Error, answer::Connection},
+    server::{
+        Error,
+        answer::{Connection, Held},
+    },
 };
 
 impl Concurrency {
@@ -82,17 +85,19 @@ impl Concurrency {
         Ok(ProclaimResponse { header })
     }
 
-    /// Election.Leader: the present leader's key, read after a read round.
+    /// Election.Leader: the present leader's key, read after a read round; and the bytes of the
+    /// answer, which are counted until it is sent.
     pub(crate) async fn election_leader(
         &self,
         id: u64,
         request: LeaderRequest,
-        client: &Connection,
-    ) -> Result<LeaderResponse, Error> {
+        client: &Arc<Connection>,
+    ) -> Result<(LeaderResponse, Held), Error> {
         let range = oldest(&prefix_of(&request.name));
-        let mut response = self.kv.own_range(id, range, Some(client)).await?;
+        let client = (client, self.kv.settings.request_timeout);
+        let (mut response, held) = self.kv.range_for(id, &range, client).await?;
         match response.kvs.pop() {
-            Some(kv) => Ok(LeaderResponse { header: response.header, kv: Some(kv) }),
+            Some(kv) => Ok((LeaderResponse { header: response.header, kv: Some(kv) }, held)),
             None => Err(Error::ElectionNoLeader),
         }
     }

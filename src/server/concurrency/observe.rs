@@ -12,7 +12,7 @@
 //! leader always is. Left out: etcd ends the stream if the revision from which it wants to watch is
 //! compacted; here the next look-up follows.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -26,7 +26,7 @@ use crate::{
     },
     server::{
         Error,
-        answer::Connection,
+        answer::{Connection, Held},
         mvcc::watch::{Events, Filters, News, WatchRequest},
     },
 };
@@ -50,8 +50,9 @@ pub(crate) struct Observation {
     id: u64,
     prefix: Bytes,
     state: State,
-    /// Answers that can be sent.
-    outbox: VecDeque<LeaderResponse>,
+    /// Answers to be sent. Those that were read are counted already. Those from the watcher are
+    /// not, and wait until the client has read enough of its earlier answers.
+    outbox: VecDeque<(LeaderResponse, Option<Held>)>,
     /// The revision at which the key of the last reported leader was created; 0 before the first.
     reported: i64,
 }
@@ -70,8 +71,12 @@ impl Observation {
     /// Waits for the next answer. The future may be dropped at any time.
     pub(crate) async fn next(&mut self) -> Result<LeaderResponse, Error> {
         loop {
-            if let Some(response) = self.outbox.pop_front() {
-                return Ok(response);
+            if let Some((_, held)) = self.outbox.front() {
+                if held.is_none() {
+                    self.client.ready(self.id, Duration::MAX).await?;
+                }
+                // It is counted again when it is encoded, before another call runs.
+                return Ok(self.outbox.pop_front().expect("it is there").0);
             }
             match &mut self.state {
                 State::Look => self.look().await?,
@@ -92,11 +97,17 @@ impl Observation {
     }
 
     async fn look(&mut self) -> Result<(), Error> {
-        let (id, range) = (self.id, oldest(&self.prefix));
-        let mut response = self.concurrency.read_again(id, &range, Some(&self.client)).await?;
+        let oldest = oldest(&self.prefix);
+        let (mut response, held) = loop {
+            let client = (&self.client, Duration::MAX);
+            match self.concurrency.kv.range_for(self.id, &oldest, client).await {
+                Err(Error::LeaderChanged) => {}
+                result => break result?,
+            }
+        };
         let revision = revision_of(response.header.as_ref());
         match response.kvs.pop() {
-            Some(kv) => self.lead(kv, revision),
+            Some(kv) => self.lead(kv, revision, Some(held)),
             None => {
                 let all = below(&self.prefix);
                 let filters = Filters { puts: false, deletes: true };
@@ -123,15 +134,15 @@ impl Observation {
     fn first_put(&mut self, events: &Events) {
         if let Some(kv) = events.events.first().and_then(|event| event.kv.clone()) {
             let revision = kv.mod_revision;
-            self.lead(kv, revision);
+            self.lead(kv, revision, None);
         }
     }
 
     /// Reports a leader, and watches its key from the next revision.
-    fn lead(&mut self, kv: KeyValue, revision: i64) {
+    fn lead(&mut self, kv: KeyValue, revision: i64, held: Option<Held>) {
         let watching = self.watch(kv.key.clone(), Bytes::new(), revision + 1, Filters::default());
         self.state = State::Leader(watching);
-        self.report(kv, revision);
+        self.report(kv, revision, held);
     }
 
     /// Handles changes of the leader's key. The header has the revision of the notice, as in etcd.
@@ -142,12 +153,12 @@ impl Observation {
                 return;
             }
             if let Some(kv) = event.kv.clone() {
-                self.report(kv, events.revision);
+                self.report(kv, events.revision, None);
             }
         }
     }
 
-    fn report(&mut self, kv: KeyValue, revision: i64) {
+    fn report(&mut self, kv: KeyValue, revision: i64, held: Option<Held>) {
         let (old, new) = (self.reported, kv.create_revision);
         self.reported = new;
         mark!(
@@ -158,6 +169,6 @@ impl Observation {
             revision = kv.mod_revision
         );
         let header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
-        self.outbox.push_back(LeaderResponse { header, kv: Some(kv) });
+        self.outbox.push_back((LeaderResponse { header, kv: Some(kv) }, held));
     }
 }

@@ -19,12 +19,10 @@ use crate::{
     mark,
     pb::etcdserverpb::{RangeRequest, RangeResponse},
     server::{
-        Error,
-        answer::Connection,
-        dropped,
+        Error, dropped,
         mvcc::{
             Store,
-            read_txn::Older,
+            read_txn::OlderKeys,
             watch::{Filters, News, Notice, Path, WatchRequest, WatchStream, queue::Notices},
         },
     },
@@ -41,13 +39,13 @@ impl Concurrency {
         let queue = below(&queued.prefix);
         loop {
             // A local look-up; the module documentation says why that is enough.
-            let ahead = self.store.older(&queue, queued.created);
+            let ahead = self.store.older_keys(&queue, queued.created);
             let Some(next) = &ahead.youngest else { break };
             self.wait_deleted(id, queued, next, &ahead).await?;
             waits += 1;
         }
         let own = RangeRequest { key: queued.key.clone(), ..RangeRequest::default() };
-        let mut response = self.read_again(id, &own, None).await?;
+        let mut response = self.read_again(id, &own).await?;
         let created = response.kvs.pop().map_or(0, |kv| kv.create_revision);
         if created != queued.created {
             return Ok(Outcome::Lost);
@@ -58,14 +56,9 @@ impl Concurrency {
     }
 
     /// A linearizable read that starts again if the leader changes during it.
-    pub(super) async fn read_again(
-        &self,
-        id: u64,
-        range: &RangeRequest,
-        client: Option<&Connection>,
-    ) -> Result<RangeResponse, Error> {
+    async fn read_again(&self, id: u64, range: &RangeRequest) -> Result<RangeResponse, Error> {
         loop {
-            match self.kv.own_range(id, range.clone(), client).await {
+            match self.kv.own_range(id, range.clone()).await {
                 Err(Error::LeaderChanged) => {}
                 result => return result,
             }
@@ -79,7 +72,7 @@ impl Concurrency {
         id: u64,
         queued: &QueuedKey,
         (key, before): &(Bytes, i64),
-        ahead: &Older,
+        ahead: &OlderKeys,
     ) -> Result<(), Error> {
         let (own, ahead_count) = (queued.created, ahead.count);
         let span = stage!(LockWait, id, own = own, before = *before, ahead = ahead_count);

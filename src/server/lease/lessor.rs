@@ -190,6 +190,13 @@ impl Lessor {
         self.lock().leases.get(&lease).map(|lease| lease.keys.iter().cloned().collect())
     }
 
+    /// Bytes that the lease's keys take in an answer, decoded.
+    pub(super) fn keys_bytes(&self, lease: i64) -> usize {
+        let state = self.lock();
+        let keys = state.leases.get(&lease).into_iter().flat_map(|lease| &lease.keys);
+        keys.map(|key| size_of::<Bytes>() + key.len()).sum()
+    }
+
     /// Apply thread: deletes a lease and its row. The caller deletes the attached keys.
     pub(in crate::server) fn remove(&self, lease: i64, backend: &mut WriteGuard<'_>) {
         self.take_away(lease);

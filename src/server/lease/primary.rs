@@ -62,7 +62,7 @@ pub struct Primary {
 impl Primary {
     /// Answers from the lessor of this key space, once `reads` has confirmed that this member
     /// leads.
-    pub fn new(
+    pub(crate) fn new(
         member_id: u64,
         store: Arc<Store>,
         status: Arc<Status>,

@@ -8,7 +8,14 @@ use crate::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesResponse, LeaseRevokeRequest,
         LeaseRevokeResponse, LeaseStatus,
     },
-    server::{Error, admit::GRANT_COST, command::Command, members::Members, propose::Proposer},
+    server::{
+        Error,
+        admit::GRANT_COST,
+        answer::{Connection, Held},
+        command::Command,
+        members::Members,
+        propose::Proposer,
+    },
     set, stage, trace,
 };
 
@@ -65,20 +72,31 @@ impl LeaseServer {
         Ok(view?.map(|view| view.ttl))
     }
 
-    /// Lease.LeaseTimeToLive: `None` if no lease has this id.
+    /// Lease.LeaseTimeToLive: `None` if no lease has this id; and the bytes of the answer, which
+    /// are counted until it is sent. This member counts them before it asks the leader, by the keys
+    /// that it knows: calls that wait for the leader together would otherwise all pass before the
+    /// first answer is counted.
     pub(crate) async fn time_to_live(
         &self,
         id: u64,
-        lease: i64,
-        with_keys: bool,
-    ) -> Result<Option<View>, Error> {
-        self.ask_leader(id, Question::TimeToLive(lease, with_keys)).await
+        (lease, with_keys): (i64, bool),
+        from: &Arc<Connection>,
+    ) -> Result<(Option<View>, Held), Error> {
+        from.ready(id, self.proposer.settings.request_timeout).await?;
+        let keys = if with_keys { self.primary.lessor().keys_bytes(lease) } else { 0 };
+        let held = from.hold(keys);
+        Ok((self.ask_leader(id, Question::TimeToLive(lease, with_keys)).await?, held))
     }
 
     /// Lease.LeaseLeases: every lease whose grant was acknowledged before the call, and none whose
     /// revocation was. etcd 3.5 lists the leases of the entries that the member has applied so far.
-    pub(crate) async fn list(&self, id: u64) -> Result<LeaseLeasesResponse, Error> {
+    pub(crate) async fn list(
+        &self,
+        id: u64,
+        from: &Connection,
+    ) -> Result<LeaseLeasesResponse, Error> {
         self.primary.reads.linearize(id).await?;
+        from.ready(id, self.proposer.settings.request_timeout).await?;
         let leases = self.primary.lessor().list();
         let leases = leases.into_iter().map(|id| LeaseStatus { id }).collect();
         Ok(LeaseLeasesResponse { header: None, leases })

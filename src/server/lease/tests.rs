@@ -17,7 +17,7 @@ use crate::{
     server::{
         Error,
         apply::key_space::KvRequest,
-        mvcc::{Asker, Batch, Store},
+        mvcc::{Batch, ReplyTo, Store},
         txn::Txn,
     },
     storage::backend::{Backend, Options},
@@ -231,7 +231,8 @@ impl Space {
     }
 
     fn put(&mut self, request: &PutRequest) -> Result<(), Error> {
-        self.apply(|batch, entry| batch.kv(entry, KvRequest::Put(request), Asker::Here)).map(|_| ())
+        self.apply(|batch, entry| batch.kv(entry, KvRequest::Put(request), ReplyTo::Client))
+            .map(|_| ())
     }
 
     fn keys(&self, lease: i64) -> Vec<String> {
@@ -294,7 +295,7 @@ fn puts_and_deletions_attach_and_detach() {
     space.put(&PutRequest { ignore_lease: true, ..put("c", 0) }).unwrap();
     let delete = DeleteRangeRequest { key: "d".into(), ..DeleteRangeRequest::default() };
     space
-        .apply(|batch, entry| batch.kv(entry, KvRequest::DeleteRange(&delete), Asker::Here))
+        .apply(|batch, entry| batch.kv(entry, KvRequest::DeleteRange(&delete), ReplyTo::Client))
         .unwrap();
     assert_eq!((space.keys(1), space.keys(2)), (vec!["c".to_owned()], vec!["b".to_owned()]));
 }
@@ -309,11 +310,12 @@ fn a_txn_that_names_an_unknown_lease_writes_nothing() {
         Txn::expand(TxnRequest { success, ..TxnRequest::default() }, 128).unwrap()
     };
     let refused = txn(9);
-    let result = space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&refused), Asker::Here));
+    let result =
+        space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&refused), ReplyTo::Client));
     assert_eq!(result.err(), Some(Error::LeaseNotFound));
     assert_eq!((space.store.revision(), space.keys(1).len()), (1, 0));
     let taken = txn(1);
-    space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&taken), Asker::Here)).unwrap();
+    space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&taken), ReplyTo::Client)).unwrap();
     assert_eq!(space.keys(1), ["a", "b"]);
 }
 
