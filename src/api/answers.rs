@@ -48,6 +48,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
 use h2::Reason;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -91,21 +92,21 @@ enum Outgoing {
     Large { head: Bytes, large: Large, server: Arc<Server> },
 }
 
-/// Carries out a call of this connection, and gives its answer the body that its handler wants.
-pub(super) async fn serve<E>(
+/// Carries out a call of this connection, and gives its answer the body that its handler wants. Not
+/// an async function: that would hold the call three times, once for each place where it is moved.
+pub(super) fn serve<E>(
     client: Arc<Connection>,
     call: impl Future<Output = Result<http::Response<Body>, E>>,
-) -> Result<http::Response<Body>, E> {
-    let calling = Calling { client: Arc::clone(&client), outgoing: RefCell::default() };
-    let served = async {
-        let answer = call.await?;
-        let outgoing = CALLING.with(|calling| calling.outgoing.take());
-        Ok(match outgoing {
+) -> impl Future<Output = Result<http::Response<Body>, E>> {
+    let calling = Calling { client, outgoing: RefCell::default() };
+    let served = call.map(|answer| {
+        let answer = answer?;
+        Ok(CALLING.with(|calling| match calling.outgoing.take() {
             None => answer,
-            Some(outgoing) => outgoing.body(answer, &client),
-        })
-    };
-    CALLING.scope(calling, served).await
+            Some(outgoing) => outgoing.body(answer, &calling.client),
+        }))
+    });
+    CALLING.scope(calling, served)
 }
 
 /// The connection of the call that is being carried out.
@@ -229,7 +230,7 @@ impl HttpBody for Sending {
                 }
                 Next::Rows(rows) => {
                     let (server, id) = (Arc::clone(&self.server), self.large.id);
-                    let reading = async move { server.read_rows(id, rows).await };
+                    let reading = async move { server.kv.answers.read_rows(id, rows).await };
                     self.reading = Some(Box::pin(reading));
                     self.large.reads();
                 }

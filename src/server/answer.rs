@@ -39,7 +39,7 @@
 //!
 //! What is left out: the events of watchers, which are bounded by the queues of their streams
 //! (`mvcc::watch`). Answers of other services are small ones; those that carry what clients have
-//! stored wait like ranges until their client has read enough ([`Server::ready`]).
+//! stored wait like ranges until their client has read enough ([`Connection::ready`]).
 
 pub mod ledger;
 pub mod meter;
@@ -52,6 +52,7 @@ pub mod writer;
 use std::{
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -62,7 +63,7 @@ use self::{
     rope::{Rope, Rows},
     writer::{Stop, Writer},
 };
-use super::{Error, Server};
+use super::{Error, long_reads::LongReads};
 use crate::{
     pb::etcdserverpb::{RangeRequest, TxnRequest},
     server::mvcc::{KvResponse, Reply, Store, reader::Source, reply::write_range},
@@ -225,12 +226,15 @@ impl From<Error> for Failed {
     }
 }
 
-impl Server {
-    /// Waits, on behalf of request `id`, until the client has read enough of its earlier answers.
-    pub(crate) async fn ready(&self, id: u64, from: &Connection) -> Result<(), Error> {
-        from.ready(id, self.settings.request_timeout).await
-    }
+/// Reads answers, and first waits for room where they need it.
+pub(crate) struct AnswerReader {
+    pub(crate) store: Arc<Store>,
+    pub(crate) long_reads: Arc<LongReads>,
+    /// How long an answer may wait for room.
+    pub(crate) request_timeout: Duration,
+}
 
+impl AnswerReader {
     /// Waits until there is room for the answer to a write that reads these ranges, before it is
     /// proposed. Returns a place, if its plan may be long.
     pub(super) async fn room_for(
@@ -244,19 +248,19 @@ impl Server {
         if plan <= from.small() && from.is_free() {
             return Ok(None);
         }
-        from.free(id, plan, self.settings.request_timeout).await
+        from.free(id, plan, self.request_timeout).await
     }
 
     /// Reads what apply has planned for request `id` of a client of this connection. What has been
     /// carried out is answered: it waits for a place, and then it gets one.
-    pub(crate) async fn finish(
+    pub(super) async fn finish(
         &self,
         id: u64,
         mut reply: Reply,
         (from, share): (&Arc<Connection>, Option<Share>),
     ) -> Result<Answer<KvResponse>, Error> {
         if reply.rows() <= SHORT {
-            let source = Source::Published(&self.backend);
+            let source = Source::Published(self.store.backend());
             if let Some(response) = reply.whole(id, source, &mut from.small()) {
                 return Ok(Answer::Whole(response));
             }
@@ -265,7 +269,7 @@ impl Server {
     }
 
     /// Reads an answer that may be large, away from the thread that serves requests.
-    pub(crate) async fn read_large(
+    pub(super) async fn read_large(
         &self,
         id: u64,
         question: Question,
@@ -280,11 +284,11 @@ impl Server {
         mut question: Question,
         (from, mut share): (&Arc<Connection>, Option<Share>),
     ) -> Result<Large, Error> {
-        let patience = self.settings.request_timeout;
+        let patience = self.request_timeout;
         loop {
             let meter = Meter::new(from, share.take());
             let read = move |store: &Store| (question.read(store, id, meter), question);
-            let (result, again) = self.read_long(id, read).await?;
+            let (result, again) = self.long_reads.read(id, read).await?;
             match result {
                 Ok(large) => return Ok(large),
                 Err(Failed::Refused(error)) => return Err(error),
@@ -328,6 +332,6 @@ impl Server {
             crate::set!(span, AnswerPiece, rows = count, bytes = bytes, left = left);
             Ok((rows, encoder.finish()))
         };
-        self.read_long(id, read).await?
+        self.long_reads.read(id, read).await?
     }
 }

@@ -1,22 +1,24 @@
-//! What the member itself asks of the key space: for a lock, an election, a check of its health.
+//! The requests that the member itself makes to the key space: for a lock, an election, or a check
+//! of its health.
 //!
-//! The same as a client would ask, under the call's own id. But the answers stay here: they have a
-//! few keys, so they are read as a whole, and take no room from those that are sent.
+//! Each is the same as a client's, under the call's own id. But the answers are not sent: they have
+//! few keys, so they are read as a whole, and take no room from the answers to clients.
 
 use crate::pb::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 
 use super::{
-    Error, Server,
+    Error,
     answer::Connection,
+    kv_server::KvServer,
     mvcc::{KvResponse, Reply, reader::Source},
 };
 
-impl Server {
-    /// A range. It may look at many keys, and returns a few. If a client is sent what is read, it
-    /// must have read enough of its earlier answers: asked behind the round, so that calls which
-    /// share one do not all pass.
+impl KvServer {
+    /// A range that may visit many keys, but returns few. If the rows are for a `client`, the read
+    /// waits until it has read enough of its earlier answers. That wait comes after the read round,
+    /// so that calls that share a round do not all pass at once.
     pub(super) async fn own_range(
         &self,
         id: u64,
@@ -25,12 +27,12 @@ impl Server {
     ) -> Result<RangeResponse, Error> {
         self.may_range(id, &range).await?;
         if let Some(client) = client {
-            self.ready(id, client).await?;
+            client.ready(id, self.settings.request_timeout).await?;
         }
         if let Some(response) = self.store.small_range(id, &range, usize::MAX)? {
             return Ok(response);
         }
-        self.read_long(id, move |store| store.range(id, &range)).await?
+        self.long_reads.read(id, move |store| store.range(id, &range)).await?
     }
 
     /// A transaction that writes.
@@ -39,7 +41,7 @@ impl Server {
         Ok(self.whole(id, self.propose_txn(id, txn).await?).txn())
     }
 
-    /// A deletion.
+    /// A deletion of one key or of a range.
     pub(super) async fn own_delete(
         &self,
         id: u64,
@@ -50,7 +52,7 @@ impl Server {
 
     fn whole(&self, id: u64, mut reply: Reply) -> KvResponse {
         let mut budget = usize::MAX;
-        let response = reply.whole(id, Source::Published(&self.backend), &mut budget);
-        response.expect("nothing is beyond the budget")
+        let response = reply.whole(id, Source::Published(self.store.backend()), &mut budget);
+        response.expect("the budget has no limit")
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::trace::{
     field::Slot,
-    record::{Head, Kind, Record, pack_deltas},
+    record::{Head, Kind, Record},
     stage::{Field, Stage},
 };
 
@@ -159,7 +159,7 @@ impl Event {
             boot: self.boot,
         };
         let mut record = Record::new(head, self.clock, self.at_ns, self.id, &self.fields);
-        record.words[4] = pack_deltas(self.clock_end - self.clock, self.took_ns);
+        record.set_length(self.clock_end - self.clock, self.took_ns);
         record.words[6] = self.link;
         record
     }
@@ -203,7 +203,8 @@ mod tests {
             boot: 0x1234,
         };
         let mut record = Record::new(head, 77, 5_000_000_123, 9, &[1, 2, 3, 4, 5, 6, 7, u64::MAX]);
-        (record.words[4], record.words[6]) = (pack_deltas(3, 1_600_000), 0xb1b2);
+        record.set_length(3, 1_600_000);
+        record.words[6] = 0xb1b2;
         let event = Event::of(&record, 2).unwrap();
         assert_eq!((77, 80, 1_600_000), (event.clock, event.clock_end, event.took_ns));
         assert_eq!(record, event.record());

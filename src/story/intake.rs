@@ -178,7 +178,7 @@ fn heard(event: &Event) -> Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::record::{Head, pack_deltas};
+    use crate::trace::record::Head;
 
     fn hello(member_id: u64, boot: u16) -> Hello {
         let (name, version) = (format!("m{member_id}"), "0.1.0".to_owned());
@@ -188,7 +188,7 @@ mod tests {
     fn record(stage: Stage, kind: Kind, clock: u64, length: u64) -> Record {
         let head = Head { stage: stage as u8, kind: kind as u8, thread: 1, ..Head::default() };
         let mut record = Record::new(head, clock, clock, 77, &[0; 8]);
-        record.words[4] = pack_deltas(length, length * 16);
+        record.set_length(length, length * 16);
         record
     }
 

@@ -7,18 +7,17 @@
 //! | 1    | from the low byte up: stage, kind, flags, thread, member, result (a byte each), boot (two) |
 //! | 2    | member clock at the start |
 //! | 3    | tick at the start: raw in the ring, nanoseconds since the member's start elsewhere |
-//! | 4    | low half: clock from start to end; high half: time from start to end, in units of 16 ns |
+//! | 4    | member clock from start to end |
 //! | 5    | id of the request or round |
 //! | 6    | link |
 //! | 7–14 | the stage's fields |
-//! | 15   | reserved, 0 |
+//! | 15   | nanoseconds from start to end |
 //!
 //! A key record has no time and no fields: its word 3 is the length of the key, and its words 4 and
 //! 6 to 15 are the first 88 bytes of it. The clock (word 2) says between which records it was
 //! written, and so to which step it belongs.
 //!
-//! Both halves of word 4 saturate: a step longer than 68 seconds is shown as 68 seconds, and never
-//! as a short one. The layout is not public API; recordings carry names instead.
+//! The layout is not public API; recordings carry names instead.
 
 use super::{field::Slot, stage::Stage};
 
@@ -46,9 +45,6 @@ pub const FLAG_NOISE: u8 = 16;
 pub const FLAG_CUT: u8 = 32;
 /// In a key record: the text is left out (`--trace-redact-keys`).
 pub const FLAG_REDACTED: u8 = 64;
-
-/// Nanoseconds in one unit of the time in word 4.
-const TICK_UNIT_NS: u64 = 16;
 
 /// The words of a key record that hold text.
 const KEY_WORDS: [usize; KEY_BYTES / 8] = [4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -145,13 +141,6 @@ impl Head {
     }
 }
 
-/// Packs word 4: clock and nanoseconds from start to end. Both saturate.
-pub fn pack_deltas(clock_delta: u64, took_ns: u64) -> u64 {
-    let clock = u32::try_from(clock_delta).unwrap_or(u32::MAX);
-    let ticks = u32::try_from(took_ns / TICK_UNIT_NS).unwrap_or(u32::MAX);
-    u64::from(clock) | u64::from(ticks) << 32
-}
-
 impl Record {
     /// A record whose words are all 0.
     pub const EMPTY: Record = Record { words: [0; WORDS] };
@@ -162,6 +151,12 @@ impl Record {
         (words[1], words[2], words[3], words[5]) = (head.pack(), clock, at_ns, id);
         words[7..15].copy_from_slice(fields);
         Record { words }
+    }
+
+    /// Sets the member clock and the nanoseconds from start to end. Not for key records, whose text
+    /// occupies these words.
+    pub fn set_length(&mut self, clock_delta: u64, took_ns: u64) {
+        (self.words[4], self.words[15]) = (clock_delta, took_ns);
     }
 
     /// Builds the record that holds the text of a key, or its first 88 bytes.
@@ -223,12 +218,12 @@ impl Record {
         if self.kind() == Some(Kind::Key) {
             return self.words[2];
         }
-        self.words[2].saturating_add(self.words[4] & u64::from(u32::MAX))
+        self.words[2].saturating_add(self.words[4])
     }
 
-    /// How long the step took, in nanoseconds, rounded to 16.
+    /// How long the step took, in nanoseconds.
     pub fn took_ns(&self) -> u64 {
-        if self.kind() == Some(Kind::Key) { 0 } else { (self.words[4] >> 32) * TICK_UNIT_NS }
+        if self.kind() == Some(Kind::Key) { 0 } else { self.words[15] }
     }
 
     /// The values of the stage's fields, in its order.
@@ -297,7 +292,8 @@ mod tests {
         };
         let (id, fields) = (0xa1a2_a3a4_a5a6_a7a8, [1, 2, 3, 4, 5, 6, 7, u64::MAX]);
         let mut record = Record::new(head, 77, 5_000_000_123, id, &fields);
-        (record.words[4], record.words[6]) = (pack_deltas(3, 1_600_000), 0xb1b2);
+        record.set_length(3, 1_600_000);
+        record.words[6] = 0xb1b2;
         record
     }
 
@@ -306,10 +302,10 @@ mod tests {
         let record = sample();
         assert_eq!(0x1234_0e02_0401_0100 | Stage::WalFsync as u64, record.words[1]);
         assert_eq!([77, 5_000_000_123], record.words[2..4]);
-        assert_eq!(3 | 100_000 << 32, record.words[4]);
+        assert_eq!([3, 1_600_000], [record.words[4], record.words[15]]);
         assert_eq!([0xa1a2_a3a4_a5a6_a7a8, 0xb1b2], record.words[5..7]);
         assert_eq!([1, 2, 3, 4, 5, 6, 7, u64::MAX], record.words[7..15]);
-        assert_eq!([0, 0], [record.words[0], record.words[15]]);
+        assert_eq!(0, record.words[0]);
     }
 
     #[test]
@@ -325,10 +321,11 @@ mod tests {
     }
 
     #[test]
-    fn long_steps_saturate_and_do_not_wrap() {
-        let hour_ns = 3_600_000_000_000;
-        let word = pack_deltas(u64::MAX, hour_ns);
-        assert_eq!(u64::MAX, word);
+    fn a_step_of_a_day_keeps_its_length() {
+        let day_ns = 86_400_000_000_001;
+        let mut record = sample();
+        record.set_length(5_000_000_000, day_ns);
+        assert_eq!((5_000_000_077, day_ns), (record.clock_end(), record.took_ns()));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use std::{
 
 use super::{
     id, raw_clock,
-    record::{Head, Kind, Record, WORDS, pack_deltas},
+    record::{Head, Kind, Record, WORDS},
     stage::Stage,
 };
 
@@ -124,10 +124,10 @@ pub fn push(write: &Write<'_>) {
             boot: 0,
         };
         let took_ns = if write.tick_delta == 0 { 0 } else { raw_clock::to_ns(write.tick_delta) };
-        let deltas = pack_deltas(write.clock_delta, took_ns);
         let [a, b, c, d, e, f, g, h] = *write.fields;
-        let (clock, tick, id, link) = (write.clock, write.tick, write.id, write.link);
-        ring.put(&[0, head.pack(), clock, tick, deltas, id, link, a, b, c, d, e, f, g, h, 0]);
+        let (clock, tick, clocks) = (write.clock, write.tick, write.clock_delta);
+        let (head, id, link) = (head.pack(), write.id, write.link);
+        ring.put(&[0, head, clock, tick, clocks, id, link, a, b, c, d, e, f, g, h, took_ns]);
     });
 }
 

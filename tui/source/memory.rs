@@ -101,6 +101,12 @@ impl Memory {
         &self.seen
     }
 
+    /// Whether this member, by position, answers at none of its endpoints.
+    pub(crate) fn is_down(&self, member: u8) -> bool {
+        let mut own = self.seen.iter().filter(|seen| seen.member == Some(member)).peekable();
+        own.peek().is_some() && own.all(|seen| seen.down.is_some())
+    }
+
     /// Size of all events, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

@@ -91,6 +91,9 @@ pub(crate) enum Screen {
 pub(crate) enum Heard {
     /// It has never sent any.
     Never,
+    /// Its endpoint does not answer: the process has ended, or cannot be reached. Its last sign of
+    /// life was this many nanoseconds ago.
+    Down(u64),
     /// It has sent nothing for this many nanoseconds.
     Silent(u64),
     /// It has sent something recently.
@@ -324,6 +327,9 @@ impl State {
     fn heard_last(&self, place: u8, newest_ns: u64, marks: &Watermarks) -> Heard {
         match self.heard_ns.get(&place) {
             Some(_) if marks.newest.is_none() => Heard::Never,
+            Some(heard) if self.memory.is_down(place) => {
+                Heard::Down(self.now_ns.saturating_sub(*heard))
+            }
             Some(heard) => freshness(self.now_ns, Some(*heard)),
             None => freshness(newest_ns, marks.heard_wall_ns),
         }

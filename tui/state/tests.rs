@@ -323,12 +323,12 @@ fn messages_of_a_busy_member_are_no_sign_of_life_of_another() {
     // A broken connection is no sign of life; the hello after it is one.
     let gone = || Message { endpoint: 1, said: Said::Down("gone".to_owned()) };
     handle(&mut state, Input::Source(gone()));
-    assert_eq!(state.heads()[1].heard, Heard::Silent(900_000_000));
+    assert_eq!(state.heads()[1].heard, Heard::Down(900_000_000));
     handle(&mut state, Input::Source(hellos(&scene.recording, 1).remove(0)));
     assert_eq!(state.heads()[1].heard, Heard::Fresh);
 }
 
-/// A recording after transfer over the network, where durations are in units of 16 ns.
+/// A recording after transfer over the network.
 pub(crate) fn as_told(recording: &Recording) -> Recording {
     let told = |event: &Event| Event {
         key: event.key.clone(),

@@ -13,6 +13,7 @@ use super::{Look, draw, plain};
 use crate::{
     play::{Input, handle},
     random::Random,
+    source::{Message, Said},
     state::{
         BYTES_MAX, State,
         scenes::{self, Scene},
@@ -74,11 +75,24 @@ fn a_silent_member_is_shown_as_silent_beside_busy_ones() {
     tell_all(&mut state, &later, 30);
     let screen = screen(&state, SIZES[0], UNICODE).to_string();
     let heads: Vec<&str> = screen.lines().skip(1).take(3).collect();
-    let ends = ["rev 9 ", "silent for 1.5 s", "rev 9 "];
+    let ends = ["rev 9 ", "SILENT for 1.5 s", "rev 9 "];
     for ((head, name), end) in heads.iter().zip(["etcd-01", "etcd-02", "etcd-03"]).zip(ends) {
         assert!(head.contains(name) && head.contains(end), "{head}");
-        assert_eq!(name == "etcd-02", head.contains("silent"), "{head}");
+        assert_eq!(name == "etcd-02", head.contains("SILENT"), "{head}");
     }
+}
+
+/// Goal: a killed leader is not shown as a leader, in the list and above its lane.
+#[test]
+fn a_leader_whose_endpoint_does_not_answer_was_a_leader_and_is_down() {
+    let mut state = live(&scenes::put().recording, 30);
+    handle(&mut state, Input::Tick(Duration::from_millis(3_100)));
+    let gone = Said::Down("connection refused".to_owned());
+    handle(&mut state, Input::Source(Message { endpoint: 0, said: gone }));
+    let screen = screen(&state, SIZES[0], UNICODE).to_string();
+    let head = screen.lines().find(|line| line.contains("etcd-01")).unwrap();
+    assert!(head.contains("was leader") && head.contains("DOWN for 3.1 s"), "{head}");
+    assert!(!screen.contains("LEADER"), "{screen}");
 }
 
 #[test]
@@ -227,9 +241,7 @@ fn a_message_that_names_its_own_sender_is_drawn_without_a_line() {
     let mut state = opened(scene, "enter G");
     for _ in 0..60 {
         press(&mut state, "left");
-        for size in SIZES {
-            screen(&state, size, UNICODE);
-        }
+        SIZES.into_iter().for_each(|size| drop(screen(&state, size, UNICODE)));
     }
 }
 

@@ -117,6 +117,28 @@ fn clocks_an_hour_apart_are_set_by_the_messages() {
     assert!(span < 1_000_000, "400 steps of at most a microsecond take {span} ns");
 }
 
+/// Goal: one message that seems to arrive before it was sent does not move the others. Method: 176
+/// messages that take 50 to 58 µs each way, and one of −157 µs.
+#[test]
+fn one_message_that_seems_too_fast_does_not_move_the_others() {
+    let mut recording =
+        Recording { members: (0..2).map(|at| member(at, 1_000)).collect(), ..Recording::default() };
+    for step in 0..176_u64 {
+        let (from, to) = if step % 2 == 0 { (0, 1) } else { (1, 0) };
+        let (sent, link) = (10_000_000 + step * 1_000_000, step + 1);
+        let took = if step == 90 { -157_000 } else { 50_000 + (step % 9) as i64 * 1_000 };
+        let received = sent.saturating_add_signed(took);
+        recording.events.push(message(Stage::RaftSend, (from, to), link, sent, link));
+        recording.events.push(message(Stage::RaftReceive, (to, from), link, received, link));
+    }
+    let order = Order::of(&recording);
+    for (send, receive) in order.partner.iter().filter(|(from, to)| from < to) {
+        let (took, link) =
+            (order.times[*receive] - order.times[*send], recording.events[*send].link);
+        assert!(link == 91 || (45_000..65_000).contains(&took), "message {link} took {took} ns");
+    }
+}
+
 #[test]
 fn a_receive_is_withheld_until_its_send_arrives_or_the_sender_is_silent() {
     let members = vec![member(0, 1000), member(1, 1000)];

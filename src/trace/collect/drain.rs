@@ -19,7 +19,7 @@ use crate::{
     field, numbers,
     trace::{
         id, raw_clock,
-        record::{FLAG_KEPT, Head, Kind, Record, pack_deltas},
+        record::{FLAG_KEPT, Head, Kind, Record},
         ring::{self, Reader, Ring},
         stage::{Family, Stage},
         watermarks::Watermarks,
@@ -333,11 +333,11 @@ impl State {
         let clock = ring::next_clock();
         let backend = marks.keyframe_backend(self.finished, self.kept, self.lost);
         let frames = [(Stage::Keyframe, marks.keyframe()), (Stage::KeyframeBackend, backend)];
-        let span = pack_deltas(ring::next_clock() - clock, 0);
+        let clocks = ring::next_clock() - clock;
         for (stage, fields) in frames {
             let head = self.own_head(stage, Kind::Keyframe);
             let mut record = Record::new(head, clock, now_ns, 0, &fields);
-            record.words[4] = span;
+            record.set_length(clocks, 0);
             self.staging.insert(place(&record), record);
         }
     }

@@ -143,10 +143,7 @@ pub fn is_waiting(method: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::{
-        record::{Head, pack_deltas},
-        stage::Stage,
-    };
+    use crate::trace::{record::Head, stage::Stage};
 
     const MS: u64 = 1_000_000;
 
@@ -182,7 +179,7 @@ mod tests {
         let mut pins = Pins::new(100 * MS);
         for (id, took) in [(5, 99 * MS), (6, 101 * MS)] {
             let mut record = rpc(Kind::Span, id, "KV/Put", 0);
-            record.words[4] = pack_deltas(4, took);
+            record.set_length(4, took);
             pins.follow(&record, 1000 * MS);
         }
         assert_eq!(vec![6], pins.due(1000 * MS).found);

@@ -1,10 +1,7 @@
 use super::*;
 use crate::{
     export::otlp::Span,
-    trace::{
-        Record,
-        record::{Head, pack_deltas},
-    },
+    trace::{Record, record::Head},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -22,7 +19,7 @@ fn record(stage: Stage, kind: Kind, clocks: (u64, u64), (at, took): (u64, u64)) 
     let head = Head { stage: stage as u8, kind: kind as u8, boot: 1, ..Head::default() };
     let id = if stage.family() == Family::Loop { 0 } else { ID };
     let mut record = Record::new(head, clocks.0, at, id, &[3, 7, 7, 0, 0, 0, 0, 0]);
-    record.words[4] = pack_deltas(clocks.1, took);
+    record.set_length(clocks.1, took);
     record
 }
 

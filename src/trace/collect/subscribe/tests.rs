@@ -3,7 +3,7 @@ use crate::{
     numbers,
     trace::{
         record::FLAG_ERROR,
-        record::{Head, pack_deltas},
+        record::Head,
         span::{CANCELED, DEADLINE_EXCEEDED},
         stage::METHODS,
     },
@@ -28,7 +28,7 @@ fn record(stage: Stage, kind: Kind, id: u64, clock: u64, result: u8) -> Record {
     let put = METHODS.iter().position(|name| *name == "KV/Put").unwrap();
     let fields = if stage == Stage::Rpc { numbers!(Rpc, method = put) } else { [0; 8] };
     let mut record = Record::new(head, clock, clock, id, &fields);
-    record.words[4] = pack_deltas(if kind == Kind::Span { 3 } else { 0 }, 0);
+    record.set_length(if kind == Kind::Span { 3 } else { 0 }, 0);
     record
 }
 
