@@ -1,3 +1,5 @@
+//! The sentences of single steps, by the fields of their records.
+
 use glass_etcd::numbers;
 
 use super::*;
