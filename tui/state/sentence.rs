@@ -3,8 +3,8 @@
 //! A stage's meaning ([`Stage::meaning`]) describes every step of its kind. Where a record gives
 //! more, the sentence here describes this one: the message and its content, the reason why a vote
 //! was granted or refused, the acknowledgement that completed a majority. A sentence uses the
-//! record's fields, and the member's role and vote at that moment, as far as they are known. Unknown
-//! parts are left out.
+//! record's fields, and the member's role and vote at that moment, as far as they are known.
+//! Unknown parts are left out.
 
 use glass_etcd::{
     change, field, fields,
