@@ -1,10 +1,10 @@
-//! One step in a sentence: what this record says happened, with its own numbers.
+//! One step in a sentence: the event of this record, with its own numbers.
 //!
-//! A stage's meaning ([`Stage::meaning`]) is about every step of its kind. Where a record says
-//! more, the sentence here is about this one: which message it was and what it carried, why a vote
-//! was given or refused, whose acknowledgement completed a majority. A sentence uses what the
-//! record holds, and the member's role and vote at that moment, as far as they are known. What is
-//! not known is left out.
+//! A stage's meaning ([`Stage::meaning`]) describes every step of its kind. Where a record gives
+//! more, the sentence here describes this one: the message and its content, the reason why a vote
+//! was granted or refused, the acknowledgement that completed a majority. A sentence uses the
+//! record's fields, and the member's role and vote at that moment, as far as they are known.
+//! Unknown parts are left out.
 
 use glass_etcd::{
     change, field, fields,

@@ -1,4 +1,4 @@
-//! Each sentence, from the record that makes it true.
+//! The sentences of single steps, by the fields of their records.
 
 use glass_etcd::numbers;
 
