@@ -296,7 +296,7 @@ impl Front {
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
         let answer = match self.begin(request, metadata, client) {
             Ok(call) => Either::Left(call),
-            Err(refusal) => Either::Right(ready(refusal)),
+            Err(refusal) => Either::Right(ready(*refusal)),
         };
         answer.map(Ok)
     }
@@ -307,17 +307,18 @@ impl Front {
         request: Request<Incoming>,
         metadata: Metadata,
         client: Arc<Connection>,
-    ) -> Result<impl Future<Output = Response<Body>> + use<>, Response<Body>> {
-        let held = metadata.hold(request.headers()).map_err(Status::into_http)?;
+    ) -> Result<impl Future<Output = Response<Body>> + use<>, Box<Response<Body>>> {
+        let held =
+            metadata.hold(request.headers()).map_err(|status| Box::new(status.into_http()))?;
         let is_grpc = self.traffic.has_grpc() && is_grpc(&request);
         let deadline = match deadline::of(request.headers()) {
             Ok(deadline) if is_grpc => deadline,
-            Err(why) if is_grpc => return Err(deadline::refusal(&why)),
+            Err(why) if is_grpc => return Err(Box::new(deadline::refusal(&why))),
             _ => None,
         };
         let path = request.uri().path();
         if is_grpc && let Some(status) = self.unknown(path) {
-            return Err(status.into_http());
+            return Err(Box::new(status.into_http()));
         }
         let is_early =
             !*self.phase.ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics;
@@ -325,7 +326,7 @@ impl Front {
             Either::Left(self.call(request, is_grpc, client))
         } else {
             // In a box: every request would carry the room for it.
-            Either::Right(Box::pin(self.serve(request, is_grpc, client, is_early, deadline)))
+            Either::Right(Box::pin(self.serve((request, is_grpc), client, is_early, deadline)))
         };
         // A streaming call has given it back by the time it begins to answer.
         Ok(call.inspect(move |_| drop(held)))
@@ -334,8 +335,7 @@ impl Front {
     /// Carries out a call that has a deadline, or has come before the member is ready.
     async fn serve(
         self: Arc<Self>,
-        request: Request<Incoming>,
-        is_grpc: bool,
+        (request, is_grpc): (Request<Incoming>, bool),
         client: Arc<Connection>,
         is_early: bool,
         deadline: Option<Deadline>,
