@@ -248,7 +248,7 @@ impl HttpBody for Sending {
                 }
                 Next::Rows(rows) => {
                     let (server, id) = (Arc::clone(&self.server), self.large.id);
-                    let reading = async move { server.read_rows(id, rows).await };
+                    let reading = async move { server.kv.answers.read_rows(id, rows).await };
                     self.reading = Some(Box::pin(reading));
                     self.large.reads();
                 }

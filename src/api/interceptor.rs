@@ -103,7 +103,7 @@ impl Call {
         (key, caller): (&[u8], Option<Context>),
     ) -> Self {
         let forced = caller.is_some_and(|caller| caller.is_sampled);
-        let id = server.next_id(method as u64, key, forced);
+        let id = server.ids.of_client(method as u64, key, forced);
         let mut span = stage!(Rpc, id, method = method as u8, bytes_in = bytes_in);
         // Until the call is finished, a drop means that its client disconnected.
         span.flag(trace::FLAG_CANCELLED);

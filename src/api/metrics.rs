@@ -78,7 +78,7 @@ fn raft(text: &mut Text, server: &Server) {
     text.gauge(
         "etcd_server_proposals_pending",
         "The current number of pending proposals to commit.",
-        server.wait.pending(),
+        server.proposer.wait.pending(),
     );
 }
 

@@ -30,10 +30,10 @@ pub(super) async fn leave(
     collector: &Arc<Collector>,
     clients: Pin<&mut impl Future<Output = std::io::Result<()>>>,
 ) {
-    server.stop_serving();
+    server.stopping.give();
     let quiet = async {
         hand_over_leadership(server).await;
-        while server.wait.pending() != 0 {
+        while server.proposer.wait.pending() != 0 {
             sleep(LOOK).await;
         }
     };
@@ -52,11 +52,11 @@ pub(super) async fn leave(
 /// answer then, and the others have to elect a leader by themselves.
 async fn hand_over_leadership(server: &Server) {
     let own = server.member_id;
-    if server.status.leader() != own || server.peers.connected() == 0 {
+    if server.status.leader() != own || server.proposer.peers.connected() == 0 {
         return;
     }
     let mut leadership = server.status.leadership();
-    if server.inbox.offer(Input::HandOver).is_err() {
+    if server.proposer.inbox.offer(Input::HandOver).is_err() {
         return;
     }
     let another = leadership.wait_for(|now| now.leader != 0 && now.leader != own);

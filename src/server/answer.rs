@@ -63,6 +63,7 @@ pub mod writer;
 use std::{
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -73,7 +74,7 @@ use self::{
     rope::{Rope, Rows},
     writer::{Stop, Writer},
 };
-use super::{Error, Server};
+use super::{Error, long_reads::LongReads};
 use crate::{
     pb::etcdserverpb::{RangeRequest, TxnRequest},
     server::mvcc::{KvResponse, Reply, Store, reader::Source, reply::write_range},
@@ -247,7 +248,15 @@ impl From<Error> for Failed {
     }
 }
 
-impl Server {
+/// Reads answers, and first waits for room where they need it.
+pub(crate) struct AnswerReader {
+    pub(crate) store: Arc<Store>,
+    pub(crate) long_reads: Arc<LongReads>,
+    /// How long an answer may wait for room.
+    pub(crate) request_timeout: Duration,
+}
+
+impl AnswerReader {
     /// Waits, before a write is proposed, until there is room for its answer, which reads these
     /// ranges. Returns a place in the ledger if the plan may be long.
     pub(super) async fn room_for(
@@ -261,19 +270,19 @@ impl Server {
         if plan <= from.small() && from.is_free() {
             return Ok(None);
         }
-        from.free(id, plan, self.settings.request_timeout).await
+        from.free(id, plan, self.request_timeout).await
     }
 
     /// Reads the reply that apply has planned for request `id` of this connection. The write has
     /// been carried out, so the answer gets a place even if it has waited for one in vain.
-    pub(crate) async fn finish(
+    pub(super) async fn finish(
         &self,
         id: u64,
         mut reply: Reply,
         (from, share): (&Arc<Connection>, Option<Share>),
     ) -> Result<Answer<KvResponse>, Error> {
         if reply.rows() <= SHORT {
-            let source = Source::Published(&self.backend);
+            let source = Source::Published(self.store.backend());
             if let Some(response) = reply.whole(id, source, &mut from.small()) {
                 return Ok(Answer::Whole(response));
             }
@@ -282,7 +291,7 @@ impl Server {
     }
 
     /// Reads an answer that may be large, on a blocking thread.
-    pub(crate) async fn read_large(
+    pub(super) async fn read_large(
         &self,
         id: u64,
         question: Question,
@@ -297,11 +306,11 @@ impl Server {
         mut question: Question,
         (from, mut share): (&Arc<Connection>, Option<Share>),
     ) -> Result<Large, Error> {
-        let patience = self.settings.request_timeout;
+        let patience = self.request_timeout;
         loop {
             let meter = Meter::new(from, share.take());
             let read = move |store: &Store| (question.read(store, id, meter), question);
-            let (result, again) = self.read_long(id, read).await?;
+            let (result, again) = self.long_reads.read(id, read).await?;
             match result {
                 Ok(large) => return Ok(large),
                 Err(Failed::Refused(error)) => return Err(error),
@@ -346,6 +355,6 @@ impl Server {
             crate::set!(span, AnswerPiece, rows = count, bytes = bytes, left = left);
             Ok((rows, encoder.finish()))
         };
-        self.read_long(id, read).await?
+        self.long_reads.read(id, read).await?
     }
 }

@@ -1,8 +1,9 @@
-//! What the member itself asks of the key space: for a lock, an election, a check of its health.
+//! The requests that the member itself makes to the key space: for a lock, an election, or a check
+//! of its health.
 //!
-//! The same requests as a client's, under the call's own id. The answers have a few keys, so they
-//! are read as a whole, without a place in the ledger of [`super::answer`]. Only those that are
-//! sent to a client are counted, from the moment they are read.
+//! Each is the same as a client's, under the call's own id. The answers have few keys, so they are
+//! read as a whole, without a place in the ledger of [`super::answer`]. Only those that are sent to
+//! a client are counted, from the moment they are read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,13 +14,14 @@ use crate::pb::etcdserverpb::{
 };
 
 use super::{
-    Error, Server,
+    Error,
     answer::{Connection, Held},
+    kv_server::KvServer,
     mvcc::{KvResponse, Reply, Store, reader::Source},
 };
 
-impl Server {
-    /// A range. It may look at many keys, and returns a few.
+impl KvServer {
+    /// A range that may visit many keys, but returns few.
     pub(super) async fn own_range(
         &self,
         id: u64,
@@ -29,7 +31,7 @@ impl Server {
         if let Some(response) = self.store.small_range(id, &range, usize::MAX)? {
             return Ok(response);
         }
-        self.read_long(id, move |store| store.range(id, &range)).await?
+        self.long_reads.read(id, move |store| store.range(id, &range)).await?
     }
 
     /// A range whose answer is sent to a client, with its bytes, which are counted. Fails if the
@@ -58,7 +60,7 @@ impl Server {
                 let held = client.hold(response.encoded_len());
                 Ok(Some((response, held)))
             };
-            if let Some(read) = self.read_long_within(id, patience, read).await?? {
+            if let Some(read) = self.long_reads.read_within(id, patience, read).await?? {
                 return Ok(read);
             }
         }
@@ -70,7 +72,7 @@ impl Server {
         Ok(self.whole(id, self.propose_txn(id, txn).await?).txn())
     }
 
-    /// A deletion.
+    /// A deletion of one key or of a range.
     pub(super) async fn own_delete(
         &self,
         id: u64,
@@ -81,7 +83,7 @@ impl Server {
 
     fn whole(&self, id: u64, mut reply: Reply) -> KvResponse {
         let mut budget = usize::MAX;
-        let response = reply.whole(id, Source::Published(&self.backend), &mut budget);
-        response.expect("nothing is beyond the budget")
+        let response = reply.whole(id, Source::Published(self.store.backend()), &mut budget);
+        response.expect("the budget has no limit")
     }
 }

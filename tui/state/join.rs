@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use glass_etcd::{
     change, field, fields,
     story::{Event, Recording},
-    trace::{Kind, Stage, message},
+    trace::{FLAG_CANCELLED, FLAG_ERROR, Kind, Stage, message},
 };
 
 use super::watermarks;
@@ -212,6 +212,8 @@ pub(crate) fn missing_beginnings(events: &[&Event]) -> Vec<Event> {
             clock_end: event.clock,
             took_ns: 0,
             result: 0,
+            // How it ends is not known when it begins.
+            flags: event.flags & !(FLAG_CANCELLED | FLAG_ERROR),
             ..(*event).clone()
         })
         .collect()

@@ -319,6 +319,12 @@ impl Steps {
         Some(watermarks::at(&self.states, place, cut))
     }
 
+    /// The watermarks of the step's member just before the step.
+    pub(crate) fn before(&self, step: &Step) -> Watermarks {
+        let (boot, clock) = watermarks::moment(&step.event);
+        watermarks::at(&self.states, step.event.member, (boot, clock.saturating_sub(1)))
+    }
+
     /// The log indexes of the request's entries; for an election, of the term's first entry.
     pub(crate) fn indexes(&self) -> impl Iterator<Item = u64> {
         let entries = self.steps.iter().filter(|step| step.is_own).map(|step| &step.event);

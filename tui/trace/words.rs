@@ -1,8 +1,9 @@
 //! Numbers for readers: fields by name, with their units, old and new value together.
 
+use crate::state::words::is_absent_at_zero;
 use glass_etcd::{
     story::{Event, MemberInfo},
-    trace::{Field, METHODS, Stage, Unit, message::MESSAGES, value::ROLES},
+    trace::{Field, METHODS, Unit, message::MESSAGES, value::ROLES},
 };
 
 /// The event's fields, as `commit 41→42 peer=etcd-02`. For a beginning, only those known already;
@@ -32,16 +33,6 @@ pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
         }
     }
     words.join(" ")
-}
-
-/// Whether 0 means that the field is absent: all types of raft messages share one record format, of
-/// which each uses a part, and most fsyncs write neither term nor vote.
-fn is_absent_at_zero(stage: Stage, field: &str) -> bool {
-    match stage {
-        Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),
-        Stage::WalFsync => ["term", "vote"].contains(&field),
-        _ => false,
-    }
 }
 
 /// One value in its unit.
@@ -123,7 +114,7 @@ pub(crate) fn code(code: Option<u8>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use glass_etcd::{numbers, set};
+    use glass_etcd::{numbers, set, trace::Stage};
 
     use super::*;
 

@@ -255,7 +255,7 @@ impl Session {
         let mut rest = Vec::new();
         if prev_kv && events.len() > PREVIOUS_MAX {
             let read = move |store: &Store| store.with_previous(events);
-            (events, rest) = match self.server.read_long_for_stream(id, read).await {
+            (events, rest) = match self.server.long_reads.read_for_stream(id, read).await {
                 Ok(parts) => parts,
                 Err(_) => {
                     // This happens only while the member stops.
