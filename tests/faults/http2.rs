@@ -524,11 +524,14 @@ async fn every_authority_is_served() {
         vec![0x83, 0x1f, 0xff, 0xef],
         vec![0x85, 0xff, 0xfe, 0x1f, 0xfe, 0xff],
     ];
-    for authority in authorities {
+    let mut fields = authorities.map(|value| [[&[0x41], &value[..]].concat(), vec![0xbe]]).to_vec();
+    // Nothing, as the index that Go's encoder sends.
+    fields.push([vec![0x81], vec![0x81]]);
+    for authority in fields {
         let mut raw = Raw::connect(&cluster, 0);
-        for field in [[&[0x41], &authority[..]].concat(), vec![0xbe]] {
+        for field in &authority {
             let stream = raw.stream();
-            let block = Call::silent(RANGE).block_with(&field);
+            let block = Call::silent(RANGE).block_with(field);
             raw.send(&frame(HEADERS, END_HEADERS, stream, &block));
             raw.send(&frame(DATA, END_STREAM, stream, &prefixed(&message(&range()))));
             let answer = raw.answer(stream);
