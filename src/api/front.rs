@@ -69,6 +69,9 @@ const METHODS: &[(&str, &[&str])] = &[
     ("v3electionpb.Election", &["Campaign", "Proclaim", "Leader", "Observe", "Resign"]),
 ];
 
+/// The service of users and roles, which this member does not have.
+const AUTH: &str = "etcdserverpb.Auth";
+
 /// The glass's own service.
 const OBSERVE: &str = "glasspb.Observe";
 
@@ -355,6 +358,11 @@ impl Front {
     /// etcd's answer to a method that is not served.
     fn unknown(&self, path: &str) -> Option<Status> {
         let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+        if (service, method) == (AUTH, "Authenticate") {
+            // With this answer etcd's clients that have a password go on without a token.
+            let text = "etcdserver: authentication is not enabled";
+            return Some(Status::failed_precondition(text));
+        }
         let known = METHODS.iter().find(|(name, _)| *name == service);
         match known {
             Some((name, _)) if *name == OBSERVE && !self.has_observe => {}
