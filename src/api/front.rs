@@ -79,7 +79,7 @@ const OBSERVE: &str = "glasspb.Observe";
 /// of an HTTP/1 request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The same on a metrics port, which has few places. Probes and scrapers send their request at once.
+/// The same on a metrics port, which has few places. Probes and scrapers send requests at once.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where clients are served.

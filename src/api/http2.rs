@@ -95,11 +95,11 @@ pub(super) const METADATA_OF_ALL: usize = 16 << 20;
 /// Go's do, send no more. Longer blocks make h2 answer with HTTP's 431, or hang up.
 pub(super) const HEADER_LIST: u32 = 4 << 20;
 
-/// Calls that a client may have open on one connection unless the operator says otherwise. An
-/// answer that HTTP/2 cannot send for want of a window occupies memory however short it is, and so
-/// does a call whose message does not come; neither is counted in bytes. More calls are refused one
-/// by one, and a client that honours the limit, as gRPC's do, waits with them. A load generator with
-/// ten thousand watch streams has room.
+/// Calls that a client may have open on one connection, unless the operator sets a limit. An answer
+/// that HTTP/2 cannot send for want of a window occupies memory however short it is, and so does a
+/// call whose message does not come; no sum of bytes counts either. Further calls are refused one
+/// by one. gRPC's clients honour the limit and hold them back themselves. A load generator with ten
+/// thousand watch streams has room.
 pub(super) const STREAMS: u32 = 32_768;
 
 /// What a client may send on one stream before it is read. A large put (1.5 MB) takes a dozen round
