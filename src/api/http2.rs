@@ -29,7 +29,8 @@
 //! small DATA frames (below 256 bytes) that have not been read, until their overhead reaches half
 //! of the connection's window; a header block in a quarter more CONTINUATION frames than
 //! [`HEADER_LIST`] needs, or a list four times as long. Exceeding any of these ends the connection
-//! with `ENHANCE_YOUR_CALM`.
+//! with `ENHANCE_YOUR_CALM`. A malformed field (an upper-case name, an unknown pseudo-field, a
+//! control character in a value) ends it with `PROTOCOL_ERROR`; Go's server resets the stream alone.
 //!
 //! Memory that a client can make the member hold with one connection:
 //!
