@@ -31,8 +31,12 @@ const WATCHERS_MAX: usize = 512;
 /// watchBatchMaxRevs). etcd reads all there are, which a member that has much to catch up must pay
 /// with its memory; and what does not fit into the notices would be read again by the next pass.
 const WINDOW: i64 = 1000;
-/// And bytes, unless one revision alone has more: a stream's queue holds little more than that.
-const WINDOW_BYTES: usize = super::queue::BYTES;
+/// And bytes, unless one revision alone has more: a stream's queue holds little more than that, and
+/// gRPC's clients, other than etcd's own, refuse messages of more than 4 MiB. A kilobyte is for what
+/// a message has besides events.
+const WINDOW_BYTES: usize = super::queue::BYTES - 1024;
+/// What an event adds to its row in a message, at most: two tags, two lengths, and its type.
+const EVENT: usize = 16;
 /// How many revisions are read under the index lock at most.
 const NEAR: i64 = 1000;
 /// How long a victim waits until it is tried again.
@@ -147,18 +151,21 @@ impl Store {
     /// Reads events, whole revisions of them, in order. `before`: bytes that were read just before.
     fn read_window(&self, cut: &Cut, last: i64, before: usize) -> Window {
         let mut window = Window { events: Vec::new(), bytes: before, end: last };
-        let mut main = 0;
+        // The revision that is being read, and what was there before its first row.
+        let (mut main, mut start) = (0, (0, before));
         for (row_key, row) in self.backend.rows(cut) {
             let Some((at, is_tombstone)) = Revision::from_row_key(&row_key) else {
                 self.backend.malformed("key bucket: a row's key is not a revision")
             };
-            let bytes = window.bytes + row.len();
-            if at.main != main && window.bytes > 0 && bytes > WINDOW_BYTES {
-                window.end = at.main - 1;
+            if at.main != main {
+                (main, start) = (at.main, (window.events.len(), window.bytes));
+            }
+            window.bytes += row.len() + EVENT;
+            if window.bytes > WINDOW_BYTES && start.1 > 0 {
+                window.events.truncate(start.0);
+                (window.bytes, window.end) = (start.1, main - 1);
                 break;
             }
-            main = at.main;
-            window.bytes = bytes;
             let Ok(mut kv) = KeyValue::decode(row) else {
                 self.backend.malformed("key bucket: a row is no key-value pair")
             };

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use prost::Message as _;
+
 use super::*;
+use crate::pb::etcdserverpb::WatchResponse;
 
 #[test]
 fn a_watcher_of_the_past_catches_up_in_one_notice_and_then_gets_what_is_new() {
@@ -107,6 +110,45 @@ fn a_long_past_comes_a_thousand_revisions_at_a_time() {
     let counts: Vec<usize> = told.iter().map(|line| line.matches("a=1").count()).collect();
     assert_eq!(counts, [1000, 1000, 500]);
     assert!(told.iter().all(|line| line.starts_with("0 past 2501: ")));
+}
+
+/// Goal: a notice fits into a message of 4 MiB, unless one revision does not (etcd #19441). Method:
+/// four transactions of 1.2 MB, one of 5 MB, fifty thousand small events, and one of a megabyte.
+#[test]
+fn a_transaction_that_does_not_fit_behind_others_comes_in_the_next_notice() {
+    let mut space = Space::new();
+    let txn = |space: &mut Space, count: usize, len: usize| {
+        let puts = (0..count).map(|at| put_op(&format!("a{at}"), &"v".repeat(len)));
+        let txn = TxnRequest { success: puts.collect(), ..TxnRequest::default() };
+        space.apply(KvRequest::Txn(&expand(&txn))).unwrap();
+    };
+    (0..4).for_each(|_| txn(&mut space, 12, 100_000));
+    txn(&mut space, 5, 1_000_000);
+    (0..400).for_each(|_| txn(&mut space, 128, 60));
+    space.put("a", &"v".repeat(1_000_000));
+    let mut client = Client::of(&space, 64);
+    client.watch("a", "b", 2);
+    let (mut told, mut longest) = (Vec::new(), 0);
+    loop {
+        let is_behind = space.store.sync_watchers();
+        while let Ok(notice) = client.notices.try_recv() {
+            let News::Events(news) = notice.news else { panic!("{notice:?}") };
+            let of = |event: &Event| event.kv.as_ref().unwrap().mod_revision;
+            told.push((of(&news.events[0]), of(news.events.last().unwrap())));
+            let response = WatchResponse { events: news.events, ..WatchResponse::default() };
+            if told.last() != Some(&(6, 6)) {
+                longest = longest.max(response.encoded_len());
+            }
+        }
+        if !is_behind {
+            break;
+        }
+        space.store.retry_victims();
+    }
+    assert_eq!(told[..3], [(2, 4), (5, 5), (6, 6)]);
+    assert!(told.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0), "{told:?}");
+    assert_eq!(told.last().unwrap().1, space.store.revision());
+    assert!((3_500_000..4 << 20).contains(&longest), "{longest}");
 }
 
 /// A pass reads no more than one notice can have, whether a watcher wants it or not.
