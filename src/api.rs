@@ -16,8 +16,8 @@
 //!   each RPC: interceptor::begin ──▶ server ──▶ header ──▶ finish (status)
 //! ```
 //!
-//! `api` decides nothing: whether a request is allowed or sound is the server's business. What is
-//! here is etcd's surface, to the letter.
+//! `api` decides nothing: whether a request is allowed or sound is the server's business. It is
+//! etcd's surface, to the letter.
 
 pub mod accept;
 pub mod answers;
@@ -38,6 +38,7 @@ mod cors;
 mod deadline;
 mod ending;
 mod first_bytes;
+mod frame;
 mod http2;
 mod metadata;
 mod pace;

@@ -43,7 +43,7 @@ pub use listen::{Cors, Listen};
 pub use urls::{Address, UrlError};
 pub use values::ValueError;
 
-/// What the command line asks for.
+/// The action that the command line asks for.
 #[derive(Debug)]
 pub enum Asked {
     /// To run a member with this configuration.
@@ -68,9 +68,9 @@ pub struct Parsed {
 /// Options of the process and not of the member: its log, and the file for `--trace-chrome`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessOptions {
-    /// `--log-level`.
+    /// The least severe line that is written (`--log-level`).
     pub log_level: LogLevel,
-    /// `--log-format`.
+    /// JSON or columns (`--log-format`).
     pub log_format: LogFormat,
     /// `--log-outputs`, at least one.
     pub log_outputs: Vec<LogOutput>,
@@ -85,7 +85,7 @@ pub enum LogLevel {
     Debug,
     /// Events of normal operation.
     Info,
-    /// What an operator should look at.
+    /// Conditions that an operator should look at.
     Warn,
     /// Failures; also stands for etcd's `dpanic`, `panic` and `fatal`.
     Error,
@@ -121,7 +121,7 @@ pub enum LeaseCheckpoint {
 pub enum LogFormat {
     /// One JSON object on each line, with zap's keys.
     Json,
-    /// Columns, for people.
+    /// Columns for a terminal.
     Console,
 }
 
@@ -130,7 +130,7 @@ pub enum LogFormat {
 pub enum LogOutput {
     /// Standard error; etcd's `default`.
     Stderr,
-    /// Standard output.
+    /// Standard output, on request only: the default is standard error.
     Stdout,
     /// A file, to which lines are appended.
     File(PathBuf),
@@ -179,7 +179,7 @@ pub struct Keepalive {
 /// A member's configuration, complete and checked.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// `--name`.
+    /// The member's name in `--initial-cluster`, logs and member lists (`--name`).
     pub name: String,
     /// `--data-dir`; `member/wal` and `member/snap` are made below it.
     pub data_dir: PathBuf,
@@ -187,33 +187,33 @@ pub struct ServerConfig {
     pub wal_dir: Option<PathBuf>,
     /// Where clients are served.
     pub listen: Listen,
-    /// `--cors`.
+    /// Origins whose pages may use the HTTP interface (`--cors`).
     pub cors: Cors,
-    /// `--advertise-client-urls`, sorted.
+    /// URLs that clients are to use (`--advertise-client-urls`), sorted.
     pub advertise_client_urls: Vec<String>,
-    /// `--listen-peer-urls`, resolved.
+    /// Addresses for other members (`--listen-peer-urls`), with names resolved.
     pub listen_peer: Vec<SocketAddr>,
-    /// `--initial-advertise-peer-urls`, sorted.
+    /// URLs that other members are to use (`--initial-advertise-peer-urls`), sorted.
     pub advertise_peer_urls: Vec<String>,
     /// `--initial-cluster`: names and peer URLs, one entry a name; both sorted.
     pub initial_cluster: Vec<(String, Vec<String>)>,
     /// `--initial-cluster-state`: true for `new`.
     pub new_cluster: bool,
-    /// `--initial-cluster-token`.
+    /// Goes into the ids of members and cluster (`--initial-cluster-token`).
     pub cluster_token: String,
-    /// `--heartbeat-interval`.
+    /// The length of a tick (`--heartbeat-interval`).
     pub heartbeat: Duration,
     /// `--election-timeout`, cut to whole heartbeats.
     pub election: Duration,
-    /// `--initial-election-tick-advance`.
+    /// Whether the first election may come early (`--initial-election-tick-advance`).
     pub election_tick_advance: bool,
-    /// `--pre-vote`.
+    /// Whether a candidate asks for votes before it raises its term (`--pre-vote`).
     pub pre_vote: bool,
-    /// `--max-request-bytes`.
+    /// The largest request of a client in bytes, at most 64 MiB (`--max-request-bytes`).
     pub max_request_bytes: usize,
-    /// `--max-txn-ops`.
+    /// The most operations of a transaction (`--max-txn-ops`).
     pub max_txn_ops: usize,
-    /// `--max-concurrent-streams`.
+    /// Concurrent streams of a client's connection (`--max-concurrent-streams`).
     pub max_concurrent_streams: u32,
     /// The pings between the member and its clients.
     pub keepalive: Keepalive,
@@ -225,7 +225,7 @@ pub struct ServerConfig {
     pub batch_interval: Duration,
     /// `--backend-batch-limit`, after its default.
     pub batch_limit: usize,
-    /// `--unsafe-no-fsync`.
+    /// Whether nothing is synced, so that a power failure may lose data (`--unsafe-no-fsync`).
     pub unsafe_no_fsync: bool,
     /// When and how revisions are compacted.
     pub compaction: Compaction,

@@ -2,20 +2,20 @@
 //!
 //! ```text
 //!   recording ──▶ order (times) ──▶ lanes (what nests) ──▶ chrome ──▶ one JSON file
-//!                               ├──▶ flows (who points to whom) ──┘
+//!                               ├──▶ flows (arrows) ─────────────┘
 //!                               │      └──▶ links ──┐
 //!                               └──▶ parents, ids ──┴──▶ otlp ──▶ JSON lines, or a collector
 //! ```
 //!
-//! Glass has its own player, which knows what a put is. What it does not know are the tools that
-//! people already use: Perfetto and `chrome://tracing` open the file that [`chrome`] writes, with
-//! the members below each other on one time axis.
+//! Glass has its own player, which knows what a put is. It does not replace the tools that people
+//! already use: Perfetto and `chrome://tracing` open the file that [`chrome`] writes, with the
+//! members below each other on one time axis.
 //!
 //! [`otlp`] makes spans of OpenTelemetry, for a recording and for a member that exports while it
 //! runs.
 //!
-//! Invariants: what is written is in the recording, once; no time is bent so that it looks better
-//! (what does not nest gets a row of its own); an arrow has both of its ends.
+//! Invariants: every element written is in the recording, once; no time is bent so that it looks
+//! better (what does not nest gets a row of its own); an arrow has both of its ends.
 //!
 //! Left out: the values of keys, which no recording has, and reading such files back.
 

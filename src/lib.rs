@@ -3,13 +3,13 @@
 //!
 //! The folders are the layers of etcd's architecture figure. In reading order:
 //!
-//! 1. [`trace`], the glass: the vocabulary of steps, and what a step leaves behind;
-//! 2. [`api`], layer 2: what clients meet;
-//! 3. [`server`], layer 4: what a request means, and what it changes;
+//! 1. [`trace`], the glass: the vocabulary of steps, and their records;
+//! 2. [`api`], layer 2: the surface that clients use;
+//! 3. [`server`], layer 4: the meaning of requests, and their effects;
 //! 4. [`raft`], layer 3: how the members agree, and how they talk;
 //! 5. [`storage`], layer 5: the log and the database;
 //! 6. [`member`]: the layers, put together;
-//! 7. [`story`] and [`export`]: what recordings mean, and how other programs read them;
+//! 7. [`story`] and [`export`]: the meaning of recordings, and their form for other programs;
 //! 8. [`pb`], [`config`] and [`clock`]: the ground floor.
 //!
 //! Layer 1, the client, is etcd's own so far. ARCHITECTURE.md has the way of a request, file by
@@ -26,3 +26,7 @@ pub mod server;
 pub mod storage;
 pub mod story;
 pub mod trace;
+
+#[cfg(test)]
+#[path = "../tests/it/random.rs"]
+mod random;

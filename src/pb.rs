@@ -66,7 +66,7 @@ fn scan(mut data: &[u8]) -> Option<u64> {
 }
 
 /// Whether the data of a log entry is a request of any kind, of v3 or of v2, known or not, with all
-/// transactions that stand in it. What is none ends each member that comes to it.
+/// transactions that stand in it. Other bytes end each member that reaches them.
 pub fn is_request(data: &bytes::Bytes) -> bool {
     let Ok(request) = etcdserverpb::InternalRaftRequest::decode(data.clone()) else {
         return etcdserverpb::Request::decode(data.clone()).is_ok();

@@ -1,4 +1,4 @@
-//! Layer 4: logic. What a request means, and what it changes.
+//! Layer 4: logic. The meaning of each request, and its changes to the state.
 //!
 //! ```text
 //!   api ──▶ check ──▶ admit ──▶ propose ──▶ raft ··· committed ··· ──▶ apply ──▶ mvcc ──▶ backend
@@ -7,59 +7,57 @@
 //!   api ──▶ read_index ──▶ raft ··· confirmed ··· ──▶ wait until applied ──▶ mvcc
 //! ```
 //!
-//! [`Server`] is what all of it shares; each file adds the requests, or the steps, that it is about.
+//! Each service has a small server of its own: [`KvServer`], [`LeaseServer`], [`Concurrency`]. They
+//! share two tools: a [`Proposer`] writes through the log, and a [`ReadIndex`] makes reads
+//! linearizable. [`Server`] holds all of them.
 //!
-//! Reading order: [`kv`] (what each request does, a line a step), [`check`], [`txn`], [`admit`],
-//! `command`, [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`lease`], [`read_index`],
-//! [`compactor`], [`concurrency`]. The write side runs on the `apply` thread; everything that waits
-//! runs on the grpc thread, and what reads for long on others ([`long_reads`]).
+//! Reading order: [`kv_server`] (the steps of each request, one per line), [`check`], [`txn`],
+//! [`admit`], `command`, [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`lease`],
+//! [`read_index`], [`compactor`], [`concurrency`]. Writes are applied on the `apply` thread. Waits
+//! are on the grpc thread, and slow reads on other threads ([`long_reads`]).
 
-pub mod admit;
+pub(crate) mod admit;
 pub mod alarm;
 pub mod answer;
 pub mod apply;
 pub mod auth;
 pub mod check;
 mod command;
-pub mod compactor;
-pub mod concurrency;
+pub(crate) mod compactor;
+pub(crate) mod concurrency;
 pub mod dropped;
 pub mod error;
 pub mod health;
-pub mod kv_server;
+pub(crate) mod ids;
+pub(crate) mod kv_server;
 pub mod lease;
 pub(crate) mod long_reads;
 pub mod members;
 pub mod mvcc;
-pub mod no_space;
+pub(crate) mod no_space;
 pub(crate) mod outcome;
 mod own;
-pub mod propose;
-pub mod publish;
+pub(crate) mod propose;
+mod publish;
 pub mod read_index;
-mod stopping;
+pub(crate) mod stopping;
 pub mod txn;
 pub mod views;
-pub mod wait;
+pub(crate) mod wait;
 
 use std::{sync::Arc, time::Duration};
-
-use tokio::sync::watch;
 
 pub use error::Error;
 
 use self::{
-    alarm::Alarms, answer::Room, auth::AuthStore, lease::Primary, long_reads::Permits,
-    members::Members, mvcc::Store, no_space::NoSpace, read_index::ReadIndex, wait::Wait,
+    alarm::Alarms, answer::Room, concurrency::Concurrency, ids::RequestIds, kv_server::KvServer,
+    lease::LeaseServer, long_reads::LongReads, members::Members, mvcc::Store, propose::Proposer,
+    read_index::ReadIndex, stopping::Stopping,
 };
-use crate::{
-    raft::{Status, inbox::Inbox, rafthttp},
-    storage::backend::Backend,
-    trace,
-};
+use crate::{raft::Status, storage::backend::Backend};
 
-/// Limits and times of a member.
-#[derive(Clone, Debug)]
+/// The flags and durations that requests depend on.
+#[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// `--max-request-bytes`.
     pub max_request_bytes: usize,
@@ -67,7 +65,7 @@ pub struct Settings {
     pub max_txn_ops: usize,
     /// `--quota-backend-bytes`; `None` for no quota.
     pub quota_bytes: Option<u64>,
-    /// How long a request may wait: five seconds and two election timeouts.
+    /// Upper limit on a request's wait: five seconds and two election timeouts.
     pub request_timeout: Duration,
     /// `--election-timeout`.
     pub election: Duration,
@@ -81,44 +79,24 @@ pub struct Settings {
 
 /// One member's server; `member` puts it together (etcd: `EtcdServer`).
 pub struct Server {
-    /// This member's id.
     pub(crate) member_id: u64,
-    /// Limits and times.
     pub(crate) settings: Settings,
-    /// Makes request ids.
-    pub(crate) ids: Arc<trace::IdGenerator>,
-    /// To the raft thread.
-    pub(crate) inbox: Inbox,
-    /// Where raft and apply stand.
+    pub(crate) ids: Arc<RequestIds>,
+    /// The terms and indexes of raft and apply.
     pub(crate) status: Arc<Status>,
-    /// The key space.
+    /// The key space, with its watchers and its leases.
     pub(crate) store: Arc<Store>,
-    /// The database below it.
+    /// The file below the key space.
     pub(crate) backend: Arc<Backend>,
-    /// The cluster's members.
     pub(crate) members: Arc<Members>,
-    /// The raised alarms.
     pub(crate) alarms: Arc<Alarms>,
-    /// Users and roles.
-    pub(crate) auth: Arc<AuthStore>,
-    /// Which peers can be reached.
-    pub(crate) peers: Arc<rafthttp::Active>,
-    /// The requests that wait for apply.
-    pub(crate) wait: Arc<Wait>,
-    /// The rounds in which reads are confirmed.
+    pub(crate) proposer: Arc<Proposer>,
     pub(crate) reads: Arc<ReadIndex>,
-    /// The leader's side of leases.
-    pub(crate) primary: Primary,
-    /// Wishes for the alarm of a full backend.
-    pub(crate) no_space: Arc<NoSpace>,
-    /// Which requests all members keep the trace of, by chance.
-    pub(crate) sampler: trace::Sampler,
-    /// Knows which requests somebody is waiting to see.
-    pub(crate) collector: Arc<trace::Collector>,
-    /// Limits on the slow reads in progress.
-    pub(crate) long_reads: Permits,
-    /// What answers in flight may take.
+    pub(crate) long_reads: Arc<LongReads>,
+    pub(crate) kv: Arc<KvServer>,
+    pub(crate) leases: Arc<LeaseServer>,
+    pub(crate) concurrency: Arc<Concurrency>,
+    /// Limits the memory of answers in flight.
     pub(crate) room: Arc<Room>,
-    /// The order to stop ([`stopping`]).
-    pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) stopping: Stopping,
 }

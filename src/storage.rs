@@ -1,4 +1,4 @@
-//! The storage layer: what a member keeps on disk, and what of it survives a crash.
+//! The storage layer: what a member keeps on disk, and which of it survives a crash.
 //!
 //! ```text
 //!   raft ──entries, votes──▶ wal/      the log: append, fsync, then promise
@@ -8,10 +8,10 @@
 //!                                  disk.rs    one type for every durable file
 //! ```
 //!
-//! There are two kinds of crash. *The process dies*: what it has written is still in the operating
-//! system's memory, and nothing is lost. *The power fails*: what was not synced may be lost, in
-//! whole or sector by sector. Everything here is made for the second kind; the failpoint
-//! `disk-lossy` makes the first look like it.
+//! There are two kinds of crash. *The process dies*: the bytes that it has written are still in the
+//! operating system's memory, and nothing is lost. *The power fails*: bytes that were not synced
+//! may be lost, in whole or sector by sector. Everything here is made for the second kind; the
+//! failpoint `disk-lossy` makes the first look like it.
 //!
 //! **Invariants.** Nothing is acknowledged before the fsync that covers it. An fsync that failed is
 //! never tried again: the kernel may have thrown the dirty pages away, and a second call would
@@ -19,7 +19,7 @@
 //! and which offset. A damaged file is refused, never repaired by guessing. The only repair is to
 //! cut off a torn tail, which was never acknowledged.
 //!
-//! Storage knows no request and no key: it is handed bytes and indexes.
+//! Storage knows no request and no key: it receives bytes and indexes.
 
 pub mod backend;
 mod blocks;

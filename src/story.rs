@@ -1,10 +1,10 @@
-//! The story: what the records of all members mean together.
+//! The story: the meaning of all members' records together.
 //!
 //! ```text
-//!   members ──batches──▶ intake ─┐                ┌▶ query   what belongs to one request, and why
-//!                                ├▶ Recording ─▶ order       what came before what, on one axis
-//!   a file ──lines──▶ recording ─┘                ├▶ state   where each member stood at any step
-//!                                                 └▶ gap     what the records themselves miss
+//!   members ──batches──▶ intake ─┐                ┌▶ query       the steps of one request, and why
+//!                                ├▶ Recording ─▶ order           one axis for all events
+//!   a file ──lines──▶ recording ─┘                ├▶ state       where each member stood at any step
+//!                                                 └▶ uncaptured  losses that the records prove
 //! ```
 //!
 //! [`trace`](crate::trace) writes records where the work happens, and knows nothing of this. Here
@@ -12,10 +12,11 @@
 //! exports and the tests all use the same answers.
 //!
 //! Invariants: no receive is shown before its send; a step belongs to a story because a number in
-//! its record says so; what must have happened and is not in the recording is called missing.
+//! its record says so; a step that must have happened and is not in the recording is called
+//! missing.
 //!
 //! In reading order: [`event`] (one record, decoded), [`intake`] (batches of live members),
-//! [`recording`] (the file), [`order`], [`gap`], [`state`], [`query`].
+//! [`recording`] (the file), [`order`], [`uncaptured`], [`state`], [`query`].
 //!
 //! Left out: drawing, which is the player's, and other programs' formats
 //! ([`export`](crate::export)).

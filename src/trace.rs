@@ -1,4 +1,4 @@
-//! The glass: what every step of every request leaves behind.
+//! The glass: the records that every step of every request writes.
 //!
 //! ```text
 //!   where work happens            in the member                    at the reader's
@@ -15,7 +15,7 @@
 //! or counted as lost.
 //!
 //! In reading order: [`stage`] (the vocabulary), [`span`] (the guard), [`id`], [`record`],
-//! [`field`] (reading a record's numbers by name), [`value`] (as text), [`message`], [`tick`],
+//! [`field`] (reading a record's numbers by name), [`value`] (as text), [`message`], [`raw_clock`],
 //! [`ring`], [`watermarks`](mod@watermarks), [`collect`], [`context`], [`bridge`] (to `tracing`);
 //! and for `/metrics`, [`histogram`] and [`counts`].
 //!

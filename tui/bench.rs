@@ -2,8 +2,8 @@
 //!
 //! The commands and flags are those of etcd's `benchmark` tool, so figures can be compared. The
 //! client differs. An ordinary gRPC client spends more CPU on a request than a good server does,
-//! and on one machine it takes that CPU away from the server: the figure then shows the client.
-//! This client sends frames prepared in advance and reads only the status of the answer.
+//! and on one machine it takes that CPU from the server: the figure then shows the client. This
+//! client sends frames prepared in advance and reads only the status of the answer.
 //!
 //! ```text
 //!   put, range ──frame(n)──▶ load ── clients ──▶ lean ── conns ──▶ server
@@ -34,7 +34,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use glass_etcd::member::descriptors;
+use glass_etcd::{member::descriptors, trace::id};
 
 /// The command line after `glass bench`.
 #[derive(Parser)]
@@ -110,7 +110,6 @@ pub(crate) enum Error {
     Connect {
         /// As given on the command line.
         endpoint: String,
-        /// The socket's error.
         source: io::Error,
     },
     /// HTTP/2 could not be negotiated.
@@ -118,7 +117,6 @@ pub(crate) enum Error {
     Handshake {
         /// As given on the command line.
         endpoint: String,
-        /// The library's error.
         source: h2::Error,
     },
     /// A status query beside the load (to find the leader) failed.
@@ -145,7 +143,6 @@ pub(crate) enum Error {
     Member {
         /// Path of the executable.
         program: String,
-        /// The cause.
         detail: String,
         /// Path of the file with its output.
         log: String,
@@ -208,12 +205,9 @@ fn fail(error: &Error) -> ExitCode {
 }
 
 /// The same sequence of numbers in every run, because loads that differ between runs cannot be
-/// compared. (SplitMix64's output function, over a counter.)
+/// compared. (SplitMix64, over a counter.)
 pub(crate) fn scramble(n: u64) -> u64 {
-    let mut x = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
+    id::hash(n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// Checks that `key_size` decimal digits can name every key of the space.

@@ -265,7 +265,7 @@ impl Valve {
         self.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Stops new spans for good; those in flight are still written.
+    /// Stops opening spans, until the process ends; those in flight are still written.
     fn end(&self) {
         let mut gate = self.gate();
         gate.has_ended = true;

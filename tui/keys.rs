@@ -9,7 +9,6 @@ use crate::state::{Action, Screen, State, steps::Direction::Back, steps::Directi
 /// A key, as the table identifies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Press {
-    /// A printable character.
     Char(char),
     /// A letter with Ctrl.
     Ctrl(char),
@@ -19,10 +18,10 @@ pub(crate) enum Press {
     Code(KeyCode),
 }
 
-/// What a key triggers.
+/// The effect of a key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Effect {
-    /// A fixed action.
+    /// An action that needs no digit.
     Do(Action),
     /// An action that takes the digit pressed.
     WithDigit(fn(u8) -> Action),
@@ -43,7 +42,7 @@ pub(crate) struct Binding {
     pub(crate) places: &'static [Screen],
     /// Whether they would have an effect now.
     pub(crate) when: fn(&State) -> bool,
-    /// What they trigger.
+    /// The action of these keys.
     pub(crate) effect: Effect,
 }
 
@@ -307,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_offers_only_what_works() {
+    fn an_empty_list_offers_only_keys_that_work() {
         let shown: Vec<&str> =
             valid(&State::of_endpoints(&[], BYTES_MAX)).map(|row| row.shown).collect();
         assert_eq!(shown, ["?", "q"]);

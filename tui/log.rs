@@ -44,14 +44,14 @@ pub(crate) struct LogLayer {
 /// How long a place in another crate keeps silent after a line.
 const THEIRS_EVERY: Duration = Duration::from_secs(5);
 
-/// The target of what raft-rs says: all of it comes from one place of ours (`raft/logger.rs`).
+/// The target of raft-rs's lines: all of it comes from one place of ours (`raft/logger.rs`).
 const RAFT: &str = "raft";
 
 /// When each place in other crates has spoken last. There are as many as have been compiled in.
 #[derive(Debug, Default)]
 struct Theirs(Mutex<HashMap<CallSite, Instant>>);
 
-/// File and line.
+/// The file and the line that logged.
 type CallSite = (Option<&'static str>, Option<u32>);
 
 impl Theirs {
@@ -255,7 +255,7 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// `2026-11-21T04:00:43.484Z`.
+/// Formats a time since 1970 as zap does: `2026-11-21T04:00:43.484Z`.
 fn timestamp(wall: Duration) -> String {
     let (days, second) = (wall.as_secs() / 86_400, wall.as_secs() % 86_400);
     let (year, month, day) = civil(days);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_can_bring_another_crate_to_say_again_and_again_is_one_line() {
+    fn a_line_of_another_crate_that_a_client_can_repeat_is_logged_once() {
         let lines = logged(LogFormat::Console, LevelFilter::INFO, || {
             for number in 0..100 {
                 tracing::warn!(target: "h2::proto", "a frame too many: {number}");

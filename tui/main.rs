@@ -11,6 +11,9 @@ mod lines;
 mod log;
 mod play;
 mod play_command;
+#[cfg(test)]
+#[path = "../tests/it/random.rs"]
+mod random;
 mod run;
 mod serve;
 mod source;

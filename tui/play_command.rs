@@ -44,7 +44,6 @@ impl PlayArgs {
     }
 }
 
-/// Runs the command.
 pub(crate) fn run(args: &PlayArgs) -> ExitCode {
     let look = args.look();
     let result = match &args.file {

@@ -55,7 +55,7 @@ fn end_on_panic(config: ServerConfig) {
         member::end_if_damaged(&config, panic);
         report(panic);
         if let Some(Ok(path)) = flight::write(flight::Cause::Panic) {
-            eprintln!("what the member did before is in {}", path.display());
+            eprintln!("the member's last records are in {}", path.display());
         }
         std::process::exit(101);
     }));

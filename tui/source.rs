@@ -55,7 +55,6 @@ pub(crate) fn open(path: &Path) -> Result<Read, ReadError> {
 pub(crate) struct Message {
     /// Position among the endpoints given.
     pub(crate) endpoint: usize,
-    /// The content.
     pub(crate) said: Said,
 }
 
@@ -123,7 +122,7 @@ impl Live {
         Some(self.memory.take(message))
     }
 
-    /// The endpoints.
+    /// The endpoints that have been dialled, with the last sign of each.
     pub(crate) fn seen(&self) -> &[Seen] {
         self.memory.seen()
     }

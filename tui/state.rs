@@ -28,6 +28,7 @@ pub(crate) mod forget;
 pub(crate) mod lens;
 pub(crate) mod list;
 pub(crate) mod player;
+pub(crate) mod sentence;
 pub(crate) mod steps;
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ enum Command {
     /// Show the story of one request, on all members: its steps, where its time went, what it cost,
     /// which members formed the quorum, where it is stored and which watchers received it.
     Show(ShowArgs),
-    /// Compare two requests: the steps that only one of them has, and what took longer.
+    /// Compare two requests: the steps that only one of them has, and the steps that took longer.
     Diff(DiffArgs),
     /// Write the members' records to a file, until Ctrl-C.
     Record(RecordArgs),
@@ -95,7 +95,7 @@ struct From {
     from: Option<PathBuf>,
 }
 
-/// The output format.
+/// How the output is written: plain text or JSON.
 #[derive(Debug, Args)]
 struct Form {
     /// Text in the documented form (the default).
@@ -322,7 +322,7 @@ async fn show(args: &ShowArgs) -> Result<(), Error> {
 }
 
 fn not_captured(id: u64) -> String {
-    format!("nothing was captured of request {id:016x}")
+    format!("no step of request {id:016x} was captured")
 }
 
 async fn compare(args: &DiffArgs) -> Result<(), Error> {

@@ -76,7 +76,7 @@ pub(crate) struct Options {
     pub(crate) data_dir: Option<PathBuf>,
     /// Remove the members' data first.
     pub(crate) fresh: bool,
-    /// Where output goes.
+    /// Where the output of the processes goes.
     pub(crate) output: Output,
 }
 

@@ -44,7 +44,7 @@ pub struct Gate(Arc<Places>);
 struct Places {
     free: Arc<Semaphore>,
     max: usize,
-    /// Whether the last log line said that no place is free.
+    /// Whether the last log line reported that no place is free.
     is_full: AtomicBool,
 }
 

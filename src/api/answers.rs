@@ -1,9 +1,9 @@
-//! The bodies of answers: what is counted on its way out, and what is read only on its way out.
+//! The bodies of answers: their frames are counted, and those of large answers are read on demand.
 //!
 //! tonic encodes a message into one buffer, and HTTP/2 takes all of it at once, however slowly its
-//! client reads. A large answer goes another way. Its handler returns a message of which nothing
-//! but the header is filled in, with the rest beside it; here that takes the place of tonic's body,
-//! and hands over a frame at a time, whenever HTTP/2 asks for one:
+//! client reads. A large answer takes another path. Its handler returns a message with nothing but
+//! the header, and the rest beside it. This module replaces tonic's body by one that hands over a
+//! frame at a time, when HTTP/2 asks for it:
 //!
 //! ```text
 //!   handler ──▶ tonic ──▶ body ──frame, frame, …──▶ HTTP/2 ──▶ socket
@@ -12,30 +12,29 @@
 //!               were not kept
 //! ```
 //!
-//! A frame is counted until HTTP/2 drops it, which is when it has been written; how much HTTP/2
-//! queues is its own affair (`http2`). Frames are short, so the answers of a connection take turns:
-//! a small one does not wait for the end of a large one. What is shorter than [`UNCOUNTED`] passes
-//! by.
+//! A frame is counted until HTTP/2 drops it, which is when it has been written; `http2` limits what
+//! HTTP/2 queues. Frames are short, so the answers of a connection alternate: a small one does not
+//! wait for the end of a large one. Messages and frames shorter than [`UNCOUNTED`] are not counted.
 //!
 //! gRPC has no status before a message is complete, so an answer that cannot be completed ends with
-//! a reset of its stream, and its code says what clients make of it:
+//! a reset of its stream. Clients derive a status from its code:
 //!
 //! | why | code | in gRPC |
 //! |---|---|---|
-//! | it held up others, and they were served in its place | ENHANCE_YOUR_CALM | RESOURCE_EXHAUSTED |
-//! | a compaction has taken rows of a read | REFUSED_STREAM | UNAVAILABLE, and clients may ask again |
-//! | the same, of a request that has written | INTERNAL_ERROR | INTERNAL, and they must not |
+//! | it stalled, and waiting answers were served in its place | ENHANCE_YOUR_CALM | RESOURCE_EXHAUSTED |
+//! | a compaction has removed rows of a read | REFUSED_STREAM | UNAVAILABLE, and clients may ask again |
+//! | the same, for a request that has written | INTERNAL_ERROR | INTERNAL, and they must not |
 //!
-//! Rows that are left are looked up where they are now, and not in the snapshot in which they were
-//! found. Until a snapshot ends, redb keeps every page of it that was changed since, and they count
-//! as used: a client that does not read could let the member run into its quota. A row of a
-//! revision never changes, so all that a compaction can do is to take one away that was overwritten
-//! since.
+//! Rows that were not kept are read from the present file, and not from the snapshot in which they
+//! were found. Until a snapshot ends, redb keeps every page of it that was changed since, and these
+//! pages count as used: a client that does not read could make the member reach its quota. A row of
+//! a revision never changes, so the only thing that can happen to it is that it is overwritten and
+//! then compacted.
 //!
-//! From the handler to here an answer goes through a task-local: the extensions of requests and
+//! An answer passes from the handler to this module in a task-local: extensions of requests and
 //! answers would cost each small one an allocation. The answers of all services are counted, by
-//! their length. Of streams only those of Observe are: what watchers are sent is bounded by the
-//! queues of their streams.
+//! their length. Of streams only Observe's are counted: those of watchers are bounded by the queues
+//! of their streams.
 
 use std::{
     cell::RefCell,
@@ -48,6 +47,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
 use h2::Reason;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -57,25 +57,25 @@ use tonic::Status;
 use crate::server::{
     Error, Server,
     answer::{
-        Connection, Large,
+        Connection, Held, Large,
         room::UNCOUNTED,
         rope::{Next, Rows},
     },
 };
 
-/// How much is handed over at a time: what a frame may hold unless a client allows more.
+/// Bytes that are handed over at a time: HTTP/2's frame size, unless the client allows more.
 const FRAME: usize = 16 << 10;
-/// What gRPC puts before a message.
+/// Bytes that gRPC puts before a message.
 const PREFIX: usize = 5;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 type Reading = Pin<Box<dyn Future<Output = Result<(Rows, Vec<Bytes>), Error>> + Send>>;
 
-/// One call of this connection.
+/// A call in progress.
 struct Calling {
     client: Arc<Connection>,
-    /// How its answer is to be sent, if not as it is.
+    /// Set by the handler if the answer's body must be replaced.
     outgoing: RefCell<Option<Outgoing>>,
 }
 
@@ -85,70 +85,88 @@ tokio::task_local! {
 
 /// An answer on its way from its handler to its body.
 enum Outgoing {
-    /// The messages are complete.
-    Small,
+    /// The messages are complete, and these bytes of them are counted already.
+    Small(Held),
     /// The message is the beginning: encoded, with gRPC's prefix for all of it.
     Large { head: Bytes, large: Large, server: Arc<Server> },
 }
 
-/// Carries out a call of this connection, and gives its answer the body that its handler wants.
-pub(super) async fn serve<E>(
+/// Carries out a call of this connection, and gives its answer the body that its handler wants. Not
+/// an async function: that would hold the call three times, once for each place where it is moved.
+pub(super) fn serve<E>(
     client: Arc<Connection>,
     call: impl Future<Output = Result<http::Response<Body>, E>>,
-) -> Result<http::Response<Body>, E> {
-    let calling = Calling { client: Arc::clone(&client), outgoing: RefCell::default() };
-    let served = async {
-        let answer = call.await?;
-        let outgoing = CALLING.with(|calling| calling.outgoing.take());
-        Ok(match outgoing {
+) -> impl Future<Output = Result<http::Response<Body>, E>> {
+    let calling = Calling { client, outgoing: RefCell::default() };
+    let served = call.map(|answer| {
+        let answer = answer?;
+        Ok(CALLING.with(|calling| match calling.outgoing.take() {
             None => answer,
-            Some(outgoing) => outgoing.body(answer, &client),
-        })
-    };
-    CALLING.scope(calling, served).await
+            Some(outgoing) => outgoing.body(answer),
+        }))
+    });
+    CALLING.scope(calling, served)
 }
 
-/// The connection of the call that is being carried out.
+/// The connection of the current call.
 pub(super) fn client(server: &Server) -> Arc<Connection> {
     let client = CALLING.try_with(|calling| Arc::clone(&calling.client));
     client.unwrap_or_else(|_| server.room.connect())
 }
 
 fn send(outgoing: Outgoing) {
-    // Outside of a call nobody sends anything.
+    // Outside a call nothing is sent.
     let _ = CALLING.try_with(|calling| calling.outgoing.replace(Some(outgoing)));
 }
 
-/// Has a message of so many bytes counted while it is sent.
+/// Counts a message of this many bytes, from now on until it is sent.
 pub(super) fn small(bytes: usize) {
     if UNCOUNTED <= bytes {
-        stream();
+        count(PREFIX + bytes);
     }
 }
 
-/// Has the messages of a stream counted, each while it is sent.
+/// Counts the messages of a stream, each while it is sent.
 pub(super) fn stream() {
-    send(Outgoing::Small);
+    count(0);
 }
 
-/// Has a large answer sent behind a message of which only the header is set.
+fn count(bytes: usize) {
+    if let Ok(client) = CALLING.try_with(|calling| Arc::clone(&calling.client)) {
+        held(Some(client.hold(bytes)));
+    }
+}
+
+/// Counts a message until it is sent. These bytes of it are counted already.
+pub(super) fn held(held: Option<Held>) {
+    if let Some(held) = held {
+        send(Outgoing::Small(held));
+    }
+}
+
+/// Separates a handler's answer from its counted bytes.
+pub(super) fn apart<A>(answer: Result<(A, Held), Error>) -> (Result<A, Error>, Option<Held>) {
+    match answer {
+        Ok((message, held)) => (Ok(message), Some(held)),
+        Err(error) => (Err(error), None),
+    }
+}
+
+/// Sends a large answer after a message of which only the header is set.
 pub(super) fn large(message: &impl Message, large: Large, server: &Arc<Server>) {
     let len = message.encoded_len();
     let mut head = BytesMut::with_capacity(PREFIX + len);
     head.put_u8(0);
-    // As long as an answer may be, with its header, it fits into four bytes.
+    // The longest answer, with its header, fits into four bytes.
     head.put_u32(u32::try_from(len + large.len).unwrap_or(u32::MAX));
     message.encode(&mut head).expect("BytesMut grows");
     send(Outgoing::Large { head: head.freeze(), large, server: Arc::clone(server) });
 }
 
 impl Outgoing {
-    fn body(self, answer: http::Response<Body>, client: &Arc<Connection>) -> http::Response<Body> {
+    fn body(self, answer: http::Response<Body>) -> http::Response<Body> {
         match self {
-            Outgoing::Small => {
-                let client = Arc::clone(client);
-                answer.map(|body| Body::new(Counted { body, client }))
-            }
+            Outgoing::Small(held) => answer.map(|body| Body::new(Counted { body, held })),
             Outgoing::Large { head, large, server } => answer.map(|_| {
                 let (head, reading, sent, is_over) = (Some(head), None, 0, false);
                 Body::new(Sending { large, server, head, reading, sent, is_over })
@@ -157,10 +175,10 @@ impl Outgoing {
     }
 }
 
-/// A small answer.
+/// An answer of at most [`SMALL`] bytes, which is counted until HTTP/2 has sent it.
 struct Counted {
     body: Body,
-    client: Arc<Connection>,
+    held: Held,
 }
 
 impl HttpBody for Counted {
@@ -171,8 +189,9 @@ impl HttpBody for Counted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        let counted = |frame: Frame<Bytes>| frame.map_data(|bytes| self.client.small_piece(bytes));
+        let Counted { body, held } = &mut *self;
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        let counted = |frame: Frame<Bytes>| frame.map_data(|bytes| held.piece(bytes));
         Poll::Ready(frame.map(|frame| frame.map(counted)))
     }
 
@@ -185,13 +204,13 @@ impl HttpBody for Counted {
     }
 }
 
-/// A large answer.
+/// An answer that is read and sent piece by piece.
 struct Sending {
     large: Large,
     server: Arc<Server>,
     head: Option<Bytes>,
     reading: Option<Reading>,
-    /// What HTTP/2 has taken of it, without the head.
+    /// Bytes of it that HTTP/2 has taken, without the head.
     sent: usize,
     is_over: bool,
 }
@@ -229,12 +248,12 @@ impl HttpBody for Sending {
                 }
                 Next::Rows(rows) => {
                     let (server, id) = (Arc::clone(&self.server), self.large.id);
-                    let reading = async move { server.read_rows(id, rows).await };
+                    let reading = async move { server.kv.answers.read_rows(id, rows).await };
                     self.reading = Some(Box::pin(reading));
                     self.large.reads();
                 }
                 Next::End => return self.trailers(),
-                // It has held up others, and they were served in its place.
+                // It stalled, and waiting answers were served in its place.
                 Next::Ended => return self.reset(Reason::ENHANCE_YOUR_CALM),
             }
         }
@@ -253,8 +272,8 @@ impl Sending {
         Poll::Ready(Some(added.map(|()| Frame::trailers(trailers)).map_err(Into::into)))
     }
 
-    /// Ends the call in the middle of its message. No status can say why, because gRPC reads none
-    /// before the message is complete, and the rpc has said that all is well.
+    /// Ends the call in the middle of its message. No status can give the reason, because gRPC
+    /// reads none before the message is complete, and the record of the rpc already says OK.
     fn reset(&mut self, reason: Reason) -> Polled {
         self.is_over = true;
         let (id, sent, code) = (self.large.id, self.sent, u32::from(reason));

@@ -45,12 +45,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::fields::Table;
 use super::{
+    frame::{CONTINUATION, END_HEADERS, END_STREAM, HEAD, HEADERS, PADDED, PRIORITY},
     http2::{FRAME, HEADER_LIST, PREFACE},
     through::writes_to_inner,
 };
-
-/// Length of a frame header in bytes: length 3, type 1, flags 1, stream 4.
-const HEAD: usize = 9;
 
 /// Longest payload that a client may send, because we announce no larger frames.
 const PAYLOAD_MAX: usize = FRAME as usize;
@@ -61,14 +59,6 @@ const BLOCK_MAX: usize = HEADER_LIST as usize;
 /// How many bytes may be ready for h2. A block can be much longer than what the client has sent,
 /// because that consists of indexes.
 const OUT_MAX: usize = 2 * BLOCK_MAX;
-
-/// The types of frames that carry fields, and their flags (RFC 9113 6.2, 6.10).
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 0x01;
-const END_HEADERS: u8 = 0x04;
-const PADDED: u8 = 0x08;
-const PRIORITY: u8 = 0x20;
 
 /// Stream dependency and weight.
 const PRIORITY_LEN: usize = 5;

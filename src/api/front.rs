@@ -1,4 +1,4 @@
-//! The client port: our own accept loop, and what is decided before a request reaches a service.
+//! The client port: our own accept loop, and the checks before a request reaches a service.
 //!
 //! HTTP/1 and HTTP/2 share a port, unless `--listen-client-http-urls` parts them (see [`Traffic`]).
 //! gRPC requests for methods that this member does not have are answered here, because tonic leaves
@@ -7,9 +7,16 @@
 //! election, and the ports of `--listen-metrics-urls` answer from the start, because a probe asks
 //! whether the member is ready.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, ready},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
+use futures_util::{FutureExt, future::Either};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -50,7 +57,7 @@ use crate::{
         v3electionpb::election_server::ElectionServer,
         v3lockpb::lock_server::LockServer,
     },
-    server::{Error, Server, answer::Connection},
+    server::{Error, Server, answer::Connection, dropped::Deadline},
 };
 
 /// The methods that are served, by service.
@@ -75,8 +82,8 @@ const AUTH: &str = "etcdserverpb.Auth";
 /// The glass's own service.
 const OBSERVE: &str = "glasspb.Observe";
 
-/// How long a client may take until it can be told which HTTP it speaks, and then to send the head
-/// of an HTTP/1 request.
+/// How long a client may take to show which HTTP it speaks, and then to send the head of an HTTP/1
+/// request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The same on a metrics port, which has few places. Probes and scrapers send requests at once.
@@ -85,20 +92,20 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Where clients are served.
 #[derive(Debug)]
 pub struct Ports {
-    /// `--listen-client-urls`.
+    /// Those of `--listen-client-urls`: gRPC, and HTTP unless that has ports of its own.
     pub clients: Vec<Listener>,
-    /// `--listen-client-http-urls`.
+    /// Those of `--listen-client-http-urls`: HTTP only.
     pub http: Vec<Listener>,
-    /// `--listen-metrics-urls`.
+    /// Those of `--listen-metrics-urls`: probes and metrics, also before the member is ready.
     pub metrics: Vec<Listener>,
-    /// `--cors`.
+    /// Origins whose pages may use the HTTP interface (`--cors`).
     pub cors: Cors,
 }
 
 /// The protocols of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Traffic {
-    /// gRPC and HTTP.
+    /// gRPC and plain HTTP on one port.
     All,
     /// gRPC only, over HTTP/2: plain HTTP has ports of its own.
     Grpc,
@@ -108,7 +115,7 @@ enum Traffic {
     Metrics,
 }
 
-/// What the member has come to, for those who serve its clients.
+/// How far the member has started or stopped, for the code that serves its clients.
 #[derive(Clone, Debug)]
 pub struct Phase {
     /// It serves; until then requests wait.
@@ -236,12 +243,10 @@ impl Traffic {
     }
 }
 
-/// What the connections of a listener share: requests clone nothing but the router that they need.
+/// Shared by the connections of a listener: requests clone nothing but the router that they need.
 struct Front {
     server: Arc<Server>,
-    /// For gRPC.
     grpc: Router,
-    /// For everything else.
     http: Router,
     traffic: Traffic,
     limits: Limits,
@@ -291,68 +296,101 @@ impl Front {
         }
     }
 
-    async fn request(
+    /// Answers a request. Every request is a task whose future is copied when it is spawned, so the
+    /// common way is a chain of small futures; an async function would hold the request at each of
+    /// its stations.
+    fn request(
         self: Arc<Self>,
         request: Request<Incoming>,
         metadata: Metadata,
         client: Arc<Connection>,
-    ) -> Result<Response<Body>, Infallible> {
-        // A streaming call has given it back by the time it begins to answer.
-        let _held = match metadata.hold(request.headers()) {
-            Ok(held) => held,
-            Err(status) => return Ok(status.into_http()),
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
+        let answer = match self.begin(request, metadata, client) {
+            Ok(call) => Either::Left(call),
+            Err(refusal) => Either::Right(ready(refusal)),
         };
+        answer.map(Ok)
+    }
+
+    /// Begins a call, or refuses it.
+    fn begin(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        metadata: Metadata,
+        client: Arc<Connection>,
+    ) -> Result<impl Future<Output = Response<Body>> + use<>, Response<Body>> {
+        let held = metadata.hold(request.headers()).map_err(Status::into_http)?;
         let is_grpc = self.traffic.has_grpc() && is_grpc(&request);
         let deadline = match deadline::of(request.headers()) {
             Ok(deadline) if is_grpc => deadline,
-            Err(why) if is_grpc => return Ok(deadline::refusal(&why)),
+            Err(why) if is_grpc => return Err(deadline::refusal(&why)),
             _ => None,
         };
-        Ok(match deadline {
-            None => self.serve(request, is_grpc, client).await,
-            // In a box: every request would carry the room for it, and be copied with it.
-            Some(deadline) => {
-                Box::pin(deadline::bound(deadline, self.serve(request, is_grpc, client))).await
-            }
-        })
+        let path = request.uri().path();
+        if is_grpc && let Some(status) = self.unknown(path) {
+            return Err(status.into_http());
+        }
+        let is_early =
+            !*self.phase.ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics;
+        let call = if deadline.is_none() && !is_early {
+            Either::Left(self.call(request, is_grpc, client))
+        } else {
+            // In a box: every request would carry the room for it.
+            Either::Right(Box::pin(self.serve(request, is_grpc, client, is_early, deadline)))
+        };
+        // A streaming call has given it back by the time it begins to answer.
+        Ok(call.inspect(move |_| drop(held)))
     }
 
-    /// Carries out a request, for as long as it takes.
+    /// Carries out a call that has a deadline, or has come before the member is ready.
     async fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        is_grpc: bool,
+        client: Arc<Connection>,
+        is_early: bool,
+        deadline: Option<Deadline>,
+    ) -> Response<Body> {
+        let call = async {
+            if is_early && let Err(stopped) = self.phase.clone().served().await {
+                let refused = text::error(StatusCode::SERVICE_UNAVAILABLE, stopped.message());
+                return if is_grpc { stopped.into_http() } else { refused.map(Body::new) };
+            }
+            self.call(request, is_grpc, client).await
+        };
+        match deadline {
+            None => call.await,
+            Some(deadline) => deadline::bound(deadline, call).await,
+        }
+    }
+
+    /// Hands a request to its service.
+    fn call(
         &self,
         request: Request<Incoming>,
         is_grpc: bool,
         client: Arc<Connection>,
-    ) -> Response<Body> {
-        let path = request.uri().path();
-        if is_grpc && let Some(status) = self.unknown(path) {
-            return status.into_http();
-        }
-        let ready = &self.phase.ready;
-        if !*ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics {
-            // In a box, as this happens at the start only.
-            if let Err(stopped) = Box::pin(self.phase.clone().served()).await {
-                let refused = text::error(StatusCode::SERVICE_UNAVAILABLE, stopped.message());
-                return if is_grpc { stopped.into_http() } else { refused.map(Body::new) };
-            }
-        }
+    ) -> impl Future<Output = Response<Body>> + use<> {
         let max = self.limits.message_bytes;
+        let is_stream = is_grpc && is_stream(request.uri().path());
+        let stopping = is_stream.then(|| self.phase.stopping.clone());
         let request = request.map(|body| match is_grpc {
             true => Body::new(Limited::new(body, max)),
             false => Body::new(body),
         });
-        let is_stream = is_grpc && is_stream(request.uri().path());
         let mut router = if is_grpc { self.grpc.clone() } else { self.http.clone() };
-        let answer = match answers::serve(client, router.call(request)).await {
-            Ok(answer) => answer,
-            Err(never) => match never {},
-        };
-        if is_stream {
-            let stopping = self.phase.stopping.clone();
-            answer.map(|body| Body::new(Ending::when_stopped(body, stopping)))
-        } else {
-            answer
-        }
+        answers::serve(client, router.call(request)).map(|answer| {
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            };
+            match stopping {
+                Some(stopping) => {
+                    answer.map(|body| Body::new(Ending::when_stopped(body, stopping)))
+                }
+                None => answer,
+            }
+        })
     }
 
     /// etcd's answer to a method that is not served.

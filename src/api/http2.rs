@@ -30,7 +30,7 @@
 //! of the connection's window; a header block in a quarter more CONTINUATION frames than
 //! [`HEADER_LIST`] needs, or a list four times as long. Exceeding any of these ends the connection
 //! with `ENHANCE_YOUR_CALM`. A malformed field (an upper-case name, an unknown pseudo-field, a
-//! control character in a value) ends it with `PROTOCOL_ERROR`; Go's server resets the stream alone.
+//! control character in a value) ends it with `PROTOCOL_ERROR`; Go's server resets only the stream.
 //!
 //! Memory that a client can make the member hold with one connection:
 //!
@@ -57,7 +57,7 @@ use hyper_util::{rt::TokioTimer, server::conn::auto::Http2Builder};
 
 use crate::config::Keepalive;
 
-/// What an HTTP/2 client sends first (RFC 9113 3.4).
+/// The first bytes of an HTTP/2 client (RFC 9113 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Limits of the client port.
@@ -65,7 +65,8 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub struct Limits {
     /// The largest message accepted, in bytes.
     pub message_bytes: usize,
-    /// `--max-concurrent-streams`; `u32::MAX` stands for [`STREAMS`].
+    /// Concurrent streams of a connection (`--max-concurrent-streams`); `u32::MAX` stands for
+    /// [`STREAMS`].
     pub streams: u32,
     /// Connections at all listeners for clients together.
     pub connections: usize,
@@ -96,19 +97,18 @@ pub(super) const METADATA_OF_ALL: usize = 16 << 20;
 /// Go's do, send no more. Longer blocks make h2 answer with HTTP's 431, or hang up.
 pub(super) const HEADER_LIST: u32 = 4 << 20;
 
-/// Calls that a client may have open on one connection, unless the operator sets a limit. An answer
-/// that HTTP/2 cannot send for want of a window occupies memory however short it is, and so does a
-/// call whose message does not come; no sum of bytes counts either. Further calls are refused one
-/// by one. gRPC's clients honour the limit and hold them back themselves. A load generator with ten
-/// thousand watch streams has room.
+/// Calls that may be open on one connection, unless the operator sets a limit. An answer without a
+/// window occupies memory however short it is, and so does a call without its message; neither is
+/// counted in bytes. Further calls are refused one by one. gRPC's clients honour the limit and hold
+/// them back themselves. It leaves room for a load generator with ten thousand watch streams.
 pub(super) const STREAMS: u32 = 32_768;
 
-/// What a client may send on one stream before it is read. A large put (1.5 MB) takes a dozen round
-/// trips: 0.6 s to another continent, and no noticeable time within a data centre.
+/// Bytes that a client may send on one stream before they are read. A large put (1.5 MB) takes a
+/// dozen round trips: 0.6 s to another continent, and no noticeable time within a data centre.
 pub(super) const STREAM_WINDOW: u32 = 128 << 10;
 
-/// What a client may send on all streams of a connection before it is read. With 127 streams full
-/// and unread, the next one still has its window.
+/// Bytes that a client may send on all streams of a connection before they are read. With 127
+/// streams full and unread, the next one still has its window.
 pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// HTTP/2's own frame size.

@@ -19,7 +19,7 @@ use crate::{
     trace::{self, context::Context},
 };
 
-/// A running RPC.
+/// An RPC, from its decoded request to its response.
 pub struct Call {
     span: trace::Span,
     /// Whether it has not ended yet.
@@ -103,7 +103,7 @@ impl Call {
         (key, caller): (&[u8], Option<Context>),
     ) -> Self {
         let forced = caller.is_some_and(|caller| caller.is_sampled);
-        let id = server.next_id(method as u64, key, forced);
+        let id = server.ids.of_client(method as u64, key, forced);
         let mut span = stage!(Rpc, id, method = method as u8, bytes_in = bytes_in);
         // Until the call is finished, a drop means that its client disconnected.
         span.flag(trace::FLAG_CANCELLED);
@@ -124,7 +124,7 @@ impl Call {
         Self { span, is_open: true, id, method, caller }
     }
 
-    /// The request's id.
+    /// The id of the request, under which its steps are recorded on all members.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -168,7 +168,7 @@ impl Call {
         status
     }
 
-    /// Ends the call.
+    /// Ends the RPC with this result; an error becomes a status.
     pub fn finish<A>(
         mut self,
         result: Result<A, Error>,
@@ -184,7 +184,7 @@ impl Call {
         })
     }
 
-    /// Records the outcome.
+    /// Records the end of `rpc`, with this gRPC code.
     fn end(&mut self, code: u8) {
         self.is_open = false;
         self.span.clear_flag(trace::FLAG_CANCELLED);

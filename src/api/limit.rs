@@ -13,6 +13,9 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
+/// The bytes by which a gRPC message may exceed the request in it (etcd: grpcOverheadBytes).
+pub(crate) const GRPC_OVERHEAD: usize = 512 << 10;
+
 /// The length of a message's prefix, in bytes.
 const PREFIX: usize = 5;
 

@@ -139,7 +139,7 @@ impl Acceptor {
         }
     }
 
-    /// The next connection.
+    /// Waits for the next connection. Fails as `accept` does, for example without descriptors.
     pub(super) async fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => {
@@ -153,7 +153,7 @@ impl Acceptor {
     }
 }
 
-/// A client's connection.
+/// A client's connection, over TCP or a Unix socket.
 #[derive(Debug)]
 pub(super) enum Stream {
     Tcp(TcpStream),

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// All metrics, as text. What etcd has is explained in etcd's words.
+/// All metrics, as text. Metrics of etcd have etcd's help text.
 pub fn render(server: &Server) -> String {
     let mut text = Text::default();
     text.histogram(
@@ -78,7 +78,7 @@ fn raft(text: &mut Text, server: &Server) {
     text.gauge(
         "etcd_server_proposals_pending",
         "The current number of pending proposals to commit.",
-        server.wait.pending(),
+        server.proposer.wait.pending(),
     );
 }
 

@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Serves `glasspb.Observe`.
+/// Serves the records of this member to players and `glass trace`.
 pub struct ObserveService {
     collector: Arc<Collector>,
 }

@@ -41,12 +41,12 @@ pub(super) const TURN: usize = 64 << 10;
 /// Bytes of input after which a client must have taken some of its answers.
 pub(super) const UNREAD: usize = 256 << 10;
 
-/// What is left of a connection's turn. The connection's task and its socket share it.
+/// The rest of a connection's turn, in bytes. The connection's task and its socket share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pace(Arc<AtomicUsize>);
 
 impl Pace {
-    /// Wraps the socket.
+    /// Wraps the socket of the connection that this limits.
     pub(super) fn socket<S>(&self, inner: S) -> Paced<S> {
         Paced { inner, pace: self.clone(), is_stuck: false, unread: 0, has_waited: false }
     }

@@ -33,7 +33,13 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{http2::PREFACE, through::ends_with_inner};
+use super::{
+    frame::{
+        ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEAD, HEADERS, PING, RST_STREAM,
+    },
+    http2::PREFACE,
+    through::ends_with_inner,
+};
 use crate::clock;
 
 /// The text of the GOAWAY, from which grpc-go's clients learn its reason.
@@ -45,18 +51,6 @@ const ENHANCE_YOUR_CALM: u8 = 11;
 const STRIKES_MAX: u8 = 2;
 /// Least interval between pings of a client without calls (grpc-go: defaultPingTimeout).
 const IDLE_MIN_TIME: Duration = Duration::from_secs(2 * 60 * 60);
-
-/// Length of a frame header, and the numbers of types and flags (RFC 9113 4.1, 6).
-const HEAD: usize = 9;
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-const ACK: u8 = 0x01;
-const END_STREAM: u8 = 0x01;
-const END_HEADERS: u8 = 0x04;
 
 /// A client's connection, which ends if the client pings too often.
 #[derive(Debug)]
@@ -71,7 +65,7 @@ pub(super) struct Pings<S> {
     end: Option<Vec<u8>>,
 }
 
-/// The client's protocol.
+/// The client's protocol, once its first bytes have shown it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
     /// Not known yet; this many bytes of HTTP/2's preface have arrived.

@@ -45,7 +45,7 @@ const UNKNOWN_CHARS_MAX: usize = 200;
 /// The parameters of a request, decoded.
 pub(super) type Pairs = Vec<(String, String)>;
 
-/// A probe.
+/// A question of an orchestrator: is the process alive, or ready for requests?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probe {
     Livez,
@@ -220,9 +220,9 @@ pub(super) fn counted_health() -> [u64; 2] {
 
 /// The metrics of a check that has run at least once.
 pub(super) struct Counted {
-    /// `livez` or `readyz`.
+    /// The probe that ran it: `livez` or `readyz`.
     pub(super) probe: &'static str,
-    /// The check's name.
+    /// The check, for example `data_corruption`.
     pub(super) name: &'static str,
     /// The last result: 1 for success.
     pub(super) last: u64,

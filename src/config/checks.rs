@@ -228,7 +228,7 @@ impl Cluster {
         Ok(Cluster { own, members, text })
     }
 
-    /// etcd: `ServerConfig.VerifyBootstrap`.
+    /// Checks this member's entry of `--initial-cluster` (etcd: `ServerConfig.VerifyBootstrap`).
     fn check(&self, name: &str) -> Result<(), ConfigError> {
         let Some(listed) = self.members.get(name) else {
             return Err(ConfigError::NameMissing(name.to_owned()));

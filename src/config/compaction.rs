@@ -5,16 +5,16 @@ use std::time::Duration;
 use super::{args::Given, error::ConfigError, values};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// etcd: defaultCompactBatchLimit.
+/// Rows deleted per batch (etcd: defaultCompactBatchLimit).
 const BATCH_DEFAULT: usize = 1000;
-/// etcd: minimumBatchInterval.
+/// The pause between two batches (etcd: minimumBatchInterval).
 const PAUSE_DEFAULT: Duration = Duration::from_millis(10);
-/// etcd: CompactorModePeriodic.
+/// `--auto-compaction-mode` by time (etcd: CompactorModePeriodic).
 const PERIODIC: &str = "periodic";
-/// etcd: CompactorModeRevision.
+/// `--auto-compaction-mode` by number of revisions (etcd: CompactorModeRevision).
 const REVISION: &str = "revision";
 
-/// What automatic compaction keeps.
+/// The history that automatic compaction keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
     /// Revisions younger than this.
@@ -80,7 +80,7 @@ fn auto(mode: &str, retention: &str) -> Result<Option<AutoCompaction>, ConfigErr
     })
 }
 
-/// Go: `strconv.Atoi`.
+/// A decimal number with an optional sign (Go: `strconv.Atoi`).
 fn decimal(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
@@ -134,7 +134,7 @@ mod tests {
 
     /// The texts of the first five are those of etcd 3.5.1; etcd takes a negative duration.
     #[test]
-    fn what_cannot_be_meant_is_refused_in_etcds_words() {
+    fn meaningless_retentions_are_refused_in_etcds_words() {
         let table = [
             ("foo", "1", "unknown auto-compaction-mode \"foo\""),
             (

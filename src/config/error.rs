@@ -10,7 +10,7 @@ pub enum ConfigError {
     /// A flag that is not defined.
     #[error("flag provided but not defined: -{0}")]
     Undefined(String),
-    /// `---x`, `--=x`.
+    /// A flag with a third dash or without a name: `---x`, `--=x`.
     #[error("bad flag syntax: {0}")]
     Syntax(String),
     /// The last flag has no value.
@@ -21,7 +21,7 @@ pub enum ConfigError {
     Value {
         /// The flag, without dashes.
         flag: &'static str,
-        /// What was given.
+        /// The value as typed.
         value: String,
         /// What is wrong with it.
         source: ValueError,
@@ -31,7 +31,7 @@ pub enum ConfigError {
     Boolean {
         /// The flag, without dashes.
         flag: &'static str,
-        /// What was given.
+        /// The value as typed.
         value: String,
     },
     /// Something that is no flag; etcd takes nothing else.
@@ -40,9 +40,9 @@ pub enum ConfigError {
     /// A variable's value is not in its flag's form.
     #[error("invalid value {value:?} for {variable}: {source}")]
     Variable {
-        /// The variable.
+        /// The environment variable, `ETCD_` and the flag's name.
         variable: String,
-        /// What it holds.
+        /// The variable's content.
         value: String,
         /// What is wrong with it.
         source: ValueError,
@@ -50,7 +50,7 @@ pub enum ConfigError {
     /// The configuration file cannot be read.
     #[error("open {path}: {source}")]
     File {
-        /// The file.
+        /// The argument of `--config-file`.
         path: PathBuf,
         /// The operating system's error.
         source: io::Error,
@@ -58,9 +58,9 @@ pub enum ConfigError {
     /// The configuration file is not YAML.
     #[error("{path}: {source}")]
     Yaml {
-        /// The file.
+        /// The argument of `--config-file`.
         path: PathBuf,
-        /// Where and why.
+        /// The parser's message, with line and column.
         source: serde_yaml_ng::Error,
     },
     /// The configuration file is YAML, but not a mapping of keys to values.
@@ -69,11 +69,11 @@ pub enum ConfigError {
     /// A key of the configuration file has a value of the wrong type.
     #[error("{path}: cannot use {found} for {key}, which takes {expected}")]
     Type {
-        /// The file.
+        /// The argument of `--config-file`.
         path: PathBuf,
-        /// The key.
+        /// The key in the file: a flag's name.
         key: String,
-        /// What stands there.
+        /// The type of its value in the file.
         found: &'static str,
         /// What should stand there.
         expected: &'static str,
@@ -81,11 +81,11 @@ pub enum ConfigError {
     /// A key of the configuration file has a wrong value.
     #[error("{path}: invalid value {value:?} for {key}: {source}")]
     Key {
-        /// The file.
+        /// The argument of `--config-file`.
         path: PathBuf,
-        /// The key.
+        /// The key in the file: a flag's name.
         key: String,
-        /// What stands there.
+        /// Its value in the file.
         value: String,
         /// What is wrong with it.
         source: ValueError,
@@ -93,9 +93,9 @@ pub enum ConfigError {
     /// An unknown key in a security section: ignoring it could leave the member open.
     #[error("unknown key {key} in {section}")]
     SecurityKey {
-        /// The section.
+        /// `client-transport-security` or `peer-transport-security`.
         section: String,
-        /// The key.
+        /// The unknown key.
         key: String,
     },
     /// A flag that must not be ignored, and is not supported.
@@ -103,12 +103,12 @@ pub enum ConfigError {
     Refused {
         /// The flag, without dashes.
         flag: &'static str,
-        /// What was given.
+        /// The value as typed.
         value: String,
         /// Why it must not be ignored.
         why: &'static str,
     },
-    /// etcd: `ErrUnsetAdvertiseClientURLsFlag`.
+    /// Listening URLs without advertised ones (etcd: `ErrUnsetAdvertiseClientURLsFlag`).
     #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
     AdvertiseMissing,
     /// A list of URLs is empty.
@@ -127,7 +127,7 @@ pub enum ConfigError {
     Advertise {
         /// The flag, without dashes.
         flag: &'static str,
-        /// The whole list.
+        /// The list as typed, with commas.
         urls: String,
         /// What is wrong with one of its URLs.
         why: String,
@@ -137,7 +137,7 @@ pub enum ConfigError {
     NotPositive {
         /// The flag, without dashes.
         flag: &'static str,
-        /// What was given.
+        /// The number as typed.
         value: i64,
         /// `ms`, or an empty text.
         unit: &'static str,
@@ -148,9 +148,9 @@ pub enum ConfigError {
          --heartbeat-interval[{heartbeat}ms]"
     )]
     ElectionTooShort {
-        /// Milliseconds.
+        /// `--election-timeout`, in milliseconds.
         election: u64,
-        /// Milliseconds.
+        /// `--heartbeat-interval`, in milliseconds.
         heartbeat: u64,
     },
     /// An election timeout above 50 s.
@@ -161,9 +161,9 @@ pub enum ConfigError {
     TooLarge {
         /// The flag, without dashes.
         flag: &'static str,
-        /// What was given.
+        /// The number as typed.
         value: u64,
-        /// The flag's maximum.
+        /// The largest number that the flag accepts.
         max: u64,
     },
     /// A word that etcd does not know for `--log-level`.
@@ -189,7 +189,7 @@ pub enum ConfigError {
     AdvertiseMismatch {
         /// `name=url` pairs of this member.
         cluster: String,
-        /// What it advertises.
+        /// The list of `--initial-advertise-peer-urls`.
         own: String,
     },
     /// `--auto-compaction-mode` is neither `periodic` nor `revision`.
@@ -201,7 +201,7 @@ pub enum ConfigError {
     /// `--auto-compaction-retention` is neither a number nor a duration; with Go's words for why.
     #[error("error parsing CompactionRetention: {0}")]
     Retention(String),
-    /// `--auto-compaction-retention` is negative.
+    /// `--auto-compaction-retention` is below zero; 0 would turn compaction off.
     #[error("--auto-compaction-retention must not be negative (set to {0})")]
     NegativeRetention(String),
     /// Checkpoints of leases are to be persisted, but not made.

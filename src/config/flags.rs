@@ -28,7 +28,7 @@ pub enum Kind {
     Int,
     /// Go's form: `1h30m`, `250ms`, `0`. In YAML: nanoseconds.
     Duration,
-    /// Any text.
+    /// Text of any form, checked later.
     Text,
     /// URLs, separated by commas.
     Urls,

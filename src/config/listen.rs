@@ -24,14 +24,14 @@ pub struct Listen {
     pub clients: Vec<Address>,
     /// `--listen-client-http-urls`: if there is one, `clients` serve gRPC only.
     pub http: Vec<Address>,
-    /// `--listen-metrics-urls`.
+    /// Addresses of `--listen-metrics-urls`.
     pub metrics: Vec<Address>,
 }
 
 /// `--cors`: the origins whose pages may read the answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cors {
-    /// All.
+    /// Every origin: `*`.
     Any,
     /// These, as browsers write them in `Origin`.
     Origins(BTreeSet<String>),

@@ -37,7 +37,7 @@ const FLAGS_3_5: &str = "
     strict-reconfig-check tls-max-version tls-min-version trusted-ca-file unsafe-no-fsync
     v2-deprecation version wal-dir
 ";
-/// What 3.4, 3.6 and 3.7 have besides.
+/// Flags that only 3.4, 3.6 and 3.7 have.
 const FLAGS_OTHERS: &str = "
     bootstrap-defrag-threshold-megabytes compact-hash-check-time compaction-batch-limit
     compaction-sleep-interval corrupt-check-time debug discovery-cacert discovery-cert
@@ -52,7 +52,7 @@ const FLAGS_OTHERS: &str = "
     peer-skip-client-san-verification snapshot-catchup-entries warning-apply-duration
     warning-unary-request-duration watch-progress-notify-interval
 ";
-/// What etcd takes and ignores.
+/// Flags that etcd takes and ignores.
 const FLAGS_LEGACY: &str = "
     cluster-active-size cluster-remove-delay cluster-sync-interval config force max-result-buffer
     max-retry-attempts peer-heartbeat-interval peer-election-timeout retry-interval snapshot v vv
@@ -205,7 +205,7 @@ fn help_and_version_ask_for_themselves() {
 }
 
 #[test]
-fn variables_fill_in_what_the_flags_left_open() {
+fn variables_fill_in_flags_that_were_not_given() {
     let parsed = parsed_with(
         "--pre-vote=true",
         &[
@@ -281,7 +281,7 @@ fn a_file_with_a_mistake_names_the_key() {
 }
 
 #[test]
-fn what_would_endanger_security_or_data_is_refused() {
+fn flags_that_would_endanger_security_or_data_are_refused() {
     for args in [
         "--cert-file=a",
         "--client-cert-auth",
@@ -470,7 +470,7 @@ fn the_initial_cluster_must_have_this_member_as_it_describes_itself() {
 }
 
 #[test]
-fn a_member_that_has_a_log_does_not_ask_the_flags_who_is_in_the_cluster() {
+fn a_member_with_a_log_takes_no_members_from_the_flags() {
     let dir = tempfile::tempdir().unwrap();
     let args =
         format!("--name a --initial-cluster b=http://h:1 --data-dir {}", dir.path().display());

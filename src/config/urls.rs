@@ -66,13 +66,13 @@ pub enum UrlError {
     /// A name where listening needs an address (etcd: `checkBindURLs`).
     #[error("expected IP in URL for binding ({0})")]
     NotAnAddress(String),
-    /// `https` or `unixs`.
+    /// A scheme that needs TLS: `https` or `unixs`.
     #[error("TLS is not supported yet: {0}")]
     Tls(String),
     /// `unix` without a path, or with a part that is not one of a path.
     #[error("URL does not have the form \"unix://path\": {0}")]
     UnixPath(String),
-    /// `unix`, between members.
+    /// A `unix` URL of a peer: members dial ports only.
     #[error("unix sockets are not supported between members yet: {0}")]
     UnixPeer(String),
 }
@@ -80,13 +80,13 @@ pub enum UrlError {
 /// A URL that a member can use.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Url {
-    /// An `http` URL.
+    /// An `http` URL: a host and a port.
     Http {
         /// A name or an address; IPv6 without its brackets.
         host: String,
         port: u16,
     },
-    /// A `unix` URL.
+    /// A `unix` URL: the path of a socket file.
     Unix {
         /// The part before the first slash: usually empty, or the whole path.
         authority: String,
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_scheme_host_and_port_is_refused_with_the_words_of_etcd() {
+    fn urls_beyond_scheme_host_and_port_are_refused_with_the_words_of_etcd() {
         assert_eq!(
             error("127.0.0.1:2380"),
             "parse \"127.0.0.1:2380\": first path segment in URL cannot contain colon"
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_yet_is_refused_by_name() {
+    fn schemes_that_are_not_built_yet_are_refused_by_name() {
         assert_eq!(error("https://127.0.0.1:1"), "TLS is not supported yet: https://127.0.0.1:1");
         assert_eq!(error("unixs://a:1"), "TLS is not supported yet: unixs://a:1");
     }
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_advertised_has_a_host_and_a_port_even_where_it_is_a_path() {
+    fn advertised_urls_have_a_host_and_a_port_even_if_they_are_a_path() {
         let why = |url: &str| parse_list(url).expect("valid")[0].unreachable();
         assert_eq!(why("http://a:1"), None);
         assert_eq!(why("unix://localhost:1"), None);

@@ -45,7 +45,7 @@ pub(super) fn check(kind: Kind, text: &str) -> Result<(), ValueError> {
     }
 }
 
-/// Go: `strconv.ParseBool`.
+/// A boolean in any form that Go accepts (`strconv.ParseBool`): `1`, `t`, `True`, …
 pub(super) fn boolean(text: &str) -> Result<bool, ValueError> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),

@@ -49,15 +49,15 @@ const ROWS: usize = 1_000;
 /// Number of elements written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Members.
+    /// Members, as processes.
     pub processes: usize,
-    /// Spans of loops.
+    /// Spans of loops, in the rows of their threads.
     pub slices: usize,
-    /// Spans of requests.
+    /// Spans of requests, each with a beginning and an end.
     pub requests: usize,
     /// Marks, and beginnings without ends.
     pub marks: usize,
-    /// Arrows.
+    /// Arrows, from a send to its receive or from an entry to its batch.
     pub flows: usize,
 }
 
@@ -169,12 +169,12 @@ struct Plan<'a> {
     slices: Vec<Slice>,
     /// Spans of requests, by member and request.
     requests: Vec<Slice>,
-    /// All other events.
+    /// Events without a length, by position.
     marks: Vec<usize>,
     flows: Vec<Flow>,
     /// The row of each slice.
     lanes: HashMap<usize, usize>,
-    /// The earliest start.
+    /// The earliest start, in nanoseconds since 1970: times in the file count from it.
     zero: i128,
 }
 

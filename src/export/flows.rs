@@ -20,7 +20,7 @@ use crate::{
 /// An arrow between two events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flow {
-    /// `message` or `batch`.
+    /// Why they are joined: `message` or `batch`.
     pub(super) category: &'static str,
     /// The message's type, or the stage of the batch.
     pub(super) name: &'static str,

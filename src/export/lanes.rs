@@ -19,11 +19,11 @@ use crate::{
 /// A span with its row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slice {
-    /// Position in [`Recording::events`].
+    /// Position of the span in [`Recording::events`].
     pub(super) event: usize,
     /// Its start, in nanoseconds since 1970 on the common axis.
     pub(super) start: i128,
-    /// Its end, likewise.
+    /// Its end, in nanoseconds since 1970 on the common axis.
     pub(super) end: i128,
     /// The row, from 0.
     pub(super) lane: usize,

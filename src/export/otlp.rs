@@ -78,7 +78,7 @@ pub const LINK: &str = "glass.link";
 /// Largest number of spans in one request to a collector: about 500 KB.
 const SPANS_MAX: usize = 512;
 
-/// What the recording covers.
+/// The members that the recording covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// All members that sent records: a request's trace is written whole.
@@ -87,7 +87,7 @@ pub enum Scope {
     Member,
 }
 
-/// Identifies a span.
+/// Identifies a span among those of all traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SpanIds {
     /// The trace id; never 0.
@@ -99,7 +99,7 @@ pub struct SpanIds {
 /// A link from one span to another that is not its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// The target.
+    /// The span that it leads to.
     pub to: SpanIds,
     /// The reason: `batch`, `commit`, `message`, `round` or `request`.
     pub why: &'static str,
@@ -110,9 +110,9 @@ pub struct Link {
 pub enum Value {
     /// Text, or a number that does not fit into 64 signed bits.
     Text(String),
-    /// A number.
+    /// A number of 64 signed bits.
     Number(i64),
-    /// Yes or no.
+    /// Yes or no: a field of the unit `Flag`.
     Flag(bool),
 }
 
@@ -136,9 +136,9 @@ pub struct Span {
     pub start_ns: u64,
     /// Its end, in nanoseconds since 1970.
     pub end_ns: u64,
-    /// Its attributes.
+    /// The stage's fields, and the parts that every record has.
     pub attributes: Vec<Attribute>,
-    /// Its links.
+    /// Links to spans that are not its parent.
     pub links: Vec<Link>,
     /// The gRPC code; 0 on success.
     pub code: u8,
@@ -149,7 +149,7 @@ pub struct Span {
 pub struct Resource {
     /// Attributes of the member.
     pub attributes: Vec<Attribute>,
-    /// The member's spans.
+    /// The spans of its steps.
     pub spans: Vec<Span>,
 }
 

@@ -3,8 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
-
 use super::{Error, data::Data};
 use crate::{
     clock,
@@ -13,13 +11,18 @@ use crate::{
     server::{
         Server, Settings,
         alarm::Alarms,
-        answer::{Room, room},
+        answer::{AnswerReader, Room, room},
         auth::AuthStore,
-        lease::{self, Primary},
-        long_reads,
+        concurrency::Concurrency,
+        ids::RequestIds,
+        kv_server::KvServer,
+        lease::{self, LeaseServer, Primary},
+        long_reads::LongReads,
         members::Members,
         mvcc::Store,
+        propose::Proposer,
         read_index::ReadIndex,
+        stopping::Stopping,
         wait::Wait,
     },
     trace,
@@ -28,7 +31,7 @@ use crate::{
 /// How long a request may wait, in addition to two election timeouts (etcd: ReqTimeout).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the server serves from.
+/// The parts from which the server is built.
 pub(super) struct State {
     pub(super) members: Arc<Members>,
     pub(super) primary: Primary,
@@ -52,31 +55,90 @@ pub(super) fn server(
     state: State,
     handles: Handles<'_>,
 ) -> Result<Server, Error> {
+    let settings = settings(config);
+    let proposer = Arc::new(proposer(settings, data, &state, handles)?);
     let State { members, primary, store, status, reads } = state;
-    let Handles { inbox, transport, collector } = handles;
-    let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
+    let long_reads = Arc::new(LongReads::new(Arc::clone(&store), settings.request_timeout));
+    let kv = Arc::new(kv_server(&proposer, &reads, &store, &long_reads));
+    let leases = Arc::new(LeaseServer {
+        primary,
+        proposer: Arc::clone(&proposer),
+        members: Arc::clone(&members),
+    });
+    let (ids, stopping) = (Arc::clone(&proposer.ids), Stopping::default());
+    let concurrency = Arc::new(Concurrency {
+        kv: Arc::clone(&kv),
+        leases: Arc::clone(&leases),
+        store: Arc::clone(&store),
+        ids: Arc::clone(&ids),
+        stopping: stopping.clone(),
+    });
     Ok(Server {
         member_id: data.member_id,
-        settings: settings(config),
-        ids: Arc::new(trace::IdGenerator::new(data.member_id, wall_ms, data.highest_id)),
-        inbox: inbox.clone(),
+        settings,
+        ids,
         status,
         store,
         backend: Arc::clone(&data.backend),
         members,
-        alarms: Arc::new(Alarms::open(&data.backend)?),
-        auth: Arc::new(AuthStore::open(&data.backend)?),
-        peers: transport.active(),
-        wait: Arc::new(Wait::default()),
+        alarms: Arc::clone(&proposer.alarms),
+        proposer,
         reads,
-        primary,
-        no_space: Arc::default(),
-        sampler: trace::Sampler::new(),
-        collector: Arc::clone(collector),
-        long_reads: long_reads::Permits::default(),
+        long_reads,
+        kv,
+        leases,
+        concurrency,
         room: Room::new(room::LIMITS),
-        stopping: watch::Sender::new(false),
+        stopping,
     })
+}
+
+fn proposer(
+    settings: Settings,
+    data: &Data,
+    state: &State,
+    handles: Handles<'_>,
+) -> Result<Proposer, Error> {
+    let Handles { inbox, transport, collector } = handles;
+    let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
+    let generator = trace::IdGenerator::new(data.member_id, wall_ms, data.highest_id);
+    Ok(Proposer {
+        member_id: data.member_id,
+        settings,
+        ids: Arc::new(RequestIds::new(generator, Arc::clone(collector))),
+        inbox: inbox.clone(),
+        status: Arc::clone(&state.status),
+        wait: Arc::new(Wait::default()),
+        auth: Arc::new(AuthStore::open(&data.backend)?),
+        alarms: Arc::new(Alarms::open(&data.backend)?),
+        no_space: Arc::default(),
+        backend: Arc::clone(&data.backend),
+        members: Arc::clone(&state.members),
+        peers: transport.active(),
+    })
+}
+
+fn kv_server(
+    proposer: &Arc<Proposer>,
+    reads: &Arc<ReadIndex>,
+    store: &Arc<Store>,
+    long_reads: &Arc<LongReads>,
+) -> KvServer {
+    let settings = proposer.settings;
+    let answers = AnswerReader {
+        store: Arc::clone(store),
+        long_reads: Arc::clone(long_reads),
+        request_timeout: settings.request_timeout,
+    };
+    KvServer {
+        settings,
+        proposer: Arc::clone(proposer),
+        reads: Arc::clone(reads),
+        store: Arc::clone(store),
+        auth: Arc::clone(&proposer.auth),
+        long_reads: Arc::clone(long_reads),
+        answers,
+    }
 }
 
 fn settings(config: &ServerConfig) -> Settings {

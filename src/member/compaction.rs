@@ -4,8 +4,8 @@
 //! left to do then. This thread does it, one bounded step after the other, with a pause in between
 //! so that apply and readers get the locks.
 //!
-//! The thread writes into the backend, so a member that ends stops it before the backend. What is
-//! not done then is done after the next start.
+//! The thread writes into the backend, so a member that ends stops it before the backend. The rest
+//! is done after the next start.
 
 use std::{
     io,

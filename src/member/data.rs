@@ -36,9 +36,9 @@ const SCAN_BYTES: u64 = 1 << 20;
 
 /// The opened data of a member.
 pub struct Data {
-    /// This member's id.
+    /// Raft's id of this member.
     pub member_id: u64,
-    /// The cluster's id.
+    /// The id of the cluster that the data belongs to.
     pub cluster_id: u64,
     /// The number of starts of this data directory, this one included; its low 16 bits.
     pub boot: u16,
@@ -46,7 +46,7 @@ pub struct Data {
     pub wal: Wal,
     /// The locations of the log's entries.
     pub locations: Arc<Locations>,
-    /// The database.
+    /// The opened database file.
     pub backend: Arc<Backend>,
     /// The state with which raft starts.
     pub start: Start,
@@ -71,7 +71,7 @@ pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
     Ok(dirs)
 }
 
-/// Opens what is in the data directory, or fills it when the cluster is new.
+/// Opens the data directory, or fills it when the cluster is new.
 pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     let initial = initial_members(config);
     let ids: Vec<u64> = initial.iter().map(|member| member.id).collect();
@@ -193,7 +193,7 @@ pub struct Dirs {
     boot: PathBuf,
 }
 
-/// Ends the member if the panic, of which a hook hears, is about its database: the file is damaged.
+/// Ends the member if the hook's panic is about its database: the file is damaged.
 pub fn end_if_damaged(config: &ServerConfig, panic: &std::panic::PanicHookInfo<'_>) {
     redb_panic::end_if_damaged(panic, &database(config));
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   limit   ├─ 54 own ─┼─ 112 to peers ─┼─ from peers ─┼────────── clients ──────────┤
-//!            log, file,   8 peers × 6,     an eighth,     what is left; whoever comes
+//!            log, file,   8 peers × 6,     an eighth,     the rest, for any client
 //!            runtimes     64 questions     48 to 1024     beyond waits (api::accept)
 //! ```
 //!
@@ -27,7 +27,7 @@ const OWN: u64 = 38 + METRICS;
 /// Connections to peers: two streams and four connections of the pipeline to each of eight peers,
 /// and those of questions, in use or idle.
 const TO_PEERS: u64 = 48 + AT_ONCE as u64;
-/// The least share for connections from peers: what eight of them dial.
+/// The least share for connections from peers: those of eight peers.
 const FROM_PEERS_MIN: u64 = 48;
 /// The largest share for connections from peers; more are never needed.
 const FROM_PEERS_MAX: u64 = 1024;
@@ -60,7 +60,7 @@ pub fn shares() -> Result<Shares, Error> {
     Ok(shares)
 }
 
-/// Raises the soft limit to the hard one. Returns what it was, and what it is.
+/// Raises the soft limit to the hard one. Returns the old and the new soft limit.
 pub fn raise() -> (u64, u64) {
     let Ok((before, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         // This cannot fail for a resource that exists. The limit that POSIX guarantees would be too

@@ -44,7 +44,7 @@ pub enum Error {
     /// etcd: "member … has already been bootstrapped".
     #[error("member {id:x} has already been bootstrapped")]
     AlreadyBootstrapped {
-        /// This member's id.
+        /// Raft's id of this member.
         id: u64,
     },
     /// `--trace-otlp` names no collector.
@@ -87,16 +87,16 @@ pub enum Error {
     /// The configuration beside the consistent index is not readable.
     #[error("the database holds a configuration that is not valid")]
     ConfState(#[source] serde_json::Error),
-    /// The log.
+    /// The log cannot be opened or read.
     #[error(transparent)]
     Wal(#[from] crate::storage::wal::Error),
-    /// The database file.
+    /// The database file cannot be opened.
     #[error(transparent)]
     Backend(#[from] crate::storage::backend::Error),
     /// The key space in the database.
     #[error("cannot use {}", path.display())]
     Store {
-        /// The file.
+        /// The database file.
         path: PathBuf,
         /// What is wrong with it.
         source: crate::server::mvcc::OpenError,

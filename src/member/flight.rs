@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_the_rings_is_written_though_nobody_had_kept_it() {
+    fn records_in_the_rings_are_written_even_if_not_kept() {
         let directory = tempfile::tempdir().unwrap();
         let id = 0x7171 << 48 | 0x4402;
         drop(crate::stage!(RpcValidate, id, operations = 77));

@@ -1,4 +1,4 @@
-//! What a member does between the order to stop and its end, so that clients lose nothing.
+//! The steps of a member from the order to stop to its end, so that clients lose nothing.
 //!
 //! ```text
 //!   no more connections, GOAWAY ──▶ hand the leadership over ──▶ answer what is under way
@@ -8,8 +8,8 @@
 //! A leader hands its leadership over first (etcd: `TransferLeadership`). Without that the others
 //! would notice its absence only after an election timeout. The requests of its own clients that
 //! are under way wait for the new leader, are forwarded to it, and are answered. Streams, and calls
-//! that wait for a lock, end at once: their clients go on with another member. Calls under way have
-//! [`GRACE`] to be answered, and connections twice that to close; then the member ends.
+//! that wait for a lock, end at once: their clients continue at another member. Calls under way
+//! have [`GRACE`] to be answered, and connections twice that to close; then the member ends.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -30,10 +30,10 @@ pub(super) async fn leave(
     collector: &Arc<Collector>,
     clients: Pin<&mut impl Future<Output = std::io::Result<()>>>,
 ) {
-    server.stop_serving();
+    server.stopping.give();
     let quiet = async {
         hand_over_leadership(server).await;
-        while server.wait.pending() != 0 {
+        while server.proposer.wait.pending() != 0 {
             sleep(LOOK).await;
         }
     };
@@ -52,11 +52,11 @@ pub(super) async fn leave(
 /// answer then, and the others have to elect a leader by themselves.
 async fn hand_over_leadership(server: &Server) {
     let own = server.member_id;
-    if server.status.leader() != own || server.peers.connected() == 0 {
+    if server.status.leader() != own || server.proposer.peers.connected() == 0 {
         return;
     }
     let mut leadership = server.status.leadership();
-    if server.inbox.offer(Input::HandOver).is_err() {
+    if server.proposer.inbox.offer(Input::HandOver).is_err() {
         return;
     }
     let another = leadership.wait_for(|now| now.leader != 0 && now.leader != own);

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_an_error_with_path_and_cause() {
+    fn a_failed_write_is_an_error_with_path_and_cause() {
         let temp = tempfile::tempdir().unwrap();
         let file = temp.path().join("file");
         fs::write(&file, "").unwrap();

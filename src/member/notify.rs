@@ -9,7 +9,7 @@
 //!
 //! An unusable socket causes one warning and no failure: the variable may be inherited from a
 //! shell. Each message is one datagram. If the manager's queue is full, the task waits for a
-//! limited time, and the grpc thread goes on.
+//! limited time, and does not block the grpc thread.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -134,7 +134,7 @@ mod tests {
 
     /// Neither a missing socket nor a full queue delays the member for long.
     #[tokio::test]
-    async fn without_a_manager_the_member_goes_on() {
+    async fn without_a_manager_the_member_runs() {
         for socket in [None, Some(OsString::new())] {
             let notifier = Notifier::new(socket);
             notifier.ready().await;

@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Everything happens on the thread `trace-otlp`, at the end of a subscription like the player's:
-//! what the thread does not take in time is dropped, and nothing waits for it. So a collector that
-//! is slow, dead or broken costs the member no more than this thread and some megabytes. The thread
-//! opens no stages: the export is not in the traces.
+//! batches that the thread does not take in time are dropped, and nothing waits for it. So a
+//! collector that is slow, dead or broken costs the member no more than this thread and some
+//! megabytes. The thread opens no stages: the export is not in the traces.
 //!
 //! Each member exports its own steps and no others; `export::otlp` says how they fit together. A
 //! step waits a second, so that the fsync and the commit that cover it are known when its links are
@@ -112,7 +112,7 @@ fn enqueue(queue: &Sender<Portion>, resources: Vec<Resource>) -> u64 {
     dropped
 }
 
-/// What was dropped since the last log line about it, and the time of that line.
+/// Number of spans dropped since the last log line about it, and the time of that line.
 #[derive(Default)]
 struct Complaint {
     dropped: u64,
@@ -120,7 +120,7 @@ struct Complaint {
 }
 
 impl Complaint {
-    /// Adds to what was dropped, and logs it, unless there was a line lately.
+    /// Adds to the number of dropped spans, and logs it unless there was a line lately.
     fn add(&mut self, dropped: u64) {
         self.dropped += dropped;
         let now = clock::now();

@@ -1,4 +1,4 @@
-//! What the peer port serves beside raft: the list of members, this member's version, the ids of
+//! Pages of the peer port beside raft: the list of members, this member's version, the ids of
 //! requests to keep, and, while it leads, leases for the clients of other members.
 
 use std::sync::Arc;

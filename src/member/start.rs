@@ -56,20 +56,19 @@ use crate::{
         mvcc::Store,
         no_space,
         outcome::Outcome,
-        read_index::{self, ReadIndex},
+        propose::Proposer,
+        read_index::{Coordinator, ReadIndex},
         views::ETCD_VERSION,
+        wait::Wait,
     },
     storage::{backend::Backend, wal},
     trace,
 };
 
-/// The bytes by which a gRPC message may exceed a request (etcd: grpcOverheadBytes).
-const GRPC_OVERHEAD: usize = 512 * 1024;
-
 /// The directory of the flight recorder, below the data directory.
 const FLIGHT_DIRECTORY: &str = "glass";
 
-/// Runs a member until the process is told to stop.
+/// Runs a member until the process receives a signal to stop.
 ///
 /// # Errors
 ///
@@ -105,7 +104,7 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     let runtime = grpc_runtime(config.threads)?;
     let served = runtime.block_on(member.serve(config, collector, clients));
     drop(socket_files);
-    // Also after a failure, such as the member's removal: what is applied goes into the file.
+    // Also after a failure, such as the member's removal: applied entries go into the file.
     member.stop(runtime);
     served
 }
@@ -184,7 +183,8 @@ impl Running {
         if config.lease_checkpoint != LeaseCheckpoint::Off {
             store.lessor().enable_checkpoints(checkpoint::interval());
         }
-        let reads = Arc::<ReadIndex>::default();
+        let request_timeout = assemble::request_timeout(config);
+        let reads = Arc::new(ReadIndex::new(Arc::clone(&status), request_timeout));
         let leases = Primary::new(
             data.member_id,
             Arc::clone(&store),
@@ -312,7 +312,7 @@ fn start_raft(
     let log = LogStorage::new(data.start, data.locations);
     let raft_config = raft_config(config, data.member_id, data.applied);
     let raw = RawNode::new(&raft_config, log, &logger())?;
-    let to_raft = server.inbox.clone();
+    let to_raft = server.proposer.inbox.clone();
     let writer = wal::spawn(data.wal, move |ready| {
         // If raft has ended, nothing waits for this any more.
         let _ = to_raft.send(Input::Persisted(ready));
@@ -366,23 +366,23 @@ impl Running {
         let answers = self.answers.lock().expect("nobody panics while holding it").take();
         let answers = answers.expect("a member is served once");
         let server = &self.server;
-        tokio::spawn(read_index::coordinate(Arc::clone(server), answers.reads));
-        tokio::spawn(finish(Arc::clone(server), answers.outcomes));
-        tokio::spawn(refuse(Arc::clone(server), answers.refused));
+        tokio::spawn(coordinator(server, answers.reads).run());
+        tokio::spawn(finish(Arc::clone(&server.proposer.wait), answers.outcomes));
+        tokio::spawn(refuse(Arc::clone(&server.proposer.wait), answers.refused));
         tokio::spawn(version::monitor(Arc::clone(server)));
-        tokio::spawn(expiry::run(Arc::clone(server)));
-        tokio::spawn(no_space::run(Arc::clone(server)));
+        tokio::spawn(expiry::run(Arc::clone(&server.leases)));
+        tokio::spawn(no_space::run(Arc::clone(&server.proposer)));
         tokio::spawn(keep::tell(Arc::clone(server), collector.pinned()));
         tokio::spawn(write_flights()?);
-        tokio::spawn(checkpoint::run(Arc::clone(server)));
+        tokio::spawn(checkpoint::run(Arc::clone(&server.leases)));
         if let Some(what) = config.compaction.auto {
-            tokio::spawn(compactor::run(Arc::clone(server), what));
+            tokio::spawn(compactor::run(Arc::clone(&server.kv), what));
         }
         let (ready, is_ready) = watch::channel(false);
         let notifier = Arc::new(Notifier::from_environment());
         let published = (ready, Arc::clone(&notifier));
-        tokio::spawn(publish(Arc::clone(server), attributes(config), published));
-        let phase = api::Phase { ready: is_ready, stopping: server.stopping() };
+        tokio::spawn(publish(Arc::clone(&server.proposer), attributes(config), published));
+        let phase = api::Phase { ready: is_ready, stopping: server.stopping.watch() };
         let observe = config.trace_observe.then(|| ObserveService::new(Arc::clone(&collector)));
         let limits = limits(config, self.shares);
         let clients = api::serve(Arc::clone(server), observe, ports, limits, phase);
@@ -402,7 +402,7 @@ impl Running {
         end
     }
 
-    /// Ends the threads in the order in which they feed each other. What was applied is committed
+    /// Ends the threads in the order in which they feed each other. Applied entries are committed
     /// to the file.
     fn stop(self, runtime: Runtime) {
         // Clients first, so that their sockets close and the ports become free.
@@ -422,7 +422,7 @@ impl Running {
 
 fn limits(config: &ServerConfig, shares: Shares) -> api::Limits {
     api::Limits {
-        message_bytes: config.max_request_bytes + GRPC_OVERHEAD,
+        message_bytes: config.max_request_bytes + api::limit::GRPC_OVERHEAD,
         streams: config.max_concurrent_streams,
         connections: shares.clients,
         metrics_connections: shares.metrics,
@@ -435,11 +435,11 @@ fn attributes(config: &ServerConfig) -> Attributes {
 }
 
 async fn publish(
-    server: Arc<Server>,
+    proposer: Arc<Proposer>,
     attributes: Attributes,
     (ready, notifier): (watch::Sender<bool>, Arc<Notifier>),
 ) {
-    server.publish(&attributes).await;
+    proposer.publish(&attributes).await;
     tracing::info!("published local member to cluster through raft");
     ready.send_replace(true);
     tracing::info!("ready to serve client requests");
@@ -472,22 +472,28 @@ async fn removed(active: Arc<rafthttp::Active>) {
     }
 }
 
+/// The coordinator of linearizable reads, which takes raft's answers from this channel.
+fn coordinator(server: &Server, answers: UnboundedReceiver<ReadRound>) -> Coordinator {
+    let (reads, ids) = (Arc::clone(&server.reads), Arc::clone(&server.ids));
+    Coordinator { reads, ids, inbox: server.proposer.inbox.clone(), answers }
+}
+
 /// Wakes the requests whose outcomes apply has sent.
-async fn finish(server: Arc<Server>, mut outcomes: UnboundedReceiver<Vec<Outcome>>) {
+async fn finish(wait: Arc<Wait>, mut outcomes: UnboundedReceiver<Vec<Outcome>>) {
     while let Some(outcomes) = outcomes.recv().await {
-        server.wait.finish(outcomes);
+        wait.finish(outcomes);
     }
 }
 
 /// Wakes the requests whose proposals raft did not take, or lost.
-async fn refuse(server: Arc<Server>, mut refused: UnboundedReceiver<Refusal>) {
+async fn refuse(wait: Arc<Wait>, mut refused: UnboundedReceiver<Refusal>) {
     while let Some(Refusal { ids, reason }) = refused.recv().await {
         let error = match reason {
             Reason::Dropped => server::Error::ProposalDropped,
             Reason::LeaderChanged => server::Error::LeaderChanged,
         };
         let outcome = |id| Outcome { id, result: Err(error) };
-        server.wait.finish(ids.into_iter().map(outcome).collect());
+        wait.finish(ids.into_iter().map(outcome).collect());
     }
 }
 

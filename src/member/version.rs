@@ -44,7 +44,7 @@ async fn decide(server: &Server) {
         (Some(now), Some(lowest)) if now < lowest => text(lowest),
         (Some(_), _) => return,
     };
-    server.set_cluster_version(&next).await;
+    server.proposer.set_cluster_version(&next).await;
 }
 
 /// The lowest version of all members, if all of them answer.

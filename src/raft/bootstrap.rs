@@ -14,7 +14,7 @@ use crate::pb::raftpb;
 /// One of the members with which the cluster starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitialMember {
-    /// Its id.
+    /// Raft's id of the member.
     pub id: u64,
     /// The member as JSON, as etcd writes it.
     pub context: Vec<u8>,

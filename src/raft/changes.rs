@@ -44,7 +44,7 @@ pub struct Expected {
 }
 
 impl Changes {
-    /// The numbers now.
+    /// Reads the numbers as they are now.
     pub fn of(raft: &Raft<LogStorage>) -> Self {
         Self {
             role: raft.state,
@@ -63,7 +63,7 @@ impl Changes {
     }
 }
 
-/// What one input has changed.
+/// The changes that one input has made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a change that is not recorded is missing in every recording"]
 pub struct Change {
@@ -143,7 +143,7 @@ impl Expected {
         }
     }
 
-    /// Records what the message has changed.
+    /// Records the changes that the message has made.
     pub fn after(&self, raft: &Raft<LogStorage>) {
         match self.kind {
             MessageType::MsgAppendResponse => {
@@ -184,7 +184,7 @@ impl Expected {
                     MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse
                 )
         });
-        // No answer: the member has heard from a leader lately and ignores the candidate.
+        // No answer: the member has had a message of a leader lately and ignores the candidate.
         mark!(
             ElectionVote,
             0,

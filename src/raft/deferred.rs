@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_acknowledgement_waits_for_the_sync_of_what_came_before() {
+    fn a_repeated_acknowledgement_waits_for_the_sync_of_earlier_entries() {
         let mut held = DeferredMessages::default();
         held.hold(4, 0, vec![message(1)]);
         // The second Ready has nothing to write and waits for the same sync.

@@ -15,8 +15,7 @@ use raft::Raft;
 
 use super::{log::LogStorage, timing::Timing};
 
-/// How many ticks may be skipped now; `None` if none. `connected` is the number of peers that are
-/// heard.
+/// How many ticks may be skipped now; `None` if none. `connected` is the number of active peers.
 pub(super) fn skip(raft: &Raft<LogStorage>, timing: &Timing, connected: usize) -> Option<usize> {
     let can_elect = match timing.is_alone {
         // Before that raft-rs refuses to campaign, and starts the wait anew.
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_skipped_before_others_are_heard() {
+    fn no_tick_is_skipped_before_others_are_active() {
         let (raw, _dir) = follower(3, true);
         assert_eq!(skip(&raw.raft, &timing(TICKS - 2, false), 1), None);
         assert!(skip(&raw.raft, &timing(TICKS - 2, false), 2).is_some());

@@ -91,7 +91,7 @@ pub struct Inputs {
     waiting: Arc<Waiting>,
 }
 
-/// Bytes of what waits.
+/// Bytes of waiting inputs.
 #[derive(Debug, Default)]
 struct Waiting {
     /// Of proposals, from the inbox until raft has taken or refused them.
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_in_number_does_not_count_in_bytes() {
+    fn inputs_that_do_not_fit_in_number_do_not_count_in_bytes() {
         let (inbox, inputs) = inbox();
         (0..CAPACITY).for_each(|_| inbox.offer(proposal(1)).unwrap());
         (0..CAPACITY)

@@ -28,7 +28,7 @@ use crate::{
 /// How many bytes of entries stay in memory.
 const CACHE_BYTES_MAX: usize = 4 << 20;
 
-/// What an entry costs in memory beside its data.
+/// Bytes of an entry in memory beside its data.
 const ENTRY_OVERHEAD: usize = 96;
 
 /// The log storage behind a `RawNode`. Only the raft thread touches it.
@@ -45,7 +45,7 @@ pub struct LogStorage {
     locations: Arc<Locations>,
 }
 
-/// What a start has recovered from WAL and database.
+/// The state that a start has recovered from WAL and database.
 #[derive(Debug)]
 pub struct Start {
     /// Term, vote and commit index, the latter at least the consistent index.

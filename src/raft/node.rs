@@ -4,7 +4,7 @@
 //!
 //! 1. entries go into the log storage, where raft-rs can read them back;
 //! 2. entries and hard state go to the `wal` thread, which writes and syncs them while this thread
-//!    goes on;
+//!    continues;
 //! 3. a leader's messages leave at once, in parallel with its own disk write (Raft thesis 10.2.1);
 //!    those of a follower or candidate wait in [`DeferredMessages`] for the sync;
 //! 4. committed entries go to apply, read states to the reads that wait.
@@ -17,7 +17,7 @@
 //! Ready, a new leader's too.
 //!
 //! A commit index alone is not worth a write: it travels with the next entries, or with the next
-//! tick. After a crash it may be behind what was applied; `member` starts with the greater one.
+//! tick. After a crash it may be behind the applied entries; `member` starts with the greater one.
 
 use std::{
     collections::VecDeque,
@@ -85,7 +85,7 @@ pub struct ReadRound {
 /// Proposals that will not be applied.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The requests' ids.
+    /// The ids of the requests, under which their callers wait.
     pub ids: Vec<u64>,
     /// Why they will not be applied.
     pub reason: Reason,
@@ -290,7 +290,7 @@ impl Node {
     }
 
     /// Transfers the leadership to the voter with the highest match index, if this member leads and
-    /// hears one (etcd: `transferLeadership`, `longestConnected`).
+    /// one is active (etcd: `transferLeadership`, `longestConnected`).
     fn hand_over_leadership(&mut self) {
         let raft = &self.raw.raft;
         if raft.state != StateRole::Leader || raft.lead_transferee.is_some() {
@@ -466,7 +466,7 @@ impl Node {
     /// Carries out what one [`Ready`] asks for; the numbers are those of the module's essay.
     // ANCHOR: process_ready
     fn process_ready(&mut self, mut ready: Ready) {
-        // Before any message is sent: this member must know what it tells to others.
+        // Before any message is sent: this member must know the state that it reports to others.
         self.publish(false);
         self.outputs.writes.begin(ready.number());
         let committed = ready.take_committed_entries();
@@ -490,7 +490,7 @@ impl Node {
         }
         self.held.hold(self.outputs.writes.last(), conf_index, ready.take_persisted_messages());
 
-        // 4. What is committed, and on this disk, goes to apply.
+        // 4. Entries that are committed, and on this disk, go to apply.
         self.hand_over(committed, ready.take_read_states());
         self.raw.advance_append_async(ready);
         if self.outputs.writes.is_empty() {

@@ -46,7 +46,7 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 pub struct Proposal {
     /// The request's id, which is also inside `data`.
     pub id: u64,
-    /// What every member will apply.
+    /// The command that every member will apply.
     pub data: Bytes,
     /// When it entered the inbox.
     pub since: Instant,
@@ -74,7 +74,7 @@ pub enum Reason {
 /// A proposal that was lost with its leader.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// The request's id.
+    /// The id of the request that was proposed.
     pub id: u64,
     /// The term in which it was sent to the leader.
     pub term: u64,
@@ -122,7 +122,8 @@ impl Proposals {
         self.gathered.is_empty() && self.parked.is_empty()
     }
 
-    /// Parks what was gathered until there is a leader. Returns the proposals that find no room.
+    /// Parks the gathered proposals until there is a leader. Returns the proposals that find no
+    /// room.
     pub fn park(&mut self) -> Vec<Proposal> {
         let room = PARKED_MAX.saturating_sub(self.parked.len());
         let refused = self.gathered.split_off(room.min(self.gathered.len()));
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_before_a_committed_entry_of_a_later_term_is_lost_and_proposed_again() {
+    fn a_proposal_not_before_a_committed_entry_of_a_later_term_is_lost_and_proposed_again() {
         let mut proposals = sent(true);
         assert_eq!(proposals.committed(&[entry(id(1), 5, 2)]), []);
         assert!(!proposals.has_gathered(), "term 2 may still bring the others");
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_etcd_leader_may_still_forward_is_not_proposed_again() {
+    fn a_proposal_that_an_etcd_leader_may_still_forward_is_not_proposed_again() {
         let mut proposals = sent(false);
         let lost = proposals.committed(&[entry(0, 5, 3)]);
         assert_eq!(lost.len(), 3);
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_proposed_again_is_lost_only_to_a_term_after_that() {
+    fn a_repeated_proposal_is_lost_only_to_a_term_after_that() {
         let mut proposals = sent(true);
         proposals.committed(&[entry(0, 5, 3)]);
         let again = proposals.take();
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_has_a_bound_in_number_and_in_time() {
+    fn parked_proposals_have_a_bound_in_number_and_in_time() {
         let mut proposals = Proposals::new(OWN);
         for number in 0..=PARKED_MAX as u64 {
             proposals.gather(proposal(number));

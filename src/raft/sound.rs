@@ -2,8 +2,7 @@
 //!
 //! raft-rs trusts its peers: a malformed message ends the process, or stays in the log and ends it
 //! at the next start. A peer may be another program, or a member whose disk has failed, so each
-//! message is checked first. What raft-rs checks by itself, the term and the role that a message
-//! belongs to, is left to it.
+//! message is checked first. raft-rs itself checks the term and the role that a message belongs to.
 
 use std::fmt;
 
@@ -51,7 +50,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What is wrong with a message, if anything is.
+/// The fault of a message, if it has one.
 pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
     let log = &raft.raft_log;
     let last = log.last_index();
@@ -107,7 +106,7 @@ pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
     }
 }
 
-/// What is wrong with the term of a message.
+/// The fault of a message's term, if it has one.
 fn term_fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
     let has_term = message.term != 0;
     let what = match message.get_msg_type() {
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_follow_on_from_what_is_before_them() {
+    fn entries_follow_on_from_the_one_before_them() {
         let (mut raft, _dir) = follower();
         for (index, log_term, entries) in [
             (3, 2, vec![entry(5, 2)]),
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_acknowledges_what_the_leader_does_not_have() {
+    fn an_acknowledgement_beyond_the_leaders_log_is_refused() {
         let (mut raft, _dir) = follower();
         raft.become_candidate();
         raft.become_leader();
@@ -275,7 +274,7 @@ mod tests {
 
     /// As etcd's members send them: proposals and reads without a term, all others with one.
     #[test]
-    fn what_has_no_term_is_taken_only_where_members_send_it_so() {
+    fn a_message_without_a_term_is_accepted_only_if_members_send_its_kind_so() {
         let (mut raft, _dir) = follower();
         // It follows member 2, and has voted for it.
         assert_eq!(checked(&mut raft, append(3, 2, vec![])), None);
@@ -310,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_does_not_believe_what_has_no_term() {
+    fn a_leader_refuses_messages_without_a_term() {
         let (mut raft, _dir) = follower();
         raft.become_candidate();
         raft.become_leader();
@@ -352,7 +351,7 @@ mod tests {
         assert_eq!(raft.prs().get(2).unwrap().next_idx, 1);
     }
 
-    /// What a follower forwards would end every member that comes to it in the log.
+    /// A malformed forwarded proposal would end every member that reaches it in the log.
     #[test]
     fn a_leader_takes_no_proposal_that_no_member_can_apply() {
         use crate::pb::etcdserverpb::{
@@ -398,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_member_sends_is_not_given_to_raft() {
+    fn messages_that_no_member_sends_do_not_reach_raft() {
         let (mut raft, _dir) = follower();
         let mut bare = append(3, 2, vec![entry(4, 2)]);
         bare.mut_entries()[0].set_entry_type(EntryType::EntryConfChange);

@@ -63,7 +63,7 @@ impl Status {
         }
     }
 
-    /// The current term.
+    /// Raft's current term, as the raft thread last published it.
     pub fn term(&self) -> u64 {
         self.term.load(Ordering::Acquire)
     }

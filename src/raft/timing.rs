@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The times of the raft loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// `--heartbeat-interval`: one tick.
+    /// The length of a tick (`--heartbeat-interval`).
     pub tick: Duration,
     /// Ticks to skip once, when the member can reach others; 0 for none.
     pub advance: usize,

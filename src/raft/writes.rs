@@ -2,7 +2,7 @@
 //!
 //! A Ready's entries and hard state are one write, and the `wal` thread answers with the number of
 //! the last Ready that its sync covers. A Ready without anything to write has no write of its own:
-//! the last write covers it. So whatever depends on a Ready being on disk waits for
+//! the last write covers it. So everything that depends on a Ready being on disk waits for
 //! [`Writes::last`].
 //!
 //! A commit index alone is not worth a write. It waits for the next entries, or for the next tick,
@@ -29,7 +29,7 @@ pub struct Writes {
     vote: (u64, u64),
 }
 
-/// What is on disk now.
+/// The last entry and Ready on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persisted {
     /// Everything up to and including this Ready.
@@ -55,7 +55,7 @@ impl Writes {
         self.last_ready
     }
 
-    /// The Ready that has to be on disk before whatever depends on the present one may happen.
+    /// The Ready that has to be on disk before anything that depends on the present one may happen.
     pub fn last(&self) -> u64 {
         self.last
     }

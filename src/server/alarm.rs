@@ -1,22 +1,25 @@
-//! Alarms: what every member knows to be wrong, agreed on through raft (etcd: v3alarm).
+//! Alarms: faults that all members know of, because they agree on them through raft (etcd:
+//! v3alarm).
 
 use std::{collections::BTreeSet, sync::RwLock};
 
 use bytes::Bytes;
 use prost::Message as _;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     pb::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, alarm_request::AlarmAction},
     storage::backend::{Backend, Bucket, WriteGuard},
 };
 
-/// The alarms that are raised: type and member.
+/// The raised alarms. Only the apply thread changes them.
 #[derive(Debug)]
 pub struct Alarms {
+    /// Type and member id.
     raised: RwLock<BTreeSet<(i32, u64)>>,
 }
 
-/// A row of the alarms that cannot be read.
+/// A row of the bucket `alarm` does not decode.
 #[derive(Debug, thiserror::Error)]
 #[error("the database is damaged: a row of its alarms cannot be read: {0}")]
 pub struct Damaged(prost::DecodeError);
@@ -26,7 +29,7 @@ impl Alarms {
     ///
     /// # Errors
     ///
-    /// A row that is not an alarm: it may have been one.
+    /// A row does not decode. It may have been an alarm, so the member must not start without it.
     pub fn open(backend: &Backend) -> Result<Self, Damaged> {
         let mut raised = BTreeSet::new();
         for (key, _) in backend.range(Bucket::Alarm, b"", None, usize::MAX) {
@@ -59,7 +62,8 @@ impl Alarms {
         raised.contains(&(kind as i32, member_id))
     }
 
-    /// Apply thread: carries out an alarm request. Returns the alarms that it lists, raises or ends.
+    /// Apply thread: carries out an alarm request. Returns the alarms that it lists, raises or
+    /// disarms.
     pub fn apply(&self, request: &AlarmRequest, backend: &mut WriteGuard<'_>) -> Vec<AlarmMember> {
         let alarm = AlarmMember { member_id: request.member_id, alarm: request.alarm };
         let key = alarm.encode_to_vec();
@@ -84,5 +88,20 @@ impl Alarms {
 
     fn change(&self, change: impl FnOnce(&mut BTreeSet<(i32, u64)>) -> bool) -> bool {
         change(&mut self.raised.write().expect("nobody panics while holding it"))
+    }
+}
+
+/// Requests for this member's NOSPACE alarm; [`no_space`](super::no_space) carries them out.
+#[derive(Debug, Default)]
+pub(crate) struct NoSpace {
+    pub(super) wake: Notify,
+    /// Number of requests that have been carried out, or have failed.
+    pub(super) answered: watch::Sender<u64>,
+}
+
+impl NoSpace {
+    /// Asks for the alarm, and does not wait for it.
+    pub(super) fn wish(&self) {
+        self.wake.notify_one();
     }
 }

@@ -1,45 +1,56 @@
-//! Answers that may be large: how they are read, and what bounds the memory that they take.
+//! Answers that may be large: how they are read, and what bounds their memory.
 //!
-//! What a client asks for and does not read stays here, and a client may ask for as much as it
-//! likes. So the bytes of answers in flight are counted, from the moment at which they are read to
-//! the one at which the socket has taken them, for each connection and for the member:
+//! An answer stays here until its client has read it, and a client may ask for any amount. So the
+//! bytes of answers are counted from the moment they are read until the socket has taken them, for
+//! each connection and for the member:
 //!
 //! ```text
-//!   small (to 512 KiB) ── read at once ─────────────────────────────▶ a sum; who leaves too much of
-//!                                                                     it unread reads nothing more
+//!   small (to 512 KiB) ── read at once ──────────────────────────▶ a sum; a connection with too much
+//!                                                                  unread gets no more answers
 //!             more ──┐
 //!                    ▼
 //!                 ledger: a window ──▶ rows are kept while there is room, ──▶ [`rope`], in pieces
 //!                    │                 and measured when there is none          │
 //!                    └─ none? in order                                          ▼
-//!                                            what was only measured is read again when it can be sent
+//!                                         measured rows are read again when they can be sent
 //! ```
 //!
-//! So most answers are read once, as a whole. When clients do not read theirs, what the others ask
-//! for is read twice, and the second time no faster than it is sent. Only if so many do not read
-//! that there is no window left, others wait; and then answers that make no progress are ended.
+//! So most answers are read once, as a whole. While clients leave answers unread, later ones are
+//! read twice, the second time no faster than they are sent. Answers wait only if unread ones have
+//! taken all windows; then those without progress are ended.
 //!
-//! An answer begins with its **plan**: 17 bytes a row, and more while rows are sorted or in the write
-//! buffer. A list of many small keys is mostly plan, and what of it stands for rows that were not
-//! kept stays until they are sent. So it is counted with the window, before it is made by what the
-//! index says that it may become ([`Store::plan_bytes`]), and then exactly.
+//! An answer begins with its **plan**: 17 bytes a row, and more while rows are sorted or in the
+//! write buffer. The list of many small keys is mostly plan, and the part for rows that were not
+//! kept stays until they are sent. So the plan is counted with the window: as an upper limit from
+//! the index before it is made ([`Store::plan_bytes`]), and then exactly.
 //!
-//! A write that reads cannot be refused any more when its answer is read. So it asks for room before
-//! it is proposed, and for that of its plan, which apply makes, too. Afterwards it waits for a place
-//! like others, but in the end it gets one ([`Connection::enter_at_last`]). It waits no longer than a
-//! request may, because its plan holds a snapshot of the file.
+//! Many calls of a connection may wait for the same thing: a read round, a thread for long reads,
+//! the leader. Therefore a call checks after its last wait that its client has read enough
+//! ([`Connection::ready`]), and its answer is counted before the next call can check. The answer of
+//! LeaseTimeToLive comes from the leader, so its bytes are counted before the wait, by the keys
+//! that this member knows.
+//!
+//! A write that reads cannot be refused any more when its answer is read. So it asks for room, also
+//! for its plan, before it is proposed. Afterwards its answer waits for a place like others, but
+//! gets one in the end ([`Connection::enter_at_last`]): within the request timeout, because its
+//! plan holds a snapshot of the file.
 //!
 //! Invariants
-//! * What is in flight, plans included, is at most what [`room::LIMITS`] allows, but for: one row an
-//!   answer; an order by values, which needs all rows at once; the windows of writes that were under
-//!   way when the room became scarce, and what their plans have grown since; and one plan that is
-//!   longer than a connection's limit, by how much it is longer.
+//! * Large answers, plans included, hold at most what [`room::LIMITS`] allows, except: one row an
+//!   answer; an order by values, which needs all rows at once; the windows of writes that were in
+//!   flight when room became scarce, and what their plans have grown since; and one plan that is
+//!   longer than a connection's limit, by the excess.
+//! * Small answers hold at most 16 MiB a connection and 64 MiB a member, except: one answer for
+//!   each thread that is reading when the limit is reached; 16 KiB, and one answer of that length,
+//!   for each connection once the member's limit is reached; keys of a lease that this member has
+//!   not applied yet; and frames below 1 KiB, which take less than their streams.
 //! * A small read never waits because of a large one.
-//! * Nobody waits who holds anything, but for the plan of a write; see [`ledger`].
+//! * No call waits for room while it holds any, except for the plan of a write; see [`ledger`].
 //!
-//! What is left out: the events of watchers, which are bounded by the queues of their streams
-//! (`mvcc::watch`). Answers of other services are small ones; those that carry what clients have
-//! stored wait like ranges until their client has read enough ([`Server::ready`]).
+//! Left out: the events of watchers, which are bounded by the queues of their streams
+//! (`mvcc::watch`). Other services have small answers. Those that carry what clients have stored
+//! wait like ranges: Leader, Observe, LeaseTimeToLive, LeaseLeases. Those of Lock and Campaign
+//! repeat the name in their request; they are counted, and do not wait.
 
 pub mod ledger;
 pub mod meter;
@@ -52,34 +63,35 @@ pub mod writer;
 use std::{
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use bytes::Bytes;
 
-pub use self::room::{Connection, Room, Share};
+pub use self::room::{Connection, Held, Room, Share};
 use self::{
     meter::Meter,
     rope::{Rope, Rows},
     writer::{Stop, Writer},
 };
-use super::{Error, Server};
+use super::{Error, long_reads::LongReads};
 use crate::{
     pb::etcdserverpb::{RangeRequest, TxnRequest},
-    server::mvcc::{KvResponse, Reply, Store, reader::Source, reply::write_range},
+    server::mvcc::{
+        KvResponse, Reply, Store, read_txn::SHORT_ROWS_MAX, reader::Source, reply::write_range,
+    },
     stage, trace,
 };
 
-/// How much is read again at a time, and a row.
+/// Bytes of rows that are read again at a time; the last row may exceed them.
 pub const PIECE: usize = 1 << 20;
-/// Replies with so many rows are read at once; more of them are read where nobody waits.
-const SHORT: usize = 128;
 
-/// What a request is answered with.
+/// The answer to a request.
 #[derive(Debug)]
 pub enum Answer<T> {
     /// A message.
     Whole(T),
-    /// Pieces.
+    /// Encoded, and sent in pieces.
     Large(Large),
 }
 
@@ -94,48 +106,49 @@ impl<T> Answer<T> {
 }
 
 /// An encoded answer without its header.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Large {
     /// The request.
     pub id: u64,
-    /// How many bytes it has in all.
+    /// Bytes in all, without the header.
     pub len: usize,
-    /// For the header.
+    /// The revision for the header.
     pub revision: i64,
-    /// What is left to send.
+    /// The part that is not sent yet.
     rope: Arc<Mutex<Rope>>,
-    /// Who asked.
-    client: Arc<Connection>,
-    /// Its place in the ledger; none if it turned out to be small.
+    /// Its bytes if it turned out to be small, otherwise none.
+    held: Held,
+    /// Its place in the ledger; `None` if it turned out to be small.
     share: Option<Arc<Share>>,
-    /// Whether asking again does no harm: nothing was written.
+    /// Whether the client may repeat the request: it has written nothing.
     pub is_read: bool,
-    /// By how much what was read again last is longer than the window.
+    /// Bytes by which the rows that were read again last exceed the window.
     excess: usize,
 }
 
 impl Large {
-    /// What is left to send.
+    /// The part that is not sent yet.
     pub fn rope(&self) -> MutexGuard<'_, Rope> {
         self.rope.lock().expect("nobody panics while holding it")
     }
 
-    /// A piece that is handed to HTTP/2, and counted until it is written. `is_kept`: the answer has
-    /// kept it from the beginning.
-    pub fn piece(&self, bytes: Bytes, is_kept: bool) -> Bytes {
+    /// A frame for HTTP/2, counted until it is written. `is_kept`: these bytes were kept when the
+    /// answer was read.
+    pub fn piece(&mut self, bytes: Bytes, is_kept: bool) -> Bytes {
         match &self.share {
             Some(share) => share.piece(bytes, is_kept),
-            None => self.client.small_piece(bytes),
+            None => self.held.piece(bytes),
         }
     }
 
-    /// The member begins to read what is to be sent next: the client is not to blame for the time.
+    /// The member begins to read the next rows. Until [`read`](Self::read) the answer does not
+    /// count as stalled.
     pub fn reads(&mut self) {
         let excess = std::mem::take(&mut self.excess);
         self.share.iter().for_each(|share| share.pause(excess));
     }
 
-    /// It is read: so many bytes.
+    /// The member has read the next rows, which have `bytes` bytes.
     pub fn read(&mut self, bytes: usize) {
         if let Some(share) = &self.share {
             self.excess = bytes.saturating_sub(share.window());
@@ -144,19 +157,19 @@ impl Large {
     }
 }
 
-/// What is read for an answer.
+/// The reads that an answer is made of.
 #[derive(Debug)]
 pub(crate) enum Question {
-    /// A range, now.
+    /// A range, which is planned now.
     Range(RangeRequest),
-    /// A transaction that only reads, now.
+    /// A read-only transaction, which is planned now.
     Txn(TxnRequest),
-    /// What apply has planned.
+    /// The reply to a write, which apply has planned.
     Planned(Reply),
 }
 
 impl Question {
-    /// What its plan takes: at most, if it is not made yet.
+    /// Bytes of its plan, or an upper limit if it is not made yet.
     fn plan_bytes(&self, store: &Store) -> usize {
         match self {
             Question::Range(range) => store.plan_bytes(std::iter::once(range.clone())),
@@ -165,33 +178,39 @@ impl Question {
         }
     }
 
-    /// Reads the answer. Afterwards it can be asked again.
+    /// Reads the answer. If that fails, it can be repeated.
     fn read(&mut self, store: &Store, id: u64, meter: Meter) -> Result<Large, Failed> {
         let client = meter.client();
         let is_read = !matches!(self, Question::Planned(_));
+        // Other calls of the client may have been read while this one waited for a thread.
+        if is_read && !meter.has_place() && !client.is_ready() {
+            return Err(Failed::Unready);
+        }
         let plan = self.plan_bytes(store);
         let mut writer = Writer::new(meter);
-        // Why it breaks, the writer knows.
+        // The writer keeps the reason for a break.
         let written = match writer.plan(plan) {
             ControlFlow::Continue(()) => self.write(store, id, &mut writer)?,
             ControlFlow::Break(()) => 0,
         };
         let (rope, len, share) = writer.finish().map_err(|stop| Failed::Stopped(stop, plan))?;
+        let held = client.hold(if share.is_none() { len } else { 0 });
         let rope = Arc::new(Mutex::new(rope));
         if let Some(share) = &share {
             share.send(&rope);
         }
         let (revision, share) = (written, share.map(Arc::new));
-        Ok(Large { id, len, revision, rope, client, share, is_read, excess: 0 })
+        Ok(Large { id, len, revision, rope, held, share, is_read, excess: 0 })
     }
 
-    /// Plans the answer, if that is not done, and writes it. Returns the revision for its header.
+    /// Plans the answer, unless apply has done so, and writes it. Returns the revision for its
+    /// header.
     fn write(&mut self, store: &Store, id: u64, writer: &mut Writer) -> Result<i64, Error> {
         let source = Source::Published(store.backend());
         let mut planned;
         let reply = match self {
             Question::Range(range) => {
-                // One step for both halves.
+                // One stage for planning and reading.
                 let mut span = stage!(MvccRange, id);
                 let mut plan = store.plan_range(id, range)?;
                 if writer.plan(plan.bytes()).is_continue() {
@@ -213,10 +232,13 @@ impl Question {
 }
 
 /// Why an answer was not read.
+#[derive(Debug)]
 enum Failed {
     Refused(Error),
-    /// And what the plan takes at most.
+    /// With the bytes of the plan, or an upper limit.
     Stopped(Stop, usize),
+    /// Its client must first read some of its earlier answers.
+    Unready,
 }
 
 impl From<Error> for Failed {
@@ -225,14 +247,17 @@ impl From<Error> for Failed {
     }
 }
 
-impl Server {
-    /// Waits, on behalf of request `id`, until the client has read enough of its earlier answers.
-    pub(crate) async fn ready(&self, id: u64, from: &Connection) -> Result<(), Error> {
-        from.ready(id, self.settings.request_timeout).await
-    }
+/// Reads answers, and first waits for room where they need it.
+pub(crate) struct AnswerReader {
+    pub(crate) store: Arc<Store>,
+    pub(crate) long_reads: Arc<LongReads>,
+    /// How long an answer may wait for room.
+    pub(crate) request_timeout: Duration,
+}
 
-    /// Waits until there is room for the answer to a write that reads these ranges, before it is
-    /// proposed. Returns a place, if its plan may be long.
+impl AnswerReader {
+    /// Waits, before a write is proposed, until there is room for its answer, which reads these
+    /// ranges. Returns a place in the ledger if the plan may be long.
     pub(super) async fn room_for(
         &self,
         id: u64,
@@ -244,19 +269,19 @@ impl Server {
         if plan <= from.small() && from.is_free() {
             return Ok(None);
         }
-        from.free(id, plan, self.settings.request_timeout).await
+        from.free(id, plan, self.request_timeout).await
     }
 
-    /// Reads what apply has planned for request `id` of a client of this connection. What has been
-    /// carried out is answered: it waits for a place, and then it gets one.
-    pub(crate) async fn finish(
+    /// Reads the reply that apply has planned for request `id` of this connection. The write has
+    /// been carried out, so the answer gets a place even if it has waited for one in vain.
+    pub(super) async fn finish(
         &self,
         id: u64,
         mut reply: Reply,
         (from, share): (&Arc<Connection>, Option<Share>),
     ) -> Result<Answer<KvResponse>, Error> {
-        if reply.rows() <= SHORT {
-            let source = Source::Published(&self.backend);
+        if reply.rows() <= SHORT_ROWS_MAX {
+            let source = Source::Published(self.store.backend());
             if let Some(response) = reply.whole(id, source, &mut from.small()) {
                 return Ok(Answer::Whole(response));
             }
@@ -264,8 +289,8 @@ impl Server {
         self.read_large_in(id, Question::Planned(reply), (from, share)).await.map(Answer::Large)
     }
 
-    /// Reads an answer that may be large, away from the thread that serves requests.
-    pub(crate) async fn read_large(
+    /// Reads an answer that may be large, on a blocking thread.
+    pub(super) async fn read_large(
         &self,
         id: u64,
         question: Question,
@@ -280,18 +305,19 @@ impl Server {
         mut question: Question,
         (from, mut share): (&Arc<Connection>, Option<Share>),
     ) -> Result<Large, Error> {
-        let patience = self.settings.request_timeout;
+        let patience = self.request_timeout;
         loop {
             let meter = Meter::new(from, share.take());
             let read = move |store: &Store| (question.read(store, id, meter), question);
-            let (result, again) = self.read_long(id, read).await?;
+            let (result, again) = self.long_reads.read(id, read).await?;
             match result {
                 Ok(large) => return Ok(large),
                 Err(Failed::Refused(error)) => return Err(error),
+                Err(Failed::Unready) => from.ready(id, patience).await?,
                 Err(Failed::Stopped(Stop::TooLong(bytes), _)) => {
                     return Err(Error::AnswerTooLong { bytes });
                 }
-                // Once it has its place it cannot happen again.
+                // With a place in the ledger this does not happen again.
                 Err(Failed::Stopped(Stop::Full, plan)) => {
                     share = Some(match again {
                         Question::Planned(_) => from.enter_at_last(id, plan, patience).await,
@@ -303,8 +329,8 @@ impl Server {
         }
     }
 
-    /// Reads some of the rows again that were not kept, and encodes them. Returns those that are
-    /// left. Fails if a compaction has taken one of them away.
+    /// Reads a portion of the rows that were not kept, and encodes it. Returns the rows that are
+    /// left. Fails if a compaction has removed one of those it reads.
     pub(crate) async fn read_rows(
         &self,
         id: u64,
@@ -313,7 +339,7 @@ impl Server {
         let read = move |store: &Store| {
             let mut span = stage!(AnswerPiece, id, revision = rows.at());
             let (mut encoder, mut count, mut bytes) = (rows.encoder(), 0, 0);
-            let read = store.rows_again(id, rows.at(), rows.keys(), |row| {
+            let read = store.reread_rows(id, rows.at(), rows.keys(), |row| {
                 count += 1;
                 bytes += row.len();
                 encoder.push(row);
@@ -328,6 +354,6 @@ impl Server {
             crate::set!(span, AnswerPiece, rows = count, bytes = bytes, left = left);
             Ok((rows, encoder.finish()))
         };
-        self.read_long(id, read).await?
+        self.long_reads.read(id, read).await?
     }
 }

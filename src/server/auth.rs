@@ -1,9 +1,9 @@
-//! Who is asking, and what they may do.
+//! Which user sends a request, and which keys that user may access.
 //!
-//! Auth is off in every store that exists so far, and there is no RPC yet that could turn it on.
-//! What is here is the two places where a request meets auth, each with its stage; a store in which
-//! another program has enabled auth is refused when the member starts, because serving it without
-//! the checks would open it to everybody.
+//! Auth is off in every store that this version creates, and no RPC can turn it on yet. This file
+//! has the two places where a request meets auth, each with its stage. A member refuses to start on
+//! a store in which another program has enabled auth: without the checks, everybody could read and
+//! write it.
 
 use crate::{
     stage,
@@ -15,22 +15,22 @@ const ENABLED_KEY: &[u8] = b"authEnabled";
 /// Key of the auth bucket that holds the revision (etcd: authRevisionKey).
 const REVISION_KEY: &[u8] = b"authRevision";
 
-/// The auth state of the cluster.
+/// The auth state, which all members share.
 #[derive(Debug)]
 pub struct AuthStore {
     revision: u64,
 }
 
-/// Who asks, as it travels in the header of a proposal.
+/// The user who sends a request, as the header of the proposal names them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct AuthInfo {
-    /// The user's name; empty while auth is off.
+    /// Empty while auth is off.
     pub name: String,
-    /// The auth revision under which the user was recognised.
+    /// The auth revision at which the user was authenticated.
     pub auth_revision: u64,
 }
 
-/// The store says that auth is on, which this version does not check.
+/// Auth is enabled in the store, and this version cannot check it.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "auth is enabled in this data directory, and this version does not check it yet: refusing to serve it to everybody"
@@ -38,7 +38,7 @@ pub struct AuthInfo {
 pub struct AuthEnabled;
 
 impl AuthStore {
-    /// Reads the state from the backend.
+    /// Reads the auth revision from the backend. Fails if auth is enabled there.
     pub fn open(backend: &Backend) -> Result<Self, AuthEnabled> {
         let get = |key| backend.get(Bucket::Auth, key).map(|(value, _)| value);
         if get(ENABLED_KEY).is_some_and(|value| value.first() == Some(&1)) {
@@ -48,13 +48,13 @@ impl AuthStore {
         Ok(Self { revision: bytes.map_or(0, u64::from_be_bytes) })
     }
 
-    /// Finds out who asks.
+    /// The user who sends request `id`.
     pub fn authenticate(&self, id: u64) -> AuthInfo {
         let _span = stage!(AuthAuthenticate, id, enabled = false, auth_revision = self.revision);
         AuthInfo::default()
     }
 
-    /// Says whether the entry may be applied.
+    /// Apply thread: checks whether the user may access the keys of request `id`.
     pub fn authorize(&self, id: u64) {
         let _span = stage!(AuthAuthorize, id, enabled = false, auth_revision = self.revision);
     }

@@ -1,7 +1,7 @@
-//! Is the request well formed? Decided from the request alone, on the member that was asked,
+//! Is the request well formed? The member that gets a request decides this from the request alone,
 //! before it costs the cluster anything (etcd: `v3rpc/key.go`).
 //!
-//! The order of the tests is etcd's: a request with two faults is refused for the same one.
+//! The checks come in etcd's order, so a request with two faults is refused for the same one.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Error,
-    txn::{Step, Taken, Txn, operations as operations_of},
+    txn::{Branches, Step, Txn, operations as operations_of},
 };
 use crate::pb::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
@@ -26,8 +26,8 @@ pub fn check_range(request: &RangeRequest) -> Result<(), Error> {
     check_sort(request)
 }
 
-/// Refuses an order or a target that does not exist, as etcd does since 3.6. (Earlier ones
-/// ignored an unknown order, and an unknown target killed the server.)
+/// Refuses an unknown order or target, as etcd does since 3.6. (Earlier versions ignored an unknown
+/// order, and an unknown target killed the server.)
 pub fn check_sort(request: &RangeRequest) -> Result<(), Error> {
     let order = SortOrder::try_from(request.sort_order);
     let target = SortTarget::try_from(request.sort_target);
@@ -53,13 +53,13 @@ pub fn check_delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
     if request.key.is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
 }
 
-/// Checks a transaction with all that is nested in it: its form, and that no key is put twice or
-/// both put and deleted (etcd: `checkTxnRequest`, `checkIntervals`). As in etcd, `max_ops` alone
-/// bounds how deep transactions are nested: 128 operations allow 128 levels around an empty one.
-pub fn check_txn(txn: &Txn, max_ops: usize) -> Result<(), Error> {
+/// Checks a transaction and the ones nested in it: their form, and that no key is put twice or both
+/// put and deleted (etcd: `checkTxnRequest`, `checkIntervals`). As in etcd, only `max_ops` limits
+/// how deep transactions may be nested: 128 operations allow 128 levels around an empty one.
+pub(crate) fn check_txn(txn: &Txn, max_ops: usize) -> Result<(), Error> {
     check_form(txn, max_ops)?;
-    Written::by(txn, Taken::Success)?;
-    Written::by(txn, Taken::Failure)?;
+    Written::by(txn, Branches::Success)?;
+    Written::by(txn, Branches::Failure)?;
     Ok(())
 }
 
@@ -69,7 +69,7 @@ pub fn txn_is_read_only(request: &TxnRequest) -> bool {
     operations(request).all(|op| matches!(op.request, Some(Request::RequestRange(_))))
 }
 
-/// Whether a read-only transaction is content with what this member has.
+/// Whether all ranges of a read-only transaction are serializable, so that it needs no read round.
 pub fn txn_is_serializable(request: &TxnRequest) -> bool {
     operations(request)
         .all(|op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable))
@@ -79,10 +79,10 @@ fn operations(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
     request.success.iter().chain(&request.failure)
 }
 
-/// Nested transactions get what their parent leaves of the number of operations.
+/// A nested transaction may have as many operations as its parent leaves of the limit.
 fn check_form(txn: &Txn, max_ops: usize) -> Result<(), Error> {
     let mut left = vec![max_ops];
-    for step in txn.walk(|_| Taken::Both) {
+    for step in txn.walk(|_| Branches::Both) {
         match step {
             Step::Enter(level) => {
                 let request = txn.request(level);
@@ -102,28 +102,28 @@ fn check_form(txn: &Txn, max_ops: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a list of operations may write, whichever branches its nested transactions take.
+/// The keys that a list of operations may write, whichever branches its nested transactions take.
 #[derive(Default)]
 struct Written<'a> {
     puts: HashSet<&'a [u8]>,
     deleted: Deleted,
 }
 
-/// A branch of a transaction, while those nested in it are gone through.
+/// A branch of a transaction, while its nested transactions are checked.
 struct Branch<'a> {
     ops: &'a [RequestOp],
-    /// What comes next in it, a level and its branch.
-    inner: VecDeque<(usize, Taken)>,
+    /// The branches of its nested transactions that are still to be checked: level and branch.
+    inner: VecDeque<(usize, Branches)>,
     written: Written<'a>,
-    /// What the first branch of a nested transaction writes, until its second is done.
+    /// The keys of a nested transaction's first branch, until its second is checked.
     then: Option<Written<'a>>,
 }
 
 impl<'a> Branch<'a> {
-    fn new(txn: &'a Txn, level: usize, taken: Taken) -> Branch<'a> {
+    fn new(txn: &'a Txn, level: usize, taken: Branches) -> Branch<'a> {
         let TxnRequest { success, failure, .. } = txn.request(level);
-        let ops = if taken == Taken::Success { success } else { failure };
-        let both = |level| [(level, Taken::Success), (level, Taken::Failure)];
+        let ops = if taken == Branches::Success { success } else { failure };
+        let both = |level| [(level, Branches::Success), (level, Branches::Failure)];
         let inner = txn.inner(level, taken).flat_map(both).collect();
         let mut written = Written::default();
         for op in ops {
@@ -134,7 +134,7 @@ impl<'a> Branch<'a> {
         Branch { ops, inner, written, then: None }
     }
 
-    /// Takes what one branch of a nested transaction writes.
+    /// Adds the keys of one branch of a nested transaction, once both are known.
     fn take(&mut self, written: Written<'a>) -> Result<(), Error> {
         match self.then.take() {
             None => self.then = Some(written),
@@ -154,11 +154,10 @@ impl<'a> Branch<'a> {
 }
 
 impl<'a> Written<'a> {
-    /// Goes through a branch of the outermost transaction. The order is etcd's: first the deletions
-    /// of this level, then nested transactions one after the other, then the puts of this level. (So
-    /// a nested put is not held against the deletion of a later nested transaction; neither does
-    /// etcd.)
-    fn by(txn: &'a Txn, taken: Taken) -> Result<Written<'a>, Error> {
+    /// The keys of a branch of the outermost transaction. The order is etcd's: first the deletions
+    /// of this level, then each nested transaction, then the puts of this level. (So a nested put
+    /// is not compared with the deletions of a later nested transaction, as in etcd.)
+    fn by(txn: &'a Txn, taken: Branches) -> Result<Written<'a>, Error> {
         let mut around: Vec<Branch<'a>> = Vec::new();
         let mut branch = Branch::new(txn, 0, taken);
         loop {
@@ -193,25 +192,25 @@ impl<'a> Written<'a> {
     }
 }
 
-/// Both sets in one. The keys of the smaller one are moved, so that many levels around many keys do
-/// not move them all again at each level.
+/// The union of two sets. The keys of the smaller set are moved, so that many levels around many
+/// keys do not move all of them at each level.
 fn joined<'a>(a: HashSet<&'a [u8]>, b: HashSet<&'a [u8]>) -> HashSet<&'a [u8]> {
     let (mut large, small) = if a.len() < b.len() { (b, a) } else { (a, b) };
     large.extend(small);
     large
 }
 
-/// Deleted ranges, as intervals that do not touch each other: from a key, included, to an end,
-/// excluded.
+/// Deleted ranges, as half-open intervals that do not touch each other.
 #[derive(Default)]
 struct Deleted {
+    /// The end (excluded) by the first key.
     ranges: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Deleted {
-    /// A range that ends before it begins is empty. That holds for the end `"\0"`, too, which
-    /// elsewhere means "to the last key": etcd's check does not know that either, and a put
-    /// behind such a deletion's key passes.
+    /// A range that ends before it begins is empty. That includes the end `"\0"`, which elsewhere
+    /// means "to the last key": etcd's check does not know this meaning either, so a put after such
+    /// a deletion's key passes.
     fn insert(&mut self, key: &[u8], end: &[u8]) {
         if end.is_empty() {
             let mut next = key.to_vec();
@@ -223,7 +222,7 @@ impl Deleted {
     }
 
     fn insert_interval(&mut self, mut begin: Vec<u8>, mut end: Vec<u8>) {
-        // What begins before the new end and does not end before the new beginning is joined.
+        // Joins the intervals that overlap or touch the new one.
         while let Some((other, other_end)) = self.ranges.range(..=end.clone()).next_back()
             && *other_end >= begin
         {

@@ -1,27 +1,28 @@
-//! What an entry of the log asks every member to do, and how that is written there.
+//! The commands in the log's entries, and their encoding.
 //!
 //! ```text
-//!   Command ──encode──▶ data ──▶ InternalRaftRequest? ──▶ a kind that apply knows       ──▶ Command
-//!                            │                        ├─▶ one that changes nothing      ──▶ Nothing
-//!                            │                        └─▶ any other, also a later one   ──▶ the end
-//!                            ├─▶ Request (v2)?        ──▶ attributes, cluster version   ──▶ Command
-//!                            └─▶ neither                                                ──▶ the end
+//!   Command ──encode──▶ data ──▶ InternalRaftRequest? ──▶ a kind that apply knows      ──▶ Command
+//!                            │                        ├─▶ a kind without effect        ──▶ Nothing
+//!                            │                        └─▶ any other, newer ones too    ──▶ fatal
+//!                            ├─▶ Request (v2)?        ──▶ attributes, cluster version  ──▶ Command
+//!                            └─▶ neither                                               ──▶ fatal
 //! ```
 //!
-//! The same attributes and the same version come in two forms: etcd 3.5 proposes them as v2
-//! requests, which every 3.5 member understands, and so does this member; later ones use the v3 form.
+//! Attributes and cluster version have two forms. etcd 3.5 proposes them as v2 requests, which
+//! every 3.5 member understands, and so does this member; later versions use the v3 form.
 //!
-//! In a cluster with etcd members the log may hold what this version cannot do: that auth is on from
-//! now on, for example. Whoever passes over such an entry goes on serving, and is no longer the same
-//! as the others: this member would let everybody in. So it ends before the entry is applied, says
-//! which one it was, and ends there again when it is started again (etcd: panics).
+//! In a cluster with etcd members the log may contain a command that this version cannot apply, for
+//! example one that turns auth on. A member that skipped it would continue to serve in a state of
+//! its own; in the example it would admit every client. So this member ends before it applies the
+//! entry, with a message that names it, and does so at each start (etcd panics).
 //!
-//! Left out may be what reads only, and what does nothing while auth is off. One kind is left out that
-//! etcd does persist: `DowngradeInfoSet` (1302). It says whether a downgrade is under way and to which
-//! version, in the key `downgrade` of the bucket `cluster`. No answer about keys, leases or members
-//! and no hash comes from it: etcd's monitors, its check of its own version at start and what it says
-//! of a downgrade read it. Here nothing does: this version begins no downgrade. What follows from it
-//! on an etcd leader, a lower cluster version, is an entry of its own, 1300, and is applied.
+//! Kinds that only read are skipped, and kinds that have no effect while auth is off. One kind is
+//! skipped that etcd does persist: `DowngradeInfoSet` (1302), which records in the key `downgrade`
+//! of the bucket `cluster` whether a downgrade is in progress, and to which version. No answer
+//! about keys, leases or members depends on it, and no hash. etcd reads it in its monitors, in the
+//! check of its own version at the start, and in its answers about a downgrade. Nothing here reads
+//! it, since this version begins no downgrade. Its consequence on an etcd leader, a lower cluster
+//! version, is an entry of its own (1300), and is applied.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -41,55 +42,50 @@ use crate::pb::{
     membershippb::ClusterMemberAttrSetRequest,
 };
 
-/// What every member is to do. See the module's text.
+/// A change that every member applies. See the module's text.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// A leader's first entry, or a change that raft has emptied, or nothing that has an effect.
+    /// A leader's first entry, a configuration change that raft has emptied, or a request without
+    /// effect.
     Nothing,
-    /// Reading through the log; nobody proposes it today, but old entries may have it.
+    /// A range in the log. No member proposes it today, but old logs may contain it.
     Range(RangeRequest),
-    /// See [`PutRequest`].
     Put(PutRequest),
-    /// See [`DeleteRangeRequest`].
     DeleteRange(DeleteRangeRequest),
-    /// A transaction, with those in it.
     Txn(Txn),
-    /// See [`CompactionRequest`].
     Compact(CompactionRequest),
-    /// See [`LeaseGrantRequest`]; its id is not 0.
+    /// Its id is not 0.
     LeaseGrant(LeaseGrantRequest),
-    /// See [`LeaseRevokeRequest`].
     LeaseRevoke(LeaseRevokeRequest),
-    /// How long leases have still to live.
+    /// The remaining time of leases.
     LeaseCheckpoint(LeaseCheckpointRequest),
-    /// See [`AlarmRequest`].
     Alarm(AlarmRequest),
-    /// The cluster has this version.
+    /// The version of the cluster.
     SetVersion(String),
-    /// The member of this id has published these.
+    /// A member's id, and the attributes that it publishes.
     SetAttributes(u64, Attributes),
 }
 
-/// Why a member cannot apply an entry, and must not go on without it.
+/// Why a member cannot apply an entry. It must end rather than skip the entry.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Misfit {
+pub(super) enum EntryError {
     #[error(
         "entry {index} of the log is {name} (kind {kind}), which this version cannot carry out: \
          a member that left it out would serve what the others do not. Run this cluster without \
          this member, or without what an etcd member was asked to do"
     )]
-    Kind { index: u64, kind: u64, name: &'static str },
+    Unsupported { index: u64, kind: u64, name: &'static str },
     #[error("entry {index} of the log does not decode: {source}")]
     Damaged { index: u64, source: prost::DecodeError },
 }
 
-/// The field of `InternalRaftRequest` that every request has, and that of its older form.
+/// The fields of `InternalRaftRequest` that carry the request's id, in its older form and in its
+/// newer one.
 const HEADERS: [u64; 2] = [1, 100];
 
-/// They read, or change nothing while auth is off, or concern a downgrade, which nothing here looks
-/// at (see above): auth disable, authenticate, auth status, user get and list, role get and list,
-/// downgrade info, and a test of downgrades.
-const LEFT_OUT: [u64; 9] = [1011, 1012, 1013, 1102, 1106, 1107, 1202, 1302, 9900];
+/// The kinds that are skipped (see the module's text): auth disable, authenticate, auth status,
+/// user get and list, role get and list, downgrade info, and a test of downgrades.
+const SKIPPED: [u64; 9] = [1011, 1012, 1013, 1102, 1106, 1107, 1202, 1302, 9900];
 
 fn name(kind: u64) -> &'static str {
     match kind {
@@ -108,7 +104,7 @@ fn name(kind: u64) -> &'static str {
 }
 
 impl Command {
-    /// The data of an entry that proposes it under the id of this header.
+    /// Encodes the command as the data of an entry, under the request id in the header.
     pub(super) fn encode(self, header: RequestHeader) -> Bytes {
         let id = header.id;
         let header = Some(header);
@@ -135,9 +131,10 @@ impl Command {
     }
 }
 
-/// Where a v2 request sets the cluster's version.
+/// The path by which a v2 request sets the cluster version.
 const VERSION: &str = "/0/version";
-/// Where it sets a member's attributes: between these stands the member's id in hex.
+/// The beginning and the end of the path by which a v2 request sets a member's attributes. The
+/// member's id in hex is between them.
 const MEMBERS: &str = "/0/members/";
 const ATTRIBUTES: &str = "/attributes";
 
@@ -170,23 +167,23 @@ fn set_attributes(set: ClusterMemberAttrSetRequest) -> Command {
     Command::SetAttributes(set.member_id, attributes)
 }
 
-/// What an entry asks for, and the request's id; 0 for none.
+/// Decodes an entry into the id of its request (0: none) and its command.
 ///
-/// v3 first: the bytes of a v2 request never parse as one, because of the letters of its method.
-pub(super) fn decode(entry: &Entry) -> Result<(u64, Command), Misfit> {
+/// v3 is tried first. A v2 request never decodes as v3, because of the letters of its method.
+pub(super) fn decode(entry: &Entry) -> Result<(u64, Command), EntryError> {
     let nothing = (0, Command::Nothing);
     if entry.data.is_empty() {
         return Ok(nothing);
     }
-    let damaged = |source| Misfit::Damaged { index: entry.index, source };
+    let damaged = |source| EntryError::Damaged { index: entry.index, source };
     let Ok(request) = InternalRaftRequest::decode(entry.data.clone()) else {
         let request = Request::decode(entry.data.clone()).map_err(damaged)?;
         return Ok((request.id(), of_v2(&request)));
     };
-    // The generated code drops fields that it does not know, so it is not asked.
+    // The generated code drops fields that it does not know, so the kind is read from the bytes.
     let kind = pb::fields(&entry.data).find(|field| !HEADERS.contains(field));
     let Some(kind) = kind else { return Ok(nothing) };
-    if LEFT_OUT.contains(&kind) {
+    if SKIPPED.contains(&kind) {
         tracing::info!(index = entry.index, kind, "an entry that changes nothing was left out");
         return Ok(nothing);
     }
@@ -200,7 +197,8 @@ pub(super) fn decode(entry: &Entry) -> Result<(u64, Command), Misfit> {
         4 => request.put.map(Command::Put),
         5 => request.delete_range.map(Command::DeleteRange),
         6 => {
-            // The member that proposed it has counted its operations, perhaps with another limit.
+            // The proposing member has checked the number of operations, perhaps with another
+            // limit.
             let expand = |txn| Txn::expand(txn, usize::MAX);
             request.txn.map(expand).transpose().map_err(damaged)?.map(Command::Txn)
         }
@@ -211,9 +209,9 @@ pub(super) fn decode(entry: &Entry) -> Result<(u64, Command), Misfit> {
         11 => request.lease_checkpoint.map(Command::LeaseCheckpoint),
         1300 => request.cluster_version_set.map(|set| Command::SetVersion(set.ver)),
         1301 => request.cluster_member_attr_set.map(set_attributes),
-        kind => return Err(Misfit::Kind { index: entry.index, kind, name: name(kind) }),
+        kind => return Err(EntryError::Unsupported { index: entry.index, kind, name: name(kind) }),
     };
-    // The field is there: that is how its number was found.
+    // The field is set, because its number was found in the bytes.
     Ok((id, command.unwrap_or(Command::Nothing)))
 }
 
@@ -241,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_applied_also_when_it_is_empty() {
+    fn a_known_request_is_decoded_even_if_it_is_empty() {
         for entry in [
             v3(|request| request.put = Some(PutRequest::default())),
             v3(|request| request.lease_checkpoint = Some(LeaseCheckpointRequest::default())),
@@ -254,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_etcd_members_of_every_version_send_by_themselves_is_no_obstacle() {
+    fn entries_that_etcd_members_propose_on_their_own_are_decoded_or_skipped() {
         let publish = Request {
             id: Some(5),
             method: Some("PUT".to_owned()),
@@ -281,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_proposed_comes_out_of_the_log_as_it_was() {
+    fn a_command_is_decoded_as_it_was_encoded() {
         let attributes =
             Attributes { name: "a".to_owned(), client_urls: vec!["http://a".to_owned()] };
         let success =
@@ -310,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_carried_out_is_refused_by_index_and_name() {
+    fn an_unsupported_command_is_refused_with_its_index_and_name() {
         let enable = v3(|request| request.auth_enable = Some(AuthEnableRequest::default()));
         assert!(refusal(&enable).starts_with("entry 17 of the log is AuthEnable (kind 1000)"));
         let add = v3(|request| request.auth_user_add = Some(AuthUserAddRequest::default()));
@@ -318,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_nobody_knows_yet_is_refused_though_the_generated_code_drops_it() {
+    fn an_unknown_kind_is_refused_though_the_generated_code_drops_it() {
         let mut later = v3(|_| ()).data.to_vec();
         // Field 2000, a message of length 0.
         prost::encoding::encode_varint(2000 << 3 | 2, &mut later);
@@ -327,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_decode_is_refused_by_index() {
+    fn data_that_does_not_decode_is_refused_with_its_index() {
         let nested = Some(Operation::RequestTxn(vec![0xff; 3].into()));
         let success = vec![RequestOp { request: nested }];
         let txn = Some(TxnRequest { success, ..TxnRequest::default() });

@@ -1,23 +1,22 @@
-//! Forgetting the past by itself: the leader compacts now and then (etcd: `v3compactor`).
+//! Automatic compaction by the leader (etcd: `v3compactor`).
 //!
 //! ```text
 //!   periodic, 1h:   revisions every 6 minutes   12 15 19 19 23 31 40 40 41 55 60 ─▶ compact 12
-//!                   (the oldest sample is what stood an hour ago)
+//!                   (the oldest sample is the revision of an hour ago)
 //!   revision, 1000: every 5 minutes             compact newest − 1000
 //! ```
 //!
-//! When to compact, and at which revision, is decided by a [`Compactor`], which knows neither clock
-//! nor key space: it is told the time and the revision, so a day of it is tested in no time. The
-//! compaction itself is a request like a client's, with an id of its own that every member keeps
-//! the trace of.
+//! A [`Compactor`] decides when to compact, and at which revision. It reads neither the clock nor
+//! the key space: time and revision are arguments, so tests run a day of it in no time. The
+//! compaction itself is a request like a client's, and every member keeps its trace.
 //!
 //! Invariants
-//! * Every member takes samples; only the leader compacts. So a new leader knows the past already,
-//!   and does not begin to wait anew.
-//! * A revision counts as compacted when the cluster says so, also if somebody else was faster.
+//! * Every member takes samples; only the leader compacts. So a new leader already knows the past,
+//!   and the wait does not start again.
+//! * A revision that a client has compacted first counts as compacted.
 //!
-//! Left out: etcd's period of less than ten nanoseconds, with which it never sleeps; here the
-//! shortest pause is a millisecond.
+//! Left out: periods of less than ten nanoseconds, with which etcd never sleeps. Here the shortest
+//! pause is a millisecond.
 
 use std::{
     collections::VecDeque,
@@ -25,50 +24,49 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Error, Server};
+use super::{Error, kv_server::KvServer};
 use crate::{clock, config::AutoCompaction, pb::etcdserverpb::CompactionRequest};
 
-/// How often a compaction by revisions is due (etcd: revInterval).
+/// How often to check for a compaction by revisions (etcd: revInterval).
 const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// The longest between two compactions by time; with a shorter period, that.
+/// The time between two compactions by time is the period, but not more than this.
 const INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// So often a compaction by time is tried in one interval (etcd: retryDivisor).
+/// Attempts at a compaction by time in one interval (etcd: retryDivisor).
 const TRIES: u32 = 10;
 
-/// Decides when to compact, and what.
+/// Decides when to compact, and at which revision.
 #[derive(Debug)]
-pub enum Compactor {
-    /// By time.
+enum Compactor {
     Periodic(Periodic),
-    /// By number of revisions.
     Revision(Revision),
 }
 
-/// Keeps what is younger than a period.
+/// Keeps the revisions that are younger than a period.
 #[derive(Debug)]
-pub struct Periodic {
+struct Periodic {
     period: Duration,
-    /// The newest revision at each of the last wake-ups, oldest first.
+    /// The key space's revision at the last wake-ups, oldest first.
     samples: VecDeque<i64>,
     compacted: i64,
     compacted_at: Instant,
-    /// How long after a success the next one is due: at first the whole period, so that something
-    /// is that old.
+    /// The time from a success to the next compaction. At first it is the whole period, so that
+    /// samples of that age exist.
     base: Duration,
 }
 
-/// Keeps so many revisions.
+/// Keeps a number of revisions.
 #[derive(Debug)]
-pub struct Revision {
+struct Revision {
+    /// Number of revisions that stay readable.
     retention: i64,
     compacted: i64,
 }
 
 impl Compactor {
-    /// Begins at this moment.
-    pub fn new(what: AutoCompaction, now: Instant) -> Compactor {
+    /// A compactor whose first period begins `now`.
+    fn new(what: AutoCompaction, now: Instant) -> Compactor {
         match what {
             AutoCompaction::Periodic(period) => Compactor::Periodic(Periodic {
                 period,
@@ -84,15 +82,15 @@ impl Compactor {
     }
 
     /// The pause between [`Compactor::sample`] and [`Compactor::due`].
-    pub fn interval(&self) -> Duration {
+    fn interval(&self) -> Duration {
         match self {
             Compactor::Periodic(periodic) => periodic.interval(),
             Compactor::Revision(_) => REVISION_INTERVAL,
         }
     }
 
-    /// Notes the key space's revision, before the pause.
-    pub fn sample(&mut self, revision: i64) {
+    /// Notes the key space's revision. Must come before each pause.
+    fn sample(&mut self, revision: i64) {
         if let Compactor::Periodic(periodic) = self {
             periodic.samples.push_back(revision);
             if periodic.retentions() < periodic.samples.len() {
@@ -101,8 +99,8 @@ impl Compactor {
         }
     }
 
-    /// After the pause: what is to be compacted now, given the key space's revision.
-    pub fn due(&self, now: Instant, revision: i64) -> Option<i64> {
+    /// After the pause: the revision to compact now, if one is due. `revision` is the key space's.
+    fn due(&self, now: Instant, revision: i64) -> Option<i64> {
         match self {
             Compactor::Periodic(periodic) => {
                 let oldest = *periodic.samples.front()?;
@@ -117,8 +115,8 @@ impl Compactor {
         }
     }
 
-    /// It was compacted; otherwise it is due again after the next pause.
-    pub fn done(&mut self, revision: i64, now: Instant) {
+    /// Notes that a compaction has succeeded. Without this, it is due again after the next pause.
+    fn done(&mut self, revision: i64, now: Instant) {
         match self {
             Compactor::Periodic(periodic) => {
                 (periodic.compacted, periodic.compacted_at) = (revision, now);
@@ -184,7 +182,7 @@ impl Periodic {
         (self.period.min(INTERVAL_MAX) / TRIES).max(Duration::from_millis(1))
     }
 
-    /// So many samples reach back one period (etcd: getRetentions).
+    /// Number of samples that reach back one period (etcd: getRetentions).
     fn retentions(&self) -> usize {
         let samples = self.period.as_nanos() / self.interval().as_nanos() + 1;
         usize::try_from(samples).unwrap_or(usize::MAX)
@@ -192,21 +190,21 @@ impl Periodic {
 }
 
 /// Compacts while this member leads, for as long as it runs.
-pub async fn run(server: Arc<Server>, what: AutoCompaction) {
+pub(crate) async fn run(kv: Arc<KvServer>, what: AutoCompaction) {
     let mut compactor = Compactor::new(what, clock::now());
     loop {
-        compactor.sample(server.store.revision());
+        compactor.sample(kv.store.revision());
         tokio::time::sleep(compactor.interval()).await;
-        if server.status.leader() != server.member_id {
+        if !kv.proposer.leads() {
             continue;
         }
         let start = clock::now();
-        let Some(revision) = compactor.due(start, server.store.revision()) else { continue };
+        let Some(revision) = compactor.due(start, kv.store.revision()) else { continue };
         compactor.log_start(revision);
-        // One an hour, most of the time: worth keeping each.
-        let id = server.ids.next(server.sampler.keep_next(true));
+        // Kept always, because there is usually one in an hour.
+        let id = kv.proposer.ids.of_member(true);
         let request = CompactionRequest { revision, physical: false };
-        match server.compact(id, request).await {
+        match kv.compact(id, request).await {
             Ok(_) | Err(Error::Compacted) => {
                 let now = clock::now();
                 compactor.log_end(revision, now.saturating_duration_since(start));

@@ -1,47 +1,47 @@
 //! Locks and elections, served by the member instead of being built by each client (etcd:
 //! `v3lock`, `v3election`, on top of `client/v3/concurrency`).
 //!
-//! Both are the same queue of keys. Whoever wants the lock, or wants to lead, puts a key below the
-//! name, and the lease's id makes it their own. The oldest key holds the lock:
+//! Both are the same queue of keys. A call that wants the lock, or wants to lead, puts a key below
+//! the name, followed by the id of its lease. The owner of the oldest key has the lock:
 //!
 //! ```text
-//!   name/3513a1fc   created at 12   ◀── holds the lock, or leads
-//!   name/3513a204   created at 15   ◀── waits for 12 to go, and for nothing else
-//!   name/3513a20b   created at 19   ◀── waits for 15: a release wakes one, not all
+//!   name/3513a1fc   created at 12   ◀── has the lock, or leads
+//!   name/3513a204   created at 15   ◀── waits until 12 is deleted, and for nothing else
+//!   name/3513a20b   created at 19   ◀── waits until 15 is deleted: a release wakes one, not all
 //! ```
 //!
-//! A key goes when it is deleted (Unlock, Resign), or with its lease. So a client that dies lets
-//! go of the lock once its lease has run out.
+//! A key is deleted by its owner (Unlock, Resign), or with its lease. So the lock of a client that
+//! dies is released once its lease has expired.
 //!
 //! Invariants
-//! * Waiting is watching one key from the revision after the look that found it. Nothing is
-//!   asked again and again, and what happens between the look and the watch is in the watch.
-//! * The looks are local: this member has applied the call's own key, so it has applied every
+//! * A call waits by watching one key, from the revision after the look-up that found it. It does
+//!   not poll, and changes between the look-up and the watch are part of the watch.
+//! * The look-ups are local: this member has applied the call's own key, so it has applied every
 //!   older one, too. An old state can show too many keys ahead, never too few; so no change of the
-//!   raft leader disturbs a call that waits. They read the index and no rows.
-//! * Who was woken asks a quorum whether its own key is still there: a lease that ran out meanwhile
-//!   has taken the place in the queue with it.
-//! * A client that goes away takes its key along. The call runs as a task of its own, so that it
-//!   can do so when nobody asks for its result any more; one that came just now is deleted
-//!   once the put has been applied.
-//! * A member that stops ends its waiting calls, and deletes their keys before it says so. Their
-//!   clients can call another member, where they stand last.
-//! * A waiting call keeps its key, one watcher, and one notice.
+//!   raft leader disturbs a waiting call. They read the index and no rows.
+//! * After waking, a call confirms with a quorum that its own key still exists. If its lease has
+//!   expired meanwhile, the key is deleted and the place in the queue is lost.
+//! * When a client disconnects, its key is deleted. The call runs as a task of its own, so that it
+//!   can do this when nobody waits for its result any more. If its put is in flight, the task
+//!   deletes the key once the put has been applied.
+//! * A member that stops ends its waiting calls, after it has deleted their keys. Their clients can
+//!   call another member, where they join the end of the queue.
+//! * A waiting call occupies its key, one watcher, and one notice.
 //!
 //! The requests that go through the log are traced. The one that puts the key has the call's id;
 //! others have ids of their own, which the stages name.
 //!
-//! As in etcd, a call without a lease gets one of 60 s, and nobody renews that one, not even while
-//! the call waits. What differs from etcd: a campaign whose key was lost is refused ("election: not
-//! leader"), where etcd tells it that it leads; a revision that is compacted before the watch has
-//! begun makes the call look again, where etcd gives up; and releasing is tried again while there
-//! is no leader.
+//! As in etcd, a call without a lease gets one of 60 s, which is never renewed, not even while the
+//! call waits. The differences from etcd: a campaign whose key was lost is refused ("election: not
+//! leader"), where etcd answers that it leads; if a revision is compacted before the watch of it
+//! begins, the call looks again, where etcd gives up; and a release is retried while there is no
+//! leader.
 //!
 //! Reading order: this file, [`queue`], [`mutex`], [`election`], [`observe`].
 
-pub mod election;
-pub mod mutex;
-pub mod observe;
+mod election;
+mod mutex;
+pub(crate) mod observe;
 mod queue;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -50,8 +50,13 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{
-    Error, Server,
+    Error,
     dropped::{self, End, Tidying},
+    ids::RequestIds,
+    kv_server::KvServer,
+    lease::LeaseServer,
+    mvcc::Store,
+    stopping::Stopping,
 };
 use crate::{
     clock, mark,
@@ -69,52 +74,63 @@ use crate::{
     set, stage, trace,
 };
 
-/// The time to live of the lease of a call that brings none, in seconds (etcd: defaultSessionTTL).
+/// The TTL of the lease of a call that names none, in seconds (etcd: defaultSessionTTL).
 const SESSION_TTL: i64 = 60;
-/// For so long the key of a client that has gone is tried to be deleted. After it, its lease has
-/// done it, if the lease was ours.
+/// How long to retry deleting the key of a client that has disconnected. A lease that the member
+/// granted for the call has expired by then, and the key with it.
 const RELEASE_WITHIN: Duration = Duration::from_secs(60);
-/// And for so long from the order to stop on: a member without a leader does not wait for one.
+/// The same from the order to stop on: a member that stops does not wait for a leader.
 const RELEASE_AT_STOP: Duration = Duration::from_millis(500);
-/// Between two tries.
+/// The pause between two attempts.
 const RELEASE_PAUSE: Duration = Duration::from_millis(200);
 
-/// The call's side of the line to its client.
+/// Serves Lock and Election: keys through the key space, with leases that it grants where a call
+/// names none.
+pub(crate) struct Concurrency {
+    pub(crate) kv: Arc<KvServer>,
+    pub(crate) leases: Arc<LeaseServer>,
+    /// For look-ups and watchers.
+    pub(crate) store: Arc<Store>,
+    pub(crate) ids: Arc<RequestIds>,
+    pub(crate) stopping: Stopping,
+}
+
+/// The call's end of the line to its client.
 struct Caller {
     line: mpsc::Receiver<End>,
 }
 
 impl Caller {
-    /// Returns when nobody waits any more.
+    /// Returns when nobody waits for the call any more.
     async fn gone(&mut self) -> End {
         self.line.recv().await.unwrap_or(End::Gone)
     }
 
-    /// Whether that is so.
+    /// Whether nobody waits for the call any more.
     fn has_gone(&self) -> bool {
         self.line.is_closed()
     }
 }
 
-/// The client's side of it; dropping it tells the call.
+/// The client's end of the line. Dropping it notifies the call.
 struct Line {
     end: mpsc::Sender<End>,
-    /// Done when the call is.
+    /// Done when the call's task has ended.
     call: Option<Tidying>,
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         if dropped::is_expiring() {
-            // There is room for the only message.
+            // This is the only message, so there is room.
             let _ = self.end.try_send(End::Expired);
             self.call.take().into_iter().for_each(dropped::leave);
         }
     }
 }
 
-/// Runs a call as a task, which outlives the future that is returned here: when that is dropped,
-/// because the client has gone or the call's time is over, the task is told and tidies up.
+/// Runs a call as a task that outlives the returned future. When that future is dropped, because
+/// the client has disconnected or the deadline has passed, the task is notified and tidies up.
 async fn attended<T, F>(call: impl FnOnce(Caller) -> F) -> Result<T, Error>
 where
     T: Send + 'static,
@@ -141,22 +157,22 @@ where
 /// A place in the queue of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct QueuedKey {
-    /// What all keys of the queue begin with: the name and a slash.
+    /// The name and a slash, with which all keys of the queue begin.
     prefix: Bytes,
     /// The prefix, and the lease's id in hex.
     key: Bytes,
-    /// The revision at which the key was created; the order of the queue.
+    /// The revision at which the key was created. The queue is ordered by it.
     created: i64,
 }
 
-/// What a call has found when it put its key.
+/// The result of the transaction that puts a call's key.
 struct Entered {
     queued: QueuedKey,
-    /// The key as it stood there before, if it did: the same lease has called before.
+    /// The key as it was before, if it existed: an earlier call with the same lease has put it.
     before: Option<KeyValue>,
-    /// Nobody is ahead.
+    /// Whether no older key is ahead.
     is_first: bool,
-    /// The header of the transaction.
+    /// Of the transaction's answer.
     header: Option<ResponseHeader>,
 }
 
@@ -164,13 +180,13 @@ fn prefix_of(name: &[u8]) -> Bytes {
     [name, b"/"].concat().into()
 }
 
-/// etcd prints the id with its sign.
+/// The key of a lease, whose id is printed with its sign, as in etcd.
 fn key_of(prefix: &[u8], lease: i64) -> Bytes {
     let sign = if lease < 0 { "-" } else { "" };
     [prefix, format!("{sign}{:x}", lease.unsigned_abs()).as_bytes()].concat().into()
 }
 
-/// All keys below a prefix, which ends in a slash.
+/// A range over all keys below a prefix, which must end in a slash.
 fn below(prefix: &Bytes) -> RangeRequest {
     let mut end = prefix.to_vec();
     if let Some(last) = end.last_mut() {
@@ -179,7 +195,7 @@ fn below(prefix: &Bytes) -> RangeRequest {
     RangeRequest { key: prefix.clone(), range_end: end.into(), ..RangeRequest::default() }
 }
 
-/// The oldest key of a queue.
+/// A range that returns the oldest key of a queue.
 fn oldest(prefix: &Bytes) -> RangeRequest {
     RangeRequest {
         sort_order: SortOrder::Ascend as i32,
@@ -207,7 +223,7 @@ fn revision_of(header: Option<&ResponseHeader>) -> i64 {
     header.map_or(0, |header| header.revision)
 }
 
-/// The pairs that the transaction's operation `at` has read.
+/// The pairs that operation `at` of a transaction has read.
 fn kvs(response: &mut TxnResponse, at: usize) -> Vec<KeyValue> {
     match response.responses.get_mut(at).and_then(|op| op.response.as_mut()) {
         Some(Response::ResponseRange(range)) => std::mem::take(&mut range.kvs),
@@ -215,14 +231,14 @@ fn kvs(response: &mut TxnResponse, at: usize) -> Vec<KeyValue> {
     }
 }
 
-impl Server {
-    /// An id for a further request of the call `id`; kept if that is.
+impl Concurrency {
+    /// An id for another request of the call `id`. Its trace is kept if the call's is.
     fn next_of(&self, id: u64) -> u64 {
         self.ids.next(trace::kept(id))
     }
 
-    /// The lease of a call: that which it brings, or a new one (etcd: NewSession). What it brings
-    /// is not looked at before a key is put.
+    /// The lease of a call: the one that it names, or a new one (etcd: NewSession). Whether the
+    /// named lease exists is checked only when a key is put.
     async fn session(&self, id: u64, lease: i64) -> Result<i64, Error> {
         if lease != 0 {
             return Ok(lease);
@@ -231,13 +247,13 @@ impl Server {
         let mut span = stage!(SessionGrant, id, ttl = SESSION_TTL, request = request);
         span.flag(trace::FLAG_ERROR);
         let grant = LeaseGrantRequest { id: 0, ttl: SESSION_TTL };
-        let granted = self.lease_grant(request, grant).await?;
+        let granted = self.leases.grant(request, grant).await?;
         span.clear_flag(trace::FLAG_ERROR);
         set!(span, SessionGrant, lease = granted.id);
         Ok(granted.id)
     }
 
-    /// Puts the call's key, unless it is there, and sees who is first (etcd: tryAcquire).
+    /// Puts the call's key, unless it exists, and reads the oldest key (etcd: tryAcquire).
     async fn enter(
         &self,
         id: u64,
@@ -254,7 +270,7 @@ impl Server {
             success: vec![op(Request::RequestPut(put)), op(first.clone())],
             failure: vec![op(Request::RequestRange(own)), op(first)],
         };
-        let mut response = self.own_txn(id, txn).await?;
+        let mut response = self.kv.own_txn(id, txn).await?;
         let mut created = revision_of(response.header.as_ref());
         let before = kvs(&mut response, 0).pop();
         if let Some(before) = &before {
@@ -266,8 +282,8 @@ impl Server {
         Ok(Entered { queued, before, is_first: first == created, header: response.header })
     }
 
-    /// Writes the key, if it is still the one that was created then; otherwise whoever asks leads
-    /// no more (etcd: Election.Proclaim).
+    /// Puts the key, if it is still the one that was created at this revision. Otherwise the caller
+    /// no longer leads (etcd: Election.Proclaim).
     async fn proclaim_at(
         &self,
         id: u64,
@@ -279,11 +295,12 @@ impl Server {
             success: vec![op(Request::RequestPut(put))],
             failure: Vec::new(),
         };
-        let response = self.own_txn(id, txn).await?;
+        let response = self.kv.own_txn(id, txn).await?;
         if response.succeeded { Ok(response.header) } else { Err(Error::ElectionNotLeader) }
     }
 
-    /// Deletes the key, if it is still the one that was created then (etcd: Election.Resign).
+    /// Deletes the key, if it is still the one that was created at this revision (etcd:
+    /// Election.Resign).
     async fn resign_at(
         &self,
         id: u64,
@@ -296,25 +313,25 @@ impl Server {
             success: vec![op(Request::RequestDeleteRange(delete))],
             failure: Vec::new(),
         };
-        Ok(self.own_txn(id, txn).await?.header)
+        Ok(self.kv.own_txn(id, txn).await?.header)
     }
 
-    /// Leaves the queue: nobody waits for the call's result any more, or it has failed. The answer
-    /// to a client that is still there comes after it: who reads the error has left the queue, if
-    /// that was possible.
+    /// Leaves the queue, because nobody waits for the call's result any more, or because the call
+    /// has failed. A client that is still connected gets its error after this, so by then its key
+    /// is deleted, if that was possible.
     async fn release(&self, id: u64, queued: &QueuedKey) {
         let no_longer = async {
-            self.stopped().await;
+            self.stopping.given().await;
             tokio::time::sleep(RELEASE_AT_STOP).await;
         };
         tokio::select! {
             () = self.try_release(id, queued) => {}
-            // The key goes with its lease.
+            // The key will be deleted with its lease.
             () = no_longer => {}
         }
     }
 
-    /// Deletes the key, which may be repeated, so it is tried again when its outcome is not known.
+    /// Deletes the key. Retries if the outcome is unknown, because deleting twice does no harm.
     async fn try_release(&self, id: u64, queued: &QueuedKey) {
         let deadline = clock::now() + RELEASE_WITHIN;
         loop {
@@ -327,47 +344,42 @@ impl Server {
             }
         }
     }
+
+    /// Waits until the call is first. Gives its place back if the wait fails, the client
+    /// disconnects, or the member stops.
+    async fn hold(&self, id: u64, entered: &Entered, mut caller: Caller) -> Result<Outcome, Error> {
+        let queued = &entered.queued;
+        if entered.is_first {
+            let revision = revision_of(entered.header.as_ref());
+            mark!(LockAcquired, id, own = queued.created, revision = revision);
+            // An earlier call has put the key and still owns it, even if this one is not answered.
+            if caller.has_gone() && entered.before.is_none() {
+                self.release(id, queued).await;
+                return Err(Error::Canceled);
+            }
+            return Ok(Outcome::First(entered.header));
+        }
+        let first = tokio::select! {
+            biased;
+            first = dropped::until(self.wait_deletes(id, queued), caller.gone()) => {
+                first.unwrap_or(Err(Error::Canceled))
+            }
+            () = self.stopping.given() => Err(Error::Stopped),
+        };
+        let is_unheard = caller.has_gone() && entered.before.is_none();
+        if first.is_err() || is_unheard {
+            self.release(id, queued).await;
+        }
+        first
+    }
 }
 
-/// What a call that has put its key has to show for it.
+/// The result of a call's wait in the queue.
 enum Outcome {
-    /// It is first, at the revision of this header; after so many waits.
+    /// The call is first, at the revision of this header.
     First(Option<ResponseHeader>),
-    /// Its key is gone.
+    /// The call's key was deleted.
     Lost,
-}
-
-/// Waits until the call is first, and gives its place back if it fails, its client goes, or the
-/// member stops.
-async fn hold(
-    server: &Arc<Server>,
-    id: u64,
-    entered: &Entered,
-    mut caller: Caller,
-) -> Result<Outcome, Error> {
-    let queued = &entered.queued;
-    if entered.is_first {
-        let revision = revision_of(entered.header.as_ref());
-        mark!(LockAcquired, id, own = queued.created, revision = revision);
-        // Whoever had the key before still has it, even if this call of theirs goes unanswered.
-        if caller.has_gone() && entered.before.is_none() {
-            server.release(id, queued).await;
-            return Err(Error::Canceled);
-        }
-        return Ok(Outcome::First(entered.header));
-    }
-    let turn = tokio::select! {
-        biased;
-        turn = dropped::until(server.wait_deletes(id, queued), caller.gone()) => {
-            turn.unwrap_or(Err(Error::Canceled))
-        }
-        () = server.stopped() => Err(Error::Stopped),
-    };
-    let is_unheard = caller.has_gone() && entered.before.is_none();
-    if turn.is_err() || is_unheard {
-        server.release(id, queued).await;
-    }
-    turn
 }
 
 #[cfg(test)]
@@ -384,13 +396,13 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_is_what_is_below_the_slash() {
+    fn a_queue_has_the_keys_below_the_slash() {
         let range = below(&prefix_of(b"n"));
         assert_eq!((range.key.as_ref(), range.range_end.as_ref()), (&b"n/"[..], &b"n0"[..]));
     }
 
     #[tokio::test]
-    async fn a_call_whose_client_goes_is_told_and_runs_to_its_end() {
+    async fn a_call_whose_client_disconnects_is_notified_and_runs_to_its_end() {
         let (report, mut reports) = mpsc::channel(4);
         let call = attended(move |mut caller| async move {
             assert!(!caller.has_gone());

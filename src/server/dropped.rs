@@ -1,16 +1,16 @@
-//! Why a call is dropped: its client has gone, or its time is over (`grpc-timeout`).
+//! Why a call is dropped: its client has disconnected, or its deadline has passed (`grpc-timeout`).
 //!
-//! A call ends early by being dropped. Mostly its client has gone, and nobody will ever read an
-//! answer. When its time is over, the client may well be there: its answer says so, records must not
-//! say that the client went, and a place in a queue of locks is given back first.
+//! A call ends early by being dropped. Usually its client has disconnected, and nobody will read an
+//! answer. After the deadline the client may still be connected: it gets an answer that says so,
+//! records must not say that it disconnected, and a place in a queue of locks is given back first.
 //!
 //! ```text
 //!   api::deadline ──expire(drop the call)──▶ the call's rpc, a wait for a lock: is_expiring()
-//!                 ◀──────── Tidying ─────── what goes on for a moment: leave()
+//!                 ◀──────── Tidying ─────── a task that outlives its call for a moment: leave()
 //! ```
 //!
-//! Dropping is one step on one thread, so a thread-local tells what is dropped, and nothing
-//! has to be handed down to it.
+//! A drop is one step on one thread. So a thread-local carries the reason to everything that is
+//! dropped, and no argument has to.
 
 use std::{
     cell::RefCell,
@@ -28,68 +28,69 @@ use tokio::{
 
 use crate::clock;
 
-/// For so long the answer waits for what the call has still to tidy up. A put and a delete on a slow
-/// disk fit in; a cluster without a leader does not, and its client is not to wait for one.
+/// How long an answer waits until the call has tidied up. A put and a delete on a slow disk take
+/// less. In a cluster without a leader they take longer, and the client does not wait for one.
 const TIDY_WITHIN: Duration = Duration::from_millis(500);
 
 /// Why a call ends early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Its client has gone.
+    /// Its client has disconnected.
     Gone,
-    /// Its time is over.
+    /// Its deadline has passed.
     Expired,
 }
 
-/// When a call's time is over.
+/// The moment at which a call ends with DEADLINE_EXCEEDED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// So long from now on; `None` if that is beyond what the clock can say, and so never.
+    /// A deadline after this time from now; `None`, and so never, if the clock cannot represent it.
     pub fn after(timeout: Duration) -> Option<Deadline> {
         clock::now().checked_add(timeout).map(Deadline)
     }
 
-    /// Whether it has passed.
+    /// Whether the deadline has passed.
     pub fn is_over(self) -> bool {
         self.0 <= clock::now()
     }
 
-    /// Sleeps until then.
+    /// Sleeps until the deadline.
     pub fn sleep(self) -> Sleep {
         sleep_until(self.0.into())
     }
 
-    /// The end of a call that takes longer.
+    /// Sleeps until the deadline, and returns the end of a call that is not done by then.
     pub async fn over(self) -> End {
         self.sleep().await;
         End::Expired
     }
 }
 
-/// What an expired call has left behind, until it is done.
+/// Waits for a task that outlives its expired call, until the task has tidied up.
 pub struct Tidying(oneshot::Receiver<Infallible>);
 
-/// Held by what goes on after its call was dropped.
+/// Held by a task that outlives its call. Dropping it says that the task has tidied up.
 pub(super) struct Tidier(
     #[allow(dead_code, reason = "its end is the message")] oneshot::Sender<Infallible>,
 );
 
 thread_local! {
-    /// `Some` while a call is dropped because its time is over.
+    /// `Some` while a call is dropped because its deadline has passed; in it, the call's task that
+    /// tidies up.
     static EXPIRING: RefCell<Option<Option<Tidying>>> = const { RefCell::new(None) };
 }
 
-/// Drops a call whose time is over. Returns what it has still to tidy up.
+/// Drops a call whose deadline has passed. Returns its task if one still has to tidy up.
 pub fn expire(drop_call: impl FnOnce()) -> Option<Tidying> {
     EXPIRING.set(Some(None));
     drop_call();
     EXPIRING.take().flatten()
 }
 
-/// Carries out a call unless it ends early; then it is dropped, and what it has still to tidy up is
-/// returned. `end` is asked only once the call has to wait.
+/// Carries out a call. If `end` comes first, the call is dropped, and its task is returned if one
+/// still has to tidy up. `end` is polled only while the call waits.
 pub async fn until<C: Future>(
     call: C,
     end: impl Future<Output = End>,
@@ -110,12 +111,13 @@ pub async fn until<C: Future>(
     }
 }
 
-/// Whether what is dropped just now is so because its time is over.
+/// For a `Drop`: whether the reason is that the call's deadline has passed.
 pub fn is_expiring() -> bool {
     EXPIRING.with_borrow(Option::is_some)
 }
 
-/// From what is dropped: this has still to be done. If nothing expires, nobody waits for it.
+/// For a `Drop`: leaves a task that still has to tidy up. Unless a call expires, nobody waits for
+/// it.
 pub(super) fn leave(tidying: Tidying) {
     EXPIRING.with_borrow_mut(|expiring| {
         if let Some(left) = expiring {
@@ -124,16 +126,16 @@ pub(super) fn leave(tidying: Tidying) {
     });
 }
 
-/// A pair: `Tidying` is done when the other is dropped.
+/// A pair: `Tidying` is done when `Tidier` is dropped.
 pub(super) fn tidying() -> (Tidier, Tidying) {
     let (sender, receiver) = oneshot::channel();
     (Tidier(sender), Tidying(receiver))
 }
 
 impl Tidying {
-    /// Waits until it is done, but for no more than half a second.
+    /// Waits until the task has tidied up, for at most half a second.
     pub async fn done(self) {
-        // Either way the time for it is over.
+        // After the limit the answer is sent anyway.
         let _ = timeout(TIDY_WITHIN, self.0).await;
     }
 }
@@ -152,14 +154,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_dropped_knows_why_and_leaves_what_it_has_to_do() {
+    async fn a_drop_finds_its_reason_and_leaves_its_task() {
         let mut seen = Vec::new();
         drop(Dropped(&mut seen, None));
         let call = Dropped(&mut seen, None);
         assert!(expire(|| drop(call)).is_none());
         let (tidier, tidying) = tidying();
         let call = Dropped(&mut seen, Some(tidying));
-        let left = expire(|| drop(call)).expect("it has left something");
+        let left = expire(|| drop(call)).expect("it has left its task");
         drop(Dropped(&mut seen, None));
         assert_eq!(seen, [false, true, true, false]);
         let waits = tokio::spawn(left.done());
@@ -170,13 +172,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_takes_too_long_is_not_waited_for() {
+    async fn the_wait_for_a_task_has_a_limit() {
         let (_tidier, tidying) = tidying();
         tokio::time::timeout(20 * TIDY_WITHIN, tidying.done()).await.expect("it gives up");
     }
 
     #[tokio::test]
-    async fn a_call_is_carried_out_unless_it_ends_early() {
+    async fn a_call_is_carried_out_unless_its_end_comes_first() {
         let ready = until(async { 7 }, async { unreachable!("the call does not wait") });
         assert_eq!(ready.await.ok(), Some(7));
         for (end, expected) in [(End::Gone, [false]), (End::Expired, [true])] {

@@ -1,8 +1,9 @@
-//! The closed list of ways in which a request can end other than well.
+//! The closed list of errors with which a request can end.
 //!
-//! One variant for each error that etcd documents. `api::status` is the only place that knows
-//! their gRPC codes and texts. A variant that apply returns is data: every member computes the
-//! same one, but for [`Error::NoSpace`], which depends on the member's own file and quota. A storage failure is not in this list, because it ends the member.
+//! There is one variant for each error that etcd documents. Only `api::status` knows their gRPC
+//! codes and texts. An error that apply returns is data: every member computes the same one, except
+//! [`Error::NoSpace`], which depends on the member's own file and quota. A storage failure is not
+//! in this list, because it ends the member.
 
 /// Why a request was refused, or has no known outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,7 +18,8 @@ pub enum Error {
     LeaseProvided,
     /// etcd: ErrTooManyOps.
     TooManyOps,
-    /// A nested transaction does not decode. gRPC's own, in etcd as well: it decodes all at once.
+    /// A nested transaction does not decode. In etcd this error comes from gRPC, which decodes all
+    /// levels at once.
     Malformed,
     /// etcd: ErrDuplicateKey.
     DuplicateKey,
@@ -35,12 +37,12 @@ pub enum Error {
     RequestTooLarge,
     /// etcd: ErrTooManyRequests.
     TooManyRequests,
-    /// raft: ErrProposalDropped. Raft did not take the proposal, though it knows a leader.
+    /// raft: ErrProposalDropped. Raft dropped the proposal, although it knows a leader.
     ProposalDropped,
-    /// gRPC in Go: the answer is longer than `math.MaxInt32`. What was asked for is done all the
-    /// same.
+    /// gRPC in Go: the answer is longer than `math.MaxInt32`. The request is carried out
+    /// nevertheless.
     AnswerTooLong {
-        /// How long it was when that was seen; there may be more of it.
+        /// Its length when it was found to be too long; the whole answer may be longer.
         bytes: usize,
     },
     /// etcd: ErrCorrupt.
@@ -67,9 +69,9 @@ pub enum Error {
     LeaseExists,
     /// etcd: ErrLeaseTTLTooLarge.
     LeaseTtlTooLarge,
-    /// The client went away, or its deadline passed.
+    /// The client has disconnected, or its deadline has passed.
     Canceled,
-    /// etcd: concurrency.ErrSessionExpired. The lock's key went while the call waited.
+    /// etcd: concurrency.ErrSessionExpired. The lock's key was deleted while the call waited.
     SessionExpired,
     /// etcd: concurrency.ErrElectionNotLeader.
     ElectionNotLeader,

@@ -1,13 +1,13 @@
 //! The health of this member, for `/health`, `/livez` and `/readyz`.
 //!
-//! `/health` looks at alarms, leader and a read, and names the first that is wrong. `/livez` and
-//! `/readyz` run one or more [`Check`]s and report each. A member without a quorum is alive, because
-//! a restart would not help, but it is not ready.
+//! `/health` checks the alarms, the leader and a read, and names the first that fails. `/livez` and
+//! `/readyz` run one or more [`Check`]s and report each. A member without a quorum is alive,
+//! because a restart would not help, but it is not ready.
 
 use super::{Error, Server};
 use crate::pb::etcdserverpb::{AlarmType, RangeRequest};
 
-/// A check of this member.
+/// A check of this member by `/livez` or `/readyz`. Its name there is in the first words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     /// `data_corruption` fails while the alarm CORRUPT is raised.
@@ -21,7 +21,7 @@ pub enum Check {
 }
 
 impl Check {
-    /// Every check, in the order of `/readyz`.
+    /// In the order in which `/readyz` reports them.
     pub const ALL: [Check; 4] = [
         Check::DataCorruption,
         Check::SerializableRead,
@@ -30,30 +30,31 @@ impl Check {
     ];
 }
 
-/// Why a check has failed.
+/// Why a [`Check`] has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
     /// The alarm of this name is raised.
     Alarm(&'static str),
-    /// The read was not served.
+    /// The read ended with this error.
     Read(Error),
     /// The member does not vote yet.
     Learner,
 }
 
-/// Why a member is not healthy.
+/// Why `/health` does not call this member healthy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unhealthy {
-    /// An alarm of this name is raised.
+    /// The alarm of this name is raised.
     Alarm(&'static str),
     /// The member knows no leader.
     NoLeader,
-    /// It could not serve a read.
+    /// The read ended with this error.
     Range(Error),
 }
 
 impl Server {
-    /// Whether this member is healthy, as `/health` understands it; otherwise the reason.
+    /// Checks this member for `/health`. Alarms with a name in `excluded` are ignored, and if
+    /// `serializable` is set, no leader and no quorum is needed.
     pub(crate) async fn health(
         &self,
         id: u64,
@@ -72,7 +73,7 @@ impl Server {
         self.read_anything(id, serializable).await.map_err(Unhealthy::Range)
     }
 
-    /// Carries out one check of `/livez` or `/readyz`.
+    /// Runs one check of `/livez` or `/readyz`.
     pub(crate) async fn check(&self, id: u64, check: Check) -> Result<(), Failed> {
         match check {
             Check::DataCorruption => match self.alarms.list(AlarmType::Corrupt as i32).first() {
@@ -81,7 +82,7 @@ impl Server {
             },
             Check::SerializableRead => self.read_anything(id, true).await.map_err(Failed::Read),
             Check::LinearizableRead => self.read_anything(id, false).await.map_err(Failed::Read),
-            Check::NonLearner => match self.is_learner() {
+            Check::NonLearner => match self.members.is_learner(self.member_id) {
                 true => Err(Failed::Learner),
                 false => Ok(()),
             },
@@ -92,11 +93,11 @@ impl Server {
     async fn read_anything(&self, id: u64, serializable: bool) -> Result<(), Error> {
         let key = "a".into();
         let range = RangeRequest { key, serializable, keys_only: true, ..RangeRequest::default() };
-        self.own_range(id, range, None).await.map(drop)
+        self.kv.own_range(id, range).await.map(drop)
     }
 }
 
-/// An alarm's name in etcd's texts.
+/// The name of an alarm in etcd's texts.
 pub(super) fn alarm_name(alarm: i32) -> &'static str {
     match AlarmType::try_from(alarm) {
         Ok(AlarmType::Nospace) => "NOSPACE",

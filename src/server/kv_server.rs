@@ -1,30 +1,44 @@
-//! What each request of the KV service does, a line a step; and an alarm (etcd: `EtcdServer`).
+//! The requests of the KV service, one line per step (etcd: `EtcdServer`).
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Error, Server,
+    Error, Settings,
     admit::{put_cost, txn_cost},
-    answer::{Answer, Connection, Question},
+    answer::{Answer, AnswerReader, Connection, Question},
+    auth::AuthStore,
     check,
     command::Command,
-    mvcc::{KvResponse, Reply, plan::header},
-    txn::{Txn, previous},
+    long_reads::LongReads,
+    mvcc::{KvResponse, Reply, Store, plan::header},
+    propose::Proposer,
+    read_index::ReadIndex,
+    txn::{Txn, deleted_range},
 };
 use crate::{
     pb::etcdserverpb::{
-        AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest,
-        DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, TxnRequest,
-        TxnResponse,
+        CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
+        PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
     },
     stage, trace,
 };
 
-/// How often a physical compaction looks whether its rows are gone.
+/// How often a physical compaction checks whether its rows are deleted.
 const COMPACTION_POLL: Duration = Duration::from_millis(10);
 
-impl Server {
-    /// KV.Put.
+/// Serves KV: writes through the log, reads after a read round.
+pub(crate) struct KvServer {
+    pub(crate) settings: Settings,
+    pub(crate) proposer: Arc<Proposer>,
+    pub(crate) reads: Arc<ReadIndex>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) auth: Arc<AuthStore>,
+    pub(crate) long_reads: Arc<LongReads>,
+    pub(crate) answers: AnswerReader,
+}
+
+impl KvServer {
+    /// KV.Put. With `prev_kv` it waits for room for the answer before it is proposed.
     pub(crate) async fn put(
         &self,
         id: u64,
@@ -35,37 +49,37 @@ impl Server {
         if put.prev_kv && !from.is_free() {
             from.free(id, 0, self.settings.request_timeout).await?;
         }
-        self.check_quota(id, put_cost(&put)).await?;
-        let reply = self.propose(id, Command::Put(put)).await?.kv();
-        Ok(self.finish(id, reply, (from, None)).await?.map(KvResponse::put))
+        self.proposer.check_quota(id, put_cost(&put)).await?;
+        let reply = self.proposer.propose(id, Command::Put(put)).await?.kv();
+        Ok(self.answers.finish(id, reply, (from, None)).await?.map(KvResponse::put))
     }
 
-    /// KV.Range.
+    /// KV.Range. A short range is answered at once; a longer one is read on a blocking thread.
     pub(crate) async fn range(
         &self,
         id: u64,
         range: RangeRequest,
         from: &Arc<Connection>,
     ) -> Result<Answer<RangeResponse>, Error> {
-        self.may_range(id, &range).await?;
+        self.prepare_range(id, &range).await?;
         from.ready(id, self.settings.request_timeout).await?;
         if let Some(response) = self.store.small_range(id, &range, from.small())? {
             return Ok(Answer::Whole(response));
         }
-        self.read_large(id, Question::Range(range), from).await.map(Answer::Large)
+        self.answers.read_large(id, Question::Range(range), from).await.map(Answer::Large)
     }
 
-    /// All that comes before a range is read.
-    pub(super) async fn may_range(&self, id: u64, range: &RangeRequest) -> Result<(), Error> {
+    /// The steps before a range is read.
+    pub(super) async fn prepare_range(&self, id: u64, range: &RangeRequest) -> Result<(), Error> {
         validate(id, 1, || check::check_range(range))?;
         if !range.serializable {
-            self.linearize(id).await?;
+            self.reads.linearize(id).await?;
         }
         self.auth.authenticate(id);
         Ok(())
     }
 
-    /// KV.DeleteRange.
+    /// KV.DeleteRange. With `prev_kv` it waits for room for the answer before it is proposed.
     pub(crate) async fn delete_range(
         &self,
         id: u64,
@@ -73,24 +87,27 @@ impl Server {
         from: &Arc<Connection>,
     ) -> Result<Answer<DeleteRangeResponse>, Error> {
         let share = match delete_range.prev_kv {
-            true => self.room_for(id, std::iter::once(previous(&delete_range)), from).await?,
+            true => {
+                let deleted = std::iter::once(deleted_range(&delete_range));
+                self.answers.room_for(id, deleted, from).await?
+            }
             false => None,
         };
         let reply = self.propose_delete(id, delete_range).await?;
-        Ok(self.finish(id, reply, (from, share)).await?.map(KvResponse::delete_range))
+        Ok(self.answers.finish(id, reply, (from, share)).await?.map(KvResponse::delete_range))
     }
 
-    /// Deletes; what the answer needs is not read yet.
+    /// Deletes keys. The rows of the reply are not read yet.
     pub(super) async fn propose_delete(
         &self,
         id: u64,
         delete_range: DeleteRangeRequest,
     ) -> Result<Reply, Error> {
         validate(id, 1, || check::check_delete_range(&delete_range))?;
-        Ok(self.propose(id, Command::DeleteRange(delete_range)).await?.kv())
+        Ok(self.proposer.propose(id, Command::DeleteRange(delete_range)).await?.kv())
     }
 
-    /// KV.Txn. One that only reads takes the way of a read.
+    /// KV.Txn. A transaction that only reads is not proposed.
     pub(crate) async fn txn(
         &self,
         id: u64,
@@ -102,11 +119,11 @@ impl Server {
             return self.read_txn(id, txn.into_request(), from).await;
         }
         let share = match txn.reads() {
-            true => self.room_for(id, txn.ranges(), from).await?,
+            true => self.answers.room_for(id, txn.ranges(), from).await?,
             false => None,
         };
         let reply = self.propose_txn(id, txn).await?;
-        Ok(self.finish(id, reply, (from, share)).await?.map(KvResponse::txn))
+        Ok(self.answers.finish(id, reply, (from, share)).await?.map(KvResponse::txn))
     }
 
     async fn read_txn(
@@ -116,17 +133,17 @@ impl Server {
         from: &Arc<Connection>,
     ) -> Result<Answer<TxnResponse>, Error> {
         if !check::txn_is_serializable(&txn) {
-            self.linearize(id).await?;
+            self.reads.linearize(id).await?;
         }
         self.auth.authenticate(id);
         from.ready(id, self.settings.request_timeout).await?;
         if let Some(response) = self.store.small_txn(id, &txn, from.small())? {
             return Ok(Answer::Whole(response));
         }
-        self.read_large(id, Question::Txn(txn), from).await.map(Answer::Large)
+        self.answers.read_large(id, Question::Txn(txn), from).await.map(Answer::Large)
     }
 
-    /// A transaction that may be carried out, with those in it.
+    /// Decodes and checks a transaction with those nested in it.
     pub(super) fn check_txn(&self, id: u64, txn: TxnRequest) -> Result<Txn, Error> {
         let operations = txn.compare.len() + txn.success.len() + txn.failure.len();
         let max_ops = self.settings.max_txn_ops;
@@ -136,13 +153,13 @@ impl Server {
         })
     }
 
-    /// Carries out a transaction that writes; what its answer needs is not read yet.
+    /// Proposes a transaction that writes. The rows of the reply are not read yet.
     pub(super) async fn propose_txn(&self, id: u64, txn: Txn) -> Result<Reply, Error> {
-        self.check_quota(id, txn_cost(&txn)).await?;
-        Ok(self.propose(id, Command::Txn(txn)).await?.kv())
+        self.proposer.check_quota(id, txn_cost(&txn)).await?;
+        Ok(self.proposer.propose(id, Command::Txn(txn)).await?.kv())
     }
 
-    /// KV.Compact. A physical one also waits until the rows are gone from the file.
+    /// KV.Compact. A physical compaction also waits until its rows are deleted from the file.
     pub(crate) async fn compact(
         &self,
         id: u64,
@@ -150,28 +167,22 @@ impl Server {
     ) -> Result<CompactionResponse, Error> {
         let physical = compaction.physical;
         let revision = compaction.revision;
-        let reply = self.propose(id, Command::Compact(compaction)).await?.kv();
+        let reply = self.proposer.propose(id, Command::Compact(compaction)).await?.kv();
         if physical {
             self.wait_compacted(id, revision).await?;
         }
         Ok(CompactionResponse { header: header(reply.revision()) })
     }
 
-    /// Waits until the compaction's rows are gone, and until the file knows.
+    /// Waits until the rows of a compaction are deleted, and until that is committed to the file.
     async fn wait_compacted(&self, id: u64, revision: i64) -> Result<(), Error> {
         let _span = crate::stage!(CompactWait, id, revision = revision).begun();
         while self.store.finished_compaction() < revision {
             tokio::time::sleep(COMPACTION_POLL).await;
         }
-        let backend = Arc::clone(&self.backend);
+        let backend = Arc::clone(self.store.backend());
         let done = tokio::task::spawn_blocking(move || backend.commit_now());
         done.await.map_err(|_| Error::Stopped)
-    }
-
-    /// Maintenance.Alarm. All of it goes through raft, listing too, as in etcd.
-    pub(crate) async fn alarm(&self, id: u64, alarm: AlarmRequest) -> Result<AlarmResponse, Error> {
-        let alarms = self.propose(id, Command::Alarm(alarm)).await?.alarms();
-        Ok(AlarmResponse { header: None, alarms })
     }
 }
 

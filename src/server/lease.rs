@@ -1,4 +1,4 @@
-//! Leases: keys that go away when nobody says any more that they should stay (etcd: `lease`).
+//! Leases: keys that are deleted unless a client keeps renewing their lease (etcd: `lease`).
 //!
 //! ```text
 //!   Grant, Revoke ──▶ raft ──▶ apply ──▶ Lessor: lease ⇄ keys        on every member, alike
@@ -8,28 +8,30 @@
 //!            over its peer port            └─▶ expiry ──▶ Revoke ──▶ raft
 //! ```
 //!
-//! Which leases there are and which keys are attached is replicated. How long a lease has still to
-//! live is not: a renewal would otherwise cost an entry in the log. Only the leader counts, and a
-//! new leader begins by giving every lease its whole time again, so a lease may live longer than it
-//! was granted, and never shorter. Where leaders change often, long leases never end; for those the
-//! leader can write down every five minutes what is left of them ([`checkpoint`]).
+//! The leases and their attached keys are replicated. The remaining time of a lease is not, because
+//! a renewal would then cost an entry in the log. Only the leader keeps deadlines. A new leader
+//! starts every lease with its whole TTL, so a lease may live longer than granted, and never
+//! shorter. Where leaders change often, long leases never end; for those the leader can log the
+//! remaining time every five minutes ([`checkpoint`]).
+//!
+//! A member that leads and keeps deadlines is the *primary* of its term.
 //!
 //! Invariants
-//! * What apply answers and writes depends on the log and, as in etcd, on the shortest TTL, which
+//! * The results and the rows of apply depend on the log and, as in etcd, on the shortest TTL. It
 //!   follows from this member's own `--heartbeat-interval` and `--election-timeout` and goes into
-//!   the lease's row: members must be given the same. Deadlines are told to nobody but the leader's
-//!   own clients, and they move by the monotonic clock.
-//! * A member counts only after a quorum has confirmed that it leads, and asks again before each
-//!   pass of revocations. A revocation that it proposes counts only in the term of that answer: a
-//!   member that was stopped for a while, and replaced meanwhile, revokes nothing (etcd #15247).
-//! * What is written down of a lease's time is never less than what its client was promised: a
-//!   renewal is answered only after that is cleared on a majority.
-//! * An attached key's row names its lease, so the attachments are rebuilt from the key space.
-//! * The lessor's lock is taken after the index and the buffers, and held briefly; no other lock is
-//!   taken below it. (The watchers' lock comes after it, when it is free again.)
+//!   the lease's row, so all members must have the same flags. Deadlines move by the monotonic
+//!   clock, and stay on the leader, which answers clients from them.
+//! * A member becomes the primary only after a quorum has confirmed that it leads, and asks again
+//!   before each pass of revocations. It proposes a revocation only for the term of that
+//!   confirmation: a member that was paused, and replaced meanwhile, revokes nothing (etcd #15247).
+//! * A logged remaining time is never less than the client was promised: a renewal is answered only
+//!   after a majority has cleared it.
+//! * The row of an attached key names its lease, so the attachments are rebuilt from the key space.
+//! * The lessor's lock is taken after the index and the buffers, and held briefly. No other lock is
+//!   taken while it is held. (The watchers' lock is taken after it is released.)
 //!
 //! Reading order: [`lessor`], [`crate::server::apply::lease`], [`primary`], [`forward`],
-//! [`requests`], [`expiry`], [`checkpoint`].
+//! [`requests`], [`expiry`], [`checkpoint`], which plans with [`schedule`].
 
 pub mod checkpoint;
 pub mod expiry;
@@ -37,9 +39,11 @@ pub mod forward;
 pub mod lessor;
 pub mod primary;
 pub mod requests;
+mod schedule;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::requests::LeaseServer;
 pub use self::{
     lessor::{Lessor, View, min_ttl},
     primary::{Primary, Question, Refusal},

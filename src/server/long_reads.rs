@@ -29,7 +29,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Error, Server, mvcc::Store};
+use super::{Error, mvcc::Store};
 use crate::{stage, trace};
 
 /// Upper limit on long reads in progress.
@@ -37,16 +37,13 @@ const READS_MAX: usize = 4;
 /// Upper limit on hashes in progress. Each holds a set with one revision of every key.
 const HASHES_MAX: usize = 1;
 
-/// Limits how many slow reads and hashes run at the same time.
-pub(crate) struct Permits {
+/// Runs slow reads and hashes, a limited number at a time.
+pub(crate) struct LongReads {
+    store: Arc<Store>,
+    /// How long a read may wait for a permit.
+    request_timeout: Duration,
     reads: Queue,
     hashes: Queue,
-}
-
-impl Default for Permits {
-    fn default() -> Self {
-        Self { reads: Queue::new(READS_MAX), hashes: Queue::new(HASHES_MAX) }
-    }
 }
 
 /// The permits for one kind of work, and the calls that wait for one.
@@ -65,36 +62,52 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Server {
-    /// Reads from the key space for request `id` on a blocking thread. A read that has begun runs to
-    /// its end, even if its caller is gone. Fails if no permit is free within the request timeout.
-    pub(crate) async fn read_long<T: Send + 'static>(
+impl LongReads {
+    /// Reads from this key space.
+    pub(crate) fn new(store: Arc<Store>, request_timeout: Duration) -> Self {
+        let (reads, hashes) = (Queue::new(READS_MAX), Queue::new(HASHES_MAX));
+        Self { store, request_timeout, reads, hashes }
+    }
+
+    /// Reads from the key space for request `id` on a blocking thread. A read that has begun runs
+    /// to its end, even if its caller is gone. Fails if no permit is free within the request
+    /// timeout.
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         id: u64,
         read: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let (store, patience) = (Arc::clone(&self.store), self.settings.request_timeout);
-        self.long_reads.reads.with_permit(id, patience, move || read(&store)).await
+        self.read_within(id, self.request_timeout, read).await
     }
 
-    /// As [`Server::read_long`], for a stream: it has no timeout, so it waits until a permit is free.
-    pub(crate) async fn read_long_for_stream<T: Send + 'static>(
+    /// As [`LongReads::read`], for a stream: it has no timeout, so it waits until a permit is free.
+    pub(crate) async fn read_for_stream<T: Send + 'static>(
         &self,
         id: u64,
+        read: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.read_within(id, Duration::MAX, read).await
+    }
+
+    /// As [`LongReads::read`], with another timeout.
+    pub(super) async fn read_within<T: Send + 'static>(
+        &self,
+        id: u64,
+        patience: Duration,
         read: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Result<T, Error> {
         let store = Arc::clone(&self.store);
-        self.long_reads.reads.with_permit(id, Duration::MAX, move || read(&store)).await
+        self.reads.with_permit(id, patience, move || read(&store)).await
     }
 
-    /// As [`Server::read_long`], for a hash of the whole key space. Hashes run one at a time.
-    pub(crate) async fn hash_long<T: Send + 'static>(
+    /// As [`LongReads::read`], for a hash of the whole key space. Hashes run one at a time.
+    pub(super) async fn hash<T: Send + 'static>(
         &self,
         id: u64,
         hash: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let (store, patience) = (Arc::clone(&self.store), self.settings.request_timeout);
-        self.long_reads.hashes.with_permit(id, patience, move || hash(&store)).await
+        let store = Arc::clone(&self.store);
+        self.hashes.with_permit(id, self.request_timeout, move || hash(&store)).await
     }
 }
 
@@ -147,14 +160,15 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// Goal: never more work in progress than permits, even after a client has gone away. Method: the
-    /// first call hangs and its caller gives up; the second can begin only after the first has ended.
+    /// Goal: never more work in progress than permits, even after a client has gone away. Method:
+    /// the first call hangs and its caller gives up; the second can begin only after the first has
+    /// ended.
     #[tokio::test]
     async fn later_reads_queue_for_a_permit() {
-        let permits = Permits::default();
+        let (reads, hashes) = (Queue::new(READS_MAX), Queue::new(HASHES_MAX));
         let (release, hangs) = mpsc::channel::<()>();
         let (begun, has_begun) = tokio::sync::oneshot::channel();
-        let first = permits.hashes.with_permit(1, LONG, move || {
+        let first = hashes.with_permit(1, LONG, move || {
             begun.send(()).unwrap();
             let _ = hangs.recv();
         });
@@ -163,21 +177,21 @@ mod tests {
             begun = has_begun => begun.unwrap(),
             _ = first => panic!("it cannot end"),
         }
-        assert_eq!(permits.hashes.permits.available_permits(), 0);
-        let second = permits.hashes.with_permit(2, LONG, || 2);
+        assert_eq!(hashes.permits.available_permits(), 0);
+        let second = hashes.with_permit(2, LONG, || 2);
         tokio::pin!(second);
         tokio::select! {
             biased;
             _ = &mut second => panic!("no permit was free"),
             () = tokio::task::yield_now() => {}
         }
-        assert_eq!(permits.reads.with_permit(3, LONG, || 1).await, Ok(1));
+        assert_eq!(reads.with_permit(3, LONG, || 1).await, Ok(1));
         // The wait has a limit.
-        let in_vain = permits.hashes.with_permit(4, Duration::from_millis(20), || 3);
+        let in_vain = hashes.with_permit(4, Duration::from_millis(20), || 3);
         assert_eq!(in_vain.await, Err(Error::Timeout));
-        assert_eq!(permits.hashes.waiting.load(Ordering::Relaxed), 1);
+        assert_eq!(hashes.waiting.load(Ordering::Relaxed), 1);
         drop(release);
         assert_eq!(second.await, Ok(2));
-        assert_eq!(permits.hashes.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(hashes.waiting.load(Ordering::Relaxed), 0);
     }
 }

@@ -1,7 +1,8 @@
-//! Who is in the cluster, as the log says (etcd: `membership.RaftCluster`).
+//! The members of the cluster, as the log says (etcd: `membership.RaftCluster`).
 //!
-//! Only apply writes here, from configuration changes and from the attributes that members publish.
-//! It stands in the backend, so a restart knows the members as of its consistent index.
+//! Only the apply thread writes here, from configuration changes and from the attributes that
+//! members publish. The rows are in the backend, so after a restart the members are those as of the
+//! consistent index.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,26 +17,26 @@ use crate::{
     storage::backend::{Backend, Bucket, WriteGuard},
 };
 
-/// A member in the JSON form in which etcd keeps and sends it.
+/// A member, with the JSON form in which etcd stores and sends it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Its id.
+    /// An id of a removed member is never used again.
     pub id: u64,
-    /// Where other members reach it.
+    /// URLs at which other members reach it.
     #[serde(rename = "peerURLs", default)]
     pub peer_urls: Vec<String>,
-    /// Whether it has no vote.
+    /// A learner gets all entries but has no vote.
     #[serde(rename = "isLearner", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_learner: bool,
-    /// Its name; empty until it has started and said so.
+    /// `--name`; empty until the member has published it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Where clients reach it; empty until it has started and said so.
+    /// URLs at which clients reach it; empty until the member has published them.
     #[serde(rename = "clientURLs", default, skip_serializing_if = "Vec::is_empty")]
     pub client_urls: Vec<String>,
 }
 
-/// What a member publishes about itself.
+/// The attributes that a member publishes when it starts.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Attributes {
     /// `--name`.
@@ -46,7 +47,7 @@ pub struct Attributes {
     pub client_urls: Vec<String>,
 }
 
-/// Why a membership change does not count.
+/// Why a membership change is refused: the same reason on every member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// etcd: ErrIDRemoved.
@@ -61,16 +62,16 @@ pub enum Refusal {
     /// etcd: ErrPeerURLexists.
     #[error("membership: peerURL exists")]
     PeerUrlExists,
-    /// The context of the change is not a member.
+    /// The context of the change does not decode as a member.
     #[error("membership: the change carries no member")]
     Malformed,
 }
 
-/// A row of the members that cannot be read.
+/// A row of the buckets `members` or `members_removed` does not decode.
 #[derive(Debug, thiserror::Error)]
 #[error("the database is damaged: the row {key:?} of its members cannot be read")]
 pub struct Damaged {
-    /// The row's key: an id in hex.
+    /// The row's key, which should be an id in hex.
     key: String,
 }
 
@@ -96,7 +97,8 @@ impl Members {
     ///
     /// # Errors
     ///
-    /// A row that is not a member: one that is missing would be a voter nobody dials.
+    /// A row does not decode. Without it a voter could be missing, which this member would not
+    /// dial.
     pub fn open(cluster_id: u64, backend: &Backend) -> Result<Self, Damaged> {
         let damaged = |key: &Bytes| Damaged { key: String::from_utf8_lossy(key).into_owned() };
         let mut inner = Inner::default();
@@ -113,38 +115,43 @@ impl Members {
         Ok(Self { cluster_id, inner: RwLock::new(inner) })
     }
 
-    /// The cluster's id.
+    /// The id that all members of this cluster share.
     pub fn cluster_id(&self) -> u64 {
         self.cluster_id
     }
 
-    /// All members, by id.
+    /// All members, in the order of their ids.
     pub fn list(&self) -> Vec<Member> {
         self.read().members.values().cloned().collect()
     }
 
-    /// One member.
+    /// The member with this id, unless it was removed or never added.
     pub fn get(&self, id: u64) -> Option<Member> {
         self.read().members.get(&id).cloned()
     }
 
-    /// How many members have a vote.
+    /// Number of members that have a vote.
     pub fn voters(&self) -> usize {
         self.read().members.values().filter(|member| !member.is_learner).count()
     }
 
-    /// The cluster version, once it is decided.
+    /// Whether this id belongs to a member that has no vote yet.
+    pub(super) fn is_learner(&self, id: u64) -> bool {
+        self.read().members.get(&id).is_some_and(|member| member.is_learner)
+    }
+
+    /// The cluster version; `None` until the leader has decided it.
     pub fn version(&self) -> Option<String> {
         self.read().version.clone()
     }
 
-    /// Ids that were members once and may never be again.
+    /// Ids of removed members, which may never join again.
     pub fn removed(&self) -> Vec<u64> {
         self.read().removed.iter().copied().collect()
     }
 
-    /// Whether the change counts, given what came before it in the log. Returns the member that an
-    /// addition or update carries.
+    /// Whether a change is valid after all entries before it. Returns the member that an addition
+    /// or an update carries.
     pub fn validate(&self, change: &raftpb::ConfChange) -> Result<Option<Member>, Refusal> {
         use raftpb::ConfChangeType as Kind;
         let inner = self.read();
@@ -158,7 +165,7 @@ impl Members {
         }
         let context = change.context();
         let (member, promotes) = parse_context(context).ok_or(Refusal::Malformed)?;
-        // A promotion is an AddNode of a member that is there.
+        // A promotion is an AddNode of an existing member.
         let must_exist = promotes || change.r#type() == Kind::ConfChangeUpdateNode;
         match (must_exist, known) {
             (true, false) => return Err(Refusal::NotFound),
@@ -171,7 +178,7 @@ impl Members {
         if taken { Err(Refusal::PeerUrlExists) } else { Ok(Some(member)) }
     }
 
-    /// Apply thread: carries out a change that [`Members::validate`] has passed.
+    /// Apply thread: carries out a change that [`Members::validate`] has accepted.
     pub fn apply(
         &self,
         change: &raftpb::ConfChange,
@@ -188,7 +195,7 @@ impl Members {
             return;
         };
         if let Some(old) = inner.members.get(&id) {
-            // An update or a promotion does not take away what the member has published.
+            // An update or a promotion keeps the attributes that the member has published.
             member.name.clone_from(&old.name);
             member.client_urls.clone_from(&old.client_urls);
         }
@@ -197,7 +204,8 @@ impl Members {
         inner.members.insert(id, member);
     }
 
-    /// Apply thread: takes what a member has published. A member that is not known is ignored.
+    /// Apply thread: stores the attributes that a member has published. Those of an unknown member
+    /// are ignored.
     pub fn set_attributes(&self, id: u64, attributes: Attributes, backend: &mut WriteGuard<'_>) {
         let mut inner = self.inner.write().expect("nobody panics while holding it");
         let Some(member) = inner.members.get_mut(&id) else {
@@ -209,7 +217,7 @@ impl Members {
         store(member, backend);
     }
 
-    /// Apply thread: the cluster version is decided.
+    /// Apply thread: stores the cluster version that the leader has decided.
     pub fn set_version(&self, version: &str, backend: &mut WriteGuard<'_>) {
         let mut inner = self.inner.write().expect("nobody panics while holding it");
         let value = Bytes::copy_from_slice(version.as_bytes());
@@ -239,7 +247,7 @@ fn store(member: &Member, backend: &mut WriteGuard<'_>) {
     backend.put(Bucket::Members, hex(member.id).as_bytes(), value.into());
 }
 
-/// The member in a change's context, and whether it is a promotion.
+/// The member in a change's context, and whether the change promotes it.
 fn parse_context(context: &[u8]) -> Option<(Member, bool)> {
     #[derive(Deserialize)]
     struct Promotion {
@@ -266,7 +274,7 @@ mod tests {
     use crate::storage::backend;
 
     #[test]
-    fn a_row_that_cannot_be_read_is_an_error_and_not_a_member_less() {
+    fn a_row_that_does_not_decode_is_an_error_and_not_skipped() {
         for (bucket, key, value) in
             [(Bucket::Members, "b", "{\"id\":"), (Bucket::MembersRemoved, "no id", "removed")]
         {

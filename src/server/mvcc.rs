@@ -1,7 +1,7 @@
-//! The key space: every key, at every revision that is not compacted (etcd: `mvcc`).
+//! The key space: every key at every revision that is not compacted (etcd: `mvcc`).
 //!
-//! Nothing is overwritten. A put adds a row under a new [`Revision`], a deletion adds a tombstone,
-//! and so yesterday can still be read. Two structures share the work:
+//! Nothing is overwritten. A put adds a row under a new [`Revision`], and a deletion adds a
+//! tombstone, so past revisions can still be read. Two structures share the work:
 //!
 //! ```text
 //!            key ──▶ TreeIndex ──▶ revision ──▶ backend ──▶ KeyValue
@@ -10,40 +10,40 @@
 //!    "foo" ──▶ KeyIndex [2, 5, 7t] [9] ──▶ 9.0 ──▶ key bucket: 00…09_00…00 ──▶ {foo, bar, …}
 //! ```
 //!
-//! One lock, over the tree, the current revision and the compacted revision. Apply takes it once
-//! for a whole batch of entries, together with the backend's ([`Batch`]), so that revision,
-//! index and rows become visible together. A reader takes it to copy the revisions that it needs
-//! and to look at the write buffer; the file it reads afterwards, without the lock, as of that
-//! moment. That snapshot is also what protects a slow reader from compaction.
+//! One lock protects the tree, the newest revision and the compacted revision. Apply takes it once
+//! for a batch of entries, together with the backend's lock ([`Batch`]), so revision, index and
+//! rows become visible together. A reader takes it to copy the revisions that it needs, and to look
+//! into the write buffer. It reads the file afterwards, without the lock, from a snapshot of that
+//! moment. The snapshot also protects a slow reader from compaction.
 //!
 //! Invariants
-//! * Revisions are handed out in order, one main revision for each transaction that changes
-//!   something; a transaction that changes nothing leaves no trace.
-//! * A transaction that is refused has written nothing, and every member refuses it for the same
-//!   reason: all tests come before the first write, and none of them looks at a clock or a disk.
-//! * `compacted` only grows, and is in the file before or together with the first row that is
-//!   missing because of it.
-//! * The revision never goes back, not even when compaction has deleted the newest rows
-//!   (etcd #17780): the marks of the compaction count as well.
+//! * Revisions are assigned in order, one main revision to each transaction that changes something.
+//!   A transaction that changes nothing gets none.
+//! * A refused transaction has written nothing, and every member refuses it for the same reason:
+//!   all checks come before the first write, and none of them reads a clock or a disk.
+//! * `compacted` only grows. It is committed to the file before, or together with, the first
+//!   deletion of a row that it permits.
+//! * The revision never goes back, even if compaction has deleted the newest rows (etcd #17780),
+//!   because the marks of compactions count too.
 //!
-//! Rows, keys of rows and hashes are etcd's, so that `HashKV` agrees with etcd after the same
-//! writes. Whoever wants to hear of changes is in [`watch`]. A key's lease is in its row; the leases
-//! themselves are the lessor's (`server::lease`), which learns of every put and deletion here.
+//! Rows, their keys and hashes are etcd's, so `HashKV` agrees with etcd after the same writes.
+//! Watchers are in [`watch`]. A key's lease is in its row; the leases themselves belong to the
+//! lessor (`server::lease`), which is notified here of every put and deletion.
 
-pub mod compact;
-pub mod hash;
-pub mod key_index;
-pub mod key_map;
-pub mod plan;
-pub mod read_txn;
+mod compact;
+mod hash;
+mod key_index;
+mod key_map;
+pub(crate) mod plan;
+pub(crate) mod read_txn;
 pub(crate) mod reader;
-pub mod reply;
-pub mod revision;
+pub(crate) mod reply;
+mod revision;
 #[cfg(test)]
 mod tests;
-pub mod tree_index;
-pub mod watch;
-pub mod write_txn;
+mod tree_index;
+pub(crate) mod watch;
+mod write_txn;
 
 use std::{
     collections::HashMap,
@@ -56,7 +56,7 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 
-use self::{compact::Worker, tree_index::Restored, watch::Watchers};
+use self::{compact::Worker, tree_index::RestoredRow, watch::Watchers};
 use crate::{
     pb::mvccpb::KeyValue,
     server::lease::Lessor,
@@ -64,79 +64,77 @@ use crate::{
     trace,
 };
 
-pub use self::{
+pub use self::revision::Revision;
+pub(crate) use self::{
     hash::HashKv,
-    reply::{Asker, KvResponse, Reply},
-    revision::Revision,
+    reply::{KvResponse, Reply, ReplyTo},
     tree_index::{KeyRange, TreeIndex},
     write_txn::WriteTxn,
 };
 
-/// A panic while one of the locks was held has left half an entry behind.
+/// A panic under one of the locks may have left half of an entry behind.
 const POISONED: &str = "a panic below this lock ends the member";
 
 /// Why the key space cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A row of the key bucket has no revision as its key.
+    /// A row of the key bucket whose key is not a revision.
     #[error("key bucket: a row's key is not a revision: {0:?}")]
     RowKey(Bytes),
-    /// A row of the key bucket does not come behind the one that was read before it.
+    /// A row of the key bucket that is out of order.
     #[error("key bucket: revision {found} stands behind revision {before}")]
     Order {
-        /// Of the row.
+        /// The revision of the row.
         found: Revision,
-        /// Of the row before.
+        /// The revision of the row before it.
         before: Revision,
     },
-    /// A row of the key bucket has no key-value pair as its value.
+    /// A row of the key bucket whose value is not a key-value pair.
     #[error("key bucket: the row of revision {revision} is damaged")]
     Row {
-        /// Of the row.
+        /// The revision of the row.
         revision: Revision,
-        /// What the decoder said.
+        /// The decoder's error.
         source: prost::DecodeError,
     },
-    /// A mark of the compaction is not a revision.
+    /// A row of the meta bucket that should contain the revision of a compaction.
     #[error("meta bucket: {0} is not a revision")]
     Mark(&'static str),
-    /// A row of the lease bucket is no lease.
+    /// A row of the lease bucket that is not a lease.
     #[error("lease bucket: a row is damaged: {0}")]
     Lease(prost::DecodeError),
 }
 
-/// What the lock protects.
+/// The state under the lock.
 #[derive(Debug)]
 struct Index {
     tree: TreeIndex,
-    /// The newest revision; 1 while nothing was ever written.
+    /// The newest main revision; 1 until the first write.
     revision: i64,
-    /// Up to, but without, this revision nothing can be read; −1 before the first compaction.
+    /// The compacted revision: the oldest that can be read; −1 before the first compaction.
     compacted: i64,
 }
 
 /// The key space. See the module's text.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     backend: Arc<Backend>,
     index: RwLock<Index>,
-    /// The newest revision and the compacted one, for those who need nothing else of the lock.
+    /// A copy of the index's revision, which is read without the lock.
     revision: AtomicI64,
-    compacted: AtomicI64,
-    /// The newest compaction that has been asked for, and the newest whose rows are gone.
-    scheduled: AtomicI64,
+    /// The revision of the newest compaction whose rows are deleted; −1 before the first.
     finished: AtomicI64,
     worker: Mutex<Worker>,
     watchers: Watchers,
-    /// The leases, and which keys are attached to them. Its lock is taken after the
-    /// index and the buffers, and no other is taken below it.
+    /// The leases, and the keys attached to them. Its lock is taken after those of the index and
+    /// the buffers, and no other lock is taken under it.
     lessor: Lessor,
 }
 
 impl Store {
-    /// Rebuilds the index from the key bucket. A compaction that a crash has interrupted goes on
-    /// with the next calls of [`Store::step_compaction`].
-    pub fn open(backend: Arc<Backend>) -> Result<Arc<Store>, OpenError> {
+    /// Rebuilds the index from the key bucket. The next calls of [`Store::step_compaction`] resume
+    /// a compaction that a crash has interrupted.
+    pub(crate) fn open(backend: Arc<Backend>) -> Result<Arc<Store>, OpenError> {
         let finished = compact::mark(&backend, compact::FINISHED)?;
         let scheduled = compact::mark(&backend, compact::SCHEDULED)?;
         let Contents { tree, newest, stored, attached } = restore(&backend)?;
@@ -152,8 +150,6 @@ impl Store {
             backend,
             index: RwLock::new(Index { tree, revision, compacted }),
             revision: AtomicI64::new(revision),
-            compacted: AtomicI64::new(compacted),
-            scheduled: AtomicI64::new(scheduled),
             finished: AtomicI64::new(finished),
             worker: Mutex::default(),
             watchers: Watchers::default(),
@@ -161,31 +157,24 @@ impl Store {
         }))
     }
 
-    /// The newest revision that readers can see.
-    pub fn revision(&self) -> i64 {
+    /// The newest main revision that readers can see.
+    pub(crate) fn revision(&self) -> i64 {
         self.revision.load(Ordering::Acquire)
     }
 
-    /// The oldest revision that can be read; −1 before the first compaction.
-    pub fn compacted(&self) -> i64 {
-        self.compacted.load(Ordering::Acquire)
-    }
-
-    /// The leases.
-    pub fn lessor(&self) -> &Lessor {
+    pub(crate) fn lessor(&self) -> &Lessor {
         &self.lessor
     }
 
-    /// The file below.
-    pub fn backend(&self) -> &Arc<Backend> {
+    pub(crate) fn backend(&self) -> &Arc<Backend> {
         &self.backend
     }
 
-    /// Begins a batch of entries. Only the apply thread does so. Readers wait until the batch is
+    /// Begins a batch of entries; called by the apply thread only. Readers wait until the batch is
     /// dropped, and then see all of it.
-    pub fn batch(&self) -> Batch<'_> {
-        // The backend's back-pressure is waited out before readers are locked out, and not again
-        // when they are: compaction may have filled the buffer in between.
+    pub(crate) fn batch(&self) -> Batch<'_> {
+        // Wait for room in the write buffer before readers are locked out, and not again after
+        // that, though compaction may have filled the buffer in between.
         self.backend.wait_for_room();
         fail::fail_point!("mvcc-batch-before-index");
         let index = self.index.write().expect(POISONED);
@@ -197,38 +186,32 @@ impl Store {
     }
 }
 
-/// The write side, held for one batch of entries.
+/// The write side of the key space, for one batch of entries.
 #[derive(Debug)]
-pub struct Batch<'a> {
+pub(crate) struct Batch<'a> {
     store: &'a Store,
     index: RwLockWriteGuard<'a, Index>,
     backend: WriteGuard<'a>,
 }
 
 impl<'a> Batch<'a> {
-    /// Notes that an entry is applied; called once for each, after its writes.
-    pub fn set_applied(&mut self, index: u64, term: u64) {
+    /// Records that an entry is applied; called once for each entry, after its writes.
+    pub(crate) fn set_applied(&mut self, index: u64, term: u64) {
         self.backend.set_applied(index, term, self.index.revision);
     }
 
-    /// The other buckets.
-    pub fn backend(&mut self) -> &mut WriteGuard<'a> {
+    /// The backend, for writes to other buckets.
+    pub(crate) fn backend(&mut self) -> &mut WriteGuard<'a> {
         &mut self.backend
     }
 
-    /// The leases.
-    pub fn lessor(&self) -> &'a Lessor {
+    pub(crate) fn lessor(&self) -> &'a Lessor {
         &self.store.lessor
     }
 
-    /// The newest revision, that of this batch included.
-    pub fn revision(&self) -> i64 {
+    /// The newest main revision, this batch's writes included.
+    pub(crate) fn revision(&self) -> i64 {
         self.index.revision
-    }
-
-    /// The compacted revision, this batch included.
-    pub fn compacted(&self) -> i64 {
-        self.index.compacted
     }
 }
 
@@ -236,29 +219,28 @@ impl Drop for Batch<'_> {
     fn drop(&mut self) {
         self.store.revision.store(self.index.revision, Ordering::Release);
         note_revision(self.index.revision);
-        self.store.compacted.store(self.index.compacted, Ordering::Release);
     }
 }
 
-/// For the keyframes: where the key space stands.
+/// Publishes the newest revision for the trace's keyframes.
 fn note_revision(revision: i64) {
     let revision = u64::try_from(revision).unwrap_or(0);
     trace::watermarks().revision.store(revision, Ordering::Relaxed);
 }
 
-/// What the key bucket has.
+/// The contents of the key bucket.
 #[derive(Default)]
 struct Contents {
     tree: TreeIndex,
-    /// The newest revision; 0 for an empty bucket.
+    /// The newest main revision; 0 for an empty bucket.
     newest: i64,
-    /// Bytes of keys and values.
+    /// The length of all rows with their keys, in bytes.
     stored: u64,
-    /// Keys that have a lease, and which.
+    /// The leases of keys, by key.
     attached: HashMap<Bytes, i64>,
 }
 
-/// Goes through the key bucket, oldest revision first.
+/// Reads the key bucket, oldest revision first.
 fn restore(backend: &Backend) -> Result<Contents, OpenError> {
     let mut contents = Contents::default();
     let mut before = Revision::default();
@@ -268,17 +250,17 @@ fn restore(backend: &Backend) -> Result<Contents, OpenError> {
         let Some((revision, is_tombstone)) = Revision::from_row_key(&row_key) else {
             return Err(OpenError::RowKey(row_key));
         };
-        // The file's pages are in order, unless something has changed one.
+        // Rows are in order unless a page of the file is damaged.
         if revision <= before {
             return Err(OpenError::Order { found: revision, before });
         }
         before = revision;
         let kv = KeyValue::decode(row).map_err(|source| OpenError::Row { revision, source })?;
         let (created, version) = (kv.create_revision, kv.version);
-        let row = Restored { revision, is_tombstone, created, version };
+        let row = RestoredRow { revision, is_tombstone, created, version };
         contents.tree.restore(&kv.key, row);
         contents.newest = revision.main;
-        // A tombstone's row has no lease.
+        // The row of a tombstone has no lease.
         if kv.lease == 0 {
             contents.attached.remove(&kv.key);
         } else {

@@ -1,76 +1,60 @@
 //! The alarm of a member whose backend is full (etcd: `quotaAlarmer`, and the end of `apply`).
 //!
 //! ```text
-//!   check_quota: a write was refused ─┐             ┌─▶ Alarm(Activate) ──▶ raft ··· apply
-//!   apply: an entry found no room ────┴─▶ NoSpace ──┘        │
-//!                      the write is answered "no space" ◀────┘
+//!   check_quota: a write is refused ─┐             ┌─▶ Alarm(Activate) ──▶ raft ··· apply
+//!   apply: an entry finds no room ───┴─▶ NoSpace ──┘        │
+//!                     the write is answered "no space" ◀────┘
 //! ```
 //!
-//! There are two who find out, because members may have different quotas and files of different
-//! size: the one that is asked, and every member that applies. Each raises its own alarm.
+//! Members may have different quotas, and files of different sizes. So both the member that gets a
+//! request and every member that applies its entry look for room, and each raises its own alarm.
 //!
-//! Invariant: at most one proposal of it is on its way, and none while it stands, however many
-//! writes are refused: a full cluster must not fill its log as well. (etcd proposes one for each.)
-//! As in etcd a write is answered after the alarm is raised, or has failed to be.
+//! Invariant: at most one proposal of the alarm is in flight, and none while the alarm is raised,
+//! however many writes are refused. A full cluster must not fill its log as well. (etcd proposes
+//! one for each write.) As in etcd, a write is answered after the alarm is raised, or has failed to
+//! be.
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
-
-use super::{Server, command::Command};
+use super::{command::Command, propose::Proposer};
 use crate::pb::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
 
-/// Wishes for the alarm.
-#[derive(Debug, Default)]
-pub struct NoSpace {
-    wake: Notify,
-    /// How many wishes have been seen to.
-    answered: watch::Sender<u64>,
-}
-
-impl NoSpace {
-    /// There is no room: this member's alarm is to be raised. Never waits.
-    pub(super) fn wish(&self) {
-        self.wake.notify_one();
-    }
-}
-
-impl Server {
-    /// Raises this member's NOSPACE alarm, and waits until that is done or has failed.
+impl Proposer {
+    /// Raises this member's NOSPACE alarm. Returns when it is raised or has failed to be.
     pub(super) async fn raise_no_space(&self) {
         let mut answered = self.no_space.answered.subscribe();
         if self.alarms.has(AlarmType::Nospace, self.member_id) {
             return;
         }
         self.no_space.wish();
-        // The member is its sender.
+        // The sender is a part of the proposer, so the channel does not close.
         let _ = answered.changed().await;
     }
-}
 
-/// Sees to the wishes, one proposal at a time, for as long as the member runs.
-pub async fn run(server: Arc<Server>) {
-    loop {
-        server.no_space.wake.notified().await;
-        if !server.alarms.has(AlarmType::Nospace, server.member_id) {
-            raise(&server).await;
+    /// Every member keeps the trace of this request: it is rare, and an operator will look for it.
+    async fn propose_no_space(&self) {
+        let (used, limit) = (self.backend.used(), self.settings.quota_bytes);
+        tracing::warn!(used, limit, "the backend is full: raising the alarm");
+        let id = self.ids.next(true);
+        let alarm = AlarmRequest {
+            action: AlarmAction::Activate as i32,
+            member_id: self.member_id,
+            alarm: AlarmType::Nospace as i32,
+        };
+        if let Err(error) = self.propose(id, Command::Alarm(alarm)).await {
+            // The next write that finds no room tries again.
+            tracing::warn!(?error, "could not raise the alarm yet");
         }
-        server.no_space.answered.send_modify(|answered| *answered += 1);
     }
 }
 
-/// Its story is kept by all members: it is rare, and somebody will want to know.
-async fn raise(server: &Server) {
-    let (used, limit) = (server.backend.used(), server.settings.quota_bytes);
-    tracing::warn!(used, limit, "the backend is full: raising the alarm");
-    let id = server.ids.next(true);
-    let alarm = AlarmRequest {
-        action: AlarmAction::Activate as i32,
-        member_id: server.member_id,
-        alarm: AlarmType::Nospace as i32,
-    };
-    if let Err(error) = server.propose(id, Command::Alarm(alarm)).await {
-        // The next write that finds no room tries again.
-        tracing::warn!(?error, "could not raise the alarm yet");
+/// Raises the alarm when asked to, one proposal at a time, for as long as the member runs.
+pub(crate) async fn run(proposer: Arc<Proposer>) {
+    loop {
+        proposer.no_space.wake.notified().await;
+        if !proposer.alarms.has(AlarmType::Nospace, proposer.member_id) {
+            proposer.propose_no_space().await;
+        }
+        proposer.no_space.answered.send_modify(|answered| *answered += 1);
     }
 }

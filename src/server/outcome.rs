@@ -1,37 +1,38 @@
-//! What apply makes of a request: the same on every member, and told to the client of one.
+//! The results of apply: the same on every member, and returned to the client by one of them.
 //!
-//! Apply puts [`Outcome`]s into the channel to the grpc thread, where [`wait`](super::wait) looks up
-//! who waits for each.
+//! Apply sends [`Outcome`]s to the grpc thread, where [`wait`](super::wait) finds the request that
+//! waits for each.
 
 use super::{Error, mvcc::Reply};
 use crate::pb::etcdserverpb::{AlarmMember, LeaseGrantResponse, LeaseRevokeResponse};
 
-/// How one proposal ended, as every member computes it.
+/// The result of one proposal, as every member computes it.
 #[derive(Debug)]
-pub struct Outcome {
-    /// The proposal's id.
-    pub id: u64,
-    /// What the client is told.
-    pub result: Result<Response, Error>,
+pub(crate) struct Outcome {
+    /// The id under which the request was proposed.
+    pub(crate) id: u64,
+    /// An error is a result like any other: apply has carried it out by refusing the request.
+    pub(crate) result: Result<Response, Error>,
 }
 
-/// What a request is answered with.
+/// The result of a request that was carried out.
 #[derive(Debug)]
-pub enum Response {
-    /// One of the KV service; what it reads is not read yet.
+pub(crate) enum Response {
+    /// Of the KV service. The reads of the request are planned, but not done yet.
     Kv(Reply),
-    /// The alarms that were listed, raised or ended.
+    /// The alarms that were listed, raised or disarmed.
     Alarm(Vec<AlarmMember>),
-    /// The lease that was made.
+    /// The lease that was granted.
     LeaseGrant(LeaseGrantResponse),
-    /// A lease is gone.
+    /// A lease was revoked, and its keys are deleted.
     LeaseRevoke(LeaseRevokeResponse),
-    /// Done; there is nothing to say.
+    /// Of a request whose answer carries nothing.
     Empty,
 }
 
 impl Response {
-    /// The reply to a request to the key space.
+    /// The reply to a request of the KV service. Panics for a result of another kind, as the
+    /// methods below do.
     pub(super) fn kv(self) -> Reply {
         match self {
             Response::Kv(reply) => reply,
@@ -64,7 +65,7 @@ impl Response {
     }
 }
 
-/// Apply answers each request with its own kind of response: [`Command`](super::command::Command).
+/// Apply answers each kind of [`Command`](super::command::Command) with its own kind of response.
 fn unexpected<T>(response: &Response) -> T {
     unreachable!("apply answered with another request's response: {response:?}")
 }

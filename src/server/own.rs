@@ -1,36 +1,69 @@
-//! What the member itself asks of the key space: for a lock, an election, a check of its health.
+//! The requests that the member itself makes to the key space: for a lock, an election, or a check
+//! of its health.
 //!
-//! The same as a client would ask, under the call's own id. But the answers stay here: they have a
-//! few keys, so they are read as a whole, and take no room from those that are sent.
+//! Each is the same as a client's, under the call's own id. The answers have few keys, so they are
+//! read as a whole, without a place in the ledger of [`super::answer`]. Only those that are sent to
+//! a client are counted, from the moment they are read.
+
+use std::{sync::Arc, time::Duration};
+
+use prost::Message as _;
 
 use crate::pb::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 
 use super::{
-    Error, Server,
-    answer::Connection,
-    mvcc::{KvResponse, Reply, reader::Source},
+    Error,
+    answer::{Connection, Held},
+    kv_server::KvServer,
+    mvcc::{KvResponse, Reply, Store, reader::Source},
 };
 
-impl Server {
-    /// A range. It may look at many keys, and returns a few. If a client is sent what is read, it
-    /// must have read enough of its earlier answers: asked behind the round, so that calls which
-    /// share one do not all pass.
+impl KvServer {
+    /// A range that may visit many keys, but returns few.
     pub(super) async fn own_range(
         &self,
         id: u64,
         range: RangeRequest,
-        client: Option<&Connection>,
     ) -> Result<RangeResponse, Error> {
-        self.may_range(id, &range).await?;
-        if let Some(client) = client {
-            self.ready(id, client).await?;
-        }
+        self.prepare_range(id, &range).await?;
         if let Some(response) = self.store.small_range(id, &range, usize::MAX)? {
             return Ok(response);
         }
-        self.read_long(id, move |store| store.range(id, &range)).await?
+        self.long_reads.read(id, move |store| store.range(id, &range)).await?
+    }
+
+    /// A range whose answer is sent to a client, with its bytes, which are counted. Fails if the
+    /// client has read too little of its earlier answers for `patience`. This is checked after the
+    /// read round, and again after the wait for a permit: calls that share these waits would
+    /// otherwise all pass before the first answer is counted.
+    pub(super) async fn range_for(
+        &self,
+        id: u64,
+        range: &RangeRequest,
+        (client, patience): (&Arc<Connection>, Duration),
+    ) -> Result<(RangeResponse, Held), Error> {
+        self.prepare_range(id, range).await?;
+        loop {
+            client.ready(id, patience).await?;
+            if let Some(response) = self.store.small_range(id, range, usize::MAX)? {
+                let held = client.hold(response.encoded_len());
+                return Ok((response, held));
+            }
+            let (range, client) = (range.clone(), Arc::clone(client));
+            let read = move |store: &Store| {
+                if !client.is_ready() {
+                    return Ok(None);
+                }
+                let response = store.range(id, &range)?;
+                let held = client.hold(response.encoded_len());
+                Ok(Some((response, held)))
+            };
+            if let Some(read) = self.long_reads.read_within(id, patience, read).await?? {
+                return Ok(read);
+            }
+        }
     }
 
     /// A transaction that writes.
@@ -39,7 +72,7 @@ impl Server {
         Ok(self.whole(id, self.propose_txn(id, txn).await?).txn())
     }
 
-    /// A deletion.
+    /// A deletion of one key or of a range.
     pub(super) async fn own_delete(
         &self,
         id: u64,
@@ -50,7 +83,7 @@ impl Server {
 
     fn whole(&self, id: u64, mut reply: Reply) -> KvResponse {
         let mut budget = usize::MAX;
-        let response = reply.whole(id, Source::Published(&self.backend), &mut budget);
-        response.expect("nothing is beyond the budget")
+        let response = reply.whole(id, Source::Published(self.store.backend()), &mut budget);
+        response.expect("the budget has no limit")
     }
 }

@@ -1,36 +1,78 @@
-//! Handing a write to raft, and waiting for what apply makes of it.
+//! Handing a write to raft, and waiting for the result from apply.
 //!
-//! etcd: `processInternalRaftRequestOnce`. Every wait has an end: after five seconds and two
-//! election timeouts the client is told that the request timed out, and as far as it is known why.
-//! It is not told that the request failed, because it may still be committed.
+//! etcd: `processInternalRaftRequestOnce`. Every wait has a limit: after five seconds and two
+//! election timeouts the client gets a timeout error, which names the cause if it is known. The
+//! error does not say that the request failed, because it may still be committed.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Error, Server, command::Command, outcome::Response};
+use super::{
+    Error, Settings,
+    alarm::{Alarms, NoSpace},
+    auth::AuthStore,
+    command::Command,
+    ids::RequestIds,
+    members::Members,
+    outcome::Response,
+    wait::Wait,
+};
 use crate::{
     clock,
     pb::etcdserverpb::{AlarmType, RequestHeader},
-    raft::inbox::{Input, Refused},
-    stage, trace,
+    raft::{
+        Status,
+        inbox::{Inbox, Input, Refused},
+        rafthttp,
+    },
+    stage,
+    storage::backend::Backend,
+    trace,
 };
 
-impl Server {
+/// Proposes commands, and first checks whether the member can take them.
+pub(crate) struct Proposer {
+    pub(crate) member_id: u64,
+    pub(crate) settings: Settings,
+    pub(crate) ids: Arc<RequestIds>,
+    /// To the raft thread.
+    pub(crate) inbox: Inbox,
+    pub(crate) status: Arc<Status>,
+    /// The proposals that wait for apply.
+    pub(crate) wait: Arc<Wait>,
+    pub(crate) auth: Arc<AuthStore>,
+    pub(crate) alarms: Arc<Alarms>,
+    /// Asks for the alarm of a full backend.
+    pub(crate) no_space: Arc<NoSpace>,
+    /// Compared with the quota.
+    pub(crate) backend: Arc<Backend>,
+    /// With `peers`, tells why a proposal has timed out.
+    pub(crate) members: Arc<Members>,
+    pub(crate) peers: Arc<rafthttp::Active>,
+}
+
+impl Proposer {
+    /// Whether this member leads, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        self.status.leader() == self.member_id
+    }
+
     /// Proposes a command under `id` and waits until it has been applied.
-    pub(crate) async fn propose(&self, id: u64, command: Command) -> Result<Response, Error> {
+    pub(super) async fn propose(&self, id: u64, command: Command) -> Result<Response, Error> {
         let data = self.encode(id, command)?;
         let result = self.propose_bytes(id, data, None).await;
-        // Apply found no room, and raises the alarm; as in etcd, the client hears of it after that.
+        // Apply found no room and asks for the alarm; as in etcd, the client gets its answer after
+        // the alarm is raised.
         if matches!(result, Err(Error::NoSpace)) && !self.alarms.is_raised(AlarmType::Nospace) {
             self.raise_no_space().await;
         }
         result
     }
 
-    /// Proposes a command only as the leader of this term: a member that is not, or not any more, must
-    /// not ask somebody else to do what it has decided for itself.
-    pub(crate) async fn propose_in_term(
+    /// Proposes a command only as the leader of `term`. A leader's own decisions are never
+    /// forwarded: if another member leads by then, raft drops the proposal.
+    pub(super) async fn propose_in_term(
         &self,
         id: u64,
         command: Command,
@@ -51,7 +93,7 @@ impl Server {
         Ok(data)
     }
 
-    /// Proposes what the members tell each other without being asked, also while apply is behind.
+    /// Proposes what members publish unasked, even while apply is behind.
     pub(super) async fn announce(&self, id: u64, command: Command) -> Result<Response, Error> {
         let data = command.encode(RequestHeader { id, ..RequestHeader::default() });
         self.propose_bytes(id, data, None).await
@@ -72,7 +114,7 @@ impl Server {
         result
     }
 
-    /// Hands a proposal over, and waits for what apply makes of it.
+    /// Hands a proposal to the raft thread, and waits for its result from apply.
     async fn outcome(&self, id: u64, data: Bytes, term: Option<u64>) -> Result<Response, Error> {
         let start = clock::now();
         let mut waiting = self.wait.register(id);
@@ -89,8 +131,9 @@ impl Server {
         }
     }
 
-    /// What is known about a request that waited in vain since `start` (etcd: parseProposeCtxErr).
-    pub(crate) fn why_timed_out(&self, start: Instant) -> Error {
+    /// The known cause of a timeout, for a request that has waited since `start` (etcd:
+    /// parseProposeCtxErr).
+    fn why_timed_out(&self, start: Instant) -> Error {
         if let Some(elected) = self.status.elected_at() {
             let lost = elected.checked_sub(2 * self.settings.election);
             if lost.is_some_and(|lost| lost < start) && start < elected {

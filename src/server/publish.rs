@@ -1,32 +1,31 @@
-//! What members tell each other through the log without being asked: a member's name and client
-//! URLs, and the version that the cluster has.
-//!
-//! How they are written there says [`command`](super::command).
+//! The facts that a member publishes through the log: its name and its client URLs, and, if it
+//! leads, the version of the cluster. [`command`](super::command) has their forms.
 
 use std::{future::pending, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::watch;
 
-use super::{Error, Server, command::Command, members::Attributes, outcome::Response};
+use super::{Error, command::Command, members::Attributes, outcome::Response, propose::Proposer};
 use crate::raft::Leadership;
 
-/// The pause behind a try that was refused.
+/// The pause after a refused attempt.
 const PAUSE: Duration = Duration::from_millis(100);
 
-impl Server {
-    /// Publishes this member's attributes, again and again until it works. A member is ready to
-    /// serve once they have come back to it through the log.
+impl Proposer {
+    /// Publishes this member's attributes, and retries until an attempt succeeds. The member is
+    /// ready to serve once the entry has come back through the log.
     ///
-    /// A publication can be lost on its way to a leader, or with one, and nobody would say so until
-    /// its time is over. Publishing twice changes nothing, so there is another try whenever the
-    /// leader has changed, and after an election timeout, two, four; the earlier ones still count.
-    pub async fn publish(&self, attributes: &Attributes) {
+    /// A proposal can be lost on its way to a leader, or with a leader, and this member notices
+    /// only at the timeout. To publish twice changes nothing, so there is another attempt whenever
+    /// the leader has changed, and after one election timeout, then two, then four. Earlier
+    /// attempts still count.
+    pub(crate) async fn publish(&self, attributes: &Attributes) {
         let mut leadership = self.status.leadership();
-        let (mut tries, mut patience) = (FuturesUnordered::new(), None);
+        let (mut attempts, mut patience) = (FuturesUnordered::new(), None);
         loop {
             tokio::select! {
-                Some(result) = tries.next() => match result {
+                Some(result) = attempts.next() => match result {
                     Ok(_) => return,
                     Err(Error::Stopped) => return pending().await,
                     Err(error) => {
@@ -35,23 +34,24 @@ impl Server {
                         patience = None;
                     }
                 },
-                () = worth_a_try(&mut leadership, patience) => {
-                    tries.push(self.publish_once(attributes.clone()));
-                    let longer = |patience: Duration| (2 * patience).min(self.settings.request_timeout);
+                () = until_worth_an_attempt(&mut leadership, patience) => {
+                    attempts.push(self.publish_once(attributes.clone()));
+                    let limit = self.settings.request_timeout;
+                    let longer = |patience: Duration| (2 * patience).min(limit);
                     patience = Some(patience.map_or(self.settings.election, longer));
                 }
             }
         }
     }
 
-    /// Each try has an id of its own, under which its outcome comes back.
+    /// Each attempt has its own id, because outcomes are found by it.
     async fn publish_once(&self, attributes: Attributes) -> Result<Response, Error> {
         let command = Command::SetAttributes(self.member_id, attributes);
         self.announce(self.ids.next(false), command).await
     }
 
-    /// Leader: proposes the cluster's version.
-    pub async fn set_cluster_version(&self, version: &str) {
+    /// Proposes the version of the cluster. Only the leader may.
+    pub(crate) async fn set_cluster_version(&self, version: &str) {
         let command = Command::SetVersion(version.to_owned());
         if let Err(error) = self.announce(self.ids.next(false), command).await {
             tracing::warn!(?error, version, "could not set the cluster version yet");
@@ -59,15 +59,17 @@ impl Server {
     }
 }
 
-/// Returns when there is a leader to publish to, and, behind a try, when there is a new one or the
-/// try's time is over.
-async fn worth_a_try(leadership: &mut watch::Receiver<Leadership>, patience: Option<Duration>) {
+/// Returns when there is a leader to publish to. After an attempt it first waits for a new leader,
+/// but no longer than `patience`.
+async fn until_worth_an_attempt(
+    leadership: &mut watch::Receiver<Leadership>,
+    patience: Option<Duration>,
+) {
     if let Some(patience) = patience {
-        // Whichever comes first.
         let _ = tokio::time::timeout(patience, leadership.changed()).await;
     }
     if leadership.wait_for(|now| now.leader != 0).await.is_err() {
-        // The member ends.
+        // The member is stopping.
         pending::<()>().await;
     }
 }

@@ -1,27 +1,31 @@
-//! The order to stop, for those who would otherwise wait longer than the member lives.
+//! The order to stop, for calls and streams that could outlast the member.
 //!
 //! Most requests are answered within milliseconds, and a member that stops waits for them. A call
-//! that waits for a lock, and a stream, may wait for days: they hear of the order here, and end with
-//! "server stopped" (etcd: ErrStopped).
+//! that waits for a lock, and a stream, may wait for days. The order ends them with "server
+//! stopped" (etcd: ErrStopped).
 
 use tokio::sync::watch;
 
-use super::Server;
+/// The order to stop, which is given once and never taken back. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stopping {
+    is_given: watch::Sender<bool>,
+}
 
-impl Server {
-    /// Gives the order. It is never taken back.
-    pub fn stop_serving(&self) {
-        self.stopping.send_replace(true);
+impl Stopping {
+    /// Gives the order. Calls that begin to wait later end at once.
+    pub(crate) fn give(&self) {
+        self.is_given.send_replace(true);
     }
 
-    /// Whether it was given, now and later.
-    pub fn stopping(&self) -> watch::Receiver<bool> {
-        self.stopping.subscribe()
+    /// Whether the order is given, now and later.
+    pub(crate) fn watch(&self) -> watch::Receiver<bool> {
+        self.is_given.subscribe()
     }
 
-    /// Returns when it is given.
-    pub(crate) async fn stopped(&self) {
-        // The sender is a part of the server, so the channel does not close.
-        let _ = self.stopping().wait_for(|is_stopping| *is_stopping).await;
+    /// Returns when the order is given.
+    pub(super) async fn given(&self) {
+        // This sender keeps the channel open.
+        let _ = self.watch().wait_for(|is_given| *is_given).await;
     }
 }

@@ -1,30 +1,30 @@
-//! Transactions that stand in each other, without recursion.
+//! Nested transactions, without recursion.
 //!
-//! An operation of a transaction may itself be a transaction. etcd bounds the depth by the number of
-//! operations alone, so clients choose it, and etcd members with another limit put deeper ones into
-//! the log. A function that calls itself once a level would let them exhaust its stack. So a nested
+//! An operation of a transaction may itself be a transaction. etcd limits the depth only by the
+//! number of operations, so clients choose it, and etcd members with another limit may log deeper
+//! transactions. A function that recurses at each level could exhaust its stack. So a nested
 //! transaction stays bytes until [`Txn::expand`] decodes it into a list of levels:
 //!
 //! ```text
 //!   TxnRequest                          levels
-//!   ├─ put a                            0  the outermost        inner: 1, 2
-//!   ├─ bytes ── put b, bytes ── put d   1  in it, the first     inner: 3
-//!   └─ bytes ── put c                   2  in it, the second
-//!                                       3  in 1
+//!   ├─ put a                            0  the outermost     inner: 1, 2
+//!   ├─ bytes ── put b, bytes ── put d   1  the first in 0    inner: 3
+//!   └─ bytes ── put c                   2  the second in 0
+//!                                       3  the first in 1
 //! ```
 //!
-//! [`Txn::walk`] visits the operations in etcd's order, and enters each nested transaction where it
-//! stands, with an explicit stack on the heap. The checks, apply and the answer are loops over its
-//! steps. A level takes memory in proportion to its bytes, so the size limit of requests, and that of
-//! log entries, bounds all of it.
+//! [`Txn::walk`] visits the operations in etcd's order, and enters each nested transaction at its
+//! position, with an explicit stack on the heap. The checks, apply and the answer are loops over
+//! the steps of a walk. A level takes memory in proportion to its bytes, so the size limits of
+//! requests and of log entries bound the whole list.
 //!
 //! Invariants
-//! * A level's number is greater than that of the one around it.
-//! * The transactions nested directly in a level are neighbours: first those of `success`, then
+//! * The number of a level is greater than that of the level around it.
+//! * The levels nested directly in a level have consecutive numbers: first those of `success`, then
 //!   those of `failure`, each in the order of the operations.
-//! * A plain transaction, with nothing nested in it, is expanded without an allocation.
+//! * A transaction without nested ones is expanded without an allocation.
 
-mod answer;
+mod response;
 
 use prost::{DecodeError, Message as _};
 
@@ -32,62 +32,62 @@ use crate::pb::etcdserverpb::{
     DeleteRangeRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request,
 };
 
-pub(crate) use answer::Answers;
+pub(crate) use response::{Frames, RESPONSES, ResponseBuilder};
 
-/// A transaction and all that are nested in it. See the module's text.
+/// A transaction with all that are nested in it. See the module's text.
 #[derive(Debug)]
-pub struct Txn {
+pub(crate) struct Txn {
+    /// Level 0.
     root: Level,
-    /// Levels from 1 on.
+    /// Level 1 and higher.
     nested: Vec<Level>,
 }
 
 #[derive(Debug)]
 struct Level {
     request: TxnRequest,
-    /// The level of the first transaction nested in it; `None` while they are bytes.
+    /// The first level nested in it; `None` if nested transactions are not decoded.
     inner: Option<usize>,
 }
 
-/// Which operations of a level are walked through.
+/// The operations of a level that a walk visits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub(crate) enum Branches {
     /// Those of `success`, then those of `failure`.
     Both,
-    /// Those of `success`.
     Success,
-    /// Those of `failure`.
     Failure,
 }
 
 /// One step of a walk.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Step<'t> {
-    /// A transaction begins. The first step is that of level 0.
+pub(crate) enum Step<'t> {
+    /// The transaction of this level begins. The first step enters level 0.
     Enter(usize),
-    /// An operation that is no transaction; `None` for an empty one.
+    /// An operation that is not a transaction; `None` for an empty one.
     Op(Option<&'t Request>),
-    /// The transaction of this level is over.
+    /// The transaction of this level ends.
     Leave(usize),
 }
 
-/// The range of what a deletion deletes.
-pub(crate) fn previous(delete: &DeleteRangeRequest) -> RangeRequest {
+/// The range request for the keys that a deletion deletes.
+pub(crate) fn deleted_range(delete: &DeleteRangeRequest) -> RangeRequest {
     let (key, range_end) = (delete.key.clone(), delete.range_end.clone());
     RangeRequest { key, range_end, ..RangeRequest::default() }
 }
 
 impl Txn {
-    /// Decodes the transactions that are nested in a request. The check refuses one with more
-    /// operations than the ones around it leave of `max_ops`, so what is nested in that stays bytes.
+    /// Decodes the transactions nested in a request. A level may have as many operations as the
+    /// levels around it leave of `max_ops`. If it has more, `check` refuses the request, so
+    /// transactions nested in that level stay bytes.
     ///
     /// Fails if a nested transaction does not decode.
-    pub fn expand(request: TxnRequest, max_ops: usize) -> Result<Txn, DecodeError> {
+    pub(crate) fn expand(request: TxnRequest, max_ops: usize) -> Result<Txn, DecodeError> {
         let mut txn = Txn { root: Level { request, inner: None }, nested: Vec::new() };
-        if inner(&txn.root.request).next().is_none() {
+        if nested_requests(&txn.root.request).next().is_none() {
             return Ok(txn);
         }
-        // What each level may have.
+        // The number of operations that each level may have.
         let mut left = vec![max_ops];
         let mut at = 0;
         while at < left.len() {
@@ -95,7 +95,8 @@ impl Txn {
             if let Some(rest) = left[at].checked_sub(operations(request)) {
                 let first = left.len();
                 let decode = |bytes: &bytes::Bytes| TxnRequest::decode(bytes.clone());
-                let requests = inner(request).map(decode).collect::<Result<Vec<_>, _>>()?;
+                let requests =
+                    nested_requests(request).map(decode).collect::<Result<Vec<_>, _>>()?;
                 left.resize(first + requests.len(), rest);
                 let levels = requests.into_iter().map(|request| Level { request, inner: None });
                 txn.nested.extend(levels);
@@ -106,29 +107,29 @@ impl Txn {
         Ok(txn)
     }
 
-    /// How many transactions there are.
-    pub fn levels(&self) -> usize {
+    /// The number of levels, which is the number of transactions.
+    pub(crate) fn levels(&self) -> usize {
         1 + self.nested.len()
     }
 
-    /// The request of a level; what is nested in it is bytes there.
-    pub fn request(&self, level: usize) -> &TxnRequest {
+    /// The request of a level, in which nested transactions are bytes.
+    pub(crate) fn request(&self, level: usize) -> &TxnRequest {
         &self.level(level).request
     }
 
-    /// The outermost request, with all that is nested in it as bytes.
-    pub fn into_request(self) -> TxnRequest {
+    /// The request from which the transaction was expanded.
+    pub(crate) fn into_request(self) -> TxnRequest {
         self.root.request
     }
 
-    /// Walks through the operations of each level that `taken` chooses.
-    pub fn walk<F: Fn(usize) -> Taken>(&self, taken: F) -> Walk<'_, F> {
-        Walk { txn: self, taken, open: Vec::new(), begun: false }
+    /// Walks through the operations of each level in the branches that `branches` chooses for it.
+    pub(crate) fn walk<F: Fn(usize) -> Branches>(&self, branches: F) -> Walk<'_, F> {
+        Walk { txn: self, branches, open: Vec::new(), has_begun: false }
     }
 
-    /// Whether any operation of any level reads something for the answer.
-    pub fn reads(&self) -> bool {
-        self.walk(|_| Taken::Both).any(|step| match step {
+    /// Whether the answer to any operation of any level may contain rows.
+    pub(crate) fn reads(&self) -> bool {
+        self.walk(|_| Branches::Both).any(|step| match step {
             Step::Op(Some(Request::RequestRange(_))) => true,
             Step::Op(Some(Request::RequestPut(put))) => put.prev_kv,
             Step::Op(Some(Request::RequestDeleteRange(delete))) => delete.prev_kv,
@@ -136,27 +137,28 @@ impl Txn {
         })
     }
 
-    /// What all operations of all levels read of the key space for the answer.
-    pub fn ranges(&self) -> impl Iterator<Item = RangeRequest> {
-        self.walk(|_| Taken::Both).filter_map(|step| match step {
+    /// The ranges and deleted ranges that the operations of all levels read for the answer. The
+    /// previous value of a put is not among them, because it is one row.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = RangeRequest> {
+        self.walk(|_| Branches::Both).filter_map(|step| match step {
             Step::Op(Some(Request::RequestRange(range))) => Some(range.clone()),
             Step::Op(Some(Request::RequestDeleteRange(delete))) if delete.prev_kv => {
-                Some(previous(delete))
+                Some(deleted_range(delete))
             }
             Step::Op(_) | Step::Enter(_) | Step::Leave(_) => None,
         })
     }
 
-    /// The levels of the transactions that stand directly in a level, in the operations taken. None
-    /// if they are still bytes.
-    pub fn inner(&self, level: usize, taken: Taken) -> std::ops::Range<usize> {
+    /// The levels nested directly in these branches of a level; none if they are not decoded.
+    pub(crate) fn inner(&self, level: usize, branches: Branches) -> std::ops::Range<usize> {
         let Level { request, inner } = self.level(level);
         let Some(first) = *inner else { return 0..0 };
-        let (success, failure) = (nested_in(&request.success), nested_in(&request.failure));
-        match taken {
-            Taken::Both => first..first + success + failure,
-            Taken::Success => first..first + success,
-            Taken::Failure => first + success..first + success + failure,
+        let count = |ops: &[RequestOp]| ops.iter().filter_map(nested_request).count();
+        let (success, failure) = (count(&request.success), count(&request.failure));
+        match branches {
+            Branches::Both => first..first + success + failure,
+            Branches::Success => first..first + success,
+            Branches::Failure => first + success..first + success + failure,
         }
     }
 
@@ -169,64 +171,61 @@ impl Txn {
     }
 }
 
-/// How many operations a transaction counts as: the length of the longest of its three lists.
-pub fn operations(request: &TxnRequest) -> usize {
+/// The number of operations that counts against the limit: the length of the longest of the three
+/// lists.
+pub(crate) fn operations(request: &TxnRequest) -> usize {
     request.compare.len().max(request.success.len()).max(request.failure.len())
 }
 
-fn inner(request: &TxnRequest) -> impl Iterator<Item = &bytes::Bytes> {
-    request.success.iter().chain(&request.failure).filter_map(nested)
+fn nested_requests(request: &TxnRequest) -> impl Iterator<Item = &bytes::Bytes> {
+    request.success.iter().chain(&request.failure).filter_map(nested_request)
 }
 
-fn nested(op: &RequestOp) -> Option<&bytes::Bytes> {
+fn nested_request(op: &RequestOp) -> Option<&bytes::Bytes> {
     match &op.request {
         Some(Request::RequestTxn(bytes)) => Some(bytes),
         _ => None,
     }
 }
 
-fn nested_in(ops: &[RequestOp]) -> usize {
-    ops.iter().filter_map(nested).count()
-}
-
 /// See [`Txn::walk`].
 #[derive(Debug)]
-pub struct Walk<'t, F> {
+pub(crate) struct Walk<'t, F> {
     txn: &'t Txn,
-    taken: F,
+    branches: F,
+    /// The levels that were entered and not left, outermost first.
     open: Vec<Open<'t>>,
-    begun: bool,
+    has_begun: bool,
 }
 
-/// A level that the walk is in.
+/// The rest of a level.
 #[derive(Debug)]
 struct Open<'t> {
     level: usize,
     ops: std::iter::Chain<std::slice::Iter<'t, RequestOp>, std::slice::Iter<'t, RequestOp>>,
-    /// The transactions that come next in it.
     inner: std::ops::Range<usize>,
 }
 
-impl<'t, F: Fn(usize) -> Taken> Walk<'t, F> {
+impl<'t, F: Fn(usize) -> Branches> Walk<'t, F> {
     fn enter(&mut self, level: usize) -> Step<'t> {
         let TxnRequest { success, failure, .. } = self.txn.request(level);
-        let taken = (self.taken)(level);
-        let ops = match taken {
-            Taken::Both => success.iter().chain(failure),
-            Taken::Success => success.iter().chain(&[]),
-            Taken::Failure => failure.iter().chain(&[]),
+        let branches = (self.branches)(level);
+        let ops = match branches {
+            Branches::Both => success.iter().chain(failure),
+            Branches::Success => success.iter().chain(&[]),
+            Branches::Failure => failure.iter().chain(&[]),
         };
-        self.open.push(Open { level, ops, inner: self.txn.inner(level, taken) });
+        self.open.push(Open { level, ops, inner: self.txn.inner(level, branches) });
         Step::Enter(level)
     }
 }
 
-impl<'t, F: Fn(usize) -> Taken> Iterator for Walk<'t, F> {
+impl<'t, F: Fn(usize) -> Branches> Iterator for Walk<'t, F> {
     type Item = Step<'t>;
 
     fn next(&mut self) -> Option<Step<'t>> {
-        if !self.begun {
-            self.begun = true;
+        if !self.has_begun {
+            self.has_begun = true;
             return Some(self.enter(0));
         }
         loop {
@@ -236,10 +235,10 @@ impl<'t, F: Fn(usize) -> Taken> Iterator for Walk<'t, F> {
                 self.open.pop();
                 return Some(Step::Leave(level));
             };
-            if nested(op).is_none() {
+            if nested_request(op).is_none() {
                 return Some(Step::Op(op.request.as_ref()));
             }
-            // One that is still bytes is passed over.
+            // One that is not decoded is skipped.
             if let Some(level) = open.inner.next() {
                 return Some(self.enter(level));
             }

@@ -1,47 +1,46 @@
-//! What a member says about itself and its cluster.
+//! The requests of Cluster and Maintenance: the state of a member and of its cluster.
 
 use std::sync::Arc;
 
-use super::{Error, Server, health::alarm_name, mvcc::HashKv};
-use crate::pb::etcdserverpb::{self, AlarmType, StatusResponse};
+use super::{Error, Server, command::Command, health::alarm_name, mvcc::HashKv};
+use crate::pb::etcdserverpb::{self, AlarmRequest, AlarmResponse, AlarmType, StatusResponse};
 
-/// The API level that this server meets.
+/// The etcd version whose API this server implements.
 pub const ETCD_VERSION: &str = "3.5.33";
 
 impl Server {
-    /// Mints a request's id, and decides with it whether all members keep its trace: because the
-    /// caller asks for it (`forced`), because somebody watches for requests like it, or by chance.
-    /// `method` is a place in [`METHODS`](crate::trace::METHODS).
-    pub fn next_id(&self, method: u64, key: &[u8], forced: bool) -> u64 {
-        let forced = forced || self.collector.is_armed(method, key);
-        self.ids.next(self.sampler.keep_next(forced))
-    }
-
-    /// The members, by id. A linearizable list is as new as the moment of asking.
+    /// Cluster.MemberList: the members in the order of their ids. A linearizable list has every
+    /// change that was committed before the call.
     pub(crate) async fn member_list(
         &self,
         id: u64,
         linearizable: bool,
     ) -> Result<Vec<etcdserverpb::Member>, Error> {
         if linearizable {
-            self.linearize(id).await?;
+            self.reads.linearize(id).await?;
         }
         Ok(self.members.list().into_iter().map(etcdserverpb::Member::from).collect())
     }
 
     /// Maintenance.HashKV: reads the whole key bucket.
     pub(crate) async fn hash_kv(&self, id: u64, revision: i64) -> Result<HashKv, Error> {
-        self.hash_long(id, move |store| store.hash_kv(revision)).await?
+        self.long_reads.hash(id, move |store| store.hash_kv(revision)).await?
     }
 
-    /// Maintenance.Hash: all that the file has, with the revision of then; also away from there.
+    /// Maintenance.Hash: a hash of the whole file, and the revision that was committed to it then.
     pub(crate) async fn hash(&self, id: u64) -> Result<(u32, i64), Error> {
         let backend = Arc::clone(&self.backend);
-        let (hash, committed) = self.hash_long(id, move |_| backend.hash()).await?;
+        let (hash, committed) = self.long_reads.hash(id, move |_| backend.hash()).await?;
         Ok((hash, committed.revision))
     }
 
-    /// Maintenance.Status: this member, as it is now.
+    /// Maintenance.Alarm. Listing goes through raft as well, as in etcd.
+    pub(crate) async fn alarm(&self, id: u64, alarm: AlarmRequest) -> Result<AlarmResponse, Error> {
+        let alarms = self.proposer.propose(id, Command::Alarm(alarm)).await?.alarms();
+        Ok(AlarmResponse { header: None, alarms })
+    }
+
+    /// Maintenance.Status: the state of this member now, without a quorum.
     pub fn member_status(&self) -> StatusResponse {
         let mut errors: Vec<String> =
             self.alarms.list(AlarmType::None as i32).iter().map(alarm_text).collect();
@@ -57,14 +56,9 @@ impl Server {
             raft_term: self.status.term(),
             raft_applied_index: self.status.applied(),
             errors,
-            is_learner: self.is_learner(),
+            is_learner: self.members.is_learner(self.member_id),
             ..StatusResponse::default()
         }
-    }
-
-    /// Whether this member does not vote yet.
-    pub fn is_learner(&self) -> bool {
-        self.members.get(self.member_id).is_some_and(|member| member.is_learner)
     }
 }
 

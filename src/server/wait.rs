@@ -1,8 +1,8 @@
 //! The requests that wait for apply, by id.
 //!
-//! Apply sends one list of outcomes a batch; a task on the grpc side looks each id up here and
-//! wakes its request. An id that nobody waits for belongs to another member, or to a client that
-//! has given up: its outcome is dropped.
+//! Apply sends one list of outcomes per batch. A task on the grpc side finds each request here by
+//! its id and wakes it. If no request waits under an id, its client has given up, or another member
+//! made the id: its outcome is dropped.
 
 use std::{collections::HashMap, sync::Mutex};
 
@@ -15,47 +15,47 @@ use super::{
 
 type Waiter = oneshot::Sender<Result<Response, Error>>;
 
-/// The map from id to waiting request.
+/// The waiting requests. Each id is registered at most once at a time.
 #[derive(Debug, Default)]
-pub struct Wait {
+pub(crate) struct Wait {
     waiters: Mutex<HashMap<u64, Waiter>>,
 }
 
-/// A place in the map; dropping it gives the place up.
+/// A registered request. Dropping it ends the wait, and its outcome is dropped if it comes later.
 #[derive(Debug)]
-pub struct Waiting<'a> {
+pub(crate) struct Waiting<'a> {
     wait: &'a Wait,
     id: u64,
-    /// Takes the outcome.
-    pub outcome: oneshot::Receiver<Result<Response, Error>>,
+    /// Resolves to an error if the member stops first.
+    pub(super) outcome: oneshot::Receiver<Result<Response, Error>>,
 }
 
 impl Wait {
-    /// Registers a request before it is proposed.
-    pub fn register(&self, id: u64) -> Waiting<'_> {
+    /// Registers a request. Must come before its proposal, or the outcome may be missed.
+    pub(crate) fn register(&self, id: u64) -> Waiting<'_> {
         let (sender, outcome) = oneshot::channel();
         self.lock().insert(id, sender);
         Waiting { wait: self, id, outcome }
     }
 
-    /// Wakes the requests whose outcomes have come (etcd: `wait.Trigger`).
-    pub fn finish(&self, outcomes: Vec<Outcome>) {
+    /// Wakes the requests that these outcomes belong to (etcd: `wait.Trigger`).
+    pub(crate) fn finish(&self, outcomes: Vec<Outcome>) {
         let mut waiters = self.lock();
         for Outcome { id, result } in outcomes {
             if let Some(waiter) = waiters.remove(&id) {
-                // The request may have been cancelled in this very moment.
+                // The request may be cancelled at this moment.
                 let _ = waiter.send(result);
             }
         }
     }
 
     /// Whether a request waits under this id.
-    pub fn is_waiting(&self, id: u64) -> bool {
+    pub(crate) fn is_waiting(&self, id: u64) -> bool {
         self.lock().contains_key(&id)
     }
 
-    /// How many requests wait.
-    pub fn pending(&self) -> usize {
+    /// Number of waiting requests.
+    pub(crate) fn pending(&self) -> usize {
         self.lock().len()
     }
 

@@ -37,10 +37,10 @@
 //! does not force a commit.
 //!
 //! Two things make the file as small as bbolt's or smaller: rows that would leave a good part of a
-//! page empty are cut in two (`tail`), and what counts is not redb's length of the file but the
-//! blocks that the disk holds for it (`redb_file`), and of those the ones in use (`free`).
+//! page empty are cut in two (`tail`), and the size is not redb's length of the file but the number
+//! of blocks that the disk holds for it (`redb_file`), and of those the ones in use (`free`).
 //!
-//! What is left out: defragmentation and sending the file to another member.
+//! Left out: defragmentation and sending the file to another member.
 
 mod batch;
 mod bucket;
@@ -108,7 +108,7 @@ pub enum Error {
     /// The operating system refused to open or to make the file.
     #[error("cannot open {}", path.display())]
     Open {
-        /// The file.
+        /// The database file.
         path: PathBuf,
         /// The operating system's error.
         source: std::io::Error,
@@ -116,15 +116,15 @@ pub enum Error {
     /// The database refused, or its file is damaged.
     #[error("cannot use {}", path.display())]
     Database {
-        /// The file.
+        /// The database file.
         path: PathBuf,
-        /// redb's error.
+        /// The reason that redb gives.
         source: redb::Error,
     },
     /// A row does not have the form that it must have.
     #[error("{} is damaged: malformed {row}", path.display())]
     Malformed {
-        /// The file.
+        /// The database file.
         path: PathBuf,
         /// The name of the row.
         row: &'static str,
@@ -141,7 +141,7 @@ pub enum FoundIn {
     Active,
     /// In the buffer that is being written into the file.
     Frozen,
-    /// In the file.
+    /// In neither buffer, but in the file.
     File,
 }
 
@@ -150,7 +150,7 @@ pub enum FoundIn {
 pub struct Applied {
     /// The raft index of the last entry (etcd: consistent index).
     pub index: u64,
-    /// That entry's term.
+    /// The raft term of that entry.
     pub term: u64,
     /// The key space's revision after it; 0 before the key space was opened.
     pub revision: i64,
@@ -277,10 +277,10 @@ impl Backend {
         limit: usize,
     ) -> Vec<(Bytes, Bytes)> {
         let cut = self.shared.read().cut(bucket, from, to, limit);
-        self.rows_of(&cut, limit)
+        cut.first(&self.shared, limit)
     }
 
-    /// Returns the bucket as it is now. What is written later does not change it.
+    /// Returns the bucket as it is now. Later writes do not change it.
     pub fn cut(&self, bucket: Bucket) -> Cut {
         self.shared.read().cut(bucket, &[], None, 0)
     }
@@ -293,10 +293,6 @@ impl Backend {
     /// Goes through the rows of a cut. A file that cannot be read ends the member.
     pub fn rows<'a>(&'a self, cut: &'a Cut) -> impl Iterator<Item = (Bytes, Bytes)> + 'a {
         cut.rows(&self.shared)
-    }
-
-    fn rows_of(&self, cut: &Cut, limit: usize) -> Vec<(Bytes, Bytes)> {
-        self.rows(cut).take(if limit == 0 { usize::MAX } else { limit }).collect()
     }
 
     /// Looks at the buffers for rows of the key bucket on behalf of request `id`, and fixes the
@@ -382,7 +378,7 @@ impl Backend {
         }
     }
 
-    /// Commits what is left and ends the commit thread. Nothing may be written afterwards.
+    /// Commits the remaining writes and ends the commit thread. Nothing may be written afterwards.
     pub fn stop(&self) {
         self.shared.control().stopping = true;
         self.shared.wake.notify_one();
@@ -398,8 +394,8 @@ impl Backend {
         self.shared.commits.load(Ordering::Relaxed)
     }
 
-    /// Gives the backend what the key space found in the key bucket: its revision, and the bytes of
-    /// its rows. Called once, before anything is written.
+    /// Gives the backend the facts that the key space found in the key bucket: its revision, and
+    /// the bytes of its rows. Called once, before anything is written.
     pub fn opened_at(&self, revision: i64, stored: u64) {
         let mut buffers = self.shared.lock();
         buffers.applied.revision = revision;
@@ -414,7 +410,7 @@ impl Backend {
         self.shared.fatal(&Error::Malformed { path: self.shared.path.clone(), row })
     }
 
-    /// The file.
+    /// The path of the database file.
     pub fn path(&self) -> &Path {
         &self.shared.path
     }

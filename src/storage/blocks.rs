@@ -2,7 +2,7 @@
 //!
 //! A file may be longer than what is stored of it: a block that was never written is a hole, which
 //! reads as zeros and takes no room. redb doubles its file long before it needs the second half, so
-//! the length says little; the blocks say what the disk has given.
+//! the length says little; the blocks say how much the disk has given.
 //!
 //! ```text
 //!   length   ├────────────────────────────────────────────────────────┤
@@ -110,7 +110,7 @@ fn next(file: &std::fs::File, at: u64, len: u64) -> Option<Range<u64>> {
     };
     let start = match seek(at, Whence::SeekData) {
         Ok(start) => start,
-        // What is left is one hole.
+        // The rest is one hole.
         Err(Errno::ENXIO) => return None,
         // The file system does not tell.
         Err(_) => return Some(at..len),
@@ -128,20 +128,16 @@ mod tests {
     use std::{collections::BTreeSet, os::unix::fs::FileExt};
 
     use super::*;
-
-    /// A random number below `below`, from a seed that goes on.
-    fn next(state: &mut u64, below: u64) -> u64 {
-        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888);
-        (*state >> 33) % below
-    }
+    use crate::random::Random;
 
     #[test]
     fn it_counts_as_a_plain_set_does() {
-        let (mut blocks, mut set, mut state) = (Blocks::default(), BTreeSet::new(), 1);
+        let (mut blocks, mut set) = (Blocks::default(), BTreeSet::new());
+        let mut random = Random::new(1);
         for step in 0..2000 {
-            let (offset, len) = (next(&mut state, 2_000_000), next(&mut state, 300_000));
+            let (offset, len) = (random.below(2_000_000), random.below(300_000));
             if step % 10 == 9 {
-                let end = next(&mut state, 300) * BLOCK;
+                let end = random.below(300) * BLOCK;
                 blocks.cut(end);
                 set.retain(|block| *block < end / BLOCK);
             } else if 0 < len {
@@ -149,7 +145,7 @@ mod tests {
                 set.extend(offset / BLOCK..(offset + len).div_ceil(BLOCK));
             }
             assert_eq!(blocks.bytes(), set.len() as u64 * BLOCK, "step {step}");
-            let (from, to) = (next(&mut state, 700), next(&mut state, 700));
+            let (from, to) = (random.below(700), random.below(700));
             let inside = set.iter().filter(|block| (from..to).contains(*block)).count();
             assert_eq!(blocks.bytes_in(from..to), inside as u64 * BLOCK, "step {step}");
             assert_eq!(blocks.has(from), set.contains(&from), "step {step}");
@@ -161,11 +157,11 @@ mod tests {
     fn a_file_that_is_opened_says_where_its_holes_are() {
         let mut file = tempfile::tempfile().unwrap();
         let mut kept = Blocks::default();
-        let mut state = 2;
+        let mut random = Random::new(2);
         file.set_len(3000 * BLOCK).unwrap();
         for _ in 0..40 {
-            let offset = next(&mut state, 2900) * BLOCK;
-            let bytes = vec![7; to_usize(next(&mut state, 40_000)) + 1];
+            let offset = random.below(2900) * BLOCK;
+            let bytes = vec![7; to_usize(random.below(40_000)) + 1];
             file.write_all_at(&bytes, offset).unwrap();
             kept.add(offset, bytes.len() as u64);
         }

@@ -7,8 +7,8 @@
 //!
 //! A file that is opened while the failpoint `disk-lossy` is active keeps its writes in memory
 //! until they are synced. Killing the process then loses exactly what a power failure could lose,
-//! so a test finds what was acknowledged too early. Reads see what was written. Failpoints exist in
-//! test builds only.
+//! so a test finds writes that were acknowledged too early. Reads see all writes. Failpoints exist
+//! in test builds only.
 //!
 //! Not modelled: a rename that was not followed by [`sync_dir`] stays done, and what is lost is
 //! lost whole. The log's own tests tear single sectors by surgery on the file.
@@ -22,7 +22,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// The unit in which a lossy file remembers what is not synced, in bytes.
+/// The unit in which a lossy file remembers unsynced writes, in bytes.
 const PAGE: u64 = 4096;
 
 /// A durable file. Reads and writes name their offset, so that threads can share it.
@@ -34,7 +34,7 @@ pub struct File {
     unsynced: Option<Mutex<Unsynced>>,
 }
 
-/// What was written to a lossy file and not synced.
+/// Writes to a lossy file that were not synced.
 #[derive(Debug)]
 struct Unsynced {
     /// The length that readers see.
@@ -151,7 +151,7 @@ impl File {
         self.file.sync_all()
     }
 
-    /// Hands to the real file what a lossy one has held back.
+    /// Writes the bytes that a lossy file has held back to the real file.
     fn settle(&self) -> io::Result<()> {
         match &self.unsynced {
             None => Ok(()),
@@ -246,7 +246,7 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(blocks.saturating_mul(size))
 }
 
-/// Whether files that are opened now lose what is not synced.
+/// Whether files that are opened now lose unsynced writes.
 fn is_lossy() -> bool {
     fail::fail_point!("disk-lossy", |_| true);
     false
@@ -296,7 +296,7 @@ fn reserve(_file: &std::fs::File, _len: u64) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::own_process::alone;
+    use crate::{random::Random, storage::own_process::alone};
 
     fn content(path: &Path) -> Vec<u8> {
         std::fs::read(path).unwrap()
@@ -310,11 +310,8 @@ mod tests {
 
     /// The same steps on a real and on a lossy file must read the same, at every step.
     fn scribble(file: &File, seed: u64) -> Vec<Vec<u8>> {
-        let mut state = seed;
-        let mut next = |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888);
-            (state >> 33) % below
-        };
+        let mut random = Random::new(seed);
+        let mut next = |bound: u64| random.below(bound);
         let mut views = Vec::new();
         for step in 0..200 {
             match next(10) {
@@ -335,7 +332,6 @@ mod tests {
     fn a_lossy_file_reads_like_a_real_one() {
         alone("storage::disk::tests::a_lossy_file_reads_like_a_real_one", || {
             for seed in 0..20 {
-                println!("seed {seed}");
                 let dir = tempfile::tempdir().unwrap();
                 let real = File::create(&dir.path().join("real")).unwrap();
                 assert!(real.unsynced.is_none());
@@ -351,8 +347,8 @@ mod tests {
     }
 
     #[test]
-    fn a_lossy_file_loses_exactly_what_was_not_synced() {
-        alone("storage::disk::tests::a_lossy_file_loses_exactly_what_was_not_synced", || {
+    fn a_lossy_file_loses_exactly_the_unsynced_writes() {
+        alone("storage::disk::tests::a_lossy_file_loses_exactly_the_unsynced_writes", || {
             fail::cfg("disk-lossy", "return").unwrap();
             let dir = tempfile::tempdir().unwrap();
             let file = File::create(&dir.path().join("f")).unwrap();

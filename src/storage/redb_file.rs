@@ -12,16 +12,16 @@
 //! already, which read the same.
 //!
 //! Invariants
-//! * What redb reads is what it wrote, holes or not. Only zeros are left out, and only where the
+//! * redb reads the bytes that it wrote, holes or not. Only zeros are left out, and only where the
 //!   file has no block yet, so that nothing older can show through.
 //! * The length is redb's at any time, because redb derives its layout from it after a crash.
 //! * Blocks are given back only when redb cuts the file. A page that redb has freed keeps its
 //!   blocks and is used again.
 //!
-//! What is left out: reserving blocks before they are written, as the log does. redb's next pages
-//! lie in many places of the new half, and reserving all of it would take the room that is to be
-//! saved. So a full disk shows when a commit writes, and ends the member there, as it would when a
-//! commit syncs.
+//! Left out: reserving blocks before they are written, as the log does. redb's next pages lie in
+//! many places of the new half, and reserving all of it would take the room that is to be saved. So
+//! a full disk shows when a commit writes, and ends the member there, as it would when a commit
+//! syncs.
 
 use std::{
     io,
@@ -48,7 +48,7 @@ struct Inner {
     blocks: Mutex<Blocks>,
     /// Takes redb's byte-range locks, on a handle that shares our open file description.
     locks: FileBackend,
-    /// False for `--unsafe-no-fsync`.
+    /// Whether syncs reach the disk; false for `--unsafe-no-fsync`.
     fsync: bool,
 }
 
@@ -170,7 +170,7 @@ mod tests {
     use redb::{Database, ReadableDatabase, TableDefinition};
 
     use super::*;
-    use crate::storage::own_process::alone;
+    use crate::{random::Random, storage::own_process::alone};
 
     const TABLE: TableDefinition<'_, u64, u64> = TableDefinition::new("t");
 
@@ -182,9 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn redb_on_a_lossy_file_loses_what_was_not_committed_durably() {
+    fn redb_on_a_lossy_file_loses_commits_that_were_not_durable() {
         alone(
-            "storage::redb_file::tests::redb_on_a_lossy_file_loses_what_was_not_committed_durably",
+            "storage::redb_file::tests::redb_on_a_lossy_file_loses_commits_that_were_not_durable",
             || {
                 fail::cfg("disk-lossy", "return").unwrap();
                 let dir = tempfile::tempdir().unwrap();
@@ -215,14 +215,11 @@ mod tests {
         assert!(open().is_ok());
     }
 
-    /// What is written is read, whether it is zeros or not, and by a file that is opened later too;
+    /// Bytes that were written are read again, zeros or not, also after the file was opened again;
     /// and no more blocks are counted than the disk has given.
     fn writes_read_as_written(dir: &Path) {
-        let (path, mut state) = (dir.join("f"), 3_u64);
-        let mut next = |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888);
-            (state >> 33) % below
-        };
+        let (path, mut random) = (dir.join("f"), Random::new(3));
+        let mut next = |bound: u64| random.below(bound);
         let mut file = RedbFile::open(&path, true).unwrap();
         let mut model = vec![0_u8; 1 << 20];
         file.set_len(1 << 20).unwrap();

@@ -1,10 +1,10 @@
-//! A panic of redb, as what it most often is: a page of the database that makes no sense.
+//! A panic of redb, and its most frequent cause: a malformed page of the database.
 //!
 //! redb trusts its pages. It looks at their checksums when a file was not closed in order, and then
-//! only as far as it must; what a disk has changed since then, or what somebody has copied over it,
-//! is found by the first reader that comes along, and that one panics. To an operator a
-//! backtrace says nothing: what counts is which file it is, and what to do about it. So the member
-//! ends as it does when its disk fails, and not as it does for a bug.
+//! only as far as it must. Damage since then, by the disk or by a copy over the file, is found by
+//! the first reader of the page, which panics. To an operator a backtrace says nothing: the
+//! operator needs the file's name and the way out. So the member ends as it does when its disk
+//! fails, and not as it does for a bug.
 //!
 //! Left out: damage that leaves a page readable. Values have no checksum that is looked at, here or
 //! in etcd; HashKV compares members.
@@ -16,7 +16,7 @@ use std::{
 
 use super::fatal;
 
-/// What redb has said, and where.
+/// The text and the place of redb's panic.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot use {file}: the database is damaged (redb ended at {place}: {text}). Move the file away \
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_lies_in_redbs_directory_is_redbs() {
+    fn only_files_in_redbs_directory_are_redbs() {
         for source in
             ["/registry/src/index/redb-3.1.0/src/tree_store/btree.rs", "vendor/redb/src/db.rs"]
         {

@@ -1,4 +1,4 @@
-//! The write-ahead log: what this member has acknowledged, in etcd's own format.
+//! The write-ahead log: the entries that this member has acknowledged, in etcd's own format.
 //!
 //! ```text
 //!   0000000000000000-0000000000000000.wal          0000000000000001-00000000000002f1.wal
@@ -11,7 +11,7 @@
 //! A log is a sequence of segments of about 64 MB, named after their number and the first index
 //! that they may hold. A segment is a sequence of frames, and a frame holds a record: an entry, a
 //! hard state (term, vote, commit), the index of a snapshot, the log's owner, or the checksum so
-//! far. Only the last segment is written to; what follows its last record is zero.
+//! far. Only the last segment is written to; the bytes after its last record are zero.
 //!
 //! Reading order: [`record`] (the bytes), [`message`] (what is in them), [`segment`] (the files),
 //! [`locations`] (where each entry stands), [`writer`] (the log and its thread), [`ahead`] (the
@@ -32,8 +32,8 @@
 //! **Stricter than etcd.** The checksum covers a record's data only, not its type, not its length,
 //! not its padding. So we also check that types are known, that the encoding is the one that etcd
 //! writes, that indexes follow on and terms do not fall, that padding is zero, and that a frame of
-//! length zero is followed by zeros up to the end of its sector; and a frame whose length was
-//! damaged is told from a torn one by the record's own length and checksum.
+//! length zero is followed by zeros up to the end of its sector; and the record's own length and
+//! checksum distinguish a frame whose length was damaged from a torn one.
 //!
 //! **Left out.** Segments are not locked one by one, as etcd does for its purge: the directory is
 //! locked as a whole. Snapshot *files* live elsewhere; here is only the record that names them.
@@ -61,9 +61,9 @@ pub use segment::exists;
 /// The owner of a log, repeated in every segment (etcd: etcdserverpb.Metadata).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// The member's id.
+    /// Raft's id of the member.
     pub node_id: u64,
-    /// The cluster's id.
+    /// The id of the cluster.
     pub cluster_id: u64,
 }
 

@@ -5,7 +5,7 @@
 
 use crate::trace::{
     field::Slot,
-    record::{Head, Kind, Record, pack_deltas},
+    record::{Head, Kind, Record},
     stage::{Field, Stage},
 };
 
@@ -14,9 +14,9 @@ use crate::trace::{
 pub struct MemberInfo {
     /// Raft's id of the member.
     pub member_id: u64,
-    /// The cluster's id.
+    /// The id of its cluster.
     pub cluster_id: u64,
-    /// The member's `--name`.
+    /// Its `--name`.
     pub name: String,
     /// The version of its program.
     pub version: String,
@@ -72,13 +72,13 @@ pub struct Event {
 /// A key, or its first 88 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyText {
-    /// The captured bytes.
+    /// The captured bytes, at most 88.
     pub bytes: Vec<u8>,
     /// Length of the whole key in bytes.
     pub length: u64,
 }
 
-/// What was received about a cluster: the members and their events.
+/// The members of a cluster and the events received from them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recording {
     /// The members, in the order of their first hello; events refer to them by position.
@@ -90,6 +90,37 @@ pub struct Recording {
 }
 
 impl Event {
+    /// A step that takes no time, in the first start of a member. Its time, id, link and fields are
+    /// 0. Tests begin with it and set the rest.
+    pub fn mark(member: u8, stage: Stage, clock: u64) -> Event {
+        Event {
+            member,
+            boot: 1,
+            stage,
+            kind: Kind::Mark,
+            flags: 0,
+            result: 0,
+            thread: 0,
+            clock,
+            clock_end: clock,
+            at_ns: 0,
+            took_ns: 0,
+            id: 0,
+            link: 0,
+            fields: [0; 8],
+            key: None,
+        }
+    }
+
+    /// The event with these fields, by name.
+    #[cfg(test)]
+    pub(crate) fn with(mut self, fields: &[(&str, u64)]) -> Event {
+        for (name, value) in fields {
+            self.set(self.stage.slot(name), *value);
+        }
+        self
+    }
+
     /// Converts a record of the member at this position in [`Recording::members`]. `None` for key
     /// records, and for stages and kinds that this version does not know.
     pub fn of(record: &Record, member: u8) -> Option<Event> {
@@ -128,7 +159,7 @@ impl Event {
             boot: self.boot,
         };
         let mut record = Record::new(head, self.clock, self.at_ns, self.id, &self.fields);
-        record.words[4] = pack_deltas(self.clock_end - self.clock, self.took_ns);
+        record.set_length(self.clock_end - self.clock, self.took_ns);
         record.words[6] = self.link;
         record
     }
@@ -158,15 +189,10 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{change, field, fields};
-
-    fn record(stage: Stage) -> Record {
-        let head = Head { stage: stage as u8, kind: Kind::Mark as u8, ..Head::default() };
-        Record::new(head, 1, 1, 0, &[10, 11, 12, 13, 14, 15, 16, 17])
-    }
+    use crate::{change, field, fields, trace::record::sample_of};
 
     #[test]
-    fn an_event_says_what_its_record_says() {
+    fn an_event_has_the_parts_of_its_record() {
         let head = Head {
             stage: Stage::WalFsync as u8,
             kind: Kind::Span as u8,
@@ -177,7 +203,8 @@ mod tests {
             boot: 0x1234,
         };
         let mut record = Record::new(head, 77, 5_000_000_123, 9, &[1, 2, 3, 4, 5, 6, 7, u64::MAX]);
-        (record.words[4], record.words[6]) = (pack_deltas(3, 1_600_000), 0xb1b2);
+        record.set_length(3, 1_600_000);
+        record.words[6] = 0xb1b2;
         let event = Event::of(&record, 2).unwrap();
         assert_eq!((77, 80, 1_600_000), (event.clock, event.clock_end, event.took_ns));
         assert_eq!(record, event.record());
@@ -185,14 +212,11 @@ mod tests {
 
     #[test]
     fn fields_are_read_by_name_where_the_step_s_own_stage_has_them() {
-        let event = |stage| Event::of(&record(stage), 0).unwrap();
-        let index = |stage| field!(event(stage), RaftEntry | BufferFreeze | ReadIndexRound, index);
-        assert_eq!(
-            [11, 12, 12],
-            [Stage::RaftEntry, Stage::BufferFreeze, Stage::ReadIndexRound].map(index)
-        );
-        let both = fields!(event(Stage::BufferFreeze), RaftEntry | BufferFreeze: bytes, index);
-        assert_eq!([11, 12], both);
+        let event = |stage| Event::of(&sample_of(stage), 0).unwrap();
+        for (stage, index) in [(Stage::RaftEntry, 11), (Stage::BufferFreeze, 12)] {
+            assert_eq!(index, field!(event(stage), RaftEntry | BufferFreeze, index));
+        }
+        assert_eq!([14, 10], fields!(event(Stage::WalFsync), WalFsync: bytes, first));
         assert_eq!([12, 13], change!(event(Stage::WalFsync), WalFsync, synced));
     }
 

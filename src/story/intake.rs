@@ -36,7 +36,7 @@ pub struct Intake {
     heard: HashSet<Heard>,
 }
 
-/// What identifies an event: member, boot, clocks, kind and stage.
+/// The identity of an event: member, boot, clocks, kind and stage.
 type Heard = (u8, u16, u64, u64, Kind, Stage);
 
 /// Why a batch is refused.
@@ -178,7 +178,7 @@ fn heard(event: &Event) -> Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::record::{Head, pack_deltas};
+    use crate::trace::record::Head;
 
     fn hello(member_id: u64, boot: u16) -> Hello {
         let (name, version) = (format!("m{member_id}"), "0.1.0".to_owned());
@@ -188,7 +188,7 @@ mod tests {
     fn record(stage: Stage, kind: Kind, clock: u64, length: u64) -> Record {
         let head = Head { stage: stage as u8, kind: kind as u8, thread: 1, ..Head::default() };
         let mut record = Record::new(head, clock, clock, 77, &[0; 8]);
-        record.words[4] = pack_deltas(length, length * 16);
+        record.set_length(length, length * 16);
         record
     }
 
@@ -267,7 +267,7 @@ mod tests {
         let rest =
             [record(Stage::RaftEntry, Kind::Mark, 5, 0), record(Stage::Rpc, Kind::Span, 1, 9)];
         assert_eq!(Ok(0), intake.batch(place, &bytes(&rest), 0));
-        // What another member does for it later belongs to no story any more.
+        // Later steps for it on other members belong to no story any more.
         let late = record(Stage::ApplyEntry, Kind::Span, 20, 1);
         assert_eq!(Ok(1), intake.batch(place, &bytes(&[late]), 0));
     }

@@ -31,6 +31,9 @@ use crate::{
 /// Silence in nanoseconds after which a member no longer holds up the others.
 pub const SILENT_NS: u64 = 300_000_000;
 
+/// The clocks are aligned by the fastest message after one in 20 has been left out.
+const OUTLIERS: usize = 20;
+
 /// The member clock that determines the position of an event in its row.
 pub fn point(event: &Event) -> u64 {
     if stands_at_start(event) { event.clock } else { event.clock_end }
@@ -81,7 +84,7 @@ impl Order {
 pub struct Lane {
     /// The member, by position.
     pub member: u8,
-    /// The member's start.
+    /// Which start of the member.
     pub boot: u16,
     /// Its events, by position.
     pub events: Vec<usize>,
@@ -120,17 +123,17 @@ impl<'a> Sorter<'a> {
             .map(|(at, lane)| ((lane.member, lane.boot), at))
             .collect();
         let lane = |event: &Event| lane_of[&(event.member, event.boot)];
-        // The fastest message of each direction.
-        let mut quickest: HashMap<(usize, usize), i128> = HashMap::new();
+        // How long the messages of each direction took, by the clocks as they are.
+        let mut took: HashMap<(usize, usize), Vec<i128>> = HashMap::new();
         for (from, to) in &self.partner {
             let (send, receive) = (&self.recording.events[*from], &self.recording.events[*to]);
             if send.stage == Stage::RaftSend {
-                let took = self.times[*to] - self.times[*from];
-                let least = quickest.entry((lane(send), lane(receive))).or_insert(took);
-                *least = took.min(*least);
+                let lanes = (lane(send), lane(receive));
+                took.entry(lanes).or_default().push(self.times[*to] - self.times[*from]);
             }
         }
-        let offsets = offsets(self.lanes.len(), &quickest);
+        let quick = took.into_iter().map(|(lanes, took)| (lanes, quick(took))).collect();
+        let offsets = offsets(self.lanes.len(), &quick);
         for (lane, offset) in self.lanes.iter().zip(offsets) {
             for event in &lane.events {
                 self.times[*event] -= offset;
@@ -249,8 +252,16 @@ pub fn partners(recording: &Recording) -> HashMap<usize, usize> {
     partner
 }
 
-/// How far each lane's clock is ahead of the first lane's, from the fastest message of each
-/// direction (as in NTP: both directions are assumed to be equally fast).
+/// The duration that stands for a direction: that of a fast message, but not of the fastest ones. A
+/// member that was stopped between taking the time and sending, or whose clock was set, makes one
+/// message look too fast, and must not move all others.
+fn quick(mut took: Vec<i128>) -> i128 {
+    let at = took.len() / OUTLIERS;
+    *took.select_nth_unstable(at).1
+}
+
+/// How far each lane's clock is ahead of the first lane's, from a fast message of each direction
+/// (as in NTP: both directions are assumed to be equally fast).
 fn offsets(lanes: usize, quickest: &HashMap<(usize, usize), i128>) -> Vec<i128> {
     let mut offsets: Vec<Option<i128>> = vec![None; lanes];
     while let Some(root) = offsets.iter().position(Option::is_none) {

@@ -65,7 +65,7 @@ pub enum Relation {
 /// One step of a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Position in [`Recording::events`].
+    /// Position of the event in [`Recording::events`].
     pub event: usize,
     /// Its level of detail.
     pub grain: Grain,
@@ -78,7 +78,7 @@ pub struct Step {
 pub struct Missing {
     /// The member, by position.
     pub member: u8,
-    /// The missing stage.
+    /// The stage of the step that is missing.
     pub stage: Stage,
 }
 
@@ -87,7 +87,7 @@ pub struct Missing {
 pub struct Story {
     /// Id of the request.
     pub id: u64,
-    /// Method and key.
+    /// The method and the key, for a heading.
     pub title: String,
     /// Term and index of its entry, if it became one.
     pub entry: Option<(u64, u64)>,

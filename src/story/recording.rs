@@ -36,7 +36,7 @@ pub const VERSION: u64 = 1;
 /// The content of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Read {
-    /// The recording.
+    /// The records that the file holds.
     pub recording: Recording,
     /// Number of lines whose stage this version does not know.
     pub unknown: u64,
@@ -61,7 +61,7 @@ pub enum ReadError {
     Line {
         /// Line number, from 1.
         line: u64,
-        /// What is malformed.
+        /// The reason, for people.
         reason: String,
     },
 }
@@ -74,7 +74,7 @@ pub struct Writer<W: Write> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes the header.
+    /// Writes the first line. Errors are those of `out`.
     pub fn new(mut out: W, members: &[MemberInfo]) -> io::Result<Writer<W>> {
         json::write_line(&mut out, &json::header(VERSION, members))?;
         Ok(Writer { out, members: members.to_vec(), dropped: Vec::new() })
@@ -94,7 +94,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Writes an event.
+    /// Writes a line for this event. Errors are those of `out`.
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
         write_event(&mut self.out, event)
     }

@@ -97,30 +97,9 @@ fn reset_chains_that_start_again(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::record::Kind;
 
     fn event(member: u8, clock: u64, stage: Stage, fields: &[(&str, u64)]) -> Event {
-        let mut words = [0; 8];
-        for (name, value) in fields {
-            words[stage.slot(name)] = *value;
-        }
-        Event {
-            member,
-            boot: 1,
-            stage,
-            kind: Kind::Mark,
-            flags: 0,
-            result: 0,
-            thread: 0,
-            clock,
-            clock_end: clock,
-            at_ns: 0,
-            took_ns: 0,
-            id: 0,
-            link: 0,
-            fields: words,
-            key: None,
-        }
+        Event::mark(member, stage, clock).with(fields)
     }
 
     fn commit(member: u8, clock: u64, old: u64, new: u64) -> Event {

@@ -3,7 +3,7 @@
 //! ```text
 //!   stage!, mark! ──▶ record in the ring                    always, 25 ns
 //!        │
-//!        └─ is_on()? and kept? ──▶ span, event ──▶ tracing-chrome, or whoever subscribes
+//!        └─ is_on()? and kept? ──▶ span, event ──▶ tracing-chrome, or another subscriber
 //!                                     │ parent
 //!                            tops: request id ──▶ its outermost open span on this member
 //! ```
@@ -116,10 +116,10 @@ pub(super) struct Head {
     pub(super) flags: Option<DisplayValue<String>>,
 }
 
-/// What is known of a step when it ends.
+/// The parts of a step that are known when it ends.
 #[derive(Clone, Copy)]
 pub(super) struct End<'a> {
-    /// `FLAG_` bits.
+    /// Bits of the record: `FLAG_KEPT` and others.
     pub(super) flags: u8,
     /// The link: another member's step, a round, or a batch.
     pub(super) link: u64,
@@ -165,7 +165,7 @@ pub(super) fn mark(stage: Stage, id: u64, end: End<'_>) {
 }
 
 impl Open {
-    /// Fills in what is known now and closes the span.
+    /// Fills in the remaining fields and closes the span.
     pub(super) fn end(self, stage: Stage, end: End<'_>) {
         covered::ended(stage, end.fields);
         for (slot, field) in stage.fields().iter().enumerate() {

@@ -6,7 +6,7 @@
 //!     └── pinned ids ───┘                             └──▶ subscribers, each with its filter
 //! ```
 //!
-//! What is wanted:
+//! The records that are wanted:
 //!
 //! 1. every record of a request that is kept (its id says so) or pinned (it failed or was slow);
 //! 2. of the loops, always: changes of leader, entries that the log loses, and commits of the file;
@@ -68,14 +68,14 @@ const PASS: Duration = Duration::from_millis(25);
 /// The most loop records of a pass of which all are kept: 2000 a second.
 pub const QUIET: usize = 50;
 
-/// What [`start`] needs to know about the member.
+/// The member's identity, for [`start`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
     /// Raft's id of the member.
     pub member_id: u64,
-    /// The cluster's id.
+    /// The id of the member's cluster.
     pub cluster_id: u64,
-    /// `--name`.
+    /// The member's `--name`.
     pub name: String,
     /// Version of the program.
     pub version: String,
@@ -85,14 +85,14 @@ pub struct Info {
     pub wall_ns: u64,
 }
 
-/// What a subscriber receives first: the member's identity, and how to read its ticks.
+/// The first message to a subscriber: the member's identity, and how to read its ticks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Raft's id of the member.
     pub member_id: u64,
-    /// The cluster's id.
+    /// The id of the member's cluster.
     pub cluster_id: u64,
-    /// `--name`.
+    /// The member's `--name`.
     pub name: String,
     /// Version of the program.
     pub version: String,
@@ -114,7 +114,7 @@ pub struct Collector {
     is_armed: AtomicBool,
 }
 
-/// What other threads have left for the next pass.
+/// Requests of other threads for the next pass.
 #[derive(Default)]
 struct Left {
     /// Requests that other members ask to keep, each once; at most [`TOLD_MAX`].
@@ -160,7 +160,7 @@ impl Collector {
         }
     }
 
-    /// Who this member is.
+    /// Identity of this member.
     pub fn hello(&self) -> &Hello {
         &self.hello
     }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Spans that a collector has accepted.
 pub static EXPORTED: Count = Count(AtomicU64::new(0));
-/// Spans that were dropped: the queue was full, or the collector refused them or was away too long.
-/// Includes steps that were lost before they became spans.
+/// Spans that were dropped: the queue was full, or the collector refused them or did not answer for
+/// too long. Includes steps that were lost before they became spans.
 pub static DROPPED: Count = Count(AtomicU64::new(0));
 /// Failed attempts to export, whether repeated or given up.
 pub static FAILED: Count = Count(AtomicU64::new(0));

@@ -77,7 +77,7 @@ impl Slot {
         self.at
     }
 
-    /// The field's name.
+    /// The name as recordings have it, with dots.
     pub const fn name(self) -> &'static str {
         self.stage.fields()[self.at].name
     }
@@ -152,12 +152,7 @@ macro_rules! change {
 
 #[cfg(test)]
 mod tests {
-    use crate::trace::{Kind, Record, Stage, record::Head};
-
-    fn record(stage: Stage) -> Record {
-        let head = Head { stage: stage as u8, kind: Kind::Mark as u8, ..Head::default() };
-        Record::new(head, 1, 1, 0, &[10, 11, 12, 13, 14, 15, 16, 17])
-    }
+    use crate::trace::{Stage, record::sample_of as record};
 
     #[test]
     fn each_name_is_the_number_of_its_slot() {

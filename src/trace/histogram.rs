@@ -11,10 +11,10 @@ pub const BUCKETS: usize = 14;
 
 const FIRST_NS: u64 = 1_000_000;
 
-/// Durations of `wal.fsync`.
+/// Durations of `wal.fsync`, for `/metrics`.
 pub static WAL_FSYNC: Histogram = Histogram::new();
 
-/// Durations of `backend.commit`.
+/// Durations of `backend.commit`, for `/metrics`.
 pub static BACKEND_COMMIT: Histogram = Histogram::new();
 
 /// Counts of durations, by bucket.
@@ -35,12 +35,12 @@ pub struct Snapshot {
 }
 
 impl Histogram {
-    /// An empty histogram.
+    /// Without any observation.
     pub const fn new() -> Histogram {
         Histogram { counts: [const { AtomicU64::new(0) }; BUCKETS + 1], sum_ns: AtomicU64::new(0) }
     }
 
-    /// Counts a duration.
+    /// Counts a duration, given in nanoseconds.
     pub fn observe(&self, ns: u64) {
         let bucket = (0..BUCKETS).find(|bucket| ns <= FIRST_NS << bucket).unwrap_or(BUCKETS);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);

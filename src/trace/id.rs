@@ -7,8 +7,8 @@
 //!   └───────────────┴─────────────────────────────────────┴────────────┴──┘
 //! ```
 //!
-//! The layout is etcd's (`idutil.Generator`), so that ids of etcd members and of ours can be told
-//! apart by member and never meet. As in etcd the clock is read once, at the start: a counter that
+//! The layout is etcd's (`idutil.Generator`), so that the ids of any two members, etcd's or ours,
+//! differ in the member's part. As in etcd the clock is read once, at the start: a counter that
 //! runs over carries into the milliseconds, so ids are ahead of the clock only while more than 128
 //! a millisecond have been made since the start (etcd: 256; the keep bit takes half).
 //!

@@ -1,6 +1,6 @@
 //! Raft's message types, by the numbers that etcd gives them (`raftpb.MessageType`).
 
-/// Names, by number.
+/// The names of all types; a type's number is its position.
 pub const MESSAGES: &[&str] = &[
     "MsgHup",
     "MsgBeat",
@@ -31,11 +31,11 @@ pub const APP: u64 = 3;
 pub const APP_RESP: u64 = 4;
 /// A request for a vote.
 pub const VOTE: u64 = 5;
-/// A vote.
+/// The answer to that: granted or refused.
 pub const VOTE_RESP: u64 = 6;
-/// A snapshot.
+/// A snapshot of the state machine, for a member that the log no longer reaches.
 pub const SNAP: u64 = 7;
-/// A heartbeat.
+/// A sign of life of the leader, which may ask for the confirmation of a read round.
 pub const HEARTBEAT: u64 = 8;
 /// A follower's answer to a heartbeat.
 pub const HEARTBEAT_RESP: u64 = 9;

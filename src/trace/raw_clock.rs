@@ -2,8 +2,17 @@
 //!
 //! The length of a tick is measured when the process starts, and that is off by some parts in a
 //! hundred thousand: after two minutes, members on one machine would seem milliseconds apart. So
-//! the drain anchors the ticks to the system's monotonic clock at each of its passes, and a tick is
-//! only ever measured from the nearest anchor before it.
+//! the drain anchors the ticks to the system's monotonic clock, once a second:
+//!
+//! ```text
+//!   ticks   ──┬─────────┬────────x┬─────────┬──▶     x is converted from the anchor before it,
+//!             anchor    anchor    anchor    anchor    however many have been set since
+//! ```
+//!
+//! A tick is always converted from the same anchor, so the beginning of a step has one time, in the
+//! record that is written when it begins and in the one that is written when it ends. When
+//! [`ANCHORS_MAX`] anchors are kept, every second one is dropped: a step that began hours ago may
+//! then move by the error of a few seconds, some ten microseconds.
 
 use std::{
     sync::{LazyLock, Mutex, PoisonError},
@@ -12,10 +21,14 @@ use std::{
 
 use quanta::Clock;
 
+/// Upper limit on anchors: four and a half hours at first, then twice as long each time.
+const ANCHORS_MAX: usize = 1 << 14;
+/// The least time between two anchors in nanoseconds.
+const ANCHOR_EVERY_NS: u64 = 1_000_000_000;
+
 static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::new);
 static START: LazyLock<(u64, Instant)> = LazyLock::new(|| (CLOCK.raw(), instant()));
-/// A raw tick, and the nanoseconds since the start that it stands for.
-static ANCHOR: Mutex<Option<(u64, u64)>> = Mutex::new(None);
+static ANCHORS: Mutex<Anchors> = Mutex::new(Anchors { list: Vec::new() });
 
 /// Raw ticks now. Only differences mean anything, and only inside one process.
 pub fn now() -> u64 {
@@ -35,19 +48,56 @@ pub fn rough_ns(raw: u64) -> u64 {
 
 /// Converts a raw tick to nanoseconds since the process first read this clock.
 pub fn since_start_ns(raw: u64) -> u64 {
-    let anchor = *ANCHOR.lock().unwrap_or_else(PoisonError::into_inner);
-    let (anchor, ns) = anchor.unwrap_or((START.0, 0));
-    match raw.checked_sub(anchor) {
+    let anchor = ANCHORS.lock().unwrap_or_else(PoisonError::into_inner).before(raw);
+    let Anchor { tick, ns } = anchor.unwrap_or(Anchor { tick: START.0, ns: 0 });
+    match raw.checked_sub(tick) {
         Some(later) => ns + to_ns(later),
-        None => ns.saturating_sub(to_ns(anchor - raw)),
+        None => ns.saturating_sub(to_ns(tick - raw)),
     }
 }
 
-/// Sets a new anchor. Called by one thread, at each pass over the rings.
+/// Sets a new anchor, if the last one is old enough. Called by one thread, at each pass over the
+/// rings.
 pub fn anchor() {
     let (_, start) = *START;
-    let anchor = (CLOCK.raw(), u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
-    *ANCHOR.lock().unwrap_or_else(PoisonError::into_inner) = Some(anchor);
+    let (tick, ns) = (CLOCK.raw(), u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    ANCHORS.lock().unwrap_or_else(PoisonError::into_inner).add(Anchor { tick, ns });
+}
+
+/// A raw tick, and the nanoseconds since the start that it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Anchor {
+    tick: u64,
+    ns: u64,
+}
+
+/// Anchors in the order of their ticks.
+struct Anchors {
+    list: Vec<Anchor>,
+}
+
+impl Anchors {
+    /// The last anchor before `tick`, or the first of all.
+    fn before(&self, tick: u64) -> Option<Anchor> {
+        let after = self.list.partition_point(|anchor| anchor.tick <= tick);
+        self.list.get(after.saturating_sub(1)).copied()
+    }
+
+    /// Adds an anchor unless the last one is too young.
+    fn add(&mut self, anchor: Anchor) {
+        let last = self.list.last();
+        if last.is_some_and(|last| anchor.ns < last.ns + ANCHOR_EVERY_NS) {
+            return;
+        }
+        if self.list.len() == ANCHORS_MAX {
+            let mut at = 0;
+            self.list.retain(|_| {
+                at += 1;
+                at % 2 == 1
+            });
+        }
+        self.list.push(anchor);
+    }
 }
 
 #[allow(clippy::disallowed_methods, reason = "trace imports nothing of ours, not even the clock")]
@@ -58,6 +108,41 @@ fn instant() -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn list(anchors: impl IntoIterator<Item = u64>) -> Anchors {
+        let anchor = |second| Anchor { tick: second * 10, ns: second * ANCHOR_EVERY_NS };
+        Anchors { list: anchors.into_iter().map(anchor).collect() }
+    }
+
+    /// Goal: a step's beginning has one time, whether it is converted at once or after hours.
+    #[test]
+    fn a_tick_is_converted_from_the_same_anchor_however_many_follow() {
+        let mut anchors = list(0..3);
+        let before = anchors.before(25);
+        (3..100).for_each(|second| {
+            anchors.add(Anchor { tick: second * 10, ns: second * ANCHOR_EVERY_NS });
+        });
+        assert_eq!(before, anchors.before(25));
+        assert_eq!(Some(Anchor { tick: 20, ns: 2 * ANCHOR_EVERY_NS }), before);
+    }
+
+    #[test]
+    fn anchors_are_a_second_apart_and_bounded_and_the_first_stays() {
+        let mut anchors = list([0]);
+        anchors.add(Anchor { tick: 9, ns: ANCHOR_EVERY_NS - 1 });
+        assert_eq!(1, anchors.list.len());
+        let mut anchors = list(0..ANCHORS_MAX as u64);
+        anchors.add(Anchor { tick: u64::MAX, ns: u64::MAX });
+        assert_eq!(ANCHORS_MAX / 2 + 1, anchors.list.len());
+        assert_eq!([0, 20], [anchors.list[0].tick, anchors.list[1].tick]);
+        assert_eq!(u64::MAX, anchors.list[ANCHORS_MAX / 2].tick);
+    }
+
+    #[test]
+    fn a_tick_before_the_first_anchor_is_converted_from_it() {
+        assert_eq!(None, list([]).before(7));
+        assert_eq!(Some(10), list([1, 2]).before(7).map(|anchor| anchor.tick));
+    }
 
     #[test]
     fn ticks_before_and_after_an_anchor_keep_their_distance() {

@@ -7,18 +7,17 @@
 //! | 1    | from the low byte up: stage, kind, flags, thread, member, result (a byte each), boot (two) |
 //! | 2    | member clock at the start |
 //! | 3    | tick at the start: raw in the ring, nanoseconds since the member's start elsewhere |
-//! | 4    | low half: clock from start to end; high half: time from start to end, in units of 16 ns |
+//! | 4    | member clock from start to end |
 //! | 5    | id of the request or round |
 //! | 6    | link |
 //! | 7–14 | the stage's fields |
-//! | 15   | reserved, 0 |
+//! | 15   | nanoseconds from start to end |
 //!
 //! A key record has no time and no fields: its word 3 is the length of the key, and its words 4 and
 //! 6 to 15 are the first 88 bytes of it. The clock (word 2) says between which records it was
 //! written, and so to which step it belongs.
 //!
-//! Both halves of word 4 saturate: a step longer than 68 seconds is shown as 68 seconds, and never
-//! as a short one. The layout is not public API; recordings carry names instead.
+//! The layout is not public API; recordings carry names instead.
 
 use super::{field::Slot, stage::Stage};
 
@@ -33,7 +32,7 @@ pub const KEY_BYTES: usize = 88;
 
 /// The request is kept, and with it the loop records that cover it.
 pub const FLAG_KEPT: u8 = 1;
-/// The step failed.
+/// The step failed; the result says how.
 pub const FLAG_ERROR: u8 = 2;
 /// The client has left. The step ends with gRPC's code CANCELLED, which is no error of the member.
 pub const FLAG_CANCELLED: u8 = 4;
@@ -47,13 +46,10 @@ pub const FLAG_CUT: u8 = 32;
 /// In a key record: the text is left out (`--trace-redact-keys`).
 pub const FLAG_REDACTED: u8 = 64;
 
-/// Nanoseconds in one unit of the time in word 4.
-const TICK_UNIT_NS: u64 = 16;
-
 /// The words of a key record that hold text.
 const KEY_WORDS: [usize; KEY_BYTES / 8] = [4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
-/// What kind of record it is.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
@@ -105,17 +101,17 @@ pub struct Record {
 /// The parts of word 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// The step's number.
+    /// The number of the stage: its position in [`Stage::ALL`].
     pub stage: u8,
-    /// The kind's number.
+    /// The number of the [`Kind`].
     pub kind: u8,
-    /// `FLAG_` bits.
+    /// Any of the `FLAG_` bits.
     pub flags: u8,
-    /// Place in [`super::THREADS`].
+    /// Position of the thread in [`super::THREADS`].
     pub thread: u8,
     /// Place in the recording's table of members; the member itself writes 0.
     pub member: u8,
-    /// gRPC code.
+    /// The gRPC code of the result, 0 for success.
     pub result: u8,
     /// Which start of the data directory; the low 16 bits.
     pub boot: u16,
@@ -145,13 +141,6 @@ impl Head {
     }
 }
 
-/// Packs word 4: clock and nanoseconds from start to end. Both saturate.
-pub fn pack_deltas(clock_delta: u64, took_ns: u64) -> u64 {
-    let clock = u32::try_from(clock_delta).unwrap_or(u32::MAX);
-    let ticks = u32::try_from(took_ns / TICK_UNIT_NS).unwrap_or(u32::MAX);
-    u64::from(clock) | u64::from(ticks) << 32
-}
-
 impl Record {
     /// A record whose words are all 0.
     pub const EMPTY: Record = Record { words: [0; WORDS] };
@@ -162,6 +151,12 @@ impl Record {
         (words[1], words[2], words[3], words[5]) = (head.pack(), clock, at_ns, id);
         words[7..15].copy_from_slice(fields);
         Record { words }
+    }
+
+    /// Sets the member clock and the nanoseconds from start to end. Not for key records, whose text
+    /// occupies these words.
+    pub fn set_length(&mut self, clock_delta: u64, took_ns: u64) {
+        (self.words[4], self.words[15]) = (clock_delta, took_ns);
     }
 
     /// Builds the record that holds the text of a key, or its first 88 bytes.
@@ -193,7 +188,7 @@ impl Record {
         Head::unpack(self.words[1])
     }
 
-    /// Replaces word 1.
+    /// Replaces word 1, and nothing else.
     pub fn set_head(&mut self, head: Head) {
         self.words[1] = head.pack();
     }
@@ -208,7 +203,7 @@ impl Record {
         Kind::from_number(self.head().kind)
     }
 
-    /// Request or round.
+    /// Id of the request or the round; 0 for none.
     pub fn id(&self) -> u64 {
         self.words[5]
     }
@@ -223,15 +218,15 @@ impl Record {
         if self.kind() == Some(Kind::Key) {
             return self.words[2];
         }
-        self.words[2].saturating_add(self.words[4] & u64::from(u32::MAX))
+        self.words[2].saturating_add(self.words[4])
     }
 
-    /// How long the step took, in nanoseconds, rounded to 16.
+    /// How long the step took, in nanoseconds.
     pub fn took_ns(&self) -> u64 {
-        if self.kind() == Some(Kind::Key) { 0 } else { (self.words[4] >> 32) * TICK_UNIT_NS }
+        if self.kind() == Some(Kind::Key) { 0 } else { self.words[15] }
     }
 
-    /// The stage's fields.
+    /// The values of the stage's fields, in its order.
     pub fn fields(&self) -> [u64; 8] {
         let mut fields = [0; 8];
         fields.copy_from_slice(&self.words[7..15]);
@@ -274,6 +269,13 @@ impl Record {
     }
 }
 
+/// For tests: a mark of this stage whose fields are the numbers from 10 on.
+#[cfg(test)]
+pub(crate) fn sample_of(stage: Stage) -> Record {
+    let head = Head { stage: stage as u8, kind: Kind::Mark as u8, ..Head::default() };
+    Record::new(head, 1, 1, 0, &[10, 11, 12, 13, 14, 15, 16, 17])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,7 +292,8 @@ mod tests {
         };
         let (id, fields) = (0xa1a2_a3a4_a5a6_a7a8, [1, 2, 3, 4, 5, 6, 7, u64::MAX]);
         let mut record = Record::new(head, 77, 5_000_000_123, id, &fields);
-        (record.words[4], record.words[6]) = (pack_deltas(3, 1_600_000), 0xb1b2);
+        record.set_length(3, 1_600_000);
+        record.words[6] = 0xb1b2;
         record
     }
 
@@ -299,10 +302,10 @@ mod tests {
         let record = sample();
         assert_eq!(0x1234_0e02_0401_0100 | Stage::WalFsync as u64, record.words[1]);
         assert_eq!([77, 5_000_000_123], record.words[2..4]);
-        assert_eq!(3 | 100_000 << 32, record.words[4]);
+        assert_eq!([3, 1_600_000], [record.words[4], record.words[15]]);
         assert_eq!([0xa1a2_a3a4_a5a6_a7a8, 0xb1b2], record.words[5..7]);
         assert_eq!([1, 2, 3, 4, 5, 6, 7, u64::MAX], record.words[7..15]);
-        assert_eq!([0, 0], [record.words[0], record.words[15]]);
+        assert_eq!(0, record.words[0]);
     }
 
     #[test]
@@ -318,10 +321,11 @@ mod tests {
     }
 
     #[test]
-    fn long_steps_saturate_and_do_not_wrap() {
-        let hour_ns = 3_600_000_000_000;
-        let word = pack_deltas(u64::MAX, hour_ns);
-        assert_eq!(u64::MAX, word);
+    fn a_step_of_a_day_keeps_its_length() {
+        let day_ns = 86_400_000_000_001;
+        let mut record = sample();
+        record.set_length(5_000_000_000, day_ns);
+        assert_eq!((5_000_000_077, day_ns), (record.clock_end(), record.took_ns()));
     }
 
     #[test]

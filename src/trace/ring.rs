@@ -28,7 +28,7 @@ use std::{
 
 use super::{
     id, raw_clock,
-    record::{Head, Kind, Record, WORDS, pack_deltas},
+    record::{Head, Kind, Record, WORDS},
     stage::Stage,
 };
 
@@ -47,13 +47,13 @@ thread_local! {
 
 /// The parts of a record to be written.
 pub struct Write<'a> {
-    /// The step.
+    /// The step that was taken.
     pub stage: Stage,
     /// Begin, span or mark.
     pub kind: Kind,
-    /// `FLAG_` bits.
+    /// Any of the `FLAG_` bits.
     pub flags: u8,
-    /// gRPC code.
+    /// The gRPC code of the result, 0 for success.
     pub result: u8,
     /// Member clock at the start.
     pub clock: u64,
@@ -63,11 +63,11 @@ pub struct Write<'a> {
     pub clock_delta: u64,
     /// Raw ticks from start to end.
     pub tick_delta: u64,
-    /// Request or round.
+    /// Id of the request or the round; 0 for none.
     pub id: u64,
-    /// Link.
+    /// Number that joins a send to its receive, or a read to its round; 0 for none.
     pub link: u64,
-    /// The stage's fields.
+    /// The values of the stage's fields, in its order.
     pub fields: &'a [u64; 8],
 }
 
@@ -124,10 +124,10 @@ pub fn push(write: &Write<'_>) {
             boot: 0,
         };
         let took_ns = if write.tick_delta == 0 { 0 } else { raw_clock::to_ns(write.tick_delta) };
-        let deltas = pack_deltas(write.clock_delta, took_ns);
         let [a, b, c, d, e, f, g, h] = *write.fields;
-        let (clock, tick, id, link) = (write.clock, write.tick, write.id, write.link);
-        ring.put(&[0, head.pack(), clock, tick, deltas, id, link, a, b, c, d, e, f, g, h, 0]);
+        let (clock, tick, clocks) = (write.clock, write.tick, write.clock_delta);
+        let (head, id, link) = (head.pack(), write.id, write.link);
+        ring.put(&[0, head, clock, tick, clocks, id, link, a, b, c, d, e, f, g, h, took_ns]);
     });
 }
 
@@ -173,7 +173,7 @@ impl Drop for Own {
 
 /// The ring of one thread.
 pub struct Ring {
-    /// Place in [`THREADS`].
+    /// Position of its thread in [`THREADS`].
     pub thread: u8,
     slots: Box<[[AtomicU64; WORDS]]>,
     head: AtomicU64,
@@ -267,7 +267,7 @@ impl Ring {
 
 /// A reader of one ring, with its own position.
 pub struct Reader {
-    /// The ring.
+    /// The ring that it reads.
     pub ring: Arc<Ring>,
     /// The next record to read.
     pub next: u64,

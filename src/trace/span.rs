@@ -66,7 +66,7 @@ impl Span {
         self.flags |= flag;
     }
 
-    /// Clears `FLAG_` bits.
+    /// Clears these `FLAG_` bits of the record to be written.
     pub fn clear_flag(&mut self, flag: u8) {
         self.flags &= !flag;
     }

@@ -15,8 +15,8 @@
 //!
 //! | loop                              | why                                                     |
 //! |-----------------------------------|---------------------------------------------------------|
-//! | probes of peers, dialling         | they carry nothing; what is sent later is `raft.send`   |
-//! | the next log segment's space      | nobody waits for it; who must is in `wal.write`         |
+//! | probes of peers, dialling         | they carry nothing; later messages are `raft.send`      |
+//! | the next log segment's space      | no step waits for it; one that must is in `wal.write`   |
 //! | answers of apply, refusals of raft | each is the end of one request's `raft.propose`        |
 //! | accepting connections             | nothing is asked yet; `rpc` begins with a request       |
 //! | what to keep, the flight recorder | the trace does not trace itself                         |
@@ -40,28 +40,28 @@ pub enum Grain {
     Story,
     /// Every boundary between layers.
     Stage,
-    /// Everything.
+    /// Every record, finer steps and samples included.
     Raw,
 }
 
-/// What a field's number counts.
+/// The unit of a field's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// A plain number.
+    /// A plain number: a count, or a name such as a watch id.
     Count,
-    /// Bytes.
+    /// A size in bytes.
     Bytes,
-    /// Nanoseconds.
+    /// A duration in nanoseconds.
     Nanos,
     /// A place in the raft log.
     Index,
-    /// A raft term.
+    /// A term of raft.
     Term,
     /// A revision of the key space.
     Revision,
     /// A member id, shown as hex.
     Member,
-    /// 1 for yes.
+    /// 1 for yes, 0 for no.
     Flag,
     /// One of [`METHODS`], by place.
     Method,
@@ -73,12 +73,12 @@ pub enum Unit {
     Id,
 }
 
-/// One of the record's eight words: its name and what it counts.
+/// One of the record's eight words: its name and its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     /// The name; `x.old` and `x.new` make a change.
     pub name: &'static str,
-    /// What the number counts.
+    /// The unit of its number.
     pub unit: Unit,
 }
 
@@ -123,7 +123,7 @@ macro_rules! stages {
         $stage:ident = $name:literal $family:ident $grain:ident
         [$($field:literal $unit:ident),*]
         $rust:literal, $go:literal, $book:literal;)+) => {
-        /// A named step.
+        /// A named step: the vocabulary of all traces.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum Stage { $($(#[doc = $doc])+ $stage,)+ }
@@ -293,7 +293,7 @@ macro_rules! vocabulary {
     /// Rows of compacted revisions are deleted, a bounded number at a time.
     CompactBatch = "compact.batch" Loop Stage ["revision" Revision, "rows" Count, "deleted" Count]
         "server/mvcc/compact.rs", "mvcc store.scheduleCompaction", "0.1";
-    /// The member has heard from no leader for longer than the election timeout.
+    /// The member has had no message from a leader for longer than the election timeout.
     ElectionTimeout = "election.timeout" Loop Stage ["term" Term, "leader" Member]
         "raft/node.rs", "raft raft.tickElection", "0.1";
     /// A leader that is about to stop asks another voter to campaign at once.
@@ -320,14 +320,15 @@ macro_rules! vocabulary {
     Keyframe = "keyframe" Loop Raw
         ["role" Role, "term" Term, "commit" Index, "applied" Index, "revision" Revision, "leader" Member, "written" Index, "synced" Index]
         "trace/collect/drain.rs", "none", "0.1";
-    /// The second half of a keyframe: what the file has, and what the write buffers hold.
+    /// The second half of a keyframe: the state of the file and of the write buffers, the vote, and
+    /// counts of requests.
     KeyframeBackend = "keyframe.backend" Loop Raw
         ["committed" Index, "committed_revision" Revision, "active" Count, "frozen" Count, "vote" Member, "seen" Count, "kept" Count, "dropped" Count]
         "trace/collect/drain.rs", "none", "0.1";
     /// The key that a kept request names: its first 88 bytes, with a flag if there are more.
     Key = "key" Request Raw ["length" Bytes]
         "trace/record.rs", "none", "0.1";
-    /// Records were overwritten before they were read: what happened here is not known.
+    /// Records were overwritten before they were read. The steps that they held are unknown.
     Lost = "lost" Loop Stage ["from" Count, "to" Count, "records" Count]
         "trace/collect/drain.rs", "none", "0.1";
     /// A client asks for the changes of keys from a revision on. If that is in the past, the
@@ -379,8 +380,8 @@ macro_rules! vocabulary {
     /// The remaining TTL of leases is recorded for the next leader; 0 means the whole TTL.
     LeaseCheckpoint = "lease.checkpoint" Request Story ["leases" Count, "lease" Id, "remaining" Count]
         "server/apply/lease.rs", "lease lessor.Checkpoint", "0.1";
-    /// A lock or campaign call without a lease is granted one, as the request named here. It is
-    /// never renewed.
+    /// The member grants a lease to a lock or campaign call that has none, as the request named
+    /// here. It is never renewed.
     SessionGrant = "session.grant" Request Stage ["lease" Id, "ttl" Count, "request" Id]
         "server/concurrency.rs", "client/v3/concurrency NewSession", "0.1";
     /// The caller enters the queue: its key exists, and the oldest key below the name comes first.
@@ -402,8 +403,8 @@ macro_rules! vocabulary {
     /// request named here.
     CampaignProclaim = "campaign.proclaim" Request Stage ["own" Revision, "request" Id]
         "server/concurrency/election.rs", "client/v3/concurrency Election.Proclaim", "0.1";
-    /// An observer is sent the present leader's key and value. The leader is named by the revision
-    /// that created its key.
+    /// The member sends an observer the present leader's key and value. The leader is named by the
+    /// revision that created its key.
     ObserveLeader = "observe.leader" Request Story
         ["leader.old" Revision, "leader.new" Revision, "revision" Revision]
         "server/concurrency/observe.rs", "client/v3/concurrency Election.observe", "0.1";
@@ -422,15 +423,15 @@ macro_rules! vocabulary {
     AnswerRoom = "answer.room" Request Story
         ["bytes" Bytes, "in_flight" Bytes, "limit" Bytes, "of_connection" Bytes, "ahead" Count]
         "server/answer/room.rs", "none", "0.1";
-    /// Rows that there was no room to keep are read again, now that they can be sent.
+    /// Rows that did not fit into memory earlier are read again, now that they can be sent.
     AnswerPiece = "answer.piece" Request Stage
         ["revision" Revision, "rows" Count, "bytes" Bytes, "left" Count]
         "server/answer.rs", "none", "0.1";
-    /// An answer is ended in the middle, with this code of HTTP/2: it held up others, or a
-    /// compaction has taken rows of it.
+    /// The member resets an answer midway, with this HTTP/2 code: it held up others, or a
+    /// compaction removed some of its rows.
     AnswerEnded = "answer.ended" Request Story ["sent" Bytes, "left" Bytes, "reason" Count]
         "api/answers.rs", "none", "0.1";
-    /// As many long reads as may run are running: waiting for the end of one of them.
+    /// All permits for long reads are taken. The read waits until another one ends.
     ReadQueue = "read.queue" Request Story ["ahead" Count, "limit" Count]
         "server/long_reads.rs", "none", "0.1";
 } };

@@ -77,7 +77,7 @@ pub(crate) fn number_of(field: &Field, value: &Value) -> Option<u64> {
     }
 }
 
-/// Sixteen hex digits.
+/// The number as sixteen hex digits.
 pub(crate) fn hex(value: u64) -> String {
     format!("{value:016x}")
 }

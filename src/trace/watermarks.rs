@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::numbers;
 
-/// The member's watermarks.
+/// Numbers that describe the state of this process's member, for keyframes.
 #[derive(Debug, Default)]
 pub struct Watermarks {
     /// 0 follower, 1 candidate, 2 leader, 3 pre-candidate.
     pub role: AtomicU64,
-    /// Raft's term.
+    /// Raft's current term.
     pub term: AtomicU64,
     /// Highest index known to be committed.
     pub commit: AtomicU64,
-    /// Highest index applied.
+    /// Highest index that the state machine has applied.
     pub applied: AtomicU64,
     /// Revision of the key space.
     pub revision: AtomicU64,
@@ -46,7 +46,7 @@ pub fn watermarks() -> &'static Watermarks {
 }
 
 impl Watermarks {
-    /// All zero.
+    /// All numbers 0, as at a start.
     pub const fn new() -> Watermarks {
         Watermarks {
             role: AtomicU64::new(0),

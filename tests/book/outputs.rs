@@ -6,8 +6,12 @@
 
 use std::{fs, process::Command};
 
+use super::Text;
+
 /// The page on the plain form.
 const PAGE: &str = "book/src/plain.md";
+/// The screen shown in README.md.
+const PLAYER: &str = "tui/view/snapshots/glass__view__tests__put_who_knows.snap";
 
 /// A command, and its expected output.
 struct Example {
@@ -56,8 +60,25 @@ fn is_printed(shown: &[String], printed: &[&str]) -> bool {
     true
 }
 
+/// The lines of a screen in a snapshot of the player's tests.
+fn screen(snapshot: &str) -> Vec<&str> {
+    snapshot
+        .lines()
+        .filter_map(|line| line.strip_prefix('"')?.strip_suffix('"'))
+        .map(str::trim_end)
+        .collect()
+}
+
 #[test]
-fn the_plain_form_is_what_the_page_shows() {
+fn the_picture_in_the_readme_is_a_screen_that_the_player_draws() {
+    let (readme, snapshot) = (Text::read("README.md").text, Text::read(PLAYER).text);
+    let screen = screen(&snapshot).join("\n");
+    assert!(20 < screen.lines().count(), "{PLAYER} is no screen");
+    assert!(readme.contains(&screen), "README.md: the player has to be\n\n{screen}");
+}
+
+#[test]
+fn the_page_shows_the_plain_form_that_the_program_prints() {
     let examples = examples(&fs::read_to_string(PAGE).unwrap());
     for command in ["list", "show", "tail", "diff", "why-slow"] {
         let is_shown = |example: &Example| example.words[..2] == ["trace", command];
@@ -101,4 +122,9 @@ fn an_output_that_is_another_is_found() {
     let page = "x\n\n```console\n$ glass trace list\none\n```\n\n```text\n$ glass x\n```\n";
     let found = examples(page);
     assert_eq!((1, vec!["one".to_owned()]), (found.len(), found[0].lines.clone()));
+}
+
+#[test]
+fn a_screen_is_read_from_its_snapshot() {
+    assert_eq!(screen("---\nsource: x\n---\n\"a │ \"\n\"b\"\n"), ["a │", "b"]);
 }

@@ -468,7 +468,7 @@ async fn a_keep_alive_that_needs_a_leader_ends_without_one() {
 /// (etcd #15247). Method: SIGSTOP the leader for longer than the leases' time, renew them at its
 /// successor meanwhile, and resume the first.
 #[tokio::test]
-async fn a_leader_that_was_stopped_does_not_revoke_what_its_successor_has_renewed() {
+async fn a_leader_that_was_stopped_does_not_revoke_a_lease_that_its_successor_renewed() {
     let cluster = Cluster::start(&Kind::subject(), 3).await;
     let old = cluster.leader().await;
     let mut client = cluster.client((old + 1) % 3);

@@ -99,7 +99,7 @@ async fn a_random_stream_gets_the_answers_of_etcd() {
     same_contents(&mut run.ours, &mut run.theirs, run.stream.revision).await;
     if run.ours.cluster.kind == Kind::Glass {
         refuses_unknown_sort_options(&mut run.ours).await;
-        refuses_a_txn_that_reads_what_is_not_there(&mut run.ours).await;
+        refuses_a_txn_that_reads_a_compacted_or_future_revision(&mut run.ours).await;
     }
 }
 
@@ -214,7 +214,7 @@ async fn refuses_unknown_sort_options(ours: &mut Side) {
 }
 
 /// The same on every member, and before anything is written.
-async fn refuses_a_txn_that_reads_what_is_not_there(ours: &mut Side) {
+async fn refuses_a_txn_that_reads_a_compacted_or_future_revision(ours: &mut Side) {
     let newest = ours.clients[0].put("newest", "").await.unwrap();
     let op = |request| RequestOp { request: Some(request) };
     let compact = CompactionRequest { revision: newest, physical: false };

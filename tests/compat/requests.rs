@@ -13,7 +13,7 @@ use glass_etcd::pb::{
 };
 use prost::Message as _;
 
-use crate::client::Client;
+use crate::{client::Client, random::Random};
 
 /// Few keys, so that requests interact; with bytes at which ordering can go wrong.
 const KEYS: [&[u8]; 20] = [
@@ -221,7 +221,7 @@ fn forget_ties(request: &RangeRequest, response: &mut RangeResponse) {
 
 /// A source of requests: the same seed gives the same requests.
 pub(crate) struct Stream {
-    state: u64,
+    random: Random,
     /// The store's revision, according to the last answer.
     pub(crate) revision: i64,
     /// The highest revision of an accepted compaction.
@@ -230,16 +230,12 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(crate) fn new(seed: u64, revision: i64) -> Self {
-        Self { state: seed, revision, compacted: 0 }
+        Self { random: Random::new(seed), revision, compacted: 0 }
     }
 
-    /// A number below `below` (SplitMix64).
-    pub(crate) fn below(&mut self, below: u64) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.state;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % below
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.random.below(bound)
     }
 
     fn chance(&mut self, percent: u64) -> bool {

@@ -75,7 +75,7 @@ impl Stream {
 
     async fn next(&mut self) -> Result<WatchResponse, Status> {
         let next = timeout(PATIENCE, self.responses.message()).await;
-        Ok(next.expect("a response is due")?.expect("the stream goes on"))
+        Ok(next.expect("a response is due")?.expect("the stream continues"))
     }
 
     /// Everything that arrives until nothing more does, by watcher, because the order between

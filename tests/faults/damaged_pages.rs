@@ -26,9 +26,9 @@ const TRIES: u64 = 40;
 /// A member that comes across the page has ended by then, or serves.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Goal: a page that makes no sense ends the member with the file's name and what to do about it,
-/// and what is said helps. Method: one page after the other is filled with zeros in a copy; the
-/// last one that ended the member is dealt with as the member has said.
+/// Goal: a malformed page ends the member with the file's name and a way out, and the way out
+/// works. Method: one page after the other is filled with zeros in a copy; the last one that ended
+/// the member is repaired as its message says.
 #[tokio::test]
 async fn a_lost_page_of_the_database_is_named_and_the_log_replaces_it() {
     if Kind::subject() != Kind::Glass {
@@ -42,7 +42,7 @@ async fn a_lost_page_of_the_database_is_named_and_the_log_replaces_it() {
     }
     let whole = hash(&mut client).await;
     cluster.terminate(0);
-    cluster.wait_exit(0, PATIENCE).await.expect("it ends when it is told to");
+    cluster.wait_exit(0, PATIENCE).await.expect("it ends after SIGTERM");
     let good = cluster.members[0].data_dir.clone();
     let pages = fs::metadata(good.join("member/snap/db")).unwrap().len() / PAGE;
     let mut ended = None;
@@ -55,7 +55,7 @@ async fn a_lost_page_of_the_database_is_named_and_the_log_replaces_it() {
         if serves(&mut cluster).await {
             cluster.kill(0);
         } else {
-            says_what_to_do(&cluster.log(0)[before..]);
+            names_a_way_out(&cluster.log(0)[before..]);
             ended = Some(data);
         }
     }
@@ -89,7 +89,7 @@ async fn serves(cluster: &mut Cluster) -> bool {
     panic!("it neither serves nor ends: {}", cluster.log(0));
 }
 
-fn says_what_to_do(log: &str) {
+fn names_a_way_out(log: &str) {
     assert!(!log.contains("panicked") && !log.contains("stack backtrace"), "{log}");
     assert!(log.contains("member/snap/db"), "no file: {log}");
 }

@@ -113,7 +113,7 @@ fn ended(raw: &mut Raw) -> (u32, String) {
             Some(frame) if frame.kind == GOAWAY => return goaway(&frame),
             Some(Frame { kind: u8::MAX, .. }) => panic!("closed without a word"),
             Some(_) => {}
-            None => panic!("the connection goes on"),
+            None => panic!("the connection stays open"),
         }
     }
 }
@@ -442,7 +442,7 @@ async fn too_many_streams_are_refused_one_by_one() {
 /// minute, and three pings in a row are too many: with a running watch, and without any call.
 /// Before that, answers reset the strikes ten times. The last ping arrives byte by byte.
 #[tokio::test]
-async fn a_client_that_pings_too_often_is_sent_away() {
+async fn a_client_that_pings_too_often_is_disconnected() {
     let env = [("ETCD_GRPC_KEEPALIVE_MIN_TIME", "1m")];
     let cluster = Cluster::start_with(&Kind::subject(), 1, &env).await;
     let mut watcher = Raw::connect(&cluster, 0);

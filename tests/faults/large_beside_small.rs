@@ -11,13 +11,13 @@ use crate::{
 };
 
 const MB: usize = 1_000_000;
-/// The large answer has so many values of a megabyte.
+/// Number of values of a megabyte in the large answer.
 const VALUES: usize = 40;
 const SMALL: usize = 50;
 
 /// Goal: small answers do not wait for the end of a large one on their connection. Method: when the
 /// first bytes of 40 MB are there, fifty small ones are asked for; all are read at the same time,
-/// and what counts is who is complete first, and not when.
+/// and the order in which they complete counts, not the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_answers_overtake_a_large_one_on_their_connection() {
     if Kind::subject() != Kind::Glass {

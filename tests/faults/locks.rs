@@ -167,9 +167,9 @@ async fn a_candidate_that_lost_its_lease_does_not_lead() {
     assert_eq!(finish(third).await.unwrap().leader.unwrap().key, "e/3");
 }
 
-/// Goal: crowds of clients that give up leave nothing behind, whatever step their calls are at.
-/// Method: calls at all members that are aborted after a time between zero and a few milliseconds;
-/// then the queue must be empty, and the lock free.
+/// Goal: crowds of clients that give up leave nothing behind, at any step of their calls. Method:
+/// calls at all members that are aborted after a time between zero and a few milliseconds; then the
+/// queue must be empty, and the lock free.
 #[tokio::test]
 async fn crowds_that_give_up_leave_an_empty_queue() {
     let cluster = Cluster::start(&Kind::subject(), 3).await;

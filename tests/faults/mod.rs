@@ -1,6 +1,7 @@
 //! Faults: acknowledged writes survive them, and a member that must not run does not run.
 
 mod bad_start;
+mod compacted_answers;
 mod damaged_pages;
 mod departed_leader;
 mod disk;
@@ -21,3 +22,5 @@ mod starts;
 mod stopped_leader;
 mod unknown_entry;
 mod unread_answers;
+mod unread_plans;
+mod unread_small;

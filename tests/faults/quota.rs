@@ -1,4 +1,4 @@
-//! What the quota measures, and how much fits into it.
+//! The bytes that the quota counts, and how much fits into it.
 
 use std::{fs, os::unix::fs::MetadataExt as _, time::Duration};
 

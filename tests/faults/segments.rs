@@ -30,7 +30,7 @@ async fn put(cluster: &Cluster, count: usize, len: usize) {
 /// Goal: a segment that cannot be created costs no write and no member. Method: a directory is in
 /// its place; a megabyte of puts; then the directory is removed.
 #[tokio::test]
-async fn a_member_goes_on_while_its_next_segment_cannot_be_made() {
+async fn a_member_writes_on_while_its_next_segment_cannot_be_made() {
     if Kind::subject() != Kind::Glass {
         return left_out("a segment that cannot be made ends an etcd");
     }

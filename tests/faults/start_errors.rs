@@ -32,13 +32,13 @@ fn segment(data: &Path) -> PathBuf {
     files.next().unwrap().unwrap().path()
 }
 
-/// Replaces whatever is there with a file.
+/// Replaces anything at the path with a file.
 fn file(path: &Path) {
     remove(path);
     fs::write(path, "").unwrap();
 }
 
-/// Replaces whatever is there with a directory.
+/// Replaces anything at the path with a directory.
 fn directory(path: &Path) {
     remove(path);
     fs::create_dir(path).unwrap();

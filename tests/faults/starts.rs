@@ -35,7 +35,7 @@ async fn started(cluster: &Cluster, at: usize, times: usize, within: Duration) {
     .await;
 }
 
-/// Goal: a member with a log starts, whatever its peers do. Method: all peers accept and send
+/// Goal: a member with a log starts, regardless of its peers. Method: all peers accept and send
 /// nothing.
 #[tokio::test]
 async fn a_member_with_a_log_does_not_wait_for_mute_peers() {

@@ -15,11 +15,11 @@ use crate::{
 const RAFT_LAST: &[(&str, &str)] = &[("FAILPOINTS", "raft-wakes-last=sleep(1000)")];
 const LEASE: i64 = 7;
 
-/// Goal: no client is told that a lease lives that another leader has revoked. Method: SIGSTOP the
-/// leader, send it a renewal, revoke the lease at its successor, and resume it: the renewal is in
-/// its socket before it can learn of anything.
+/// Goal: no client gets the answer that a lease lives after another leader has revoked it. Method:
+/// SIGSTOP the leader, send it a renewal, revoke the lease at its successor, and resume it: the
+/// renewal is in its socket before it can learn of anything.
 #[tokio::test]
-async fn a_leader_that_was_stopped_does_not_renew_what_its_successor_has_revoked() {
+async fn a_leader_that_was_stopped_does_not_renew_a_lease_that_its_successor_revoked() {
     if Kind::subject() != Kind::Glass {
         left_out("renewals at a stopped leader: etcd asks a quorum only since 3.5.13");
         return;

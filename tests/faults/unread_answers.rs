@@ -1,4 +1,5 @@
-//! Clients that ask for much and read none of it, and transactions that read more than there is.
+//! Clients that ask for long answers and do not read them, and transactions that read more than the
+//! whole key space.
 
 use std::time::Duration;
 
@@ -22,14 +23,14 @@ use crate::{
     silent::{Silent, growth, memory},
 };
 
-const MB: usize = 1_000_000;
-/// How many values of a megabyte there are.
-const VALUES: usize = 30;
-/// How long a test's machine may take for what takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const MB: usize = 1_000_000;
+/// Values in the key space, each of 1 MB.
+pub(super) const VALUES: usize = 30;
+/// How long a busy test machine may take for a request of milliseconds.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Memory can be looked at, and it is ours.
-fn can_measure(what: &str) -> bool {
+/// Whether the subject has a bound and its memory can be measured; reports if not.
+pub(super) fn can_measure(what: &str) -> bool {
     if Kind::subject() != Kind::Glass || memory(std::process::id()).is_none() {
         left_out(&format!("{what}: no bound, or no /proc"));
         return false;
@@ -37,21 +38,21 @@ fn can_measure(what: &str) -> bool {
     true
 }
 
-async fn fill(client: &mut Client) {
+pub(super) async fn fill(client: &mut Client) {
     for at in 0..VALUES {
         let key = Bytes::from(format!("big/{at:02}"));
-        // Not the same everywhere: nothing may save memory by that.
+        // Values that differ, so that sharing them cannot save memory.
         let value: Vec<u8> = (0..MB).map(|byte| ((byte * (at + 7)) >> 3) as u8).collect();
         let put = PutRequest { key, value: value.into(), ..PutRequest::default() };
         client.kv.put(put).await.unwrap();
     }
 }
 
-fn all_of_it() -> RangeRequest {
+pub(super) fn all_of_it() -> RangeRequest {
     RangeRequest { key: "big/".into(), range_end: "big0".into(), ..RangeRequest::default() }
 }
 
-/// Clients that have asked, and do not read.
+/// Forty clients, each of which has asked for everything and reads nothing.
 async fn silent_clients(address: &str) -> Vec<Silent> {
     let mut silent = Vec::new();
     for _ in 0..40 {
@@ -62,15 +63,24 @@ async fn silent_clients(address: &str) -> Vec<Silent> {
     silent
 }
 
-/// What a member says that its answers hold, in bytes.
-fn held(address: &str) -> u64 {
+/// Bytes that answers hold, by the member's own count.
+pub(super) fn held(address: &str) -> u64 {
     let text = crate::traces::coverage::fetch(address, "/metrics");
     let line = text.lines().find_map(|line| line.strip_prefix("glass_answer_bytes "));
     line.expect("it is counted").parse().unwrap()
 }
 
-/// Puts and gets a small key, and says how long that took at most.
-async fn go_on(client: &mut Client, rounds: usize) -> Duration {
+/// Waits until a member has given back the memory of all answers.
+pub(super) async fn nothing_is_held(address: &str) {
+    eventually("memory is given back", Duration::from_secs(20), || async {
+        let held = held(address);
+        if held == 0 { Ok(()) } else { Err(format!("{held} bytes are held")) }
+    })
+    .await;
+}
+
+/// Puts and gets a small key again and again. Returns the longest time for one put and get.
+pub(super) async fn go_on(client: &mut Client, rounds: usize) -> Duration {
     let mut longest = Duration::ZERO;
     for round in 0..rounds {
         let begin = clock::now();
@@ -83,10 +93,11 @@ async fn go_on(client: &mut Client, rounds: usize) -> Duration {
     longest
 }
 
-/// Goal: what clients do not read has a bound, and holds up nobody. Method: forty of them ask for
-/// 30 MB each, which makes 1.2 GB; others put, get, and read as much as one of them; then they go.
+/// Goal: unread answers have a bound and delay no other client. Method: forty clients ask for 30 MB
+/// each, 1.2 GB in all; others put, get, and read as much as one of the forty; then the forty
+/// disconnect.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_nobody_reads_have_a_bound_and_hold_up_nobody() {
+async fn unread_answers_have_a_bound_and_delay_no_other_client() {
     if !can_measure("answers that nobody reads") {
         return;
     }
@@ -104,29 +115,26 @@ async fn answers_that_nobody_reads_have_a_bound_and_hold_up_nobody() {
         (silent, longest)
     };
     let ((mut silent, longest), grown) = growth(&[pid], work).await;
-    // 128 MiB are kept, and each answer has a window of which it uses half.
+    // Kept rows take 128 MiB, and each answer uses half of its window.
     assert!(grown[0] < 500 << 20, "{} MiB", grown[0] >> 20);
     assert!(held(&address) < 256 << 20, "{}", held(&address));
     assert!(longest < PATIENCE, "{longest:?}");
-    // Nobody has waited for them, so each of them can still be read.
+    // No answer has waited for room, so none was ended.
     let last = silent.len() - 1;
     let (len, reset) = silent[last].read(0).await;
     assert!(VALUES * MB < len && reset.is_none(), "{len} bytes, {reset:?}");
     drop(silent);
-    eventually("memory is given back", Duration::from_secs(20), || async {
-        if held(&address) == 0 { Ok(()) } else { Err(format!("{} bytes are held", held(&address))) }
-    })
-    .await;
-    // What the allocator has of it serves the next ones.
+    nothing_is_held(&address).await;
+    // The allocator reuses that memory for the next answers.
     let (silent, again) = growth(&[pid], silent_clients(&address)).await;
     assert!(grown[0] + again[0] < 500 << 20, "{} and {} MiB", grown[0] >> 20, again[0] >> 20);
     drop(silent);
 }
 
-/// Goal: what is carried out is answered, though there is no room; a read alone is refused. Method:
-/// there is no room for answers, and none to wait for it.
+/// Goal: without room, a write that reads is carried out and answered, and a long read is refused.
+/// Method: a failpoint takes the ledger and its queue.
 #[tokio::test]
-async fn what_is_done_is_answered_without_room() {
+async fn an_applied_write_is_answered_without_room() {
     if Kind::subject() != Kind::Glass {
         return left_out("no room for answers: etcd has no bound for them");
     }
@@ -152,8 +160,8 @@ async fn what_is_done_is_answered_without_room() {
     assert_eq!((answer.deleted, i64::try_from(answer.prev_kvs.len())), (all, Ok(all)));
 }
 
-/// Goal: answers of other services carry what clients have stored, too, and are counted. Method:
-/// ask who leads, a megabyte each time, and read nothing.
+/// Goal: other services' answers, which may carry stored values too, are counted. Method: twelve
+/// calls of Leader, with a value of 1 MB, whose answers nobody reads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_of_other_services_are_counted() {
     if !can_measure("answers of Election") {
@@ -173,16 +181,13 @@ async fn answers_of_other_services_are_counted() {
     go_on(&mut client, 50).await;
     assert!(11 * MB as u64 <= held(&address), "{} bytes are held", held(&address));
     drop((asked, silent));
-    eventually("memory is given back", Duration::from_secs(20), || async {
-        if held(&address) == 0 { Ok(()) } else { Err(format!("{} bytes", held(&address))) }
-    })
-    .await;
+    nothing_is_held(&address).await;
 }
 
-/// Goal: what a transaction reads is read by the member that answers, and only as far as there is
-/// room for it. Method: one that writes, and reads eight times all there is: 240 MB.
+/// Goal: the reads of a transaction cost memory only on the member that answers, and only as far as
+/// there is room. Method: one that writes, and reads the whole key space eight times: 240 MB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_transaction_reads_costs_the_other_members_nothing() {
+async fn reads_of_a_transaction_cost_the_other_members_nothing() {
     if !can_measure("transactions that read much") {
         return;
     }
@@ -196,7 +201,7 @@ async fn what_a_transaction_reads_costs_the_other_members_nothing() {
     success.extend(vec![range; 8]);
     let txn = TxnRequest { success, ..TxnRequest::default() };
     let address = cluster.members[1].client_address();
-    // What was put must be out of the buffers of all members, or it would be there anyway.
+    // The values must have left the write buffers of all members, which would hold them anyway.
     sleep(Duration::from_secs(1)).await;
     let work = async {
         let mut reader = Silent::connect(&address).await;
@@ -208,7 +213,7 @@ async fn what_a_transaction_reads_costs_the_other_members_nothing() {
     let grown_mib: Vec<u64> = grown.iter().map(|bytes| bytes >> 20).collect();
     assert!(grown_mib[0] < 60 && grown_mib[2] < 60, "{grown_mib:?} MiB");
     assert!(grown_mib[1] < 200, "{grown_mib:?} MiB");
-    // So does a deletion that returns what it deletes.
+    // The same for a deletion that returns the deleted pairs.
     let delete = DeleteRangeRequest { prev_kv: true, key: "big/".into(), range_end: "big0".into() };
     let work = async {
         let mut reader = Silent::connect(&address).await;
@@ -218,7 +223,7 @@ async fn what_a_transaction_reads_costs_the_other_members_nothing() {
     let ((len, reset), grown) = growth(&pids, work).await;
     assert!(VALUES * MB < len && reset.is_none(), "{len} bytes, {reset:?}");
     assert!(grown[0] >> 20 < 60 && grown[2] >> 20 < 60, "{grown:?}");
-    // The transaction is in all of them.
+    // All members have applied the transaction.
     for at in 0..3 {
         let get = RangeRequest { key: key.clone(), serializable: true, ..RangeRequest::default() };
         assert_eq!(1, cluster.client(at).kv.range(get).await.unwrap().into_inner().count);

@@ -106,11 +106,11 @@ fn requests_of_recordings_are_compared_and_errors_are_one_line() {
     for same in [vec![a, b, "--from", file], vec![a, b, file, file, "--plain"]] {
         assert_eq!(of_one.stdout, diff(&same).stdout);
     }
-    fails(&diff(&[a, "1", file]), 1, "nothing was captured of request 0000000000000001");
+    fails(&diff(&[a, "1", file]), 1, "no step of request 0000000000000001 was captured");
     fails(&diff(&[a, "x", file]), 1, "\"x\" is not a request id");
     // The request of one recording is not in the other.
     let other = "tests/recordings/version-1.ndjson";
-    fails(&diff(&[a, b, file, other]), 1, "nothing was captured of request b98ea1fd5979f40b");
+    fails(&diff(&[a, b, file, other]), 1, "no step of request b98ea1fd5979f40b was captured");
     assert!(diff(&[a, "0203", file, other]).status.success());
     let both = diff(&[a, b, file, "--from", file]);
     assert_eq!(Some(2), both.status.code(), "a file, and --from");
@@ -175,7 +175,7 @@ fn when_glass_up_is_killed_its_children_learn_of_it() {
     up.signal(Signal::SIGKILL);
     eventually("it knows", || dir.path().join("alone").exists());
     drop(up);
-    // What the killed one left behind does not prevent the next start.
+    // The files that the killed one left behind do not prevent the next start.
     let _ = fs::remove_file(dir.path().join("up"));
     let up = Up::start(dir.path(), "a: echo > up; cat\n");
     eventually("it is up again", || dir.path().join("up").exists());

@@ -19,6 +19,7 @@ mod locks;
 mod ports;
 mod programs;
 mod proxy;
+mod random;
 mod raw;
 mod silent;
 

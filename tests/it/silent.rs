@@ -111,6 +111,31 @@ impl Silent {
     }
 }
 
+/// Reads the answer to a call to its end, which must be one message and the status OK. Returns its
+/// length.
+pub(crate) async fn read_whole(response: ResponseFuture) -> Result<usize, String> {
+    let error = |error: h2::Error| error.to_string();
+    let response = response.await.map_err(error)?;
+    let refused = response.headers().get("grpc-message").cloned();
+    let mut answer = response.into_body();
+    let mut bytes = BytesMut::new();
+    while let Some(piece) = answer.data().await {
+        let piece = piece.map_err(error)?;
+        answer.flow_control().release_capacity(piece.len()).map_err(error)?;
+        bytes.extend_from_slice(&piece);
+    }
+    let trailers = answer.trailers().await.map_err(error)?;
+    let status = trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));
+    if status.is_none_or(|status| status != "0") {
+        return Err(format!("{refused:?}, {trailers:?} after {} bytes", bytes.len()));
+    }
+    let len = bytes.get(1..5).and_then(|len| len.try_into().ok()).map_or(0, u32::from_be_bytes);
+    match bytes.len() == len as usize + 5 {
+        true => Ok(len as usize),
+        false => Err(format!("{} bytes of {len}", bytes.len())),
+    }
+}
+
 impl Drop for Silent {
     fn drop(&mut self) {
         self.task.abort();

@@ -11,9 +11,9 @@ use prost::Message as _;
 use super::{Alone, SOON, alone, ask, wait_for};
 use crate::{client::Client, ports, programs::Kind};
 
-/// Goal: HTTP/1.1 never reaches a gRPC service, whatever content type it declares: any page can
-/// send a form or plain text across origins (CVE-2018-1098). Method: a put, framed as gRPC frames
-/// it.
+/// Goal: HTTP/1.1 never reaches a gRPC service, regardless of the content type that it declares:
+/// any page can send a form or plain text across origins (CVE-2018-1098). Method: a put, framed as
+/// gRPC frames it.
 #[tokio::test]
 async fn a_put_over_http_1_is_not_carried_out() {
     let (dir, flags) = alone();

@@ -16,7 +16,7 @@ const CLIENTS: usize = 500;
 
 /// Goal: 500 clients that connect together need no second attempt. Method: a stopped member accepts
 /// nothing, so every connection needs a place in the queue. One without a place is tried again
-/// after a second, which is longer than the test waits. When the member goes on, it serves all of
+/// after a second, which is longer than the test waits. When the member resumes, it serves all of
 /// them, at the ports for clients, for metrics and for members.
 #[test]
 fn five_hundred_connections_find_a_place_in_the_queue() {

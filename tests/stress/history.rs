@@ -1,4 +1,4 @@
-//! What happened, and which of it one watcher received.
+//! The history of a run, and the part of it that one watcher received.
 //!
 //! A [`Record`] is the ground truth: every change in the order of revisions. It comes from a
 //! watcher of everything, but is verified: revisions must follow each other without a gap, versions
@@ -132,7 +132,7 @@ impl Record {
         last.flatten().cloned().collect()
     }
 
-    /// What a watcher must receive between two revisions, both included.
+    /// The events that a watcher must receive between two revisions, both included.
     pub(super) fn due<'r>(
         &'r self,
         asked: &'r WatchCreateRequest,

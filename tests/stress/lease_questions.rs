@@ -23,11 +23,11 @@ use glass_etcd::{
 use tokio::task::JoinSet;
 use tonic::Status;
 
-use super::traffic::Random;
 use crate::{
     client::Client,
     cluster::Cluster,
     programs::{Kind, left_out},
+    random::Random,
     traces::order,
 };
 
@@ -121,13 +121,13 @@ impl Shared {
     /// One of the youngest leases, for which a stale answer is wrong.
     fn young(&self, random: &mut Random) -> Option<i64> {
         let fates = self.fates.lock().unwrap();
-        let back = random.below(YOUNG as u64) as usize;
+        let back = random.index(YOUNG);
         fates.keys().rev().nth(back).copied()
     }
 }
 
 fn one<'a>(clients: &'a mut [Client], random: &mut Random) -> (usize, &'a mut Client) {
-    let at = random.below(clients.len() as u64) as usize;
+    let at = random.index(clients.len());
     (at, &mut clients[at])
 }
 
@@ -226,8 +226,8 @@ async fn no_question_about_a_lease_contradicts_an_acknowledgement() {
     let mut cluster = Cluster::start(&Kind::Glass, 3).await;
     let shared = Arc::<Shared>::default();
     let clients = || (0..3).map(|at| cluster.client(at)).collect::<Vec<Client>>();
-    let mut random = Random(seed);
-    let mut next = || Random(random.below(u64::MAX));
+    let mut random = Random::new(seed);
+    let mut next = || random.split();
     let mut background = JoinSet::new();
     for granter in 0..GRANTERS {
         let first = 1 + granter as i64;

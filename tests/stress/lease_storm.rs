@@ -34,11 +34,12 @@ use tokio::{
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Endpoint;
 
-use super::{history::pair, traffic::Random};
+use super::history::pair;
 use crate::{
     client::{Client, eventually},
     cluster::Cluster,
     programs::Kind,
+    random::Random,
 };
 
 /// Leases of a run; `GLASS_IT_LEASES` overrides it.
@@ -172,10 +173,10 @@ async fn grant_all(clients: &[Client], leases: &Leases, count: usize, base: i64)
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS {
         let (mut client, leases) = (clients[worker % clients.len()].clone(), leases.clone());
-        let mut random = Random(worker as u64);
+        let mut random = Random::new(worker as u64);
         workers.spawn(async move {
             for id in (1..=count as i64).filter(|id| *id as usize % WORKERS == worker) {
-                let fate = [Fate::Left, Fate::Dropped, Fate::Kept][random.below(3) as usize];
+                let fate = [Fate::Left, Fate::Dropped, Fate::Kept][random.index(3)];
                 let ttl = base + random.below(base as u64) as i64;
                 let sent = clock::now();
                 let answer = client.lease.lease_grant(LeaseGrantRequest { id, ttl }).await.unwrap();

@@ -172,7 +172,7 @@ async fn create(port: u16, asked: Vec<WatchCreateRequest>) -> Stream {
 
 async fn next(stream: &mut Stream) -> (usize, WatchResponse) {
     let response = timeout(PATIENCE, stream.1.message()).await.expect("more is due");
-    let response = response.unwrap().expect("the stream goes on");
+    let response = response.unwrap().expect("the stream continues");
     assert!(!response.canceled, "{response:?}");
     (usize::try_from(response.watch_id).expect("only watchers were created"), response)
 }

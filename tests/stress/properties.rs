@@ -39,9 +39,9 @@ use tonic::{Streaming, transport::Endpoint};
 use super::{
     history::{Answer, Record, Session, revision},
     nine::{self, Broken},
-    traffic::{self, KEYS, Random, Shared, Writer, key},
+    traffic::{self, KEYS, Shared, Writer, key},
 };
-use crate::{client::Client, cluster::Cluster, programs::Kind};
+use crate::{client::Client, cluster::Cluster, programs::Kind, random::Random};
 
 /// Seconds of a run; `GLASS_IT_SECONDS` overrides it.
 const SECONDS: u64 = 10;
@@ -64,7 +64,7 @@ async fn the_nine_properties_of_watch_hold_while_members_are_killed() {
     eprintln!("GLASS_IT_SEED={seed} GLASS_IT_SECONDS={seconds}");
     let progress = [("ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL", "200ms")];
     let mut cluster = Cluster::start_with(&Kind::subject(), 3, &progress).await;
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let shared = Arc::new(Shared::default());
     let sessions = Arc::new(Mutex::new(Vec::new()));
     let clients: Vec<Client> = (0..3).map(|at| cluster.client(at)).collect();
@@ -72,7 +72,7 @@ async fn the_nine_properties_of_watch_hold_while_members_are_killed() {
     let recorder = tokio::spawn(record(ports.clone(), shared.clone()));
     let mut writers = JoinSet::new();
     for name in 0..WRITERS {
-        let random = Random(random.below(u64::MAX));
+        let random = random.split();
         let (clients, shared) = (clients.clone(), shared.clone());
         writers.spawn(Writer { name, clients, random, shared }.run());
     }
@@ -105,7 +105,7 @@ async fn disturb(cluster: &mut Cluster, random: &mut Random, time: Duration) -> 
             return kills;
         }
         let leader = cluster.leader().await;
-        let follower = (leader + 1 + random.below(2) as usize) % 3;
+        let follower = (leader + 1 + random.index(2)) % 3;
         let at = if kills % 2 == 0 { leader } else { follower };
         cluster.kill(at);
         kills += 1;
@@ -228,7 +228,7 @@ fn watchers(
         for number in 0..2 {
             let name = format!("m{at}, visitor {number}");
             let post = Post { port, name, shared: shared.clone(), sessions: sessions.clone() };
-            tasks.push(tokio::spawn(visit(post, Random(random.below(u64::MAX)))));
+            tasks.push(tokio::spawn(visit(post, random.split())));
         }
     }
     tasks
@@ -313,10 +313,10 @@ async fn visit(post: Post, mut random: Random) {
         let seen = post.shared.seen.load(Ordering::Relaxed);
         let asked = WatchCreateRequest {
             key: key(first),
-            range_end: [Bytes::new(), "k0".into(), "\0".into()][random.below(3) as usize].clone(),
+            range_end: [Bytes::new(), "k0".into(), "\0".into()][random.index(3)].clone(),
             start_revision: [0, (seen + 100 - random.below(300) as i64).max(1)]
                 [usize::from(random.below(4) != 0)],
-            filters: [vec![], vec![], vec![0], vec![1]][random.below(4) as usize].clone(),
+            filters: [vec![], vec![], vec![0], vec![1]][random.index(4)].clone(),
             prev_kv: random.below(2) == 0,
             progress_notify: random.below(2) == 0,
             ..Default::default()

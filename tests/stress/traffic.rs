@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 use tonic::Status;
 
 use super::history::{Record, is_put, pair};
-use crate::client::Client;
+use crate::{client::Client, random::Random};
 
 /// Few keys, so that their histories are long.
 pub(super) const KEYS: usize = 10;
@@ -39,21 +39,6 @@ const COMPACT_BEHIND: u64 = 150;
 /// A key by its number.
 pub(super) fn key(number: u64) -> Bytes {
     Bytes::from(format!("k/{number}"))
-}
-
-/// SplitMix64; the same seed gives the same numbers.
-#[derive(Clone)]
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    /// A number below `below`.
-    pub(super) fn below(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % below
-    }
 }
 
 /// One change of an operation: the key, and its new value unless it was deleted.
@@ -240,7 +225,7 @@ pub(super) async fn compact(clients: Vec<Client>, mut random: Random, shared: Ar
             continue;
         }
         shared.compacted.store(revision, Ordering::Relaxed);
-        let mut client = clients[random.below(clients.len() as u64) as usize].clone();
+        let mut client = clients[random.index(clients.len())].clone();
         let request = CompactionRequest { revision, physical: random.below(2) == 0 };
         // If it fails, the next one goes further.
         let _ = timeout(PATIENCE, client.kv.compact(request)).await;

@@ -6,12 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{File, without_comment};
+use super::{File, expect_nothing, rust, without_comment};
 
 type Path = Vec<String>;
 
 /// The files of each circle, with an import that connects each to the next.
-pub(super) fn circles(files: &[File]) -> Vec<String> {
+fn circles(files: &[File]) -> Vec<String> {
     let house = House::new(files);
     let edges: Vec<BTreeSet<usize>> = (0..house.files.len()).map(|at| house.imports(at)).collect();
     let reach: Vec<BTreeSet<usize>> = (0..edges.len()).map(|at| reachable(&edges, at)).collect();
@@ -179,40 +179,35 @@ fn expand<'t>(text: &'t str, prefix: &[String], found: &mut Vec<Path>) -> &'t st
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    expect_nothing("circles", &circles(&rust()));
+}
 
-    fn files(texts: &[(&str, &str)]) -> Vec<File> {
-        let file = |(path, text): &(&str, &str)| File {
-            path: (*path).to_owned(),
-            text: (*text).to_owned(),
-        };
-        texts.iter().map(file).collect()
-    }
+fn files(texts: &[(&str, &str)]) -> Vec<File> {
+    let file =
+        |(path, text): &(&str, &str)| File { path: (*path).to_owned(), text: (*text).to_owned() };
+    texts.iter().map(file).collect()
+}
 
-    #[test]
-    fn a_circle_through_a_re_export_is_found() {
-        let circle = files(&[
-            ("src/a.rs", "mod b;\nmod c;\npub use self::b::{B, Other as Renamed};"),
-            ("src/a/b.rs", "use super::c::C;\npub struct B(C);"),
-            ("src/a/c.rs", "fn f(b: crate::a::B) {}\npub struct C;"),
-        ]);
-        let expected = "a circle:\n  src/a/b.rs -> src/a/c.rs\n  src/a/c.rs -> src/a/b.rs";
-        assert_eq!(vec![expected.to_owned()], circles(&circle));
-    }
+#[test]
+fn a_circle_through_a_re_export_is_found() {
+    let circle = files(&[
+        ("src/a.rs", "mod b;\nmod c;\npub use self::b::{B, Other as Renamed};"),
+        ("src/a/b.rs", "use super::c::C;\npub struct B(C);"),
+        ("src/a/c.rs", "fn f(b: crate::a::B) {}\npub struct C;"),
+    ]);
+    let expected = "a circle:\n  src/a/b.rs -> src/a/c.rs\n  src/a/c.rs -> src/a/b.rs";
+    assert_eq!(vec![expected.to_owned()], circles(&circle));
+}
 
-    #[test]
-    fn a_file_and_its_folder_are_no_circle_nor_is_a_test() {
-        let none = files(&[
-            ("src/a.rs", "mod b;\nuse b::B;\npub struct A(B);\nfn f() { self::b::g() }"),
-            ("src/a/b.rs", "use super::A;\nuse crate::{d::{self, D}, a as e};"),
-            ("src/a/tests.rs", "use crate::d::D;"),
-            (
-                "src/d.rs",
-                "// crate::a::b::B\n#[cfg(test)]\nmod tests {\n    use crate::a::b::B;\n}",
-            ),
-        ]);
-        assert_eq!(Vec::<String>::new(), circles(&none));
-    }
+#[test]
+fn a_file_and_its_folder_are_no_circle_nor_is_a_test() {
+    let none = files(&[
+        ("src/a.rs", "mod b;\nuse b::B;\npub struct A(B);\nfn f() { self::b::g() }"),
+        ("src/a/b.rs", "use super::A;\nuse crate::{d::{self, D}, a as e};"),
+        ("src/a/tests.rs", "use crate::d::D;"),
+        ("src/d.rs", "// crate::a::b::B\n#[cfg(test)]\nmod tests {\n    use crate::a::b::B;\n}"),
+    ]);
+    assert_eq!(Vec::<String>::new(), circles(&none));
 }

@@ -1,17 +1,20 @@
-//! Checks on comments: how wide they are, and whether the documents that they name exist.
+//! Checks on comments: how wide they are, whether the documents that they name exist, and words
+//! that plain English does without.
 //!
 //! rustfmt leaves comments as they are, so prose grows past the margin one word at a time. Tables,
 //! diagrams and URLs cannot be wrapped, and may be wider.
 
-use super::File;
+use super::{File, expect_nothing, files, rust};
 
 /// The margin that rustfmt keeps for code.
 const COLUMNS_MAX: usize = 100;
-/// Where comments may still be wider.
-pub(super) const WIDE: &str = "src/server";
+
+/// Words that leave the actor out, or that a native engineer would not write.
+const UNPLAIN: [&str; 8] =
+    ["whoever", "whatever", "goes on", "for good", "so many", "so long", "is told", "are told"];
 
 /// Comment lines of prose that are wider than the margin.
-pub(super) fn widths(file: &File) -> Vec<String> {
+fn widths(file: &File) -> Vec<String> {
     let mut is_diagram = false;
     let mut wrong = Vec::new();
     for (at, line) in file.text.lines().enumerate() {
@@ -33,7 +36,7 @@ pub(super) fn widths(file: &File) -> Vec<String> {
 
 /// Comments that send the reader to a document that is not in the repository. `documents` are the
 /// paths of those that are.
-pub(super) fn references(file: &File, documents: &[String]) -> Vec<String> {
+fn references(file: &File, documents: &[String]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (at, text) in file.text.lines().enumerate().filter_map(|(at, l)| Some((at, comment(l)?))) {
         // A paper's section is cited by its number: "Raft thesis, 10.2.1".
@@ -51,10 +54,39 @@ pub(super) fn references(file: &File, documents: &[String]) -> Vec<String> {
     wrong
 }
 
-/// What a line says, if it is a comment and nothing else.
+/// Comments with one of the words in [`UNPLAIN`].
+fn unplain(file: &File) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (at, text) in file.text.lines().enumerate().filter_map(|(at, l)| Some((at, comment(l)?))) {
+        let text = format!(" {} ", text.to_lowercase().replace(|c: char| !c.is_alphabetic(), " "));
+        let found = UNPLAIN.iter().filter(|word| text.contains(&format!(" {word} ")));
+        wrong.extend(found.map(|word| file.at(at, format!("\"{word}\": name the actor"))));
+    }
+    wrong
+}
+
+/// The text of a line that is nothing but a comment.
 fn comment(line: &str) -> Option<&str> {
     let text = line.trim_start().strip_prefix("//")?;
     Some(text.trim_start_matches(['/', '!']).trim_start())
+}
+
+#[test]
+fn comments_keep_the_margin_of_the_code() {
+    let wrong: Vec<_> = rust().iter().flat_map(widths).collect();
+    expect_nothing("wide comments", &wrong);
+}
+
+#[test]
+fn comments_name_only_documents_that_are_there() {
+    let documents: Vec<String> = files(".", &[".md"]).into_iter().map(|file| file.path).collect();
+    let wrong: Vec<_> = rust().iter().flat_map(|file| references(file, &documents)).collect();
+    expect_nothing("references", &wrong);
+}
+
+#[test]
+fn comments_are_plain_english() {
+    expect_nothing("unplain comments", &rust().iter().flat_map(unplain).collect::<Vec<_>>());
 }
 
 #[test]
@@ -91,4 +123,13 @@ fn a_document_that_is_not_there_is_found() {
         0
     );
     assert_eq!(found("let name = \"notes.md\"; // all *.md").len(), 0);
+}
+
+#[test]
+fn a_comment_without_an_actor_is_found() {
+    let found = |text: &str| unplain(&File { path: "src/a.rs".to_owned(), text: text.to_owned() });
+    let word = ["what", "ever"].concat();
+    let expected = format!("src/a.rs:2: \"{word}\": name the actor");
+    assert_eq!(found(&format!("\n    /// Takes {word}, and when.")), [expected]);
+    assert_eq!(found(&format!("let {word} = 1; // a line of code\n// some{word}")).len(), 0);
 }

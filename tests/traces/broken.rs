@@ -17,7 +17,7 @@ use glass_etcd::{
 use super::{
     Scene,
     listen::Listener,
-    order::{Random, sampled, seed},
+    order::{sampled, seed},
     told::Told,
 };
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     cluster::Cluster,
     programs::{Kind as Program, left_out, reference},
     proxy::Wires,
+    random::Random,
 };
 
 /// Wall clocks: two hours ahead, correct, and one hour ahead.
@@ -127,10 +128,10 @@ pub(super) fn traffic(
     let seed = seed();
     println!("GLASS_IT_SEED={seed}");
     let (over, is_over) = tokio::sync::watch::channel(false);
+    let mut random = Random::new(seed);
     let work = |worker: usize| {
         let client = cluster.client(members[worker % members.len()]);
-        let random = Random::new(seed.wrapping_mul(31).wrapping_add(worker as u64));
-        tokio::spawn(work(client, random, is_over.clone()))
+        tokio::spawn(work(client, random.split(), is_over.clone()))
     };
     (over, (0..WORKERS).map(work).collect())
 }
@@ -154,7 +155,7 @@ async fn work(
 ) -> Counts {
     let mut counts = Counts::default();
     while !*is_over.borrow() {
-        let key = Bytes::from(format!("broken/{}", random.next() % KEYS));
+        let key = Bytes::from(format!("broken/{}", random.below(KEYS)));
         let is_well = if random.next().is_multiple_of(3) {
             let range = RangeRequest { key, ..RangeRequest::default() };
             let is_well = client.kv.range(sampled(range)).await.is_ok();
@@ -211,7 +212,7 @@ pub(super) async fn quiet(scene: &Scene) -> Recording {
         .recording
 }
 
-/// What must hold for every recording, whatever the faults were.
+/// Holds for every recording, with any faults.
 pub(super) fn check(recording: &Recording, counts: &Counts) {
     let order = Order::of(recording);
     assert_eq!((recording.events.len(), 0), (order.rows.len(), order.withheld));

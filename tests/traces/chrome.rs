@@ -282,7 +282,7 @@ async fn every_member_writes_its_part_of_a_kept_put_into_its_own_file() {
 
 /// Goal: a full disk costs the file, not the member. Method: a file that accepts no bytes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_whose_trace_file_is_on_a_full_disk_goes_on() {
+async fn a_member_whose_trace_file_is_on_a_full_disk_keeps_running() {
     if Kind::subject() != Kind::Glass || !Path::new("/dev/full").exists() {
         left_out("--trace-chrome on a full disk: no glass, or no /dev/full");
         return;

@@ -1,8 +1,9 @@
 //! Stories of linearizable gets on a follower.
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use glass_etcd::{
-    pb::etcdserverpb::RangeRequest,
+    pb::etcdserverpb::{PutRequest, RangeRequest},
     trace::{Stage, THREADS, message},
 };
 
@@ -89,7 +90,7 @@ pub(super) async fn a_get_later_is_answered_by_the_file(scene: &Scene) {
 
 /// Goal: a range without a limit does not block other requests. Method: its records name the thread
 /// that wrote them; and the steps are in order although two threads took them.
-pub(super) async fn a_long_range_is_read_away_from_the_thread_that_serves(scene: &Scene) {
+pub(super) async fn a_long_range_is_read_off_the_thread_that_serves(scene: &Scene) {
     let parts = scene.parts().await;
     let mut client = scene.cluster.client(parts[1]);
     for (limit, thread) in [(1, "grpc"), (0, "background")] {
@@ -106,6 +107,40 @@ pub(super) async fn a_long_range_is_read_away_from_the_thread_that_serves(scene:
         let threads = steps.map(|step| THREADS[usize::from(step.event.thread)]);
         assert_eq!(["grpc", thread, "grpc"], threads, "limit {limit}");
     }
+}
+
+/// Goal: a long range that finds all four permits taken shows how many calls wait before it.
+/// Method: sixteen ranges of 2 MB at once, which the member accepts in less time than it reads the
+/// first.
+pub(super) async fn long_ranges_queue_for_a_permit(scene: &Scene) {
+    let parts = scene.parts().await;
+    let client = scene.cluster.client(parts[1]);
+    for at in ["traces/queue/0", "traces/queue/1"] {
+        let put = PutRequest {
+            key: at.into(),
+            value: vec![b'v'; 1_000_000].into(),
+            ..Default::default()
+        };
+        client.clone().kv.put(put).await.unwrap();
+    }
+    let (key, range_end) = ("traces/queue/".into(), "traces/queue0".into());
+    let range = RangeRequest { key, range_end, ..RangeRequest::default() };
+    let ranges = (0..16).map(|_| {
+        let (mut client, range) = (client.clone(), range.clone());
+        async move { client.kv.range(range).await.unwrap().into_inner().kvs.len() }
+    });
+    assert_eq!(vec![2; 16], join_all(ranges).await);
+    scene
+        .listener
+        .until("a range that waits behind another", |recording| {
+            let waits = recording.events.iter().filter(|event| event.stage == Stage::ReadQueue);
+            let fields: Vec<_> = waits
+                .map(|wait| ["limit", "ahead"].map(|name| wait.field(name).unwrap()))
+                .collect();
+            let is_whole = fields.contains(&[4, 0]) && fields.contains(&[4, 1]);
+            if is_whole { Ok(()) } else { Err(format!("{fields:?}")) }
+        })
+        .await;
 }
 
 fn the_round_is_told_through_the_leader(told: &Told, [leader, follower, other]: [usize; 3]) {

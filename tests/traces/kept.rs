@@ -131,7 +131,7 @@ async fn the_last_moments_of_a_member_are_in_its_flight_recorder() {
     assert!(requests.iter().any(|request| request.method == "KV/Put"), "{requests:?}");
     let list = glass(&scene, &["trace", "list", "--from", &path.display().to_string()]).await;
     assert!(list.contains("flight/asked"), "{list}");
-    assert_eq!(None, scene.cluster.exited(leader), "a member that was asked goes on");
+    assert_eq!(None, scene.cluster.exited(leader), "a member that was asked continues");
 
     for (at, cause, failpoint) in [
         (first, "panic", "wal-before-fsync=8*off->panic"),

@@ -1,5 +1,5 @@
 //! Listens to members through the generated client of the observe service, as the player does:
-//! every endpoint at once, and again after a member was away.
+//! every endpoint at once, and again after a member was down.
 
 use std::{
     sync::{Arc, Mutex},
@@ -101,7 +101,7 @@ impl Listener {
 
 async fn listen(endpoint: String, heard: Arc<Mutex<Heard>>) {
     loop {
-        // Whatever ends the stream, a killed member or a refused connection, it is retried.
+        // The listener retries after any end of the stream: a killed member, a refused connection.
         let _ = subscribe(&endpoint, &heard).await;
         tokio::time::sleep(RETRY).await;
     }

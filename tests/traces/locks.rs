@@ -1,4 +1,4 @@
-//! Locks and elections in the trace: which call waits for which, and what woke it.
+//! Locks and elections in the trace: which call waits for which, and which request woke it.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn ids_of(recording: &Recording, at: usize, method: &str) -> Vec<u64> {
 /// Goal: the story of a waiting call says for which call it waits, how many are ahead, and which
 /// request woke it; that of a client that gives up says which request deleted its key. Method:
 /// three callers of one lock, at the leader and at followers.
-pub(super) async fn a_lock_that_waits_tells_for_whom(scene: &Scene) {
+pub(super) async fn a_waiting_lock_names_the_key_before_its_own(scene: &Scene) {
     let [leader, follower, _] = scene.parts().await;
     let mut first = Locks::of(&scene.cluster, leader);
     let second = Locks::of(&scene.cluster, follower);
@@ -180,7 +180,7 @@ fn tells_why(alone: &Told, waits: &Told, (at, unlock): (usize, u64)) {
 
 /// Goal: an observer's story has each change of leader; a campaign that is repeated names the
 /// request that proclaims a new value.
-pub(super) async fn an_election_tells_who_leads(scene: &Scene) {
+pub(super) async fn an_election_names_its_leader(scene: &Scene) {
     let [_, follower, _] = scene.parts().await;
     let mut locks = Locks::of(&scene.cluster, follower);
     locks.grant(9003, 600).await;

@@ -12,7 +12,7 @@ use glass_etcd::trace::Stage;
 struct Loop {
     /// The file below `src`.
     file: &'static str,
-    /// What it does and, if it has no stages, why.
+    /// Its purpose and, if it has no stages, the reason.
     what: &'static str,
     /// Its stages.
     stages: &'static [Stage],
@@ -57,7 +57,7 @@ const LOOPS: &[Loop] = &[
     with("server/kv_server.rs", "the file, before a compaction is answered", &[Stage::CompactWait]),
     with("server/long_reads.rs", "one long read", &[Stage::MvccRange, Stage::TreeIndexGet]),
     with("server/concurrency.rs", "a call that outlives its client", &[Stage::LockRelease]),
-    without("api/front.rs", "accepts connections: nothing is asked yet"),
+    without("api/front.rs", "accepts connections: no request yet"),
     with("api/front.rs", "one connection", &[Stage::Rpc]),
     with("raft/rafthttp/transport.rs", "the peer thread", &[Stage::RaftSend, Stage::RaftReceive]),
     with("raft/rafthttp/transport.rs", "one peer", &[Stage::RaftSend]),

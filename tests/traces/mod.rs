@@ -52,14 +52,13 @@ mod way;
 /// Stages that the first test does not see, and why.
 const UNSEEN: &[(Stage, &str)] = &[
     (Stage::RaftLost, "only when a leader dies under load; the test of departed leaders does that"),
-    (Stage::ElectionTransfer, "only when a leader is told to stop; the same test does that"),
+    (Stage::ElectionTransfer, "only when a leader receives SIGTERM; the same test does that"),
     (Stage::Lost, "only when records were overwritten unread; the collector's tests do that"),
     (Stage::WatchVictim, "only when the queue of a stream is full; the watchers' tests do that"),
     (Stage::LeaseCheckpoint, "only when it is switched on; the test of checkpoints does that"),
     (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),
     (Stage::AnswerPiece, "as above"),
     (Stage::AnswerEnded, "as above"),
-    (Stage::ReadQueue, "only when four long reads are under way; the tests of paths do that"),
 ];
 
 /// A cluster of three members and its records.
@@ -93,7 +92,7 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     let Some(mut scene) = Scene::start("traces").await else { return };
-    let put = puts::a_put_on_a_follower_is_told_by_all_members(&scene).await;
+    let put = puts::a_put_on_a_follower_is_traced_on_all_members(&scene).await;
     commands::show_list_and_record_tell_the_same(&scene, put).await;
     export::a_put_is_exported_whole(&scene, put).await;
     puts::a_put_on_the_leader_sends_no_proposal(&scene).await;
@@ -103,13 +102,14 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     compared::a_put_alone_has_no_companions_and_one_of_many_has(&scene).await;
     gets::a_get_after_a_write_is_answered_by_the_buffer(&scene).await;
     gets::a_get_later_is_answered_by_the_file(&scene).await;
-    gets::a_long_range_is_read_away_from_the_thread_that_serves(&scene).await;
-    news::a_put_is_told_to_its_watcher(&scene).await;
+    gets::a_long_range_is_read_off_the_thread_that_serves(&scene).await;
+    gets::long_ranges_queue_for_a_permit(&scene).await;
+    news::a_put_reaches_its_watcher_in_the_trace(&scene).await;
     questions::a_watched_put_on_a_follower_answers_them_all(&scene).await;
     questions::gets_at_once_know_their_round_and_each_other(&scene).await;
-    news::leases_are_told_from_grant_to_end(&scene).await;
-    locks::a_lock_that_waits_tells_for_whom(&scene).await;
-    locks::an_election_tells_who_leads(&scene).await;
+    news::leases_are_traced_from_grant_to_end(&scene).await;
+    locks::a_waiting_lock_names_the_key_before_its_own(&scene).await;
+    locks::an_election_names_its_leader(&scene).await;
     locks::a_lock_whose_time_is_over_says_so(&scene).await;
     compact(&scene).await;
     election::a_dead_leader_is_replaced_step_by_step(&mut scene).await;

@@ -21,7 +21,7 @@ const EVENT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Goal: a put's story names the watcher that got its event, and when the event left on the stream.
 /// Method: one watcher of the past, which catches up, and then a put that it receives as synced.
-pub(super) async fn a_put_is_told_to_its_watcher(scene: &Scene) {
+pub(super) async fn a_put_reaches_its_watcher_in_the_trace(scene: &Scene) {
     let revision = scene.cluster.client(1).put("news/first", "1").await.unwrap();
     let url = format!("http://{}", scene.cluster.members[1].client_address());
     let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
@@ -68,11 +68,11 @@ pub(super) async fn a_put_is_told_to_its_watcher(scene: &Scene) {
 
 pub(super) async fn next(news: &mut tonic::Streaming<WatchResponse>) -> WatchResponse {
     let message = tokio::time::timeout(EVENT_WITHIN, news.message()).await;
-    message.expect("an event in time").unwrap().expect("the stream goes on")
+    message.expect("an event in time").unwrap().expect("the stream continues")
 }
 
 /// Goal: a lease can be followed from its grant to its end, by a revocation and by expiry.
-pub(super) async fn leases_are_told_from_grant_to_end(scene: &Scene) {
+pub(super) async fn leases_are_traced_from_grant_to_end(scene: &Scene) {
     let mut client = scene.cluster.client(0);
     for (id, ttl) in [(7001, 3600), (7002, 2)] {
         client.lease.lease_grant(LeaseGrantRequest { id, ttl }).await.unwrap();

@@ -76,7 +76,7 @@ async fn a_recording_of_a_run_with_faults_replays_offline_with_nothing_missing()
     let (status, said, offline) = recorder.stop();
     assert!(status.success(), "{said}");
     broken::check(&offline, &all);
-    the_file_has_all_that_was_heard(&live, &offline, killed, &all);
+    the_file_has_all_events_that_arrived(&live, &offline, killed, &all);
 }
 
 fn is_whole(recording: &Recording, id: u64) -> Result<(), String> {
@@ -84,7 +84,7 @@ fn is_whole(recording: &Recording, id: u64) -> Result<(), String> {
     if story.missing.is_empty() { Ok(()) } else { Err(format!("{:?}", story.missing)) }
 }
 
-/// What identifies an event: member, boot, clocks, stage and kind.
+/// The identity of an event: member, boot, clocks, stage and kind.
 type Moment = (u64, u16, u64, u64, Stage, Kind);
 
 fn moment(recording: &Recording, event: &Event) -> Moment {
@@ -94,7 +94,7 @@ fn moment(recording: &Recording, event: &Event) -> Moment {
 
 /// Checks that every story that is complete for the listener is complete in the file, with all its
 /// steps.
-fn the_file_has_all_that_was_heard(
+fn the_file_has_all_events_that_arrived(
     live: &Recording,
     offline: &Recording,
     killed: usize,

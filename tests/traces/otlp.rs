@@ -29,7 +29,7 @@ use crate::{
     programs::{Kind, left_out},
 };
 
-/// How long spans may take to arrive: they are held for a second, and a collector may be away.
+/// How long spans may take to arrive: they are held for a second, and a collector may be down.
 const HEARD_WITHIN: Duration = Duration::from_secs(30);
 /// The trace and the span of a caller, in a `traceparent`.
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -38,7 +38,7 @@ const TRACE: &[u8] = &0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128.to_be_bytes
 /// A span's trace id and span id.
 type SpanIds = (Bytes, Bytes);
 
-/// What a collector has received.
+/// The requests that a collector has received.
 #[derive(Default)]
 pub(super) struct Got {
     /// How many requests are still to be answered with 503.

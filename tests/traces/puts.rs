@@ -49,7 +49,7 @@ pub(super) fn is_complete(told: &Told) -> Result<(), String> {
 }
 
 /// Returns the put's id.
-pub(super) async fn a_put_on_a_follower_is_told_by_all_members(scene: &Scene) -> u64 {
+pub(super) async fn a_put_on_a_follower_is_traced_on_all_members(scene: &Scene) -> u64 {
     let key = "traces/put";
     let [leader, follower, other] = scene.parts().await;
     let revision = scene.cluster.client(follower).put(key, "a value").await.unwrap();
@@ -62,7 +62,7 @@ pub(super) async fn a_put_on_a_follower_is_told_by_all_members(scene: &Scene) ->
         a_follower_syncs_before_it_acknowledges(&told, leader, at);
     }
     for at in 0..3 {
-        what_is_committed_is_applied_and_then_stored(&told, at);
+        committed_entries_are_applied_and_then_stored(&told, at);
     }
     assert_in_order(
         &told,
@@ -194,7 +194,7 @@ fn a_follower_syncs_before_it_acknowledges(told: &Told, leader: usize, at: usize
     assert_in_order(told, &[commit, news.unwrap(), told.one(at, Stage::RaftCommit)]);
 }
 
-fn what_is_committed_is_applied_and_then_stored(told: &Told, at: usize) {
+fn committed_entries_are_applied_and_then_stored(told: &Told, at: usize) {
     // A step is played at its end, so outer steps come after inner ones.
     assert_in_order(
         told,

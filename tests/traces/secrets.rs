@@ -168,8 +168,8 @@ async fn everything_told(scene: &Scene, collector: &Collector) -> Vec<(&'static 
     ]
 }
 
-/// What a collector has received once the last request is there: then all earlier ones are there
-/// too.
+/// The requests that a collector has received once the last one is there: then all earlier ones are
+/// there too.
 async fn exported_live(collector: &Collector) -> Vec<u8> {
     let look = |got: &super::otlp::Got| {
         let has = |name: &str| got.spans.values().any(|(span, _)| span.name == name);

@@ -21,7 +21,7 @@ use crate::client::eventually;
 #[path = "../../src/story/state/tests/walk.rs"]
 mod walk;
 
-/// Puts in each of the three periods: before, while and after one member is away.
+/// Puts in each of the three periods: before, while and after one member is down.
 const PUTS: usize = 12;
 
 /// Goal: a recording gives the true state of each member at every step. Method: puts at all
@@ -62,12 +62,12 @@ async fn puts(scene: &Scene, when: &str, members: &[usize]) {
             scene.cluster.client(*at).kv.put(sampled(put)).await.unwrap();
         }
     }
-    let is_away = members.len() < 3;
+    let is_down = members.len() < 3;
     let is_told = |told: &Told| {
         let known = told.story.missing.iter().filter(|missing| {
             members.iter().any(|at| place_of(&told.recording, *at) == missing.member)
         });
-        if known.count() == 0 || is_away { Ok(()) } else { Err(told.text()) }
+        if known.count() == 0 || is_down { Ok(()) } else { Err(told.text()) }
     };
     scene.listener.told(("KV/Put", &last), is_told).await;
 }

@@ -50,7 +50,7 @@ async fn a_slow_disk_is_slow_in_the_trace_and_the_leader_does_not_wait_for_its_o
         assert!(fsyncs[at][PUTS / 2] < QUICK_NS, "m{at} was not slowed: {fsyncs:?}");
     }
     restart_with_slow_disks(&mut scene, &[leader, quick]).await;
-    the_leader_goes_on_while_its_disk_works(&scene).await;
+    the_leader_commits_while_its_disk_is_busy(&scene).await;
     the_disk_is_named_as_the_cause(&scene).await;
 }
 
@@ -81,10 +81,10 @@ async fn the_disk_is_named_as_the_cause(scene: &Scene) {
     over.send_replace(true);
     writer.await.unwrap();
     let first = text.lines().skip_while(|line| !line.trim_start().starts_with("SHARE")).nth(1);
-    assert!(first.is_some_and(|line| line.contains("  the disk  ")), "{text}");
+    assert!(first.is_some_and(|line| line.contains("  wal.fsync  ")), "{text}");
     let lines: Vec<serde_json::Value> =
         json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(Some("fsync"), lines[1]["wait"].as_str(), "{json}");
+    assert_eq!(Some("wal.fsync"), lines[1]["wait"].as_str(), "{json}");
     // For the newest requests, not all members have sent all records yet.
     let [ended, waited] = [&lines[0]["ended"], &lines[1]["requests"]].map(|n| n.as_u64().unwrap());
     assert!(ended <= 2 * waited, "hardly one waited: {json}");
@@ -108,7 +108,7 @@ async fn restart_with_slow_disks(scene: &mut Scene, members: &[usize]) {
     }
 }
 
-async fn the_leader_goes_on_while_its_disk_works(scene: &Scene) {
+async fn the_leader_commits_while_its_disk_is_busy(scene: &Scene) {
     let leader = scene.cluster.leader().await;
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {

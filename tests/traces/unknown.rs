@@ -4,7 +4,7 @@ use super::{Scene, commands::glass, puts, told::Told};
 
 /// Goal: the steps of a silent member are unknown, and are not omitted silently. Method: SIGSTOP
 /// for a follower, a put, and a `show` that receives nothing from the stopped member.
-pub(super) async fn a_paused_member_is_unknown_and_then_heard(scene: &Scene) {
+pub(super) async fn a_paused_member_is_unknown_and_then_captured(scene: &Scene) {
     let key = "unknown/put";
     let [leader, paused, _] = scene.parts().await;
     scene.cluster.pause(paused);

@@ -2,7 +2,7 @@
 //!
 //! Each row of the table names files, a thread, and stages. Every stage of the put must stand in a
 //! row that names the file in which it is opened; and on each thread, the steps come in the order
-//! of the rows. What threads do side by side has no order that a table could have.
+//! of the rows. Steps that threads take side by side have no order that a table could have.
 
 use std::collections::HashMap;
 
@@ -45,7 +45,7 @@ fn rows(document: &str) -> Vec<Row> {
     section.lines().filter(|line| line.starts_with("| ")).skip(1).map(Row::of).collect()
 }
 
-/// What the table says otherwise than these steps, in the order of their clocks.
+/// Rows of the table that disagree with these steps, in the order of their clocks.
 fn differences(rows: &[Row], steps: &[&Event]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut last: HashMap<u8, (usize, Stage)> = HashMap::new();

@@ -35,7 +35,7 @@ const SLOW: [(&str, &str); 2] = [
 /// the compaction of one member is slow, and visible in the bytes in use; its file shows what was
 /// left.
 #[tokio::test]
-async fn a_member_that_is_killed_between_two_batches_goes_on_after_its_restart() {
+async fn a_member_killed_between_two_batches_resumes_after_its_restart() {
     if Kind::subject() != Kind::Glass {
         return left_out("compaction and kills: the file is read offline");
     }

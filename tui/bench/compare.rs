@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_shows_what_is_unknown() {
+    fn the_table_shows_unknown_figures() {
         let sides = [side(&[Some(10.0)]), side(&[None])];
         let path = PathBuf::from("etcd");
         let text = to_text(&sides, [&path, &path], Some("ext4"));

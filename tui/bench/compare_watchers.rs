@@ -81,7 +81,7 @@ pub(crate) async fn run(common: &Common, args: &Args) -> Result<bool, Error> {
 /// The result of one run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Run {
-    /// Puts a second.
+    /// Puts per second.
     rate: f64,
     /// CPU of all members per put, in microseconds; 0 if unknown.
     cpu_us: f64,

@@ -146,7 +146,6 @@ impl Members {
         self.members.iter().map(|member| member.client.clone()).collect()
     }
 
-    /// The members' processes.
     pub(crate) fn pids(&self) -> Vec<u32> {
         self.members.iter().map(|member| member.process.id()).collect()
     }

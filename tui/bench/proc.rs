@@ -8,7 +8,7 @@ use std::{fs, time::Duration};
 use nix::sys::resource::{UsageWho, getrusage};
 
 /// Ticks per second of the times in `/proc/PID/stat`: Linux's ABI fixes this on every processor
-/// that Rust supports, whatever the kernel's own tick.
+/// that Rust supports, regardless of the kernel's own tick.
 const TICKS_PER_SECOND: u64 = 100;
 
 /// The state of this process and of the servers at one moment.
@@ -20,7 +20,6 @@ pub(crate) struct Sample {
 /// One server process at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
-    /// Process id.
     pub(crate) pid: u32,
     /// User and system time since its start, all threads.
     pub(crate) cpu: Option<Duration>,

@@ -5,7 +5,7 @@ use glass_etcd::pb::etcdserverpb::PutRequest;
 
 use super::{Common, Error, check_key_space, lean, load, scramble, stats::Report, write_key};
 
-/// Flags of `put`.
+/// The flags of `glass bench put`, after etcd's `benchmark put`.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Args {
     /// Requests in all.
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     pub(crate) rate: u64,
 }
 
-/// Runs the puts.
+/// Sends the puts and measures each from its request to its answer.
 pub(crate) async fn run(common: &Common, args: &Args) -> Result<Report, Error> {
     check_key_space(args.key_size, args.key_space_size)?;
     let plan = load::Plan {

@@ -6,7 +6,7 @@ use glass_etcd::pb::etcdserverpb::RangeRequest;
 
 use super::{Common, Error, check_key_space, lean, load, scramble, stats::Report, write_key};
 
-/// Flags of `range`.
+/// The flags of `glass bench range`, after etcd's `benchmark range`.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Args {
     /// The key, or the start of the range.
@@ -43,7 +43,7 @@ pub(crate) enum Consistency {
     S,
 }
 
-/// Runs the reads.
+/// Sends the reads and measures each from its request to its answer.
 pub(crate) async fn run(common: &Common, args: &Args) -> Result<Report, Error> {
     let kind = match args.consistency {
         Consistency::L => "linearizable",

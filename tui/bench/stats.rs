@@ -42,7 +42,7 @@ impl Latency {
         self.sum_of_squares += (ns as f64) * (ns as f64);
     }
 
-    /// Requests.
+    /// Number of requests that were measured.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
@@ -110,17 +110,17 @@ fn seconds(ns: f64) -> f64 {
     ns / 1e9
 }
 
-/// One run's results.
+/// The result of one run.
 pub(crate) struct Report {
-    /// What was measured.
+    /// The command and its load, for the heading.
     pub(crate) title: String,
-    /// Requests that succeeded.
+    /// Durations of the requests that succeeded.
     pub(crate) latency: Latency,
     /// Requests that failed, by error.
     pub(crate) errors: BTreeMap<String, u64>,
     /// From the first counted request to the end.
     pub(crate) took: Duration,
-    /// CPU and memory.
+    /// CPU time and memory of the members.
     pub(crate) usage: Usage,
 }
 

@@ -51,7 +51,7 @@ const DIGITS: usize = 8;
 /// Events that do not arrive within this time count as missing.
 const LAST_EVENTS: Duration = Duration::from_secs(10);
 
-/// Flags of `watch`.
+/// The flags of `glass bench watch`, after etcd's `benchmark watch`.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Args {
     /// Watch streams.
@@ -83,7 +83,7 @@ pub(crate) struct Args {
     pub(crate) progress_notify: bool,
 }
 
-/// Flags of `watch-latency`.
+/// The flags of `glass bench watch-latency`, after etcd's `benchmark watch-latency`.
 #[derive(clap::Args, Clone)]
 pub(crate) struct LatencyArgs {
     /// Watch streams.

@@ -42,7 +42,6 @@ pub(crate) enum Change {
     Down {
         /// Position among the endpoints given.
         endpoint: usize,
-        /// The reason.
         reason: String,
     },
 }
@@ -87,7 +86,7 @@ impl Memory {
         Memory { seen: seen.collect(), ..Memory::default() }
     }
 
-    /// The recording.
+    /// All events that are still held.
     pub(crate) fn recording(&self) -> &Recording {
         &self.intake.recording
     }
@@ -100,6 +99,12 @@ impl Memory {
     /// The endpoints, in the order in which they were given.
     pub(crate) fn seen(&self) -> &[Seen] {
         &self.seen
+    }
+
+    /// Whether this member, by position, answers at none of its endpoints.
+    pub(crate) fn is_down(&self, member: u8) -> bool {
+        let mut own = self.seen.iter().filter(|seen| seen.member == Some(member)).peekable();
+        own.peek().is_some() && own.all(|seen| seen.down.is_some())
     }
 
     /// Size of all events, in bytes.

@@ -20,8 +20,8 @@
 //! exceeds its share is kept without its surroundings. When the running stories exceed theirs,
 //! those whose last event is oldest are treated as ended.
 //!
-//! A single story that is larger than its share cannot be kept whole, so it is dropped, whatever
-//! its age. If it is open, the step view still has the rows that it shows.
+//! A single story that is larger than its share cannot be kept whole, so it is dropped, regardless
+//! of its age. If it is open, the step view still has the rows that it shows.
 //!
 //! Left out: the surroundings of other stories. For a long story that is kept, the events that
 //! happened meanwhile may be gone. A member whose events arrive later than the recording reaches
@@ -42,8 +42,8 @@ use super::{join, story::Subject};
 
 /// The bound on the player's events, in bytes, for live members and for files: about 180 000
 /// events, or half a minute of three members that send 50 traces a second each, the most that they
-/// send to a player. What the player derives from the events takes about as much again. Opening a
-/// story searches all of them; with more events, that would take noticeable time.
+/// send to a player. The data that the player derives from the events takes about as much again.
+/// Opening a story searches all of them; with more events, that would take noticeable time.
 pub(crate) const BYTES_MAX: usize = 32 << 20;
 /// How much remains after dropping, in quarters of the bound. The free quarter means that stories
 /// are searched once for many batches, and not for each.
@@ -186,7 +186,7 @@ fn lives_of(recording: &Recording, stories: &Stories<'_>) -> Vec<Life> {
     lives
 }
 
-/// Whether the event is from the member's latest start. A restart ends whatever was running.
+/// Whether the event is from the member's latest start. A restart ends everything that was running.
 fn is_newest_boot(recording: &Recording, event: &Event) -> bool {
     let boots = recording.members.get(usize::from(event.member)).map(|member| &member.boots);
     boots.is_none_or(|boots| boots.iter().all(|boot| boot.boot <= event.boot))

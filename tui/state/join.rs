@@ -7,14 +7,15 @@
 //! records lost ─────────► every story during which they were lost
 //! ```
 //!
-//! What belongs to a request is computed by the library (`story::query`), for all its users.
+//! The steps that belong to a request are computed by the library (`story::query`), for all its
+//! users.
 
 use std::collections::{HashMap, HashSet};
 
 use glass_etcd::{
     change, field, fields,
     story::{Event, Recording},
-    trace::{Kind, Stage, message},
+    trace::{FLAG_CANCELLED, FLAG_ERROR, Kind, Stage, message},
 };
 
 use super::watermarks;
@@ -211,6 +212,8 @@ pub(crate) fn missing_beginnings(events: &[&Event]) -> Vec<Event> {
             clock_end: event.clock,
             took_ns: 0,
             result: 0,
+            // How it ends is not known when it begins.
+            flags: event.flags & !(FLAG_CANCELLED | FLAG_ERROR),
             ..(*event).clone()
         })
         .collect()

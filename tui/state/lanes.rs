@@ -12,7 +12,7 @@ use glass_etcd::{
 
 use super::text;
 
-/// A column.
+/// The column of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lane {
     /// The member's name, or its id as hex if only others mention it.

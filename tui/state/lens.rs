@@ -27,7 +27,7 @@ pub(crate) fn lines(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec
     }
 }
 
-/// What the step at the look cursor changed, with all watermarks of its member on request.
+/// The changes of the step at the look cursor, with all watermarks of its member on request.
 pub(crate) fn changed(
     recording: &Recording,
     steps: &Steps,

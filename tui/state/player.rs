@@ -32,7 +32,6 @@ const REFRESH_BYTES: usize = 8 << 20;
 /// The actions of keys. The table in `keys.rs` assigns the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Leave the player.
     Quit,
     /// Show the keys that are valid now.
     Help,
@@ -40,9 +39,9 @@ pub(crate) enum Action {
     Back,
     /// Choose another row of the list, down when positive.
     Choose(isize),
-    /// The oldest row.
+    /// Move the cursor to the oldest request.
     ChooseFirst,
-    /// The newest row.
+    /// Move the cursor to the newest request, and follow.
     ChooseLast,
     /// Follow the newest row, or stop following.
     ToggleFollow,
@@ -60,9 +59,8 @@ pub(crate) enum Action {
     Erase,
     /// Go to the step with that number.
     GoTo,
-    /// Play or pause.
     TogglePlay,
-    /// Faster or slower.
+    /// Play one notch faster or slower.
     Speed(Direction),
     /// Step in one lane only, counted from 1; 0 for all.
     Lane(u8),
@@ -81,7 +79,6 @@ pub(crate) enum Action {
 pub(crate) enum Screen {
     /// The list of requests.
     List,
-    /// The step view.
     Steps,
     /// The step view, while a number is typed.
     Prompt,
@@ -94,6 +91,9 @@ pub(crate) enum Screen {
 pub(crate) enum Heard {
     /// It has never sent any.
     Never,
+    /// Its endpoint does not answer: the process has ended, or cannot be reached. Its last sign of
+    /// life was this many nanoseconds ago.
+    Down(u64),
     /// It has sent nothing for this many nanoseconds.
     Silent(u64),
     /// It has sent something recently.
@@ -103,22 +103,21 @@ pub(crate) enum Heard {
 /// The head of a lane: the known state of a member.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
-    /// Its name.
     pub(crate) name: String,
     /// Its watermarks, as far as known.
     pub(crate) marks: Watermarks,
-    /// Their freshness.
+    /// Whether it still sends records.
     pub(crate) heard: Heard,
 }
 
 /// Everything that the player knows.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// The columns.
+    /// The columns of the step view, in the order of the members.
     pub(crate) lanes: Vec<Lane>,
     /// The list of requests.
     pub(crate) list: List,
-    /// The open story.
+    /// The story in the step view; `None` in the list.
     pub(crate) steps: Option<Steps>,
     /// Whether the list of keys covers the screen.
     pub(crate) is_helping: bool,
@@ -137,7 +136,7 @@ pub(crate) struct State {
     version: u64,
 }
 
-/// What the player remembers even after it has dropped the events.
+/// Facts that the player keeps after it has dropped the events.
 #[derive(Debug, Default)]
 struct Learned {
     /// The newest watermarks of each member, by position.
@@ -205,12 +204,11 @@ impl State {
         self.version
     }
 
-    /// Requests a redraw.
+    /// Makes the loop draw the screen again.
     pub(crate) fn touch(&mut self) {
         self.version += 1;
     }
 
-    /// The recording.
     pub(crate) fn recording(&self) -> &Recording {
         self.memory.recording()
     }
@@ -329,6 +327,9 @@ impl State {
     fn heard_last(&self, place: u8, newest_ns: u64, marks: &Watermarks) -> Heard {
         match self.heard_ns.get(&place) {
             Some(_) if marks.newest.is_none() => Heard::Never,
+            Some(heard) if self.memory.is_down(place) => {
+                Heard::Down(self.now_ns.saturating_sub(*heard))
+            }
             Some(heard) => freshness(self.now_ns, Some(*heard)),
             None => freshness(newest_ns, marks.heard_wall_ns),
         }

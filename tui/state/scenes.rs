@@ -9,15 +9,15 @@ use glass_etcd::{
 /// The ids of the three members of the Procfile.
 pub(crate) const IDS: [u64; 3] =
     [0x264a_e6bc_59e9_9892, 0xdbaf_e5ad_6b65_2eda, 0xf570_ae41_f524_bdcb];
-/// The put.
+/// Id of the request in [`put`].
 pub(crate) const PUT: u64 = 0xdbaf_e5ad_0000_7f3b;
-/// The get.
+/// Id of the request in [`get`].
 pub(crate) const GET: u64 = 0xf570_ae41_0000_0101;
 /// The round that the get waits for.
 pub(crate) const ROUND: u64 = 0xf570_ae41_0000_0103;
 /// How far the members' clocks advance from one put to the next: see [`put_again`].
 pub(crate) const CLOCKS_PER_TURN: u64 = 1_000;
-/// 2026-01-01 12:00:00 UTC.
+/// The time of the first step: 2026-01-01 12:00:00 UTC, in nanoseconds since 1970.
 const BASE_NS: u64 = 1_767_268_800_000_000_000;
 
 /// A recording under construction.
@@ -71,21 +71,13 @@ impl Scene {
         let boot_ns = self.recording.members[member].boots[0].wall_ns;
         let clock_end = if kind == Kind::Span { self.tick(member) } else { open.clock };
         self.recording.events.push(Event {
-            member: member as u8,
-            boot: 1,
-            stage,
             kind,
             flags: 1,
-            result: 0,
             thread: 3,
-            clock: open.clock,
             clock_end,
             at_ns: begun_ns - boot_ns,
             took_ns,
-            id: 0,
-            link: 0,
-            fields: [0; 8],
-            key: None,
+            ..Event::mark(member as u8, stage, open.clock)
         });
         self.recording.events.last_mut().unwrap()
     }

@@ -31,9 +31,7 @@ pub(crate) const SILENT_NS: u64 = 300_000_000;
 /// Forward or backward in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
-    /// Towards earlier events.
     Back,
-    /// Towards later events.
     Forward,
 }
 
@@ -67,7 +65,7 @@ pub(crate) enum Lens {
 }
 
 impl Lens {
-    /// The next question.
+    /// The lens that the key `x` shows after this one.
     pub(crate) fn next(self) -> Lens {
         match self {
             Lens::Changed => Lens::Durable,
@@ -77,7 +75,7 @@ impl Lens {
         }
     }
 
-    /// Its title.
+    /// The heading of the panel.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Lens::Changed => "CHANGED",
@@ -91,7 +89,7 @@ impl Lens {
 /// The state of the step view.
 #[derive(Clone, Debug)]
 pub(crate) struct Steps {
-    /// What the story is about.
+    /// The subject of the story.
     pub(crate) subject: Subject,
     /// All events from the story's first to its last, in playback order.
     pub(crate) steps: Vec<Step>,
@@ -244,7 +242,7 @@ impl Steps {
         self.due_ns = now_ns + self.pause_ns();
     }
 
-    /// Faster or slower.
+    /// Plays faster or slower by one notch of [`SPEEDS`].
     pub(crate) fn change_speed(&mut self, direction: Direction) {
         self.speed = match direction {
             Direction::Forward => (self.speed + 1).min(SPEEDS.len() - 1),
@@ -321,6 +319,12 @@ impl Steps {
         Some(watermarks::at(&self.states, place, cut))
     }
 
+    /// The watermarks of the step's member just before the step.
+    pub(crate) fn before(&self, step: &Step) -> Watermarks {
+        let (boot, clock) = watermarks::moment(&step.event);
+        watermarks::at(&self.states, step.event.member, (boot, clock.saturating_sub(1)))
+    }
+
     /// The log indexes of the request's entries; for an election, of the term's first entry.
     pub(crate) fn indexes(&self) -> impl Iterator<Item = u64> {
         let entries = self.steps.iter().filter(|step| step.is_own).map(|step| &step.event);
@@ -329,7 +333,7 @@ impl Steps {
     }
 }
 
-/// What identifies a step, so that a cursor can find it again.
+/// The identity of a step, so that a cursor can find it again.
 fn anchor(step: &Step) -> (u8, watermarks::Moment, Stage, Moment, bool) {
     let event = &step.event;
     (event.member, watermarks::moment(event), event.stage, step.moment, step.is_captured)

@@ -33,10 +33,7 @@ pub(crate) enum Subject {
     /// The request with this id.
     Request(u64),
     /// The election of a leader in this term.
-    Election {
-        /// The term.
-        term: u64,
-    },
+    Election { term: u64 },
 }
 
 /// One line of the list of requests.
@@ -98,7 +95,7 @@ pub(crate) struct Arrow {
 pub(crate) struct Step {
     /// The event. For a row that was not captured: the other end, seen from here.
     pub(crate) event: Event,
-    /// Beginning or end.
+    /// Whether it is the step's beginning or its end.
     pub(crate) moment: Moment,
     /// The coarsest grain that stops here.
     pub(crate) grain: Grain,
@@ -106,9 +103,9 @@ pub(crate) struct Step {
     pub(crate) is_own: bool,
     /// False if the step must have happened, but has no record.
     pub(crate) is_captured: bool,
-    /// Its column.
+    /// Position of its column.
     pub(crate) lane: usize,
-    /// For messages.
+    /// The other end, if it is a message.
     pub(crate) arrow: Option<Arrow>,
     /// When it took effect, in nanoseconds since 1970, by its member's clock.
     pub(crate) wall_ns: u64,
@@ -117,7 +114,7 @@ pub(crate) struct Step {
 /// Steps that must have happened on a member, or will, and that have no record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unknown {
-    /// The member's lane.
+    /// Position of the member's column.
     pub(crate) lane: usize,
     /// The missing steps; empty if the member sent no records at all.
     pub(crate) stages: Vec<Stage>,

@@ -1,4 +1,4 @@
-//! What the player concludes from recordings, without any screen.
+//! The player's conclusions from recordings, without any screen.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -22,19 +22,9 @@ use super::{
 };
 use crate::{
     play::{Input, handle},
+    random::Random,
     source::{Message, Said},
 };
-
-/// A generator for tests: Knuth's 64-bit linear congruence.
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    /// A number below `sides`.
-    pub(crate) fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        usize::try_from(self.0 >> 33).unwrap() % sides
-    }
-}
 
 fn story_of(scene: &Scene, subject: Subject) -> Steps {
     Steps::open(&scene.recording, subject)
@@ -104,15 +94,15 @@ fn a_story_is_short_enough_to_be_read() {
 fn every_order_keeps_members_clocks_and_sends_before_receives() {
     for seed in 1..=50 {
         println!("seed {seed}");
-        let mut dice = Dice(seed);
+        let mut random = Random::new(seed);
         let mut recording = scenes::put().recording;
         for member in &mut recording.members {
             // Wall clocks that differ by up to ten milliseconds must not change which orders are
             // possible.
-            member.boots[0].wall_ns += dice.roll(10_000_000) as u64;
+            member.boots[0].wall_ns += random.index(10_000_000) as u64;
         }
         for at in (1..recording.events.len()).rev() {
-            recording.events.swap(at, dice.roll(at + 1));
+            recording.events.swap(at, random.index(at + 1));
         }
         let order = Order::of(&recording).rows;
         assert_eq!(order.len(), recording.events.len());
@@ -145,12 +135,12 @@ fn steps_forward_and_as_many_back_lead_home() {
     ];
     for seed in 1..=200 {
         println!("seed {seed}");
-        let mut dice = Dice(seed);
-        let (scene, subject) = &scenes[dice.roll(scenes.len())];
+        let mut random = Random::new(seed);
+        let (scene, subject) = &scenes[random.index(scenes.len())];
         let mut steps = story_of(scene, *subject);
-        let grain = [Grain::Story, Grain::Stage, Grain::Raw][dice.roll(3)];
+        let grain = [Grain::Story, Grain::Stage, Grain::Raw][random.index(3)];
         let total = names(&steps, grain).len();
-        for _ in 0..dice.roll(total) {
+        for _ in 0..random.index(total) {
             steps.step(grain, Direction::Forward);
         }
         let (home, left) = (steps.now, total - steps.position().0);
@@ -159,7 +149,7 @@ fn steps_forward_and_as_many_back_lead_home() {
             lanes.iter().map(|lane| steps.watermarks(&scene.recording, lane)).collect()
         };
         let before = marks(&steps);
-        let count = dice.roll(left + 1);
+        let count = random.index(left + 1);
         for _ in 0..count {
             steps.step(grain, Direction::Forward);
         }
@@ -184,25 +174,9 @@ fn the_first_old_value_holds_before_the_first_record() {
 }
 
 #[test]
-fn a_new_boot_forgets_what_the_old_one_knew() {
+fn a_new_boot_drops_the_watermarks_of_the_old_one() {
     let mut marks = Watermarks::default();
-    let event = |boot, stage, fields: [u64; 8]| Event {
-        member: 0,
-        boot,
-        stage,
-        kind: Kind::Mark,
-        flags: 1,
-        result: 0,
-        thread: 0,
-        clock: 5,
-        clock_end: 5,
-        at_ns: 0,
-        took_ns: 0,
-        id: 0,
-        link: 0,
-        fields,
-        key: None,
-    };
+    let event = |boot, stage, fields| Event { boot, fields, ..Event::mark(0, stage, 5) };
     marks.learn(&event(1, Stage::RaftCommit, [3, 41, 42, 0, 0, 0, 0, 0]), 0);
     assert_eq!(marks.get(Water::Commit), Some(42));
     marks.learn(&event(2, Stage::BufferPut, [0, 1, 0, 0, 0, 0, 0, 0]), 0);
@@ -349,12 +323,12 @@ fn messages_of_a_busy_member_are_no_sign_of_life_of_another() {
     // A broken connection is no sign of life; the hello after it is one.
     let gone = || Message { endpoint: 1, said: Said::Down("gone".to_owned()) };
     handle(&mut state, Input::Source(gone()));
-    assert_eq!(state.heads()[1].heard, Heard::Silent(900_000_000));
+    assert_eq!(state.heads()[1].heard, Heard::Down(900_000_000));
     handle(&mut state, Input::Source(hellos(&scene.recording, 1).remove(0)));
     assert_eq!(state.heads()[1].heard, Heard::Fresh);
 }
 
-/// A recording after transfer over the network, where durations are in units of 16 ns.
+/// A recording after transfer over the network.
 pub(crate) fn as_told(recording: &Recording) -> Recording {
     let told = |event: &Event| Event {
         key: event.key.clone(),
@@ -457,7 +431,7 @@ fn a_story_stays_as_it_was_when_its_records_are_forgotten() {
 }
 
 #[test]
-fn only_what_changed_is_drawn_again() {
+fn only_changes_are_drawn_again() {
     let mut state = State::of_recording(scenes::put().recording);
     let version = state.version();
     handle(&mut state, Input::Tick(Duration::from_secs(1)));

@@ -59,6 +59,11 @@ pub(crate) fn role(number: u64) -> &'static str {
     pick(&["follower", "candidate", "LEADER", "pre-candidate"], number, "unknown")
 }
 
+/// The word for the role that a member had before it went down or silent.
+pub(crate) fn former_role(number: u64) -> &'static str {
+    pick(&["was follower", "was candidate", "was leader", "was candidate"], number, "unknown")
+}
+
 fn pick(names: &[&'static str], number: u64, otherwise: &'static str) -> &'static str {
     usize::try_from(number).ok().and_then(|at| names.get(at).copied()).unwrap_or(otherwise)
 }
@@ -144,6 +149,9 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
     let mut before = None;
     for (field, number) in event.named() {
         let before = before.replace((field, number));
+        if number == 0 && is_absent_at_zero(event.stage, field.name) {
+            continue;
+        }
         let now =
             if is_begin && number == 0 { "?".to_owned() } else { value(field.unit, number, lanes) };
         if let Some(name) = field.name.strip_suffix(".new") {
@@ -157,6 +165,16 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
         }
     }
     words
+}
+
+/// Whether 0 means that the field is absent: all types of raft messages share one record format, of
+/// which each uses a part, and most fsyncs write neither term nor vote.
+pub(crate) fn is_absent_at_zero(stage: Stage, field: &str) -> bool {
+    match stage {
+        Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),
+        Stage::WalFsync => ["term", "vote"].contains(&field),
+        _ => false,
+    }
 }
 
 /// The text of a step in its lane, in pieces: the stage, the one or two most important numbers, and

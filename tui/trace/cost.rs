@@ -1,4 +1,4 @@
-//! What recording a step costs on this machine; the design allows at most 60 ns.
+//! The cost of recording a step on this machine; the design allows at most 60 ns.
 
 use std::io::Write;
 

@@ -9,12 +9,8 @@ use std::io::{self, Write};
 use glass_etcd::{
     story::{
         MemberInfo,
-        query::{
-            diff::{
-                Completed, Consistency, Diff, Difference, Facts, Found, Pair, Part, Side, Taken,
-                What,
-            },
-            path::Wait,
+        query::diff::{
+            Completed, Consistency, Diff, Difference, Facts, Found, Pair, Part, Side, Taken, What,
         },
     },
     trace::message::MESSAGES,
@@ -136,7 +132,7 @@ fn round<'a>(a: &Facts, b: &Facts, which: impl Fn(bool) -> (&'a str, &'a str)) -
 /// A sentence on the difference of the durations, and its main cause.
 fn cost(diff: &Diff) -> String {
     let [Some(a), Some(b)] = [diff.facts[0].took_ns, diff.facts[1].took_ns] else {
-        return "How much longer either took is unknown.".to_owned();
+        return "The difference between their durations is unknown.".to_owned();
     };
     let by = i128::from(b) - i128::from(a);
     if by == 0 {
@@ -149,35 +145,10 @@ fn cost(diff: &Diff) -> String {
         diff.waited.iter().flatten().find(|waited| waited.difference().signum() == by.signum());
     match most {
         Some(waited) => {
-            let (reason, ns) = (in_a_sentence(waited.wait), waited.difference().abs());
-            format!("{longer}; most of it is {reason}, {}.", words::millis(ns))
+            let ns = words::millis(waited.difference().abs());
+            format!("{longer}; the largest part is {}, {ns}.", waited.wait)
         }
         None => format!("{longer}."),
-    }
-}
-
-/// The name of a wait within a sentence.
-fn in_a_sentence(wait: Wait) -> &'static str {
-    match wait {
-        Wait::Checks => "the checks",
-        Wait::Inbox => "raft's inbox",
-        Wait::Raft => "the raft thread",
-        Wait::Network => "messages in transit",
-        Wait::WalQueue => "the queue for the disk",
-        Wait::Fsync => "the disk",
-        Wait::Backlog => "the queue for apply",
-        Wait::Apply => "apply",
-        Wait::Round => "the wait for a read round",
-        Wait::Read => "reading",
-        Wait::LockQueue => "the wait for its turn",
-        Wait::Compaction => "the compaction's rows",
-        Wait::LongReads => "the long reads before it",
-        Wait::Room => "room for its answer",
-        Wait::NotInTime => "the wait for what did not come in time",
-        Wait::Wake => "waking the request",
-        Wait::Answer => "building the answer",
-        Wait::Own => "the member itself",
-        Wait::Unknown => "not captured",
     }
 }
 
@@ -301,7 +272,7 @@ fn part(part: Part) -> &'static str {
     }
 }
 
-/// What they waited for: these lines sum to the difference of the two durations.
+/// Their waits: these lines sum to the difference of the two durations.
 fn waited(out: &mut impl Write, diff: &Diff) -> io::Result<()> {
     writeln!(out, "\nwaited for (the differences add up to that of the durations)")?;
     let Some(list) = &diff.waited else {
@@ -312,7 +283,7 @@ fn waited(out: &mut impl Write, diff: &Diff) -> io::Result<()> {
         let [a, b] = waited.ns.map(|ns| words::millis(i128::from(ns)));
         let by = words::millis(waited.difference());
         let by = if 0 < waited.difference() { format!("+{by}") } else { by };
-        writeln!(out, "  {a:>12}  {b:>12}  {by:>13}  {}", explain::reason(waited.wait))?;
+        writeln!(out, "  {a:>12}  {b:>12}  {by:>13}  {}", waited.wait)?;
     }
     Ok(())
 }
@@ -351,7 +322,7 @@ pub(super) fn json(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()>
     }
     for waited in diff.waited.iter().flatten() {
         let [a, b] = waited.ns;
-        writeln!(out, "{}", json!({"wait": waited.wait.name(), "a_ns": a, "b_ns": b}))?;
+        writeln!(out, "{}", json!({"wait": waited.wait.to_string(), "a_ns": a, "b_ns": b}))?;
     }
     Ok(())
 }

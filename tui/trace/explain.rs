@@ -16,7 +16,7 @@ use glass_etcd::{
             Story,
             diff::{Consistency, Facts, Side},
             graph::{Graph, Verdict},
-            path::{Segment, Wait, critical_path},
+            path::{Segment, critical_path},
         },
         uncaptured,
     },
@@ -56,40 +56,14 @@ fn time(out: &mut impl Write, recording: &Recording, path: Option<&[Segment]>) -
         let took = words::millis(i128::from(segment.ns));
         writeln!(
             out,
-            "  {:>5} %  {took:>11}{}  {:<10}  {}, until {}",
+            "  {:>5} %  {took:>11}{}  {:<10}  {}",
             format!("{}.{}", share / 10, share % 10),
             if segment.is_estimated { "~" } else { " " },
             words::name(segment.member, &recording.members),
-            reason(segment.wait),
-            recording.events[segment.to].stage.name(),
+            segment.wait,
         )?;
     }
     Ok(())
-}
-
-/// The name of a wait.
-pub(super) fn reason(wait: Wait) -> &'static str {
-    match wait {
-        Wait::Checks => "checks",
-        Wait::Inbox => "in raft's inbox",
-        Wait::Raft => "raft thread",
-        Wait::Network => "in transit",
-        Wait::WalQueue => "queued for the disk",
-        Wait::Fsync => "the disk",
-        Wait::Backlog => "queued for apply",
-        Wait::Apply => "apply",
-        Wait::Round => "queued for a read round",
-        Wait::Read => "reading",
-        Wait::LockQueue => "its turn",
-        Wait::Compaction => "the compaction's rows",
-        Wait::LongReads => "the long reads before it",
-        Wait::Room => "room for the answer",
-        Wait::NotInTime => "not in time",
-        Wait::Wake => "waking the request",
-        Wait::Answer => "building the answer",
-        Wait::Own => "the member itself",
-        Wait::Unknown => "not captured",
-    }
 }
 
 fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Result<()> {
@@ -106,7 +80,7 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
     if let Some(round) = graph.round {
         match round.reads {
             Some(reads) => writeln!(out, "  a read round: {}", shared(reads, "read", "reads"))?,
-            None => writeln!(out, "  a read round: not captured for how many reads")?,
+            None => writeln!(out, "  a read round: the number of its reads was not captured")?,
         }
         for member_id in &graph.confirmed_by {
             let name = words::member(*member_id, &recording.members);
@@ -132,7 +106,7 @@ pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// `once`, `3 times`.
+/// How often: `once`, `2 times`.
 pub(super) fn times(number: u64) -> String {
     if number == 1 { "once".to_owned() } else { format!("{number} times") }
 }
@@ -276,7 +250,7 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
     let unheard: Vec<String> = story.unheard.iter().map(|id| format!("{id:016x}")).collect();
     let segment = |segment: &Segment| {
         json!({
-            "wait": segment.wait.name(),
+            "wait": segment.wait.to_string(),
             "member": segment.member,
             "ns": segment.ns,
             "estimated": segment.is_estimated,

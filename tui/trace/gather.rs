@@ -33,7 +33,7 @@ pub(super) struct Silent {
 /// The records, and the endpoints without any.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
-    /// The records.
+    /// The records of all members that answered.
     pub(super) recording: Recording,
     /// The endpoints without records.
     pub(super) silent: Vec<Silent>,

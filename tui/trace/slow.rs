@@ -12,7 +12,7 @@ use glass_etcd::story::{
 };
 use serde_json::json;
 
-use super::{explain, gather::LAG, words};
+use super::{gather::LAG, words};
 
 /// Parses `5m`, `30s`, `1m30s`, `500ms`, or seconds without a unit.
 pub(super) fn parse_last(text: &str) -> Result<Duration, String> {
@@ -59,11 +59,13 @@ pub(super) fn plain(out: &mut impl Write, recording: &Recording, window: Window)
         && causes.reach_ns < last
     {
         let reach = words::millis(i128::from(causes.reach_ns));
-        writeln!(out, "nothing was captured of what ended more than {reach} ago")?;
+        writeln!(out, "no request that ended more than {reach} ago was captured")?;
     }
+    let width = causes.list.iter().map(|cause| cause.wait.to_string().len()).max();
+    let width = width.unwrap_or(0).max("WAITED FOR".len());
     writeln!(
         out,
-        "{:>7}  {:>12}  {:>8}  {:<27}  {:<16}  WORST",
+        "{:>7}  {:>12}  {:>8}  {:<width$}  {:<16}  WORST",
         "SHARE", "TIME", "REQUESTS", "WAITED FOR", "MOSTLY ON"
     )?;
     for cause in &causes.list {
@@ -71,11 +73,11 @@ pub(super) fn plain(out: &mut impl Write, recording: &Recording, window: Window)
         let mostly = format!("{name} {}", percent(cause.member_ns, cause.ns));
         writeln!(
             out,
-            "{:>7}  {:>12}  {:>8}  {:<27}  {mostly:<16}  {:016x} {}",
+            "{:>7}  {:>12}  {:>8}  {:<width$}  {mostly:<16}  {:016x} {}",
             percent(cause.ns, causes.total_ns),
             words::millis(i128::from(cause.ns)),
             cause.requests,
-            explain::reason(cause.wait),
+            cause.wait.to_string(),
             cause.worst,
             words::millis(i128::from(cause.worst_ns)),
         )?;
@@ -99,7 +101,7 @@ pub(super) fn json(out: &mut impl Write, recording: &Recording, window: Window) 
     writeln!(out, "{all}")?;
     let line = |cause: &Cause| {
         json!({
-            "wait": cause.wait.name(),
+            "wait": cause.wait.to_string(),
             "ns": cause.ns,
             "requests": cause.requests,
             "member": words::name(cause.member, &recording.members),
@@ -162,7 +164,7 @@ mod tests {
             (Some(5), Some(sum)),
             (lines[0]["ended"].as_u64(), lines[0]["total_ns"].as_u64())
         );
-        assert_eq!(Some("raft"), lines[1]["wait"].as_str());
+        assert_eq!(Some("in transit"), lines[1]["wait"].as_str());
     }
 
     #[test]

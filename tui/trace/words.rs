@@ -1,8 +1,9 @@
 //! Numbers for readers: fields by name, with their units, old and new value together.
 
+use crate::state::words::is_absent_at_zero;
 use glass_etcd::{
     story::{Event, MemberInfo},
-    trace::{Field, METHODS, Stage, Unit, message::MESSAGES, value::ROLES},
+    trace::{Field, METHODS, Unit, message::MESSAGES, value::ROLES},
 };
 
 /// The event's fields, as `commit 41→42 peer=etcd-02`. For a beginning, only those known already;
@@ -32,16 +33,6 @@ pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
         }
     }
     words.join(" ")
-}
-
-/// Whether 0 means that the field is absent: all types of raft messages share one record format, of
-/// which each uses a part, and most fsyncs write neither term nor vote.
-fn is_absent_at_zero(stage: Stage, field: &str) -> bool {
-    match stage {
-        Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),
-        Stage::WalFsync => ["term", "vote"].contains(&field),
-        _ => false,
-    }
 }
 
 /// One value in its unit.
@@ -92,7 +83,7 @@ pub(crate) fn time_of_day(ns: i128) -> String {
     format!("{hours:02}:{minutes:02}:{:02}.{:06}", seconds % 60, micros % 1_000_000)
 }
 
-/// A request's outcome.
+/// A request's outcome: `ok`, the name of its gRPC code, or `not finished`.
 pub(crate) fn code(code: Option<u8>) -> String {
     const CODES: &[&str] = &[
         "ok",
@@ -123,7 +114,7 @@ pub(crate) fn code(code: Option<u8>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use glass_etcd::{numbers, set, trace::Kind};
+    use glass_etcd::{numbers, set, trace::Stage};
 
     use super::*;
 
@@ -136,19 +127,6 @@ mod tests {
     #[test]
     fn old_and_new_stand_together_and_members_have_names() {
         let mut event = Event {
-            member: 0,
-            boot: 1,
-            stage: Stage::RaftCommit,
-            kind: Kind::Mark,
-            flags: 0,
-            result: 0,
-            thread: 3,
-            clock: 1,
-            clock_end: 1,
-            at_ns: 0,
-            took_ns: 0,
-            id: 0,
-            link: 0,
             fields: numbers!(
                 RaftCommit,
                 term = 3,
@@ -156,7 +134,7 @@ mod tests {
                 commit_new = 42,
                 completed_by = 7
             ),
-            key: None,
+            ..Event::mark(0, Stage::RaftCommit, 1)
         };
         let members = [MemberInfo {
             member_id: 7,

@@ -5,30 +5,29 @@ use std::{fmt, fmt::Write as _};
 
 use serde::{Deserialize, Serialize};
 
-/// The requested action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The requested action. Its docs are the help of `glass run`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Action {
-    /// Start processes that are not running.
+    /// Start processes that are not running
     Start,
-    /// SIGTERM, and SIGKILL after five seconds; the reply comes when the process is gone.
+    /// SIGTERM, and after five seconds SIGKILL; the reply comes when the process is gone
     Stop,
-    /// Stop, then start; the reply comes when the new process runs.
+    /// Stop, then start; the reply comes when the new process runs
     Restart,
-    /// SIGKILL, like a crash of the process.
+    /// SIGKILL, like a crash of the process
     Kill,
-    /// SIGSTOP: the process freezes, and its connections stay open.
+    /// SIGSTOP: freeze the process; its connections stay open
     Pause,
-    /// SIGCONT.
+    /// SIGCONT: continue a paused process
     Resume,
-    /// No action; the reply describes the processes.
+    /// Show the state of the processes
     Status,
 }
 
-/// A request.
+/// A request to act on one process or on all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Command {
-    /// The requested action.
     pub(crate) action: Action,
     /// The process's name; all processes if `None`.
     pub(crate) name: Option<String>,
@@ -38,7 +37,6 @@ pub(crate) struct Command {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
-    /// It runs.
     Running,
     /// It was stopped by SIGSTOP.
     Paused,
@@ -84,7 +82,7 @@ pub(crate) struct Process {
     pub(crate) since_ms: u64,
 }
 
-/// A reply.
+/// The answer to a command: an error, or the processes concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reply {
     /// Why the request was refused, in one line; `None` if it was not.

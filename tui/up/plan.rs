@@ -19,7 +19,6 @@ pub(crate) struct Plan {
     pub(crate) name: String,
     /// Path of the program.
     pub(crate) program: PathBuf,
-    /// Its arguments.
     pub(crate) args: Vec<String>,
     /// Environment settings before the command.
     pub(crate) env: Vec<(String, String)>,
@@ -39,7 +38,6 @@ pub(crate) enum StartError {
     Read {
         /// Path of the Procfile.
         path: PathBuf,
-        /// The system's error.
         source: io::Error,
     },
     /// The Procfile is malformed.
@@ -52,36 +50,21 @@ pub(crate) enum StartError {
     },
     /// A member's flags are invalid.
     #[error("{name}: {source}")]
-    Config {
-        /// The member.
-        name: String,
-        /// What is wrong.
-        source: Box<ConfigError>,
-    },
+    Config { name: String, source: Box<ConfigError> },
     /// The address is in use, or not usable.
     #[error("{name}: cannot listen on {address}: {source}")]
     Port {
-        /// The member.
         name: String,
         /// The address it would listen on.
         address: Address,
-        /// The system's error.
         source: io::Error,
     },
     /// Two members would listen on the same address.
     #[error("{name} and {other} both listen on {address}")]
-    SamePort {
-        /// The first member.
-        name: String,
-        /// The second member.
-        other: String,
-        /// The address.
-        address: Address,
-    },
+    SamePort { name: String, other: String, address: Address },
     /// `--fresh` was given, but the member's data is outside the data directory.
     #[error("{name}: --fresh removes data below {base} only, and this member's is in {dir}")]
     Elsewhere {
-        /// The member.
         name: String,
         /// The directory below which `--fresh` removes data.
         base: PathBuf,
@@ -90,14 +73,7 @@ pub(crate) enum StartError {
     },
     /// A file or directory of `glass up` cannot be created or removed.
     #[error("{what} {path}: {source}")]
-    Files {
-        /// The operation.
-        what: &'static str,
-        /// Its path.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    Files { what: &'static str, path: PathBuf, source: io::Error },
     /// Another `glass up` uses the same directory.
     #[error("glass up is already running here ({0} is locked)")]
     Running(PathBuf),
@@ -106,7 +82,7 @@ pub(crate) enum StartError {
     Thread(io::Error),
 }
 
-/// What `glass up` starts, and where.
+/// The processes that `glass up` starts, and their directory.
 #[derive(Debug)]
 pub(crate) struct Plans {
     /// In the order of the Procfile.

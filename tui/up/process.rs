@@ -2,8 +2,8 @@
 //!
 //! Each process leads a process group. So a Ctrl-C in the terminal reaches only `glass up`, which
 //! then shuts its children down, and a signal to the group also reaches processes that a shell
-//! started. Its standard input is a pipe that is never written to: when `glass up` is gone, for
-//! whatever reason, the pipe closes, and a Glass etcd member ends (see `serve`).
+//! started. Its standard input is a pipe that is never written to: when `glass up` is gone, for any
+//! reason, the pipe closes, and a Glass etcd member ends (see `serve`).
 
 use std::{
     io,
@@ -33,7 +33,7 @@ use crate::{lines::Lines, serve};
 pub(crate) enum Sink {
     /// To the terminal, with a prefix.
     Lines {
-        /// The queue.
+        /// The queue to the terminal.
         lines: Lines,
         /// The prefix of each line.
         prefix: String,
@@ -47,7 +47,6 @@ pub(crate) enum Sink {
 pub(crate) struct Slot {
     /// How to start it.
     pub(crate) plan: Plan,
-    /// Its state.
     pub(crate) state: State,
     /// When it entered this state.
     since: Instant,
@@ -177,14 +176,14 @@ impl Slot {
         }
     }
 
-    /// Freezes it.
+    /// Sends SIGSTOP.
     pub(crate) fn pause(&mut self) -> Result<(), Errno> {
         self.signal(Signal::SIGSTOP)?;
         self.enter(State::Paused);
         Ok(())
     }
 
-    /// Continues it.
+    /// Sends SIGCONT.
     pub(crate) fn resume(&mut self) -> Result<(), Errno> {
         self.signal(Signal::SIGCONT)?;
         self.enter(State::Running);
@@ -195,7 +194,7 @@ impl Slot {
         self.pid.map_or(Err(Errno::ESRCH), |pid| killpg(pid, signal))
     }
 
-    /// Records its end.
+    /// Notes that the process has ended, and how.
     pub(crate) fn ended(&mut self, status: Option<ExitStatus>) {
         // A shell may have left a process behind that still holds its ports.
         if self.plan.is_shell {

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-/// One line.
+/// A line of a Procfile: a name and a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     /// The name that `glass run stop` takes.
@@ -44,7 +44,7 @@ pub(crate) enum ProcfileError {
     Twice {
         /// Line number, from 1.
         line: usize,
-        /// The name.
+        /// The name that two lines have.
         name: String,
     },
     /// The file names no process.

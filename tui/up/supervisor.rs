@@ -29,7 +29,6 @@ pub(crate) enum ReplyTo {
     #[cfg(test)]
     /// To a thread that blocks or polls.
     Thread(std::sync::mpsc::SyncSender<Reply>),
-    /// To a task.
     Task(tokio::sync::oneshot::Sender<Reply>),
 }
 
@@ -47,7 +46,7 @@ impl ReplyTo {
 /// Inputs of the loop.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// A request.
+    /// A command, and where its reply goes.
     Request(Command, ReplyTo),
     /// A process has ended.
     Ended {
@@ -73,7 +72,7 @@ pub(crate) struct Outcome {
     pub(crate) failed: Vec<Process>,
 }
 
-/// Owns all processes.
+/// The state of the loop that starts, signals and watches all processes.
 pub(crate) struct Supervisor {
     /// In the order of the Procfile.
     pub(crate) slots: Vec<Slot>,
@@ -81,7 +80,6 @@ pub(crate) struct Supervisor {
     pub(crate) base: PathBuf,
     /// For the tasks that wait for processes.
     pub(crate) sender: mpsc::Sender<Input>,
-    /// The inbox.
     pub(crate) inbox: mpsc::Receiver<Input>,
     end: Arc<Notify>,
     pending: Vec<Pending>,

@@ -150,7 +150,7 @@ fn a_paused_process_holds_still_and_can_still_be_stopped() {
     let pid = paused.pid.unwrap();
     eventually("it holds still", || letter(pid) == "T");
     assert_eq!(only(up.command(command(Action::Resume, "a"))).state, State::Running);
-    eventually("it goes on", || letter(pid) != "T");
+    eventually("it runs again", || letter(pid) != "T");
     up.command(command(Action::Pause, "a"));
     assert_eq!(only(up.command(command(Action::Stop, "a"))).state, State::Stopped);
     assert_eq!(cluster.said("a"), "up\nbye\n", "it was woken to end in good order");

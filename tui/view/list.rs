@@ -12,7 +12,7 @@ use crate::state::{
     words,
 };
 
-/// Draws the screen.
+/// Draws the list of requests below the members' heads.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
     pen.text(area, 0, &title(state), Tone::Strong);
     let heads = state.heads();
@@ -69,7 +69,7 @@ fn member_line(head: &Head, width: usize) -> (String, Tone) {
     let number = |water, digits: usize| number(&head.marks, water, digits);
     let line = format!(
         " {name:<10} {:<10} term {} commit {} applied {} rev {}",
-        role(&head.marks),
+        role(head),
         number(Water::Term, 2),
         number(Water::Commit, 5),
         number(Water::Applied, 5),
@@ -78,19 +78,33 @@ fn member_line(head: &Head, width: usize) -> (String, Tone) {
     let is_leader = head.marks.get(Water::Role) == Some(2);
     match head.heard {
         Heard::Never => (format!(" {name:<10} unknown: it sent no records"), Tone::Bad),
-        Heard::Silent(ns) => {
-            let silent = format!("silent for {}", words::duration(ns));
-            let room = width.saturating_sub(silent.chars().count() + 1);
-            (format!("{:<room$} {silent}", words::cut(line.trim_end(), room)), Tone::Bad)
+        Heard::Down(_) | Heard::Silent(_) => {
+            let since = since(head.heard);
+            let room = width.saturating_sub(since.chars().count() + 1);
+            (format!("{:<room$} {since}", words::cut(line.trim_end(), room)), Tone::Bad)
         }
         Heard::Fresh if is_leader => (line, Tone::Good),
         Heard::Fresh => (line, Tone::Plain),
     }
 }
 
-/// The word for a member's role.
-pub(crate) fn role(marks: &Watermarks) -> &'static str {
-    marks.get(Water::Role).map_or("unknown", words::role)
+/// The word for a member's role. A member that is down or silent has only the role that it had.
+pub(crate) fn role(head: &Head) -> &'static str {
+    let role = head.marks.get(Water::Role);
+    match head.heard {
+        Heard::Fresh => role.map_or("unknown", words::role),
+        Heard::Down(_) | Heard::Silent(_) => role.map_or("unknown", words::former_role),
+        Heard::Never => "unknown",
+    }
+}
+
+/// For how long a member has been down or silent; empty for others.
+pub(crate) fn since(heard: Heard) -> String {
+    match heard {
+        Heard::Down(ns) => format!("DOWN for {}", words::duration(ns)),
+        Heard::Silent(ns) => format!("SILENT for {}", words::duration(ns)),
+        Heard::Never | Heard::Fresh => String::new(),
+    }
 }
 
 /// A watermark with at least this many digits; `?` when it is unknown.
@@ -178,7 +192,7 @@ pub(crate) fn what(row: &RequestSummary, key_width: usize) -> (String, String) {
     }
 }
 
-/// The request's outcome.
+/// The outcome of a request: `ok`, the name of its gRPC code, `cancelled` or `under way`.
 pub(crate) fn result(row: &RequestSummary) -> &'static str {
     match row.result {
         _ if row.is_cancelled => "cancelled",

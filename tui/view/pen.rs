@@ -19,7 +19,7 @@ pub(crate) enum ColorChoice {
     Sixteen,
 }
 
-/// Options of drawing.
+/// Options of the terminal: colour, and the characters that it can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
     /// Whether colours may be used.
@@ -89,13 +89,12 @@ const ASCII: &[(char, &str)] = &[
 /// The role of a text, which determines its style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
-    /// Ordinary text.
     Plain,
     /// Background: the future, rules, keys.
     Dim,
-    /// Headings, and what has just happened.
+    /// Headings, and the newest step.
     Strong,
-    /// The chosen row.
+    /// The row at the cursor.
     Chosen,
     /// The leader, and what is safe.
     Good,

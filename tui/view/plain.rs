@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use glass_etcd::story::Recording;
 
 use super::{
-    list::{Widths, request_line, role},
+    list::{Widths, request_line, role, since},
     pen::Look,
     steps::{folded, message_words, subject, unknown},
 };
@@ -42,14 +42,13 @@ pub(crate) fn write(recording: Recording, look: Look, out: &mut impl Write) -> i
 fn member(head: &Head) -> String {
     let mark = |water| head.marks.get(water).map_or("?".to_owned(), |value| value.to_string());
     let heard = match head.heard {
-        Heard::Never => "  unknown: it sent no records".to_owned(),
-        Heard::Silent(ns) => format!("  silent for {}", words::duration(ns)),
-        Heard::Fresh => String::new(),
+        Heard::Never => "unknown: it sent no records".to_owned(),
+        heard => since(heard),
     };
     format!(
-        "{:<12} {:<13} term {}  commit {}  applied {}  rev {}{heard}",
+        "{:<12} {:<13} term {}  commit {}  applied {}  rev {}  {heard}",
         head.name,
-        role(&head.marks),
+        role(head),
         mark(Water::Term),
         mark(Water::Commit),
         mark(Water::Applied),
@@ -88,7 +87,7 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
     lines
 }
 
-/// What the step means for the client, whose own actions are inferred.
+/// The step as the client sees it, whose own actions are inferred.
 fn client(step: &Step) -> &'static str {
     match (step.event.stage, step.moment) {
         (Stage::Rpc, Moment::Begin) if step.is_own => "   ◄ client asks (inferred)",

@@ -11,7 +11,7 @@
 use ratatui::layout::Rect;
 
 use super::{
-    list::{result, role, what, window},
+    list::{result, role, since, what, window},
     pen::{Pen, Tone, pack_words},
     why,
 };
@@ -64,7 +64,7 @@ impl Columns {
     }
 }
 
-/// Draws the screen.
+/// Draws the lanes, the panel below them, and the keys.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
     let (lens_lines, why_lines) = if area.height < 28 { (2, 4) } else { (3, 5) };
     let lists_all = steps.shows_all && steps.lens == Lens::Changed;
@@ -135,9 +135,9 @@ fn draw_heads(pen: &mut Pen<'_>, area: Rect, state: &State, columns: &Columns) {
         let tone = match head.heard {
             Heard::Fresh if is_leader => Tone::Good,
             Heard::Fresh | Heard::Silent(_) => Tone::Plain,
-            Heard::Never => Tone::Bad,
+            Heard::Never | Heard::Down(_) => Tone::Bad,
         };
-        let role = if head.heard == Heard::Never { "" } else { role(&head.marks) };
+        let role = if head.heard == Heard::Never { "" } else { role(head) };
         pen.text(cell, 0, &format!("{} {} {role}", lane + 1, head.name), tone);
         let (line, tone) = head_numbers(head);
         pen.text(cell, 1, &line, tone);
@@ -160,7 +160,7 @@ fn head_numbers(head: &Head) -> (String, Tone) {
     let is_known = Water::ALL.iter().any(|water| head.marks.get(*water).is_some());
     match head.heard {
         Heard::Never if !is_known => ("unknown, no records".to_owned(), Tone::Bad),
-        Heard::Silent(ns) => (format!("silent for {}", words::duration(ns)), Tone::Bad),
+        Heard::Down(_) | Heard::Silent(_) => (since(head.heard), Tone::Bad),
         Heard::Never | Heard::Fresh => (numbers, Tone::Plain),
     }
 }
@@ -334,6 +334,10 @@ fn draw_arrow(pen: &mut Pen<'_>, line: Rect, step: &Step, columns: &Columns) {
     else {
         return;
     };
+    // A message that names its own sender as the receiver has no line.
+    if from.x == to.x {
+        return;
+    }
     // To the right, the line ends at the receiver's border; to the left, it extends into its lane.
     let is_rightward = from.x < to.x;
     let (left, right) =

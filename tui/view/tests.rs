@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use glass_etcd::{
-    story::Event,
+    set,
+    story::{Event, Recording},
     trace::{Kind, Stage},
 };
 use ratatui::{Terminal, backend::TestBackend};
@@ -11,10 +12,12 @@ use ratatui::{Terminal, backend::TestBackend};
 use super::{Look, draw, plain};
 use crate::{
     play::{Input, handle},
+    random::Random,
+    source::{Message, Said},
     state::{
         BYTES_MAX, State,
         scenes::{self, Scene},
-        tests::{Dice, as_told, later, live, press, tell_all},
+        tests::{as_told, later, live, press, tell_all},
     },
 };
 
@@ -72,11 +75,24 @@ fn a_silent_member_is_shown_as_silent_beside_busy_ones() {
     tell_all(&mut state, &later, 30);
     let screen = screen(&state, SIZES[0], UNICODE).to_string();
     let heads: Vec<&str> = screen.lines().skip(1).take(3).collect();
-    let ends = ["rev 9 ", "silent for 1.5 s", "rev 9 "];
+    let ends = ["rev 9 ", "SILENT for 1.5 s", "rev 9 "];
     for ((head, name), end) in heads.iter().zip(["etcd-01", "etcd-02", "etcd-03"]).zip(ends) {
         assert!(head.contains(name) && head.contains(end), "{head}");
-        assert_eq!(name == "etcd-02", head.contains("silent"), "{head}");
+        assert_eq!(name == "etcd-02", head.contains("SILENT"), "{head}");
     }
+}
+
+/// Goal: a killed leader is not shown as a leader, in the list and above its lane.
+#[test]
+fn a_leader_whose_endpoint_does_not_answer_was_a_leader_and_is_down() {
+    let mut state = live(&scenes::put().recording, 30);
+    handle(&mut state, Input::Tick(Duration::from_millis(3_100)));
+    let gone = Said::Down("connection refused".to_owned());
+    handle(&mut state, Input::Source(Message { endpoint: 0, said: gone }));
+    let screen = screen(&state, SIZES[0], UNICODE).to_string();
+    let head = screen.lines().find(|line| line.contains("etcd-01")).unwrap();
+    assert!(head.contains("was leader") && head.contains("DOWN for 3.1 s"), "{head}");
+    assert!(!screen.contains("LEADER"), "{screen}");
 }
 
 #[test]
@@ -215,46 +231,61 @@ fn no_window_is_too_small_to_draw() {
     }
 }
 
+#[test]
+fn a_message_that_names_its_own_sender_is_drawn_without_a_line() {
+    let mut scene = scenes::put();
+    let Recording { members, events, .. } = &mut scene.recording;
+    for event in events.iter_mut().filter(|event| event.stage == Stage::RaftSend) {
+        set!(event, RaftSend, peer = members[usize::from(event.member)].member_id);
+    }
+    let mut state = opened(scene, "enter G");
+    for _ in 0..60 {
+        press(&mut state, "left");
+        SIZES.into_iter().for_each(|size| drop(screen(&state, size, UNICODE)));
+    }
+}
+
 /// Recordings come from files and from foreign members: the player must accept any content.
 #[test]
 fn no_recording_is_too_strange_to_draw() {
     for seed in 1..=100 {
         println!("seed {seed}");
-        let mut dice = Dice(seed);
-        let mut scene = vec![scenes::put(), scenes::get(), scenes::election()].remove(dice.roll(3));
+        let mut random = Random::new(seed);
+        let mut scene =
+            vec![scenes::put(), scenes::get(), scenes::election()].remove(random.index(3));
         for event in &mut scene.recording.events {
-            spoil(event, &mut dice);
+            spoil(event, &mut random);
         }
-        scene.recording.members.truncate(dice.roll(4));
+        scene.recording.members.truncate(random.index(4));
         let mut state = State::of_recording(scene.recording);
         let keys =
             ["enter", "right", "x", ".", "]", "u", "G", "g", "down", "2", "0", "esc", "down"];
         for _ in 0..30 {
-            press(&mut state, keys[dice.roll(keys.len())]);
-            screen(&state, SIZES[dice.roll(3)], ASCII);
+            press(&mut state, keys[random.index(keys.len())]);
+            screen(&state, SIZES[random.index(3)], ASCII);
         }
         plain::write(state.recording().clone(), UNICODE, &mut Vec::new()).unwrap();
     }
 }
 
-fn spoil(event: &mut Event, dice: &mut Dice) {
+fn spoil(event: &mut Event, random: &mut Random) {
     const STRANGE: [u64; 6] = [0, 1, 42, 1 << 40, u64::MAX - 1, u64::MAX];
-    let strange = STRANGE[dice.roll(STRANGE.len())];
-    match dice.roll(40) {
-        0..5 => event.fields[dice.roll(8)] = strange,
-        5 => event.stage = Stage::ALL[dice.roll(Stage::ALL.len())],
+    let strange = STRANGE[random.index(STRANGE.len())];
+    match random.index(40) {
+        0..5 => event.fields[random.index(8)] = strange,
+        5 => event.stage = Stage::ALL[random.index(Stage::ALL.len())],
         6 => event.clock = strange,
         7 => event.clock_end = strange,
         8 => event.at_ns = strange,
         9 => event.took_ns = strange,
         10 => event.id = strange,
         11 => event.link = strange,
-        12 => event.member = dice.roll(256) as u8,
-        13 => event.boot = dice.roll(3) as u16,
-        14 => event.result = dice.roll(256) as u8,
-        15 => event.thread = dice.roll(256) as u8,
-        16 => event.flags = dice.roll(256) as u8,
-        17 => event.kind = [Kind::Begin, Kind::Span, Kind::Key, Kind::Keyframe][dice.roll(4)],
+        12 => event.member = random.byte(),
+        13 => event.boot = random.index(3) as u16,
+        14 => event.result = random.byte(),
+        15 => event.thread = random.byte(),
+        16 => event.flags = random.byte(),
+        17 => event.kind = [Kind::Begin, Kind::Span, Kind::Key, Kind::Keyframe][random.index(4)],
         _ => {}
     }
 }

@@ -5,6 +5,7 @@ use ratatui::layout::Rect;
 use super::pen::{Pen, Tone, pack_words, wrap};
 use crate::state::{
     State, lens,
+    sentence::{Around, sentence},
     steps::Steps,
     story::{Moment, OtherEnd, Step},
     words,
@@ -17,7 +18,7 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
     pen.rule(area, 0, &format!("WHY {}", name(step)));
     let width = usize::from(area.width).saturating_sub(2);
     let room = usize::from(area.height.saturating_sub(1));
-    let mut lines = wrap(meaning(step), width);
+    let mut lines = wrap(&meaning(step, state, steps), width);
     lines.truncate(room.saturating_sub(2));
     let mut numbers = words::fields(&step.event, &state.lanes);
     if numbers.is_empty() {
@@ -54,13 +55,18 @@ fn name(step: &Step) -> String {
     }
 }
 
-/// The meaning of the stage. A step that was not recorded has a sentence of its own.
-fn meaning(step: &Step) -> &'static str {
+/// What this step says. A step that was not recorded has a sentence of its own.
+fn meaning(step: &Step, state: &State, steps: &Steps) -> String {
     if step.is_captured {
-        return step.event.stage.meaning().trim();
+        let lane = &state.lanes[step.lane];
+        let before = steps.before(step);
+        let (own, own_id) = (&*lane.name, lane.member_id);
+        let around = Around { lanes: &state.lanes, own, own_id, before: &before };
+        return sentence(&step.event, around);
     }
     "Unknown. The message was received, so it must have been sent before this point, but no record \
      of the send was received. The numbers are those of the receiver."
+        .to_owned()
 }
 
 /// Draws everything that is known of the step, over the whole screen.
@@ -68,7 +74,7 @@ pub(crate) fn draw_zoomed(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &
     let Some(step) = steps.steps.get(steps.look) else { return };
     pen.rule(area, 0, &format!("{}  on {}", name(step), state.lanes[step.lane].name));
     let width = usize::from(area.width).saturating_sub(4);
-    let mut lines = wrap(meaning(step), width);
+    let mut lines = wrap(&meaning(step, state, steps), width);
     lines.push(String::new());
     lines.extend(words::fields(&step.event, &state.lanes));
     lines.push(String::new());
@@ -86,7 +92,7 @@ pub(crate) fn draw_zoomed(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &
     }
 }
 
-/// What the record itself says: when, how long, on which thread, joined to what.
+/// The record itself: when, how long, on which thread, and its link.
 fn record_lines(step: &Step, state: &State) -> Vec<String> {
     let event = &step.event;
     let took = match event.took_ns {

@@ -8,10 +8,10 @@ use bytes::Bytes;
 /// Largest size of the client's table: HTTP/2's default, because we announce no other.
 const SIZE_MAX: usize = 4096;
 
-/// What a field counts in addition to its name and value.
+/// Bytes that a field counts in addition to its name and value.
 const OVERHEAD: usize = 32;
 
-/// Name and value.
+/// The name and value of a header field, decoded.
 pub(super) type Field = (Bytes, Bytes);
 
 /// The size of a field for the table's limit.

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_the_standards_table_goes_on_as_it_came() {
+    fn an_index_of_the_standards_table_stays_as_it_came() {
         let mut table = Table::new();
         let block = [0x83, 0x86, 0x84, 0x8f, 0xbd];
         assert_eq!(mend(&block, &mut table, 1000).as_deref(), Some(&block[..]));

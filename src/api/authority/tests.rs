@@ -4,9 +4,11 @@ use http::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::{
+    api::frame::{DATA, RST_STREAM},
+    random::Random,
+};
 
-const DATA: u8 = 0;
-const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 
 /// `:method: POST`, `:scheme: http`.
@@ -18,17 +20,6 @@ const ETCDCTL: &str = "000000040000000000 000000040100000000 \
     41909d29aee30c044eae05c0b86e32c85c6f \
     5f8b1d75d0620d263d4c4d65647a8b9acac8b4c7602bb2caecff40027465864d833505b11f40899acac8b24d494f6a\
     7f860befbe20336f408d25062d495875996ee5b1063d5f03332e34 000005000100000001 0000000000";
-
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 as usize % bound
-    }
-}
 
 fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
@@ -87,12 +78,12 @@ fn expect_unchanged(input: &[u8]) {
     assert_eq!(followed(input), input);
 }
 
-/// A decoded frame.
+/// A frame as the receiver understands it.
 #[derive(Debug, PartialEq, Eq)]
 enum Meant {
     /// Flags, stream, priority and fields of a header block.
     Fields(u8, u32, Vec<u8>, Vec<fields::Field>),
-    /// Any other.
+    /// A frame without fields, unchanged.
     Frame(Vec<u8>),
 }
 
@@ -312,7 +303,7 @@ fn the_longest_frame_is_mended_and_a_longer_one_goes_through() {
 }
 
 #[test]
-fn a_block_that_grows_goes_on_in_continuation_frames() {
+fn a_block_that_grows_continues_in_continuation_frames() {
     let value = "v".repeat(4000);
     let field = literal(&[&[0x40], &string("x")[..]].concat(), &value);
     let url = literal(&[0x41], "http://a");
@@ -365,24 +356,24 @@ fn blocks_beyond_the_bounds_pass_through() {
 fn random_bytes_and_random_cuts_do_no_harm() {
     let mut mended = 0;
     for seed in 1..=20_000 {
-        let rng = &mut Rng(seed * 7919);
+        let random = &mut Random::new(seed);
         let mut input = [PREFACE, &unhex(ETCDCTL)].concat();
         let again = input[PREFACE.len() + 2 * HEAD..].to_vec();
         input.extend(again);
-        let from = if rng.below(4) == 0 { 0 } else { PREFACE.len() };
-        for _ in 0..rng.below(8) {
-            let at = from + rng.below(input.len() - from);
-            input[at] = rng.below(256) as u8;
+        let from = if random.below(4) == 0 { 0 } else { PREFACE.len() };
+        for _ in 0..random.below(8) {
+            let at = from + random.index(input.len() - from);
+            input[at] = random.byte();
         }
-        if rng.below(4) == 0 {
-            let noise: Vec<u8> = (0..rng.below(300)).map(|_| rng.below(256) as u8).collect();
-            input.truncate(PREFACE.len() + rng.below(40));
+        if random.below(4) == 0 {
+            let noise: Vec<u8> = (0..random.below(300)).map(|_| random.byte()).collect();
+            input.truncate(PREFACE.len() + random.index(40));
             input.extend(noise);
         }
         let whole = follow(&[&input]);
         let (mut pieces, mut rest) = (Vec::new(), &input[..]);
         while !rest.is_empty() {
-            let (piece, left) = rest.split_at(1 + rng.below(rest.len().min(40)));
+            let (piece, left) = rest.split_at(1 + random.index(rest.len().min(40)));
             pieces.push(piece);
             rest = left;
         }
@@ -395,7 +386,7 @@ fn random_bytes_and_random_cuts_do_no_harm() {
 }
 
 #[tokio::test]
-async fn the_stream_ends_with_what_was_held_and_reads_into_small_buffers() {
+async fn the_stream_ends_with_the_bytes_held_back_and_reads_into_small_buffers() {
     let block = |value| [POST, &literal(&[0x41], value)].concat();
     let whole = session(&[headers(&block("http://a"))]);
     let expected = follow(&[&whole]);
@@ -457,12 +448,12 @@ impl Encoder {
 type Told = Vec<(String, Vec<(String, String)>)>;
 
 /// A session of random requests, and what they must arrive as.
-fn random_session(rng: &mut Rng, requests: u32) -> (Vec<u8>, Told, usize) {
+fn random_session(random: &mut Random, requests: u32) -> (Vec<u8>, Told, usize) {
     let mut encoder = Encoder::default();
     let (mut frames, mut told) = (Vec::new(), Vec::new());
     for at in 0..requests {
-        let host = format!("host-{}:2379", rng.below(6));
-        let (value, host) = match rng.below(8) {
+        let host = format!("host-{}:2379", random.below(6));
+        let (value, host) = match random.below(8) {
             0 if at != 0 => (host.clone(), host),
             1 => (String::new(), "-".to_owned()),
             2 => ("{a|b}".to_owned(), "-".to_owned()),
@@ -471,8 +462,8 @@ fn random_session(rng: &mut Rng, requests: u32) -> (Vec<u8>, Told, usize) {
         let mut block = [POST, &[0x84]].concat();
         encoder.field(":authority", &value, &mut block);
         let mut fields = Vec::new();
-        for x in 0..rng.below(5) {
-            let (name, len) = (format!("x-{x}"), [1, 40, 300][rng.below(3)] + rng.below(3));
+        for x in 0..random.below(5) {
+            let (name, len) = (format!("x-{x}"), [1, 40, 300][random.index(3)] + random.index(3));
             let value = "v".repeat(len);
             encoder.field(&name, &value, &mut block);
             fields.push((name, value));
@@ -545,7 +536,7 @@ async fn an_index_means_the_same_to_the_client_and_to_h2() {
     let mut sent_again = 0;
     for seed in 1..=20 {
         println!("seed {seed}");
-        let (input, told, again) = random_session(&mut Rng(seed * 7919), 150);
+        let (input, told, again) = random_session(&mut Random::new(seed), 150);
         sent_again += again;
         let arrived = accepted_by_h2(input, told.len(), true).await;
         for (at, (expected, actual)) in told.iter().zip(&arrived).enumerate() {

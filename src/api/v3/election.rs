@@ -45,7 +45,7 @@ impl Election for ElectionService {
         request: Request<CampaignRequest>,
     ) -> Result<Response<CampaignResponse>, Status> {
         let call = begin(&self.server, Method::Campaign, &request, Some(&request.get_ref().name))?;
-        let mut result = self.server.campaign(call.id(), request.into_inner()).await;
+        let mut result = self.server.concurrency.campaign(call.id(), request.into_inner()).await;
         let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
         call.respond(result, revision)
     }
@@ -56,7 +56,7 @@ impl Election for ElectionService {
     ) -> Result<Response<ProclaimResponse>, Status> {
         let key = key_of(request.get_ref().leader.as_ref());
         let call = begin(&self.server, Method::Proclaim, &request, key)?;
-        let mut result = self.server.proclaim(call.id(), request.into_inner()).await;
+        let mut result = self.server.concurrency.proclaim(call.id(), request.into_inner()).await;
         let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
         call.respond(result, revision)
     }
@@ -67,10 +67,13 @@ impl Election for ElectionService {
     ) -> Result<Response<LeaderResponse>, Status> {
         let call = begin(&self.server, Method::Leader, &request, Some(&request.get_ref().name))?;
         let client = client(&self.server);
-        let mut result =
-            self.server.election_leader(call.id(), request.into_inner(), &client).await;
+        let (id, request) = (call.id(), request.into_inner());
+        let result = self.server.concurrency.election_leader(id, request, &client).await;
+        let (mut result, held) = answers::apart(result);
         let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
-        call.respond(result, revision)
+        let response = call.respond(result, revision)?;
+        answers::held(held);
+        Ok(response)
     }
 
     type ObserveStream = Pin<Box<dyn Stream<Item = Result<LeaderResponse, Status>> + Send>>;
@@ -83,8 +86,9 @@ impl Election for ElectionService {
         let call = begin(&self.server, Method::Observe, &request, Some(name))?;
         answers::stream();
         let server = Arc::clone(&self.server);
+        let (concurrency, client) = (Arc::clone(&server.concurrency), client(&server));
         let observer = Observer {
-            observation: Observation::new(Arc::clone(&server), client(&server), (call.id(), name)),
+            observation: Observation::new(concurrency, client, (call.id(), name)),
             leader: LeaderCheck::new(&server, request.metadata()),
             server,
             call,
@@ -100,7 +104,7 @@ impl Election for ElectionService {
     ) -> Result<Response<ResignResponse>, Status> {
         let key = key_of(request.get_ref().leader.as_ref());
         let call = begin(&self.server, Method::Resign, &request, key)?;
-        let mut result = self.server.resign(call.id(), request.into_inner()).await;
+        let mut result = self.server.concurrency.resign(call.id(), request.into_inner()).await;
         let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
         call.respond(result, revision)
     }

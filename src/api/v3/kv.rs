@@ -65,14 +65,14 @@ impl Kv for KvService {
     ) -> Result<Response<RangeResponse>, Status> {
         let call = begin(&self.server, Method::Range, &request, Some(&request.get_ref().key))?;
         let client = client(&self.server);
-        let answer = self.server.range(call.id(), request.into_inner(), &client).await;
+        let answer = self.server.kv.range(call.id(), request.into_inner(), &client).await;
         self.respond(call, answer, |response| &mut response.header)
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let call = begin(&self.server, Method::Put, &request, Some(&request.get_ref().key))?;
         let client = client(&self.server);
-        let answer = self.server.put(call.id(), request.into_inner(), &client).await;
+        let answer = self.server.kv.put(call.id(), request.into_inner(), &client).await;
         self.respond(call, answer, |response| &mut response.header)
     }
 
@@ -83,7 +83,7 @@ impl Kv for KvService {
         let call =
             begin(&self.server, Method::DeleteRange, &request, Some(&request.get_ref().key))?;
         let client = client(&self.server);
-        let answer = self.server.delete_range(call.id(), request.into_inner(), &client).await;
+        let answer = self.server.kv.delete_range(call.id(), request.into_inner(), &client).await;
         self.respond(call, answer, |response| &mut response.header)
     }
 
@@ -91,7 +91,7 @@ impl Kv for KvService {
         let key = request.get_ref().compare.first().map(|compare| compare.key.clone());
         let call = begin(&self.server, Method::Txn, &request, key.as_deref())?;
         let client = client(&self.server);
-        let answer = self.server.txn(call.id(), request.into_inner(), &client).await;
+        let answer = self.server.kv.txn(call.id(), request.into_inner(), &client).await;
         self.respond(call, answer, |response| &mut response.header)
     }
 
@@ -100,7 +100,7 @@ impl Kv for KvService {
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
         let call = begin(&self.server, Method::Compact, &request, None)?;
-        let result = self.server.compact(call.id(), request.into_inner()).await;
+        let result = self.server.kv.compact(call.id(), request.into_inner()).await;
         self.respond(call, result.map(Answer::Whole), |response| &mut response.header)
     }
 

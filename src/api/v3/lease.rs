@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::{
     api::{
-        answers::client,
+        answers::{self, client},
         header,
         interceptor::{Call, Method, begin, check},
         leader::LeaderCheck,
@@ -43,7 +43,7 @@ impl Lease for LeaseService {
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
         let call = begin(&self.server, Method::LeaseGrant, &request, None)?;
-        let mut result = self.server.lease_grant(call.id(), request.into_inner()).await;
+        let mut result = self.server.leases.grant(call.id(), request.into_inner()).await;
         if let Ok(response) = &mut result {
             header::fill(&mut response.header, &self.server);
         }
@@ -55,7 +55,7 @@ impl Lease for LeaseService {
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
         let call = begin(&self.server, Method::LeaseRevoke, &request, None)?;
-        let mut result = self.server.lease_revoke(call.id(), request.into_inner()).await;
+        let mut result = self.server.leases.revoke(call.id(), request.into_inner()).await;
         if let Ok(response) = &mut result {
             header::fill(&mut response.header, &self.server);
         }
@@ -94,10 +94,9 @@ impl Lease for LeaseService {
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
         let call = begin(&self.server, Method::LeaseTimeToLive, &request, None)?;
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
-        let view = match self.server.ready(call.id(), &client(&self.server)).await {
-            Ok(()) => self.server.lease_time_to_live(call.id(), id, keys).await,
-            Err(error) => Err(error),
-        };
+        let client = client(&self.server);
+        let answer = self.server.leases.time_to_live(call.id(), (id, keys), &client).await;
+        let (view, held) = answers::apart(answer);
         let result = view.map(|view| {
             let mut header = None;
             header::fill(&mut header, &self.server);
@@ -112,7 +111,9 @@ impl Lease for LeaseService {
                 None => LeaseTimeToLiveResponse { header, id, ttl: GONE, ..Default::default() },
             }
         });
-        call.respond(result, self.server.store.revision())
+        let response = call.respond(result, self.server.store.revision())?;
+        answers::held(held);
+        Ok(response)
     }
 
     async fn lease_leases(
@@ -120,7 +121,7 @@ impl Lease for LeaseService {
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
         let call = begin(&self.server, Method::LeaseLeases, &request, None)?;
-        let mut result = self.server.lease_leases(call.id()).await;
+        let mut result = self.server.leases.list(call.id(), &client(&self.server)).await;
         if let Ok(response) = &mut result {
             header::fill(&mut response.header, &self.server);
         }
@@ -150,7 +151,7 @@ async fn renew(
     let mut header = None;
     header::fill(&mut header, server);
     let revision = header.as_ref().map_or(0, |header| header.revision);
-    let ttl = server.lease_renew(call.id(), message.id).await;
+    let ttl = server.leases.renew(call.id(), message.id).await;
     let id = message.id;
     let result = ttl.map(|ttl| LeaseKeepAliveResponse { header, id, ttl: ttl.unwrap_or(0) });
     call.respond(result, revision).map(Response::into_inner)

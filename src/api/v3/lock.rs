@@ -30,7 +30,7 @@ impl LockService {
 impl Lock for LockService {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
         let call = begin(&self.server, Method::Lock, &request, Some(&request.get_ref().name))?;
-        let mut result = self.server.lock(call.id(), request.into_inner()).await;
+        let mut result = self.server.concurrency.lock(call.id(), request.into_inner()).await;
         let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
         call.respond(result, revision)
     }
@@ -40,7 +40,7 @@ impl Lock for LockService {
         request: Request<UnlockRequest>,
     ) -> Result<Response<UnlockResponse>, Status> {
         let call = begin(&self.server, Method::Unlock, &request, Some(&request.get_ref().key))?;
-        let mut result = self.server.unlock(call.id(), request.into_inner()).await;
+        let mut result = self.server.concurrency.unlock(call.id(), request.into_inner()).await;
         let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
         call.respond(result, revision)
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    random::Random,
     story::{KeyText, recording},
     trace::Unit,
 };
@@ -149,13 +150,8 @@ fn args_carry_the_vocabularys_names_and_ids_as_hex() {
 #[test]
 fn any_recording_makes_a_file_that_nests() {
     for seed in 1..=40_u64 {
-        let mut state = seed;
-        let mut draw = |below: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % below
-        };
+        let mut random = Random::new(seed);
+        let mut draw = |bound: u64| random.below(bound);
         let mut recording = scene();
         let sample = recording.events[0].clone();
         recording.events.clear();

@@ -13,11 +13,11 @@ use crate::story::{Recording, order::Order};
 /// Number of elements written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Members with spans.
+    /// Members that have spans.
     pub members: usize,
-    /// Spans.
+    /// Spans of all members.
     pub spans: usize,
-    /// Links.
+    /// Links of all spans.
     pub links: usize,
 }
 

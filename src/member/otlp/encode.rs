@@ -14,7 +14,7 @@ use crate::{
 /// A request to a collector, encoded: an `ExportTraceServiceRequest`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Portion {
-    /// The encoded request.
+    /// The export request in protobuf.
     pub bytes: Bytes,
     /// How many spans it holds.
     pub spans: u64,

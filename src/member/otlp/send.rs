@@ -98,7 +98,7 @@ enum Outcome {
     Taken(u64, String),
     /// Failed, but may succeed later: after this pause, if the collector has named one.
     Again(String, Option<Duration>),
-    /// Refused for good.
+    /// The collector will never accept it, with its reason: not retried.
     Refused(String),
 }
 

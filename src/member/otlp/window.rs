@@ -156,7 +156,7 @@ fn is_rpc(event: &Event) -> bool {
     event.stage == Stage::Rpc
 }
 
-/// Keeps the latest of these, too, at most so many.
+/// Keeps the latest of these as well, up to a maximum.
 fn spare(kept: &mut [bool], events: &[Event], most: usize, is_spared: impl Fn(&Event) -> bool) {
     let places = (0..events.len()).rev();
     let old = places.filter(|at| !kept[*at] && is_spared(&events[*at])).take(most);

@@ -49,7 +49,7 @@ impl Fixture {
 }
 
 #[test]
-fn what_a_new_leader_overwrites_is_forgotten() {
+fn entries_that_a_new_leader_overwrites_are_dropped() {
     let mut fixture = Fixture::new();
     fixture.append(&[entry(1, 1, 10), entry(2, 1, 10), entry(3, 1, 10)]);
     fixture.log.stable_to(3);

@@ -1,4 +1,4 @@
-//! Which peers are heard, for other threads to read.
+//! The peers that are active, for other threads to read.
 
 use std::{
     collections::HashMap,
@@ -12,9 +12,9 @@ use std::{
 use super::channel::Channel;
 use crate::clock;
 
-/// The peers that this member hears, and since when. (etcd: peerStatus)
+/// The peers that send to this member, and since when. (etcd: peerStatus)
 ///
-/// A peer counts as heard while at least one of the two streams that this member reads from it is
+/// A peer counts as active while at least one of the two streams that this member reads from it is
 /// up; a stream that stays silent for five seconds is not.
 #[derive(Debug, Default)]
 pub struct Active {
@@ -33,28 +33,28 @@ struct Streams {
 }
 
 impl Active {
-    /// Whether this peer has been heard without a break since `start`.
+    /// Whether this peer has been active without a gap since `start`.
     pub fn connected_since(&self, peer: u64, start: Instant) -> bool {
         self.since(peer).is_some_and(|since| since <= start)
     }
 
-    /// Whether the peers heard since `start` make, with this member, a majority of `voters`.
+    /// Whether the peers active since `start` make, with this member, a majority of `voters`.
     pub fn quorum_since(&self, start: Instant, voters: usize) -> bool {
         let heard = self.peers().iter().filter(|(_, since)| *since <= start).count();
         voters / 2 < heard + 1
     }
 
-    /// Since when this peer is heard without a gap, or `None` if it is not.
+    /// Since when this peer has been active without a gap, or `None` if it is not.
     pub fn since(&self, peer: u64) -> Option<Instant> {
         self.lock().get(&peer).and_then(|streams| streams.heard_since)
     }
 
-    /// How many peers are heard.
+    /// Number of active peers.
     pub fn connected(&self) -> usize {
         self.lock().values().filter(|streams| streams.heard_since.is_some()).count()
     }
 
-    /// The peers that are heard and since when, in the order of their ids.
+    /// The active peers and since when, in the order of their ids.
     pub fn peers(&self) -> Vec<(u64, Instant)> {
         let mut peers: Vec<_> = self
             .lock()
@@ -66,7 +66,7 @@ impl Active {
     }
 
     /// Whether all four streams with this peer are up: two that it writes, and two that it reads. A
-    /// peer that is heard but does not read is behind a broken network.
+    /// peer that sends but does not read is behind a broken network.
     #[cfg(test)]
     pub(super) fn is_complete(&self, peer: u64) -> bool {
         let all = Channel::MsgApp.bit() | Channel::Message.bit();
@@ -79,8 +79,8 @@ impl Active {
         self.lock().get(&peer).is_some_and(|streams| streams.is_glass)
     }
 
-    /// Whether a peer has said that this member was removed from the cluster for good. The member
-    /// should stop itself.
+    /// Whether a peer has answered that this member was removed from the cluster. The member should
+    /// stop itself.
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Relaxed)
     }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_is_heard_while_one_of_its_streams_is_read() {
+    fn a_peer_is_active_while_one_of_its_streams_is_read() {
         let active = Active::default();
         active.set_written(7, Channel::Message, true);
         assert_eq!((active.since(7), active.connected()), (None, 0));

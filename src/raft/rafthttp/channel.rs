@@ -3,9 +3,9 @@
 /// One of the two streams between a pair of members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Channel {
-    /// MsgApp only.
+    /// Only MsgApp, in a form without repetitions.
     MsgApp,
-    /// All other messages.
+    /// Every other message.
     Message,
 }
 

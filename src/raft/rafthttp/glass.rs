@@ -70,32 +70,30 @@ fn hex(headers: &HeaderMap, name: &str) -> Option<u64> {
     u64::from_str_radix(headers.get(name)?.to_str().ok()?, 16).ok()
 }
 
+/// Records one end of a message, with the member at the other end as `peer`.
+macro_rules! message_mark {
+    ($stage:ident, $message:expr, $link:expr, $peer:expr) => {
+        mark!(
+            $stage, id($message), link = $link, flags = flags($message);
+            peer = $peer,
+            type = $message.get_msg_type() as u64,
+            term = $message.term,
+            index = $message.index,
+            last = $message.entries.last().map_or(0, |entry| entry.index),
+            commit = $message.commit,
+            reject = $message.reject,
+        )
+    };
+}
+
 /// Records that a message is sent, where it is encoded.
 pub(super) fn sent(message: &Message, link: u64) {
-    mark!(
-        RaftSend, id(message), link = link, flags = flags(message);
-        peer = message.to,
-        type = message.get_msg_type() as u64,
-        term = message.term,
-        index = message.index,
-        last = message.entries.last().map_or(0, |entry| entry.index),
-        commit = message.commit,
-        reject = message.reject,
-    );
+    message_mark!(RaftSend, message, link, message.to);
 }
 
 /// Records that a message was received, where it is decoded.
 pub(super) fn received(message: &Message, link: u64) {
-    mark!(
-        RaftReceive, id(message), link = link, flags = flags(message);
-        peer = message.from,
-        type = message.get_msg_type() as u64,
-        term = message.term,
-        index = message.index,
-        last = message.entries.last().map_or(0, |entry| entry.index),
-        commit = message.commit,
-        reject = message.reject,
-    );
+    message_mark!(RaftReceive, message, link, message.from);
 }
 
 /// The id that the message belongs to, or 0: a ReadIndex round, whose eight bytes raft carries in

@@ -26,7 +26,7 @@ pub(super) struct Hub {
     /// Permits for connections that are served at a time.
     pub(super) places: Arc<Semaphore>,
     links: RefCell<HashMap<u64, Link>>,
-    /// Members that dialled before this one has heard of them: a lagging member still has to
+    /// Members that dialled before this one has learned of them: a lagging member still has to
     /// answer the leader that was added meanwhile. They have no streams. (etcd: remote)
     remotes: RefCell<HashMap<u64, Pipeline>>,
 }
@@ -71,7 +71,7 @@ impl Hub {
         }
     }
 
-    /// Stops talking to a peer, for good.
+    /// Closes the connections to a peer, and opens no new ones.
     pub(super) fn remove(&self, id: u64) {
         let link = self.links.borrow_mut().remove(&id);
         let remote = self.remotes.borrow_mut().remove(&id);

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::InvalidHeaderValue};
 
 /// The sender's id, as hex.
 const FROM: HeaderName = HeaderName::from_static("x-server-from");
-/// The sender's version.
+/// The version of the sender's program.
 const VERSION: HeaderName = HeaderName::from_static("x-server-version");
 /// The oldest version that the sender can share a cluster with.
 const MIN_VERSION: HeaderName = HeaderName::from_static("x-min-cluster-version");

@@ -13,7 +13,7 @@ use crate::{
     raft::inbox::{Inbox, Input, Refused},
 };
 
-/// What the peer thread needs to start.
+/// The configuration with which the peer thread starts.
 pub(super) struct Seed {
     pub(super) identity: Identity,
     pub(super) election: Duration,

@@ -1,7 +1,7 @@
 //! One line of log instead of ten a second.
 //!
-//! A peer of another cluster redials every 100 ms for as long as it lives. What it is told is
-//! worth a line, and worth repeating now and then; not more.
+//! A peer of another cluster redials every 100 ms for as long as it lives. The refusal is worth a
+//! line, and worth repeating now and then; not more.
 
 use std::{
     cell::RefCell,
@@ -14,7 +14,7 @@ const REPEAT_AFTER: Duration = Duration::from_secs(30);
 /// Complaints that are remembered. Peers can make up ids, so there has to be an end.
 const COMPLAINTS_MAX: usize = 1024;
 
-/// Remembers what was said, and when.
+/// Remembers the last line of each kind, and its time.
 #[derive(Debug, Default)]
 pub(super) struct LogLimit {
     said: RefCell<HashMap<(u64, String), Instant>>,

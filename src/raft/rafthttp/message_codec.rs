@@ -38,6 +38,7 @@ pub(super) fn decode(input: &mut BytesMut) -> Result<Option<Frame>, Broken> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     /// A MsgHeartbeat (8) to 2 from 1, term 3, commit 300.
     const HEARTBEAT: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 11, 8, 8, 16, 2, 24, 1, 32, 3, 64, 172, 2];
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_heartbeat_is_a_heartbeat_from_nobody_to_nobody() {
+    fn a_link_heartbeat_is_a_heartbeat_without_sender_and_receiver() {
         let mut out = BytesMut::new();
         encode_link_heartbeat(&mut out);
         assert_eq!(&out[..], [0, 0, 0, 0, 0, 0, 0, 2, 8, 8]);
@@ -108,15 +109,9 @@ mod tests {
 
     #[test]
     fn random_bytes_never_panic() {
-        let seed = 0x5eed_u64;
-        println!("seed {seed:#x}");
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 56) as u8
-        };
+        let mut random = Random::new(0x5eed);
         for _ in 0..20_000 {
-            let body: Vec<u8> = (0..usize::from(next()) % 40).map(|_| next()).collect();
+            let body: Vec<u8> = (0..random.below(40)).map(|_| random.byte()).collect();
             let mut input = BytesMut::from(&(body.len() as u64).to_be_bytes()[..]);
             input.extend_from_slice(&body);
             let _ = decode(&mut input);

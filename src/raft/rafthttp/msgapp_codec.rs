@@ -1,4 +1,4 @@
-//! The msgapp stream, version 2: what a leader replicates, without redundant fields.
+//! The msgapp stream, version 2: MsgApp of a leader, without redundant fields.
 //!
 //! ```text
 //!   0x00                                                            link heartbeat
@@ -184,6 +184,7 @@ fn position_after(message: &Message) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     fn entry(term: u64, index: u64, data: &'static [u8]) -> Entry {
         Entry { term, index, data: data.into(), ..Entry::default() }
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_comes_out_whatever_the_pieces() {
+    fn messages_arrive_as_sent_in_pieces_of_any_length() {
         let messages = [
             append(5, (1, 2), vec![entry(5, 3, b"")]),
             append(5, (5, 3), vec![entry(5, 4, b"some bytes"), entry(5, 5, b"more")]),
@@ -317,20 +318,14 @@ mod tests {
 
     #[test]
     fn random_bytes_never_panic() {
-        let seed = 0x5eed_u64;
-        println!("seed {seed:#x}");
-        let mut state = seed;
-        let mut next = |below: u8| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 56) as u8 % below
-        };
+        let mut random = Random::new(0x5eed);
         for _ in 0..20_000 {
             let (mut decoder, mut input) = (Decoder::new(1, 2), BytesMut::new());
             for _ in 0..4 {
-                input.put_u8(next(3));
-                input.put_u64(u64::from(next(4)));
-                input.put_u64(u64::from(next(16)));
-                (0..next(32)).for_each(|_| input.put_u8(next(255)));
+                input.put_u8(random.below(3) as u8);
+                input.put_u64(random.below(4));
+                input.put_u64(random.below(16));
+                (0..random.below(32)).for_each(|_| input.put_u8(random.byte()));
             }
             while let Ok(Some(_)) = decoder.decode(&mut input) {}
         }

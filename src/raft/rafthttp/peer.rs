@@ -13,10 +13,10 @@ use super::{
     stream::{Outgoing, Reader},
 };
 
-/// Another member.
+/// Another member, with the ways to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The member's id.
+    /// Raft's id of that member.
     pub id: u64,
     /// Its peer URLs, `http://host:port`. They are tried in turn.
     pub urls: Vec<String>,

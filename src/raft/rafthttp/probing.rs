@@ -19,8 +19,8 @@ fn rfc3339(wall: Duration) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
 }
 
-/// The Gregorian date so many days after 1970-01-01. Years are counted from March, so that the
-/// leap day is a year's last, and in eras of 400 years, which all have the same length.
+/// The Gregorian date that is `days` days after 1970-01-01. Years are counted from March, so that
+/// the leap day is a year's last, and in eras of 400 years, which all have the same length.
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

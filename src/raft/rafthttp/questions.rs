@@ -96,7 +96,7 @@ struct Pool {
 struct Connections {
     /// The places that are taken.
     in_use: usize,
-    /// The oldest first.
+    /// Connections not in use, the oldest first.
     idle: Vec<Idle>,
 }
 
@@ -387,7 +387,7 @@ mod tests {
         panic!("it is still kept");
     }
 
-    /// Goal: a peer that closes what is idle costs no question, at whatever moment it does.
+    /// Goal: a peer that closes idle connections costs no question, at any moment.
     #[tokio::test]
     async fn a_connection_that_was_closed_meanwhile_costs_no_question() {
         for end in [End::After(1), End::After(3), End::InsteadOf(1), End::InsteadOf(3)] {
@@ -402,7 +402,7 @@ mod tests {
 
     /// Goal: a fault that a new connection has, too, is not tried for ever, and bounds hold.
     #[tokio::test]
-    async fn what_is_too_long_or_is_no_answer_is_refused() {
+    async fn answers_that_are_too_long_or_malformed_are_refused() {
         let (pool, fits, long) =
             (pool(), peer("12345678", End::Never), peer("123456789", End::Never));
         let (fits, long, mute) = (fits.await, long.await, peer("", End::InsteadOf(0)).await);

@@ -172,7 +172,7 @@ impl StreamBody {
         }
     }
 
-    /// Encodes what waits, up to the limits of one flush.
+    /// Encodes waiting messages, up to the limits of one flush.
     fn encode(&mut self, state: &mut State) {
         for _ in 0..FLUSH_MESSAGES {
             if FLUSH_BYTES <= self.buffer.len() {
@@ -342,7 +342,7 @@ impl Reader {
             input.extend_from_slice(&data);
             while let Some(frame) = decoder.decode(&mut input)? {
                 match frame {
-                    // What raft has no room for is dropped: it will be sent again.
+                    // A message for which raft has no room is dropped: it will be sent again.
                     Frame::Message(message) => {
                         let _ = self.local.receive(message, frames.next());
                     }

@@ -80,7 +80,7 @@ impl Member {
         self.inputs.recv_timeout(PATIENCE).expect("something happens")
     }
 
-    /// The next message that arrives, whatever else is reported in between.
+    /// The next message that arrives; other reports in between are skipped.
     fn next_message(&self) -> Message {
         loop {
             if let Input::Step(message) = self.next() {
@@ -293,7 +293,7 @@ fn a_member_that_starts_again_is_found_again() {
     two.transport.stop();
     eventually("the silence is noticed", || one.transport.active().since(0xb).is_none());
     one.send(vec![message(MessageType::MsgHeartbeat, 0xa, 0xb, 1)]);
-    eventually("raft is told", || matches!(one.next(), Input::Unreachable(0xb)));
+    eventually("raft receives the report", || matches!(one.next(), Input::Unreachable(0xb)));
 
     let two = Member::start(config(0xb, port, vec![own]), listen(port));
     eventually("both talk again", || one.is_complete(0xb) && two.is_complete(0xa));
@@ -400,7 +400,7 @@ fn members_of_different_clusters_stay_apart() {
     let foreign = Config { cluster_id: 0xc2, ..config(0xb, ports.1, vec![peer(0xa, ports.0)]) };
     let two = Member::start(foreign, two);
     one.send(vec![message(MessageType::MsgRequestVote, 0xa, 0xb, 1)]);
-    eventually("raft is told", || matches!(one.next(), Input::Unreachable(0xb)));
+    eventually("raft receives the report", || matches!(one.next(), Input::Unreachable(0xb)));
     assert_eq!(two.inputs.recv_timeout(Duration::ZERO).unwrap_err(), RecvTimeoutError::Timeout);
     assert_eq!((one.transport.active().connected(), two.transport.active().connected()), (0, 0));
 }
@@ -460,8 +460,8 @@ fn without_streams_messages_are_posted() {
     assert!(matches!(member.next(), Input::Unreachable(0xb)));
 }
 
-/// Goal: what clients ask of a follower in the first moments of a cluster, before the leader has
-/// opened its streams, is not dropped. Method: the other member knows a wrong address, and so
+/// Goal: requests of clients to a follower in the first moments of a cluster, before the leader has
+/// opened its streams, are not dropped. Method: the other member knows a wrong address, and so
 /// never opens any.
 #[test]
 fn many_proposals_at_once_wait_until_they_are_posted() {
@@ -478,7 +478,7 @@ fn many_proposals_at_once_wait_until_they_are_posted() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_reported() {
+fn messages_that_cannot_be_sent_are_reported() {
     let closed = listen(0).local_addr().unwrap().port();
     let member = Member::alone(0xa, vec![peer(0xb, closed)]);
     member.send(vec![message(MessageType::MsgHeartbeat, 0xa, 0xb, 1)]);

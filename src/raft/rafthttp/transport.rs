@@ -39,7 +39,7 @@ const COMMANDS_MAX: usize = 1024;
 
 /// The configuration of the peer thread.
 pub struct Config {
-    /// This member's id.
+    /// Raft's id of this member.
     pub member_id: u64,
     /// The id of its cluster. Members of another cluster are refused with 412.
     pub cluster_id: u64,
@@ -53,7 +53,7 @@ pub struct Config {
     pub election: Duration,
     /// Connections that are served at a time, at all listeners together; more wait.
     pub connections: usize,
-    /// Answers whatever is not under `/raft` on the peer port. Its handlers run on the peer
+    /// Answers requests on the peer port that are not under `/raft`. Its handlers run on the peer
     /// thread: they must not block.
     pub extra: axum::Router,
 }
@@ -128,7 +128,7 @@ fn adopt(listener: StdListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// Carries out commands in order, all that wait at each wake-up, until told to stop.
+/// Carries out commands in order, all that wait at each wake-up, until one ends the thread.
 async fn obey(hub: &Rc<Hub>, mut received: UnboundedReceiver<Command>, waiting: &AtomicUsize) {
     let mut commands = Vec::new();
     while received.recv_many(&mut commands, COMMANDS_MAX).await != 0 {
@@ -155,7 +155,7 @@ impl Transport {
         self.sender.clone()
     }
 
-    /// Which peers are heard, for other threads to read.
+    /// The peers that are active, for other threads to read.
     pub fn active(&self) -> Arc<Active> {
         self.active.clone()
     }
@@ -176,8 +176,8 @@ impl Drop for Transport {
 }
 
 impl Sender {
-    /// Hands over messages for peers, and never waits. What cannot be sent is dropped, and its
-    /// peer reported to raft as unreachable.
+    /// Hands over messages for peers, and never waits. A message that cannot be sent is dropped,
+    /// and its peer reported to raft as unreachable.
     pub fn send(&self, messages: Vec<Message>) {
         if messages.is_empty() {
             return;

@@ -28,7 +28,7 @@ pub(super) enum Broken {
     /// A length beyond [`FRAME_LEN_MAX`].
     #[error("a frame of {0} bytes is longer than the limit of {FRAME_LEN_MAX}")]
     TooLong(u64),
-    /// More than [`ENTRIES_MAX`].
+    /// This many entries, which is more than [`ENTRIES_MAX`].
     #[error("a message with {0} entries or more")]
     TooMany(u64),
     /// A msgapp frame that is none of the three.

@@ -1,4 +1,4 @@
-//! Who holds how much memory for answers that are being sent, and who waits: plain arithmetic.
+//! How much memory each answer holds while it is sent, and which answers wait: plain arithmetic.
 //!
 //! ```text
 //!   enter ──▶ reading ──keep──▶ sending ──sent, sent, …──▶ leave
@@ -7,48 +7,49 @@
 //!   waiting, in order            ended: holds only what HTTP/2 already has
 //! ```
 //!
-//! Each answer begins with a **window**: what it needs to be read and sent piece by piece; and with its
-//! **plan**, the keys of the rows that it is made of, as long as they may become. Rows that
-//! it keeps beyond that it holds too, as long as both its connection and the member have kept less
-//! than their share. So what is kept never takes the windows away from others, and an answer that
-//! finds nothing to keep is slower, but goes on. One that has kept all of itself needs no window.
+//! Each answer begins with a **window**, the memory that it needs to be read and sent piece by
+//! piece; and with its **plan**, the keys of its rows, by an upper limit. Beyond that it holds the
+//! rows that it keeps, which it may do while both its connection and the member have kept less than
+//! their share. So kept rows never use up the windows of other answers, and an answer that may keep
+//! nothing is slower but proceeds. An answer that has kept all its rows needs no window.
 //!
 //! Invariants
-//! * Nobody who holds anything waits for more. So what is held is given back, unless a client does
-//!   not read; and whose client does not read is ended when somebody waits for it.
-//! * Who waits is passed only by connections that hold less. So who reads is not kept waiting by
-//!   who does not, however many answers that one asks for.
-//! * A connection, and the member, may always have one answer, however little the limits are. And a
-//!   plan that is longer than a connection's limit begins when it would fit if it were not longer.
+//! * No answer that holds anything waits for more. So everything held is given back, unless a
+//!   client does not read; and then its answers are ended when others wait for the room.
+//! * A waiting answer is passed only by those of connections that hold less. So a client that reads
+//!   is not delayed by one that does not, however many answers the latter asks for.
+//! * A connection, and the member, may always have one answer, however low the limits are. And a
+//!   plan that is longer than a connection's limit begins when a plan of that limit would.
 //!
-//! Time is handed in. Nothing here locks, allocates rows, or knows what an answer is made of.
+//! The caller supplies the time. Nothing here locks, allocates rows, or knows the contents of an
+//! answer.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
-/// How much there may be.
+/// Upper limits, in bytes unless stated otherwise.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// What each large answer takes, at least.
+    /// The least that a large answer holds while it is read and sent.
     pub window: usize,
     /// For all answers of the member.
     pub member: Share,
     /// For those of one connection.
     pub connection: Share,
-    /// How many may wait.
+    /// Answers in the queue.
     pub waiting: usize,
-    /// For how long an answer may make no progress while others wait.
+    /// How long an answer may make no progress while others wait.
     pub stall: Duration,
 }
 
-/// A limit, and the part of it that may be filled by what is kept.
+/// A limit, and the part of it that kept rows may fill.
 #[derive(Clone, Copy, Debug)]
 pub struct Share {
-    /// Windows and what is kept.
+    /// Windows, plans and kept rows.
     pub all: usize,
-    /// Beyond this, nothing more is kept.
+    /// Beyond this, no more rows are kept.
     pub kept: usize,
 }
 
@@ -58,11 +59,11 @@ pub type Ticket = u64;
 #[derive(Debug)]
 struct Answer {
     connection: u64,
-    /// What it holds in all.
+    /// Bytes that it holds in all.
     bytes: usize,
-    /// What HTTP/2 has of it, and has not written yet: of what was kept, or of the window.
+    /// Bytes of it that HTTP/2 has and has not written yet, whether kept or of the window.
     handed: usize,
-    /// `None` while the member reads it, or reads what is to be sent next.
+    /// When its client last took something; `None` while the member reads it, or its next rows.
     progress: Option<Instant>,
     is_ended: bool,
 }
@@ -72,18 +73,18 @@ struct Answer {
 struct Waiting {
     ticket: Ticket,
     connection: u64,
-    /// What its plan may take beside its window.
+    /// Bytes that its plan may take, beside its window.
     plan: usize,
 }
 
-/// What is to be done about clients that do not read.
+/// The measures against clients that do not read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// These answers are ended: what they kept is given back.
+    /// Answers that are ended: the rows that they kept are given back.
     pub ended: Vec<Ticket>,
-    /// These have entered in their place.
+    /// Answers that have entered in their place.
     pub admitted: Vec<Ticket>,
-    /// These connections hold what was handed to them, and take nothing: to be closed.
+    /// Connections to be closed: they hold frames that were handed to them, and take nothing.
     pub closed: Vec<u64>,
 }
 
@@ -99,23 +100,23 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Nobody holds anything.
+    /// An empty ledger.
     pub fn new(limits: Limits) -> Ledger {
         let (connections, answers) = (HashMap::new(), BTreeMap::new());
         Ledger { limits, used: 0, connections, answers, waiting: VecDeque::new(), last: 0 }
     }
 
-    /// What all answers hold.
+    /// Bytes that all answers hold.
     pub fn used(&self) -> usize {
         self.used
     }
 
-    /// What the answers of a connection hold.
+    /// Bytes that the answers of a connection hold.
     pub fn used_by(&self, connection: u64) -> usize {
         self.connections.get(&connection).copied().unwrap_or(0)
     }
 
-    /// How many wait.
+    /// The length of the queue.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
@@ -134,8 +135,7 @@ impl Ledger {
         self.begin(Waiting { ticket: self.last, connection, plan })
     }
 
-    /// Queues for a window and a plan. `None` if too many wait already, unless it cannot be refused
-    /// any more.
+    /// Queues for a window and a plan. `None` if the queue is full and the answer may be refused.
     pub fn wait(&mut self, connection: u64, plan: usize, may_refuse: bool) -> Option<Ticket> {
         if may_refuse && self.waiting.len() >= self.limits.waiting {
             return None;
@@ -150,9 +150,9 @@ impl Ledger {
         self.waiting.retain(|other| other.ticket != ticket);
     }
 
-    /// Takes those out of the queue for whom there is room now: they have entered. First comes the
-    /// connection that holds the least, and of several the one that has waited the longest; a long
-    /// plan is not passed by shorter ones, or it would wait for ever.
+    /// Admits answers from the queue while there is room. The connection that holds the least comes
+    /// first, and of several such the answer that has waited the longest. Shorter plans do not pass
+    /// a long one, or it would wait for ever.
     pub fn admit(&mut self) -> Vec<Ticket> {
         let mut admitted = Vec::new();
         while let Some(at) = self.next() {
@@ -165,14 +165,14 @@ impl Ledger {
         admitted
     }
 
-    /// Who enters next, by place in the queue.
+    /// The answer that enters next, by its place in the queue.
     fn next(&self) -> Option<usize> {
         let waiting = self.waiting.iter().enumerate();
         let least = waiting.min_by_key(|(at, next)| (self.used_by(next.connection), *at));
         least.map(|(at, _)| at)
     }
 
-    /// Keeps more, if the member's and the connection's shares allow it.
+    /// Keeps more bytes, if the member's and the connection's shares allow it.
     pub fn keep(&mut self, ticket: Ticket, bytes: usize) -> bool {
         let Some(answer) = self.answers.get(&ticket) else { return false };
         let (limits, of_connection) = (self.limits, self.used_by(answer.connection));
@@ -184,7 +184,7 @@ impl Ledger {
         is_free
     }
 
-    /// Holds more, whether it is allowed or not.
+    /// Holds more bytes, whether the limits allow it or not.
     pub fn overdraw(&mut self, ticket: Ticket, bytes: usize) {
         let Some(answer) = self.answers.get_mut(&ticket) else { return };
         answer.bytes += bytes;
@@ -192,7 +192,7 @@ impl Ledger {
         *self.connections.entry(answer.connection).or_default() += bytes;
     }
 
-    /// Gives back a part.
+    /// Gives back some of the bytes.
     pub fn give_back(&mut self, ticket: Ticket, bytes: usize) {
         let Some(answer) = self.answers.get_mut(&ticket) else { return };
         let bytes = bytes.min(answer.bytes);
@@ -201,29 +201,29 @@ impl Ledger {
         self.release(connection, bytes);
     }
 
-    /// The answer is read; from now on its client makes the progress.
+    /// The answer is read. From now on it stalls if its client takes nothing.
     pub fn send(&mut self, ticket: Ticket, now: Instant) {
         if let Some(answer) = self.answers.get_mut(&ticket) {
             answer.progress = Some(now);
         }
     }
 
-    /// The member itself reads what is to be sent next: the client makes no progress, and need not.
+    /// The member reads the next rows. Until [`send`](Self::send) the answer does not stall.
     pub fn pause(&mut self, ticket: Ticket) {
         if let Some(answer) = self.answers.get_mut(&ticket) {
             answer.progress = None;
         }
     }
 
-    /// HTTP/2 has so many bytes more.
+    /// HTTP/2 has been handed `bytes` more.
     pub fn hand(&mut self, ticket: Ticket, bytes: usize) {
         if let Some(answer) = self.answers.get_mut(&ticket) {
             answer.handed += bytes;
         }
     }
 
-    /// So many of them are written, or thrown away. They are free if they were kept; the window is
-    /// needed again, unless the answer was ended.
+    /// HTTP/2 has written or dropped `bytes` of them. These are free if they were kept; the window
+    /// is needed again, unless the answer was ended.
     pub fn sent(&mut self, ticket: Ticket, (bytes, is_kept): (usize, bool), now: Instant) {
         let Some(answer) = self.answers.get_mut(&ticket) else { return };
         if let Some(progress) = &mut answer.progress {
@@ -235,17 +235,16 @@ impl Ledger {
         }
     }
 
-    /// The answer is sent, or given up.
+    /// Gives back everything: the answer is sent or cancelled.
     pub fn leave(&mut self, ticket: Ticket) {
         if let Some(answer) = self.answers.remove(&ticket) {
             self.release(answer.connection, answer.bytes);
         }
     }
 
-    /// Ends answers that make no progress, those first that have made none for the longest time,
-    /// until nobody waits any more. Where that is not enough, because HTTP/2 has what they hold,
-    /// connections of such answers are named that are to be closed: those first that hold the most,
-    /// and none that makes progress with another answer.
+    /// Ends stalled answers, the longest stalled first, until the queue is empty. If that is not
+    /// enough because HTTP/2 has the bytes that they hold, also names connections to be closed: the
+    /// one that holds the most first, and none that makes progress with another answer.
     pub fn judge(&mut self, now: Instant) -> Verdict {
         let mut verdict = Verdict::default();
         for ticket in self.stalled(now, self.limits.stall) {
@@ -269,8 +268,8 @@ impl Ledger {
         verdict
     }
 
-    /// The connections that have taken nothing for a while although an answer was ended, and what
-    /// they hold, the most first.
+    /// Bytes and number of the connections that have taken nothing for twice the stall time and
+    /// have an ended answer, the most bytes first.
     fn stuck(&self, now: Instant) -> Vec<(usize, u64)> {
         let stalled = self.stalled(now, 2 * self.limits.stall);
         let handed = |ticket: &Ticket| {
@@ -294,7 +293,8 @@ impl Ledger {
         now.saturating_duration_since(progress) >= self.limits.stall
     }
 
-    /// The answers without progress for so long, the longest first; none while nobody waits.
+    /// Answers without progress for at least this time, the longest first; none while the queue is
+    /// empty.
     fn stalled(&self, now: Instant, least: Duration) -> Vec<Ticket> {
         if self.waiting.is_empty() {
             return Vec::new();
@@ -314,7 +314,7 @@ impl Ledger {
         self.give_back(ticket, held);
     }
 
-    /// Whether somebody waits for what this connection holds.
+    /// Whether an answer waits for room that this connection holds.
     fn is_waited_for(&self, connection: u64) -> bool {
         let Some(next) = self.next() else { return false };
         let is_own = |it: &Waiting| {
@@ -331,7 +331,7 @@ impl Ledger {
         ticket
     }
 
-    /// For how much an answer with this plan waits.
+    /// Bytes that must be free before an answer with this plan enters.
     fn wanted(&self, plan: usize) -> usize {
         let Limits { window, connection, .. } = self.limits;
         window.saturating_add(plan).min(connection.all.max(window))

@@ -1,27 +1,27 @@
 //! Finds room for one answer while it is read, without waiting for it.
 //!
-//! A reader runs on a thread that must not wait for a client. So it is told of each row whether
-//! there is room to keep it, and goes on in either case. Only the first step from a small answer to
-//! a large one may fail: then everything is dropped, and the answer begins again when it has waited
-//! for its place.
+//! A reader runs on a thread that must not wait for a client. So the meter decides for each row
+//! whether there is room to keep it, and the reader continues in either case. Only the step from a
+//! small answer to a large one may fail: then everything is dropped, and the answer begins again
+//! after it has waited for its place.
 
 use std::sync::Arc;
 
 use super::room::{Connection, Share};
 
-/// What an answer asks for when it keeps more.
+/// Bytes that an answer asks for at a time when it keeps more rows.
 const STEP: usize = 1 << 20;
-/// What is noted of a row that is not kept: the key of the row.
+/// Bytes that are noted of a row that is not kept: its key in the file.
 const NOTE: usize = 17;
 
-/// What became of some bytes of an answer.
+/// The decision about some bytes of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// There is room for them.
     Kept,
-    /// There is none, nor for what follows.
+    /// There is none, and none for the rows that follow.
     NotKept,
-    /// The answer is not small any more, and there is no room to begin a large one.
+    /// The answer is too long to be small, and there is no room to begin a large one.
     Full,
 }
 
@@ -29,22 +29,22 @@ pub enum Taken {
 #[derive(Debug)]
 pub struct Meter {
     connection: Arc<Connection>,
-    /// As soon as the answer is not small.
+    /// The place in the ledger, once the answer is not small.
     share: Option<Share>,
-    /// What the answer keeps, and how much of it the share has room for.
+    /// Bytes that the answer keeps, and for how many of them the share has room.
     kept: usize,
     granted: usize,
-    /// What it holds for a moment.
+    /// Bytes that it holds temporarily.
     overdrawn: usize,
-    /// What its plan takes.
+    /// Bytes of its plan.
     plan: usize,
-    /// What it has noted: the part of its plan that is left when it is read.
+    /// Bytes of the rows that it has noted, the part of its plan that outlives reading.
     noted: usize,
     is_over: bool,
 }
 
 impl Meter {
-    /// For an answer to a client of this connection; `share` if it has waited for a place.
+    /// Measures an answer on this connection. `share` is the place that it has waited for.
     pub fn new(connection: &Arc<Connection>, share: Option<Share>) -> Meter {
         let connection = Arc::clone(connection);
         let plan = share.as_ref().map_or(0, Share::plan);
@@ -52,7 +52,7 @@ impl Meter {
         Meter { connection, share, kept, granted, overdrawn, plan, noted, is_over: false }
     }
 
-    /// The plan takes so many bytes: at most, before it is made, and then exactly.
+    /// Counts the plan: as an upper limit before it is made, and then exactly.
     pub fn plan(&mut self, bytes: usize) -> Taken {
         let more = bytes.saturating_sub(self.plan);
         if !self.is_small(more) {
@@ -71,7 +71,12 @@ impl Meter {
         Arc::clone(&self.connection)
     }
 
-    /// Counts bytes that the answer would keep.
+    /// Whether the answer has a place in the ledger.
+    pub fn has_place(&self) -> bool {
+        self.share.is_some()
+    }
+
+    /// Counts bytes that the answer keeps if there is room.
     pub fn take(&mut self, bytes: usize) -> Taken {
         if self.is_over {
             self.note();
@@ -101,7 +106,7 @@ impl Meter {
         }
     }
 
-    /// Counts bytes that are in memory for a moment, whether there is room for them or not.
+    /// Counts bytes that are in memory temporarily, whether there is room for them or not.
     pub fn overdraw(&mut self, bytes: usize) -> Taken {
         if !self.is_small(bytes) {
             let Some(share) = self.share() else { return Taken::Full };
@@ -111,7 +116,7 @@ impl Meter {
         Taken::Kept
     }
 
-    /// What was overdrawn is gone.
+    /// Gives back the overdrawn bytes.
     pub fn repay(&mut self) {
         if let Some(share) = &self.share {
             share.give_back(self.overdrawn);
@@ -119,13 +124,13 @@ impl Meter {
         self.overdrawn = 0;
     }
 
-    /// Whether the answer is small, with so many bytes more.
+    /// Whether the answer would still be small with `bytes` more.
     fn is_small(&self, bytes: usize) -> bool {
         let held = self.kept + self.overdrawn + self.plan;
         self.share.is_none() && held + bytes <= self.connection.small()
     }
 
-    /// The place in the ledger. Whoever gets it now brings along what was small.
+    /// The place in the ledger. An answer that gets it now has its small part counted there.
     fn share(&mut self) -> Option<&Share> {
         if self.share.is_none() {
             let share = self.connection.try_enter()?;
@@ -136,13 +141,13 @@ impl Meter {
         self.share.as_ref()
     }
 
-    /// The plan's memory goes over to the answer, so it is counted already.
+    /// Its memory is counted as part of the plan until the answer is read.
     fn note(&mut self) {
         self.noted += NOTE;
     }
 
-    /// The answer is read. Returns its place, if it is not small. If all of it is kept, it needs no
-    /// window any more.
+    /// The answer is read. Returns its place if it is not small, without the window if all of it is
+    /// kept.
     pub fn finish(self) -> Option<Share> {
         if let Some(share) = &self.share {
             share.overdraw(self.noted);

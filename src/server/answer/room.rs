@@ -1,13 +1,15 @@
-//! The room for answers: the [`Ledger`] behind a lock, those who wait for it, and what a connection
-//! has to do with it.
+//! The room for answers: the [`Ledger`] behind a lock, the calls that wait for it, and each
+//! connection's part.
 //!
-//! Large answers are in the ledger. Small ones are too many for it, so of these only a sum is kept,
-//! for each connection and for the member: a connection that has left too many of them unread reads
-//! nothing more ([`Connection::ready`]) until it has read some.
+//! Large answers are in the ledger. Small ones are too many for it, so only their bytes are summed,
+//! for each connection and for the member. While the sum is too high, the connection's calls wait
+//! ([`Connection::ready`]) until its client has read some. A small answer is [`Held`] from the
+//! moment it is read, and its frames take over its bytes.
 //!
-//! What is counted is memory, so it is counted until the memory is free. HTTP/2 holds what it has
-//! not written yet, and it says to nobody when it has. So each piece that is handed to it is a
-//! [`Piece`], and the moment at which that is dropped is the moment that counts.
+//! Bytes are counted until their memory is free. HTTP/2 holds a frame until it has written it, and
+//! does not report that. So each frame is a [`Piece`], and its bytes are free when it is dropped.
+
+mod piece;
 
 use std::{
     collections::HashMap,
@@ -24,6 +26,8 @@ use tokio::{
     time::sleep,
 };
 
+pub use self::piece::Held;
+use self::piece::{Of, Piece};
 use super::{
     ledger::{self, Ledger, Limits, Ticket},
     rope::Rope,
@@ -32,25 +36,26 @@ use crate::{clock, server::Error, stage};
 
 const MIB: usize = 1 << 20;
 
-/// Answers up to this length are small: they are read at once, and by whoever comes.
+/// The longest small answer, in bytes. Small answers are read at once, without a place.
 pub const SMALL: usize = 512 << 10;
-/// While the member has too many small answers that nobody reads, only these are.
+/// The same while the member's small answers have reached their limit.
 const SMALLER: usize = 16 << 10;
-/// How many bytes of small answers a connection may leave unread.
+/// Bytes of small answers that a connection may leave unread.
 const UNREAD_OF_CONNECTION: usize = 16 * MIB;
-/// And all connections together; beyond it a connection may leave unread what is [`SMALLER`].
+/// The same for all connections together. Beyond it a connection may leave [`SMALLER`] unread.
 const UNREAD_OF_MEMBER: usize = 64 * MIB;
-/// A frame that is shorter is not counted: its stream costs more.
+/// Shorter frames are not counted: they take less memory than their streams.
 pub const UNCOUNTED: usize = 1 << 10;
 
-/// How often those who wait look for answers that stall, and at a sum that nobody announces.
+/// How often waiting calls check for stalled answers, and check the member's sum, of whose changes
+/// they are not notified.
 const TICK: Duration = Duration::from_millis(250);
 
-/// The limits of a member. A window is what is read of a large answer at a time and a row, and
-/// [`PIECE`](super::PIECE) says how much the first of it is.
+/// The limits of a member. A window has room for the portion of a large answer that is read at a
+/// time, which is [`PIECE`](super::PIECE) and one row.
 ///
-/// An answer that stalls while others wait is ended after less than a request may wait (7 s with
-/// etcd's defaults), so that those who wait do not wait in vain.
+/// An answer that stalls while others wait is ended before their request timeout (7 s with etcd's
+/// defaults), so that they do not wait in vain.
 pub const LIMITS: Limits = Limits {
     window: 2 * MIB,
     member: ledger::Share { all: 256 * MIB, kept: 128 * MIB },
@@ -66,7 +71,7 @@ pub struct Room {
     limits: Limits,
     /// Bytes of small answers that are not written yet.
     unread: AtomicUsize,
-    /// How many wait for a place in the ledger: looked at without the lock.
+    /// The length of the ledger's queue, to be read without the lock.
     queue: AtomicUsize,
 }
 
@@ -74,7 +79,7 @@ pub struct Room {
 struct State {
     ledger: Ledger,
     waiters: HashMap<Ticket, Waiter>,
-    /// What is being sent, so that it can be ended.
+    /// The answers that are being sent, so that they can be ended.
     ropes: HashMap<Ticket, Weak<Mutex<Rope>>>,
     connections: HashMap<u64, Weak<Connection>>,
     last: u64,
@@ -94,9 +99,9 @@ pub struct Connection {
     number: u64,
     /// Bytes of small answers that are not written yet.
     unread: AtomicUsize,
-    /// Some of them are.
+    /// Notified when some of them are written.
     read: Notify,
-    /// How many pieces of its answers were written so far.
+    /// Frames of its answers that were written so far.
     pieces: AtomicUsize,
     close: Notify,
 }
@@ -106,12 +111,12 @@ pub struct Connection {
 pub struct Share {
     connection: Arc<Connection>,
     ticket: Ticket,
-    /// What it was given for its plan when it entered.
+    /// Bytes that it was given for its plan when it entered.
     plan: usize,
 }
 
 impl Room {
-    /// Room up to these limits.
+    /// An empty room with these limits.
     pub fn new(limits: Limits) -> Arc<Room> {
         let state = State {
             ledger: Ledger::new(limits),
@@ -140,7 +145,7 @@ impl Room {
         connection
     }
 
-    /// Bytes of large answers, and of small ones, that are in memory.
+    /// Bytes in memory of large answers, and of small ones.
     pub fn in_flight(&self) -> (usize, usize) {
         (self.lock().ledger.used(), self.unread.load(Ordering::Relaxed))
     }
@@ -149,7 +154,7 @@ impl Room {
         self.state.lock().expect("nobody panics while holding it")
     }
 
-    /// Changes the ledger, and wakes those who can enter because of that.
+    /// Changes the ledger, and wakes the calls that can enter because of that.
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         change(&mut state);
@@ -164,7 +169,7 @@ impl Room {
         self.queue.store(state.ledger.waiting(), Ordering::Relaxed);
     }
 
-    /// Ends what stalls while others wait.
+    /// Ends answers that stall while others wait.
     fn judge(&self) {
         let mut state = self.lock();
         let verdict = state.ledger.judge(clock::now());
@@ -194,7 +199,7 @@ impl Room {
     }
 }
 
-/// Somebody who has waited, and what they get.
+/// A call that has waited, and its place.
 type Woken = (oneshot::Sender<Share>, Share);
 
 impl State {
@@ -207,7 +212,7 @@ impl State {
     }
 }
 
-/// Not below the lock: who has gone away in this very moment gives the share back, and locks.
+/// Not under the lock: if the call was dropped meanwhile, its share is dropped here, which locks.
 fn hand_out(woken: Vec<Woken>) {
     for (sender, share) in woken {
         let _ = sender.send(share);
@@ -215,33 +220,38 @@ fn hand_out(woken: Vec<Woken>) {
 }
 
 impl Connection {
-    /// Resolves when the connection is to be closed, because its client reads nothing and others
+    /// Resolves when the connection must be closed, because its client reads nothing and others
     /// wait for the memory.
     pub async fn closed(&self) {
         self.close.notified().await;
     }
 
-    /// How long an answer may be that is read at once.
+    /// The longest answer that may be read at once, in bytes. While the client must read first,
+    /// this is next to nothing, and concerns writes that are in flight.
     pub fn small(&self) -> usize {
+        if !self.is_ready() {
+            return UNCOUNTED;
+        }
         let is_over = UNREAD_OF_MEMBER < self.room.unread.load(Ordering::Relaxed);
         if is_over { SMALLER } else { SMALL }
     }
 
-    fn is_ready(&self) -> bool {
+    /// Whether the client has read enough of its earlier answers.
+    pub(crate) fn is_ready(&self) -> bool {
         let unread = self.unread.load(Ordering::Relaxed);
         unread <= SMALLER
             || (unread <= UNREAD_OF_CONNECTION
                 && self.room.unread.load(Ordering::Relaxed) <= UNREAD_OF_MEMBER)
     }
 
-    /// Whether an answer of any length could be read now, as far as that can be seen without a lock.
+    /// Whether an answer of any length could be read now, judged without the lock.
     pub fn is_free(&self) -> bool {
         self.is_ready() && self.room.queue.load(Ordering::Relaxed) == 0
     }
 
-    /// Waits until [`is_free`](Self::is_free), in order, on behalf of request `id`: to be asked
-    /// before something is carried out that must be answered then. Returns a place for its plan, if
-    /// that may be long. Fails after `patience`.
+    /// Waits until [`is_free`](Self::is_free), in order, on behalf of request `id`. To be called
+    /// before a write that reads is carried out. Returns a place if its plan may be long. Fails
+    /// after `patience`.
     pub async fn free(
         self: &Arc<Connection>,
         id: u64,
@@ -258,8 +268,9 @@ impl Connection {
         Ok(None)
     }
 
-    /// Waits until the client has read enough of its earlier answers, on behalf of request `id`:
-    /// to be asked before anything is read for it. Fails when it has read nothing for `patience`.
+    /// Waits until the client has read enough of its earlier answers, on behalf of request `id`. To
+    /// be called before anything is read for the client. Fails after it has read nothing for
+    /// `patience`, or never if that is [`Duration::MAX`].
     pub async fn ready(&self, id: u64, patience: Duration) -> Result<(), Error> {
         if self.is_ready() {
             return Ok(());
@@ -276,7 +287,7 @@ impl Connection {
             }
             tokio::select! {
                 () = read => {}
-                // The member's sum is not announced.
+                // Nothing notifies of the member's sum.
                 () = sleep(TICK) => {}
             }
             if patient.is_over() {
@@ -286,14 +297,31 @@ impl Connection {
         }
     }
 
-    /// A frame of a small answer, counted until it is written.
-    pub fn small_piece(self: &Arc<Connection>, bytes: Bytes) -> Bytes {
-        if bytes.len() < UNCOUNTED {
-            return bytes;
+    /// Counts a small answer of this many bytes. Between [`ready`](Self::ready) or
+    /// [`is_ready`](Self::is_ready) and this there must be no await, or other calls pass before the
+    /// answer is counted.
+    pub fn hold(self: &Arc<Connection>, bytes: usize) -> Held {
+        let bytes = if bytes < UNCOUNTED { 0 } else { bytes };
+        self.add(bytes);
+        Held { connection: Arc::clone(self), bytes }
+    }
+
+    fn add(&self, bytes: usize) {
+        if bytes != 0 {
+            self.unread.fetch_add(bytes, Ordering::Relaxed);
+            self.room.unread.fetch_add(bytes, Ordering::Relaxed);
         }
-        self.unread.fetch_add(bytes.len(), Ordering::Relaxed);
-        self.room.unread.fetch_add(bytes.len(), Ordering::Relaxed);
-        Bytes::from_owner(Piece { bytes, of: Of::Small(Arc::clone(self)) })
+    }
+
+    fn release(&self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.room.unread.fetch_sub(bytes, Ordering::Relaxed);
+        // With so little unread, no call of the connection waits.
+        if SMALLER < self.unread.fetch_sub(bytes, Ordering::Relaxed) {
+            self.read.notify_waiters();
+        }
     }
 
     /// A place in the ledger, if there is room.
@@ -311,8 +339,9 @@ impl Connection {
         Share { connection: Arc::clone(self), ticket, plan }
     }
 
-    /// Waits for a place in the ledger, with so many bytes for a plan, in order, on behalf of request
-    /// `id`. Fails at once if too many wait, and when for `patience` there was no place and the client has read nothing.
+    /// Waits for a place in the ledger, with `plan` bytes for a plan, in order, on behalf of
+    /// request `id`. Fails at once if the queue is full, and when there was no place and the client
+    /// has read nothing for `patience`.
     pub async fn enter(
         self: &Arc<Connection>,
         id: u64,
@@ -322,8 +351,8 @@ impl Connection {
         self.queue(id, plan, (patience, true)).await
     }
 
-    /// The same for what has been carried out, and so cannot be refused: it gets a place in any
-    /// case, beyond the limits if it has waited in vain.
+    /// As [`enter`](Self::enter), for a write that has been carried out and so cannot be refused.
+    /// It always gets a place, beyond the limits if it has waited in vain.
     pub async fn enter_at_last(
         self: &Arc<Connection>,
         id: u64,
@@ -360,7 +389,7 @@ impl Connection {
         let result = match waiting {
             Some(waiting) => {
                 let mut patient = Patient::new(self, patience);
-                // What is carried out already holds a snapshot of the file.
+                // The plan of a write that was carried out holds a snapshot of the file.
                 patient.extends = may_refuse;
                 waiting.admitted(patient).await
             }
@@ -386,36 +415,37 @@ impl Connection {
         Some(Waiting { room: Arc::clone(&self.room), ticket, admitted })
     }
 
-    /// A piece of one of its answers is written.
+    /// A frame of one of its answers is written.
     fn note_piece(&self) {
         self.pieces.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Waits as long as the client reads, and a while longer.
+/// The deadline of a wait, which moves while the client reads.
 struct Patient<'c> {
     connection: &'c Connection,
     patience: Duration,
     pieces: usize,
-    deadline: Instant,
-    /// Whether the while begins again when the client has read something.
+    /// `None` if the wait has no limit.
+    deadline: Option<Instant>,
+    /// Whether `patience` begins again when the client has read something.
     extends: bool,
 }
 
 impl Patient<'_> {
     fn new(connection: &Connection, patience: Duration) -> Patient<'_> {
         let pieces = connection.pieces.load(Ordering::Relaxed);
-        let deadline = clock::now() + patience;
+        let deadline = clock::now().checked_add(patience);
         Patient { connection, patience, pieces, deadline, extends: true }
     }
 
-    /// Whether the client has read nothing for so long.
+    /// Whether the deadline has passed.
     fn is_over(&mut self) -> bool {
         let (pieces, now) = (self.connection.pieces.load(Ordering::Relaxed), clock::now());
         if self.extends && pieces != self.pieces {
-            (self.pieces, self.deadline) = (pieces, now + self.patience);
+            (self.pieces, self.deadline) = (pieces, now.checked_add(self.patience));
         }
-        self.deadline <= now
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 }
 
@@ -440,7 +470,7 @@ impl Waiting {
                 () = sleep(TICK.min(patient.patience)) => self.room.judge(),
             }
             if patient.is_over() {
-                // It may have been let in by this very judgement.
+                // This judgement may have admitted it.
                 return self.admitted.try_recv().map_err(|_| Error::Timeout);
             }
         }
@@ -454,7 +484,7 @@ impl Drop for Waiting {
             state.ledger.give_up(ticket);
             waiter = state.waiters.remove(&ticket);
         });
-        // Not below the lock: it may be the last that knows the connection, whose end locks, too.
+        // Not under the lock: this may be the last reference to the connection, whose drop locks.
         drop(waiter);
     }
 }
@@ -464,40 +494,40 @@ impl Share {
         self.connection.room.change(|state| change(&mut state.ledger, self.ticket));
     }
 
-    /// What it was given when it entered.
+    /// Bytes that it was given for its window when it entered.
     pub fn window(&self) -> usize {
         self.connection.room.limits.window
     }
 
-    /// What it was given for its plan when it entered.
+    /// Bytes that it was given for its plan when it entered.
     pub fn plan(&self) -> usize {
         self.plan
     }
 
-    /// Keeps more, if that is allowed.
+    /// Keeps more bytes, if the limits allow it.
     pub(super) fn keep(&self, bytes: usize) -> bool {
         self.connection.room.lock().ledger.keep(self.ticket, bytes)
     }
 
-    /// Holds more, whether that is allowed or not.
+    /// Holds more bytes, whether the limits allow it or not.
     pub(super) fn overdraw(&self, bytes: usize) {
         self.connection.room.lock().ledger.overdraw(self.ticket, bytes);
     }
 
-    /// Gives back what it was given beyond its window.
+    /// Gives back some of the bytes.
     pub(super) fn give_back(&self, bytes: usize) {
         self.change(|ledger, ticket| ledger.give_back(ticket, bytes));
     }
 
-    /// The answer is complete. It is ended through `rope` if it stalls while others wait.
+    /// The answer is read. It is ended through `rope` if it stalls while others wait.
     pub fn send(&self, rope: &Arc<Mutex<Rope>>) {
         let mut state = self.connection.room.lock();
         state.ropes.insert(self.ticket, Arc::downgrade(rope));
         state.ledger.send(self.ticket, clock::now());
     }
 
-    /// What is to be sent next must be read first: the client is not to blame for what that takes.
-    /// `excess`: what was read last is sent, and was so much longer than the window.
+    /// The member begins to read the next rows. Until [`resume`](Self::resume) the answer does not
+    /// stall. `excess`: bytes by which the rows before, which are sent, exceeded the window.
     pub fn pause(&self, excess: usize) {
         self.change(|ledger, ticket| {
             ledger.pause(ticket);
@@ -505,15 +535,15 @@ impl Share {
         });
     }
 
-    /// It is read, and so much longer than the window.
+    /// The rows are read, and exceed the window by `excess` bytes.
     pub fn resume(&self, excess: usize) {
         let mut state = self.connection.room.lock();
         state.ledger.overdraw(self.ticket, excess);
         state.ledger.send(self.ticket, clock::now());
     }
 
-    /// A piece that is handed to HTTP/2, and counted until it is written. `is_kept`: it was kept,
-    /// and is not part of the window.
+    /// A frame for HTTP/2, counted until it is written. `is_kept`: it was kept, and so is no part
+    /// of the window.
     pub fn piece(self: &Arc<Share>, bytes: Bytes, is_kept: bool) -> Bytes {
         self.connection.room.lock().ledger.hand(self.ticket, bytes.len());
         Bytes::from_owner(Piece { bytes, of: Of::Large(Arc::clone(self), is_kept) })
@@ -527,44 +557,5 @@ impl Drop for Share {
             state.ropes.remove(&ticket);
             state.ledger.leave(ticket);
         });
-    }
-}
-
-/// What HTTP/2 has, and has not written yet.
-struct Piece {
-    bytes: Bytes,
-    of: Of,
-}
-
-enum Of {
-    Small(Arc<Connection>),
-    /// And whether it was kept, and is no part of the window.
-    Large(Arc<Share>, bool),
-}
-
-impl AsRef<[u8]> for Piece {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Piece {
-    fn drop(&mut self) {
-        let bytes = self.bytes.len();
-        match &self.of {
-            Of::Small(connection) => {
-                connection.note_piece();
-                connection.room.unread.fetch_sub(bytes, Ordering::Relaxed);
-                // Who has left so little is not waited for.
-                if SMALLER < connection.unread.fetch_sub(bytes, Ordering::Relaxed) {
-                    connection.read.notify_waiters();
-                }
-            }
-            Of::Large(share, is_kept) => {
-                share.connection.note_piece();
-                let sent = (bytes, *is_kept);
-                share.change(|ledger, ticket| ledger.sent(ticket, sent, clock::now()));
-            }
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! A large answer in pieces: encoded once, and only as far as there is room for it.
 //!
-//! A row of the key space *is* an encoded `KeyValue`, so an answer is made of rows as they are read,
-//! without decoding them, and there is no long buffer:
+//! A row of the key space *is* an encoded `KeyValue`, so an answer is made of rows as they are
+//! read. They are not decoded, and no buffer is long:
 //!
 //! ```text
 //!   parts:  [header, rows … │ … rows … │ … rows …] [rows 40 to 90 of revision 17] [more, count]
@@ -10,8 +10,8 @@
 //! ```
 //!
 //! gRPC wants a message's length before its first byte, so every row is read at least once before
-//! anything is sent. As long as the [`Meter`](super::meter::Meter) finds room the row is kept. From the first row without
-//! room on rows are only measured, and their revisions are noted in place of them.
+//! anything is sent. Rows are kept as long as the [`Meter`](super::meter::Meter) finds room. From
+//! the first row without room on they are only measured, and their revisions are noted instead.
 //!
 //! Left out: compression. Answers are sent as they are.
 
@@ -22,11 +22,11 @@ use prost::Message;
 
 use crate::pb::mvccpb::KeyValue;
 
-/// Rows are laid into parts of this length. A piece that a socket has not taken keeps its part in
-/// memory, so this is also how far what is counted may be from what is held.
+/// Length of the parts into which rows are copied, in bytes. A frame that a socket has not taken
+/// keeps its part in memory, so this is also how far the count may be from the memory held.
 const PART: usize = 64 << 10;
 
-/// An answer, or what is left of it.
+/// An answer, or the part that is not sent yet.
 #[derive(Debug, Default)]
 pub struct Rope {
     parts: VecDeque<Part>,
@@ -36,22 +36,22 @@ pub struct Rope {
 /// A stretch of an answer.
 #[derive(Debug)]
 pub(super) enum Part {
-    /// Encoded, and in memory. Kept from the beginning, or not.
+    /// Encoded, and in memory; and whether they were kept when the answer was read.
     Bytes(Bytes, bool),
     /// Rows that must be read again.
     Rows(Rows),
 }
 
-/// What comes next of an answer.
+/// The next step of sending an answer.
 #[derive(Debug)]
 pub enum Next {
-    /// These bytes, and whether they were kept from the beginning.
+    /// Send these bytes; and whether they were kept when the answer was read.
     Bytes(Bytes, bool),
-    /// What these rows are when they are read again.
+    /// Read these rows again, and [put them back](Rope::put_back).
     Rows(Rows),
-    /// Nothing: it is complete.
+    /// The answer is complete.
     End,
-    /// Nothing: it was [ended](Rope::end) before it was complete.
+    /// The answer was [ended](Rope::end) before it was complete.
     Ended,
 }
 
@@ -62,7 +62,7 @@ impl Rope {
         Rope { parts: parts.list, is_ended: false }
     }
 
-    /// Takes what comes next, up to so many bytes.
+    /// Takes the next step, with at most `most` bytes.
     pub fn next(&mut self, most: usize) -> Next {
         if self.is_ended {
             return Next::Ended;
@@ -76,7 +76,7 @@ impl Rope {
         }
     }
 
-    /// Up to so many bytes, of which these are the first. Short parts travel together.
+    /// A frame of at most `most` bytes that begins with `first`. Short parts are joined.
     fn piece(&mut self, mut first: Bytes, is_kept: bool, most: usize) -> Bytes {
         if most < first.len() {
             let piece = first.split_to(most);
@@ -100,7 +100,7 @@ impl Rope {
         if joined.is_empty() { first } else { joined.freeze() }
     }
 
-    /// Puts in front what was read again, and the rows that are left, if there are any.
+    /// Puts in front the rows that were read again, and after them those that are left.
     pub fn put_back(&mut self, read: Vec<Bytes>, rows: Rows) {
         if self.is_ended {
             return;
@@ -113,15 +113,10 @@ impl Rope {
         }
     }
 
-    /// Drops what is left: the answer stays without its end.
+    /// Drops the part that is not sent yet: the answer remains incomplete.
     pub fn end(&mut self) {
         self.is_ended = true;
         self.parts = VecDeque::new();
-    }
-
-    /// Whether the answer was ended before it was sent.
-    pub fn is_ended(&self) -> bool {
-        self.is_ended
     }
 }
 
@@ -135,27 +130,27 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Rows of a range that reads at revision `at`, for the field `tag` (1 to 15).
+    /// No rows yet, of a range that reads at revision `at`, for the field `tag` (1 to 15).
     pub fn new(tag: u8, at: i64, keys_only: bool) -> Rows {
         Rows { tag, at, keys_only, keys: VecDeque::new() }
     }
 
-    /// The field whose values they are.
+    /// The field that they are values of.
     pub(super) fn tag(&self) -> u8 {
         self.tag
     }
 
-    /// What of a row of the key space is returned.
+    /// The part of a row of the key space that is returned.
     pub(super) fn returned(&self, row: Bytes) -> Bytes {
         if self.keys_only { without_value(row) } else { row }
     }
 
-    /// Whether there are none left.
+    /// Whether no rows are left.
     pub(super) fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Notes the keys of the rows that were not kept: all but the first so many of these.
+    /// Notes the keys of the rows that were not kept: all but the first `kept`.
     pub fn leave(&mut self, mut keys: Vec<[u8; 17]>, kept: usize) {
         keys.drain(..kept);
         keys.shrink_to_fit();
@@ -172,12 +167,12 @@ impl Rows {
         self.keys.make_contiguous()
     }
 
-    /// Encodes those that are read again.
+    /// An encoder for those that are read again.
     pub fn encoder(&self) -> Encoder {
         Encoder { tag: self.tag, keys_only: self.keys_only, parts: Parts::default() }
     }
 
-    /// The first rows that were left are read.
+    /// Removes the first rows, which have been read.
     pub fn pass(&mut self, rows: usize) {
         self.keys.drain(..rows);
     }
@@ -198,18 +193,13 @@ impl Encoder {
         self.parts.push(self.tag, &row);
     }
 
-    /// All that was added.
+    /// The encoded rows.
     pub fn finish(mut self) -> Vec<Bytes> {
-        self.parts.cut();
-        let bytes = self.parts.list.into_iter().filter_map(|part| match part {
-            Part::Bytes(bytes, _) => Some(bytes),
-            Part::Rows(_) => None,
-        });
-        bytes.collect()
+        self.parts.take_bytes().collect()
     }
 }
 
-/// What the backend has was written by this program, and was decoded when it was applied.
+/// The row without its value. This program wrote the row, so it can be decoded.
 fn without_value(row: Bytes) -> Bytes {
     match KeyValue::decode(row.clone()) {
         Ok(kv) => KeyValue { value: Bytes::new(), ..kv }.encode_to_vec().into(),
@@ -217,26 +207,105 @@ fn without_value(row: Bytes) -> Bytes {
     }
 }
 
-/// The bytes before a value of the field `tag`.
-pub(super) fn prefix(tag: u8, len: usize) -> usize {
+/// Length of a value of `len` bytes in the field `tag`, with its prefix.
+pub(super) fn value_len(tag: u8, len: usize) -> usize {
+    prefix(tag, len) + len
+}
+
+/// Length of the prefix before a value of `len` bytes, in the field `tag`.
+fn prefix(tag: u8, len: usize) -> usize {
     debug_assert!((1..16).contains(&tag), "its key takes one byte");
     1 + prost::length_delimiter_len(len)
 }
 
-pub(super) fn put_prefix(tag: u8, len: usize, to: &mut BytesMut) {
+fn put_prefix(tag: u8, len: usize, to: &mut BytesMut) {
     to.put_u8(tag << 3 | 2);
     prost::encode_length_delimiter(len, to).expect("BytesMut grows");
 }
 
-/// Parts, and the one to which short pieces are added.
+/// An answer while it is encoded, from front to back.
 #[derive(Debug, Default)]
-pub(super) struct Parts {
-    pub(super) list: VecDeque<Part>,
-    pub(super) shared: BytesMut,
+pub(crate) struct Parts {
+    list: VecDeque<Part>,
+    /// The end of the answer. It joins the list when it is full, or when something else follows.
+    shared: BytesMut,
+    /// The length of the answer in bytes, rows that were only measured included.
+    len: usize,
+}
+
+/// A message within the answer whose length is not known yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    /// The part that is reserved for what comes before the message.
+    part: usize,
+    /// The length of the answer up to the message.
+    len: usize,
 }
 
 impl Parts {
-    pub(super) fn room(&mut self, len: usize) -> &mut BytesMut {
+    /// The length of the answer in bytes, rows that were only measured included.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds the fields of a message that are set.
+    pub(crate) fn fields(&mut self, message: &impl Message) {
+        let len = message.encoded_len();
+        message.encode(self.room(len)).expect("BytesMut grows");
+        self.len += len;
+    }
+
+    /// Adds a message as a value of the field `tag` (1 to 15).
+    pub(crate) fn message(&mut self, tag: u8, message: &impl Message) {
+        let len = message.encoded_len();
+        let prefix = prefix(tag, len);
+        put_prefix(tag, len, self.room(prefix));
+        self.len += prefix;
+        self.fields(message);
+    }
+
+    /// Begins a message that will become a value of a field.
+    pub(crate) fn begin(&mut self) -> Begun {
+        self.cut();
+        self.list.push_back(Part::Bytes(Bytes::new(), true));
+        Begun { part: self.list.len() - 1, len: self.len }
+    }
+
+    /// Ends a message. It is the value of the first of these fields (1 to 15), which is the only
+    /// one of a message that is the value of the second, and so on.
+    pub(crate) fn end<const FIELDS: usize>(&mut self, begun: Begun, tags: [u8; FIELDS]) {
+        self.cut();
+        let mut lens = [0; FIELDS];
+        let mut len = self.len - begun.len;
+        for (tag, inner) in tags.iter().zip(&mut lens) {
+            *inner = len;
+            len += prefix(*tag, len);
+        }
+        let room = self.room(len + begun.len - self.len);
+        for (tag, len) in tags.iter().zip(lens).rev() {
+            put_prefix(*tag, len, room);
+        }
+        self.len = begun.len + len;
+        self.list[begun.part] = Part::Bytes(self.shared.split().freeze(), true);
+    }
+
+    /// Takes what was encoded out as one buffer, which is as long as that.
+    pub(crate) fn take(&mut self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(self.len);
+        self.take_bytes().for_each(|part| bytes.put(part));
+        self.len = 0;
+        bytes.freeze()
+    }
+
+    fn take_bytes(&mut self) -> impl Iterator<Item = Bytes> {
+        self.cut();
+        std::mem::take(&mut self.list).into_iter().filter_map(|part| match part {
+            Part::Bytes(bytes, _) => Some(bytes),
+            Part::Rows(_) => None,
+        })
+    }
+
+    fn room(&mut self, len: usize) -> &mut BytesMut {
         if self.shared.capacity() - self.shared.len() < len {
             self.cut();
             self.shared = BytesMut::with_capacity(PART.max(len));
@@ -244,20 +313,33 @@ impl Parts {
         &mut self.shared
     }
 
-    /// Ends the shared part. What follows shares its memory as long as it fits.
-    pub(super) fn cut(&mut self) {
+    /// Ends the shared part. The following bytes use the rest of its memory.
+    fn cut(&mut self) {
         if !self.shared.is_empty() {
             self.list.push_back(Part::Bytes(self.shared.split().freeze(), true));
         }
     }
 
+    /// Adds the row as a value of the field `tag` (1 to 15).
     pub(super) fn push(&mut self, tag: u8, mut row: &[u8]) {
         put_prefix(tag, row.len(), self.room(prefix(tag, row.len())));
+        self.len += value_len(tag, row.len());
         while !row.is_empty() {
             let shared = self.room(1);
             let (now, rest) = row.split_at(row.len().min(shared.capacity() - shared.len()));
             shared.put_slice(now);
             row = rest;
         }
+    }
+
+    /// Counts a row of this length that was measured, but not kept, as a value of the field `tag`.
+    pub(super) fn skip(&mut self, tag: u8, len: usize) {
+        self.len += value_len(tag, len);
+    }
+
+    /// Puts rows that were measured and not kept behind what was added.
+    pub(super) fn leave(&mut self, rows: Rows) {
+        self.cut();
+        self.list.push_back(Part::Rows(rows));
     }
 }

@@ -1,5 +1,5 @@
-//! Answers: the ledger as a state machine, the room with those who wait, and ropes, which must be
-//! the messages that they stand for.
+//! Answers: the ledger as a state machine, the room with its waiting calls, and ropes, whose bytes
+//! must be those of the messages that they replace.
 
 mod ledger;
 mod rooms;

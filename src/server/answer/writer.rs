@@ -1,30 +1,31 @@
 //! Writes an answer into a [`Rope`], field by field and row by row, as far as there is room.
 //!
-//! It knows the length of the whole, which gRPC wants first, and so also of the messages inside of
-//! it. What a row takes is asked of the [`Meter`]; the few bytes around rows are not.
+//! It knows the length of the whole, which gRPC wants first. The [`Meter`] decides about each row;
+//! the few bytes around rows are always kept.
 
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use prost::Message;
 
 use super::{
     meter::{Meter, Taken},
     room::Share,
-    rope::{Part, Parts, Rope, Rows, prefix, put_prefix},
+    rope::{Parts, Rope, Rows, value_len},
 };
 
-/// The longest answer: gRPC in Go, and so etcd, sends no longer one (`math.MaxInt32`).
+/// The longest answer in bytes: gRPC in Go, and so etcd, sends none that is longer
+/// (`math.MaxInt32`).
 pub const LONGEST: usize = i32::MAX as usize;
-/// What of that is left for the header, which is not written here.
+/// Bytes of that for the header, which is not written here.
 const HEADER: usize = 64;
 
-/// Why an answer was not written to its end.
+/// The reason why an answer was not written to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// It is not small, and there is no room to begin a large one: wait for it, and begin again.
+    /// It is not small, and there is no room to begin a large one. After a wait for room it can
+    /// begin again.
     Full,
-    /// It is longer than any answer may be: at least this long.
+    /// It is longer than [`LONGEST`]: at least this many bytes.
     TooLong(usize),
 }
 
@@ -32,63 +33,38 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Writer {
     parts: Parts,
-    len: usize,
     meter: Meter,
     stop: Option<Stop>,
-}
-
-/// The place of a message inside of the answer whose length is not known yet.
-#[derive(Clone, Copy, Debug)]
-pub struct Begun {
-    place: usize,
-    len: usize,
 }
 
 impl Writer {
     /// An empty answer.
     pub fn new(meter: Meter) -> Writer {
-        Writer { parts: Parts::default(), len: 0, meter, stop: None }
+        Writer { parts: Parts::default(), meter, stop: None }
     }
 
-    /// Adds the fields of a message that are set.
-    pub fn fields(&mut self, message: &impl Message) {
-        let len = message.encoded_len();
-        let room = self.parts.room(len);
-        message.encode(room).expect("BytesMut grows");
-        self.len += len;
+    /// What was written, to add what is not a row.
+    pub(crate) fn parts(&mut self) -> &mut Parts {
+        &mut self.parts
     }
 
-    /// Begins a message inside of this one.
-    pub fn begin(&mut self) -> Begun {
-        self.parts.cut();
-        self.parts.list.push_back(Part::Bytes(Bytes::new(), true));
-        Begun { place: self.parts.list.len() - 1, len: self.len }
-    }
-
-    /// Ends it, as the value of the field `tag` (1 to 15).
-    pub fn end(&mut self, begun: Begun, tag: u8) {
-        self.parts.cut();
-        let len = self.len - begun.len;
-        put_prefix(tag, len, self.parts.room(prefix(tag, len)));
-        self.len += prefix(tag, len);
-        self.parts.list[begun.place] = Part::Bytes(self.parts.shared.split().freeze(), true);
-    }
-
-    /// Adds a row as one of these, or measures it. Returns whether it was kept.
+    /// Adds a row as one of `rows`, or only measures it. Returns whether it was kept.
     pub fn row(&mut self, rows: &Rows, row: Bytes) -> ControlFlow<(), bool> {
         let (tag, row) = (rows.tag(), rows.returned(row));
-        let len = prefix(tag, row.len()) + row.len();
-        if LONGEST < HEADER + self.len + len {
-            return self.break_off(Stop::TooLong(self.len + len));
+        let len = value_len(tag, row.len());
+        let total = self.parts.len() + len;
+        if LONGEST < HEADER + total {
+            return self.break_off(Stop::TooLong(total));
         }
         let is_kept = match self.meter.take(len) {
             Taken::Kept => true,
             Taken::NotKept => false,
             Taken::Full => return self.break_off(Stop::Full),
         };
-        self.len += len;
         if is_kept {
             self.parts.push(tag, &row);
+        } else {
+            self.parts.skip(tag, row.len());
         }
         ControlFlow::Continue(is_kept)
     }
@@ -98,15 +74,14 @@ impl Writer {
         ControlFlow::Break(())
     }
 
-    /// Adds the rows that were measured, if there are any.
+    /// Adds the rows that were only measured, to be read again.
     pub fn leave(&mut self, rows: Rows) {
         if !rows.is_empty() {
-            self.parts.cut();
-            self.parts.list.push_back(Part::Rows(rows));
+            self.parts.leave(rows);
         }
     }
 
-    /// Counts bytes that are in memory for a moment, whether there is room for them or not.
+    /// Counts bytes that are in memory temporarily, whether there is room for them or not.
     pub fn overdraw(&mut self, bytes: usize) -> ControlFlow<()> {
         match self.meter.overdraw(bytes) {
             Taken::Full => self.break_off(Stop::Full),
@@ -114,7 +89,7 @@ impl Writer {
         }
     }
 
-    /// Counts what the plan takes: at most, before it is made, and then exactly.
+    /// Counts the plan: as an upper limit before it is made, and then exactly.
     pub fn plan(&mut self, bytes: usize) -> ControlFlow<()> {
         match self.meter.plan(bytes) {
             Taken::Full => self.break_off(Stop::Full),
@@ -122,19 +97,20 @@ impl Writer {
         }
     }
 
-    /// The bytes that were overdrawn are gone.
+    /// Gives back the overdrawn bytes.
     pub fn repay(&mut self) {
         self.meter.repay();
     }
 
-    /// The answer, its length, and its place in the ledger if it is not small.
+    /// Returns the answer, its length, and its place in the ledger if it is not small.
     pub fn finish(self) -> Result<(Rope, usize, Option<Share>), Stop> {
         if let Some(stop) = self.stop {
             return Err(stop);
         }
-        if LONGEST < HEADER + self.len {
-            return Err(Stop::TooLong(self.len));
+        let len = self.parts.len();
+        if LONGEST < HEADER + len {
+            return Err(Stop::TooLong(len));
         }
-        Ok((Rope::new(self.parts), self.len, self.meter.finish()))
+        Ok((Rope::new(self.parts), len, self.meter.finish()))
     }
 }

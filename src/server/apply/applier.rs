@@ -1,4 +1,5 @@
-//! The apply thread's loop, and what each kind of entry does (etcd: `applyAll`, `applyEntryNormal`).
+//! The apply thread's loop, and what each kind of entry does (etcd: `applyAll`,
+//! `applyEntryNormal`).
 
 use std::{
     ops::ControlFlow,
@@ -24,12 +25,11 @@ use crate::{
     server::{
         Error, Server,
         admit::{GRANT_COST, put_cost, txn_cost},
-        alarm::Alarms,
+        alarm::{Alarms, NoSpace},
         auth::AuthStore,
-        command::{Command, Misfit, decode},
+        command::{Command, EntryError, decode},
         members::Members,
-        mvcc::{Asker, Batch, Store},
-        no_space::NoSpace,
+        mvcc::{Batch, ReplyTo, Store},
         outcome::{Outcome, Response},
         wait::Wait,
     },
@@ -38,16 +38,16 @@ use crate::{
     trace,
 };
 
-/// How many entries share one taking of the locks: readers wait no longer than this takes.
+/// The most entries applied before the locks are released for readers.
 const BATCH_LEN_MAX: usize = 128;
 
-/// Everything that committed entries may change.
-pub struct Applier {
+/// The apply thread's state: everything that committed entries may change.
+pub(crate) struct Applier {
     member_id: u64,
     quota_bytes: Option<u64>,
     /// The shortest TTL of a lease, in seconds.
     min_ttl: i64,
-    /// Whether leases' remaining time goes into their rows.
+    /// Whether the remaining time of a lease is kept in its row.
     persist_checkpoints: bool,
     store: Arc<Store>,
     backend: Arc<Backend>,
@@ -62,7 +62,7 @@ pub struct Applier {
     outcomes: UnboundedSender<Vec<Outcome>>,
 }
 
-/// Whether the backend had room for a write before it was carried out.
+/// Whether the quota had room for a write before it was applied.
 #[derive(Clone, Copy)]
 enum Room {
     Enough,
@@ -70,9 +70,9 @@ enum Room {
 }
 
 impl Applier {
-    /// Applies what the server serves. New members are dialled through `peers`; `outcomes` go to
-    /// the requests that wait (unbounded; bounded by the requests in flight).
-    pub fn new(
+    /// Makes the applier of a server. It connects to new members through `peers`, and sends
+    /// outcomes for the waiting requests through `outcomes`, whose length their number bounds.
+    pub(crate) fn new(
         server: &Server,
         peers: rafthttp::Sender,
         outcomes: UnboundedSender<Vec<Outcome>>,
@@ -86,18 +86,18 @@ impl Applier {
             backend: Arc::clone(&server.backend),
             members: Arc::clone(&server.members),
             alarms: Arc::clone(&server.alarms),
-            auth: Arc::clone(&server.auth),
-            no_space: Arc::clone(&server.no_space),
-            wait: Arc::clone(&server.wait),
+            auth: Arc::clone(&server.proposer.auth),
+            no_space: Arc::clone(&server.proposer.no_space),
+            wait: Arc::clone(&server.proposer.wait),
             status: Arc::clone(&server.status),
-            inbox: server.inbox.clone(),
+            inbox: server.proposer.inbox.clone(),
             peers,
             outcomes,
         }
     }
 
-    /// Runs until raft's side of the channel closes, or until raft does not answer any more.
-    pub fn run(self, committed: &Receiver<Committed>) {
+    /// Runs until raft closes the channel, or stops answering.
+    pub(crate) fn run(self, committed: &Receiver<Committed>) {
         trace::set_thread("apply");
         while let Ok(next) = committed.recv() {
             if self.apply_all(&next).is_break() {
@@ -122,7 +122,7 @@ impl Applier {
         ControlFlow::Continue(())
     }
 
-    /// Applies entries under one taking of the locks, then tells the world.
+    /// Applies entries under the locks, which are taken once, then sends the outcomes.
     fn apply_batch(&self, entries: &[Entry], since: u64) {
         let mut outcomes = Vec::new();
         let mut batch = self.store.batch();
@@ -154,7 +154,7 @@ impl Applier {
         batch: &mut Batch<'_>,
         outcomes: &mut Vec<Outcome>,
     ) {
-        let (id, command) = decode(entry).unwrap_or_else(|misfit| fatal(&misfit));
+        let (id, command) = decode(entry).unwrap_or_else(|error| fatal(&error));
         let waited = trace::raw_clock::to_ns(trace::raw_clock::now().saturating_sub(since));
         let mut span = stage!(
             ApplyEntry,
@@ -175,7 +175,7 @@ impl Applier {
         }
     }
 
-    /// Whether this member has made the id of a request.
+    /// Whether this member has assigned the id of a request.
     fn is_own(&self, id: u64) -> bool {
         id >> 48 == self.member_id & 0xffff
     }
@@ -188,13 +188,11 @@ impl Applier {
     ) -> Result<Response, Error> {
         match command {
             Command::Nothing => Ok(Response::Empty),
-            Command::Range(range) => self.kv(id, (KvRequest::Range(&range), 0), batch),
-            Command::Put(put) => self.kv(id, (KvRequest::Put(&put), put_cost(&put)), batch),
-            Command::DeleteRange(delete) => {
-                self.kv(id, (KvRequest::DeleteRange(&delete), 0), batch)
-            }
-            Command::Txn(txn) => self.kv(id, (KvRequest::Txn(&txn), txn_cost(&txn)), batch),
-            Command::Compact(compact) => self.kv(id, (KvRequest::Compact(&compact), 0), batch),
+            Command::Range(range) => self.kv(id, KvRequest::Range(&range), 0, batch),
+            Command::Put(put) => self.kv(id, KvRequest::Put(&put), put_cost(&put), batch),
+            Command::DeleteRange(delete) => self.kv(id, KvRequest::DeleteRange(&delete), 0, batch),
+            Command::Txn(txn) => self.kv(id, KvRequest::Txn(&txn), txn_cost(&txn), batch),
+            Command::Compact(compact) => self.kv(id, KvRequest::Compact(&compact), 0, batch),
             Command::LeaseGrant(grant) => {
                 let room = self.admit(id, GRANT_COST)?;
                 let granted = batch.lease_grant(id, &grant, self.min_ttl)?;
@@ -222,20 +220,21 @@ impl Applier {
         }
     }
 
-    /// A request to the key space, and what it costs against the quota.
+    /// Applies a request to the key space. `cost`: the bytes that count against the quota.
     fn kv(
         &self,
         id: u64,
-        (request, cost): (KvRequest<'_>, u64),
+        request: KvRequest<'_>,
+        cost: u64,
         batch: &mut Batch<'_>,
     ) -> Result<Response, Error> {
         let room = self.admit(id, cost)?;
-        let reply = batch.kv(id, request, self.asker(id, request))?;
+        let reply = batch.kv(id, request, self.reply_to(id, request))?;
         self.answer(room, Response::Kv(reply))
     }
 
-    /// Alarms first, then auth. A write without room is carried out all the same, and refused in its
-    /// answer, as in etcd (quotaApplierV3).
+    /// Checks alarms first, then auth. A write without room is applied all the same, but refused in
+    /// its answer, as in etcd (quotaApplierV3).
     fn admit(&self, id: u64, cost: u64) -> Result<Room, Error> {
         if self.alarms.is_raised(AlarmType::Corrupt) {
             return Err(Error::Corrupt);
@@ -249,8 +248,8 @@ impl Applier {
         Ok(if has_room { Room::Enough } else { Room::None })
     }
 
-    /// The answer to what was carried out. Without room for it nobody had raised the alarm, so this
-    /// member does.
+    /// Returns the response to a request that was applied. If the quota had no room for it, this
+    /// member raises the alarm, which was not raised yet.
     fn answer(&self, room: Room, response: Response) -> Result<Response, Error> {
         match room {
             Room::Enough => Ok(response),
@@ -261,25 +260,25 @@ impl Applier {
         }
     }
 
-    /// Whether a client of this member waits for what the request reads. When entries are applied
-    /// again at the start, nobody does.
-    fn asker(&self, id: u64, request: KvRequest<'_>) -> Asker {
-        let is_here = request.reads() && self.is_own(id) && self.wait.is_waiting(id);
-        if is_here { Asker::Here } else { Asker::Elsewhere }
+    /// Whether a client of this member waits for rows that the request reads. No client waits when
+    /// entries are replayed at the start.
+    fn reply_to(&self, id: u64, request: KvRequest<'_>) -> ReplyTo {
+        let is_awaited = request.reads() && self.is_own(id) && self.wait.is_waiting(id);
+        if is_awaited { ReplyTo::Client } else { ReplyTo::Nobody }
     }
 
-    /// Validates a configuration change, lets raft carry it out, and stores what results together
-    /// with the consistent index. No lock is held while raft answers.
+    /// Validates a configuration change, has raft apply it, and stores the result together with the
+    /// consistent index. No lock is held while raft answers.
     ///
-    /// Breaks when raft has ended without an answer: so must this thread, because the entry comes
-    /// again at the next start only if nothing after it is applied now.
+    /// Breaks if raft has ended without an answer. Then this thread must end too: the entry is
+    /// applied at the next start only if no later one is applied now.
     fn apply_conf_change(&self, entry: &Entry) -> ControlFlow<()> {
         if entry.index <= self.status.applied() {
             return ControlFlow::Continue(());
         }
         let index = entry.index;
         let change = raftpb::ConfChange::decode(entry.data.as_ref());
-        let change = change.unwrap_or_else(|source| fatal(&Misfit::Damaged { index, source }));
+        let change = change.unwrap_or_else(|source| fatal(&EntryError::Damaged { index, source }));
         let accepted = match self.members.validate(&change) {
             Ok(member) => Some((change, member)),
             Err(refusal) => {
@@ -330,7 +329,7 @@ mod tests {
         storage::{backend, own_process},
     };
 
-    /// An applier over an empty data directory, and the way to raft, which nobody listens to.
+    /// An applier over an empty data directory, with a transport; no raft thread runs.
     fn applier(dir: &std::path::Path) -> (Applier, rafthttp::Transport) {
         let backend = Backend::open(&dir.join("db"), backend::Options::default()).unwrap();
         let (to_raft, _) = inbox();
@@ -365,7 +364,7 @@ mod tests {
         (applier, transport)
     }
 
-    /// Applies one entry in a process of its own, and returns what that said at its end.
+    /// Applies one entry in a process of its own, and returns its exit code and its error output.
     fn applied_alone(test: &str, data: Vec<u8>) -> Option<(Option<i32>, String)> {
         if !own_process::is_alone() {
             let path = format!("server::apply::applier::tests::{test}");
@@ -384,29 +383,28 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_not_known_ends_the_member() {
+    fn an_entry_with_an_unknown_request_ends_the_member() {
         let auth_enable = Some(crate::pb::etcdserverpb::AuthEnableRequest {});
         let request =
             InternalRaftRequest { id: 0x77, auth_enable, ..InternalRaftRequest::default() };
-        let test = "a_request_that_is_not_known_ends_the_member";
+        let test = "an_entry_with_an_unknown_request_ends_the_member";
         let Some((code, said)) = applied_alone(test, request.encode_to_vec()) else { return };
         assert_eq!(Some(1), code, "{said}");
         assert!(said.contains("entry 1 of the log is AuthEnable"), "{said}");
     }
 
     #[test]
-    fn data_that_is_no_request_ends_the_member() {
-        let test = "data_that_is_no_request_ends_the_member";
+    fn an_entry_that_does_not_decode_ends_the_member() {
+        let test = "an_entry_that_does_not_decode_ends_the_member";
         let Some((code, said)) = applied_alone(test, vec![0xff; 9]) else { return };
         assert_eq!(Some(1), code, "{said}");
         assert!(said.contains("entry 1 of the log does not decode"), "{said}");
     }
 
-    /// Goal: the member whose client waits plans what the answer reads, and no other member does; what
-    /// reads nothing looks for nobody. Method: the same requests, of which one client waits for each
-    /// first.
+    /// Goal: only the member whose client waits plans the rows of an answer; a request that reads
+    /// nothing has no plan. Method: each request twice; a client waits for the first one only.
     #[test]
-    fn what_a_request_reads_is_planned_only_if_somebody_waits_for_it_here() {
+    fn the_rows_of_an_answer_are_planned_only_if_a_client_waits_here() {
         let dir = tempfile::tempdir().unwrap();
         let (mut applier, transport) = applier(dir.path());
         let (sender, mut outcomes) = tokio::sync::mpsc::unbounded_channel();
@@ -429,14 +427,14 @@ mod tests {
             InternalRaftRequest { txn, ..plain() },
             InternalRaftRequest { delete_range, ..plain() },
         ];
-        // All ids are of this member; for the even ones somebody waits.
+        // All ids are of this member; clients wait for the even ones.
         const FIRST: u64 = 1 << 48;
         const FILLER: u64 = FIRST + 1000;
         let _waiting: Vec<_> = (0..4).map(|at| wait.register(FIRST + 2 * at)).collect();
         let mut entries = Vec::new();
         for (at, request) in (0..).zip(requests) {
             for id in [FIRST + 2 * at, FIRST + 2 * at + 1] {
-                // Each finds the key.
+                // A put before each request, so that each finds the key.
                 for (id, request) in [(FILLER, plain_put(put(false))), (id, request.clone())] {
                     let header = Some(RequestHeader { id, ..RequestHeader::default() });
                     let data = InternalRaftRequest { header, ..request }.encode_to_vec().into();
@@ -467,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_about_auth_changes_nothing_and_is_passed_over() {
+    fn an_auth_status_request_is_applied_without_effect() {
         let dir = tempfile::tempdir().unwrap();
         let (applier, transport) = applier(dir.path());
         let (status, backend) = (Arc::clone(&applier.status), Arc::clone(&applier.backend));
@@ -485,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_applied_after_a_change_of_membership_that_raft_did_not_answer() {
+    fn nothing_is_applied_after_a_configuration_change_that_raft_did_not_answer() {
         let dir = tempfile::tempdir().unwrap();
         let (applier, transport) = applier(dir.path());
         let (status, backend) = (Arc::clone(&applier.status), Arc::clone(&applier.backend));
@@ -493,7 +491,7 @@ mod tests {
         let change = Entry { entry_type: EntryType::EntryConfChange, ..change };
         let normal = Entry { index: 2, term: 1, ..Entry::default() };
         let (sender, committed) = channel();
-        // Two hand-overs: the second must not be applied either.
+        // Two batches of committed entries: the second must not be applied either.
         for entries in [vec![change, normal.clone()], vec![Entry { index: 3, ..normal }]] {
             sender.send(Committed { entries, since: 0 }).unwrap();
         }

@@ -1,10 +1,10 @@
-//! The requests that change the key space, as they come out of the log (etcd: `applierV3backend`).
+//! Applying requests to the key space (etcd: `applierV3backend`).
 //!
-//! Every member carries these out, in the same order, and must come to the same end. So a request
-//! is refused before its first write or not at all, and nothing here looks at a clock, a disk or
-//! who is leader. What a request reads it reads for one client, so that is planned on the member that
-//! answers, and left out on the others ([`Asker`]). Whether it is well formed was decided before it
-//! was proposed ([`crate::server::check`]); what an unchecked entry contains is survived, not trusted.
+//! Every member applies the same requests in the same order, and must reach the same state. So a
+//! request is refused before its first write or not at all, and nothing here depends on a clock, a
+//! disk or the leader. One client waits for the rows that a request reads, so only its member plans
+//! to read them ([`ReplyTo`]). The form of a request was checked before it was proposed
+//! ([`crate::server::check`]); but an entry that nobody has checked must not cause a panic.
 
 use super::{
     txn,
@@ -14,29 +14,26 @@ use crate::{
     pb::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest},
     server::{
         Error,
-        mvcc::{Asker, Batch, Reply},
+        mvcc::{Batch, Reply, ReplyTo},
         txn::Txn,
     },
 };
 
 /// A request to the key space.
 #[derive(Clone, Copy, Debug)]
-pub enum KvRequest<'a> {
-    /// Reading through the log; nobody proposes it today, but old entries may have it.
+pub(crate) enum KvRequest<'a> {
+    /// A range in the log. No member proposes it today, but old logs may contain it.
     Range(&'a RangeRequest),
-    /// See [`PutRequest`].
     Put(&'a PutRequest),
-    /// See [`DeleteRangeRequest`].
     DeleteRange(&'a DeleteRangeRequest),
-    /// A transaction, with those in it.
     Txn(&'a Txn),
-    /// See [`CompactionRequest`]. `physical` is for the one who waits, not for apply.
+    /// `physical` concerns the waiting request only, not apply.
     Compact(&'a CompactionRequest),
 }
 
 impl KvRequest<'_> {
-    /// Whether its answer may have something to read.
-    pub fn reads(self) -> bool {
+    /// Whether its answer may contain rows.
+    pub(crate) fn reads(self) -> bool {
         match self {
             KvRequest::Range(_) | KvRequest::Txn(_) => true,
             KvRequest::Put(put) => put.prev_kv,
@@ -47,20 +44,27 @@ impl KvRequest<'_> {
 }
 
 impl Batch<'_> {
-    /// Carries out the request `id`. If it is refused, nothing has been written. The reply's rows
-    /// are not read yet.
-    pub fn kv(&mut self, id: u64, request: KvRequest<'_>, asker: Asker) -> Result<Reply, Error> {
+    /// Applies the request `id`. If it is refused, nothing has been written. The rows of the reply
+    /// are planned, not read.
+    pub(crate) fn kv(
+        &mut self,
+        id: u64,
+        request: KvRequest<'_>,
+        reply_to: ReplyTo,
+    ) -> Result<Reply, Error> {
         match request {
-            KvRequest::Range(request) => self.write_txn(id, asker).plan(request).map(Reply::Range),
+            KvRequest::Range(request) => {
+                self.write_txn(id, reply_to).plan(request).map(Reply::Range)
+            }
             KvRequest::Put(request) => {
                 check_lease(self.lessor(), request.lease)?;
-                put(&mut self.write_txn(id, asker), request)
+                put(&mut self.write_txn(id, reply_to), request)
             }
             KvRequest::DeleteRange(request) => {
-                delete_range(&mut self.write_txn(id, asker), request)
+                delete_range(&mut self.write_txn(id, reply_to), request)
             }
             KvRequest::Txn(request) => {
-                txn::apply(&mut self.write_txn(id, asker), request).map(Reply::Txn)
+                txn::apply(&mut self.write_txn(id, reply_to), request).map(Reply::Txn)
             }
             KvRequest::Compact(request) => {
                 self.compact(id, request.revision)?;

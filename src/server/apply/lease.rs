@@ -1,4 +1,4 @@
-//! Leases as they come out of the log: made, and taken away with their keys.
+//! Applying requests to leases.
 
 use crate::{
     clock,
@@ -8,16 +8,17 @@ use crate::{
     },
     server::{
         Error,
-        mvcc::{Asker, Batch, KeyRange, plan::header},
+        mvcc::{Batch, KeyRange, ReplyTo, plan::header},
     },
     set, stage, trace,
 };
 
 impl Batch<'_> {
-    /// Makes a lease. A TTL below `min_ttl` seconds is raised to it.
+    /// Grants a lease. A TTL below `min_ttl` seconds is raised to it.
     ///
-    /// The clock is read for the deadline only, which is this member's own and not in the answer.
-    pub fn lease_grant(
+    /// The clock is read for the deadline only, which is local to this member and not in the
+    /// answer.
+    pub(crate) fn lease_grant(
         &mut self,
         id: u64,
         request: &LeaseGrantRequest,
@@ -36,8 +37,8 @@ impl Batch<'_> {
         Ok(LeaseGrantResponse { header, id: request.id, ttl, error: String::new() })
     }
 
-    /// Takes a lease away, and deletes its keys in one revision, in their order.
-    pub fn lease_revoke(
+    /// Revokes a lease, and deletes its keys at one main revision, in the order of keys.
+    pub(crate) fn lease_revoke(
         &mut self,
         id: u64,
         request: &LeaseRevokeRequest,
@@ -50,7 +51,7 @@ impl Batch<'_> {
         };
         set!(span, LeaseRevoke, keys = keys.len());
         if !keys.is_empty() {
-            let mut txn = self.write_txn(id, Asker::Elsewhere);
+            let mut txn = self.write_txn(id, ReplyTo::Nobody);
             for key in &keys {
                 txn.delete_range(KeyRange::new(key, b""));
             }
@@ -59,10 +60,15 @@ impl Batch<'_> {
         Ok(LeaseRevokeResponse { header: header(self.revision()) })
     }
 
-    /// Notes how long leases have still to live; in their rows as well if it is to be `persisted`.
+    /// Records the remaining time of leases, and also in their rows if `is_persisted`.
     ///
-    /// The clock is read for the leader's own next look at them only.
-    pub fn lease_checkpoint(&mut self, id: u64, request: &LeaseCheckpointRequest, persisted: bool) {
+    /// The clock is read only for the time of the leader's next checkpoint.
+    pub(crate) fn lease_checkpoint(
+        &mut self,
+        id: u64,
+        request: &LeaseCheckpointRequest,
+        is_persisted: bool,
+    ) {
         let checkpoints = &request.checkpoints;
         let mut span = stage!(LeaseCheckpoint, id, leases = checkpoints.len());
         if let Some(first) = checkpoints.first() {
@@ -70,7 +76,7 @@ impl Batch<'_> {
             set!(span, LeaseCheckpoint, lease = first.id.cast_unsigned(), remaining = remaining);
         }
         let lessor = self.lessor();
-        let backend = persisted.then(|| self.backend());
+        let backend = is_persisted.then(|| self.backend());
         lessor.checkpoint(checkpoints, clock::now(), backend);
     }
 }

@@ -1,4 +1,4 @@
-//! The two writes that there are, alone or as operations of a transaction.
+//! Puts and deletions, as requests or as operations of a transaction.
 
 use crate::{
     pb::etcdserverpb::{DeleteRangeRequest, PutRequest},
@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// Whether a put may name this lease. This is the only place that decides it.
+/// Fails if the lease of a put does not exist; 0 is no lease.
 pub(super) fn check_lease(lessor: &Lessor, lease: i64) -> Result<(), Error> {
     if lease == 0 || lessor.contains(lease) { Ok(()) } else { Err(Error::LeaseNotFound) }
 }

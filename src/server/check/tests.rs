@@ -43,7 +43,7 @@ fn check_txn(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
     super::check_txn(&Txn::expand(request.clone(), max_ops).unwrap(), max_ops)
 }
 
-/// Checks both branches of a transaction alike.
+/// Checks these operations as either branch of a transaction.
 fn check(ops: &[RequestOp], expected: Result<(), Error>) {
     assert_eq!(check_txn(&txn(ops.to_vec(), vec![]), MAX_OPS), expected, "success: {ops:?}");
     assert_eq!(check_txn(&txn(vec![], ops.to_vec()), MAX_OPS), expected, "failure: {ops:?}");
@@ -74,7 +74,7 @@ fn an_unknown_sort_option_is_refused_after_an_empty_key() {
 }
 
 #[test]
-fn what_shall_be_ignored_must_not_be_given() {
+fn an_ignored_value_or_lease_must_not_be_given() {
     let mut request = PutRequest { key: text("a"), value: text("1"), ..PutRequest::default() };
     request.lease = 1;
     request.ignore_lease = true;
@@ -96,7 +96,7 @@ fn the_longest_of_the_three_lists_counts() {
 }
 
 #[test]
-fn a_nested_transaction_gets_what_its_parent_leaves() {
+fn a_nested_transaction_may_have_the_operations_that_its_parent_leaves() {
     let inner = |count| nested(vec![range("a"); count], vec![]);
     check(&[inner(127)], Ok(()));
     check(&[inner(128)], Err(Error::TooManyOps));
@@ -141,7 +141,7 @@ fn a_deletion_to_the_last_key_passes_as_it_does_in_etcd() {
 }
 
 #[test]
-fn nested_transactions_are_looked_into() {
+fn nested_transactions_are_checked_with_their_parent() {
     check(&[put("a"), nested(vec![put("a")], vec![])], Err(Error::DuplicateKey));
     check(&[put("a"), nested(vec![], vec![put("a")])], Err(Error::DuplicateKey));
     check(&[put("a"), nested(vec![delete("a", "")], vec![])], Err(Error::DuplicateKey));
@@ -159,7 +159,7 @@ fn the_two_branches_of_one_nested_transaction_may_put_the_same_key() {
 }
 
 #[test]
-fn a_nested_deletion_counts_only_for_what_comes_later() {
+fn a_nested_deletion_conflicts_only_with_later_puts() {
     let (first, second) = (nested(vec![put("k")], vec![]), nested(vec![delete("k", "")], vec![]));
     check(&[first.clone(), second.clone()], Ok(()));
     check(&[second, first], Err(Error::DuplicateKey));
@@ -170,9 +170,9 @@ fn deep(depth: usize, innermost: Vec<RequestOp>) -> TxnRequest {
     (1..depth).fold(txn(innermost, vec![]), |inner, _| txn(vec![nest(&inner)], vec![]))
 }
 
-/// The same depths as in etcd 3.5.1: each level is an operation of the one around it.
+/// The same depths as in etcd 3.5.1: each level is an operation of its parent.
 #[test]
-fn the_number_of_operations_bounds_how_deep_transactions_are() {
+fn the_number_of_operations_limits_the_depth_of_transactions() {
     for innermost in [put("a"), range("a"), delete("a", "b")] {
         assert_eq!(check_txn(&deep(128, vec![innermost.clone()]), MAX_OPS), Ok(()));
         let too_deep = deep(129, vec![innermost.clone()]);
@@ -195,10 +195,10 @@ fn of_two_faults_the_first_one_is_reported() {
     check(&[nested(inner, vec![]), RequestOp { request: None }], Err(Error::KeyNotFound));
 }
 
-/// Goal: the check of many levels needs no stack, and does not look at all keys again at each level.
+/// Goal: the check of many levels needs no stack, and does not visit all keys again at each level.
 /// Method: many puts in the innermost of some levels, and many levels, on a small stack.
 #[test]
-fn many_levels_around_many_puts_are_checked_in_passing() {
+fn many_levels_around_many_puts_are_cheap_to_check() {
     let keys: Vec<String> = (0..20_000).map(|number| format!("k{number}")).collect();
     let mut request = txn(keys.iter().map(|key| put(key)).collect(), vec![]);
     for level in 0..40 {

@@ -1,26 +1,27 @@
-//! Days of compaction, told by a clock that the test turns.
+//! Days of compaction, with a clock that the test advances.
 
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// One compactor, and what it did: `minute:revision`.
+/// One compactor, and its compactions: `minute:revision`.
 struct Day {
     compactor: Compactor,
     start: Instant,
     now: Instant,
-    said: Vec<String>,
+    compacted: Vec<String>,
 }
 
 impl Day {
     fn of(what: AutoCompaction) -> Day {
         let start = clock::now();
-        Day { compactor: Compactor::new(what, start), start, now: start, said: Vec::new() }
+        Day { compactor: Compactor::new(what, start), start, now: start, compacted: Vec::new() }
     }
 
-    /// Runs as the loop does, for so long; one revision is written a minute. Before each compaction
-    /// `outcome` says whether this member leads, and whether it works.
+    /// Runs as the loop does until this time after the start; one revision is written per minute.
+    /// For each minute `outcome` says whether this member leads, and whether its compaction
+    /// succeeds.
     fn run(&mut self, until: Duration, outcome: impl Fn(u64) -> (bool, bool)) {
         while self.now.duration_since(self.start) < until {
             self.compactor.sample(self.revision());
@@ -29,7 +30,8 @@ impl Day {
             let (leads, works) = outcome(minute);
             let due = leads.then(|| self.compactor.due(self.now, self.revision())).flatten();
             let Some(revision) = due else { continue };
-            self.said.push(format!("{minute}:{revision}{}", if works { "" } else { " failed" }));
+            self.compacted
+                .push(format!("{minute}:{revision}{}", if works { "" } else { " failed" }));
             if works {
                 self.compactor.done(revision, self.now);
             }
@@ -50,31 +52,31 @@ fn a_period_below_an_hour_is_the_interval() {
     let mut day = Day::of(AutoCompaction::Periodic(10 * MINUTE));
     assert_eq!(day.compactor.interval(), MINUTE);
     day.run(HOUR, always);
-    // The first is what stood at the start; then what stood ten minutes before the last sample.
-    assert_eq!(day.said, ["10:1", "20:10", "30:20", "40:30", "50:40", "60:50"]);
+    // First the revision at the start, then the one ten minutes before the last sample.
+    assert_eq!(day.compacted, ["10:1", "20:10", "30:20", "40:30", "50:40", "60:50"]);
 }
 
 #[test]
-fn a_longer_period_is_waited_for_once_and_then_each_hour_counts() {
+fn after_one_longer_period_a_compaction_is_due_each_hour() {
     let mut day = Day::of(AutoCompaction::Periodic(24 * HOUR));
     assert_eq!(day.compactor.interval(), 6 * MINUTE);
     day.run(27 * HOUR, always);
-    assert_eq!(day.said, ["1440:1", "1500:55", "1560:115", "1620:175"]);
+    assert_eq!(day.compacted, ["1440:1", "1500:55", "1560:115", "1620:175"]);
 }
 
 #[test]
-fn what_failed_is_tried_again_after_a_tenth_of_the_interval_with_what_is_old_by_then() {
+fn a_failed_compaction_is_retried_with_a_new_revision_after_a_tenth_of_the_interval() {
     let mut day = Day::of(AutoCompaction::Periodic(HOUR));
     day.run(3 * HOUR, |minute| (true, !(100..130).contains(&minute)));
     let expected = ["60:1", "120:55 failed", "126:61 failed", "132:67"];
-    assert_eq!(day.said, expected);
+    assert_eq!(day.compacted, expected);
 }
 
 #[test]
-fn who_does_not_lead_takes_samples_and_goes_on_at_once_when_it_does() {
+fn a_follower_takes_samples_and_compacts_as_soon_as_it_leads() {
     let mut day = Day::of(AutoCompaction::Periodic(HOUR));
     day.run(4 * HOUR, |minute| (150 < minute, true));
-    assert_eq!(day.said, ["156:91", "216:151"]);
+    assert_eq!(day.compacted, ["156:91", "216:151"]);
 }
 
 #[test]
@@ -94,11 +96,11 @@ fn a_number_of_revisions_is_kept_every_five_minutes() {
     let mut day = Day::of(AutoCompaction::Revision(12));
     assert_eq!(day.compactor.interval(), 5 * MINUTE);
     day.run(35 * MINUTE, |minute| (minute != 25, minute != 20));
-    assert_eq!(day.said, ["15:4", "20:9 failed", "30:19", "35:24"]);
+    assert_eq!(day.compacted, ["15:4", "20:9 failed", "30:19", "35:24"]);
 }
 
 #[test]
-fn revisions_that_are_not_there_are_not_compacted() {
+fn revisions_that_do_not_exist_are_not_compacted() {
     let now = clock::now();
     let mut compactor = Compactor::new(AutoCompaction::Revision(100), now);
     assert_eq!(compactor.due(now, 100), None);

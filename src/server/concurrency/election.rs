@@ -1,9 +1,9 @@
-//! The Election service: whose key is the oldest below a name, leads, and the key's value is what
-//! it proclaims (etcd: `Election`). Has nothing to do with raft's elections.
+//! The Election service: the owner of the oldest key below a name leads, and proclaims the key's
+//! value (etcd: `Election`). It has nothing to do with raft's elections.
 
 use std::sync::Arc;
 
-use super::{Entered, Outcome, attended, hold, oldest, prefix_of};
+use super::{Concurrency, Entered, Outcome, attended, oldest, prefix_of};
 use crate::{
     mark,
     pb::{
@@ -13,27 +13,30 @@ use crate::{
             ProclaimRequest, ProclaimResponse, ResignRequest, ResignResponse,
         },
     },
-    server::{Error, Server, answer::Connection},
+    server::{
+        Error,
+        answer::{Connection, Held},
+    },
 };
 
-impl Server {
-    /// Election.Campaign: returns when the caller leads. The answer's header is that of the
-    /// moment in which it began to stand, as in etcd.
+impl Concurrency {
+    /// Election.Campaign: returns when the caller leads. As in etcd, the answer has the header of
+    /// the transaction that put its key.
     pub(crate) async fn campaign(
         self: &Arc<Self>,
         id: u64,
         request: CampaignRequest,
     ) -> Result<CampaignResponse, Error> {
-        let server = Arc::clone(self);
+        let this = Arc::clone(self);
         attended(move |caller| async move {
-            let lease = server.session(id, request.lease).await?;
+            let lease = this.session(id, request.lease).await?;
             if caller.has_gone() {
                 return Err(Error::Canceled);
             }
             let put = (lease, request.value.clone());
-            let entered = server.enter(id, &request.name, put).await?;
-            server.renew_value(id, &entered, &request, lease).await?;
-            match hold(&server, id, &entered, caller).await? {
+            let entered = this.enter(id, &request.name, put).await?;
+            this.renew_value(id, &entered, &request, lease).await?;
+            match this.hold(id, &entered, caller).await? {
                 Outcome::First(_) => {
                     let (key, rev) = (entered.queued.key, entered.queued.created);
                     let leader = Some(LeaderKey { name: request.name, key, rev, lease });
@@ -45,7 +48,7 @@ impl Server {
         .await
     }
 
-    /// Who stands already, and now with another value, puts that into the key.
+    /// Puts a new value into the key of a candidate that is already in the queue.
     async fn renew_value(
         &self,
         id: u64,
@@ -68,7 +71,7 @@ impl Server {
         result.map(|_| ())
     }
 
-    /// Election.Proclaim: the leader has something new to say.
+    /// Election.Proclaim: the leader puts a new value into its key.
     pub(crate) async fn proclaim(
         &self,
         id: u64,
@@ -82,29 +85,31 @@ impl Server {
         Ok(ProclaimResponse { header })
     }
 
-    /// Election.Leader: who leads now, as a quorum confirms it.
+    /// Election.Leader: the present leader's key, read after a read round; and the bytes of the
+    /// answer, which are counted until it is sent.
     pub(crate) async fn election_leader(
         &self,
         id: u64,
         request: LeaderRequest,
-        client: &Connection,
-    ) -> Result<LeaderResponse, Error> {
+        client: &Arc<Connection>,
+    ) -> Result<(LeaderResponse, Held), Error> {
         let range = oldest(&prefix_of(&request.name));
-        let mut response = self.own_range(id, range, Some(client)).await?;
+        let client = (client, self.kv.settings.request_timeout);
+        let (mut response, held) = self.kv.range_for(id, &range, client).await?;
         match response.kvs.pop() {
-            Some(kv) => Ok(LeaderResponse { header: response.header, kv: Some(kv) }),
+            Some(kv) => Ok((LeaderResponse { header: response.header, kv: Some(kv) }, held)),
             None => Err(Error::ElectionNoLeader),
         }
     }
 
-    /// Election.Resign. Who does not lead any more gets the same answer as who does, as in etcd.
+    /// Election.Resign. As in etcd, the answer does not say whether the caller still led.
     pub(crate) async fn resign(
         &self,
         id: u64,
         request: ResignRequest,
     ) -> Result<ResignResponse, Error> {
         let leader = request.leader.ok_or(Error::MissingLeaderKey)?;
-        // Not needed for anything, but a call without a lease leaves one behind in etcd, too.
+        // The lease is not used, but in etcd a call without one leaves one behind, too.
         self.session(id, leader.lease).await?;
         let header = self.resign_at(id, &leader.key, leader.rev).await?;
         Ok(ResignResponse { header })

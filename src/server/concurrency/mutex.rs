@@ -1,34 +1,34 @@
-//! The Lock service: whose key is the oldest below a name, has the lock (etcd: `Mutex`).
+//! The Lock service: the owner of the oldest key below a name has the lock (etcd: `Mutex`).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Outcome, attended, hold};
+use super::{Concurrency, Outcome, attended};
 use crate::{
     pb::{
         etcdserverpb::DeleteRangeRequest,
         v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse},
     },
-    server::{Error, Server},
+    server::Error,
 };
 
-impl Server {
-    /// Lock.Lock: returns when the caller has the lock. It has it as long as the key is there,
-    /// which is as long as its lease at most.
+impl Concurrency {
+    /// Lock.Lock: returns when the caller has the lock. It has the lock until the key is deleted,
+    /// which is at the end of its lease at the latest.
     pub(crate) async fn lock(
         self: &Arc<Self>,
         id: u64,
         request: LockRequest,
     ) -> Result<LockResponse, Error> {
-        let server = Arc::clone(self);
+        let this = Arc::clone(self);
         attended(move |caller| async move {
-            let lease = server.session(id, request.lease).await?;
+            let lease = this.session(id, request.lease).await?;
             if caller.has_gone() {
                 return Err(Error::Canceled);
             }
-            let entered = server.enter(id, &request.name, (lease, Bytes::new())).await?;
-            match hold(&server, id, &entered, caller).await? {
+            let entered = this.enter(id, &request.name, (lease, Bytes::new())).await?;
+            match this.hold(id, &entered, caller).await? {
                 Outcome::First(header) => Ok(LockResponse { header, key: entered.queued.key }),
                 Outcome::Lost => Err(Error::SessionExpired),
             }
@@ -36,14 +36,14 @@ impl Server {
         .await
     }
 
-    /// Lock.Unlock: deletes the key, whoever asks.
+    /// Lock.Unlock: deletes the key. The caller need not be its owner.
     pub(crate) async fn unlock(
         &self,
         id: u64,
         request: UnlockRequest,
     ) -> Result<UnlockResponse, Error> {
         let delete = DeleteRangeRequest { key: request.key, ..DeleteRangeRequest::default() };
-        let header = self.own_delete(id, delete).await?.header;
+        let header = self.kv.own_delete(id, delete).await?.header;
         Ok(UnlockResponse { header })
     }
 }

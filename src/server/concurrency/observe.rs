@@ -1,23 +1,22 @@
-//! Election.Observe: each change of the leader, and each of its proclamations (etcd:
-//! `Election.observe`).
+//! Election.Observe: every new leader, and each of its proclamations (etcd: `Election.observe`).
 //!
 //! ```text
-//!            nobody stands            the first key is put
+//!            there is no key          the first key is put
 //!     Look ────────────────▶ Nobody ─────────────────────▶ Leader ──▶ an answer for each put
 //!      │ ▲                                                   ▲ │
 //!      │ └───────────────────── its key is deleted ──────────┼─┘
-//!      └──────────────────── somebody leads ─────────────────┘
+//!      └──────────────────── there is a leader ──────────────┘
 //! ```
 //!
-//! Not every leader is seen: one that goes while it is looked for who comes next is passed over. The
-//! newest one always is. Left out: etcd ends the stream when a revision that it wants to watch is
-//! compacted meanwhile; here it is looked again.
+//! The stream may skip a leader: one that resigns before the next look-up is not seen. The newest
+//! leader always is. Left out: etcd ends the stream if the revision from which it wants to watch is
+//! compacted; here the next look-up follows.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{below, oldest, prefix_of, queue::Watching, revision_of};
+use super::{Concurrency, below, oldest, prefix_of, queue::Watching, revision_of};
 use crate::{
     mark,
     pb::{
@@ -26,53 +25,58 @@ use crate::{
         v3electionpb::LeaderResponse,
     },
     server::{
-        Error, Server,
-        answer::Connection,
+        Error,
+        answer::{Connection, Held},
         mvcc::watch::{Events, Filters, News, WatchRequest},
     },
 };
 
-/// How many notices may wait for a client that reads slowly; the watcher falls behind after that.
+/// Upper limit on the notices that wait for a slow client. Beyond it, its watcher falls behind.
 const QUEUE_LEN: usize = 16;
 
 enum State {
-    /// Who leads is to be asked.
+    /// The next step is to look up the leader.
     Look,
-    /// Nobody did; all keys are watched for the first put.
+    /// There was no leader; a watcher waits for the first put of any key.
     Nobody(Watching),
-    /// This one's key is watched.
+    /// A watcher waits for changes of the leader's key.
     Leader(Watching),
 }
 
 /// One client's view of an election.
 pub(crate) struct Observation {
-    server: Arc<Server>,
+    concurrency: Arc<Concurrency>,
     client: Arc<Connection>,
     id: u64,
     prefix: Bytes,
     state: State,
-    /// What is ready to be sent.
-    outbox: VecDeque<LeaderResponse>,
-    /// When the key of the leader that was told last was created.
-    told: i64,
+    /// Answers to be sent. Those that were read are counted already. Those from the watcher are
+    /// not, and wait until the client has read enough of its earlier answers.
+    outbox: VecDeque<(LeaderResponse, Option<Held>)>,
+    /// The revision at which the key of the last reported leader was created; 0 before the first.
+    reported: i64,
 }
 
 impl Observation {
     /// Observes the election of this name for the call `id`.
     pub(crate) fn new(
-        server: Arc<Server>,
+        concurrency: Arc<Concurrency>,
         client: Arc<Connection>,
         (id, name): (u64, &[u8]),
     ) -> Observation {
         let (prefix, state, outbox) = (prefix_of(name), State::Look, VecDeque::new());
-        Observation { server, client, id, prefix, state, outbox, told: 0 }
+        Observation { concurrency, client, id, prefix, state, outbox, reported: 0 }
     }
 
-    /// The next answer; waits for as long as there is none. May be dropped at any time.
+    /// Waits for the next answer. The future may be dropped at any time.
     pub(crate) async fn next(&mut self) -> Result<LeaderResponse, Error> {
         loop {
-            if let Some(response) = self.outbox.pop_front() {
-                return Ok(response);
+            if let Some((_, held)) = self.outbox.front() {
+                if held.is_none() {
+                    self.client.ready(self.id, Duration::MAX).await?;
+                }
+                // It is counted again when it is encoded, before another call runs.
+                return Ok(self.outbox.pop_front().expect("it is there").0);
             }
             match &mut self.state {
                 State::Look => self.look().await?,
@@ -93,11 +97,17 @@ impl Observation {
     }
 
     async fn look(&mut self) -> Result<(), Error> {
-        let mut response =
-            self.server.read_again(self.id, &oldest(&self.prefix), Some(&self.client)).await?;
+        let oldest = oldest(&self.prefix);
+        let (mut response, held) = loop {
+            let client = (&self.client, Duration::MAX);
+            match self.concurrency.kv.range_for(self.id, &oldest, client).await {
+                Err(Error::LeaderChanged) => {}
+                result => break result?,
+            }
+        };
         let revision = revision_of(response.header.as_ref());
         match response.kvs.pop() {
-            Some(kv) => self.lead(kv, revision),
+            Some(kv) => self.lead(kv, revision, Some(held)),
             None => {
                 let all = below(&self.prefix);
                 let filters = Filters { puts: false, deletes: true };
@@ -117,25 +127,25 @@ impl Observation {
             filters,
             ..WatchRequest::default()
         };
-        Watching::new(&self.server, &request, QUEUE_LEN)
+        Watching::new(&self.concurrency.store, &request, QUEUE_LEN)
     }
 
-    /// A key was put where there was none: whoever it is, leads.
+    /// The first key of an empty queue was put, so its owner leads.
     fn first_put(&mut self, events: &Events) {
         if let Some(kv) = events.events.first().and_then(|event| event.kv.clone()) {
             let revision = kv.mod_revision;
-            self.lead(kv, revision);
+            self.lead(kv, revision, None);
         }
     }
 
-    /// Tells of a leader, and watches its key from there on.
-    fn lead(&mut self, kv: KeyValue, revision: i64) {
+    /// Reports a leader, and watches its key from the next revision.
+    fn lead(&mut self, kv: KeyValue, revision: i64, held: Option<Held>) {
         let watching = self.watch(kv.key.clone(), Bytes::new(), revision + 1, Filters::default());
         self.state = State::Leader(watching);
-        self.tell(kv, revision);
+        self.report(kv, revision, held);
     }
 
-    /// What became of the leader's key. The header is that of the notice, as in etcd.
+    /// Handles changes of the leader's key. The header has the revision of the notice, as in etcd.
     fn of_leader(&mut self, events: &Events) {
         for event in &events.events {
             if event.r#type == EventType::Delete as i32 {
@@ -143,14 +153,14 @@ impl Observation {
                 return;
             }
             if let Some(kv) = event.kv.clone() {
-                self.tell(kv, events.revision);
+                self.report(kv, events.revision, None);
             }
         }
     }
 
-    fn tell(&mut self, kv: KeyValue, revision: i64) {
-        let (old, new) = (self.told, kv.create_revision);
-        self.told = new;
+    fn report(&mut self, kv: KeyValue, revision: i64, held: Option<Held>) {
+        let (old, new) = (self.reported, kv.create_revision);
+        self.reported = new;
         mark!(
             ObserveLeader,
             self.id,
@@ -159,6 +169,6 @@ impl Observation {
             revision = kv.mod_revision
         );
         let header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
-        self.outbox.push_back(LeaderResponse { header, kv: Some(kv) });
+        self.outbox.push_back((LeaderResponse { header, kv: Some(kv) }, held));
     }
 }

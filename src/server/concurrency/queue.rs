@@ -1,50 +1,51 @@
-//! Waiting for one's turn: for the keys ahead to go, the youngest of them first.
+//! The wait of a call until the older keys are deleted, the youngest of them first.
 //!
 //! ```text
-//!   look: which keys are older than mine? ──none──▶ is mine still there? ──▶ first, or lost
+//!   look up the keys older than mine ────none──▶ does mine still exist? ──▶ first, or lost
 //!     ▲                 │ the youngest of them
 //!     │                 ▼
 //!     └── deleted ◀── watch that key from the next revision on
 //! ```
 //!
-//! Usually one wait is enough: when the key before mine goes, those before it have gone. If it went
-//! out of turn, because its client gave up, the next look finds the one before it.
+//! Usually one wait is enough: when the key before mine is deleted, those before it already are. If
+//! it was deleted earlier, because its client gave up, the next look-up finds the one before it.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Outcome, QueuedKey, below};
+use super::{Concurrency, Outcome, QueuedKey, below};
 use crate::{
     mark,
     pb::etcdserverpb::{RangeRequest, RangeResponse},
     server::{
-        Error, Server,
-        answer::Connection,
-        dropped,
+        Error, dropped,
         mvcc::{
-            read_txn::Older,
+            Store,
+            read_txn::OlderKeys,
             watch::{Filters, News, Notice, Path, WatchRequest, WatchStream, queue::Notices},
         },
     },
     set, stage, trace,
 };
 
-/// One deletion is all that is waited for.
+/// Enough for one deletion, which ends the wait.
 const QUEUE_LEN: usize = 1;
 
-impl Server {
-    /// Waits until nobody is ahead; then sees whether the place is still there.
+impl Concurrency {
+    /// Waits until no older key is left; then reads whether the call's own key still exists.
     pub(super) async fn wait_deletes(&self, id: u64, queued: &QueuedKey) -> Result<Outcome, Error> {
         let mut waits = 0_u64;
         let queue = below(&queued.prefix);
         loop {
-            // As far as this member knows; see the module's text for why that is enough.
-            let ahead = self.store.older(&queue, queued.created);
+            // A local look-up; the module documentation says why that is enough.
+            let ahead = self.store.older_keys(&queue, queued.created);
             let Some(next) = &ahead.youngest else { break };
             self.wait_deleted(id, queued, next, &ahead).await?;
             waits += 1;
         }
         let own = RangeRequest { key: queued.key.clone(), ..RangeRequest::default() };
-        let mut response = self.read_again(id, &own, None).await?;
+        let mut response = self.read_again(id, &own).await?;
         let created = response.kvs.pop().map_or(0, |kv| kv.create_revision);
         if created != queued.created {
             return Ok(Outcome::Lost);
@@ -54,36 +55,32 @@ impl Server {
         Ok(Outcome::First(response.header))
     }
 
-    /// A linearizable read that does not mind when the leader changes under it.
-    pub(super) async fn read_again(
-        &self,
-        id: u64,
-        range: &RangeRequest,
-        client: Option<&Connection>,
-    ) -> Result<RangeResponse, Error> {
+    /// A linearizable read that starts again if the leader changes during it.
+    async fn read_again(&self, id: u64, range: &RangeRequest) -> Result<RangeResponse, Error> {
         loop {
-            match self.own_range(id, range.clone(), client).await {
+            match self.kv.own_range(id, range.clone()).await {
                 Err(Error::LeaderChanged) => {}
                 result => return result,
             }
         }
     }
 
-    /// Waits until the youngest key ahead is deleted, or until it is unknown whether it was.
+    /// Waits until the youngest key ahead is deleted, or until the watch can no longer tell because
+    /// of a compaction.
     async fn wait_deleted(
         &self,
         id: u64,
         queued: &QueuedKey,
         (key, before): &(Bytes, i64),
-        ahead: &Older,
+        ahead: &OlderKeys,
     ) -> Result<(), Error> {
         let (own, ahead_count) = (queued.created, ahead.count);
         let span = stage!(LockWait, id, own = own, before = *before, ahead = ahead_count);
         let mut wait = Wait { span: span.begun() };
-        // Until it is woken: what drops it now does so because its client has gone, mostly.
+        // Until the wait ends: a drop before that usually means that the client has disconnected.
         wait.span.flag(trace::FLAG_CANCELLED);
         let mut watching = Watching::new(
-            self,
+            &self.store,
             &WatchRequest {
                 id,
                 key: key.clone(),
@@ -98,7 +95,7 @@ impl Server {
         if let News::Events(events) = news {
             let deleted = events.events.first().and_then(|event| event.kv.as_ref());
             let deleted = deleted.map_or(0, |kv| kv.mod_revision);
-            // What was caught up does not say which request wrote it.
+            // Events that a watcher catches up with do not name the request that wrote them.
             let by = if events.path == Path::Synced { events.id } else { 0 };
             set!(wait.span, LockWait, deleted = deleted, by = by);
         }
@@ -106,7 +103,7 @@ impl Server {
     }
 }
 
-/// The step of a wait.
+/// The stage of a wait, which ends with the right code when it is dropped.
 struct Wait {
     span: trace::Span,
 }
@@ -120,24 +117,24 @@ impl Drop for Wait {
     }
 }
 
-/// One watcher with a queue of its own, both of which end with it.
+/// One watcher with a queue of its own. Dropping it ends both.
 pub(super) struct Watching {
-    /// Takes the watcher away when it is dropped.
+    /// Removes the watcher when dropped.
     _stream: WatchStream,
     notices: Notices,
 }
 
 impl Watching {
-    pub(super) fn new(server: &Server, request: &WatchRequest, queue_len: usize) -> Watching {
+    pub(super) fn new(store: &Arc<Store>, request: &WatchRequest, queue_len: usize) -> Watching {
         fail::fail_point!("lock-before-watch");
-        let (mut stream, notices) = server.store.watch_stream(queue_len);
+        let (mut stream, notices) = store.watch_stream(queue_len);
         let created = stream.create(request);
         debug_assert!(created.is_ok(), "keys are not empty, and revisions not negative");
         Watching { _stream: stream, notices }
     }
 
-    /// The next events, or that they are compacted, after which there is no more. May be dropped at
-    /// any time.
+    /// Waits for the next events, or for the notice that they are compacted, which is the last one.
+    /// The future may be dropped at any time.
     pub(super) async fn next(&mut self) -> Result<News, Error> {
         loop {
             match self.notices.recv().await {

@@ -1,9 +1,9 @@
-//! The loop that revokes leases whose time is over (etcd: `revokeExpiredLeases`).
+//! The loop that revokes expired leases (etcd: `revokeExpiredLeases`).
 //!
-//! It is also the one place that makes this member the primary and takes that away again, so that
-//! the two cannot overtake each other. A quorum is asked first in both cases: before counting
-//! begins, and before each pass of revocations, because a leader that was stopped for a while does
-//! not know that it is none any more.
+//! It is also the only place that makes this member the primary and ends that again, so the two
+//! cannot overtake each other. A quorum must confirm that this member leads before it sets
+//! deadlines, and before each pass of revocations: a leader that was paused for a while does not
+//! know that another member leads now.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,33 +12,33 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::lessor::Due;
+use super::{lessor::Due, requests::LeaseServer};
 use crate::{
     clock, mark,
     pb::etcdserverpb::LeaseRevokeRequest,
     raft::Leadership,
-    server::{Error, Server, command::Command},
+    server::{Error, command::Command},
 };
 
-/// How often deadlines are looked at.
+/// How often to check for expired leases.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Revocations of one pass: a thousand a second (etcd: leaseRevokeRate).
+/// Upper limit on the revocations of one pass: a thousand per second (etcd: leaseRevokeRate).
 const PER_PASS: usize = 500;
 
-/// Revocations that may be on their way at a time, so that clients' requests find room between
-/// them (etcd: maxPendingRevokes).
+/// Upper limit on revocations in flight, so that clients' requests find room between them (etcd:
+/// maxPendingRevokes).
 const PENDING_MAX: usize = 16;
 
-/// Runs for as long as the member does.
-pub async fn run(server: Arc<Server>) {
-    let mut leadership = server.status.leadership();
+/// Follows the leadership and revokes expired leases, for as long as the member runs.
+pub(crate) async fn run(leases: Arc<LeaseServer>) {
+    let mut leadership = leases.primary.status.leadership();
     let room = Arc::new(Semaphore::new(PENDING_MAX));
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        if let Some(term) = server.follow_leadership().await {
-            revoke_due(&server, term, &room).await;
+        if let Some(term) = leases.follow_leadership().await {
+            revoke_due(&leases, term, &room).await;
         }
         tokio::select! {
             _ = ticks.tick() => {}
@@ -47,39 +47,40 @@ pub async fn run(server: Arc<Server>) {
     }
 }
 
-impl Server {
-    /// Makes the lessor follow raft. Returns the term in which this member is the primary.
+impl LeaseServer {
+    /// Makes this member the primary if it leads, or ends that. Returns the term in which it is the
+    /// primary.
     async fn follow_leadership(&self) -> Option<u64> {
-        let lessor = self.store.lessor();
-        let term = self.status.term();
-        if self.status.leader() == self.member_id && lessor.primary() == Some(term) {
+        let lessor = self.primary.lessor();
+        let term = self.primary.status.term();
+        if self.proposer.leads() && lessor.primary() == Some(term) {
             return Some(term);
         }
         if lessor.primary().is_some() {
             lessor.demote();
         }
-        if self.status.leader() != self.member_id || !self.is_confirmed(term).await {
+        if !self.proposer.leads() || !self.is_confirmed(term).await {
             return None;
         }
-        lessor.promote(term, self.settings.election, clock::now());
+        lessor.promote(term, self.proposer.settings.election, clock::now());
         Some(term)
     }
 
-    /// Whether a quorum still follows this member in `term`; then it has also applied what was
-    /// committed before.
+    /// Whether a quorum confirms that this member leads in `term`. If so, this member has also
+    /// applied everything that was committed before the call.
     pub(super) async fn is_confirmed(&self, term: u64) -> bool {
-        let round = self.ids.next(false);
-        self.linearize(round).await.is_ok()
-            && self.status.leader() == self.member_id
-            && self.status.term() == term
+        let round = self.proposer.ids.next(false);
+        self.primary.reads.linearize(round).await.is_ok()
+            && self.proposer.leads()
+            && self.primary.status.term() == term
     }
 
     async fn revoke_expired(&self, due: Due, term: u64) {
-        let id = self.ids.next(self.sampler.keep_next(false));
+        let id = self.proposer.ids.of_member(false);
         let overdue = due.overdue.as_nanos();
         mark!(LeaseExpire, 0, lease = due.lease.cast_unsigned(), request = id, overdue = overdue);
         let command = Command::LeaseRevoke(LeaseRevokeRequest { id: due.lease });
-        match self.propose_in_term(id, command, term).await {
+        match self.proposer.propose_in_term(id, command, term).await {
             Ok(_) | Err(Error::LeaseNotFound) => {}
             Err(error) => {
                 tracing::warn!(?error, lease = due.lease, "could not revoke a lease yet");
@@ -88,35 +89,37 @@ impl Server {
     }
 }
 
-async fn revoke_due(server: &Arc<Server>, term: u64, room: &Arc<Semaphore>) {
-    let lessor = server.store.lessor();
-    if !lessor.has_due(clock::now()) || !server.is_confirmed(term).await {
+async fn revoke_due(leases: &Arc<LeaseServer>, term: u64, room: &Arc<Semaphore>) {
+    let lessor = leases.primary.lessor();
+    if !lessor.has_due(clock::now()) || !leases.is_confirmed(term).await {
         return;
     }
     for due in lessor.take_due(clock::now(), PER_PASS) {
-        let Some(place) = place(room, server.status.leadership()).await else { return };
-        if !server.primary.leads() {
+        let leadership = leases.primary.status.leadership();
+        let Some(permit) = permit(room, leadership).await else { return };
+        if !leases.primary.leads() {
             return;
         }
         if !lessor.is_over(due.lease, clock::now()) {
             continue;
         }
-        let server = Arc::clone(server);
+        let leases = Arc::clone(leases);
         tokio::spawn(async move {
-            server.revoke_expired(due, term).await;
-            drop(place);
+            leases.revoke_expired(due, term).await;
+            drop(permit);
         });
     }
 }
 
-/// Waits for a place, but not beyond a change of leader: without a quorum the places come back only
-/// when their requests time out, and until then nobody would be demoted or promoted.
-async fn place(
+/// Waits for a permit, but not beyond a change of leader. Without a quorum, permits are returned
+/// only when their requests time out, and until then this member would be neither demoted nor
+/// promoted.
+async fn permit(
     room: &Arc<Semaphore>,
     mut leadership: watch::Receiver<Leadership>,
 ) -> Option<OwnedSemaphorePermit> {
     tokio::select! {
-        place = Arc::clone(room).acquire_owned() => place.ok(),
+        permit = Arc::clone(room).acquire_owned() => permit.ok(),
         _ = leadership.changed() => None,
     }
 }
@@ -126,18 +129,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_change_of_leader_is_not_waited_out_behind_revocations_that_get_no_answer() {
+    async fn a_change_of_leader_ends_the_wait_behind_revocations_without_an_answer() {
         let (room, leadership) = (Arc::new(Semaphore::new(1)), watch::Sender::default());
-        let first = place(&room, leadership.subscribe()).await.expect("there is room");
+        let first = permit(&room, leadership.subscribe()).await.expect("there is room");
         let both = async {
-            tokio::join!(place(&room, leadership.subscribe()), async {
+            tokio::join!(permit(&room, leadership.subscribe()), async {
                 leadership.send_replace(Leadership { term: 2, leader: 0 })
             })
         };
         let waited = tokio::time::timeout(Duration::from_secs(20), both).await;
-        let (second, _) = waited.expect("it does not wait for the place");
+        let (second, _) = waited.expect("it does not wait for the permit");
         assert!(second.is_none());
         drop(first);
-        assert!(place(&room, leadership.subscribe()).await.is_some());
+        assert!(permit(&room, leadership.subscribe()).await.is_some());
     }
 }

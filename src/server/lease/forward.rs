@@ -15,18 +15,19 @@ use crate::{
     raft::rafthttp::questions::{self, Limits},
 };
 
-/// Where renewals are taken (etcd: LeasePrefix).
+/// The path for renewals (etcd: LeasePrefix).
 pub const LEASES: &str = "/leases";
-/// Where the time to live is told (etcd: LeaseInternalPrefix).
+/// The path for questions about the remaining time (etcd: LeaseInternalPrefix).
 pub const LEASES_INTERNAL: &str = "/leases/internal";
 
-/// The text with which a leader says that there is no such lease.
+/// The body with which a leader answers, with status 404, that no lease has this id.
 pub const NOT_FOUND: &str = "lease not found\n";
 
-/// What the answer may cost. The leader waits a second for apply itself.
+/// Limits on the answer. The leader itself waits for apply, up to a second.
 const LIMITS: Limits = Limits { patience: Duration::from_secs(2), body: 64 << 20 };
 
-/// Asks the member at this peer URL. [`Refusal::NotPrimary`] for anything that is worth another try.
+/// Asks the member at this peer URL. Returns [`Refusal::NotPrimary`] for every failure after which
+/// another attempt makes sense.
 pub(super) async fn ask(url: &str, question: Question) -> Result<View, Refusal> {
     let (path, body) = match question {
         Question::KeepAlive(id) => (LEASES, LeaseKeepAliveRequest { id }.encode_to_vec()),
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     /// Goal: many questions do not use up the local ports. Method: a leader that accepts a single
-    /// connection, and answers all that come on it.
+    /// connection, and answers every question on it.
     #[tokio::test]
     async fn one_connection_carries_many_questions() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

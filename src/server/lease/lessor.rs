@@ -10,7 +10,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 
-use super::checkpoint::{Clear, Schedule};
+use super::schedule::{Clear, Schedule};
 use crate::{
     mark,
     pb::{etcdserverpb::LeaseCheckpoint, leasepb},
@@ -18,21 +18,22 @@ use crate::{
     storage::backend::{Backend, Bucket, WriteGuard},
 };
 
-/// The longest TTL, in seconds (etcd: MaxLeaseTTL).
+/// Upper limit on a TTL, in seconds (etcd: MaxLeaseTTL).
 const TTL_MAX: i64 = 9_000_000_000;
 
-/// How long a revocation may take before it is proposed again (etcd: expiredLeaseRetryInterval).
+/// The time before a revocation is proposed again (etcd: expiredLeaseRetryInterval).
 const RETRY: Duration = Duration::from_secs(3);
 
-/// Renewals that may wait for their lease's remaining time to be cleared; more wait before.
+/// Upper limit on queued requests to clear the logged remaining time of a lease. Beyond it, a
+/// renewal waits for room in the queue.
 const CLEARS_MAX: usize = 1024;
 
-/// So many leases may have their deadline within one second after a change of leader.
+/// Upper limit on the deadlines within one second after a change of leader.
 const DEADLINES_PER_SECOND: usize = 1000;
 
-/// The shortest TTL that is granted, in seconds: one and a half election timeouts, so that a lease
-/// can be renewed at the next leader. As in etcd both are counted in whole heartbeats, and only
-/// the result is rounded up: five heartbeats of a second make 7 s, not 8.
+/// The shortest TTL that is granted, in seconds: one and a half election timeouts, so that a client
+/// can renew its lease at the next leader. As in etcd, both are counted in whole heartbeats, and
+/// only the result is rounded up: five heartbeats of a second make 7 s, not 8.
 pub fn min_ttl(heartbeat: Duration, election: Duration) -> i64 {
     let heartbeat_ms = heartbeat.as_millis().max(1);
     let election_ticks = election.as_millis() / heartbeat_ms;
@@ -40,28 +41,28 @@ pub fn min_ttl(heartbeat: Duration, election: Duration) -> i64 {
     i64::try_from(shortest_ms.div_ceil(1000)).unwrap_or(TTL_MAX)
 }
 
-/// All leases. See the module's text.
+/// The leases of the cluster. See the module documentation.
 #[derive(Debug)]
 pub struct Lessor {
     state: Mutex<State>,
-    /// Changes when a lease is gone and when this member is no longer primary.
+    /// Changes when a lease is revoked, and when this member is no longer the primary.
     gone: watch::Sender<()>,
-    /// Renewals that must first clear what was written down of their lease's time.
+    /// From renewals that must first clear the logged remaining time of their lease.
     clears: mpsc::Sender<Clear>,
-    /// Where those come out, until somebody takes it.
+    /// The other end, until the loop of checkpoints takes it.
     cleared: Mutex<Option<mpsc::Receiver<Clear>>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     leases: HashMap<i64, Lease>,
-    /// Attached keys, and to which lease.
+    /// The lease of each attached key.
     holders: HashMap<Bytes, i64>,
-    /// When to look at which lease, soonest first; empty unless primary.
+    /// Leases by the moment at which to revoke them, or to try again; empty unless primary.
     queue: BTreeSet<(Instant, i64)>,
     /// The term in which this member is the primary.
     primary: Option<u64>,
-    /// When to tell the others how long leases have still to live; empty unless primary.
+    /// When to log the remaining time of leases; empty unless primary.
     checkpoints: Schedule,
 }
 
@@ -69,53 +70,54 @@ struct State {
 struct Lease {
     /// As granted, in seconds.
     ttl: i64,
-    /// Seconds that it had left when that was last written into the log; 0 for all of them.
+    /// Seconds that remained at the last checkpoint; 0 for the whole TTL.
     remaining: i64,
     keys: BTreeSet<Bytes>,
     /// `None` unless primary.
     deadline: Option<Instant>,
-    /// Its place in the queue.
+    /// The moment under which the lease is in the queue.
     look: Option<Instant>,
 }
 
-/// A lease as the leader sees it.
+/// The state of a lease at its primary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// Seconds that are left; after a renewal all of them.
+    /// Whole seconds that remain; after a renewal, those that were granted.
     pub ttl: i64,
-    /// Seconds that were granted.
+    /// Seconds that were granted; 0 in the answer to a renewal.
     pub granted: i64,
-    /// The attached keys in order, when they were asked for.
+    /// The attached keys in order, if the question asked for them.
     pub keys: Vec<Bytes>,
 }
 
-/// A lease whose time is over.
+/// An expired lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Due {
-    /// Its id.
-    pub lease: i64,
-    /// For how long it has been over.
-    pub overdue: Duration,
+pub(super) struct Due {
+    pub(super) lease: i64,
+    /// The time since its deadline.
+    pub(super) overdue: Duration,
 }
 
-/// What became of a wish to renew a lease.
+/// The result of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Renewal {
-    /// It has this many seconds again.
+pub(super) enum Renewal {
+    /// The lease has its whole TTL again, in seconds.
     Renewed(i64),
-    /// There is no such lease.
+    /// No lease has this id.
     NotFound,
-    /// Its time is over, and its revocation is on the way: whether that succeeds must be awaited.
+    /// The lease has expired, and its revocation may be in flight: the caller must wait for its
+    /// result.
     Expired,
-    /// What was written down of its time must be cleared first, on all members: otherwise the next
-    /// leader would take less for what is left than has been promised.
+    /// The logged remaining time must be cleared first. Otherwise the next leader would start with
+    /// less than this renewal promises.
     Checkpointed,
-    /// Not this member counts.
+    /// This member keeps no deadlines.
     NotPrimary,
 }
 
 impl Lessor {
-    /// Reads the leases from the backend, and attaches keys to those that are there.
+    /// Reads the leases from the backend. `attached` has the lease of each key in the key space; a
+    /// key of a lease that does not exist is skipped.
     pub fn open(
         backend: &Backend,
         attached: HashMap<Bytes, i64>,
@@ -146,12 +148,12 @@ impl Lessor {
         self.state.lock().expect("nobody panics while holding it")
     }
 
-    /// Whether there is such a lease.
+    /// Whether a lease with this id exists.
     pub fn contains(&self, lease: i64) -> bool {
         self.lock().leases.contains_key(&lease)
     }
 
-    /// Apply thread: makes a lease with this id and TTL in seconds, and its row.
+    /// Apply thread: creates a lease with this id and TTL in seconds, and its row.
     pub(in crate::server) fn grant(
         &self,
         (lease, ttl): (i64, i64),
@@ -183,12 +185,19 @@ impl Lessor {
         Ok(())
     }
 
-    /// The lease's keys in order; `None` when there is no such lease.
+    /// The attached keys in order; `None` if no lease has this id.
     pub fn keys(&self, lease: i64) -> Option<Vec<Bytes>> {
         self.lock().leases.get(&lease).map(|lease| lease.keys.iter().cloned().collect())
     }
 
-    /// Apply thread: takes a lease and its row away; its keys are the caller's to delete.
+    /// Bytes that the lease's keys take in an answer, decoded.
+    pub(super) fn keys_bytes(&self, lease: i64) -> usize {
+        let state = self.lock();
+        let keys = state.leases.get(&lease).into_iter().flat_map(|lease| &lease.keys);
+        keys.map(|key| size_of::<Bytes>() + key.len()).sum()
+    }
+
+    /// Apply thread: deletes a lease and its row. The caller deletes the attached keys.
     pub(in crate::server) fn remove(&self, lease: i64, backend: &mut WriteGuard<'_>) {
         self.take_away(lease);
         backend.delete(Bucket::Lease, &lease.to_be_bytes());
@@ -207,7 +216,7 @@ impl Lessor {
         self.gone.send_replace(());
     }
 
-    /// Apply thread: request `id` has written a key; it now belongs to this lease, or to none (0).
+    /// Apply thread: attaches a key that request `id` has written to this lease, or to none (0).
     pub fn attach(&self, id: u64, key: &[u8], lease: i64) {
         let mut state = self.lock();
         if lease == 0 && state.holders.is_empty() {
@@ -223,14 +232,14 @@ impl Lessor {
     }
 
     /// The term in which this member is the primary, if it is.
-    pub fn primary(&self) -> Option<u64> {
+    pub(super) fn primary(&self) -> Option<u64> {
         self.lock().primary
     }
 
-    /// This member leads in `term`, and counts from now on. Each lease gets its whole TTL again, or
-    /// what the last checkpoint says was left of it, and `extend` more, for the time in which nobody
-    /// could renew it; deadlines that would come all at once are spread.
-    pub fn promote(&self, term: u64, extend: Duration, now: Instant) {
+    /// Makes this member the primary of `term`. Each lease starts with its whole TTL, or with the
+    /// remaining time of its last checkpoint, and `extend` more, for the time in which it could not
+    /// be renewed. Deadlines that would come all at once are spread.
+    pub(super) fn promote(&self, term: u64, extend: Duration, now: Instant) {
         let mut state = self.lock();
         state.primary = Some(term);
         let deadline = |lease: &Lease| now + extend + seconds(lease.left());
@@ -248,8 +257,8 @@ impl Lessor {
         }
     }
 
-    /// This member no longer leads.
-    pub fn demote(&self) {
+    /// Drops all deadlines: this member is no longer the primary.
+    pub(super) fn demote(&self) {
         let mut state = self.lock();
         state.primary = None;
         state.queue.clear();
@@ -261,8 +270,8 @@ impl Lessor {
         self.gone.send_replace(());
     }
 
-    /// Gives a lease its whole TTL again.
-    pub fn renew(&self, lease: i64, now: Instant) -> Renewal {
+    /// Sets the deadline of a lease to its whole TTL from `now`, if it has not expired.
+    pub(super) fn renew(&self, lease: i64, now: Instant) -> Renewal {
         let mut state = self.lock();
         if state.primary.is_none() {
             return Renewal::NotPrimary;
@@ -279,9 +288,9 @@ impl Lessor {
         Renewal::Renewed(ttl)
     }
 
-    /// How long a lease has still to live; `None` when it is gone or its time is over. Only the
-    /// primary knows.
-    pub fn view(&self, lease: i64, with_keys: bool, now: Instant) -> Option<View> {
+    /// The state of a lease; `None` if no lease has this id, if it has expired, or if this member
+    /// is not the primary.
+    pub(super) fn view(&self, lease: i64, with_keys: bool, now: Instant) -> Option<View> {
         let state = self.lock();
         let lease = state.leases.get(&lease)?;
         let left = lease.deadline?.checked_duration_since(now).filter(|left| !left.is_zero())?;
@@ -290,8 +299,9 @@ impl Lessor {
         Some(View { ttl, granted: lease.ttl, keys })
     }
 
-    /// All leases, those that end first first; who does not count goes by id.
-    pub fn list(&self) -> Vec<i64> {
+    /// All leases. On the primary they come in the order of their deadlines, elsewhere of their
+    /// ids.
+    pub(super) fn list(&self) -> Vec<i64> {
         let state = self.lock();
         let mut leases: Vec<(Option<Instant>, i64)> =
             state.leases.iter().map(|(id, lease)| (lease.deadline, *id)).collect();
@@ -299,20 +309,21 @@ impl Lessor {
         leases.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Whether a lease should be revoked now.
-    pub fn has_due(&self, now: Instant) -> bool {
+    /// Whether [`Lessor::take_due`] would return a lease.
+    pub(super) fn has_due(&self, now: Instant) -> bool {
         self.lock().queue.first().is_some_and(|(at, _)| *at <= now)
     }
 
-    /// Whether a lease's time is over: since it was taken, another may have been granted its id.
-    pub fn is_over(&self, lease: i64, now: Instant) -> bool {
+    /// Whether a lease has expired. Asked again before its revocation is proposed, because another
+    /// lease may have been granted with its id meanwhile.
+    pub(super) fn is_over(&self, lease: i64, now: Instant) -> bool {
         let deadline = self.lock().leases.get(&lease).and_then(|lease| lease.deadline);
         deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// Up to `limit` leases to be revoked, the longest overdue first. They come again after three
-    /// seconds unless they are gone by then.
-    pub fn take_due(&self, now: Instant, limit: usize) -> Vec<Due> {
+    /// Up to `limit` leases to revoke, the longest overdue first. They are due again after three
+    /// seconds, unless they are revoked by then.
+    pub(super) fn take_due(&self, now: Instant, limit: usize) -> Vec<Due> {
         let mut state = self.lock();
         let mut due = Vec::new();
         while due.len() < limit
@@ -327,15 +338,15 @@ impl Lessor {
         due
     }
 
-    /// From now on, while it is the primary, this member tells the others every so often how long
-    /// leases have still to live (etcd: SetCheckpointer).
+    /// Makes this member log the remaining time of leases at this interval, while it is the primary
+    /// (etcd: SetCheckpointer).
     pub fn enable_checkpoints(&self, interval: Duration) {
         self.lock().checkpoints = Schedule::every(interval);
     }
 
-    /// Up to `limit` leases whose remaining time is to be written down now, with what is left of
-    /// each. They come again after an interval (etcd: findDueScheduledCheckpoints).
-    pub fn take_checkpoints(&self, now: Instant, limit: usize) -> Vec<LeaseCheckpoint> {
+    /// Checkpoints of up to `limit` leases that are due. The leases are due again after an interval
+    /// (etcd: findDueScheduledCheckpoints).
+    pub(super) fn take_checkpoints(&self, now: Instant, limit: usize) -> Vec<LeaseCheckpoint> {
         let mut state = self.lock();
         let mut due = Vec::new();
         while due.len() < limit
@@ -345,7 +356,7 @@ impl Lessor {
             let left = found.deadline.map(|deadline| deadline.saturating_duration_since(now));
             let Some(left) = left.filter(|left| !left.is_zero()) else { continue };
             let left = i64::try_from(left.as_nanos().div_ceil(1_000_000_000)).unwrap_or(TTL_MAX);
-            // Whoever was just renewed has all its time, and the others think so as well.
+            // A lease that was just renewed has its whole TTL, as the other members assume anyway.
             if left < found.ttl {
                 due.push(LeaseCheckpoint { id: lease, remaining_ttl: left });
             }
@@ -354,13 +365,13 @@ impl Lessor {
         due
     }
 
-    /// Whether [`Lessor::take_checkpoints`] would have to look at a lease.
-    pub fn has_checkpoints(&self, now: Instant) -> bool {
+    /// Whether a lease is due for [`Lessor::take_checkpoints`].
+    pub(super) fn has_checkpoints(&self, now: Instant) -> bool {
         self.lock().checkpoints.is_due(now)
     }
 
-    /// Apply thread: notes how long leases have still to live, 0 for their whole time; and, where
-    /// it is to be kept (`backend`), in their rows. Leases that are gone are passed over.
+    /// Apply thread: notes the remaining time of leases, 0 for the whole TTL, and writes it into
+    /// their rows if there is a `backend`. Ids without a lease are skipped.
     pub(in crate::server) fn checkpoint(
         &self,
         checkpoints: &[LeaseCheckpoint],
@@ -383,18 +394,18 @@ impl Lessor {
         }
     }
 
-    /// Takes the place where renewals wait for [`Renewal::Checkpointed`] to be cleared; once.
+    /// The requests of renewals that got [`Renewal::Checkpointed`]. `None` after the first call.
     pub(super) fn take_clears(&self) -> Option<mpsc::Receiver<Clear>> {
         self.cleared.lock().expect("nobody panics while holding it").take()
     }
 
-    /// Asks for a lease's remaining time to be cleared.
+    /// The way to ask for the logged remaining time of a lease to be cleared.
     pub(super) fn clears(&self) -> &mpsc::Sender<Clear> {
         &self.clears
     }
 
-    /// Tells when a lease has gone, or this member is no longer the primary.
-    pub fn gone(&self) -> watch::Receiver<()> {
+    /// Changes when a lease is revoked, and when this member is no longer the primary.
+    pub(super) fn gone(&self) -> watch::Receiver<()> {
         self.gone.subscribe()
     }
 }
@@ -404,24 +415,26 @@ impl Lease {
         Lease { ttl, remaining: 0, keys: BTreeSet::new(), deadline: None, look: None }
     }
 
-    /// What a new leader gives it, in seconds (etcd: getRemainingTTL).
+    /// Seconds with which a new leader starts the lease (etcd: getRemainingTTL).
     fn left(&self) -> i64 {
         if 0 < self.remaining { self.remaining } else { self.ttl }
     }
 }
 
 impl State {
-    /// A lease that is not there gets no keys: whoever names one is refused before.
+    /// Skips a lease that does not exist: apply refuses a request that names one before it gets
+    /// here.
     fn attach(&mut self, key: &[u8], lease: i64) {
         if let Some(found) = self.leases.get_mut(&lease) {
-            // The key is a slice of a buffer of the network that should not be kept for it.
+            // Copied, because the key may be a slice of a network buffer, which it would keep
+            // alive.
             let key = Bytes::copy_from_slice(key);
             found.keys.insert(key.clone());
             self.holders.insert(key, lease);
         }
     }
 
-    /// Returns the lease that had the key, or 0.
+    /// Returns the lease to which the key was attached, or 0.
     fn detach(&mut self, key: &[u8]) -> i64 {
         let Some(lease) = self.holders.remove(key) else { return 0 };
         if let Some(lease) = self.leases.get_mut(&lease) {
@@ -453,7 +466,7 @@ impl State {
     }
 }
 
-/// A TTL as a time; rows that another program has written may have any.
+/// A TTL as a duration. A row that another program has written may hold any number.
 fn seconds(ttl: i64) -> Duration {
     Duration::from_secs(u64::try_from(ttl.min(TTL_MAX)).unwrap_or(0))
 }

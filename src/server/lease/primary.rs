@@ -1,67 +1,68 @@
-//! What only the leader can answer: renewals, and how long a lease has still to live.
+//! The questions that only the leader can answer: renewals, and the remaining time of a lease.
 //!
-//! Its own clients come here, and those of the other members through the peer port.
+//! They come from its own clients, and through the peer port from those of other members.
 //!
 //! ```text
 //!   question ──▶ leads? ──▶ ReadIndex round ──▶ applied? ──▶ leads? ──▶ lessor
 //! ```
 //!
-//! A grant or a revocation that any member has acknowledged is found by every question that starts
-//! afterwards. The commit index that this thread can see is not enough for that: raft sends it to
-//! the followers, which apply and acknowledge, and a leader that was replaced without knowing it has
-//! an old one. So each question waits for a read round, which it shares with all reads that wait,
-//! and for apply (etcd: `waitAppliedIndex`, `ensureLeadership`; etcd's own answers rely on the
-//! commit index and on raft's ticks, etcd 13675 and 15247).
+//! Every question that starts after a grant or a revocation was acknowledged, by any member, finds
+//! it. The commit index that this thread can see is not enough for that: followers may apply and
+//! acknowledge an entry before this thread sees its index, and a leader that was replaced without
+//! knowing it has an old index. So each question shares the next read round with the waiting reads,
+//! and then waits for apply (etcd: `waitAppliedIndex`, `ensureLeadership`; etcd's own answers rely
+//! on the commit index and on raft's ticks, etcd 13675 and 15247).
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{Lessor, View, checkpoint::Clear, lessor::Renewal};
+use super::{Lessor, View, lessor::Renewal, schedule::Clear};
 use crate::{
     clock,
     raft::Status,
     server::{mvcc::Store, read_index::ReadIndex},
 };
 
-/// How long an answer waits for apply (etcd: applyTimeout).
+/// Upper limit on the wait for apply (etcd: applyTimeout).
 const APPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a renewal waits for the outcome of a revocation.
+/// Upper limit on a renewal, which may have to wait for the result of a revocation.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// What is asked about a lease.
+/// A question about the lease of this id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Renew it.
+    /// Renews the lease.
     KeepAlive(i64),
-    /// How long has it to live? With its keys, or without.
+    /// How much time remains? `true` asks for the keys as well.
     TimeToLive(i64, bool),
 }
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no such lease.
+    /// No lease has this id.
     NotFound,
-    /// Somebody else leads, or nobody does.
+    /// This member is not the primary; the present leader may be able to answer.
     NotPrimary,
-    /// Apply is too far behind.
+    /// Apply did not reach the read round's index within a second.
     Behind,
 }
 
-/// Answers while this member leads.
+/// Answers questions about leases while this member leads.
 #[derive(Clone, Debug)]
 pub struct Primary {
     member_id: u64,
     store: Arc<Store>,
-    status: Arc<Status>,
-    reads: Arc<ReadIndex>,
+    pub(super) status: Arc<Status>,
+    pub(super) reads: Arc<ReadIndex>,
 }
 
 impl Primary {
-    /// Answers from this key space's lessor, and by `reads` makes sure that it may.
-    pub fn new(
+    /// Answers from the lessor of this key space, once `reads` has confirmed that this member
+    /// leads.
+    pub(crate) fn new(
         member_id: u64,
         store: Arc<Store>,
         status: Arc<Status>,
@@ -70,30 +71,30 @@ impl Primary {
         Self { member_id, store, status, reads }
     }
 
-    fn lessor(&self) -> &Lessor {
+    pub(super) fn lessor(&self) -> &Lessor {
         self.store.lessor()
     }
 
-    /// Whether this member leads, and is counting in its term.
-    pub fn leads(&self) -> bool {
+    /// Whether this member leads, and keeps the deadlines in its term.
+    pub(super) fn leads(&self) -> bool {
         self.status.leader() == self.member_id
             && self.lessor().primary() == Some(self.status.term())
     }
 
     /// Returns once this member has applied everything that any member had acknowledged before the
-    /// call, and led after the call.
+    /// call. Fails unless this member still leads then.
     async fn catch_up(&self, id: u64) -> Result<(), Refusal> {
         if !self.leads() {
             return Err(Refusal::NotPrimary);
         }
         let committed = self.reads.committed(id).await.map_err(|_| Refusal::NotPrimary)?;
-        let applied = timeout(APPLY_TIMEOUT, self.applied(committed)).await;
-        applied.map_err(|_| Refusal::Behind)?;
-        // A member that was demoted meanwhile finds no lease alive.
+        let applied = timeout(APPLY_TIMEOUT, self.reads.applied(committed)).await;
+        applied.map_err(|_| Refusal::Behind)?.map_err(|_| Refusal::NotPrimary)?;
+        // If it was demoted meanwhile, its lessor has no deadlines.
         if self.leads() { Ok(()) } else { Err(Refusal::NotPrimary) }
     }
 
-    /// Answers request `id` (0 for another member's).
+    /// Answers request `id`, which is 0 for another member's client.
     pub async fn answer(&self, id: u64, question: Question) -> Result<View, Refusal> {
         match question {
             Question::KeepAlive(lease) => {
@@ -112,7 +113,7 @@ impl Primary {
         }
     }
 
-    /// Waits until no member thinks that the lease has less than its whole time.
+    /// Returns when a majority has cleared the logged remaining time of the lease.
     async fn clear(&self, lease: i64) -> Result<(), Refusal> {
         let (done, is_done) = oneshot::channel();
         let asked = self.lessor().clears().send(Clear { lease, done }).await;
@@ -122,17 +123,8 @@ impl Primary {
         }
     }
 
-    async fn applied(&self, index: u64) {
-        let mut progress = self.status.watch_applied();
-        while self.status.applied() < index {
-            if progress.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// A lease whose time is over may already be on its way out, so its renewal waits until it is
-    /// gone, or somebody else leads.
+    /// The revocation of an expired lease may be in flight, so a renewal waits until the lease is
+    /// revoked, or this member no longer leads.
     async fn renew(&self, id: u64, lease: i64) -> Result<i64, Refusal> {
         let mut gone = self.lessor().gone();
         loop {
@@ -164,7 +156,7 @@ mod tests {
         storage::backend::{self, Backend},
     };
 
-    /// Member 1, which leads in term 3 and has lease 7, as far as it knows.
+    /// Member 1, which has lease 7 and believes that it leads in term 3.
     fn leader() -> (Primary, TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let backend = Backend::open(&dir.path().join("db"), backend::Options::default()).unwrap();
@@ -172,13 +164,14 @@ mod tests {
         status.set_leadership(StateRole::Leader, Leadership { term: 3, leader: 1 }, 1);
         store.lessor().add(7, 60, clock::now()).unwrap();
         store.lessor().promote(3, Duration::ZERO, clock::now());
-        (Primary::new(1, store, status, Arc::default()), dir)
+        let reads = Arc::new(ReadIndex::new(Arc::clone(&status), Duration::from_secs(20)));
+        (Primary::new(1, store, status, reads), dir)
     }
 
-    /// The questions that are asked about lease 7.
+    /// Every question about lease 7.
     const QUESTIONS: [Question; 2] = [Question::KeepAlive(7), Question::TimeToLive(7, false)];
 
-    /// Asks while `quorum` plays the coordinator of reads, or fails the test.
+    /// The answer, while `quorum` acts as the coordinator of reads.
     async fn asked(
         primary: &Primary,
         question: Question,
@@ -208,8 +201,8 @@ mod tests {
         }
     }
 
-    /// Goal: a member that steps down while it waits for the quorum does not answer from leases that
-    /// it no longer counts. Method: the lessor is demoted in between.
+    /// Goal: a member that steps down while it waits for the quorum does not answer from deadlines
+    /// that it no longer keeps. Method: the lessor is demoted in between.
     #[tokio::test]
     async fn a_leader_that_steps_down_while_it_asks_answers_nothing() {
         for question in QUESTIONS {
@@ -222,10 +215,11 @@ mod tests {
         }
     }
 
-    /// Goal: what another member has acknowledged is found here. Method: this member's own commit
-    /// index is 5; the quorum knows of entry 6, which grants one lease and takes another away.
+    /// Goal: the answer includes a change that another member has acknowledged. Method: this
+    /// member's own commit index is 5; the quorum knows entry 6, which grants one lease and revokes
+    /// another.
     #[tokio::test]
-    async fn what_a_quorum_knows_to_be_committed_is_applied_before_the_answer() {
+    async fn everything_that_a_quorum_has_committed_is_applied_before_the_answer() {
         for (question, answer) in [
             (Question::KeepAlive(7), Err(Refusal::NotFound)),
             (Question::TimeToLive(7, false), Err(Refusal::NotFound)),
@@ -236,7 +230,7 @@ mod tests {
             let quorum = async {
                 primary.reads.answer(Ok(6)).await;
                 primary.store.lessor().take_away(7);
-                // A moment later than now, so that a whole minute is left when the answer is made.
+                // Half a second from now, so that a whole minute remains at the time of the answer.
                 let soon = clock::now() + Duration::from_millis(500);
                 primary.store.lessor().add(8, 60, soon).unwrap();
                 primary.status.set_applied(6);

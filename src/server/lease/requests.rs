@@ -1,47 +1,63 @@
-//! The Lease service's requests, a line a step.
+//! The requests of the Lease service, one line per step.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{Question, Refusal, View, forward};
+use super::{Primary, Question, Refusal, View, forward};
 use crate::{
     pb::etcdserverpb::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesResponse, LeaseRevokeRequest,
         LeaseRevokeResponse, LeaseStatus,
     },
-    server::{Error, Server, admit::GRANT_COST, command::Command},
+    server::{
+        Error,
+        admit::GRANT_COST,
+        answer::{Connection, Held},
+        command::Command,
+        members::Members,
+        propose::Proposer,
+    },
     set, stage, trace,
 };
 
 /// The pause before the leader is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-impl Server {
-    /// Lease.LeaseGrant. Who names no id gets one, before the request goes into the log.
-    pub(crate) async fn lease_grant(
+/// Serves Lease: through the log, or by asking the leader.
+pub(crate) struct LeaseServer {
+    /// Answers while this member leads.
+    pub(crate) primary: Primary,
+    pub(crate) proposer: Arc<Proposer>,
+    /// Has the leader's peer URLs.
+    pub(crate) members: Arc<Members>,
+}
+
+impl LeaseServer {
+    /// Lease.LeaseGrant. A grant without an id gets one here, before it goes into the log.
+    pub(crate) async fn grant(
         &self,
         id: u64,
         mut grant: LeaseGrantRequest,
     ) -> Result<LeaseGrantResponse, Error> {
-        self.check_quota(id, GRANT_COST).await?;
+        self.proposer.check_quota(id, GRANT_COST).await?;
         while grant.id == 0 {
-            grant.id = (self.ids.next(false) & (u64::MAX >> 1)).cast_signed();
+            grant.id = (self.proposer.ids.next(false) & (u64::MAX >> 1)).cast_signed();
         }
-        Ok(self.propose(id, Command::LeaseGrant(grant)).await?.lease_grant())
+        Ok(self.proposer.propose(id, Command::LeaseGrant(grant)).await?.lease_grant())
     }
 
     /// Lease.LeaseRevoke.
-    pub(crate) async fn lease_revoke(
+    pub(crate) async fn revoke(
         &self,
         id: u64,
         revoke: LeaseRevokeRequest,
     ) -> Result<LeaseRevokeResponse, Error> {
-        Ok(self.propose(id, Command::LeaseRevoke(revoke)).await?.lease_revoke())
+        Ok(self.proposer.propose(id, Command::LeaseRevoke(revoke)).await?.lease_revoke())
     }
 
-    /// One message of Lease.LeaseKeepAlive: the TTL that the lease has again, or `None` when it is
-    /// gone.
-    pub(crate) async fn lease_renew(&self, id: u64, lease: i64) -> Result<Option<i64>, Error> {
-        let is_forwarded = self.status.leader() != self.member_id;
+    /// One message of Lease.LeaseKeepAlive. Returns the renewed TTL in seconds, or `None` if no
+    /// lease has this id.
+    pub(crate) async fn renew(&self, id: u64, lease: i64) -> Result<Option<i64>, Error> {
+        let is_forwarded = !self.proposer.leads();
         let lease_id = lease.cast_unsigned();
         let span = stage!(LeaseRenew, id, lease = lease_id, forwarded = is_forwarded);
         let mut span = span.begun();
@@ -56,26 +72,37 @@ impl Server {
         Ok(view?.map(|view| view.ttl))
     }
 
-    /// Lease.LeaseTimeToLive: `None` when the lease is gone.
-    pub(crate) async fn lease_time_to_live(
+    /// Lease.LeaseTimeToLive: `None` if no lease has this id; and the bytes of the answer, which
+    /// are counted until it is sent. This member counts them before it asks the leader, by the keys
+    /// that it knows: calls that wait for the leader together would otherwise all pass before the
+    /// first answer is counted.
+    pub(crate) async fn time_to_live(
         &self,
         id: u64,
-        lease: i64,
-        with_keys: bool,
-    ) -> Result<Option<View>, Error> {
-        self.ask_leader(id, Question::TimeToLive(lease, with_keys)).await
+        (lease, with_keys): (i64, bool),
+        from: &Arc<Connection>,
+    ) -> Result<(Option<View>, Held), Error> {
+        from.ready(id, self.proposer.settings.request_timeout).await?;
+        let keys = if with_keys { self.primary.lessor().keys_bytes(lease) } else { 0 };
+        let held = from.hold(keys);
+        Ok((self.ask_leader(id, Question::TimeToLive(lease, with_keys)).await?, held))
     }
 
     /// Lease.LeaseLeases: every lease whose grant was acknowledged before the call, and none whose
-    /// revocation was. etcd 3.5 lists what the member happens to have applied.
-    pub(crate) async fn lease_leases(&self, id: u64) -> Result<LeaseLeasesResponse, Error> {
-        self.linearize(id).await?;
-        let leases = self.store.lessor().list();
+    /// revocation was. etcd 3.5 lists the leases of the entries that the member has applied so far.
+    pub(crate) async fn list(
+        &self,
+        id: u64,
+        from: &Connection,
+    ) -> Result<LeaseLeasesResponse, Error> {
+        self.primary.reads.linearize(id).await?;
+        from.ready(id, self.proposer.settings.request_timeout).await?;
+        let leases = self.primary.lessor().list();
         let leases = leases.into_iter().map(|id| LeaseStatus { id }).collect();
         Ok(LeaseLeasesResponse { header: None, leases })
     }
 
-    /// Asks until the leader has answered, whoever that is by then.
+    /// Asks until a leader has answered, which may be another one by then.
     async fn ask_leader(&self, id: u64, question: Question) -> Result<Option<View>, Error> {
         let asking = async {
             loop {
@@ -87,16 +114,16 @@ impl Server {
                 }
             }
         };
-        match tokio::time::timeout(self.settings.request_timeout, asking).await {
+        match tokio::time::timeout(self.proposer.settings.request_timeout, asking).await {
             Ok(answer) => answer,
-            Err(_) if self.status.leader() == 0 => Err(Error::NoLeader),
+            Err(_) if self.primary.status.leader() == 0 => Err(Error::NoLeader),
             Err(_) => Err(Error::Timeout),
         }
     }
 
     async fn ask_once(&self, id: u64, question: Question) -> Result<View, Refusal> {
-        let leader = self.status.leader();
-        if leader == self.member_id {
+        let leader = self.primary.status.leader();
+        if leader == self.proposer.member_id {
             return self.primary.answer(id, question).await;
         }
         let Some(member) = self.members.get(leader) else { return Err(Refusal::NotPrimary) };

@@ -1,4 +1,4 @@
-//! The lessor by a clock that the test turns.
+//! The lessor, with a clock that the test advances.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     server::{
         Error,
         apply::key_space::KvRequest,
-        mvcc::{Asker, Batch, Store},
+        mvcc::{Batch, ReplyTo, Store},
         txn::Txn,
     },
     storage::backend::{Backend, Options},
@@ -66,7 +66,7 @@ fn the_shortest_ttl_is_one_and_a_half_election_timeouts_in_whole_heartbeats() {
 }
 
 #[test]
-fn a_longer_election_timeout_lengthens_the_leases_that_are_there() {
+fn a_longer_election_timeout_lengthens_existing_leases() {
     let (lessor, now) = (empty(), clock::now());
     lessor.add(1, 2, now).unwrap();
     lessor.add(2, 60, now).unwrap();
@@ -78,7 +78,7 @@ fn a_longer_election_timeout_lengthens_the_leases_that_are_there() {
 }
 
 #[test]
-fn a_key_has_one_lease_and_leaves_it_when_it_gets_another_or_none() {
+fn a_key_is_attached_to_its_last_lease_only() {
     let (lessor, now) = (empty(), clock::now());
     lessor.add(1, 10, now).unwrap();
     lessor.add(2, 10, now).unwrap();
@@ -97,7 +97,7 @@ fn a_key_has_one_lease_and_leaves_it_when_it_gets_another_or_none() {
 }
 
 #[test]
-fn only_the_primary_counts_and_a_new_one_gives_the_whole_time_again() {
+fn only_the_primary_keeps_deadlines_and_a_new_one_starts_with_the_whole_ttl() {
     let (lessor, start) = (empty(), clock::now());
     lessor.add(7, 10, start).unwrap();
     assert_eq!(lessor.renew(7, start), Renewal::NotPrimary);
@@ -116,7 +116,7 @@ fn only_the_primary_counts_and_a_new_one_gives_the_whole_time_again() {
 }
 
 #[test]
-fn a_renewal_moves_the_deadline_but_does_not_wake_the_dead() {
+fn a_renewal_moves_the_deadline_unless_the_lease_has_expired() {
     let (lessor, start) = (empty(), clock::now());
     lessor.promote(1, ELECTION, start);
     lessor.add(7, 10, start).unwrap();
@@ -132,16 +132,16 @@ fn a_renewal_moves_the_deadline_but_does_not_wake_the_dead() {
     assert_eq!(lessor.renew(7, at), Renewal::NotFound);
 }
 
-/// Its id was taken before the first was revoked, and then given to another.
+/// The id was taken as due before its first lease was revoked, and then another lease got it.
 #[test]
-fn a_lease_that_has_the_id_of_one_that_is_over_is_not_over() {
+fn a_lease_with_the_id_of_an_expired_one_has_not_expired() {
     let (lessor, start) = (empty(), clock::now());
     lessor.promote(1, ELECTION, start);
     lessor.add(7, 5, start).unwrap();
     assert!(!lessor.is_over(7, start + s(4)));
     let now = start + s(5);
     assert_eq!(due(&lessor, now), [7]);
-    assert!(lessor.is_over(7, now), "it waits to be revoked");
+    assert!(lessor.is_over(7, now), "its revocation is awaited");
     lessor.take_away(7);
     assert!(!lessor.is_over(7, now));
     lessor.add(7, 5, now).unwrap();
@@ -150,7 +150,7 @@ fn a_lease_that_has_the_id_of_one_that_is_over_is_not_over() {
 }
 
 #[test]
-fn what_is_due_comes_in_order_in_portions_and_again_unless_it_is_gone() {
+fn due_leases_come_in_order_in_portions_and_again_until_they_are_revoked() {
     let (lessor, start) = (empty(), clock::now());
     lessor.promote(1, ELECTION, start);
     for (lease, ttl) in [(1, 5), (2, 3), (3, 4), (4, 60)] {
@@ -167,7 +167,7 @@ fn what_is_due_comes_in_order_in_portions_and_again_unless_it_is_gone() {
 }
 
 #[test]
-fn deadlines_that_pile_up_at_a_change_of_leader_are_spread() {
+fn deadlines_that_coincide_after_a_change_of_leader_are_spread() {
     let (lessor, start) = (empty(), clock::now());
     for lease in 1..=3500 {
         lessor.add(lease, 10, start).unwrap();
@@ -184,7 +184,7 @@ fn deadlines_that_pile_up_at_a_change_of_leader_are_spread() {
     }
 }
 
-/// A key space to which entries are applied, one a batch.
+/// A key space to which entries are applied, one per batch.
 struct Space {
     folder: TempDir,
     store: Arc<Store>,
@@ -231,7 +231,8 @@ impl Space {
     }
 
     fn put(&mut self, request: &PutRequest) -> Result<(), Error> {
-        self.apply(|batch, entry| batch.kv(entry, KvRequest::Put(request), Asker::Here)).map(|_| ())
+        self.apply(|batch, entry| batch.kv(entry, KvRequest::Put(request), ReplyTo::Client))
+            .map(|_| ())
     }
 
     fn keys(&self, lease: i64) -> Vec<String> {
@@ -266,7 +267,7 @@ fn grants_are_raised_refused_and_not_repeated_as_in_etcd() {
 }
 
 #[test]
-fn revoking_deletes_all_keys_in_one_revision_and_none_without_keys() {
+fn a_revocation_takes_one_revision_for_all_keys_and_none_without_keys() {
     let mut space = Space::new();
     space.grant(1, 10).unwrap();
     space.grant(2, 10).unwrap();
@@ -294,7 +295,7 @@ fn puts_and_deletions_attach_and_detach() {
     space.put(&PutRequest { ignore_lease: true, ..put("c", 0) }).unwrap();
     let delete = DeleteRangeRequest { key: "d".into(), ..DeleteRangeRequest::default() };
     space
-        .apply(|batch, entry| batch.kv(entry, KvRequest::DeleteRange(&delete), Asker::Here))
+        .apply(|batch, entry| batch.kv(entry, KvRequest::DeleteRange(&delete), ReplyTo::Client))
         .unwrap();
     assert_eq!((space.keys(1), space.keys(2)), (vec!["c".to_owned()], vec!["b".to_owned()]));
 }
@@ -309,16 +310,17 @@ fn a_txn_that_names_an_unknown_lease_writes_nothing() {
         Txn::expand(TxnRequest { success, ..TxnRequest::default() }, 128).unwrap()
     };
     let refused = txn(9);
-    let result = space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&refused), Asker::Here));
+    let result =
+        space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&refused), ReplyTo::Client));
     assert_eq!(result.err(), Some(Error::LeaseNotFound));
     assert_eq!((space.store.revision(), space.keys(1).len()), (1, 0));
     let taken = txn(1);
-    space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&taken), Asker::Here)).unwrap();
+    space.apply(|batch, entry| batch.kv(entry, KvRequest::Txn(&taken), ReplyTo::Client)).unwrap();
     assert_eq!(space.keys(1), ["a", "b"]);
 }
 
 #[test]
-fn leases_and_their_keys_are_there_again_after_a_restart() {
+fn leases_and_their_keys_survive_a_restart() {
     let mut space = Space::new();
     for lease in 1..=3 {
         space.grant(lease, 10 * lease).unwrap();
@@ -350,14 +352,14 @@ fn note(lessor: &Lessor, lease: i64, remaining_ttl: i64, now: std::time::Instant
     lessor.checkpoint(&[LeaseCheckpoint { id: lease, remaining_ttl }], now, None);
 }
 
-/// What is to be written down: lease and seconds that are left.
+/// The checkpoints that are due: lease and remaining seconds.
 fn checkpoints(lessor: &Lessor, now: std::time::Instant) -> Vec<(i64, i64)> {
     let due = lessor.take_checkpoints(now, 1000);
     due.iter().map(|checkpoint| (checkpoint.id, checkpoint.remaining_ttl)).collect()
 }
 
 #[test]
-fn long_leases_are_written_down_every_five_minutes_and_short_ones_never() {
+fn long_leases_are_checkpointed_every_five_minutes_and_short_ones_never() {
     let (lessor, start) = (with_checkpoints(), clock::now());
     lessor.promote(1, ELECTION, start);
     for (lease, ttl) in [(1, 900), (2, 300), (3, 301)] {
@@ -367,13 +369,13 @@ fn long_leases_are_written_down_every_five_minutes_and_short_ones_never() {
     assert!(lessor.has_checkpoints(start + s(300)));
     assert_eq!(checkpoints(&lessor, start + s(300)), [(1, 600), (3, 1)]);
     assert!(checkpoints(&lessor, start + s(300)).is_empty());
-    // A beginning second is one that is left.
+    // A fraction of a second counts as a second.
     assert_eq!(checkpoints(&lessor, start + ms(600_001)), [(1, 300)]);
     assert!(checkpoints(&lessor, start + s(899)).is_empty());
 }
 
 #[test]
-fn only_the_primary_writes_down_and_only_if_it_is_asked_to() {
+fn only_a_primary_with_checkpoints_enabled_makes_them() {
     let start = clock::now();
     for (lessor, is_primary) in [(empty(), true), (with_checkpoints(), false)] {
         if is_primary {
@@ -391,7 +393,7 @@ fn only_the_primary_writes_down_and_only_if_it_is_asked_to() {
 }
 
 #[test]
-fn a_new_leader_begins_with_what_was_written_down() {
+fn a_new_leader_continues_from_the_last_checkpoint() {
     let (lessor, start) = (with_checkpoints(), clock::now());
     for lease in 1..=3 {
         lessor.add(lease, 900, start).unwrap();
@@ -408,13 +410,13 @@ fn a_new_leader_begins_with_what_was_written_down() {
     assert_eq!(checkpoints(&lessor, start + s(300)), [(1, 301), (2, 601), (3, 601)]);
 }
 
-/// Otherwise the next leader would take less for what is left than was promised.
+/// Otherwise the next leader would start with less time than the renewal promises.
 #[test]
-fn a_renewal_waits_until_what_was_written_down_is_cleared() {
+fn a_renewal_waits_until_the_checkpoint_is_cleared() {
     let (lessor, start) = (empty(), clock::now());
     lessor.add(1, 900, start).unwrap();
     note(&lessor, 1, 600, start);
-    // Also when this leader writes nothing down itself.
+    // Even if this leader makes no checkpoints itself.
     lessor.promote(2, ELECTION, start);
     let now = start + s(100);
     assert_eq!(lessor.renew(1, now), Renewal::Checkpointed);
@@ -422,13 +424,13 @@ fn a_renewal_waits_until_what_was_written_down_is_cleared() {
     note(&lessor, 1, 0, now);
     assert_eq!(lessor.renew(1, now), Renewal::Renewed(900));
     assert_eq!(lessor.view(1, false, now).unwrap().ttl, 900);
-    // A lease that has ended meanwhile is not woken.
+    // A lease that has expired meanwhile is not renewed.
     note(&lessor, 1, 600, now);
     assert_eq!(lessor.renew(1, now + s(900)), Renewal::Expired);
 }
 
 #[test]
-fn a_lease_that_has_just_been_renewed_is_not_written_down_but_comes_again() {
+fn a_lease_that_was_just_renewed_is_not_checkpointed_until_the_next_interval() {
     let (lessor, start) = (with_checkpoints(), clock::now());
     lessor.promote(1, ELECTION, start);
     lessor.add(1, 900, start).unwrap();
@@ -454,7 +456,7 @@ fn many_checkpoints_come_in_portions_and_again_after_an_interval() {
 }
 
 #[test]
-fn what_was_written_down_outlives_a_restart_where_it_is_kept() {
+fn a_checkpoint_survives_a_restart_where_it_is_persisted() {
     for (persisted, expected) in [(true, 100), (false, 900)] {
         let mut space = Space::new();
         space.grant(1, 900).unwrap();

@@ -1,9 +1,9 @@
-//! Compaction: forgetting old revisions (etcd: `store.Compact`, `scheduleCompaction`).
+//! Compaction: dropping old revisions (etcd: `store.Compact`, `scheduleCompaction`).
 //!
-//! It happens in two steps. At once, and on every member at the same entry, the compacted
-//! revision moves: from then on older reads are refused. Later, and on each member in its own
-//! time, the index is gone through and the rows are deleted, a bounded number at a time, so that
-//! neither readers nor apply wait for long.
+//! It takes two steps. First, on every member at the same entry, the compacted revision moves: from
+//! then on reads of older revisions are refused. Then, on each member at its own pace, a background
+//! thread visits the index and deletes rows, a bounded number at a time, so that neither readers
+//! nor apply wait for long.
 //!
 //! ```text
 //!   entry applied ──▶ compacted = 8, mark "scheduled 8" ┐ together in one commit
@@ -12,9 +12,9 @@
 //!                 ──▶ mark "finished 8"                 ┘ or a later one
 //! ```
 //!
-//! After a crash in between, "scheduled" is ahead of "finished", and the work starts anew. A
-//! second compaction that arrives during the first replaces it: what the first would delete, the
-//! second deletes as well.
+//! After a crash in between, "scheduled" is ahead of "finished", and the background work starts
+//! again. A second compaction that arrives during the first replaces it, because it deletes all
+//! rows that the first would delete.
 
 use std::{
     collections::HashSet,
@@ -24,19 +24,19 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Batch, OpenError, POISONED, Revision, Store};
+use super::{Batch, OpenError, POISONED, Revision, Store, tree_index::Portion};
 use crate::{
     clock,
     server::Error,
     storage::backend::{Backend, Bucket, WriteGuard},
 };
 
-/// The meta row with the newest compaction that has been asked for.
+/// The meta row with the revision of the newest compaction that was applied.
 pub(super) const SCHEDULED: &str = "scheduledCompactRev";
-/// The meta row with the newest compaction whose rows are gone.
+/// The meta row with the revision of the newest compaction whose rows are deleted.
 pub(super) const FINISHED: &str = "finishedCompactRev";
 
-/// Reads one of the two marks: the main of a 17-byte revision; −1 if there is none.
+/// Reads the main revision of a mark, which has the form of a row key; −1 if there is no mark.
 pub(super) fn mark(backend: &Arc<Backend>, name: &'static str) -> Result<i64, OpenError> {
     let Some((value, _)) = backend.get(Bucket::Meta, name.as_bytes()) else { return Ok(-1) };
     match Revision::from_row_key(&value) {
@@ -50,7 +50,7 @@ fn set_mark(guard: &mut WriteGuard<'_>, name: &str, revision: i64) {
     guard.put(Bucket::Meta, name.as_bytes(), value);
 }
 
-/// Where the background work stands.
+/// The compaction that is in progress, if any.
 #[derive(Debug, Default)]
 pub(super) struct Worker {
     running: Option<Running>,
@@ -60,20 +60,22 @@ pub(super) struct Worker {
 struct Running {
     revision: i64,
     since: Instant,
+    /// The revisions up to the compacted one whose rows stay; complete after the first phase.
     keep: HashSet<Revision>,
     phase: Phase,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// Going through the index; behind this key.
+    /// Compact the index; the keys after this one are left (`None`: all).
     Index(Option<Bytes>),
-    /// Going through the rows; from this row on.
+    /// Delete rows; those from this row key on are left.
     Rows(Bytes),
 }
 
 impl Batch<'_> {
-    /// Makes `revision` the oldest that can be read. −1 is "never", so 0 can be compacted once.
+    /// Makes `revision` the oldest that can be read. Before the first compaction the compacted
+    /// revision is −1, so 0 can be compacted once.
     pub(crate) fn compact(&mut self, id: u64, revision: i64) -> Result<(), Error> {
         if revision <= self.index.compacted {
             return Err(Error::Compacted);
@@ -90,18 +92,17 @@ impl Batch<'_> {
         self.backend.set_request(id);
         set_mark(&mut self.backend, SCHEDULED, revision);
         self.index.compacted = revision;
-        self.store.scheduled.store(revision, Ordering::Release);
         Ok(())
     }
 }
 
 impl Store {
-    /// Does one bounded piece of the work that compaction has left: goes through `batch_limit`
-    /// keys of the index or rows of the file. Returns whether there is more to do. etcd takes
-    /// 1000 rows at a time and pauses for 10 ms in between.
-    pub fn step_compaction(&self, batch_limit: usize) -> bool {
+    /// Does one bounded piece of the background work: visits `batch_limit` keys of the index or
+    /// rows of the file. Returns whether there is more to do. etcd takes 1000 rows at a time, and
+    /// pauses for 10 ms in between.
+    pub(crate) fn step_compaction(&self, batch_limit: usize) -> bool {
         let mut worker = self.worker.lock().expect(POISONED);
-        let scheduled = self.scheduled.load(Ordering::Acquire);
+        let scheduled = self.read().compacted;
         if scheduled <= self.finished.load(Ordering::Acquire) {
             return false;
         }
@@ -115,21 +116,24 @@ impl Store {
             },
         };
         worker.running = self.step(running, batch_limit.max(1));
-        worker.running.is_some() || self.scheduled.load(Ordering::Acquire) > scheduled
+        worker.running.is_some() || self.read().compacted > scheduled
     }
 
-    /// The newest compaction whose rows are gone; −1 if there was none. "Physical" compactions
-    /// are answered when this has reached their revision.
-    pub fn finished_compaction(&self) -> i64 {
+    /// The revision of the newest compaction whose rows are deleted; −1 if there is none. A
+    /// "physical" compaction is answered when this has reached its revision.
+    pub(crate) fn finished_compaction(&self) -> i64 {
         self.finished.load(Ordering::Acquire)
     }
 
     fn step(&self, mut running: Running, limit: usize) -> Option<Running> {
         running.phase = match std::mem::replace(&mut running.phase, Phase::Index(None)) {
-            Phase::Index(after) => match self.compact_index(&mut running, after.as_ref(), limit) {
-                Some(after) => Phase::Index(Some(after)),
-                None => Phase::Rows(Bytes::new()),
-            },
+            Phase::Index(after) => {
+                let portion = Portion { after: after.as_ref(), limit };
+                match self.compact_index(&mut running, portion) {
+                    Some(last) => Phase::Index(Some(last)),
+                    None => Phase::Rows(Bytes::new()),
+                }
+            }
             Phase::Rows(from) => {
                 fail::fail_point!("compact-before-batch");
                 let next = self.delete_rows(running.revision, &running.keep, &from, limit);
@@ -149,25 +153,21 @@ impl Store {
         Some(running)
     }
 
-    /// Goes through the next `limit` keys of the index behind `after`, and returns where to go on.
-    fn compact_index(
-        &self,
-        running: &mut Running,
-        after: Option<&Bytes>,
-        limit: usize,
-    ) -> Option<Bytes> {
+    /// Compacts a portion of the index. Returns the last key visited; `None` at the end.
+    fn compact_index(&self, running: &mut Running, portion: Portion<'_>) -> Option<Bytes> {
         let Running { revision, keep, .. } = running;
         let mut span = crate::stage!(CompactIndex, 0, revision = *revision);
         let mut index = self.index.write().expect(POISONED);
         let before = index.tree.len();
-        let (next, visited) = index.tree.compact_some(*revision, after, limit, keep);
+        let (last, visited) = index.tree.compact_some(*revision, portion, keep);
         let keys = index.tree.len();
         drop(index);
         crate::set!(span, CompactIndex, visited = visited, keys_old = before, keys_new = keys);
-        next
+        last
     }
 
-    /// Deletes what is not kept among the next `limit` rows, and returns where to go on.
+    /// Deletes the rows among the next `limit` that are not kept. Returns the key of the row after
+    /// them; `None` at the end.
     fn delete_rows(
         &self,
         revision: i64,

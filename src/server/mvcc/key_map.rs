@@ -1,22 +1,23 @@
-//! All keys in order, and how many of a range are alive.
+//! All keys in order, and the number of keys in a range that are not deleted.
 //!
 //! ```text
 //!   keys     a b c d e f | g h i j k | l m n …        an ordered map, from key to history
 //!   blocks   from a: 6 keys, 5 alive | from g: 5, 5 | from l: …
 //! ```
 //!
-//! A range answers how many keys it holds even when it returns few of them (`count` of etcd's
-//! RangeResponse). etcd visits every key for that, under the lock of the index. Here the keys are
-//! counted in blocks of at most [`BLOCK_MAX`]: of a range only the blocks at its two ends are
-//! visited, and the numbers of those between are added. A list over a million keys with a limit of
-//! one adds some six thousand numbers that lie side by side, which takes a few microseconds.
+//! A RangeResponse counts all keys of the range even when it returns few of them (`count`). etcd
+//! visits every key for that, with its index locked. Here each block of at most [`BLOCK_MAX`] keys
+//! is counted in advance: a count visits the keys of the blocks at the two ends of the range, and
+//! adds the counts of those between. A list of a million keys with a limit of one adds some six
+//! thousand adjacent numbers, which takes a few microseconds.
 //!
-//! A put of a key that exists, which is most of them, changes no number and costs nothing here. A key
-//! that is new, deleted or forgotten costs a binary search among the blocks.
+//! Most puts are of a key that is alive. They change no count and cost nothing here. A key that is
+//! added, deleted, put again or forgotten costs a binary search among the blocks.
 //!
-//! Invariants: every key belongs to the last block that begins at or before it, or to the first
-//! one; the numbers of a block are those of its keys; there is a block if there is a key, and none
-//! is empty.
+//! Invariants
+//! * A key belongs to the last block that begins at or before it, or to the first block.
+//! * The counts of a block are those of its keys.
+//! * There is a block if there is a key, and no block is empty.
 
 use std::{collections::BTreeMap, ops::Bound};
 
@@ -24,33 +25,40 @@ use bytes::Bytes;
 
 use super::key_index::KeyIndex;
 
-/// Keys of a block: what a count visits at each end of its range.
+/// The most keys in a block, and so the most that a count visits at each end of its range.
 const BLOCK_MAX: usize = 256;
 
-/// Blocks that are smaller than this are joined with the next if there is room.
+/// A block with fewer keys than this is joined with the next one if both together have room.
 const BLOCK_MIN: usize = BLOCK_MAX / 4;
 
-/// A lower and an upper bound of keys.
-pub type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+/// The lower and the upper bound of a range of keys.
+pub(crate) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
-/// Some keys that follow on each other.
+/// Consecutive keys of the map, and their counts.
 #[derive(Debug, Default)]
 struct Block {
-    /// Where it begins; of the first block this counts for nothing.
+    /// The key at which the block begins; not used in the first block, which has no lower bound.
     from: Bytes,
-    keys: usize,
-    /// How many of the keys are not deleted.
-    alive: usize,
+    counts: Counts,
 }
 
-/// A map from keys to their histories.
+/// Numbers of keys in a part of the map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Those that have a history, deleted ones included.
+    pub(crate) keys: usize,
+    /// Those that are not deleted.
+    pub(crate) alive: usize,
+}
+
+/// A map from keys to their histories. See the module's text.
 #[derive(Debug, Default)]
-pub struct KeyMap {
+pub(crate) struct KeyMap {
     keys: BTreeMap<Bytes, KeyIndex>,
     blocks: Vec<Block>,
 }
 
-/// What a change has done to a key.
+/// The effect of a change on a key.
 struct Changed<R> {
     result: R,
     was_alive: bool,
@@ -64,29 +72,28 @@ fn changed<R>(index: &mut KeyIndex, change: impl FnOnce(&mut KeyIndex) -> R) -> 
 }
 
 impl KeyMap {
-    /// How many keys have a history.
-    pub fn len(&self) -> usize {
+    /// The number of keys that have a history, deleted ones included.
+    pub(crate) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there is no key.
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
-    /// The history of a key, with the key as it is stored.
-    pub fn get(&self, key: &[u8]) -> Option<(&Bytes, &KeyIndex)> {
+    /// The history of a key, with the stored copy of the key.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<(&Bytes, &KeyIndex)> {
         self.keys.get_key_value(key)
     }
 
     /// Changes the history of a key, if it has one.
-    pub fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut KeyIndex) -> R) -> Option<R> {
+    pub(crate) fn update<R>(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(&mut KeyIndex) -> R,
+    ) -> Option<R> {
         let changed = changed(self.keys.get_mut(key)?, change);
         Some(self.counted(key, changed))
     }
 
-    /// Changes the history of a key, which is empty if there was none.
-    pub fn upsert<R>(&mut self, key: &[u8], change: impl FnOnce(&mut KeyIndex) -> R) -> R {
+    /// Changes the history of a key, or adds an empty one first.
+    pub(crate) fn upsert<R>(&mut self, key: &[u8], change: impl FnOnce(&mut KeyIndex) -> R) -> R {
         if let Some(index) = self.keys.get_mut(key) {
             let changed = changed(index, change);
             return self.counted(key, changed);
@@ -98,26 +105,27 @@ impl KeyMap {
         result
     }
 
-    /// Forgets a key.
-    pub fn remove(&mut self, key: &[u8]) {
+    /// Removes a key with its history.
+    pub(crate) fn remove(&mut self, key: &[u8]) {
         let Some(index) = self.keys.remove(key) else { return };
         let number = self.block_of(key);
-        self.blocks[number].keys -= 1;
-        self.blocks[number].alive -= usize::from(index.is_alive());
+        let counts = &mut self.blocks[number].counts;
+        counts.keys -= 1;
+        counts.alive -= usize::from(index.is_alive());
         self.shrink(number);
     }
 
     /// The keys within bounds, in order.
-    pub fn range<'a>(
+    pub(crate) fn range<'a>(
         &'a self,
         bounds: Bounds<'_>,
     ) -> impl Iterator<Item = (&'a Bytes, &'a KeyIndex)> + use<'a> {
         self.keys.range::<[u8], _>(bounds)
     }
 
-    /// Changes the histories of up to `limit` keys from a bound on, in order. They may not come to
-    /// life or die by that.
-    pub fn for_each_from(
+    /// Changes the histories of up to `limit` keys from a lower bound on, in order. The change must
+    /// neither delete a key nor revive one, because it is not counted.
+    pub(crate) fn for_each_from(
         &mut self,
         from: Bound<&[u8]>,
         limit: usize,
@@ -127,9 +135,9 @@ impl KeyMap {
         keys.take(limit).for_each(|(key, index)| change(key, index));
     }
 
-    /// How many keys within bounds have a history, and how many of these are alive: at most. That
-    /// is the number of all keys of the blocks, of which no key is visited.
-    pub fn at_most(&self, (from, to): Bounds<'_>) -> (usize, usize) {
+    /// Upper limits for the numbers of keys within bounds: the sums of the blocks that they touch.
+    /// Visits no key.
+    pub(crate) fn counts_max(&self, (from, to): Bounds<'_>) -> Counts {
         let first = match from {
             Bound::Unbounded => 0,
             Bound::Included(key) | Bound::Excluded(key) => self.block_of(key),
@@ -139,11 +147,13 @@ impl KeyMap {
             Bound::Included(key) | Bound::Excluded(key) => self.block_of(key) + 1,
         };
         let blocks = self.blocks.get(first..end.min(self.blocks.len())).unwrap_or_default();
-        blocks.iter().fold((0, 0), |(keys, alive), block| (keys + block.keys, alive + block.alive))
+        let keys = blocks.iter().map(|block| block.counts.keys).sum();
+        let alive = blocks.iter().map(|block| block.counts.alive).sum();
+        Counts { keys, alive }
     }
 
-    /// How many keys within bounds are alive.
-    pub fn alive(&self, (from, to): Bounds<'_>) -> usize {
+    /// The number of keys within bounds that are not deleted.
+    pub(crate) fn alive(&self, (from, to): Bounds<'_>) -> usize {
         let end = |bound| match bound {
             Bound::Unbounded => None,
             Bound::Included(key) | Bound::Excluded(key) => Some(self.block_of(key)),
@@ -152,9 +162,9 @@ impl KeyMap {
         if first.is_some() && first == last || self.blocks.is_empty() {
             return self.visit_alive((from, to));
         }
-        // Whole blocks; and what is left of the first and of the last.
+        // Whole blocks, then the rest of the first block and of the last.
         let whole = first.map_or(0, |first| first + 1)..last.unwrap_or(self.blocks.len());
-        let mut alive = self.blocks[whole.clone()].iter().map(|block| block.alive).sum();
+        let mut alive = self.blocks[whole.clone()].iter().map(|block| block.counts.alive).sum();
         if let (Some(_), Some(next)) = (first, self.blocks.get(whole.start)) {
             alive += self.visit_alive((from, Bound::Excluded(&next.from)));
         } else if first.is_some() {
@@ -171,65 +181,66 @@ impl KeyMap {
         self.range(bounds).filter(|(_, index)| index.is_alive()).count()
     }
 
-    /// The number of the block that a key belongs to, or would.
+    /// The index of the block to which a key belongs, or would belong.
     fn block_of(&self, key: &[u8]) -> usize {
         self.blocks.partition_point(|block| block.from.as_ref() <= key).saturating_sub(1)
     }
 
-    /// Counts what a change has done to a key, and returns what it returned.
+    /// Counts a change of a key, and returns its result.
     fn counted<R>(&mut self, key: &[u8], changed: Changed<R>) -> R {
         let Changed { result, was_alive, is_alive } = changed;
         if was_alive != is_alive {
             let number = self.block_of(key);
-            let block = &mut self.blocks[number];
-            block.alive = block.alive + usize::from(is_alive) - usize::from(was_alive);
+            let counts = &mut self.blocks[number].counts;
+            counts.alive = counts.alive + usize::from(is_alive) - usize::from(was_alive);
         }
         result
     }
 
-    /// A key was added.
+    /// Counts a key that was added.
     fn count_new(&mut self, key: &[u8], is_alive: bool) {
         if self.blocks.is_empty() {
             self.blocks.push(Block::default());
         }
         let number = self.block_of(key);
-        self.blocks[number].keys += 1;
-        self.blocks[number].alive += usize::from(is_alive);
-        if BLOCK_MAX < self.blocks[number].keys {
+        let counts = &mut self.blocks[number].counts;
+        counts.keys += 1;
+        counts.alive += usize::from(is_alive);
+        if BLOCK_MAX < counts.keys {
             self.split(number);
         }
     }
 
-    /// Gives the second half of a block's keys to a new one.
+    /// Moves the second half of a block's keys to a new block.
     fn split(&mut self, number: usize) {
-        let half = self.blocks[number].keys / 2;
+        let half = self.blocks[number].counts.keys / 2;
         let from: Bound<&[u8]> = match number {
             0 => Bound::Unbounded,
             _ => Bound::Included(&self.blocks[number].from),
         };
         let mut keys = self.keys.range::<[u8], _>((from, Bound::Unbounded));
         let alive = keys.by_ref().take(half).filter(|(_, index)| index.is_alive()).count();
-        let (from, _) = keys.next().expect("a block has more keys than half of them");
+        let (from, _) = keys.next().expect("the second half has a key");
         let from = Bytes::copy_from_slice(from);
-        let block = &mut self.blocks[number];
-        let right = Block { from, keys: block.keys - half, alive: block.alive - alive };
-        (block.keys, block.alive) = (half, alive);
-        self.blocks.insert(number + 1, right);
+        let left = Counts { keys: half, alive };
+        let all = std::mem::replace(&mut self.blocks[number].counts, left);
+        let right = Counts { keys: all.keys - left.keys, alive: all.alive - left.alive };
+        self.blocks.insert(number + 1, Block { from, counts: right });
     }
 
-    /// Removes a block that is empty, and joins one that is small with the next if there is room.
+    /// Removes a block if it is empty; joins it with the next one if it is small and there is room.
     fn shrink(&mut self, number: usize) {
-        let keys = self.blocks[number].keys;
+        let keys = self.blocks[number].counts.keys;
         if keys == 0 {
             self.blocks.remove(number);
             return;
         }
-        let has_room = |next: &Block| keys + next.keys <= BLOCK_MAX - BLOCK_MIN;
+        let has_room = |next: &Block| keys + next.counts.keys <= BLOCK_MAX - BLOCK_MIN;
         if keys < BLOCK_MIN && self.blocks.get(number + 1).is_some_and(has_room) {
-            let next = self.blocks.remove(number + 1);
-            let block = &mut self.blocks[number];
-            block.keys += next.keys;
-            block.alive += next.alive;
+            let next = self.blocks.remove(number + 1).counts;
+            let counts = &mut self.blocks[number].counts;
+            counts.keys += next.keys;
+            counts.alive += next.alive;
         }
     }
 }
@@ -241,7 +252,7 @@ mod tests {
     use super::*;
     use crate::server::mvcc::Revision;
 
-    /// SplitMix64.
+    /// A SplitMix64 generator, which yields the same numbers for the same seed.
     struct Random(u64);
 
     impl Random {
@@ -258,18 +269,16 @@ mod tests {
         format!("{number:05}").into_bytes()
     }
 
-    /// What the essay promises.
+    /// The invariants of the module's text.
     fn check_invariants(map: &KeyMap) {
-        assert_eq!(map.blocks.is_empty(), map.is_empty());
+        assert_eq!(map.blocks.is_empty(), map.keys.is_empty());
         for (number, block) in map.blocks.iter().enumerate() {
-            assert!((1..=BLOCK_MAX).contains(&block.keys));
+            assert!((1..=BLOCK_MAX).contains(&block.counts.keys));
             let of_block = map.keys.iter().filter(|(key, _)| map.block_of(key) == number);
             let alive: Vec<bool> = of_block.map(|(_, index)| index.is_alive()).collect();
             let is_alive = |alive: &&bool| **alive;
-            assert_eq!(
-                (block.keys, block.alive),
-                (alive.len(), alive.iter().filter(is_alive).count())
-            );
+            let (keys, alive) = (alive.len(), alive.iter().filter(is_alive).count());
+            assert_eq!(block.counts, Counts { keys, alive });
         }
         assert!(map.blocks.iter().skip(1).is_sorted_by(|a, b| a.from < b.from));
     }
@@ -283,7 +292,7 @@ mod tests {
             _ => Bound::Included(key(number)),
         };
         let bounds = (bound(ends[0]), bound(ends[1]));
-        // The standard map does not take one key, excluded twice.
+        // The standard map panics if both bounds exclude the same key.
         match bounds {
             (Bound::Excluded(_), Bound::Excluded(end)) => (Bound::Unbounded, Bound::Excluded(end)),
             bounds => bounds,
@@ -294,10 +303,10 @@ mod tests {
         (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice))
     }
 
-    /// Goal: the map is an ordered map, and counts what is alive. Method: random puts, deletions and
-    /// removals on a map and on the standard one; all ranges agree.
+    /// Goal: the map is ordered, and counts the keys that are not deleted. Method: random puts,
+    /// deletions and removals, here and in a standard map; ranges and their counts agree.
     #[test]
-    fn it_is_an_ordered_map_that_counts() {
+    fn a_random_history_leaves_an_ordered_map_with_right_counts() {
         for seed in 0..8 {
             println!("seed {seed}");
             let (mut random, keys) = (Random(seed), [40, 400, 1500][seed as usize % 3]);
@@ -339,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_as_many_as_their_keys_need() {
+    fn there_is_a_block_for_every_half_or_whole_block_of_keys() {
         let mut map = KeyMap::default();
         for number in 0..10 * BLOCK_MAX {
             map.upsert(&key(number), |index| index.put(Revision::new(1 + number as i64, 0)));
@@ -350,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_is_emptied_leaves_no_block() {
+    fn a_map_whose_keys_are_all_removed_has_no_block() {
         let mut map = KeyMap::default();
         for number in 0..1000 {
             map.upsert(&key(number * 7 % 1000), |index| {
@@ -361,13 +370,13 @@ mod tests {
             map.remove(&key(number * 13 % 1000));
             check_invariants(&map);
         }
-        assert!(map.is_empty() && map.blocks.is_empty());
+        assert!(map.keys.is_empty() && map.blocks.is_empty());
         assert_eq!(map.range((Bound::Unbounded, Bound::Unbounded)).count(), 0);
         assert_eq!(map.alive((Bound::Unbounded, Bound::Unbounded)), 0);
     }
 
     #[test]
-    fn keys_from_a_bound_on_are_changed_up_to_a_limit() {
+    fn a_change_of_many_keys_begins_behind_its_bound_and_ends_at_its_limit() {
         let mut map = KeyMap::default();
         for number in 0..300 {
             map.upsert(&key(number), |index| index.put(Revision::new(1 + number as i64, 0)));

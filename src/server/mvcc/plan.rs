@@ -1,23 +1,24 @@
-//! A range whose revisions are known, and whose rows are not read yet.
+//! A range whose revisions are known and whose rows are not read yet.
 //!
-//! A range has two halves. The **plan** is made under the index lock: which revisions, in which
-//! order, how many keys in all, what the write buffer has of them. It is **read** without the lock,
-//! and perhaps much later and on another thread: a transaction that writes is planned by apply, and
-//! its answer is read by the member that a client has asked, when there is room for it.
+//! A range is answered in two steps. It is **planned** under the index lock: which revisions, in
+//! which order, how many keys in all, and which of the rows are in the write buffer. It is **read**
+//! without the lock, perhaps much later and on another thread: apply plans the ranges of a
+//! transaction that writes, and the member whose client waits reads them when it has room for the
+//! answer.
 //!
 //! ```text
 //!   under the lock                           without it
-//!   index: filter, order, limit              ┌▶ whole: messages, if they are small
-//!   buffer: what it has of the rows ─▶ Plan ─┤
-//!                                            └▶ write: into an answer that is bounded
+//!   index: filter, sort, limit               ┌▶ whole: a message, if the answer is small
+//!   buffer: the rows that it has ─▶ Plan ────┤
+//!                                            └▶ write: into a large answer
 //! ```
 //!
-//! The index knows all of a key but its value and its lease. So it decides what is returned, and
-//! what is not returned is not read. Only an order by values needs all rows first, and is the one
-//! that must have all of them in memory.
+//! The index knows everything about a key but its value and its lease. So it decides which keys are
+//! returned, and only their rows are read. The exception is an order by values, which needs all
+//! rows in memory first.
 //!
-//! A plan holds a snapshot of the file, so that compaction takes nothing away from it. Whoever lets
-//! it wait must bound how long.
+//! A plan holds a snapshot of the file, so compaction cannot remove the rows that it names. The
+//! holder of a plan must bound how long it waits with it.
 
 use std::{cmp::Ordering, ops::ControlFlow};
 
@@ -25,8 +26,9 @@ use bytes::Bytes;
 
 use super::{
     Revision,
-    key_index::Found,
+    key_index::KeyMeta,
     reader::{Reader, Source},
+    revision::ROW_KEY_LEN,
     tree_index::{KeyRange, TreeIndex},
 };
 use crate::{
@@ -43,72 +45,72 @@ use crate::{
     trace::Span,
 };
 
-/// A header as apply makes it: the member's interceptor fills in the rest.
+/// A header with the revision; the interceptor fills in the other fields.
 pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
     Some(ResponseHeader { revision, ..ResponseHeader::default() })
 }
 
-/// The first half of a range. See the module's text.
+/// A range that can be read. See the module's text.
 #[derive(Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The newest revision that the reader saw, for the header.
     revision: i64,
-    /// The revision at which it reads.
+    /// The revision at which the range is read.
     at: i64,
-    /// How many keys there are in the range.
+    /// The number of keys in the range, before filters and limit.
     total: usize,
-    /// Whether there are more of those that were asked for than the limit.
+    /// Whether the limit leaves out keys that pass the filters.
     more: bool,
     keys_only: bool,
-    /// What must still be done to the order; nothing behind the first look at the rows.
-    order: Order,
+    pending: PendingSort,
     /// The rows to read, in order; none if only the count is wanted.
-    keys: Vec<[u8; 17]>,
+    keys: Vec<[u8; ROW_KEY_LEN]>,
+    /// `None` if only the count is wanted.
     view: Option<View>,
 }
 
-/// How rows, found in the order of their keys, come into the order that was asked for.
+/// The sorting that is left to do. The index finds rows in the order of their keys.
 #[derive(Debug)]
-enum Order {
-    /// They are in it.
-    Done,
-    /// By what the index knows; that takes time, so it is done when the index is free again.
-    Index(Vec<Found>, Sorted),
-    /// By their values, then up to a limit (0: none).
-    Values(Sorted, usize),
+enum PendingSort {
+    Nothing,
+    /// Sort by metadata of the index. It takes time, so it is done after the index lock is
+    /// released.
+    ByMeta(Vec<KeyMeta>, SortBy),
+    /// Sort by values, then keep the first `limit` (0: all).
+    ByValue(SortBy, usize),
 }
 
-/// An order that was asked for.
+/// The order that a request asks for.
 #[derive(Clone, Copy, Debug)]
-struct Sorted {
+struct SortBy {
     target: SortTarget,
     descending: bool,
 }
 
-impl Sorted {
-    fn by(request: &RangeRequest) -> Sorted {
-        Sorted {
+impl SortBy {
+    fn new(request: &RangeRequest) -> SortBy {
+        SortBy {
             target: SortTarget::try_from(request.sort_target).unwrap_or_default(),
             descending: request.sort_order == SortOrder::Descend as i32,
         }
     }
 
-    fn by_key(self) -> bool {
+    /// Whether this is the order in which the index finds keys.
+    fn is_index_order(self) -> bool {
         self.target == SortTarget::Key && !self.descending
     }
 
-    fn by_value(self) -> bool {
+    fn is_by_value(self) -> bool {
         self.target == SortTarget::Value
     }
 
-    /// For a sort that keeps equal ones in the order of their keys, in either direction.
-    fn apply(self, order: Ordering) -> Ordering {
+    fn direct(self, order: Ordering) -> Ordering {
         if self.descending { order.reverse() } else { order }
     }
 
-    /// Compares what the index knows; places are in the order of the keys.
-    fn compare(self, a: (usize, &Found), b: (usize, &Found)) -> Ordering {
-        self.apply(match self.target {
+    /// Compares two keys by their positions in the order of keys and by their metadata.
+    fn compare(self, a: (usize, &KeyMeta), b: (usize, &KeyMeta)) -> Ordering {
+        self.direct(match self.target {
             SortTarget::Version => a.1.version.cmp(&b.1.version),
             SortTarget::Create => a.1.created.main.cmp(&b.1.created.main),
             SortTarget::Mod => a.1.modified.main.cmp(&b.1.modified.main),
@@ -117,131 +119,156 @@ impl Sorted {
         })
     }
 
-    /// The places in their new order.
-    fn places(self, found: &[Found]) -> Vec<usize> {
-        let mut places: Vec<usize> = (0..found.len()).collect();
-        places.sort_by(|a, b| self.compare((*a, &found[*a]), (*b, &found[*b])));
-        places
+    /// The positions of the first `limit` keys in this order.
+    fn positions(self, found: &[KeyMeta], limit: usize) -> Vec<usize> {
+        sorted_positions(found.len(), limit, |a, b| self.compare((a, &found[a]), (b, &found[b])))
     }
 }
 
-/// What is returned of what is found.
+/// Sorts the positions 0 to `len`, and returns the first `limit`. Positions that compare equal stay
+/// in ascending order.
+fn sorted_positions(
+    len: usize,
+    limit: usize,
+    compare: impl Fn(usize, usize) -> Ordering,
+) -> Vec<usize> {
+    let mut positions: Vec<usize> = (0..len).collect();
+    let compare = |a: &usize, b: &usize| compare(*a, *b).then(a.cmp(b));
+    if limit < len {
+        positions.select_nth_unstable_by(limit, compare);
+        positions.truncate(limit);
+    }
+    positions.sort_unstable_by(compare);
+    positions
+}
+
+/// Selects the keys that a range returns from those that the index finds.
 #[derive(Clone, Copy)]
-struct Choice<'r> {
+struct Selection<'r> {
     request: &'r RangeRequest,
-    sorted: Sorted,
+    sort_by: SortBy,
     /// 0: all.
     limit: usize,
 }
 
-impl Choice<'_> {
-    /// Filters, and orders and cuts as far as that must be done here. Returns whether there are
-    /// more than the limit.
-    fn cut(self, all: &mut Vec<Found>) -> bool {
-        all.retain(|it| is_wanted(self.request, it));
-        // As in etcd, a sort *target* alone does not count: then the first rows by key are sorted
-        // among themselves. One more of them than wanted takes part.
-        let only_first =
-            self.request.sort_order == SortOrder::None as i32 && !narrows(self.request);
-        if self.limit > 0 && only_first {
-            all.truncate(self.limit.saturating_add(1));
+impl<'r> Selection<'r> {
+    fn new(request: &'r RangeRequest) -> Selection<'r> {
+        let limit = usize::try_from(request.limit).unwrap_or(0);
+        Selection { request, sort_by: SortBy::new(request), limit }
+    }
+
+    /// Whether the range returns the first keys that the index finds: it neither filters nor sorts.
+    fn is_prefix(self) -> bool {
+        self.sort_by.is_index_order() && !filters_revisions(self.request)
+    }
+
+    /// Filters the keys, and applies the limit, unless that takes their values. Returns whether the
+    /// limit leaves any out.
+    fn select(self, found: &mut Vec<KeyMeta>) -> bool {
+        found.retain(|it| passes(self.request, it));
+        // As in etcd, a sort *target* without an order sorts only the first keys among themselves:
+        // as many as the limit, and one more.
+        let sorts_first_only =
+            self.request.sort_order == SortOrder::None as i32 && !filters_revisions(self.request);
+        if self.limit > 0 && sorts_first_only {
+            found.truncate(self.limit.saturating_add(1));
         }
-        let more = self.limit > 0 && all.len() > self.limit;
-        if more && !self.sorted.by_value() {
-            if !self.sorted.by_key() {
-                let places = self.sorted.places(all);
-                *all = places.into_iter().map(|place| all[place]).collect();
+        let more = self.limit > 0 && found.len() > self.limit;
+        if more && !self.sort_by.is_by_value() {
+            if self.sort_by.is_index_order() {
+                found.truncate(self.limit);
+            } else {
+                let positions = self.sort_by.positions(found, self.limit);
+                *found = positions.into_iter().map(|position| found[position]).collect();
             }
-            all.truncate(self.limit);
         }
         more
     }
 }
 
-/// Whether a request leaves out keys by their revisions.
-fn narrows(request: &RangeRequest) -> bool {
+/// Whether a request filters keys by their revisions.
+pub(super) fn filters_revisions(request: &RangeRequest) -> bool {
     request.min_mod_revision != 0
         || request.max_mod_revision != 0
         || request.min_create_revision != 0
         || request.max_create_revision != 0
 }
 
-fn is_wanted(request: &RangeRequest, found: &Found) -> bool {
+/// Whether a key passes the filters.
+fn passes(request: &RangeRequest, found: &KeyMeta) -> bool {
     let within =
         |value: i64, min: i64, max: i64| (min == 0 || value >= min) && (max == 0 || value <= max);
     within(found.modified.main, request.min_mod_revision, request.max_mod_revision)
         && within(found.created.main, request.min_create_revision, request.max_create_revision)
 }
 
-/// What is planned of each row: its key.
-const ROW: usize = size_of::<[u8; 17]>();
-
-/// The most memory that the plan of a range takes; looks at no key.
-pub(super) fn bytes_at_most(tree: &TreeIndex, request: &RangeRequest) -> usize {
+/// An upper limit, in bytes, for the plan of a range; looks at no key.
+pub(super) fn bytes_max(tree: &TreeIndex, request: &RangeRequest) -> usize {
     if request.count_only {
         return 0;
     }
-    let most = tree.most(KeyRange::new(&request.key, &request.range_end));
-    if Sorted::by(request).by_key() && !narrows(request) {
-        let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
-        return ROW * limit.map_or(most, |limit| limit.min(most));
+    let keys = tree.keys_max(KeyRange::of(request));
+    let selection = Selection::new(request);
+    if selection.is_prefix() {
+        let limit = Some(selection.limit).filter(|limit| *limit > 0);
+        return ROW_KEY_LEN * limit.map_or(keys, |limit| limit.min(keys));
     }
-    (ROW + size_of::<Found>()) * most
+    (ROW_KEY_LEN + size_of::<KeyMeta>()) * keys
 }
 
-/// Takes in what is found of a range that is walked through in portions.
-pub(super) struct Sieve<'r> {
-    choice: Choice<'r>,
-    /// Whether the rows come in the order of their keys, up to the limit.
-    is_plain: bool,
-    /// Whether `total` was known before.
+/// Collects the keys of a range that is planned in portions.
+pub(super) struct Collector<'r> {
+    selection: Selection<'r>,
+    /// Whether `total` was known before the first portion.
     is_counted: bool,
-    keys: Vec<[u8; 17]>,
-    all: Vec<Found>,
     total: usize,
+    /// For a range that returns the first keys of the index: these, up to the limit.
+    keys: Vec<[u8; ROW_KEY_LEN]>,
+    /// For any other range: all keys.
+    found: Vec<KeyMeta>,
 }
 
-impl<'r> Sieve<'r> {
-    /// For a range of which nothing is found yet; `total` if it is known how many keys it has.
-    pub(super) fn new(request: &'r RangeRequest, total: Option<usize>) -> Sieve<'r> {
-        let (sorted, limit) = (Sorted::by(request), usize::try_from(request.limit).unwrap_or(0));
-        let is_plain = sorted.by_key() && !narrows(request);
-        let (choice, is_counted) = (Choice { request, sorted, limit }, total.is_some());
-        let (keys, all, total) = (Vec::new(), Vec::new(), total.unwrap_or(0));
-        Sieve { choice, is_plain, is_counted, keys, all, total }
+impl<'r> Collector<'r> {
+    /// `total`: the number of keys in the range, if it is known already.
+    pub(super) fn new(request: &'r RangeRequest, total: Option<usize>) -> Collector<'r> {
+        Collector {
+            selection: Selection::new(request),
+            is_counted: total.is_some(),
+            total: total.unwrap_or(0),
+            keys: Vec::new(),
+            found: Vec::new(),
+        }
     }
 
-    /// Takes in the next one.
-    pub(super) fn put(&mut self, found: Found) {
+    /// Adds the next key of the range.
+    pub(super) fn add(&mut self, found: KeyMeta) {
         self.total += usize::from(!self.is_counted);
-        let limit = self.choice.limit;
-        if self.choice.request.count_only {
-        } else if !self.is_plain {
-            self.all.push(found);
+        let limit = self.selection.limit;
+        if self.selection.request.count_only {
+        } else if !self.selection.is_prefix() {
+            self.found.push(found);
         } else if limit == 0 || self.keys.len() < limit {
             self.keys.push(found.modified.row_key());
         }
     }
 
-    /// Whether nothing more is wanted.
+    /// Whether no more keys are needed.
     pub(super) fn is_full(&self) -> bool {
-        let limit = self.choice.limit;
-        self.is_counted && self.is_plain && limit > 0 && limit <= self.keys.len()
+        let limit = self.selection.limit;
+        self.is_counted && self.selection.is_prefix() && limit > 0 && limit <= self.keys.len()
     }
 
-    /// How many keys were found.
     pub(super) fn total(&self) -> usize {
         self.total
     }
 }
 
 impl Plan {
-    /// Looks up the revisions and what the buffer has of them.
+    /// Plans a range while the index is locked.
     pub(super) fn new(reader: Reader<'_>, request: &RangeRequest) -> Result<Plan, Error> {
         let mut plan = Plan::begin(reader, request)?;
-        let range = KeyRange::new(&request.key, &request.range_end);
         if request.count_only {
-            plan.total = reader.index.tree.count(range, plan.at);
+            plan.total = reader.index.tree.count(KeyRange::of(request), plan.at);
             return Ok(plan);
         }
         plan.find(reader, request);
@@ -249,7 +276,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// A plan of nothing, if the range may be read.
+    /// Checks that the range may be read, and returns a plan without rows.
     pub(super) fn begin(reader: Reader<'_>, request: &RangeRequest) -> Result<Plan, Error> {
         let Reader { index, current, .. } = reader;
         check::check_sort(request)?;
@@ -266,33 +293,32 @@ impl Plan {
             total: 0,
             more: false,
             keys_only: request.keys_only,
-            order: Order::Done,
+            pending: PendingSort::Nothing,
             keys: Vec::new(),
             view: None,
         })
     }
 
-    /// The revision at which it reads.
+    /// The revision at which the range is read.
     pub(super) fn at(&self) -> i64 {
         self.at
     }
 
-    /// Takes in what a [`Sieve`] has let through, and looks up what the buffer has of it.
-    pub(super) fn fill(&mut self, sieve: Sieve<'_>, source: Source<'_>, id: u64) {
-        let Sieve { choice, mut keys, all, total, is_plain, .. } = sieve;
+    /// Completes a plan with the keys that were collected.
+    pub(super) fn fill(&mut self, collector: Collector<'_>, source: Source<'_>, id: u64) {
+        let Collector { selection, total, mut keys, mut found, .. } = collector;
         self.total = total;
-        if choice.request.count_only {
+        if selection.request.count_only {
             return;
         }
-        if is_plain {
-            self.more = choice.limit > 0 && total > choice.limit;
+        if selection.is_prefix() {
+            self.more = selection.limit > 0 && total > selection.limit;
             keys.shrink_to_fit();
             self.keys = keys;
         } else {
-            let mut all = all;
-            let more = choice.cut(&mut all);
-            all.shrink_to_fit();
-            self.take(all, choice.sorted, (more, choice.limit));
+            self.more = selection.select(&mut found);
+            found.shrink_to_fit();
+            self.take(selection, found);
         }
         self.view = Some(source.view(id, &self.keys));
         self.settle();
@@ -300,34 +326,31 @@ impl Plan {
 
     fn find(&mut self, reader: Reader<'_>, request: &RangeRequest) {
         let Reader { id, index, .. } = reader;
-        let range = KeyRange::new(&request.key, &request.range_end);
-        let limit = usize::try_from(request.limit).unwrap_or(0);
-        let sorted = Sorted::by(request);
-        if sorted.by_key() && !narrows(request) {
-            let found = index.tree.revisions(id, range, self.at, limit);
+        let (range, selection) = (KeyRange::of(request), Selection::new(request));
+        if selection.is_prefix() {
+            let found = index.tree.revisions(id, range, self.at, selection.limit);
             self.total = found.total;
-            self.more = limit > 0 && found.total > limit;
+            self.more = selection.limit > 0 && found.total > selection.limit;
             self.keys = found.revisions.into_iter().map(Revision::row_key).collect();
             return;
         }
-        let choice = Choice { request, sorted, limit };
         let mut more = false;
-        let found = index.tree.chosen(id, range, self.at, |all| more = choice.cut(all));
-        self.total = found.total;
-        self.take(found.chosen, sorted, (more, limit));
+        let found = index.tree.selected(id, range, self.at, |all| more = selection.select(all));
+        (self.total, self.more) = (found.total, more);
+        self.take(selection, found.keys);
     }
 
-    /// Takes in what was chosen.
-    fn take(&mut self, chosen: Vec<Found>, sorted: Sorted, (more, limit): (bool, usize)) {
-        self.more = more;
-        self.keys = chosen.iter().map(|it| it.modified.row_key()).collect();
-        self.order = if sorted.by_value() {
-            Order::Values(sorted, limit)
-        } else if sorted.by_key() || more {
-            // What had to be cut was ordered before.
-            Order::Done
+    /// Takes the keys that were selected; `more` is set.
+    fn take(&mut self, selection: Selection<'_>, selected: Vec<KeyMeta>) {
+        let sort_by = selection.sort_by;
+        self.keys = selected.iter().map(|it| it.modified.row_key()).collect();
+        self.pending = if sort_by.is_by_value() {
+            PendingSort::ByValue(sort_by, selection.limit)
+        } else if sort_by.is_index_order() || self.more {
+            // Keys were sorted when the limit was applied.
+            PendingSort::Nothing
         } else {
-            Order::Index(chosen, sorted)
+            PendingSort::ByMeta(selected, sort_by)
         };
     }
 
@@ -336,55 +359,58 @@ impl Plan {
         self.revision
     }
 
-    /// How many keys there are in the range.
+    /// The number of keys in the range (etcd: `RangeResponse.count`).
     pub(crate) fn count(&self) -> i64 {
         i64::try_from(self.total).unwrap_or(i64::MAX)
     }
 
-    /// Whether there are more of those that were asked for than the limit.
+    /// Whether the limit leaves out keys that pass the filters (etcd: `RangeResponse.more`).
     pub(crate) fn more(&self) -> bool {
         self.more
     }
 
-    /// How many rows there are to read.
+    /// The number of rows to read.
     pub(crate) fn rows(&self) -> usize {
         self.keys.len()
     }
 
-    /// The memory that the plan takes.
+    /// The memory of the plan, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        let order = if let Order::Index(found, _) = &self.order { found.capacity() } else { 0 };
+        let pending = match &self.pending {
+            PendingSort::ByMeta(found, _) => found.capacity(),
+            PendingSort::Nothing | PendingSort::ByValue(..) => 0,
+        };
         let view = self.view.as_ref().map_or(0, View::bytes);
-        ROW * self.keys.capacity() + size_of::<Found>() * order + view
+        ROW_KEY_LEN * self.keys.capacity() + size_of::<KeyMeta>() * pending + view
     }
 
-    /// Makes the plan fit to wait, or to cross to another thread: see [`View::settle`].
+    /// Prepares the plan to wait, or to move to another thread: see [`View::settle`].
     pub(super) fn settle(&mut self) {
         if let Some(view) = &mut self.view {
             view.settle(&self.keys);
         }
     }
 
-    /// Orders by what the index knows, if that was left.
-    fn arrange(&mut self) {
-        if let Order::Index(found, sorted) = &self.order {
-            let places = sorted.places(found);
-            self.order = Order::Done;
-            self.rearrange(&places);
+    /// Sorts by metadata, if that is pending.
+    fn sort_by_meta(&mut self) {
+        if let PendingSort::ByMeta(found, sort_by) = &self.pending {
+            let positions = sort_by.positions(found, found.len());
+            self.pending = PendingSort::Nothing;
+            self.rearrange(&positions);
         }
     }
 
-    fn rearrange(&mut self, places: &[usize]) {
-        // What the frozen buffer has is found by the keys in their old order.
+    fn rearrange(&mut self, positions: &[usize]) {
+        // Rows of the frozen buffer are looked up by the keys in their old order.
         self.settle();
-        self.keys = places.iter().map(|place| self.keys[*place]).collect();
+        self.keys = positions.iter().map(|position| self.keys[*position]).collect();
         if let Some(view) = &mut self.view {
-            view.rearrange(places);
+            view.rearrange(positions);
         }
     }
 
-    /// Reads the rows into a message. Returns `None`, and can be read again, as soon as that takes
-    /// more than is left of `budget` bytes.
+    /// Reads the rows into a message. Returns `None` as soon as they take more than is left of
+    /// `budget` bytes; then the plan can be read again.
     pub(crate) fn whole(
         &mut self,
         source: Source<'_>,
@@ -392,15 +418,15 @@ impl Plan {
         span: &mut Span,
     ) -> Option<RangeResponse> {
         crate::set!(span, MvccRange, revision = self.at, total = self.total);
-        self.arrange();
+        self.sort_by_meta();
         let (mut kvs, mut bytes) = (Vec::new(), 0);
         let read = self.each(source, |row| {
             bytes += row.len();
             kvs.push(source.decode(row));
             if *budget < bytes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        if let Order::Values(sorted, limit) = self.order {
-            kvs.sort_by(|a, b| sorted.apply(a.value.cmp(&b.value)));
+        if let PendingSort::ByValue(sort_by, limit) = self.pending {
+            kvs.sort_by(|a, b| sort_by.direct(a.value.cmp(&b.value)));
             kvs.truncate(if limit == 0 { usize::MAX } else { limit });
         }
         crate::set!(span, MvccRange, keys = kvs.len(), bytes = bytes);
@@ -415,17 +441,18 @@ impl Plan {
         Some(RangeResponse { header, kvs, more, count })
     }
 
-    /// Reads the rows, and writes them as the field `tag` of a message that is not begun here. Can
-    /// be called again if it breaks.
+    /// Reads the rows, and writes them as values of the field `tag` of the message under way. If it
+    /// breaks, it can be called again with another writer.
     pub(crate) fn write(
         &mut self,
         source: Source<'_>,
-        (writer, tag): (&mut Writer, u8),
+        writer: &mut Writer,
+        tag: u8,
         span: &mut Span,
     ) -> ControlFlow<()> {
         crate::set!(span, MvccRange, revision = self.at, total = self.total);
-        self.arrange();
-        self.order_by_values(source, writer)?;
+        self.sort_by_meta();
+        self.sort_by_value(source, writer)?;
         let mut rows = Rows::new(tag, self.at, self.keys_only);
         let (mut keys, mut kept, mut bytes) = (0, 0, 0);
         let (list, view) = (&self.keys, self.view.as_mut());
@@ -439,8 +466,8 @@ impl Plan {
         });
         crate::set!(span, MvccRange, keys = keys, bytes = bytes);
         read?;
-        // From the first row on that is not kept, none is. Who has no room for one has its place in
-        // the ledger, so this is not read a second time.
+        // After the first row that is not kept, none is. The answer has its place in the ledger by
+        // then, so this range is not read a second time.
         if kept < keys {
             rows.leave(std::mem::take(&mut self.keys), kept);
             self.view = None;
@@ -449,23 +476,25 @@ impl Plan {
         ControlFlow::Continue(())
     }
 
-    /// Brings the keys into the order of their values, if that was asked for. All values must be in
-    /// memory for that, which is counted, and waits for nobody.
-    fn order_by_values(&mut self, source: Source<'_>, writer: &mut Writer) -> ControlFlow<()> {
-        let Order::Values(sorted, limit) = self.order else { return ControlFlow::Continue(()) };
+    /// Sorts by values, if that is pending. All values must be in memory for that. They are
+    /// counted, but do not wait for room.
+    fn sort_by_value(&mut self, source: Source<'_>, writer: &mut Writer) -> ControlFlow<()> {
+        let PendingSort::ByValue(sort_by, limit) = self.pending else {
+            return ControlFlow::Continue(());
+        };
         let mut values = Vec::with_capacity(self.keys.len());
         self.each(source, |row| {
             writer.overdraw(row.len())?;
             values.push(source.decode(row).value);
             ControlFlow::Continue(())
         })?;
-        let mut places: Vec<usize> = (0..values.len()).collect();
-        places.sort_by(|a, b| sorted.apply(values[*a].cmp(&values[*b])));
-        places.truncate(if limit == 0 { usize::MAX } else { limit });
+        let limit = if limit == 0 { values.len() } else { limit };
+        let positions =
+            sorted_positions(values.len(), limit, |a, b| sort_by.direct(values[a].cmp(&values[b])));
         drop(values);
         writer.repay();
-        self.order = Order::Done;
-        self.rearrange(&places);
+        self.pending = PendingSort::Nothing;
+        self.rearrange(&positions);
         ControlFlow::Continue(())
     }
 
@@ -477,6 +506,26 @@ impl Plan {
         match &mut self.view {
             Some(view) => source.each_row(view, &self.keys, row),
             None => ControlFlow::Continue(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a limit returns the beginning of what a stable sort returns. Method: few distinct
+    /// values, so that many compare equal; every limit.
+    #[test]
+    fn the_first_positions_are_those_of_a_stable_sort() {
+        for distinct in 1..8 {
+            let values: Vec<usize> = (0..50).map(|n| n * 37 % 50 % distinct).collect();
+            let mut sorted: Vec<usize> = (0..values.len()).collect();
+            sorted.sort_by_key(|position| values[*position]);
+            for limit in 0..=60 {
+                let found = sorted_positions(values.len(), limit, |a, b| values[a].cmp(&values[b]));
+                assert_eq!(found, sorted[..limit.min(50)], "{distinct} values, limit {limit}");
+            }
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Reading the key space at one revision (etcd: `storeTxnRead`, `txn.Range`).
 //!
-//! What a range is made of is in [`super::plan`].
+//! [`plan`](super::plan) explains how one range is answered.
 //!
-//! A transaction that only reads has many ranges, and comparisons before them, and could hold up
-//! apply for as long as all of them take. So it chooses its revision once, and lets go of the lock
-//! after everything that may be long:
+//! A transaction that only reads may contain many ranges, and comparisons before them. If it held
+//! the index lock for all of them, apply would wait. So it chooses its revision once, and releases
+//! the lock for every step that may take long:
 //!
 //! ```text
-//!   lock: revision 9 ─▶ compare ─┐ rows  ┌─▶ compare ─┐ rows  ┌─▶ plan, plan, … ─┐ finish all
-//!                                └───────┘            └───────┘                  └────────────▶
+//!   lock: revision 9 ─▶ compare ─┐ rows  ┌─▶ compare ─┐ rows  ┌─▶ plan, plan, … ─┐ read all rows
+//!                                └───────┘            └───────┘                  └──────────────▶
 //!                    compacted beyond 9 meanwhile? begin again, at the newest revision
 //! ```
 
@@ -18,10 +18,11 @@ use bytes::Bytes;
 
 use super::{
     Index, Store,
-    plan::{Plan, Sieve, bytes_at_most},
+    plan::{Collector, Plan, bytes_max, filters_revisions},
     reader::{Reader, Source},
-    reply::{Part, Reply, TxnReply},
-    tree_index::KeyRange,
+    reply::{Reply, ReplyStep, TxnReply},
+    revision::ROW_KEY_LEN,
+    tree_index::{KeyRange, Portion},
 };
 use crate::{
     pb::{
@@ -37,20 +38,30 @@ use crate::{
     storage::backend::View,
 };
 
+/// The most rows that a request reads on the thread that serves requests. Longer reads are moved to
+/// a blocking thread ([`crate::server::long_reads`]).
+pub(crate) const SHORT_ROWS_MAX: usize = 128;
+
+/// The most keys of a range that are visited before the index lock is released.
+const PORTION_KEYS: usize = 4096;
+
+/// The most rows that one call of [`Store::reread_rows`] reads.
+const REREAD_ROWS_MAX: usize = 4096;
+
 impl Store {
-    /// Answers a range request `id` (etcd: `txn.Range`), however large the answer becomes: for those
-    /// who know that it is small.
-    pub fn range(&self, id: u64, request: &RangeRequest) -> Result<RangeResponse, Error> {
+    /// Answers the range request `id` (etcd: `txn.Range`), however large the answer is: for callers
+    /// that know it to be small.
+    pub(crate) fn range(&self, id: u64, request: &RangeRequest) -> Result<RangeResponse, Error> {
         let mut span = crate::stage!(MvccRange, id);
         let mut plan = self.plan_range(id, request)?;
         let source = Source::Published(&self.backend);
         let answer = plan.whole(source, &mut usize::MAX.clone(), &mut span);
-        Ok(answer.expect("nothing is beyond the budget"))
+        Ok(answer.expect("the budget has no limit"))
     }
 
-    /// Answers a range at once. Returns `None` if it [may take long](is_long) or visits many keys,
-    /// and as soon as the answer takes more than `budget` bytes.
-    pub fn small_range(
+    /// Answers a range at once. Returns `None` if the range [may take long](is_long) or visits many
+    /// keys, or as soon as its rows take more than `budget` bytes.
+    pub(crate) fn small_range(
         &self,
         id: u64,
         request: &RangeRequest,
@@ -63,7 +74,7 @@ impl Store {
         let index = self.read();
         let source = Source::Published(&self.backend);
         let reader = Reader { id, index: &index, current: index.revision, source };
-        if reader.visits(request) > PORTION {
+        if reader.visits_max(request) > PORTION_KEYS {
             return Ok(None);
         }
         let mut plan = Plan::new(reader, request)?;
@@ -72,21 +83,16 @@ impl Store {
         Ok(plan.whole(source, &mut budget, &mut span))
     }
 
-    /// Plans a range. A long one lets go of the index now and then.
+    /// Plans a range. Releases the index between portions of a long one.
     pub(crate) fn plan_range(&self, id: u64, request: &RangeRequest) -> Result<Plan, Error> {
-        loop {
-            match plan_long(Pinned::new(self, id), request) {
-                Ok((plan, _)) => return Ok(plan),
-                Err(Stop::Refused(error)) => return Err(error),
-                Err(Stop::Overtaken) => {}
-            }
-        }
+        let plan = || plan_in_portions(Pinned::new(self, id), request).map(|(plan, _)| plan);
+        until_planned(plan)
     }
 
-    /// The most memory that the plans of these ranges take; looks at no key.
+    /// An upper limit, in bytes, for the plans of these ranges; looks at no key.
     pub(crate) fn plan_bytes(&self, ranges: impl Iterator<Item = RangeRequest>) -> usize {
         let index = self.read();
-        ranges.map(|range| bytes_at_most(&index.tree, &range)).sum()
+        ranges.map(|range| bytes_max(&index.tree, &range)).sum()
     }
 
     /// As [`Store::plan_bytes`], for the ranges of a transaction that only reads.
@@ -96,55 +102,49 @@ impl Store {
     }
 
     /// Answers a transaction that only reads ([`check::txn_is_read_only`]), all of it at one
-    /// revision. Operations that are no ranges are answered with nothing. Returns `None` if it [may
-    /// take long](is_long_txn) or visits many keys, and as soon as the answer takes more than
-    /// `budget` bytes.
-    pub fn small_txn(
+    /// revision. The response to an operation that is not a range is empty. Returns `None` if the
+    /// transaction [may take long](is_long_txn) or visits many keys, or as soon as its rows take
+    /// more than `budget` bytes.
+    pub(crate) fn small_txn(
         &self,
         id: u64,
         request: &TxnRequest,
         mut budget: usize,
     ) -> Result<Option<TxnResponse>, Error> {
-        if is_long_txn(request) || !self.is_short_txn(request) {
+        if is_long_txn(request) || !self.visits_few_keys(request) {
             return Ok(None);
         }
         let mut reply = self.plan_txn(id, request)?;
         Ok(reply.whole(id, Source::Published(&self.backend), &mut budget))
     }
 
-    /// Whether the ranges of a transaction that only reads visit few keys, all of them together.
-    fn is_short_txn(&self, request: &TxnRequest) -> bool {
+    /// Whether the ranges of a transaction that only reads visit few keys in sum.
+    fn visits_few_keys(&self, request: &TxnRequest) -> bool {
         let index = self.read();
         let source = Source::Published(&self.backend);
         let reader = Reader { id: 0, index: &index, current: index.revision, source };
         let ranges = |ops: &[RequestOp]| {
-            ops.iter().filter_map(as_range).map(|range| reader.visits(range)).sum::<usize>()
+            ops.iter().filter_map(as_range).map(|range| reader.visits_max(range)).sum::<usize>()
         };
-        ranges(&request.success).max(ranges(&request.failure)) <= PORTION
+        ranges(&request.success).max(ranges(&request.failure)) <= PORTION_KEYS
     }
 
     /// Plans a transaction that only reads.
     pub(crate) fn plan_txn(&self, id: u64, request: &TxnRequest) -> Result<TxnReply, Error> {
-        loop {
-            match self.try_plan_txn(id, request) {
-                Ok(reply) => return Ok(reply),
-                Err(Stop::Refused(error)) => return Err(error),
-                Err(Stop::Overtaken) => {}
-            }
-        }
+        until_planned(|| self.try_plan_txn(id, request))
     }
 
-    fn try_plan_txn(&self, id: u64, request: &TxnRequest) -> Result<TxnReply, Stop> {
+    fn try_plan_txn(&self, id: u64, request: &TxnRequest) -> Result<TxnReply, PlanError> {
         let source = Source::Published(&self.backend);
         let mut pinned = Pinned::new(self, id);
         let at = pinned.at;
         let mut succeeded = true;
         for compare in &request.compare {
-            let verdict = pinned.reader().judge(compare);
-            if matches!(verdict, Verdict::Known(_)) && compare.range_end.is_empty() {
-                succeeded = verdict.holds(compare, source);
+            let comparison = pinned.reader().compare(compare);
+            if matches!(comparison, Comparison::Decided(_)) && compare.range_end.is_empty() {
+                succeeded = comparison.holds(compare, source);
             } else {
-                (succeeded, pinned) = pinned.without(|| verdict.holds(compare, source))?;
+                (succeeded, pinned) = pinned.unlocked(|| comparison.holds(compare, source))?;
             }
             if !succeeded {
                 break;
@@ -152,31 +152,32 @@ impl Store {
         }
         let ops = if succeeded { &request.success } else { &request.failure };
         ops.iter().filter_map(as_range).try_for_each(|it| pinned.reader().check_range(it))?;
-        let mut parts = Vec::with_capacity(ops.len() + 2);
-        parts.push(Part::Enter(succeeded));
+        let mut steps = Vec::with_capacity(ops.len() + 2);
+        steps.push(ReplyStep::Enter(succeeded));
         for range in ops.iter().map(as_range) {
-            let mut plan = None;
+            let mut reply = None;
             if let Some(range) = range {
-                let planned = plan_long(pinned, range)?;
-                (plan, pinned) = (Some(Reply::Range(planned.0)), planned.1);
+                let plan;
+                (plan, pinned) = plan_in_portions(pinned, range)?;
+                reply = Some(Reply::Range(plan));
             }
-            parts.push(Part::Op(plan));
+            steps.push(ReplyStep::Op(reply));
         }
-        parts.push(Part::Leave);
-        Ok(TxnReply { revision: at, parts })
+        steps.push(ReplyStep::Leave);
+        Ok(TxnReply { revision: at, steps })
     }
 
-    /// Reads rows that a reader at revision `at` has found, again, until `row` breaks or there are
-    /// enough. A revision's row never changes, so what is still there is right, also when `at` has
-    /// been compacted. Fails at the first row that a compaction has taken away.
-    pub(crate) fn rows_again(
+    /// Reads rows again that a reader at revision `at` has found, until `row` breaks or a limit is
+    /// reached. The row of a revision never changes, so a row that still exists is correct, even if
+    /// `at` has been compacted. Fails at the first row that a compaction has deleted.
+    pub(crate) fn reread_rows(
         &self,
         id: u64,
         at: i64,
-        keys: &[[u8; 17]],
+        keys: &[[u8; ROW_KEY_LEN]],
         mut row: impl FnMut(Bytes) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let keys = &keys[..keys.len().min(ROWS_AGAIN)];
+        let keys = &keys[..keys.len().min(REREAD_ROWS_MAX)];
         let mut view = self.backend.view(id, keys);
         let mut is_missing = false;
         let _ = self.backend.find_rows(&mut view, keys, |found| match found {
@@ -196,24 +197,22 @@ impl Store {
     }
 }
 
-/// The keys of a range that are older than a revision.
+/// The keys of a range that are older than some revision.
 #[derive(Debug)]
-pub(crate) struct Older {
-    /// The youngest of them, and when it was created.
+pub(crate) struct OlderKeys {
+    /// The youngest of them, and the revision at which it was created.
     pub(crate) youngest: Option<(Bytes, i64)>,
-    /// How many there are.
     pub(crate) count: usize,
-    /// The revision as of which this holds.
+    /// The revision of the key space at which this was found.
     pub(crate) revision: i64,
 }
 
 impl Store {
-    /// Which keys of the range were created before that revision and are still there. Reads no row.
-    pub(crate) fn older(&self, request: &RangeRequest, revision: i64) -> Older {
+    /// Finds the keys of the range that exist now and were created before `revision`. Reads no row.
+    pub(crate) fn older_keys(&self, request: &RangeRequest, revision: i64) -> OlderKeys {
         let index = self.read();
-        let mut older = Older { youngest: None, count: 0, revision: index.revision };
-        let range = KeyRange::new(&request.key, &request.range_end);
-        index.tree.visit(range, index.revision, |key, it| {
+        let mut older = OlderKeys { youngest: None, count: 0, revision: index.revision };
+        index.tree.visit(KeyRange::of(request), index.revision, |key, it| {
             let created = it.created.main;
             if revision <= created {
                 return;
@@ -227,21 +226,32 @@ impl Store {
     }
 }
 
-/// Why a transaction that only reads does not go on.
-enum Stop {
-    /// It asks for what cannot be read.
+/// Why a read was not planned.
+enum PlanError {
+    /// It asks for something that cannot be read.
     Refused(Error),
-    /// Its revision was compacted while it had let go of the lock.
+    /// Its revision was compacted while the index was unlocked: begin again.
     Overtaken,
 }
 
-impl From<Error> for Stop {
-    fn from(error: Error) -> Stop {
-        Stop::Refused(error)
+impl From<Error> for PlanError {
+    fn from(error: Error) -> PlanError {
+        PlanError::Refused(error)
     }
 }
 
-/// A reader that stays at one revision although it lets go of the index now and then.
+/// Plans a read, again if a compaction overtakes it.
+fn until_planned<T>(mut plan: impl FnMut() -> Result<T, PlanError>) -> Result<T, Error> {
+    loop {
+        match plan() {
+            Ok(planned) => return Ok(planned),
+            Err(PlanError::Refused(error)) => return Err(error),
+            Err(PlanError::Overtaken) => {}
+        }
+    }
+}
+
+/// A reader that stays at one revision, although it releases the index from time to time.
 struct Pinned<'s> {
     store: &'s Store,
     index: RwLockReadGuard<'s, Index>,
@@ -250,6 +260,7 @@ struct Pinned<'s> {
 }
 
 impl<'s> Pinned<'s> {
+    /// A reader at the newest revision.
     fn new(store: &'s Store, id: u64) -> Pinned<'s> {
         let index = store.read();
         let at = index.revision;
@@ -261,82 +272,77 @@ impl<'s> Pinned<'s> {
         Reader { id: self.id, index: &self.index, current: self.at, source }
     }
 
-    /// Does `work` while the index is free. Fails if a compaction has passed what is read.
-    fn without<T>(self, work: impl FnOnce() -> T) -> Result<(T, Pinned<'s>), Stop> {
+    /// Does `work` while the index is unlocked. Fails if the reader's revision is compacted then.
+    fn unlocked<T>(self, work: impl FnOnce() -> T) -> Result<(T, Pinned<'s>), PlanError> {
         let at = self.at;
-        self.without_at(at, work)
+        self.unlocked_at(at, work)
     }
 
-    /// As [`Pinned::without`], for a range that reads at an older revision.
-    fn without_at<T>(self, oldest: i64, work: impl FnOnce() -> T) -> Result<(T, Pinned<'s>), Stop> {
+    /// As [`Pinned::unlocked`], for a range that reads at an older revision than the reader's.
+    fn unlocked_at<T>(
+        self,
+        oldest: i64,
+        work: impl FnOnce() -> T,
+    ) -> Result<(T, Pinned<'s>), PlanError> {
         let Pinned { store, index, id, at } = self;
         drop(index);
         let result = work();
         let index = store.read();
         if index.compacted > oldest {
-            return Err(Stop::Overtaken);
+            return Err(PlanError::Overtaken);
         }
         Ok((result, Pinned { store, index, id, at }))
     }
 }
 
-/// Plans a range, and lets go of the index after each portion of its keys. Rows are looked up
-/// behind the last one: they are still there if no compaction has passed them when that is done.
-fn plan_long<'s>(
+/// Plans a range, and releases the index after each portion of its keys. Rows are looked up after
+/// the last portion. They still exist if no compaction has passed their revision by then.
+fn plan_in_portions<'s>(
     mut pinned: Pinned<'s>,
     request: &RangeRequest,
-) -> Result<(Plan, Pinned<'s>), Stop> {
-    let (id, range) = (pinned.id, KeyRange::new(&request.key, &request.range_end));
-    if pinned.reader().visits(request) <= PORTION {
+) -> Result<(Plan, Pinned<'s>), PlanError> {
+    let (id, range) = (pinned.id, KeyRange::of(request));
+    if pinned.reader().visits_max(request) <= PORTION_KEYS {
         let mut plan = Plan::new(pinned.reader(), request)?;
-        // Each plan's look into the buffers ends before the next one's begins.
+        // A plan must not keep its view of the buffers open while the next one is made.
         plan.settle();
         return Ok((plan, pinned));
     }
     let mut plan = Plan::begin(pinned.reader(), request)?;
     let at = plan.at();
     let mut span = crate::stage!(TreeIndexGet, id);
-    let mut sieve = Sieve::new(request, pinned.index.tree.count_at_once(range, at));
+    let mut collector = Collector::new(request, pinned.index.tree.count_if_newest(range, at));
     let mut after = None;
     loop {
-        let portion = (after.as_ref(), PORTION);
-        after = pinned.index.tree.visit_some(range, at, portion, |it| sieve.put(it));
-        if after.is_none() || sieve.is_full() {
+        let portion = Portion { after: after.as_ref(), limit: PORTION_KEYS };
+        after = pinned.index.tree.visit_some(range, at, portion, |it| collector.add(it));
+        if after.is_none() || collector.is_full() {
             break;
         }
-        ((), pinned) = pinned.without_at(at, || fail::fail_point!("range-portion"))?;
+        ((), pinned) = pinned.unlocked_at(at, || fail::fail_point!("range-portion"))?;
     }
-    crate::set!(span, TreeIndexGet, revisions = sieve.total());
+    crate::set!(span, TreeIndexGet, revisions = collector.total());
     drop(span);
     let source = Source::Published(&pinned.store.backend);
-    let ((), pinned) = pinned.without_at(at, || plan.fill(sieve, source, id))?;
+    let ((), pinned) = pinned.unlocked_at(at, || plan.fill(collector, source, id))?;
     Ok((plan, pinned))
 }
 
-/// How many keys of a range are visited under the index lock before it is free for others.
-const PORTION: usize = 4096;
-
-/// The most rows that are read again at a time.
-const ROWS_AGAIN: usize = 4096;
-
-/// Ranges that read up to this many rows are answered at once.
-const SHORT: usize = 128;
-
-/// Whether a range may take long, whatever the index holds: it has more than one key and no limit,
-/// or a large one, or a limit that applies only after all keys have been read. Such a range belongs
-/// on a blocking thread ([`crate::server::long_reads`]). [`Store::small_range`] finds the other
-/// ranges that visit many keys.
-pub fn is_long(request: &RangeRequest) -> bool {
+/// Whether a range may take long, judged by the request alone: it has more than one key, and it has
+/// no limit, or a large one, or one that applies only after all keys have been read. Such a range
+/// belongs on a blocking thread ([`crate::server::long_reads`]). [`Store::small_range`] finds the
+/// other ranges that visit many keys.
+pub(crate) fn is_long(request: &RangeRequest) -> bool {
     if request.count_only {
         return false;
     }
-    let rows = fetch_limit(request);
-    !request.range_end.is_empty() && (rows == 0 || rows > SHORT + 1)
+    let rows = rows_max(request);
+    !request.range_end.is_empty() && rows.is_none_or(|rows| rows > SHORT_ROWS_MAX + 1)
 }
 
-/// Whether a transaction that only reads may take long: one of its ranges does, or a comparison
-/// of more than one key.
-pub fn is_long_txn(request: &TxnRequest) -> bool {
+/// Whether a transaction that only reads may take long: it has a long range, or a comparison of
+/// more than one key.
+pub(crate) fn is_long_txn(request: &TxnRequest) -> bool {
     request.compare.iter().any(|compare| !compare.range_end.is_empty())
         || request.success.iter().chain(&request.failure).filter_map(as_range).any(is_long)
 }
@@ -349,18 +355,17 @@ fn as_range(op: &RequestOp) -> Option<&RangeRequest> {
 }
 
 impl Reader<'_> {
-    /// How many keys a range visits, at most.
-    fn visits(self, request: &RangeRequest) -> usize {
-        let range = KeyRange::new(&request.key, &request.range_end);
+    /// The most keys that a range visits.
+    fn visits_max(self, request: &RangeRequest) -> usize {
         let at = if request.revision > 0 { request.revision } else { self.current };
-        if request.count_only && self.index.tree.is_present(at) {
+        if request.count_only && self.index.tree.is_newest(at) {
             return 0;
         }
-        self.index.tree.visits(range, at, fetch_limit(request))
+        self.index.tree.visits_max(KeyRange::of(request), at, rows_max(request))
     }
 
-    /// Whether a transaction may contain this range (etcd: `checkRange`). Unlike a plain range,
-    /// which takes any negative revision for "now", it refuses those below the compacted one.
+    /// Whether a transaction may contain this range (etcd: `checkRange`). In a range on its own any
+    /// negative revision means the newest; here, one below the compacted revision is refused.
     pub(super) fn check_range(self, request: &RangeRequest) -> Result<(), Error> {
         check::check_sort(request)?;
         if request.revision > self.current {
@@ -372,15 +377,16 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Whether all of a transaction's comparisons hold (etcd: `applyCompares`).
+    /// Whether all comparisons of a transaction hold (etcd: `applyCompares`).
     pub(super) fn holds(self, request: &TxnRequest) -> bool {
-        request.compare.iter().all(|compare| self.judge(compare).holds(compare, self.source))
+        request.compare.iter().all(|compare| self.compare(compare).holds(compare, self.source))
     }
 
-    /// Every key of the range must satisfy the comparison. Where there is none, a missing key
-    /// compares as zero; only its value compares with nothing, not even as "not equal", because
-    /// a request cannot tell a missing value from an empty one.
-    fn judge(self, compare: &Compare) -> Verdict {
+    /// Evaluates a comparison as far as the index allows. Every key of the range must satisfy it.
+    /// If the range has no key, a missing key with zero in every field is compared. Its value
+    /// satisfies no comparison, not even "not equal", because a request cannot tell a missing value
+    /// from an empty one.
+    fn compare(self, compare: &Compare) -> Comparison {
         let target = CompareTarget::try_from(compare.target).ok();
         let mut found = Vec::new();
         let range = KeyRange::new(&compare.key, &compare.range_end);
@@ -388,15 +394,15 @@ impl Reader<'_> {
         if found.is_empty() {
             let holds =
                 target != Some(CompareTarget::Value) && satisfies(compare, &KeyValue::default());
-            return Verdict::Known(holds);
+            return Comparison::Decided(holds);
         }
         if matches!(target, Some(CompareTarget::Value | CompareTarget::Lease)) {
             let keys: Vec<_> = found.iter().map(|it| it.modified.row_key()).collect();
             let view = self.source.view(self.id, &keys);
-            return Verdict::Rows(keys, view);
+            return Comparison::ByRows(keys, view);
         }
-        // The rest stands in the index.
-        Verdict::Known(found.iter().all(|it| {
+        // The index has the other targets.
+        Comparison::Decided(found.iter().all(|it| {
             let kv = KeyValue {
                 create_revision: it.created.main,
                 mod_revision: it.modified.main,
@@ -408,63 +414,68 @@ impl Reader<'_> {
     }
 }
 
-/// What the index says about a comparison.
-enum Verdict {
-    /// All that is needed.
-    Known(bool),
-    /// Which rows decide, and what the buffer has of them.
-    Rows(Vec<[u8; 17]>, View),
+/// A comparison after a look at the index.
+enum Comparison {
+    /// The index decides whether it holds.
+    Decided(bool),
+    /// These rows decide.
+    ByRows(Vec<[u8; ROW_KEY_LEN]>, View),
 }
 
-impl Verdict {
-    /// Whether the comparison holds; reads the rows if it must, one after the other.
+impl Comparison {
+    /// Whether the comparison holds; reads rows up to the first that does not satisfy it.
     fn holds(self, compare: &Compare, source: Source<'_>) -> bool {
         match self {
-            Verdict::Known(holds) => holds,
-            Verdict::Rows(keys, mut view) => {
-                let judged = source.each_row(&mut view, &keys, |row| {
+            Comparison::Decided(holds) => holds,
+            Comparison::ByRows(keys, mut view) => {
+                let read = source.each_row(&mut view, &keys, |row| {
                     if satisfies(compare, &source.decode(row)) {
                         ControlFlow::Continue(())
                     } else {
                         ControlFlow::Break(())
                     }
                 });
-                judged.is_continue()
+                read.is_continue()
             }
         }
     }
 }
 
-/// How many rows a range reads at most; 0 if that depends on how many keys there are. It reads them
-/// all if they must be sorted or filtered first. As in etcd, a sort *target* alone does not count.
-fn fetch_limit(request: &RangeRequest) -> usize {
-    let narrowed = request.min_mod_revision != 0
-        || request.max_mod_revision != 0
-        || request.min_create_revision != 0
-        || request.max_create_revision != 0;
-    if request.sort_order != SortOrder::None as i32 || narrowed {
-        return 0;
+/// The most rows that a range reads; `None` if it reads the rows of all its keys, since it sorts or
+/// filters them first, or has no limit. As in etcd, a sort *target* without an order does not sort
+/// all keys.
+fn rows_max(request: &RangeRequest) -> Option<usize> {
+    if request.sort_order != SortOrder::None as i32 || filters_revisions(request) {
+        return None;
     }
-    usize::try_from(request.limit).map_or(0, |limit| if limit == 0 { 0 } else { limit + 1 })
+    usize::try_from(request.limit).ok().filter(|limit| *limit > 0).map(|limit| limit + 1)
 }
 
-/// Compares one key (etcd: `compareKV`). A target without its value compares with zero.
+/// Compares one key (etcd: `compareKV`). If the request lacks the target's value, zero stands for
+/// it.
 fn satisfies(compare: &Compare, kv: &KeyValue) -> bool {
+    let target = CompareTarget::try_from(compare.target).ok();
     let union = compare.target_union.as_ref();
-    let number = |pick: fn(&TargetUnion) -> Option<i64>| union.and_then(pick).unwrap_or(0);
-    let order = match CompareTarget::try_from(compare.target) {
-        Ok(CompareTarget::Value) => {
+    let number = match (target, union) {
+        (Some(CompareTarget::Version), Some(TargetUnion::Version(number)))
+        | (Some(CompareTarget::Create), Some(TargetUnion::CreateRevision(number)))
+        | (Some(CompareTarget::Mod), Some(TargetUnion::ModRevision(number)))
+        | (Some(CompareTarget::Lease), Some(TargetUnion::Lease(number))) => number,
+        _ => &0,
+    };
+    let order = match target {
+        Some(CompareTarget::Value) => {
             let value: &[u8] = match union {
                 Some(TargetUnion::Value(value)) => value,
                 _ => &[],
             };
             kv.value.as_ref().cmp(value)
         }
-        Ok(CompareTarget::Version) => kv.version.cmp(&number(as_version)),
-        Ok(CompareTarget::Create) => kv.create_revision.cmp(&number(as_create)),
-        Ok(CompareTarget::Mod) => kv.mod_revision.cmp(&number(as_mod)),
-        Ok(CompareTarget::Lease) => kv.lease.cmp(&number(as_lease)),
-        Err(_) => std::cmp::Ordering::Equal,
+        Some(CompareTarget::Version) => kv.version.cmp(number),
+        Some(CompareTarget::Create) => kv.create_revision.cmp(number),
+        Some(CompareTarget::Mod) => kv.mod_revision.cmp(number),
+        Some(CompareTarget::Lease) => kv.lease.cmp(number),
+        None => std::cmp::Ordering::Equal,
     };
     match CompareResult::try_from(compare.result) {
         Ok(CompareResult::Equal) => order.is_eq(),
@@ -475,28 +486,12 @@ fn satisfies(compare: &Compare, kv: &KeyValue) -> bool {
     }
 }
 
-fn as_version(union: &TargetUnion) -> Option<i64> {
-    if let TargetUnion::Version(it) = union { Some(*it) } else { None }
-}
-
-fn as_create(union: &TargetUnion) -> Option<i64> {
-    if let TargetUnion::CreateRevision(it) = union { Some(*it) } else { None }
-}
-
-fn as_mod(union: &TargetUnion) -> Option<i64> {
-    if let TargetUnion::ModRevision(it) = union { Some(*it) } else { None }
-}
-
-fn as_lease(union: &TargetUnion) -> Option<i64> {
-    if let TargetUnion::Lease(it) = union { Some(*it) } else { None }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_long_if_it_reads_many_rows_whatever_it_returns() {
+    fn a_range_is_long_if_it_may_read_many_rows_even_if_it_returns_few() {
         let all = RangeRequest { range_end: "\0".into(), ..RangeRequest::default() };
         for (request, expected) in [
             (RangeRequest::default(), false),
@@ -515,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_is_long_if_a_range_or_a_comparison_is() {
+    fn a_transaction_is_long_if_one_of_its_ranges_or_comparisons_is() {
         let range = |range_end: &'static str| RequestOp {
             request: Some(Request::RequestRange(RangeRequest {
                 range_end: range_end.into(),

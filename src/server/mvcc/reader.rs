@@ -1,41 +1,42 @@
-//! Who reads the key space, and where the rows are.
+//! The view of the key space that a read has.
 //!
-//! Readers and the writer share all that reads ([`plan`](super::plan), [`read_txn`](super::read_txn)).
-//! They differ in what they see: the writer also what it has just written itself.
+//! Readers and the writer share the code that reads ([`plan`](super::plan),
+//! [`read_txn`](super::read_txn)). The writer also sees its own writes, which are not published
+//! yet.
 
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use prost::Message;
 
-use super::Index;
+use super::{Index, revision::ROW_KEY_LEN};
 use crate::{
     pb::mvccpb::KeyValue,
     storage::backend::{Backend, View, WriteGuard},
 };
 
-/// Who reads, and as of when.
+/// A read under the index lock.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'s> {
-    /// The request.
+    /// The id of the request, for the trace.
     pub(super) id: u64,
     pub(super) index: &'s Index,
-    /// The newest revision that the reader sees, which for a writer is its own.
+    /// The newest revision that the reader sees; for the writer, that of its own writes.
     pub(super) current: i64,
     pub(super) source: Source<'s>,
 }
 
-/// Where rows are read: by readers in the backend, by the writer in its guard.
+/// The rows of a read.
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'s> {
-    /// What is published.
+    /// For readers: published rows.
     Published(&'s Backend),
-    /// What the writer itself has just written, too.
+    /// For the writer: published rows, and its own.
     Writing(&'s WriteGuard<'s>),
 }
 
 impl Source<'_> {
-    pub(super) fn view(self, id: u64, keys: &[[u8; 17]]) -> View {
+    pub(super) fn view(self, id: u64, keys: &[[u8; ROW_KEY_LEN]]) -> View {
         match self {
             Source::Published(backend) => backend.view(id, keys),
             Source::Writing(guard) => guard.view(id, keys),
@@ -45,7 +46,7 @@ impl Source<'_> {
     pub(super) fn each_row(
         self,
         view: &mut View,
-        keys: &[[u8; 17]],
+        keys: &[[u8; ROW_KEY_LEN]],
         row: impl FnMut(Bytes) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         match self {
@@ -54,7 +55,7 @@ impl Source<'_> {
         }
     }
 
-    /// A row that the index names and that cannot be read ends the member.
+    /// Decodes a row. A damaged row ends the member.
     pub(super) fn decode(self, row: Bytes) -> KeyValue {
         const ROW: &str = "key bucket: a row is no key-value pair";
         match (KeyValue::decode(row), self) {

@@ -1,8 +1,8 @@
-//! The answer to a request of the KV service, with its reads planned and not done.
+//! The reply to a request of the KV service: decided and planned, with its rows not read yet.
 //!
-//! Apply decides what a transaction does and what it sees, on every member alike. What it sees is
-//! read by the member that answers, and only there: a reply says which rows, and the rows are read
-//! when the answer is made, as [messages](Reply::whole) or [piece by piece](Reply::write).
+//! Apply decides on every member alike what a request changes and which rows its answer contains.
+//! Only the member whose client waits reads these rows, when it makes the answer: as a
+//! [message](Reply::whole), or [as the parts of a large answer](Reply::write).
 
 use std::ops::ControlFlow;
 
@@ -12,112 +12,97 @@ use super::{
 };
 use crate::{
     pb::etcdserverpb::{
-        CompactionResponse, DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader,
+        CompactionResponse, DeleteRangeResponse, PutResponse, RangeResponse, ResponseOp,
         TxnResponse, response_op::Response,
     },
-    server::{answer::writer::Writer, txn::Answers},
+    server::{
+        answer::writer::Writer,
+        txn::{Frames, RESPONSES, ResponseBuilder},
+    },
     stage,
     trace::Span,
 };
 
-/// The field `responses` of a `TxnResponse`.
-const RESPONSES: u8 = 3;
-/// The field `response_txn` of a `ResponseOp`.
-const RESPONSE_TXN: u8 = 4;
-
-/// Who waits for an answer.
+/// Whether a client of this member waits for the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asker {
-    /// A client of this member.
-    Here,
-    /// A client of another member, or nobody any more. Everything is decided and written all the
-    /// same; only what would be read for the answer is left out.
-    Elsewhere,
+pub(crate) enum ReplyTo {
+    Client,
+    /// No client waits here: it is another member's client, or it is gone. The request is carried
+    /// out all the same, and nothing is planned that only its answer would contain.
+    Nobody,
 }
 
-/// See the module's text.
+/// A reply whose rows are not read yet. See the module's text.
 #[derive(Debug)]
-pub enum Reply {
-    /// To a range.
+pub(crate) enum Reply {
     Range(Plan),
-    /// To a put.
     Put {
-        /// At which the key was put.
+        /// The revision of the key.
         revision: i64,
-        /// The key before, if that is wanted.
+        /// The previous key-value pair, if the request asks for it.
         previous: Option<Plan>,
     },
-    /// To a deletion.
     DeleteRange {
-        /// After the deletion.
+        /// The newest revision after the deletion.
         revision: i64,
-        /// How many keys there were.
+        /// The number of keys deleted.
         deleted: i64,
-        /// The keys before, if they are wanted.
+        /// The previous key-value pairs, if the request asks for them.
         previous: Option<Plan>,
     },
-    /// To a transaction.
     Txn(TxnReply),
-    /// To a compaction.
     Compact {
-        /// The newest revision.
+        /// The newest revision, not the compacted one.
         revision: i64,
     },
 }
 
-/// The answer to a transaction, with those nested in it one after the other: depth costs no stack.
+/// The reply to a transaction. Nested ones are part of the same list, so depth costs no stack.
 #[derive(Debug)]
-pub struct TxnReply {
-    /// After the transaction.
-    pub revision: i64,
-    /// As a walk through it comes along them; none if nobody waits for the answer.
-    pub parts: Vec<Part>,
+pub(crate) struct TxnReply {
+    /// The newest revision after the transaction.
+    pub(crate) revision: i64,
+    /// In the order of a walk ([`crate::server::txn::Txn::walk`]); empty if no client waits.
+    pub(crate) steps: Vec<ReplyStep>,
 }
 
-/// A part of the answer to a transaction.
+/// A step of the walk through a transaction, with its reply.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "most parts are replies: a box would be one more step"
+    reason = "most steps are operations: a box would be one more allocation for each"
 )]
-pub enum Part {
+pub(crate) enum ReplyStep {
     /// A transaction begins, the outermost first; whether its comparisons held.
     Enter(bool),
-    /// The reply to an operation that is no transaction; `None` for an empty one.
+    /// An operation that is not a transaction; `None` if the request's operation is empty.
     Op(Option<Reply>),
-    /// The transaction is over.
+    /// The innermost transaction ends.
     Leave,
 }
 
 impl TxnReply {
-    /// The replies to operations.
     fn ops(&self) -> impl Iterator<Item = &Reply> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::Op(reply) => reply.as_ref(),
-            Part::Enter(_) | Part::Leave => None,
+        self.steps.iter().filter_map(|step| match step {
+            ReplyStep::Op(reply) => reply.as_ref(),
+            ReplyStep::Enter(_) | ReplyStep::Leave => None,
         })
     }
 }
 
-/// A reply as a message, of the kind of its request. Headers have the revision only.
+/// A reply as a message of its request's kind. Headers have the revision only.
 #[derive(Clone, Debug, PartialEq)]
-pub enum KvResponse {
-    /// To a range.
+pub(crate) enum KvResponse {
     Range(RangeResponse),
-    /// To a put.
     Put(PutResponse),
-    /// To a deletion.
     DeleteRange(DeleteRangeResponse),
-    /// To a transaction.
     Txn(TxnResponse),
-    /// To a compaction.
     Compact(CompactionResponse),
 }
 
-const NO_OPERATION: &str = "transactions are parts, and a compaction is no operation of one";
+const NO_OPERATION: &str = "a nested transaction is a list of steps, and a compaction is never one";
 
 impl KvResponse {
-    /// The answer to a put.
     pub(crate) fn put(self) -> PutResponse {
         match self {
             KvResponse::Put(response) => response,
@@ -125,7 +110,6 @@ impl KvResponse {
         }
     }
 
-    /// The answer to a deletion.
     pub(crate) fn delete_range(self) -> DeleteRangeResponse {
         match self {
             KvResponse::DeleteRange(response) => response,
@@ -133,7 +117,6 @@ impl KvResponse {
         }
     }
 
-    /// The answer to a transaction.
     pub(crate) fn txn(self) -> TxnResponse {
         match self {
             KvResponse::Txn(response) => response,
@@ -141,8 +124,8 @@ impl KvResponse {
         }
     }
 
-    /// As the answer to an operation of a transaction.
-    fn of_operation(self) -> Response {
+    /// As the response to an operation of a transaction.
+    fn into_operation(self) -> Response {
         match self {
             KvResponse::Range(response) => Response::ResponseRange(response),
             KvResponse::Put(response) => Response::ResponsePut(response),
@@ -152,14 +135,13 @@ impl KvResponse {
     }
 }
 
-/// Each request is answered with its own kind of reply.
 fn unexpected<T>(response: &KvResponse) -> T {
-    unreachable!("another request's response: {response:?}")
+    unreachable!("the response to a request of another kind: {response:?}")
 }
 
 impl Reply {
     /// The revision in the header.
-    pub fn revision(&self) -> i64 {
+    pub(crate) fn revision(&self) -> i64 {
         match self {
             Reply::Range(plan) => plan.revision(),
             Reply::Put { revision, .. }
@@ -169,32 +151,35 @@ impl Reply {
         }
     }
 
-    /// How many rows must be read.
-    pub fn rows(&self) -> usize {
-        match self {
-            Reply::Range(plan) => plan.rows(),
-            Reply::Put { previous, .. } | Reply::DeleteRange { previous, .. } => {
-                previous.as_ref().map_or(0, Plan::rows)
-            }
-            Reply::Txn(txn) => txn.ops().map(Reply::rows).sum(),
-            Reply::Compact { .. } => 0,
-        }
+    /// The number of rows to read.
+    pub(crate) fn rows(&self) -> usize {
+        self.plans().map(Plan::rows).sum()
     }
 
-    /// The memory that the plans take.
+    /// The memory of the plans, in bytes.
     pub(crate) fn bytes(&self) -> usize {
+        self.plans().map(Plan::bytes).sum()
+    }
+
+    fn plans(&self) -> impl Iterator<Item = &Plan> {
+        let (own, ops) = match self {
+            Reply::Txn(txn) => (None, Some(txn.ops().filter_map(Reply::plan))),
+            reply => (reply.plan(), None),
+        };
+        own.into_iter().chain(ops.into_iter().flatten())
+    }
+
+    /// The plan of a request that is not a transaction, if it has one.
+    fn plan(&self) -> Option<&Plan> {
         match self {
-            Reply::Range(plan) => plan.bytes(),
-            Reply::Put { previous, .. } | Reply::DeleteRange { previous, .. } => {
-                previous.as_ref().map_or(0, Plan::bytes)
-            }
-            Reply::Txn(txn) => txn.ops().map(Reply::bytes).sum(),
-            Reply::Compact { .. } => 0,
+            Reply::Range(plan) => Some(plan),
+            Reply::Put { previous, .. } | Reply::DeleteRange { previous, .. } => previous.as_ref(),
+            Reply::Txn(_) | Reply::Compact { .. } => None,
         }
     }
 
-    /// Reads, on behalf of request `id`, all that the reply needs. Returns `None`, and can be read
-    /// again, as soon as that takes more than is left of `budget` bytes.
+    /// Reads the rows of the reply to request `id`. Returns `None` as soon as they take more than
+    /// is left of `budget` bytes; then the reply can be read again.
     pub(crate) fn whole(
         &mut self,
         id: u64,
@@ -226,24 +211,26 @@ impl Reply {
         })
     }
 
-    /// Writes the reply but its header, on behalf of request `id`. Can be called again if it breaks.
+    /// Writes the reply to request `id`, without its header. If it breaks, it can be called again
+    /// with another writer.
     pub(crate) fn write(
         &mut self,
         id: u64,
         source: Source<'_>,
         writer: &mut Writer,
     ) -> ControlFlow<()> {
-        let read = |plan: &mut Plan, writer: &mut Writer, tag| {
-            plan.write(source, (writer, tag), &mut stage!(MvccRange, id))
+        let write = |plan: &mut Plan, writer: &mut Writer, tag| {
+            plan.write(source, writer, tag, &mut stage!(MvccRange, id))
         };
         match self {
             Reply::Range(plan) => write_range(plan, source, writer, &mut stage!(MvccRange, id))?,
-            Reply::Put { previous: Some(plan), .. } => read(plan, writer, 2)?,
+            Reply::Put { previous: Some(plan), .. } => write(plan, writer, 2)?,
             Reply::DeleteRange { deleted, previous, .. } => {
-                let deleted = *deleted;
-                writer.fields(&DeleteRangeResponse { deleted, ..DeleteRangeResponse::default() });
+                let fields =
+                    DeleteRangeResponse { deleted: *deleted, ..DeleteRangeResponse::default() };
+                writer.parts().fields(&fields);
                 if let Some(plan) = previous {
-                    read(plan, writer, 3)?;
+                    write(plan, writer, 3)?;
                 }
             }
             Reply::Txn(txn) => txn.write(id, source, writer)?,
@@ -252,7 +239,7 @@ impl Reply {
         ControlFlow::Continue(())
     }
 
-    /// The field of a `ResponseOp` in which it stands.
+    /// The field of a `ResponseOp` whose value the reply is.
     fn tag(&self) -> u8 {
         match self {
             Reply::Range(_) => 1,
@@ -263,16 +250,16 @@ impl Reply {
     }
 }
 
-/// Writes the answer to a range but its header, as [`Reply::write`].
+/// Writes the answer to a range, as [`Reply::write`].
 pub(crate) fn write_range(
     plan: &mut Plan,
     source: Source<'_>,
     writer: &mut Writer,
     span: &mut Span,
 ) -> ControlFlow<()> {
-    plan.write(source, (writer, 2), span)?;
+    plan.write(source, writer, 2, span)?;
     let (more, count) = (plan.more(), plan.count());
-    writer.fields(&RangeResponse { more, count, ..RangeResponse::default() });
+    writer.parts().fields(&RangeResponse { more, count, ..RangeResponse::default() });
     ControlFlow::Continue(())
 }
 
@@ -284,55 +271,42 @@ impl TxnReply {
         source: Source<'_>,
         budget: &mut usize,
     ) -> Option<TxnResponse> {
-        let mut answers = Answers::default();
-        for part in &mut self.parts {
-            match part {
-                Part::Enter(succeeded) => answers.enter(*succeeded),
-                Part::Op(Some(reply)) => {
-                    answers.push(Some(reply.whole(id, source, budget)?.of_operation()));
+        let mut response = ResponseBuilder::default();
+        for step in &mut self.steps {
+            match step {
+                ReplyStep::Enter(succeeded) => response.enter(*succeeded),
+                ReplyStep::Op(Some(reply)) => {
+                    response.push(Some(reply.whole(id, source, budget)?.into_operation()));
                 }
-                Part::Op(None) => answers.push(None),
-                Part::Leave => answers.leave(),
+                ReplyStep::Op(None) => response.push(None),
+                ReplyStep::Leave => response.leave(),
             }
         }
-        Some(answers.into_response(header(self.revision)))
+        Some(response.finish(header(self.revision)))
     }
 
     /// As [`Reply::write`].
     fn write(&mut self, id: u64, source: Source<'_>, writer: &mut Writer) -> ControlFlow<()> {
-        // The messages around the one that is being written: the operation, and the answer in it.
-        let mut open = Vec::new();
-        let mut is_nested = false;
-        for part in &mut self.parts {
-            match part {
-                Part::Enter(succeeded) => {
-                    // The header of a nested answer is there, but says nothing.
-                    let header = is_nested.then(ResponseHeader::default);
-                    if is_nested {
-                        open.push([writer.begin(), writer.begin()]);
-                    }
-                    is_nested = true;
-                    let succeeded = *succeeded;
-                    writer.fields(&TxnResponse { header, succeeded, ..TxnResponse::default() });
+        let mut frames = Frames::default();
+        for (at, step) in self.steps.iter_mut().enumerate() {
+            match step {
+                ReplyStep::Enter(succeeded) if at == 0 => {
+                    let fields = TxnResponse { succeeded: *succeeded, ..TxnResponse::default() };
+                    writer.parts().fields(&fields);
                 }
-                Part::Op(reply) => {
-                    let op = writer.begin();
-                    if let Some(reply) = reply {
-                        let response = writer.begin();
-                        // A message of which only the header is set is the same for all.
-                        let header = header(reply.revision());
-                        writer.fields(&PutResponse { header, prev_kv: None });
-                        reply.write(id, source, writer)?;
-                        writer.end(response, reply.tag());
-                    }
-                    writer.end(op, RESPONSES);
+                ReplyStep::Enter(succeeded) => frames.enter(*succeeded, writer.parts()),
+                ReplyStep::Op(Some(reply)) => {
+                    let begun = writer.parts().begin();
+                    // The header is the same field of each kind of response.
+                    let header = header(reply.revision());
+                    writer.parts().fields(&PutResponse { header, prev_kv: None });
+                    reply.write(id, source, writer)?;
+                    writer.parts().end(begun, [reply.tag(), RESPONSES]);
                 }
-                Part::Leave => {
-                    if let Some([op, response]) = open.pop() {
-                        writer.end(response, RESPONSE_TXN);
-                        writer.end(op, RESPONSES);
-                    }
+                ReplyStep::Op(None) => {
+                    writer.parts().message(RESPONSES, &ResponseOp { response: None });
                 }
+                ReplyStep::Leave => frames.leave(writer.parts()),
             }
         }
         ControlFlow::Continue(())

@@ -1,46 +1,46 @@
-//! A revision: the key space's clock, and a place within one tick of it.
+//! Revisions: the logical clock of the key space.
 
 use std::fmt;
 
-/// The length of a row's key.
-pub const ROW_KEY_LEN: usize = 17;
+/// The length in bytes of the key of a row that is not a tombstone.
+pub(crate) const ROW_KEY_LEN: usize = 17;
 
-/// What a tombstone's row key has behind its revision.
+/// The last byte of a tombstone's row key.
 const TOMBSTONE_MARK: u8 = b't';
 
-/// When a key was written (etcd: `revision`). All writes of one transaction share `main`.
+/// The time of a write (etcd: `revision`). All writes of one transaction share `main`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision {
-    /// One more for each transaction that writes; what clients call the revision.
+    /// Counts the transactions that write. Clients call this the revision.
     pub main: i64,
-    /// The place of the write within its transaction, from 0.
+    /// Counts the writes of the transaction, from 0.
     pub sub: i64,
 }
 
 impl Revision {
-    /// Makes a revision.
-    pub const fn new(main: i64, sub: i64) -> Revision {
+    pub(crate) const fn new(main: i64, sub: i64) -> Revision {
         Revision { main, sub }
     }
 
-    /// Returns the key of the row with a value of this revision:
-    /// `main` (8 bytes, big-endian), `_`, `sub` (likewise). Bytewise order is order in time.
-    pub fn row_key(self) -> [u8; ROW_KEY_LEN] {
+    /// Returns the key of the row that a put of this revision adds: `main` as 8 big-endian bytes,
+    /// `_`, and `sub` in the same form. So the order of rows is the order of revisions.
+    pub(crate) fn row_key(self) -> [u8; ROW_KEY_LEN] {
         let mut key = [b'_'; ROW_KEY_LEN];
         key[..8].copy_from_slice(&self.main.to_be_bytes());
         key[9..].copy_from_slice(&self.sub.to_be_bytes());
         key
     }
 
-    /// Returns the key of the row of a tombstone of this revision: the same, then `t`.
-    pub fn tombstone_key(self) -> [u8; ROW_KEY_LEN + 1] {
+    /// Returns the key of the row that a deletion of this revision adds: as of a put, then `t`.
+    pub(crate) fn tombstone_key(self) -> [u8; ROW_KEY_LEN + 1] {
         let mut key = [TOMBSTONE_MARK; ROW_KEY_LEN + 1];
         key[..ROW_KEY_LEN].copy_from_slice(&self.row_key());
         key
     }
 
-    /// Reads a row's key; the flag says whether the row is a tombstone. `None` if it is no row key.
-    pub fn from_row_key(key: &[u8]) -> Option<(Revision, bool)> {
+    /// Parses a row's key, and tells whether the row is a tombstone. Returns `None` if the key has
+    /// another form.
+    pub(crate) fn from_row_key(key: &[u8]) -> Option<(Revision, bool)> {
         let is_tombstone = match key.get(ROW_KEY_LEN..)? {
             [] => false,
             [TOMBSTONE_MARK] => true,
@@ -74,13 +74,13 @@ mod tests {
     }
 
     #[test]
-    fn the_layout_is_etcds() {
+    fn a_row_key_has_etcds_layout() {
         let key = Revision::new(0x0102, 3).tombstone_key();
         assert_eq!(&key, b"\0\0\0\0\0\0\x01\x02_\0\0\0\0\0\0\0\x03t");
     }
 
     #[test]
-    fn what_is_no_row_key_is_refused() {
+    fn a_key_of_another_form_is_refused() {
         assert_eq!(Revision::from_row_key(b""), None);
         assert_eq!(Revision::from_row_key(b"\0\0\0\0\0\0\x01\x02-\0\0\0\0\0\0\0\x03"), None);
         assert_eq!(Revision::from_row_key(b"\0\0\0\0\0\0\x01\x02_\0\0\0\0\0\0\0\x03x"), None);

@@ -1,4 +1,4 @@
-//! The key space as a whole.
+//! Tests of the key space as a whole.
 
 mod compaction;
 mod crash;
@@ -18,18 +18,19 @@ use super::{reader::Source, *};
 use crate::{
     pb::etcdserverpb::{
         CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest,
+        TxnResponse,
     },
     server::{Error, apply::key_space::KvRequest, txn::Txn},
     storage::backend::{Backend, Bucket, Options},
 };
 
-/// Opens a key space whose backend commits only when it is asked to.
+/// Opens a key space whose backend commits only when a test calls `commit_now`.
 fn open(path: &Path) -> Arc<Store> {
     let options = Options { batch_interval: Duration::from_secs(3600), ..Options::default() };
     Store::open(Backend::open(path, options).unwrap()).unwrap()
 }
 
-/// A key space to which entries are applied, one a batch.
+/// A key space to which entries are applied, one in each batch.
 struct Space {
     folder: TempDir,
     store: Arc<Store>,
@@ -46,7 +47,7 @@ impl Space {
     fn apply(&mut self, request: KvRequest<'_>) -> Result<KvResponse, Error> {
         self.index += 1;
         let mut batch = self.store.batch();
-        let reply = batch.kv(self.index, request, Asker::Here);
+        let reply = batch.kv(self.index, request, ReplyTo::Client);
         batch.set_applied(self.index, 1);
         drop(batch);
         let (source, mut budget) = (Source::Published(self.store.backend()), usize::MAX);
@@ -84,7 +85,14 @@ impl Space {
         self.store.range(0, request)
     }
 
-    /// Keys and values of a range.
+    /// Answers a transaction that only reads, however long it takes.
+    fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
+        let mut reply = self.store.plan_txn(0, request)?;
+        let (source, mut budget) = (Source::Published(self.store.backend()), usize::MAX);
+        Ok(reply.whole(0, source, &mut budget).unwrap())
+    }
+
+    /// Keys and values of a range, in the order of the answer.
     fn pairs(&self, request: &RangeRequest) -> Vec<(String, String)> {
         let kvs = self.range(request).unwrap().kvs;
         kvs.iter().map(|kv| (show(&kv.key), show(&kv.value))).collect()
@@ -105,6 +113,12 @@ impl Space {
         let store = open(&folder.path().join("db"));
         assert_eq!(store.backend().consistent_index().0, index);
         Space { folder, store, index }
+    }
+}
+
+impl Store {
+    fn compacted(&self) -> i64 {
+        self.read().compacted
     }
 }
 
@@ -134,7 +148,7 @@ fn three_keys() -> Space {
 }
 
 #[test]
-fn an_empty_key_space_stands_at_revision_one() {
+fn an_empty_key_space_is_at_revision_one() {
     let space = Space::new();
     let response = space.range(&all()).unwrap();
     assert_eq!((response.header.unwrap().revision, response.count), (1, 0));
@@ -142,7 +156,7 @@ fn an_empty_key_space_stands_at_revision_one() {
 }
 
 #[test]
-fn the_header_has_the_newest_revision_whichever_was_asked_for() {
+fn the_header_has_the_newest_revision_whichever_is_read() {
     let space = three_keys();
     let response = space.range(&RangeRequest { revision: 2, ..all() }).unwrap();
     assert_eq!(response.header.unwrap().revision, 5);
@@ -150,13 +164,13 @@ fn the_header_has_the_newest_revision_whichever_was_asked_for() {
 }
 
 #[test]
-fn a_negative_revision_is_now() {
+fn a_negative_revision_means_the_newest() {
     let space = three_keys();
     assert_eq!(space.keys(&RangeRequest { revision: -5, ..all() }), "abc");
 }
 
 #[test]
-fn the_limit_cuts_and_says_so_but_counts_all() {
+fn a_limit_sets_more_but_does_not_change_the_count() {
     let space = three_keys();
     for (limit, keys, more) in [(0, 3, false), (-1, 3, false), (2, 2, true), (3, 3, false)] {
         let response = space.range(&RangeRequest { limit, ..all() }).unwrap();
@@ -165,14 +179,14 @@ fn the_limit_cuts_and_says_so_but_counts_all() {
 }
 
 #[test]
-fn count_only_has_no_keys_and_never_more() {
+fn count_only_returns_no_keys_and_never_sets_more() {
     let request = RangeRequest { count_only: true, limit: 1, ..all() };
     let response = three_keys().range(&request).unwrap();
     assert_eq!((response.kvs.len(), response.more, response.count), (0, false, 3));
 }
 
 #[test]
-fn keys_only_has_everything_but_values() {
+fn keys_only_returns_everything_but_values() {
     let response = three_keys().range(&RangeRequest { keys_only: true, ..all() }).unwrap();
     assert!(response.kvs.iter().all(|kv| kv.value.is_empty()));
     assert_eq!(response.kvs[1].version, 2);
@@ -187,19 +201,19 @@ fn each_target_sorts_in_both_directions() {
         assert_eq!(space.keys(&request), ascending, "target {target}");
     }
     assert_eq!(space.keys(&RangeRequest { sort_order: 2, ..all() }), "cba");
-    // Equal ones stay in the order of keys.
+    // Keys that compare equal stay in the order of keys.
     assert_eq!(space.keys(&RangeRequest { sort_order: 2, sort_target: 1, ..all() }), "bac");
-    // By value, even if no value is wanted.
+    // By value, even if the answer has no values.
     let request = RangeRequest { sort_order: 2, sort_target: 4, keys_only: true, ..all() };
     assert_eq!(space.keys(&request), "acb");
 }
 
 #[test]
-fn a_sorted_range_is_cut_after_sorting() {
+fn a_limit_applies_after_sorting() {
     let space = three_keys();
     let request = RangeRequest { sort_target: 4, sort_order: 2, limit: 1, ..all() };
     assert_eq!(space.keys(&request), "a");
-    // A target without an order: etcd sorts the first limit + 1 keys, and so do we.
+    // Given a target without an order, etcd sorts the first limit + 1 keys, and so do we.
     let request = RangeRequest { sort_target: 2, limit: 1, ..all() };
     assert_eq!(space.keys(&request), "b");
     let mut space = space;
@@ -219,7 +233,7 @@ fn an_unknown_sort_option_is_an_error() {
 }
 
 #[test]
-fn filters_come_before_the_limit_and_do_not_change_the_count() {
+fn filters_apply_before_the_limit_and_do_not_change_the_count() {
     let space = three_keys();
     let check = |request: RangeRequest, keys: &str| {
         assert_eq!(space.keys(&request), keys);
@@ -234,7 +248,7 @@ fn filters_come_before_the_limit_and_do_not_change_the_count() {
 }
 
 #[test]
-fn compacted_and_future_revisions_are_refused_and_the_compacted_one_itself_is_not() {
+fn revisions_before_the_compacted_one_and_in_the_future_are_refused() {
     let mut space = three_keys();
     space.compact(3).unwrap();
     let at = |revision| space.range(&RangeRequest { revision, ..all() }).map(|it| it.kvs.len());
@@ -244,7 +258,7 @@ fn compacted_and_future_revisions_are_refused_and_the_compacted_one_itself_is_no
 }
 
 #[test]
-fn zero_can_be_compacted_once() {
+fn revision_zero_can_be_compacted_once() {
     let mut space = three_keys();
     assert_eq!(space.compact(-1), Err(Error::Compacted));
     assert_eq!(space.compact(0), Ok(()));
@@ -253,7 +267,7 @@ fn zero_can_be_compacted_once() {
 }
 
 #[test]
-fn a_row_does_not_pin_the_buffer_that_its_request_came_in() {
+fn a_row_does_not_keep_the_network_buffer_of_its_request_in_memory() {
     let mut space = Space::new();
     let network = Bytes::from(vec![b'x'; 16 << 10]);
     let (key, value) = (network.slice(..8), network.slice(8..16));
@@ -264,7 +278,7 @@ fn a_row_does_not_pin_the_buffer_that_its_request_came_in() {
 }
 
 #[test]
-fn a_batch_is_seen_whole_or_not_at_all() {
+fn a_batch_becomes_visible_as_a_whole() {
     let mut space = Space::new();
     let over = std::sync::atomic::AtomicBool::new(false);
     let store = space.store.clone();
@@ -284,7 +298,7 @@ fn a_batch_is_seen_whole_or_not_at_all() {
                 space.index += 1;
                 let (key, value) = (text(key), text(&round.to_string()));
                 let request = PutRequest { key, value, ..PutRequest::default() };
-                batch.kv(space.index, KvRequest::Put(&request), Asker::Here).unwrap();
+                batch.kv(space.index, KvRequest::Put(&request), ReplyTo::Client).unwrap();
                 batch.set_applied(space.index, 1);
             }
             drop(batch);
@@ -299,9 +313,9 @@ fn a_batch_is_seen_whole_or_not_at_all() {
     });
 }
 
-/// The hashes were reported by etcd 3.5.1 (`etcdctl endpoint hashkv`) after the same commands.
+/// etcd 3.5.1 reported these hashes (`etcdctl endpoint hashkv`) after the same commands.
 #[test]
-fn hashes_are_etcds() {
+fn hashes_equal_etcds() {
     let mut space = Space::new();
     assert_eq!(space.hash(0), 1_084_519_789);
     for (key, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
@@ -317,7 +331,7 @@ fn hashes_are_etcds() {
     space.txn_put_put_delete();
     assert_eq!(space.hash(0), 1_793_195_834);
     space.compact(5).unwrap();
-    // The hash is that of what can be read, before and after the rows are gone.
+    // The hash is that of the rows that can be read, before and after the others are deleted.
     for _ in 0..2 {
         assert_eq!(space.hash(0), 73_388_837);
         assert_eq!(space.hash(6), 3_244_272_178);
@@ -339,7 +353,7 @@ fn hashes_are_etcds() {
 }
 
 #[test]
-fn a_damaged_row_is_refused_when_the_key_space_is_opened() {
+fn a_key_space_with_a_damaged_row_cannot_be_opened() {
     let space = three_keys();
     let backend = space.store.backend().clone();
     backend.write().put(Bucket::Key, b"no revision", text("?"));

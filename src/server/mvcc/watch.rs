@@ -1,4 +1,4 @@
-//! Watchers: whoever wants to hear of changes (etcd: `watchableStore`).
+//! Watchers, which receive the events of the key space (etcd: `watchableStore`).
 //!
 //! Every watcher is in one of three groups:
 //!
@@ -10,36 +10,38 @@
 //!       ▲  │          │       │        │ queue full           │ room again
 //!       │  │ queue    │ behind│ not    ▼                      │
 //!       │  │ full   ┌──────────────────────┐                  │
-//!     start└──────▶ │        victim        │ ─ what it waits with
+//!     start└──────▶ │        victim        │ ─ pending notice ┘
 //!     in the past   └──────────────────────┘
 //! ```
 //!
 //! A **synced** watcher gets its events from apply, which finds it by key ([`lookup`]) and never
-//! waits: if the queue of its stream is full, the watcher becomes a **victim**. Its events are kept
-//! if they are few and small, and are tried again every 10 ms; what is written meanwhile it reads
-//! from the backend later, as an **unsynced** watcher, like one that asked for a revision of the past.
-//! So a slow reader holds up neither writes nor other streams, and costs what its queue holds and not
-//! all that it has missed.
+//! waits: if the queue of its stream is full, the watcher becomes a **victim**. It keeps the events
+//! if they are small, and delivery is retried every 10 ms. Apply skips a victim, so later events
+//! are read from the backend, when it has become an **unsynced** watcher, like one that starts at a
+//! past revision. So a slow reader delays neither writes nor other streams, and costs the memory of
+//! its queue, not of everything that it has missed.
 //!
 //! Invariants
-//! * A watcher's notices go into its queue in the order of revisions, each revision once, and all
-//!   events of one revision in one notice.
-//! * A watcher becomes synced only under the index lock, at which apply would have to wait: it has
-//!   everything up to the revision of that moment, and apply brings the next.
-//! * What was compacted before a watcher could read it is said, never left out (etcd #17529).
-//! * Progress is told only to those who have everything (etcd #15220, #20221), through the same
-//!   queue, so behind everything.
+//! * Notices enter a watcher's queue in the order of revisions. Each revision comes once, and all
+//!   its events are in one notice.
+//! * A watcher becomes synced only under the index lock, which excludes apply: it has everything up
+//!   to the revision of that moment, and apply delivers the next one.
+//! * If revisions are compacted before a watcher has read them, the watcher is cancelled with a
+//!   notice that says so; events are never skipped (etcd #17529).
+//! * Progress is reported only to watchers that have everything (etcd #15220, #20221), and through
+//!   the same queue, so after everything else.
 //!
-//! Locks: the index, then the write buffers, and the watchers last, when the lessor's is free again.
-//! Nothing waits under the last.
+//! Locks are taken in this order: the index, the write buffers, the watchers. The lessor's is
+//! released before the watchers' is taken. No thread waits while it holds the watchers' lock.
 //!
-//! Left out: the events' previous values, which are read by those who send them ([`previous`]).
+//! Left out: the previous values of events. The stream that sends the events reads them
+//! ([`previous`]).
 
 mod interval;
 mod lookup;
 mod notice;
-pub mod previous;
-pub mod queue;
+pub(crate) mod previous;
+pub(crate) mod queue;
 mod sync;
 mod watcher;
 
@@ -62,21 +64,21 @@ use self::{
 use super::{POISONED, Store};
 use crate::{pb::mvccpb::Event, trace};
 
-pub use self::{
+pub(crate) use self::{
     notice::{Events, News, Notice, Path, revision as revision_of},
     watcher::Filters,
 };
 
-/// How many notices wait in a stream's queue (etcd: chanBufLen).
-pub const QUEUE_LEN: usize = 128;
+/// The most notices in a stream's queue (etcd: chanBufLen).
+pub(crate) const QUEUE_LEN: usize = 128;
 
-/// Stands in responses for no watcher, or for all of a stream (etcd: InvalidWatchID). As in etcd a
-/// client may still choose it for a watcher of its own, like any other number but 0.
-pub const NO_WATCH_ID: i64 = -1;
+/// The watch id of responses that concern no watcher, or all watchers of a stream (etcd:
+/// InvalidWatchID). As in etcd, a client may still choose it for a watcher, like any number but 0.
+pub(crate) const NO_WATCH_ID: i64 = -1;
 
 /// Why a watcher was not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// etcd: ErrWatcherDuplicateID.
     #[error("mvcc: duplicate watch ID provided on the WatchStream")]
     DuplicateId,
@@ -88,46 +90,46 @@ pub enum Refusal {
     NegativeStart,
 }
 
-/// What a watcher asks for.
+/// A request for a watcher.
 #[derive(Clone, Debug, Default)]
-pub struct WatchRequest {
-    /// The request that creates it.
-    pub id: u64,
-    /// The id that the client has chosen; 0 to be given one.
-    pub watch_id: i64,
-    /// The first key.
-    pub key: Bytes,
-    /// As in a range request.
-    pub range_end: Bytes,
-    /// From which revision on; 0 from the next one.
-    pub start_revision: i64,
-    /// What it does not want.
-    pub filters: Filters,
+pub(crate) struct WatchRequest {
+    /// The id of the request, for the trace.
+    pub(crate) id: u64,
+    /// The watch id that the client chooses; 0 if the member is to assign one.
+    pub(crate) watch_id: i64,
+    /// The keys, with `range_end` as in a range request. An empty key is one zero byte.
+    pub(crate) key: Bytes,
+    pub(crate) range_end: Bytes,
+    /// The first main revision to watch; 0: the next one.
+    pub(crate) start_revision: i64,
+    pub(crate) filters: Filters,
 }
 
 /// All watchers of a member.
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
     state: Mutex<State>,
-    /// How many there are in the synced group. Grows only under the index lock, so that apply,
-    /// which has it, may look here before it goes to any trouble.
+    /// The number of synced watchers. It grows only under the index lock, so apply, which holds
+    /// that lock, can read it without the watchers' lock.
     synced: AtomicUsize,
-    /// What all queues hold, in bytes.
+    /// The memory of the notices in all queues, in bytes.
     queued: Arc<AtomicUsize>,
-    /// Tells the sync thread that there is something to do.
+    /// Wakes the sync thread.
     work: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// All watchers, by number.
     watchers: HashMap<u64, Watcher>,
-    /// The synced ones.
+    /// The numbers of synced watchers, by key.
     lookup: Lookup,
-    /// The unsynced ones, those first that are the furthest behind.
+    /// The unsynced watchers as pairs of `min_rev` and number, so those furthest behind come first.
     unsynced: BTreeSet<(i64, u64)>,
+    /// The numbers of victims.
     victims: BTreeSet<u64>,
-    /// How many watchers there ever were; the number of the newest.
-    made: u64,
+    /// The number of the watcher that was created last; numbers count up from 1.
+    newest: u64,
 }
 
 impl Watchers {
@@ -135,13 +137,13 @@ impl Watchers {
         self.state.lock().expect(POISONED)
     }
 
-    /// Whether anybody would be notified of a write. To be asked under the index lock.
+    /// Whether any watcher is synced. To be called under the index lock.
     pub(super) fn is_watched(&self) -> bool {
         self.synced.load(Ordering::Acquire) > 0
     }
 
-    /// Hands the events of one revision, written by request `id`, to the synced watchers that want
-    /// them. Under the index lock; waits for nobody.
+    /// Queues the events of one revision, written by request `id`, for the synced watchers that
+    /// want them. To be called under the index lock; never waits for a client.
     pub(super) fn notify(&self, id: u64, revision: i64, events: &[Event]) {
         let mut span = crate::stage!(WatchNotify, id, revision = revision, events = events.len());
         let mut state = self.lock();
@@ -150,8 +152,8 @@ impl Watchers {
         let (mut synced, mut victims) = (0_usize, 0_usize);
         for pairs in pairs.chunk_by(|a, b| a.0 == b.0) {
             let number = pairs[0].0;
-            let wanted = pairs.iter().map(|(_, place)| &events[*place]);
-            match state.deliver(number, id, revision, wanted) {
+            let events = pairs.iter().map(|(_, event)| &events[*event]);
+            match state.deliver(number, id, revision, events) {
                 Delivery::Unwanted => {}
                 Delivery::Queued => synced += 1,
                 Delivery::Full => victims += 1,
@@ -171,7 +173,7 @@ impl Watchers {
     }
 }
 
-/// What became of an event.
+/// The outcome of a delivery to one watcher.
 enum Delivery {
     Unwanted,
     Queued,
@@ -195,19 +197,19 @@ impl State {
         let news = News::Events(Events { id, revision, events, path: Path::Synced });
         let notice = Notice { watcher: number, watch_id: watcher.watch_id, news };
         let depth = watcher.queue.depth();
-        // Said before it happens: the stream may send it in the next moment. All who fill queues
-        // hold the lock, so there is room if there is room now.
+        // Recorded before it happens, because the stream may send the notice at once. Queues are
+        // filled under the lock only, so if there is room now, there is room below.
         if trace::kept(id) && watcher.queue.has_room(notice.bytes()) {
             let watch_id = watcher.watch_id;
             crate::mark!(WatchQueue, id, watcher = number, watch_id = watch_id, depth = depth);
         }
         match watcher.queue.try_send(notice) {
-            // A stream whose reader has gone takes its watchers away in a moment.
+            // A stream that has no reader any more is about to remove its watchers.
             Ok(()) | Err(TrySendError::Closed(_)) => Delivery::Queued,
             Err(TrySendError::Full(notice)) => {
                 crate::mark!(WatchVictim, id, watcher = number, revision = revision, depth = depth);
                 watcher.min_rev = revision + 1;
-                watcher.wait_with(notice, revision);
+                watcher.become_victim(notice, revision);
                 self.lookup.remove(&watcher.keys, number);
                 self.victims.insert(number);
                 Delivery::Full
@@ -215,9 +217,9 @@ impl State {
         }
     }
 
-    /// Puts a watcher that is in no group into that in which it belongs while the key space
-    /// stands at `current`. Only under the index lock.
-    fn place(&mut self, number: u64, current: i64) {
+    /// Makes a watcher that is in no group synced or unsynced, for the newest revision `current`.
+    /// To be called under the index lock.
+    fn assign_group(&mut self, number: u64, current: i64) {
         let Some(watcher) = self.watchers.get_mut(&number) else { return };
         if watcher.min_rev > current {
             watcher.group = Group::Synced;
@@ -237,8 +239,8 @@ impl State {
         }
     }
 
-    /// Whether a watcher has everything up to `current`, and has begun by then; `None` for one that
-    /// a compaction has cancelled.
+    /// Whether a watcher has everything up to `current` and starts no later; `None` for one that a
+    /// compaction has cancelled.
     fn is_synced(&self, number: u64, current: i64) -> Option<bool> {
         let watcher = self.watchers.get(&number)?;
         Some(matches!(watcher.group, Group::Synced) && watcher.start_rev <= current)
@@ -247,30 +249,31 @@ impl State {
 
 /// The watchers of one client's stream, which end with it (etcd: `watchStream`).
 #[derive(Debug)]
-pub struct WatchStream {
+pub(crate) struct WatchStream {
     store: Arc<Store>,
     queue: Queue,
-    /// By the id that the client knows. Those whose revision was compacted still hold their ids.
+    /// The numbers of watchers, by watch id. A watcher that a compaction has cancelled still
+    /// occupies its id.
     watchers: HashMap<i64, u64>,
     next_id: i64,
-    /// The newest watcher that began in the past. Progress of the whole stream that was queued
-    /// before it came must not be told to it.
-    last_behind: u64,
+    /// The number of the newest watcher that started at a past revision; 0 for none. It must not
+    /// receive a progress notice of the whole stream that was queued before it was created.
+    newest_behind: u64,
 }
 
 impl Store {
-    /// Opens a stream, and the queue out of which its notices are to be taken.
-    pub fn watch_stream(self: &Arc<Self>, queue_len: usize) -> (WatchStream, Notices) {
+    /// Opens a stream. Returns it with the receiving end of its queue.
+    pub(crate) fn watch_stream(self: &Arc<Self>, queue_len: usize) -> (WatchStream, Notices) {
         let (queue, notices) = queue::queue(queue_len, &self.watchers.queued);
         let store = Arc::clone(self);
         let watchers = HashMap::new();
-        (WatchStream { store, queue, watchers, next_id: 0, last_behind: 0 }, notices)
+        (WatchStream { store, queue, watchers, next_id: 0, newest_behind: 0 }, notices)
     }
 }
 
 impl WatchStream {
-    /// Adds a watcher. Returns its id, and the revision at which it begins to watch.
-    pub fn create(&mut self, request: &WatchRequest) -> Result<(i64, i64), Refusal> {
+    /// Adds a watcher. Returns its watch id, and the newest main revision.
+    pub(crate) fn create(&mut self, request: &WatchRequest) -> Result<(i64, i64), Refusal> {
         let keys = Keys::new(&request.key, &request.range_end).ok_or(Refusal::EmptyRange)?;
         if request.start_revision < 0 {
             return Err(Refusal::NegativeStart);
@@ -282,8 +285,8 @@ impl WatchStream {
         let min_rev =
             if request.start_revision == 0 { current + 1 } else { request.start_revision };
         let mut state = self.store.watchers.lock();
-        state.made += 1;
-        let number = state.made;
+        state.newest += 1;
+        let number = state.newest;
         let watcher = Watcher {
             id: request.id,
             watch_id,
@@ -295,12 +298,12 @@ impl WatchStream {
             group: Group::Unsynced,
         };
         state.watchers.insert(number, watcher);
-        state.place(number, current);
+        state.assign_group(number, current);
         self.store.watchers.note_synced(&state);
         drop((state, index));
         if min_rev <= current {
             self.store.watchers.work.notify_one();
-            self.last_behind = number;
+            self.newest_behind = number;
         }
         self.watchers.insert(watch_id, number);
         let synced = i64::from(min_rev > current);
@@ -327,8 +330,8 @@ impl WatchStream {
         Ok(self.next_id - 1)
     }
 
-    /// Takes a watcher away. Returns false if there is none with this id.
-    pub fn cancel(&mut self, watch_id: i64) -> bool {
+    /// Removes a watcher. Returns false if there is none with this watch id.
+    pub(crate) fn cancel(&mut self, watch_id: i64) -> bool {
         let Some(number) = self.watchers.remove(&watch_id) else { return false };
         let mut state = self.store.watchers.lock();
         state.remove(number);
@@ -336,51 +339,52 @@ impl WatchStream {
         true
     }
 
-    /// Reports to one watcher how far the key space is (etcd: `RequestProgress`), through the queue:
-    /// only if it holds everything up to there, and otherwise not at all.
-    pub fn request_progress(&self, watch_id: i64) {
+    /// Queues a progress notice for one watcher, if it has everything up to the newest revision
+    /// (etcd: `RequestProgress`).
+    pub(crate) fn request_progress(&self, watch_id: i64) {
         let Some(&watcher) = self.watchers.get(&watch_id) else { return };
         let index = self.store.read();
         let state = self.store.watchers.lock();
         if state.is_synced(watcher, index.revision) == Some(true) {
             let news = News::Progress(index.revision);
-            // Without room there is news in the queue, which says more.
+            // If the queue is full, its notices make this one unnecessary.
             let _ = self.queue.try_send(Notice { watcher, watch_id, news });
         }
     }
 
-    /// Reports the same for all watchers of the stream at once (etcd: `RequestProgressAll`). A
-    /// stream without watchers gets no answer, since a revision means nothing without one (etcd
-    /// since 3.5.8; earlier versions answer).
+    /// Queues one progress notice for all watchers of the stream, if all have everything (etcd:
+    /// `RequestProgressAll`). A stream without watchers gets none, since its revision would mean
+    /// nothing (etcd since 3.5.8; earlier versions send one).
     ///
-    /// A watcher that a compaction has cancelled does not count, although its id is still taken.
-    /// etcd counts it as unsynced, and reports nothing until the client cancels it as well.
-    pub fn request_progress_all(&self) {
+    /// A watcher that a compaction has cancelled does not count, although it still occupies its id.
+    /// etcd counts it as unsynced, and reports no progress until the client cancels it too.
+    pub(crate) fn request_progress_all(&self) {
         let index = self.store.read();
         let state = self.store.watchers.lock();
         let mut synced =
             self.watchers.values().filter_map(|number| state.is_synced(*number, index.revision));
-        // The first one shows whether there is any.
+        // There must be at least one.
         if synced.next() == Some(true) && synced.all(|is_synced| is_synced) {
             let news = News::StreamProgress(index.revision);
-            let notice = Notice { watcher: self.last_behind, watch_id: NO_WATCH_ID, news };
+            let notice = Notice { watcher: self.newest_behind, watch_id: NO_WATCH_ID, news };
             let _ = self.queue.try_send(notice);
         }
     }
 
-    /// Whether a notice is for a watcher that the stream still has, or for the stream as it is.
-    pub fn is_wanted(&self, notice: &Notice) -> bool {
+    /// Whether a notice from the queue is still to be sent: its watcher exists, or, if it is for
+    /// the whole stream, no watcher that started at a past revision was created after it.
+    pub(crate) fn is_wanted(&self, notice: &Notice) -> bool {
         match notice.news {
-            News::StreamProgress(_) => notice.watcher == self.last_behind,
+            News::StreamProgress(_) => notice.watcher == self.newest_behind,
             News::Events(_) | News::Compacted(_) | News::Progress(_) => {
                 self.watchers.get(&notice.watch_id) == Some(&notice.watcher)
             }
         }
     }
 
-    /// The newest revision: not before any event that stands in the queue, and so waited for if a
-    /// batch is being applied.
-    pub fn revision(&self) -> i64 {
+    /// The newest main revision, which is not older than any event in the queue. Waits for a batch
+    /// that is being applied.
+    pub(crate) fn revision(&self) -> i64 {
         self.store.read().revision
     }
 }

@@ -1,14 +1,14 @@
 //! One write transaction of the key space (etcd: `storeTxnWrite`).
 //!
-//! All writes share one main revision, and each takes the next sub. The revision is taken when
-//! something is written for the first time, so a transaction that changes nothing costs none.
-//! When it ends, and before anybody can read it, its events go to the watchers.
+//! All writes share one main revision, and each takes the next sub-revision. The main revision is
+//! taken at the first write, so a transaction that changes nothing takes none. When the transaction
+//! ends, and before readers can see its writes, its events go to the watchers.
 
 use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Asker, Batch, Revision,
+    Batch, ReplyTo, Revision,
     plan::Plan,
     reader::{Reader, Source},
     tree_index::KeyRange,
@@ -23,48 +23,50 @@ use crate::{
     trace::Span,
 };
 
-/// The transaction of request `id`. It ends, and its revision counts, when it is dropped.
+/// The transaction of one request. It ends when it is dropped, and then its revision becomes the
+/// newest of the batch.
 #[derive(Debug)]
-pub struct WriteTxn<'b, 'a> {
+pub(crate) struct WriteTxn<'b, 'a> {
     batch: &'b mut Batch<'a>,
     id: u64,
+    /// The newest main revision before the transaction.
     begin: i64,
+    /// The number of writes so far.
     changes: i64,
-    asker: Asker,
-    /// What the watchers are to hear; `None` if there are none.
+    reply_to: ReplyTo,
+    /// For the watchers; `None` if there are no synced watchers.
     events: Option<Vec<Event>>,
     span: Span,
 }
 
 impl<'a> Batch<'a> {
-    /// Begins a transaction for request `id`, for whose answer somebody waits or not.
-    pub fn write_txn(&mut self, id: u64, asker: Asker) -> WriteTxn<'_, 'a> {
+    /// Begins a transaction for request `id`.
+    pub(crate) fn write_txn(&mut self, id: u64, reply_to: ReplyTo) -> WriteTxn<'_, 'a> {
         let begin = self.index.revision;
         self.backend.set_request(id);
         let span = crate::stage!(MvccWrite, id, revision_old = begin);
         let events = self.store.watchers.is_watched().then(Vec::new);
-        WriteTxn { batch: self, id, begin, changes: 0, asker, events, span }
+        WriteTxn { batch: self, id, begin, changes: 0, reply_to, events, span }
     }
 }
 
 impl WriteTxn<'_, '_> {
-    /// The revision as the transaction sees it: its own as soon as it has written something.
-    pub fn revision(&self) -> i64 {
+    /// The newest main revision that the transaction sees: its own after its first write.
+    pub(crate) fn revision(&self) -> i64 {
         self.begin + i64::from(self.changes > 0)
     }
 
-    /// The leases.
-    pub fn lessor(&self) -> &Lessor {
+    pub(crate) fn lessor(&self) -> &Lessor {
         &self.batch.store.lessor
     }
 
-    /// Whether a key was there before the transaction.
-    pub fn existed(&self, key: &[u8]) -> bool {
+    /// Whether a key existed before the transaction.
+    pub(crate) fn existed(&self, key: &[u8]) -> bool {
         self.batch.index.tree.get(key, self.begin).is_some()
     }
 
-    /// Whether this range may be part of the transaction; to be asked before its first write.
-    pub fn check_range(&self, request: &RangeRequest) -> Result<(), Error> {
+    /// Whether the transaction may contain this range; to be called before its first write.
+    pub(crate) fn check_range(&self, request: &RangeRequest) -> Result<(), Error> {
         self.reader().check_range(request)
     }
 
@@ -73,18 +75,18 @@ impl WriteTxn<'_, '_> {
         Reader { id: self.id, index: &self.batch.index, current: self.revision(), source }
     }
 
-    /// Sets a key, attaches it to its lease, and returns the revision. The caller has checked that
-    /// there is such a lease.
-    pub fn put(&mut self, key: &[u8], value: Bytes, lease: i64) -> i64 {
+    /// Puts a key, attaches it to its lease (0: none), and returns the main revision. The caller
+    /// has checked that the lease exists.
+    pub(crate) fn put(&mut self, key: &[u8], value: Bytes, lease: i64) -> i64 {
         let revision = self.next_revision();
-        let placed = self.batch.index.tree.put(self.id, key, revision);
-        // Encoding copies key and value out of the request, whose bytes are a slice of a buffer
-        // of the network that should not be kept for them.
+        let effect = self.batch.index.tree.put(self.id, key, revision);
+        // Encoding copies key and value. The request's bytes are slices of a larger network buffer,
+        // which must not be kept in memory for them.
         let row = KeyValue {
             key: Bytes::copy_from_slice(key),
-            create_revision: placed.created,
+            create_revision: effect.created,
             mod_revision: revision.main,
-            version: placed.version,
+            version: effect.version,
             value,
             lease,
         };
@@ -95,8 +97,8 @@ impl WriteTxn<'_, '_> {
         revision.main
     }
 
-    /// Deletes the keys of a range. Returns how many there were, and the revision.
-    pub fn delete_range(&mut self, range: KeyRange<'_>) -> (i64, i64) {
+    /// Deletes the keys of a range. Returns their number, and the newest main revision.
+    pub(crate) fn delete_range(&mut self, range: KeyRange<'_>) -> (i64, i64) {
         let mut keys = Vec::new();
         let at = self.revision();
         self.batch.index.tree.visit(range, at, |key, _| keys.push(key.clone()));
@@ -107,7 +109,7 @@ impl WriteTxn<'_, '_> {
         (deleted, self.revision())
     }
 
-    /// A tombstone's row has nothing but the key.
+    /// Deletes a key that exists. A tombstone's row contains the key only.
     fn delete(&mut self, key: Bytes) {
         let revision = self.next_revision();
         self.batch.index.tree.tombstone(self.id, &key, revision);
@@ -130,28 +132,27 @@ impl WriteTxn<'_, '_> {
         revision
     }
 
-    /// Who waits for the answer.
-    pub fn asker(&self) -> Asker {
-        self.asker
+    pub(crate) fn reply_to(&self) -> ReplyTo {
+        self.reply_to
     }
 
-    /// Plans to read what a key, or a range, is before it is changed, if anybody waits for that.
-    pub fn previous(&self, key: &Bytes, range_end: &[u8]) -> Result<Option<Plan>, Error> {
+    /// Plans to read the keys of a range before they are changed, if a client waits for the reply.
+    pub(crate) fn previous(&self, key: &Bytes, range_end: &[u8]) -> Result<Option<Plan>, Error> {
         let (key, range_end) = (key.clone(), Bytes::copy_from_slice(range_end));
         let request = RangeRequest { key, range_end, ..RangeRequest::default() };
-        (self.asker == Asker::Here).then(|| self.plan(&request)).transpose()
+        (self.reply_to == ReplyTo::Client).then(|| self.plan(&request)).transpose()
     }
 
-    /// Plans to read a range, the transaction's own writes up to here included.
-    pub fn plan(&self, request: &RangeRequest) -> Result<Plan, Error> {
+    /// Plans to read a range, with the writes of the transaction so far.
+    pub(crate) fn plan(&self, request: &RangeRequest) -> Result<Plan, Error> {
         let mut plan = Plan::new(self.reader(), request)?;
-        // It is read behind the transaction, and not by apply.
+        // It is read after the transaction, on another thread.
         plan.settle();
         Ok(plan)
     }
 
-    /// Returns the newest value of a key, the transaction's own writes included.
-    pub fn get(&self, key: &Bytes) -> Option<KeyValue> {
+    /// Reads a key, with the writes of the transaction so far.
+    pub(crate) fn get(&self, key: &Bytes) -> Option<KeyValue> {
         let mut span = crate::stage!(MvccRange, self.id);
         let request = RangeRequest { key: key.clone(), ..RangeRequest::default() };
         let reader = self.reader();
@@ -160,8 +161,8 @@ impl WriteTxn<'_, '_> {
         plan.whole(reader.source, &mut budget, &mut span)?.kvs.pop()
     }
 
-    /// Whether the comparisons of a (nested) transaction hold now.
-    pub fn holds(&self, request: &TxnRequest) -> bool {
+    /// Whether the comparisons of this transaction, or of one nested in it, hold now.
+    pub(crate) fn holds(&self, request: &TxnRequest) -> bool {
         self.reader().holds(request)
     }
 }

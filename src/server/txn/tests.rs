@@ -18,22 +18,22 @@ fn txn(success: Vec<RequestOp>, failure: Vec<RequestOp>) -> TxnRequest {
     TxnRequest { compare: Vec::new(), success, failure }
 }
 
-/// `depth` transactions in each other, with a put in the innermost.
+/// `depth` transactions nested in each other, with a put in the innermost.
 fn deep(depth: usize) -> TxnRequest {
     (1..depth).fold(txn(vec![put("a")], vec![]), |inner, _| txn(vec![nest(&inner)], vec![]))
 }
 
-fn walked(txn: &Txn, taken: impl Fn(usize) -> Taken) -> String {
+fn walked(txn: &Txn, branches: impl Fn(usize) -> Branches) -> String {
     let step = |step| match step {
         Step::Enter(level) => format!("({level}"),
         Step::Op(Some(Request::RequestPut(put))) => String::from_utf8_lossy(&put.key).into_owned(),
         Step::Op(_) => "-".to_owned(),
         Step::Leave(_) => ")".to_owned(),
     };
-    txn.walk(taken).map(step).collect::<Vec<_>>().join(" ")
+    txn.walk(branches).map(step).collect::<Vec<_>>().join(" ")
 }
 
-/// The transaction of the module's picture, with a second branch.
+/// The transaction of the module's text, with a second branch.
 fn pictured() -> Txn {
     let third = txn(vec![put("d")], vec![]);
     let first = txn(vec![put("b"), nest(&third)], vec![nest(&txn(vec![], vec![put("e")]))]);
@@ -44,32 +44,32 @@ fn pictured() -> Txn {
 }
 
 #[test]
-fn a_walk_goes_into_each_transaction_where_it_stands() {
+fn a_walk_enters_each_nested_transaction_at_its_position() {
     let pictured = pictured();
     let all = "(0 a (1 b (4 d ) (5 e ) ) (2 c ) - (3 f ) )";
-    assert_eq!(walked(&pictured, |_| Taken::Both), all);
-    assert_eq!(walked(&pictured, |_| Taken::Success), "(0 a (1 b (4 d ) ) (2 c ) )");
-    assert_eq!(walked(&pictured, |_| Taken::Failure), "(0 - (3 ) )");
-    let second = |level| if level == 1 { Taken::Failure } else { Taken::Success };
+    assert_eq!(walked(&pictured, |_| Branches::Both), all);
+    assert_eq!(walked(&pictured, |_| Branches::Success), "(0 a (1 b (4 d ) ) (2 c ) )");
+    assert_eq!(walked(&pictured, |_| Branches::Failure), "(0 - (3 ) )");
+    let second = |level| if level == 1 { Branches::Failure } else { Branches::Success };
     assert_eq!(walked(&pictured, second), "(0 a (1 (5 ) ) (2 c ) )");
-    assert_eq!(pictured.inner(0, Taken::Both), 1..4);
-    assert_eq!(pictured.inner(1, Taken::Failure), 5..6);
-    assert_eq!(walked(&Txn::expand(txn(vec![], vec![]), 0).unwrap(), |_| Taken::Both), "(0 )");
+    assert_eq!(pictured.inner(0, Branches::Both), 1..4);
+    assert_eq!(pictured.inner(1, Branches::Failure), 5..6);
+    assert_eq!(walked(&Txn::expand(txn(vec![], vec![]), 0).unwrap(), |_| Branches::Both), "(0 )");
 }
 
 #[test]
-fn a_request_leaves_as_it_came() {
+fn an_expanded_transaction_returns_its_request_unchanged() {
     let request = deep(3);
     assert_eq!(Txn::expand(request.clone(), 128).unwrap().into_request(), request);
 }
 
 #[test]
-fn what_is_beyond_the_number_of_operations_stays_bytes() {
+fn levels_beyond_the_limit_of_operations_stay_bytes() {
     for (max_ops, levels) in [(0, 1), (1, 2), (2, 3), (5, 5), (128, 5)] {
         let txn = Txn::expand(deep(5), max_ops).unwrap();
         assert_eq!(txn.levels(), levels, "{max_ops}");
         let mut steps = 0;
-        txn.walk(|_| Taken::Both).for_each(|_| steps += 1);
+        txn.walk(|_| Branches::Both).for_each(|_| steps += 1);
         assert!(2 * levels <= steps);
     }
 }
@@ -83,12 +83,13 @@ fn a_nested_transaction_that_does_not_decode_is_an_error() {
     }
 }
 
-/// Goal: no stack is used up, however deep. Method: as deep as an entry of 10 MiB can be, on a
-/// stack that holds some hundred calls; the bytes are made from the inside to the outside.
+/// Goal: depth costs no stack. Method: a transaction as deep as an entry of 10 MiB can be, on a
+/// stack that has room for some hundred calls. Its bytes are built from the innermost level
+/// outwards.
 #[test]
 fn a_million_levels_need_no_stack() {
     let depth = 700_000;
-    // Backwards: each level is two keys and two lengths around the one before it.
+    // In reverse: each level puts two keys and two lengths around the previous one.
     let mut bytes: Vec<u8> = Vec::new();
     for _ in 1..depth {
         for key in [4_u8 << 3 | 2, 2 << 3 | 2] {
@@ -104,23 +105,23 @@ fn a_million_levels_need_no_stack() {
         let request = TxnRequest::decode(Bytes::from(bytes)).unwrap();
         let txn = Txn::expand(request, usize::MAX).unwrap();
         assert_eq!(txn.levels(), depth);
-        let mut answers = Answers::default();
-        for step in txn.walk(|_| Taken::Success) {
+        let mut builder = ResponseBuilder::default();
+        for step in txn.walk(|_| Branches::Success) {
             match step {
-                Step::Enter(_) => answers.enter(true),
-                Step::Op(_) => answers.push(None),
-                Step::Leave(_) => answers.leave(),
+                Step::Enter(_) => builder.enter(true),
+                Step::Op(_) => builder.push(None),
+                Step::Leave(_) => builder.leave(),
             }
         }
-        let response = answers.into_response(None);
+        let response = builder.finish(None);
         let Some(Response::ResponseTxn(inner)) = &response.responses[0].response else { panic!() };
-        // A header, "succeeded", two keys and two lengths.
+        // Each level has a header, `succeeded`, two keys and two lengths.
         assert!(8 * (depth - 1) <= inner.len());
     });
     thread.unwrap().join().unwrap();
 }
 
-/// What the messages would be if the nested ones were messages: etcd's own, as far as is needed.
+/// etcd's own messages, in which nested answers are messages and not bytes.
 mod recursive {
     use super::{PutResponse, RangeResponse, ResponseHeader};
 
@@ -151,10 +152,10 @@ mod recursive {
     }
 }
 
-/// A tree of answers by a seed, in both forms.
+/// Builds a random tree of answers in both forms.
 struct Grown {
     seed: u64,
-    answers: Answers,
+    builder: ResponseBuilder,
 }
 
 impl Grown {
@@ -165,9 +166,9 @@ impl Grown {
 
     fn grow(&mut self, depth: u64) -> recursive::Txn {
         let succeeded = self.below(2) == 0;
-        self.answers.enter(succeeded);
+        self.builder.enter(succeeded);
         let responses = (0..self.below(4)).map(|_| self.op(depth)).collect();
-        self.answers.leave();
+        self.builder.leave();
         recursive::Txn { header: Some(ResponseHeader::default()), succeeded, responses }
     }
 
@@ -178,33 +179,33 @@ impl Grown {
             0 => None,
             1 => {
                 let range = RangeResponse { header, count: revision, ..RangeResponse::default() };
-                self.answers.push(Some(Response::ResponseRange(range.clone())));
+                self.builder.push(Some(Response::ResponseRange(range.clone())));
                 Some(recursive::Response::Range(range))
             }
             2 if depth == 0 => {
                 let put = PutResponse { header, prev_kv: None };
-                self.answers.push(Some(Response::ResponsePut(put.clone())));
+                self.builder.push(Some(Response::ResponsePut(put.clone())));
                 Some(recursive::Response::Put(put))
             }
             _ if 0 < depth => Some(recursive::Response::Txn(self.grow(depth - 1))),
             _ => None,
         };
         if response.is_none() {
-            self.answers.push(None);
+            self.builder.push(None);
         }
         recursive::Op { response }
     }
 }
 
-/// Goal: the bytes are those of nested messages. Method: random trees, encoded by prost.
+/// Goal: the encoded answer is that of etcd's messages. Method: random trees, which prost encodes.
 #[test]
-fn nested_answers_are_encoded_as_messages_are() {
+fn nested_answers_are_encoded_as_nested_messages() {
     let mut nested = 0;
     for seed in 1..2000 {
-        let mut grown = Grown { seed, answers: Answers::default() };
+        let mut grown = Grown { seed, builder: ResponseBuilder::default() };
         let expected = grown.grow(1 + seed % 6);
         let header = Some(ResponseHeader { revision: 7, ..ResponseHeader::default() });
-        let response: TxnResponse = grown.answers.into_response(header);
+        let response: TxnResponse = grown.builder.finish(header);
         let expected = recursive::Txn { header, ..expected };
         assert_eq!(response.encode_to_vec(), expected.encode_to_vec(), "seed {seed}");
         let is_nested =

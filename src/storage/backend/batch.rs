@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Applied, Bucket, Buffers, Error, FoundIn, Shared, View};
 
-/// A buffer with this many bytes is full, whatever its number of rows.
+/// A buffer with this many bytes is full, regardless of its number of rows.
 const BYTES_MAX: usize = 64 << 20;
 
 /// The right to write, for one or more whole entries. Readers wait until it is dropped.
@@ -71,9 +71,7 @@ impl<'a> WriteGuard<'a> {
         to: Option<&[u8]>,
         limit: usize,
     ) -> Vec<(Bytes, Bytes)> {
-        let cut = self.buffers.cut(bucket, from, to, limit);
-        let most = if limit == 0 { usize::MAX } else { limit };
-        cut.rows(self.bell.shared).take(most).collect()
+        self.buffers.cut(bucket, from, to, limit).first(self.bell.shared, limit)
     }
 
     /// Takes a view as [`super::Backend::view`] does, own writes included.

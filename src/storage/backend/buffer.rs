@@ -1,4 +1,4 @@
-//! What has been written but is not in the file yet (etcd: `txWriteBuffer`).
+//! Rows that have been written but are not in the file yet (etcd: `txWriteBuffer`).
 //!
 //! Rows of the key bucket arrive in the order of their revisions, so they are appended to a
 //! sorted run: no tree, no allocation for the key. Everything else (the other buckets, and the
@@ -19,7 +19,7 @@ const RUN_KEY_LEN: usize = 18;
 pub(super) enum Entry {
     /// It was given this value.
     Put(Bytes),
-    /// It was deleted.
+    /// The key was deleted, which hides its value in the file.
     Delete,
 }
 
@@ -32,7 +32,7 @@ impl Entry {
     }
 }
 
-/// A row's key and what happened to it.
+/// A row's key, and its new value or its deletion.
 pub(super) type Row = (Bytes, Entry);
 
 /// A key of at most 18 bytes, filled up with zeros. It compares as its bytes do: where two keys
@@ -184,7 +184,7 @@ where
     Merge { upper: upper.peekable(), lower: lower.peekable() }
 }
 
-/// See [`merge`].
+/// The iterator that [`merge`] returns.
 pub(super) struct Merge<U: Iterator<Item = Row>, L: Iterator<Item = Row>> {
     upper: Peekable<U>,
     lower: Peekable<L>,

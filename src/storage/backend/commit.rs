@@ -57,7 +57,7 @@ impl Drop for Alarm {
 }
 
 impl Shared {
-    /// The commit thread.
+    /// Commits until the backend is closed: the body of the commit thread.
     pub(super) fn run(&self) {
         let _alarm = Alarm;
         loop {

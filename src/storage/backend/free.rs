@@ -15,7 +15,7 @@
 //! That is a few kilobytes for a file of some gigabytes, read from the page cache after a commit.
 //! The format is redb's third, which its repository describes, and redb is pinned to one version; a
 //! test compares with what `stats` counts. The quota is compared with the result, so a wrong number
-//! would refuse writes or let the file outgrow its quota: what does not look as described is
+//! would refuse writes or let the file outgrow its quota: a page that does not look as described is
 //! answered with `None`, and then the whole file counts as used.
 //!
 //! Numbers are little-endian. A page number has its index in the lowest 20 bits, its region in the
@@ -171,8 +171,8 @@ fn leaf(
     Some(())
 }
 
-/// Shows what a region's allocator has free. Its highest order is in the first byte, and from byte
-/// 8 on come the ends of one bitmap an order, then the bitmaps.
+/// Shows the free pages of a region's allocator. Its highest order is in the first byte, and from
+/// byte 8 on come the ends of one bitmap an order, then the bitmaps.
 fn free_of_region(allocator: &[u8], first: u64, see: &mut impl FnMut(Range<u64>)) -> Option<()> {
     let orders = usize::from(*allocator.first()?) + 1;
     let mut start = 8 + 4 * orders;

@@ -2,8 +2,8 @@
 //!
 //! Under the lock a reader only searches the active buffer and takes two references: to the frozen
 //! buffer, which is never changed, and to the file's read transaction, which is a snapshot. The
-//! slow part happens without the lock. Whatever is written, committed or compacted meanwhile, the
-//! reader sees the state at which it began.
+//! slow part happens without the lock. Even if rows are written, committed or compacted meanwhile,
+//! the reader sees the state at which it began.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -16,14 +16,14 @@ use super::{
 };
 use crate::trace::Span;
 
-/// What a search of the buffers has found, and the state of the file that has the rest.
+/// The result of a search of the buffers, and the state of the file that has the rest.
 ///
 /// A view is made under the buffers' lock and read without it. In between it can be settled, which
 /// closes its step of the trace and lets go of the frozen buffer: only a settled view may cross to
 /// another thread, or wait.
 #[derive(Debug)]
 pub struct View {
-    /// What the buffers have, with the places of its keys, in order.
+    /// The rows in the buffers, with the places of their keys, in order.
     hits: Vec<(usize, Bytes)>,
     active: usize,
     frozen: Option<Arc<Frozen>>,
@@ -88,10 +88,10 @@ pub struct Cut {
 }
 
 impl Buffers {
-    /// Copies what the active buffer has of `keys`.
+    /// Copies the rows of `keys` that the active buffer has.
     pub(super) fn view(&self, id: u64, keys: &[[u8; 17]]) -> View {
         let span = Some(crate::stage!(BufferGet, id));
-        // Revisions grow, so one look tells of most keys that they are not there.
+        // Revisions grow, so one look shows that most keys are not there.
         let oldest = self.active.first(Bucket::Key);
         let of_active = |(place, key): (usize, &[u8; 17])| {
             oldest.filter(|oldest| *oldest <= key.as_slice())?;
@@ -108,7 +108,7 @@ impl Buffers {
         let most = if limit == 0 { usize::MAX } else { limit };
         let mut puts = 0;
         // No row behind the one that reaches the limit can be needed: the active buffer's puts are
-        // rows of the answer, whatever the frozen buffer and the file hold.
+        // rows of the answer, regardless of the frozen buffer and the file.
         let wanted = self.active.range(bucket, from, to).take_while(|(_, entry)| {
             let wanted = puts < most;
             puts += usize::from(entry.value().is_some());
@@ -126,6 +126,11 @@ impl Buffers {
 }
 
 impl Cut {
+    /// The first `limit` rows in the order of their keys; all rows if it is 0.
+    pub(super) fn first(&self, shared: &Shared, limit: usize) -> Vec<(Bytes, Bytes)> {
+        self.rows(shared).take(if limit == 0 { usize::MAX } else { limit }).collect()
+    }
+
     /// Goes through the rows in the order of their keys.
     pub(super) fn rows<'a>(
         &'a self,

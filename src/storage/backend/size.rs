@@ -72,12 +72,12 @@ impl Gauge {
         self.allocated.load(Ordering::Relaxed).max(self.stored())
     }
 
-    /// See [`super::Backend::size_in_use`].
+    /// Bytes of pages in use; see [`super::Backend::size_in_use`].
     pub(super) fn in_use(&self) -> u64 {
         self.in_use.load(Ordering::Relaxed)
     }
 
-    /// See [`super::Backend::used`].
+    /// Bytes that count against the quota; see [`super::Backend::used`].
     pub(super) fn used(&self) -> u64 {
         self.used.load(Ordering::Acquire) + self.writing.load(Ordering::Relaxed)
     }
@@ -96,14 +96,14 @@ mod tests {
     }
 
     #[test]
-    fn free_pages_are_room_but_for_what_is_more_than_a_step() {
+    fn free_pages_beyond_a_step_count_as_used() {
         assert_eq!(used(50 * MIB, 100 * MIB, 60 * MIB), 84 * MIB);
         assert_eq!(used(50 * MIB, 70 * MIB, 60 * MIB), 60 * MIB);
         assert_eq!(used(0, 100 << 10, 48 << 10), 48 << 10);
     }
 
     #[test]
-    fn zeros_count_and_so_does_what_is_being_written() {
+    fn zeros_count_and_so_do_rows_being_written() {
         assert_eq!(used(50 * MIB, MIB, MIB), 50 * MIB);
         let gauge = Gauge::default();
         gauge.note_writing(7);

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_waste_half_a_page_is_cut_and_what_fits_is_not() {
+    fn rows_that_would_waste_half_a_page_are_cut_and_others_are_not() {
         // Values of whole kilobytes with a key of eight bytes, as their rows are.
         let row = |value: usize| value + 21;
         for value in [1 << 10, 2 << 10, 4 << 10, 8 << 10, 40 << 10, 1 << 20] {

@@ -272,7 +272,7 @@ fn the_pages_in_use_are_those_that_redb_counts() {
 }
 
 #[test]
-fn what_is_deleted_is_no_longer_in_use_and_its_room_is_used_again() {
+fn deleted_rows_are_no_longer_in_use_and_their_room_is_used_again() {
     let folder = TempDir::new().unwrap();
     let backend = open(&folder, by_hand());
     let fill = |from: u64| {
@@ -375,7 +375,7 @@ fn rows_of_every_length_come_back_whole() {
 
 /// A file from before rows were cut has no table for their ends, and whole rows of any length.
 #[test]
-fn a_file_with_whole_rows_only_is_read_and_goes_on() {
+fn a_file_with_whole_rows_only_is_read_and_written() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("member/snap/db");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -490,7 +490,7 @@ fn copy_at(boundary: &str, backend: &Backend) -> Arc<StdMutex<Option<()>>> {
 }
 
 #[test]
-fn what_is_written_during_a_commit_goes_with_the_next_one() {
+fn writes_during_a_commit_go_with_the_next_one() {
     let folder = TempDir::new().unwrap();
     let backend = open(&folder, by_hand());
     let used = backend.used();

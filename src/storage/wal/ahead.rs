@@ -10,11 +10,10 @@
 //! half of the present segment on (etcd: filePipeline, which begins at once).
 //!
 //! A file system without room, a process without descriptors, or a directory that has become
-//! read-only is therefore noticed half a segment before the new file is needed. The log names
-//! file and cause, and says it again each time the present segment has doubled. Every second the
-//! member tries again, and it goes on meanwhile: nothing in the format ends a segment at 64 MB, so
-//! the present one takes what comes until the next one is there. etcd reads such a segment like any
-//! other.
+//! read-only is therefore noticed half a segment before the new file is needed. The log names file
+//! and cause, and says it again each time the present segment has doubled. The member retries every
+//! second, and writes meanwhile: nothing in the format ends a segment at 64 MB, so the present one
+//! takes all records until the next one is ready. etcd reads such a segment like any other.
 //!
 //! **Invariant.** Until it is renamed, the new file holds nothing that was acknowledged, so it is
 //! always safe to remove it. A failed fsync of it still ends the member, because the other segments
@@ -52,14 +51,14 @@ enum Next {
     Idle,
     /// A thread prepares it.
     UnderWay(Preparation),
-    /// The prepared file.
+    /// The file is built, and waits for its name.
     Ready(File),
 }
 
 /// The failures since the last segment was prepared.
 #[derive(Debug)]
 struct Trouble {
-    /// The newest cause.
+    /// The cause of the newest failure.
     error: Error,
     attempts: u64,
     retry_at: Instant,
@@ -119,7 +118,7 @@ impl Ahead {
             offset,
             needed_at = self.len,
             "the log's next segment cannot be prepared; the member tries again every second, and \
-             goes on in the present segment while its file system has room, to 4 GiB at most"
+             continues in the present segment while its file system has room, to 4 GiB at most"
         );
         let repeat_at = 2 * self.len.max(offset);
         self.trouble = Some(Trouble { error, attempts: 1, retry_at, repeat_at });

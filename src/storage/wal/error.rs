@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What can be wrong with a log. All of it ends the member, or keeps it from starting.
+/// The faults of a log. Each ends the member, or keeps it from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused.
@@ -20,10 +20,10 @@ pub enum Error {
         /// The operating system's error.
         source: io::Error,
     },
-    /// The file's content is not what was once written.
+    /// The file's content differs from what was once written.
     #[error("the log is damaged: {}, offset {offset}: {reason}", path.display())]
     Corrupt {
-        /// The segment.
+        /// The damaged segment.
         path: PathBuf,
         /// The offset of the damaged frame, in bytes.
         offset: u64,
@@ -42,7 +42,7 @@ pub enum Error {
     /// An entry that a reader would refuse.
     #[error("entry {index} has {bytes} bytes: a record must stay below 1 GiB")]
     TooLarge {
-        /// The entry's index.
+        /// The index of the entry.
         index: u64,
         /// The record's length in bytes.
         bytes: u64,
@@ -70,7 +70,7 @@ pub enum Error {
     /// The segment has no room that an offset of 32 bits could name.
     #[error("a segment must stay below 4 GiB: {}, offset {offset}", path.display())]
     SegmentFull {
-        /// The segment.
+        /// The segment that is full.
         path: PathBuf,
         /// Where the record would begin, in bytes.
         offset: u64,
@@ -80,7 +80,7 @@ pub enum Error {
     },
 }
 
-/// What is wrong with the bytes of a segment.
+/// The fault in the bytes of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the texts say it")]
 pub enum Reason {

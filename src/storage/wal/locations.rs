@@ -40,9 +40,9 @@ const HANDLES: usize = 4;
 /// Where an entry's frame begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Location {
-    /// The entry's term.
+    /// The raft term of the entry.
     pub(super) term: u64,
-    /// The segment's number.
+    /// The sequence number of the segment.
     pub(super) segment: u32,
     /// The offset of the frame in the segment, in bytes.
     pub(super) offset: u32,

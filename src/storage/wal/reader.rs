@@ -29,7 +29,7 @@ use crate::{
 /// The bytes of a segment that are read at a time.
 const WINDOW_BYTES: u64 = 1024 * 1024;
 
-/// What a start has read from the log.
+/// The content of the log, read at a start.
 #[derive(Clone, Debug)]
 pub struct Recovered {
     /// The owner of the log.
@@ -257,7 +257,7 @@ impl Replay {
     }
 }
 
-/// What a segment has at an offset.
+/// The content of a segment at an offset.
 pub(super) enum Found<'a> {
     /// A record that is what was written, as far as form and checksum tell.
     Record(Record<'a>),

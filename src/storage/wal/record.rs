@@ -28,7 +28,7 @@ const TAG_TYPE: u8 = 0x08;
 const TAG_CRC: u8 = 0x10;
 const TAG_DATA: u8 = 0x1a;
 
-/// What a record holds.
+/// The type of a record's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The owner of the log: member and cluster.
@@ -54,7 +54,7 @@ impl Kind {
 /// A record as it is in the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record<'a> {
-    /// What the record holds.
+    /// The type of its content.
     pub(super) kind: Kind,
     /// The checksum that was written with it.
     pub(super) crc: u32,
@@ -143,8 +143,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Record<'_>, Reason> {
     if size == bytes.len() { Ok(record) } else { Err(Reason::LengthOfRecord) }
 }
 
-/// Reads a record at the start of `bytes`. Returns it with the length that its own fields give, by
-/// which a damaged frame is told from a torn record.
+/// Reads a record at the start of `bytes`. Returns it with the length that its own fields give,
+/// which distinguishes a damaged frame from a torn record.
 pub(super) fn parse_prefix(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     let Head { kind, crc, len, data_len } = head(bytes)?;
     let Some(data_len) = data_len else { return Some((Record { kind, crc, data: None }, len)) };

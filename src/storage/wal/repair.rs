@@ -14,7 +14,7 @@
 //!
 //! A damaged *length* makes a sound record look torn: a frame that is too long reaches into the
 //! zeros behind the log. Therefore a record that is complete by its own length and checksum counts
-//! as damaged, whatever its frame says.
+//! as damaged, even if its frame looks sound.
 //!
 //! One case remains, as in etcd: a record with a whole sector of zeros in its content looks torn if
 //! a bit of it flips.

@@ -30,7 +30,7 @@ use crate::storage::disk::{File, free_bytes, sync_dir};
 /// The file with which [`check_writable`] tries the directory.
 const PROBE: &str = "probe.tmp";
 
-/// A segment's name.
+/// A segment's name: its sequence number and its first index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     /// The segment's number; the first is 0.

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     pb::walpb,
+    random::Random,
     storage::{
         disk::File,
         own_process::{self, alone},
@@ -87,7 +88,7 @@ fn frames(bytes: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn what_was_saved_comes_back() {
+fn saved_entries_come_back() {
     let log = Log::new();
     assert!(!exists(&log.dir).unwrap());
     assert!(matches!(open(&log.dir, &options(4096)), Err(Error::Missing(_))));
@@ -158,7 +159,7 @@ fn segments_are_cut_and_read_as_one_log() {
 }
 
 #[test]
-fn a_conflicting_suffix_replaces_what_was_there() {
+fn a_conflicting_suffix_replaces_the_old_one() {
     let log = Log::new();
     let (mut wal, locations) = create(&log.dir, &METADATA, &options(2048)).unwrap();
     wal.save(&entries(1, 30, 1, 100), Some(&state(1, 0, 5)), true).unwrap();
@@ -358,18 +359,16 @@ fn a_word_that_one_flipped_bit_makes_zero_does_not_end_the_log() {
 fn a_log_of_random_bytes_is_refused_without_a_panic() {
     let log = Log::new();
     let bytes = written(&log, &[50, 600, 3]);
-    let end = *frames(&bytes).last().unwrap() as u64;
+    let end = *frames(&bytes).last().unwrap();
     let path = log.segments()[0].clone();
-    let mut seed = 42_u64;
-    println!("seed {seed}");
+    let mut random = Random::new(42);
     for _ in 0..500 {
         let mut wild = bytes.clone();
         for _ in 0..3 {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-            wild[(seed % end) as usize] = (seed >> 40) as u8;
+            wild[random.index(end)] = random.byte();
         }
         fs::write(&path, &wild).unwrap();
-        // Whatever is read must be a beginning of what was written.
+        // The entries that are read must be the first of those that were written.
         if let Ok((_, read)) = log.read(16384) {
             let all = [entry(1, 1, 50), entry(2, 1, 600), entry(3, 1, 3)];
             assert_eq!(read, all[..read.len()]);
@@ -390,7 +389,7 @@ fn a_damaged_older_segment_is_never_taken_for_torn() {
         let error = log.read(2048).unwrap_err();
         assert!(matches!(error, Error::Corrupt { .. }), "{error}");
     }
-    // Cut at a record's end: the next segment's checksum, or its name, tells.
+    // Cut at a record's end: the next segment's checksum, or its name, disagrees.
     let offsets = frames(&bytes);
     fs::write(&path, &bytes[..offsets[offsets.len() - 2]]).unwrap();
     assert!(matches!(log.read(2048), Err(Error::Corrupt { .. })));
@@ -585,7 +584,7 @@ fn a_log_of_a_real_etcd_opens_and_is_what_we_would_have_written() {
     assert_eq!(recovered.hard_state.vote, recovered.metadata.node_id);
     assert_eq!(recovered.hard_state.term, recovered.last_term);
     assert!(read.len() as u64 - 1 <= recovered.hard_state.commit);
-    // And it goes on.
+    // And the next save works.
     let (mut wal, ..) = open(&log.dir, &options(64_000_000)).unwrap();
     let next = entry(recovered.last_index + 1, recovered.last_term, 30);
     wal.save(std::slice::from_ref(&next), None, true).unwrap();

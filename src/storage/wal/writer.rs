@@ -61,8 +61,8 @@ pub struct Watermarks {
 
 /// An open log: entries are appended, in the order of their indexes, until it is closed.
 ///
-/// After an error the log must not be used any more, because it is not known what has reached the
-/// file.
+/// After an error the log must not be used any more, because it is not known which bytes have
+/// reached the file.
 #[derive(Debug)]
 pub struct Wal {
     dir: PathBuf,
@@ -88,7 +88,7 @@ pub struct Wal {
     lock: Flock<std::fs::File>,
 }
 
-/// What is encoded and not yet written.
+/// Records that are encoded and not yet written.
 #[derive(Debug, Default)]
 struct Group {
     buffer: Vec<u8>,
@@ -101,14 +101,14 @@ struct Group {
     last: u64,
 }
 
-/// What a written group changes in the list of entries.
+/// The changes of a written group to the list of entries.
 #[derive(Debug)]
 enum Placed {
     Entry { index: u64, place: Location },
     Snapshot { index: u64, term: u64 },
 }
 
-/// What is written and not yet synced.
+/// Records that are written and not yet synced.
 #[derive(Debug, Default)]
 struct Unsynced {
     bytes: u64,
@@ -125,11 +125,11 @@ struct Unsynced {
 pub(super) struct Tail {
     /// The last segment's name.
     pub(super) name: Name,
-    /// The last segment.
+    /// The last segment, open for writing.
     pub(super) file: Arc<File>,
     /// The end of the last record, in bytes.
     pub(super) offset: u64,
-    /// The checksum there.
+    /// The running checksum up to `offset`.
     pub(super) crc: u32,
     /// The newest hard state.
     pub(super) hard_state: HardState,
@@ -282,8 +282,8 @@ impl Wal {
         }
     }
 
-    /// Writes what is queued, syncs it if asked to, and goes on to the next segment if this one is
-    /// full.
+    /// Writes the queued records, syncs them if asked to, and cuts to the next segment if this one
+    /// is full.
     fn finish(&mut self, sync: bool) -> Result<(), Error> {
         self.write()?;
         if sync {
@@ -319,7 +319,7 @@ impl Wal {
         Ok(())
     }
 
-    /// Lets readers see what was written.
+    /// Lets readers see the written entries.
     fn publish_group(&mut self) {
         let mut group = mem::take(&mut self.group);
         self.offset += group.buffer.len() as u64;
@@ -450,7 +450,7 @@ impl Unsynced {
     }
 }
 
-/// What the `wal` thread must write for one Ready.
+/// The input of the `wal` thread for one Ready.
 #[derive(Clone, Debug, Default)]
 pub struct Write {
     /// To be appended; an index seen before cuts the log back.
@@ -517,11 +517,11 @@ fn run(mut wal: Wal, inbox: &Receiver<Write>, mut done: impl FnMut(u64)) {
     wal.sync().unwrap_or_else(|error| fatal(&error));
 }
 
-/// What a group reports when it is done.
+/// The reports of a group, sent when it is done.
 #[derive(Default)]
 struct Reports {
     sync: bool,
-    /// The last Ready.
+    /// The last Ready of the group.
     ready: Option<u64>,
 }
 

@@ -69,24 +69,19 @@ impl WaitingKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::{
-        record::{Head, Kind, Record, pack_deltas},
-        stage::Stage,
-    };
+    use crate::trace::{record::Kind, stage::Stage};
 
     const THREAD: u8 = 1;
 
     fn step(id: u64, clock: u64, length: u64) -> Event {
-        let head = Head {
-            stage: Stage::Rpc as u8,
-            kind: Kind::Span as u8,
+        let clock_end = clock + length;
+        Event {
+            kind: Kind::Span,
             thread: THREAD,
-            boot: 1,
-            ..Head::default()
-        };
-        let mut record = Record::new(head, clock, 0, id, &[0; 8]);
-        record.words[4] = pack_deltas(length, 0);
-        Event::of(&record, 0).unwrap()
+            clock_end,
+            id,
+            ..Event::mark(0, Stage::Rpc, clock)
+        }
     }
 
     fn text(number: u64) -> KeyText {

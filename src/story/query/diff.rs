@@ -15,7 +15,7 @@
 //! waited for what, from its critical path, so that the differences add up to that of the two
 //! durations. [`Difference`]s name the most important of all this, the greatest first.
 //!
-//! Invariant: what was not captured is `None` and makes no difference, because it is unknown
+//! Invariant: a fact that was not captured is `None` and makes no difference, because it is unknown
 //! whether it is one. This module has numbers only; the reader supplies the words.
 
 use std::collections::BTreeMap;
@@ -43,9 +43,9 @@ const LEADER: u64 = 2;
 pub struct Side<'a> {
     /// The recording of the request.
     pub recording: &'a Recording,
-    /// That recording's order.
+    /// The playback order of that recording.
     pub order: &'a Order,
-    /// Its story.
+    /// The story of the request.
     pub story: &'a Story,
 }
 
@@ -56,9 +56,9 @@ pub enum Part {
     Asked,
     /// The client did not ask it.
     Others,
-    /// It leads.
+    /// It leads, and appends the entry or confirms the read.
     Leader,
-    /// It follows.
+    /// It follows the leader.
     Followers,
     /// The leader is unknown.
     Unknown,
@@ -90,7 +90,7 @@ pub struct Taken {
 /// A step of both requests, or of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// The step.
+    /// The step that is compared.
     pub what: What,
     /// How A took it, and how B did.
     pub taken: [Option<Taken>; 2],
@@ -118,7 +118,7 @@ pub enum Consistency {
 /// The disk that completed the quorum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completed {
-    /// The leader's own.
+    /// The disk of the leader itself.
     Leader,
     /// That of a follower.
     Follower,
@@ -135,10 +135,10 @@ pub struct Found {
     pub file: u64,
 }
 
-/// What is known of a request as a whole.
+/// The known facts of a request as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Its method.
+    /// The method of the RPC.
     pub method: Option<&'static str>,
     /// The member that was asked, by position.
     pub asked: Option<u8>,
@@ -148,7 +148,7 @@ pub struct Facts {
     pub consistency: Option<Consistency>,
     /// The outcome, as a gRPC code.
     pub code: Option<u8>,
-    /// Duration in nanoseconds.
+    /// From the request to the answer, in nanoseconds.
     pub took_ns: Option<u64>,
     /// The revision in the header of its answer.
     pub revision: Option<u64>,
@@ -180,7 +180,7 @@ impl Facts {
 /// How long each of the two waited for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waited {
-    /// The wait.
+    /// The cause of the wait.
     pub wait: Wait,
     /// Nanoseconds in A, and in B.
     pub ns: [u64; 2],
@@ -198,7 +198,7 @@ impl Waited {
 pub enum Difference {
     /// They are different requests.
     Method,
-    /// They ended differently.
+    /// They ended with different gRPC codes.
     Result,
     /// One asked a quorum before it read, the other did not.
     Consistency,
@@ -230,7 +230,7 @@ pub struct Diff {
 }
 
 impl Diff {
-    /// Compares two requests.
+    /// Compares two requests; `a` and `b` may be of different recordings.
     pub fn of(a: Side<'_>, b: Side<'_>) -> Diff {
         let looked = [Looked::at(a), Looked::at(b)];
         let facts = [looked[0].facts(), looked[1].facts()];

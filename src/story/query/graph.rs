@@ -9,9 +9,9 @@
 //! Everything comes from the steps of the story; each part names its event, so that a reader can
 //! show it. This module has numbers only; the reader supplies the words.
 //!
-//! Invariant: what was not captured is `None`, or absent, and never guessed. The leader is the
-//! member that counts acknowledgements or sends the entry, not the one that a follower took for the
-//! leader.
+//! Invariant: a step that was not captured is `None`, or absent, and never guessed. The leader is
+//! the member that counts acknowledgements or sends the entry, not the one that a follower took for
+//! the leader.
 
 use crate::{
     field, fields,
@@ -32,7 +32,7 @@ pub struct Fsync {
     pub bytes: u64,
 }
 
-/// What an acknowledgement contributed.
+/// The contribution of an acknowledgement to the quorum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// It was counted, but the quorum was not complete yet.
@@ -54,7 +54,7 @@ pub struct Ack {
     pub event: usize,
     /// Whether it is about the leader's own disk.
     pub is_own: bool,
-    /// What it contributed.
+    /// Its contribution to the quorum.
     pub verdict: Verdict,
 }
 

@@ -9,7 +9,8 @@ use crate::{
     trace::{message, record::Kind, stage::Stage},
 };
 
-/// What a message did for an entry; the story has the first of each per sender and receiver.
+/// The part of a message in an entry's replication; the story has the first of each per sender and
+/// receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Part {
     Proposes,

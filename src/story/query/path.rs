@@ -1,10 +1,14 @@
 //! The critical path: what a request waited for, from the beginning of its rpc to its end.
 //!
 //! ```text
-//!   serving   ├ checks ┤ inbox ┤                                      ├ backlog ┤ apply ┤ answer ┤
-//!   leader                     ├ network ┤ raft ┤        ├ raft ┤ commit ┤
-//!   a third                                      ├ fsync ┤
+//!   serving   ├ … ┤ … ┤                                      ├ … ┤ apply.entry ┤ … ┤
+//!   leader            ├ in transit ┤ … ┤        ├ in transit ┤ … ┤
+//!   a third                            ├ wal.fsync ┤
 //! ```
+//!
+//! A piece is named by what was recorded. One that begins and ends with a step is time in that
+//! step. Any other piece (`…` above) is named by the two points between which it lies: the records
+//! do not say what happened there, and a name would be a guess.
 //!
 //! The path is a chain of events in which each had to wait for the one before. Of the followers,
 //! only the one whose acknowledgement completed the quorum is on it: the others worked in parallel.
@@ -17,6 +21,8 @@
 //! request that failed, or whose client disconnected, waited in vain for the first event that did
 //! not come before its end ([`Wait::NotInTime`]), whether that event came later or never.
 
+use std::fmt;
+
 use super::{
     Story,
     graph::{Graph, Steps},
@@ -27,72 +33,62 @@ use crate::{
     trace::{message, record::FLAG_CANCELLED, record::Kind, stage::Stage},
 };
 
-/// What a request waits for.
+/// The name of a piece of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wait {
-    /// The checks before the request is proposed, asks the quorum, or reads.
-    Checks,
-    /// The inbox of the raft thread.
-    Inbox,
-    /// The raft thread, until it has passed the work on.
-    Raft,
-    /// A message in transit from one member to another: an estimate.
+    /// From the start of a step to its end.
+    Step(Stage),
+    /// From one point to the next, without a step that covers the time.
+    Between(Point, Point),
+    /// A message in transit from one member to another, from handing it to the connection to its
+    /// decoding there: an estimate.
     Network,
-    /// The WAL thread, which is busy or writes: from the log in memory to the start of the fsync.
-    WalQueue,
-    /// The fsync.
-    Fsync,
-    /// Apply, which is busy with earlier committed entries.
-    Backlog,
-    /// The request's own application.
-    Apply,
-    /// The end of an earlier round of ReadIndex.
-    Round,
-    /// The request's own read.
-    Read,
-    /// Its turn for a lock or an election: an earlier key is still there.
-    LockQueue,
-    /// The removal of rows by a compaction whose end the client asked for.
-    Compaction,
-    /// A permit to read: as many long reads as are allowed are in progress.
-    LongReads,
-    /// Room for its answer: other clients do not read theirs.
-    Room,
-    /// The wake-up of the request's task.
-    Wake,
-    /// The building of the answer.
-    Answer,
-    /// Only the member that serves it.
-    Own,
     /// An event that had not come when the request gave up: most often a majority.
     NotInTime,
-    /// The cause was not captured.
+    /// Records are missing.
     Unknown,
 }
 
-impl Wait {
-    /// A short name for JSON.
-    pub const fn name(self) -> &'static str {
+/// A point of the path: where a step starts or ends. A step that takes no time has only one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Point {
+    /// The step.
+    pub stage: Stage,
+    /// Which point of it.
+    pub side: Side,
+}
+
+/// Which point of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// Where it starts.
+    Start,
+    /// Where it ends.
+    End,
+    /// It takes no time.
+    Whole,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.stage.name();
+        match self.side {
+            Side::Start => write!(out, "start of {name}"),
+            Side::End => write!(out, "end of {name}"),
+            Side::Whole => out.write_str(name),
+        }
+    }
+}
+
+/// The name that text and JSON show.
+impl fmt::Display for Wait {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Wait::Checks => "checks",
-            Wait::Inbox => "inbox",
-            Wait::Raft => "raft",
-            Wait::Network => "network",
-            Wait::WalQueue => "wal_queue",
-            Wait::Fsync => "fsync",
-            Wait::Backlog => "apply_backlog",
-            Wait::Apply => "apply",
-            Wait::Round => "read_round",
-            Wait::Read => "read",
-            Wait::LockQueue => "lock_queue",
-            Wait::Compaction => "compaction",
-            Wait::LongReads => "read_queue",
-            Wait::Room => "answer_room",
-            Wait::Wake => "wake",
-            Wait::Answer => "answer",
-            Wait::Own => "own",
-            Wait::NotInTime => "not_in_time",
-            Wait::Unknown => "not_captured",
+            Wait::Step(stage) => out.write_str(stage.name()),
+            Wait::Between(from, to) => write!(out, "{from} to {to}"),
+            Wait::Network => out.write_str("in transit"),
+            Wait::NotInTime => out.write_str("not in time"),
+            Wait::Unknown => out.write_str("not captured"),
         }
     }
 }
@@ -106,9 +102,9 @@ pub struct Segment {
     pub to: usize,
     /// The member that is waited for, by position: the one of the event at its end.
     pub member: u8,
-    /// What the request waits for.
+    /// The cause of the wait.
     pub wait: Wait,
-    /// Duration in nanoseconds.
+    /// The length of the piece, in nanoseconds.
     pub ns: u64,
     /// Whether the duration depends on how the members' clocks were set against each other.
     pub is_estimated: bool,
@@ -130,7 +126,7 @@ pub fn critical_path(
         order,
         now: end - i128::from(event.took_ns),
         end,
-        from: rpc,
+        from: Edge::Start(rpc),
         is_broken: false,
         gave_up: event.result != 0 || event.flags & FLAG_CANCELLED != 0,
         segments: Vec::new(),
@@ -146,16 +142,22 @@ pub fn critical_path(
     } else if steps.start(Stage::MvccRange, serving).is_some() {
         chain.read(serving);
     }
-    let last = if chain.segments.is_empty() { Wait::Own } else { Wait::Answer };
-    chain.until(last, Some(Edge::End(rpc)));
+    chain.until(Some(Edge::End(rpc)));
     Some(chain.segments)
 }
 
-/// A point of the chain.
+/// Where an event starts or ends, by its position.
 #[derive(Clone, Copy)]
 enum Edge {
     Start(usize),
     End(usize),
+}
+
+impl Edge {
+    fn at(self) -> usize {
+        let (Edge::Start(at) | Edge::End(at)) = self;
+        at
+    }
 }
 
 impl Steps<'_> {
@@ -185,7 +187,7 @@ struct Chain<'a> {
     order: &'a Order,
     now: i128,
     end: i128,
-    from: usize,
+    from: Edge,
     is_broken: bool,
     /// Whether the request has failed.
     gave_up: bool,
@@ -193,16 +195,15 @@ struct Chain<'a> {
 }
 
 impl Chain<'_> {
-    /// Advances to the next point. If that is unknown, the next known point ends an unknown piece.
-    fn until(&mut self, wait: Wait, place: Option<Edge>) {
-        let Some(place) = place else {
+    /// Advances to the next edge. If that is unknown, the next known edge ends an unknown piece.
+    fn until(&mut self, edge: Option<Edge>) {
+        let Some(edge) = edge else {
             self.is_broken = true;
             return;
         };
-        let (Edge::Start(at) | Edge::End(at)) = place;
-        let raw = self.time(place);
+        let raw = self.time(edge);
         let time = raw.clamp(self.now, self.end);
-        let (from, to) = (self.steps.event(self.from), self.steps.event(at));
+        let (from, to) = (self.steps.event(self.from.at()), self.steps.event(edge.at()));
         let is_one_clock = (from.member, from.boot) == (to.member, to.boot);
         // The request gave up: this is the end of the whole, or of a wait that ends with it.
         let is_giving_up =
@@ -210,52 +211,75 @@ impl Chain<'_> {
         let gave_up_first =
             self.gave_up && (self.is_broken && is_giving_up || self.end < raw && !is_giving_up);
         self.segments.push(Segment {
-            from: self.from,
-            to: at,
+            from: self.from.at(),
+            to: edge.at(),
             member: to.member,
             wait: match self.is_broken {
                 _ if gave_up_first => Wait::NotInTime,
                 true => Wait::Unknown,
-                false => wait,
+                false => self.name(edge),
             },
             ns: u64::try_from(time - self.now).unwrap_or(0),
             is_estimated: !is_one_clock || time != raw,
         });
-        (self.now, self.from, self.is_broken) = (time, at, false);
+        (self.now, self.from, self.is_broken) = (time, edge, false);
+    }
+
+    /// Advances to an edge that not every path has. If it was not captured, the piece is longer.
+    fn perhaps_until(&mut self, edge: Option<Edge>) {
+        if edge.is_some() && !self.is_broken {
+            self.until(edge);
+        }
+    }
+
+    /// The name of the piece from where the chain stands to `to`.
+    fn name(&self, to: Edge) -> Wait {
+        let (from, to) = (self.point(self.from), self.point(to));
+        match (from.stage, to.stage) {
+            (Stage::RaftSend, Stage::RaftReceive) => Wait::Network,
+            (stage, same) if stage == same && (from.side, to.side) == (Side::Start, Side::End) => {
+                Wait::Step(stage)
+            }
+            _ => Wait::Between(from, to),
+        }
+    }
+
+    fn point(&self, edge: Edge) -> Point {
+        let event = self.steps.event(edge.at());
+        let side = match edge {
+            _ if event.kind == Kind::Mark => Side::Whole,
+            Edge::Start(_) => Side::Start,
+            Edge::End(_) => Side::End,
+        };
+        Point { stage: event.stage, side }
     }
 
     fn message(&mut self, ends: (Option<usize>, Option<usize>)) {
-        self.until(Wait::Raft, ends.0.map(Edge::Start));
-        self.until(Wait::Network, ends.1.map(Edge::End));
+        self.until(ends.0.map(Edge::Start));
+        self.until(ends.1.map(Edge::End));
     }
 
     /// The part from the checks to the answer of apply.
     fn write(&mut self, serving: u8, story: &Story, graph: &Graph) {
         let steps = self.steps;
-        self.until(Wait::Checks, steps.start(Stage::RaftPropose, serving));
-        self.until(Wait::Inbox, steps.end(Stage::RaftInbox, serving));
+        self.until(steps.start(Stage::RaftPropose, serving));
+        self.until(steps.end(Stage::RaftInbox, serving));
         match (graph.quorum.leader, story.entry) {
             (Some(leader), Some((_, index))) => self.replicate(serving, leader, index, graph),
-            _ => self.until(Wait::Raft, None),
+            _ => self.until(None),
         }
-        self.until(Wait::Backlog, steps.start(Stage::ApplyEntry, serving));
-        self.until(Wait::Apply, steps.end(Stage::ApplyEntry, serving));
-        self.until(Wait::Wake, steps.end(Stage::RaftPropose, serving));
+        self.until(steps.start(Stage::ApplyEntry, serving));
+        self.until(steps.end(Stage::ApplyEntry, serving));
+        self.until(steps.end(Stage::RaftPropose, serving));
     }
 
-    /// What follows a call's own entry, or precedes its read: its turn, the end of the compaction,
-    /// room for the answer, and the end of other long reads.
+    /// The waits that follow a call's own entry, or precede its read: its turn, the end of the
+    /// compaction, room for the answer, and the end of other long reads.
     fn wait(&mut self, serving: u8) {
-        let waits = [
-            (Stage::LockWait, Wait::LockQueue),
-            (Stage::CompactWait, Wait::Compaction),
-            (Stage::AnswerRoom, Wait::Room),
-            (Stage::ReadQueue, Wait::LongReads),
-        ];
-        for (stage, wait) in waits {
+        for stage in [Stage::LockWait, Stage::CompactWait, Stage::AnswerRoom, Stage::ReadQueue] {
             if let Some(end) = self.last_end(stage, serving) {
-                self.until(Wait::Checks, self.steps.start(stage, serving));
-                self.until(wait, Some(end));
+                self.until(self.steps.start(stage, serving));
+                self.until(Some(end));
             }
         }
     }
@@ -267,10 +291,10 @@ impl Chain<'_> {
             let ends = steps.message(serving, leader, |at| steps.is_type(at, message::PROP));
             self.message(ends);
         }
-        self.until(Wait::Raft, steps.end(Stage::RaftEntry, leader));
+        self.until(steps.end(Stage::RaftEntry, leader));
         let by = graph.quorum.completed_by.and_then(|member_id| steps.place(member_id));
         match by {
-            None => self.until(Wait::Fsync, None),
+            None => self.until(None),
             Some(by) if by == leader => self.fsync(leader, graph),
             Some(by) => {
                 let carries = |at: usize| {
@@ -284,42 +308,45 @@ impl Chain<'_> {
                 self.message(steps.message(by, leader, tells));
             }
         }
-        self.until(Wait::Raft, graph.quorum.commit.map(Edge::End));
+        self.until(graph.quorum.commit.map(Edge::End));
         if serving != leader {
             let tells = |at: usize| {
                 (steps.is_type(at, message::APP) || steps.is_type(at, message::HEARTBEAT))
                     && index <= field!(steps.event(at), RaftSend | RaftReceive, commit)
             };
             self.message(steps.message(leader, serving, tells));
-            self.until(Wait::Raft, steps.end(Stage::RaftCommit, serving));
+            self.until(steps.end(Stage::RaftCommit, serving));
         }
     }
 
     fn fsync(&mut self, member: u8, graph: &Graph) {
         let fsync = graph.fsync_on(member).map(|fsync| fsync.event);
-        self.until(Wait::WalQueue, fsync.map(Edge::Start));
-        self.until(Wait::Fsync, fsync.map(Edge::End));
+        self.perhaps_until(self.steps.start(Stage::WalWrite, member));
+        self.perhaps_until(self.steps.end(Stage::WalWrite, member));
+        self.until(fsync.map(Edge::Start));
+        self.until(fsync.map(Edge::End));
     }
 
     /// The part from the checks until the member may read.
     fn ask(&mut self, serving: u8, graph: &Graph) {
         let steps = self.steps;
-        self.until(Wait::Checks, steps.start(Stage::ReadIndexWait, serving));
+        self.until(steps.start(Stage::ReadIndexWait, serving));
         let round = graph.round.and_then(|round| round.event);
-        self.until(Wait::Round, round.map(Edge::Start));
+        self.until(round.map(Edge::Start));
         if !steps.is_alone() {
             self.confirm(serving, graph);
         }
-        self.until(Wait::Raft, round.map(Edge::End));
-        self.until(Wait::Wake, steps.end(Stage::ReadIndexWait, serving));
-        self.until(Wait::Backlog, steps.end(Stage::ReadWaitApplied, serving));
+        self.until(round.map(Edge::End));
+        self.until(steps.end(Stage::ReadIndexWait, serving));
+        self.until(steps.start(Stage::ReadWaitApplied, serving));
+        self.until(steps.end(Stage::ReadWaitApplied, serving));
     }
 
     /// The leader's question to the others, with the way to the leader and back.
     fn confirm(&mut self, serving: u8, graph: &Graph) {
         let steps = self.steps;
         let Some((id, confirmed)) = graph.round.and_then(|r| Some((r.id, r.confirmed?))) else {
-            return self.until(Wait::Raft, None);
+            return self.until(None);
         };
         let leader = steps.event(confirmed).member;
         let of_round = |at: usize, kind| steps.event(at).id == id && steps.is_type(at, kind);
@@ -343,9 +370,9 @@ impl Chain<'_> {
                 let answers = |at| of_round(at, message::HEARTBEAT_RESP);
                 self.message(steps.message(by, leader, answers));
             }
-            None => self.until(Wait::Network, None),
+            None => self.until(None),
         }
-        self.until(Wait::Raft, Some(Edge::End(confirmed)));
+        self.until(Some(Edge::End(confirmed)));
         if serving != leader {
             let tells = |at| of_round(at, message::READ_INDEX_RESP);
             self.message(steps.message(leader, serving, tells));
@@ -359,12 +386,12 @@ impl Chain<'_> {
             [Stage::MvccRange, Stage::TreeIndexGet].map(|it| self.steps.start(it, serving));
         // A transaction plans all of its ranges, and then reads them.
         let first = begins.into_iter().flatten().min_by_key(|place| self.time(*place));
-        self.until(Wait::Checks, first);
-        self.until(Wait::Read, self.last_end(Stage::MvccRange, serving));
+        self.until(first);
+        self.until(self.last_end(Stage::MvccRange, serving));
     }
 
-    /// Where the last span of a stage ends on a member before the rpc does. What a long answer
-    /// reads while it is sent comes behind that.
+    /// Where the last span of a stage ends on a member before the rpc does. A long answer reads
+    /// rows after that, while it is sent.
     fn last_end(&self, stage: Stage, member: u8) -> Option<Edge> {
         let ends = self.steps.all(stage).filter(|at| {
             let event = self.steps.event(*at);
@@ -373,7 +400,7 @@ impl Chain<'_> {
         ends.last().map(Edge::End)
     }
 
-    /// When that was.
+    /// The time of an edge, in nanoseconds since 1970 on the common axis.
     fn time(&self, place: Edge) -> i128 {
         match place {
             Edge::End(at) => self.order.times[at],

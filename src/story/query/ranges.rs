@@ -20,7 +20,7 @@ pub(super) struct Named {
     pub(super) rank: usize,
     /// Position of the event.
     pub(super) event: usize,
-    /// The numbers.
+    /// The indexes or revisions that the event covers.
     pub(super) range: RangeInclusive<u64>,
 }
 
@@ -91,6 +91,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::random::Random;
 
     fn ranges(list: impl IntoIterator<Item = RangeInclusive<u64>>) -> Vec<Named> {
         let named = |(at, range)| Named { rank: 3 * at, event: at, range };
@@ -99,11 +100,8 @@ mod tests {
 
     #[test]
     fn the_first_is_that_of_a_look_at_each_also_where_nothing_is_in_order() {
-        let mut seed = 7_u64;
-        let mut below = |most: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-            (seed >> 33) % most
-        };
+        let mut random = Random::new(7);
+        let mut below = |bound: u64| random.below(bound);
         for length in 0..40 {
             let list: Vec<_> = (0..length).map(|_| below(20)..=below(20)).collect();
             let list = ranges(list);

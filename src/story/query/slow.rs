@@ -39,7 +39,7 @@ pub struct Window {
 /// One kind of wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// The wait.
+    /// The cause of the wait.
     pub wait: Wait,
     /// Total time in nanoseconds.
     pub ns: u64,
@@ -69,7 +69,7 @@ pub struct Causes {
     /// Requests without a captured end.
     pub open: usize,
     /// From the end of the first request to the newest event, in nanoseconds: how far back the
-    /// recording reaches, whatever the window is.
+    /// recording reaches, regardless of the window.
     pub reach_ns: u64,
     /// Sum of all causes, in nanoseconds.
     pub total_ns: u64,

@@ -186,8 +186,8 @@ impl<'a> Stories<'a> {
                     let key = (member, stage, event.boot, event.clock);
                     self.begins.entry(key).or_default().push(*at);
                 }
-                // A member that has reached a commit index has reached it, whatever kind of record
-                // says so.
+                // A member that has reached a commit index has reached it, regardless of the record
+                // that says so.
                 if !is_begin || stage == Stage::RaftCommit {
                     let is_of_peer = stage == Stage::RaftProgress;
                     let peer = is_of_peer.then(|| field!(event, RaftProgress, peer));

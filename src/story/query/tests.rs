@@ -6,7 +6,7 @@ mod stories;
 use super::*;
 use crate::{
     story::{BootInfo, MemberInfo, recording},
-    trace::message,
+    trace::{message, record::FLAG_KEPT},
 };
 
 const PUT: u64 = 0x9892_0000_0000_0003;
@@ -55,26 +55,14 @@ impl Script {
         self.now_ns += 1000;
         let clock = &mut self.clocks[usize::from(member)];
         *clock += 2;
-        let mut words = [0; 8];
-        for (name, value) in fields {
-            words[stage.slot(name)] = *value;
-        }
         self.recording.events.push(Event {
-            member,
-            boot: 1,
-            stage,
             kind: Kind::Span,
-            flags: 1,
-            result: 0,
-            thread: 0,
-            clock: *clock - 1,
+            flags: FLAG_KEPT,
             clock_end: *clock,
             at_ns: self.now_ns - 500,
             took_ns: 500,
             id,
-            link: 0,
-            fields: words,
-            key: None,
+            ..Event::mark(member, stage, *clock - 1).with(fields)
         });
         self.recording.events.len() - 1
     }

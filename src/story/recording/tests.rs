@@ -16,21 +16,15 @@ fn member(member_id: u64) -> MemberInfo {
 
 fn event(stage: Stage) -> Event {
     Event {
-        member: 1,
-        boot: 1,
-        stage,
         kind: Kind::Span,
         flags: FLAG_KEPT,
-        result: 0,
         thread: 4,
-        clock: 10,
         clock_end: 14,
         at_ns: 5_000,
         took_ns: 160,
         id: 0xfedc_ba98_7654_3210,
         link: 3 << 40 | 7,
-        fields: [0; 8],
-        key: None,
+        ..Event::mark(1, stage, 10)
     }
 }
 

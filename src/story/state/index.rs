@@ -24,7 +24,7 @@ pub type Moment = (u16, u64);
 pub struct Loss {
     /// The member, by position.
     pub member: u8,
-    /// The watermark.
+    /// The watermark whose changes are missing.
     pub water: Watermark,
     /// The first record that shows the loss: its position in [`Recording::events`].
     pub event: usize,
@@ -162,7 +162,7 @@ fn lines(
             Stage::RaftRole => forget_matches(&mut told, anchor(Told::Forgotten)),
             _ => {}
         }
-        for (water, says) in what_is_told(record) {
+        for (water, says) in statements(record) {
             told.entry(water).or_default().push(anchor(says));
         }
     }
@@ -191,7 +191,7 @@ fn forget_matches(told: &mut BTreeMap<Watermark, Vec<Anchor>>, anchor: Anchor) {
     of_peers.for_each(|(_, anchors)| anchors.push(anchor));
 }
 
-fn what_is_told(event: &Event) -> impl Iterator<Item = (Watermark, Told)> {
+fn statements(event: &Event) -> impl Iterator<Item = (Watermark, Told)> {
     let is_sample = event.kind == Kind::Keyframe;
     changes(event).into_iter().map(move |change| {
         let told = match change.old {

@@ -5,10 +5,10 @@ use super::watermark::Watermark;
 /// A watermark's value, as far as known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Value {
-    /// Unknown.
+    /// Nothing is known of it.
     #[default]
     Unknown,
-    /// This value.
+    /// The records on both sides agree on this value.
     Known(u64),
     /// Changes were not captured; because the watermark only rises, it is at least the first and at
     /// most the second value.
@@ -36,7 +36,7 @@ impl Value {
     }
 }
 
-/// What a record says about a watermark.
+/// The statement of a record about a watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     /// Its old and its new value.
@@ -60,7 +60,7 @@ pub(super) struct Anchor {
     pub(super) event: usize,
     /// The member's clock at the beginning and the end of the record.
     pub(super) clocks: (u64, u64),
-    /// What it says.
+    /// The value that it gives.
     pub(super) told: Told,
 }
 
@@ -201,7 +201,7 @@ impl Maker<'_> {
             (None, _) => Value::Unknown,
         };
         let mut from = this.place;
-        // A change sets its new value, whatever happened unseen after it.
+        // A change sets its new value, even if unseen changes followed.
         if let (false, Some(new), None) = (this.is_sample(), this.after(), value.known()) {
             line.push((from, Value::Known(new)));
             from += 1;

@@ -15,9 +15,9 @@ use crate::{
 pub enum Watermark {
     /// Follower, candidate, leader or pre-candidate.
     Role,
-    /// Raft's term.
+    /// Raft's current term.
     Term,
-    /// Raft's commit index.
+    /// Highest index that the member knows to be committed.
     Commit,
     /// Last entry that the state machine has applied.
     Applied,
@@ -130,11 +130,11 @@ impl Watermark {
 /// One watermark that an event sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The watermark.
+    /// The watermark that is set.
     pub water: Watermark,
     /// Its old value, if the event has it.
     pub old: Option<u64>,
-    /// Its new value.
+    /// Its value from this event on.
     pub new: u64,
 }
 

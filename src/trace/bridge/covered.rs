@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_in_the_place_of_one_that_was_thrown_away_is_covered_again() {
+    fn an_entry_in_the_place_of_a_lost_one_is_covered_again() {
         let covered = Covered::new();
         covered.entry(20);
         assert!(pass(&covered, Stage::WalFsync, 20));

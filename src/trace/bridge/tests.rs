@@ -14,10 +14,10 @@ use tracing_subscriber::{
 use super::*;
 use crate::{mark, set, stage, trace::note_peer};
 
-/// The switch is one for the process; who turns it waits for the others.
+/// The process has one switch, so a test that turns it takes a lock first.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// What a subscriber hears.
+/// A call that a subscriber receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Heard {
     Open { name: &'static str, id: u64, parent: Option<u64> },
@@ -71,8 +71,8 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Ear {
     }
 }
 
-/// What was heard while `work` ran; it gets the subscriber for the threads that it starts, because
-/// a registry closes parents through the subscriber of the thread.
+/// The calls received while `work` ran; it gets the subscriber for the threads that it starts,
+/// because a registry closes parents through the subscriber of the thread.
 fn heard(is_on: bool, work: impl FnOnce(&Dispatch)) -> Vec<Heard> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let ear = Ear::default();
@@ -134,7 +134,7 @@ fn every_stage_has_a_span_of_its_name_and_fields() {
 }
 
 #[test]
-fn nothing_is_opened_while_it_is_off_nor_for_what_is_not_kept() {
+fn no_span_is_opened_while_it_is_off_nor_for_steps_that_are_not_kept() {
     let work = |id: u64| {
         drop(stage!(Rpc, id, method = 2_u8));
         mark!(RaftInbox, id, queued = 1_u8);
@@ -173,7 +173,7 @@ fn stages_on_other_threads_are_children_of_the_rpc() {
 }
 
 #[test]
-fn what_comes_after_the_rpc_has_a_top_of_its_own() {
+fn steps_after_the_rpc_have_a_top_of_their_own() {
     let id = request(3, true);
     let heard = heard(true, |dispatch| {
         drop(stage!(Rpc, id));
@@ -239,7 +239,7 @@ fn no_order_of_ending_and_opening_panics() {
 }
 
 #[test]
-fn a_handle_is_dropped_on_whatever_thread_has_it() {
+fn a_handle_is_dropped_on_the_thread_that_has_it() {
     let id = request(5, true);
     let heard = heard(true, |dispatch| {
         let rpc = stage!(Rpc, id);
@@ -251,7 +251,7 @@ fn a_handle_is_dropped_on_whatever_thread_has_it() {
 }
 
 #[test]
-fn fields_are_told_at_the_end_numbers_as_numbers_and_ids_in_hex() {
+fn fields_are_recorded_at_the_end_numbers_as_numbers_and_ids_in_hex() {
     let id = request(6, true);
     let heard = heard(true, |_| {
         MEMBER.store(0xabc, Ordering::Relaxed);
@@ -271,7 +271,7 @@ fn fields_are_told_at_the_end_numbers_as_numbers_and_ids_in_hex() {
 }
 
 #[test]
-fn a_mark_is_told_with_all_its_fields_at_once() {
+fn a_mark_is_recorded_with_all_its_fields_at_once() {
     let id = request(7, true);
     let heard = heard(true, |_| {
         let _rpc = stage!(Rpc, id);

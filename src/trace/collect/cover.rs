@@ -104,8 +104,8 @@ impl Cover {
     }
 }
 
-/// Whether a record is wanted whatever it covers: changes of leader, entries that the log loses,
-/// commits of the file, and the collector's own records.
+/// Whether a record is kept regardless of the entries that it covers: changes of leader, entries
+/// that the log loses, commits of the file, and the collector's own records.
 pub(super) fn is_always_wanted(record: &Record) -> bool {
     let Some(stage) = record.stage() else { return false };
     match stage {

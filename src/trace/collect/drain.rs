@@ -19,7 +19,7 @@ use crate::{
     field, numbers,
     trace::{
         id, raw_clock,
-        record::{FLAG_KEPT, Head, Kind, Record, pack_deltas},
+        record::{FLAG_KEPT, Head, Kind, Record},
         ring::{self, Reader, Ring},
         stage::{Family, Stage},
         watermarks::Watermarks,
@@ -68,7 +68,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Nothing read yet.
+    /// The state before the first pass.
     pub(super) fn new(boot: u16) -> State {
         State {
             boot,
@@ -88,17 +88,17 @@ impl State {
         }
     }
 
-    /// See [`super::Collector::set_slow`].
+    /// Sets the duration from which a request is slow; see [`super::Collector::set_slow`].
     pub(super) fn set_slow(&mut self, threshold: Duration) {
         self.pins.slow_ns = u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX);
     }
 
-    /// See [`super::Collector::pin_told`].
+    /// Pins a request of another member; see [`super::Collector::pin_told`].
     pub(super) fn pin_told(&mut self, id: u64, now_ns: u64) {
         self.pins.pin_told(id, now_ns);
     }
 
-    /// See [`super::Collector::pinned`].
+    /// The ids that are pinned here; see [`super::Collector::pinned`].
     pub(super) fn pinned(&mut self) -> mpsc::Receiver<Vec<u64>> {
         let (tell, pinned) = mpsc::channel(TELLING_MAX);
         self.tell = Some(tell);
@@ -147,7 +147,8 @@ impl State {
         self.subscribers.clear();
     }
 
-    /// Reads all rings once and hands over what is due. True when a subscriber has gone.
+    /// Reads all rings once and hands over the records that are due. True when a subscriber has
+    /// gone.
     pub(super) fn pass(&mut self, now_ns: u64, marks: &Watermarks) -> bool {
         let began = ring::next_clock();
         self.read_rings(now_ns, began);
@@ -332,11 +333,11 @@ impl State {
         let clock = ring::next_clock();
         let backend = marks.keyframe_backend(self.finished, self.kept, self.lost);
         let frames = [(Stage::Keyframe, marks.keyframe()), (Stage::KeyframeBackend, backend)];
-        let span = pack_deltas(ring::next_clock() - clock, 0);
+        let clocks = ring::next_clock() - clock;
         for (stage, fields) in frames {
             let head = self.own_head(stage, Kind::Keyframe);
             let mut record = Record::new(head, clock, now_ns, 0, &fields);
-            record.words[4] = span;
+            record.set_length(clocks, 0);
             self.staging.insert(place(&record), record);
         }
     }
@@ -428,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_at_the_front_does_not_hold_up_what_is_older_than_the_history() {
+    fn a_key_at_the_front_does_not_keep_records_older_than_the_history() {
         let mut state = State::new(1);
         keep(&mut state, Record::key(1, 7, 0, b"a key"));
         keep(&mut state, Record::key(2, 7, 0, b"another"));

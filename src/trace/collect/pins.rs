@@ -62,7 +62,7 @@ pub(super) struct Due {
 }
 
 impl Pins {
-    /// Nothing pinned yet.
+    /// No pins; `slow_ns` is the duration from which a request is slow.
     pub(super) fn new(slow_ns: u64) -> Pins {
         let (in_flight, pinned) = (HashMap::new(), HashMap::new());
         Pins { slow_ns, in_flight, pinned, fresh: Vec::new(), told: Vec::new() }
@@ -143,10 +143,7 @@ pub fn is_waiting(method: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::{
-        record::{Head, pack_deltas},
-        stage::Stage,
-    };
+    use crate::trace::{record::Head, stage::Stage};
 
     const MS: u64 = 1_000_000;
 
@@ -169,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_hangs_is_pinned_while_it_hangs_and_what_waits_by_design_is_not() {
+    fn a_request_that_hangs_is_pinned_meanwhile_and_one_that_waits_by_design_is_not() {
         let mut pins = Pins::new(100 * MS);
         pins.follow(&rpc(Kind::Begin, 5, "KV/Put", 0), 1000 * MS);
         pins.follow(&rpc(Kind::Begin, 6, "Health/Watch", 0), 1000 * MS);
@@ -182,7 +179,7 @@ mod tests {
         let mut pins = Pins::new(100 * MS);
         for (id, took) in [(5, 99 * MS), (6, 101 * MS)] {
             let mut record = rpc(Kind::Span, id, "KV/Put", 0);
-            record.words[4] = pack_deltas(4, took);
+            record.set_length(4, took);
             pins.follow(&record, 1000 * MS);
         }
         assert_eq!(vec![6], pins.due(1000 * MS).found);
@@ -198,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_member_told_is_kept_and_not_told_on() {
+    fn a_pin_of_another_member_is_kept_and_not_passed_on() {
         let mut pins = Pins::new(100 * MS);
         (1..1000).for_each(|id| pins.pin_told(id, 1000 * MS));
         let due = pins.due(1000 * MS);

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// Batches that wait for a slow reader; what comes after them is dropped and counted.
+/// Batches that wait for a slow reader; later ones are dropped and counted.
 const BATCHES_MAX: usize = 64;
 /// The most records in a batch.
 const BATCH_RECORDS: usize = 4096;
@@ -34,7 +34,7 @@ pub const TRACES_PER_SECOND: u32 = 50;
 const VERDICTS_MAX: usize = 16_384;
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// What a subscriber wants to see.
+/// The records that a subscriber asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Whole traces a second at most; 0 means [`TRACES_PER_SECOND`].
@@ -45,7 +45,7 @@ pub struct Filter {
     pub method: Option<u64>,
     /// Only requests that ended in an error.
     pub errors_only: bool,
-    /// Also what is held from before the subscription.
+    /// Also the records that are held from before the subscription.
     pub history: bool,
 }
 
@@ -76,9 +76,9 @@ pub struct Batch {
     pub watermark: u64,
 }
 
-/// The subscriber's end.
+/// Where a subscriber receives its records.
 pub struct Subscription {
-    /// The member's identity.
+    /// The identity of the member, and how to read its ticks.
     pub hello: Hello,
     /// The records; the channel closes when the collector ends.
     pub batches: mpsc::Receiver<Batch>,
@@ -99,7 +99,7 @@ pub(super) struct Offer<'a> {
     pub(super) lost: u64,
 }
 
-/// What is known of a request that is not decided yet.
+/// The records of a request that is not decided yet.
 #[derive(Debug, Default)]
 struct Waiting {
     records: Vec<Record>,
@@ -116,7 +116,7 @@ enum Verdict {
     Waiting(Box<Waiting>),
 }
 
-/// The collector's end.
+/// Where the collector sends a subscriber's records.
 pub(super) struct Subscriber {
     filter: Filter,
     sender: mpsc::Sender<Batch>,
@@ -166,7 +166,7 @@ impl Subscriber {
         (self.offered, self.passed, self.let_through) = (0, 0, 0);
     }
 
-    /// Sends what the filter lets through. False when the subscriber has gone.
+    /// Sends the records that the filter lets through. False when the subscriber has gone.
     pub(super) fn offer(&mut self, offer: &Offer<'_>) -> bool {
         self.enter_second(offer.now_ns / SECOND_NS);
         let mut out = Vec::new();
@@ -207,7 +207,7 @@ impl Subscriber {
     fn consider(&mut self, record: &Record, out: &mut Vec<Record>) {
         let Some(stage) = record.stage() else { return };
         let id = record.id();
-        // What belongs to no request passes no filter: the loops, and a leader's first entry.
+        // Records that belong to no request pass no filter: the loops, and a leader's first entry.
         if stage.family() == Family::Loop || id == 0 {
             out.push(*record);
             return;

@@ -112,7 +112,7 @@ fn a_request_that_fails_is_kept_after_all_with_the_fsync_that_covers_it() {
 }
 
 #[test]
-fn under_load_only_what_covers_a_kept_entry_is_taken_from_the_loops() {
+fn under_load_loops_keep_only_passes_that_cover_a_kept_entry() {
     const OWN: u64 = 0x6003;
     const INDEX: u64 = 6_000_300;
     let collector = collector(OWN);
@@ -141,7 +141,7 @@ fn under_load_only_what_covers_a_kept_entry_is_taken_from_the_loops() {
 }
 
 #[test]
-fn history_is_told_to_those_who_ask_and_keyframes_come() {
+fn a_subscriber_gets_history_on_request_and_keyframes() {
     const OWN: u64 = 0x6004;
     let collector = collector(OWN);
     let kept = id(OWN, 1, true);
@@ -163,7 +163,7 @@ fn history_is_told_to_those_who_ask_and_keyframes_come() {
 }
 
 #[test]
-fn the_watermark_passes_only_what_was_sent() {
+fn the_watermark_passes_only_records_that_were_sent() {
     const OWN: u64 = 0x6005;
     let collector = collector(OWN);
     let everything = Filter { traces_per_second: 10_000, ..Filter::default() };
@@ -191,7 +191,7 @@ fn the_watermark_passes_only_what_was_sent() {
 }
 
 #[test]
-fn what_was_overwritten_before_it_was_read_is_told_as_lost() {
+fn records_overwritten_before_they_were_read_are_reported_as_lost() {
     const OWN: u64 = 0x6006;
     let collector = collector(OWN);
     let mut subscription = collector.subscribe(Filter::default());
@@ -232,7 +232,7 @@ fn an_armed_filter_recognises_requests_until_its_subscriber_goes() {
 }
 
 #[test]
-fn a_leaders_first_entry_is_nobodys_and_is_told_to_everybody() {
+fn a_leaders_first_entry_belongs_to_no_request_and_reaches_every_subscriber() {
     const OWN: u64 = 0x6008;
     const INDEX: u64 = 6_000_800;
     let collector = collector(OWN);
@@ -253,7 +253,7 @@ fn a_leaders_first_entry_is_nobodys_and_is_told_to_everybody() {
 /// Goal: threads that serve peers and clients do not wait for a pass. Method: hold the lock that a
 /// pass holds while they call, and see that the next pass does what they asked for.
 #[test]
-fn what_peers_and_observers_ask_for_is_left_for_the_next_pass() {
+fn requests_of_peers_and_observers_wait_for_the_next_pass() {
     const OWN: u64 = 0x6009;
     let collector = collector(OWN);
     let told = id(OWN, 1, false);

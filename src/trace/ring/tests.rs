@@ -9,7 +9,7 @@ fn words(value: u64) -> [u64; WORDS] {
 }
 
 #[test]
-fn a_reader_gets_what_was_written_in_order() {
+fn a_reader_gets_the_records_in_order() {
     let ring = Arc::new(Ring::new(3, 8));
     let mut reader = Reader::new(Arc::clone(&ring));
     for value in 0..5 {
@@ -23,7 +23,7 @@ fn a_reader_gets_what_was_written_in_order() {
 }
 
 #[test]
-fn what_is_overwritten_is_counted() {
+fn overwritten_records_are_counted() {
     let ring = Arc::new(Ring::new(3, 8));
     let mut reader = Reader::new(Arc::clone(&ring));
     for value in 0..20 {

@@ -1,7 +1,7 @@
-// npm's etcd3 against a cluster: its package has no tests, so these are ours.
+// Our tests of npm's etcd3, whose package has none, against a cluster.
 //
-// CLIENTS_ENDPOINTS names the members, CLIENTS_VICTIM the process of the first one, which is killed in the last
-// test; CLIENTS_MODULES is the folder into which etcd3 was installed.
+// CLIENTS_ENDPOINTS lists the members. CLIENTS_VICTIM is the process of the first one, which the
+// last test kills. CLIENTS_MODULES is the folder into which etcd3 was installed.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -12,11 +12,11 @@ const hosts = process.env.CLIENTS_ENDPOINTS.split(',');
 const client = new Etcd3({ hosts });
 after(() => {
   client.close();
-  // A stream to the member that was killed may still be trying; the outcome is known by then.
+  // A stream to the killed member may still be retrying; the outcome is known by then.
   setTimeout(() => process.exit(), 1000).unref();
 });
 
-// What an emitter says first under this name.
+// The first event of this name from an emitter.
 const once = (emitter, name) =>
   new Promise((resolve, reject) => {
     const late = setTimeout(() => reject(new Error(`no ${name}`)), 20_000);
@@ -135,7 +135,7 @@ test('an election has one leader, and the next one follows', async () => {
   await second.resign();
 });
 
-// Last, because the cluster has one member less from here on.
+// Last, because it leaves the cluster with one member less.
 test('the client goes on when a member dies: writes, a watcher, a lease', async () => {
   const watched = new Etcd3({ hosts: [hosts[0], hosts[1]] });
   const watcher = await watched.watch().prefix('f/').create();
@@ -145,7 +145,7 @@ test('the client goes on when a member dies: writes, a watcher, a lease', async 
   await lease.put('lease').value('x');
   let written = 0;
   const write = async () => {
-    // A write whose outcome is not known is tried again: the same value under the same key.
+    // A write with an unknown outcome is repeated: the same value under the same key.
     await until('a write', () => client.put(`f/${written}`).value(written).then(() => true, () => false));
     written++;
   };

@@ -1,8 +1,8 @@
-"""What etcd3's own tests need to run today, on other ports than the default ones.
+"""Adapts etcd3's own tests to present versions of their dependencies, and to ports other than 2379.
 
-Where they ask for the default port they get the cluster under test. Their property tests use one
-fixture for many examples, on purpose; newer versions of hypothesis take that for a mistake. Each
-example starts etcdctl, so there are few of them.
+Clients of the default port connect to the cluster under test. The property tests use one fixture
+for many examples on purpose, which newer versions of hypothesis reject. Each example starts
+etcdctl, so their number is kept small.
 """
 
 import os

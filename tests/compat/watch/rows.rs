@@ -25,13 +25,25 @@ fn said(response: &WatchResponse) -> String {
     format!("{flags}{watch_id} at {revision} compacted {compact_revision} [{cancel_reason}]")
 }
 
+fn create(watch_id: i64, request: WatchCreateRequest) -> RequestUnion {
+    RequestUnion::CreateRequest(WatchCreateRequest { watch_id, ..request })
+}
+
+/// Watches all keys.
+fn all(start_revision: i64) -> WatchCreateRequest {
+    super::create("a", "\0", start_revision)
+}
+
+fn cancel(watch_id: i64) -> RequestUnion {
+    RequestUnion::CancelRequest(WatchCancelRequest { watch_id })
+}
+
+fn ask() -> RequestUnion {
+    RequestUnion::ProgressRequest(WatchProgressRequest {})
+}
+
 /// The key space is at 5, and 4 is compacted.
 fn rows() -> Vec<Row> {
-    let create =
-        |id, request| RequestUnion::CreateRequest(WatchCreateRequest { watch_id: id, ..request });
-    let cancel = |watch_id| RequestUnion::CancelRequest(WatchCancelRequest { watch_id });
-    let ask = || RequestUnion::ProgressRequest(WatchProgressRequest {});
-    let all = |start_revision| super::create("a", "\0", start_revision);
     vec![
         ("ids from 0 on", create(0, all(0)), &["created 0 at 5 compacted 0 []"], true),
         ("the next", create(0, all(6)), &["created 1 at 5 compacted 0 []"], true),
@@ -78,11 +90,6 @@ fn rows() -> Vec<Row> {
 
 /// The rest of this stream: ids below zero, and no watchers.
 fn later_rows() -> Vec<Row> {
-    let create =
-        |id, request| RequestUnion::CreateRequest(WatchCreateRequest { watch_id: id, ..request });
-    let cancel = |watch_id| RequestUnion::CancelRequest(WatchCancelRequest { watch_id });
-    let ask = || RequestUnion::ProgressRequest(WatchProgressRequest {});
-    let all = |start_revision| super::create("a", "\0", start_revision);
     vec![
         ("-1 is an id like others", create(-1, all(0)), &["created -1 at 5 compacted 0 []"], true),
         (
@@ -101,7 +108,7 @@ fn later_rows() -> Vec<Row> {
         ("cancel 9", cancel(9), &["canceled 9 at 5 compacted 0 []"], true),
         // Not since 3.5.8: a watcher ended by a compaction does not count either.
         ("no progress without watchers", ask(), &[], false),
-        ("ids go on", create(0, all(0)), &["created 2 at 5 compacted 0 []"], true),
+        ("ids continue", create(0, all(0)), &["created 2 at 5 compacted 0 []"], true),
         ("progress again", ask(), &["-1 at 5 compacted 0 []"], true),
         ("another one", create(0, all(0)), &["created 3 at 5 compacted 0 []"], true),
     ]

@@ -41,7 +41,7 @@ fn an_invented_cycle_is_found_and_listed_link_by_link() {
 
 /// Each of these is a false record that a member could make.
 #[test]
-fn an_effect_before_its_cause_is_a_cycle_whatever_the_link() {
+fn an_effect_before_its_cause_is_a_cycle_by_any_link() {
     let early = |stage: Stage, kind: Kind| {
         let mut recording = recorded();
         // The very last one, because its cause is in the recording.

@@ -7,10 +7,11 @@ use glass_etcd::{story::query, trace::METHODS};
 use super::*;
 use crate::{
     play::{Input, handle},
+    random::Random,
     state::{
         State,
         scenes::{self, PUT},
-        tests::{Dice, as_told, greeted, hellos, press, tell, tell_all},
+        tests::{as_told, greeted, hellos, press, tell, tell_all},
     },
 };
 
@@ -27,7 +28,7 @@ fn puts(turns: std::ops::Range<u64>) -> Recording {
 
 /// The events in a possible order of arrival: each member's order is kept, and one member may be
 /// ahead of another by up to two puts.
-fn shuffled(recording: &Recording, dice: &mut Dice) -> Vec<Event> {
+fn shuffled(recording: &Recording, random: &mut Random) -> Vec<Event> {
     let own = |member: u8| -> VecDeque<Event> {
         recording.events.iter().filter(|event| event.member == member).cloned().collect()
     };
@@ -35,8 +36,8 @@ fn shuffled(recording: &Recording, dice: &mut Dice) -> Vec<Event> {
     let mut told = Vec::new();
     let turn = |event: &Event| event.clock / scenes::CLOCKS_PER_TURN;
     while let Some(slowest) = rest.iter().filter_map(|own| own.front()).map(turn).min() {
-        let own = &mut rest[dice.roll(3)];
-        for _ in 0..=dice.roll(40) {
+        let own = &mut rest[random.index(3)];
+        for _ in 0..=random.index(40) {
             let is_near = |event: &mut Event| turn(event) <= slowest + 2;
             told.extend(own.pop_front_if(is_near));
         }
@@ -101,12 +102,12 @@ fn request(turn: u64) -> u64 {
 fn the_oldest_stories_go_first_and_each_as_a_whole() {
     for seed in 1..=3 {
         println!("seed {seed}");
-        let mut dice = Dice(seed);
+        let mut random = Random::new(seed);
         let all = puts(1..101);
         let mut state = greeted(&all, ROOM);
         let mut told = Recording { events: Vec::new(), ..all.clone() };
-        for events in shuffled(&all, &mut dice).chunks(2_000) {
-            tell_all(&mut state, events, 1 + dice.roll(40));
+        for events in shuffled(&all, &mut random).chunks(2_000) {
+            tell_all(&mut state, events, 1 + random.index(40));
             told.events.extend_from_slice(events);
             check(&mut state, &told);
         }
@@ -131,7 +132,7 @@ fn a_file_has_the_same_bound() {
 }
 
 #[test]
-fn the_open_story_stays_with_its_rows_its_cursor_and_what_held_there() {
+fn the_open_story_stays_with_its_rows_its_cursor_and_its_panels() {
     let first = puts(1..4);
     let mut state = greeted(&first, ROOM);
     tell_all(&mut state, &first.events, 30);

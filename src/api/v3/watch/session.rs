@@ -14,6 +14,7 @@ use crate::{
     api::{
         interceptor::{Call, Method},
         leader::{LeaderCheck, tick, ticks},
+        limit::GRPC_OVERHEAD,
         status::status,
     },
     pb::etcdserverpb::{
@@ -24,6 +25,7 @@ use crate::{
         Error, Server,
         mvcc::{
             Store,
+            read_txn::SHORT_ROWS_MAX,
             watch::{
                 self, Events, Filters, NO_WATCH_ID, News, Notice, QUEUE_LEN, Refusal, WatchStream,
                 queue::Notices, revision_of,
@@ -33,11 +35,6 @@ use crate::{
     set, stage,
     trace::{self, context::Context},
 };
-
-/// Bytes that gRPC may add to a request (etcd: grpcOverheadBytes).
-const GRPC_OVERHEAD: usize = 512 << 10;
-/// How many previous values are read on the gRPC thread; more are read on a thread that may block.
-const PREVIOUS_MAX: usize = 128;
 
 /// Options of one watcher.
 struct Options {
@@ -59,7 +56,7 @@ pub(super) struct Session {
     options: HashMap<i64, Options>,
     /// Responses that are ready to be sent.
     outbox: VecDeque<WatchResponse>,
-    /// What comes next, by watcher and id: events whose previous values are not read yet.
+    /// The next events, by watcher and id: their previous values are not read yet.
     rest: Option<(u64, i64, Events)>,
     /// Ticks while there may be a watcher that wants progress notifications.
     progress: Option<Interval>,
@@ -69,7 +66,7 @@ pub(super) struct Session {
     is_over: bool,
 }
 
-/// What woke the session.
+/// The event that woke the session.
 enum Turn {
     Request(Result<Option<WatchRequest>, Status>),
     Notice(Option<Notice>),
@@ -253,9 +250,9 @@ impl Session {
         }
         let (prev_kv, fragment) = (options.prev_kv, options.fragment);
         let mut rest = Vec::new();
-        if prev_kv && events.len() > PREVIOUS_MAX {
+        if prev_kv && events.len() > SHORT_ROWS_MAX {
             let read = move |store: &Store| store.with_previous(events);
-            (events, rest) = match self.server.read_long_for_stream(id, read).await {
+            (events, rest) = match self.server.long_reads.read_for_stream(id, read).await {
                 Ok(parts) => parts,
                 Err(_) => {
                     // This happens only while the member stops.

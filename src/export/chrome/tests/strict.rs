@@ -22,7 +22,7 @@ pub(crate) struct Seen {
     pub(crate) flows: Vec<(String, String, u64, u64)>,
     /// Ends of arrows that touch no slice on their thread.
     pub(crate) loose: Vec<String>,
-    /// All events, unchanged.
+    /// Every element of `traceEvents`, unchanged.
     pub(crate) events: Vec<Value>,
 }
 

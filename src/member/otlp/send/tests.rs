@@ -68,7 +68,7 @@ async fn server(answers: &'static [&'static str]) -> (Target, Arc<AtomicUsize>) 
 const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again_and_what_is_final_is_not() {
+async fn passing_failures_are_retried_and_final_ones_are_not() {
     const LATER: &[&str] = &[
         "HTTP/1.1 503 Service Unavailable\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n",
         "HTTP/1.1 429 Too Many Requests\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n",

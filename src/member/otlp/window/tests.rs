@@ -1,10 +1,7 @@
 use super::*;
 use crate::{
     export::otlp::Span,
-    trace::{
-        Record,
-        record::{Head, pack_deltas},
-    },
+    trace::{Record, record::Head},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -17,12 +14,12 @@ fn window() -> Window {
     Window::new(&hello).unwrap()
 }
 
-/// A record that begins at so many nanoseconds and takes so many.
+/// A record with a start and a duration in nanoseconds.
 fn record(stage: Stage, kind: Kind, clocks: (u64, u64), (at, took): (u64, u64)) -> Record {
     let head = Head { stage: stage as u8, kind: kind as u8, boot: 1, ..Head::default() };
     let id = if stage.family() == Family::Loop { 0 } else { ID };
     let mut record = Record::new(head, clocks.0, at, id, &[3, 7, 7, 0, 0, 0, 0, 0]);
-    record.words[4] = pack_deltas(clocks.1, took);
+    record.set_length(clocks.1, took);
     record
 }
 
@@ -48,7 +45,7 @@ fn a_step_is_exported_once_and_only_when_it_is_old_enough() {
 }
 
 #[test]
-fn what_a_long_request_does_later_still_hangs_below_it_in_its_callers_trace() {
+fn late_steps_of_a_long_request_stay_below_it_in_its_callers_trace() {
     let mut window = window();
     let begin = record(Stage::Rpc, Kind::Begin, (1, 0), (SECOND, 0));
     let context = record(Stage::RpcContext, Kind::Mark, (2, 0), (SECOND, 0));
@@ -83,7 +80,7 @@ fn too_many_steps_are_dropped_and_counted() {
 }
 
 #[test]
-fn what_was_exported_or_never_would_be_is_not_lost_when_it_goes() {
+fn dropping_steps_that_were_exported_or_never_would_be_counts_no_loss() {
     let mut window = window();
     let done = (1..=100).map(|at| record(Stage::RpcValidate, Kind::Span, (at, 0), (SECOND, 1)));
     take(&mut window, done.collect());
@@ -101,7 +98,7 @@ fn what_was_exported_or_never_would_be_is_not_lost_when_it_goes() {
 }
 
 #[test]
-fn what_the_subscription_lost_is_counted_once() {
+fn losses_of_the_subscription_are_counted_once() {
     let mut window = window();
     let lost = [0, 3, 3, 10].map(|dropped| window.take(&Batch { dropped, ..Batch::default() }));
     assert_eq!([0, 3, 0, 7], lost);

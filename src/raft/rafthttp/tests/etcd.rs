@@ -46,7 +46,7 @@ fn id(bytes: &[u8]) -> u64 {
 }
 
 impl Cluster {
-    /// Starts both members. `election_ms` decides who campaigns.
+    /// Starts both members. `election_ms` decides which one campaigns.
     fn start(election_ms: u64) -> Option<Cluster> {
         let Some(binary) = etcd_binary() else {
             println!("no etcd found (GLASS_ETCD_351, PATH): not tested");
@@ -104,8 +104,8 @@ fn run_etcd(
         .unwrap()
 }
 
-/// Goal: what etcd writes to both streams is read. Method: etcd campaigns, we vote for it and
-/// acknowledge what it replicates, until it has replicated and committed entries of its own.
+/// Goal: this member reads both streams that etcd writes. Method: etcd campaigns, we vote for it
+/// and acknowledge what it replicates, until it has replicated and committed entries of its own.
 #[test]
 fn etcd_leads_with_our_vote_and_replicates_to_us() {
     let Some(cluster) = Cluster::start(1000) else { return };

@@ -1,5 +1,6 @@
 //! Golden scripts: `tests/scripts/answer`. A window is 2, a connection may hold 6 and keep up to 4,
-//! the member 12 and 8; two may wait, and after 10 s without progress an answer has stalled.
+//! the member may hold 12 and keep up to 8; two answers may wait, and one stalls after 10 s without
+//! progress.
 
 use std::{
     error::Error as StdError,
@@ -27,27 +28,27 @@ fn run(script: &str) {
 }
 
 #[test]
-fn what_is_kept_leaves_windows_to_others() {
+fn kept_rows_leave_windows_to_other_answers() {
     run("kept");
 }
 
 #[test]
-fn who_waits_is_admitted_in_order() {
+fn waiting_answers_are_admitted_in_order() {
     run("waiting");
 }
 
 #[test]
-fn a_plan_is_counted_with_its_window_and_not_passed() {
+fn a_plan_is_counted_with_its_window_and_not_passed_by_shorter_ones() {
     run("plans");
 }
 
 #[test]
-fn who_does_not_read_gives_way() {
+fn stalled_answers_are_ended_while_others_wait() {
     run("stalled");
 }
 
 #[test]
-fn what_http2_has_of_an_ended_answer_is_no_room() {
+fn bytes_that_http2_has_of_an_ended_answer_are_no_room() {
     run("ended");
 }
 

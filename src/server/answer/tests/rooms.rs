@@ -1,6 +1,9 @@
-//! The room: who waits, who is woken, and what is given back.
+//! The room: calls wait, are woken in order, and give back all their bytes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -11,11 +14,12 @@ use crate::server::{
         Connection, Room,
         ledger::{Limits, Share},
         meter::{Meter, Taken},
-        room::{LIMITS, SMALL},
+        room::{LIMITS, SMALL, UNCOUNTED},
+        rope::{Next, Rope},
     },
 };
 
-/// Room for two windows, and for nothing that is kept.
+/// Room for two windows, and for no kept rows.
 const TWO: Limits = Limits {
     window: 2,
     member: Share { all: 4, kept: 0 },
@@ -26,10 +30,10 @@ const TWO: Limits = Limits {
 const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(50);
 
-/// Goal: who waits is served in order, and who goes away leaves the queue. Method: two have entered;
-/// of three that wait the second is given up.
+/// Goal: waiting calls enter in order, and a cancelled one leaves the queue. Method: two have
+/// entered; of two that wait the first is cancelled.
 #[tokio::test]
-async fn those_who_wait_enter_in_order_and_who_gives_up_holds_up_nobody() {
+async fn waiting_calls_enter_in_order_and_a_cancelled_one_delays_none() {
     let room = Room::new(TWO);
     let of: Vec<_> = (0..4).map(|_| room.connect()).collect();
     let (first, second) = (of[0].try_enter().unwrap(), of[1].try_enter().unwrap());
@@ -51,15 +55,15 @@ async fn those_who_wait_enter_in_order_and_who_gives_up_holds_up_nobody() {
     assert_eq!(room.in_flight(), (0, 0));
 }
 
-/// Goal: somebody who is woken in the moment in which they go away takes nothing along.
+/// Goal: a call that is cancelled after it was admitted and before it runs holds nothing.
 #[tokio::test]
-async fn a_place_that_nobody_takes_is_given_back() {
+async fn the_place_of_a_cancelled_call_is_given_back() {
     let room = Room::new(TWO);
     let of = room.connect();
     let (first, second) = (of.try_enter().unwrap(), of.try_enter().unwrap());
     let mut waiting = Box::pin(of.enter(0, 0, LONG));
     assert!(timeout(SHORT, &mut waiting).await.is_err());
-    // It is admitted, and does not run any more.
+    // It is admitted, and does not run again.
     drop(first);
     drop(waiting);
     assert_eq!(room.in_flight(), (2, 0));
@@ -67,10 +71,10 @@ async fn a_place_that_nobody_takes_is_given_back() {
     assert_eq!(room.in_flight(), (0, 0));
 }
 
-/// Goal: an answer that nobody reads gives way to those who wait, and what HTTP/2 has of it keeps
-/// its connection from being spared. Method: one of two has handed a frame over that is not written.
+/// Goal: one stalled answer is ended for one that waits, and its connection stays open. Method:
+/// both places belong to a silent connection; another connection asks for one.
 #[tokio::test]
-async fn what_stalls_is_ended_while_others_wait() {
+async fn a_stalled_answer_is_ended_while_others_wait() {
     let room = Room::new(TWO);
     let (silent, other) = (room.connect(), room.connect());
     let shares = [silent.try_enter().unwrap(), silent.try_enter().unwrap()].map(Arc::new);
@@ -78,8 +82,9 @@ async fn what_stalls_is_ended_while_others_wait() {
     for (share, rope) in shares.iter().zip(&ropes) {
         share.send(rope);
     }
-    let is_ended = || ropes.iter().filter(|rope| rope.lock().unwrap().is_ended()).count();
-    // Nobody waits: nobody is ended.
+    let is_ended = |rope: &&Arc<Mutex<Rope>>| matches!(rope.lock().unwrap().next(1), Next::Ended);
+    let is_ended = || ropes.iter().filter(is_ended).count();
+    // No call waits, so no answer is ended.
     tokio::time::sleep(2 * TWO.stall).await;
     assert_eq!(is_ended(), 0);
     let entered = timeout(LONG, other.enter(0, 0, LONG)).await.unwrap().unwrap();
@@ -90,7 +95,7 @@ async fn what_stalls_is_ended_while_others_wait() {
     assert_eq!(room.in_flight(), (0, 0));
 }
 
-/// Goal: a connection that takes nothing at all is closed, if that is what others wait for.
+/// Goal: a connection that takes nothing is closed if others wait for the frames handed to it.
 #[tokio::test]
 async fn a_connection_that_takes_nothing_is_closed_while_others_wait() {
     let room = Room::new(TWO);
@@ -114,10 +119,10 @@ async fn a_connection_that_takes_nothing_is_closed_while_others_wait() {
     assert_eq!(room.in_flight(), (0, 0));
 }
 
-/// Goal: what has been carried out is answered, however many wait, and however long the others hold
-/// what there is. Method: both places are taken, and as many wait as may.
+/// Goal: a write that has been carried out is answered, even if the queue is full and no place
+/// becomes free.
 #[tokio::test]
-async fn what_is_carried_out_gets_a_place_in_any_case() {
+async fn a_write_that_is_carried_out_always_gets_a_place() {
     let room = Room::new(TWO);
     let of: Vec<_> = (0..4).map(|_| room.connect()).collect();
     let taken = (of[0].try_enter().unwrap(), of[1].try_enter().unwrap());
@@ -136,14 +141,13 @@ async fn what_is_carried_out_gets_a_place_in_any_case() {
     assert_eq!(room.in_flight(), (0, 0));
 }
 
-/// Goal: what must be answered once it is carried out is not begun while others wait for room, and
-/// holds nothing when it is.
+/// Goal: a write that reads is not begun while calls wait for room, and holds none when it begins.
 #[tokio::test]
-async fn who_must_be_answered_later_waits_first_and_holds_nothing_then() {
+async fn a_write_that_reads_waits_behind_the_queue_and_holds_nothing_then() {
     let room = Room::new(TWO);
     let of: Vec<_> = (0..3).map(|_| room.connect()).collect();
     let taken = (of[0].try_enter().unwrap(), of[0].try_enter().unwrap());
-    // No room, but nobody waits: that is no reason to wait.
+    // There is no room, but as no call waits, the write need not wait either.
     assert!(of[2].is_free());
     let other = Arc::clone(&of[1]);
     let waiting = tokio::spawn(async move { other.enter(0, 0, LONG).await.map(drop) });
@@ -157,10 +161,10 @@ async fn who_must_be_answered_later_waits_first_and_holds_nothing_then() {
     assert_eq!(room.in_flight(), (0, 0));
 }
 
-/// Goal: a client that reads slowly, and has asked for much, is served after any time. Method: it
-/// reads a piece now and then, for longer than it may wait without that.
+/// Goal: a client that reads slowly, and has asked for much, does not time out. Method: it reads a
+/// frame now and then, for longer than the timeout.
 #[tokio::test]
-async fn who_reads_may_wait_for_longer() {
+async fn a_call_waits_longer_while_its_client_reads() {
     let room = Room::new(TWO);
     let of = room.connect();
     let shares = [of.try_enter().unwrap(), of.try_enter().unwrap()].map(Arc::new);
@@ -179,28 +183,29 @@ async fn is_ready(of: &Connection) -> bool {
     of.ready(0, SHORT).await.is_ok()
 }
 
-/// Goal: a connection that leaves its small answers unread reads nothing more until it has read some;
-/// and while many do so, each has a little. Method: frames that are kept are not read.
+/// Goal: a connection that leaves small answers unread gets no more until it has read some; and
+/// when the member's limit is reached, each connection gets a little. Method: frames that are kept
+/// count as unread.
 #[tokio::test]
-async fn small_answers_that_are_not_read_hold_up_their_own_connection() {
+async fn unread_small_answers_delay_their_own_connection() {
     let room = Room::new(LIMITS);
     let of: Vec<_> = (0..6).map(|_| room.connect()).collect();
-    let frame = |of: &Arc<Connection>| of.small_piece(Bytes::from(vec![0; SMALL]));
+    let frame = |of: &Arc<Connection>| of.hold(0).piece(Bytes::from(vec![0; SMALL]));
     let mut unread: Vec<Vec<Bytes>> = Vec::new();
     for (at, of) in of[..4].iter().enumerate() {
         let mut frames = Vec::new();
         while is_ready(of).await {
             frames.push(frame(of));
         }
-        // The fourth finds that the member has enough.
+        // The fourth reaches the member's limit.
         assert!(at == 3 || frames.len() == (16 << 20) / SMALL + 1);
         unread.push(frames);
     }
-    // The member has too much: small is smaller, and who has left nothing unread goes on.
+    // Beyond the member's limit, connections with nothing unread may read shorter answers.
     assert!(of[4].small() < SMALL && is_ready(&of[4]).await);
     unread.push(vec![frame(&of[4])]);
     assert!(!is_ready(&of[4]).await && is_ready(&of[5]).await);
-    // One reads, and all but those who have too much themselves go on.
+    // One client reads, and all connections below their own limit are ready.
     let reader = Arc::clone(&of[0]);
     let waiting = tokio::spawn(async move { reader.ready(0, LONG).await });
     tokio::time::sleep(SHORT).await;
@@ -209,13 +214,44 @@ async fn small_answers_that_are_not_read_hold_up_their_own_connection() {
     assert!(is_ready(&of[4]).await && !is_ready(&of[1]).await);
     drop(unread);
     assert_eq!(room.in_flight(), (0, 0));
-    // What is less than what a stream costs is not counted.
-    let tiny = of[0].small_piece(Bytes::from_static(&[0; 1000]));
+    // Frames that take less than their stream are not counted.
+    let tiny = of[0].hold(0).piece(Bytes::from_static(&[0; 1000]));
     assert_eq!((room.in_flight(), tiny.len()), ((0, 0), 1000));
 }
 
-/// Goal: what a plan may take has room before it is made. Method: two long plans, of which only one
-/// fits, for writes that are not proposed yet.
+/// Goal: an answer is counted once, from the moment it is read until its frames are written; and
+/// one that is given up wakes the calls that wait for it.
+#[tokio::test]
+async fn a_small_answer_is_counted_before_it_is_sent() {
+    let room = Room::new(LIMITS);
+    let of = room.connect();
+    let mut held: Vec<_> = (0..33).map(|_| of.hold(SMALL)).collect();
+    assert_eq!(room.in_flight(), (0, 33 * SMALL));
+    // A write that is in flight has to take a place in the ledger.
+    assert!(!is_ready(&of).await && of.small() < 2 * UNCOUNTED);
+    let first = Bytes::from(vec![0; SMALL - UNCOUNTED / 2]);
+    let mut answer = held.pop().unwrap();
+    let frames = [answer.piece(first), answer.piece(Bytes::from_static(&[0; UNCOUNTED / 2]))];
+    // The second frame is not counted; a frame that is longer than its answer is.
+    assert_eq!(room.in_flight(), (0, 33 * SMALL - UNCOUNTED / 2));
+    let more = answer.piece(Bytes::from(vec![0; UNCOUNTED]));
+    assert_eq!(room.in_flight(), (0, 33 * SMALL + UNCOUNTED / 2));
+    drop((answer, frames, more));
+    assert_eq!(room.in_flight(), (0, 32 * SMALL));
+    let small = of.hold(UNCOUNTED - 1);
+    assert_eq!(room.in_flight(), (0, 32 * SMALL));
+    held.push(of.hold(UNCOUNTED));
+    let other = Arc::clone(&of);
+    let waiting = tokio::spawn(async move { other.ready(0, Duration::MAX).await });
+    tokio::time::sleep(SHORT).await;
+    assert!(!waiting.is_finished());
+    drop((small, held));
+    assert_eq!(timeout(LONG, waiting).await.unwrap().unwrap(), Ok(()));
+    assert_eq!(room.in_flight(), (0, 0));
+}
+
+/// Goal: a plan waits for its room before it is made. Method: three long plans, of which two fit,
+/// for writes that are not proposed yet.
 #[tokio::test]
 async fn a_write_whose_plan_may_be_long_waits_for_room_for_it() {
     let room = Room::new(LIMITS);
@@ -227,14 +263,14 @@ async fn a_write_whose_plan_may_be_long_waits_for_room_for_it() {
     assert_eq!(of[2].free(0, plan, SHORT).await.err(), Some(Error::Timeout));
     assert!(of[2].free(0, SMALL, SHORT).await.unwrap().is_none());
     drop(first);
-    // What the plan does not take after all is given back, and what is left of it is counted.
+    // The exact size of the plan replaces its upper limit.
     let mut meter = Meter::new(&of[1], Some(second));
     assert_eq!(meter.plan(SMALL), Taken::Kept);
     assert_eq!(room.in_flight().0, SMALL + LIMITS.window);
     assert_eq!(meter.plan(3 * SMALL), Taken::Kept);
     assert_eq!(room.in_flight().0, 3 * SMALL + LIMITS.window);
     drop(meter);
-    // One that is longer than any limit is alone.
+    // A plan that is longer than any limit is alone.
     let longest = of[2].free(0, 10 * LIMITS.member.all, LONG).await.unwrap().unwrap();
     assert_eq!(of[0].free(0, plan, SHORT).await.err(), Some(Error::Timeout));
     drop(longest);

@@ -1,4 +1,4 @@
-//! Ropes are the messages that they stand for, whatever of them was kept.
+//! Ropes have the bytes of the messages that they replace, whether rows were kept or not.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -22,13 +22,13 @@ use crate::{
             writer::Stop,
         },
         apply::key_space::KvRequest,
-        mvcc::{Asker, KvResponse, Reply, Store, reader::Source},
+        mvcc::{KvResponse, Reply, ReplyTo, Store, reader::Source},
         txn::Txn,
     },
     storage::backend::{Backend, Options},
 };
 
-/// More than is read at once.
+/// Longer than a portion that is read again.
 const BIG: usize = 200 << 10;
 
 /// A key space with small and large values, in the file and in the buffer.
@@ -62,13 +62,13 @@ impl Space {
     fn put(&mut self, key: u8, len: usize) {
         let value = vec![key.wrapping_mul(37); len];
         let put = PutRequest { key: key_of(key), value: value.into(), ..PutRequest::default() };
-        self.apply(KvRequest::Put(&put), Asker::Elsewhere);
+        self.apply(KvRequest::Put(&put), ReplyTo::Nobody);
     }
 
-    fn apply(&mut self, request: KvRequest<'_>, asker: Asker) -> Reply {
+    fn apply(&mut self, request: KvRequest<'_>, reply_to: ReplyTo) -> Reply {
         self.index += 1;
         let mut batch = self.store.batch();
-        let reply = batch.kv(self.index, request, asker).unwrap();
+        let reply = batch.kv(self.index, request, reply_to).unwrap();
         batch.set_applied(self.index, 1);
         reply
     }
@@ -77,11 +77,11 @@ impl Space {
         let share = of.try_enter();
         question.read(&self.store, 1, Meter::new(of, share)).map_err(|failed| match failed {
             Failed::Stopped(stop, _) => stop,
-            Failed::Refused(error) => panic!("{error:?}"),
+            other => panic!("{other:?}"),
         })
     }
 
-    /// Sends an answer; what was not kept is read again. Returns its bytes, and how often it was.
+    /// Sends an answer. Returns its bytes, and how often rows were read again.
     fn send(&self, large: &Large) -> Result<(Vec<u8>, usize), Error> {
         let (mut bytes, mut again) = (Vec::new(), 0);
         loop {
@@ -92,7 +92,7 @@ impl Space {
                 Next::Bytes(next, _) => bytes.extend_from_slice(&next),
                 Next::Rows(mut rows) => {
                     let mut encoder = rows.encoder();
-                    self.store.rows_again(1, rows.at(), rows.keys(), |row| {
+                    self.store.reread_rows(1, rows.at(), rows.keys(), |row| {
                         encoder.push(row);
                         ControlFlow::Break(())
                     })?;
@@ -113,19 +113,19 @@ fn of_all() -> RangeRequest {
     RangeRequest { key: "k".into(), range_end: "l".into(), ..RangeRequest::default() }
 }
 
-/// Nothing is kept beyond the windows.
+/// Limits under which no rows are kept.
 fn without_room() -> Limits {
     let none = |share: Share| Share { kept: 0, ..share };
     Limits { member: none(LIMITS.member), connection: none(LIMITS.connection), ..LIMITS }
 }
 
-/// A rope is written without its header, which is put before it.
+/// Adds the header, without which a rope is written.
 fn head(revision: i64) -> Vec<u8> {
     let header = crate::server::mvcc::plan::header(revision);
     PutResponse { header, prev_kv: None }.encode_to_vec()
 }
 
-/// Every combination of what a range may ask for, but for filters.
+/// Every combination of the options of a range, except filters.
 fn ranges() -> Vec<RangeRequest> {
     let mut ranges = Vec::new();
     for sort_order in 0..3 {
@@ -145,7 +145,7 @@ fn ranges() -> Vec<RangeRequest> {
     ranges
 }
 
-/// Goal: the pieces of a range are the message that it would be, kept or not.
+/// Goal: the pieces of a range are the bytes of its message, whether rows are kept or not.
 #[test]
 fn the_pieces_of_a_range_are_its_message() {
     for (limits, is_kept) in [(LIMITS, true), (without_room(), false)] {
@@ -171,7 +171,7 @@ fn op(request: Request) -> RequestOp {
     RequestOp { request: Some(request) }
 }
 
-/// Writes and reads in turns, two of them inside of another.
+/// A transaction that writes and reads alternately, with two nested ones.
 fn busy() -> Txn {
     let range = || op(Request::RequestRange(of_all()));
     let put = |key: u8| {
@@ -194,8 +194,9 @@ fn busy() -> Txn {
     Txn::expand(TxnRequest { success, ..TxnRequest::default() }, 128).unwrap()
 }
 
-/// Goal: what apply has planned is what the transaction saw, whatever is written before it is read;
-/// and its pieces are the message. Method: read it as a whole and in pieces, after other writes.
+/// Goal: a reply that apply has planned shows the state that the transaction saw, even if other
+/// writes come before it is read; and its pieces are the bytes of the message. Method: read it as a
+/// whole and in pieces, after other writes.
 #[test]
 fn the_pieces_of_a_transaction_are_its_message_and_later_writes_are_not_in_it() {
     for limits in [LIMITS, without_room()] {
@@ -203,13 +204,13 @@ fn the_pieces_of_a_transaction_are_its_message_and_later_writes_are_not_in_it() 
         for in_pieces in [false, true] {
             let mut space = Space::new(limits);
             let txn = busy();
-            let mut reply = space.apply(KvRequest::Txn(&txn), Asker::Here);
+            let mut reply = space.apply(KvRequest::Txn(&txn), ReplyTo::Client);
             let delete = DeleteRangeRequest {
                 key: "k".into(),
                 range_end: "l".into(),
                 ..DeleteRangeRequest::default()
             };
-            space.apply(KvRequest::DeleteRange(&delete), Asker::Elsewhere);
+            space.apply(KvRequest::DeleteRange(&delete), ReplyTo::Nobody);
             space.store.backend().commit_now();
             if !in_pieces {
                 let source = Source::Published(space.store.backend());
@@ -232,9 +233,9 @@ fn the_pieces_of_a_transaction_are_its_message_and_later_writes_are_not_in_it() 
     }
 }
 
-/// Goal: depth costs no stack, and what lies deep is the same bytes in pieces as in a message. Method:
-/// deeper than any client may, as an entry of the log can be; on a stack that holds some hundred
-/// calls; the innermost reads what makes the answer large.
+/// Goal: depth costs no stack, and a deep answer has the same bytes in pieces as in a message.
+/// Method: nested deeper than a client may, as a log entry can be; on a stack for some hundred
+/// calls; the innermost transaction reads enough to make the answer large.
 #[test]
 fn the_pieces_of_a_deep_transaction_are_its_message() {
     const DEPTH: usize = 20_000;
@@ -255,7 +256,7 @@ fn the_pieces_of_a_deep_transaction_are_its_message() {
         bytes.reverse();
         let request = TxnRequest::decode(Bytes::from(bytes)).unwrap();
         let txn = Txn::expand(request, usize::MAX).unwrap();
-        let mut reply = space.apply(KvRequest::Txn(&txn), Asker::Here);
+        let mut reply = space.apply(KvRequest::Txn(&txn), ReplyTo::Client);
         let source = Source::Published(space.store.backend());
         let whole = reply.whole(1, source, &mut usize::MAX.clone());
         let Some(KvResponse::Txn(whole)) = whole else { panic!("no answer to a transaction") };
@@ -267,7 +268,7 @@ fn the_pieces_of_a_deep_transaction_are_its_message() {
         }
         // Two short parts a level, some ten bytes each.
         assert!((2..DEPTH / 10).contains(&pieces), "{pieces} pieces");
-        let mut again = Question::Planned(space.apply(KvRequest::Txn(&txn), Asker::Here));
+        let mut again = Question::Planned(space.apply(KvRequest::Txn(&txn), ReplyTo::Client));
         let large = space.ask(&mut again, &of).unwrap();
         let (bytes, _) = space.send(&large).unwrap();
         assert!([head(revision), bytes].concat() == whole.encode_to_vec());
@@ -275,33 +276,33 @@ fn the_pieces_of_a_deep_transaction_are_its_message() {
     thread.unwrap().join().unwrap();
 }
 
-/// Goal: members that do not answer write the same, and read nothing for it.
+/// Goal: members that do not answer carry out the same write, and read nothing.
 #[test]
 fn a_member_that_does_not_answer_writes_the_same_and_reads_nothing() {
     let (mut here, mut elsewhere) = (Space::new(LIMITS), Space::new(LIMITS));
     let txn = busy();
-    let answer = here.apply(KvRequest::Txn(&txn), Asker::Here);
-    let none = elsewhere.apply(KvRequest::Txn(&txn), Asker::Elsewhere);
+    let answer = here.apply(KvRequest::Txn(&txn), ReplyTo::Client);
+    let none = elsewhere.apply(KvRequest::Txn(&txn), ReplyTo::Nobody);
     assert!(answer.rows() > 100 && none.rows() == 0, "{} and {}", answer.rows(), none.rows());
     assert_eq!(answer.revision(), none.revision());
     let hash = |space: &Space| space.store.hash_kv(0).unwrap().hash;
     assert_eq!(hash(&here), hash(&elsewhere));
     let delete = DeleteRangeRequest { key: "k".into(), range_end: "l".into(), prev_kv: true };
     let Reply::DeleteRange { deleted, previous, .. } =
-        elsewhere.apply(KvRequest::DeleteRange(&delete), Asker::Elsewhere)
+        elsewhere.apply(KvRequest::DeleteRange(&delete), ReplyTo::Nobody)
     else {
         panic!("a deletion is answered with something else");
     };
     assert!(deleted > 0 && previous.is_none());
 }
 
-/// Goal: pieces of a deletion with what was deleted. Method: as above.
+/// Goal: the pieces of a deletion that returns the deleted pairs are the bytes of its message.
 #[test]
 fn the_pieces_of_a_deletion_are_its_message() {
     for limits in [LIMITS, without_room()] {
         let mut space = Space::new(limits);
         let delete = DeleteRangeRequest { key: "k".into(), range_end: "l".into(), prev_kv: true };
-        let reply = space.apply(KvRequest::DeleteRange(&delete), Asker::Here);
+        let reply = space.apply(KvRequest::DeleteRange(&delete), ReplyTo::Client);
         let revision = reply.revision();
         let of = space.room.connect();
         let large = space.ask(&mut Question::Planned(reply), &of).unwrap();
@@ -312,21 +313,21 @@ fn the_pieces_of_a_deletion_are_its_message() {
     }
 }
 
-/// Goal: an answer that was measured before a compaction, and not kept, is still complete if its
-/// rows are there; rows that are gone are not sent, and nothing else in their place. Method: a key is
-/// deleted behind the answer, its revision compacted, and then its row taken away.
+/// Goal: an answer that was measured before a compaction is complete if its rows still exist; if a
+/// row is gone, it fails. Method: a key is deleted after the answer was measured, its revision is
+/// compacted, and then its row removed.
 #[test]
-fn rows_that_are_compacted_before_they_are_sent_are_sent_for_as_long_as_they_are_there() {
+fn compacted_rows_are_sent_while_they_exist_and_their_absence_is_an_error() {
     let mut space = Space::new(without_room());
     let of = space.room.connect();
     let whole = space.store.range(1, &of_all()).unwrap().encode_to_vec();
     let [first, second] = [(); 2].map(|()| space.ask(&mut Question::Range(of_all()), &of).unwrap());
     let (key, range_end) = (key_of(39), Bytes::new());
     let delete = DeleteRangeRequest { key, range_end, prev_kv: false };
-    space.apply(KvRequest::DeleteRange(&delete), Asker::Here);
+    space.apply(KvRequest::DeleteRange(&delete), ReplyTo::Client);
     let revision = space.store.revision();
     let compact = crate::pb::etcdserverpb::CompactionRequest { revision, physical: false };
-    space.apply(KvRequest::Compact(&compact), Asker::Here);
+    space.apply(KvRequest::Compact(&compact), ReplyTo::Client);
     let at = RangeRequest { revision: first.revision, ..of_all() };
     assert_eq!(space.store.range(1, &at).err(), Some(Error::Compacted));
     let (bytes, again) = space.send(&first).unwrap();
@@ -337,8 +338,8 @@ fn rows_that_are_compacted_before_they_are_sent_are_sent_for_as_long_as_they_are
     assert_eq!(space.send(&second).err(), Some(Error::Compacted));
 }
 
-/// Goal: what is small needs no place, what is not gets one on the way, and where there is none
-/// nothing is kept from before. Method: the only other place is taken.
+/// Goal: a small answer needs no place, a longer one gets it while it is read, and without a place
+/// it keeps nothing. Method: the only place is taken, and then given back.
 #[test]
 fn an_answer_that_is_not_small_needs_a_place() {
     let one = Share { all: LIMITS.window, kept: LIMITS.window };
@@ -348,13 +349,16 @@ fn an_answer_that_is_not_small_needs_a_place() {
     let read = |question: &mut Question| {
         question.read(&space.store, 1, Meter::new(&of, None)).map_err(|failed| match failed {
             Failed::Stopped(stop, _) => stop,
-            Failed::Refused(error) => panic!("{error:?}"),
+            other => panic!("{other:?}"),
         })
     };
     let taken = of.try_enter().unwrap();
     let (mut small, mut large) = (Question::Range(small), Question::Range(of_all()));
     let answer = read(&mut small).unwrap();
     assert!(answer.share.is_none() && answer.len < SMALL);
+    // It is counted although nothing of it is sent yet.
+    assert_eq!(space.room.in_flight().1, answer.len);
+    drop(answer);
     assert_eq!(read(&mut large).err(), Some(Stop::Full));
     let by_value = RangeRequest { sort_target: 4, sort_order: 2, ..of_all() };
     assert_eq!(read(&mut Question::Range(by_value.clone())).err(), Some(Stop::Full));
@@ -362,18 +366,17 @@ fn an_answer_that_is_not_small_needs_a_place() {
     for mut question in [large, Question::Range(by_value)] {
         let answer = read(&mut question).unwrap();
         assert!(answer.share.is_some() && answer.len > SMALL);
-        // It kept what was small before it had to have a place, and the rest was measured.
+        // It kept its small part, and the rest was measured.
         assert!(space.room.in_flight().0 <= LIMITS.window + SMALL + LIMITS.window);
         drop(answer);
         assert_eq!(space.room.in_flight(), (0, 0));
     }
 }
 
-/// Goal: what is planned and noted of an answer is counted for as long as it is there, once. Method:
-/// a transaction that lists the same again and again, of which nothing is kept but what is
-/// small.
+/// Goal: plans and noted rows are counted once, for as long as they are in memory. Method: a
+/// transaction that lists the same keys again and again, of which only the small part is kept.
 #[test]
-fn what_is_planned_and_noted_is_counted() {
+fn plans_and_noted_rows_are_counted_once() {
     const LISTS: usize = 20_000;
     let mut space = Space::new(without_room());
     let range = RangeRequest { key: key_of(1), range_end: key_of(3), ..RangeRequest::default() };
@@ -383,7 +386,7 @@ fn what_is_planned_and_noted_is_counted() {
     };
     let least = LISTS * 2 * 17;
     let txn = Txn::expand(lists.clone(), LISTS).unwrap();
-    let reply = space.apply(KvRequest::Txn(&txn), Asker::Here);
+    let reply = space.apply(KvRequest::Txn(&txn), ReplyTo::Client);
     let most = space.store.plan_bytes(txn.ranges());
     assert!(least <= reply.bytes() && most >= least && most <= 20 * least, "{most}");
     for (mut question, plan) in

@@ -1,6 +1,7 @@
-//! What compactions have broken in etcd, and a compaction that is interrupted; by issue.
+//! Compactions that are interrupted, and compaction bugs of etcd. Test names end in the issue's
+//! number.
 
-use super::{crash::standing, *};
+use super::{crash::summary, *};
 use crate::{
     pb::{
         etcdserverpb::{RequestOp, TxnRequest, request_op::Request},
@@ -9,7 +10,7 @@ use crate::{
     server::mvcc::watch::{Filters, News, WatchRequest},
 };
 
-/// Copies the file as it is now, which is what a kill leaves, and opens the copy.
+/// Copies the file as a kill would leave it now, and opens the copy.
 fn killed(space: &Space) -> Arc<Store> {
     let backend = space.store.backend();
     backend.commit_now();
@@ -27,10 +28,10 @@ fn marks(store: &Store) -> (i64, i64) {
     (mark(compact::SCHEDULED), mark(compact::FINISHED))
 }
 
-/// Goal: however far a compaction has come when the member is killed, nothing is lost that can be
-/// read, and the next start does the rest. Method: a kill after each of its steps.
+/// Goal: a kill during a compaction loses nothing that can be read, and the compaction is resumed
+/// after the restart. Method: a kill after each step of the compaction.
 #[test]
-fn a_kill_between_any_two_steps_loses_nothing_and_the_rest_is_done_after_the_restart() {
+fn a_compaction_that_is_killed_between_two_steps_loses_nothing_and_is_resumed() {
     let mut space = Space::new();
     for round in 0..6 {
         for key in ["a", "b", "c", "d"] {
@@ -41,32 +42,32 @@ fn a_kill_between_any_two_steps_loses_nothing_and_the_rest_is_done_after_the_res
     space.put("b", "again");
     let (all_rows, compacted) = (rows(&space.store), 26);
     space.compact(compacted).unwrap();
-    let expected = standing(&space.store);
+    let expected = summary(&space.store);
     let mut seen = std::collections::BTreeSet::new();
     loop {
         let has_more = space.store.step_compaction(2);
         let crashed = killed(&space);
-        assert_eq!(standing(&crashed), expected);
+        assert_eq!(summary(&crashed), expected);
         let finished = if has_more { -1 } else { compacted };
         assert_eq!(marks(&crashed), (compacted, finished));
         seen.insert(rows(&crashed));
         let before = crashed.finished_compaction();
         while crashed.step_compaction(3) {}
         assert_eq!((before, crashed.finished_compaction()), (finished, compacted));
-        assert_eq!(standing(&crashed), expected);
+        assert_eq!(summary(&crashed), expected);
         if !has_more {
             assert_eq!(rows(&crashed), rows(&space.store));
             break;
         }
     }
-    // There was something to interrupt.
+    // There were many steps to interrupt.
     assert_eq!(seen.last(), Some(&all_rows));
     assert!(10 < seen.len(), "{seen:?}");
 }
 
-/// A second compaction takes over from the first, also after a restart.
+/// The same holds after a restart.
 #[test]
-fn a_compaction_that_comes_during_another_finishes_both() {
+fn a_compaction_that_is_applied_during_another_finishes_both() {
     let mut space = Space::new();
     for round in 0..20 {
         space.put(["a", "b", "c"][round % 3], "x");
@@ -84,8 +85,8 @@ fn a_compaction_that_comes_during_another_finishes_both() {
     }
 }
 
-/// The rows of the newest revisions may be gone, as etcd before 3.5.16 left them: the marks say how
-/// far the key space was.
+/// The rows of the newest revisions may be missing, as after a compaction by etcd before 3.5.16.
+/// Then the marks of the compaction tell the newest revision.
 #[test]
 fn the_revision_does_not_go_back_when_the_newest_rows_are_compacted_17780() {
     for is_finished in [false, true] {
@@ -107,8 +108,8 @@ fn the_revision_does_not_go_back_when_the_newest_rows_are_compacted_17780() {
     }
 }
 
-/// What a watcher of everything is told from a revision on: `+a3`, `-a4`.
-fn heard(store: &Arc<Store>, start_revision: i64) -> Vec<String> {
+/// The events that a watcher of all keys gets from a revision on, as `+a3` and `-a4`.
+fn received(store: &Arc<Store>, start_revision: i64) -> Vec<String> {
     let (mut stream, mut notices) = store.watch_stream(64);
     let (key, range_end) = (text("\0"), text("\0"));
     let filters = Filters::new(&[]);
@@ -116,26 +117,26 @@ fn heard(store: &Arc<Store>, start_revision: i64) -> Vec<String> {
         WatchRequest { key, range_end, start_revision, filters, ..WatchRequest::default() };
     stream.create(&request).unwrap();
     store.sync_watchers();
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     while let Ok(notice) = notices.try_recv() {
         match notice.news {
-            News::Events(news) => heard.extend(news.events.iter().map(|event| {
+            News::Events(news) => received.extend(news.events.iter().map(|event| {
                 let kv = event.kv.as_ref().unwrap();
                 let sign = if event.r#type == EventType::Put as i32 { '+' } else { '-' };
                 format!("{sign}{}{}", show(&kv.key), kv.mod_revision)
             })),
-            News::Compacted(revision) => heard.push(format!("compacted {revision}")),
+            News::Compacted(revision) => received.push(format!("compacted {revision}")),
             News::Progress(_) | News::StreamProgress(_) => {}
         }
     }
-    heard
+    received
 }
 
-/// Goal: whoever watches from the compacted revision or later hears every event, deletions too.
-/// Method: every history of four writes to two keys, every compaction, every start, before and
-/// after the rows are gone and after a restart.
+/// Goal: a watcher that starts at the compacted revision or later gets every event, deletions too.
+/// Method: every history of four writes to two keys, every compaction and every start, before and
+/// after the rows are deleted, and after a restart.
 #[test]
-fn no_deletion_is_lost_to_a_watcher_that_starts_where_it_was_compacted_18089_19179() {
+fn a_watcher_that_starts_at_the_compacted_revision_misses_no_deletion_18089_19179() {
     for history in 0..4_u32.pow(4) {
         for compacted in 2..=5 {
             let mut space = Space::new();
@@ -158,15 +159,15 @@ fn no_deletion_is_lost_to_a_watcher_that_starts_where_it_was_compacted_18089_191
                 for start in compacted..=store.revision() {
                     let from = events.iter().filter(|(revision, _)| start <= *revision);
                     let expected: Vec<String> = from.map(|(_, event)| event.clone()).collect();
-                    let heard = heard(store, start);
-                    assert_eq!(heard, expected, "{events:?}, {compacted}, {start}, {when}");
+                    let received = received(store, start);
+                    assert_eq!(received, expected, "{events:?}, {compacted}, {start}, {when}");
                 }
-                assert_eq!(heard(store, compacted - 1), [format!("compacted {compacted}")]);
+                assert_eq!(received(store, compacted - 1), [format!("compacted {compacted}")]);
             };
             check(&space.store, "scheduled");
             while space.store.step_compaction(1) {}
             check(&space.store, "done");
-            // Opening what was never synced again costs nothing but the copy.
+            // Copying and opening the file takes time, so only some of the histories are restarted.
             if (31 * history + u32::try_from(compacted).unwrap()) % 13 == 0 {
                 check(&killed(&space), "restarted");
             }
@@ -175,10 +176,10 @@ fn no_deletion_is_lost_to_a_watcher_that_starts_where_it_was_compacted_18089_191
 }
 
 /// Goal: a transaction that reads a compacted revision has the same outcome on all members, and
-/// changes none. Method: one member has deleted the rows, one only goes through its index, one has
-/// not begun, and one was restarted.
+/// changes none of them. Method: one member has deleted the rows, one is still visiting its index,
+/// one has not begun to, and one was restarted.
 #[test]
-fn a_transaction_that_reads_a_compacted_revision_is_refused_alike_everywhere_18667() {
+fn a_transaction_that_reads_a_compacted_revision_is_refused_by_every_member_18667() {
     let mut members = [(); 4].map(|()| three_keys());
     for (steps, member) in [100, 1, 0, 2].into_iter().zip(&mut members) {
         member.compact(4).unwrap();

@@ -1,9 +1,10 @@
-//! What a kill in the middle of a commit leaves of the key space.
+//! The key space after a kill in the middle of a commit.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
+/// The failpoints of a commit, and whether the transaction is committed there.
 const BOUNDARIES: [(&str, bool); 7] = [
     ("backend-before-freeze", false),
     ("backend-after-freeze", false),
@@ -14,9 +15,9 @@ const BOUNDARIES: [(&str, bool); 7] = [
     ("backend-before-drop-frozen", true),
 ];
 
-/// What two states are compared by.
+/// The state of a key space, as far as tests compare it.
 #[derive(Debug, PartialEq)]
-pub(super) struct Standing {
+pub(super) struct Summary {
     consistent_index: u64,
     revision: i64,
     compacted: i64,
@@ -24,9 +25,9 @@ pub(super) struct Standing {
     keys: String,
 }
 
-pub(super) fn standing(store: &Store) -> Standing {
+pub(super) fn summary(store: &Store) -> Summary {
     let kvs = store.range(0, &all()).unwrap().kvs;
-    Standing {
+    Summary {
         consistent_index: store.backend().consistent_index().0,
         revision: store.revision(),
         compacted: store.compacted(),
@@ -35,7 +36,7 @@ pub(super) fn standing(store: &Store) -> Standing {
     }
 }
 
-/// Commits, and returns the file as it was when the commit came to `boundary`.
+/// Commits, and opens a copy of the file as it was when the commit reached `boundary`.
 fn commit_and_copy(space: &Space, boundary: &str) -> Arc<Store> {
     let backend = space.store.backend();
     let (from, to) = (backend.path().to_owned(), backend.path().with_extension("image"));
@@ -43,7 +44,7 @@ fn commit_and_copy(space: &Space, boundary: &str) -> Arc<Store> {
     let reached = Arc::new(AtomicBool::new(false));
     let of_callback = reached.clone();
     let copy = move || {
-        // Other tests' commit threads come along here as well.
+        // Commit threads of other tests reach the same failpoint.
         if std::thread::current().id() == thread {
             std::fs::copy(&from, &to).unwrap();
             of_callback.store(true, Ordering::Release);
@@ -56,9 +57,9 @@ fn commit_and_copy(space: &Space, boundary: &str) -> Arc<Store> {
     open(&image)
 }
 
-/// Goal: a transaction of several writes, a compaction and the deletion of its rows are there
-/// with the index of their entries, or not at all. Method: at each boundary of the commit the
-/// file is copied, which is what a kill leaves, and the copy is opened.
+/// Goal: after a kill, a transaction of several writes, a compaction and the deletion of its rows
+/// are in the file together with the index of their entries, or not at all. Method: copy the file
+/// at each boundary of a commit, as a kill would leave it, and open the copy.
 #[test]
 fn a_crash_at_any_boundary_leaves_whole_entries() {
     let _scenario = fail::FailScenario::setup();
@@ -68,20 +69,20 @@ fn a_crash_at_any_boundary_leaves_whole_entries() {
             space.put(key, value);
         }
         space.store.backend().commit_now();
-        let before = standing(&space.store);
+        let before = summary(&space.store);
         space.txn_put_put_delete();
         space.compact(4).unwrap();
         space.store.step_compaction(100);
         space.store.step_compaction(2);
         space.put("c", "1");
-        let after = standing(&space.store);
+        let after = summary(&space.store);
 
         let crashed = commit_and_copy(&space, boundary);
         let expected = if is_through { &after } else { &before };
-        assert_eq!(&standing(&crashed), expected, "{boundary}");
-        // What was left of the compaction is done, and changes nothing.
+        assert_eq!(&summary(&crashed), expected, "{boundary}");
+        // The rest of the compaction changes nothing that can be read.
         while crashed.step_compaction(1) {}
-        assert_eq!(&standing(&crashed), expected, "{boundary}");
-        assert_eq!(standing(&space.store), after, "{boundary}");
+        assert_eq!(&summary(&crashed), expected, "{boundary}");
+        assert_eq!(summary(&space.store), after, "{boundary}");
     }
 }

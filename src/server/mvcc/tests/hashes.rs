@@ -1,11 +1,11 @@
-//! Hashes of the key space around a compaction, against rows that are laid out by hand, and against
-//! etcd's rule.
+//! Hashes of the key space around a compaction, compared with rows written by hand and with etcd's
+//! rule.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::*;
 
-/// CRC-32C bit by bit, so that it is not the code under test that says what is right.
+/// CRC-32C bit by bit, so that the expected hash does not come from the code under test.
 fn crc32c(parts: &[&[u8]]) -> u32 {
     let mut crc = u32::MAX;
     for byte in parts.iter().flat_map(|part| part.iter()) {
@@ -24,9 +24,9 @@ fn row_key(main: u8) -> Vec<u8> {
     key
 }
 
-/// etcd has no binary here that answers at the compacted revision (3.5.1 refuses), so the rows are
-/// written down as late 3.5 leaves them: of `a` the put at 4, of `b` its tombstone at 5, which does
-/// not count, and of `c` nothing.
+/// etcd 3.5.1, with which hashes are compared otherwise, refuses the compacted revision. So the
+/// test contains the rows that late 3.5 leaves: of `a` the put at 4; of `b` its tombstone at 5,
+/// which does not count.
 #[test]
 fn the_compacted_revision_has_the_hash_of_the_rows_that_etcd_leaves() {
     assert_eq!(crc32c(&[b"123456789"]), 0xe306_9283);
@@ -44,7 +44,7 @@ fn the_compacted_revision_has_the_hash_of_the_rows_that_etcd_leaves() {
     let [k4, k6, k7] = [4, 6, 7].map(row_key);
     let at_5 = crc32c(&[b"key", &k4, a4]);
     let at_6 = crc32c(&[b"key", &k4, a4, &k6, d6]);
-    // The row at 4 is not kept at 7, where `a` has another one.
+    // At 7, `a` has a newer row than the one at 4.
     let at_7 = crc32c(&[b"key", &k6, d6, &k7, a7]);
     space.compact(5).unwrap();
     loop {
@@ -72,18 +72,19 @@ fn a_revision_below_zero_has_the_hash_of_no_rows() {
     assert_eq!(space.hash(i64::MIN), nothing);
 }
 
-/// What one key was: at which revision, and whether it was deleted there.
+/// The writes to each key: the revision, and whether the key was deleted.
 type History = BTreeMap<&'static str, Vec<(i64, bool)>>;
 
-/// What a compaction at `at` keeps (etcd: `keyIndex.keep`, `keyIndex.compact`): of each key the newest
-/// revision up to there, a tombstone only at `at` itself, and not for a hash.
+/// The revisions up to `at` that a compaction at `at` keeps (etcd: `keyIndex.keep`,
+/// `keyIndex.compact`): the newest of each key. A tombstone is kept only at `at` itself, and never
+/// for a hash.
 fn kept(history: &History, at: i64, for_hash: bool) -> HashSet<i64> {
     let newest = |writes: &Vec<(i64, bool)>| writes.iter().rev().find(|it| it.0 <= at).copied();
     let keeps = |(main, is_tombstone): &(i64, bool)| !is_tombstone || *main == at && !for_hash;
     history.values().filter_map(newest).filter(keeps).map(|(main, _)| main).collect()
 }
 
-/// etcd's hash of the rows that are there when a compaction is through (`kvHasher`).
+/// etcd's hash of the rows that exist when a compaction is finished (`kvHasher`).
 fn expected(history: &History, rows: &[(Bytes, Bytes)], compacted: i64, at: i64) -> u32 {
     let (left, keep) = (kept(history, compacted, false), kept(history, at, true));
     let mut hashed: Vec<&[u8]> = vec![b"key"];
@@ -99,9 +100,9 @@ fn expected(history: &History, rows: &[(Bytes, Bytes)], compacted: i64, at: i64)
     crc32c(&hashed)
 }
 
-/// Goal: the hash is etcd's for each revision that has one, however far the compaction has come.
-/// Method: every history of five writes to two keys, a compaction, after each of its steps; among
-/// them histories in which nothing is left.
+/// Goal: each revision that has a hash has etcd's, however far the compaction has come. Method:
+/// every history of five writes to two keys, and a compaction; hashes are compared after each of
+/// its steps. After some histories no key is left.
 #[test]
 fn a_hash_does_not_depend_on_how_far_the_compaction_is() {
     let mut with_nothing_kept = 0;

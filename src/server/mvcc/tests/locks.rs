@@ -1,7 +1,7 @@
-//! Who waits for whom: what takes long must not happen under a lock that apply needs.
+//! Long work must not happen under a lock that apply needs.
 //!
-//! Each test stops at a failpoint in the middle of the work, and looks there whether the locks are
-//! free. Other tests' threads come along the same failpoints, so each looks for its own thread.
+//! Each test stops at a failpoint in the middle of the work, and checks that the locks are free.
+//! Threads of other tests reach the same failpoints, so a test acts on its own thread only.
 
 use std::{
     sync::{
@@ -17,11 +17,12 @@ use super::{
     *,
 };
 
-/// How long something may take that must not wait at all.
+/// The time after which a call counts as blocked.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Calls `act` with `of` and a number whenever this thread comes to a failpoint; 0 is the first
-/// time. It keeps nothing alive: what it knows is dropped under a lock that every failpoint needs.
+/// Calls `act` with `of` and a number, counted from 0, whenever this thread reaches a failpoint. It
+/// holds a weak reference only, because its state is dropped under a lock that every failpoint
+/// takes.
 fn at<T: Send + Sync + 'static>(
     failpoint: &str,
     of: &Arc<T>,
@@ -47,11 +48,10 @@ fn fill(backend: &Backend) {
     }
 }
 
-/// Goal: whoever has locked readers out does not wait for the disk. Method: a commit hangs; the
-/// buffer becomes full between the moment at which a batch finds room and the one at which it has
-/// the index.
+/// Goal: apply does not wait for the disk while it holds the index lock. Method: a commit hangs,
+/// and the buffer becomes full after a batch has found room and before it locks the index.
 #[test]
-fn a_batch_that_has_the_index_does_not_wait_for_room() {
+fn a_batch_does_not_wait_for_room_while_it_holds_the_index() {
     let _scenario = fail::FailScenario::setup();
     let folder = TempDir::new().unwrap();
     let batch_interval = Duration::from_secs(3600);
@@ -62,7 +62,7 @@ fn a_batch_that_has_the_index_does_not_wait_for_room() {
     let (hangs, commit_thread) = (Mutex::new(hangs), backend.commit_thread());
     let hang = move || {
         if thread::current().id() == commit_thread {
-            // Until the sender is gone.
+            // Until the sender is dropped.
             let _ = hangs.lock().unwrap().recv();
         }
     };
@@ -81,9 +81,10 @@ fn a_batch_that_has_the_index_does_not_wait_for_room() {
     assert_eq!(outcome, Ok(1));
 }
 
-/// Goal: a pass that has much to search for holds up nobody. Method: in the middle of it, write.
+/// Goal: a long pass of the sync thread delays no writes. Method: in the middle of it, check the
+/// locks.
 #[test]
-fn a_watcher_that_is_far_behind_is_served_without_locks() {
+fn a_watcher_that_is_far_behind_catches_up_without_locks() {
     let _scenario = fail::FailScenario::setup();
     let mut space = Space::new();
     for _ in 0..1500 {
@@ -91,20 +92,21 @@ fn a_watcher_that_is_far_behind_is_served_without_locks() {
     }
     let mut client = Client::of(&space, 16);
     client.create(&request("a", "", 2)).unwrap();
-    let times = at("watch-sync-shares", &space.store, |store, _| {
+    let times = at("watch-sync-batches", &space.store, |store, _| {
         assert!(store.index.try_write().is_ok(), "apply would have to wait");
-        assert_eq!(store.watchers.counts(), (0, 1, 0));
+        assert_eq!(store.watcher_counts(), (0, 1, 0));
     });
     assert!(space.store.sync_watchers());
     assert!(!space.store.sync_watchers());
     assert_eq!(times.load(Ordering::Acquire), 2);
-    assert_eq!(client.told().len(), 2);
+    assert_eq!(client.received().len(), 2);
 }
 
-/// Goal: a watcher that is near the present is served without the lock, too, and misses nothing: it
-/// is held only for what was written meanwhile. Method: in the middle of a pass, write.
+/// Goal: a watcher that is near the newest revision catches up without the lock, which is held only
+/// to read later writes, and misses nothing. Method: in the middle of a pass, write, and once also
+/// compact.
 #[test]
-fn a_watcher_that_is_near_the_present_is_served_without_locks() {
+fn a_watcher_that_is_nearly_synced_catches_up_without_locks() {
     let _scenario = fail::FailScenario::setup();
     for (compacts, passes) in [(false, 2), (true, 1)] {
         let mut space = Space::new();
@@ -113,7 +115,7 @@ fn a_watcher_that_is_near_the_present_is_served_without_locks() {
         }
         let mut client = Client::of(&space, 16);
         client.create(&request("a", "", 2)).unwrap();
-        let times = at("watch-sync-shares", &space.store, move |store, time| {
+        let times = at("watch-sync-batches", &space.store, move |store, time| {
             assert_eq!(time == 0, store.index.try_write().is_ok(), "time {time}");
             if time > 0 {
                 return;
@@ -122,22 +124,22 @@ fn a_watcher_that_is_near_the_present_is_served_without_locks() {
             for value in ["2", "3"] {
                 let (key, value) = (text("a"), text(value));
                 let put = PutRequest { key, value, ..PutRequest::default() };
-                batch.kv(1, KvRequest::Put(&put), Asker::Here).unwrap();
+                batch.kv(1, KvRequest::Put(&put), ReplyTo::Client).unwrap();
             }
             if compacts {
                 let revision = batch.revision();
                 let compact = CompactionRequest { revision, physical: false };
-                batch.kv(1, KvRequest::Compact(&compact), Asker::Here).unwrap();
+                batch.kv(1, KvRequest::Compact(&compact), ReplyTo::Client).unwrap();
             }
         });
-        // What is compacted meanwhile is not read as if it were complete.
+        // Revisions that were compacted meanwhile are not read, because rows may be missing.
         assert_eq!(space.store.sync_watchers(), compacts);
-        fail::remove("watch-sync-shares");
+        fail::remove("watch-sync-batches");
         assert_eq!(times.load(Ordering::Acquire), passes);
         let (revision, events) = if compacts { (501, 500) } else { (503, 502) };
-        let told = client.told().join("; ");
-        assert!(told.contains(&format!("past {revision}: ")), "{told}");
-        assert_eq!(told.matches("a=").count(), events, "{told}");
+        let received = client.received().join("; ");
+        assert!(received.contains(&format!("past {revision}: ")), "{received}");
+        assert_eq!(received.matches("a=").count(), events, "{received}");
         assert_eq!(
             space.store.watcher_counts(),
             (usize::from(!compacts), usize::from(compacts), 0)
@@ -145,10 +147,11 @@ fn a_watcher_that_is_near_the_present_is_served_without_locks() {
     }
 }
 
-/// Goal: a transaction that only reads lets apply go on while it reads what it compares, and still
-/// stands at one revision. Method: in the middle of it, write; and once also compact what it needs.
+/// Goal: a transaction that only reads does not block apply while it reads the rows that it
+/// compares, and still reads at one revision. Method: in the middle of it, write, and once also
+/// compact its revision.
 #[test]
-fn comparisons_of_a_transaction_that_only_reads_hold_up_nobody() {
+fn comparisons_of_a_transaction_that_only_reads_do_not_block_apply() {
     use crate::pb::etcdserverpb::{
         Compare, RequestOp, TxnRequest, compare::TargetUnion, request_op::Request,
     };
@@ -168,45 +171,45 @@ fn comparisons_of_a_transaction_that_only_reads_hold_up_nobody() {
         space.store.backend().commit_now();
         let times = at("backend-resolve", &space.store, move |store, time| {
             if time > 0 {
-                // The range of the answer comes along here, too.
+                // The range of the answer reaches this failpoint, too.
                 return;
             }
             assert!(store.index.try_write().is_ok(), "apply would have to wait");
             let mut batch = store.batch();
             let put = PutRequest { key: text("d"), value: text("no"), ..PutRequest::default() };
-            batch.kv(99, KvRequest::Put(&put), Asker::Here).unwrap();
+            batch.kv(99, KvRequest::Put(&put), ReplyTo::Client).unwrap();
             if compacts {
                 let revision = batch.revision();
                 let compact = CompactionRequest { revision, physical: false };
-                batch.kv(99, KvRequest::Compact(&compact), Asker::Here).unwrap();
+                batch.kv(99, KvRequest::Compact(&compact), ReplyTo::Client).unwrap();
             }
         });
-        let response = space.store.small_txn(0, &request, usize::MAX).unwrap().unwrap();
+        let response = space.read_txn(&request).unwrap();
         fail::remove("backend-resolve");
         assert!(times.load(Ordering::Acquire) > 0);
-        // As of the revision before the put; or, since that is gone, as of the one after it.
+        // It reads at the revision before the put; or, if that is compacted, at the one after it.
         assert_eq!(response.header.unwrap().revision, expected);
         assert_eq!(response.succeeded, !compacts);
         let crate::pb::etcdserverpb::response_op::Response::ResponseRange(range) =
             response.responses.into_iter().next().unwrap().response.unwrap()
         else {
-            panic!("a range is answered with something else");
+            panic!("the response to a range is of another kind");
         };
         assert_eq!((range.header.unwrap().revision, range.count), (expected, expected - 2));
     }
 }
 
-/// Goal: `HashKV` lets apply go on while it walks through the index, and gives the hash of one
-/// moment. Method: between two steps, write; and once also compact.
+/// Goal: `HashKV` does not block apply while it walks through the index, and still hashes one
+/// revision. Method: between two steps, write, and once also compact.
 #[test]
-fn a_hash_lets_go_of_the_index_between_its_steps() {
+fn a_hash_releases_the_index_between_its_steps() {
     let _scenario = fail::FailScenario::setup();
     let space = Space::new();
     let mut batch = space.store.batch();
-    for key in 0..=crate::server::mvcc::hash::KEYS_STEP {
+    for key in 0..=crate::server::mvcc::hash::STEP_KEYS {
         let key = text(&format!("k{key}"));
         let put = PutRequest { key, ..PutRequest::default() };
-        batch.kv(1, KvRequest::Put(&put), Asker::Here).unwrap();
+        batch.kv(1, KvRequest::Put(&put), ReplyTo::Client).unwrap();
     }
     drop(batch);
     let before = space.store.hash_kv(0).unwrap();
@@ -215,18 +218,18 @@ fn a_hash_lets_go_of_the_index_between_its_steps() {
         let mut batch = store.batch();
         if time < 2 {
             let put = PutRequest { key: text("k0"), ..PutRequest::default() };
-            batch.kv(2, KvRequest::Put(&put), Asker::Here).unwrap();
+            batch.kv(2, KvRequest::Put(&put), ReplyTo::Client).unwrap();
         }
         if time == 1 {
             let revision = batch.revision();
             let compact = CompactionRequest { revision, physical: false };
-            batch.kv(3, KvRequest::Compact(&compact), Asker::Here).unwrap();
+            batch.kv(3, KvRequest::Compact(&compact), ReplyTo::Client).unwrap();
         }
     });
     let same = space.store.hash_kv(before.hash_revision).unwrap();
     assert_eq!((same.hash, same.compacted), (before.hash, -1));
     assert_eq!(times.load(Ordering::Acquire), 1);
-    // The second walk is overtaken by the compaction, and the third is through.
+    // The compaction stops the second walk, and the third one completes.
     let after = space.store.hash_kv(0).unwrap();
     assert_eq!((after.hash_revision, after.compacted), (after.revision, after.revision));
     assert_eq!(times.load(Ordering::Acquire), 3);
@@ -234,23 +237,23 @@ fn a_hash_lets_go_of_the_index_between_its_steps() {
     assert_eq!(space.store.hash_kv(0), Ok(after));
 }
 
-/// More keys than are visited with the index locked.
+/// A key space with more keys than are visited before the index is released.
 fn many_keys() -> Space {
     let space = Space::new();
     let mut batch = space.store.batch();
     for key in 0..9000 {
         let key = text(&format!("k{key:04}"));
         let put = PutRequest { key, ..PutRequest::default() };
-        batch.kv(1, KvRequest::Put(&put), Asker::Here).unwrap();
+        batch.kv(1, KvRequest::Put(&put), ReplyTo::Client).unwrap();
     }
     drop(batch);
     space
 }
 
-/// Goal: what visits many keys is not done at once, however few it returns; a count of the present
-/// visits none. Method: an old revision, and keys that are deleted.
+/// Goal: a range that visits many keys is not answered at once, even if it returns few; a count at
+/// the newest revision visits none. Method: an old revision, and deleted keys.
 #[test]
-fn a_range_that_visits_many_keys_is_not_short() {
+fn a_range_that_visits_many_keys_is_not_answered_at_once() {
     let space = many_keys();
     let at_once = |range: &RangeRequest| {
         space.store.small_range(0, range, usize::MAX).unwrap().map(|range| range.count)
@@ -263,14 +266,14 @@ fn a_range_that_visits_many_keys_is_not_short() {
         let old = RangeRequest { revision: 5000, ..range };
         assert_eq!(at_once(&old), None);
         assert_eq!(space.store.range(0, &old).unwrap().count, 4999);
-        // Few keys are short at any revision.
+        // A range of few keys is answered at once at any revision.
         let few = RangeRequest { key: text("k0000"), range_end: text("k0020"), ..old };
         assert_eq!(at_once(&few), Some(20));
     }
     let mut batch = space.store.batch();
     let (key, range_end) = (text("k0000"), text("k8000"));
     let delete = DeleteRangeRequest { key, range_end, prev_kv: false };
-    batch.kv(1, KvRequest::DeleteRange(&delete), Asker::Here).unwrap();
+    batch.kv(1, KvRequest::DeleteRange(&delete), ReplyTo::Client).unwrap();
     drop(batch);
     assert_eq!(at_once(&first), None);
     assert_eq!(at_once(&count), Some(1000));
@@ -278,10 +281,10 @@ fn a_range_that_visits_many_keys_is_not_short() {
     assert_eq!((found.kvs[0].key.clone(), found.count, found.more), (text("k8000"), 1000, true));
 }
 
-/// Goal: a long range lets apply go on, and still stands at one revision. Method: between two
-/// portions, write, and once also compact what it needs; in every order and with limits.
+/// Goal: a long range does not block apply, and still reads at one revision. Method: between two
+/// portions, write, and once also compact its revision; with several orders and limits.
 #[test]
-fn a_long_range_lets_go_of_the_index_between_its_portions() {
+fn a_long_range_releases_the_index_between_its_portions() {
     let _scenario = fail::FailScenario::setup();
     for (limit, compacts) in [(0, false), (8000, false), (0, true)] {
         let space = many_keys();
@@ -297,12 +300,12 @@ fn a_long_range_lets_go_of_the_index_between_its_portions() {
                 for key in ["k0000", "k8999", "z"] {
                     let put =
                         PutRequest { key: text(key), value: text("new"), ..Default::default() };
-                    batch.kv(9, KvRequest::Put(&put), Asker::Here).unwrap();
+                    batch.kv(9, KvRequest::Put(&put), ReplyTo::Client).unwrap();
                 }
                 if compacts {
                     let revision = batch.revision();
                     let compact = CompactionRequest { revision, physical: false };
-                    batch.kv(9, KvRequest::Compact(&compact), Asker::Here).unwrap();
+                    batch.kv(9, KvRequest::Compact(&compact), ReplyTo::Client).unwrap();
                 }
             });
             let found = space.store.range(0, &range).unwrap();

@@ -1,12 +1,12 @@
-//! The key space against a model that is too simple to be wrong: a copy of everything for each
-//! revision. Restarts, commits and steps of compaction happen at random and must change nothing.
+//! The key space against a simple model, which copies all keys for each revision. Restarts, commits
+//! and steps of compaction happen at random, and must not change any answer.
 
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::pb::etcdserverpb::{RequestOp, TxnRequest, request_op::Request};
 
-/// xorshift64*: enough for choosing, and the same everywhere.
+/// xorshift64*: good enough for tests, and the same on every platform.
 pub(super) struct Random(u64);
 
 impl Random {
@@ -44,8 +44,8 @@ fn op(request: Request) -> RequestOp {
     RequestOp { request: Some(request) }
 }
 
-/// `states[n]` is the key space at revision n + 1.
 struct Model {
+    /// `states[n]` is the key space at revision n + 1.
     states: Vec<Keys>,
     compacted: i64,
 }
@@ -124,9 +124,9 @@ impl Check {
         assert_eq!(self.space().delete(&key, &end), expected);
     }
 
-    /// Puts and deletes, in any order and also the same keys, together with a read of a revision
-    /// that may be unreadable. Deletions up to the last key are what escapes the check for
-    /// overlaps, so that one transaction may delete a key and put it again.
+    /// A transaction of puts and deletions in any order, with a read of a revision that may be
+    /// unreadable. It may write a key more than once: the check for overlaps does not see deletions
+    /// without an upper bound, so one transaction may delete a key and put it again.
     fn txn(&mut self) {
         let revision = self.random.revision(self.model.revision());
         let read = RangeRequest { key: text(&self.random.key()), revision, ..Default::default() };
@@ -159,7 +159,7 @@ impl Check {
         assert_eq!(self.space().apply(KvRequest::Txn(&expand(&request))).map(drop), expected);
     }
 
-    /// Often at the newest revision, of which nobody knows yet what comes behind it.
+    /// Compacts, often at the newest revision.
     fn compact(&mut self) {
         let newest = self.model.revision();
         let revision =
@@ -225,7 +225,7 @@ impl Check {
 }
 
 impl Space {
-    /// Deletes all keys from `key` on and puts it again, in one transaction.
+    /// Deletes all keys from `key` on and puts `key` again, in one transaction.
     fn delete_and_put(&mut self, key: &str) -> i64 {
         let (key, range_end, value) = (text(key), text("\0"), text("again"));
         let delete = DeleteRangeRequest { key: key.clone(), range_end, prev_kv: false };
@@ -239,9 +239,9 @@ impl Space {
     }
 }
 
-/// A deletion up to the last key is not held against a put of the same transaction, as in etcd.
+/// As in etcd, a transaction may delete a key and put it, if the deletion has no upper bound.
 #[test]
-fn a_key_that_one_transaction_deletes_and_puts_outlives_a_compaction_at_that_revision() {
+fn a_key_that_one_transaction_deletes_and_puts_survives_a_compaction_at_that_revision() {
     let mut space = Space::new();
     space.put("b", "1");
     space.put("c", "1");
@@ -264,7 +264,7 @@ fn a_key_that_one_transaction_deletes_and_puts_outlives_a_compaction_at_that_rev
 }
 
 #[test]
-fn the_key_space_is_what_the_model_says() {
+fn the_key_space_agrees_with_the_model() {
     for seed in 1..=12 {
         println!("seed {seed}");
         let model = Model { states: vec![Keys::new()], compacted: -1 };
@@ -276,10 +276,9 @@ fn the_key_space_is_what_the_model_says() {
     }
 }
 
-/// Two members that apply the same, with commits, restarts and compaction at other moments, have
-/// the same hash.
+/// Two members apply the same entries, and compact and restart at different times.
 #[test]
-fn members_that_differ_in_their_timing_agree_on_the_hash() {
+fn members_whose_compactions_and_restarts_differ_agree_on_the_hash() {
     for seed in 1..=6 {
         println!("seed {seed}");
         let mut random = Random::new(seed);

@@ -1,4 +1,4 @@
-//! Golden scripts: `tests/scripts/key_index` and `tests/scripts/mvcc`.
+//! The golden scripts `tests/scripts/key_index` and `tests/scripts/mvcc`.
 
 use std::{collections::HashSet, error::Error as StdError, fmt::Write as _};
 
@@ -41,13 +41,13 @@ fn mvcc_restart() {
 #[derive(Default)]
 struct Key(KeyIndex);
 
-fn lives(index: &KeyIndex) -> String {
-    let life = |revisions: &[Revision]| {
+fn generations(index: &KeyIndex) -> String {
+    let generation = |revisions: &[Revision]| {
         let mains: Vec<_> = revisions.iter().map(|it| it.main.to_string()).collect();
         format!("[{}]", mains.join(" "))
     };
-    let lives: Vec<_> = index.generations().iter().map(|it| life(&it.revisions)).collect();
-    lives.join(" ")
+    let all: Vec<_> = index.generations().iter().map(|it| generation(&it.revisions)).collect();
+    all.join(" ")
 }
 
 fn mains(revisions: HashSet<Revision>) -> String {
@@ -66,16 +66,16 @@ impl Runner for Key {
         let mut keep = HashSet::new();
         Ok(match command.name.as_str() {
             "put" => {
-                let placed = self.0.put(Revision::new(main, 0));
+                let effect = self.0.put(Revision::new(main, 0));
                 format!(
                     "created {} version {}: {}\n",
-                    placed.created,
-                    placed.version,
-                    lives(&self.0)
+                    effect.created,
+                    effect.version,
+                    generations(&self.0)
                 )
             }
             "tombstone" if self.0.tombstone(Revision::new(main, 0)) => {
-                format!("{}\n", lives(&self.0))
+                format!("{}\n", generations(&self.0))
             }
             "tombstone" => "gone already\n".to_owned(),
             "get" => match self.0.get(main) {
@@ -89,7 +89,7 @@ impl Runner for Key {
             "compact" => {
                 self.0.compact(main, &mut keep);
                 let empty = if self.0.is_empty() { "empty" } else { "still needed" };
-                format!("keeps {}: {} ({empty})\n", mains(keep), lives(&self.0))
+                format!("keeps {}: {} ({empty})\n", mains(keep), generations(&self.0))
             }
             name => return Err(format!("unknown command {name}").into()),
         })
@@ -165,7 +165,7 @@ impl Runner for Keys {
             "history" => {
                 let index = space.store.read();
                 let key = index.tree.key_index(next()?.as_bytes());
-                format!("{}\n", key.map(lives).unwrap_or_default())
+                format!("{}\n", key.map(generations).unwrap_or_default())
             }
             "restart" => {
                 space = space.restart();

@@ -1,4 +1,5 @@
-//! Puts, deletions and transactions. The answers to nested ones were compared with etcd 3.5.1.
+//! Puts, deletions and transactions. The answers to nested transactions were compared with etcd
+//! 3.5.1.
 
 use prost::Message as _;
 
@@ -39,7 +40,7 @@ fn nested(request: &TxnRequest) -> RequestOp {
     op(Request::RequestTxn(request.encode_to_vec().into()))
 }
 
-/// The answer to a nested transaction.
+/// Decodes the answer to a nested transaction.
 fn inner(response: &ResponseOp) -> TxnResponse {
     match &response.response {
         Some(Response::ResponseTxn(bytes)) => TxnResponse::decode(bytes.clone()).unwrap(),
@@ -66,14 +67,14 @@ impl Space {
         }
     }
 
-    /// Part of the sequence whose hashes etcd has reported.
+    /// A part of the commands after which etcd has reported hashes.
     pub(super) fn txn_put_put_delete(&mut self) {
         let mut request = of(vec![put("x", "1"), put("y", "2"), delete("a")]);
         request.compare.push(compare("x", 0, 2, TargetUnion::ModRevision(0)));
         assert!(self.txn(&request).unwrap().succeeded);
     }
 
-    /// Applies a transaction that must be refused, and checks that it has left nothing.
+    /// Applies a transaction that must be refused, and checks that it has written nothing.
     fn refuse(&mut self, request: &TxnRequest, error: Error) {
         let before = (self.store.revision(), self.hash(0), self.store.backend().buffered());
         assert_eq!(self.txn(request), Err(error), "{request:?}");
@@ -101,7 +102,7 @@ fn values(response: &TxnResponse) -> Vec<String> {
 }
 
 #[test]
-fn a_put_counts_versions_and_returns_what_was_before() {
+fn a_put_counts_versions_and_returns_the_previous_key_value() {
     let mut space = Space::new();
     space.put("a", "1");
     let (key, value) = (text("a"), text("2"));
@@ -122,13 +123,13 @@ fn a_put_counts_versions_and_returns_what_was_before() {
 }
 
 #[test]
-fn an_identical_value_still_makes_a_revision() {
+fn a_put_of_the_same_value_takes_a_revision() {
     let mut space = Space::new();
     assert_eq!([space.put("a", "1"), space.put("a", "1")], [2, 3]);
 }
 
 #[test]
-fn ignoring_the_value_needs_a_key_and_keeps_its_value() {
+fn a_put_that_ignores_the_value_keeps_that_of_an_existing_key() {
     let mut space = Space::new();
     let request = PutRequest { key: text("a"), ignore_value: true, ..PutRequest::default() };
     assert_eq!(space.apply(KvRequest::Put(&request)), Err(Error::KeyNotFound));
@@ -150,7 +151,7 @@ fn an_unknown_lease_is_refused_before_a_missing_key() {
 }
 
 #[test]
-fn a_deletion_of_many_keys_is_one_revision() {
+fn a_deletion_of_many_keys_takes_one_revision() {
     let mut space = three_keys();
     let request = DeleteRangeRequest { key: text("a"), range_end: text("\0"), prev_kv: true };
     let Ok(KvResponse::DeleteRange(response)) = space.apply(KvRequest::DeleteRange(&request))
@@ -165,7 +166,7 @@ fn a_deletion_of_many_keys_is_one_revision() {
 }
 
 #[test]
-fn an_empty_transaction_succeeds_and_makes_no_revision() {
+fn an_empty_transaction_succeeds_and_takes_no_revision() {
     let response = Space::new().txn(&TxnRequest::default()).unwrap();
     assert!(response.succeeded);
     assert_eq!(response.header.unwrap().revision, 1);
@@ -209,11 +210,11 @@ fn a_key_can_be_put_and_deleted_by_two_nested_transactions() {
     assert_eq!(space.restart().keys(&all()), "k");
 }
 
-/// Goal: what stands in the log is carried out, however deep it is, alike on all members. Method: two
-/// members apply an entry of ten thousand transactions in each other, every second in the branch of
-/// those whose comparisons fail, on a stack for a few calls.
+/// Goal: members apply transactions of any depth in the log alike. Method: two members
+/// apply an entry of ten thousand transactions nested in each other, every second one in the
+/// failure branch, on a stack that has room for a few calls.
 #[test]
-fn a_transaction_of_any_depth_is_carried_out() {
+fn a_transaction_of_any_depth_is_applied() {
     const DEPTH: usize = 10_000;
     let mut request = of(vec![put("innermost", "1"), get("innermost", 0)]);
     for level in (1..DEPTH).rev() {
@@ -249,7 +250,7 @@ fn a_transaction_that_would_fail_writes_nothing() {
     let write = || put("a", "new");
     space.refuse(&of(vec![write(), get("a", 2)]), Error::Compacted);
     space.refuse(&of(vec![write(), get("a", -5)]), Error::Compacted);
-    // Its own revision is the future, too.
+    // Even its own revision is in the future.
     space.refuse(&of(vec![write(), get("a", 6)]), Error::FutureRevision);
     space.refuse(&of(vec![write(), keep_value("missing")]), Error::KeyNotFound);
     let lease = PutRequest { key: text("b"), lease: 77, ..PutRequest::default() };
@@ -258,15 +259,16 @@ fn a_transaction_that_would_fail_writes_nothing() {
     let unsorted = RangeRequest { key: text("a"), sort_target: 9, ..RangeRequest::default() };
     let unsorted = op(Request::RequestRange(unsorted));
     space.refuse(&of(vec![write(), unsorted]), Error::InvalidSortOption);
-    // The branch that is not taken may be as wrong as it likes.
+    // The branch that is not taken is not checked.
     let mut request = of(vec![write()]);
     request.failure = vec![get("a", 99)];
     assert!(space.txn(&request).is_ok());
 }
 
-/// No checked request does this; an entry that nobody checked must not bring the member down.
+/// The check refuses such requests. An entry in the log that was not checked must not end the
+/// member.
 #[test]
-fn earlier_operations_decide_whether_a_value_can_be_kept() {
+fn earlier_operations_of_a_transaction_decide_whether_a_put_may_keep_a_value() {
     let mut space = three_keys();
     space.refuse(&of(vec![put("x", "1"), delete("a"), keep_value("a")]), Error::KeyNotFound);
     let request = of(vec![put("new", "1"), keep_value("new"), get("new", 0)]);
@@ -282,10 +284,7 @@ fn comparisons_follow_etcds_table() {
         let request = TxnRequest { compare: vec![compare.clone()], ..TxnRequest::default() };
         let of_apply = space.txn(&request).unwrap().succeeded;
         assert_eq!(of_apply, expected, "{compare:?}");
-        assert_eq!(
-            space.store.small_txn(0, &request, usize::MAX).unwrap().unwrap().succeeded,
-            expected
-        );
+        assert_eq!(space.read_txn(&request).unwrap().succeeded, expected, "{compare:?}");
     };
     // `b` was created at 2, modified at 4, has version 2 and the value "1".
     check(compare("b", 0, 0, TargetUnion::Version(2)), true);
@@ -295,13 +294,14 @@ fn comparisons_follow_etcds_table() {
     check(compare("b", 0, 3, TargetUnion::Value(text("1"))), true);
     check(compare("b", 2, 3, TargetUnion::Value(text("10"))), true);
     check(compare("b", 0, 4, TargetUnion::Lease(0)), true);
-    // A missing key compares as zero, but its value with nothing.
+    // A missing key compares as zero; its value satisfies no comparison.
     check(compare("no", 0, 0, TargetUnion::Version(0)), true);
     check(compare("no", 2, 2, TargetUnion::ModRevision(1)), true);
     check(compare("no", 0, 4, TargetUnion::Lease(0)), true);
     check(compare("no", 0, 3, TargetUnion::Value(text(""))), false);
     check(compare("no", 3, 3, TargetUnion::Value(text("x"))), false);
-    // The wrong value compares as zero, an unknown target as equal, an unknown result always.
+    // A value of another target compares as zero, an unknown target as equal, and an unknown result
+    // always holds.
     check(compare("no", 0, 0, TargetUnion::ModRevision(9)), true);
     check(compare("b", 0, 9, TargetUnion::Version(99)), true);
     check(compare("b", 9, 0, TargetUnion::Version(99)), true);
@@ -316,7 +316,7 @@ fn comparisons_follow_etcds_table() {
 }
 
 #[test]
-fn a_transaction_that_only_reads_stands_at_one_revision() {
+fn a_transaction_that_only_reads_reads_at_one_revision() {
     let mut space = three_keys();
     let mut request = of(vec![get("a", 0), get("b", 2)]);
     request.compare.push(compare("c", 0, 0, TargetUnion::Version(1)));
@@ -334,9 +334,10 @@ fn a_transaction_that_only_reads_stands_at_one_revision() {
     assert_eq!(space.store.small_txn(0, &request, usize::MAX), Err(Error::FutureRevision));
 }
 
-/// What is chosen by the index alone is what reading all rows would have chosen.
+/// Goal: selecting keys by the index returns what reading and sorting all rows would return.
+/// Method: every target and order with filters, and every limit, against the range without a limit.
 #[test]
-fn a_limit_on_what_is_sorted_takes_the_first_of_all() {
+fn a_limit_returns_the_first_of_all_sorted_keys() {
     let mut space = Space::new();
     for number in 0..60_u32 {
         let key = format!("k{}", number * 7919 % 17);
@@ -363,7 +364,7 @@ fn a_limit_on_what_is_sorted_takes_the_first_of_all() {
             for limit in 1..20 {
                 let got = space.range(&RangeRequest { limit, ..whole.clone() }).unwrap();
                 let cut = usize::try_from(limit).unwrap().min(expected.kvs.len());
-                // Without an order a limit comes first: the first rows by key are sorted.
+                // Without an order the limit comes first, and then the first keys are sorted.
                 if order != 0 {
                     assert_eq!(got.kvs, expected.kvs[..cut], "{whole:?}, {limit}");
                     assert_eq!((got.more, got.count), (cut < expected.kvs.len(), expected.count));
@@ -376,13 +377,13 @@ fn a_limit_on_what_is_sorted_takes_the_first_of_all() {
 }
 
 #[test]
-fn the_older_keys_of_a_range_are_counted_and_the_youngest_of_them_named() {
+fn the_older_keys_of_a_range_are_counted_and_the_youngest_is_returned() {
     let mut space = Space::new();
     let revisions = ["q/c", "q/a", "q0", "q/b", "q/d"].map(|key| space.put(key, ""));
     space.put("q/c", "again");
     let range = RangeRequest { key: text("q/"), range_end: text("q0"), ..RangeRequest::default() };
     let older = |space: &Space, at: usize| {
-        let older = space.store.older(&range, revisions[at]);
+        let older = space.store.older_keys(&range, revisions[at]);
         let youngest = older.youngest.map(|(key, created)| (show(&key), created));
         (youngest, older.count, older.revision)
     };

@@ -1,7 +1,8 @@
-//! Watchers: without sockets, without threads, every pass of the sync thread taken by hand.
+//! Tests of watchers without sockets and threads: they call the sync thread's passes themselves.
 //!
-//! Here: which events a watcher gets, and which watchers there are. [`past`]: those who are behind.
-//! [`progress`]: what is told when there are no events. [`world`]: all of it against a model.
+//! This file tests which events a watcher gets, and how watchers are created and cancelled.
+//! [`past`] tests unsynced watchers and victims, [`progress`] progress notices, and [`world`]
+//! everything against a model.
 
 mod past;
 mod progress;
@@ -15,11 +16,11 @@ use crate::{
     },
     server::mvcc::watch::{
         Events, Filters, News, Notice, Path as Way, QUEUE_LEN, Refusal, WatchRequest, WatchStream,
-        queue::{BYTES, Notices},
+        queue::{BYTES_MAX, Notices},
     },
 };
 
-/// A stream and its reader.
+/// A stream, and the receiving end of its queue.
 pub(super) struct Client {
     stream: WatchStream,
     notices: Notices,
@@ -39,12 +40,12 @@ impl Client {
         self.stream.create(request).map(|(watch_id, _)| watch_id)
     }
 
-    /// What is in the queue now, a line a notice.
-    pub(super) fn told(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.one()).collect()
+    /// Takes all notices out of the queue, and formats each as a line.
+    pub(super) fn received(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.next()).collect()
     }
 
-    fn one(&mut self) -> Option<String> {
+    fn next(&mut self) -> Option<String> {
         let Notice { watch_id, news, .. } = self.notices.try_recv().ok()?;
         Some(match news {
             News::Compacted(revision) => format!("{watch_id} compacted {revision}"),
@@ -82,25 +83,25 @@ fn delete_op(key: &str) -> RequestOp {
 }
 
 #[test]
-fn a_write_is_told_to_those_who_watch_its_key_and_all_of_a_revision_at_once() {
+fn a_write_notifies_the_watchers_of_its_keys_once_for_each_revision() {
     let mut space = three_keys();
     let mut client = Client::of(&space, 16);
     client.watch("a", "", 0);
     client.watch("b", "d", 0);
     client.watch("a", "\0", 0);
     space.put("a", "x");
-    assert_eq!(client.told(), ["0 6: a=x@6", "2 6: a=x@6"]);
+    assert_eq!(client.received(), ["0 6: a=x@6", "2 6: a=x@6"]);
     let success = vec![put_op("c", "1"), delete_op("b"), put_op("a", "2"), put_op("0", "3")];
     let txn = TxnRequest { success, ..TxnRequest::default() };
     space.apply(KvRequest::Txn(&expand(&txn))).unwrap();
     let expected = ["0 7: a=2@7", "1 7: c=1@7 -b@7", "2 7: c=1@7 -b@7 a=2@7"];
-    assert_eq!(client.told(), expected);
+    assert_eq!(client.received(), expected);
     assert_eq!(space.delete("x", "y").0, 0);
-    assert_eq!(client.told(), Vec::<String>::new());
+    assert_eq!(client.received(), Vec::<String>::new());
 }
 
 #[test]
-fn an_event_has_the_whole_key_value_and_a_tombstone_only_key_and_revision() {
+fn a_put_event_has_the_whole_key_value_and_a_deletion_only_key_and_revision() {
     let mut space = three_keys();
     let mut client = Client::of(&space, 16);
     for start in [0, 6] {
@@ -132,7 +133,7 @@ fn an_event_has_the_whole_key_value_and_a_tombstone_only_key_and_revision() {
 }
 
 #[test]
-fn filters_leave_out_puts_or_deletions_on_both_ways() {
+fn filters_apply_to_synced_and_to_unsynced_watchers() {
     let mut space = Space::new();
     let mut client = Client::of(&space, 16);
     for start_revision in [0, 2] {
@@ -143,7 +144,7 @@ fn filters_leave_out_puts_or_deletions_on_both_ways() {
         space.put("a", "1");
         space.delete("a", "");
         space.store.sync_watchers();
-        client.told().iter().for_each(|line| {
+        client.received().iter().for_each(|line| {
             let is_put = line.contains('=');
             let watcher = line.split(' ').next().unwrap();
             assert_eq!(matches!(watcher, "1" | "4"), is_put, "{line}");
@@ -154,7 +155,7 @@ fn filters_leave_out_puts_or_deletions_on_both_ways() {
 }
 
 #[test]
-fn ids_are_given_from_zero_or_chosen_and_never_twice() {
+fn watch_ids_are_assigned_from_zero_or_chosen_and_are_unique() {
     let space = Space::new();
     let mut client = Client::of(&space, 16);
     let mut create = |watch_id| client.create(&WatchRequest { watch_id, ..request("a", "", 0) });
@@ -166,7 +167,7 @@ fn ids_are_given_from_zero_or_chosen_and_never_twice() {
 }
 
 #[test]
-fn what_cannot_be_watched_is_refused_in_etcds_words() {
+fn invalid_watch_requests_are_refused_with_etcds_messages() {
     let space = three_keys();
     let mut client = Client::of(&space, 16);
     let mut refused =
@@ -181,7 +182,7 @@ fn what_cannot_be_watched_is_refused_in_etcds_words() {
 }
 
 #[test]
-fn what_is_cancelled_is_heard_no_more_and_a_stream_takes_its_watchers_along() {
+fn a_cancelled_watcher_gets_no_events_and_a_stream_removes_its_watchers_at_its_end() {
     let mut space = three_keys();
     let mut client = Client::of(&space, 16);
     client.watch("a", "", 0);

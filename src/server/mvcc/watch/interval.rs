@@ -1,16 +1,17 @@
-//! Which of many ranges contain a key (etcd: `adt.IntervalTree`).
+//! Finds the ranges that contain a key (etcd: `adt.IntervalTree`).
 //!
-//! A treap: a search tree by (begin, end), kept in balance by random priorities. Each node also
-//! knows the greatest end below it, so that whole branches that end too early are left out:
+//! The tree is a treap: a search tree by (begin, end), balanced by random priorities. Each node
+//! also knows the greatest end in its subtree, so a search skips subtrees whose ranges all end too
+//! early:
 //!
 //! ```text
 //!                 [c, f)  max ∞
-//!                ╱             ╲
-//!       [a, d) max d        [k, ∞) max ∞       who contains "e"? not below [a, d): it ends at d;
-//!                                              not [k, ∞): it begins behind; [c, f) does
+//!                ╱             ╲                Which ranges contain "e"?
+//!       [a, d) max d        [k, ∞) max ∞       the left subtree is skipped: it ends at d;
+//!                                              [c, f) does; [k, ∞) begins too late
 //! ```
 //!
-//! Watchers of the same range share a node, so a thousand of them on one prefix are one step.
+//! Watchers of the same range share a node, so a thousand watchers of one prefix take one step.
 
 use std::{cmp::Ordering, collections::BTreeSet};
 
@@ -18,17 +19,17 @@ use bytes::Bytes;
 
 use crate::trace::id::hash;
 
-/// Where a range ends.
+/// The end of a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// Before this key.
+    /// This key is the first that is not in the range.
     Before(Bytes),
-    /// It has no end.
+    /// The range has no end.
     Never,
 }
 
 impl End {
-    fn is_behind(&self, key: &[u8]) -> bool {
+    fn is_after(&self, key: &[u8]) -> bool {
         match self {
             End::Before(end) => key < end.as_ref(),
             End::Never => true,
@@ -57,7 +58,7 @@ impl PartialOrd for End {
 struct Node {
     begin: Bytes,
     end: End,
-    /// The greatest end of this node and all below it.
+    /// The greatest end of this node and its descendants.
     max: End,
     priority: u64,
     watchers: BTreeSet<u64>,
@@ -67,27 +68,26 @@ struct Node {
 
 type Tree = Option<Box<Node>>;
 
-/// Ranges, and the watchers of each.
+/// The watchers of ranges, by range.
 #[derive(Debug, Default)]
 pub(super) struct IntervalTree {
     root: Tree,
-    /// Counts insertions; its hash is the next node's priority.
-    made: u64,
+    /// Counts the nodes ever inserted. A node's priority is the hash of its number.
+    inserted: u64,
 }
 
 impl IntervalTree {
-    /// Adds a watcher of `begin` up to `end`.
     pub(super) fn insert(&mut self, begin: &Bytes, end: &End, watcher: u64) {
         if let Some(node) = find(&mut self.root, begin, end) {
             node.watchers.insert(watcher);
             return;
         }
-        self.made += 1;
+        self.inserted += 1;
         let node = Box::new(Node {
             begin: begin.clone(),
             end: end.clone(),
             max: end.clone(),
-            priority: hash(self.made),
+            priority: hash(self.inserted),
             watchers: BTreeSet::from([watcher]),
             left: None,
             right: None,
@@ -96,7 +96,6 @@ impl IntervalTree {
         self.root = merge(merge(left, Some(node)), right);
     }
 
-    /// Takes a watcher out.
     pub(super) fn remove(&mut self, begin: &Bytes, end: &End, watcher: u64) {
         let Some(node) = find(&mut self.root, begin, end) else { return };
         node.watchers.remove(&watcher);
@@ -126,50 +125,50 @@ fn find<'t>(tree: &'t mut Tree, begin: &Bytes, end: &End) -> Option<&'t mut Node
 
 fn visit(tree: &Tree, key: &[u8], f: &mut impl FnMut(u64)) {
     let Some(node) = tree else { return };
-    if !node.max.is_behind(key) {
+    if !node.max.is_after(key) {
         return;
     }
     visit(&node.left, key, f);
     if node.begin.as_ref() <= key {
-        if node.end.is_behind(key) {
+        if node.end.is_after(key) {
             node.watchers.iter().for_each(|watcher| f(*watcher));
         }
         visit(&node.right, key, f);
     }
 }
 
-/// Sets a node's `max` again after its children have changed.
-fn renewed(mut node: Box<Node>) -> Tree {
+/// Recomputes a node's `max` after a change of its children.
+fn with_max(mut node: Box<Node>) -> Tree {
     let children = [&node.left, &node.right].into_iter().flatten().map(|child| &child.max);
     let max = children.chain([&node.end]).max().cloned();
     node.max = max.unwrap_or(End::Never);
     Some(node)
 }
 
-/// What comes before (begin, end), and what does not.
+/// Splits a tree into the nodes before (begin, end) and the others.
 fn split(tree: Tree, begin: &Bytes, end: &End) -> (Tree, Tree) {
     let Some(mut node) = tree else { return (None, None) };
     if order(&node, begin, end).is_gt() {
         let (left, right) = split(node.right.take(), begin, end);
         node.right = left;
-        (renewed(node), right)
+        (with_max(node), right)
     } else {
         let (left, right) = split(node.left.take(), begin, end);
         node.left = right;
-        (left, renewed(node))
+        (left, with_max(node))
     }
 }
 
-/// Joins two trees, of which all of `left` comes before all of `right`.
+/// Joins two trees. Every node of `left` comes before every node of `right`.
 fn merge(left: Tree, right: Tree) -> Tree {
     match (left, right) {
         (Some(mut left), Some(mut right)) => {
             if left.priority > right.priority {
                 left.right = merge(left.right.take(), Some(right));
-                renewed(left)
+                with_max(left)
             } else {
                 right.left = merge(Some(left), right.left.take());
-                renewed(right)
+                with_max(right)
             }
         }
         (left, right) => left.or(right),
@@ -183,7 +182,7 @@ fn without(tree: Tree, begin: &Bytes, end: &End) -> Tree {
         Ordering::Greater => node.right = without(node.right.take(), begin, end),
         Ordering::Equal => return merge(node.left.take(), node.right.take()),
     }
-    renewed(node)
+    with_max(node)
 }
 
 #[cfg(test)]
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn random_ranges_are_found_as_a_scan_finds_them() {
+    fn a_search_finds_the_same_ranges_as_a_scan() {
         let seed = 7_u64;
         let dice = |n: u64, sides: u64| hash(seed.wrapping_mul(1_000_003).wrapping_add(n)) % sides;
         let mut tree = IntervalTree::default();
@@ -216,7 +215,7 @@ mod tests {
                 tree.remove(&begin, &end, watcher);
             }
             let key = key(dice(step * 5 + 4, 20));
-            let holds = |it: &&(Bytes, End, u64)| it.0 <= key && it.1.is_behind(&key);
+            let holds = |it: &&(Bytes, End, u64)| it.0 <= key && it.1.is_after(&key);
             let mut expected: Vec<u64> = all.iter().filter(holds).map(|it| it.2).collect();
             expected.sort_unstable();
             assert_eq!(found(&tree, &key), expected, "step {step}, seed {seed}");
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_ranges_are_no_deep_tree() {
+    fn a_tree_of_ten_thousand_ascending_ranges_is_not_deep() {
         fn depth(tree: &Tree) -> usize {
             tree.as_ref().map_or(0, |node| 1 + depth(&node.left).max(depth(&node.right)))
         }

@@ -1,8 +1,8 @@
 //! From a key to its watchers (etcd: `watcherGroup`).
 //!
-//! Watchers of one key stand in a map, watchers of ranges in an interval tree: a write looks into
-//! both, and never at a watcher that does not want it. Many may watch the same keys: those of one
-//! key stand in a set, as those of one range do, so that taking one out costs no look at the others.
+//! Watchers of one key are in a map, and watchers of ranges in an interval tree. A write searches
+//! both, and visits only watchers of its keys. The watchers of one key are a set, and so are those
+//! of one range, so removing one costs no visit to the others.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,20 +10,20 @@ use bytes::Bytes;
 
 use super::interval::{End, IntervalTree};
 
-/// The keys that a watcher watches.
+/// The keys of a watcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Keys {
-    /// One key.
     One(Bytes),
-    /// From the key, up to an end.
+    /// From the key up to an end.
     Range(Bytes, End),
 }
 
 impl Keys {
-    /// Reads a request's key and end: an empty key is the first that there can be, no end means one
-    /// key, and one zero byte "to the last". `None` if no key can be in between.
+    /// Reads a request's key and end. An empty key stands for the smallest key; an empty end means
+    /// one key, and one zero byte means no upper bound. Returns `None` if the range contains no
+    /// key.
     pub(super) fn new(key: &[u8], end: &[u8]) -> Option<Keys> {
-        // Copied: a watcher lives long, and these are slices of a buffer of the network.
+        // Copied, because a watcher lives long, and these are slices of a larger network buffer.
         let begin = if key.is_empty() { b"\0" } else { key };
         let begin = Bytes::copy_from_slice(begin);
         match end {
@@ -37,7 +37,7 @@ impl Keys {
     }
 }
 
-/// Watchers by what they watch.
+/// The numbers of watchers, by key.
 #[derive(Debug, Default)]
 pub(super) struct Lookup {
     keys: HashMap<Bytes, BTreeSet<u64>>,
@@ -45,7 +45,6 @@ pub(super) struct Lookup {
 }
 
 impl Lookup {
-    /// Adds a watcher.
     pub(super) fn insert(&mut self, keys: &Keys, watcher: u64) {
         match keys {
             Keys::One(key) => _ = self.keys.entry(key.clone()).or_default().insert(watcher),
@@ -53,7 +52,6 @@ impl Lookup {
         }
     }
 
-    /// Takes a watcher out.
     pub(super) fn remove(&mut self, keys: &Keys, watcher: u64) {
         match keys {
             Keys::One(key) => {
@@ -75,11 +73,12 @@ impl Lookup {
         self.ranges.visit(key, &mut f);
     }
 
-    /// Finds the watchers of each event: pairs of watcher and place, by watcher, then by place.
+    /// Finds the watchers of each of these keys. Returns pairs of a watcher and the index of a key,
+    /// in ascending order.
     pub(super) fn pairs<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Vec<(u64, usize)> {
         let mut pairs = Vec::new();
-        for (place, key) in keys.enumerate() {
-            self.visit(key, |watcher| pairs.push((watcher, place)));
+        for (index, key) in keys.enumerate() {
+            self.visit(key, |watcher| pairs.push((watcher, index)));
         }
         pairs.sort_unstable();
         pairs
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn watchers_of_one_key_go_one_by_one() {
+    fn watchers_of_one_key_are_removed_one_by_one() {
         let keys = Keys::new(b"a", b"").unwrap();
         let mut lookup = Lookup::default();
         for watcher in 0..5_000 {
@@ -119,11 +118,11 @@ mod tests {
         assert!(lookup.keys.is_empty());
     }
 
-    /// Goal: adding a watcher and taking it out does not look at the others that watch the same.
-    /// Method: the same number of watchers on one key, and spread over a thousand. If each looked at
-    /// the others, the one key would take several hundred times as long; a tree that is deeper takes
-    /// two or three times. The bound lies between, and the best of three runs counts, so that a pause
-    /// of the machine is no failure.
+    /// Goal: adding or removing a watcher does not visit the others of the same keys. Method: the
+    /// same number of watchers on one key, and on a thousand keys. If each visited the others, one
+    /// key would take several hundred times as long; a deeper tree takes two or three times as
+    /// long. The bound lies between, and the best of three runs counts, so that a pause of the
+    /// machine is not a failure.
     #[test]
     fn many_watchers_of_one_key_cost_no_more_than_the_same_number_on_many_keys() {
         const WATCHERS: u64 = 50_000;
@@ -141,7 +140,7 @@ mod tests {
             };
             let best = |count| (0..3).map(|_| run(count)).min().unwrap();
             let (one, many) = (best(1), best(1_000));
-            assert!(one < 20 * many, "{one:?} on one key, {many:?} on a thousand");
+            assert!(one < 20 * many, "{one:?} on one key, {many:?} on a thousand keys");
         }
     }
 }

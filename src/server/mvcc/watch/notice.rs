@@ -1,69 +1,66 @@
-//! What a watcher puts into its stream's queue: events, or what there is to say in place of them.
+//! The notices in a stream's queue: events, and what is sent when there are none.
 
 use crate::pb::mvccpb::Event;
 
-/// The way by which events came.
+/// Where events came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
-    /// From apply, in the moment of the write.
+pub(crate) enum Path {
+    /// From apply, at the time of the write.
     Synced = 0,
-    /// Read from the backend, afterwards.
+    /// From the backend, later.
     CatchUp = 1,
 }
 
-/// Some events for one watcher: all of one revision, or all of several.
+/// Events for one watcher, in whole revisions.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Events {
-    /// The request under which the way is recorded: the write's, or, for events that were caught
-    /// up, the one that created the watcher.
-    pub id: u64,
-    /// The revision up to which the key space had come, for the header.
-    pub revision: i64,
-    /// By revision, then in the order of the transaction; never empty. Previous values are not
-    /// filled in.
-    pub events: Vec<Event>,
-    /// How they came.
-    pub path: Path,
+pub(crate) struct Events {
+    /// The request under which the trace records the delivery: the one that wrote the events, or,
+    /// if they were read later, the one that created the watcher.
+    pub(crate) id: u64,
+    /// The newest main revision when the events were queued, for the header.
+    pub(crate) revision: i64,
+    /// By revision, then in the order of the transaction; never empty. They lack previous values.
+    pub(crate) events: Vec<Event>,
+    pub(crate) path: Path,
 }
 
-/// What is said to one watcher.
+/// The content of a notice.
 #[derive(Clone, Debug, PartialEq)]
-pub enum News {
-    /// Something was written.
+pub(crate) enum News {
     Events(Events),
-    /// What it asks for is compacted, up to this revision; it gets nothing any more.
+    /// Revisions that the watcher has not received are compacted: this is the compacted revision.
+    /// The watcher is cancelled, and this is its last notice.
     Compacted(i64),
-    /// Nothing more was written up to this revision.
+    /// The watcher has all events up to this main revision.
     Progress(i64),
-    /// The same for all watchers of the stream.
+    /// All watchers of the stream have all events up to this main revision.
     StreamProgress(i64),
 }
 
-/// What stands in a stream's queue.
+/// An entry of a stream's queue.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Notice {
-    /// The watcher, by the number that is its own for as long as the member runs; for news to the
-    /// whole stream, the newest one that began in the past.
-    pub watcher: u64,
-    /// The id that the client knows; −1 also for news to the whole stream.
-    pub watch_id: i64,
-    /// What there is to say.
-    pub news: News,
+pub(crate) struct Notice {
+    /// The watcher's number, which is unique while the member runs; in a notice to the whole
+    /// stream, that of the newest watcher that started at a past revision.
+    pub(crate) watcher: u64,
+    /// The watch id; −1 in a notice to the whole stream, but a client may choose −1 too.
+    pub(crate) watch_id: i64,
+    pub(crate) news: News,
 }
 
-/// What an event takes beyond its key and value.
+/// The memory of an event without its key and value, in bytes.
 const EVENT_BYTES: usize = std::mem::size_of::<Event>();
 
 impl Notice {
-    /// How much memory its events hold.
-    pub fn bytes(&self) -> usize {
+    /// The memory of the events, in bytes; 0 for a notice without events.
+    pub(crate) fn bytes(&self) -> usize {
         let News::Events(Events { events, .. }) = &self.news else { return 0 };
         let of = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
         events.iter().map(|event| EVENT_BYTES + of(event)).sum()
     }
 }
 
-/// The revision of an event.
-pub fn revision(event: &Event) -> i64 {
+/// The main revision of an event.
+pub(crate) fn revision(event: &Event) -> i64 {
     event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }

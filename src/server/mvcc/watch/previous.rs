@@ -1,8 +1,8 @@
-//! What keys were before the events of a watcher that wants to know.
+//! The previous values of events, for watchers that ask for them.
 //!
-//! It is read when the events are sent, by the stream that sends them: apply reads for nobody. The
-//! events may be small and what was before them large, as with deletions, so it is read for a part of
-//! the events at a time.
+//! The stream that sends the events reads the previous values then; apply does not read them. Small
+//! events may have large previous values, as deletions do, so the values are read for a part of the
+//! events at a time.
 
 use super::notice::revision;
 use crate::{
@@ -13,16 +13,16 @@ use crate::{
     server::mvcc::Store,
 };
 
-/// How many bytes of previous values are read before what has them is sent.
-const BYTES: usize = 2 << 20;
+/// The bytes of previous values after which the events that have them are sent.
+const PART_BYTES: usize = 2 << 20;
 
 impl Store {
-    /// Fills in what the keys were before, until that is two megabytes. Returns the events of whole
-    /// revisions that have it, and those that have not.
-    pub fn with_previous(&self, mut events: Vec<Event>) -> (Vec<Event>, Vec<Event>) {
+    /// Adds previous values to the first events, up to the end of the revision at which the values
+    /// exceed two megabytes. Returns these events and the rest, which have none yet.
+    pub(crate) fn with_previous(&self, mut events: Vec<Event>) -> (Vec<Event>, Vec<Event>) {
         let (mut bytes, mut last) = (0, 0);
         for at in 0..events.len() {
-            if BYTES < bytes && revision(&events[at]) != last {
+            if PART_BYTES < bytes && revision(&events[at]) != last {
                 let rest = events.split_off(at);
                 return (events, rest);
             }
@@ -34,7 +34,7 @@ impl Store {
         (events, Vec::new())
     }
 
-    /// The key as it was before the event; nothing if it was not there, or is compacted.
+    /// The key before the event; `None` if it did not exist, or if its revision is compacted.
     fn previous(&self, event: &Event) -> Option<KeyValue> {
         let kv = event.kv.as_ref()?;
         let is_put = event.r#type == EventType::Put as i32;
@@ -43,7 +43,7 @@ impl Store {
         }
         let (key, revision) = (kv.key.clone(), kv.mod_revision - 1);
         let request = RangeRequest { key, revision, ..RangeRequest::default() };
-        // The read is no part of the write's way, so it goes under no id.
+        // The read is not part of the write's trace, so it has no id.
         self.range(0, &request).ok()?.kvs.pop()
     }
 }

@@ -1,40 +1,40 @@
-//! The queue between those who bring news and the stream that sends it, bounded twice.
+//! The queue of a stream's notices, bounded by number and by bytes.
 //!
 //! ```text
 //!   apply, sync thread ──try_send──▶ [ notices: 128, and 4 MiB ] ──recv──▶ stream ──▶ HTTP/2
 //!                          │ full                                 │
-//!                          ▼                                      └ what it took last counts until
-//!                        victim                                     it asks for more
+//!                          ▼                                      └ the last notice counts until
+//!                        victim                                     the next one is taken
 //! ```
 //!
-//! A notice has as many events as a transaction wrote, and a value may have a megabyte and more, so a
-//! number of notices alone bounds nothing. What the stream has taken is with HTTP/2, which asks for
-//! more when most of it is written: until then it counts as if it were still here. So a stream whose
-//! client does not read holds [`BYTES`], or one notice if that is longer.
+//! A notice may have all events of a large transaction, and a value may exceed a megabyte, so a
+//! limit on the number of notices does not bound memory. The stream hands its last notice to
+//! HTTP/2, and takes the next one when most of it has been written to the socket. Until then the
+//! last notice counts as queued. So a stream whose client does not read occupies [`BYTES_MAX`], or
+//! one notice if that is longer.
 //!
 //! Invariants
-//! * Queues are filled below the watchers' lock, so what has room is not overtaken.
-//! * An empty queue takes any notice.
+//! * Queues are filled under the watchers' lock, so a notice that finds room is not overtaken.
+//! * An empty queue accepts a notice of any length.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::mpsc::{
-    Receiver, Sender, channel,
-    error::{TryRecvError, TrySendError},
-};
+use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
 use super::notice::Notice;
 
-/// Bytes of notices that a stream holds.
-pub const BYTES: usize = 4 << 20;
+/// The most bytes of notices in a stream's queue, unless one notice alone is longer.
+pub(crate) const BYTES_MAX: usize = 4 << 20;
 
-/// What the notices of one stream hold, and those of all.
+/// The memory of queued notices, in bytes.
 #[derive(Debug)]
 struct QueuedBytes {
+    /// Of this stream.
     own: AtomicUsize,
+    /// Of all streams.
     all: Arc<AtomicUsize>,
 }
 
@@ -56,23 +56,23 @@ impl Drop for QueuedBytes {
     }
 }
 
-/// The side of those who bring news.
+/// The sending end of a queue.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     sender: Sender<Notice>,
     queued: Arc<QueuedBytes>,
 }
 
-/// The side of the stream.
+/// The receiving end of a queue.
 #[derive(Debug)]
-pub struct Notices {
+pub(crate) struct Notices {
     receiver: Receiver<Notice>,
     queued: Arc<QueuedBytes>,
-    /// What the last one holds that was taken.
+    /// The bytes of the last notice that was taken.
     taken: usize,
 }
 
-/// A queue for so many notices; `all` adds up what all queues hold.
+/// Creates a queue for up to `len` notices. `all` counts the bytes of all queues.
 pub(super) fn queue(len: usize, all: &Arc<AtomicUsize>) -> (Queue, Notices) {
     let (sender, receiver) = channel(len);
     let queued = Arc::new(QueuedBytes { own: AtomicUsize::new(0), all: Arc::clone(all) });
@@ -81,13 +81,13 @@ pub(super) fn queue(len: usize, all: &Arc<AtomicUsize>) -> (Queue, Notices) {
 }
 
 impl Queue {
-    /// Puts a notice into the queue, if there is room for it.
+    /// Adds a notice, if there is room for it.
     pub(super) fn try_send(&self, notice: Notice) -> Result<(), TrySendError<Notice>> {
         let bytes = notice.bytes();
         if !self.has_room(bytes) {
             return Err(TrySendError::Full(notice));
         }
-        // Before it is there: the stream may take it in the next moment.
+        // Counted before it is sent, because the stream may take it at once.
         self.queued.add(bytes);
         let sent = self.sender.try_send(notice);
         if sent.is_err() {
@@ -96,47 +96,25 @@ impl Queue {
         sent
     }
 
-    /// Whether there is room for a notice of so many bytes.
+    /// Whether there is room for a notice of this many bytes.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         let queued = self.queued.own.load(Ordering::Relaxed);
-        0 < self.sender.capacity() && (queued == 0 || queued + bytes <= BYTES)
+        0 < self.sender.capacity() && (queued == 0 || queued + bytes <= BYTES_MAX)
     }
 
-    /// How many notices there are.
+    /// The number of notices in the queue.
     pub(super) fn depth(&self) -> usize {
         self.sender.max_capacity() - self.sender.capacity()
     }
 }
 
 impl Notices {
-    /// Waits for the next notice; the one before it is done with. May be dropped at any time.
-    pub async fn recv(&mut self) -> Option<Notice> {
+    /// Waits for the next notice. The previous one no longer counts. Cancel-safe.
+    pub(crate) async fn recv(&mut self) -> Option<Notice> {
         self.release();
         let notice = self.receiver.recv().await;
         self.take(notice.as_ref());
         notice
-    }
-
-    /// The next notice, if there is one; the one before it is done with.
-    pub fn try_recv(&mut self) -> Result<Notice, TryRecvError> {
-        self.release();
-        let notice = self.receiver.try_recv();
-        self.take(notice.as_ref().ok());
-        notice
-    }
-
-    /// As [`recv`](Self::recv), on a thread that may wait.
-    #[cfg(test)]
-    pub fn blocking_recv(&mut self) -> Option<Notice> {
-        self.release();
-        let notice = self.receiver.blocking_recv();
-        self.take(notice.as_ref());
-        notice
-    }
-
-    /// What the queue holds, with what was taken last.
-    pub fn queued(&self) -> usize {
-        self.queued.own.load(Ordering::Relaxed)
     }
 
     fn take(&mut self, notice: Option<&Notice>) {
@@ -145,5 +123,29 @@ impl Notices {
 
     fn release(&mut self) {
         self.queued.release(std::mem::take(&mut self.taken));
+    }
+}
+
+#[cfg(test)]
+impl Notices {
+    /// As [`recv`](Self::recv), without waiting.
+    pub(crate) fn try_recv(&mut self) -> Result<Notice, tokio::sync::mpsc::error::TryRecvError> {
+        self.release();
+        let notice = self.receiver.try_recv();
+        self.take(notice.as_ref().ok());
+        notice
+    }
+
+    /// As [`recv`](Self::recv), for a thread that may block.
+    pub(crate) fn blocking_recv(&mut self) -> Option<Notice> {
+        self.release();
+        let notice = self.receiver.blocking_recv();
+        self.take(notice.as_ref());
+        notice
+    }
+
+    /// The bytes of the notices in the queue and of the last one taken.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.own.load(Ordering::Relaxed)
     }
 }

@@ -1,100 +1,113 @@
 //! Catching up: the passes of the sync thread (etcd: `syncWatchersLoop`, `syncVictimsLoop`).
 //!
-//! One pass serves up to 512 watchers with one read: from the revision at which the one furthest
-//! behind stands, a window of revisions, each row once. It is read without the index lock, from the
-//! file too. If it reaches the present of then, what was written meanwhile is read under the lock, so
-//! that nothing is written after it, and the watchers become synced: that is little, and most of it
-//! is in the buffers. Watchers whose window ends before that stay unsynced until a later pass.
-//! Which events each watcher wants is found out in the same way, before the watchers are locked:
-//! under their lock notices are put into queues, and nothing is searched for.
+//! A pass serves up to 512 watchers with one read. It reads a window of revisions, each row once,
+//! from the oldest revision that one of the watchers has not received:
+//!
+//! 1. Under the index lock, choose the watchers and the window.
+//! 2. Without it, read the window, perhaps from the file, and find the events of each watcher.
+//! 3. Under the index lock again: if the window ends at the revision that was the newest in step 1,
+//!    read the revisions written since. These are few, and mostly in the buffers. Then queue the
+//!    notices, and make the watchers synced. The lock excludes apply, so no event is missed.
+//!
+//! Watchers whose window ends earlier stay unsynced until a later pass. No rows are read under the
+//! watchers' lock: it is held only to choose watchers and to queue notices.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use prost::Message as _;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::{
     Events, News, Notice, Path, State, Watchers,
     lookup::Lookup,
     notice::revision,
-    watcher::{Filters, Group, Waits},
+    watcher::{Filters, Group, Pending},
 };
 use crate::{
-    pb::mvccpb::{Event, KeyValue, event::EventType},
-    server::mvcc::{POISONED, Revision, Store},
+    pb::mvccpb::{Event, event::EventType},
+    server::mvcc::{POISONED, Revision, Store, reader::Source},
     storage::backend::{Bucket, Cut},
 };
 
-/// Watchers in one pass (etcd: maxWatchersPerSync).
+/// The most watchers in one pass (etcd: maxWatchersPerSync).
 const WATCHERS_MAX: usize = 512;
-/// Revisions that are read in one pass, and so the most that one notice has (etcd:
-/// watchBatchMaxRevs). etcd reads all there are, which a member that has much to catch up must pay
-/// with its memory; and what does not fit into the notices would be read again by the next pass.
-const WINDOW: i64 = 1000;
-/// And bytes, unless one revision alone has more: a stream's queue holds little more than that, and
-/// gRPC's clients, other than etcd's own, refuse messages of more than 4 MiB. A kilobyte is for what
-/// a message has besides events.
-const WINDOW_BYTES: usize = super::queue::BYTES - 1024;
-/// What an event adds to its row in a message, at most: two tags, two lengths, and its type.
-const EVENT: usize = 16;
-/// How many revisions are read under the index lock at most.
-const NEAR: i64 = 1000;
-/// How long a victim waits until it is tried again.
+/// The most revisions read in one pass, and so in one notice (etcd: watchBatchMaxRevs). etcd reads
+/// all that are missing, which takes much memory if these are many, and reads the events again that
+/// do not fit into the notices.
+const WINDOW_REVISIONS_MAX: i64 = 1000;
+/// The most bytes of events read in one pass, unless one revision alone has more. The queue of a
+/// stream holds no more than that, and gRPC clients other than etcd's own refuse messages above
+/// 4 MiB. The kilobyte is for the other fields of a message.
+const WINDOW_BYTES_MAX: usize = super::queue::BYTES_MAX - 1024;
+/// The most bytes of an event in a message beside its row: two tags, two lengths, its type.
+const EVENT_BYTES_MAX: usize = 16;
+/// The most revisions read under the index lock.
+const LOCKED_REVISIONS_MAX: i64 = 1000;
+/// The time between two attempts to deliver the pending notices of victims.
 const VICTIM_RETRY: Duration = Duration::from_millis(10);
-/// Between two passes, if one was not enough.
+/// The pause between two passes if unsynced watchers are left.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What one pass has read.
+/// The events that a pass has read.
 struct Window {
     events: Vec<Event>,
+    /// The length of the events in a message, in bytes, at most.
     bytes: usize,
-    /// The last revision of which it has all.
+    /// The last revision of which all events are there.
     end: i64,
 }
 
-/// The watchers that one pass serves.
+/// The watchers of one pass.
 #[derive(Default)]
 struct Chosen {
     lookup: Lookup,
-    wishes: Vec<Wish>,
-    /// The oldest revision that any of them has not got.
+    watchers: Vec<ChosenWatcher>,
+    /// The oldest revision that any of them has not received.
     from: i64,
 }
 
-/// What a chosen watcher wants. Nobody else changes that while it is unsynced.
-struct Wish {
+/// A copy of what a pass must know of a watcher. Only the sync thread changes it while the watcher
+/// is unsynced.
+struct ChosenWatcher {
     number: u64,
     min_rev: i64,
     filters: Filters,
 }
 
-/// What a pass has for one watcher: whole revisions, in order.
-struct Share {
+impl ChosenWatcher {
+    fn wants(&self, event: &Event) -> bool {
+        revision(event) >= self.min_rev && self.filters.wants(event)
+    }
+}
+
+/// The events of one watcher, in whole revisions and in order (etcd: `eventBatch`).
+struct EventBatch {
     number: u64,
     events: Vec<Event>,
 }
 
 impl Chosen {
-    /// Gives each its share of the window, which may be empty. Takes time, and no lock.
-    fn shares(&self, window: &Window) -> Vec<Share> {
-        fail::fail_point!("watch-sync-shares");
+    /// Finds the events of each watcher, which may have none. It may take long, so it is called
+    /// without a lock, or with the index locked for the few revisions written meanwhile.
+    fn event_batches(&self, window: &Window) -> Vec<EventBatch> {
+        fail::fail_point!("watch-sync-batches");
         let keys = window.events.iter().filter_map(|event| Some(event.kv.as_ref()?.key.as_ref()));
         let pairs = self.lookup.pairs(keys);
-        let share = |wish: &Wish| {
-            let first = pairs.partition_point(|pair| pair.0 < wish.number);
-            let places = pairs[first..].iter().take_while(|pair| pair.0 == wish.number);
-            let events = places.map(|(_, place)| &window.events[*place]);
-            let wanted =
-                |event: &&Event| revision(event) >= wish.min_rev && wish.filters.wants(event);
-            Share { number: wish.number, events: events.filter(wanted).cloned().collect() }
+        let batch = |watcher: &ChosenWatcher| {
+            let number = watcher.number;
+            let first = pairs.partition_point(|pair| pair.0 < number);
+            let own = pairs[first..].iter().take_while(|pair| pair.0 == number);
+            let events = own.map(|(_, event)| &window.events[*event]);
+            let events = events.filter(|event| watcher.wants(event)).cloned().collect();
+            EventBatch { number, events }
         };
-        self.wishes.iter().map(share).collect()
+        self.watchers.iter().map(batch).collect()
     }
 }
 
 impl Store {
-    /// The sync thread: serves unsynced watchers and victims for as long as the process runs.
-    pub fn run_watch_sync(&self) {
+    /// The loop of the sync thread, which serves unsynced watchers and victims until the process
+    /// ends. `member` starts the thread.
+    pub(crate) fn run_watch_sync(&self) {
         loop {
             self.watchers.wait_for_work();
             self.retry_victims();
@@ -108,50 +121,52 @@ impl Store {
     }
 
     /// One pass over the unsynced watchers. Returns whether there are any left.
-    pub fn sync_watchers(&self) -> bool {
-        let index = self.index.read().expect(POISONED);
+    pub(crate) fn sync_watchers(&self) -> bool {
+        let index = self.read();
         let current = index.revision;
         let chosen = self.watchers.choose(index.compacted);
-        if chosen.wishes.is_empty() {
+        if chosen.watchers.is_empty() {
             return false;
         }
-        let (from, count) = (chosen.from, chosen.wishes.len());
+        let (from, count) = (chosen.from, chosen.watchers.len());
         let mut span = crate::stage!(WatchSync, 0, from = from, watchers = count);
-        let last = current.min(from.saturating_add(WINDOW - 1));
+        let last = current.min(from.saturating_add(WINDOW_REVISIONS_MAX - 1));
         let cut = self.cut_revisions(from, last);
         drop(index);
         let window = self.read_window(&cut, last, 0);
-        let mut shares = chosen.shares(&window);
+        let mut batches = chosen.event_batches(&window);
         let (mut end, mut seen) = (window.end, current);
-        let index = self.index.read().expect(POISONED);
+        let index = self.read();
         let written = index.revision - current;
-        // A compaction that has passed it may have taken rows of what was written meanwhile.
-        if end == current && 0 < written && written <= NEAR && index.compacted <= current {
+        let is_near = 0 < written && written <= LOCKED_REVISIONS_MAX;
+        // A compaction beyond `current` may have deleted rows written since.
+        if end == current && is_near && index.compacted <= current {
             let cut = self.cut_revisions(current + 1, index.revision);
             let rest = self.read_window(&cut, index.revision, window.bytes);
-            for (share, rest) in shares.iter_mut().zip(chosen.shares(&rest)) {
-                share.events.extend(rest.events);
+            for (batch, rest) in batches.iter_mut().zip(chosen.event_batches(&rest)) {
+                batch.events.extend(rest.events);
             }
             (end, seen) = (rest.end, index.revision);
         }
         let mut state = self.watchers.lock();
-        let events = state.catch_up(shares, (end, seen), index.revision);
+        let events = state.catch_up(batches, PassEnd { end, seen, newest: index.revision });
         self.watchers.note_synced(&state);
         let left = state.unsynced.len();
         crate::set!(span, WatchSync, to = end, events = events, left = left);
         left > 0
     }
 
-    /// The rows of these revisions, as of now.
+    /// A snapshot of the rows of these main revisions.
     fn cut_revisions(&self, first: i64, last: i64) -> Cut {
         let rows = [first, last + 1].map(|main| Revision::new(main, 0).row_key());
         self.backend.cut_range(Bucket::Key, &rows[0], &rows[1])
     }
 
-    /// Reads events, whole revisions of them, in order. `before`: bytes that were read just before.
+    /// Reads the events up to revision `last`, in whole revisions and in order. `before`: bytes
+    /// that the pass has read already.
     fn read_window(&self, cut: &Cut, last: i64, before: usize) -> Window {
         let mut window = Window { events: Vec::new(), bytes: before, end: last };
-        // The revision that is being read, and what was there before its first row.
+        // The current revision, and the number of events and bytes before it.
         let (mut main, mut start) = (0, (0, before));
         for (row_key, row) in self.backend.rows(cut) {
             let Some((at, is_tombstone)) = Revision::from_row_key(&row_key) else {
@@ -160,16 +175,14 @@ impl Store {
             if at.main != main {
                 (main, start) = (at.main, (window.events.len(), window.bytes));
             }
-            window.bytes += row.len() + EVENT;
-            if window.bytes > WINDOW_BYTES && start.1 > 0 {
+            window.bytes += row.len() + EVENT_BYTES_MAX;
+            if window.bytes > WINDOW_BYTES_MAX && start.1 > 0 {
                 window.events.truncate(start.0);
                 (window.bytes, window.end) = (start.1, main - 1);
                 break;
             }
-            let Ok(mut kv) = KeyValue::decode(row) else {
-                self.backend.malformed("key bucket: a row is no key-value pair")
-            };
-            // A tombstone's row has nothing but the key.
+            let mut kv = Source::Published(&self.backend).decode(row);
+            // The row of a tombstone has the key only.
             kv.mod_revision = main;
             let kind = if is_tombstone { EventType::Delete } else { EventType::Put };
             window.events.push(Event { r#type: kind as i32, kv: Some(kv), prev_kv: None });
@@ -177,9 +190,9 @@ impl Store {
         window
     }
 
-    /// Tries again to hand over what did not fit. Returns whether there are still victims.
-    pub fn retry_victims(&self) -> bool {
-        let index = self.index.read().expect(POISONED);
+    /// Retries the delivery to victims. Returns whether any are left.
+    pub(crate) fn retry_victims(&self) -> bool {
+        let index = self.read();
         let mut state = self.watchers.lock();
         let numbers: Vec<u64> = state.victims.iter().copied().collect();
         for number in numbers {
@@ -197,116 +210,125 @@ impl Watchers {
         drop(self.work.wait_while(state, is_idle).expect(POISONED));
     }
 
-    /// Waits for the next try if there are victims, but not if somebody is unsynced.
+    /// Waits for the next retry if there are victims, unless a watcher is unsynced.
     fn wait_for_retry(&self) {
         let state = self.lock();
         let is_waiting = |state: &mut State| state.unsynced.is_empty() && !state.victims.is_empty();
         drop(self.work.wait_timeout_while(state, VICTIM_RETRY, is_waiting).expect(POISONED));
     }
 
-    /// Chooses those who are the furthest behind. Those whose revisions are gone are told so.
+    /// Chooses the watchers furthest behind, and cancels those whose next revision is compacted.
     fn choose(&self, compacted: i64) -> Chosen {
         let mut state = self.lock();
         while let Some((min_rev, number)) = state.unsynced.first().copied()
             && min_rev < compacted
         {
             state.unsynced.remove(&(min_rev, number));
-            state.tell_compacted(number, compacted);
+            state.cancel_compacted(number, compacted);
         }
         let mut chosen = Chosen::default();
         for (min_rev, number) in state.unsynced.iter().take(WATCHERS_MAX) {
             let Some(watcher) = state.watchers.get(number) else { continue };
-            if chosen.wishes.is_empty() {
+            if chosen.watchers.is_empty() {
                 chosen.from = *min_rev;
             }
             chosen.lookup.insert(&watcher.keys, *number);
             let (number, min_rev, filters) = (*number, *min_rev, watcher.filters);
-            chosen.wishes.push(Wish { number, min_rev, filters });
+            chosen.watchers.push(ChosenWatcher { number, min_rev, filters });
         }
         chosen
     }
+}
 
-    /// How many watchers are synced, unsynced, and victims.
-    pub(in crate::server::mvcc) fn counts(&self) -> (usize, usize, usize) {
-        let state = self.lock();
-        (self.synced.load(Ordering::Acquire), state.unsynced.len(), state.victims.len())
-    }
+/// How far a pass has come, in main revisions.
+#[derive(Clone, Copy)]
+struct PassEnd {
+    /// The last one that was read.
+    end: i64,
+    /// The newest one when it was read, for the header.
+    seen: i64,
+    /// The newest one now, under the index lock.
+    newest: i64,
 }
 
 impl State {
-    /// Ends a watcher that is in no group; if its queue is full, as soon as it is not.
-    fn tell_compacted(&mut self, number: u64, compacted: i64) {
+    /// Removes a watcher that is in no group, and notifies it. If its queue is full, this happens
+    /// when the queue has room.
+    fn cancel_compacted(&mut self, number: u64, compacted: i64) {
         let Some(watcher) = self.watchers.get_mut(&number) else { return };
         let news = News::Compacted(compacted);
         let notice = Notice { watcher: number, watch_id: watcher.watch_id, news };
         match watcher.queue.try_send(notice) {
             Ok(()) | Err(TrySendError::Closed(_)) => _ = self.watchers.remove(&number),
             Err(TrySendError::Full(notice)) => {
-                watcher.group = Group::Victim(Waits::With(notice));
+                watcher.group = Group::Victim(Pending::Notice(notice));
                 self.victims.insert(number);
             }
         }
     }
 
-    /// Hands their shares to those who were chosen and are still there. `end` is the last revision
-    /// of the window, `seen` the one as of which it was read, `current` the one now. Returns how
-    /// many events went out.
-    fn catch_up(&mut self, shares: Vec<Share>, (end, seen): (i64, i64), current: i64) -> usize {
-        let mut sent = 0;
-        for Share { number, events } in shares {
-            sent += self.bring(number, events, (end, seen));
+    /// Queues the events of the watchers that still exist. Returns how many were queued.
+    fn catch_up(&mut self, batches: Vec<EventBatch>, pass: PassEnd) -> usize {
+        let mut queued = 0;
+        for batch in batches {
+            let number = batch.number;
+            queued += self.advance(batch, pass);
             if let Some(watcher) = self.watchers.get(&number)
                 && matches!(watcher.group, Group::Unsynced)
             {
-                self.place(number, current);
+                self.assign_group(number, pass.newest);
             }
         }
-        sent
+        queued
     }
 
-    /// Brings an unsynced watcher forward, and takes it out of its group's list.
-    fn bring(&mut self, number: u64, events: Vec<Event>, (end, seen): (i64, i64)) -> usize {
+    /// Queues the events of an unsynced watcher, and removes it from the list of its group. Returns
+    /// how many were queued.
+    fn advance(&mut self, batch: EventBatch, pass: PassEnd) -> usize {
+        let EventBatch { number, events } = batch;
         let Some(watcher) = self.watchers.get_mut(&number) else { return 0 };
         self.unsynced.remove(&(watcher.min_rev, number));
         let first = watcher.min_rev;
-        watcher.min_rev = watcher.min_rev.max(end + 1);
+        watcher.min_rev = watcher.min_rev.max(pass.end + 1);
         if events.is_empty() {
             return 0;
         }
         let count = events.len();
-        let events = Events { id: watcher.id, revision: seen, events, path: Path::CatchUp };
+        let (revision, path) = (pass.seen, Path::CatchUp);
+        let events = Events { id: watcher.id, revision, events, path };
         let news = News::Events(events);
         let notice = Notice { watcher: number, watch_id: watcher.watch_id, news };
         if let Err(TrySendError::Full(notice)) = watcher.queue.try_send(notice) {
             let (id, min_rev, depth) = (watcher.id, watcher.min_rev, watcher.queue.depth());
             crate::mark!(WatchVictim, id, watcher = number, revision = min_rev, depth = depth);
-            watcher.wait_with(notice, first);
+            watcher.become_victim(notice, first);
             self.victims.insert(number);
             return 0;
         }
         count
     }
 
-    /// Tries to hand over what a victim waits with. If it works, the victim is none any more.
+    /// Tries to deliver the pending notice of a victim. If there is room, the watcher leaves the
+    /// group.
     fn retry(&mut self, number: u64, current: i64) {
         let Some(watcher) = self.watchers.get_mut(&number) else { return };
         let group = std::mem::replace(&mut watcher.group, Group::Unsynced);
-        let Group::Victim(waits) = group else {
+        let Group::Victim(pending) = group else {
             watcher.group = group;
             return;
         };
         let mut is_end = false;
-        match waits {
-            Waits::With(notice) => {
+        match pending {
+            Pending::Notice(notice) => {
                 is_end = matches!(notice.news, News::Compacted(_));
                 if let Err(TrySendError::Full(notice)) = watcher.queue.try_send(notice) {
-                    watcher.group = Group::Victim(Waits::With(notice));
+                    watcher.group = Group::Victim(Pending::Notice(notice));
                     return;
                 }
             }
-            Waits::For(bytes) if watcher.queue.has_room(bytes) => {}
-            Waits::For(bytes) => {
-                watcher.group = Group::Victim(Waits::For(bytes));
+            Pending::Bytes(bytes) if watcher.queue.has_room(bytes) => {}
+            Pending::Bytes(bytes) => {
+                watcher.group = Group::Victim(Pending::Bytes(bytes));
                 return;
             }
         }
@@ -314,21 +336,21 @@ impl State {
         if is_end {
             self.watchers.remove(&number);
         } else {
-            self.place(number, current);
+            self.assign_group(number, current);
         }
     }
 }
 
-/// Starts nothing by itself: `member` runs [`Store::run_watch_sync`] on a thread of its own.
 impl Store {
-    /// How many watchers are synced, unsynced, and victims.
-    pub fn watcher_counts(&self) -> (usize, usize, usize) {
-        self.watchers.counts()
+    /// The numbers of synced watchers, of unsynced ones, and of victims.
+    pub(crate) fn watcher_counts(&self) -> (usize, usize, usize) {
+        let state = self.watchers.lock();
+        let synced = self.watchers.synced.load(Ordering::Acquire);
+        (synced, state.unsynced.len(), state.victims.len())
     }
 
-    /// How many bytes of events wait for streams to be read, those included that were handed over
-    /// last.
-    pub fn watch_bytes(&self) -> usize {
+    /// The memory of the events in all queues and in the last notices taken, in bytes.
+    pub(crate) fn watch_bytes(&self) -> usize {
         self.watchers.queued.load(Ordering::Relaxed)
     }
 }

@@ -1,4 +1,4 @@
-//! One watcher, and in which group it is.
+//! One watcher, and its group.
 
 use super::{
     lookup::Keys,
@@ -10,18 +10,18 @@ use crate::pb::{
     mvccpb::{Event, event::EventType},
 };
 
-/// Which events a watcher does not want.
+/// The events that a watcher does not receive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Filters {
-    /// No puts (NOPUT).
-    pub puts: bool,
-    /// No deletions (NODELETE).
-    pub deletes: bool,
+pub(crate) struct Filters {
+    /// Filter out puts (NOPUT).
+    pub(crate) puts: bool,
+    /// Filter out deletions (NODELETE).
+    pub(crate) deletes: bool,
 }
 
 impl Filters {
-    /// Reads a request's list; numbers that mean nothing filter nothing.
-    pub fn new(filters: &[i32]) -> Filters {
+    /// Reads the list of a request; unknown numbers have no effect.
+    pub(crate) fn new(filters: &[i32]) -> Filters {
         Filters {
             puts: filters.contains(&(FilterType::Noput as i32)),
             deletes: filters.contains(&(FilterType::Nodelete as i32)),
@@ -33,62 +33,65 @@ impl Filters {
     }
 }
 
-/// What a victim may wait with: a stream has as many watchers as its client wants.
-const VICTIM_KEEPS: usize = 4 << 10;
+/// The largest notice that a victim keeps, in bytes. A client may create any number of watchers,
+/// and each of them may become a victim.
+const VICTIM_NOTICE_BYTES_MAX: usize = 4 << 10;
 
-/// In which of the three groups a watcher is.
+/// The group of a watcher. See the text of [`watch`](super).
 #[derive(Debug)]
 pub(super) enum Group {
-    /// It has all that was written, and gets the next from apply.
+    /// It has all events so far, and gets the next ones from apply.
     Synced,
-    /// It must read from the backend.
+    /// It reads events from the backend.
     Unsynced,
-    /// Its queue was full. This waits for room, and nothing else may come before it.
-    Victim(Waits),
+    /// Its queue was full. No other notice may enter the queue before the pending one.
+    Victim(Pending),
 }
 
-/// What a victim waits with.
+/// The notice for which the queue had no room.
 #[derive(Debug)]
-pub(super) enum Waits {
-    /// This, which is small.
-    With(Notice),
-    /// Nothing. When there is room for so many bytes, it is read again from the backend. That may be
-    /// more by then; if it does not fit, the next wait is for that, so nothing is read over and over.
-    For(usize),
+pub(super) enum Pending {
+    /// The notice, which is small.
+    Notice(Notice),
+    /// The length of the notice in bytes. When the queue has room for it, the events are read again
+    /// from the backend. There may be more events by then. If they do not fit, the watcher waits
+    /// for room for these, so that they are not read again and again.
+    Bytes(usize),
 }
 
 /// A watcher (etcd: `watcher`).
 #[derive(Debug)]
 pub(super) struct Watcher {
-    /// The request that created it.
+    /// The id of the request that created it.
     pub(super) id: u64,
     pub(super) watch_id: i64,
     pub(super) keys: Keys,
     pub(super) filters: Filters,
-    /// The start that was asked for; 0 for the next revision. No progress is told before it.
+    /// The requested start; 0 for the next revision. No progress is reported before it.
     pub(super) start_rev: i64,
-    /// The oldest revision that it has not been given. Not kept up to date while it is synced,
-    /// where it only holds back what is older than the start that was asked for.
+    /// The oldest main revision that the watcher has not received. It is not updated while the
+    /// watcher is synced; then it only excludes revisions before the requested start.
     pub(super) min_rev: i64,
     pub(super) queue: Queue,
     pub(super) group: Group,
 }
 
 impl Watcher {
-    /// Whether it wants this event.
+    /// Whether the watcher is to receive this event, which is of one of its keys.
     pub(super) fn wants(&self, event: &Event) -> bool {
         revision(event) >= self.min_rev && self.filters.wants(event)
     }
 
-    /// Makes it a victim that could not be given this notice, with the first revision in it.
-    pub(super) fn wait_with(&mut self, notice: Notice, first: i64) {
+    /// Makes the watcher a victim because its queue has no room for this notice. `first` is the
+    /// first revision of the notice.
+    pub(super) fn become_victim(&mut self, notice: Notice, first: i64) {
         let bytes = notice.bytes();
-        let waits = if bytes <= VICTIM_KEEPS {
-            Waits::With(notice)
+        let pending = if bytes <= VICTIM_NOTICE_BYTES_MAX {
+            Pending::Notice(notice)
         } else {
             self.min_rev = first;
-            Waits::For(bytes)
+            Pending::Bytes(bytes)
         };
-        self.group = Group::Victim(waits);
+        self.group = Group::Victim(pending);
     }
 }

@@ -10,7 +10,7 @@ use super::*;
 /// Goal: a log is made in a directory that others use too, or that is a mount point. Method: what
 /// volumes, packages and killed etcds leave there; the directory must not be exchanged for another.
 #[test]
-fn a_directory_without_segments_becomes_a_log_and_keeps_what_is_in_it() {
+fn a_directory_without_segments_becomes_a_log_and_keeps_its_files() {
     let log = Log::new();
     fs::create_dir_all(log.dir.join("lost+found")).unwrap();
     fs::create_dir(log.dir.join("old.tmp")).unwrap();

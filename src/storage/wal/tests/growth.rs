@@ -50,8 +50,8 @@ fn while_the_next_segment_cannot_be_prepared_the_present_one_grows() {
     assert_eq!((read, recovered.hard_state), (all, state(1, 1, last)));
 }
 
-/// Goal: a log that ended in the middle of that is opened and goes on. Method: as above, without
-/// taking the obstacle away until the log is closed.
+/// Goal: a log that ended in the middle of that opens, and accepts saves. Method: as above, without
+/// removing the obstacle until the log is closed.
 #[test]
 fn a_segment_that_has_grown_is_opened_and_followed_by_the_next() {
     let log = Log::new();
@@ -73,8 +73,8 @@ fn a_segment_that_has_grown_is_opened_and_followed_by_the_next() {
     assert!(fs::read(&log.segments()[0]).unwrap().starts_with(&grown));
 }
 
-/// Goal: a file that was prepared and cannot get its name is thrown away. Method: a directory with
-/// something in it has the name.
+/// Goal: a prepared file that cannot be renamed is deleted. Method: a directory with something in
+/// it has the name.
 #[test]
 fn a_segment_that_cannot_be_renamed_is_prepared_anew() {
     let log = Log::new();
@@ -102,7 +102,7 @@ fn a_segment_that_cannot_be_renamed_is_prepared_anew() {
 }
 
 #[test]
-fn a_log_that_nobody_needs_any_more_leaves_no_prepared_segment() {
+fn a_dropped_log_leaves_no_prepared_segment() {
     let log = Log::new();
     let (mut wal, _) = create(&log.dir, &METADATA, &options(LEN)).unwrap();
     let prepared = log.dir.join("1.tmp");

@@ -12,7 +12,7 @@ use super::{
     trace::{Kind, Stage},
 };
 
-/// How much of what was looked up is known.
+/// Number of look-ups, and how many of them gave a known value.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Walked {
     /// Number of changes walked over.

@@ -3,7 +3,7 @@ use crate::{
     numbers,
     trace::{
         record::FLAG_ERROR,
-        record::{Head, pack_deltas},
+        record::Head,
         span::{CANCELED, DEADLINE_EXCEEDED},
         stage::METHODS,
     },
@@ -28,7 +28,7 @@ fn record(stage: Stage, kind: Kind, id: u64, clock: u64, result: u8) -> Record {
     let put = METHODS.iter().position(|name| *name == "KV/Put").unwrap();
     let fields = if stage == Stage::Rpc { numbers!(Rpc, method = put) } else { [0; 8] };
     let mut record = Record::new(head, clock, clock, id, &fields);
-    record.words[4] = pack_deltas(if kind == Kind::Span { 3 } else { 0 }, 0);
+    record.set_length(if kind == Kind::Span { 3 } else { 0 }, 0);
     record
 }
 
@@ -153,7 +153,7 @@ fn too_many_traces_are_thinned_alike_on_every_member() {
 }
 
 #[test]
-fn a_slow_reader_loses_records_that_are_counted_and_holds_up_nobody() {
+fn a_slow_reader_loses_counted_records_and_delays_no_other() {
     let mut pair = Pair::new(Filter { traces_per_second: 10_000, ..Filter::default() });
     for counter in 0..1000 {
         pair.offer(&put(own(counter), b"x", 0), 1);

@@ -8,15 +8,15 @@ import (
 	"sync"
 )
 
-// bridge passes connections on to an address, and can be told to treat them badly.
+// bridge forwards connections to an address, and injects faults into them.
 //
-// Clients reach a member through one, so that a test can drop, hold or swallow what they send while
-// the member goes on. Peers reach it through another, which knows by the header of the first request
-// of a connection which member has dialled, and cuts that member off alone.
+// Clients reach a member through one bridge, so that a test can drop, hold or swallow their traffic
+// while the member runs. Peers reach it through another, which learns from the header of a
+// connection's first request which member has dialled, so that it can cut off that member alone.
 type bridge struct {
 	listener net.Listener
 	upstream string
-	// Whether the first request is read to find out who dials.
+	// Whether the first request is read to find out which peer dials.
 	peers bool
 
 	mu        sync.Mutex
@@ -29,7 +29,7 @@ type bridge struct {
 	wg        sync.WaitGroup
 }
 
-// bridged is one connection: the two ends, and the peer that has dialled, 0 if unknown.
+// bridged is one connection: its two ends, and the peer that has dialled, 0 if unknown.
 type bridged struct {
 	in, out net.Conn
 	from    uint64
@@ -99,7 +99,7 @@ func (b *bridge) serve(conn *bridged) {
 	b.mu.Unlock()
 }
 
-// pass copies one direction, until it ends or the bridge swallows what comes.
+// pass copies one direction until it ends. While the bridge swallows traffic, it discards it.
 func (b *bridge) pass(conn *bridged, to io.Writer, from io.Reader, first bool) {
 	defer conn.close()
 	buf := make([]byte, 32*1024)
@@ -123,7 +123,8 @@ func (b *bridge) pass(conn *bridged, to io.Writer, from io.Reader, first bool) {
 	}
 }
 
-// admit notes who has dialled; false if that peer is cut off. A head fits into one read on loopback.
+// admit records which peer has dialled; false if that peer is cut off. On loopback, a head fits
+// into one read.
 func (b *bridge) admit(conn *bridged, head []byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -137,7 +138,7 @@ func (b *bridge) admit(conn *bridged, head []byte) bool {
 	return !b.cut[conn.from]
 }
 
-// Reset closes all connections; new ones are let in.
+// Reset closes all connections; new ones are accepted.
 func (b *bridge) Reset() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -159,7 +160,7 @@ func (b *bridge) Pause() { b.change(func() { b.paused = true }) }
 // Unpause ends Pause.
 func (b *bridge) Unpause() { b.change(func() { b.paused = false }) }
 
-// Blackhole swallows everything.
+// Blackhole swallows all traffic.
 func (b *bridge) Blackhole() { b.change(func() { b.blackhole = true }) }
 
 // Unblackhole ends Blackhole; connections that have lost bytes are closed.
@@ -180,10 +181,10 @@ func (b *bridge) Cut(peer uint64) {
 	})
 }
 
-// Mend ends Cut.
+// Mend reverts Cut.
 func (b *bridge) Mend(peer uint64) { b.change(func() { delete(b.cut, peer) }) }
 
-// Close ends everything and waits for it.
+// Close ends all connections and waits for their goroutines.
 func (b *bridge) Close() {
 	b.listener.Close()
 	b.change(func() { b.closed = true })

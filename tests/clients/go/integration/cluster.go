@@ -1,6 +1,6 @@
-// Package integration stands in for etcd's package of that name: it gives etcd's own tests a cluster
-// of processes, started by the command in CLIENTS_MEMBER, where the original starts one inside the
-// test's process. Names and signatures are those that the tests use.
+// Package integration replaces etcd's package of that name. Its clusters are processes, started by
+// the command in CLIENTS_MEMBER; the original starts members inside the test's process. Names and
+// signatures are those that etcd's tests use.
 package integration
 
 import (
@@ -24,10 +24,10 @@ import (
 const (
 	// RequestWaitTimeout is how long tests wait for a request or the loss of a leader.
 	RequestWaitTimeout = 4 * time.Second
-	// ThroughProxy tells tests that they do not run through etcd's gRPC proxy.
+	// ThroughProxy is false: the tests do not run through etcd's gRPC proxy.
 	ThroughProxy = false
 
-	// Processes that share two cores need more than the 10 ms of the original.
+	// The original has 10 ms, too little for processes that share two cores.
 	tickDuration   = 20 * time.Millisecond
 	requestTimeout = 20 * time.Second
 	readyWithin    = 40 * time.Second
@@ -190,13 +190,13 @@ func NewClientV3(m *member) (*clientv3.Client, error) {
 
 func newClientV3(cfg clientv3.Config) (*clientv3.Client, error) { return clientv3.New(cfg) }
 
-// Client gives the client of a member.
+// Client returns the client of a member.
 func (c *ClusterV3) Client(i int) *clientv3.Client { return c.clients[i] }
 
-// RandClient gives any.
+// RandClient returns the client of any member.
 func (c *ClusterV3) RandClient() *clientv3.Client { return c.clients[rand.Intn(len(c.clients))] }
 
-// TakeClient leaves the closing of a client to the caller.
+// TakeClient makes the caller responsible for closing the client.
 func (c *ClusterV3) TakeClient(i int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -218,7 +218,7 @@ func (c *ClusterV3) Terminate(t testing.TB) {
 	c.cluster.Terminate(t)
 }
 
-// WaitLeader waits until all running members name the same leader, and gives its place.
+// WaitLeader waits until all running members report the same leader, and returns its index.
 func (c *cluster) WaitLeader(t testing.TB) int { return c.waitLeader(t, c.Members) }
 
 func (c *cluster) waitLeader(t testing.TB, members []*member) int {
@@ -292,7 +292,7 @@ func (c *ClusterV3) GetLearnerMembers() ([]*pb.Member, error) {
 	return learners, nil
 }
 
-// AddAndLaunchLearnerMember adds a member that does not vote.
+// AddAndLaunchLearnerMember adds a learner and starts it.
 func (c *ClusterV3) AddAndLaunchLearnerMember(t testing.TB) {
 	m := c.mustNewMember(t)
 	resp, err := c.Client(0).MemberAddAsLearner(context.Background(), m.PeerURLs.StringSlice())
@@ -307,7 +307,7 @@ func (c *ClusterV3) AddAndLaunchLearnerMember(t testing.TB) {
 	<-m.ready
 }
 
-// AddMember adds a member that votes, and starts it.
+// AddMember adds a voting member and starts it.
 func (c *ClusterV3) AddMember(t testing.TB) {
 	m := c.mustNewMember(t)
 	resp, err := c.Client(0).MemberAdd(context.Background(), m.PeerURLs.StringSlice())
@@ -322,7 +322,7 @@ func (c *ClusterV3) AddMember(t testing.TB) {
 	<-m.ready
 }
 
-// RemoveMember removes a member and ends it.
+// RemoveMember removes a member from the cluster and terminates it.
 func (c *ClusterV3) RemoveMember(t testing.TB, id uint64) {
 	if _, err := c.Client(0).MemberRemove(context.Background(), id); err != nil {
 		t.Fatal(err)
@@ -336,7 +336,7 @@ func (c *ClusterV3) RemoveMember(t testing.TB, id uint64) {
 	}
 }
 
-// clusterMustProgress writes through the first of these members and sees it on each.
+// clusterMustProgress writes through the first of these members and waits until each has the write.
 func clusterMustProgress(t *testing.T, members []*member) {
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
@@ -360,7 +360,7 @@ func clusterMustProgress(t *testing.T, members []*member) {
 	}
 }
 
-// MustNewMember makes the member that has been added; the caller starts it.
+// MustNewMember creates a member that has been added to the cluster; the caller starts it.
 func (c *ClusterV3) MustNewMember(t testing.TB, resp *clientv3.MemberAddResponse) *member {
 	m := c.mustNewMember(t)
 	c.join(m, resp.Member)
@@ -386,7 +386,7 @@ type grpcAPI struct {
 	Election    v3electionpb.ElectionClient
 }
 
-// toGRPC gives the services without the client's own retries.
+// toGRPC returns the services without the client's own retries.
 func toGRPC(c *clientv3.Client) grpcAPI {
 	conn := c.ActiveConnection()
 	return grpcAPI{

@@ -27,7 +27,7 @@ import (
 
 // member is a process. Clients reach it through a Unix socket, peers through a second port.
 type member struct {
-	// Names, directories and limits; what the tests read and change between starts.
+	// Names, directories and limits, which tests read, and change between starts.
 	etcdserver.ServerConfig
 	PeerTLSInfo   *transport.TLSInfo
 	ClientTLSInfo *transport.TLSInfo
@@ -52,7 +52,7 @@ type member struct {
 	watching   sync.WaitGroup
 }
 
-// server answers what tests ask of an etcd in their own process, by asking the member.
+// server has the methods that tests call on an etcd in their own process; each asks the member.
 type server struct {
 	m  *member
 	id types.ID
@@ -70,8 +70,8 @@ func program() []string {
 var nextPort = 20000 + rand.New(rand.NewSource(int64(os.Getpid()))).Intn(10000)
 var portMu sync.Mutex
 
-// freePort gives a port below those that outgoing connections get: a peer that dials a stopped
-// member must not meet itself.
+// freePort returns a port below the range of outgoing connections: a peer that dials a stopped
+// member must not connect to itself.
 func freePort() int {
 	portMu.Lock()
 	defer portMu.Unlock()
@@ -123,7 +123,7 @@ func (c *cluster) mustNewMember(t testing.TB) *member {
 	return m
 }
 
-// args are the flags of the next start.
+// args returns the flags for the next start.
 func (m *member) args() []string {
 	state := "existing"
 	if m.NewCluster {
@@ -208,7 +208,7 @@ func (m *member) Launch() error {
 	return err
 }
 
-// dial makes a client that does not go through the bridge.
+// dial returns a client that bypasses the bridge.
 func (m *member) dial() (*clientv3.Client, error) {
 	cfg := clientv3.Config{Endpoints: []string{fmt.Sprintf("127.0.0.1:%d", m.clientPort)}}
 	if m.ClientTLSInfo != nil {
@@ -221,7 +221,7 @@ func (m *member) dial() (*clientv3.Client, error) {
 	return clientv3.New(cfg)
 }
 
-// awaitReady closes ready when the member has published itself, as etcd does then.
+// awaitReady closes ready when the member has published itself, as etcd does.
 func (m *member) awaitReady(direct *clientv3.Client, ready, exited chan struct{}) {
 	defer m.watching.Done()
 	for {
@@ -263,10 +263,10 @@ func (m *member) Close() {
 	}
 }
 
-// Stop keeps the data.
+// Stop ends the process and keeps the data.
 func (m *member) Stop(t testing.TB) { m.Close() }
 
-// Terminate deletes it.
+// Terminate ends the process and deletes the data.
 func (m *member) Terminate(t testing.TB) {
 	m.Close()
 	os.RemoveAll(m.DataDir)
@@ -276,7 +276,7 @@ func (m *member) Terminate(t testing.TB) {
 	os.Remove(m.DataDir + ".log")
 }
 
-// Restart goes on with the data, and waits until connections are accepted.
+// Restart starts the process with its data, and waits until it accepts connections.
 func (m *member) Restart(t testing.TB) error {
 	if err := m.Launch(); err != nil {
 		return err
@@ -320,7 +320,7 @@ func (m *member) WaitStarted(t testing.TB) {
 	}
 }
 
-// WaitOK waits until it knows a leader, too.
+// WaitOK waits until the member serves and knows a leader.
 func (m *member) WaitOK(t testing.TB) {
 	m.WaitStarted(t)
 	for m.s.Lead() == 0 {
@@ -344,7 +344,7 @@ func (m *member) Blackhole()                     { m.client.Blackhole() }
 func (m *member) Unblackhole()                   { m.client.Unblackhole() }
 func (m *member) ElectionTimeout() time.Duration { return time.Duration(electionTicks) * tickDuration }
 
-// InjectPartition cuts the connections between this member and others, both ways.
+// InjectPartition cuts the connections between this member and others, in both directions.
 func (m *member) InjectPartition(t testing.TB, others ...*member) {
 	for _, other := range others {
 		m.peer.Cut(uint64(other.ID()))
@@ -352,7 +352,7 @@ func (m *member) InjectPartition(t testing.TB, others ...*member) {
 	}
 }
 
-// RecoverPartition mends them.
+// RecoverPartition reverts InjectPartition.
 func (m *member) RecoverPartition(t testing.TB, others ...*member) {
 	for _, other := range others {
 		m.peer.Mend(uint64(other.ID()))
@@ -373,7 +373,7 @@ func (m *member) others() (others []*member) {
 	return others
 }
 
-// Metric reads one from /metrics.
+// Metric reads a metric from /metrics.
 func (m *member) Metric(name string) (string, error) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	resp, err := client.Get(m.ClientURLs[0].String() + "/metrics")
@@ -393,7 +393,7 @@ func (m *member) Metric(name string) (string, error) {
 	return "", nil
 }
 
-// Lead is the leader that the member knows, 0 if none or if it does not answer.
+// Lead returns the leader that the member knows, 0 if none or if it does not answer.
 func (s *server) Lead() uint64 {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -410,7 +410,7 @@ func (s *server) Lead() uint64 {
 func (s *server) ID() types.ID     { return s.id }
 func (s *server) Leader() types.ID { return types.ID(s.Lead()) }
 
-// TransferLeadership hands over to any other member.
+// TransferLeadership hands leadership over to any other member.
 func (s *server) TransferLeadership() error {
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
@@ -421,7 +421,7 @@ func (s *server) TransferLeadership() error {
 	return nil
 }
 
-// Alarm asks the member as a client would.
+// Alarm sends the request to the member as a client.
 func (s *server) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
 	return pb.NewMaintenanceClient(s.m.direct.ActiveConnection()).Alarm(ctx, r)
 }

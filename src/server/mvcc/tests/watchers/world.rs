@@ -1,15 +1,16 @@
-//! Random writes, watchers, readers and compactions against a model: whatever happens, each watcher
-//! hears everything once and in order.
+//! Random writes, watchers, reads and compactions against a model: each watcher gets every event
+//! once and in order.
 
 use std::collections::BTreeMap;
 
 use super::{super::model::Random, *};
 
-/// A watcher as the model sees it: from which revision on it has heard nothing.
+/// The model of a watcher.
 struct Expected {
     key: String,
     end: String,
     filters: Filters,
+    /// The first revision that it has not received.
     next: i64,
 }
 
@@ -21,7 +22,7 @@ impl Expected {
             && !(if is_put { self.filters.puts } else { self.filters.deletes })
     }
 
-    /// What it should hear of these revisions.
+    /// The events that it is still to receive, up to revision `last`.
     fn of(&self, history: &[(i64, Vec<Event>)], last: i64) -> Vec<String> {
         let wanted = history.iter().filter(|(at, _)| self.next <= *at && *at <= last);
         let events = wanted.flat_map(|(_, events)| events).filter(|event| self.wants(event));
@@ -33,10 +34,12 @@ struct World {
     random: Random,
     seed: u64,
     space: Space,
-    /// All events that there ever were.
+    /// The events of all revisions.
     history: Vec<(i64, Vec<Event>)>,
     clients: Vec<(Client, BTreeMap<i64, Expected>)>,
-    told_compacted: usize,
+    /// The number of watchers that a compaction has cancelled.
+    compacted: usize,
+    /// The number of victims, summed over all steps.
     victims: usize,
 }
 
@@ -48,7 +51,7 @@ impl World {
             space: Space::new(),
             history: Vec::new(),
             clients: Vec::new(),
-            told_compacted: 0,
+            compacted: 0,
             victims: 0,
         };
         for _ in 0..4 {
@@ -63,7 +66,7 @@ impl World {
         format!("k{}", self.random.below(8))
     }
 
-    /// One to three puts and deletions, of different keys.
+    /// One to three puts and deletions of different keys, in one transaction.
     fn write(&mut self) {
         let mut ops: BTreeMap<String, Option<String>> = BTreeMap::new();
         for _ in 0..=self.random.below(3) {
@@ -127,37 +130,38 @@ impl World {
         }
     }
 
-    /// Takes one notice out of a queue, and compares it with what ought to be in it.
+    /// Takes one notice out of a queue, and compares it with the model. Returns false if there is
+    /// none.
     fn read(&mut self, at: usize) -> bool {
         let (client, expected) = &mut self.clients[at];
         let Ok(notice) = client.notices.try_recv() else { return false };
         let is_wanted = client.stream.is_wanted(&notice);
-        let told = format!("seed {}: {notice:?}", self.seed);
+        let context = format!("seed {}: {notice:?}", self.seed);
         match notice.news {
             News::StreamProgress(revision) if is_wanted => {
                 for watcher in expected.values() {
-                    assert!(watcher.of(&self.history, revision).is_empty(), "{told}");
+                    assert!(watcher.of(&self.history, revision).is_empty(), "{context}");
                 }
             }
             News::StreamProgress(_) => {}
-            _ if !is_wanted => assert!(!expected.contains_key(&notice.watch_id), "{told}"),
+            _ if !is_wanted => assert!(!expected.contains_key(&notice.watch_id), "{context}"),
             News::Compacted(revision) => {
-                let watcher = expected.remove(&notice.watch_id).expect(&told);
-                assert!(watcher.next < revision, "{told}");
-                assert!(revision <= self.space.store.compacted(), "{told}");
+                let watcher = expected.remove(&notice.watch_id).expect(&context);
+                assert!(watcher.next < revision, "{context}");
+                assert!(revision <= self.space.store.compacted(), "{context}");
                 assert!(client.stream.cancel(notice.watch_id));
-                self.told_compacted += 1;
+                self.compacted += 1;
             }
             News::Progress(revision) => {
-                let watcher = expected.get(&notice.watch_id).expect(&told);
-                assert!(watcher.of(&self.history, revision).is_empty(), "{told}");
+                let watcher = expected.get(&notice.watch_id).expect(&context);
+                assert!(watcher.of(&self.history, revision).is_empty(), "{context}");
             }
             News::Events(news) => {
-                let watcher = expected.get_mut(&notice.watch_id).expect(&told);
+                let watcher = expected.get_mut(&notice.watch_id).expect(&context);
                 let last = news.events.last().unwrap().kv.as_ref().unwrap().mod_revision;
-                assert!(last <= news.revision, "{told}");
+                assert!(last <= news.revision, "{context}");
                 let events: Vec<String> = news.events.iter().map(line).collect();
-                assert_eq!(events, watcher.of(&self.history, last), "{told}");
+                assert_eq!(events, watcher.of(&self.history, last), "{context}");
                 watcher.next = last + 1;
             }
         }
@@ -189,7 +193,7 @@ impl World {
         self.victims += self.space.store.watcher_counts().2;
     }
 
-    /// Lets everybody read on, and wants everything to have arrived then.
+    /// Reads all queues until nothing more comes, and checks that every event has arrived.
     fn finish(&mut self) {
         loop {
             let has_victims = self.space.store.retry_victims();
@@ -215,17 +219,17 @@ impl World {
 }
 
 #[test]
-fn whatever_happens_watchers_hear_everything_once_and_in_order() {
-    let (mut told_compacted, mut victims) = (0, 0);
+fn watchers_get_every_event_once_and_in_order() {
+    let (mut compacted, mut victims) = (0, 0);
     for seed in 1..=40 {
         let mut world = World::new(seed);
         for _ in 0..600 {
             world.step();
         }
         world.finish();
-        told_compacted += world.told_compacted;
+        compacted += world.compacted;
         victims += world.victims;
     }
-    // Otherwise it has tested nothing.
-    assert!(told_compacted > 20 && victims > 1000, "{told_compacted}, {victims}");
+    // Otherwise the test has exercised too little.
+    assert!(compacted > 20 && victims > 1000, "{compacted}, {victims}");
 }

@@ -1,0 +1,281 @@
+//! One step in a sentence: the event of this record, with its own numbers.
+//!
+//! A stage's meaning ([`Stage::meaning`]) describes every step of its kind. Where a record gives
+//! more, the sentence here describes this one: the message and its content, the reason why a vote
+//! was granted or refused, the acknowledgement that completed a majority. A sentence uses the
+//! record's fields, and the member's role and vote at that moment, as far as they are known.
+//! Unknown parts are left out.
+
+use glass_etcd::{
+    change, field, fields,
+    story::Event,
+    trace::{Kind, Stage, message},
+};
+
+use super::{
+    lanes::{Lane, name_of},
+    watermarks::{Water, Watermarks},
+};
+
+/// `role` of a leader, as [`Water::Role`] has it.
+const LEADER: u64 = 2;
+
+/// What there is to know about a step beside its record.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    /// All members.
+    pub(crate) lanes: &'a [Lane],
+    /// The member that took the step.
+    pub(crate) own: &'a str,
+    /// The member's id.
+    pub(crate) own_id: u64,
+    /// The member's watermarks just before the step.
+    pub(crate) before: &'a Watermarks,
+}
+
+/// The sentence for a step, or the stage's meaning if the record says no more than that.
+pub(crate) fn sentence(event: &Event, around: Around<'_>) -> String {
+    let specific = match event.stage {
+        Stage::RaftSend => sent(event, around),
+        Stage::RaftReceive => received(event, around),
+        Stage::RaftCommit => Some(committed(event, around)),
+        Stage::ReadWaitApplied => Some(waited_for_apply(event, around)),
+        Stage::ElectionVote => Some(vote(event, around)),
+        Stage::ElectionTally => Some(tally(event, around)),
+        Stage::WalFsync => fsync(event, around),
+        _ => None,
+    };
+    specific.unwrap_or_else(|| event.stage.meaning().trim().to_owned())
+}
+
+/// The parts of a raft message that every type of message gives its own meaning.
+struct Content {
+    number: u64,
+    index: u64,
+    last: u64,
+    commit: u64,
+    term: u64,
+    is_rejection: bool,
+}
+
+impl Content {
+    fn of(event: &Event) -> Content {
+        let [number, index, last, commit, term, reject] =
+            fields!(event, RaftSend | RaftReceive: type, index, last, commit, term, reject);
+        Content { number, index, last, commit, term, is_rejection: reject != 0 }
+    }
+
+    /// What `from` says to `to`.
+    fn words(&self, from: &str, to: &str) -> Option<String> {
+        let Content { index, last, commit, term, .. } = *self;
+        Some(match self.number {
+            message::PROP => {
+                format!(
+                    "{from} forwards a client's proposal to {to}, which it takes for the leader."
+                )
+            }
+            message::APP if index < last => {
+                let entries = entries(index + 1, last);
+                format!(
+                    "{from} sends {to} {entries}, to be put after entry {index}, and says that \
+                     everything up to entry {commit} is committed."
+                )
+            }
+            message::APP => format!(
+                "{from} sends {to} no entries. The message says that everything up to entry \
+                 {commit} is committed."
+            ),
+            message::APP_RESP if self.is_rejection => format!(
+                "{from} has no entry {index} that fits, so it refuses what was to be put after it. \
+                 {to} tries again from an earlier entry."
+            ),
+            message::APP_RESP if index == 0 => {
+                format!("{from} answers with its term, {term}, and says nothing about its log.")
+            }
+            message::APP_RESP => {
+                format!("{from} says that everything up to entry {index} is on its disk.")
+            }
+            message::HEARTBEAT => format!(
+                "{from} says that it still leads term {term}, and that everything up to entry \
+                 {commit} is committed as far as {to} is known to have it."
+            ),
+            message::HEARTBEAT_RESP => format!("{from} says that it still follows {to}."),
+            _ => return self.election_words(from, to),
+        })
+    }
+
+    fn election_words(&self, from: &str, to: &str) -> Option<String> {
+        let Content { index, term, .. } = *self;
+        let answer = if self.is_rejection { "does not vote" } else { "votes" };
+        Some(match self.number {
+            message::VOTE => format!(
+                "{from} asks {to} for its vote in term {term}. Its own log ends with entry {index}."
+            ),
+            message::PRE_VOTE => format!(
+                "{from} asks whether {to} would vote for it in term {term}. No term has been \
+                 raised yet."
+            ),
+            message::VOTE_RESP => format!("{from} {answer} for {to} in term {term}."),
+            message::PRE_VOTE_RESP if self.is_rejection => {
+                format!("{from} would not vote for {to}. Its own term is {term}.")
+            }
+            message::PRE_VOTE_RESP => format!("{from} would vote for {to} in term {term}."),
+            message::SNAP => format!("{from} sends {to} a snapshot that ends with entry {index}."),
+            message::TIMEOUT_NOW => format!("{from} asks {to} to stand for election at once."),
+            message::READ_INDEX => {
+                format!(
+                    "{from} asks {to}, which it takes for the leader, up to which entry is committed \
+                     now."
+                )
+            }
+            message::READ_INDEX_RESP => format!(
+                "{from} answers that everything up to entry {index} was committed when it was \
+                 asked, and that a majority still followed it then."
+            ),
+            _ => return None,
+        })
+    }
+}
+
+fn entries(first: u64, last: u64) -> String {
+    if first == last { format!("entry {first}") } else { format!("entries {first} to {last}") }
+}
+
+fn sent(event: &Event, around: Around<'_>) -> Option<String> {
+    let peer = name_of(around.lanes, field!(event, RaftSend, peer));
+    Content::of(event).words(around.own, &peer)
+}
+
+fn received(event: &Event, around: Around<'_>) -> Option<String> {
+    let peer = name_of(around.lanes, field!(event, RaftReceive, peer));
+    Content::of(event).words(&peer, around.own)
+}
+
+/// Only a leader decides what is committed; other members learn it.
+fn committed(event: &Event, around: Around<'_>) -> String {
+    let ([old, new], [term, by]) =
+        (change!(event, RaftCommit, commit), fields!(event, RaftCommit: term, completed_by));
+    let what = entries(old + 1, new);
+    let is_one = old + 1 == new;
+    let verb = if is_one { "is" } else { "are" };
+    let name = name_of(around.lanes, by);
+    match around.before.get(Water::Role) {
+        Some(LEADER) if by == around.own_id || by == 0 => format!(
+            "With the leader's own disk, a majority of the disks has {what}, so {} {verb} \
+             committed: an entry of the leader's own term {term} is among what is committed.",
+            if is_one { "it" } else { "they" }
+        ),
+        Some(LEADER) => format!(
+            "The acknowledgement of {name} completed a majority of the disks for {what}, so {} \
+             {verb} committed: an entry of the leader's own term {term} is among what is committed.",
+            if is_one { "it" } else { "they" }
+        ),
+        Some(_) if by != 0 && by != around.own_id => {
+            format!("{} learns from {name} that {what} {verb} committed.", around.own)
+        }
+        _ => format!("{} knows from here on that {what} {verb} committed.", around.own),
+    }
+}
+
+fn waited_for_apply(event: &Event, around: Around<'_>) -> String {
+    let [index, applied] = fields!(event, ReadWaitApplied: index, applied);
+    if index <= applied {
+        return format!(
+            "The read needs everything up to entry {index}. {} had applied entry {applied} \
+             already, so there was nothing to wait for.",
+            around.own
+        );
+    }
+    let until = if event.kind == Kind::Begin { "waits" } else { "waited" };
+    format!(
+        "The read needs everything up to entry {index}, and {} had applied only up to entry \
+         {applied}. The read {until} for apply.",
+        around.own
+    )
+}
+
+/// Why a vote was given or refused, by the rules of raft in the order in which it asks them.
+fn vote(event: &Event, around: Around<'_>) -> String {
+    let [candidate, granted, pre, term] =
+        fields!(event, ElectionVote: candidate, granted, pre, term);
+    let [last_term, last, own_last_term, own_last] =
+        fields!(event, ElectionVote: last_term, last, own_last_term, own_last);
+    let (own, candidate) = (around.own, name_of(around.lanes, candidate));
+    let logs = format!(
+        "the candidate's log ends with entry {last} of term {last_term}, {own}'s own with entry \
+         {own_last} of term {own_last_term}"
+    );
+    let (would, votes) =
+        if pre != 0 { ("would vote", "would not vote") } else { ("votes", "does not vote") };
+    if granted != 0 {
+        return format!("{own} {would} for {candidate} in term {term}: {logs}.");
+    }
+    let own_term = around.before.get(Water::Term);
+    let own_vote = around.before.get(Water::Vote);
+    let reason = if (last_term, last) < (own_last_term, own_last) {
+        format!("{logs}, which is newer")
+    } else if own_term.is_some_and(|own_term| term < own_term) {
+        format!("{own} is in a later term already")
+    } else if pre == 0
+        && own_term == Some(term)
+        && let Some(other) = own_vote.filter(|vote| *vote != 0)
+    {
+        format!("it has given its vote in this term to {}", name_of(around.lanes, other))
+    } else if let Some(leader) = around.before.get(Water::Leader).filter(|leader| *leader != 0) {
+        let leader = name_of(around.lanes, leader);
+        if own_term == Some(term) {
+            format!("it follows {leader} in this term")
+        } else {
+            format!(
+                "it had a message of the leader {leader} within the last election timeout, and so \
+                 ignores candidates"
+            )
+        }
+    } else {
+        "the record does not say why".to_owned()
+    };
+    format!("{own} {votes} for {candidate} in term {term}: {reason}.")
+}
+
+fn tally(event: &Event, around: Around<'_>) -> String {
+    let [voter, granted, pre, in_favour, against] =
+        fields!(event, ElectionTally: voter, granted, pre, in_favour, against);
+    let what = if pre != 0 { "pre-vote" } else { "vote" };
+    let how = if granted != 0 { "in favour" } else { "against" };
+    format!(
+        "{} counts the {what} of {}, {how}: {in_favour} in favour and {against} against so far, \
+         with its own.",
+        around.own,
+        name_of(around.lanes, voter),
+    )
+}
+
+/// What became durable: entries, or a vote, or only a term.
+fn fsync(event: &Event, around: Around<'_>) -> Option<String> {
+    let [first, last, term, vote] = fields!(event, WalFsync: first, last, term, vote);
+    let own = around.own;
+    match (last, vote) {
+        (0, 0) if term == 0 => None,
+        (0, 0) => Some(format!(
+            "The disk of {own} confirms that it has entered term {term}, and has voted for nobody \
+             in it."
+        )),
+        (0, vote) => Some(format!(
+            "The disk of {own} confirms its vote for {} in term {term}. Only now may the vote be \
+             sent: after a crash {own} must not vote a second time in this term.",
+            name_of(around.lanes, vote)
+        )),
+        (last, _) if event.kind == Kind::Begin => {
+            Some(format!("The disk of {own} is asked to make {} durable.", entries(first, last)))
+        }
+        (last, _) => Some(format!(
+            "The disk of {own} confirms {}: from here on a power failure of {own} does not lose \
+             {}.",
+            entries(first, last),
+            if first == last { "it" } else { "them" }
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! The sentences of single steps, by the fields of their records.
+
+use glass_etcd::numbers;
+
+use super::*;
+use crate::state::scenes::IDS;
+
+const A: u64 = IDS[0];
+const B: u64 = IDS[1];
+const C: u64 = IDS[2];
+
+fn lanes() -> Vec<Lane> {
+    let lane = |(at, name): (usize, &&str)| Lane {
+        name: (*name).to_owned(),
+        member_id: IDS[at],
+        place: u8::try_from(at).ok(),
+    };
+    ["etcd-01", "etcd-02", "etcd-03"].iter().enumerate().map(lane).collect()
+}
+
+/// The watermarks of a member after it has come to this role, term, leader and vote.
+fn marks(role: u64, term: u64, leader: u64, vote: u64) -> Watermarks {
+    let mut marks = Watermarks::default();
+    let fields = numbers!(
+        RaftRole,
+        role_old = 0,
+        role_new = role,
+        term_old = 0,
+        term_new = term,
+        leader_old = 0,
+        leader_new = leader,
+        vote_old = 0,
+        vote_new = vote
+    );
+    marks.learn(&Event { fields, ..Event::mark(0, Stage::RaftRole, 1) }, 1);
+    marks
+}
+
+/// What etcd-01 says about a step of its own.
+fn said(stage: Stage, fields: [u64; 8], before: &Watermarks) -> String {
+    let event = Event { fields, ..Event::mark(0, stage, 2) };
+    sentence(&event, Around { lanes: &lanes(), own: "etcd-01", own_id: A, before })
+}
+
+fn message(number: u64, reject: bool) -> [u64; 8] {
+    numbers!(
+        RaftSend,
+        peer = B,
+        type = number,
+        term = 4,
+        index = 8,
+        last = 9,
+        commit = 7,
+        reject = reject
+    )
+}
+
+#[test]
+fn each_type_of_message_has_its_own_sentence() {
+    let number = |name| message::MESSAGES.iter().position(|known| *known == name).unwrap() as u64;
+    let sent =
+        |name, reject| said(Stage::RaftSend, message(number(name), reject), &Watermarks::default());
+    let expected = [
+        ("MsgProp", "etcd-01 forwards a client's proposal to etcd-02, which it takes for the"),
+        ("MsgApp", "etcd-01 sends etcd-02 entry 9, to be put after entry 8, and says that"),
+        ("MsgAppResp", "etcd-01 says that everything up to entry 8 is on its disk."),
+        ("MsgVote", "etcd-01 asks etcd-02 for its vote in term 4. Its own log ends with entry 8."),
+        ("MsgVoteResp", "etcd-01 votes for etcd-02 in term 4."),
+        ("MsgSnap", "etcd-01 sends etcd-02 a snapshot that ends with entry 8."),
+        ("MsgHeartbeat", "etcd-01 says that it still leads term 4, and that everything up to"),
+        ("MsgHeartbeatResp", "etcd-01 says that it still follows etcd-02."),
+        ("MsgTimeoutNow", "etcd-01 asks etcd-02 to stand for election at once."),
+        ("MsgReadIndex", "etcd-01 asks etcd-02, which it takes for the leader, up to which entry"),
+        ("MsgReadIndexResp", "etcd-01 answers that everything up to entry 8 was committed when"),
+        ("MsgPreVote", "etcd-01 asks whether etcd-02 would vote for it in term 4."),
+        ("MsgPreVoteResp", "etcd-01 would vote for etcd-02 in term 4."),
+    ];
+    for (name, begins) in expected {
+        let sentence = sent(name, false);
+        assert!(sentence.starts_with(begins), "{name}: {sentence}");
+    }
+    let refused = [
+        ("MsgAppResp", "etcd-01 has no entry 8 that fits"),
+        ("MsgVoteResp", "etcd-01 does not vote for etcd-02 in term 4."),
+        ("MsgPreVoteResp", "etcd-01 would not vote for etcd-02. Its own term is 4."),
+    ];
+    for (name, begins) in refused {
+        let sentence = sent(name, true);
+        assert!(sentence.starts_with(begins), "{name}: {sentence}");
+    }
+}
+
+#[test]
+fn a_received_message_is_told_from_its_sender_s_side() {
+    let received = said(Stage::RaftReceive, message(message::APP_RESP, false), &marks(2, 4, A, A));
+    assert_eq!(received, "etcd-02 says that everything up to entry 8 is on its disk.");
+    let nothing =
+        numbers!(RaftReceive, peer = B, type = message::APP, term = 4, index = 8, commit = 8);
+    let received = said(Stage::RaftReceive, nothing, &Watermarks::default());
+    assert!(received.starts_with("etcd-02 sends etcd-01 no entries."), "{received}");
+    // raft-rs answers a leader of an earlier term so.
+    let only_term = numbers!(RaftReceive, peer = B, type = message::APP_RESP, term = 5);
+    let received = said(Stage::RaftReceive, only_term, &Watermarks::default());
+    assert_eq!(received, "etcd-02 answers with its term, 5, and says nothing about its log.");
+}
+
+#[test]
+fn a_leader_commits_and_a_follower_learns_of_it() {
+    let commit = |by, before: &Watermarks| {
+        let fields =
+            numbers!(RaftCommit, term = 4, commit_old = 7, commit_new = 9, completed_by = by);
+        said(Stage::RaftCommit, fields, before)
+    };
+    let leader = commit(C, &marks(2, 4, A, A));
+    let begins = "The acknowledgement of etcd-03 completed a majority of the disks for entries 8";
+    assert!(leader.starts_with(begins), "{leader}");
+    let own = commit(A, &marks(2, 4, A, A));
+    assert!(own.starts_with("With the leader's own disk, a majority of the disks has"), "{own}");
+    let follower = commit(B, &marks(0, 4, B, B));
+    assert_eq!(follower, "etcd-01 learns from etcd-02 that entries 8 to 9 are committed.");
+    // Its role is not known, so nothing is said about who decided.
+    let unknown = commit(B, &Watermarks::default());
+    assert_eq!(unknown, "etcd-01 knows from here on that entries 8 to 9 are committed.");
+}
+
+#[test]
+fn a_read_that_finds_all_applied_has_nothing_to_wait_for() {
+    let read = |applied| {
+        let fields = numbers!(ReadWaitApplied, index = 9, applied = applied);
+        said(Stage::ReadWaitApplied, fields, &Watermarks::default())
+    };
+    assert!(read(9).contains("nothing to wait for"), "{}", read(9));
+    assert!(read(8).contains("had applied only up to entry 8. The read waited"), "{}", read(8));
+}
+
+#[test]
+fn a_refused_vote_says_by_which_rule() {
+    let vote = |pre: bool, granted: bool, (term, last_term, last), before: &Watermarks| {
+        let fields = numbers!(
+            ElectionVote,
+            candidate = C,
+            granted = granted,
+            pre = pre,
+            term = term,
+            last_term = last_term,
+            last = last,
+            own_last_term = 4,
+            own_last = 9
+        );
+        said(Stage::ElectionVote, fields, before)
+    };
+    let follower = marks(0, 4, B, B);
+    let granted = vote(false, true, (5, 4, 9), &marks(0, 4, 0, 0));
+    assert!(granted.starts_with("etcd-01 votes for etcd-03 in term 5: the candidate's log ends"));
+    let cases = [
+        (vote(true, false, (5, 4, 9), &follower), "it had a message of the leader etcd-02 within"),
+        (vote(true, false, (5, 4, 8), &marks(0, 4, 0, 0)), "entry 9 of term 4, which is newer"),
+        (vote(true, false, (5, 3, 99), &marks(0, 4, 0, 0)), "entry 9 of term 4, which is newer"),
+        (
+            vote(false, false, (4, 4, 9), &marks(0, 4, 0, B)),
+            "given its vote in this term to etcd-02",
+        ),
+        (vote(false, false, (4, 4, 9), &marks(0, 4, B, 0)), "it follows etcd-02 in this term"),
+        (vote(false, false, (3, 4, 9), &follower), "etcd-01 is in a later term already"),
+        (vote(true, false, (5, 4, 9), &Watermarks::default()), "the record does not say why"),
+    ];
+    for (sentence, reason) in cases {
+        assert!(sentence.contains(reason), "{sentence}");
+        assert!(!sentence.contains("votes for"), "{sentence}");
+    }
+}
+
+#[test]
+fn an_fsync_says_what_the_disk_has_confirmed() {
+    let fsync = |fields| said(Stage::WalFsync, fields, &Watermarks::default());
+    let one = fsync(numbers!(WalFsync, first = 9, last = 9));
+    assert!(one.contains("confirms entry 9") && one.ends_with("does not lose it."), "{one}");
+    let vote = fsync(numbers!(WalFsync, term = 5, vote = C));
+    assert!(vote.contains("confirms its vote for etcd-03 in term 5."), "{vote}");
+    let term = fsync(numbers!(WalFsync, term = 5));
+    assert!(term.contains("has voted for nobody"), "{term}");
+    assert_eq!(fsync([0; 8]), Stage::WalFsync.meaning().trim());
+}
+
+#[test]
+fn a_step_whose_record_says_no_more_has_the_sentence_of_its_stage() {
+    let sentence = said(Stage::MvccWrite, [0; 8], &Watermarks::default());
+    assert_eq!(sentence, Stage::MvccWrite.meaning().trim());
+}
