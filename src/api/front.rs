@@ -76,12 +76,18 @@ const METHODS: &[(&str, &[&str])] = &[
     ("v3electionpb.Election", &["Campaign", "Proclaim", "Leader", "Observe", "Resign"]),
 ];
 
+/// The service of users and roles, which this member does not have.
+const AUTH: &str = "etcdserverpb.Auth";
+
 /// The glass's own service.
 const OBSERVE: &str = "glasspb.Observe";
 
 /// How long a client may take to show which HTTP it speaks, and then to send the head of an HTTP/1
 /// request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The same on a metrics port, which has few places. Probes and scrapers send requests at once.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where clients are served.
 #[derive(Debug)]
@@ -257,7 +263,12 @@ impl Front {
             Traffic::Grpc => builder.http2_only(),
             Traffic::Http | Traffic::Metrics => builder.http1_only(),
         };
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        // A metrics port has few places, so each is free again after one answer: scrapers that keep
+        // their connections must not hold up a probe.
+        let is_metrics = self.traffic == Traffic::Metrics;
+        let patience = if is_metrics { PROBE_TIMEOUT } else { HEADER_TIMEOUT };
+        let mut http1 = builder.http1();
+        http1.timer(TokioTimer::new()).header_read_timeout(patience).keep_alive(!is_metrics);
         http2::configure(builder.http2(), &self.limits);
         let (pace, metadata) = (Pace::default(), Metadata::default());
         let mut stopping = self.phase.stopping.clone();
@@ -267,7 +278,7 @@ impl Front {
         let service = service_fn(move |request| {
             Arc::clone(&self).request(request, metadata.clone(), Arc::clone(&of_calls))
         });
-        let stream = FirstBytes::new(stream, HEADER_TIMEOUT);
+        let stream = FirstBytes::new(stream, patience);
         let stream = Pings::new(MendedAuthority::new(stream), min_time);
         let stream = TokioIo::new(pace.socket(stream));
         let mut connection = pin!(builder.serve_connection(stream, service));
@@ -384,6 +395,11 @@ impl Front {
     /// etcd's answer to a method that is not served.
     fn unknown(&self, path: &str) -> Option<Status> {
         let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+        if (service, method) == (AUTH, "Authenticate") {
+            // With this answer etcd's clients that have a password go on without a token.
+            let text = "etcdserver: authentication is not enabled";
+            return Some(Status::failed_precondition(text));
+        }
         let known = METHODS.iter().find(|(name, _)| *name == service);
         match known {
             Some((name, _)) if *name == OBSERVE && !self.has_observe => {}

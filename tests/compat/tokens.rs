@@ -5,16 +5,17 @@
 //! ones; since 3.5.10 it ignores tokens while auth is off, and so does this server. The answers of
 //! 3.5.1 are here as well, so that they are not mistaken for the rule.
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, process::Command, time::Duration};
 
 use glass_etcd::pb::{
     etcdserverpb::{
-        AlarmRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest, HashRequest,
-        LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest,
-        LeaseTimeToLiveRequest, MemberListRequest, PutRequest, RangeRequest, RequestOp,
-        StatusRequest, TxnRequest, WatchCreateRequest, WatchRequest, cluster_client::ClusterClient,
-        kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
-        request_op::Request, watch_client::WatchClient, watch_request::RequestUnion,
+        AlarmRequest, AuthenticateRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest,
+        HashRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
+        LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest, PutRequest, RangeRequest,
+        RequestOp, StatusRequest, TxnRequest, WatchCreateRequest, WatchRequest,
+        auth_client::AuthClient, cluster_client::ClusterClient, kv_client::KvClient,
+        lease_client::LeaseClient, maintenance_client::MaintenanceClient, request_op::Request,
+        watch_client::WatchClient, watch_request::RequestUnion,
     },
     v3electionpb::{CampaignRequest, election_client::ElectionClient},
     v3lockpb::{LockRequest, lock_client::LockClient},
@@ -132,6 +133,32 @@ async fn a_token_means_nothing_while_auth_is_off() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Goal: a client with a user and a password is served while auth is off. Method: etcdctl with a
+/// user, which first asks for a token, and that request itself: its answer must say that auth is
+/// off, so that the client continues without a token.
+#[tokio::test]
+async fn a_password_keeps_no_client_out_while_auth_is_off() {
+    for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
+        let cluster = Cluster::start(&kind, 1).await;
+        let address = cluster.members[0].client_address();
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+        let request = AuthenticateRequest { name: "root".to_owned(), password: "x".to_owned() };
+        let refused = AuthClient::new(channel).authenticate(request).await.unwrap_err();
+        let expected = (Code::FailedPrecondition, "etcdserver: authentication is not enabled");
+        assert_eq!((refused.code(), refused.message()), expected, "{kind:?}");
+        for etcdctl in programs::etcdctls() {
+            let run = |words: &[&str]| {
+                let mut command = Command::new(&etcdctl.path);
+                command.env("ETCDCTL_API", "3").args(["--endpoints", &address]);
+                let output = command.args(["--user", "root:x"]).args(words).output().unwrap();
+                String::from_utf8_lossy(&output.stdout).into_owned()
+            };
+            assert_eq!(run(&["put", "a", "b"]), "OK\n", "{kind:?}, {}", etcdctl.version);
+            assert_eq!(run(&["get", "a"]), "a\nb\n", "{kind:?}, {}", etcdctl.version);
         }
     }
 }

@@ -1,8 +1,17 @@
 //! `/livez` and `/readyz`, as etcd has them from 3.5.11 on.
 
-use glass_etcd::pb::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
 
-use super::{Alone, Answer, alone, ask, wait_for};
+use glass_etcd::{
+    clock,
+    pb::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction},
+};
+
+use super::{Alone, Answer, SOON, alone, ask, wait_for};
 use crate::{
     client::Client,
     ports,
@@ -121,4 +130,36 @@ fn without_a_quorum_a_member_is_alive_and_not_ready() {
         is(metrics, "/readyz?exclude=linearizable_read", "200", "ok\n");
     }
     assert!(!waiting.is_finished(), "clients are served without a quorum");
+}
+
+/// Goal: connections that do nothing at the metrics port do not hold up a probe. Method: more of
+/// them than there are places, which send nothing, or have had an answer and stay.
+#[test]
+fn idle_connections_at_the_metrics_port_hold_up_no_probe() {
+    let (dir, flags) = alone();
+    let [client, metrics] = [ports::free(), ports::free()];
+    let url = format!("http://127.0.0.1:{client}");
+    let flags = format!(
+        "{flags} --listen-client-urls {url} --advertise-client-urls {url} \
+         --listen-metrics-urls http://127.0.0.1:{metrics}"
+    );
+    let _member = Alone::start(Kind::subject().command(), dir.path(), &flags);
+    wait_for("a member that serves", || ask(client, "GET /health", "").is_some());
+    for have_asked in [true, false] {
+        let idle: Vec<TcpStream> = (0..20)
+            .map(|_| {
+                let mut stream = TcpStream::connect(("127.0.0.1", metrics)).unwrap();
+                stream.set_read_timeout(Some(SOON)).unwrap();
+                if have_asked {
+                    stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+                    assert_ne!(stream.read(&mut [0; 1000]).unwrap(), 0);
+                }
+                stream
+            })
+            .collect();
+        let start = clock::now();
+        assert_eq!(get(metrics, "/health").status, "200");
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(15), "{took:?} behind {} connections", idle.len());
+    }
 }

@@ -27,7 +27,7 @@ const INTEGER_BYTES: usize = 4;
 const INDEXED: u8 = 0x80;
 const NEVER: u8 = 0x10;
 
-/// Whether h2 would refuse the block's first literal `:authority`.
+/// Whether h2 would refuse the block's first `:authority`.
 pub(super) fn is_to_be_mended(block: &[u8]) -> bool {
     first_authority(block).is_some_and(|value| host(&value).is_some())
 }
@@ -35,7 +35,13 @@ pub(super) fn is_to_be_mended(block: &[u8]) -> bool {
 fn first_authority(block: &[u8]) -> Option<Vec<u8>> {
     let mut walk = Walk { block, at: 0 };
     loop {
-        let Form::Literal { name, .. } = walk.form()? else { continue };
+        let name = match walk.form()? {
+            // The standard's field with that name has an empty value; Go's encoder sends this index
+            // for an empty authority.
+            Form::Indexed(AUTHORITY) => return Some(Vec::new()),
+            Form::Literal { name, .. } => name,
+            Form::Indexed(_) | Form::Resize(_) => continue,
+        };
         let is_authority = match name {
             0 => walk.text()?.decode()? == NAME,
             index => index == AUTHORITY,
@@ -310,6 +316,15 @@ mod tests {
         let own = b"\x40\x01a\x01b\xbe";
         let spelled = b"\x00\x01a\x01b\x00\x01a\x01b";
         assert_eq!(mend(own, &mut table, 1000).as_deref(), Some(&spelled[..]));
+    }
+
+    #[test]
+    fn an_empty_authority_is_found_in_every_form() {
+        for field in [&b"\x81"[..], b"\x41\x00", b"\x41\x80", b"\x01\x00", b"\x11\x00"] {
+            assert!(is_to_be_mended(&[b"\x83\x86", field].concat()), "{field:x?}");
+        }
+        assert!(is_to_be_mended(b"\x83\x00\x0a:authority\x00"));
+        assert!(!is_to_be_mended(b"\x83\x86\x41\x01a"));
     }
 
     #[test]

@@ -34,9 +34,12 @@ const WATCHERS_MAX: usize = 512;
 /// all that are missing, which takes much memory if these are many, and reads the events again that
 /// do not fit into the notices.
 const WINDOW_REVISIONS_MAX: i64 = 1000;
-/// The most bytes of rows read in one pass, unless one revision alone has more. The queue of a
-/// stream holds no more than that.
-const WINDOW_BYTES_MAX: usize = super::queue::BYTES_MAX;
+/// The most bytes of events read in one pass, unless one revision alone has more. The queue of a
+/// stream holds no more than that, and gRPC clients other than etcd's own refuse messages above
+/// 4 MiB. The kilobyte is for the other fields of a message.
+const WINDOW_BYTES_MAX: usize = super::queue::BYTES_MAX - 1024;
+/// The most bytes of an event in a message beside its row: two tags, two lengths, its type.
+const EVENT_BYTES_MAX: usize = 16;
 /// The most revisions read under the index lock.
 const LOCKED_REVISIONS_MAX: i64 = 1000;
 /// The time between two attempts to deliver the pending notices of victims.
@@ -47,7 +50,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// The events that a pass has read.
 struct Window {
     events: Vec<Event>,
-    /// The length of the rows, in bytes.
+    /// The length of the events in a message, in bytes, at most.
     bytes: usize,
     /// The last revision of which all events are there.
     end: i64,
@@ -163,18 +166,21 @@ impl Store {
     /// that the pass has read already.
     fn read_window(&self, cut: &Cut, last: i64, before: usize) -> Window {
         let mut window = Window { events: Vec::new(), bytes: before, end: last };
-        let mut main = 0;
+        // The current revision, and the number of events and bytes before it.
+        let (mut main, mut start) = (0, (0, before));
         for (row_key, row) in self.backend.rows(cut) {
             let Some((at, is_tombstone)) = Revision::from_row_key(&row_key) else {
                 self.backend.malformed("key bucket: a row's key is not a revision")
             };
-            let bytes = window.bytes + row.len();
-            if at.main != main && window.bytes > 0 && bytes > WINDOW_BYTES_MAX {
-                window.end = at.main - 1;
+            if at.main != main {
+                (main, start) = (at.main, (window.events.len(), window.bytes));
+            }
+            window.bytes += row.len() + EVENT_BYTES_MAX;
+            if window.bytes > WINDOW_BYTES_MAX && start.1 > 0 {
+                window.events.truncate(start.0);
+                (window.bytes, window.end) = (start.1, main - 1);
                 break;
             }
-            main = at.main;
-            window.bytes = bytes;
             let mut kv = Source::Published(&self.backend).decode(row);
             // The row of a tombstone has the key only.
             kv.mod_revision = main;

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use prost::Message as _;
+
 use super::*;
+use crate::pb::etcdserverpb::WatchResponse;
 
 #[test]
 fn a_watcher_of_the_past_catches_up_with_one_notice_and_then_gets_new_events() {
@@ -108,6 +111,45 @@ fn a_watcher_of_a_long_past_gets_a_thousand_revisions_at_a_time() {
     let counts: Vec<usize> = received.iter().map(|line| line.matches("a=1").count()).collect();
     assert_eq!(counts, [1000, 1000, 500]);
     assert!(received.iter().all(|line| line.starts_with("0 past 2501: ")));
+}
+
+/// Goal: a notice fits into a message of 4 MiB, unless one revision does not (etcd #19441). Method:
+/// four transactions of 1.2 MB, one of 5 MB, fifty thousand small events, and one of a megabyte.
+#[test]
+fn a_transaction_that_does_not_fit_behind_others_comes_in_the_next_notice() {
+    let mut space = Space::new();
+    let txn = |space: &mut Space, count: usize, len: usize| {
+        let puts = (0..count).map(|at| put_op(&format!("a{at}"), &"v".repeat(len)));
+        let txn = TxnRequest { success: puts.collect(), ..TxnRequest::default() };
+        space.apply(KvRequest::Txn(&expand(&txn))).unwrap();
+    };
+    (0..4).for_each(|_| txn(&mut space, 12, 100_000));
+    txn(&mut space, 5, 1_000_000);
+    (0..400).for_each(|_| txn(&mut space, 128, 60));
+    space.put("a", &"v".repeat(1_000_000));
+    let mut client = Client::of(&space, 64);
+    client.watch("a", "b", 2);
+    let (mut ranges, mut longest) = (Vec::new(), 0);
+    loop {
+        let is_behind = space.store.sync_watchers();
+        while let Ok(notice) = client.notices.try_recv() {
+            let News::Events(news) = notice.news else { panic!("{notice:?}") };
+            let of = |event: &Event| event.kv.as_ref().unwrap().mod_revision;
+            ranges.push((of(&news.events[0]), of(news.events.last().unwrap())));
+            let response = WatchResponse { events: news.events, ..WatchResponse::default() };
+            if ranges.last() != Some(&(6, 6)) {
+                longest = longest.max(response.encoded_len());
+            }
+        }
+        if !is_behind {
+            break;
+        }
+        space.store.retry_victims();
+    }
+    assert_eq!(ranges[..3], [(2, 4), (5, 5), (6, 6)]);
+    assert!(ranges.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0), "{ranges:?}");
+    assert_eq!(ranges.last().unwrap().1, space.store.revision());
+    assert!((3_500_000..4 << 20).contains(&longest), "{longest}");
 }
 
 /// A pass reads no more revisions than one notice may have, even if no watcher wants them.
