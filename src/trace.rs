@@ -15,6 +15,7 @@
 //! or counted as lost.
 //!
 //! In reading order: [`stage`] (the vocabulary), [`span`] (the guard), [`id`], [`record`],
+//! [`reason`],
 //! [`field`] (reading a record's numbers by name), [`value`] (as text), [`message`], [`raw_clock`],
 //! [`ring`], [`watermarks`](mod@watermarks), [`collect`], [`context`], [`bridge`] (to `tracing`);
 //! and for `/metrics`, [`histogram`] and [`counts`].
@@ -33,6 +34,7 @@ pub mod id;
 pub(crate) mod log_lines;
 pub mod message;
 pub mod raw_clock;
+pub mod reason;
 pub mod record;
 pub mod ring;
 pub mod span;
@@ -43,6 +45,7 @@ pub mod watermarks;
 pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};
 pub use field::Slot;
 pub use id::{IdGenerator, Sampler, forget_peer, kept, note_peer};
+pub use reason::Reason;
 pub use record::{
     FLAG_CANCELLED, FLAG_CUT, FLAG_ERROR, FLAG_KEPT, FLAG_NOISE, FLAG_REPLAY, Kind, Record,
 };

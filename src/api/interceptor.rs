@@ -178,6 +178,7 @@ impl Call {
         set!(self.span, Rpc, bytes_out = bytes, revision = revision);
         self.end(0);
         result.map_err(|error| {
+            self.span.fail(error.reason());
             let status = if self.method.is_plain() { plain_status(error) } else { status(error) };
             self.end(u8::try_from(status.code() as i32).unwrap_or(u8::MAX));
             status

@@ -45,6 +45,7 @@ use crate::{
     fields,
     story::{Event, MemberInfo, Recording, order::Order, query::method_of},
     trace::{
+        FLAG_ERROR,
         context::Context,
         record::Kind,
         stage::{Family, Stage},
@@ -140,8 +141,8 @@ pub struct Span {
     pub attributes: Vec<Attribute>,
     /// Links to spans that are not its parent.
     pub links: Vec<Link>,
-    /// The gRPC code; 0 on success.
-    pub code: u8,
+    /// Why the span is an error; `None` if it is none.
+    pub failure: Option<String>,
 }
 
 /// A member and its spans.
@@ -172,9 +173,19 @@ pub fn flags(span: &Span) -> u32 {
     if span.is_parent_remote { 0x301 } else { 0x101 }
 }
 
-/// The error message of a span that failed.
-pub fn failure(span: &Span) -> Option<String> {
-    (span.code != 0).then(|| format!("gRPC code {}", span.code))
+/// The gRPC codes for which a server's span is an error, by OpenTelemetry's conventions: UNKNOWN,
+/// DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS. The others are the client's
+/// affair, and leave the status unset.
+const SERVER_ERRORS: [u8; 6] = [2, 4, 12, 13, 14, 15];
+
+/// The error message of a step whose span is an error.
+fn failure(event: &Event) -> Option<String> {
+    let reason = event.reason.map(|reason| reason.text().to_owned());
+    if event.stage == Stage::Rpc {
+        let is_error = SERVER_ERRORS.contains(&event.result);
+        return is_error.then(|| reason.unwrap_or(format!("gRPC code {}", event.result)));
+    }
+    (event.flags & FLAG_ERROR != 0).then(|| reason.unwrap_or("no reason was recorded".to_owned()))
 }
 
 /// Turns events into spans.
@@ -331,7 +342,7 @@ impl<'a> Exporter<'a> {
             end_ns: clamp(end),
             attributes: attributes::of_step(event, self.member(event).member_id),
             links: links.map(|(to, why)| Link { to: self.place(*to), why }).collect(),
-            code: event.result,
+            failure: failure(event),
         }
     }
 }

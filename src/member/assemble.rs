@@ -38,6 +38,7 @@ pub(super) struct State {
     pub(super) store: Arc<Store>,
     pub(super) status: Arc<Status>,
     pub(super) reads: Arc<ReadIndex>,
+    pub(super) ids: Arc<RequestIds>,
 }
 
 /// The server's ways to raft, to the peers and to the trace.
@@ -45,7 +46,6 @@ pub(super) struct State {
 pub(super) struct Handles<'m> {
     pub(super) inbox: &'m Inbox,
     pub(super) transport: &'m rafthttp::Transport,
-    pub(super) collector: &'m Arc<trace::Collector>,
 }
 
 /// The server: the state from the data directory, and the handles of raft, the peers and the trace.
@@ -57,7 +57,7 @@ pub(super) fn server(
 ) -> Result<Server, Error> {
     let settings = settings(config);
     let proposer = Arc::new(proposer(settings, data, &state, handles)?);
-    let State { members, primary, store, status, reads } = state;
+    let State { members, primary, store, status, reads, ids } = state;
     let long_reads = Arc::new(LongReads::new(Arc::clone(&store), settings.request_timeout));
     let kv = Arc::new(kv_server(&proposer, &reads, &store, &long_reads));
     let leases = Arc::new(LeaseServer {
@@ -65,7 +65,7 @@ pub(super) fn server(
         proposer: Arc::clone(&proposer),
         members: Arc::clone(&members),
     });
-    let (ids, stopping) = (Arc::clone(&proposer.ids), Stopping::default());
+    let stopping = Stopping::default();
     let concurrency = Arc::new(Concurrency {
         kv: Arc::clone(&kv),
         leases: Arc::clone(&leases),
@@ -93,19 +93,24 @@ pub(super) fn server(
     })
 }
 
+/// The ids of this member's requests, all greater than those in its log.
+pub(super) fn request_ids(data: &Data, collector: &Arc<trace::Collector>) -> Arc<RequestIds> {
+    let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
+    let generator = trace::IdGenerator::new(data.member_id, wall_ms, data.highest_id);
+    Arc::new(RequestIds::new(generator, Arc::clone(collector)))
+}
+
 fn proposer(
     settings: Settings,
     data: &Data,
     state: &State,
     handles: Handles<'_>,
 ) -> Result<Proposer, Error> {
-    let Handles { inbox, transport, collector } = handles;
-    let wall_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
-    let generator = trace::IdGenerator::new(data.member_id, wall_ms, data.highest_id);
+    let Handles { inbox, transport } = handles;
     Ok(Proposer {
         member_id: data.member_id,
         settings,
-        ids: Arc::new(RequestIds::new(generator, Arc::clone(collector))),
+        ids: Arc::clone(&state.ids),
         inbox: inbox.clone(),
         status: Arc::clone(&state.status),
         wait: Arc::new(Wait::default()),

@@ -184,7 +184,9 @@ impl Running {
             store.lessor().enable_checkpoints(checkpoint::interval());
         }
         let request_timeout = assemble::request_timeout(config);
-        let reads = Arc::new(ReadIndex::new(Arc::clone(&status), request_timeout));
+        let ids = assemble::request_ids(&data, collector);
+        let reads =
+            Arc::new(ReadIndex::new(Arc::clone(&status), Arc::clone(&ids), request_timeout));
         let leases = Primary::new(
             data.member_id,
             Arc::clone(&store),
@@ -201,8 +203,8 @@ impl Running {
         let server = Arc::new(assemble::server(
             config,
             &data,
-            assemble::State { members, primary: leases, store, status, reads },
-            assemble::Handles { inbox: &to_raft, transport: &transport, collector },
+            assemble::State { members, primary: leases, store, status, reads, ids },
+            assemble::Handles { inbox: &to_raft, transport: &transport },
         )?);
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
@@ -474,8 +476,8 @@ async fn removed(active: Arc<rafthttp::Active>) {
 
 /// The coordinator of linearizable reads, which takes raft's answers from this channel.
 fn coordinator(server: &Server, answers: UnboundedReceiver<ReadRound>) -> Coordinator {
-    let (reads, ids) = (Arc::clone(&server.reads), Arc::clone(&server.ids));
-    Coordinator { reads, ids, inbox: server.proposer.inbox.clone(), answers }
+    let reads = Arc::clone(&server.reads);
+    Coordinator { reads, inbox: server.proposer.inbox.clone(), answers }
 }
 
 /// Wakes the requests whose outcomes apply has sent.

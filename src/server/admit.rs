@@ -10,6 +10,7 @@ use super::{
 use crate::{
     pb::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op::Request},
     stage,
+    trace::Reason,
 };
 
 /// Upper limit on committed entries that are not applied yet. Beyond it new writes are refused
@@ -29,10 +30,12 @@ impl Proposer {
     pub(super) async fn check_quota(&self, id: u64, cost: u64) -> Result<(), Error> {
         let Some(limit) = self.settings.quota_bytes else { return Ok(()) };
         let used = self.backend.used();
-        drop(stage!(QuotaCheck, id, used = used, limit = limit));
+        let mut span = stage!(QuotaCheck, id, used = used, limit = limit);
         if cost == 0 || used.saturating_add(cost) <= limit {
             return Ok(());
         }
+        span.fail(Reason::NoSpace);
+        drop(span);
         self.raise_no_space().await;
         Err(Error::NoSpace)
     }
@@ -40,8 +43,9 @@ impl Proposer {
     /// Refuses a proposal while too many committed entries wait to be applied.
     pub(super) fn admit(&self, id: u64) -> Result<(), Error> {
         let (commit, applied) = (self.status.commit(), self.status.applied());
-        let _span = stage!(Admit, id, commit = commit, applied = applied);
+        let mut span = stage!(Admit, id, commit = commit, applied = applied);
         if APPLY_GAP_MAX < commit.saturating_sub(applied) {
+            span.fail(Reason::TooManyRequests);
             return Err(Error::TooManyRequests);
         }
         Ok(())

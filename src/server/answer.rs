@@ -74,13 +74,16 @@ use self::{
     rope::{Rope, Rows},
     writer::{Stop, Writer},
 };
-use super::{Error, long_reads::LongReads};
+use super::{Error, error::note, long_reads::LongReads};
 use crate::{
     pb::etcdserverpb::{RangeRequest, TxnRequest},
     server::mvcc::{
-        KvResponse, Reply, Store, read_txn::SHORT_ROWS_MAX, reader::Source, reply::write_range,
+        KvResponse, Reply, Store,
+        read_txn::{SHORT_ROWS_MAX, note_range},
+        reader::Source,
+        reply::write_range,
     },
-    stage, trace,
+    stage,
 };
 
 /// Bytes of rows that are read again at a time; the last row may exceed them.
@@ -212,7 +215,8 @@ impl Question {
             Question::Range(range) => {
                 // One stage for planning and reading.
                 let mut span = stage!(MvccRange, id);
-                let mut plan = store.plan_range(id, range)?;
+                let plan = store.plan_range(id, range);
+                let mut plan = note_range(&mut span, range, plan)?;
                 if writer.plan(plan.bytes()).is_continue() {
                     let _ = write_range(&mut plan, source, writer, &mut span);
                 }
@@ -345,10 +349,7 @@ impl AnswerReader {
                 encoder.push(row);
                 if PIECE <= bytes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
-            if read.is_err() {
-                span.flag(trace::FLAG_ERROR);
-            }
-            read?;
+            note(&mut span, read)?;
             rows.pass(count);
             let left = rows.keys().len();
             crate::set!(span, AnswerPiece, rows = count, bytes = bytes, left = left);

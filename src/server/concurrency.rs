@@ -52,6 +52,7 @@ use tokio::sync::mpsc;
 use super::{
     Error,
     dropped::{self, End, Tidying},
+    error::note,
     ids::RequestIds,
     kv_server::KvServer,
     lease::LeaseServer,
@@ -245,10 +246,8 @@ impl Concurrency {
         }
         let request = self.next_of(id);
         let mut span = stage!(SessionGrant, id, ttl = SESSION_TTL, request = request);
-        span.flag(trace::FLAG_ERROR);
         let grant = LeaseGrantRequest { id: 0, ttl: SESSION_TTL };
-        let granted = self.leases.grant(request, grant).await?;
-        span.clear_flag(trace::FLAG_ERROR);
+        let granted = note(&mut span, self.leases.grant(request, grant).await)?;
         set!(span, SessionGrant, lease = granted.id);
         Ok(granted.id)
     }

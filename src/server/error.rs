@@ -5,6 +5,8 @@
 //! [`Error::NoSpace`], which depends on the member's own file and quota. A storage failure is not
 //! in this list, because it ends the member.
 
+use crate::trace::{Reason, Span};
+
 /// Why a request was refused, or has no known outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Error {
@@ -79,4 +81,53 @@ pub enum Error {
     ElectionNoLeader,
     /// etcd: v3election.ErrMissingLeaderKey.
     MissingLeaderKey,
+}
+
+impl Error {
+    /// The reason that the record of a failed step carries.
+    pub fn reason(self) -> Reason {
+        match self {
+            Error::EmptyKey => Reason::EmptyKey,
+            Error::KeyNotFound => Reason::KeyNotFound,
+            Error::ValueProvided => Reason::ValueProvided,
+            Error::LeaseProvided => Reason::LeaseProvided,
+            Error::TooManyOps => Reason::TooManyOps,
+            Error::Malformed => Reason::Malformed,
+            Error::DuplicateKey => Reason::DuplicateKey,
+            Error::InvalidSortOption => Reason::InvalidSortOption,
+            Error::Compacted => Reason::Compacted,
+            Error::FutureRevision => Reason::FutureRevision,
+            Error::NoSpace => Reason::NoSpace,
+            Error::LeaseNotFound => Reason::LeaseNotFound,
+            Error::RequestTooLarge => Reason::RequestTooLarge,
+            Error::TooManyRequests => Reason::TooManyRequests,
+            Error::ProposalDropped => Reason::ProposalDropped,
+            Error::AnswerTooLong { .. } => Reason::AnswerTooLong,
+            Error::Corrupt => Reason::Corrupt,
+            Error::NoLeader => Reason::NoLeader,
+            Error::LeaderChanged => Reason::LeaderChanged,
+            Error::Stopped => Reason::Stopped,
+            Error::Timeout => Reason::Timeout,
+            Error::TimeoutDueToLeaderFail => Reason::TimeoutDueToLeaderFail,
+            Error::TimeoutDueToConnectionLost => Reason::TimeoutDueToConnectionLost,
+            Error::TimeoutWaitAppliedIndex => Reason::TimeoutWaitAppliedIndex,
+            Error::Unhealthy => Reason::Unhealthy,
+            Error::WatchCanceled => Reason::WatchCanceled,
+            Error::LeaseExists => Reason::LeaseExists,
+            Error::LeaseTtlTooLarge => Reason::LeaseTtlTooLarge,
+            Error::Canceled => Reason::Canceled,
+            Error::SessionExpired => Reason::SessionExpired,
+            Error::ElectionNotLeader => Reason::ElectionNotLeader,
+            Error::ElectionNoLeader => Reason::ElectionNoLeader,
+            Error::MissingLeaderKey => Reason::MissingLeaderKey,
+        }
+    }
+}
+
+/// Notes an error in the record of the step that it ends.
+pub(crate) fn note<T>(span: &mut Span, result: Result<T, Error>) -> Result<T, Error> {
+    if let Err(error) = &result {
+        span.fail(error.reason());
+    }
+    result
 }

@@ -20,6 +20,21 @@ impl RequestIds {
         Self { generator, sampler: Sampler::new(), collector }
     }
 
+    /// Ids for tests, of which no trace is kept by chance.
+    #[cfg(test)]
+    pub(crate) fn of_tests() -> Arc<Self> {
+        let info = crate::trace::Info {
+            member_id: 1,
+            cluster_id: 1,
+            name: String::new(),
+            version: String::new(),
+            boot: 1,
+            wall_ns: 1,
+        };
+        let collector = Arc::new(Collector::new(info));
+        Arc::new(Self::new(IdGenerator::new(1, 1, 0), collector))
+    }
+
     /// The id of a client's request. Its trace is kept if the caller asks for that (`forced`), if
     /// an observer waits for requests like it, or at random. `method` is an index into
     /// [`METHODS`](crate::trace::METHODS).
@@ -37,5 +52,11 @@ impl RequestIds {
     /// The id of a request whose trace is kept or not as the caller says, beyond any limit.
     pub(super) fn next(&self, is_kept: bool) -> u64 {
         self.generator.next(is_kept)
+    }
+}
+
+impl std::fmt::Debug for RequestIds {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("RequestIds").finish_non_exhaustive()
     }
 }

@@ -9,6 +9,7 @@ use super::{
     auth::AuthStore,
     check,
     command::Command,
+    error::note,
     long_reads::LongReads,
     mvcc::{KvResponse, Reply, Store, plan::header},
     propose::Proposer,
@@ -20,7 +21,7 @@ use crate::{
         CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
         PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
     },
-    stage, trace,
+    stage,
 };
 
 /// How often a physical compaction checks whether its rows are deleted.
@@ -193,9 +194,5 @@ fn validate<T>(
     check: impl FnOnce() -> Result<T, Error>,
 ) -> Result<T, Error> {
     let mut span = stage!(RpcValidate, id, operations = operations);
-    let result = check();
-    if result.is_err() {
-        span.flag(trace::FLAG_ERROR);
-    }
-    result
+    note(&mut span, check())
 }

@@ -29,8 +29,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Error, mvcc::Store};
-use crate::{stage, trace};
+use super::{Error, error::note, mvcc::Store};
+use crate::stage;
 
 /// Upper limit on long reads in progress.
 const READS_MAX: usize = 4;
@@ -145,10 +145,7 @@ impl Queue {
             Ok(permit) => permit.map_err(|_| Error::Stopped),
             Err(_) => Err(Error::Timeout),
         };
-        if permit.is_err() {
-            span.flag(trace::FLAG_ERROR);
-        }
-        permit
+        note(&mut span, permit)
     }
 }
 

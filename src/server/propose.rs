@@ -13,6 +13,7 @@ use super::{
     alarm::{Alarms, NoSpace},
     auth::AuthStore,
     command::Command,
+    error::note,
     ids::RequestIds,
     members::Members,
     outcome::Response,
@@ -108,10 +109,7 @@ impl Proposer {
         let leader = self.status.leader();
         let mut span = stage!(RaftPropose, id, bytes = data.len(), leader = leader).begun();
         let result = self.outcome(id, data, term).await;
-        if result.is_err() {
-            span.flag(trace::FLAG_ERROR);
-        }
-        result
+        note(&mut span, result)
     }
 
     /// Hands a proposal to the raft thread, and waits for its result from apply.

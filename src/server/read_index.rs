@@ -24,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Error, ids::RequestIds, propose::refused};
+use super::{Error, error::note, ids::RequestIds, propose::refused};
 use crate::{
     clock,
     raft::{
@@ -32,27 +32,38 @@ use crate::{
         inbox::{Inbox, Input},
         node::ReadRound,
     },
-    set, stage, trace,
+    set, stage,
+    trace::{self, Reason},
 };
 
 /// How long an attempt may take before the next one begins (etcd: readIndexRetryTime).
 const RETRY: Duration = Duration::from_millis(500);
 
-/// A confirmed index, as each read of the round gets it.
+/// The end of a round, as each of its reads gets it.
 #[derive(Clone, Copy, Debug)]
-struct Confirmed {
+struct Ended {
+    /// The round: the id of its first attempt.
     round: u64,
-    index: u64,
     /// The read's position among the reads of the round, from 0.
     place: usize,
+    result: Result<Confirmed, Error>,
 }
 
-type Waiter = oneshot::Sender<Result<Confirmed, Error>>;
+/// An index that a quorum has confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Confirmed {
+    /// The id of the attempt that was answered.
+    attempt: u64,
+    index: u64,
+}
+
+type Waiter = oneshot::Sender<Ended>;
 
 /// Confirms reads, many in one round.
 #[derive(Debug)]
 pub struct ReadIndex {
     status: Arc<Status>,
+    ids: Arc<RequestIds>,
     /// How long a round may take, and how long a read may then wait for apply.
     request_timeout: Duration,
     /// The reads of the next round.
@@ -60,16 +71,22 @@ pub struct ReadIndex {
     wake: Notify,
 }
 
+/// The reads of the next round. Its id is made when the first read arrives, so that each read names
+/// its round from the start; and made again when the first arrives whose trace is kept.
 #[derive(Debug, Default)]
 struct Waiting {
     reads: Vec<Waiter>,
-    is_kept: bool,
+    round: u64,
 }
 
 impl ReadIndex {
     /// Confirms nothing until a [`Coordinator`] runs.
-    pub fn new(status: Arc<Status>, request_timeout: Duration) -> Self {
-        Self { status, request_timeout, waiting: Mutex::default(), wake: Notify::new() }
+    pub(crate) fn new(
+        status: Arc<Status>,
+        ids: Arc<RequestIds>,
+        request_timeout: Duration,
+    ) -> Self {
+        Self { status, ids, request_timeout, waiting: Mutex::default(), wake: Notify::new() }
     }
 
     /// Returns when this member has applied everything that was committed anywhere before the call.
@@ -80,33 +97,37 @@ impl ReadIndex {
             let _span = stage!(ReadWaitApplied, id, index = index, applied = applied);
             return Ok(());
         }
-        let _span = stage!(ReadWaitApplied, id, index = index, applied = applied).begun();
-        match timeout(self.request_timeout, self.applied(index)).await {
+        let mut span = stage!(ReadWaitApplied, id, index = index, applied = applied).begun();
+        let result = match timeout(self.request_timeout, self.applied(index)).await {
             Ok(result) => result,
             Err(_) => Err(Error::TimeoutWaitAppliedIndex),
-        }
+        };
+        note(&mut span, result)
     }
 
     /// Asks a quorum, in a round that begins after this call, and returns the index that was
     /// committed then.
     pub(super) async fn committed(&self, id: u64) -> Result<u64, Error> {
-        let mut span = stage!(ReadIndexWait, id).begun();
         let (sender, receiver) = oneshot::channel();
-        {
-            let mut waiting = self.waiting.lock().expect("nobody panics while holding it");
-            waiting.is_kept |= trace::kept(id);
-            waiting.reads.push(sender);
-        }
+        let round = self.join(id, sender);
+        let mut span = stage!(ReadIndexWait, id, round = round).begun();
         self.wake.notify_one();
-        let confirmed = receiver.await.unwrap_or(Err(Error::Stopped));
-        match &confirmed {
-            Ok(confirmed) => {
-                span.link(confirmed.round);
-                set!(span, ReadIndexWait, round = confirmed.round, place = confirmed.place);
-            }
-            Err(_) => span.flag(trace::FLAG_ERROR),
+        let Ok(ended) = receiver.await else { return note(&mut span, Err(Error::Stopped)) };
+        set!(span, ReadIndexWait, round = ended.round, place = ended.place);
+        let confirmed = note(&mut span, ended.result)?;
+        span.link(confirmed.attempt);
+        Ok(confirmed.index)
+    }
+
+    /// Joins the next round, and returns its id.
+    fn join(&self, id: u64, read: Waiter) -> u64 {
+        let mut waiting = self.waiting.lock().expect("nobody panics while holding it");
+        let is_kept = trace::kept(id);
+        if waiting.reads.is_empty() || is_kept && !trace::kept(waiting.round) {
+            waiting.round = self.ids.next(is_kept);
         }
-        confirmed.map(|confirmed| confirmed.index)
+        waiting.reads.push(read);
+        waiting.round
     }
 
     /// Returns once this member has applied the entry at `index`, however long that takes.
@@ -123,8 +144,9 @@ impl ReadIndex {
     #[cfg(test)]
     pub(super) async fn answer(&self, result: Result<u64, Error>) {
         self.wake.notified().await;
+        let result = result.map(|index| Confirmed { attempt: 1, index });
         for read in std::mem::take(&mut *self.waiting.lock().unwrap()).reads {
-            let _ = read.send(result.map(|index| Confirmed { round: 1, index, place: 0 }));
+            let _ = read.send(Ended { round: 1, place: 0, result });
         }
     }
 }
@@ -132,7 +154,6 @@ impl ReadIndex {
 /// Runs the rounds, one at a time.
 pub(crate) struct Coordinator {
     pub(crate) reads: Arc<ReadIndex>,
-    pub(crate) ids: Arc<RequestIds>,
     /// To the raft thread.
     pub(crate) inbox: Inbox,
     /// From the raft thread, which closes it when it ends.
@@ -144,16 +165,16 @@ impl Coordinator {
     pub(crate) async fn run(mut self) {
         loop {
             self.reads.wake.notified().await;
-            let Waiting { reads, is_kept } = std::mem::take(
+            let Waiting { reads, round } = std::mem::take(
                 &mut *self.reads.waiting.lock().expect("nobody panics while holding it"),
             );
             if reads.is_empty() {
                 continue;
             }
-            let result = self.round(reads.len(), is_kept).await;
+            let result = self.round(round, reads.len()).await;
             for (place, read) in reads.into_iter().enumerate() {
                 // A read whose client has gone needs no answer.
-                let _ = read.send(result.map(|(round, index)| Confirmed { round, index, place }));
+                let _ = read.send(Ended { round, place, result });
             }
             if result == Err(Error::Stopped) {
                 return;
@@ -161,25 +182,33 @@ impl Coordinator {
         }
     }
 
-    /// Asks until an answer comes. Returns the answered attempt's id and the index.
-    async fn round(&mut self, reads: usize, is_kept: bool) -> Result<(u64, u64), Error> {
+    /// Asks until an answer comes. The first attempt has the round's id; later ones have ids of
+    /// their own, and are linked to the round.
+    async fn round(&mut self, round: u64, reads: usize) -> Result<Confirmed, Error> {
         let mut leadership = self.reads.status.leadership();
         let start = (clock::now(), *leadership.borrow_and_update());
         let mut asked = Vec::new();
         loop {
-            let id = self.ids.next(is_kept);
+            let id = match asked.is_empty() {
+                true => round,
+                false => self.reads.ids.next(trace::kept(round)),
+            };
             asked.push(id);
-            let mut span = stage!(ReadIndexRound, id, reads = reads, attempt = asked.len()).begun();
+            let mut span = stage!(ReadIndexRound, id, reads = reads, attempt = asked.len());
+            if id != round {
+                span.link(round);
+            }
+            let mut span = span.begun();
             match self.attempt(&asked, (&mut leadership, start.1)).await {
                 Ok(Some(answer)) => {
-                    span.set_id(answer.round);
                     set!(span, ReadIndexRound, index = answer.index, term = answer.term);
-                    return Ok((answer.round, answer.index));
+                    return Ok(Confirmed { attempt: answer.round, index: answer.index });
                 }
-                Ok(None) if !self.gave_up(start.0) => {}
+                Ok(None) if !self.gave_up(start.0) => span.fail(Reason::NoAnswer),
                 failed => {
-                    span.flag(trace::FLAG_ERROR);
-                    return Err(failed.err().unwrap_or(Error::Timeout));
+                    let error = failed.err().unwrap_or(Error::Timeout);
+                    span.fail(error.reason());
+                    return Err(error);
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! members or from a file.
 
 use crate::trace::{
+    Reason,
     field::Slot,
     record::{Head, Kind, Record},
     stage::{Field, Stage},
@@ -48,6 +49,8 @@ pub struct Event {
     pub flags: u8,
     /// gRPC code; 0 on success.
     pub result: u8,
+    /// Why the step failed.
+    pub reason: Option<Reason>,
     /// Number of the thread in [`THREADS`](crate::trace::THREADS).
     pub thread: u8,
     /// Member clock at the start of the step.
@@ -100,6 +103,7 @@ impl Event {
             kind: Kind::Mark,
             flags: 0,
             result: 0,
+            reason: None,
             thread: 0,
             clock,
             clock_end: clock,
@@ -135,6 +139,7 @@ impl Event {
             kind,
             flags: head.flags,
             result: head.result,
+            reason: record.reason(),
             thread: head.thread,
             clock: record.clock(),
             clock_end: record.clock_end(),
@@ -160,6 +165,7 @@ impl Event {
         };
         let mut record = Record::new(head, self.clock, self.at_ns, self.id, &self.fields);
         record.set_length(self.clock_end - self.clock, self.took_ns);
+        record.set_reason(self.reason);
         record.words[6] = self.link;
         record
     }

@@ -146,7 +146,7 @@ fn now_ns() -> u64 {
 }
 
 impl Collector {
-    fn new(info: Info) -> Collector {
+    pub(crate) fn new(info: Info) -> Collector {
         id::note_peer(info.member_id);
         let Info { member_id, cluster_id, name, version, boot, wall_ns } = info;
         let tick_base = now_ns();

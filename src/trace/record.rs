@@ -7,7 +7,7 @@
 //! | 1    | from the low byte up: stage, kind, flags, thread, member, result (a byte each), boot (two) |
 //! | 2    | member clock at the start |
 //! | 3    | tick at the start: raw in the ring, nanoseconds since the member's start elsewhere |
-//! | 4    | member clock from start to end |
+//! | 4    | member clock from start to end (seven bytes); highest byte: the [`Reason`] of a failure |
 //! | 5    | id of the request or round |
 //! | 6    | link |
 //! | 7–14 | the stage's fields |
@@ -19,7 +19,7 @@
 //!
 //! The layout is not public API; recordings carry names instead.
 
-use super::{field::Slot, stage::Stage};
+use super::{Reason, field::Slot, stage::Stage};
 
 /// Words in a record.
 pub const WORDS: usize = 16;
@@ -45,6 +45,9 @@ pub const FLAG_NOISE: u8 = 16;
 pub const FLAG_CUT: u8 = 32;
 /// In a key record: the text is left out (`--trace-redact-keys`).
 pub const FLAG_REDACTED: u8 = 64;
+
+/// The bits of word 4 that hold a clock.
+const CLOCK_MASK: u64 = (1 << 56) - 1;
 
 /// The words of a key record that hold text.
 const KEY_WORDS: [usize; KEY_BYTES / 8] = [4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -141,6 +144,11 @@ impl Head {
     }
 }
 
+/// A reason in the highest byte of word 4.
+pub(super) fn pack_reason(reason: Option<Reason>) -> u64 {
+    u64::from(Reason::number(reason)) << 56
+}
+
 impl Record {
     /// A record whose words are all 0.
     pub const EMPTY: Record = Record { words: [0; WORDS] };
@@ -156,7 +164,8 @@ impl Record {
     /// Sets the member clock and the nanoseconds from start to end. Not for key records, whose text
     /// occupies these words.
     pub fn set_length(&mut self, clock_delta: u64, took_ns: u64) {
-        (self.words[4], self.words[15]) = (clock_delta, took_ns);
+        let reason = self.words[4] & !CLOCK_MASK;
+        (self.words[4], self.words[15]) = (reason | clock_delta.min(CLOCK_MASK), took_ns);
     }
 
     /// Builds the record that holds the text of a key, or its first 88 bytes.
@@ -218,7 +227,20 @@ impl Record {
         if self.kind() == Some(Kind::Key) {
             return self.words[2];
         }
-        self.words[2].saturating_add(self.words[4])
+        self.words[2].saturating_add(self.words[4] & CLOCK_MASK)
+    }
+
+    /// Why the step failed. Not for key records.
+    pub fn reason(&self) -> Option<Reason> {
+        if self.kind() == Some(Kind::Key) {
+            return None;
+        }
+        Reason::from_number(self.words[4].to_be_bytes()[0])
+    }
+
+    /// Sets why the step failed. Not for key records.
+    pub fn set_reason(&mut self, reason: Option<Reason>) {
+        self.words[4] = self.words[4] & CLOCK_MASK | pack_reason(reason);
     }
 
     /// How long the step took, in nanoseconds.
@@ -326,6 +348,18 @@ mod tests {
         let mut record = sample();
         record.set_length(5_000_000_000, day_ns);
         assert_eq!((5_000_000_077, day_ns), (record.clock_end(), record.took_ns()));
+    }
+
+    #[test]
+    fn a_reason_and_a_length_do_not_disturb_each_other() {
+        let mut record = sample();
+        assert_eq!(None, record.reason());
+        record.set_reason(Some(Reason::LeaseNotFound));
+        assert_eq!((80, Some(Reason::LeaseNotFound)), (record.clock_end(), record.reason()));
+        record.set_length(7, 9);
+        assert_eq!((84, Some(Reason::LeaseNotFound)), (record.clock_end(), record.reason()));
+        record.set_reason(None);
+        assert_eq!((84, None), (record.clock_end(), record.reason()));
     }
 
     #[test]

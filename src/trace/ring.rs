@@ -27,8 +27,8 @@ use std::{
 };
 
 use super::{
-    id, raw_clock,
-    record::{Head, Kind, Record, WORDS},
+    Reason, id, raw_clock,
+    record::{Head, Kind, Record, WORDS, pack_reason},
     stage::Stage,
 };
 
@@ -63,6 +63,8 @@ pub struct Write<'a> {
     pub clock_delta: u64,
     /// Raw ticks from start to end.
     pub tick_delta: u64,
+    /// Why the step failed.
+    pub reason: Option<Reason>,
     /// Id of the request or the round; 0 for none.
     pub id: u64,
     /// Number that joins a send to its receive, or a read to its round; 0 for none.
@@ -125,7 +127,8 @@ pub fn push(write: &Write<'_>) {
         };
         let took_ns = if write.tick_delta == 0 { 0 } else { raw_clock::to_ns(write.tick_delta) };
         let [a, b, c, d, e, f, g, h] = *write.fields;
-        let (clock, tick, clocks) = (write.clock, write.tick, write.clock_delta);
+        let clocks = write.clock_delta | pack_reason(write.reason);
+        let (clock, tick) = (write.clock, write.tick);
         let (head, id, link) = (head.pack(), write.id, write.link);
         ring.put(&[0, head, clock, tick, clocks, id, link, a, b, c, d, e, f, g, h, took_ns]);
     });

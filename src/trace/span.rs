@@ -6,6 +6,7 @@
 //! they are read ([`field`](super::field)).
 
 use super::{
+    Reason,
     bridge::{self, End},
     raw_clock,
     record::{FLAG_CANCELLED, FLAG_ERROR, Kind},
@@ -23,6 +24,7 @@ pub struct Span {
     clock: u64,
     tick: u64,
     result: u8,
+    reason: Option<Reason>,
     flags: u8,
     fields: [u64; 8],
     /// The span for `tracing`'s subscribers, if the step is kept and there is one.
@@ -42,7 +44,18 @@ impl Span {
         // Without capture the clocks are not read, so a step costs nothing else.
         let is_on = ring::is_capturing();
         let (clock, tick) = if is_on { (ring::next_clock(), raw_clock::now()) } else { (0, 0) };
-        Span { stage, id, link: 0, clock, tick, result: 0, flags: 0, fields: [0; 8], open }
+        Span {
+            stage,
+            id,
+            link: 0,
+            clock,
+            tick,
+            result: 0,
+            reason: None,
+            flags: 0,
+            fields: [0; 8],
+            open,
+        }
     }
 
     /// Also writes a record of the beginning, so that a step that hangs can be seen hanging.
@@ -79,6 +92,12 @@ impl Span {
         }
     }
 
+    /// Notes that the step has failed, and why.
+    pub fn fail(&mut self, reason: Reason) {
+        self.flags |= FLAG_ERROR;
+        self.reason = Some(reason);
+    }
+
     /// Sets the request's id, where it is known only after the step began.
     pub fn set_id(&mut self, id: u64) {
         self.id = id;
@@ -103,6 +122,7 @@ impl Span {
             tick: self.tick,
             clock_delta,
             tick_delta,
+            reason: self.reason,
             id: self.id,
             link: self.link,
             fields: &self.fields,
@@ -144,6 +164,7 @@ pub fn mark(stage: Stage, id: u64, link: u64, flags: u8, fields: &[u64; 8]) {
         tick: raw_clock::now(),
         clock_delta: 0,
         tick_delta: 0,
+        reason: None,
         id,
         link,
         fields,

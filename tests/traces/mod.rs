@@ -40,6 +40,7 @@ pub(crate) mod order;
 mod otlp;
 mod puts;
 mod questions;
+mod reasons;
 mod recorder;
 mod secrets;
 mod state;
@@ -104,6 +105,8 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     gets::a_get_later_is_answered_by_the_file(&scene).await;
     gets::a_long_range_is_read_off_the_thread_that_serves(&scene).await;
     gets::long_ranges_queue_for_a_permit(&scene).await;
+    reasons::a_put_with_an_unknown_lease_says_so_at_each_failing_step(&scene).await;
+    reasons::a_range_at_a_future_revision_says_so(&scene).await;
     news::a_put_reaches_its_watcher_in_the_trace(&scene).await;
     questions::a_watched_put_on_a_follower_answers_them_all(&scene).await;
     questions::gets_at_once_know_their_round_and_each_other(&scene).await;

@@ -93,6 +93,7 @@ impl Told {
         let found: Vec<_> = self.steps().filter(begins).collect();
         assert_eq!(1, found.len(), "begins of {} on m{at}\n{}", stage.name(), self.text());
         assert_eq!(end.clock, found[0].event.clock);
+        assert_eq!(end.at_ns, found[0].event.at_ns, "a step begins at one time");
         found[0]
     }
 

@@ -8,7 +8,7 @@ use glass_etcd::{
     change, field, fields,
     story::{Event, KeyText, query::method_of},
     trace::{
-        Kind, METHODS, Stage, Unit,
+        FLAG_ERROR, Kind, METHODS, Stage, Unit,
         message::{self, MESSAGES},
     },
 };
@@ -187,8 +187,12 @@ pub(crate) fn step(step: &Step, lanes: &[Lane]) -> Vec<String> {
     let mut pieces = vec![short_name(event)];
     pieces.extend(detail(event, lanes));
     pieces.extend(other_member(event, lanes));
-    if event.result != 0 {
+    if let Some(reason) = event.reason {
+        pieces.push(reason.text().to_owned());
+    } else if event.result != 0 {
         pieces.push(code(u64::from(event.result)).to_owned());
+    } else if event.flags & FLAG_ERROR != 0 {
+        pieces.push("fails".to_owned());
     }
     if SAY_TOOK_FROM_NS <= event.took_ns {
         pieces.push(duration(event.took_ns));

@@ -144,8 +144,8 @@ pub(crate) fn step_line(recording: &Recording, order: &Order, at: usize) -> Stri
     if let Some(key) = &event.key {
         line.push_str(&format!(" key={}", key.display()));
     }
-    if event.result != 0 {
-        line.push_str(&format!(" [{}]", words::code(Some(event.result))));
+    if let Some(failure) = words::failure(event) {
+        line.push_str(&format!(" [{failure}]"));
     }
     if order.is_unmatched(recording, at) {
         line.push_str(match event.stage {

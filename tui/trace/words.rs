@@ -3,7 +3,7 @@
 use crate::state::words::is_absent_at_zero;
 use glass_etcd::{
     story::{Event, MemberInfo},
-    trace::{Field, METHODS, Unit, message::MESSAGES, value::ROLES},
+    trace::{FLAG_ERROR, Field, METHODS, Unit, message::MESSAGES, value::ROLES},
 };
 
 /// The event's fields, as `commit 41→42 peer=etcd-02`. For a beginning, only those known already;
@@ -83,6 +83,19 @@ pub(crate) fn time_of_day(ns: i128) -> String {
     format!("{hours:02}:{minutes:02}:{:02}.{:06}", seconds % 60, micros % 1_000_000)
 }
 
+/// How a step failed: its gRPC code, if it has one, and the reason. `None` if it did not fail.
+pub(crate) fn failure(event: &Event) -> Option<String> {
+    let reason = event.reason.map(|reason| reason.text().to_owned());
+    match (event.result, reason) {
+        (0, None) if event.flags & FLAG_ERROR != 0 => {
+            Some("failed, for no recorded reason".to_owned())
+        }
+        (0, reason) => reason,
+        (result, None) => Some(code(Some(result))),
+        (result, Some(reason)) => Some(format!("{}: {reason}", code(Some(result)))),
+    }
+}
+
 /// A request's outcome: `ok`, the name of its gRPC code, or `not finished`.
 pub(crate) fn code(code: Option<u8>) -> String {
     const CODES: &[&str] = &[
@@ -114,9 +127,29 @@ pub(crate) fn code(code: Option<u8>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use glass_etcd::{numbers, set, trace::Stage};
+    use glass_etcd::{
+        numbers, set,
+        trace::{Reason, Stage},
+    };
 
     use super::*;
+
+    #[test]
+    fn a_failure_says_its_code_and_its_reason_as_far_as_they_are_recorded() {
+        let of = |result, flags, reason| {
+            failure(&Event { result, flags, reason, ..Event::mark(0, Stage::Rpc, 1) })
+        };
+        let lease = Some(Reason::LeaseNotFound);
+        assert_eq!(None, of(0, 0, None));
+        assert_eq!(Some("requested lease not found"), of(0, FLAG_ERROR, lease).as_deref());
+        assert_eq!(
+            Some("NotFound: requested lease not found"),
+            of(5, FLAG_ERROR, lease).as_deref()
+        );
+        assert_eq!(Some("Canceled"), of(1, 4, None).as_deref());
+        let unknown = of(0, FLAG_ERROR, None);
+        assert_eq!(Some("failed, for no recorded reason"), unknown.as_deref());
+    }
 
     #[test]
     fn times_are_read_as_times() {

@@ -21,6 +21,9 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
     let mut lines = wrap(&meaning(step, state, steps), width);
     lines.truncate(room.saturating_sub(2));
     let mut numbers = words::fields(&step.event, &state.lanes);
+    if let Some(reason) = step.event.reason {
+        numbers.insert(0, format!("FAILED: {}", reason.text()));
+    }
     if numbers.is_empty() {
         numbers.push("no numbers".to_owned());
     }
@@ -132,6 +135,9 @@ fn record_lines(step: &Step, state: &State) -> Vec<String> {
     lines.extend(
         flags.iter().filter(|(bit, _)| event.flags & bit != 0).map(|(_, w)| (*w).to_owned()),
     );
+    if let Some(reason) = event.reason {
+        lines.push(format!("reason: {}", reason.text()));
+    }
     if event.result != 0 {
         lines.push(format!("ended with: {}", words::code(u64::from(event.result))));
     }

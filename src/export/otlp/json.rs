@@ -85,7 +85,7 @@ fn span(span: &Span) -> Json {
     if span.parent != 0 {
         line["parentSpanId"] = Json::from(format!("{:016x}", span.parent));
     }
-    if let Some(message) = super::failure(span) {
+    if let Some(message) = &span.failure {
         line["status"] = json!({ "code": 2, "message": message });
     }
     line

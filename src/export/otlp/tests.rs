@@ -73,7 +73,7 @@ fn one<'a>(spans: &'a [Span], name: &str, member: &str) -> &'a Span {
 fn a_request_is_one_trace_and_its_steps_are_children_of_enclosing_steps() {
     let spans = exported(&scene(""), Scope::Cluster);
     let rpc = one(&spans, "rpc KV/Put", "02");
-    assert_eq!((0, 2, 0), (rpc.parent, rpc.kind, rpc.code));
+    assert_eq!((0, 2, None), (rpc.parent, rpc.kind, rpc.failure.as_deref()));
     assert_eq!(PUT, u64::try_from(rpc.place.trace >> 64).unwrap(), "found by the request's id");
     let propose = one(&spans, "raft.propose", "02");
     let apply = one(&spans, "apply.entry", "02");
@@ -92,7 +92,7 @@ fn a_request_is_one_trace_and_its_steps_are_children_of_enclosing_steps() {
     assert!(write.attributes.contains(&key));
     let method = ("etcd.method".to_owned(), Value::Text("KV/Put".to_owned()));
     assert!(rpc.attributes.contains(&method));
-    assert_eq!(14, one(&spans, "rpc KV/Range", "01").code);
+    assert_eq!(Some("gRPC code 14"), one(&spans, "rpc KV/Range", "01").failure.as_deref());
 }
 
 #[test]

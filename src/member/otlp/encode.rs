@@ -36,7 +36,7 @@ pub fn portion(resource: &otlp::Resource) -> Portion {
 }
 
 fn encode(span: &otlp::Span) -> Span {
-    let status = otlp::failure(span).map(|message| Status { message, code: 2 });
+    let status = span.failure.clone().map(|message| Status { message, code: 2 });
     Span {
         trace_id: trace_id(span.place),
         span_id: span_id(span.place.span),

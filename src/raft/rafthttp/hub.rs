@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     channel::Channel,
-    local::{self, Local, Seed},
+    local::{Local, Seed},
     peer::{Link, Peer},
     pipeline::Pipeline,
     stream::StreamBody,
@@ -147,7 +147,7 @@ impl Hub {
 
 /// `peer-drop-send=return` drops all that is sent, `=return(1f)` what is sent to member 1f.
 fn failpoint_drops_send(_peer: u64) -> bool {
-    fail::fail_point!("peer-drop-send", |argument| local::names(argument, _peer));
+    fail::fail_point!("peer-drop-send", |argument| super::local::names(argument, _peer));
     false
 }
 

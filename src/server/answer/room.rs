@@ -32,7 +32,11 @@ use super::{
     ledger::{self, Ledger, Limits, Ticket},
     rope::Rope,
 };
-use crate::{clock, server::Error, stage};
+use crate::{
+    clock,
+    server::{Error, error::note},
+    stage,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -291,8 +295,7 @@ impl Connection {
                 () = sleep(TICK) => {}
             }
             if patient.is_over() {
-                span.flag(crate::trace::FLAG_ERROR);
-                return Err(Error::Timeout);
+                return note(&mut span, Err(Error::Timeout));
             }
         }
     }
@@ -395,10 +398,7 @@ impl Connection {
             }
             None => Err(Error::TooManyRequests),
         };
-        if result.is_err() {
-            span.flag(crate::trace::FLAG_ERROR);
-        }
-        result
+        note(&mut span, result)
     }
 
     fn wait(

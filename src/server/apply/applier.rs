@@ -167,8 +167,8 @@ impl Applier {
         );
         let result = self.dispatch(id, command, batch);
         batch.set_applied(entry.index, entry.term);
-        if result.is_err() {
-            span.flag(trace::FLAG_ERROR);
+        if let Err(error) = &result {
+            span.fail(error.reason());
         }
         if self.is_own(id) {
             outcomes.push(Outcome { id, result });

@@ -8,9 +8,10 @@ use crate::{
     },
     server::{
         Error,
+        error::note,
         mvcc::{Batch, KeyRange, ReplyTo, plan::header},
     },
-    set, stage, trace,
+    set, stage,
 };
 
 impl Batch<'_> {
@@ -29,10 +30,7 @@ impl Batch<'_> {
         let mut span = stage!(LeaseGrant, id, lease = lease, ttl = ttl);
         let lessor = self.lessor();
         let granted = lessor.grant((request.id, ttl), clock::now(), self.backend());
-        if let Err(error) = granted {
-            span.flag(trace::FLAG_ERROR);
-            return Err(error);
-        }
+        note(&mut span, granted)?;
         let header = header(self.revision());
         Ok(LeaseGrantResponse { header, id: request.id, ttl, error: String::new() })
     }
@@ -46,8 +44,7 @@ impl Batch<'_> {
         let mut span = stage!(LeaseRevoke, id, lease = request.id.cast_unsigned());
         let lessor = self.lessor();
         let Some(keys) = lessor.keys(request.id) else {
-            span.flag(trace::FLAG_ERROR);
-            return Err(Error::LeaseNotFound);
+            return note(&mut span, Err(Error::LeaseNotFound));
         };
         set!(span, LeaseRevoke, keys = keys.len());
         if !keys.is_empty() {

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use crate::{
         raft::Leadership,
-        server::Error,
+        server::{Error, ids::RequestIds},
         storage::backend::{self, Backend},
     };
 
@@ -164,7 +164,11 @@ mod tests {
         status.set_leadership(StateRole::Leader, Leadership { term: 3, leader: 1 }, 1);
         store.lessor().add(7, 60, clock::now()).unwrap();
         store.lessor().promote(3, Duration::ZERO, clock::now());
-        let reads = Arc::new(ReadIndex::new(Arc::clone(&status), Duration::from_secs(20)));
+        let reads = Arc::new(ReadIndex::new(
+            Arc::clone(&status),
+            RequestIds::of_tests(),
+            Duration::from_secs(20),
+        ));
         (Primary::new(1, store, status, reads), dir)
     }
 

@@ -16,7 +16,7 @@ use crate::{
         members::Members,
         propose::Proposer,
     },
-    set, stage, trace,
+    set, stage,
 };
 
 /// The pause before the leader is asked again.
@@ -67,7 +67,7 @@ impl LeaseServer {
                 let ttl = view.as_ref().map_or(0, |view| view.ttl);
                 set!(span, LeaseRenew, ttl = ttl);
             }
-            Err(_) => span.flag(trace::FLAG_ERROR),
+            Err(error) => span.fail(error.reason()),
         }
         Ok(view?.map(|view| view.ttl))
     }

@@ -34,13 +34,26 @@ use crate::{
         },
         mvccpb::KeyValue,
     },
-    server::{Error, check},
+    server::{Error, check, error::note},
     storage::backend::View,
+    trace::Span,
 };
 
 /// The most rows that a request reads on the thread that serves requests. Longer reads are moved to
 /// a blocking thread ([`crate::server::long_reads`]).
 pub(crate) const SHORT_ROWS_MAX: usize = 128;
+
+/// Notes why a range was refused in its step, and for which revision it asked.
+pub(crate) fn note_range<T>(
+    span: &mut Span,
+    request: &RangeRequest,
+    result: Result<T, Error>,
+) -> Result<T, Error> {
+    if result.is_err() {
+        crate::set!(span, MvccRange, revision = request.revision);
+    }
+    note(span, result)
+}
 
 /// The most keys of a range that are visited before the index lock is released.
 const PORTION_KEYS: usize = 4096;
@@ -53,7 +66,8 @@ impl Store {
     /// that know it to be small.
     pub(crate) fn range(&self, id: u64, request: &RangeRequest) -> Result<RangeResponse, Error> {
         let mut span = crate::stage!(MvccRange, id);
-        let mut plan = self.plan_range(id, request)?;
+        let plan = self.plan_range(id, request);
+        let mut plan = note_range(&mut span, request, plan)?;
         let source = Source::Published(&self.backend);
         let answer = plan.whole(source, &mut usize::MAX.clone(), &mut span);
         Ok(answer.expect("the budget has no limit"))
@@ -77,7 +91,7 @@ impl Store {
         if reader.visits_max(request) > PORTION_KEYS {
             return Ok(None);
         }
-        let mut plan = Plan::new(reader, request)?;
+        let mut plan = note_range(&mut span, request, Plan::new(reader, request))?;
         drop(index);
         plan.settle();
         Ok(plan.whole(source, &mut budget, &mut span))

@@ -74,9 +74,13 @@ pub struct Quorum {
 /// The round of ReadIndex that confirmed a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round {
-    /// Id of the round.
+    /// Id of the round, which all its reads share.
     pub id: u64,
-    /// Position of its `read_index.round`.
+    /// Id of the attempt that was answered; of the last one, if none was.
+    pub attempt: u64,
+    /// Position of the `read_index.round` of the first attempt, or of its beginning.
+    pub first: Option<usize>,
+    /// Position of the `read_index.round` that ended with the answer; of the last one, if none did.
     pub event: Option<usize>,
     /// Number of reads that shared it, including this one.
     pub reads: Option<u64>,
@@ -324,13 +328,27 @@ impl<'a> Steps<'a> {
     }
 
     fn round(&self) -> Option<Round> {
-        let wait = self.all(Stage::ReadIndexWait).next()?;
+        let is_end = |at: &usize| self.event(*at).kind != Kind::Begin;
+        let waits = || self.all(Stage::ReadIndexWait);
+        let wait = waits().find(is_end).or_else(|| waits().next())?;
         let id = field!(self.event(wait), ReadIndexWait, round);
-        let of_round = |stage| self.all(stage).find(|at| id != 0 && self.event(*at).id == id);
-        let event = of_round(Stage::ReadIndexRound);
-        let confirmed = of_round(Stage::ReadIndexConfirmed);
+        let of_round = |at: &usize| {
+            let event = self.event(*at);
+            id != 0 && (event.id == id || event.link == id)
+        };
+        let attempts = || self.all(Stage::ReadIndexRound).filter(of_round);
+        let answered = attempts().find(|at| field!(self.event(*at), ReadIndexRound, index) != 0);
+        let event = answered.or_else(|| attempts().filter(is_end).last());
+        let attempt = match self.event(wait).link {
+            0 => event.map_or(id, |at| self.event(at).id),
+            answered => answered,
+        };
+        let confirmed =
+            self.all(Stage::ReadIndexConfirmed).find(|at| self.event(*at).id == attempt);
         Some(Round {
             id,
+            attempt,
+            first: attempts().next(),
             event,
             reads: event.map(|at| field!(self.event(at), ReadIndexRound, reads)),
             confirmed,
@@ -345,7 +363,7 @@ impl<'a> Steps<'a> {
         let others = usize::try_from(acks.saturating_sub(1)).unwrap_or(usize::MAX);
         let answers = self.all(Stage::RaftReceive).filter(|at| {
             let event = self.event(*at);
-            (event.id, event.member) == (round.id, self.event(confirmed).member)
+            (event.id, event.member) == (round.attempt, self.event(confirmed).member)
                 && field!(event, RaftReceive, type) == message::HEARTBEAT_RESP
         });
         answers.take(others).map(|at| field!(self.event(at), RaftReceive, peer)).collect()

@@ -248,6 +248,9 @@ impl Finder<'_> {
         let mut rounds: BTreeSet<u64> =
             waits.flat_map(|event| [field!(event, ReadIndexWait, round), event.link]).collect();
         rounds.remove(&0);
+        for round in rounds.clone() {
+            rounds.extend(self.stories.attempts(round));
+        }
         for round in &rounds {
             let all = self.stories.with_id(*round).iter();
             self.picked.extend(all.map(|at| (*at, Relation::Round)));

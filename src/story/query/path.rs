@@ -331,8 +331,9 @@ impl Chain<'_> {
     fn ask(&mut self, serving: u8, graph: &Graph) {
         let steps = self.steps;
         self.until(steps.start(Stage::ReadIndexWait, serving));
+        let first = graph.round.and_then(|round| round.first);
         let round = graph.round.and_then(|round| round.event);
-        self.until(round.map(Edge::Start));
+        self.until(first.map(Edge::Start));
         if !steps.is_alone() {
             self.confirm(serving, graph);
         }
@@ -345,7 +346,8 @@ impl Chain<'_> {
     /// The leader's question to the others, with the way to the leader and back.
     fn confirm(&mut self, serving: u8, graph: &Graph) {
         let steps = self.steps;
-        let Some((id, confirmed)) = graph.round.and_then(|r| Some((r.id, r.confirmed?))) else {
+        let Some((id, confirmed)) = graph.round.and_then(|r| Some((r.attempt, r.confirmed?)))
+        else {
             return self.until(None);
         };
         let leader = steps.event(confirmed).member;

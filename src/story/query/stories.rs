@@ -50,6 +50,8 @@ pub struct Stories<'a> {
     pub(super) messages: BTreeMap<(Stage, Part, u8, u64), Ranges>,
     /// The reads that waited for each round.
     fellows: HashMap<u64, Vec<usize>>,
+    /// The ids of a round's later attempts.
+    attempts: HashMap<u64, Vec<u64>>,
     /// Positions of sends to watchers that caught up.
     pub(super) caught_up: Vec<usize>,
     /// Members, by raft's id, that others communicate with, but that sent no records.
@@ -114,6 +116,7 @@ impl<'a> Stories<'a> {
             covered: BTreeMap::new(),
             messages: BTreeMap::new(),
             fellows: HashMap::new(),
+            attempts: HashMap::new(),
             caught_up: Vec::new(),
             strangers: Vec::new(),
         };
@@ -125,6 +128,11 @@ impl<'a> Stories<'a> {
     /// Builds the story of a request. `None` if nothing of it was captured.
     pub fn of(&self, id: u64) -> Option<Story> {
         Finder::tell(self, id)
+    }
+
+    /// The ids of the later attempts of a round.
+    pub(super) fn attempts(&self, round: u64) -> impl Iterator<Item = u64> {
+        self.attempts.get(&round).into_iter().flatten().copied()
     }
 
     /// The causes behind one of these stories.
@@ -143,6 +151,9 @@ impl<'a> Stories<'a> {
             match event.stage {
                 Stage::RaftSend | Stage::RaftReceive => {
                     peers.insert(field!(event, RaftSend | RaftReceive, peer));
+                }
+                Stage::ReadIndexRound if event.link != 0 => {
+                    self.attempts.entry(event.link).or_default().push(event.id);
                 }
                 Stage::ReadIndexWait if event.kind != Kind::Begin => {
                     let round = field!(event, ReadIndexWait, round);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     story::{BootInfo, Event, KeyText, MemberInfo},
     trace::{
-        THREADS,
+        Reason, THREADS,
         record::Kind,
         stage::Stage,
         value::{flag_names, flags_of, hex, number_of, unhex, value_of},
@@ -122,7 +122,7 @@ impl Serialize for EventLine<'_> {
     }
 }
 
-/// The optional parts: id, link, flags, code and key. Zeros are left out.
+/// The optional parts: id, link, flags, code, reason and key. Zeros are left out.
 pub(crate) fn optional_parts<M: SerializeMap>(map: &mut M, event: &Event) -> Result<(), M::Error> {
     for (name, value) in [("id", event.id), ("link", event.link)] {
         if value != 0 {
@@ -134,6 +134,9 @@ pub(crate) fn optional_parts<M: SerializeMap>(map: &mut M, event: &Event) -> Res
     }
     if event.result != 0 {
         map.serialize_entry("code", &event.result)?;
+    }
+    if let Some(reason) = event.reason {
+        map.serialize_entry("reason", reason.text())?;
     }
     if let Some(key) = &event.key {
         map.serialize_entry("key", &key_value(key))?;
@@ -213,6 +216,7 @@ struct EventIn {
     flags: Vec<String>,
     #[serde(default)]
     code: u8,
+    reason: Option<String>,
     key: Option<KeyIn>,
     #[serde(default)]
     fields: serde_json::Map<String, Value>,
@@ -270,6 +274,7 @@ fn read_event(line: EventIn, stage: Stage) -> Result<Event, String> {
         kind,
         flags: flags_of(&line.flags),
         result: line.code,
+        reason: line.reason.as_deref().map(Reason::from_text),
         thread: u8::try_from(thread).unwrap_or(0),
         clock: line.clock,
         clock_end: line.end,
