@@ -137,9 +137,9 @@ async fn a_token_means_nothing_while_auth_is_off() {
     }
 }
 
-/// Goal: a client with a user and a password is served while auth is off. Method: it asks for a
-/// token first, and goes on without one after the answer that there is no auth; the call itself,
-/// and etcdctl.
+/// Goal: a client with a user and a password is served while auth is off. Method: etcdctl with a
+/// user, which first asks for a token, and that request itself: its answer must say that auth is
+/// off, so that the client continues without a token.
 #[tokio::test]
 async fn a_password_keeps_no_client_out_while_auth_is_off() {
     for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {

@@ -483,9 +483,9 @@ fn watching(raw: &mut Raw) {
     }
 }
 
-/// Goal: short answers that have no window, which no sum of bytes counts, are bounded by their
-/// number, and the connection goes on when the client takes them. Method: more calls than a
-/// connection may have open, on a connection without windows for streams; then one window opens.
+/// Goal: the number of open calls bounds short answers without a window, which no sum of bytes
+/// counts; the client can still read them later. Method: more calls than a connection may have
+/// open, on a connection without windows for streams; then one window opens.
 #[tokio::test]
 async fn answers_without_a_window_are_bounded_by_their_number() {
     if is_etcd("the number of open calls") {
