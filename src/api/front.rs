@@ -307,7 +307,7 @@ impl Front {
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
         let answer = match self.begin(request, metadata, client) {
             Ok(call) => Either::Left(call),
-            Err(refusal) => Either::Right(ready(refusal)),
+            Err(refusal) => Either::Right(ready(*refusal)),
         };
         answer.map(Ok)
     }
@@ -318,50 +318,49 @@ impl Front {
         request: Request<Incoming>,
         metadata: Metadata,
         client: Arc<Connection>,
-    ) -> Result<impl Future<Output = Response<Body>> + use<>, Response<Body>> {
-        let held = metadata.hold(request.headers()).map_err(Status::into_http)?;
+    ) -> Result<impl Future<Output = Response<Body>> + use<>, Box<Response<Body>>> {
+        let held =
+            metadata.hold(request.headers()).map_err(|status| Box::new(status.into_http()))?;
         let is_grpc = self.traffic.has_grpc() && is_grpc(&request);
         let deadline = match deadline::of(request.headers()) {
             Ok(deadline) if is_grpc => deadline,
-            Err(why) if is_grpc => return Err(deadline::refusal(&why)),
+            Err(why) if is_grpc => return Err(Box::new(deadline::refusal(&why))),
             _ => None,
         };
         let path = request.uri().path();
         if is_grpc && let Some(status) = self.unknown(path) {
-            return Err(status.into_http());
+            return Err(Box::new(status.into_http()));
         }
-        let is_early =
-            !*self.phase.ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics;
-        let call = if deadline.is_none() && !is_early {
+        let call = if deadline.is_none() && !self.has_to_wait(path) {
             Either::Left(self.call(request, is_grpc, client))
         } else {
             // In a box: every request would carry the room for it.
-            Either::Right(Box::pin(self.serve(request, is_grpc, client, is_early, deadline)))
+            let call = Arc::clone(&self).after_start(request, is_grpc, client);
+            Either::Right(Box::pin(within(deadline, call)))
         };
         // A streaming call has given it back by the time it begins to answer.
         Ok(call.inspect(move |_| drop(held)))
     }
 
-    /// Carries out a call that has a deadline, or has come before the member is ready.
-    async fn serve(
+    /// Carries out a call once the member is ready.
+    async fn after_start(
         self: Arc<Self>,
         request: Request<Incoming>,
         is_grpc: bool,
         client: Arc<Connection>,
-        is_early: bool,
-        deadline: Option<Deadline>,
     ) -> Response<Body> {
-        let call = async {
-            if is_early && let Err(stopped) = self.phase.clone().served().await {
-                let refused = text::error(StatusCode::SERVICE_UNAVAILABLE, stopped.message());
-                return if is_grpc { stopped.into_http() } else { refused.map(Body::new) };
-            }
-            self.call(request, is_grpc, client).await
-        };
-        match deadline {
-            None => call.await,
-            Some(deadline) => deadline::bound(deadline, call).await,
+        if self.has_to_wait(request.uri().path())
+            && let Err(stopped) = self.phase.clone().served().await
+        {
+            let refused = text::error(StatusCode::SERVICE_UNAVAILABLE, stopped.message());
+            return if is_grpc { stopped.into_http() } else { refused.map(Body::new) };
         }
+        self.call(request, is_grpc, client).await
+    }
+
+    /// Whether a request has come before the member is ready.
+    fn has_to_wait(&self, path: &str) -> bool {
+        !*self.phase.ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics
     }
 
     /// Hands a request to its service.
@@ -412,6 +411,17 @@ impl Front {
             None => {}
         }
         Some(Status::unimplemented(format!("unknown service {service}")))
+    }
+}
+
+/// Ends a call at its deadline, if it has one.
+async fn within(
+    deadline: Option<Deadline>,
+    call: impl Future<Output = Response<Body>>,
+) -> Response<Body> {
+    match deadline {
+        None => call.await,
+        Some(deadline) => deadline::bound(deadline, call).await,
     }
 }
 

@@ -34,7 +34,7 @@ impl Server {
         Ok((hash, committed.revision))
     }
 
-    /// Maintenance.Alarm. Listing goes through raft as well, as in etcd.
+    /// Maintenance.Alarm. Every action is proposed, even listing, as in etcd.
     pub(crate) async fn alarm(&self, id: u64, alarm: AlarmRequest) -> Result<AlarmResponse, Error> {
         let alarms = self.proposer.propose(id, Command::Alarm(alarm)).await?.alarms();
         Ok(AlarmResponse { header: None, alarms })
