@@ -484,8 +484,8 @@ fn watching(raw: &mut Raw) {
 }
 
 /// Goal: the number of open calls bounds short answers without a window, which no sum of bytes
-/// counts; the client can still read them later. Method: more calls than a connection may have open,
-/// on a connection without windows for streams; then one window opens.
+/// counts; the client can still read them later. Method: more calls than a connection may have
+/// open, on a connection without windows for streams; then one window opens.
 #[tokio::test]
 async fn answers_without_a_window_are_bounded_by_their_number() {
     if is_etcd("the number of open calls") {
