@@ -67,8 +67,8 @@ enum Command {
     /// Convert a recording, or live records, for Perfetto and chrome://tracing, or to OpenTelemetry
     /// spans.
     Export(export::ExportArgs),
-    /// Rank what the captured requests waited for, the largest cause first. Members remember ten
-    /// seconds; a recording reaches further back.
+    /// Rank what the captured requests waited for, the largest cause first. `list` says how far
+    /// back the members' memory reaches; a recording reaches further.
     WhySlow {
         #[command(flatten)]
         from: From,

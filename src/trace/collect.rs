@@ -1,7 +1,7 @@
 //! The collector: copies the wanted records out of the rings and hands them to subscribers.
 //!
 //! ```text
-//!   rings ──25 ms──▶ staging ──two passes later──▶ history (10 s) ──▶ a late subscriber
+//!   rings ──25 ms──▶ staging ──two passes later──▶ history ───────▶ a late subscriber
 //!     ▲                 │                             │
 //!     └── pinned ids ───┘                             └──▶ subscribers, each with its filter
 //! ```
@@ -23,8 +23,7 @@
 //! The thread `trace-drain` reads the rings, and never makes a writer wait. Two others read them at
 //! rare moments: [`Collector::finish`] makes the last passes on the thread that ends the member,
 //! and [`Collector::everything`] copies what the rings hold on the thread that writes a flight.
-//! With no subscriber `trace-drain` does the same work, for the history, bounded in time and
-//! number.
+//! With no subscriber `trace-drain` does the same work, for the [`history`].
 //!
 //! A pass holds the lock of the state for as long as it takes. So threads that serve peers and
 //! clients never take that lock: a request to keep something, or to subscribe, is left in a list
@@ -46,6 +45,7 @@ use std::{
 
 mod cover;
 mod drain;
+mod history;
 mod pins;
 mod subscribe;
 

@@ -40,7 +40,20 @@ pub(crate) fn list(out: &mut impl Write, recording: &Recording, order: &Order) -
             request.method,
         )?;
     }
+    reach(out, recording, order)?;
     losses(out, recording)
+}
+
+/// How far back the records of each member reach.
+fn reach(out: &mut impl Write, recording: &Recording, order: &Order) -> io::Result<()> {
+    for (member, place) in recording.members.iter().zip(0_u8..) {
+        let own = recording.events.iter().zip(&order.times);
+        let oldest = own.filter(|(event, _)| event.member == place).map(|(_, time)| *time).min();
+        if let Some(oldest) = oldest {
+            writeln!(out, "{} reaches back to {}", member.name, words::time_of_day(oldest))?;
+        }
+    }
+    Ok(())
 }
 
 /// The requests in the order in which they began.

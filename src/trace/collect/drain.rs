@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::{
     QUIET,
     cover::{Cover, is_always_wanted},
+    history::{History, OrderKey, place},
     pins::{Due, Pins},
     subscribe::{Filter, Offer, Subscriber},
 };
@@ -26,10 +27,6 @@ use crate::{
     },
 };
 
-/// How far back the history goes, in nanoseconds.
-const HISTORY_NS: u64 = 10_000_000_000;
-/// The most records in the history: 4 MiB.
-const HISTORY_MAX: usize = 32_768;
 /// Passes from one keyframe, or sign of life, to the next: 100 ms.
 const KEYFRAME_PASSES: u64 = 4;
 /// Passes from one search of the rings for pinned requests to the next: 50 ms.
@@ -43,15 +40,12 @@ const SLOW_NS: u64 = 100_000_000;
 /// For how many passes a record stays in staging.
 pub(super) const RESTS: usize = 2;
 
-/// A record's unique place in the member's order: end clock, clock, kind, stage.
-type OrderKey = (u64, u64, u8, u8);
-
 /// Everything that the draining thread works on.
 pub(super) struct State {
     boot: u16,
     readers: Vec<Reader>,
     staging: BTreeMap<OrderKey, Record>,
-    history: BTreeMap<OrderKey, Record>,
+    history: History,
     /// The clock when the last two passes began, the older first.
     horizons: [u64; RESTS],
     watermark: u64,
@@ -74,7 +68,7 @@ impl State {
             boot,
             readers: Vec::new(),
             staging: BTreeMap::new(),
-            history: BTreeMap::new(),
+            history: History::default(),
             horizons: [0; 2],
             watermark: 0,
             cover: Cover::default(),
@@ -108,7 +102,8 @@ impl State {
     /// Everything that is still known, in the order of the member's clock: what was kept, and all
     /// that stands in the rings.
     pub(super) fn everything(&self) -> Vec<Record> {
-        let mut all = self.history.clone();
+        let mut all: BTreeMap<OrderKey, Record> =
+            self.history.records().map(|(place, record)| (*place, *record)).collect();
         all.extend(self.staging.iter().map(|(place, record)| (*place, *record)));
         for ring in ring::rings() {
             for record in (ring.oldest()..ring.head()).filter_map(|number| ring.get(number).ok()) {
@@ -130,7 +125,7 @@ impl State {
         if subscribers.is_empty() {
             return;
         }
-        let records: Vec<Record> = self.history.values().copied().collect();
+        let records: Vec<Record> = self.history.records().map(|(_, record)| *record).collect();
         let past = self.offer_of(&records, now_ns);
         subscribers.iter_mut().for_each(|subscriber| subscriber.begin(&past));
         self.subscribers.append(&mut subscribers);
@@ -311,7 +306,7 @@ impl State {
         }
         for record in found {
             let record = self.finish(record, true);
-            if !self.history.contains_key(&place(&record)) {
+            if !self.history.contains(&place(&record)) {
                 self.staging.insert(place(&record), record);
             }
         }
@@ -375,85 +370,11 @@ impl State {
                 wanted.push(record);
             }
         }
-        self.trim(now_ns);
+        self.history.trim(now_ns);
         wanted
     }
-
-    /// A key has no date: it goes with the record that follows it.
-    fn trim(&mut self, now_ns: u64) {
-        let is_old = |record: &Record| record.words[3] + record.took_ns() + HISTORY_NS < now_ns;
-        let mut dated = self.history.iter().filter(|(_, record)| !is_key(record));
-        let mut last_old = None;
-        while let Some((place, _)) = dated.next().filter(|(_, record)| is_old(record)) {
-            last_old = Some(*place);
-        }
-        while let Some(oldest) = self.history.first_entry() {
-            if last_old < Some(*oldest.key()) && self.history.len() <= HISTORY_MAX {
-                return;
-            }
-            self.history.pop_first();
-        }
-    }
-}
-
-fn place(record: &Record) -> OrderKey {
-    let head = record.head();
-    (record.clock_end(), record.clock(), head.kind, head.stage)
-}
-
-fn is_key(record: &Record) -> bool {
-    record.head().kind == Kind::Key as u8
 }
 
 fn is_loop(record: &Record) -> bool {
     record.stage().is_some_and(|stage| stage.family() == Family::Loop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: u64 = 1_000_000_000;
-
-    fn keep(state: &mut State, record: Record) {
-        state.history.insert(place(&record), record);
-    }
-
-    fn mark(clock: u64, at_ns: u64) -> Record {
-        let head = Head { stage: Stage::Rpc as u8, kind: Kind::Begin as u8, ..Head::default() };
-        Record::new(head, clock, at_ns, 7, &[0; 8])
-    }
-
-    fn clocks(state: &State) -> Vec<u64> {
-        state.history.values().map(Record::clock).collect()
-    }
-
-    #[test]
-    fn a_key_at_the_front_does_not_keep_records_older_than_the_history() {
-        let mut state = State::new(1);
-        keep(&mut state, Record::key(1, 7, 0, b"a key"));
-        keep(&mut state, Record::key(2, 7, 0, b"another"));
-        keep(&mut state, mark(3, SECOND));
-        keep(&mut state, mark(4, SECOND));
-        keep(&mut state, Record::key(5, 8, 0, b"a key"));
-        keep(&mut state, mark(6, 20 * SECOND));
-        keep(&mut state, mark(7, SECOND));
-        state.trim(10 * SECOND);
-        assert_eq!(clocks(&state), [1, 2, 3, 4, 5, 6, 7]);
-        state.trim(15 * SECOND);
-        // A key is dropped with the record that follows it; the first young record ends the search.
-        assert_eq!(clocks(&state), [5, 6, 7]);
-        state.trim(40 * SECOND);
-        assert!(clocks(&state).is_empty());
-    }
-
-    #[test]
-    fn too_many_go_however_young_they_are() {
-        let mut state = State::new(1);
-        let most = HISTORY_MAX as u64;
-        (1..=most + 5).for_each(|clock| keep(&mut state, Record::key(clock, 7, 0, b"a key")));
-        state.trim(SECOND);
-        assert_eq!(clocks(&state)[0], 6);
-        assert_eq!(state.history.len(), HISTORY_MAX);
-    }
 }
