@@ -29,6 +29,7 @@ pub mod dropped;
 pub mod error;
 pub mod health;
 pub(crate) mod ids;
+mod internal;
 pub(crate) mod kv_server;
 pub mod lease;
 pub(crate) mod long_reads;

@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Error, kv_server::KvServer};
+use super::{Error, internal::Internal, kv_server::KvServer};
 use crate::{clock, config::AutoCompaction, pb::etcdserverpb::CompactionRequest};
 
 /// How often to check for a compaction by revisions (etcd: revInterval).
@@ -204,7 +204,7 @@ pub(crate) async fn run(kv: Arc<KvServer>, what: AutoCompaction) {
         // Kept always, because there is usually one in an hour.
         let id = kv.proposer.ids.of_member(true);
         let request = CompactionRequest { revision, physical: false };
-        match kv.compact(id, request).await {
+        match Internal::AutoCompact.request(id, kv.compact(id, request)).await {
             Ok(_) | Err(Error::Compacted) => {
                 let now = clock::now();
                 compactor.log_end(revision, now.saturating_duration_since(start));

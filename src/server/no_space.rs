@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use super::{command::Command, propose::Proposer};
+use super::{command::Command, internal::Internal, propose::Proposer};
 use crate::pb::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
 
 impl Proposer {
@@ -41,7 +41,8 @@ impl Proposer {
             member_id: self.member_id,
             alarm: AlarmType::Nospace as i32,
         };
-        if let Err(error) = self.propose(id, Command::Alarm(alarm)).await {
+        let raised = self.propose(id, Command::Alarm(alarm));
+        if let Err(error) = Internal::RaiseAlarm.request(id, raised).await {
             // The next write that finds no room tries again.
             tracing::warn!(?error, "could not raise the alarm yet");
         }

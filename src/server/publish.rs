@@ -6,7 +6,10 @@ use std::{future::pending, time::Duration};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::watch;
 
-use super::{Error, command::Command, members::Attributes, outcome::Response, propose::Proposer};
+use super::{
+    Error, command::Command, internal::Internal, members::Attributes, outcome::Response,
+    propose::Proposer,
+};
 use crate::raft::Leadership;
 
 /// The pause after a refused attempt.
@@ -47,13 +50,16 @@ impl Proposer {
     /// Each attempt has its own id, because outcomes are found by it.
     async fn publish_once(&self, attributes: Attributes) -> Result<Response, Error> {
         let command = Command::SetAttributes(self.member_id, attributes);
-        self.announce(self.ids.next(false), command).await
+        let id = self.ids.of_member(false);
+        Internal::Publish.request(id, self.announce(id, command)).await
     }
 
     /// Proposes the version of the cluster. Only the leader may.
     pub(crate) async fn set_cluster_version(&self, version: &str) {
         let command = Command::SetVersion(version.to_owned());
-        if let Err(error) = self.announce(self.ids.next(false), command).await {
+        let id = self.ids.of_member(false);
+        let proposed = Internal::SetVersion.request(id, self.announce(id, command)).await;
+        if let Err(error) = proposed {
             tracing::warn!(?error, version, "could not set the cluster version yet");
         }
     }

@@ -60,6 +60,10 @@ pub enum Relation {
     Store,
     /// The round of ReadIndex that the read waited for.
     Round,
+    /// The step of a loop that made the member send the request by itself.
+    Cause,
+    /// Work of a loop for which the request is the reason: the removal of compacted revisions.
+    Aftermath,
 }
 
 /// One step of a story.
@@ -208,6 +212,7 @@ impl<'a> Finder<'a> {
     fn tell(stories: &'a Stories<'a>, id: u64) -> Option<Story> {
         let mut finder = Finder { stories, picked: BTreeMap::new() };
         finder.own(id);
+        finder.loops(id);
         if finder.picked.is_empty() {
             return None;
         }
@@ -313,6 +318,19 @@ impl<'a> Finder<'a> {
             _ => Relation::Own,
         };
         self.picked = self.stories.with_id(id).iter().map(|at| (*at, relation(*at))).collect();
+    }
+
+    /// Adds the steps of loops that caused the request, and those that it caused.
+    fn loops(&mut self, id: u64) {
+        let causes = self.stories.causes(id).iter().map(|at| (*at, Relation::Cause));
+        self.picked.extend(causes);
+        let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
+        let compactions = own.filter(|event| event.stage == Stage::MvccCompact);
+        let revision = compactions.map(|event| field!(event, MvccCompact, compacted_new)).max();
+        if let Some(revision) = revision {
+            let removed = self.stories.compactions(revision).iter();
+            self.picked.extend(removed.map(|at| (*at, Relation::Aftermath)));
+        }
     }
 
     /// Term and index of the request's entry.

@@ -116,6 +116,10 @@ pub const METHODS: &[&str] = &[
     "Election/Resign",
     "GET /livez",
     "GET /readyz",
+    "internal/LeaseExpire",
+    "internal/LeaseCheckpoint",
+    "internal/AutoCompact",
+    "internal/RaiseAlarm",
 ];
 
 macro_rules! stages {
@@ -181,7 +185,8 @@ macro_rules! stages {
 /// [`bridge`](super::bridge).
 macro_rules! vocabulary {
     ($each:ident) => { $each! {
-    /// One RPC, from the decoded request to the response.
+    /// One RPC, from the decoded request to the response; or a request of the member itself, which
+    /// no client has sent.
     Rpc = "rpc" Request Story
         ["method" Method, "bytes_in" Bytes, "bytes_out" Bytes, "revision" Revision, "code" Count]
         "api/interceptor.rs", "etcdserver/api/v3rpc newUnaryInterceptor", "0.1";

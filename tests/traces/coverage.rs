@@ -83,6 +83,10 @@ const STAGES: &[(&str, &[&[Stage]])] = &[
     ("GET /readyz", &[&[Stage::RpcValidate], &ASKED, &READ]),
     ("internal/Publish", &[&PROPOSED]),
     ("internal/SetVersion", &[&PROPOSED]),
+    ("internal/LeaseExpire", &[&[Stage::Admit, Stage::LeaseRevoke], &PROPOSED]),
+    ("internal/LeaseCheckpoint", &[&[Stage::Admit, Stage::LeaseCheckpoint], &PROPOSED]),
+    ("internal/AutoCompact", &[&[Stage::Admit, Stage::MvccCompact], &PROPOSED]),
+    ("internal/RaiseAlarm", &[&[Stage::Admit], &PROPOSED]),
     ("Health/Watch", &[]),
     ("Watch/Watch", &[&[Stage::WatchCreate]]),
     ("Lease/LeaseGrant", &[&[Stage::QuotaCheck, Stage::Admit, Stage::LeaseGrant], &PROPOSED]),
@@ -97,9 +101,16 @@ const WRITTEN: [Stage; 4] =
 /// Stages of every deletion of a key.
 const DELETED: [Stage; 4] =
     [Stage::AuthAuthorize, Stage::MvccWrite, Stage::TreeIndexTombstone, Stage::BufferPut];
-/// Proposals that a member or a cluster makes once, before a test can listen: `traces::puts` checks
-/// the stages that they share with every proposal.
-const ONCE: [&str; 2] = ["internal/Publish", "internal/SetVersion"];
+/// Requests that members make by themselves, once or rarely: `traces::puts` checks the stages that
+/// they share with every proposal, and `traces::news` those of an expiry.
+const ONCE: [&str; 6] = [
+    "internal/Publish",
+    "internal/SetVersion",
+    "internal/LeaseExpire",
+    "internal/LeaseCheckpoint",
+    "internal/AutoCompact",
+    "internal/RaiseAlarm",
+];
 /// Streams last as long as their client wants: their time is not accounted for.
 const STREAMS: [&str; 4] =
     ["Health/Watch", "Watch/Watch", "Lease/LeaseKeepAlive", "Election/Observe"];

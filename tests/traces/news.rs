@@ -14,7 +14,10 @@ use glass_etcd::{
 use tokio_stream::StreamExt as _;
 use tonic::transport::Endpoint;
 
-use super::Scene;
+use super::{
+    Scene,
+    told::{Seen, Told},
+};
 
 /// How long an event may take to reach its watcher.
 const EVENT_WITHIN: Duration = Duration::from_secs(10);
@@ -107,4 +110,23 @@ pub(super) async fn leases_are_traced_from_grant_to_end(scene: &Scene) {
             }
         })
         .await;
+    an_expiry_is_a_story_of_its_own(scene).await;
+}
+
+/// No client asked for it, but it is listed, and its story begins with the step that noticed it.
+async fn an_expiry_is_a_story_of_its_own(scene: &Scene) {
+    let recording = scene.listener.recording();
+    let requests = query::requests(&recording);
+    let is_of_lease = |request: &&query::Summary| {
+        let told = Told::of(&recording, request.id);
+        let of_lease =
+            |step: Seen<'_>| step.event.stage == Stage::LeaseExpire && step.field("lease") == 7002;
+        request.method == "internal/LeaseExpire"
+            && told.is_some_and(|told| told.steps().any(of_lease))
+    };
+    let found: Vec<&query::Summary> = requests.iter().filter(is_of_lease).collect();
+    assert_eq!(1, found.len(), "{requests:#?}");
+    let told = Told::of(&recording, found[0].id).unwrap();
+    let revoked = (0..3).filter(|at| !told.on(*at, Stage::LeaseRevoke).is_empty()).count();
+    assert_eq!(3, revoked, "{}", told.text());
 }

@@ -35,7 +35,7 @@ use super::{requests::LeaseServer, schedule::Clear};
 use crate::{
     clock,
     pb::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest},
-    server::{Error, command::Command},
+    server::{Error, command::Command, internal::Internal},
 };
 
 /// How often to log the remaining time of a lease (etcd: defaultLeaseCheckpointInterval).
@@ -123,6 +123,7 @@ impl LeaseServer {
     ) -> Result<(), Error> {
         let id = self.proposer.ids.of_member(false);
         let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
-        self.proposer.propose_in_term(id, command, term).await.map(drop)
+        let proposed = self.proposer.propose_in_term(id, command, term);
+        Internal::LeaseCheckpoint.request(id, proposed).await.map(drop)
     }
 }

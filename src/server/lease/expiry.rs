@@ -17,7 +17,7 @@ use crate::{
     clock, mark,
     pb::etcdserverpb::LeaseRevokeRequest,
     raft::Leadership,
-    server::{Error, command::Command},
+    server::{Error, command::Command, internal::Internal},
 };
 
 /// How often to check for expired leases.
@@ -80,7 +80,8 @@ impl LeaseServer {
         let overdue = due.overdue.as_nanos();
         mark!(LeaseExpire, 0, lease = due.lease.cast_unsigned(), request = id, overdue = overdue);
         let command = Command::LeaseRevoke(LeaseRevokeRequest { id: due.lease });
-        match self.proposer.propose_in_term(id, command, term).await {
+        let revoked = self.proposer.propose_in_term(id, command, term);
+        match Internal::LeaseExpire.request(id, revoked).await {
             Ok(_) | Err(Error::LeaseNotFound) => {}
             Err(error) => {
                 tracing::warn!(?error, lease = due.lease, "could not revoke a lease yet");

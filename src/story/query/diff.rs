@@ -358,6 +358,8 @@ impl<'a> Looked<'a> {
             | Relation::Message
             | Relation::Quorum
             | Relation::Store
+            | Relation::Cause
+            | Relation::Aftermath
             | Relation::Round => match self.leader {
                 None => Part::Unknown,
                 Some(leader) if leader == member => Part::Leader,

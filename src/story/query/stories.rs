@@ -52,6 +52,10 @@ pub struct Stories<'a> {
     fellows: HashMap<u64, Vec<usize>>,
     /// The ids of a round's later attempts.
     attempts: HashMap<u64, Vec<u64>>,
+    /// The steps of loops that made a member send the request with this id.
+    causes: HashMap<u64, Vec<usize>>,
+    /// The removal of what a compaction at a revision has made unreadable.
+    compactions: HashMap<u64, Vec<usize>>,
     /// Positions of sends to watchers that caught up.
     pub(super) caught_up: Vec<usize>,
     /// Members, by raft's id, that others communicate with, but that sent no records.
@@ -117,6 +121,8 @@ impl<'a> Stories<'a> {
             messages: BTreeMap::new(),
             fellows: HashMap::new(),
             attempts: HashMap::new(),
+            causes: HashMap::new(),
+            compactions: HashMap::new(),
             caught_up: Vec::new(),
             strangers: Vec::new(),
         };
@@ -135,6 +141,16 @@ impl<'a> Stories<'a> {
         self.attempts.get(&round).into_iter().flatten().copied()
     }
 
+    /// The steps of loops that made a member send this request by itself.
+    pub(super) fn causes(&self, id: u64) -> &[usize] {
+        self.causes.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The steps that removed what a compaction at this revision has made unreadable.
+    pub(super) fn compactions(&self, revision: u64) -> &[usize] {
+        self.compactions.get(&revision).map_or(&[], Vec::as_slice)
+    }
+
     /// The causes behind one of these stories.
     pub fn graph(&self, story: &Story) -> Graph {
         Graph::with_fellows(self.recording, self.order, story, |round| {
@@ -151,6 +167,14 @@ impl<'a> Stories<'a> {
             match event.stage {
                 Stage::RaftSend | Stage::RaftReceive => {
                     peers.insert(field!(event, RaftSend | RaftReceive, peer));
+                }
+                Stage::CompactIndex | Stage::CompactBatch => {
+                    let revision = field!(event, CompactIndex | CompactBatch, revision);
+                    self.compactions.entry(revision).or_default().push(at);
+                }
+                Stage::LeaseExpire => {
+                    let request = field!(event, LeaseExpire, request);
+                    self.causes.entry(request).or_default().push(at);
                 }
                 Stage::ReadIndexRound if event.link != 0 => {
                     self.attempts.entry(event.link).or_default().push(event.id);
