@@ -52,6 +52,9 @@ pub struct Data {
     pub start: Start,
     /// The consistent index: everything up to it is in the database.
     pub applied: u64,
+    /// The commit index that the log had at this start, 0 for a new log. What is applied up to it is
+    /// applied again.
+    pub replayed: u64,
     /// The highest request id of this member in the log.
     pub highest_id: u64,
     /// The members of `--initial-cluster`, for a cluster whose log is not applied yet.
@@ -82,6 +85,7 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     }
     let (mut wal, locations, recovered) = wal::open(&dirs.wal, &options)?;
     let mut hard_state = recovered.hard_state;
+    let replayed = hard_state.commit;
     let (mut last_index, mut last_term) = (recovered.last_index, recovered.last_term);
     if last_index == 0 || hard_state.term == 0 {
         // A new member, or one that was killed while the first entries were written. They and their
@@ -112,6 +116,7 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
         locations,
         backend,
         applied,
+        replayed,
         highest_id,
         initial,
     })

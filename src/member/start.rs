@@ -210,7 +210,7 @@ impl Running {
         let (reads_sender, reads) = unbounded_channel();
         let (refused_sender, refused) = unbounded_channel();
         let (outcomes_sender, outcomes) = unbounded_channel();
-        let applier = Applier::new(&server, transport.sender(), outcomes_sender);
+        let applier = Applier::new(&server, transport.sender(), outcomes_sender, data.replayed);
         let backend = Arc::clone(&data.backend);
         let outputs = |writes| Outputs {
             writes,

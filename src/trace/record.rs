@@ -36,7 +36,8 @@ pub const FLAG_KEPT: u8 = 1;
 pub const FLAG_ERROR: u8 = 2;
 /// The client has left. The step ends with gRPC's code CANCELLED, which is no error of the member.
 pub const FLAG_CANCELLED: u8 = 4;
-/// The entry was already applied before this start; it is only read again.
+/// The entry was committed before this start. It is applied again, because the file did not have
+/// it yet.
 pub const FLAG_REPLAY: u8 = 8;
 /// Heartbeats and similar messages, which views hide unless they cause something shown.
 pub const FLAG_NOISE: u8 = 16;

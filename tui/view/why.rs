@@ -130,7 +130,7 @@ fn record_lines(step: &Step, state: &State) -> Vec<String> {
     let flags = [
         (FLAG_ERROR, "failed"),
         (FLAG_CANCELLED, "cancelled: the client disconnected or gave up"),
-        (FLAG_REPLAY, "replayed from the log after a start"),
+        (FLAG_REPLAY, "applied again after a start: it was committed before"),
     ];
     lines.extend(
         flags.iter().filter(|(bit, _)| event.flags & bit != 0).map(|(_, w)| (*w).to_owned()),

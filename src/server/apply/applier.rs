@@ -60,6 +60,8 @@ pub(crate) struct Applier {
     inbox: Inbox,
     peers: rafthttp::Sender,
     outcomes: UnboundedSender<Vec<Outcome>>,
+    /// Entries up to this index were committed before the member started.
+    replayed: u64,
 }
 
 /// Whether the quota had room for a write before it was applied.
@@ -76,6 +78,7 @@ impl Applier {
         server: &Server,
         peers: rafthttp::Sender,
         outcomes: UnboundedSender<Vec<Outcome>>,
+        replayed: u64,
     ) -> Self {
         Self {
             member_id: server.member_id,
@@ -93,6 +96,7 @@ impl Applier {
             inbox: server.proposer.inbox.clone(),
             peers,
             outcomes,
+            replayed,
         }
     }
 
@@ -165,6 +169,9 @@ impl Applier {
             applied_new = entry.index,
             waited = waited
         );
+        if entry.index <= self.replayed {
+            span.flag(trace::FLAG_REPLAY);
+        }
         let result = self.dispatch(id, command, batch);
         batch.set_applied(entry.index, entry.term);
         if let Err(error) = &result {
@@ -360,6 +367,7 @@ mod tests {
             inbox: to_raft,
             peers: transport.sender(),
             outcomes: tokio::sync::mpsc::unbounded_channel().0,
+            replayed: 0,
         };
         (applier, transport)
     }
@@ -456,6 +464,37 @@ mod tests {
         }
         let expected = [(0, 0), (1, 0), (2, 1), (3, 0), (4, 1), (5, 0), (6, 1), (7, 0)];
         assert_eq!(rows, expected);
+        backend.stop();
+        transport.stop();
+    }
+
+    #[test]
+    fn entries_that_were_committed_before_the_start_are_marked_as_applied_again() {
+        const FIRST: u64 = 0x0bb1_0000_0000_0001;
+        let dir = tempfile::tempdir().unwrap();
+        let (mut applier, transport) = applier(dir.path());
+        applier.replayed = 2;
+        let backend = Arc::clone(&applier.backend);
+        let entry = |index: u64| {
+            let header = Some(RequestHeader { id: FIRST + index, ..RequestHeader::default() });
+            let put = PutRequest { key: "a".into(), ..PutRequest::default() };
+            let data = InternalRaftRequest { header, ..plain_put(put) }.encode_to_vec().into();
+            Entry { index, term: 1, data, ..Entry::default() }
+        };
+        let (sender, committed) = channel();
+        sender.send(Committed { entries: (1..=3).map(entry).collect(), since: 0 }).unwrap();
+        drop(sender);
+        applier.run(&committed);
+        let mut marked = Vec::new();
+        for ring in trace::ring::rings() {
+            let records = (ring.oldest()..ring.head()).filter_map(|number| ring.get(number).ok());
+            let own = records.filter(|record| record.stage() == Some(trace::Stage::ApplyEntry));
+            let own = own.filter(|record| (FIRST + 1..=FIRST + 3).contains(&record.id()));
+            marked.extend(own.map(|record| {
+                (record.id() - FIRST, record.head().flags & trace::FLAG_REPLAY != 0)
+            }));
+        }
+        assert_eq!(marked, [(1, true), (2, true), (3, false)]);
         backend.stop();
         transport.stop();
     }
