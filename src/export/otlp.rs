@@ -3,7 +3,7 @@
 //! ```text
 //!   the caller's trace        the trace of the request          traces of their own
 //!   ┌ the caller's span       ┌ rpc ◀──────── link ────────┐
-//!   └─ rpc KV/Put ──── link ──┤                            │
+//!   └─ rpc ─────────── link ──┤                            │
 //!      ├ raft.propose         ├ raft.entry on a follower ──┼─ link: batch ──▶ wal.fsync
 //!      │ └ apply.entry        └ apply.entry on a follower ─┼─ link: batch ──▶ backend.commit
 //!      └ raft.entry                                        └─ link: message ▶ raft.send
@@ -322,10 +322,14 @@ impl<'a> Exporter<'a> {
         let (start, end) = super::lanes::extent(event, self.order.times[at]);
         let clamp = |ns: i128| u64::try_from(ns.max(0)).unwrap_or(u64::MAX);
         let name = match event.stage {
-            Stage::Rpc => format!("rpc {}", method_of(event)),
+            Stage::Rpc => {
+                let method = method_of(event);
+                attributes::grpc_method(method).unwrap_or_else(|| method.to_owned())
+            }
             stage => stage.name().to_owned(),
         };
         let kind = match event.stage {
+            Stage::Rpc if method_of(event).starts_with("internal/") => 1,
             Stage::Rpc => 2,
             Stage::RaftSend => 4,
             Stage::RaftReceive => 5,

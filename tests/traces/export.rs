@@ -49,7 +49,7 @@ async fn otlp(scene: &Scene, hex: &str, file: &str) {
     let steps = |name: &str| {
         spans.iter().filter(of_put).filter(|span| span["name"] == name).cloned().collect::<Vec<_>>()
     };
-    let (rpc, applied) = (steps("rpc KV/Put"), steps("apply.entry"));
+    let (rpc, applied) = (steps("etcdserverpb.KV/Put"), steps("apply.entry"));
     assert_eq!((1, 3), (rpc.len(), applied.len()));
     let ids: HashSet<&str> = spans.iter().map(|span| span["spanId"].as_str().unwrap()).collect();
     assert_eq!(spans.len(), ids.len(), "a span is there twice");

@@ -146,7 +146,7 @@ async fn metric(cluster: &Cluster, at: usize, name: &str) -> u64 {
 fn hangs_together(got: &Got, spans: &[&Span]) -> Result<(), String> {
     for span in spans {
         let parent = (span.trace_id.clone(), span.parent_span_id.clone());
-        let is_callers = span.name.starts_with("rpc ") && span.trace_id == TRACE;
+        let is_callers = span.name.starts_with("etcdserverpb.") && span.trace_id == TRACE;
         if !parent.1.is_empty() && !is_callers && !got.spans.contains_key(&parent) {
             return Err(format!("the parent of {} is missing", span.name));
         }
@@ -173,7 +173,8 @@ fn all_hangs_together(got: &Got) -> Result<(), String> {
 
 /// Checks that the spans of one put are connected, on all members.
 fn put_is_whole(got: &Got) -> Result<(), String> {
-    let rpc = |(span, _): &&(Span, String)| span.name == "rpc KV/Put" && span.trace_id == TRACE;
+    let rpc =
+        |(span, _): &&(Span, String)| span.name == "etcdserverpb.KV/Put" && span.trace_id == TRACE;
     let (rpc, asked) = got.spans.values().find(rpc).ok_or("no rpc in the caller's trace")?;
     let link = rpc.links.first().ok_or("the rpc points nowhere")?;
     let of_request: Vec<&(Span, String)> = (got.spans.values())
@@ -240,7 +241,7 @@ async fn three_members_export_one_put_into_the_trace_of_its_caller() {
         };
         let (rpc, _) = got.spans.values().find(named).expect("the span of the answer");
         let parent = 0xb7ad_6b71_6920_3331_u64.to_be_bytes();
-        assert_eq!(("rpc KV/Put", 2), (rpc.name.as_str(), rpc.kind));
+        assert_eq!(("etcdserverpb.KV/Put", 2), (rpc.name.as_str(), rpc.kind));
         assert_eq!((parent.as_slice(), 0x301), (rpc.parent_span_id.as_ref(), rpc.flags));
         assert_eq!(0, got.twice, "a span was sent again though it had been taken");
     }
@@ -315,7 +316,7 @@ async fn keys_that_are_redacted_are_not_exported() {
     let cluster = Cluster::start_with(&Kind::Glass, 1, &env).await;
     traced_put(&cluster, 0, "a-key-that-nobody-may-see", "a-value-that-nobody-may-see").await;
     let look = |got: &Got| {
-        let is_put = |(span, _): &&(Span, String)| span.name == "rpc KV/Put";
+        let is_put = |(span, _): &&(Span, String)| span.name == "etcdserverpb.KV/Put";
         let (rpc, _) = got.spans.values().find(is_put).ok_or("no put")?;
         let lengths = rpc.attributes.iter().find(|pair| pair.key == "etcd.key.length");
         lengths.and_then(|pair| pair.value.clone()?.value).ok_or("no length".to_owned())

@@ -173,7 +173,10 @@ async fn everything_told(scene: &Scene, collector: &Collector) -> Vec<(&'static 
 async fn exported_live(collector: &Collector) -> Vec<u8> {
     let look = |got: &super::otlp::Got| {
         let has = |name: &str| got.spans.values().any(|(span, _)| span.name == name);
-        let is_there = has("rpc Election/Resign") && has("rpc KV/Txn") && has("rpc Lock/Lock");
+        let is_there =
+            ["v3electionpb.Election/Resign", "etcdserverpb.KV/Txn", "v3lockpb.Lock/Lock"]
+                .into_iter()
+                .all(has);
         if is_there { Ok(got.raw.clone()) } else { Err("not all requests".to_owned()) }
     };
     collector.until("the last request, exported", look).await

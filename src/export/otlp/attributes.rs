@@ -2,13 +2,13 @@
 //!
 //! A field `x` of the vocabulary is the attribute `etcd.x`; the parts that every record has are
 //! `glass.…`. Names that OpenTelemetry itself defines (`service.name`, `thread.name`,
-//! `rpc.grpc.status_code`) are used where the meaning is the same. Nothing describes the machine.
+//! `rpc.…` as its conventions for gRPC of 2026 have them) are used where the meaning is the same. Nothing describes the machine.
 
 use serde_json::Value as Json;
 
-use super::{Attribute, Value, is_request};
+use super::{Attribute, SERVER_ERRORS, Value, is_request};
 use crate::{
-    story::{Event, MemberInfo, recording::json::key_value},
+    story::{Event, MemberInfo, query::method_of, recording::json::key_value},
     trace::{
         FLAG_CANCELLED, THREADS,
         stage::{Stage, Unit},
@@ -59,7 +59,7 @@ pub(super) fn of_step(event: &Event, member_id: u64) -> Vec<Attribute> {
     add("glass.boot", Json::from(event.boot));
     add("glass.clock", Json::from(event.clock));
     if event.stage == Stage::Rpc {
-        add("rpc.grpc.status_code", Json::from(event.result));
+        of_rpc(event).into_iter().for_each(|(name, value)| add(name, Json::from(value)));
     }
     if event.flags & FLAG_CANCELLED != 0 {
         add("glass.cancelled", Json::from(true));
@@ -75,6 +75,79 @@ pub(super) fn of_step(event: &Event, member_id: u64) -> Vec<Attribute> {
     all
 }
 
+/// The attributes of OpenTelemetry's conventions for RPC and HTTP servers.
+fn of_rpc(event: &Event) -> Vec<(&'static str, String)> {
+    let method = method_of(event);
+    if let Some(method) = grpc_method(method) {
+        let code = CODES.get(usize::from(event.result)).unwrap_or(&"UNKNOWN");
+        let mut all = vec![
+            ("rpc.system.name", "grpc".to_owned()),
+            ("rpc.method", method),
+            ("rpc.response.status_code", (*code).to_owned()),
+        ];
+        if SERVER_ERRORS.contains(&event.result) {
+            all.push(("error.type", (*code).to_owned()));
+        }
+        return all;
+    }
+    match method.split_once(' ') {
+        Some((verb, path)) => {
+            vec![("http.request.method", verb.to_owned()), ("url.path", path.to_owned())]
+        }
+        None => Vec::new(),
+    }
+}
+
+/// The full name of a gRPC method, by its name in [`METHODS`](crate::trace::METHODS); `None` for
+/// what is none: HTTP, and requests of the member itself.
+pub(super) fn grpc_method(method: &str) -> Option<String> {
+    let package = match method.split_once('/')?.0 {
+        "KV" | "Maintenance" | "Cluster" | "Watch" | "Lease" => "etcdserverpb",
+        "Lock" => "v3lockpb",
+        "Election" => "v3electionpb",
+        "Health" => "grpc.health.v1",
+        _ => return None,
+    };
+    Some(format!("{package}.{method}"))
+}
+
+/// The names of gRPC's codes, by number.
+const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
 /// Parts of a key, and the attributes that they become.
 const KEY_PARTS: [(&str, &str); 3] =
     [("text", "etcd.key"), ("hex", "etcd.key.hex"), ("length", "etcd.key.length")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::METHODS;
+
+    #[test]
+    fn every_method_is_a_grpc_method_or_http_or_the_member_s_own() {
+        for method in METHODS.iter().skip(1) {
+            let is_other = method.starts_with("GET /") || method.starts_with("internal/");
+            assert_eq!(is_other, grpc_method(method).is_none(), "{method}");
+        }
+        assert_eq!(Some("etcdserverpb.KV/Put"), grpc_method("KV/Put").as_deref());
+        assert_eq!(Some("grpc.health.v1.Health/Check"), grpc_method("Health/Check").as_deref());
+    }
+}

@@ -72,7 +72,7 @@ fn one<'a>(spans: &'a [Span], name: &str, member: &str) -> &'a Span {
 #[test]
 fn a_request_is_one_trace_and_its_steps_are_children_of_enclosing_steps() {
     let spans = exported(&scene(""), Scope::Cluster);
-    let rpc = one(&spans, "rpc KV/Put", "02");
+    let rpc = one(&spans, "etcdserverpb.KV/Put", "02");
     assert_eq!((0, 2, None), (rpc.parent, rpc.kind, rpc.failure.as_deref()));
     assert_eq!(PUT, u64::try_from(rpc.place.trace >> 64).unwrap(), "found by the request's id");
     let propose = one(&spans, "raft.propose", "02");
@@ -92,7 +92,7 @@ fn a_request_is_one_trace_and_its_steps_are_children_of_enclosing_steps() {
     assert!(write.attributes.contains(&key));
     let method = ("etcd.method".to_owned(), Value::Text("KV/Put".to_owned()));
     assert!(rpc.attributes.contains(&method));
-    assert_eq!(Some("gRPC code 14"), one(&spans, "rpc KV/Range", "01").failure.as_deref());
+    assert_eq!(Some("gRPC code 14"), one(&spans, "etcdserverpb.KV/Range", "01").failure.as_deref());
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn separate_exports_of_members_equal_the_joint_one() {
 fn the_callers_trace_is_the_requests_and_alone_a_member_links_the_two() {
     let whole = scene(CONTEXT);
     let merged = exported(&whole, Scope::Cluster);
-    let rpc = one(&merged, "rpc KV/Put", "02");
+    let rpc = one(&merged, "etcdserverpb.KV/Put", "02");
     assert_eq!(
         (CALLERS, 0xb7ad_6b71_6920_3331, true),
         (rpc.place.trace, rpc.parent, rpc.is_parent_remote)
@@ -162,7 +162,7 @@ fn the_callers_trace_is_the_requests_and_alone_a_member_links_the_two() {
 
     let asked = exported(&alone(&whole, 1), Scope::Member);
     let other = exported(&alone(&whole, 0), Scope::Member);
-    let rpcs = named(&asked, "rpc KV/Put", "02");
+    let rpcs = named(&asked, "etcdserverpb.KV/Put", "02");
     let [ours, theirs] = [rpcs[1], rpcs[0]];
     assert_eq!((2, CALLERS), (rpcs.len(), theirs.place.trace));
     let link = |to: &Span| vec![Link { to: to.place, why: "request" }];
@@ -186,7 +186,7 @@ fn a_line_of_json_follows_the_rules_of_otlp() {
         service.to_string()
     );
     let spans = resource["scopeSpans"][0]["spans"].as_array().unwrap();
-    let rpc = spans.iter().find(|span| span["name"] == "rpc KV/Put").unwrap();
+    let rpc = spans.iter().find(|span| span["name"] == "etcdserverpb.KV/Put").unwrap();
     assert_eq!(
         (32, 16),
         (rpc["traceId"].as_str().unwrap().len(), rpc["spanId"].as_str().unwrap().len())
@@ -199,7 +199,8 @@ fn a_line_of_json_follows_the_rules_of_otlp() {
     let number = rpc["attributes"].as_array().unwrap().iter().find(|a| a["key"] == "etcd.bytes_in");
     assert_eq!("12", number.unwrap()["value"]["intValue"]);
     let failed = &lines[0]["resourceSpans"][0]["scopeSpans"][0]["spans"];
-    let failed = failed.as_array().unwrap().iter().find(|span| span["name"] == "rpc KV/Range");
+    let failed =
+        failed.as_array().unwrap().iter().find(|span| span["name"] == "etcdserverpb.KV/Range");
     assert_eq!(r#"{"code":2,"message":"gRPC code 14"}"#, failed.unwrap()["status"].to_string());
 }
 
