@@ -1,7 +1,7 @@
 //! The leases, their keys and, while this member is the primary, their deadlines (etcd: `lessor`).
 //!
-//! It is below the key space, which attaches keys to leases, and asks nobody: the requests, the
-//! loops and the questions to the leader are in [`super::lease`].
+//! The key space calls it to attach keys, and it calls nothing but the backend. The requests, the
+//! loops, and the questions to the leader are in [`super::lease`].
 //!
 //! Invariants
 //! * The row of an attached key names its lease, so the attachments are rebuilt from the key space.
