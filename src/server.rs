@@ -12,13 +12,14 @@
 //! linearizable. [`Server`] holds all of them.
 //!
 //! Reading order: [`kv_server`] (the steps of each request, one per line), [`check`], [`txn`],
-//! [`admit`], `command`, [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`lease`],
-//! [`read_index`], [`compactor`], [`concurrency`]. Writes are applied on the `apply` thread. Waits
-//! are on the grpc thread, and slow reads on other threads ([`long_reads`]).
+//! [`admit`], `command`, [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`answer_reader`],
+//! [`lessor`], [`lease`], [`read_index`], [`compactor`], [`concurrency`]. Writes are applied on the
+//! `apply` thread. Waits are on the grpc thread, and slow reads on other threads ([`long_reads`]).
 
 pub(crate) mod admit;
 pub mod alarm;
 pub mod answer;
+pub(crate) mod answer_reader;
 pub mod apply;
 pub mod auth;
 pub mod check;
@@ -32,6 +33,7 @@ pub(crate) mod ids;
 mod internal;
 pub(crate) mod kv_server;
 pub mod lease;
+pub mod lessor;
 pub(crate) mod long_reads;
 pub mod members;
 pub mod mvcc;
@@ -70,7 +72,7 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// `--election-timeout`.
     pub election: Duration,
-    /// The shortest TTL of a lease, in seconds ([`crate::server::lease::min_ttl`]).
+    /// The shortest TTL of a lease, in seconds ([`crate::server::lessor::min_ttl`]).
     pub min_ttl: i64,
     /// `--watch-progress-notify-interval`.
     pub progress_interval: Duration,

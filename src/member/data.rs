@@ -52,8 +52,8 @@ pub struct Data {
     pub start: Start,
     /// The consistent index: everything up to it is in the database.
     pub applied: u64,
-    /// The commit index that the log had at this start, 0 for a new log. What is applied up to it is
-    /// applied again.
+    /// The commit index that the log had at this start, 0 for a new log. Entries up to it that are
+    /// applied now are applied again.
     pub replayed: u64,
     /// The highest request id of this member in the log.
     pub highest_id: u64,

@@ -26,6 +26,7 @@
 //! compression, and the last second before the member stops.
 
 use std::{
+    io,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -36,7 +37,6 @@ use tokio::{
     sync::mpsc::{Sender, channel, error::TrySendError},
 };
 
-use super::Error;
 use crate::{
     clock,
     export::otlp::{Resource, chunks},
@@ -63,7 +63,7 @@ const COMPLAIN: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// If the thread cannot be started.
-pub(super) fn start(target: Target, collector: &Arc<Collector>) -> Result<(), Error> {
+pub(super) fn start(target: Target, collector: &Arc<Collector>) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let filter = Filter {
         traces_per_second: u32::try_from(KEPT_MAX).unwrap_or(u32::MAX),

@@ -51,7 +51,8 @@ use crate::{
         self, Server,
         apply::Applier,
         compactor,
-        lease::{self, Primary, checkpoint, expiry},
+        lease::{Primary, checkpoint, expiry},
+        lessor,
         members::{Attributes, Member, Members},
         mvcc::Store,
         no_space,
@@ -179,7 +180,7 @@ impl Running {
         let store = Store::open(Arc::clone(&data.backend))
             .map_err(|source| Error::Store { path: data.backend.path().to_owned(), source })?;
         let status = Arc::new(Status::new(data.applied));
-        store.lessor().raise(lease::min_ttl(config.heartbeat, config.election));
+        store.lessor().raise(lessor::min_ttl(config.heartbeat, config.election));
         if config.lease_checkpoint != LeaseCheckpoint::Off {
             store.lessor().enable_checkpoints(checkpoint::interval());
         }

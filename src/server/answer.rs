@@ -1,4 +1,4 @@
-//! Answers that may be large: how they are read, and what bounds their memory.
+//! Answers that may be large: how they are kept, and what bounds their memory.
 //!
 //! An answer stays here until its client has read it, and a client may ask for any amount. So the
 //! bytes of answers are counted from the moment they are read until the socket has taken them, for
@@ -17,12 +17,12 @@
 //!
 //! So most answers are read once, as a whole. While clients leave answers unread, later ones are
 //! read twice, the second time no faster than they are sent. Answers wait only if unread ones have
-//! taken all windows; then those without progress are ended.
+//! taken all windows; then those without progress are ended. [`super::answer_reader`] reads them.
 //!
 //! An answer begins with its **plan**: 17 bytes a row, and more while rows are sorted or in the
 //! write buffer. The list of many small keys is mostly plan, and the part for rows that were not
 //! kept stays until they are sent. So the plan is counted with the window: as an upper limit from
-//! the index before it is made ([`Store::plan_bytes`]), and then exactly.
+//! the index before it is made ([`plan_bytes`](super::mvcc::Store::plan_bytes)), and then exactly.
 //!
 //! Many calls of a connection may wait for the same thing: a read round, a thread for long reads,
 //! the leader. Therefore a call checks after its last wait that its client has read enough
@@ -60,31 +60,12 @@ pub mod rope;
 mod tests;
 pub mod writer;
 
-use std::{
-    ops::ControlFlow,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
 pub use self::room::{Connection, Held, Room, Share};
-use self::{
-    meter::Meter,
-    rope::{Rope, Rows},
-    writer::{Stop, Writer},
-};
-use super::{Error, error::note, long_reads::LongReads};
-use crate::{
-    pb::etcdserverpb::{RangeRequest, TxnRequest},
-    server::mvcc::{
-        KvResponse, Reply, Store,
-        read_txn::{SHORT_ROWS_MAX, note_range},
-        reader::Source,
-        reply::write_range,
-    },
-    stage,
-};
+use self::rope::Rope;
 
 /// Bytes of rows that are read again at a time; the last row may exceed them.
 pub const PIECE: usize = 1 << 20;
@@ -122,7 +103,7 @@ pub struct Large {
     /// Its bytes if it turned out to be small, otherwise none.
     held: Held,
     /// Its place in the ledger; `None` if it turned out to be small.
-    share: Option<Arc<Share>>,
+    pub(super) share: Option<Arc<Share>>,
     /// Whether the client may repeat the request: it has written nothing.
     pub is_read: bool,
     /// Bytes by which the rows that were read again last exceed the window.
@@ -130,6 +111,22 @@ pub struct Large {
 }
 
 impl Large {
+    /// The answer to request `id`, as a [`Writer`](writer::Writer) has finished it.
+    pub(super) fn new(
+        id: u64,
+        (rope, len, share): (Rope, usize, Option<Share>),
+        client: &Arc<Connection>,
+        (revision, is_read): (i64, bool),
+    ) -> Large {
+        let held = client.hold(if share.is_none() { len } else { 0 });
+        let rope = Arc::new(Mutex::new(rope));
+        if let Some(share) = &share {
+            share.send(&rope);
+        }
+        let share = share.map(Arc::new);
+        Large { id, len, revision, rope, held, share, is_read, excess: 0 }
+    }
+
     /// The part that is not sent yet.
     pub fn rope(&self) -> MutexGuard<'_, Rope> {
         self.rope.lock().expect("nobody panics while holding it")
@@ -157,204 +154,5 @@ impl Large {
             self.excess = bytes.saturating_sub(share.window());
             share.resume(self.excess);
         }
-    }
-}
-
-/// The reads that an answer is made of.
-#[derive(Debug)]
-pub(crate) enum Question {
-    /// A range, which is planned now.
-    Range(RangeRequest),
-    /// A read-only transaction, which is planned now.
-    Txn(TxnRequest),
-    /// The reply to a write, which apply has planned.
-    Planned(Reply),
-}
-
-impl Question {
-    /// Bytes of its plan, or an upper limit if it is not made yet.
-    fn plan_bytes(&self, store: &Store) -> usize {
-        match self {
-            Question::Range(range) => store.plan_bytes(std::iter::once(range.clone())),
-            Question::Txn(txn) => store.txn_plan_bytes(txn),
-            Question::Planned(reply) => reply.bytes(),
-        }
-    }
-
-    /// Reads the answer. If that fails, it can be repeated.
-    fn read(&mut self, store: &Store, id: u64, meter: Meter) -> Result<Large, Failed> {
-        let client = meter.client();
-        let is_read = !matches!(self, Question::Planned(_));
-        // Other calls of the client may have been read while this one waited for a thread.
-        if is_read && !meter.has_place() && !client.is_ready() {
-            return Err(Failed::Unready);
-        }
-        let plan = self.plan_bytes(store);
-        let mut writer = Writer::new(meter);
-        // The writer keeps the reason for a break.
-        let written = match writer.plan(plan) {
-            ControlFlow::Continue(()) => self.write(store, id, &mut writer)?,
-            ControlFlow::Break(()) => 0,
-        };
-        let (rope, len, share) = writer.finish().map_err(|stop| Failed::Stopped(stop, plan))?;
-        let held = client.hold(if share.is_none() { len } else { 0 });
-        let rope = Arc::new(Mutex::new(rope));
-        if let Some(share) = &share {
-            share.send(&rope);
-        }
-        let (revision, share) = (written, share.map(Arc::new));
-        Ok(Large { id, len, revision, rope, held, share, is_read, excess: 0 })
-    }
-
-    /// Plans the answer, unless apply has done so, and writes it. Returns the revision for its
-    /// header.
-    fn write(&mut self, store: &Store, id: u64, writer: &mut Writer) -> Result<i64, Error> {
-        let source = Source::Published(store.backend());
-        let mut planned;
-        let reply = match self {
-            Question::Range(range) => {
-                // One stage for planning and reading.
-                let mut span = stage!(MvccRange, id);
-                let plan = store.plan_range(id, range);
-                let mut plan = note_range(&mut span, range, plan)?;
-                if writer.plan(plan.bytes()).is_continue() {
-                    let _ = write_range(&mut plan, source, writer, &mut span);
-                }
-                return Ok(plan.revision());
-            }
-            Question::Txn(txn) => {
-                planned = Reply::Txn(store.plan_txn(id, txn)?);
-                &mut planned
-            }
-            Question::Planned(reply) => reply,
-        };
-        if writer.plan(reply.bytes()).is_continue() {
-            let _ = reply.write(id, source, writer);
-        }
-        Ok(reply.revision())
-    }
-}
-
-/// Why an answer was not read.
-#[derive(Debug)]
-enum Failed {
-    Refused(Error),
-    /// With the bytes of the plan, or an upper limit.
-    Stopped(Stop, usize),
-    /// Its client must first read some of its earlier answers.
-    Unready,
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Failed {
-        Failed::Refused(error)
-    }
-}
-
-/// Reads answers, and first waits for room where they need it.
-pub(crate) struct AnswerReader {
-    pub(crate) store: Arc<Store>,
-    pub(crate) long_reads: Arc<LongReads>,
-    /// How long an answer may wait for room.
-    pub(crate) request_timeout: Duration,
-}
-
-impl AnswerReader {
-    /// Waits, before a write is proposed, until there is room for its answer, which reads these
-    /// ranges. Returns a place in the ledger if the plan may be long.
-    pub(super) async fn room_for(
-        &self,
-        id: u64,
-        ranges: impl Iterator<Item = RangeRequest>,
-        from: &Arc<Connection>,
-    ) -> Result<Option<Share>, Error> {
-        let mut ranges = ranges.filter(|range| !range.range_end.is_empty()).peekable();
-        let plan = if ranges.peek().is_none() { 0 } else { self.store.plan_bytes(ranges) };
-        if plan <= from.small() && from.is_free() {
-            return Ok(None);
-        }
-        from.free(id, plan, self.request_timeout).await
-    }
-
-    /// Reads the reply that apply has planned for request `id` of this connection. The write has
-    /// been carried out, so the answer gets a place even if it has waited for one in vain.
-    pub(super) async fn finish(
-        &self,
-        id: u64,
-        mut reply: Reply,
-        (from, share): (&Arc<Connection>, Option<Share>),
-    ) -> Result<Answer<KvResponse>, Error> {
-        if reply.rows() <= SHORT_ROWS_MAX {
-            let source = Source::Published(self.store.backend());
-            if let Some(response) = reply.whole(id, source, &mut from.small()) {
-                return Ok(Answer::Whole(response));
-            }
-        }
-        self.read_large_in(id, Question::Planned(reply), (from, share)).await.map(Answer::Large)
-    }
-
-    /// Reads an answer that may be large, on a blocking thread.
-    pub(super) async fn read_large(
-        &self,
-        id: u64,
-        question: Question,
-        from: &Arc<Connection>,
-    ) -> Result<Large, Error> {
-        self.read_large_in(id, question, (from, None)).await
-    }
-
-    async fn read_large_in(
-        &self,
-        id: u64,
-        mut question: Question,
-        (from, mut share): (&Arc<Connection>, Option<Share>),
-    ) -> Result<Large, Error> {
-        let patience = self.request_timeout;
-        loop {
-            let meter = Meter::new(from, share.take());
-            let read = move |store: &Store| (question.read(store, id, meter), question);
-            let (result, again) = self.long_reads.read(id, read).await?;
-            match result {
-                Ok(large) => return Ok(large),
-                Err(Failed::Refused(error)) => return Err(error),
-                Err(Failed::Unready) => from.ready(id, patience).await?,
-                Err(Failed::Stopped(Stop::TooLong(bytes), _)) => {
-                    return Err(Error::AnswerTooLong { bytes });
-                }
-                // With a place in the ledger this does not happen again.
-                Err(Failed::Stopped(Stop::Full, plan)) => {
-                    share = Some(match again {
-                        Question::Planned(_) => from.enter_at_last(id, plan, patience).await,
-                        _ => from.enter(id, plan, patience).await?,
-                    });
-                }
-            }
-            question = again;
-        }
-    }
-
-    /// Reads a portion of the rows that were not kept, and encodes it. Returns the rows that are
-    /// left. Fails if a compaction has removed one of those it reads.
-    pub(crate) async fn read_rows(
-        &self,
-        id: u64,
-        mut rows: Rows,
-    ) -> Result<(Rows, Vec<Bytes>), Error> {
-        let read = move |store: &Store| {
-            let mut span = stage!(AnswerPiece, id, revision = rows.at());
-            let (mut encoder, mut count, mut bytes) = (rows.encoder(), 0, 0);
-            let read = store.reread_rows(id, rows.at(), rows.keys(), |row| {
-                count += 1;
-                bytes += row.len();
-                encoder.push(row);
-                if PIECE <= bytes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            });
-            note(&mut span, read)?;
-            rows.pass(count);
-            let left = rows.keys().len();
-            crate::set!(span, AnswerPiece, rows = count, bytes = bytes, left = left);
-            Ok((rows, encoder.finish()))
-        };
-        self.long_reads.read(id, read).await?
     }
 }

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Error, Settings,
     admit::{put_cost, txn_cost},
-    answer::{Answer, AnswerReader, Connection, Question},
+    answer::{Answer, Connection},
+    answer_reader::{AnswerReader, Question},
     auth::AuthStore,
     check,
     command::Command,

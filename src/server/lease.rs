@@ -26,25 +26,15 @@
 //!   confirmation: a member that was paused, and replaced meanwhile, revokes nothing (etcd #15247).
 //! * A logged remaining time is never less than the client was promised: a renewal is answered only
 //!   after a majority has cleared it.
-//! * The row of an attached key names its lease, so the attachments are rebuilt from the key space.
-//! * The lessor's lock is taken after the index and the buffers, and held briefly. No other lock is
-//!   taken while it is held. (The watchers' lock is taken after it is released.)
 //!
-//! Reading order: [`lessor`], [`crate::server::apply::lease`], [`primary`], [`forward`],
-//! [`requests`], [`expiry`], [`checkpoint`], which plans with [`schedule`].
+//! Reading order: [`lessor`](super::lessor), [`apply::lease`](super::apply::lease), [`primary`],
+//! [`forward`], [`requests`], [`expiry`], [`checkpoint`].
 
 pub mod checkpoint;
 pub mod expiry;
 pub mod forward;
-pub mod lessor;
 pub mod primary;
 pub mod requests;
-mod schedule;
-#[cfg(test)]
-mod tests;
 
+pub use self::primary::{Primary, Question, Refusal};
 pub(crate) use self::requests::LeaseServer;
-pub use self::{
-    lessor::{Lessor, View, min_ttl},
-    primary::{Primary, Question, Refusal},
-};

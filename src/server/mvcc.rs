@@ -28,7 +28,7 @@
 //!
 //! Rows, their keys and hashes are etcd's, so `HashKV` agrees with etcd after the same writes.
 //! Watchers are in [`watch`]. A key's lease is in its row; the leases themselves belong to the
-//! lessor (`server::lease`), which is notified here of every put and deletion.
+//! lessor (`server::lessor`), which is notified here of every put and deletion.
 
 mod compact;
 mod hash;
@@ -59,7 +59,7 @@ use prost::Message;
 use self::{compact::Worker, tree_index::RestoredRow, watch::Watchers};
 use crate::{
     pb::mvccpb::KeyValue,
-    server::lease::Lessor,
+    server::lessor::Lessor,
     storage::backend::{Backend, Bucket, WriteGuard},
     trace,
 };

@@ -366,7 +366,7 @@ macro_rules! vocabulary {
         "server/apply/lease.rs", "lease lessor.Grant", "0.1";
     /// A key changes its lease. It will be deleted with the new lease, and not with the old one.
     LeaseAttach = "lease.attach" Request Stage ["lease.old" Id, "lease.new" Id]
-        "server/lease/lessor.rs", "lease lessor.Attach, lessor.Detach", "0.1";
+        "server/lessor.rs", "lease lessor.Attach, lessor.Detach", "0.1";
     /// The leader gives a lease its whole TTL again. That costs a log entry only if a checkpoint
     /// must be cleared.
     LeaseRenew = "lease.renew" Request Story ["lease" Id, "ttl" Count, "forwarded" Flag]
@@ -431,7 +431,7 @@ macro_rules! vocabulary {
     /// Rows that did not fit into memory earlier are read again, now that they can be sent.
     AnswerPiece = "answer.piece" Request Stage
         ["revision" Revision, "rows" Count, "bytes" Bytes, "left" Count]
-        "server/answer.rs", "none", "0.1";
+        "server/answer_reader.rs", "none", "0.1";
     /// The member resets an answer midway, with this HTTP/2 code: it held up others, or a
     /// compaction removed some of its rows.
     AnswerEnded = "answer.ended" Request Story ["sent" Bytes, "left" Bytes, "reason" Count]

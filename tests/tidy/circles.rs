@@ -1,8 +1,9 @@
-//! Circles of files that import each other.
+//! Circles of units that import each other.
 //!
-//! Rooms cannot form one, because the import table has none. Inside a room nothing else forbids it,
-//! and the files of a circle can only be understood all at once. A file and the files in its folder
-//! may name each other: they are one unit in two parts.
+//! A file and those in the folder of its name are one unit, and its parts may name each other. In
+//! each folder, the units may not form a circle, through whichever of their files: the units of a
+//! circle can only be understood all at once. The import table keeps circles out between the rooms
+//! that it has; inside a room nothing else does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,32 +11,35 @@ use super::{File, expect_nothing, rust, without_comment};
 
 type Path = Vec<String>;
 
-/// The files of each circle, with an import that connects each to the next.
+/// The units of one folder: those that each of them imports, with the two files of one such import.
+type Units = BTreeMap<String, BTreeMap<String, (usize, usize)>>;
+
+/// The units of each circle, with an import that connects each to the next.
 fn circles(files: &[File]) -> Vec<String> {
     let house = House::new(files);
-    let edges: Vec<BTreeSet<usize>> = (0..house.files.len()).map(|at| house.imports(at)).collect();
-    let reach: Vec<BTreeSet<usize>> = (0..edges.len()).map(|at| reachable(&edges, at)).collect();
-    let mut seen = BTreeSet::new();
     let mut found = Vec::new();
-    for at in 0..edges.len() {
-        let circle: Vec<usize> =
-            reach[at].iter().copied().filter(|other| reach[*other].contains(&at)).collect();
-        if !circle.is_empty() && seen.insert(circle.clone()) {
-            let ties = circle.iter().map(|from| {
-                let to = edges[*from].iter().filter(|to| circle.contains(to));
-                let to: Vec<&str> = to.map(|to| house.name(*to)).collect();
-                format!("  {} -> {}", house.name(*from), to.join(", "))
-            });
-            found.push(format!("a circle:\n{}", ties.collect::<Vec<_>>().join("\n")));
+    for (folder, units) in house.folders() {
+        let reach: BTreeMap<&String, BTreeSet<&String>> =
+            units.keys().map(|unit| (unit, reachable(&units, unit))).collect();
+        let mut seen = BTreeSet::new();
+        for unit in units.keys() {
+            let returns = |other: &&String| reach.get(other).is_some_and(|to| to.contains(unit));
+            let circle: Vec<&String> = reach[unit].iter().copied().filter(returns).collect();
+            if !circle.is_empty() && seen.insert(circle.clone()) {
+                let ties = circle.iter().flat_map(|from| house.ties(&units[*from], &circle));
+                let ties: Vec<String> = ties.collect();
+                found.push(format!("a circle in {}:\n{}", folder.join("/"), ties.join("\n")));
+            }
         }
     }
     found
 }
 
-fn reachable(edges: &[BTreeSet<usize>], from: usize) -> BTreeSet<usize> {
+fn reachable<'u>(units: &'u Units, from: &'u String) -> BTreeSet<&'u String> {
     let (mut reached, mut open) = (BTreeSet::new(), vec![from]);
-    while let Some(at) = open.pop() {
-        open.extend(edges[at].iter().copied().filter(|to| reached.insert(*to)));
+    while let Some(unit) = open.pop() {
+        let next = units.get(unit).into_iter().flat_map(BTreeMap::keys);
+        open.extend(next.filter(|to| reached.insert(*to)));
     }
     reached
 }
@@ -58,17 +62,35 @@ impl<'a> House<'a> {
         &self.files[at].path
     }
 
-    /// The files whose items a file names, except those above it and below it.
-    fn imports(&self, at: usize) -> BTreeSet<usize> {
-        let Some(own) = module(&self.files[at].path) else { return BTreeSet::new() };
+    /// The units of each folder. Two files tie the units of the one folder in which they are in
+    /// different units.
+    fn folders(&self) -> BTreeMap<Path, Units> {
+        let mut folders = BTreeMap::<Path, Units>::new();
+        for (own, at) in &self.modules {
+            for (other, to) in self.imports(*at, own) {
+                let common = own.iter().zip(&other).take_while(|(a, b)| a == b).count();
+                let (Some(from), Some(unit)) = (own.get(common), other.get(common)) else {
+                    continue;
+                };
+                let units = folders.entry(own[..common].to_vec()).or_default();
+                units.entry(from.clone()).or_default().entry(unit.clone()).or_insert((*at, to));
+            }
+        }
+        folders
+    }
+
+    /// One line for each unit of the circle that a unit imports.
+    fn ties(&self, imports: &BTreeMap<String, (usize, usize)>, circle: &[&String]) -> Vec<String> {
+        let imports = imports.iter().filter(|(unit, _)| circle.contains(unit));
+        imports.map(|(_, (at, to))| format!("  {} -> {}", self.name(*at), self.name(*to))).collect()
+    }
+
+    /// The files whose items a file names, by module.
+    fn imports(&self, at: usize, own: &[String]) -> Vec<(Path, usize)> {
         let code: Vec<&str> = self.files[at].code().into_iter().map(without_comment).collect();
-        let named = paths(&code.join("\n")).into_iter().filter_map(|path| absolute(&path, &own));
+        let named = paths(&code.join("\n")).into_iter().filter_map(|path| absolute(&path, own));
         let homes = named.filter_map(|path| self.home(&path, 8));
-        let apart = homes.filter(|home| {
-            let other = module(&self.files[*home].path).unwrap_or_default();
-            !other.starts_with(&own) && !own.starts_with(&other)
-        });
-        apart.collect()
+        homes.filter_map(|home| Some((module(&self.files[home].path)?, home))).collect()
     }
 
     /// The file that declares the item of a path, even if another one re-exports it.
@@ -180,7 +202,7 @@ fn expand<'t>(text: &'t str, prefix: &[String], found: &mut Vec<Path>) -> &'t st
 }
 
 #[test]
-fn no_files_import_each_other_in_a_circle() {
+fn no_units_import_each_other_in_a_circle() {
     expect_nothing("circles", &circles(&rust()));
 }
 
@@ -197,7 +219,19 @@ fn a_circle_through_a_re_export_is_found() {
         ("src/a/b.rs", "use super::c::C;\npub struct B(C);"),
         ("src/a/c.rs", "fn f(b: crate::a::B) {}\npub struct C;"),
     ]);
-    let expected = "a circle:\n  src/a/b.rs -> src/a/c.rs\n  src/a/c.rs -> src/a/b.rs";
+    let expected = "a circle in a:\n  src/a/b.rs -> src/a/c.rs\n  src/a/c.rs -> src/a/b.rs";
+    assert_eq!(vec![expected.to_owned()], circles(&circle));
+}
+
+#[test]
+fn a_circle_through_a_file_and_its_folder_is_found() {
+    let circle = files(&[
+        ("src/a/b.rs", "mod d;\nuse super::c::C;"),
+        ("src/a/b/d.rs", "pub struct D;"),
+        ("src/a/c.rs", "mod e;\npub struct C;"),
+        ("src/a/c/e.rs", "use crate::a::b::d::D;"),
+    ]);
+    let expected = "a circle in a:\n  src/a/b.rs -> src/a/c.rs\n  src/a/c/e.rs -> src/a/b/d.rs";
     assert_eq!(vec![expected.to_owned()], circles(&circle));
 }
 

@@ -12,6 +12,7 @@ mod comments;
 mod form;
 mod imports;
 mod places;
+mod rooms;
 mod sizes;
 mod stages;
 

@@ -35,13 +35,13 @@ pub(super) async fn a_put_with_an_unknown_lease_says_so_at_each_failing_step(sce
         ..PutRequest::default()
     };
     scene.cluster.client(follower).kv.put(request).await.unwrap_err();
-    let is_applied = |told: &Told| {
-        let is_applied = (0..3).all(|at| !told.on(at, Stage::ApplyEntry).is_empty());
-        if is_applied { Ok(()) } else { Err("not applied by all members".to_owned()) }
-    };
-    let told = scene.listener.told(("KV/Put", key), is_applied).await;
     let mut steps: Vec<(usize, Stage)> = (0..3).map(|at| (at, Stage::ApplyEntry)).collect();
     steps.extend([(follower, Stage::RaftPropose), (follower, Stage::Rpc)]);
+    let has_ended = |told: &Told| {
+        let missing = steps.iter().find(|(at, stage)| told.on(*at, *stage).is_empty());
+        missing.map_or(Ok(()), |(at, stage)| Err(format!("{} of m{at} is missing", stage.name())))
+    };
+    let told = scene.listener.told(("KV/Put", key), has_ended).await;
     assert_failed(scene, &told, &steps, Reason::LeaseNotFound).await;
 }
 

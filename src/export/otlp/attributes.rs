@@ -1,8 +1,9 @@
 //! The attributes of a member and of a step.
 //!
 //! A field `x` of the vocabulary is the attribute `etcd.x`; the parts that every record has are
-//! `glass.…`. Names that OpenTelemetry itself defines (`service.name`, `thread.name`,
-//! `rpc.…` as its conventions for gRPC of 2026 have them) are used where the meaning is the same. Nothing describes the machine.
+//! `glass.…`. Names that OpenTelemetry itself defines are used where the meaning is the same:
+//! `service.name`, `thread.name`, and for an rpc those of its conventions for gRPC servers (as of
+//! 2026, version 1.40). Nothing describes the machine.
 
 use serde_json::Value as Json;
 

@@ -1,6 +1,4 @@
-//! Answers: the ledger as a state machine, the room with its waiting calls, and ropes, whose bytes
-//! must be those of the messages that they replace.
+//! Answers: the ledger as a state machine, and the room with its waiting calls.
 
 mod ledger;
 mod rooms;
-mod ropes;

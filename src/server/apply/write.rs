@@ -4,7 +4,7 @@ use crate::{
     pb::etcdserverpb::{DeleteRangeRequest, PutRequest},
     server::{
         Error,
-        lease::Lessor,
+        lessor::Lessor,
         mvcc::{KeyRange, Reply, WriteTxn},
     },
 };

@@ -31,11 +31,11 @@ use tokio::{
     time::{MissedTickBehavior, interval as ticks_of},
 };
 
-use super::{requests::LeaseServer, schedule::Clear};
+use super::requests::LeaseServer;
 use crate::{
     clock,
     pb::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest},
-    server::{Error, command::Command, internal::Internal},
+    server::{Error, command::Command, internal::Internal, lessor::Clear},
 };
 
 /// How often to log the remaining time of a lease (etcd: defaultLeaseCheckpointInterval).

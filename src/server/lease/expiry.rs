@@ -12,12 +12,12 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{lessor::Due, requests::LeaseServer};
+use super::requests::LeaseServer;
 use crate::{
     clock, mark,
     pb::etcdserverpb::LeaseRevokeRequest,
     raft::Leadership,
-    server::{Error, command::Command, internal::Internal},
+    server::{Error, command::Command, internal::Internal, lessor::Due},
 };
 
 /// How often to check for expired leases.

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use prost::Message as _;
 
-use super::{Question, Refusal, View};
+use super::{Question, Refusal};
 use crate::{
     pb::{
         etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest},
         leasepb::{LeaseInternalRequest, LeaseInternalResponse},
     },
     raft::rafthttp::questions::{self, Limits},
+    server::lessor::View,
 };
 
 /// The path for renewals (etcd: LeasePrefix).

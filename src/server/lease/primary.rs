@@ -17,11 +17,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{Lessor, View, lessor::Renewal, schedule::Clear};
 use crate::{
     clock,
     raft::Status,
-    server::{mvcc::Store, read_index::ReadIndex},
+    server::{
+        lessor::{Clear, Lessor, Renewal, View},
+        mvcc::Store,
+        read_index::ReadIndex,
+    },
 };
 
 /// Upper limit on the wait for apply (etcd: applyTimeout).

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Primary, Question, Refusal, View, forward};
+use super::{Primary, Question, Refusal, forward};
 use crate::{
     pb::etcdserverpb::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesResponse, LeaseRevokeRequest,
@@ -13,6 +13,7 @@ use crate::{
         admit::GRANT_COST,
         answer::{Connection, Held},
         command::Command,
+        lessor::View,
         members::Members,
         propose::Proposer,
     },

@@ -18,7 +18,7 @@ use crate::{
         etcdserverpb::{RangeRequest, TxnRequest},
         mvccpb::{Event, KeyValue, event::EventType},
     },
-    server::{Error, lease::Lessor},
+    server::{Error, lessor::Lessor},
     storage::backend::Bucket,
     trace::Span,
 };

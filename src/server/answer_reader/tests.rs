@@ -6,6 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tempfile::TempDir;
 
+use super::{Failed, Question};
 use crate::{
     pb::etcdserverpb::{
         DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest,
@@ -14,7 +15,7 @@ use crate::{
     server::{
         Error,
         answer::{
-            Connection, Failed, Large, Question, Room,
+            Connection, Large, Room,
             ledger::{Limits, Share},
             meter::Meter,
             room::{LIMITS, SMALL},

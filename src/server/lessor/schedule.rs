@@ -5,16 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
-
-/// A renewal that waits until the logged remaining time of its lease is cleared.
-#[derive(Debug)]
-pub(super) struct Clear {
-    pub(super) lease: i64,
-    /// Takes whether it was cleared. `false` makes the renewal ask the leader again.
-    pub(super) done: oneshot::Sender<bool>,
-}
-
 /// The leases whose remaining time is to be logged, by the moment at which that is due.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {

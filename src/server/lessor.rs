@@ -1,4 +1,16 @@
 //! The leases, their keys and, while this member is the primary, their deadlines (etcd: `lessor`).
+//!
+//! The key space calls it to attach keys, and it calls nothing but the backend. The requests, the
+//! loops, and the questions to the leader are in [`super::lease`].
+//!
+//! Invariants
+//! * The row of an attached key names its lease, so the attachments are rebuilt from the key space.
+//! * The lessor's lock is taken after the index and the buffers, and held briefly. No other lock is
+//!   taken while it is held. (The watchers' lock is taken after it is released.)
+
+mod schedule;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -8,9 +20,9 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::schedule::{Clear, Schedule};
+use self::schedule::Schedule;
 use crate::{
     mark,
     pb::{etcdserverpb::LeaseCheckpoint, leasepb},
@@ -41,7 +53,7 @@ pub fn min_ttl(heartbeat: Duration, election: Duration) -> i64 {
     i64::try_from(shortest_ms.div_ceil(1000)).unwrap_or(TTL_MAX)
 }
 
-/// The leases of the cluster. See the module documentation.
+/// The leases of the cluster. See the module's text.
 #[derive(Debug)]
 pub struct Lessor {
     state: Mutex<State>,
@@ -96,6 +108,14 @@ pub(super) struct Due {
     pub(super) lease: i64,
     /// The time since its deadline.
     pub(super) overdue: Duration,
+}
+
+/// A renewal that waits until the logged remaining time of its lease is cleared.
+#[derive(Debug)]
+pub(super) struct Clear {
+    pub(super) lease: i64,
+    /// Takes whether it was cleared. `false` makes the renewal ask the leader again.
+    pub(super) done: oneshot::Sender<bool>,
 }
 
 /// The result of a renewal.
@@ -154,7 +174,7 @@ impl Lessor {
     }
 
     /// Apply thread: creates a lease with this id and TTL in seconds, and its row.
-    pub(in crate::server) fn grant(
+    pub(super) fn grant(
         &self,
         (lease, ttl): (i64, i64),
         now: Instant,
@@ -198,7 +218,7 @@ impl Lessor {
     }
 
     /// Apply thread: deletes a lease and its row. The caller deletes the attached keys.
-    pub(in crate::server) fn remove(&self, lease: i64, backend: &mut WriteGuard<'_>) {
+    pub(super) fn remove(&self, lease: i64, backend: &mut WriteGuard<'_>) {
         self.take_away(lease);
         backend.delete(Bucket::Lease, &lease.to_be_bytes());
     }
@@ -372,7 +392,7 @@ impl Lessor {
 
     /// Apply thread: notes the remaining time of leases, 0 for the whole TTL, and writes it into
     /// their rows if there is a `backend`. Ids without a lease are skipped.
-    pub(in crate::server) fn checkpoint(
+    pub(super) fn checkpoint(
         &self,
         checkpoints: &[LeaseCheckpoint],
         now: Instant,

@@ -4,10 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 
-use super::{
-    lessor::{Due, Renewal},
-    *,
-};
+use super::*;
 use crate::{
     clock,
     pb::etcdserverpb::{

@@ -1,0 +1,235 @@
+//! Reads the answers of ranges and transactions, and first waits for room where they need it.
+//!
+//! ```text
+//!   Question ──▶ a blocking thread: plan, rows ──▶ Large, whose rope is sent in pieces
+//!                     ▲              │
+//!                     └── a place ◀──┘ not small, and no room
+//! ```
+//!
+//! The key space ([`super::mvcc`]) knows which rows an answer has, and [`super::answer`] how many
+//! of them it may keep. The two meet here: a [`Question`] is planned and read by the former, and
+//! written with a [`Writer`] of the latter. Rows that were only measured are read again with
+//! [`AnswerReader::read_rows`]. A write that reads asks with [`AnswerReader::room_for`] before it
+//! is proposed, because afterwards it cannot be refused.
+
+#[cfg(test)]
+mod tests;
+
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{
+    Error,
+    answer::{
+        Answer, Connection, Large, PIECE, Share,
+        meter::Meter,
+        rope::Rows,
+        writer::{Stop, Writer},
+    },
+    error::note,
+    long_reads::LongReads,
+    mvcc::{
+        KvResponse, Reply, Store,
+        read_txn::{SHORT_ROWS_MAX, note_range},
+        reader::Source,
+        reply::write_range,
+    },
+};
+use crate::{
+    pb::etcdserverpb::{RangeRequest, TxnRequest},
+    stage,
+};
+
+/// The reads that an answer is made of.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// A range, which is planned now.
+    Range(RangeRequest),
+    /// A read-only transaction, which is planned now.
+    Txn(TxnRequest),
+    /// The reply to a write, which apply has planned.
+    Planned(Reply),
+}
+
+impl Question {
+    /// Bytes of its plan, or an upper limit if it is not made yet.
+    fn plan_bytes(&self, store: &Store) -> usize {
+        match self {
+            Question::Range(range) => store.plan_bytes(std::iter::once(range.clone())),
+            Question::Txn(txn) => store.txn_plan_bytes(txn),
+            Question::Planned(reply) => reply.bytes(),
+        }
+    }
+
+    /// Reads the answer. If that fails, it can be repeated.
+    fn read(&mut self, store: &Store, id: u64, meter: Meter) -> Result<Large, Failed> {
+        let client = meter.client();
+        let is_read = !matches!(self, Question::Planned(_));
+        // Other calls of the client may have been read while this one waited for a thread.
+        if is_read && !meter.has_place() && !client.is_ready() {
+            return Err(Failed::Unready);
+        }
+        let plan = self.plan_bytes(store);
+        let mut writer = Writer::new(meter);
+        // The writer keeps the reason for a break.
+        let written = match writer.plan(plan) {
+            ControlFlow::Continue(()) => self.write(store, id, &mut writer)?,
+            ControlFlow::Break(()) => 0,
+        };
+        let finished = writer.finish().map_err(|stop| Failed::Stopped(stop, plan))?;
+        Ok(Large::new(id, finished, &client, (written, is_read)))
+    }
+
+    /// Plans the answer, unless apply has done so, and writes it. Returns the revision for its
+    /// header.
+    fn write(&mut self, store: &Store, id: u64, writer: &mut Writer) -> Result<i64, Error> {
+        let source = Source::Published(store.backend());
+        let mut planned;
+        let reply = match self {
+            Question::Range(range) => {
+                // One stage for planning and reading.
+                let mut span = stage!(MvccRange, id);
+                let plan = store.plan_range(id, range);
+                let mut plan = note_range(&mut span, range, plan)?;
+                if writer.plan(plan.bytes()).is_continue() {
+                    let _ = write_range(&mut plan, source, writer, &mut span);
+                }
+                return Ok(plan.revision());
+            }
+            Question::Txn(txn) => {
+                planned = Reply::Txn(store.plan_txn(id, txn)?);
+                &mut planned
+            }
+            Question::Planned(reply) => reply,
+        };
+        if writer.plan(reply.bytes()).is_continue() {
+            let _ = reply.write(id, source, writer);
+        }
+        Ok(reply.revision())
+    }
+}
+
+/// Why an answer was not read.
+#[derive(Debug)]
+enum Failed {
+    Refused(Error),
+    /// With the bytes of the plan, or an upper limit.
+    Stopped(Stop, usize),
+    /// Its client must first read some of its earlier answers.
+    Unready,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        Failed::Refused(error)
+    }
+}
+
+/// Reads answers, and first waits for room where they need it.
+pub(crate) struct AnswerReader {
+    pub(crate) store: Arc<Store>,
+    pub(crate) long_reads: Arc<LongReads>,
+    /// How long an answer may wait for room.
+    pub(crate) request_timeout: Duration,
+}
+
+impl AnswerReader {
+    /// Waits, before a write is proposed, until there is room for its answer, which reads these
+    /// ranges. Returns a place in the ledger if the plan may be long.
+    pub(super) async fn room_for(
+        &self,
+        id: u64,
+        ranges: impl Iterator<Item = RangeRequest>,
+        from: &Arc<Connection>,
+    ) -> Result<Option<Share>, Error> {
+        let mut ranges = ranges.filter(|range| !range.range_end.is_empty()).peekable();
+        let plan = if ranges.peek().is_none() { 0 } else { self.store.plan_bytes(ranges) };
+        if plan <= from.small() && from.is_free() {
+            return Ok(None);
+        }
+        from.free(id, plan, self.request_timeout).await
+    }
+
+    /// Reads the reply that apply has planned for request `id` of this connection. The write has
+    /// been carried out, so the answer gets a place even if it has waited for one in vain.
+    pub(super) async fn finish(
+        &self,
+        id: u64,
+        mut reply: Reply,
+        (from, share): (&Arc<Connection>, Option<Share>),
+    ) -> Result<Answer<KvResponse>, Error> {
+        if reply.rows() <= SHORT_ROWS_MAX {
+            let source = Source::Published(self.store.backend());
+            if let Some(response) = reply.whole(id, source, &mut from.small()) {
+                return Ok(Answer::Whole(response));
+            }
+        }
+        self.read_large_in(id, Question::Planned(reply), (from, share)).await.map(Answer::Large)
+    }
+
+    /// Reads an answer that may be large, on a blocking thread.
+    pub(super) async fn read_large(
+        &self,
+        id: u64,
+        question: Question,
+        from: &Arc<Connection>,
+    ) -> Result<Large, Error> {
+        self.read_large_in(id, question, (from, None)).await
+    }
+
+    async fn read_large_in(
+        &self,
+        id: u64,
+        mut question: Question,
+        (from, mut share): (&Arc<Connection>, Option<Share>),
+    ) -> Result<Large, Error> {
+        let patience = self.request_timeout;
+        loop {
+            let meter = Meter::new(from, share.take());
+            let read = move |store: &Store| (question.read(store, id, meter), question);
+            let (result, again) = self.long_reads.read(id, read).await?;
+            match result {
+                Ok(large) => return Ok(large),
+                Err(Failed::Refused(error)) => return Err(error),
+                Err(Failed::Unready) => from.ready(id, patience).await?,
+                Err(Failed::Stopped(Stop::TooLong(bytes), _)) => {
+                    return Err(Error::AnswerTooLong { bytes });
+                }
+                // With a place in the ledger this does not happen again.
+                Err(Failed::Stopped(Stop::Full, plan)) => {
+                    share = Some(match again {
+                        Question::Planned(_) => from.enter_at_last(id, plan, patience).await,
+                        _ => from.enter(id, plan, patience).await?,
+                    });
+                }
+            }
+            question = again;
+        }
+    }
+
+    /// Reads a portion of the rows that were not kept, and encodes it. Returns the rows that are
+    /// left. Fails if a compaction has removed one of those it reads.
+    pub(crate) async fn read_rows(
+        &self,
+        id: u64,
+        mut rows: Rows,
+    ) -> Result<(Rows, Vec<Bytes>), Error> {
+        let read = move |store: &Store| {
+            let mut span = stage!(AnswerPiece, id, revision = rows.at());
+            let (mut encoder, mut count, mut bytes) = (rows.encoder(), 0, 0);
+            let read = store.reread_rows(id, rows.at(), rows.keys(), |row| {
+                count += 1;
+                bytes += row.len();
+                encoder.push(row);
+                if PIECE <= bytes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            note(&mut span, read)?;
+            rows.pass(count);
+            let left = rows.keys().len();
+            crate::set!(span, AnswerPiece, rows = count, bytes = bytes, left = left);
+            Ok((rows, encoder.finish()))
+        };
+        self.long_reads.read(id, read).await?
+    }
+}
