@@ -17,7 +17,7 @@
 //! Over HTTP a portion is a `POST` of protobuf; a URL with port 4317 and without a path means gRPC.
 //! As OTLP demands, a portion is sent again after 429, 502, 503 or 504, a lost connection or a
 //! timeout, after the pause that the collector asks for or after growing ones; any other error is
-//! final. A span that a collector so gets twice has the same ids both times.
+//! final. If a collector receives a span twice, the ids are the same.
 //!
 //! Invariants: one export is in flight; queue and window are bounded; what is dropped, by the
 //! subscription, the window or the queue, is counted (`glass_otlp_spans_dropped_total`) and logged.

@@ -130,8 +130,9 @@ fn grpc_runtime(threads: usize) -> Result<Runtime, Error> {
             builder
         }
     };
-    // Called on every thread of the runtime, also on those that may block. These write few records,
-    // and there may be many, so they get small rings. Only workers park.
+    // Runs on every thread of the runtime, blocking ones included. There may be many blocking
+    // threads, and each writes few records, so a thread starts with a small ring. Workers get the
+    // large one in `name_worker`: only they park.
     let begin = || trace::set_thread("background");
     Ok(builder.thread_name("grpc").on_thread_start(begin).enable_all().build()?)
 }

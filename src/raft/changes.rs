@@ -80,8 +80,8 @@ impl Change {
     }
 
     /// Records the change; `by` is the member whose message made it. The member's watermarks must
-    /// be stored before ([`super::Status`]): a keyframe that comes after the record must not say
-    /// what was before it.
+    /// be stored before ([`super::Status`]): a keyframe after this record must not show the older
+    /// values.
     pub fn record(&self, by: u64) {
         let Self { before, now } = self;
         let campaigns = matches!(now.role, StateRole::PreCandidate | StateRole::Candidate);

@@ -94,9 +94,9 @@ pub struct Inputs {
 /// Bytes of waiting inputs.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Of proposals, from the inbox until raft has taken or refused them.
+    /// Bytes of proposals, from the inbox until raft has taken or refused them.
     proposals: AtomicUsize,
-    /// Of messages, until they are taken out of the inbox.
+    /// Bytes of messages, until they are taken out of the inbox.
     messages: AtomicUsize,
 }
 

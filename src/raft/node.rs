@@ -78,7 +78,8 @@ pub struct ReadRound {
     pub round: u64,
     /// The index that was committed when the quorum answered.
     pub index: u64,
-    /// The term of this member when it handed the answer over, which is never before it came.
+    /// This member's term when raft handed the answer over. The answer had arrived by then, so this
+    /// term is never an older one.
     pub term: u64,
 }
 

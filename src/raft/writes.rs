@@ -17,7 +17,7 @@ use crate::storage::wal;
 /// The writes on their way to the disk.
 pub struct Writes {
     wal: wal::Writer,
-    /// Of each write that is not on disk yet, its Ready and its last index, 0 without entries.
+    /// The Ready and the last index (0 without entries) of each write that is not on disk yet.
     queue: VecDeque<(u64, u64)>,
     /// The Ready of the last write.
     last: u64,
@@ -55,7 +55,7 @@ impl Writes {
         self.last_ready
     }
 
-    /// The Ready that has to be on disk before anything that depends on the present one may happen.
+    /// The last Ready with a write. Effects of the newest Ready wait until this one is on disk.
     pub fn last(&self) -> u64 {
         self.last
     }

@@ -92,14 +92,14 @@ pub const PIECE: usize = 1 << 20;
 /// The answer to a request.
 #[derive(Debug)]
 pub enum Answer<T> {
-    /// A message.
+    /// The whole answer, as one gRPC message.
     Whole(T),
     /// Encoded, and sent in pieces.
     Large(Large),
 }
 
 impl<T> Answer<T> {
-    /// Changes the message.
+    /// Applies `change` to a whole message; a large answer stays as it is.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Answer<U> {
         match self {
             Answer::Whole(message) => Answer::Whole(change(message)),
@@ -111,7 +111,7 @@ impl<T> Answer<T> {
 /// An encoded answer without its header.
 #[derive(Debug)]
 pub struct Large {
-    /// The request.
+    /// The request's id.
     pub id: u64,
     /// Bytes in all, without the header.
     pub len: usize,

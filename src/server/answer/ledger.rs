@@ -100,7 +100,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty ledger.
+    /// A ledger without answers.
     pub fn new(limits: Limits) -> Ledger {
         let (connections, answers) = (HashMap::new(), BTreeMap::new());
         Ledger { limits, used: 0, connections, answers, waiting: VecDeque::new(), last: 0 }

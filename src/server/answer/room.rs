@@ -51,8 +51,8 @@ const UNREAD_OF_MEMBER: usize = 64 * MIB;
 /// Shorter frames are not counted: they take less memory than their streams.
 pub const UNCOUNTED: usize = 1 << 10;
 
-/// How often waiting calls check for stalled answers, and check the member's sum, of whose changes
-/// they are not notified.
+/// How often a waiting call looks for stalled answers and reads the member's sum again; no
+/// notification tells of a change of that sum.
 const TICK: Duration = Duration::from_millis(250);
 
 /// The limits of a member. A window has room for the portion of a large answer that is read at a
@@ -133,7 +133,7 @@ impl Room {
         Arc::new(Room { state: Mutex::new(state), limits, unread, queue })
     }
 
-    /// A new connection.
+    /// Registers a connection; its drop takes it out again.
     pub fn connect(self: &Arc<Room>) -> Arc<Connection> {
         let mut state = self.lock();
         state.last += 1;
@@ -230,8 +230,8 @@ impl Connection {
         self.close.notified().await;
     }
 
-    /// The longest answer that may be read at once, in bytes. While the client must read first,
-    /// this is next to nothing, and concerns writes that are in flight.
+    /// The longest answer that may be read at once, in bytes. While the client must read first, it
+    /// is [`UNCOUNTED`]; only answers to writes already in flight ask then.
     pub fn small(&self) -> usize {
         if !self.is_ready() {
             return UNCOUNTED;

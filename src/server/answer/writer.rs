@@ -29,7 +29,7 @@ pub enum Stop {
     TooLong(usize),
 }
 
-/// Writes one answer.
+/// Encodes one answer, and keeps its rows or only measures them.
 #[derive(Debug)]
 pub struct Writer {
     parts: Parts,
@@ -38,7 +38,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// An empty answer.
+    /// A writer that has encoded nothing yet.
     pub fn new(meter: Meter) -> Writer {
         Writer { parts: Parts::default(), meter, stop: None }
     }

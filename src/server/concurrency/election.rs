@@ -28,15 +28,15 @@ impl Concurrency {
         request: CampaignRequest,
     ) -> Result<CampaignResponse, Error> {
         let this = Arc::clone(self);
-        attended(move |caller| async move {
+        attended(move |client| async move {
             let lease = this.session(id, request.lease).await?;
-            if caller.has_gone() {
+            if client.has_gone() {
                 return Err(Error::Canceled);
             }
             let put = (lease, request.value.clone());
             let entered = this.enter(id, &request.name, put).await?;
             this.renew_value(id, &entered, &request, lease).await?;
-            match this.hold(id, &entered, caller).await? {
+            match this.hold(id, &entered, client).await? {
                 Outcome::First(_) => {
                     let (key, rev) = (entered.queued.key, entered.queued.created);
                     let leader = Some(LeaderKey { name: request.name, key, rev, lease });

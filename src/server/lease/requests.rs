@@ -45,7 +45,7 @@ impl LeaseServer {
         Ok(self.proposer.propose(id, Command::LeaseGrant(grant)).await?.lease_grant())
     }
 
-    /// Lease.LeaseRevoke.
+    /// Lease.LeaseRevoke: deletes the lease and its keys, through the log.
     pub(crate) async fn revoke(
         &self,
         id: u64,

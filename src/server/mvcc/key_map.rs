@@ -45,9 +45,9 @@ struct Block {
 /// Numbers of keys in a part of the map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Those that have a history, deleted ones included.
+    /// Keys that have a history, deleted ones included.
     pub(crate) keys: usize,
-    /// Those that are not deleted.
+    /// Keys that are not deleted.
     pub(crate) alive: usize,
 }
 

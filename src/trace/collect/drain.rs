@@ -43,7 +43,7 @@ const SLOW_NS: u64 = 100_000_000;
 /// For how many passes a record stays in staging.
 pub(super) const RESTS: usize = 2;
 
-/// A record's unique place in the member's order: end clock, clock, kind, stage.
+/// A record's unique position in the member's order: end clock, clock, kind, stage.
 type OrderKey = (u64, u64, u8, u8);
 
 /// Everything that the draining thread works on.

@@ -70,7 +70,7 @@ pub struct Batch {
     pub dropped: u64,
     /// Requests that this member finished since the hello.
     pub seen: u64,
-    /// Of the requests seen, how many the filter let through.
+    /// The number of seen requests that the filter let through.
     pub let_through: u64,
     /// Everything up to this clock has been sent, as far as it is kept.
     pub watermark: u64,

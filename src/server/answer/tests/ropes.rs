@@ -406,7 +406,7 @@ fn plans_and_noted_rows_are_counted_once() {
     }
 }
 
-/// Takes all places.
+/// Fills the ledger, so that the next answer waits.
 fn fill_up(of: &Arc<Connection>) -> Vec<crate::server::answer::Share> {
     std::iter::from_fn(|| of.try_enter()).collect()
 }
