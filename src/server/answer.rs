@@ -68,7 +68,7 @@ use std::{
 
 use bytes::Bytes;
 
-pub use self::room::{Connection, Held, Room, Share};
+pub use self::room::{Connection, Held, Room, Seat};
 use self::{
     meter::Meter,
     rope::{Rope, Rows},
@@ -122,7 +122,7 @@ pub struct Large {
     /// Its bytes if it turned out to be small, otherwise none.
     held: Held,
     /// Its place in the ledger; `None` if it turned out to be small.
-    share: Option<Arc<Share>>,
+    seat: Option<Arc<Seat>>,
     /// Whether the client may repeat the request: it has written nothing.
     pub is_read: bool,
     /// Bytes by which the rows that were read again last exceed the window.
@@ -138,8 +138,8 @@ impl Large {
     /// A frame for HTTP/2, counted until it is written. `is_kept`: these bytes were kept when the
     /// answer was read.
     pub fn piece(&mut self, bytes: Bytes, is_kept: bool) -> Bytes {
-        match &self.share {
-            Some(share) => share.piece(bytes, is_kept),
+        match &self.seat {
+            Some(seat) => seat.piece(bytes, is_kept),
             None => self.held.piece(bytes),
         }
     }
@@ -148,14 +148,14 @@ impl Large {
     /// count as stalled.
     pub fn reads(&mut self) {
         let excess = std::mem::take(&mut self.excess);
-        self.share.iter().for_each(|share| share.pause(excess));
+        self.seat.iter().for_each(|seat| seat.pause(excess));
     }
 
     /// The member has read the next rows, which have `bytes` bytes.
     pub fn read(&mut self, bytes: usize) {
-        if let Some(share) = &self.share {
-            self.excess = bytes.saturating_sub(share.window());
-            share.resume(self.excess);
+        if let Some(seat) = &self.seat {
+            self.excess = bytes.saturating_sub(seat.window());
+            seat.resume(self.excess);
         }
     }
 }
@@ -196,14 +196,14 @@ impl Question {
             ControlFlow::Continue(()) => self.write(store, id, &mut writer)?,
             ControlFlow::Break(()) => 0,
         };
-        let (rope, len, share) = writer.finish().map_err(|stop| Failed::Stopped(stop, plan))?;
-        let held = client.hold(if share.is_none() { len } else { 0 });
+        let (rope, len, seat) = writer.finish().map_err(|stop| Failed::Stopped(stop, plan))?;
+        let held = client.hold(if seat.is_none() { len } else { 0 });
         let rope = Arc::new(Mutex::new(rope));
-        if let Some(share) = &share {
-            share.send(&rope);
+        if let Some(seat) = &seat {
+            seat.send(&rope);
         }
-        let (revision, share) = (written, share.map(Arc::new));
-        Ok(Large { id, len, revision, rope, held, share, is_read, excess: 0 })
+        let (revision, seat) = (written, seat.map(Arc::new));
+        Ok(Large { id, len, revision, rope, held, seat, is_read, excess: 0 })
     }
 
     /// Plans the answer, unless apply has done so, and writes it. Returns the revision for its
@@ -267,7 +267,7 @@ impl AnswerReader {
         id: u64,
         ranges: impl Iterator<Item = RangeRequest>,
         from: &Arc<Connection>,
-    ) -> Result<Option<Share>, Error> {
+    ) -> Result<Option<Seat>, Error> {
         let mut ranges = ranges.filter(|range| !range.range_end.is_empty()).peekable();
         let plan = if ranges.peek().is_none() { 0 } else { self.store.plan_bytes(ranges) };
         if plan <= from.small() && from.is_free() {
@@ -282,7 +282,7 @@ impl AnswerReader {
         &self,
         id: u64,
         mut reply: Reply,
-        (from, share): (&Arc<Connection>, Option<Share>),
+        (from, seat): (&Arc<Connection>, Option<Seat>),
     ) -> Result<Answer<KvResponse>, Error> {
         if reply.rows() <= SHORT_ROWS_MAX {
             let source = Source::Published(self.store.backend());
@@ -290,7 +290,7 @@ impl AnswerReader {
                 return Ok(Answer::Whole(response));
             }
         }
-        self.read_large_in(id, Question::Planned(reply), (from, share)).await.map(Answer::Large)
+        self.read_large_in(id, Question::Planned(reply), (from, seat)).await.map(Answer::Large)
     }
 
     /// Reads an answer that may be large, on a blocking thread.
@@ -307,11 +307,11 @@ impl AnswerReader {
         &self,
         id: u64,
         mut question: Question,
-        (from, mut share): (&Arc<Connection>, Option<Share>),
+        (from, mut seat): (&Arc<Connection>, Option<Seat>),
     ) -> Result<Large, Error> {
         let patience = self.request_timeout;
         loop {
-            let meter = Meter::new(from, share.take());
+            let meter = Meter::new(from, seat.take());
             let read = move |store: &Store| (question.read(store, id, meter), question);
             let (result, again) = self.long_reads.read(id, read).await?;
             match result {
@@ -323,7 +323,7 @@ impl AnswerReader {
                 }
                 // With a place in the ledger this does not happen again.
                 Err(Failed::Stopped(Stop::Full, plan)) => {
-                    share = Some(match again {
+                    seat = Some(match again {
                         Question::Planned(_) => from.enter_at_last(id, plan, patience).await,
                         _ => from.enter(id, plan, patience).await?,
                     });

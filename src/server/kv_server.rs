@@ -87,7 +87,7 @@ impl KvServer {
         delete_range: DeleteRangeRequest,
         from: &Arc<Connection>,
     ) -> Result<Answer<DeleteRangeResponse>, Error> {
-        let share = match delete_range.prev_kv {
+        let seat = match delete_range.prev_kv {
             true => {
                 let deleted = std::iter::once(deleted_range(&delete_range));
                 self.answers.room_for(id, deleted, from).await?
@@ -95,7 +95,7 @@ impl KvServer {
             false => None,
         };
         let reply = self.propose_delete(id, delete_range).await?;
-        Ok(self.answers.finish(id, reply, (from, share)).await?.map(KvResponse::delete_range))
+        Ok(self.answers.finish(id, reply, (from, seat)).await?.map(KvResponse::delete_range))
     }
 
     /// Deletes keys. The rows of the reply are not read yet.
@@ -119,12 +119,12 @@ impl KvServer {
         if check::txn_is_read_only(txn.request(0)) {
             return self.read_txn(id, txn.into_request(), from).await;
         }
-        let share = match txn.reads() {
+        let seat = match txn.reads() {
             true => self.answers.room_for(id, txn.ranges(), from).await?,
             false => None,
         };
         let reply = self.propose_txn(id, txn).await?;
-        Ok(self.answers.finish(id, reply, (from, share)).await?.map(KvResponse::txn))
+        Ok(self.answers.finish(id, reply, (from, seat)).await?.map(KvResponse::txn))
     }
 
     async fn read_txn(

@@ -35,9 +35,9 @@ pub struct Limits {
     /// The least that a large answer holds while it is read and sent.
     pub window: usize,
     /// For all answers of the member.
-    pub member: Share,
+    pub member: ShareLimit,
     /// For those of one connection.
-    pub connection: Share,
+    pub connection: ShareLimit,
     /// Answers in the queue.
     pub waiting: usize,
     /// How long an answer may make no progress while others wait.
@@ -46,7 +46,7 @@ pub struct Limits {
 
 /// A limit, and the part of it that kept rows may fill.
 #[derive(Clone, Copy, Debug)]
-pub struct Share {
+pub struct ShareLimit {
     /// Windows, plans and kept rows.
     pub all: usize,
     /// Beyond this, no more rows are kept.

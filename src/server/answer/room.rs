@@ -62,8 +62,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// defaults), so that they do not wait in vain.
 pub const LIMITS: Limits = Limits {
     window: 2 * MIB,
-    member: ledger::Share { all: 256 * MIB, kept: 128 * MIB },
-    connection: ledger::Share { all: 128 * MIB, kept: 64 * MIB },
+    member: ledger::ShareLimit { all: 256 * MIB, kept: 128 * MIB },
+    connection: ledger::ShareLimit { all: 128 * MIB, kept: 64 * MIB },
     waiting: 1024,
     stall: Duration::from_secs(4),
 };
@@ -91,7 +91,7 @@ struct State {
 
 #[derive(Debug)]
 struct Waiter {
-    sender: oneshot::Sender<Share>,
+    sender: oneshot::Sender<Seat>,
     connection: Arc<Connection>,
     plan: usize,
 }
@@ -112,7 +112,7 @@ pub struct Connection {
 
 /// The place of one large answer in the ledger, until it is dropped.
 #[derive(Debug)]
-pub struct Share {
+pub struct Seat {
     connection: Arc<Connection>,
     ticket: Ticket,
     /// Bytes that it was given for its plan when it entered.
@@ -204,22 +204,22 @@ impl Room {
 }
 
 /// A call that has waited, and its place.
-type Woken = (oneshot::Sender<Share>, Share);
+type Woken = (oneshot::Sender<Seat>, Seat);
 
 impl State {
     fn wake(&mut self, admitted: Vec<Ticket>) -> Vec<Woken> {
         let woken = admitted.into_iter().filter_map(|ticket| {
             let Waiter { sender, connection, plan } = self.waiters.remove(&ticket)?;
-            Some((sender, Share { connection, ticket, plan }))
+            Some((sender, Seat { connection, ticket, plan }))
         });
         woken.collect()
     }
 }
 
-/// Not under the lock: if the call was dropped meanwhile, its share is dropped here, which locks.
+/// Not under the lock: if the call was dropped meanwhile, its seat is dropped here, which locks.
 fn hand_out(woken: Vec<Woken>) {
-    for (sender, share) in woken {
-        let _ = sender.send(share);
+    for (sender, seat) in woken {
+        let _ = sender.send(seat);
     }
 }
 
@@ -261,7 +261,7 @@ impl Connection {
         id: u64,
         plan: usize,
         patience: Duration,
-    ) -> Result<Option<Share>, Error> {
+    ) -> Result<Option<Seat>, Error> {
         self.ready(id, patience).await?;
         if plan > self.small() {
             return self.enter(id, plan, patience).await.map(Some);
@@ -328,9 +328,9 @@ impl Connection {
     }
 
     /// A place in the ledger, if there is room.
-    pub fn try_enter(self: &Arc<Connection>) -> Option<Share> {
+    pub fn try_enter(self: &Arc<Connection>) -> Option<Seat> {
         let ticket = self.try_enter_in(&mut self.room.lock(), 0)?;
-        Some(self.share(ticket, 0))
+        Some(self.seat(ticket, 0))
     }
 
     fn try_enter_in(&self, state: &mut State, plan: usize) -> Option<Ticket> {
@@ -338,8 +338,8 @@ impl Connection {
         state.ledger.enter(self.number, plan)
     }
 
-    fn share(self: &Arc<Connection>, ticket: Ticket, plan: usize) -> Share {
-        Share { connection: Arc::clone(self), ticket, plan }
+    fn seat(self: &Arc<Connection>, ticket: Ticket, plan: usize) -> Seat {
+        Seat { connection: Arc::clone(self), ticket, plan }
     }
 
     /// Waits for a place in the ledger, with `plan` bytes for a plan, in order, on behalf of
@@ -350,7 +350,7 @@ impl Connection {
         id: u64,
         plan: usize,
         patience: Duration,
-    ) -> Result<Share, Error> {
+    ) -> Result<Seat, Error> {
         self.queue(id, plan, (patience, true)).await
     }
 
@@ -361,12 +361,12 @@ impl Connection {
         id: u64,
         plan: usize,
         patience: Duration,
-    ) -> Share {
-        if let Ok(share) = self.queue(id, plan, (patience, false)).await {
-            return share;
+    ) -> Seat {
+        if let Ok(seat) = self.queue(id, plan, (patience, false)).await {
+            return seat;
         }
         let ticket = self.room.lock().ledger.enter_anyway(self.number, plan);
-        self.share(ticket, plan)
+        self.seat(ticket, plan)
     }
 
     async fn queue(
@@ -374,12 +374,12 @@ impl Connection {
         id: u64,
         plan: usize,
         (patience, may_refuse): (Duration, bool),
-    ) -> Result<Share, Error> {
+    ) -> Result<Seat, Error> {
         let Limits { window, member, .. } = self.room.limits;
         let (waiting, mut span) = {
             let mut state = self.room.lock();
             if let Some(ticket) = self.try_enter_in(&mut state, plan) {
-                return Ok(self.share(ticket, plan));
+                return Ok(self.seat(ticket, plan));
             }
             let mut span = stage!(AnswerRoom, id, bytes = window + plan, limit = member.all);
             let ledger = &state.ledger;
@@ -459,14 +459,14 @@ impl Drop for Connection {
 struct Waiting {
     room: Arc<Room>,
     ticket: Ticket,
-    admitted: oneshot::Receiver<Share>,
+    admitted: oneshot::Receiver<Seat>,
 }
 
 impl Waiting {
-    async fn admitted(mut self, mut patient: Patient<'_>) -> Result<Share, Error> {
+    async fn admitted(mut self, mut patient: Patient<'_>) -> Result<Seat, Error> {
         loop {
             tokio::select! {
-                share = &mut self.admitted => return share.map_err(|_| Error::Stopped),
+                seat = &mut self.admitted => return seat.map_err(|_| Error::Stopped),
                 () = sleep(TICK.min(patient.patience)) => self.room.judge(),
             }
             if patient.is_over() {
@@ -489,7 +489,7 @@ impl Drop for Waiting {
     }
 }
 
-impl Share {
+impl Seat {
     fn change(&self, change: impl FnOnce(&mut Ledger, Ticket)) {
         self.connection.room.change(|state| change(&mut state.ledger, self.ticket));
     }
@@ -544,13 +544,13 @@ impl Share {
 
     /// A frame for HTTP/2, counted until it is written. `is_kept`: it was kept, and so is no part
     /// of the window.
-    pub fn piece(self: &Arc<Share>, bytes: Bytes, is_kept: bool) -> Bytes {
+    pub fn piece(self: &Arc<Seat>, bytes: Bytes, is_kept: bool) -> Bytes {
         self.connection.room.lock().ledger.hand(self.ticket, bytes.len());
         Bytes::from_owner(Piece { bytes, of: Of::Large(Arc::clone(self), is_kept) })
     }
 }
 
-impl Drop for Share {
+impl Drop for Seat {
     fn drop(&mut self) {
         let ticket = self.ticket;
         self.connection.room.change(|state| {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     meter::{Meter, Taken},
-    room::Share,
+    room::Seat,
     rope::{Parts, Rope, Rows, value_len},
 };
 
@@ -103,7 +103,7 @@ impl Writer {
     }
 
     /// Returns the answer, its length, and its place in the ledger if it is not small.
-    pub fn finish(self) -> Result<(Rope, usize, Option<Share>), Stop> {
+    pub fn finish(self) -> Result<(Rope, usize, Option<Seat>), Stop> {
         if let Some(stop) = self.stop {
             return Err(stop);
         }
