@@ -12,7 +12,7 @@ use raft::eraftpb::Message;
 
 /// The messages of one Ready, and what they wait for.
 #[derive(Debug)]
-struct Held {
+struct DeferredReady {
     ready: u64,
     conf_index: u64,
     messages: Vec<Message>,
@@ -21,7 +21,7 @@ struct Held {
 /// The queue of messages that wait.
 #[derive(Debug, Default)]
 pub struct DeferredMessages {
-    queue: VecDeque<Held>,
+    queue: VecDeque<DeferredReady>,
     persisted: u64,
     conf_applied: u64,
 }
@@ -31,7 +31,7 @@ impl DeferredMessages {
     /// configuration change at that index is carried out.
     pub fn hold(&mut self, ready: u64, conf_index: u64, messages: Vec<Message>) {
         if !messages.is_empty() {
-            self.queue.push_back(Held { ready, conf_index, messages });
+            self.queue.push_back(DeferredReady { ready, conf_index, messages });
         }
     }
 
@@ -49,11 +49,11 @@ impl DeferredMessages {
     pub fn release(&mut self) -> Vec<Message> {
         let (persisted, conf_applied) = (self.persisted, self.conf_applied);
         let mut free = Vec::new();
-        while let Some(held) = self
+        while let Some(first) = self
             .queue
-            .pop_front_if(|held| held.ready <= persisted && held.conf_index <= conf_applied)
+            .pop_front_if(|first| first.ready <= persisted && first.conf_index <= conf_applied)
         {
-            free.extend(held.messages);
+            free.extend(first.messages);
         }
         free
     }

@@ -124,7 +124,7 @@ pub struct Node {
     /// Until then the log is silent about ignored messages.
     quiet_until: Instant,
     changes: Changes,
-    held: DeferredMessages,
+    deferred: DeferredMessages,
     proposals: Proposals,
     parked_reads: VecDeque<Message>,
     applied: u64,
@@ -154,7 +154,7 @@ impl Node {
             outputs,
             status,
             timing,
-            held: DeferredMessages::default(),
+            deferred: DeferredMessages::default(),
             parked_reads: VecDeque::new(),
             backlog: Backlog::default(),
             stopping: false,
@@ -233,7 +233,7 @@ impl Node {
                     }
                 };
                 self.raw.mut_store().set_conf_state(conf_state.clone());
-                self.held.conf_applied(index);
+                self.deferred.conf_applied(index);
                 // Apply waits for the answer, unless the member is shutting down.
                 let _ = answer.send(conf_state);
                 self.note_changes(self.raw.raft.id);
@@ -330,7 +330,7 @@ impl Node {
         let Persisted { ready, index } = self.outputs.writes.persisted(number);
         self.raw.mut_store().stable_to(index);
         self.raw.on_persist_ready(ready);
-        self.held.persisted(number);
+        self.deferred.persisted(number);
         self.note_changes(self.raw.raft.id);
     }
 
@@ -460,7 +460,7 @@ impl Node {
                 break;
             }
         }
-        let free = self.held.release();
+        let free = self.deferred.release();
         self.send(free);
     }
 
@@ -485,11 +485,11 @@ impl Node {
         // 3. A leader sends while the disk works, unless it has just voted for itself.
         let messages = ready.take_messages();
         if vote_changed {
-            self.held.hold(self.outputs.writes.last(), conf_index, messages);
+            self.deferred.hold(self.outputs.writes.last(), conf_index, messages);
         } else {
             self.send(messages);
         }
-        self.held.hold(self.outputs.writes.last(), conf_index, ready.take_persisted_messages());
+        self.deferred.hold(self.outputs.writes.last(), conf_index, ready.take_persisted_messages());
 
         // 4. Entries that are committed, and on this disk, go to apply.
         self.hand_over(committed, ready.take_read_states());

@@ -68,7 +68,7 @@ use std::{
 
 use bytes::Bytes;
 
-pub use self::room::{Connection, Held, Room, Seat};
+pub use self::room::{Connection, Room, Seat, UnsentBytes};
 use self::{
     meter::Meter,
     rope::{Rope, Rows},
@@ -120,7 +120,7 @@ pub struct Large {
     /// The part that is not sent yet.
     rope: Arc<Mutex<Rope>>,
     /// Its bytes if it turned out to be small, otherwise none.
-    held: Held,
+    unsent: UnsentBytes,
     /// Its place in the ledger; `None` if it turned out to be small.
     seat: Option<Arc<Seat>>,
     /// Whether the client may repeat the request: it has written nothing.
@@ -140,7 +140,7 @@ impl Large {
     pub fn piece(&mut self, bytes: Bytes, is_kept: bool) -> Bytes {
         match &self.seat {
             Some(seat) => seat.piece(bytes, is_kept),
-            None => self.held.piece(bytes),
+            None => self.unsent.piece(bytes),
         }
     }
 
@@ -197,13 +197,13 @@ impl Question {
             ControlFlow::Break(()) => 0,
         };
         let (rope, len, seat) = writer.finish().map_err(|stop| Failed::Stopped(stop, plan))?;
-        let held = client.hold(if seat.is_none() { len } else { 0 });
+        let unsent = client.hold(if seat.is_none() { len } else { 0 });
         let rope = Arc::new(Mutex::new(rope));
         if let Some(seat) = &seat {
             seat.send(&rope);
         }
         let (revision, seat) = (written, seat.map(Arc::new));
-        Ok(Large { id, len, revision, rope, held, seat, is_read, excess: 0 })
+        Ok(Large { id, len, revision, rope, unsent, seat, is_read, excess: 0 })
     }
 
     /// Plans the answer, unless apply has done so, and writes it. Returns the revision for its

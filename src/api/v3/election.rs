@@ -69,10 +69,10 @@ impl Election for ElectionService {
         let client = client(&self.server);
         let (id, request) = (call.id(), request.into_inner());
         let result = self.server.concurrency.election_leader(id, request, &client).await;
-        let (mut result, held) = answers::apart(result);
+        let (mut result, unsent) = answers::apart(result);
         let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
         let response = call.respond(result, revision)?;
-        answers::held(held);
+        answers::unsent(unsent);
         Ok(response)
     }
 

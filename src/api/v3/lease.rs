@@ -96,7 +96,7 @@ impl Lease for LeaseService {
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
         let client = client(&self.server);
         let answer = self.server.leases.time_to_live(call.id(), (id, keys), &client).await;
-        let (view, held) = answers::apart(answer);
+        let (view, unsent) = answers::apart(answer);
         let result = view.map(|view| {
             let mut header = None;
             header::fill(&mut header, &self.server);
@@ -112,7 +112,7 @@ impl Lease for LeaseService {
             }
         });
         let response = call.respond(result, self.server.store.revision())?;
-        answers::held(held);
+        answers::unsent(unsent);
         Ok(response)
     }
 

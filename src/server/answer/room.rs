@@ -3,7 +3,7 @@
 //!
 //! Large answers are in the ledger. Small ones are too many for it, so only their bytes are summed,
 //! for each connection and for the member. While the sum is too high, the connection's calls wait
-//! ([`Connection::ready`]) until its client has read some. A small answer is [`Held`] from the
+//! ([`Connection::ready`]) until its client has read some. A small answer is [`UnsentBytes`] from the
 //! moment it is read, and its frames take over its bytes.
 //!
 //! Bytes are counted until their memory is free. HTTP/2 holds a frame until it has written it, and
@@ -26,7 +26,7 @@ use tokio::{
     time::sleep,
 };
 
-pub use self::piece::Held;
+pub use self::piece::UnsentBytes;
 use self::piece::{Of, Piece};
 use super::{
     ledger::{self, Ledger, Limits, Ticket},
@@ -303,10 +303,10 @@ impl Connection {
     /// Counts a small answer of this many bytes. Between [`ready`](Self::ready) or
     /// [`is_ready`](Self::is_ready) and this there must be no await, or other calls pass before the
     /// answer is counted.
-    pub fn hold(self: &Arc<Connection>, bytes: usize) -> Held {
+    pub fn hold(self: &Arc<Connection>, bytes: usize) -> UnsentBytes {
         let bytes = if bytes < UNCOUNTED { 0 } else { bytes };
         self.add(bytes);
-        Held { connection: Arc::clone(self), bytes }
+        UnsentBytes { connection: Arc::clone(self), bytes }
     }
 
     fn add(&self, bytes: usize) {

@@ -15,7 +15,7 @@ use crate::{
     },
     server::{
         Error,
-        answer::{Connection, Held},
+        answer::{Connection, UnsentBytes},
     },
 };
 
@@ -92,12 +92,12 @@ impl Concurrency {
         id: u64,
         request: LeaderRequest,
         client: &Arc<Connection>,
-    ) -> Result<(LeaderResponse, Held), Error> {
+    ) -> Result<(LeaderResponse, UnsentBytes), Error> {
         let range = oldest(&prefix_of(&request.name));
         let client = (client, self.kv.settings.request_timeout);
-        let (mut response, held) = self.kv.range_for(id, &range, client).await?;
+        let (mut response, unsent) = self.kv.range_for(id, &range, client).await?;
         match response.kvs.pop() {
-            Some(kv) => Ok((LeaderResponse { header: response.header, kv: Some(kv) }, held)),
+            Some(kv) => Ok((LeaderResponse { header: response.header, kv: Some(kv) }, unsent)),
             None => Err(Error::ElectionNoLeader),
         }
     }

@@ -11,12 +11,12 @@ use crate::clock;
 /// The bytes of a small answer that HTTP/2 does not have yet. They are counted until this is
 /// dropped, or until the frames that take their place are written.
 #[derive(Debug)]
-pub struct Held {
+pub struct UnsentBytes {
     pub(super) connection: Arc<Connection>,
     pub(super) bytes: usize,
 }
 
-impl Held {
+impl UnsentBytes {
     /// A frame of the answer, counted until it is written.
     pub fn piece(&mut self, bytes: Bytes) -> Bytes {
         let taken = self.bytes.min(bytes.len());
@@ -30,7 +30,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for UnsentBytes {
     fn drop(&mut self) {
         self.connection.release(self.bytes);
     }
