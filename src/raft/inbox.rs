@@ -81,19 +81,19 @@ pub enum Input {
 #[derive(Clone, Debug)]
 pub struct Inbox {
     sender: SyncSender<Input>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<WaitingBytes>,
 }
 
 /// The receiving side of the inbox, owned by the raft thread.
 #[derive(Debug)]
 pub struct Inputs {
     receiver: Receiver<Input>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<WaitingBytes>,
 }
 
 /// Bytes of waiting inputs.
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingBytes {
     /// Bytes of proposals, from the inbox until raft has taken or refused them.
     proposals: AtomicUsize,
     /// Bytes of messages, until they are taken out of the inbox.
@@ -114,11 +114,11 @@ pub enum Refused {
 /// Makes both ends of an empty inbox.
 pub fn inbox() -> (Inbox, Inputs) {
     let (sender, receiver) = sync_channel(CAPACITY);
-    let waiting = Arc::<Waiting>::default();
+    let waiting = Arc::<WaitingBytes>::default();
     (Inbox { sender, waiting: Arc::clone(&waiting) }, Inputs { receiver, waiting })
 }
 
-impl Waiting {
+impl WaitingBytes {
     /// The counter of an input, and its bytes.
     fn of(&self, input: &Input) -> (&AtomicUsize, usize) {
         match input {

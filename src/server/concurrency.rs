@@ -113,7 +113,7 @@ impl Departure {
     }
 }
 
-/// UnsentBytes on the client's behalf; its drop notifies the call.
+/// Held on the client's behalf; its drop notifies the call.
 struct Client {
     gone: mpsc::Sender<End>,
     /// Done when the call's task has ended.

@@ -50,14 +50,14 @@ pub(super) struct Pipeline {
 }
 
 struct Queue {
-    waiting: RefCell<Waiting>,
+    waiting: RefCell<WaitingMessages>,
     frames: RefCell<Frames>,
     filled: Notify,
 }
 
 /// Messages that wait. Proposals are many and not urgent, so all others are sent first.
 #[derive(Default)]
-struct Waiting {
+struct WaitingMessages {
     messages: VecDeque<Message>,
     /// The proposals, with the time at which each was queued.
     proposals: VecDeque<(Instant, Message)>,
@@ -120,7 +120,7 @@ fn data_len(message: &Message) -> usize {
     message.entries.iter().map(|entry| entry.data.len()).sum()
 }
 
-impl Waiting {
+impl WaitingMessages {
     fn push(&mut self, message: Message, now: Instant) -> Option<Message> {
         if message.get_msg_type() != MessageType::MsgPropose {
             if QUEUE_MAX <= self.messages.len() {
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn proposals_are_bounded_and_hold_up_nothing_else() {
         let now = clock::now();
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingMessages::default();
         for _ in 0..PROPOSALS_MAX {
             assert_eq!(waiting.push(message(MessageType::MsgPropose, 1), now), None);
         }
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn the_bytes_of_proposals_are_bounded_but_for_a_single_one() {
         let now = clock::now();
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingMessages::default();
         let large = || message(MessageType::MsgPropose, PROPOSAL_BYTES_MAX);
         assert_eq!(waiting.push(large(), now), None);
         assert!(waiting.push(message(MessageType::MsgPropose, 1), now).is_some());
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn a_proposal_whose_client_has_given_up_is_not_sent() {
         let now = clock::now();
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingMessages::default();
         assert_eq!(waiting.push(message(MessageType::MsgPropose, 1), now), None);
         let later = now + PROPOSAL_PATIENCE;
         assert_eq!(waiting.push(message(MessageType::MsgPropose, 2), later), None);

@@ -3,8 +3,8 @@
 //!
 //! Large answers are in the ledger. Small ones are too many for it, so only their bytes are summed,
 //! for each connection and for the member. While the sum is too high, the connection's calls wait
-//! ([`Connection::ready`]) until its client has read some. A small answer is [`UnsentBytes`] from the
-//! moment it is read, and its frames take over its bytes.
+//! ([`Connection::ready`]) until its client has read some. A small answer is [`UnsentBytes`] from
+//! the moment it is read, and its frames take over its bytes.
 //!
 //! Bytes are counted until their memory is free. HTTP/2 holds a frame until it has written it, and
 //! does not report that. So each frame is a [`Piece`], and its bytes are free when it is dropped.
@@ -406,13 +406,13 @@ impl Connection {
         state: &mut State,
         plan: usize,
         may_refuse: bool,
-    ) -> Option<Waiting> {
+    ) -> Option<QueuePlace> {
         fail::fail_point!("answer-room-taken", |_| None);
         let ticket = state.ledger.wait(self.number, plan, may_refuse)?;
         let (sender, admitted) = oneshot::channel();
         let connection = Arc::clone(self);
         state.waiters.insert(ticket, Waiter { sender, connection, plan });
-        Some(Waiting { room: Arc::clone(&self.room), ticket, admitted })
+        Some(QueuePlace { room: Arc::clone(&self.room), ticket, admitted })
     }
 
     /// A frame of one of its answers is written.
@@ -456,13 +456,13 @@ impl Drop for Connection {
 }
 
 /// A place in the queue; dropping it gives the place up.
-struct Waiting {
+struct QueuePlace {
     room: Arc<Room>,
     ticket: Ticket,
     admitted: oneshot::Receiver<Seat>,
 }
 
-impl Waiting {
+impl QueuePlace {
     async fn admitted(mut self, mut patient: Patient<'_>) -> Result<Seat, Error> {
         loop {
             tokio::select! {
@@ -477,7 +477,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         let (ticket, mut waiter) = (self.ticket, None);
         self.room.change(|state| {
