@@ -375,7 +375,7 @@ impl Running {
         tokio::spawn(version::monitor(Arc::clone(server)));
         tokio::spawn(expiry::run(Arc::clone(&server.leases)));
         tokio::spawn(no_space::run(Arc::clone(&server.proposer)));
-        tokio::spawn(keep::tell(Arc::clone(server), collector.pinned()));
+        tokio::spawn(keep::report(Arc::clone(server), collector.pinned()));
         tokio::spawn(write_flights()?);
         tokio::spawn(checkpoint::run(Arc::clone(&server.leases)));
         if let Some(what) = config.compaction.auto {
