@@ -52,7 +52,7 @@ pub use send::{Target, TargetError, deliver};
 use window::Window;
 
 /// How often spans are made.
-const TURN: Duration = Duration::from_secs(1);
+const EXPORT_EVERY: Duration = Duration::from_secs(1);
 /// The most portions that wait for the collector: some ten megabytes.
 const QUEUE: usize = 32;
 /// The least time between two log lines about drops.
@@ -83,13 +83,13 @@ pub(super) fn start(target: Target, collector: &Arc<Collector>) -> Result<(), Er
 async fn listen(mut subscription: Subscription, queue: Sender<Portion>) {
     let Some(mut window) = Window::new(&subscription.hello) else { return };
     let mut complaint = Complaint::default();
-    let mut next = clock::now() + TURN;
+    let mut next = clock::now() + EXPORT_EVERY;
     while let Some(batch) = subscription.batches.recv().await {
         complaint.add(window.take(&batch));
         if clock::now() < next {
             continue;
         }
-        next = clock::now() + TURN;
+        next = clock::now() + EXPORT_EVERY;
         let resources = window.due(raw_clock::since_start_ns(raw_clock::now()));
         complaint.add(enqueue(&queue, resources));
         // Lets the sender run, however many batches there are.

@@ -508,7 +508,7 @@ impl Writer {
 
 fn run(mut wal: Wal, inbox: &Receiver<Write>, mut done: impl FnMut(u64)) {
     while let Ok(first) = inbox.recv() {
-        let group = turn(&mut wal, first, inbox).unwrap_or_else(|error| fatal(&error));
+        let group = write_group(&mut wal, first, inbox).unwrap_or_else(|error| fatal(&error));
         if let Some(ready) = group.ready {
             done(ready);
         }
@@ -526,7 +526,7 @@ struct Reports {
 }
 
 /// Takes all that waits, up to a limit, and makes it durable with one write and one fsync.
-fn turn(wal: &mut Wal, first: Write, inbox: &Receiver<Write>) -> Result<Reports, Error> {
+fn write_group(wal: &mut Wal, first: Write, inbox: &Receiver<Write>) -> Result<Reports, Error> {
     let (mut reports, mut next) = (Reports::default(), Some(first));
     while let Some(write) = next {
         wal.queue(&write.entries, write.hard_state.as_ref())?;

@@ -67,7 +67,7 @@ pub(super) struct Session {
 }
 
 /// The event that woke the session.
-enum Turn {
+enum Wake {
     Request(Result<Option<WatchRequest>, Status>),
     Notice(Option<Notice>),
     Progress,
@@ -111,43 +111,43 @@ impl Session {
                 self.tell_events(watcher, watch_id, events).await;
                 continue;
             }
-            let end = match self.turn().await {
-                Turn::Request(Ok(Some(request))) => {
+            let end = match self.wake().await {
+                Wake::Request(Ok(Some(request))) => {
                     self.answer(request);
                     continue;
                 }
-                Turn::Notice(Some(notice)) => {
+                Wake::Notice(Some(notice)) => {
                     self.tell(notice).await;
                     continue;
                 }
-                Turn::Progress => {
+                Wake::Progress => {
                     self.tell_progress();
                     continue;
                 }
-                Turn::Request(Ok(None)) => {
+                Wake::Request(Ok(None)) => {
                     self.requests = None;
                     continue;
                 }
-                Turn::Request(Err(end)) if end.code() == Code::Cancelled => {
+                Wake::Request(Err(end)) if end.code() == Code::Cancelled => {
                     status(Error::WatchCanceled)
                 }
-                Turn::Request(Err(end)) => end,
-                Turn::NoLeader => status(Error::NoLeader),
+                Wake::Request(Err(end)) => end,
+                Wake::NoLeader => status(Error::NoLeader),
                 // The session itself holds a sender, so the channel cannot be closed.
-                Turn::Notice(None) => status(Error::Stopped),
+                Wake::Notice(None) => status(Error::Stopped),
             };
             self.is_over = true;
             return Some((Err(end), self));
         }
     }
 
-    async fn turn(&mut self) -> Turn {
+    async fn wake(&mut self) -> Wake {
         tokio::select! {
             biased;
-            () = self.leader.lost(&self.server) => Turn::NoLeader,
-            request = message(&mut self.requests) => Turn::Request(request),
-            notice = self.notices.recv() => Turn::Notice(notice),
-            () = tick(&mut self.progress) => Turn::Progress,
+            () = self.leader.lost(&self.server) => Wake::NoLeader,
+            request = message(&mut self.requests) => Wake::Request(request),
+            notice = self.notices.recv() => Wake::Notice(notice),
+            () = tick(&mut self.progress) => Wake::Progress,
         }
     }
 
