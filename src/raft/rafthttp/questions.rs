@@ -63,7 +63,7 @@ const SURPLUS_MAX: Duration = Duration::from_secs(1);
 /// it.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 /// How often idle connections are checked.
-const TICK: Duration = Duration::from_secs(1);
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
 type Connection = SendRequest<Full<Bytes>>;
 
@@ -183,7 +183,7 @@ impl Pool {
         tokio::spawn(async move {
             let mut connection = pin!(connection);
             // An error is reported to the question itself.
-            while timeout(TICK, connection.as_mut()).await.is_err() {
+            while timeout(POLL_EVERY, connection.as_mut()).await.is_err() {
                 self.with(|connections| connections.tidy(clock::now()));
             }
             self.with(|connections| connections.tidy(clock::now()));

@@ -53,7 +53,7 @@ pub const UNCOUNTED: usize = 1 << 10;
 
 /// How often a waiting call looks for stalled answers and reads the member's sum again; no
 /// notification tells of a change of that sum.
-const TICK: Duration = Duration::from_millis(250);
+const POLL_EVERY: Duration = Duration::from_millis(250);
 
 /// The limits of a member. A window has room for the portion of a large answer that is read at a
 /// time, which is [`PIECE`](super::PIECE) and one row.
@@ -292,7 +292,7 @@ impl Connection {
             tokio::select! {
                 () = read => {}
                 // Nothing notifies of the member's sum.
-                () = sleep(TICK) => {}
+                () = sleep(POLL_EVERY) => {}
             }
             if patient.is_over() {
                 return note(&mut span, Err(Error::Timeout));
@@ -467,7 +467,7 @@ impl QueuePlace {
         loop {
             tokio::select! {
                 seat = &mut self.admitted => return seat.map_err(|_| Error::Stopped),
-                () = sleep(TICK.min(patient.patience)) => self.room.judge(),
+                () = sleep(POLL_EVERY.min(patient.patience)) => self.room.judge(),
             }
             if patient.is_over() {
                 // This judgement may have admitted it.
