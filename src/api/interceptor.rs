@@ -82,7 +82,7 @@ pub fn begin<Q: Message>(
 ) -> Result<Call, Status> {
     let caller = caller(request.metadata());
     let bytes = request.get_ref().encoded_len();
-    let call = Call::open(server, method, bytes, (key.unwrap_or_default(), caller));
+    let call = Call::open(server, method, bytes, key.unwrap_or_default(), caller);
     if let Some(key) = key {
         trace::key(call.id, key);
     }
@@ -100,7 +100,8 @@ impl Call {
         server: &Server,
         method: Method,
         bytes_in: usize,
-        (key, caller): (&[u8], Option<Context>),
+        key: &[u8],
+        caller: Option<Context>,
     ) -> Self {
         let forced = caller.is_some_and(|caller| caller.is_sampled);
         let id = server.ids.of_client(method as u64, key, forced);

@@ -84,7 +84,7 @@ pub(super) async fn report(server: Arc<Server>, mut pinned: mpsc::Receiver<Vec<u
             let header = (CLUSTER_HEADER, hex(server.members.cluster_id()));
             let body = body.clone();
             // In parallel, so that a member that hangs does not delay the others.
-            tokio::spawn(async move { peers::post(&url, PATH, (header, body), PATIENCE).await });
+            tokio::spawn(async move { peers::post(&url, PATH, header, body, PATIENCE).await });
         }
     }
 }

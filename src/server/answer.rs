@@ -282,7 +282,8 @@ impl AnswerReader {
         &self,
         id: u64,
         mut reply: Reply,
-        (from, seat): (&Arc<Connection>, Option<Seat>),
+        from: &Arc<Connection>,
+        seat: Option<Seat>,
     ) -> Result<Answer<KvResponse>, Error> {
         if reply.rows() <= SHORT_ROWS_MAX {
             let source = Source::Published(self.store.backend());
@@ -290,7 +291,7 @@ impl AnswerReader {
                 return Ok(Answer::Whole(response));
             }
         }
-        self.read_large_in(id, Question::Planned(reply), (from, seat)).await.map(Answer::Large)
+        self.read_large_in(id, Question::Planned(reply), from, seat).await.map(Answer::Large)
     }
 
     /// Reads an answer that may be large, on a blocking thread.
@@ -300,14 +301,15 @@ impl AnswerReader {
         question: Question,
         from: &Arc<Connection>,
     ) -> Result<Large, Error> {
-        self.read_large_in(id, question, (from, None)).await
+        self.read_large_in(id, question, from, None).await
     }
 
     async fn read_large_in(
         &self,
         id: u64,
         mut question: Question,
-        (from, mut seat): (&Arc<Connection>, Option<Seat>),
+        from: &Arc<Connection>,
+        mut seat: Option<Seat>,
     ) -> Result<Large, Error> {
         let patience = self.request_timeout;
         loop {

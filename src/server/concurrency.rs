@@ -257,7 +257,8 @@ impl Concurrency {
         &self,
         id: u64,
         name: &[u8],
-        (lease, value): (i64, Bytes),
+        lease: i64,
+        value: Bytes,
     ) -> Result<Entered, Error> {
         let prefix = prefix_of(name);
         let key = key_of(&prefix, lease);

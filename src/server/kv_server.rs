@@ -52,7 +52,7 @@ impl KvServer {
         }
         self.proposer.check_quota(id, put_cost(&put)).await?;
         let reply = self.proposer.propose(id, Command::Put(put)).await?.kv();
-        Ok(self.answers.finish(id, reply, (from, None)).await?.map(KvResponse::put))
+        Ok(self.answers.finish(id, reply, from, None).await?.map(KvResponse::put))
     }
 
     /// KV.Range. A short range is answered at once; a longer one is read on a blocking thread.
@@ -95,7 +95,7 @@ impl KvServer {
             false => None,
         };
         let reply = self.propose_delete(id, delete_range).await?;
-        Ok(self.answers.finish(id, reply, (from, seat)).await?.map(KvResponse::delete_range))
+        Ok(self.answers.finish(id, reply, from, seat).await?.map(KvResponse::delete_range))
     }
 
     /// Deletes keys. The rows of the reply are not read yet.
@@ -124,7 +124,7 @@ impl KvServer {
             false => None,
         };
         let reply = self.propose_txn(id, txn).await?;
-        Ok(self.answers.finish(id, reply, (from, seat)).await?.map(KvResponse::txn))
+        Ok(self.answers.finish(id, reply, from, seat).await?.map(KvResponse::txn))
     }
 
     async fn read_txn(

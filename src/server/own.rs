@@ -42,7 +42,8 @@ impl KvServer {
         &self,
         id: u64,
         range: &RangeRequest,
-        (client, patience): (&Arc<Connection>, Duration),
+        client: &Arc<Connection>,
+        patience: Duration,
     ) -> Result<(RangeResponse, UnsentBytes), Error> {
         self.prepare_range(id, range).await?;
         loop {

@@ -199,7 +199,7 @@ impl Coordinator {
                 span.link(round);
             }
             let mut span = span.begun();
-            match self.attempt(&asked, (&mut leadership, start.1)).await {
+            match self.attempt(&asked, &mut leadership, start.1).await {
                 Ok(Some(answer)) => {
                     set!(span, ReadIndexRound, index = answer.index, term = answer.term);
                     return Ok(Confirmed { attempt: answer.round, index: answer.index });
@@ -219,7 +219,8 @@ impl Coordinator {
     async fn attempt(
         &mut self,
         asked: &[u64],
-        (leadership, before): (&mut watch::Receiver<Leadership>, Leadership),
+        leadership: &mut watch::Receiver<Leadership>,
+        before: Leadership,
     ) -> Result<Option<ReadRound>, Error> {
         let round = *asked.last().expect("an id was made for this attempt");
         self.inbox.offer(Input::ReadIndex { round }).map_err(refused)?;

@@ -88,7 +88,7 @@ impl Election for ElectionService {
         let server = Arc::clone(&self.server);
         let (concurrency, client) = (Arc::clone(&server.concurrency), client(&server));
         let observer = Observer {
-            observation: Observation::new(concurrency, client, (call.id(), name)),
+            observation: Observation::new(concurrency, client, call.id(), name),
             leader: LeaderCheck::new(&server, request.metadata()),
             server,
             call,

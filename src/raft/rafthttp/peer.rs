@@ -37,7 +37,7 @@ impl Link {
         let urls = Rc::new(Urls::new(&peer.urls));
         let mut readers = JoinSet::new();
         for channel in [Channel::MsgApp, Channel::Message] {
-            let reader = Reader::new(local.clone(), (peer.id, channel), urls.clone());
+            let reader = Reader::new(local.clone(), peer.id, channel, urls.clone());
             readers.spawn_local(reader.run());
         }
         Link {

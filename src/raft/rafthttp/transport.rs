@@ -89,8 +89,8 @@ pub(super) enum Command {
 /// # Errors
 /// When the thread or its sockets cannot be set up, or a peer URL cannot stand in a header.
 pub fn spawn(config: Config, listeners: Vec<StdListener>, inbox: Inbox) -> io::Result<Transport> {
-    let ids = (config.member_id, config.cluster_id);
-    let identity = Identity::new(ids, config.server_version, &config.peer_urls)
+    let (member, cluster) = (config.member_id, config.cluster_id);
+    let identity = Identity::new(member, cluster, config.server_version, &config.peer_urls)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let listeners = {

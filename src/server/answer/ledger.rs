@@ -224,7 +224,7 @@ impl Ledger {
 
     /// HTTP/2 has written or dropped `bytes` of them. These are free if they were kept; the window
     /// is needed again, unless the answer was ended.
-    pub fn sent(&mut self, ticket: Ticket, (bytes, is_kept): (usize, bool), now: Instant) {
+    pub fn sent(&mut self, ticket: Ticket, bytes: usize, is_kept: bool, now: Instant) {
         let Some(answer) = self.answers.get_mut(&ticket) else { return };
         if let Some(progress) = &mut answer.progress {
             *progress = now;

@@ -351,7 +351,7 @@ impl Connection {
         plan: usize,
         patience: Duration,
     ) -> Result<Seat, Error> {
-        self.queue(id, plan, (patience, true)).await
+        self.queue(id, plan, patience, true).await
     }
 
     /// As [`enter`](Self::enter), for a write that has been carried out and so cannot be refused.
@@ -362,7 +362,7 @@ impl Connection {
         plan: usize,
         patience: Duration,
     ) -> Seat {
-        if let Ok(seat) = self.queue(id, plan, (patience, false)).await {
+        if let Ok(seat) = self.queue(id, plan, patience, false).await {
             return seat;
         }
         let ticket = self.room.lock().ledger.enter_anyway(self.number, plan);
@@ -373,7 +373,8 @@ impl Connection {
         self: &Arc<Connection>,
         id: u64,
         plan: usize,
-        (patience, may_refuse): (Duration, bool),
+        patience: Duration,
+        may_refuse: bool,
     ) -> Result<Seat, Error> {
         let Limits { window, member, .. } = self.room.limits;
         let (waiting, mut span) = {

@@ -33,8 +33,7 @@ impl Concurrency {
             if client.has_gone() {
                 return Err(Error::Canceled);
             }
-            let put = (lease, request.value.clone());
-            let entered = this.enter(id, &request.name, put).await?;
+            let entered = this.enter(id, &request.name, lease, request.value.clone()).await?;
             this.renew_value(id, &entered, &request, lease).await?;
             match this.hold(id, &entered, client).await? {
                 Outcome::First(_) => {
@@ -94,8 +93,8 @@ impl Concurrency {
         client: &Arc<Connection>,
     ) -> Result<(LeaderResponse, UnsentBytes), Error> {
         let range = oldest(&prefix_of(&request.name));
-        let client = (client, self.kv.settings.request_timeout);
-        let (mut response, unsent) = self.kv.range_for(id, &range, client).await?;
+        let patience = self.kv.settings.request_timeout;
+        let (mut response, unsent) = self.kv.range_for(id, &range, client, patience).await?;
         match response.kvs.pop() {
             Some(kv) => Ok((LeaderResponse { header: response.header, kv: Some(kv) }, unsent)),
             None => Err(Error::ElectionNoLeader),

@@ -27,7 +27,7 @@ impl Concurrency {
             if client.has_gone() {
                 return Err(Error::Canceled);
             }
-            let entered = this.enter(id, &request.name, (lease, Bytes::new())).await?;
+            let entered = this.enter(id, &request.name, lease, Bytes::new()).await?;
             match this.hold(id, &entered, client).await? {
                 Outcome::First(header) => Ok(LockResponse { header, key: entered.queued.key }),
                 Outcome::Lost => Err(Error::SessionExpired),

@@ -62,7 +62,8 @@ impl Observation {
     pub(crate) fn new(
         concurrency: Arc<Concurrency>,
         client: Arc<Connection>,
-        (id, name): (u64, &[u8]),
+        id: u64,
+        name: &[u8],
     ) -> Observation {
         let (prefix, state, outbox) = (prefix_of(name), State::Look, VecDeque::new());
         Observation { concurrency, client, id, prefix, state, outbox, reported: 0 }
@@ -99,8 +100,8 @@ impl Observation {
     async fn look(&mut self) -> Result<(), Error> {
         let oldest = oldest(&self.prefix);
         let (mut response, unsent) = loop {
-            let client = (&self.client, Duration::MAX);
-            match self.concurrency.kv.range_for(self.id, &oldest, client).await {
+            let kv = &self.concurrency.kv;
+            match kv.range_for(self.id, &oldest, &self.client, Duration::MAX).await {
                 Err(Error::LeaderChanged) => {}
                 result => break result?,
             }

@@ -156,7 +156,8 @@ impl Lessor {
     /// Apply thread: creates a lease with this id and TTL in seconds, and its row.
     pub(in crate::server) fn grant(
         &self,
-        (lease, ttl): (i64, i64),
+        lease: i64,
+        ttl: i64,
         now: Instant,
         backend: &mut WriteGuard<'_>,
     ) -> Result<(), Error> {

@@ -79,7 +79,8 @@ impl LeaseServer {
     pub(crate) async fn time_to_live(
         &self,
         id: u64,
-        (lease, with_keys): (i64, bool),
+        lease: i64,
+        with_keys: bool,
         from: &Arc<Connection>,
     ) -> Result<(Option<View>, UnsentBytes), Error> {
         from.ready(id, self.proposer.settings.request_timeout).await?;

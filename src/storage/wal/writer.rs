@@ -14,7 +14,7 @@
 
 use std::{
     mem,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,17 +23,16 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use nix::fcntl::Flock;
 use raft::eraftpb::{Entry, HardState};
 
 use super::{
     Metadata, Options,
-    ahead::Ahead,
+    ahead::{Ahead, Present},
     error::Error,
     locations::{List, Location, Locations},
     message,
     record::{self, Kind},
-    segment::{self, Name},
+    segment::{self, LockedDir, Name},
 };
 use crate::{
     pb::walpb,
@@ -65,7 +64,7 @@ pub struct Watermarks {
 /// reached the file.
 #[derive(Debug)]
 pub struct Wal {
-    dir: PathBuf,
+    dir: LockedDir,
     options: Options,
     /// The metadata record's data, which every segment repeats.
     metadata: Vec<u8>,
@@ -84,8 +83,6 @@ pub struct Wal {
     ahead: Ahead,
     locations: Arc<Locations>,
     watermarks: Arc<Watermarks>,
-    /// The directory, locked until the log is closed.
-    lock: Flock<std::fs::File>,
 }
 
 /// Records that are encoded and not yet written.
@@ -147,7 +144,7 @@ pub fn create(
         return Err(Error::Exists(dir.to_owned()));
     }
     segment::make_dir(dir, options.fsync)?;
-    let lock = segment::lock(dir)?;
+    let locked = segment::lock(dir)?;
     // Another process may have made a log, and ended, before the lock was taken.
     if segment::exists(dir)? {
         return Err(Error::Exists(dir.to_owned()));
@@ -167,19 +164,19 @@ pub fn create(
     let file = Arc::new(segment::publish(file, dir, name)?);
     fail::fail_point!("wal-first-segment-named");
     if options.fsync {
-        lock.sync_all().map_err(Error::io("syncing", dir, 0))?;
+        locked.sync()?;
     }
     let list = List::new(1, Some(0));
     let locations = Arc::new(Locations::new(dir, list, vec![name], Arc::clone(&file)));
     let offset = head.len() as u64;
     let tail = Tail { name, file, offset, crc, hard_state: HardState::default() };
-    let wal = Wal::new((dir, lock), options, metadata, tail, Arc::clone(&locations));
+    let wal = Wal::new(locked, options, metadata, tail, Arc::clone(&locations));
     Ok((wal, locations))
 }
 
 impl Wal {
     pub(super) fn new(
-        (dir, lock): (&Path, Flock<std::fs::File>),
+        dir: LockedDir,
         options: &Options,
         metadata: Vec<u8>,
         tail: Tail,
@@ -192,7 +189,8 @@ impl Wal {
         trace::watermarks().written.store(last_index, Ordering::Relaxed);
         trace::watermarks().synced.store(last_index, Ordering::Relaxed);
         Wal {
-            dir: dir.to_owned(),
+            ahead: Ahead::new(&dir.path, options.segment_bytes),
+            dir,
             options: *options,
             metadata,
             name: tail.name,
@@ -203,10 +201,8 @@ impl Wal {
             last_index,
             group: Group::default(),
             unsynced: Unsynced::default(),
-            ahead: Ahead::new(dir, options.segment_bytes),
             locations,
             watermarks,
-            lock,
         }
     }
 
@@ -291,7 +287,10 @@ impl Wal {
         }
         let len = self.options.segment_bytes;
         if len / 2 <= self.offset {
-            self.ahead.look(self.name.sequence + 1, (self.tail.path(), self.offset));
+            self.ahead.look(
+                self.name.sequence + 1,
+                Present { path: self.tail.path(), offset: self.offset },
+            );
         }
         if len <= self.offset { self.cut() } else { Ok(()) }
     }
@@ -389,7 +388,7 @@ impl Wal {
     /// present segment, and tries again. Only a failed sync ends the member.
     fn cut(&mut self) -> Result<(), Error> {
         let (present, fsync) = (Arc::clone(&self.tail), self.options.fsync);
-        let present = (present.path(), self.offset);
+        let present = Present { path: present.path(), offset: self.offset };
         let Some(file) = self.ahead.take(present) else { return Ok(()) };
         let (head, crc) = self.head();
         if let Err(error) = segment::write_head(&file, &head) {
@@ -399,7 +398,7 @@ impl Wal {
         segment::sync(&file, fsync)?;
         self.close_segment()?;
         let name = Name { sequence: self.name.sequence + 1, index: self.last_index + 1 };
-        let file = match segment::publish(file, &self.dir, name) {
+        let file = match segment::publish(file, &self.dir.path, name) {
             Ok(file) => Arc::new(file),
             Err(error) => {
                 self.ahead.failed(error, present);
@@ -407,7 +406,7 @@ impl Wal {
             }
         };
         if fsync {
-            self.lock.sync_all().map_err(Error::io("syncing", &self.dir, 0))?;
+            self.dir.sync()?;
         }
         self.ahead.succeeded();
         self.locations.add_segment(name, Arc::clone(&file));
@@ -552,7 +551,7 @@ mod tests {
         let present = wal.tail.path().to_owned();
         let next = dir.join("1.tmp");
         let failed = Error::io("creating", &next, 0)(nix::errno::Errno::EMFILE.into());
-        wal.ahead.failed(failed, (&present, 0));
+        wal.ahead.failed(failed, Present { path: &present, offset: 0 });
         wal.offset = u64::from(u32::MAX) + 1;
         let error = wal.queue_entry(&Entry { index: 1, term: 1, ..Entry::default() }).unwrap_err();
         let text = with_causes(&error);

@@ -159,7 +159,7 @@ impl Session {
             RequestUnion::CreateRequest(create) => create.key.clone(),
             RequestUnion::CancelRequest(_) | RequestUnion::ProgressRequest(_) => Default::default(),
         };
-        let call = Call::open(&self.server, Method::Watch, bytes, (&key, self.caller));
+        let call = Call::open(&self.server, Method::Watch, bytes, &key, self.caller);
         if !key.is_empty() {
             trace::key(call.id(), &key);
         }

@@ -64,8 +64,8 @@ impl Drop for Piece {
             }
             Of::Large(seat, is_kept) => {
                 seat.connection.note_piece();
-                let sent = (bytes, *is_kept);
-                seat.change(|ledger, ticket| ledger.sent(ticket, sent, clock::now()));
+                let (kept, now) = (*is_kept, clock::now());
+                seat.change(|ledger, ticket| ledger.sent(ticket, bytes, kept, now));
             }
         }
     }

@@ -109,7 +109,7 @@ impl Book {
                 String::new()
             }
             "sent" | "sent-of-window" => {
-                ledger.sent(next()?, (size(next()?), command.name == "sent"), now);
+                ledger.sent(next()?, size(next()?), command.name == "sent", now);
                 String::new()
             }
             "leave" => {
