@@ -91,18 +91,12 @@ struct Group {
     buffer: Vec<u8>,
     /// An entry's fields before its data; kept for its allocation.
     head: Vec<u8>,
-    placed: Vec<Placed>,
+    /// The index of each entry, and where it is.
+    placed: Vec<(u64, Location)>,
     /// The first index, 0 without entries.
     first: u64,
     /// The last index, 0 without entries.
     last: u64,
-}
-
-/// The changes of a written group to the list of entries.
-#[derive(Debug)]
-enum Placed {
-    Entry { index: u64, place: Location },
-    Snapshot { index: u64, term: u64 },
 }
 
 /// Records that are written and not yet synced.
@@ -218,14 +212,6 @@ impl Wal {
         self.finish(sync)
     }
 
-    /// Notes that a snapshot exists at this place, and syncs. One that is ahead of the log takes
-    /// the place of all entries (etcd: WAL.SaveSnapshot). Until this member takes snapshots, only
-    /// tests write such records, for the reader, which meets them in etcd's logs.
-    pub fn save_snapshot(&mut self, snapshot: &walpb::Snapshot) -> Result<(), Error> {
-        self.queue_snapshot(snapshot);
-        self.finish(true)
-    }
-
     /// Encodes, but does not write.
     fn queue(&mut self, entries: &[Entry], hard_state: Option<&HardState>) -> Result<(), Error> {
         for entry in entries {
@@ -261,21 +247,11 @@ impl Wal {
         message::entry_head(head, entry);
         record::append(buffer, &mut self.crc, Kind::Entry, &[head, &entry.data]);
         let place = Location { term: entry.term, segment, offset: short };
-        placed.push(Placed::Entry { index, place });
+        placed.push((index, place));
         *first = if *first == 0 { index } else { index.min(*first) };
         *last = index;
         self.last_index = index;
         Ok(())
-    }
-
-    fn queue_snapshot(&mut self, snapshot: &walpb::Snapshot) {
-        let bytes = message::snapshot_bytes(snapshot);
-        record::append(&mut self.group.buffer, &mut self.crc, Kind::Snapshot, &[&bytes]);
-        let (index, term) = (snapshot.index(), snapshot.term());
-        if self.last_index < index {
-            self.last_index = index;
-            self.group.placed.push(Placed::Snapshot { index, term });
-        }
     }
 
     /// Writes the queued records, syncs them if asked to, and cuts to the next segment if this one
@@ -324,11 +300,8 @@ impl Wal {
         self.offset += group.buffer.len() as u64;
         self.unsynced.add(&group);
         self.locations.update(|list| {
-            for placed in group.placed.drain(..) {
-                match placed {
-                    Placed::Entry { index, place } => list.push(index, place),
-                    Placed::Snapshot { index, term } => list.reset(index, term),
-                }
+            for (index, place) in group.placed.drain(..) {
+                list.push(index, place);
             }
         });
         group.buffer.clear();
@@ -542,6 +515,21 @@ fn write_group(wal: &mut Wal, first: Write, inbox: &Receiver<Write>) -> Result<R
 mod tests {
     use super::*;
     use crate::storage::with_causes;
+
+    impl Wal {
+        /// Writes the record of a snapshot, as etcd does, and syncs (etcd: WAL.SaveSnapshot). A
+        /// snapshot that is ahead of the log takes the place of all entries.
+        pub(in crate::storage::wal) fn save_snapshot(&mut self, snapshot: &walpb::Snapshot) {
+            let bytes = message::snapshot_bytes(snapshot);
+            record::append(&mut self.group.buffer, &mut self.crc, Kind::Snapshot, &[&bytes]);
+            let (index, term) = (snapshot.index(), snapshot.term());
+            if self.last_index < index {
+                self.last_index = index;
+                self.locations.update(|list| list.reset(index, term));
+            }
+            self.finish(true).unwrap();
+        }
+    }
 
     #[test]
     fn a_log_that_can_grow_no_further_says_which_segment_could_not_follow_and_why() {
