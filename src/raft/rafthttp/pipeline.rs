@@ -16,12 +16,11 @@ use http::{
     header::{CONTENT_TYPE, HOST},
 };
 use http_body_util::Full;
-use hyper::client::conn::http1::SendRequest;
 use raft::eraftpb::{Message, MessageType};
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
 use super::{
-    dial::{self, Failed, Target, Urls},
+    dial::{self, Failed, Sender, Target, Urls},
     glass::{self, Frames},
     local::Local,
     wire,
@@ -71,7 +70,7 @@ struct Worker {
     peer: u64,
     urls: Rc<Urls>,
     queue: Rc<Queue>,
-    connection: Option<(Target, SendRequest<Full<Bytes>>)>,
+    connection: Option<(Target, Sender)>,
 }
 
 impl Pipeline {
@@ -189,7 +188,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn connect(&self) -> Result<(Target, SendRequest<Full<Bytes>>), Failed> {
+    async fn connect(&self) -> Result<(Target, Sender), Failed> {
         let target = self.urls.pick()?;
         let connected = timeout(self.local.dial_timeout, dial::connect(&target)).await;
         let sender =
