@@ -21,8 +21,8 @@ use super::{
     text::{error, method_not_allowed, plain},
 };
 use crate::{
-    config::Cors,
-    server::{Error, Server, health::Unhealthy, views::ETCD_VERSION},
+    config::{Cors, ETCD_VERSION},
+    server::{Error, Server, health::Unhealthy},
 };
 
 /// All HTTP routes, and etcd's answer to every other path.

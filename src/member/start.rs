@@ -34,7 +34,7 @@ use super::{
 use crate::{
     api::{self, observe::ObserveService},
     clock,
-    config::{Compaction, LeaseCheckpoint, ServerConfig},
+    config::{Compaction, ETCD_VERSION, LeaseCheckpoint, ServerConfig},
     member::flight,
     raft::{
         Status,
@@ -58,7 +58,6 @@ use crate::{
         outcome::Outcome,
         propose::Proposer,
         read_index::{Coordinator, ReadIndex},
-        views::ETCD_VERSION,
         wait::Wait,
     },
     storage::{backend::Backend, wal},
