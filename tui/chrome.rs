@@ -183,7 +183,6 @@ where
 /// The bridge and the flags that say why it is off change together, under `gate`, and only at a
 /// transition. So no late call can turn off a bridge that another call has turned on since, and
 /// after [`Valve::end`] no call turns it on.
-/// [`Valve::end`] no call turns it on.
 #[derive(Debug, Default)]
 struct Valve {
     sent: AtomicU64,

@@ -62,8 +62,6 @@ pub(super) mod covered;
 /// The target of all spans and events of this module. A subscriber that is meant for log lines must
 /// filter it out.
 pub const TARGET: &str = "glass::stage";
-/// The fields that every span and event has, before those of its stage.
-pub const COMMON: [&str; 4] = ["request_id", "member", "link", "flags"];
 
 /// The most tops in the table at a time. At most 500 requests a second are kept, for each member.
 const TOPS_MAX: usize = 8192;

@@ -9,16 +9,13 @@
 use glass_etcd::{
     change, field, fields,
     story::Event,
-    trace::{Kind, Stage, message},
+    trace::{Kind, Stage, message, value::LEADER},
 };
 
 use super::{
     lanes::{Lane, name_of},
     watermarks::{Water, Watermarks},
 };
-
-/// `role` of a leader, as [`Water::Role`] has it.
-const LEADER: u64 = 2;
 
 /// What there is to know about a step beside its record.
 #[derive(Clone, Copy)]
