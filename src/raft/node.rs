@@ -60,58 +60,58 @@ const PARKED_READS_MAX: usize = 5000;
 const COMPLAINTS_EVERY: Duration = Duration::from_secs(5);
 
 /// The most bytes of committed entries that one Ready hands over.
-pub const COMMITTED_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const COMMITTED_BYTES_MAX: u64 = 16 << 20;
 
 /// Committed entries on their way to apply.
 #[derive(Debug)]
-pub struct Committed {
+pub(crate) struct Committed {
     /// The entries, in log order.
-    pub entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     /// The raw tick at which they were handed over, for the trace.
-    pub since: u64,
+    pub(crate) since: u64,
 }
 
 /// The answer to a read round.
 #[derive(Clone, Copy, Debug)]
-pub struct ReadRound {
+pub(crate) struct ReadRound {
     /// The id of the attempt.
-    pub round: u64,
+    pub(crate) round: u64,
     /// The index that was committed when the quorum answered.
-    pub index: u64,
+    pub(crate) index: u64,
     /// This member's term when raft handed the answer over. The answer had arrived by then, so this
     /// term is never an older one.
-    pub term: u64,
+    pub(crate) term: u64,
 }
 
 /// Proposals that will not be applied.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The ids of the requests, under which their callers wait.
-    pub ids: Vec<u64>,
+    pub(crate) ids: Vec<u64>,
     /// Why they will not be applied.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
 }
 
 /// Where the loop's results go.
-pub struct Outputs {
+pub(crate) struct Outputs {
     /// Writes for the log files.
-    pub writes: Writes,
+    pub(crate) writes: Writes,
     /// Messages for the other members.
-    pub peers: rafthttp::Sender,
+    pub(crate) peers: rafthttp::Sender,
     /// Which of the other members can be reached.
-    pub active: Arc<rafthttp::Active>,
+    pub(crate) active: Arc<rafthttp::Active>,
     /// Committed entries for apply. Unbounded, because raft must never wait for apply; while much
     /// waits, it hands over one entry a turn.
-    pub committed: Sender<Committed>,
+    pub(crate) committed: Sender<Committed>,
     /// Confirmed rounds for the coordinator of linearizable reads. Unbounded; one round is in
     /// flight at a time.
-    pub reads: UnboundedSender<ReadRound>,
+    pub(crate) reads: UnboundedSender<ReadRound>,
     /// Proposals that raft refused or lost. Unbounded; bounded by the proposals in flight.
-    pub refused: UnboundedSender<Refusal>,
+    pub(crate) refused: UnboundedSender<Refusal>,
 }
 
 /// A member's raft state machine, with its inputs and outputs.
-pub struct Node {
+pub(crate) struct Node {
     raw: RawNode<LogStorage>,
     inbox: Inputs,
     outputs: Outputs,
@@ -134,7 +134,7 @@ pub struct Node {
 
 impl Node {
     /// Wraps a recovered state machine.
-    pub fn new(
+    pub(crate) fn new(
         raw: RawNode<LogStorage>,
         inbox: Inputs,
         outputs: Outputs,
@@ -162,7 +162,7 @@ impl Node {
     }
 
     /// Runs until [`Input::Stop`], or until every sender of the inbox is gone.
-    pub fn run(mut self) {
+    pub(crate) fn run(mut self) {
         trace::set_thread("raft");
         self.publish(true);
         self.process_readies();
@@ -545,7 +545,7 @@ impl Node {
     /// Publishes raft's state to the other threads.
     fn publish(&self, leadership: bool) {
         let raft = &self.raw.raft;
-        self.status.set_log(raft.raft_log.committed, raft.raft_log.last_index());
+        self.status.set_commit(raft.raft_log.committed);
         if leadership {
             let now = Leadership { term: raft.term, leader: raft.leader_id };
             self.status.set_leadership(raft.state, now, raft.vote);

@@ -48,7 +48,7 @@ use crate::clock;
 
 /// The most connections, because clients decide how many questions there are. Further questions
 /// wait, within their patience.
-pub const AT_ONCE: usize = 64;
+pub(crate) const AT_ONCE: usize = 64;
 /// The most idle connections to one peer. The peer counts them beside the six connections of
 /// rafthttp, and its smallest share of 48 has room for four members with twelve each.
 const IDLE_PER_PEER: usize = 6;
@@ -66,19 +66,23 @@ static POOL: Pool = Pool::new();
 
 /// The limits of a question.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// The longest time until the whole answer is read, including the wait for a place and the
     /// connect.
-    pub patience: Duration,
+    pub(crate) patience: Duration,
     /// The most bytes of the answer's body.
-    pub body: usize,
+    pub(crate) body: usize,
 }
 
 /// Asks the peer at this URL, and reads the whole answer. The request's URI is a path, and `Host`
 /// is set here. The request may be sent twice, so it must be safe to repeat.
 ///
 /// `None` when the URL is not `http://host:port`, or no answer came within the limits.
-pub async fn ask(url: &str, request: Request<Bytes>, limits: Limits) -> Option<Response<Bytes>> {
+pub(crate) async fn ask(
+    url: &str,
+    request: Request<Bytes>,
+    limits: Limits,
+) -> Option<Response<Bytes>> {
     POOL.ask(url, request, limits).await
 }
 
