@@ -459,7 +459,7 @@ impl Drop for Finish {
         self.valve.end();
         self.stop = None;
         if self.done.recv_timeout(FINISH_WITHIN).is_err() {
-            tracing::warn!("the file of --trace-chrome is not finished: its disk does not answer");
+            tracing::warn!("the file of --trace-chrome is incomplete: its disk does not answer");
         }
         // In case the writer recovers after all.
         self.valve.close();

@@ -274,7 +274,7 @@ impl Node {
         if self.quiet_until <= now {
             self.quiet_until = now + COMPLAINTS_EVERY;
             let from = format!("{from:x}");
-            tracing::error!(from, "a message of this member is ignored: {fault}");
+            tracing::error!(from, "ignored a message from this member: {fault}");
         }
     }
 

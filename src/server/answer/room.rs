@@ -190,7 +190,10 @@ impl Room {
         drop(state);
         if !verdict.ended.is_empty() {
             let answers = verdict.ended.len();
-            tracing::warn!(answers, "clients do not read their answers, and hold up others: ended");
+            tracing::warn!(
+                answers,
+                "ended answers that their clients do not read while other answers wait"
+            );
         }
         for rope in ended {
             rope.lock().expect("nobody panics while holding it").end();

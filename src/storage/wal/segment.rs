@@ -115,7 +115,7 @@ impl LockedDir {
     }
 }
 
-/// Locks the directory.
+/// Locks the directory. Fails if another process has locked it.
 pub(super) fn lock(dir: &Path) -> Result<LockedDir, Error> {
     let handle = match fs::File::open(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
