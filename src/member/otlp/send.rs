@@ -149,7 +149,7 @@ impl Way {
                     self.went_well(portion.spans.saturating_sub(rejected));
                     let is_partial = 0 < rejected || !why.is_empty();
                     if is_partial && !std::mem::replace(&mut self.has_complained, true) {
-                        tracing::warn!(target = %self.target, rejected, why, "the collector has rejected spans");
+                        tracing::warn!(target = %self.target, rejected, why, "the collector has rejected spans, or warns of them");
                     }
                     return Ok(rejected);
                 }
