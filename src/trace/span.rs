@@ -98,11 +98,6 @@ impl Span {
         self.reason = Some(reason);
     }
 
-    /// Sets the request's id, where it is known only after the step began.
-    pub fn set_id(&mut self, id: u64) {
-        self.id = id;
-    }
-
     /// The id under which the step is recorded.
     pub fn id(&self) -> u64 {
         self.id
