@@ -151,14 +151,14 @@ impl Call {
         if result.is_ok() {
             answers::small(bytes);
         }
-        let told = self.caller.map(|caller| caller.response(self.id, trace::kept(self.id)));
+        let trace = self.caller.map(|caller| caller.response(self.id, trace::kept(self.id)));
         let mut result = self.finish(result, bytes, revision).map(Response::new);
-        if let Some(told) = told.and_then(|told| told.parse().ok()) {
+        if let Some(trace) = trace.and_then(|trace| trace.parse().ok()) {
             let metadata = match &mut result {
                 Ok(response) => response.metadata_mut(),
                 Err(status) => status.metadata_mut(),
             };
-            metadata.insert("traceresponse", told);
+            metadata.insert("traceresponse", trace);
         }
         result
     }

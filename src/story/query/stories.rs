@@ -127,7 +127,7 @@ impl<'a> Stories<'a> {
 
     /// Builds the story of a request. `None` if nothing of it was captured.
     pub fn of(&self, id: u64) -> Option<Story> {
-        Finder::tell(self, id)
+        Finder::story(self, id)
     }
 
     /// The ids of the later attempts of a round.

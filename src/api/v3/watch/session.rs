@@ -108,7 +108,7 @@ impl Session {
                 return None;
             }
             if let Some((watcher, watch_id, events)) = self.rest.take() {
-                self.tell_events(watcher, watch_id, events).await;
+                self.respond_events(watcher, watch_id, events).await;
                 continue;
             }
             let end = match self.wake().await {
@@ -117,11 +117,11 @@ impl Session {
                     continue;
                 }
                 Wake::Notice(Some(notice)) => {
-                    self.tell(notice).await;
+                    self.respond(notice).await;
                     continue;
                 }
                 Wake::Progress => {
-                    self.tell_progress();
+                    self.request_progress();
                     continue;
                 }
                 Wake::Request(Ok(None)) => {
@@ -219,13 +219,13 @@ impl Session {
     }
 
     /// Turns a notice into responses. Events queued for a watcher that is gone are dropped.
-    async fn tell(&mut self, notice: Notice) {
+    async fn respond(&mut self, notice: Notice) {
         if !self.stream.is_wanted(&notice) {
             return;
         }
         let (watcher, watch_id) = (notice.watcher, notice.watch_id);
         match notice.news {
-            News::Events(events) => self.tell_events(watcher, watch_id, events).await,
+            News::Events(events) => self.respond_events(watcher, watch_id, events).await,
             News::Compacted(compact_revision) => {
                 self.options.remove(&watch_id);
                 let response = self.response(watch_id, 0);
@@ -241,7 +241,7 @@ impl Session {
         }
     }
 
-    async fn tell_events(&mut self, watcher: u64, watch_id: i64, news: Events) {
+    async fn respond_events(&mut self, watcher: u64, watch_id: i64, news: Events) {
         let Some(options) = self.options.get_mut(&watch_id) else { return };
         let Events { id, revision, mut events, path } = news;
         let mut span = stage!(WatchSend, id, watcher = watcher, watch_id = watch_id);
@@ -280,7 +280,7 @@ impl Session {
 
     /// Requests progress notifications for the watchers that want them and have received nothing
     /// since the last time.
-    fn tell_progress(&mut self) {
+    fn request_progress(&mut self) {
         for (watch_id, options) in &mut self.options {
             let Some(is_quiet) = &mut options.progress else { continue };
             if std::mem::replace(is_quiet, true) {
