@@ -176,7 +176,7 @@ impl Slot {
         }
     }
 
-    /// Stops the process with SIGSTOP, until [`Process::resume`].
+    /// Stops the process with SIGSTOP, until it is resumed.
     pub(crate) fn pause(&mut self) -> Result<(), Errno> {
         self.signal(Signal::SIGSTOP)?;
         self.enter(State::Paused);
