@@ -1,4 +1,4 @@
-//! Recordings for other programs' eyes.
+//! Recordings in other programs' formats.
 //!
 //! ```text
 //!   recording ──▶ order (times) ──▶ lanes (what nests) ──▶ chrome ──▶ one JSON file

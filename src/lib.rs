@@ -21,7 +21,7 @@ pub mod config;
 pub mod export;
 pub mod member;
 pub mod pb;
-pub mod raft;
+mod raft;
 pub mod server;
 pub mod storage;
 pub mod story;

@@ -11,20 +11,20 @@
 //! does not know what a key is: of an entry's data it reads nothing but the request's id, for the
 //! trace.
 
-pub mod backlog;
-pub mod bootstrap;
-pub mod changes;
-pub mod deferred;
+pub(crate) mod backlog;
+pub(crate) mod bootstrap;
+pub(crate) mod changes;
+pub(crate) mod deferred;
 mod first_election;
-pub mod inbox;
-pub mod log;
-pub mod logger;
-pub mod node;
-pub mod proposals;
-pub mod rafthttp;
-pub mod sound;
-pub mod status;
-pub mod timing;
-pub mod writes;
+pub(crate) mod inbox;
+pub(crate) mod log;
+pub(crate) mod logger;
+pub(crate) mod node;
+pub(crate) mod proposals;
+pub(crate) mod rafthttp;
+pub(crate) mod sound;
+pub(crate) mod status;
+pub(crate) mod timing;
+pub(crate) mod writes;
 
-pub use status::{Leadership, Status};
+pub(crate) use status::{Leadership, Status};

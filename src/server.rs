@@ -62,21 +62,21 @@ use crate::{raft::Status, storage::backend::Backend};
 /// The flags and durations that requests depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// `--max-request-bytes`.
+    /// `--max-request-bytes`: the longest request, encoded.
     pub max_request_bytes: usize,
-    /// `--max-txn-ops`.
+    /// `--max-txn-ops`: the longest list of one transaction.
     pub max_txn_ops: usize,
     /// `--quota-backend-bytes`; `None` for no quota.
     pub quota_bytes: Option<u64>,
     /// Upper limit on a request's wait: five seconds and two election timeouts.
     pub request_timeout: Duration,
-    /// `--election-timeout`.
+    /// `--election-timeout`: the least time without a leader's heartbeat before a member campaigns.
     pub election: Duration,
     /// The shortest TTL of a lease, in seconds ([`crate::server::lessor::min_ttl`]).
     pub min_ttl: i64,
-    /// `--watch-progress-notify-interval`.
+    /// `--watch-progress-notify-interval`: how often a watcher without events gets its revision.
     pub progress_interval: Duration,
-    /// `--experimental-enable-lease-checkpoint-persist`.
+    /// `--experimental-enable-lease-checkpoint-persist`: whether checkpoints outlive a restart.
     pub persist_checkpoints: bool,
 }
 

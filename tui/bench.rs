@@ -85,7 +85,7 @@ pub(crate) struct Common {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Writes keys.
+    /// Writes keys, in order or at random.
     Put(put::Args),
     /// Reads a key or a range.
     Range(range::Args),

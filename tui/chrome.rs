@@ -183,7 +183,6 @@ where
 /// The bridge and the flags that say why it is off change together, under `gate`, and only at a
 /// transition. So no late call can turn off a bridge that another call has turned on since, and
 /// after [`Valve::end`] no call turns it on.
-/// [`Valve::end`] no call turns it on.
 #[derive(Debug, Default)]
 struct Valve {
     sent: AtomicU64,
@@ -460,7 +459,7 @@ impl Drop for Finish {
         self.valve.end();
         self.stop = None;
         if self.done.recv_timeout(FINISH_WITHIN).is_err() {
-            tracing::warn!("the file of --trace-chrome is not finished: its disk does not answer");
+            tracing::warn!("the file of --trace-chrome is incomplete: its disk does not answer");
         }
         // In case the writer recovers after all.
         self.valve.close();

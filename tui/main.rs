@@ -68,7 +68,7 @@ struct Words {
 /// Selects a cluster on this machine.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Cluster {
-    /// The Procfile
+    /// The Procfile with the cluster's commands
     #[arg(long, value_name = "FILE", default_value = "Procfile")]
     pub(crate) procfile: PathBuf,
     /// Directory of data, logs and the control socket; by default .glass beside the Procfile

@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Interval between ticks, short enough for the fastest playing speed.
-const TICK: Duration = Duration::from_millis(100);
+const POLL_EVERY: Duration = Duration::from_millis(100);
 /// How long the keyboard thread polls before it checks whether it should end.
 const KEY_WAIT: Duration = Duration::from_millis(50);
 /// How many of these intervals the player waits for the thread when it closes.
@@ -137,7 +137,7 @@ struct Inputs {
 
 impl Inputs {
     fn open(listener: Option<Listener>) -> io::Result<Inputs> {
-        let mut ticks = interval(TICK);
+        let mut ticks = interval(POLL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         Ok(Inputs {
             listener,

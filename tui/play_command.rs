@@ -33,7 +33,7 @@ pub(crate) struct PlayArgs {
     /// Whether colours are used; NO_COLOR in the environment turns `auto` off.
     #[arg(long, value_enum, default_value = "auto")]
     color: ColorChoice,
-    /// Use ASCII only.
+    /// Draw with ASCII characters only.
     #[arg(long)]
     ascii: bool,
 }

@@ -10,7 +10,7 @@ use crate::up::{
 /// The cluster, the action, and the process.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What to do
+    /// What to do with the processes
     #[arg(value_enum)]
     action: Action,
     /// The process of the Procfile; all of them by default

@@ -165,7 +165,7 @@ pub(crate) fn start(options: &Options) -> Result<Up, StartError> {
     let slots = slots(plans.plans, options.output, lines.as_ref());
     let (sender, inbox) = mpsc::channel(INBOX);
     let handle = Handle { inbox: sender.clone(), end: Arc::default() };
-    let supervisor = Supervisor::new(slots, plans.base, handle.end.clone(), (sender, inbox));
+    let supervisor = Supervisor::new(slots, plans.base, handle.end.clone(), sender, inbox);
     let thread = run(supervisor, claim, handle.clone())?;
     Ok(Up { handle, members, thread: Some(thread), _flush: flush })
 }

@@ -13,8 +13,8 @@
 //!
 //! **Invariants.** A listener accepts a client first and then takes a place for it, so a listener
 //! without clients holds none of the shared places. The log has one line when a client starts to
-//! wait for a place, and one when a sixteenth of the places is free again: single clients, or many
-//! at once, that replace each other are not logged.
+//! wait for a place, and one when a sixteenth of the places is free again. Clients that merely
+//! replace each other, singly or many at once, cause no line.
 
 use std::{
     io::{Error, ErrorKind},
@@ -86,8 +86,8 @@ impl Places {
             tracing::warn!(
                 connections = self.max,
                 max = self.max,
-                "as many clients are connected as this member has file descriptors for; no more \
-                 are accepted until some go (ulimit -n)"
+                "all file descriptors for clients are in use; further clients wait until others \
+                 disconnect (raise ulimit -n)"
             );
         }
     }

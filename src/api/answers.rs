@@ -57,7 +57,7 @@ use tonic::Status;
 use crate::server::{
     Error, Server,
     answer::{
-        Connection, Held, Large,
+        Connection, Large, UnsentBytes,
         room::UNCOUNTED,
         rope::{Next, Rows},
     },
@@ -86,7 +86,7 @@ tokio::task_local! {
 /// An answer on its way from its handler to its body.
 enum Outgoing {
     /// The messages are complete, and these bytes of them are counted already.
-    Small(Held),
+    Small(UnsentBytes),
     /// The message is the beginning: encoded, with gRPC's prefix for all of it.
     Large { head: Bytes, large: Large, server: Arc<Server> },
 }
@@ -133,21 +133,23 @@ pub(super) fn stream() {
 
 fn count(bytes: usize) {
     if let Ok(client) = CALLING.try_with(|calling| Arc::clone(&calling.client)) {
-        held(Some(client.hold(bytes)));
+        unsent(Some(client.hold(bytes)));
     }
 }
 
 /// Counts a message until it is sent. These bytes of it are counted already.
-pub(super) fn held(held: Option<Held>) {
-    if let Some(held) = held {
-        send(Outgoing::Small(held));
+pub(super) fn unsent(unsent: Option<UnsentBytes>) {
+    if let Some(unsent) = unsent {
+        send(Outgoing::Small(unsent));
     }
 }
 
 /// Separates a handler's answer from its counted bytes.
-pub(super) fn apart<A>(answer: Result<(A, Held), Error>) -> (Result<A, Error>, Option<Held>) {
+pub(super) fn apart<A>(
+    answer: Result<(A, UnsentBytes), Error>,
+) -> (Result<A, Error>, Option<UnsentBytes>) {
     match answer {
-        Ok((message, held)) => (Ok(message), Some(held)),
+        Ok((message, unsent)) => (Ok(message), Some(unsent)),
         Err(error) => (Err(error), None),
     }
 }
@@ -166,7 +168,7 @@ pub(super) fn large(message: &impl Message, large: Large, server: &Arc<Server>) 
 impl Outgoing {
     fn body(self, answer: http::Response<Body>) -> http::Response<Body> {
         match self {
-            Outgoing::Small(held) => answer.map(|body| Body::new(Counted { body, held })),
+            Outgoing::Small(unsent) => answer.map(|body| Body::new(Counted { body, unsent })),
             Outgoing::Large { head, large, server } => answer.map(|_| {
                 let (head, reading, sent, is_over) = (Some(head), None, 0, false);
                 Body::new(Sending { large, server, head, reading, sent, is_over })
@@ -178,7 +180,7 @@ impl Outgoing {
 /// An answer of at most [`SMALL`] bytes, which is counted until HTTP/2 has sent it.
 struct Counted {
     body: Body,
-    held: Held,
+    unsent: UnsentBytes,
 }
 
 impl HttpBody for Counted {
@@ -189,9 +191,9 @@ impl HttpBody for Counted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let Counted { body, held } = &mut *self;
+        let Counted { body, unsent } = &mut *self;
         let frame = ready!(Pin::new(body).poll_frame(context));
-        let counted = |frame: Frame<Bytes>| frame.map_data(|bytes| held.piece(bytes));
+        let counted = |frame: Frame<Bytes>| frame.map_data(|bytes| unsent.piece(bytes));
         Poll::Ready(frame.map(|frame| frame.map(counted)))
     }
 

@@ -5,7 +5,7 @@
 /// Bytes of a frame header: length 3, type 1, flags 1, stream 4.
 pub(super) const HEAD: usize = 9;
 
-/// Types of frames.
+/// Types of frames, of those that this program reads or writes.
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;

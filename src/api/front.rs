@@ -3,9 +3,9 @@
 //! HTTP/1 and HTTP/2 share a port, unless `--listen-client-http-urls` parts them (see [`Traffic`]).
 //! gRPC requests for methods that this member does not have are answered here, because tonic leaves
 //! out the text that etcd's clients know. Until the member is ready to serve, requests wait, as
-//! they do before etcd's port. There are two exceptions: the glass may look in before, to see the
-//! election, and the ports of `--listen-metrics-urls` answer from the start, because a probe asks
-//! whether the member is ready.
+//! they do before etcd's port. Two things are served earlier: the Observe service, so that a viewer
+//! can see the election, and the ports of `--listen-metrics-urls`, because a probe asks whether the
+//! member is ready.
 
 use std::{
     convert::Infallible,
@@ -92,11 +92,11 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Where clients are served.
 #[derive(Debug)]
 pub struct Ports {
-    /// Those of `--listen-client-urls`: gRPC, and HTTP unless that has ports of its own.
+    /// Listeners of `--listen-client-urls`: gRPC, and HTTP unless that has ports of its own.
     pub clients: Vec<Listener>,
-    /// Those of `--listen-client-http-urls`: HTTP only.
+    /// Listeners of `--listen-client-http-urls`: HTTP only.
     pub http: Vec<Listener>,
-    /// Those of `--listen-metrics-urls`: probes and metrics, also before the member is ready.
+    /// Listeners of `--listen-metrics-urls`: probes and metrics, also before the member is ready.
     pub metrics: Vec<Listener>,
     /// Origins whose pages may use the HTTP interface (`--cors`).
     pub cors: Cors,
@@ -396,7 +396,7 @@ impl Front {
     fn unknown(&self, path: &str) -> Option<Status> {
         let (service, method) = path.strip_prefix('/')?.split_once('/')?;
         if (service, method) == (AUTH, "Authenticate") {
-            // With this answer etcd's clients that have a password go on without a token.
+            // With this answer etcd's clients that have a password continue without a token.
             let text = "etcdserver: authentication is not enabled";
             return Some(Status::failed_precondition(text));
         }

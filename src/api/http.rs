@@ -21,8 +21,8 @@ use super::{
     text::{error, method_not_allowed, plain},
 };
 use crate::{
-    config::Cors,
-    server::{Error, Server, health::Unhealthy, views::ETCD_VERSION},
+    config::{Cors, ETCD_VERSION},
+    server::{Error, Server, health::Unhealthy},
 };
 
 /// All HTTP routes, and etcd's answer to every other path.
@@ -78,7 +78,7 @@ async fn health(
     }
     let first = pairs.iter().find(|(name, _)| name == "serializable");
     let serializable = first.is_some_and(|(_, value)| value == "true");
-    let call = Call::open(&server, Method::HttpHealth, 0, (b"", None));
+    let call = Call::open(&server, Method::HttpHealth, 0, b"", None);
     let health = server.health(call.id(), serializable, &probes::excluded(pairs)).await;
     let reason = match health {
         Ok(()) => String::new(),
@@ -102,7 +102,7 @@ async fn version(State(server): State<Arc<Server>>, method: HttpMethod) -> Respo
     if method != HttpMethod::GET {
         return method_not_allowed();
     }
-    let call = Call::open(&server, Method::HttpVersion, 0, (b"", None));
+    let call = Call::open(&server, Method::HttpVersion, 0, b"", None);
     let body = version_json(server.members.version());
     let _ = call.finish(Ok(()), body.len(), 0);
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()

@@ -82,7 +82,7 @@ pub fn begin<Q: Message>(
 ) -> Result<Call, Status> {
     let caller = caller(request.metadata());
     let bytes = request.get_ref().encoded_len();
-    let call = Call::open(server, method, bytes, (key.unwrap_or_default(), caller));
+    let call = Call::open(server, method, bytes, key.unwrap_or_default(), caller);
     if let Some(key) = key {
         trace::key(call.id, key);
     }
@@ -100,7 +100,8 @@ impl Call {
         server: &Server,
         method: Method,
         bytes_in: usize,
-        (key, caller): (&[u8], Option<Context>),
+        key: &[u8],
+        caller: Option<Context>,
     ) -> Self {
         let forced = caller.is_some_and(|caller| caller.is_sampled);
         let id = server.ids.of_client(method as u64, key, forced);
@@ -150,14 +151,14 @@ impl Call {
         if result.is_ok() {
             answers::small(bytes);
         }
-        let told = self.caller.map(|caller| caller.response(self.id, trace::kept(self.id)));
+        let trace = self.caller.map(|caller| caller.response(self.id, trace::kept(self.id)));
         let mut result = self.finish(result, bytes, revision).map(Response::new);
-        if let Some(told) = told.and_then(|told| told.parse().ok()) {
+        if let Some(trace) = trace.and_then(|trace| trace.parse().ok()) {
             let metadata = match &mut result {
                 Ok(response) => response.metadata_mut(),
                 Err(status) => status.metadata_mut(),
             };
-            metadata.insert("traceresponse", told);
+            metadata.insert("traceresponse", trace);
         }
         result
     }

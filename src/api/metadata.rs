@@ -21,7 +21,7 @@ pub(super) struct Metadata(Arc<AtomicUsize>);
 
 /// The bytes held by one call, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct CallMetadata {
     all: Metadata,
     bytes: usize,
 }
@@ -32,10 +32,10 @@ impl Metadata {
     /// # Errors
     ///
     /// RESOURCE_EXHAUSTED, if it is too much for a call or for the connection.
-    pub(super) fn hold(self, headers: &HeaderMap) -> Result<Held, Status> {
+    pub(super) fn hold(self, headers: &HeaderMap) -> Result<CallMetadata, Status> {
         let bytes = size_of(headers);
         let all = self.0.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let held = Held { all: self, bytes };
+        let held = CallMetadata { all: self, bytes };
         if METADATA < bytes {
             let text = format!("grpc: received metadata larger than max ({bytes} vs. {METADATA})");
             return Err(Status::resource_exhausted(text));
@@ -50,7 +50,7 @@ impl Metadata {
     }
 }
 
-impl Drop for Held {
+impl Drop for CallMetadata {
     fn drop(&mut self) {
         self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }

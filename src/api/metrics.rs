@@ -4,7 +4,8 @@ use std::fmt::{Display, Write as _};
 
 use super::{probes, process};
 use crate::{
-    server::{Server, views::ETCD_VERSION},
+    config::ETCD_VERSION,
+    server::Server,
     trace::{
         counts,
         histogram::{self, BUCKETS, Histogram},

@@ -13,9 +13,8 @@
 //! * A turn is one poll of the connection's task. Streams opened in it are accepted and have run as
 //!   far as they can before the next turn.
 //! * An answer counts as taken once the socket has accepted it: a slow network is no reason to
-//!   wait. A client that blocks until we have read everything, and reads nothing itself before
-//!   that, must have more than [`UNREAD`] in flight to notice; flow control does not let it get far
-//!   either.
+//!   wait. This can stop only a client that has more than [`UNREAD`] in flight and reads nothing
+//!   until we have read all of it; HTTP/2's flow control stops such a client anyway.
 //! * Both cost nothing measurable: a load and a store per read, a flag per write.
 //!
 //! Left out: fairness between the calls of one connection. They belong to one client.

@@ -93,9 +93,9 @@ pub(super) fn routes() -> Router<Arc<Server>> {
     for probe in Probe::ALL {
         let whole = format!("/{}", probe.name());
         for check in probe.checks() {
-            router = route(router, &format!("{whole}/{}", name(*check)), (probe, Some(*check)));
+            router = route(router, &format!("{whole}/{}", name(*check)), probe, Some(*check));
         }
-        router = route(router, &whole, (probe, None));
+        router = route(router, &whole, probe, None);
     }
     router
 }
@@ -103,26 +103,27 @@ pub(super) fn routes() -> Router<Arc<Server>> {
 fn route(
     router: Router<Arc<Server>>,
     path: &str,
-    (probe, only): (Probe, Option<Check>),
+    probe: Probe,
+    only: Option<Check>,
 ) -> Router<Arc<Server>> {
     let handler = async move |State(server): State<Arc<Server>>,
                               method: HttpMethod,
                               Query(pairs): Query<Pairs>| {
         match method {
-            HttpMethod::GET => answer(&server, (probe, only), pairs).await,
+            HttpMethod::GET => answer(&server, probe, only, pairs).await,
             _ => method_not_allowed(),
         }
     };
     router.route(path, any(handler))
 }
 
-async fn answer(server: &Server, (probe, only): (Probe, Option<Check>), pairs: Pairs) -> Response {
+async fn answer(server: &Server, probe: Probe, only: Option<Check>, pairs: Pairs) -> Response {
     let is_verbose = pairs.iter().any(|(name, _)| name == "verbose");
     let checks = match only {
         Some(check) => vec![check],
         None => without(probe.checks(), &excluded(pairs)),
     };
-    let call = Call::open(server, probe.method(), 0, (b"", None));
+    let call = Call::open(server, probe.method(), 0, b"", None);
     let (mut text, mut is_well) = (String::new(), true);
     for check in checks {
         let result = server.check(call.id(), check).await;

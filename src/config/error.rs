@@ -42,7 +42,7 @@ pub enum ConfigError {
     Variable {
         /// The environment variable, `ETCD_` and the flag's name.
         variable: String,
-        /// The variable's content.
+        /// The variable's content, as given.
         value: String,
         /// What is wrong with it.
         source: ValueError,
@@ -95,7 +95,7 @@ pub enum ConfigError {
     SecurityKey {
         /// `client-transport-security` or `peer-transport-security`.
         section: String,
-        /// The unknown key.
+        /// The key as written in the file; its value is not shown.
         key: String,
     },
     /// A flag that must not be ignored, and is not supported.

@@ -24,7 +24,7 @@ pub struct Listen {
     pub clients: Vec<Address>,
     /// `--listen-client-http-urls`: if there is one, `clients` serve gRPC only.
     pub http: Vec<Address>,
-    /// Addresses of `--listen-metrics-urls`.
+    /// `--listen-metrics-urls`: probes and metrics only, may be empty.
     pub metrics: Vec<Address>,
 }
 

@@ -49,7 +49,7 @@ const ROWS: usize = 1_000;
 /// Number of elements written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Members, as processes.
+    /// Processes: one for each member.
     pub processes: usize,
     /// Spans of loops, in the rows of their threads.
     pub slices: usize,

@@ -51,7 +51,7 @@ fn messages(recording: &Recording, order: &Order) -> Vec<Flow> {
 
 /// Entries of one boot of a member that wait for the disk, by index.
 #[derive(Default)]
-struct Waiting {
+struct UnwrittenEntries {
     boot: u16,
     in_log: BTreeMap<u64, usize>,
     applied: BTreeMap<u64, usize>,
@@ -59,31 +59,31 @@ struct Waiting {
 
 /// Arrows from entries to the writes that they share.
 pub(super) fn batches(recording: &Recording, order: &Order) -> Vec<Flow> {
-    let mut members: HashMap<u8, Waiting> = HashMap::new();
+    let mut members: HashMap<u8, UnwrittenEntries> = HashMap::new();
     let mut flows = Vec::new();
     for at in &order.rows {
         let event = &recording.events[*at];
-        let waiting = members.entry(event.member).or_default();
-        if waiting.boot != event.boot {
-            *waiting = Waiting { boot: event.boot, ..Waiting::default() };
+        let entries = members.entry(event.member).or_default();
+        if entries.boot != event.boot {
+            *entries = UnwrittenEntries { boot: event.boot, ..UnwrittenEntries::default() };
         }
         let (done, range) = match event.stage {
             _ if event.kind == Kind::Begin => continue,
             Stage::RaftEntry => {
-                waiting.in_log.insert(field!(event, RaftEntry, index), *at);
+                entries.in_log.insert(field!(event, RaftEntry, index), *at);
                 continue;
             }
             Stage::ApplyEntry => {
-                waiting.applied.insert(field!(event, ApplyEntry, index), *at);
+                entries.applied.insert(field!(event, ApplyEntry, index), *at);
                 continue;
             }
             Stage::WalFsync => {
                 let [first, last] = fields!(event, WalFsync: first, last);
-                (&mut waiting.in_log, first..=last)
+                (&mut entries.in_log, first..=last)
             }
             Stage::BackendCommit => {
                 let [old, new] = change!(event, BackendCommit, index);
-                (&mut waiting.applied, old.saturating_add(1)..=new)
+                (&mut entries.applied, old.saturating_add(1)..=new)
             }
             _ => continue,
         };

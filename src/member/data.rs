@@ -49,7 +49,7 @@ pub struct Data {
     /// The opened database file.
     pub backend: Arc<Backend>,
     /// The state with which raft starts.
-    pub start: Start,
+    pub(crate) start: Start,
     /// The consistent index: everything up to it is in the database.
     pub applied: u64,
     /// The commit index that the log had at this start, 0 for a new log. Entries up to it that are

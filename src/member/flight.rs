@@ -69,9 +69,9 @@ impl Cause {
 /// Sets what to write and where, and has it written when a failed disk ends the member. Called
 /// once, after the collector has started; until then [`write()`] does nothing.
 pub fn arm(collector: Arc<Collector>, directory: PathBuf) {
-    // A directory of an earlier version may be open to others.
+    // A directory of an earlier version may be open to other users.
     if let Err(error) = tighten(&directory) {
-        tracing::warn!(%error, path = %directory.display(), "could not keep others out");
+        tracing::warn!(%error, path = %directory.display(), "could not close the directory to other users");
     }
     let (is_writing, written) = (AtomicBool::new(false), AtomicU32::new(0));
     let flight = Flight { collector, directory, is_writing, written };

@@ -68,12 +68,12 @@ pub(super) async fn take(
         let text = "the body is a list of at most 64 ids of eight bytes\n";
         return (StatusCode::BAD_REQUEST, text).into_response();
     }
-    ids.iter().for_each(|id| keeper.collector.pin_told(u64::from_be_bytes(*id)));
+    ids.iter().for_each(|id| keeper.collector.pin_reported(u64::from_be_bytes(*id)));
     StatusCode::NO_CONTENT.into_response()
 }
 
 /// Sends the ids that are pinned here to the other members, for as long as the member runs.
-pub(super) async fn tell(server: Arc<Server>, mut pinned: mpsc::Receiver<Vec<u64>>) {
+pub(super) async fn report(server: Arc<Server>, mut pinned: mpsc::Receiver<Vec<u64>>) {
     while let Some(mut ids) = pinned.recv().await {
         ids.truncate(IDS_MAX);
         let body: Bytes = ids.iter().flat_map(|id| id.to_be_bytes()).collect::<Vec<u8>>().into();
@@ -84,7 +84,7 @@ pub(super) async fn tell(server: Arc<Server>, mut pinned: mpsc::Receiver<Vec<u64
             let header = (CLUSTER_HEADER, hex(server.members.cluster_id()));
             let body = body.clone();
             // In parallel, so that a member that hangs does not delay the others.
-            tokio::spawn(async move { peers::post(&url, PATH, (header, body), PATIENCE).await });
+            tokio::spawn(async move { peers::post(&url, PATH, header, body, PATIENCE).await });
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn leave(
     // Clients' connections close meanwhile, those of observers last.
     let closed = async { tokio::join!(left, clients) };
     if timeout(2 * GRACE, closed).await.is_err() {
-        tracing::warn!("some clients have not taken their answers");
+        tracing::warn!("some clients have not read their answers in time");
     }
 }
 

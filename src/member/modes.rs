@@ -45,7 +45,7 @@ pub(super) fn warn_if_open(path: &Path) -> Result<(), Error> {
             path = %path.display(),
             mode = %format!("{mode:04o}"),
             recommended = "0700",
-            "others than its owner have rights on a directory of this member's data"
+            "a directory of this member's data is open to other users"
         );
     }
     Ok(())

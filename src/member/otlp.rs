@@ -17,7 +17,7 @@
 //! Over HTTP a portion is a `POST` of protobuf; a URL with port 4317 and without a path means gRPC.
 //! As OTLP demands, a portion is sent again after 429, 502, 503 or 504, a lost connection or a
 //! timeout, after the pause that the collector asks for or after growing ones; any other error is
-//! final. A span that a collector so gets twice has the same ids both times.
+//! final. If a collector receives a span twice, the ids are the same.
 //!
 //! Invariants: one export is in flight; queue and window are bounded; what is dropped, by the
 //! subscription, the window or the queue, is counted (`glass_otlp_spans_dropped_total`) and logged.
@@ -52,7 +52,7 @@ pub use send::{Target, TargetError, deliver};
 use window::Window;
 
 /// How often spans are made.
-const TURN: Duration = Duration::from_secs(1);
+const EXPORT_EVERY: Duration = Duration::from_secs(1);
 /// The most portions that wait for the collector: some ten megabytes.
 const QUEUE: usize = 32;
 /// The least time between two log lines about drops.
@@ -83,13 +83,13 @@ pub(super) fn start(target: Target, collector: &Arc<Collector>) -> io::Result<()
 async fn listen(mut subscription: Subscription, queue: Sender<Portion>) {
     let Some(mut window) = Window::new(&subscription.hello) else { return };
     let mut complaint = Complaint::default();
-    let mut next = clock::now() + TURN;
+    let mut next = clock::now() + EXPORT_EVERY;
     while let Some(batch) = subscription.batches.recv().await {
         complaint.add(window.take(&batch));
         if clock::now() < next {
             continue;
         }
-        next = clock::now() + TURN;
+        next = clock::now() + EXPORT_EVERY;
         let resources = window.due(raw_clock::since_start_ns(raw_clock::now()));
         complaint.add(enqueue(&queue, resources));
         // Lets the sender run, however many batches there are.

@@ -52,7 +52,8 @@ pub async fn get(url: &str, path: &str, patience: Duration) -> Option<Answer> {
 pub(super) async fn post(
     url: &str,
     path: &str,
-    (header, body): ((&'static str, String), Bytes),
+    header: (&'static str, String),
+    body: Bytes,
     patience: Duration,
 ) -> bool {
     let Ok(request) = Request::post(path).header(header.0, header.1).body(body) else {

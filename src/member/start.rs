@@ -34,7 +34,7 @@ use super::{
 use crate::{
     api::{self, observe::ObserveService},
     clock,
-    config::{Compaction, LeaseCheckpoint, ServerConfig},
+    config::{Compaction, ETCD_VERSION, LeaseCheckpoint, ServerConfig},
     member::flight,
     raft::{
         Status,
@@ -59,7 +59,6 @@ use crate::{
         outcome::Outcome,
         propose::Proposer,
         read_index::{Coordinator, ReadIndex},
-        views::ETCD_VERSION,
         wait::Wait,
     },
     storage::{backend::Backend, wal},
@@ -101,7 +100,7 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
         otlp::start(target, &collector)?;
     }
     flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
-    let member = Running::start(config, data, (peers, shares), &collector)?;
+    let member = Running::start(config, data, peers, shares, &collector)?;
     let runtime = grpc_runtime(config.threads)?;
     let served = runtime.block_on(member.serve(config, collector, clients));
     drop(socket_files);
@@ -131,8 +130,9 @@ fn grpc_runtime(threads: usize) -> Result<Runtime, Error> {
             builder
         }
     };
-    // Called on every thread of the runtime, also on those that may block. These write few records,
-    // and there may be many, so they get small rings. Only workers park.
+    // Runs on every thread of the runtime, blocking ones included. There may be many blocking
+    // threads, and each writes few records, so a thread starts with a small ring. Workers get the
+    // large one in `name_worker`: only they park.
     let begin = || trace::set_thread("background");
     Ok(builder.thread_name("grpc").on_thread_start(begin).enable_all().build()?)
 }
@@ -172,7 +172,8 @@ impl Running {
     fn start(
         config: &ServerConfig,
         data: Data,
-        (ports, shares): (Vec<TcpListener>, Shares),
+        ports: Vec<TcpListener>,
+        shares: Shares,
         collector: &Arc<trace::Collector>,
     ) -> Result<Self, Error> {
         let (to_raft, raft_inbox) = inbox();
@@ -196,7 +197,7 @@ impl Running {
         );
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
         let extra = peer_port::router(Arc::clone(&members), leases.clone(), keeper);
-        let transport_config = transport_config(config, &data, &members, (extra, shares));
+        let transport_config = transport_config(config, &data, &members, extra, shares);
         let transport = rafthttp::spawn(transport_config, ports, to_raft.clone())?;
         for id in members.removed() {
             transport.sender().remove_peer(id);
@@ -247,7 +248,8 @@ fn transport_config(
     config: &ServerConfig,
     data: &Data,
     members: &Members,
-    (extra, shares): (axum::Router, Shares),
+    extra: axum::Router,
+    shares: Shares,
 ) -> rafthttp::Config {
     let peers = others(data, members).into_iter();
     rafthttp::Config {
@@ -375,7 +377,7 @@ impl Running {
         tokio::spawn(version::monitor(Arc::clone(server)));
         tokio::spawn(expiry::run(Arc::clone(&server.leases)));
         tokio::spawn(no_space::run(Arc::clone(&server.proposer)));
-        tokio::spawn(keep::tell(Arc::clone(server), collector.pinned()));
+        tokio::spawn(keep::report(Arc::clone(server), collector.pinned()));
         tokio::spawn(write_flights()?);
         tokio::spawn(checkpoint::run(Arc::clone(&server.leases)));
         if let Some(what) = config.compaction.auto {
@@ -383,8 +385,8 @@ impl Running {
         }
         let (ready, is_ready) = watch::channel(false);
         let notifier = Arc::new(Notifier::from_environment());
-        let published = (ready, Arc::clone(&notifier));
-        tokio::spawn(publish(Arc::clone(&server.proposer), attributes(config), published));
+        let proposer = Arc::clone(&server.proposer);
+        tokio::spawn(publish(proposer, attributes(config), ready, Arc::clone(&notifier)));
         let phase = api::Phase { ready: is_ready, stopping: server.stopping.watch() };
         let observe = config.trace_observe.then(|| ObserveService::new(Arc::clone(&collector)));
         let limits = limits(config, self.shares);
@@ -440,7 +442,8 @@ fn attributes(config: &ServerConfig) -> Attributes {
 async fn publish(
     proposer: Arc<Proposer>,
     attributes: Attributes,
-    (ready, notifier): (watch::Sender<bool>, Arc<Notifier>),
+    ready: watch::Sender<bool>,
+    notifier: Arc<Notifier>,
 ) {
     proposer.publish(&attributes).await;
     tracing::info!("published local member to cluster through raft");

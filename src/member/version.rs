@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use serde::Deserialize;
 
 use super::peers;
-use crate::server::{Server, members::Member, views::ETCD_VERSION};
+use crate::{
+    config::ETCD_VERSION,
+    server::{Server, members::Member},
+};
 
 /// How often the leader checks the versions (etcd: monitorVersionInterval).
 const INTERVAL: Duration = Duration::from_secs(4);

@@ -13,7 +13,7 @@ const BYTES_MAX: usize = 64 << 20;
 
 /// The entries that apply has not applied yet, by bytes.
 #[derive(Debug, Default)]
-pub struct Backlog {
+pub(crate) struct Backlog {
     /// Last index and bytes of each hand-over.
     parts: VecDeque<(u64, usize)>,
     bytes: usize,
@@ -21,21 +21,21 @@ pub struct Backlog {
 
 impl Backlog {
     /// Adds entries that are handed to apply.
-    pub fn add(&mut self, entries: &[Entry]) {
+    pub(crate) fn add(&mut self, entries: &[Entry]) {
         let bytes = entries.iter().map(|entry| entry.data.len()).sum();
         self.parts.push_back((entries.last().map_or(0, |last| last.index), bytes));
         self.bytes += bytes;
     }
 
     /// Removes the entries up to `index`, which are applied.
-    pub fn applied(&mut self, index: u64) {
+    pub(crate) fn applied(&mut self, index: u64) {
         while let Some((_, bytes)) = self.parts.pop_front_if(|(last, _)| *last <= index) {
             self.bytes -= bytes;
         }
     }
 
     /// Whether apply has more than [`BYTES_MAX`] to do.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         BYTES_MAX < self.bytes
     }
 }

@@ -13,15 +13,15 @@ use crate::pb::raftpb;
 
 /// One of the members with which the cluster starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InitialMember {
+pub(crate) struct InitialMember {
     /// Raft's id of the member.
-    pub id: u64,
+    pub(crate) id: u64,
     /// The member as JSON, as etcd writes it.
-    pub context: Vec<u8>,
+    pub(crate) context: Vec<u8>,
 }
 
 /// The first entries, and the hard state that commits them.
-pub fn first_entries(mut members: Vec<InitialMember>) -> (Vec<Entry>, HardState) {
+pub(crate) fn first_entries(mut members: Vec<InitialMember>) -> (Vec<Entry>, HardState) {
     members.sort_by_key(|member| member.id);
     let entries: Vec<Entry> =
         (1..).zip(members).map(|(index, member)| first_entry(index, member)).collect();
@@ -44,7 +44,7 @@ fn first_entry(index: u64, member: InitialMember) -> Entry {
 
 /// etcd's change in raft-rs's numbers (AddLearnerNode is 3 there and 2 here; there is no UpdateNode
 /// here). `None` if nothing changes for raft: apply then asks for a change of node 0.
-pub fn translate(change: &raftpb::ConfChange) -> Option<ConfChange> {
+pub(crate) fn translate(change: &raftpb::ConfChange) -> Option<ConfChange> {
     let kind = match change.r#type() {
         raftpb::ConfChangeType::ConfChangeAddNode => ConfChangeType::AddNode,
         raftpb::ConfChangeType::ConfChangeRemoveNode => ConfChangeType::RemoveNode,
@@ -56,7 +56,7 @@ pub fn translate(change: &raftpb::ConfChange) -> Option<ConfChange> {
 
 /// A change that changes nothing, for one that apply has refused: raft's own bookkeeping of
 /// pending changes must still see it (etcd does the same).
-pub fn no_change() -> ConfChange {
+pub(crate) fn no_change() -> ConfChange {
     conf_change(ConfChangeType::AddNode, 0)
 }
 
@@ -67,7 +67,7 @@ fn conf_change(kind: ConfChangeType, node_id: u64) -> ConfChange {
 }
 
 /// A configuration in the JSON form in which etcd keeps it beside the consistent index.
-pub fn conf_state_json(conf_state: &ConfState) -> String {
+pub(crate) fn conf_state_json(conf_state: &ConfState) -> String {
     let stored = StoredConfState {
         voters: conf_state.voters.clone(),
         learners: conf_state.learners.clone(),
@@ -79,7 +79,7 @@ pub fn conf_state_json(conf_state: &ConfState) -> String {
 }
 
 /// Parses what [`conf_state_json`] or etcd has written.
-pub fn parse_conf_state(json: &[u8]) -> Result<ConfState, serde_json::Error> {
+pub(crate) fn parse_conf_state(json: &[u8]) -> Result<ConfState, serde_json::Error> {
     let stored: StoredConfState = serde_json::from_slice(json)?;
     let mut conf_state = ConfState::from((stored.voters, stored.learners));
     conf_state.set_voters_outgoing(stored.voters_outgoing);

@@ -14,7 +14,7 @@ use crate::mark;
 
 /// The numbers as they were after the last input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Changes {
+pub(crate) struct Changes {
     role: StateRole,
     term: u64,
     vote: u64,
@@ -24,7 +24,7 @@ pub struct Changes {
 
 /// State before a message, for the changes beyond [`Changes`] that it may cause.
 #[derive(Debug)]
-pub struct Expected {
+pub(crate) struct Expected {
     kind: MessageType,
     from: u64,
     term: u64,
@@ -45,7 +45,7 @@ pub struct Expected {
 
 impl Changes {
     /// Reads the numbers as they are now.
-    pub fn of(raft: &Raft<LogStorage>) -> Self {
+    pub(crate) fn of(raft: &Raft<LogStorage>) -> Self {
         Self {
             role: raft.state,
             term: raft.term,
@@ -56,7 +56,7 @@ impl Changes {
     }
 
     /// Reads the numbers again. Returns the change, or `None` if there is none.
-    pub fn step(&mut self, raft: &Raft<LogStorage>) -> Option<Change> {
+    pub(crate) fn step(&mut self, raft: &Raft<LogStorage>) -> Option<Change> {
         let now = Self::of(raft);
         let before = std::mem::replace(self, now);
         (before != now).then_some(Change { before, now })
@@ -66,23 +66,23 @@ impl Changes {
 /// The changes that one input has made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a change that is not recorded is missing in every recording"]
-pub struct Change {
+pub(crate) struct Change {
     before: Changes,
     now: Changes,
 }
 
 impl Change {
     /// Whether role, term, leader or vote has changed.
-    pub fn is_leadership(&self) -> bool {
+    pub(crate) fn is_leadership(&self) -> bool {
         let Self { before, now } = self;
         (before.role, before.term, before.leader, before.vote)
             != (now.role, now.term, now.leader, now.vote)
     }
 
     /// Records the change; `by` is the member whose message made it. The member's watermarks must
-    /// be stored before ([`super::Status`]): a keyframe that comes after the record must not say
-    /// what was before it.
-    pub fn record(&self, by: u64) {
+    /// be stored before ([`super::Status`]): a keyframe after this record must not show the older
+    /// values.
+    pub(crate) fn record(&self, by: u64) {
         let Self { before, now } = self;
         let campaigns = matches!(now.role, StateRole::PreCandidate | StateRole::Candidate);
         if campaigns && (before.role != now.role || before.term != now.term) {
@@ -118,7 +118,7 @@ impl Change {
 
 impl Expected {
     /// Reads the state that `message` may change.
-    pub fn before(raft: &Raft<LogStorage>, message: &Message) -> Self {
+    pub(crate) fn before(raft: &Raft<LogStorage>, message: &Message) -> Self {
         let kind = message.get_msg_type();
         let matched = match kind {
             MessageType::MsgAppendResponse => matched(raft, message.from),
@@ -144,7 +144,7 @@ impl Expected {
     }
 
     /// Records the changes that the message has made.
-    pub fn after(&self, raft: &Raft<LogStorage>) {
+    pub(crate) fn after(&self, raft: &Raft<LogStorage>) {
         match self.kind {
             MessageType::MsgAppendResponse => {
                 let now = matched(raft, self.from);

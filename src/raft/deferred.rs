@@ -12,7 +12,7 @@ use raft::eraftpb::Message;
 
 /// The messages of one Ready, and what they wait for.
 #[derive(Debug)]
-struct Held {
+struct DeferredReady {
     ready: u64,
     conf_index: u64,
     messages: Vec<Message>,
@@ -20,8 +20,8 @@ struct Held {
 
 /// The queue of messages that wait.
 #[derive(Debug, Default)]
-pub struct DeferredMessages {
-    queue: VecDeque<Held>,
+pub(crate) struct DeferredMessages {
+    queue: VecDeque<DeferredReady>,
     persisted: u64,
     conf_applied: u64,
 }
@@ -29,31 +29,31 @@ pub struct DeferredMessages {
 impl DeferredMessages {
     /// Queues messages until the Ready `ready` is on disk and, where `conf_index` is not 0, the
     /// configuration change at that index is carried out.
-    pub fn hold(&mut self, ready: u64, conf_index: u64, messages: Vec<Message>) {
+    pub(crate) fn hold(&mut self, ready: u64, conf_index: u64, messages: Vec<Message>) {
         if !messages.is_empty() {
-            self.queue.push_back(Held { ready, conf_index, messages });
+            self.queue.push_back(DeferredReady { ready, conf_index, messages });
         }
     }
 
     /// Notes that the WAL has synced everything up to this Ready.
-    pub fn persisted(&mut self, ready: u64) {
+    pub(crate) fn persisted(&mut self, ready: u64) {
         self.persisted = self.persisted.max(ready);
     }
 
     /// Notes that the configuration change at this index is carried out.
-    pub fn conf_applied(&mut self, index: u64) {
+    pub(crate) fn conf_applied(&mut self, index: u64) {
         self.conf_applied = self.conf_applied.max(index);
     }
 
     /// Takes the messages that may be sent now, in order.
-    pub fn release(&mut self) -> Vec<Message> {
+    pub(crate) fn release(&mut self) -> Vec<Message> {
         let (persisted, conf_applied) = (self.persisted, self.conf_applied);
         let mut free = Vec::new();
-        while let Some(held) = self
+        while let Some(first) = self
             .queue
-            .pop_front_if(|held| held.ready <= persisted && held.conf_index <= conf_applied)
+            .pop_front_if(|first| first.ready <= persisted && first.conf_index <= conf_applied)
         {
-            free.extend(held.messages);
+            free.extend(first.messages);
         }
         free
     }

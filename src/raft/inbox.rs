@@ -26,7 +26,7 @@ const BYTES_MAX: usize = 64 << 20;
 
 /// Everything that can happen to the raft loop.
 #[derive(Debug)]
-pub enum Input {
+pub(crate) enum Input {
     /// A client's request, encoded. Its result leaves through apply, under the same id.
     Propose {
         /// The request's id, under which the client's call waits; it is also inside `data`.
@@ -79,30 +79,30 @@ pub enum Input {
 
 /// The sending side of the inbox; each thread has its own clone.
 #[derive(Clone, Debug)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     sender: SyncSender<Input>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<WaitingBytes>,
 }
 
 /// The receiving side of the inbox, owned by the raft thread.
 #[derive(Debug)]
-pub struct Inputs {
+pub(crate) struct Inputs {
     receiver: Receiver<Input>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<WaitingBytes>,
 }
 
 /// Bytes of waiting inputs.
 #[derive(Debug, Default)]
-struct Waiting {
-    /// Of proposals, from the inbox until raft has taken or refused them.
+struct WaitingBytes {
+    /// Bytes of proposals, from the inbox until raft has taken or refused them.
     proposals: AtomicUsize,
-    /// Of messages, until they are taken out of the inbox.
+    /// Bytes of messages, until they are taken out of the inbox.
     messages: AtomicUsize,
 }
 
 /// The inbox has no room, or the raft thread has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// The queue has no room for this input.
     #[error("the raft inbox is full")]
     Full,
@@ -112,13 +112,13 @@ pub enum Refused {
 }
 
 /// Makes both ends of an empty inbox.
-pub fn inbox() -> (Inbox, Inputs) {
+pub(crate) fn inbox() -> (Inbox, Inputs) {
     let (sender, receiver) = sync_channel(CAPACITY);
-    let waiting = Arc::<Waiting>::default();
+    let waiting = Arc::<WaitingBytes>::default();
     (Inbox { sender, waiting: Arc::clone(&waiting) }, Inputs { receiver, waiting })
 }
 
-impl Waiting {
+impl WaitingBytes {
     /// The counter of an input, and its bytes.
     fn of(&self, input: &Input) -> (&AtomicUsize, usize) {
         match input {
@@ -164,7 +164,7 @@ impl Inputs {
 
 impl Inbox {
     /// Hands over an input, or refuses it when there is no room. Never waits.
-    pub fn offer(&self, input: Input) -> Result<(), Refused> {
+    pub(crate) fn offer(&self, input: Input) -> Result<(), Refused> {
         let (waiting, bytes) = self.waiting.of(&input);
         let before = waiting.fetch_add(bytes, Ordering::Relaxed);
         if bytes != 0 && before != 0 && BYTES_MAX < before + bytes {
@@ -182,7 +182,7 @@ impl Inbox {
 
     /// Hands over an input that must not be lost, and waits for room. Such inputs are answers and
     /// orders of a few bytes.
-    pub fn send(&self, input: Input) -> Result<(), Refused> {
+    pub(crate) fn send(&self, input: Input) -> Result<(), Refused> {
         self.sender.send(input).map_err(|_| Refused::Stopped)
     }
 }

@@ -33,7 +33,7 @@ const ENTRY_OVERHEAD: usize = 96;
 
 /// The log storage behind a `RawNode`. Only the raft thread touches it.
 #[derive(Debug)]
-pub struct LogStorage {
+pub(crate) struct LogStorage {
     hard_state: HardState,
     conf_state: ConfState,
     cache: VecDeque<Entry>,
@@ -47,20 +47,20 @@ pub struct LogStorage {
 
 /// The state that a start has recovered from WAL and database.
 #[derive(Debug)]
-pub struct Start {
+pub(crate) struct Start {
     /// Term, vote and commit index, the latter at least the consistent index.
-    pub hard_state: HardState,
+    pub(crate) hard_state: HardState,
     /// The configuration at the consistent index.
-    pub conf_state: ConfState,
+    pub(crate) conf_state: ConfState,
     /// The last entry of the WAL; 0 for an empty one.
-    pub last_index: u64,
+    pub(crate) last_index: u64,
     /// The term of that entry.
-    pub last_term: u64,
+    pub(crate) last_term: u64,
 }
 
 impl LogStorage {
     /// Starts with an empty cache over the segments in `locations`.
-    pub fn new(start: Start, locations: Arc<Locations>) -> Self {
+    pub(crate) fn new(start: Start, locations: Arc<Locations>) -> Self {
         Self {
             hard_state: start.hard_state,
             conf_state: start.conf_state,
@@ -74,7 +74,7 @@ impl LogStorage {
     }
 
     /// Appends a Ready's entries, which the WAL will write, and drops those that they overwrite.
-    pub fn append(&mut self, entries: &[Entry]) {
+    pub(crate) fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
         if first.index <= self.last_index {
             mark!(
@@ -103,7 +103,7 @@ impl LogStorage {
     }
 
     /// Notes that the WAL has synced everything up to `index`, so the cache may drop it.
-    pub fn stable_to(&mut self, index: u64) {
+    pub(crate) fn stable_to(&mut self, index: u64) {
         self.stable = self.stable.max(index.min(self.last_index));
         while CACHE_BYTES_MAX < self.cache_bytes {
             let Some(entry) = self.cache.pop_front_if(|entry| entry.index <= self.stable) else {
@@ -114,7 +114,7 @@ impl LogStorage {
     }
 
     /// Sets the configuration that raft has changed to.
-    pub fn set_conf_state(&mut self, conf_state: ConfState) {
+    pub(crate) fn set_conf_state(&mut self, conf_state: ConfState) {
         self.conf_state = conf_state;
     }
 

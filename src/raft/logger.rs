@@ -30,6 +30,6 @@ impl Drain for ToTracing {
 }
 
 /// The `slog` logger that raft-rs is given.
-pub fn logger() -> Logger {
+pub(crate) fn logger() -> Logger {
     Logger::root(ToTracing, o!())
 }

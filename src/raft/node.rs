@@ -60,57 +60,58 @@ const PARKED_READS_MAX: usize = 5000;
 const COMPLAINTS_EVERY: Duration = Duration::from_secs(5);
 
 /// The most bytes of committed entries that one Ready hands over.
-pub const COMMITTED_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const COMMITTED_BYTES_MAX: u64 = 16 << 20;
 
 /// Committed entries on their way to apply.
 #[derive(Debug)]
-pub struct Committed {
+pub(crate) struct Committed {
     /// The entries, in log order.
-    pub entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     /// The raw tick at which they were handed over, for the trace.
-    pub since: u64,
+    pub(crate) since: u64,
 }
 
 /// The answer to a read round.
 #[derive(Clone, Copy, Debug)]
-pub struct ReadRound {
+pub(crate) struct ReadRound {
     /// The id of the attempt.
-    pub round: u64,
+    pub(crate) round: u64,
     /// The index that was committed when the quorum answered.
-    pub index: u64,
-    /// The term of this member when it handed the answer over, which is never before it came.
-    pub term: u64,
+    pub(crate) index: u64,
+    /// This member's term when raft handed the answer over. The answer had arrived by then, so this
+    /// term is never an older one.
+    pub(crate) term: u64,
 }
 
 /// Proposals that will not be applied.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The ids of the requests, under which their callers wait.
-    pub ids: Vec<u64>,
+    pub(crate) ids: Vec<u64>,
     /// Why they will not be applied.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
 }
 
 /// Where the loop's results go.
-pub struct Outputs {
+pub(crate) struct Outputs {
     /// Writes for the log files.
-    pub writes: Writes,
+    pub(crate) writes: Writes,
     /// Messages for the other members.
-    pub peers: rafthttp::Sender,
+    pub(crate) peers: rafthttp::Sender,
     /// Which of the other members can be reached.
-    pub active: Arc<rafthttp::Active>,
+    pub(crate) active: Arc<rafthttp::Active>,
     /// Committed entries for apply. Unbounded, because raft must never wait for apply; while much
     /// waits, it hands over one entry a turn.
-    pub committed: Sender<Committed>,
+    pub(crate) committed: Sender<Committed>,
     /// Confirmed rounds for the coordinator of linearizable reads. Unbounded; one round is in
     /// flight at a time.
-    pub reads: UnboundedSender<ReadRound>,
+    pub(crate) reads: UnboundedSender<ReadRound>,
     /// Proposals that raft refused or lost. Unbounded; bounded by the proposals in flight.
-    pub refused: UnboundedSender<Refusal>,
+    pub(crate) refused: UnboundedSender<Refusal>,
 }
 
 /// A member's raft state machine, with its inputs and outputs.
-pub struct Node {
+pub(crate) struct Node {
     raw: RawNode<LogStorage>,
     inbox: Inputs,
     outputs: Outputs,
@@ -123,7 +124,7 @@ pub struct Node {
     /// Until then the log is silent about ignored messages.
     quiet_until: Instant,
     changes: Changes,
-    held: DeferredMessages,
+    deferred: DeferredMessages,
     proposals: Proposals,
     parked_reads: VecDeque<Message>,
     applied: u64,
@@ -133,7 +134,7 @@ pub struct Node {
 
 impl Node {
     /// Wraps a recovered state machine.
-    pub fn new(
+    pub(crate) fn new(
         raw: RawNode<LogStorage>,
         inbox: Inputs,
         outputs: Outputs,
@@ -153,7 +154,7 @@ impl Node {
             outputs,
             status,
             timing,
-            held: DeferredMessages::default(),
+            deferred: DeferredMessages::default(),
             parked_reads: VecDeque::new(),
             backlog: Backlog::default(),
             stopping: false,
@@ -161,7 +162,7 @@ impl Node {
     }
 
     /// Runs until [`Input::Stop`], or until every sender of the inbox is gone.
-    pub fn run(mut self) {
+    pub(crate) fn run(mut self) {
         trace::set_thread("raft");
         self.publish(true);
         self.process_readies();
@@ -232,7 +233,7 @@ impl Node {
                     }
                 };
                 self.raw.mut_store().set_conf_state(conf_state.clone());
-                self.held.conf_applied(index);
+                self.deferred.conf_applied(index);
                 // Apply waits for the answer, unless the member is shutting down.
                 let _ = answer.send(conf_state);
                 self.note_changes(self.raw.raft.id);
@@ -273,7 +274,7 @@ impl Node {
         if self.quiet_until <= now {
             self.quiet_until = now + COMPLAINTS_EVERY;
             let from = format!("{from:x}");
-            tracing::error!(from, "a message of this member is ignored: {fault}");
+            tracing::error!(from, "ignored a message from this member: {fault}");
         }
     }
 
@@ -329,7 +330,7 @@ impl Node {
         let Persisted { ready, index } = self.outputs.writes.persisted(number);
         self.raw.mut_store().stable_to(index);
         self.raw.on_persist_ready(ready);
-        self.held.persisted(number);
+        self.deferred.persisted(number);
         self.note_changes(self.raw.raft.id);
     }
 
@@ -459,7 +460,7 @@ impl Node {
                 break;
             }
         }
-        let free = self.held.release();
+        let free = self.deferred.release();
         self.send(free);
     }
 
@@ -484,11 +485,11 @@ impl Node {
         // 3. A leader sends while the disk works, unless it has just voted for itself.
         let messages = ready.take_messages();
         if vote_changed {
-            self.held.hold(self.outputs.writes.last(), conf_index, messages);
+            self.deferred.hold(self.outputs.writes.last(), conf_index, messages);
         } else {
             self.send(messages);
         }
-        self.held.hold(self.outputs.writes.last(), conf_index, ready.take_persisted_messages());
+        self.deferred.hold(self.outputs.writes.last(), conf_index, ready.take_persisted_messages());
 
         // 4. Entries that are committed, and on this disk, go to apply.
         self.hand_over(committed, ready.take_read_states());
@@ -544,7 +545,7 @@ impl Node {
     /// Publishes raft's state to the other threads.
     fn publish(&self, leadership: bool) {
         let raft = &self.raw.raft;
-        self.status.set_log(raft.raft_log.committed, raft.raft_log.last_index());
+        self.status.set_commit(raft.raft_log.committed);
         if leadership {
             let now = Leadership { term: raft.term, leader: raft.leader_id };
             self.status.set_leadership(raft.state, now, raft.vote);

@@ -43,13 +43,13 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// A request, of a client or of this member itself, on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proposal {
+pub(crate) struct Proposal {
     /// The request's id, which is also inside `data`.
-    pub id: u64,
+    pub(crate) id: u64,
     /// The command that every member will apply.
-    pub data: Bytes,
+    pub(crate) data: Bytes,
     /// When it entered the inbox.
-    pub since: Instant,
+    pub(crate) since: Instant,
 }
 
 /// A proposal that raft has taken.
@@ -64,7 +64,7 @@ struct Sent {
 
 /// Why a proposal will not be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Raft did not take it, though there is a leader.
     Dropped,
     /// It was lost with its leader.
@@ -73,18 +73,18 @@ pub enum Reason {
 
 /// A proposal that was lost with its leader.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Lost {
+pub(crate) struct Lost {
     /// The id of the request that was proposed.
-    pub id: u64,
+    pub(crate) id: u64,
     /// The term in which it was sent to the leader.
-    pub term: u64,
+    pub(crate) term: u64,
     /// Its bytes if it will be proposed again; `None` if the client must be answered.
-    pub again: Option<usize>,
+    pub(crate) again: Option<usize>,
 }
 
 /// All proposals of this member that are neither committed nor lost yet.
 #[derive(Debug)]
-pub struct Proposals {
+pub(crate) struct Proposals {
     /// The low 16 bits of the member's id, with which its request ids begin.
     prefix: u64,
     gathered: Vec<Proposal>,
@@ -96,7 +96,7 @@ pub struct Proposals {
 
 impl Proposals {
     /// No proposals yet; `member_id` says which ids are this member's.
-    pub fn new(member_id: u64) -> Self {
+    pub(crate) fn new(member_id: u64) -> Self {
         Self {
             prefix: member_id & 0xffff,
             gathered: Vec::new(),
@@ -107,24 +107,24 @@ impl Proposals {
     }
 
     /// Adds a proposal from the inbox. Returns how many are gathered in this turn.
-    pub fn gather(&mut self, proposal: Proposal) -> usize {
+    pub(crate) fn gather(&mut self, proposal: Proposal) -> usize {
         self.gathered.push(proposal);
         self.gathered.len()
     }
 
     /// Whether proposals are gathered and not proposed yet.
-    pub fn has_gathered(&self) -> bool {
+    pub(crate) fn has_gathered(&self) -> bool {
         !self.gathered.is_empty()
     }
 
     /// Whether no proposal waits, gathered or parked.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.gathered.is_empty() && self.parked.is_empty()
     }
 
     /// Parks the gathered proposals until there is a leader. Returns the proposals that find no
     /// room.
-    pub fn park(&mut self) -> Vec<Proposal> {
+    pub(crate) fn park(&mut self) -> Vec<Proposal> {
         let room = PARKED_MAX.saturating_sub(self.parked.len());
         let refused = self.gathered.split_off(room.min(self.gathered.len()));
         self.parked.extend(self.gathered.drain(..));
@@ -132,14 +132,14 @@ impl Proposals {
     }
 
     /// Takes all that can be proposed now, the oldest first.
-    pub fn take(&mut self) -> Vec<Proposal> {
+    pub(crate) fn take(&mut self) -> Vec<Proposal> {
         let mut all: Vec<Proposal> = self.parked.drain(..).collect();
         all.append(&mut self.gathered);
         all
     }
 
     /// Notes that raft has taken these proposals in `term`.
-    pub fn sent(&mut self, proposals: &[Proposal], term: u64, is_repeatable: bool) {
+    pub(crate) fn sent(&mut self, proposals: &[Proposal], term: u64, is_repeatable: bool) {
         for proposal in proposals {
             let sent = Sent { proposal: proposal.clone(), term, is_repeatable };
             self.sent.insert(proposal.id, sent);
@@ -148,7 +148,7 @@ impl Proposals {
 
     /// These entries are committed, in log order, and all before them were given to this call
     /// earlier. Returns the proposals that this proves lost.
-    pub fn committed(&mut self, entries: &[Entry]) -> Vec<Lost> {
+    pub(crate) fn committed(&mut self, entries: &[Entry]) -> Vec<Lost> {
         let Some(last) = entries.last() else { return Vec::new() };
         if !self.sent.is_empty() {
             for id in entries.iter().map(|entry| pb::entry_id(&entry.data)) {
@@ -180,7 +180,7 @@ impl Proposals {
 
     /// Drops proposals from before `oldest`, whose clients have given up; they must not be carried
     /// out so late. Returns their bytes.
-    pub fn expire(&mut self, oldest: Instant) -> usize {
+    pub(crate) fn expire(&mut self, oldest: Instant) -> usize {
         self.sent.retain(|_, sent| oldest <= sent.proposal.since);
         let mut bytes = 0;
         while let Some(proposal) = self.parked.pop_front_if(|parked| parked.since < oldest) {
@@ -191,7 +191,7 @@ impl Proposals {
 }
 
 /// The message that proposes these, in this term.
-pub fn message(proposals: &[Proposal], raft: &Raft<LogStorage>) -> Message {
+pub(crate) fn message(proposals: &[Proposal], raft: &Raft<LogStorage>) -> Message {
     let entry = |proposal: &Proposal| Entry { data: proposal.data.clone(), ..Entry::default() };
     let mut message = Message::default();
     message.set_msg_type(MessageType::MsgPropose);
@@ -204,17 +204,17 @@ pub fn message(proposals: &[Proposal], raft: &Raft<LogStorage>) -> Message {
 
 /// Whether a member that speaks glass has forwarded this proposal to the leader of another term. It
 /// must not be appended then, because its sender may have proposed it again.
-pub fn is_stale(message: &Message, raft: &Raft<LogStorage>) -> bool {
+pub(crate) fn is_stale(message: &Message, raft: &Raft<LogStorage>) -> bool {
     message.log_term != 0 && (raft.state != StateRole::Leader || message.log_term != raft.term)
 }
 
 /// The sum of the bytes of these proposals.
-pub fn data_len(proposals: &[Proposal]) -> usize {
+pub(crate) fn data_len(proposals: &[Proposal]) -> usize {
     proposals.iter().map(|proposal| proposal.data.len()).sum()
 }
 
 /// How many of the first proposals make a batch: at least one.
-pub fn batch_len(proposals: &[Proposal]) -> usize {
+pub(crate) fn batch_len(proposals: &[Proposal]) -> usize {
     let mut bytes = 0;
     let fits = |proposal: &&Proposal| {
         bytes += proposal.data.len();

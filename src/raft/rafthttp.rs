@@ -54,7 +54,7 @@ mod msgapp_codec;
 mod peer;
 mod pipeline;
 mod probing;
-pub mod questions;
+pub(crate) mod questions;
 mod server;
 mod stream;
 mod transport;
@@ -63,6 +63,6 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use active::Active;
-pub use peer::Peer;
-pub use transport::{Config, Sender, Transport, spawn};
+pub(crate) use active::Active;
+pub(crate) use peer::Peer;
+pub(crate) use transport::{Config, Sender, Transport, spawn};

@@ -21,7 +21,7 @@ const TERM_LEAD_MAX: u64 = 1 << 32;
 
 /// Why a message is not given to raft-rs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// This member's log has lost entries that it had acknowledged.
     TailLost {
         /// The index that the leader knows to be committed, and to be on this member.
@@ -51,7 +51,7 @@ impl fmt::Display for Fault {
 }
 
 /// The fault of a message, if it has one.
-pub fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
+pub(crate) fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
     let log = &raft.raft_log;
     let last = log.last_index();
     let wrong = |what| Some(Fault::Senseless(what));

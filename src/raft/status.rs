@@ -15,21 +15,19 @@ use crate::trace;
 
 /// The leader and the term, as far as this member knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Leadership {
+pub(crate) struct Leadership {
     /// Raft's term in which `leader` leads, or in which there is none.
-    pub term: u64,
+    pub(crate) term: u64,
     /// The leader's id; 0 for none.
-    pub leader: u64,
+    pub(crate) leader: u64,
 }
 
 /// Watermarks and leadership, written by the raft and apply threads.
 #[derive(Debug)]
-pub struct Status {
+pub(crate) struct Status {
     term: AtomicU64,
     leader: AtomicU64,
-    role: AtomicU64,
     commit: AtomicU64,
-    last: AtomicU64,
     applied: AtomicU64,
     elected_at: Mutex<Option<Instant>>,
     leadership: watch::Sender<Leadership>,
@@ -37,25 +35,23 @@ pub struct Status {
 }
 
 /// A role by the number that records carry: 0 follower, 1 candidate, 2 leader, 3 pre-candidate.
-pub fn role_number(role: StateRole) -> u64 {
+pub(crate) fn role_number(role: StateRole) -> u64 {
     match role {
         StateRole::Follower => 0,
         StateRole::Candidate => 1,
-        StateRole::Leader => 2,
+        StateRole::Leader => trace::value::LEADER,
         StateRole::PreCandidate => 3,
     }
 }
 
 impl Status {
     /// A status in which everything up to `applied` has been applied.
-    pub fn new(applied: u64) -> Self {
+    pub(crate) fn new(applied: u64) -> Self {
         trace::watermarks().applied.store(applied, Ordering::Relaxed);
         Self {
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
-            role: AtomicU64::new(0),
             commit: AtomicU64::new(applied),
-            last: AtomicU64::new(0),
             applied: AtomicU64::new(applied),
             elected_at: Mutex::new(None),
             leadership: watch::Sender::new(Leadership::default()),
@@ -64,61 +60,50 @@ impl Status {
     }
 
     /// Raft's current term, as the raft thread last published it.
-    pub fn term(&self) -> u64 {
+    pub(crate) fn term(&self) -> u64 {
         self.term.load(Ordering::Acquire)
     }
 
     /// The leader's id; 0 for none.
-    pub fn leader(&self) -> u64 {
+    pub(crate) fn leader(&self) -> u64 {
         self.leader.load(Ordering::Acquire)
     }
 
-    /// The member's own role, by [`role_number`].
-    pub fn role(&self) -> u64 {
-        self.role.load(Ordering::Acquire)
-    }
-
     /// The highest index that is known to be committed.
-    pub fn commit(&self) -> u64 {
+    pub(crate) fn commit(&self) -> u64 {
         self.commit.load(Ordering::Acquire)
     }
 
-    /// The last index of the log.
-    pub fn last(&self) -> u64 {
-        self.last.load(Ordering::Acquire)
-    }
-
     /// The highest index that apply has made visible.
-    pub fn applied(&self) -> u64 {
+    pub(crate) fn applied(&self) -> u64 {
         self.applied.load(Ordering::Acquire)
     }
 
     /// When this member learned of the present leader; `None` if it never had one.
-    pub fn elected_at(&self) -> Option<Instant> {
+    pub(crate) fn elected_at(&self) -> Option<Instant> {
         *self.elected_at.lock().expect("nobody panics while holding it")
     }
 
     /// A receiver that sees each change of term or leader.
-    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+    pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.subscribe()
     }
 
     /// A receiver that sees the applied index rise.
-    pub fn watch_applied(&self) -> watch::Receiver<u64> {
+    pub(crate) fn watch_applied(&self) -> watch::Receiver<u64> {
         self.applied_watch.subscribe()
     }
 
     /// Called by the apply thread: everything up to `index` is visible.
-    pub fn set_applied(&self, index: u64) {
+    pub(crate) fn set_applied(&self, index: u64) {
         self.applied.store(index, Ordering::Release);
         trace::watermarks().applied.store(index, Ordering::Relaxed);
         self.applied_watch.send_replace(index);
     }
 
-    /// Called by the raft thread: the commit index and the last index of the log.
-    pub(super) fn set_log(&self, commit: u64, last: u64) {
+    /// Called by the raft thread: the highest index that is known to be committed.
+    pub(super) fn set_commit(&self, commit: u64) {
         self.commit.store(commit, Ordering::Release);
-        self.last.store(last, Ordering::Release);
         trace::watermarks().commit.store(commit, Ordering::Relaxed);
     }
 
@@ -129,7 +114,6 @@ impl Status {
         marks.term.store(now.term, Ordering::Relaxed);
         marks.leader.store(now.leader, Ordering::Relaxed);
         marks.vote.store(vote, Ordering::Relaxed);
-        self.role.store(role_number(role), Ordering::Release);
         self.term.store(now.term, Ordering::Release);
         let before = self.leader.swap(now.leader, Ordering::AcqRel);
         if before != now.leader && now.leader != 0 {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 /// The times of the raft loop.
 #[derive(Clone, Copy, Debug)]
-pub struct Timing {
+pub(crate) struct Timing {
     /// The length of a tick (`--heartbeat-interval`).
-    pub tick: Duration,
+    pub(crate) tick: Duration,
     /// Ticks to skip once, when the member can reach others; 0 for none.
-    pub advance: usize,
+    pub(crate) advance: usize,
     /// Whether this member is the only one, and need not wait for others before it skips.
-    pub is_alone: bool,
+    pub(crate) is_alone: bool,
     /// How long a proposal may wait for a leader.
-    pub patience: Duration,
+    pub(crate) patience: Duration,
 }

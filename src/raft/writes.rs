@@ -15,9 +15,9 @@ use raft::eraftpb::{Entry, HardState};
 use crate::storage::wal;
 
 /// The writes on their way to the disk.
-pub struct Writes {
+pub(crate) struct Writes {
     wal: wal::Writer,
-    /// Of each write that is not on disk yet, its Ready and its last index, 0 without entries.
+    /// The Ready and the last index (0 without entries) of each write that is not on disk yet.
     queue: VecDeque<(u64, u64)>,
     /// The Ready of the last write.
     last: u64,
@@ -31,43 +31,43 @@ pub struct Writes {
 
 /// The last entry and Ready on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Persisted {
+pub(crate) struct Persisted {
     /// Everything up to and including this Ready.
-    pub ready: u64,
+    pub(crate) ready: u64,
     /// The log up to this index; 0 if no entries were written.
-    pub index: u64,
+    pub(crate) index: u64,
 }
 
 impl Writes {
     /// No writes yet; the log has this term and vote.
-    pub fn new(wal: wal::Writer, vote: (u64, u64)) -> Self {
+    pub(crate) fn new(wal: wal::Writer, vote: (u64, u64)) -> Self {
         let queue = VecDeque::new();
         Self { wal, queue, last: 0, last_ready: 0, unwritten: None, vote }
     }
 
     /// Notes a new Ready.
-    pub fn begin(&mut self, ready: u64) {
+    pub(crate) fn begin(&mut self, ready: u64) {
         self.last_ready = ready;
     }
 
     /// The number of the newest Ready.
-    pub fn last_ready(&self) -> u64 {
+    pub(crate) fn last_ready(&self) -> u64 {
         self.last_ready
     }
 
-    /// The Ready that has to be on disk before anything that depends on the present one may happen.
-    pub fn last(&self) -> u64 {
+    /// The last Ready with a write. Effects of the newest Ready wait until this one is on disk.
+    pub(crate) fn last(&self) -> u64 {
         self.last
     }
 
     /// Whether all writes are on disk.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// Hands the Ready's entries and hard state to the WAL. Returns whether term or vote have
     /// changed.
-    pub fn persist(&mut self, entries: Vec<Entry>, hard_state: Option<HardState>) -> bool {
+    pub(crate) fn persist(&mut self, entries: Vec<Entry>, hard_state: Option<HardState>) -> bool {
         let vote = hard_state.as_ref().map(|state| (state.term, state.vote));
         let vote_changed = vote.is_some_and(|vote| vote != self.vote);
         if let Some(vote) = vote {
@@ -84,7 +84,7 @@ impl Writes {
     }
 
     /// Writes a commit index that no entries have taken along, without a sync.
-    pub fn write_commit(&mut self) {
+    pub(crate) fn write_commit(&mut self) {
         if let Some(hard_state) = self.unwritten.take() {
             self.write(Vec::new(), Some(hard_state), false);
         }
@@ -106,7 +106,7 @@ impl Writes {
     }
 
     /// The WAL has everything up to the Ready `number` on disk.
-    pub fn persisted(&mut self, number: u64) -> Persisted {
+    pub(crate) fn persisted(&mut self, number: u64) -> Persisted {
         let ready = if self.last <= number { self.last_ready } else { number };
         let mut index = 0;
         while let Some((_, last)) = self.queue.pop_front_if(|(ready, _)| *ready <= number) {
@@ -117,7 +117,7 @@ impl Writes {
     }
 
     /// Writes what still waits, and ends the `wal` thread.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.write_commit();
         self.wal.stop();
     }

@@ -64,7 +64,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-pub use self::room::{Connection, Held, Room, Share};
+pub use self::room::{Connection, Room, Seat, UnsentBytes};
 use self::rope::Rope;
 
 /// Bytes of rows that are read again at a time; the last row may exceed them.
@@ -73,14 +73,14 @@ pub const PIECE: usize = 1 << 20;
 /// The answer to a request.
 #[derive(Debug)]
 pub enum Answer<T> {
-    /// A message.
+    /// The whole answer, as one gRPC message.
     Whole(T),
     /// Encoded, and sent in pieces.
     Large(Large),
 }
 
 impl<T> Answer<T> {
-    /// Changes the message.
+    /// Applies `change` to a whole message; a large answer stays as it is.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Answer<U> {
         match self {
             Answer::Whole(message) => Answer::Whole(change(message)),
@@ -92,7 +92,7 @@ impl<T> Answer<T> {
 /// An encoded answer without its header.
 #[derive(Debug)]
 pub struct Large {
-    /// The request.
+    /// The request's id.
     pub id: u64,
     /// Bytes in all, without the header.
     pub len: usize,
@@ -101,9 +101,9 @@ pub struct Large {
     /// The part that is not sent yet.
     rope: Arc<Mutex<Rope>>,
     /// Its bytes if it turned out to be small, otherwise none.
-    held: Held,
+    unsent: UnsentBytes,
     /// Its place in the ledger; `None` if it turned out to be small.
-    pub(super) share: Option<Arc<Share>>,
+    pub(super) seat: Option<Arc<Seat>>,
     /// Whether the client may repeat the request: it has written nothing.
     pub is_read: bool,
     /// Bytes by which the rows that were read again last exceed the window.
@@ -114,17 +114,17 @@ impl Large {
     /// The answer to request `id`, as a [`Writer`](writer::Writer) has finished it.
     pub(super) fn new(
         id: u64,
-        (rope, len, share): (Rope, usize, Option<Share>),
+        (rope, len, seat): (Rope, usize, Option<Seat>),
         client: &Arc<Connection>,
         (revision, is_read): (i64, bool),
     ) -> Large {
-        let held = client.hold(if share.is_none() { len } else { 0 });
+        let unsent = client.hold(if seat.is_none() { len } else { 0 });
         let rope = Arc::new(Mutex::new(rope));
-        if let Some(share) = &share {
-            share.send(&rope);
+        if let Some(seat) = &seat {
+            seat.send(&rope);
         }
-        let share = share.map(Arc::new);
-        Large { id, len, revision, rope, held, share, is_read, excess: 0 }
+        let seat = seat.map(Arc::new);
+        Large { id, len, revision, rope, unsent, seat, is_read, excess: 0 }
     }
 
     /// The part that is not sent yet.
@@ -135,9 +135,9 @@ impl Large {
     /// A frame for HTTP/2, counted until it is written. `is_kept`: these bytes were kept when the
     /// answer was read.
     pub fn piece(&mut self, bytes: Bytes, is_kept: bool) -> Bytes {
-        match &self.share {
-            Some(share) => share.piece(bytes, is_kept),
-            None => self.held.piece(bytes),
+        match &self.seat {
+            Some(seat) => seat.piece(bytes, is_kept),
+            None => self.unsent.piece(bytes),
         }
     }
 
@@ -145,14 +145,14 @@ impl Large {
     /// count as stalled.
     pub fn reads(&mut self) {
         let excess = std::mem::take(&mut self.excess);
-        self.share.iter().for_each(|share| share.pause(excess));
+        self.seat.iter().for_each(|seat| seat.pause(excess));
     }
 
     /// The member has read the next rows, which have `bytes` bytes.
     pub fn read(&mut self, bytes: usize) {
-        if let Some(share) = &self.share {
-            self.excess = bytes.saturating_sub(share.window());
-            share.resume(self.excess);
+        if let Some(seat) = &self.seat {
+            self.excess = bytes.saturating_sub(seat.window());
+            seat.resume(self.excess);
         }
     }
 }

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use super::{
     Error,
     answer::{
-        Answer, Connection, Large, PIECE, Share,
+        Answer, Connection, Large, PIECE, Seat,
         meter::Meter,
         rope::Rows,
         writer::{Stop, Writer},
@@ -142,7 +142,7 @@ impl AnswerReader {
         id: u64,
         ranges: impl Iterator<Item = RangeRequest>,
         from: &Arc<Connection>,
-    ) -> Result<Option<Share>, Error> {
+    ) -> Result<Option<Seat>, Error> {
         let mut ranges = ranges.filter(|range| !range.range_end.is_empty()).peekable();
         let plan = if ranges.peek().is_none() { 0 } else { self.store.plan_bytes(ranges) };
         if plan <= from.small() && from.is_free() {
@@ -157,7 +157,8 @@ impl AnswerReader {
         &self,
         id: u64,
         mut reply: Reply,
-        (from, share): (&Arc<Connection>, Option<Share>),
+        from: &Arc<Connection>,
+        seat: Option<Seat>,
     ) -> Result<Answer<KvResponse>, Error> {
         if reply.rows() <= SHORT_ROWS_MAX {
             let source = Source::Published(self.store.backend());
@@ -165,7 +166,7 @@ impl AnswerReader {
                 return Ok(Answer::Whole(response));
             }
         }
-        self.read_large_in(id, Question::Planned(reply), (from, share)).await.map(Answer::Large)
+        self.read_large_in(id, Question::Planned(reply), from, seat).await.map(Answer::Large)
     }
 
     /// Reads an answer that may be large, on a blocking thread.
@@ -175,18 +176,19 @@ impl AnswerReader {
         question: Question,
         from: &Arc<Connection>,
     ) -> Result<Large, Error> {
-        self.read_large_in(id, question, (from, None)).await
+        self.read_large_in(id, question, from, None).await
     }
 
     async fn read_large_in(
         &self,
         id: u64,
         mut question: Question,
-        (from, mut share): (&Arc<Connection>, Option<Share>),
+        from: &Arc<Connection>,
+        mut seat: Option<Seat>,
     ) -> Result<Large, Error> {
         let patience = self.request_timeout;
         loop {
-            let meter = Meter::new(from, share.take());
+            let meter = Meter::new(from, seat.take());
             let read = move |store: &Store| (question.read(store, id, meter), question);
             let (result, again) = self.long_reads.read(id, read).await?;
             match result {
@@ -198,7 +200,7 @@ impl AnswerReader {
                 }
                 // With a place in the ledger this does not happen again.
                 Err(Failed::Stopped(Stop::Full, plan)) => {
-                    share = Some(match again {
+                    seat = Some(match again {
                         Question::Planned(_) => from.enter_at_last(id, plan, patience).await,
                         _ => from.enter(id, plan, patience).await?,
                     });

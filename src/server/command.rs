@@ -71,8 +71,8 @@ pub(crate) enum Command {
 pub(super) enum EntryError {
     #[error(
         "entry {index} of the log is {name} (kind {kind}), which this version cannot carry out: \
-         a member that left it out would serve what the others do not. Run this cluster without \
-         this member, or without what an etcd member was asked to do"
+         a member that left it out would serve other data than the rest. Remove this member from \
+         the cluster, or use no feature that this version lacks"
     )]
     Unsupported { index: u64, kind: u64, name: &'static str },
     #[error("entry {index} of the log does not decode: {source}")]

@@ -80,7 +80,7 @@ const SESSION_TTL: i64 = 60;
 /// How long to retry deleting the key of a client that has disconnected. A lease that the member
 /// granted for the call has expired by then, and the key with it.
 const RELEASE_WITHIN: Duration = Duration::from_secs(60);
-/// The same from the order to stop on: a member that stops does not wait for a leader.
+/// How long to retry once the member is stopping: it does not wait for a leader.
 const RELEASE_AT_STOP: Duration = Duration::from_millis(500);
 /// The pause between two attempts.
 const RELEASE_PAUSE: Duration = Duration::from_millis(200);
@@ -96,35 +96,35 @@ pub(crate) struct Concurrency {
     pub(crate) stopping: Stopping,
 }
 
-/// The call's end of the line to its client.
-struct Caller {
-    line: mpsc::Receiver<End>,
+/// Tells the call that its client has gone.
+struct Departure {
+    end: mpsc::Receiver<End>,
 }
 
-impl Caller {
+impl Departure {
     /// Returns when nobody waits for the call any more.
     async fn gone(&mut self) -> End {
-        self.line.recv().await.unwrap_or(End::Gone)
+        self.end.recv().await.unwrap_or(End::Gone)
     }
 
     /// Whether nobody waits for the call any more.
     fn has_gone(&self) -> bool {
-        self.line.is_closed()
+        self.end.is_closed()
     }
 }
 
-/// The client's end of the line. Dropping it notifies the call.
-struct Line {
-    end: mpsc::Sender<End>,
+/// Held on the client's behalf; its drop notifies the call.
+struct Client {
+    gone: mpsc::Sender<End>,
     /// Done when the call's task has ended.
     call: Option<Tidying>,
 }
 
-impl Drop for Line {
+impl Drop for Client {
     fn drop(&mut self) {
         if dropped::is_expiring() {
             // This is the only message, so there is room.
-            let _ = self.end.try_send(End::Expired);
+            let _ = self.gone.try_send(End::Expired);
             self.call.take().into_iter().for_each(dropped::leave);
         }
     }
@@ -132,21 +132,21 @@ impl Drop for Line {
 
 /// Runs a call as a task that outlives the returned future. When that future is dropped, because
 /// the client has disconnected or the deadline has passed, the task is notified and tidies up.
-async fn attended<T, F>(call: impl FnOnce(Caller) -> F) -> Result<T, Error>
+async fn attended<T, F>(call: impl FnOnce(Departure) -> F) -> Result<T, Error>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, Error>> + Send + 'static,
 {
-    let (end, line) = mpsc::channel(1);
+    let (gone, end) = mpsc::channel(1);
     let (tidier, tidying) = dropped::tidying();
-    let call = call(Caller { line });
+    let call = call(Departure { end });
     let call = tokio::spawn(async move {
         let _tidier = tidier;
         call.await
     });
-    let line = Line { end, call: Some(tidying) };
+    let client = Client { gone, call: Some(tidying) };
     let result = call.await;
-    drop(line);
+    drop(client);
     match result {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -173,7 +173,7 @@ struct Entered {
     before: Option<KeyValue>,
     /// Whether no older key is ahead.
     is_first: bool,
-    /// Of the transaction's answer.
+    /// The header of the transaction's answer.
     header: Option<ResponseHeader>,
 }
 
@@ -257,7 +257,8 @@ impl Concurrency {
         &self,
         id: u64,
         name: &[u8],
-        (lease, value): (i64, Bytes),
+        lease: i64,
+        value: Bytes,
     ) -> Result<Entered, Error> {
         let prefix = prefix_of(name);
         let key = key_of(&prefix, lease);
@@ -346,13 +347,18 @@ impl Concurrency {
 
     /// Waits until the call is first. Gives its place back if the wait fails, the client
     /// disconnects, or the member stops.
-    async fn hold(&self, id: u64, entered: &Entered, mut caller: Caller) -> Result<Outcome, Error> {
+    async fn hold(
+        &self,
+        id: u64,
+        entered: &Entered,
+        mut client: Departure,
+    ) -> Result<Outcome, Error> {
         let queued = &entered.queued;
         if entered.is_first {
             let revision = revision_of(entered.header.as_ref());
             mark!(LockAcquired, id, own = queued.created, revision = revision);
             // An earlier call has put the key and still owns it, even if this one is not answered.
-            if caller.has_gone() && entered.before.is_none() {
+            if client.has_gone() && entered.before.is_none() {
                 self.release(id, queued).await;
                 return Err(Error::Canceled);
             }
@@ -360,13 +366,13 @@ impl Concurrency {
         }
         let first = tokio::select! {
             biased;
-            first = dropped::until(self.wait_deletes(id, queued), caller.gone()) => {
+            first = dropped::until(self.wait_deletes(id, queued), client.gone()) => {
                 first.unwrap_or(Err(Error::Canceled))
             }
             () = self.stopping.given() => Err(Error::Stopped),
         };
-        let is_unheard = caller.has_gone() && entered.before.is_none();
-        if first.is_err() || is_unheard {
+        let has_no_client = client.has_gone() && entered.before.is_none();
+        if first.is_err() || has_no_client {
             self.release(id, queued).await;
         }
         first
@@ -403,11 +409,11 @@ mod tests {
     #[tokio::test]
     async fn a_call_whose_client_disconnects_is_notified_and_runs_to_its_end() {
         let (report, mut reports) = mpsc::channel(4);
-        let call = attended(move |mut caller| async move {
-            assert!(!caller.has_gone());
+        let call = attended(move |mut client| async move {
+            assert!(!client.has_gone());
             report.send("began").await.unwrap();
-            caller.gone().await;
-            assert!(caller.has_gone());
+            client.gone().await;
+            assert!(client.has_gone());
             report.send("tidied up").await.unwrap();
             Ok(())
         });

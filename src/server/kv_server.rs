@@ -53,7 +53,7 @@ impl KvServer {
         }
         self.proposer.check_quota(id, put_cost(&put)).await?;
         let reply = self.proposer.propose(id, Command::Put(put)).await?.kv();
-        Ok(self.answers.finish(id, reply, (from, None)).await?.map(KvResponse::put))
+        Ok(self.answers.finish(id, reply, from, None).await?.map(KvResponse::put))
     }
 
     /// KV.Range. A short range is answered at once; a longer one is read on a blocking thread.
@@ -88,7 +88,7 @@ impl KvServer {
         delete_range: DeleteRangeRequest,
         from: &Arc<Connection>,
     ) -> Result<Answer<DeleteRangeResponse>, Error> {
-        let share = match delete_range.prev_kv {
+        let seat = match delete_range.prev_kv {
             true => {
                 let deleted = std::iter::once(deleted_range(&delete_range));
                 self.answers.room_for(id, deleted, from).await?
@@ -96,7 +96,7 @@ impl KvServer {
             false => None,
         };
         let reply = self.propose_delete(id, delete_range).await?;
-        Ok(self.answers.finish(id, reply, (from, share)).await?.map(KvResponse::delete_range))
+        Ok(self.answers.finish(id, reply, from, seat).await?.map(KvResponse::delete_range))
     }
 
     /// Deletes keys. The rows of the reply are not read yet.
@@ -120,12 +120,12 @@ impl KvServer {
         if check::txn_is_read_only(txn.request(0)) {
             return self.read_txn(id, txn.into_request(), from).await;
         }
-        let share = match txn.reads() {
+        let seat = match txn.reads() {
             true => self.answers.room_for(id, txn.ranges(), from).await?,
             false => None,
         };
         let reply = self.propose_txn(id, txn).await?;
-        Ok(self.answers.finish(id, reply, (from, share)).await?.map(KvResponse::txn))
+        Ok(self.answers.finish(id, reply, from, seat).await?.map(KvResponse::txn))
     }
 
     async fn read_txn(

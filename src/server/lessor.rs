@@ -85,7 +85,7 @@ struct Lease {
     /// Seconds that remained at the last checkpoint; 0 for the whole TTL.
     remaining: i64,
     keys: BTreeSet<Bytes>,
-    /// `None` unless primary.
+    /// When the lease expires; `None` unless this member is the primary.
     deadline: Option<Instant>,
     /// The moment under which the lease is in the queue.
     look: Option<Instant>,
@@ -102,7 +102,7 @@ pub struct View {
     pub keys: Vec<Bytes>,
 }
 
-/// An expired lease.
+/// A lease to be revoked, because its deadline is past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) lease: i64,
@@ -176,7 +176,8 @@ impl Lessor {
     /// Apply thread: creates a lease with this id and TTL in seconds, and its row.
     pub(super) fn grant(
         &self,
-        (lease, ttl): (i64, i64),
+        lease: i64,
+        ttl: i64,
         now: Instant,
         backend: &mut WriteGuard<'_>,
     ) -> Result<(), Error> {

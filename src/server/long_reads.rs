@@ -54,9 +54,9 @@ struct Queue {
 }
 
 /// Counts a waiting call. Dropping it ends the wait.
-struct Waiting<'l>(&'l AtomicUsize);
+struct WaitingCall<'l>(&'l AtomicUsize);
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingCall<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -139,7 +139,7 @@ impl Queue {
 
     async fn wait(&self, id: u64, patience: Duration) -> Result<OwnedSemaphorePermit, Error> {
         let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waiting = Waiting(&self.waiting);
+        let _waiting = WaitingCall(&self.waiting);
         let mut span = stage!(ReadQueue, id, ahead = ahead, limit = self.max).begun();
         let permit = match timeout(patience, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(permit) => permit.map_err(|_| Error::Stopped),

@@ -39,10 +39,10 @@ pub struct Member {
 /// The attributes that a member publishes when it starts.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Attributes {
-    /// `--name`.
+    /// The member's `--name`; empty until it has published it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// `--advertise-client-urls`.
+    /// The member's `--advertise-client-urls`, none until it has published them.
     #[serde(rename = "clientURLs", default, skip_serializing_if = "Vec::is_empty")]
     pub client_urls: Vec<String>,
 }

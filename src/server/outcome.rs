@@ -18,7 +18,7 @@ pub(crate) struct Outcome {
 /// The result of a request that was carried out.
 #[derive(Debug)]
 pub(crate) enum Response {
-    /// Of the KV service. The reads of the request are planned, but not done yet.
+    /// The result of a KV request, whose reads are planned, but not done yet.
     Kv(Reply),
     /// The alarms that were listed, raised or disarmed.
     Alarm(Vec<AlarmMember>),
@@ -26,7 +26,7 @@ pub(crate) enum Response {
     LeaseGrant(LeaseGrantResponse),
     /// A lease was revoked, and its keys are deleted.
     LeaseRevoke(LeaseRevokeResponse),
-    /// Of a request whose answer carries nothing.
+    /// The result of a request whose answer carries nothing.
     Empty,
 }
 

@@ -15,7 +15,7 @@ use crate::pb::etcdserverpb::{
 
 use super::{
     Error,
-    answer::{Connection, Held},
+    answer::{Connection, UnsentBytes},
     kv_server::KvServer,
     mvcc::{KvResponse, Reply, Store, reader::Source},
 };
@@ -42,14 +42,15 @@ impl KvServer {
         &self,
         id: u64,
         range: &RangeRequest,
-        (client, patience): (&Arc<Connection>, Duration),
-    ) -> Result<(RangeResponse, Held), Error> {
+        client: &Arc<Connection>,
+        patience: Duration,
+    ) -> Result<(RangeResponse, UnsentBytes), Error> {
         self.prepare_range(id, range).await?;
         loop {
             client.ready(id, patience).await?;
             if let Some(response) = self.store.small_range(id, range, usize::MAX)? {
-                let held = client.hold(response.encoded_len());
-                return Ok((response, held));
+                let unsent = client.hold(response.encoded_len());
+                return Ok((response, unsent));
             }
             let (range, client) = (range.clone(), Arc::clone(client));
             let read = move |store: &Store| {
@@ -57,8 +58,8 @@ impl KvServer {
                     return Ok(None);
                 }
                 let response = store.range(id, &range)?;
-                let held = client.hold(response.encoded_len());
-                Ok(Some((response, held)))
+                let unsent = client.hold(response.encoded_len());
+                Ok(Some((response, unsent)))
             };
             if let Some(read) = self.long_reads.read_within(id, patience, read).await?? {
                 return Ok(read);

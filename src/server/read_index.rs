@@ -67,14 +67,14 @@ pub struct ReadIndex {
     /// How long a round may take, and how long a read may then wait for apply.
     request_timeout: Duration,
     /// The reads of the next round.
-    waiting: Mutex<Waiting>,
+    next: Mutex<NextRound>,
     wake: Notify,
 }
 
 /// The reads of the next round. Its id is made when the first read arrives, so that each read names
 /// its round from the start; and made again when the first arrives whose trace is kept.
 #[derive(Debug, Default)]
-struct Waiting {
+struct NextRound {
     reads: Vec<Waiter>,
     round: u64,
 }
@@ -86,7 +86,7 @@ impl ReadIndex {
         ids: Arc<RequestIds>,
         request_timeout: Duration,
     ) -> Self {
-        Self { status, ids, request_timeout, waiting: Mutex::default(), wake: Notify::new() }
+        Self { status, ids, request_timeout, next: Mutex::default(), wake: Notify::new() }
     }
 
     /// Returns when this member has applied everything that was committed anywhere before the call.
@@ -121,13 +121,13 @@ impl ReadIndex {
 
     /// Joins the next round, and returns its id.
     fn join(&self, id: u64, read: Waiter) -> u64 {
-        let mut waiting = self.waiting.lock().expect("nobody panics while holding it");
+        let mut next = self.next.lock().expect("nobody panics while holding it");
         let is_kept = trace::kept(id);
-        if waiting.reads.is_empty() || is_kept && !trace::kept(waiting.round) {
-            waiting.round = self.ids.next(is_kept);
+        if next.reads.is_empty() || is_kept && !trace::kept(next.round) {
+            next.round = self.ids.next(is_kept);
         }
-        waiting.reads.push(read);
-        waiting.round
+        next.reads.push(read);
+        next.round
     }
 
     /// Returns once this member has applied the entry at `index`, however long that takes.
@@ -145,7 +145,7 @@ impl ReadIndex {
     pub(super) async fn answer(&self, result: Result<u64, Error>) {
         self.wake.notified().await;
         let result = result.map(|index| Confirmed { attempt: 1, index });
-        for read in std::mem::take(&mut *self.waiting.lock().unwrap()).reads {
+        for read in std::mem::take(&mut *self.next.lock().unwrap()).reads {
             let _ = read.send(Ended { round: 1, place: 0, result });
         }
     }
@@ -165,8 +165,8 @@ impl Coordinator {
     pub(crate) async fn run(mut self) {
         loop {
             self.reads.wake.notified().await;
-            let Waiting { reads, round } = std::mem::take(
-                &mut *self.reads.waiting.lock().expect("nobody panics while holding it"),
+            let NextRound { reads, round } = std::mem::take(
+                &mut *self.reads.next.lock().expect("nobody panics while holding it"),
             );
             if reads.is_empty() {
                 continue;
@@ -199,7 +199,7 @@ impl Coordinator {
                 span.link(round);
             }
             let mut span = span.begun();
-            match self.attempt(&asked, (&mut leadership, start.1)).await {
+            match self.attempt(&asked, &mut leadership, start.1).await {
                 Ok(Some(answer)) => {
                     set!(span, ReadIndexRound, index = answer.index, term = answer.term);
                     return Ok(Confirmed { attempt: answer.round, index: answer.index });
@@ -219,7 +219,8 @@ impl Coordinator {
     async fn attempt(
         &mut self,
         asked: &[u64],
-        (leadership, before): (&mut watch::Receiver<Leadership>, Leadership),
+        leadership: &mut watch::Receiver<Leadership>,
+        before: Leadership,
     ) -> Result<Option<ReadRound>, Error> {
         let round = *asked.last().expect("an id was made for this attempt");
         self.inbox.offer(Input::ReadIndex { round }).map_err(refused)?;

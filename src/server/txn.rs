@@ -37,7 +37,7 @@ pub(crate) use response::{Frames, RESPONSES, ResponseBuilder};
 /// A transaction with all that are nested in it. See the module's text.
 #[derive(Debug)]
 pub(crate) struct Txn {
-    /// Level 0.
+    /// Level 0, the transaction that the client sent.
     root: Level,
     /// Level 1 and higher.
     nested: Vec<Level>,
@@ -53,7 +53,7 @@ struct Level {
 /// The operations of a level that a walk visits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Branches {
-    /// Those of `success`, then those of `failure`.
+    /// The operations of `success`, then of `failure`.
     Both,
     Success,
     Failure,
@@ -188,7 +188,7 @@ fn nested_request(op: &RequestOp) -> Option<&bytes::Bytes> {
     }
 }
 
-/// See [`Txn::walk`].
+/// An iterator over the steps of a transaction; see [`Txn::walk`].
 #[derive(Debug)]
 pub(crate) struct Walk<'t, F> {
     txn: &'t Txn,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{Error, Server, command::Command, health::alarm_name, mvcc::HashKv};
-use crate::pb::etcdserverpb::{self, AlarmRequest, AlarmResponse, AlarmType, StatusResponse};
-
-/// The etcd version whose API this server implements.
-pub const ETCD_VERSION: &str = "3.5.33";
+use crate::{
+    config::ETCD_VERSION,
+    pb::etcdserverpb::{self, AlarmRequest, AlarmResponse, AlarmType, StatusResponse},
+};
 
 impl Server {
     /// Cluster.MemberList: the members in the order of their ids. A linearizable list has every

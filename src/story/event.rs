@@ -17,7 +17,7 @@ pub struct MemberInfo {
     pub member_id: u64,
     /// The id of its cluster.
     pub cluster_id: u64,
-    /// Its `--name`.
+    /// The member's `--name`.
     pub name: String,
     /// The version of its program.
     pub version: String,

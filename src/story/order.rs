@@ -142,10 +142,10 @@ impl<'a> Sorter<'a> {
     }
 
     fn sort(mut self, is_silent: &[bool], is_live: bool) -> Order {
-        let mut told = vec![false; self.recording.events.len()];
-        let mut rows = Vec::with_capacity(told.len());
+        let mut placed = vec![false; self.recording.events.len()];
+        let mut rows = Vec::with_capacity(placed.len());
         let mut is_held = vec![false; self.lanes.len()];
-        while rows.len() < told.len() {
+        while rows.len() < placed.len() {
             let mut heads: Vec<(i128, usize)> = Vec::new();
             for (at, lane) in self.lanes.iter().enumerate() {
                 let Some(head) = lane.events.get(lane.next) else { continue };
@@ -154,23 +154,23 @@ impl<'a> Sorter<'a> {
                     heads.push((self.times[*head], at));
                 }
             }
-            let free = heads.iter().filter(|(_, at)| !self.is_blocked(*at, &told)).min();
+            let free = heads.iter().filter(|(_, at)| !self.is_blocked(*at, &placed)).min();
             // Contradictory links define no order; the earliest event is as good as any.
             let forced = if is_held.contains(&true) { None } else { heads.iter().min() };
             let Some((_, at)) = free.or(forced) else { break };
             let lane = &mut self.lanes[*at];
             let event = lane.events[lane.next];
             lane.next += 1;
-            told[event] = true;
+            placed[event] = true;
             rows.push(event);
         }
-        let withheld = told.len() - rows.len();
+        let withheld = placed.len() - rows.len();
         Order { rows, times: self.times, partner: self.partner, withheld }
     }
 
     /// Whether the lane's head is a receive whose send was captured but is not played yet, or an
     /// earlier boot of the same member is not played to its end.
-    fn is_blocked(&self, lane: usize, told: &[bool]) -> bool {
+    fn is_blocked(&self, lane: usize, placed: &[bool]) -> bool {
         let (earlier, lane) = (&self.lanes[..lane], &self.lanes[lane]);
         let is_left = |other: &Lane| other.member == lane.member && other.next < other.events.len();
         if earlier.iter().any(is_left) {
@@ -178,7 +178,7 @@ impl<'a> Sorter<'a> {
         }
         let head = lane.events[lane.next];
         self.recording.events[head].stage == Stage::RaftReceive
-            && self.partner.get(&head).is_some_and(|send| !told[*send])
+            && self.partner.get(&head).is_some_and(|send| !placed[*send])
     }
 
     /// Whether the event is a receive whose send may still arrive.

@@ -209,7 +209,7 @@ struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
-    fn tell(stories: &'a Stories<'a>, id: u64) -> Option<Story> {
+    fn story(stories: &'a Stories<'a>, id: u64) -> Option<Story> {
         let mut finder = Finder { stories, picked: BTreeMap::new() };
         finder.own(id);
         finder.loops(id);

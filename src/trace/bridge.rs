@@ -62,8 +62,6 @@ pub(super) mod covered;
 /// The target of all spans and events of this module. A subscriber that is meant for log lines must
 /// filter it out.
 pub const TARGET: &str = "glass::stage";
-/// The fields that every span and event has, before those of its stage.
-pub const COMMON: [&str; 4] = ["request_id", "member", "link", "flags"];
 
 /// The most tops in the table at a time. At most 500 requests a second are kept, for each member.
 const TOPS_MAX: usize = 8192;
@@ -169,7 +167,7 @@ impl Open {
     pub(super) fn end(self, stage: Stage, end: End<'_>) {
         covered::ended(stage, end.fields);
         for (slot, field) in stage.fields().iter().enumerate() {
-            self.span.record(field.name, told(stage, slot, end.fields));
+            self.span.record(field.name, emitted(stage, slot, end.fields));
         }
         self.span.record("link", link(end));
         self.span.record("flags", flags(end));
@@ -194,7 +192,7 @@ impl Head {
 }
 
 /// A field's value as it is emitted: a number, or the name that the number stands for.
-pub(super) fn told(stage: Stage, slot: usize, numbers: &[u64; 8]) -> Box<dyn tracing::Value> {
+pub(super) fn emitted(stage: Stage, slot: usize, numbers: &[u64; 8]) -> Box<dyn tracing::Value> {
     let number = numbers[slot];
     match value_of(&stage.fields()[slot], number) {
         Value::String(text) => Box::new(display(text)),

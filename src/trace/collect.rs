@@ -50,7 +50,7 @@ mod pins;
 mod subscribe;
 
 use drain::State;
-use pins::TOLD_MAX;
+use pins::REPORTED_MAX;
 pub use pins::is_waiting;
 use subscribe::Subscriber;
 pub use subscribe::{Batch, Filter, Subscription, TRACES_PER_SECOND};
@@ -117,8 +117,8 @@ pub struct Collector {
 /// Requests of other threads for the next pass.
 #[derive(Default)]
 struct Left {
-    /// Requests that other members ask to keep, each once; at most [`TOLD_MAX`].
-    told: Vec<u64>,
+    /// Requests that other members ask to keep, each once; at most [`REPORTED_MAX`].
+    reported: Vec<u64>,
     /// Subscribers that have seen nothing yet; as many as there are streams of observers.
     subscribers: Vec<Subscriber>,
 }
@@ -178,10 +178,10 @@ impl Collector {
     /// Keeps a request after all, as far as the rings still hold it: another member asks for it.
     /// The next pass does the work, so the caller does not wait for the drain. At most 30 in 50 ms
     /// are kept; the rest is left out.
-    pub fn pin_told(&self, id: u64) {
-        let told = &mut self.lock_left().told;
-        if !id::kept(id) && told.len() < TOLD_MAX && !told.contains(&id) {
-            told.push(id);
+    pub fn pin_reported(&self, id: u64) {
+        let reported = &mut self.lock_left().reported;
+        if !id::kept(id) && reported.len() < REPORTED_MAX && !reported.contains(&id) {
+            reported.push(id);
         }
     }
 
@@ -242,8 +242,8 @@ impl Collector {
     fn pass(&self, now_ns: u64) {
         let mut state = self.lock();
         // Under the state's lock, so that a subscriber is always in one of the two lists.
-        let Left { told, subscribers } = mem::take(&mut *self.lock_left());
-        told.into_iter().for_each(|id| state.pin_told(id, now_ns));
+        let Left { reported, subscribers } = mem::take(&mut *self.lock_left());
+        reported.into_iter().for_each(|id| state.pin_reported(id, now_ns));
         state.begin(subscribers, now_ns);
         if state.pass(now_ns, self.watermarks()) {
             let left = self.lock_left();

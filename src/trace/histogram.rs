@@ -35,7 +35,7 @@ pub struct Snapshot {
 }
 
 impl Histogram {
-    /// Without any observation.
+    /// A histogram without observations.
     pub const fn new() -> Histogram {
         Histogram { counts: [const { AtomicU64::new(0) }; BUCKETS + 1], sum_ns: AtomicU64::new(0) }
     }

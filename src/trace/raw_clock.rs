@@ -49,10 +49,10 @@ pub fn rough_ns(raw: u64) -> u64 {
 /// Converts a raw tick to nanoseconds since the process first read this clock.
 pub fn since_start_ns(raw: u64) -> u64 {
     let anchor = ANCHORS.lock().unwrap_or_else(PoisonError::into_inner).before(raw);
-    let Anchor { tick, ns } = anchor.unwrap_or(Anchor { tick: START.0, ns: 0 });
-    match raw.checked_sub(tick) {
+    let Anchor { raw: from, ns } = anchor.unwrap_or(Anchor { raw: START.0, ns: 0 });
+    match raw.checked_sub(from) {
         Some(later) => ns + to_ns(later),
-        None => ns.saturating_sub(to_ns(tick - raw)),
+        None => ns.saturating_sub(to_ns(from - raw)),
     }
 }
 
@@ -60,14 +60,14 @@ pub fn since_start_ns(raw: u64) -> u64 {
 /// rings.
 pub fn anchor() {
     let (_, start) = *START;
-    let (tick, ns) = (CLOCK.raw(), u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
-    ANCHORS.lock().unwrap_or_else(PoisonError::into_inner).add(Anchor { tick, ns });
+    let (raw, ns) = (CLOCK.raw(), u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    ANCHORS.lock().unwrap_or_else(PoisonError::into_inner).add(Anchor { raw, ns });
 }
 
 /// A raw tick, and the nanoseconds since the start that it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Anchor {
-    tick: u64,
+    raw: u64,
     ns: u64,
 }
 
@@ -77,9 +77,9 @@ struct Anchors {
 }
 
 impl Anchors {
-    /// The last anchor before `tick`, or the first of all.
-    fn before(&self, tick: u64) -> Option<Anchor> {
-        let after = self.list.partition_point(|anchor| anchor.tick <= tick);
+    /// The last anchor before `raw`, or the first of all.
+    fn before(&self, raw: u64) -> Option<Anchor> {
+        let after = self.list.partition_point(|anchor| anchor.raw <= raw);
         self.list.get(after.saturating_sub(1)).copied()
     }
 
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     fn list(anchors: impl IntoIterator<Item = u64>) -> Anchors {
-        let anchor = |second| Anchor { tick: second * 10, ns: second * ANCHOR_EVERY_NS };
+        let anchor = |second| Anchor { raw: second * 10, ns: second * ANCHOR_EVERY_NS };
         Anchors { list: anchors.into_iter().map(anchor).collect() }
     }
 
@@ -120,27 +120,27 @@ mod tests {
         let mut anchors = list(0..3);
         let before = anchors.before(25);
         (3..100).for_each(|second| {
-            anchors.add(Anchor { tick: second * 10, ns: second * ANCHOR_EVERY_NS });
+            anchors.add(Anchor { raw: second * 10, ns: second * ANCHOR_EVERY_NS });
         });
         assert_eq!(before, anchors.before(25));
-        assert_eq!(Some(Anchor { tick: 20, ns: 2 * ANCHOR_EVERY_NS }), before);
+        assert_eq!(Some(Anchor { raw: 20, ns: 2 * ANCHOR_EVERY_NS }), before);
     }
 
     #[test]
     fn anchors_are_a_second_apart_and_bounded_and_the_first_stays() {
         let mut anchors = list([0]);
-        anchors.add(Anchor { tick: 9, ns: ANCHOR_EVERY_NS - 1 });
+        anchors.add(Anchor { raw: 9, ns: ANCHOR_EVERY_NS - 1 });
         assert_eq!(1, anchors.list.len());
         let mut anchors = list(0..ANCHORS_MAX as u64);
-        anchors.add(Anchor { tick: u64::MAX, ns: u64::MAX });
+        anchors.add(Anchor { raw: u64::MAX, ns: u64::MAX });
         assert_eq!(ANCHORS_MAX / 2 + 1, anchors.list.len());
-        assert_eq!([0, 20], [anchors.list[0].tick, anchors.list[1].tick]);
-        assert_eq!(u64::MAX, anchors.list[ANCHORS_MAX / 2].tick);
+        assert_eq!([0, 20], [anchors.list[0].raw, anchors.list[1].raw]);
+        assert_eq!(u64::MAX, anchors.list[ANCHORS_MAX / 2].raw);
     }
 
     #[test]
     fn a_tick_before_the_first_anchor_is_converted_from_it() {
         assert_eq!(None, list([]).before(7));
-        assert_eq!(Some(10), list([1, 2]).before(7).map(|anchor| anchor.tick));
+        assert_eq!(Some(10), list([1, 2]).before(7).map(|anchor| anchor.raw));
     }
 }

@@ -14,7 +14,7 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// Every reason.
+            /// Every reason, in the order of their numbers.
             pub const ALL: &'static [Reason] = &[$(Reason::$name,)+];
 
             /// The reason in words, as recordings and screens show it.

@@ -58,11 +58,11 @@ pub struct Write<'a> {
     /// Member clock at the start.
     pub clock: u64,
     /// Raw tick at the start.
-    pub tick: u64,
+    pub raw: u64,
     /// Clock at the end, less the clock at the start.
     pub clock_delta: u64,
     /// Raw ticks from start to end.
-    pub tick_delta: u64,
+    pub raw_delta: u64,
     /// Why the step failed.
     pub reason: Option<Reason>,
     /// Id of the request or the round; 0 for none.
@@ -125,12 +125,12 @@ pub fn push(write: &Write<'_>) {
             result: write.result,
             boot: 0,
         };
-        let took_ns = if write.tick_delta == 0 { 0 } else { raw_clock::to_ns(write.tick_delta) };
+        let took_ns = if write.raw_delta == 0 { 0 } else { raw_clock::to_ns(write.raw_delta) };
         let [a, b, c, d, e, f, g, h] = *write.fields;
         let clocks = write.clock_delta | pack_reason(write.reason);
-        let (clock, tick) = (write.clock, write.tick);
+        let (clock, raw) = (write.clock, write.raw);
         let (head, id, link) = (head.pack(), write.id, write.link);
-        ring.put(&[0, head, clock, tick, clocks, id, link, a, b, c, d, e, f, g, h, took_ns]);
+        ring.put(&[0, head, clock, raw, clocks, id, link, a, b, c, d, e, f, g, h, took_ns]);
     });
 }
 

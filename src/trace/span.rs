@@ -22,7 +22,7 @@ pub struct Span {
     id: u64,
     link: u64,
     clock: u64,
-    tick: u64,
+    raw: u64,
     result: u8,
     reason: Option<Reason>,
     flags: u8,
@@ -43,13 +43,13 @@ impl Span {
         let open = if bridge::is_on() { bridge::open(stage, id) } else { None };
         // Without capture the clocks are not read, so a step costs nothing else.
         let is_on = ring::is_capturing();
-        let (clock, tick) = if is_on { (ring::next_clock(), raw_clock::now()) } else { (0, 0) };
+        let (clock, raw) = if is_on { (ring::next_clock(), raw_clock::now()) } else { (0, 0) };
         Span {
             stage,
             id,
             link: 0,
             clock,
-            tick,
+            raw,
             result: 0,
             reason: None,
             flags: 0,
@@ -98,18 +98,13 @@ impl Span {
         self.reason = Some(reason);
     }
 
-    /// Sets the request's id, where it is known only after the step began.
-    pub fn set_id(&mut self, id: u64) {
-        self.id = id;
-    }
-
     /// The id under which the step is recorded.
     pub fn id(&self) -> u64 {
         self.id
     }
 
     /// Clocks begin at 1: a step that was opened without capture has none, and leaves no record.
-    fn write(&self, kind: Kind, clock_delta: u64, tick_delta: u64) {
+    fn write(&self, kind: Kind, clock_delta: u64, raw_delta: u64) {
         if self.clock == 0 {
             return;
         }
@@ -119,9 +114,9 @@ impl Span {
             flags: self.flags,
             result: self.result,
             clock: self.clock,
-            tick: self.tick,
+            raw: self.raw,
             clock_delta,
-            tick_delta,
+            raw_delta,
             reason: self.reason,
             id: self.id,
             link: self.link,
@@ -137,8 +132,8 @@ impl Drop for Span {
         }
         if self.clock != 0 {
             let clock_delta = ring::next_clock() - self.clock;
-            let tick_delta = raw_clock::now().saturating_sub(self.tick);
-            self.write(Kind::Span, clock_delta, tick_delta);
+            let raw_delta = raw_clock::now().saturating_sub(self.raw);
+            self.write(Kind::Span, clock_delta, raw_delta);
         }
         if let Some(open) = self.open.take() {
             let end = End { flags: self.flags, link: self.link, fields: &self.fields };
@@ -161,9 +156,9 @@ pub fn mark(stage: Stage, id: u64, link: u64, flags: u8, fields: &[u64; 8]) {
         flags,
         result: 0,
         clock: ring::next_clock(),
-        tick: raw_clock::now(),
+        raw: raw_clock::now(),
         clock_delta: 0,
-        tick_delta: 0,
+        raw_delta: 0,
         reason: None,
         id,
         link,

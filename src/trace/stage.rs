@@ -1,5 +1,5 @@
-//! The vocabulary of the glass: every step that a request, or a background loop, can be seen
-//! taking.
+//! The vocabulary of the glass: every step of a request or of a background loop that a trace can
+//! show.
 //!
 //! There are two families, because consensus batches. A **request stage** belongs to one id and
 //! answers "where did *my* time go?". A **loop stage** serves many requests at once and belongs to
@@ -16,7 +16,7 @@
 //! | loop                              | why                                                     |
 //! |-----------------------------------|---------------------------------------------------------|
 //! | probes of peers, dialling         | they carry nothing; later messages are `raft.send`      |
-//! | the next log segment's space      | no step waits for it; one that must is in `wal.write`   |
+//! | the next log segment's space      | none waits as a rule; a write that must: in `wal.write` |
 //! | answers of apply, refusals of raft | each is the end of one request's `raft.propose`        |
 //! | accepting connections             | nothing is asked yet; `rpc` begins with a request       |
 //! | what to keep, the flight recorder | the trace does not trace itself                         |
@@ -24,7 +24,7 @@
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
 //! stages and fields are public API: recordings, lessons and tests use them.
 
-/// To whom a stage belongs.
+/// Whether a stage belongs to one request or to a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// One request; the record's id is the request's.
@@ -53,7 +53,7 @@ pub enum Unit {
     Bytes,
     /// A duration in nanoseconds.
     Nanos,
-    /// A place in the raft log.
+    /// A position in the raft log.
     Index,
     /// A term of raft.
     Term,
@@ -63,7 +63,7 @@ pub enum Unit {
     Member,
     /// 1 for yes, 0 for no.
     Flag,
-    /// One of [`METHODS`], by place.
+    /// A method: an index into [`METHODS`].
     Method,
     /// A raft message type, by etcd's number.
     Message,
@@ -457,7 +457,7 @@ impl Stage {
         Stage::ALL.iter().copied().find(|stage| stage.name() == name)
     }
 
-    /// Where among the eight fields `ident` stands; `_` in it also stands for a dot. Used by
+    /// The index of the field `ident` among the eight; `_` in `ident` also matches a dot. Used by
     /// `stage!` at compile time, so that a wrong name does not build.
     pub const fn slot(self, ident: &str) -> usize {
         let fields = self.fields();

@@ -15,6 +15,8 @@ use super::{
 
 /// Names of roles, by number.
 pub const ROLES: &[&str] = &["follower", "candidate", "leader", "pre-candidate"];
+/// The number of the leader's role.
+pub const LEADER: u64 = 2;
 const FLAGS: &[(u8, &str)] = &[
     (FLAG_KEPT, "kept"),
     (FLAG_ERROR, "error"),

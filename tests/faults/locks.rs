@@ -316,7 +316,7 @@ async fn calls_that_wait_for_a_lock_end_when_their_member_stops() {
         }
         cluster.wait_exit(at, WITHIN).await.expect("the member ends");
         let log = cluster.log(at);
-        assert!(!log.contains("have not taken their answers"), "{size} {is_alone}: {log}");
+        assert!(!log.contains("have not read their answers"), "{size} {is_alone}: {log}");
         if is_alone {
             continue;
         }

@@ -262,7 +262,7 @@ async fn only_the_owner_can_access_a_members_files() {
     cluster.spawn(0);
     cluster.wait_ready(0).await;
     let log = cluster.log(0);
-    assert_eq!(log.matches("others than its owner have rights").count(), 4, "{log}");
+    assert_eq!(log.matches("is open to other users").count(), 4, "{log}");
     assert_eq!(fs::metadata(&data).unwrap().mode() & 0o7777, 0o755, "it is the operator's");
 }
 

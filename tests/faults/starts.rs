@@ -173,5 +173,5 @@ async fn requests_that_wait_for_a_start_hear_that_the_member_stops() {
     drop(raw);
     cluster.wait_exit(0, SOON).await.expect("the member ends");
     let log = cluster.log(0);
-    assert!(!log.contains("have not taken their answers"), "{log}");
+    assert!(!log.contains("have not read their answers"), "{log}");
 }

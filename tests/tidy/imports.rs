@@ -101,7 +101,9 @@ fn modules_use_only_modules_of_the_table() {
 #[test]
 fn the_table_has_every_module_of_the_library() {
     let text = read(Path::new("src/lib.rs")).text;
-    let mods = text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let shipped = text.split("#[cfg(test)]").next().unwrap();
+    let mods = shipped.lines().map(|line| line.strip_prefix("pub ").unwrap_or(line));
+    let mods = mods.filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
     let missing: Vec<_> =
         mods.filter(|name| !MAY_USE.iter().any(|(module, _)| module == name)).collect();
     assert!(missing.is_empty(), "src/lib.rs: not in MAY_USE: {missing:?}");

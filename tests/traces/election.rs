@@ -2,7 +2,7 @@
 
 use glass_etcd::{
     story::{Event, Recording, order::Order},
-    trace::{Kind, Stage, message},
+    trace::{Kind, Stage, message, value::LEADER},
 };
 
 use super::{
@@ -10,10 +10,9 @@ use super::{
     told::{Told, place_of},
 };
 
-/// 0 follower, 1 candidate, 2 leader, 3 pre-candidate.
+/// The numbers of the other roles.
 const FOLLOWER: u64 = 0;
 const CANDIDATE: u64 = 1;
-const LEADER: u64 = 2;
 const PRE_CANDIDATE: u64 = 3;
 
 /// Elections, at most, until one in which a single member campaigned.

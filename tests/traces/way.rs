@@ -1,4 +1,4 @@
-//! The way of a put, as ARCHITECTURE.md has it in section 3, held against a put that was recorded.
+//! Compares the table in section 3 of ARCHITECTURE.md with a recorded put.
 //!
 //! Each row of the table names files, a thread, and stages. Every stage of the put must stand in a
 //! row that names the file in which it is opened; and on each thread, the steps come in the order

@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// Watch streams that they share.
     #[arg(long, default_value_t = 30)]
     pub(crate) streams: usize,
-    /// Pairs of runs.
+    /// Pairs of runs, one of each kind.
     #[arg(long, default_value_t = 5)]
     pub(crate) pairs: usize,
     #[command(flatten)]
@@ -81,7 +81,7 @@ pub(crate) async fn run(common: &Common, args: &Args) -> Result<bool, Error> {
 /// The result of one run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Run {
-    /// Puts per second.
+    /// Acknowledged puts per second.
     rate: f64,
     /// CPU of all members per put, in microseconds; 0 if unknown.
     cpu_us: f64,

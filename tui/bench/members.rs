@@ -25,7 +25,7 @@ use super::Error;
 /// Size of a comparison's clusters, and of the data put into them.
 #[derive(clap::Args, Clone)]
 pub(crate) struct TestBed {
-    /// Members per cluster.
+    /// Number of members of each cluster.
     #[arg(long, default_value_t = 3)]
     pub(crate) members: usize,
     /// Directory for the data; it must be on a disk.

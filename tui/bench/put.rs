@@ -8,7 +8,7 @@ use super::{Common, Error, check_key_space, lean, load, scramble, stats::Report,
 /// The flags of `glass bench put`, after etcd's `benchmark put`.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Args {
-    /// Requests in all.
+    /// Number of puts, all clients together.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) total: u64,
     /// Bytes of a key.

@@ -14,7 +14,7 @@ pub(crate) struct Args {
     pub(crate) key: Option<String>,
     /// The end of the range, exclusive.
     pub(crate) end: Option<String>,
-    /// Requests in all.
+    /// Number of ranges, all clients together.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) total: u64,
     /// Reads per second at most; 0 for no limit.

@@ -54,7 +54,7 @@ const LAST_EVENTS: Duration = Duration::from_secs(10);
 /// The flags of `glass bench watch`, after etcd's `benchmark watch`.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Args {
-    /// Watch streams.
+    /// Number of watch streams, over all members.
     #[arg(long, default_value_t = 10)]
     pub(crate) streams: usize,
     /// Watchers on each stream.
@@ -66,7 +66,7 @@ pub(crate) struct Args {
     /// Puts per second at most; 0 for no limit.
     #[arg(long, default_value_t = 0)]
     pub(crate) put_rate: u64,
-    /// Puts in all.
+    /// Number of puts in the whole run.
     #[arg(long, default_value_t = 1000)]
     pub(crate) put_total: u64,
     /// Bytes of a key.
@@ -86,16 +86,16 @@ pub(crate) struct Args {
 /// The flags of `glass bench watch-latency`, after etcd's `benchmark watch-latency`.
 #[derive(clap::Args, Clone)]
 pub(crate) struct LatencyArgs {
-    /// Watch streams.
+    /// Number of watch streams, over all members.
     #[arg(long, default_value_t = 10)]
     pub(crate) streams: usize,
     /// Watchers on each stream, all on one key.
     #[arg(long, default_value_t = 10, alias = "watch-per-stream")]
     pub(crate) watchers_per_stream: usize,
-    /// Puts per second.
+    /// Puts per second, evenly spaced.
     #[arg(long, default_value_t = 100)]
     pub(crate) put_rate: u64,
-    /// Puts in all.
+    /// Number of puts in the whole run.
     #[arg(long, default_value_t = 1000)]
     pub(crate) put_total: u64,
     /// Bytes of the key.

@@ -15,13 +15,10 @@ use std::collections::{HashMap, HashSet};
 use glass_etcd::{
     change, field, fields,
     story::{Event, Recording},
-    trace::{FLAG_CANCELLED, FLAG_ERROR, Kind, Stage, message},
+    trace::{FLAG_CANCELLED, FLAG_ERROR, Kind, Stage, message, value::LEADER},
 };
 
 use super::watermarks;
-
-/// `role.new` of [`Stage::RaftRole`] when the member becomes leader.
-pub(crate) const LEADER: u64 = 2;
 
 /// Records that a member lost during the story may have been part of it.
 pub(crate) fn mark_losses(recording: &Recording, chosen: &mut [bool]) {

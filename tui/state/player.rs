@@ -268,8 +268,8 @@ impl State {
     /// Advances time. `now_ns` is the player's own clock.
     pub(crate) fn tick(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
-        let turns = 1 + self.memory.bytes() / REFRESH_BYTES;
-        let pause_ns = REFRESH_NS.saturating_mul(turns as u64);
+        let factor = 1 + self.memory.bytes() / REFRESH_BYTES;
+        let pause_ns = REFRESH_NS.saturating_mul(factor as u64);
         if self.is_dirty && self.refreshed_ns.saturating_add(pause_ns) <= now_ns {
             self.refresh();
         }

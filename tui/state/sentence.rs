@@ -9,7 +9,7 @@
 use glass_etcd::{
     change, field, fields,
     story::Event,
-    trace::{Kind, Stage, message},
+    trace::{Kind, Stage, message, value::LEADER},
 };
 
 use super::{
@@ -17,17 +17,14 @@ use super::{
     watermarks::{Water, Watermarks},
 };
 
-/// `role` of a leader, as [`Water::Role`] has it.
-const LEADER: u64 = 2;
-
 /// What there is to know about a step beside its record.
 #[derive(Clone, Copy)]
 pub(crate) struct Around<'a> {
-    /// All members.
+    /// The lanes of all members.
     pub(crate) lanes: &'a [Lane],
     /// The member that took the step.
     pub(crate) own: &'a str,
-    /// The member's id.
+    /// Raft's id of the member whose step it is.
     pub(crate) own_id: u64,
     /// The member's watermarks just before the step.
     pub(crate) before: &'a Watermarks,

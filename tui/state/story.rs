@@ -18,7 +18,7 @@ use glass_etcd::{
         order::Order,
         query::{self, Summary},
     },
-    trace::{FLAG_CANCELLED, Grain, Kind, Stage},
+    trace::{FLAG_CANCELLED, Grain, Kind, Stage, value::LEADER},
 };
 
 use super::{
@@ -199,7 +199,7 @@ fn elections(recording: &Recording) -> Vec<RequestSummary> {
     }
     for event in recording.events.iter().filter(|event| event.stage == Stage::RaftRole) {
         let [role, term] = fields!(event, RaftRole: role_new, term_new);
-        if let (join::LEADER, Some(summary)) = (role, terms.get_mut(&term)) {
+        if let (LEADER, Some(summary)) = (role, terms.get_mut(&term)) {
             summary.member = event.member;
             summary.took_ns = Some(wall(recording, event).saturating_sub(summary.wall_ns));
             summary.result = Some(0);

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How old a step may be before its member sends it: two or three passes of its drain.
 pub(super) const LAG: Duration = Duration::from_millis(150);
 /// How often to check whether the records suffice.
-const TURN: Duration = Duration::from_millis(50);
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// An endpoint that sent no records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,14 +46,14 @@ pub(super) async fn gather(
 ) -> Result<Gathered, Error> {
     let request = ObserveRequest { history: true, ..ObserveRequest::default() };
     let mut live = Live::connect(&from.endpoints, &request);
-    let mut turn = tokio::time::interval(TURN);
+    let mut ticks = tokio::time::interval(CHECK_EVERY);
     let listening = async {
         let begun = clock::now();
         let (mut answers, mut since) = (0, begun);
         loop {
             tokio::select! {
                 _ = live.next() => (),
-                _ = turn.tick() => {
+                _ = ticks.tick() => {
                     let count = live.seen().iter().filter(|seen| has_answered(seen)).count();
                     if answers != count {
                         (answers, since) = (count, clock::now());

@@ -24,7 +24,7 @@ const RECORDED_REMEMBERED: usize = 100_000;
 /// Whole traces per second that a recorder asks for: more than a member keeps.
 const RECORDED_PER_SECOND: u32 = 1000;
 /// How often `tail` writes: sorting each batch would cost too much.
-const TURN: Duration = Duration::from_millis(100);
+const WRITE_EVERY: Duration = Duration::from_millis(100);
 
 /// Follows all members and writes each event once, in playback order as far as known.
 pub(super) async fn tail(args: &TailArgs) -> Result<(), Error> {
@@ -43,7 +43,7 @@ pub(super) async fn tail(args: &TailArgs) -> Result<(), Error> {
     };
     let mut live = Live::connect(&args.from.endpoints, &request);
     let mut printer = Printer::new(args, Order::default());
-    let mut turn = tokio::time::interval(TURN);
+    let mut ticks = tokio::time::interval(WRITE_EVERY);
     let end = tokio::signal::ctrl_c();
     tokio::pin!(end);
     let mut has_warned = false;
@@ -57,7 +57,7 @@ pub(super) async fn tail(args: &TailArgs) -> Result<(), Error> {
                 }
                 continue;
             }
-            _ = turn.tick() => (),
+            _ = ticks.tick() => (),
         }
         if !has_warned && live.is_settled() {
             has_warned = true;

@@ -176,14 +176,14 @@ impl Slot {
         }
     }
 
-    /// Sends SIGSTOP.
+    /// Stops the process with SIGSTOP, until it is resumed.
     pub(crate) fn pause(&mut self) -> Result<(), Errno> {
         self.signal(Signal::SIGSTOP)?;
         self.enter(State::Paused);
         Ok(())
     }
 
-    /// Sends SIGCONT.
+    /// Continues a paused process with SIGCONT.
     pub(crate) fn resume(&mut self) -> Result<(), Errno> {
         self.signal(Signal::SIGCONT)?;
         self.enter(State::Running);

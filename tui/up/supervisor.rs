@@ -92,7 +92,8 @@ impl Supervisor {
         slots: Vec<Slot>,
         base: PathBuf,
         end: Arc<Notify>,
-        (sender, inbox): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+        sender: mpsc::Sender<Input>,
+        inbox: mpsc::Receiver<Input>,
     ) -> Supervisor {
         Supervisor { slots, base, sender, inbox, end, pending: Vec::new(), shutting_down: false }
     }

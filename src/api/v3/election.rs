@@ -69,10 +69,10 @@ impl Election for ElectionService {
         let client = client(&self.server);
         let (id, request) = (call.id(), request.into_inner());
         let result = self.server.concurrency.election_leader(id, request, &client).await;
-        let (mut result, held) = answers::apart(result);
+        let (mut result, unsent) = answers::apart(result);
         let revision = header::fill_in(&mut result, &self.server, |answer| &mut answer.header);
         let response = call.respond(result, revision)?;
-        answers::held(held);
+        answers::unsent(unsent);
         Ok(response)
     }
 
@@ -88,7 +88,7 @@ impl Election for ElectionService {
         let server = Arc::clone(&self.server);
         let (concurrency, client) = (Arc::clone(&server.concurrency), client(&server));
         let observer = Observer {
-            observation: Observation::new(concurrency, client, (call.id(), name)),
+            observation: Observation::new(concurrency, client, call.id(), name),
             leader: LeaderCheck::new(&server, request.metadata()),
             server,
             call,

@@ -95,8 +95,8 @@ impl Lease for LeaseService {
         let call = begin(&self.server, Method::LeaseTimeToLive, &request, None)?;
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
         let client = client(&self.server);
-        let answer = self.server.leases.time_to_live(call.id(), (id, keys), &client).await;
-        let (view, held) = answers::apart(answer);
+        let answer = self.server.leases.time_to_live(call.id(), id, keys, &client).await;
+        let (view, unsent) = answers::apart(answer);
         let result = view.map(|view| {
             let mut header = None;
             header::fill(&mut header, &self.server);
@@ -112,7 +112,7 @@ impl Lease for LeaseService {
             }
         });
         let response = call.respond(result, self.server.store.revision())?;
-        answers::held(held);
+        answers::unsent(unsent);
         Ok(response)
     }
 
@@ -147,7 +147,7 @@ async fn renew(
     message: &LeaseKeepAliveRequest,
 ) -> Result<LeaseKeepAliveResponse, Status> {
     let bytes = prost::Message::encoded_len(message);
-    let call = Call::open(server, Method::LeaseKeepAlive, bytes, (b"", None));
+    let call = Call::open(server, Method::LeaseKeepAlive, bytes, b"", None);
     let mut header = None;
     header::fill(&mut header, server);
     let revision = header.as_ref().map_or(0, |header| header.revision);

@@ -41,18 +41,13 @@ pub(super) fn parents(recording: &Recording, ids: &Ids<'_>, scope: Scope) -> Vec
         // elsewhere.
         let has_root = ids.has_first(id) || (scope == Scope::Member && id >> 48 != own);
         let root = if has_root { root_span(id) } else { 0 };
-        nest(ids, recording, (&mut steps, root), &mut parents);
+        nest(ids, recording, &mut steps, root, &mut parents);
     }
     parents
 }
 
 /// Finds the parents among the steps of one request on one member.
-fn nest(
-    ids: &Ids<'_>,
-    recording: &Recording,
-    (steps, root): (&mut [usize], u64),
-    parents: &mut [u64],
-) {
+fn nest(ids: &Ids<'_>, recording: &Recording, steps: &mut [usize], root: u64, parents: &mut [u64]) {
     let end = |event: &Event| if event.kind == Kind::Begin { u64::MAX } else { event.clock_end };
     // If both the beginning and the end of a step exist, the end comes last, and gives the extent.
     let ended: HashSet<(u64, Stage)> = steps

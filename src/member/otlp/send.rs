@@ -149,7 +149,7 @@ impl Way {
                     self.went_well(portion.spans.saturating_sub(rejected));
                     let is_partial = 0 < rejected || !why.is_empty();
                     if is_partial && !std::mem::replace(&mut self.has_complained, true) {
-                        tracing::warn!(target = %self.target, rejected, why, "the collector does not take all spans");
+                        tracing::warn!(target = %self.target, rejected, why, "the collector has rejected spans, or warns of them");
                     }
                     return Ok(rejected);
                 }
@@ -170,7 +170,7 @@ impl Way {
     fn went_well(&mut self, taken: u64) {
         counts::EXPORTED.add(taken);
         if std::mem::take(&mut self.is_failing) {
-            tracing::info!(target = %self.target, "the collector takes spans again");
+            tracing::info!(target = %self.target, "the collector accepts spans again");
         }
         self.pause = PAUSE;
     }
@@ -179,7 +179,7 @@ impl Way {
     fn went_wrong(&mut self, why: &str, asked: Option<Duration>) -> Duration {
         counts::FAILED.add(1);
         if !std::mem::replace(&mut self.is_failing, true) {
-            tracing::warn!(target = %self.target, %why, "the collector takes no spans");
+            tracing::warn!(target = %self.target, %why, "the collector cannot be reached, or refuses spans");
         }
         let own = jitter(self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);

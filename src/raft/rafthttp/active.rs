@@ -17,7 +17,7 @@ use crate::clock;
 /// A peer counts as active while at least one of the two streams that this member reads from it is
 /// up; a stream that stays silent for five seconds is not.
 #[derive(Debug, Default)]
-pub struct Active {
+pub(crate) struct Active {
     peers: Mutex<HashMap<u64, Streams>>,
     removed: AtomicBool,
 }
@@ -34,28 +34,28 @@ struct Streams {
 
 impl Active {
     /// Whether this peer has been active without a gap since `start`.
-    pub fn connected_since(&self, peer: u64, start: Instant) -> bool {
+    pub(crate) fn connected_since(&self, peer: u64, start: Instant) -> bool {
         self.since(peer).is_some_and(|since| since <= start)
     }
 
     /// Whether the peers active since `start` make, with this member, a majority of `voters`.
-    pub fn quorum_since(&self, start: Instant, voters: usize) -> bool {
+    pub(crate) fn quorum_since(&self, start: Instant, voters: usize) -> bool {
         let heard = self.peers().iter().filter(|(_, since)| *since <= start).count();
         voters / 2 < heard + 1
     }
 
     /// Since when this peer has been active without a gap, or `None` if it is not.
-    pub fn since(&self, peer: u64) -> Option<Instant> {
+    pub(crate) fn since(&self, peer: u64) -> Option<Instant> {
         self.lock().get(&peer).and_then(|streams| streams.heard_since)
     }
 
     /// Number of active peers.
-    pub fn connected(&self) -> usize {
+    pub(crate) fn connected(&self) -> usize {
         self.lock().values().filter(|streams| streams.heard_since.is_some()).count()
     }
 
     /// The active peers and since when, in the order of their ids.
-    pub fn peers(&self) -> Vec<(u64, Instant)> {
+    pub(crate) fn peers(&self) -> Vec<(u64, Instant)> {
         let mut peers: Vec<_> = self
             .lock()
             .iter()
@@ -75,13 +75,13 @@ impl Active {
 
     /// Whether this peer speaks glass: it then appends a forwarded proposal only in the term in
     /// which it was sent.
-    pub fn speaks_glass(&self, peer: u64) -> bool {
+    pub(crate) fn speaks_glass(&self, peer: u64) -> bool {
         self.lock().get(&peer).is_some_and(|streams| streams.is_glass)
     }
 
     /// Whether a peer has answered that this member was removed from the cluster. The member should
     /// stop itself.
-    pub fn is_removed(&self) -> bool {
+    pub(crate) fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Relaxed)
     }
 

@@ -5,7 +5,7 @@
 pub(super) enum Channel {
     /// Only MsgApp, in a form without repetitions.
     MsgApp,
-    /// Every other message.
+    /// Every message but MsgApp.
     Message,
 }
 

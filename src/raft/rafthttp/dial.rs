@@ -128,10 +128,21 @@ pub(super) fn target(url: &str) -> Option<Target> {
     (uri.scheme_str() == Some("http")).then_some(Target { authority, host, port })
 }
 
-/// Opens a connection. It lives until the returned sender and the last answer's body are dropped.
-pub(super) async fn connect(target: &Target) -> Result<SendRequest<Full<Bytes>>, Failed> {
+/// Sends requests on one connection to a peer.
+pub(super) type Sender = SendRequest<Full<Bytes>>;
+
+/// Opens a connection to a peer. The caller spawns the second part, which ends when the sender and
+/// the last answer's body are dropped.
+pub(super) async fn open(
+    target: &Target,
+) -> Result<(Sender, http1::Connection<Socket, Full<Bytes>>), Failed> {
     let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
-    let (sender, connection) = http1::handshake(Socket::new(stream)?).await?;
+    Ok(http1::handshake(Socket::new(stream)?).await?)
+}
+
+/// Opens a connection. It lives until the returned sender and the last answer's body are dropped.
+pub(super) async fn connect(target: &Target) -> Result<Sender, Failed> {
+    let (sender, connection) = open(target).await?;
     tokio::task::spawn_local(async move {
         // The caller that waits for the answer gets the error too, and logs it.
         let _ = connection.await;

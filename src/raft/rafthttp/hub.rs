@@ -108,7 +108,8 @@ impl Hub {
     /// `number` is the stream's, if the peer speaks glass. `None` if there is no such peer.
     pub(super) fn attach(
         &self,
-        (peer, channel): (u64, Channel),
+        peer: u64,
+        channel: Channel,
         number: Option<u64>,
     ) -> Option<StreamBody> {
         let outgoing = self.links.borrow().get(&peer)?.outgoing(channel).clone();
@@ -182,7 +183,7 @@ mod tests {
         log.while_in(|| {
             LocalSet::new().block_on(&runtime, async {
                 let hub = Rc::new(Hub::new(Seed {
-                    identity: Identity::new((1, 9), "3.5.33", &[]).unwrap(),
+                    identity: Identity::new(1, 9, "3.5.33", &[]).unwrap(),
                     election: Duration::from_secs(1),
                     connections: 1,
                     active: Arc::default(),

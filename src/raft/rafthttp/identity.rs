@@ -42,7 +42,8 @@ pub(super) enum Mismatch {
 impl Identity {
     /// Prepares the headers; fails when a URL contains what a header cannot.
     pub(super) fn new(
-        (member_id, cluster_id): (u64, u64),
+        member_id: u64,
+        cluster_id: u64,
         server_version: &'static str,
         peer_urls: &[String],
     ) -> Result<Identity, InvalidHeaderValue> {
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     fn identity(version: &'static str) -> Identity {
-        Identity::new((0xa1, 0xc1), version, &["http://127.0.0.1:2380".to_owned()]).unwrap()
+        Identity::new(0xa1, 0xc1, version, &["http://127.0.0.1:2380".to_owned()]).unwrap()
     }
 
     #[test]

@@ -15,11 +15,11 @@ use super::{
 
 /// Another member, with the ways to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Raft's id of that member.
-    pub id: u64,
+    pub(crate) id: u64,
     /// Its peer URLs, `http://host:port`. They are tried in turn.
-    pub urls: Vec<String>,
+    pub(crate) urls: Vec<String>,
 }
 
 /// The connections with one peer. Dropping it ends them all. (etcd: peer)
@@ -37,7 +37,7 @@ impl Link {
         let urls = Rc::new(Urls::new(&peer.urls));
         let mut readers = JoinSet::new();
         for channel in [Channel::MsgApp, Channel::Message] {
-            let reader = Reader::new(local.clone(), (peer.id, channel), urls.clone());
+            let reader = Reader::new(local.clone(), peer.id, channel, urls.clone());
             readers.spawn_local(reader.run());
         }
         Link {

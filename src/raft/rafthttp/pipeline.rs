@@ -16,12 +16,11 @@ use http::{
     header::{CONTENT_TYPE, HOST},
 };
 use http_body_util::Full;
-use hyper::client::conn::http1::SendRequest;
 use raft::eraftpb::{Message, MessageType};
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
 use super::{
-    dial::{self, Failed, Target, Urls},
+    dial::{self, Failed, Sender, Target, Urls},
     glass::{self, Frames},
     local::Local,
     wire,
@@ -50,14 +49,14 @@ pub(super) struct Pipeline {
 }
 
 struct Queue {
-    waiting: RefCell<Waiting>,
+    waiting: RefCell<WaitingMessages>,
     frames: RefCell<Frames>,
     filled: Notify,
 }
 
 /// Messages that wait. Proposals are many and not urgent, so all others are sent first.
 #[derive(Default)]
-struct Waiting {
+struct WaitingMessages {
     messages: VecDeque<Message>,
     /// The proposals, with the time at which each was queued.
     proposals: VecDeque<(Instant, Message)>,
@@ -71,7 +70,7 @@ struct Worker {
     peer: u64,
     urls: Rc<Urls>,
     queue: Rc<Queue>,
-    connection: Option<(Target, SendRequest<Full<Bytes>>)>,
+    connection: Option<(Target, Sender)>,
 }
 
 impl Pipeline {
@@ -120,7 +119,7 @@ fn data_len(message: &Message) -> usize {
     message.entries.iter().map(|entry| entry.data.len()).sum()
 }
 
-impl Waiting {
+impl WaitingMessages {
     fn push(&mut self, message: Message, now: Instant) -> Option<Message> {
         if message.get_msg_type() != MessageType::MsgPropose {
             if QUEUE_MAX <= self.messages.len() {
@@ -189,7 +188,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn connect(&self) -> Result<(Target, SendRequest<Full<Bytes>>), Failed> {
+    async fn connect(&self) -> Result<(Target, Sender), Failed> {
         let target = self.urls.pick()?;
         let connected = timeout(self.local.dial_timeout, dial::connect(&target)).await;
         let sender =
@@ -231,7 +230,7 @@ mod tests {
     #[test]
     fn proposals_are_bounded_and_hold_up_nothing_else() {
         let now = clock::now();
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingMessages::default();
         for _ in 0..PROPOSALS_MAX {
             assert_eq!(waiting.push(message(MessageType::MsgPropose, 1), now), None);
         }
@@ -250,7 +249,7 @@ mod tests {
     #[test]
     fn the_bytes_of_proposals_are_bounded_but_for_a_single_one() {
         let now = clock::now();
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingMessages::default();
         let large = || message(MessageType::MsgPropose, PROPOSAL_BYTES_MAX);
         assert_eq!(waiting.push(large(), now), None);
         assert!(waiting.push(message(MessageType::MsgPropose, 1), now).is_some());
@@ -261,7 +260,7 @@ mod tests {
     #[test]
     fn a_proposal_whose_client_has_given_up_is_not_sent() {
         let now = clock::now();
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingMessages::default();
         assert_eq!(waiting.push(message(MessageType::MsgPropose, 1), now), None);
         let later = now + PROPOSAL_PATIENCE;
         assert_eq!(waiting.push(message(MessageType::MsgPropose, 2), later), None);

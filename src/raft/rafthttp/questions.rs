@@ -37,22 +37,18 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header::HOST};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-};
+use hyper::body::Incoming;
 use tokio::{
-    net::TcpStream,
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
 
-use super::dial::{self, Socket, Target};
+use super::dial::{self, Sender, Target};
 use crate::clock;
 
 /// The most connections, because clients decide how many questions there are. Further questions
 /// wait, within their patience.
-pub const AT_ONCE: usize = 64;
+pub(crate) const AT_ONCE: usize = 64;
 /// The most idle connections to one peer. The peer counts them beside the six connections of
 /// rafthttp, and its smallest share of 48 has room for four members with twelve each.
 const IDLE_PER_PEER: usize = 6;
@@ -63,28 +59,30 @@ const SURPLUS_MAX: Duration = Duration::from_secs(1);
 /// it.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 /// How often idle connections are checked.
-const TICK: Duration = Duration::from_secs(1);
-
-type Connection = SendRequest<Full<Bytes>>;
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// The connections of this process.
 static POOL: Pool = Pool::new();
 
 /// The limits of a question.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// The longest time until the whole answer is read, including the wait for a place and the
     /// connect.
-    pub patience: Duration,
+    pub(crate) patience: Duration,
     /// The most bytes of the answer's body.
-    pub body: usize,
+    pub(crate) body: usize,
 }
 
 /// Asks the peer at this URL, and reads the whole answer. The request's URI is a path, and `Host`
 /// is set here. The request may be sent twice, so it must be safe to repeat.
 ///
 /// `None` when the URL is not `http://host:port`, or no answer came within the limits.
-pub async fn ask(url: &str, request: Request<Bytes>, limits: Limits) -> Option<Response<Bytes>> {
+pub(crate) async fn ask(
+    url: &str,
+    request: Request<Bytes>,
+    limits: Limits,
+) -> Option<Response<Bytes>> {
     POOL.ask(url, request, limits).await
 }
 
@@ -103,7 +101,7 @@ struct Connections {
 struct Idle {
     authority: String,
     since: Instant,
-    connection: Connection,
+    connection: Sender,
 }
 
 /// One of the [`AT_ONCE`] places, held for the time of a question.
@@ -170,20 +168,19 @@ impl Pool {
     }
 
     /// Waits for a place. Returns it with the newest idle connection to this peer, if there is one.
-    async fn enter(&'static self, authority: &str) -> Option<(Permit, Option<Connection>)> {
+    async fn enter(&'static self, authority: &str) -> Option<(Permit, Option<Sender>)> {
         let permit = self.places.acquire().await.ok()?;
         let idle = self.with(|connections| connections.take(authority));
         Some((Permit { pool: self, keep: None, _permit: permit }, idle))
     }
 
     /// Opens a connection, and drives it until its sender and the last answer's body are dropped.
-    async fn connect(&'static self, target: &Target) -> Option<Connection> {
-        let stream = TcpStream::connect((target.host.as_str(), target.port)).await.ok()?;
-        let (sender, connection) = http1::handshake(Socket::new(stream).ok()?).await.ok()?;
+    async fn connect(&'static self, target: &Target) -> Option<Sender> {
+        let (sender, connection) = dial::open(target).await.ok()?;
         tokio::spawn(async move {
             let mut connection = pin!(connection);
             // An error is reported to the question itself.
-            while timeout(TICK, connection.as_mut()).await.is_err() {
+            while timeout(POLL_EVERY, connection.as_mut()).await.is_err() {
                 self.with(|connections| connections.tidy(clock::now()));
             }
             self.with(|connections| connections.tidy(clock::now()));
@@ -203,16 +200,16 @@ impl Pool {
 
 /// Sends a request. Returns the connection beside the head of the answer.
 async fn send(
-    mut connection: Connection,
+    mut connection: Sender,
     request: Request<Full<Bytes>>,
-) -> hyper::Result<(Response<Incoming>, Connection)> {
+) -> hyper::Result<(Response<Incoming>, Sender)> {
     connection.ready().await?;
     let answer = connection.send_request(request).await?;
     Ok((answer, connection))
 }
 
 impl Connections {
-    fn take(&mut self, authority: &str) -> Option<Connection> {
+    fn take(&mut self, authority: &str) -> Option<Sender> {
         self.in_use += 1;
         let now = clock::now();
         while let Some(at) = self.idle.iter().rposition(|idle| idle.authority == authority) {
@@ -270,7 +267,7 @@ mod tests {
     use futures_util::future::join_all;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
+        net::{TcpListener, TcpStream},
     };
 
     use super::*;

@@ -98,9 +98,9 @@ pub(super) fn refuse(status: StatusCode, text: &str) -> Answer {
 pub(super) async fn accept(hub: Rc<Hub>, listener: TcpListener, extra: axum::Router) {
     loop {
         match listener.accept().await {
-            Ok(connection) => {
+            Ok((stream, from)) => {
                 let place = place(&hub).await;
-                tokio::task::spawn_local(serve(hub.clone(), connection, place, extra.clone()));
+                tokio::task::spawn_local(serve(hub.clone(), stream, from, place, extra.clone()));
             }
             Err(error) => {
                 hub.local.complain(0, "a connection could not be accepted", &error.to_string());
@@ -122,7 +122,8 @@ async fn place(hub: &Rc<Hub>) -> OwnedSemaphorePermit {
 
 async fn serve(
     hub: Rc<Hub>,
-    (stream, from): (TcpStream, SocketAddr),
+    stream: TcpStream,
+    from: SocketAddr,
     _place: OwnedSemaphorePermit,
     extra: axum::Router,
 ) {
@@ -217,7 +218,7 @@ fn stream(hub: &Rc<Hub>, request: &Request<Incoming>) -> Answer {
         return refuse(StatusCode::PRECONDITION_FAILED, "to field mismatch");
     }
     let number = glass::stream_number(headers);
-    let Some(body) = hub.attach((from, channel), number) else {
+    let Some(body) = hub.attach(from, channel, number) else {
         return refuse(StatusCode::NOT_FOUND, "error sender not found");
     };
     let mut answer = Answer(Response::new(Payload::Stream(Box::new(body))));

@@ -266,7 +266,7 @@ impl Decoder {
 }
 
 impl Reader {
-    pub(super) fn new(local: Rc<Local>, (peer, channel): (u64, Channel), urls: Rc<Urls>) -> Reader {
+    pub(super) fn new(local: Rc<Local>, peer: u64, channel: Channel, urls: Rc<Urls>) -> Reader {
         Reader { local, peer, channel, urls }
     }
 

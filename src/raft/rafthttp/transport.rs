@@ -38,28 +38,28 @@ const WAITING_MAX: usize = 64 * 1024;
 const COMMANDS_MAX: usize = 1024;
 
 /// The configuration of the peer thread.
-pub struct Config {
+pub(crate) struct Config {
     /// Raft's id of this member.
-    pub member_id: u64,
+    pub(crate) member_id: u64,
     /// The id of its cluster. Members of another cluster are refused with 412.
-    pub cluster_id: u64,
+    pub(crate) cluster_id: u64,
     /// This member's peer URLs, sent to peers that may not know them yet.
-    pub peer_urls: Vec<String>,
+    pub(crate) peer_urls: Vec<String>,
     /// The other members and their URLs.
-    pub peers: Vec<Peer>,
+    pub(crate) peers: Vec<Peer>,
     /// The version that peers compare with their own, such as `3.5.33`.
-    pub server_version: &'static str,
+    pub(crate) server_version: &'static str,
     /// The election time-out. A dial may take that and a second (etcd: peerDialTimeout).
-    pub election: Duration,
+    pub(crate) election: Duration,
     /// Connections that are served at a time, at all listeners together; more wait.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// Answers requests on the peer port that are not under `/raft`. Its handlers run on the peer
     /// thread: they must not block.
-    pub extra: axum::Router,
+    pub(crate) extra: axum::Router,
 }
 
 /// The running peer thread. Dropping it stops the thread.
-pub struct Transport {
+pub(crate) struct Transport {
     sender: Sender,
     active: Arc<Active>,
     thread: Option<JoinHandle<()>>,
@@ -67,7 +67,7 @@ pub struct Transport {
 
 /// Takes messages for peers; every thread may have a clone.
 #[derive(Clone)]
-pub struct Sender {
+pub(crate) struct Sender {
     /// Unbounded, but [`Sender::send`] keeps at most [`WAITING_MAX`] messages in it; changes of
     /// membership, which must not be lost, are rare.
     commands: UnboundedSender<Command>,
@@ -88,9 +88,13 @@ pub(super) enum Command {
 ///
 /// # Errors
 /// When the thread or its sockets cannot be set up, or a peer URL cannot stand in a header.
-pub fn spawn(config: Config, listeners: Vec<StdListener>, inbox: Inbox) -> io::Result<Transport> {
-    let ids = (config.member_id, config.cluster_id);
-    let identity = Identity::new(ids, config.server_version, &config.peer_urls)
+pub(crate) fn spawn(
+    config: Config,
+    listeners: Vec<StdListener>,
+    inbox: Inbox,
+) -> io::Result<Transport> {
+    let (member, cluster) = (config.member_id, config.cluster_id);
+    let identity = Identity::new(member, cluster, config.server_version, &config.peer_urls)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let listeners = {
@@ -151,17 +155,17 @@ async fn obey(hub: &Rc<Hub>, mut received: UnboundedReceiver<Command>, waiting: 
 
 impl Transport {
     /// A handle for the raft thread.
-    pub fn sender(&self) -> Sender {
+    pub(crate) fn sender(&self) -> Sender {
         self.sender.clone()
     }
 
     /// The peers that are active, for other threads to read.
-    pub fn active(&self) -> Arc<Active> {
+    pub(crate) fn active(&self) -> Arc<Active> {
         self.active.clone()
     }
 
     /// Closes all connections and listeners, and waits until the thread has ended.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         drop(self);
     }
 }
@@ -178,7 +182,7 @@ impl Drop for Transport {
 impl Sender {
     /// Hands over messages for peers, and never waits. A message that cannot be sent is dropped,
     /// and its peer reported to raft as unreachable.
-    pub fn send(&self, messages: Vec<Message>) {
+    pub(crate) fn send(&self, messages: Vec<Message>) {
         if messages.is_empty() {
             return;
         }
@@ -192,13 +196,13 @@ impl Sender {
     }
 
     /// Adds a peer, or changes the URLs of one.
-    pub fn set_peer(&self, peer: Peer) {
+    pub(crate) fn set_peer(&self, peer: Peer) {
         self.command(Command::Add(peer));
     }
 
     /// Stops talking to a member, and refuses it from now on: 410 on streams, 403 on requests.
     /// After a start it must be called for every id that was removed earlier, too.
-    pub fn remove_peer(&self, id: u64) {
+    pub(crate) fn remove_peer(&self, id: u64) {
         self.command(Command::Remove(id));
     }
 

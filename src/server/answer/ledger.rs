@@ -35,9 +35,9 @@ pub struct Limits {
     /// The least that a large answer holds while it is read and sent.
     pub window: usize,
     /// For all answers of the member.
-    pub member: Share,
+    pub member: ShareLimit,
     /// For those of one connection.
-    pub connection: Share,
+    pub connection: ShareLimit,
     /// Answers in the queue.
     pub waiting: usize,
     /// How long an answer may make no progress while others wait.
@@ -46,7 +46,7 @@ pub struct Limits {
 
 /// A limit, and the part of it that kept rows may fill.
 #[derive(Clone, Copy, Debug)]
-pub struct Share {
+pub struct ShareLimit {
     /// Windows, plans and kept rows.
     pub all: usize,
     /// Beyond this, no more rows are kept.
@@ -70,7 +70,7 @@ struct Answer {
 
 /// A place in the queue.
 #[derive(Clone, Copy, Debug)]
-struct Waiting {
+struct QueuedAnswer {
     ticket: Ticket,
     connection: u64,
     /// Bytes that its plan may take, beside its window.
@@ -95,12 +95,12 @@ pub struct Ledger {
     used: usize,
     connections: HashMap<u64, usize>,
     answers: BTreeMap<Ticket, Answer>,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<QueuedAnswer>,
     last: Ticket,
 }
 
 impl Ledger {
-    /// An empty ledger.
+    /// A ledger without answers.
     pub fn new(limits: Limits) -> Ledger {
         let (connections, answers) = (HashMap::new(), BTreeMap::new());
         Ledger { limits, used: 0, connections, answers, waiting: VecDeque::new(), last: 0 }
@@ -132,7 +132,7 @@ impl Ledger {
     /// Begins an answer, whether there is room or not.
     pub fn enter_anyway(&mut self, connection: u64, plan: usize) -> Ticket {
         self.last += 1;
-        self.begin(Waiting { ticket: self.last, connection, plan })
+        self.begin(QueuedAnswer { ticket: self.last, connection, plan })
     }
 
     /// Queues for a window and a plan. `None` if the queue is full and the answer may be refused.
@@ -141,7 +141,7 @@ impl Ledger {
             return None;
         }
         self.last += 1;
-        self.waiting.push_back(Waiting { ticket: self.last, connection, plan });
+        self.waiting.push_back(QueuedAnswer { ticket: self.last, connection, plan });
         Some(self.last)
     }
 
@@ -156,7 +156,7 @@ impl Ledger {
     pub fn admit(&mut self) -> Vec<Ticket> {
         let mut admitted = Vec::new();
         while let Some(at) = self.next() {
-            let Waiting { connection, plan, .. } = self.waiting[at];
+            let QueuedAnswer { connection, plan, .. } = self.waiting[at];
             if !self.has_room(plan) || !self.connection_has_room(connection, plan) {
                 break;
             }
@@ -224,7 +224,7 @@ impl Ledger {
 
     /// HTTP/2 has written or dropped `bytes` of them. These are free if they were kept; the window
     /// is needed again, unless the answer was ended.
-    pub fn sent(&mut self, ticket: Ticket, (bytes, is_kept): (usize, bool), now: Instant) {
+    pub fn sent(&mut self, ticket: Ticket, bytes: usize, is_kept: bool, now: Instant) {
         let Some(answer) = self.answers.get_mut(&ticket) else { return };
         if let Some(progress) = &mut answer.progress {
             *progress = now;
@@ -317,14 +317,14 @@ impl Ledger {
     /// Whether an answer waits for room that this connection holds.
     fn is_waited_for(&self, connection: u64) -> bool {
         let Some(next) = self.next() else { return false };
-        let is_own = |it: &Waiting| {
+        let is_own = |it: &QueuedAnswer| {
             it.connection == connection && !self.connection_has_room(connection, it.plan)
         };
         !self.has_room(self.waiting[next].plan) || self.waiting.iter().any(is_own)
     }
 
-    fn begin(&mut self, next: Waiting) -> Ticket {
-        let Waiting { ticket, connection, plan } = next;
+    fn begin(&mut self, next: QueuedAnswer) -> Ticket {
+        let QueuedAnswer { ticket, connection, plan } = next;
         let answer = Answer { connection, bytes: 0, handed: 0, progress: None, is_ended: false };
         self.answers.insert(ticket, answer);
         self.overdraw(ticket, self.limits.window + plan);

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::room::{Connection, Share};
+use super::room::{Connection, Seat};
 
 /// Bytes that an answer asks for at a time when it keeps more rows.
 const STEP: usize = 1 << 20;
@@ -30,8 +30,8 @@ pub enum Taken {
 pub struct Meter {
     connection: Arc<Connection>,
     /// The place in the ledger, once the answer is not small.
-    share: Option<Share>,
-    /// Bytes that the answer keeps, and for how many of them the share has room.
+    seat: Option<Seat>,
+    /// Bytes that the answer keeps, and for how many of them the seat has room.
     kept: usize,
     granted: usize,
     /// Bytes that it holds temporarily.
@@ -44,23 +44,23 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Measures an answer on this connection. `share` is the place that it has waited for.
-    pub fn new(connection: &Arc<Connection>, share: Option<Share>) -> Meter {
+    /// Measures an answer on this connection. `seat` is the place that it has waited for.
+    pub fn new(connection: &Arc<Connection>, seat: Option<Seat>) -> Meter {
         let connection = Arc::clone(connection);
-        let plan = share.as_ref().map_or(0, Share::plan);
+        let plan = seat.as_ref().map_or(0, Seat::plan);
         let (kept, granted, overdrawn, noted) = (0, 0, 0, 0);
-        Meter { connection, share, kept, granted, overdrawn, plan, noted, is_over: false }
+        Meter { connection, seat, kept, granted, overdrawn, plan, noted, is_over: false }
     }
 
     /// Counts the plan: as an upper limit before it is made, and then exactly.
     pub fn plan(&mut self, bytes: usize) -> Taken {
         let more = bytes.saturating_sub(self.plan);
         if !self.is_small(more) {
-            let Some(share) = self.share() else { return Taken::Full };
-            share.overdraw(more);
+            let Some(seat) = self.seat() else { return Taken::Full };
+            seat.overdraw(more);
         }
-        if let Some(share) = &self.share {
-            share.give_back(self.plan.saturating_sub(bytes));
+        if let Some(seat) = &self.seat {
+            seat.give_back(self.plan.saturating_sub(bytes));
         }
         self.plan = bytes;
         Taken::Kept
@@ -73,7 +73,7 @@ impl Meter {
 
     /// Whether the answer has a place in the ledger.
     pub fn has_place(&self) -> bool {
-        self.share.is_some()
+        self.seat.is_some()
     }
 
     /// Counts bytes that the answer keeps if there is room.
@@ -86,13 +86,13 @@ impl Meter {
             self.kept += bytes;
             return Taken::Kept;
         }
-        if self.share().is_none() {
+        if self.seat().is_none() {
             return Taken::Full;
         }
-        let Some(share) = &self.share else { return Taken::Full };
+        let Some(seat) = &self.seat else { return Taken::Full };
         let more = (self.kept + bytes).saturating_sub(self.granted);
         let steps = if more == 0 { [0, 0] } else { [more.max(STEP), more] };
-        match steps.into_iter().find(|step| *step == 0 || share.keep(*step)) {
+        match steps.into_iter().find(|step| *step == 0 || seat.keep(*step)) {
             Some(step) => {
                 self.granted += step;
                 self.kept += bytes;
@@ -109,8 +109,8 @@ impl Meter {
     /// Counts bytes that are in memory temporarily, whether there is room for them or not.
     pub fn overdraw(&mut self, bytes: usize) -> Taken {
         if !self.is_small(bytes) {
-            let Some(share) = self.share() else { return Taken::Full };
-            share.overdraw(bytes);
+            let Some(seat) = self.seat() else { return Taken::Full };
+            seat.overdraw(bytes);
         }
         self.overdrawn += bytes;
         Taken::Kept
@@ -118,8 +118,8 @@ impl Meter {
 
     /// Gives back the overdrawn bytes.
     pub fn repay(&mut self) {
-        if let Some(share) = &self.share {
-            share.give_back(self.overdrawn);
+        if let Some(seat) = &self.seat {
+            seat.give_back(self.overdrawn);
         }
         self.overdrawn = 0;
     }
@@ -127,18 +127,18 @@ impl Meter {
     /// Whether the answer would still be small with `bytes` more.
     fn is_small(&self, bytes: usize) -> bool {
         let held = self.kept + self.overdrawn + self.plan;
-        self.share.is_none() && held + bytes <= self.connection.small()
+        self.seat.is_none() && held + bytes <= self.connection.small()
     }
 
     /// The place in the ledger. An answer that gets it now has its small part counted there.
-    fn share(&mut self) -> Option<&Share> {
-        if self.share.is_none() {
-            let share = self.connection.try_enter()?;
-            share.overdraw(self.kept + self.overdrawn + self.plan);
+    fn seat(&mut self) -> Option<&Seat> {
+        if self.seat.is_none() {
+            let seat = self.connection.try_enter()?;
+            seat.overdraw(self.kept + self.overdrawn + self.plan);
             self.granted = self.kept;
-            self.share = Some(share);
+            self.seat = Some(seat);
         }
-        self.share.as_ref()
+        self.seat.as_ref()
     }
 
     /// Its memory is counted as part of the plan until the answer is read.
@@ -148,13 +148,13 @@ impl Meter {
 
     /// The answer is read. Returns its place if it is not small, without the window if all of it is
     /// kept.
-    pub fn finish(self) -> Option<Share> {
-        if let Some(share) = &self.share {
-            share.overdraw(self.noted);
-            share.give_back(self.plan);
-            let window = if self.is_over { 0 } else { share.window() };
-            share.give_back(self.granted - self.kept + window);
+    pub fn finish(self) -> Option<Seat> {
+        if let Some(seat) = &self.seat {
+            seat.overdraw(self.noted);
+            seat.give_back(self.plan);
+            let window = if self.is_over { 0 } else { seat.window() };
+            seat.give_back(self.granted - self.kept + window);
         }
-        self.share
+        self.seat
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! Large answers are in the ledger. Small ones are too many for it, so only their bytes are summed,
 //! for each connection and for the member. While the sum is too high, the connection's calls wait
-//! ([`Connection::ready`]) until its client has read some. A small answer is [`Held`] from the
-//! moment it is read, and its frames take over its bytes.
+//! ([`Connection::ready`]) until its client has read some. A small answer is [`UnsentBytes`] from
+//! the moment it is read, and its frames take over its bytes.
 //!
 //! Bytes are counted until their memory is free. HTTP/2 holds a frame until it has written it, and
 //! does not report that. So each frame is a [`Piece`], and its bytes are free when it is dropped.
@@ -26,7 +26,7 @@ use tokio::{
     time::sleep,
 };
 
-pub use self::piece::Held;
+pub use self::piece::UnsentBytes;
 use self::piece::{Of, Piece};
 use super::{
     ledger::{self, Ledger, Limits, Ticket},
@@ -51,9 +51,9 @@ const UNREAD_OF_MEMBER: usize = 64 * MIB;
 /// Shorter frames are not counted: they take less memory than their streams.
 pub const UNCOUNTED: usize = 1 << 10;
 
-/// How often waiting calls check for stalled answers, and check the member's sum, of whose changes
-/// they are not notified.
-const TICK: Duration = Duration::from_millis(250);
+/// How often a waiting call looks for stalled answers and reads the member's sum again; no
+/// notification tells of a change of that sum.
+const POLL_EVERY: Duration = Duration::from_millis(250);
 
 /// The limits of a member. A window has room for the portion of a large answer that is read at a
 /// time, which is [`PIECE`](super::PIECE) and one row.
@@ -62,8 +62,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// defaults), so that they do not wait in vain.
 pub const LIMITS: Limits = Limits {
     window: 2 * MIB,
-    member: ledger::Share { all: 256 * MIB, kept: 128 * MIB },
-    connection: ledger::Share { all: 128 * MIB, kept: 64 * MIB },
+    member: ledger::ShareLimit { all: 256 * MIB, kept: 128 * MIB },
+    connection: ledger::ShareLimit { all: 128 * MIB, kept: 64 * MIB },
     waiting: 1024,
     stall: Duration::from_secs(4),
 };
@@ -91,7 +91,7 @@ struct State {
 
 #[derive(Debug)]
 struct Waiter {
-    sender: oneshot::Sender<Share>,
+    sender: oneshot::Sender<Seat>,
     connection: Arc<Connection>,
     plan: usize,
 }
@@ -112,7 +112,7 @@ pub struct Connection {
 
 /// The place of one large answer in the ledger, until it is dropped.
 #[derive(Debug)]
-pub struct Share {
+pub struct Seat {
     connection: Arc<Connection>,
     ticket: Ticket,
     /// Bytes that it was given for its plan when it entered.
@@ -133,7 +133,7 @@ impl Room {
         Arc::new(Room { state: Mutex::new(state), limits, unread, queue })
     }
 
-    /// A new connection.
+    /// Registers a connection; its drop takes it out again.
     pub fn connect(self: &Arc<Room>) -> Arc<Connection> {
         let mut state = self.lock();
         state.last += 1;
@@ -190,7 +190,10 @@ impl Room {
         drop(state);
         if !verdict.ended.is_empty() {
             let answers = verdict.ended.len();
-            tracing::warn!(answers, "clients do not read their answers, and hold up others: ended");
+            tracing::warn!(
+                answers,
+                "ended answers that their clients do not read while other answers wait"
+            );
         }
         for rope in ended {
             rope.lock().expect("nobody panics while holding it").end();
@@ -204,22 +207,22 @@ impl Room {
 }
 
 /// A call that has waited, and its place.
-type Woken = (oneshot::Sender<Share>, Share);
+type Woken = (oneshot::Sender<Seat>, Seat);
 
 impl State {
     fn wake(&mut self, admitted: Vec<Ticket>) -> Vec<Woken> {
         let woken = admitted.into_iter().filter_map(|ticket| {
             let Waiter { sender, connection, plan } = self.waiters.remove(&ticket)?;
-            Some((sender, Share { connection, ticket, plan }))
+            Some((sender, Seat { connection, ticket, plan }))
         });
         woken.collect()
     }
 }
 
-/// Not under the lock: if the call was dropped meanwhile, its share is dropped here, which locks.
+/// Not under the lock: if the call was dropped meanwhile, its seat is dropped here, which locks.
 fn hand_out(woken: Vec<Woken>) {
-    for (sender, share) in woken {
-        let _ = sender.send(share);
+    for (sender, seat) in woken {
+        let _ = sender.send(seat);
     }
 }
 
@@ -230,8 +233,8 @@ impl Connection {
         self.close.notified().await;
     }
 
-    /// The longest answer that may be read at once, in bytes. While the client must read first,
-    /// this is next to nothing, and concerns writes that are in flight.
+    /// The longest answer that may be read at once, in bytes. While the client must read first, it
+    /// is [`UNCOUNTED`]; only answers to writes already in flight ask then.
     pub fn small(&self) -> usize {
         if !self.is_ready() {
             return UNCOUNTED;
@@ -261,7 +264,7 @@ impl Connection {
         id: u64,
         plan: usize,
         patience: Duration,
-    ) -> Result<Option<Share>, Error> {
+    ) -> Result<Option<Seat>, Error> {
         self.ready(id, patience).await?;
         if plan > self.small() {
             return self.enter(id, plan, patience).await.map(Some);
@@ -292,7 +295,7 @@ impl Connection {
             tokio::select! {
                 () = read => {}
                 // Nothing notifies of the member's sum.
-                () = sleep(TICK) => {}
+                () = sleep(POLL_EVERY) => {}
             }
             if patient.is_over() {
                 return note(&mut span, Err(Error::Timeout));
@@ -303,10 +306,10 @@ impl Connection {
     /// Counts a small answer of this many bytes. Between [`ready`](Self::ready) or
     /// [`is_ready`](Self::is_ready) and this there must be no await, or other calls pass before the
     /// answer is counted.
-    pub fn hold(self: &Arc<Connection>, bytes: usize) -> Held {
+    pub fn hold(self: &Arc<Connection>, bytes: usize) -> UnsentBytes {
         let bytes = if bytes < UNCOUNTED { 0 } else { bytes };
         self.add(bytes);
-        Held { connection: Arc::clone(self), bytes }
+        UnsentBytes { connection: Arc::clone(self), bytes }
     }
 
     fn add(&self, bytes: usize) {
@@ -328,9 +331,9 @@ impl Connection {
     }
 
     /// A place in the ledger, if there is room.
-    pub fn try_enter(self: &Arc<Connection>) -> Option<Share> {
+    pub fn try_enter(self: &Arc<Connection>) -> Option<Seat> {
         let ticket = self.try_enter_in(&mut self.room.lock(), 0)?;
-        Some(self.share(ticket, 0))
+        Some(self.seat(ticket, 0))
     }
 
     fn try_enter_in(&self, state: &mut State, plan: usize) -> Option<Ticket> {
@@ -338,8 +341,8 @@ impl Connection {
         state.ledger.enter(self.number, plan)
     }
 
-    fn share(self: &Arc<Connection>, ticket: Ticket, plan: usize) -> Share {
-        Share { connection: Arc::clone(self), ticket, plan }
+    fn seat(self: &Arc<Connection>, ticket: Ticket, plan: usize) -> Seat {
+        Seat { connection: Arc::clone(self), ticket, plan }
     }
 
     /// Waits for a place in the ledger, with `plan` bytes for a plan, in order, on behalf of
@@ -350,8 +353,8 @@ impl Connection {
         id: u64,
         plan: usize,
         patience: Duration,
-    ) -> Result<Share, Error> {
-        self.queue(id, plan, (patience, true)).await
+    ) -> Result<Seat, Error> {
+        self.queue(id, plan, patience, true).await
     }
 
     /// As [`enter`](Self::enter), for a write that has been carried out and so cannot be refused.
@@ -361,25 +364,26 @@ impl Connection {
         id: u64,
         plan: usize,
         patience: Duration,
-    ) -> Share {
-        if let Ok(share) = self.queue(id, plan, (patience, false)).await {
-            return share;
+    ) -> Seat {
+        if let Ok(seat) = self.queue(id, plan, patience, false).await {
+            return seat;
         }
         let ticket = self.room.lock().ledger.enter_anyway(self.number, plan);
-        self.share(ticket, plan)
+        self.seat(ticket, plan)
     }
 
     async fn queue(
         self: &Arc<Connection>,
         id: u64,
         plan: usize,
-        (patience, may_refuse): (Duration, bool),
-    ) -> Result<Share, Error> {
+        patience: Duration,
+        may_refuse: bool,
+    ) -> Result<Seat, Error> {
         let Limits { window, member, .. } = self.room.limits;
         let (waiting, mut span) = {
             let mut state = self.room.lock();
             if let Some(ticket) = self.try_enter_in(&mut state, plan) {
-                return Ok(self.share(ticket, plan));
+                return Ok(self.seat(ticket, plan));
             }
             let mut span = stage!(AnswerRoom, id, bytes = window + plan, limit = member.all);
             let ledger = &state.ledger;
@@ -406,13 +410,13 @@ impl Connection {
         state: &mut State,
         plan: usize,
         may_refuse: bool,
-    ) -> Option<Waiting> {
+    ) -> Option<QueuePlace> {
         fail::fail_point!("answer-room-taken", |_| None);
         let ticket = state.ledger.wait(self.number, plan, may_refuse)?;
         let (sender, admitted) = oneshot::channel();
         let connection = Arc::clone(self);
         state.waiters.insert(ticket, Waiter { sender, connection, plan });
-        Some(Waiting { room: Arc::clone(&self.room), ticket, admitted })
+        Some(QueuePlace { room: Arc::clone(&self.room), ticket, admitted })
     }
 
     /// A frame of one of its answers is written.
@@ -456,18 +460,18 @@ impl Drop for Connection {
 }
 
 /// A place in the queue; dropping it gives the place up.
-struct Waiting {
+struct QueuePlace {
     room: Arc<Room>,
     ticket: Ticket,
-    admitted: oneshot::Receiver<Share>,
+    admitted: oneshot::Receiver<Seat>,
 }
 
-impl Waiting {
-    async fn admitted(mut self, mut patient: Patient<'_>) -> Result<Share, Error> {
+impl QueuePlace {
+    async fn admitted(mut self, mut patient: Patient<'_>) -> Result<Seat, Error> {
         loop {
             tokio::select! {
-                share = &mut self.admitted => return share.map_err(|_| Error::Stopped),
-                () = sleep(TICK.min(patient.patience)) => self.room.judge(),
+                seat = &mut self.admitted => return seat.map_err(|_| Error::Stopped),
+                () = sleep(POLL_EVERY.min(patient.patience)) => self.room.judge(),
             }
             if patient.is_over() {
                 // This judgement may have admitted it.
@@ -477,7 +481,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         let (ticket, mut waiter) = (self.ticket, None);
         self.room.change(|state| {
@@ -489,7 +493,7 @@ impl Drop for Waiting {
     }
 }
 
-impl Share {
+impl Seat {
     fn change(&self, change: impl FnOnce(&mut Ledger, Ticket)) {
         self.connection.room.change(|state| change(&mut state.ledger, self.ticket));
     }
@@ -544,13 +548,13 @@ impl Share {
 
     /// A frame for HTTP/2, counted until it is written. `is_kept`: it was kept, and so is no part
     /// of the window.
-    pub fn piece(self: &Arc<Share>, bytes: Bytes, is_kept: bool) -> Bytes {
+    pub fn piece(self: &Arc<Seat>, bytes: Bytes, is_kept: bool) -> Bytes {
         self.connection.room.lock().ledger.hand(self.ticket, bytes.len());
         Bytes::from_owner(Piece { bytes, of: Of::Large(Arc::clone(self), is_kept) })
     }
 }
 
-impl Drop for Share {
+impl Drop for Seat {
     fn drop(&mut self) {
         let ticket = self.ticket;
         self.connection.room.change(|state| {

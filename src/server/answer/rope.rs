@@ -187,13 +187,13 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Adds a row.
+    /// Encodes a row, without its value if the range asked for keys only.
     pub fn push(&mut self, row: Bytes) {
         let row = if self.keys_only { without_value(row) } else { row };
         self.parts.push(self.tag, &row);
     }
 
-    /// The encoded rows.
+    /// The encoded rows, in the order in which they were pushed.
     pub fn finish(mut self) -> Vec<Bytes> {
         self.parts.take_bytes().collect()
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     meter::{Meter, Taken},
-    room::Share,
+    room::Seat,
     rope::{Parts, Rope, Rows, value_len},
 };
 
@@ -29,7 +29,7 @@ pub enum Stop {
     TooLong(usize),
 }
 
-/// Writes one answer.
+/// Encodes one answer, and keeps its rows or only measures them.
 #[derive(Debug)]
 pub struct Writer {
     parts: Parts,
@@ -38,7 +38,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// An empty answer.
+    /// A writer that has encoded nothing yet.
     pub fn new(meter: Meter) -> Writer {
         Writer { parts: Parts::default(), meter, stop: None }
     }
@@ -103,7 +103,7 @@ impl Writer {
     }
 
     /// Returns the answer, its length, and its place in the ledger if it is not small.
-    pub fn finish(self) -> Result<(Rope, usize, Option<Share>), Stop> {
+    pub fn finish(self) -> Result<(Rope, usize, Option<Seat>), Stop> {
         if let Some(stop) = self.stop {
             return Err(stop);
         }

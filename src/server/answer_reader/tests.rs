@@ -16,7 +16,7 @@ use crate::{
         Error,
         answer::{
             Connection, Large, Room,
-            ledger::{Limits, Share},
+            ledger::{Limits, ShareLimit},
             meter::Meter,
             room::{LIMITS, SMALL},
             rope::Next,
@@ -75,8 +75,8 @@ impl Space {
     }
 
     fn ask(&self, question: &mut Question, of: &Arc<Connection>) -> Result<Large, Stop> {
-        let share = of.try_enter();
-        question.read(&self.store, 1, Meter::new(of, share)).map_err(|failed| match failed {
+        let seat = of.try_enter();
+        question.read(&self.store, 1, Meter::new(of, seat)).map_err(|failed| match failed {
             Failed::Stopped(stop, _) => stop,
             other => panic!("{other:?}"),
         })
@@ -116,7 +116,7 @@ fn of_all() -> RangeRequest {
 
 /// Limits under which no rows are kept.
 fn without_room() -> Limits {
-    let none = |share: Share| Share { kept: 0, ..share };
+    let none = |limit: ShareLimit| ShareLimit { kept: 0, ..limit };
     Limits { member: none(LIMITS.member), connection: none(LIMITS.connection), ..LIMITS }
 }
 
@@ -343,7 +343,7 @@ fn compacted_rows_are_sent_while_they_exist_and_their_absence_is_an_error() {
 /// it keeps nothing. Method: the only place is taken, and then given back.
 #[test]
 fn an_answer_that_is_not_small_needs_a_place() {
-    let one = Share { all: LIMITS.window, kept: LIMITS.window };
+    let one = ShareLimit { all: LIMITS.window, kept: LIMITS.window };
     let space = Space::new(Limits { member: one, connection: one, ..LIMITS });
     let of = space.room.connect();
     let small = RangeRequest { limit: 3, ..of_all() };
@@ -356,7 +356,7 @@ fn an_answer_that_is_not_small_needs_a_place() {
     let taken = of.try_enter().unwrap();
     let (mut small, mut large) = (Question::Range(small), Question::Range(of_all()));
     let answer = read(&mut small).unwrap();
-    assert!(answer.share.is_none() && answer.len < SMALL);
+    assert!(answer.seat.is_none() && answer.len < SMALL);
     // It is counted although nothing of it is sent yet.
     assert_eq!(space.room.in_flight().1, answer.len);
     drop(answer);
@@ -366,7 +366,7 @@ fn an_answer_that_is_not_small_needs_a_place() {
     drop(taken);
     for mut question in [large, Question::Range(by_value)] {
         let answer = read(&mut question).unwrap();
-        assert!(answer.share.is_some() && answer.len > SMALL);
+        assert!(answer.seat.is_some() && answer.len > SMALL);
         // It kept its small part, and the rest was measured.
         assert!(space.room.in_flight().0 <= LIMITS.window + SMALL + LIMITS.window);
         drop(answer);
@@ -407,7 +407,7 @@ fn plans_and_noted_rows_are_counted_once() {
     }
 }
 
-/// Takes all places.
-fn fill_up(of: &Arc<Connection>) -> Vec<crate::server::answer::Share> {
+/// Fills the ledger, so that the next answer waits.
+fn fill_up(of: &Arc<Connection>) -> Vec<crate::server::answer::Seat> {
     std::iter::from_fn(|| of.try_enter()).collect()
 }

@@ -29,7 +29,7 @@ impl Batch<'_> {
         let lease = request.id.cast_unsigned();
         let mut span = stage!(LeaseGrant, id, lease = lease, ttl = ttl);
         let lessor = self.lessor();
-        let granted = lessor.grant((request.id, ttl), clock::now(), self.backend());
+        let granted = lessor.grant(request.id, ttl, clock::now(), self.backend());
         note(&mut span, granted)?;
         let header = header(self.revision());
         Ok(LeaseGrantResponse { header, id: request.id, ttl, error: String::new() })

@@ -15,7 +15,7 @@ use crate::{
     },
     server::{
         Error,
-        answer::{Connection, Held},
+        answer::{Connection, UnsentBytes},
     },
 };
 
@@ -28,15 +28,14 @@ impl Concurrency {
         request: CampaignRequest,
     ) -> Result<CampaignResponse, Error> {
         let this = Arc::clone(self);
-        attended(move |caller| async move {
+        attended(move |client| async move {
             let lease = this.session(id, request.lease).await?;
-            if caller.has_gone() {
+            if client.has_gone() {
                 return Err(Error::Canceled);
             }
-            let put = (lease, request.value.clone());
-            let entered = this.enter(id, &request.name, put).await?;
+            let entered = this.enter(id, &request.name, lease, request.value.clone()).await?;
             this.renew_value(id, &entered, &request, lease).await?;
-            match this.hold(id, &entered, caller).await? {
+            match this.hold(id, &entered, client).await? {
                 Outcome::First(_) => {
                     let (key, rev) = (entered.queued.key, entered.queued.created);
                     let leader = Some(LeaderKey { name: request.name, key, rev, lease });
@@ -92,12 +91,12 @@ impl Concurrency {
         id: u64,
         request: LeaderRequest,
         client: &Arc<Connection>,
-    ) -> Result<(LeaderResponse, Held), Error> {
+    ) -> Result<(LeaderResponse, UnsentBytes), Error> {
         let range = oldest(&prefix_of(&request.name));
-        let client = (client, self.kv.settings.request_timeout);
-        let (mut response, held) = self.kv.range_for(id, &range, client).await?;
+        let patience = self.kv.settings.request_timeout;
+        let (mut response, unsent) = self.kv.range_for(id, &range, client, patience).await?;
         match response.kvs.pop() {
-            Some(kv) => Ok((LeaderResponse { header: response.header, kv: Some(kv) }, held)),
+            Some(kv) => Ok((LeaderResponse { header: response.header, kv: Some(kv) }, unsent)),
             None => Err(Error::ElectionNoLeader),
         }
     }

@@ -22,13 +22,13 @@ impl Concurrency {
         request: LockRequest,
     ) -> Result<LockResponse, Error> {
         let this = Arc::clone(self);
-        attended(move |caller| async move {
+        attended(move |client| async move {
             let lease = this.session(id, request.lease).await?;
-            if caller.has_gone() {
+            if client.has_gone() {
                 return Err(Error::Canceled);
             }
-            let entered = this.enter(id, &request.name, (lease, Bytes::new())).await?;
-            match this.hold(id, &entered, caller).await? {
+            let entered = this.enter(id, &request.name, lease, Bytes::new()).await?;
+            match this.hold(id, &entered, client).await? {
                 Outcome::First(header) => Ok(LockResponse { header, key: entered.queued.key }),
                 Outcome::Lost => Err(Error::SessionExpired),
             }

@@ -26,7 +26,7 @@ use crate::{
     },
     server::{
         Error,
-        answer::{Connection, Held},
+        answer::{Connection, UnsentBytes},
         mvcc::watch::{Events, Filters, News, WatchRequest},
     },
 };
@@ -52,7 +52,7 @@ pub(crate) struct Observation {
     state: State,
     /// Answers to be sent. Those that were read are counted already. Those from the watcher are
     /// not, and wait until the client has read enough of its earlier answers.
-    outbox: VecDeque<(LeaderResponse, Option<Held>)>,
+    outbox: VecDeque<(LeaderResponse, Option<UnsentBytes>)>,
     /// The revision at which the key of the last reported leader was created; 0 before the first.
     reported: i64,
 }
@@ -62,7 +62,8 @@ impl Observation {
     pub(crate) fn new(
         concurrency: Arc<Concurrency>,
         client: Arc<Connection>,
-        (id, name): (u64, &[u8]),
+        id: u64,
+        name: &[u8],
     ) -> Observation {
         let (prefix, state, outbox) = (prefix_of(name), State::Look, VecDeque::new());
         Observation { concurrency, client, id, prefix, state, outbox, reported: 0 }
@@ -71,8 +72,8 @@ impl Observation {
     /// Waits for the next answer. The future may be dropped at any time.
     pub(crate) async fn next(&mut self) -> Result<LeaderResponse, Error> {
         loop {
-            if let Some((_, held)) = self.outbox.front() {
-                if held.is_none() {
+            if let Some((_, unsent)) = self.outbox.front() {
+                if unsent.is_none() {
                     self.client.ready(self.id, Duration::MAX).await?;
                 }
                 // It is counted again when it is encoded, before another call runs.
@@ -98,16 +99,16 @@ impl Observation {
 
     async fn look(&mut self) -> Result<(), Error> {
         let oldest = oldest(&self.prefix);
-        let (mut response, held) = loop {
-            let client = (&self.client, Duration::MAX);
-            match self.concurrency.kv.range_for(self.id, &oldest, client).await {
+        let (mut response, unsent) = loop {
+            let kv = &self.concurrency.kv;
+            match kv.range_for(self.id, &oldest, &self.client, Duration::MAX).await {
                 Err(Error::LeaderChanged) => {}
                 result => break result?,
             }
         };
         let revision = revision_of(response.header.as_ref());
         match response.kvs.pop() {
-            Some(kv) => self.lead(kv, revision, Some(held)),
+            Some(kv) => self.lead(kv, revision, Some(unsent)),
             None => {
                 let all = below(&self.prefix);
                 let filters = Filters { puts: false, deletes: true };
@@ -139,10 +140,10 @@ impl Observation {
     }
 
     /// Reports a leader, and watches its key from the next revision.
-    fn lead(&mut self, kv: KeyValue, revision: i64, held: Option<Held>) {
+    fn lead(&mut self, kv: KeyValue, revision: i64, unsent: Option<UnsentBytes>) {
         let watching = self.watch(kv.key.clone(), Bytes::new(), revision + 1, Filters::default());
         self.state = State::Leader(watching);
-        self.report(kv, revision, held);
+        self.report(kv, revision, unsent);
     }
 
     /// Handles changes of the leader's key. The header has the revision of the notice, as in etcd.
@@ -158,7 +159,7 @@ impl Observation {
         }
     }
 
-    fn report(&mut self, kv: KeyValue, revision: i64, held: Option<Held>) {
+    fn report(&mut self, kv: KeyValue, revision: i64, unsent: Option<UnsentBytes>) {
         let (old, new) = (self.reported, kv.create_revision);
         self.reported = new;
         mark!(
@@ -169,6 +170,6 @@ impl Observation {
             revision = kv.mod_revision
         );
         let header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
-        self.outbox.push_back((LeaderResponse { header, kv: Some(kv) }, held));
+        self.outbox.push_back((LeaderResponse { header, kv: Some(kv) }, unsent));
     }
 }

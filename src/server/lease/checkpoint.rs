@@ -42,7 +42,7 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// How often to check for leases that are due.
-const TICK: Duration = Duration::from_millis(500);
+const POLL_EVERY: Duration = Duration::from_millis(500);
 
 /// Upper limit on the checkpoints in one entry (etcd: maxLeaseCheckpointBatchSize).
 const BATCH_MAX: usize = 1000;
@@ -62,7 +62,7 @@ pub fn interval() -> Duration {
 /// runs.
 pub(crate) async fn run(leases: Arc<LeaseServer>) {
     let Some(mut clears) = leases.primary.lessor().take_clears() else { return };
-    let mut ticks = ticks_of(TICK);
+    let mut ticks = ticks_of(POLL_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {

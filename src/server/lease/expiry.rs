@@ -1,9 +1,8 @@
 //! The loop that revokes expired leases (etcd: `revokeExpiredLeases`).
 //!
-//! It is also the only place that makes this member the primary and ends that again, so the two
-//! cannot overtake each other. A quorum must confirm that this member leads before it sets
-//! deadlines, and before each pass of revocations: a leader that was paused for a while does not
-//! know that another member leads now.
+//! Only this loop promotes this member to primary and demotes it, so the two cannot race. A quorum
+//! must confirm that this member leads before it sets deadlines, and before each pass of
+//! revocations: a leader that was paused for a while does not know that another member leads now.
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,8 +47,8 @@ pub(crate) async fn run(leases: Arc<LeaseServer>) {
 }
 
 impl LeaseServer {
-    /// Makes this member the primary if it leads, or ends that. Returns the term in which it is the
-    /// primary.
+    /// Promotes this member to primary if it leads, and demotes it otherwise. Returns the term in
+    /// which it is the primary.
     async fn follow_leadership(&self) -> Option<u64> {
         let lessor = self.primary.lessor();
         let term = self.primary.status.term();

@@ -36,7 +36,7 @@ const REVOKE_TIMEOUT: Duration = Duration::from_secs(7);
 /// A question about the lease of this id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Renews the lease.
+    /// Gives the lease its whole TTL again.
     KeepAlive(i64),
     /// How much time remains? `true` asks for the keys as well.
     TimeToLive(i64, bool),

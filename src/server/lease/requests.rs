@@ -11,7 +11,7 @@ use crate::{
     server::{
         Error,
         admit::GRANT_COST,
-        answer::{Connection, Held},
+        answer::{Connection, UnsentBytes},
         command::Command,
         lessor::View,
         members::Members,
@@ -46,7 +46,7 @@ impl LeaseServer {
         Ok(self.proposer.propose(id, Command::LeaseGrant(grant)).await?.lease_grant())
     }
 
-    /// Lease.LeaseRevoke.
+    /// Lease.LeaseRevoke: deletes the lease and its keys, through the log.
     pub(crate) async fn revoke(
         &self,
         id: u64,
@@ -80,13 +80,14 @@ impl LeaseServer {
     pub(crate) async fn time_to_live(
         &self,
         id: u64,
-        (lease, with_keys): (i64, bool),
+        lease: i64,
+        with_keys: bool,
         from: &Arc<Connection>,
-    ) -> Result<(Option<View>, Held), Error> {
+    ) -> Result<(Option<View>, UnsentBytes), Error> {
         from.ready(id, self.proposer.settings.request_timeout).await?;
         let keys = if with_keys { self.primary.lessor().keys_bytes(lease) } else { 0 };
-        let held = from.hold(keys);
-        Ok((self.ask_leader(id, Question::TimeToLive(lease, with_keys)).await?, held))
+        let unsent = from.hold(keys);
+        Ok((self.ask_leader(id, Question::TimeToLive(lease, with_keys)).await?, unsent))
     }
 
     /// Lease.LeaseLeases: every lease whose grant was acknowledged before the call, and none whose

@@ -45,9 +45,9 @@ struct Block {
 /// Numbers of keys in a part of the map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Those that have a history, deleted ones included.
+    /// Keys that have a history, deleted ones included.
     pub(crate) keys: usize,
-    /// Those that are not deleted.
+    /// Keys that are not deleted.
     pub(crate) alive: usize,
 }
 
@@ -250,20 +250,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::server::mvcc::Revision;
-
-    /// A SplitMix64 generator, which yields the same numbers for the same seed.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, below: usize) -> usize {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut x = self.0;
-            x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (x ^ (x >> 31)) as usize % below
-        }
-    }
+    use crate::{random::Random, server::mvcc::Revision};
 
     fn key(number: usize) -> Vec<u8> {
         format!("{number:05}").into_bytes()
@@ -284,7 +271,7 @@ mod tests {
     }
 
     fn bounds(random: &mut Random, keys: usize) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-        let mut ends = [random.below(keys + 2), random.below(keys + 2)];
+        let mut ends = [random.index(keys + 2), random.index(keys + 2)];
         ends.sort_unstable();
         let mut bound = |number: usize| match random.below(4) {
             0 => Bound::Unbounded,
@@ -308,11 +295,10 @@ mod tests {
     #[test]
     fn a_random_history_leaves_an_ordered_map_with_right_counts() {
         for seed in 0..8 {
-            println!("seed {seed}");
-            let (mut random, keys) = (Random(seed), [40, 400, 1500][seed as usize % 3]);
+            let (mut random, keys) = (Random::new(seed), [40, 400, 1500][seed as usize % 3]);
             let (mut map, mut model) = (KeyMap::default(), BTreeMap::new());
             for step in 1..=6 * keys {
-                let (key, at) = (key(random.below(keys)), Revision::new(step as i64, 0));
+                let (key, at) = (key(random.index(keys)), Revision::new(step as i64, 0));
                 match random.below(10) {
                     0..6 => {
                         map.upsert(&key, |index| index.put(at));

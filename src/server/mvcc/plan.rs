@@ -147,7 +147,7 @@ fn sorted_positions(
 struct Selection<'r> {
     request: &'r RangeRequest,
     sort_by: SortBy,
-    /// 0: all.
+    /// How many keys to return; 0 for all.
     limit: usize,
 }
 
@@ -466,8 +466,8 @@ impl Plan {
         });
         crate::set!(span, MvccRange, keys = keys, bytes = bytes);
         read?;
-        // After the first row that is not kept, none is. The answer has its place in the ledger by
-        // then, so this range is not read a second time.
+        // Once a row is not kept, no later row is. The answer has its place in the ledger by then,
+        // so this range is not read a second time.
         if kept < keys {
             rows.leave(std::mem::take(&mut self.keys), kept);
             self.view = None;

@@ -432,7 +432,7 @@ impl Reader<'_> {
 enum Comparison {
     /// The index decides whether it holds.
     Decided(bool),
-    /// These rows decide.
+    /// The comparison holds if each of these rows satisfies it.
     ByRows(Vec<[u8; ROW_KEY_LEN]>, View),
 }
 

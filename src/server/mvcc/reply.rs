@@ -264,7 +264,7 @@ pub(crate) fn write_range(
 }
 
 impl TxnReply {
-    /// As [`Reply::whole`].
+    /// [`Reply::whole`] for a transaction: `None` beyond the budget.
     pub(crate) fn whole(
         &mut self,
         id: u64,
@@ -285,7 +285,7 @@ impl TxnReply {
         Some(response.finish(header(self.revision)))
     }
 
-    /// As [`Reply::write`].
+    /// [`Reply::write`] for a transaction, one operation after the other.
     fn write(&mut self, id: u64, source: Source<'_>, writer: &mut Writer) -> ControlFlow<()> {
         let mut frames = Frames::default();
         for (at, step) in self.steps.iter_mut().enumerate() {

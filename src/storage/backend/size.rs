@@ -31,7 +31,7 @@ pub(super) struct Sizes {
     pub(super) stored: u64,
     /// Bytes that the disk holds for the file.
     pub(super) allocated: u64,
-    /// Of these, the bytes of pages that are used.
+    /// The part of these bytes that is in used pages.
     pub(super) in_use: u64,
 }
 

@@ -66,30 +66,38 @@ struct Trouble {
     repeat_at: u64,
 }
 
+/// The segment that is being filled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Present<'a> {
+    pub(super) path: &'a Path,
+    /// The end of its last record, in bytes.
+    pub(super) offset: u64,
+}
+
 impl Ahead {
     /// For a log in `dir` whose segments have `len` bytes.
     pub(super) fn new(dir: &Path, len: u64) -> Ahead {
         Ahead { dir: dir.to_owned(), len, next: Next::Idle, trouble: None }
     }
 
-    /// Begins to prepare segment number `sequence` if that is due, and notes what came of an
-    /// attempt. `present` is the segment that is being filled, up to `offset`.
-    pub(super) fn look(&mut self, sequence: u64, (present, offset): (&Path, u64)) {
+    /// Begins to prepare segment number `sequence` if that is due, and notes the result of an
+    /// attempt that has ended.
+    pub(super) fn look(&mut self, sequence: u64, present: Present<'_>) {
         if let Next::UnderWay(preparation) = &self.next
             && preparation.is_finished()
         {
-            self.collect((present, offset));
+            self.collect(present);
         }
         let is_due = self.trouble.as_ref().is_none_or(|trouble| trouble.retry_at <= clock::now());
         if matches!(self.next, Next::Idle) && is_due {
             self.next = Next::UnderWay(Preparation::start(&self.dir, sequence, self.len));
         }
-        self.repeat((present, offset));
+        self.repeat(present);
     }
 
     /// The prepared file, after waiting for an attempt that is under way. `None` if there is none:
     /// the present segment then has to grow.
-    pub(super) fn take(&mut self, present: (&Path, u64)) -> Option<File> {
+    pub(super) fn take(&mut self, present: Present<'_>) -> Option<File> {
         self.collect(present);
         match std::mem::replace(&mut self.next, Next::Idle) {
             Next::Ready(file) => Some(file),
@@ -105,7 +113,7 @@ impl Ahead {
     }
 
     /// Notes that the next segment could not be prepared or renamed, and why.
-    pub(super) fn failed(&mut self, error: Error, (present, offset): (&Path, u64)) {
+    pub(super) fn failed(&mut self, error: Error, present: Present<'_>) {
         let retry_at = clock::now() + RETRY;
         if let Some(trouble) = &mut self.trouble {
             trouble.attempts += 1;
@@ -114,13 +122,13 @@ impl Ahead {
         }
         tracing::warn!(
             cause = %with_causes(&error),
-            present = %present.display(),
-            offset,
+            present = %present.path.display(),
+            offset = present.offset,
             needed_at = self.len,
             "the log's next segment cannot be prepared; the member tries again every second, and \
              continues in the present segment while its file system has room, to 4 GiB at most"
         );
-        let repeat_at = 2 * self.len.max(offset);
+        let repeat_at = 2 * self.len.max(present.offset);
         self.trouble = Some(Trouble { error, attempts: 1, retry_at, repeat_at });
     }
 
@@ -130,7 +138,7 @@ impl Ahead {
     }
 
     /// Takes the result of an attempt, waiting for it if need be.
-    fn collect(&mut self, present: (&Path, u64)) {
+    fn collect(&mut self, present: Present<'_>) {
         self.next = match std::mem::replace(&mut self.next, Next::Idle) {
             Next::UnderWay(preparation) => match preparation.wait() {
                 Ok(file) => Next::Ready(file),
@@ -144,15 +152,15 @@ impl Ahead {
     }
 
     /// Repeats the warning each time the present segment has doubled.
-    fn repeat(&mut self, (present, offset): (&Path, u64)) {
+    fn repeat(&mut self, present: Present<'_>) {
         let Some(trouble) = &mut self.trouble else { return };
-        if trouble.repeat_at <= offset {
-            trouble.repeat_at = 2 * offset;
+        if trouble.repeat_at <= present.offset {
+            trouble.repeat_at = 2 * present.offset;
             tracing::warn!(
                 cause = %with_causes(&trouble.error),
                 attempts = trouble.attempts,
-                present = %present.display(),
-                offset,
+                present = %present.path.display(),
+                offset = present.offset,
                 "the log still has no next segment; the member ends when the present one has 4 GiB"
             );
         }

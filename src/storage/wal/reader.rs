@@ -52,7 +52,7 @@ pub struct Recovered {
 /// A torn tail is cut off. A damaged log is refused with file and offset, and so is a directory in
 /// which no further segment can be made.
 pub fn open(dir: &Path, options: &Options) -> Result<(Wal, Arc<Locations>, Recovered), Error> {
-    let lock = segment::lock(dir)?;
+    let locked = segment::lock(dir)?;
     let names = segment::list(dir)?;
     segment::remove_leftovers(dir)?;
     segment::check_writable(dir)?;
@@ -73,7 +73,7 @@ pub fn open(dir: &Path, options: &Options) -> Result<(Wal, Arc<Locations>, Recov
     let locations = Arc::new(Locations::new(dir, list, names.clone(), Arc::clone(&file)));
     let tail = Tail { name: *last, file, offset, crc, hard_state };
     let metadata = message::metadata_bytes(&recovered.metadata);
-    let wal = Wal::new((dir, lock), options, metadata, tail, Arc::clone(&locations));
+    let wal = Wal::new(locked, options, metadata, tail, Arc::clone(&locations));
     Ok((wal, locations, recovered))
 }
 

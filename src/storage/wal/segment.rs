@@ -101,18 +101,34 @@ fn names(dir: &Path) -> io::Result<Vec<Name>> {
     Ok(names)
 }
 
-/// Locks the directory against other processes for as long as the lock lives.
-pub(super) fn lock(dir: &Path) -> Result<Flock<fs::File>, Error> {
+/// The log's directory, locked against other processes until this is dropped.
+#[derive(Debug)]
+pub(super) struct LockedDir {
+    pub(super) path: PathBuf,
+    handle: Flock<fs::File>,
+}
+
+impl LockedDir {
+    /// Makes new names in the directory durable.
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        self.handle.sync_all().map_err(Error::io("syncing", &self.path, 0))
+    }
+}
+
+/// Locks the directory. Fails if another process has locked it.
+pub(super) fn lock(dir: &Path) -> Result<LockedDir, Error> {
     let handle = match fs::File::open(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(Error::Missing(dir.to_owned()));
         }
         handle => handle.map_err(Error::io("opening", dir, 0))?,
     };
-    Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+    let locked = Flock::lock(handle, FlockArg::LockExclusiveNonblock);
+    let handle = locked.map_err(|(_, errno)| match errno {
         Errno::EWOULDBLOCK => Error::InUse(dir.to_owned()),
         errno => Error::io("locking", dir, 0)(errno.into()),
-    })
+    })?;
+    Ok(LockedDir { path: dir.to_owned(), handle })
 }
 
 /// Makes the log's directory if there is none.

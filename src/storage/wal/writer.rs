@@ -14,7 +14,7 @@
 
 use std::{
     mem,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,17 +23,16 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use nix::fcntl::Flock;
 use raft::eraftpb::{Entry, HardState};
 
 use super::{
     Metadata, Options,
-    ahead::Ahead,
+    ahead::{Ahead, Present},
     error::Error,
     locations::{List, Location, Locations},
     message,
     record::{self, Kind},
-    segment::{self, Name},
+    segment::{self, LockedDir, Name},
 };
 use crate::{
     pb::walpb,
@@ -65,7 +64,7 @@ pub struct Watermarks {
 /// reached the file.
 #[derive(Debug)]
 pub struct Wal {
-    dir: PathBuf,
+    dir: LockedDir,
     options: Options,
     /// The metadata record's data, which every segment repeats.
     metadata: Vec<u8>,
@@ -84,8 +83,6 @@ pub struct Wal {
     ahead: Ahead,
     locations: Arc<Locations>,
     watermarks: Arc<Watermarks>,
-    /// The directory, locked until the log is closed.
-    lock: Flock<std::fs::File>,
 }
 
 /// Records that are encoded and not yet written.
@@ -94,18 +91,12 @@ struct Group {
     buffer: Vec<u8>,
     /// An entry's fields before its data; kept for its allocation.
     head: Vec<u8>,
-    placed: Vec<Placed>,
+    /// The index of each entry, and where it is.
+    placed: Vec<(u64, Location)>,
     /// The first index, 0 without entries.
     first: u64,
     /// The last index, 0 without entries.
     last: u64,
-}
-
-/// The changes of a written group to the list of entries.
-#[derive(Debug)]
-enum Placed {
-    Entry { index: u64, place: Location },
-    Snapshot { index: u64, term: u64 },
 }
 
 /// Records that are written and not yet synced.
@@ -147,7 +138,7 @@ pub fn create(
         return Err(Error::Exists(dir.to_owned()));
     }
     segment::make_dir(dir, options.fsync)?;
-    let lock = segment::lock(dir)?;
+    let locked = segment::lock(dir)?;
     // Another process may have made a log, and ended, before the lock was taken.
     if segment::exists(dir)? {
         return Err(Error::Exists(dir.to_owned()));
@@ -167,19 +158,19 @@ pub fn create(
     let file = Arc::new(segment::publish(file, dir, name)?);
     fail::fail_point!("wal-first-segment-named");
     if options.fsync {
-        lock.sync_all().map_err(Error::io("syncing", dir, 0))?;
+        locked.sync()?;
     }
     let list = List::new(1, Some(0));
     let locations = Arc::new(Locations::new(dir, list, vec![name], Arc::clone(&file)));
     let offset = head.len() as u64;
     let tail = Tail { name, file, offset, crc, hard_state: HardState::default() };
-    let wal = Wal::new((dir, lock), options, metadata, tail, Arc::clone(&locations));
+    let wal = Wal::new(locked, options, metadata, tail, Arc::clone(&locations));
     Ok((wal, locations))
 }
 
 impl Wal {
     pub(super) fn new(
-        (dir, lock): (&Path, Flock<std::fs::File>),
+        dir: LockedDir,
         options: &Options,
         metadata: Vec<u8>,
         tail: Tail,
@@ -192,7 +183,8 @@ impl Wal {
         trace::watermarks().written.store(last_index, Ordering::Relaxed);
         trace::watermarks().synced.store(last_index, Ordering::Relaxed);
         Wal {
-            dir: dir.to_owned(),
+            ahead: Ahead::new(&dir.path, options.segment_bytes),
+            dir,
             options: *options,
             metadata,
             name: tail.name,
@@ -203,10 +195,8 @@ impl Wal {
             last_index,
             group: Group::default(),
             unsynced: Unsynced::default(),
-            ahead: Ahead::new(dir, options.segment_bytes),
             locations,
             watermarks,
-            lock,
         }
     }
 
@@ -220,14 +210,6 @@ impl Wal {
     ) -> Result<(), Error> {
         self.queue(entries, hard_state)?;
         self.finish(sync)
-    }
-
-    /// Notes that a snapshot exists at this place, and syncs. One that is ahead of the log takes
-    /// the place of all entries (etcd: WAL.SaveSnapshot). Until this member takes snapshots, only
-    /// tests write such records, for the reader, which meets them in etcd's logs.
-    pub fn save_snapshot(&mut self, snapshot: &walpb::Snapshot) -> Result<(), Error> {
-        self.queue_snapshot(snapshot);
-        self.finish(true)
     }
 
     /// Encodes, but does not write.
@@ -265,21 +247,11 @@ impl Wal {
         message::entry_head(head, entry);
         record::append(buffer, &mut self.crc, Kind::Entry, &[head, &entry.data]);
         let place = Location { term: entry.term, segment, offset: short };
-        placed.push(Placed::Entry { index, place });
+        placed.push((index, place));
         *first = if *first == 0 { index } else { index.min(*first) };
         *last = index;
         self.last_index = index;
         Ok(())
-    }
-
-    fn queue_snapshot(&mut self, snapshot: &walpb::Snapshot) {
-        let bytes = message::snapshot_bytes(snapshot);
-        record::append(&mut self.group.buffer, &mut self.crc, Kind::Snapshot, &[&bytes]);
-        let (index, term) = (snapshot.index(), snapshot.term());
-        if self.last_index < index {
-            self.last_index = index;
-            self.group.placed.push(Placed::Snapshot { index, term });
-        }
     }
 
     /// Writes the queued records, syncs them if asked to, and cuts to the next segment if this one
@@ -291,7 +263,10 @@ impl Wal {
         }
         let len = self.options.segment_bytes;
         if len / 2 <= self.offset {
-            self.ahead.look(self.name.sequence + 1, (self.tail.path(), self.offset));
+            self.ahead.look(
+                self.name.sequence + 1,
+                Present { path: self.tail.path(), offset: self.offset },
+            );
         }
         if len <= self.offset { self.cut() } else { Ok(()) }
     }
@@ -325,11 +300,8 @@ impl Wal {
         self.offset += group.buffer.len() as u64;
         self.unsynced.add(&group);
         self.locations.update(|list| {
-            for placed in group.placed.drain(..) {
-                match placed {
-                    Placed::Entry { index, place } => list.push(index, place),
-                    Placed::Snapshot { index, term } => list.reset(index, term),
-                }
+            for (index, place) in group.placed.drain(..) {
+                list.push(index, place);
             }
         });
         group.buffer.clear();
@@ -389,7 +361,7 @@ impl Wal {
     /// present segment, and tries again. Only a failed sync ends the member.
     fn cut(&mut self) -> Result<(), Error> {
         let (present, fsync) = (Arc::clone(&self.tail), self.options.fsync);
-        let present = (present.path(), self.offset);
+        let present = Present { path: present.path(), offset: self.offset };
         let Some(file) = self.ahead.take(present) else { return Ok(()) };
         let (head, crc) = self.head();
         if let Err(error) = segment::write_head(&file, &head) {
@@ -399,7 +371,7 @@ impl Wal {
         segment::sync(&file, fsync)?;
         self.close_segment()?;
         let name = Name { sequence: self.name.sequence + 1, index: self.last_index + 1 };
-        let file = match segment::publish(file, &self.dir, name) {
+        let file = match segment::publish(file, &self.dir.path, name) {
             Ok(file) => Arc::new(file),
             Err(error) => {
                 self.ahead.failed(error, present);
@@ -407,7 +379,7 @@ impl Wal {
             }
         };
         if fsync {
-            self.lock.sync_all().map_err(Error::io("syncing", &self.dir, 0))?;
+            self.dir.sync()?;
         }
         self.ahead.succeeded();
         self.locations.add_segment(name, Arc::clone(&file));
@@ -508,7 +480,7 @@ impl Writer {
 
 fn run(mut wal: Wal, inbox: &Receiver<Write>, mut done: impl FnMut(u64)) {
     while let Ok(first) = inbox.recv() {
-        let group = turn(&mut wal, first, inbox).unwrap_or_else(|error| fatal(&error));
+        let group = write_group(&mut wal, first, inbox).unwrap_or_else(|error| fatal(&error));
         if let Some(ready) = group.ready {
             done(ready);
         }
@@ -526,7 +498,7 @@ struct Reports {
 }
 
 /// Takes all that waits, up to a limit, and makes it durable with one write and one fsync.
-fn turn(wal: &mut Wal, first: Write, inbox: &Receiver<Write>) -> Result<Reports, Error> {
+fn write_group(wal: &mut Wal, first: Write, inbox: &Receiver<Write>) -> Result<Reports, Error> {
     let (mut reports, mut next) = (Reports::default(), Some(first));
     while let Some(write) = next {
         wal.queue(&write.entries, write.hard_state.as_ref())?;
@@ -544,6 +516,21 @@ mod tests {
     use super::*;
     use crate::storage::with_causes;
 
+    impl Wal {
+        /// Writes the record of a snapshot, as etcd does, and syncs (etcd: WAL.SaveSnapshot). A
+        /// snapshot that is ahead of the log takes the place of all entries.
+        pub(in crate::storage::wal) fn save_snapshot(&mut self, snapshot: &walpb::Snapshot) {
+            let bytes = message::snapshot_bytes(snapshot);
+            record::append(&mut self.group.buffer, &mut self.crc, Kind::Snapshot, &[&bytes]);
+            let (index, term) = (snapshot.index(), snapshot.term());
+            if self.last_index < index {
+                self.last_index = index;
+                self.locations.update(|list| list.reset(index, term));
+            }
+            self.finish(true).unwrap();
+        }
+    }
+
     #[test]
     fn a_log_that_can_grow_no_further_says_which_segment_could_not_follow_and_why() {
         let temp = tempfile::tempdir().unwrap();
@@ -552,7 +539,7 @@ mod tests {
         let present = wal.tail.path().to_owned();
         let next = dir.join("1.tmp");
         let failed = Error::io("creating", &next, 0)(nix::errno::Errno::EMFILE.into());
-        wal.ahead.failed(failed, (&present, 0));
+        wal.ahead.failed(failed, Present { path: &present, offset: 0 });
         wal.offset = u64::from(u32::MAX) + 1;
         let error = wal.queue_entry(&Entry { index: 1, term: 1, ..Entry::default() }).unwrap_err();
         let text = with_causes(&error);

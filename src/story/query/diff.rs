@@ -30,13 +30,11 @@ use super::{
 use crate::{
     field, fields, slot,
     story::{Event, Recording, order::Order},
-    trace::{Slot, record::Kind, stage::Stage},
+    trace::{Slot, record::Kind, stage::Stage, value::LEADER},
 };
 
 /// The least difference, in nanoseconds, for which a step counts as notably longer.
 const NOTABLE_NS: u64 = 100_000;
-/// The number of the leader's role in keyframes.
-const LEADER: u64 = 2;
 
 /// One of the two requests. They may come from different recordings.
 #[derive(Clone, Copy, Debug)]

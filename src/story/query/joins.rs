@@ -39,12 +39,12 @@ pub(super) struct Life {
 
 impl Finder<'_> {
     /// Finds the period on each member in which the index means this entry.
-    pub(super) fn lives(&self, id: u64, entry: (u64, u64)) -> HashMap<u8, Life> {
-        let members = self.stories.turns.keys();
-        members.map(|member| (*member, self.life(*member, id, entry))).collect()
+    pub(super) fn lives(&self, id: u64, (term, index): (u64, u64)) -> HashMap<u8, Life> {
+        let members = self.stories.breaks.keys();
+        members.map(|member| (*member, self.life(*member, id, term, index))).collect()
     }
 
-    fn life(&self, member: u8, id: u64, (term, index): (u64, u64)) -> Life {
+    fn life(&self, member: u8, id: u64, term: u64, index: u64) -> Life {
         let entries = self.stories.entries(member, index);
         // A request that is proposed again may come to the same index, in a later term.
         let is_own = |at: &usize| {
@@ -77,9 +77,9 @@ impl Finder<'_> {
         let committed = first(Stage::RaftCommit, 0, &|_| true);
         let synced = first(Stage::WalFsync, start, &|event| event.kind == Kind::Span);
         let Some((committed, synced)) = committed.zip(synced) else { return usize::MAX };
-        let turns = &self.stories.turns[&member];
-        let next = turns.partition_point(|rank| *rank <= committed.max(synced));
-        turns.get(next).copied().unwrap_or(usize::MAX)
+        let breaks = &self.stories.breaks[&member];
+        let next = breaks.partition_point(|rank| *rank <= committed.max(synced));
+        breaks.get(next).copied().unwrap_or(usize::MAX)
     }
 
     /// Adds the log on disk, and the counting.

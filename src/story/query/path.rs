@@ -45,14 +45,14 @@ pub enum Wait {
     Network,
     /// An event that had not come when the request gave up: most often a majority.
     NotInTime,
-    /// Records are missing.
+    /// The recording lacks the records of this time.
     Unknown,
 }
 
 /// A point of the path: where a step starts or ends. A step that takes no time has only one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Point {
-    /// The step.
+    /// The stage of the step.
     pub stage: Stage,
     /// Which point of it.
     pub side: Side,

@@ -41,7 +41,7 @@ pub struct Stories<'a> {
     /// Positions at which an index of the log got an entry, or that entry was applied, by member.
     entries: HashMap<(u8, u64), Vec<usize>>,
     /// For each member with events, the ranks at which it started again, or changed its role.
-    pub(super) turns: BTreeMap<u8, Vec<usize>>,
+    pub(super) breaks: BTreeMap<u8, Vec<usize>>,
     /// Beginnings of spans that belong to no request, by member, stage, boot and clock.
     begins: HashMap<(u8, Stage, u16, u64), Vec<usize>>,
     /// The ranges of entries that a loop's records cover, by member, stage and peer.
@@ -115,7 +115,7 @@ impl<'a> Stories<'a> {
             rank: vec![usize::MAX; recording.events.len()],
             by_id: HashMap::new(),
             entries: HashMap::new(),
-            turns: BTreeMap::new(),
+            breaks: BTreeMap::new(),
             begins: HashMap::new(),
             covered: BTreeMap::new(),
             messages: BTreeMap::new(),
@@ -133,7 +133,7 @@ impl<'a> Stories<'a> {
 
     /// Builds the story of a request. `None` if nothing of it was captured.
     pub fn of(&self, id: u64) -> Option<Story> {
-        Finder::tell(self, id)
+        Finder::story(self, id)
     }
 
     /// The ids of the later attempts of a round.
@@ -205,10 +205,10 @@ impl<'a> Stories<'a> {
             let event = &self.recording.events[*at];
             let (member, stage) = (event.member, event.stage);
             self.rank[*at] = rank;
-            let turns = self.turns.entry(member).or_default();
+            let breaks = self.breaks.entry(member).or_default();
             let before = boots.insert(member, event.boot);
             if stage == Stage::RaftRole || before.is_some_and(|boot| boot != event.boot) {
-                turns.push(rank);
+                breaks.push(rank);
             }
             if matches!(stage, Stage::RaftEntry | Stage::ApplyEntry) {
                 let index = field!(event, RaftEntry | ApplyEntry, index);

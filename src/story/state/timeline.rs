@@ -124,7 +124,7 @@ impl Timeline {
         let (mut line, mut breaks) = (Vec::new(), Vec::new());
         if let Some(first) = anchors.first() {
             line.push((0, maker.before_all(first)));
-            maker.while_sampled(None, (first, anchors.get(1)), &mut line);
+            maker.while_sampled(None, first, anchors.get(1), &mut line);
         }
         for (at, pair) in anchors.windows(2).enumerate() {
             let (this, next) = (&pair[0], &pair[1]);
@@ -134,7 +134,7 @@ impl Timeline {
                 breaks.push(Break { event: next.event, expected, found });
             }
             maker.between(this, next, &mut line);
-            maker.while_sampled(Some(this), (next, anchors.get(at + 2)), &mut line);
+            maker.while_sampled(Some(this), next, anchors.get(at + 2), &mut line);
         }
         if let Some(last) = anchors.last() {
             maker.after_all(last, &mut line);
@@ -163,7 +163,7 @@ impl Maker<'_> {
             Told::Change(old, _) if !is_lossy => Value::Known(old),
             Told::Forgotten => Value::Unknown,
             Told::Change(most, _) | Told::Exact(most) | Told::Sample(most) => {
-                self.bounds((0, most), first.place, is_lossy)
+                self.bounds(0, most, first.place, is_lossy)
             }
         }
     }
@@ -180,7 +180,7 @@ impl Maker<'_> {
             line.push((last.place, Value::Known(value)));
         }
         if is_lossy {
-            let bounds = self.bounds((value, u64::MAX), usize::MAX, true);
+            let bounds = self.bounds(value, u64::MAX, usize::MAX, true);
             line.push((last.place + usize::from(!is_sample), bounds));
         }
     }
@@ -188,7 +188,7 @@ impl Maker<'_> {
     /// The value from one record to the next.
     fn between(&self, this: &Anchor, next: &Anchor, line: &mut Vec<(usize, Value)>) {
         let is_lossy = self.is_lossy(this.clocks.1, next.clocks.1);
-        let is_rising = self.bounds((0, 0), next.place, is_lossy) != Value::Unknown;
+        let is_rising = self.bounds(0, 0, next.place, is_lossy) != Value::Unknown;
         let value = match (this.after(), next.told) {
             (Some(value), Told::Forgotten) if !is_lossy => Value::Known(value),
             (None, Told::Change(old, _)) if !is_lossy => Value::Known(old),
@@ -197,7 +197,7 @@ impl Maker<'_> {
             }
             (Some(least), _) => next
                 .before()
-                .map_or(Value::Unknown, |most| self.bounds((least, most), next.place, is_lossy)),
+                .map_or(Value::Unknown, |most| self.bounds(least, most, next.place, is_lossy)),
             (None, _) => Value::Unknown,
         };
         let mut from = this.place;
@@ -216,7 +216,8 @@ impl Maker<'_> {
     fn while_sampled(
         &self,
         this: Option<&Anchor>,
-        (next, after): (&Anchor, Option<&Anchor>),
+        next: &Anchor,
+        after: Option<&Anchor>,
         line: &mut Vec<(usize, Value)>,
     ) {
         let most = match after {
@@ -235,11 +236,11 @@ impl Maker<'_> {
         while line.pop_if(|(place, _)| from <= *place).is_some() {}
         let last = after.unwrap_or(next);
         let is_lossy = self.is_lossy(this.map_or(0, |this| this.clocks.1), last.clocks.1);
-        line.push((from, self.bounds((least, most), last.place, is_lossy)));
+        line.push((from, self.bounds(least, most, last.place, is_lossy)));
     }
 
     /// The bounds, for a watermark that certainly has only risen.
-    fn bounds(&self, (least, most): (u64, u64), place: usize, is_lossy: bool) -> Value {
+    fn bounds(&self, least: u64, most: u64, place: usize, is_lossy: bool) -> Value {
         let is_sure = !(is_lossy && self.water.is_rising_if_whole());
         if is_sure && self.is_rising(place) && least <= most {
             Value::Within(least, most)

@@ -53,7 +53,7 @@ pub enum Watermark {
 }
 
 impl Watermark {
-    /// Those that keyframes carry, in the order in which screens list them.
+    /// The watermarks that keyframes carry, in the order in which screens list them.
     pub const ALL: [Watermark; 16] = [
         Watermark::Role,
         Watermark::Term,

@@ -3,7 +3,7 @@
 //!
 //! They are generated from the same list as [`Stage`], so a new stage needs no change here.
 
-use super::{Head, told};
+use super::{Head, emitted};
 use crate::trace::stage::{Stage, vocabulary};
 
 /// A span with this name and these fields, still without values.
@@ -36,7 +36,7 @@ macro_rules! event_of {
                 member = $head.member,
                 link = $head.link,
                 flags = $head.flags,
-                $($field = told(
+                $($field = emitted(
                     Stage::$stage,
                     const { Stage::$stage.slot($field) },
                     $numbers,

@@ -14,6 +14,9 @@ use tracing_subscriber::{
 use super::*;
 use crate::{mark, set, stage, trace::note_peer};
 
+/// The fields that every span and event has, before those of its stage.
+const COMMON: [&str; 4] = ["request_id", "member", "link", "flags"];
+
 /// The process has one switch, so a test that turns it takes a lock first.
 static ALONE: Mutex<()> = Mutex::new(());
 

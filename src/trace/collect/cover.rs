@@ -29,7 +29,7 @@ pub(super) struct Cover {
     entries: BTreeSet<u64>,
     /// The last index acknowledged and the last commit index sent, by direction and peer.
     acked: HashMap<(Stage, u64), u64>,
-    told: HashMap<(Stage, u64), u64>,
+    commits_sent: HashMap<(Stage, u64), u64>,
     frozen: u64,
     /// The last indexes of the newest commits of the file.
     stored: VecDeque<u64>,
@@ -88,7 +88,7 @@ impl Cover {
             fields!(record, RaftSend | RaftReceive: type, peer, index, last, commit, reject);
         let carries = kind == message::APP && self.any([index, last]);
         let tells = matches!(kind, message::APP | message::HEARTBEAT) && {
-            let before = self.told.insert((stage, peer), commit).unwrap_or(0);
+            let before = self.commits_sent.insert((stage, peer), commit).unwrap_or(0);
             self.any([before, commit])
         };
         let acknowledges = kind == message::APP_RESP && reject == 0 && {

@@ -87,9 +87,9 @@ impl State {
         self.pins.slow_ns = u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX);
     }
 
-    /// Pins a request of another member; see [`super::Collector::pin_told`].
-    pub(super) fn pin_told(&mut self, id: u64, now_ns: u64) {
-        self.pins.pin_told(id, now_ns);
+    /// Pins a request of another member; see [`super::Collector::pin_reported`].
+    pub(super) fn pin_reported(&mut self, id: u64, now_ns: u64) {
+        self.pins.pin_reported(id, now_ns);
     }
 
     /// The ids that are pinned here; see [`super::Collector::pinned`].
@@ -172,8 +172,8 @@ impl State {
     /// Searches the rings for the requests that have just been pinned, and reports those pinned
     /// here to the other members.
     fn look_for_pinned(&mut self, now_ns: u64) {
-        let Due { found, told } = self.pins.due(now_ns);
-        let ids: HashSet<u64> = found.iter().chain(&told).copied().collect();
+        let Due { found, reported } = self.pins.due(now_ns);
+        let ids: HashSet<u64> = found.iter().chain(&reported).copied().collect();
         if ids.is_empty() {
             return;
         }

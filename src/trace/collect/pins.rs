@@ -24,7 +24,7 @@ const HELD_NS: u64 = 2_000_000_000;
 /// The most requests found here that are pinned at one search of the rings.
 const FRESH_MAX: usize = 10;
 /// The most requests reported by other members that are pinned at one search of the rings.
-pub(super) const TOLD_MAX: usize = 30;
+pub(super) const REPORTED_MAX: usize = 30;
 /// After this many nanoseconds in flight, the end of a request must have been lost.
 const FORGOTTEN_NS: u64 = 60_000_000_000;
 /// Methods that wait by design, and so are never slow.
@@ -49,7 +49,7 @@ pub(super) struct Pins {
     /// Found here and pinned since the last search of the rings.
     fresh: Vec<u64>,
     /// Reported by other members and pinned since then.
-    told: Vec<u64>,
+    reported: Vec<u64>,
 }
 
 /// The requests to search the rings for.
@@ -58,14 +58,14 @@ pub(super) struct Due {
     /// Found here, and to be reported to the other members.
     pub(super) found: Vec<u64>,
     /// Reported by other members.
-    pub(super) told: Vec<u64>,
+    pub(super) reported: Vec<u64>,
 }
 
 impl Pins {
     /// No pins; `slow_ns` is the duration from which a request is slow.
     pub(super) fn new(slow_ns: u64) -> Pins {
         let (in_flight, pinned) = (HashMap::new(), HashMap::new());
-        Pins { slow_ns, in_flight, pinned, fresh: Vec::new(), told: Vec::new() }
+        Pins { slow_ns, in_flight, pinned, fresh: Vec::new(), reported: Vec::new() }
     }
 
     /// Whether the steps of this request are wanted.
@@ -100,12 +100,13 @@ impl Pins {
     }
 
     /// Keeps a request because another member asks for it.
-    pub(super) fn pin_told(&mut self, id: u64, now_ns: u64) {
+    pub(super) fn pin_reported(&mut self, id: u64, now_ns: u64) {
         if id::kept(id) {
             return;
         }
-        if self.told.len() < TOLD_MAX && self.pinned.insert(id, now_ns + HELD_NS).is_none() {
-            self.told.push(id);
+        if self.reported.len() < REPORTED_MAX && self.pinned.insert(id, now_ns + HELD_NS).is_none()
+        {
+            self.reported.push(id);
         }
     }
 
@@ -125,7 +126,7 @@ impl Pins {
             self.pin(id, now_ns);
         }
         self.pinned.retain(|_, until| now_ns < *until);
-        Due { found: std::mem::take(&mut self.fresh), told: std::mem::take(&mut self.told) }
+        Due { found: std::mem::take(&mut self.fresh), reported: std::mem::take(&mut self.reported) }
     }
 }
 
@@ -197,11 +198,11 @@ mod tests {
     #[test]
     fn a_pin_of_another_member_is_kept_and_not_passed_on() {
         let mut pins = Pins::new(100 * MS);
-        (1..1000).for_each(|id| pins.pin_told(id, 1000 * MS));
+        (1..1000).for_each(|id| pins.pin_reported(id, 1000 * MS));
         let due = pins.due(1000 * MS);
-        assert_eq!((0, TOLD_MAX), (due.found.len(), due.told.len()));
-        assert!(pins.contains(due.told[0]));
-        pins.pin(due.told[0], 1001 * MS);
+        assert_eq!((0, REPORTED_MAX), (due.found.len(), due.reported.len()));
+        assert!(pins.contains(due.reported[0]));
+        pins.pin(due.reported[0], 1001 * MS);
         assert_eq!(Due::default(), pins.due(1001 * MS), "it is pinned already");
     }
 }

@@ -70,7 +70,7 @@ pub struct Batch {
     pub dropped: u64,
     /// Requests that this member finished since the hello.
     pub seen: u64,
-    /// Of the requests seen, how many the filter let through.
+    /// The number of seen requests that the filter let through.
     pub let_through: u64,
     /// Everything up to this clock has been sent, as far as it is kept.
     pub watermark: u64,
@@ -101,7 +101,7 @@ pub(super) struct Offer<'a> {
 
 /// The records of a request that is not decided yet.
 #[derive(Debug, Default)]
-struct Waiting {
+struct Undecided {
     records: Vec<Record>,
     method: Option<u64>,
     key: Option<Vec<u8>>,
@@ -113,7 +113,7 @@ struct Waiting {
 enum Verdict {
     Through,
     Refused,
-    Waiting(Box<Waiting>),
+    Undecided(Box<Undecided>),
 }
 
 /// Where the collector sends a subscriber's records.
@@ -222,15 +222,15 @@ impl Subscriber {
                 self.pass(record, out);
                 Verdict::Through
             }
-            Verdict::Waiting(mut waiting) => {
-                waiting.learn(record, stage);
+            Verdict::Undecided(mut request) => {
+                request.learn(record, stage);
                 let is_own = id >> 48 == self.own_prefix;
-                match waiting.decide(&self.filter, is_own) {
-                    None => Verdict::Waiting(waiting),
+                match request.decide(&self.filter, is_own) {
+                    None => Verdict::Undecided(request),
                     Some(false) => Verdict::Refused,
                     Some(true) => {
                         self.passed += 1;
-                        waiting.records.iter().for_each(|record| self.pass(record, out));
+                        request.records.iter().for_each(|record| self.pass(record, out));
                         Verdict::Through
                     }
                 }
@@ -255,7 +255,7 @@ impl Subscriber {
         }
         self.offered += 1;
         let is_thinned = self.threshold < id::hash(id) || self.limit() * 2 <= self.passed;
-        if is_thinned { Verdict::Refused } else { Verdict::Waiting(Box::default()) }
+        if is_thinned { Verdict::Refused } else { Verdict::Undecided(Box::default()) }
     }
 
     fn limit(&self) -> u64 {
@@ -274,7 +274,7 @@ impl Subscriber {
     }
 }
 
-impl Waiting {
+impl Undecided {
     fn learn(&mut self, record: &Record, stage: Stage) {
         self.records.push(*record);
         let head = record.head();

@@ -263,22 +263,22 @@ fn a_leaders_first_entry_belongs_to_no_request_and_reaches_every_subscriber() {
 fn requests_of_peers_and_observers_wait_for_the_next_pass() {
     const OWN: u64 = 0x6009;
     let collector = collector(OWN);
-    let told = id(OWN, 1, false);
-    drop(crate::stage!(RpcValidate, told));
+    let reported = id(OWN, 1, false);
+    drop(crate::stage!(RpcValidate, reported));
     let method = Filter { method: Some(2), ..Filter::default() };
     let mut subscription = {
         let _pass = collector.state.lock().unwrap();
-        collector.pin_told(told);
-        (100..1000).for_each(|counter| collector.pin_told(id(OWN, counter, false)));
+        collector.pin_reported(reported);
+        (100..1000).for_each(|counter| collector.pin_reported(id(OWN, counter, false)));
         let armed = collector.subscribe(method);
         assert!(collector.is_armed(2, b"foo"));
         drop(armed);
         collector.subscribe(Filter::default())
     };
-    assert_eq!(TOLD_MAX, collector.left.lock().unwrap().told.len());
+    assert_eq!(REPORTED_MAX, collector.left.lock().unwrap().reported.len());
     settle(&collector);
     let records = received(&mut subscription);
-    assert_eq!(vec![(Stage::RpcValidate, Kind::Span)], stages_of(&records, told));
+    assert_eq!(vec![(Stage::RpcValidate, Kind::Span)], stages_of(&records, reported));
     assert!(!collector.is_armed(2, b"foo"), "its subscriber has gone");
 }
 

@@ -67,7 +67,7 @@ pub(super) struct Session {
 }
 
 /// The event that woke the session.
-enum Turn {
+enum Wake {
     Request(Result<Option<WatchRequest>, Status>),
     Notice(Option<Notice>),
     Progress,
@@ -108,46 +108,46 @@ impl Session {
                 return None;
             }
             if let Some((watcher, watch_id, events)) = self.rest.take() {
-                self.tell_events(watcher, watch_id, events).await;
+                self.respond_events(watcher, watch_id, events).await;
                 continue;
             }
-            let end = match self.turn().await {
-                Turn::Request(Ok(Some(request))) => {
+            let end = match self.wake().await {
+                Wake::Request(Ok(Some(request))) => {
                     self.answer(request);
                     continue;
                 }
-                Turn::Notice(Some(notice)) => {
-                    self.tell(notice).await;
+                Wake::Notice(Some(notice)) => {
+                    self.respond(notice).await;
                     continue;
                 }
-                Turn::Progress => {
-                    self.tell_progress();
+                Wake::Progress => {
+                    self.request_progress();
                     continue;
                 }
-                Turn::Request(Ok(None)) => {
+                Wake::Request(Ok(None)) => {
                     self.requests = None;
                     continue;
                 }
-                Turn::Request(Err(end)) if end.code() == Code::Cancelled => {
+                Wake::Request(Err(end)) if end.code() == Code::Cancelled => {
                     status(Error::WatchCanceled)
                 }
-                Turn::Request(Err(end)) => end,
-                Turn::NoLeader => status(Error::NoLeader),
+                Wake::Request(Err(end)) => end,
+                Wake::NoLeader => status(Error::NoLeader),
                 // The session itself holds a sender, so the channel cannot be closed.
-                Turn::Notice(None) => status(Error::Stopped),
+                Wake::Notice(None) => status(Error::Stopped),
             };
             self.is_over = true;
             return Some((Err(end), self));
         }
     }
 
-    async fn turn(&mut self) -> Turn {
+    async fn wake(&mut self) -> Wake {
         tokio::select! {
             biased;
-            () = self.leader.lost(&self.server) => Turn::NoLeader,
-            request = message(&mut self.requests) => Turn::Request(request),
-            notice = self.notices.recv() => Turn::Notice(notice),
-            () = tick(&mut self.progress) => Turn::Progress,
+            () = self.leader.lost(&self.server) => Wake::NoLeader,
+            request = message(&mut self.requests) => Wake::Request(request),
+            notice = self.notices.recv() => Wake::Notice(notice),
+            () = tick(&mut self.progress) => Wake::Progress,
         }
     }
 
@@ -159,7 +159,7 @@ impl Session {
             RequestUnion::CreateRequest(create) => create.key.clone(),
             RequestUnion::CancelRequest(_) | RequestUnion::ProgressRequest(_) => Default::default(),
         };
-        let call = Call::open(&self.server, Method::Watch, bytes, (&key, self.caller));
+        let call = Call::open(&self.server, Method::Watch, bytes, &key, self.caller);
         if !key.is_empty() {
             trace::key(call.id(), &key);
         }
@@ -219,13 +219,13 @@ impl Session {
     }
 
     /// Turns a notice into responses. Events queued for a watcher that is gone are dropped.
-    async fn tell(&mut self, notice: Notice) {
+    async fn respond(&mut self, notice: Notice) {
         if !self.stream.is_wanted(&notice) {
             return;
         }
         let (watcher, watch_id) = (notice.watcher, notice.watch_id);
         match notice.news {
-            News::Events(events) => self.tell_events(watcher, watch_id, events).await,
+            News::Events(events) => self.respond_events(watcher, watch_id, events).await,
             News::Compacted(compact_revision) => {
                 self.options.remove(&watch_id);
                 let response = self.response(watch_id, 0);
@@ -241,7 +241,7 @@ impl Session {
         }
     }
 
-    async fn tell_events(&mut self, watcher: u64, watch_id: i64, news: Events) {
+    async fn respond_events(&mut self, watcher: u64, watch_id: i64, news: Events) {
         let Some(options) = self.options.get_mut(&watch_id) else { return };
         let Events { id, revision, mut events, path } = news;
         let mut span = stage!(WatchSend, id, watcher = watcher, watch_id = watch_id);
@@ -280,7 +280,7 @@ impl Session {
 
     /// Requests progress notifications for the watchers that want them and have received nothing
     /// since the last time.
-    fn tell_progress(&mut self) {
+    fn request_progress(&mut self) {
         for (watch_id, options) in &mut self.options {
             let Some(is_quiet) = &mut options.progress else { continue };
             if std::mem::replace(is_quiet, true) {

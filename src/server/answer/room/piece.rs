@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Connection, Share, UNCOUNTED};
+use super::{Connection, Seat, UNCOUNTED};
 use crate::clock;
 
 /// The bytes of a small answer that HTTP/2 does not have yet. They are counted until this is
 /// dropped, or until the frames that take their place are written.
 #[derive(Debug)]
-pub struct Held {
+pub struct UnsentBytes {
     pub(super) connection: Arc<Connection>,
     pub(super) bytes: usize,
 }
 
-impl Held {
+impl UnsentBytes {
     /// A frame of the answer, counted until it is written.
     pub fn piece(&mut self, bytes: Bytes) -> Bytes {
         let taken = self.bytes.min(bytes.len());
@@ -30,7 +30,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for UnsentBytes {
     fn drop(&mut self) {
         self.connection.release(self.bytes);
     }
@@ -45,7 +45,7 @@ pub(super) struct Piece {
 pub(super) enum Of {
     Small(Arc<Connection>),
     /// With whether it was kept, and so is no part of the window.
-    Large(Arc<Share>, bool),
+    Large(Arc<Seat>, bool),
 }
 
 impl AsRef<[u8]> for Piece {
@@ -62,10 +62,10 @@ impl Drop for Piece {
                 connection.note_piece();
                 connection.release(bytes);
             }
-            Of::Large(share, is_kept) => {
-                share.connection.note_piece();
-                let sent = (bytes, *is_kept);
-                share.change(|ledger, ticket| ledger.sent(ticket, sent, clock::now()));
+            Of::Large(seat, is_kept) => {
+                seat.connection.note_piece();
+                let (kept, now) = (*is_kept, clock::now());
+                seat.change(|ledger, ticket| ledger.sent(ticket, bytes, kept, now));
             }
         }
     }

@@ -11,14 +11,14 @@ use goldenscript::{Command, Context, Runner};
 
 use crate::{
     clock,
-    server::answer::ledger::{Ledger, Limits, Share, Ticket, Verdict},
+    server::answer::ledger::{Ledger, Limits, ShareLimit, Ticket, Verdict},
 };
 
 fn run(script: &str) {
     let limits = Limits {
         window: 2,
-        member: Share { all: 12, kept: 8 },
-        connection: Share { all: 6, kept: 4 },
+        member: ShareLimit { all: 12, kept: 8 },
+        connection: ShareLimit { all: 6, kept: 4 },
         waiting: 2,
         stall: Duration::from_secs(10),
     };
@@ -109,7 +109,7 @@ impl Book {
                 String::new()
             }
             "sent" | "sent-of-window" => {
-                ledger.sent(next()?, (size(next()?), command.name == "sent"), now);
+                ledger.sent(next()?, size(next()?), command.name == "sent", now);
                 String::new()
             }
             "leave" => {

@@ -12,7 +12,7 @@ use crate::server::{
     Error,
     answer::{
         Connection, Room,
-        ledger::{Limits, Share},
+        ledger::{Limits, ShareLimit},
         meter::{Meter, Taken},
         room::{LIMITS, SMALL, UNCOUNTED},
         rope::{Next, Rope},
@@ -22,8 +22,8 @@ use crate::server::{
 /// Room for two windows, and for no kept rows.
 const TWO: Limits = Limits {
     window: 2,
-    member: Share { all: 4, kept: 0 },
-    connection: Share { all: 4, kept: 0 },
+    member: ShareLimit { all: 4, kept: 0 },
+    connection: ShareLimit { all: 4, kept: 0 },
     waiting: 2,
     stall: Duration::from_millis(300),
 };
@@ -77,10 +77,10 @@ async fn the_place_of_a_cancelled_call_is_given_back() {
 async fn a_stalled_answer_is_ended_while_others_wait() {
     let room = Room::new(TWO);
     let (silent, other) = (room.connect(), room.connect());
-    let shares = [silent.try_enter().unwrap(), silent.try_enter().unwrap()].map(Arc::new);
+    let seats = [silent.try_enter().unwrap(), silent.try_enter().unwrap()].map(Arc::new);
     let ropes = [(); 2].map(|()| Arc::default());
-    for (share, rope) in shares.iter().zip(&ropes) {
-        share.send(rope);
+    for (seat, rope) in seats.iter().zip(&ropes) {
+        seat.send(rope);
     }
     let is_ended = |rope: &&Arc<Mutex<Rope>>| matches!(rope.lock().unwrap().next(1), Next::Ended);
     let is_ended = || ropes.iter().filter(is_ended).count();
@@ -91,7 +91,7 @@ async fn a_stalled_answer_is_ended_while_others_wait() {
     assert_eq!(is_ended(), 1);
     assert!(timeout(SHORT, silent.closed()).await.is_err());
     drop(entered);
-    drop(shares);
+    drop(seats);
     assert_eq!(room.in_flight(), (0, 0));
 }
 
@@ -100,14 +100,14 @@ async fn a_stalled_answer_is_ended_while_others_wait() {
 async fn a_connection_that_takes_nothing_is_closed_while_others_wait() {
     let room = Room::new(TWO);
     let (silent, other) = (room.connect(), room.connect());
-    let shares = [silent.try_enter().unwrap(), silent.try_enter().unwrap()].map(Arc::new);
+    let seats = [silent.try_enter().unwrap(), silent.try_enter().unwrap()].map(Arc::new);
     let rope = Arc::default();
     let mut frames = Vec::new();
-    for share in &shares {
-        share.send(&rope);
-        frames.push(share.piece(Bytes::from_static(b"ab"), true));
+    for seat in &seats {
+        seat.send(&rope);
+        frames.push(seat.piece(Bytes::from_static(b"ab"), true));
     }
-    drop(shares);
+    drop(seats);
     let client = async {
         silent.closed().await;
         frames.clear();
@@ -132,9 +132,9 @@ async fn a_write_that_is_carried_out_always_gets_a_place() {
     });
     tokio::time::sleep(SHORT).await;
     assert_eq!(of[0].enter(0, 0, LONG).await.err(), Some(Error::TooManyRequests));
-    let share = timeout(LONG, of[0].enter_at_last(0, 0, SHORT)).await.expect("a place");
+    let seat = timeout(LONG, of[0].enter_at_last(0, 0, SHORT)).await.expect("a place");
     assert_eq!(room.in_flight(), (6, 0));
-    drop((share, taken));
+    drop((seat, taken));
     for waiting in waiting {
         assert_eq!(timeout(LONG, waiting).await.unwrap().unwrap(), Ok(()));
     }
@@ -167,15 +167,15 @@ async fn a_write_that_reads_waits_behind_the_queue_and_holds_nothing_then() {
 async fn a_call_waits_longer_while_its_client_reads() {
     let room = Room::new(TWO);
     let of = room.connect();
-    let shares = [of.try_enter().unwrap(), of.try_enter().unwrap()].map(Arc::new);
+    let seats = [of.try_enter().unwrap(), of.try_enter().unwrap()].map(Arc::new);
     let mut waiting = Box::pin(of.enter(0, 0, 3 * SHORT));
     for _ in 0..10 {
-        let piece = shares[0].piece(Bytes::from_static(b"a"), false);
+        let piece = seats[0].piece(Bytes::from_static(b"a"), false);
         assert!(timeout(SHORT, &mut waiting).await.is_err(), "it is still waiting");
         drop(piece);
     }
     assert_eq!(timeout(LONG, &mut waiting).await.unwrap().err(), Some(Error::Timeout));
-    drop((waiting, shares));
+    drop((waiting, seats));
     assert_eq!(room.in_flight(), (0, 0));
 }
 

@@ -4,30 +4,18 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::pb::etcdserverpb::{RequestOp, TxnRequest, request_op::Request};
+use crate::{
+    pb::etcdserverpb::{RequestOp, TxnRequest, request_op::Request},
+    random::Random,
+};
 
-/// xorshift64*: good enough for tests, and the same on every platform.
-pub(super) struct Random(u64);
+fn random_key(random: &mut Random) -> String {
+    format!("k{}", random.below(12))
+}
 
-impl Random {
-    pub(super) fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-    }
-
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
-    }
-
-    fn key(&mut self) -> String {
-        format!("k{}", self.below(12))
-    }
-
-    fn revision(&mut self, current: i64) -> i64 {
-        i64::try_from(self.below(u64::try_from(current).unwrap() + 2)).unwrap()
-    }
+/// A revision from 0 to one above the current one.
+fn random_revision(random: &mut Random, current: i64) -> i64 {
+    i64::try_from(random.below(u64::try_from(current).unwrap() + 2)).unwrap()
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -95,14 +83,14 @@ impl Check {
 
     fn end(&mut self) -> String {
         match self.random.below(4) {
-            0 => self.random.key(),
+            0 => random_key(&mut self.random),
             1 => "\0".to_owned(),
             _ => String::new(),
         }
     }
 
     fn put(&mut self) {
-        let key = self.random.key();
+        let key = random_key(&mut self.random);
         let value = self.random.below(1000).to_string();
         let mut keys = self.model.states.last().unwrap().clone();
         let revision = self.model.revision() + 1;
@@ -112,7 +100,7 @@ impl Check {
     }
 
     fn delete(&mut self) {
-        let (key, end) = (self.random.key(), self.end());
+        let (key, end) = (random_key(&mut self.random), self.end());
         let mut keys = self.model.states.last().unwrap().clone();
         let before = keys.len();
         keys.retain(|other, _| !within(other, &key, &end));
@@ -128,13 +116,17 @@ impl Check {
     /// unreadable. It may write a key more than once: the check for overlaps does not see deletions
     /// without an upper bound, so one transaction may delete a key and put it again.
     fn txn(&mut self) {
-        let revision = self.random.revision(self.model.revision());
-        let read = RangeRequest { key: text(&self.random.key()), revision, ..Default::default() };
+        let revision = random_revision(&mut self.random, self.model.revision());
+        let read = RangeRequest {
+            key: text(&random_key(&mut self.random)),
+            revision,
+            ..Default::default()
+        };
         let mut ops = vec![Request::RequestRange(read)];
         let mut keys = self.model.states.last().unwrap().clone();
         let (next, mut changes) = (self.model.revision() + 1, 0);
         for _ in 0..=self.random.below(4) {
-            let key = self.random.key();
+            let key = random_key(&mut self.random);
             if self.random.below(2) == 0 {
                 let put = PutRequest { key: text(&key), value: text("t"), ..Default::default() };
                 ops.push(Request::RequestPut(put));
@@ -162,8 +154,11 @@ impl Check {
     /// Compacts, often at the newest revision.
     fn compact(&mut self) {
         let newest = self.model.revision();
-        let revision =
-            if self.random.below(2) == 0 { newest } else { self.random.revision(newest) };
+        let revision = if self.random.below(2) == 0 {
+            newest
+        } else {
+            random_revision(&mut self.random, newest)
+        };
         let expected = if revision <= self.model.compacted {
             Err(Error::Compacted)
         } else if revision > self.model.revision() {
@@ -176,8 +171,8 @@ impl Check {
     }
 
     fn range(&mut self) {
-        let (key, end) = (self.random.key(), self.end());
-        let revision = self.random.revision(self.model.revision());
+        let (key, end) = (random_key(&mut self.random), self.end());
+        let revision = random_revision(&mut self.random, self.model.revision());
         let (from, range_end) = (text(&key), text(&end));
         let request = RangeRequest { key: from, range_end, revision, ..RangeRequest::default() };
         let found = self.space().range(&request).map(|response| {
@@ -266,7 +261,6 @@ fn a_key_that_one_transaction_deletes_and_puts_survives_a_compaction_at_that_rev
 #[test]
 fn the_key_space_agrees_with_the_model() {
     for seed in 1..=12 {
-        println!("seed {seed}");
         let model = Model { states: vec![Keys::new()], compacted: -1 };
         let random = Random::new(seed);
         let mut check = Check { random, space: Some(Space::new()), model };
@@ -280,12 +274,11 @@ fn the_key_space_agrees_with_the_model() {
 #[test]
 fn members_whose_compactions_and_restarts_differ_agree_on_the_hash() {
     for seed in 1..=6 {
-        println!("seed {seed}");
         let mut random = Random::new(seed);
         let mut members = [Space::new(), Space::new()];
         for _ in 0..300 {
-            let (key, choice) = (random.key(), random.below(10));
-            let revision = random.revision(members[0].store.revision());
+            let (key, choice) = (random_key(&mut random), random.below(10));
+            let revision = random_revision(&mut random, members[0].store.revision());
             let outcomes = members.each_mut().map(|member| match choice {
                 3 => member.delete_and_put(&key) > 0,
                 0 => member.compact(revision).is_ok(),
@@ -297,7 +290,7 @@ fn members_whose_compactions_and_restarts_differ_agree_on_the_hash() {
             let [first, second] = members;
             members =
                 if random.below(60) == 0 { [first.restart(), second] } else { [first, second] };
-            let at = random.revision(members[0].store.revision());
+            let at = random_revision(&mut random, members[0].store.revision());
             assert_eq!(members[0].store.hash_kv(at), members[1].store.hash_kv(at), "at {at}");
         }
     }

@@ -32,9 +32,9 @@ pub(crate) const BYTES_MAX: usize = 4 << 20;
 /// The memory of queued notices, in bytes.
 #[derive(Debug)]
 struct QueuedBytes {
-    /// Of this stream.
+    /// Bytes queued for this stream.
     own: AtomicUsize,
-    /// Of all streams.
+    /// Bytes queued for all streams of the member.
     all: Arc<AtomicUsize>,
 }
 

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{super::model::Random, *};
+use super::*;
+use crate::random::Random;
 
 /// The model of a watcher.
 struct Expected {
