@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use super::{command::Command, propose::Proposer};
+use super::{Error, command::Command, propose::Proposer};
 use crate::pb::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
 
 impl Proposer {
@@ -32,7 +32,7 @@ impl Proposer {
     }
 
     /// Every member keeps the trace of this request: it is rare, and an operator will look for it.
-    async fn propose_no_space(&self) {
+    async fn propose_no_space(&self) -> Result<(), Error> {
         let (used, limit) = (self.backend.used(), self.settings.quota_bytes);
         tracing::warn!(used, limit, "the backend is full: raising the alarm");
         let id = self.ids.next(true);
@@ -41,10 +41,8 @@ impl Proposer {
             member_id: self.member_id,
             alarm: AlarmType::Nospace as i32,
         };
-        if let Err(error) = self.propose(id, Command::Alarm(alarm)).await {
-            // The next write that finds no room tries again.
-            tracing::warn!(?error, "could not raise the alarm yet");
-        }
+        let header = self.prepare(id)?;
+        self.propose(header, Command::Alarm(alarm)).await.map(drop)
     }
 }
 
@@ -52,8 +50,11 @@ impl Proposer {
 pub(crate) async fn run(proposer: Arc<Proposer>) {
     loop {
         proposer.no_space.wake.notified().await;
-        if !proposer.alarms.has(AlarmType::Nospace, proposer.member_id) {
-            proposer.propose_no_space().await;
+        if !proposer.alarms.has(AlarmType::Nospace, proposer.member_id)
+            && let Err(error) = proposer.propose_no_space().await
+        {
+            // The next write that finds no room tries again.
+            tracing::warn!(?error, "could not raise the alarm yet");
         }
         proposer.no_space.answered.send_modify(|answered| *answered += 1);
     }

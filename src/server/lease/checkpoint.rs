@@ -123,6 +123,7 @@ impl LeaseServer {
     ) -> Result<(), Error> {
         let id = self.proposer.ids.of_member(false);
         let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
-        self.proposer.propose_in_term(id, command, term).await.map(drop)
+        let header = self.proposer.prepare(id)?;
+        self.proposer.propose_in_term(header, command, term).await.map(drop)
     }
 }
