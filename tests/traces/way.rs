@@ -3,7 +3,8 @@
 //!
 //! Each row of a table names files, threads, and stages. Every stage of the request must stand in a
 //! row that names the file in which it is opened and the thread that took the step; and on each
-//! thread, the steps come in the order of the rows. Steps that threads take side by side have no order that a table could have.
+//! thread, the steps come in the order of the rows. Steps that threads take side by side have no
+//! order that a table could have.
 
 use std::collections::HashMap;
 

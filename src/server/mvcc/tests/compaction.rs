@@ -175,7 +175,7 @@ fn a_watcher_that_starts_at_the_compacted_revision_misses_no_deletion_18089_1917
     }
 }
 
-/// Goal: a call that waits for a compaction is woken by its last portion, and not by an earlier one.
+/// Goal: a call that waits for a compaction is woken by its last portion, and by no earlier one.
 /// Method: a task waits while portions are done, one row at a time.
 #[tokio::test]
 async fn a_call_that_waits_for_a_compaction_is_woken_by_its_last_portion() {
