@@ -61,13 +61,13 @@ pub(super) fn server(
     let proposer = Arc::new(proposer(settings, data, &state, handles)?);
     let State { members, primary, store, status, reads, ids } = state;
     let long_reads = Arc::new(LongReads::new(Arc::clone(&store), settings.request_timeout));
-    let kv = Arc::new(kv_server(&proposer, &reads, &store, &long_reads));
+    let stopping = Stopping::default();
+    let kv = Arc::new(kv_server(&proposer, &reads, &store, &long_reads, &stopping));
     let leases = Arc::new(LeaseServer {
         primary,
         proposer: Arc::clone(&proposer),
         members: Arc::clone(&members),
     });
-    let stopping = Stopping::default();
     let concurrency = Arc::new(Concurrency {
         kv: Arc::clone(&kv),
         leases: Arc::clone(&leases),
@@ -130,6 +130,7 @@ fn kv_server(
     reads: &Arc<ReadIndex>,
     store: &Arc<Store>,
     long_reads: &Arc<LongReads>,
+    stopping: &Stopping,
 ) -> KvServer {
     let settings = proposer.settings;
     let answers = AnswerReader {
@@ -145,6 +146,7 @@ fn kv_server(
         auth: Arc::clone(&proposer.auth),
         long_reads: Arc::clone(long_reads),
         answers,
+        stopping: stopping.clone(),
     }
 }
 

@@ -8,8 +8,9 @@
 //! A leader hands its leadership over first (etcd: `TransferLeadership`). Without that the others
 //! would notice its absence only after an election timeout. The requests of its own clients that
 //! are under way wait for the new leader, are forwarded to it, and are answered. Streams, and calls
-//! that wait for a lock, end at once: their clients continue at another member. Calls under way
-//! have [`GRACE`] to be answered, and connections twice that to close; then the member ends.
+//! that wait for a lock or for a compaction, end at once: their clients continue at another member.
+//! Calls under way have [`GRACE`] to be answered, and connections twice that to close; then the
+//! member ends.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 

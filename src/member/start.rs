@@ -42,13 +42,12 @@ use crate::{
         log::LogStorage,
         logger::logger,
         node::{COMMITTED_BYTES_MAX, Committed, Node, Outputs, ReadRound, Refusal},
-        proposals::Reason,
         rafthttp,
         timing::Timing,
         writes::Writes,
     },
     server::{
-        self, Server,
+        Server,
         apply::Applier,
         compactor,
         lease::{Primary, checkpoint, expiry},
@@ -59,7 +58,7 @@ use crate::{
         outcome::Outcome,
         propose::Proposer,
         read_index::{Coordinator, ReadIndex},
-        wait::Wait,
+        wait,
     },
     storage::{backend::Backend, wal},
     trace,
@@ -372,8 +371,8 @@ impl Running {
         let answers = answers.expect("a member is served once");
         let server = &self.server;
         tokio::spawn(coordinator(server, answers.reads).run());
-        tokio::spawn(finish(Arc::clone(&server.proposer.wait), answers.outcomes));
-        tokio::spawn(refuse(Arc::clone(&server.proposer.wait), answers.refused));
+        tokio::spawn(wait::wake_applied(Arc::clone(&server.proposer.wait), answers.outcomes));
+        tokio::spawn(wait::wake_refused(Arc::clone(&server.proposer.wait), answers.refused));
         tokio::spawn(version::monitor(Arc::clone(server)));
         tokio::spawn(expiry::run(Arc::clone(&server.leases)));
         tokio::spawn(no_space::run(Arc::clone(&server.proposer)));
@@ -482,25 +481,6 @@ async fn removed(active: Arc<rafthttp::Active>) {
 fn coordinator(server: &Server, answers: UnboundedReceiver<ReadRound>) -> Coordinator {
     let reads = Arc::clone(&server.reads);
     Coordinator { reads, inbox: server.proposer.inbox.clone(), answers }
-}
-
-/// Wakes the requests whose outcomes apply has sent.
-async fn finish(wait: Arc<Wait>, mut outcomes: UnboundedReceiver<Vec<Outcome>>) {
-    while let Some(outcomes) = outcomes.recv().await {
-        wait.finish(outcomes);
-    }
-}
-
-/// Wakes the requests whose proposals raft did not take, or lost.
-async fn refuse(wait: Arc<Wait>, mut refused: UnboundedReceiver<Refusal>) {
-    while let Some(Refusal { ids, reason }) = refused.recv().await {
-        let error = match reason {
-            Reason::Dropped => server::Error::ProposalDropped,
-            Reason::LeaderChanged => server::Error::LeaderChanged,
-        };
-        let outcome = |id| Outcome { id, result: Err(error) };
-        wait.finish(ids.into_iter().map(outcome).collect());
-    }
 }
 
 #[cfg(test)]

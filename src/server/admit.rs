@@ -1,4 +1,4 @@
-//! The checks before a write is proposed: room in the backend, and the backlog of apply.
+//! The checks before a write is proposed: room in the backend, the backlog of apply, and the user.
 //!
 //! etcd: `quotaKVServer`, and the first lines of `processInternalRaftRequestOnce`.
 
@@ -8,7 +8,7 @@ use super::{
     txn::{Branches, Txn},
 };
 use crate::{
-    pb::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op::Request},
+    pb::etcdserverpb::{PutRequest, RequestHeader, RequestOp, TxnRequest, request_op::Request},
     stage,
     trace::Reason,
 };
@@ -40,8 +40,16 @@ impl Proposer {
         Err(Error::NoSpace)
     }
 
+    /// The checks of every proposal except those of [`announce`](Self::announce). Returns the
+    /// header under which request `id` is proposed.
+    pub(super) fn prepare(&self, id: u64) -> Result<RequestHeader, Error> {
+        self.admit(id)?;
+        let user = self.auth.authenticate(id);
+        Ok(RequestHeader { id, username: user.name, auth_revision: user.auth_revision })
+    }
+
     /// Refuses a proposal while too many committed entries wait to be applied.
-    pub(super) fn admit(&self, id: u64) -> Result<(), Error> {
+    fn admit(&self, id: u64) -> Result<(), Error> {
         let (commit, applied) = (self.status.commit(), self.status.applied());
         let mut span = stage!(Admit, id, commit = commit, applied = applied);
         if APPLY_GAP_MAX < commit.saturating_sub(applied) {

@@ -1,6 +1,6 @@
 //! The requests of the KV service, one line per step (etcd: `EtcdServer`).
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
     Error, Settings,
@@ -12,9 +12,10 @@ use super::{
     command::Command,
     error::note,
     long_reads::LongReads,
-    mvcc::{KvResponse, Reply, Store, plan::header},
+    mvcc::{KvResponse, Reply, Store, plan},
     propose::Proposer,
     read_index::ReadIndex,
+    stopping::Stopping,
     txn::{Txn, deleted_range},
 };
 use crate::{
@@ -25,9 +26,6 @@ use crate::{
     stage,
 };
 
-/// How often a physical compaction checks whether its rows are deleted.
-const COMPACTION_POLL: Duration = Duration::from_millis(10);
-
 /// Serves KV: writes through the log, reads after a read round.
 pub(crate) struct KvServer {
     pub(crate) settings: Settings,
@@ -37,6 +35,8 @@ pub(crate) struct KvServer {
     pub(crate) auth: Arc<AuthStore>,
     pub(crate) long_reads: Arc<LongReads>,
     pub(crate) answers: AnswerReader,
+    /// Ends calls that wait for a compaction.
+    pub(crate) stopping: Stopping,
 }
 
 impl KvServer {
@@ -52,7 +52,8 @@ impl KvServer {
             from.free(id, 0, self.settings.request_timeout).await?;
         }
         self.proposer.check_quota(id, put_cost(&put)).await?;
-        let reply = self.proposer.propose(id, Command::Put(put)).await?.kv();
+        let header = self.proposer.prepare(id)?;
+        let reply = self.proposer.propose(header, Command::Put(put)).await?.kv();
         Ok(self.answers.finish(id, reply, from, None).await?.map(KvResponse::put))
     }
 
@@ -106,7 +107,8 @@ impl KvServer {
         delete_range: DeleteRangeRequest,
     ) -> Result<Reply, Error> {
         validate(id, 1, || check::check_delete_range(&delete_range))?;
-        Ok(self.proposer.propose(id, Command::DeleteRange(delete_range)).await?.kv())
+        let header = self.proposer.prepare(id)?;
+        Ok(self.proposer.propose(header, Command::DeleteRange(delete_range)).await?.kv())
     }
 
     /// KV.Txn. A transaction that only reads is not proposed.
@@ -158,10 +160,12 @@ impl KvServer {
     /// Proposes a transaction that writes. The rows of the reply are not read yet.
     pub(super) async fn propose_txn(&self, id: u64, txn: Txn) -> Result<Reply, Error> {
         self.proposer.check_quota(id, txn_cost(&txn)).await?;
-        Ok(self.proposer.propose(id, Command::Txn(txn)).await?.kv())
+        let header = self.proposer.prepare(id)?;
+        Ok(self.proposer.propose(header, Command::Txn(txn)).await?.kv())
     }
 
-    /// KV.Compact. A physical compaction also waits until its rows are deleted from the file.
+    /// KV.Compact. A physical compaction also waits until its rows are deleted from the file, as
+    /// long as its client does: it has no timeout, as in etcd.
     pub(crate) async fn compact(
         &self,
         id: u64,
@@ -169,18 +173,22 @@ impl KvServer {
     ) -> Result<CompactionResponse, Error> {
         let physical = compaction.physical;
         let revision = compaction.revision;
-        let reply = self.proposer.propose(id, Command::Compact(compaction)).await?.kv();
+        let header = self.proposer.prepare(id)?;
+        let reply = self.proposer.propose(header, Command::Compact(compaction)).await?.kv();
         if physical {
-            self.wait_compacted(id, revision).await?;
+            let mut span = stage!(CompactWait, id, revision = revision).begun();
+            let result = self.wait_compacted(revision).await;
+            note(&mut span, result)?;
         }
-        Ok(CompactionResponse { header: header(reply.revision()) })
+        Ok(CompactionResponse { header: plan::header(reply.revision()) })
     }
 
     /// Waits until the rows of a compaction are deleted, and until that is committed to the file.
-    async fn wait_compacted(&self, id: u64, revision: i64) -> Result<(), Error> {
-        let _span = crate::stage!(CompactWait, id, revision = revision).begun();
-        while self.store.finished_compaction() < revision {
-            tokio::time::sleep(COMPACTION_POLL).await;
+    /// Fails if the member stops first.
+    async fn wait_compacted(&self, revision: i64) -> Result<(), Error> {
+        tokio::select! {
+            () = self.store.compaction_finished(revision) => {}
+            () = self.stopping.given() => return Err(Error::Stopped),
         }
         let backend = Arc::clone(self.store.backend());
         let done = tokio::task::spawn_blocking(move || backend.commit_now());

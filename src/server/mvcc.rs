@@ -55,6 +55,7 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message;
+use tokio::sync::watch as watch_channel;
 
 use self::{compact::Worker, tree_index::RestoredRow, watch::Watchers};
 use crate::{
@@ -122,8 +123,9 @@ pub(crate) struct Store {
     index: RwLock<Index>,
     /// A copy of the index's revision, which is read without the lock.
     revision: AtomicI64,
-    /// The revision of the newest compaction whose rows are deleted; −1 before the first.
-    finished: AtomicI64,
+    /// The revision of the newest compaction whose rows are deleted; −1 before the first. Calls
+    /// that wait for it are woken when it moves.
+    finished: watch_channel::Sender<i64>,
     worker: Mutex<Worker>,
     watchers: Watchers,
     /// The leases, and the keys attached to them. Its lock is taken after those of the index and
@@ -150,7 +152,7 @@ impl Store {
             backend,
             index: RwLock::new(Index { tree, revision, compacted }),
             revision: AtomicI64::new(revision),
-            finished: AtomicI64::new(finished),
+            finished: watch_channel::Sender::new(finished),
             worker: Mutex::default(),
             watchers: Watchers::default(),
             lessor,

@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use super::{command::Command, internal::Internal, propose::Proposer};
+use super::{Error, command::Command, internal::Internal, propose::Proposer};
 use crate::pb::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
 
 impl Proposer {
@@ -32,7 +32,7 @@ impl Proposer {
     }
 
     /// Every member keeps the trace of this request: it is rare, and an operator will look for it.
-    async fn propose_no_space(&self) {
+    async fn propose_no_space(&self) -> Result<(), Error> {
         let (used, limit) = (self.backend.used(), self.settings.quota_bytes);
         tracing::warn!(used, limit, "the backend is full: raising the alarm");
         let id = self.ids.next(true);
@@ -41,11 +41,11 @@ impl Proposer {
             member_id: self.member_id,
             alarm: AlarmType::Nospace as i32,
         };
-        let raised = self.propose(id, Command::Alarm(alarm));
-        if let Err(error) = Internal::RaiseAlarm.request(id, raised).await {
-            // The next write that finds no room tries again.
-            tracing::warn!(?error, "could not raise the alarm yet");
-        }
+        let raised = async {
+            let header = self.prepare(id)?;
+            self.propose(header, Command::Alarm(alarm)).await
+        };
+        Internal::RaiseAlarm.request(id, raised).await.map(drop)
     }
 }
 
@@ -53,8 +53,11 @@ impl Proposer {
 pub(crate) async fn run(proposer: Arc<Proposer>) {
     loop {
         proposer.no_space.wake.notified().await;
-        if !proposer.alarms.has(AlarmType::Nospace, proposer.member_id) {
-            proposer.propose_no_space().await;
+        if !proposer.alarms.has(AlarmType::Nospace, proposer.member_id)
+            && let Err(error) = proposer.propose_no_space().await
+        {
+            // The next write that finds no room tries again.
+            tracing::warn!(?error, "could not raise the alarm yet");
         }
         proposer.no_space.answered.send_modify(|answered| *answered += 1);
     }

@@ -1,4 +1,4 @@
-//! Handing a write to raft, and waiting for the result from apply.
+//! Encoding a write, handing it to raft, and waiting for the result from apply.
 //!
 //! etcd: `processInternalRaftRequestOnce`. Every wait has a limit: after five seconds and two
 //! election timeouts the client gets a timeout error, which names the cause if it is known. The
@@ -32,7 +32,7 @@ use crate::{
     trace,
 };
 
-/// Proposes commands, and first checks whether the member can take them.
+/// Proposes commands. The checks before that are in [`admit`](super::admit).
 pub(crate) struct Proposer {
     pub(crate) member_id: u64,
     pub(crate) settings: Settings,
@@ -59,9 +59,15 @@ impl Proposer {
         self.status.leader() == self.member_id
     }
 
-    /// Proposes a command under `id` and waits until it has been applied.
-    pub(super) async fn propose(&self, id: u64, command: Command) -> Result<Response, Error> {
-        let data = self.encode(id, command)?;
+    /// Proposes a command under the header from [`prepare`](Self::prepare), and waits until it has
+    /// been applied.
+    pub(super) async fn propose(
+        &self,
+        header: RequestHeader,
+        command: Command,
+    ) -> Result<Response, Error> {
+        let id = header.id;
+        let data = self.encode(header, command)?;
         let result = self.propose_bytes(id, data, None).await;
         // Apply found no room and asks for the alarm; as in etcd, the client gets its answer after
         // the alarm is raised.
@@ -75,19 +81,17 @@ impl Proposer {
     /// forwarded: if another member leads by then, raft drops the proposal.
     pub(super) async fn propose_in_term(
         &self,
-        id: u64,
+        header: RequestHeader,
         command: Command,
         term: u64,
     ) -> Result<Response, Error> {
-        let data = self.encode(id, command)?;
+        let id = header.id;
+        let data = self.encode(header, command)?;
         self.propose_bytes(id, data, Some(term)).await
     }
 
-    fn encode(&self, id: u64, command: Command) -> Result<Bytes, Error> {
-        self.admit(id)?;
-        let user = self.auth.authenticate(id);
-        let (username, auth_revision) = (user.name, user.auth_revision);
-        let data = command.encode(RequestHeader { id, username, auth_revision });
+    fn encode(&self, header: RequestHeader, command: Command) -> Result<Bytes, Error> {
+        let data = command.encode(header);
         if self.settings.max_request_bytes < data.len() {
             return Err(Error::RequestTooLarge);
         }

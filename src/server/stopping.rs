@@ -1,8 +1,8 @@
 //! The order to stop, for calls and streams that could outlast the member.
 //!
-//! Most requests are answered within milliseconds, and a member that stops waits for them. A call
-//! that waits for a lock, and a stream, may wait for days. The order ends them with "server
-//! stopped" (etcd: ErrStopped).
+//! Most requests are answered within milliseconds, and a member that stops waits for them. A
+//! stream, and a call that waits for a lock or for a compaction, may take days. The order ends them
+//! with "server stopped" (etcd: ErrStopped).
 
 use tokio::sync::watch;
 

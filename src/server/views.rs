@@ -36,7 +36,8 @@ impl Server {
 
     /// Maintenance.Alarm. Every action is proposed, even listing, as in etcd.
     pub(crate) async fn alarm(&self, id: u64, alarm: AlarmRequest) -> Result<AlarmResponse, Error> {
-        let alarms = self.proposer.propose(id, Command::Alarm(alarm)).await?.alarms();
+        let header = self.proposer.prepare(id)?;
+        let alarms = self.proposer.propose(header, Command::Alarm(alarm)).await?.alarms();
         Ok(AlarmResponse { header: None, alarms })
     }
 

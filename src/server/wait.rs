@@ -1,17 +1,22 @@
 //! The requests that wait for apply, by id.
 //!
-//! Apply sends one list of outcomes per batch. A task on the grpc side finds each request here by
-//! its id and wakes it. If no request waits under an id, its client has given up, or another member
+//! Apply sends one list of outcomes per batch, and raft the proposals that it refused. Two tasks on
+//! the grpc side receive them ([`wake_applied`], [`wake_refused`]), find each request here by its
+//! id, and wake it. If no request waits under an id, its client has given up, or another member
 //! made the id: its outcome is dropped.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
 use super::{
     Error,
     outcome::{Outcome, Response},
 };
+use crate::raft::{node::Refusal, proposals::Reason};
 
 type Waiter = oneshot::Sender<Result<Response, Error>>;
 
@@ -39,7 +44,7 @@ impl Wait {
     }
 
     /// Wakes the requests that these outcomes belong to (etcd: `wait.Trigger`).
-    pub(crate) fn finish(&self, outcomes: Vec<Outcome>) {
+    fn finish(&self, outcomes: Vec<Outcome>) {
         let mut waiters = self.lock();
         for Outcome { id, result } in outcomes {
             if let Some(waiter) = waiters.remove(&id) {
@@ -67,5 +72,24 @@ impl Wait {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.wait.lock().remove(&self.id);
+    }
+}
+
+/// Wakes the requests whose outcomes apply has sent, until apply has ended.
+pub(crate) async fn wake_applied(wait: Arc<Wait>, mut outcomes: UnboundedReceiver<Vec<Outcome>>) {
+    while let Some(outcomes) = outcomes.recv().await {
+        wait.finish(outcomes);
+    }
+}
+
+/// Wakes the requests whose proposals raft dropped or lost, until raft has ended.
+pub(crate) async fn wake_refused(wait: Arc<Wait>, mut refused: UnboundedReceiver<Refusal>) {
+    while let Some(Refusal { ids, reason }) = refused.recv().await {
+        let error = match reason {
+            Reason::Dropped => Error::ProposalDropped,
+            Reason::LeaderChanged => Error::LeaderChanged,
+        };
+        let outcome = |id| Outcome { id, result: Err(error) };
+        wait.finish(ids.into_iter().map(outcome).collect());
     }
 }

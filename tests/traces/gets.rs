@@ -12,6 +12,7 @@ use super::{
     commands::glass,
     puts,
     told::{Told, assert_in_order},
+    way,
 };
 
 /// How many gets may come too late to find their key still in a buffer.
@@ -152,6 +153,9 @@ fn the_round_is_told_through_the_leader(told: &Told, [leader, follower, other]: 
         "the read points to another round"
     );
     told.assert_no_strangers(&[round.event.id]);
+    for at in [leader, follower, other] {
+        way::is_that_of_the_table(told, at, way::GET);
+    }
     let [asked, question] = told.message(message::READ_INDEX, follower, leader);
     let [answered, answer] = told.message(message::READ_INDEX_RESP, leader, follower);
     let confirmed = told.one(leader, Stage::ReadIndexConfirmed);

@@ -221,7 +221,7 @@ pub(super) async fn a_put_on_the_leader_sends_no_proposal(scene: &Scene) {
     let told = scene.listener.told(("KV/Put", "traces/led"), is_complete).await;
     told.assert_no_strangers(&[]);
     assert_eq!(4, told.on(leader, Stage::RaftSend).len(), "{}", told.text());
-    way::is_that_of_the_table(&told, leader);
+    way::is_that_of_the_table(&told, leader, way::PUT);
 }
 
 /// The same after the leader was killed and has become a follower, whose puts do need one.

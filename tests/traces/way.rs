@@ -1,8 +1,10 @@
-//! Compares the table in section 3 of ARCHITECTURE.md with a recorded put.
+//! Compares the tables of ARCHITECTURE.md, section 3 and section 4, with a recorded put and a
+//! recorded get.
 //!
-//! Each row of the table names files, a thread, and stages. Every stage of the put must stand in a
-//! row that names the file in which it is opened; and on each thread, the steps come in the order
-//! of the rows. Steps that threads take side by side have no order that a table could have.
+//! Each row of a table names files, threads, and stages. Every stage of the request must stand in a
+//! row that names the file in which it is opened and the thread that took the step; and on each
+//! thread, the steps come in the order of the rows. Steps that threads take side by side have no
+//! order that a table could have.
 
 use std::collections::HashMap;
 
@@ -14,12 +16,17 @@ use glass_etcd::{
 use super::told::{Told, place_of};
 
 const ARCHITECTURE: &str = include_str!("../../ARCHITECTURE.md");
-const SECTION: &str = "## 3. The life of a put";
+/// The section with the table of a put.
+pub(super) const PUT: &str = "## 3. The life of a put";
+/// The section with the table of a linearizable get.
+pub(super) const GET: &str = "## 4. The life of a get";
 
 /// A row of the table.
 #[derive(Debug)]
 struct Row {
     files: Vec<String>,
+    /// The cell of the threads.
+    threads: String,
     stages: Vec<Stage>,
 }
 
@@ -28,7 +35,8 @@ impl Row {
         let code = line.split('`').skip(1).step_by(2);
         let files = code.clone().filter(|word| word.ends_with(".rs") || word.ends_with('/'));
         let stages = code.filter_map(Stage::from_name);
-        Row { files: files.map(str::to_owned).collect(), stages: stages.collect() }
+        let threads = line.split('|').nth(3).expect("a row has four cells").to_owned();
+        Row { files: files.map(str::to_owned).collect(), threads, stages: stages.collect() }
     }
 
     /// Whether the row names this file, or a folder that has it.
@@ -39,8 +47,8 @@ impl Row {
     }
 }
 
-fn rows(document: &str) -> Vec<Row> {
-    let section = document.split(SECTION).nth(1).expect("the section is there");
+fn rows(document: &str, section: &str) -> Vec<Row> {
+    let section = document.split(section).nth(1).expect("the section is there");
     let section = section.split("\n## ").next().unwrap_or(section);
     section.lines().filter(|line| line.starts_with("| ")).skip(1).map(Row::of).collect()
 }
@@ -66,9 +74,12 @@ fn differences(rows: &[Row], steps: &[&Event]) -> Vec<String> {
             wrong.push(format!("the row of {} does not name {path}", stage.name()));
         }
         let thread = step.thread;
+        let name = THREADS[usize::from(thread)];
+        if !of_stage.iter().any(|at| rows[*at].threads.contains(name)) {
+            wrong.push(format!("the row of {} does not name the thread {name}", stage.name()));
+        }
         if let Some((before, other)) = last.insert(thread, (row, stage)).filter(|(it, _)| row < *it)
         {
-            let name = THREADS[usize::from(thread)];
             let (stage, other) = (stage.name(), other.name());
             wrong.push(format!("{stage} (row {row}) comes after {other} ({before}) on {name}"));
         }
@@ -76,18 +87,18 @@ fn differences(rows: &[Row], steps: &[&Event]) -> Vec<String> {
     wrong
 }
 
-/// Compares the table with a put on the leader.
-pub(super) fn is_that_of_the_table(told: &Told, leader: usize) {
-    let place = place_of(&told.recording, leader);
+/// Compares the table of this section with the steps that member `m{at}` took for a request.
+pub(super) fn is_that_of_the_table(told: &Told, at: usize, section: &str) {
+    let place = place_of(&told.recording, at);
     let mut steps: Vec<&Event> =
         told.steps().map(|seen| seen.event).filter(|event| event.member == place).collect();
     steps.sort_by_key(|event| event.clock);
-    let wrong = differences(&rows(ARCHITECTURE), &steps);
-    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), told.text());
+    let wrong = differences(&rows(ARCHITECTURE, section), &steps);
+    assert!(!steps.is_empty() && wrong.is_empty(), "{}\n{}", wrong.join("\n"), told.text());
 }
 
 #[test]
-fn a_table_that_leaves_out_a_stage_or_a_file_or_changes_the_order_is_found() {
+fn a_table_that_leaves_out_a_stage_or_a_file_or_a_thread_or_changes_the_order_is_found() {
     let event = |stage, thread, clock| {
         let head = glass_etcd::trace::record::Head {
             stage: stage as u8,
@@ -101,18 +112,20 @@ fn a_table_that_leaves_out_a_stage_or_a_file_or_changes_the_order_is_found() {
     let steps = [event(Stage::RaftEntry, 3, 1), event(Stage::ApplyEntry, 5, 2)];
     let steps: Vec<&Event> = steps.iter().collect();
     let table = |rows: [&str; 2]| {
-        let head = format!("{SECTION}\n\n| # | file |\n|---|---|\n");
-        differences(&self::rows(&(head + &rows.join("\n"))), &steps)
+        let head = format!("{PUT}\n\n| # | file |\n|---|---|\n");
+        differences(&self::rows(&(head + &rows.join("\n")), PUT), &steps)
     };
-    let entry = format!("| 1 | `{}` | `raft.entry` |", Stage::RaftEntry.rust_path());
-    let apply = "| 2 | `server/apply/` | `apply.entry` |";
+    let entry = format!("| 1 | `{}` | raft | `raft.entry` |", Stage::RaftEntry.rust_path());
+    let apply = "| 2 | `server/apply/` | apply, raft | `apply.entry` |";
     assert_eq!(Vec::<String>::new(), table([&entry, apply]));
-    assert_eq!(["no row has apply.entry"], *table([&entry, "| 2 | `server/apply/` | |"]));
+    assert_eq!(["no row has apply.entry"], *table([&entry, "| 2 | `server/apply/` | apply | |"]));
+    let other = "| 2 | `server/apply/` | grpc | `apply.entry` |";
+    assert_eq!(["the row of apply.entry does not name the thread apply"], *table([&entry, other]));
     let missing = format!("the row of raft.entry does not name {}", Stage::RaftEntry.rust_path());
-    assert_eq!([missing], *table(["| 1 | `a.rs` | `raft.entry` |", apply]));
+    assert_eq!([missing], *table(["| 1 | `a.rs` | raft | `raft.entry` |", apply]));
     let steps = [event(Stage::ApplyEntry, 3, 1), event(Stage::RaftEntry, 3, 2)];
     let steps: Vec<&Event> = steps.iter().collect();
-    let head = format!("{SECTION}\n\n| # | file |\n|---|---|\n{entry}\n{apply}");
+    let head = format!("{PUT}\n\n| # | file |\n|---|---|\n{entry}\n{apply}");
     let wrong = ["raft.entry (row 0) comes after apply.entry (1) on raft"];
-    assert_eq!(wrong, *differences(&rows(&head), &steps));
+    assert_eq!(wrong, *differences(&rows(&head, PUT), &steps));
 }

@@ -1,4 +1,4 @@
-//! A compaction that is interrupted by a kill.
+//! A compaction that is interrupted: by a kill, or by the stop of its member.
 
 use std::{
     sync::{
@@ -11,13 +11,17 @@ use std::{
 use glass_etcd::{
     pb::etcdserverpb::{CompactionRequest, PutRequest},
     storage::backend::{Backend, Bucket, Options},
+    story::Recording,
+    trace::{Kind as RecordKind, Reason, Stage},
 };
+use tonic::Code;
 
 use super::{SOON, hash_kv, same_hashes};
 use crate::{
     client::{Client, eventually},
     cluster::Cluster,
     programs::{Kind, left_out},
+    traces::listen::Listener,
 };
 
 /// Number of keys, and of puts to each.
@@ -96,6 +100,45 @@ async fn a_member_killed_between_two_batches_resumes_after_its_restart() {
         cluster.kill(at);
         assert_eq!(old_rows(&cluster, at, revision), 0, "m{at}");
     }
+}
+
+/// Goal: a call that waits for a physical compaction ends at the stop of its member, long before
+/// the compaction does, and its step says why. Method: a slow compaction, a call that waits for it,
+/// and SIGTERM. The member leads, so it records the end while it hands the leadership over.
+#[tokio::test]
+async fn a_physical_compaction_is_ended_by_the_stop_of_its_member() {
+    if Kind::subject() != Kind::Glass {
+        return left_out("compaction and SIGTERM: an etcd member breaks the connection");
+    }
+    let cluster = Cluster::start_with(&Kind::Glass, 3, &SLOW).await;
+    let listener = Listener::start(&cluster).await;
+    let at = cluster.leader().await;
+    let mut client = cluster.client(at);
+    let mut revision = 0;
+    for number in 0..KEYS * ROUNDS {
+        revision = put(&mut client, &format!("k{}", number % KEYS), 10).await;
+    }
+    let request = CompactionRequest { revision, physical: true };
+    let call = tokio::spawn(async move { client.kv.compact(request).await });
+    let wait = |recording: &Recording, is_meant: fn(RecordKind) -> bool| {
+        let mut events = recording.events.iter();
+        let is_wait = |stage| stage == Stage::CompactWait;
+        let found = events.find(|event| is_wait(event.stage) && is_meant(event.kind));
+        found.map(|event| event.reason).ok_or_else(|| "not yet".to_owned())
+    };
+    let is_begin = |kind| kind == RecordKind::Begin;
+    listener.until("the call waits", |recording| wait(recording, is_begin)).await;
+    cluster.terminate(at);
+    let ended = tokio::time::timeout(SOON, call).await.expect("the call ends");
+    let status = ended.unwrap().unwrap_err();
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unavailable, "etcdserver: server stopped")
+    );
+    let is_end = |kind| kind != RecordKind::Begin;
+    let reason = listener.until("its step ends", |recording| wait(recording, is_end)).await;
+    assert_eq!(Some(Reason::Stopped), reason);
+    assert!(!cluster.log(at).contains("finished scheduled compaction"));
 }
 
 async fn put(client: &mut Client, key: &str, len: usize) -> i64 {

@@ -123,7 +123,10 @@ impl LeaseServer {
     ) -> Result<(), Error> {
         let id = self.proposer.ids.of_member(false);
         let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
-        let proposed = self.proposer.propose_in_term(id, command, term);
+        let proposed = async {
+            let header = self.proposer.prepare(id)?;
+            self.proposer.propose_in_term(header, command, term).await
+        };
         Internal::LeaseCheckpoint.request(id, proposed).await.map(drop)
     }
 }

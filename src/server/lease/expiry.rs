@@ -78,14 +78,19 @@ impl LeaseServer {
         let id = self.proposer.ids.of_member(false);
         let overdue = due.overdue.as_nanos();
         mark!(LeaseExpire, 0, lease = due.lease.cast_unsigned(), request = id, overdue = overdue);
-        let command = Command::LeaseRevoke(LeaseRevokeRequest { id: due.lease });
-        let revoked = self.proposer.propose_in_term(id, command, term);
+        let revoked = self.propose_revocation(id, due.lease, term);
         match Internal::LeaseExpire.request(id, revoked).await {
-            Ok(_) | Err(Error::LeaseNotFound) => {}
+            Ok(()) | Err(Error::LeaseNotFound) => {}
             Err(error) => {
                 tracing::warn!(?error, lease = due.lease, "could not revoke a lease yet");
             }
         }
+    }
+
+    async fn propose_revocation(&self, id: u64, lease: i64, term: u64) -> Result<(), Error> {
+        let header = self.proposer.prepare(id)?;
+        let command = Command::LeaseRevoke(LeaseRevokeRequest { id: lease });
+        self.proposer.propose_in_term(header, command, term).await.map(drop)
     }
 }
 

@@ -43,7 +43,8 @@ impl LeaseServer {
         while grant.id == 0 {
             grant.id = (self.proposer.ids.next(false) & (u64::MAX >> 1)).cast_signed();
         }
-        Ok(self.proposer.propose(id, Command::LeaseGrant(grant)).await?.lease_grant())
+        let header = self.proposer.prepare(id)?;
+        Ok(self.proposer.propose(header, Command::LeaseGrant(grant)).await?.lease_grant())
     }
 
     /// Lease.LeaseRevoke: deletes the lease and its keys, through the log.
@@ -52,7 +53,8 @@ impl LeaseServer {
         id: u64,
         revoke: LeaseRevokeRequest,
     ) -> Result<LeaseRevokeResponse, Error> {
-        Ok(self.proposer.propose(id, Command::LeaseRevoke(revoke)).await?.lease_revoke())
+        let header = self.proposer.prepare(id)?;
+        Ok(self.proposer.propose(header, Command::LeaseRevoke(revoke)).await?.lease_revoke())
     }
 
     /// One message of Lease.LeaseKeepAlive. Returns the renewed TTL in seconds, or `None` if no

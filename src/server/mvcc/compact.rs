@@ -16,11 +16,7 @@
 //! again. A second compaction that arrives during the first replaces it, because it deletes all
 //! rows that the first would delete.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
@@ -103,7 +99,7 @@ impl Store {
     pub(crate) fn step_compaction(&self, batch_limit: usize) -> bool {
         let mut worker = self.worker.lock().expect(POISONED);
         let scheduled = self.read().compacted;
-        if scheduled <= self.finished.load(Ordering::Acquire) {
+        if scheduled <= self.finished_compaction() {
             return false;
         }
         let running = match worker.running.take() {
@@ -119,10 +115,16 @@ impl Store {
         worker.running.is_some() || self.read().compacted > scheduled
     }
 
-    /// The revision of the newest compaction whose rows are deleted; −1 if there is none. A
-    /// "physical" compaction is answered when this has reached its revision.
+    /// The revision of the newest compaction whose rows are deleted; −1 if there is none.
     pub(crate) fn finished_compaction(&self) -> i64 {
-        self.finished.load(Ordering::Acquire)
+        *self.finished.borrow()
+    }
+
+    /// Returns when the rows of a compaction of `revision`, or of a later one, are deleted. Then a
+    /// "physical" compaction is answered.
+    pub(crate) async fn compaction_finished(&self, revision: i64) {
+        // The sender is a part of the store, so the channel does not close.
+        let _ = self.finished.subscribe().wait_for(|finished| revision <= *finished).await;
     }
 
     fn step(&self, mut running: Running, limit: usize) -> Option<Running> {
@@ -196,7 +198,7 @@ impl Store {
             return Some(Bytes::from(next));
         }
         set_mark(&mut guard, FINISHED, revision);
-        self.finished.store(revision, Ordering::Release);
+        self.finished.send_replace(revision);
         None
     }
 }

@@ -175,6 +175,31 @@ fn a_watcher_that_starts_at_the_compacted_revision_misses_no_deletion_18089_1917
     }
 }
 
+/// Goal: a call that waits for a compaction is woken by its last portion, and by no earlier one.
+/// Method: a task waits while portions are done, one row at a time.
+#[tokio::test]
+async fn a_call_that_waits_for_a_compaction_is_woken_by_its_last_portion() {
+    let mut space = three_keys();
+    space.compact(4).unwrap();
+    let store = Arc::clone(&space.store);
+    let call = tokio::spawn(async move { store.compaction_finished(4).await });
+    let mut portions = 0;
+    loop {
+        tokio::task::yield_now().await;
+        assert!(!call.is_finished(), "after {portions} portions");
+        portions += 1;
+        if !space.store.step_compaction(1) {
+            break;
+        }
+    }
+    assert!(2 < portions);
+    tokio::time::timeout(Duration::from_secs(20), call).await.expect("it is woken").unwrap();
+    for revision in [3, 4] {
+        let at_once = futures_util::FutureExt::now_or_never;
+        assert!(at_once(space.store.compaction_finished(revision)).is_some(), "{revision}");
+    }
+}
+
 /// Goal: a transaction that reads a compacted revision has the same outcome on all members, and
 /// changes none of them. Method: one member has deleted the rows, one is still visiting its index,
 /// one has not begun to, and one was restarted.
