@@ -173,6 +173,10 @@ pub fn flags(span: &Span) -> u32 {
     if span.is_parent_remote { 0x301 } else { 0x101 }
 }
 
+/// The attributes of an rpc, as OpenTelemetry's conventions for gRPC servers name them.
+pub const RPC_ATTRIBUTES: [&str; 4] =
+    ["rpc.system.name", "rpc.method", "rpc.response.status_code", "error.type"];
+
 /// The gRPC codes for which a server's span is an error, by OpenTelemetry's conventions: UNKNOWN,
 /// DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS. The others are the client's
 /// affair, and leave the status unset.

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use glass_etcd::{export::otlp::LINK, trace::Stage};
+use glass_etcd::{
+    export::otlp::{LINK, RPC_ATTRIBUTES},
+    trace::Stage,
+};
 
 use super::{AT_THE_ROOT, Text, code, documents, expect_nothing, is_elsewhere, text};
 
@@ -32,7 +35,9 @@ fn unknown_stages(document: &Text) -> Vec<String> {
         .collect();
     // A field is an attribute of an exported span, with the same name after a prefix.
     let is_attribute = |word: &str| {
-        word == LINK || word.strip_prefix("etcd.").is_some_and(|field| fields.contains(field))
+        word == LINK
+            || RPC_ATTRIBUTES.contains(&word)
+            || word.strip_prefix("etcd.").is_some_and(|field| fields.contains(field))
     };
     let is_known = |word: &str| {
         Stage::from_name(word).is_some() || fields.contains(word) || is_attribute(word)

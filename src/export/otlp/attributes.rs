@@ -7,7 +7,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Attribute, SERVER_ERRORS, Value, is_request};
+use super::{Attribute, RPC_ATTRIBUTES, SERVER_ERRORS, Value, is_request};
 use crate::{
     story::{Event, MemberInfo, query::method_of, recording::json::key_value},
     trace::{
@@ -81,13 +81,11 @@ fn of_rpc(event: &Event) -> Vec<(&'static str, String)> {
     let method = method_of(event);
     if let Some(method) = grpc_method(method) {
         let code = CODES.get(usize::from(event.result)).unwrap_or(&"UNKNOWN");
-        let mut all = vec![
-            ("rpc.system.name", "grpc".to_owned()),
-            ("rpc.method", method),
-            ("rpc.response.status_code", (*code).to_owned()),
-        ];
+        let [system, name, status, error] = RPC_ATTRIBUTES;
+        let mut all =
+            vec![(system, "grpc".to_owned()), (name, method), (status, (*code).to_owned())];
         if SERVER_ERRORS.contains(&event.result) {
-            all.push(("error.type", (*code).to_owned()));
+            all.push((error, (*code).to_owned()));
         }
         return all;
     }
