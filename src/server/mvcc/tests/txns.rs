@@ -3,7 +3,7 @@
 
 use prost::Message as _;
 
-use super::*;
+use super::{super::older_keys::OlderKeys, *};
 use crate::pb::{
     etcdserverpb::{
         Compare, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
@@ -383,7 +383,8 @@ fn the_older_keys_of_a_range_are_counted_and_the_youngest_is_returned() {
     space.put("q/c", "again");
     let range = RangeRequest { key: text("q/"), range_end: text("q0"), ..RangeRequest::default() };
     let older = |space: &Space, at: usize| {
-        let older = space.store.older_keys(&range, revisions[at]);
+        let mut older = OlderKeys::new(range.clone(), revisions[at]);
+        while space.store.find_older_keys(&mut older) {}
         let youngest = older.youngest.map(|(key, created)| (show(&key), created));
         (youngest, older.count, older.revision)
     };
