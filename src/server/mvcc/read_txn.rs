@@ -57,6 +57,16 @@ pub(super) const PORTION_KEYS: usize = 4096;
 /// The most rows that one call of [`Store::reread_rows`] reads.
 const REREAD_ROWS_MAX: usize = 4096;
 
+/// The result of an attempt to answer a read at once.
+#[derive(Debug)]
+pub(crate) enum Attempt<A, P> {
+    Answered(A),
+    /// Its rows take more bytes than allowed. The plan can be read elsewhere.
+    Planned(P),
+    /// It may take long, and was not begun.
+    Long,
+}
+
 impl Store {
     /// Answers the range request `id` (etcd: `txn.Range`), however large the answer is: for callers
     /// that know it to be small.
@@ -64,33 +74,50 @@ impl Store {
         let mut span = crate::stage!(MvccRange, id);
         let plan = self.plan_range(id, request);
         let mut plan = note_range(&mut span, request, plan)?;
-        let source = Source::Published(&self.backend);
-        let answer = plan.whole(source, &mut usize::MAX.clone(), &mut span);
+        let (source, mut budget) = (Source::Published(&self.backend), usize::MAX);
+        let answer = plan.whole(source, &mut budget, &mut span);
         Ok(answer.expect("the budget has no limit"))
     }
 
-    /// Answers a range at once. Returns `None` if the range [may take long](is_long) or visits many
-    /// keys, or as soon as its rows take more than `budget` bytes.
+    /// Answers a range at once, unless it [may take long](is_long) or visits many keys, or its rows
+    /// take more than `budget` bytes.
     pub(crate) fn small_range(
         &self,
         id: u64,
         request: &RangeRequest,
         mut budget: usize,
-    ) -> Result<Option<RangeResponse>, Error> {
+    ) -> Result<Attempt<RangeResponse, Plan>, Error> {
         if is_long(request) {
-            return Ok(None);
+            return Ok(Attempt::Long);
         }
-        let mut span = crate::stage!(MvccRange, id);
         let index = self.read();
         let source = Source::Published(&self.backend);
         let reader = Reader { id, index: &index, current: index.revision, source };
         if reader.visits_max(request) > PORTION_KEYS {
-            return Ok(None);
+            return Ok(Attempt::Long);
         }
+        let mut span = crate::stage!(MvccRange, id);
         let mut plan = note_range(&mut span, request, Plan::new(reader, request))?;
         drop(index);
         plan.settle();
-        Ok(plan.whole(source, &mut budget, &mut span))
+        Ok(match plan.whole(source, &mut budget, &mut span) {
+            Some(answer) => Attempt::Answered(answer),
+            None => Attempt::Planned(plan),
+        })
+    }
+
+    /// As [`Store::small_range`], with any number of bytes. Returns `None` if the range may take
+    /// long.
+    pub(crate) fn short_range(
+        &self,
+        id: u64,
+        request: &RangeRequest,
+    ) -> Result<Option<RangeResponse>, Error> {
+        match self.small_range(id, request, usize::MAX)? {
+            Attempt::Answered(answer) => Ok(Some(answer)),
+            Attempt::Planned(_) => unreachable!("the budget has no limit"),
+            Attempt::Long => Ok(None),
+        }
     }
 
     /// Plans a range. Releases the index between portions of a long one.
@@ -112,20 +139,22 @@ impl Store {
     }
 
     /// Answers a transaction that only reads ([`check::txn_is_read_only`]), all of it at one
-    /// revision. The response to an operation that is not a range is empty. Returns `None` if the
-    /// transaction [may take long](is_long_txn) or visits many keys, or as soon as its rows take
-    /// more than `budget` bytes.
+    /// revision, unless it [may take long](is_long_txn) or visits many keys, or its rows take more
+    /// than `budget` bytes. The response to an operation that is not a range is empty.
     pub(crate) fn small_txn(
         &self,
         id: u64,
         request: &TxnRequest,
         mut budget: usize,
-    ) -> Result<Option<TxnResponse>, Error> {
+    ) -> Result<Attempt<TxnResponse, TxnReply>, Error> {
         if is_long_txn(request) || !self.visits_few_keys(request) {
-            return Ok(None);
+            return Ok(Attempt::Long);
         }
         let mut reply = self.plan_txn(id, request)?;
-        Ok(reply.whole(id, Source::Published(&self.backend), &mut budget))
+        Ok(match reply.whole(id, Source::Published(&self.backend), &mut budget) {
+            Some(answer) => Attempt::Answered(answer),
+            None => Attempt::Planned(reply),
+        })
     }
 
     /// Whether the ranges of a transaction that only reads visit few keys in sum.
@@ -232,6 +261,8 @@ struct Pinned<'s> {
     index: RwLockReadGuard<'s, Index>,
     id: u64,
     at: i64,
+    /// Upper limit for the keys visited since the index was locked.
+    visited: usize,
 }
 
 impl<'s> Pinned<'s> {
@@ -261,8 +292,6 @@ impl<'s> Pinned<'s> {
     ) -> Result<(T, Pinned<'s>), PlanError> {
         let Pinned { store, index, id, at, .. } = self;
         drop(index);
-    /// Upper limit for the keys visited since the index was locked.
-    visited: usize,
         let result = work();
         let index = store.read();
         if index.compacted > oldest {
@@ -333,6 +362,28 @@ fn plan_in_portions<'s>(
     Ok((plan, pinned))
 }
 
+/// Evaluates a comparison, and releases the index after each portion of its keys and while it reads
+/// rows. The rows still exist if no compaction has passed the reader's revision when they are
+/// looked up.
+fn compare_in_portions<'s>(
+    pinned: Pinned<'s>,
+    compare: &Compare,
+) -> Result<(bool, Pinned<'s>), PlanError> {
+    let (id, at, range) = (pinned.id, pinned.at, KeyRange::new(&compare.key, &compare.range_end));
+    let mut comparing = Comparing::new(compare);
+    let pinned = pinned.visit(range, at, |it| comparing.add(it))?;
+    let rows = match comparing.finish() {
+        Comparison::Decided(holds) => return Ok((holds, pinned)),
+        Comparison::ByRows(rows) => rows,
+    };
+    let source = Source::Published(&pinned.store.backend);
+    let (view, pinned) = match rows.len() {
+        ..=PORTION_KEYS => (source.view(id, &rows), pinned),
+        _ => pinned.unlocked(|| source.view(id, &rows))?,
+    };
+    pinned.unlocked(|| rows_satisfy(compare, &rows, view, source))
+}
+
 /// Whether a range may take long, judged by the request alone: it has more than one key, and it has
 /// no limit, or a large one, or one that applies only after all keys have been read. Such a range
 /// belongs on a blocking thread ([`crate::server::long_reads`]). [`Store::small_range`] finds the
@@ -362,28 +413,6 @@ fn as_range(op: &RequestOp) -> Option<&RangeRequest> {
 impl Reader<'_> {
     /// The most keys that a range visits.
     fn visits_max(self, request: &RangeRequest) -> usize {
-/// Evaluates a comparison, and releases the index after each portion of its keys and while it reads
-/// rows. The rows still exist if no compaction has passed the reader's revision when they are
-/// looked up.
-fn compare_in_portions<'s>(
-    pinned: Pinned<'s>,
-    compare: &Compare,
-) -> Result<(bool, Pinned<'s>), PlanError> {
-    let (id, at, range) = (pinned.id, pinned.at, KeyRange::new(&compare.key, &compare.range_end));
-    let mut comparing = Comparing::new(compare);
-    let pinned = pinned.visit(range, at, |it| comparing.add(it))?;
-    let rows = match comparing.finish() {
-        Comparison::Decided(holds) => return Ok((holds, pinned)),
-        Comparison::ByRows(rows) => rows,
-    };
-    let source = Source::Published(&pinned.store.backend);
-    let (view, pinned) = match rows.len() {
-        ..=PORTION_KEYS => (source.view(id, &rows), pinned),
-        _ => pinned.unlocked(|| source.view(id, &rows))?,
-    };
-    pinned.unlocked(|| rows_satisfy(compare, &rows, view, source))
-}
-
         let at = if request.revision > 0 { request.revision } else { self.current };
         if request.count_only && self.index.tree.is_newest(at) {
             return 0;

@@ -13,11 +13,14 @@ use std::{
 };
 
 use super::{
-    super::older_keys::OlderKeys,
+    super::{older_keys::OlderKeys, read_txn::Attempt},
     watchers::{Client, request},
     *,
 };
-use crate::pb::etcdserverpb::{Compare, RequestOp, compare::TargetUnion, request_op::Request};
+use crate::{
+    pb::etcdserverpb::{Compare, RequestOp, compare::TargetUnion, request_op::Request},
+    trace::Stage,
+};
 
 /// The time after which a call counts as blocked.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -255,7 +258,7 @@ fn many_keys() -> Space {
 fn a_range_that_visits_many_keys_is_not_answered_at_once() {
     let space = many_keys();
     let at_once =
-        |range: &RangeRequest| space.store.small_range(0, range, usize::MAX).unwrap().map(|range| range.count);
+        |range: &RangeRequest| space.store.short_range(0, range).unwrap().map(|range| range.count);
     let count = RangeRequest { count_only: true, ..all() };
     let first = RangeRequest { limit: 1, ..all() };
     assert_eq!(at_once(&first), Some(9000));
@@ -263,6 +266,11 @@ fn a_range_that_visits_many_keys_is_not_answered_at_once() {
     for range in [first.clone(), count.clone()] {
         let old = RangeRequest { revision: 5000, ..range };
         assert_eq!(at_once(&old), None);
+        assert!(matches!(space.store.small_range(7, &old, 1), Ok(Attempt::Long)));
+        // A range that was not begun leaves no record.
+        let records = crate::trace::own_records();
+        assert!(records.iter().any(|record| record.stage() == Some(Stage::MvccRange)));
+        assert!(records.iter().all(|record| record.id() != 7));
         assert_eq!(space.store.range(0, &old).unwrap().count, 4999);
         // A range of few keys is answered at once at any revision.
         let few = RangeRequest { key: text("k0000"), range_end: text("k0020"), ..old };
@@ -410,8 +418,8 @@ fn search(space: &Space, older: &mut OlderKeys, mut between: impl FnMut(usize)) 
 }
 
 /// Goal: the search for older keys does not block apply, and its result is right for a caller that
-/// then watches the youngest key. Method: after its first portion, delete keys that it has found and
-/// keys that it has not, put one of them again, add another, and compact.
+/// then watches the youngest key. Method: after its first portion, delete a key that it has found
+/// and one that it has not, put one of them again, add another, and compact.
 #[test]
 fn a_search_for_older_keys_releases_the_index_between_its_portions() {
     // Key number n was created at revision n + 2.
