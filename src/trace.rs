@@ -49,9 +49,9 @@ pub use reason::Reason;
 pub use record::{
     FLAG_CANCELLED, FLAG_CUT, FLAG_ERROR, FLAG_KEPT, FLAG_NOISE, FLAG_REPLAY, Kind, Record,
 };
-#[cfg(test)]
-pub(crate) use ring::thread_name;
 pub use ring::{THREADS, is_redacting, key, set_capture, set_redact, set_thread};
+#[cfg(test)]
+pub(crate) use ring::{own_records, thread_name};
 pub use span::{CANCELED, DEADLINE_EXCEEDED, Span, mark};
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};
 pub use watermarks::{Watermarks, watermarks};

@@ -1,6 +1,6 @@
 //! Sockets that wrap sockets, most of which inspect only one direction.
 //!
-//! The wrappers that the front puts around a client's socket ([`super::in_time`],
+//! The wrappers that the front puts around a client's socket ([`super::first_bytes`],
 //! [`super::authority`], [`super::pings`], [`super::pace`]) must write, flush and shut down like
 //! any socket, and most of them add nothing to that: so these parts of [`tokio::io::AsyncWrite`]
 //! are implemented here once. The inner socket is the field `inner`.

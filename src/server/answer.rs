@@ -15,7 +15,8 @@
 //!                                         measured rows are read again when they can be sent
 //! ```
 //!
-//! So most answers are read once, as a whole. While clients leave answers unread, later ones are
+//! So most answers are read once, as a whole. A short read that turns out not to be small takes its
+//! plan along to a blocking thread. While clients leave answers unread, later ones are
 //! read twice, the second time no faster than they are sent. Answers wait only if unread ones have
 //! taken all windows; then those without progress are ended. [`super::answer_reader`] reads them.
 //!

@@ -31,9 +31,10 @@ use super::{
     long_reads::LongReads,
     mvcc::{
         KvResponse, Reply, Store,
+        plan::Plan,
         read_txn::{SHORT_ROWS_MAX, note_range},
         reader::Source,
-        reply::write_range,
+        reply::{TxnReply, write_range},
     },
 };
 use crate::{
@@ -44,10 +45,10 @@ use crate::{
 /// The reads that an answer is made of.
 #[derive(Debug)]
 pub(crate) enum Question {
-    /// A range, which is planned now.
-    Range(RangeRequest),
-    /// A read-only transaction, which is planned now.
-    Txn(TxnRequest),
+    /// A range; with its plan, if it was planned before its answer turned out not to be small.
+    Range(RangeRequest, Option<Plan>),
+    /// A read-only transaction; with its plan, as for a range.
+    Txn(TxnRequest, Option<TxnReply>),
     /// The reply to a write, which apply has planned.
     Planned(Reply),
 }
@@ -56,52 +57,68 @@ impl Question {
     /// Bytes of its plan, or an upper limit if it is not made yet.
     fn plan_bytes(&self, store: &Store) -> usize {
         match self {
-            Question::Range(range) => store.plan_bytes(std::iter::once(range.clone())),
-            Question::Txn(txn) => store.txn_plan_bytes(txn),
+            Question::Range(range, _) => store.plan_bytes(std::iter::once(range.clone())),
+            Question::Txn(txn, _) => store.txn_plan_bytes(txn),
             Question::Planned(reply) => reply.bytes(),
+        }
+    }
+
+    /// Takes the plan of a read. If the answer must wait for room, the read is planned again after
+    /// the wait, because a plan holds rows of the write buffer that are not counted.
+    fn take_plan(&mut self) -> Option<Reply> {
+        match self {
+            Question::Range(_, plan) => plan.take().map(Reply::Range),
+            Question::Txn(_, plan) => plan.take().map(Reply::Txn),
+            Question::Planned(_) => None,
         }
     }
 
     /// Reads the answer. If that fails, it can be repeated.
     fn read(&mut self, store: &Store, id: u64, meter: Meter) -> Result<Large, Failed> {
         let client = meter.client();
+        let planned = self.take_plan();
         let is_read = !matches!(self, Question::Planned(_));
         // Other calls of the client may have been read while this one waited for a thread.
         if is_read && !meter.has_place() && !client.is_ready() {
             return Err(Failed::Unready);
         }
-        let plan = self.plan_bytes(store);
+        let plan = planned.as_ref().map_or_else(|| self.plan_bytes(store), Reply::bytes);
         let mut writer = Writer::new(meter);
         // The writer keeps the reason for a break.
         let written = match writer.plan(plan) {
-            ControlFlow::Continue(()) => self.write(store, id, &mut writer)?,
+            ControlFlow::Continue(()) => self.write(store, id, (&mut writer, planned))?,
             ControlFlow::Break(()) => 0,
         };
         let finished = writer.finish().map_err(|stop| Failed::Stopped(stop, plan))?;
         Ok(Large::new(id, finished, &client, (written, is_read)))
     }
 
-    /// Plans the answer, unless apply has done so, and writes it. Returns the revision for its
-    /// header.
-    fn write(&mut self, store: &Store, id: u64, writer: &mut Writer) -> Result<i64, Error> {
+    /// Plans the answer, unless that is done, and writes it. Returns the revision for its header.
+    fn write(
+        &mut self,
+        store: &Store,
+        id: u64,
+        (writer, mut planned): (&mut Writer, Option<Reply>),
+    ) -> Result<i64, Error> {
         let source = Source::Published(store.backend());
-        let mut planned;
-        let reply = match self {
-            Question::Range(range) => {
+        let reply = match (self, &mut planned) {
+            (_, Some(reply)) => reply,
+            (Question::Range(range, _), None) => {
                 // One stage for planning and reading.
                 let mut span = stage!(MvccRange, id);
                 let plan = store.plan_range(id, range);
                 let mut plan = note_range(&mut span, range, plan)?;
-                if writer.plan(plan.bytes()).is_continue() {
-                    let _ = write_range(&mut plan, source, writer, &mut span);
+                match writer.plan(plan.bytes()) {
+                    ControlFlow::Continue(()) => {
+                        let _ = write_range(&mut plan, source, writer, &mut span);
+                    }
+                    // Once there is room, it is planned again.
+                    ControlFlow::Break(()) => span.discard(),
                 }
                 return Ok(plan.revision());
             }
-            Question::Txn(txn) => {
-                planned = Reply::Txn(store.plan_txn(id, txn)?);
-                &mut planned
-            }
-            Question::Planned(reply) => reply,
+            (Question::Txn(txn, _), None) => planned.insert(Reply::Txn(store.plan_txn(id, txn)?)),
+            (Question::Planned(reply), None) => reply,
         };
         if writer.plan(reply.bytes()).is_continue() {
             let _ = reply.write(id, source, writer);

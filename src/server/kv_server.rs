@@ -12,7 +12,7 @@ use super::{
     command::Command,
     error::note,
     long_reads::LongReads,
-    mvcc::{KvResponse, Reply, Store, plan},
+    mvcc::{KvResponse, Reply, Store, plan, read_txn::Attempt},
     propose::Proposer,
     read_index::ReadIndex,
     stopping::Stopping,
@@ -66,10 +66,12 @@ impl KvServer {
     ) -> Result<Answer<RangeResponse>, Error> {
         self.prepare_range(id, &range).await?;
         from.ready(id, self.settings.request_timeout).await?;
-        if let Some(response) = self.store.small_range(id, &range, from.small())? {
-            return Ok(Answer::Whole(response));
-        }
-        self.answers.read_large(id, Question::Range(range), from).await.map(Answer::Large)
+        let plan = match self.store.small_range(id, &range, from.small())? {
+            Attempt::Answered(response) => return Ok(Answer::Whole(response)),
+            Attempt::Planned(plan) => Some(plan),
+            Attempt::Long => None,
+        };
+        self.answers.read_large(id, Question::Range(range, plan), from).await.map(Answer::Large)
     }
 
     /// The steps before a range is read.
@@ -141,10 +143,12 @@ impl KvServer {
         }
         self.auth.authenticate(id);
         from.ready(id, self.settings.request_timeout).await?;
-        if let Some(response) = self.store.small_txn(id, &txn, from.small())? {
-            return Ok(Answer::Whole(response));
-        }
-        self.answers.read_large(id, Question::Txn(txn), from).await.map(Answer::Large)
+        let plan = match self.store.small_txn(id, &txn, from.small())? {
+            Attempt::Answered(response) => return Ok(Answer::Whole(response)),
+            Attempt::Planned(plan) => Some(plan),
+            Attempt::Long => None,
+        };
+        self.answers.read_large(id, Question::Txn(txn, plan), from).await.map(Answer::Large)
     }
 
     /// Decodes and checks a transaction with those nested in it.

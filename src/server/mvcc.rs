@@ -31,9 +31,11 @@
 //! lessor (`server::lessor`), which is notified here of every put and deletion.
 
 mod compact;
+mod compare;
 mod hash;
 mod key_index;
 mod key_map;
+pub(crate) mod older_keys;
 pub(crate) mod plan;
 pub(crate) mod read_txn;
 pub(crate) mod reader;

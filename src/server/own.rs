@@ -28,7 +28,7 @@ impl KvServer {
         range: RangeRequest,
     ) -> Result<RangeResponse, Error> {
         self.prepare_range(id, &range).await?;
-        if let Some(response) = self.store.small_range(id, &range, usize::MAX)? {
+        if let Some(response) = self.store.short_range(id, &range)? {
             return Ok(response);
         }
         self.long_reads.read(id, move |store| store.range(id, &range)).await?
@@ -48,7 +48,7 @@ impl KvServer {
         self.prepare_range(id, range).await?;
         loop {
             client.ready(id, patience).await?;
-            if let Some(response) = self.store.small_range(id, range, usize::MAX)? {
+            if let Some(response) = self.store.short_range(id, range)? {
                 let unsent = client.hold(response.encoded_len());
                 return Ok((response, unsent));
             }

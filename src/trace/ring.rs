@@ -110,6 +110,16 @@ pub(crate) fn thread_name() -> &'static str {
     })
 }
 
+/// The records of this thread that its ring still has, oldest first.
+#[cfg(test)]
+pub(crate) fn own_records() -> Vec<Record> {
+    OWN.with(|own| {
+        let own = own.borrow();
+        let ring = &own.as_ref().expect("this thread has written records").0;
+        (ring.oldest()..ring.head()).flat_map(|number| ring.get(number)).collect()
+    })
+}
+
 /// Writes a record into the ring of this thread.
 pub fn push(write: &Write<'_>) {
     if !is_capturing() {

@@ -98,12 +98,19 @@ impl Span {
         self.reason = Some(reason);
     }
 
+    /// The step leaves no record, because it is repeated as a whole. Not for a step whose beginning
+    /// is recorded. A subscriber of the bridge has seen the step open, and sees it end.
+    pub fn discard(&mut self) {
+        self.clock = 0;
+    }
+
     /// The id under which the step is recorded.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Clocks begin at 1: a step that was opened without capture has none, and leaves no record.
+    /// Clocks begin at 1: a step that was opened without capture, or discarded, has none and leaves
+    /// no record.
     fn write(&self, kind: Kind, clock_delta: u64, raw_delta: u64) {
         if self.clock == 0 {
             return;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 use glass_etcd::{
-    pb::etcdserverpb::{PutRequest, RangeRequest},
+    pb::etcdserverpb::{PutRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request},
     trace::{Stage, THREADS, message},
 };
 
@@ -108,6 +108,36 @@ pub(super) async fn a_long_range_is_read_off_the_thread_that_serves(scene: &Scen
         let threads = steps.map(|step| THREADS[usize::from(step.event.thread)]);
         assert_eq!(["grpc", thread, "grpc"], threads, "limit {limit}");
     }
+}
+
+/// Goal: a range with a limit, whose rows turn out to be too long for a small answer, is planned
+/// and counted once. Method: one transaction puts 60 rows of 10 KiB.
+pub(super) async fn a_range_that_is_not_small_is_one_step(scene: &Scene) {
+    let parts = scene.parts().await;
+    let mut client = scene.cluster.client(parts[1]);
+    let put = |row: usize| RequestOp {
+        request: Some(Request::RequestPut(PutRequest {
+            key: format!("traces/large/{row}").into(),
+            value: vec![b'v'; 10 << 10].into(),
+            ..PutRequest::default()
+        })),
+    };
+    let txn = TxnRequest { success: (0..60).map(put).collect(), ..TxnRequest::default() };
+    client.kv.txn(txn).await.unwrap();
+    let key = "traces/large/";
+    let request = RangeRequest {
+        key: key.into(),
+        range_end: "traces/large0".into(),
+        limit: 100,
+        ..RangeRequest::default()
+    };
+    assert_eq!(60, client.kv.range(request).await.unwrap().into_inner().kvs.len());
+    let told = scene.listener.told(("KV/Range", key), is_complete).await;
+    let range = told.one(parts[1], Stage::MvccRange);
+    assert_eq!([60, 60], ["keys", "total"].map(|name| range.field(name)));
+    assert_eq!("background", THREADS[usize::from(range.event.thread)]);
+    told.one(parts[1], Stage::TreeIndexGet);
+    told.one(parts[1], Stage::BufferGet);
 }
 
 /// Goal: a long range that finds all four permits taken shows how many calls wait before it.

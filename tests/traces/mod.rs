@@ -104,6 +104,7 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     gets::a_get_after_a_write_is_answered_by_the_buffer(&scene).await;
     gets::a_get_later_is_answered_by_the_file(&scene).await;
     gets::a_long_range_is_read_off_the_thread_that_serves(&scene).await;
+    gets::a_range_that_is_not_small_is_one_step(&scene).await;
     gets::long_ranges_queue_for_a_permit(&scene).await;
     reasons::a_put_with_an_unknown_lease_says_so_at_each_failing_step(&scene).await;
     reasons::a_range_at_a_future_revision_says_so(&scene).await;

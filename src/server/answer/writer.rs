@@ -97,6 +97,11 @@ impl Writer {
         }
     }
 
+    /// Whether the answer has stopped and can begin again after a wait for room.
+    pub fn begins_again(&self) -> bool {
+        self.stop == Some(Stop::Full)
+    }
+
     /// Gives back the overdrawn bytes.
     pub fn repay(&mut self) {
         self.meter.repay();

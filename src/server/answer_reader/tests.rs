@@ -1,6 +1,6 @@
 //! Ropes have the bytes of the messages that they replace, whether rows were kept or not.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -23,10 +23,11 @@ use crate::{
             writer::Stop,
         },
         apply::key_space::KvRequest,
-        mvcc::{KvResponse, Reply, ReplyTo, Store, reader::Source},
+        mvcc::{KvResponse, Reply, ReplyTo, Store, read_txn::Attempt, reader::Source},
         txn::Txn,
     },
     storage::backend::{Backend, Options},
+    trace::{Stage, own_records},
 };
 
 /// Longer than a portion that is read again.
@@ -154,7 +155,7 @@ fn the_pieces_of_a_range_are_its_message() {
         for range in ranges() {
             let whole = space.store.range(1, &range).unwrap();
             let of = space.room.connect();
-            let large = space.ask(&mut Question::Range(range.clone()), &of).unwrap();
+            let large = space.ask(&mut Question::Range(range.clone(), None), &of).unwrap();
             let (bytes, again) = space.send(&large).unwrap();
             assert_eq!(bytes.len(), large.len, "{range:?}");
             let bytes = [head(large.revision), bytes].concat();
@@ -322,7 +323,8 @@ fn compacted_rows_are_sent_while_they_exist_and_their_absence_is_an_error() {
     let mut space = Space::new(without_room());
     let of = space.room.connect();
     let whole = space.store.range(1, &of_all()).unwrap().encode_to_vec();
-    let [first, second] = [(); 2].map(|()| space.ask(&mut Question::Range(of_all()), &of).unwrap());
+    let [first, second] =
+        [(); 2].map(|()| space.ask(&mut Question::Range(of_all(), None), &of).unwrap());
     let (key, range_end) = (key_of(39), Bytes::new());
     let delete = DeleteRangeRequest { key, range_end, prev_kv: false };
     space.apply(KvRequest::DeleteRange(&delete), ReplyTo::Client);
@@ -354,7 +356,7 @@ fn an_answer_that_is_not_small_needs_a_place() {
         })
     };
     let taken = of.try_enter().unwrap();
-    let (mut small, mut large) = (Question::Range(small), Question::Range(of_all()));
+    let (mut small, mut large) = (Question::Range(small, None), Question::Range(of_all(), None));
     let answer = read(&mut small).unwrap();
     assert!(answer.seat.is_none() && answer.len < SMALL);
     // It is counted although nothing of it is sent yet.
@@ -362,9 +364,9 @@ fn an_answer_that_is_not_small_needs_a_place() {
     drop(answer);
     assert_eq!(read(&mut large).err(), Some(Stop::Full));
     let by_value = RangeRequest { sort_target: 4, sort_order: 2, ..of_all() };
-    assert_eq!(read(&mut Question::Range(by_value.clone())).err(), Some(Stop::Full));
+    assert_eq!(read(&mut Question::Range(by_value.clone(), None)).err(), Some(Stop::Full));
     drop(taken);
-    for mut question in [large, Question::Range(by_value)] {
+    for mut question in [large, Question::Range(by_value, None)] {
         let answer = read(&mut question).unwrap();
         assert!(answer.seat.is_some() && answer.len > SMALL);
         // It kept its small part, and the rest was measured.
@@ -391,7 +393,7 @@ fn plans_and_noted_rows_are_counted_once() {
     let most = space.store.plan_bytes(txn.ranges());
     assert!(least <= reply.bytes() && most >= least && most <= 20 * least, "{most}");
     for (mut question, plan) in
-        [(Question::Planned(reply), None), (Question::Txn(lists), Some(most))]
+        [(Question::Planned(reply), None), (Question::Txn(lists, None), Some(most))]
     {
         let of = space.room.connect();
         let taken = fill_up(&of);
@@ -407,7 +409,99 @@ fn plans_and_noted_rows_are_counted_once() {
     }
 }
 
-/// Fills the ledger, so that the next answer waits.
+/// The keys that each range of a request has read, by its records; and how often keys were looked
+/// up in the index, and rows in the buffers.
+fn records_of(id: u64) -> (Vec<u64>, usize, usize) {
+    let records = own_records().into_iter().filter(|record| record.id() == id);
+    let records: Vec<_> = records.collect();
+    let of = |stage| records.iter().filter(move |record| record.stage() == Some(stage));
+    let keys = of(Stage::MvccRange).map(|range| crate::field!(range, MvccRange, keys)).collect();
+    (keys, of(Stage::TreeIndexGet).count(), of(Stage::BufferGet).count())
+}
+
+/// Goal: a read that turns out not to be small is not planned again, and leaves one record of each
+/// range, with the number of all its rows. Method: the budget ends within a range; within the
+/// second range of a transaction; within the previous pairs of a deletion.
+#[test]
+fn a_read_that_is_not_small_is_planned_once_and_leaves_one_record_of_each_range() {
+    let mut space = Space::new(LIMITS);
+    let of = space.room.connect();
+    let read = |space: &Space, id, mut question: Question| {
+        let large = question.read(&space.store, id, Meter::new(&of, of.try_enter()));
+        assert!(large.unwrap().len > SMALL);
+    };
+    let range = RangeRequest { limit: 100, ..of_all() };
+    let Ok(Attempt::Planned(plan)) = space.store.small_range(1001, &range, SMALL) else {
+        panic!("the range is neither small nor long");
+    };
+    assert_eq!(records_of(1001), (vec![], 1, 1));
+    read(&space, 1001, Question::Range(range.clone(), Some(plan)));
+    assert_eq!(records_of(1001), (vec![40], 1, 1));
+
+    let few = RangeRequest { limit: 2, ..of_all() };
+    let ranges = [few, range].map(|range| op(Request::RequestRange(range)));
+    let txn = TxnRequest { success: ranges.into(), ..TxnRequest::default() };
+    let Ok(Attempt::Planned(reply)) = space.store.small_txn(1002, &txn, SMALL) else {
+        panic!("the transaction is neither small nor long");
+    };
+    read(&space, 1002, Question::Txn(txn, Some(reply)));
+    assert_eq!(records_of(1002), (vec![2, 40], 2, 2));
+
+    let RangeRequest { key, range_end, .. } = of_all();
+    let delete = DeleteRangeRequest { key, range_end, prev_kv: true };
+    let mut reply = space.apply(KvRequest::DeleteRange(&delete), ReplyTo::Client);
+    let source = Source::Published(space.store.backend());
+    assert_eq!(reply.whole(1003, source, &mut SMALL.clone()), None);
+    assert_eq!(records_of(1003).0, [0; 0]);
+    read(&space, 1003, Question::Planned(reply));
+    assert_eq!(records_of(1003).0, [40]);
+}
+
+/// Goal: an answer that waits for room keeps no plan, because its rows in the buffer are not
+/// counted; and only the reading that succeeds is recorded. Method: all places are taken first.
+#[test]
+fn an_answer_that_waits_for_room_leaves_no_plan_and_no_record_behind() {
+    let space = Space::new(LIMITS);
+    let of = space.room.connect();
+    let range = RangeRequest { limit: 100, ..of_all() };
+    let Ok(Attempt::Planned(plan)) = space.store.small_range(1001, &range, SMALL) else {
+        panic!("the range is neither small nor long");
+    };
+    for (id, plan) in [(1001, Some(plan)), (1002, None)] {
+        let mut question = Question::Range(range.clone(), plan);
+        let taken = fill_up(&of);
+        let full = question.read(&space.store, id, Meter::new(&of, None));
+        assert!(matches!(full, Err(Failed::Stopped(Stop::Full, _))), "{full:?}");
+        assert!(matches!(question, Question::Range(_, None)));
+        drop((full, taken));
+        assert_eq!(records_of(id), (vec![], 1, 1));
+        question.read(&space.store, id, Meter::new(&of, of.try_enter())).unwrap();
+        assert_eq!(records_of(id), (vec![40], 2, 2));
+    }
+}
+
+/// Goal: the same for a plan that proves too long only when it is made. Method: it holds many rows
+/// of the write buffer, which its upper limit does not include.
+#[test]
+fn a_plan_that_finds_no_room_leaves_no_record() {
+    let folder = TempDir::new().unwrap();
+    let batch_interval = Duration::from_secs(3600);
+    let options = Options { batch_interval, batch_limit: 1 << 20, ..Options::default() };
+    let backend = Backend::open(&folder.path().join("db"), options).unwrap();
+    let (store, room) = (Store::open(backend).unwrap(), Room::new(LIMITS));
+    let mut space = Space { store, room, index: 0, _folder: folder };
+    for key in 0..12_000 {
+        let put = PutRequest { key: format!("k{key}").into(), ..PutRequest::default() };
+        space.apply(KvRequest::Put(&put), ReplyTo::Nobody);
+    }
+    let of = space.room.connect();
+    let _taken = fill_up(&of);
+    let full = Question::Range(of_all(), None).read(&space.store, 1001, Meter::new(&of, None));
+    assert!(matches!(full, Err(Failed::Stopped(Stop::Full, most)) if most < SMALL), "{full:?}");
+    assert_eq!(records_of(1001), (vec![], 1, 1));
+}
+
+/// Takes all places.
 fn fill_up(of: &Arc<Connection>) -> Vec<crate::server::answer::Seat> {
     std::iter::from_fn(|| of.try_enter()).collect()
 }

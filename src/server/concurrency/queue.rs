@@ -22,7 +22,7 @@ use crate::{
         Error, dropped,
         mvcc::{
             Store,
-            read_txn::OlderKeys,
+            older_keys::OlderKeys,
             watch::{Filters, News, Notice, Path, WatchRequest, WatchStream, queue::Notices},
         },
     },
@@ -36,13 +36,17 @@ impl Concurrency {
     /// Waits until no older key is left; then reads whether the call's own key still exists.
     pub(super) async fn wait_deletes(&self, id: u64, queued: &QueuedKey) -> Result<Outcome, Error> {
         let mut waits = 0_u64;
-        let queue = below(&queued.prefix);
+        let mut ahead = OlderKeys::new(below(&queued.prefix), queued.created);
         loop {
             // A local look-up; the module documentation says why that is enough.
-            let ahead = self.store.older_keys(&queue, queued.created);
+            while self.store.find_older_keys(&mut ahead) {
+                // A long queue must not delay the other calls of this thread.
+                tokio::task::yield_now().await;
+            }
             let Some(next) = &ahead.youngest else { break };
             self.wait_deleted(id, queued, next, &ahead).await?;
             waits += 1;
+            ahead = ahead.again();
         }
         let own = RangeRequest { key: queued.key.clone(), ..RangeRequest::default() };
         let mut response = self.read_again(id, &own).await?;

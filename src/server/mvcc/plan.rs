@@ -67,6 +67,8 @@ pub(crate) struct Plan {
     keys: Vec<[u8; ROW_KEY_LEN]>,
     /// `None` if only the count is wanted.
     view: Option<View>,
+    /// Whether all rows were read once, so that there is a record of the range.
+    is_recorded: bool,
 }
 
 /// The sorting that is left to do. The index finds rows in the order of their keys.
@@ -296,6 +298,7 @@ impl Plan {
             pending: PendingSort::Nothing,
             keys: Vec::new(),
             view: None,
+            is_recorded: false,
         })
     }
 
@@ -410,7 +413,7 @@ impl Plan {
     }
 
     /// Reads the rows into a message. Returns `None` as soon as they take more than is left of
-    /// `budget` bytes; then the plan can be read again.
+    /// `budget` bytes; then the plan can be read again, and this attempt leaves no record.
     pub(crate) fn whole(
         &mut self,
         source: Source<'_>,
@@ -430,6 +433,7 @@ impl Plan {
             kvs.truncate(if limit == 0 { usize::MAX } else { limit });
         }
         crate::set!(span, MvccRange, keys = kvs.len(), bytes = bytes);
+        self.record_once(span, read.is_break());
         if read.is_break() {
             return None;
         }
@@ -442,7 +446,7 @@ impl Plan {
     }
 
     /// Reads the rows, and writes them as values of the field `tag` of the message under way. If it
-    /// breaks, it can be called again with another writer.
+    /// breaks for want of room, it can be called again with another writer.
     pub(crate) fn write(
         &mut self,
         source: Source<'_>,
@@ -452,6 +456,28 @@ impl Plan {
     ) -> ControlFlow<()> {
         crate::set!(span, MvccRange, revision = self.at, total = self.total);
         self.sort_by_meta();
+        let written = self.write_rows(source, writer, tag, span);
+        self.record_once(span, writer.begins_again());
+        written
+    }
+
+    /// Leaves one record of the range, with the numbers of all its rows. An attempt that will be
+    /// repeated leaves none, and neither do rows that are read again because another range of the
+    /// answer found no room.
+    fn record_once(&mut self, span: &mut Span, is_repeated: bool) {
+        if is_repeated || self.is_recorded {
+            span.discard();
+        }
+        self.is_recorded |= !is_repeated;
+    }
+
+    fn write_rows(
+        &mut self,
+        source: Source<'_>,
+        writer: &mut Writer,
+        tag: u8,
+        span: &mut Span,
+    ) -> ControlFlow<()> {
         self.sort_by_value(source, writer)?;
         let mut rows = Rows::new(tag, self.at, self.keys_only);
         let (mut keys, mut kept, mut bytes) = (0, 0, 0);

@@ -4,7 +4,7 @@
 //!
 //! A transaction that only reads may contain many ranges, and comparisons before them. If it held
 //! the index lock for all of them, apply would wait. So it chooses its revision once, and releases
-//! the lock for every step that may take long:
+//! the lock to read rows, and after every 4096 keys that it visits:
 //!
 //! ```text
 //!   lock: revision 9 ─▶ compare ─┐ rows  ┌─▶ compare ─┐ rows  ┌─▶ plan, plan, … ─┐ read all rows
@@ -18,6 +18,8 @@ use bytes::Bytes;
 
 use super::{
     Index, Store,
+    compare::{Comparing, Comparison, rows_satisfy},
+    key_index::KeyMeta,
     plan::{Collector, Plan, bytes_max, filters_revisions},
     reader::{Reader, Source},
     reply::{Reply, ReplyStep, TxnReply},
@@ -25,17 +27,11 @@ use super::{
     tree_index::{KeyRange, Portion},
 };
 use crate::{
-    pb::{
-        etcdserverpb::{
-            Compare, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
-            compare::{CompareResult, CompareTarget, TargetUnion},
-            range_request::SortOrder,
-            request_op::Request,
-        },
-        mvccpb::KeyValue,
+    pb::etcdserverpb::{
+        Compare, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
+        range_request::SortOrder, request_op::Request,
     },
     server::{Error, check, error::note},
-    storage::backend::View,
     trace::Span,
 };
 
@@ -55,11 +51,21 @@ pub(crate) fn note_range<T>(
     note(span, result)
 }
 
-/// The most keys of a range that are visited before the index lock is released.
-const PORTION_KEYS: usize = 4096;
+/// The most keys that are visited before the index lock is released for apply.
+pub(super) const PORTION_KEYS: usize = 4096;
 
 /// The most rows that one call of [`Store::reread_rows`] reads.
 const REREAD_ROWS_MAX: usize = 4096;
+
+/// The result of an attempt to answer a read at once.
+#[derive(Debug)]
+pub(crate) enum Attempt<A, P> {
+    Answered(A),
+    /// Its rows take more bytes than allowed. The plan can be read elsewhere.
+    Planned(P),
+    /// It may take long, and was not begun.
+    Long,
+}
 
 impl Store {
     /// Answers the range request `id` (etcd: `txn.Range`), however large the answer is: for callers
@@ -68,33 +74,50 @@ impl Store {
         let mut span = crate::stage!(MvccRange, id);
         let plan = self.plan_range(id, request);
         let mut plan = note_range(&mut span, request, plan)?;
-        let source = Source::Published(&self.backend);
-        let answer = plan.whole(source, &mut usize::MAX.clone(), &mut span);
+        let (source, mut budget) = (Source::Published(&self.backend), usize::MAX);
+        let answer = plan.whole(source, &mut budget, &mut span);
         Ok(answer.expect("the budget has no limit"))
     }
 
-    /// Answers a range at once. Returns `None` if the range [may take long](is_long) or visits many
-    /// keys, or as soon as its rows take more than `budget` bytes.
+    /// Answers a range at once, unless it [may take long](is_long) or visits many keys, or its rows
+    /// take more than `budget` bytes.
     pub(crate) fn small_range(
         &self,
         id: u64,
         request: &RangeRequest,
         mut budget: usize,
-    ) -> Result<Option<RangeResponse>, Error> {
+    ) -> Result<Attempt<RangeResponse, Plan>, Error> {
         if is_long(request) {
-            return Ok(None);
+            return Ok(Attempt::Long);
         }
-        let mut span = crate::stage!(MvccRange, id);
         let index = self.read();
         let source = Source::Published(&self.backend);
         let reader = Reader { id, index: &index, current: index.revision, source };
         if reader.visits_max(request) > PORTION_KEYS {
-            return Ok(None);
+            return Ok(Attempt::Long);
         }
+        let mut span = crate::stage!(MvccRange, id);
         let mut plan = note_range(&mut span, request, Plan::new(reader, request))?;
         drop(index);
         plan.settle();
-        Ok(plan.whole(source, &mut budget, &mut span))
+        Ok(match plan.whole(source, &mut budget, &mut span) {
+            Some(answer) => Attempt::Answered(answer),
+            None => Attempt::Planned(plan),
+        })
+    }
+
+    /// As [`Store::small_range`], with any number of bytes. Returns `None` if the range may take
+    /// long.
+    pub(crate) fn short_range(
+        &self,
+        id: u64,
+        request: &RangeRequest,
+    ) -> Result<Option<RangeResponse>, Error> {
+        match self.small_range(id, request, usize::MAX)? {
+            Attempt::Answered(answer) => Ok(Some(answer)),
+            Attempt::Planned(_) => unreachable!("the budget has no limit"),
+            Attempt::Long => Ok(None),
+        }
     }
 
     /// Plans a range. Releases the index between portions of a long one.
@@ -116,20 +139,22 @@ impl Store {
     }
 
     /// Answers a transaction that only reads ([`check::txn_is_read_only`]), all of it at one
-    /// revision. The response to an operation that is not a range is empty. Returns `None` if the
-    /// transaction [may take long](is_long_txn) or visits many keys, or as soon as its rows take
-    /// more than `budget` bytes.
+    /// revision, unless it [may take long](is_long_txn) or visits many keys, or its rows take more
+    /// than `budget` bytes. The response to an operation that is not a range is empty.
     pub(crate) fn small_txn(
         &self,
         id: u64,
         request: &TxnRequest,
         mut budget: usize,
-    ) -> Result<Option<TxnResponse>, Error> {
+    ) -> Result<Attempt<TxnResponse, TxnReply>, Error> {
         if is_long_txn(request) || !self.visits_few_keys(request) {
-            return Ok(None);
+            return Ok(Attempt::Long);
         }
         let mut reply = self.plan_txn(id, request)?;
-        Ok(reply.whole(id, Source::Published(&self.backend), &mut budget))
+        Ok(match reply.whole(id, Source::Published(&self.backend), &mut budget) {
+            Some(answer) => Attempt::Answered(answer),
+            None => Attempt::Planned(reply),
+        })
     }
 
     /// Whether the ranges of a transaction that only reads visit few keys in sum.
@@ -149,17 +174,11 @@ impl Store {
     }
 
     fn try_plan_txn(&self, id: u64, request: &TxnRequest) -> Result<TxnReply, PlanError> {
-        let source = Source::Published(&self.backend);
         let mut pinned = Pinned::new(self, id);
         let at = pinned.at;
         let mut succeeded = true;
         for compare in &request.compare {
-            let comparison = pinned.reader().compare(compare);
-            if matches!(comparison, Comparison::Decided(_)) && compare.range_end.is_empty() {
-                succeeded = comparison.holds(compare, source);
-            } else {
-                (succeeded, pinned) = pinned.unlocked(|| comparison.holds(compare, source))?;
-            }
+            (succeeded, pinned) = compare_in_portions(pinned, compare)?;
             if !succeeded {
                 break;
             }
@@ -211,35 +230,6 @@ impl Store {
     }
 }
 
-/// The keys of a range that are older than some revision.
-#[derive(Debug)]
-pub(crate) struct OlderKeys {
-    /// The youngest of them, and the revision at which it was created.
-    pub(crate) youngest: Option<(Bytes, i64)>,
-    pub(crate) count: usize,
-    /// The revision of the key space at which this was found.
-    pub(crate) revision: i64,
-}
-
-impl Store {
-    /// Finds the keys of the range that exist now and were created before `revision`. Reads no row.
-    pub(crate) fn older_keys(&self, request: &RangeRequest, revision: i64) -> OlderKeys {
-        let index = self.read();
-        let mut older = OlderKeys { youngest: None, count: 0, revision: index.revision };
-        index.tree.visit(KeyRange::of(request), index.revision, |key, it| {
-            let created = it.created.main;
-            if revision <= created {
-                return;
-            }
-            older.count += 1;
-            if older.youngest.as_ref().is_none_or(|(_, youngest)| *youngest < created) {
-                older.youngest = Some((key.clone(), created));
-            }
-        });
-        older
-    }
-}
-
 /// Why a read was not planned.
 enum PlanError {
     /// It asks for something that cannot be read.
@@ -271,6 +261,8 @@ struct Pinned<'s> {
     index: RwLockReadGuard<'s, Index>,
     id: u64,
     at: i64,
+    /// Upper limit for the keys visited since the index was locked.
+    visited: usize,
 }
 
 impl<'s> Pinned<'s> {
@@ -278,7 +270,7 @@ impl<'s> Pinned<'s> {
     fn new(store: &'s Store, id: u64) -> Pinned<'s> {
         let index = store.read();
         let at = index.revision;
-        Pinned { store, index, id, at }
+        Pinned { store, index, id, at, visited: 0 }
     }
 
     fn reader(&self) -> Reader<'_> {
@@ -298,14 +290,44 @@ impl<'s> Pinned<'s> {
         oldest: i64,
         work: impl FnOnce() -> T,
     ) -> Result<(T, Pinned<'s>), PlanError> {
-        let Pinned { store, index, id, at } = self;
+        let Pinned { store, index, id, at, .. } = self;
         drop(index);
         let result = work();
         let index = store.read();
         if index.compacted > oldest {
             return Err(PlanError::Overtaken);
         }
-        Ok((result, Pinned { store, index, id, at }))
+        Ok((result, Pinned { store, index, id, at, visited: 0 }))
+    }
+
+    /// Prepares to visit up to `keys` keys, at most a portion, at revision `at`. Releases the index
+    /// first if too many were visited since it was locked.
+    fn ready_for(mut self, keys: usize, at: i64) -> Result<Pinned<'s>, PlanError> {
+        if PORTION_KEYS < self.visited + keys {
+            ((), self) = self.unlocked_at(at, || fail::fail_point!("range-portion"))?;
+        }
+        self.visited += keys;
+        Ok(self)
+    }
+
+    /// Calls `f` for each key of a range that existed at revision `at`, in order, at least until
+    /// `f` returns false. Releases the index between portions.
+    fn visit(
+        mut self,
+        range: KeyRange<'_>,
+        at: i64,
+        mut f: impl FnMut(KeyMeta) -> bool,
+    ) -> Result<Pinned<'s>, PlanError> {
+        let (mut after, mut needs_more) = (None, true);
+        loop {
+            let keys = self.index.tree.keys_max(range).min(PORTION_KEYS);
+            self = self.ready_for(keys, at)?;
+            let portion = Portion { after: after.as_ref(), limit: PORTION_KEYS };
+            after = self.index.tree.visit_some(range, at, portion, |_, it| needs_more = f(it));
+            if after.is_none() || !needs_more {
+                return Ok(self);
+            }
+        }
     }
 }
 
@@ -316,7 +338,10 @@ fn plan_in_portions<'s>(
     request: &RangeRequest,
 ) -> Result<(Plan, Pinned<'s>), PlanError> {
     let (id, range) = (pinned.id, KeyRange::of(request));
-    if pinned.reader().visits_max(request) <= PORTION_KEYS {
+    let visits_max = pinned.reader().visits_max(request);
+    if visits_max <= PORTION_KEYS {
+        let at = if request.revision > 0 { request.revision } else { pinned.at };
+        pinned = pinned.ready_for(visits_max, at)?;
         let mut plan = Plan::new(pinned.reader(), request)?;
         // A plan must not keep its view of the buffers open while the next one is made.
         plan.settle();
@@ -326,20 +351,37 @@ fn plan_in_portions<'s>(
     let at = plan.at();
     let mut span = crate::stage!(TreeIndexGet, id);
     let mut collector = Collector::new(request, pinned.index.tree.count_if_newest(range, at));
-    let mut after = None;
-    loop {
-        let portion = Portion { after: after.as_ref(), limit: PORTION_KEYS };
-        after = pinned.index.tree.visit_some(range, at, portion, |it| collector.add(it));
-        if after.is_none() || collector.is_full() {
-            break;
-        }
-        ((), pinned) = pinned.unlocked_at(at, || fail::fail_point!("range-portion"))?;
-    }
+    pinned = pinned.visit(range, at, |it| {
+        collector.add(it);
+        !collector.is_full()
+    })?;
     crate::set!(span, TreeIndexGet, revisions = collector.total());
     drop(span);
     let source = Source::Published(&pinned.store.backend);
     let ((), pinned) = pinned.unlocked_at(at, || plan.fill(collector, source, id))?;
     Ok((plan, pinned))
+}
+
+/// Evaluates a comparison, and releases the index after each portion of its keys and while it reads
+/// rows. The rows still exist if no compaction has passed the reader's revision when they are
+/// looked up.
+fn compare_in_portions<'s>(
+    pinned: Pinned<'s>,
+    compare: &Compare,
+) -> Result<(bool, Pinned<'s>), PlanError> {
+    let (id, at, range) = (pinned.id, pinned.at, KeyRange::new(&compare.key, &compare.range_end));
+    let mut comparing = Comparing::new(compare);
+    let pinned = pinned.visit(range, at, |it| comparing.add(it))?;
+    let rows = match comparing.finish() {
+        Comparison::Decided(holds) => return Ok((holds, pinned)),
+        Comparison::ByRows(rows) => rows,
+    };
+    let source = Source::Published(&pinned.store.backend);
+    let (view, pinned) = match rows.len() {
+        ..=PORTION_KEYS => (source.view(id, &rows), pinned),
+        _ => pinned.unlocked(|| source.view(id, &rows))?,
+    };
+    pinned.unlocked(|| rows_satisfy(compare, &rows, view, source))
 }
 
 /// Whether a range may take long, judged by the request alone: it has more than one key, and it has
@@ -390,69 +432,6 @@ impl Reader<'_> {
         }
         Ok(())
     }
-
-    /// Whether all comparisons of a transaction hold (etcd: `applyCompares`).
-    pub(super) fn holds(self, request: &TxnRequest) -> bool {
-        request.compare.iter().all(|compare| self.compare(compare).holds(compare, self.source))
-    }
-
-    /// Evaluates a comparison as far as the index allows. Every key of the range must satisfy it.
-    /// If the range has no key, a missing key with zero in every field is compared. Its value
-    /// satisfies no comparison, not even "not equal", because a request cannot tell a missing value
-    /// from an empty one.
-    fn compare(self, compare: &Compare) -> Comparison {
-        let target = CompareTarget::try_from(compare.target).ok();
-        let mut found = Vec::new();
-        let range = KeyRange::new(&compare.key, &compare.range_end);
-        self.index.tree.visit(range, self.current, |_, it| found.push(it));
-        if found.is_empty() {
-            let holds =
-                target != Some(CompareTarget::Value) && satisfies(compare, &KeyValue::default());
-            return Comparison::Decided(holds);
-        }
-        if matches!(target, Some(CompareTarget::Value | CompareTarget::Lease)) {
-            let keys: Vec<_> = found.iter().map(|it| it.modified.row_key()).collect();
-            let view = self.source.view(self.id, &keys);
-            return Comparison::ByRows(keys, view);
-        }
-        // The index has the other targets.
-        Comparison::Decided(found.iter().all(|it| {
-            let kv = KeyValue {
-                create_revision: it.created.main,
-                mod_revision: it.modified.main,
-                version: it.version,
-                ..KeyValue::default()
-            };
-            satisfies(compare, &kv)
-        }))
-    }
-}
-
-/// A comparison after a look at the index.
-enum Comparison {
-    /// The index decides whether it holds.
-    Decided(bool),
-    /// The comparison holds if each of these rows satisfies it.
-    ByRows(Vec<[u8; ROW_KEY_LEN]>, View),
-}
-
-impl Comparison {
-    /// Whether the comparison holds; reads rows up to the first that does not satisfy it.
-    fn holds(self, compare: &Compare, source: Source<'_>) -> bool {
-        match self {
-            Comparison::Decided(holds) => holds,
-            Comparison::ByRows(keys, mut view) => {
-                let read = source.each_row(&mut view, &keys, |row| {
-                    if satisfies(compare, &source.decode(row)) {
-                        ControlFlow::Continue(())
-                    } else {
-                        ControlFlow::Break(())
-                    }
-                });
-                read.is_continue()
-            }
-        }
-    }
 }
 
 /// The most rows that a range reads; `None` if it reads the rows of all its keys, since it sorts or
@@ -463,41 +442,6 @@ fn rows_max(request: &RangeRequest) -> Option<usize> {
         return None;
     }
     usize::try_from(request.limit).ok().filter(|limit| *limit > 0).map(|limit| limit + 1)
-}
-
-/// Compares one key (etcd: `compareKV`). If the request lacks the target's value, zero stands for
-/// it.
-fn satisfies(compare: &Compare, kv: &KeyValue) -> bool {
-    let target = CompareTarget::try_from(compare.target).ok();
-    let union = compare.target_union.as_ref();
-    let number = match (target, union) {
-        (Some(CompareTarget::Version), Some(TargetUnion::Version(number)))
-        | (Some(CompareTarget::Create), Some(TargetUnion::CreateRevision(number)))
-        | (Some(CompareTarget::Mod), Some(TargetUnion::ModRevision(number)))
-        | (Some(CompareTarget::Lease), Some(TargetUnion::Lease(number))) => number,
-        _ => &0,
-    };
-    let order = match target {
-        Some(CompareTarget::Value) => {
-            let value: &[u8] = match union {
-                Some(TargetUnion::Value(value)) => value,
-                _ => &[],
-            };
-            kv.value.as_ref().cmp(value)
-        }
-        Some(CompareTarget::Version) => kv.version.cmp(number),
-        Some(CompareTarget::Create) => kv.create_revision.cmp(number),
-        Some(CompareTarget::Mod) => kv.mod_revision.cmp(number),
-        Some(CompareTarget::Lease) => kv.lease.cmp(number),
-        None => std::cmp::Ordering::Equal,
-    };
-    match CompareResult::try_from(compare.result) {
-        Ok(CompareResult::Equal) => order.is_eq(),
-        Ok(CompareResult::NotEqual) => order.is_ne(),
-        Ok(CompareResult::Greater) => order.is_gt(),
-        Ok(CompareResult::Less) => order.is_lt(),
-        Err(_) => true,
-    }
 }
 
 #[cfg(test)]

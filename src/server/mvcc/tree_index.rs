@@ -245,11 +245,11 @@ impl TreeIndex {
         range: KeyRange<'_>,
         at: i64,
         portion: Portion<'_>,
-        mut f: impl FnMut(KeyMeta),
+        mut f: impl FnMut(&Bytes, KeyMeta),
     ) -> Option<Bytes> {
         let (first, to) = range.bounds();
-        self.walk((portion.from(first), to), portion.limit, |index| {
-            index.get(at).into_iter().for_each(&mut f);
+        self.walk((portion.from(first), to), portion.limit, |key, index| {
+            index.get(at).into_iter().for_each(|it| f(key, it));
         })
     }
 
@@ -259,11 +259,11 @@ impl TreeIndex {
         &self,
         bounds: Bounds<'_>,
         limit: usize,
-        mut f: impl FnMut(&KeyIndex),
+        mut f: impl FnMut(&Bytes, &KeyIndex),
     ) -> Option<Bytes> {
         let (mut visited, mut last) = (0, None);
         for (key, index) in self.keys.range(bounds).take(limit) {
-            f(index);
+            f(key, index);
             (visited, last) = (visited + 1, Some(key));
         }
         if visited < limit { None } else { last.cloned() }
@@ -325,7 +325,7 @@ impl TreeIndex {
         keep: &mut HashSet<Revision>,
     ) -> Option<Bytes> {
         let bounds = (portion.from(Bound::Unbounded), Bound::Unbounded);
-        self.walk(bounds, portion.limit, |index| index.keep(at, keep))
+        self.walk(bounds, portion.limit, |_, index| index.keep(at, keep))
     }
 
     /// The number of keys that have a history, deleted ones included.

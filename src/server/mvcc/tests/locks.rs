@@ -13,8 +13,13 @@ use std::{
 };
 
 use super::{
+    super::{older_keys::OlderKeys, read_txn::Attempt},
     watchers::{Client, request},
     *,
+};
+use crate::{
+    pb::etcdserverpb::{Compare, RequestOp, compare::TargetUnion, request_op::Request},
+    trace::Stage,
 };
 
 /// The time after which a call counts as blocked.
@@ -152,9 +157,6 @@ fn a_watcher_that_is_nearly_synced_catches_up_without_locks() {
 /// compact its revision.
 #[test]
 fn comparisons_of_a_transaction_that_only_reads_do_not_block_apply() {
-    use crate::pb::etcdserverpb::{
-        Compare, RequestOp, TxnRequest, compare::TargetUnion, request_op::Request,
-    };
     let _scenario = fail::FailScenario::setup();
     let compare = Compare {
         target: 3,
@@ -255,9 +257,8 @@ fn many_keys() -> Space {
 #[test]
 fn a_range_that_visits_many_keys_is_not_answered_at_once() {
     let space = many_keys();
-    let at_once = |range: &RangeRequest| {
-        space.store.small_range(0, range, usize::MAX).unwrap().map(|range| range.count)
-    };
+    let at_once =
+        |range: &RangeRequest| space.store.short_range(0, range).unwrap().map(|range| range.count);
     let count = RangeRequest { count_only: true, ..all() };
     let first = RangeRequest { limit: 1, ..all() };
     assert_eq!(at_once(&first), Some(9000));
@@ -265,6 +266,11 @@ fn a_range_that_visits_many_keys_is_not_answered_at_once() {
     for range in [first.clone(), count.clone()] {
         let old = RangeRequest { revision: 5000, ..range };
         assert_eq!(at_once(&old), None);
+        assert!(matches!(space.store.small_range(7, &old, 1), Ok(Attempt::Long)));
+        // A range that was not begun leaves no record.
+        let records = crate::trace::own_records();
+        assert!(records.iter().any(|record| record.stage() == Some(Stage::MvccRange)));
+        assert!(records.iter().all(|record| record.id() != 7));
         assert_eq!(space.store.range(0, &old).unwrap().count, 4999);
         // A range of few keys is answered at once at any revision.
         let few = RangeRequest { key: text("k0000"), range_end: text("k0020"), ..old };
@@ -318,4 +324,158 @@ fn a_long_range_releases_the_index_between_its_portions() {
             assert!(found == expected, "order {sort_order} by {sort_target}, limit {limit}");
         }
     }
+}
+
+/// Goal: a comparison that visits many keys does not block apply, and still compares one revision.
+/// Method: between two portions, change the last key, and once also compact the revision; the index
+/// decides, or the rows.
+#[test]
+fn a_comparison_of_many_keys_releases_the_index_between_its_portions() {
+    let _scenario = fail::FailScenario::setup();
+    let by_index = (0, TargetUnion::Version(1));
+    let by_rows = (3, TargetUnion::Value(Bytes::new()));
+    for ((target, union), compacts) in
+        [by_index, by_rows].into_iter().flat_map(|by| [(by.clone(), false), (by, true)])
+    {
+        let space = many_keys();
+        let compare = Compare {
+            target,
+            key: text("\0"),
+            range_end: text("\0"),
+            target_union: Some(union),
+            ..Compare::default()
+        };
+        let request = TxnRequest { compare: vec![compare], ..TxnRequest::default() };
+        let times = at("range-portion", &space.store, move |store, time| {
+            assert!(store.index.try_write().is_ok(), "apply would have to wait");
+            if time > 0 {
+                return;
+            }
+            let mut batch = store.batch();
+            let put =
+                PutRequest { key: text("k8999"), value: text("new"), ..PutRequest::default() };
+            batch.kv(9, KvRequest::Put(&put), ReplyTo::Client).unwrap();
+            if compacts {
+                let revision = batch.revision();
+                let compact = CompactionRequest { revision, physical: false };
+                batch.kv(9, KvRequest::Compact(&compact), ReplyTo::Client).unwrap();
+            }
+        });
+        let response = space.read_txn(&request).unwrap();
+        fail::remove("range-portion");
+        // 9000 keys are three portions. After the compaction the comparison begins again.
+        assert_eq!(times.load(Ordering::Acquire), if compacts { 3 } else { 2 });
+        assert_eq!(response.succeeded, !compacts, "target {target}");
+        let revision = if compacts { 9002 } else { 9001 };
+        assert_eq!(response.header.unwrap().revision, revision);
+    }
+}
+
+/// Goal: a comparison ends with the portion that decides it. Method: the first key does not satisfy
+/// it.
+#[test]
+fn a_comparison_that_is_decided_visits_no_further_portion() {
+    let _scenario = fail::FailScenario::setup();
+    let space = many_keys();
+    let times = at("range-portion", &space.store, |_, _| {});
+    let compare = Compare {
+        key: text("\0"),
+        range_end: text("\0"),
+        target_union: Some(TargetUnion::Version(2)),
+        ..Compare::default()
+    };
+    let request = TxnRequest { compare: vec![compare], ..TxnRequest::default() };
+    assert!(!space.read_txn(&request).unwrap().succeeded);
+    assert_eq!(times.load(Ordering::Acquire), 0);
+}
+
+/// Goal: a transaction of many ranges, each of few keys, does not block apply for all of them.
+/// Method: between its ranges, check the lock.
+#[test]
+fn a_transaction_of_many_ranges_releases_the_index_between_them() {
+    let _scenario = fail::FailScenario::setup();
+    let space = many_keys();
+    let range = RangeRequest { range_end: text("k3000"), ..all() };
+    let range = RequestOp { request: Some(Request::RequestRange(range)) };
+    let request = TxnRequest { success: vec![range; 3], ..TxnRequest::default() };
+    let times = at("range-portion", &space.store, |store, _| {
+        assert!(store.index.try_write().is_ok(), "apply would have to wait");
+    });
+    assert_eq!(space.read_txn(&request).unwrap().responses.len(), 3);
+    assert_eq!(times.load(Ordering::Acquire), 2);
+}
+
+/// Searches to the end. Calls `between` after each portion but the last, and returns the number of
+/// portions.
+fn search(space: &Space, older: &mut OlderKeys, mut between: impl FnMut(usize)) -> usize {
+    let mut portions = 1;
+    while space.store.find_older_keys(older) {
+        assert!(space.store.index.try_write().is_ok(), "apply would have to wait");
+        between(portions);
+        portions += 1;
+    }
+    portions
+}
+
+/// Goal: the search for older keys does not block apply, and its result is right for a caller that
+/// then watches the youngest key. Method: after its first portion, delete a key that it has found
+/// and one that it has not, put one of them again, add another, and compact.
+#[test]
+fn a_search_for_older_keys_releases_the_index_between_its_portions() {
+    // Key number n was created at revision n + 2.
+    for (before, deleted, youngest) in [(8002, "k7999", "k7998"), (102, "k0099", "k0099")] {
+        let space = many_keys();
+        let mut older = OlderKeys::new(all(), before);
+        let portions = search(&space, &mut older, |portion| {
+            if portion > 1 {
+                return;
+            }
+            let mut batch = space.store.batch();
+            for key in ["k0000", deleted] {
+                let delete = DeleteRangeRequest { key: text(key), ..Default::default() };
+                batch.kv(9, KvRequest::DeleteRange(&delete), ReplyTo::Client).unwrap();
+            }
+            for key in [deleted, "k5000-new"] {
+                let put = PutRequest { key: text(key), ..PutRequest::default() };
+                batch.kv(9, KvRequest::Put(&put), ReplyTo::Client).unwrap();
+            }
+            let revision = batch.revision();
+            let compact = CompactionRequest { revision, physical: false };
+            batch.kv(9, KvRequest::Compact(&compact), ReplyTo::Client).unwrap();
+        });
+        assert_eq!(portions, 3);
+        let number: i64 = youngest[1..].parse().unwrap();
+        let missed = usize::from(youngest != deleted);
+        assert_eq!(older.youngest.as_ref().unwrap(), &(text(youngest), number + 2));
+        assert_eq!(older.count, before as usize - 2 - missed);
+        // A watcher that begins after it receives every deletion.
+        assert_eq!(older.revision, 9001);
+    }
+}
+
+/// Goal: after the first search for older keys, later ones visit only the keys between the first
+/// and the last that it found, and none if all of these are deleted. Method: count portions.
+#[test]
+fn a_later_search_for_older_keys_visits_only_the_keys_that_were_older() {
+    let space = many_keys();
+    let mut older = OlderKeys::new(all(), 5002);
+    assert_eq!((search(&space, &mut older, |_| {}), older.count), (3, 5000));
+    let delete = |key: &str, range_end: &str| {
+        let mut batch = space.store.batch();
+        let (key, range_end) = (text(key), text(range_end));
+        let delete = DeleteRangeRequest { key, range_end, prev_kv: false };
+        batch.kv(9, KvRequest::DeleteRange(&delete), ReplyTo::Client).unwrap();
+    };
+    delete("k0010", "k4990");
+    older = older.again();
+    assert_eq!((search(&space, &mut older, |_| {}), older.count), (2, 20));
+    assert_eq!(older.youngest.as_ref().unwrap(), &(text("k4999"), 5001));
+    delete("k4999", "");
+    older = older.again();
+    assert_eq!((search(&space, &mut older, |_| {}), older.count), (2, 19));
+    assert_eq!(older.youngest.as_ref().unwrap(), &(text("k4998"), 5000));
+    delete("k0000", "k5000");
+    older = older.again();
+    assert_eq!((search(&space, &mut older, |_| {}), older.count), (1, 0));
+    assert_eq!((older.youngest, older.revision), (None, space.store.revision()));
 }

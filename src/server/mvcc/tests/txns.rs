@@ -3,7 +3,10 @@
 
 use prost::Message as _;
 
-use super::*;
+use super::{
+    super::{older_keys::OlderKeys, read_txn::Attempt},
+    *,
+};
 use crate::pb::{
     etcdserverpb::{
         Compare, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
@@ -315,23 +318,30 @@ fn comparisons_follow_etcds_table() {
     check(range, false);
 }
 
+fn small_txn(space: &Space, request: &TxnRequest) -> Result<TxnResponse, Error> {
+    match space.store.small_txn(0, request, usize::MAX)? {
+        Attempt::Answered(response) => Ok(response),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_transaction_that_only_reads_reads_at_one_revision() {
     let mut space = three_keys();
     let mut request = of(vec![get("a", 0), get("b", 2)]);
     request.compare.push(compare("c", 0, 0, TargetUnion::Version(1)));
     request.failure.push(get("c", 0));
-    let response = space.store.small_txn(0, &request, usize::MAX).unwrap().unwrap();
+    let response = small_txn(&space, &request).unwrap();
     assert_eq!(values(&response), ["9", "0"]);
     assert_eq!((revisions(&response), response.header.unwrap().revision), (vec![5, 5], 5));
     space.delete("c", "");
-    let response = space.store.small_txn(0, &request, usize::MAX).unwrap().unwrap();
+    let response = small_txn(&space, &request).unwrap();
     assert!(!response.succeeded);
     assert_eq!(values(&response), [""]);
     let request = of(vec![get("a", -5)]);
-    assert_eq!(space.store.small_txn(0, &request, usize::MAX), Err(Error::Compacted));
+    assert_eq!(small_txn(&space, &request), Err(Error::Compacted));
     let request = of(vec![get("a", 7)]);
-    assert_eq!(space.store.small_txn(0, &request, usize::MAX), Err(Error::FutureRevision));
+    assert_eq!(small_txn(&space, &request), Err(Error::FutureRevision));
 }
 
 /// Goal: selecting keys by the index returns what reading and sorting all rows would return.
@@ -383,7 +393,8 @@ fn the_older_keys_of_a_range_are_counted_and_the_youngest_is_returned() {
     space.put("q/c", "again");
     let range = RangeRequest { key: text("q/"), range_end: text("q0"), ..RangeRequest::default() };
     let older = |space: &Space, at: usize| {
-        let older = space.store.older_keys(&range, revisions[at]);
+        let mut older = OlderKeys::new(range.clone(), revisions[at]);
+        while space.store.find_older_keys(&mut older) {}
         let youngest = older.youngest.map(|(key, created)| (show(&key), created));
         (youngest, older.count, older.revision)
     };
