@@ -1,7 +1,7 @@
 //! Glass etcd: an etcd-compatible server whose every read and write can be watched on its way
 //! through all members.
 //!
-//! The folders are the layers of etcd's architecture figure. In reading order:
+//! Four of the folders are layers of etcd's architecture figure. In reading order:
 //!
 //! 1. [`trace`], the glass: the vocabulary of steps, and their records;
 //! 2. [`api`], layer 2: the surface that clients use;

@@ -7,9 +7,9 @@
 //!   api ──▶ read_index ──▶ raft ··· confirmed ··· ──▶ wait until applied ──▶ mvcc
 //! ```
 //!
-//! Each service has a small server of its own: [`KvServer`], [`LeaseServer`], [`Concurrency`]. They
-//! share two tools: a [`Proposer`] writes through the log, and a [`ReadIndex`] makes reads
-//! linearizable. [`Server`] holds all of them.
+//! KV, Lease, and Lock with Election have small servers of their own: [`KvServer`],
+//! [`LeaseServer`], [`Concurrency`]. They share two tools: a [`Proposer`] writes through the log,
+//! and a [`ReadIndex`] makes reads linearizable. [`Server`] holds all of them.
 //!
 //! Reading order: [`kv_server`] (the steps of each request, one per line), [`check`], [`txn`],
 //! [`admit`], `command`, [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`answer_reader`],
@@ -47,6 +47,7 @@ pub(crate) mod stopping;
 pub mod txn;
 pub mod views;
 pub(crate) mod wait;
+mod wait_step;
 
 use std::{sync::Arc, time::Duration};
 

@@ -297,8 +297,8 @@ impl Front {
     }
 
     /// Answers a request. Every request is a task whose future is copied when it is spawned, so the
-    /// common way is a chain of small futures; an async function would hold the request at each of
-    /// its stations.
+    /// usual path is a chain of small futures: an async function would keep a copy of the request
+    /// at each step.
     fn request(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -334,7 +334,7 @@ impl Front {
         let call = if deadline.is_none() && !self.has_to_wait(path) {
             Either::Left(self.call(request, is_grpc, client))
         } else {
-            // In a box: every request would carry the room for it.
+            // Boxed: otherwise the future of every request would have room for it.
             let call = Arc::clone(&self).after_start(request, is_grpc, client);
             Either::Right(Box::pin(within(deadline, call)))
         };

@@ -43,7 +43,7 @@ pub(super) struct State {
     pub(super) ids: Arc<RequestIds>,
 }
 
-/// The server's ways to raft, to the peers and to the trace.
+/// The server's handles of raft and of the peers.
 #[derive(Clone, Copy)]
 pub(super) struct Handles<'m> {
     pub(super) inbox: &'m Inbox,

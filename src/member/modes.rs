@@ -32,7 +32,7 @@ pub(super) fn private_dir(path: &Path) -> Result<(), Error> {
     })
 }
 
-/// Warns of a directory that others than its owner may enter or list. A missing one will be made
+/// Warns of a directory that other users may enter or list. A missing one will be made
 /// with the right mode.
 pub(super) fn warn_if_open(path: &Path) -> Result<(), Error> {
     let mode = match fs::metadata(path) {

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The key space ([`super::mvcc`]) knows which rows an answer has, and [`super::answer`] how many
-//! of them it may keep. The two meet here: a [`Question`] is planned and read by the former, and
-//! written with a [`Writer`] of the latter. Rows that were only measured are read again with
+//! of them it may keep. The two meet here: the key space plans and reads a [`Question`], and a
+//! [`Writer`] encodes the rows. Rows that were only measured are read again with
 //! [`AnswerReader::read_rows`]. A write that reads asks with [`AnswerReader::room_for`] before it
 //! is proposed, because afterwards it cannot be refused.
 
@@ -45,7 +45,7 @@ use crate::{
 /// The reads that an answer is made of.
 #[derive(Debug)]
 pub(crate) enum Question {
-    /// A range; with its plan, if it was planned before its answer turned out not to be small.
+    /// A range, with its plan if one was made before its answer turned out not to be small.
     Range(RangeRequest, Option<Plan>),
     /// A read-only transaction; with its plan, as for a range.
     Txn(TxnRequest, Option<TxnReply>),

@@ -124,7 +124,7 @@ impl Error {
     }
 }
 
-/// Notes an error in the record of the step that it ends.
+/// Records an error as the reason why this step failed.
 pub(crate) fn note<T>(span: &mut Span, result: Result<T, Error>) -> Result<T, Error> {
     if let Err(error) = &result {
         span.fail(error.reason());

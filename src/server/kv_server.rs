@@ -17,6 +17,7 @@ use super::{
     read_index::ReadIndex,
     stopping::Stopping,
     txn::{Txn, deleted_range},
+    wait_step::WaitStep,
 };
 use crate::{
     pb::etcdserverpb::{
@@ -180,9 +181,8 @@ impl KvServer {
         let header = self.proposer.prepare(id)?;
         let reply = self.proposer.propose(header, Command::Compact(compaction)).await?.kv();
         if physical {
-            let mut span = stage!(CompactWait, id, revision = revision).begun();
-            let result = self.wait_compacted(revision).await;
-            note(&mut span, result)?;
+            let mut step = WaitStep::begin(stage!(CompactWait, id, revision = revision));
+            step.end(self.wait_compacted(revision).await)?;
         }
         Ok(CompactionResponse { header: plan::header(reply.revision()) })
     }

@@ -29,7 +29,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Error, error::note, mvcc::Store};
+use super::{Error, mvcc::Store, wait_step::WaitStep};
 use crate::stage;
 
 /// Upper limit on long reads in progress.
@@ -140,12 +140,12 @@ impl Queue {
     async fn wait(&self, id: u64, patience: Duration) -> Result<OwnedSemaphorePermit, Error> {
         let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = WaitingCall(&self.waiting);
-        let mut span = stage!(ReadQueue, id, ahead = ahead, limit = self.max).begun();
+        let mut step = WaitStep::begin(stage!(ReadQueue, id, ahead = ahead, limit = self.max));
         let permit = match timeout(patience, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(permit) => permit.map_err(|_| Error::Stopped),
             Err(_) => Err(Error::Timeout),
         };
-        note(&mut span, permit)
+        step.end(permit)
     }
 }
 

@@ -13,11 +13,11 @@ use super::{
     alarm::{Alarms, NoSpace},
     auth::AuthStore,
     command::Command,
-    error::note,
     ids::RequestIds,
     members::Members,
     outcome::Response,
     wait::Wait,
+    wait_step::WaitStep,
 };
 use crate::{
     clock,
@@ -111,9 +111,9 @@ impl Proposer {
         term: Option<u64>,
     ) -> Result<Response, Error> {
         let leader = self.status.leader();
-        let mut span = stage!(RaftPropose, id, bytes = data.len(), leader = leader).begun();
-        let result = self.outcome(id, data, term).await;
-        note(&mut span, result)
+        let span = stage!(RaftPropose, id, bytes = data.len(), leader = leader);
+        let mut step = WaitStep::begin(span);
+        step.end(self.outcome(id, data, term).await)
     }
 
     /// Hands a proposal to the raft thread, and waits for its result from apply.

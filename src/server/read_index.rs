@@ -24,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Error, error::note, ids::RequestIds, propose::refused};
+use super::{Error, ids::RequestIds, propose::refused, wait_step::WaitStep};
 use crate::{
     clock,
     raft::{
@@ -97,12 +97,13 @@ impl ReadIndex {
             let _span = stage!(ReadWaitApplied, id, index = index, applied = applied);
             return Ok(());
         }
-        let mut span = stage!(ReadWaitApplied, id, index = index, applied = applied).begun();
+        let span = stage!(ReadWaitApplied, id, index = index, applied = applied);
+        let mut step = WaitStep::begin(span);
         let result = match timeout(self.request_timeout, self.applied(index)).await {
             Ok(result) => result,
             Err(_) => Err(Error::TimeoutWaitAppliedIndex),
         };
-        note(&mut span, result)
+        step.end(result)
     }
 
     /// Asks a quorum, in a round that begins after this call, and returns the index that was
@@ -110,12 +111,12 @@ impl ReadIndex {
     pub(super) async fn committed(&self, id: u64) -> Result<u64, Error> {
         let (sender, receiver) = oneshot::channel();
         let round = self.join(id, sender);
-        let mut span = stage!(ReadIndexWait, id, round = round).begun();
+        let mut step = WaitStep::begin(stage!(ReadIndexWait, id, round = round));
         self.wake.notify_one();
-        let Ok(ended) = receiver.await else { return note(&mut span, Err(Error::Stopped)) };
-        set!(span, ReadIndexWait, round = ended.round, place = ended.place);
-        let confirmed = note(&mut span, ended.result)?;
-        span.link(confirmed.attempt);
+        let Ok(ended) = receiver.await else { return step.end(Err(Error::Stopped)) };
+        set!(step.span, ReadIndexWait, round = ended.round, place = ended.place);
+        let confirmed = step.end(ended.result)?;
+        step.span.link(confirmed.attempt);
         Ok(confirmed.index)
     }
 

@@ -1,11 +1,12 @@
-//! Why a step failed: one reason for each error with which a request can end.
+//! Why a step failed: a reason for each error with which a request can end, and for a read round's
+//! attempt that got no answer.
 //!
-//! A record has a byte for it. Recordings carry the text, so that a later version may add reasons,
-//! or order them in another way. `server::Error` says which reason belongs to which error.
+//! A record has a byte for it. Recordings carry the text, so that a later version may add or
+//! reorder reasons. `server::Error` says which reason belongs to which error.
 
 macro_rules! reasons {
     ($($name:ident = $text:literal;)+) => {
-        /// Why a step failed. The texts are etcd's, without the prefix `etcdserver: `.
+        /// Why a step failed. Where etcd has the error, the text is etcd's, without its prefix.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         #[allow(missing_docs, reason = "the texts say it")]

@@ -32,7 +32,7 @@ pub const KEY_BYTES: usize = 88;
 
 /// The request is kept, and with it the loop records that cover it.
 pub const FLAG_KEPT: u8 = 1;
-/// The step failed; the result says how.
+/// The step failed: the reason says why, and the result has the gRPC code if there is one.
 pub const FLAG_ERROR: u8 = 2;
 /// The client has left. The step ends with gRPC's code CANCELLED, which is no error of the member.
 pub const FLAG_CANCELLED: u8 = 4;

@@ -248,7 +248,7 @@ async fn only_the_owner_can_access_a_members_files() {
         }
     };
     is_private(&data);
-    assert!(!cluster.log(0).contains("others than its owner"), "{}", cluster.log(0));
+    assert!(!cluster.log(0).contains("is open to other users"), "{}", cluster.log(0));
     cluster.kill(0);
     set_mode(&data.join("glass"), 0o755);
     set_mode(&data.join("member/boot"), 0o644);

@@ -73,7 +73,7 @@ async fn a_read_that_waits_for_room_shows_it_and_replaces_a_stalled_answer() {
     let (len, reset) = first.read(0).await;
     assert!(len < VALUE, "{len} bytes");
     assert_eq!(Some(h2::Reason::ENHANCE_YOUR_CALM), reset);
-    assert!(scene.cluster.log(0).contains("do not read their answers"));
+    assert!(scene.cluster.log(0).contains("ended answers that their clients do not read"));
     let ended = scene
         .listener
         .until("the mark of the answer that was ended", |recording| {

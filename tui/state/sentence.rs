@@ -83,8 +83,8 @@ impl Content {
                  {commit} is committed."
             ),
             message::APP_RESP if self.is_rejection => format!(
-                "{from} has no entry {index} that fits, so it refuses what was to be put after it. \
-                 {to} tries again from an earlier entry."
+                "The log of {from} does not match at entry {index}, so it refuses the entries after \
+                 it. {to} tries again from an earlier entry."
             ),
             message::APP_RESP if index == 0 => {
                 format!("{from} answers with its term, {term}, and says nothing about its log.")
@@ -93,8 +93,8 @@ impl Content {
                 format!("{from} says that everything up to entry {index} is on its disk.")
             }
             message::HEARTBEAT => format!(
-                "{from} says that it still leads term {term}, and that everything up to entry \
-                 {commit} is committed as far as {to} is known to have it."
+                "{from} says that it still leads term {term}. Of the entries that {to} is known to \
+                 have, those up to {commit} are committed."
             ),
             message::HEARTBEAT_RESP => format!("{from} says that it still follows {to}."),
             _ => return self.election_words(from, to),
@@ -158,19 +158,26 @@ fn committed(event: &Event, around: Around<'_>) -> String {
     let name = name_of(around.lanes, by);
     match around.before.get(Water::Role) {
         Some(LEADER) if by == around.own_id || by == 0 => format!(
-            "With the leader's own disk, a majority of the disks has {what}, so {} {verb} \
-             committed: an entry of the leader's own term {term} is among what is committed.",
-            if is_one { "it" } else { "they" }
+            "With the leader's own disk, a majority of the disks has {what}{}",
+            of_term(is_one, term)
         ),
         Some(LEADER) => format!(
-            "The acknowledgement of {name} completed a majority of the disks for {what}, so {} \
-             {verb} committed: an entry of the leader's own term {term} is among what is committed.",
-            if is_one { "it" } else { "they" }
+            "The acknowledgement of {name} completed a majority of the disks for {what}{}",
+            of_term(is_one, term)
         ),
         Some(_) if by != 0 && by != around.own_id => {
             format!("{} learns from {name} that {what} {verb} committed.", around.own)
         }
         _ => format!("{} knows from here on that {what} {verb} committed.", around.own),
+    }
+}
+
+/// A leader commits only up to an entry of its own term (Raft thesis 3.6.2).
+fn of_term(is_one: bool, term: u64) -> String {
+    if is_one {
+        format!(", which is of the leader's own term {term}, so it is committed.")
+    } else {
+        format!(". The last of them is of the leader's own term {term}, so they are committed.")
     }
 }
 
@@ -224,8 +231,8 @@ fn vote(event: &Event, around: Around<'_>) -> String {
             format!("it follows {leader} in this term")
         } else {
             format!(
-                "it had a message of the leader {leader} within the last election timeout, and so \
-                 ignores candidates"
+                "it received a message from the leader {leader} within the last election timeout, \
+                 so it ignores candidates"
             )
         }
     } else {

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     clock,
-    server::{Error, error::note},
+    server::{Error, wait_step::WaitStep},
     stage,
 };
 
@@ -282,15 +282,19 @@ impl Connection {
         if self.is_ready() {
             return Ok(());
         }
-        let mut span = stage!(AnswerRoom, id, limit = UNREAD_OF_CONNECTION).begun();
+        let mut step = WaitStep::begin(stage!(AnswerRoom, id, limit = UNREAD_OF_CONNECTION));
         let mut patient = Patient::new(self, patience);
         loop {
             let read = self.read.notified();
             let unread = self.unread.load(Ordering::Relaxed);
-            crate::set!(span, AnswerRoom, in_flight = self.room.unread.load(Ordering::Relaxed));
-            crate::set!(span, AnswerRoom, of_connection = unread);
+            crate::set!(
+                step.span,
+                AnswerRoom,
+                in_flight = self.room.unread.load(Ordering::Relaxed)
+            );
+            crate::set!(step.span, AnswerRoom, of_connection = unread);
             if self.is_ready() {
-                return Ok(());
+                return step.end(Ok(()));
             }
             tokio::select! {
                 () = read => {}
@@ -298,7 +302,7 @@ impl Connection {
                 () = sleep(POLL_EVERY) => {}
             }
             if patient.is_over() {
-                return note(&mut span, Err(Error::Timeout));
+                return step.end(Err(Error::Timeout));
             }
         }
     }
@@ -380,7 +384,7 @@ impl Connection {
         may_refuse: bool,
     ) -> Result<Seat, Error> {
         let Limits { window, member, .. } = self.room.limits;
-        let (waiting, mut span) = {
+        let (waiting, mut step) = {
             let mut state = self.room.lock();
             if let Some(ticket) = self.try_enter_in(&mut state, plan) {
                 return Ok(self.seat(ticket, plan));
@@ -391,7 +395,7 @@ impl Connection {
             crate::set!(span, AnswerRoom, of_connection = ledger.used_by(self.number));
             let waiting = self.wait(&mut state, plan, may_refuse);
             self.room.note_queue(&state);
-            (waiting, span.begun())
+            (waiting, WaitStep::begin(span))
         };
         let result = match waiting {
             Some(waiting) => {
@@ -402,7 +406,7 @@ impl Connection {
             }
             None => Err(Error::TooManyRequests),
         };
-        note(&mut span, result)
+        step.end(result)
     }
 
     fn wait(

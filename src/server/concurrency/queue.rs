@@ -19,14 +19,15 @@ use crate::{
     mark,
     pb::etcdserverpb::{RangeRequest, RangeResponse},
     server::{
-        Error, dropped,
+        Error,
         mvcc::{
             Store,
             older_keys::OlderKeys,
             watch::{Filters, News, Notice, Path, WatchRequest, WatchStream, queue::Notices},
         },
+        wait_step::WaitStep,
     },
-    set, stage, trace,
+    set, stage,
 };
 
 /// Enough for one deletion, which ends the wait.
@@ -80,9 +81,7 @@ impl Concurrency {
     ) -> Result<(), Error> {
         let (own, ahead_count) = (queued.created, ahead.count);
         let span = stage!(LockWait, id, own = own, before = *before, ahead = ahead_count);
-        let mut wait = Wait { span: span.begun() };
-        // Until the wait ends: a drop before that usually means that the client has disconnected.
-        wait.span.flag(trace::FLAG_CANCELLED);
+        let mut step = WaitStep::begin(span);
         let mut watching = Watching::new(
             &self.store,
             &WatchRequest {
@@ -94,30 +93,20 @@ impl Concurrency {
             },
             QUEUE_LEN,
         );
-        let news = watching.next().await?;
-        wait.span.clear_flag(trace::FLAG_CANCELLED);
+        let news = tokio::select! {
+            biased;
+            news = watching.next() => news,
+            () = self.stopping.given() => Err(Error::Stopped),
+        };
+        let news = step.end(news)?;
         if let News::Events(events) = news {
             let deleted = events.events.first().and_then(|event| event.kv.as_ref());
             let deleted = deleted.map_or(0, |kv| kv.mod_revision);
             // Events that a watcher catches up with do not name the request that wrote them.
             let by = if events.path == Path::Synced { events.id } else { 0 };
-            set!(wait.span, LockWait, deleted = deleted, by = by);
+            set!(step.span, LockWait, deleted = deleted, by = by);
         }
         Ok(())
-    }
-}
-
-/// The stage of a wait, which ends with the right code when it is dropped.
-struct Wait {
-    span: trace::Span,
-}
-
-impl Drop for Wait {
-    fn drop(&mut self) {
-        if dropped::is_expiring() {
-            self.span.clear_flag(trace::FLAG_CANCELLED);
-            self.span.result(trace::DEADLINE_EXCEEDED);
-        }
     }
 }
 

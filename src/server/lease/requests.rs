@@ -16,6 +16,7 @@ use crate::{
         lessor::View,
         members::Members,
         propose::Proposer,
+        wait_step::WaitStep,
     },
     set, stage,
 };
@@ -63,16 +64,11 @@ impl LeaseServer {
         let is_forwarded = !self.proposer.leads();
         let lease_id = lease.cast_unsigned();
         let span = stage!(LeaseRenew, id, lease = lease_id, forwarded = is_forwarded);
-        let mut span = span.begun();
+        let mut step = WaitStep::begin(span);
         let view = self.ask_leader(id, Question::KeepAlive(lease)).await;
-        match &view {
-            Ok(view) => {
-                let ttl = view.as_ref().map_or(0, |view| view.ttl);
-                set!(span, LeaseRenew, ttl = ttl);
-            }
-            Err(error) => span.fail(error.reason()),
-        }
-        Ok(view?.map(|view| view.ttl))
+        let ttl = step.end(view)?.map(|view| view.ttl);
+        set!(step.span, LeaseRenew, ttl = ttl.unwrap_or(0));
+        Ok(ttl)
     }
 
     /// Lease.LeaseTimeToLive: `None` if no lease has this id; and the bytes of the answer, which

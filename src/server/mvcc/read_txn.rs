@@ -39,7 +39,7 @@ use crate::{
 /// a blocking thread ([`crate::server::long_reads`]).
 pub(crate) const SHORT_ROWS_MAX: usize = 128;
 
-/// Notes why a range was refused in its step, and for which revision it asked.
+/// Records in a range's step why it was refused, and the revision it asked for.
 pub(crate) fn note_range<T>(
     span: &mut Span,
     request: &RangeRequest,

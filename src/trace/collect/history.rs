@@ -11,7 +11,7 @@
 //! file, losses, and one keyframe a second, so that the state beside a story is known.
 //!
 //! Invariants: at most [`RECORDS_MAX`] records; beyond that the oldest story goes, with all its
-//! records, so no story is left in part. One exception: a story that is longer than half of the
+//! records, so no story is kept in part. One exception: a story that is longer than half of the
 //! bound loses its oldest records.
 
 use std::collections::{BTreeMap, HashMap};
@@ -43,9 +43,9 @@ pub(super) struct History {
     records: BTreeMap<OrderKey, Record>,
     /// The places of each request's records.
     stories: HashMap<u64, Vec<OrderKey>>,
-    /// Everything before it is old, and only stories are left of it.
+    /// Records before this position are old; of these only stories remain.
     thinned: OrderKey,
-    /// The second of the last keyframe that was left.
+    /// The first second from which the next keyframe is kept.
     keyframe_second: u64,
 }
 
@@ -75,8 +75,8 @@ impl History {
         }
     }
 
-    /// Leaves only stories of what is old. A key has no date: it is a record of its request, and
-    /// goes with it.
+    /// Of old records, keeps only those of stories. A key has no date: it is a record of its request,
+    /// and goes with it.
     fn thin(&mut self, now_ns: u64) {
         let is_old = |record: &Record| record.words[3] + record.took_ns() + RECENT_NS < now_ns;
         let mut gone = Vec::new();

@@ -67,7 +67,7 @@ fn each_type_of_message_has_its_own_sentence() {
         ("MsgVote", "etcd-01 asks etcd-02 for its vote in term 4. Its own log ends with entry 8."),
         ("MsgVoteResp", "etcd-01 votes for etcd-02 in term 4."),
         ("MsgSnap", "etcd-01 sends etcd-02 a snapshot that ends with entry 8."),
-        ("MsgHeartbeat", "etcd-01 says that it still leads term 4, and that everything up to"),
+        ("MsgHeartbeat", "etcd-01 says that it still leads term 4. Of the entries"),
         ("MsgHeartbeatResp", "etcd-01 says that it still follows etcd-02."),
         ("MsgTimeoutNow", "etcd-01 asks etcd-02 to stand for election at once."),
         ("MsgReadIndex", "etcd-01 asks etcd-02, which it takes for the leader, up to which entry"),
@@ -80,7 +80,7 @@ fn each_type_of_message_has_its_own_sentence() {
         assert!(sentence.starts_with(begins), "{name}: {sentence}");
     }
     let refused = [
-        ("MsgAppResp", "etcd-01 has no entry 8 that fits"),
+        ("MsgAppResp", "The log of etcd-01 does not match at entry 8"),
         ("MsgVoteResp", "etcd-01 does not vote for etcd-02 in term 4."),
         ("MsgPreVoteResp", "etcd-01 would not vote for etcd-02. Its own term is 4."),
     ];
@@ -153,7 +153,10 @@ fn a_refused_vote_says_by_which_rule() {
     let granted = vote(false, true, (5, 4, 9), &marks(0, 4, 0, 0));
     assert!(granted.starts_with("etcd-01 votes for etcd-03 in term 5: the candidate's log ends"));
     let cases = [
-        (vote(true, false, (5, 4, 9), &follower), "it had a message of the leader etcd-02 within"),
+        (
+            vote(true, false, (5, 4, 9), &follower),
+            "it received a message from the leader etcd-02 within",
+        ),
         (vote(true, false, (5, 4, 8), &marks(0, 4, 0, 0)), "entry 9 of term 4, which is newer"),
         (vote(true, false, (5, 3, 99), &marks(0, 4, 0, 0)), "entry 9 of term 4, which is newer"),
         (
