@@ -75,8 +75,8 @@ impl History {
         }
     }
 
-    /// Of old records, keeps only those of stories. A key has no date: it is a record of its request,
-    /// and goes with it.
+    /// Of old records, keeps only those of stories. A key has no date: it is a record of its
+    /// request, and goes with it.
     fn thin(&mut self, now_ns: u64) {
         let is_old = |record: &Record| record.words[3] + record.took_ns() + RECENT_NS < now_ns;
         let mut gone = Vec::new();
