@@ -271,8 +271,8 @@ fn raft_config(config: &ServerConfig, member_id: u64, applied: u64) -> raft::Con
         election_tick: election_ticks(config),
         heartbeat_tick: 1,
         applied,
-        // A follower that comes back gets all that may be in flight at once, read from the
-        // segments by the raft thread: 64 MiB take less than an election timeout. (etcd: 512 MiB.)
+        // A returning follower is sent at once all that may be in flight. The raft thread reads it
+        // from the segments, and 64 MiB take less than an election timeout. (etcd: 512 MiB.)
         max_size_per_msg: 512 << 10,
         max_inflight_msgs: 128,
         check_quorum: true,

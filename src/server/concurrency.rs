@@ -21,8 +21,8 @@
 //!   raft leader disturbs a waiting call. They read the index and no rows.
 //! * After waking, a call confirms with a quorum that its own key still exists. If its lease has
 //!   expired meanwhile, the key is deleted and the place in the queue is lost.
-//! * When a client disconnects, its key is deleted. The call runs as a task of its own, so that it
-//!   can do this when nobody waits for its result any more. If its put is in flight, the task
+//! * When a client disconnects, its key is deleted. The call is a task of its own, so it can do
+//!   this after its client has gone. If its put is in flight, the task
 //!   deletes the key once the put has been applied.
 //! * A member that stops ends its waiting calls, after it has deleted their keys. Their clients can
 //!   call another member, where they join the end of the queue.

@@ -11,7 +11,7 @@ use super::{File, expect_nothing, rust, without_comment};
 
 type Path = Vec<String>;
 
-/// The units of one folder: those that each of them imports, with the two files of one such import.
+/// For each unit of a folder, the units that it imports, each with the two files of one import.
 type Units = BTreeMap<String, BTreeMap<String, (usize, usize)>>;
 
 /// The units of each circle, with an import that connects each to the next.
@@ -62,8 +62,8 @@ impl<'a> House<'a> {
         &self.files[at].path
     }
 
-    /// The units of each folder. Two files tie the units of the one folder in which they are in
-    /// different units.
+    /// The units of each folder. An import counts in the deepest folder that contains both files,
+    /// between the two units to which they belong.
     fn folders(&self) -> BTreeMap<Path, Units> {
         let mut folders = BTreeMap::<Path, Units>::new();
         for (own, at) in &self.modules {

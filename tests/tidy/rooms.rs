@@ -1,4 +1,4 @@
-//! Shares of the code: no room grows so large that a reader has to know it before the others.
+//! Shares of the code: no room may be so large that it is most of what a reader has to learn.
 
 use std::collections::BTreeMap;
 

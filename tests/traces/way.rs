@@ -1,10 +1,9 @@
 //! Compares the tables of ARCHITECTURE.md, section 3 and section 4, with a recorded put and a
 //! recorded get.
 //!
-//! Each row of a table names files, threads, and stages. Every stage of the request must stand in a
-//! row that names the file in which it is opened and the thread that took the step; and on each
-//! thread, the steps come in the order of the rows. Steps that threads take side by side have no
-//! order that a table could have.
+//! Each row of a table names files, threads, and stages. Every stage of the request must be in a row
+//! that names its file and its thread, and each thread's steps must follow the order of the rows.
+//! Steps of different threads run in parallel, so the table cannot order them.
 
 use std::collections::HashMap;
 
@@ -39,7 +38,7 @@ impl Row {
         Row { files: files.map(str::to_owned).collect(), threads, stages: stages.collect() }
     }
 
-    /// Whether the row names this file, or a folder that has it.
+    /// Whether the row names this file, or a folder that contains it.
     fn has(&self, path: &str) -> bool {
         self.files
             .iter()

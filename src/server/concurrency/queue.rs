@@ -70,8 +70,7 @@ impl Concurrency {
         }
     }
 
-    /// Waits until the youngest key ahead is deleted, or until the watch can no longer tell because
-    /// of a compaction.
+    /// Waits until the youngest key ahead is deleted, or a compaction ends the watch.
     async fn wait_deleted(
         &self,
         id: u64,

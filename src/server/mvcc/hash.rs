@@ -1,7 +1,7 @@
 //! A hash of everything that can be read at a revision (etcd: `HashKV`).
 //!
-//! Members that have applied the same entries have the same hash, however far each has come with
-//! its compaction: rows that are still to be deleted do not count. Nor does the tombstone at the
+//! Members that have applied the same entries have the same hash, however far its compaction has
+//! progressed: rows that are still to be deleted do not count. Nor does the tombstone at the
 //! compacted revision, because etcd before 3.5.16 deletes its row.
 //!
 //! ```text

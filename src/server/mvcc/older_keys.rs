@@ -32,7 +32,7 @@ use crate::pb::etcdserverpb::RangeRequest;
 /// * No older key is added any more, so no portion misses one. A key that is deleted and put again
 ///   is younger.
 /// * A key that was found and is deleted by now existed at `revision`, so the watcher receives its
-///   deletion. It receives no other: an older key has been alive since `before`.
+///   deletion. It is the only one: a key that is put again would be younger.
 #[derive(Debug)]
 pub(crate) struct OlderKeys {
     /// The first key of the range, and its end.

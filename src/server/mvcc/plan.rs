@@ -67,7 +67,7 @@ pub(crate) struct Plan {
     keys: Vec<[u8; ROW_KEY_LEN]>,
     /// `None` if only the count is wanted.
     view: Option<View>,
-    /// Whether all rows were read once, so that there is a record of the range.
+    /// Whether the range has left its record.
     is_recorded: bool,
 }
 

@@ -278,7 +278,8 @@ impl<'s> Pinned<'s> {
         Reader { id: self.id, index: &self.index, current: self.at, source }
     }
 
-    /// Does `work` while the index is unlocked. Fails if the reader's revision is compacted then.
+    /// Does `work` while the index is unlocked. Fails if the reader's revision was compacted
+    /// meanwhile.
     fn unlocked<T>(self, work: impl FnOnce() -> T) -> Result<(T, Pinned<'s>), PlanError> {
         let at = self.at;
         self.unlocked_at(at, work)
@@ -310,8 +311,9 @@ impl<'s> Pinned<'s> {
         Ok(self)
     }
 
-    /// Calls `f` for each key of a range that existed at revision `at`, in order, at least until
-    /// `f` returns false. Releases the index between portions.
+    /// Calls `f` for each key of a range that existed at revision `at`, in order. After `f` has
+    /// returned false, it may still be called for the rest of the portion. Releases the index
+    /// between portions.
     fn visit(
         mut self,
         range: KeyRange<'_>,

@@ -273,8 +273,8 @@ impl Chain<'_> {
         self.until(steps.end(Stage::RaftPropose, serving));
     }
 
-    /// The waits that follow a call's own entry, or precede its read: its turn, the end of the
-    /// compaction, room for the answer, and the end of other long reads.
+    /// The waits that follow a call's own entry, or precede its read: for the lock, for the end of
+    /// the compaction, for room for the answer, for other long reads.
     fn wait(&mut self, serving: u8) {
         for stage in [Stage::LockWait, Stage::CompactWait, Stage::AnswerRoom, Stage::ReadQueue] {
             if let Some(end) = self.last_end(stage, serving) {

@@ -78,7 +78,7 @@ impl Cover {
         }
     }
 
-    /// Whether nothing is known to be kept.
+    /// Whether no kept entry is on its way.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -33,7 +33,7 @@ const KEYFRAME_PASSES: u64 = 4;
 const RESCAN_PASSES: u64 = 2;
 /// The most lists of pinned requests that wait to be sent to the other members; later ones are
 /// dropped.
-const TELLING_MAX: usize = 16;
+const REPORTS_MAX: usize = 16;
 /// The duration from which a request is slow, until it is set; in nanoseconds.
 const SLOW_NS: u64 = 100_000_000;
 
@@ -56,9 +56,8 @@ pub(super) struct State {
     finished: u64,
     kept: u64,
     lost: u64,
-    /// Takes the requests pinned here to the task that sends them to the other members, once it
-    /// runs.
-    tell: Option<mpsc::Sender<Vec<u64>>>,
+    /// To the task that reports pinned requests to the other members; `None` until it runs.
+    report: Option<mpsc::Sender<Vec<u64>>>,
 }
 
 impl State {
@@ -78,7 +77,7 @@ impl State {
             finished: 0,
             kept: 0,
             lost: 0,
-            tell: None,
+            report: None,
         }
     }
 
@@ -94,8 +93,8 @@ impl State {
 
     /// The ids that are pinned here; see [`super::Collector::pinned`].
     pub(super) fn pinned(&mut self) -> mpsc::Receiver<Vec<u64>> {
-        let (tell, pinned) = mpsc::channel(TELLING_MAX);
-        self.tell = Some(tell);
+        let (report, pinned) = mpsc::channel(REPORTS_MAX);
+        self.report = Some(report);
         pinned
     }
 
@@ -178,11 +177,11 @@ impl State {
             return;
         }
         self.rescan(&ids, now_ns);
-        if let Some(tell) = &self.tell
+        if let Some(report) = &self.report
             && !found.is_empty()
         {
             // If the queue is full, these requests are complete on this member only.
-            let _ = tell.try_send(found);
+            let _ = report.try_send(found);
         }
     }
 

@@ -31,8 +31,8 @@ use crate::{
 /// The most watchers in one pass (etcd: maxWatchersPerSync).
 const WATCHERS_MAX: usize = 512;
 /// The most revisions read in one pass, and so in one notice (etcd: watchBatchMaxRevs). etcd reads
-/// all that are missing, which takes much memory if these are many, and reads the events again that
-/// do not fit into the notices.
+/// all missing events at once, however many, and reads again those that do not fit into its
+/// notices.
 const WINDOW_REVISIONS_MAX: i64 = 1000;
 /// The most bytes of events read in one pass, unless one revision alone has more. The queue of a
 /// stream holds no more than that, and gRPC clients other than etcd's own refuse messages above
