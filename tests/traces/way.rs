@@ -1,9 +1,9 @@
 //! Compares the tables of ARCHITECTURE.md, section 3 and section 4, with a recorded put and a
 //! recorded get.
 //!
-//! Each row of a table names files, threads, and stages. Every stage of the request must be in a row
-//! that names its file and its thread, and each thread's steps must follow the order of the rows.
-//! Steps of different threads run in parallel, so the table cannot order them.
+//! Each row of a table names files, threads, and stages. Every stage of the request must be in a
+//! row that names its file and its thread, and each thread's steps must follow the order of the
+//! rows. Steps of different threads run in parallel, so the table cannot order them.
 
 use std::collections::HashMap;
 

@@ -18,8 +18,8 @@
 //! waits: if the queue of its stream is full, the watcher becomes a **victim**. It keeps the events
 //! if they are small, and delivery is retried every 10 ms. Apply skips a victim. Once its kept
 //! events are delivered, it becomes an **unsynced** watcher and reads the later events from the
-//! backend, like one that starts at a past revision. So a slow reader delays neither writes nor other streams, and costs the memory of
-//! its queue, not of everything that it has missed.
+//! backend, like one that starts at a past revision. So a slow reader delays neither writes nor
+//! other streams, and costs the memory of its queue, not of everything that it has missed.
 //!
 //! Invariants
 //! * Notices enter a watcher's queue in the order of revisions. Each revision comes once, and all
