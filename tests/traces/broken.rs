@@ -293,7 +293,9 @@ fn causes_come_first(recording: &Recording, story: &Story, rank: &HashMap<usize,
             is_span(event, Stage::WalFsync) && event.field("last") >= Some(index)
         });
         let apply = first(member, &|event| is_span(event, Stage::ApplyEntry));
-        let begin = first(member, &|event| event.stage == Stage::Rpc);
+        // A request that began before the listener came has no beginning in the recording.
+        let is_begin = |event: &Event| event.stage == Stage::Rpc && event.kind == Kind::Begin;
+        let begin = first(member, &is_begin);
         for (what, cause, effect) in [
             ("appended before asked", begin, appended),
             ("synced before appended", appended, sync),
