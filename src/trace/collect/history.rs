@@ -14,7 +14,7 @@
 //! records, so no story is kept in part. One exception: a story that is longer than half of the
 //! bound loses its oldest records.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::cover::is_always_wanted;
 use crate::trace::{
@@ -41,8 +41,8 @@ pub(super) fn place(record: &Record) -> OrderKey {
 #[derive(Default)]
 pub(super) struct History {
     records: BTreeMap<OrderKey, Record>,
-    /// The places of each request's records.
-    stories: HashMap<u64, Vec<OrderKey>>,
+    /// The places of each request's records, in the order of arrival.
+    stories: HashMap<u64, VecDeque<OrderKey>>,
     /// Records before this position are old; of these only stories remain.
     thinned: OrderKey,
     /// The first second from which the next keyframe is kept.
@@ -63,7 +63,7 @@ impl History {
     /// Remembers a record.
     pub(super) fn insert(&mut self, place: OrderKey, record: Record) {
         if self.records.insert(place, record).is_none() && is_of_request(&record) {
-            self.stories.entry(record.id()).or_default().push(place);
+            self.stories.entry(record.id()).or_default().push_back(place);
         }
     }
 
@@ -106,7 +106,11 @@ impl History {
         let story = self.stories.get_mut(&id);
         match story {
             Some(places) if is_of_request(record) && RECORDS_MAX / 2 < places.len() => {
-                places.retain(|other| *other != place);
+                // Mostly the oldest has arrived first; a search through all would be quadratic.
+                match places.front() == Some(&place) {
+                    true => _ = places.pop_front(),
+                    false => places.retain(|other| *other != place),
+                }
                 self.records.remove(&place);
             }
             Some(_) if is_of_request(record) => {
