@@ -203,6 +203,9 @@ impl Coordinator {
             match self.attempt(&asked, &mut leadership, start.1).await {
                 Ok(Some(answer)) => {
                     set!(span, ReadIndexRound, index = answer.index, term = answer.term);
+                    if answer.round != id {
+                        set!(span, ReadIndexRound, answered = answer.round);
+                    }
                     return Ok(Confirmed { attempt: answer.round, index: answer.index });
                 }
                 Ok(None) if !self.gave_up(start.0) => span.fail(Reason::NoAnswer),

@@ -269,9 +269,10 @@ macro_rules! vocabulary {
     /// The read waits for the next ReadIndex round, which it shares with all other waiting reads.
     ReadIndexWait = "read_index.wait" Request Story ["round" Id, "place" Count]
         "server/read_index.rs", "etcdserver EtcdServer.linearizableReadNotify", "0.1";
-    /// All waiting reads share one question to a quorum: which index is committed now?
+    /// All waiting reads share one question to a quorum: which index is committed now? An answer to
+    /// an earlier attempt ends the round too; then the record names that attempt.
     ReadIndexRound = "read_index.round" Loop Story
-        ["reads" Count, "attempt" Count, "index" Index, "term" Term]
+        ["reads" Count, "attempt" Count, "index" Index, "term" Term, "answered" Id]
         "server/read_index.rs", "etcdserver EtcdServer.linearizableReadLoop", "0.1";
     /// A majority still follows this leader, so its commit index is the newest there is. Only the
     /// leader sees the acknowledgements; the member that asked receives nothing but the index.

@@ -283,7 +283,9 @@ impl<'a> Joiner<'a> {
             let round = rounds.get(&self.event(at).id).copied();
             let answered = round.filter(|round| {
                 let (asked, told) = (self.event(*round), self.event(at));
+                // An answer to an earlier attempt may end the round before this one is confirmed.
                 is_well(asked)
+                    && field!(asked, ReadIndexRound, answered) == 0
                     && field!(asked, ReadIndexRound, index)
                         == field!(told, ReadIndexConfirmed, index)
             });

@@ -340,7 +340,7 @@ impl<'a> Steps<'a> {
         let answered = attempts().find(|at| field!(self.event(*at), ReadIndexRound, index) != 0);
         let event = answered.or_else(|| attempts().filter(is_end).last());
         let attempt = match self.event(wait).link {
-            0 => event.map_or(id, |at| self.event(at).id),
+            0 => event.map_or(id, |at| answered_attempt(self.event(at))),
             answered => answered,
         };
         let confirmed =
@@ -403,6 +403,14 @@ impl<'a> Steps<'a> {
             }
         }
         heard
+    }
+}
+
+/// Which attempt got the answer that ended this `read_index.round`.
+fn answered_attempt(round: &Event) -> u64 {
+    match field!(round, ReadIndexRound, answered) {
+        0 => round.id,
+        earlier => earlier,
     }
 }
 

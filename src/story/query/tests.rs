@@ -74,13 +74,14 @@ impl Script {
         at
     }
 
-    /// Ends a step that has begun.
-    fn end(&mut self, begin: usize, fields: &[(&str, u64)]) {
+    /// Ends a step that has begun; the record of the end.
+    fn end(&mut self, begin: usize, fields: &[(&str, u64)]) -> usize {
         let Event { member, stage, id, clock, at_ns, .. } = self.recording.events[begin];
         let at = self.step(member, stage, id, fields);
         let event = &mut self.recording.events[at];
         event.took_ns = event.at_ns + event.took_ns - at_ns;
         (event.clock, event.at_ns) = (clock, at_ns);
+        at
     }
 
     fn message(&mut self, (from, to): (u8, u8), kind: u64, id: u64, fields: &[(&str, u64)]) {
@@ -281,6 +282,37 @@ fn a_read_points_to_its_round_and_the_round_to_its_messages() {
     assert_eq!(1, count(&recording, &story, 0, Stage::ReadIndexConfirmed));
     assert_eq!(1, count(&recording, &story, 1, Stage::ReadIndexRound));
     assert_eq!((None, vec![]), (story.entry, story.missing));
+}
+
+/// Goal: the attempt that was answered is named, not the one that was open then. Method: the second
+/// attempt ends with the answer to the first, and the leader confirms the second later.
+#[test]
+fn a_round_that_an_earlier_attempt_answered_names_that_attempt() {
+    const GET: u64 = 0x9892_0000_0000_0005;
+    const FIRST: u64 = 0x9892_0000_0000_0007;
+    const SECOND: u64 = 0x9892_0000_0000_0009;
+    let mut script = Script::new();
+    let rpc = script.begin(0, Stage::Rpc, GET);
+    let wait = script.begin(0, Stage::ReadIndexWait, GET);
+    let first = script.begin(0, Stage::ReadIndexRound, FIRST);
+    script.end(first, &[("attempt", 1)]);
+    let second = script.begin(0, Stage::ReadIndexRound, SECOND);
+    script.recording.events[second].link = FIRST;
+    let confirmed = script.step(0, Stage::ReadIndexConfirmed, FIRST, &[("index", 42)]);
+    let answer = [("attempt", 2), ("index", 42), ("answered", FIRST)];
+    let ended = script.end(second, &answer);
+    script.recording.events[ended].link = FIRST;
+    script.end(wait, &[("round", FIRST)]);
+    script.step(0, Stage::ReadIndexConfirmed, SECOND, &[("index", 42)]);
+    script.end(rpc, &[("method", 1)]);
+    let recording = script.recording;
+    let story = story_of(&recording, GET);
+    let order = Order::of(&recording);
+    let round = graph::Graph::of(&recording, &order, &story).round.unwrap();
+    assert_eq!(
+        (FIRST, Some(ended), Some(confirmed)),
+        (round.attempt, round.event, round.confirmed)
+    );
 }
 
 #[test]
