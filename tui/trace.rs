@@ -20,7 +20,12 @@ use glass_etcd::{
     story::{
         Recording,
         order::Order,
-        query::{Stories, Story, diff::Side},
+        query::{
+            Stories, Story,
+            address::Address,
+            diff::Side,
+            incidents::{Incident, incidents},
+        },
     },
     trace::Grain,
 };
@@ -35,6 +40,7 @@ mod export;
 mod gather;
 mod live;
 mod slow;
+pub(crate) mod through;
 
 use crate::source;
 use gather::{Gathered, gather};
@@ -128,7 +134,8 @@ struct TailArgs {
 
 #[derive(Debug, Args)]
 struct ShowArgs {
-    /// The request's id in hex, as `list` shows it.
+    /// The request's id in hex, or the address of an election, a step-down or a start of a member,
+    /// as `list` shows them: `election:4`, `step-down:3`, `start:etcd-03:2`.
     #[arg(required_unless_present = "last")]
     id: Option<String>,
     /// The request that ended last.
@@ -226,6 +233,9 @@ async fn list(from: &From, form: &Form) -> Result<(), Error> {
     if !form.json {
         return Ok(plain::list(&mut out, &recording, &order)?);
     }
+    for incident in incidents(&Stories::new(&recording, &order)) {
+        writeln!(out, "{}", incident_json(&recording, &order, &incident))?;
+    }
     for request in plain::by_time(&recording, &order) {
         let line = serde_json::json!({
             "id": format!("{:016x}", request.id),
@@ -238,6 +248,17 @@ async fn list(from: &From, form: &Form) -> Result<(), Error> {
         writeln!(out, "{line}")?;
     }
     Ok(())
+}
+
+fn incident_json(recording: &Recording, order: &Order, incident: &Incident) -> serde_json::Value {
+    let took = plain::took(incident, recording, order);
+    serde_json::json!({
+        "id": incident.address.text(&recording.members),
+        "member": words::name(incident.member, &recording.members),
+        "method": plain::what(incident.address),
+        "result": through::result(incident, &recording.members),
+        "took_ns": took.and_then(|ns| u64::try_from(ns).ok()),
+    })
 }
 
 /// Reads the file, or listens until `is_enough` holds.
@@ -291,6 +312,9 @@ async fn why_slow(from: &From, form: &Form, last: Option<Duration>) -> Result<()
 }
 
 async fn show(args: &ShowArgs) -> Result<(), Error> {
+    if let Some(address) = args.id.as_deref().filter(|id| Address::is_one(id)) {
+        return show_incident(args, address).await;
+    }
     let asked = args.id.as_deref().map(parse_id).transpose()?;
     let find = |recording: &Recording, order: &Order| {
         let id = asked.or_else(|| last(recording, order))?;
@@ -319,6 +343,30 @@ async fn show(args: &ShowArgs) -> Result<(), Error> {
     let told = Recording { members, events, dropped };
     glass_etcd::story::recording::write(&mut out, &told)?;
     Ok(writeln!(out, "{explained}")?)
+}
+
+/// Shows an election, a step-down or a start.
+async fn show_incident(args: &ShowArgs, text: &str) -> Result<(), Error> {
+    let gathered = heard(&args.from, |_| true).await?;
+    let (recording, order) = (&gathered.recording, Order::of(&gathered.recording));
+    let address = Address::of(text, &recording.members);
+    let address = address.ok_or_else(|| Error::Usage(format!("{text:?} is not an address")))?;
+    let stories = Stories::new(recording, &order);
+    let known = incidents(&stories).into_iter().find(|incident| incident.address == address);
+    let Some((incident, story)) = known.zip(stories.incident(address)) else {
+        return Err(Error::Usage(format!("{text} was not captured")));
+    };
+    let mut out = std::io::stdout().lock();
+    if !args.form.json {
+        return Ok(plain::incident(&mut out, &gathered, &order, (&incident, &story))?);
+    }
+    let events = story.steps.iter().map(|step| recording.events[step.event].clone()).collect();
+    let (members, dropped) = (recording.members.clone(), recording.dropped.clone());
+    let told = Recording { members, events, dropped };
+    glass_etcd::story::recording::write(&mut out, &told)?;
+    let mut line = incident_json(recording, &order, &incident);
+    line["dropped"] = serde_json::json!(recording.dropped);
+    Ok(writeln!(out, "{line}")?)
 }
 
 fn not_captured(id: u64) -> String {

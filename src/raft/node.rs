@@ -37,7 +37,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{
     Leadership, Status,
     backlog::Backlog,
-    changes::{Changes, Expected},
+    changes::{self, Changes, Expected, PendingReads, Ticked},
     deferred::DeferredMessages,
     first_election,
     inbox::{Input, Inputs},
@@ -117,6 +117,8 @@ pub(crate) struct Node {
     outputs: Outputs,
     status: Arc<Status>,
     timing: Timing,
+    /// When the raft thread took the last message from the leader.
+    leader_heard: Option<Instant>,
     /// Until when ticks may be skipped.
     advance_until: Instant,
     next_tick: Instant,
@@ -147,6 +149,7 @@ impl Node {
             applied: status.applied(),
             next_tick: clock::now() + timing.tick,
             turn_began: clock::now(),
+            leader_heard: None,
             quiet_until: clock::now(),
             advance_until: clock::now() + timing.patience,
             raw,
@@ -221,7 +224,7 @@ impl Node {
                 mark!(RaftInbox, id, queued = queued, waited = waited);
             }
             Input::ProposeInTerm { data, term } => self.propose_in_term(data, term),
-            Input::ReadIndex { round } => self.read(read_message(round)),
+            Input::ReadIndex { round } => self.ask(read_message(round)),
             Input::Step(message) => self.step(*message),
             Input::Persisted(number) => self.persisted(number),
             Input::ApplyConfChange { index, change, answer } => {
@@ -254,17 +257,31 @@ impl Node {
         if let Some(fault) = sound::fault(&message, &self.raw.raft) {
             return self.complain(from, fault);
         }
+        let is_proposal = message.get_msg_type() == MessageType::MsgPropose;
         match message.get_msg_type() {
-            MessageType::MsgPropose if proposals::is_stale(&message, &self.raw.raft) => return,
-            MessageType::MsgReadIndex => return self.read(message),
+            MessageType::MsgPropose if proposals::is_stale(&message, &self.raw.raft) => {
+                let sent = (from, message.log_term);
+                return proposals::note_refused(&proposals::ids(&message), sent, &self.raw.raft);
+            }
+            MessageType::MsgReadIndex => return self.ask(message),
             _ => {}
         }
+        if from == self.raw.raft.leader_id {
+            self.leader_heard = Some(self.turn_began);
+        }
         let expected = Expected::before(&self.raw.raft, &message);
+        let asked = PendingReads::before(&self.raw.raft, message.term);
+        let is_refused = is_proposal && !proposals::can_append(&self.raw.raft);
+        let forwarded = is_refused.then(|| (proposals::ids(&message), message.log_term));
         if let Err(error) = self.raw.step(message) {
             // A stray message, for example from a removed member, is no error of this member.
             tracing::debug!(%error, from, "raft refused a message");
+            if let Some((ids, term)) = forwarded {
+                proposals::note_refused(&ids, (from, term), &self.raw.raft);
+            }
         }
         expected.after(&self.raw.raft);
+        asked.after(&self.raw.raft);
         self.note_changes(from);
     }
 
@@ -312,16 +329,24 @@ impl Node {
     /// Starts a read round, or keeps it until there is a leader that may answer it. raft-rs would
     /// drop it, and the reader would retry only after half a second (etcd:
     /// pendingReadIndexMessages).
-    fn read(&mut self, message: Message) {
+    fn ask(&mut self, message: Message) {
         let raft = &self.raw.raft;
-        let can_answer = match raft.state {
-            StateRole::Leader => raft.commit_to_current_term(),
-            _ => raft.leader_id != 0,
-        };
-        if can_answer {
+        let (round, term, leader) = (changes::round_of(&message), raft.term, raft.leader_id);
+        if self.can_answer_reads() {
             let _ = self.raw.step(message);
         } else if self.parked_reads.len() < PARKED_READS_MAX {
             self.parked_reads.push_back(message);
+            let parked = self.parked_reads.len();
+            mark!(ReadIndexPark, round, term = term, leader = leader, parked = parked);
+        } else {
+            mark!(ReadIndexLost, round, term = term, leader = leader);
+        }
+    }
+
+    fn can_answer_reads(&self) -> bool {
+        match self.raw.raft.state {
+            StateRole::Leader => self.raw.raft.commit_to_current_term(),
+            _ => self.raw.raft.leader_id != 0,
         }
     }
 
@@ -350,12 +375,10 @@ impl Node {
             self.timing.advance = 0;
             (0..ticks).for_each(|_| _ = self.raw.tick());
         }
-        let (term, leader) = (self.raw.raft.term, self.raw.raft.leader_id);
-        let was_follower = self.raw.raft.state == StateRole::Follower;
+        let ticked = Ticked::before(&self.raw.raft);
         self.raw.tick();
-        if was_follower && self.raw.raft.state != StateRole::Follower {
-            mark!(ElectionTimeout, 0, term = term, leader = leader);
-        }
+        let silent = self.leader_heard.map(|heard| now.duration_since(heard));
+        ticked.after(&self.raw.raft, silent.unwrap_or_default());
         self.note_changes(self.raw.raft.id);
         self.outputs.writes.write_commit();
         let oldest = now.checked_sub(self.timing.patience).unwrap_or(now);
@@ -369,13 +392,13 @@ impl Node {
             return;
         }
         let has_leader = self.raw.raft.leader_id != 0;
-        if has_leader {
+        if self.can_answer_reads() {
             for message in std::mem::take(&mut self.parked_reads) {
-                self.read(message);
+                let _ = self.raw.step(message);
             }
         }
         if !has_leader || self.raw.raft.lead_transferee.is_some() {
-            let refused = self.proposals.park();
+            let refused = self.proposals.park(self.raw.raft.term);
             self.inbox.proposals_done(proposals::data_len(&refused));
             return self.refuse(&refused);
         }

@@ -21,13 +21,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub mod address;
+pub mod cluster;
 pub mod diff;
+pub mod election;
 pub mod graph;
+pub mod incidents;
 mod joins;
 pub mod path;
 mod ranges;
 pub mod slow;
 mod stories;
+pub mod through;
 
 pub use stories::Stories;
 
@@ -64,6 +69,8 @@ pub enum Relation {
     Cause,
     /// Work of a loop for which the request is the reason: the removal of compacted revisions.
     Aftermath,
+    /// A step of an election, of a step-down, or of the votes in between.
+    Election,
 }
 
 /// One step of a story.
@@ -209,8 +216,12 @@ struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
+    fn new(stories: &'a Stories<'a>) -> Finder<'a> {
+        Finder { stories, picked: BTreeMap::new() }
+    }
+
     fn story(stories: &'a Stories<'a>, id: u64) -> Option<Story> {
-        let mut finder = Finder { stories, picked: BTreeMap::new() };
+        let mut finder = Finder::new(stories);
         finder.own(id);
         finder.loops(id);
         if finder.picked.is_empty() {

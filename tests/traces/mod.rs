@@ -44,6 +44,7 @@ mod reasons;
 mod recorder;
 mod secrets;
 mod state;
+mod through;
 mod told;
 mod truth;
 mod unknown;
@@ -52,6 +53,8 @@ mod way;
 
 /// Stages that the first test does not see, and why.
 const UNSEEN: &[(Stage, &str)] = &[
+    (Stage::RaftPark, "only without a leader; the test of what requests live through does that"),
+    (Stage::RaftRefuse, "only when a forwarded proposal arrives in a later term; as below"),
     (Stage::RaftLost, "only when a leader dies under load; the test of departed leaders does that"),
     (Stage::ElectionTransfer, "only when a leader receives SIGTERM; the same test does that"),
     (Stage::Lost, "only when records were overwritten unread; the collector's tests do that"),

@@ -6,14 +6,19 @@ use glass_etcd::{
     story::{
         Event, Recording,
         order::Order,
-        query::{Story, Summary, requests},
+        query::{
+            Stories, Story, Summary,
+            address::Address,
+            incidents::{Incident, incidents},
+            requests,
+        },
     },
     trace::{Kind, Stage},
 };
 
 use super::{
     gather::{Gathered, Silent},
-    words,
+    through, words,
 };
 
 /// Width of a stage's name.
@@ -26,22 +31,72 @@ pub(crate) fn list(out: &mut impl Write, recording: &Recording, order: &Order) -
         "{:<16}  {:<15}  {:<10}  {:>12}  {:<12}  REQUEST",
         "ID", "BEGAN (UTC)", "MEMBER", "TOOK", "RESULT"
     )?;
+    let stories = Stories::new(recording, order);
+    let mut incidents = incidents(&stories).into_iter().peekable();
     for request in by_time(recording, order) {
+        let began = began(&request, recording, order);
+        while let Some(incident) =
+            incidents.next_if(|incident| began_at(incident, recording, order) <= began)
+        {
+            incident_line(out, recording, order, &incident)?;
+        }
         let key = request.key.as_ref().map(|key| format!(" {}", key.display())).unwrap_or_default();
         let took = request.took_ns.map(|ns| words::millis(i128::from(ns)));
         writeln!(
             out,
             "{:016x}  {:<15}  {:<10}  {:>12}  {:<12}  {}{key}",
             request.id,
-            words::time_of_day(began(&request, recording, order)),
+            words::time_of_day(began),
             words::name(request.member, &recording.members),
             took.unwrap_or_else(|| "…".to_owned()),
             words::code(request.code),
             request.method,
         )?;
     }
+    for incident in incidents {
+        incident_line(out, recording, order, &incident)?;
+    }
     reach(out, recording, order)?;
     losses(out, recording)
+}
+
+/// When an incident began, on the common axis.
+pub(super) fn began_at(incident: &Incident, recording: &Recording, order: &Order) -> i128 {
+    start_of(&recording.events[incident.first], order.times[incident.first])
+}
+
+/// From its first event to the one that ended it, in nanoseconds.
+pub(super) fn took(incident: &Incident, recording: &Recording, order: &Order) -> Option<i128> {
+    Some(order.times[incident.end?] - began_at(incident, recording, order))
+}
+
+/// A row of the list for an election, a step-down or a start.
+fn incident_line(
+    out: &mut impl Write,
+    recording: &Recording,
+    order: &Order,
+    incident: &Incident,
+) -> io::Result<()> {
+    let took = took(incident, recording, order).map(words::millis);
+    writeln!(
+        out,
+        "{:<16}  {:<15}  {:<10}  {:>12}  {:<12}  {}",
+        incident.address.text(&recording.members),
+        words::time_of_day(began_at(incident, recording, order)),
+        words::name(incident.member, &recording.members),
+        took.unwrap_or_else(|| "…".to_owned()),
+        through::result(incident, &recording.members),
+        what(incident.address),
+    )
+}
+
+/// What the address is of.
+pub(super) fn what(address: Address) -> String {
+    match address {
+        Address::Election { term, .. } => format!("election, term {term}"),
+        Address::StepDown { term } => format!("step-down, term {term}"),
+        Address::Start { boot, .. } => format!("start {boot}"),
+    }
 }
 
 /// How far back the records of each member reach.
@@ -102,6 +157,12 @@ pub(super) fn story(
             missing.stage.name()
         )?;
     }
+    unheard(out, gathered, story)?;
+    losses(out, recording)
+}
+
+/// The members of which nothing is known.
+fn unheard(out: &mut impl Write, gathered: &Gathered, story: &Story) -> io::Result<()> {
     for member_id in &story.unheard {
         writeln!(
             out,
@@ -113,6 +174,35 @@ pub(super) fn story(
         let Silent { endpoint, reason } = silent;
         writeln!(out, "{:>14}  {endpoint}  no records from there: {reason}", "unknown")?;
     }
+    Ok(())
+}
+
+/// Writes the story of an election, a step-down or a start.
+pub(super) fn incident(
+    out: &mut impl Write,
+    gathered: &Gathered,
+    order: &Order,
+    (incident, story): (&Incident, &Story),
+) -> io::Result<()> {
+    let recording = &gathered.recording;
+    let mut facts = vec![incident.address.text(&recording.members)];
+    facts.push(through::result(incident, &recording.members));
+    if let Some(took) = took(incident, recording, order) {
+        facts.push(format!("took {}", words::millis(took)));
+    }
+    if let Some((term, index)) = story.entry {
+        facts.push(format!("first entry {term}/{index}"));
+    }
+    writeln!(out, "{}", story.title)?;
+    writeln!(out, "{}", facts.join("  "))?;
+    writeln!(out, "each line: time since it began, member, step, how long it took, fields")?;
+    let zero = began_at(incident, recording, order);
+    for step in &story.steps {
+        let offset = words::millis(order.times[step.event] - zero);
+        let line = step_line(recording, order, step.event);
+        writeln!(out, "{:>14}  {line}", format!("+{offset}").replace("+-", "-"))?;
+    }
+    unheard(out, gathered, story)?;
     losses(out, recording)
 }
 

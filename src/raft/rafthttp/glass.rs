@@ -99,7 +99,7 @@ pub(super) fn received(message: &Message, link: u64) {
 /// The id that the message belongs to, or 0: a ReadIndex round, whose eight bytes raft carries in
 /// the entry of a read and in the context of the heartbeats that confirm it; or the first kept
 /// proposal of those that are forwarded together.
-fn id(message: &Message) -> u64 {
+pub(super) fn id(message: &Message) -> u64 {
     let round = match message.get_msg_type() {
         MessageType::MsgPropose => {
             let mut ids = message.entries.iter().map(|entry| pb::entry_id(&entry.data));

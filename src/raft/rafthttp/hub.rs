@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     channel::Channel,
+    drops,
     local::{Local, Seed},
     peer::{Link, Peer},
     pipeline::Pipeline,
@@ -142,6 +143,7 @@ impl Hub {
             return remote.push(message);
         }
         tracing::debug!("no peer {:x} to send a message to", message.to);
+        drops::unsent(&message);
         None
     }
 }

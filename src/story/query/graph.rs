@@ -15,7 +15,11 @@
 
 use crate::{
     field, fields,
-    story::{Event, Recording, order::Order, query::Story},
+    story::{
+        Event, Recording,
+        order::Order,
+        query::{Story, cluster::Cluster, through::Through},
+    },
     trace::{message, record::Kind, stage::Stage},
 };
 
@@ -139,14 +143,18 @@ pub struct Graph {
     pub heard: Vec<Heard>,
     /// Number of messages in the story: captured sends, and receives whose send was not captured.
     pub messages: usize,
+    /// What happened to the cluster while the request ran.
+    pub through: Through,
 }
 
 impl Graph {
     /// Collects the causes behind this story.
     pub fn of(recording: &Recording, order: &Order, story: &Story) -> Graph {
-        Graph::with_fellows(recording, order, story, |round| {
+        let mut graph = Graph::with_fellows(recording, order, story, |round| {
             fellows(recording, story.id, round).collect()
-        })
+        });
+        graph.through = Through::of(recording, order, &Cluster::of(recording, order), story);
+        graph
     }
 
     /// [`Graph::of`] for a caller that knows which other reads waited for a round without reading
@@ -176,6 +184,7 @@ impl Graph {
             stored: steps.stored(),
             heard: steps.heard(),
             messages: steps.messages(),
+            through: Through::default(),
         }
     }
 
@@ -343,8 +352,11 @@ impl<'a> Steps<'a> {
             0 => event.map_or(id, |at| answered_attempt(self.event(at))),
             answered => answered,
         };
-        let confirmed =
-            self.all(Stage::ReadIndexConfirmed).find(|at| self.event(*at).id == attempt);
+        // A question that is answered after the read has given up confirms nothing for it.
+        let until = if is_end(&wait) { self.rank(wait) } else { usize::MAX };
+        let confirmed = self
+            .all(Stage::ReadIndexConfirmed)
+            .find(|at| self.event(*at).id == attempt && self.rank(*at) < until);
         Some(Round {
             id,
             attempt,

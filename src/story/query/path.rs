@@ -21,6 +21,8 @@
 //! request that failed, or whose client disconnected, waited in vain for the first event that did
 //! not come before its end ([`Wait::NotInTime`]), whether that event came later or never.
 
+mod cut;
+
 use std::fmt;
 
 use super::{
@@ -43,6 +45,10 @@ pub enum Wait {
     /// A message in transit from one member to another, from handing it to the connection to its
     /// decoding there: an estimate.
     Network,
+    /// The leader was not heard any more, and nobody had asked for votes yet: an estimate.
+    SilentLeader,
+    /// An election, until a member led: an estimate.
+    NoLeader,
     /// An event that had not come when the request gave up: most often a majority.
     NotInTime,
     /// The recording lacks the records of this time.
@@ -87,6 +93,8 @@ impl fmt::Display for Wait {
             Wait::Step(stage) => out.write_str(stage.name()),
             Wait::Between(from, to) => write!(out, "{from} to {to}"),
             Wait::Network => out.write_str("in transit"),
+            Wait::SilentLeader => out.write_str("silent leader"),
+            Wait::NoLeader => out.write_str("no leader"),
             Wait::NotInTime => out.write_str("not in time"),
             Wait::Unknown => out.write_str("not captured"),
         }
@@ -143,7 +151,7 @@ pub fn critical_path(
         chain.read(serving);
     }
     chain.until(Some(Edge::End(rpc)));
-    Some(chain.segments)
+    Some(graph.through.cut(recording, chain.segments))
 }
 
 /// Where an event starts or ends, by its position.

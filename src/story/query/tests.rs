@@ -1,4 +1,5 @@
 mod causes;
+mod cluster;
 mod diff;
 mod slow;
 mod stories;
