@@ -5,11 +5,12 @@ use std::{fs::File, time::Duration};
 
 use glass_etcd::{
     story::{
-        Recording,
+        Event, Recording,
+        order::Order,
         query::{
             Stories,
             address::Address,
-            cluster::Cluster as Happened,
+            cluster::{Because, Cluster as Happened},
             graph::Graph,
             incidents::{Incident, Outcome, incidents},
             path::{Segment, Wait, critical_path},
@@ -106,6 +107,8 @@ async fn what_a_request_lived_through_is_what_was_done_to_the_cluster() {
     let second = a_killed_leader_is_named_with_its_successor(&mut scene, "through/second").await;
     assert!(first < second, "terms grow: {first}, {second}");
     each_election_is_told_alone(&scene, &[first, second]).await;
+    a_leader_that_is_asked_to_stop_hands_over(&mut scene).await;
+    a_question_is_lost_with_its_leader(&scene).await;
     without_a_quorum_it_is_said_who_is_left(&mut scene).await;
 }
 
@@ -124,7 +127,8 @@ async fn a_stopped_leader_is_said_to_have_done_nothing(scene: &Scene) {
     let stall = stall.unwrap_or_else(|| panic!("{through:?}\n{}", told.text()));
     assert!(stall.is_leader, "{stall:?}");
     let took = Duration::from_nanos(u64::try_from(stall.to - stall.from).unwrap());
-    assert!(STOPPED <= took, "{took:?}");
+    // The signal stops the process a moment after it was sent.
+    assert!(STOPPED * 9 / 10 <= took, "{took:?}");
     assert!(80 <= leaderless(&path), "{path:?}");
     let text = show(scene, &told).await;
     let says = format!("m{leader}, the leader, did nothing for ");
@@ -194,7 +198,7 @@ async fn restarts_are_told(scene: &Scene, at: usize) {
 /// leader to the first commit of the new one; no step of one is a step of another.
 async fn each_election_is_told_alone(scene: &Scene, terms: &[u64]) {
     let recording = scene.listener.recording();
-    let order = glass_etcd::story::order::Order::of(&recording);
+    let order = Order::of(&recording);
     let stories = Stories::new(&recording, &order);
     let all = incidents(&stories);
     let list = shown(scene, &["list"]).await;
@@ -236,6 +240,50 @@ fn is_whole(recording: &Recording, incident: &Incident, term: u64, steps: &[usiz
     }
     let commit = &recording.events[incident.end.unwrap()];
     assert_eq!(Stage::RaftCommit, commit.stage, "{incident:?}");
+}
+
+/// SIGTERM: the leader asks another to lead before it ends, and the trace says so.
+async fn a_leader_that_is_asked_to_stop_hands_over(scene: &mut Scene) {
+    let [leader, ..] = scene.parts().await;
+    scene.cluster.terminate(leader);
+    assert!(scene.cluster.wait_exit(leader, GIVES_UP_WITHIN).await.is_some());
+    let down = scene.listener.until("a step-down", |recording| {
+        let happened = Happened::of(recording, &Order::of(recording));
+        let place = place_of(recording, leader);
+        let down = happened.step_downs.iter().rfind(|down| down.member == place);
+        let down = down.copied().ok_or("no step-down")?;
+        let is_stop = |event: &Event| (event.member, event.stage) == (place, Stage::MemberStop);
+        let stops = recording.events.iter().filter(|event| is_stop(event)).count();
+        if stops == 1 { Ok(down) } else { Err(format!("{stops} stops")) }
+    });
+    let down = down.await;
+    assert!(matches!(down.because, Because::HandedOver(_)), "{down:?}");
+    let address = format!("step-down:{}", down.term);
+    let text = shown(scene, &["show", &address]).await;
+    assert!(text.contains("handed over") && text.contains("election.transfer"), "{text}");
+    scene.cluster.spawn(leader);
+    scene.cluster.wait_ready(leader).await;
+}
+
+/// Both others are stopped: the leader steps down, and what it was asked is lost.
+async fn a_question_is_lost_with_its_leader(scene: &Scene) {
+    let [leader, second, third] = scene.parts().await;
+    scene.cluster.pause(second);
+    scene.cluster.pause(third);
+    let mut client = scene.cluster.client(leader);
+    client.everything(false).await.unwrap_err();
+    let has_lost = |told: &Told| match told.on(leader, Stage::ReadIndexLost).len() {
+        0 => Err("no question is lost".to_owned()),
+        _ => Ok(()),
+    };
+    let told = scene.listener.told(("KV/Range", "\\x00"), has_lost).await;
+    let place = place_of(&told.recording, leader);
+    let happened = Happened::of(&told.recording, &told.order);
+    let down = happened.step_downs.iter().rfind(|down| down.member == place).unwrap();
+    assert_eq!(Because::NoMajority, down.because, "{down:?}");
+    scene.cluster.resume(second);
+    scene.cluster.resume(third);
+    scene.cluster.leader().await;
 }
 
 /// Two members are killed: a put and a get fail, and say who is left.
