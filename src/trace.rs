@@ -11,13 +11,13 @@
 //! allocates nothing and never waits. The collector copies the kept records out of the rings.
 //! [`story`](crate::story) puts the records of all members together.
 //!
-//! Invariants: only the code that does the work writes a record of it; every record is either read
-//! or counted as lost.
+//! Invariants: only the code that does the work writes a record of it; every record that is wanted
+//! is either read or counted as lost.
 //!
 //! In reading order: [`stage`] (the vocabulary), [`span`] (the guard), [`id`], [`record`],
 //! [`reason`],
-//! [`field`] (reading a record's numbers by name), [`value`] (as text), [`message`], [`raw_clock`],
-//! [`ring`], [`watermarks`](mod@watermarks), [`collect`], [`context`], [`bridge`] (to `tracing`);
+//! [`field`] (reading a record's numbers by name), [`value`] (as text), [`message`], [`waiting`],
+//! [`raw_clock`], [`ring`], [`watermarks`](mod@watermarks), [`collect`], [`context`], [`bridge`] (to `tracing`);
 //! and for `/metrics`, [`histogram`] and [`counts`].
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
@@ -40,6 +40,7 @@ pub mod ring;
 pub mod span;
 pub mod stage;
 pub mod value;
+pub mod waiting;
 pub mod watermarks;
 
 pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};

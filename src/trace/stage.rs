@@ -337,6 +337,11 @@ macro_rules! vocabulary {
     /// Records were overwritten before they were read. The steps that they held are unknown.
     Lost = "lost" Loop Stage ["from" Count, "to" Count, "records" Count]
         "trace/collect/drain.rs", "none", "0.1";
+    /// Under load a member begins to leave out the quick steps of requests that were not chosen to
+    /// be kept, and stops when the load is over. So a request that is kept because it failed or was
+    /// slow lacks them. The field `records` is the number of records in a second that decided.
+    Brief = "trace.brief" Loop Stage ["on" Flag, "records" Count]
+        "trace/collect/drain.rs", "none", "0.1";
     /// A client asks for the changes of keys from a revision on. If that is in the past, the
     /// watcher must catch up first.
     WatchCreate = "watch.create" Request Story
@@ -456,6 +461,24 @@ impl Stage {
     /// The stage with this name, as recordings carry it.
     pub fn from_name(name: &str) -> Option<Stage> {
         Stage::ALL.iter().copied().find(|stage| stage.name() == name)
+    }
+
+    /// Whether the step is a quick check or look-up in memory, which a member leaves out under load
+    /// unless the request was chosen to be kept (see [`Stage::Brief`]).
+    pub const fn is_quick(self) -> bool {
+        matches!(
+            self,
+            Stage::RpcValidate
+                | Stage::AuthAuthenticate
+                | Stage::QuotaCheck
+                | Stage::Admit
+                | Stage::AuthAuthorize
+                | Stage::TreeIndexPut
+                | Stage::TreeIndexTombstone
+                | Stage::TreeIndexGet
+                | Stage::BufferPut
+                | Stage::BufferGet
+        )
     }
 
     /// The index of the field `ident` among the eight; `_` in `ident` also matches a dot. Used by
