@@ -21,6 +21,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub mod brief;
 pub mod diff;
 pub mod graph;
 mod joins;

@@ -175,8 +175,8 @@ impl Collector {
         self.lock().set_slow(threshold);
     }
 
-    /// Sets how many records a second the member's threads may write before they leave out the quick
-    /// steps of requests that were not chosen (`--trace-brief-above`; no limit at first).
+    /// Sets how many records a second the member's threads may write before they leave out the
+    /// quick steps of requests that were not chosen (`--trace-brief-above`; no limit at first).
     pub fn set_brief_above(&self, records: u64) {
         self.lock().set_brief_above(records);
     }

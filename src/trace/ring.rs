@@ -35,7 +35,7 @@ pub(super) use notes::{SLOW_NS, pin, set_slow_from, unpin};
 use notes::{Note, Notes};
 
 use super::{
-    Reason, id, raw_clock,
+    Reason, Slot, id, raw_clock,
     record::{Head, Kind, Record, WORDS, pack_reason},
     stage::Stage,
 };
@@ -80,6 +80,13 @@ pub struct Write<'a> {
     pub link: u64,
     /// The values of the stage's fields, in its order.
     pub fields: &'a [u64; 8],
+}
+
+impl Write<'_> {
+    /// The number in the slot of the step's own stage.
+    pub(crate) fn number(&self, slots: &[Slot]) -> u64 {
+        Slot::find(Some(self.stage), slots).map_or(0, |at| self.fields[at])
+    }
 }
 
 /// Takes the next value of the member's clock, which orders all its records.

@@ -337,9 +337,8 @@ macro_rules! vocabulary {
     /// Records were overwritten before they were read. The steps that they held are unknown.
     Lost = "lost" Loop Stage ["from" Count, "to" Count, "records" Count]
         "trace/collect/drain.rs", "none", "0.1";
-    /// Under load a member begins to leave out the quick steps of requests that were not chosen to
-    /// be kept, and stops when the load is over. So a request that is kept because it failed or was
-    /// slow lacks them. The field `records` is the number of records in a second that decided.
+    /// Under load a member leaves out the quick steps of requests that were not chosen to be kept,
+    /// until the load is over. A request that is kept because it failed or was slow lacks them.
     Brief = "trace.brief" Loop Stage ["on" Flag, "records" Count]
         "trace/collect/drain.rs", "none", "0.1";
     /// A client asks for the changes of keys from a revision on. If that is in the past, the

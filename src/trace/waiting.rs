@@ -1,5 +1,5 @@
-//! Methods whose calls wait by design: a watch waits for events, a lock for its turn. Such calls are
-//! never slow.
+//! Methods whose calls wait by design: a watch waits for events, a lock for its turn. Such calls
+//! are never slow.
 
 use super::stage::METHODS;
 

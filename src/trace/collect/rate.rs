@@ -2,9 +2,9 @@
 //!
 //! A put leaves some sixteen records on the member that serves it and six on each of the others.
 //! Half of them are quick checks and look-ups. At some thousand puts a second these cost several
-//! per cent of the member's processor time, and only one request in a thousand is kept. So above the
-//! limit the other requests leave out the quick ones, and that halves their number. It takes much
-//! less load to leave that state again, so that a member does not go to and fro.
+//! per cent of the member's processor time, and only one request in a thousand is kept. So above
+//! the limit the other requests leave out the quick ones, and that halves their number. It takes
+//! much less load to leave that state again, so that a member does not go to and fro.
 
 /// The part of the limit below which nothing is left out any more.
 const BACK: u64 = 4;

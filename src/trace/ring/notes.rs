@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 
 use super::{Overwritten, Write};
 use crate::{
-    slot,
+    field,
     trace::{
         id, raw_clock,
         record::Kind,
@@ -62,8 +62,7 @@ impl Note {
         if is_wanted {
             return Some(Note::Record(number));
         }
-        let is_followed =
-            write.stage == Stage::Rpc && !waits(write.fields[slot!(Rpc, method).at()]);
+        let is_followed = write.stage == Stage::Rpc && !waits(field!(write, Rpc, method));
         match (write.stage, write.kind) {
             (Stage::Rpc, Kind::Begin) => is_followed.then_some(Note::Begun(write.id)),
             (Stage::Rpc, _) if is_followed && is_failed_or_slow(write) => {

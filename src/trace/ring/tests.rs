@@ -129,13 +129,13 @@ fn a_thread_that_does_not_name_itself_has_the_name_that_it_was_started_with() {
     assert_eq!(["wal", "peer", "commit", "other"], names);
 }
 
-/// Goal: a request that is not kept costs the drain two notes, and one that is wanted a look at each
-/// of its records.
+/// Goal: a request that is not kept costs the drain two notes, and one that is wanted a look at
+/// each of its records.
 #[test]
 fn requests_leave_notes_by_what_can_be_wanted_of_them() {
-    const OWN: u64 = 0x7002;
-    id::note_peer(OWN);
-    let ids = [1, 2, 3, 4].map(|counter: u64| OWN << 48 | counter << 1);
+    const PREFIX: u64 = 0x7002;
+    id::note_peer(PREFIX);
+    let ids = [1, 2, 3, 4].map(|counter: u64| PREFIX << 48 | counter << 1);
     let [other, failed, pinned, waiting] = ids;
     let kept = other | 1;
     let call = |id: u64, method: &str, result: u8| {
