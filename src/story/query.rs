@@ -38,6 +38,7 @@ use crate::{
     change, field, fields,
     story::{Event, KeyText, Recording},
     trace::{
+        THREADS,
         record::Kind,
         stage::{Family, Grain, METHODS, Stage},
     },
@@ -305,6 +306,12 @@ impl<'a> Finder<'a> {
     fn own(&mut self, id: u64) {
         let relation = |at: usize| match self.event(at).stage {
             Stage::RaftEntry => Relation::Log,
+            // Every member compares when it applies a transaction.
+            Stage::TxnCompare | Stage::TxnBranch
+                if THREADS.get(usize::from(self.event(at).thread)) == Some(&"apply") =>
+            {
+                Relation::Apply
+            }
             stage if stage.family() == Family::Loop => Relation::Message,
             Stage::ApplyEntry
             | Stage::AuthAuthorize

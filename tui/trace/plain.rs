@@ -157,6 +157,9 @@ pub(crate) fn step_line(recording: &Recording, order: &Order, at: usize) -> Stri
     if let Some(key) = &event.key {
         line.push_str(&format!(" key={}", key.display()));
     }
+    if let Some(end) = &event.range_end {
+        line.push_str(&format!(" range_end={}", end.display()));
+    }
     if let Some(failure) = words::failure(event) {
         line.push_str(&format!(" [{failure}]"));
     }
