@@ -64,8 +64,8 @@ enum Command {
     /// Show the story of one request, on all members: its steps, where its time went, what it cost,
     /// which members formed the quorum, where it is stored and which watchers received it.
     Show(ShowArgs),
-    /// Show what followed from a request, across requests: a lease's keys, its renewals and its end,
-    /// the watchers that received a write, the lock that a deletion woke.
+    /// Show what followed from a request, across requests: a lease's keys, its renewals and its
+    /// end, the watchers that received a write, the lock that a deletion woke.
     Chain(chain::ChainArgs),
     /// Compare two requests: the steps that only one of them has, and the steps that took longer.
     Diff(DiffArgs),

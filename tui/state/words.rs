@@ -173,6 +173,7 @@ pub(crate) fn is_absent_at_zero(stage: Stage, field: &str) -> bool {
     match stage {
         Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),
         Stage::WalFsync => ["term", "vote"].contains(&field),
+        Stage::ReadIndexRound => field == "answered",
         _ => false,
     }
 }

@@ -152,7 +152,7 @@ impl<'a> Teller<'a> {
         zero: Option<i128>,
         depth: usize,
     ) -> io::Result<()> {
-        // A lease without a captured grant has no beginning; the first use that was captured is one.
+        // Without a captured grant a lease has no beginning: its first captured use is one.
         let zero = zero.or(link.began);
         let at = link.began.zip(zero).map_or("unknown".to_owned(), |(at, zero)| offset(at - zero));
         let is_marked =

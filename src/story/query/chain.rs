@@ -126,8 +126,8 @@ pub struct Link {
     pub what: What,
     /// Why it follows the element above.
     pub why: Why,
-    /// When it began, or a waiting call was woken: nanoseconds since 1970 on the common axis. `None`
-    /// if that was not captured.
+    /// When it began, or woke a waiting call: nanoseconds since 1970 on the common axis. `None` if
+    /// that was not captured.
     pub began: Option<i128>,
     /// What follows from it.
     pub then: Vec<Link>,

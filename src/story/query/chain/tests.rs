@@ -139,8 +139,8 @@ fn every_request_of_a_chain_leads_to_its_beginning() {
     assert!(script.of(&Target::Key(b"fo".to_vec())).is_empty());
 }
 
-/// Goal: what a lease did before it was granted again is not told of the second grant, and what has
-/// no captured grant is told of the lease.
+/// Goal: the uses of a lease belong to the grant before them, and those before the first captured
+/// grant to the lease itself.
 #[test]
 fn a_lease_that_is_granted_twice_has_two_chains() {
     let mut script = Script::new();
