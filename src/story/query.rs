@@ -21,6 +21,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub mod callers;
+pub mod chain;
 pub mod diff;
 pub mod graph;
 mod joins;
@@ -129,6 +131,8 @@ pub struct Summary {
     pub code: Option<u8>,
     /// Duration in nanoseconds; `None` if no end was captured.
     pub took_ns: Option<u64>,
+    /// The trace that its caller named.
+    pub trace: Option<u128>,
 }
 
 /// All requests whose rpc was captured, in the order in which their beginnings arrived.
@@ -150,6 +154,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
                 end: None,
                 code: None,
                 took_ns: None,
+                trace: None,
             });
         }
         let summary = &mut list[known];
@@ -165,6 +170,10 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
         }
     }
     name_keys(recording, &mut list);
+    let callers = callers::contexts(recording);
+    for summary in &mut list {
+        summary.trace = callers.get(&summary.id).map(|caller| caller.trace);
+    }
     list
 }
 

@@ -23,6 +23,7 @@ use listen::Listener;
 
 mod broken;
 mod causes;
+mod chains;
 mod chrome;
 mod commands;
 mod compared;

@@ -188,6 +188,7 @@ pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
         }
         Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),
         Stage::WalFsync => ["term", "vote"].contains(&field),
+        Stage::ReadIndexRound => field == "answered",
         _ => false,
     }
 }
