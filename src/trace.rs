@@ -47,9 +47,10 @@ pub use field::Slot;
 pub use id::{IdGenerator, Sampler, forget_peer, kept, note_peer};
 pub use reason::Reason;
 pub use record::{
-    FLAG_CANCELLED, FLAG_CUT, FLAG_ERROR, FLAG_KEPT, FLAG_NOISE, FLAG_REPLAY, Kind, Record,
+    FLAG_CANCELLED, FLAG_CUT, FLAG_ERROR, FLAG_KEPT, FLAG_NOISE, FLAG_RANGE_END, FLAG_REPLAY, Kind,
+    Record,
 };
-pub use ring::{THREADS, is_redacting, key, set_capture, set_redact, set_thread};
+pub use ring::{THREADS, is_redacting, key, range_end, set_capture, set_redact, set_thread};
 #[cfg(test)]
 pub(crate) use ring::{own_records, thread_name};
 pub use span::{CANCELED, DEADLINE_EXCEEDED, Span, mark};

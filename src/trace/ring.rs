@@ -36,7 +36,7 @@ use notes::{Note, Notes};
 
 use super::{
     Reason, Slot, id, raw_clock,
-    record::{Head, Kind, Record, WORDS, pack_reason},
+    record::{FLAG_RANGE_END, Head, Kind, Record, WORDS, pack_reason},
     stage::Stage,
 };
 
@@ -188,11 +188,26 @@ pub fn is_redacting() -> bool {
 /// this thread and id. For requests that are not kept this is one comparison.
 pub fn key(id: u64, key: &[u8]) {
     if is_capturing() && id::kept(id) {
-        let record = if is_redacting() { Record::redacted_key } else { Record::key };
-        with_own(|ring| {
-            ring.put_noted(&record(next_clock(), id, ring.thread, key).words);
-        });
+        write_key(id, key, 0);
     }
+}
+
+/// Records the end of the range whose first key [`key`] has recorded for the same step; nothing for
+/// a range of one key, which has no end.
+pub fn range_end(id: u64, end: &[u8]) {
+    if !end.is_empty() && is_capturing() && id::kept(id) {
+        write_key(id, end, FLAG_RANGE_END);
+    }
+}
+
+fn write_key(id: u64, key: &[u8], flag: u8) {
+    let record = if is_redacting() { Record::redacted_key } else { Record::key };
+    with_own(|ring| {
+        let mut record = record(next_clock(), id, ring.thread, key);
+        let head = record.head();
+        record.set_head(Head { flags: head.flags | flag, ..head });
+        ring.put_noted(&record.words);
+    });
 }
 
 fn with_own(write: impl FnOnce(&Ring)) {
