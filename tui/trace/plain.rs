@@ -6,45 +6,58 @@ use glass_etcd::{
     story::{
         Event, Recording,
         order::Order,
-        query::{
-            Stories, Story, Summary,
-            address::Address,
-            incidents::{Incident, incidents},
-            requests,
-        },
+        query::{Story, Summary, brief::brief, requests},
     },
     trace::{Kind, Stage},
 };
 
+use serde_json::{Value, json};
+
 use super::{
     gather::{Gathered, Silent},
-    through, words,
+    words,
 };
 
 /// Width of a stage's name.
 const STAGE: usize = 20;
 
-/// Writes the list of requests, the newest last.
-pub(crate) fn list(out: &mut impl Write, recording: &Recording, order: &Order) -> io::Result<()> {
+/// Writes the list of requests, the newest last, with these other rows at their times.
+pub(crate) fn list(
+    out: &mut impl Write,
+    recording: &Recording,
+    order: &Order,
+    others: Vec<(i128, String)>,
+) -> io::Result<()> {
+    rows(out, recording, order, |_| true, others)?;
+    reach(out, recording, order)?;
+    losses(out, recording)
+}
+
+/// Writes a header, a line for each request that is meant, and the other rows.
+fn rows(
+    out: &mut impl Write,
+    recording: &Recording,
+    order: &Order,
+    is_meant: impl Fn(&Summary) -> bool,
+    others: Vec<(i128, String)>,
+) -> io::Result<()> {
     writeln!(
         out,
         "{:<16}  {:<15}  {:<10}  {:>12}  {:<12}  REQUEST",
         "ID", "BEGAN (UTC)", "MEMBER", "TOOK", "RESULT"
     )?;
-    let stories = Stories::new(recording, order);
-    let mut incidents = incidents(&stories).into_iter().peekable();
-    for request in by_time(recording, order) {
+    let mut others = others.into_iter().peekable();
+    for request in by_time(recording, order).into_iter().filter(is_meant) {
         let began = began(&request, recording, order);
-        while let Some(incident) =
-            incidents.next_if(|incident| began_at(incident, recording, order) <= began)
-        {
-            incident_line(out, recording, order, &incident)?;
+        while let Some((_, row)) = others.next_if(|(at, _)| *at <= began) {
+            writeln!(out, "{row}")?;
         }
         let key = request.key.as_ref().map(|key| format!(" {}", key.display())).unwrap_or_default();
+        let trace = request.trace.map(|trace| format!("  trace {trace:032x}")).unwrap_or_default();
         let took = request.took_ns.map(|ns| words::millis(i128::from(ns)));
         writeln!(
             out,
-            "{:016x}  {:<15}  {:<10}  {:>12}  {:<12}  {}{key}",
+            "{:016x}  {:<15}  {:<10}  {:>12}  {:<12}  {}{key}{trace}",
             request.id,
             words::time_of_day(began),
             words::name(request.member, &recording.members),
@@ -53,50 +66,38 @@ pub(crate) fn list(out: &mut impl Write, recording: &Recording, order: &Order) -
             request.method,
         )?;
     }
-    for incident in incidents {
-        incident_line(out, recording, order, &incident)?;
-    }
-    reach(out, recording, order)?;
-    losses(out, recording)
+    others.try_for_each(|(_, row)| writeln!(out, "{row}"))
 }
 
-/// When an incident began, on the common axis.
-pub(super) fn began_at(incident: &Incident, recording: &Recording, order: &Order) -> i128 {
-    start_of(&recording.events[incident.first], order.times[incident.first])
-}
-
-/// From its first event to the one that ended it, in nanoseconds.
-pub(super) fn took(incident: &Incident, recording: &Recording, order: &Order) -> Option<i128> {
-    Some(order.times[incident.end?] - began_at(incident, recording, order))
-}
-
-/// A row of the list for an election, a step-down or a start.
-fn incident_line(
+/// Writes the requests of a caller's trace, of which there are several.
+pub(super) fn of_trace(
     out: &mut impl Write,
     recording: &Recording,
     order: &Order,
-    incident: &Incident,
+    (trace, ids): (u128, &[u64]),
+    is_json: bool,
 ) -> io::Result<()> {
-    let took = took(incident, recording, order).map(words::millis);
-    writeln!(
-        out,
-        "{:<16}  {:<15}  {:<10}  {:>12}  {:<12}  {}",
-        incident.address.text(&recording.members),
-        words::time_of_day(began_at(incident, recording, order)),
-        words::name(incident.member, &recording.members),
-        took.unwrap_or_else(|| "…".to_owned()),
-        through::result(incident, &recording.members),
-        what(incident.address),
-    )
+    let is_meant = |request: &Summary| ids.contains(&request.id);
+    if is_json {
+        let mut requests = by_time(recording, order).into_iter().filter(is_meant);
+        return requests.try_for_each(|one| writeln!(out, "{}", list_json(&one, recording)));
+    }
+    writeln!(out, "{} captured requests are in trace {trace:032x}", ids.len())?;
+    rows(out, recording, order, is_meant, Vec::new())?;
+    losses(out, recording)
 }
 
-/// What the address is of.
-pub(super) fn what(address: Address) -> String {
-    match address {
-        Address::Election { term, .. } => format!("election, term {term}"),
-        Address::StepDown { term } => format!("step-down, term {term}"),
-        Address::Start { boot, .. } => format!("start {boot}"),
-    }
+/// A request of the list as JSON.
+pub(super) fn list_json(request: &Summary, recording: &Recording) -> Value {
+    json!({
+        "id": format!("{:016x}", request.id),
+        "member": words::name(request.member, &recording.members),
+        "method": request.method,
+        "key": request.key.as_ref().map(|key| key.display()),
+        "code": request.code,
+        "took_ns": request.took_ns,
+        "trace": request.trace.map(|trace| format!("{trace:032x}")),
+    })
 }
 
 /// How far back the records of each member reach.
@@ -123,7 +124,7 @@ fn began(request: &Summary, recording: &Recording, order: &Order) -> i128 {
 }
 
 /// The time of a span is that of its end; this is that of its start.
-fn start_of(event: &Event, time: i128) -> i128 {
+pub(super) fn start_of(event: &Event, time: i128) -> i128 {
     let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
     if is_at_end { time - i128::from(event.took_ns) } else { time }
 }
@@ -157,12 +158,20 @@ pub(super) fn story(
             missing.stage.name()
         )?;
     }
+    for member in brief(recording, story) {
+        let name = words::name(member, &recording.members);
+        writeln!(
+            out,
+            "{:>14}  {name:<10}  quick checks and look-ups, which were left out under load",
+            "unknown"
+        )?;
+    }
     unheard(out, gathered, story)?;
     losses(out, recording)
 }
 
-/// The members of which nothing is known.
-fn unheard(out: &mut impl Write, gathered: &Gathered, story: &Story) -> io::Result<()> {
+/// Writes the members of which nothing is known.
+pub(super) fn unheard(out: &mut impl Write, gathered: &Gathered, story: &Story) -> io::Result<()> {
     for member_id in &story.unheard {
         writeln!(
             out,
@@ -175,35 +184,6 @@ fn unheard(out: &mut impl Write, gathered: &Gathered, story: &Story) -> io::Resu
         writeln!(out, "{:>14}  {endpoint}  no records from there: {reason}", "unknown")?;
     }
     Ok(())
-}
-
-/// Writes the story of an election, a step-down or a start.
-pub(super) fn incident(
-    out: &mut impl Write,
-    gathered: &Gathered,
-    order: &Order,
-    (incident, story): (&Incident, &Story),
-) -> io::Result<()> {
-    let recording = &gathered.recording;
-    let mut facts = vec![incident.address.text(&recording.members)];
-    facts.push(through::result(incident, &recording.members));
-    if let Some(took) = took(incident, recording, order) {
-        facts.push(format!("took {}", words::millis(took)));
-    }
-    if let Some((term, index)) = story.entry {
-        facts.push(format!("first entry {term}/{index}"));
-    }
-    writeln!(out, "{}", story.title)?;
-    writeln!(out, "{}", facts.join("  "))?;
-    writeln!(out, "each line: time since it began, member, step, how long it took, fields")?;
-    let zero = began_at(incident, recording, order);
-    for step in &story.steps {
-        let offset = words::millis(order.times[step.event] - zero);
-        let line = step_line(recording, order, step.event);
-        writeln!(out, "{:>14}  {line}", format!("+{offset}").replace("+-", "-"))?;
-    }
-    unheard(out, gathered, story)?;
-    losses(out, recording)
 }
 
 fn header(out: &mut impl Write, recording: &Recording, story: &Story) -> io::Result<()> {
@@ -247,6 +227,9 @@ pub(crate) fn step_line(recording: &Recording, order: &Order, at: usize) -> Stri
     if let Some(key) = &event.key {
         line.push_str(&format!(" key={}", key.display()));
     }
+    if let Some(end) = &event.range_end {
+        line.push_str(&format!(" range_end={}", end.display()));
+    }
     if let Some(failure) = words::failure(event) {
         line.push_str(&format!(" [{failure}]"));
     }
@@ -259,7 +242,8 @@ pub(crate) fn step_line(recording: &Recording, order: &Order, at: usize) -> Stri
     line.trim_end().to_owned()
 }
 
-fn losses(out: &mut impl Write, recording: &Recording) -> io::Result<()> {
+/// Writes how many records each member is known to have lost.
+pub(super) fn losses(out: &mut impl Write, recording: &Recording) -> io::Result<()> {
     for (member, lost) in recording.members.iter().zip(&recording.dropped) {
         if *lost != 0 {
             let records = if *lost == 1 { "record" } else { "records" };
@@ -332,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_list_names_method_key_and_result() {
-        let lines = lines(|out, recording, order| list(out, recording, order).unwrap());
+        let lines = lines(|out, recording, order| list(out, recording, order, Vec::new()).unwrap());
         let line = &lines[1];
         assert!(line.starts_with("0000000000000203  "), "{line}");
         assert!(line.ends_with("etcd-02         2.000 ms  ok            KV/Put foo"), "{line}");

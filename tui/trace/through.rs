@@ -10,7 +10,6 @@ use glass_etcd::{
         MemberInfo, Recording,
         query::{
             cluster::{Because, Stall},
-            incidents::{Incident, Outcome},
             through::{Fate, Through, Without},
         },
     },
@@ -189,17 +188,4 @@ pub(super) fn json(recording: &Recording, through: &Through) -> Value {
         "members": through.members,
         "lines": lines(recording, through),
     })
-}
-
-/// How an incident ended, for the column of results.
-pub(super) fn result(incident: &Incident, members: &[MemberInfo]) -> String {
-    match incident.outcome {
-        Outcome::Won(winner) => format!("{} won", words::name(winner, members)),
-        Outcome::NobodyWon => "nobody won".to_owned(),
-        Outcome::Open => "not over".to_owned(),
-        Outcome::SteppedDown(Because::HandedOver(_)) => "handed over".to_owned(),
-        Outcome::SteppedDown(_) => "stepped down".to_owned(),
-        Outcome::Serves => "serves".to_owned(),
-        Outcome::Starts => "not finished".to_owned(),
-    }
 }
