@@ -30,8 +30,9 @@ use crate::{
 
 /// Passes from one keyframe, or sign of life, to the next: 100 ms.
 const KEYFRAME_PASSES: u64 = 4;
-/// Passes from one search of the rings for pinned requests to the next: 50 ms.
-const RESCAN_PASSES: u64 = 2;
+/// Passes from one search of the rings for pinned requests to the next: 100 ms. A search looks at
+/// each record that still stands, a hundred thousand under load.
+const RESCAN_PASSES: u64 = 4;
 /// The most lists of pinned requests that wait to be sent to the other members; later ones are
 /// dropped.
 const REPORTS_MAX: usize = 16;
@@ -304,7 +305,8 @@ impl State {
         let mut found = Vec::new();
         let mut late = Cover::default();
         let ends = self.each_standing(is_again, |ring, number, _, id| {
-            if ids.contains(&id)
+            if ring::may_be_pinned(id)
+                && ids.contains(&id)
                 && let Ok(record) = ring.get(number)
             {
                 if matches!(record.stage(), Some(Stage::RaftEntry | Stage::ApplyEntry)) {
