@@ -28,6 +28,7 @@ use glass_etcd::{
 pub(crate) mod plain;
 pub(crate) mod words;
 
+mod ahead;
 mod cost;
 mod diff;
 mod explain;

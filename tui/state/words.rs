@@ -168,12 +168,15 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
 }
 
 /// Whether 0 means that the field is absent: all types of raft messages share one record format, of
-/// which each uses a part, and most fsyncs write neither term nor vote.
+/// which each uses a part; most fsyncs write neither term nor vote; and a wait of 0 was not measured,
+/// because nothing was handed over.
 pub(crate) fn is_absent_at_zero(stage: Stage, field: &str) -> bool {
     match stage {
         Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),
         Stage::WalFsync => ["term", "vote"].contains(&field),
-        _ => false,
+        Stage::RaftInbox => ["queued", "waited", "from"].contains(&field),
+        Stage::ReadIndexRound => ["answered", "woken", "before"].contains(&field),
+        _ => ["waited", "woken", "gathered"].contains(&field),
     }
 }
 
@@ -305,6 +308,7 @@ fn log_detail(event: &Event, lanes: &[Lane]) -> Option<String> {
             [last, _] => format!("≤{last}"),
         },
         Stage::RaftProgress => arrow(change!(event, RaftProgress, match)),
+        Stage::RaftStable => arrow(change!(event, RaftStable, stable)),
         Stage::RaftCommit => arrow(change!(event, RaftCommit, commit)),
         Stage::ApplyEntry => field!(event, ApplyEntry, index).to_string(),
         Stage::ReadIndexRound => format!("index {}", field!(event, ReadIndexRound, index)),
