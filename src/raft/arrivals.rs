@@ -1,8 +1,8 @@
 //! How long the raft thread's inputs waited in its inbox, for the records of what they bring about.
 //!
-//! An input leaves no record of its own. Its wait stands in the record of its effect: the entry that
-//! a message has brought, the commit index that it has moved. So the wait costs a number, and no
-//! record more.
+//! An input leaves no record of its own. Its wait stands in the record of its effect: the entry
+//! that a message has brought, the commit index that it has moved. So the wait costs a number, and
+//! no record more.
 
 use std::collections::VecDeque;
 

@@ -30,6 +30,7 @@ pub mod path;
 mod ranges;
 pub mod slow;
 mod stories;
+mod wait;
 mod work;
 
 pub use stories::Stories;

@@ -31,8 +31,8 @@ pub struct Span {
     open: Option<Box<bridge::Open>>,
 }
 
-/// Raw ticks now, for whoever takes what is handed over here; 0 while nothing is recorded. See
-/// [`waited_ns`].
+/// Raw ticks now, for the thread that takes what is handed over here; 0 while nothing is recorded.
+/// See [`waited_ns`].
 pub fn handed_over() -> u64 {
     if ring::is_capturing() { raw_clock::now() } else { 0 }
 }

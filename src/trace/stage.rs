@@ -205,8 +205,8 @@ macro_rules! vocabulary {
     /// The request is handed to raft, and waits until apply answers.
     RaftPropose = "raft.propose" Request Story ["bytes" Bytes, "leader" Member, "woken" Nanos]
         "server/propose.rs", "etcdserver EtcdServer.processInternalRaftRequestOnce", "0.1";
-    /// The raft thread takes a proposal from its inbox, together with all others that wait there; or
-    /// the question of a read round, or another member's message about one.
+    /// The raft thread takes a proposal from its inbox, together with all others that wait there;
+    /// or the question of a read round, or another member's message about one.
     RaftInbox = "raft.inbox" Request Stage ["queued" Count, "waited" Nanos, "from" Member]
         "raft/node.rs", "raft node.run", "0.1";
     /// The entry that carries the request gets its place in this member's log.

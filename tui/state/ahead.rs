@@ -14,7 +14,7 @@ use glass_etcd::{
     trace::{Kind, Stage},
 };
 
-use super::words::duration;
+use super::text::duration;
 
 /// The most requests that are named one by one.
 const NAMED_MAX: usize = 4;
@@ -39,8 +39,8 @@ impl Titles {
         }
     }
 
-    /// The requests that some work was for: `0203 KV/Put foo, 0205 KV/Put bar and 3 more`. `None` if
-    /// it was for none.
+    /// The requests that some work was for: `0203 KV/Put foo, 0205 KV/Put bar and 3 more`. `None`
+    /// if it was for none.
     pub(crate) fn served(&self, behind: &Behind) -> Option<String> {
         let named = behind.ids.iter().take(NAMED_MAX).map(|id| self.of_id(*id));
         let mut words: Vec<String> = named.collect();

@@ -13,6 +13,7 @@ use glass_etcd::{
     },
 };
 
+pub(crate) use super::text::duration;
 use super::{
     lanes::{Lane, name_of},
     story::{Moment, Step},
@@ -66,17 +67,6 @@ pub(crate) fn former_role(number: u64) -> &'static str {
 
 fn pick(names: &[&'static str], number: u64, otherwise: &'static str) -> &'static str {
     usize::try_from(number).ok().and_then(|at| names.get(at).copied()).unwrap_or(otherwise)
-}
-
-/// A duration in a suitable unit: `870 ns`, `12 µs`, `1.2 ms`, `3.4 s`.
-pub(crate) fn duration(ns: u64) -> String {
-    match ns {
-        0..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => format!("{} µs", ns / 1_000),
-        1_000_000..100_000_000 => format!("{}.{} ms", ns / 1_000_000, ns / 100_000 % 10),
-        100_000_000..1_000_000_000 => format!("{} ms", ns / 1_000_000),
-        _ => format!("{}.{} s", ns / 1_000_000_000, ns / 100_000_000 % 10),
-    }
 }
 
 /// A count in groups of three: `20 113`.
@@ -168,8 +158,8 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
 }
 
 /// Whether 0 means that the field is absent: all types of raft messages share one record format, of
-/// which each uses a part; most fsyncs write neither term nor vote; and a wait of 0 was not measured,
-/// because nothing was handed over.
+/// which each uses a part; most fsyncs write neither term nor vote; and a wait of 0 was not
+/// measured, because nothing was handed over.
 pub(crate) fn is_absent_at_zero(stage: Stage, field: &str) -> bool {
     match stage {
         Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),

@@ -12,7 +12,7 @@ use glass_etcd::story::{
 };
 use serde_json::{Value, json};
 
-use super::{slow::percent, words};
+use super::words;
 use crate::state::ahead::{Titles, work};
 
 /// Writes the section; nothing if nothing is known to have stood ahead, and nothing is unknown.
@@ -91,7 +91,7 @@ pub(super) fn table(
         writeln!(
             out,
             "{:>7}  {:>12}  {:>8}  {:<23}  {behind:<18}  {:016x} {}{worst}",
-            percent(one.ns, total_ns),
+            words::percent(one.ns, total_ns),
             words::millis(i128::from(one.ns)),
             one.requests,
             one.resource.name(),

@@ -70,11 +70,11 @@ pub(super) fn plain(out: &mut impl Write, recording: &Recording, window: Window)
     )?;
     for cause in &causes.list {
         let name = words::name(cause.member, &recording.members);
-        let mostly = format!("{name} {}", percent(cause.member_ns, cause.ns));
+        let mostly = format!("{name} {}", words::percent(cause.member_ns, cause.ns));
         writeln!(
             out,
             "{:>7}  {:>12}  {:>8}  {:<width$}  {mostly:<16}  {:016x} {}",
-            percent(cause.ns, causes.total_ns),
+            words::percent(cause.ns, causes.total_ns),
             words::millis(i128::from(cause.ns)),
             cause.requests,
             cause.wait.to_string(),
@@ -130,12 +130,6 @@ pub(super) fn json(out: &mut impl Write, recording: &Recording, window: Window) 
 pub(super) fn window(last: Option<Duration>, is_live: bool) -> Window {
     let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Window { last_ns: last.map(nanos), fresh_ns: if is_live { nanos(LAG) } else { 0 } }
-}
-
-/// A share, as `40.7 %`.
-pub(super) fn percent(part: u64, whole: u64) -> String {
-    let share = u128::from(part) * 1000 / u128::from(whole.max(1));
-    format!("{}.{} %", share / 10, share % 10)
 }
 
 #[cfg(test)]

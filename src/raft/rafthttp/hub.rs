@@ -120,8 +120,8 @@ impl Hub {
         Some(StreamBody::attach(&self.local, &outgoing, number))
     }
 
-    /// Sends messages, each on the channel it belongs to. `since`: the raw tick at which raft handed
-    /// them over.
+    /// Sends messages, each on the channel it belongs to. `since`: the raw tick at which raft
+    /// handed them over.
     pub(super) fn send(&self, messages: Vec<Message>, since: u64) {
         let messages = messages.into_iter().map(|message| Outbound { message, since });
         let lost: Vec<Message> = messages.filter_map(|message| self.send_one(message)).collect();

@@ -6,13 +6,13 @@
 //!   entry 10             ├─ hand-over ──┤        stood behind the fsync, with the requests of 5–9
 //! ```
 //!
-//! Only recorded steps are named, and only where one thing can be done at a time: on the same member,
-//! by the same thread or under the same permits, while the request waited. Where the order is known
-//! by number (the log on the disk, the entries of apply) it is also known whether a record is
-//! missing; then what stood ahead is unknown, which is not the same as nothing.
+//! Only recorded steps are named, and only where one thing can be done at a time: on the same
+//! member, by the same thread or under the same permits, while the request waited. Where the order
+//! is known by number (the log on the disk, the entries of apply) it is also known whether a record
+//! is missing; then what stood ahead is unknown, which is not the same as nothing.
 //!
-//! Left out: the raft thread, the peer thread and the grpc thread. They leave no records of how long
-//! they work on what, so a wait for them has no one to name.
+//! Left out: the raft thread, the peer thread and the grpc thread. They leave no records of how
+//! long they work on what, so a wait for them has no one to name.
 
 use super::{
     Stories, Story,

@@ -1,6 +1,7 @@
 //! The work of loops and long reads, by member, for the question of what a wait stood behind.
 //!
-//! Each step that takes time is listed once: by its end, or by its beginning if no end was captured.
+//! Each step that takes time is listed once: by its end, or by its beginning if no end was
+//! captured.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
