@@ -23,6 +23,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub mod ahead;
+pub mod brief;
+pub mod callers;
+pub mod chain;
 pub mod diff;
 pub mod graph;
 mod joins;
@@ -42,6 +45,7 @@ use crate::{
     change, field, fields,
     story::{Event, KeyText, Recording},
     trace::{
+        THREADS,
         record::Kind,
         stage::{Family, Grain, METHODS, Stage},
     },
@@ -132,6 +136,8 @@ pub struct Summary {
     pub code: Option<u8>,
     /// Duration in nanoseconds; `None` if no end was captured.
     pub took_ns: Option<u64>,
+    /// The trace that its caller named.
+    pub trace: Option<u128>,
 }
 
 /// All requests whose rpc was captured, in the order in which their beginnings arrived.
@@ -153,6 +159,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
                 end: None,
                 code: None,
                 took_ns: None,
+                trace: None,
             });
         }
         let summary = &mut list[known];
@@ -168,6 +175,10 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
         }
     }
     name_keys(recording, &mut list);
+    let callers = callers::contexts(recording);
+    for summary in &mut list {
+        summary.trace = callers.get(&summary.id).map(|caller| caller.trace);
+    }
     list
 }
 
@@ -309,6 +320,12 @@ impl<'a> Finder<'a> {
     fn own(&mut self, id: u64) {
         let relation = |at: usize| match self.event(at).stage {
             Stage::RaftEntry => Relation::Log,
+            // Every member compares when it applies a transaction.
+            Stage::TxnCompare | Stage::TxnBranch
+                if THREADS.get(usize::from(self.event(at).thread)) == Some(&"apply") =>
+            {
+                Relation::Apply
+            }
             stage if stage.family() == Family::Loop => Relation::Message,
             Stage::ApplyEntry
             | Stage::AuthAuthorize

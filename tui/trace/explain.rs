@@ -15,6 +15,7 @@ use glass_etcd::{
         query::{
             Stories, Story,
             ahead::{Ahead, ahead as of_path},
+            brief::brief,
             diff::{Consistency, Facts, Side},
             graph::{Graph, Verdict},
             path::{Segment, critical_path},
@@ -269,6 +270,7 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
     json!({
         "dropped": recording.dropped,
         "missing": missing,
+        "brief": brief(recording, story),
         "unheard": unheard,
         "silent": silent,
         "gaps": gaps_json(recording, story),
