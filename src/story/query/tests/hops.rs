@@ -7,17 +7,28 @@ use crate::story::query::path::{Taker, Wait, critical_path};
 const OWN: u64 = 0x101;
 
 impl Script {
-    /// A step without duration, after this time.
-    fn later(&mut self, ns: u64, member: u8, stage: Stage, id: u64, fields: &[(&str, u64)]) {
+    /// Lets this time pass.
+    fn later(&mut self, ns: u64) -> &mut Script {
         self.now_ns += ns;
+        self
+    }
+
+    /// A step without duration.
+    fn instant(&mut self, member: u8, stage: Stage, id: u64, fields: &[(&str, u64)]) {
         let at = self.step(member, stage, id, fields);
         let event = &mut self.recording.events[at];
         (event.kind, event.at_ns, event.took_ns) = (Kind::Mark, event.at_ns + event.took_ns, 0);
         event.clock = event.clock_end;
     }
 
-    /// A message that was handed over this long before it was encoded.
-    fn waiting(&mut self, ends: (u8, u8), kind: u64, id: u64, fields: &[(&str, u64)], waited: u64) {
+    /// A message, by its type and id, that was handed over this long before it was encoded.
+    fn waiting(
+        &mut self,
+        ends: (u8, u8),
+        (kind, id): (u64, u64),
+        fields: &[(&str, u64)],
+        waited: u64,
+    ) {
         self.now_ns += waited;
         self.message(ends, kind, id, fields);
         let at = self.recording.events.len() - 2;
@@ -51,21 +62,21 @@ fn the_hand_overs_of_a_put_are_pieces_of_its_path() {
     let mut script = Script::new();
     let rpc = script.begin(0, Stage::Rpc, OWN);
     let propose = script.begin(0, Stage::RaftPropose, OWN);
-    script.later(11_000, 0, Stage::RaftInbox, OWN, &[("waited", 11_000)]);
+    script.later(11_000).instant(0, Stage::RaftInbox, OWN, &[("waited", 11_000)]);
     let entry = [("term", 3), ("index", 1)];
-    script.later(0, 0, Stage::RaftEntry, OWN, &entry);
-    script.waiting((0, 1), message::APP, 0, &[("index", 0), ("last", 1)], 12_000);
+    script.later(0).instant(0, Stage::RaftEntry, OWN, &entry);
+    script.waiting((0, 1), (message::APP, 0), &[("index", 0), ("last", 1)], 12_000);
     let carried = [&entry[..], &[("waited", 13_000)]].concat();
-    script.later(13_000, 1, Stage::RaftEntry, OWN, &carried);
+    script.later(13_000).instant(1, Stage::RaftEntry, OWN, &carried);
     script.now_ns += 14_000;
     let range = [("first", 1), ("last", 1)];
     script.step(1, Stage::WalWrite, 0, &[&range[..], &[("gathered", 400)]].concat());
     script.step(1, Stage::WalFsync, 0, &range);
     let stable = [("stable.old", 0), ("stable.new", 1), ("waited", 15_000)];
-    script.later(15_000, 1, Stage::RaftStable, 0, &stable);
-    script.waiting((1, 0), message::APP_RESP, 0, &[("index", 1)], 16_000);
+    script.later(15_000).instant(1, Stage::RaftStable, 0, &stable);
+    script.waiting((1, 0), (message::APP_RESP, 0), &[("index", 1)], 16_000);
     let commit = [("commit.old", 0), ("commit.new", 1), ("completed_by", 2), ("waited", 17_000)];
-    script.later(17_000, 0, Stage::RaftCommit, 0, &commit);
+    script.later(17_000).instant(0, Stage::RaftCommit, 0, &commit);
     script.now_ns += 18_000;
     script.step(0, Stage::ApplyEntry, OWN, &[&entry[..], &[("waited", 18_000)]].concat());
     script.now_ns += 19_000;
@@ -98,16 +109,16 @@ fn the_hand_overs_of_a_get_are_pieces_of_its_path() {
     script.now_ns += 10_000;
     let round = script.begin(1, Stage::ReadIndexRound, ROUND);
     let inbox = |waited, from| [("waited", waited), ("from", from)];
-    script.later(11_000, 1, Stage::RaftInbox, ROUND, &inbox(11_000, 0));
-    script.waiting((1, 0), message::READ_INDEX, ROUND, &[], 12_000);
-    script.later(13_000, 0, Stage::RaftInbox, ROUND, &inbox(13_000, 2));
-    script.waiting((0, 2), message::HEARTBEAT, ROUND, &[], 14_000);
-    script.later(15_000, 2, Stage::RaftInbox, ROUND, &inbox(15_000, 1));
-    script.waiting((2, 0), message::HEARTBEAT_RESP, ROUND, &[], 16_000);
-    script.later(17_000, 0, Stage::RaftInbox, ROUND, &inbox(17_000, 3));
-    script.later(0, 0, Stage::ReadIndexConfirmed, ROUND, &[("index", 4), ("acks", 2)]);
-    script.waiting((0, 1), message::READ_INDEX_RESP, ROUND, &[], 18_000);
-    script.later(19_000, 1, Stage::RaftInbox, ROUND, &inbox(19_000, 1));
+    script.later(11_000).instant(1, Stage::RaftInbox, ROUND, &inbox(11_000, 0));
+    script.waiting((1, 0), (message::READ_INDEX, ROUND), &[], 12_000);
+    script.later(13_000).instant(0, Stage::RaftInbox, ROUND, &inbox(13_000, 2));
+    script.waiting((0, 2), (message::HEARTBEAT, ROUND), &[], 14_000);
+    script.later(15_000).instant(2, Stage::RaftInbox, ROUND, &inbox(15_000, 1));
+    script.waiting((2, 0), (message::HEARTBEAT_RESP, ROUND), &[], 16_000);
+    script.later(17_000).instant(0, Stage::RaftInbox, ROUND, &inbox(17_000, 3));
+    script.later(0).instant(0, Stage::ReadIndexConfirmed, ROUND, &[("index", 4), ("acks", 2)]);
+    script.waiting((0, 1), (message::READ_INDEX_RESP, ROUND), &[], 18_000);
+    script.later(19_000).instant(1, Stage::RaftInbox, ROUND, &inbox(19_000, 1));
     script.now_ns += 20_000;
     script.end(round, &[("reads", 1), ("attempt", 1), ("index", 4), ("woken", 20_000)]);
     script.now_ns += 21_000;
@@ -144,8 +155,8 @@ fn a_hand_over_that_was_not_recorded_is_not_guessed() {
     let mut script = Script::new();
     let rpc = script.begin(0, Stage::Rpc, OWN);
     let propose = script.begin(0, Stage::RaftPropose, OWN);
-    script.later(11_000, 0, Stage::RaftInbox, OWN, &[]);
-    script.later(0, 0, Stage::RaftEntry, OWN, &[("term", 3), ("index", 1)]);
+    script.later(11_000).instant(0, Stage::RaftInbox, OWN, &[]);
+    script.later(0).instant(0, Stage::RaftEntry, OWN, &[("term", 3), ("index", 1)]);
     script.end(propose, &[("leader", 1)]);
     script.end(rpc, &[]);
     let (taken, others) = pieces(&script.recording, OWN);
