@@ -1,5 +1,7 @@
+mod ahead;
 mod causes;
 mod diff;
+mod hops;
 mod slow;
 mod stories;
 
