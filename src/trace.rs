@@ -53,6 +53,6 @@ pub use record::{
 pub use ring::{THREADS, is_redacting, key, range_end, set_capture, set_redact, set_thread};
 #[cfg(test)]
 pub(crate) use ring::{own_records, thread_name};
-pub use span::{CANCELED, DEADLINE_EXCEEDED, Span, mark};
+pub use span::{CANCELED, DEADLINE_EXCEEDED, Span, handed_over, mark, waited_ns};
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};
 pub use watermarks::{Watermarks, watermarks};

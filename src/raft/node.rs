@@ -20,7 +20,6 @@
 //! tick. After a crash it may be behind the applied entries; `member` starts with the greater one.
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc,
         mpsc::{RecvTimeoutError, Sender},
@@ -36,14 +35,16 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Leadership, Status,
+    arrivals::Arrivals,
     backlog::Backlog,
-    changes::{self, Changes, Expected, PendingReads, Ticked},
+    changes::{Changes, Expected, PendingReads, Ticked},
     deferred::DeferredMessages,
     first_election,
     inbox::{Input, Inputs},
     log::LogStorage,
     proposals::{self, Proposal, Proposals, Reason},
     rafthttp,
+    reads::{self, ParkedReads},
     sound::{self, Fault},
     timing::Timing,
     writes::{Persisted, Writes},
@@ -52,9 +53,6 @@ use crate::{clock, mark, pb, trace};
 
 /// The most inputs of one turn, before the clock is read again.
 const INPUTS_PER_TURN: usize = 4096;
-
-/// The most reads that wait while there is no leader.
-const PARKED_READS_MAX: usize = 5000;
 
 /// The least time between two log lines about ignored messages.
 const COMPLAINTS_EVERY: Duration = Duration::from_secs(5);
@@ -81,6 +79,8 @@ pub(crate) struct ReadRound {
     /// This member's term when raft handed the answer over. The answer had arrived by then, so this
     /// term is never an older one.
     pub(crate) term: u64,
+    /// The raw tick at which raft handed the answer over, for the trace.
+    pub(crate) since: u64,
 }
 
 /// Proposals that will not be applied.
@@ -126,9 +126,10 @@ pub(crate) struct Node {
     /// Until then the log is silent about ignored messages.
     quiet_until: Instant,
     changes: Changes,
+    arrivals: Arrivals,
     deferred: DeferredMessages,
     proposals: Proposals,
-    parked_reads: VecDeque<Message>,
+    reads: ParkedReads,
     applied: u64,
     backlog: Backlog,
     stopping: bool,
@@ -145,6 +146,7 @@ impl Node {
     ) -> Self {
         Self {
             changes: Changes::of(&raw.raft),
+            arrivals: Arrivals::default(),
             proposals: Proposals::new(raw.raft.id),
             applied: status.applied(),
             next_tick: clock::now() + timing.tick,
@@ -158,7 +160,7 @@ impl Node {
             status,
             timing,
             deferred: DeferredMessages::default(),
-            parked_reads: VecDeque::new(),
+            reads: ParkedReads::default(),
             backlog: Backlog::default(),
             stopping: false,
         }
@@ -216,17 +218,21 @@ impl Node {
     }
 
     fn take(&mut self, input: Input) {
+        let waited = input.waited_ns();
+        self.arrivals.taken(waited);
         match input {
-            Input::Propose { id, data, since } => {
-                let waited = trace::raw_clock::to_ns(trace::raw_clock::now().saturating_sub(since));
+            Input::Propose { id, data, .. } => {
                 let since = self.turn_began;
                 let queued = self.proposals.gather(Proposal { id, data, since });
                 mark!(RaftInbox, id, queued = queued, waited = waited);
             }
-            Input::ProposeInTerm { data, term } => self.propose_in_term(data, term),
-            Input::ReadIndex { round } => self.ask(read_message(round)),
-            Input::Step(message) => self.step(*message),
-            Input::Persisted(number) => self.persisted(number),
+            Input::ProposeInTerm { data, term, .. } => self.propose_in_term(data, term),
+            Input::ReadIndex { round, .. } => {
+                mark!(RaftInbox, round, waited = waited);
+                self.reads.ask(reads::question(round), &mut self.raw);
+            }
+            Input::Step { message, .. } => self.step(*message),
+            Input::Persisted { ready, .. } => self.persisted(ready),
             Input::ApplyConfChange { index, change, answer } => {
                 let conf_state = match self.raw.apply_conf_change(&change) {
                     Ok(conf_state) => conf_state,
@@ -254,6 +260,10 @@ impl Node {
     /// Takes a message from another member. Proposals and reads that cannot be served yet wait.
     fn step(&mut self, message: Message) {
         let from = message.from;
+        let round = rafthttp::round(&message);
+        if round != 0 {
+            mark!(RaftInbox, round, waited = self.arrivals.waited_ns(), from = from);
+        }
         if let Some(fault) = sound::fault(&message, &self.raw.raft) {
             return self.complain(from, fault);
         }
@@ -263,12 +273,13 @@ impl Node {
                 let sent = (from, message.log_term);
                 return proposals::note_refused(&proposals::ids(&message), sent, &self.raw.raft);
             }
-            MessageType::MsgReadIndex => return self.ask(message),
+            MessageType::MsgReadIndex => return self.reads.ask(message, &mut self.raw),
             _ => {}
         }
         if from == self.raw.raft.leader_id {
             self.leader_heard = Some(self.turn_began);
         }
+        let brings = !message.entries.is_empty();
         let expected = Expected::before(&self.raw.raft, &message);
         let asked = PendingReads::before(&self.raw.raft, message.term);
         let is_refused = is_proposal && !proposals::can_append(&self.raw.raft);
@@ -279,6 +290,9 @@ impl Node {
             if let Some((ids, term)) = forwarded {
                 proposals::note_refused(&ids, (from, term), &self.raw.raft);
             }
+        }
+        if brings {
+            self.arrivals.brought(self.raw.raft.raft_log.last_index());
         }
         expected.after(&self.raw.raft);
         asked.after(&self.raw.raft);
@@ -299,6 +313,8 @@ impl Node {
     /// the same turn could end the term, and it would be forwarded to the next leader.
     fn propose_in_term(&mut self, data: bytes::Bytes, term: u64) {
         let proposal = [Proposal { id: pb::entry_id(&data), data, since: self.turn_began }];
+        let waited = self.arrivals.waited_ns();
+        mark!(RaftInbox, proposal[0].id, queued = 1_u64, waited = waited);
         if self.raw.raft.state == StateRole::Leader && self.raw.raft.term == term {
             self.propose_batch(&proposal, false);
         } else {
@@ -326,40 +342,23 @@ impl Node {
         self.raw.transfer_leader(to);
     }
 
-    /// Starts a read round, or keeps it until there is a leader that may answer it. raft-rs would
-    /// drop it, and the reader would retry only after half a second (etcd:
-    /// pendingReadIndexMessages).
-    fn ask(&mut self, message: Message) {
-        let raft = &self.raw.raft;
-        let (round, term, leader) = (changes::round_of(&message), raft.term, raft.leader_id);
-        if self.can_answer_reads() {
-            let _ = self.raw.step(message);
-        } else if self.parked_reads.len() < PARKED_READS_MAX {
-            self.parked_reads.push_back(message);
-            let parked = self.parked_reads.len();
-            mark!(ReadIndexPark, round, term = term, leader = leader, parked = parked);
-        } else {
-            mark!(ReadIndexLost, round, term = term, leader = leader);
-        }
-    }
-
-    fn can_answer_reads(&self) -> bool {
-        match self.raw.raft.state {
-            StateRole::Leader => self.raw.raft.commit_to_current_term(),
-            _ => self.raw.raft.leader_id != 0,
-        }
-    }
-
     /// Notes that the WAL has synced everything up to the Ready `number`.
     fn persisted(&mut self, number: u64) {
         let Persisted { ready, index } = self.outputs.writes.persisted(number);
+        let before = self.raw.store().stable();
         self.raw.mut_store().stable_to(index);
+        if index != 0 {
+            let (now, waited) = (self.raw.store().stable(), self.arrivals.waited_ns());
+            mark!(RaftStable, 0, stable_old = before, stable_new = now, waited = waited);
+        }
         self.raw.on_persist_ready(ready);
         self.deferred.persisted(number);
         self.note_changes(self.raw.raft.id);
     }
 
     fn tick_if_due(&mut self) {
+        // What follows is caused by no input.
+        self.arrivals.taken(0);
         let now = clock::now();
         if now < self.next_tick {
             return;
@@ -388,15 +387,11 @@ impl Node {
     /// Proposes what this turn has gathered, in one message. Proposals wait while there is no
     /// leader, or while the leader hands over.
     fn propose(&mut self) {
-        if self.proposals.is_empty() && self.parked_reads.is_empty() {
+        if self.proposals.is_empty() && self.reads.is_empty() {
             return;
         }
         let has_leader = self.raw.raft.leader_id != 0;
-        if self.can_answer_reads() {
-            for message in std::mem::take(&mut self.parked_reads) {
-                let _ = self.raw.step(message);
-            }
-        }
+        self.reads.release(&mut self.raw);
         if !has_leader || self.raw.raft.lead_transferee.is_some() {
             let refused = self.proposals.park(self.raw.raft.term);
             self.inbox.proposals_done(proposals::data_len(&refused));
@@ -523,16 +518,18 @@ impl Node {
     }
     // ANCHOR_END: process_ready
 
-    fn note_entries(&self, entries: &[Entry]) {
+    fn note_entries(&mut self, entries: &[Entry]) {
         for entry in entries {
             mark!(
                 RaftEntry,
                 pb::entry_id(&entry.data),
                 term = entry.term,
                 index = entry.index,
-                bytes = entry.data.len()
+                bytes = entry.data.len(),
+                waited = self.arrivals.entry_waited_ns(entry.index)
             );
         }
+        self.arrivals.entries_noted();
     }
 
     fn send(&self, messages: Vec<Message>) {
@@ -546,22 +543,21 @@ impl Node {
         if !entries.is_empty() {
             self.note_committed(&entries);
             self.backlog.add(&entries);
-            let _ =
-                self.outputs.committed.send(Committed { entries, since: trace::raw_clock::now() });
+            let _ = self.outputs.committed.send(Committed { entries, since: trace::handed_over() });
         }
         for read in reads {
             let Ok(round) = read.request_ctx.as_slice().try_into().map(u64::from_be_bytes) else {
                 continue;
             };
-            let term = self.raw.raft.term;
-            let _ = self.outputs.reads.send(ReadRound { round, index: read.index, term });
+            let (term, since) = (self.raw.raft.term, trace::handed_over());
+            let _ = self.outputs.reads.send(ReadRound { round, index: read.index, term, since });
         }
     }
 
     fn note_changes(&mut self, by: u64) {
         if let Some(change) = self.changes.step(&self.raw.raft) {
             self.publish(change.is_leadership());
-            change.record(by);
+            change.record(by, self.arrivals.waited_ns());
         }
     }
 
@@ -574,15 +570,6 @@ impl Node {
             self.status.set_leadership(raft.state, now, raft.vote);
         }
     }
-}
-
-/// A local read, as `RawNode::read_index` makes it.
-fn read_message(round: u64) -> Message {
-    let mut message = Message::default();
-    message.set_msg_type(MessageType::MsgReadIndex);
-    let context = Entry { data: round.to_be_bytes().to_vec().into(), ..Entry::default() };
-    message.set_entries(vec![context].into());
-    message
 }
 
 fn last_conf_change(entries: &[Entry]) -> u64 {

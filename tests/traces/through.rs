@@ -120,7 +120,7 @@ async fn a_stopped_leader_is_said_to_have_done_nothing(scene: &Scene) {
     tokio::time::sleep(STOPPED).await;
     scene.cluster.resume(leader);
     assert!(put.await.unwrap());
-    let told = ended(scene, ("KV/Put", "through/stopped")).await;
+    let told = scene.listener.told(("KV/Put", "through/stopped"), Told::is_complete).await;
     let (through, path) = lived(&told);
     let place = place_of(&told.recording, leader);
     let stall = through.stalls.iter().find(|stall| stall.member == place);

@@ -11,6 +11,7 @@ use super::{active::Active, drops, glass, identity::Identity, log_limit::LogLimi
 use crate::{
     clock,
     raft::inbox::{Inbox, Input, Refused},
+    trace,
 };
 
 /// The configuration with which the peer thread starts.
@@ -90,7 +91,7 @@ impl Local {
             return Ok(());
         }
         let (peer, kind, term) = (message.from, message.get_msg_type(), message.term);
-        let taken = self.inbox.offer(Input::Step(message));
+        let taken = self.inbox.offer(Input::Step { message, since: trace::handed_over() });
         taken.inspect_err(|_| drops::untaken(peer, kind, term))
     }
 

@@ -1,6 +1,8 @@
+mod ahead;
 mod causes;
 mod cluster;
 mod diff;
+mod hops;
 mod slow;
 mod stories;
 
