@@ -6,6 +6,7 @@
 //! |-----------------------------------|--------------------------------------------------|
 //! | `raft.entry`, `apply.entry`, …    | id, on every member                              |
 //! | `wal.write`, `wal.fsync`          | first range on each member that holds the index  |
+//! | `raft.stable`                     | the first whose old and new enclose the index    |
 //! | `raft.send`, `raft.receive`       | id; MsgApp whose entries hold the index; the first MsgAppResp that reaches it; the first message with a commit index that high |
 //! | `raft.progress`, `raft.commit`    | the first whose old and new enclose the index    |
 //! | `buffer.freeze`, `backend.commit` | the same, after the entry was applied            |
@@ -21,6 +22,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub mod ahead;
+pub mod brief;
+pub mod callers;
+pub mod chain;
 pub mod diff;
 pub mod graph;
 mod joins;
@@ -28,6 +33,8 @@ pub mod path;
 mod ranges;
 pub mod slow;
 mod stories;
+mod wait;
+mod work;
 
 pub use stories::Stories;
 
@@ -132,6 +139,8 @@ pub struct Summary {
     pub code: Option<u8>,
     /// Duration in nanoseconds; `None` if no end was captured.
     pub took_ns: Option<u64>,
+    /// The trace that its caller named.
+    pub trace: Option<u128>,
 }
 
 /// All requests whose rpc was captured, in the order in which their beginnings arrived.
@@ -153,6 +162,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
                 end: None,
                 code: None,
                 took_ns: None,
+                trace: None,
             });
         }
         let summary = &mut list[known];
@@ -168,6 +178,10 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
         }
     }
     name_keys(recording, &mut list);
+    let callers = callers::contexts(recording);
+    for summary in &mut list {
+        summary.trace = callers.get(&summary.id).map(|caller| caller.trace);
+    }
     list
 }
 

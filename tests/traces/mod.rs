@@ -23,6 +23,7 @@ use listen::Listener;
 
 mod broken;
 mod causes;
+mod chains;
 mod chrome;
 mod commands;
 mod compared;
@@ -55,8 +56,10 @@ mod way;
 /// Stages that the first test does not see, and why.
 const UNSEEN: &[(Stage, &str)] = &[
     (Stage::RaftLost, "only when a leader dies under load; the test of departed leaders does that"),
+    (Stage::BufferWait, "only when the write buffer is full; the backend's tests do that"),
     (Stage::ElectionTransfer, "only when a leader receives SIGTERM; the same test does that"),
     (Stage::Lost, "only when records were overwritten unread; the collector's tests do that"),
+    (Stage::Brief, "only under load; the tests of the collector's rate do that"),
     (Stage::WatchVictim, "only when the queue of a stream is full; the watchers' tests do that"),
     (Stage::LeaseList, "one RPC's own; the test of each RPC calls it"),
     (Stage::LeaseCheckpoint, "only when it is switched on; the test of checkpoints does that"),
