@@ -99,6 +99,14 @@ pub struct Ahead {
 }
 
 impl Ahead {
+    /// For how much of the wait nothing is recorded, in nanoseconds, where one thing is done at a
+    /// time: the thread was slow to wake, or waited for a lock. `None` where several are, and where
+    /// records are missing.
+    pub fn idle_ns(&self) -> Option<u64> {
+        let is_one = matches!(self.resource, Resource::Disk | Resource::Apply | Resource::Round);
+        (is_one && !self.is_unknown).then(|| self.ns - self.known_ns())
+    }
+
     /// For how much of the wait something known was in progress, in nanoseconds.
     pub fn known_ns(&self) -> u64 {
         self.behind.iter().map(|one| one.overlap_ns).fold(0, u64::saturating_add).min(self.ns)
