@@ -169,10 +169,15 @@ impl Queue<'_, '_> {
 
     fn time_of(&self, at: usize) -> Time {
         let (event, end) = (self.stories.event(at), self.stories.order.times[at]);
+        // A long read holds its permit while it waits for its thread.
+        let held_ns = match event.stage {
+            Stage::ReadThread => i128::from(field!(event, ReadThread, waited)),
+            _ => 0,
+        };
         match event.kind {
             // A beginning without an end is still in progress, as far as captured.
-            Kind::Begin => Time { from: end, to: i128::MAX },
-            _ => Time { from: end - i128::from(event.took_ns), to: end },
+            Kind::Begin => Time { from: end - held_ns, to: i128::MAX },
+            _ => Time { from: end - i128::from(event.took_ns) - held_ns, to: end },
         }
     }
 
