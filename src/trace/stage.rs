@@ -251,9 +251,10 @@ macro_rules! vocabulary {
     /// The leader learns up to which index a member has the leader's log on disk.
     RaftProgress = "raft.progress" Loop Stage ["peer" Member, "match.old" Index, "match.new" Index]
         "raft/changes.rs", "raft/tracker Progress.MaybeUpdate", "0.1";
-    /// A majority has the entry on disk, so it can no longer be lost.
+    /// A majority has the entry on disk, so it can no longer be lost. The leader counts the disks;
+    /// another member learns the index from a message of the leader.
     RaftCommit = "raft.commit" Loop Story
-        ["term" Term, "commit.old" Index, "commit.new" Index, "completed_by" Member, "waited" Nanos]
+        ["term" Term, "commit.old" Index, "commit.new" Index, "completed_by" Member, "waited" Nanos, "learned_from" Member]
         "raft/changes.rs", "raft raft.maybeCommit", "0.1";
     /// The state machine applies the entry, once, in log order.
     ApplyEntry = "apply.entry" Request Story
