@@ -21,6 +21,7 @@ use crate::{
 };
 use listen::Listener;
 
+mod ahead;
 mod broken;
 mod causes;
 mod chains;
