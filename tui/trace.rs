@@ -38,6 +38,7 @@ mod export;
 mod gather;
 mod live;
 mod slow;
+mod usual;
 
 use crate::source;
 use asked::Asked;

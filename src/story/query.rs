@@ -30,6 +30,7 @@ pub mod path;
 mod ranges;
 pub mod slow;
 mod stories;
+pub mod usual;
 
 pub use stories::Stories;
 

@@ -15,6 +15,7 @@ use super::{
     history::{History, OrderKey, place},
     pins::{Due, Pins},
     subscribe::{Filter, Offer, Subscriber},
+    usual::Usual,
 };
 use crate::{
     field, numbers,
@@ -29,6 +30,8 @@ use crate::{
 
 /// Passes from one keyframe, or sign of life, to the next: 100 ms.
 const KEYFRAME_PASSES: u64 = 4;
+/// Passes from one look at the usual durations to the next: a second.
+const USUAL_PASSES: u64 = 40;
 /// Passes from one search of the rings for pinned requests to the next: 50 ms.
 const RESCAN_PASSES: u64 = 2;
 /// The most lists of pinned requests that wait to be sent to the other members; later ones are
@@ -51,6 +54,7 @@ pub(super) struct State {
     watermark: u64,
     cover: Cover,
     pins: Pins,
+    usual: Usual,
     subscribers: Vec<Subscriber>,
     passes: u64,
     finished: u64,
@@ -72,6 +76,7 @@ impl State {
             watermark: 0,
             cover: Cover::default(),
             pins: Pins::new(SLOW_NS),
+            usual: Usual::default(),
             subscribers: Vec::new(),
             passes: 0,
             finished: 0,
@@ -126,7 +131,13 @@ impl State {
         }
         let records: Vec<Record> = self.history.records().map(|(_, record)| *record).collect();
         let past = self.offer_of(&records, now_ns);
-        subscribers.iter_mut().for_each(|subscriber| subscriber.begin(&past));
+        let usual = self.usual.told();
+        let usual: Vec<Record> =
+            usual.iter().map(|fields| self.usual_record(now_ns, fields)).collect();
+        let only_usual = self.offer_of(&usual, now_ns);
+        for subscriber in &mut subscribers {
+            subscriber.begin(if subscriber.filter().history { &past } else { &only_usual });
+        }
         self.subscribers.append(&mut subscribers);
     }
 
@@ -152,6 +163,12 @@ impl State {
         let is_frame = self.passes.is_multiple_of(KEYFRAME_PASSES);
         if is_frame {
             self.keyframe(now_ns, marks);
+        }
+        if self.passes.is_multiple_of(USUAL_PASSES) {
+            for fields in self.usual.due(now_ns) {
+                let record = self.usual_record(now_ns, &fields);
+                self.staging.insert(place(&record), record);
+            }
         }
         self.passes += 1;
         self.watermark = self.horizons[0];
@@ -231,6 +248,9 @@ impl State {
             return;
         };
         let record = self.finish(record, is_wanted);
+        if stage.family() == Family::Loop || id::kept(id) {
+            self.usual.count(&record, now_ns);
+        }
         if is_rpc {
             let is_end = u64::from(head.kind == Kind::Span as u8);
             self.finished += is_end;
@@ -334,6 +354,11 @@ impl State {
             record.set_length(clocks, 0);
             self.staging.insert(place(&record), record);
         }
+    }
+
+    fn usual_record(&self, now_ns: u64, fields: &[u64; 8]) -> Record {
+        let head = self.own_head(Stage::Usual, Kind::Keyframe);
+        Record::new(head, ring::next_clock(), now_ns, 0, fields)
     }
 
     fn note_lost(&mut self, thread: u8, records: u64, clock: u64, now_ns: u64) {
