@@ -79,10 +79,10 @@ impl Change {
             != (now.role, now.term, now.leader, now.vote)
     }
 
-    /// Records the change; `by` is the member whose message made it. The member's watermarks must
-    /// be stored before ([`super::Status`]): a keyframe after this record must not show the older
-    /// values.
-    pub(crate) fn record(&self, by: u64) {
+    /// Records the change; `by` is the member whose message made it, and `waited_ns` how long that
+    /// message waited for the raft thread. The member's watermarks must be stored before
+    /// ([`super::Status`]): a keyframe after this record must not show the older values.
+    pub(crate) fn record(&self, by: u64, waited_ns: u64) {
         let Self { before, now } = self;
         let campaigns = matches!(now.role, StateRole::PreCandidate | StateRole::Candidate);
         if campaigns && (before.role != now.role || before.term != now.term) {
@@ -110,7 +110,8 @@ impl Change {
                 term = now.term,
                 commit_old = before.commit,
                 commit_new = now.commit,
-                completed_by = by
+                completed_by = by,
+                waited = waited_ns
             );
         }
     }

@@ -48,12 +48,12 @@ mod cover;
 mod drain;
 mod history;
 mod pins;
+mod rate;
 mod subscribe;
 mod usual;
 
 use drain::State;
 use pins::REPORTED_MAX;
-pub use pins::is_waiting;
 use subscribe::Subscriber;
 pub use subscribe::{Batch, Filter, Subscription, TRACES_PER_SECOND};
 
@@ -177,8 +177,14 @@ impl Collector {
         self.lock().set_slow(threshold);
     }
 
+    /// Sets how many records a second the member's threads may write before they leave out the
+    /// quick steps of requests that were not chosen (`--trace-brief-above`; no limit at first).
+    pub fn set_brief_above(&self, records: u64) {
+        self.lock().set_brief_above(records);
+    }
+
     /// Keeps a request after all, as far as the rings still hold it: another member asks for it.
-    /// The next pass does the work, so the caller does not wait for the drain. At most 30 in 50 ms
+    /// The next pass does the work, so the caller does not wait for the drain. At most 30 in 100 ms
     /// are kept; the rest is left out.
     pub fn pin_reported(&self, id: u64) {
         let reported = &mut self.lock_left().reported;

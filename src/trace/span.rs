@@ -23,12 +23,24 @@ pub struct Span {
     link: u64,
     clock: u64,
     raw: u64,
+    kind: Kind,
     result: u8,
     reason: Option<Reason>,
     flags: u8,
     fields: [u64; 8],
     /// The span for `tracing`'s subscribers, if the step is kept and there is one.
     open: Option<Box<bridge::Open>>,
+}
+
+/// Raw ticks now, for the thread that takes what is handed over here; 0 while nothing is recorded.
+/// See [`waited_ns`].
+pub fn handed_over() -> u64 {
+    if ring::is_capturing() { raw_clock::now() } else { 0 }
+}
+
+/// Nanoseconds since a hand-over at these ticks; 0 if its time is not known.
+pub fn waited_ns(since: u64) -> u64 {
+    if since == 0 { 0 } else { raw_clock::to_ns(raw_clock::now().saturating_sub(since)) }
 }
 
 /// gRPC's code for a call that its client has cancelled.
@@ -42,7 +54,7 @@ impl Span {
         // Before the clock is read, so that this does not count as time of the step.
         let open = if bridge::is_on() { bridge::open(stage, id) } else { None };
         // Without capture the clocks are not read, so a step costs nothing else.
-        let is_on = ring::is_capturing();
+        let is_on = ring::is_capturing() && !ring::is_left_out(stage, id);
         let (clock, raw) = if is_on { (ring::next_clock(), raw_clock::now()) } else { (0, 0) };
         Span {
             stage,
@@ -50,6 +62,7 @@ impl Span {
             link: 0,
             clock,
             raw,
+            kind: Kind::Span,
             result: 0,
             reason: None,
             flags: 0,
@@ -89,6 +102,7 @@ impl Span {
         self.result = code;
         if code != 0 {
             self.flags |= FLAG_ERROR;
+            self.record_after_all();
         }
     }
 
@@ -96,6 +110,16 @@ impl Span {
     pub fn fail(&mut self, reason: Reason) {
         self.flags |= FLAG_ERROR;
         self.reason = Some(reason);
+        self.record_after_all();
+    }
+
+    /// A quick step that is left out under load is recorded if it fails. When it began is not known
+    /// then, so it is recorded as something that takes no time.
+    fn record_after_all(&mut self) {
+        if self.clock == 0 && ring::is_left_out(self.stage, self.id) {
+            self.kind = Kind::Mark;
+            (self.clock, self.raw) = (ring::next_clock(), raw_clock::now());
+        }
     }
 
     /// The step leaves no record, because it is repeated as a whole. Not for a step whose beginning
@@ -137,10 +161,14 @@ impl Drop for Span {
         if self.flags & FLAG_CANCELLED != 0 && self.result == 0 {
             self.result = CANCELED;
         }
-        if self.clock != 0 {
-            let clock_delta = ring::next_clock() - self.clock;
-            let raw_delta = raw_clock::now().saturating_sub(self.raw);
-            self.write(Kind::Span, clock_delta, raw_delta);
+        match self.kind {
+            _ if self.clock == 0 => (),
+            Kind::Mark => self.write(Kind::Mark, 0, 0),
+            _ => {
+                let clock_delta = ring::next_clock() - self.clock;
+                let raw_delta = raw_clock::now().saturating_sub(self.raw);
+                self.write(Kind::Span, clock_delta, raw_delta);
+            }
         }
         if let Some(open) = self.open.take() {
             let end = End { flags: self.flags, link: self.link, fields: &self.fields };

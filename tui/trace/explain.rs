@@ -13,7 +13,9 @@ use glass_etcd::{
         Recording,
         order::Order,
         query::{
-            Story,
+            Stories, Story,
+            ahead::{Ahead, ahead as of_path},
+            brief::brief,
             diff::{Consistency, Facts, Side},
             graph::{Graph, Verdict},
             path::{Segment, critical_path},
@@ -24,7 +26,7 @@ use glass_etcd::{
 };
 use serde_json::{Value, json};
 
-use super::{gather::Gathered, usual, words};
+use super::{ahead, gather::Gathered, usual, words};
 
 /// Writes the sections that follow the steps.
 pub(super) fn sections(
@@ -37,6 +39,8 @@ pub(super) fn sections(
     let path = critical_path(recording, order, story, &graph);
     let usuals = Usuals::of(recording);
     time(out, recording, &usuals, path.as_deref())?;
+    let stories = Stories::new(recording, order);
+    ahead::section(out, recording, &stood_behind(&stories, story, path.as_deref()))?;
     cost(out, recording, &graph)?;
     read(out, Side { recording, order, story }, &graph)?;
     if story.entry.is_some() {
@@ -76,6 +80,10 @@ fn time(
         )?;
     }
     Ok(())
+}
+
+fn stood_behind(stories: &Stories<'_>, story: &Story, path: Option<&[Segment]>) -> Vec<Ahead> {
+    path.map_or(Vec::new(), |path| of_path(stories, story, path))
 }
 
 fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Result<()> {
@@ -260,6 +268,8 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
         .map(|silent| json!({"endpoint": silent.endpoint, "reason": silent.reason}))
         .collect();
     let unheard: Vec<String> = story.unheard.iter().map(|id| format!("{id:016x}")).collect();
+    let stories = Stories::new(recording, order);
+    let stood = stood_behind(&stories, story, path.as_deref());
     let usuals = Usuals::of(recording);
     let path: Option<Vec<Value>> = path.map(|path| {
         path.iter().zip(usual::of_path(recording, &usuals, &path)).map(segment_json).collect()
@@ -268,10 +278,12 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
     json!({
         "dropped": recording.dropped,
         "missing": missing,
+        "brief": brief(recording, story),
         "unheard": unheard,
         "silent": silent,
         "gaps": gaps_json(recording, story),
         "path": path,
+        "ahead": ahead::json(recording, &stood),
         "usual": usual::json_of(rpc),
     })
 }

@@ -6,7 +6,7 @@ use glass_etcd::{
     story::{
         Event, Recording,
         order::Order,
-        query::{Story, Summary, requests, usual::Usuals},
+        query::{Story, Summary, brief::brief, requests, usual::Usuals},
     },
     trace::{Kind, Stage},
 };
@@ -151,6 +151,14 @@ pub(super) fn story(
             "{:>14}  {name:<10}  {:<STAGE$}  not captured",
             "unknown",
             missing.stage.name()
+        )?;
+    }
+    for member in brief(recording, story) {
+        let name = words::name(member, &recording.members);
+        writeln!(
+            out,
+            "{:>14}  {name:<10}  quick checks and look-ups, which were left out under load",
+            "unknown"
         )?;
     }
     for member_id in &story.unheard {

@@ -7,7 +7,7 @@ use glass_etcd::story::{
     query::{
         method_of,
         path::{Segment, Wait},
-        usual::{Finding, Piece, Usual, Usuals, finding},
+        usual::{Finding, Piece, Usual, Usuals, finding, of_piece},
     },
 };
 use serde_json::{Value, json};
@@ -36,11 +36,7 @@ pub(super) fn of_path(
     usuals: &Usuals,
     path: &[Segment],
 ) -> Vec<Option<Usual>> {
-    let of = |segment: &Segment| match segment.wait {
-        Wait::Step(_) => usuals.of_step(&recording.events[segment.to]),
-        Wait::Between(..) | Wait::Network | Wait::NotInTime | Wait::Unknown => None,
-    };
-    path.iter().map(of).collect()
+    path.iter().map(|segment| of_piece(recording, usuals, segment)).collect()
 }
 
 /// A usual duration as JSON.
@@ -99,6 +95,7 @@ fn sentence(recording: &Recording, piece: Piece) -> String {
     let what = match piece.segment.wait {
         Wait::Step(stage) => format!("{member}'s {}", stage.name()),
         Wait::Between(from, to) => format!("from {from} to {to} on {member}"),
+        Wait::HandOver(_) => format!("{} on {member}", piece.segment.wait),
         Wait::Network => format!("in transit to {member}"),
         Wait::NotInTime => "the wait for what did not come in time".to_owned(),
         Wait::Unknown => "not captured".to_owned(),
@@ -106,7 +103,7 @@ fn sentence(recording: &Recording, piece: Piece) -> String {
     let usual = match (piece.usual, piece.segment.wait) {
         (Some(usual), _) => format!(", which is normally {}", millis(usual.p50_ns)),
         (None, Wait::NotInTime | Wait::Unknown) => String::new(),
-        (None, Wait::Step(_) | Wait::Between(..) | Wait::Network) => {
+        (None, Wait::Step(_) | Wait::Between(..) | Wait::HandOver(_) | Wait::Network) => {
             ", whose usual duration is not known".to_owned()
         }
     };

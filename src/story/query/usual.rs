@@ -13,9 +13,10 @@ use crate::{
     field, fields,
     story::{Event, Recording},
     trace::{
-        METHODS, collect,
+        METHODS,
         record::{FLAG_NOISE, Kind},
         stage::Stage,
+        waiting::is_waiting,
     },
 };
 
@@ -89,7 +90,7 @@ impl Usuals {
         }
         let method = if event.stage == Stage::Rpc { field!(event, Rpc, method) } else { 0 };
         let name = usize::try_from(method).ok().and_then(|method| METHODS.get(method));
-        if event.stage == Stage::LockWait || name.is_some_and(|name| collect::is_waiting(name)) {
+        if event.stage == Stage::LockWait || name.is_some_and(|name| is_waiting(name)) {
             return None;
         }
         let list = self.by_time.get(&(event.member, event.boot, event.stage, method))?;
@@ -150,15 +151,22 @@ fn longest(recording: &Recording, usuals: &Usuals, path: &[Segment]) -> Option<P
     let total = path.iter().map(|segment| u128::from(segment.ns)).sum::<u128>().max(1);
     let pieces = path.iter().map(|segment| {
         let percent = u64::try_from(u128::from(segment.ns) * 100 / total).unwrap_or(100);
-        let usual = match segment.wait {
-            Wait::Step(_) => usuals.of_step(&recording.events[segment.to]),
-            Wait::Between(..) | Wait::Network | Wait::NotInTime | Wait::Unknown => None,
-        };
+        let usual = of_piece(recording, usuals, segment);
         Piece { segment: *segment, percent, usual: usual.filter(Usual::is_known) }
     });
     pieces.max_by_key(|piece| {
         piece.segment.ns.saturating_sub(piece.usual.map_or(0, |usual| usual.p50_ns))
     })
+}
+
+/// How long a piece of a path usually takes: only steps are counted.
+pub fn of_piece(recording: &Recording, usuals: &Usuals, segment: &Segment) -> Option<Usual> {
+    match segment.wait {
+        Wait::Step(_) => usuals.of_step(&recording.events[segment.to]),
+        Wait::Between(..) | Wait::HandOver(_) | Wait::Network | Wait::NotInTime | Wait::Unknown => {
+            None
+        }
+    }
 }
 
 #[cfg(test)]
@@ -193,8 +201,15 @@ mod tests {
         ];
         let rest = Point { stage: Stage::WalFsync, side: Side::End };
         let end = Point { stage: Stage::Rpc, side: Side::End };
-        let piece =
-            |wait, to, ns| Segment { from: 2, to, member: 0, wait, ns, is_estimated: false };
+        let piece = |wait, to, ns| Segment {
+            from: 2,
+            to,
+            member: 0,
+            wait,
+            ns,
+            until: 0,
+            is_estimated: false,
+        };
         let path = [
             piece(Wait::Step(Stage::WalFsync), 3, fsync_ns),
             piece(Wait::Between(rest, end), 2, took_ns - fsync_ns),

@@ -14,6 +14,7 @@ use super::{
     cover::{Cover, is_always_wanted},
     history::{History, OrderKey, place},
     pins::{Due, Pins},
+    rate::Rate,
     subscribe::{Filter, Offer, Subscriber},
     usual::Usual,
 };
@@ -22,7 +23,7 @@ use crate::{
     trace::{
         id, raw_clock,
         record::{FLAG_KEPT, Head, Kind, Record},
-        ring::{self, Reader, Ring},
+        ring::{self, Reader, Ring, Seen},
         stage::{Family, Stage},
         watermarks::Watermarks,
     },
@@ -32,13 +33,12 @@ use crate::{
 const KEYFRAME_PASSES: u64 = 4;
 /// Passes from one look at the usual durations to the next: a second.
 const USUAL_PASSES: u64 = 40;
-/// Passes from one search of the rings for pinned requests to the next: 50 ms.
-const RESCAN_PASSES: u64 = 2;
+/// Passes from one search of the rings for pinned requests to the next: 100 ms. A search looks at
+/// each record that still stands, a hundred thousand under load.
+const RESCAN_PASSES: u64 = 4;
 /// The most lists of pinned requests that wait to be sent to the other members; later ones are
 /// dropped.
 const REPORTS_MAX: usize = 16;
-/// The duration from which a request is slow, until it is set; in nanoseconds.
-const SLOW_NS: u64 = 100_000_000;
 
 /// For how many passes a record stays in staging.
 pub(super) const RESTS: usize = 2;
@@ -47,7 +47,9 @@ pub(super) const RESTS: usize = 2;
 pub(super) struct State {
     boot: u16,
     readers: Vec<Reader>,
-    staging: BTreeMap<OrderKey, Record>,
+    /// In the order in which they were read.
+    staging: Vec<Record>,
+    anchor: raw_clock::Newest,
     history: History,
     /// The clock when the last two passes began, the older first.
     horizons: [u64; RESTS],
@@ -55,7 +57,12 @@ pub(super) struct State {
     cover: Cover,
     pins: Pins,
     usual: Usual,
+    /// The requests of the last search of the rings. They are searched for once more, because a
+    /// record may have been written meanwhile by a thread that did not know of the pin yet.
+    searched: HashSet<u64>,
     subscribers: Vec<Subscriber>,
+    /// How fast the member's threads write records.
+    rate: Rate,
     passes: u64,
     finished: u64,
     kept: u64,
@@ -70,14 +77,17 @@ impl State {
         State {
             boot,
             readers: Vec::new(),
-            staging: BTreeMap::new(),
+            staging: Vec::new(),
+            anchor: raw_clock::Newest::default(),
             history: History::default(),
             horizons: [0; 2],
             watermark: 0,
             cover: Cover::default(),
-            pins: Pins::new(SLOW_NS),
+            pins: Pins::new(ring::SLOW_NS),
+            searched: HashSet::new(),
             usual: Usual::default(),
             subscribers: Vec::new(),
+            rate: Rate::default(),
             passes: 0,
             finished: 0,
             kept: 0,
@@ -89,6 +99,12 @@ impl State {
     /// Sets the duration from which a request is slow; see [`super::Collector::set_slow`].
     pub(super) fn set_slow(&mut self, threshold: Duration) {
         self.pins.slow_ns = u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX);
+        ring::set_slow_from(self.pins.slow_ns);
+    }
+
+    /// See [`super::Collector::set_brief_above`].
+    pub(super) fn set_brief_above(&mut self, records: u64) {
+        self.rate.limit = records;
     }
 
     /// Pins a request of another member; see [`super::Collector::pin_reported`].
@@ -108,7 +124,7 @@ impl State {
     pub(super) fn everything(&self) -> Vec<Record> {
         let mut all: BTreeMap<OrderKey, Record> =
             self.history.records().map(|(place, record)| (*place, *record)).collect();
-        all.extend(self.staging.iter().map(|(place, record)| (*place, *record)));
+        all.extend(self.staging.iter().map(|record| (place(record), *record)));
         for ring in ring::rings() {
             for record in (ring.oldest()..ring.head()).filter_map(|number| ring.get(number).ok()) {
                 let is_kept = id::kept(record.id()) || self.pins.contains(record.id());
@@ -156,6 +172,7 @@ impl State {
     /// gone.
     pub(super) fn pass(&mut self, now_ns: u64, marks: &Watermarks) -> bool {
         let began = ring::next_clock();
+        self.anchor = raw_clock::Newest::now();
         self.read_rings(now_ns, began);
         if self.passes.is_multiple_of(RESCAN_PASSES) {
             self.look_for_pinned(now_ns);
@@ -163,11 +180,12 @@ impl State {
         let is_frame = self.passes.is_multiple_of(KEYFRAME_PASSES);
         if is_frame {
             self.keyframe(now_ns, marks);
+            self.set_brief(now_ns);
         }
         if self.passes.is_multiple_of(USUAL_PASSES) {
             for fields in self.usual.due(now_ns) {
                 let record = self.usual_record(now_ns, &fields);
-                self.staging.insert(place(&record), record);
+                self.staging.push(record);
             }
         }
         self.passes += 1;
@@ -189,11 +207,12 @@ impl State {
     /// here to the other members.
     fn look_for_pinned(&mut self, now_ns: u64) {
         let Due { found, reported } = self.pins.due(now_ns);
-        let ids: HashSet<u64> = found.iter().chain(&reported).copied().collect();
-        if ids.is_empty() {
+        let fresh: HashSet<u64> = found.iter().chain(&reported).copied().collect();
+        let all = &fresh | &mem::replace(&mut self.searched, fresh.clone());
+        if all.is_empty() {
             return;
         }
-        self.rescan(&ids, now_ns);
+        self.rescan(&all, fresh.is_empty(), now_ns);
         if let Some(report) = &self.report
             && !found.is_empty()
         {
@@ -216,8 +235,14 @@ impl State {
         let mut readers = mem::take(&mut self.readers);
         for reader in &mut readers {
             let thread = reader.ring.thread;
-            let lost =
-                reader.drain(|ring, number, head, id| self.take(ring, number, (head, id), now_ns));
+            let lost = reader.drain(|ring, seen| match seen {
+                Seen::Record(number, head, id) => self.take(ring, number, (head, id), now_ns),
+                Seen::Begun(id) => self.pins.begun(id, now_ns),
+                Seen::Ended(id) => {
+                    self.finished += 1;
+                    self.pins.ended(id);
+                }
+            });
             if 0 < lost {
                 self.note_lost(thread, lost, clock, now_ns);
             }
@@ -261,7 +286,7 @@ impl State {
             self.learn(&record, now_ns);
         }
         if is_wanted || stage.family() == Family::Loop {
-            self.staging.insert(place(&record), record);
+            self.staging.push(record);
         }
     }
 
@@ -273,7 +298,7 @@ impl State {
         head.flags |= if is_kept { FLAG_KEPT } else { 0 };
         record.set_head(head);
         if head.kind != Kind::Key as u8 {
-            record.words[3] = raw_clock::since_start_ns(record.words[3]);
+            record.words[3] = self.anchor.since_start_ns(record.words[3]);
         }
         record
     }
@@ -294,13 +319,14 @@ impl State {
         }
     }
 
-    /// Searches all records still in the rings for requests that were pinned late, and for what
-    /// covers them.
-    fn rescan(&mut self, ids: &HashSet<u64>, now_ns: u64) {
+    /// Searches the records still in the rings for requests that were pinned late, and for what
+    /// covers them: all records, or those since the last search.
+    fn rescan(&mut self, ids: &HashSet<u64>, is_again: bool, now_ns: u64) {
         let mut found = Vec::new();
         let mut late = Cover::default();
-        self.each_standing(|ring, number, _, id| {
-            if ids.contains(&id)
+        let ends = self.each_standing(is_again, |ring, number, _, id| {
+            if ring::may_be_pinned(id)
+                && ids.contains(&id)
                 && let Ok(record) = ring.get(number)
             {
                 if matches!(record.stage(), Some(Stage::RaftEntry | Stage::ApplyEntry)) {
@@ -313,7 +339,7 @@ impl State {
             self.learn(record, now_ns);
         }
         if !late.is_empty() {
-            self.each_standing(|ring, number, head, _| {
+            self.each_standing(is_again, |ring, number, head, _| {
                 let stage = Stage::from_number(head.stage);
                 if stage.is_some_and(|stage| stage.family() == Family::Loop)
                     && let Ok(record) = ring.get(number)
@@ -323,22 +349,36 @@ impl State {
                 }
             });
         }
+        for (reader, end) in self.readers.iter_mut().zip(ends) {
+            reader.searched = end;
+        }
         for record in found {
             let record = self.finish(record, true);
             if !self.history.contains(&place(&record)) {
-                self.staging.insert(place(&record), record);
+                self.staging.push(record);
             }
         }
     }
 
-    fn each_standing(&self, mut each: impl FnMut(&Ring, u64, Head, u64)) {
+    /// Looks at every record in the rings, or at those since the last search, and returns up to
+    /// which record it looked in each ring.
+    fn each_standing(
+        &self,
+        is_again: bool,
+        mut each: impl FnMut(&Ring, u64, Head, u64),
+    ) -> Vec<u64> {
+        let mut ends = Vec::new();
         for reader in &self.readers {
-            for number in reader.ring.oldest()..reader.next {
+            let (oldest, end) = (reader.ring.oldest(), reader.ring.head());
+            let begin = if is_again { oldest.max(reader.searched) } else { oldest };
+            for number in begin..end {
                 if let Ok((head, id)) = reader.ring.peek(number) {
                     each(&reader.ring, number, head, id);
                 }
             }
+            ends.push(end);
         }
+        ends
     }
 
     /// A sample of the watermarks. They change while it is taken: each value is true at some moment
@@ -352,7 +392,7 @@ impl State {
             let head = self.own_head(stage, Kind::Keyframe);
             let mut record = Record::new(head, clock, now_ns, 0, &fields);
             record.set_length(clocks, 0);
-            self.staging.insert(place(&record), record);
+            self.staging.push(record);
         }
     }
 
@@ -361,12 +401,23 @@ impl State {
         Record::new(head, ring::next_clock(), now_ns, 0, fields)
     }
 
+    /// Begins or ends to leave out quick steps, by the number of records since the last keyframe.
+    fn set_brief(&mut self, now_ns: u64) {
+        let written = self.readers.iter().map(|reader| reader.ring.head()).sum();
+        let Some((is_on, records)) = self.rate.decide(written, now_ns) else { return };
+        ring::set_brief(is_on);
+        let fields = numbers!(Brief, on = is_on, records = records);
+        let head = self.own_head(Stage::Brief, Kind::Mark);
+        let record = Record::new(head, ring::next_clock(), now_ns, 0, &fields);
+        self.staging.push(record);
+    }
+
     fn note_lost(&mut self, thread: u8, records: u64, clock: u64, now_ns: u64) {
         self.lost += records;
         let head = Head { thread, ..self.own_head(Stage::Lost, Kind::Mark) };
         let fields = numbers!(Lost, from = self.horizons[1], to = clock, records = records);
         let record = Record::new(head, ring::next_clock(), now_ns, 0, &fields);
-        self.staging.insert(place(&record), record);
+        self.staging.push(record);
     }
 
     fn own_head(&self, stage: Stage, kind: Kind) -> Head {
@@ -376,11 +427,18 @@ impl State {
     /// Takes the complete records out of staging, and adds those that are wanted to the history and
     /// to the result.
     fn settle(&mut self, now_ns: u64) -> Vec<Record> {
-        let rest = self.staging.split_off(&(self.watermark + 1, 0, 0, 0));
-        let ready = mem::replace(&mut self.staging, rest);
-        let is_quiet = ready.values().filter(|record| is_loop(record)).count() <= QUIET;
+        let is_ready = |record: &Record| record.clock_end() <= self.watermark;
+        let (mut ready, rest) =
+            mem::take(&mut self.staging).into_iter().partition::<Vec<_>, _>(is_ready);
+        self.staging = rest;
+        // Each ring's records are nearly sorted. A search for a pinned request may have found one
+        // that had been read before.
+        ready.sort_by_cached_key(place);
+        ready.dedup_by_key(|record| place(record));
+        let is_quiet = ready.iter().filter(|record| is_loop(record)).count() <= QUIET;
         let mut wanted = Vec::new();
-        for (place, mut record) in ready {
+        for mut record in ready {
+            let place = place(&record);
             let mut head = record.head();
             let is_covered = is_loop(&record) && self.cover.covers(&record);
             self.cover.finish(&record);
