@@ -104,14 +104,18 @@ impl Change {
             );
         }
         if before.commit != now.commit {
+            // Only a leader counts disks.
+            let is_leader = now.role == StateRole::Leader;
+            let (completed_by, learned_from) = if is_leader { (by, 0) } else { (0, by) };
             mark!(
                 RaftCommit,
                 0,
                 term = now.term,
                 commit_old = before.commit,
                 commit_new = now.commit,
-                completed_by = by,
-                waited = waited_ns
+                completed_by = completed_by,
+                waited = waited_ns,
+                learned_from = learned_from
             );
         }
     }

@@ -164,15 +164,16 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
 }
 
 /// Whether 0 means that the field is absent: all types of raft messages share one record format, of
-/// which each uses a part; most fsyncs write neither term nor vote; most ranges ask for the newest
-/// revision and have no limit; and a wait of 0 was not measured, because nothing was handed over. A
-/// range that was refused has read nothing.
+/// which each uses a part; a commit is either counted or learned; most fsyncs write neither term
+/// nor vote; most ranges ask for the newest revision and have no limit; and a wait of 0 was not
+/// measured, because nothing was handed over. A range that was refused has read nothing.
 pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
     match event.stage {
         Stage::MvccRange if event.flags & FLAG_ERROR != 0 => true,
         Stage::MvccRange => ["asked", "limit", "more"].contains(&field),
         Stage::TreeIndexGet => ["visited", "again"].contains(&field),
         Stage::BufferGet | Stage::TxnBranch => field == "again",
+        Stage::WatchQueue => ["created_by", "of_call"].contains(&field),
         Stage::TxnCompare if field == "again" => true,
         // Values are not recorded.
         Stage::TxnCompare => {
@@ -180,6 +181,7 @@ pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
         }
         Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),
         Stage::WalFsync => ["term", "vote"].contains(&field),
+        Stage::RaftCommit => ["completed_by", "learned_from", "waited"].contains(&field),
         Stage::RaftInbox => ["queued", "waited", "from"].contains(&field),
         Stage::ReadIndexRound => ["answered", "woken", "before"].contains(&field),
         _ => ["waited", "woken", "gathered"].contains(&field),
