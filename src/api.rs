@@ -45,6 +45,7 @@ mod pace;
 mod pings;
 mod probes;
 mod process;
+mod refused;
 pub mod text;
 mod through;
 

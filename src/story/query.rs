@@ -72,6 +72,9 @@ pub enum Relation {
     Cause,
     /// Work of a loop for which the request is the reason: the removal of compacted revisions.
     Aftermath,
+    /// Work of another request, which the member has made to carry this one out: the grant of a
+    /// lock's lease, or the deletion of its key.
+    Part,
 }
 
 /// One step of a story.
@@ -228,6 +231,7 @@ impl<'a> Finder<'a> {
         let mut finder = Finder { stories, picked: BTreeMap::new() };
         finder.own(id);
         finder.loops(id);
+        finder.parts(id);
         if finder.picked.is_empty() {
             return None;
         }
@@ -354,6 +358,23 @@ impl<'a> Finder<'a> {
         }
     }
 
+    /// Adds the steps of the requests that the member has made to carry this one out.
+    fn parts(&mut self, id: u64) {
+        let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
+        let parts: BTreeSet<u64> = own
+            .filter_map(|event| match event.stage {
+                Stage::SessionGrant => Some(field!(event, SessionGrant, request)),
+                Stage::LockRelease => Some(field!(event, LockRelease, request)),
+                Stage::CampaignProclaim => Some(field!(event, CampaignProclaim, request)),
+                _ => None,
+            })
+            .collect();
+        for part in parts.into_iter().filter(|part| *part != 0) {
+            let all = self.stories.with_id(part).iter();
+            self.picked.extend(all.map(|at| (*at, Relation::Part)));
+        }
+    }
+
     /// Term and index of the request's entry.
     fn entry(&self, id: u64) -> Option<(u64, u64)> {
         let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
@@ -402,16 +423,18 @@ impl<'a> Finder<'a> {
                 missing.extend(unknown.map(|stage| Missing { member, stage: *stage }));
             }
         }
-        let mut own = self.stories.with_id(id).iter().map(|at| self.event(*at));
-        let rpc = own.find(|event| event.stage == Stage::Rpc);
-        if let Some(Event { member, .. }) = rpc {
-            let round = Stage::ReadIndexRound;
-            if !rounds.is_empty() && !has(*member, round) {
-                missing.push(Missing { member: *member, stage: round });
-            }
-            if !has(*member, Stage::Rpc) {
-                missing.push(Missing { member: *member, stage: Stage::Rpc });
-            }
+        let own = || self.stories.with_id(id).iter().map(|at| self.event(*at));
+        // A member that asked the leader about a lease has no round: the leader has.
+        let waited = own().filter(|event| event.stage == Stage::ReadIndexWait);
+        let waited: BTreeSet<u8> = waited.map(|event| event.member).collect();
+        let round = Stage::ReadIndexRound;
+        if !rounds.is_empty() {
+            let unknown = waited.into_iter().filter(|member| !has(*member, round));
+            missing.extend(unknown.map(|member| Missing { member, stage: round }));
+        }
+        let rpc = own().find(|event| event.stage == Stage::Rpc);
+        if let Some(Event { member, .. }) = rpc.filter(|rpc| !has(rpc.member, Stage::Rpc)) {
+            missing.push(Missing { member: *member, stage: Stage::Rpc });
         }
         missing
     }

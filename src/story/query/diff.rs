@@ -377,6 +377,7 @@ impl<'a> Looked<'a> {
             | Relation::Store
             | Relation::Cause
             | Relation::Aftermath
+            | Relation::Part
             | Relation::Round => match self.leader {
                 None => Part::Unknown,
                 Some(leader) if leader == member => Part::Leader,

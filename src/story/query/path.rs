@@ -76,14 +76,22 @@ pub fn critical_path(
     };
     let serving = event.member;
     let is_proposed = steps.start(Stage::RaftPropose, serving).is_some();
+    // A call without a lease waits for one first.
+    chain.step(Stage::SessionGrant, serving);
     if is_proposed || story.entry.is_some() {
         chain.write(serving, story, graph);
         chain.wait(serving);
+    } else if steps.start(Stage::LeaseForward, serving).is_some() {
+        chain.forward(graph);
     } else if steps.start(Stage::ReadIndexWait, serving).is_some() {
         chain.ask(serving, graph);
         chain.read(serving);
     } else if steps.start(Stage::MvccRange, serving).is_some() {
         chain.read(serving);
+    } else {
+        for stage in [Stage::MvccHash, Stage::BackendHash] {
+            chain.step(stage, serving);
+        }
     }
     chain.until(Some(Edge::End(rpc)));
     Some(chain.segments)
@@ -236,6 +244,9 @@ impl Chain<'_> {
         let (from, to) = (self.point(self.from), self.point(to));
         match (from.stage, to.stage) {
             (Stage::RaftSend, Stage::RaftReceive) => Wait::Network,
+            (Stage::LeaseForward, Stage::LeaseServe) | (Stage::LeaseServe, Stage::LeaseForward) => {
+                Wait::Network
+            }
             (stage, same) if stage == same && (from.side, to.side) == (Side::Start, Side::End) => {
                 Wait::Step(stage)
             }
@@ -342,6 +353,31 @@ impl Chain<'_> {
         }
         self.until(steps.end(Stage::ApplyEntry, serving));
         self.answer(steps.first(Stage::RaftPropose, serving));
+    }
+
+    /// A step of the member, if it has ended.
+    fn step(&mut self, stage: Stage, serving: u8) {
+        if let Some(end) = self.last_end(stage, serving) {
+            self.until(self.steps.start(stage, serving));
+            self.until(Some(end));
+        }
+    }
+
+    /// The last question to the leader over HTTP, whose answer was the request's.
+    fn forward(&mut self, graph: &Graph) {
+        let steps = self.steps;
+        let Some(forward) = graph.forwards.last().copied() else { return self.until(None) };
+        let link = steps.event(forward).link;
+        let served = steps.all(Stage::LeaseServe).find(|at| steps.event(*at).link == link);
+        self.until(Some(Edge::Start(forward)));
+        let Some(served) = served else {
+            self.until(None);
+            return self.until(Some(Edge::End(forward)));
+        };
+        self.until(Some(Edge::Start(served)));
+        self.ask(steps.event(served).member, graph);
+        self.until(Some(Edge::End(served)));
+        self.until(Some(Edge::End(forward)));
     }
 
     /// The waits that follow a call's own entry, or precede its read: for the lock, for the end of
