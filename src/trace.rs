@@ -32,6 +32,7 @@ pub mod id;
 #[cfg(test)]
 pub(crate) mod log_lines;
 pub mod message;
+pub mod methods;
 pub mod raw_clock;
 pub mod reason;
 pub mod record;

@@ -24,6 +24,8 @@
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
 //! stages and fields are public API: recordings, lessons and tests use them.
 
+pub use super::methods::METHODS;
+
 /// Whether a stage belongs to one request or to a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -89,73 +91,6 @@ pub struct Field {
     /// The unit of its number.
     pub unit: Unit,
 }
-
-/// The RPCs by the number that the field `method` carries. New ones go to the end.
-pub const METHODS: &[&str] = &[
-    "unknown",
-    "KV/Range",
-    "KV/Put",
-    "KV/DeleteRange",
-    "KV/Txn",
-    "KV/Compact",
-    "Maintenance/Status",
-    "Maintenance/Alarm",
-    "Cluster/MemberList",
-    "Health/Check",
-    "GET /health",
-    "GET /version",
-    "internal/Publish",
-    "internal/SetVersion",
-    "Health/Watch",
-    "Watch/Watch",
-    "Lease/LeaseGrant",
-    "Lease/LeaseRevoke",
-    "Lease/LeaseKeepAlive",
-    "Lease/LeaseTimeToLive",
-    "Lease/LeaseLeases",
-    "Maintenance/HashKV",
-    "Maintenance/Hash",
-    "Lock/Lock",
-    "Lock/Unlock",
-    "Election/Campaign",
-    "Election/Proclaim",
-    "Election/Leader",
-    "Election/Observe",
-    "Election/Resign",
-    "GET /livez",
-    "GET /readyz",
-    "internal/LeaseExpire",
-    "internal/LeaseCheckpoint",
-    "internal/AutoCompact",
-    "internal/RaiseAlarm",
-    "unknown method",
-    "KV/RangeStream",
-    "Maintenance/Defragment",
-    "Maintenance/Snapshot",
-    "Maintenance/MoveLeader",
-    "Maintenance/Downgrade",
-    "Cluster/MemberAdd",
-    "Cluster/MemberRemove",
-    "Cluster/MemberUpdate",
-    "Cluster/MemberPromote",
-    "Auth/AuthEnable",
-    "Auth/AuthDisable",
-    "Auth/AuthStatus",
-    "Auth/Authenticate",
-    "Auth/UserAdd",
-    "Auth/UserGet",
-    "Auth/UserList",
-    "Auth/UserDelete",
-    "Auth/UserChangePassword",
-    "Auth/UserGrantRole",
-    "Auth/UserRevokeRole",
-    "Auth/RoleAdd",
-    "Auth/RoleGet",
-    "Auth/RoleList",
-    "Auth/RoleDelete",
-    "Auth/RoleGrantPermission",
-    "Auth/RoleRevokePermission",
-];
 
 macro_rules! stages {
     ($($(#[doc = $doc:literal])+
@@ -576,6 +511,8 @@ impl Stage {
                 | Stage::QuotaCheck
                 | Stage::Admit
                 | Stage::AuthAuthorize
+                | Stage::TxnCompare
+                | Stage::TxnBranch
                 | Stage::TreeIndexPut
                 | Stage::TreeIndexTombstone
                 | Stage::TreeIndexGet

@@ -77,7 +77,7 @@ pub fn critical_path(
     let serving = event.member;
     let is_proposed = steps.start(Stage::RaftPropose, serving).is_some();
     // A call without a lease waits for one first.
-    chain.step(Stage::SessionGrant, serving);
+    chain.whole(Stage::SessionGrant, serving);
     if is_proposed || story.entry.is_some() {
         chain.write(serving, story, graph);
         chain.wait(serving);
@@ -90,7 +90,7 @@ pub fn critical_path(
         chain.read(serving);
     } else {
         for stage in [Stage::MvccHash, Stage::BackendHash] {
-            chain.step(stage, serving);
+            chain.whole(stage, serving);
         }
     }
     chain.until(Some(Edge::End(rpc)));
@@ -347,7 +347,7 @@ impl Chain<'_> {
     }
 
     /// A step of the member, if it has ended.
-    fn step(&mut self, stage: Stage, serving: u8) {
+    fn whole(&mut self, stage: Stage, serving: u8) {
         if let Some(end) = self.last_end(stage, serving) {
             self.until(self.steps.start(stage, serving));
             self.until(Some(end));
