@@ -81,6 +81,8 @@ pub enum Unit {
     Operator,
     /// 1 for the operations of a transaction whose comparisons hold, 0 for the others.
     Branch,
+    /// Why a watcher ended: an index into [`WATCH_ENDS`](super::value::WATCH_ENDS).
+    WatchEnd,
 }
 
 /// One of the record's eight words: its name and its unit.
@@ -343,6 +345,14 @@ macro_rules! vocabulary {
     WatchCreate = "watch.create" Request Story
         ["start" Revision, "revision" Revision, "watcher" Count, "watch_id" Count, "synced" Flag]
         "server/mvcc/watch.rs", "mvcc watchStream.Watch", "0.1";
+    /// The watcher ends, for this reason. One that was refused has no number.
+    WatchCancel = "watch.cancel" Request Story
+        ["watcher" Count, "watch_id" Signed, "why" WatchEnd, "compacted" Revision]
+        "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.recvLoop", "0.1";
+    /// The stream tells the client that its watcher has everything up to this revision.
+    WatchProgress = "watch.progress" Request Story
+        ["watch_id" Signed, "revision" Revision, "whole_stream" Flag]
+        "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.sendLoop", "0.1";
     /// The write's events are handed to the watchers of its keys, before the write can be read.
     WatchNotify = "watch.notify" Request Story
         ["revision" Revision, "events" Count, "synced" Count, "victims" Count]

@@ -378,6 +378,7 @@ impl<'a> Looked<'a> {
             | Relation::Cause
             | Relation::Aftermath
             | Relation::Part
+            | Relation::Delivery
             | Relation::Round => match self.leader {
                 None => Part::Unknown,
                 Some(leader) if leader == member => Part::Leader,
