@@ -80,6 +80,8 @@ pub enum Relation {
     Aftermath,
     /// A step of an election, of a step-down, or of the votes in between.
     Election,
+    /// Events of other requests, sent to the request's watcher.
+    Delivery,
     /// Work of another request, which the member has made to carry this one out: the grant of a
     /// lock's lease, or the deletion of its key.
     Part,
@@ -143,6 +145,9 @@ pub struct Summary {
     pub event: usize,
     /// Position of its end, which has the fields of the answer; `None` if it was not captured.
     pub end: Option<usize>,
+    /// Whether it is still under way, as far as is known: its end was not captured, and the member
+    /// has not started again since.
+    pub is_open: bool,
     /// gRPC code; `None` if no end was captured.
     pub code: Option<u8>,
     /// Duration in nanoseconds; `None` if no end was captured.
@@ -168,6 +173,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
                 key: None,
                 event: at,
                 end: None,
+                is_open: false,
                 code: None,
                 took_ns: None,
                 trace: None,
@@ -185,12 +191,26 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
             summary.end = Some(at);
         }
     }
+    note_open(recording, &mut list);
     name_keys(recording, &mut list);
     let callers = callers::contexts(recording);
     for summary in &mut list {
         summary.trace = callers.get(&summary.id).map(|caller| caller.trace);
     }
     list
+}
+
+/// Notes which requests are still under way.
+fn note_open(recording: &Recording, list: &mut [Summary]) {
+    let mut newest: HashMap<u8, u16> = HashMap::new();
+    for event in &recording.events {
+        let boot = newest.entry(event.member).or_insert(event.boot);
+        *boot = event.boot.max(*boot);
+    }
+    for request in list.iter_mut().filter(|request| request.end.is_none()) {
+        let begun = &recording.events[request.event];
+        request.is_open = newest.get(&begun.member) == Some(&begun.boot);
+    }
 }
 
 /// Fills in keys from other steps of a request, if the rpc's own was not captured.
@@ -244,6 +264,7 @@ impl<'a> Finder<'a> {
         finder.own(id);
         finder.loops(id);
         finder.parts(id);
+        finder.deliveries(id);
         if finder.picked.is_empty() {
             return None;
         }
@@ -384,6 +405,19 @@ impl<'a> Finder<'a> {
         for part in parts.into_iter().filter(|part| *part != 0) {
             let all = self.stories.with_id(part).iter();
             self.picked.extend(all.map(|at| (*at, Relation::Part)));
+        }
+    }
+
+    /// Adds the events that the request's watchers have received.
+    fn deliveries(&mut self, id: u64) {
+        let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
+        let created = own.filter(|event| event.stage == Stage::WatchCreate);
+        let watchers: BTreeSet<(u8, u16, u64)> = created
+            .map(|event| (event.member, event.boot, field!(event, WatchCreate, watcher)))
+            .collect();
+        for watcher in watchers {
+            let sent = self.stories.deliveries(watcher).iter();
+            self.picked.extend(sent.map(|at| (*at, Relation::Delivery)));
         }
     }
 

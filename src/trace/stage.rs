@@ -24,6 +24,8 @@
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
 //! stages and fields are public API: recordings, lessons and tests use them.
 
+pub use super::methods::METHODS;
+
 /// Whether a stage belongs to one request or to a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -81,6 +83,8 @@ pub enum Unit {
     Operator,
     /// 1 for the operations of a transaction whose comparisons hold, 0 for the others.
     Branch,
+    /// Why a watcher ended: an index into [`WATCH_ENDS`](super::value::WATCH_ENDS).
+    WatchEnd,
 }
 
 /// One of the record's eight words: its name and its unit.
@@ -91,73 +95,6 @@ pub struct Field {
     /// The unit of its number.
     pub unit: Unit,
 }
-
-/// The RPCs by the number that the field `method` carries. New ones go to the end.
-pub const METHODS: &[&str] = &[
-    "unknown",
-    "KV/Range",
-    "KV/Put",
-    "KV/DeleteRange",
-    "KV/Txn",
-    "KV/Compact",
-    "Maintenance/Status",
-    "Maintenance/Alarm",
-    "Cluster/MemberList",
-    "Health/Check",
-    "GET /health",
-    "GET /version",
-    "internal/Publish",
-    "internal/SetVersion",
-    "Health/Watch",
-    "Watch/Watch",
-    "Lease/LeaseGrant",
-    "Lease/LeaseRevoke",
-    "Lease/LeaseKeepAlive",
-    "Lease/LeaseTimeToLive",
-    "Lease/LeaseLeases",
-    "Maintenance/HashKV",
-    "Maintenance/Hash",
-    "Lock/Lock",
-    "Lock/Unlock",
-    "Election/Campaign",
-    "Election/Proclaim",
-    "Election/Leader",
-    "Election/Observe",
-    "Election/Resign",
-    "GET /livez",
-    "GET /readyz",
-    "internal/LeaseExpire",
-    "internal/LeaseCheckpoint",
-    "internal/AutoCompact",
-    "internal/RaiseAlarm",
-    "unknown method",
-    "KV/RangeStream",
-    "Maintenance/Defragment",
-    "Maintenance/Snapshot",
-    "Maintenance/MoveLeader",
-    "Maintenance/Downgrade",
-    "Cluster/MemberAdd",
-    "Cluster/MemberRemove",
-    "Cluster/MemberUpdate",
-    "Cluster/MemberPromote",
-    "Auth/AuthEnable",
-    "Auth/AuthDisable",
-    "Auth/AuthStatus",
-    "Auth/Authenticate",
-    "Auth/UserAdd",
-    "Auth/UserGet",
-    "Auth/UserList",
-    "Auth/UserDelete",
-    "Auth/UserChangePassword",
-    "Auth/UserGrantRole",
-    "Auth/UserRevokeRole",
-    "Auth/RoleAdd",
-    "Auth/RoleGet",
-    "Auth/RoleList",
-    "Auth/RoleDelete",
-    "Auth/RoleGrantPermission",
-    "Auth/RoleRevokePermission",
-];
 
 macro_rules! stages {
     ($($(#[doc = $doc:literal])+
@@ -451,6 +388,14 @@ macro_rules! vocabulary {
     WatchCreate = "watch.create" Request Story
         ["start" Revision, "revision" Revision, "watcher" Count, "watch_id" Count, "synced" Flag]
         "server/mvcc/watch.rs", "mvcc watchStream.Watch", "0.1";
+    /// The watcher ends, for this reason. One that was refused has no number.
+    WatchCancel = "watch.cancel" Request Story
+        ["watcher" Count, "watch_id" Signed, "why" WatchEnd, "compacted" Revision]
+        "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.recvLoop", "0.1";
+    /// The stream tells the client that its watcher has everything up to this revision.
+    WatchProgress = "watch.progress" Request Story
+        ["watch_id" Signed, "revision" Revision, "whole_stream" Flag]
+        "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.sendLoop", "0.1";
     /// The write's events are handed to the watchers of its keys, before the write can be read.
     WatchNotify = "watch.notify" Request Story
         ["revision" Revision, "events" Count, "synced" Count, "victims" Count]
@@ -619,6 +564,8 @@ impl Stage {
                 | Stage::QuotaCheck
                 | Stage::Admit
                 | Stage::AuthAuthorize
+                | Stage::TxnCompare
+                | Stage::TxnBranch
                 | Stage::TreeIndexPut
                 | Stage::TreeIndexTombstone
                 | Stage::TreeIndexGet

@@ -131,6 +131,7 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     news::a_put_reaches_its_watcher_in_the_trace(&scene).await;
     questions::a_watched_put_on_a_follower_answers_them_all(&scene).await;
     questions::gets_at_once_know_their_round_and_each_other(&scene).await;
+    news::a_watcher_is_open_until_it_ends_and_says_why(&scene).await;
     news::leases_are_traced_from_grant_to_end(&scene).await;
     locks::a_waiting_lock_names_the_key_before_its_own(&scene).await;
     locks::an_election_names_its_leader(&scene).await;

@@ -379,6 +379,7 @@ impl<'a> Looked<'a> {
             | Relation::Aftermath
             | Relation::Election
             | Relation::Part
+            | Relation::Delivery
             | Relation::Round => match self.leader {
                 None => Part::Unknown,
                 Some(leader) if leader == member => Part::Leader,
