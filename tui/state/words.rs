@@ -184,6 +184,7 @@ pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
         Stage::RaftCommit => ["completed_by", "learned_from", "waited"].contains(&field),
         Stage::RaftInbox => ["queued", "waited", "from"].contains(&field),
         Stage::ReadIndexRound => ["answered", "woken", "before"].contains(&field),
+        Stage::ElectionTimeout => field == "silent",
         _ => ["waited", "woken", "gathered"].contains(&field),
     }
 }

@@ -28,7 +28,7 @@ use glass_etcd::{
 };
 use serde_json::{Value, json};
 
-use super::{ahead, gather::Gathered, usual, words};
+use super::{ahead, gather::Gathered, through, usual, words};
 
 /// Writes the sections that follow the steps.
 pub(super) fn sections(
@@ -41,6 +41,7 @@ pub(super) fn sections(
     let path = critical_path(recording, order, story, &graph);
     let usuals = Usuals::of(recording);
     time(out, recording, &usuals, path.as_deref())?;
+    through::section(out, recording, &graph.through)?;
     let stories = Stories::new(recording, order);
     ahead::section(out, recording, &stood_behind(&stories, story, path.as_deref()))?;
     cost(out, recording, &graph)?;
@@ -95,7 +96,7 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
             out,
             "  an fsync on {}: {}, {}",
             words::name(fsync.member, &recording.members),
-            count(fsync.bytes, "byte", "bytes"),
+            words::count(fsync.bytes, "byte", "bytes"),
             shared(fsync.entries, "entry", "entries"),
         )?;
     }
@@ -116,7 +117,7 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
         let end = event.reason.map_or("answered", |reason| reason.text());
         writeln!(out, "  a question to {leader} over HTTP, {took}: {end}")?;
     }
-    let messages = count(graph.messages as u64, "message", "messages");
+    let messages = words::count(graph.messages as u64, "message", "messages");
     writeln!(out, "  {messages} between members; their bytes are not recorded")
 }
 
@@ -128,11 +129,6 @@ pub(super) fn shared(number: u64, one: &str, many: &str) -> String {
         2 => format!("shared with 1 other {one}"),
         _ => format!("shared with {} other {many}", number - 1),
     }
-}
-
-/// `1 message`, `2 messages`.
-pub(super) fn count(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// How often: `once`, `2 times`.
@@ -153,7 +149,7 @@ fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
         }
         (Consistency::Linearizable, Some((at, acks))) => {
             let leader = words::name(side.recording.events[at].member, members);
-            let acks = count(acks, "member", "members");
+            let acks = words::count(acks, "member", "members");
             writeln!(
                 out,
                 "  linearizable: {leader} leads, as {acks} confirmed, itself among them"
@@ -173,7 +169,7 @@ fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
         (found.file, "the file"),
     ] {
         if number != 0 {
-            writeln!(out, "  {} from {place}", count(number, "value", "values"))?;
+            writeln!(out, "  {} from {place}", words::count(number, "value", "values"))?;
         }
     }
     Ok(())
@@ -224,7 +220,7 @@ fn stored(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Res
         let [old, new] = change!(event, BackendCommit, index);
         let entries = new.saturating_sub(old);
         let shared = shared(entries, "entry", "entries");
-        let rows = count(stored.writes, "row", "rows");
+        let rows = words::count(stored.writes, "row", "rows");
         writeln!(out, "  {name}: by a transaction of {rows}, {shared}")?;
     }
     if graph.stored.is_empty() {
@@ -319,6 +315,7 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
         "silent": silent,
         "gaps": gaps_json(recording, story),
         "path": path,
+        "through": through::json(recording, &graph.through),
         "ahead": ahead::json(recording, &stood),
         "usual": usual::json_of(rpc),
     })

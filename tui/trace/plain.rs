@@ -23,26 +23,37 @@ const STAGE: usize = 20;
 /// Width of a step's usual duration.
 const USUAL: usize = 24;
 
-/// Writes the list of requests, the newest last.
-pub(crate) fn list(out: &mut impl Write, recording: &Recording, order: &Order) -> io::Result<()> {
-    rows(out, recording, order, |_| true)?;
+/// Writes the list of requests, the newest last, with these other rows at their times.
+pub(crate) fn list(
+    out: &mut impl Write,
+    recording: &Recording,
+    order: &Order,
+    others: Vec<(i128, String)>,
+) -> io::Result<()> {
+    rows(out, recording, order, |_| true, others)?;
     reach(out, recording, order)?;
     losses(out, recording)
 }
 
-/// Writes a header, and a line for each request that is meant.
+/// Writes a header, a line for each request that is meant, and the other rows.
 fn rows(
     out: &mut impl Write,
     recording: &Recording,
     order: &Order,
     is_meant: impl Fn(&Summary) -> bool,
+    others: Vec<(i128, String)>,
 ) -> io::Result<()> {
     writeln!(
         out,
         "{:<16}  {:<15}  {:<10}  {:>12}  {:<12}  REQUEST",
         "ID", "BEGAN (UTC)", "MEMBER", "TOOK", "RESULT"
     )?;
+    let mut others = others.into_iter().peekable();
     for request in by_time(recording, order).into_iter().filter(is_meant) {
+        let began = began(&request, recording, order);
+        while let Some((_, row)) = others.next_if(|(at, _)| *at <= began) {
+            writeln!(out, "{row}")?;
+        }
         let key = request.key.as_ref().map(|key| format!(" {}", key.display())).unwrap_or_default();
         let trace = request.trace.map(|trace| format!("  trace {trace:032x}")).unwrap_or_default();
         let took = request.took_ns.map(|ns| words::millis(i128::from(ns)));
@@ -50,14 +61,14 @@ fn rows(
             out,
             "{:016x}  {:<15}  {:<10}  {:>12}  {:<12}  {}{key}{trace}",
             request.id,
-            words::time_of_day(began(&request, recording, order)),
+            words::time_of_day(began),
             words::name(request.member, &recording.members),
             took.unwrap_or_else(|| "…".to_owned()),
             words::code(request.code),
             request.method,
         )?;
     }
-    Ok(())
+    others.try_for_each(|(_, row)| writeln!(out, "{row}"))
 }
 
 /// Writes the requests of a caller's trace, of which there are several.
@@ -74,7 +85,7 @@ pub(super) fn of_trace(
         return requests.try_for_each(|one| writeln!(out, "{}", list_json(&one, recording)));
     }
     writeln!(out, "{} captured requests are in trace {trace:032x}", ids.len())?;
-    rows(out, recording, order, is_meant)?;
+    rows(out, recording, order, is_meant, Vec::new())?;
     losses(out, recording)
 }
 
@@ -115,7 +126,7 @@ fn began(request: &Summary, recording: &Recording, order: &Order) -> i128 {
 }
 
 /// The time of a span is that of its end; this is that of its start.
-fn start_of(event: &Event, time: i128) -> i128 {
+pub(super) fn start_of(event: &Event, time: i128) -> i128 {
     let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
     if is_at_end { time - i128::from(event.took_ns) } else { time }
 }
@@ -161,6 +172,12 @@ pub(super) fn story(
             "unknown"
         )?;
     }
+    unheard(out, gathered, story)?;
+    losses(out, recording)
+}
+
+/// Writes the members of which nothing is known.
+pub(super) fn unheard(out: &mut impl Write, gathered: &Gathered, story: &Story) -> io::Result<()> {
     for member_id in &story.unheard {
         writeln!(
             out,
@@ -172,7 +189,7 @@ pub(super) fn story(
         let Silent { endpoint, reason } = silent;
         writeln!(out, "{:>14}  {endpoint}  no records from there: {reason}", "unknown")?;
     }
-    losses(out, recording)
+    Ok(())
 }
 
 fn header(out: &mut impl Write, recording: &Recording, story: &Story) -> io::Result<()> {
@@ -311,7 +328,7 @@ mod tests {
 
     #[test]
     fn the_list_names_method_key_and_result() {
-        let lines = lines(|out, recording, order| list(out, recording, order).unwrap());
+        let lines = lines(|out, recording, order| list(out, recording, order, Vec::new()).unwrap());
         let line = &lines[1];
         assert!(line.starts_with("0000000000000203  "), "{line}");
         assert!(line.ends_with("etcd-02         2.000 ms  ok            KV/Put foo"), "{line}");

@@ -39,6 +39,11 @@ pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
     words.join(" ")
 }
 
+/// `1 message`, `2 messages`.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// One value in its unit.
 pub(crate) fn value(field: &Field, number: u64, members: &[MemberInfo]) -> String {
     let named = |names: &[&str]| {

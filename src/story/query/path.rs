@@ -23,6 +23,8 @@
 //! request that failed, or whose client disconnected, waited in vain for the first event that did
 //! not come before its end ([`Wait::NotInTime`]), whether that event came later or never.
 
+mod cut;
+
 pub use super::wait::{Point, Side, Taker, Wait};
 use super::{
     Story,
@@ -94,7 +96,7 @@ pub fn critical_path(
         }
     }
     chain.until(Some(Edge::End(rpc)));
-    Some(chain.segments)
+    Some(graph.through.cut(recording, chain.segments))
 }
 
 /// A point in time at an event, by its position.
