@@ -163,9 +163,13 @@ fn longest(recording: &Recording, usuals: &Usuals, path: &[Segment]) -> Option<P
 pub fn of_piece(recording: &Recording, usuals: &Usuals, segment: &Segment) -> Option<Usual> {
     match segment.wait {
         Wait::Step(_) => usuals.of_step(&recording.events[segment.to]),
-        Wait::Between(..) | Wait::HandOver(_) | Wait::Network | Wait::NotInTime | Wait::Unknown => {
-            None
-        }
+        Wait::Between(..)
+        | Wait::HandOver(_)
+        | Wait::Network
+        | Wait::SilentLeader
+        | Wait::NoLeader
+        | Wait::NotInTime
+        | Wait::Unknown => None,
     }
 }
 
