@@ -183,8 +183,8 @@ pub fn flags(span: &Span) -> u32 {
 pub const RPC_ATTRIBUTES: [&str; 4] =
     ["rpc.system.name", "rpc.method", "rpc.response.status_code", "error.type"];
 
-/// The attributes of a request over HTTP, as OpenTelemetry's conventions for HTTP servers name them.
-/// `error.type` comes with a status of 500 or more.
+/// The attributes of a request over HTTP, as OpenTelemetry's conventions for HTTP servers name
+/// them. `error.type` comes with a status of 500 or more.
 pub const HTTP_ATTRIBUTES: [&str; 5] =
     ["http.request.method", "http.route", "url.path", "url.scheme", "http.response.status_code"];
 
