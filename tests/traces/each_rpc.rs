@@ -68,8 +68,9 @@ const SERIALIZABLE: Stages = &[CHECKED, "auth.authenticate", READ];
 const SORTED: Stages = &[CHECKED, "auth.authenticate", ROUND, "read.thread", READ];
 const LINEARIZABLE: Stages = &[CHECKED, "auth.authenticate", ROUND, READ];
 
-/// Whether a value is in the buffer or in the file is chance, and `traces::gets` checks it.
-const BY_CHANCE: Stage = Stage::BackendGet;
+/// Whether a value is in the buffer or in the file is chance, and whether a read takes so long that
+/// it needs a thread of its own. `traces::gets` checks both.
+const BY_CHANCE: [Stage; 2] = [Stage::BackendGet, Stage::ReadThread];
 
 /// Stages that only a member has which asks the leader, or is asked as the leader.
 const BETWEEN: [Stage; 2] = [Stage::LeaseForward, Stage::LeaseServe];
@@ -472,7 +473,7 @@ fn compare(
             (event.id, event.member) == (end.id, member)
                 && event.stage.family() == Family::Request
                 && event.kind != Kind::Begin
-                && event.stage != BY_CHANCE
+                && !BY_CHANCE.contains(&event.stage)
         };
         let own = recording.events.iter().filter(is_seen);
         let seen: BTreeSet<Stage> = own.map(|event| event.stage).collect();
