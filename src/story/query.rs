@@ -64,6 +64,9 @@ pub enum Relation {
     Cause,
     /// Work of a loop for which the request is the reason: the removal of compacted revisions.
     Aftermath,
+    /// A time in which a member that took part in the request had no CPU, or its process stood
+    /// still.
+    Stall,
 }
 
 /// One step of a story.
@@ -227,6 +230,7 @@ impl<'a> Finder<'a> {
         }
         let maybe_told = finder.caught_up();
         let rounds = finder.rounds(id);
+        finder.stalls(id);
         let missing = finder.missing(id, entry.is_some() && !is_lost, &rounds);
         let unheard = finder.unheard(entry.is_some() && !is_lost);
         let (title, steps) = (finder.title(id), finder.steps());
@@ -331,6 +335,26 @@ impl<'a> Finder<'a> {
             let removed = self.stories.compactions(revision).iter();
             self.picked.extend(removed.map(|at| (*at, Relation::Aftermath)));
         }
+    }
+
+    /// Adds the times in which a member that took part stood still, or had to wait for a CPU, while
+    /// the caller waited.
+    fn stalls(&mut self, id: u64) {
+        let stories = self.stories;
+        let own = stories.with_id(id).iter().copied();
+        let is_callers = |at: &usize| {
+            let stage = self.event(*at).stage;
+            stage == Stage::Rpc || stage.is_at_edge()
+        };
+        let life: Vec<[i128; 2]> = own.filter(is_callers).map(|at| stories.life(at)).collect();
+        let Some(from) = life.iter().map(|[from, _]| *from).min() else { return };
+        let to = life.iter().map(|[_, to]| *to).max().unwrap_or(from);
+        let members: BTreeSet<u8> = self.picked.keys().map(|at| self.event(*at).member).collect();
+        let met = stories.stalls.iter().copied().filter(|at| {
+            let [began, ended] = stories.life(*at);
+            members.contains(&self.event(*at).member) && began < to && from < ended
+        });
+        self.picked.extend(met.map(|at| (at, Relation::Stall)).collect::<Vec<_>>());
     }
 
     /// Term and index of the request's entry.

@@ -37,7 +37,7 @@ use std::{
     io, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -47,11 +47,13 @@ mod cover;
 mod drain;
 mod history;
 mod pins;
+mod pulse;
 mod subscribe;
 
 use drain::State;
 use pins::REPORTED_MAX;
 pub use pins::is_waiting;
+use pulse::Pulse;
 use subscribe::Subscriber;
 pub use subscribe::{Batch, Filter, Subscription, TRACES_PER_SECOND};
 
@@ -67,6 +69,16 @@ use super::{
 const PASS: Duration = Duration::from_millis(25);
 /// The most loop records of a pass of which all are kept: 2000 a second.
 pub const QUIET: usize = 50;
+
+/// The duration from which a request is slow, until it is set; in nanoseconds.
+const SLOW_NS_DEFAULT: u64 = 100_000_000;
+/// The same as the collector of this process has it, for those that write records.
+static SLOW_NS: AtomicU64 = AtomicU64::new(SLOW_NS_DEFAULT);
+
+/// Whether a request that takes this many nanoseconds is slow (`--trace-slow-ms`).
+pub fn is_slow(ns: u64) -> bool {
+    SLOW_NS.load(Ordering::Relaxed) <= ns
+}
 
 /// The member's identity, for [`start`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,8 +145,9 @@ pub fn start(info: Info) -> io::Result<Arc<Collector>> {
 }
 
 fn drain(collector: &Weak<Collector>) {
+    let mut pulse = Pulse::new();
     loop {
-        thread::sleep(PASS);
+        pulse.rest();
         let Some(collector) = collector.upgrade() else { return };
         raw_clock::anchor();
         collector.pass(now_ns());
@@ -172,6 +185,8 @@ impl Collector {
 
     /// Sets the duration from which a request counts as slow (`--trace-slow-ms`; 100 ms at first).
     pub fn set_slow(&self, threshold: Duration) {
+        let threshold = u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX);
+        SLOW_NS.store(threshold, Ordering::Relaxed);
         self.lock().set_slow(threshold);
     }
 

@@ -188,6 +188,8 @@ impl Drop for Own {
 pub struct Ring {
     /// Position of its thread in [`THREADS`].
     pub thread: u8,
+    /// The system's number of the thread that made it, which is its own.
+    pub tid: i32,
     slots: Box<[[AtomicU64; WORDS]]>,
     head: AtomicU64,
     closed: AtomicBool,
@@ -202,7 +204,8 @@ impl Ring {
     pub fn new(thread: u8, slots: usize) -> Ring {
         assert!(slots.is_power_of_two(), "the place of a record is found with a mask");
         let slots = (0..slots).map(|_| [const { AtomicU64::new(0) }; WORDS]).collect();
-        Ring { thread, slots, head: AtomicU64::new(0), closed: AtomicBool::new(false) }
+        let tid = nix::unistd::gettid().as_raw();
+        Ring { thread, tid, slots, head: AtomicU64::new(0), closed: AtomicBool::new(false) }
     }
 
     fn register(thread: u8) -> Arc<Ring> {

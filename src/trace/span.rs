@@ -14,6 +14,31 @@ use super::{
     stage::Stage,
 };
 
+/// A point of the member's time: what a record notes at the beginning and at the end of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// The member's clock; 0 without capture.
+    pub clock: u64,
+    /// The raw tick.
+    pub raw: u64,
+}
+
+impl Moment {
+    /// This moment, which takes the next value of the member's clock. Without capture nothing is
+    /// read.
+    pub fn now() -> Moment {
+        match ring::is_capturing() {
+            true => Moment { clock: ring::next_clock(), raw: raw_clock::now() },
+            false => Moment::default(),
+        }
+    }
+
+    /// Nanoseconds from an earlier moment to this one.
+    pub fn since(self, earlier: Moment) -> u64 {
+        raw_clock::to_ns(self.raw.saturating_sub(earlier.raw))
+    }
+}
+
 /// A step that is under way. Not `Clone`, and it must not cross a channel: only the id does.
 #[derive(Debug)]
 #[must_use = "the record is written when the guard is dropped"]
@@ -104,6 +129,11 @@ impl Span {
         self.clock = 0;
     }
 
+    /// When the step began.
+    pub fn began(&self) -> Moment {
+        Moment { clock: self.clock, raw: self.raw }
+    }
+
     /// The id under which the step is recorded.
     pub fn id(&self) -> u64 {
         self.id
@@ -173,6 +203,29 @@ pub fn mark(stage: Stage, id: u64, link: u64, flags: u8, fields: &[u64; 8]) {
     });
 }
 
+/// Writes the record of a step that is over, and of which it was known only at its end that it is
+/// wanted, or for which request it was taken. Use `past!`, which checks the fields. The bridge gets
+/// no such steps: a span of `tracing` begins when it is opened.
+pub fn past(stage: Stage, id: u64, (from, to): (Moment, Moment), fields: &[u64; 8]) {
+    if from.clock == 0 || to.clock == 0 {
+        return;
+    }
+    ring::push(&ring::Write {
+        stage,
+        kind: Kind::Span,
+        flags: 0,
+        result: 0,
+        clock: from.clock,
+        raw: from.raw,
+        clock_delta: to.clock.saturating_sub(from.clock),
+        raw_delta: to.raw.saturating_sub(from.raw),
+        reason: None,
+        id,
+        link: 0,
+        fields,
+    });
+}
+
 /// `stage!(WalFsync, id, first = 3, last = 9)` opens a step and returns its guard.
 #[macro_export]
 macro_rules! stage {
@@ -207,6 +260,16 @@ macro_rules! numbers {
         $(fields[$crate::slot!($stage, $field).at()] =
             u64::try_from($value).unwrap_or(u64::MAX);)*
         fields
+    }};
+}
+
+/// `past!(AnswerFlush, id, from, to, bytes = 9)` records a step that is over, between two
+/// [`Moment`]s.
+#[macro_export]
+macro_rules! past {
+    ($stage:ident, $id:expr, $from:expr, $to:expr $(, $field:ident = $value:expr)* $(,)?) => {{
+        let fields = $crate::numbers!($stage $(, $field = $value)*);
+        $crate::trace::past($crate::trace::Stage::$stage, $id, ($from, $to), &fields);
     }};
 }
 

@@ -48,12 +48,14 @@ mod told;
 mod truth;
 mod unknown;
 mod unread;
+mod waiting;
 mod way;
 
 /// Stages that the first test does not see, and why.
 const UNSEEN: &[(Stage, &str)] = &[
     (Stage::RaftLost, "only when a leader dies under load; the test of departed leaders does that"),
     (Stage::ElectionTransfer, "only when a leader receives SIGTERM; the same test does that"),
+    (Stage::ProcessStalled, "only when a process is stopped; the test of standstills does that"),
     (Stage::Lost, "only when records were overwritten unread; the collector's tests do that"),
     (Stage::WatchVictim, "only when the queue of a stream is full; the watchers' tests do that"),
     (Stage::LeaseCheckpoint, "only when it is switched on; the test of checkpoints does that"),
@@ -61,6 +63,9 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::AnswerPiece, "as above"),
     (Stage::AnswerEnded, "as above"),
 ];
+
+/// A stage that depends on how busy the machine is.
+const BY_CHANCE: &[Stage] = &[Stage::CpuWait];
 
 /// A cluster of three members and its records.
 struct Scene {
@@ -124,7 +129,7 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
         .flat_map(|event| [Some(event.stage), event.key.as_ref().map(|_| Stage::Key)])
         .flatten()
         .collect();
-    let is_unseen = |stage: &&Stage| !seen.contains(stage);
+    let is_unseen = |stage: &&Stage| !seen.contains(stage) && !BY_CHANCE.contains(stage);
     let unseen: Vec<Stage> = Stage::ALL.iter().filter(is_unseen).copied().collect();
     let expected: Vec<Stage> = UNSEEN.iter().map(|(stage, _)| *stage).collect();
     assert_eq!(expected, unseen, "stages that were not seen");

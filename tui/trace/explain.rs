@@ -23,6 +23,8 @@ use glass_etcd::{
 };
 use serde_json::{Value, json};
 
+mod stalls;
+
 use super::{gather::Gathered, words};
 
 /// Writes the sections that follow the steps.
@@ -35,6 +37,7 @@ pub(super) fn sections(
     let graph = Graph::of(recording, order, story);
     let path = critical_path(recording, order, story, &graph);
     time(out, recording, path.as_deref())?;
+    stalls::write(out, Side { recording, order, story }, &graph)?;
     cost(out, recording, &graph)?;
     read(out, Side { recording, order, story }, &graph)?;
     if story.entry.is_some() {

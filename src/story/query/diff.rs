@@ -358,6 +358,7 @@ impl<'a> Looked<'a> {
             | Relation::Store
             | Relation::Cause
             | Relation::Aftermath
+            | Relation::Stall
             | Relation::Round => match self.leader {
                 None => Part::Unknown,
                 Some(leader) if leader == member => Part::Leader,

@@ -1,9 +1,12 @@
-//! The critical path: what a request waited for, from the beginning of its rpc to its end.
+//! The critical path: what a request waited for, from the arrival of its first byte to the last
+//! byte of its answer, as far as these are known; otherwise from the beginning of its rpc to its
+//! end.
 //!
 //! ```text
-//!   serving   ├ … ┤ … ┤                                      ├ … ┤ apply.entry ┤ … ┤
-//!   leader            ├ in transit ┤ … ┤        ├ in transit ┤ … ┤
-//!   a third                            ├ wal.fsync ┤
+//!            rpc.queue                                                         answer.flush
+//!   serving   ├───┤ … ┤ … ┤                                      ├ … ┤ apply.entry ┤ … ├───┤
+//!   leader                ├ in transit ┤ … ┤        ├ in transit ┤ … ┤
+//!   a third                                ├ wal.fsync ┤
 //! ```
 //!
 //! A piece is named by what was recorded. One that begins and ends with a step is time in that
@@ -16,10 +19,13 @@
 //! members is a message in transit. Its length depends on how [`Order`] has aligned the clocks: it
 //! is marked as an estimate.
 //!
-//! Invariant: the pieces leave no gap, so they add up to the rpc's duration. Where an event of the
-//! chain was not captured, the piece around it is [`Wait::Unknown`], not distributed by a guess. A
-//! request that failed, or whose client disconnected, waited in vain for the first event that did
-//! not come before its end ([`Wait::NotInTime`]), whether that event came later or never.
+//! While the process of a member stood still, it did nothing else: this part of a piece is named
+//! after it ([`stalls`]).
+//!
+//! Invariant: the pieces leave no gap, so they add up to the duration of the whole. Where an event
+//! of the chain was not captured, the piece around it is [`Wait::Unknown`], not distributed by a
+//! guess. A request that failed, or whose client disconnected, waited in vain for the first event
+//! that did not come before its end ([`Wait::NotInTime`]), whether that event came later or never.
 
 use std::fmt;
 
@@ -32,6 +38,8 @@ use crate::{
     story::{Recording, order::Order},
     trace::{message, record::FLAG_CANCELLED, record::Kind, stage::Stage},
 };
+
+mod stalls;
 
 /// The name of a piece of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,6 +140,7 @@ pub fn critical_path(
         segments: Vec::new(),
     };
     let serving = event.member;
+    let began = chain.arrive(serving, rpc);
     let is_proposed = steps.start(Stage::RaftPropose, serving).is_some();
     if is_proposed || story.entry.is_some() {
         chain.write(serving, story, graph);
@@ -143,7 +152,8 @@ pub fn critical_path(
         chain.read(serving);
     }
     chain.until(Some(Edge::End(rpc)));
-    Some(chain.segments)
+    chain.leave(serving);
+    Some(stalls::apart(&steps, order, began, chain.segments))
 }
 
 /// Where an event starts or ends, by its position.
@@ -252,6 +262,51 @@ impl Chain<'_> {
             Edge::End(_) => Side::End,
         };
         Point { stage: event.stage, side }
+    }
+
+    /// The part before the rpc. Returns where the path begins.
+    fn arrive(&mut self, serving: u8, rpc: usize) -> i128 {
+        let stages = [Stage::SocketQueue, Stage::RpcReceive, Stage::RpcQueue];
+        let known: Vec<usize> =
+            stages.into_iter().filter_map(|stage| self.steps.first(stage, serving)).collect();
+        let began = self.now;
+        let starts = known.iter().map(|at| self.time(Edge::Start(*at)));
+        self.now = starts.min().unwrap_or(began).min(began);
+        let start = self.now;
+        for at in known {
+            let is_last = self.steps.event(at).stage == Stage::RpcQueue;
+            let end = if is_last { began } else { self.time(Edge::End(at)) };
+            self.edge(at, end.clamp(self.now, began));
+        }
+        if let Some(last) = self.segments.last_mut().filter(|_| self.now == began) {
+            last.to = rpc;
+        }
+        // If `rpc.queue` was not captured.
+        self.until(Some(Edge::Start(rpc)).filter(|_| self.now != began));
+        (self.now, self.from, self.is_broken) = (began, Edge::Start(rpc), false);
+        start
+    }
+
+    /// The part after the rpc.
+    fn leave(&mut self, serving: u8) {
+        if let Some(at) = self.steps.first(Stage::AnswerFlush, serving) {
+            self.end = self.time(Edge::End(at)).max(self.now);
+            self.edge(at, self.end);
+        }
+    }
+
+    /// A step at the edge of the member, which begins where the one before it ended.
+    fn edge(&mut self, at: usize, end: i128) {
+        let event = self.steps.event(at);
+        self.segments.push(Segment {
+            from: if self.segments.is_empty() { at } else { self.from.at() },
+            to: at,
+            member: event.member,
+            wait: Wait::Step(event.stage),
+            ns: u64::try_from(end - self.now).unwrap_or(0),
+            is_estimated: false,
+        });
+        (self.now, self.from) = (end, Edge::End(at));
     }
 
     fn message(&mut self, ends: (Option<usize>, Option<usize>)) {

@@ -1,5 +1,6 @@
 mod causes;
 mod diff;
+mod edge;
 mod slow;
 mod stories;
 

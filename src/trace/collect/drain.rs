@@ -4,13 +4,12 @@ use std::{
     collections::{BTreeMap, HashSet},
     mem,
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::sync::mpsc;
 
 use super::{
-    QUIET,
+    QUIET, SLOW_NS_DEFAULT,
     cover::{Cover, is_always_wanted},
     history::{History, OrderKey, place},
     pins::{Due, Pins},
@@ -28,14 +27,12 @@ use crate::{
 };
 
 /// Passes from one keyframe, or sign of life, to the next: 100 ms.
-const KEYFRAME_PASSES: u64 = 4;
+pub(super) const KEYFRAME_PASSES: u64 = 4;
 /// Passes from one search of the rings for pinned requests to the next: 50 ms.
 const RESCAN_PASSES: u64 = 2;
 /// The most lists of pinned requests that wait to be sent to the other members; later ones are
 /// dropped.
 const REPORTS_MAX: usize = 16;
-/// The duration from which a request is slow, until it is set; in nanoseconds.
-const SLOW_NS: u64 = 100_000_000;
 
 /// For how many passes a record stays in staging.
 pub(super) const RESTS: usize = 2;
@@ -71,7 +68,7 @@ impl State {
             horizons: [0; 2],
             watermark: 0,
             cover: Cover::default(),
-            pins: Pins::new(SLOW_NS),
+            pins: Pins::new(SLOW_NS_DEFAULT),
             subscribers: Vec::new(),
             passes: 0,
             finished: 0,
@@ -82,8 +79,8 @@ impl State {
     }
 
     /// Sets the duration from which a request is slow; see [`super::Collector::set_slow`].
-    pub(super) fn set_slow(&mut self, threshold: Duration) {
-        self.pins.slow_ns = u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX);
+    pub(super) fn set_slow(&mut self, threshold_ns: u64) {
+        self.pins.slow_ns = threshold_ns;
     }
 
     /// Pins a request of another member; see [`super::Collector::pin_reported`].
@@ -223,7 +220,7 @@ impl State {
         let is_empty_entry = id == 0 && matches!(stage, Stage::RaftEntry | Stage::ApplyEntry);
         let is_wanted = id::kept(id) || self.pins.contains(id) || is_empty_entry;
         let is_rpc = stage == Stage::Rpc;
-        if stage.family() == Family::Request && !is_wanted && !is_rpc {
+        if stage.family() == Family::Request && !is_wanted && !is_rpc && !stage.is_at_edge() {
             return;
         }
         let Ok(record) = ring.get(number) else {
@@ -236,6 +233,8 @@ impl State {
             self.finished += is_end;
             self.kept += if is_wanted { is_end } else { 0 };
             self.pins.follow(&record, now_ns);
+        } else if stage.is_at_edge() {
+            self.pins.note_wait(&record, now_ns);
         }
         if is_wanted {
             self.learn(&record, now_ns);
