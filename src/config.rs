@@ -237,6 +237,9 @@ pub struct ServerConfig {
     pub trace_observe: bool,
     /// `--trace-slow-ms` (ours): the duration from which a request counts as slow.
     pub trace_slow: Duration,
+    /// `--trace-brief-above` (ours): how many records a second the member may write before quick
+    /// steps are left out of requests that were not chosen to be kept.
+    pub trace_brief_above: u64,
     /// `--trace-capture` (ours): whether steps leave records at all.
     pub trace_capture: bool,
     /// `--trace-redact-keys` (ours): whether the traces leave out the text of keys.

@@ -11,14 +11,13 @@
 //! allocates nothing and never waits. The collector copies the kept records out of the rings.
 //! [`story`](crate::story) puts the records of all members together.
 //!
-//! Invariants: only the code that does the work writes a record of it; every record is either read
-//! or counted as lost.
+//! Invariants: only the code that does the work writes a record of it; every record that is wanted
+//! is either read or counted as lost.
 //!
 //! In reading order: [`stage`] (the vocabulary), [`span`] (the guard), [`id`], [`record`],
-//! [`reason`],
-//! [`field`] (reading a record's numbers by name), [`value`] (as text), [`message`], [`raw_clock`],
-//! [`ring`], [`watermarks`](mod@watermarks), [`collect`], [`context`], [`bridge`] (to `tracing`);
-//! and for `/metrics`, [`histogram`] and [`counts`].
+//! [`reason`], [`field`] (reading a record's numbers by name), [`value`] (as text), [`message`],
+//! [`waiting`], [`raw_clock`], [`ring`], [`watermarks`](mod@watermarks), [`collect`], [`context`],
+//! [`bridge`] (to `tracing`); and for `/metrics`, [`histogram`] and [`counts`].
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
 //! parents (the tree of a request follows from its id and the stages; the loops make it a graph).
@@ -40,16 +39,21 @@ pub mod ring;
 pub mod span;
 pub mod stage;
 pub mod value;
+pub mod waiting;
 pub mod watermarks;
 
-pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, is_slow, start};
+pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};
 pub use field::Slot;
 pub use id::{IdGenerator, Sampler, forget_peer, is_keeping_soon, kept, note_peer};
 pub use reason::Reason;
 pub use record::{
-    FLAG_CANCELLED, FLAG_CUT, FLAG_ERROR, FLAG_KEPT, FLAG_NOISE, FLAG_REPLAY, Kind, Record,
+    FLAG_CANCELLED, FLAG_CUT, FLAG_ERROR, FLAG_KEPT, FLAG_NOISE, FLAG_RANGE_END, FLAG_REPLAY, Kind,
+    Record,
 };
-pub use ring::{THREADS, is_capturing, is_redacting, key, set_capture, set_redact, set_thread};
+pub use ring::{
+    THREADS, is_capturing, is_redacting, is_slow, key, range_end, set_capture, set_redact,
+    set_thread,
+};
 #[cfg(test)]
 pub(crate) use ring::{own_records, thread_name};
 pub use span::{CANCELED, DEADLINE_EXCEEDED, Moment, Span, mark, past};

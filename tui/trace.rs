@@ -1,8 +1,9 @@
 //! `glass trace`: the members' records, as text.
 //!
 //! `tail` follows live, `list` shows the requests of the last few seconds, `show` shows the story
-//! of one, `diff` compares those of two, `why-slow` ranks what many waited for, `record` writes a
-//! file that the player, the lessons and `--from` read, and `export` writes one for other viewers.
+//! of one, `chain` what followed from it, `diff` compares those of two, `why-slow` ranks what many
+//! waited for, `record` writes a file that the player, the lessons and `--from` read, and `export`
+//! writes one for other viewers.
 //!
 //! All of them listen to every endpoint at once and join what they receive. A member that sends no
 //! records is named, on standard error and in the output of `show`, and its steps are unknown. The
@@ -28,6 +29,8 @@ use glass_etcd::{
 pub(crate) mod plain;
 pub(crate) mod words;
 
+mod asked;
+mod chain;
 mod cost;
 mod diff;
 mod explain;
@@ -37,6 +40,7 @@ mod live;
 mod slow;
 
 use crate::source;
+use asked::Asked;
 use gather::{Gathered, gather};
 
 /// The command line of `glass trace`.
@@ -60,6 +64,9 @@ enum Command {
     /// Show the story of one request, on all members: its steps, where its time went, what it cost,
     /// which members formed the quorum, where it is stored and which watchers received it.
     Show(ShowArgs),
+    /// Show what followed from a request, across requests: a lease's keys, its renewals and its
+    /// end, the watchers that received a write, the lock that a deletion woke.
+    Chain(chain::ChainArgs),
     /// Compare two requests: the steps that only one of them has, and the steps that took longer.
     Diff(DiffArgs),
     /// Write the members' records to a file, until Ctrl-C.
@@ -128,7 +135,7 @@ struct TailArgs {
 
 #[derive(Debug, Args)]
 struct ShowArgs {
-    /// The request's id in hex, as `list` shows it.
+    /// The request's id in hex, as `list` shows it; or the trace of its caller, 32 hex digits.
     #[arg(required_unless_present = "last")]
     id: Option<String>,
     /// The request that ended last.
@@ -200,6 +207,7 @@ pub(crate) async fn run(args: TraceArgs) -> ExitCode {
         Command::Tail(args) => live::tail(&args).await,
         Command::List { from, form } => list(&from, &form).await,
         Command::Show(args) => show(&args).await,
+        Command::Chain(args) => chain::run(&args).await,
         Command::Diff(args) => compare(&args).await,
         Command::Record(args) => live::record(&args).await,
         Command::Export(args) => export::run(&args).await,
@@ -227,15 +235,7 @@ async fn list(from: &From, form: &Form) -> Result<(), Error> {
         return Ok(plain::list(&mut out, &recording, &order)?);
     }
     for request in plain::by_time(&recording, &order) {
-        let line = serde_json::json!({
-            "id": format!("{:016x}", request.id),
-            "member": words::name(request.member, &recording.members),
-            "method": request.method,
-            "key": request.key.as_ref().map(|key| key.display()),
-            "code": request.code,
-            "took_ns": request.took_ns,
-        });
-        writeln!(out, "{line}")?;
+        writeln!(out, "{}", plain::list_json(&request, &recording))?;
     }
     Ok(())
 }
@@ -291,24 +291,38 @@ async fn why_slow(from: &From, form: &Form, last: Option<Duration>) -> Result<()
 }
 
 async fn show(args: &ShowArgs) -> Result<(), Error> {
-    let asked = args.id.as_deref().map(parse_id).transpose()?;
-    let find = |recording: &Recording, order: &Order| {
-        let id = asked.or_else(|| last(recording, order))?;
-        Story::of(recording, order, id)
+    let asked = args.id.as_deref().map(Asked::parse).transpose()?;
+    let ids = |recording: &Recording, order: &Order| match asked {
+        Some(asked) => asked.ids(recording),
+        None => last(recording, order).into_iter().collect(),
     };
     let gathered = heard(&args.from, |recording| {
-        find(recording, &Order::of(recording)).is_some_and(|story| story.missing.is_empty())
+        let order = Order::of(recording);
+        let stories = Stories::new(recording, &order);
+        let ids = ids(recording, &order);
+        let is_whole = |id: &u64| stories.of(*id).is_some_and(|story| story.missing.is_empty());
+        !ids.is_empty() && ids.iter().all(is_whole)
     });
     let gathered = gathered.await?;
     let order = Order::of(&gathered.recording);
-    let Some(story) = find(&gathered.recording, &order) else {
-        let text = match asked {
-            Some(id) => not_captured(id),
-            None => "no captured request has ended".to_owned(),
-        };
-        return Err(Error::Usage(text));
-    };
+    let ids = ids(&gathered.recording, &order);
     let mut out = std::io::stdout().lock();
+    if let (Some(Asked::Trace(trace)), [_, _, ..]) = (asked, &ids[..]) {
+        return Ok(plain::of_trace(
+            &mut out,
+            &gathered.recording,
+            &order,
+            (trace, &ids),
+            args.form.json,
+        )?);
+    }
+    let story = ids.first().and_then(|id| Story::of(&gathered.recording, &order, *id));
+    let Some(story) = story else {
+        return Err(asked.map_or_else(
+            || Error::Usage("no captured request has ended".to_owned()),
+            Asked::not_captured,
+        ));
+    };
     if !args.form.json {
         plain::story(&mut out, &gathered, &order, &story)?;
         return Ok(explain::sections(&mut out, &gathered.recording, &order, &story)?);
@@ -321,12 +335,8 @@ async fn show(args: &ShowArgs) -> Result<(), Error> {
     Ok(writeln!(out, "{explained}")?)
 }
 
-fn not_captured(id: u64) -> String {
-    format!("no step of request {id:016x} was captured")
-}
-
 async fn compare(args: &DiffArgs) -> Result<(), Error> {
-    let ids = [parse_id(&args.a)?, parse_id(&args.b)?];
+    let ids = [request_id(&args.a)?, request_id(&args.b)?];
     let is_whole = |recording: &Recording| {
         let order = Order::of(recording);
         let stories = Stories::new(recording, &order);
@@ -342,7 +352,7 @@ async fn compare(args: &DiffArgs) -> Result<(), Error> {
     let orders = recordings.map(Order::of);
     let story = |at: usize| {
         let story = Story::of(recordings[at], &orders[at], ids[at]);
-        story.ok_or_else(|| Error::Usage(not_captured(ids[at])))
+        story.ok_or_else(|| Asked::Request(ids[at]).not_captured())
     };
     let stories = [story(0)?, story(1)?];
     let side =
@@ -363,9 +373,9 @@ fn last(recording: &Recording, order: &Order) -> Option<u64> {
     ended.clone().find(|request| is_data(request.method)).or(ended.clone().next()).map(|r| r.id)
 }
 
-fn parse_id(text: &str) -> Result<u64, Error> {
-    let digits = text.trim_start_matches("0x");
-    // 0 marks steps that belong to no request.
-    let id = u64::from_str_radix(digits, 16).ok().filter(|id| *id != 0);
-    id.ok_or_else(|| Error::Usage(format!("{text:?} is not a request id")))
+fn request_id(text: &str) -> Result<u64, Error> {
+    match Asked::parse(text)? {
+        Asked::Request(id) => Ok(id),
+        Asked::Trace(_) => Err(Error::Usage(format!("{text:?} is a trace id, not a request id"))),
+    }
 }

@@ -128,9 +128,9 @@ pub(super) fn enter(id: u64, began: Moment) {
     with_arrived(|arrived| arrived.enter(id, began));
 }
 
-/// The rpc with this id ends; `is_answered` says that the answer ends the call.
-pub(super) fn leave(id: u64, has_failed: bool, is_answered: bool) {
-    with_arrived(|arrived| arrived.leave(id, has_failed, is_answered));
+/// The rpc with this id has ended: whether it has failed, and whether its answer ends the call.
+pub(super) fn leave(id: u64, ended: Moment, (has_failed, is_answered): (bool, bool)) {
+    with_arrived(|arrived| arrived.leave(id, ended, (has_failed, is_answered)));
 }
 
 /// A loop of the member is no call.

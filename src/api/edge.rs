@@ -358,13 +358,12 @@ impl Arrived {
         }
     }
 
-    /// The rpc with this id ends; `is_answered` says that its answer ends the call.
-    pub(super) fn leave(&self, id: u64, has_failed: bool, is_answered: bool) {
-        if self.id != id {
+    /// The rpc with this id has ended: whether it has failed, and whether its answer ends the call.
+    pub(super) fn leave(&self, id: u64, ended: Moment, (has_failed, is_answered): (bool, bool)) {
+        if self.id != id || ended.clock == 0 {
             return;
         }
-        let now = raw_clock::now();
-        let took = raw_clock::to_ns(now.saturating_sub(self.first.at.raw));
+        let took = ended.since(self.first.at);
         let is_kept = trace::kept(id);
         let took = took.saturating_add(self.first.age_ns.unwrap_or(0));
         let is_wanted = is_kept || has_failed || trace::is_slow(took);
@@ -372,7 +371,7 @@ impl Arrived {
             self.record();
         }
         if is_answered {
-            self.table.left(self.stream).set(self.stream, Left { id, raw: now, is_wanted });
+            self.table.left(self.stream).set(self.stream, Left { id, raw: ended.raw, is_wanted });
         }
     }
 

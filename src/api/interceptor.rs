@@ -213,7 +213,8 @@ impl Drop for Call {
         if self.is_open && dropped::is_expiring() {
             self.end(trace::DEADLINE_EXCEEDED);
         }
-        answers::leave(self.id, self.has_failed, !self.method.is_stream());
+        let ended = self.span.close();
+        answers::leave(self.id, ended, (self.has_failed, !self.method.is_stream()));
     }
 }
 

@@ -82,6 +82,7 @@ pub(super) fn build(
         threads: threads(given)?,
         trace_observe: given.boolean("trace-observe"),
         trace_slow: Duration::from_millis(given.uint("trace-slow-ms")),
+        trace_brief_above: given.uint("trace-brief-above"),
         trace_capture: given.boolean("trace-capture"),
         trace_redact_keys: given.boolean("trace-redact-keys"),
         trace_otlp: Some(given.text("trace-otlp")).filter(|url| !url.is_empty()).map(str::to_owned),

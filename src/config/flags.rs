@@ -282,6 +282,12 @@ pub const FLAGS: &[Flag] = &[
     works("threads", Uint, "1", "threads that serve clients (glass only)"),
     works("trace-observe", Bool, "true", "let clients watch the traces (glass only)"),
     works("trace-slow-ms", Uint, "100", "milliseconds from which a request is slow (glass only)"),
+    works(
+        "trace-brief-above",
+        Uint,
+        "50000",
+        "records a second above which quick steps of requests not kept are left out (glass only)",
+    ),
     works("trace-capture", Bool, "true", "leave records of every step (glass only)"),
     works("trace-redact-keys", Bool, "false", "leave keys out of the traces (glass only)"),
     works(

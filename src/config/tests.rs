@@ -57,7 +57,8 @@ const FLAGS_LEGACY: &str = "
     cluster-active-size cluster-remove-delay cluster-sync-interval config force max-result-buffer
     max-retry-attempts peer-heartbeat-interval peer-election-timeout retry-interval snapshot v vv
 ";
-const FLAGS_OURS: &str = "threads trace-observe trace-slow-ms trace-capture trace-redact-keys
+const FLAGS_OURS: &str =
+    "threads trace-observe trace-slow-ms trace-brief-above trace-capture trace-redact-keys
     trace-chrome trace-otlp";
 
 fn words(text: &str) -> Vec<String> {

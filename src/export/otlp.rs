@@ -43,8 +43,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::{
-    fields,
-    story::{Event, MemberInfo, Recording, order::Order, query::method_of},
+    story::{
+        Event, MemberInfo, Recording,
+        order::Order,
+        query::{callers, method_of},
+    },
     trace::{
         FLAG_ERROR,
         context::Context,
@@ -223,28 +226,15 @@ pub fn is_told(event: &Event) -> bool {
     is_done(event) && (is_request(event) || ALWAYS.contains(&event.stage))
 }
 
-/// The trace context in an `rpc.context`.
-fn caller(event: &Event) -> Option<Context> {
-    if event.stage != Stage::RpcContext {
-        return None;
-    }
-    let [high, low, span, sampled] =
-        fields!(event, RpcContext: trace_high, trace_low, parent, sampled);
-    let trace = u128::from(high) << 64 | u128::from(low);
-    (trace != 0 && span != 0).then_some(Context { trace, span, is_sampled: sampled == 1 })
-}
-
 impl<'a> Exporter<'a> {
     /// Computes all parents and links once.
     pub fn new(recording: &'a Recording, order: &'a Order, scope: Scope) -> Exporter<'a> {
-        let events = recording.events.iter();
-        let callers = events.filter_map(|event| Some((event.id, caller(event)?))).collect();
         let ids = ids::Ids::new(recording);
         Exporter {
             recording,
             order,
             scope,
-            callers,
+            callers: callers::contexts(recording),
             parents: parents::parents(recording, &ids, scope),
             ids,
             links: links::links(recording, order),

@@ -91,6 +91,7 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     );
     let collector = trace::start(info(config, &data))?;
     collector.set_slow(config.trace_slow);
+    collector.set_brief_above(config.trace_brief_above);
     trace::set_capture(config.trace_capture);
     trace::set_redact(config.trace_redact_keys);
     let trace::Info { member_id, name, wall_ns, .. } = info(config, &data);

@@ -73,10 +73,16 @@ impl Question {
         }
     }
 
-    /// Reads the answer. If that fails, it can be repeated.
-    fn read(&mut self, store: &Store, id: u64, meter: Meter) -> Result<Large, Failed> {
+    /// Reads the answer. If that fails, it can be repeated. `planned` counts the plans so far.
+    fn read(
+        &mut self,
+        store: &Store,
+        (id, planned_before): (u64, &mut u64),
+        meter: Meter,
+    ) -> Result<Large, Failed> {
         let client = meter.client();
         let planned = self.take_plan();
+        *planned_before += u64::from(planned.is_some());
         let is_read = !matches!(self, Question::Planned(_));
         // Other calls of the client may have been read while this one waited for a thread.
         if is_read && !meter.has_place() && !client.is_ready() {
@@ -86,7 +92,9 @@ impl Question {
         let mut writer = Writer::new(meter);
         // The writer keeps the reason for a break.
         let written = match writer.plan(plan) {
-            ControlFlow::Continue(()) => self.write(store, id, (&mut writer, planned))?,
+            ControlFlow::Continue(()) => {
+                self.write(store, (id, planned_before), (&mut writer, planned))?
+            }
             ControlFlow::Break(()) => 0,
         };
         let finished = writer.finish().map_err(|stop| Failed::Stopped(stop, plan))?;
@@ -97,7 +105,7 @@ impl Question {
     fn write(
         &mut self,
         store: &Store,
-        id: u64,
+        (id, planned_before): (u64, &mut u64),
         (writer, mut planned): (&mut Writer, Option<Reply>),
     ) -> Result<i64, Error> {
         let source = Source::Published(store.backend());
@@ -106,7 +114,7 @@ impl Question {
             (Question::Range(range, _), None) => {
                 // One stage for planning and reading.
                 let mut span = stage!(MvccRange, id);
-                let plan = store.plan_range(id, range);
+                let plan = store.plan_range(id, range, planned_before);
                 let mut plan = note_range(&mut span, range, plan)?;
                 match writer.plan(plan.bytes()) {
                     ControlFlow::Continue(()) => {
@@ -117,7 +125,9 @@ impl Question {
                 }
                 return Ok(plan.revision());
             }
-            (Question::Txn(txn, _), None) => planned.insert(Reply::Txn(store.plan_txn(id, txn)?)),
+            (Question::Txn(txn, _), None) => {
+                planned.insert(Reply::Txn(store.plan_txn(id, txn, planned_before)?))
+            }
             (Question::Planned(reply), None) => reply,
         };
         if writer.plan(reply.bytes()).is_continue() {
@@ -204,10 +214,13 @@ impl AnswerReader {
         mut seat: Option<Seat>,
     ) -> Result<Large, Error> {
         let patience = self.request_timeout;
+        let mut planned = 0;
         loop {
             let meter = Meter::new(from, seat.take());
-            let read = move |store: &Store| (question.read(store, id, meter), question);
-            let (result, again) = self.long_reads.read(id, read).await?;
+            let read = move |store: &Store| {
+                (question.read(store, (id, &mut planned), meter), question, planned)
+            };
+            let (result, again, plans) = self.long_reads.read(id, read).await?;
             match result {
                 Ok(large) => return Ok(large),
                 Err(Failed::Refused(error)) => return Err(error),
@@ -223,7 +236,7 @@ impl AnswerReader {
                     });
                 }
             }
-            question = again;
+            (question, planned) = (again, plans);
         }
     }
 

@@ -69,6 +69,7 @@ use crate::{
 
 pub use self::revision::Revision;
 pub(crate) use self::{
+    compare::COMPARES_RECORDED,
     hash::HashKv,
     reply::{KvResponse, Reply, ReplyTo},
     tree_index::{KeyRange, TreeIndex},

@@ -68,8 +68,10 @@ pub struct Event {
     pub link: u64,
     /// Values of the stage's fields, in the order of [`Stage::fields`]. Read them by `field!`.
     pub fields: [u64; 8],
-    /// The key that the request names, if it was captured.
+    /// The key that the step names, or the first of a range, if it was captured.
     pub key: Option<KeyText>,
+    /// The end of the range that begins with the key. `None` for a step that names one key.
+    pub range_end: Option<KeyText>,
 }
 
 /// A key, or its first 88 bytes.
@@ -113,6 +115,7 @@ impl Event {
             link: 0,
             fields: [0; 8],
             key: None,
+            range_end: None,
         }
     }
 
@@ -149,6 +152,7 @@ impl Event {
             link: record.words[6],
             fields: record.fields(),
             key: None,
+            range_end: None,
         })
     }
 

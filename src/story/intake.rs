@@ -15,13 +15,13 @@ mod keys;
 use std::collections::HashSet;
 
 use forgotten::Forgotten;
-use keys::WaitingKeys;
+use keys::{Text, WaitingKeys};
 
 use crate::{
     story::{BootInfo, Event, KeyText, MemberInfo, Recording},
     trace::{
         collect::Hello,
-        record::{BYTES, Kind, Record},
+        record::{BYTES, FLAG_RANGE_END, Kind, Record},
         stage::Stage,
     },
 };
@@ -145,7 +145,7 @@ impl Intake {
             return;
         }
         if event.kind == Kind::Span {
-            event.key = self.keys.take(&event);
+            (event.key, event.range_end) = self.keys.take(&event);
         }
         self.recording.events.push(event);
     }
@@ -154,21 +154,23 @@ impl Intake {
         let (head, id, clock) = (record.head(), record.id(), record.clock());
         let (bytes, length) = record.key_text();
         let text = KeyText { bytes, length };
+        let is_end = head.flags & FLAG_RANGE_END != 0;
         let begun = self.recording.events[first..].iter_mut().rev().find(|event| {
             event.kind == Kind::Begin && event.id == id && event.thread == head.thread
         });
         if let Some(begun) = begun {
-            begun.key.get_or_insert_with(|| text.clone());
+            let place = if is_end { &mut begun.range_end } else { &mut begun.key };
+            place.get_or_insert_with(|| text.clone());
         }
-        self.keys.insert((member, head.boot, head.thread, id), clock, text);
+        self.keys.insert((member, head.boot, head.thread, id), clock, Text { is_end, text });
     }
 }
 
 /// The memory that an event takes in an intake, in bytes: the event, its key, and the entry by
 /// which a second copy of it is recognised.
 pub fn bytes_of(event: &Event) -> usize {
-    let key = event.key.as_ref().map_or(0, |key| key.bytes.len());
-    size_of::<Event>() + size_of::<Heard>() + key
+    let texts = event.key.iter().chain(&event.range_end).map(|key| key.bytes.len());
+    size_of::<Event>() + size_of::<Heard>() + texts.sum::<usize>()
 }
 
 fn heard(event: &Event) -> Heard {

@@ -21,6 +21,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub mod brief;
+pub mod callers;
+pub mod chain;
 pub mod diff;
 pub mod graph;
 mod joins;
@@ -32,12 +35,14 @@ mod stories;
 pub use stories::Stories;
 
 use ranges::Ranges;
+use slow::add;
 
 use super::order::Order;
 use crate::{
     change, field, fields,
     story::{Event, KeyText, Recording},
     trace::{
+        THREADS,
         record::Kind,
         stage::{Family, Grain, METHODS, Stage},
     },
@@ -129,15 +134,22 @@ pub struct Summary {
     pub end: Option<usize>,
     /// gRPC code; `None` if no end was captured.
     pub code: Option<u8>,
-    /// Duration in nanoseconds; `None` if no end was captured.
+    /// Duration in nanoseconds, from the arrival of its first byte to the last byte of its answer,
+    /// as far as these were captured; `None` if the end of its rpc was not.
     pub took_ns: Option<u64>,
+    /// The trace that its caller named.
+    pub trace: Option<u128>,
 }
 
 /// All requests whose rpc was captured, in the order in which their beginnings arrived.
 pub fn requests(recording: &Recording) -> Vec<Summary> {
     let mut place: HashMap<(u8, u64), usize> = HashMap::new();
     let mut list: Vec<Summary> = Vec::new();
+    let mut at_the_edge: HashMap<(u8, u64), u64> = HashMap::new();
     for (at, event) in recording.events.iter().enumerate() {
+        if event.stage.is_at_edge() {
+            add(at_the_edge.entry((event.member, event.id)).or_default(), event.took_ns);
+        }
         if event.stage != Stage::Rpc || event.id == 0 {
             continue;
         }
@@ -152,6 +164,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
                 end: None,
                 code: None,
                 took_ns: None,
+                trace: None,
             });
         }
         let summary = &mut list[known];
@@ -167,6 +180,12 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
         }
     }
     name_keys(recording, &mut list);
+    let callers = callers::contexts(recording);
+    for summary in &mut list {
+        summary.trace = callers.get(&summary.id).map(|caller| caller.trace);
+        let more = at_the_edge.get(&(summary.member, summary.id)).copied().unwrap_or(0);
+        summary.took_ns.iter_mut().for_each(|took| add(took, more));
+    }
     list
 }
 
@@ -309,6 +328,12 @@ impl<'a> Finder<'a> {
     fn own(&mut self, id: u64) {
         let relation = |at: usize| match self.event(at).stage {
             Stage::RaftEntry => Relation::Log,
+            // Every member compares when it applies a transaction.
+            Stage::TxnCompare | Stage::TxnBranch
+                if THREADS.get(usize::from(self.event(at).thread)) == Some(&"apply") =>
+            {
+                Relation::Apply
+            }
             stage if stage.family() == Family::Loop => Relation::Message,
             Stage::ApplyEntry
             | Stage::AuthAuthorize

@@ -17,8 +17,9 @@
 //! nanoseconds, `at` since the member's start; `clock` and `end` are the member's clock at the
 //! start and at the end of the step. Numbers that JSON readers would round (ids, links, members)
 //! are strings of 16 hex digits; methods, message types and roles are names; flags are true or
-//! false. `id`, `link`, `flags`, `code` and `key` are left out if they have no value. A key is
-//! `{"text":"foo","length":3}`, or has `hex` instead of `text` if it is not UTF-8.
+//! false. `id`, `link`, `flags`, `code`, `key` and `range_end` are left out if they have no value.
+//! A key is `{"text":"foo","length":3}`, or has `hex` instead of `text` if it is not UTF-8; the end
+//! of a range has the same form.
 //!
 //! A reader skips stages and fields that it does not know, and counts the former. It rejects
 //! malformed lines, by number; only the last line may be cut short, because the recorder may have

@@ -37,7 +37,7 @@ use std::{
     io, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
@@ -48,11 +48,11 @@ mod drain;
 mod history;
 mod pins;
 mod pulse;
+mod rate;
 mod subscribe;
 
 use drain::State;
 use pins::REPORTED_MAX;
-pub use pins::is_waiting;
 use pulse::Pulse;
 use subscribe::Subscriber;
 pub use subscribe::{Batch, Filter, Subscription, TRACES_PER_SECOND};
@@ -69,16 +69,6 @@ use super::{
 const PASS: Duration = Duration::from_millis(25);
 /// The most loop records of a pass of which all are kept: 2000 a second.
 pub const QUIET: usize = 50;
-
-/// The duration from which a request is slow, until it is set; in nanoseconds.
-const SLOW_NS_DEFAULT: u64 = 100_000_000;
-/// The same as the collector of this process has it, for those that write records.
-static SLOW_NS: AtomicU64 = AtomicU64::new(SLOW_NS_DEFAULT);
-
-/// Whether a request that takes this many nanoseconds is slow (`--trace-slow-ms`).
-pub fn is_slow(ns: u64) -> bool {
-    SLOW_NS.load(Ordering::Relaxed) <= ns
-}
 
 /// The member's identity, for [`start`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,9 +175,13 @@ impl Collector {
 
     /// Sets the duration from which a request counts as slow (`--trace-slow-ms`; 100 ms at first).
     pub fn set_slow(&self, threshold: Duration) {
-        let threshold = u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX);
-        SLOW_NS.store(threshold, Ordering::Relaxed);
         self.lock().set_slow(threshold);
+    }
+
+    /// Sets how many records a second the member's threads may write before they leave out the
+    /// quick steps of requests that were not chosen (`--trace-brief-above`; no limit at first).
+    pub fn set_brief_above(&self, records: u64) {
+        self.lock().set_brief_above(records);
     }
 
     /// Keeps a request after all, as far as the rings still hold it: another member asks for it.

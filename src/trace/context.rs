@@ -66,6 +66,13 @@ pub fn root_span(request: u64) -> u64 {
     id::hash(request ^ ROOT_SALT).max(1)
 }
 
+/// The id of the trace in which a request, or a round, is exported, unless its caller named one.
+/// The first half is the request's id, so that either can be found from the other; the second half
+/// is well distributed, because samplers use it. Never 0.
+pub fn own_trace(request: u64, cluster: u64) -> u128 {
+    u128::from(request) << 64 | u128::from(id::hash(request ^ cluster).max(1))
+}
+
 /// Separates the ids of first spans from other hashes of request ids.
 const ROOT_SALT: u64 = 0x6765_7463_645f_7270;
 

@@ -46,6 +46,8 @@ pub const FLAG_NOISE: u8 = 16;
 pub const FLAG_CUT: u8 = 32;
 /// In a key record: the text is left out (`--trace-redact-keys`).
 pub const FLAG_REDACTED: u8 = 64;
+/// In a key record: the text is the end of a range, and not the key at which it begins.
+pub const FLAG_RANGE_END: u8 = 128;
 
 /// The bits of word 4 that hold a clock.
 const CLOCK_MASK: u64 = (1 << 56) - 1;

@@ -12,9 +12,11 @@
 //! overtaken while it copies, notices by the slot's sequence and counts the record as lost. All
 //! words are atomics, so this is safe code; the fences order the words and the sequence.
 //!
+//! A reader that drains a ring follows its [`notes`], which name the records that can be wanted.
+//!
 //! Invariants: only the owning thread writes to a ring; a slot's sequence is `2n + 1` while record
-//! `n` is being written and `2n + 2` when it is complete; every record is either read or counted as
-//! lost.
+//! `n` is being written and `2n + 2` when it is complete; every record that can be wanted is either
+//! read or counted as lost.
 //!
 //! One process is one member: the clock and the list of rings are the process's.
 
@@ -26,9 +28,16 @@ use std::{
     },
 };
 
+mod notes;
+
+pub use notes::is_slow;
+pub(super) use notes::{SLOW_NS, pin, set_slow_from, unpin};
+
+use notes::{Note, Notes};
+
 use super::{
-    Reason, id, raw_clock,
-    record::{Head, Kind, Record, WORDS, pack_reason},
+    Reason, Slot, id, raw_clock,
+    record::{FLAG_RANGE_END, Head, Kind, Record, WORDS, pack_reason},
     stage::Stage,
 };
 
@@ -38,6 +47,7 @@ pub const THREADS: &[&str] =
 
 static CLOCK: AtomicU64 = AtomicU64::new(1);
 static CAPTURE: AtomicBool = AtomicBool::new(true);
+static BRIEF: AtomicBool = AtomicBool::new(false);
 static REDACT: AtomicBool = AtomicBool::new(false);
 static RINGS: Mutex<Vec<Arc<Ring>>> = Mutex::new(Vec::new());
 
@@ -71,6 +81,13 @@ pub struct Write<'a> {
     pub link: u64,
     /// The values of the stage's fields, in its order.
     pub fields: &'a [u64; 8],
+}
+
+impl Write<'_> {
+    /// The number in the slot of the step's own stage.
+    pub(crate) fn number(&self, slots: &[Slot]) -> u64 {
+        Slot::find(Some(self.stage), slots).map_or(0, |at| self.fields[at])
+    }
 }
 
 /// Takes the next value of the member's clock, which orders all its records.
@@ -140,8 +157,22 @@ pub fn push(write: &Write<'_>) {
         let clocks = write.clock_delta | pack_reason(write.reason);
         let (clock, raw) = (write.clock, write.raw);
         let (head, id, link) = (head.pack(), write.id, write.link);
-        ring.put(&[0, head, clock, raw, clocks, id, link, a, b, c, d, e, f, g, h, took_ns]);
+        let words = [0, head, clock, raw, clocks, id, link, a, b, c, d, e, f, g, h, took_ns];
+        let number = ring.put(&words);
+        if let Some(note) = Note::of(write, number) {
+            ring.notes.add(note);
+        }
     });
+}
+
+/// Whether the quick steps of requests that nobody has chosen are left out from now on.
+pub(super) fn set_brief(on: bool) {
+    BRIEF.store(on, Ordering::Relaxed);
+}
+
+/// Whether this step leaves no record unless it fails.
+pub(super) fn is_left_out(stage: Stage, id: u64) -> bool {
+    BRIEF.load(Ordering::Relaxed) && stage.is_quick() && !id::kept(id) && !notes::may_be_pinned(id)
 }
 
 /// Whether key records from now on hold only the length of the key (`--trace-redact-keys`).
@@ -158,9 +189,26 @@ pub fn is_redacting() -> bool {
 /// this thread and id. For requests that are not kept this is one comparison.
 pub fn key(id: u64, key: &[u8]) {
     if is_capturing() && id::kept(id) {
-        let record = if is_redacting() { Record::redacted_key } else { Record::key };
-        with_own(|ring| ring.put(&record(next_clock(), id, ring.thread, key).words));
+        write_key(id, key, 0);
     }
+}
+
+/// Records the end of the range whose first key [`key`] has recorded for the same step; nothing for
+/// a range of one key, which has no end.
+pub fn range_end(id: u64, end: &[u8]) {
+    if !end.is_empty() && is_capturing() && id::kept(id) {
+        write_key(id, end, FLAG_RANGE_END);
+    }
+}
+
+fn write_key(id: u64, key: &[u8], flag: u8) {
+    let record = if is_redacting() { Record::redacted_key } else { Record::key };
+    with_own(|ring| {
+        let mut record = record(next_clock(), id, ring.thread, key);
+        let head = record.head();
+        record.set_head(Head { flags: head.flags | flag, ..head });
+        ring.put_noted(&record.words);
+    });
 }
 
 fn with_own(write: impl FnOnce(&Ring)) {
@@ -192,6 +240,7 @@ pub struct Ring {
     pub tid: i32,
     slots: Box<[[AtomicU64; WORDS]]>,
     head: AtomicU64,
+    notes: Notes,
     closed: AtomicBool,
 }
 
@@ -203,9 +252,11 @@ impl Ring {
     /// Makes a ring of `slots` records; a power of two.
     pub fn new(thread: u8, slots: usize) -> Ring {
         assert!(slots.is_power_of_two(), "the place of a record is found with a mask");
+        let notes = Notes::new(slots);
         let slots = (0..slots).map(|_| [const { AtomicU64::new(0) }; WORDS]).collect();
         let tid = nix::unistd::gettid().as_raw();
-        Ring { thread, tid, slots, head: AtomicU64::new(0), closed: AtomicBool::new(false) }
+        let (head, closed) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ring { thread, tid, slots, head, notes, closed }
     }
 
     fn register(thread: u8) -> Arc<Ring> {
@@ -226,8 +277,14 @@ impl Ring {
         self.head().saturating_sub(self.slots.len() as u64)
     }
 
-    /// Writes a record. Only the owning thread may call this.
-    pub fn put(&self, words: &[u64; WORDS]) {
+    /// Writes a record and a note about it. Only the owning thread may call this.
+    pub fn put_noted(&self, words: &[u64; WORDS]) {
+        let number = self.put(words);
+        self.notes.add(Note::Record(number));
+    }
+
+    /// Writes a record, and returns its number. Only the owning thread may call this.
+    fn put(&self, words: &[u64; WORDS]) -> u64 {
         let number = self.head.load(Ordering::Relaxed);
         let slot = self.slot(number);
         slot[0].store(2 * number + 1, Ordering::Relaxed);
@@ -238,6 +295,7 @@ impl Ring {
         }
         slot[0].store(2 * number + 2, Ordering::Release);
         self.head.store(number + 1, Ordering::Release);
+        number
     }
 
     /// Copies the record with this number.
@@ -281,33 +339,44 @@ impl Ring {
     }
 }
 
+/// What a note was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A record that can be wanted: its number, its head and its id.
+    Record(u64, Head, u64),
+    /// An rpc that is not kept has begun; its id.
+    Begun(u64),
+    /// An rpc that is not kept has ended well and in time; its id.
+    Ended(u64),
+}
+
 /// A reader of one ring, with its own position.
 pub struct Reader {
     /// The ring that it reads.
     pub ring: Arc<Ring>,
-    /// The next record to read.
-    pub next: u64,
-    /// Records that were overwritten before they were read.
+    /// The next note to read.
+    next: u64,
+    /// Notes, and records that they named, that were overwritten before they were read.
     pub lost: u64,
+    /// The head of the ring at the last search for pinned requests.
+    pub searched: u64,
 }
 
 impl Reader {
-    /// Reads from the oldest record that still stands; what is older counts as lost.
+    /// Reads from the oldest note that still stands; what is older counts as lost.
     pub fn new(ring: Arc<Ring>) -> Reader {
-        Reader { ring, next: 0, lost: 0 }
+        Reader { ring, next: 0, lost: 0, searched: 0 }
     }
 
-    /// Calls `each` for every record up to the ring's present head, in order, and returns how many
+    /// Calls `each` for every note up to the ring's present head, in order, and returns how many
     /// were lost since the last call.
-    pub fn drain(&mut self, mut each: impl FnMut(&Ring, u64, Head, u64)) -> u64 {
-        let (head, before) = (self.ring.head(), self.lost);
+    pub fn drain(&mut self, mut each: impl FnMut(&Ring, Seen)) -> u64 {
+        let (head, before) = (self.ring.notes.head(), self.lost);
         self.skip_to_oldest();
         while self.next < head {
-            match self.ring.peek(self.next) {
-                Ok((what, id)) => each(&self.ring, self.next, what, id),
-                Err(Overwritten) => {
-                    self.lost += 1;
-                }
+            match self.see(self.next) {
+                Ok(seen) => each(&self.ring, seen),
+                Err(Overwritten) => self.lost += 1,
             }
             self.next += 1;
             self.skip_to_oldest();
@@ -315,13 +384,24 @@ impl Reader {
         self.lost - before
     }
 
-    /// Whether the thread has ended and all its records have been read.
+    fn see(&self, at: u64) -> Result<Seen, Overwritten> {
+        Ok(match self.ring.notes.get(at)? {
+            Note::Begun(id) => Seen::Begun(id),
+            Note::Ended(id) => Seen::Ended(id),
+            Note::Record(number) => {
+                let (head, id) = self.ring.peek(number)?;
+                Seen::Record(number, head, id)
+            }
+        })
+    }
+
+    /// Whether the thread has ended and all its notes have been read.
     pub fn is_finished(&self) -> bool {
-        self.ring.closed.load(Ordering::Acquire) && self.ring.head() <= self.next
+        self.ring.closed.load(Ordering::Acquire) && self.ring.notes.head() <= self.next
     }
 
     fn skip_to_oldest(&mut self) {
-        let oldest = self.ring.oldest();
+        let oldest = self.ring.notes.oldest();
         if self.next < oldest {
             self.lost += oldest - self.next;
             self.next = oldest;

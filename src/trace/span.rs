@@ -48,6 +48,7 @@ pub struct Span {
     link: u64,
     clock: u64,
     raw: u64,
+    kind: Kind,
     result: u8,
     reason: Option<Reason>,
     flags: u8,
@@ -67,7 +68,7 @@ impl Span {
         // Before the clock is read, so that this does not count as time of the step.
         let open = if bridge::is_on() { bridge::open(stage, id) } else { None };
         // Without capture the clocks are not read, so a step costs nothing else.
-        let is_on = ring::is_capturing();
+        let is_on = ring::is_capturing() && !ring::is_left_out(stage, id);
         let (clock, raw) = if is_on { (ring::next_clock(), raw_clock::now()) } else { (0, 0) };
         Span {
             stage,
@@ -75,6 +76,7 @@ impl Span {
             link: 0,
             clock,
             raw,
+            kind: Kind::Span,
             result: 0,
             reason: None,
             flags: 0,
@@ -114,6 +116,7 @@ impl Span {
         self.result = code;
         if code != 0 {
             self.flags |= FLAG_ERROR;
+            self.record_after_all();
         }
     }
 
@@ -121,6 +124,16 @@ impl Span {
     pub fn fail(&mut self, reason: Reason) {
         self.flags |= FLAG_ERROR;
         self.reason = Some(reason);
+        self.record_after_all();
+    }
+
+    /// A quick step that is left out under load is recorded if it fails. When it began is not known
+    /// then, so it is recorded as something that takes no time.
+    fn record_after_all(&mut self) {
+        if self.clock == 0 && ring::is_left_out(self.stage, self.id) {
+            self.kind = Kind::Mark;
+            (self.clock, self.raw) = (ring::next_clock(), raw_clock::now());
+        }
     }
 
     /// The step leaves no record, because it is repeated as a whole. Not for a step whose beginning
@@ -132,6 +145,30 @@ impl Span {
     /// When the step began.
     pub fn began(&self) -> Moment {
         Moment { clock: self.clock, raw: self.raw }
+    }
+
+    /// Ends the step now rather than when the guard is dropped; returns when. Without a record that
+    /// is no moment.
+    pub fn close(&mut self) -> Moment {
+        if self.flags & FLAG_CANCELLED != 0 && self.result == 0 {
+            self.result = CANCELED;
+        }
+        let mut end = Moment::default();
+        match self.kind {
+            _ if self.clock == 0 => (),
+            Kind::Mark => self.write(Kind::Mark, 0, 0),
+            _ => {
+                end = Moment { clock: ring::next_clock(), raw: raw_clock::now() };
+                let raw_delta = end.raw.saturating_sub(self.raw);
+                self.write(Kind::Span, end.clock - self.clock, raw_delta);
+            }
+        }
+        if let Some(open) = self.open.take() {
+            let end = End { flags: self.flags, link: self.link, fields: &self.fields };
+            open.end(self.stage, end);
+        }
+        self.clock = 0;
+        end
     }
 
     /// The id under which the step is recorded.
@@ -164,18 +201,7 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        if self.flags & FLAG_CANCELLED != 0 && self.result == 0 {
-            self.result = CANCELED;
-        }
-        if self.clock != 0 {
-            let clock_delta = ring::next_clock() - self.clock;
-            let raw_delta = raw_clock::now().saturating_sub(self.raw);
-            self.write(Kind::Span, clock_delta, raw_delta);
-        }
-        if let Some(open) = self.open.take() {
-            let end = End { flags: self.flags, link: self.link, fields: &self.fields };
-            open.end(self.stage, end);
-        }
+        self.close();
     }
 }
 

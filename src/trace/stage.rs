@@ -71,6 +71,14 @@ pub enum Unit {
     Role,
     /// A request or round id, shown as hex.
     Id,
+    /// A number that may be below zero, in two's complement.
+    Signed,
+    /// What a comparison of a transaction looks at, by etcd's number.
+    Target,
+    /// How a comparison of a transaction compares, by etcd's number.
+    Operator,
+    /// 1 for the operations of a transaction whose comparisons hold, 0 for the others.
+    Branch,
 }
 
 /// One of the record's eight words: its name and its unit.
@@ -260,6 +268,18 @@ macro_rules! vocabulary {
     /// May this user access these keys? While auth is off, every request may.
     AuthAuthorize = "auth.authorize" Request Raw ["enabled" Flag, "auth_revision" Count]
         "server/auth.rs", "etcdserver authApplierV3.Apply", "0.1";
+    /// One comparison of a transaction is evaluated: version, revision or lease of a key against
+    /// the number that the client wants. Of several keys, the number is that of the first which
+    /// does not satisfy it. A key that does not exist counts as zero.
+    TxnCompare = "txn.compare" Request Story
+        ["level" Count, "target" Target, "operator" Operator, "wanted" Signed, "found" Signed, "keys" Count, "holds" Flag, "again" Count]
+        "server/mvcc/compare.rs", "etcdserver applyCompare", "0.1";
+    /// The comparisons of a transaction choose the operations that are carried out. The first that
+    /// does not hold decides. Level 0 is the transaction that the client has sent, and the others
+    /// are nested in it.
+    TxnBranch = "txn.branch" Request Story
+        ["level" Count, "compares" Count, "branch" Branch, "operations" Count, "again" Count]
+        "server/mvcc/compare.rs", "etcdserver applyCompares", "0.1";
     /// One write transaction of the key space. All its operations share one main revision.
     MvccWrite = "mvcc.write" Request Story ["revision.old" Revision, "revision.new" Revision, "operations" Count]
         "server/mvcc/write_txn.rs", "mvcc storeTxnWrite.End", "0.1";
@@ -293,14 +313,19 @@ macro_rules! vocabulary {
     /// The index is confirmed. The read waits until this member has applied up to it.
     ReadWaitApplied = "read.wait_applied" Request Story ["index" Index, "applied" Index]
         "server/read_index.rs", "etcdserver applyWait.Wait", "0.1";
-    /// One read of the key space at one revision.
-    MvccRange = "mvcc.range" Request Story ["revision" Revision, "keys" Count, "bytes" Bytes, "total" Count]
+    /// One read of the key space at one revision: that which the client has asked for, or the
+    /// newest. Of the keys in the range, filters and limit leave those that are returned.
+    MvccRange = "mvcc.range" Request Story
+        ["asked" Revision, "revision" Revision, "keys" Count, "bytes" Bytes, "total" Count, "limit" Count, "more" Flag]
         "server/mvcc/read_txn.rs", "mvcc storeTxnRead.rangeKeys", "0.1";
-    /// The in-memory index gives the revisions that hold the keys' values.
-    TreeIndexGet = "tree_index.get" Request Story ["revisions" Count, "main" Revision, "sub" Count]
+    /// The in-memory index looks at the keys of the range, and gives the revisions that hold the
+    /// values to return. If the read had to begin again, the field says how often.
+    TreeIndexGet = "tree_index.get" Request Story
+        ["revisions" Count, "main" Revision, "sub" Count, "visited" Count, "again" Count]
         "server/mvcc/tree_index.rs", "mvcc treeIndex.Revisions", "0.1";
     /// The two write buffers are searched for the values.
-    BufferGet = "buffer.get" Request Story ["active" Count, "frozen" Count, "misses" Count]
+    BufferGet = "buffer.get" Request Story
+        ["active" Count, "frozen" Count, "misses" Count, "again" Count]
         "storage/backend/read_tx.rs", "mvcc/backend txReadBuffer.Range", "0.1";
     /// Values that are in neither buffer are read from the file.
     BackendGet = "backend.get" Request Story ["file" Count]
@@ -358,6 +383,10 @@ macro_rules! vocabulary {
         "trace/collect/pulse.rs", "none", "0.1";
     /// Records were overwritten before they were read. The steps that they held are unknown.
     Lost = "lost" Loop Stage ["from" Count, "to" Count, "records" Count]
+        "trace/collect/drain.rs", "none", "0.1";
+    /// Under load a member leaves out the quick steps of requests that were not chosen to be kept,
+    /// until the load is over. A request that is kept because it failed or was slow lacks them.
+    Brief = "trace.brief" Loop Stage ["on" Flag, "records" Count]
         "trace/collect/drain.rs", "none", "0.1";
     /// A client asks for the changes of keys from a revision on. If that is in the past, the
     /// watcher must catch up first.
@@ -489,6 +518,24 @@ impl Stage {
         matches!(
             self,
             Stage::SocketQueue | Stage::RpcReceive | Stage::RpcQueue | Stage::AnswerFlush
+        )
+    }
+
+    /// Whether the step is a quick check or look-up in memory, which a member leaves out under load
+    /// unless the request was chosen to be kept (see [`Stage::Brief`]).
+    pub const fn is_quick(self) -> bool {
+        matches!(
+            self,
+            Stage::RpcValidate
+                | Stage::AuthAuthenticate
+                | Stage::QuotaCheck
+                | Stage::Admit
+                | Stage::AuthAuthorize
+                | Stage::TreeIndexPut
+                | Stage::TreeIndexTombstone
+                | Stage::TreeIndexGet
+                | Stage::BufferPut
+                | Stage::BufferGet
         )
     }
 

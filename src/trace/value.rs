@@ -15,6 +15,14 @@ use super::{
 
 /// Names of roles, by number.
 pub const ROLES: &[&str] = &["follower", "candidate", "leader", "pre-candidate"];
+/// Names of what a comparison looks at, by etcd's number, in the words of etcdctl.
+pub const TARGETS: &[&str] = &["version", "create", "mod", "value", "lease"];
+/// The number of the target that is a key's value.
+pub const VALUE: u64 = 3;
+/// Names of the operators of comparisons, by etcd's number.
+pub const OPERATORS: &[&str] = &["equal", "greater", "less", "not equal"];
+/// Names of the two lists of operations that a transaction has.
+pub const BRANCHES: &[&str] = &["failure", "success"];
 /// The number of the leader's role.
 pub const LEADER: u64 = 2;
 const FLAGS: &[(u8, &str)] = &[
@@ -42,6 +50,9 @@ fn names_of(unit: Unit) -> Option<&'static [&'static str]> {
         Unit::Method => Some(METHODS),
         Unit::Message => Some(MESSAGES),
         Unit::Role => Some(ROLES),
+        Unit::Target => Some(TARGETS),
+        Unit::Operator => Some(OPERATORS),
+        Unit::Branch => Some(BRANCHES),
         Unit::Count
         | Unit::Bytes
         | Unit::Nanos
@@ -50,6 +61,7 @@ fn names_of(unit: Unit) -> Option<&'static [&'static str]> {
         | Unit::Revision
         | Unit::Member
         | Unit::Flag
+        | Unit::Signed
         | Unit::Id => None,
     }
 }
@@ -59,6 +71,7 @@ pub(crate) fn value_of(field: &Field, value: u64) -> Value {
     match field.unit {
         Unit::Member | Unit::Id => Value::from(hex(value)),
         Unit::Flag if value < 2 => Value::from(value == 1),
+        Unit::Signed => Value::from(value.cast_signed()),
         unit => match names_of(unit).and_then(|names| names.get(usize::try_from(value).ok()?)) {
             Some(name) => Value::from(*name),
             None => Value::from(value),
@@ -69,7 +82,7 @@ pub(crate) fn value_of(field: &Field, value: u64) -> Value {
 /// The number for a value that [`value_of`] has written; `None` if the field has no such value.
 pub(crate) fn number_of(field: &Field, value: &Value) -> Option<u64> {
     match value {
-        Value::Number(number) => number.as_u64(),
+        Value::Number(number) => number.as_u64().or_else(|| Some(number.as_i64()?.cast_unsigned())),
         Value::Bool(is_set) => Some(u64::from(*is_set)),
         Value::String(text) => match names_of(field.unit) {
             Some(names) => names.iter().position(|name| name == text).map(|at| at as u64),

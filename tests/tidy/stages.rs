@@ -11,6 +11,7 @@ const STAGES_ELSEWHERE: &[(&str, &str)] = &[
     ("KeyframeBackend", "as Keyframe"),
     ("Key", "the extension record of a span, written with it"),
     ("Lost", "written by the reader of a ring that finds a gap"),
+    ("Brief", "as Keyframe"),
 ];
 
 /// Files that may access the eight numbers of a record by position, and why.

@@ -5,10 +5,14 @@ use std::{fs, io::BufReader, path::PathBuf, time::Duration};
 
 use glass_etcd::{
     pb::{
-        etcdserverpb::RangeRequest,
+        etcdserverpb::{PutRequest, RangeRequest},
         glasspb::{ObserveRequest, observe_client::ObserveClient},
     },
-    story::{order::Order, query, recording},
+    story::{
+        order::Order,
+        query::{self, brief},
+        recording,
+    },
     trace::{Kind, Stage, id},
 };
 use nix::sys::signal::Signal;
@@ -90,6 +94,58 @@ async fn a_slow_put_that_was_not_kept_by_its_id_is_complete_on_all_members() {
             assert!(!told.on(at, stage).is_empty(), "{} of m{at}\n{}", stage.name(), told.text());
         }
     }
+}
+
+/// Goal: under load a request that is kept afterwards lacks its quick steps, except the one that
+/// failed, and is said to lack them. Method: members that are always under load, enough gets that
+/// hardly a request is kept by its id, and puts without a key, which fail in a quick step.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_that_fails_under_load_lacks_quick_steps_and_that_is_told() {
+    let Some(mut scene) = Scene::start("quick steps").await else { return };
+    for at in 0..3 {
+        scene.cluster.kill(at);
+        scene.cluster.set_env(at, &[("ETCD_TRACE_BRIEF_ABOVE", "0")]);
+    }
+    (0..3).for_each(|at| scene.cluster.spawn(at));
+    for at in 0..3 {
+        scene.cluster.wait_ready(at).await;
+    }
+    let mut readers = JoinSet::new();
+    (0..3).for_each(|at| _ = readers.spawn(read_often(scene.cluster.client(at))));
+    let mut client = scene.cluster.client(0);
+    let mut writer = JoinSet::new();
+    writer.spawn(async move {
+        let mut turns = tokio::time::interval(GET_EVERY);
+        loop {
+            turns.tick().await;
+            let refused = client.kv.put(PutRequest::default()).await.unwrap_err();
+            assert_eq!(Code::InvalidArgument, refused.code());
+        }
+    });
+    let told = scene
+        .listener
+        .until("a put that failed and was not kept by its id", |recording| {
+            let requests = query::requests(recording);
+            let is_late = |request: &&query::Summary| {
+                request.method == "KV/Put" && request.code == Some(3) && !id::kept(request.id)
+            };
+            let told = requests.iter().filter(is_late).filter_map(|request| {
+                let told = Told::of(recording, request.id)?;
+                let members = brief::brief(recording, &told.story);
+                (!members.is_empty()).then_some(told)
+            });
+            told.last().ok_or_else(|| "no put was told to be brief".to_owned())
+        })
+        .await;
+    let steps: Vec<_> = (told.story.steps.iter())
+        .map(|step| &told.recording.events[step.event])
+        .filter(|event| event.stage.is_quick())
+        .map(|event| (event.stage, event.kind, event.reason.is_some()))
+        .collect();
+    assert_eq!([(Stage::RpcValidate, Kind::Mark, true)], steps[..], "{}", told.text());
+    let id = format!("{:016x}", told.story.id);
+    let text = glass(&scene, &["trace", "show", &id]).await;
+    assert!(text.contains("quick checks and look-ups, which were left out under load"), "{text}");
 }
 
 /// Serializable gets, until the task is dropped.

@@ -69,7 +69,7 @@ const LOOPS: &[Loop] = &[
     with("storage/wal/writer.rs", "the log", &[Stage::WalWrite, Stage::WalFsync]),
     without("storage/wal/ahead.rs", "space for the next segment: a wait for it is in `wal.write`"),
     with("storage/backend.rs", "the file", &[Stage::BufferFreeze, Stage::BackendCommit]),
-    with("trace/collect.rs", "the collector", &[Stage::Keyframe, Stage::Lost]),
+    with("trace/collect.rs", "the collector", &[Stage::Keyframe, Stage::Lost, Stage::Brief]),
 ];
 
 /// How often each file below `src` spawns something; tests do not count.

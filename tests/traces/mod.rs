@@ -23,6 +23,7 @@ use listen::Listener;
 
 mod broken;
 mod causes;
+mod chains;
 mod chrome;
 mod commands;
 mod compared;
@@ -30,6 +31,7 @@ pub(crate) mod coverage;
 mod election;
 mod export;
 mod gets;
+mod inside;
 mod kept;
 pub(crate) mod listen;
 mod locks;
@@ -103,6 +105,9 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     export::a_put_is_exported_whole(&scene, put).await;
     puts::a_put_on_the_leader_sends_no_proposal(&scene).await;
     puts::a_transaction_reads_only_where_it_is_answered(&scene).await;
+    inside::a_transaction_tells_its_comparisons_and_its_branches(&scene).await;
+    inside::a_transaction_that_only_reads_tells_the_same_where_it_is_read(&scene).await;
+    inside::a_range_tells_what_was_asked_and_what_the_index_looked_at(&scene).await;
     compared::a_put_on_a_follower_differs_by_its_proposal(&scene).await;
     compared::a_serializable_get_differs_by_its_round(&scene).await;
     compared::a_put_alone_has_no_companions_and_one_of_many_has(&scene).await;

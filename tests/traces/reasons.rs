@@ -62,5 +62,6 @@ pub(super) async fn a_range_at_a_future_revision_says_so(scene: &Scene) {
     let told = scene.listener.told(("KV/Range", key), has_ended).await;
     let steps = [(0, Stage::MvccRange), (0, Stage::Rpc)];
     assert_failed(scene, &told, &steps, Reason::FutureRevision).await;
-    assert_eq!(1 << 40, told.one(0, Stage::MvccRange).field("revision"));
+    let step = told.one(0, Stage::MvccRange);
+    assert_eq!((1 << 40, 0), (step.field("asked"), step.field("revision")));
 }

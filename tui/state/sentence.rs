@@ -9,13 +9,15 @@
 use glass_etcd::{
     change, field, fields,
     story::Event,
-    trace::{Kind, Stage, message, value::LEADER},
+    trace::{Family, Kind, Stage, message, value::LEADER},
 };
 
 use super::{
     lanes::{Lane, name_of},
     watermarks::{Water, Watermarks},
 };
+
+mod inside;
 
 /// What there is to know about a step beside its record.
 #[derive(Clone, Copy)]
@@ -40,6 +42,7 @@ pub(crate) fn sentence(event: &Event, around: Around<'_>) -> String {
         Stage::ElectionVote => Some(vote(event, around)),
         Stage::ElectionTally => Some(tally(event, around)),
         Stage::WalFsync => fsync(event, around),
+        stage if stage.family() == Family::Request => inside::sentence(event),
         _ => None,
     };
     specific.unwrap_or_else(|| event.stage.meaning().trim().to_owned())

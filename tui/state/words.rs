@@ -10,6 +10,7 @@ use glass_etcd::{
     trace::{
         FLAG_ERROR, Kind, METHODS, Stage, Unit,
         message::{self, MESSAGES},
+        value::{BRANCHES, OPERATORS, TARGETS, VALUE},
     },
 };
 
@@ -137,6 +138,10 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
         Unit::Method => method(number).to_owned(),
         Unit::Message => message_name(number).to_owned(),
         Unit::Role => role(number).to_owned(),
+        Unit::Target => pick(TARGETS, number, "unknown").to_owned(),
+        Unit::Operator => pick(OPERATORS, number, "unknown").to_owned(),
+        Unit::Branch => pick(BRANCHES, number, "unknown").to_owned(),
+        Unit::Signed => number.cast_signed().to_string(),
         Unit::Id => format!("{number:016x}"),
     }
 }
@@ -149,7 +154,7 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
     let mut before = None;
     for (field, number) in event.named() {
         let before = before.replace((field, number));
-        if number == 0 && is_absent_at_zero(event.stage, field.name) {
+        if number == 0 && is_absent_at_zero(event, field.name) {
             continue;
         }
         let now =
@@ -168,11 +173,22 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
 }
 
 /// Whether 0 means that the field is absent: all types of raft messages share one record format, of
-/// which each uses a part, and most fsyncs write neither term nor vote.
-pub(crate) fn is_absent_at_zero(stage: Stage, field: &str) -> bool {
-    match stage {
+/// which each uses a part, most fsyncs write neither term nor vote, and most ranges ask for the
+/// newest revision and have no limit. A range that was refused has read nothing.
+pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
+    match event.stage {
+        Stage::MvccRange if event.flags & FLAG_ERROR != 0 => true,
+        Stage::MvccRange => ["asked", "limit", "more"].contains(&field),
+        Stage::TreeIndexGet => ["visited", "again"].contains(&field),
+        Stage::BufferGet | Stage::TxnBranch => field == "again",
+        Stage::TxnCompare if field == "again" => true,
+        // Values are not recorded.
+        Stage::TxnCompare => {
+            field!(event, TxnCompare, target) == VALUE && ["wanted", "found"].contains(&field)
+        }
         Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),
         Stage::WalFsync => ["term", "vote"].contains(&field),
+        Stage::ReadIndexRound => field == "answered",
         _ => false,
     }
 }
@@ -270,6 +286,7 @@ fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
         Stage::BufferPut => arrow(change!(event, BufferPut, length)),
         Stage::BufferFreeze => format!("{} rows", field!(event, BufferFreeze, length)),
         Stage::BackendCommit => format!("≤{}", field!(event, BackendCommit, index_new)),
+        Stage::MvccRange if event.flags & FLAG_ERROR != 0 => return None,
         Stage::MvccRange => {
             let [revision, keys] = fields!(event, MvccRange: revision, keys);
             format!("rev {revision}, {keys} keys")
@@ -283,6 +300,11 @@ fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
         Stage::ReadQueue => format!("{} ahead", field!(event, ReadQueue, ahead)),
         Stage::AnswerPiece => format!("{} rows again", field!(event, AnswerPiece, rows)),
         Stage::Lost => format!("{} records", field!(event, Lost, records)),
+        Stage::TxnCompare => match fields!(event, TxnCompare: target, holds) {
+            [target, 0] => format!("{} no", pick(TARGETS, target, "unknown")),
+            [target, _] => format!("{} yes", pick(TARGETS, target, "unknown")),
+        },
+        Stage::TxnBranch => pick(BRANCHES, field!(event, TxnBranch, branch), "unknown").to_owned(),
         _ => return log_detail(event, lanes),
     })
 }

@@ -14,6 +14,7 @@ use glass_etcd::{
         order::Order,
         query::{
             Story,
+            brief::brief,
             diff::{Consistency, Facts, Side},
             graph::{Graph, Verdict},
             path::{Segment, critical_path},
@@ -263,6 +264,7 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
     json!({
         "dropped": recording.dropped,
         "missing": missing,
+        "brief": brief(recording, story),
         "unheard": unheard,
         "silent": silent,
         "gaps": gaps_json(recording, story),

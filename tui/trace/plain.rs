@@ -6,10 +6,12 @@ use glass_etcd::{
     story::{
         Event, Recording,
         order::Order,
-        query::{Story, Summary, requests},
+        query::{Story, Summary, brief::brief, requests},
     },
     trace::{Kind, Stage},
 };
+
+use serde_json::{Value, json};
 
 use super::{
     gather::{Gathered, Silent},
@@ -21,17 +23,30 @@ const STAGE: usize = 20;
 
 /// Writes the list of requests, the newest last.
 pub(crate) fn list(out: &mut impl Write, recording: &Recording, order: &Order) -> io::Result<()> {
+    rows(out, recording, order, |_| true)?;
+    reach(out, recording, order)?;
+    losses(out, recording)
+}
+
+/// Writes a header, and a line for each request that is meant.
+fn rows(
+    out: &mut impl Write,
+    recording: &Recording,
+    order: &Order,
+    is_meant: impl Fn(&Summary) -> bool,
+) -> io::Result<()> {
     writeln!(
         out,
         "{:<16}  {:<15}  {:<10}  {:>12}  {:<12}  REQUEST",
         "ID", "BEGAN (UTC)", "MEMBER", "TOOK", "RESULT"
     )?;
-    for request in by_time(recording, order) {
+    for request in by_time(recording, order).into_iter().filter(is_meant) {
         let key = request.key.as_ref().map(|key| format!(" {}", key.display())).unwrap_or_default();
+        let trace = request.trace.map(|trace| format!("  trace {trace:032x}")).unwrap_or_default();
         let took = request.took_ns.map(|ns| words::millis(i128::from(ns)));
         writeln!(
             out,
-            "{:016x}  {:<15}  {:<10}  {:>12}  {:<12}  {}{key}",
+            "{:016x}  {:<15}  {:<10}  {:>12}  {:<12}  {}{key}{trace}",
             request.id,
             words::time_of_day(began(&request, recording, order)),
             words::name(request.member, &recording.members),
@@ -40,8 +55,38 @@ pub(crate) fn list(out: &mut impl Write, recording: &Recording, order: &Order) -
             request.method,
         )?;
     }
-    reach(out, recording, order)?;
+    Ok(())
+}
+
+/// Writes the requests of a caller's trace, of which there are several.
+pub(super) fn of_trace(
+    out: &mut impl Write,
+    recording: &Recording,
+    order: &Order,
+    (trace, ids): (u128, &[u64]),
+    is_json: bool,
+) -> io::Result<()> {
+    let is_meant = |request: &Summary| ids.contains(&request.id);
+    if is_json {
+        let mut requests = by_time(recording, order).into_iter().filter(is_meant);
+        return requests.try_for_each(|one| writeln!(out, "{}", list_json(&one, recording)));
+    }
+    writeln!(out, "{} captured requests are in trace {trace:032x}", ids.len())?;
+    rows(out, recording, order, is_meant)?;
     losses(out, recording)
+}
+
+/// A request of the list as JSON.
+pub(super) fn list_json(request: &Summary, recording: &Recording) -> Value {
+    json!({
+        "id": format!("{:016x}", request.id),
+        "member": words::name(request.member, &recording.members),
+        "method": request.method,
+        "key": request.key.as_ref().map(|key| key.display()),
+        "code": request.code,
+        "took_ns": request.took_ns,
+        "trace": request.trace.map(|trace| format!("{trace:032x}")),
+    })
 }
 
 /// How far back the records of each member reach.
@@ -102,6 +147,14 @@ pub(super) fn story(
             missing.stage.name()
         )?;
     }
+    for member in brief(recording, story) {
+        let name = words::name(member, &recording.members);
+        writeln!(
+            out,
+            "{:>14}  {name:<10}  quick checks and look-ups, which were left out under load",
+            "unknown"
+        )?;
+    }
     for member_id in &story.unheard {
         writeln!(
             out,
@@ -157,6 +210,9 @@ pub(crate) fn step_line(recording: &Recording, order: &Order, at: usize) -> Stri
     if let Some(key) = &event.key {
         line.push_str(&format!(" key={}", key.display()));
     }
+    if let Some(end) = &event.range_end {
+        line.push_str(&format!(" range_end={}", end.display()));
+    }
     if let Some(failure) = words::failure(event) {
         line.push_str(&format!(" [{failure}]"));
     }
@@ -169,7 +225,8 @@ pub(crate) fn step_line(recording: &Recording, order: &Order, at: usize) -> Stri
     line.trim_end().to_owned()
 }
 
-fn losses(out: &mut impl Write, recording: &Recording) -> io::Result<()> {
+/// Writes how many records each member is known to have lost.
+pub(super) fn losses(out: &mut impl Write, recording: &Recording) -> io::Result<()> {
     for (member, lost) in recording.members.iter().zip(&recording.dropped) {
         if *lost != 0 {
             let records = if *lost == 1 { "record" } else { "records" };

@@ -3,7 +3,11 @@
 use crate::state::words::is_absent_at_zero;
 use glass_etcd::{
     story::{Event, MemberInfo},
-    trace::{FLAG_ERROR, Field, METHODS, Unit, message::MESSAGES, value::ROLES},
+    trace::{
+        FLAG_ERROR, Field, METHODS, Unit,
+        message::MESSAGES,
+        value::{BRANCHES, OPERATORS, ROLES, TARGETS},
+    },
 };
 
 /// The event's fields, as `commit 41→42 peer=etcd-02`. For a beginning, only those known already;
@@ -14,7 +18,7 @@ pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
     let mut before = None;
     for (field, number) in event.named() {
         let before = before.replace((field, number));
-        if number == 0 && (is_begin || is_absent_at_zero(event.stage, field.name)) {
+        if number == 0 && (is_begin || is_absent_at_zero(event, field.name)) {
             continue;
         }
         if let Some(name) = field.name.strip_suffix(".new")
@@ -47,6 +51,10 @@ pub(crate) fn value(field: &Field, number: u64, members: &[MemberInfo]) -> Strin
         Unit::Method => named(METHODS),
         Unit::Message => named(MESSAGES),
         Unit::Role => named(ROLES),
+        Unit::Target => named(TARGETS),
+        Unit::Operator => named(OPERATORS),
+        Unit::Branch => named(BRANCHES),
+        Unit::Signed => number.cast_signed().to_string(),
         Unit::Flag => (if number == 0 { "no" } else { "yes" }).to_owned(),
         Unit::Bytes => format!("{number}B"),
         Unit::Nanos => millis(i128::from(number)),

@@ -119,6 +119,12 @@ fn record_lines(step: &Step, state: &State) -> Vec<String> {
     if let Some(key) = &event.key {
         lines.push(format!("key {} ({} bytes)", words::key(key, 60), key.length));
     }
+    if let Some(end) = &event.range_end {
+        lines.push(match end.bytes.as_slice() {
+            [0] => "and all keys after it".to_owned(),
+            _ => format!("and the keys after it, before {}", words::key(end, 60)),
+        });
+    }
     if let Some(arrow) = step.arrow {
         let peer = &state.lanes[arrow.peer].name;
         let end = match arrow.other_end {

@@ -49,7 +49,7 @@ fn write(edge: &mut Edge, kind: u8, flags: u8, stream: u32) {
 fn serve(edge: &mut Edge, id: u64, stream: u32) {
     let mut call = edge.accept().unwrap();
     call.enter(id, Moment::now());
-    call.leave(id, false, true);
+    call.leave(id, Moment::now(), (false, true));
     write(edge, HEADERS, END_STREAM, stream);
 }
 
@@ -62,7 +62,7 @@ fn a_call_has_its_steps_before_its_rpc_and_after_it() {
     let began = Moment::now();
     call.enter(id(1, true), began);
     assert_eq!(stages(id(1, true)), [Stage::SocketQueue, Stage::RpcQueue]);
-    call.leave(id(1, true), false, true);
+    call.leave(id(1, true), Moment::now(), (false, true));
     // Headers and messages are not the end of the answer, nor is a part of its last frame.
     write(&mut edge, HEADERS, 0, 1);
     edge.frame_written((DATA, END_STREAM, 1));
@@ -108,7 +108,7 @@ fn calls_of_one_read_have_their_own_steps_however_they_end() {
     let mut calls: Vec<Arrived> = (0..3).map(|_| edge.accept().unwrap()).collect();
     for (call, counter) in calls.iter_mut().zip(20..) {
         call.enter(id(counter, true), Moment::now());
-        call.leave(id(counter, true), false, true);
+        call.leave(id(counter, true), Moment::now(), (false, true));
     }
     for stream in [5, 1] {
         write(&mut edge, HEADERS, END_STREAM, stream);
@@ -137,7 +137,7 @@ fn of_the_requests_that_are_not_kept_only_slow_and_failed_ones_are_recorded() {
         let mut call = edge.accept().unwrap();
         call.enter(id, Moment::now());
         assert_eq!(stages(id), []);
-        call.leave(id, has_failed, true);
+        call.leave(id, Moment::now(), (has_failed, true));
         write(&mut edge, HEADERS, END_STREAM, 1);
         assert_eq!(stages(id), expected);
     }
@@ -175,7 +175,7 @@ fn over_http1_a_call_is_what_was_read_before_it_and_written_after_it() {
     edge.read_http1();
     let mut call = edge.accept().unwrap();
     call.enter(id, Moment::now());
-    call.leave(id, false, true);
+    call.leave(id, Moment::now(), (false, true));
     edge.written_http1();
     edge.written_http1();
     assert_eq!(stages(id), [Stage::RpcReceive, Stage::RpcQueue, Stage::AnswerFlush]);

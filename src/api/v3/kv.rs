@@ -17,6 +17,7 @@ use crate::{
         TxnResponse, kv_server::Kv,
     },
     server::{Error, Server, answer::Answer},
+    trace,
 };
 
 /// Serves KV for a member.
@@ -64,6 +65,7 @@ impl Kv for KvService {
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
         let call = begin(&self.server, Method::Range, &request, Some(&request.get_ref().key))?;
+        trace::range_end(call.id(), &request.get_ref().range_end);
         let client = client(&self.server);
         let answer = self.server.kv.range(call.id(), request.into_inner(), &client).await;
         self.respond(call, answer, |response| &mut response.header)
@@ -82,6 +84,7 @@ impl Kv for KvService {
     ) -> Result<Response<DeleteRangeResponse>, Status> {
         let call =
             begin(&self.server, Method::DeleteRange, &request, Some(&request.get_ref().key))?;
+        trace::range_end(call.id(), &request.get_ref().range_end);
         let client = client(&self.server);
         let answer = self.server.kv.delete_range(call.id(), request.into_inner(), &client).await;
         self.respond(call, answer, |response| &mut response.header)

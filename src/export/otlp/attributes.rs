@@ -65,9 +65,9 @@ pub(super) fn of_step(event: &Event, member_id: u64) -> Vec<Attribute> {
     if event.flags & FLAG_CANCELLED != 0 {
         add("glass.cancelled", Json::from(true));
     }
-    if let Some(key) = &event.key {
-        let parts = key_value(key);
-        for (part, name) in KEY_PARTS {
+    for (text, names) in [(&event.key, KEY_PARTS), (&event.range_end, END_PARTS)] {
+        let Some(parts) = text.as_ref().map(key_value) else { continue };
+        for (part, name) in names {
             if let Some(value) = parts.get(part).filter(|value| value.as_str() != Some("")) {
                 add(name, value.clone());
             }
@@ -134,6 +134,12 @@ const CODES: [&str; 17] = [
 /// Parts of a key, and the attributes that they become.
 const KEY_PARTS: [(&str, &str); 3] =
     [("text", "etcd.key"), ("hex", "etcd.key.hex"), ("length", "etcd.key.length")];
+/// The same of the end of a range.
+const END_PARTS: [(&str, &str); 3] = [
+    ("text", "etcd.range_end"),
+    ("hex", "etcd.range_end.hex"),
+    ("length", "etcd.range_end.length"),
+];
 
 #[cfg(test)]
 mod tests {

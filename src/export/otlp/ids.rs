@@ -20,7 +20,11 @@ use super::{SpanIds, is_request};
 use crate::{
     field,
     story::{Event, MemberInfo, Recording},
-    trace::{context::root_span, id::hash, stage::Stage},
+    trace::{
+        context::{own_trace, root_span},
+        id::hash,
+        stage::Stage,
+    },
 };
 
 /// Knows the first step of each request.
@@ -74,23 +78,18 @@ fn place(member: &MemberInfo, event: &Event, is_first: bool) -> SpanIds {
         Stage::RaftReceive if event.link != 0 => {
             message(event.link, field!(event, RaftReceive, peer), member.member_id).1
         }
-        _ if is_first => SpanIds { trace: request(event.id, cluster), span: root_span(event.id) },
+        _ if is_first => SpanIds { trace: own_trace(event.id, cluster), span: root_span(event.id) },
         Stage::ReadIndexConfirmed if event.id != 0 => {
-            SpanIds { trace: request(event.id, cluster), span: step(member.member_id, event) }
+            SpanIds { trace: own_trace(event.id, cluster), span: step(member.member_id, event) }
         }
         _ if is_request(event) => {
-            SpanIds { trace: request(event.id, cluster), span: step(member.member_id, event) }
+            SpanIds { trace: own_trace(event.id, cluster), span: step(member.member_id, event) }
         }
         _ => {
             let span = step(member.member_id, event);
             SpanIds { trace: join(span, hash(span ^ cluster)), span }
         }
     }
-}
-
-/// The trace of a request, or of a round.
-fn request(id: u64, cluster: u64) -> u128 {
-    join(id, hash(id ^ cluster))
 }
 
 /// The ids of a message's two ends: the send, and the receive.

@@ -77,7 +77,8 @@ impl Space {
 
     fn ask(&self, question: &mut Question, of: &Arc<Connection>) -> Result<Large, Stop> {
         let seat = of.try_enter();
-        question.read(&self.store, 1, Meter::new(of, seat)).map_err(|failed| match failed {
+        question.read(&self.store, (1, &mut 0), Meter::new(of, seat)).map_err(|failed| match failed
+        {
             Failed::Stopped(stop, _) => stop,
             other => panic!("{other:?}"),
         })
@@ -350,9 +351,11 @@ fn an_answer_that_is_not_small_needs_a_place() {
     let of = space.room.connect();
     let small = RangeRequest { limit: 3, ..of_all() };
     let read = |question: &mut Question| {
-        question.read(&space.store, 1, Meter::new(&of, None)).map_err(|failed| match failed {
-            Failed::Stopped(stop, _) => stop,
-            other => panic!("{other:?}"),
+        question.read(&space.store, (1, &mut 0), Meter::new(&of, None)).map_err(|failed| {
+            match failed {
+                Failed::Stopped(stop, _) => stop,
+                other => panic!("{other:?}"),
+            }
         })
     };
     let taken = of.try_enter().unwrap();
@@ -397,7 +400,7 @@ fn plans_and_noted_rows_are_counted_once() {
     {
         let of = space.room.connect();
         let taken = fill_up(&of);
-        let full = question.read(&space.store, 1, Meter::new(&of, None));
+        let full = question.read(&space.store, (1, &mut 0), Meter::new(&of, None));
         let Err(Failed::Stopped(Stop::Full, wanted)) = full else { panic!("there is no room") };
         assert!(wanted >= least && plan.is_none_or(|plan| plan == wanted), "{wanted}");
         drop(taken);
@@ -419,6 +422,17 @@ fn records_of(id: u64) -> (Vec<u64>, usize, usize) {
     (keys, of(Stage::TreeIndexGet).count(), of(Stage::BufferGet).count())
 }
 
+/// How often the read had begun before, by the records of the index and of the buffers.
+fn began_again(id: u64) -> [Vec<u64>; 2] {
+    let records = own_records().into_iter().filter(|record| record.id() == id);
+    let records: Vec<_> = records.collect();
+    let of = |stage| {
+        let of_stage = records.iter().filter(move |record| record.stage() == Some(stage));
+        of_stage.map(|it| crate::field!(it, TreeIndexGet | BufferGet, again)).collect()
+    };
+    [of(Stage::TreeIndexGet), of(Stage::BufferGet)]
+}
+
 /// Goal: a read that turns out not to be small is not planned again, and leaves one record of each
 /// range, with the number of all its rows. Method: the budget ends within a range; within the
 /// second range of a transaction; within the previous pairs of a deletion.
@@ -427,7 +441,7 @@ fn a_read_that_is_not_small_is_planned_once_and_leaves_one_record_of_each_range(
     let mut space = Space::new(LIMITS);
     let of = space.room.connect();
     let read = |space: &Space, id, mut question: Question| {
-        let large = question.read(&space.store, id, Meter::new(&of, of.try_enter()));
+        let large = question.read(&space.store, (id, &mut 0), Meter::new(&of, of.try_enter()));
         assert!(large.unwrap().len > SMALL);
     };
     let range = RangeRequest { limit: 100, ..of_all() };
@@ -469,14 +483,15 @@ fn an_answer_that_waits_for_room_leaves_no_plan_and_no_record_behind() {
     };
     for (id, plan) in [(1001, Some(plan)), (1002, None)] {
         let mut question = Question::Range(range.clone(), plan);
-        let taken = fill_up(&of);
-        let full = question.read(&space.store, id, Meter::new(&of, None));
+        let (taken, mut plans) = (fill_up(&of), 0);
+        let full = question.read(&space.store, (id, &mut plans), Meter::new(&of, None));
         assert!(matches!(full, Err(Failed::Stopped(Stop::Full, _))), "{full:?}");
         assert!(matches!(question, Question::Range(_, None)));
         drop((full, taken));
         assert_eq!(records_of(id), (vec![], 1, 1));
-        question.read(&space.store, id, Meter::new(&of, of.try_enter())).unwrap();
+        question.read(&space.store, (id, &mut plans), Meter::new(&of, of.try_enter())).unwrap();
         assert_eq!(records_of(id), (vec![40], 2, 2));
+        assert_eq!([vec![0, 1], vec![0, 1]], began_again(id));
     }
 }
 
@@ -496,7 +511,8 @@ fn a_plan_that_finds_no_room_leaves_no_record() {
     }
     let of = space.room.connect();
     let _taken = fill_up(&of);
-    let full = Question::Range(of_all(), None).read(&space.store, 1001, Meter::new(&of, None));
+    let full =
+        Question::Range(of_all(), None).read(&space.store, (1001, &mut 0), Meter::new(&of, None));
     assert!(matches!(full, Err(Failed::Stopped(Stop::Full, most)) if most < SMALL), "{full:?}");
     assert_eq!(records_of(1001), (vec![], 1, 1));
 }

@@ -14,7 +14,7 @@ use crate::{
     server::{
         Error,
         mvcc::{
-            KeyRange, Reply, ReplyTo, WriteTxn,
+            COMPARES_RECORDED, KeyRange, Reply, ReplyTo, WriteTxn,
             reply::{ReplyStep, TxnReply},
         },
         txn::{Branches, Step, Txn},
@@ -31,9 +31,9 @@ pub(super) fn apply(txn: &mut WriteTxn<'_, '_>, request: &Txn) -> Result<TxnRepl
 /// Whether the comparisons of each level hold; `false` for levels in a branch that is not taken.
 fn choose(txn: &WriteTxn<'_, '_>, request: &Txn) -> Vec<bool> {
     let mut succeeded = vec![false; request.levels()];
-    let mut to_choose = vec![0];
+    let (mut to_choose, mut left) = (vec![0], COMPARES_RECORDED);
     while let Some(level) = to_choose.pop() {
-        succeeded[level] = txn.holds(request.request(level));
+        succeeded[level] = txn.holds((level, request.request(level)), &mut left);
         to_choose.extend(request.inner(level, branch(succeeded[level])));
     }
     succeeded

@@ -2,6 +2,9 @@
 //!
 //! The index decides most comparisons. Values and leases are in rows, which a transaction that only
 //! reads reads without the index lock.
+//!
+//! Each comparison leaves a record, and each transaction that has any one of its choice
+//! ([`Choice`]): up to [`COMPARES_RECORDED`], because a client decides how many there are.
 
 use std::ops::ControlFlow;
 
@@ -9,7 +12,7 @@ use super::{
     key_index::KeyMeta,
     reader::{Reader, Source},
     revision::ROW_KEY_LEN,
-    tree_index::KeyRange,
+    tree_index::{Asker, KeyRange},
 };
 use crate::{
     pb::{
@@ -20,15 +23,97 @@ use crate::{
         mvccpb::KeyValue,
     },
     storage::backend::View,
+    trace::{self, Span},
 };
+
+/// The most comparisons of a request that leave a record, those of nested transactions included.
+pub(crate) const COMPARES_RECORDED: usize = 64;
+
+/// The choice of a branch, and its record. None is written for a transaction that compares nothing.
+pub(super) struct Choice<'r> {
+    asker: Asker,
+    level: usize,
+    request: &'r TxnRequest,
+    span: Option<Span>,
+}
+
+impl<'r> Choice<'r> {
+    /// Begins the choice for the transaction of this level, which may leave `left` records.
+    pub(super) fn begin(
+        asker: Asker,
+        (level, request): (usize, &'r TxnRequest),
+        left: usize,
+    ) -> Choice<'r> {
+        let compares = request.compare.len();
+        let span = (0 < compares && 0 < left).then(|| {
+            let again = asker.again;
+            crate::stage!(TxnBranch, asker.id, level = level, compares = compares, again = again)
+        });
+        Choice { asker, level, request, span }
+    }
+
+    /// Opens the record of a comparison.
+    pub(super) fn compare(&self, compare: &Compare, left: &mut usize) -> Option<Span> {
+        *left = left.checked_sub(1)?;
+        let Asker { id, again, .. } = self.asker;
+        let wanted = wanted(compare).unwrap_or(0).cast_unsigned();
+        let span = crate::stage!(
+            TxnCompare,
+            id,
+            level = self.level,
+            target = compare.target,
+            operator = compare.result,
+            wanted = wanted,
+            again = again
+        );
+        trace::key(id, &compare.key);
+        trace::range_end(id, &compare.range_end);
+        Some(span)
+    }
+
+    /// Records what was chosen.
+    pub(super) fn end(&mut self, holds: bool) {
+        let chosen = if holds { &self.request.success } else { &self.request.failure };
+        if let Some(span) = &mut self.span {
+            crate::set!(span, TxnBranch, branch = holds, operations = chosen.len());
+        }
+    }
+
+    /// The choice is repeated as a whole, and leaves no record.
+    pub(super) fn discard(&mut self) {
+        self.span.iter_mut().for_each(Span::discard);
+    }
+}
+
+/// The result of a comparison.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outcome {
+    pub(super) holds: bool,
+    /// The number of keys that were compared.
+    keys: usize,
+    /// The number of the first key that does not satisfy it; otherwise of the last one.
+    found: i64,
+}
+
+impl Outcome {
+    /// Completes the record of the comparison.
+    pub(super) fn record(self, span: Option<Span>) {
+        if let Some(mut span) = span {
+            let found = self.found.cast_unsigned();
+            crate::set!(span, TxnCompare, found = found, keys = self.keys, holds = self.holds);
+        }
+    }
+}
 
 /// A comparison while the keys of its range are visited. Every key must satisfy it.
 pub(super) struct Comparing<'c> {
     compare: &'c Compare,
-    /// Whether the range has a key.
-    is_any: bool,
-    /// Whether the keys so far satisfy it, as far as the index knows.
+    /// The number of keys so far.
+    keys: usize,
+    /// Whether they satisfy it, as far as the index knows.
     holds: bool,
+    /// The number of the key that was compared last.
+    found: i64,
     /// The rows that decide, if the index does not have the target.
     rows: Vec<[u8; ROW_KEY_LEN]>,
 }
@@ -36,19 +121,19 @@ pub(super) struct Comparing<'c> {
 /// A comparison after a look at the index.
 pub(super) enum Comparison {
     /// The index decides whether it holds.
-    Decided(bool),
+    Decided(Outcome),
     /// These rows decide.
     ByRows(Vec<[u8; ROW_KEY_LEN]>),
 }
 
 impl<'c> Comparing<'c> {
     pub(super) fn new(compare: &'c Compare) -> Comparing<'c> {
-        Comparing { compare, is_any: false, holds: true, rows: Vec::new() }
+        Comparing { compare, keys: 0, holds: true, found: 0, rows: Vec::new() }
     }
 
     /// Adds the next key of the range. Returns whether more keys are needed.
     pub(super) fn add(&mut self, found: KeyMeta) -> bool {
-        self.is_any = true;
+        self.keys += 1;
         let target = CompareTarget::try_from(self.compare.target).ok();
         if matches!(target, Some(CompareTarget::Value | CompareTarget::Lease)) {
             self.rows.push(found.modified.row_key());
@@ -61,7 +146,10 @@ impl<'c> Comparing<'c> {
             version: found.version,
             ..KeyValue::default()
         };
-        self.holds = self.holds && satisfies(self.compare, &kv);
+        if self.holds {
+            self.found = number(self.compare, &kv);
+            self.holds = satisfies(self.compare, &kv);
+        }
         self.holds
     }
 
@@ -69,14 +157,15 @@ impl<'c> Comparing<'c> {
     /// satisfies no comparison, not even "not equal", because a request cannot tell a missing value
     /// from an empty one.
     pub(super) fn finish(self) -> Comparison {
-        if !self.is_any {
+        let Comparing { keys, found, .. } = self;
+        if keys == 0 {
             let target = CompareTarget::try_from(self.compare.target).ok();
             let missing = KeyValue::default();
             let holds = target != Some(CompareTarget::Value) && satisfies(self.compare, &missing);
-            return Comparison::Decided(holds);
+            return Comparison::Decided(Outcome { holds, keys, found });
         }
         if self.rows.is_empty() {
-            return Comparison::Decided(self.holds);
+            return Comparison::Decided(Outcome { holds: self.holds, keys, found });
         }
         Comparison::ByRows(self.rows)
     }
@@ -88,33 +177,41 @@ pub(super) fn rows_satisfy(
     rows: &[[u8; ROW_KEY_LEN]],
     mut view: View,
     source: Source<'_>,
-) -> bool {
+) -> Outcome {
+    let (mut keys, mut found) = (0, 0);
     let read = source.each_row(&mut view, rows, |row| {
-        if satisfies(compare, &source.decode(row)) {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
+        let kv = source.decode(row);
+        (keys, found) = (keys + 1, number(compare, &kv));
+        if satisfies(compare, &kv) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
-    read.is_continue()
+    Outcome { holds: read.is_continue(), keys, found }
 }
 
 impl Reader<'_> {
-    /// Whether all comparisons of a transaction hold, for a reader that keeps the index.
-    pub(super) fn holds(self, request: &TxnRequest) -> bool {
-        request.compare.iter().all(|compare| self.compare(compare))
+    /// Whether all comparisons of the transaction of a level hold, for a reader that keeps the
+    /// index. `left`: the records that the whole request may still leave.
+    pub(super) fn holds(self, (level, request): (usize, &TxnRequest), left: &mut usize) -> bool {
+        let mut choice = Choice::begin(self.asker, (level, request), *left);
+        let holds = request.compare.iter().all(|compare| {
+            let span = choice.compare(compare, left);
+            let outcome = self.compare(compare);
+            outcome.record(span);
+            outcome.holds
+        });
+        choice.end(holds);
+        holds
     }
 
-    fn compare(self, compare: &Compare) -> bool {
+    fn compare(self, compare: &Compare) -> Outcome {
         let mut comparing = Comparing::new(compare);
         let range = KeyRange::new(&compare.key, &compare.range_end);
         self.index.tree.visit(range, self.current, |_, it| {
             comparing.add(it);
         });
         match comparing.finish() {
-            Comparison::Decided(holds) => holds,
+            Comparison::Decided(outcome) => outcome,
             Comparison::ByRows(rows) => {
-                let view = self.source.view(self.id, &rows);
+                let view = self.source.view(self.asker, &rows);
                 rows_satisfy(compare, &rows, view, self.source)
             }
         }
@@ -124,28 +221,16 @@ impl Reader<'_> {
 /// Compares one key (etcd: `compareKV`). If the request lacks the target's value, zero stands for
 /// it.
 fn satisfies(compare: &Compare, kv: &KeyValue) -> bool {
-    let target = CompareTarget::try_from(compare.target).ok();
-    let union = compare.target_union.as_ref();
-    let number = match (target, union) {
-        (Some(CompareTarget::Version), Some(TargetUnion::Version(number)))
-        | (Some(CompareTarget::Create), Some(TargetUnion::CreateRevision(number)))
-        | (Some(CompareTarget::Mod), Some(TargetUnion::ModRevision(number)))
-        | (Some(CompareTarget::Lease), Some(TargetUnion::Lease(number))) => number,
-        _ => &0,
-    };
-    let order = match target {
-        Some(CompareTarget::Value) => {
-            let value: &[u8] = match union {
+    let order = match CompareTarget::try_from(compare.target) {
+        Ok(CompareTarget::Value) => {
+            let value: &[u8] = match &compare.target_union {
                 Some(TargetUnion::Value(value)) => value,
                 _ => &[],
             };
             kv.value.as_ref().cmp(value)
         }
-        Some(CompareTarget::Version) => kv.version.cmp(number),
-        Some(CompareTarget::Create) => kv.create_revision.cmp(number),
-        Some(CompareTarget::Mod) => kv.mod_revision.cmp(number),
-        Some(CompareTarget::Lease) => kv.lease.cmp(number),
-        None => std::cmp::Ordering::Equal,
+        Ok(_) => number(compare, kv).cmp(&wanted(compare).unwrap_or(0)),
+        Err(_) => std::cmp::Ordering::Equal,
     };
     match CompareResult::try_from(compare.result) {
         Ok(CompareResult::Equal) => order.is_eq(),
@@ -153,5 +238,28 @@ fn satisfies(compare: &Compare, kv: &KeyValue) -> bool {
         Ok(CompareResult::Greater) => order.is_gt(),
         Ok(CompareResult::Less) => order.is_lt(),
         Err(_) => true,
+    }
+}
+
+/// The number that a comparison wants. `None` if it wants a value, or if the request lacks it.
+fn wanted(compare: &Compare) -> Option<i64> {
+    let target = CompareTarget::try_from(compare.target).ok()?;
+    match (target, compare.target_union.as_ref()?) {
+        (CompareTarget::Version, TargetUnion::Version(number))
+        | (CompareTarget::Create, TargetUnion::CreateRevision(number))
+        | (CompareTarget::Mod, TargetUnion::ModRevision(number))
+        | (CompareTarget::Lease, TargetUnion::Lease(number)) => Some(*number),
+        _ => None,
+    }
+}
+
+/// The number of a key that a comparison looks at; 0 if that is no number.
+fn number(compare: &Compare, kv: &KeyValue) -> i64 {
+    match CompareTarget::try_from(compare.target) {
+        Ok(CompareTarget::Version) => kv.version,
+        Ok(CompareTarget::Create) => kv.create_revision,
+        Ok(CompareTarget::Mod) => kv.mod_revision,
+        Ok(CompareTarget::Lease) => kv.lease,
+        Ok(CompareTarget::Value) | Err(_) => 0,
     }
 }

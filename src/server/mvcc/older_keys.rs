@@ -99,7 +99,7 @@ impl Store {
             }
         }
         let portion = Portion { after: after.as_ref(), limit: PORTION_KEYS };
-        older.after = index.tree.visit_some(range, at, portion, |key, it| {
+        (older.after, _) = index.tree.visit_some(range, at, portion, |key, it| {
             if it.created.main < before {
                 older.found(key, it.created.main);
             }

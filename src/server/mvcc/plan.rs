@@ -29,7 +29,7 @@ use super::{
     key_index::KeyMeta,
     reader::{Reader, Source},
     revision::ROW_KEY_LEN,
-    tree_index::{KeyRange, TreeIndex},
+    tree_index::{Asker, KeyRange, TreeIndex},
 };
 use crate::{
     pb::etcdserverpb::{
@@ -62,6 +62,10 @@ pub(crate) struct Plan {
     /// Whether the limit leaves out keys that pass the filters.
     more: bool,
     keys_only: bool,
+    /// Whether the request names the revision.
+    names_revision: bool,
+    /// The limit of the request, for the record; 0: none.
+    limit: u32,
     pending: PendingSort,
     /// The rows to read, in order; none if only the count is wanted.
     keys: Vec<[u8; ROW_KEY_LEN]>,
@@ -259,10 +263,6 @@ impl<'r> Collector<'r> {
         let limit = self.selection.limit;
         self.is_counted && self.selection.is_prefix() && limit > 0 && limit <= self.keys.len()
     }
-
-    pub(super) fn total(&self) -> usize {
-        self.total
-    }
 }
 
 impl Plan {
@@ -270,11 +270,12 @@ impl Plan {
     pub(super) fn new(reader: Reader<'_>, request: &RangeRequest) -> Result<Plan, Error> {
         let mut plan = Plan::begin(reader, request)?;
         if request.count_only {
-            plan.total = reader.index.tree.count(KeyRange::of(request), plan.at);
+            let range = KeyRange::of(request);
+            plan.total = reader.index.tree.count_for(reader.asker, range, plan.at);
             return Ok(plan);
         }
         plan.find(reader, request);
-        plan.view = Some(reader.source.view(reader.id, &plan.keys));
+        plan.view = Some(reader.source.view(reader.asker, &plan.keys));
         Ok(plan)
     }
 
@@ -295,6 +296,8 @@ impl Plan {
             total: 0,
             more: false,
             keys_only: request.keys_only,
+            names_revision: 0 < request.revision,
+            limit: u32::try_from(request.limit.max(0)).unwrap_or(u32::MAX),
             pending: PendingSort::Nothing,
             keys: Vec::new(),
             view: None,
@@ -307,8 +310,13 @@ impl Plan {
         self.at
     }
 
-    /// Completes a plan with the keys that were collected.
-    pub(super) fn fill(&mut self, collector: Collector<'_>, source: Source<'_>, id: u64) {
+    /// Completes a plan with the keys that were collected. Their choice ends the step of the index.
+    pub(super) fn fill(
+        &mut self,
+        collector: Collector<'_>,
+        source: Source<'_>,
+        (asker, mut step): (Asker, Span),
+    ) {
         let Collector { selection, total, mut keys, mut found, .. } = collector;
         self.total = total;
         if selection.request.count_only {
@@ -323,22 +331,27 @@ impl Plan {
             found.shrink_to_fit();
             self.take(selection, found);
         }
-        self.view = Some(source.view(id, &self.keys));
+        crate::set!(step, TreeIndexGet, revisions = self.keys.len());
+        if let Some((first, _)) = self.keys.first().and_then(|key| Revision::from_row_key(key)) {
+            crate::set!(step, TreeIndexGet, main = first.main, sub = first.sub);
+        }
+        drop(step);
+        self.view = Some(source.view(asker, &self.keys));
         self.settle();
     }
 
     fn find(&mut self, reader: Reader<'_>, request: &RangeRequest) {
-        let Reader { id, index, .. } = reader;
+        let Reader { asker, index, .. } = reader;
         let (range, selection) = (KeyRange::of(request), Selection::new(request));
         if selection.is_prefix() {
-            let found = index.tree.revisions(id, range, self.at, selection.limit);
+            let found = index.tree.revisions(asker, range, self.at, selection.limit);
             self.total = found.total;
             self.more = selection.limit > 0 && found.total > selection.limit;
             self.keys = found.revisions.into_iter().map(Revision::row_key).collect();
             return;
         }
         let mut more = false;
-        let found = index.tree.selected(id, range, self.at, |all| more = selection.select(all));
+        let found = index.tree.selected(asker, range, self.at, |all| more = selection.select(all));
         (self.total, self.more) = (found.total, more);
         self.take(selection, found.keys);
     }
@@ -420,7 +433,7 @@ impl Plan {
         budget: &mut usize,
         span: &mut Span,
     ) -> Option<RangeResponse> {
-        crate::set!(span, MvccRange, revision = self.at, total = self.total);
+        self.note(span);
         self.sort_by_meta();
         let (mut kvs, mut bytes) = (Vec::new(), 0);
         let read = self.each(source, |row| {
@@ -454,11 +467,18 @@ impl Plan {
         tag: u8,
         span: &mut Span,
     ) -> ControlFlow<()> {
-        crate::set!(span, MvccRange, revision = self.at, total = self.total);
+        self.note(span);
         self.sort_by_meta();
         let written = self.write_rows(source, writer, tag, span);
         self.record_once(span, writer.begins_again());
         written
+    }
+
+    /// Records what was asked for, and what the index has found.
+    fn note(&self, span: &mut Span) {
+        let asked = if self.names_revision { self.at } else { 0 };
+        crate::set!(span, MvccRange, asked = asked, revision = self.at, total = self.total);
+        crate::set!(span, MvccRange, limit = self.limit, more = self.more);
     }
 
     /// Leaves one record of the range, with the numbers of all its rows. An attempt that will be

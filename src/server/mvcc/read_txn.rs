@@ -18,13 +18,13 @@ use bytes::Bytes;
 
 use super::{
     Index, Store,
-    compare::{Comparing, Comparison, rows_satisfy},
+    compare::{COMPARES_RECORDED, Choice, Comparing, Comparison, Outcome, rows_satisfy},
     key_index::KeyMeta,
     plan::{Collector, Plan, bytes_max, filters_revisions},
     reader::{Reader, Source},
     reply::{Reply, ReplyStep, TxnReply},
     revision::ROW_KEY_LEN,
-    tree_index::{KeyRange, Portion},
+    tree_index::{Asker, KeyRange, Portion},
 };
 use crate::{
     pb::etcdserverpb::{
@@ -39,14 +39,15 @@ use crate::{
 /// a blocking thread ([`crate::server::long_reads`]).
 pub(crate) const SHORT_ROWS_MAX: usize = 128;
 
-/// Records in a range's step why it was refused, and the revision it asked for.
+/// Records in a range's step why it was refused, and what it asked for.
 pub(crate) fn note_range<T>(
     span: &mut Span,
     request: &RangeRequest,
     result: Result<T, Error>,
 ) -> Result<T, Error> {
     if result.is_err() {
-        crate::set!(span, MvccRange, revision = request.revision);
+        let (asked, limit) = (request.revision.max(0), request.limit.max(0));
+        crate::set!(span, MvccRange, asked = asked, limit = limit);
     }
     note(span, result)
 }
@@ -72,7 +73,7 @@ impl Store {
     /// that know it to be small.
     pub(crate) fn range(&self, id: u64, request: &RangeRequest) -> Result<RangeResponse, Error> {
         let mut span = crate::stage!(MvccRange, id);
-        let plan = self.plan_range(id, request);
+        let plan = self.plan_range(id, request, &mut 0);
         let mut plan = note_range(&mut span, request, plan)?;
         let (source, mut budget) = (Source::Published(&self.backend), usize::MAX);
         let answer = plan.whole(source, &mut budget, &mut span);
@@ -92,7 +93,8 @@ impl Store {
         }
         let index = self.read();
         let source = Source::Published(&self.backend);
-        let reader = Reader { id, index: &index, current: index.revision, source };
+        let asker = Asker { id, ..Asker::default() };
+        let reader = Reader { asker, index: &index, current: index.revision, source };
         if reader.visits_max(request) > PORTION_KEYS {
             return Ok(Attempt::Long);
         }
@@ -120,10 +122,19 @@ impl Store {
         }
     }
 
-    /// Plans a range. Releases the index between portions of a long one.
-    pub(crate) fn plan_range(&self, id: u64, request: &RangeRequest) -> Result<Plan, Error> {
-        let plan = || plan_in_portions(Pinned::new(self, id), request).map(|(plan, _)| plan);
-        until_planned(plan)
+    /// Plans a range. Releases the index between portions of a long one. `planned` counts how often
+    /// the request was planned.
+    pub(crate) fn plan_range(
+        &self,
+        id: u64,
+        request: &RangeRequest,
+        planned: &mut u64,
+    ) -> Result<Plan, Error> {
+        // The rpc names the range.
+        until_planned(planned, |again| {
+            let asker = Asker { id, again, names_range: false };
+            plan_in_portions(Pinned::new(self, asker), request).map(|(plan, _)| plan)
+        })
     }
 
     /// An upper limit, in bytes, for the plans of these ranges; looks at no key.
@@ -150,7 +161,7 @@ impl Store {
         if is_long_txn(request) || !self.visits_few_keys(request) {
             return Ok(Attempt::Long);
         }
-        let mut reply = self.plan_txn(id, request)?;
+        let mut reply = self.plan_txn(id, request, &mut 0)?;
         Ok(match reply.whole(id, Source::Published(&self.backend), &mut budget) {
             Some(answer) => Attempt::Answered(answer),
             None => Attempt::Planned(reply),
@@ -161,28 +172,31 @@ impl Store {
     fn visits_few_keys(&self, request: &TxnRequest) -> bool {
         let index = self.read();
         let source = Source::Published(&self.backend);
-        let reader = Reader { id: 0, index: &index, current: index.revision, source };
+        let asker = Asker::default();
+        let reader = Reader { asker, index: &index, current: index.revision, source };
         let ranges = |ops: &[RequestOp]| {
             ops.iter().filter_map(as_range).map(|range| reader.visits_max(range)).sum::<usize>()
         };
         ranges(&request.success).max(ranges(&request.failure)) <= PORTION_KEYS
     }
 
-    /// Plans a transaction that only reads.
-    pub(crate) fn plan_txn(&self, id: u64, request: &TxnRequest) -> Result<TxnReply, Error> {
-        until_planned(|| self.try_plan_txn(id, request))
+    /// Plans a transaction that only reads. `planned`: as in [`Store::plan_range`].
+    pub(crate) fn plan_txn(
+        &self,
+        id: u64,
+        request: &TxnRequest,
+        planned: &mut u64,
+    ) -> Result<TxnReply, Error> {
+        until_planned(planned, |again| {
+            self.try_plan_txn(Asker { id, again, names_range: true }, request)
+        })
     }
 
-    fn try_plan_txn(&self, id: u64, request: &TxnRequest) -> Result<TxnReply, PlanError> {
-        let mut pinned = Pinned::new(self, id);
+    fn try_plan_txn(&self, asker: Asker, request: &TxnRequest) -> Result<TxnReply, PlanError> {
+        let mut pinned = Pinned::new(self, asker);
         let at = pinned.at;
-        let mut succeeded = true;
-        for compare in &request.compare {
-            (succeeded, pinned) = compare_in_portions(pinned, compare)?;
-            if !succeeded {
-                break;
-            }
-        }
+        let succeeded;
+        (succeeded, pinned) = choose_in_portions(pinned, request)?;
         let ops = if succeeded { &request.success } else { &request.failure };
         ops.iter().filter_map(as_range).try_for_each(|it| pinned.reader().check_range(it))?;
         let mut steps = Vec::with_capacity(ops.len() + 2);
@@ -244,10 +258,15 @@ impl From<Error> for PlanError {
     }
 }
 
-/// Plans a read, again if a compaction overtakes it.
-fn until_planned<T>(mut plan: impl FnMut() -> Result<T, PlanError>) -> Result<T, Error> {
+/// Plans a read, again if a compaction overtakes it. `plan` receives how often it has begun before.
+fn until_planned<T>(
+    planned: &mut u64,
+    mut plan: impl FnMut(u64) -> Result<T, PlanError>,
+) -> Result<T, Error> {
     loop {
-        match plan() {
+        let again = *planned;
+        *planned += 1;
+        match plan(again) {
             Ok(planned) => return Ok(planned),
             Err(PlanError::Refused(error)) => return Err(error),
             Err(PlanError::Overtaken) => {}
@@ -259,7 +278,7 @@ fn until_planned<T>(mut plan: impl FnMut() -> Result<T, PlanError>) -> Result<T,
 struct Pinned<'s> {
     store: &'s Store,
     index: RwLockReadGuard<'s, Index>,
-    id: u64,
+    asker: Asker,
     at: i64,
     /// Upper limit for the keys visited since the index was locked.
     visited: usize,
@@ -267,15 +286,15 @@ struct Pinned<'s> {
 
 impl<'s> Pinned<'s> {
     /// A reader at the newest revision.
-    fn new(store: &'s Store, id: u64) -> Pinned<'s> {
+    fn new(store: &'s Store, asker: Asker) -> Pinned<'s> {
         let index = store.read();
         let at = index.revision;
-        Pinned { store, index, id, at, visited: 0 }
+        Pinned { store, index, asker, at, visited: 0 }
     }
 
     fn reader(&self) -> Reader<'_> {
         let source = Source::Published(&self.store.backend);
-        Reader { id: self.id, index: &self.index, current: self.at, source }
+        Reader { asker: self.asker, index: &self.index, current: self.at, source }
     }
 
     /// Does `work` while the index is unlocked. Fails if the reader's revision was compacted
@@ -291,14 +310,14 @@ impl<'s> Pinned<'s> {
         oldest: i64,
         work: impl FnOnce() -> T,
     ) -> Result<(T, Pinned<'s>), PlanError> {
-        let Pinned { store, index, id, at, .. } = self;
+        let Pinned { store, index, asker, at, .. } = self;
         drop(index);
         let result = work();
         let index = store.read();
         if index.compacted > oldest {
             return Err(PlanError::Overtaken);
         }
-        Ok((result, Pinned { store, index, id, at, visited: 0 }))
+        Ok((result, Pinned { store, index, asker, at, visited: 0 }))
     }
 
     /// Prepares to visit up to `keys` keys, at most a portion, at revision `at`. Releases the index
@@ -313,21 +332,24 @@ impl<'s> Pinned<'s> {
 
     /// Calls `f` for each key of a range that existed at revision `at`, in order. After `f` has
     /// returned false, it may still be called for the rest of the portion. Releases the index
-    /// between portions.
+    /// between portions. Returns how many keys were visited.
     fn visit(
         mut self,
         range: KeyRange<'_>,
         at: i64,
         mut f: impl FnMut(KeyMeta) -> bool,
-    ) -> Result<Pinned<'s>, PlanError> {
-        let (mut after, mut needs_more) = (None, true);
+    ) -> Result<(usize, Pinned<'s>), PlanError> {
+        let (mut after, mut needs_more, mut visited) = (None, true, 0);
         loop {
             let keys = self.index.tree.keys_max(range).min(PORTION_KEYS);
             self = self.ready_for(keys, at)?;
             let portion = Portion { after: after.as_ref(), limit: PORTION_KEYS };
-            after = self.index.tree.visit_some(range, at, portion, |_, it| needs_more = f(it));
+            let tree = &self.index.tree;
+            let some;
+            (after, some) = tree.visit_some(range, at, portion, |_, it| needs_more = f(it));
+            visited += some;
             if after.is_none() || !needs_more {
-                return Ok(self);
+                return Ok((visited, self));
             }
         }
     }
@@ -339,7 +361,7 @@ fn plan_in_portions<'s>(
     mut pinned: Pinned<'s>,
     request: &RangeRequest,
 ) -> Result<(Plan, Pinned<'s>), PlanError> {
-    let (id, range) = (pinned.id, KeyRange::of(request));
+    let (asker, range) = (pinned.asker, KeyRange::of(request));
     let visits_max = pinned.reader().visits_max(request);
     if visits_max <= PORTION_KEYS {
         let at = if request.revision > 0 { request.revision } else { pinned.at };
@@ -351,17 +373,43 @@ fn plan_in_portions<'s>(
     }
     let mut plan = Plan::begin(pinned.reader(), request)?;
     let at = plan.at();
-    let mut span = crate::stage!(TreeIndexGet, id);
+    let mut span = asker.portions(range);
     let mut collector = Collector::new(request, pinned.index.tree.count_if_newest(range, at));
-    pinned = pinned.visit(range, at, |it| {
+    let visit = pinned.visit(range, at, |it| {
         collector.add(it);
         !collector.is_full()
-    })?;
-    crate::set!(span, TreeIndexGet, revisions = collector.total());
-    drop(span);
+    });
+    // It is repeated as a whole.
+    let (visited, pinned) = visit.inspect_err(|_| span.discard())?;
+    crate::set!(span, TreeIndexGet, visited = visited);
     let source = Source::Published(&pinned.store.backend);
-    let ((), pinned) = pinned.unlocked_at(at, || plan.fill(collector, source, id))?;
+    let ((), pinned) = pinned.unlocked_at(at, || plan.fill(collector, source, (asker, span)))?;
     Ok((plan, pinned))
+}
+
+/// Whether the comparisons of a transaction hold.
+fn choose_in_portions<'s>(
+    mut pinned: Pinned<'s>,
+    request: &TxnRequest,
+) -> Result<(bool, Pinned<'s>), PlanError> {
+    let mut left = COMPARES_RECORDED;
+    let mut choice = Choice::begin(pinned.asker, (0, request), left);
+    let mut succeeded = true;
+    for compare in &request.compare {
+        let mut span = choice.compare(compare, &mut left);
+        let outcome;
+        (outcome, pinned) = compare_in_portions(pinned, compare).inspect_err(|_| {
+            span.iter_mut().for_each(Span::discard);
+            choice.discard();
+        })?;
+        outcome.record(span);
+        succeeded = outcome.holds;
+        if !succeeded {
+            break;
+        }
+    }
+    choice.end(succeeded);
+    Ok((succeeded, pinned))
 }
 
 /// Evaluates a comparison, and releases the index after each portion of its keys and while it reads
@@ -370,18 +418,19 @@ fn plan_in_portions<'s>(
 fn compare_in_portions<'s>(
     pinned: Pinned<'s>,
     compare: &Compare,
-) -> Result<(bool, Pinned<'s>), PlanError> {
-    let (id, at, range) = (pinned.id, pinned.at, KeyRange::new(&compare.key, &compare.range_end));
+) -> Result<(Outcome, Pinned<'s>), PlanError> {
+    let (asker, at, range) =
+        (pinned.asker, pinned.at, KeyRange::new(&compare.key, &compare.range_end));
     let mut comparing = Comparing::new(compare);
-    let pinned = pinned.visit(range, at, |it| comparing.add(it))?;
+    let (_, pinned) = pinned.visit(range, at, |it| comparing.add(it))?;
     let rows = match comparing.finish() {
-        Comparison::Decided(holds) => return Ok((holds, pinned)),
+        Comparison::Decided(outcome) => return Ok((outcome, pinned)),
         Comparison::ByRows(rows) => rows,
     };
     let source = Source::Published(&pinned.store.backend);
     let (view, pinned) = match rows.len() {
-        ..=PORTION_KEYS => (source.view(id, &rows), pinned),
-        _ => pinned.unlocked(|| source.view(id, &rows))?,
+        ..=PORTION_KEYS => (source.view(asker, &rows), pinned),
+        _ => pinned.unlocked(|| source.view(asker, &rows))?,
     };
     pinned.unlocked(|| rows_satisfy(compare, &rows, view, source))
 }

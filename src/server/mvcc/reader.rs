@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Index, revision::ROW_KEY_LEN};
+use super::{Index, revision::ROW_KEY_LEN, tree_index::Asker};
 use crate::{
     pb::mvccpb::KeyValue,
     storage::backend::{Backend, View, WriteGuard},
@@ -18,8 +18,8 @@ use crate::{
 /// A read under the index lock.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'s> {
-    /// The id of the request, for the trace.
-    pub(super) id: u64,
+    /// The request, for the trace.
+    pub(super) asker: Asker,
     pub(super) index: &'s Index,
     /// The newest revision that the reader sees; for the writer, that of its own writes.
     pub(super) current: i64,
@@ -36,11 +36,13 @@ pub(crate) enum Source<'s> {
 }
 
 impl Source<'_> {
-    pub(super) fn view(self, id: u64, keys: &[[u8; ROW_KEY_LEN]]) -> View {
-        match self {
-            Source::Published(backend) => backend.view(id, keys),
-            Source::Writing(guard) => guard.view(id, keys),
-        }
+    pub(super) fn view(self, asker: Asker, keys: &[[u8; ROW_KEY_LEN]]) -> View {
+        let mut view = match self {
+            Source::Published(backend) => backend.view(asker.id, keys),
+            Source::Writing(guard) => guard.view(asker.id, keys),
+        };
+        view.set_again(asker.again);
+        view
     }
 
     pub(super) fn each_row(

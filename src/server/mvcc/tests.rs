@@ -87,7 +87,7 @@ impl Space {
 
     /// Answers a transaction that only reads, however long it takes.
     fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
-        let mut reply = self.store.plan_txn(0, request)?;
+        let mut reply = self.store.plan_txn(0, request, &mut 0)?;
         let (source, mut budget) = (Source::Published(self.store.backend()), usize::MAX);
         Ok(reply.whole(0, source, &mut budget).unwrap())
     }

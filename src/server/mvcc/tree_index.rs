@@ -12,7 +12,10 @@ use super::{
     key_index::{KeyIndex, KeyMeta, PutEffect},
     key_map::{Bounds, Counts, KeyMap},
 };
-use crate::pb::etcdserverpb::RangeRequest;
+use crate::{
+    pb::etcdserverpb::RangeRequest,
+    trace::{self, Span},
+};
 
 /// The keys that a request names by a key and an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,33 @@ impl<'a> KeyRange<'a> {
             end => Bound::Excluded(end.max(self.key)),
         };
         (Bound::Included(self.key), end)
+    }
+}
+
+/// The request that asks the index for a range, for the trace.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asker {
+    /// The id of the request.
+    pub(crate) id: u64,
+    /// How often the read has begun before.
+    pub(crate) again: u64,
+    /// Whether the range is to be named: the request's `rpc` does not name it.
+    pub(crate) names_range: bool,
+}
+
+impl Asker {
+    fn begin(self, range: KeyRange<'_>) -> Span {
+        let span = crate::stage!(TreeIndexGet, self.id, again = self.again);
+        if self.names_range {
+            trace::key(self.id, range.key);
+            trace::range_end(self.id, range.end);
+        }
+        span
+    }
+
+    /// Opens the step of a look-up that is done in portions.
+    pub(crate) fn portions(self, range: KeyRange<'_>) -> Span {
+        self.begin(range)
     }
 }
 
@@ -143,39 +173,36 @@ impl TreeIndex {
         self.keys.get(key)?.1.get(at)
     }
 
-    /// Returns, for request `id`, the revisions of the first `limit` keys (0: all) of a range at
+    /// Returns, for this request, the revisions of the first `limit` keys (0: all) of a range at
     /// main revision `at`, and counts all of them.
     pub(crate) fn revisions(
         &self,
-        id: u64,
+        asker: Asker,
         range: KeyRange<'_>,
         at: i64,
         limit: usize,
     ) -> Revisions {
-        let mut span = crate::stage!(TreeIndexGet, id);
+        let mut span = asker.begin(range);
+        let mut visited = 0;
         let found = if limit != 0 && self.is_newest(at) {
-            let some = self.keys.range(range.bounds()).filter_map(|(_, index)| index.get(at));
+            let all = self.keys.range(range.bounds()).inspect(|_| visited += 1);
+            let some = all.filter_map(|(_, index)| index.get(at));
             let revisions = some.map(|it| it.modified).take(limit).collect();
             Revisions { revisions, total: self.keys.alive(range.bounds()) }
         } else {
-            self.all_revisions(range, at, limit)
+            let mut found = Revisions::default();
+            visited = self.visit(range, at, |_, it| {
+                if limit == 0 || found.revisions.len() < limit {
+                    found.revisions.push(it.modified);
+                }
+                found.total += 1;
+            });
+            found
         };
-        crate::set!(span, TreeIndexGet, revisions = found.total);
+        crate::set!(span, TreeIndexGet, revisions = found.revisions.len(), visited = visited);
         if let Some(first) = found.revisions.first() {
             crate::set!(span, TreeIndexGet, main = first.main, sub = first.sub);
         }
-        found
-    }
-
-    /// As [`TreeIndex::revisions`], but visits every key.
-    fn all_revisions(&self, range: KeyRange<'_>, at: i64, limit: usize) -> Revisions {
-        let mut found = Revisions::default();
-        self.visit(range, at, |_, it| {
-            if limit == 0 || found.revisions.len() < limit {
-                found.revisions.push(it.modified);
-            }
-            found.total += 1;
-        });
         found
     }
 
@@ -188,21 +215,33 @@ impl TreeIndex {
     /// As [`TreeIndex::revisions`], but `select` filters and sorts the keys, and applies the limit.
     pub(crate) fn selected(
         &self,
-        id: u64,
+        asker: Asker,
         range: KeyRange<'_>,
         at: i64,
         select: impl FnOnce(&mut Vec<KeyMeta>),
     ) -> Selected {
-        let mut span = crate::stage!(TreeIndexGet, id);
+        let mut span = asker.begin(range);
         let mut keys = Vec::new();
-        self.visit(range, at, |_, it| keys.push(it));
+        let visited = self.visit(range, at, |_, it| keys.push(it));
         let total = keys.len();
         select(&mut keys);
-        crate::set!(span, TreeIndexGet, revisions = total);
+        crate::set!(span, TreeIndexGet, revisions = keys.len(), visited = visited);
         if let Some(first) = keys.first() {
             crate::set!(span, TreeIndexGet, main = first.modified.main, sub = first.modified.sub);
         }
         Selected { keys, total }
+    }
+
+    /// As [`TreeIndex::count`], for this request, which wants nothing but the number.
+    pub(crate) fn count_for(&self, asker: Asker, range: KeyRange<'_>, at: i64) -> usize {
+        let mut span = asker.begin(range);
+        if let Some(total) = self.count_if_newest(range, at) {
+            return total;
+        }
+        let mut total = 0;
+        let visited = self.visit(range, at, |_, _| total += 1);
+        crate::set!(span, TreeIndexGet, visited = visited);
+        total
     }
 
     /// Returns the number of keys in a range at main revision `at`.
@@ -239,14 +278,14 @@ impl TreeIndex {
     }
 
     /// Visits the next portion of a range, and calls `f` for each key that existed at main revision
-    /// `at`. Returns the last key visited, or `None` if the range ends.
+    /// `at`. Returns the last key visited, or `None` if the range ends; and how many were visited.
     pub(crate) fn visit_some(
         &self,
         range: KeyRange<'_>,
         at: i64,
         portion: Portion<'_>,
         mut f: impl FnMut(&Bytes, KeyMeta),
-    ) -> Option<Bytes> {
+    ) -> (Option<Bytes>, usize) {
         let (first, to) = range.bounds();
         self.walk((portion.from(first), to), portion.limit, |key, index| {
             index.get(at).into_iter().for_each(|it| f(key, it));
@@ -254,36 +293,44 @@ impl TreeIndex {
     }
 
     /// Calls `f` for the first `limit` keys within bounds, whether they exist or are deleted.
-    /// Returns the last one, or `None` if there are fewer.
+    /// Returns the last one, or `None` if there are fewer; and how many were visited.
     fn walk(
         &self,
         bounds: Bounds<'_>,
         limit: usize,
         mut f: impl FnMut(&Bytes, &KeyIndex),
-    ) -> Option<Bytes> {
+    ) -> (Option<Bytes>, usize) {
         let (mut visited, mut last) = (0, None);
         for (key, index) in self.keys.range(bounds).take(limit) {
             f(key, index);
             (visited, last) = (visited + 1, Some(key));
         }
-        if visited < limit { None } else { last.cloned() }
+        (if visited < limit { None } else { last.cloned() }, visited)
     }
 
-    /// Calls `f` for each key of a range that existed at main revision `at`, in order.
-    pub(crate) fn visit(&self, range: KeyRange<'_>, at: i64, mut f: impl FnMut(&Bytes, KeyMeta)) {
+    /// Calls `f` for each key of a range that existed at main revision `at`, in order. Returns how
+    /// many keys were visited.
+    pub(crate) fn visit(
+        &self,
+        range: KeyRange<'_>,
+        at: i64,
+        mut f: impl FnMut(&Bytes, KeyMeta),
+    ) -> usize {
         if range.is_one_key() {
-            if let Some((key, index)) = self.keys.get(range.key)
-                && let Some(found) = index.get(at)
-            {
+            let Some((key, index)) = self.keys.get(range.key) else { return 0 };
+            if let Some(found) = index.get(at) {
                 f(key, found);
             }
-            return;
+            return 1;
         }
+        let mut visited = 0;
         for (key, index) in self.keys.range(range.bounds()) {
+            visited += 1;
             if let Some(found) = index.get(at) {
                 f(key, found);
             }
         }
+        visited
     }
 
     /// Compacts the next portion of all keys at main revision `at`, and adds to `keep` the
@@ -325,7 +372,7 @@ impl TreeIndex {
         keep: &mut HashSet<Revision>,
     ) -> Option<Bytes> {
         let bounds = (portion.from(Bound::Unbounded), Bound::Unbounded);
-        self.walk(bounds, portion.limit, |_, index| index.keep(at, keep))
+        self.walk(bounds, portion.limit, |_, index| index.keep(at, keep)).0
     }
 
     /// The number of keys that have a history, deleted ones included.
@@ -364,7 +411,8 @@ mod tests {
     }
 
     fn mains(tree: &TreeIndex, key: &str, end: &[u8], limit: usize) -> (Vec<i64>, usize) {
-        let found = tree.revisions(0, KeyRange::new(key.as_bytes(), end), 100, limit);
+        let range = KeyRange::new(key.as_bytes(), end);
+        let found = tree.revisions(Asker::default(), range, 100, limit);
         (found.revisions.iter().map(|revision| revision.main).collect(), found.total)
     }
 
@@ -400,14 +448,14 @@ mod tests {
         let all = KeyRange::new(b"a", b"\0");
         for (at, total) in [(1, 0), (3, 2), (9, 4), (10, 4), (11, 4)] {
             for limit in [0, 1, 3, 9] {
-                let found = tree.revisions(0, all, at, limit);
+                let found = tree.revisions(Asker::default(), all, at, limit);
                 assert_eq!(found.total, total, "at {at}, limit {limit}");
                 let wanted = if limit == 0 { total } else { total.min(limit) };
                 assert_eq!(found.revisions.len(), wanted, "at {at}, limit {limit}");
             }
             assert_eq!(tree.count(all, at), total, "at {at}");
         }
-        let mains = tree.revisions(0, all, 10, 2).revisions;
+        let mains = tree.revisions(Asker::default(), all, 10, 2).revisions;
         assert_eq!(mains, [Revision::new(2, 0), Revision::new(4, 0)], "b is gone");
     }
 

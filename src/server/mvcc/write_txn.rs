@@ -11,7 +11,7 @@ use super::{
     Batch, ReplyTo, Revision,
     plan::Plan,
     reader::{Reader, Source},
-    tree_index::KeyRange,
+    tree_index::{Asker, KeyRange},
 };
 use crate::{
     pb::{
@@ -72,7 +72,8 @@ impl WriteTxn<'_, '_> {
 
     fn reader(&self) -> Reader<'_> {
         let source = Source::Writing(&self.batch.backend);
-        Reader { id: self.id, index: &self.batch.index, current: self.revision(), source }
+        let asker = Asker { id: self.id, again: 0, names_range: true };
+        Reader { asker, index: &self.batch.index, current: self.revision(), source }
     }
 
     /// Puts a key, attaches it to its lease (0: none), and returns the main revision. The caller
@@ -161,9 +162,10 @@ impl WriteTxn<'_, '_> {
         plan.whole(reader.source, &mut budget, &mut span)?.kvs.pop()
     }
 
-    /// Whether the comparisons of this transaction, or of one nested in it, hold now.
-    pub(crate) fn holds(&self, request: &TxnRequest) -> bool {
-        self.reader().holds(request)
+    /// Whether the comparisons of the transaction of this level hold now. `left`: the records of
+    /// comparisons that the request may still leave ([`super::COMPARES_RECORDED`]).
+    pub(crate) fn holds(&self, level: (usize, &TxnRequest), left: &mut usize) -> bool {
+        self.reader().holds(level, left)
     }
 }
 

@@ -34,6 +34,13 @@ pub struct View {
 }
 
 impl View {
+    /// Records how often the read had begun before; to be called before the view is settled.
+    pub fn set_again(&mut self, times: u64) {
+        if let Some(span) = &mut self.span {
+            crate::set!(span, BufferGet, again = times);
+        }
+    }
+
     /// Copies the view's rows from the frozen buffer, and drops the reference to it.
     pub fn settle(&mut self, keys: &[[u8; 17]]) {
         let Some(mut span) = self.span.take() else { return };

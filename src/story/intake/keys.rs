@@ -12,6 +12,9 @@ use std::{
 
 use crate::story::{Event, KeyText};
 
+/// The texts of a step: its key, and the end of its range.
+pub(super) type Texts = (Option<KeyText>, Option<KeyText>);
+
 /// Largest number of stored keys. A key is stored until its step ends, so this exceeds the number
 /// of requests that a member has running; its text has 88 bytes at most.
 pub(super) const KEYS_MAX: usize = 4096;
@@ -22,11 +25,18 @@ pub(super) type Owner = (u8, u16, u8, u64);
 /// Where a key is stored: its owner, and the member clock at which it was written.
 type OwnerAt = (Owner, u64);
 
+/// A key, or the end of a range.
+#[derive(Debug)]
+pub(super) struct Text {
+    pub(super) is_end: bool,
+    pub(super) text: KeyText,
+}
+
 /// The stored keys; see the essay of this module.
 #[derive(Debug, Default)]
 pub(super) struct WaitingKeys {
     /// The texts, each with its number in order of arrival.
-    texts: BTreeMap<OwnerAt, (u64, KeyText)>,
+    texts: BTreeMap<OwnerAt, (u64, Text)>,
     /// The places of the keys, by that number.
     ages: BTreeMap<u64, OwnerAt>,
     next: u64,
@@ -34,7 +44,7 @@ pub(super) struct WaitingKeys {
 
 impl WaitingKeys {
     /// Stores a key. A key that a member sends twice is stored once.
-    pub(super) fn insert(&mut self, owner: Owner, clock: u64, text: KeyText) {
+    pub(super) fn insert(&mut self, owner: Owner, clock: u64, text: Text) {
         let (number, place) = (self.next, (owner, clock));
         self.next += 1;
         if let Some((known, _)) = self.texts.insert(place, (number, text)) {
@@ -48,17 +58,21 @@ impl WaitingKeys {
         }
     }
 
-    /// Removes and returns the key that was written in this step, which has ended.
-    pub(super) fn take(&mut self, step: &Event) -> Option<KeyText> {
-        let (place, _) = self.written_in(step).next()?;
+    /// Removes and returns what was written in this step, which has ended.
+    pub(super) fn take(&mut self, step: &Event) -> Texts {
+        (self.take_first(step, false), self.take_first(step, true))
+    }
+
+    fn take_first(&mut self, step: &Event, is_end: bool) -> Option<KeyText> {
+        let (place, _) = self.written_in(step).find(|(_, (_, text))| text.is_end == is_end)?;
         let place = *place;
-        let (number, text) = self.texts.remove(&place)?;
+        let (number, Text { text, .. }) = self.texts.remove(&place)?;
         self.ages.remove(&number);
         Some(text)
     }
 
     /// The keys written within this step; no other key is visited.
-    fn written_in(&self, step: &Event) -> Range<'_, OwnerAt, (u64, KeyText)> {
+    fn written_in(&self, step: &Event) -> Range<'_, OwnerAt, (u64, Text)> {
         let owner = (step.member, step.boot, step.thread, step.id);
         let last = step.clock_end.max(step.clock);
         let clocks = (Bound::Excluded((owner, step.clock)), Bound::Included((owner, last)));
@@ -89,7 +103,8 @@ mod tests {
     }
 
     fn insert(keys: &mut WaitingKeys, id: u64, clock: u64) {
-        keys.insert((0, 1, THREAD, id), clock, text(clock));
+        let text = Text { is_end: false, text: text(clock) };
+        keys.insert((0, 1, THREAD, id), clock, text);
     }
 
     #[test]
@@ -97,12 +112,23 @@ mod tests {
         let mut keys = WaitingKeys::default();
         [11, 15].into_iter().for_each(|clock| insert(&mut keys, 7, clock));
         for other in [step(8, 10, 9), step(7, 11, 3), step(7, 15, 0), step(7, 2, 8)] {
-            assert_eq!(None, keys.take(&other), "{other:?}");
+            assert_eq!((None, None), keys.take(&other), "{other:?}");
         }
         let next_boot = Event { boot: 2, ..step(7, 10, 9) };
-        assert_eq!(None, keys.take(&next_boot), "another start of the member");
-        assert_eq!([Some(text(15)), None], [0, 1].map(|_| keys.take(&step(7, 12, 3))));
-        assert_eq!(Some(text(11)), keys.take(&step(7, 10, 9)));
+        assert_eq!((None, None), keys.take(&next_boot), "another start of the member");
+        assert_eq!([Some(text(15)), None], [0, 1].map(|_| keys.take(&step(7, 12, 3)).0));
+        assert_eq!((Some(text(11)), None), keys.take(&step(7, 10, 9)));
+        assert!(keys.texts.is_empty() && keys.ages.is_empty());
+    }
+
+    #[test]
+    fn a_range_has_a_first_key_and_an_end() {
+        let mut keys = WaitingKeys::default();
+        for (clock, is_end) in [(11, false), (12, true), (14, true)] {
+            keys.insert((0, 1, THREAD, 7), clock, Text { is_end, text: text(clock) });
+        }
+        assert_eq!((None, Some(text(14))), keys.take(&step(7, 13, 2)), "the inner step's own");
+        assert_eq!((Some(text(11)), Some(text(12))), keys.take(&step(7, 10, 9)));
         assert!(keys.texts.is_empty() && keys.ages.is_empty());
     }
 
@@ -114,7 +140,7 @@ mod tests {
         // A second copy is not stored again.
         (0..10).for_each(|_| insert(&mut keys, 7, many - 1));
         assert_eq!((KEYS_MAX, KEYS_MAX), (keys.texts.len(), keys.ages.len()));
-        assert_eq!(Some(text(10)), keys.take(&step(7, 0, many)));
+        assert_eq!(Some(text(10)), keys.take(&step(7, 0, many)).0);
     }
 
     /// Goal: the cost of a step does not grow with the number of stored keys. Method: store as many

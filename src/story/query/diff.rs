@@ -146,7 +146,7 @@ pub struct Facts {
     pub consistency: Option<Consistency>,
     /// The outcome, as a gRPC code.
     pub code: Option<u8>,
-    /// From the request to the answer, in nanoseconds.
+    /// The length of its path, in nanoseconds.
     pub took_ns: Option<u64>,
     /// The revision in the header of its answer.
     pub revision: Option<u64>,
@@ -306,9 +306,13 @@ impl<'a> Looked<'a> {
                 (false, false) => None,
             },
             code: end.map(|end| end.result),
-            took_ns: end.map(|end| end.took_ns),
+            took_ns: self.waits().map(|waits| {
+                let mut took = 0;
+                waits.values().for_each(|ns| add(&mut took, *ns));
+                took
+            }),
             revision: end.map(|end| field!(end, Rpc, revision)).filter(|number| *number != 0),
-            keys: self.sum(slot!(MvccRange, keys)),
+            keys: self.keys(),
             found: self.found(),
             entry: self.side.story.entry,
             fsynced: leaders_fsync.map(|fsync| fsync.entries),
@@ -319,12 +323,31 @@ impl<'a> Looked<'a> {
         }
     }
 
+    /// The steps of a stage on the member that was asked: others may have read the same to apply
+    /// the request.
+    fn of_asked(&self, stage: Stage) -> impl Iterator<Item = &Event> {
+        let all = self.list.all(stage).map(|at| self.event(at));
+        all.filter(|event| self.asked.is_none_or(|asked| asked == event.member))
+    }
+
+    fn keys(&self) -> Option<u64> {
+        let mut ranges = self.of_asked(Stage::MvccRange).peekable();
+        ranges.peek()?;
+        Some(ranges.map(|range| field!(range, MvccRange, keys)).fold(0, u64::saturating_add))
+    }
+
+    /// The values of the answer. A read that began again has looked some of them up before.
     fn found(&self) -> Option<Found> {
-        Some(Found {
-            active: self.sum(slot!(BufferGet, active))?,
-            frozen: self.sum(slot!(BufferGet, frozen))?,
-            file: self.sum(slot!(BufferGet, misses))?,
-        })
+        let looks = || self.of_asked(Stage::BufferGet);
+        let last = looks().map(|look| field!(look, BufferGet, again)).max()?;
+        let mut found = Found::default();
+        for look in looks().filter(|look| field!(look, BufferGet, again) == last) {
+            let [active, frozen, misses] = fields!(look, BufferGet: active, frozen, misses);
+            found.active = found.active.saturating_add(active);
+            found.frozen = found.frozen.saturating_add(frozen);
+            found.file = found.file.saturating_add(misses);
+        }
+        Some(found)
     }
 
     /// Whether the asked member leads: from the story or, because a serializable read asks no other
@@ -397,9 +420,11 @@ impl<'a> Looked<'a> {
         // The round belongs to the asked member; only what the leader adds to it belongs to the
         // leader.
         let relation = if event.stage == Stage::ReadIndexRound { Relation::Own } else { relation };
-        let is_message = matches!(event.stage, Stage::RaftSend | Stage::RaftReceive);
-        if is_message {
-            return self.message(at, event);
+        match event.stage {
+            Stage::RaftSend | Stage::RaftReceive => return self.message(at, event),
+            // How busy the machine was is no step of the request.
+            Stage::CpuWait => return None,
+            _ => (),
         }
         let what =
             What { stage: event.stage, part: self.part(relation, event.member), message: None };

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     story::{Recording, order::Order},
-    trace::collect,
+    trace::waiting::is_waiting,
 };
 
 /// Largest number of requests that are analysed.
@@ -85,14 +85,14 @@ impl Causes {
         let mut list: Vec<Summary> = Vec::new();
         for request in requests(recording) {
             let Some(age) = request.end.map(|at| newest - order.times[at]) else {
-                causes.open += usize::from(!collect::is_waiting(request.method));
+                causes.open += usize::from(!is_waiting(request.method));
                 continue;
             };
             causes.reach_ns = causes.reach_ns.max(u64::try_from(age).unwrap_or(0));
             if window.last_ns.is_some_and(|last| i128::from(last) < age) {
                 continue;
             }
-            if collect::is_waiting(request.method) {
+            if is_waiting(request.method) {
                 causes.waiting += 1;
             } else if age < i128::from(window.fresh_ns) {
                 causes.fresh += 1;

@@ -463,3 +463,25 @@ fn a_watcher_that_caught_up_is_joined_by_the_revisions_at_its_ends() {
         assert_eq!(heard, if is_sure { vec![(4, Some(1))] } else { vec![] });
     }
 }
+
+/// Goal: the story names the members that left out steps, unless the request was chosen beforehand.
+#[test]
+fn steps_that_were_left_out_under_load_are_told_of_requests_that_were_kept_afterwards() {
+    let briefly = |id: u64, before: &[u64], during: &[u64]| {
+        let mut script = Script::new();
+        before.iter().for_each(|on| _ = script.step(0, Stage::Brief, 0, &[("on", *on)]));
+        let rpc = script.begin(0, Stage::Rpc, id);
+        during.iter().for_each(|on| _ = script.step(0, Stage::Brief, 0, &[("on", *on)]));
+        script.end(rpc, &[("method", 2)]);
+        script.step(0, Stage::Brief, 0, &[("on", 1)]);
+        script.step(1, Stage::RaftEntry, id, &[("term", 3), ("index", INDEX)]);
+        brief::brief(&script.recording, &story_of(&script.recording, id))
+    };
+    let (late, chosen) = (1 << 48 | 4, 1 << 48 | 5);
+    assert_eq!(vec![0], briefly(late, &[0, 1], &[]));
+    assert_eq!(vec![0], briefly(late, &[1, 0], &[1]));
+    assert_eq!(vec![0], briefly(late, &[1], &[0]));
+    assert_eq!(Vec::<u8>::new(), briefly(late, &[1, 0], &[]));
+    assert_eq!(Vec::<u8>::new(), briefly(late, &[], &[]));
+    assert_eq!(Vec::<u8>::new(), briefly(chosen, &[1], &[]));
+}

@@ -122,7 +122,7 @@ impl Serialize for EventLine<'_> {
     }
 }
 
-/// The optional parts: id, link, flags, code, reason and key. Zeros are left out.
+/// The optional parts: id, link, flags, code, reason, key and range end. Zeros are left out.
 pub(crate) fn optional_parts<M: SerializeMap>(map: &mut M, event: &Event) -> Result<(), M::Error> {
     for (name, value) in [("id", event.id), ("link", event.link)] {
         if value != 0 {
@@ -140,6 +140,9 @@ pub(crate) fn optional_parts<M: SerializeMap>(map: &mut M, event: &Event) -> Res
     }
     if let Some(key) = &event.key {
         map.serialize_entry("key", &key_value(key))?;
+    }
+    if let Some(end) = &event.range_end {
+        map.serialize_entry("range_end", &key_value(end))?;
     }
     Ok(())
 }
@@ -218,6 +221,7 @@ struct EventIn {
     code: u8,
     reason: Option<String>,
     key: Option<KeyIn>,
+    range_end: Option<KeyIn>,
     #[serde(default)]
     fields: serde_json::Map<String, Value>,
 }
@@ -263,10 +267,11 @@ fn read_event(line: EventIn, stage: Stage) -> Result<Event, String> {
         }
     }
     let thread = THREADS.iter().position(|name| *name == line.thread).unwrap_or(0);
-    let key = match line.key {
-        Some(key) => Some(key.text().ok_or("the key has neither text nor hex")?),
-        None => None,
+    let text = |key: Option<KeyIn>| match key {
+        Some(key) => key.text().ok_or("a key has neither text nor hex").map(Some),
+        None => Ok(None),
     };
+    let (key, range_end) = (text(line.key)?, text(line.range_end)?);
     Ok(Event {
         member: line.member,
         boot: line.boot,
@@ -284,6 +289,7 @@ fn read_event(line: EventIn, stage: Stage) -> Result<Event, String> {
         link: optional_hex(&line.link).ok_or("the link is not hex")?,
         fields,
         key,
+        range_end,
     })
 }
 

@@ -4,15 +4,17 @@ use std::{
     collections::{BTreeMap, HashSet},
     mem,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::sync::mpsc;
 
 use super::{
-    QUIET, SLOW_NS_DEFAULT,
+    QUIET,
     cover::{Cover, is_always_wanted},
     history::{History, OrderKey, place},
     pins::{Due, Pins},
+    rate::Rate,
     subscribe::{Filter, Offer, Subscriber},
 };
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
     trace::{
         id, raw_clock,
         record::{FLAG_KEPT, Head, Kind, Record},
-        ring::{self, Reader, Ring},
+        ring::{self, Reader, Ring, Seen},
         stage::{Family, Stage},
         watermarks::Watermarks,
     },
@@ -48,7 +50,12 @@ pub(super) struct State {
     watermark: u64,
     cover: Cover,
     pins: Pins,
+    /// The requests of the last search of the rings. They are searched for once more, because a
+    /// record may have been written meanwhile by a thread that did not know of the pin yet.
+    searched: HashSet<u64>,
     subscribers: Vec<Subscriber>,
+    /// How fast the member's threads write records.
+    rate: Rate,
     passes: u64,
     finished: u64,
     kept: u64,
@@ -68,8 +75,10 @@ impl State {
             horizons: [0; 2],
             watermark: 0,
             cover: Cover::default(),
-            pins: Pins::new(SLOW_NS_DEFAULT),
+            pins: Pins::new(ring::SLOW_NS),
+            searched: HashSet::new(),
             subscribers: Vec::new(),
+            rate: Rate::default(),
             passes: 0,
             finished: 0,
             kept: 0,
@@ -79,8 +88,14 @@ impl State {
     }
 
     /// Sets the duration from which a request is slow; see [`super::Collector::set_slow`].
-    pub(super) fn set_slow(&mut self, threshold_ns: u64) {
-        self.pins.slow_ns = threshold_ns;
+    pub(super) fn set_slow(&mut self, threshold: Duration) {
+        self.pins.slow_ns = u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX);
+        ring::set_slow_from(self.pins.slow_ns);
+    }
+
+    /// See [`super::Collector::set_brief_above`].
+    pub(super) fn set_brief_above(&mut self, records: u64) {
+        self.rate.limit = records;
     }
 
     /// Pins a request of another member; see [`super::Collector::pin_reported`].
@@ -149,6 +164,7 @@ impl State {
         let is_frame = self.passes.is_multiple_of(KEYFRAME_PASSES);
         if is_frame {
             self.keyframe(now_ns, marks);
+            self.set_brief(now_ns);
         }
         self.passes += 1;
         self.watermark = self.horizons[0];
@@ -169,11 +185,12 @@ impl State {
     /// here to the other members.
     fn look_for_pinned(&mut self, now_ns: u64) {
         let Due { found, reported } = self.pins.due(now_ns);
-        let ids: HashSet<u64> = found.iter().chain(&reported).copied().collect();
-        if ids.is_empty() {
+        let fresh: HashSet<u64> = found.iter().chain(&reported).copied().collect();
+        let all = &fresh | &mem::replace(&mut self.searched, fresh.clone());
+        if all.is_empty() {
             return;
         }
-        self.rescan(&ids, now_ns);
+        self.rescan(&all, fresh.is_empty(), now_ns);
         if let Some(report) = &self.report
             && !found.is_empty()
         {
@@ -196,8 +213,14 @@ impl State {
         let mut readers = mem::take(&mut self.readers);
         for reader in &mut readers {
             let thread = reader.ring.thread;
-            let lost =
-                reader.drain(|ring, number, head, id| self.take(ring, number, (head, id), now_ns));
+            let lost = reader.drain(|ring, seen| match seen {
+                Seen::Record(number, head, id) => self.take(ring, number, (head, id), now_ns),
+                Seen::Begun(id) => self.pins.begun(id, now_ns),
+                Seen::Ended(id) => {
+                    self.finished += 1;
+                    self.pins.ended(id);
+                }
+            });
             if 0 < lost {
                 self.note_lost(thread, lost, clock, now_ns);
             }
@@ -273,12 +296,12 @@ impl State {
         }
     }
 
-    /// Searches all records still in the rings for requests that were pinned late, and for what
-    /// covers them.
-    fn rescan(&mut self, ids: &HashSet<u64>, now_ns: u64) {
+    /// Searches the records still in the rings for requests that were pinned late, and for what
+    /// covers them: all records, or those since the last search.
+    fn rescan(&mut self, ids: &HashSet<u64>, is_again: bool, now_ns: u64) {
         let mut found = Vec::new();
         let mut late = Cover::default();
-        self.each_standing(|ring, number, _, id| {
+        let ends = self.each_standing(is_again, |ring, number, _, id| {
             if ids.contains(&id)
                 && let Ok(record) = ring.get(number)
             {
@@ -292,7 +315,7 @@ impl State {
             self.learn(record, now_ns);
         }
         if !late.is_empty() {
-            self.each_standing(|ring, number, head, _| {
+            self.each_standing(is_again, |ring, number, head, _| {
                 let stage = Stage::from_number(head.stage);
                 if stage.is_some_and(|stage| stage.family() == Family::Loop)
                     && let Ok(record) = ring.get(number)
@@ -302,6 +325,9 @@ impl State {
                 }
             });
         }
+        for (reader, end) in self.readers.iter_mut().zip(ends) {
+            reader.searched = end;
+        }
         for record in found {
             let record = self.finish(record, true);
             if !self.history.contains(&place(&record)) {
@@ -310,14 +336,25 @@ impl State {
         }
     }
 
-    fn each_standing(&self, mut each: impl FnMut(&Ring, u64, Head, u64)) {
+    /// Looks at every record in the rings, or at those since the last search, and returns up to
+    /// which record it looked in each ring.
+    fn each_standing(
+        &self,
+        is_again: bool,
+        mut each: impl FnMut(&Ring, u64, Head, u64),
+    ) -> Vec<u64> {
+        let mut ends = Vec::new();
         for reader in &self.readers {
-            for number in reader.ring.oldest()..reader.next {
+            let (oldest, end) = (reader.ring.oldest(), reader.ring.head());
+            let begin = if is_again { oldest.max(reader.searched) } else { oldest };
+            for number in begin..end {
                 if let Ok((head, id)) = reader.ring.peek(number) {
                     each(&reader.ring, number, head, id);
                 }
             }
+            ends.push(end);
         }
+        ends
     }
 
     /// A sample of the watermarks. They change while it is taken: each value is true at some moment
@@ -333,6 +370,17 @@ impl State {
             record.set_length(clocks, 0);
             self.staging.insert(place(&record), record);
         }
+    }
+
+    /// Begins or ends to leave out quick steps, by the number of records since the last keyframe.
+    fn set_brief(&mut self, now_ns: u64) {
+        let written = self.readers.iter().map(|reader| reader.ring.head()).sum();
+        let Some((is_on, records)) = self.rate.decide(written, now_ns) else { return };
+        ring::set_brief(is_on);
+        let fields = numbers!(Brief, on = is_on, records = records);
+        let head = self.own_head(Stage::Brief, Kind::Mark);
+        let record = Record::new(head, ring::next_clock(), now_ns, 0, &fields);
+        self.staging.insert(place(&record), record);
     }
 
     fn note_lost(&mut self, thread: u8, records: u64, clock: u64, now_ns: u64) {

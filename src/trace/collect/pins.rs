@@ -15,7 +15,8 @@ use crate::{
     trace::{
         id,
         record::{Kind, Record},
-        stage::METHODS,
+        ring,
+        waiting::waits,
     },
 };
 
@@ -27,16 +28,6 @@ const FRESH_MAX: usize = 10;
 pub(super) const REPORTED_MAX: usize = 30;
 /// After this many nanoseconds in flight, the end of a request must have been lost.
 const FORGOTTEN_NS: u64 = 60_000_000_000;
-/// Methods that wait by design, and so are never slow.
-const WAITING: &[&str] = &[
-    "Health/Watch",
-    "Watch/Watch",
-    "Lease/LeaseKeepAlive",
-    "Lock/Lock",
-    "Election/Campaign",
-    "Election/Observe",
-];
-
 /// Requests in flight, and those that were pinned.
 #[derive(Debug)]
 pub(super) struct Pins {
@@ -73,17 +64,27 @@ impl Pins {
         !self.pinned.is_empty() && self.pinned.contains_key(&id)
     }
 
+    /// A request that is not kept has begun.
+    pub(super) fn begun(&mut self, id: u64, now_ns: u64) {
+        self.in_flight.insert(id, now_ns);
+    }
+
+    /// A request that is not kept has ended well.
+    pub(super) fn ended(&mut self, id: u64) {
+        self.in_flight.remove(&id);
+    }
+
     /// Follows the record of an rpc, its beginning or its end.
     pub(super) fn follow(&mut self, record: &Record, now_ns: u64) {
         let (id, head) = (record.id(), record.head());
-        if waits(field!(record, Rpc, method)) {
+        if id::kept(id) || waits(field!(record, Rpc, method)) {
             return;
         }
         if head.kind == Kind::Begin as u8 {
-            self.in_flight.insert(id, record.words[3]);
+            self.begun(id, now_ns);
             return;
         }
-        self.in_flight.remove(&id);
+        self.ended(id);
         if head.result != 0 || self.slow_ns <= record.took_ns() {
             self.pin(id, now_ns);
         }
@@ -101,7 +102,7 @@ impl Pins {
         if id::kept(id) {
             return;
         }
-        if self.fresh.len() < FRESH_MAX && self.pinned.insert(id, now_ns + HELD_NS).is_none() {
+        if self.fresh.len() < FRESH_MAX && self.hold(id, now_ns) {
             self.fresh.push(id);
         }
     }
@@ -111,10 +112,18 @@ impl Pins {
         if id::kept(id) {
             return;
         }
-        if self.reported.len() < REPORTED_MAX && self.pinned.insert(id, now_ns + HELD_NS).is_none()
-        {
+        if self.reported.len() < REPORTED_MAX && self.hold(id, now_ns) {
             self.reported.push(id);
         }
+    }
+
+    /// Has the records of this request noted from now on. Whether that is new.
+    fn hold(&mut self, id: u64, now_ns: u64) -> bool {
+        let is_new = self.pinned.insert(id, now_ns + HELD_NS).is_none();
+        if is_new {
+            ring::pin(id);
+        }
+        is_new
     }
 
     /// Pins what has been in flight for too long, forgets pins that have expired, and returns what
@@ -132,26 +141,30 @@ impl Pins {
         for id in overdue {
             self.pin(id, now_ns);
         }
-        self.pinned.retain(|_, until| now_ns < *until);
+        self.pinned.retain(|id, until| {
+            let is_held = now_ns < *until;
+            if !is_held {
+                ring::unpin(*id);
+            }
+            is_held
+        });
         Due { found: std::mem::take(&mut self.fresh), reported: std::mem::take(&mut self.reported) }
     }
 }
 
-/// Whether a request waits by design, by the number of its method; see [`is_waiting`].
-pub(super) fn waits(method: u64) -> bool {
-    let name = usize::try_from(method).ok().and_then(|at| METHODS.get(at));
-    name.is_some_and(|name| is_waiting(name))
-}
-
-/// Whether requests of this method wait by design, so that they are never slow.
-pub fn is_waiting(method: &str) -> bool {
-    WAITING.contains(&method)
+impl Drop for Pins {
+    fn drop(&mut self) {
+        self.pinned.keys().for_each(|id| ring::unpin(*id));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::{record::Head, stage::Stage};
+    use crate::trace::{
+        record::Head,
+        stage::{METHODS, Stage},
+    };
 
     const MS: u64 = 1_000_000;
 

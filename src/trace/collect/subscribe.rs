@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::{Hello, id, pins::waits};
+use super::{Hello, id};
 use crate::{
     field,
     trace::{
@@ -21,6 +21,7 @@ use crate::{
         record::{Kind, Record},
         span::DEADLINE_EXCEEDED,
         stage::{Family, Stage},
+        waiting::waits,
     },
 };
 

@@ -1,0 +1,251 @@
+//! The steps inside a request: what a transaction compared and chose, and what a range found.
+
+use glass_etcd::{
+    field, fields,
+    story::Event,
+    trace::{
+        FLAG_ERROR, Stage,
+        value::{OPERATORS, VALUE},
+    },
+};
+
+use crate::state::words;
+
+/// The sentence for a step of a request; `None` if its record says no more than its stage.
+pub(super) fn sentence(event: &Event) -> Option<String> {
+    match event.stage {
+        Stage::TxnCompare => Some(compared(event)),
+        Stage::TxnBranch => Some(chosen(event)),
+        Stage::MvccRange => ranged(event),
+        Stage::TreeIndexGet => looked_up(event),
+        _ => None,
+    }
+}
+
+/// What a comparison looks at, in words, by etcd's number of the target.
+const TARGETS: &[&str] = &["version", "create revision", "mod revision", "value", "lease"];
+
+fn pick(names: &[&'static str], number: u64) -> &'static str {
+    let at = usize::try_from(number).ok();
+    at.and_then(|at| names.get(at)).copied().unwrap_or("unknown")
+}
+
+fn compared(event: &Event) -> String {
+    let [target, operator, keys, holds] = fields!(event, TxnCompare: target, operator, keys, holds);
+    let [wanted, found] =
+        fields!(event, TxnCompare: wanted, found).map(|number| number.cast_signed());
+    let what = pick(TARGETS, target);
+    let relation = match pick(OPERATORS, operator) {
+        "greater" => "greater than",
+        "less" => "less than",
+        "not equal" => "unequal to",
+        other => other,
+    };
+    let relation = if relation == "equal" { "equal to" } else { relation };
+    let of = match &event.key {
+        Some(key) => format!("of {} ", words::key(key, 40)),
+        None => String::new(),
+    };
+    let verdict = if holds == 0 { "That does not hold" } else { "That holds" };
+    if target == VALUE {
+        let without = if keys == 0 { ", for there is no such key" } else { "" };
+        return format!(
+            "The {what} {of}is to be {relation} one that the client names. {verdict}{without}. \
+             Values are not recorded."
+        );
+    }
+    let is = match keys {
+        0 => "there is no such key, and that counts as 0".to_owned(),
+        1 => format!("it is {found}"),
+        _ if holds == 0 => format!("of {keys} keys, the first that differs has {found}"),
+        _ => format!("{keys} keys were compared"),
+    };
+    format!("The {what} {of}is to be {relation} {wanted}: {is}. {verdict}.")
+}
+
+fn chosen(event: &Event) -> String {
+    let [level, compares, branch, operations] =
+        fields!(event, TxnBranch: level, compares, branch, operations);
+    let whose = if level == 0 { "the transaction" } else { "this nested transaction" };
+    let why = match (branch, compares) {
+        (0, 1) => "Its only comparison does not hold".to_owned(),
+        (0, _) => format!("One of the {compares} comparisons does not hold"),
+        (_, 1) => "Its only comparison holds".to_owned(),
+        _ => format!("All {compares} comparisons hold"),
+    };
+    let list = if branch == 0 { "failure" } else { "success" };
+    let operations = match operations {
+        0 => "which is empty".to_owned(),
+        1 => "which is 1 operation".to_owned(),
+        _ => format!("which is {operations} operations"),
+    };
+    format!("{why}, so {whose} carries out its {list} list, {operations}.")
+}
+
+fn ranged(event: &Event) -> Option<String> {
+    if event.flags & FLAG_ERROR != 0 {
+        return None;
+    }
+    let [asked, revision, keys, total, limit, more] =
+        fields!(event, MvccRange: asked, revision, keys, total, limit, more);
+    let at = if asked == 0 { "" } else { ", for which the client asked" };
+    let exist = match total {
+        0 => "no key of the range exists".to_owned(),
+        1 => "1 key of the range exists".to_owned(),
+        _ => format!("{total} keys of the range exist"),
+    };
+    let rest = match more {
+        0 => String::new(),
+        _ => format!(" The limit of {limit} leaves out others."),
+    };
+    Some(format!("At revision {revision}{at}, {exist}. The values of {keys} are read.{rest}"))
+}
+
+fn looked_up(event: &Event) -> Option<String> {
+    let [revisions, main, sub, visited] =
+        fields!(event, TreeIndexGet: revisions, main, sub, visited);
+    if visited == 0 {
+        return None;
+    }
+    let keys = if visited == 1 { "1 key".to_owned() } else { format!("{visited} keys") };
+    let gave = match revisions {
+        0 => "none of them has a revision to read".to_owned(),
+        1 => format!("the value to read has revision {{{main},{sub}}}"),
+        _ => format!("{revisions} values are to be read, the first at revision {{{main},{sub}}}"),
+    };
+    let again = match field!(event, TreeIndexGet, again) {
+        0 => "",
+        _ => " The read had begun before, and began again.",
+    };
+    Some(format!("The index in memory looks at {keys}: {gave}.{again}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use glass_etcd::{numbers, story::KeyText, trace::Reason};
+
+    use super::*;
+
+    fn said(stage: Stage, fields: [u64; 8], key: &str) -> Option<String> {
+        let text = KeyText { bytes: key.as_bytes().to_vec(), length: key.len() as u64 };
+        let key = (!key.is_empty()).then_some(text);
+        sentence(&Event { fields, key, ..Event::mark(0, stage, 2) })
+    }
+
+    #[test]
+    fn a_comparison_says_what_was_wanted_and_what_was_found() {
+        let of = |target: u64, operator: u64, [wanted, found]: [i64; 2], keys: u64, holds: bool| {
+            let (wanted, found) = (wanted.cast_unsigned(), found.cast_unsigned());
+            let fields = numbers!(
+                TxnCompare,
+                target = target,
+                operator = operator,
+                wanted = wanted,
+                found = found,
+                keys = keys,
+                holds = holds
+            );
+            said(Stage::TxnCompare, fields, "foo").unwrap()
+        };
+        let cases = [
+            (
+                of(2, 0, [7, 9], 1, false),
+                "The mod revision of foo is to be equal to 7: it is 9. That does not hold.",
+            ),
+            (
+                of(1, 1, [-1, 0], 0, true),
+                "The create revision of foo is to be greater than -1: there is no such key, and \
+                 that counts as 0. That holds.",
+            ),
+            (
+                of(0, 2, [5, 6], 3, false),
+                "The version of foo is to be less than 5: of 3 keys, the first that differs has 6. \
+                 That does not hold.",
+            ),
+            (
+                of(4, 3, [5, 6], 3, true),
+                "The lease of foo is to be unequal to 5: 3 keys were compared. That holds.",
+            ),
+            (
+                of(3, 0, [0, 0], 0, false),
+                "The value of foo is to be equal to one that the client names. That does not hold, \
+                 for there is no such key. Values are not recorded.",
+            ),
+        ];
+        for (said, expected) in cases {
+            assert_eq!(expected, said);
+        }
+    }
+
+    #[test]
+    fn a_branch_says_why_it_was_taken() {
+        let of = |level: u64, compares: u64, branch: u64, operations: u64| {
+            let fields = numbers!(
+                TxnBranch,
+                level = level,
+                compares = compares,
+                branch = branch,
+                operations = operations
+            );
+            said(Stage::TxnBranch, fields, "").unwrap()
+        };
+        assert_eq!(
+            "One of the 4 comparisons does not hold, so the transaction carries out its failure \
+             list, which is 1 operation.",
+            of(0, 4, 0, 1)
+        );
+        assert_eq!(
+            "Its only comparison holds, so this nested transaction carries out its success list, \
+             which is empty.",
+            of(2, 1, 1, 0)
+        );
+    }
+
+    #[test]
+    fn a_range_says_at_which_revision_it_read_and_what_the_limit_left_out() {
+        let fields = numbers!(
+            MvccRange,
+            asked = 7,
+            revision = 7,
+            keys = 2,
+            total = 9,
+            limit = 2,
+            more = true
+        );
+        let said_of_it = said(Stage::MvccRange, fields, "");
+        let expected = "At revision 7, for which the client asked, 9 keys of the range exist. The \
+                        values of 2 are read. The limit of 2 leaves out others.";
+        assert_eq!(Some(expected), said_of_it.as_deref());
+        let refused = Event {
+            flags: FLAG_ERROR,
+            reason: Some(Reason::Compacted),
+            fields: numbers!(MvccRange, asked = 7),
+            ..Event::mark(0, Stage::MvccRange, 2)
+        };
+        assert_eq!(None, sentence(&refused), "it has read nothing");
+    }
+
+    #[test]
+    fn the_index_says_how_many_keys_it_looked_at() {
+        let of = |visited: u64, revisions: u64, again: u64| {
+            let fields = numbers!(
+                TreeIndexGet,
+                visited = visited,
+                revisions = revisions,
+                main = 7,
+                sub = 0,
+                again = again
+            );
+            said(Stage::TreeIndexGet, fields, "")
+        };
+        assert_eq!(None, of(0, 1, 0), "an older recording does not say");
+        assert_eq!(
+            Some("The index in memory looks at 1 key: none of them has a revision to read."),
+            of(1, 0, 0).as_deref()
+        );
+        let said = of(9, 2, 1);
+        let expected = "The index in memory looks at 9 keys: 2 values are to be read, the first at \
+                        revision {7,0}. The read had begun before, and began again.";
+        assert_eq!(Some(expected), said.as_deref());
+    }
+}
