@@ -11,6 +11,7 @@
 //! does not know what a key is: of an entry's data it reads nothing but the request's id, for the
 //! trace.
 
+mod arrivals;
 pub(crate) mod backlog;
 pub(crate) mod bootstrap;
 pub(crate) mod changes;

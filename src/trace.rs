@@ -56,6 +56,6 @@ pub use ring::{
 };
 #[cfg(test)]
 pub(crate) use ring::{own_records, thread_name};
-pub use span::{CANCELED, DEADLINE_EXCEEDED, Moment, Span, mark, past};
+pub use span::{CANCELED, DEADLINE_EXCEEDED, Moment, Span, handed_over, mark, past, waited_ns};
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};
 pub use watermarks::{Watermarks, watermarks};

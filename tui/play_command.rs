@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader},
+    io::{self, BufReader, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -46,10 +46,21 @@ impl PlayArgs {
 
 pub(crate) fn run(args: &PlayArgs) -> ExitCode {
     let look = args.look();
+    let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     let result = match &args.file {
         Some(file) if args.plain => plain(file, look),
-        Some(file) => state(file).and_then(|state| block_on(play::run(state, None, look))),
-        None => live(&args.endpoints, look),
+        // A file that cannot be played is worth a word, with or without a terminal.
+        Some(file) => state(file).and_then(|state| match is_terminal {
+            true => block_on(play::run(state, None, look)),
+            false => Err(io::Error::other(format!(
+                "the player needs a terminal; `glass play {} --plain` prints the stories",
+                file.display()
+            ))),
+        }),
+        None if is_terminal => live(&args.endpoints, look),
+        None => Err(io::Error::other(
+            "the player needs a terminal; `glass trace tail` prints what live members do",
+        )),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,8 +91,12 @@ fn plain(file: &Path, look: Look) -> io::Result<()> {
     view::plain::write(read.recording, look, &mut io::stdout().lock())
 }
 
+/// Names the file and the cause: the file is missing, is a directory, or is no recording.
 fn of_file(file: &Path, error: &ReadError) -> io::Error {
-    io::Error::other(format!("{}: {error}", file.display()))
+    match error {
+        ReadError::Io(cause) => io::Error::other(format!("{}: {cause}", file.display())),
+        _ => io::Error::other(format!("{}: {error}", file.display())),
+    }
 }
 
 fn block_on(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {

@@ -29,6 +29,7 @@ use glass_etcd::{
 pub(crate) mod plain;
 pub(crate) mod words;
 
+mod ahead;
 mod asked;
 mod chain;
 mod cost;

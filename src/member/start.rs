@@ -55,7 +55,7 @@ use crate::{
         members::{Attributes, Member, Members},
         mvcc::Store,
         no_space,
-        outcome::Outcome,
+        outcome::Outcomes,
         propose::Proposer,
         read_index::{Coordinator, ReadIndex},
         wait,
@@ -165,7 +165,7 @@ struct Running {
 struct Answers {
     reads: UnboundedReceiver<ReadRound>,
     refused: UnboundedReceiver<Refusal>,
-    outcomes: UnboundedReceiver<Vec<Outcome>>,
+    outcomes: UnboundedReceiver<Outcomes>,
 }
 
 impl Running {
@@ -320,7 +320,7 @@ fn start_raft(
     let to_raft = server.proposer.inbox.clone();
     let writer = wal::spawn(data.wal, move |ready| {
         // If raft has ended, nothing waits for this any more.
-        let _ = to_raft.send(Input::Persisted(ready));
+        let _ = to_raft.send(Input::Persisted { ready, since: trace::handed_over() });
     });
     let timing = Timing {
         tick: config.heartbeat,

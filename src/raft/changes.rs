@@ -79,10 +79,10 @@ impl Change {
             != (now.role, now.term, now.leader, now.vote)
     }
 
-    /// Records the change; `by` is the member whose message made it. The member's watermarks must
-    /// be stored before ([`super::Status`]): a keyframe after this record must not show the older
-    /// values.
-    pub(crate) fn record(&self, by: u64) {
+    /// Records the change; `by` is the member whose message made it, and `waited_ns` how long that
+    /// message waited for the raft thread. The member's watermarks must be stored before
+    /// ([`super::Status`]): a keyframe after this record must not show the older values.
+    pub(crate) fn record(&self, by: u64, waited_ns: u64) {
         let Self { before, now } = self;
         let campaigns = matches!(now.role, StateRole::PreCandidate | StateRole::Candidate);
         if campaigns && (before.role != now.role || before.term != now.term) {
@@ -104,13 +104,18 @@ impl Change {
             );
         }
         if before.commit != now.commit {
+            // Only a leader counts disks.
+            let is_leader = now.role == StateRole::Leader;
+            let (completed_by, learned_from) = if is_leader { (by, 0) } else { (0, by) };
             mark!(
                 RaftCommit,
                 0,
                 term = now.term,
                 commit_old = before.commit,
                 commit_new = now.commit,
-                completed_by = by
+                completed_by = completed_by,
+                waited = waited_ns,
+                learned_from = learned_from
             );
         }
     }

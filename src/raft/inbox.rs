@@ -17,6 +17,8 @@ use std::{
 use bytes::Bytes;
 use raft::eraftpb::{ConfChange, ConfState, Message};
 
+use crate::trace;
+
 /// The most inputs in the queue.
 const CAPACITY: usize = 16 * 1024;
 
@@ -43,16 +45,30 @@ pub(crate) enum Input {
         data: Bytes,
         /// The term in which the leader decided.
         term: u64,
+        /// The raw tick at which it was handed over, for the trace.
+        since: u64,
     },
     /// Asks for the commit index, which a quorum must confirm.
     ReadIndex {
         /// The id of the attempt; it travels as eight big-endian bytes.
         round: u64,
+        /// The raw tick at which it was handed over, for the trace.
+        since: u64,
     },
     /// A message from another member.
-    Step(Box<Message>),
-    /// The WAL has everything up to and including this Ready on disk.
-    Persisted(u64),
+    Step {
+        /// The message.
+        message: Box<Message>,
+        /// The raw tick at which it was handed over, for the trace.
+        since: u64,
+    },
+    /// The WAL has everything up to and including a Ready on disk.
+    Persisted {
+        /// The number of the Ready.
+        ready: u64,
+        /// The raw tick at which that was reported, for the trace.
+        since: u64,
+    },
     /// Apply has accepted or refused a membership change; raft carries it out and answers.
     ApplyConfChange {
         /// The index of the entry that carries it.
@@ -125,10 +141,28 @@ impl WaitingBytes {
             Input::Propose { data, .. } | Input::ProposeInTerm { data, .. } => {
                 (&self.proposals, data.len())
             }
-            Input::Step(message) => {
+            Input::Step { message, .. } => {
                 (&self.messages, message.entries.iter().map(|entry| entry.data.len()).sum())
             }
             _ => (&self.messages, 0),
+        }
+    }
+}
+
+impl Input {
+    /// How long the input has waited in the inbox, in nanoseconds; 0 where that is not measured.
+    pub(super) fn waited_ns(&self) -> u64 {
+        match self {
+            Input::Propose { since, .. }
+            | Input::ProposeInTerm { since, .. }
+            | Input::ReadIndex { since, .. }
+            | Input::Step { since, .. }
+            | Input::Persisted { since, .. } => trace::waited_ns(*since),
+            Input::ApplyConfChange { .. }
+            | Input::HandOver
+            | Input::Unreachable(_)
+            | Input::SnapshotSent { .. }
+            | Input::Stop => 0,
         }
     }
 }
@@ -145,7 +179,7 @@ impl Inputs {
     }
 
     fn taken(&self, input: &Input) {
-        if let Input::Step(_) = input {
+        if let Input::Step { .. } = input {
             let (waiting, bytes) = self.waiting.of(input);
             waiting.fetch_sub(bytes, Ordering::Relaxed);
         }
@@ -199,7 +233,7 @@ mod tests {
         let mut message = Message::default();
         let entry = raft::eraftpb::Entry { data: vec![0; bytes].into(), ..Default::default() };
         message.set_entries(vec![entry].into());
-        Input::Step(Box::new(message))
+        Input::Step { message: Box::new(message), since: 0 }
     }
 
     #[test]
@@ -219,7 +253,7 @@ mod tests {
         let (inbox, inputs) = inbox();
         inbox.offer(append(BYTES_MAX + 1)).expect("one that is too large passes alone");
         assert_eq!(Err(Refused::Full), inbox.offer(append(1)));
-        inbox.offer(Input::Step(Box::default())).unwrap();
+        inbox.offer(Input::Step { message: Box::default(), since: 0 }).unwrap();
         inbox.offer(proposal(1)).unwrap();
         inputs.try_recv().unwrap();
         inbox.offer(append(1)).unwrap();

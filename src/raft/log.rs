@@ -102,6 +102,11 @@ impl LogStorage {
         self.stable = self.stable.min(first - 1);
     }
 
+    /// The last index on this member's disk, as far as the WAL has reported.
+    pub(crate) fn stable(&self) -> u64 {
+        self.stable
+    }
+
     /// Notes that the WAL has synced everything up to `index`, so the cache may drop it.
     pub(crate) fn stable_to(&mut self, index: u64) {
         self.stable = self.stable.max(index.min(self.last_index));

@@ -36,6 +36,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Leadership, Status,
+    arrivals::Arrivals,
     backlog::Backlog,
     changes::{Changes, Expected},
     deferred::DeferredMessages,
@@ -81,6 +82,8 @@ pub(crate) struct ReadRound {
     /// This member's term when raft handed the answer over. The answer had arrived by then, so this
     /// term is never an older one.
     pub(crate) term: u64,
+    /// The raw tick at which raft handed the answer over, for the trace.
+    pub(crate) since: u64,
 }
 
 /// Proposals that will not be applied.
@@ -124,6 +127,7 @@ pub(crate) struct Node {
     /// Until then the log is silent about ignored messages.
     quiet_until: Instant,
     changes: Changes,
+    arrivals: Arrivals,
     deferred: DeferredMessages,
     proposals: Proposals,
     parked_reads: VecDeque<Message>,
@@ -143,6 +147,7 @@ impl Node {
     ) -> Self {
         Self {
             changes: Changes::of(&raw.raft),
+            arrivals: Arrivals::default(),
             proposals: Proposals::new(raw.raft.id),
             applied: status.applied(),
             next_tick: clock::now() + timing.tick,
@@ -213,17 +218,21 @@ impl Node {
     }
 
     fn take(&mut self, input: Input) {
+        let waited = input.waited_ns();
+        self.arrivals.taken(waited);
         match input {
-            Input::Propose { id, data, since } => {
-                let waited = trace::raw_clock::to_ns(trace::raw_clock::now().saturating_sub(since));
+            Input::Propose { id, data, .. } => {
                 let since = self.turn_began;
                 let queued = self.proposals.gather(Proposal { id, data, since });
                 mark!(RaftInbox, id, queued = queued, waited = waited);
             }
-            Input::ProposeInTerm { data, term } => self.propose_in_term(data, term),
-            Input::ReadIndex { round } => self.read(read_message(round)),
-            Input::Step(message) => self.step(*message),
-            Input::Persisted(number) => self.persisted(number),
+            Input::ProposeInTerm { data, term, .. } => self.propose_in_term(data, term),
+            Input::ReadIndex { round, .. } => {
+                mark!(RaftInbox, round, waited = waited);
+                self.read(read_message(round));
+            }
+            Input::Step { message, .. } => self.step(*message),
+            Input::Persisted { ready, .. } => self.persisted(ready),
             Input::ApplyConfChange { index, change, answer } => {
                 let conf_state = match self.raw.apply_conf_change(&change) {
                     Ok(conf_state) => conf_state,
@@ -251,6 +260,10 @@ impl Node {
     /// Takes a message from another member. Proposals and reads that cannot be served yet wait.
     fn step(&mut self, message: Message) {
         let from = message.from;
+        let round = rafthttp::round(&message);
+        if round != 0 {
+            mark!(RaftInbox, round, waited = self.arrivals.waited_ns(), from = from);
+        }
         if let Some(fault) = sound::fault(&message, &self.raw.raft) {
             return self.complain(from, fault);
         }
@@ -259,10 +272,14 @@ impl Node {
             MessageType::MsgReadIndex => return self.read(message),
             _ => {}
         }
+        let brings = !message.entries.is_empty();
         let expected = Expected::before(&self.raw.raft, &message);
         if let Err(error) = self.raw.step(message) {
             // A stray message, for example from a removed member, is no error of this member.
             tracing::debug!(%error, from, "raft refused a message");
+        }
+        if brings {
+            self.arrivals.brought(self.raw.raft.raft_log.last_index());
         }
         expected.after(&self.raw.raft);
         self.note_changes(from);
@@ -282,6 +299,8 @@ impl Node {
     /// the same turn could end the term, and it would be forwarded to the next leader.
     fn propose_in_term(&mut self, data: bytes::Bytes, term: u64) {
         let proposal = [Proposal { id: pb::entry_id(&data), data, since: self.turn_began }];
+        let waited = self.arrivals.waited_ns();
+        mark!(RaftInbox, proposal[0].id, queued = 1_u64, waited = waited);
         if self.raw.raft.state == StateRole::Leader && self.raw.raft.term == term {
             self.propose_batch(&proposal, false);
         } else {
@@ -328,13 +347,20 @@ impl Node {
     /// Notes that the WAL has synced everything up to the Ready `number`.
     fn persisted(&mut self, number: u64) {
         let Persisted { ready, index } = self.outputs.writes.persisted(number);
+        let before = self.raw.store().stable();
         self.raw.mut_store().stable_to(index);
+        if index != 0 {
+            let (now, waited) = (self.raw.store().stable(), self.arrivals.waited_ns());
+            mark!(RaftStable, 0, stable_old = before, stable_new = now, waited = waited);
+        }
         self.raw.on_persist_ready(ready);
         self.deferred.persisted(number);
         self.note_changes(self.raw.raft.id);
     }
 
     fn tick_if_due(&mut self) {
+        // What follows is caused by no input.
+        self.arrivals.taken(0);
         let now = clock::now();
         if now < self.next_tick {
             return;
@@ -500,16 +526,18 @@ impl Node {
     }
     // ANCHOR_END: process_ready
 
-    fn note_entries(&self, entries: &[Entry]) {
+    fn note_entries(&mut self, entries: &[Entry]) {
         for entry in entries {
             mark!(
                 RaftEntry,
                 pb::entry_id(&entry.data),
                 term = entry.term,
                 index = entry.index,
-                bytes = entry.data.len()
+                bytes = entry.data.len(),
+                waited = self.arrivals.entry_waited_ns(entry.index)
             );
         }
+        self.arrivals.entries_noted();
     }
 
     fn send(&self, messages: Vec<Message>) {
@@ -523,22 +551,21 @@ impl Node {
         if !entries.is_empty() {
             self.note_committed(&entries);
             self.backlog.add(&entries);
-            let _ =
-                self.outputs.committed.send(Committed { entries, since: trace::raw_clock::now() });
+            let _ = self.outputs.committed.send(Committed { entries, since: trace::handed_over() });
         }
         for read in reads {
             let Ok(round) = read.request_ctx.as_slice().try_into().map(u64::from_be_bytes) else {
                 continue;
             };
-            let term = self.raw.raft.term;
-            let _ = self.outputs.reads.send(ReadRound { round, index: read.index, term });
+            let (term, since) = (self.raw.raft.term, trace::handed_over());
+            let _ = self.outputs.reads.send(ReadRound { round, index: read.index, term, since });
         }
     }
 
     fn note_changes(&mut self, by: u64) {
         if let Some(change) = self.changes.step(&self.raw.raft) {
             self.publish(change.is_leadership());
-            change.record(by);
+            change.record(by, self.arrivals.waited_ns());
         }
     }
 

@@ -64,5 +64,6 @@ mod wire;
 mod tests;
 
 pub(crate) use active::Active;
+pub(super) use glass::round;
 pub(crate) use peer::Peer;
 pub(crate) use transport::{Config, Sender, Transport, spawn};

@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use super::{Error, mvcc::Store, wait_step::WaitStep};
-use crate::stage;
+use crate::{stage, trace};
 
 /// Upper limit on long reads in progress.
 const READS_MAX: usize = 4;
@@ -128,8 +128,12 @@ impl Queue {
             Err(TryAcquireError::NoPermits) => self.wait(id, patience).await?,
             Err(TryAcquireError::Closed) => return Err(Error::Stopped),
         };
+        let (limit, since) = (self.max, trace::handed_over());
         let done = tokio::task::spawn_blocking(move || {
+            let waited = trace::waited_ns(since);
+            let span = stage!(ReadThread, id, waited = waited, limit = limit).begun();
             let result = work();
+            drop(span);
             // Not earlier: a caller that gives up does not stop the read, which still counts.
             drop(permit);
             result

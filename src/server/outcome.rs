@@ -6,6 +6,15 @@
 use super::{Error, mvcc::Reply};
 use crate::pb::etcdserverpb::{AlarmMember, LeaseGrantResponse, LeaseRevokeResponse};
 
+/// The results of the proposals that apply, or raft, has finished together.
+#[derive(Debug)]
+pub(crate) struct Outcomes {
+    /// One for each proposal.
+    pub(crate) list: Vec<Outcome>,
+    /// The raw tick at which they were handed over, for the trace.
+    pub(crate) since: u64,
+}
+
 /// The result of one proposal, as every member computes it.
 #[derive(Debug)]
 pub(crate) struct Outcome {

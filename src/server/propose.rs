@@ -16,7 +16,7 @@ use super::{
     ids::RequestIds,
     members::Members,
     outcome::Response,
-    wait::Wait,
+    wait::{Answer, Wait},
     wait_step::WaitStep,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         inbox::{Inbox, Input, Refused},
         rafthttp,
     },
-    stage,
+    set, stage,
     storage::backend::Backend,
     trace,
 };
@@ -113,23 +113,34 @@ impl Proposer {
         let leader = self.status.leader();
         let span = stage!(RaftPropose, id, bytes = data.len(), leader = leader);
         let mut step = WaitStep::begin(span);
-        step.end(self.outcome(id, data, term).await)
+        let (outcome, woken) = self.outcome(id, data, term).await;
+        set!(step.span, RaftPropose, woken = woken);
+        step.end(outcome)
     }
 
-    /// Hands a proposal to the raft thread, and waits for its result from apply.
-    async fn outcome(&self, id: u64, data: Bytes, term: Option<u64>) -> Result<Response, Error> {
+    /// Hands a proposal to the raft thread, and waits for its result from apply. Returns also how
+    /// long that result waited for this call to wake, in nanoseconds.
+    async fn outcome(
+        &self,
+        id: u64,
+        data: Bytes,
+        term: Option<u64>,
+    ) -> (Result<Response, Error>, u64) {
         let start = clock::now();
         let mut waiting = self.wait.register(id);
+        let since = trace::handed_over();
         let proposal = match term {
-            None => Input::Propose { id, data, since: trace::raw_clock::now() },
-            Some(term) => Input::ProposeInTerm { data, term },
+            None => Input::Propose { id, data, since },
+            Some(term) => Input::ProposeInTerm { data, term, since },
         };
-        self.inbox.offer(proposal).map_err(refused)?;
+        if let Err(full) = self.inbox.offer(proposal) {
+            return (Err(refused(full)), 0);
+        }
         let outcome = tokio::time::timeout(self.settings.request_timeout, &mut waiting.outcome);
         match outcome.await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Error::Stopped),
-            Err(_) => Err(self.why_timed_out(start)),
+            Ok(Ok(Answer { result, since })) => (result, trace::waited_ns(since)),
+            Ok(Err(_)) => (Err(Error::Stopped), 0),
+            Err(_) => (Err(self.why_timed_out(start)), 0),
         }
     }
 

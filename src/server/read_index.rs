@@ -47,6 +47,8 @@ struct Ended {
     /// The read's position among the reads of the round, from 0.
     place: usize,
     result: Result<Confirmed, Error>,
+    /// The raw tick at which the coordinator handed it over, for the trace.
+    since: u64,
 }
 
 /// An index that a quorum has confirmed.
@@ -114,7 +116,8 @@ impl ReadIndex {
         let mut step = WaitStep::begin(stage!(ReadIndexWait, id, round = round));
         self.wake.notify_one();
         let Ok(ended) = receiver.await else { return step.end(Err(Error::Stopped)) };
-        set!(step.span, ReadIndexWait, round = ended.round, place = ended.place);
+        let woken = trace::waited_ns(ended.since);
+        set!(step.span, ReadIndexWait, round = ended.round, place = ended.place, woken = woken);
         let confirmed = step.end(ended.result)?;
         step.span.link(confirmed.attempt);
         Ok(confirmed.index)
@@ -129,6 +132,11 @@ impl ReadIndex {
         }
         next.reads.push(read);
         next.round
+    }
+
+    /// Whether reads wait for the next round.
+    fn has_waiting(&self) -> bool {
+        !self.next.lock().expect("nobody panics while holding it").reads.is_empty()
     }
 
     /// Returns once this member has applied the entry at `index`, however long that takes.
@@ -147,7 +155,7 @@ impl ReadIndex {
         self.wake.notified().await;
         let result = result.map(|index| Confirmed { attempt: 1, index });
         for read in std::mem::take(&mut *self.next.lock().unwrap()).reads {
-            let _ = read.send(Ended { round: 1, place: 0, result });
+            let _ = read.send(Ended { round: 1, place: 0, result, since: 0 });
         }
     }
 }
@@ -164,6 +172,8 @@ pub(crate) struct Coordinator {
 impl Coordinator {
     /// Runs until raft's side of the channel closes.
     pub(crate) async fn run(mut self) {
+        // The round before, if reads have waited for its end.
+        let mut before = 0;
         loop {
             self.reads.wake.notified().await;
             let NextRound { reads, round } = std::mem::take(
@@ -172,10 +182,12 @@ impl Coordinator {
             if reads.is_empty() {
                 continue;
             }
-            let result = self.round(round, reads.len()).await;
+            let result = self.round(round, reads.len(), before).await;
+            before = if self.reads.has_waiting() { round } else { 0 };
+            let since = trace::handed_over();
             for (place, read) in reads.into_iter().enumerate() {
                 // A read whose client has gone needs no answer.
-                let _ = read.send(Ended { round, place, result });
+                let _ = read.send(Ended { round, place, result, since });
             }
             if result == Err(Error::Stopped) {
                 return;
@@ -184,8 +196,9 @@ impl Coordinator {
     }
 
     /// Asks until an answer comes. The first attempt has the round's id; later ones have ids of
-    /// their own, and are linked to the round.
-    async fn round(&mut self, round: u64, reads: usize) -> Result<Confirmed, Error> {
+    /// their own, and are linked to the round. `before`: the round that was in progress when the
+    /// first of these reads came, or 0.
+    async fn round(&mut self, round: u64, reads: usize, before: u64) -> Result<Confirmed, Error> {
         let mut leadership = self.reads.status.leadership();
         let start = (clock::now(), *leadership.borrow_and_update());
         let mut asked = Vec::new();
@@ -196,6 +209,7 @@ impl Coordinator {
             };
             asked.push(id);
             let mut span = stage!(ReadIndexRound, id, reads = reads, attempt = asked.len());
+            set!(span, ReadIndexRound, before = before);
             if id != round {
                 span.link(round);
             }
@@ -203,6 +217,7 @@ impl Coordinator {
             match self.attempt(&asked, &mut leadership, start.1).await {
                 Ok(Some(answer)) => {
                     set!(span, ReadIndexRound, index = answer.index, term = answer.term);
+                    set!(span, ReadIndexRound, woken = trace::waited_ns(answer.since));
                     if answer.round != id {
                         set!(span, ReadIndexRound, answered = answer.round);
                     }
@@ -227,7 +242,8 @@ impl Coordinator {
         before: Leadership,
     ) -> Result<Option<ReadRound>, Error> {
         let round = *asked.last().expect("an id was made for this attempt");
-        self.inbox.offer(Input::ReadIndex { round }).map_err(refused)?;
+        let question = Input::ReadIndex { round, since: trace::handed_over() };
+        self.inbox.offer(question).map_err(refused)?;
         tokio::select! {
             answer = answer_to(asked, &mut self.answers) => {
                 let answer = answer?;

@@ -14,11 +14,23 @@ use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
 use super::{
     Error,
-    outcome::{Outcome, Response},
+    outcome::{Outcome, Outcomes, Response},
 };
-use crate::raft::{node::Refusal, proposals::Reason};
+use crate::{
+    raft::{node::Refusal, proposals::Reason},
+    trace,
+};
 
-type Waiter = oneshot::Sender<Result<Response, Error>>;
+type Waiter = oneshot::Sender<Answer>;
+
+/// The outcome of a request that has waited.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// What apply has computed, or why raft has refused.
+    pub(super) result: Result<Response, Error>,
+    /// The raw tick at which apply or raft handed it over, for the trace.
+    pub(super) since: u64,
+}
 
 /// The waiting requests. Each id is registered at most once at a time.
 #[derive(Debug, Default)]
@@ -32,7 +44,7 @@ pub(crate) struct Waiting<'a> {
     wait: &'a Wait,
     id: u64,
     /// Resolves to an error if the member stops first.
-    pub(super) outcome: oneshot::Receiver<Result<Response, Error>>,
+    pub(super) outcome: oneshot::Receiver<Answer>,
 }
 
 impl Wait {
@@ -44,12 +56,12 @@ impl Wait {
     }
 
     /// Wakes the requests that these outcomes belong to (etcd: `wait.Trigger`).
-    fn finish(&self, outcomes: Vec<Outcome>) {
+    fn finish(&self, Outcomes { list, since }: Outcomes) {
         let mut waiters = self.lock();
-        for Outcome { id, result } in outcomes {
+        for Outcome { id, result } in list {
             if let Some(waiter) = waiters.remove(&id) {
                 // The request may be cancelled at this moment.
-                let _ = waiter.send(result);
+                let _ = waiter.send(Answer { result, since });
             }
         }
     }
@@ -76,7 +88,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// Wakes the requests whose outcomes apply has sent, until apply has ended.
-pub(crate) async fn wake_applied(wait: Arc<Wait>, mut outcomes: UnboundedReceiver<Vec<Outcome>>) {
+pub(crate) async fn wake_applied(wait: Arc<Wait>, mut outcomes: UnboundedReceiver<Outcomes>) {
     while let Some(outcomes) = outcomes.recv().await {
         wait.finish(outcomes);
     }
@@ -90,6 +102,7 @@ pub(crate) async fn wake_refused(wait: Arc<Wait>, mut refused: UnboundedReceiver
             Reason::LeaderChanged => Error::LeaderChanged,
         };
         let outcome = |id| Outcome { id, result: Err(error) };
-        wait.finish(ids.into_iter().map(outcome).collect());
+        let list = ids.into_iter().map(outcome).collect();
+        wait.finish(Outcomes { list, since: trace::handed_over() });
     }
 }

@@ -250,6 +250,11 @@ impl Backend {
     /// locks of their own.
     pub fn wait_for_room(&self) {
         let mut control = self.shared.control();
+        if !control.full || control.stopped {
+            return;
+        }
+        let limit = self.shared.options.batch_limit;
+        let _span = crate::stage!(BufferWait, 0, limit = limit).begun();
         while control.full && !control.stopped {
             control = self.shared.done.wait(control).expect(POISONED);
         }

@@ -6,6 +6,7 @@
 //! |-----------------------------------|--------------------------------------------------|
 //! | `raft.entry`, `apply.entry`, …    | id, on every member                              |
 //! | `wal.write`, `wal.fsync`          | first range on each member that holds the index  |
+//! | `raft.stable`                     | the first whose old and new enclose the index    |
 //! | `raft.send`, `raft.receive`       | id; MsgApp whose entries hold the index; the first MsgAppResp that reaches it; the first message with a commit index that high |
 //! | `raft.progress`, `raft.commit`    | the first whose old and new enclose the index    |
 //! | `buffer.freeze`, `backend.commit` | the same, after the entry was applied            |
@@ -21,6 +22,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub mod ahead;
 pub mod brief;
 pub mod callers;
 pub mod chain;
@@ -31,6 +33,8 @@ pub mod path;
 mod ranges;
 pub mod slow;
 mod stories;
+mod wait;
+mod work;
 
 pub use stories::Stories;
 

@@ -185,7 +185,7 @@ impl Collector {
     }
 
     /// Keeps a request after all, as far as the rings still hold it: another member asks for it.
-    /// The next pass does the work, so the caller does not wait for the drain. At most 30 in 50 ms
+    /// The next pass does the work, so the caller does not wait for the drain. At most 30 in 100 ms
     /// are kept; the rest is left out.
     pub fn pin_reported(&self, id: u64) {
         let reported = &mut self.lock_left().reported;

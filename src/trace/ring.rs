@@ -31,7 +31,7 @@ use std::{
 mod notes;
 
 pub use notes::is_slow;
-pub(super) use notes::{SLOW_NS, pin, set_slow_from, unpin};
+pub(super) use notes::{SLOW_NS, may_be_pinned, pin, set_slow_from, unpin};
 
 use notes::{Note, Notes};
 
@@ -172,7 +172,7 @@ pub(super) fn set_brief(on: bool) {
 
 /// Whether this step leaves no record unless it fails.
 pub(super) fn is_left_out(stage: Stage, id: u64) -> bool {
-    BRIEF.load(Ordering::Relaxed) && stage.is_quick() && !id::kept(id) && !notes::may_be_pinned(id)
+    BRIEF.load(Ordering::Relaxed) && stage.is_quick() && !id::kept(id) && !may_be_pinned(id)
 }
 
 /// Whether key records from now on hold only the length of the key (`--trace-redact-keys`).

@@ -57,6 +57,17 @@ pub struct Span {
     open: Option<Box<bridge::Open>>,
 }
 
+/// Raw ticks now, for the thread that takes what is handed over here; 0 while nothing is recorded.
+/// See [`waited_ns`].
+pub fn handed_over() -> u64 {
+    if ring::is_capturing() { raw_clock::now() } else { 0 }
+}
+
+/// Nanoseconds since a hand-over at these ticks; 0 if its time is not known.
+pub fn waited_ns(since: u64) -> u64 {
+    if since == 0 { 0 } else { raw_clock::to_ns(raw_clock::now().saturating_sub(since)) }
+}
+
 /// gRPC's code for a call that its client has cancelled.
 pub const CANCELED: u8 = 1;
 /// gRPC's code for a call whose deadline has passed.

@@ -223,13 +223,15 @@ macro_rules! vocabulary {
     Admit = "admit" Request Stage ["commit" Index, "applied" Index]
         "server/admit.rs", "etcdserver EtcdServer.processInternalRaftRequestOnce", "0.1";
     /// The request is handed to raft, and waits until apply answers.
-    RaftPropose = "raft.propose" Request Story ["bytes" Bytes, "leader" Member]
+    RaftPropose = "raft.propose" Request Story ["bytes" Bytes, "leader" Member, "woken" Nanos]
         "server/propose.rs", "etcdserver EtcdServer.processInternalRaftRequestOnce", "0.1";
-    /// The raft thread takes the proposal from its inbox, together with all others that wait there.
-    RaftInbox = "raft.inbox" Request Stage ["queued" Count, "waited" Nanos]
+    /// The raft thread takes a proposal from its inbox, together with all others that wait there;
+    /// or the question of a read round, or another member's message about one.
+    RaftInbox = "raft.inbox" Request Stage ["queued" Count, "waited" Nanos, "from" Member]
         "raft/node.rs", "raft node.run", "0.1";
     /// The entry that carries the request gets its place in this member's log.
-    RaftEntry = "raft.entry" Request Story ["term" Term, "index" Index, "bytes" Bytes]
+    RaftEntry = "raft.entry" Request Story
+        ["term" Term, "index" Index, "bytes" Bytes, "waited" Nanos]
         "raft/node.rs", "raft raftLog.append", "0.1";
     /// The proposal was lost with its leader: an entry of a later term is committed, and this one
     /// is not before it. The member proposes it again, or answers that the leader changed.
@@ -240,7 +242,7 @@ macro_rules! vocabulary {
         "raft/log.rs", "raft unstable.truncateAndAppend", "0.1";
     /// A message to another member is encoded and handed to the connection.
     RaftSend = "raft.send" Loop Story
-        ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag]
+        ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag, "waited" Nanos]
         "raft/rafthttp/glass.rs", "etcdserver/api/rafthttp streamWriter.run", "0.1";
     /// A message from another member arrives and is decoded.
     RaftReceive = "raft.receive" Loop Story
@@ -248,18 +250,23 @@ macro_rules! vocabulary {
         "raft/rafthttp/glass.rs", "etcdserver/api/rafthttp streamReader.decodeLoop", "0.1";
     /// Log records are handed to the operating system. A crash of the machine can still lose them.
     WalWrite = "wal.write" Loop Stage
-        ["first" Index, "last" Index, "written.old" Index, "written.new" Index, "segment" Count, "offset" Bytes]
+        ["first" Index, "last" Index, "written.old" Index, "written.new" Index, "segment" Count, "offset" Bytes, "gathered" Nanos]
         "storage/wal/writer.rs", "wal WAL.Save", "0.1";
     /// The disk confirms. Everything written up to here survives a power failure.
     WalFsync = "wal.fsync" Loop Story
         ["first" Index, "last" Index, "synced.old" Index, "synced.new" Index, "bytes" Bytes, "term" Term, "vote" Member]
         "storage/wal/writer.rs", "wal WAL.sync", "0.1";
+    /// The raft thread learns from the wal thread up to which index this member's disk has the log.
+    /// Only now may the member acknowledge these entries, or count its own disk.
+    RaftStable = "raft.stable" Loop Stage ["stable.old" Index, "stable.new" Index, "waited" Nanos]
+        "raft/node.rs", "raft raftLog.stableTo", "0.1";
     /// The leader learns up to which index a member has the leader's log on disk.
     RaftProgress = "raft.progress" Loop Stage ["peer" Member, "match.old" Index, "match.new" Index]
         "raft/changes.rs", "raft/tracker Progress.MaybeUpdate", "0.1";
-    /// A majority has the entry on disk, so it can no longer be lost.
+    /// A majority has the entry on disk, so it can no longer be lost. The leader counts the disks;
+    /// another member learns the index from a message of the leader.
     RaftCommit = "raft.commit" Loop Story
-        ["term" Term, "commit.old" Index, "commit.new" Index, "completed_by" Member]
+        ["term" Term, "commit.old" Index, "commit.new" Index, "completed_by" Member, "waited" Nanos, "learned_from" Member]
         "raft/changes.rs", "raft raft.maybeCommit", "0.1";
     /// The state machine applies the entry, once, in log order.
     ApplyEntry = "apply.entry" Request Story
@@ -290,6 +297,10 @@ macro_rules! vocabulary {
     /// The value goes into the write buffer, under its revision. It is not in the file yet.
     BufferPut = "buffer.put" Request Story ["length.old" Count, "length.new" Count, "bytes" Bytes]
         "storage/backend/buffer.rs", "mvcc/backend batchTxBuffered.UnsafeSeqPut", "0.1";
+    /// The write buffer is full. The writer waits until the commit of the one before has ended, and
+    /// this one is frozen.
+    BufferWait = "buffer.wait" Loop Stage ["limit" Count]
+        "storage/backend.rs", "mvcc/backend batchTxBuffered.Unlock", "0.1";
     /// The write buffer is frozen between two entries, so that it can be written into the file.
     BufferFreeze = "buffer.freeze" Loop Stage ["length" Count, "bytes" Bytes, "index" Index, "revision" Revision]
         "storage/backend/commit.rs", "mvcc/backend batchTxBuffered.commit", "0.1";
@@ -299,12 +310,12 @@ macro_rules! vocabulary {
         ["index.old" Index, "index.new" Index, "revision.old" Revision, "revision.new" Revision, "writes" Count]
         "storage/backend/commit.rs", "mvcc/backend batchTx.commit", "0.1";
     /// The read waits for the next ReadIndex round, which it shares with all other waiting reads.
-    ReadIndexWait = "read_index.wait" Request Story ["round" Id, "place" Count]
+    ReadIndexWait = "read_index.wait" Request Story ["round" Id, "place" Count, "woken" Nanos]
         "server/read_index.rs", "etcdserver EtcdServer.linearizableReadNotify", "0.1";
     /// All waiting reads share one question to a quorum: which index is committed now? An answer to
     /// an earlier attempt ends the round too; then the record names that attempt.
     ReadIndexRound = "read_index.round" Loop Story
-        ["reads" Count, "attempt" Count, "index" Index, "term" Term, "answered" Id]
+        ["reads" Count, "attempt" Count, "index" Index, "term" Term, "answered" Id, "woken" Nanos, "before" Id]
         "server/read_index.rs", "etcdserver EtcdServer.linearizableReadLoop", "0.1";
     /// A majority still follows this leader, so its commit index is the newest there is. Only the
     /// leader sees the acknowledgements; the member that asked receives nothing but the index.
@@ -494,6 +505,10 @@ macro_rules! vocabulary {
         "api/answers.rs", "none", "0.1";
     /// All permits for long reads are taken. The read waits until another one ends.
     ReadQueue = "read.queue" Request Story ["ahead" Count, "limit" Count]
+        "server/long_reads.rs", "none", "0.1";
+    /// A long read, or a hash of the key space, runs on a blocking thread. It holds one of the
+    /// permits until it ends, even if its caller is gone.
+    ReadThread = "read.thread" Request Stage ["waited" Nanos, "limit" Count]
         "server/long_reads.rs", "none", "0.1";
 } };
 }

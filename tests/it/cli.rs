@@ -128,6 +128,35 @@ fn without_glass_up_there_is_one_clear_line() {
 }
 
 #[test]
+fn what_cannot_be_played_is_one_line_with_the_cause() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().display().to_string();
+    let recording = "tests/recordings/version-1.ndjson";
+    for plain in [&["--plain"][..], &[]] {
+        let play = |file: &str| glass(root, &[&["play", file], plain].concat());
+        fails(&play("no/such/file"), 1, "no/such/file: No such file or directory");
+        fails(&play(&directory), 1, &format!("{directory}: Is a directory"));
+        fails(&play("Cargo.toml"), 1, "Cargo.toml: line 1: not a recording of glass");
+    }
+    let way_out = format!("needs a terminal; `glass play {recording} --plain` prints");
+    fails(&glass(root, &["play", recording]), 1, &way_out);
+    fails(&glass(root, &["play"]), 1, "needs a terminal; `glass trace tail` prints");
+}
+
+#[test]
+fn a_second_glass_up_says_what_shows_the_members() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("Procfile"), "a: echo x > started; sleep 600\n").unwrap();
+    let up = &["up", "--no-tui"];
+    let mut first = Command::new(GLASS).args(up).current_dir(dir.path()).spawn().unwrap();
+    eventually("the first has started", || dir.path().join("started").exists());
+    fails(&glass(dir.path(), up), 1, "members run already");
+    kill(Pid::from_raw(first.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
 fn a_port_in_use_is_one_line_and_nothing_was_started() {
     let dir = tempfile::tempdir().unwrap();
     let held = TcpListener::bind("127.0.0.1:0").unwrap();

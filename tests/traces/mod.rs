@@ -56,9 +56,11 @@ mod way;
 /// Stages that the first test does not see, and why.
 const UNSEEN: &[(Stage, &str)] = &[
     (Stage::RaftLost, "only when a leader dies under load; the test of departed leaders does that"),
+    (Stage::BufferWait, "only when the write buffer is full; the backend's tests do that"),
     (Stage::ElectionTransfer, "only when a leader receives SIGTERM; the same test does that"),
     (Stage::ProcessStalled, "only when a process is stopped; the test of standstills does that"),
     (Stage::Lost, "only when records were overwritten unread; the collector's tests do that"),
+    (Stage::Brief, "only under load; the tests of the collector's rate do that"),
     (Stage::WatchVictim, "only when the queue of a stream is full; the watchers' tests do that"),
     (Stage::LeaseCheckpoint, "only when it is switched on; the test of checkpoints does that"),
     (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),

@@ -16,12 +16,13 @@ use glass_etcd::{
     story::{
         Event, KeyText, Recording,
         order::Order,
-        query::{self, Summary},
+        query::{self, Stories, Summary, ahead, path::critical_path},
     },
     trace::{FLAG_CANCELLED, Grain, Kind, Stage, value::LEADER},
 };
 
 use super::{
+    ahead::{Titles, sentences},
     join,
     lanes::{self, Lane},
     watermarks::wall,
@@ -107,6 +108,8 @@ pub(crate) struct Step {
     pub(crate) lane: usize,
     /// The other end, if it is a message.
     pub(crate) arrow: Option<Arrow>,
+    /// What the wait that ends with this step stood behind, in sentences; `None` for no such wait.
+    pub(crate) ahead: Option<String>,
     /// When it took effect, in nanoseconds since 1970, by its member's clock.
     pub(crate) wall_ns: u64,
 }
@@ -213,25 +216,44 @@ pub(crate) fn story(recording: &Recording, subject: Subject) -> Told {
     let lanes = lanes::lanes(recording);
     let order = Order::of(recording);
     let mut told = Told::default();
+    let mut ahead = HashMap::new();
     let mut own = match subject {
         Subject::Election { term } => join::election(recording, term),
         Subject::Request(_) => vec![false; recording.events.len()],
     };
     if let Subject::Request(id) = subject
-        && let Some(known) = query::Story::of(recording, &order, id)
+        && let stories = Stories::new(recording, &order)
+        && let Some(known) = stories.of(id)
     {
+        ahead = stood_behind(recording, &stories, &known);
         known.steps.iter().for_each(|step| own[step.event] = true);
         told.unknown = unknown(&known, &lanes);
         told.is_lost = known.is_lost;
     }
     join::mark_losses(recording, &mut own);
-    let part = Part::of(recording, &own, &order, &lanes);
+    let part = Part::of(recording, &own, &order, &lanes, &ahead);
     for at in Order::of(&part.recording).rows {
         let step = part.step(at, &lanes);
         told.steps.extend(uncaptured(&step, &lanes));
         told.steps.push(step);
     }
     told
+}
+
+/// What the waits of a request stood behind, in sentences, by the event that ends the wait.
+fn stood_behind(
+    recording: &Recording,
+    stories: &Stories<'_>,
+    story: &query::Story,
+) -> HashMap<usize, String> {
+    let graph = stories.graph(story);
+    let path = critical_path(recording, stories.order(), story, &graph).unwrap_or_default();
+    let stood = ahead::ahead(stories, story, &path);
+    if stood.is_empty() {
+        return HashMap::new();
+    }
+    let titles = Titles::of(recording);
+    stood.iter().map(|one| (one.event, sentences(recording, one, &titles))).collect()
 }
 
 /// The missing steps of a request, by lane.
@@ -258,23 +280,35 @@ struct Part {
     is_own: Vec<bool>,
     /// For each event, whether it is a message with both ends captured.
     is_matched: Vec<bool>,
+    /// What the waits that end with these events stood behind.
+    ahead: HashMap<usize, String>,
     /// The key that the request names.
     key: Option<KeyText>,
 }
 
 impl Part {
-    fn of(recording: &Recording, own: &[bool], order: &Order, lanes: &[Lane]) -> Part {
+    fn of(
+        recording: &Recording,
+        own: &[bool],
+        order: &Order,
+        lanes: &[Lane],
+        ahead: &HashMap<usize, String>,
+    ) -> Part {
         let window = join::Window::around(recording, own);
         let members = recording.members.clone();
         let mut part = Part {
             recording: Recording { members, ..Recording::default() },
             is_own: Vec::new(),
             is_matched: Vec::new(),
+            ahead: HashMap::new(),
             key: None,
         };
         for ((at, event), own) in recording.events.iter().enumerate().zip(own) {
             let is_known = lanes::lane_of_place(lanes, event.member).is_some();
             if is_known && (*own || window.contains(event)) {
+                if let Some(said) = ahead.get(&at) {
+                    part.ahead.insert(part.recording.events.len(), said.clone());
+                }
                 part.recording.events.push(event.clone());
                 part.is_own.push(*own);
                 part.is_matched.push(order.partner.contains_key(&at));
@@ -306,7 +340,8 @@ impl Part {
         let arrow = peer.map(|peer| Arrow { peer, is_out, other_end });
         let grain = if is_own { grain(event.stage, moment) } else { Grain::Raw };
         let wall_ns = wall(&self.recording, &event);
-        Step { event, moment, grain, is_own, is_captured: true, lane, arrow, wall_ns }
+        let ahead = self.ahead.get(&at).cloned();
+        Step { event, moment, grain, is_own, is_captured: true, lane, arrow, ahead, wall_ns }
     }
 }
 
@@ -341,5 +376,6 @@ fn uncaptured(step: &Step, lanes: &[Lane]) -> Option<Step> {
     let mut event = Event { stage: Stage::RaftSend, took_ns: 0, ..step.event.clone() };
     set!(event, RaftSend, peer = lanes[step.lane].member_id);
     let out = Arrow { peer: step.lane, is_out: true, other_end: OtherEnd::Captured };
-    Some(Step { event, lane: arrow.peer, arrow: Some(out), is_captured: false, ..step.clone() })
+    let (lane, arrow, ahead) = (arrow.peer, Some(out), None);
+    Some(Step { event, lane, arrow, ahead, is_captured: false, ..step.clone() })
 }

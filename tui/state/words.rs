@@ -14,6 +14,7 @@ use glass_etcd::{
     },
 };
 
+pub(crate) use super::text::duration;
 use super::{
     lanes::{Lane, name_of},
     story::{Moment, Step},
@@ -67,17 +68,6 @@ pub(crate) fn former_role(number: u64) -> &'static str {
 
 fn pick(names: &[&'static str], number: u64, otherwise: &'static str) -> &'static str {
     usize::try_from(number).ok().and_then(|at| names.get(at).copied()).unwrap_or(otherwise)
-}
-
-/// A duration in a suitable unit: `870 ns`, `12 µs`, `1.2 ms`, `3.4 s`.
-pub(crate) fn duration(ns: u64) -> String {
-    match ns {
-        0..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => format!("{} µs", ns / 1_000),
-        1_000_000..100_000_000 => format!("{}.{} ms", ns / 1_000_000, ns / 100_000 % 10),
-        100_000_000..1_000_000_000 => format!("{} ms", ns / 1_000_000),
-        _ => format!("{}.{} s", ns / 1_000_000_000, ns / 100_000_000 % 10),
-    }
 }
 
 /// A count in groups of three: `20 113`.
@@ -173,8 +163,9 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
 }
 
 /// Whether 0 means that the field is absent: all types of raft messages share one record format, of
-/// which each uses a part, most fsyncs write neither term nor vote, and most ranges ask for the
-/// newest revision and have no limit. A range that was refused has read nothing.
+/// which each uses a part; a commit is either counted or learned; most fsyncs write neither term
+/// nor vote; most ranges ask for the newest revision and have no limit; and a wait of 0 was not
+/// measured, because nothing was handed over. A range that was refused has read nothing.
 pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
     match event.stage {
         Stage::MvccRange if event.flags & FLAG_ERROR != 0 => true,
@@ -188,8 +179,10 @@ pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
         }
         Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),
         Stage::WalFsync => ["term", "vote"].contains(&field),
-        Stage::ReadIndexRound => field == "answered",
-        _ => false,
+        Stage::RaftCommit => ["completed_by", "learned_from", "waited"].contains(&field),
+        Stage::RaftInbox => ["queued", "waited", "from"].contains(&field),
+        Stage::ReadIndexRound => ["answered", "woken", "before"].contains(&field),
+        _ => ["waited", "woken", "gathered"].contains(&field),
     }
 }
 
@@ -327,6 +320,7 @@ fn log_detail(event: &Event, lanes: &[Lane]) -> Option<String> {
             [last, _] => format!("≤{last}"),
         },
         Stage::RaftProgress => arrow(change!(event, RaftProgress, match)),
+        Stage::RaftStable => arrow(change!(event, RaftStable, stable)),
         Stage::RaftCommit => arrow(change!(event, RaftCommit, commit)),
         Stage::ApplyEntry => field!(event, ApplyEntry, index).to_string(),
         Stage::ReadIndexRound => format!("index {}", field!(event, ReadIndexRound, index)),

@@ -13,7 +13,8 @@ use glass_etcd::{
         Recording,
         order::Order,
         query::{
-            Story,
+            Stories, Story,
+            ahead::{Ahead, ahead as of_path},
             brief::brief,
             diff::{Consistency, Facts, Side},
             graph::{Graph, Verdict},
@@ -26,7 +27,7 @@ use serde_json::{Value, json};
 
 mod stalls;
 
-use super::{gather::Gathered, words};
+use super::{ahead, gather::Gathered, words};
 
 /// Writes the sections that follow the steps.
 pub(super) fn sections(
@@ -39,6 +40,8 @@ pub(super) fn sections(
     let path = critical_path(recording, order, story, &graph);
     time(out, recording, path.as_deref())?;
     stalls::write(out, Side { recording, order, story }, &graph)?;
+    let stories = Stories::new(recording, order);
+    ahead::section(out, recording, &stood_behind(&stories, story, path.as_deref()))?;
     cost(out, recording, &graph)?;
     read(out, Side { recording, order, story }, &graph)?;
     if story.entry.is_some() {
@@ -68,6 +71,10 @@ fn time(out: &mut impl Write, recording: &Recording, path: Option<&[Segment]>) -
         )?;
     }
     Ok(())
+}
+
+fn stood_behind(stories: &Stories<'_>, story: &Story, path: Option<&[Segment]>) -> Vec<Ahead> {
+    path.map_or(Vec::new(), |path| of_path(stories, story, path))
 }
 
 fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Result<()> {
@@ -260,6 +267,8 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
             "estimated": segment.is_estimated,
         })
     };
+    let stories = Stories::new(recording, order);
+    let stood = stood_behind(&stories, story, path.as_deref());
     let path: Option<Vec<Value>> = path.map(|path| path.iter().map(segment).collect());
     json!({
         "dropped": recording.dropped,
@@ -269,6 +278,7 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
         "silent": silent,
         "gaps": gaps_json(recording, story),
         "path": path,
+        "ahead": ahead::json(recording, &stood),
     })
 }
 

@@ -8,11 +8,11 @@ use std::{
 use glass_etcd::story::{
     Recording,
     order::Order,
-    query::slow::{Cause, Causes, Window},
+    query::slow::{Blocker, Cause, Causes, Window},
 };
 use serde_json::json;
 
-use super::{gather::LAG, words};
+use super::{ahead, gather::LAG, words};
 
 /// Parses `5m`, `30s`, `1m30s`, `500ms`, or seconds without a unit.
 pub(super) fn parse_last(text: &str) -> Result<Duration, String> {
@@ -70,11 +70,11 @@ pub(super) fn plain(out: &mut impl Write, recording: &Recording, window: Window)
     )?;
     for cause in &causes.list {
         let name = words::name(cause.member, &recording.members);
-        let mostly = format!("{name} {}", percent(cause.member_ns, cause.ns));
+        let mostly = format!("{name} {}", words::percent(cause.member_ns, cause.ns));
         writeln!(
             out,
             "{:>7}  {:>12}  {:>8}  {:<width$}  {mostly:<16}  {:016x} {}",
-            percent(cause.ns, causes.total_ns),
+            words::percent(cause.ns, causes.total_ns),
             words::millis(i128::from(cause.ns)),
             cause.requests,
             cause.wait.to_string(),
@@ -82,10 +82,11 @@ pub(super) fn plain(out: &mut impl Write, recording: &Recording, window: Window)
             words::millis(i128::from(cause.worst_ns)),
         )?;
     }
-    Ok(())
+    ahead::table(out, recording, &causes.blockers, causes.total_ns)
 }
 
-/// Writes the causes as JSON: a line about all, and a line per cause.
+/// Writes the causes as JSON: a line about all, a line per cause, and a line per kind of work that
+/// requests stood behind.
 pub(super) fn json(out: &mut impl Write, recording: &Recording, window: Window) -> io::Result<()> {
     let causes = Causes::of(recording, &Order::of(recording), window);
     let all = json!({
@@ -110,7 +111,18 @@ pub(super) fn json(out: &mut impl Write, recording: &Recording, window: Window) 
             "worst_ns": cause.worst_ns,
         })
     };
-    causes.list.iter().try_for_each(|cause| writeln!(out, "{}", line(cause)))
+    causes.list.iter().try_for_each(|cause| writeln!(out, "{}", line(cause)))?;
+    let line = |one: &Blocker| {
+        json!({
+            "behind": one.stage.map(|stage| stage.name()),
+            "for": one.resource.name(),
+            "ns": one.ns,
+            "requests": one.requests,
+            "worst": format!("{:016x}", one.worst),
+            "worst_ns": one.worst_ns,
+        })
+    };
+    causes.blockers.iter().try_for_each(|one| writeln!(out, "{}", line(one)))
 }
 
 /// The window that `--last` and the source of the records define. Only live members may have sent
@@ -118,12 +130,6 @@ pub(super) fn json(out: &mut impl Write, recording: &Recording, window: Window) 
 pub(super) fn window(last: Option<Duration>, is_live: bool) -> Window {
     let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Window { last_ns: last.map(nanos), fresh_ns: if is_live { nanos(LAG) } else { 0 } }
-}
-
-/// A share, as `40.7 %`.
-pub(super) fn percent(part: u64, whole: u64) -> String {
-    let share = u128::from(part) * 1000 / u128::from(whole.max(1));
-    format!("{}.{} %", share / 10, share % 10)
 }
 
 #[cfg(test)]
@@ -159,7 +165,11 @@ mod tests {
             .split(|c| *c == b'\n')
             .filter_map(|line| serde_json::from_slice(line).ok())
             .collect();
-        let sum: u64 = lines[1..].iter().map(|line| line["ns"].as_u64().unwrap()).sum();
+        let sum: u64 = lines[1..]
+            .iter()
+            .filter(|line| line["wait"].is_string())
+            .map(|line| line["ns"].as_u64().unwrap())
+            .sum();
         assert_eq!(
             (Some(5), Some(sum)),
             (lines[0]["ended"].as_u64(), lines[0]["total_ns"].as_u64())

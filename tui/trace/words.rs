@@ -83,6 +83,12 @@ pub(crate) fn millis(ns: i128) -> String {
     format!("{sign}{}.{:03} ms", micros / 1000, micros % 1000)
 }
 
+/// A share, as `40.7 %`.
+pub(crate) fn percent(part: u64, whole: u64) -> String {
+    let share = u128::from(part) * 1000 / u128::from(whole.max(1));
+    format!("{}.{} %", share / 10, share % 10)
+}
+
 /// Nanoseconds since 1970 as the time of day, UTC.
 pub(crate) fn time_of_day(ns: i128) -> String {
     let micros = ns.max(0) / 1000;

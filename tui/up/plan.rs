@@ -75,7 +75,7 @@ pub(crate) enum StartError {
     #[error("{what} {path}: {source}")]
     Files { what: &'static str, path: PathBuf, source: io::Error },
     /// Another `glass up` uses the same directory.
-    #[error("glass up is already running here ({0} is locked)")]
+    #[error("members run already, and {0} is locked: `glass play` shows what they do")]
     Running(PathBuf),
     /// The operating system refused a thread or an event queue.
     #[error("cannot run: {0}")]

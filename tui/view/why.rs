@@ -65,7 +65,11 @@ fn meaning(step: &Step, state: &State, steps: &Steps) -> String {
         let before = steps.before(step);
         let (own, own_id) = (&*lane.name, lane.member_id);
         let around = Around { lanes: &state.lanes, own, own_id, before: &before };
-        return sentence(&step.event, around);
+        let said = sentence(&step.event, around);
+        return match &step.ahead {
+            Some(ahead) => format!("{said} {ahead}"),
+            None => said,
+        };
     }
     "Unknown. The message was received, so it must have been sent before this point, but no record \
      of the send was received. The numbers are those of the receiver."

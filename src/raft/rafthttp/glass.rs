@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderValue};
 use raft::eraftpb::{Message, MessageType};
 
 use crate::{
-    mark, pb,
-    trace::{self, FLAG_NOISE},
+    mark, pb, stage,
+    trace::{self, FLAG_NOISE, Span},
 };
 
 /// Carries the number of a stream, as hex, in both directions.
@@ -70,41 +70,68 @@ fn hex(headers: &HeaderMap, name: &str) -> Option<u64> {
     u64::from_str_radix(headers.get(name)?.to_str().ok()?, 16).ok()
 }
 
-/// Records one end of a message, with the member at the other end as `peer`.
-macro_rules! message_mark {
-    ($stage:ident, $message:expr, $link:expr, $peer:expr) => {
-        mark!(
-            $stage, id($message), link = $link, flags = flags($message);
-            peer = $peer,
-            type = $message.get_msg_type() as u64,
-            term = $message.term,
-            index = $message.index,
-            last = $message.entries.last().map_or(0, |entry| entry.index),
-            commit = $message.commit,
-            reject = $message.reject,
-        )
-    };
+/// A message on its way to the socket.
+#[derive(Debug, PartialEq)]
+pub(super) struct Outbound {
+    /// The message.
+    pub(super) message: Message,
+    /// The raw tick at which raft handed it over, for the trace.
+    pub(super) since: u64,
 }
 
-/// Records that a message is sent, where it is encoded.
-pub(super) fn sent(message: &Message, link: u64) {
-    message_mark!(RaftSend, message, link, message.to);
+/// Opens the step in which a message is encoded. It ends when the bytes are handed to the
+/// connection, and says how long the message has waited before.
+pub(super) fn encoding(outbound: &Outbound) -> Span {
+    let message = &outbound.message;
+    let mut span = stage!(
+        RaftSend,
+        id(message),
+        peer = message.to,
+        type = message.get_msg_type() as u64,
+        term = message.term,
+        index = message.index,
+        last = last(message),
+        commit = message.commit,
+        reject = message.reject,
+        waited = trace::waited_ns(outbound.since)
+    );
+    span.flag(flags(message));
+    span
 }
 
 /// Records that a message was received, where it is decoded.
 pub(super) fn received(message: &Message, link: u64) {
-    message_mark!(RaftReceive, message, link, message.from);
+    mark!(
+        RaftReceive, id(message), link = link, flags = flags(message);
+        peer = message.from,
+        type = message.get_msg_type() as u64,
+        term = message.term,
+        index = message.index,
+        last = last(message),
+        commit = message.commit,
+        reject = message.reject,
+    );
 }
 
-/// The id that the message belongs to, or 0: a ReadIndex round, whose eight bytes raft carries in
-/// the entry of a read and in the context of the heartbeats that confirm it; or the first kept
-/// proposal of those that are forwarded together.
+/// The index of the last entry that the message brings, or 0.
+fn last(message: &Message) -> u64 {
+    message.entries.last().map_or(0, |entry| entry.index)
+}
+
+/// The id that the message belongs to, or 0: a ReadIndex round, or the first kept proposal of those
+/// that are forwarded together.
 fn id(message: &Message) -> u64 {
+    if message.get_msg_type() == MessageType::MsgPropose {
+        let mut ids = message.entries.iter().map(|entry| pb::entry_id(&entry.data));
+        return ids.find(|id| trace::kept(*id)).unwrap_or(0);
+    }
+    round(message)
+}
+
+/// The ReadIndex round that the message belongs to, or 0. Raft carries the eight bytes of its id in
+/// the entry of a read, and in the context of the heartbeats that confirm it.
+pub(in crate::raft) fn round(message: &Message) -> u64 {
     let round = match message.get_msg_type() {
-        MessageType::MsgPropose => {
-            let mut ids = message.entries.iter().map(|entry| pb::entry_id(&entry.data));
-            return ids.find(|id| trace::kept(*id)).unwrap_or(0);
-        }
         MessageType::MsgReadIndex | MessageType::MsgReadIndexResp => {
             message.entries.first().map_or(&[][..], |entry| &entry.data)
         }

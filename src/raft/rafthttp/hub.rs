@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     channel::Channel,
+    glass::Outbound,
     local::{Local, Seed},
     peer::{Link, Peer},
     pipeline::Pipeline,
@@ -119,15 +120,17 @@ impl Hub {
         Some(StreamBody::attach(&self.local, &outgoing, number))
     }
 
-    /// Sends messages, each on the channel it belongs to.
-    pub(super) fn send(&self, messages: Vec<Message>) {
-        let lost: Vec<Message> =
-            messages.into_iter().filter_map(|message| self.send_one(message)).collect();
+    /// Sends messages, each on the channel it belongs to. `since`: the raw tick at which raft
+    /// handed them over.
+    pub(super) fn send(&self, messages: Vec<Message>, since: u64) {
+        let messages = messages.into_iter().map(|message| Outbound { message, since });
+        let lost: Vec<Message> = messages.filter_map(|message| self.send_one(message)).collect();
         self.local.lost(&lost);
     }
 
     /// Queues a message; returns it when that queue is full.
-    fn send_one(&self, message: Message) -> Option<Message> {
+    fn send_one(&self, outbound: Outbound) -> Option<Message> {
+        let message = &outbound.message;
         let is_proposal = message.get_msg_type() == MessageType::MsgPropose;
         if message.to == 0
             || failpoint_drops_send(message.to)
@@ -136,10 +139,10 @@ impl Hub {
             return None;
         }
         if let Some(link) = self.links.borrow().get(&message.to) {
-            return link.send(message);
+            return link.send(outbound);
         }
         if let Some(remote) = self.remotes.borrow().get(&message.to) {
-            return remote.push(message);
+            return remote.push(outbound);
         }
         tracing::debug!("no peer {:x} to send a message to", message.to);
         None

@@ -11,6 +11,7 @@ use super::{active::Active, glass, identity::Identity, log_limit::LogLimit};
 use crate::{
     clock,
     raft::inbox::{Inbox, Input, Refused},
+    trace,
 };
 
 /// The configuration with which the peer thread starts.
@@ -89,7 +90,7 @@ impl Local {
         if failpoint_drops_receive(message.from) || !self.is_for_raft(&message) {
             return Ok(());
         }
-        self.inbox.offer(Input::Step(message))
+        self.inbox.offer(Input::Step { message, since: trace::handed_over() })
     }
 
     fn is_for_raft(&self, message: &Message) -> bool {

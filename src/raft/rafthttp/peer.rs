@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::{
     channel::Channel,
     dial::Urls,
+    glass::Outbound,
     local::Local,
     pipeline::Pipeline,
     stream::{Outgoing, Reader},
@@ -61,18 +62,18 @@ impl Link {
     /// stream if that is open, else on the pipeline. Returns it when that queue is full. (etcd:
     /// peer.pick)
     #[must_use]
-    pub(super) fn send(&self, message: Message) -> Option<Message> {
-        let kind = message.get_msg_type();
+    pub(super) fn send(&self, outbound: Outbound) -> Option<Message> {
+        let kind = outbound.message.get_msg_type();
         if kind == MessageType::MsgSnapshot {
-            return Some(message);
+            return Some(outbound.message);
         }
         if kind == MessageType::MsgAppend && self.msgapp.is_attached() {
-            return self.msgapp.push(message);
+            return self.msgapp.push(outbound);
         }
         if self.message.is_attached() {
-            return self.message.push(message);
+            return self.message.push(outbound);
         }
-        self.pipeline.push(message)
+        self.pipeline.push(outbound)
     }
 }
 

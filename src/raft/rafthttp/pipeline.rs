@@ -21,7 +21,7 @@ use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
 use super::{
     dial::{self, Failed, Sender, Target, Urls},
-    glass::{self, Frames},
+    glass::{self, Frames, Outbound},
     local::Local,
     wire,
 };
@@ -57,9 +57,9 @@ struct Queue {
 /// Messages that wait. Proposals are many and not urgent, so all others are sent first.
 #[derive(Default)]
 struct WaitingMessages {
-    messages: VecDeque<Message>,
+    messages: VecDeque<Outbound>,
     /// The proposals, with the time at which each was queued.
-    proposals: VecDeque<(Instant, Message)>,
+    proposals: VecDeque<(Instant, Outbound)>,
     /// The bytes of the proposals.
     bytes: usize,
 }
@@ -95,8 +95,8 @@ impl Pipeline {
 
     /// Queues a message; returns it when the queue is full.
     #[must_use]
-    pub(super) fn push(&self, message: Message) -> Option<Message> {
-        let refused = self.queue.waiting.borrow_mut().push(message, clock::now());
+    pub(super) fn push(&self, outbound: Outbound) -> Option<Message> {
+        let refused = self.queue.waiting.borrow_mut().push(outbound, clock::now());
         if refused.is_none() {
             self.queue.filled.notify_one();
         }
@@ -105,10 +105,10 @@ impl Pipeline {
 }
 
 impl Queue {
-    async fn next(&self) -> Message {
+    async fn next(&self) -> Outbound {
         loop {
-            if let Some(message) = self.waiting.borrow_mut().pop(clock::now()) {
-                return message;
+            if let Some(outbound) = self.waiting.borrow_mut().pop(clock::now()) {
+                return outbound;
             }
             self.filled.notified().await;
         }
@@ -120,33 +120,33 @@ fn data_len(message: &Message) -> usize {
 }
 
 impl WaitingMessages {
-    fn push(&mut self, message: Message, now: Instant) -> Option<Message> {
-        if message.get_msg_type() != MessageType::MsgPropose {
+    fn push(&mut self, outbound: Outbound, now: Instant) -> Option<Message> {
+        if outbound.message.get_msg_type() != MessageType::MsgPropose {
             if QUEUE_MAX <= self.messages.len() {
-                return Some(message);
+                return Some(outbound.message);
             }
-            self.messages.push_back(message);
+            self.messages.push_back(outbound);
             return None;
         }
-        let bytes = self.bytes + data_len(&message);
+        let bytes = self.bytes + data_len(&outbound.message);
         if PROPOSALS_MAX <= self.proposals.len()
             || (!self.proposals.is_empty() && PROPOSAL_BYTES_MAX < bytes)
         {
-            return Some(message);
+            return Some(outbound.message);
         }
         self.bytes = bytes;
-        self.proposals.push_back((now, message));
+        self.proposals.push_back((now, outbound));
         None
     }
 
-    fn pop(&mut self, now: Instant) -> Option<Message> {
-        if let Some(message) = self.messages.pop_front() {
-            return Some(message);
+    fn pop(&mut self, now: Instant) -> Option<Outbound> {
+        if let Some(outbound) = self.messages.pop_front() {
+            return Some(outbound);
         }
-        while let Some((since, message)) = self.proposals.pop_front() {
-            self.bytes -= data_len(&message);
+        while let Some((since, outbound)) = self.proposals.pop_front() {
+            self.bytes -= data_len(&outbound.message);
             if now.duration_since(since) < PROPOSAL_PATIENCE {
-                return Some(message);
+                return Some(outbound);
             }
         }
         None
@@ -156,8 +156,8 @@ impl WaitingMessages {
 impl Worker {
     async fn run(mut self) {
         loop {
-            let message = self.queue.next().await;
-            let posted = timeout(REQUEST_TIMEOUT, self.post(&message)).await;
+            let outbound = self.queue.next().await;
+            let posted = timeout(REQUEST_TIMEOUT, self.post(&outbound)).await;
             match posted.unwrap_or(Err(Failed::Timeout)) {
                 Ok(()) => continue,
                 Err(Failed::Removed) => self.local.note_removed(self.peer),
@@ -167,17 +167,17 @@ impl Worker {
                 }
             }
             self.connection = None;
-            self.local.lost(&[message]);
+            self.local.lost(&[outbound.message]);
         }
     }
 
-    async fn post(&mut self, message: &Message) -> Result<(), Failed> {
+    async fn post(&mut self, outbound: &Outbound) -> Result<(), Failed> {
         let (target, mut sender) = match self.connection.take() {
             Some((target, sender)) if !sender.is_closed() => (target, sender),
             _ => self.connect().await?,
         };
         sender.ready().await?;
-        let request = self.request(message, &target);
+        let request = self.request(outbound, &target);
         let answer = sender.send_request(request).await.inspect_err(|_| {
             self.urls.failed(&target);
         })?;
@@ -196,11 +196,13 @@ impl Worker {
         Ok((target, sender))
     }
 
-    fn request(&self, message: &Message, target: &Target) -> Request<Full<Bytes>> {
+    fn request(&self, outbound: &Outbound, target: &Target) -> Request<Full<Bytes>> {
+        let mut span = glass::encoding(outbound);
         let mut body = BytesMut::new();
-        wire::put(message, &mut body);
+        wire::put(&outbound.message, &mut body);
         let link = self.queue.frames.borrow_mut().next();
-        glass::sent(message, link);
+        span.link(link);
+        drop(span);
         let mut request = Request::new(Full::new(body.freeze()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = http::Uri::from_static("/raft");
@@ -220,11 +222,11 @@ mod tests {
 
     use super::*;
 
-    fn message(kind: MessageType, bytes: usize) -> Message {
+    fn message(kind: MessageType, bytes: usize) -> Outbound {
         let mut message = Message::default();
         message.set_msg_type(kind);
         message.mut_entries().push(Entry { data: vec![0; bytes].into(), ..Entry::default() });
-        message
+        Outbound { message, since: 0 }
     }
 
     #[test]
@@ -241,9 +243,9 @@ mod tests {
         assert!(waiting.push(message(MessageType::MsgAppendResponse, 0), now).is_some());
         for _ in 0..QUEUE_MAX {
             let first = waiting.pop(now).unwrap();
-            assert_eq!(first.get_msg_type(), MessageType::MsgAppendResponse);
+            assert_eq!(first.message.get_msg_type(), MessageType::MsgAppendResponse);
         }
-        assert_eq!(waiting.pop(now).unwrap().get_msg_type(), MessageType::MsgPropose);
+        assert_eq!(waiting.pop(now).unwrap().message.get_msg_type(), MessageType::MsgPropose);
     }
 
     #[test]
@@ -264,7 +266,7 @@ mod tests {
         assert_eq!(waiting.push(message(MessageType::MsgPropose, 1), now), None);
         let later = now + PROPOSAL_PATIENCE;
         assert_eq!(waiting.push(message(MessageType::MsgPropose, 2), later), None);
-        assert_eq!(data_len(&waiting.pop(later).unwrap()), 2);
+        assert_eq!(data_len(&waiting.pop(later).unwrap().message), 2);
         assert_eq!((waiting.pop(later), waiting.bytes), (None, 0));
     }
 }

@@ -27,7 +27,7 @@ use tokio::time::{Interval, interval_at, sleep, timeout};
 use super::{
     channel::Channel,
     dial::{self, Failed, Target, Urls},
-    glass::{self, Frames},
+    glass::{self, Frames, Outbound},
     identity,
     local::Local,
     message_codec, msgapp_codec,
@@ -57,7 +57,7 @@ pub(super) struct Outgoing {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Message>,
+    queue: VecDeque<Outbound>,
     /// Counts the streams that the peer has opened; only the newest may take from the queue.
     newest: u64,
     is_attached: bool,
@@ -77,12 +77,12 @@ impl Outgoing {
 
     /// Queues a message and wakes the writer; returns it when the queue is full.
     #[must_use]
-    pub(super) fn push(&self, message: Message) -> Option<Message> {
+    pub(super) fn push(&self, outbound: Outbound) -> Option<Message> {
         let mut state = self.state.borrow_mut();
         if !state.is_attached || QUEUE_MAX <= state.queue.len() {
-            return Some(message);
+            return Some(outbound.message);
         }
-        state.queue.push_back(message);
+        state.queue.push_back(outbound);
         // Taken, not cloned, so that only the first message of a batch wakes the body.
         if let Some(waker) = state.waker.take() {
             waker.wake();
@@ -178,16 +178,18 @@ impl StreamBody {
             if FLUSH_BYTES <= self.buffer.len() {
                 return;
             }
-            let Some(message) = state.queue.pop_front() else { return };
-            if self.encoder.encode(&message, &mut self.buffer) {
-                glass::sent(&message, self.frames.next());
+            let Some(outbound) = state.queue.pop_front() else { return };
+            let mut span = glass::encoding(&outbound);
+            if self.encoder.encode(&outbound.message, &mut self.buffer) {
+                span.link(self.frames.next());
             } else {
+                span.discard();
                 self.local.complain(
                     self.outgoing.peer,
                     "a message is too large to send",
                     "dropped",
                 );
-                self.local.lost(&[message]);
+                self.local.lost(&[outbound.message]);
             }
         }
     }

@@ -83,7 +83,7 @@ impl Member {
     /// The next message that arrives; other reports in between are skipped.
     fn next_message(&self) -> Message {
         loop {
-            if let Input::Step(message) = self.next() {
+            if let Input::Step { message, .. } = self.next() {
                 return *message;
             }
         }

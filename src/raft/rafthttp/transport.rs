@@ -29,7 +29,7 @@ use super::{
     peer::Peer,
     server,
 };
-use crate::raft::inbox::Inbox;
+use crate::{raft::inbox::Inbox, trace};
 
 /// The most messages that wait for the peer thread. It only sorts them into the peers' own queues,
 /// so a full queue means that it is stuck.
@@ -77,7 +77,8 @@ pub(crate) struct Sender {
 
 /// The commands for the peer thread.
 pub(super) enum Command {
-    Send(Vec<Message>),
+    /// Messages, and the raw tick at which raft handed them over.
+    Send(Vec<Message>, u64),
     Add(Peer),
     Remove(u64),
     Stop,
@@ -141,9 +142,9 @@ async fn obey(hub: &Rc<Hub>, mut received: UnboundedReceiver<Command>, waiting: 
         }
         for command in commands.drain(..) {
             match command {
-                Command::Send(messages) => {
+                Command::Send(messages, since) => {
                     waiting.fetch_sub(messages.len(), Ordering::Relaxed);
-                    hub.send(messages);
+                    hub.send(messages, since);
                 }
                 Command::Add(peer) => hub.add(&peer),
                 Command::Remove(id) => hub.remove(id),
@@ -192,7 +193,7 @@ impl Sender {
             local::report_lost(&messages, |input| self.inbox.offer(input).is_ok());
             return;
         }
-        self.command(Command::Send(messages));
+        self.command(Command::Send(messages, trace::handed_over()));
     }
 
     /// Adds a peer, or changes the URLs of one.

@@ -30,7 +30,7 @@ use crate::{
         command::{Command, EntryError, decode},
         members::Members,
         mvcc::{Batch, ReplyTo, Store},
-        outcome::{Outcome, Response},
+        outcome::{Outcome, Outcomes, Response},
         wait::Wait,
     },
     stage,
@@ -59,7 +59,7 @@ pub(crate) struct Applier {
     status: Arc<Status>,
     inbox: Inbox,
     peers: rafthttp::Sender,
-    outcomes: UnboundedSender<Vec<Outcome>>,
+    outcomes: UnboundedSender<Outcomes>,
     /// Entries up to this index were committed before the member started.
     replayed: u64,
 }
@@ -77,7 +77,7 @@ impl Applier {
     pub(crate) fn new(
         server: &Server,
         peers: rafthttp::Sender,
-        outcomes: UnboundedSender<Vec<Outcome>>,
+        outcomes: UnboundedSender<Outcomes>,
         replayed: u64,
     ) -> Self {
         Self {
@@ -147,7 +147,7 @@ impl Applier {
         }
         if !outcomes.is_empty() {
             // A closed channel means that the member is shutting down.
-            let _ = self.outcomes.send(outcomes);
+            let _ = self.outcomes.send(Outcomes { list: outcomes, since: trace::handed_over() });
         }
     }
 
@@ -159,7 +159,7 @@ impl Applier {
         outcomes: &mut Vec<Outcome>,
     ) {
         let (id, command) = decode(entry).unwrap_or_else(|error| fatal(&error));
-        let waited = trace::raw_clock::to_ns(trace::raw_clock::now().saturating_sub(since));
+        let waited = trace::waited_ns(since);
         let mut span = stage!(
             ApplyEntry,
             id,
@@ -457,7 +457,7 @@ mod tests {
         applier.run(&committed);
         let mut rows = Vec::new();
         while let Ok(batch) = outcomes.try_recv() {
-            for outcome in batch.into_iter().filter(|outcome| outcome.id != FILLER) {
+            for outcome in batch.list.into_iter().filter(|outcome| outcome.id != FILLER) {
                 let Ok(Response::Kv(reply)) = outcome.result else { panic!("{outcome:?}") };
                 rows.push((outcome.id - FIRST, reply.rows()));
             }

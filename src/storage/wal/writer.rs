@@ -97,6 +97,8 @@ struct Group {
     first: u64,
     /// The last index, 0 without entries.
     last: u64,
+    /// The raw tick at which the `wal` thread took the first write, for the trace.
+    taken: u64,
 }
 
 /// Records that are written and not yet synced.
@@ -243,7 +245,7 @@ impl Wal {
             let (path, cause) = (self.tail.path().to_owned(), self.ahead.cause().map(Box::new));
             return Err(Error::SegmentFull { path, offset, cause });
         };
-        let Group { buffer, head, placed, first, last } = &mut self.group;
+        let Group { buffer, head, placed, first, last, .. } = &mut self.group;
         message::entry_head(head, entry);
         record::append(buffer, &mut self.crc, Kind::Entry, &[head, &entry.data]);
         let place = Location { term: entry.term, segment, offset: short };
@@ -279,9 +281,11 @@ impl Wal {
         let (first, last) = (self.group.first, self.group.last);
         let written = self.watermarks.written.load(Ordering::Relaxed);
         let (segment, offset) = (self.name.sequence, self.offset);
+        let gathered = trace::waited_ns(mem::take(&mut self.group.taken));
         let mut span =
             stage!(WalWrite, 0, first = first, last = last, segment = segment, offset = offset);
         set!(span, WalWrite, written_old = written, written_new = self.last_index);
+        set!(span, WalWrite, gathered = gathered);
         fail::fail_point!("wal-before-write");
         self.tail
             .write_at(&self.group.buffer, offset)
@@ -499,6 +503,7 @@ struct Reports {
 
 /// Takes all that waits, up to a limit, and makes it durable with one write and one fsync.
 fn write_group(wal: &mut Wal, first: Write, inbox: &Receiver<Write>) -> Result<Reports, Error> {
+    wal.group.taken = trace::handed_over();
     let (mut reports, mut next) = (Reports::default(), Some(first));
     while let Some(write) = next {
         wal.queue(&write.entries, write.hard_state.as_ref())?;

@@ -84,12 +84,13 @@ impl Finder<'_> {
 
     /// Adds the log on disk, and the counting.
     pub(super) fn log(&mut self, index: u64, lives: &HashMap<u8, Life>) {
-        self.first_on_each(Relation::Log, lives, index, [Stage::WalWrite, Stage::WalFsync]);
+        let stages = [Stage::WalWrite, Stage::WalFsync, Stage::RaftStable];
+        self.first_on_each(Relation::Log, lives, index, &stages);
         self.first_on_each(
             Relation::Quorum,
             lives,
             index,
-            [Stage::RaftProgress, Stage::RaftCommit],
+            &[Stage::RaftProgress, Stage::RaftCommit],
         );
     }
 
@@ -106,7 +107,7 @@ impl Finder<'_> {
         };
         let lives = lives.iter().map(applied).collect();
         let stages = [Stage::BufferFreeze, Stage::BackendCommit];
-        self.first_on_each(Relation::Store, &lives, index, stages);
+        self.first_on_each(Relation::Store, &lives, index, &stages);
     }
 
     /// Picks, on each member, the first event of each of the stages (and peers) that covers the
@@ -116,12 +117,12 @@ impl Finder<'_> {
         relation: Relation,
         lives: &HashMap<u8, Life>,
         index: u64,
-        stages: [Stage; 2],
+        stages: &[Stage],
     ) {
         let is_lost = is_lost(lives);
         let mut picked = Vec::new();
         for (member, life) in lives {
-            for stage in stages {
+            for stage in stages.iter().copied() {
                 let span = match stage {
                     Stage::RaftProgress => life.start..life.replaced.min(life.settled),
                     // One message may carry both the entry and the new commit index; then raft

@@ -10,8 +10,10 @@
 //! ```
 //!
 //! A piece is named by what was recorded. One that begins and ends with a step is time in that
-//! step. Any other piece (`…` above) is named by the two points between which it lies: the records
-//! do not say what happened there, and a name would be a guess.
+//! step. What is handed from thread to thread waits until the other thread takes it, and the one
+//! who takes it records for how long: that is a piece of its own, named by who takes it. Any other
+//! piece (`…` above) is named by the two points between which it lies: the records do not say what
+//! happened there, and a name would be a guess.
 //!
 //! The path is a chain of events in which each had to wait for the one before. Of the followers,
 //! only the one whose acknowledgement completed the quorum is on it: the others worked in parallel.
@@ -27,8 +29,7 @@
 //! guess. A request that failed, or whose client disconnected, waited in vain for the first event
 //! that did not come before its end ([`Wait::NotInTime`]), whether that event came later or never.
 
-use std::fmt;
-
+pub use super::wait::{Point, Side, Taker, Wait};
 use super::{
     Story,
     graph::{Graph, Steps},
@@ -39,67 +40,8 @@ use crate::{
     trace::{message, record::FLAG_CANCELLED, record::Kind, stage::Stage},
 };
 
+mod edge;
 mod stalls;
-
-/// The name of a piece of the path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Wait {
-    /// From the start of a step to its end.
-    Step(Stage),
-    /// From one point to the next, without a step that covers the time.
-    Between(Point, Point),
-    /// A message in transit from one member to another, from handing it to the connection to its
-    /// decoding there: an estimate.
-    Network,
-    /// An event that had not come when the request gave up: most often a majority.
-    NotInTime,
-    /// The recording lacks the records of this time.
-    Unknown,
-}
-
-/// A point of the path: where a step starts or ends. A step that takes no time has only one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Point {
-    /// The stage of the step.
-    pub stage: Stage,
-    /// Which point of it.
-    pub side: Side,
-}
-
-/// Which point of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Side {
-    /// Where it starts.
-    Start,
-    /// Where it ends.
-    End,
-    /// It takes no time.
-    Whole,
-}
-
-impl fmt::Display for Point {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.stage.name();
-        match self.side {
-            Side::Start => write!(out, "start of {name}"),
-            Side::End => write!(out, "end of {name}"),
-            Side::Whole => out.write_str(name),
-        }
-    }
-}
-
-/// The name that text and JSON show.
-impl fmt::Display for Wait {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Wait::Step(stage) => out.write_str(stage.name()),
-            Wait::Between(from, to) => write!(out, "{from} to {to}"),
-            Wait::Network => out.write_str("in transit"),
-            Wait::NotInTime => out.write_str("not in time"),
-            Wait::Unknown => out.write_str("not captured"),
-        }
-    }
-}
 
 /// One piece of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +56,8 @@ pub struct Segment {
     pub wait: Wait,
     /// The length of the piece, in nanoseconds.
     pub ns: u64,
+    /// Its end, in nanoseconds since 1970 on the common axis.
+    pub until: i128,
     /// Whether the duration depends on how the members' clocks were set against each other.
     pub is_estimated: bool,
 }
@@ -140,7 +84,7 @@ pub fn critical_path(
         segments: Vec::new(),
     };
     let serving = event.member;
-    let began = chain.arrive(serving, rpc);
+    chain.arrive(serving, rpc);
     let is_proposed = steps.start(Stage::RaftPropose, serving).is_some();
     if is_proposed || story.entry.is_some() {
         chain.write(serving, story, graph);
@@ -153,20 +97,45 @@ pub fn critical_path(
     }
     chain.until(Some(Edge::End(rpc)));
     chain.leave(serving);
-    Some(stalls::apart(&steps, order, began, chain.segments))
+    Some(stalls::apart(&steps, order, chain.segments))
 }
 
-/// Where an event starts or ends, by its position.
+/// A point in time at an event, by its position.
 #[derive(Clone, Copy)]
 enum Edge {
     Start(usize),
     End(usize),
+    /// Before it starts: where it was handed over to the one who takes it now.
+    HandedOver(usize),
+    /// Before it ends: where its result was handed over to the call that waits for it.
+    Answered(usize),
+    /// Where that which has ended with the first event was taken, to bring about the second.
+    Taken(usize, usize),
+    /// Before it starts: where the wal thread has taken the first write of the group.
+    Gathered(usize),
 }
 
 impl Edge {
     fn at(self) -> usize {
-        let (Edge::Start(at) | Edge::End(at)) = self;
+        let (Edge::Start(at)
+        | Edge::End(at)
+        | Edge::HandedOver(at)
+        | Edge::Answered(at)
+        | Edge::Taken(_, at)
+        | Edge::Gathered(at)) = self;
         at
+    }
+}
+
+/// Who takes what leads to a step of this stage.
+fn taker(stage: Stage) -> Taker {
+    match stage {
+        Stage::RaftSend => Taker::Peer,
+        Stage::WalWrite => Taker::Wal,
+        Stage::ApplyEntry => Taker::Apply,
+        Stage::ReadThread => Taker::Blocking,
+        Stage::RaftPropose | Stage::ReadIndexRound | Stage::ReadIndexWait => Taker::Grpc,
+        _ => Taker::Raft,
     }
 }
 
@@ -184,6 +153,31 @@ impl Steps<'_> {
 
     fn end(&self, stage: Stage, member: u8) -> Option<Edge> {
         self.first(stage, member).map(Edge::End)
+    }
+
+    /// How long that which leads to this event waited to be taken, in nanoseconds; 0 if the record
+    /// does not say so.
+    fn waited_ns(&self, at: usize) -> u64 {
+        field!(
+            self.event(at),
+            RaftInbox | RaftEntry | RaftStable | RaftCommit | RaftSend | ApplyEntry | ReadThread,
+            waited
+        )
+    }
+
+    /// How long the result of this step waited for the call to wake, in nanoseconds; 0 if the
+    /// record does not say so.
+    fn woken_ns(&self, at: usize) -> u64 {
+        field!(self.event(at), RaftPropose | ReadIndexRound | ReadIndexWait, woken)
+    }
+
+    /// Where the raft thread of a member takes what belongs to an id: a proposal or a question of
+    /// its own (`from` 0), or another member's message.
+    fn inbox(&self, member: u8, id: u64, from: u64) -> Option<usize> {
+        self.all(Stage::RaftInbox).find(|at| {
+            let event = self.event(*at);
+            (event.member, event.id) == (member, id) && field!(event, RaftInbox, from) == from
+        })
     }
 
     /// Whether the event is a message of this type.
@@ -207,10 +201,18 @@ struct Chain<'a> {
 impl Chain<'_> {
     /// Advances to the next edge. If that is unknown, the next known edge ends an unknown piece.
     fn until(&mut self, edge: Option<Edge>) {
-        let Some(edge) = edge else {
-            self.is_broken = true;
-            return;
-        };
+        match edge {
+            Some(edge) => self.advance(edge, self.name(edge)),
+            None => self.is_broken = true,
+        }
+    }
+
+    /// Advances to the edge at which what was handed over is taken.
+    fn until_taken(&mut self, edge: Edge, taker: Taker) {
+        self.advance(edge, Wait::HandOver(taker));
+    }
+
+    fn advance(&mut self, edge: Edge, name: Wait) {
         let raw = self.time(edge);
         let time = raw.clamp(self.now, self.end);
         let (from, to) = (self.steps.event(self.from.at()), self.steps.event(edge.at()));
@@ -227,9 +229,10 @@ impl Chain<'_> {
             wait: match self.is_broken {
                 _ if gave_up_first => Wait::NotInTime,
                 true => Wait::Unknown,
-                false => self.name(edge),
+                false => name,
             },
             ns: u64::try_from(time - self.now).unwrap_or(0),
+            until: time,
             is_estimated: !is_one_clock || time != raw,
         });
         (self.now, self.from, self.is_broken) = (time, edge, false);
@@ -257,6 +260,8 @@ impl Chain<'_> {
     fn point(&self, edge: Edge) -> Point {
         let event = self.steps.event(edge.at());
         let side = match edge {
+            Edge::HandedOver(_) | Edge::Answered(_) => Side::HandedOver(taker(event.stage)),
+            Edge::Taken(..) | Edge::Gathered(_) => Side::Taken(taker(event.stage)),
             _ if event.kind == Kind::Mark => Side::Whole,
             Edge::Start(_) => Side::Start,
             Edge::End(_) => Side::End,
@@ -264,68 +269,81 @@ impl Chain<'_> {
         Point { stage: event.stage, side }
     }
 
-    /// The part before the rpc. Returns where the path begins.
-    fn arrive(&mut self, serving: u8, rpc: usize) -> i128 {
-        let stages = [Stage::SocketQueue, Stage::RpcReceive, Stage::RpcQueue];
-        let known: Vec<usize> =
-            stages.into_iter().filter_map(|stage| self.steps.first(stage, serving)).collect();
-        let began = self.now;
-        let starts = known.iter().map(|at| self.time(Edge::Start(*at)));
-        self.now = starts.min().unwrap_or(began).min(began);
-        let start = self.now;
-        for at in known {
-            let is_last = self.steps.event(at).stage == Stage::RpcQueue;
-            let end = if is_last { began } else { self.time(Edge::End(at)) };
-            self.edge(at, end.clamp(self.now, began));
-        }
-        if let Some(last) = self.segments.last_mut().filter(|_| self.now == began) {
-            last.to = rpc;
-        }
-        // If `rpc.queue` was not captured.
-        self.until(Some(Edge::Start(rpc)).filter(|_| self.now != began));
-        (self.now, self.from, self.is_broken) = (began, Edge::Start(rpc), false);
-        start
-    }
-
-    /// The part after the rpc.
-    fn leave(&mut self, serving: u8) {
-        if let Some(at) = self.steps.first(Stage::AnswerFlush, serving) {
-            self.end = self.time(Edge::End(at)).max(self.now);
-            self.edge(at, self.end);
-        }
-    }
-
-    /// A step at the edge of the member, which begins where the one before it ended.
-    fn edge(&mut self, at: usize, end: i128) {
-        let event = self.steps.event(at);
-        self.segments.push(Segment {
-            from: if self.segments.is_empty() { at } else { self.from.at() },
-            to: at,
-            member: event.member,
-            wait: Wait::Step(event.stage),
-            ns: u64::try_from(end - self.now).unwrap_or(0),
-            is_estimated: false,
-        });
-        (self.now, self.from) = (end, Edge::End(at));
-    }
-
+    /// A message: its hand-over to the peer thread, its encoding, its transit.
     fn message(&mut self, ends: (Option<usize>, Option<usize>)) {
-        self.until(ends.0.map(Edge::Start));
-        self.until(ends.1.map(Edge::End));
+        let (sent, received) = ends;
+        self.step(sent);
+        if let Some(at) = sent.filter(|at| self.steps.event(*at).kind == Kind::Span) {
+            self.until(Some(Edge::End(at)));
+        }
+        self.until(received.map(Edge::End));
+    }
+
+    /// Advances to the start of a step; by way of its hand-over, where its record says when that
+    /// was.
+    fn step(&mut self, at: Option<usize>) {
+        match at.filter(|at| self.steps.waited_ns(*at) != 0) {
+            Some(at) => {
+                self.until(Some(Edge::HandedOver(at)));
+                self.until_taken(Edge::Start(at), taker(self.steps.event(at).stage));
+            }
+            None => self.until(at.map(Edge::Start)),
+        }
+    }
+
+    /// Advances to what the raft thread does with the message, or the report of the disk, at which
+    /// the chain stands.
+    fn effect(&mut self, at: Option<usize>) {
+        let is_handed = |at: usize| {
+            let stage = self.steps.event(at).stage;
+            matches!(stage, Stage::RaftReceive | Stage::WalFsync)
+        };
+        if let (Edge::End(handed), Some(at)) = (self.from, at)
+            && !self.is_broken
+            && is_handed(handed)
+            && self.steps.waited_ns(at) != 0
+        {
+            self.until_taken(Edge::Taken(handed, at), Taker::Raft);
+        }
+        self.until(at.map(Edge::End));
+    }
+
+    /// Advances to the raft thread's taking of what belongs to a read round, if that was captured.
+    fn perhaps_inbox(&mut self, member: u8, round: u64, from: u64) {
+        if let Some(at) = self.steps.inbox(member, round, from)
+            && !self.is_broken
+        {
+            self.until_taken(Edge::End(at), Taker::Raft);
+        }
+    }
+
+    /// Advances to the end of a step that waits for an answer; by way of the hand-over of the
+    /// answer, where the step's record says when that was.
+    fn answer(&mut self, at: Option<usize>) {
+        match at.filter(|at| self.steps.woken_ns(*at) != 0) {
+            Some(at) => {
+                self.until(Some(Edge::Answered(at)));
+                self.until_taken(Edge::End(at), Taker::Grpc);
+            }
+            None => self.until(at.map(Edge::End)),
+        }
     }
 
     /// The part from the checks to the answer of apply.
     fn write(&mut self, serving: u8, story: &Story, graph: &Graph) {
         let steps = self.steps;
         self.until(steps.start(Stage::RaftPropose, serving));
-        self.until(steps.end(Stage::RaftInbox, serving));
+        self.step(steps.inbox(serving, story.id, 0));
         match (graph.quorum.leader, story.entry) {
             (Some(leader), Some((_, index))) => self.replicate(serving, leader, index, graph),
             _ => self.until(None),
         }
-        self.until(steps.start(Stage::ApplyEntry, serving));
+        match steps.first(Stage::ApplyEntry, serving) {
+            at @ Some(_) => self.step(at),
+            None => self.until(steps.start(Stage::ApplyEntry, serving)),
+        }
         self.until(steps.end(Stage::ApplyEntry, serving));
-        self.until(steps.end(Stage::RaftPropose, serving));
+        self.answer(steps.first(Stage::RaftPropose, serving));
     }
 
     /// The waits that follow a call's own entry, or precede its read: for the lock, for the end of
@@ -346,7 +364,7 @@ impl Chain<'_> {
             let ends = steps.message(serving, leader, |at| steps.is_type(at, message::PROP));
             self.message(ends);
         }
-        self.until(steps.end(Stage::RaftEntry, leader));
+        self.effect(steps.first(Stage::RaftEntry, leader));
         let by = graph.quorum.completed_by.and_then(|member_id| steps.place(member_id));
         match by {
             None => self.until(None),
@@ -358,24 +376,57 @@ impl Chain<'_> {
                     steps.is_type(at, message::APP) && before < index && index <= last
                 };
                 self.message(steps.message(leader, by, carries));
+                if let entry @ Some(_) = steps.first(Stage::RaftEntry, by)
+                    && !self.is_broken
+                {
+                    self.effect(entry);
+                }
                 self.fsync(by, graph);
+                if let stable @ Some(_) = steps.first(Stage::RaftStable, by)
+                    && !self.is_broken
+                {
+                    self.effect(stable);
+                }
                 let tells = |at: usize| steps.is_type(at, message::APP_RESP);
                 self.message(steps.message(by, leader, tells));
             }
         }
-        self.until(graph.quorum.commit.map(Edge::End));
+        self.effect(graph.quorum.commit);
         if serving != leader {
             let tells = |at: usize| {
                 (steps.is_type(at, message::APP) || steps.is_type(at, message::HEARTBEAT))
                     && index <= field!(steps.event(at), RaftSend | RaftReceive, commit)
             };
             self.message(steps.message(leader, serving, tells));
-            self.until(steps.end(Stage::RaftCommit, serving));
+            self.effect(steps.first(Stage::RaftCommit, serving));
+        }
+        self.own_disk(serving, graph);
+    }
+
+    /// A member applies only what is on its own disk: where its own fsync ends after the commit,
+    /// apply waits for that as well.
+    fn own_disk(&mut self, serving: u8, graph: &Graph) {
+        let stable = self.steps.first(Stage::RaftStable, serving);
+        let fsync = graph.fsync_on(serving).map(|fsync| fsync.event);
+        if let (Some(stable), Some(fsync)) = (stable, fsync)
+            && !self.is_broken
+            && self.now < self.order.times[fsync]
+        {
+            self.until(Some(Edge::End(fsync)));
+            self.effect(Some(stable));
         }
     }
 
     fn fsync(&mut self, member: u8, graph: &Graph) {
         let fsync = graph.fsync_on(member).map(|fsync| fsync.event);
+        let write = self.steps.first(Stage::WalWrite, member);
+        if let Some(write) = write
+            && !self.is_broken
+            && self.steps.event(self.from.at()).stage == Stage::RaftEntry
+            && field!(self.steps.event(write), WalWrite, gathered) != 0
+        {
+            self.until_taken(Edge::Gathered(write), Taker::Wal);
+        }
         self.perhaps_until(self.steps.start(Stage::WalWrite, member));
         self.perhaps_until(self.steps.end(Stage::WalWrite, member));
         self.until(fsync.map(Edge::Start));
@@ -388,12 +439,19 @@ impl Chain<'_> {
         self.until(steps.start(Stage::ReadIndexWait, serving));
         let first = graph.round.and_then(|round| round.first);
         let round = graph.round.and_then(|round| round.event);
-        self.until(first.map(Edge::Start));
+        match first {
+            Some(first) => self.until_taken(Edge::Start(first), Taker::Coordinator),
+            None => self.until(None),
+        }
+        // The question of a later attempt is asked later.
+        if let Some(asked) = graph.round.filter(|round| round.attempt == round.id) {
+            self.perhaps_inbox(serving, asked.id, 0);
+        }
         if !steps.is_alone() {
             self.confirm(serving, graph);
         }
-        self.until(round.map(Edge::End));
-        self.until(steps.end(Stage::ReadIndexWait, serving));
+        self.answer(round);
+        self.answer(steps.first(Stage::ReadIndexWait, serving));
         self.until(steps.start(Stage::ReadWaitApplied, serving));
         self.until(steps.end(Stage::ReadWaitApplied, serving));
     }
@@ -410,6 +468,7 @@ impl Chain<'_> {
         if serving != leader {
             let asks = |at| of_round(at, message::READ_INDEX);
             self.message(steps.message(serving, leader, asks));
+            self.perhaps_inbox(leader, id, steps.member_id(serving));
         }
         let rank = steps.rank(confirmed);
         // The round ends with the last answer before it was confirmed.
@@ -424,8 +483,10 @@ impl Chain<'_> {
         match last.and_then(|at| steps.place(field!(steps.event(at), RaftReceive, peer))) {
             Some(by) => {
                 self.message(steps.message(leader, by, |at| of_round(at, message::HEARTBEAT)));
+                self.perhaps_inbox(by, id, steps.member_id(leader));
                 let answers = |at| of_round(at, message::HEARTBEAT_RESP);
                 self.message(steps.message(by, leader, answers));
+                self.perhaps_inbox(leader, id, steps.member_id(by));
             }
             None => self.until(None),
         }
@@ -433,6 +494,7 @@ impl Chain<'_> {
         if serving != leader {
             let tells = |at| of_round(at, message::READ_INDEX_RESP);
             self.message(steps.message(leader, serving, tells));
+            self.perhaps_inbox(serving, id, steps.member_id(leader));
         }
     }
 
@@ -443,8 +505,25 @@ impl Chain<'_> {
             [Stage::MvccRange, Stage::TreeIndexGet].map(|it| self.steps.start(it, serving));
         // A transaction plans all of its ranges, and then reads them.
         let first = begins.into_iter().flatten().min_by_key(|place| self.time(*place));
+        // The ranges are planned on the thread for long reads, or before.
+        let thread = self.steps.first(Stage::ReadThread, serving);
+        let is_later =
+            |at| first.is_some_and(|first| self.time(first) < self.time(Edge::Start(at)));
+        let (before, after) = match thread {
+            Some(at) if is_later(at) => (None, thread),
+            _ => (thread, None),
+        };
+        if before.is_some() {
+            self.step(before);
+        }
         self.until(first);
+        if after.is_some() {
+            self.step(after);
+        }
         self.until(self.last_end(Stage::MvccRange, serving));
+        if let end @ Some(_) = self.last_end(Stage::ReadThread, serving) {
+            self.until(end);
+        }
     }
 
     /// Where the last span of a stage ends on a member before the rpc does. A long answer reads
@@ -459,7 +538,19 @@ impl Chain<'_> {
 
     /// The time of an edge, in nanoseconds since 1970 on the common axis.
     fn time(&self, place: Edge) -> i128 {
+        let step = |at| i128::from(self.steps.waited_ns(at));
         match place {
+            Edge::HandedOver(at) => self.time(Edge::Start(at)) - step(at),
+            Edge::Answered(at) => self.order.times[at] - i128::from(self.steps.woken_ns(at)),
+            Edge::Taken(handed, at) => self.order.times[handed] + step(at),
+            Edge::Gathered(at) => {
+                let gathered = field!(self.steps.event(at), WalWrite, gathered);
+                self.time(Edge::Start(at)) - i128::from(gathered)
+            }
+            // A send stands where it starts.
+            Edge::End(at) if self.steps.event(at).stage == Stage::RaftSend => {
+                self.order.times[at] + i128::from(self.steps.event(at).took_ns)
+            }
             Edge::End(at) => self.order.times[at],
             Edge::Start(at) => {
                 let event = self.steps.event(at);

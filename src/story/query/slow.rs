@@ -15,12 +15,13 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use super::{
     Stories, Summary,
+    ahead::{Ahead, Resource, ahead},
     path::{Wait, critical_path},
     requests,
 };
 use crate::{
     story::{Recording, order::Order},
-    trace::waiting::is_waiting,
+    trace::{stage::Stage, waiting::is_waiting},
 };
 
 /// Largest number of requests that are analysed.
@@ -55,6 +56,26 @@ pub struct Cause {
     pub member_ns: u64,
 }
 
+/// One kind of work that requests stood behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocker {
+    /// What they waited for.
+    pub resource: Resource,
+    /// The stage of the work that was in progress; `None` if its records are missing.
+    pub stage: Option<Stage>,
+    /// Total time for which such work was in progress while they waited, in nanoseconds; without a
+    /// stage, the length of the waits.
+    pub ns: u64,
+    /// Number of requests that stood behind it.
+    pub requests: u64,
+    /// Id of the request that stood behind one such work for longest.
+    pub worst: u64,
+    /// For how long, in nanoseconds.
+    pub worst_ns: u64,
+    /// Position of the event of that work.
+    pub worst_event: Option<usize>,
+}
+
 /// The result, and how many requests it covers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Causes {
@@ -75,6 +96,9 @@ pub struct Causes {
     pub total_ns: u64,
     /// The causes, the largest first.
     pub list: Vec<Cause>,
+    /// What the requests stood behind during these waits, the largest first. Work that several
+    /// waited for counts for each of them.
+    pub blockers: Vec<Blocker>,
 }
 
 impl Causes {
@@ -104,7 +128,7 @@ impl Causes {
         list.sort_by_key(|request| (Reverse(request.took_ns), request.id));
         list.truncate(REQUESTS_MAX);
         causes.looked_at = list.len();
-        causes.list = sums(&Stories::new(recording, order), &list);
+        (causes.list, causes.blockers) = sums(&Stories::new(recording, order), &list);
         causes.total_ns = causes.list.iter().fold(0, |all, cause| all.saturating_add(cause.ns));
         causes
     }
@@ -120,14 +144,17 @@ struct Sum {
     members: BTreeMap<u8, u64>,
 }
 
-fn sums(stories: &Stories<'_>, list: &[Summary]) -> Vec<Cause> {
+fn sums(stories: &Stories<'_>, list: &[Summary]) -> (Vec<Cause>, Vec<Blocker>) {
     let mut sums: BTreeMap<Wait, Sum> = BTreeMap::new();
+    let mut blockers: Blockers = BTreeMap::new();
     for request in list {
         let Some(story) = stories.of(request.id) else { continue };
         let graph = stories.graph(&story);
         let mut own: BTreeMap<Wait, u64> = BTreeMap::new();
         let path = critical_path(stories.recording, stories.order, &story, &graph);
-        for segment in path.into_iter().flatten() {
+        let path = path.unwrap_or_default();
+        note_ahead(&mut blockers, request.id, &ahead(stories, &story, &path));
+        for segment in path {
             add(own.entry(segment.wait).or_default(), segment.ns);
             let sum = sums.entry(segment.wait).or_default();
             add(sum.members.entry(segment.member).or_default(), segment.ns);
@@ -141,7 +168,41 @@ fn sums(stories: &Stories<'_>, list: &[Summary]) -> Vec<Cause> {
     }
     let mut causes: Vec<Cause> = sums.into_iter().map(|(wait, sum)| cause(wait, sum)).collect();
     causes.sort_by_key(|cause| (Reverse(cause.ns), cause.wait));
-    causes
+    let mut blockers: Vec<Blocker> = blockers.into_values().collect();
+    blockers.sort_by_key(|one| (Reverse(one.ns), one.resource, one.stage));
+    (causes, blockers)
+}
+
+/// What requests stood behind, by what they waited for and by the stage of the work.
+type Blockers = BTreeMap<(Resource, Option<Stage>), Blocker>;
+
+/// Adds what the waits of one request stood behind.
+fn note_ahead(blockers: &mut Blockers, id: u64, ahead: &[Ahead]) {
+    let mut own: BTreeMap<(Resource, Option<Stage>), ()> = BTreeMap::new();
+    for one in ahead {
+        let known = one.behind.iter().map(|it| (Some(it.stage), it.overlap_ns, Some(it.event)));
+        let unknown = one.ns.saturating_sub(one.known_ns());
+        let unknown = one.is_unknown.then_some((None, unknown, None));
+        for (stage, ns, event) in known.chain(unknown) {
+            let key = (one.resource, stage);
+            let blocker = blockers.entry(key).or_insert(Blocker {
+                resource: one.resource,
+                stage,
+                ns: 0,
+                requests: 0,
+                worst: id,
+                worst_ns: 0,
+                worst_event: event,
+            });
+            add(&mut blocker.ns, ns);
+            if own.insert(key, ()).is_none() {
+                blocker.requests += 1;
+            }
+            if blocker.worst_ns < ns {
+                (blocker.worst, blocker.worst_ns, blocker.worst_event) = (id, ns, event);
+            }
+        }
+    }
 }
 
 /// Adds durations, which a recording may choose freely, without overflow.

@@ -23,6 +23,7 @@ use super::{
     graph::Graph,
     joins::Part,
     ranges::{Named, Ranges},
+    work::Work,
 };
 use crate::{
     change, field, fields,
@@ -54,6 +55,8 @@ pub struct Stories<'a> {
     attempts: HashMap<u64, Vec<u64>>,
     /// The steps of loops that made a member send the request with this id.
     causes: HashMap<u64, Vec<usize>>,
+    /// The work of loops and long reads.
+    pub(super) work: Work,
     /// The removal of what a compaction at a revision has made unreadable.
     compactions: HashMap<u64, Vec<usize>>,
     /// Positions of standstills of processes, and of waits of their threads for a CPU.
@@ -72,6 +75,7 @@ fn covers(event: &Event) -> Option<RangeInclusive<u64>> {
             first..=last
         }
         Stage::RaftProgress => after(change!(event, RaftProgress, match)),
+        Stage::RaftStable => after(change!(event, RaftStable, stable)),
         Stage::RaftCommit => after(change!(event, RaftCommit, commit)),
         Stage::BufferFreeze => 0..=field!(event, BufferFreeze, index),
         Stage::BackendCommit => after(change!(event, BackendCommit, index)),
@@ -124,6 +128,7 @@ impl<'a> Stories<'a> {
             fellows: HashMap::new(),
             attempts: HashMap::new(),
             causes: HashMap::new(),
+            work: Work::of(recording),
             compactions: HashMap::new(),
             stalls: Vec::new(),
             caught_up: Vec::new(),
@@ -132,6 +137,11 @@ impl<'a> Stories<'a> {
         stories.note_heard();
         stories.note_told();
         stories
+    }
+
+    /// The playback order of the recording.
+    pub fn order(&self) -> &'a Order {
+        self.order
     }
 
     /// Builds the story of a request. `None` if nothing of it was captured.
@@ -149,6 +159,12 @@ impl<'a> Stories<'a> {
         self.causes.get(&id).map_or(&[], Vec::as_slice)
     }
 
+    /// The reads, as far as captured, that waited for a round.
+    pub(super) fn reads_of(&self, round: u64) -> impl Iterator<Item = u64> {
+        let waits = self.fellows.get(&round).into_iter().flatten();
+        waits.map(|at| self.recording.events[*at].id)
+    }
+
     /// The steps that removed what a compaction at this revision has made unreadable.
     pub(super) fn compactions(&self, revision: u64) -> &[usize] {
         self.compactions.get(&revision).map_or(&[], Vec::as_slice)
@@ -157,8 +173,7 @@ impl<'a> Stories<'a> {
     /// The causes behind one of these stories.
     pub fn graph(&self, story: &Story) -> Graph {
         Graph::with_fellows(self.recording, self.order, story, |round| {
-            let waits = self.fellows.get(&round).into_iter().flatten();
-            waits.map(|at| self.recording.events[*at].id).filter(|id| *id != story.id).collect()
+            self.reads_of(round).filter(|id| *id != story.id).collect()
         })
     }
 

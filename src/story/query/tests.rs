@@ -1,6 +1,8 @@
+mod ahead;
 mod causes;
 mod diff;
 mod edge;
+mod hops;
 mod slow;
 mod stories;
 

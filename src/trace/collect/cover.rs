@@ -53,6 +53,7 @@ impl Cover {
                 let [first, last] = fields!(record, WalWrite | WalFsync: first, last);
                 self.any([first.saturating_sub(1), last])
             }
+            Stage::RaftStable => self.any(change!(record, RaftStable, stable)),
             Stage::RaftProgress => self.any(change!(record, RaftProgress, match)),
             Stage::RaftCommit => self.any(change!(record, RaftCommit, commit)),
             Stage::BufferFreeze => {
@@ -120,6 +121,7 @@ pub(super) fn is_always_wanted(record: &Record) -> bool {
         ),
         Stage::WalFsync => field!(record, WalFsync, last) == 0,
         Stage::WalWrite
+        | Stage::RaftStable
         | Stage::RaftProgress
         | Stage::RaftCommit
         | Stage::ReadIndexRound

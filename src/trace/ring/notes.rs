@@ -117,7 +117,8 @@ pub(in crate::trace) fn unpin(id: u64) {
     PINNED[place(id)].fetch_sub(1, Ordering::Relaxed);
 }
 
-pub(super) fn may_be_pinned(id: u64) -> bool {
+/// Whether records of this request are noted: always if it is pinned, and rarely if it is not.
+pub(in crate::trace) fn may_be_pinned(id: u64) -> bool {
     PINNED[place(id)].load(Ordering::Relaxed) != 0
 }
 

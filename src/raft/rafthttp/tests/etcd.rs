@@ -166,13 +166,15 @@ fn etcd_votes_for_us_and_takes_our_entries() {
     cluster.own.send(vec![append(1, 2, 1), append(5, 3, 1), append(5, 4, 3), append(5, 7, 0)]);
     loop {
         match cluster.own.next() {
-            Input::Step(answer) if answer.get_msg_type() == MessageType::MsgAppendResponse => {
+            Input::Step { message: answer, .. }
+                if answer.get_msg_type() == MessageType::MsgAppendResponse =>
+            {
                 assert!(!answer.reject, "{answer:?}");
                 if answer.index == 7 {
                     return;
                 }
             }
-            Input::Step(_) => (),
+            Input::Step { .. } => (),
             other => panic!("the stream broke: {other:?}"),
         }
     }

@@ -12,14 +12,8 @@ use crate::{
     trace::{record::Kind, stage::Stage},
 };
 
-/// Cuts the pieces where a process that they waited for stood still. `began` is where the path
-/// begins, in nanoseconds since 1970.
-pub(super) fn apart(
-    steps: &Steps<'_>,
-    order: &Order,
-    began: i128,
-    segments: Vec<Segment>,
-) -> Vec<Segment> {
+/// Cuts the pieces where a process that they waited for stood still.
+pub(super) fn apart(steps: &Steps<'_>, order: &Order, segments: Vec<Segment>) -> Vec<Segment> {
     let stalls: Vec<Stall> = steps
         .all(Stage::ProcessStalled)
         .filter(|at| steps.event(*at).kind == Kind::Span)
@@ -31,12 +25,8 @@ pub(super) fn apart(
     if stalls.is_empty() {
         return segments;
     }
-    let mut now = began;
     let mut list = Vec::new();
-    for segment in segments {
-        cut(steps, &stalls, now, segment, &mut list);
-        now += i128::from(segment.ns);
-    }
+    segments.into_iter().for_each(|segment| cut(steps, &stalls, segment, &mut list));
     list
 }
 
@@ -48,9 +38,10 @@ struct Stall {
     to: i128,
 }
 
-/// Cuts one piece, which begins at `now`.
-fn cut(steps: &Steps<'_>, stalls: &[Stall], now: i128, whole: Segment, list: &mut Vec<Segment>) {
-    let end = now + i128::from(whole.ns);
+/// Cuts one piece.
+fn cut(steps: &Steps<'_>, stalls: &[Stall], whole: Segment, list: &mut Vec<Segment>) {
+    let end = whole.until;
+    let now = end - i128::from(whole.ns);
     let sender = steps.event(whole.from).member;
     // A message in transit waits for either end, any other piece for its own member.
     let is_waited_for = |stall: &&Stall| {
@@ -64,12 +55,12 @@ fn cut(steps: &Steps<'_>, stalls: &[Stall], now: i128, whole: Segment, list: &mu
             continue;
         }
         if at < from {
-            list.push(Segment { to: stall.at, ns: length(at, from), ..rest });
+            list.push(Segment { to: stall.at, ns: length(at, from), until: from, ..rest });
             rest.from = stall.at;
         }
         let wait = Wait::Step(Stage::ProcessStalled);
         let (member, ns) = (stall.member, length(from, to));
-        list.push(Segment { to: stall.at, member, wait, ns, ..rest });
+        list.push(Segment { to: stall.at, member, wait, ns, until: to, ..rest });
         (rest.from, at) = (stall.at, to);
     }
     // A piece without a length stays: it says what came when.

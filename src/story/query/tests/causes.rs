@@ -88,13 +88,15 @@ fn the_path_of_a_put_goes_over_the_disk_that_completed_the_quorum() {
     let path = causes(&recording, FOLLOWER_PUT).1.unwrap();
     let expected = [
         "etcd-01 start of rpc to start of raft.propose",
-        "etcd-01 start of raft.propose to raft.inbox",
+        "etcd-01 start of raft.propose to hand-over to raft",
+        "etcd-01 hand-over to raft",
         "etcd-01 raft.inbox to raft.send",
         "etcd-02 in transit~",
         "etcd-02 raft.receive to raft.entry",
         "etcd-02 raft.entry to raft.send",
         "etcd-01 in transit~",
-        "etcd-01 raft.receive to start of wal.write",
+        "etcd-01 raft.receive to raft.entry",
+        "etcd-01 raft.entry to start of wal.write",
         "etcd-01 wal.write",
         "etcd-01 end of wal.write to start of wal.fsync",
         "etcd-01 wal.fsync",
@@ -104,7 +106,8 @@ fn the_path_of_a_put_goes_over_the_disk_that_completed_the_quorum() {
         "etcd-02 raft.commit to raft.send",
         "etcd-01 in transit~",
         "etcd-01 raft.receive to raft.commit",
-        "etcd-01 raft.commit to start of apply.entry",
+        "etcd-01 raft.commit to hand-over to apply",
+        "etcd-01 hand-over to apply",
         "etcd-01 apply.entry",
         "etcd-01 end of apply.entry to end of raft.propose",
         "etcd-01 end of raft.propose to end of rpc",
@@ -113,18 +116,21 @@ fn the_path_of_a_put_goes_over_the_disk_that_completed_the_quorum() {
     let path = causes(&recording, LEADER_PUT).1.unwrap();
     let expected = [
         "etcd-02 start of rpc to start of raft.propose",
-        "etcd-02 start of raft.propose to raft.inbox",
+        "etcd-02 start of raft.propose to hand-over to raft",
+        "etcd-02 hand-over to raft",
         "etcd-02 raft.inbox to raft.entry",
         "etcd-02 raft.entry to raft.send",
         "etcd-01 in transit~",
-        "etcd-01 raft.receive to start of wal.write",
+        "etcd-01 raft.receive to raft.entry",
+        "etcd-01 raft.entry to start of wal.write",
         "etcd-01 wal.write",
         "etcd-01 end of wal.write to start of wal.fsync",
         "etcd-01 wal.fsync",
         "etcd-01 end of wal.fsync to raft.send",
         "etcd-02 in transit~",
         "etcd-02 raft.receive to raft.commit",
-        "etcd-02 raft.commit to start of apply.entry",
+        "etcd-02 raft.commit to hand-over to apply",
+        "etcd-02 hand-over to apply",
         "etcd-02 apply.entry",
         "etcd-02 end of apply.entry to end of raft.propose",
         "etcd-02 end of raft.propose to end of rpc",
@@ -138,7 +144,7 @@ fn the_path_of_a_get_goes_over_the_round() {
     let path = causes(&recording, FOLLOWER_GET).1.unwrap();
     let expected = [
         "etcd-01 start of rpc to start of read_index.wait",
-        "etcd-01 start of read_index.wait to start of read_index.round",
+        "etcd-01 hand-over to the next read round",
         "etcd-01 start of read_index.round to raft.send",
         "etcd-02 in transit~",
         "etcd-02 raft.receive to raft.send",
@@ -215,8 +221,10 @@ fn without_the_leaders_records_the_quorum_is_unknown_and_not_guessed() {
     let waits: Vec<String> = path.iter().map(|segment| segment.wait.to_string()).collect();
     let known = [
         "start of rpc to start of raft.propose",
-        "start of raft.propose to raft.inbox",
+        "start of raft.propose to hand-over to raft",
+        "hand-over to raft",
         "not captured",
+        "hand-over to apply",
         "apply.entry",
         "end of apply.entry to end of raft.propose",
         "end of raft.propose to end of rpc",
@@ -254,7 +262,8 @@ fn a_request_that_gave_up_has_waited_in_vain_and_one_that_was_answered_has_not()
         let waits: Vec<String> = path.iter().map(|segment| segment.wait.to_string()).collect();
         let expected = [
             "start of rpc to start of raft.propose",
-            "start of raft.propose to raft.inbox",
+            "start of raft.propose to hand-over to raft",
+            "hand-over to raft",
             expected,
             "end of raft.propose to end of rpc",
         ];

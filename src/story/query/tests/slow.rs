@@ -27,11 +27,11 @@ fn checks() -> Wait {
 }
 
 fn inbox() -> Wait {
-    Wait::Between(start(Stage::RaftPropose), end(Stage::RaftInbox))
+    Wait::Between(start(Stage::RaftPropose), start(Stage::RaftInbox))
 }
 
 fn before_fsync() -> Wait {
-    Wait::Between(end(Stage::RaftReceive), start(Stage::WalFsync))
+    Wait::Between(end(Stage::RaftEntry), start(Stage::WalFsync))
 }
 
 fn before_apply() -> Wait {

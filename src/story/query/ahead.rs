@@ -1,0 +1,386 @@
+//! What a wait stood behind: the work that was in progress meanwhile, and the requests that it was
+//! done for.
+//!
+//! ```text
+//!   wal      ├── fsync of entries 5–9 ──┤├ write, fsync of 10 ┤
+//!   entry 10             ├─ hand-over ──┤        stood behind the fsync, with the requests of 5–9
+//! ```
+//!
+//! Only recorded steps are named, and only where one thing can be done at a time: on the same
+//! member, by the same thread or under the same permits, while the request waited. Where the order
+//! is known by number (the log on the disk, the entries of apply) it is also known whether a record
+//! is missing; then what stood ahead is unknown, which is not the same as nothing.
+//!
+//! Left out: the raft thread, the peer thread and the grpc thread. They leave no records of how
+//! long they work on what, so a wait for them has no one to name.
+
+use super::{
+    Stories, Story,
+    path::{Segment, Side, Taker, Wait},
+};
+use crate::{
+    change, field, fields,
+    story::Event,
+    trace::{record::Kind, stage::Stage},
+};
+
+/// The most entries of one range that are looked up; a recording may name any range.
+const ENTRIES_MAX: u64 = 4096;
+/// The most steps that are named for one wait.
+const BEHIND_MAX: usize = 1024;
+/// A shorter wait, in nanoseconds, is not worth a line.
+const SHORT_NS: u64 = 10_000;
+/// A shorter wait, in nanoseconds, is not worth a line that says only what is unknown.
+const NOTABLE_NS: u64 = 100_000;
+
+/// That for which requests queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// The wal thread, which writes and syncs one group of entries at a time.
+    Disk,
+    /// The apply thread, which applies one entry at a time, and needs the write buffer.
+    Apply,
+    /// The round of reads: one is in progress at a time.
+    Round,
+    /// The permits for long reads.
+    LongReads,
+    /// The key before the caller's own in the queue of a lock or an election.
+    Lock,
+    /// The removal of compacted revisions.
+    Compaction,
+}
+
+impl Resource {
+    /// The name that text and JSON show.
+    pub fn name(self) -> &'static str {
+        match self {
+            Resource::Disk => "the log's disk",
+            Resource::Apply => "apply",
+            Resource::Round => "the read round",
+            Resource::LongReads => "a permit for long reads",
+            Resource::Lock => "the lock",
+            Resource::Compaction => "the compaction",
+        }
+    }
+}
+
+/// Work that was in progress while the request waited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Position of its step: the end, or the beginning if no end was captured.
+    pub event: usize,
+    /// The stage of that step.
+    pub stage: Stage,
+    /// For how much of the wait it was in progress, in nanoseconds.
+    pub overlap_ns: u64,
+    /// The captured requests that it was done for, in the order in which it served them.
+    pub ids: Vec<u64>,
+    /// The number of others that it was done for, which were not captured.
+    pub others: u64,
+}
+
+/// A wait, and what it stood behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// The wait, as the path names it.
+    pub wait: Wait,
+    /// What the request waited for.
+    pub resource: Resource,
+    /// The member on which it waited, by position.
+    pub member: u8,
+    /// Position of the event that ends the wait.
+    pub event: usize,
+    /// The length of the wait, in nanoseconds.
+    pub ns: u64,
+    /// What was in progress, in the order of time.
+    pub behind: Vec<Behind>,
+    /// Whether the records leave open what else was in progress.
+    pub is_unknown: bool,
+}
+
+impl Ahead {
+    /// For how much of the wait something known was in progress, in nanoseconds.
+    pub fn known_ns(&self) -> u64 {
+        self.behind.iter().map(|one| one.overlap_ns).fold(0, u64::saturating_add).min(self.ns)
+    }
+}
+
+/// What the waits of a story stood behind, in the order of its critical path. A wait during which
+/// nothing is known to have been in progress is left out, unless records are missing; so is one of
+/// less than ten microseconds.
+pub fn ahead(stories: &Stories<'_>, story: &Story, path: &[Segment]) -> Vec<Ahead> {
+    let queue = Queue { stories, story };
+    let all = path.iter().filter_map(|segment| queue.of(segment));
+    all.filter(|one| !one.behind.is_empty() || one.is_unknown && NOTABLE_NS <= one.ns).collect()
+}
+
+/// A stretch of time, in nanoseconds since 1970 on the common axis.
+#[derive(Clone, Copy)]
+struct Time {
+    from: i128,
+    to: i128,
+}
+
+/// What was found, and whether there may be more.
+type Found = (Vec<Behind>, bool);
+
+struct Queue<'a, 'r> {
+    stories: &'a Stories<'r>,
+    story: &'a Story,
+}
+
+impl Queue<'_, '_> {
+    fn of(&self, segment: &Segment) -> Option<Ahead> {
+        if segment.ns < SHORT_NS {
+            return None;
+        }
+        let resource = resource(segment.wait)?;
+        let time = Time { from: segment.until - i128::from(segment.ns), to: segment.until };
+        let waiting = self.stories.event(segment.to);
+        let (mut behind, is_unknown) = match resource {
+            Resource::Disk => self.disk(waiting, time),
+            Resource::Apply => self.apply(segment, time),
+            Resource::Round => self.round(waiting, time),
+            Resource::LongReads => self.long_reads(waiting, time),
+            Resource::Lock => self.lock(waiting, time),
+            Resource::Compaction => self.compaction(waiting, time),
+        };
+        behind.retain(|one| one.overlap_ns != 0);
+        behind.sort_by_key(|one| self.time_of(one.event).from);
+        behind.truncate(BEHIND_MAX);
+        Some(Ahead {
+            wait: segment.wait,
+            resource,
+            member: segment.member,
+            event: segment.to,
+            ns: segment.ns,
+            behind,
+            is_unknown,
+        })
+    }
+
+    fn time_of(&self, at: usize) -> Time {
+        let (event, end) = (self.stories.event(at), self.stories.order.times[at]);
+        match event.kind {
+            // A beginning without an end is still in progress, as far as captured.
+            Kind::Begin => Time { from: end, to: i128::MAX },
+            _ => Time { from: end - i128::from(event.took_ns), to: end },
+        }
+    }
+
+    fn overlap_ns(&self, at: usize, time: Time) -> u64 {
+        let own = self.time_of(at);
+        u64::try_from(own.to.min(time.to) - own.from.max(time.from)).unwrap_or(0)
+    }
+
+    fn behind(&self, at: usize, time: Time, (ids, others): (Vec<u64>, u64)) -> Behind {
+        let stage = self.stories.event(at).stage;
+        Behind { event: at, stage, overlap_ns: self.overlap_ns(at, time), ids, others }
+    }
+
+    /// The requests of these entries on a member, and how many more there are.
+    fn of_entries(&self, member: u8, first: u64, last: u64) -> (Vec<u64>, u64) {
+        if first == 0 || last < first {
+            return (Vec::new(), 0);
+        }
+        let looked_at = first..=last.min(first.saturating_add(ENTRIES_MAX));
+        let mut ids = Vec::new();
+        for index in looked_at {
+            let events = self.stories.entries(member, index).iter();
+            // An entry that belongs to no request is a leader's first one.
+            ids.extend(events.map(|at| self.stories.event(*at).id).next_back());
+        }
+        let others = (last - first).saturating_add(1).saturating_sub(ids.len() as u64);
+        ids.retain(|id| *id != 0);
+        (ids, others)
+    }
+
+    /// The groups that the wal thread wrote and synced before, each joined to the one before it by
+    /// the index up to which the disk had the log.
+    fn disk(&self, waiting: &Event, time: Time) -> Found {
+        let mut behind = Vec::new();
+        let mut synced = match waiting.stage {
+            Stage::WalFsync => change!(waiting, WalFsync, synced)[0],
+            _ => match self.fsync_of(waiting) {
+                Some(own) => change!(self.stories.event(own), WalFsync, synced)[0],
+                None => return (behind, true),
+            },
+        };
+        while behind.len() < BEHIND_MAX {
+            let Some(at) = self.stories.work.fsync_up_to(waiting, synced) else {
+                return (behind, true);
+            };
+            let event = self.stories.event(at);
+            let own = self.time_of(at);
+            if own.to <= time.from {
+                return (behind, false);
+            }
+            let [first, last] = fields!(event, WalFsync: first, last);
+            behind.push(self.behind(at, time, self.of_entries(waiting.member, first, last)));
+            let before = change!(event, WalFsync, synced)[0];
+            if own.from <= time.from {
+                return (behind, false);
+            }
+            if synced <= before {
+                return (behind, true);
+            }
+            synced = before;
+        }
+        (behind, true)
+    }
+
+    /// The fsync in this story that covers a `wal.write`.
+    fn fsync_of(&self, write: &Event) -> Option<usize> {
+        let steps = self.story.steps.iter().map(|step| step.event);
+        steps.into_iter().find(|at| {
+            let event = self.stories.event(*at);
+            (event.stage, event.kind) == (Stage::WalFsync, Kind::Span)
+                && (event.member, event.boot) == (write.member, write.boot)
+        })
+    }
+
+    /// The entries that the apply thread applied meanwhile: those before this one; or, once it is
+    /// applied, those after it in the same batch. And its waits for the write buffer.
+    fn apply(&self, segment: &Segment, time: Time) -> Found {
+        let is_before = self.stories.event(segment.to).stage == Stage::ApplyEntry;
+        let own = self.stories.event(if is_before { segment.to } else { segment.from });
+        let member = own.member;
+        let mut behind: Vec<Behind> = self.buffer_waits(member, time);
+        let mut index = field!(own, ApplyEntry, index);
+        while behind.len() < BEHIND_MAX {
+            let next = if is_before { index.checked_sub(1) } else { index.checked_add(1) };
+            // The log begins with entry 1.
+            let Some(next) = next.filter(|next| *next != 0) else { return (behind, false) };
+            index = next;
+            let Some(at) = self.applied(member, index) else { return (behind, is_before) };
+            let own = self.time_of(at);
+            if own.to <= time.from || time.to <= own.from {
+                return (behind, false);
+            }
+            let id = self.stories.event(at).id;
+            let ids = if id == 0 { Vec::new() } else { vec![id] };
+            behind.push(self.behind(at, time, (ids, 0)));
+            if is_before && own.from <= time.from {
+                return (behind, false);
+            }
+        }
+        (behind, true)
+    }
+
+    fn applied(&self, member: u8, index: u64) -> Option<usize> {
+        self.stories.entries(member, index).iter().copied().rfind(|at| {
+            let event = self.stories.event(*at);
+            (event.stage, event.kind) == (Stage::ApplyEntry, Kind::Span)
+        })
+    }
+
+    /// The commits of the file that apply waited for, because the write buffer was full.
+    fn buffer_waits(&self, member: u8, time: Time) -> Vec<Behind> {
+        let of = |stage| self.stories.work.steps(member, stage).iter().copied();
+        let waits = of(Stage::BufferWait).filter(|at| self.overlap_ns(*at, time) != 0);
+        let mut behind = Vec::new();
+        for wait in waits {
+            let wait = self.time_of(wait);
+            let both = Time { from: wait.from.max(time.from), to: wait.to.min(time.to) };
+            let commits = of(Stage::BackendCommit).filter(|at| self.overlap_ns(*at, both) != 0);
+            behind.extend(commits.map(|at| {
+                let [old, new] = change!(self.stories.event(at), BackendCommit, index);
+                self.behind(at, both, self.of_entries(member, old.saturating_add(1), new))
+            }));
+        }
+        behind
+    }
+
+    /// The round that was in progress when the read came.
+    fn round(&self, own: &Event, time: Time) -> Found {
+        let before = field!(own, ReadIndexRound, before);
+        let rounds = self.stories.work.steps(own.member, Stage::ReadIndexRound).iter().copied();
+        let others = rounds.filter(|at| {
+            let event = self.stories.event(*at);
+            event.id != own.id && event.link != own.id && self.overlap_ns(*at, time) != 0
+        });
+        let behind: Vec<Behind> = others
+            .map(|at| {
+                let event = self.stories.event(at);
+                // A later attempt is linked to its round.
+                let round = if event.link == 0 { event.id } else { event.link };
+                let ids: Vec<u64> = self.stories.reads_of(round).collect();
+                let reads = field!(event, ReadIndexRound, reads);
+                let others = reads.saturating_sub(ids.len() as u64);
+                self.behind(at, time, (ids, others))
+            })
+            .collect();
+        let is_unknown = before != 0 && behind.is_empty();
+        (behind, is_unknown)
+    }
+
+    /// The reads that held the permits, or got one before this read did.
+    fn long_reads(&self, own: &Event, time: Time) -> Found {
+        let limit = field!(own, ReadQueue, limit);
+        let all = self.stories.work.steps(own.member, Stage::ReadThread).iter().copied();
+        let others = all.filter(|at| {
+            let event = self.stories.event(*at);
+            field!(event, ReadThread, limit) == limit && self.overlap_ns(*at, time) != 0
+        });
+        let behind: Vec<Behind> =
+            others.map(|at| self.behind(at, time, (vec![self.stories.event(at).id], 0))).collect();
+        let holds = |one: &&Behind| self.time_of(one.event).from <= time.from;
+        let held = behind.iter().filter(holds).count() as u64;
+        (behind, held < limit)
+    }
+
+    /// The call whose key was the one before, and the request that deleted that key.
+    fn lock(&self, own: &Event, time: Time) -> Found {
+        let [before, by] = fields!(own, LockWait: before, by);
+        let Some(at) = self.stories.work.owner(before) else { return (Vec::new(), true) };
+        let ids = [self.stories.event(at).id, by].into_iter().filter(|id| *id != 0).collect();
+        let overlap_ns = u64::try_from(time.to - time.from).unwrap_or(0);
+        let stage = self.stories.event(at).stage;
+        (vec![Behind { event: at, stage, overlap_ns, ids, others: 0 }], false)
+    }
+
+    /// The passes over index and rows, each kind as one.
+    fn compaction(&self, own: &Event, time: Time) -> Found {
+        let revision = field!(own, CompactWait, revision);
+        let passes = self.stories.compactions(revision).iter().copied();
+        let passes = passes.filter(|at| self.stories.event(*at).member == own.member);
+        let mut behind: Vec<Behind> = Vec::new();
+        for at in passes {
+            let one = self.behind(at, time, (Vec::new(), 0));
+            let stage = self.stories.event(at).stage;
+            let known = behind.iter_mut().find(|it| self.stories.event(it.event).stage == stage);
+            match known {
+                Some(known) => known.overlap_ns = known.overlap_ns.saturating_add(one.overlap_ns),
+                None => behind.push(one),
+            }
+        }
+        let is_unknown = behind.is_empty();
+        (behind, is_unknown)
+    }
+}
+
+/// What a piece of the path waits for, if that is something for which requests queue.
+fn resource(wait: Wait) -> Option<Resource> {
+    match wait {
+        Wait::HandOver(Taker::Wal) => Some(Resource::Disk),
+        Wait::HandOver(Taker::Apply) => Some(Resource::Apply),
+        Wait::HandOver(Taker::Coordinator) => Some(Resource::Round),
+        Wait::Step(Stage::ReadQueue) => Some(Resource::LongReads),
+        Wait::Step(Stage::LockWait) => Some(Resource::Lock),
+        Wait::Step(Stage::CompactWait) => Some(Resource::Compaction),
+        Wait::Between(from, to) => match (from.stage, to.stage) {
+            // Recordings of members that did not record their hand-overs.
+            (_, Stage::WalWrite | Stage::WalFsync) if from.stage != Stage::WalWrite => {
+                Some(Resource::Disk)
+            }
+            (_, Stage::ApplyEntry) if to.side == Side::Start => Some(Resource::Apply),
+            (Stage::ApplyEntry, Stage::RaftPropose) => Some(Resource::Apply),
+            _ => None,
+        },
+        Wait::Step(_)
+        | Wait::HandOver(Taker::Raft | Taker::Peer | Taker::Grpc | Taker::Blocking)
+        | Wait::Network
+        | Wait::NotInTime
+        | Wait::Unknown => None,
+    }
+}

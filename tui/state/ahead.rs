@@ -1,0 +1,186 @@
+//! What a wait stood behind, in words: for the player's sentences, and for `glass trace`.
+
+use std::collections::HashMap;
+
+use glass_etcd::{
+    change, field, fields,
+    story::{
+        Event, Recording,
+        query::{
+            ahead::{Ahead, Behind},
+            requests,
+        },
+    },
+    trace::{Kind, Stage},
+};
+
+use super::text::duration;
+
+/// The most requests that are named one by one.
+const NAMED_MAX: usize = 4;
+
+/// The method and the key of each captured request.
+pub(crate) struct Titles(HashMap<u64, String>);
+
+impl Titles {
+    /// Reads them from a recording.
+    pub(crate) fn of(recording: &Recording) -> Titles {
+        let title = |request: &glass_etcd::story::query::Summary| {
+            let key = request.key.as_ref().map(|key| format!(" {}", key.display()));
+            format!("{}{}", request.method, key.unwrap_or_default())
+        };
+        Titles(requests(recording).iter().map(|request| (request.id, title(request))).collect())
+    }
+
+    fn of_id(&self, id: u64) -> String {
+        match self.0.get(&id) {
+            Some(title) => format!("{id:016x} {title}"),
+            None => format!("{id:016x}"),
+        }
+    }
+
+    /// The requests that some work was for: `0203 KV/Put foo, 0205 KV/Put bar and 3 more`. `None`
+    /// if it was for none.
+    pub(crate) fn served(&self, behind: &Behind) -> Option<String> {
+        let named = behind.ids.iter().take(NAMED_MAX).map(|id| self.of_id(*id));
+        let mut words: Vec<String> = named.collect();
+        let more = behind.ids.len().saturating_sub(NAMED_MAX);
+        if more != 0 {
+            words.push(format!("{more} more"));
+        }
+        if behind.others != 0 {
+            words.push(format!("{} not captured", behind.others));
+        }
+        let last = words.pop()?;
+        Some(if words.is_empty() { last } else { format!("{} and {last}", words.join(", ")) })
+    }
+}
+
+/// What was in progress.
+pub(crate) fn work(event: &Event) -> String {
+    let at_work =
+        if event.kind == Kind::Begin { ", which has not ended as far as captured" } else { "" };
+    let what = match event.stage {
+        Stage::WalFsync => {
+            let [first, last] = fields!(event, WalFsync: first, last);
+            format!("the fsync of {}", entries(first, last))
+        }
+        Stage::BackendCommit => {
+            let [old, new] = change!(event, BackendCommit, index);
+            format!("the commit of {} to the file", entries(old.saturating_add(1), new))
+        }
+        Stage::ApplyEntry => format!("entry {}, being applied", field!(event, ApplyEntry, index)),
+        Stage::ReadIndexRound => {
+            let reads = field!(event, ReadIndexRound, reads);
+            format!("the round of {reads} {}", if reads == 1 { "read" } else { "reads" })
+        }
+        Stage::ReadThread if field!(event, ReadThread, limit) == 1 => {
+            "a hash of the key space".to_owned()
+        }
+        Stage::ReadThread => "a long read".to_owned(),
+        Stage::LockEnter => {
+            format!("the key of revision {}", field!(event, LockEnter, own))
+        }
+        Stage::MvccWrite => {
+            format!("the key of revision {}", change!(event, MvccWrite, revision)[1])
+        }
+        Stage::CompactIndex => "the removal of keys from the index".to_owned(),
+        Stage::CompactBatch => "the removal of rows from the file".to_owned(),
+        stage => stage.name().to_owned(),
+    };
+    what + at_work
+}
+
+fn entries(first: u64, last: u64) -> String {
+    match (first, last) {
+        (_, 0) => "a term or a vote".to_owned(),
+        _ if first == last => format!("entry {first}"),
+        _ => format!("entries {first} to {last}"),
+    }
+}
+
+/// The sentences for the step that ends this wait.
+pub(crate) fn sentences(recording: &Recording, ahead: &Ahead, titles: &Titles) -> String {
+    let mut said = Vec::new();
+    let mut longest: Vec<&Behind> = ahead.behind.iter().collect();
+    longest.sort_by_key(|one| std::cmp::Reverse(one.overlap_ns));
+    for one in longest.iter().take(NAMED_MAX) {
+        let served = titles.served(one).map_or(String::new(), |served| format!(" ({served})"));
+        said.push(format!(
+            "Before this it stood behind {}{served} for {} of {}.",
+            work(&recording.events[one.event]),
+            duration(one.overlap_ns),
+            duration(ahead.ns),
+        ));
+    }
+    if NAMED_MAX < longest.len() {
+        said.push(format!("{} more were ahead of it.", longest.len() - NAMED_MAX));
+    }
+    if ahead.is_unknown {
+        let else_ = if longest.is_empty() { "" } else { " else" };
+        said.push(format!(
+            "What{else_} it stood behind in the {} before this was not captured.",
+            duration(ahead.ns)
+        ));
+    }
+    said.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use glass_etcd::story::query::{
+        ahead::Resource,
+        path::{Taker, Wait},
+    };
+
+    use super::*;
+
+    fn behind(ids: &[u64], others: u64) -> Behind {
+        Behind {
+            event: 0,
+            stage: Stage::WalFsync,
+            overlap_ns: 2_850_000,
+            ids: ids.to_vec(),
+            others,
+        }
+    }
+
+    fn said(behind: Vec<Behind>, is_unknown: bool) -> String {
+        let fsync = Event::mark(0, Stage::WalFsync, 1);
+        let mut recording = Recording::default();
+        let mut event = Event { kind: Kind::Span, ..fsync };
+        glass_etcd::set!(event, WalFsync, first = 5_u64, last = 9_u64);
+        recording.events.push(event);
+        let ahead = Ahead {
+            wait: Wait::HandOver(Taker::Wal),
+            resource: Resource::Disk,
+            member: 0,
+            event: 0,
+            ns: 2_900_000,
+            behind,
+            is_unknown,
+        };
+        sentences(&recording, &ahead, &Titles(HashMap::from([(3, "KV/Put foo".to_owned())])))
+    }
+
+    #[test]
+    fn a_wait_names_the_work_and_the_requests_that_it_was_for() {
+        assert_eq!(
+            "Before this it stood behind the fsync of entries 5 to 9 (0000000000000003 KV/Put foo, \
+             0000000000000004 and 3 not captured) for 2.8 ms of 2.9 ms.",
+            said(vec![behind(&[3, 4], 3)], false)
+        );
+        let many = said(vec![behind(&[3, 4, 5, 6, 7, 8], 0)], false);
+        assert!(many.contains("0000000000000006 and 2 more)"), "{many}");
+    }
+
+    #[test]
+    fn what_was_not_captured_is_said_and_not_left_out() {
+        assert_eq!(
+            "What it stood behind in the 2.9 ms before this was not captured.",
+            said(vec![], true)
+        );
+        let both = said(vec![behind(&[], 5)], true);
+        assert!(both.contains("(5 not captured)") && both.contains("What else it stood"), "{both}");
+    }
+}
