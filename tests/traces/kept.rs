@@ -134,7 +134,7 @@ async fn a_put_that_fails_under_load_lacks_quick_steps_and_that_is_told() {
                 let members = brief::brief(recording, &told.story);
                 (!members.is_empty()).then_some(told)
             });
-            told.last().ok_or_else(|| "no put was told to be brief".to_owned())
+            told.next_back().ok_or_else(|| "no put was told to be brief".to_owned())
         })
         .await;
     let steps: Vec<_> = (told.story.steps.iter())

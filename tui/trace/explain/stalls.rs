@@ -75,3 +75,34 @@ fn no_cpu(side: Side<'_>, at: usize) -> String {
         waits.collect::<Vec<_>>().join(", "),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use glass_etcd::story::{order::Order, query::Story, recording};
+
+    use super::*;
+
+    /// A put that lay in its socket for 90 ms, while its process stood still, and a busy machine.
+    const PUT: &str = r#"{"glass":1,"members":[{"id":"01","cluster":"09","name":"etcd-01","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000000000}]}]}
+{"member":0,"boot":1,"stage":"process.stalled","kind":"span","clock":1,"end":2,"at":5000000,"took":85000000,"fields":{"cpu":10,"margin":25000000}}
+{"member":0,"boot":1,"stage":"socket.queue","kind":"span","clock":3,"end":3,"at":10000000,"took":90000000,"id":"0203","fields":{}}
+{"member":0,"boot":1,"stage":"rpc","kind":"span","clock":5,"end":9,"at":100000000,"took":2000000,"id":"0203","fields":{"method":"KV/Put"}}
+{"member":0,"boot":1,"stage":"cpu.wait","kind":"span","clock":4,"end":10,"at":100000000,"took":100000000,"fields":{"grpc":3100000,"wal":70000}}
+"#;
+
+    #[test]
+    fn a_standstill_names_its_part_of_the_wait_and_a_busy_machine_its_threads() {
+        let recording = recording::read(PUT.as_bytes()).unwrap().recording;
+        let order = Order::of(&recording);
+        let story = Story::of(&recording, &order, 0x203).unwrap();
+        let graph = Graph::of(&recording, &order, &story);
+        let mut out = Vec::new();
+        write(&mut out, Side { recording: &recording, order: &order, story: &story }, &graph)
+            .unwrap();
+        let expected =
+            "  the process of etcd-01 stood still for 85.000 ms: 80.000 ms of it before `rpc`
+  threads of etcd-01 waited for a CPU during 100.000 ms: grpc 3.100 ms, wal 0.070 ms
+";
+        assert_eq!(expected, String::from_utf8(out).unwrap());
+    }
+}
