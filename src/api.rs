@@ -46,6 +46,7 @@ mod pace;
 mod pings;
 mod probes;
 mod process;
+mod refused;
 pub mod text;
 mod through;
 

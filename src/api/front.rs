@@ -24,7 +24,7 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::{sync::watch, task::JoinSet};
-use tonic::{Status, codec::CompressionEncoding, service::Routes};
+use tonic::{Code, Status, codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
@@ -43,6 +43,7 @@ use super::{
     observe::ObserveService,
     pace::Pace,
     pings::Pings,
+    refused,
     status::status,
     text, v3,
 };
@@ -58,6 +59,7 @@ use crate::{
         v3lockpb::lock_server::LockServer,
     },
     server::{Error, Server, dropped::Deadline},
+    trace::Reason,
 };
 
 /// The methods that are served, by service.
@@ -320,16 +322,22 @@ impl Front {
         metadata: Metadata,
         caller: Caller,
     ) -> Result<impl Future<Output = Response<Body>> + use<>, Box<Response<Body>>> {
-        let held =
-            metadata.hold(request.headers()).map_err(|status| Box::new(status.into_http()))?;
+        let held = metadata.hold(request.headers()).map_err(|status| {
+            self.note_refusal(&request, (status.code(), Reason::TooMuchMetadata));
+            Box::new(status.into_http())
+        })?;
         let is_grpc = self.traffic.has_grpc() && is_grpc(&request);
         let deadline = match deadline::of(request.headers()) {
             Ok(deadline) if is_grpc => deadline,
-            Err(why) if is_grpc => return Err(Box::new(deadline::refusal(&why))),
+            Err(why) if is_grpc => {
+                self.note_refusal(&request, (Code::Internal, Reason::MalformedTimeout));
+                return Err(Box::new(deadline::refusal(&why)));
+            }
             _ => None,
         };
         let path = request.uri().path();
-        if is_grpc && let Some(status) = self.unknown(path) {
+        if is_grpc && let Some((status, reason)) = self.unknown(path) {
+            self.note_refusal(&request, (status.code(), reason));
             return Err(Box::new(status.into_http()));
         }
         let call = if deadline.is_none() && !self.has_to_wait(path) {
@@ -393,13 +401,18 @@ impl Front {
         })
     }
 
-    /// etcd's answer to a method that is not served.
-    fn unknown(&self, path: &str) -> Option<Status> {
+    /// Records a call that is refused before it begins.
+    fn note_refusal(&self, request: &Request<Incoming>, end: (Code, Reason)) {
+        refused::record(&self.server, (request.uri().path(), request.headers()), end);
+    }
+
+    /// etcd's answer to a method that is not served, and why it is not.
+    fn unknown(&self, path: &str) -> Option<(Status, Reason)> {
         let (service, method) = path.strip_prefix('/')?.split_once('/')?;
         if (service, method) == (AUTH, "Authenticate") {
             // With this answer etcd's clients that have a password continue without a token.
             let text = "etcdserver: authentication is not enabled";
-            return Some(Status::failed_precondition(text));
+            return Some((Status::failed_precondition(text), Reason::AuthNotEnabled));
         }
         let known = METHODS.iter().find(|(name, _)| *name == service);
         match known {
@@ -407,11 +420,12 @@ impl Front {
             Some((_, methods)) if methods.contains(&method) => return None,
             Some(_) => {
                 let text = format!("unknown method {method} for service {service}");
-                return Some(Status::unimplemented(text));
+                return Some((Status::unimplemented(text), Reason::UnknownMethod));
             }
             None => {}
         }
-        Some(Status::unimplemented(format!("unknown service {service}")))
+        let status = Status::unimplemented(format!("unknown service {service}"));
+        Some((status, Reason::UnknownMethod))
     }
 }
 

@@ -122,18 +122,7 @@ impl Call {
         if forced && trace::kept(id) {
             edge::ask_for_ages();
         }
-        if let Some(caller) = caller {
-            let [high, low] = caller.halves();
-            let sampled = u8::from(caller.is_sampled);
-            mark!(
-                RpcContext,
-                id,
-                trace_high = high,
-                trace_low = low,
-                parent = caller.span,
-                sampled = sampled
-            );
-        }
+        note_caller(id, caller);
         Self { span, is_open: true, has_failed: false, id, method, caller }
     }
 
@@ -218,6 +207,17 @@ impl Drop for Call {
     }
 }
 
+/// Refuses to open a stream, and records the call.
+pub fn refuse_stream(
+    server: &Server,
+    method: Method,
+    caller: Option<Context>,
+    error: Error,
+) -> Status {
+    let call = Call::open(server, method, 0, b"", caller);
+    call.finish::<()>(Err(error), 0, 0).expect_err("an error stays one")
+}
+
 /// A member without a leader refuses requests that require one (clientv3.WithRequireLeader).
 pub fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
     if wants_leader(metadata) && server.status.leader() == 0 {
@@ -230,6 +230,22 @@ pub fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
 /// Whether the caller requires a member that knows a leader.
 pub(super) fn wants_leader(metadata: &MetadataMap) -> bool {
     metadata.get("hasleader").is_some_and(|value| value == "true")
+}
+
+/// Records in which trace of its caller a request is.
+pub(super) fn note_caller(id: u64, caller: Option<Context>) {
+    if let Some(caller) = caller {
+        let [high, low] = caller.halves();
+        let sampled = u8::from(caller.is_sampled);
+        mark!(
+            RpcContext,
+            id,
+            trace_high = high,
+            trace_low = low,
+            parent = caller.span,
+            sampled = sampled
+        );
+    }
 }
 
 /// The caller's trace: a valid W3C `traceparent`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::State,
-    http::{HeaderName, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -25,8 +25,8 @@ use crate::{
     },
     server::{
         lease::{
-            Primary, Question, Refusal,
-            forward::{LEASES, LEASES_INTERNAL, NOT_FOUND},
+            Asking, Primary, Question, Refusal,
+            forward::{ASKING, LEASES, LEASES_INTERNAL, NOT_FOUND},
         },
         members::{Members, hex},
     },
@@ -66,21 +66,31 @@ async fn version(State(members): State<Arc<Members>>, method: Method) -> Respons
 }
 
 /// Renews a lease of another member's client (etcd: leasehttp's LeasePrefix).
-async fn keep_alive(State(leases): State<Primary>, method: Method, body: Bytes) -> Response {
+async fn keep_alive(
+    State(leases): State<Primary>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     if method != Method::POST {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
     }
     let Ok(LeaseKeepAliveRequest { id }) = LeaseKeepAliveRequest::decode(body) else {
         return refuse(StatusCode::BAD_REQUEST, "error unmarshalling request\n");
     };
-    match leases.answer(0, Question::KeepAlive(id)).await {
+    match leases.serve(asking(&headers), Question::KeepAlive(id)).await {
         Ok(view) => protobuf(&LeaseKeepAliveResponse { header: None, id, ttl: view.ttl }),
         Err(refusal) => refused(refusal),
     }
 }
 
 /// Answers with the remaining TTL of a lease (etcd: leasehttp's LeaseInternalPrefix).
-async fn time_to_live(State(leases): State<Primary>, method: Method, body: Bytes) -> Response {
+async fn time_to_live(
+    State(leases): State<Primary>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     if method != Method::POST {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
     }
@@ -88,7 +98,8 @@ async fn time_to_live(State(leases): State<Primary>, method: Method, body: Bytes
     let Some(request) = request.and_then(|request| request.lease_time_to_live_request) else {
         return refuse(StatusCode::BAD_REQUEST, "error unmarshalling request\n");
     };
-    match leases.answer(0, Question::TimeToLive(request.id, request.keys)).await {
+    let question = Question::TimeToLive(request.id, request.keys);
+    match leases.serve(asking(&headers), question).await {
         Ok(view) => protobuf(&LeaseInternalResponse {
             lease_time_to_live_response: Some(LeaseTimeToLiveResponse {
                 // etcd's members replace the header, but require one.
@@ -103,6 +114,11 @@ async fn time_to_live(State(leases): State<Primary>, method: Method, body: Bytes
     }
 }
 
+/// Which client's request the asking member serves.
+fn asking(headers: &HeaderMap) -> Asking {
+    Asking::parse(headers.get(ASKING).and_then(|value| value.to_str().ok()))
+}
+
 fn protobuf(message: &impl Message) -> Response {
     ([(header::CONTENT_TYPE, "application/protobuf")], message.encode_to_vec()).into_response()
 }
@@ -111,7 +127,9 @@ fn protobuf(message: &impl Message) -> Response {
 fn refused(refusal: Refusal) -> Response {
     match refusal {
         Refusal::NotFound => refuse(StatusCode::NOT_FOUND, NOT_FOUND),
-        Refusal::NotPrimary => refuse(StatusCode::BAD_REQUEST, "not a primary lessor\n"),
+        Refusal::NotPrimary | Refusal::Silent => {
+            refuse(StatusCode::BAD_REQUEST, "not a primary lessor\n")
+        }
         Refusal::Behind => refuse(
             StatusCode::REQUEST_TIMEOUT,
             "waiting for node to catch up its applied index has timed out\n",

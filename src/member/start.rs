@@ -345,7 +345,11 @@ fn start_apply(applier: Applier, committed: Receiver<Committed>) -> Result<JoinH
 
 fn start_compaction(store: Arc<Store>, how: &Compaction) -> Result<compaction::Compaction, Error> {
     let batch_limit = how.batch_limit;
-    Ok(compaction::Compaction::start(how.pause, move || store.step_compaction(batch_limit))?)
+    let work = Arc::clone(&store);
+    let compaction =
+        compaction::Compaction::start(how.pause, move || work.step_compaction(batch_limit))?;
+    store.wake_at_compactions(compaction.thread().clone());
+    Ok(compaction)
 }
 
 /// Starts the thread that brings watchers up to date. It only reads, and runs until the process

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     pb::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, alarm_request::AlarmAction},
+    set, stage,
     storage::backend::{Backend, Bucket, WriteGuard},
 };
 
@@ -62,9 +63,29 @@ impl Alarms {
         raised.contains(&(kind as i32, member_id))
     }
 
-    /// Apply thread: carries out an alarm request. Returns the alarms that it lists, raises or
-    /// disarms.
-    pub fn apply(&self, request: &AlarmRequest, backend: &mut WriteGuard<'_>) -> Vec<AlarmMember> {
+    /// Apply thread: carries out the alarm request `id`. Returns the alarms that it lists, raises
+    /// or disarms.
+    pub fn apply(
+        &self,
+        id: u64,
+        request: &AlarmRequest,
+        backend: &mut WriteGuard<'_>,
+    ) -> Vec<AlarmMember> {
+        let action = request.action();
+        let mut span = stage!(
+            AlarmApply,
+            id,
+            raise = action == AlarmAction::Activate,
+            disarm = action == AlarmAction::Deactivate,
+            alarm = request.alarm,
+            member = request.member_id
+        );
+        let answer = self.carry_out(request, backend);
+        set!(span, AlarmApply, answered = answer.len());
+        answer
+    }
+
+    fn carry_out(&self, request: &AlarmRequest, backend: &mut WriteGuard<'_>) -> Vec<AlarmMember> {
         let alarm = AlarmMember { member_id: request.member_id, alarm: request.alarm };
         let key = alarm.encode_to_vec();
         match request.action() {

@@ -36,5 +36,5 @@ pub mod forward;
 pub mod primary;
 pub mod requests;
 
-pub use self::primary::{Primary, Question, Refusal};
+pub use self::primary::{Asking, Primary, Question, Refusal};
 pub(crate) use self::requests::LeaseServer;

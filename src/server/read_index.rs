@@ -94,6 +94,17 @@ impl ReadIndex {
     /// Returns when this member has applied everything that was committed anywhere before the call.
     pub(super) async fn linearize(&self, id: u64) -> Result<(), Error> {
         let index = self.committed(id).await?;
+        self.wait_applied(id, index, self.request_timeout).await
+    }
+
+    /// Returns when this member has applied the entry at `index`, which a round has confirmed for
+    /// this request. Fails after `patience`.
+    pub(super) async fn wait_applied(
+        &self,
+        id: u64,
+        index: u64,
+        patience: Duration,
+    ) -> Result<(), Error> {
         let applied = self.status.applied();
         if index <= applied {
             let _span = stage!(ReadWaitApplied, id, index = index, applied = applied);
@@ -101,7 +112,7 @@ impl ReadIndex {
         }
         let span = stage!(ReadWaitApplied, id, index = index, applied = applied);
         let mut step = WaitStep::begin(span);
-        let result = match timeout(self.request_timeout, self.applied(index)).await {
+        let result = match timeout(patience, self.applied(index)).await {
             Ok(result) => result,
             Err(_) => Err(Error::TimeoutWaitAppliedIndex),
         };
@@ -140,7 +151,7 @@ impl ReadIndex {
     }
 
     /// Returns once this member has applied the entry at `index`, however long that takes.
-    pub(super) async fn applied(&self, index: u64) -> Result<(), Error> {
+    async fn applied(&self, index: u64) -> Result<(), Error> {
         let mut progress = self.status.watch_applied();
         // Checked first, because an earlier entry does not wake this receiver.
         while self.status.applied() < index {

@@ -2,10 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{Error, Server, command::Command, health::alarm_name, mvcc::HashKv};
+use super::{
+    Error, Server,
+    command::Command,
+    health::alarm_name,
+    mvcc::{HashKv, Store},
+};
 use crate::{
     config::ETCD_VERSION,
     pb::etcdserverpb::{self, AlarmRequest, AlarmResponse, AlarmType, StatusResponse},
+    set, stage,
 };
 
 impl Server {
@@ -19,19 +25,28 @@ impl Server {
         if linearizable {
             self.reads.linearize(id).await?;
         }
-        Ok(self.members.list().into_iter().map(etcdserverpb::Member::from).collect())
+        let mut span = stage!(MembersList, id, linearizable = linearizable);
+        let members = self.members.list();
+        set!(span, MembersList, members = members.len());
+        Ok(members.into_iter().map(etcdserverpb::Member::from).collect())
     }
 
     /// Maintenance.HashKV: reads the whole key bucket.
     pub(crate) async fn hash_kv(&self, id: u64, revision: i64) -> Result<HashKv, Error> {
-        self.long_reads.hash(id, move |store| store.hash_kv(revision)).await?
+        self.long_reads.hash(id, move |store| store.hash_kv(id, revision)).await?
     }
 
     /// Maintenance.Hash: a hash of the whole file, and the revision that was committed to it then.
     pub(crate) async fn hash(&self, id: u64) -> Result<(u32, i64), Error> {
         let backend = Arc::clone(&self.backend);
-        let (hash, committed) = self.long_reads.hash(id, move |_| backend.hash()).await?;
-        Ok((hash, committed.revision))
+        let hash = move |_: &Store| {
+            let mut span = stage!(BackendHash, id);
+            let (hash, committed) = backend.hash();
+            let (index, revision) = (committed.index, committed.revision);
+            set!(span, BackendHash, index = index, revision = revision);
+            (hash, revision)
+        };
+        self.long_reads.hash(id, hash).await
     }
 
     /// Maintenance.Alarm. Every action is proposed, even listing, as in etcd.
@@ -42,6 +57,24 @@ impl Server {
     }
 
     /// Maintenance.Status: the state of this member now, without a quorum.
+    pub(crate) fn status_for(&self, id: u64) -> StatusResponse {
+        let mut span = stage!(MemberStatus, id);
+        let status = self.member_status();
+        set!(
+            span,
+            MemberStatus,
+            leader = status.leader,
+            term = status.raft_term,
+            commit = status.raft_index,
+            applied = status.raft_applied_index,
+            size = status.db_size,
+            in_use = status.db_size_in_use,
+            errors = status.errors.len()
+        );
+        status
+    }
+
+    /// The state of this member now, as Status describes it.
     pub fn member_status(&self) -> StatusResponse {
         let mut errors: Vec<String> =
             self.alarms.list(AlarmType::None as i32).iter().map(alarm_text).collect();

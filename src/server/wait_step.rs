@@ -5,7 +5,7 @@
 //! until it has a result, and its record says why it ended.
 
 use super::{Error, dropped, error::note};
-use crate::trace::{DEADLINE_EXCEEDED, FLAG_CANCELLED, Span};
+use crate::trace::{DEADLINE_EXCEEDED, FLAG_CANCELLED, Reason, Span};
 
 /// A step that waits.
 pub(crate) struct WaitStep {
@@ -27,6 +27,18 @@ impl WaitStep {
     }
 }
 
+impl WaitStep {
+    /// As [`WaitStep::end`], for errors of another kind.
+    pub(super) fn end_for<T, E>(
+        &mut self,
+        result: Result<T, E>,
+        reason: impl FnOnce(&E) -> Reason,
+    ) -> Result<T, E> {
+        self.is_open = false;
+        result.inspect_err(|error| self.span.fail(reason(error)))
+    }
+}
+
 impl Drop for WaitStep {
     fn drop(&mut self) {
         if !self.is_open {
@@ -45,7 +57,7 @@ mod tests {
     use super::*;
     use crate::{
         stage,
-        trace::{Reason, Stage, ring},
+        trace::{Stage, ring},
     };
 
     /// The flag, the gRPC code and the reason of the step of this request.

@@ -14,7 +14,8 @@
 //! The position of an event ([`point`]): a step takes effect when it ends, so a span is placed at
 //! its end. Two kinds of events are placed at their start: beginnings, and sends, because the other
 //! member may receive the frame before the sender's write returns. With these points the two orders
-//! never contradict each other.
+//! never contradict each other. A question about a lease, which goes over HTTP, adds two more
+//! orders: it is asked before the leader begins to answer it, and answered before it ends.
 //!
 //! While records still arrive, a receive is withheld until its send has arrived, and so are the
 //! later events of its row, unless the sender has been silent for [`SILENT_NS`]: then the receive
@@ -96,6 +97,8 @@ struct Sorter<'a> {
     lanes: Vec<Lane>,
     times: Vec<i128>,
     partner: HashMap<usize, usize>,
+    /// For ends of questions and answers over HTTP: the event that comes first.
+    before: HashMap<usize, usize>,
 }
 
 impl<'a> Sorter<'a> {
@@ -109,6 +112,7 @@ impl<'a> Sorter<'a> {
                 .map(|event| i128::from(wall_ns(recording, event)))
                 .collect(),
             partner: partners(recording),
+            before: questions(recording),
         };
         sorter.set_clocks();
         sorter
@@ -168,8 +172,9 @@ impl<'a> Sorter<'a> {
         Order { rows, times: self.times, partner: self.partner, withheld }
     }
 
-    /// Whether the lane's head is a receive whose send was captured but is not played yet, or an
-    /// earlier boot of the same member is not played to its end.
+    /// Whether the lane's head is a receive whose send was captured but is not played yet, the same
+    /// of a question or an answer over HTTP, or an earlier boot of the same member is not played to
+    /// its end.
     fn is_blocked(&self, lane: usize, placed: &[bool]) -> bool {
         let (earlier, lane) = (&self.lanes[..lane], &self.lanes[lane]);
         let is_left = |other: &Lane| other.member == lane.member && other.next < other.events.len();
@@ -177,8 +182,12 @@ impl<'a> Sorter<'a> {
             return true;
         }
         let head = lane.events[lane.next];
-        self.recording.events[head].stage == Stage::RaftReceive
-            && self.partner.get(&head).is_some_and(|send| !placed[*send])
+        let first = match self.recording.events[head].stage {
+            Stage::RaftReceive => self.partner.get(&head),
+            Stage::LeaseServe | Stage::LeaseForward => self.before.get(&head),
+            _ => None,
+        };
+        first.is_some_and(|first| !placed[*first])
     }
 
     /// Whether the event is a receive whose send may still arrive.
@@ -250,6 +259,26 @@ pub fn partners(recording: &Recording) -> HashMap<usize, usize> {
         }
     }
     partner
+}
+
+/// For each question of a member about a lease: the beginning of the answer, with the beginning of
+/// the question, which comes before it; and the end of the question, with the end of the answer.
+fn questions(recording: &Recording) -> HashMap<usize, usize> {
+    let mut ends: HashMap<(Stage, Kind, u64), usize> = HashMap::new();
+    for (at, event) in recording.events.iter().enumerate() {
+        if matches!(event.stage, Stage::LeaseForward | Stage::LeaseServe) && event.link != 0 {
+            ends.entry((event.stage, event.kind, event.link)).or_insert(at);
+        }
+    }
+    let pair = |((stage, kind, link), at): (&(Stage, Kind, u64), &usize)| {
+        let other = match (stage, kind) {
+            (Stage::LeaseServe, Kind::Begin) => Stage::LeaseForward,
+            (Stage::LeaseForward, Kind::Span) => Stage::LeaseServe,
+            _ => return None,
+        };
+        Some((*at, *ends.get(&(other, *kind, *link))?))
+    };
+    ends.iter().filter_map(pair).collect()
 }
 
 /// The duration that stands for a direction: that of a fast message, but not of the fastest ones. A

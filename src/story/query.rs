@@ -32,6 +32,7 @@ mod joins;
 pub mod path;
 mod ranges;
 pub mod slow;
+mod stalls;
 mod stories;
 mod wait;
 mod work;
@@ -76,6 +77,9 @@ pub enum Relation {
     /// A time in which a member that took part in the request had no CPU, or its process stood
     /// still.
     Stall,
+    /// Work of another request, which the member has made to carry this one out: the grant of a
+    /// lock's lease, or the deletion of its key.
+    Part,
 }
 
 /// One step of a story.
@@ -239,6 +243,7 @@ impl<'a> Finder<'a> {
         let mut finder = Finder { stories, picked: BTreeMap::new() };
         finder.own(id);
         finder.loops(id);
+        finder.parts(id);
         if finder.picked.is_empty() {
             return None;
         }
@@ -366,24 +371,21 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Adds the times in which a member that took part stood still, or had to wait for a CPU, while
-    /// the caller waited.
-    fn stalls(&mut self, id: u64) {
-        let stories = self.stories;
-        let own = stories.with_id(id).iter().copied();
-        let is_callers = |at: &usize| {
-            let stage = self.event(*at).stage;
-            stage == Stage::Rpc || stage.is_at_edge()
-        };
-        let life: Vec<[i128; 2]> = own.filter(is_callers).map(|at| stories.life(at)).collect();
-        let Some(from) = life.iter().map(|[from, _]| *from).min() else { return };
-        let to = life.iter().map(|[_, to]| *to).max().unwrap_or(from);
-        let members: BTreeSet<u8> = self.picked.keys().map(|at| self.event(*at).member).collect();
-        let met = stories.stalls.iter().copied().filter(|at| {
-            let [began, ended] = stories.life(*at);
-            members.contains(&self.event(*at).member) && began < to && from < ended
-        });
-        self.picked.extend(met.map(|at| (at, Relation::Stall)).collect::<Vec<_>>());
+    /// Adds the steps of the requests that the member has made to carry this one out.
+    fn parts(&mut self, id: u64) {
+        let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
+        let parts: BTreeSet<u64> = own
+            .filter_map(|event| match event.stage {
+                Stage::SessionGrant => Some(field!(event, SessionGrant, request)),
+                Stage::LockRelease => Some(field!(event, LockRelease, request)),
+                Stage::CampaignProclaim => Some(field!(event, CampaignProclaim, request)),
+                _ => None,
+            })
+            .collect();
+        for part in parts.into_iter().filter(|part| *part != 0) {
+            let all = self.stories.with_id(part).iter();
+            self.picked.extend(all.map(|at| (*at, Relation::Part)));
+        }
     }
 
     /// Term and index of the request's entry.
@@ -434,16 +436,18 @@ impl<'a> Finder<'a> {
                 missing.extend(unknown.map(|stage| Missing { member, stage: *stage }));
             }
         }
-        let mut own = self.stories.with_id(id).iter().map(|at| self.event(*at));
-        let rpc = own.find(|event| event.stage == Stage::Rpc);
-        if let Some(Event { member, .. }) = rpc {
-            let round = Stage::ReadIndexRound;
-            if !rounds.is_empty() && !has(*member, round) {
-                missing.push(Missing { member: *member, stage: round });
-            }
-            if !has(*member, Stage::Rpc) {
-                missing.push(Missing { member: *member, stage: Stage::Rpc });
-            }
+        let own = || self.stories.with_id(id).iter().map(|at| self.event(*at));
+        // A member that asked the leader about a lease has no round: the leader has.
+        let waited = own().filter(|event| event.stage == Stage::ReadIndexWait);
+        let waited: BTreeSet<u8> = waited.map(|event| event.member).collect();
+        let round = Stage::ReadIndexRound;
+        if !rounds.is_empty() {
+            let unknown = waited.into_iter().filter(|member| !has(*member, round));
+            missing.extend(unknown.map(|member| Missing { member, stage: round }));
+        }
+        let rpc = own().find(|event| event.stage == Stage::Rpc);
+        if let Some(Event { member, .. }) = rpc.filter(|rpc| !has(rpc.member, Stage::Rpc)) {
+            missing.push(Missing { member: *member, stage: Stage::Rpc });
         }
         missing
     }

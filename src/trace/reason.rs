@@ -62,6 +62,12 @@ reasons! {
     ElectionNoLeader = "the election has no leader";
     MissingLeaderKey = "\"leader\" field must be provided";
     NoAnswer = "no answer in time; the member asks again";
+    NotPrimary = "not a primary lessor";
+    PeerSilent = "the peer gave no answer";
+    UnknownMethod = "the member does not serve this method";
+    AuthNotEnabled = "authentication is not enabled";
+    MalformedTimeout = "malformed grpc-timeout";
+    TooMuchMetadata = "the connection's calls carry too much metadata";
 }
 
 impl Reason {

@@ -128,6 +128,33 @@ pub const METHODS: &[&str] = &[
     "internal/LeaseCheckpoint",
     "internal/AutoCompact",
     "internal/RaiseAlarm",
+    "unknown method",
+    "KV/RangeStream",
+    "Maintenance/Defragment",
+    "Maintenance/Snapshot",
+    "Maintenance/MoveLeader",
+    "Maintenance/Downgrade",
+    "Cluster/MemberAdd",
+    "Cluster/MemberRemove",
+    "Cluster/MemberUpdate",
+    "Cluster/MemberPromote",
+    "Auth/AuthEnable",
+    "Auth/AuthDisable",
+    "Auth/AuthStatus",
+    "Auth/Authenticate",
+    "Auth/UserAdd",
+    "Auth/UserGet",
+    "Auth/UserList",
+    "Auth/UserDelete",
+    "Auth/UserChangePassword",
+    "Auth/UserGrantRole",
+    "Auth/UserRevokeRole",
+    "Auth/RoleAdd",
+    "Auth/RoleGet",
+    "Auth/RoleList",
+    "Auth/RoleDelete",
+    "Auth/RoleGrantPermission",
+    "Auth/RoleRevokePermission",
 ];
 
 macro_rules! stages {
@@ -408,8 +435,10 @@ macro_rules! vocabulary {
     WatchNotify = "watch.notify" Request Story
         ["revision" Revision, "events" Count, "synced" Count, "victims" Count]
         "server/mvcc/watch.rs", "mvcc watchableStore.notify", "0.1";
-    /// One watcher's events enter the queue of its stream.
-    WatchQueue = "watch.queue" Request Stage ["watcher" Count, "watch_id" Count, "depth" Count]
+    /// One watcher's events enter the queue of its stream, or of the lock, campaign or observe call
+    /// that waits for them. The request named here has created the watcher.
+    WatchQueue = "watch.queue" Request Stage
+        ["watcher" Count, "watch_id" Count, "depth" Count, "created_by" Id, "of_call" Flag]
         "server/mvcc/watch.rs", "mvcc watcher.send", "0.1";
     /// The queue is full. The watcher keeps these events, gets nothing more from apply, and catches
     /// up later.
@@ -434,6 +463,22 @@ macro_rules! vocabulary {
     /// must be cleared.
     LeaseRenew = "lease.renew" Request Story ["lease" Id, "ttl" Count, "forwarded" Flag]
         "server/lease/requests.rs", "etcdserver EtcdServer.LeaseRenew", "0.1";
+    /// The leader says how much time a lease has left, and which keys it has if that is asked.
+    LeaseRemaining = "lease.remaining" Request Story
+        ["lease" Id, "ttl" Count, "granted" Count, "keys" Count, "forwarded" Flag]
+        "server/lease/requests.rs", "etcdserver EtcdServer.LeaseTimeToLive", "0.1";
+    /// Another member leads, so it is asked, over HTTP at its peer URL. The link joins the question
+    /// to the answer there.
+    LeaseForward = "lease.forward" Request Story ["lease" Id, "leader" Member, "ttl" Count]
+        "server/lease/requests.rs", "lease/leasehttp RenewHTTP, TimeToLiveHTTP", "0.1";
+    /// The leader answers a question of another member, whose client renews a lease or asks for its
+    /// remaining time.
+    LeaseServe = "lease.serve" Request Story
+        ["lease" Id, "member" Member, "renews" Flag, "ttl" Count, "keys" Count]
+        "server/lease/primary.rs", "lease/leasehttp leaseHandler.ServeHTTP", "0.1";
+    /// All leases are listed.
+    LeaseList = "lease.list" Request Story ["leases" Count]
+        "server/lease/requests.rs", "etcdserver EtcdServer.LeaseLeases", "0.1";
     /// A lease has expired. The leader proposes to revoke it, as the request named here.
     LeaseExpire = "lease.expire" Loop Story ["lease" Id, "request" Id, "overdue" Nanos]
         "server/lease/expiry.rs", "etcdserver EtcdServer.revokeExpiredLeases", "0.1";
@@ -476,6 +521,26 @@ macro_rules! vocabulary {
     ObserveLeader = "observe.leader" Request Story
         ["leader.old" Revision, "leader.new" Revision, "revision" Revision]
         "server/concurrency/observe.rs", "client/v3/concurrency Election.observe", "0.1";
+    /// The member reads all rows of the key space up to a revision, and hashes them.
+    MvccHash = "mvcc.hash" Request Story
+        ["asked" Revision, "revision" Revision, "compacted" Revision, "rows" Count]
+        "server/mvcc/hash.rs", "mvcc store.hashByRev", "0.1";
+    /// The member commits its write buffer, then reads the whole file and hashes it. The fields say
+    /// what the file had reached.
+    BackendHash = "backend.hash" Request Story ["index" Index, "revision" Revision]
+        "server/views.rs", "mvcc/backend backend.Hash", "0.1";
+    /// The member describes itself as it is at this moment, and asks nobody.
+    MemberStatus = "member.status" Request Story
+        ["leader" Member, "term" Term, "commit" Index, "applied" Index, "size" Bytes, "in_use" Bytes, "errors" Count]
+        "server/views.rs", "etcdserver/api/v3rpc maintenanceServer.Status", "0.1";
+    /// The members of the cluster are listed, as this member knows them.
+    MembersList = "members.list" Request Story ["members" Count, "linearizable" Flag]
+        "server/views.rs", "etcdserver EtcdServer.Members", "0.1";
+    /// An alarm is raised or disarmed on every member, or the alarms are listed. Alarm 1 is
+    /// NOSPACE, 2 is CORRUPT, and 0 stands for all.
+    AlarmApply = "alarm.apply" Request Story
+        ["raise" Flag, "disarm" Flag, "alarm" Count, "member" Member, "answered" Count]
+        "server/alarm.rs", "etcdserver applierV3backend.Alarm", "0.1";
     /// A physical compaction waits for its last batch, and until the file has it.
     CompactWait = "compact.wait" Request Stage ["revision" Revision]
         "server/kv_server.rs", "etcdserver EtcdServer.Compact", "0.1";

@@ -288,6 +288,11 @@ impl<'a> Call<'a> {
         Self { message: Some(message.encode_to_vec()), ..Self::silent(path) }
     }
 
+    /// A call with these bytes as its message.
+    pub(crate) fn of_bytes(path: &'a str, message: Vec<u8>) -> Self {
+        Self { message: Some(message), ..Self::silent(path) }
+    }
+
     /// A call that sends no message.
     pub(crate) fn silent(path: &'a str) -> Self {
         Self { path, message: None, metadata: Vec::new(), is_open: false }

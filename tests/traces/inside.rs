@@ -4,9 +4,10 @@
 use bytes::Bytes;
 use glass_etcd::{
     pb::etcdserverpb::{
-        Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, compare::*,
-        request_op::Request,
+        Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest,
+        RangeRequest, RequestOp, TxnRequest, compare::*, request_op::Request,
     },
+    story::query,
     trace::Stage,
 };
 use prost::Message as _;
@@ -14,7 +15,8 @@ use prost::Message as _;
 use super::{
     Scene,
     commands::glass,
-    told::{Seen, Told},
+    order::sampled,
+    told::{Seen, Told, assert_in_order},
 };
 
 fn compare(
@@ -238,4 +240,50 @@ pub(super) async fn a_range_tells_what_was_asked_and_what_the_index_looked_at(sc
         let end = rpc.event.range_end.as_ref().map(|end| end.display());
         assert_eq!(("inside/x".to_owned(), Some("inside/y")), (key_of(&rpc), end.as_deref()));
     }
+}
+
+/// Goal: what the leader does for the client of a follower is part of that request's story, after
+/// the question and before the end of it; and the time in it is accounted for. Method: a question
+/// for the remaining time of a lease.
+pub(super) async fn a_question_about_a_lease_is_joined_to_its_answer_on_the_leader(scene: &Scene) {
+    let [leader, asked, other] = scene.parts().await;
+    let mut client = scene.cluster.client(asked);
+    client.lease.lease_grant(LeaseGrantRequest { id: 7100, ttl: 600 }).await.unwrap();
+    let ask = LeaseTimeToLiveRequest { id: 7100, keys: false };
+    client.lease.lease_time_to_live(sampled(ask)).await.unwrap();
+    let id = scene
+        .listener
+        .until("a question about a lease", |recording| {
+            let requests = query::requests(recording);
+            let is_meant = |request: &&query::Summary| request.method == "Lease/LeaseTimeToLive";
+            let request = requests.iter().rfind(is_meant).ok_or("not in the list")?;
+            let told = Told::of(recording, request.id).ok_or("no story")?;
+            told.is_complete()?;
+            let ends = [(asked, Stage::Rpc), (leader, Stage::LeaseServe)];
+            let missing = ends.iter().find(|(at, stage)| told.on(*at, *stage).is_empty());
+            missing.map_or(Ok(request.id), |(_, stage)| Err(format!("no {}", stage.name())))
+        })
+        .await;
+    let told = Told::of(&scene.listener.recording(), id).unwrap();
+    let ends = [(asked, Stage::LeaseForward), (leader, Stage::LeaseServe)];
+    let [question, answer] = ends.map(|(at, stage)| (told.begin(at, stage), told.one(at, stage)));
+    let round = told.one(leader, Stage::ReadIndexWait);
+    assert_in_order(&told, &[question.0, answer.0, round, answer.1, question.1]);
+    assert_ne!(0, question.1.event.link);
+    assert_eq!(question.1.event.link, answer.1.event.link);
+    assert_eq!(told.member_id(leader), question.1.field("leader"));
+    assert_eq!(told.member_id(asked), answer.1.field("member"));
+    assert_eq!([7100, 0], ["lease", "renews"].map(|name| answer.1.field(name)));
+    assert!((599..=600).contains(&told.one(asked, Stage::LeaseRemaining).field("ttl")));
+    told.one(leader, Stage::ReadIndexRound);
+    assert!(told.on(other, Stage::LeaseServe).is_empty());
+    let text = glass(scene, &["trace", "show", &format!("{id:016x}")]).await;
+    for expected in [
+        format!("  a question to m{leader} over HTTP, "),
+        format!("m{leader}          in transit"),
+        format!("m{asked}          in transit"),
+    ] {
+        assert!(text.contains(&expected), "{expected}\n{text}");
+    }
+    assert!(!text.contains("not captured"), "{text}");
 }

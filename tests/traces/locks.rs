@@ -58,7 +58,7 @@ pub(super) async fn a_waiting_lock_names_the_key_before_its_own(scene: &Scene) {
     first.wait_queue("traces/lock", 2).await;
     first.unlock(held.key).await.unwrap();
     finish(waiting).await.unwrap();
-    scene
+    let (waiter, unlock) = scene
         .listener
         .until("three stories of locks", |recording| {
             let [leaders, followers] =
@@ -76,6 +76,8 @@ pub(super) async fn a_waiting_lock_names_the_key_before_its_own(scene: &Scene) {
             };
             has(&alone, leader, Stage::SessionGrant)?;
             has(&alone, leader, Stage::LockAcquired)?;
+            // The grant of its lease, a request of the member's own, is part of its story.
+            (0..3).try_for_each(|at| has(&alone, at, Stage::LeaseGrant))?;
             has(&waits, follower, Stage::LockAcquired)?;
             has(&waits, follower, Stage::Rpc)?;
             has(&gone, follower, Stage::LockRelease)?;
@@ -88,11 +90,15 @@ pub(super) async fn a_waiting_lock_names_the_key_before_its_own(scene: &Scene) {
                 event.id == release && event.stage == Stage::MvccWrite
             };
             match recording.events.iter().filter(|event| is_release(event)).count() {
-                3 => Ok(()),
+                3 => Ok((waits.story.id, unlock)),
                 others => Err(format!("{others} members have applied the release")),
             }
         })
         .await;
+    // What the release has woken is a call, and no watcher.
+    let text = glass(scene, &["trace", "show", &format!("{unlock:016x}")]).await;
+    assert!(text.contains(&format!("  woke Lock/Lock {waiter:016x} on m{follower}")), "{text}");
+    assert!(!text.contains("  watcher "), "{text}");
 }
 
 /// Goal: a call whose time is over has ended for that reason, and not because its client

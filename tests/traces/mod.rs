@@ -21,6 +21,7 @@ use crate::{
 };
 use listen::Listener;
 
+mod ahead;
 mod broken;
 mod causes;
 mod chains;
@@ -28,6 +29,7 @@ mod chrome;
 mod commands;
 mod compared;
 pub(crate) mod coverage;
+mod each_rpc;
 mod election;
 mod export;
 mod gets;
@@ -62,7 +64,11 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::Lost, "only when records were overwritten unread; the collector's tests do that"),
     (Stage::Brief, "only under load; the tests of the collector's rate do that"),
     (Stage::WatchVictim, "only when the queue of a stream is full; the watchers' tests do that"),
+    (Stage::LeaseList, "one RPC's own; the test of each RPC calls it"),
     (Stage::LeaseCheckpoint, "only when it is switched on; the test of checkpoints does that"),
+    (Stage::MvccHash, "one RPC's own; the test of each RPC calls it"),
+    (Stage::BackendHash, "as above"),
+    (Stage::AlarmApply, "as above"),
     (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),
     (Stage::AnswerPiece, "as above"),
     (Stage::AnswerEnded, "as above"),
@@ -109,6 +115,7 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     puts::a_transaction_reads_only_where_it_is_answered(&scene).await;
     inside::a_transaction_tells_its_comparisons_and_its_branches(&scene).await;
     inside::a_transaction_that_only_reads_tells_the_same_where_it_is_read(&scene).await;
+    inside::a_question_about_a_lease_is_joined_to_its_answer_on_the_leader(&scene).await;
     inside::a_range_tells_what_was_asked_and_what_the_index_looked_at(&scene).await;
     compared::a_put_on_a_follower_differs_by_its_proposal(&scene).await;
     compared::a_serializable_get_differs_by_its_round(&scene).await;

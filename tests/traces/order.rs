@@ -31,7 +31,7 @@ const REQUESTS: usize = 30;
 /// Keys that they share.
 const KEYS: u64 = 7;
 /// Requests a trace at any load (W3C trace context: version, trace, parent, sampled).
-const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+pub(super) const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 /// The changes whose chains must have no gap.
 const CHAINS: [&str; 6] = ["commit", "applied", "revision", "written", "synced", "index"];
 

@@ -99,12 +99,29 @@ fn entries(first: u64, last: u64) -> String {
     }
 }
 
+/// The work that took most of the wait, in the order of time.
+pub(crate) fn named(ahead: &Ahead) -> Vec<&Behind> {
+    let mut longest: Vec<(usize, &Behind)> = ahead.behind.iter().enumerate().collect();
+    longest.sort_by_key(|(_, one)| std::cmp::Reverse(one.overlap_ns));
+    longest.truncate(NAMED_MAX);
+    longest.sort_by_key(|(at, _)| *at);
+    longest.into_iter().map(|(_, one)| one).collect()
+}
+
+/// How much other work there was, and for how much of the wait, in nanoseconds. `None` if there was
+/// none.
+pub(crate) fn more(ahead: &Ahead) -> Option<(usize, u64)> {
+    let count = ahead.behind.len().checked_sub(NAMED_MAX).filter(|count| *count != 0)?;
+    let sum = |ns: &mut dyn Iterator<Item = u64>| ns.fold(0, u64::saturating_add);
+    let all = sum(&mut ahead.behind.iter().map(|one| one.overlap_ns));
+    let told = sum(&mut named(ahead).iter().map(|one| one.overlap_ns));
+    Some((count, all.saturating_sub(told)))
+}
+
 /// The sentences for the step that ends this wait.
 pub(crate) fn sentences(recording: &Recording, ahead: &Ahead, titles: &Titles) -> String {
     let mut said = Vec::new();
-    let mut longest: Vec<&Behind> = ahead.behind.iter().collect();
-    longest.sort_by_key(|one| std::cmp::Reverse(one.overlap_ns));
-    for one in longest.iter().take(NAMED_MAX) {
+    for one in named(ahead) {
         let served = titles.served(one).map_or(String::new(), |served| format!(" ({served})"));
         said.push(format!(
             "Before this it stood behind {}{served} for {} of {}.",
@@ -113,11 +130,11 @@ pub(crate) fn sentences(recording: &Recording, ahead: &Ahead, titles: &Titles) -
             duration(ahead.ns),
         ));
     }
-    if NAMED_MAX < longest.len() {
-        said.push(format!("{} more were ahead of it.", longest.len() - NAMED_MAX));
+    if let Some((count, ns)) = more(ahead) {
+        said.push(format!("{count} more of them took {} of that.", duration(ns)));
     }
     if ahead.is_unknown {
-        let else_ = if longest.is_empty() { "" } else { " else" };
+        let else_ = if ahead.behind.is_empty() { "" } else { " else" };
         said.push(format!(
             "What{else_} it stood behind in the {} before this was not captured.",
             duration(ahead.ns)

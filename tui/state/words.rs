@@ -172,6 +172,7 @@ pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
         Stage::MvccRange => ["asked", "limit", "more"].contains(&field),
         Stage::TreeIndexGet => ["visited", "again"].contains(&field),
         Stage::BufferGet | Stage::TxnBranch => field == "again",
+        Stage::WatchQueue => ["created_by", "of_call"].contains(&field),
         Stage::TxnCompare if field == "again" => true,
         // Values are not recorded.
         Stage::TxnCompare => {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use glass_etcd::{
-    change, fields,
+    change, field, fields,
     story::{
         Recording,
         order::Order,
@@ -18,10 +18,12 @@ use glass_etcd::{
             brief::brief,
             diff::{Consistency, Facts, Side},
             graph::{Graph, Verdict},
+            method_of,
             path::{Segment, critical_path},
         },
         uncaptured,
     },
+    trace::Stage,
 };
 use serde_json::{Value, json};
 
@@ -97,6 +99,13 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
             let name = words::member(*member_id, &recording.members);
             writeln!(out, "  confirmed by {name}, which still followed the leader")?;
         }
+    }
+    for at in &graph.forwards {
+        let event = &recording.events[*at];
+        let leader = words::member(field!(event, LeaseForward, leader), &recording.members);
+        let took = words::millis(i128::from(event.took_ns));
+        let end = event.reason.map_or("answered", |reason| reason.text());
+        writeln!(out, "  a question to {leader} over HTTP, {took}: {end}")?;
     }
     let messages = count(graph.messages as u64, "message", "messages");
     writeln!(out, "  {messages} between members; their bytes are not recorded")
@@ -223,12 +232,18 @@ fn heard(
 ) -> io::Result<()> {
     writeln!(out, "\ndelivered to")?;
     for watcher in &graph.heard {
+        let name = words::name(watcher.member, &recording.members);
+        if let Some(call) = watcher.call {
+            let verb = if woke(recording, story.id, call) { "woke" } else { "queued for" };
+            let method = method_of_call(recording, call);
+            writeln!(out, "  {verb} {method} {call:016x} on {name}")?;
+            continue;
+        }
         let path = match watcher.path {
             Some(0) => "sent, from apply",
             Some(_) => "sent, after catching up",
             None => "queued; its send was not captured",
         };
-        let name = words::name(watcher.member, &recording.members);
         writeln!(out, "  watcher {} of {name}: {path}", watcher.watcher)?;
     }
     for at in &story.maybe_told {
@@ -244,6 +259,27 @@ fn heard(
         writeln!(out, "  no watcher, as far as captured")?;
     }
     Ok(())
+}
+
+/// Whether the call's own records say that this write ended its wait, or gave it a leader to tell.
+fn woke(recording: &Recording, id: u64, call: u64) -> bool {
+    let writes = recording.events.iter().filter(|event| event.id == id);
+    let revisions: HashSet<u64> = writes
+        .filter(|event| event.stage == Stage::MvccWrite)
+        .map(|event| field!(event, MvccWrite, revision_new))
+        .collect();
+    let mut own = recording.events.iter().filter(|event| event.id == call);
+    own.any(|event| match event.stage {
+        Stage::LockWait => field!(event, LockWait, by) == id,
+        Stage::ObserveLeader => revisions.contains(&field!(event, ObserveLeader, revision)),
+        _ => false,
+    })
+}
+
+/// The method of a call, as far as it was captured.
+fn method_of_call(recording: &Recording, call: u64) -> &'static str {
+    let mut rpcs = recording.events.iter().filter(|event| event.stage == Stage::Rpc);
+    rpcs.find(|event| event.id == call).map_or("a waiting call", method_of)
 }
 
 /// The missing steps and the path, in a line with `dropped`, so that every reader of recordings

@@ -9,7 +9,7 @@ use crate::{
     api::{
         answers::{self, client},
         header,
-        interceptor::{Call, Method, begin, check},
+        interceptor::{self, Call, Method, begin, check, refuse_stream},
         leader::LeaderCheck,
         status::status,
     },
@@ -19,6 +19,7 @@ use crate::{
         LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, lease_server::Lease,
     },
     server::{Error, Server},
+    trace::context::Context,
 };
 
 /// The TTL in the answer for a lease that is gone.
@@ -70,15 +71,17 @@ impl Lease for LeaseService {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        check(&self.server, request.metadata()).map_err(status)?;
+        let caller = interceptor::caller(request.metadata());
+        check(&self.server, request.metadata())
+            .map_err(|error| refuse_stream(&self.server, Method::LeaseKeepAlive, caller, error))?;
         let leader = LeaderCheck::new(&self.server, request.metadata());
         let open = Some((Arc::clone(&self.server), leader, request.into_inner()));
-        let answers = stream::unfold(open, |open| async move {
+        let answers = stream::unfold(open, move |open| async move {
             let (server, mut leader, mut messages) = open?;
             let answer = tokio::select! {
                 biased;
                 () = leader.lost(&server) => Err(status(Error::NoLeader)),
-                answer = answer(&server, &mut messages) => answer.transpose()?,
+                answer = answer(&server, &mut messages, caller) => answer.transpose()?,
             };
             match answer {
                 Ok(response) => Some((Ok(response), Some((server, leader, messages)))),
@@ -133,9 +136,10 @@ impl Lease for LeaseService {
 async fn answer(
     server: &Server,
     messages: &mut Streaming<LeaseKeepAliveRequest>,
+    caller: Option<Context>,
 ) -> Result<Option<LeaseKeepAliveResponse>, Status> {
     match messages.message().await? {
-        Some(message) => renew(server, &message).await.map(Some),
+        Some(message) => renew(server, &message, caller).await.map(Some),
         None => Ok(None),
     }
 }
@@ -145,9 +149,10 @@ async fn answer(
 async fn renew(
     server: &Server,
     message: &LeaseKeepAliveRequest,
+    caller: Option<Context>,
 ) -> Result<LeaseKeepAliveResponse, Status> {
     let bytes = prost::Message::encoded_len(message);
-    let call = Call::open(server, Method::LeaseKeepAlive, bytes, b"", None);
+    let call = Call::open(server, Method::LeaseKeepAlive, bytes, b"", caller);
     let mut header = None;
     header::fill(&mut header, server);
     let revision = header.as_ref().map_or(0, |header| header.revision);

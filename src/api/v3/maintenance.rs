@@ -43,7 +43,7 @@ impl Maintenance for MaintenanceService {
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
         let call = begin(&self.server, Method::Status, &request, None)?;
-        let mut response = self.server.member_status();
+        let mut response = self.server.status_for(call.id());
         header::fill(&mut response.header, &self.server);
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
         call.respond(Ok(response), revision)

@@ -23,7 +23,10 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use self::session::Session;
 use crate::{
-    api::{interceptor, leader::LeaderCheck, status::status},
+    api::{
+        interceptor::{self, Method, refuse_stream},
+        leader::LeaderCheck,
+    },
     pb::etcdserverpb::{WatchRequest, WatchResponse, watch_server::Watch},
     server::Server,
 };
@@ -48,9 +51,10 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        interceptor::check(&self.server, request.metadata()).map_err(status)?;
-        let leader = LeaderCheck::new(&self.server, request.metadata());
         let caller = interceptor::caller(request.metadata());
+        interceptor::check(&self.server, request.metadata())
+            .map_err(|error| refuse_stream(&self.server, Method::Watch, caller, error))?;
+        let leader = LeaderCheck::new(&self.server, request.metadata());
         let requests = request.into_inner();
         let session = Session::new(Arc::clone(&self.server), requests, leader, caller);
         Ok(Response::new(Box::pin(unfold(session, Session::next))))

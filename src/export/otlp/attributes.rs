@@ -100,8 +100,12 @@ fn of_rpc(event: &Event) -> Vec<(&'static str, String)> {
 /// The full name of a gRPC method, by its name in [`METHODS`](crate::trace::METHODS); `None` for
 /// what is none: HTTP, and requests of the member itself.
 pub(super) fn grpc_method(method: &str) -> Option<String> {
+    if method == "unknown method" {
+        // The conventions' word for a method that the server does not know.
+        return Some("_OTHER".to_owned());
+    }
     let package = match method.split_once('/')?.0 {
-        "KV" | "Maintenance" | "Cluster" | "Watch" | "Lease" => "etcdserverpb",
+        "KV" | "Maintenance" | "Cluster" | "Watch" | "Lease" | "Auth" => "etcdserverpb",
         "Lock" => "v3lockpb",
         "Election" => "v3electionpb",
         "Health" => "grpc.health.v1",

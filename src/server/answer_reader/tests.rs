@@ -288,7 +288,7 @@ fn a_member_that_does_not_answer_writes_the_same_and_reads_nothing() {
     let none = elsewhere.apply(KvRequest::Txn(&txn), ReplyTo::Nobody);
     assert!(answer.rows() > 100 && none.rows() == 0, "{} and {}", answer.rows(), none.rows());
     assert_eq!(answer.revision(), none.revision());
-    let hash = |space: &Space| space.store.hash_kv(0).unwrap().hash;
+    let hash = |space: &Space| space.store.hash_kv(0, 0).unwrap().hash;
     assert_eq!(hash(&here), hash(&elsewhere));
     let delete = DeleteRangeRequest { key: "k".into(), range_end: "l".into(), prev_kv: true };
     let Reply::DeleteRange { deleted, previous, .. } =

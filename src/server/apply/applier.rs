@@ -214,7 +214,7 @@ impl Applier {
                 Ok(Response::Empty)
             }
             Command::Alarm(alarm) => {
-                Ok(Response::Alarm(self.alarms.apply(&alarm, batch.backend())))
+                Ok(Response::Alarm(self.alarms.apply(id, &alarm, batch.backend())))
             }
             Command::SetVersion(version) => {
                 self.members.set_version(&version, batch.backend());

@@ -58,13 +58,19 @@ impl Batch<'_> {
             }
             KvRequest::Put(request) => {
                 check_lease(self.lessor(), request.lease)?;
-                put(&mut self.write_txn(id, reply_to), request)
+                let mut txn = self.write_txn(id, reply_to);
+                let put = put(&mut txn, request);
+                txn.note_end(put)
             }
             KvRequest::DeleteRange(request) => {
-                delete_range(&mut self.write_txn(id, reply_to), request)
+                let mut txn = self.write_txn(id, reply_to);
+                let deleted = delete_range(&mut txn, request);
+                txn.note_end(deleted)
             }
             KvRequest::Txn(request) => {
-                txn::apply(&mut self.write_txn(id, reply_to), request).map(Reply::Txn)
+                let mut txn = self.write_txn(id, reply_to);
+                let applied = txn::apply(&mut txn, request).map(Reply::Txn);
+                txn.note_end(applied)
             }
             KvRequest::Compact(request) => {
                 self.compact(id, request.revision)?;

@@ -126,6 +126,7 @@ impl Observation {
             range_end,
             start_revision: start,
             filters,
+            is_of_call: true,
             ..WatchRequest::default()
         };
         Watching::new(&self.concurrency.store, &request, QUEUE_LEN)

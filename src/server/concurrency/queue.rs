@@ -88,6 +88,7 @@ impl Concurrency {
                 key: key.clone(),
                 start_revision: ahead.revision + 1,
                 filters: Filters { puts: true, deletes: false },
+                is_of_call: true,
                 ..WatchRequest::default()
             },
             QUEUE_LEN,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use prost::Message as _;
 
-use super::{Question, Refusal};
+use super::{Asking, Question, Refusal};
 use crate::{
     pb::{
         etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest},
@@ -24,12 +24,16 @@ pub const LEASES_INTERNAL: &str = "/leases/internal";
 /// The body with which a leader answers, with status 404, that no lease has this id.
 pub const NOT_FOUND: &str = "lease not found\n";
 
+/// The header that names the client's request, so that the leader's records can be joined to it:
+/// the request, the link and the asking member, each as 16 hex digits. An etcd member ignores it.
+pub const ASKING: &str = "x-glass-request";
+
 /// Limits on the answer. The leader itself waits for apply, up to a second.
 const LIMITS: Limits = Limits { patience: Duration::from_secs(2), body: 64 << 20 };
 
 /// Asks the member at this peer URL. Returns [`Refusal::NotPrimary`] for every failure after which
-/// another attempt makes sense.
-pub(super) async fn ask(url: &str, question: Question) -> Result<View, Refusal> {
+/// another attempt makes sense, and [`Refusal::Silent`] if there was no answer.
+pub(super) async fn ask(url: &str, question: Question, asking: Asking) -> Result<View, Refusal> {
     let (path, body) = match question {
         Question::KeepAlive(id) => (LEASES, LeaseKeepAliveRequest { id }.encode_to_vec()),
         Question::TimeToLive(id, keys) => {
@@ -39,13 +43,31 @@ pub(super) async fn ask(url: &str, question: Question) -> Result<View, Refusal> 
         }
     };
     let request = Request::post(path).header(header::CONTENT_TYPE, "application/protobuf");
-    let request = request.body(body.into()).map_err(|_| Refusal::NotPrimary)?;
-    let answer = questions::ask(url, request, LIMITS).await.ok_or(Refusal::NotPrimary)?;
+    let request = request.header(ASKING, asking.text()).body(body.into());
+    let request = request.map_err(|_| Refusal::NotPrimary)?;
+    let answer = questions::ask(url, request, LIMITS).await.ok_or(Refusal::Silent)?;
     let (head, body) = answer.into_parts();
     match head.status {
         StatusCode::OK => read(question, body).ok_or(Refusal::NotPrimary),
         StatusCode::NOT_FOUND if body == NOT_FOUND => Err(Refusal::NotFound),
         _ => Err(Refusal::NotPrimary),
+    }
+}
+
+impl Asking {
+    fn text(self) -> String {
+        format!("{:016x}-{:016x}-{:016x}", self.id, self.link, self.member)
+    }
+
+    /// Reads the header of a question. One that is missing or malformed says nothing.
+    pub fn parse(text: Option<&str>) -> Asking {
+        let number = |part: &str| u64::from_str_radix(part, 16).ok().filter(|_| part.len() == 16);
+        let read = |text: &str| {
+            let mut parts = text.splitn(3, '-').map(number);
+            let [id, link, member] = [parts.next()??, parts.next()??, parts.next()??];
+            Some(Asking { id, link, member })
+        };
+        text.and_then(read).unwrap_or_default()
     }
 }
 
@@ -71,6 +93,18 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn the_header_of_a_question_is_read_back_and_a_malformed_one_says_nothing() {
+        let asking = Asking { id: 0x0203, link: u64::MAX, member: 7 };
+        let text = asking.text();
+        assert_eq!(asking, Asking::parse(Some(&text)));
+        let longer = format!("{text}0");
+        for wrong in ["", "-", &text[1..], &longer, &text.replace('-', "+"), &text[..33]] {
+            assert_eq!(Asking::default(), Asking::parse(Some(wrong)), "{wrong:?}");
+        }
+        assert_eq!(Asking::default(), Asking::parse(None));
+    }
 
     /// Goal: many questions do not use up the local ports. Method: a leader that accepts a single
     /// connection, and answers every question on it.
@@ -100,7 +134,8 @@ mod tests {
             }
         });
         for ttl in 1..=100 {
-            assert_eq!(ask(&url, Question::KeepAlive(7)).await.unwrap().ttl, ttl);
+            let view = ask(&url, Question::KeepAlive(7), Asking::default()).await.unwrap();
+            assert_eq!(view.ttl, ttl);
         }
         leader.join().unwrap();
     }

@@ -21,10 +21,14 @@ use crate::{
     clock,
     raft::Status,
     server::{
+        Error,
         lessor::{Clear, Lessor, Renewal, View},
         mvcc::Store,
         read_index::ReadIndex,
+        wait_step::WaitStep,
     },
+    set, stage,
+    trace::Reason,
 };
 
 /// Upper limit on the wait for apply (etcd: applyTimeout).
@@ -49,8 +53,41 @@ pub enum Refusal {
     NotFound,
     /// This member is not the primary; the present leader may be able to answer.
     NotPrimary,
+    /// The member that was asked gave no answer.
+    Silent,
     /// Apply did not reach the read round's index within a second.
     Behind,
+}
+
+impl Refusal {
+    /// The reason that the record of a failed step carries.
+    pub(super) fn reason(self) -> Reason {
+        match self {
+            Refusal::NotFound => Reason::LeaseNotFound,
+            Refusal::NotPrimary => Reason::NotPrimary,
+            Refusal::Silent => Reason::PeerSilent,
+            Refusal::Behind => Reason::TimeoutWaitAppliedIndex,
+        }
+    }
+}
+
+impl Question {
+    /// The lease in question, as records have it.
+    pub(super) fn lease(self) -> u64 {
+        let (Question::KeepAlive(lease) | Question::TimeToLive(lease, _)) = self;
+        lease.cast_unsigned()
+    }
+}
+
+/// Who asks for a client's request: all 0 if the asking member does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asking {
+    /// The id of the request.
+    pub(super) id: u64,
+    /// Joins the record of the question to that of the answer.
+    pub(super) link: u64,
+    /// The member that asks.
+    pub(super) member: u64,
 }
 
 /// Answers questions about leases while this member leads.
@@ -91,14 +128,31 @@ impl Primary {
             return Err(Refusal::NotPrimary);
         }
         let committed = self.reads.committed(id).await.map_err(|_| Refusal::NotPrimary)?;
-        let applied = timeout(APPLY_TIMEOUT, self.reads.applied(committed)).await;
-        applied.map_err(|_| Refusal::Behind)?.map_err(|_| Refusal::NotPrimary)?;
+        let applied = self.reads.wait_applied(id, committed, APPLY_TIMEOUT).await;
+        applied.map_err(|error| match error {
+            Error::TimeoutWaitAppliedIndex => Refusal::Behind,
+            _ => Refusal::NotPrimary,
+        })?;
         // If it was demoted meanwhile, its lessor has no deadlines.
         if self.leads() { Ok(()) } else { Err(Refusal::NotPrimary) }
     }
 
-    /// Answers request `id`, which is 0 for another member's client.
-    pub async fn answer(&self, id: u64, question: Question) -> Result<View, Refusal> {
+    /// Answers the question of another member for its client's request.
+    pub async fn serve(&self, asking: Asking, question: Question) -> Result<View, Refusal> {
+        let Asking { id, link, member } = asking;
+        let renews = matches!(question, Question::KeepAlive(_));
+        let lease = question.lease();
+        let mut span = stage!(LeaseServe, id, lease = lease, member = member, renews = renews);
+        span.link(link);
+        let mut step = WaitStep::begin(span);
+        let view = self.answer(id, question).await;
+        let view = step.end_for(view, |refusal| refusal.reason())?;
+        set!(step.span, LeaseServe, ttl = view.ttl, keys = view.keys.len());
+        Ok(view)
+    }
+
+    /// Answers request `id`.
+    pub(super) async fn answer(&self, id: u64, question: Question) -> Result<View, Refusal> {
         match question {
             Question::KeepAlive(lease) => {
                 let renewed = timeout(REVOKE_TIMEOUT, self.renew(id, lease)).await;
@@ -155,7 +209,7 @@ mod tests {
     use super::*;
     use crate::{
         raft::Leadership,
-        server::{Error, ids::RequestIds},
+        server::ids::RequestIds,
         storage::backend::{self, Backend},
     };
 

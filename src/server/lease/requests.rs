@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Primary, Question, Refusal, forward};
+use super::{Asking, Primary, Question, Refusal, forward};
 use crate::{
     pb::etcdserverpb::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesResponse, LeaseRevokeRequest,
@@ -85,7 +85,16 @@ impl LeaseServer {
         from.ready(id, self.proposer.settings.request_timeout).await?;
         let keys = if with_keys { self.primary.lessor().keys_bytes(lease) } else { 0 };
         let unsent = from.hold(keys);
-        Ok((self.ask_leader(id, Question::TimeToLive(lease, with_keys)).await?, unsent))
+        let (is_forwarded, lease_id) = (!self.proposer.leads(), lease.cast_unsigned());
+        let span = stage!(LeaseRemaining, id, lease = lease_id, forwarded = is_forwarded);
+        let mut step = WaitStep::begin(span);
+        let view = self.ask_leader(id, Question::TimeToLive(lease, with_keys)).await;
+        let view = step.end(view)?;
+        if let Some(View { ttl, granted, keys }) = &view {
+            let keys = keys.len();
+            set!(step.span, LeaseRemaining, ttl = *ttl, granted = *granted, keys = keys);
+        }
+        Ok((view, unsent))
     }
 
     /// Lease.LeaseLeases: every lease whose grant was acknowledged before the call, and none whose
@@ -97,7 +106,9 @@ impl LeaseServer {
     ) -> Result<LeaseLeasesResponse, Error> {
         self.primary.reads.linearize(id).await?;
         from.ready(id, self.proposer.settings.request_timeout).await?;
+        let mut span = stage!(LeaseList, id);
         let leases = self.primary.lessor().list();
+        set!(span, LeaseList, leases = leases.len());
         let leases = leases.into_iter().map(|id| LeaseStatus { id }).collect();
         Ok(LeaseLeasesResponse { header: None, leases })
     }
@@ -110,7 +121,9 @@ impl LeaseServer {
                     Ok(view) => return Ok(Some(view)),
                     Err(Refusal::NotFound) => return Ok(None),
                     Err(Refusal::Behind) => return Err(Error::TimeoutWaitAppliedIndex),
-                    Err(Refusal::NotPrimary) => tokio::time::sleep(PAUSE).await,
+                    Err(Refusal::NotPrimary | Refusal::Silent) => {
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
             }
         };
@@ -128,11 +141,30 @@ impl LeaseServer {
         }
         let Some(member) = self.members.get(leader) else { return Err(Refusal::NotPrimary) };
         for url in &member.peer_urls {
-            match forward::ask(url, question).await {
-                Err(Refusal::NotPrimary) => {}
+            match self.forward(id, (leader, url), question).await {
+                Err(Refusal::NotPrimary | Refusal::Silent) => {}
                 answer => return answer,
             }
         }
         Err(Refusal::NotPrimary)
+    }
+
+    /// Asks the leader at one of its URLs.
+    async fn forward(
+        &self,
+        id: u64,
+        (leader, url): (u64, &str),
+        question: Question,
+    ) -> Result<View, Refusal> {
+        // An id of this member is a number that no other question has.
+        let link = self.proposer.ids.next(false);
+        let mut span = stage!(LeaseForward, id, lease = question.lease(), leader = leader);
+        span.link(link);
+        let mut step = WaitStep::begin(span);
+        let asking = Asking { id, link, member: self.proposer.member_id };
+        let view = forward::ask(url, question, asking).await;
+        let view = step.end_for(view, |refusal| refusal.reason())?;
+        set!(step.span, LeaseForward, ttl = view.ttl);
+        Ok(view)
     }
 }

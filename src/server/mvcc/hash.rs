@@ -32,7 +32,7 @@ use bytes::Bytes;
 
 use super::{Index, Revision, Store, tree_index::Portion};
 use crate::{
-    server::Error,
+    server::{Error, error::note},
     storage::backend::{Bucket, Cut},
 };
 
@@ -62,20 +62,33 @@ struct Input {
 }
 
 impl Store {
-    /// Hashes the key space at main revision `revision` (0: the newest). Reads the whole bucket.
-    pub(crate) fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
+    /// Hashes the key space at main revision `revision` (0: the newest), for request `id`. Reads
+    /// the whole bucket.
+    pub(crate) fn hash_kv(&self, id: u64, revision: i64) -> Result<HashKv, Error> {
+        let mut span = crate::stage!(MvccHash, id, asked = revision.max(0));
+        let (hashed, rows) = note(&mut span, self.hash_rows(revision))?;
+        let HashKv { hash_revision, compacted, .. } = hashed;
+        let (at, compacted) = (hash_revision, compacted.max(0));
+        crate::set!(span, MvccHash, revision = at, compacted = compacted, rows = rows);
+        Ok(hashed)
+    }
+
+    /// The hash, and the number of rows in it.
+    fn hash_rows(&self, revision: i64) -> Result<(HashKv, u64), Error> {
         let Input { answer, keep, rows } = loop {
             if let Some(input) = self.hash_input(revision)? {
                 break input;
             }
         };
         let mut hash = crc32c::crc32c(Bucket::Key.name().as_bytes());
+        let mut counted = 0;
         let rows = self.backend.rows(&rows);
         for (key, value) in rows.filter(|(key, _)| counts(key, &answer, &keep)) {
             hash = crc32c::crc32c_append(hash, &key);
             hash = crc32c::crc32c_append(hash, &value);
+            counted += 1;
         }
-        Ok(HashKv { hash, ..answer })
+        Ok((HashKv { hash, ..answer }, counted))
     }
 
     /// Returns `None` if a compaction was applied meanwhile: then the walk begins again.

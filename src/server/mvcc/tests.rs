@@ -103,7 +103,7 @@ impl Space {
     }
 
     fn hash(&self, revision: i64) -> u32 {
-        self.store.hash_kv(revision).unwrap().hash
+        self.store.hash_kv(0, revision).unwrap().hash
     }
 
     fn restart(self) -> Space {
@@ -340,15 +340,15 @@ fn hashes_equal_etcds() {
     space.compact_rows(8);
     assert_eq!(space.hash(0), 4_041_485_580);
     assert_eq!(space.hash(9), 3_741_044_977);
-    assert_eq!(space.store.hash_kv(7), Err(Error::Compacted));
-    assert_eq!(space.store.hash_kv(100), Err(Error::FutureRevision));
+    assert_eq!(space.store.hash_kv(0, 7), Err(Error::Compacted));
+    assert_eq!(space.store.hash_kv(0, 100), Err(Error::FutureRevision));
     space.compact_rows(10);
     assert_eq!(space.hash(0), 1_933_568_455);
     assert_eq!(space.put("z", "9"), 11);
     let mut space = space.restart();
     assert_eq!(space.hash(0), 3_963_851_162);
     space.put("z", "9");
-    let hash = space.store.hash_kv(11).unwrap();
+    let hash = space.store.hash_kv(0, 11).unwrap();
     assert_eq!((hash.revision, hash.compacted, hash.hash_revision), (12, 10, 11));
 }
 

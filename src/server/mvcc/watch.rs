@@ -102,6 +102,8 @@ pub(crate) struct WatchRequest {
     pub(crate) range_end: Bytes,
     /// The first main revision to watch; 0: the next one.
     pub(crate) start_revision: i64,
+    /// Whether a waiting call of the member has it, and no client's stream.
+    pub(crate) is_of_call: bool,
     pub(crate) filters: Filters,
 }
 
@@ -200,8 +202,15 @@ impl State {
         // Recorded before it happens, because the stream may send the notice at once. Queues are
         // filled under the lock only, so if there is room now, there is room below.
         if trace::kept(id) && watcher.queue.has_room(notice.bytes()) {
-            let watch_id = watcher.watch_id;
-            crate::mark!(WatchQueue, id, watcher = number, watch_id = watch_id, depth = depth);
+            crate::mark!(
+                WatchQueue,
+                id,
+                watcher = number,
+                watch_id = watcher.watch_id,
+                depth = depth,
+                created_by = watcher.id,
+                of_call = watcher.is_of_call
+            );
         }
         match watcher.queue.try_send(notice) {
             // A stream that has no reader any more is about to remove its watchers.
@@ -289,6 +298,7 @@ impl WatchStream {
         let number = state.newest;
         let watcher = Watcher {
             id: request.id,
+            is_of_call: request.is_of_call,
             watch_id,
             keys,
             filters: request.filters,

@@ -18,7 +18,7 @@ use crate::{
         etcdserverpb::{RangeRequest, TxnRequest},
         mvccpb::{Event, KeyValue, event::EventType},
     },
-    server::{Error, lessor::Lessor},
+    server::{Error, error::note, lessor::Lessor},
     storage::backend::Bucket,
     trace::Span,
 };
@@ -60,6 +60,11 @@ impl WriteTxn<'_, '_> {
         &self.batch.store.lessor
     }
 
+    /// Records why the transaction is refused, if it is. Nothing has been written then.
+    pub(crate) fn note_end<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        note(&mut self.span, result)
+    }
+
     /// Whether a key existed before the transaction.
     pub(crate) fn existed(&self, key: &[u8]) -> bool {
         self.batch.index.tree.get(key, self.begin).is_some()
@@ -94,7 +99,7 @@ impl WriteTxn<'_, '_> {
         let encoded = Bytes::from(row.encode_to_vec());
         self.batch.backend.put(Bucket::Key, &revision.row_key(), encoded);
         self.batch.store.lessor.attach(self.id, key, lease);
-        self.note(EventType::Put, row);
+        self.note_event(EventType::Put, row);
         revision.main
     }
 
@@ -118,10 +123,10 @@ impl WriteTxn<'_, '_> {
         let row = KeyValue { key, ..KeyValue::default() };
         let encoded = Bytes::from(row.encode_to_vec());
         self.batch.backend.put(Bucket::Key, &revision.tombstone_key(), encoded);
-        self.note(EventType::Delete, KeyValue { mod_revision: revision.main, ..row });
+        self.note_event(EventType::Delete, KeyValue { mod_revision: revision.main, ..row });
     }
 
-    fn note(&mut self, kind: EventType, kv: KeyValue) {
+    fn note_event(&mut self, kind: EventType, kv: KeyValue) {
         if let Some(events) = &mut self.events {
             events.push(Event { r#type: kind as i32, kv: Some(kv), prev_kv: None });
         }

@@ -382,6 +382,7 @@ impl<'a> Looked<'a> {
             | Relation::Cause
             | Relation::Aftermath
             | Relation::Stall
+            | Relation::Part
             | Relation::Round => match self.leader {
                 None => Part::Unknown,
                 Some(leader) if leader == member => Part::Leader,

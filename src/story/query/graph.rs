@@ -15,7 +15,11 @@
 
 use crate::{
     field, fields,
-    story::{Event, Recording, order::Order, query::Story},
+    story::{
+        Event, Recording,
+        order::Order,
+        query::{Relation, Story},
+    },
     trace::{message, record::Kind, stage::Stage},
 };
 
@@ -116,6 +120,8 @@ pub struct Heard {
     pub sent: Option<usize>,
     /// 0: from apply; 1: caught up. `None` if the send was not captured.
     pub path: Option<u64>,
+    /// The lock, campaign or observe call whose watcher it is. `None` for a client's stream.
+    pub call: Option<u64>,
 }
 
 /// The causes behind a story.
@@ -137,6 +143,8 @@ pub struct Graph {
     pub stored: Vec<Stored>,
     /// The watchers that received it.
     pub heard: Vec<Heard>,
+    /// Positions of the questions to the leader over HTTP.
+    pub forwards: Vec<usize>,
     /// Number of messages in the story: captured sends, and receives whose send was not captured.
     pub messages: usize,
 }
@@ -175,6 +183,7 @@ impl Graph {
             confirmed_by: round.map_or(Vec::new(), |round| steps.confirmed_by(round)),
             stored: steps.stored(),
             heard: steps.heard(),
+            forwards: steps.all(Stage::LeaseForward).collect(),
             messages: steps.messages(),
         }
     }
@@ -198,7 +207,9 @@ pub(super) type Ends = (Option<usize>, Option<usize>);
 
 impl<'a> Steps<'a> {
     pub(super) fn new(recording: &'a Recording, order: &'a Order, story: &Story) -> Steps<'a> {
-        let list = story.steps.iter().map(|step| step.event).collect();
+        // Requests that the member has made for this one have entries and disks of their own.
+        let own = story.steps.iter().filter(|step| step.relation != Relation::Part);
+        let list = own.map(|step| step.event).collect();
         Steps { recording, order, list }
     }
 
@@ -391,13 +402,15 @@ impl<'a> Steps<'a> {
             let [watcher, watch_id] = fields!(event, WatchQueue | WatchSend: watcher, watch_id);
             let known = heard.iter().position(|one| (one.member, one.watcher) == (member, watcher));
             let known = known.unwrap_or_else(|| {
-                let (queued, sent, path) = (None, None, None);
-                heard.push(Heard { member, watcher, watch_id, queued, sent, path });
+                let (queued, sent, path, call) = (None, None, None, None);
+                heard.push(Heard { member, watcher, watch_id, queued, sent, path, call });
                 heard.len() - 1
             });
             let one = &mut heard[known];
             if is_queue {
                 one.queued = one.queued.or(Some(at));
+                let [creator, of_call] = fields!(event, WatchQueue: created_by, of_call);
+                one.call = (of_call != 0).then_some(creator);
             } else if one.sent.is_none() {
                 (one.sent, one.path) = (Some(at), Some(field!(event, WatchSend, path)));
             }

@@ -86,14 +86,22 @@ pub fn critical_path(
     let serving = event.member;
     chain.arrive(serving, rpc);
     let is_proposed = steps.start(Stage::RaftPropose, serving).is_some();
+    // A call without a lease waits for one first.
+    chain.whole(Stage::SessionGrant, serving);
     if is_proposed || story.entry.is_some() {
         chain.write(serving, story, graph);
         chain.wait(serving);
+    } else if steps.start(Stage::LeaseForward, serving).is_some() {
+        chain.forward(graph);
     } else if steps.start(Stage::ReadIndexWait, serving).is_some() {
         chain.ask(serving, graph);
         chain.read(serving);
     } else if steps.start(Stage::MvccRange, serving).is_some() {
         chain.read(serving);
+    } else {
+        for stage in [Stage::MvccHash, Stage::BackendHash] {
+            chain.whole(stage, serving);
+        }
     }
     chain.until(Some(Edge::End(rpc)));
     chain.leave(serving);
@@ -171,13 +179,10 @@ impl Steps<'_> {
         field!(self.event(at), RaftPropose | ReadIndexRound | ReadIndexWait, woken)
     }
 
-    /// Where the raft thread of a member takes what belongs to an id: a proposal or a question of
-    /// its own (`from` 0), or another member's message.
-    fn inbox(&self, member: u8, id: u64, from: u64) -> Option<usize> {
-        self.all(Stage::RaftInbox).find(|at| {
-            let event = self.event(*at);
-            (event.member, event.id) == (member, id) && field!(event, RaftInbox, from) == from
-        })
+    /// Whether the raft thread of this member takes here what belongs to an id.
+    fn is_inbox(&self, at: usize, member: u8, id: u64) -> bool {
+        let event = self.event(at);
+        (event.member, event.id) == (member, id)
     }
 
     /// Whether the event is a message of this type.
@@ -250,6 +255,9 @@ impl Chain<'_> {
         let (from, to) = (self.point(self.from), self.point(to));
         match (from.stage, to.stage) {
             (Stage::RaftSend, Stage::RaftReceive) => Wait::Network,
+            (Stage::LeaseForward, Stage::LeaseServe) | (Stage::LeaseServe, Stage::LeaseForward) => {
+                Wait::Network
+            }
             (stage, same) if stage == same && (from.side, to.side) == (Side::Start, Side::End) => {
                 Wait::Step(stage)
             }
@@ -309,8 +317,19 @@ impl Chain<'_> {
     }
 
     /// Advances to the raft thread's taking of what belongs to a read round, if that was captured.
+    /// A member may have sent several messages about one round: the one at which the chain stands
+    /// was taken after it had arrived.
     fn perhaps_inbox(&mut self, member: u8, round: u64, from: u64) {
-        if let Some(at) = self.steps.inbox(member, round, from)
+        let steps = self.steps;
+        let arrived = match self.from {
+            Edge::End(at) if steps.event(at).stage == Stage::RaftReceive => steps.rank(at),
+            _ => 0,
+        };
+        let mut taken = steps.all(Stage::RaftInbox).filter(|at| steps.is_inbox(*at, member, round));
+        let taken = taken.find(|at| {
+            field!(steps.event(*at), RaftInbox, from) == from && arrived <= steps.rank(*at)
+        });
+        if let Some(at) = taken
             && !self.is_broken
         {
             self.until_taken(Edge::End(at), Taker::Raft);
@@ -333,7 +352,8 @@ impl Chain<'_> {
     fn write(&mut self, serving: u8, story: &Story, graph: &Graph) {
         let steps = self.steps;
         self.until(steps.start(Stage::RaftPropose, serving));
-        self.step(steps.inbox(serving, story.id, 0));
+        let inbox = steps.all(Stage::RaftInbox).find(|at| steps.is_inbox(*at, serving, story.id));
+        self.step(inbox);
         match (graph.quorum.leader, story.entry) {
             (Some(leader), Some((_, index))) => self.replicate(serving, leader, index, graph),
             _ => self.until(None),
@@ -344,6 +364,31 @@ impl Chain<'_> {
         }
         self.until(steps.end(Stage::ApplyEntry, serving));
         self.answer(steps.first(Stage::RaftPropose, serving));
+    }
+
+    /// A step of the member, if it has ended.
+    fn whole(&mut self, stage: Stage, serving: u8) {
+        if let Some(end) = self.last_end(stage, serving) {
+            self.until(self.steps.start(stage, serving));
+            self.until(Some(end));
+        }
+    }
+
+    /// The last question to the leader over HTTP, whose answer was the request's.
+    fn forward(&mut self, graph: &Graph) {
+        let steps = self.steps;
+        let Some(forward) = graph.forwards.last().copied() else { return self.until(None) };
+        let link = steps.event(forward).link;
+        let served = steps.all(Stage::LeaseServe).find(|at| steps.event(*at).link == link);
+        self.until(Some(Edge::Start(forward)));
+        let Some(served) = served else {
+            self.until(None);
+            return self.until(Some(Edge::End(forward)));
+        };
+        self.until(Some(Edge::Start(served)));
+        self.ask(steps.event(served).member, graph);
+        self.until(Some(Edge::End(served)));
+        self.until(Some(Edge::End(forward)));
     }
 
     /// The waits that follow a call's own entry, or precede its read: for the lock, for the end of

@@ -18,6 +18,7 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
         Stage::TxnBranch => Some(chosen(event)),
         Stage::MvccRange => ranged(event),
         Stage::TreeIndexGet => looked_up(event),
+        Stage::WatchQueue => queued(event),
         _ => None,
     }
 }
@@ -80,6 +81,14 @@ fn chosen(event: &Event) -> String {
         _ => format!("which is {operations} operations"),
     };
     format!("{why}, so {whose} carries out its {list} list, {operations}.")
+}
+
+/// A watcher inside a waiting call is that call.
+fn queued(event: &Event) -> Option<String> {
+    let [creator, of_call] = fields!(event, WatchQueue: created_by, of_call);
+    (of_call != 0).then(|| {
+        format!("The event enters the queue of request {creator:016x}, a call that waits for it.")
+    })
 }
 
 fn ranged(event: &Event) -> Option<String> {

@@ -184,6 +184,7 @@ impl Session {
             key: request.key.clone(),
             range_end: request.range_end.clone(),
             start_revision: request.start_revision,
+            is_of_call: false,
             filters: Filters::new(&request.filters),
         };
         let (watch_id, revision) = match self.stream.create(&wanted) {

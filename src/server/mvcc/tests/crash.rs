@@ -31,7 +31,7 @@ pub(super) fn summary(store: &Store) -> Summary {
         consistent_index: store.backend().consistent_index().0,
         revision: store.revision(),
         compacted: store.compacted(),
-        hash: store.hash_kv(0).unwrap().hash,
+        hash: store.hash_kv(0, 0).unwrap().hash,
         keys: kvs.iter().map(|kv| show(&kv.key)).collect(),
     }
 }

@@ -48,10 +48,10 @@ fn the_compacted_revision_has_the_hash_of_the_rows_that_etcd_leaves() {
     let at_7 = crc32c(&[b"key", &k6, d6, &k7, a7]);
     space.compact(5).unwrap();
     loop {
-        let hash = space.store.hash_kv(5).unwrap();
+        let hash = space.store.hash_kv(0, 5).unwrap();
         assert_eq!(hash, HashKv { hash: at_5, revision: 7, compacted: 5, hash_revision: 5 });
         assert_eq!([6, 7, 0].map(|revision| space.hash(revision)), [at_6, at_7, at_7]);
-        assert_eq!(space.store.hash_kv(4), Err(Error::Compacted));
+        assert_eq!(space.store.hash_kv(0, 4), Err(Error::Compacted));
         if !space.store.step_compaction(1) {
             break;
         }
@@ -60,7 +60,7 @@ fn the_compacted_revision_has_the_hash_of_the_rows_that_etcd_leaves() {
     assert_eq!(space.hash(5), at_5);
     space.compact_rows(7);
     assert_eq!(space.hash(7), at_7);
-    assert_eq!(space.store.hash_kv(6), Err(Error::Compacted));
+    assert_eq!(space.store.hash_kv(0, 6), Err(Error::Compacted));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_hash_does_not_depend_on_how_far_the_compaction_is() {
         loop {
             let hashes: Vec<_> = (compacted..=newest).map(|at| space.hash(at)).collect();
             assert_eq!(hashes, due, "{history:?}, compacted {compacted}");
-            assert_eq!(space.store.hash_kv(compacted - 1), Err(Error::Compacted));
+            assert_eq!(space.store.hash_kv(0, compacted - 1), Err(Error::Compacted));
             if !space.store.step_compaction(1) {
                 break;
             }

@@ -214,7 +214,7 @@ fn a_hash_releases_the_index_between_its_steps() {
         batch.kv(1, KvRequest::Put(&put), ReplyTo::Client).unwrap();
     }
     drop(batch);
-    let before = space.store.hash_kv(0).unwrap();
+    let before = space.store.hash_kv(0, 0).unwrap();
     let times = at("mvcc-hash-step", &space.store, |store, time| {
         assert!(store.index.try_write().is_ok(), "apply would have to wait");
         let mut batch = store.batch();
@@ -228,15 +228,15 @@ fn a_hash_releases_the_index_between_its_steps() {
             batch.kv(3, KvRequest::Compact(&compact), ReplyTo::Client).unwrap();
         }
     });
-    let same = space.store.hash_kv(before.hash_revision).unwrap();
+    let same = space.store.hash_kv(0, before.hash_revision).unwrap();
     assert_eq!((same.hash, same.compacted), (before.hash, -1));
     assert_eq!(times.load(Ordering::Acquire), 1);
     // The compaction stops the second walk, and the third one completes.
-    let after = space.store.hash_kv(0).unwrap();
+    let after = space.store.hash_kv(0, 0).unwrap();
     assert_eq!((after.hash_revision, after.compacted), (after.revision, after.revision));
     assert_eq!(times.load(Ordering::Acquire), 3);
     fail::remove("mvcc-hash-step");
-    assert_eq!(space.store.hash_kv(0), Ok(after));
+    assert_eq!(space.store.hash_kv(0, 0), Ok(after));
 }
 
 /// A key space with more keys than are visited before the index is released.

@@ -64,6 +64,8 @@ pub(super) enum Pending {
 pub(super) struct Watcher {
     /// The id of the request that created it.
     pub(super) id: u64,
+    /// Whether a waiting call of the member has it, and no client's stream.
+    pub(super) is_of_call: bool,
     pub(super) watch_id: i64,
     pub(super) keys: Keys,
     pub(super) filters: Filters,

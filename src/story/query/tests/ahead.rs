@@ -279,6 +279,10 @@ fn behind_long_reads() -> Recording {
     for begun in [first, second] {
         script.recording.events[begun].set(Stage::ReadThread.slot("limit"), 2);
     }
+    // The second has its permit, and its thread begins only after the read has begun to wait.
+    let late = &mut script.recording.events[second];
+    late.at_ns += 5_000;
+    late.set(Stage::ReadThread.slot("waited"), 5_000);
     let rpc = script.begin(0, Stage::Rpc, OWN);
     let queue = script.begin(0, Stage::ReadQueue, OWN);
     script.now_ns += SLOW_NS;

@@ -1,0 +1,482 @@
+//! Each RPC, with each kind of its results, on a leader and on a follower: exactly these stages on
+//! each member that worked for it.
+//!
+//! [`rows`] is the table. Every row is called twice, so it says what the member does that is asked,
+//! what the leader does for it, and what the third member does. The leader that is asked itself
+//! does both parts, without the question between them.
+
+use std::collections::BTreeSet;
+
+use glass_etcd::{
+    pb::{
+        etcdserverpb::{
+            AlarmRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest, HashRequest,
+            LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest,
+            LeaseTimeToLiveRequest, MemberListRequest, PutRequest, RangeRequest, RequestOp,
+            StatusRequest, TxnRequest, request_op::Request as Op,
+        },
+        v3electionpb::{CampaignRequest, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest},
+        v3lockpb::{LockRequest, UnlockRequest},
+    },
+    story::{Event, Recording, query},
+    trace::{Family, Kind, Reason, Stage},
+};
+use prost::Message;
+use tonic_health::pb::HealthCheckRequest;
+
+use super::{Scene, order::SAMPLED, told::place_of};
+use crate::raw::{Call, Raw};
+
+/// A request, its result, and the stages that it must leave.
+struct Row {
+    what: &'static str,
+    method: &'static str,
+    path: &'static str,
+    body: Vec<u8>,
+    header: Option<(&'static str, &'static str)>,
+    code: u32,
+    reason: Option<Reason>,
+    /// Stages of the member that is asked which fail for this reason, beside `rpc`.
+    failing: &'static str,
+    /// Stages of the member that is asked, beside `rpc`.
+    asked: Stages,
+    /// Stages of the leader, if another member is asked.
+    leader: Stages,
+    /// Stages of a member that is neither.
+    third: Stages,
+}
+
+/// Lists of names of stages.
+type Stages = &'static [&'static str];
+
+/// A call is checked, and its caller is noted.
+const CHECKED: &str = "rpc.validate";
+/// Proposed by the member that is asked, after the check of its backlog.
+const PROPOSED: &str = "auth.authenticate admit raft.propose raft.inbox";
+const ROOM: &str = "quota.check";
+/// The entry on every member.
+const ENTRY: &str = "raft.entry apply.entry";
+/// An entry of KV or of a lease.
+const APPLIED: &str = "raft.entry apply.entry auth.authorize";
+const PUT: &str = "mvcc.write tree_index.put buffer.put";
+const DELETED: &str = "mvcc.write tree_index.tombstone buffer.put";
+const COMPARED: &str = "txn.compare txn.branch";
+const ROUND: &str = "read_index.wait read.wait_applied";
+const READ: &str = "mvcc.range tree_index.get buffer.get";
+const SERIALIZABLE: Stages = &[CHECKED, "auth.authenticate", READ];
+const LINEARIZABLE: Stages = &[CHECKED, "auth.authenticate", ROUND, READ];
+
+/// Whether a value is in the buffer or in the file is chance, and `traces::gets` checks it.
+const BY_CHANCE: Stage = Stage::BackendGet;
+
+/// Stages that only a member has which asks the leader, or is asked as the leader.
+const BETWEEN: [Stage; 2] = [Stage::LeaseForward, Stage::LeaseServe];
+
+fn row(what: &'static str, path: &'static str, body: &impl Message) -> Row {
+    let method = path.rsplit_once('.').unwrap().1;
+    let body = body.encode_to_vec();
+    Row {
+        what,
+        method,
+        path,
+        body,
+        header: None,
+        code: 0,
+        reason: None,
+        failing: "",
+        asked: &[],
+        leader: &[],
+        third: &[],
+    }
+}
+
+impl Row {
+    fn fails(self, code: u32, reason: Reason, failing: &'static str) -> Row {
+        Row { code, reason: Some(reason), failing, ..self }
+    }
+
+    /// The stages of the member that is asked.
+    fn on(self, asked: Stages) -> Row {
+        Row { asked, ..self }
+    }
+
+    /// The stages of every other member.
+    fn others(self, others: Stages) -> Row {
+        Row { leader: others, third: others, ..self }
+    }
+
+    /// The stages of the leader, of which the third member has none.
+    fn leader(self, leader: Stages) -> Row {
+        Row { leader, ..self }
+    }
+
+    /// The stages that member `m{at}` must have.
+    fn expected(&self, at: usize, [leader, asked]: [usize; 2]) -> BTreeSet<Stage> {
+        let of = |lists: Stages| {
+            let named = |name: &str| Stage::from_name(name).unwrap_or_else(|| panic!("{name}"));
+            let names = lists.iter().flat_map(|list| list.split_whitespace());
+            names.map(named).collect::<BTreeSet<Stage>>()
+        };
+        if at != asked {
+            return of(if at == leader { self.leader } else { self.third });
+        }
+        let mut all = of(self.asked);
+        all.extend([Stage::Rpc, Stage::RpcContext]);
+        if leader == asked {
+            all.extend(of(self.leader));
+            all.retain(|stage| !BETWEEN.contains(stage));
+        }
+        all
+    }
+}
+
+fn range(key: &'static str) -> RangeRequest {
+    RangeRequest { key: key.into(), ..RangeRequest::default() }
+}
+
+fn put(key: &'static str) -> PutRequest {
+    PutRequest { key: key.into(), ..PutRequest::default() }
+}
+
+fn txn(operations: impl IntoIterator<Item = Op>) -> TxnRequest {
+    let op = |request| RequestOp { request: Some(request) };
+    TxnRequest { success: operations.into_iter().map(op).collect(), ..TxnRequest::default() }
+}
+
+const RANGE_PATH: &str = "/etcdserverpb.KV/Range";
+const PUT_PATH: &str = "/etcdserverpb.KV/Put";
+const TXN_PATH: &str = "/etcdserverpb.KV/Txn";
+
+fn of_ranges() -> Vec<Row> {
+    let refused: Stages = &[CHECKED, "auth.authenticate", ROUND, "mvcc.range"];
+    vec![
+        row("a range", RANGE_PATH, &range("each/1")).on(LINEARIZABLE),
+        row("serializable", RANGE_PATH, &RangeRequest { serializable: true, ..range("each/1") })
+            .on(SERIALIZABLE),
+        row("of no key", RANGE_PATH, &range(""))
+            .fails(3, Reason::EmptyKey, "rpc.validate")
+            .on(&[CHECKED]),
+        row("of the future", RANGE_PATH, &RangeRequest { revision: 1 << 40, ..range("each/1") })
+            .fails(11, Reason::FutureRevision, "mvcc.range")
+            .on(refused),
+        row("of the past", RANGE_PATH, &RangeRequest { revision: 1, ..range("each/1") })
+            .fails(11, Reason::Compacted, "mvcc.range")
+            .on(refused),
+    ]
+}
+
+fn of_puts() -> Vec<Row> {
+    let keeps = PutRequest { ignore_value: true, ..put("each/none") };
+    let delete = DeleteRangeRequest { key: "each/1".into(), ..DeleteRangeRequest::default() };
+    const DELETE: &str = "/etcdserverpb.KV/DeleteRange";
+    vec![
+        row("a put", PUT_PATH, &put("each/1"))
+            .on(&[CHECKED, ROOM, PROPOSED, APPLIED, PUT])
+            .others(&[APPLIED, PUT]),
+        row("with the previous", PUT_PATH, &PutRequest { prev_kv: true, ..put("each/1") })
+            .on(&[CHECKED, ROOM, PROPOSED, APPLIED, PUT, READ])
+            .others(&[APPLIED, PUT]),
+        row("of no key", PUT_PATH, &put(""))
+            .fails(3, Reason::EmptyKey, "rpc.validate")
+            .on(&[CHECKED]),
+        row("of no lease", PUT_PATH, &PutRequest { lease: 77, ..put("each/1") })
+            .fails(5, Reason::LeaseNotFound, "apply.entry raft.propose")
+            .on(&[CHECKED, ROOM, PROPOSED, APPLIED])
+            .others(&[APPLIED]),
+        row("that keeps no value", PUT_PATH, &keeps)
+            .fails(3, Reason::KeyNotFound, "mvcc.write apply.entry raft.propose")
+            .on(&[CHECKED, ROOM, PROPOSED, APPLIED, "mvcc.write", READ])
+            .others(&[APPLIED, "mvcc.write", READ]),
+        row("a deletion", DELETE, &delete)
+            .on(&[CHECKED, PROPOSED, APPLIED, DELETED])
+            .others(&[APPLIED, DELETED]),
+        row("of no key", DELETE, &DeleteRangeRequest::default())
+            .fails(3, Reason::EmptyKey, "rpc.validate")
+            .on(&[CHECKED]),
+    ]
+}
+
+fn of_txns() -> Vec<Row> {
+    const COMPACT: &str = "/etcdserverpb.KV/Compact";
+    let twice = txn(["each/2"; 2].map(|key| Op::RequestPut(put(key))));
+    let future = RangeRequest { revision: 1 << 40, ..range("each/2") };
+    let future = txn([Op::RequestPut(put("each/2")), Op::RequestRange(future)]);
+    let at = |revision| CompactionRequest { revision, physical: false };
+    vec![
+        row("that writes", TXN_PATH, &txn([Op::RequestPut(put("each/2"))]))
+            .on(&[CHECKED, ROOM, PROPOSED, APPLIED, PUT])
+            .others(&[APPLIED, PUT]),
+        row("that reads", TXN_PATH, &txn([Op::RequestRange(range("each/2"))])).on(LINEARIZABLE),
+        row("a key twice", TXN_PATH, &twice)
+            .fails(3, Reason::DuplicateKey, "rpc.validate")
+            .on(&[CHECKED]),
+        row("of the future", TXN_PATH, &future)
+            .fails(11, Reason::FutureRevision, "mvcc.write apply.entry raft.propose")
+            .on(&[CHECKED, ROOM, PROPOSED, APPLIED, "mvcc.write"])
+            .others(&[APPLIED, "mvcc.write"]),
+        row("of the past", COMPACT, &at(1))
+            .fails(11, Reason::Compacted, "apply.entry raft.propose")
+            .on(&[PROPOSED, APPLIED])
+            .others(&[APPLIED]),
+        row("of the future", COMPACT, &at(1 << 40))
+            .fails(11, Reason::FutureRevision, "apply.entry raft.propose")
+            .on(&[PROPOSED, APPLIED])
+            .others(&[APPLIED]),
+    ]
+}
+
+fn of_leases() -> Vec<Row> {
+    const GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
+    const REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
+    const RENEW: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+    const ASK: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
+    const GRANTED: Stages = &[ROOM, PROPOSED, APPLIED, "lease.grant"];
+    const FORWARDED: [Stages; 2] = [&["lease.renew lease.forward"], &["lease.serve", ROUND]];
+    const ASKED: Stages = &["lease.remaining lease.forward"];
+    let grant = |ttl, id| LeaseGrantRequest { ttl, id };
+    let ask = |id, keys| LeaseTimeToLiveRequest { id, keys };
+    let of_all: Stages = &[APPLIED, "lease.grant"];
+    let [renews, serves] = FORWARDED;
+    vec![
+        row("a grant", GRANT, &grant(600, 0)).on(GRANTED).others(of_all),
+        row("of an id again", GRANT, &grant(600, 9001))
+            .fails(9, Reason::LeaseExists, "lease.grant apply.entry raft.propose")
+            .on(GRANTED)
+            .others(of_all),
+        row("for too long", GRANT, &grant(i64::MAX, 0))
+            .fails(11, Reason::LeaseTtlTooLarge, "lease.grant apply.entry raft.propose")
+            .on(GRANTED)
+            .others(of_all),
+        row("a renewal", RENEW, &LeaseKeepAliveRequest { id: 9001 }).on(renews).leader(serves),
+        // The answer's TTL of 0 says that there is none.
+        row("of no lease", RENEW, &LeaseKeepAliveRequest { id: 78 }).on(renews).leader(serves),
+        row("about a lease", ASK, &ask(9001, true)).on(ASKED).leader(serves),
+        row("about no lease", ASK, &ask(78, false)).on(ASKED).leader(serves),
+        row("a list", "/etcdserverpb.Lease/LeaseLeases", &LeaseLeasesRequest {})
+            .on(&[ROUND, "lease.list"]),
+        row("of no lease", REVOKE, &LeaseRevokeRequest { id: 78 })
+            .fails(5, Reason::LeaseNotFound, "lease.revoke apply.entry raft.propose")
+            .on(&[PROPOSED, APPLIED, "lease.revoke"])
+            .others(&[APPLIED, "lease.revoke"]),
+    ]
+}
+
+fn of_members() -> Vec<Row> {
+    const HASH: &str = "/etcdserverpb.Maintenance/HashKV";
+    const MEMBERS: &str = "/etcdserverpb.Cluster/MemberList";
+    let list = |linearizable| MemberListRequest { linearizable };
+    vec![
+        row("status", "/etcdserverpb.Maintenance/Status", &StatusRequest {}).on(&["member.status"]),
+        row("a list of alarms", "/etcdserverpb.Maintenance/Alarm", &AlarmRequest::default())
+            .on(&[PROPOSED, ENTRY, "alarm.apply"])
+            .others(&[ENTRY, "alarm.apply"]),
+        row("of the keys", HASH, &HashKvRequest::default()).on(&["mvcc.hash"]),
+        row("of the future", HASH, &HashKvRequest { revision: 1 << 40 })
+            .fails(11, Reason::FutureRevision, "mvcc.hash")
+            .on(&["mvcc.hash"]),
+        row("of the file", "/etcdserverpb.Maintenance/Hash", &HashRequest {}).on(&["backend.hash"]),
+        row("of all", MEMBERS, &list(true)).on(&[ROUND, "members.list"]),
+        row("as this one knows them", MEMBERS, &list(false)).on(&["members.list"]),
+        row("of the member", "/grpc.health.v1.Health/Check", &HealthCheckRequest::default()),
+    ]
+}
+
+/// Locks and elections of these names, which nobody has used.
+fn of_locks(name: &str) -> Vec<Row> {
+    const LOCK: &str = "/v3lockpb.Lock/Lock";
+    const ENTERED: Stages = &[
+        CHECKED,
+        ROOM,
+        PROPOSED,
+        APPLIED,
+        COMPARED,
+        PUT,
+        READ,
+        "lease.attach lock.enter lock.acquired",
+    ];
+    const BESIDE: Stages = &[APPLIED, COMPARED, PUT, "lease.attach"];
+    let lock = |kind, lease| LockRequest { name: format!("{name}/{kind}").into(), lease };
+    vec![
+        row("a lock", LOCK, &lock("1", 9001)).on(ENTERED).others(BESIDE),
+        row("a lease of its own", LOCK, &lock("2", 0))
+            .on(&[
+                CHECKED,
+                ROOM,
+                PROPOSED,
+                APPLIED,
+                COMPARED,
+                PUT,
+                READ,
+                "session.grant lease.attach lock.enter lock.acquired",
+            ])
+            .others(BESIDE),
+        row("of no lease", LOCK, &lock("3", 78))
+            .fails(2, Reason::LeaseNotFound, "mvcc.write apply.entry raft.propose")
+            .on(&[CHECKED, ROOM, PROPOSED, APPLIED, COMPARED, "mvcc.write"])
+            .others(&[APPLIED, COMPARED, "mvcc.write"]),
+        row("of no key", "/v3lockpb.Lock/Unlock", &UnlockRequest::default())
+            .fails(2, Reason::EmptyKey, "rpc.validate")
+            .on(&[CHECKED]),
+        row(
+            "a campaign",
+            "/v3electionpb.Election/Campaign",
+            &CampaignRequest { name: format!("{name}/4").into(), lease: 9001, value: "v".into() },
+        )
+        .on(ENTERED)
+        .others(BESIDE),
+    ]
+}
+
+fn of_elections(name: &str) -> Vec<Row> {
+    const LEADER: &str = "/v3electionpb.Election/Leader";
+    const PROCLAIM: &str = "/v3electionpb.Election/Proclaim";
+    const LOST: Stages = &[CHECKED, ROOM, PROPOSED, APPLIED, COMPARED, "mvcc.write"];
+    const BESIDE: Stages = &[APPLIED, COMPARED, "mvcc.write"];
+    let key = LeaderKey { key: "each/none".into(), rev: 5, lease: 9001, ..LeaderKey::default() };
+    let (leader, value) = (Some(key), "v".into());
+    let of = |kind| LeaderRequest { name: format!("{name}/{kind}").into() };
+    vec![
+        row("a leader", LEADER, &of("4")).on(LINEARIZABLE),
+        row("no leader", LEADER, &of("5")).fails(2, Reason::ElectionNoLeader, "").on(LINEARIZABLE),
+        row("of another", PROCLAIM, &ProclaimRequest { leader: leader.clone(), value })
+            .fails(2, Reason::ElectionNotLeader, "")
+            .on(LOST)
+            .others(BESIDE),
+        row("without a key", PROCLAIM, &ProclaimRequest::default()).fails(
+            2,
+            Reason::MissingLeaderKey,
+            "",
+        ),
+        row("of another", "/v3electionpb.Election/Resign", &ResignRequest { leader })
+            .on(LOST)
+            .others(BESIDE),
+    ]
+}
+
+fn of_refusals() -> Vec<Row> {
+    let unserved =
+        |path| row("not served", path, &StatusRequest {}).fails(12, Reason::UnknownMethod, "");
+    let late = row("with a malformed deadline", PUT_PATH, &put("each/late"));
+    vec![
+        unserved("/etcdserverpb.Maintenance/Defragment"),
+        unserved("/etcdserverpb.Maintenance/Snapshot"),
+        unserved("/etcdserverpb.Cluster/MemberAdd"),
+        unserved("/etcdserverpb.Auth/UserAdd"),
+        unserved("/etcdserverpb.KV/RangeStream"),
+        Row { method: "unknown method", ..unserved("/etcdserverpb.KV/Invented") },
+        Row { method: "unknown method", ..unserved("/other.Service/Method") },
+        row("without auth", "/etcdserverpb.Auth/Authenticate", &StatusRequest {}).fails(
+            9,
+            Reason::AuthNotEnabled,
+            "",
+        ),
+        Row { header: Some(("grpc-timeout", "soon")), ..late }.fails(
+            13,
+            Reason::MalformedTimeout,
+            "",
+        ),
+    ]
+}
+
+fn rows(name: &str) -> Vec<Row> {
+    let of_keys = [of_ranges(), of_puts(), of_txns()];
+    let others = [of_leases(), of_members(), of_locks(name), of_elections(name), of_refusals()];
+    of_keys.into_iter().chain(others).flatten().collect()
+}
+
+/// Goal: no stage is missing on any member, and none is there that the code did not pass. Method:
+/// the table, on the leader and on a follower.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_rpc_and_result_leaves_exactly_its_stages_on_each_member() {
+    let Some(scene) = Scene::start("each RPC").await else { return };
+    let [leader, follower, _] = scene.parts().await;
+    let mut client = scene.cluster.client(leader);
+    client.lease.lease_grant(LeaseGrantRequest { ttl: 600, id: 9001 }).await.unwrap();
+    client.put("each/1", "v").await.unwrap();
+    let revision = client.put("each/2", "v").await.unwrap();
+    let compaction = CompactionRequest { revision, physical: true };
+    client.kv.compact(compaction).await.unwrap();
+    let mut wrong = Vec::new();
+    for asked in [leader, follower] {
+        for row in rows(&format!("each/{asked}")) {
+            wrong.extend(differences(&scene, &row, [leader, asked]).await);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Calls a row, and describes what its story should not have, or should.
+async fn differences(scene: &Scene, row: &Row, [leader, asked]: [usize; 2]) -> Vec<String> {
+    let begun = scene.listener.recording().events.len();
+    let mut raw = Raw::connect(&scene.cluster, asked);
+    let (path, body, header) = (row.path, row.body.clone(), row.header);
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut call = Call::of_bytes(path, body).with("traceparent", SAMPLED);
+        if let Some((name, value)) = header {
+            call = call.with(name, value);
+        }
+        raw.ask(&call)
+    });
+    let answer = answer.await.unwrap();
+    let what = format!("{} ({}), m{asked} of leader m{leader}", row.method, row.what);
+    let mut wrong = Vec::new();
+    let code = answer.status().map(|(code, _)| code);
+    if code != Some(row.code) {
+        wrong.push(format!("{what}: answered {:?}", answer.status()));
+    }
+    let polls = std::cell::Cell::new(0);
+    let rest = scene.listener.until(&what, |recording| {
+        polls.set(polls.get() + 1);
+        let rest = compare(recording, row, (begun, [leader, asked]));
+        if rest.is_empty() || POLLS < polls.get() { Ok(rest) } else { Err(rest.join("; ")) }
+    });
+    let rest = rest.await;
+    wrong.extend(rest.into_iter().map(|difference| format!("{what}: {difference}")));
+    wrong
+}
+
+/// How often the recording is looked at before a difference counts.
+const POLLS: usize = 40;
+
+fn compare(
+    recording: &Recording,
+    row: &Row,
+    (begun, [leader, asked]): (usize, [usize; 2]),
+) -> Vec<String> {
+    let place = place_of(recording, asked);
+    let is_end = |event: &&Event| {
+        (event.stage, event.kind, event.member) == (Stage::Rpc, Kind::Span, place)
+            && query::method_of(event) == row.method
+    };
+    let Some(end) = recording.events.iter().skip(begun).find(is_end) else {
+        return vec!["no rpc has ended".to_owned()];
+    };
+    let mut wrong = Vec::new();
+    if (u32::from(end.result), end.reason) != (row.code, row.reason) {
+        wrong.push(format!("ended with {} {:?}", end.result, end.reason));
+    }
+    let failing = recording.events.iter().filter(|event| {
+        let is_own = (event.id, event.member) == (end.id, end.member);
+        is_own && event.stage != Stage::Rpc && event.reason.is_some() && event.reason == row.reason
+    });
+    let failing: BTreeSet<&str> = failing.map(|event| event.stage.name()).collect();
+    if failing != row.failing.split_whitespace().collect() {
+        wrong.push(format!("these failed: {failing:?}"));
+    }
+    for at in 0..3 {
+        let member = place_of(recording, at);
+        let is_seen = |event: &&Event| {
+            (event.id, event.member) == (end.id, member)
+                && event.stage.family() == Family::Request
+                && event.kind != Kind::Begin
+                && event.stage != BY_CHANCE
+        };
+        let own = recording.events.iter().filter(is_seen);
+        let seen: BTreeSet<Stage> = own.map(|event| event.stage).collect();
+        if seen != row.expected(at, [leader, asked]) {
+            let names: Vec<_> = seen.iter().map(|stage| stage.name()).collect();
+            wrong.push(format!("m{at} has {}", names.join(" ")));
+        }
+    }
+    wrong
+}
