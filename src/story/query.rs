@@ -22,18 +22,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub mod address;
 pub mod ahead;
 pub mod brief;
 pub mod callers;
 pub mod chain;
+pub mod cluster;
 pub mod diff;
+pub mod election;
 pub mod graph;
+pub mod incidents;
 mod joins;
 pub mod path;
 mod ranges;
 pub mod slow;
 mod stalls;
 mod stories;
+pub mod through;
+pub mod usual;
 mod wait;
 mod work;
 
@@ -77,6 +83,8 @@ pub enum Relation {
     /// A time in which a member that took part in the request had no CPU, or its process stood
     /// still.
     Stall,
+    /// A step of an election, of a step-down, or of the votes in between.
+    Election,
     /// Work of another request, which the member has made to carry this one out: the grant of a
     /// lock's lease, or the deletion of its key.
     Part,
@@ -239,8 +247,12 @@ struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
+    fn new(stories: &'a Stories<'a>) -> Finder<'a> {
+        Finder { stories, picked: BTreeMap::new() }
+    }
+
     fn story(stories: &'a Stories<'a>, id: u64) -> Option<Story> {
-        let mut finder = Finder { stories, picked: BTreeMap::new() };
+        let mut finder = Finder::new(stories);
         finder.own(id);
         finder.loops(id);
         finder.parts(id);

@@ -71,6 +71,8 @@ pub enum Unit {
     Role,
     /// A request or round id, shown as hex.
     Id,
+    /// A stage, by its number in [`Stage::ALL`].
+    Stage,
     /// A number that may be below zero, in two's complement.
     Signed,
     /// What a comparison of a transaction looks at, by etcd's number.
@@ -260,6 +262,14 @@ macro_rules! vocabulary {
     RaftEntry = "raft.entry" Request Story
         ["term" Term, "index" Index, "bytes" Bytes, "waited" Nanos]
         "raft/node.rs", "raft raftLog.append", "0.1";
+    /// There is no leader, or the leader hands over: the raft thread keeps the proposal until there
+    /// is one that takes it.
+    RaftPark = "raft.park" Request Story ["term" Term, "parked" Count]
+        "raft/proposals.rs", "none", "0.1";
+    /// A proposal that another member has forwarded is not appended: this member does not lead, or
+    /// not in the term in which it was sent. Its sender proposes it again once it is proved lost.
+    RaftRefuse = "raft.refuse" Request Story ["peer" Member, "sent_term" Term, "term" Term, "leader" Member]
+        "raft/proposals.rs", "none", "0.1";
     /// The proposal was lost with its leader: an entry of a later term is committed, and this one
     /// is not before it. The member proposes it again, or answers that the leader changed.
     RaftLost = "raft.lost" Request Story ["term" Term, "committed_term" Term, "again" Flag]
@@ -275,6 +285,12 @@ macro_rules! vocabulary {
     RaftReceive = "raft.receive" Loop Story
         ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag]
         "raft/rafthttp/glass.rs", "etcdserver/api/rafthttp streamReader.decodeLoop", "0.1";
+    /// Messages to a member, or from it, are dropped: no connection is open, a queue is full, or
+    /// raft's inbox is. Raft repeats what matters. `messages` says how many of the type were
+    /// dropped since the last record.
+    RaftDrop = "raft.drop" Loop Story
+        ["peer" Member, "type" Message, "term" Term, "messages" Count, "received" Flag]
+        "raft/rafthttp/drops.rs", "etcdserver/api/rafthttp peer.send, peer.process", "0.1";
     /// Log records are handed to the operating system. A crash of the machine can still lose them.
     WalWrite = "wal.write" Loop Stage
         ["first" Index, "last" Index, "written.old" Index, "written.new" Index, "segment" Count, "offset" Bytes, "gathered" Nanos]
@@ -344,6 +360,14 @@ macro_rules! vocabulary {
     ReadIndexRound = "read_index.round" Loop Story
         ["reads" Count, "attempt" Count, "index" Index, "term" Term, "answered" Id, "woken" Nanos, "before" Id]
         "server/read_index.rs", "etcdserver EtcdServer.linearizableReadLoop", "0.1";
+    /// Nobody can answer the question yet: there is no leader, or no entry of its term is
+    /// committed. The raft thread keeps it.
+    ReadIndexPark = "read_index.park" Loop Story ["term" Term, "leader" Member, "parked" Count]
+        "raft/reads.rs", "etcdserver EtcdServer.linearizableReadLoop", "0.1";
+    /// The question is lost: its leader ceased to lead before a quorum had answered, or too many
+    /// questions wait for a leader. The member that asked asks again.
+    ReadIndexLost = "read_index.lost" Loop Story ["term" Term, "leader" Member]
+        "raft/reads.rs", "raft raft.reset", "0.1";
     /// A majority still follows this leader, so its commit index is the newest there is. Only the
     /// leader sees the acknowledgements; the member that asked receives nothing but the index.
     ReadIndexConfirmed = "read_index.confirmed" Loop Story ["index" Index, "acks" Count]
@@ -374,9 +398,21 @@ macro_rules! vocabulary {
     /// Rows of compacted revisions are deleted, a bounded number at a time.
     CompactBatch = "compact.batch" Loop Stage ["revision" Revision, "rows" Count, "deleted" Count]
         "server/mvcc/compact.rs", "mvcc store.scheduleCompaction", "0.1";
-    /// The member has had no message from a leader for longer than the election timeout.
-    ElectionTimeout = "election.timeout" Loop Stage ["term" Term, "leader" Member]
-        "raft/node.rs", "raft raft.tickElection", "0.1";
+    /// A process starts: it opens the log and the file. Entries above `stored`, up to `committed`,
+    /// are applied again.
+    MemberStart = "member.start" Loop Story
+        ["term" Term, "vote" Member, "last" Index, "committed" Index, "stored" Index]
+        "member/start.rs", "etcdserver bootstrap", "0.1";
+    /// The member has published its name and URLs, and serves clients from here on.
+    MemberReady = "member.ready" Loop Story ["applied" Index, "since_start" Nanos]
+        "member/start.rs", "etcdserver EtcdServer.publish", "0.1";
+    /// The member is asked to stop: by a signal, or because the cluster has removed it.
+    MemberStop = "member.stop" Loop Story ["term" Term, "leader" Member]
+        "member/start.rs", "etcdserver EtcdServer.Stop", "0.1";
+    /// The member has had no message from a leader for longer than the election timeout. `silent`
+    /// is the time since the last one, 0 if there was none.
+    ElectionTimeout = "election.timeout" Loop Story ["term" Term, "leader" Member, "silent" Nanos]
+        "raft/changes.rs", "raft raft.tickElection", "0.1";
     /// A leader that is about to stop asks another voter to campaign at once.
     ElectionTransfer = "election.transfer" Loop Story
         ["term" Term, "to" Member, "matched" Index, "last" Index]
@@ -405,6 +441,12 @@ macro_rules! vocabulary {
     /// counts of requests.
     KeyframeBackend = "keyframe.backend" Loop Raw
         ["committed" Index, "committed_revision" Revision, "active" Count, "frozen" Count, "vote" Member, "seen" Count, "kept" Count, "dropped" Count]
+        "trace/collect/drain.rs", "none", "0.1";
+    /// How long a stage usually takes on this member; an rpc, by its method. Half of the samples
+    /// took at most p50, and 99 of 100 at most p99. The samples are the steps of loops and of
+    /// requests kept by their ids, in the last minutes.
+    Usual = "usual" Loop Raw
+        ["stage" Stage, "method" Method, "p50" Nanos, "p99" Nanos, "samples" Count]
         "trace/collect/drain.rs", "none", "0.1";
     /// The key that a kept request names: its first 88 bytes, with a flag if there are more.
     Key = "key" Request Raw ["length" Bytes]

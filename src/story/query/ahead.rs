@@ -393,6 +393,8 @@ fn resource(wait: Wait) -> Option<Resource> {
         Wait::Step(_)
         | Wait::HandOver(Taker::Raft | Taker::Peer | Taker::Grpc | Taker::Blocking)
         | Wait::Network
+        | Wait::SilentLeader
+        | Wait::NoLeader
         | Wait::NotInTime
         | Wait::Unknown => None,
     }

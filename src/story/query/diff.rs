@@ -382,6 +382,7 @@ impl<'a> Looked<'a> {
             | Relation::Cause
             | Relation::Aftermath
             | Relation::Stall
+            | Relation::Election
             | Relation::Part
             | Relation::Round => match self.leader {
                 None => Part::Unknown,

@@ -1,6 +1,5 @@
 //! The critical path: what a request waited for, from the arrival of its first byte to the last
-//! byte of its answer, as far as these are known; otherwise from the beginning of its rpc to its
-//! end.
+//! byte of its answer, as far as these were captured; otherwise from its rpc's start to its end.
 //!
 //! ```text
 //!            rpc.queue                                                         answer.flush
@@ -21,13 +20,16 @@
 //! members is a message in transit. Its length depends on how [`Order`] has aligned the clocks: it
 //! is marked as an estimate.
 //!
-//! While the process of a member stood still, it did nothing else: this part of a piece is named
-//! after it ([`stalls`]).
+//! The part of a piece in which a member's process stood still is a piece of its own ([`stalls`]).
 //!
 //! Invariant: the pieces leave no gap, so they add up to the duration of the whole. Where an event
 //! of the chain was not captured, the piece around it is [`Wait::Unknown`], not distributed by a
 //! guess. A request that failed, or whose client disconnected, waited in vain for the first event
 //! that did not come before its end ([`Wait::NotInTime`]), whether that event came later or never.
+
+mod cut;
+mod edge;
+mod stalls;
 
 pub use super::wait::{Point, Side, Taker, Wait};
 use super::{
@@ -39,9 +41,6 @@ use crate::{
     story::{Recording, order::Order},
     trace::{message, record::FLAG_CANCELLED, record::Kind, stage::Stage},
 };
-
-mod edge;
-mod stalls;
 
 /// One piece of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +104,7 @@ pub fn critical_path(
     }
     chain.until(Some(Edge::End(rpc)));
     chain.leave(serving);
-    Some(stalls::apart(&steps, order, chain.segments))
+    Some(stalls::apart(&steps, order, graph.through.cut(recording, chain.segments)))
 }
 
 /// A point in time at an event, by its position.
