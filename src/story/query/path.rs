@@ -30,6 +30,7 @@
 mod cut;
 mod edge;
 mod stalls;
+mod waits;
 
 pub use super::wait::{Point, Side, Taker, Wait};
 use super::{
@@ -388,17 +389,6 @@ impl Chain<'_> {
         self.ask(steps.event(served).member, graph);
         self.until(Some(Edge::End(served)));
         self.until(Some(Edge::End(forward)));
-    }
-
-    /// The waits that follow a call's own entry, or precede its read: for the lock, for the end of
-    /// the compaction, for room for the answer, for other long reads.
-    fn wait(&mut self, serving: u8) {
-        for stage in [Stage::LockWait, Stage::CompactWait, Stage::AnswerRoom, Stage::ReadQueue] {
-            if let Some(end) = self.last_end(stage, serving) {
-                self.until(self.steps.start(stage, serving));
-                self.until(Some(end));
-            }
-        }
     }
 
     /// The part from the inbox of the serving member until that member knows of the commit.
