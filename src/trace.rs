@@ -45,15 +45,18 @@ pub mod watermarks;
 
 pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};
 pub use field::Slot;
-pub use id::{IdGenerator, Sampler, forget_peer, kept, note_peer};
+pub use id::{IdGenerator, Sampler, forget_peer, is_keeping_soon, kept, note_peer};
 pub use reason::Reason;
 pub use record::{
     FLAG_CANCELLED, FLAG_CUT, FLAG_ERROR, FLAG_KEPT, FLAG_NOISE, FLAG_RANGE_END, FLAG_REPLAY, Kind,
     Record,
 };
-pub use ring::{THREADS, is_redacting, key, range_end, set_capture, set_redact, set_thread};
+pub use ring::{
+    THREADS, is_capturing, is_redacting, is_slow, key, range_end, set_capture, set_redact,
+    set_thread,
+};
 #[cfg(test)]
 pub(crate) use ring::{own_records, thread_name};
-pub use span::{CANCELED, DEADLINE_EXCEEDED, Span, handed_over, mark, waited_ns};
+pub use span::{CANCELED, DEADLINE_EXCEEDED, Moment, Span, handed_over, mark, past, waited_ns};
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};
 pub use watermarks::{Watermarks, watermarks};

@@ -36,6 +36,7 @@ mod joins;
 pub mod path;
 mod ranges;
 pub mod slow;
+mod stalls;
 mod stories;
 pub mod through;
 pub mod usual;
@@ -45,6 +46,7 @@ mod work;
 pub use stories::Stories;
 
 use ranges::Ranges;
+use slow::add;
 
 use super::order::Order;
 use crate::{
@@ -78,6 +80,9 @@ pub enum Relation {
     Cause,
     /// Work of a loop for which the request is the reason: the removal of compacted revisions.
     Aftermath,
+    /// A time in which a member that took part in the request had no CPU, or its process stood
+    /// still.
+    Stall,
     /// A step of an election, of a step-down, or of the votes in between.
     Election,
     /// Events of other requests, sent to the request's watcher.
@@ -150,7 +155,8 @@ pub struct Summary {
     pub is_open: bool,
     /// gRPC code; `None` if no end was captured.
     pub code: Option<u8>,
-    /// Duration in nanoseconds; `None` if no end was captured.
+    /// Duration in nanoseconds, from the arrival of its first byte to the last byte of its answer,
+    /// as far as these were captured; `None` if the end of its rpc was not.
     pub took_ns: Option<u64>,
     /// The trace that its caller named.
     pub trace: Option<u128>,
@@ -160,7 +166,11 @@ pub struct Summary {
 pub fn requests(recording: &Recording) -> Vec<Summary> {
     let mut place: HashMap<(u8, u64), usize> = HashMap::new();
     let mut list: Vec<Summary> = Vec::new();
+    let mut at_the_edge: HashMap<(u8, u64), u64> = HashMap::new();
     for (at, event) in recording.events.iter().enumerate() {
+        if event.stage.is_at_edge() {
+            add(at_the_edge.entry((event.member, event.id)).or_default(), event.took_ns);
+        }
         if event.stage != Stage::Rpc || event.id == 0 {
             continue;
         }
@@ -196,6 +206,8 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
     let callers = callers::contexts(recording);
     for summary in &mut list {
         summary.trace = callers.get(&summary.id).map(|caller| caller.trace);
+        let more = at_the_edge.get(&(summary.member, summary.id)).copied().unwrap_or(0);
+        summary.took_ns.iter_mut().for_each(|took| add(took, more));
     }
     list
 }
@@ -279,6 +291,7 @@ impl<'a> Finder<'a> {
         }
         let maybe_told = finder.caught_up();
         let rounds = finder.rounds(id);
+        finder.stalls(id);
         let missing = finder.missing(id, entry.is_some() && !is_lost, &rounds);
         let unheard = finder.unheard(entry.is_some() && !is_lost);
         let (title, steps) = (finder.title(id), finder.steps());

@@ -64,6 +64,8 @@ pub struct Stories<'a> {
     compactions: HashMap<u64, Vec<usize>>,
     /// Positions of the events queued for a watcher, and sent to it: by member, boot and watcher.
     deliveries: HashMap<(u8, u16, u64), Vec<usize>>,
+    /// Positions of standstills of processes, and of waits of their threads for a CPU.
+    pub(super) stalls: Vec<usize>,
     /// Positions of sends to watchers that caught up.
     pub(super) caught_up: Vec<usize>,
     /// Members, by raft's id, that others communicate with, but that sent no records.
@@ -136,6 +138,7 @@ impl<'a> Stories<'a> {
             work: Work::of(recording),
             compactions: HashMap::new(),
             deliveries: HashMap::new(),
+            stalls: Vec::new(),
             caught_up: Vec::new(),
             strangers: Vec::new(),
             cluster: OnceCell::new(),
@@ -213,6 +216,7 @@ impl<'a> Stories<'a> {
                     let revision = field!(event, CompactIndex | CompactBatch, revision);
                     self.compactions.entry(revision).or_default().push(at);
                 }
+                Stage::ProcessStalled | Stage::CpuWait => self.stalls.push(at),
                 Stage::LeaseExpire => {
                     let request = field!(event, LeaseExpire, request);
                     self.causes.entry(request).or_default().push(at);
@@ -287,6 +291,13 @@ impl<'a> Stories<'a> {
     /// The event at a position.
     pub(super) fn event(&self, at: usize) -> &'a Event {
         &self.recording.events[at]
+    }
+
+    /// When a step began and ended, in nanoseconds since 1970 on the common axis.
+    pub(super) fn life(&self, at: usize) -> [i128; 2] {
+        let (event, end) = (self.event(at), self.order.times[at]);
+        let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
+        [end - if is_at_end { i128::from(event.took_ns) } else { 0 }, end]
     }
 
     /// Positions of the events with an id, in order of arrival.
