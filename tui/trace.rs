@@ -21,7 +21,7 @@ use glass_etcd::{
     story::{
         Recording,
         order::Order,
-        query::{Stories, Story, diff::Side},
+        query::{Stories, Story, address::Address, diff::Side, incidents::incidents},
     },
     trace::Grain,
 };
@@ -37,8 +37,11 @@ mod diff;
 mod explain;
 mod export;
 mod gather;
+mod incidents;
 mod live;
 mod slow;
+pub(crate) mod through;
+mod usual;
 
 use crate::source;
 use asked::Asked;
@@ -136,7 +139,9 @@ struct TailArgs {
 
 #[derive(Debug, Args)]
 struct ShowArgs {
-    /// The request's id in hex, as `list` shows it; or the trace of its caller, 32 hex digits.
+    /// The request's id in hex, or the address of an election, a step-down or a start of a member,
+    /// as `list` shows them (`election:4`, `step-down:3`, `start:etcd-03:2`); or the trace of the
+    /// request's caller, 32 hex digits.
     #[arg(required_unless_present = "last")]
     id: Option<String>,
     /// The request that ended last.
@@ -233,7 +238,10 @@ async fn list(from: &From, form: &Form) -> Result<(), Error> {
     let order = Order::of(&recording);
     let mut out = std::io::stdout().lock();
     if !form.json {
-        return Ok(plain::list(&mut out, &recording, &order)?);
+        return Ok(plain::list(&mut out, &recording, &order, incidents::rows(&recording, &order))?);
+    }
+    for incident in incidents(&Stories::new(&recording, &order)) {
+        writeln!(out, "{}", incidents::json(&recording, &order, &incident))?;
     }
     for request in plain::by_time(&recording, &order) {
         writeln!(out, "{}", plain::list_json(&request, &recording))?;
@@ -292,6 +300,10 @@ async fn why_slow(from: &From, form: &Form, last: Option<Duration>) -> Result<()
 }
 
 async fn show(args: &ShowArgs) -> Result<(), Error> {
+    if let Some(address) = args.id.as_deref().filter(|id| Address::is_one(id)) {
+        let gathered = heard(&args.from, |_| true).await?;
+        return incidents::show(&gathered, address, args.form.json);
+    }
     let asked = args.id.as_deref().map(Asked::parse).transpose()?;
     let ids = |recording: &Recording, order: &Order| match asked {
         Some(asked) => asked.ids(recording),

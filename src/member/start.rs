@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use raft::RawNode;
+use raft::{RawNode, eraftpb::HardState};
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
@@ -35,6 +35,7 @@ use crate::{
     api::{self, observe::ObserveService},
     clock,
     config::{Compaction, ETCD_VERSION, LeaseCheckpoint, ServerConfig},
+    mark,
     member::flight,
     raft::{
         Status,
@@ -60,6 +61,7 @@ use crate::{
         read_index::{Coordinator, ReadIndex},
         wait,
     },
+    set, stage,
     storage::{backend::Backend, wal},
     trace,
 };
@@ -75,6 +77,7 @@ const FLIGHT_DIRECTORY: &str = "glass";
 /// process instead.
 pub fn run(config: &ServerConfig) -> Result<(), Error> {
     trace::set_thread("grpc");
+    let mut start = stage!(MemberStart, 0);
     let target = config.trace_otlp.as_deref().map(otlp::Target::parse).transpose()?;
     let shares = descriptors::shares()?;
     let (clients, socket_files) = sockets::bind_clients(config)?;
@@ -89,6 +92,10 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
         last = data.start.last_index,
         "starting an etcd server"
     );
+    let Data { start: found, applied, .. } = &data;
+    let HardState { term, vote, commit, .. } = found.hard_state;
+    set!(start, MemberStart, term = term, vote = vote, last = found.last_index);
+    set!(start, MemberStart, committed = commit, stored = *applied);
     let collector = trace::start(info(config, &data))?;
     collector.set_slow(config.trace_slow);
     collector.set_brief_above(config.trace_brief_above);
@@ -102,6 +109,7 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
     flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
     let member = Running::start(config, data, peers, shares, &collector)?;
     let runtime = grpc_runtime(config.threads)?;
+    drop(start);
     let served = runtime.block_on(member.serve(config, collector, clients));
     drop(socket_files);
     // Also after a failure, such as the member's removal: applied entries go into the file.
@@ -345,7 +353,11 @@ fn start_apply(applier: Applier, committed: Receiver<Committed>) -> Result<JoinH
 
 fn start_compaction(store: Arc<Store>, how: &Compaction) -> Result<compaction::Compaction, Error> {
     let batch_limit = how.batch_limit;
-    Ok(compaction::Compaction::start(how.pause, move || store.step_compaction(batch_limit))?)
+    let work = Arc::clone(&store);
+    let compaction =
+        compaction::Compaction::start(how.pause, move || work.step_compaction(batch_limit))?;
+    store.wake_at_compactions(compaction.thread().clone());
+    Ok(compaction)
 }
 
 /// Starts the thread that brings watchers up to date. It only reads, and runs until the process
@@ -400,6 +412,8 @@ impl Running {
             () = removed(self.transport.active()) => Err(Error::Removed),
         };
         tracing::info!("closing etcd server");
+        let now = *server.status.leadership().borrow();
+        mark!(MemberStop, 0, term = now.term, leader = now.leader);
         notifier.stopping().await;
         if end.is_ok() {
             leave::leave(server, &collector, clients).await;
@@ -447,6 +461,9 @@ async fn publish(
 ) {
     proposer.publish(&attributes).await;
     tracing::info!("published local member to cluster through raft");
+    let since_start = trace::raw_clock::since_start_ns(trace::raw_clock::now());
+    let applied = proposer.status.applied();
+    mark!(MemberReady, 0, applied = applied, since_start = since_start);
     ready.send_replace(true);
     tracing::info!("ready to serve client requests");
     notifier.ready().await;

@@ -4,6 +4,8 @@
 //! commit index, one peer's match, votes, and acknowledgements of a read round. Every difference
 //! becomes a record with the old and the new value, so that the player can step backwards.
 
+use std::time::Duration;
+
 use raft::{
     Raft, StateRole,
     eraftpb::{Message, MessageType},
@@ -41,6 +43,76 @@ pub(crate) struct Expected {
     /// Votes for and against before, and the role in which they were asked for; only if the message
     /// is a vote that can count.
     votes: Option<(usize, usize, StateRole)>,
+}
+
+/// The questions of readers that a leader has put to the others, before something that may end its
+/// term: raft forgets them then.
+#[derive(Debug, Default)]
+pub(crate) struct PendingReads {
+    rounds: Vec<u64>,
+    term: u64,
+    leader: u64,
+}
+
+impl PendingReads {
+    /// Reads the questions, if this member leads and `term` may end that.
+    pub(crate) fn before(raft: &Raft<LogStorage>, term: u64) -> Self {
+        if raft.state != StateRole::Leader || term <= raft.term {
+            return Self::default();
+        }
+        let asked = raft.read_only.pending_read_index.keys();
+        let rounds = asked.map(|context| round_in(context)).collect();
+        Self { rounds, term: raft.term, leader: raft.leader_id }
+    }
+
+    /// Records those that are lost, because the member does not lead any more.
+    pub(crate) fn after(&self, raft: &Raft<LogStorage>) {
+        if raft.state == StateRole::Leader && raft.term == self.term {
+            return;
+        }
+        for round in &self.rounds {
+            mark!(ReadIndexLost, *round, term = self.term, leader = self.leader);
+        }
+    }
+}
+
+/// The state before a tick, which may end a leader's term or begin an election.
+#[derive(Debug)]
+pub(crate) struct Ticked {
+    role: StateRole,
+    term: u64,
+    leader: u64,
+    asked: PendingReads,
+}
+
+impl Ticked {
+    /// Reads what a tick may change.
+    pub(crate) fn before(raft: &Raft<LogStorage>) -> Self {
+        let asked = PendingReads::before(raft, u64::MAX);
+        Self { role: raft.state, term: raft.term, leader: raft.leader_id, asked }
+    }
+
+    /// Records that the election timeout has passed. `silent` is the time since the last message
+    /// from the leader.
+    pub(crate) fn after(&self, raft: &Raft<LogStorage>, silent: Duration) {
+        let Self { role, term, leader, ref asked } = *self;
+        asked.after(raft);
+        if role == StateRole::Follower && raft.state != StateRole::Follower {
+            let silent = if leader == 0 { 0 } else { silent.as_nanos() };
+            let silent = u64::try_from(silent).unwrap_or(u64::MAX);
+            mark!(ElectionTimeout, 0, term = term, leader = leader, silent = silent);
+        }
+        // A pre-candidate that asks again changes neither its role nor its term.
+        let asks_again = role == StateRole::PreCandidate && raft.state == role;
+        if asks_again && raft.election_elapsed == 0 {
+            mark!(ElectionCampaign, 0, pre = true, term_old = term, term_new = term);
+        }
+    }
+}
+
+/// A round in raft's form: eight big-endian bytes.
+fn round_in(context: &[u8]) -> u64 {
+    context.try_into().map_or(0, u64::from_be_bytes)
 }
 
 impl Changes {
@@ -104,14 +176,18 @@ impl Change {
             );
         }
         if before.commit != now.commit {
+            // Only a leader counts disks.
+            let is_leader = now.role == StateRole::Leader;
+            let (completed_by, learned_from) = if is_leader { (by, 0) } else { (0, by) };
             mark!(
                 RaftCommit,
                 0,
                 term = now.term,
                 commit_old = before.commit,
                 commit_new = now.commit,
-                completed_by = by,
-                waited = waited_ns
+                completed_by = completed_by,
+                waited = waited_ns,
+                learned_from = learned_from
             );
         }
     }
@@ -173,8 +249,7 @@ impl Expected {
         if raft.read_only.pending_read_index.contains_key(&self.context) {
             return;
         }
-        let round = self.context.as_slice().try_into().map_or(0, u64::from_be_bytes);
-        mark!(ReadIndexConfirmed, round, index = index, acks = acks + 1);
+        mark!(ReadIndexConfirmed, round_in(&self.context), index = index, acks = acks + 1);
     }
 
     fn note_vote(&self, raft: &Raft<LogStorage>) {

@@ -20,7 +20,6 @@
 //! tick. After a crash it may be behind the applied entries; `member` starts with the greater one.
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc,
         mpsc::{RecvTimeoutError, Sender},
@@ -38,13 +37,14 @@ use super::{
     Leadership, Status,
     arrivals::Arrivals,
     backlog::Backlog,
-    changes::{Changes, Expected},
+    changes::{Changes, Expected, PendingReads, Ticked},
     deferred::DeferredMessages,
     first_election,
     inbox::{Input, Inputs},
     log::LogStorage,
     proposals::{self, Proposal, Proposals, Reason},
     rafthttp,
+    reads::{self, ParkedReads},
     sound::{self, Fault},
     timing::Timing,
     writes::{Persisted, Writes},
@@ -53,9 +53,6 @@ use crate::{clock, mark, pb, trace};
 
 /// The most inputs of one turn, before the clock is read again.
 const INPUTS_PER_TURN: usize = 4096;
-
-/// The most reads that wait while there is no leader.
-const PARKED_READS_MAX: usize = 5000;
 
 /// The least time between two log lines about ignored messages.
 const COMPLAINTS_EVERY: Duration = Duration::from_secs(5);
@@ -120,6 +117,8 @@ pub(crate) struct Node {
     outputs: Outputs,
     status: Arc<Status>,
     timing: Timing,
+    /// When the raft thread took the last message from the leader.
+    leader_heard: Option<Instant>,
     /// Until when ticks may be skipped.
     advance_until: Instant,
     next_tick: Instant,
@@ -130,7 +129,7 @@ pub(crate) struct Node {
     arrivals: Arrivals,
     deferred: DeferredMessages,
     proposals: Proposals,
-    parked_reads: VecDeque<Message>,
+    reads: ParkedReads,
     applied: u64,
     backlog: Backlog,
     stopping: bool,
@@ -152,6 +151,7 @@ impl Node {
             applied: status.applied(),
             next_tick: clock::now() + timing.tick,
             turn_began: clock::now(),
+            leader_heard: None,
             quiet_until: clock::now(),
             advance_until: clock::now() + timing.patience,
             raw,
@@ -160,7 +160,7 @@ impl Node {
             status,
             timing,
             deferred: DeferredMessages::default(),
-            parked_reads: VecDeque::new(),
+            reads: ParkedReads::default(),
             backlog: Backlog::default(),
             stopping: false,
         }
@@ -229,7 +229,7 @@ impl Node {
             Input::ProposeInTerm { data, term, .. } => self.propose_in_term(data, term),
             Input::ReadIndex { round, .. } => {
                 mark!(RaftInbox, round, waited = waited);
-                self.read(read_message(round));
+                self.reads.ask(reads::question(round), &mut self.raw);
             }
             Input::Step { message, .. } => self.step(*message),
             Input::Persisted { ready, .. } => self.persisted(ready),
@@ -267,21 +267,35 @@ impl Node {
         if let Some(fault) = sound::fault(&message, &self.raw.raft) {
             return self.complain(from, fault);
         }
+        let is_proposal = message.get_msg_type() == MessageType::MsgPropose;
         match message.get_msg_type() {
-            MessageType::MsgPropose if proposals::is_stale(&message, &self.raw.raft) => return,
-            MessageType::MsgReadIndex => return self.read(message),
+            MessageType::MsgPropose if proposals::is_stale(&message, &self.raw.raft) => {
+                let sent = (from, message.log_term);
+                return proposals::note_refused(&proposals::ids(&message), sent, &self.raw.raft);
+            }
+            MessageType::MsgReadIndex => return self.reads.ask(message, &mut self.raw),
             _ => {}
+        }
+        if from == self.raw.raft.leader_id {
+            self.leader_heard = Some(self.turn_began);
         }
         let brings = !message.entries.is_empty();
         let expected = Expected::before(&self.raw.raft, &message);
+        let asked = PendingReads::before(&self.raw.raft, message.term);
+        let is_refused = is_proposal && !proposals::can_append(&self.raw.raft);
+        let forwarded = is_refused.then(|| (proposals::ids(&message), message.log_term));
         if let Err(error) = self.raw.step(message) {
             // A stray message, for example from a removed member, is no error of this member.
             tracing::debug!(%error, from, "raft refused a message");
+            if let Some((ids, term)) = forwarded {
+                proposals::note_refused(&ids, (from, term), &self.raw.raft);
+            }
         }
         if brings {
             self.arrivals.brought(self.raw.raft.raft_log.last_index());
         }
         expected.after(&self.raw.raft);
+        asked.after(&self.raw.raft);
         self.note_changes(from);
     }
 
@@ -328,22 +342,6 @@ impl Node {
         self.raw.transfer_leader(to);
     }
 
-    /// Starts a read round, or keeps it until there is a leader that may answer it. raft-rs would
-    /// drop it, and the reader would retry only after half a second (etcd:
-    /// pendingReadIndexMessages).
-    fn read(&mut self, message: Message) {
-        let raft = &self.raw.raft;
-        let can_answer = match raft.state {
-            StateRole::Leader => raft.commit_to_current_term(),
-            _ => raft.leader_id != 0,
-        };
-        if can_answer {
-            let _ = self.raw.step(message);
-        } else if self.parked_reads.len() < PARKED_READS_MAX {
-            self.parked_reads.push_back(message);
-        }
-    }
-
     /// Notes that the WAL has synced everything up to the Ready `number`.
     fn persisted(&mut self, number: u64) {
         let Persisted { ready, index } = self.outputs.writes.persisted(number);
@@ -376,12 +374,10 @@ impl Node {
             self.timing.advance = 0;
             (0..ticks).for_each(|_| _ = self.raw.tick());
         }
-        let (term, leader) = (self.raw.raft.term, self.raw.raft.leader_id);
-        let was_follower = self.raw.raft.state == StateRole::Follower;
+        let ticked = Ticked::before(&self.raw.raft);
         self.raw.tick();
-        if was_follower && self.raw.raft.state != StateRole::Follower {
-            mark!(ElectionTimeout, 0, term = term, leader = leader);
-        }
+        let silent = self.leader_heard.map(|heard| now.duration_since(heard));
+        ticked.after(&self.raw.raft, silent.unwrap_or_default());
         self.note_changes(self.raw.raft.id);
         self.outputs.writes.write_commit();
         let oldest = now.checked_sub(self.timing.patience).unwrap_or(now);
@@ -391,17 +387,13 @@ impl Node {
     /// Proposes what this turn has gathered, in one message. Proposals wait while there is no
     /// leader, or while the leader hands over.
     fn propose(&mut self) {
-        if self.proposals.is_empty() && self.parked_reads.is_empty() {
+        if self.proposals.is_empty() && self.reads.is_empty() {
             return;
         }
         let has_leader = self.raw.raft.leader_id != 0;
-        if has_leader {
-            for message in std::mem::take(&mut self.parked_reads) {
-                self.read(message);
-            }
-        }
+        self.reads.release(&mut self.raw);
         if !has_leader || self.raw.raft.lead_transferee.is_some() {
-            let refused = self.proposals.park();
+            let refused = self.proposals.park(self.raw.raft.term);
             self.inbox.proposals_done(proposals::data_len(&refused));
             return self.refuse(&refused);
         }
@@ -578,15 +570,6 @@ impl Node {
             self.status.set_leadership(raft.state, now, raft.vote);
         }
     }
-}
-
-/// A local read, as `RawNode::read_index` makes it.
-fn read_message(round: u64) -> Message {
-    let mut message = Message::default();
-    message.set_msg_type(MessageType::MsgReadIndex);
-    let context = Entry { data: round.to_be_bytes().to_vec().into(), ..Entry::default() };
-    message.set_entries(vec![context].into());
-    message
 }
 
 fn last_conf_change(entries: &[Entry]) -> u64 {

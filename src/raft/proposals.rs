@@ -33,7 +33,7 @@ use raft::{
 };
 
 use super::log::LogStorage;
-use crate::pb;
+use crate::{mark, pb, trace};
 
 /// The most proposals that wait while there is no leader.
 const PARKED_MAX: usize = 5000;
@@ -123,11 +123,15 @@ impl Proposals {
     }
 
     /// Parks the gathered proposals until there is a leader. Returns the proposals that find no
-    /// room.
-    pub(crate) fn park(&mut self) -> Vec<Proposal> {
+    /// room. `term` is this member's, for the trace.
+    pub(crate) fn park(&mut self, term: u64) -> Vec<Proposal> {
         let room = PARKED_MAX.saturating_sub(self.parked.len());
         let refused = self.gathered.split_off(room.min(self.gathered.len()));
-        self.parked.extend(self.gathered.drain(..));
+        for proposal in self.gathered.drain(..) {
+            let id = proposal.id;
+            self.parked.push_back(proposal);
+            mark!(RaftPark, id, term = term, parked = self.parked.len());
+        }
         refused
     }
 
@@ -206,6 +210,26 @@ pub(crate) fn message(proposals: &[Proposal], raft: &Raft<LogStorage>) -> Messag
 /// must not be appended then, because its sender may have proposed it again.
 pub(crate) fn is_stale(message: &Message, raft: &Raft<LogStorage>) -> bool {
     message.log_term != 0 && (raft.state != StateRole::Leader || message.log_term != raft.term)
+}
+
+/// Whether this member appends what is proposed to it, as far as its role says.
+pub(crate) fn can_append(raft: &Raft<LogStorage>) -> bool {
+    raft.state == StateRole::Leader && raft.lead_transferee.is_none()
+}
+
+/// The ids of the kept requests whose proposals this message carries.
+pub(crate) fn ids(message: &Message) -> Vec<u64> {
+    let ids = message.entries.iter().map(|entry| pb::entry_id(&entry.data));
+    ids.filter(|id| trace::kept(*id)).collect()
+}
+
+/// Records that proposals of another member were not appended: the sender, and the term in which it
+/// sent them.
+pub(crate) fn note_refused(ids: &[u64], (peer, sent_term): (u64, u64), raft: &Raft<LogStorage>) {
+    let (term, leader) = (raft.term, raft.leader_id);
+    for id in ids {
+        mark!(RaftRefuse, *id, peer = peer, sent_term = sent_term, term = term, leader = leader);
+    }
 }
 
 /// The sum of the bytes of these proposals.
@@ -311,7 +335,7 @@ mod tests {
         let mut proposals = sent(true);
         proposals.committed(&[entry(0, 5, 3)]);
         proposals.gather(proposal(4));
-        assert!(proposals.park().is_empty());
+        assert!(proposals.park(2).is_empty());
         proposals.gather(proposal(5));
         assert_eq!(ids(&proposals.take()), [1, 2, 3, 4, 5].map(id));
     }
@@ -322,7 +346,7 @@ mod tests {
         for number in 0..=PARKED_MAX as u64 {
             proposals.gather(proposal(number));
         }
-        assert_eq!(ids(&proposals.park()), [id(PARKED_MAX as u64)]);
+        assert_eq!(ids(&proposals.park(2)), [id(PARKED_MAX as u64)]);
         proposals.sent(&[proposal(1)], 2, true);
         let later = clock::now() + Duration::from_secs(1);
         assert_ne!(proposals.expire(later), 0);

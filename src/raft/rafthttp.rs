@@ -44,6 +44,7 @@
 mod active;
 mod channel;
 mod dial;
+mod drops;
 mod glass;
 mod hub;
 mod identity;

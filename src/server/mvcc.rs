@@ -50,9 +50,10 @@ mod write_txn;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicI64, Ordering},
     },
+    thread::Thread,
 };
 
 use bytes::Bytes;
@@ -130,6 +131,8 @@ pub(crate) struct Store {
     /// that wait for it are woken when it moves.
     finished: watch_channel::Sender<i64>,
     worker: Mutex<Worker>,
+    /// The thread that takes the steps; apply wakes it. Empty until it has started.
+    compactor: OnceLock<Thread>,
     watchers: Watchers,
     /// The leases, and the keys attached to them. Its lock is taken after those of the index and
     /// the buffers, and no other lock is taken under it.
@@ -157,6 +160,7 @@ impl Store {
             revision: AtomicI64::new(revision),
             finished: watch_channel::Sender::new(finished),
             worker: Mutex::default(),
+            compactor: OnceLock::new(),
             watchers: Watchers::default(),
             lessor,
         }))

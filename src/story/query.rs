@@ -22,17 +22,23 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub mod address;
 pub mod ahead;
 pub mod brief;
 pub mod callers;
 pub mod chain;
+pub mod cluster;
 pub mod diff;
+pub mod election;
 pub mod graph;
+pub mod incidents;
 mod joins;
 pub mod path;
 mod ranges;
 pub mod slow;
 mod stories;
+pub mod through;
+pub mod usual;
 mod wait;
 mod work;
 
@@ -74,6 +80,8 @@ pub enum Relation {
     Aftermath,
     /// Events of other requests, sent to the request's watcher.
     Delivery,
+    /// A step of an election, of a step-down, or of the votes in between.
+    Election,
     /// Work of another request, which the member has made to carry this one out: the grant of a
     /// lock's lease, or the deletion of its key.
     Part,
@@ -247,8 +255,12 @@ struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
+    fn new(stories: &'a Stories<'a>) -> Finder<'a> {
+        Finder { stories, picked: BTreeMap::new() }
+    }
+
     fn story(stories: &'a Stories<'a>, id: u64) -> Option<Story> {
-        let mut finder = Finder { stories, picked: BTreeMap::new() };
+        let mut finder = Finder::new(stories);
         finder.own(id);
         finder.loops(id);
         finder.parts(id);

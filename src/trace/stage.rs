@@ -73,6 +73,8 @@ pub enum Unit {
     Role,
     /// A request or round id, shown as hex.
     Id,
+    /// A stage, by its number in [`Stage::ALL`].
+    Stage,
     /// A number that may be below zero, in two's complement.
     Signed,
     /// What a comparison of a transaction looks at, by etcd's number.
@@ -185,6 +187,14 @@ macro_rules! vocabulary {
     RaftEntry = "raft.entry" Request Story
         ["term" Term, "index" Index, "bytes" Bytes, "waited" Nanos]
         "raft/node.rs", "raft raftLog.append", "0.1";
+    /// There is no leader, or the leader hands over: the raft thread keeps the proposal until there
+    /// is one that takes it.
+    RaftPark = "raft.park" Request Story ["term" Term, "parked" Count]
+        "raft/proposals.rs", "none", "0.1";
+    /// A proposal that another member has forwarded is not appended: this member does not lead, or
+    /// not in the term in which it was sent. Its sender proposes it again once it is proved lost.
+    RaftRefuse = "raft.refuse" Request Story ["peer" Member, "sent_term" Term, "term" Term, "leader" Member]
+        "raft/proposals.rs", "none", "0.1";
     /// The proposal was lost with its leader: an entry of a later term is committed, and this one
     /// is not before it. The member proposes it again, or answers that the leader changed.
     RaftLost = "raft.lost" Request Story ["term" Term, "committed_term" Term, "again" Flag]
@@ -200,6 +210,12 @@ macro_rules! vocabulary {
     RaftReceive = "raft.receive" Loop Story
         ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag]
         "raft/rafthttp/glass.rs", "etcdserver/api/rafthttp streamReader.decodeLoop", "0.1";
+    /// Messages to a member, or from it, are dropped: no connection is open, a queue is full, or
+    /// raft's inbox is. Raft repeats what matters. `messages` says how many of the type were
+    /// dropped since the last record.
+    RaftDrop = "raft.drop" Loop Story
+        ["peer" Member, "type" Message, "term" Term, "messages" Count, "received" Flag]
+        "raft/rafthttp/drops.rs", "etcdserver/api/rafthttp peer.send, peer.process", "0.1";
     /// Log records are handed to the operating system. A crash of the machine can still lose them.
     WalWrite = "wal.write" Loop Stage
         ["first" Index, "last" Index, "written.old" Index, "written.new" Index, "segment" Count, "offset" Bytes, "gathered" Nanos]
@@ -215,9 +231,10 @@ macro_rules! vocabulary {
     /// The leader learns up to which index a member has the leader's log on disk.
     RaftProgress = "raft.progress" Loop Stage ["peer" Member, "match.old" Index, "match.new" Index]
         "raft/changes.rs", "raft/tracker Progress.MaybeUpdate", "0.1";
-    /// A majority has the entry on disk, so it can no longer be lost.
+    /// A majority has the entry on disk, so it can no longer be lost. The leader counts the disks;
+    /// another member learns the index from a message of the leader.
     RaftCommit = "raft.commit" Loop Story
-        ["term" Term, "commit.old" Index, "commit.new" Index, "completed_by" Member, "waited" Nanos]
+        ["term" Term, "commit.old" Index, "commit.new" Index, "completed_by" Member, "waited" Nanos, "learned_from" Member]
         "raft/changes.rs", "raft raft.maybeCommit", "0.1";
     /// The state machine applies the entry, once, in log order.
     ApplyEntry = "apply.entry" Request Story
@@ -226,15 +243,13 @@ macro_rules! vocabulary {
     /// May this user access these keys? While auth is off, every request may.
     AuthAuthorize = "auth.authorize" Request Raw ["enabled" Flag, "auth_revision" Count]
         "server/auth.rs", "etcdserver authApplierV3.Apply", "0.1";
-    /// One comparison of a transaction is evaluated: version, revision or lease of a key against
-    /// the number that the client wants. Of several keys, the number is that of the first which
-    /// does not satisfy it. A key that does not exist counts as zero.
+    /// A transaction compares version, revision or lease of a key with the number that the client
+    /// wants; of several keys, up to the first that differs. A missing key counts as zero.
     TxnCompare = "txn.compare" Request Story
         ["level" Count, "target" Target, "operator" Operator, "wanted" Signed, "found" Signed, "keys" Count, "holds" Flag, "again" Count]
         "server/mvcc/compare.rs", "etcdserver applyCompare", "0.1";
-    /// The comparisons of a transaction choose the operations that are carried out. The first that
-    /// does not hold decides. Level 0 is the transaction that the client has sent, and the others
-    /// are nested in it.
+    /// The comparisons of a transaction choose its operations: one that does not hold decides.
+    /// Level 0 is the transaction that the client has sent, and the others are nested in it.
     TxnBranch = "txn.branch" Request Story
         ["level" Count, "compares" Count, "branch" Branch, "operations" Count, "again" Count]
         "server/mvcc/compare.rs", "etcdserver applyCompares", "0.1";
@@ -268,6 +283,14 @@ macro_rules! vocabulary {
     ReadIndexRound = "read_index.round" Loop Story
         ["reads" Count, "attempt" Count, "index" Index, "term" Term, "answered" Id, "woken" Nanos, "before" Id]
         "server/read_index.rs", "etcdserver EtcdServer.linearizableReadLoop", "0.1";
+    /// Nobody can answer the question yet: there is no leader, or no entry of its term is
+    /// committed. The raft thread keeps it.
+    ReadIndexPark = "read_index.park" Loop Story ["term" Term, "leader" Member, "parked" Count]
+        "raft/reads.rs", "etcdserver EtcdServer.linearizableReadLoop", "0.1";
+    /// The question is lost: its leader ceased to lead before a quorum had answered, or too many
+    /// questions wait for a leader. The member that asked asks again.
+    ReadIndexLost = "read_index.lost" Loop Story ["term" Term, "leader" Member]
+        "raft/reads.rs", "raft raft.reset", "0.1";
     /// A majority still follows this leader, so its commit index is the newest there is. Only the
     /// leader sees the acknowledgements; the member that asked receives nothing but the index.
     ReadIndexConfirmed = "read_index.confirmed" Loop Story ["index" Index, "acks" Count]
@@ -298,9 +321,21 @@ macro_rules! vocabulary {
     /// Rows of compacted revisions are deleted, a bounded number at a time.
     CompactBatch = "compact.batch" Loop Stage ["revision" Revision, "rows" Count, "deleted" Count]
         "server/mvcc/compact.rs", "mvcc store.scheduleCompaction", "0.1";
-    /// The member has had no message from a leader for longer than the election timeout.
-    ElectionTimeout = "election.timeout" Loop Stage ["term" Term, "leader" Member]
-        "raft/node.rs", "raft raft.tickElection", "0.1";
+    /// A process starts: it opens the log and the file. Entries above `stored`, up to `committed`,
+    /// are applied again.
+    MemberStart = "member.start" Loop Story
+        ["term" Term, "vote" Member, "last" Index, "committed" Index, "stored" Index]
+        "member/start.rs", "etcdserver bootstrap", "0.1";
+    /// The member has published its name and URLs, and serves clients from here on.
+    MemberReady = "member.ready" Loop Story ["applied" Index, "since_start" Nanos]
+        "member/start.rs", "etcdserver EtcdServer.publish", "0.1";
+    /// The member is asked to stop: by a signal, or because the cluster has removed it.
+    MemberStop = "member.stop" Loop Story ["term" Term, "leader" Member]
+        "member/start.rs", "etcdserver EtcdServer.Stop", "0.1";
+    /// The member has had no message from a leader for longer than the election timeout. `silent`
+    /// is the time since the last one, 0 if there was none.
+    ElectionTimeout = "election.timeout" Loop Story ["term" Term, "leader" Member, "silent" Nanos]
+        "raft/changes.rs", "raft raft.tickElection", "0.1";
     /// A leader that is about to stop asks another voter to campaign at once.
     ElectionTransfer = "election.transfer" Loop Story
         ["term" Term, "to" Member, "matched" Index, "last" Index]
@@ -329,6 +364,12 @@ macro_rules! vocabulary {
     /// counts of requests.
     KeyframeBackend = "keyframe.backend" Loop Raw
         ["committed" Index, "committed_revision" Revision, "active" Count, "frozen" Count, "vote" Member, "seen" Count, "kept" Count, "dropped" Count]
+        "trace/collect/drain.rs", "none", "0.1";
+    /// How long a stage usually takes on this member; an rpc, by its method. Half of the samples
+    /// took at most p50, and 99 of 100 at most p99. The samples are the steps of loops and of
+    /// requests kept by their ids, in the last minutes.
+    Usual = "usual" Loop Raw
+        ["stage" Stage, "method" Method, "p50" Nanos, "p99" Nanos, "samples" Count]
         "trace/collect/drain.rs", "none", "0.1";
     /// The key that a kept request names: its first 88 bytes, with a flag if there are more.
     Key = "key" Request Raw ["length" Bytes]
@@ -393,8 +434,7 @@ macro_rules! vocabulary {
     /// to the answer there.
     LeaseForward = "lease.forward" Request Story ["lease" Id, "leader" Member, "ttl" Count]
         "server/lease/requests.rs", "lease/leasehttp RenewHTTP, TimeToLiveHTTP", "0.1";
-    /// The leader answers a question of another member, whose client renews a lease or asks for its
-    /// remaining time.
+    /// The leader answers the question of another member about the lease of a client.
     LeaseServe = "lease.serve" Request Story
         ["lease" Id, "member" Member, "renews" Flag, "ttl" Count, "keys" Count]
         "server/lease/primary.rs", "lease/leasehttp leaseHandler.ServeHTTP", "0.1";
@@ -447,8 +487,7 @@ macro_rules! vocabulary {
     MvccHash = "mvcc.hash" Request Story
         ["asked" Revision, "revision" Revision, "compacted" Revision, "rows" Count]
         "server/mvcc/hash.rs", "mvcc store.hashByRev", "0.1";
-    /// The member commits its write buffer, then reads the whole file and hashes it. The fields say
-    /// what the file had reached.
+    /// The member commits its write buffer and hashes the whole file, which has reached this.
     BackendHash = "backend.hash" Request Story ["index" Index, "revision" Revision]
         "server/views.rs", "mvcc/backend backend.Hash", "0.1";
     /// The member describes itself as it is at this moment, and asks nobody.
@@ -458,8 +497,7 @@ macro_rules! vocabulary {
     /// The members of the cluster are listed, as this member knows them.
     MembersList = "members.list" Request Story ["members" Count, "linearizable" Flag]
         "server/views.rs", "etcdserver EtcdServer.Members", "0.1";
-    /// An alarm is raised or disarmed on every member, or the alarms are listed. Alarm 1 is
-    /// NOSPACE, 2 is CORRUPT, and 0 stands for all.
+    /// An alarm is raised or disarmed, or alarms are listed. 1 is NOSPACE, 2 CORRUPT, 0 all.
     AlarmApply = "alarm.apply" Request Story
         ["raise" Flag, "disarm" Flag, "alarm" Count, "member" Member, "answered" Count]
         "server/alarm.rs", "etcdserver applierV3backend.Alarm", "0.1";

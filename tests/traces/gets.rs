@@ -8,7 +8,7 @@ use glass_etcd::{
 };
 
 use super::{
-    Scene,
+    Scene, ahead,
     commands::glass,
     puts,
     told::{Told, assert_in_order},
@@ -140,7 +140,8 @@ pub(super) async fn a_range_that_is_not_small_is_one_step(scene: &Scene) {
     told.one(parts[1], Stage::BufferGet);
 }
 
-/// Goal: a long range that finds all four permits taken shows how many calls wait before it.
+/// Goal: a long range that finds all four permits taken shows how many calls wait before it, and
+/// names those that hold the permits.
 /// Method: sixteen ranges of 2 MB at once, which the member accepts in less time than it reads the
 /// first.
 pub(super) async fn long_ranges_queue_for_a_permit(scene: &Scene) {
@@ -169,7 +170,7 @@ pub(super) async fn long_ranges_queue_for_a_permit(scene: &Scene) {
                 .map(|wait| ["limit", "ahead"].map(|name| wait.field(name).unwrap()))
                 .collect();
             let is_whole = fields.contains(&[4, 0]) && fields.contains(&[4, 1]);
-            if is_whole { Ok(()) } else { Err(format!("{fields:?}")) }
+            if is_whole { ahead::long_reads_ahead(recording) } else { Err(format!("{fields:?}")) }
         })
         .await;
 }

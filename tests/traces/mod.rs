@@ -21,6 +21,7 @@ use crate::{
 };
 use listen::Listener;
 
+mod ahead;
 mod broken;
 mod causes;
 mod chains;
@@ -47,16 +48,22 @@ mod reasons;
 mod recorder;
 mod secrets;
 mod state;
+mod through;
 mod told;
 mod truth;
 mod unknown;
 mod unread;
+mod usual;
 mod way;
 
 /// Stages that the first test does not see, and why.
 const UNSEEN: &[(Stage, &str)] = &[
+    (Stage::RaftPark, "only without a leader; the test of what requests live through does that"),
+    (Stage::RaftRefuse, "only when a forwarded proposal arrives in a later term; as above"),
     (Stage::RaftLost, "only when a leader dies under load; the test of departed leaders does that"),
     (Stage::BufferWait, "only when the write buffer is full; the backend's tests do that"),
+    (Stage::ReadIndexLost, "only when a leader steps down under a read; as above"),
+    (Stage::MemberStop, "only when a member receives SIGTERM; as above"),
     (Stage::ElectionTransfer, "only when a leader receives SIGTERM; the same test does that"),
     (Stage::Lost, "only when records were overwritten unread; the collector's tests do that"),
     (Stage::Brief, "only under load; the tests of the collector's rate do that"),

@@ -52,6 +52,11 @@ impl Told {
         Some(Self { recording: recording.clone(), order, story, rank })
     }
 
+    /// The id of member `m{at}` in a recording.
+    pub(super) fn member_id_in(recording: &Recording, at: usize) -> u64 {
+        recording.members[usize::from(place_of(recording, at))].member_id
+    }
+
     /// The id of member `m{at}`.
     pub(super) fn member_id(&self, at: usize) -> u64 {
         self.recording.members[usize::from(place_of(&self.recording, at))].member_id

@@ -292,7 +292,7 @@ fn acknowledged(scene: &mut Scene, leader_sync: &Open) {
     let late = scene.send(2, 0, 0, [4, 3, 42, 0, 0, 0]);
     for (member, link) in [(1, commits[0]), (2, commits[1])] {
         scene.at(52_500 + member as u64).receive(0, member, link);
-        scene.mark(member, Stage::RaftCommit, 0, &[3, 41, 42, 0]);
+        scene.mark(member, Stage::RaftCommit, 0, &[3, 41, 42, 0, 0, IDS[0]]);
     }
     scene.at(52_600).receive(2, 0, late);
     scene.mark(0, Stage::RaftProgress, 0, &[IDS[2], 41, 42]);

@@ -153,12 +153,17 @@ fn received(event: &Event, around: Around<'_>) -> Option<String> {
 
 /// Only a leader decides what is committed; other members learn it.
 fn committed(event: &Event, around: Around<'_>) -> String {
-    let ([old, new], [term, by]) =
-        (change!(event, RaftCommit, commit), fields!(event, RaftCommit: term, completed_by));
+    let [old, new] = change!(event, RaftCommit, commit);
+    let [term, by, from] = fields!(event, RaftCommit: term, completed_by, learned_from);
     let what = entries(old + 1, new);
     let is_one = old + 1 == new;
     let verb = if is_one { "is" } else { "are" };
     let name = name_of(around.lanes, by);
+    if from != 0 {
+        let from = name_of(around.lanes, from);
+        return format!("{} learns from {from} that {what} {verb} committed.", around.own);
+    }
+    // Recordings of earlier versions do not say on which side the member is.
     match around.before.get(Water::Role) {
         Some(LEADER) if by == around.own_id || by == 0 => format!(
             "With the leader's own disk, a majority of the disks has {what}{}",

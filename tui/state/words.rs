@@ -10,7 +10,7 @@ use glass_etcd::{
     trace::{
         FLAG_ERROR, Kind, METHODS, Stage, Unit,
         message::{self, MESSAGES},
-        value::{BRANCHES, OPERATORS, TARGETS, VALUE, WATCH_ENDS},
+        value::{BRANCHES, OPERATORS, STAGES, TARGETS, VALUE, WATCH_ENDS},
     },
 };
 
@@ -128,6 +128,7 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
         Unit::Method => method(number).to_owned(),
         Unit::Message => message_name(number).to_owned(),
         Unit::Role => role(number).to_owned(),
+        Unit::Stage => pick(&STAGES, number, "unknown").to_owned(),
         Unit::Target => pick(TARGETS, number, "unknown").to_owned(),
         Unit::Operator => pick(OPERATORS, number, "unknown").to_owned(),
         Unit::Branch => pick(BRANCHES, number, "unknown").to_owned(),
@@ -164,9 +165,9 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
 }
 
 /// Whether 0 means that the field is absent: all types of raft messages share one record format, of
-/// which each uses a part; most fsyncs write neither term nor vote; most ranges ask for the newest
-/// revision and have no limit; and a wait of 0 was not measured, because nothing was handed over. A
-/// range that was refused has read nothing.
+/// which each uses a part; a commit is either counted or learned; most fsyncs write neither term
+/// nor vote; most ranges ask for the newest revision and have no limit; and a wait of 0 was not
+/// measured, because nothing was handed over. A range that was refused has read nothing.
 pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
     match event.stage {
         Stage::MvccRange if event.flags & FLAG_ERROR != 0 => true,
@@ -181,8 +182,10 @@ pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
         }
         Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),
         Stage::WalFsync => ["term", "vote"].contains(&field),
+        Stage::RaftCommit => ["completed_by", "learned_from", "waited"].contains(&field),
         Stage::RaftInbox => ["queued", "waited", "from"].contains(&field),
         Stage::ReadIndexRound => ["answered", "woken", "before"].contains(&field),
+        Stage::ElectionTimeout => field == "silent",
         _ => ["waited", "woken", "gathered"].contains(&field),
     }
 }

@@ -13,7 +13,7 @@ use glass_etcd::story::{
 use serde_json::{Value, json};
 
 use super::words;
-use crate::state::ahead::{Titles, work};
+use crate::state::ahead::{Titles, more, named, work};
 
 /// Writes the section; nothing if nothing is known to have stood ahead, and nothing is unknown.
 pub(super) fn section(
@@ -29,10 +29,18 @@ pub(super) fn section(
     for one in ahead {
         let name = words::name(one.member, &recording.members);
         writeln!(out, "  {name}: {}, {}", one.wait, words::millis(i128::from(one.ns)))?;
-        for behind in &one.behind {
+        for behind in named(one) {
             let took = words::millis(i128::from(behind.overlap_ns));
             let served = titles.served(behind).map_or(String::new(), |ids| format!(", for {ids}"));
             writeln!(out, "  {took:>13}  {}{served}", work(&recording.events[behind.event]))?;
+        }
+        if let Some((count, ns)) = more(one) {
+            let took = words::millis(i128::from(ns));
+            writeln!(out, "  {took:>13}  {count} more of them")?;
+        }
+        if let Some(ns) = one.idle_ns().filter(|ns| *ns != 0) {
+            let took = words::millis(i128::from(ns));
+            writeln!(out, "  {took:>13}  nothing that is recorded")?;
         }
         if one.is_unknown {
             let what = if one.behind.is_empty() { "what" } else { "what else" };

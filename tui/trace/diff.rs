@@ -110,7 +110,7 @@ fn sentence(difference: Difference, facts: &[Facts; 2]) -> Option<String> {
             ))
         }
         Difference::Keys => {
-            let read = explain::count(a.keys?, "key", "keys");
+            let read = words::count(a.keys?, "key", "keys");
             Some(format!("A read {read}, B {}.", b.keys?))
         }
     }
@@ -190,7 +190,7 @@ fn fact_rows(facts: &Facts, members: &[MemberInfo]) -> Vec<(&'static str, Option
         ("quorum completed by", facts.completed_by.map(|by| completed_name(by).to_owned())),
         ("read round", shared(facts.reads, "read", "reads")),
         ("asked the quorum", facts.attempts.map(explain::times)),
-        ("delivered to", facts.watchers.map(|count| explain::count(count, "watcher", "watchers"))),
+        ("delivered to", facts.watchers.map(|count| words::count(count, "watcher", "watchers"))),
     ]
 }
 

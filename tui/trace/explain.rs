@@ -20,6 +20,7 @@ use glass_etcd::{
             graph::{Graph, Verdict},
             method_of,
             path::{Segment, critical_path},
+            usual::{Usual, Usuals},
         },
         uncaptured,
     },
@@ -27,7 +28,7 @@ use glass_etcd::{
 };
 use serde_json::{Value, json};
 
-use super::{ahead, gather::Gathered, words};
+use super::{ahead, gather::Gathered, through, usual, words};
 
 /// Writes the sections that follow the steps.
 pub(super) fn sections(
@@ -38,7 +39,9 @@ pub(super) fn sections(
 ) -> io::Result<()> {
     let graph = Graph::of(recording, order, story);
     let path = critical_path(recording, order, story, &graph);
-    time(out, recording, path.as_deref())?;
+    let usuals = Usuals::of(recording);
+    time(out, recording, &usuals, path.as_deref())?;
+    through::section(out, recording, &graph.through)?;
     let stories = Stories::new(recording, order);
     ahead::section(out, recording, &stood_behind(&stories, story, path.as_deref()))?;
     cost(out, recording, &graph)?;
@@ -48,21 +51,31 @@ pub(super) fn sections(
         stored(out, recording, &graph)?;
         heard(out, recording, &graph, story)?;
     }
+    if let (Some(rpc), Some(path)) = (graph.rpc, &path) {
+        usual::ending(out, recording, &usuals, rpc, path)?;
+    }
     Ok(())
 }
 
-fn time(out: &mut impl Write, recording: &Recording, path: Option<&[Segment]>) -> io::Result<()> {
+fn time(
+    out: &mut impl Write,
+    recording: &Recording,
+    usuals: &Usuals,
+    path: Option<&[Segment]>,
+) -> io::Result<()> {
     writeln!(out, "\nwhere the time went (~ depends on how the members' clocks were set)")?;
     let Some(path) = path else {
         return writeln!(out, "  the end of the rpc was not captured");
     };
     let total = path.iter().map(|segment| segment.ns).sum::<u64>().max(1);
-    for segment in path.iter().filter(|segment| segment.ns != 0) {
+    let known = usual::of_path(recording, usuals, path);
+    for (segment, known) in path.iter().zip(known).filter(|(segment, _)| segment.ns != 0) {
+        let usual = usual::beside(known).map(|usual| format!("  {usual}")).unwrap_or_default();
         let share = u128::from(segment.ns) * 1000 / u128::from(total);
         let took = words::millis(i128::from(segment.ns));
         writeln!(
             out,
-            "  {:>5} %  {took:>11}{}  {:<10}  {}",
+            "  {:>5} %  {took:>11}{}  {:<10}  {}{usual}",
             format!("{}.{}", share / 10, share % 10),
             if segment.is_estimated { "~" } else { " " },
             words::name(segment.member, &recording.members),
@@ -83,7 +96,7 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
             out,
             "  an fsync on {}: {}, {}",
             words::name(fsync.member, &recording.members),
-            count(fsync.bytes, "byte", "bytes"),
+            words::count(fsync.bytes, "byte", "bytes"),
             shared(fsync.entries, "entry", "entries"),
         )?;
     }
@@ -104,7 +117,7 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
         let end = event.reason.map_or("answered", |reason| reason.text());
         writeln!(out, "  a question to {leader} over HTTP, {took}: {end}")?;
     }
-    let messages = count(graph.messages as u64, "message", "messages");
+    let messages = words::count(graph.messages as u64, "message", "messages");
     writeln!(out, "  {messages} between members; their bytes are not recorded")
 }
 
@@ -116,11 +129,6 @@ pub(super) fn shared(number: u64, one: &str, many: &str) -> String {
         2 => format!("shared with 1 other {one}"),
         _ => format!("shared with {} other {many}", number - 1),
     }
-}
-
-/// `1 message`, `2 messages`.
-pub(super) fn count(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// How often: `once`, `2 times`.
@@ -141,7 +149,7 @@ fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
         }
         (Consistency::Linearizable, Some((at, acks))) => {
             let leader = words::name(side.recording.events[at].member, members);
-            let acks = count(acks, "member", "members");
+            let acks = words::count(acks, "member", "members");
             writeln!(
                 out,
                 "  linearizable: {leader} leads, as {acks} confirmed, itself among them"
@@ -161,7 +169,7 @@ fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
         (found.file, "the file"),
     ] {
         if number != 0 {
-            writeln!(out, "  {} from {place}", count(number, "value", "values"))?;
+            writeln!(out, "  {} from {place}", words::count(number, "value", "values"))?;
         }
     }
     Ok(())
@@ -212,7 +220,7 @@ fn stored(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Res
         let [old, new] = change!(event, BackendCommit, index);
         let entries = new.saturating_sub(old);
         let shared = shared(entries, "entry", "entries");
-        let rows = count(stored.writes, "row", "rows");
+        let rows = words::count(stored.writes, "row", "rows");
         writeln!(out, "  {name}: by a transaction of {rows}, {shared}")?;
     }
     if graph.stored.is_empty() {
@@ -292,17 +300,13 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
         .map(|silent| json!({"endpoint": silent.endpoint, "reason": silent.reason}))
         .collect();
     let unheard: Vec<String> = story.unheard.iter().map(|id| format!("{id:016x}")).collect();
-    let segment = |segment: &Segment| {
-        json!({
-            "wait": segment.wait.to_string(),
-            "member": segment.member,
-            "ns": segment.ns,
-            "estimated": segment.is_estimated,
-        })
-    };
     let stories = Stories::new(recording, order);
     let stood = stood_behind(&stories, story, path.as_deref());
-    let path: Option<Vec<Value>> = path.map(|path| path.iter().map(segment).collect());
+    let usuals = Usuals::of(recording);
+    let path: Option<Vec<Value>> = path.map(|path| {
+        path.iter().zip(usual::of_path(recording, &usuals, &path)).map(segment_json).collect()
+    });
+    let rpc = graph.rpc.and_then(|rpc| usuals.of_step(&recording.events[rpc]));
     json!({
         "dropped": recording.dropped,
         "missing": missing,
@@ -311,7 +315,19 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
         "silent": silent,
         "gaps": gaps_json(recording, story),
         "path": path,
+        "through": through::json(recording, &graph.through),
         "ahead": ahead::json(recording, &stood),
+        "usual": usual::json_of(rpc),
+    })
+}
+
+fn segment_json((segment, usual): (&Segment, Option<Usual>)) -> Value {
+    json!({
+        "wait": segment.wait.to_string(),
+        "member": segment.member,
+        "ns": segment.ns,
+        "estimated": segment.is_estimated,
+        "usual": usual::json_of(usual),
     })
 }
 

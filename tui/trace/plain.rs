@@ -6,7 +6,7 @@ use glass_etcd::{
     story::{
         Event, Recording,
         order::Order,
-        query::{Story, Summary, brief::brief, requests},
+        query::{Story, Summary, brief::brief, requests, usual::Usuals},
     },
     trace::{Kind, Stage},
 };
@@ -15,15 +15,22 @@ use serde_json::{Value, json};
 
 use super::{
     gather::{Gathered, Silent},
-    words,
+    usual, words,
 };
 
 /// Width of a stage's name.
 const STAGE: usize = 20;
+/// Width of a step's usual duration.
+const USUAL: usize = 24;
 
-/// Writes the list of requests, the newest last.
-pub(crate) fn list(out: &mut impl Write, recording: &Recording, order: &Order) -> io::Result<()> {
-    rows(out, recording, order, |_| true)?;
+/// Writes the list of requests, the newest last, with these other rows at their times.
+pub(crate) fn list(
+    out: &mut impl Write,
+    recording: &Recording,
+    order: &Order,
+    others: Vec<(i128, String)>,
+) -> io::Result<()> {
+    rows(out, recording, order, |_| true, others)?;
     reach(out, recording, order)?;
     losses(out, recording)
 }
@@ -43,19 +50,25 @@ fn result(request: &Summary) -> String {
     if request.is_open { "open".to_owned() } else { words::code(request.code) }
 }
 
-/// Writes a header, and a line for each request that is meant.
+/// Writes a header, a line for each request that is meant, and the other rows.
 fn rows(
     out: &mut impl Write,
     recording: &Recording,
     order: &Order,
     is_meant: impl Fn(&Summary) -> bool,
+    others: Vec<(i128, String)>,
 ) -> io::Result<()> {
     writeln!(
         out,
         "{:<16}  {:<15}  {:<10}  {:>12}  {:<12}  REQUEST",
         "ID", "BEGAN (UTC)", "MEMBER", "TOOK", "RESULT"
     )?;
+    let mut others = others.into_iter().peekable();
     for request in by_time(recording, order).into_iter().filter(is_meant) {
+        let began = began(&request, recording, order);
+        while let Some((_, row)) = others.next_if(|(at, _)| *at <= began) {
+            writeln!(out, "{row}")?;
+        }
         let key = request.key.as_ref().map(|key| format!(" {}", key.display())).unwrap_or_default();
         let trace = request.trace.map(|trace| format!("  trace {trace:032x}")).unwrap_or_default();
         let took = took(&request, recording, order).map(words::millis);
@@ -63,14 +76,14 @@ fn rows(
             out,
             "{:016x}  {:<15}  {:<10}  {:>12}  {:<12}  {}{key}{trace}",
             request.id,
-            words::time_of_day(began(&request, recording, order)),
+            words::time_of_day(began),
             words::name(request.member, &recording.members),
             took.unwrap_or_else(|| "…".to_owned()),
             result(&request),
             request.method,
         )?;
     }
-    Ok(())
+    others.try_for_each(|(_, row)| writeln!(out, "{row}"))
 }
 
 /// Writes the requests of a caller's trace, of which there are several.
@@ -87,7 +100,7 @@ pub(super) fn of_trace(
         return requests.try_for_each(|one| writeln!(out, "{}", list_json(&one, recording)));
     }
     writeln!(out, "{} captured requests are in trace {trace:032x}", ids.len())?;
-    rows(out, recording, order, is_meant)?;
+    rows(out, recording, order, is_meant, Vec::new())?;
     losses(out, recording)
 }
 
@@ -128,7 +141,7 @@ fn began(request: &Summary, recording: &Recording, order: &Order) -> i128 {
 }
 
 /// The time of a span is that of its end; this is that of its start.
-fn start_of(event: &Event, time: i128) -> i128 {
+pub(super) fn start_of(event: &Event, time: i128) -> i128 {
     let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
     if is_at_end { time - i128::from(event.took_ns) } else { time }
 }
@@ -148,9 +161,13 @@ pub(super) fn story(
     let own = |at: &usize| events[*at].id == story.id && events[*at].stage == Stage::Rpc;
     let rpc = story.steps.iter().map(|step| step.event).find(own);
     let zero = rpc.map(|at| start_of(&events[at], order.times[at])).or_else(|| starts.min());
+    let usuals = Usuals::of(recording);
+    let beside = |at: usize| usual::beside(usuals.of_step(&events[at]));
+    let has_usual = story.steps.iter().any(|step| beside(step.event).is_some());
     for step in &story.steps {
         let offset = words::millis(order.times[step.event] - zero.unwrap_or(0));
-        let line = step_line(recording, order, step.event);
+        let usual = has_usual.then(|| beside(step.event).unwrap_or_default());
+        let line = line_of(recording, order, step.event, usual);
         writeln!(out, "{:>14}  {line}", format!("+{offset}").replace("+-", "-"))?;
     }
     for missing in &story.missing {
@@ -170,6 +187,12 @@ pub(super) fn story(
             "unknown"
         )?;
     }
+    unheard(out, gathered, story)?;
+    losses(out, recording)
+}
+
+/// Writes the members of which nothing is known.
+pub(super) fn unheard(out: &mut impl Write, gathered: &Gathered, story: &Story) -> io::Result<()> {
     for member_id in &story.unheard {
         writeln!(
             out,
@@ -181,7 +204,7 @@ pub(super) fn story(
         let Silent { endpoint, reason } = silent;
         writeln!(out, "{:>14}  {endpoint}  no records from there: {reason}", "unknown")?;
     }
-    losses(out, recording)
+    Ok(())
 }
 
 fn header(
@@ -217,6 +240,11 @@ fn header(
 
 /// A step: member, stage, duration, fields, and what is unknown about it.
 pub(crate) fn step_line(recording: &Recording, order: &Order, at: usize) -> String {
+    line_of(recording, order, at, None)
+}
+
+/// A step, with the column of usual durations if it exists.
+fn line_of(recording: &Recording, order: &Order, at: usize, usual: Option<String>) -> String {
     let event = &recording.events[at];
     let members = &recording.members;
     let took = match event.kind {
@@ -224,8 +252,9 @@ pub(crate) fn step_line(recording: &Recording, order: &Order, at: usize) -> Stri
         Kind::Span => words::millis(i128::from(event.took_ns)),
         Kind::Mark | Kind::Key | Kind::Keyframe => String::new(),
     };
+    let usual = usual.map_or(String::new(), |usual| format!("{usual:<USUAL$}  "));
     let mut line = format!(
-        "{:<10}  {:<STAGE$}  {took:>11}  {}",
+        "{:<10}  {:<STAGE$}  {took:>11}  {usual}{}",
         words::name(event.member, members),
         event.stage.name(),
         words::fields(event, members),
@@ -322,7 +351,7 @@ mod tests {
 
     #[test]
     fn the_list_names_method_key_and_result() {
-        let lines = lines(|out, recording, order| list(out, recording, order).unwrap());
+        let lines = lines(|out, recording, order| list(out, recording, order, Vec::new()).unwrap());
         let line = &lines[1];
         assert!(line.starts_with("0000000000000203  "), "{line}");
         assert!(line.ends_with("etcd-02         2.000 ms  ok            KV/Put foo"), "{line}");

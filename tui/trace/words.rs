@@ -6,7 +6,7 @@ use glass_etcd::{
     trace::{
         FLAG_ERROR, Field, METHODS, Unit,
         message::MESSAGES,
-        value::{BRANCHES, OPERATORS, ROLES, TARGETS, WATCH_ENDS},
+        value::{BRANCHES, OPERATORS, ROLES, STAGES, TARGETS, WATCH_ENDS},
     },
 };
 
@@ -39,6 +39,11 @@ pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
     words.join(" ")
 }
 
+/// `1 message`, `2 messages`.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// One value in its unit.
 pub(crate) fn value(field: &Field, number: u64, members: &[MemberInfo]) -> String {
     let named = |names: &[&str]| {
@@ -51,6 +56,7 @@ pub(crate) fn value(field: &Field, number: u64, members: &[MemberInfo]) -> Strin
         Unit::Method => named(METHODS),
         Unit::Message => named(MESSAGES),
         Unit::Role => named(ROLES),
+        Unit::Stage => named(&STAGES),
         Unit::Target => named(TARGETS),
         Unit::Operator => named(OPERATORS),
         Unit::Branch => named(BRANCHES),

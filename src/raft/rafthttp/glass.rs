@@ -120,7 +120,7 @@ fn last(message: &Message) -> u64 {
 
 /// The id that the message belongs to, or 0: a ReadIndex round, or the first kept proposal of those
 /// that are forwarded together.
-fn id(message: &Message) -> u64 {
+pub(super) fn id(message: &Message) -> u64 {
     if message.get_msg_type() == MessageType::MsgPropose {
         let mut ids = message.entries.iter().map(|entry| pb::entry_id(&entry.data));
         return ids.find(|id| trace::kept(*id)).unwrap_or(0);

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     channel::Channel,
+    drops,
     glass::Outbound,
     local::{Local, Seed},
     peer::{Link, Peer},
@@ -145,6 +146,7 @@ impl Hub {
             return remote.push(outbound);
         }
         tracing::debug!("no peer {:x} to send a message to", message.to);
+        drops::unsent(message);
         None
     }
 }

@@ -7,7 +7,7 @@ use std::{cell::RefCell, collections::HashSet, sync::Arc, time::Duration};
 
 use raft::eraftpb::{Message, MessageType};
 
-use super::{active::Active, glass, identity::Identity, log_limit::LogLimit};
+use super::{active::Active, drops, glass, identity::Identity, log_limit::LogLimit};
 use crate::{
     clock,
     raft::inbox::{Inbox, Input, Refused},
@@ -90,7 +90,9 @@ impl Local {
         if failpoint_drops_receive(message.from) || !self.is_for_raft(&message) {
             return Ok(());
         }
-        self.inbox.offer(Input::Step { message, since: trace::handed_over() })
+        let (peer, kind, term) = (message.from, message.get_msg_type(), message.term);
+        let taken = self.inbox.offer(Input::Step { message, since: trace::handed_over() });
+        taken.inspect_err(|_| drops::untaken(peer, kind, term))
     }
 
     fn is_for_raft(&self, message: &Message) -> bool {
@@ -150,6 +152,7 @@ impl Local {
 pub(super) fn report_lost(messages: &[Message], mut report: impl FnMut(Input) -> bool) {
     let mut unreachable: Vec<u64> = Vec::new();
     for message in messages {
+        drops::unsent(message);
         let peer = message.to;
         if !unreachable.contains(&peer) {
             unreachable.push(peer);

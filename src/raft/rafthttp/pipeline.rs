@@ -21,6 +21,7 @@ use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
 use super::{
     dial::{self, Failed, Sender, Target, Urls},
+    drops,
     glass::{self, Frames, Outbound},
     local::Local,
     wire,
@@ -148,6 +149,7 @@ impl WaitingMessages {
             if now.duration_since(since) < PROPOSAL_PATIENCE {
                 return Some(outbound);
             }
+            drops::unsent(&outbound.message);
         }
         None
     }

@@ -27,6 +27,7 @@ use tokio::time::{Interval, interval_at, sleep, timeout};
 use super::{
     channel::Channel,
     dial::{self, Failed, Target, Urls},
+    drops,
     glass::{self, Frames, Outbound},
     identity,
     local::Local,
@@ -94,6 +95,7 @@ impl Outgoing {
     pub(super) fn close(&self) {
         let mut state = self.state.borrow_mut();
         let old = std::mem::take(&mut *state);
+        old.queue.iter().for_each(|outbound| drops::unsent(&outbound.message));
         state.newest = old.newest + 1;
         if let Some(waker) = old.waker {
             waker.wake();

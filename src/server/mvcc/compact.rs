@@ -16,7 +16,7 @@
 //! again. A second compaction that arrives during the first replaces it, because it deletes all
 //! rows that the first would delete.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc, thread::Thread, time::Instant};
 
 use bytes::Bytes;
 
@@ -88,11 +88,19 @@ impl Batch<'_> {
         self.backend.set_request(id);
         set_mark(&mut self.backend, SCHEDULED, revision);
         self.index.compacted = revision;
+        // It waits for the index lock, which this batch holds.
+        self.store.compactor.get().inspect(|thread| thread.unpark());
         Ok(())
     }
 }
 
 impl Store {
+    /// From now on each compaction wakes this thread, which takes the steps; and so does this call,
+    /// because there may have been one already.
+    pub(crate) fn wake_at_compactions(&self, thread: Thread) {
+        self.compactor.get_or_init(|| thread).unpark();
+    }
+
     /// Does one bounded piece of the background work: visits `batch_limit` keys of the index or
     /// rows of the file. Returns whether there is more to do. etcd takes 1000 rows at a time, and
     /// pauses for 10 ms in between.

@@ -99,6 +99,14 @@ pub struct Ahead {
 }
 
 impl Ahead {
+    /// For how much of the wait nothing is recorded, in nanoseconds, where one thing is done at a
+    /// time: the thread was slow to wake, or waited for a lock. `None` where several are, and where
+    /// records are missing.
+    pub fn idle_ns(&self) -> Option<u64> {
+        let is_one = matches!(self.resource, Resource::Disk | Resource::Apply | Resource::Round);
+        (is_one && !self.is_unknown).then(|| self.ns - self.known_ns())
+    }
+
     /// For how much of the wait something known was in progress, in nanoseconds.
     pub fn known_ns(&self) -> u64 {
         self.behind.iter().map(|one| one.overlap_ns).fold(0, u64::saturating_add).min(self.ns)
@@ -161,10 +169,15 @@ impl Queue<'_, '_> {
 
     fn time_of(&self, at: usize) -> Time {
         let (event, end) = (self.stories.event(at), self.stories.order.times[at]);
+        // A long read holds its permit while it waits for its thread.
+        let held_ns = match event.stage {
+            Stage::ReadThread => i128::from(field!(event, ReadThread, waited)),
+            _ => 0,
+        };
         match event.kind {
             // A beginning without an end is still in progress, as far as captured.
-            Kind::Begin => Time { from: end, to: i128::MAX },
-            _ => Time { from: end - i128::from(event.took_ns), to: end },
+            Kind::Begin => Time { from: end - held_ns, to: i128::MAX },
+            _ => Time { from: end - i128::from(event.took_ns) - held_ns, to: end },
         }
     }
 
@@ -380,6 +393,8 @@ fn resource(wait: Wait) -> Option<Resource> {
         Wait::Step(_)
         | Wait::HandOver(Taker::Raft | Taker::Peer | Taker::Grpc | Taker::Blocking)
         | Wait::Network
+        | Wait::SilentLeader
+        | Wait::NoLeader
         | Wait::NotInTime
         | Wait::Unknown => None,
     }

@@ -377,6 +377,7 @@ impl<'a> Looked<'a> {
             | Relation::Store
             | Relation::Cause
             | Relation::Aftermath
+            | Relation::Election
             | Relation::Part
             | Relation::Delivery
             | Relation::Round => match self.leader {

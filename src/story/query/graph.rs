@@ -18,7 +18,7 @@ use crate::{
     story::{
         Event, Recording,
         order::Order,
-        query::{Relation, Story},
+        query::{Relation, Story, cluster::Cluster, through::Through},
     },
     trace::{message, record::Kind, stage::Stage},
 };
@@ -147,14 +147,18 @@ pub struct Graph {
     pub forwards: Vec<usize>,
     /// Number of messages in the story: captured sends, and receives whose send was not captured.
     pub messages: usize,
+    /// What happened to the cluster while the request ran.
+    pub through: Through,
 }
 
 impl Graph {
     /// Collects the causes behind this story.
     pub fn of(recording: &Recording, order: &Order, story: &Story) -> Graph {
-        Graph::with_fellows(recording, order, story, |round| {
+        let mut graph = Graph::with_fellows(recording, order, story, |round| {
             fellows(recording, story.id, round).collect()
-        })
+        });
+        graph.through = Through::of(recording, order, &Cluster::of(recording, order), story);
+        graph
     }
 
     /// [`Graph::of`] for a caller that knows which other reads waited for a round without reading
@@ -185,6 +189,7 @@ impl Graph {
             heard: steps.heard(),
             forwards: steps.all(Stage::LeaseForward).collect(),
             messages: steps.messages(),
+            through: Through::default(),
         }
     }
 
@@ -355,8 +360,11 @@ impl<'a> Steps<'a> {
             0 => event.map_or(id, |at| answered_attempt(self.event(at))),
             answered => answered,
         };
-        let confirmed =
-            self.all(Stage::ReadIndexConfirmed).find(|at| self.event(*at).id == attempt);
+        // A question that is answered after the read has given up confirms nothing for it.
+        let until = if is_end(&wait) { self.rank(wait) } else { usize::MAX };
+        let confirmed = self
+            .all(Stage::ReadIndexConfirmed)
+            .find(|at| self.event(*at).id == attempt && self.rank(*at) < until);
         Some(Round {
             id,
             attempt,

@@ -23,6 +23,8 @@
 //! request that failed, or whose client disconnected, waited in vain for the first event that did
 //! not come before its end ([`Wait::NotInTime`]), whether that event came later or never.
 
+mod cut;
+
 pub use super::wait::{Point, Side, Taker, Wait};
 use super::{
     Story,
@@ -94,7 +96,7 @@ pub fn critical_path(
         }
     }
     chain.until(Some(Edge::End(rpc)));
-    Some(chain.segments)
+    Some(graph.through.cut(recording, chain.segments))
 }
 
 /// A point in time at an event, by its position.
@@ -168,13 +170,10 @@ impl Steps<'_> {
         field!(self.event(at), RaftPropose | ReadIndexRound | ReadIndexWait, woken)
     }
 
-    /// Where the raft thread of a member takes what belongs to an id: a proposal or a question of
-    /// its own (`from` 0), or another member's message.
-    fn inbox(&self, member: u8, id: u64, from: u64) -> Option<usize> {
-        self.all(Stage::RaftInbox).find(|at| {
-            let event = self.event(*at);
-            (event.member, event.id) == (member, id) && field!(event, RaftInbox, from) == from
-        })
+    /// Whether the raft thread of this member takes here what belongs to an id.
+    fn is_inbox(&self, at: usize, member: u8, id: u64) -> bool {
+        let event = self.event(at);
+        (event.member, event.id) == (member, id)
     }
 
     /// Whether the event is a message of this type.
@@ -309,8 +308,19 @@ impl Chain<'_> {
     }
 
     /// Advances to the raft thread's taking of what belongs to a read round, if that was captured.
+    /// A member may have sent several messages about one round: the one at which the chain stands
+    /// was taken after it had arrived.
     fn perhaps_inbox(&mut self, member: u8, round: u64, from: u64) {
-        if let Some(at) = self.steps.inbox(member, round, from)
+        let steps = self.steps;
+        let arrived = match self.from {
+            Edge::End(at) if steps.event(at).stage == Stage::RaftReceive => steps.rank(at),
+            _ => 0,
+        };
+        let mut taken = steps.all(Stage::RaftInbox).filter(|at| steps.is_inbox(*at, member, round));
+        let taken = taken.find(|at| {
+            field!(steps.event(*at), RaftInbox, from) == from && arrived <= steps.rank(*at)
+        });
+        if let Some(at) = taken
             && !self.is_broken
         {
             self.until_taken(Edge::End(at), Taker::Raft);
@@ -333,7 +343,8 @@ impl Chain<'_> {
     fn write(&mut self, serving: u8, story: &Story, graph: &Graph) {
         let steps = self.steps;
         self.until(steps.start(Stage::RaftPropose, serving));
-        self.step(steps.inbox(serving, story.id, 0));
+        let inbox = steps.all(Stage::RaftInbox).find(|at| steps.is_inbox(*at, serving, story.id));
+        self.step(inbox);
         match (graph.quorum.leader, story.entry) {
             (Some(leader), Some((_, index))) => self.replicate(serving, leader, index, graph),
             _ => self.until(None),

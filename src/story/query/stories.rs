@@ -14,15 +14,18 @@
 //! order, except those by id, which are in order of arrival and include withheld events.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::RangeInclusive,
 };
 
 use super::{
     Finder, Story,
+    cluster::Cluster,
     graph::Graph,
     joins::Part,
     ranges::{Named, Ranges},
+    through::Through,
     work::Work,
 };
 use crate::{
@@ -65,6 +68,8 @@ pub struct Stories<'a> {
     pub(super) caught_up: Vec<usize>,
     /// Members, by raft's id, that others communicate with, but that sent no records.
     pub(super) strangers: Vec<u64>,
+    /// What happened to the cluster; read when first asked for.
+    cluster: OnceCell<Cluster>,
 }
 
 /// The entries, by index, that a loop's record covers: its disk, its counting, its file.
@@ -133,6 +138,7 @@ impl<'a> Stories<'a> {
             deliveries: HashMap::new(),
             caught_up: Vec::new(),
             strangers: Vec::new(),
+            cluster: OnceCell::new(),
         };
         stories.note_heard();
         stories.note_told();
@@ -147,6 +153,11 @@ impl<'a> Stories<'a> {
     /// Builds the story of a request. `None` if nothing of it was captured.
     pub fn of(&self, id: u64) -> Option<Story> {
         Finder::story(self, id)
+    }
+
+    /// What happened to the cluster.
+    pub fn cluster(&self) -> &Cluster {
+        self.cluster.get_or_init(|| Cluster::of(self.recording, self.order))
     }
 
     /// The ids of the later attempts of a round.
@@ -177,9 +188,11 @@ impl<'a> Stories<'a> {
 
     /// The causes behind one of these stories.
     pub fn graph(&self, story: &Story) -> Graph {
-        Graph::with_fellows(self.recording, self.order, story, |round| {
+        let mut graph = Graph::with_fellows(self.recording, self.order, story, |round| {
             self.reads_of(round).filter(|id| *id != story.id).collect()
-        })
+        });
+        graph.through = Through::of(self.recording, self.order, self.cluster(), story);
+        graph
     }
 
     /// Builds the tables by id, in order of arrival.

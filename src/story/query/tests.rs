@@ -1,5 +1,6 @@
 mod ahead;
 mod causes;
+mod cluster;
 mod diff;
 mod hops;
 mod slow;

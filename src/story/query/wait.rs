@@ -19,6 +19,10 @@ pub enum Wait {
     /// A message in transit from one member to another, from handing it to the connection to its
     /// decoding there: an estimate.
     Network,
+    /// The leader was not heard any more, and nobody had asked for votes yet: an estimate.
+    SilentLeader,
+    /// An election, until a member led: an estimate.
+    NoLeader,
     /// An event that had not come when the request gave up: most often a majority.
     NotInTime,
     /// The recording lacks the records of this time.
@@ -104,6 +108,8 @@ impl fmt::Display for Wait {
             Wait::Between(from, to) => write!(out, "{from} to {to}"),
             Wait::HandOver(taker) => write!(out, "hand-over to {taker}"),
             Wait::Network => out.write_str("in transit"),
+            Wait::SilentLeader => out.write_str("silent leader"),
+            Wait::NoLeader => out.write_str("no leader"),
             Wait::NotInTime => out.write_str("not in time"),
             Wait::Unknown => out.write_str("not captured"),
         }

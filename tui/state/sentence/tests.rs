@@ -118,6 +118,8 @@ fn a_leader_commits_and_a_follower_learns_of_it() {
     assert!(own.starts_with("With the leader's own disk, a majority of the disks has"), "{own}");
     let follower = commit(B, &marks(0, 4, B, B));
     assert_eq!(follower, "etcd-01 learns from etcd-02 that entries 8 to 9 are committed.");
+    let fields = numbers!(RaftCommit, commit_old = 7, commit_new = 9, learned_from = B);
+    assert_eq!(follower, said(Stage::RaftCommit, fields, &Watermarks::default()));
     // Its role is not known, so nothing is said about who decided.
     let unknown = commit(B, &Watermarks::default());
     assert_eq!(unknown, "etcd-01 knows from here on that entries 8 to 9 are committed.");

@@ -114,6 +114,11 @@ fn the_hand_overs_of_a_get_are_pieces_of_its_path() {
     script.later(13_000).instant(0, Stage::RaftInbox, ROUND, &inbox(13_000, 2));
     script.waiting((0, 2), (message::HEARTBEAT, ROUND), &[], 14_000);
     script.later(15_000).instant(2, Stage::RaftInbox, ROUND, &inbox(15_000, 1));
+    // The leader asks the member that has asked it, too; beside all this.
+    let now_ns = script.now_ns;
+    script.message((0, 1), message::HEARTBEAT, ROUND, &[]);
+    script.instant(1, Stage::RaftInbox, ROUND, &inbox(400, 1));
+    script.now_ns = now_ns;
     script.waiting((2, 0), (message::HEARTBEAT_RESP, ROUND), &[], 16_000);
     script.later(17_000).instant(0, Stage::RaftInbox, ROUND, &inbox(17_000, 3));
     script.later(0).instant(0, Stage::ReadIndexConfirmed, ROUND, &[("index", 4), ("acks", 2)]);

@@ -1,0 +1,396 @@
+//! What happens to the cluster rather than for a request: elections, step-downs, starts of members,
+//! and the times without a leader.
+//!
+//! ```text
+//!   term 2   etcd-03 leads ──────●                      ● its last message that another received
+//!   election 3                   ┊ ▲ timeout, pre-votes, votes
+//!   term 3                       ┊ ┊        ●────────── etcd-02 leads
+//!                                ├─┴────────┤
+//!                                no leader
+//! ```
+//!
+//! Everything is read in one pass over the playback order. Invariant: a time without a leader
+//! begins with the last sign that another member had of the leader, as far as it was captured, and
+//! ends when the next one became leader; so it is never longer than the records prove.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::election::{Election, Elections};
+use crate::{
+    fields,
+    story::{
+        Event, Recording,
+        order::{self, Order},
+    },
+    trace::{Kind, message, stage::Stage, value::LEADER},
+};
+
+/// Between two keyframes of a member that runs, at most; in nanoseconds.
+const FRAME_NS: i128 = 150_000_000;
+
+/// Why a leader ceased to lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Because {
+    /// A message of this later term reached it.
+    LaterTerm(u64),
+    /// It had handed the leadership over to this member.
+    HandedOver(u64),
+    /// For an election timeout no majority had answered it.
+    NoMajority,
+}
+
+/// A leader became something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepDown {
+    /// The member, by position.
+    pub member: u8,
+    /// The term that it had led.
+    pub term: u64,
+    /// Position of its `raft.role`.
+    pub event: usize,
+    /// The cause.
+    pub because: Because,
+}
+
+/// A start of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The member, by position.
+    pub member: u8,
+    /// The number of the start in its data directory.
+    pub boot: u16,
+    /// Position of the first event of this start.
+    pub first: usize,
+    /// The last event of the start before, if that was captured.
+    pub before: Option<usize>,
+}
+
+/// A time in which nobody led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaderless {
+    /// When it began, on the common axis in nanoseconds.
+    pub from: i128,
+    /// When the next leader led; `None` if none is known.
+    pub to: Option<i128>,
+    /// When the first member asked for votes.
+    pub asked: Option<i128>,
+    /// The leader before, by raft's id; 0 if it is not known.
+    pub before: u64,
+    /// The term that it led.
+    pub term: u64,
+    /// The position of the last event by which another member heard of it, or of its own last one.
+    pub last: Option<usize>,
+    /// The position of the first event that shows the loss.
+    pub shown: Option<usize>,
+    /// The position of the next leader's `raft.role`.
+    pub next: Option<usize>,
+}
+
+/// A time in which a member did nothing at all: its process was stopped, or had no processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// The member, by position.
+    pub member: u8,
+    /// Whether it led.
+    pub is_leader: bool,
+    /// When its last event before took effect, on the common axis in nanoseconds.
+    pub from: i128,
+    /// When its next event took effect.
+    pub to: i128,
+    /// Position of that event.
+    pub event: usize,
+}
+
+/// What happened to the cluster in a recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// The elections, in the order in which they began.
+    pub elections: Vec<Election>,
+    /// The step-downs, in playback order.
+    pub step_downs: Vec<StepDown>,
+    /// The starts whose beginning was captured, or that followed another start.
+    pub starts: Vec<Start>,
+    /// The times without a leader, in order.
+    pub leaderless: Vec<Leaderless>,
+    /// The times in which a member did nothing.
+    pub stalls: Vec<Stall>,
+    /// For each member, when it was heard of: by its own records, or by another's receipt.
+    heard: BTreeMap<u64, Vec<i128>>,
+}
+
+impl Cluster {
+    /// Reads a recording once.
+    pub fn of(recording: &Recording, order: &Order) -> Cluster {
+        let mut walk = Walk::new(recording, order);
+        for at in &order.rows {
+            walk.event(*at);
+        }
+        walk.finish()
+    }
+
+    /// The members, by raft's id, that were heard of in this time, and all that are known.
+    pub fn alive(&self, from: i128, to: i128) -> (Vec<u64>, usize) {
+        let is_heard = |times: &&Vec<i128>| {
+            let next = times.partition_point(|time| *time < from);
+            times.get(next).is_some_and(|time| *time <= to)
+        };
+        let alive = self.heard.iter().filter(|(_, times)| is_heard(times)).map(|(id, _)| *id);
+        (alive.collect(), self.heard.len())
+    }
+}
+
+/// A term with a leader.
+#[derive(Clone, Debug, Default)]
+struct Reign {
+    leader: u64,
+    /// Its own `raft.role`, or the first event of another that names it.
+    began: Option<usize>,
+    /// The last event by which another member heard of it in this term, and when.
+    heard: Option<(i128, usize)>,
+    /// The last event of its own in the start in which it led.
+    own: Option<(i128, usize)>,
+    /// Its step-down.
+    ended: Option<(i128, usize)>,
+    /// The first event by which another member noticed the loss.
+    missed: Option<usize>,
+    /// When members asked for votes of the next term.
+    asked: Vec<i128>,
+}
+
+struct Walk<'a> {
+    recording: &'a Recording,
+    order: &'a Order,
+    elections: Elections<'a>,
+    cluster: Cluster,
+    reigns: BTreeMap<u64, Reign>,
+    /// The member to which a leader has handed over, by place and term.
+    handed: HashMap<(u8, u64), u64>,
+    /// The newest event of each member, and the term that it leads.
+    last: HashMap<u8, usize>,
+    /// The newest two keyframes of each start, the older first.
+    frames: HashMap<(u8, u16), [i128; 2]>,
+    /// When others received messages of each member.
+    received: HashMap<u64, Vec<i128>>,
+    leads: HashMap<(u8, u16), u64>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(recording: &'a Recording, order: &'a Order) -> Walk<'a> {
+        Walk {
+            recording,
+            order,
+            elections: Elections::new(recording, order),
+            cluster: Cluster::default(),
+            reigns: BTreeMap::new(),
+            handed: HashMap::new(),
+            last: HashMap::new(),
+            frames: HashMap::new(),
+            received: HashMap::new(),
+            leads: HashMap::new(),
+        }
+    }
+
+    fn member_id(&self, place: u8) -> u64 {
+        self.recording.members.get(usize::from(place)).map_or(0, |member| member.member_id)
+    }
+
+    fn event(&mut self, at: usize) {
+        let event = &self.recording.events[at];
+        self.start(at, event);
+        self.stall(at, event);
+        self.hear(at, event);
+        self.elections.event(at, event);
+        match event.stage {
+            Stage::RaftRole => self.role(at, event),
+            Stage::Keyframe => {
+                let [term, leader] = fields!(event, Keyframe: term, leader);
+                self.leader(term, leader);
+                self.leads_still(event);
+            }
+            Stage::ElectionTransfer => {
+                let [term, to] = fields!(event, ElectionTransfer: term, to);
+                self.handed.insert((event.member, term), to);
+            }
+            Stage::ElectionTimeout => self.timeout(at, event),
+            Stage::ElectionCampaign => {
+                let [pre, old, new] = fields!(event, ElectionCampaign: pre, term_old, term_new);
+                let led = if pre != 0 { old } else { new.saturating_sub(1) };
+                let time = self.order.times[at];
+                if let Some(reign) = self.reigns.get_mut(&led) {
+                    reign.asked.push(time);
+                }
+            }
+            _ => (),
+        }
+        self.last.insert(event.member, at);
+    }
+
+    fn start(&mut self, at: usize, event: &Event) {
+        let before = self.last.get(&event.member).copied();
+        let is_first = before.is_none_or(|last| self.recording.events[last].boot != event.boot);
+        if is_first && (before.is_some() || event.stage == Stage::MemberStart) {
+            let Event { member, boot, .. } = *event;
+            self.cluster.starts.push(Start { member, boot, first: at, before });
+        }
+    }
+
+    /// Notes that the member has done nothing since its event before this one. Old history has one
+    /// keyframe a second only, and proves nothing.
+    fn stall(&mut self, at: usize, event: &Event) {
+        let (time, lane) = (self.order.times[at], (event.member, event.boot));
+        let frames = self.frames.get(&lane).copied();
+        if let Some(last) = self.last.get(&event.member).copied()
+            && let Some([older, newer]) = frames
+            && self.recording.events[last].boot == event.boot
+        {
+            let from = self.order.times[last];
+            let is_dense = newer - older <= FRAME_NS && from - newer <= FRAME_NS;
+            if is_dense && i128::from(order::SILENT_NS) < time - from {
+                let (member, is_leader) = (event.member, self.leads.contains_key(&lane));
+                self.cluster.stalls.push(Stall { member, is_leader, from, to: time, event: at });
+            }
+        }
+        if event.stage == Stage::Keyframe {
+            let frames = self.frames.entry(lane).or_insert([time - 2 * FRAME_NS, time]);
+            *frames = [frames[1], time];
+        }
+    }
+
+    /// Notes who is heard of by this event.
+    fn hear(&mut self, at: usize, event: &Event) {
+        let (time, own) = (self.order.times[at], self.member_id(event.member));
+        self.cluster.heard.entry(own).or_default().push(time);
+        if let Some(term) = self.leads.get(&(event.member, event.boot))
+            && let Some(reign) = self.reigns.get_mut(term)
+        {
+            reign.own = Some((time, at));
+        }
+        if !matches!(event.stage, Stage::RaftSend | Stage::RaftReceive) || event.kind == Kind::Begin
+        {
+            return;
+        }
+        let [peer, term, kind] = fields!(event, RaftSend | RaftReceive: peer, term, type);
+        let times = self.cluster.heard.entry(peer).or_default();
+        if event.stage == Stage::RaftSend {
+            return;
+        }
+        times.push(time);
+        self.received.entry(peer).or_default().push(time);
+        let is_leaders = matches!(kind, message::APP | message::HEARTBEAT | message::TIMEOUT_NOW);
+        if is_leaders {
+            self.leader(term, peer);
+        }
+        if let Some(reign) = self.reigns.get_mut(&term).filter(|reign| reign.leader == peer) {
+            reign.heard = reign.heard.max(Some((time, at)));
+        }
+    }
+
+    /// A recording may begin when the leader has long been elected.
+    fn leads_still(&mut self, event: &Event) {
+        let [role, term] = fields!(event, Keyframe: role, term);
+        if role == LEADER {
+            self.leads.entry((event.member, event.boot)).or_insert(term);
+        }
+    }
+
+    /// Notes that this member leads the term.
+    fn leader(&mut self, term: u64, leader: u64) {
+        if leader != 0 {
+            self.reigns.entry(term).or_insert(Reign { leader, ..Reign::default() });
+        }
+    }
+
+    /// The member that times out has heard of the leader until then: a recording without heartbeats
+    /// has no other sign of it.
+    fn timeout(&mut self, at: usize, event: &Event) {
+        let [term, leader, silent] = fields!(event, ElectionTimeout: term, leader, silent);
+        self.leader(term, leader);
+        let time = self.order.times[at];
+        let Some(reign) = self.reigns.get_mut(&term) else { return };
+        reign.missed.get_or_insert(at);
+        if silent != 0 && leader == reign.leader {
+            let heard = time - i128::from(silent);
+            if reign.heard.is_none_or(|(known, _)| known < heard) {
+                reign.heard = Some((heard, at));
+            }
+        }
+    }
+
+    fn role(&mut self, at: usize, event: &Event) {
+        let [old, new, term_old, term] =
+            fields!(event, RaftRole: role_old, role_new, term_old, term_new);
+        let [leader_old, leader] = fields!(event, RaftRole: leader_old, leader_new);
+        let (own, time) = (self.member_id(event.member), self.order.times[at]);
+        self.leader(term_old, leader_old);
+        self.leader(term, leader);
+        if new == LEADER {
+            self.leads.insert((event.member, event.boot), term);
+            let reign = self.reigns.entry(term).or_default();
+            (reign.leader, reign.began) = (own, Some(at));
+        }
+        if old == LEADER && new != LEADER {
+            self.leads.remove(&(event.member, event.boot));
+            let because = match self.handed.get(&(event.member, term_old)) {
+                Some(to) => Because::HandedOver(*to),
+                None if term_old < term => Because::LaterTerm(term),
+                None => Because::NoMajority,
+            };
+            let member = event.member;
+            self.cluster.step_downs.push(StepDown { member, term: term_old, event: at, because });
+            if let Some(reign) = self.reigns.get_mut(&term_old) {
+                reign.ended.get_or_insert((time, at));
+                reign.missed.get_or_insert(at);
+            }
+        } else if leader_old != 0
+            && leader == 0
+            && let Some(reign) = self.reigns.get_mut(&term_old)
+        {
+            reign.missed.get_or_insert(at);
+        }
+    }
+
+    fn finish(mut self) -> Cluster {
+        self.cluster.elections = self.elections.finish();
+        let reigns: Vec<(u64, Reign)> = self.reigns.into_iter().collect();
+        for (place, (term, reign)) in reigns.iter().enumerate() {
+            let next = reigns[place + 1..].iter().find_map(|(_, next)| next.began);
+            let to = next.map(|at| self.order.times[at]);
+            // Without a successor, somebody must have missed the leader.
+            if to.is_none() && reign.missed.is_none() {
+                continue;
+            }
+            // A leader that nobody hears any more does not lead, even if it records that it does.
+            let sign = reign.heard.or(reign.ended).or(reign.own);
+            let Some((from, last)) = sign else { continue };
+            let from = to.map_or(from, |to| from.min(to));
+            self.cluster.leaderless.push(Leaderless {
+                from,
+                to,
+                asked: reign.asked.iter().copied().find(|asked| from <= *asked),
+                before: reign.leader,
+                term: *term,
+                last: Some(last),
+                shown: reign.missed,
+                next,
+            });
+        }
+        let (members, received) = (&self.recording.members, &self.received);
+        self.cluster.stalls.retain(|stall| {
+            let id = members.get(usize::from(stall.member)).map(|member| member.member_id);
+            let received = id.and_then(|id| received.get(&id));
+            // Its records were lost if others have received its messages meanwhile.
+            let is_meanwhile = |time: &i128| (stall.from + FRAME_NS..stall.to).contains(time);
+            !received.is_some_and(|times| times.iter().any(is_meanwhile))
+        });
+        self.cluster.heard.remove(&0);
+        self.cluster.heard.values_mut().for_each(|times| times.sort_unstable());
+        self.cluster
+    }
+}
+
+/// When an event began, on the common axis: the time of a span is that of its end.
+pub(super) fn start_time(recording: &Recording, order: &Order, at: usize) -> i128 {
+    let event = &recording.events[at];
+    let is_at_end = event.kind == Kind::Span && order::point(event) != event.clock;
+    order.times[at] - if is_at_end { i128::from(event.took_ns) } else { 0 }
+}

@@ -1,0 +1,317 @@
+//! Elections: which events belong to which.
+//!
+//! ```text
+//!   heard    the last message of the old leader, on each member that then takes part
+//!   asked    election.timeout or election.transfer, election.campaign, the messages that ask
+//!   voted    election.vote, the fsync of a vote, the messages that answer, election.tally
+//!   won      raft.role: one member leads, the others learn it
+//! ```
+//!
+//! A term has one election at most, so the term names it. But members may ask for pre-votes for a
+//! term, get none, and follow the old leader again; when they ask anew, perhaps an hour later, that
+//! is another election for the same term. It has a number, from 2 on.
+//!
+//! Invariant: an event belongs to one election at most. What a member does in a start that begins
+//! after the election was won belongs to that start.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::{
+    field, fields,
+    story::{Event, Recording, order::Order},
+    trace::{Kind, message, stage::Stage, value::LEADER},
+};
+
+/// The numbers of the roles.
+const FOLLOWER: u64 = 0;
+const CANDIDATE: u64 = 1;
+const PRE_CANDIDATE: u64 = 3;
+
+/// One election, successful or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Election {
+    /// The term for which votes were asked.
+    pub term: u64,
+    /// Its number among the elections for this term, from 1.
+    pub nth: u16,
+    /// Positions of the last messages of the old leader, one for each member that took part.
+    pub heard: Vec<usize>,
+    /// Positions of its events, in playback order.
+    pub steps: Vec<usize>,
+    /// The members that asked for votes, by position, in their order.
+    pub candidates: Vec<u8>,
+    /// The old leader, by raft's id; 0 if there was none, or none is known.
+    pub old: u64,
+    /// Position of the `raft.role` with which a member became leader.
+    pub won: Option<usize>,
+    /// The index of the first entry of the term, which is empty.
+    pub entry: Option<u64>,
+    /// Position of the winner's first `raft.commit` that holds that entry.
+    pub committed: Option<usize>,
+    /// Position of the event after which nobody asked for votes any more.
+    pub over: Option<usize>,
+}
+
+impl Election {
+    /// The winner, by position.
+    pub fn winner(&self, recording: &Recording) -> Option<u8> {
+        self.won.map(|at| recording.events[at].member)
+    }
+
+    /// Position of its first event that is no message of the old leader.
+    pub fn first(&self) -> usize {
+        self.steps[0]
+    }
+}
+
+/// Collects the elections of a recording, event by event in playback order.
+pub(super) struct Elections<'a> {
+    recording: &'a Recording,
+    order: &'a Order,
+    all: Vec<Election>,
+    /// The newest election for each term.
+    newest: BTreeMap<u64, usize>,
+    /// The elections in which a member stands, and the start in which it does.
+    stands: HashMap<u8, (u64, u16)>,
+    /// The newest event of each member's receipts, by member and sender.
+    received: HashMap<(u8, u64), usize>,
+    /// When the members' starts began, as a number of events seen.
+    began: HashMap<(u8, u16), usize>,
+    seen: usize,
+    /// When each election was won, as a number of events seen.
+    won: HashMap<usize, usize>,
+    /// The leader of each term, as far as known.
+    leaders: HashMap<u64, u64>,
+}
+
+impl<'a> Elections<'a> {
+    pub(super) fn new(recording: &'a Recording, order: &'a Order) -> Elections<'a> {
+        Elections {
+            recording,
+            order,
+            all: Vec::new(),
+            newest: BTreeMap::new(),
+            stands: HashMap::new(),
+            received: HashMap::new(),
+            began: HashMap::new(),
+            seen: 0,
+            won: HashMap::new(),
+            leaders: HashMap::new(),
+        }
+    }
+
+    /// Takes the next event.
+    pub(super) fn event(&mut self, at: usize, event: &Event) {
+        self.seen += 1;
+        self.began.entry((event.member, event.boot)).or_insert(self.seen);
+        if let Some((term, boot)) = self.stands.get(&event.member).copied()
+            && boot != event.boot
+        {
+            self.leaves(event.member, term, at);
+        }
+        if let Some(term) = self.term(event) {
+            let begins = matches!(
+                event.stage,
+                Stage::ElectionTimeout | Stage::ElectionTransfer | Stage::ElectionCampaign
+            );
+            if begins {
+                self.open(term);
+            }
+            self.add(term, at, event);
+        }
+        match event.stage {
+            Stage::RaftReceive if event.kind != Kind::Begin => {
+                let peer = field!(event, RaftReceive, peer);
+                self.received.insert((event.member, peer), at);
+            }
+            Stage::RaftRole => self.role(at, event),
+            Stage::RaftEntry | Stage::RaftCommit => self.log(at, event),
+            _ => (),
+        }
+    }
+
+    /// The elections, in the order in which they began.
+    pub(super) fn finish(mut self) -> Vec<Election> {
+        for election in &mut self.all {
+            election.heard.sort_by_key(|at| self.order.times[*at]);
+            election.heard.dedup();
+        }
+        self.all
+    }
+
+    /// The term of the election that the event may belong to.
+    fn term(&self, event: &Event) -> Option<u64> {
+        let next = |term: u64| term.checked_add(1);
+        match event.stage {
+            Stage::ElectionTimeout => next(field!(event, ElectionTimeout, term)),
+            Stage::ElectionTransfer => next(field!(event, ElectionTransfer, term)),
+            Stage::ElectionCampaign => {
+                let [pre, old, new] = fields!(event, ElectionCampaign: pre, term_old, term_new);
+                if pre != 0 { next(old) } else { Some(new) }
+            }
+            Stage::ElectionVote => Some(field!(event, ElectionVote, term)),
+            Stage::ElectionTally => {
+                let stands = self.stands.get(&event.member).map(|(term, _)| *term);
+                stands.or(Some(field!(event, ElectionTally, term)))
+            }
+            Stage::WalFsync => {
+                let [term, vote] = fields!(event, WalFsync: term, vote);
+                (vote != 0).then_some(term)
+            }
+            Stage::RaftSend | Stage::RaftReceive => self.term_of_message(event),
+            Stage::RaftDrop => {
+                let [kind, term] = fields!(event, RaftDrop: type, term);
+                let is_ballot = matches!(
+                    kind,
+                    message::VOTE | message::VOTE_RESP | message::PRE_VOTE | message::PRE_VOTE_RESP
+                );
+                is_ballot.then_some(term)
+            }
+            Stage::RaftRole => self.term_of_role(event),
+            _ => None,
+        }
+    }
+
+    fn term_of_message(&self, event: &Event) -> Option<u64> {
+        let [kind, term, reject] = fields!(event, RaftSend | RaftReceive: type, term, reject);
+        match kind {
+            message::VOTE | message::VOTE_RESP | message::PRE_VOTE => Some(term),
+            // A refusal has the term of the one that refuses.
+            message::PRE_VOTE_RESP if reject != 0 && !self.newest.contains_key(&term) => {
+                term.checked_add(1)
+            }
+            message::PRE_VOTE_RESP => Some(term),
+            message::TIMEOUT_NOW => term.checked_add(1),
+            _ => None,
+        }
+    }
+
+    fn term_of_role(&self, event: &Event) -> Option<u64> {
+        let [old, new] = fields!(event, RaftRole: role_old, role_new);
+        let [term_old, term] = fields!(event, RaftRole: term_old, term_new);
+        let leader = field!(event, RaftRole, leader_new);
+        let is_of_next = match (old, new) {
+            (_, PRE_CANDIDATE) => true,
+            (_, CANDIDATE | LEADER) => false,
+            // It follows the old leader again, steps down, or has lost its leader.
+            (PRE_CANDIDATE | LEADER, _) => term_old == term,
+            (_, FOLLOWER) => term_old == term && leader == 0,
+            _ => false,
+        };
+        if is_of_next { term.checked_add(1) } else { Some(term) }
+    }
+
+    /// The election for this term that begins or continues now.
+    fn open(&mut self, term: u64) {
+        let known = self.newest.get(&term).map(|place| (*place, &self.all[*place]));
+        // A member that is cut off may ask again when the others have long elected another.
+        let is_over = |known: &Election| match known.won {
+            Some(_) => known.committed.is_some(),
+            None => known.over.is_some(),
+        };
+        let is_open = known.is_some_and(|(_, known)| !is_over(known));
+        if is_open {
+            return;
+        }
+        let nth = known.map_or(1, |(_, known)| known.nth.saturating_add(1));
+        let old = self.leaders.get(&term.saturating_sub(1)).copied().unwrap_or(0);
+        self.newest.insert(term, self.all.len());
+        self.all.push(Election { term, nth, old, ..Election::default() });
+    }
+
+    fn add(&mut self, term: u64, at: usize, event: &Event) {
+        let Some(place) = self.newest.get(&term).copied() else { return };
+        let won = self.won.get(&place).copied().unwrap_or(usize::MAX);
+        if won < self.began[&(event.member, event.boot)] {
+            return;
+        }
+        let old = match event.stage {
+            Stage::ElectionTimeout => field!(event, ElectionTimeout, leader),
+            Stage::RaftRole => field!(event, RaftRole, leader_old),
+            _ => 0,
+        };
+        let own = self.recording.members.get(usize::from(event.member));
+        let own = own.map_or(0, |member| member.member_id);
+        let election = &mut self.all[place];
+        if election.old == 0 && election.won.is_none() {
+            election.old = old;
+        }
+        let is_new = !election.steps.iter().any(|step| {
+            let step = &self.recording.events[*step];
+            (step.member, step.boot) == (event.member, event.boot)
+        });
+        if is_new
+            && own != election.old
+            && let Some(last) = self.received.get(&(event.member, election.old))
+            && self.recording.events[*last].boot == event.boot
+        {
+            election.heard.push(*last);
+            election.heard.extend(self.order.partner.get(last));
+        }
+        election.steps.push(at);
+        if event.stage == Stage::ElectionCampaign && !election.candidates.contains(&event.member) {
+            election.candidates.push(event.member);
+        }
+    }
+
+    /// Follows who stands and who leads.
+    fn role(&mut self, at: usize, event: &Event) {
+        let [new, term, leader] = fields!(event, RaftRole: role_new, term_new, leader_new);
+        if leader != 0 {
+            self.leaders.insert(term, leader);
+        }
+        let stands = match new {
+            PRE_CANDIDATE => term.checked_add(1),
+            CANDIDATE => Some(term),
+            _ => None,
+        };
+        if new == LEADER
+            && let Some(place) = self.newest.get(&term).copied()
+        {
+            self.all[place].won.get_or_insert(at);
+            self.won.entry(place).or_insert(self.seen);
+        }
+        if let Some((before, _)) = self.stands.get(&event.member).copied()
+            && Some(before) != stands
+        {
+            self.leaves(event.member, before, at);
+        }
+        if let Some(term) = stands {
+            self.stands.insert(event.member, (term, event.boot));
+            if let Some(place) = self.newest.get(&term) {
+                self.all[*place].over = None;
+            }
+        }
+    }
+
+    /// Notes that a member does not stand any more for this term.
+    fn leaves(&mut self, member: u8, term: u64, at: usize) {
+        self.stands.remove(&member);
+        if self.stands.values().any(|(other, _)| *other == term) {
+            return;
+        }
+        if let Some(place) = self.newest.get(&term) {
+            self.all[*place].over.get_or_insert(at);
+        }
+    }
+
+    /// Notes the first entry of a term, and its commit by the winner.
+    fn log(&mut self, at: usize, event: &Event) {
+        if event.kind == Kind::Begin {
+            return;
+        }
+        let term = field!(event, RaftEntry | RaftCommit, term);
+        let Some(place) = self.newest.get(&term) else { return };
+        let election = &mut self.all[*place];
+        let is_winner = election.winner(self.recording) == Some(event.member);
+        if event.stage == Stage::RaftEntry && event.id == 0 && is_winner {
+            election.entry.get_or_insert(field!(event, RaftEntry, index));
+        }
+        if event.stage == Stage::RaftCommit
+            && is_winner
+            && election.entry.is_some_and(|index| index <= field!(event, RaftCommit, commit_new))
+        {
+            election.committed.get_or_insert(at);
+        }
+    }
+}

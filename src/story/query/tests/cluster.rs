@@ -1,0 +1,221 @@
+//! What happens to the cluster, and to the requests meanwhile, where the script determines it.
+
+use super::*;
+use crate::story::query::{
+    address::Address,
+    cluster::{Because, Cluster},
+    graph::Graph,
+    incidents::{Outcome, incidents},
+    path::{Wait, critical_path},
+    through::Fate,
+};
+
+const MS: u64 = 1_000_000;
+const FOLLOWER: u64 = 0;
+const CANDIDATE: u64 = 1;
+const LEADER: u64 = 2;
+const PRE_CANDIDATE: u64 = 3;
+
+/// A change of role: the member's role and leader, before and after.
+struct Turn {
+    role: [u64; 2],
+    term: [u64; 2],
+    leader: [u64; 2],
+}
+
+impl Script {
+    fn turn(&mut self, member: u8, turn: &Turn) -> usize {
+        let at = self.step(
+            member,
+            Stage::RaftRole,
+            0,
+            &[
+                ("role.old", turn.role[0]),
+                ("role.new", turn.role[1]),
+                ("term.old", turn.term[0]),
+                ("term.new", turn.term[1]),
+                ("leader.old", turn.leader[0]),
+                ("leader.new", turn.leader[1]),
+            ],
+        );
+        self.recording.events[at].kind = Kind::Mark;
+        at
+    }
+
+    /// The leader, a member by position, says that it still leads.
+    fn beat(&mut self, leader: u8, term: u64) {
+        for peer in (0..3).filter(|peer| *peer != leader) {
+            self.message((leader, peer), message::HEARTBEAT, 0, &[("term", term)]);
+        }
+    }
+
+    /// A member asks for pre-votes for the term, which nobody gives.
+    fn asks_in_vain(&mut self, member: u8, term: u64, leader: u64) {
+        let before = term - 1;
+        self.step(member, Stage::ElectionTimeout, 0, &[("term", before), ("leader", leader)]);
+        let pre = [("pre", 1), ("term.old", before), ("term.new", before)];
+        self.step(member, Stage::ElectionCampaign, 0, &pre);
+        let role = [FOLLOWER, PRE_CANDIDATE];
+        self.turn(member, &Turn { role, term: [before; 2], leader: [leader, 0] });
+        let other = 3 - member;
+        let asks = [("term", term)];
+        self.message((member, other), message::PRE_VOTE, 0, &asks);
+        let vote = [("candidate", u64::from(member) + 1), ("pre", 1), ("term", term)];
+        self.step(other, Stage::ElectionVote, 0, &vote);
+    }
+
+    /// It follows the old leader again.
+    fn follows(&mut self, member: u8, term: u64, leader: u64) {
+        let role = [PRE_CANDIDATE, FOLLOWER];
+        self.turn(member, &Turn { role, term: [term; 2], leader: [0, leader] });
+    }
+
+    /// The second member wins the term, with the vote of the third.
+    fn wins(&mut self, term: u64, leader: u64) -> usize {
+        let before = term - 1;
+        self.step(1, Stage::ElectionTimeout, 0, &[("term", before), ("leader", leader)]);
+        let campaign = [("term.old", before), ("term.new", term)];
+        self.step(1, Stage::ElectionCampaign, 0, &campaign);
+        let role = [FOLLOWER, CANDIDATE];
+        self.turn(1, &Turn { role, term: [before, term], leader: [leader, 0] });
+        self.message((1, 2), message::VOTE, 0, &[("term", term)]);
+        let vote = [("candidate", 2), ("granted", 1), ("term", term)];
+        self.step(2, Stage::ElectionVote, 0, &vote);
+        self.message((2, 1), message::VOTE_RESP, 0, &[("term", term)]);
+        self.step(1, Stage::ElectionTally, 0, &[("voter", 3), ("granted", 1), ("term", term)]);
+        let role = [CANDIDATE, LEADER];
+        self.turn(1, &Turn { role, term: [term; 2], leader: [0, 2] })
+    }
+
+    fn cluster(&self) -> (Order, Cluster) {
+        let order = Order::of(&self.recording);
+        let cluster = Cluster::of(&self.recording, &order);
+        (order, cluster)
+    }
+}
+
+/// Members 2 and 3 hear of member 1, which leads term 3, until 1 ms; member 2 wins term 4 at 900
+/// ms.
+fn with_an_election() -> (Script, usize) {
+    let mut script = Script::new();
+    script.beat(0, 3);
+    script.now_ns = 900 * MS;
+    let won = script.wins(4, 1);
+    script.beat(1, 4);
+    (script, won)
+}
+
+#[test]
+fn nobody_leads_from_the_last_sign_of_a_leader_until_the_next_one_leads() {
+    let (script, won) = with_an_election();
+    let (order, cluster) = script.cluster();
+    let [gap] = cluster.leaderless[..] else { panic!("{:?}", cluster.leaderless) };
+    let last = script.recording.events[gap.last.unwrap()].clone();
+    assert_eq!((Stage::RaftReceive, 2), (last.stage, last.member));
+    assert_eq!((1, 3, Some(won)), (gap.before, gap.term, gap.next));
+    assert_eq!((order.times[gap.last.unwrap()], Some(order.times[won])), (gap.from, gap.to));
+}
+
+#[test]
+fn an_election_holds_its_own_steps_and_the_last_messages_of_the_old_leader() {
+    let (mut script, first) = with_an_election();
+    script.now_ns = 2000 * MS;
+    let second = script.wins(5, 2);
+    let (_, cluster) = script.cluster();
+    let [one, two] = &cluster.elections[..] else { panic!("{:?}", cluster.elections) };
+    assert_eq!([Some(first), Some(second)], [one.won, two.won]);
+    assert_eq!([4, 5], [one.term, two.term]);
+    assert!(one.steps.iter().all(|at| !two.steps.contains(at)));
+    let heard: Vec<(Stage, u8)> = (one.heard.iter())
+        .map(|at| &script.recording.events[*at])
+        .map(|event| (event.stage, event.member))
+        .collect();
+    let [send, receive] = [Stage::RaftSend, Stage::RaftReceive];
+    assert_eq!(vec![(send, 0), (receive, 1), (send, 0), (receive, 2)], heard);
+}
+
+#[test]
+fn refused_pre_votes_are_an_election_that_nobody_won_and_no_part_of_the_next_one() {
+    let mut script = Script::new();
+    script.beat(0, 3);
+    script.asks_in_vain(1, 4, 1);
+    script.follows(1, 3, 1);
+    script.beat(0, 3);
+    script.now_ns = 900 * MS;
+    script.wins(4, 1);
+    let order = Order::of(&script.recording);
+    let stories = Stories::new(&script.recording, &order);
+    let all = incidents(&stories);
+    let addresses = [1, 2].map(|nth| Address::Election { term: 4, nth });
+    assert_eq!(addresses.to_vec(), all.iter().map(|one| one.address).collect::<Vec<_>>());
+    assert_eq!([Outcome::NobodyWon, Outcome::Won(1)], [all[0].outcome, all[1].outcome]);
+    let steps = addresses.map(|address| stories.incident(address).unwrap().steps);
+    assert!(steps[0].iter().all(|step| !steps[1].contains(step)), "{steps:#?}");
+    // The cluster had a leader all the time until the second one.
+    assert_eq!(1, stories.cluster().leaderless.len());
+}
+
+#[test]
+fn a_leader_without_a_majority_steps_down_and_then_there_is_none() {
+    let mut script = Script::new();
+    script.beat(0, 3);
+    script.now_ns = 900 * MS;
+    let role = [LEADER, FOLLOWER];
+    let down = script.turn(0, &Turn { role, term: [3; 2], leader: [1, 0] });
+    let (_, cluster) = script.cluster();
+    let [step_down] = cluster.step_downs[..] else { panic!("{:?}", cluster.step_downs) };
+    assert_eq!((3, down, Because::NoMajority), (step_down.term, down, step_down.because));
+    let [gap] = cluster.leaderless[..] else { panic!("{:?}", cluster.leaderless) };
+    assert_eq!((None, Some(down)), (gap.to, gap.shown));
+}
+
+#[test]
+fn a_put_that_waited_through_an_election_waited_for_a_leader_and_not_for_raft_s_thread() {
+    let mut script = Script::new();
+    script.beat(0, 3);
+    let rpc = script.begin(2, Stage::Rpc, PUT);
+    let propose = script.begin(2, Stage::RaftPropose, PUT);
+    script.step(2, Stage::RaftInbox, PUT, &[]);
+    script.now_ns = 900 * MS;
+    let won = script.wins(4, 1);
+    script.message((1, 2), message::HEARTBEAT, 0, &[("term", 4)]);
+    script.end(propose, &[]);
+    script.end(rpc, &[]);
+    // The old leader starts again: it had died.
+    script.recording.members[0].boots.push(BootInfo { boot: 2, wall_ns: 1_000_000_000 });
+    let at = script.step(0, Stage::MemberStart, 0, &[]);
+    script.recording.events[at].boot = 2;
+    let order = Order::of(&script.recording);
+    let story = Story::of(&script.recording, &order, PUT).unwrap();
+    let graph = Graph::of(&script.recording, &order, &story);
+    let [without] = graph.through.without[..] else { panic!("{:?}", graph.through) };
+    assert_eq!((Fate::Died(2), Some((1, 4))), (without.fate, without.next));
+    assert_eq!(Some(won), without.gap.next);
+    assert_eq!((vec![2, 3], 3), (graph.through.alive.clone(), graph.through.members));
+    let path = critical_path(&script.recording, &order, &story, &graph).unwrap();
+    let of =
+        |wait| path.iter().filter(|piece| piece.wait == wait).map(|piece| piece.ns).sum::<u64>();
+    assert!((890 * MS..910 * MS).contains(&of(Wait::SilentLeader)), "{path:?}");
+    assert!((1..10 * MS).contains(&of(Wait::NoLeader)), "{path:?}");
+    let all: u64 = path.iter().map(|piece| piece.ns).sum();
+    assert_eq!(script.recording.events[graph.rpc.unwrap()].took_ns, all);
+}
+
+#[test]
+fn addresses_are_read_as_they_are_written() {
+    let members = Script::new().recording.members;
+    for address in [
+        Address::Election { term: 4, nth: 1 },
+        Address::Election { term: 4, nth: 2 },
+        Address::StepDown { term: 3 },
+        Address::Start { member_id: 2, boot: 7 },
+        Address::Start { member_id: 0xabc, boot: 1 },
+    ] {
+        let text = address.text(&members);
+        assert!(Address::is_one(&text), "{text}");
+        assert_eq!(Some(address), Address::of(&text, &members), "{text}");
+    }
+    for wrong in ["election:", "election:x", "step-down:-1", "start:etcd-01", "ddcea22a7b7c2925"] {
+        assert_eq!(None, Address::of(wrong, &members), "{wrong}");
+    }
+}

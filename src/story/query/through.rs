@@ -1,0 +1,224 @@
+//! What happened to the cluster while a request ran: the leaders that it lost, the elections that
+//! it waited for, the starts and the dropped messages.
+//!
+//! ```text
+//!   the request        ├──────────────────────────────────────────┤
+//!   etcd-03 leads  ────────●                                          fate: it died
+//!   silent                 ├───────────────┤                          until somebody asks for votes
+//!   no leader                              ├──────────┤               until etcd-02 leads
+//!   etcd-02 leads                                     ●────────────
+//! ```
+//!
+//! The critical path is cut at the same times, where the request waited for the cluster: so
+//! `why-slow` and `diff` name the same causes (`path`).
+//!
+//! Invariant: only what overlaps the request's own time is here, and each part names the events
+//! that prove it.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Story,
+    address::Address,
+    cluster::{Because, Cluster, Leaderless, Stall, Start, StepDown, start_time},
+};
+use crate::{
+    field, fields,
+    story::{Event, Recording, order::Order},
+    trace::{Kind, stage::Stage},
+};
+
+/// What became of the leader that was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Its process ended without being asked to; this is its next start.
+    Died(u16),
+    /// It was asked to stop.
+    Stopped,
+    /// It stepped down.
+    SteppedDown(Because),
+    /// No other member heard of it any more.
+    FellSilent,
+    /// Nobody led before, as far as captured.
+    None,
+}
+
+/// A time without a leader that the request lived through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Without {
+    /// The whole of it.
+    pub gap: Leaderless,
+    /// When it began for the request, on the common axis in nanoseconds.
+    pub from: i128,
+    /// When it ended for the request.
+    pub to: i128,
+    /// What became of the leader before.
+    pub fate: Fate,
+    /// The next leader, by position, and its term.
+    pub next: Option<(u8, u64)>,
+    /// The election that the request waited for, if one began.
+    pub election: Option<Address>,
+}
+
+/// Messages of one type that a member dropped instead of sending or taking them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// The member that dropped them, by position.
+    pub member: u8,
+    /// The member at the other end, by raft's id.
+    pub peer: u64,
+    /// Their type.
+    pub kind: u64,
+    /// How many.
+    pub messages: u64,
+}
+
+/// What happened to the cluster during a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Through {
+    /// When the request began, on the common axis in nanoseconds.
+    pub from: i128,
+    /// When it ended; the last event of the recording if it has not.
+    pub to: i128,
+    /// The times without a leader.
+    pub without: Vec<Without>,
+    /// The leaders that stepped down.
+    pub step_downs: Vec<StepDown>,
+    /// The members that started.
+    pub starts: Vec<Start>,
+    /// The times in which a member did nothing.
+    pub stalls: Vec<Stall>,
+    /// The messages that were dropped.
+    pub dropped: Vec<Dropped>,
+    /// The members, by raft's id, that were heard of since the request has been without a leader;
+    /// empty if it never was.
+    pub alive: Vec<u64>,
+    /// How many members are known.
+    pub members: usize,
+}
+
+impl Through {
+    /// Collects what happened during this request.
+    pub fn of(recording: &Recording, order: &Order, cluster: &Cluster, story: &Story) -> Through {
+        let Some((from, to)) = period(recording, order, story) else { return Through::default() };
+        let is_in = |at: usize| (from..=to).contains(&order.times[at]);
+        let mut through = Through { from, to, ..Through::default() };
+        through.without = cluster
+            .leaderless
+            .iter()
+            .filter_map(|gap| without(recording, order, cluster, *gap, (from, to)))
+            .collect();
+        through.step_downs =
+            cluster.step_downs.iter().filter(|one| is_in(one.event)).copied().collect();
+        through.starts = cluster.starts.iter().filter(|one| is_in(one.first)).copied().collect();
+        let stalls = cluster.stalls.iter().filter(|one| one.from < to && from < one.to);
+        through.stalls = stalls.copied().collect();
+        through.dropped = dropped(recording, order, (from, to));
+        if let Some(last) = through.without.last() {
+            // A member that dies together with the leader has just been heard of.
+            let (alive, members) = cluster.alive(last.to.min(last.from + GRACE_NS), last.to);
+            (through.alive, through.members) = (alive, members);
+        }
+        through
+    }
+
+    /// Whether nothing happened.
+    pub fn is_empty(&self) -> bool {
+        self.without.is_empty()
+            && self.step_downs.is_empty()
+            && self.starts.is_empty()
+            && self.stalls.is_empty()
+            && self.dropped.is_empty()
+    }
+}
+
+/// How long after the last sign of a leader another member may still send what it had begun.
+const GRACE_NS: i128 = 300_000_000;
+
+/// From the beginning of the request to its end.
+fn period(recording: &Recording, order: &Order, story: &Story) -> Option<(i128, i128)> {
+    let events = || story.steps.iter().map(|step| step.event);
+    let is_rpc = |at: &usize| {
+        let event = &recording.events[*at];
+        (event.stage, event.id) == (Stage::Rpc, story.id)
+    };
+    let end = events().find(|at| is_rpc(at) && recording.events[*at].kind == Kind::Span);
+    let first = events().find(is_rpc).or_else(|| events().next())?;
+    let newest = || order.times.iter().copied().max();
+    let from = start_time(recording, order, end.unwrap_or(first));
+    Some((from, end.map(|at| order.times[at]).or_else(newest)?.max(from)))
+}
+
+fn without(
+    recording: &Recording,
+    order: &Order,
+    cluster: &Cluster,
+    gap: Leaderless,
+    (from, to): (i128, i128),
+) -> Option<Without> {
+    let (start, end) = (gap.from.max(from), gap.to.unwrap_or(to).min(to));
+    // A leader that nobody has missed by the end of the request was not missing to it.
+    let missed = gap.shown.map_or(gap.to, |at| Some(order.times[at]));
+    if end <= start || gap.to.is_none() && missed.is_none_or(|missed| to < missed) {
+        return None;
+    }
+    let next = gap.next.map(|at| {
+        let event = &recording.events[at];
+        (event.member, field!(event, RaftRole, term_new))
+    });
+    let is_of_gap = |at: usize| {
+        let time = order.times[at];
+        gap.from <= time && gap.to.is_none_or(|to| time <= to)
+    };
+    let mut elections = cluster.elections.iter().filter(|known| match gap.next {
+        Some(next) => known.won == Some(next),
+        None => gap.term < known.term && is_of_gap(known.first()),
+    });
+    let election = elections.next();
+    Some(Without {
+        gap,
+        from: start,
+        to: end,
+        fate: fate(recording, order, cluster, &gap),
+        next,
+        election: election.map(|known| Address::Election { term: known.term, nth: known.nth }),
+    })
+}
+
+/// What became of the leader before.
+fn fate(recording: &Recording, order: &Order, cluster: &Cluster, gap: &Leaderless) -> Fate {
+    if gap.before == 0 {
+        return Fate::None;
+    }
+    let is_before_next = |at: usize| gap.to.is_none_or(|to| order.times[at] <= to);
+    let step_down = cluster.step_downs.iter().find(|known| known.term == gap.term);
+    if let Some(known) = step_down.filter(|known| is_before_next(known.event)) {
+        return Fate::SteppedDown(known.because);
+    }
+    let is_leader = |start: &&Start| {
+        let member = recording.members.get(usize::from(start.member));
+        member.is_some_and(|known| known.member_id == gap.before)
+    };
+    let mut starts = cluster.starts.iter().filter(is_leader);
+    let next = starts.find(|start| gap.from < order.times[start.first]);
+    match next.and_then(|start| Some((start, start.before?))) {
+        Some((_, last)) if recording.events[last].stage == Stage::MemberStop => Fate::Stopped,
+        Some((start, last)) if is_before_next(last) => Fate::Died(start.boot),
+        _ => Fate::FellSilent,
+    }
+}
+
+/// The messages that were dropped in this time, by member, peer and type.
+fn dropped(recording: &Recording, order: &Order, (from, to): (i128, i128)) -> Vec<Dropped> {
+    let mut counts: BTreeMap<(u8, u64, u64), u64> = BTreeMap::new();
+    let is_meant = |(event, time): &(&Event, &i128)| {
+        event.stage == Stage::RaftDrop && (from..=to).contains(*time)
+    };
+    for (event, _) in recording.events.iter().zip(&order.times).filter(is_meant) {
+        let [peer, kind, messages] = fields!(event, RaftDrop: peer, type, messages);
+        let count = counts.entry((event.member, peer, kind)).or_default();
+        *count = count.saturating_add(messages);
+    }
+    let dropped = |((member, peer, kind), messages)| Dropped { member, peer, kind, messages };
+    counts.into_iter().map(dropped).collect()
+}

@@ -1,0 +1,131 @@
+//! Elections, step-downs and starts of members, as `list` and `show` print them.
+
+use std::io::{self, Write};
+
+use glass_etcd::story::{
+    MemberInfo, Recording,
+    order::Order,
+    query::{
+        Stories, Story,
+        address::Address,
+        cluster::Because,
+        incidents::{Incident, Outcome, incidents},
+    },
+    recording,
+};
+use serde_json::{Value, json};
+
+use super::{Error, gather::Gathered, plain, words};
+
+/// When it began, on the common axis.
+fn began(incident: &Incident, recording: &Recording, order: &Order) -> i128 {
+    plain::start_of(&recording.events[incident.first], order.times[incident.first])
+}
+
+/// From its first event to the one that ended it, in nanoseconds.
+fn took(incident: &Incident, recording: &Recording, order: &Order) -> Option<i128> {
+    Some(order.times[incident.end?] - began(incident, recording, order))
+}
+
+/// The rows of the list, each with the time at which it began.
+pub(super) fn rows(recording: &Recording, order: &Order) -> Vec<(i128, String)> {
+    let all = incidents(&Stories::new(recording, order)).into_iter();
+    all.map(|one| (began(&one, recording, order), row(recording, order, &one))).collect()
+}
+
+fn row(recording: &Recording, order: &Order, incident: &Incident) -> String {
+    let took = took(incident, recording, order).map(words::millis);
+    format!(
+        "{:<16}  {:<15}  {:<10}  {:>12}  {:<12}  {}",
+        incident.address.text(&recording.members),
+        words::time_of_day(began(incident, recording, order)),
+        words::name(incident.member, &recording.members),
+        took.unwrap_or_else(|| "…".to_owned()),
+        result(incident, &recording.members),
+        what(incident.address),
+    )
+}
+
+/// What the address is of.
+fn what(address: Address) -> String {
+    match address {
+        Address::Election { term, .. } => format!("election, term {term}"),
+        Address::StepDown { term } => format!("step-down, term {term}"),
+        Address::Start { boot, .. } => format!("start {boot}"),
+    }
+}
+
+/// How it ended, for the column of results.
+fn result(incident: &Incident, members: &[MemberInfo]) -> String {
+    match incident.outcome {
+        Outcome::Won(winner) => format!("{} won", words::name(winner, members)),
+        Outcome::NobodyWon => "nobody won".to_owned(),
+        Outcome::Open => "not over".to_owned(),
+        Outcome::SteppedDown(Because::HandedOver(_)) => "handed over".to_owned(),
+        Outcome::SteppedDown(_) => "stepped down".to_owned(),
+        Outcome::Serves => "serves".to_owned(),
+        Outcome::Starts => "not finished".to_owned(),
+    }
+}
+
+/// A row of the list as JSON.
+pub(super) fn json(recording: &Recording, order: &Order, incident: &Incident) -> Value {
+    let took = took(incident, recording, order);
+    json!({
+        "id": incident.address.text(&recording.members),
+        "member": words::name(incident.member, &recording.members),
+        "method": what(incident.address),
+        "result": result(incident, &recording.members),
+        "took_ns": took.and_then(|ns| u64::try_from(ns).ok()),
+    })
+}
+
+/// Shows the one with this address.
+pub(super) fn show(gathered: &Gathered, text: &str, is_json: bool) -> Result<(), Error> {
+    let (recording, order) = (&gathered.recording, Order::of(&gathered.recording));
+    let address = Address::of(text, &recording.members);
+    let address = address.ok_or_else(|| Error::Usage(format!("{text:?} is not an address")))?;
+    let stories = Stories::new(recording, &order);
+    let known = incidents(&stories).into_iter().find(|incident| incident.address == address);
+    let Some((incident, story)) = known.zip(stories.incident(address)) else {
+        return Err(Error::Usage(format!("{text} was not captured")));
+    };
+    let mut out = std::io::stdout().lock();
+    if !is_json {
+        return Ok(told(&mut out, gathered, &order, (&incident, &story))?);
+    }
+    let events = story.steps.iter().map(|step| recording.events[step.event].clone()).collect();
+    let (members, dropped) = (recording.members.clone(), recording.dropped.clone());
+    recording::write(&mut out, &Recording { members, events, dropped })?;
+    let mut line = json(recording, &order, &incident);
+    line["dropped"] = json!(recording.dropped);
+    Ok(writeln!(out, "{line}")?)
+}
+
+fn told(
+    out: &mut impl Write,
+    gathered: &Gathered,
+    order: &Order,
+    (incident, story): (&Incident, &Story),
+) -> io::Result<()> {
+    let recording = &gathered.recording;
+    let mut facts = vec![incident.address.text(&recording.members)];
+    facts.push(result(incident, &recording.members));
+    if let Some(took) = took(incident, recording, order) {
+        facts.push(format!("took {}", words::millis(took)));
+    }
+    if let Some((term, index)) = story.entry {
+        facts.push(format!("first entry {term}/{index}"));
+    }
+    writeln!(out, "{}", story.title)?;
+    writeln!(out, "{}", facts.join("  "))?;
+    writeln!(out, "each line: time since it began, member, step, how long it took, fields")?;
+    let zero = began(incident, recording, order);
+    for step in &story.steps {
+        let offset = words::millis(order.times[step.event] - zero);
+        let line = plain::step_line(recording, order, step.event);
+        writeln!(out, "{:>14}  {line}", format!("+{offset}").replace("+-", "-"))?;
+    }
+    plain::unheard(out, gathered, story)?;
+    plain::losses(out, recording)
+}

@@ -1,0 +1,191 @@
+//! What happened to the cluster while a request ran, in words.
+//!
+//! The first line is one sentence; then come the leaders that were lost, the members that started,
+//! and the messages that were dropped. Times are those since the request began.
+
+use std::io::{self, Write};
+
+use glass_etcd::{
+    story::{
+        MemberInfo, Recording,
+        query::{
+            cluster::{Because, Stall},
+            through::{Fate, Through, Without},
+        },
+    },
+    trace::message::MESSAGES,
+};
+use serde_json::{Value, json};
+
+use super::words;
+
+/// Writes the section; nothing if nothing happened.
+pub(super) fn section(
+    out: &mut impl Write,
+    recording: &Recording,
+    through: &Through,
+) -> io::Result<()> {
+    if through.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nmeanwhile in the cluster")?;
+    for line in lines(recording, through) {
+        writeln!(out, "  {line}")?;
+    }
+    Ok(())
+}
+
+/// All that happened, a sentence a line: the summary first.
+pub(crate) fn lines(recording: &Recording, through: &Through) -> Vec<String> {
+    let members = &recording.members;
+    let mut lines: Vec<String> = summary(members, through).into_iter().collect();
+    for without in &through.without {
+        lines.extend(lost(members, through, without));
+    }
+    let is_told = |event: usize| {
+        let shown = through.without.iter().filter_map(|without| without.gap.shown);
+        shown.into_iter().any(|known| known == event)
+    };
+    for one in through.step_downs.iter().filter(|one| !is_told(one.event)) {
+        let name = words::name(one.member, members);
+        let why = because(members, one.because);
+        lines.push(format!("{name} stopped leading term {}: {why}", one.term));
+    }
+    let first = lines.first().cloned();
+    let stalls = through.stalls.iter().map(|one| stall(members, one));
+    lines.extend(stalls.filter(|line| Some(line) != first.as_ref()));
+    for start in &through.starts {
+        let name = words::name(start.member, members);
+        lines.push(format!("start {} of {name} began during the request", start.boot));
+    }
+    for dropped in &through.dropped {
+        let name = words::name(dropped.member, members);
+        let kind = usize::try_from(dropped.kind).ok().and_then(|kind| MESSAGES.get(kind));
+        let kind = kind.copied().unwrap_or("message of an unknown type");
+        let peer = words::member(dropped.peer, members);
+        let number = words::count(dropped.messages, "message", "messages");
+        lines.push(format!("{name} dropped {number} {kind} to or from {peer}"));
+    }
+    lines
+}
+
+/// `1 119 ms: etcd-03 died; etcd-02 led from +1 122 ms`, or `no leader for 5.0 s, 1 of 3 members
+/// alive`.
+pub(crate) fn summary(members: &[MemberInfo], through: &Through) -> Option<String> {
+    let Some(last) = through.without.last() else { return stalled(members, through) };
+    let gone = fate(members, last);
+    let is_led = last.next.filter(|_| last.gap.to.is_some_and(|to| to <= through.to));
+    if let Some((winner, _)) = is_led {
+        let name = words::name(winner, members);
+        let since = words::millis(last.to - through.from);
+        let lost = gone.map_or_else(String::new, |gone| format!("{gone}; "));
+        return Some(format!("{lost}{name} led from +{since}"));
+    }
+    let without: i128 = last.to - last.from;
+    let alive = format!("{} of {} members alive", through.alive.len(), through.members);
+    let lost = gone.map_or_else(String::new, |gone| format!("{gone}: "));
+    Some(format!("{lost}no leader for {}, {alive}", words::millis(without)))
+}
+
+/// `etcd-03, the leader, stood still for 700 ms`: the longest of such times, the leader's first.
+fn stalled(members: &[MemberInfo], through: &Through) -> Option<String> {
+    let longest = through.stalls.iter().max_by_key(|one| (one.is_leader, one.to - one.from))?;
+    Some(stall(members, longest))
+}
+
+fn stall(members: &[MemberInfo], one: &Stall) -> String {
+    let name = words::name(one.member, members);
+    let what = if one.is_leader { format!("{name}, the leader,") } else { name.to_owned() };
+    format!("{what} did nothing for {}", words::millis(one.to - one.from))
+}
+
+/// What became of the leader before: `etcd-03 died`.
+fn fate(members: &[MemberInfo], without: &Without) -> Option<String> {
+    let name = words::member(without.gap.before, members);
+    Some(match without.fate {
+        Fate::Died(_) => format!("{name} died"),
+        Fate::Stopped => format!("{name} was stopped"),
+        Fate::SteppedDown(Because::HandedOver(to)) => {
+            format!("{name} handed over to {}", words::member(to, members))
+        }
+        Fate::SteppedDown(_) => format!("{name} stepped down"),
+        Fate::FellSilent => format!("{name} fell silent"),
+        Fate::None => return None,
+    })
+}
+
+/// Why a leader does not lead any more.
+pub(super) fn because(members: &[MemberInfo], because: Because) -> String {
+    match because {
+        Because::LaterTerm(term) => format!("a message of term {term} reached it"),
+        Because::HandedOver(to) => format!("it handed over to {}", words::member(to, members)),
+        Because::NoMajority => "no majority answered it for an election timeout".to_owned(),
+    }
+}
+
+fn lost(members: &[MemberInfo], through: &Through, without: &Without) -> Vec<String> {
+    let offset = |time: i128| {
+        let since = words::millis(time - through.from);
+        if time < through.from { since } else { format!("+{since}") }
+    };
+    let mut lines = Vec::new();
+    let Without { gap, .. } = without;
+    if gap.before != 0 {
+        let name = words::member(gap.before, members);
+        let fate = match without.fate {
+            Fate::Died(boot) => format!("; its process ended, and start {boot} of it followed"),
+            Fate::Stopped => "; it had been asked to stop".to_owned(),
+            Fate::SteppedDown(cause) => format!("; it stepped down: {}", because(members, cause)),
+            Fate::FellSilent | Fate::None => String::new(),
+        };
+        let heard = offset(gap.from);
+        lines.push(format!(
+            "{name} led term {}, and the others last heard of it at {heard}{fate}",
+            gap.term
+        ));
+    }
+    if let Some(asked) = gap.asked {
+        let election = without.election.map(|election| election.text(members));
+        let of = election.map_or_else(String::new, |election| format!(" ({election})"));
+        lines.push(format!("an election began at {}{of}", offset(asked)));
+    }
+    let next = without.next.zip(gap.to).filter(|(_, to)| *to <= through.to);
+    if let Some(((winner, term), to)) = next {
+        let name = words::name(winner, members);
+        lines.push(format!("{name} led term {term} from {}", offset(to)));
+    }
+    let names: Vec<String> = through.alive.iter().map(|id| words::member(*id, members)).collect();
+    let heard = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    lines.push(format!(
+        "no leader for {} of the request; heard of in that time: {heard}",
+        words::millis(without.to - without.from)
+    ));
+    lines
+}
+
+/// The same for programs.
+pub(super) fn json(recording: &Recording, through: &Through) -> Value {
+    let members = &recording.members;
+    let offset = |time: i128| i64::try_from(time - through.from).unwrap_or(i64::MAX);
+    let without = |one: &Without| {
+        json!({
+            "leader": words::member(one.gap.before, members),
+            "term": one.gap.term,
+            "fate": fate(members, one),
+            "heard_ns": offset(one.gap.from),
+            "from_ns": offset(one.from),
+            "to_ns": offset(one.to),
+            "next": one.next.map(|(winner, _)| words::name(winner, members)),
+            "next_term": one.next.map(|(_, term)| term),
+            "election": one.election.map(|election| election.text(members)),
+        })
+    };
+    let alive: Vec<String> = through.alive.iter().map(|id| words::member(*id, members)).collect();
+    json!({
+        "summary": summary(members, through),
+        "without_leader": through.without.iter().map(without).collect::<Vec<_>>(),
+        "alive": alive,
+        "members": through.members,
+        "lines": lines(recording, through),
+    })
+}
