@@ -14,9 +14,9 @@
 //! Invariants: only the code that does the work writes a record of it; every record that is wanted
 //! is either read or counted as lost.
 //!
-//! In reading order: [`stage`] (the vocabulary), [`methods`], [`span`] (the guard), [`id`],
-//! [`record`], [`reason`], [`field`] (reading a record's numbers by name), [`value`] (as text),
-//! [`message`], [`waiting`], [`raw_clock`], [`ring`], [`watermarks`](mod@watermarks), [`collect`],
+//! In reading order: [`stage`] (the vocabulary), [`methods`], [`unit`], [`span`] (the guard),
+//! [`id`], [`record`], [`reason`], [`field`] (reading a record's numbers by name), [`value`] (as
+//! text), [`message`], [`waiting`], [`raw_clock`], [`ring`], [`watermarks`](mod@watermarks), [`collect`],
 //! [`context`], [`bridge`] (to `tracing`); and for `/metrics`, [`histogram`] and [`counts`].
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
@@ -39,6 +39,7 @@ pub mod record;
 pub mod ring;
 pub mod span;
 pub mod stage;
+pub mod unit;
 pub mod value;
 pub mod waiting;
 pub mod watermarks;

@@ -232,7 +232,7 @@ impl Running {
         };
         let raft = start_raft(config, data, &server, raft_inbox, outputs)?;
         let apply = start_apply(applier, committed)?;
-        let compaction = start_compaction(Arc::clone(&server.store), &config.compaction)?;
+        let compaction = start_compaction(&server.store, &config.compaction)?;
         start_watch_sync(Arc::clone(&server.store))?;
         let answers = std::sync::Mutex::new(Some(Answers { reads, refused, outcomes }));
         let inbox = to_raft;
@@ -351,9 +351,9 @@ fn start_apply(applier: Applier, committed: Receiver<Committed>) -> Result<JoinH
     Ok(thread.spawn(move || applier.run(&committed))?)
 }
 
-fn start_compaction(store: Arc<Store>, how: &Compaction) -> Result<compaction::Compaction, Error> {
+fn start_compaction(store: &Arc<Store>, how: &Compaction) -> Result<compaction::Compaction, Error> {
     let batch_limit = how.batch_limit;
-    let work = Arc::clone(&store);
+    let work = Arc::clone(store);
     let compaction =
         compaction::Compaction::start(how.pause, move || work.step_compaction(batch_limit))?;
     store.wake_at_compactions(compaction.thread().clone());

@@ -24,7 +24,10 @@
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
 //! stages and fields are public API: recordings, lessons and tests use them.
 
-pub use super::methods::METHODS;
+pub use super::{
+    methods::METHODS,
+    unit::{Field, Unit},
+};
 
 /// Whether a stage belongs to one request or to a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,56 +47,6 @@ pub enum Grain {
     Stage,
     /// Every record, finer steps and samples included.
     Raw,
-}
-
-/// The unit of a field's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// A plain number: a count, or a name such as a watch id.
-    Count,
-    /// A size in bytes.
-    Bytes,
-    /// A duration in nanoseconds.
-    Nanos,
-    /// A position in the raft log.
-    Index,
-    /// A term of raft.
-    Term,
-    /// A revision of the key space.
-    Revision,
-    /// A member id, shown as hex.
-    Member,
-    /// 1 for yes, 0 for no.
-    Flag,
-    /// A method: an index into [`METHODS`].
-    Method,
-    /// A raft message type, by etcd's number.
-    Message,
-    /// 0 follower, 1 candidate, 2 leader, 3 pre-candidate.
-    Role,
-    /// A request or round id, shown as hex.
-    Id,
-    /// A stage, by its number in [`Stage::ALL`].
-    Stage,
-    /// A number that may be below zero, in two's complement.
-    Signed,
-    /// What a comparison of a transaction looks at, by etcd's number.
-    Target,
-    /// How a comparison of a transaction compares, by etcd's number.
-    Operator,
-    /// 1 for the operations of a transaction whose comparisons hold, 0 for the others.
-    Branch,
-    /// Why a watcher ended: an index into [`WATCH_ENDS`](super::value::WATCH_ENDS).
-    WatchEnd,
-}
-
-/// One of the record's eight words: its name and its unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// The name; `x.old` and `x.new` make a change.
-    pub name: &'static str,
-    /// The unit of its number.
-    pub unit: Unit,
 }
 
 macro_rules! stages {
@@ -255,15 +208,13 @@ macro_rules! vocabulary {
     /// May this user access these keys? While auth is off, every request may.
     AuthAuthorize = "auth.authorize" Request Raw ["enabled" Flag, "auth_revision" Count]
         "server/auth.rs", "etcdserver authApplierV3.Apply", "0.1";
-    /// One comparison of a transaction is evaluated: version, revision or lease of a key against
-    /// the number that the client wants. Of several keys, the number is that of the first which
-    /// does not satisfy it. A key that does not exist counts as zero.
+    /// A transaction compares version, revision or lease of a key with the number that the client
+    /// wants; of several keys, up to the first that differs. A missing key counts as zero.
     TxnCompare = "txn.compare" Request Story
         ["level" Count, "target" Target, "operator" Operator, "wanted" Signed, "found" Signed, "keys" Count, "holds" Flag, "again" Count]
         "server/mvcc/compare.rs", "etcdserver applyCompare", "0.1";
-    /// The comparisons of a transaction choose the operations that are carried out. The first that
-    /// does not hold decides. Level 0 is the transaction that the client has sent, and the others
-    /// are nested in it.
+    /// The comparisons of a transaction choose its operations: one that does not hold decides.
+    /// Level 0 is the transaction that the client has sent, and the others are nested in it.
     TxnBranch = "txn.branch" Request Story
         ["level" Count, "compares" Count, "branch" Branch, "operations" Count, "again" Count]
         "server/mvcc/compare.rs", "etcdserver applyCompares", "0.1";
@@ -458,8 +409,7 @@ macro_rules! vocabulary {
     /// to the answer there.
     LeaseForward = "lease.forward" Request Story ["lease" Id, "leader" Member, "ttl" Count]
         "server/lease/requests.rs", "lease/leasehttp RenewHTTP, TimeToLiveHTTP", "0.1";
-    /// The leader answers a question of another member, whose client renews a lease or asks for its
-    /// remaining time.
+    /// The leader answers the question of another member about the lease of a client.
     LeaseServe = "lease.serve" Request Story
         ["lease" Id, "member" Member, "renews" Flag, "ttl" Count, "keys" Count]
         "server/lease/primary.rs", "lease/leasehttp leaseHandler.ServeHTTP", "0.1";
@@ -512,8 +462,7 @@ macro_rules! vocabulary {
     MvccHash = "mvcc.hash" Request Story
         ["asked" Revision, "revision" Revision, "compacted" Revision, "rows" Count]
         "server/mvcc/hash.rs", "mvcc store.hashByRev", "0.1";
-    /// The member commits its write buffer, then reads the whole file and hashes it. The fields say
-    /// what the file had reached.
+    /// The member commits its write buffer and hashes the whole file, which has reached this.
     BackendHash = "backend.hash" Request Story ["index" Index, "revision" Revision]
         "server/views.rs", "mvcc/backend backend.Hash", "0.1";
     /// The member describes itself as it is at this moment, and asks nobody.
@@ -523,8 +472,7 @@ macro_rules! vocabulary {
     /// The members of the cluster are listed, as this member knows them.
     MembersList = "members.list" Request Story ["members" Count, "linearizable" Flag]
         "server/views.rs", "etcdserver EtcdServer.Members", "0.1";
-    /// An alarm is raised or disarmed on every member, or the alarms are listed. Alarm 1 is
-    /// NOSPACE, 2 is CORRUPT, and 0 stands for all.
+    /// An alarm is raised or disarmed, or alarms are listed. 1 is NOSPACE, 2 CORRUPT, 0 all.
     AlarmApply = "alarm.apply" Request Story
         ["raise" Flag, "disarm" Flag, "alarm" Count, "member" Member, "answered" Count]
         "server/alarm.rs", "etcdserver applierV3backend.Alarm", "0.1";
