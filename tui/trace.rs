@@ -41,6 +41,7 @@ mod incidents;
 mod live;
 mod slow;
 pub(crate) mod through;
+mod usual;
 
 use crate::source;
 use asked::Asked;

@@ -19,8 +19,8 @@
 //!
 //! Every id is derived: from the request's id, from a frame's number, or from member, boot and
 //! clock. So members can export separately ([`Scope::Member`]) and their spans still fit together,
-//! and a repeated export repeats the same ids. A frame's `raft.receive` is the child of its
-//! `raft.send`, because both ends know the frame's number.
+//! and a repeated export repeats the same ids. Both ends of a message know the frame's number, so
+//! they are one trace.
 //!
 //! A caller that sends a `traceparent` gets the spans in its own trace, below its own span. Only
 //! the member that was asked knows that trace, so only that member writes there; the others' steps
@@ -33,10 +33,11 @@
 //! guessed. A step that takes no time is a span of length 0 and not an event of another span,
 //! because events have no links.
 //!
-//! If a member of another implementation serves a request, the steps here name a first span that is
-//! never exported; viewers show them at the top of their trace.
+//! No parent is named that nobody exports. A member that exports alone does not know whether others
+//! export, so its steps only link to theirs: to a request's `rpc`, and to the send of a message.
 //!
-//! Left out: keyframes; steps of loops to which no request points, except elections and similar
+//! Left out: keyframes; what a caller asks for that does not sample its trace, on the member that
+//! it asks; steps of loops to which no request points, except elections and similar
 //! ones ([`ALWAYS`]); steps that have not ended, which OTLP cannot express; acknowledgements.
 
 use std::collections::{BTreeSet, HashMap};
@@ -60,6 +61,8 @@ mod ids;
 pub mod json;
 mod links;
 mod parents;
+
+use parents::Above;
 
 /// Steps of loops that are exported even if no request points to them.
 pub const ALWAYS: &[Stage] = &[
@@ -180,6 +183,11 @@ pub fn flags(span: &Span) -> u32 {
 pub const RPC_ATTRIBUTES: [&str; 4] =
     ["rpc.system.name", "rpc.method", "rpc.response.status_code", "error.type"];
 
+/// The attributes of a request over HTTP, as OpenTelemetry's conventions for HTTP servers name them.
+/// `error.type` comes with a status of 500 or more.
+pub const HTTP_ATTRIBUTES: [&str; 5] =
+    ["http.request.method", "http.route", "url.path", "url.scheme", "http.response.status_code"];
+
 /// The gRPC codes for which a server's span is an error, by OpenTelemetry's conventions: UNKNOWN,
 /// DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS. The others are the client's
 /// affair, and leave the status unset.
@@ -189,7 +197,10 @@ const SERVER_ERRORS: [u8; 6] = [2, 4, 12, 13, 14, 15];
 fn failure(event: &Event) -> Option<String> {
     let reason = event.reason.map(|reason| reason.text().to_owned());
     if event.stage == Stage::Rpc {
-        let is_error = SERVER_ERRORS.contains(&event.result);
+        let is_error = match attributes::http_status(event) {
+            Some(status) => 500 <= status,
+            None => SERVER_ERRORS.contains(&event.result),
+        };
         return is_error.then(|| reason.unwrap_or(format!("gRPC code {}", event.result)));
     }
     (event.flags & FLAG_ERROR != 0).then(|| reason.unwrap_or("no reason was recorded".to_owned()))
@@ -203,8 +214,8 @@ pub struct Exporter<'a> {
     ids: ids::Ids<'a>,
     /// The trace context that each caller sent, by request.
     callers: HashMap<u64, Context>,
-    /// The parent of each step, by position; 0 for none.
-    parents: Vec<u64>,
+    /// What stands above each step, by position.
+    parents: Vec<Above>,
     links: HashMap<usize, Vec<(usize, &'static str)>>,
 }
 
@@ -233,7 +244,7 @@ impl<'a> Exporter<'a> {
             order,
             scope,
             callers: callers::contexts(recording),
-            parents: parents::parents(recording, &ids, scope),
+            parents: parents::parents(recording, order, &ids, scope),
             ids,
             links: links::links(recording, order),
         }
@@ -254,6 +265,7 @@ impl<'a> Exporter<'a> {
     /// loops to which they point, and [`ALWAYS`]. Steps of loops must be accepted by `is_meant`
     /// too.
     pub fn choose(&self, is_meant: impl Fn(usize) -> bool) -> BTreeSet<usize> {
+        let is_meant = |at: usize| is_meant(at) && !self.is_unsampled(self.event(at));
         let is_first = |at: &usize| is_told(self.event(*at)) && is_meant(*at);
         let mut chosen: BTreeSet<usize> =
             (0..self.recording.events.len()).filter(is_first).collect();
@@ -273,6 +285,11 @@ impl<'a> Exporter<'a> {
             }
         }
         chosen
+    }
+
+    /// Whether the caller of this step's request has said that its trace is not recorded.
+    fn is_unsampled(&self, event: &Event) -> bool {
+        is_request(event) && self.callers.get(&event.id).is_some_and(|caller| !caller.is_sampled)
     }
 
     fn event(&self, at: usize) -> &'a Event {
@@ -330,16 +347,28 @@ impl<'a> Exporter<'a> {
             _ => 1,
         };
         let links = self.links.get(&at).into_iter().flatten();
+        let is_linked = |at: &usize| !self.is_unsampled(self.event(*at));
+        let links = links.filter(|(to, _)| is_linked(to));
+        let mut links: Vec<Link> =
+            links.map(|(to, why)| Link { to: self.place(*to), why }).collect();
+        let parent = match self.parents[at] {
+            Above::Nothing => 0,
+            Above::Parent(span) => span,
+            Above::Elsewhere(to, why) => {
+                links.push(Link { to, why });
+                0
+            }
+        };
         Span {
             place: self.place(at),
-            parent: self.parents[at],
-            is_parent_remote: event.stage == Stage::RaftReceive && self.parents[at] != 0,
+            parent,
+            is_parent_remote: event.stage == Stage::RaftReceive && parent != 0,
             name,
             kind,
             start_ns: clamp(start),
             end_ns: clamp(end),
             attributes: attributes::of_step(event, self.member(event).member_id),
-            links: links.map(|(to, why)| Link { to: self.place(*to), why }).collect(),
+            links,
             failure: failure(event),
         }
     }

@@ -38,6 +38,7 @@ mod ranges;
 pub mod slow;
 mod stories;
 pub mod through;
+pub mod usual;
 mod wait;
 mod work;
 

@@ -13,7 +13,8 @@
 //!    and the entries that belong to no request, such as a new leader's first;
 //! 3. of the loops, what covers an entry or a round of the requests of 1;
 //! 4. of the loops, everything, heartbeats too, in a pass with at most [`QUIET`] of their records;
-//! 5. keyframes, every 100 ms, and a record for every loss.
+//! 5. keyframes, every 100 ms; how long each stage usually takes, on change; and a record for
+//!    every loss.
 //!
 //! Records stay in staging for two passes. The rings are read one after the other, so a send may be
 //! read before the entry that it carries; two passes later both have been read, and 3 can be
@@ -49,6 +50,7 @@ mod history;
 mod pins;
 mod rate;
 mod subscribe;
+mod usual;
 
 use drain::State;
 use pins::REPORTED_MAX;

@@ -10,7 +10,7 @@ use super::{
     message::MESSAGES,
     record::{FLAG_CANCELLED, FLAG_ERROR, FLAG_NOISE, FLAG_REPLAY},
     record::{FLAG_CUT, FLAG_KEPT},
-    stage::{Field, METHODS, Unit},
+    stage::{Field, METHODS, Stage, Unit},
 };
 
 /// Names of roles, by number.
@@ -45,6 +45,17 @@ pub(crate) fn flags_of(names: &[String]) -> u8 {
     known.fold(0, |flags, (bit, _)| flags | bit)
 }
 
+/// The names of the stages, by number.
+pub const STAGES: [&str; Stage::ALL.len()] = {
+    let mut names = [""; Stage::ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = Stage::ALL[at].name();
+        at += 1;
+    }
+    names
+};
+
 fn names_of(unit: Unit) -> Option<&'static [&'static str]> {
     match unit {
         Unit::Method => Some(METHODS),
@@ -53,6 +64,7 @@ fn names_of(unit: Unit) -> Option<&'static [&'static str]> {
         Unit::Target => Some(TARGETS),
         Unit::Operator => Some(OPERATORS),
         Unit::Branch => Some(BRANCHES),
+        Unit::Stage => Some(&STAGES),
         Unit::Count
         | Unit::Bytes
         | Unit::Nanos
@@ -85,7 +97,11 @@ pub(crate) fn number_of(field: &Field, value: &Value) -> Option<u64> {
         Value::Number(number) => number.as_u64().or_else(|| Some(number.as_i64()?.cast_unsigned())),
         Value::Bool(is_set) => Some(u64::from(*is_set)),
         Value::String(text) => match names_of(field.unit) {
-            Some(names) => names.iter().position(|name| name == text).map(|at| at as u64),
+            Some(names) => {
+                let at = names.iter().position(|name| name == text).map(|at| at as u64);
+                // A later version may know more stages: no number of this one is theirs.
+                at.or((field.unit == Unit::Stage).then_some(u64::MAX))
+            }
             None => unhex(text),
         },
         Value::Null | Value::Array(_) | Value::Object(_) => None,

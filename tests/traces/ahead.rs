@@ -28,7 +28,7 @@ const KEYS_PER_TXN: usize = 100;
 const ATTEMPTS: usize = 10;
 /// A put stands behind a delete if the delete is applied for this long meanwhile, in nanoseconds.
 const BEHIND_NS: u64 = 1_000_000;
-/// Makes a request kept, whatever else happens in this second.
+/// Makes a request kept, however many there are in this second.
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// What the waits of this request stood behind.

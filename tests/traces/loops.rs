@@ -55,7 +55,11 @@ const LOOPS: &[Loop] = &[
     without("member/otlp/send.rs", "a connection to it: the export is not exported"),
     with("server/lease/expiry.rs", "one revocation", &[Stage::LeaseExpire, Stage::LeaseRevoke]),
     with("server/kv_server.rs", "the file, before a compaction is answered", &[Stage::CompactWait]),
-    with("server/long_reads.rs", "one long read", &[Stage::MvccRange, Stage::TreeIndexGet]),
+    with(
+        "server/long_reads.rs",
+        "one long read",
+        &[Stage::ReadThread, Stage::MvccRange, Stage::TreeIndexGet],
+    ),
     with("server/concurrency.rs", "a call that outlives its client", &[Stage::LockRelease]),
     without("api/front.rs", "accepts connections: no request yet"),
     with("api/front.rs", "one connection", &[Stage::Rpc]),
@@ -69,7 +73,11 @@ const LOOPS: &[Loop] = &[
     with("storage/wal/writer.rs", "the log", &[Stage::WalWrite, Stage::WalFsync]),
     without("storage/wal/ahead.rs", "space for the next segment: a wait for it is in `wal.write`"),
     with("storage/backend.rs", "the file", &[Stage::BufferFreeze, Stage::BackendCommit]),
-    with("trace/collect.rs", "the collector", &[Stage::Keyframe, Stage::Lost, Stage::Brief]),
+    with(
+        "trace/collect.rs",
+        "the collector",
+        &[Stage::Keyframe, Stage::Usual, Stage::Lost, Stage::Brief],
+    ),
 ];
 
 /// How often each file below `src` spawns something; tests do not count.

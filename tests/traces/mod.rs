@@ -53,6 +53,7 @@ mod told;
 mod truth;
 mod unknown;
 mod unread;
+mod usual;
 mod way;
 
 /// Stages that the first test does not see, and why.

@@ -326,3 +326,36 @@ async fn keys_that_are_redacted_are_not_exported() {
     let got = collector.got.lock().unwrap();
     assert!(!holds(&got.raw, "nobody-may-see") && !holds(&got.raw, "a-key-"));
 }
+
+/// Goal: a URL at which nobody listens is in the log within two seconds, before there is anything
+/// to export, and the member serves. Method: the port of a listener that is closed again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_collector_is_in_the_log_at_once_and_stops_nothing() {
+    if Kind::subject() != Kind::Glass {
+        left_out("export to a collector: etcd leaves no traces");
+        return;
+    }
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let url = format!("http://{closed}");
+    let env = [("ETCD_TRACE_OTLP", url.as_str())];
+    let cluster = Cluster::start_with(&Kind::Glass, 1, &env).await;
+    let lines = |part: &str| -> Vec<String> {
+        let log = cluster.log(0);
+        log.lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+    };
+    let complaint = "the collector cannot be reached, or refuses spans";
+    eventually("a line about the collector", HEARD_WITHIN, || async {
+        if lines(complaint).is_empty() { Err(cluster.log(0)) } else { Ok(()) }
+    })
+    .await;
+    let time = |line: &str| -> f64 {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let (_, seconds) = line["ts"].as_str().unwrap().rsplit_once(':').unwrap();
+        seconds.trim_end_matches('Z').parse().unwrap()
+    };
+    let [begun] = &lines("kept requests are exported")[..] else { panic!("{}", cluster.log(0)) };
+    let waited = (time(&lines(complaint)[0]) - time(begun)).rem_euclid(60.0);
+    assert!(waited < 2.0, "{waited} s\n{}", cluster.log(0));
+    cluster.client(0).put("otlp/dead", "v").await.unwrap();
+    assert_eq!(1, lines(complaint).len(), "said once");
+}

@@ -145,12 +145,19 @@ pub(crate) fn sentences(recording: &Recording, ahead: &Ahead, titles: &Titles) -
 
 #[cfg(test)]
 mod tests {
-    use glass_etcd::story::query::{
-        ahead::Resource,
-        path::{Taker, Wait},
+    use glass_etcd::{
+        numbers,
+        story::{
+            BootInfo, MemberInfo,
+            query::{
+                ahead::Resource,
+                path::{Taker, Wait},
+            },
+        },
     };
 
     use super::*;
+    use crate::state::story::{Subject, story};
 
     fn behind(ids: &[u64], others: u64) -> Behind {
         Behind {
@@ -189,6 +196,63 @@ mod tests {
         );
         let many = said(vec![behind(&[3, 4, 5, 6, 7, 8], 0)], false);
         assert!(many.contains("0000000000000006 and 2 more)"), "{many}");
+    }
+
+    /// Goal: the step that ends the wait says what it stood behind, and no other step does.
+    #[test]
+    fn the_step_after_a_wait_says_what_it_stood_behind() {
+        const OWN: u64 = 0x101;
+        const EARLIER: u64 = 0x201;
+        let recording = behind_an_fsync(OWN, EARLIER);
+        let told = story(&recording, Subject::Request(OWN));
+        let said: Vec<(Stage, &str)> = (told.steps.iter())
+            .filter_map(|step| Some((step.event.stage, step.ahead.as_deref()?)))
+            .collect();
+        let expected = "Before this it stood behind the fsync of entry 1 (0000000000000201) for \
+                        10.0 ms of 10.1 ms.";
+        assert_eq!([(Stage::WalWrite, expected)], said[..]);
+    }
+
+    /// A put on a cluster of one member, whose entry comes during the fsync of another.
+    fn behind_an_fsync(own: u64, earlier: u64) -> Recording {
+        let boots = vec![BootInfo { boot: 1, wall_ns: 1_000_000_000 }];
+        let (name, version) = ("etcd-01".to_owned(), String::new());
+        let member = MemberInfo { member_id: 1, cluster_id: 1, name, version, boots };
+        let mut recording =
+            Recording { members: vec![member], events: Vec::new(), dropped: vec![0] };
+        // Stage, kind, id, beginning and end in microseconds, fields.
+        let mut add = |stage: Stage, kind, id, [from, to]: [u64; 2], fields| {
+            let clock = recording.events.len() as u64 + 1;
+            let (at_ns, took_ns) = (from * 1000, (to - from) * 1000);
+            let event = Event::mark(0, stage, clock);
+            recording.events.push(Event { kind, id, at_ns, took_ns, fields, ..event });
+        };
+        let entry = |index: u64| numbers!(RaftEntry, term = 1, index = index);
+        let (first, second) = (1_u64, 2_u64);
+        add(Stage::RaftEntry, Kind::Mark, earlier, [900, 900], entry(1));
+        add(Stage::Rpc, Kind::Begin, own, [9_000, 9_000], [0; 8]);
+        add(Stage::RaftPropose, Kind::Begin, own, [9_100, 9_100], [0; 8]);
+        add(Stage::RaftInbox, Kind::Mark, own, [9_900, 9_900], [0; 8]);
+        add(Stage::RaftEntry, Kind::Mark, own, [10_000, 10_000], entry(2));
+        let synced = numbers!(WalFsync, first = first, last = first, synced_new = first);
+        add(Stage::WalFsync, Kind::Span, 0, [1_000, 20_000], synced);
+        let written = numbers!(WalWrite, first = second, last = second, gathered = 10_000_u64);
+        add(Stage::WalWrite, Kind::Span, 0, [20_110, 20_120], written);
+        let synced = numbers!(
+            WalFsync,
+            first = second,
+            last = second,
+            synced_old = first,
+            synced_new = second
+        );
+        add(Stage::WalFsync, Kind::Span, 0, [20_200, 20_900], synced);
+        let commit = numbers!(RaftCommit, term = 1, commit_new = second, completed_by = first);
+        add(Stage::RaftCommit, Kind::Mark, 0, [21_000, 21_000], commit);
+        add(Stage::ApplyEntry, Kind::Span, own, [21_001, 21_050], entry(2));
+        let proposed = numbers!(RaftPropose, leader = first);
+        add(Stage::RaftPropose, Kind::Span, own, [9_100, 21_060], proposed);
+        add(Stage::Rpc, Kind::Span, own, [9_000, 21_100], [0; 8]);
+        recording
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(crate) fn surroundings(recording: &Recording, own: &[bool]) -> Vec<bool> {
         return own.to_vec();
     };
     let mut spans: HashMap<u8, (u64, u64)> = HashMap::new();
-    for event in recording.events.iter().filter(|event| event.kind == Kind::Keyframe) {
+    for event in recording.events.iter().filter(|event| event.stage == Stage::Keyframe) {
         let at = wall(event);
         let (from, to) = spans.entry(event.member).or_insert((0, u64::MAX));
         *from = if at <= start { at.max(*from) } else { *from };

@@ -11,7 +11,7 @@
 
 use glass_etcd::{
     field,
-    story::{Event, Recording},
+    story::{Event, Recording, query::usual::Usuals},
     trace::{FLAG_NOISE, Grain, Stage},
 };
 
@@ -117,6 +117,8 @@ pub(crate) struct Steps {
     pub(crate) is_zoomed: bool,
     /// One line in answer to the last key, if nothing moved.
     pub(crate) notice: Option<&'static str>,
+    /// How long steps usually take.
+    pub(crate) usuals: Usuals,
     /// The watermarks of each member at each of its moments.
     states: States,
     speed: usize,
@@ -142,6 +144,7 @@ impl Steps {
             prompt: None,
             is_zoomed: false,
             notice: None,
+            usuals: Usuals::of(recording),
             states: watermarks::states(recording),
             speed: 2,
             due_ns: 0,
@@ -166,6 +169,7 @@ impl Steps {
         (self.now, self.look, self.steps) = (now, look, steps);
         (self.unknown, self.is_lost) = (unknown, is_lost);
         self.states = watermarks::states(recording);
+        self.usuals = Usuals::of(recording);
         true
     }
 
@@ -341,7 +345,7 @@ fn anchor(step: &Step) -> (u8, watermarks::Moment, Stage, Moment, bool) {
 
 fn fold(rows: &mut Vec<Row>, event: &Event) {
     let is_noise = event.flags & FLAG_NOISE != 0
-        || matches!(event.stage, Stage::Keyframe | Stage::KeyframeBackend);
+        || matches!(event.stage, Stage::Keyframe | Stage::KeyframeBackend | Stage::Usual);
     let (more_noise, more_others) = if is_noise { (1, 0) } else { (0, 1) };
     match rows.last_mut() {
         Some(Row::Folded { noise, others }) => {

@@ -10,7 +10,7 @@ use glass_etcd::{
     trace::{
         FLAG_ERROR, Kind, METHODS, Stage, Unit,
         message::{self, MESSAGES},
-        value::{BRANCHES, OPERATORS, TARGETS, VALUE},
+        value::{BRANCHES, OPERATORS, STAGES, TARGETS, VALUE},
     },
 };
 
@@ -128,6 +128,7 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
         Unit::Method => method(number).to_owned(),
         Unit::Message => message_name(number).to_owned(),
         Unit::Role => role(number).to_owned(),
+        Unit::Stage => pick(&STAGES, number, "unknown").to_owned(),
         Unit::Target => pick(TARGETS, number, "unknown").to_owned(),
         Unit::Operator => pick(OPERATORS, number, "unknown").to_owned(),
         Unit::Branch => pick(BRANCHES, number, "unknown").to_owned(),

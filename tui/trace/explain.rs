@@ -20,6 +20,7 @@ use glass_etcd::{
             graph::{Graph, Verdict},
             method_of,
             path::{Segment, critical_path},
+            usual::{Usual, Usuals},
         },
         uncaptured,
     },
@@ -27,7 +28,7 @@ use glass_etcd::{
 };
 use serde_json::{Value, json};
 
-use super::{ahead, gather::Gathered, through, words};
+use super::{ahead, gather::Gathered, through, usual, words};
 
 /// Writes the sections that follow the steps.
 pub(super) fn sections(
@@ -38,7 +39,8 @@ pub(super) fn sections(
 ) -> io::Result<()> {
     let graph = Graph::of(recording, order, story);
     let path = critical_path(recording, order, story, &graph);
-    time(out, recording, path.as_deref())?;
+    let usuals = Usuals::of(recording);
+    time(out, recording, &usuals, path.as_deref())?;
     through::section(out, recording, &graph.through)?;
     let stories = Stories::new(recording, order);
     ahead::section(out, recording, &stood_behind(&stories, story, path.as_deref()))?;
@@ -49,21 +51,31 @@ pub(super) fn sections(
         stored(out, recording, &graph)?;
         heard(out, recording, &graph, story)?;
     }
+    if let (Some(rpc), Some(path)) = (graph.rpc, &path) {
+        usual::ending(out, recording, &usuals, rpc, path)?;
+    }
     Ok(())
 }
 
-fn time(out: &mut impl Write, recording: &Recording, path: Option<&[Segment]>) -> io::Result<()> {
+fn time(
+    out: &mut impl Write,
+    recording: &Recording,
+    usuals: &Usuals,
+    path: Option<&[Segment]>,
+) -> io::Result<()> {
     writeln!(out, "\nwhere the time went (~ depends on how the members' clocks were set)")?;
     let Some(path) = path else {
         return writeln!(out, "  the end of the rpc was not captured");
     };
     let total = path.iter().map(|segment| segment.ns).sum::<u64>().max(1);
-    for segment in path.iter().filter(|segment| segment.ns != 0) {
+    let known = usual::of_path(recording, usuals, path);
+    for (segment, known) in path.iter().zip(known).filter(|(segment, _)| segment.ns != 0) {
+        let usual = usual::beside(known).map(|usual| format!("  {usual}")).unwrap_or_default();
         let share = u128::from(segment.ns) * 1000 / u128::from(total);
         let took = words::millis(i128::from(segment.ns));
         writeln!(
             out,
-            "  {:>5} %  {took:>11}{}  {:<10}  {}",
+            "  {:>5} %  {took:>11}{}  {:<10}  {}{usual}",
             format!("{}.{}", share / 10, share % 10),
             if segment.is_estimated { "~" } else { " " },
             words::name(segment.member, &recording.members),
@@ -288,17 +300,13 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
         .map(|silent| json!({"endpoint": silent.endpoint, "reason": silent.reason}))
         .collect();
     let unheard: Vec<String> = story.unheard.iter().map(|id| format!("{id:016x}")).collect();
-    let segment = |segment: &Segment| {
-        json!({
-            "wait": segment.wait.to_string(),
-            "member": segment.member,
-            "ns": segment.ns,
-            "estimated": segment.is_estimated,
-        })
-    };
     let stories = Stories::new(recording, order);
     let stood = stood_behind(&stories, story, path.as_deref());
-    let path: Option<Vec<Value>> = path.map(|path| path.iter().map(segment).collect());
+    let usuals = Usuals::of(recording);
+    let path: Option<Vec<Value>> = path.map(|path| {
+        path.iter().zip(usual::of_path(recording, &usuals, &path)).map(segment_json).collect()
+    });
+    let rpc = graph.rpc.and_then(|rpc| usuals.of_step(&recording.events[rpc]));
     json!({
         "dropped": recording.dropped,
         "missing": missing,
@@ -309,6 +317,17 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
         "path": path,
         "through": through::json(recording, &graph.through),
         "ahead": ahead::json(recording, &stood),
+        "usual": usual::json_of(rpc),
+    })
+}
+
+fn segment_json((segment, usual): (&Segment, Option<Usual>)) -> Value {
+    json!({
+        "wait": segment.wait.to_string(),
+        "member": segment.member,
+        "ns": segment.ns,
+        "estimated": segment.is_estimated,
+        "usual": usual::json_of(usual),
     })
 }
 

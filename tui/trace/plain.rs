@@ -6,7 +6,7 @@ use glass_etcd::{
     story::{
         Event, Recording,
         order::Order,
-        query::{Story, Summary, brief::brief, requests},
+        query::{Story, Summary, brief::brief, requests, usual::Usuals},
     },
     trace::{Kind, Stage},
 };
@@ -15,11 +15,13 @@ use serde_json::{Value, json};
 
 use super::{
     gather::{Gathered, Silent},
-    words,
+    usual, words,
 };
 
 /// Width of a stage's name.
 const STAGE: usize = 20;
+/// Width of a step's usual duration.
+const USUAL: usize = 24;
 
 /// Writes the list of requests, the newest last, with these other rows at their times.
 pub(crate) fn list(
@@ -144,9 +146,13 @@ pub(super) fn story(
     let own = |at: &usize| events[*at].id == story.id && events[*at].stage == Stage::Rpc;
     let rpc = story.steps.iter().map(|step| step.event).find(own);
     let zero = rpc.map(|at| start_of(&events[at], order.times[at])).or_else(|| starts.min());
+    let usuals = Usuals::of(recording);
+    let beside = |at: usize| usual::beside(usuals.of_step(&events[at]));
+    let has_usual = story.steps.iter().any(|step| beside(step.event).is_some());
     for step in &story.steps {
         let offset = words::millis(order.times[step.event] - zero.unwrap_or(0));
-        let line = step_line(recording, order, step.event);
+        let usual = has_usual.then(|| beside(step.event).unwrap_or_default());
+        let line = line_of(recording, order, step.event, usual);
         writeln!(out, "{:>14}  {line}", format!("+{offset}").replace("+-", "-"))?;
     }
     for missing in &story.missing {
@@ -211,6 +217,11 @@ fn header(out: &mut impl Write, recording: &Recording, story: &Story) -> io::Res
 
 /// A step: member, stage, duration, fields, and what is unknown about it.
 pub(crate) fn step_line(recording: &Recording, order: &Order, at: usize) -> String {
+    line_of(recording, order, at, None)
+}
+
+/// A step, with the column of usual durations if it exists.
+fn line_of(recording: &Recording, order: &Order, at: usize, usual: Option<String>) -> String {
     let event = &recording.events[at];
     let members = &recording.members;
     let took = match event.kind {
@@ -218,8 +229,9 @@ pub(crate) fn step_line(recording: &Recording, order: &Order, at: usize) -> Stri
         Kind::Span => words::millis(i128::from(event.took_ns)),
         Kind::Mark | Kind::Key | Kind::Keyframe => String::new(),
     };
+    let usual = usual.map_or(String::new(), |usual| format!("{usual:<USUAL$}  "));
     let mut line = format!(
-        "{:<10}  {:<STAGE$}  {took:>11}  {}",
+        "{:<10}  {:<STAGE$}  {took:>11}  {usual}{}",
         words::name(event.member, members),
         event.stage.name(),
         words::fields(event, members),

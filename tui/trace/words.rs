@@ -6,7 +6,7 @@ use glass_etcd::{
     trace::{
         FLAG_ERROR, Field, METHODS, Unit,
         message::MESSAGES,
-        value::{BRANCHES, OPERATORS, ROLES, TARGETS},
+        value::{BRANCHES, OPERATORS, ROLES, STAGES, TARGETS},
     },
 };
 
@@ -56,6 +56,7 @@ pub(crate) fn value(field: &Field, number: u64, members: &[MemberInfo]) -> Strin
         Unit::Method => named(METHODS),
         Unit::Message => named(MESSAGES),
         Unit::Role => named(ROLES),
+        Unit::Stage => named(&STAGES),
         Unit::Target => named(TARGETS),
         Unit::Operator => named(OPERATORS),
         Unit::Branch => named(BRANCHES),

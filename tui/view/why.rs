@@ -10,7 +10,10 @@ use crate::state::{
     story::{Moment, OtherEnd, Step},
     words,
 };
-use glass_etcd::trace::{FLAG_CANCELLED, FLAG_ERROR, FLAG_REPLAY, THREADS};
+use glass_etcd::{
+    story::query::usual::Usual,
+    trace::{FLAG_CANCELLED, FLAG_ERROR, FLAG_REPLAY, THREADS},
+};
 
 /// Draws the panel below the lens.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
@@ -24,6 +27,9 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
     if let Some(reason) = step.event.reason {
         numbers.insert(0, format!("FAILED: {}", reason.text()));
     }
+    if let Some(usual) = beside_usual(step, steps) {
+        numbers.insert(0, usual);
+    }
     if numbers.is_empty() {
         numbers.push("no numbers".to_owned());
     }
@@ -36,6 +42,14 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
         let tone = if first_source <= at { Tone::Dim } else { Tone::Plain };
         pen.text(area, row, &format!(" {line}"), tone);
     }
+}
+
+/// How long the step took, beside how long it usually takes. `None` if that is unknown.
+fn beside_usual(step: &Step, steps: &Steps) -> Option<String> {
+    let usual = steps.usuals.of_step(&step.event).filter(Usual::is_known)?;
+    let took = words::duration(step.event.took_ns);
+    let p99 = usual.p99().map(|ns| format!(", p99 {}", words::duration(ns))).unwrap_or_default();
+    Some(format!("took {took}, usual {}{p99}", words::duration(usual.p50_ns)))
 }
 
 /// Where to read on.
@@ -85,7 +99,7 @@ pub(crate) fn draw_zoomed(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &
     lines.push(String::new());
     lines.extend(words::fields(&step.event, &state.lanes));
     lines.push(String::new());
-    lines.extend(record_lines(step, state));
+    lines.extend(record_lines(step, state, steps));
     lines.push(String::new());
     for line in lens::changed(state.recording(), steps, &state.lanes, true) {
         lines.extend(pack_words(pen, &line, width));
@@ -100,12 +114,12 @@ pub(crate) fn draw_zoomed(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &
 }
 
 /// The record itself: when, how long, on which thread, and its link.
-fn record_lines(step: &Step, state: &State) -> Vec<String> {
+fn record_lines(step: &Step, state: &State, steps: &Steps) -> Vec<String> {
     let event = &step.event;
-    let took = match event.took_ns {
+    let took = beside_usual(step, steps).unwrap_or_else(|| match event.took_ns {
         0 => "takes no time".to_owned(),
         ns => format!("took {}", words::duration(ns)),
-    };
+    });
     let mut lines = vec![format!(
         "{} UTC   {took}   member clock {} to {}   boot {}",
         words::time_of_day(step.wall_ns),

@@ -7,11 +7,11 @@
 
 use serde_json::Value as Json;
 
-use super::{Attribute, RPC_ATTRIBUTES, SERVER_ERRORS, Value, is_request};
+use super::{Attribute, HTTP_ATTRIBUTES, RPC_ATTRIBUTES, SERVER_ERRORS, Value, is_request};
 use crate::{
     story::{Event, MemberInfo, query::method_of, recording::json::key_value},
     trace::{
-        FLAG_CANCELLED, THREADS,
+        FLAG_CANCELLED, FLAG_ERROR, Reason, THREADS,
         stage::{Stage, Unit},
         value::{hex, value_of},
     },
@@ -60,7 +60,9 @@ pub(super) fn of_step(event: &Event, member_id: u64) -> Vec<Attribute> {
     add("glass.boot", Json::from(event.boot));
     add("glass.clock", Json::from(event.clock));
     if event.stage == Stage::Rpc {
-        of_rpc(event).into_iter().for_each(|(name, value)| add(name, Json::from(value)));
+        of_rpc(event).into_iter().for_each(|(name, value)| add(name, value));
+    } else if event.flags & FLAG_ERROR != 0 {
+        add("error.type", Json::from(event.reason.map_or("_OTHER", Reason::text)));
     }
     if event.flags & FLAG_CANCELLED != 0 {
         add("glass.cancelled", Json::from(true));
@@ -77,24 +79,44 @@ pub(super) fn of_step(event: &Event, member_id: u64) -> Vec<Attribute> {
 }
 
 /// The attributes of OpenTelemetry's conventions for RPC and HTTP servers.
-fn of_rpc(event: &Event) -> Vec<(&'static str, String)> {
+fn of_rpc(event: &Event) -> Vec<(&'static str, Json)> {
     let method = method_of(event);
     if let Some(method) = grpc_method(method) {
         let code = CODES.get(usize::from(event.result)).unwrap_or(&"UNKNOWN");
         let [system, name, status, error] = RPC_ATTRIBUTES;
-        let mut all =
-            vec![(system, "grpc".to_owned()), (name, method), (status, (*code).to_owned())];
+        let mut all = vec![
+            (system, Json::from("grpc")),
+            (name, Json::from(method)),
+            (status, Json::from(*code)),
+        ];
         if SERVER_ERRORS.contains(&event.result) {
-            all.push((error, (*code).to_owned()));
+            all.push((error, Json::from(*code)));
         }
         return all;
     }
-    match method.split_once(' ') {
-        Some((verb, path)) => {
-            vec![("http.request.method", verb.to_owned()), ("url.path", path.to_owned())]
+    let Some((verb, path)) = method.split_once(' ') else { return Vec::new() };
+    let [verb_name, route, path_name, scheme, status_name] = HTTP_ATTRIBUTES;
+    let mut all = vec![
+        (verb_name, Json::from(verb)),
+        (route, Json::from(path)),
+        (path_name, Json::from(path)),
+        (scheme, Json::from("http")),
+    ];
+    if let Some(status) = http_status(event) {
+        all.push((status_name, Json::from(status)));
+        if 500 <= status {
+            all.push((RPC_ATTRIBUTES[3], Json::from(status.to_string())));
         }
-        None => Vec::new(),
     }
+    all
+}
+
+/// The status of an answer over HTTP: the handlers answer with 503 if anything fails. `None` if the
+/// client left before there was one, and for gRPC.
+pub(super) fn http_status(event: &Event) -> Option<u16> {
+    let is_http = method_of(event).contains(' ');
+    let is_answered = event.flags & FLAG_CANCELLED == 0;
+    (is_http && is_answered).then_some(if event.result == 0 { 200 } else { 503 })
 }
 
 /// The full name of a gRPC method, by its name in [`METHODS`](crate::trace::METHODS); `None` for

@@ -14,15 +14,16 @@
 //! A request's first step is its `rpc`; for a proposal that a member makes by itself (a lease's
 //! end, for example) it is `raft.propose`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::{SpanIds, is_request};
+use super::{Scope, SpanIds, is_request};
 use crate::{
     field,
     story::{Event, MemberInfo, Recording},
     trace::{
         context::{own_trace, root_span},
         id::hash,
+        record::Kind,
         stage::Stage,
     },
 };
@@ -31,11 +32,13 @@ use crate::{
 pub(super) struct Ids<'a> {
     recording: &'a Recording,
     first: HashMap<u64, Stage>,
+    /// The requests and rounds whose first step has ended.
+    ended: HashSet<u64>,
 }
 
 impl<'a> Ids<'a> {
     pub(super) fn new(recording: &'a Recording) -> Ids<'a> {
-        let mut first = HashMap::new();
+        let (mut first, mut ended) = (HashMap::new(), HashSet::new());
         for event in recording.events.iter().filter(|event| event.id != 0) {
             match event.stage {
                 Stage::Rpc | Stage::ReadIndexRound => {
@@ -47,12 +50,27 @@ impl<'a> Ids<'a> {
                 _ => (),
             }
         }
-        Ids { recording, first }
+        for event in recording.events.iter().filter(|event| event.kind != Kind::Begin) {
+            if first.get(&event.id) == Some(&event.stage) {
+                ended.insert(event.id);
+            }
+        }
+        Ids { recording, first, ended }
     }
 
-    /// Whether the first step of this request, or round, was captured.
-    pub(super) fn has_first(&self, id: u64) -> bool {
-        self.first.contains_key(&id)
+    /// Whether the first step of this request, or round, is exported: in a recording, only if it
+    /// has ended; while the member runs, once it ends.
+    pub(super) fn has_first(&self, id: u64, scope: Scope) -> bool {
+        match scope {
+            Scope::Cluster => self.ended.contains(&id),
+            Scope::Member => self.first.contains_key(&id),
+        }
+    }
+
+    /// The first step of a request, or round, wherever it is exported, unless in a caller's trace.
+    pub(super) fn first_of(&self, event: &Event) -> SpanIds {
+        let cluster = self.recording.members[usize::from(event.member)].cluster_id;
+        SpanIds { trace: own_trace(event.id, cluster), span: root_span(event.id) }
     }
 
     /// The ids of a step, unless it is in a caller's trace.
@@ -63,9 +81,9 @@ impl<'a> Ids<'a> {
     }
 
     /// The span of the send that belongs to this receive.
-    pub(super) fn sent(&self, receive: &Event) -> u64 {
+    pub(super) fn sent(&self, receive: &Event) -> SpanIds {
         let own = self.recording.members[usize::from(receive.member)].member_id;
-        message(receive.link, field!(receive, RaftReceive, peer), own).0.span
+        message(receive.link, field!(receive, RaftReceive, peer), own).0
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `raft.entry`      | each first MsgApp that carries it to a peer, or here | message |
 //! | `raft.propose`, `raft.entry` | a MsgProp with its id                     | message |
 //! | `read_index.round` | the messages of the round                           | message |
+//! | `raft.propose`    | the step of another call, or of a loop, that made the request | request |
 //!
 //! The first three are the arrows of the other export as well ([`flows`](super::super::flows)).
 
@@ -37,7 +38,30 @@ pub(super) fn links(recording: &Recording, order: &Order) -> Links {
         links.entry(flow.from).or_default().push((flow.to, "round"));
     }
     Walk { recording, lanes: HashMap::new(), links: &mut links }.run(order);
+    for (from, to) in makers(recording) {
+        links.entry(from).or_default().push((to, "request"));
+    }
     links
+}
+
+/// From the proposals that a member makes within a call of Lock or Election, or because a lease has
+/// expired, to the step that made them.
+fn makers(recording: &Recording) -> Vec<(usize, usize)> {
+    let mut makers: HashMap<(u8, u64), usize> = HashMap::new();
+    let ended = || recording.events.iter().enumerate().filter(|(_, e)| e.kind != Kind::Begin);
+    for (at, event) in ended() {
+        let request = match event.stage {
+            Stage::SessionGrant => field!(event, SessionGrant, request),
+            Stage::LockRelease => field!(event, LockRelease, request),
+            Stage::CampaignProclaim => field!(event, CampaignProclaim, request),
+            Stage::LeaseExpire => field!(event, LeaseExpire, request),
+            _ => continue,
+        };
+        makers.insert((event.member, request), at);
+    }
+    let proposals = ended().filter(|(_, event)| event.stage == Stage::RaftPropose);
+    let made = |(at, event): (usize, &Event)| Some((at, *makers.get(&(event.member, event.id))?));
+    proposals.filter_map(made).collect()
 }
 
 /// State of one start of a member, in playback order.

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use serde_json::Value as Json;
 
 use super::*;
-use crate::story::recording;
+use crate::{story::recording, trace::FLAG_CANCELLED};
 
 const HEAD: &str = r#"{"glass":1,"members":[{"id":"01","cluster":"09","name":"etcd-01","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000000000}]},{"id":"02","cluster":"09","name":"etcd-02","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000100000}]}]}
 "#;
@@ -131,19 +131,113 @@ fn a_step_that_serves_many_requests_has_a_trace_of_its_own_with_links_from_them(
     assert_eq!(1, named(&spans, "raft.role", "01").len());
 }
 
+/// Goal: exported one by one, the members' spans are those of the joint export, with the same ids.
+/// A parent on another member becomes a link: nobody knows whether that member exports.
 #[test]
 fn separate_exports_of_members_equal_the_joint_one() {
     let whole = scene("");
     let together = exported(&whole, Scope::Cluster);
     let apart: Vec<Span> =
         (0..2).flat_map(|member| exported(&alone(&whole, member), Scope::Member)).collect();
-    let of = |spans: &[Span]| -> Vec<(SpanIds, String, u64)> {
-        let mut all: Vec<_> =
-            spans.iter().map(|span| (span.place, span.name.clone(), span.parent)).collect();
+    let of = |spans: &[Span]| -> Vec<(SpanIds, String)> {
+        let mut all: Vec<_> = spans.iter().map(|span| (span.place, span.name.clone())).collect();
         all.sort_by_key(|(place, ..)| (place.trace, place.span));
         all
     };
     assert_eq!(of(&together), of(&apart));
+    let known: HashMap<SpanIds, &Span> = together.iter().map(|span| (span.place, span)).collect();
+    let mut links = 0;
+    for span in &apart {
+        let parent = known[&span.place].parent;
+        let above = SpanIds { span: parent, ..span.place };
+        let is_linked = span.links.iter().any(|link| link.to == above);
+        assert_eq!(parent, if is_linked { parent } else { span.parent }, "{}", span.name);
+        assert!(span.parent == 0 || !is_linked, "{}", span.name);
+        links += usize::from(is_linked);
+    }
+    assert!(4 <= links, "steps on the other member, and receives");
+}
+
+/// Goal: no span names a parent that is not exported. Method: a recording in which rpcs have begun
+/// and not ended, sends were not captured, and rounds are unknown.
+#[test]
+fn every_parent_of_a_recording_is_in_it() {
+    for gone in [Stage::Rpc, Stage::RaftSend, Stage::ReadIndexRound, Stage::RaftPropose] {
+        let mut recording = scene("");
+        recording.events.retain(|event| event.stage != gone || event.kind == Kind::Begin);
+        let spans = exported(&recording, Scope::Cluster);
+        let places: Vec<SpanIds> = spans.iter().map(|span| span.place).collect();
+        for span in &spans {
+            let parent = SpanIds { span: span.parent, ..span.place };
+            assert!(span.parent == 0 || places.contains(&parent), "{} of {gone:?}", span.name);
+        }
+    }
+}
+
+/// Goal: a caller that does not record its trace gets no spans; other requests do.
+#[test]
+fn the_request_of_an_unsampled_caller_is_not_exported() {
+    let whole = scene(&CONTEXT.replace("\"sampled\":true", "\"sampled\":false"));
+    let spans = exported(&whole, Scope::Cluster);
+    assert!(named(&spans, "etcdserverpb.KV/Put", "02").is_empty());
+    let put = ("etcd.request.id".to_owned(), Value::Text(format!("{PUT:016x}")));
+    assert!(spans.iter().all(|span| !span.attributes.contains(&put)));
+    assert!(spans.iter().all(|span| span.place.trace != CALLERS));
+    assert_eq!(1, named(&spans, "etcdserverpb.KV/Range", "01").len());
+    assert!(exported(&alone(&whole, 1), Scope::Member).iter().all(|span| span.kind != 2));
+}
+
+/// Goal: HTTP has the attributes of the conventions for HTTP, and is an error from 500 on; a failed
+/// step says so in `error.type`.
+#[test]
+fn http_and_failed_steps_follow_the_conventions() {
+    let rpc = |id: u64, code: u8, flags: u8| {
+        let method = crate::trace::METHODS.iter().position(|name| *name == "GET /health").unwrap();
+        let event = Event::mark(0, Stage::Rpc, id).with(&[("method", method as u64)]);
+        Event { id, kind: Kind::Span, result: code, flags, ..event }
+    };
+    let reason = Some(crate::trace::Reason::LeaseNotFound);
+    let step = Event { id: 4, flags: FLAG_ERROR, reason, ..Event::mark(0, Stage::MvccWrite, 9) };
+    let mut recording = scene("");
+    recording.events = vec![rpc(1, 0, 0), rpc(2, 14, FLAG_ERROR), rpc(3, 1, FLAG_CANCELLED), step];
+    let spans = exported(&recording, Scope::Cluster);
+    let of = |span: &Span, name: &str| {
+        let found = span.attributes.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.clone())
+    };
+    let text = |text: &str| Some(Value::Text(text.to_owned()));
+    let [well, ill, gone, failed] = &spans[..] else { panic!("{spans:?}") };
+    for (span, status) in [(well, Some(200)), (ill, Some(503)), (gone, None)] {
+        assert_eq!(("GET /health", 2), (span.name.as_str(), span.kind));
+        assert_eq!(text("GET"), of(span, "http.request.method"));
+        assert_eq!(
+            [text("/health"), text("/health")],
+            [of(span, "http.route"), of(span, "url.path")]
+        );
+        assert_eq!(text("http"), of(span, "url.scheme"));
+        assert_eq!(status.map(Value::Number), of(span, "http.response.status_code"));
+        assert_eq!(None, of(span, "rpc.method"));
+        assert_eq!(status == Some(503), span.failure.is_some());
+    }
+    assert_eq!([None, text("503")], [of(well, "error.type"), of(ill, "error.type")]);
+    assert_eq!(text("requested lease not found"), of(failed, "error.type"));
+    assert_eq!(Some("requested lease not found"), failed.failure.as_deref());
+}
+
+/// Goal: the grant that a lock call makes for itself leads back to the call.
+#[test]
+fn a_session_s_grant_has_a_link_to_the_call_that_needs_it() {
+    let mut recording = scene("");
+    let span = |stage, id, clock| Event { id, kind: Kind::Span, ..Event::mark(0, stage, clock) };
+    recording.events = vec![
+        span(Stage::RaftPropose, 7, 2),
+        span(Stage::SessionGrant, 6, 1).with(&[("request", 7)]),
+        span(Stage::Rpc, 6, 0),
+    ];
+    let spans = exported(&recording, Scope::Cluster);
+    let grant = one(&spans, "raft.propose", "01");
+    let session = one(&spans, "session.grant", "01");
+    assert_eq!(vec![Link { to: session.place, why: "request" }], grant.links);
 }
 
 #[test]
@@ -169,7 +263,8 @@ fn the_callers_trace_is_the_requests_and_alone_a_member_links_the_two() {
     assert_eq!((link(ours), link(theirs)), (theirs.links.clone(), ours.links.clone()));
     assert_eq!(CALLERS, one(&asked, "apply.entry", "02").place.trace);
     let apply = one(&other, "apply.entry", "01");
-    assert_eq!((ours.place.trace, ours.place.span), (apply.place.trace, apply.parent));
+    assert_eq!((ours.place.trace, 0), (apply.place.trace, apply.parent));
+    assert!(apply.links.contains(&Link { to: ours.place, why: "request" }));
 }
 
 #[test]

@@ -25,6 +25,8 @@ use crate::{
 
 /// How long a collector has to answer (OTLP's default).
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the first connection may take.
+const FIRST_PATIENCE: Duration = Duration::from_millis(1500);
 /// The pause after the first failure; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts.
@@ -102,9 +104,11 @@ enum Outcome {
     Refused(String),
 }
 
-/// Sends the portions of the queue, until it is closed.
+/// Sends the portions of the queue, until it is closed. Connects once before the first one, so that
+/// a wrong URL is in the log at once, and not only when there are spans.
 pub(super) async fn run(target: Target, mut portions: Receiver<Portion>) {
     let mut way = Way::new(target);
+    way.try_to_connect().await;
     let mut complaint = Complaint::default();
     while let Some(portion) = portions.recv().await {
         let dropped = way.send(&portion).await.unwrap_or(portion.spans);
@@ -137,6 +141,19 @@ struct Way {
 impl Way {
     fn new(target: Target) -> Way {
         Way { target, client: None, pause: PAUSE, is_failing: false, has_complained: false }
+    }
+
+    /// Logs that nobody listens at the target, if that is so.
+    async fn try_to_connect(&mut self) {
+        let connecting = TcpStream::connect(&self.target.authority);
+        match tokio::time::timeout(FIRST_PATIENCE, connecting).await {
+            Ok(Ok(_)) => (),
+            Ok(Err(error)) => _ = self.went_wrong(&error.to_string(), None),
+            Err(_) => {
+                self.went_wrong(&format!("no connection within {FIRST_PATIENCE:?}"), None);
+            }
+        }
+        self.pause = PAUSE;
     }
 
     /// Sends a portion, if need be several times. Returns how many of its spans were refused, or

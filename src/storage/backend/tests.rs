@@ -8,6 +8,10 @@ use std::sync::{
 use tempfile::TempDir;
 
 use super::*;
+use crate::{
+    field,
+    trace::{self, Stage},
+};
 
 /// Options under which nothing is committed unless the test asks for it.
 fn by_hand() -> Options {
@@ -150,6 +154,13 @@ fn a_full_buffer_is_committed_before_its_time() {
     }
     assert!(backend.commits() > 0);
     assert_stands_at(&backend, 400);
+    // The writer has waited for room, and says so.
+    let is_wait = |record: &trace::Record| {
+        record.stage() == Some(Stage::BufferWait)
+            && record.kind() == Some(trace::Kind::Span)
+            && field!(record, BufferWait, limit) == 30
+    };
+    assert!(trace::own_records().iter().any(is_wait));
 }
 
 #[test]

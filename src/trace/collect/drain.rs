@@ -16,6 +16,7 @@ use super::{
     pins::{Due, Pins},
     rate::Rate,
     subscribe::{Filter, Offer, Subscriber},
+    usual::Usual,
 };
 use crate::{
     field, numbers,
@@ -30,6 +31,8 @@ use crate::{
 
 /// Passes from one keyframe, or sign of life, to the next: 100 ms.
 const KEYFRAME_PASSES: u64 = 4;
+/// Passes from one look at the usual durations to the next: a second.
+const USUAL_PASSES: u64 = 40;
 /// Passes from one search of the rings for pinned requests to the next: 100 ms. A search looks at
 /// each record that still stands, a hundred thousand under load.
 const RESCAN_PASSES: u64 = 4;
@@ -53,6 +56,7 @@ pub(super) struct State {
     watermark: u64,
     cover: Cover,
     pins: Pins,
+    usual: Usual,
     /// The requests of the last search of the rings. They are searched for once more, because a
     /// record may have been written meanwhile by a thread that did not know of the pin yet.
     searched: HashSet<u64>,
@@ -81,6 +85,7 @@ impl State {
             cover: Cover::default(),
             pins: Pins::new(ring::SLOW_NS),
             searched: HashSet::new(),
+            usual: Usual::default(),
             subscribers: Vec::new(),
             rate: Rate::default(),
             passes: 0,
@@ -142,7 +147,13 @@ impl State {
         }
         let records: Vec<Record> = self.history.records().map(|(_, record)| *record).collect();
         let past = self.offer_of(&records, now_ns);
-        subscribers.iter_mut().for_each(|subscriber| subscriber.begin(&past));
+        let usual = self.usual.told();
+        let usual: Vec<Record> =
+            usual.iter().map(|fields| self.usual_record(now_ns, fields)).collect();
+        let only_usual = self.offer_of(&usual, now_ns);
+        for subscriber in &mut subscribers {
+            subscriber.begin(if subscriber.filter().history { &past } else { &only_usual });
+        }
         self.subscribers.append(&mut subscribers);
     }
 
@@ -170,6 +181,12 @@ impl State {
         if is_frame {
             self.keyframe(now_ns, marks);
             self.set_brief(now_ns);
+        }
+        if self.passes.is_multiple_of(USUAL_PASSES) {
+            for fields in self.usual.due(now_ns) {
+                let record = self.usual_record(now_ns, &fields);
+                self.staging.push(record);
+            }
         }
         self.passes += 1;
         self.watermark = self.horizons[0];
@@ -256,6 +273,9 @@ impl State {
             return;
         };
         let record = self.finish(record, is_wanted);
+        if stage.family() == Family::Loop || id::kept(id) {
+            self.usual.count(&record, now_ns);
+        }
         if is_rpc {
             let is_end = u64::from(head.kind == Kind::Span as u8);
             self.finished += is_end;
@@ -374,6 +394,11 @@ impl State {
             record.set_length(clocks, 0);
             self.staging.push(record);
         }
+    }
+
+    fn usual_record(&self, now_ns: u64, fields: &[u64; 8]) -> Record {
+        let head = self.own_head(Stage::Usual, Kind::Keyframe);
+        Record::new(head, ring::next_clock(), now_ns, 0, fields)
     }
 
     /// Begins or ends to leave out quick steps, by the number of records since the last keyframe.

@@ -8,7 +8,8 @@
 //!
 //! In the last [`RECENT_NS`] everything that was wanted stays. Older records stay only if they
 //! belong to a story: those of kept requests, the loops that cover them, elections, commits of the
-//! file, losses, and one keyframe a second, so that the state beside a story is known.
+//! file, losses, the usual durations, and one keyframe a second, so that the state beside a story
+//! is known.
 //!
 //! Invariants: at most [`RECORDS_MAX`] records; beyond that the oldest story goes, with all its
 //! records, so no story is kept in part. One exception: a story that is longer than half of the
@@ -140,6 +141,7 @@ fn is_of_story(record: &Record) -> bool {
     let is_kept = record.head().flags & FLAG_KEPT != 0;
     is_key(record)
         || is_kept
+        || record.stage() == Some(Stage::Usual)
         || (!is_keyframe(record) && is_always_wanted(record))
         || is_of_request(record)
 }

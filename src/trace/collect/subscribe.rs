@@ -156,12 +156,12 @@ impl Subscriber {
         (subscriber, Subscription { hello, batches })
     }
 
-    /// Begins to count at what `past` says, and sends its records if the subscriber wants history.
+    /// Begins to count at what `past` says, and sends its records: the history, or what a
+    /// subscriber that does not want it needs all the same.
     pub(super) fn begin(&mut self, past: &Offer<'_>) {
         (self.finished_before, self.lost_before) = (past.finished, past.lost);
-        let records = if self.filter.history { past.records } else { &[] };
         let limit = std::mem::replace(&mut self.filter.traces_per_second, u32::MAX);
-        self.offer(&Offer { records, ..*past });
+        self.offer(past);
         // History is bounded already: thinning and counting begin with what is live.
         self.filter.traces_per_second = limit;
         (self.offered, self.passed, self.let_through) = (0, 0, 0);

@@ -160,8 +160,9 @@ fn a_subscriber_gets_history_on_request_and_keyframes() {
     assert_eq!(0, stages_of(&received(&mut without), kept).len());
     let records = received(&mut with);
     assert_eq!(vec![(Stage::RpcValidate, Kind::Span)], stages_of(&records, kept));
-    let frames = records.iter().filter(|r| r.kind() == Some(Kind::Keyframe)).count();
-    assert_eq!(2, frames);
+    let is_frame =
+        |r: &&Record| matches!(r.stage(), Some(Stage::Keyframe | Stage::KeyframeBackend));
+    assert_eq!(2, records.iter().filter(is_frame).count());
     // Five minutes later it is still remembered.
     collector.pass(now_ns() + 300_000 * MS);
     let mut late = collector.subscribe(Filter { history: true, ..Filter::default() });
@@ -289,4 +290,36 @@ fn a_subscriber_that_no_pass_has_served_ends_with_the_collector_too() {
     collector.finish();
     while late.batches.try_recv().is_ok() {}
     assert_eq!(Err(TryRecvError::Disconnected), late.batches.try_recv());
+}
+
+/// Goal: a reader knows how long a method usually takes, whether it asked for the history or not.
+/// Method: kept requests with a method that no other test uses.
+#[test]
+fn every_subscriber_learns_what_is_usual() {
+    const OWN: u64 = 0x6017;
+    const METHOD: u64 = 20;
+    let collector = collector(OWN);
+    for counter in 1..=30 {
+        let is_kept = counter <= 20;
+        drop(crate::stage!(Rpc, id(OWN, counter, is_kept), method = METHOD));
+    }
+    let usual = |records: Vec<Record>| {
+        let stage = |record: &Record| field!(record, Usual, stage) == Stage::Rpc as u64;
+        let is_meant = |record: &&Record| {
+            record.stage() == Some(Stage::Usual)
+                && stage(record)
+                && field!(record, Usual, method) == METHOD
+        };
+        let found: Vec<u64> =
+            records.iter().filter(is_meant).map(|it| field!(it, Usual, samples)).collect();
+        found
+    };
+    let mut early = collector.subscribe(Filter::default());
+    settle(&collector);
+    assert_eq!([20], usual(received(&mut early))[..]);
+    for history in [true, false] {
+        let mut late = collector.subscribe(Filter { history, ..Filter::default() });
+        settle(&collector);
+        assert_eq!([20], usual(received(&mut late))[..], "history: {history}");
+    }
 }

@@ -18,7 +18,7 @@ fn window() -> Window {
 fn record(stage: Stage, kind: Kind, clocks: (u64, u64), (at, took): (u64, u64)) -> Record {
     let head = Head { stage: stage as u8, kind: kind as u8, boot: 1, ..Head::default() };
     let id = if stage.family() == Family::Loop { 0 } else { ID };
-    let mut record = Record::new(head, clocks.0, at, id, &[3, 7, 7, 0, 0, 0, 0, 0]);
+    let mut record = Record::new(head, clocks.0, at, id, &[3, 7, 7, 1, 0, 0, 0, 0]);
     record.set_length(clocks.1, took);
     record
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::story::query::{
     ahead::{self, Ahead, Resource},
     path::{Taker, Wait, critical_path},
+    slow::{Causes, Window},
 };
 
 /// The request whose waits are looked at.
@@ -125,6 +126,23 @@ fn an_fsync_ahead_that_was_not_captured_is_unknown_and_not_nothing() {
     recording.events.remove(before);
     let [found] = &ahead_of(&recording, OWN)[..] else { panic!() };
     assert_eq!((true, true), (found.behind.is_empty(), found.is_unknown));
+}
+
+#[test]
+fn many_requests_are_told_what_they_stood_behind_in_sum() {
+    let (recording, before) = behind_an_fsync();
+    let causes = Causes::of(&recording, &Order::of(&recording), Window::default());
+    let [first] = &causes.blockers[..] else { panic!("{:#?}", causes.blockers) };
+    assert_eq!(
+        (Resource::Disk, Some(Stage::WalFsync), 1),
+        (first.resource, first.stage, first.requests)
+    );
+    assert_eq!((OWN, Some(before), first.ns), (first.worst, first.worst_event, first.worst_ns));
+    assert!(SLOW_NS <= first.ns);
+    let mut recording = recording;
+    recording.events.remove(before);
+    let causes = Causes::of(&recording, &Order::of(&recording), Window::default());
+    assert_eq!((Resource::Disk, None), (causes.blockers[0].resource, causes.blockers[0].stage));
 }
 
 /// The other fact: the disk was free, and the wal thread only slow to take the write.
