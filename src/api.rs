@@ -36,6 +36,7 @@ pub mod v3;
 
 mod cors;
 mod deadline;
+mod edge;
 mod ending;
 mod first_bytes;
 mod frame;

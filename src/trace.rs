@@ -14,10 +14,10 @@
 //! Invariants: only the code that does the work writes a record of it; every record that is wanted
 //! is either read or counted as lost.
 //!
-//! In reading order: [`stage`] (the vocabulary), [`span`] (the guard), [`id`], [`record`],
-//! [`reason`], [`field`] (reading a record's numbers by name), [`value`] (as text), [`message`],
-//! [`waiting`], [`raw_clock`], [`ring`], [`watermarks`](mod@watermarks), [`collect`], [`context`],
-//! [`bridge`] (to `tracing`); and for `/metrics`, [`histogram`] and [`counts`].
+//! In reading order: [`stage`] (the vocabulary), [`methods`], [`span`] (the guard), [`id`],
+//! [`record`], [`reason`], [`field`] (reading a record's numbers by name), [`value`] (as text),
+//! [`message`], [`waiting`], [`raw_clock`], [`ring`], [`watermarks`](mod@watermarks), [`collect`],
+//! [`context`], [`bridge`] (to `tracing`); and for `/metrics`, [`histogram`] and [`counts`].
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
 //! parents (the tree of a request follows from its id and the stages; the loops make it a graph).
@@ -32,6 +32,7 @@ pub mod id;
 #[cfg(test)]
 pub(crate) mod log_lines;
 pub mod message;
+pub mod methods;
 pub mod raw_clock;
 pub mod reason;
 pub mod record;
@@ -44,15 +45,18 @@ pub mod watermarks;
 
 pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};
 pub use field::Slot;
-pub use id::{IdGenerator, Sampler, forget_peer, kept, note_peer};
+pub use id::{IdGenerator, Sampler, forget_peer, is_keeping_soon, kept, note_peer};
 pub use reason::Reason;
 pub use record::{
     FLAG_CANCELLED, FLAG_CUT, FLAG_ERROR, FLAG_KEPT, FLAG_NOISE, FLAG_RANGE_END, FLAG_REPLAY, Kind,
     Record,
 };
-pub use ring::{THREADS, is_redacting, key, range_end, set_capture, set_redact, set_thread};
+pub use ring::{
+    THREADS, is_capturing, is_redacting, is_slow, key, range_end, set_capture, set_redact,
+    set_thread,
+};
 #[cfg(test)]
 pub(crate) use ring::{own_records, thread_name};
-pub use span::{CANCELED, DEADLINE_EXCEEDED, Span, handed_over, mark, waited_ns};
+pub use span::{CANCELED, DEADLINE_EXCEEDED, Moment, Span, handed_over, mark, past, waited_ns};
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};
 pub use watermarks::{Watermarks, watermarks};

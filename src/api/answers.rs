@@ -54,13 +54,17 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use prost::Message;
 use tonic::Status;
 
-use crate::server::{
-    Error, Server,
-    answer::{
-        Connection, Large, UnsentBytes,
-        room::UNCOUNTED,
-        rope::{Next, Rows},
+use super::edge::Arrived;
+use crate::{
+    server::{
+        Error, Server,
+        answer::{
+            Connection, Large, UnsentBytes,
+            room::UNCOUNTED,
+            rope::{Next, Rows},
+        },
     },
+    trace::Moment,
 };
 
 /// Bytes that are handed over at a time: HTTP/2's frame size, unless the client allows more.
@@ -72,9 +76,19 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 type Reading = Pin<Box<dyn Future<Output = Result<(Rows, Vec<Bytes>), Error>> + Send>>;
 
+/// Where a call comes from.
+pub(super) struct Caller {
+    /// Its connection.
+    pub(super) client: Arc<Connection>,
+    /// When its frames were read, as far as that is known.
+    pub(super) arrived: Option<Arrived>,
+}
+
 /// A call in progress.
 struct Calling {
     client: Arc<Connection>,
+    /// When its frames were read, as far as that is known.
+    arrived: RefCell<Option<Arrived>>,
     /// Set by the handler if the answer's body must be replaced.
     outgoing: RefCell<Option<Outgoing>>,
 }
@@ -94,10 +108,11 @@ enum Outgoing {
 /// Carries out a call of this connection, and gives its answer the body that its handler wants. Not
 /// an async function: that would hold the call three times, once for each place where it is moved.
 pub(super) fn serve<E>(
-    client: Arc<Connection>,
+    Caller { client, arrived }: Caller,
     call: impl Future<Output = Result<http::Response<Body>, E>>,
 ) -> impl Future<Output = Result<http::Response<Body>, E>> {
-    let calling = Calling { client, outgoing: RefCell::default() };
+    let arrived = RefCell::new(arrived);
+    let calling = Calling { client, arrived, outgoing: RefCell::default() };
     let served = call.map(|answer| {
         let answer = answer?;
         Ok(CALLING.with(|calling| match calling.outgoing.take() {
@@ -106,6 +121,21 @@ pub(super) fn serve<E>(
         }))
     });
     CALLING.scope(calling, served)
+}
+
+/// The first rpc of the current call begins.
+pub(super) fn enter(id: u64, began: Moment) {
+    with_arrived(|arrived| arrived.enter(id, began));
+}
+
+/// The rpc with this id has ended: whether it has failed, and whether its answer ends the call.
+pub(super) fn leave(id: u64, ended: Moment, (has_failed, is_answered): (bool, bool)) {
+    with_arrived(|arrived| arrived.leave(id, ended, (has_failed, is_answered)));
+}
+
+/// A loop of the member is no call.
+fn with_arrived(note: impl FnOnce(&mut Arrived)) {
+    let _ = CALLING.try_with(|calling| calling.arrived.borrow_mut().as_mut().map(note));
 }
 
 /// The connection of the current call.

@@ -30,9 +30,9 @@ use tower_service::Service;
 
 use super::{
     accept::{Admitted, Failures, Gate},
-    answers,
+    answers::{self, Caller},
     authority::MendedAuthority,
-    deadline,
+    deadline, edge,
     ending::{Ending, is_stream, stopped},
     first_bytes::FirstBytes,
     http as http_routes,
@@ -58,7 +58,7 @@ use crate::{
         v3electionpb::election_server::ElectionServer,
         v3lockpb::lock_server::LockServer,
     },
-    server::{Error, Server, answer::Connection, dropped::Deadline},
+    server::{Error, Server, dropped::Deadline},
     trace::Reason,
 };
 
@@ -230,7 +230,7 @@ async fn accept(listener: Acceptor, front: Arc<Front>, gate: Gate) {
                     place = gate.admit() => place,
                     () = stopped(&mut stopping) => break,
                 };
-                connections.spawn(Arc::clone(&front).connection(stream, place));
+                connections.spawn(edge::scope(Arc::clone(&front).connection(stream, place)));
             }
             Err(error) => failures.note(&error).await,
         }
@@ -278,7 +278,8 @@ impl Front {
         let of_calls = Arc::clone(&client);
         let min_time = self.limits.keepalive.min_time;
         let service = service_fn(move |request| {
-            Arc::clone(&self).request(request, metadata.clone(), Arc::clone(&of_calls))
+            let caller = Caller { client: Arc::clone(&of_calls), arrived: edge::accept() };
+            Arc::clone(&self).request(request, metadata.clone(), caller)
         });
         let stream = FirstBytes::new(stream, patience);
         let stream = Pings::new(MendedAuthority::new(stream), min_time);
@@ -305,9 +306,9 @@ impl Front {
         self: Arc<Self>,
         request: Request<Incoming>,
         metadata: Metadata,
-        client: Arc<Connection>,
+        caller: Caller,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
-        let answer = match self.begin(request, metadata, client) {
+        let answer = match self.begin(request, metadata, caller) {
             Ok(call) => Either::Left(call),
             Err(refusal) => Either::Right(ready(*refusal)),
         };
@@ -319,7 +320,7 @@ impl Front {
         self: Arc<Self>,
         request: Request<Incoming>,
         metadata: Metadata,
-        client: Arc<Connection>,
+        caller: Caller,
     ) -> Result<impl Future<Output = Response<Body>> + use<>, Box<Response<Body>>> {
         let held = metadata.hold(request.headers()).map_err(|status| {
             self.note_refusal(&request, (status.code(), Reason::TooMuchMetadata));
@@ -340,10 +341,10 @@ impl Front {
             return Err(Box::new(status.into_http()));
         }
         let call = if deadline.is_none() && !self.has_to_wait(path) {
-            Either::Left(self.call(request, is_grpc, client))
+            Either::Left(self.call(request, is_grpc, caller))
         } else {
             // Boxed: otherwise the future of every request would have room for it.
-            let call = Arc::clone(&self).after_start(request, is_grpc, client);
+            let call = Arc::clone(&self).after_start(request, is_grpc, caller);
             Either::Right(Box::pin(within(deadline, call)))
         };
         // A streaming call has given it back by the time it begins to answer.
@@ -355,7 +356,7 @@ impl Front {
         self: Arc<Self>,
         request: Request<Incoming>,
         is_grpc: bool,
-        client: Arc<Connection>,
+        caller: Caller,
     ) -> Response<Body> {
         if self.has_to_wait(request.uri().path())
             && let Err(stopped) = self.phase.clone().served().await
@@ -363,7 +364,7 @@ impl Front {
             let refused = text::error(StatusCode::SERVICE_UNAVAILABLE, stopped.message());
             return if is_grpc { stopped.into_http() } else { refused.map(Body::new) };
         }
-        self.call(request, is_grpc, client).await
+        self.call(request, is_grpc, caller).await
     }
 
     /// Whether a request has come before the member is ready.
@@ -376,7 +377,7 @@ impl Front {
         &self,
         request: Request<Incoming>,
         is_grpc: bool,
-        client: Arc<Connection>,
+        caller: Caller,
     ) -> impl Future<Output = Response<Body>> + use<> {
         let max = self.limits.message_bytes;
         let is_stream = is_grpc && is_stream(request.uri().path());
@@ -386,7 +387,7 @@ impl Front {
             false => Body::new(body),
         });
         let mut router = if is_grpc { self.grpc.clone() } else { self.http.clone() };
-        answers::serve(client, router.call(request)).map(|answer| {
+        answers::serve(caller, router.call(request)).map(|answer| {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(never) => match never {},

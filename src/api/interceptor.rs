@@ -9,7 +9,7 @@ use prost::Message;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
-    answers,
+    answers, edge,
     status::{plain_status, status},
 };
 use crate::{
@@ -24,6 +24,8 @@ pub struct Call {
     span: trace::Span,
     /// Whether it has not ended yet.
     is_open: bool,
+    /// Whether it has ended with an error.
+    has_failed: bool,
     id: u64,
     method: Method,
     caller: Option<Context>,
@@ -66,6 +68,12 @@ pub enum Method {
 }
 
 impl Method {
+    /// Whether its answers are a stream, which ends later than its rpc or never.
+    fn is_stream(self) -> bool {
+        use Method::{HealthWatch, LeaseKeepAlive, Observe, Watch};
+        matches!(self, Watch | LeaseKeepAlive | Observe | HealthWatch)
+    }
+
     /// Whether it belongs to Lock or Election, whose errors have no codes.
     fn is_plain(self) -> bool {
         use Method::{Campaign, Leader, Lock, Observe, Proclaim, Resign, Unlock};
@@ -110,8 +118,12 @@ impl Call {
         span.flag(trace::FLAG_CANCELLED);
         let mut span = span.begun();
         set!(span, Rpc, code = trace::CANCELED);
+        answers::enter(id, span.began());
+        if forced && trace::kept(id) {
+            edge::ask_for_ages();
+        }
         note_caller(id, caller);
-        Self { span, is_open: true, id, method, caller }
+        Self { span, is_open: true, has_failed: false, id, method, caller }
     }
 
     /// The id of the request, under which its steps are recorded on all members.
@@ -178,6 +190,7 @@ impl Call {
     /// Records the end of `rpc`, with this gRPC code.
     fn end(&mut self, code: u8) {
         self.is_open = false;
+        self.has_failed = code != 0;
         self.span.clear_flag(trace::FLAG_CANCELLED);
         self.span.result(code);
         set!(self.span, Rpc, code = code);
@@ -189,6 +202,8 @@ impl Drop for Call {
         if self.is_open && dropped::is_expiring() {
             self.end(trace::DEADLINE_EXCEEDED);
         }
+        let ended = self.span.close();
+        answers::leave(self.id, ended, (self.has_failed, !self.method.is_stream()));
     }
 }
 

@@ -35,6 +35,7 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
 };
 
+use super::edge;
 use crate::config::Address;
 
 /// How many connections may wait to be accepted. The kernel uses the smaller of this number and
@@ -134,7 +135,10 @@ impl Acceptor {
     /// Must be called inside a runtime.
     pub(super) fn new(listener: Listener) -> io::Result<Self> {
         match listener {
-            Listener::Tcp(listener) => TcpListener::from_std(listener).map(Self::Tcp),
+            Listener::Tcp(listener) => {
+                edge::note_arrivals(&listener);
+                TcpListener::from_std(listener).map(Self::Tcp)
+            }
             Listener::Unix(listener) => UnixListener::from_std(listener).map(Self::Unix),
         }
     }
@@ -176,6 +180,12 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Stream::Tcp(stream) = &*self
+            && edge::wants_age()
+            && stream.poll_read_ready(context).is_ready()
+        {
+            edge::with(|edge| edge.set_age(edge::age(stream)));
+        }
         either!(self, poll_read(context, buf))
     }
 }

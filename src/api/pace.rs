@@ -32,7 +32,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::through::ends_with_inner;
+use super::{edge, through::ends_with_inner};
 
 /// Bytes of input in one turn of a connection; it may be exceeded by one read.
 pub(super) const TURN: usize = 64 << 10;
@@ -85,7 +85,10 @@ pub(super) struct Paced<S> {
 impl<S> Paced<S> {
     /// Records the result of a write.
     fn note(&mut self, context: &Context<'_>, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
-        self.is_stuck = written.is_pending();
+        if self.is_stuck != written.is_pending() {
+            self.is_stuck = !self.is_stuck;
+            edge::with(|edge| edge.set_stuck(self.is_stuck));
+        }
         if !self.is_stuck {
             self.unread = 0;
             if std::mem::take(&mut self.has_waited) {

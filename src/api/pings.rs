@@ -34,6 +34,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
+    edge,
     frame::{
         ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEAD, HEADERS, PING, RST_STREAM,
     },
@@ -94,17 +95,25 @@ impl<S> Pings<S> {
     fn note_read(&mut self, bytes: &[u8]) {
         let bytes = match self.protocol {
             Protocol::Http2 => bytes,
-            Protocol::Other => return,
+            Protocol::Other => return edge::with(edge::Edge::read_http1),
             Protocol::Unknown(seen) => self.preface(seen, bytes),
         };
-        let Self { calls, rule, end, .. } = self;
-        self.read.follow(bytes, |frame| match frame.kind {
-            HEADERS => calls.begin(frame.stream),
-            RST_STREAM => calls.end(frame.stream),
-            PING if frame.flags & ACK == 0 && !rule.allows(clock::now(), calls.any()) => {
-                end.get_or_insert_with(|| goaway(calls.last));
-            }
-            _ => {}
+        let Self { calls, rule, end, read, .. } = self;
+        edge::with(|edge| {
+            edge.read();
+            read.follow(bytes, |frame| {
+                let is_new = frame.kind == HEADERS && calls.last < frame.stream;
+                edge.frame_read((frame.kind, frame.flags, frame.stream), is_new);
+                match frame.kind {
+                    HEADERS => calls.begin(frame.stream),
+                    RST_STREAM => calls.end(frame.stream),
+                    PING if frame.flags & ACK == 0 && !rule.allows(clock::now(), calls.any()) => {
+                        end.get_or_insert_with(|| goaway(calls.last));
+                    }
+                    _ => {}
+                }
+            });
+            edge.end_read(read.is_whole());
         });
     }
 
@@ -126,17 +135,30 @@ impl<S> Pings<S> {
         if self.protocol == Protocol::Other {
             return;
         }
-        let Self { calls, rule, .. } = self;
-        self.written.follow(bytes, |frame| match frame.kind {
-            DATA | HEADERS => {
-                rule.has_answered = true;
-                if frame.flags & END_STREAM != 0 {
-                    calls.end(frame.stream);
+        let Self { calls, rule, written, .. } = self;
+        edge::with(|edge| {
+            written.follow(bytes, |frame| {
+                edge.frame_written((frame.kind, frame.flags, frame.stream));
+                match frame.kind {
+                    DATA | HEADERS => {
+                        rule.has_answered = true;
+                        if frame.flags & END_STREAM != 0 {
+                            calls.end(frame.stream);
+                        }
+                    }
+                    RST_STREAM => calls.end(frame.stream),
+                    _ => {}
                 }
-            }
-            RST_STREAM => calls.end(frame.stream),
-            _ => {}
+            });
+            edge.end_write(written.is_whole());
         });
+    }
+
+    /// All bytes of a write have been written, or not.
+    fn end_http1(&self, is_whole: bool) {
+        if is_whole && self.protocol == Protocol::Other {
+            edge::with(edge::Edge::written_http1);
+        }
     }
 
     /// Whether the GOAWAY is due and would not split a frame or a header block.
@@ -211,6 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Pings<S> {
         let bytes = &bytes[..bytes.len().min(max)];
         let len = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
         self.note_written(&bytes[..len]);
+        self.end_http1(len == bytes.len());
         if self.may_end() {
             context.waker().wake_by_ref();
         }
@@ -236,6 +259,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Pings<S> {
                 break;
             }
         }
+        self.end_http1(left == 0 && len == slices.iter().map(|slice| slice.len()).sum::<usize>());
         Poll::Ready(Ok(len))
     }
 
@@ -361,9 +385,14 @@ impl Frames {
         Head { kind, flags, stream: u32::from_be_bytes([a & 0x7f, b, c, d]) }
     }
 
+    /// Whether the last frame is complete.
+    fn is_whole(&self) -> bool {
+        self.have == 0 && self.left == 0
+    }
+
     /// Whether another frame may be inserted here.
     fn is_between(&self) -> bool {
-        self.have == 0 && self.left == 0 && !self.is_in_block
+        self.is_whole() && !self.is_in_block
     }
 
     /// Number of bytes, at most, before the next position at which that may be so.

@@ -15,7 +15,8 @@
 //! of a loop serves many requests: it is a trace of its own, and the requests' spans have **links**
 //! to it. A link's attribute `glass.link` says why: `batch` (this fsync, this transaction),
 //! `commit` (this step committed the entry), `message`, `round`, and `request` (the other side of
-//! the same rpc).
+//! the same rpc). What precedes the rpc, and what follows it, is no child of it: its parent is the
+//! caller's span, if there is one.
 //!
 //! Every id is derived: from the request's id, from a frame's number, or from member, boot and
 //! clock. So members can export separately ([`Scope::Member`]) and their spans still fit together,
@@ -73,6 +74,7 @@ pub const ALWAYS: &[Stage] = &[
     Stage::ElectionTally,
     Stage::RaftRole,
     Stage::LeaseExpire,
+    Stage::ProcessStalled,
     Stage::Lost,
 ];
 
@@ -183,8 +185,8 @@ pub fn flags(span: &Span) -> u32 {
 pub const RPC_ATTRIBUTES: [&str; 4] =
     ["rpc.system.name", "rpc.method", "rpc.response.status_code", "error.type"];
 
-/// The attributes of a request over HTTP, as OpenTelemetry's conventions for HTTP servers name them.
-/// `error.type` comes with a status of 500 or more.
+/// The attributes of a request over HTTP, as OpenTelemetry's conventions for HTTP servers name
+/// them. `error.type` comes with a status of 500 or more.
 pub const HTTP_ATTRIBUTES: [&str; 5] =
     ["http.request.method", "http.route", "url.path", "url.scheme", "http.response.status_code"];
 
@@ -310,10 +312,20 @@ impl<'a> Exporter<'a> {
         }
     }
 
+    /// The span of a step at the edge of a member, which is not within the rpc's: a child of the
+    /// caller's span, or else one without a parent in the same trace.
+    fn at_the_edge(&self, event: &Event, span: Span) -> Span {
+        let caller = self.callers.get(&event.id).map_or(0, |caller| caller.span);
+        Span { parent: caller, is_parent_remote: caller != 0, ..span }
+    }
+
     /// The span of a step; for an rpc with a caller's trace, also the span on the other side.
     fn spans(&self, at: usize) -> Vec<Span> {
         let event = self.event(at);
         let mut span = self.span(at);
+        if event.stage.is_at_edge() {
+            return vec![self.at_the_edge(event, span)];
+        }
         let caller = self.callers.get(&event.id).filter(|_| event.stage == Stage::Rpc);
         let Some(caller) = caller else { return vec![span] };
         let here = span.place;

@@ -36,6 +36,7 @@ mod joins;
 pub mod path;
 mod ranges;
 pub mod slow;
+mod stalls;
 mod stories;
 pub mod through;
 pub mod usual;
@@ -45,6 +46,7 @@ mod work;
 pub use stories::Stories;
 
 use ranges::Ranges;
+use slow::add;
 
 use super::order::Order;
 use crate::{
@@ -78,8 +80,13 @@ pub enum Relation {
     Cause,
     /// Work of a loop for which the request is the reason: the removal of compacted revisions.
     Aftermath,
+    /// A time in which a member that took part in the request had no CPU, or its process stood
+    /// still.
+    Stall,
     /// A step of an election, of a step-down, or of the votes in between.
     Election,
+    /// Events of other requests, sent to the request's watcher.
+    Delivery,
     /// Work of another request, which the member has made to carry this one out: the grant of a
     /// lock's lease, or the deletion of its key.
     Part,
@@ -143,9 +150,13 @@ pub struct Summary {
     pub event: usize,
     /// Position of its end, which has the fields of the answer; `None` if it was not captured.
     pub end: Option<usize>,
+    /// Whether it is still under way, as far as is known: its end was not captured, and the member
+    /// has not started again since.
+    pub is_open: bool,
     /// gRPC code; `None` if no end was captured.
     pub code: Option<u8>,
-    /// Duration in nanoseconds; `None` if no end was captured.
+    /// Duration in nanoseconds, from the arrival of its first byte to the last byte of its answer,
+    /// as far as these were captured; `None` if the end of its rpc was not.
     pub took_ns: Option<u64>,
     /// The trace that its caller named.
     pub trace: Option<u128>,
@@ -155,7 +166,11 @@ pub struct Summary {
 pub fn requests(recording: &Recording) -> Vec<Summary> {
     let mut place: HashMap<(u8, u64), usize> = HashMap::new();
     let mut list: Vec<Summary> = Vec::new();
+    let mut at_the_edge: HashMap<(u8, u64), u64> = HashMap::new();
     for (at, event) in recording.events.iter().enumerate() {
+        if event.stage.is_at_edge() {
+            add(at_the_edge.entry((event.member, event.id)).or_default(), event.took_ns);
+        }
         if event.stage != Stage::Rpc || event.id == 0 {
             continue;
         }
@@ -168,6 +183,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
                 key: None,
                 event: at,
                 end: None,
+                is_open: false,
                 code: None,
                 took_ns: None,
                 trace: None,
@@ -185,12 +201,28 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
             summary.end = Some(at);
         }
     }
+    note_open(recording, &mut list);
     name_keys(recording, &mut list);
     let callers = callers::contexts(recording);
     for summary in &mut list {
         summary.trace = callers.get(&summary.id).map(|caller| caller.trace);
+        let more = at_the_edge.get(&(summary.member, summary.id)).copied().unwrap_or(0);
+        summary.took_ns.iter_mut().for_each(|took| add(took, more));
     }
     list
+}
+
+/// Notes which requests are still under way.
+fn note_open(recording: &Recording, list: &mut [Summary]) {
+    let mut newest: HashMap<u8, u16> = HashMap::new();
+    for event in &recording.events {
+        let boot = newest.entry(event.member).or_insert(event.boot);
+        *boot = event.boot.max(*boot);
+    }
+    for request in list.iter_mut().filter(|request| request.end.is_none()) {
+        let begun = &recording.events[request.event];
+        request.is_open = newest.get(&begun.member) == Some(&begun.boot);
+    }
 }
 
 /// Fills in keys from other steps of a request, if the rpc's own was not captured.
@@ -244,6 +276,7 @@ impl<'a> Finder<'a> {
         finder.own(id);
         finder.loops(id);
         finder.parts(id);
+        finder.deliveries(id);
         if finder.picked.is_empty() {
             return None;
         }
@@ -258,6 +291,7 @@ impl<'a> Finder<'a> {
         }
         let maybe_told = finder.caught_up();
         let rounds = finder.rounds(id);
+        finder.stalls(id);
         let missing = finder.missing(id, entry.is_some() && !is_lost, &rounds);
         let unheard = finder.unheard(entry.is_some() && !is_lost);
         let (title, steps) = (finder.title(id), finder.steps());
@@ -384,6 +418,19 @@ impl<'a> Finder<'a> {
         for part in parts.into_iter().filter(|part| *part != 0) {
             let all = self.stories.with_id(part).iter();
             self.picked.extend(all.map(|at| (*at, Relation::Part)));
+        }
+    }
+
+    /// Adds the events that the request's watchers have received.
+    fn deliveries(&mut self, id: u64) {
+        let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
+        let created = own.filter(|event| event.stage == Stage::WatchCreate);
+        let watchers: BTreeSet<(u8, u16, u64)> = created
+            .map(|event| (event.member, event.boot, field!(event, WatchCreate, watcher)))
+            .collect();
+        for watcher in watchers {
+            let sent = self.stories.deliveries(watcher).iter();
+            self.picked.extend(sent.map(|at| (*at, Relation::Delivery)));
         }
     }
 

@@ -48,12 +48,14 @@ mod cover;
 mod drain;
 mod history;
 mod pins;
+mod pulse;
 mod rate;
 mod subscribe;
 mod usual;
 
 use drain::State;
 use pins::REPORTED_MAX;
+use pulse::Pulse;
 use subscribe::Subscriber;
 pub use subscribe::{Batch, Filter, Subscription, TRACES_PER_SECOND};
 
@@ -135,8 +137,9 @@ pub fn start(info: Info) -> io::Result<Arc<Collector>> {
 }
 
 fn drain(collector: &Weak<Collector>) {
+    let mut pulse = Pulse::new();
     loop {
-        thread::sleep(PASS);
+        pulse.rest();
         let Some(collector) = collector.upgrade() else { return };
         raw_clock::anchor();
         collector.pass(now_ns());

@@ -16,7 +16,7 @@
 //! a message between them. Members that do not speak glass leave the bit to chance, so for their
 //! ids a hash decides, the same on every member.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::raw_clock;
 
@@ -27,11 +27,22 @@ pub const ALL_BELOW: u64 = 50;
 /// Upper limit on kept requests per second, even if forced.
 pub const KEPT_MAX: u64 = 500;
 
+/// How many requests before the one that is kept under load [`is_keeping_soon`] says so: about as
+/// many as have been read and not begun yet.
+const SOON: u64 = 128;
+
 const SUFFIX: u64 = (1 << 48) - 1;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// One bit for each member prefix (the low 16 bits of an id): set if the member speaks glass.
 static SPEAKERS: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
+
+static IS_KEEPING_SOON: AtomicBool = AtomicBool::new(false);
+
+/// Whether a request that arrives now may be the one in [`ONE_IN`] that is kept.
+pub fn is_keeping_soon() -> bool {
+    IS_KEEPING_SOON.load(Ordering::Relaxed)
+}
 
 /// Notes that this member sets keep bits: for ids with its prefix the bit decides from now on.
 pub fn note_peer(member_id: u64) {
@@ -136,6 +147,11 @@ impl Sampler {
         self.enter_second(now_ns / SECOND_NS + 1);
         let seen = self.seen.fetch_add(1, Ordering::Relaxed);
         let total = self.total.fetch_add(1, Ordering::Relaxed);
+        match total % ONE_IN {
+            0 => IS_KEEPING_SOON.store(false, Ordering::Relaxed),
+            at if at == ONE_IN - SOON => IS_KEEPING_SOON.store(true, Ordering::Relaxed),
+            _ => (),
+        }
         let quiet = seen < ALL_BELOW && self.seen_before.load(Ordering::Relaxed) < ALL_BELOW;
         if !(forced || quiet || total.is_multiple_of(ONE_IN)) {
             return false;

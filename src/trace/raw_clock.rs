@@ -40,6 +40,14 @@ pub fn to_ns(ticks: u64) -> u64 {
     CLOCK.delta_as_nanos(0, ticks)
 }
 
+/// The raw ticks that these nanoseconds take; for short times.
+pub fn ticks(ns: u64) -> u64 {
+    /// Long enough that the quotient is exact to a millionth.
+    const MANY: u64 = 1 << 30;
+    let ticks = u128::from(ns) * u128::from(MANY) / u128::from(to_ns(MANY).max(1));
+    u64::try_from(ticks).unwrap_or(u64::MAX)
+}
+
 /// Nanoseconds since the process first read this clock, without the anchor: cheaper, and exact
 /// enough to count seconds.
 pub fn rough_ns(raw: u64) -> u64 {

@@ -30,6 +30,7 @@ use std::{
 
 mod notes;
 
+pub use notes::is_slow;
 pub(super) use notes::{SLOW_NS, may_be_pinned, pin, set_slow_from, unpin};
 
 use notes::{Note, Notes};
@@ -235,6 +236,8 @@ impl Drop for Own {
 pub struct Ring {
     /// Position of its thread in [`THREADS`].
     pub thread: u8,
+    /// The system's number of the thread that made it, which is its own.
+    pub tid: i32,
     slots: Box<[[AtomicU64; WORDS]]>,
     head: AtomicU64,
     notes: Notes,
@@ -251,7 +254,9 @@ impl Ring {
         assert!(slots.is_power_of_two(), "the place of a record is found with a mask");
         let notes = Notes::new(slots);
         let slots = (0..slots).map(|_| [const { AtomicU64::new(0) }; WORDS]).collect();
-        Ring { thread, slots, head: AtomicU64::new(0), notes, closed: AtomicBool::new(false) }
+        let tid = nix::unistd::gettid().as_raw();
+        let (head, closed) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ring { thread, tid, slots, head, notes, closed }
     }
 
     fn register(thread: u8) -> Arc<Ring> {

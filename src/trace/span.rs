@@ -14,6 +14,31 @@ use super::{
     stage::Stage,
 };
 
+/// A point of the member's time: what a record notes at the beginning and at the end of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// The member's clock; 0 without capture.
+    pub clock: u64,
+    /// The raw tick.
+    pub raw: u64,
+}
+
+impl Moment {
+    /// This moment, which takes the next value of the member's clock. Without capture nothing is
+    /// read.
+    pub fn now() -> Moment {
+        match ring::is_capturing() {
+            true => Moment { clock: ring::next_clock(), raw: raw_clock::now() },
+            false => Moment::default(),
+        }
+    }
+
+    /// Nanoseconds from an earlier moment to this one.
+    pub fn since(self, earlier: Moment) -> u64 {
+        raw_clock::to_ns(self.raw.saturating_sub(earlier.raw))
+    }
+}
+
 /// A step that is under way. Not `Clone`, and it must not cross a channel: only the id does.
 #[derive(Debug)]
 #[must_use = "the record is written when the guard is dropped"]
@@ -128,6 +153,35 @@ impl Span {
         self.clock = 0;
     }
 
+    /// When the step began.
+    pub fn began(&self) -> Moment {
+        Moment { clock: self.clock, raw: self.raw }
+    }
+
+    /// Ends the step now rather than when the guard is dropped; returns when. Without a record that
+    /// is no moment.
+    pub fn close(&mut self) -> Moment {
+        if self.flags & FLAG_CANCELLED != 0 && self.result == 0 {
+            self.result = CANCELED;
+        }
+        let mut end = Moment::default();
+        match self.kind {
+            _ if self.clock == 0 => (),
+            Kind::Mark => self.write(Kind::Mark, 0, 0),
+            _ => {
+                end = Moment { clock: ring::next_clock(), raw: raw_clock::now() };
+                let raw_delta = end.raw.saturating_sub(self.raw);
+                self.write(Kind::Span, end.clock - self.clock, raw_delta);
+            }
+        }
+        if let Some(open) = self.open.take() {
+            let end = End { flags: self.flags, link: self.link, fields: &self.fields };
+            open.end(self.stage, end);
+        }
+        self.clock = 0;
+        end
+    }
+
     /// The id under which the step is recorded.
     pub fn id(&self) -> u64 {
         self.id
@@ -158,22 +212,7 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        if self.flags & FLAG_CANCELLED != 0 && self.result == 0 {
-            self.result = CANCELED;
-        }
-        match self.kind {
-            _ if self.clock == 0 => (),
-            Kind::Mark => self.write(Kind::Mark, 0, 0),
-            _ => {
-                let clock_delta = ring::next_clock() - self.clock;
-                let raw_delta = raw_clock::now().saturating_sub(self.raw);
-                self.write(Kind::Span, clock_delta, raw_delta);
-            }
-        }
-        if let Some(open) = self.open.take() {
-            let end = End { flags: self.flags, link: self.link, fields: &self.fields };
-            open.end(self.stage, end);
-        }
+        self.close();
     }
 }
 
@@ -197,6 +236,29 @@ pub fn mark(stage: Stage, id: u64, link: u64, flags: u8, fields: &[u64; 8]) {
         reason: None,
         id,
         link,
+        fields,
+    });
+}
+
+/// Writes the record of a step that is over, and of which it was known only at its end that it is
+/// wanted, or for which request it was taken. Use `past!`, which checks the fields. The bridge gets
+/// no such steps: a span of `tracing` begins when it is opened.
+pub fn past(stage: Stage, id: u64, (from, to): (Moment, Moment), fields: &[u64; 8]) {
+    if from.clock == 0 || to.clock == 0 {
+        return;
+    }
+    ring::push(&ring::Write {
+        stage,
+        kind: Kind::Span,
+        flags: 0,
+        result: 0,
+        clock: from.clock,
+        raw: from.raw,
+        clock_delta: to.clock.saturating_sub(from.clock),
+        raw_delta: to.raw.saturating_sub(from.raw),
+        reason: None,
+        id,
+        link: 0,
         fields,
     });
 }
@@ -235,6 +297,16 @@ macro_rules! numbers {
         $(fields[$crate::slot!($stage, $field).at()] =
             u64::try_from($value).unwrap_or(u64::MAX);)*
         fields
+    }};
+}
+
+/// `past!(AnswerFlush, id, from, to, bytes = 9)` records a step that is over, between two
+/// [`Moment`]s.
+#[macro_export]
+macro_rules! past {
+    ($stage:ident, $id:expr, $from:expr, $to:expr $(, $field:ident = $value:expr)* $(,)?) => {{
+        let fields = $crate::numbers!($stage $(, $field = $value)*);
+        $crate::trace::past($crate::trace::Stage::$stage, $id, ($from, $to), &fields);
     }};
 }
 

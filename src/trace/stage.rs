@@ -18,11 +18,13 @@
 //! | probes of peers, dialling         | they carry nothing; later messages are `raft.send`      |
 //! | the next log segment's space      | none waits as a rule; a write that must: in `wal.write` |
 //! | answers of apply, refusals of raft | each is the end of one request's `raft.propose`        |
-//! | accepting connections             | nothing is asked yet; `rpc` begins with a request       |
+//! | accepting connections             | nothing is asked yet; requests begin in `socket.queue`  |
 //! | what to keep, the flight recorder | the trace does not trace itself                         |
 //!
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
 //! stages and fields are public API: recordings, lessons and tests use them.
+
+pub use super::methods::METHODS;
 
 /// Whether a stage belongs to one request or to a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,8 @@ pub enum Unit {
     Operator,
     /// 1 for the operations of a transaction whose comparisons hold, 0 for the others.
     Branch,
+    /// Why a watcher ended: an index into [`WATCH_ENDS`](super::value::WATCH_ENDS).
+    WatchEnd,
 }
 
 /// One of the record's eight words: its name and its unit.
@@ -91,73 +95,6 @@ pub struct Field {
     /// The unit of its number.
     pub unit: Unit,
 }
-
-/// The RPCs by the number that the field `method` carries. New ones go to the end.
-pub const METHODS: &[&str] = &[
-    "unknown",
-    "KV/Range",
-    "KV/Put",
-    "KV/DeleteRange",
-    "KV/Txn",
-    "KV/Compact",
-    "Maintenance/Status",
-    "Maintenance/Alarm",
-    "Cluster/MemberList",
-    "Health/Check",
-    "GET /health",
-    "GET /version",
-    "internal/Publish",
-    "internal/SetVersion",
-    "Health/Watch",
-    "Watch/Watch",
-    "Lease/LeaseGrant",
-    "Lease/LeaseRevoke",
-    "Lease/LeaseKeepAlive",
-    "Lease/LeaseTimeToLive",
-    "Lease/LeaseLeases",
-    "Maintenance/HashKV",
-    "Maintenance/Hash",
-    "Lock/Lock",
-    "Lock/Unlock",
-    "Election/Campaign",
-    "Election/Proclaim",
-    "Election/Leader",
-    "Election/Observe",
-    "Election/Resign",
-    "GET /livez",
-    "GET /readyz",
-    "internal/LeaseExpire",
-    "internal/LeaseCheckpoint",
-    "internal/AutoCompact",
-    "internal/RaiseAlarm",
-    "unknown method",
-    "KV/RangeStream",
-    "Maintenance/Defragment",
-    "Maintenance/Snapshot",
-    "Maintenance/MoveLeader",
-    "Maintenance/Downgrade",
-    "Cluster/MemberAdd",
-    "Cluster/MemberRemove",
-    "Cluster/MemberUpdate",
-    "Cluster/MemberPromote",
-    "Auth/AuthEnable",
-    "Auth/AuthDisable",
-    "Auth/AuthStatus",
-    "Auth/Authenticate",
-    "Auth/UserAdd",
-    "Auth/UserGet",
-    "Auth/UserList",
-    "Auth/UserDelete",
-    "Auth/UserChangePassword",
-    "Auth/UserGrantRole",
-    "Auth/UserRevokeRole",
-    "Auth/RoleAdd",
-    "Auth/RoleGet",
-    "Auth/RoleList",
-    "Auth/RoleDelete",
-    "Auth/RoleGrantPermission",
-    "Auth/RoleRevokePermission",
-];
 
 macro_rules! stages {
     ($($(#[doc = $doc:literal])+
@@ -222,6 +159,18 @@ macro_rules! stages {
 /// [`bridge`](super::bridge).
 macro_rules! vocabulary {
     ($each:ident) => { $each! {
+    /// The request's first bytes lie in the receive buffer of its connection, and the member has
+    /// not read them yet. The kernel tells the age of the newest of the bytes that lie there, so a
+    /// request before others may have lain longer.
+    SocketQueue = "socket.queue" Request Story []
+        "api/edge.rs", "none", "0.1";
+    /// The request arrives in parts: from the read that returned its first frame to the read that
+    /// returned the end of its last one.
+    RpcReceive = "rpc.receive" Request Stage []
+        "api/edge.rs", "none", "0.1";
+    /// The request has been read from the socket. It is decoded, and waits until its task runs.
+    RpcQueue = "rpc.queue" Request Story []
+        "api/edge.rs", "none", "0.1";
     /// One RPC, from the decoded request to the response; or a request of the member itself, which
     /// no client has sent.
     Rpc = "rpc" Request Story
@@ -439,6 +388,16 @@ macro_rules! vocabulary {
     /// The key that a kept request names: its first 88 bytes, with a flag if there are more.
     Key = "key" Request Raw ["length" Bytes]
         "trace/record.rs", "none", "0.1";
+    /// The process stood still: this time passed, and no thread of it ran, or waited for a CPU. It
+    /// was stopped, or its machine was. The CPU time that it used meanwhile is given, and by how
+    /// much the standstill may have begun earlier.
+    ProcessStalled = "process.stalled" Loop Story ["cpu" Nanos, "margin" Nanos]
+        "trace/collect/pulse.rs", "none", "0.1";
+    /// For how long, in this time, the threads were ready to run and had no CPU, as the scheduler
+    /// counts it.
+    CpuWait = "cpu.wait" Loop Raw
+        ["grpc" Nanos, "peer" Nanos, "raft" Nanos, "wal" Nanos, "apply" Nanos, "commit" Nanos, "others" Nanos]
+        "trace/collect/pulse.rs", "none", "0.1";
     /// Records were overwritten before they were read. The steps that they held are unknown.
     Lost = "lost" Loop Stage ["from" Count, "to" Count, "records" Count]
         "trace/collect/drain.rs", "none", "0.1";
@@ -451,6 +410,14 @@ macro_rules! vocabulary {
     WatchCreate = "watch.create" Request Story
         ["start" Revision, "revision" Revision, "watcher" Count, "watch_id" Count, "synced" Flag]
         "server/mvcc/watch.rs", "mvcc watchStream.Watch", "0.1";
+    /// The watcher ends, for this reason. One that was refused has no number.
+    WatchCancel = "watch.cancel" Request Story
+        ["watcher" Count, "watch_id" Signed, "why" WatchEnd, "compacted" Revision]
+        "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.recvLoop", "0.1";
+    /// The stream tells the client that its watcher has everything up to this revision.
+    WatchProgress = "watch.progress" Request Story
+        ["watch_id" Signed, "revision" Revision, "whole_stream" Flag]
+        "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.sendLoop", "0.1";
     /// The write's events are handed to the watchers of its keys, before the write can be read.
     WatchNotify = "watch.notify" Request Story
         ["revision" Revision, "events" Count, "synced" Count, "victims" Count]
@@ -576,6 +543,10 @@ macro_rules! vocabulary {
     AnswerRoom = "answer.room" Request Story
         ["bytes" Bytes, "in_flight" Bytes, "limit" Bytes, "of_connection" Bytes, "ahead" Count]
         "server/answer/room.rs", "none", "0.1";
+    /// The answer is encoded, split into frames and written, until the socket has taken its last
+    /// byte.
+    AnswerFlush = "answer.flush" Request Story []
+        "api/edge.rs", "none", "0.1";
     /// Rows that did not fit into memory earlier are read again, now that they can be sent.
     AnswerPiece = "answer.piece" Request Stage
         ["revision" Revision, "rows" Count, "bytes" Bytes, "left" Count]
@@ -609,6 +580,14 @@ impl Stage {
         Stage::ALL.iter().copied().find(|stage| stage.name() == name)
     }
 
+    /// Whether a client waits in this stage before its rpc begins or after it has ended.
+    pub const fn is_at_edge(self) -> bool {
+        matches!(
+            self,
+            Stage::SocketQueue | Stage::RpcReceive | Stage::RpcQueue | Stage::AnswerFlush
+        )
+    }
+
     /// Whether the step is a quick check or look-up in memory, which a member leaves out under load
     /// unless the request was chosen to be kept (see [`Stage::Brief`]).
     pub const fn is_quick(self) -> bool {
@@ -619,6 +598,8 @@ impl Stage {
                 | Stage::QuotaCheck
                 | Stage::Admit
                 | Stage::AuthAuthorize
+                | Stage::TxnCompare
+                | Stage::TxnBranch
                 | Stage::TreeIndexPut
                 | Stage::TreeIndexTombstone
                 | Stage::TreeIndexGet

@@ -23,6 +23,19 @@ pub const VALUE: u64 = 3;
 pub const OPERATORS: &[&str] = &["equal", "greater", "less", "not equal"];
 /// Names of the two lists of operations that a transaction has.
 pub const BRANCHES: &[&str] = &["failure", "success"];
+/// Why a watcher ended. New reasons go to the end.
+pub const WATCH_ENDS: &[&str] = &[
+    "unknown",
+    "the client cancelled it",
+    "its next revision is compacted",
+    "there is no leader",
+    "the stream ended",
+    "the client reset the stream",
+    "its id is taken",
+    "its range is empty",
+    "its start is below zero",
+    "the member stops",
+];
 /// The number of the leader's role.
 pub const LEADER: u64 = 2;
 const FLAGS: &[(u8, &str)] = &[
@@ -65,6 +78,7 @@ fn names_of(unit: Unit) -> Option<&'static [&'static str]> {
         Unit::Operator => Some(OPERATORS),
         Unit::Branch => Some(BRANCHES),
         Unit::Stage => Some(&STAGES),
+        Unit::WatchEnd => Some(WATCH_ENDS),
         Unit::Count
         | Unit::Bytes
         | Unit::Nanos

@@ -41,8 +41,11 @@ fn vocabulary(family: Family) -> String {
         let fields: Vec<&str> = stage.fields().iter().map(|field| field.name).collect();
         let meaning = stage.meaning().trim();
         let (name, rust, go) = (stage.name(), stage.rust_path(), stage.go_counterpart());
-        let fields = fields.join(", ");
-        table.push_str(&format!("| `{name}` | {meaning}<br>*{fields}* | `src/{rust}`<br>{go} |\n"));
+        let fields = match fields.join(", ") {
+            none if none.is_empty() => none,
+            fields => format!("<br>*{fields}*"),
+        };
+        table.push_str(&format!("| `{name}` | {meaning}{fields} | `src/{rust}`<br>{go} |\n"));
     }
     table
 }

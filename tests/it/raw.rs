@@ -4,12 +4,17 @@
 //! server's blocks can be read one by one. Reads wait for [`WITHIN`] at most.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{IoSliceMut, Write},
     net::TcpStream,
+    os::fd::AsRawFd as _,
     time::{Duration, Instant},
 };
 
 use glass_etcd::{api::authority::huffman, clock};
+use nix::{
+    errno::Errno,
+    sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt},
+};
 use prost::Message;
 
 use crate::cluster::Cluster;
@@ -80,6 +85,8 @@ impl Answer {
 pub(crate) struct Raw {
     stream: TcpStream,
     read: Vec<u8>,
+    /// When the newest bytes that were read arrived, by the wall clock, if the kernel notes it.
+    pub(crate) arrived: Option<Duration>,
     /// The next stream's number.
     pub(crate) next: u32,
     /// The windows that the server has announced: of the connection, and of a stream.
@@ -92,9 +99,15 @@ impl Raw {
         let stream = TcpStream::connect(cluster.members[at].client_address()).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(WITHIN)).unwrap();
-        let mut raw = Self { stream, read: Vec::new(), next: 1, windows: (65_535, 65_535) };
+        let (read, arrived, windows) = (Vec::new(), None, (65_535, 65_535));
+        let mut raw = Self { stream, read, arrived, next: 1, windows };
         raw.send(&[PREFACE, HELLO].concat());
         raw
+    }
+
+    /// Asks the kernel to note when bytes arrive.
+    pub(crate) fn note_arrivals(&self) {
+        setsockopt(&self.stream, sockopt::ReceiveTimestampns, &true).unwrap();
     }
 
     /// Writes bytes; returns whether the socket accepted them.
@@ -224,16 +237,15 @@ impl Raw {
         }
         self.stream.set_read_timeout(Some(left)).unwrap();
         let mut bytes = [0; 16_384];
-        match self.stream.read(&mut bytes) {
-            Ok(0) => Some(false),
-            Ok(len) => {
+        match receive(&self.stream, &mut bytes) {
+            Ok((0, _)) => Some(false),
+            Ok((len, arrived)) => {
+                self.arrived = arrived;
                 self.read.extend(&bytes[..len]);
                 Some(true)
             }
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::TimedOut => None,
-                _ => Some(false),
-            },
+            Err(Errno::EAGAIN | Errno::ETIMEDOUT) => None,
+            Err(_) => Some(false),
         }
     }
 
@@ -247,6 +259,18 @@ impl Raw {
         self.read.drain(..end);
         Some(Frame { kind, flags, stream: u32::from_be_bytes([a, b, c, d]), payload })
     }
+}
+
+/// Reads bytes: how many, and when they arrived.
+fn receive(stream: &TcpStream, bytes: &mut [u8]) -> nix::Result<(usize, Option<Duration>)> {
+    let (mut slices, mut control) = ([IoSliceMut::new(bytes)], [0; 64]);
+    let (fd, none) = (stream.as_raw_fd(), MsgFlags::empty());
+    let received = recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), none)?;
+    let arrived = received.cmsgs()?.find_map(|note| match note {
+        ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
+        _ => None,
+    });
+    Ok((received.bytes, arrived))
 }
 
 /// A call to make.

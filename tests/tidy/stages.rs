@@ -80,7 +80,7 @@ fn misplaced_stages(stages: &File, sources: &[File]) -> Vec<String> {
     });
     let flat: Vec<(&str, String)> = flat.collect();
     let opened_in = |stage: &str| -> Vec<&str> {
-        let calls = ["stage!(", "mark!(", "open(Stage::", "mark(Stage::"];
+        let calls = ["stage!(", "mark!(", "past!(", "open(Stage::", "mark(Stage::"];
         let calls = calls.map(|call| format!("{call}{stage},"));
         let opens = |text: &String| calls.iter().any(|call| text.contains(call));
         flat.iter().filter(|(_, text)| opens(text)).map(|(path, _)| *path).collect()

@@ -107,6 +107,8 @@ pub(super) async fn a_long_range_is_read_off_the_thread_that_serves(scene: &Scen
         assert_in_order(&told, &steps);
         let threads = steps.map(|step| THREADS[usize::from(step.event.thread)]);
         assert_eq!(["grpc", thread, "grpc"], threads, "limit {limit}");
+        let own = told.on(parts[1], Stage::ReadThread).len();
+        assert_eq!(usize::from(thread == "background"), own, "limit {limit}");
     }
 }
 

@@ -129,12 +129,12 @@ async fn a_put_that_fails_under_load_lacks_quick_steps_and_that_is_told() {
             let is_late = |request: &&query::Summary| {
                 request.method == "KV/Put" && request.code == Some(3) && !id::kept(request.id)
             };
-            let told = requests.iter().filter(is_late).filter_map(|request| {
+            let mut told = requests.iter().filter(is_late).filter_map(|request| {
                 let told = Told::of(recording, request.id)?;
                 let members = brief::brief(recording, &told.story);
                 (!members.is_empty()).then_some(told)
             });
-            told.last().ok_or_else(|| "no put was told to be brief".to_owned())
+            told.next_back().ok_or_else(|| "no put was told to be brief".to_owned())
         })
         .await;
     let steps: Vec<_> = (told.story.steps.iter())

@@ -54,6 +54,7 @@ mod truth;
 mod unknown;
 mod unread;
 mod usual;
+mod waiting;
 mod way;
 
 /// Stages that the first test does not see, and why.
@@ -65,6 +66,7 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::ReadIndexLost, "only when a leader steps down under a read; as above"),
     (Stage::MemberStop, "only when a member receives SIGTERM; as above"),
     (Stage::ElectionTransfer, "only when a leader receives SIGTERM; the same test does that"),
+    (Stage::ProcessStalled, "only when a process is stopped; the test of standstills does that"),
     (Stage::Lost, "only when records were overwritten unread; the collector's tests do that"),
     (Stage::Brief, "only under load; the tests of the collector's rate do that"),
     (Stage::WatchVictim, "only when the queue of a stream is full; the watchers' tests do that"),
@@ -77,6 +79,9 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::AnswerPiece, "as above"),
     (Stage::AnswerEnded, "as above"),
 ];
+
+/// A stage that depends on how busy the machine is.
+const BY_CHANCE: &[Stage] = &[Stage::CpuWait];
 
 /// A cluster of three members and its records.
 struct Scene {
@@ -131,6 +136,7 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
     news::a_put_reaches_its_watcher_in_the_trace(&scene).await;
     questions::a_watched_put_on_a_follower_answers_them_all(&scene).await;
     questions::gets_at_once_know_their_round_and_each_other(&scene).await;
+    news::a_watcher_is_open_until_it_ends_and_says_why(&scene).await;
     news::leases_are_traced_from_grant_to_end(&scene).await;
     locks::a_waiting_lock_names_the_key_before_its_own(&scene).await;
     locks::an_election_names_its_leader(&scene).await;
@@ -144,7 +150,7 @@ async fn put_get_and_election_leave_every_stage_of_the_vocabulary() {
         .flat_map(|event| [Some(event.stage), event.key.as_ref().map(|_| Stage::Key)])
         .flatten()
         .collect();
-    let is_unseen = |stage: &&Stage| !seen.contains(stage);
+    let is_unseen = |stage: &&Stage| !seen.contains(stage) && !BY_CHANCE.contains(stage);
     let unseen: Vec<Stage> = Stage::ALL.iter().filter(is_unseen).copied().collect();
     let expected: Vec<Stage> = UNSEEN.iter().map(|(stage, _)| *stage).collect();
     assert_eq!(expected, unseen, "stages that were not seen");

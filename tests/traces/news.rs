@@ -5,8 +5,8 @@ use std::time::Duration;
 use glass_etcd::{
     pb::etcdserverpb::{
         LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest,
-        WatchCreateRequest, WatchRequest, WatchResponse, watch_client::WatchClient,
-        watch_request::RequestUnion,
+        WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+        watch_client::WatchClient, watch_request::RequestUnion,
     },
     story::{Event, query},
     trace::Stage,
@@ -16,6 +16,7 @@ use tonic::transport::Endpoint;
 
 use super::{
     Scene,
+    commands::glass,
     told::{Seen, Told},
 };
 
@@ -67,6 +68,60 @@ pub(super) async fn a_put_reaches_its_watcher_in_the_trace(scene: &Scene) {
             }
         })
         .await;
+}
+
+/// Goal: the story of a watcher stays open until it ends, has every event that was sent to it, and
+/// ends with the reason. Method: on one stream, a watcher that receives a put, reports progress and
+/// is cancelled; one whose id is taken; and one that ends with the stream.
+pub(super) async fn a_watcher_is_open_until_it_ends_and_says_why(scene: &Scene) {
+    let url = format!("http://{}", scene.cluster.members[1].client_address());
+    let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
+    let create = |key: &'static str, watch_id| {
+        let key = key.into();
+        let create = WatchCreateRequest { key, watch_id, ..WatchCreateRequest::default() };
+        WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) }
+    };
+    let (ask, asked) = tokio::sync::mpsc::channel(4);
+    ask.send(create("news/open", 7)).await.unwrap();
+    let asked = tokio_stream::wrappers::ReceiverStream::new(asked);
+    let mut news = WatchClient::new(channel).watch(asked).await.unwrap().into_inner();
+    assert!(next(&mut news).await.created);
+    scene.cluster.client(0).put("news/open", "1").await.unwrap();
+    assert_eq!(1, next(&mut news).await.events.len());
+    let progress = RequestUnion::ProgressRequest(WatchProgressRequest {});
+    ask.send(WatchRequest { request_union: Some(progress) }).await.unwrap();
+    assert!(next(&mut news).await.events.is_empty());
+    let told = told_with(scene, "news/open", &[Stage::WatchSend, Stage::WatchProgress]).await;
+    assert!(told.on(1, Stage::Rpc).is_empty(), "it is open\n{}", told.text());
+    assert_eq!(1, told.one(1, Stage::WatchProgress).field("whole_stream"));
+    let list = glass(scene, &["trace", "list"]).await;
+    let line = list.lines().find(|line| line.ends_with("Watch/Watch news/open"));
+    assert!(line.is_some_and(|line| line.contains("  open  ")), "{list}");
+    let show = glass(scene, &["trace", "show", &format!("{:016x}", told.story.id)]).await;
+    assert!(show.contains("  open for ") && show.contains("watch.send"), "{show}");
+    // The first ends by its client's wish, the second is refused, and the third ends with all.
+    ask.send(create("news/taken", 7)).await.unwrap();
+    ask.send(create("news/last", 8)).await.unwrap();
+    let cancel = RequestUnion::CancelRequest(WatchCancelRequest { watch_id: 7 });
+    ask.send(WatchRequest { request_union: Some(cancel) }).await.unwrap();
+    let answers = [next(&mut news).await, next(&mut news).await, next(&mut news).await];
+    assert_eq!([true, false, true], answers.map(|answer| answer.canceled));
+    drop((news, ask));
+    for (key, why, code) in [("news/open", 1, 0), ("news/taken", 6, 0), ("news/last", 4, 1)] {
+        let told = told_with(scene, key, &[Stage::WatchCancel, Stage::Rpc]).await;
+        let ended = told.one(1, Stage::WatchCancel);
+        assert_eq!(why, ended.field("why"), "{key}\n{}", told.text());
+        assert_eq!(code, told.one(1, Stage::Rpc).event.result, "{key}\n{}", told.text());
+    }
+}
+
+/// The story of a watcher of this key, once it has these stages on member 1.
+async fn told_with(scene: &Scene, key: &str, stages: &[Stage]) -> Told {
+    let has_all = |told: &Told| {
+        let missing = stages.iter().find(|stage| told.on(1, **stage).is_empty());
+        missing.map_or(Ok(()), |stage| Err(format!("no {}", stage.name())))
+    };
+    scene.listener.told(("Watch/Watch", key), has_all).await
 }
 
 pub(super) async fn next(news: &mut tonic::Streaming<WatchResponse>) -> WatchResponse {

@@ -17,6 +17,7 @@ use super::{
     watermarks::{Water, Watermarks},
 };
 
+mod edge;
 mod inside;
 
 /// What there is to know about a step beside its record.
@@ -42,6 +43,8 @@ pub(crate) fn sentence(event: &Event, around: Around<'_>) -> String {
         Stage::ElectionVote => Some(vote(event, around)),
         Stage::ElectionTally => Some(tally(event, around)),
         Stage::WalFsync => fsync(event, around),
+        Stage::ProcessStalled | Stage::CpuWait => edge::sentence(event, around.own),
+        stage if stage.is_at_edge() => edge::sentence(event, around.own),
         stage if stage.family() == Family::Request => inside::sentence(event),
         _ => None,
     };

@@ -10,7 +10,7 @@ use glass_etcd::{
     trace::{
         FLAG_ERROR, Kind, METHODS, Stage, Unit,
         message::{self, MESSAGES},
-        value::{BRANCHES, OPERATORS, STAGES, TARGETS, VALUE},
+        value::{BRANCHES, OPERATORS, STAGES, TARGETS, VALUE, WATCH_ENDS},
     },
 };
 
@@ -132,6 +132,7 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
         Unit::Target => pick(TARGETS, number, "unknown").to_owned(),
         Unit::Operator => pick(OPERATORS, number, "unknown").to_owned(),
         Unit::Branch => pick(BRANCHES, number, "unknown").to_owned(),
+        Unit::WatchEnd => pick(WATCH_ENDS, number, "unknown").to_owned(),
         Unit::Signed => number.cast_signed().to_string(),
         Unit::Id => format!("{number:016x}"),
     }
@@ -300,6 +301,9 @@ fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
             [target, 0] => format!("{} no", pick(TARGETS, target, "unknown")),
             [target, _] => format!("{} yes", pick(TARGETS, target, "unknown")),
         },
+        Stage::WatchCancel => {
+            pick(WATCH_ENDS, field!(event, WatchCancel, why), "unknown").to_owned()
+        }
         Stage::TxnBranch => pick(BRANCHES, field!(event, TxnBranch, branch), "unknown").to_owned(),
         _ => return log_detail(event, lanes),
     })

@@ -28,6 +28,8 @@ use glass_etcd::{
 };
 use serde_json::{Value, json};
 
+mod stalls;
+
 use super::{ahead, gather::Gathered, through, usual, words};
 
 /// Writes the sections that follow the steps.
@@ -42,6 +44,7 @@ pub(super) fn sections(
     let usuals = Usuals::of(recording);
     time(out, recording, &usuals, path.as_deref())?;
     through::section(out, recording, &graph.through)?;
+    stalls::write(out, Side { recording, order, story }, &graph)?;
     let stories = Stories::new(recording, order);
     ahead::section(out, recording, &stood_behind(&stories, story, path.as_deref()))?;
     cost(out, recording, &graph)?;

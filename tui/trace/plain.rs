@@ -35,6 +35,21 @@ pub(crate) fn list(
     losses(out, recording)
 }
 
+/// How long a request took; for one that is open, its age when its member was last heard.
+pub(crate) fn took(request: &Summary, recording: &Recording, order: &Order) -> Option<i128> {
+    if let Some(ns) = request.took_ns {
+        return Some(i128::from(ns));
+    }
+    let of_member = |at: &&usize| recording.events[**at].member == request.member;
+    let newest = order.rows.iter().filter(of_member).map(|at| order.times[*at]).max()?;
+    request.is_open.then(|| newest - began(request, recording, order))
+}
+
+/// The outcome of a request.
+fn result(request: &Summary) -> String {
+    if request.is_open { "open".to_owned() } else { words::code(request.code) }
+}
+
 /// Writes a header, a line for each request that is meant, and the other rows.
 fn rows(
     out: &mut impl Write,
@@ -56,7 +71,7 @@ fn rows(
         }
         let key = request.key.as_ref().map(|key| format!(" {}", key.display())).unwrap_or_default();
         let trace = request.trace.map(|trace| format!("  trace {trace:032x}")).unwrap_or_default();
-        let took = request.took_ns.map(|ns| words::millis(i128::from(ns)));
+        let took = took(&request, recording, order).map(words::millis);
         writeln!(
             out,
             "{:016x}  {:<15}  {:<10}  {:>12}  {:<12}  {}{key}{trace}",
@@ -64,7 +79,7 @@ fn rows(
             words::time_of_day(began),
             words::name(request.member, &recording.members),
             took.unwrap_or_else(|| "…".to_owned()),
-            words::code(request.code),
+            result(&request),
             request.method,
         )?;
     }
@@ -139,7 +154,7 @@ pub(super) fn story(
     story: &Story,
 ) -> io::Result<()> {
     let recording = &gathered.recording;
-    header(out, recording, story)?;
+    header(out, recording, order, story)?;
     let events = &recording.events;
     let starts =
         story.steps.iter().map(|step| start_of(&events[step.event], order.times[step.event]));
@@ -192,7 +207,12 @@ pub(super) fn unheard(out: &mut impl Write, gathered: &Gathered, story: &Story) 
     Ok(())
 }
 
-fn header(out: &mut impl Write, recording: &Recording, story: &Story) -> io::Result<()> {
+fn header(
+    out: &mut impl Write,
+    recording: &Recording,
+    order: &Order,
+    story: &Story,
+) -> io::Result<()> {
     writeln!(out, "{}", story.title)?;
     let request = requests(recording).into_iter().find(|request| request.id == story.id);
     let mut facts = vec![format!("request {:016x}", story.id)];
@@ -201,9 +221,12 @@ fn header(out: &mut impl Write, recording: &Recording, story: &Story) -> io::Res
             facts.push(format!("served by {}", words::name(request.member, &recording.members)));
             facts.push(match request.took_ns {
                 Some(ns) => format!("took {}", words::millis(i128::from(ns))),
-                None => "duration unknown".to_owned(),
+                None => match took(&request, recording, order) {
+                    Some(ns) => format!("open for {} so far", words::millis(ns)),
+                    None => "duration unknown".to_owned(),
+                },
             });
-            facts.push(words::code(request.code));
+            facts.push(result(&request));
         }
         None => facts.push("served by unknown".to_owned()),
     }

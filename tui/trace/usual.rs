@@ -97,12 +97,16 @@ fn sentence(recording: &Recording, piece: Piece) -> String {
         Wait::Between(from, to) => format!("from {from} to {to} on {member}"),
         Wait::HandOver(_) => format!("{} on {member}", piece.segment.wait),
         Wait::Network => format!("in transit to {member}"),
+        Wait::SilentLeader => "the leader's silence".to_owned(),
+        Wait::NoLeader => "the time without a leader".to_owned(),
         Wait::NotInTime => "the wait for what did not come in time".to_owned(),
         Wait::Unknown => "not captured".to_owned(),
     };
     let usual = match (piece.usual, piece.segment.wait) {
         (Some(usual), _) => format!(", which is normally {}", millis(usual.p50_ns)),
-        (None, Wait::NotInTime | Wait::Unknown) => String::new(),
+        (None, Wait::SilentLeader | Wait::NoLeader | Wait::NotInTime | Wait::Unknown) => {
+            String::new()
+        }
         (None, Wait::Step(_) | Wait::Between(..) | Wait::HandOver(_) | Wait::Network) => {
             ", whose usual duration is not known".to_owned()
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glass_etcd::{
-    set,
+    field, set,
     story::{Event, Recording},
     trace::{Kind, Stage},
 };
@@ -288,4 +288,25 @@ fn spoil(event: &mut Event, random: &mut Random) {
         17 => event.kind = [Kind::Begin, Kind::Span, Kind::Key, Kind::Keyframe][random.index(4)],
         _ => {}
     }
+}
+
+/// Goal: beside how long a step took stands how long it usually takes, if its member knows.
+#[test]
+fn the_why_panel_compares_a_step_with_what_is_usual() {
+    let mut scene = scenes::put();
+    let is_timed = |event: &&Event| event.kind == Kind::Span && event.took_ns != 0;
+    let timed: Vec<Event> = scene.recording.events.iter().filter(is_timed).cloned().collect();
+    for (step, clock) in timed.iter().zip(1_000_000..) {
+        let mut usual = Event::mark(step.member, Stage::Usual, clock);
+        (usual.kind, usual.at_ns) = (Kind::Keyframe, step.at_ns);
+        let method = if step.stage == Stage::Rpc { field!(step, Rpc, method) } else { 0 };
+        let (stage, samples) = (step.stage as u64, 100_u64);
+        let (p50, p99) = (1_000_000_u64, 2_000_000_u64);
+        set!(usual, Usual, stage = stage, method = method, p50 = p50, p99 = p99, samples = samples);
+        scene.recording.events.push(usual);
+    }
+    let last = |scene: Scene| screen(&opened(scene, "enter G"), SIZES[0], UNICODE).to_string();
+    let [with, without] = [last(scene), last(scenes::put())];
+    assert!(with.contains(", usual 1.0 ms, p99 2.0 ms"), "{with}");
+    assert!(!without.contains("usual"), "{without}");
 }

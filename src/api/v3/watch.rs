@@ -10,9 +10,10 @@
 //!                        └─────────┘
 //! ```
 //!
-//! Each message of the client has an id and an `rpc` of its own; `watch.send` carries the id of the
-//! write whose events it sends, or, if the watcher caught up, of the message that created the
-//! watcher.
+//! Each message of the client has an id and an `rpc` of its own. That of a watcher lasts as long as
+//! the watcher does, so its story stays open and grows; its end says why (`watch.cancel`).
+//! `watch.send` carries the id of the write whose events it sends, or, if the watcher caught up, of
+//! the message that created the watcher.
 
 mod session;
 

@@ -328,6 +328,11 @@ impl WatchStream {
         Ok((watch_id, current))
     }
 
+    /// The number of the watcher with this watch id, which is unique on this member; 0 for none.
+    pub(crate) fn number(&self, watch_id: i64) -> u64 {
+        self.watchers.get(&watch_id).copied().unwrap_or(0)
+    }
+
     fn free_id(&mut self, wanted: i64) -> Result<i64, Refusal> {
         if wanted != 0 {
             let is_taken = self.watchers.contains_key(&wanted);

@@ -146,7 +146,7 @@ pub struct Facts {
     pub consistency: Option<Consistency>,
     /// The outcome, as a gRPC code.
     pub code: Option<u8>,
-    /// From the request to the answer, in nanoseconds.
+    /// The length of its path, in nanoseconds.
     pub took_ns: Option<u64>,
     /// The revision in the header of its answer.
     pub revision: Option<u64>,
@@ -306,7 +306,11 @@ impl<'a> Looked<'a> {
                 (false, false) => None,
             },
             code: end.map(|end| end.result),
-            took_ns: end.map(|end| end.took_ns),
+            took_ns: self.waits().map(|waits| {
+                let mut took = 0;
+                waits.values().for_each(|ns| add(&mut took, *ns));
+                took
+            }),
             revision: end.map(|end| field!(end, Rpc, revision)).filter(|number| *number != 0),
             keys: self.keys(),
             found: self.found(),
@@ -377,8 +381,10 @@ impl<'a> Looked<'a> {
             | Relation::Store
             | Relation::Cause
             | Relation::Aftermath
+            | Relation::Stall
             | Relation::Election
             | Relation::Part
+            | Relation::Delivery
             | Relation::Round => match self.leader {
                 None => Part::Unknown,
                 Some(leader) if leader == member => Part::Leader,
@@ -417,9 +423,11 @@ impl<'a> Looked<'a> {
         // The round belongs to the asked member; only what the leader adds to it belongs to the
         // leader.
         let relation = if event.stage == Stage::ReadIndexRound { Relation::Own } else { relation };
-        let is_message = matches!(event.stage, Stage::RaftSend | Stage::RaftReceive);
-        if is_message {
-            return self.message(at, event);
+        match event.stage {
+            Stage::RaftSend | Stage::RaftReceive => return self.message(at, event),
+            // How busy the machine was is no step of the request.
+            Stage::CpuWait => return None,
+            _ => (),
         }
         let what =
             What { stage: event.stage, part: self.part(relation, event.member), message: None };

@@ -212,8 +212,9 @@ pub(super) type Ends = (Option<usize>, Option<usize>);
 
 impl<'a> Steps<'a> {
     pub(super) fn new(recording: &'a Recording, order: &'a Order, story: &Story) -> Steps<'a> {
-        // Requests that the member has made for this one have entries and disks of their own.
-        let own = story.steps.iter().filter(|step| step.relation != Relation::Part);
+        // Other requests have entries and disks of their own.
+        let is_own = |relation| !matches!(relation, Relation::Part | Relation::Delivery);
+        let own = story.steps.iter().filter(|step| is_own(step.relation));
         let list = own.map(|step| step.event).collect();
         Steps { recording, order, list }
     }

@@ -1,9 +1,11 @@
-//! The critical path: what a request waited for, from the beginning of its rpc to its end.
+//! The critical path: what a request waited for, from the arrival of its first byte to the last
+//! byte of its answer, as far as these were captured; otherwise from its rpc's start to its end.
 //!
 //! ```text
-//!   serving   ├ … ┤ … ┤                                      ├ … ┤ apply.entry ┤ … ┤
-//!   leader            ├ in transit ┤ … ┤        ├ in transit ┤ … ┤
-//!   a third                            ├ wal.fsync ┤
+//!            rpc.queue                                                         answer.flush
+//!   serving   ├───┤ … ┤ … ┤                                      ├ … ┤ apply.entry ┤ … ├───┤
+//!   leader                ├ in transit ┤ … ┤        ├ in transit ┤ … ┤
+//!   a third                                ├ wal.fsync ┤
 //! ```
 //!
 //! A piece is named by what was recorded. One that begins and ends with a step is time in that
@@ -18,12 +20,17 @@
 //! members is a message in transit. Its length depends on how [`Order`] has aligned the clocks: it
 //! is marked as an estimate.
 //!
-//! Invariant: the pieces leave no gap, so they add up to the rpc's duration. Where an event of the
-//! chain was not captured, the piece around it is [`Wait::Unknown`], not distributed by a guess. A
-//! request that failed, or whose client disconnected, waited in vain for the first event that did
-//! not come before its end ([`Wait::NotInTime`]), whether that event came later or never.
+//! The part of a piece in which a member's process stood still is a piece of its own ([`stalls`]).
+//!
+//! Invariant: the pieces leave no gap, so they add up to the duration of the whole. Where an event
+//! of the chain was not captured, the piece around it is [`Wait::Unknown`], not distributed by a
+//! guess. A request that failed, or whose client disconnected, waited in vain for the first event
+//! that did not come before its end ([`Wait::NotInTime`]), whether that event came later or never.
 
 mod cut;
+mod edge;
+mod stalls;
+mod waits;
 
 pub use super::wait::{Point, Side, Taker, Wait};
 use super::{
@@ -77,6 +84,7 @@ pub fn critical_path(
         segments: Vec::new(),
     };
     let serving = event.member;
+    chain.arrive(serving, rpc);
     let is_proposed = steps.start(Stage::RaftPropose, serving).is_some();
     // A call without a lease waits for one first.
     chain.whole(Stage::SessionGrant, serving);
@@ -96,7 +104,8 @@ pub fn critical_path(
         }
     }
     chain.until(Some(Edge::End(rpc)));
-    Some(graph.through.cut(recording, chain.segments))
+    chain.leave(serving);
+    Some(stalls::apart(&steps, order, graph.through.cut(recording, chain.segments)))
 }
 
 /// A point in time at an event, by its position.
@@ -380,17 +389,6 @@ impl Chain<'_> {
         self.ask(steps.event(served).member, graph);
         self.until(Some(Edge::End(served)));
         self.until(Some(Edge::End(forward)));
-    }
-
-    /// The waits that follow a call's own entry, or precede its read: for the lock, for the end of
-    /// the compaction, for room for the answer, for other long reads.
-    fn wait(&mut self, serving: u8) {
-        for stage in [Stage::LockWait, Stage::CompactWait, Stage::AnswerRoom, Stage::ReadQueue] {
-            if let Some(end) = self.last_end(stage, serving) {
-                self.until(self.steps.start(stage, serving));
-                self.until(Some(end));
-            }
-        }
     }
 
     /// The part from the inbox of the serving member until that member knows of the commit.

@@ -62,6 +62,10 @@ pub struct Stories<'a> {
     pub(super) work: Work,
     /// The removal of what a compaction at a revision has made unreadable.
     compactions: HashMap<u64, Vec<usize>>,
+    /// Positions of the events queued for a watcher, and sent to it: by member, boot and watcher.
+    deliveries: HashMap<(u8, u16, u64), Vec<usize>>,
+    /// Positions of standstills of processes, and of waits of their threads for a CPU.
+    pub(super) stalls: Vec<usize>,
     /// Positions of sends to watchers that caught up.
     pub(super) caught_up: Vec<usize>,
     /// Members, by raft's id, that others communicate with, but that sent no records.
@@ -133,6 +137,8 @@ impl<'a> Stories<'a> {
             causes: HashMap::new(),
             work: Work::of(recording),
             compactions: HashMap::new(),
+            deliveries: HashMap::new(),
+            stalls: Vec::new(),
             caught_up: Vec::new(),
             strangers: Vec::new(),
             cluster: OnceCell::new(),
@@ -178,6 +184,11 @@ impl<'a> Stories<'a> {
         self.compactions.get(&revision).map_or(&[], Vec::as_slice)
     }
 
+    /// The events queued for a watcher, and sent to it.
+    pub(super) fn deliveries(&self, watcher: (u8, u16, u64)) -> &[usize] {
+        self.deliveries.get(&watcher).map_or(&[], Vec::as_slice)
+    }
+
     /// The causes behind one of these stories.
     pub fn graph(&self, story: &Story) -> Graph {
         let mut graph = Graph::with_fellows(self.recording, self.order, story, |round| {
@@ -192,6 +203,11 @@ impl<'a> Stories<'a> {
         let mut peers = BTreeSet::new();
         for (at, event) in self.recording.events.iter().enumerate() {
             self.by_id.entry(event.id).or_default().push(at);
+            if matches!(event.stage, Stage::WatchQueue | Stage::WatchSend) {
+                let watcher = field!(event, WatchQueue | WatchSend, watcher);
+                let watcher = (event.member, event.boot, watcher);
+                self.deliveries.entry(watcher).or_default().push(at);
+            }
             match event.stage {
                 Stage::RaftSend | Stage::RaftReceive => {
                     peers.insert(field!(event, RaftSend | RaftReceive, peer));
@@ -200,6 +216,7 @@ impl<'a> Stories<'a> {
                     let revision = field!(event, CompactIndex | CompactBatch, revision);
                     self.compactions.entry(revision).or_default().push(at);
                 }
+                Stage::ProcessStalled | Stage::CpuWait => self.stalls.push(at),
                 Stage::LeaseExpire => {
                     let request = field!(event, LeaseExpire, request);
                     self.causes.entry(request).or_default().push(at);
@@ -274,6 +291,13 @@ impl<'a> Stories<'a> {
     /// The event at a position.
     pub(super) fn event(&self, at: usize) -> &'a Event {
         &self.recording.events[at]
+    }
+
+    /// When a step began and ended, in nanoseconds since 1970 on the common axis.
+    pub(super) fn life(&self, at: usize) -> [i128; 2] {
+        let (event, end) = (self.event(at), self.order.times[at]);
+        let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
+        [end - if is_at_end { i128::from(event.took_ns) } else { 0 }, end]
     }
 
     /// Positions of the events with an id, in order of arrival.

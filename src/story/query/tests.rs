@@ -2,6 +2,7 @@ mod ahead;
 mod causes;
 mod cluster;
 mod diff;
+mod edge;
 mod hops;
 mod slow;
 mod stories;

@@ -162,10 +162,17 @@ fn longest(recording: &Recording, usuals: &Usuals, path: &[Segment]) -> Option<P
 /// How long a piece of a path usually takes: only steps are counted.
 pub fn of_piece(recording: &Recording, usuals: &Usuals, segment: &Segment) -> Option<Usual> {
     match segment.wait {
-        Wait::Step(_) => usuals.of_step(&recording.events[segment.to]),
-        Wait::Between(..) | Wait::HandOver(_) | Wait::Network | Wait::NotInTime | Wait::Unknown => {
-            None
+        Wait::Step(stage) => {
+            let event = Some(&recording.events[segment.to]);
+            usuals.of_step(event.filter(|event| event.stage == stage)?)
         }
+        Wait::Between(..)
+        | Wait::HandOver(_)
+        | Wait::Network
+        | Wait::SilentLeader
+        | Wait::NoLeader
+        | Wait::NotInTime
+        | Wait::Unknown => None,
     }
 }
 

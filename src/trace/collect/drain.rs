@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Passes from one keyframe, or sign of life, to the next: 100 ms.
-const KEYFRAME_PASSES: u64 = 4;
+pub(super) const KEYFRAME_PASSES: u64 = 4;
 /// Passes from one look at the usual durations to the next: a second.
 const USUAL_PASSES: u64 = 40;
 /// Passes from one search of the rings for pinned requests to the next: 100 ms. A search looks at
@@ -265,7 +265,7 @@ impl State {
         let is_empty_entry = id == 0 && matches!(stage, Stage::RaftEntry | Stage::ApplyEntry);
         let is_wanted = id::kept(id) || self.pins.contains(id) || is_empty_entry;
         let is_rpc = stage == Stage::Rpc;
-        if stage.family() == Family::Request && !is_wanted && !is_rpc {
+        if stage.family() == Family::Request && !is_wanted && !is_rpc && !stage.is_at_edge() {
             return;
         }
         let Ok(record) = ring.get(number) else {
@@ -281,6 +281,8 @@ impl State {
             self.finished += is_end;
             self.kept += if is_wanted { is_end } else { 0 };
             self.pins.follow(&record, now_ns);
+        } else if stage.is_at_edge() {
+            self.pins.note_wait(&record, now_ns);
         }
         if is_wanted {
             self.learn(&record, now_ns);

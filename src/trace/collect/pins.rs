@@ -90,6 +90,13 @@ impl Pins {
         }
     }
 
+    /// Follows a wait of a request before its rpc or after it.
+    pub(super) fn note_wait(&mut self, record: &Record, now_ns: u64) {
+        if self.slow_ns <= record.took_ns() {
+            self.pin(record.id(), now_ns);
+        }
+    }
+
     /// Keeps a request after all, unless it is kept anyway.
     pub(super) fn pin(&mut self, id: u64, now_ns: u64) {
         if id::kept(id) {

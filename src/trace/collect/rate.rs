@@ -55,11 +55,11 @@ mod tests {
     fn decisions(records: &[u64]) -> Vec<Option<bool>> {
         let mut rate = Rate { limit: 1000, ..Rate::default() };
         let (mut written, mut now_ns) = (0, 0);
-        let mut decide = |records: &u64| {
+        let decide = |records: &u64| {
             (written, now_ns) = (written + records, now_ns + 100_000_000);
             rate.decide(written, now_ns).map(|(is_brief, _)| is_brief)
         };
-        records.iter().map(|records| decide(records)).collect()
+        records.iter().map(decide).collect()
     }
 
     #[test]

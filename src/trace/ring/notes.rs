@@ -69,6 +69,9 @@ impl Note {
                 Some(Note::Record(number))
             }
             (Stage::Rpc, _) => Some(Note::Ended(write.id)),
+            (stage, _) if stage.is_at_edge() && is_failed_or_slow(write) => {
+                Some(Note::Record(number))
+            }
             _ => None,
         }
     }
@@ -90,9 +93,13 @@ impl Note {
     }
 }
 
+/// Whether a request that takes this many nanoseconds is slow (`--trace-slow-ms`).
+pub fn is_slow(ns: u64) -> bool {
+    SLOW_FROM_NS.load(Ordering::Relaxed) <= ns
+}
+
 fn is_failed_or_slow(write: &Write<'_>) -> bool {
-    let took = || raw_clock::to_ns(write.raw_delta);
-    write.result != 0 || SLOW_FROM_NS.load(Ordering::Relaxed) <= took()
+    write.result != 0 || is_slow(raw_clock::to_ns(write.raw_delta))
 }
 
 /// Sets the duration from which a request may be slow. It only ever falls.

@@ -17,6 +17,7 @@ use crate::{
         limit::GRPC_OVERHEAD,
         status::status,
     },
+    mark,
     pb::etcdserverpb::{
         ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse,
         watch_request::RequestUnion,
@@ -36,8 +37,38 @@ use crate::{
     trace::{self, context::Context},
 };
 
-/// Options of one watcher.
+/// Why a watcher ended: positions in [`trace::value::WATCH_ENDS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Why {
+    Client = 1,
+    Compacted = 2,
+    NoLeader = 3,
+    StreamEnded = 4,
+    StreamReset = 5,
+    IdTaken = 6,
+    EmptyRange = 7,
+    NegativeStart = 8,
+    MemberStops = 9,
+}
+
+impl Why {
+    fn of_refusal(refusal: Refusal) -> Why {
+        match refusal {
+            Refusal::DuplicateId => Why::IdTaken,
+            Refusal::EmptyRange => Why::EmptyRange,
+            Refusal::NegativeStart => Why::NegativeStart,
+        }
+    }
+}
+
+/// One watcher: its rpc, which lasts as long as the watcher does, and its options.
 struct Options {
+    call: Call,
+    /// The watcher's number on this member.
+    watcher: u64,
+    /// Bytes of the responses so far.
+    bytes: usize,
     prev_kv: bool,
     fragment: bool,
     /// `None` if it wants no progress notifications; otherwise whether it has received nothing
@@ -111,7 +142,7 @@ impl Session {
                 self.respond_events(watcher, watch_id, events).await;
                 continue;
             }
-            let end = match self.wake().await {
+            let (end, why, error) = match self.wake().await {
                 Wake::Request(Ok(Some(request))) => {
                     self.answer(request);
                     continue;
@@ -129,14 +160,15 @@ impl Session {
                     continue;
                 }
                 Wake::Request(Err(end)) if end.code() == Code::Cancelled => {
-                    status(Error::WatchCanceled)
+                    (status(Error::WatchCanceled), Why::StreamReset, Error::WatchCanceled)
                 }
-                Wake::Request(Err(end)) => end,
-                Wake::NoLeader => status(Error::NoLeader),
+                Wake::Request(Err(end)) => (end, Why::StreamEnded, Error::Canceled),
+                Wake::NoLeader => (status(Error::NoLeader), Why::NoLeader, Error::NoLeader),
                 // The session itself holds a sender, so the channel cannot be closed.
-                Wake::Notice(None) => status(Error::Stopped),
+                Wake::Notice(None) => (status(Error::Stopped), Why::MemberStops, Error::Stopped),
             };
             self.is_over = true;
+            self.end_all(why, Some(error));
             return Some((Err(end), self));
         }
     }
@@ -163,21 +195,47 @@ impl Session {
         if !key.is_empty() {
             trace::key(call.id(), &key);
         }
-        let response = match request {
-            RequestUnion::CreateRequest(request) => Some(self.create(call.id(), &request)),
-            RequestUnion::CancelRequest(request) => self.cancel(request.watch_id),
+        let (response, call) = match request {
+            RequestUnion::CreateRequest(request) => {
+                trace::range_end(call.id(), &request.range_end);
+                let (response, call) = self.create(call, &request);
+                (Some(response), call)
+            }
+            RequestUnion::CancelRequest(request) => (self.cancel(request.watch_id), Some(call)),
             RequestUnion::ProgressRequest(_) => {
                 self.stream.request_progress_all();
-                None
+                (None, Some(call))
             }
         };
         let bytes = response.as_ref().map_or(0, WatchResponse::encoded_len);
-        // A refused watcher is an answer; the stream continues.
-        let _ = call.finish(Ok(()), bytes, self.stream.revision());
+        if let Some(call) = call {
+            // A refused watcher is an answer; the stream continues.
+            let _ = call.finish(Ok(()), bytes, self.stream.revision());
+        }
         self.outbox.extend(response);
     }
 
-    fn create(&mut self, id: u64, request: &WatchCreateRequest) -> WatchResponse {
+    /// Ends a watcher, and its rpc with it.
+    fn end(&mut self, watch_id: i64, (why, error): (Why, Option<Error>), compacted: i64) {
+        let Some(options) = self.options.remove(&watch_id) else { return };
+        options.end(watch_id, (why, error), (compacted, self.stream.revision()));
+    }
+
+    /// Ends all watchers, because the stream does.
+    fn end_all(&mut self, why: Why, error: Option<Error>) {
+        let revision = self.stream.revision();
+        for (watch_id, options) in self.options.drain() {
+            options.end(watch_id, (why, error), (0, revision));
+        }
+    }
+
+    /// Creates a watcher, which takes over the call; or refuses it, and returns the call.
+    fn create(
+        &mut self,
+        call: Call,
+        request: &WatchCreateRequest,
+    ) -> (WatchResponse, Option<Call>) {
+        let id = call.id();
         let wanted = watch::WatchRequest {
             id,
             watch_id: request.watch_id,
@@ -189,15 +247,27 @@ impl Session {
         };
         let (watch_id, revision) = match self.stream.create(&wanted) {
             Ok(created) => created,
-            Err(refusal) => return self.refuse(refusal),
+            Err(refusal) => {
+                let why = Why::of_refusal(refusal) as u8;
+                mark!(WatchCancel, id, watch_id = request.watch_id.cast_unsigned(), why = why);
+                return (self.refuse(refusal), Some(call));
+            }
         };
         let progress = request.progress_notify.then_some(true);
         if progress.is_some() && self.progress.is_none() {
             self.progress = Some(ticks(with_jitter(self.server.settings.progress_interval, id)));
         }
-        let options = Options { prev_kv: request.prev_kv, fragment: request.fragment, progress };
+        let response = WatchResponse { created: true, ..self.response(watch_id, revision) };
+        let options = Options {
+            call,
+            watcher: self.stream.number(watch_id),
+            bytes: response.encoded_len(),
+            prev_kv: request.prev_kv,
+            fragment: request.fragment,
+            progress,
+        };
         self.options.insert(watch_id, options);
-        WatchResponse { created: true, ..self.response(watch_id, revision) }
+        (response, None)
     }
 
     fn refuse(&self, refusal: Refusal) -> WatchResponse {
@@ -214,7 +284,7 @@ impl Session {
         if !self.stream.cancel(watch_id) {
             return None;
         }
-        self.options.remove(&watch_id);
+        self.end(watch_id, (Why::Client, None), 0);
         let revision = self.stream.revision();
         Some(WatchResponse { canceled: true, ..self.response(watch_id, revision) })
     }
@@ -228,7 +298,7 @@ impl Session {
         match notice.news {
             News::Events(events) => self.respond_events(watcher, watch_id, events).await,
             News::Compacted(compact_revision) => {
-                self.options.remove(&watch_id);
+                self.end(watch_id, (Why::Compacted, None), compact_revision);
                 let response = self.response(watch_id, 0);
                 self.outbox.push_back(WatchResponse {
                     canceled: true,
@@ -236,8 +306,34 @@ impl Session {
                     ..response
                 });
             }
-            News::Progress(revision) | News::StreamProgress(revision) => {
+            News::Progress(revision) => {
+                self.note_progress(Some(watch_id), revision);
                 self.outbox.push_back(self.response(watch_id, revision));
+            }
+            News::StreamProgress(revision) => {
+                self.note_progress(None, revision);
+                self.outbox.push_back(self.response(watch_id, revision));
+            }
+        }
+    }
+
+    /// Records the news that this watcher, or all of them, have everything up to a revision.
+    fn note_progress(&self, of: Option<i64>, revision: i64) {
+        let meant =
+            self.options.iter().filter(|(watch_id, _)| of.is_none_or(|of| of == **watch_id));
+        for (watch_id, options) in meant {
+            let whole_stream = of.is_none();
+            let id = options.call.id();
+            // A stream may have thousands of watchers.
+            if trace::kept(id) {
+                let watch_id = watch_id.cast_unsigned();
+                mark!(
+                    WatchProgress,
+                    id,
+                    watch_id = watch_id,
+                    revision = revision,
+                    whole_stream = whole_stream
+                );
             }
         }
     }
@@ -271,6 +367,9 @@ impl Session {
             self.rest = Some((watcher, watch_id, Events { id, revision, events: rest, path }));
         }
         let response = WatchResponse { events, ..self.response(watch_id, revision) };
+        if let Some(options) = self.options.get_mut(&watch_id) {
+            options.bytes += response.encoded_len();
+        }
         let max = self.server.settings.max_request_bytes + GRPC_OVERHEAD;
         if fragment {
             self.outbox.extend(fragments(response, max));
@@ -298,6 +397,43 @@ impl Session {
             raft_term: self.server.status.term(),
         };
         WatchResponse { header: Some(header), watch_id, ..WatchResponse::default() }
+    }
+}
+
+impl Options {
+    /// Records the end of the watcher, and ends its rpc.
+    fn end(
+        self,
+        watch_id: i64,
+        (why, error): (Why, Option<Error>),
+        (compacted, revision): (i64, i64),
+    ) {
+        let Options { call, watcher, bytes, .. } = self;
+        mark!(
+            WatchCancel,
+            call.id(),
+            watcher = watcher,
+            watch_id = watch_id.cast_unsigned(),
+            why = why as u8,
+            compacted = compacted
+        );
+        let end = error.map_or(Ok(()), Err);
+        let _ = call.finish(end, bytes, revision);
+    }
+}
+
+/// The client has gone, or the member ends the stream.
+impl Drop for Session {
+    fn drop(&mut self) {
+        for (watch_id, Options { call, watcher, .. }) in self.options.drain() {
+            mark!(
+                WatchCancel,
+                call.id(),
+                watcher = watcher,
+                watch_id = watch_id.cast_unsigned(),
+                why = Why::StreamEnded as u8
+            );
+        }
     }
 }
 

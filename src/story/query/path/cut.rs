@@ -19,14 +19,13 @@ impl Through {
             return path;
         }
         let mut pieces = Vec::new();
-        let mut now = self.from;
         for segment in path {
-            let end = now + i128::from(segment.ns);
+            let end = segment.until;
+            let now = end - i128::from(segment.ns);
             match waits_for_leader(recording, &segment) {
                 true => self.cut_one(recording, segment, (now, end), &mut pieces),
                 false => pieces.push(segment),
             }
-            now = end;
         }
         pieces
     }
@@ -52,9 +51,10 @@ impl Through {
                 _ if ns == 0 => (),
                 // One wait for a leader covers several steps that did not come.
                 Some(last) if is_same_wait(last, &piece) => {
-                    (last.ns, last.to) = (last.ns.saturating_add(ns), piece.to);
+                    last.ns = last.ns.saturating_add(ns);
+                    (last.until, last.to) = (time, piece.to);
                 }
-                _ => pieces.push(Segment { ns, ..piece }),
+                _ => pieces.push(Segment { ns, until: time, ..piece }),
             }
         };
         let place = |member_id: u64| {
