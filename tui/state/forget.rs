@@ -163,7 +163,8 @@ fn own_steps(recording: &Recording, stories: &Stories<'_>, cursor: Subject) -> V
     own
 }
 
-/// The stories of the list: requests, by their last event, the newest first; then those of the cluster.
+/// The stories of the list: requests, by their last event, the newest first; then those
+/// of the cluster.
 fn lives_of(recording: &Recording, stories: &Stories<'_>) -> Vec<Life> {
     let mut own: HashMap<u64, Vec<usize>> = HashMap::new();
     let (mut served, mut ended) = (HashSet::new(), HashSet::new());
