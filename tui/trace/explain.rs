@@ -10,7 +10,7 @@ use std::{
 use glass_etcd::{
     change, field, fields,
     story::{
-        Recording,
+        Event, Recording,
         order::Order,
         query::{
             Stories, Story,
@@ -117,11 +117,21 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
         let event = &recording.events[*at];
         let leader = words::member(field!(event, LeaseForward, leader), &recording.members);
         let took = words::millis(i128::from(event.took_ns));
-        let end = event.reason.map_or("answered", |reason| reason.text());
+        let end = answer(event);
         writeln!(out, "  a question to {leader} over HTTP, {took}: {end}")?;
     }
     let messages = words::count(graph.messages as u64, "message", "messages");
     writeln!(out, "  {messages} between members; their bytes are not recorded")
+}
+
+/// What came of a question to the leader. One with a reason was answered with it, or the reason says
+/// that no answer came; one that failed without a reason was cut off with its call.
+fn answer(question: &Event) -> String {
+    match (question.reason, words::failure(question)) {
+        (Some(reason), _) => reason.text().to_owned(),
+        (None, Some(failure)) => format!("no answer, as its call ended first: {failure}"),
+        (None, None) => "answered".to_owned(),
+    }
 }
 
 /// How many others shared something, of `number` in all.
@@ -354,7 +364,10 @@ fn gaps_json(recording: &Recording, story: &Story) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
-    use glass_etcd::story::recording;
+    use glass_etcd::{
+        story::recording,
+        trace::{Kind, Reason},
+    };
 
     use super::{super::gather::Silent, *};
 
@@ -382,6 +395,29 @@ mod tests {
     #[test]
     fn a_get_on_a_follower_is_explained() {
         insta::assert_snapshot!(explained(0x0ae2_a1fd_5979_a507));
+    }
+
+    #[test]
+    fn a_question_is_answered_only_if_it_neither_failed_nor_was_cut_off() {
+        let question = Event { kind: Kind::Span, ..Event::mark(0, Stage::LeaseForward, 1) };
+        let asked = |change: fn(&mut Event)| {
+            let mut question = question.clone();
+            change(&mut question);
+            answer(&question)
+        };
+        assert_eq!("answered", asked(|_| ()));
+        assert_eq!(
+            "no answer, as its call ended first: DeadlineExceeded",
+            asked(|question| question.result = 4)
+        );
+        assert_eq!(
+            "no answer, as its call ended first: Canceled",
+            asked(|question| question.result = 1)
+        );
+        assert_eq!(
+            "the peer gave no answer",
+            asked(|question| question.reason = Some(Reason::PeerSilent))
+        );
     }
 
     #[test]
