@@ -8,7 +8,7 @@ use std::{
 };
 
 use glass_etcd::{
-    change, field, fields,
+    field, fields,
     story::{
         Event, Recording,
         order::Order,
@@ -29,6 +29,7 @@ use glass_etcd::{
 use serde_json::{Value, json};
 
 mod stalls;
+mod stored;
 
 use super::{ahead, gather::Gathered, through, usual, words};
 
@@ -51,7 +52,7 @@ pub(super) fn sections(
     read(out, Side { recording, order, story }, &graph)?;
     if story.entry.is_some() {
         quorum(out, recording, order, &graph)?;
-        stored(out, recording, &graph)?;
+        stored::write(out, recording, story, &graph)?;
         heard(out, recording, &graph, story)?;
     }
     if let (Some(rpc), Some(path)) = (graph.rpc, &path) {
@@ -211,33 +212,6 @@ fn quorum(
             Verdict::Unknown => "came; the commit was not captured".to_owned(),
         };
         writeln!(out, "  {name}: {what} {verdict}")?;
-    }
-    Ok(())
-}
-
-/// gRPC codes of requests that were applied but changed nothing: invalid argument, not found,
-/// failed precondition, out of range.
-const APPLY_REFUSED: [u8; 4] = [3, 5, 9, 11];
-
-fn stored(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Result<()> {
-    writeln!(out, "\nstored")?;
-    let has_failed =
-        graph.rpc.is_some_and(|rpc| APPLY_REFUSED.contains(&recording.events[rpc].result));
-    if has_failed {
-        writeln!(out, "  no row of its own: apply refused it")?;
-    }
-    for stored in &graph.stored {
-        let name = words::name(stored.member, &recording.members);
-        let event = &recording.events[stored.event];
-        // Entries, not rows: one entry may write many rows, or none.
-        let [old, new] = change!(event, BackendCommit, index);
-        let entries = new.saturating_sub(old);
-        let shared = shared(entries, "entry", "entries");
-        let rows = words::count(stored.writes, "row", "rows");
-        writeln!(out, "  {name}: by a transaction of {rows}, {shared}")?;
-    }
-    if graph.stored.is_empty() {
-        writeln!(out, "  not captured")?;
     }
     Ok(())
 }
