@@ -36,6 +36,8 @@ struct Row {
     header: Option<(&'static str, &'static str)>,
     code: u32,
     reason: Option<Reason>,
+    /// Why steps of a call that succeeds fail.
+    within: Option<Reason>,
     /// Stages of the member that is asked which fail for this reason, beside `rpc`.
     failing: &'static str,
     /// Stages of the member that is asked, beside `rpc`.
@@ -86,6 +88,7 @@ fn row(what: &'static str, path: &'static str, body: &impl Message) -> Row {
         header: None,
         code: 0,
         reason: None,
+        within: None,
         failing: "",
         asked: &[],
         leader: &[],
@@ -96,6 +99,11 @@ fn row(what: &'static str, path: &'static str, body: &impl Message) -> Row {
 impl Row {
     fn fails(self, code: u32, reason: Reason, failing: &'static str) -> Row {
         Row { code, reason: Some(reason), failing, ..self }
+    }
+
+    /// The call succeeds, and these steps of it fail.
+    fn answers(self, reason: Reason, failing: &'static str) -> Row {
+        Row { within: Some(reason), failing, ..self }
     }
 
     /// The stages of the member that is asked.
@@ -252,9 +260,15 @@ fn of_leases() -> Vec<Row> {
             .others(of_all),
         row("a renewal", RENEW, &LeaseKeepAliveRequest { id: 9001 }).on(renews).leader(serves),
         // The answer's TTL of 0 says that there is none.
-        row("of no lease", RENEW, &LeaseKeepAliveRequest { id: 78 }).on(renews).leader(serves),
+        row("of no lease", RENEW, &LeaseKeepAliveRequest { id: 78 })
+            .answers(Reason::LeaseNotFound, "lease.renew")
+            .on(renews)
+            .leader(serves),
         row("about a lease", ASK, &ask(9001, true)).on(ASKED).leader(serves),
-        row("about no lease", ASK, &ask(78, false)).on(ASKED).leader(serves),
+        row("about no lease", ASK, &ask(78, false))
+            .answers(Reason::LeaseNotFound, "lease.remaining")
+            .on(ASKED)
+            .leader(serves),
         row("a list", "/etcdserverpb.Lease/LeaseLeases", &LeaseLeasesRequest {})
             .on(&[ROUND, "lease.list"]),
         row("of no lease", REVOKE, &LeaseRevokeRequest { id: 78 })
@@ -461,7 +475,9 @@ fn compare(
     }
     let failing = recording.events.iter().filter(|event| {
         let is_own = (event.id, event.member) == (end.id, end.member);
-        is_own && event.stage != Stage::Rpc && event.reason.is_some() && event.reason == row.reason
+        let wanted = row.within.or(row.reason);
+        let is_of_member = event.stage != Stage::Rpc && !BETWEEN.contains(&event.stage);
+        is_own && is_of_member && event.reason.is_some() && event.reason == wanted
     });
     let failing: BTreeSet<&str> = failing.map(|event| event.stage.name()).collect();
     if failing != row.failing.split_whitespace().collect() {

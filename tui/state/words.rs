@@ -167,10 +167,16 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
 /// Whether 0 means that the field is absent: all types of raft messages share one record format, of
 /// which each uses a part; a commit is either counted or learned; most fsyncs write neither term
 /// nor vote; most ranges ask for the newest revision and have no limit; and a wait of 0 was not
-/// measured, because nothing was handed over. A range that was refused has read nothing.
+/// measured, because nothing was handed over. A step that failed has none of its results.
 pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
+    if event.flags & FLAG_ERROR != 0 && is_of_success(event.stage, field) {
+        return true;
+    }
     match event.stage {
-        Stage::MvccRange if event.flags & FLAG_ERROR != 0 => true,
+        // No key space has revision 0: a failed call has none, and some calls have no header.
+        Stage::Rpc => field == "revision",
+        // A lease's keys are counted only if the client asks for them.
+        Stage::LeaseRemaining | Stage::LeaseServe => field == "keys",
         Stage::MvccRange => ["asked", "limit", "more"].contains(&field),
         Stage::TreeIndexGet => ["visited", "again"].contains(&field),
         Stage::BufferGet | Stage::TxnBranch => field == "again",
@@ -187,6 +193,20 @@ pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
         Stage::ReadIndexRound => ["answered", "woken", "before"].contains(&field),
         Stage::ElectionTimeout => field == "silent",
         _ => ["waited", "woken", "gathered"].contains(&field),
+    }
+}
+
+/// Whether the field is a result, which a step has only if it succeeds.
+fn is_of_success(stage: Stage, field: &str) -> bool {
+    match stage {
+        Stage::MvccRange => true,
+        Stage::MvccHash => field != "asked",
+        Stage::LeaseRemaining | Stage::LeaseServe => ["ttl", "granted"].contains(&field),
+        Stage::LeaseRenew | Stage::LeaseForward => field == "ttl",
+        Stage::LeaseRevoke => field == "keys",
+        Stage::SessionGrant => field == "lease",
+        Stage::LockWait => ["deleted", "by"].contains(&field),
+        _ => false,
     }
 }
 
@@ -442,6 +462,42 @@ mod tests {
         let text = KeyText { bytes: b"abc".to_vec(), length: 90 };
         assert_eq!(key(&text, 10), "abc…");
         assert_eq!(key(&text, 3), "ab…");
+    }
+
+    #[test]
+    fn a_result_that_a_failed_step_does_not_have_is_not_shown_as_zero() {
+        for (stage, failed, succeeded) in [
+            (Stage::MvccHash, "asked", "asked revision compacted rows"),
+            (Stage::LeaseRenew, "lease forwarded", "lease ttl forwarded"),
+            (Stage::LeaseForward, "lease leader", "lease leader ttl"),
+            (Stage::LeaseRevoke, "lease", "lease keys"),
+            (Stage::SessionGrant, "ttl request", "lease ttl request"),
+            (Stage::LockWait, "own before ahead", "own before ahead deleted by"),
+            (Stage::MvccRange, "", "revision keys bytes total"),
+        ] {
+            let step = Event { kind: Kind::Span, ..Event::mark(0, stage, 1) };
+            assert_eq!(succeeded, shown(&step), "{stage:?}");
+            assert_eq!(failed, shown(&Event { flags: FLAG_ERROR, ..step }), "{stage:?}");
+        }
+    }
+
+    #[test]
+    fn keys_that_nobody_asked_for_and_a_revision_that_is_not_there_are_not_shown_as_zero() {
+        for (stage, expected) in [
+            (Stage::LeaseRemaining, "lease ttl granted forwarded"),
+            (Stage::LeaseServe, "lease member renews ttl"),
+            (Stage::Rpc, "method bytes_in bytes_out code"),
+        ] {
+            let step = Event { kind: Kind::Span, ..Event::mark(0, stage, 1) };
+            assert_eq!(expected, shown(&step), "{stage:?}");
+        }
+    }
+
+    /// The names of the fields that are shown of a step whose numbers are all 0.
+    fn shown(step: &Event) -> String {
+        let shown = fields(step, &[]);
+        let names = shown.iter().filter_map(|field| field.split(' ').next());
+        names.collect::<Vec<_>>().join(" ")
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::{
 };
 
 use glass_etcd::{
-    change, field, fields,
+    field, fields,
     story::{
-        Recording,
+        Event, Recording,
         order::Order,
         query::{
             Stories, Story,
@@ -29,6 +29,7 @@ use glass_etcd::{
 use serde_json::{Value, json};
 
 mod stalls;
+mod stored;
 
 use super::{ahead, gather::Gathered, through, usual, words};
 
@@ -51,7 +52,7 @@ pub(super) fn sections(
     read(out, Side { recording, order, story }, &graph)?;
     if story.entry.is_some() {
         quorum(out, recording, order, &graph)?;
-        stored(out, recording, &graph)?;
+        stored::write(out, recording, story, &graph)?;
         heard(out, recording, &graph, story)?;
     }
     if let (Some(rpc), Some(path)) = (graph.rpc, &path) {
@@ -117,11 +118,21 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
         let event = &recording.events[*at];
         let leader = words::member(field!(event, LeaseForward, leader), &recording.members);
         let took = words::millis(i128::from(event.took_ns));
-        let end = event.reason.map_or("answered", |reason| reason.text());
+        let end = answer(event);
         writeln!(out, "  a question to {leader} over HTTP, {took}: {end}")?;
     }
     let messages = words::count(graph.messages as u64, "message", "messages");
     writeln!(out, "  {messages} between members; their bytes are not recorded")
+}
+
+/// What came of a question to the leader. One with a reason was answered with it, or the reason says
+/// that no answer came; one that failed without a reason was cut off with its call.
+fn answer(question: &Event) -> String {
+    match (question.reason, words::failure(question)) {
+        (Some(reason), _) => reason.text().to_owned(),
+        (None, Some(failure)) => format!("no answer, as its call ended first: {failure}"),
+        (None, None) => "answered".to_owned(),
+    }
 }
 
 /// How many others shared something, of `number` in all.
@@ -201,33 +212,6 @@ fn quorum(
             Verdict::Unknown => "came; the commit was not captured".to_owned(),
         };
         writeln!(out, "  {name}: {what} {verdict}")?;
-    }
-    Ok(())
-}
-
-/// gRPC codes of requests that were applied but changed nothing: invalid argument, not found,
-/// failed precondition, out of range.
-const APPLY_REFUSED: [u8; 4] = [3, 5, 9, 11];
-
-fn stored(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Result<()> {
-    writeln!(out, "\nstored")?;
-    let has_failed =
-        graph.rpc.is_some_and(|rpc| APPLY_REFUSED.contains(&recording.events[rpc].result));
-    if has_failed {
-        writeln!(out, "  no row of its own: apply refused it")?;
-    }
-    for stored in &graph.stored {
-        let name = words::name(stored.member, &recording.members);
-        let event = &recording.events[stored.event];
-        // Entries, not rows: one entry may write many rows, or none.
-        let [old, new] = change!(event, BackendCommit, index);
-        let entries = new.saturating_sub(old);
-        let shared = shared(entries, "entry", "entries");
-        let rows = words::count(stored.writes, "row", "rows");
-        writeln!(out, "  {name}: by a transaction of {rows}, {shared}")?;
-    }
-    if graph.stored.is_empty() {
-        writeln!(out, "  not captured")?;
     }
     Ok(())
 }
@@ -354,7 +338,10 @@ fn gaps_json(recording: &Recording, story: &Story) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
-    use glass_etcd::story::recording;
+    use glass_etcd::{
+        story::recording,
+        trace::{Kind, Reason},
+    };
 
     use super::{super::gather::Silent, *};
 
@@ -382,6 +369,29 @@ mod tests {
     #[test]
     fn a_get_on_a_follower_is_explained() {
         insta::assert_snapshot!(explained(0x0ae2_a1fd_5979_a507));
+    }
+
+    #[test]
+    fn a_question_is_answered_only_if_it_neither_failed_nor_was_cut_off() {
+        let question = Event { kind: Kind::Span, ..Event::mark(0, Stage::LeaseForward, 1) };
+        let asked = |change: fn(&mut Event)| {
+            let mut question = question.clone();
+            change(&mut question);
+            answer(&question)
+        };
+        assert_eq!("answered", asked(|_| ()));
+        assert_eq!(
+            "no answer, as its call ended first: DeadlineExceeded",
+            asked(|question| question.result = 4)
+        );
+        assert_eq!(
+            "no answer, as its call ended first: Canceled",
+            asked(|question| question.result = 1)
+        );
+        assert_eq!(
+            "the peer gave no answer",
+            asked(|question| question.reason = Some(Reason::PeerSilent))
+        );
     }
 
     #[test]

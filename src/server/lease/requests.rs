@@ -19,6 +19,7 @@ use crate::{
         wait_step::WaitStep,
     },
     set, stage,
+    trace::Reason,
 };
 
 /// The pause before the leader is asked again.
@@ -66,9 +67,14 @@ impl LeaseServer {
         let span = stage!(LeaseRenew, id, lease = lease_id, forwarded = is_forwarded);
         let mut step = WaitStep::begin(span);
         let view = self.ask_leader(id, Question::KeepAlive(lease)).await;
-        let ttl = step.end(view)?.map(|view| view.ttl);
-        set!(step.span, LeaseRenew, ttl = ttl.unwrap_or(0));
-        Ok(ttl)
+        let view = step.end(view)?;
+        match &view {
+            Some(view) => {
+                set!(step.span, LeaseRenew, ttl = view.ttl);
+            }
+            None => step.span.fail(Reason::LeaseNotFound),
+        }
+        Ok(view.map(|view| view.ttl))
     }
 
     /// Lease.LeaseTimeToLive: `None` if no lease has this id; and the bytes of the answer, which
@@ -90,9 +96,12 @@ impl LeaseServer {
         let mut step = WaitStep::begin(span);
         let view = self.ask_leader(id, Question::TimeToLive(lease, with_keys)).await;
         let view = step.end(view)?;
-        if let Some(View { ttl, granted, keys }) = &view {
-            let keys = keys.len();
-            set!(step.span, LeaseRemaining, ttl = *ttl, granted = *granted, keys = keys);
+        match &view {
+            Some(View { ttl, granted, keys }) => {
+                let keys = keys.len();
+                set!(step.span, LeaseRemaining, ttl = *ttl, granted = *granted, keys = keys);
+            }
+            None => step.span.fail(Reason::LeaseNotFound),
         }
         Ok((view, unsent))
     }
