@@ -17,7 +17,7 @@ use glass_etcd::{
             ahead::{Ahead, ahead as of_path},
             brief::brief,
             diff::{Consistency, Facts, Side},
-            graph::{Graph, Verdict},
+            graph::{GaveUp, Graph, Verdict},
             method_of,
             path::{Segment, critical_path},
             usual::{Usual, Usuals},
@@ -105,6 +105,9 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
     }
     if let Some(round) = graph.round {
         match round.reads {
+            _ if round.gave_up == Some(GaveUp::BeforeRound) => {
+                writeln!(out, "  a read round: none began before the call ended")?;
+            }
             Some(reads) => writeln!(out, "  a read round: {}", shared(reads, "read", "reads"))?,
             None => writeln!(out, "  a read round: the number of its reads was not captured")?,
         }
@@ -146,9 +149,13 @@ fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
     let members = &side.recording.members;
     writeln!(out, "\nread")?;
     let confirmed = graph.round.and_then(|round| round.confirmed.zip(round.acks));
+    let has_given_up = graph.round.is_some_and(|round| round.gave_up.is_some());
     match (consistency, confirmed) {
         (Consistency::Serializable, _) => {
             writeln!(out, "  serializable: no other member was asked")?;
+        }
+        (Consistency::Linearizable, _) if has_given_up => {
+            writeln!(out, "  linearizable: the call ended before a confirmation reached it")?;
         }
         (Consistency::Linearizable, Some((at, acks))) => {
             let leader = words::name(side.recording.events[at].member, members);

@@ -20,7 +20,7 @@ use crate::{
         order::Order,
         query::{Relation, Story, cluster::Cluster, through::Through},
     },
-    trace::{message, record::Kind, stage::Stage},
+    trace::{message, record::FLAG_CANCELLED, record::Kind, stage::Stage},
 };
 
 /// One fsync that put the entry on a member's disk.
@@ -75,6 +75,15 @@ pub struct Quorum {
     pub acks: Vec<Ack>,
 }
 
+/// When a read gave up waiting for its round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GaveUp {
+    /// Before the round began.
+    BeforeRound,
+    /// Before the round's answer came to it.
+    BeforeAnswer,
+}
+
 /// The round of ReadIndex that confirmed a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round {
@@ -92,6 +101,8 @@ pub struct Round {
     pub confirmed: Option<usize>,
     /// Number of members, including the leader, that had confirmed by then.
     pub acks: Option<u64>,
+    /// Set if the read failed, or was cancelled, while it waited.
+    pub gave_up: Option<GaveUp>,
 }
 
 /// A transaction that wrote the request to a member's file.
@@ -360,20 +371,41 @@ impl<'a> Steps<'a> {
             0 => event.map_or(id, |at| answered_attempt(self.event(at))),
             answered => answered,
         };
+        let first = attempts().next();
         // A question that is answered after the read has given up confirms nothing for it.
-        let until = if is_end(&wait) { self.rank(wait) } else { usize::MAX };
+        let own = self.event(wait);
+        let has_failed = own.result != 0 || own.flags & FLAG_CANCELLED != 0;
+        let until = if has_failed { self.rank(wait) } else { usize::MAX };
+        let gave_up = has_failed.then(|| self.gave_up(wait, of_round));
         let confirmed = self
             .all(Stage::ReadIndexConfirmed)
             .find(|at| self.event(*at).id == attempt && self.rank(*at) < until);
         Some(Round {
             id,
             attempt,
-            first: attempts().next(),
+            first,
             event,
             reads: event.map(|at| field!(self.event(at), ReadIndexRound, reads)),
             confirmed,
             acks: confirmed.map(|at| field!(self.event(at), ReadIndexConfirmed, acks)),
+            gave_up,
         })
+    }
+
+    /// When a read gave up whose wait ended with this step.
+    fn gave_up(&self, wait: usize, of_round: impl Fn(&usize) -> bool) -> GaveUp {
+        let begins = |at: usize| {
+            let event = self.event(at);
+            let took_ns = if event.kind == Kind::Begin { 0 } else { event.took_ns };
+            self.order.times[at] - i128::from(took_ns)
+        };
+        let rounds = self.list.iter().copied();
+        let rounds =
+            rounds.filter(|at| self.event(*at).stage == Stage::ReadIndexRound && of_round(at));
+        match rounds.map(begins).min() {
+            Some(began) if self.order.times[wait] < began => GaveUp::BeforeRound,
+            _ => GaveUp::BeforeAnswer,
+        }
     }
 
     /// The members that answered the leader's question first: as many as it had counted when it

@@ -168,3 +168,60 @@ fn a_hand_over_that_was_not_recorded_is_not_guessed() {
     assert_eq!(Vec::<(u8, Taker, u64)>::new(), taken);
     assert_eq!("start of raft.propose to raft.inbox", others[0]);
 }
+
+/// A get on the leader that two members answer: the second one's answer arrives first, and the
+/// raft thread takes them in this order. Its call ends after the confirmation, or before it.
+fn answered_by_two(taken: [u64; 2], is_in_time: bool) -> Recording {
+    const ROUND: u64 = 0x701;
+    let mut script = Script::new();
+    let rpc = script.begin(0, Stage::Rpc, OWN);
+    let wait = script.begin(0, Stage::ReadIndexWait, OWN);
+    if !is_in_time {
+        script.cancelled(wait, &[("round", ROUND)]);
+        script.cancelled(rpc, &[]);
+    }
+    let round = script.begin(0, Stage::ReadIndexRound, ROUND);
+    script.message((0, 1), message::HEARTBEAT, ROUND, &[]);
+    script.message((0, 2), message::HEARTBEAT, ROUND, &[]);
+    script.message((2, 0), message::HEARTBEAT_RESP, ROUND, &[]);
+    script.message((1, 0), message::HEARTBEAT_RESP, ROUND, &[]);
+    let inbox = |from| [("waited", 500), ("from", from)];
+    script.later(0).instant(0, Stage::RaftInbox, ROUND, &inbox(taken[0]));
+    script.instant(0, Stage::ReadIndexConfirmed, ROUND, &[("index", 4), ("acks", 2)]);
+    script.instant(0, Stage::RaftInbox, ROUND, &inbox(taken[1]));
+    script.end(round, &[("reads", 1), ("attempt", 1), ("index", 4)]);
+    if is_in_time {
+        script.end(wait, &[("round", ROUND)]);
+        script.step(0, Stage::ReadWaitApplied, OWN, &[]);
+        script.step(0, Stage::MvccRange, OWN, &[]);
+        script.end(rpc, &[("method", 1)]);
+    }
+    script.recording
+}
+
+impl Script {
+    /// Ends a step whose caller is gone.
+    fn cancelled(&mut self, begin: usize, fields: &[(&str, u64)]) {
+        let at = self.end(begin, fields);
+        self.recording.events[at].result = 1;
+    }
+}
+
+fn graph_of(recording: &Recording, id: u64) -> graph::Graph {
+    let order = Order::of(recording);
+    graph::Graph::of(recording, &order, &Story::of(recording, &order, id).unwrap())
+}
+
+/// Goal: nothing confirms a read that has given up. Method: the same round, which begins before the
+/// call is over and after it.
+#[test]
+fn a_round_that_is_confirmed_after_the_call_has_ended_confirms_nothing_for_it() {
+    let in_time = graph_of(&answered_by_two([2, 3], true), OWN);
+    let round = in_time.round.unwrap();
+    assert_eq!((Some(2), None), (round.acks, round.gave_up));
+    let late = graph_of(&answered_by_two([2, 3], false), OWN);
+    let round = late.round.unwrap();
+    assert_eq!((None, None), (round.confirmed, round.acks));
+    assert_eq!(Some(graph::GaveUp::BeforeRound), round.gave_up);
+    assert_eq!(Vec::<u64>::new(), late.confirmed_by);
+}
