@@ -148,7 +148,8 @@ pub struct Graph {
     pub round: Option<Round>,
     /// Ids of the other captured reads that shared the round.
     pub fellows: Vec<u64>,
-    /// The members, by raft's id, whose captured answers confirmed the round.
+    /// The members, by raft's id, whose captured answers confirmed the round; the last of them
+    /// completed its quorum.
     pub confirmed_by: Vec<u64>,
     /// The transactions that stored it.
     pub stored: Vec<Stored>,
@@ -409,16 +410,36 @@ impl<'a> Steps<'a> {
     }
 
     /// The members that answered the leader's question first: as many as it had counted when it
-    /// confirmed.
+    /// confirmed, in the order in which its raft thread took their answers.
     fn confirmed_by(&self, round: Round) -> Vec<u64> {
         let Some((confirmed, acks)) = round.confirmed.zip(round.acks) else { return Vec::new() };
         let others = usize::try_from(acks.saturating_sub(1)).unwrap_or(usize::MAX);
-        let answers = self.all(Stage::RaftReceive).filter(|at| {
+        let (leader, until) = (self.event(confirmed).member, self.rank(confirmed));
+        let is_answer = |at: &usize| {
             let event = self.event(*at);
-            (event.id, event.member) == (round.attempt, self.event(confirmed).member)
-                && field!(event, RaftReceive, type) == message::HEARTBEAT_RESP
-        });
-        answers.take(others).map(|at| field!(self.event(at), RaftReceive, peer)).collect()
+            (event.id, event.member) == (round.attempt, leader) && self.rank(*at) < until
+        };
+        let arrived: Vec<(usize, u64)> = (self.all(Stage::RaftReceive).filter(is_answer))
+            .map(|at| (at, fields!(self.event(at), RaftReceive: type, peer)))
+            .filter(|(_, [kind, _])| *kind == message::HEARTBEAT_RESP)
+            .map(|(at, [_, peer])| (self.rank(at), peer))
+            .collect();
+        // A follower's question has the id of its answer, and was taken before that came.
+        let mut taken = Vec::new();
+        for at in self.all(Stage::RaftInbox).filter(is_answer) {
+            let from = field!(self.event(at), RaftInbox, from);
+            let has_arrived =
+                arrived.iter().any(|(rank, peer)| *peer == from && *rank < self.rank(at));
+            if has_arrived && !taken.contains(&from) {
+                taken.push(from);
+            }
+        }
+        // Members of earlier versions did not record what their raft thread took.
+        if taken.is_empty() {
+            taken = arrived.into_iter().map(|(_, peer)| peer).collect();
+        }
+        taken.truncate(others);
+        taken
     }
 
     fn stored(&self) -> Vec<Stored> {

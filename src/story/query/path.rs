@@ -504,17 +504,8 @@ impl Chain<'_> {
             self.message(steps.message(serving, leader, asks));
             self.perhaps_inbox(leader, id, steps.member_id(serving));
         }
-        let rank = steps.rank(confirmed);
-        // The round ends with the last answer before it was confirmed.
-        let last = steps
-            .all(Stage::RaftReceive)
-            .filter(|at| {
-                steps.event(*at).member == leader
-                    && of_round(*at, message::HEARTBEAT_RESP)
-                    && steps.rank(*at) < rank
-            })
-            .last();
-        match last.and_then(|at| steps.place(field!(steps.event(at), RaftReceive, peer))) {
+        // The round ends with the last answer that the leader took before it confirmed.
+        match graph.confirmed_by.last().and_then(|by| steps.place(*by)) {
             Some(by) => {
                 self.message(steps.message(leader, by, |at| of_round(at, message::HEARTBEAT)));
                 self.perhaps_inbox(by, id, steps.member_id(leader));

@@ -212,6 +212,22 @@ fn graph_of(recording: &Recording, id: u64) -> graph::Graph {
     graph::Graph::of(recording, &order, &Story::of(recording, &order, id).unwrap())
 }
 
+/// Goal: path and causes name the same member: the one whose answer the raft thread took before it
+/// confirmed, though the other's had arrived as well.
+#[test]
+fn the_answer_that_was_taken_last_before_the_confirmation_completed_the_round() {
+    for taken in [[2, 3], [3, 2]] {
+        let recording = answered_by_two(taken, true);
+        let order = Order::of(&recording);
+        let story = Story::of(&recording, &order, OWN).unwrap();
+        let graph = graph::Graph::of(&recording, &order, &story);
+        assert_eq!(taken[..1], graph.confirmed_by[..]);
+        let path = critical_path(&recording, &order, &story, &graph).unwrap();
+        let asked = path.iter().find(|piece| piece.wait == Wait::Network).unwrap();
+        assert_eq!(taken[0], u64::from(asked.member) + 1);
+    }
+}
+
 /// Goal: nothing confirms a read that has given up. Method: the same round, which begins before the
 /// call is over and after it.
 #[test]
