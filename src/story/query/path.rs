@@ -526,6 +526,9 @@ impl Chain<'_> {
     /// A read that finds no room for its answer is repeated once there is room.
     fn read(&mut self, serving: u8) {
         self.wait(serving);
+        if !self.reads_rows(serving) {
+            return self.look_up(serving);
+        }
         let begins =
             [Stage::MvccRange, Stage::TreeIndexGet].map(|it| self.steps.start(it, serving));
         // A transaction plans all of its ranges, and then reads them.
