@@ -285,6 +285,14 @@ fn a_read_whose_round_began_late_for_another_reason_names_no_round() {
     assert_eq!(Stage::ReadIndexRound, recording.events[end].stage);
     recording.events.retain(|event| event.id != 0x501);
     assert_eq!(Vec::<Ahead>::new(), ahead_of(&recording, OWN), "there was none");
+    // The end of an earlier round is missing: its own record says that it was none before this one.
+    let (mut recording, end) = behind_a_round(0);
+    recording.events.remove(end);
+    assert_eq!(Vec::<Ahead>::new(), ahead_of(&recording, OWN), "it was over");
+    let (mut recording, end) = behind_a_round(0x501);
+    recording.events.remove(end);
+    let begun = &ahead_of(&recording, OWN)[0].behind[0];
+    assert_eq!(Kind::Begin, recording.events[begun.event].kind, "it was in progress");
 }
 
 /// A read that waits for one of two permits, which two others hold; the second is still at work.
