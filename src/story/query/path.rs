@@ -90,7 +90,7 @@ pub fn critical_path(
     chain.whole(Stage::SessionGrant, serving);
     if is_proposed || story.entry.is_some() {
         chain.write(serving, story, graph);
-        chain.wait(serving);
+        chain.after_apply(serving, graph);
     } else if steps.start(Stage::LeaseForward, serving).is_some() {
         chain.forward(graph);
     } else if steps.start(Stage::ReadIndexWait, serving).is_some() {
@@ -223,8 +223,10 @@ impl Chain<'_> {
         let (from, to) = (self.steps.event(self.from.at()), self.steps.event(edge.at()));
         let is_one_clock = (from.member, from.boot) == (to.member, to.boot);
         // The request gave up: this is the end of the whole, or of a wait that ends with it.
-        let is_giving_up =
-            matches!(to.stage, Stage::Rpc | Stage::RaftPropose | Stage::ReadIndexWait);
+        let is_giving_up = matches!(
+            to.stage,
+            Stage::Rpc | Stage::RaftPropose | Stage::ReadIndexWait | Stage::LockWait
+        );
         let gave_up_first =
             self.gave_up && (self.is_broken && is_giving_up || self.end < raw && !is_giving_up);
         self.segments.push(Segment {

@@ -241,3 +241,82 @@ fn a_round_that_is_confirmed_after_the_call_has_ended_confirms_nothing_for_it() 
     assert_eq!(Some(graph::GaveUp::BeforeRound), round.gave_up);
     assert_eq!(Vec::<u64>::new(), late.confirmed_by);
 }
+
+/// A put on a member alone, whose entry is applied.
+fn applied_alone(script: &mut Script) -> usize {
+    script.recording.members.truncate(1);
+    let rpc = script.begin(0, Stage::Rpc, OWN);
+    let propose = script.begin(0, Stage::RaftPropose, OWN);
+    let entry = [("term", 3), ("index", 1)];
+    script.instant(0, Stage::RaftEntry, OWN, &entry);
+    script.disk(0, 1, 1);
+    let commit = [("commit.old", 0), ("commit.new", 1), ("completed_by", 1)];
+    script.instant(0, Stage::RaftCommit, 0, &commit);
+    script.step(0, Stage::ApplyEntry, OWN, &entry);
+    script.end(propose, &[("leader", 1)]);
+    rpc
+}
+
+/// The pieces after the proposal, with their lengths in whole microseconds.
+fn after_the_proposal(recording: &Recording) -> Vec<(String, u64)> {
+    let order = Order::of(recording);
+    let story = Story::of(recording, &order, OWN).unwrap();
+    let graph = graph::Graph::of(recording, &order, &story);
+    let path = critical_path(recording, &order, &story, &graph).unwrap();
+    let is_ended = |piece: &path::Segment| {
+        let to = &recording.events[piece.to];
+        (to.stage, piece.wait) == (Stage::RaftPropose, piece.wait) && to.kind == Kind::Span
+    };
+    let from = path.iter().rposition(is_ended).unwrap() + 1;
+    path[from..].iter().map(|piece| (piece.wait.to_string(), piece.ns / 1000)).collect()
+}
+
+/// Goal: a transaction that reads after it has written names the read, and the wait for its thread.
+#[test]
+fn what_a_write_reads_for_its_answer_is_on_its_path() {
+    let mut script = Script::new();
+    let rpc = applied_alone(&mut script);
+    script.now_ns += 12_000;
+    let thread = script.begin(0, Stage::ReadThread, OWN);
+    let range = script.begin(0, Stage::MvccRange, OWN);
+    script.now_ns += 30_000;
+    script.end(range, &[]);
+    script.end(thread, &[("waited", 12_000)]);
+    script.end(rpc, &[]);
+    let path = after_the_proposal(&script.recording);
+    let names: Vec<&str> = path.iter().map(|(name, _)| &name[..]).collect();
+    let expected = [
+        "end of raft.propose to hand-over to a blocking thread",
+        "hand-over to a blocking thread",
+        "start of read.thread to start of mvcc.range",
+        "mvcc.range",
+        "end of mvcc.range to end of read.thread",
+        "end of read.thread to end of rpc",
+    ];
+    assert_eq!(expected, names[..]);
+    assert_eq!((12, 31), (path[1].1, path[3].1));
+}
+
+/// Goal: a call that is cancelled while it waits for the lock has waited for the lock. Method: its
+/// wait ends within its time, and a moment after it.
+#[test]
+fn a_call_that_ends_while_it_waits_for_the_lock_has_waited_for_the_lock() {
+    for is_cancelled in [false, true] {
+        let mut script = Script::new();
+        let rpc = applied_alone(&mut script);
+        let wait = script.begin(0, Stage::LockWait, OWN);
+        script.now_ns += 30_000;
+        if is_cancelled {
+            script.cancelled(rpc, &[]);
+            script.cancelled(wait, &[]);
+        } else {
+            script.end(wait, &[]);
+            script.step(0, Stage::MvccRange, OWN, &[]);
+            script.end(rpc, &[]);
+        }
+        let path = after_the_proposal(&script.recording);
+        assert_eq!(("lock.wait", 31), (&path[1].0[..], path[1].1), "{path:?}");
+        let has_read = path.iter().any(|(name, _)| name == "mvcc.range");
+        assert_eq!(!is_cancelled, has_read, "{path:?}");
+    }
+}
