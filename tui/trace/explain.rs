@@ -391,6 +391,27 @@ mod tests {
         insta::assert_snapshot!(explained(0x0ae2_a1fd_5979_a507));
     }
 
+    /// Goal: nothing is told as confirmed to a call that ended first. Method: the same get, whose
+    /// wait for the round was cancelled.
+    #[test]
+    fn a_get_that_ended_before_its_confirmation_is_not_explained_as_confirmed() {
+        let mut recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
+        let get = 0x0ae2_a1fd_5979_a507;
+        let waits = |stage| matches!(stage, Stage::ReadIndexWait | Stage::Rpc);
+        for event in &mut recording.events {
+            if event.id == get && waits(event.stage) {
+                event.result = 1;
+            }
+        }
+        let order = Order::of(&recording);
+        let story = Story::of(&recording, &order, get).unwrap();
+        let mut out = Vec::new();
+        sections(&mut out, &recording, &order, &story).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let said = "linearizable: the call ended before a confirmation reached it";
+        assert!(text.contains(said) && !text.contains("leads, as"), "{text}");
+    }
+
     #[test]
     fn json_lists_missing_steps_in_a_line_that_readers_of_recordings_skip() {
         let mut recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
