@@ -17,7 +17,7 @@ use glass_etcd::{
             ahead::{Ahead, ahead as of_path},
             brief::brief,
             diff::{Consistency, Facts, Side},
-            graph::{Graph, Verdict},
+            graph::{GaveUp, Graph, Verdict},
             method_of,
             path::{Segment, critical_path},
             usual::{Usual, Usuals},
@@ -106,6 +106,9 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
     }
     if let Some(round) = graph.round {
         match round.reads {
+            _ if round.gave_up == Some(GaveUp::BeforeRound) => {
+                writeln!(out, "  a read round: none began before the call ended")?;
+            }
             Some(reads) => writeln!(out, "  a read round: {}", shared(reads, "read", "reads"))?,
             None => writeln!(out, "  a read round: the number of its reads was not captured")?,
         }
@@ -157,9 +160,13 @@ fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
     let members = &side.recording.members;
     writeln!(out, "\nread")?;
     let confirmed = graph.round.and_then(|round| round.confirmed.zip(round.acks));
+    let has_given_up = graph.round.is_some_and(|round| round.gave_up.is_some());
     match (consistency, confirmed) {
         (Consistency::Serializable, _) => {
             writeln!(out, "  serializable: no other member was asked")?;
+        }
+        (Consistency::Linearizable, _) if has_given_up => {
+            writeln!(out, "  linearizable: the call ended before a confirmation reached it")?;
         }
         (Consistency::Linearizable, Some((at, acks))) => {
             let leader = words::name(side.recording.events[at].member, members);
@@ -369,6 +376,27 @@ mod tests {
     #[test]
     fn a_get_on_a_follower_is_explained() {
         insta::assert_snapshot!(explained(0x0ae2_a1fd_5979_a507));
+    }
+
+    /// Goal: nothing is told as confirmed to a call that ended first. Method: the same get, whose
+    /// wait for the round was cancelled.
+    #[test]
+    fn a_get_that_ended_before_its_confirmation_is_not_explained_as_confirmed() {
+        let mut recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
+        let get = 0x0ae2_a1fd_5979_a507;
+        let waits = |stage| matches!(stage, Stage::ReadIndexWait | Stage::Rpc);
+        for event in &mut recording.events {
+            if event.id == get && waits(event.stage) {
+                event.result = 1;
+            }
+        }
+        let order = Order::of(&recording);
+        let story = Story::of(&recording, &order, get).unwrap();
+        let mut out = Vec::new();
+        sections(&mut out, &recording, &order, &story).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let said = "linearizable: the call ended before a confirmation reached it";
+        assert!(text.contains(said) && !text.contains("leads, as"), "{text}");
     }
 
     #[test]

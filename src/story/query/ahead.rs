@@ -142,7 +142,7 @@ impl Queue<'_, '_> {
         if segment.ns < SHORT_NS {
             return None;
         }
-        let resource = resource(segment.wait)?;
+        let resource = resource(segment.wait).or_else(|| self.given_up(segment))?;
         let time = Time { from: segment.until - i128::from(segment.ns), to: segment.until };
         let waiting = self.stories.event(segment.to);
         let (mut behind, is_unknown) = match resource {
@@ -165,6 +165,13 @@ impl Queue<'_, '_> {
             behind,
             is_unknown,
         })
+    }
+
+    /// What a request has given up waiting for: a read, for the round that began too late for it.
+    fn given_up(&self, segment: &Segment) -> Option<Resource> {
+        let [from, to] = [segment.from, segment.to].map(|at| self.stories.event(at).stage);
+        let is_round = (from, to) == (Stage::ReadIndexWait, Stage::ReadIndexRound);
+        (segment.wait == Wait::NotInTime && is_round).then_some(Resource::Round)
     }
 
     fn time_of(&self, at: usize) -> Time {

@@ -20,7 +20,7 @@ use crate::{
         order::Order,
         query::{Relation, Story, cluster::Cluster, through::Through},
     },
-    trace::{message, record::Kind, stage::Stage},
+    trace::{message, record::FLAG_CANCELLED, record::Kind, stage::Stage},
 };
 
 /// One fsync that put the entry on a member's disk.
@@ -75,6 +75,15 @@ pub struct Quorum {
     pub acks: Vec<Ack>,
 }
 
+/// When a read gave up waiting for its round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GaveUp {
+    /// Before the round began.
+    BeforeRound,
+    /// Before the round's answer came to it.
+    BeforeAnswer,
+}
+
 /// The round of ReadIndex that confirmed a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round {
@@ -92,6 +101,8 @@ pub struct Round {
     pub confirmed: Option<usize>,
     /// Number of members, including the leader, that had confirmed by then.
     pub acks: Option<u64>,
+    /// Set if the read failed, or was cancelled, while it waited.
+    pub gave_up: Option<GaveUp>,
 }
 
 /// A transaction that wrote the request to a member's file.
@@ -137,7 +148,8 @@ pub struct Graph {
     pub round: Option<Round>,
     /// Ids of the other captured reads that shared the round.
     pub fellows: Vec<u64>,
-    /// The members, by raft's id, whose captured answers confirmed the round.
+    /// The members, by raft's id, whose captured answers confirmed the round; the last of them
+    /// completed its quorum.
     pub confirmed_by: Vec<u64>,
     /// The transactions that stored it.
     pub stored: Vec<Stored>,
@@ -360,33 +372,74 @@ impl<'a> Steps<'a> {
             0 => event.map_or(id, |at| answered_attempt(self.event(at))),
             answered => answered,
         };
+        let first = attempts().next();
         // A question that is answered after the read has given up confirms nothing for it.
-        let until = if is_end(&wait) { self.rank(wait) } else { usize::MAX };
+        let own = self.event(wait);
+        let has_failed = own.result != 0 || own.flags & FLAG_CANCELLED != 0;
+        let until = if has_failed { self.rank(wait) } else { usize::MAX };
+        let gave_up = has_failed.then(|| self.gave_up(wait, of_round));
         let confirmed = self
             .all(Stage::ReadIndexConfirmed)
             .find(|at| self.event(*at).id == attempt && self.rank(*at) < until);
         Some(Round {
             id,
             attempt,
-            first: attempts().next(),
+            first,
             event,
             reads: event.map(|at| field!(self.event(at), ReadIndexRound, reads)),
             confirmed,
             acks: confirmed.map(|at| field!(self.event(at), ReadIndexConfirmed, acks)),
+            gave_up,
         })
     }
 
+    /// When a read gave up whose wait ended with this step.
+    fn gave_up(&self, wait: usize, of_round: impl Fn(&usize) -> bool) -> GaveUp {
+        let begins = |at: usize| {
+            let event = self.event(at);
+            let took_ns = if event.kind == Kind::Begin { 0 } else { event.took_ns };
+            self.order.times[at] - i128::from(took_ns)
+        };
+        let rounds = self.list.iter().copied();
+        let rounds =
+            rounds.filter(|at| self.event(*at).stage == Stage::ReadIndexRound && of_round(at));
+        match rounds.map(begins).min() {
+            Some(began) if self.order.times[wait] < began => GaveUp::BeforeRound,
+            _ => GaveUp::BeforeAnswer,
+        }
+    }
+
     /// The members that answered the leader's question first: as many as it had counted when it
-    /// confirmed.
+    /// confirmed, in the order in which its raft thread took their answers.
     fn confirmed_by(&self, round: Round) -> Vec<u64> {
         let Some((confirmed, acks)) = round.confirmed.zip(round.acks) else { return Vec::new() };
         let others = usize::try_from(acks.saturating_sub(1)).unwrap_or(usize::MAX);
-        let answers = self.all(Stage::RaftReceive).filter(|at| {
+        let (leader, until) = (self.event(confirmed).member, self.rank(confirmed));
+        let is_answer = |at: &usize| {
             let event = self.event(*at);
-            (event.id, event.member) == (round.attempt, self.event(confirmed).member)
-                && field!(event, RaftReceive, type) == message::HEARTBEAT_RESP
-        });
-        answers.take(others).map(|at| field!(self.event(at), RaftReceive, peer)).collect()
+            (event.id, event.member) == (round.attempt, leader) && self.rank(*at) < until
+        };
+        let arrived: Vec<(usize, u64)> = (self.all(Stage::RaftReceive).filter(is_answer))
+            .map(|at| (at, fields!(self.event(at), RaftReceive: type, peer)))
+            .filter(|(_, [kind, _])| *kind == message::HEARTBEAT_RESP)
+            .map(|(at, [_, peer])| (self.rank(at), peer))
+            .collect();
+        // A follower's question has the id of its answer, and was taken before that came.
+        let mut taken = Vec::new();
+        for at in self.all(Stage::RaftInbox).filter(is_answer) {
+            let from = field!(self.event(at), RaftInbox, from);
+            let has_arrived =
+                arrived.iter().any(|(rank, peer)| *peer == from && *rank < self.rank(at));
+            if has_arrived && !taken.contains(&from) {
+                taken.push(from);
+            }
+        }
+        // Members of earlier versions did not record what their raft thread took.
+        if taken.is_empty() {
+            taken = arrived.into_iter().map(|(_, peer)| peer).collect();
+        }
+        taken.truncate(others);
+        taken
     }
 
     fn stored(&self) -> Vec<Stored> {

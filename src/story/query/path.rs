@@ -90,7 +90,7 @@ pub fn critical_path(
     chain.whole(Stage::SessionGrant, serving);
     if is_proposed || story.entry.is_some() {
         chain.write(serving, story, graph);
-        chain.wait(serving);
+        chain.after_apply(serving, graph);
     } else if steps.start(Stage::LeaseForward, serving).is_some() {
         chain.forward(graph);
     } else if steps.start(Stage::ReadIndexWait, serving).is_some() {
@@ -223,8 +223,10 @@ impl Chain<'_> {
         let (from, to) = (self.steps.event(self.from.at()), self.steps.event(edge.at()));
         let is_one_clock = (from.member, from.boot) == (to.member, to.boot);
         // The request gave up: this is the end of the whole, or of a wait that ends with it.
-        let is_giving_up =
-            matches!(to.stage, Stage::Rpc | Stage::RaftPropose | Stage::ReadIndexWait);
+        let is_giving_up = matches!(
+            to.stage,
+            Stage::Rpc | Stage::RaftPropose | Stage::ReadIndexWait | Stage::LockWait
+        );
         let gave_up_first =
             self.gave_up && (self.is_broken && is_giving_up || self.end < raw && !is_giving_up);
         self.segments.push(Segment {
@@ -504,17 +506,8 @@ impl Chain<'_> {
             self.message(steps.message(serving, leader, asks));
             self.perhaps_inbox(leader, id, steps.member_id(serving));
         }
-        let rank = steps.rank(confirmed);
-        // The round ends with the last answer before it was confirmed.
-        let last = steps
-            .all(Stage::RaftReceive)
-            .filter(|at| {
-                steps.event(*at).member == leader
-                    && of_round(*at, message::HEARTBEAT_RESP)
-                    && steps.rank(*at) < rank
-            })
-            .last();
-        match last.and_then(|at| steps.place(field!(steps.event(at), RaftReceive, peer))) {
+        // The round ends with the last answer that the leader took before it confirmed.
+        match graph.confirmed_by.last().and_then(|by| steps.place(*by)) {
             Some(by) => {
                 self.message(steps.message(leader, by, |at| of_round(at, message::HEARTBEAT)));
                 self.perhaps_inbox(by, id, steps.member_id(leader));
@@ -535,6 +528,9 @@ impl Chain<'_> {
     /// A read that finds no room for its answer is repeated once there is room.
     fn read(&mut self, serving: u8) {
         self.wait(serving);
+        if !self.reads_rows(serving) {
+            return self.look_up(serving);
+        }
         let begins =
             [Stage::MvccRange, Stage::TreeIndexGet].map(|it| self.steps.start(it, serving));
         // A transaction plans all of its ranges, and then reads them.

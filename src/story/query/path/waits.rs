@@ -1,17 +1,112 @@
 //! The parts of a path in which a call waits for what is not its own entry or read.
 
-use super::Chain;
-use crate::trace::stage::Stage;
+use super::{Chain, Edge};
+use crate::{
+    story::query::{graph::Graph, method_of},
+    trace::{record::Kind, stage::Stage},
+};
+
+/// What a write may do once its entry is applied.
+const STEPS_AFTER: [Stage; 7] = [
+    Stage::LockWait,
+    Stage::CompactWait,
+    Stage::AnswerRoom,
+    Stage::ReadQueue,
+    Stage::ReadIndexWait,
+    Stage::ReadThread,
+    Stage::MvccRange,
+];
+
+/// gRPC codes of calls that ended before their work did: canceled, deadline exceeded.
+const ENDED_EARLY: [u8; 2] = [1, 4];
 
 impl Chain<'_> {
-    /// The waits that follow a call's own entry, or precede its read: for the lock, for the end of
-    /// the compaction, for room for the answer, for other long reads.
+    /// The waits that precede a call's read: for the lock, for the end of the compaction, for room
+    /// for the answer, for other long reads.
     pub(super) fn wait(&mut self, serving: u8) {
         for stage in [Stage::LockWait, Stage::CompactWait, Stage::AnswerRoom, Stage::ReadQueue] {
             if let Some(end) = self.last_end(stage, serving) {
                 self.until(self.steps.start(stage, serving));
                 self.until(Some(end));
             }
+        }
+    }
+
+    /// What a write does once its entry is applied, in the order of time: it waits for the lock, or
+    /// for the end of the compaction; it reads what its answer is to have, by another round if it
+    /// has waited long.
+    pub(super) fn after_apply(&mut self, serving: u8, graph: &Graph) {
+        if self.is_broken {
+            return self.wait(serving);
+        }
+        let mut steps: Vec<usize> = STEPS_AFTER
+            .into_iter()
+            .flat_map(|stage| self.steps.all(stage))
+            .filter(|at| self.is_after(*at, serving))
+            .collect();
+        steps.sort_by_key(|at| self.time(Edge::Start(*at)));
+        // The thread for long reads, with the ranges that it reads.
+        let mut thread: Option<usize> = None;
+        for at in steps {
+            let start = self.time(Edge::Start(at));
+            if let Some(over) = thread.take_if(|over| self.time(Edge::End(*over)) <= start) {
+                self.until(Some(Edge::End(over)));
+            }
+            match self.steps.event(at).stage {
+                Stage::ReadThread => {
+                    self.step(Some(at));
+                    thread = Some(at);
+                }
+                Stage::ReadIndexWait => self.ask(serving, graph),
+                _ => {
+                    if self.now <= start {
+                        self.until(Some(Edge::Start(at)));
+                    }
+                    self.until(Some(Edge::End(at)));
+                }
+            }
+        }
+        if let Some(over) = thread {
+            self.until(Some(Edge::End(over)));
+        }
+    }
+
+    /// Whether a step of the member lies between where the chain stands and the end of the whole.
+    /// A call whose client is gone ends its wait for the lock a moment after itself.
+    fn is_after(&self, at: usize, serving: u8) -> bool {
+        let event = self.steps.event(at);
+        let (start, end) = (self.time(Edge::Start(at)), self.time(Edge::End(at)));
+        let is_cut = event.stage == Stage::LockWait && self.gave_up && start < self.end;
+        (event.member, event.kind) == (serving, Kind::Span)
+            && self.now <= start
+            && (end <= self.end || is_cut)
+    }
+
+    /// Whether this call reads rows, so that a story without them is incomplete. Many calls ask for
+    /// a round and look at leases or members; and one that is refused reads nothing.
+    pub(super) fn reads_rows(&self, serving: u8) -> bool {
+        let known = [Stage::MvccRange, Stage::TreeIndexGet, Stage::ReadThread];
+        if known.into_iter().any(|stage| self.steps.start(stage, serving).is_some()) {
+            return true;
+        }
+        let Some(rpc) = self.steps.first(Stage::Rpc, serving) else { return true };
+        let rpc = self.steps.event(rpc);
+        let is_range = matches!(method_of(rpc), "KV/Range" | "KV/RangeStream");
+        is_range && rpc.result == 0 || ENDED_EARLY.contains(&rpc.result)
+    }
+
+    /// Advances to the end of the step that looked at leases or members.
+    pub(super) fn look_up(&mut self, serving: u8) {
+        let stages =
+            [Stage::LeaseRemaining, Stage::LeaseRenew, Stage::LeaseList, Stage::MembersList];
+        for stage in stages {
+            let Some(end) = self.last_end(stage, serving) else { continue };
+            // Some of them contain the round.
+            let start = Edge::Start(end.at());
+            if !self.is_broken && self.now <= self.time(start) {
+                self.until(Some(start));
+            }
+            self.perhaps_until(Some(end));
         }
     }
 }

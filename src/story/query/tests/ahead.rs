@@ -285,6 +285,37 @@ fn a_read_whose_round_began_late_for_another_reason_names_no_round() {
     assert_eq!(Stage::ReadIndexRound, recording.events[end].stage);
     recording.events.retain(|event| event.id != 0x501);
     assert_eq!(Vec::<Ahead>::new(), ahead_of(&recording, OWN), "there was none");
+    // The end of an earlier round is missing: its own record says that it was none before this one.
+    let (mut recording, end) = behind_a_round(0);
+    recording.events.remove(end);
+    assert_eq!(Vec::<Ahead>::new(), ahead_of(&recording, OWN), "it was over");
+    let (mut recording, end) = behind_a_round(0x501);
+    recording.events.remove(end);
+    let begun = &ahead_of(&recording, OWN)[0].behind[0];
+    assert_eq!(Kind::Begin, recording.events[begun.event].kind, "it was in progress");
+}
+
+/// Goal: a read that gave up before its own round began names the round that was in progress.
+#[test]
+fn a_read_that_gave_up_before_its_round_names_the_one_before() {
+    let (mut recording, end) = behind_a_round(0x501);
+    // The call ends 10 µs before the end of the round that it stands behind.
+    let over_ns = recording.events[end].at_ns + recording.events[end].took_ns - 10_000;
+    let clock = recording.events[end].clock_end - 1;
+    for event in &mut recording.events {
+        let is_end = event.kind == Kind::Span;
+        if is_end && event.id == OWN && event.stage != Stage::MvccRange {
+            (event.result, event.took_ns) = (1, over_ns - event.at_ns);
+            event.clock_end = clock;
+        }
+    }
+    recording.events.retain(|event| event.stage != Stage::MvccRange);
+    let [found] = &ahead_of(&recording, OWN)[..] else {
+        panic!("{:#?}", ahead_of(&recording, OWN))
+    };
+    assert_eq!((Wait::NotInTime, Resource::Round), (found.wait, found.resource));
+    assert_eq!([end], found.behind.iter().map(|one| one.event).collect::<Vec<_>>()[..]);
+    assert!(SLOW_NS - 20_000 <= found.ns && found.ns == found.behind[0].overlap_ns, "{found:#?}");
 }
 
 /// A read that waits for one of two permits, which two others hold; the second is still at work.

@@ -6,6 +6,7 @@ use crate::story::query::{
     path::{Segment, Wait, critical_path},
     slow::{Causes, Window},
 };
+use crate::trace::METHODS;
 
 const ID: u64 = 7;
 const MS: u64 = 1_000_000;
@@ -146,4 +147,50 @@ fn why_slow_ranks_the_wait_before_the_rpc_and_its_reason() {
     assert_eq!((Wait::Step(Stage::ProcessStalled), 80), first[0]);
     assert_eq!((Wait::Step(Stage::SocketQueue), 18), first[1]);
     assert_eq!(115 * MS, causes.total_ns);
+}
+
+/// A request to the leader, a member alone, that asks for a round, and then does this.
+fn after_a_round(method: &str, result: u8, step: Option<Stage>) -> Vec<(String, u64)> {
+    let Script { mut recording, .. } = Script::new();
+    recording.members.truncate(1);
+    let mut served = Served { recording };
+    served.step(Stage::ReadIndexRound, 9, (13, 14), [2, 4]);
+    served.step(Stage::ReadIndexWait, ID, (12, 15), [1, 5]);
+    served.recording.events[1].set(Stage::ReadIndexWait.slot("round"), 9);
+    served.step(Stage::ReadWaitApplied, ID, (16, 17), [5, 6]);
+    if let Some(stage) = step {
+        served.step(stage, ID, (18, 19), [7, 9]);
+    }
+    served.step(Stage::Rpc, ID, (11, 20), [0, 10]);
+    let number = METHODS.iter().position(|name| *name == method).unwrap() as u64;
+    let rpc = served.recording.events.last_mut().unwrap();
+    rpc.set(Stage::Rpc.slot("method"), number);
+    rpc.result = result;
+    let path = served.path();
+    path[path.iter().position(|(name, _)| name == "read.wait_applied").unwrap() + 1..].to_vec()
+}
+
+/// Goal: a call that reads no row is complete without one, and no other is. Method: calls that ask
+/// for the same round.
+#[test]
+fn a_call_that_looks_at_leases_or_members_or_is_refused_lacks_no_range() {
+    for (method, stage) in [
+        ("Lease/LeaseTimeToLive", Stage::LeaseRemaining),
+        ("Lease/LeaseKeepAlive", Stage::LeaseRenew),
+        ("Lease/LeaseLeases", Stage::LeaseList),
+        ("Cluster/MemberList", Stage::MembersList),
+    ] {
+        let (start, end) = (
+            format!("end of read.wait_applied to start of {}", stage.name()),
+            format!("end of {} to end of rpc", stage.name()),
+        );
+        let expected = [(&start[..], 1), (stage.name(), 2), (&end, 1)];
+        assert_eq!(after_a_round(method, 0, Some(stage)), named(&expected));
+    }
+    let refused = [("end of read.wait_applied to end of rpc", 4)];
+    assert_eq!(after_a_round("KV/Txn", 11, None), named(&refused));
+    assert_eq!(after_a_round("KV/Range", 0, None), named(&[("not captured", 4)]));
+    for code in [1, 4] {
+        assert_eq!(after_a_round("KV/Txn", code, None), named(&[("not in time", 4)]));
+    }
 }

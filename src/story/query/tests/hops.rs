@@ -168,3 +168,155 @@ fn a_hand_over_that_was_not_recorded_is_not_guessed() {
     assert_eq!(Vec::<(u8, Taker, u64)>::new(), taken);
     assert_eq!("start of raft.propose to raft.inbox", others[0]);
 }
+
+/// A get on the leader that two members answer: the second one's answer arrives first, and the
+/// raft thread takes them in this order. Its call ends after the confirmation, or before it.
+fn answered_by_two(taken: [u64; 2], is_in_time: bool) -> Recording {
+    const ROUND: u64 = 0x701;
+    let mut script = Script::new();
+    let rpc = script.begin(0, Stage::Rpc, OWN);
+    let wait = script.begin(0, Stage::ReadIndexWait, OWN);
+    if !is_in_time {
+        script.cancelled(wait, &[("round", ROUND)]);
+        script.cancelled(rpc, &[]);
+    }
+    let round = script.begin(0, Stage::ReadIndexRound, ROUND);
+    script.message((0, 1), message::HEARTBEAT, ROUND, &[]);
+    script.message((0, 2), message::HEARTBEAT, ROUND, &[]);
+    script.message((2, 0), message::HEARTBEAT_RESP, ROUND, &[]);
+    script.message((1, 0), message::HEARTBEAT_RESP, ROUND, &[]);
+    let inbox = |from| [("waited", 500), ("from", from)];
+    script.later(0).instant(0, Stage::RaftInbox, ROUND, &inbox(taken[0]));
+    script.instant(0, Stage::ReadIndexConfirmed, ROUND, &[("index", 4), ("acks", 2)]);
+    script.instant(0, Stage::RaftInbox, ROUND, &inbox(taken[1]));
+    script.end(round, &[("reads", 1), ("attempt", 1), ("index", 4)]);
+    if is_in_time {
+        script.end(wait, &[("round", ROUND)]);
+        script.step(0, Stage::ReadWaitApplied, OWN, &[]);
+        script.step(0, Stage::MvccRange, OWN, &[]);
+        script.end(rpc, &[("method", 1)]);
+    }
+    script.recording
+}
+
+impl Script {
+    /// Ends a step whose caller is gone.
+    fn cancelled(&mut self, begin: usize, fields: &[(&str, u64)]) {
+        let at = self.end(begin, fields);
+        self.recording.events[at].result = 1;
+    }
+}
+
+fn graph_of(recording: &Recording, id: u64) -> graph::Graph {
+    let order = Order::of(recording);
+    graph::Graph::of(recording, &order, &Story::of(recording, &order, id).unwrap())
+}
+
+/// Goal: path and causes name the same member: the one whose answer the raft thread took before it
+/// confirmed, though the other's had arrived as well.
+#[test]
+fn the_answer_that_was_taken_last_before_the_confirmation_completed_the_round() {
+    for taken in [[2, 3], [3, 2]] {
+        let recording = answered_by_two(taken, true);
+        let order = Order::of(&recording);
+        let story = Story::of(&recording, &order, OWN).unwrap();
+        let graph = graph::Graph::of(&recording, &order, &story);
+        assert_eq!(taken[..1], graph.confirmed_by[..]);
+        let path = critical_path(&recording, &order, &story, &graph).unwrap();
+        let asked = path.iter().find(|piece| piece.wait == Wait::Network).unwrap();
+        assert_eq!(taken[0], u64::from(asked.member) + 1);
+    }
+}
+
+/// Goal: nothing confirms a read that has given up. Method: the same round, which begins before the
+/// call is over and after it.
+#[test]
+fn a_round_that_is_confirmed_after_the_call_has_ended_confirms_nothing_for_it() {
+    let in_time = graph_of(&answered_by_two([2, 3], true), OWN);
+    let round = in_time.round.unwrap();
+    assert_eq!((Some(2), None), (round.acks, round.gave_up));
+    let late = graph_of(&answered_by_two([2, 3], false), OWN);
+    let round = late.round.unwrap();
+    assert_eq!((None, None), (round.confirmed, round.acks));
+    assert_eq!(Some(graph::GaveUp::BeforeRound), round.gave_up);
+    assert_eq!(Vec::<u64>::new(), late.confirmed_by);
+}
+
+/// A put on a member alone, whose entry is applied.
+fn applied_alone(script: &mut Script) -> usize {
+    script.recording.members.truncate(1);
+    let rpc = script.begin(0, Stage::Rpc, OWN);
+    let propose = script.begin(0, Stage::RaftPropose, OWN);
+    let entry = [("term", 3), ("index", 1)];
+    script.instant(0, Stage::RaftEntry, OWN, &entry);
+    script.disk(0, 1, 1);
+    let commit = [("commit.old", 0), ("commit.new", 1), ("completed_by", 1)];
+    script.instant(0, Stage::RaftCommit, 0, &commit);
+    script.step(0, Stage::ApplyEntry, OWN, &entry);
+    script.end(propose, &[("leader", 1)]);
+    rpc
+}
+
+/// The pieces after the proposal, with their lengths in whole microseconds.
+fn after_the_proposal(recording: &Recording) -> Vec<(String, u64)> {
+    let order = Order::of(recording);
+    let story = Story::of(recording, &order, OWN).unwrap();
+    let graph = graph::Graph::of(recording, &order, &story);
+    let path = critical_path(recording, &order, &story, &graph).unwrap();
+    let is_ended = |piece: &path::Segment| {
+        let to = &recording.events[piece.to];
+        (to.stage, piece.wait) == (Stage::RaftPropose, piece.wait) && to.kind == Kind::Span
+    };
+    let from = path.iter().rposition(is_ended).unwrap() + 1;
+    path[from..].iter().map(|piece| (piece.wait.to_string(), piece.ns / 1000)).collect()
+}
+
+/// Goal: a transaction that reads after it has written names the read, and the wait for its thread.
+#[test]
+fn what_a_write_reads_for_its_answer_is_on_its_path() {
+    let mut script = Script::new();
+    let rpc = applied_alone(&mut script);
+    script.now_ns += 12_000;
+    let thread = script.begin(0, Stage::ReadThread, OWN);
+    let range = script.begin(0, Stage::MvccRange, OWN);
+    script.now_ns += 30_000;
+    script.end(range, &[]);
+    script.end(thread, &[("waited", 12_000)]);
+    script.end(rpc, &[]);
+    let path = after_the_proposal(&script.recording);
+    let names: Vec<&str> = path.iter().map(|(name, _)| &name[..]).collect();
+    let expected = [
+        "end of raft.propose to hand-over to a blocking thread",
+        "hand-over to a blocking thread",
+        "start of read.thread to start of mvcc.range",
+        "mvcc.range",
+        "end of mvcc.range to end of read.thread",
+        "end of read.thread to end of rpc",
+    ];
+    assert_eq!(expected, names[..]);
+    assert_eq!((12, 31), (path[1].1, path[3].1));
+}
+
+/// Goal: a call that is cancelled while it waits for the lock has waited for the lock. Method: its
+/// wait ends within its time, and a moment after it.
+#[test]
+fn a_call_that_ends_while_it_waits_for_the_lock_has_waited_for_the_lock() {
+    for is_cancelled in [false, true] {
+        let mut script = Script::new();
+        let rpc = applied_alone(&mut script);
+        let wait = script.begin(0, Stage::LockWait, OWN);
+        script.now_ns += 30_000;
+        if is_cancelled {
+            script.cancelled(rpc, &[]);
+            script.cancelled(wait, &[]);
+        } else {
+            script.end(wait, &[]);
+            script.step(0, Stage::MvccRange, OWN, &[]);
+            script.end(rpc, &[]);
+        }
+        let path = after_the_proposal(&script.recording);
+        assert_eq!(("lock.wait", 31), (&path[1].0[..], path[1].1), "{path:?}");
+        let has_read = path.iter().any(|(name, _)| name == "mvcc.range");
+        assert_eq!(!is_cancelled, has_read, "{path:?}");
+    }
+}
