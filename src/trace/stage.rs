@@ -411,7 +411,7 @@ macro_rules! vocabulary {
         "server/lease/requests.rs", "lease/leasehttp RenewHTTP, TimeToLiveHTTP", "0.1";
     /// The leader answers the question of another member about the lease of a client.
     LeaseServe = "lease.serve" Request Story
-        ["lease" Id, "member" Member, "renews" Flag, "ttl" Count, "keys" Count]
+        ["lease" Id, "from" Member, "renews" Flag, "ttl" Count, "keys" Count]
         "server/lease/primary.rs", "lease/leasehttp leaseHandler.ServeHTTP", "0.1";
     /// All leases are listed.
     LeaseList = "lease.list" Request Story ["leases" Count]

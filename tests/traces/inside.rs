@@ -272,7 +272,7 @@ pub(super) async fn a_question_about_a_lease_is_joined_to_its_answer_on_the_lead
     assert_ne!(0, question.1.event.link);
     assert_eq!(question.1.event.link, answer.1.event.link);
     assert_eq!(told.member_id(leader), question.1.field("leader"));
-    assert_eq!(told.member_id(asked), answer.1.field("member"));
+    assert_eq!(told.member_id(asked), answer.1.field("from"));
     assert_eq!([7100, 0], ["lease", "renews"].map(|name| answer.1.field(name)));
     assert!((599..=600).contains(&told.one(asked, Stage::LeaseRemaining).field("ttl")));
     told.one(leader, Stage::ReadIndexRound);

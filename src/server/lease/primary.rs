@@ -142,7 +142,7 @@ impl Primary {
         let Asking { id, link, member } = asking;
         let renews = matches!(question, Question::KeepAlive(_));
         let lease = question.lease();
-        let mut span = stage!(LeaseServe, id, lease = lease, member = member, renews = renews);
+        let mut span = stage!(LeaseServe, id, lease = lease, from = member, renews = renews);
         span.link(link);
         let mut step = WaitStep::begin(span);
         let view = self.answer(id, question).await;
