@@ -37,7 +37,7 @@
 //! of their streams.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     error::Error as StdError,
     future::Future,
     pin::Pin,
@@ -89,6 +89,8 @@ struct Calling {
     client: Arc<Connection>,
     /// When its frames were read, as far as that is known.
     arrived: RefCell<Option<Arrived>>,
+    /// Whether an rpc of it has begun.
+    has_begun: Cell<bool>,
     /// Set by the handler if the answer's body must be replaced.
     outgoing: RefCell<Option<Outgoing>>,
 }
@@ -105,16 +107,21 @@ enum Outgoing {
     Large { head: Bytes, large: Large, server: Arc<Server> },
 }
 
-/// Carries out a call of this connection, and gives its answer the body that its handler wants. Not
-/// an async function: that would hold the call three times, once for each place where it is moved.
+/// Carries out a call of this connection, and gives its answer the body that its handler wants. An
+/// answer that comes before an rpc has begun is shown to `unreached`. Not an async function: that would hold the call three times, once for each place where it is moved.
 pub(super) fn serve<E>(
     Caller { client, arrived }: Caller,
     call: impl Future<Output = Result<http::Response<Body>, E>>,
+    unreached: impl FnOnce(&http::Response<Body>),
 ) -> impl Future<Output = Result<http::Response<Body>, E>> {
     let arrived = RefCell::new(arrived);
-    let calling = Calling { client, arrived, outgoing: RefCell::default() };
+    let (has_begun, outgoing) = (Cell::new(false), RefCell::default());
+    let calling = Calling { client, arrived, has_begun, outgoing };
     let served = call.map(|answer| {
         let answer = answer?;
+        if !CALLING.with(|calling| calling.has_begun.get()) {
+            unreached(&answer);
+        }
         Ok(CALLING.with(|calling| match calling.outgoing.take() {
             None => answer,
             Some(outgoing) => outgoing.body(answer),
@@ -125,6 +132,7 @@ pub(super) fn serve<E>(
 
 /// The first rpc of the current call begins.
 pub(super) fn enter(id: u64, began: Moment) {
+    let _ = CALLING.try_with(|calling| calling.has_begun.set(true));
     with_arrived(|arrived| arrived.enter(id, began));
 }
 

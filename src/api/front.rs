@@ -43,7 +43,7 @@ use super::{
     observe::ObserveService,
     pace::Pace,
     pings::Pings,
-    refused,
+    refused::{self, Asked},
     status::status,
     text, v3,
 };
@@ -381,13 +381,20 @@ impl Front {
     ) -> impl Future<Output = Response<Body>> + use<> {
         let max = self.limits.message_bytes;
         let is_stream = is_grpc && is_stream(request.uri().path());
+        let is_unary = is_grpc && !is_stream;
+        let asked = is_unary.then(|| (Asked::of(&request), Arc::clone(&self.server)));
+        let unreached = move |answer: &Response<Body>| {
+            if let Some((asked, server)) = asked {
+                asked.refused_with(&server, answer);
+            }
+        };
         let stopping = is_stream.then(|| self.phase.stopping.clone());
         let request = request.map(|body| match is_grpc {
             true => Body::new(Limited::new(body, max)),
             false => Body::new(body),
         });
         let mut router = if is_grpc { self.grpc.clone() } else { self.http.clone() };
-        answers::serve(caller, router.call(request)).map(|answer| {
+        answers::serve(caller, router.call(request), unreached).map(|answer| {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(never) => match never {},
@@ -403,7 +410,8 @@ impl Front {
 
     /// Records a call that is refused before it begins.
     fn note_refusal(&self, request: &Request<Incoming>, end: (Code, Reason)) {
-        refused::record(&self.server, (request.uri().path(), request.headers()), end);
+        let traceparent = request.headers().get("traceparent");
+        refused::record(&self.server, (request.uri().path(), traceparent), end);
     }
 
     /// etcd's answer to a method that is not served, and why it is not.

@@ -16,7 +16,7 @@ use crate::{
     mark,
     server::{Error, Server, dropped},
     set, stage,
-    trace::{self, context::Context},
+    trace::{self, Reason, context::Context},
 };
 
 /// An RPC, from its decoded request to its response.
@@ -165,7 +165,8 @@ impl Call {
     }
 
     /// Ends the call with a status of gRPC rather than etcd.
-    pub fn refuse(mut self, status: Status) -> Status {
+    pub fn refuse(mut self, status: Status, reason: Reason) -> Status {
+        self.span.fail(reason);
         self.end(u8::try_from(status.code() as i32).unwrap_or(u8::MAX));
         status
     }

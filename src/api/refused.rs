@@ -1,29 +1,66 @@
 //! Calls that are refused before a service has them: their records.
 //!
-//! The member does not serve the method, or something in the call's headers is wrong. Such a call
+//! The member does not serve the method, something in the call's headers is wrong, or its message
+//! is too large or does not decode. Such a call
 //! is listed like every other, with its method, its code and the reason. A method that is not in
 //! etcd's API is an "unknown method", because its name is the client's own text.
 
-use tonic::{Code, metadata::MetadataMap};
+use http::{HeaderValue, uri::PathAndQuery};
+use tonic::Code;
 
 use super::interceptor;
 use crate::{
     server::Server,
     set, stage,
-    trace::{METHODS, Reason},
+    trace::{METHODS, Reason, context::Context},
 };
 
 /// The entry of [`METHODS`] for all methods that have none.
 const UNKNOWN: &str = "unknown method";
 
+/// What the record of a unary call needs of its request, which is gone by the time that it is
+/// refused. Nothing here is copied: the parts are shared with the request.
+pub(super) struct Asked {
+    path: Option<PathAndQuery>,
+    traceparent: Option<HeaderValue>,
+}
+
+impl Asked {
+    /// Of this request.
+    pub(super) fn of<B>(request: &http::Request<B>) -> Asked {
+        Asked {
+            path: request.uri().path_and_query().cloned(),
+            traceparent: request.headers().get("traceparent").cloned(),
+        }
+    }
+
+    /// Records the call, whose service was not reached, if this answer refuses it.
+    pub(super) fn refused_with<B>(&self, server: &Server, answer: &http::Response<B>) {
+        if let Some(end) = end_of(answer) {
+            let path = self.path.as_ref().map_or("", PathAndQuery::path);
+            record(server, (path, self.traceparent.as_ref()), end);
+        }
+    }
+}
+
+/// With which code this answer refuses a call whose service was not reached, and why.
+fn end_of<B>(answer: &http::Response<B>) -> Option<(Code, Reason)> {
+    let code = tonic::Status::from_header_map(answer.headers())?.code();
+    match code {
+        Code::Ok => None,
+        Code::ResourceExhausted => Some((code, Reason::RequestTooLarge)),
+        _ => Some((code, Reason::Undecodable)),
+    }
+}
+
 /// Records a call to this path that ends before it begins.
 pub(super) fn record(
     server: &Server,
-    (path, headers): (&str, &http::HeaderMap),
+    (path, traceparent): (&str, Option<&HeaderValue>),
     end: (Code, Reason),
 ) {
     let (code, reason) = end;
-    let caller = interceptor::caller(&MetadataMap::from_headers(headers.clone()));
+    let caller = traceparent.and_then(|value| Context::parse(value.to_str().ok()?));
     let forced = caller.is_some_and(|caller| caller.is_sampled);
     let method = method_of(path);
     let id = server.ids.of_client(method, b"", forced);
@@ -50,6 +87,16 @@ fn method_of(path: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_refuses_a_call_has_its_code_and_its_reason() {
+        let refusal = |code| end_of(&tonic::Status::new(code, "why").into_http::<()>());
+        assert_eq!(Some((Code::Internal, Reason::Undecodable)), refusal(Code::Internal));
+        let too_large = (Code::ResourceExhausted, Reason::RequestTooLarge);
+        assert_eq!(Some(too_large), refusal(Code::ResourceExhausted));
+        assert_eq!(None, refusal(Code::Ok));
+        assert_eq!(None, end_of(&http::Response::new(())));
+    }
 
     #[test]
     fn a_path_has_its_method_or_is_unknown() {

@@ -13,6 +13,7 @@ use super::{
     alarm::{Alarms, NoSpace},
     auth::AuthStore,
     command::Command,
+    error::note,
     ids::RequestIds,
     members::Members,
     outcome::Response,
@@ -91,9 +92,12 @@ impl Proposer {
     }
 
     fn encode(&self, header: RequestHeader, command: Command) -> Result<Bytes, Error> {
+        let id = header.id;
         let data = command.encode(header);
         if self.settings.max_request_bytes < data.len() {
-            return Err(Error::RequestTooLarge);
+            let leader = self.status.leader();
+            let mut span = stage!(RaftPropose, id, bytes = data.len(), leader = leader);
+            return note(&mut span, Err(Error::RequestTooLarge));
         }
         Ok(data)
     }

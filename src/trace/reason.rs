@@ -65,6 +65,8 @@ reasons! {
     NotPrimary = "not a primary lessor";
     PeerSilent = "the peer gave no answer";
     UnknownMethod = "the member does not serve this method";
+    UnknownService = "unknown service";
+    Undecodable = "the request's message is missing or does not decode";
     AuthNotEnabled = "authentication is not enabled";
     MalformedTimeout = "malformed grpc-timeout";
     TooMuchMetadata = "the connection's calls carry too much metadata";

@@ -279,6 +279,7 @@ fn of_leases() -> Vec<Row> {
 }
 
 fn of_members() -> Vec<Row> {
+    const HEALTH: &str = "/grpc.health.v1.Health/Check";
     const HASH: &str = "/etcdserverpb.Maintenance/HashKV";
     const MEMBERS: &str = "/etcdserverpb.Cluster/MemberList";
     let list = |linearizable| MemberListRequest { linearizable };
@@ -295,7 +296,12 @@ fn of_members() -> Vec<Row> {
             .on(&["read.thread backend.hash"]),
         row("of all", MEMBERS, &list(true)).on(&[ROUND, "members.list"]),
         row("as this one knows them", MEMBERS, &list(false)).on(&["members.list"]),
-        row("of the member", "/grpc.health.v1.Health/Check", &HealthCheckRequest::default()),
+        row("of the member", HEALTH, &HealthCheckRequest::default()),
+        row("of no service", HEALTH, &HealthCheckRequest { service: "none".to_owned() }).fails(
+            5,
+            Reason::UnknownService,
+            "",
+        ),
     ]
 }
 
@@ -374,6 +380,7 @@ fn of_elections(name: &str) -> Vec<Row> {
 fn of_refusals() -> Vec<Row> {
     let unserved =
         |path| row("not served", path, &StatusRequest {}).fails(12, Reason::UnknownMethod, "");
+    let too_large = vec![b'v'; 1_572_864].into();
     let late = row("with a malformed deadline", PUT_PATH, &put("each/late"));
     vec![
         unserved("/etcdserverpb.Maintenance/Defragment"),
@@ -388,6 +395,11 @@ fn of_refusals() -> Vec<Row> {
             Reason::AuthNotEnabled,
             "",
         ),
+        Row { body: vec![0x0a, 0xff], ..row("that does not decode", PUT_PATH, &put("each/late")) }
+            .fails(13, Reason::Undecodable, ""),
+        row("that is too large", PUT_PATH, &PutRequest { value: too_large, ..put("each/late") })
+            .fails(3, Reason::RequestTooLarge, "raft.propose")
+            .on(&[CHECKED, ROOM, "auth.authenticate admit raft.propose"]),
         Row { header: Some(("grpc-timeout", "soon")), ..late }.fails(
             13,
             Reason::MalformedTimeout,

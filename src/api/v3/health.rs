@@ -14,6 +14,7 @@ use tonic_health::pb::{
 use crate::{
     api::interceptor::{Method, begin},
     server::Server,
+    trace::Reason,
 };
 
 /// Serves Health for a member.
@@ -37,7 +38,7 @@ impl Health for HealthService {
         let call = begin(&self.server, Method::HealthCheck, &request, None)?;
         match request.get_ref().service.as_str() {
             "" => call.respond(Ok(answer(ServingStatus::Serving)), 0),
-            _ => Err(call.refuse(Status::not_found("unknown service"))),
+            _ => Err(call.refuse(Status::not_found("unknown service"), Reason::UnknownService)),
         }
     }
 
