@@ -378,7 +378,7 @@ mod tests {
         insta::assert_snapshot!(explained(0x0ae2_a1fd_5979_a507));
     }
 
-    /// Goal: nothing is told as confirmed to a call that ended first. Method: the same get, whose
+    /// Goal: no round confirms a call that ended before its answer. Method: the same get, whose
     /// wait for the round was cancelled.
     #[test]
     fn a_get_that_ended_before_its_confirmation_is_not_explained_as_confirmed() {
