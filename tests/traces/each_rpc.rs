@@ -66,12 +66,10 @@ const COMPARED: &str = "txn.compare txn.branch";
 const ROUND: &str = "read_index.wait read.wait_applied";
 const READ: &str = "mvcc.range tree_index.get buffer.get";
 const SERIALIZABLE: Stages = &[CHECKED, "auth.authenticate", READ];
-/// A range that must be sorted may take long.
-const SORTED: Stages = &[CHECKED, "auth.authenticate", ROUND, "read.thread", READ];
 const LINEARIZABLE: Stages = &[CHECKED, "auth.authenticate", ROUND, READ];
 
-/// Whether a value is in the buffer or in the file is chance, and whether a read is long and needs a
-/// thread of its own. `traces::gets` checks both.
+/// Whether a value is in the buffer or in the file is chance, and whether a read is long and needs
+/// a thread of its own. `traces::gets` checks both.
 const BY_CHANCE: [Stage; 2] = [Stage::BackendGet, Stage::ReadThread];
 
 /// Stages that only a member has which asks the leader, or is asked as the leader.
@@ -288,12 +286,11 @@ fn of_members() -> Vec<Row> {
         row("a list of alarms", "/etcdserverpb.Maintenance/Alarm", &AlarmRequest::default())
             .on(&[PROPOSED, ENTRY, "alarm.apply"])
             .others(&[ENTRY, "alarm.apply"]),
-        row("of the keys", HASH, &HashKvRequest::default()).on(&["read.thread mvcc.hash"]),
+        row("of the keys", HASH, &HashKvRequest::default()).on(&["mvcc.hash"]),
         row("of the future", HASH, &HashKvRequest { revision: 1 << 40 })
             .fails(11, Reason::FutureRevision, "mvcc.hash")
-            .on(&["read.thread mvcc.hash"]),
-        row("of the file", "/etcdserverpb.Maintenance/Hash", &HashRequest {})
-            .on(&["read.thread backend.hash"]),
+            .on(&["mvcc.hash"]),
+        row("of the file", "/etcdserverpb.Maintenance/Hash", &HashRequest {}).on(&["backend.hash"]),
         row("of all", MEMBERS, &list(true)).on(&[ROUND, "members.list"]),
         row("as this one knows them", MEMBERS, &list(false)).on(&["members.list"]),
         row("of the member", HEALTH, &HealthCheckRequest::default()),
@@ -360,8 +357,8 @@ fn of_elections(name: &str) -> Vec<Row> {
     let (leader, value) = (Some(key), "v".into());
     let of = |kind| LeaderRequest { name: format!("{name}/{kind}").into() };
     vec![
-        row("a leader", LEADER, &of("4")).on(SORTED),
-        row("no leader", LEADER, &of("5")).fails(2, Reason::ElectionNoLeader, "").on(SORTED),
+        row("a leader", LEADER, &of("4")).on(LINEARIZABLE),
+        row("no leader", LEADER, &of("5")).fails(2, Reason::ElectionNoLeader, "").on(LINEARIZABLE),
         row("of another", PROCLAIM, &ProclaimRequest { leader: leader.clone(), value })
             .fails(2, Reason::ElectionNotLeader, "")
             .on(LOST)
