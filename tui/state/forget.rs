@@ -29,12 +29,19 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
 };
 
 use glass_etcd::{
-    field,
-    story::{Event, Recording, intake::bytes_of, order::Order, query::Stories},
+    story::{
+        Event, Recording,
+        intake::bytes_of,
+        order::Order,
+        query::{
+            Stories,
+            incidents::{Incident, incidents},
+        },
+    },
     trace::{Kind, Stage},
 };
 
@@ -79,9 +86,9 @@ struct Ages(Vec<usize>);
 
 /// One story of the list.
 struct Life {
-    /// Positions of the events that carry its id. An election has none.
+    /// Positions of the events that carry its id. What happens to the cluster has none.
     own: Vec<usize>,
-    /// The age of the last of them; for an election, of its last step.
+    /// The age of the last of them; without any, of its last step.
     last: usize,
     /// Whether its rpc is still running.
     is_under_way: bool,
@@ -145,20 +152,19 @@ fn bytes_of_all(recording: &Recording, places: &[usize]) -> usize {
 
 /// The steps of the cursor's story, with the marks of lost records.
 fn own_steps(recording: &Recording, stories: &Stories<'_>, cursor: Subject) -> Vec<bool> {
-    let mut own = match cursor {
-        Subject::Election { term } => join::election(recording, term),
-        Subject::Request(_) => vec![false; recording.events.len()],
+    let mut own = vec![false; recording.events.len()];
+    let story = match cursor {
+        Subject::Cluster(address) => stories.incident(address),
+        Subject::Request(id) => stories.of(id),
     };
-    if let Subject::Request(id) = cursor
-        && let Some(story) = stories.of(id)
-    {
-        story.steps.iter().for_each(|step| own[step.event] = true);
-    }
+    let steps = story.iter().flat_map(|story| &story.steps);
+    steps.for_each(|step| own[step.event] = true);
     join::mark_losses(recording, &mut own);
     own
 }
 
-/// The stories of the list: requests, by their last event, the newest first; then elections.
+/// The stories of the list: requests, by their last event, the newest first; then those
+/// of the cluster.
 fn lives_of(recording: &Recording, stories: &Stories<'_>) -> Vec<Life> {
     let mut own: HashMap<u64, Vec<usize>> = HashMap::new();
     let (mut served, mut ended) = (HashSet::new(), HashSet::new());
@@ -182,7 +188,7 @@ fn lives_of(recording: &Recording, stories: &Stories<'_>) -> Vec<Life> {
     };
     let mut lives: Vec<Life> = served.iter().filter_map(request).collect();
     lives.sort_by_key(|life| Reverse(life.last));
-    lives.extend(elections(recording));
+    lives.extend(of_cluster(recording, stories));
     lives
 }
 
@@ -192,20 +198,17 @@ fn is_newest_boot(recording: &Recording, event: &Event) -> bool {
     boots.is_none_or(|boots| boots.iter().all(|boot| boot.boot <= event.boot))
 }
 
-fn elections(recording: &Recording) -> Vec<Life> {
-    let terms: BTreeSet<u64> = recording
-        .events
-        .iter()
-        .filter(|event| event.stage == Stage::ElectionCampaign)
-        .map(|event| field!(event, ElectionCampaign, term_new))
-        .collect();
-    let life = |term: u64| {
-        let steps = places(&join::election(recording, term));
+/// Elections, step-downs and starts.
+fn of_cluster(recording: &Recording, stories: &Stories<'_>) -> Vec<Life> {
+    let life = |incident: &Incident| {
+        let story = stories.incident(incident.address)?;
+        let mut steps: Vec<usize> = story.steps.iter().map(|step| step.event).collect();
+        steps.sort_unstable();
         let bytes = bytes_of_all(recording, &steps);
         let last = steps.last()? + 1;
         Some(Life { own: Vec::new(), last, is_under_way: false, steps, bytes })
     };
-    terms.into_iter().filter_map(life).collect()
+    incidents(stories).iter().filter_map(life).collect()
 }
 
 #[cfg(test)]

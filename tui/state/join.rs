@@ -1,21 +1,14 @@
-//! Joins that the player computes itself: elections, losses, and the beginnings of steps that wait.
+//! Joins that the player computes itself: losses, and the beginnings of steps that wait.
 //!
-//! ```text
-//! term    ──────────────► election.*, raft.role, wal.fsync of a vote, votes asked and given,
-//!                         the first entry of the term, and its commit
-//! send    ── link ──────► receive
-//! records lost ─────────► every story during which they were lost
-//! ```
-//!
-//! The steps that belong to a request are computed by the library (`story::query`), for all its
-//! users.
+//! The steps that belong to a request, or to what happened to the cluster, are computed by the
+//! library (`story::query`), for all its users.
 
 use std::collections::{HashMap, HashSet};
 
 use glass_etcd::{
-    change, field, fields,
+    fields,
     story::{Event, Recording},
-    trace::{FLAG_CANCELLED, FLAG_ERROR, Kind, Stage, message, value::LEADER},
+    trace::{FLAG_CANCELLED, FLAG_ERROR, Kind, Stage},
 };
 
 use super::watermarks;
@@ -101,84 +94,6 @@ impl Window {
     fn overlaps(&self, event: &Event, from: u64, to: u64) -> bool {
         let of_member = self.0.get(&(event.member, event.boot));
         of_member.is_some_and(|(first, last)| from <= *last && *first <= to)
-    }
-}
-
-/// Adds the other end of every chosen message.
-fn close_over_links(recording: &Recording, chosen: &mut [bool]) {
-    let is_message = |event: &Event| {
-        matches!(event.stage, Stage::RaftSend | Stage::RaftReceive) && event.link != 0
-    };
-    let links: HashSet<u64> = recording
-        .events
-        .iter()
-        .zip(&*chosen)
-        .filter(|(event, chosen)| **chosen && is_message(event))
-        .map(|(event, _)| event.link)
-        .collect();
-    for (event, chosen) in recording.events.iter().zip(chosen) {
-        *chosen |= is_message(event) && links.contains(&event.link);
-    }
-}
-
-/// For each event of the recording, whether it belongs to the election of this term.
-pub(crate) fn election(recording: &Recording, term: u64) -> Vec<bool> {
-    let mut chosen: Vec<bool> =
-        recording.events.iter().map(|event| is_of_election(event, term)).collect();
-    let is_commit =
-        |event: &Event| event.stage == Stage::RaftCommit && field!(event, RaftCommit, term) == term;
-    let first_commit = recording
-        .events
-        .iter()
-        .enumerate()
-        .filter(|(_, event)| is_commit(event))
-        .min_by_key(|(_, event)| (watermarks::wall(recording, event), event.clock));
-    if let Some((at, commit)) = first_commit {
-        chosen[at] = true;
-        let [old, new] = change!(commit, RaftCommit, commit);
-        let empty = recording.events.iter().position(|event| {
-            if event.stage != Stage::RaftEntry || event.member != commit.member {
-                return false;
-            }
-            let [entry_term, index] = fields!(event, RaftEntry: term, index);
-            entry_term == term && old < index && index <= new
-        });
-        chosen[empty.unwrap_or(at)] = true;
-    }
-    close_over_links(recording, &mut chosen);
-    chosen
-}
-
-fn is_of_election(event: &Event, term: u64) -> bool {
-    let before = term.saturating_sub(1);
-    match event.stage {
-        Stage::ElectionTimeout => field!(event, ElectionTimeout, term) == before,
-        Stage::ElectionCampaign => {
-            let [pre, old, new] = fields!(event, ElectionCampaign: pre, term_old, term_new);
-            new == term || (pre != 0 && old == before)
-        }
-        Stage::ElectionVote => field!(event, ElectionVote, term) == term,
-        Stage::ElectionTally => {
-            let [pre, tallied] = fields!(event, ElectionTally: pre, term);
-            tallied == term || (pre != 0 && tallied == before)
-        }
-        Stage::RaftRole => {
-            let [role, new] = fields!(event, RaftRole: role_new, term_new);
-            new == term || (new == before && role != 0 && role != LEADER)
-        }
-        Stage::WalFsync => {
-            let [synced, vote] = fields!(event, WalFsync: term, vote);
-            synced == term && vote != 0
-        }
-        Stage::RaftSend | Stage::RaftReceive => {
-            let [kind, asked] = fields!(event, RaftSend | RaftReceive: type, term);
-            match kind {
-                message::VOTE | message::VOTE_RESP | message::PRE_VOTE => asked == term,
-                message::PRE_VOTE_RESP => asked == term || asked == before,
-                _ => false,
-            }
-        }
-        _ => false,
     }
 }
 

@@ -4,7 +4,10 @@
 //! at the time cursor has happened. An answer that needs a member without records says so, and
 //! counts that member neither way.
 
-use glass_etcd::{story::Recording, trace::Stage};
+use glass_etcd::{
+    story::{Recording, query::address::Address},
+    trace::Stage,
+};
 
 use super::{
     lanes::Lane,
@@ -144,7 +147,8 @@ fn durable(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
 fn nothing_to_keep(subject: Subject) -> &'static str {
     match subject {
         Subject::Request(_) => "no log entry: nothing here has to survive a power failure",
-        Subject::Election { .. } => "no entry of the new term was captured",
+        Subject::Cluster(Address::Election { .. }) => "no entry of the new term was captured",
+        Subject::Cluster(_) => "no log entry: nothing here has to survive a power failure",
     }
 }
 
@@ -183,7 +187,7 @@ fn who_knows(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> 
     let mut happened = steps.steps.iter().take(steps.now + 1);
     let answer = happened.rfind(|step| is_answer(step));
     let client = match answer.map(|step| step.event.result) {
-        _ if matches!(steps.subject, Subject::Election { .. }) => "no client asked for this",
+        _ if matches!(steps.subject, Subject::Cluster(_)) => "no client asked for this",
         None => "client ✘ has no answer yet",
         Some(0) => "client ✔ received ok",
         Some(_) => "client ✘ received an error",

@@ -2,7 +2,7 @@
 //! meanwhile.
 //!
 //! The library decides what belongs to a request and in which order events can have happened
-//! (`story::query`, `story::order`); for elections, [`join`] does. This module turns that into
+//! (`story::query`, `story::order`); [`join`] adds the lost records. This module turns that into
 //! rows: beginnings of steps that wait, grains, lanes, arrows.
 //!
 //! Gaps are part of the story. A message that was received, but whose sending was not recorded,
@@ -12,13 +12,19 @@
 use std::collections::{BTreeMap, HashMap};
 
 use glass_etcd::{
-    field, fields, set,
+    field, set,
     story::{
         Event, KeyText, Recording,
         order::Order,
-        query::{self, Stories, Summary, ahead, path::critical_path},
+        query::{
+            self, Stories, Summary,
+            address::Address,
+            ahead,
+            incidents::{Incident, Outcome, incidents},
+            path::critical_path,
+        },
     },
-    trace::{FLAG_CANCELLED, Grain, Kind, Stage, value::LEADER},
+    trace::{FLAG_CANCELLED, Grain, Kind, Stage},
 };
 
 use super::{
@@ -33,20 +39,20 @@ use super::{
 pub(crate) enum Subject {
     /// The request with this id.
     Request(u64),
-    /// The election of a leader in this term.
-    Election { term: u64 },
+    /// What happened to the cluster: an election, a step-down, or the start of a member.
+    Cluster(Address),
 }
 
 /// One line of the list of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestSummary {
-    /// The request, or the election.
+    /// The request, or what happened to the cluster.
     pub(crate) subject: Subject,
-    /// The member that served it; for an election, the one that won or stood.
+    /// The member that served it; the one that won or stood, stepped down or started.
     pub(crate) member: u8,
     /// When it began, in nanoseconds since 1970.
     pub(crate) wall_ns: u64,
-    /// The RPC; `election` for an election.
+    /// The RPC; `election`, `step-down` or `start` if it is no request.
     pub(crate) method: &'static str,
     /// The key that it names, if it was captured.
     pub(crate) key: Option<KeyText>,
@@ -56,6 +62,8 @@ pub(crate) struct RequestSummary {
     pub(crate) took_ns: Option<u64>,
     /// Its gRPC code; `None` while it is running.
     pub(crate) result: Option<u8>,
+    /// How it ended, if it is no request.
+    pub(crate) outcome: Option<Outcome>,
     /// Whether the client disconnected before the answer.
     pub(crate) is_cancelled: bool,
     /// Number of records that carry its id, on all members.
@@ -145,7 +153,7 @@ pub(crate) fn requests(recording: &Recording) -> Vec<RequestSummary> {
         let records = records.get(&known.id).copied().unwrap_or(0);
         summary_of(recording, known, records)
     });
-    let mut all: Vec<RequestSummary> = requests.chain(elections(recording)).collect();
+    let mut all: Vec<RequestSummary> = requests.chain(of_cluster(recording)).collect();
     all.sort_by_key(|summary| (summary.wall_ns, subject_number(summary.subject)));
     all
 }
@@ -165,6 +173,7 @@ fn summary_of(recording: &Recording, known: Summary, records: usize) -> RequestS
         revision: revision.filter(|revision| *revision != 0),
         took_ns: known.took_ns,
         result: known.code,
+        outcome: None,
         is_cancelled: end.is_some_and(|end| end.flags & FLAG_CANCELLED != 0),
         records,
     }
@@ -173,54 +182,68 @@ fn summary_of(recording: &Recording, known: Summary, records: usize) -> RequestS
 fn subject_number(subject: Subject) -> u64 {
     match subject {
         Subject::Request(id) => id,
-        Subject::Election { term } => term,
+        Subject::Cluster(Address::Election { term, .. } | Address::StepDown { term }) => term,
+        Subject::Cluster(Address::Start { boot, .. }) => u64::from(boot),
     }
 }
 
-/// One summary per term in which a member stood for election.
-fn elections(recording: &Recording) -> Vec<RequestSummary> {
-    let mut terms: BTreeMap<u64, RequestSummary> = BTreeMap::new();
-    let stands = |event: &&Event| {
-        event.stage == Stage::ElectionCampaign && field!(event, ElectionCampaign, pre) == 0
+/// One summary for each election, step-down and start.
+fn of_cluster(recording: &Recording) -> Vec<RequestSummary> {
+    let happens = |event: &Event| {
+        matches!(event.stage, Stage::RaftRole | Stage::ElectionCampaign | Stage::MemberStart)
     };
-    let mut stood: Vec<&Event> = recording.events.iter().filter(stands).collect();
-    stood.sort_by_key(|event| wall(recording, event));
-    for event in stood {
-        let term = field!(event, ElectionCampaign, term_new);
-        terms.entry(term).or_insert_with(|| RequestSummary {
-            subject: Subject::Election { term },
-            member: event.member,
-            wall_ns: wall(recording, event).saturating_sub(event.took_ns),
-            method: "election",
-            key: None,
-            revision: None,
-            took_ns: None,
-            result: None,
-            is_cancelled: false,
-            records: join::election(recording, term).into_iter().filter(|own| *own).count(),
-        });
+    if !recording.events.iter().any(happens) {
+        return Vec::new();
     }
-    for event in recording.events.iter().filter(|event| event.stage == Stage::RaftRole) {
-        let [role, term] = fields!(event, RaftRole: role_new, term_new);
-        if let (LEADER, Some(summary)) = (role, terms.get_mut(&term)) {
-            summary.member = event.member;
-            summary.took_ns = Some(wall(recording, event).saturating_sub(summary.wall_ns));
-            summary.result = Some(0);
-        }
-    }
-    terms.into_values().collect()
+    let order = Order::of(recording);
+    let stories = Stories::new(recording, &order);
+    incidents(&stories)
+        .into_iter()
+        .map(|one| summary_of_incident(&stories, recording, &one))
+        .collect()
 }
 
-/// The story of a request or an election.
+fn summary_of_incident(
+    stories: &Stories<'_>,
+    recording: &Recording,
+    incident: &Incident,
+) -> RequestSummary {
+    let wall_at = |at: usize| wall(recording, &recording.events[at]);
+    let first = &recording.events[incident.first];
+    let ran_ns = if first.kind == Kind::Span { first.took_ns } else { 0 };
+    let wall_ns = wall_at(incident.first).saturating_sub(ran_ns);
+    let story = stories.incident(incident.address);
+    RequestSummary {
+        subject: Subject::Cluster(incident.address),
+        member: incident.member,
+        wall_ns,
+        method: match incident.address {
+            Address::Election { .. } => "election",
+            Address::StepDown { .. } => "step-down",
+            Address::Start { .. } => "start",
+        },
+        key: None,
+        revision: None,
+        took_ns: incident.end.map(|at| wall_at(at).saturating_sub(wall_ns)),
+        result: incident.end.map(|_| 0),
+        outcome: Some(incident.outcome),
+        is_cancelled: false,
+        records: story.map_or(0, |story| story.steps.len()),
+    }
+}
+
+/// The story of a request, or of what happened to the cluster.
 pub(crate) fn story(recording: &Recording, subject: Subject) -> Told {
     let lanes = lanes::lanes(recording);
     let order = Order::of(recording);
     let mut told = Told::default();
     let mut ahead = HashMap::new();
-    let mut own = match subject {
-        Subject::Election { term } => join::election(recording, term),
-        Subject::Request(_) => vec![false; recording.events.len()],
-    };
+    let mut own = vec![false; recording.events.len()];
+    if let Subject::Cluster(address) = subject
+        && let Some(known) = Stories::new(recording, &order).incident(address)
+    {
+        known.steps.iter().for_each(|step| own[step.event] = true);
+    }
     if let Subject::Request(id) = subject
         && let stories = Stories::new(recording, &order)
         && let Some(known) = stories.of(id)

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use crossterm::event::{KeyCode, KeyEvent};
 use glass_etcd::{
     pb::glasspb::Batch,
-    story::{BootInfo, Event, Recording, order::Order},
+    story::{BootInfo, Event, Recording, order::Order, query::address::Address},
     trace::{Grain, Hello, Kind, METHODS, Record, Stage, record::Head},
 };
 
@@ -83,7 +83,7 @@ fn a_story_is_short_enough_to_be_read() {
     for (scene, subject) in [
         (scenes::put(), Subject::Request(PUT)),
         (scenes::get(), Subject::Request(GET)),
-        (scenes::election(), Subject::Election { term: 4 }),
+        (scenes::election(), Subject::Cluster(Address::Election { term: 4, nth: 1 })),
     ] {
         let told = names(&story_of(&scene, subject), Grain::Story).len();
         assert!((10..=45).contains(&told), "{told} steps in {subject:?}");
@@ -130,7 +130,7 @@ fn steps_forward_and_as_many_back_lead_home() {
     let scenes = [
         (scenes::put(), Subject::Request(PUT)),
         (scenes::get(), Subject::Request(GET)),
-        (scenes::election(), Subject::Election { term: 4 }),
+        (scenes::election(), Subject::Cluster(Address::Election { term: 4, nth: 1 })),
         (scenes::gap(), Subject::Request(PUT)),
     ];
     for seed in 1..=200 {

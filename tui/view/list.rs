@@ -1,5 +1,6 @@
 //! The first screen: the members, and the requests as they come.
 
+use glass_etcd::story::query::{address::Address, cluster::Because, incidents::Outcome};
 use ratatui::layout::Rect;
 
 use super::pen::{Pen, Tone};
@@ -184,7 +185,12 @@ pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) 
 /// The RPC and the key; for an election, its term.
 pub(crate) fn what(row: &RequestSummary, key_width: usize) -> (String, String) {
     match row.subject {
-        Subject::Election { term } => (row.method.to_owned(), format!("term {term}")),
+        Subject::Cluster(Address::Election { term, .. } | Address::StepDown { term }) => {
+            (row.method.to_owned(), format!("term {term}"))
+        }
+        Subject::Cluster(Address::Start { boot, .. }) => {
+            (row.method.to_owned(), format!("boot {boot}"))
+        }
         Subject::Request(_) => {
             let key = row.key.as_ref().map_or_else(String::new, |key| words::key(key, key_width));
             (row.method.to_owned(), key)
@@ -194,6 +200,14 @@ pub(crate) fn what(row: &RequestSummary, key_width: usize) -> (String, String) {
 
 /// The outcome of a request: `ok`, the name of its gRPC code, `cancelled` or `under way`.
 pub(crate) fn result(row: &RequestSummary) -> &'static str {
+    match row.outcome {
+        Some(Outcome::Won(_)) => return "won",
+        Some(Outcome::NobodyWon) => return "nobody won",
+        Some(Outcome::SteppedDown(Because::HandedOver(_))) => return "handed over",
+        Some(Outcome::SteppedDown(_)) => return "stepped down",
+        Some(Outcome::Serves) => return "serves",
+        Some(Outcome::Open | Outcome::Starts) | None => (),
+    }
     match row.result {
         _ if row.is_cancelled => "cancelled",
         None => "under way",

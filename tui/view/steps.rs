@@ -111,7 +111,7 @@ pub(crate) fn subject(state: &State, steps: &Steps) -> String {
     let Some(row) = row else {
         return match steps.subject {
             Subject::Request(id) => format!("request {id:016x}"),
-            Subject::Election { term } => format!("election, term {term}"),
+            Subject::Cluster(address) => address.text(&state.recording().members),
         };
     };
     let (rpc, key) = what(row, 24);

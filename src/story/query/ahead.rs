@@ -310,7 +310,10 @@ impl Queue<'_, '_> {
         let rounds = self.stories.work.steps(own.member, Stage::ReadIndexRound).iter().copied();
         let others = rounds.filter(|at| {
             let event = self.stories.event(*at);
-            event.id != own.id && event.link != own.id && self.overlap_ns(*at, time) != 0
+            // The end of an earlier round may be missing; it was over when the next one began.
+            let is_known = event.kind != Kind::Begin || before != 0 && event.id == before;
+            let is_other = event.id != own.id && event.link != own.id;
+            is_known && is_other && self.overlap_ns(*at, time) != 0
         });
         let behind: Vec<Behind> = others
             .map(|at| {

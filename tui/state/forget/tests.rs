@@ -90,7 +90,7 @@ fn check(state: &mut State, told: &Recording) -> Vec<u64> {
 fn subject_id(subject: Subject) -> u64 {
     match subject {
         Subject::Request(id) => id,
-        Subject::Election { term } => panic!("an election of term {term}"),
+        Subject::Cluster(address) => panic!("{address:?}"),
     }
 }
 
