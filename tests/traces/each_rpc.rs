@@ -70,8 +70,8 @@ const SERIALIZABLE: Stages = &[CHECKED, "auth.authenticate", READ];
 const SORTED: Stages = &[CHECKED, "auth.authenticate", ROUND, "read.thread", READ];
 const LINEARIZABLE: Stages = &[CHECKED, "auth.authenticate", ROUND, READ];
 
-/// Whether a value is in the buffer or in the file is chance, and whether a read is long and needs a
-/// thread of its own. `traces::gets` checks both.
+/// Whether a value is in the buffer or in the file is chance, and whether a read is long and needs
+/// a thread of its own. `traces::gets` checks both. A row that names one of them wants it.
 const BY_CHANCE: [Stage; 2] = [Stage::BackendGet, Stage::ReadThread];
 
 /// Stages that only a member has which asks the leader, or is asked as the leader.

@@ -147,8 +147,8 @@ fn parts(out: &mut impl Write, recording: &Recording, story: &Story) -> io::Resu
     Ok(())
 }
 
-/// What came of a question to the leader. One with a reason was answered with it, or the reason says
-/// that no answer came; one that failed without a reason was cut off with its call.
+/// What came of a question to the leader. One with a reason was answered with it, or the reason
+/// says that no answer came; one that failed without a reason was cut off with its call.
 fn answer(question: &Event) -> String {
     match (question.reason, words::failure(question)) {
         (Some(reason), _) => reason.text().to_owned(),
