@@ -108,7 +108,8 @@ enum Outgoing {
 }
 
 /// Carries out a call of this connection, and gives its answer the body that its handler wants. An
-/// answer that comes before an rpc has begun is shown to `unreached`. Not an async function: that would hold the call three times, once for each place where it is moved.
+/// answer that comes before an rpc has begun is shown to `unreached`. Not an async function: that
+/// would hold the call three times, once for each place where it is moved.
 pub(super) fn serve<E>(
     Caller { client, arrived }: Caller,
     call: impl Future<Output = Result<http::Response<Body>, E>>,

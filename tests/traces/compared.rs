@@ -92,7 +92,13 @@ pub(super) async fn a_serializable_get_differs_by_its_round(scene: &Scene) {
         let line = steps.find(|line| line.contains(step));
         assert!(line.is_some_and(|line| line.starts_with("  only A ")), "{step}: {text}");
     }
-    assert!(!text.contains("only B"), "{text}");
+    // In how many pieces a call arrives, and how long it lay there, is chance.
+    let is_at_edge = |line: &&str| {
+        let edges = Stage::ALL.iter().filter(|stage| stage.is_at_edge());
+        edges.map(|stage| stage.name()).any(|name| line.contains(name))
+    };
+    let of_b: Vec<_> = text.lines().filter(|line| line.starts_with("  only B ")).collect();
+    assert!(of_b.iter().all(is_at_edge), "{text}");
 }
 
 /// Goal: for a lone put, `show` says that its fsyncs were for it alone; for one of many, how many

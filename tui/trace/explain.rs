@@ -49,6 +49,7 @@ pub(super) fn sections(
     let stories = Stories::new(recording, order);
     ahead::section(out, recording, &stood_behind(&stories, story, path.as_deref()))?;
     cost(out, recording, &graph)?;
+    parts(out, recording, story)?;
     read(out, Side { recording, order, story }, &graph)?;
     if story.entry.is_some() {
         quorum(out, recording, order, &graph)?;
@@ -128,8 +129,29 @@ fn cost(out: &mut impl Write, recording: &Recording, graph: &Graph) -> io::Resul
     writeln!(out, "  {messages} between members; their bytes are not recorded")
 }
 
-/// What came of a question to the leader. One with a reason was answered with it, or the reason says
-/// that no answer came; one that failed without a reason was cut off with its call.
+/// The requests that the member has made to carry this one out. Their steps are in the story, and
+/// their fsyncs and messages in stories of their own.
+fn parts(out: &mut impl Write, recording: &Recording, story: &Story) -> io::Result<()> {
+    let mut named = HashSet::new();
+    let own = story.steps.iter().map(|step| &recording.events[step.event]);
+    for event in own.filter(|event| event.id == story.id) {
+        let (what, request) = match event.stage {
+            Stage::SessionGrant => ("the grant of its lease", field!(event, SessionGrant, request)),
+            Stage::LockRelease => ("the deletion of its key", field!(event, LockRelease, request)),
+            Stage::CampaignProclaim => {
+                ("the new value of its key", field!(event, CampaignProclaim, request))
+            }
+            _ => continue,
+        };
+        if request != 0 && named.insert(request) {
+            writeln!(out, "  not counted here: {what}, request {request:016x}")?;
+        }
+    }
+    Ok(())
+}
+
+/// What came of a question to the leader. One with a reason was answered with it, or the reason
+/// says that no answer came; one that failed without a reason was cut off with its call.
 fn answer(question: &Event) -> String {
     match (question.reason, words::failure(question)) {
         (Some(reason), _) => reason.text().to_owned(),
@@ -420,6 +442,30 @@ mod tests {
             "the peer gave no answer",
             asked(|question| question.reason = Some(Reason::PeerSilent))
         );
+    }
+
+    /// A lock whose client has gone while it waited: its lease was granted and its key deleted.
+    const LOCK: &str = r#"{"glass":1,"members":[{"id":"01","cluster":"09","name":"etcd-01","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000000000}]}]}
+{"member":0,"boot":1,"stage":"session.grant","kind":"span","clock":2,"end":3,"at":100,"took":50,"id":"0203","fields":{"lease":"07","ttl":60,"request":"0204"}}
+{"member":0,"boot":1,"stage":"wal.fsync","kind":"span","clock":4,"end":5,"at":110,"took":9,"id":"0204","fields":{"first":7,"last":7,"bytes":9}}
+{"member":0,"boot":1,"stage":"rpc","kind":"span","clock":1,"end":10,"at":50,"took":1000,"id":"0203","code":1,"fields":{"method":"Lock/Lock","code":1}}
+{"member":0,"boot":1,"stage":"lock.release","kind":"mark","clock":11,"end":11,"at":1100,"took":0,"id":"0203","fields":{"own":65,"request":"0205"}}
+"#;
+
+    #[test]
+    fn the_cost_of_a_lock_names_the_requests_that_are_not_counted_in_it() {
+        let recording = recording::read(LOCK.as_bytes()).unwrap().recording;
+        let order = Order::of(&recording);
+        let story = Story::of(&recording, &order, 0x203).unwrap();
+        let mut out = Vec::new();
+        sections(&mut out, &recording, &order, &story).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let cost = text.split_once("\ncost\n").unwrap().1;
+        let expected = "  0 messages between members; their bytes are not recorded
+  not counted here: the grant of its lease, request 0000000000000204
+  not counted here: the deletion of its key, request 0000000000000205
+";
+        assert!(cost.starts_with(expected), "{cost}");
     }
 
     #[test]
