@@ -94,7 +94,7 @@ pub(super) async fn a_serializable_get_differs_by_its_round(scene: &Scene) {
     }
     // In how many pieces a call arrives, and how long it lay there, is chance.
     let is_at_edge = |line: &&str| {
-        let edges = Stage::ALL.iter().filter(|stage| stage.is_at_edge());
+        let edges = glass_etcd::trace::Stage::ALL.iter().filter(|stage| stage.is_at_edge());
         edges.map(|stage| stage.name()).any(|name| line.contains(name))
     };
     let of_b: Vec<_> = text.lines().filter(|line| line.starts_with("  only B ")).collect();
