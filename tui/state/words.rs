@@ -485,7 +485,7 @@ mod tests {
     fn keys_that_nobody_asked_for_and_a_revision_that_is_not_there_are_not_shown_as_zero() {
         for (stage, expected) in [
             (Stage::LeaseRemaining, "lease ttl granted forwarded"),
-            (Stage::LeaseServe, "lease member renews ttl"),
+            (Stage::LeaseServe, "lease from renews ttl"),
             (Stage::Rpc, "method bytes_in bytes_out code"),
         ] {
             let step = Event { kind: Kind::Span, ..Event::mark(0, stage, 1) };
