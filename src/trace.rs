@@ -14,11 +14,11 @@
 //! Invariants: only the code that does the work writes a record of it; every record that is wanted
 //! is either read or counted as lost.
 //!
-//! In reading order: [`stage`] (the vocabulary), [`methods`], [`unit`], [`span`] (the guard),
-//! [`id`], [`record`], [`reason`], [`field`] (reading a record's numbers by name), [`value`] (as
-//! text), [`message`], [`waiting`], [`raw_clock`], [`ring`], [`watermarks`](mod@watermarks),
-//! [`collect`], [`context`], [`bridge`] (to `tracing`); and for `/metrics`, [`histogram`] and
-//! [`counts`].
+//! In reading order: [`stage`] (the vocabulary), [`methods`], [`unit`](mod@unit), [`span`] (the
+//! guard), [`id`], [`record`], [`reason`], [`field`] (reading a record's numbers by name),
+//! [`value`] (as text), [`message`], [`waiting`], [`raw_clock`], [`ring`],
+//! [`watermarks`](mod@watermarks), [`collect`], [`context`], [`bridge`] (to `tracing`); and for
+//! `/metrics`, [`histogram`] and [`counts`].
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
 //! parents (the tree of a request follows from its id and the stages; the loops make it a graph).
