@@ -78,7 +78,7 @@ impl Alarms {
             raise = action == AlarmAction::Activate,
             disarm = action == AlarmAction::Deactivate,
             alarm = request.alarm,
-            member = request.member_id
+            owner = request.member_id
         );
         let answer = self.carry_out(request, backend);
         set!(span, AlarmApply, answered = answer.len());

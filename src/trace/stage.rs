@@ -474,7 +474,7 @@ macro_rules! vocabulary {
         "server/views.rs", "etcdserver EtcdServer.Members", "0.1";
     /// An alarm is raised or disarmed, or alarms are listed. 1 is NOSPACE, 2 CORRUPT, 0 all.
     AlarmApply = "alarm.apply" Request Story
-        ["raise" Flag, "disarm" Flag, "alarm" Count, "member" Member, "answered" Count]
+        ["raise" Flag, "disarm" Flag, "alarm" Count, "owner" Member, "answered" Count]
         "server/alarm.rs", "etcdserver applierV3backend.Alarm", "0.1";
     /// A physical compaction waits for its last batch, and until the file has it.
     CompactWait = "compact.wait" Request Stage ["revision" Revision]
