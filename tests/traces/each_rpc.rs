@@ -480,9 +480,14 @@ fn compare(
     (begun, [leader, asked]): (usize, [usize; 2]),
 ) -> Vec<String> {
     let place = place_of(recording, asked);
+    // Calls of the harness have no trace of a client; their records may arrive late.
+    let has_context = |id: u64| {
+        recording.events.iter().any(|event| (event.id, event.stage) == (id, Stage::RpcContext))
+    };
     let is_end = |event: &&Event| {
         (event.stage, event.kind, event.member) == (Stage::Rpc, Kind::Span, place)
             && query::method_of(event) == row.method
+            && has_context(event.id)
     };
     let Some(end) = recording.events.iter().skip(begun).find(is_end) else {
         return vec!["no rpc has ended".to_owned()];
