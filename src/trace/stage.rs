@@ -571,7 +571,9 @@ impl Stage {
     }
 }
 
-const fn same_name(name: &[u8], ident: &[u8]) -> bool {
+/// Whether two names are the same, where `_` in the second also stands for a dot. A function for
+/// constants, in which `==` does not work.
+pub(super) const fn same_name(name: &[u8], ident: &[u8]) -> bool {
     if name.len() != ident.len() {
         return false;
     }

@@ -1,7 +1,7 @@
 //! Methods whose calls wait by design: a watch waits for events, a lock for its turn. Such calls
 //! are never slow.
 
-use super::stage::METHODS;
+use super::stage::{METHODS, same_name};
 
 /// Methods that wait by design, and so are never slow.
 const WAITING: &[&str] = &[
@@ -31,25 +31,11 @@ const fn waits_by_number() -> [bool; METHODS.len()] {
     let mut waiting = 0;
     while waiting < WAITING.len() {
         let mut method = 0;
-        while !is_same(METHODS[method].as_bytes(), WAITING[waiting].as_bytes()) {
+        while !same_name(METHODS[method].as_bytes(), WAITING[waiting].as_bytes()) {
             method += 1;
         }
         waits[method] = true;
         waiting += 1;
     }
     waits
-}
-
-const fn is_same(a: &[u8], b: &[u8]) -> bool {
-    if a.len() != b.len() {
-        return false;
-    }
-    let mut at = 0;
-    while at < a.len() {
-        if a[at] != b[at] {
-            return false;
-        }
-        at += 1;
-    }
-    true
 }

@@ -94,7 +94,7 @@ fn no_key(recording: &Recording, key: &str) -> String {
     }
 }
 
-/// What is said of the requests of the chains.
+/// The facts of the requests in the chains.
 struct Teller<'a> {
     recording: &'a Recording,
     /// The requests that the user named.

@@ -79,7 +79,7 @@ impl Question {
     }
 }
 
-/// Who asks for a client's request: all 0 if the asking member does not say.
+/// The member that forwards a client's request, and the request: all 0 if it does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asking {
     /// The id of the request.

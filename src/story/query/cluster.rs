@@ -256,7 +256,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Notes who is heard of by this event.
+    /// Notes the members that this event is a sign of.
     fn hear(&mut self, at: usize, event: &Event) {
         let (time, own) = (self.order.times[at], self.member_id(event.member));
         self.cluster.heard.entry(own).or_default().push(time);

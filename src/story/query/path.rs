@@ -135,7 +135,7 @@ impl Edge {
     }
 }
 
-/// Who takes what leads to a step of this stage.
+/// The thread that takes the hand-over before a step of this stage.
 fn taker(stage: Stage) -> Taker {
     match stage {
         Stage::RaftSend => Taker::Peer,

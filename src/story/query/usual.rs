@@ -102,7 +102,7 @@ impl Usuals {
     }
 }
 
-/// What is to be said of a request's duration.
+/// A request's duration beside the usual one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// It took longer than usual.

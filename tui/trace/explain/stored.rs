@@ -77,7 +77,7 @@ fn effect(recording: &Recording, story: &Story, graph: &Graph) -> Effect {
     known.unwrap_or(if rpc.is_some_and(reports) { Effect::Unknown } else { Effect::Rows })
 }
 
-/// What this step tells about the effect of its entry.
+/// The effect of an entry, as this step of it records it.
 fn effect_of(event: &Event) -> Option<Effect> {
     if event.kind == Kind::Begin {
         return None;
@@ -127,7 +127,8 @@ mod tests {
 {"member":0,"boot":1,"stage":"backend.commit","kind":"span","clock":20,"end":21,"at":2000,"took":100,"fields":{"index.old":5,"index.new":7,"writes":14}}
 "#;
 
-    /// What is said of a call of this method that ended with this code, whose entry had this step.
+    /// The section for a call of this method that ended with this code and whose entry had this
+    /// step.
     fn told(method: &str, code: u8, (step, reason, fields): (&str, &str, &str)) -> String {
         let lines = CALL.replace("METHOD", method).replace("CODE", &code.to_string());
         let lines = lines.replace("STEP", step).replace("REASON", reason).replace("FIELDS", fields);
