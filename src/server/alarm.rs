@@ -1,7 +1,10 @@
 //! Alarms: faults that all members know of, because they agree on them through raft (etcd:
 //! v3alarm).
 
-use std::{collections::BTreeSet, sync::RwLock};
+use std::{
+    collections::BTreeSet,
+    sync::{RwLock, atomic::Ordering},
+};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -11,6 +14,7 @@ use crate::{
     pb::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, alarm_request::AlarmAction},
     set, stage,
     storage::backend::{Backend, Bucket, WriteGuard},
+    trace,
 };
 
 /// The raised alarms. Only the apply thread changes them.
@@ -37,6 +41,7 @@ impl Alarms {
             let alarm = AlarmMember::decode(key).map_err(Damaged)?;
             raised.insert((alarm.alarm, alarm.member_id));
         }
+        publish(&raised);
         Ok(Self { raised: RwLock::new(raised) })
     }
 
@@ -108,8 +113,23 @@ impl Alarms {
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeSet<(i32, u64)>) -> bool) -> bool {
-        change(&mut self.raised.write().expect("nobody panics while holding it"))
+        let mut raised = self.raised.write().expect("nobody panics while holding it");
+        let is_changed = change(&mut raised);
+        publish(&raised);
+        is_changed
     }
+}
+
+/// Publishes the alarms for the trace's keyframes.
+fn publish(raised: &BTreeSet<(i32, u64)>) {
+    let marks = trace::watermarks();
+    let by = |kind: AlarmType| {
+        let mut of_kind = raised.iter().filter(|(alarm, _)| *alarm == kind as i32);
+        of_kind.next().map_or(0, |(_, member)| *member)
+    };
+    marks.alarms.store(raised.len() as u64, Ordering::Relaxed);
+    marks.no_space.store(by(AlarmType::Nospace), Ordering::Relaxed);
+    marks.corrupt.store(by(AlarmType::Corrupt), Ordering::Relaxed);
 }
 
 /// Requests for this member's NOSPACE alarm; [`no_space`](super::no_space) carries them out.

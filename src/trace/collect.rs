@@ -52,6 +52,7 @@ mod pulse;
 mod rate;
 mod subscribe;
 mod usual;
+mod vitals;
 
 use drain::State;
 use pins::REPORTED_MAX;

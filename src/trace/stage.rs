@@ -325,10 +325,15 @@ macro_rules! vocabulary {
     Keyframe = "keyframe" Loop Raw
         ["role" Role, "term" Term, "commit" Index, "applied" Index, "revision" Revision, "leader" Member, "written" Index, "synced" Index]
         "trace/collect/drain.rs", "none", "0.1";
-    /// The second half of a keyframe: the state of the file and of the write buffers, the vote, and
+    /// The second part of a keyframe: the state of the file and of the write buffers, the vote, and
     /// counts of requests.
     KeyframeBackend = "keyframe.backend" Loop Raw
         ["committed" Index, "committed_revision" Revision, "active" Count, "frozen" Count, "vote" Member, "seen" Count, "kept" Count, "dropped" Count]
+        "trace/collect/drain.rs", "none", "0.1";
+    /// The third part of a keyframe: the memory of the process, 0 if unknown; the log's fsyncs in
+    /// the last whole second; the alarms that the member knows, with a member that raised each.
+    KeyframeProcess = "keyframe.process" Loop Raw
+        ["memory" Bytes, "fsyncs" Count, "fsync_p99" Nanos, "alarms" Count, "no_space" Member, "corrupt" Member]
         "trace/collect/drain.rs", "none", "0.1";
     /// How long a stage usually takes on this member; an rpc, by its method. Half of the samples
     /// took at most p50, and 99 of 100 at most p99. The samples are the steps of loops and of

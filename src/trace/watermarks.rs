@@ -36,6 +36,12 @@ pub struct Watermarks {
     pub frozen: AtomicU64,
     /// The member that this one voted for in this term, 0 for none.
     pub vote: AtomicU64,
+    /// How many alarms are raised.
+    pub alarms: AtomicU64,
+    /// A member that has raised NOSPACE, 0 for none.
+    pub no_space: AtomicU64,
+    /// A member that has raised CORRUPT, 0 for none.
+    pub corrupt: AtomicU64,
 }
 
 static WATERMARKS: Watermarks = Watermarks::new();
@@ -62,6 +68,9 @@ impl Watermarks {
             active: AtomicU64::new(0),
             frozen: AtomicU64::new(0),
             vote: AtomicU64::new(0),
+            alarms: AtomicU64::new(0),
+            no_space: AtomicU64::new(0),
+            corrupt: AtomicU64::new(0),
         }
     }
 
@@ -94,6 +103,20 @@ impl Watermarks {
             dropped = dropped,
         )
     }
+
+    /// The fields of `keyframe.process`, with the figures that only the collector knows: the memory
+    /// of the process in bytes, how many fsyncs the last second had, and their p99 in nanoseconds.
+    pub fn keyframe_process(&self, memory: u64, fsyncs: u64, fsync_p99: u64) -> [u64; 8] {
+        numbers!(
+            KeyframeProcess,
+            memory = memory,
+            fsyncs = fsyncs,
+            fsync_p99 = fsync_p99,
+            alarms = now(&self.alarms),
+            no_space = now(&self.no_space),
+            corrupt = now(&self.corrupt),
+        )
+    }
 }
 
 fn now(mark: &AtomicU64) -> u64 {
@@ -117,5 +140,10 @@ mod tests {
         let names = ["committed_revision", "seen", "kept", "dropped"];
         let values = names.map(|name| backend[Stage::KeyframeBackend.slot(name)]);
         assert_eq!([7, 100, 10, 1], values);
+        marks.no_space.store(9, Ordering::Relaxed);
+        let process = marks.keyframe_process(4_096, 3, 1_000);
+        let names = ["memory", "fsyncs", "fsync_p99", "alarms", "no_space", "corrupt"];
+        let values = names.map(|name| process[Stage::KeyframeProcess.slot(name)]);
+        assert_eq!([4_096, 3, 1_000, 0, 9, 0], values);
     }
 }

@@ -188,7 +188,7 @@ fn is(water: Watermark, new: u64) -> Change {
     Change { water, old: None, new }
 }
 
-/// The watermarks of the two halves of a keyframe.
+/// The watermarks of the first two parts of a keyframe. The third has measures, and no watermark.
 const KEYFRAMES: [(Watermark, Slot); 16] = [
     (Watermark::Role, slot!(Keyframe, role)),
     (Watermark::Term, slot!(Keyframe, term)),
@@ -209,6 +209,6 @@ const KEYFRAMES: [(Watermark, Slot); 16] = [
 ];
 
 fn keyframe(event: &Event) -> Vec<Change> {
-    let of_half = KEYFRAMES.iter().filter(|(_, slot)| slot.stage() == event.stage);
-    of_half.map(|(water, slot)| is(*water, event.number(&[*slot]))).collect()
+    let of_part = KEYFRAMES.iter().filter(|(_, slot)| slot.stage() == event.stage);
+    of_part.map(|(water, slot)| is(*water, event.number(&[*slot]))).collect()
 }

@@ -17,6 +17,7 @@ use super::{
     rate::Rate,
     subscribe::{Filter, Offer, Subscriber},
     usual::Usual,
+    vitals::Vitals,
 };
 use crate::{
     field, numbers,
@@ -63,6 +64,7 @@ pub(super) struct State {
     subscribers: Vec<Subscriber>,
     /// How fast the member's threads write records.
     rate: Rate,
+    vitals: Vitals,
     passes: u64,
     finished: u64,
     kept: u64,
@@ -88,6 +90,7 @@ impl State {
             usual: Usual::default(),
             subscribers: Vec::new(),
             rate: Rate::default(),
+            vitals: Vitals::new(),
             passes: 0,
             finished: 0,
             kept: 0,
@@ -275,6 +278,7 @@ impl State {
         let record = self.finish(record, is_wanted);
         if stage.family() == Family::Loop || id::kept(id) {
             self.usual.count(&record, now_ns);
+            self.vitals.count(&record);
         }
         if is_rpc {
             let is_end = u64::from(head.kind == Kind::Span as u8);
@@ -388,7 +392,11 @@ impl State {
     fn keyframe(&mut self, now_ns: u64, marks: &Watermarks) {
         let clock = ring::next_clock();
         let backend = marks.keyframe_backend(self.finished, self.kept, self.lost);
-        let frames = [(Stage::Keyframe, marks.keyframe()), (Stage::KeyframeBackend, backend)];
+        let frames = [
+            (Stage::Keyframe, marks.keyframe()),
+            (Stage::KeyframeBackend, backend),
+            (Stage::KeyframeProcess, self.vitals.keyframe(now_ns, marks)),
+        ];
         let clocks = ring::next_clock() - clock;
         for (stage, fields) in frames {
             let head = self.own_head(stage, Kind::Keyframe);

@@ -88,8 +88,8 @@ impl History {
             self.thinned = *place;
             let second = record.words[3] / SECOND_NS;
             let is_first = is_keyframe(record) && self.keyframe_second <= second;
-            if is_first && record.stage() == Some(Stage::KeyframeBackend) {
-                // The second half of a keyframe, which comes after the first.
+            if is_first && record.stage() == Some(Stage::KeyframeProcess) {
+                // The last part of a keyframe.
                 self.keyframe_second = second + 1;
             }
             if !is_first && !is_of_story(record) {
@@ -190,14 +190,15 @@ mod tests {
     fn one_keyframe_a_second_is_left() {
         let mut history = History::default();
         for tenth in 0..30 {
-            for (at, stage) in [Stage::Keyframe, Stage::KeyframeBackend].into_iter().enumerate() {
-                let clock = 2 * tenth + at as u64;
+            let parts = [Stage::Keyframe, Stage::KeyframeBackend, Stage::KeyframeProcess];
+            for (at, stage) in parts.into_iter().enumerate() {
+                let clock = 3 * tenth + at as u64;
                 let at_ns = tenth * SECOND_NS / 10;
                 keep(&mut history, record(stage, Kind::Keyframe, 0, (clock, at_ns, 0)));
             }
         }
         history.trim(100 * SECOND_NS);
-        assert_eq!(clocks(&history), [0, 1, 20, 21, 40, 41]);
+        assert_eq!(clocks(&history), [0, 1, 2, 30, 31, 32, 60, 61, 62]);
     }
 
     /// Goal: beyond the bound the oldest story goes as a whole, though its last record is younger
