@@ -4,7 +4,10 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use glass_etcd::trace::Grain;
 
-use crate::state::{Action, Screen, State, steps::Direction::Back, steps::Direction::Forward};
+use crate::{
+    state::{Action, Screen, State, steps::Direction::Back, steps::Direction::Forward},
+    up::api,
+};
 
 /// A key, as the table identifies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,11 @@ pub(crate) struct Binding {
 
 use Press::{Char, Code, Ctrl, Digit};
 
+const HOME: &[Screen] = &[Screen::Cluster];
+const MOMENT: &[Screen] = &[Screen::Moment];
+const CLUSTER: &[Screen] = &[Screen::Cluster, Screen::Moment];
+const ASK: &[Screen] = &[Screen::Ask];
+const LEAVING: &[Screen] = &[Screen::Leaving];
 const LIST: &[Screen] = &[Screen::List];
 const STEPS: &[Screen] = &[Screen::Steps];
 const PROMPT: &[Screen] = &[Screen::Prompt];
@@ -77,6 +85,74 @@ impl Binding {
 
 /// Every key of the player.
 pub(crate) const KEYS: &[Binding] = &[
+    row(
+        &[Code(KeyCode::Enter), Char('R')],
+        "Enter R",
+        ("the list of requests", "requests"),
+        CLUSTER,
+        Action::Requests,
+    ),
+    row(
+        &[Char('s')],
+        "s",
+        ("stop it, or start it", "stop"),
+        CLUSTER,
+        Action::Ask(api::Action::Stop),
+    ),
+    row(
+        &[Char('K')],
+        "K",
+        ("kill it, like a crash", "kill"),
+        CLUSTER,
+        Action::Ask(api::Action::Kill),
+    ),
+    row(
+        &[Char('p')],
+        "p",
+        ("pause it, or resume it", "pause"),
+        CLUSTER,
+        Action::Ask(api::Action::Pause),
+    ),
+    row(
+        &[Char('r')],
+        "r",
+        ("stop it and start it again", "restart"),
+        CLUSTER,
+        Action::Ask(api::Action::Restart),
+    ),
+    row(
+        &[Code(KeyCode::Right), Char('l')],
+        "→ l",
+        ("next member, or story step", "next"),
+        CLUSTER,
+        Action::Along(Forward),
+    ),
+    row(
+        &[Code(KeyCode::Left), Char('h')],
+        "← h",
+        ("member before, or step", "prev"),
+        CLUSTER,
+        Action::Along(Back),
+    ),
+    row(&[Char('f')], "f", ("now, or the step looked at", "now/step"), MOMENT, Action::ToggleNow),
+    row(&[Digit], "1-9", ("choose a member", ""), CLUSTER, Action::Column(0))
+        .with_digit(Action::Column),
+    row(&[Char('y'), Code(KeyCode::Enter)], "y Enter", ("do it", "do it"), ASK, Action::Confirm),
+    row(
+        &[Char('n'), Char('q'), Code(KeyCode::Esc)],
+        "Esc n q",
+        ("leave it as it is", "leave it"),
+        ASK,
+        Action::Back,
+    ),
+    row(
+        &[Char('q'), Char('y'), Code(KeyCode::Enter)],
+        "q y Enter",
+        ("stop all members, and quit", "stop all and quit"),
+        LEAVING,
+        Action::Confirm,
+    ),
+    row(&[Code(KeyCode::Esc), Char('n')], "Esc n", ("stay", "stay"), LEAVING, Action::Back),
     row(
         &[Code(KeyCode::Right), Char('l')],
         "→ l",
@@ -150,12 +226,13 @@ pub(crate) const KEYS: &[Binding] = &[
         Action::Erase,
     ),
     row(
-        &[Code(KeyCode::Esc)],
-        "Esc",
-        ("back", "back"),
-        &[Screen::Steps, Screen::Prompt, Screen::Why],
-        Action::Back,
+        &[Char('C')],
+        "C",
+        ("the cluster at this moment", "cluster"),
+        &[Screen::List, Screen::Steps, Screen::Why],
+        Action::Cluster,
     ),
+    row(&[Char('R')], "R", ("the list of requests", ""), STORY, Action::Requests),
     row(&[Digit], "1-9 0", ("one lane only; 0 for all", "lane"), STEPS, Action::Lane(0))
         .with_digit(Action::Lane)
         .when(has_steps),
@@ -204,22 +281,43 @@ pub(crate) const KEYS: &[Binding] = &[
         &[Char('?')],
         "?",
         ("the keys that are valid now", "help"),
-        &[Screen::List, Screen::Steps, Screen::Why],
+        &[Screen::Cluster, Screen::Moment, Screen::List, Screen::Steps, Screen::Why],
         Action::Help,
     ),
     row(
-        &[Char('q'), Ctrl('c')],
-        "q",
-        ("quit; so does Ctrl-C", "quit"),
-        &[Screen::List, Screen::Steps, Screen::Prompt, Screen::Why],
-        Action::Quit,
+        &[Code(KeyCode::Esc), Char('q')],
+        "Esc q",
+        ("back", "back"),
+        &[Screen::Moment, Screen::List, Screen::Steps, Screen::Prompt, Screen::Why],
+        Action::Back,
     ),
+    row(&[Code(KeyCode::Esc)], "Esc", ("nothing: this is the first", ""), HOME, Action::Back),
+    row(&[Char('q')], "q", ("leave the player", "leave"), HOME, Action::Leave),
+    row(&[Ctrl('c')], "Ctrl-C", ("quit at once", ""), ALL, Action::Quit),
+];
+
+/// Every screen.
+const ALL: &[Screen] = &[
+    Screen::Cluster,
+    Screen::Moment,
+    Screen::Ask,
+    Screen::Leaving,
+    Screen::List,
+    Screen::Steps,
+    Screen::Prompt,
+    Screen::Why,
 ];
 
 /// The keys that are valid while the list of keys is open.
 const HELP: &[Binding] = &[
-    row(&[Code(KeyCode::Esc), Char('?')], "Esc ?", ("close this list", "close"), &[], Action::Back),
-    row(&[Char('q'), Ctrl('c')], "q", ("quit; so does Ctrl-C", "quit"), &[], Action::Quit),
+    row(
+        &[Code(KeyCode::Esc), Char('?'), Char('q')],
+        "Esc ? q",
+        ("close this list", "close"),
+        &[],
+        Action::Back,
+    ),
+    row(&[Ctrl('c')], "Ctrl-C", ("quit at once", ""), &[], Action::Quit),
 ];
 
 fn always(_: &State) -> bool {
@@ -286,9 +384,9 @@ mod tests {
 
     #[test]
     fn no_key_means_two_things_in_one_place() {
-        for place in [Screen::List, Screen::Steps, Screen::Prompt, Screen::Why] {
+        for place in ALL {
             let mut seen: Vec<Press> = Vec::new();
-            for row in KEYS.iter().filter(|row| row.places.contains(&place)) {
+            for row in KEYS.iter().filter(|row| row.places.contains(place)) {
                 for press in row.presses {
                     assert!(!seen.contains(press), "{press:?} twice in {place:?}");
                     seen.push(*press);
@@ -300,16 +398,17 @@ mod tests {
     #[test]
     fn a_release_does_nothing() {
         let mut key = KeyEvent::from(KeyCode::Char('q'));
-        assert_eq!(find(&State::of_endpoints(&[], BYTES_MAX), key), Some(Action::Quit));
+        assert_eq!(find(&State::of_endpoints(&[], BYTES_MAX), key), Some(Action::Leave));
         key.kind = KeyEventKind::Release;
         assert_eq!(find(&State::of_endpoints(&[], BYTES_MAX), key), None);
     }
 
     #[test]
     fn an_empty_list_offers_only_keys_that_work() {
-        let shown: Vec<&str> =
-            valid(&State::of_endpoints(&[], BYTES_MAX)).map(|row| row.shown).collect();
-        assert_eq!(shown, ["?", "q"]);
+        let mut state = State::of_endpoints(&[], BYTES_MAX);
+        state.update(Action::Requests);
+        let shown: Vec<&str> = valid(&state).map(|row| row.shown).collect();
+        assert_eq!(shown, ["C", "?", "Esc q", "Ctrl-C"]);
     }
 
     #[test]
@@ -324,7 +423,9 @@ mod tests {
     fn escape_never_quits() {
         for row in KEYS.iter().chain(HELP) {
             let is_escape = row.presses.contains(&Code(KeyCode::Esc));
-            assert!(!is_escape || !matches!(row.effect, Effect::Do(Action::Quit)));
+            let quits =
+                matches!(row.effect, Effect::Do(Action::Quit | Action::Leave | Action::Confirm));
+            assert!(!is_escape || !quits);
         }
     }
 }

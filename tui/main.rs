@@ -6,6 +6,7 @@
 
 mod bench;
 mod chrome;
+mod control;
 mod keys;
 mod lines;
 mod log;
@@ -172,8 +173,7 @@ fn up(args: &UpArgs) -> ExitCode {
         Err(error) => return fail(&error),
     };
     if has_player {
-        let urls = up.members().iter().flat_map(|member| member.client_urls.clone());
-        let played = play_command::live(&urls.collect::<Vec<_>>(), view::Look::of_environment());
+        let played = play_command::beside(&up, view::Look::of_environment());
         up.handle().shutdown();
         if let Err(error) = played {
             return fail(&error);

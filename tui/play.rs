@@ -3,7 +3,8 @@
 //! ```text
 //!  keyboard thread ─┐
 //!  listener ────────┼─ Input ─► handle(&mut State) ─► view::draw(&State)
-//!  clock ───────────┘
+//!  clock ───────────┤                   │
+//!  glass up ────────┘◄──── Command ─────┘
 //! ```
 //!
 //! The loop takes inputs from one closed enum and passes each to one function that does not depend
@@ -30,9 +31,11 @@ use tokio::{
 };
 
 use crate::{
+    control::{Control, Controller},
     keys,
     source::{Listener, Message},
     state::State,
+    up::api::{Command, Reply},
     view::{self, Look},
 };
 
@@ -45,6 +48,13 @@ const KEY_WAITS_AT_END: u32 = 6;
 /// Inputs taken between two drawings, so that a flood of records cannot freeze the screen.
 const INPUTS_PER_DRAW: usize = 256;
 
+/// How late a tick is when the player itself was too busy to listen.
+const LATE: Duration = Duration::from_millis(150);
+/// How long it then listens before it draws: a member that was not heard is not silent.
+const CATCH_UP: Duration = Duration::from_millis(20);
+/// Ticks from one report about the processes to the next: half a second.
+const REPORT_TICKS: u64 = 5;
+
 /// Every event that the player handles.
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -56,6 +66,8 @@ pub(crate) enum Input {
     Source(Message),
     /// A tick; the time since the player started.
     Tick(Duration),
+    /// What `glass up` replied to a command.
+    Replied(Command, Reply),
     /// The source has ended.
     Closed,
     /// The process received a signal to terminate.
@@ -73,6 +85,7 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
         Input::Tick(since) => {
             state.tick(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
         }
+        Input::Replied(command, reply) => state.replied(&command, reply),
         Input::Closed => {
             state.is_closed = true;
             state.refresh();
@@ -82,22 +95,30 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
     true
 }
 
-/// Runs the player until the user quits. Without a listener, the state receives no new records.
+/// Runs the player until the user quits. Without a listener, the state receives no new records;
+/// without control, it cannot stop members.
 pub(crate) async fn run(
     mut state: State,
     listener: Option<Listener>,
+    control: Option<Control>,
     look: Look,
 ) -> io::Result<()> {
     let mut screen = Screen::open()?;
-    let mut inputs = Inputs::open(listener)?;
+    let mut inputs = Inputs::open(listener, control)?;
     let mut drawn = None;
     loop {
         if drawn != Some(state.version()) {
             screen.terminal.draw(|frame| view::draw(frame, &state, look))?;
             drawn = Some(state.version());
         }
-        if !handle(&mut state, inputs.next().await) {
+        let input = inputs.next().await;
+        let is_tick = matches!(input, Input::Tick(_));
+        if !handle(&mut state, input) {
             return Ok(());
+        }
+        inputs.send(&mut state, is_tick);
+        if is_tick && inputs.is_late() {
+            tokio::time::sleep(CATCH_UP).await;
         }
         for _ in 0..INPUTS_PER_DRAW {
             let Some(input) = inputs.ready() else { break };
@@ -105,6 +126,7 @@ pub(crate) async fn run(
                 return Ok(());
             }
         }
+        inputs.send(&mut state, false);
     }
 }
 
@@ -128,6 +150,10 @@ impl Drop for Screen {
 /// The sources of inputs.
 struct Inputs {
     listener: Option<Listener>,
+    control: Option<Controller>,
+    ticked: u64,
+    /// When the last two ticks came, the older first.
+    came: [std::time::Instant; 2],
     keyboard: Keyboard,
     ticks: tokio::time::Interval,
     begun: std::time::Instant,
@@ -136,11 +162,14 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn open(listener: Option<Listener>) -> io::Result<Inputs> {
+    fn open(listener: Option<Listener>, control: Option<Control>) -> io::Result<Inputs> {
         let mut ticks = interval(POLL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         Ok(Inputs {
             listener,
+            control: control.map(Controller::new),
+            ticked: 0,
+            came: [clock::now(); 2],
             keyboard: Keyboard::open()?,
             ticks,
             begun: clock::now(),
@@ -157,8 +186,31 @@ impl Inputs {
             _ = self.terminate.recv() => Input::Terminated,
             _ = self.hang_up.recv() => Input::Terminated,
             key = self.keyboard.receiver.recv() => key.unwrap_or(Input::Terminated),
-            _ = self.ticks.tick() => Input::Tick(clock::now().duration_since(self.begun)),
+            _ = self.ticks.tick() => {
+                self.came = [self.came[1], clock::now()];
+                Input::Tick(self.came[1].duration_since(self.begun))
+            }
+            (command, reply) = reply_of(&mut self.control) => Input::Replied(command, reply),
             message = next_of(&mut self.listener) => self.of_listener(message),
+        }
+    }
+
+    /// Whether the last tick came late.
+    fn is_late(&self) -> bool {
+        POLL_EVERY + LATE < self.came[1] - self.came[0]
+    }
+
+    /// Sends the commands of the last keys, and from time to time a request for a report.
+    fn send(&mut self, state: &mut State, is_tick: bool) {
+        let Some(control) = &mut self.control else { return };
+        state.commands().into_iter().for_each(|command| control.send(command));
+        if is_tick {
+            if self.ticked.is_multiple_of(REPORT_TICKS)
+                && let Some(report) = state.report()
+            {
+                control.report(report);
+            }
+            self.ticked += 1;
         }
     }
 
@@ -185,6 +237,14 @@ impl Inputs {
 async fn next_of(listener: &mut Option<Listener>) -> Option<Message> {
     match listener {
         Some(listener) => listener.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next reply of `glass up`; never returns if there is none to ask.
+async fn reply_of(control: &mut Option<Controller>) -> (Command, Reply) {
+    match control {
+        Some(control) => control.next().await,
         None => std::future::pending().await,
     }
 }

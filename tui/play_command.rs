@@ -10,9 +10,14 @@ use std::{
 use glass_etcd::{pb::glasspb::ObserveRequest, story::recording::ReadError};
 
 use crate::{
+    control::Control,
     fail, play,
     source::{self, Listener},
-    state::{BYTES_MAX, State},
+    state::{BYTES_MAX, State, room::Hands},
+    up::{
+        self,
+        api::{Action, Command},
+    },
     view::{self, Look, pen::ColorChoice},
 };
 
@@ -27,6 +32,8 @@ pub(crate) struct PlayArgs {
     /// The members to connect to.
     #[arg(long, value_delimiter = ',', default_value = source::ENDPOINTS)]
     endpoints: Vec<String>,
+    #[command(flatten)]
+    place: crate::Cluster,
     /// Write a recording's stories as text instead of opening the player.
     #[arg(long, requires = "file")]
     plain: bool,
@@ -51,13 +58,16 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
         Some(file) if args.plain => plain(file, look),
         // A file that cannot be played is worth a word, with or without a terminal.
         Some(file) => state(file).and_then(|state| match is_terminal {
-            true => block_on(play::run(state, None, look)),
+            true => block_on(play::run(state, None, None, look)),
             false => Err(io::Error::other(format!(
                 "the player needs a terminal; `glass play {} --plain` prints the stories",
                 file.display()
             ))),
         }),
-        None if is_terminal => live(&args.endpoints, look),
+        None if is_terminal => {
+            let (control, names) = other(args).unzip();
+            live(&args.endpoints, control.zip(names), look)
+        }
         None => Err(io::Error::other(
             "the player needs a terminal; `glass trace tail` prints what live members do",
         )),
@@ -70,12 +80,47 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
     }
 }
 
+/// Plays what the members of this `glass up` do until the user quits.
+pub(crate) fn beside(up: &up::Up, look: Look) -> io::Result<()> {
+    let members = up.members().iter();
+    let named = members
+        .flat_map(|member| member.client_urls.iter().map(|url| (url.clone(), member.name.clone())));
+    let (endpoints, names): (Vec<String>, Vec<String>) = named.unzip();
+    live(&endpoints, Some((Control::Own(up.handle()), names)), look)
+}
+
+/// The `glass up` of another process, and the process at each endpoint, if it runs all of them.
+/// Members of the same names may run elsewhere, so the endpoints decide.
+fn other(args: &PlayArgs) -> Option<(Control, Vec<String>)> {
+    let (base, members) = up::members(&args.place.procfile, args.place.data_dir.as_deref()).ok()?;
+    let address = |url: &str| url.strip_prefix("http://").unwrap_or(url).to_owned();
+    let named = |endpoint: &String| {
+        let is_own = |url: &String| address(url) == address(endpoint);
+        members.iter().find(|member| member.client_urls.iter().any(is_own))
+    };
+    let named = |endpoint| named(endpoint).map(|member| member.name.clone());
+    let names = args.endpoints.iter().map(named).collect::<Option<Vec<String>>>()?;
+    up::ask(&base, &Command { action: Action::Status, name: None }).ok()?;
+    Some((Control::Other(base), names))
+}
+
 /// Plays what these members do until the user quits.
-pub(crate) fn live(endpoints: &[String], look: Look) -> io::Result<()> {
+fn live(
+    endpoints: &[String],
+    control: Option<(Control, Vec<String>)>,
+    look: Look,
+) -> io::Result<()> {
     block_on(async {
         let request = ObserveRequest { history: true, ..ObserveRequest::default() };
         let listener = Listener::connect(endpoints, &request, WAITING_MAX);
-        play::run(State::of_endpoints(endpoints, BYTES_MAX), Some(listener), look).await
+        let mut state = State::of_endpoints(endpoints, BYTES_MAX);
+        let (control, names) = control.unzip();
+        match (&control, names) {
+            (Some(Control::Own(_)), Some(names)) => state.connect(Hands::Own, names),
+            (Some(Control::Other(_)), Some(names)) => state.connect(Hands::Other, names),
+            _ => {}
+        }
+        play::run(state, Some(listener), control, look).await
     })
 }
 
@@ -100,5 +145,9 @@ fn of_file(file: &Path, error: &ReadError) -> io::Error {
 }
 
 fn block_on(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    // A command to another process may still wait for its reply, which nobody needs now.
+    runtime.shutdown_background();
+    result
 }

@@ -4,6 +4,7 @@
 //!  source ──Input──► player::State ──&State──► view
 //!                     │
 //!                     ├─ memory         every event, once; `forget` keeps its size bounded
+//!                     ├─ room           the cluster view: who runs, and what to do to whom
 //!                     ├─ list           the requests, and which one is chosen
 //!                     └─ steps          one story, the cursor in it, the lens on it
 //! ```
@@ -12,7 +13,8 @@
 //! recording draw the same screens, and stepping back is as exact as stepping forward. Live members
 //! add only one thing: how long ago each of them sent something.
 //!
-//! Left out: editing. The player never writes into the cluster that it watches.
+//! Left out: editing. The player never writes into the cluster that it watches. It stops and starts
+//! members, through the `glass up` that runs them, after asking.
 
 pub(crate) mod ahead;
 pub(crate) mod words;
@@ -24,7 +26,11 @@ pub(crate) mod join;
 pub(crate) mod story;
 pub(crate) mod text;
 
+pub(crate) mod alive;
+pub(crate) mod figures;
+pub(crate) mod forecast;
 pub(crate) mod forget;
+pub(crate) mod room;
 
 pub(crate) mod lens;
 pub(crate) mod list;

@@ -32,7 +32,7 @@ mod tests;
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -132,6 +132,29 @@ pub(crate) struct Up {
     _flush: Option<Flush>,
 }
 
+/// The directory of a Procfile's `glass up`, and its members, running or not.
+///
+/// # Errors
+///
+/// The Procfile cannot be read, or has a mistake.
+pub(crate) fn members(
+    procfile: &Path,
+    data_dir: Option<&Path>,
+) -> Result<(PathBuf, Vec<Member>), StartError> {
+    let plans = plan::read(procfile, data_dir)?;
+    let members = members_of(&plans);
+    Ok((plans.base, members))
+}
+
+/// The Glass etcd members among the processes.
+fn members_of(plans: &plan::Plans) -> Vec<Member> {
+    let member = |plan: &plan::Plan| {
+        let urls = plan.member.as_ref()?.config.advertise_client_urls.clone();
+        Some(Member { name: plan.name.clone(), client_urls: urls })
+    };
+    plans.plans.iter().filter_map(member).collect()
+}
+
 /// Checks everything, then starts all processes.
 ///
 /// # Errors
@@ -144,15 +167,7 @@ pub(crate) fn start(options: &Options) -> Result<Up, StartError> {
     if options.fresh {
         plan::remove_data(&plans)?;
     }
-    let members = plans
-        .plans
-        .iter()
-        .filter_map(|plan| Some((plan, plan.member.as_ref()?)))
-        .map(|(plan, parsed)| Member {
-            name: plan.name.clone(),
-            client_urls: parsed.config.advertise_client_urls.clone(),
-        })
-        .collect();
+    let members = members_of(&plans);
     let (lines, flush) = match options.output {
         Output::Prefixed { .. } => {
             let say_dropped = |count| format!("glass: {count} lines dropped, the terminal is slow");

@@ -3,10 +3,11 @@
 //! One function per region; one file per screen, named after its state:
 //!
 //! ```text
-//!  list   header ─ requests ─ keys
-//!  steps  title ─ heads of the lanes ─ rows ─ lens ─ why ─ keys
-//!  why    the step at full size ─ keys
-//!  help   the keys that are valid now
+//!  cluster  banner ─ a column for each member ─ latest requests, or a question ─ keys
+//!  list     header ─ requests ─ keys
+//!  steps    title ─ heads of the lanes ─ rows ─ lens ─ why ─ keys
+//!  why      the step at full size ─ keys
+//!  help     the keys that are valid now
 //! ```
 //!
 //! Colour is never the only sign: the leader is in capitals, the cursor is `»`, and what has not
@@ -14,6 +15,7 @@
 
 pub(crate) mod pen;
 
+pub(crate) mod cluster;
 pub(crate) mod help;
 pub(crate) mod list;
 pub(crate) mod plain;
@@ -49,6 +51,9 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
     let bottom = Rect { y: area.y + area.height - 1, height: 1, ..area };
     match (state.is_helping, state.place(), &state.steps) {
         (true, _, _) => help::draw(&mut pen, body, state),
+        (false, Screen::Cluster | Screen::Moment | Screen::Ask | Screen::Leaving, _) => {
+            cluster::draw(&mut pen, body, state);
+        }
         (false, Screen::Why, Some(steps)) => why::draw_zoomed(&mut pen, body, state, steps),
         (false, _, Some(steps)) => steps::draw(&mut pen, body, state, steps),
         (false, _, None) => list::draw(&mut pen, body, state),
@@ -84,6 +89,9 @@ fn first_word(shown: &str) -> &str {
 
 /// A message that replaces the keys for a moment.
 fn notice(state: &State) -> Option<String> {
+    if state.room.is_shown && !state.is_helping {
+        return state.room.notice.as_ref().map(|notice| format!("{notice}   (? help)"));
+    }
     let steps = state.steps.as_ref().filter(|_| !state.is_helping)?;
     match &steps.prompt {
         Some(typed) => Some(format!("go to step :{typed}_   (Enter goes, Esc does not)")),

@@ -10,18 +10,27 @@ use glass_etcd::{
     trace::{Grain, Stage},
 };
 
+pub(crate) use super::alive::Heard;
 use super::{
+    alive::{SILENT_NS, Signs},
+    figures::Figures,
     forget,
     lanes::{self, Lane},
     list::List,
-    steps::{Direction, SILENT_NS, Steps},
+    room::{self, Hands, Room},
+    steps::{Direction, Steps},
     story::{self, RequestSummary, Subject},
     watermarks::{self, Water, Watermarks},
 };
-use crate::source::{
-    Message,
-    memory::{Change, Memory},
+use crate::{
+    source::{
+        Message,
+        memory::{Change, Memory},
+    },
+    up::api,
 };
+
+mod cluster;
 
 /// Interval between refreshes of derived lists while records stream in, in nanoseconds.
 const REFRESH_NS: u64 = 250_000_000;
@@ -32,7 +41,24 @@ const REFRESH_BYTES: usize = 8 << 20;
 /// The actions of keys. The table in `keys.rs` assigns the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// End the player at once.
     Quit,
+    /// Go back, or at home end the player, after a question if that stops members.
+    Leave,
+    /// Show the cluster, at the cursor if a story is open.
+    Cluster,
+    /// Show the list of requests.
+    Requests,
+    /// In the cluster view: one story step if a story is open, otherwise the next member.
+    Along(Direction),
+    /// Choose the member with this number, counted from 1.
+    Column(u8),
+    /// Show now, or the step that is looked at.
+    ToggleNow,
+    /// Ask whether to do this to the chosen member.
+    Ask(api::Action),
+    /// Do what was asked.
+    Confirm,
     /// Show the keys that are valid now.
     Help,
     /// Close the view opened last.
@@ -77,6 +103,14 @@ pub(crate) enum Action {
 /// The current screen; it decides which keys are valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Screen {
+    /// The members side by side, now.
+    Cluster,
+    /// The members side by side, while a story is open: at the step that is looked at, or now.
+    Moment,
+    /// The cluster view, while it asks whether to stop or start a member.
+    Ask,
+    /// Whether to leave the player is asked.
+    Leaving,
     /// The list of requests.
     List,
     Steps,
@@ -84,20 +118,6 @@ pub(crate) enum Screen {
     Prompt,
     /// The why panel over the whole screen.
     Why,
-}
-
-/// Whether a member still sends records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// It has never sent any.
-    Never,
-    /// Its endpoint does not answer: the process has ended, or cannot be reached. Its last sign of
-    /// life was this many nanoseconds ago.
-    Down(u64),
-    /// It has sent nothing for this many nanoseconds.
-    Silent(u64),
-    /// It has sent something recently.
-    Fresh,
 }
 
 /// The head of a lane: the known state of a member.
@@ -115,6 +135,8 @@ pub(crate) struct Head {
 pub(crate) struct State {
     /// The columns of the step view, in the order of the members.
     pub(crate) lanes: Vec<Lane>,
+    /// The control room.
+    pub(crate) room: Room,
     /// The list of requests.
     pub(crate) list: List,
     /// The story in the step view; `None` in the list.
@@ -128,6 +150,10 @@ pub(crate) struct State {
     /// Size of the events, in bytes, beyond which the oldest stories are forgotten.
     bytes_max: usize,
     learned: Learned,
+    /// The signs of life of each member, by position.
+    signs: Vec<Signs>,
+    /// The measures of each member, by position.
+    figures: Vec<Figures>,
     /// Time of each live member's last sign of life, on the player's clock; empty for files.
     heard_ns: BTreeMap<u8, u64>,
     now_ns: u64,
@@ -162,6 +188,7 @@ impl State {
     fn new(memory: Memory, bytes_max: usize) -> State {
         State {
             lanes: Vec::new(),
+            room: Room::default(),
             list: List::default(),
             steps: None,
             is_helping: false,
@@ -169,6 +196,8 @@ impl State {
             memory,
             bytes_max,
             learned: Learned::default(),
+            signs: Vec::new(),
+            figures: Vec::new(),
             heard_ns: BTreeMap::new(),
             now_ns: 0,
             refreshed_ns: 0,
@@ -179,7 +208,9 @@ impl State {
 
     /// The state before the first message from these endpoints.
     pub(crate) fn of_endpoints(endpoints: &[String], bytes_max: usize) -> State {
-        State::new(Memory::of_endpoints(endpoints), bytes_max)
+        let mut state = State::new(Memory::of_endpoints(endpoints), bytes_max);
+        state.room.hands = Hands::Nobody;
+        state
     }
 
     /// The state that shows a file. A file that exceeds the player's memory loses its oldest
@@ -191,9 +222,10 @@ impl State {
         Ok(state)
     }
 
-    /// The state that shows a whole recording, without a bound.
+    /// The state that shows the requests of a whole recording, without a bound.
     pub(crate) fn of_recording(mut recording: Recording) -> State {
         let mut state = State::new(Memory::default(), usize::MAX);
+        state.room.is_shown = false;
         state.read(&mut recording);
         state.refresh();
         state
@@ -274,8 +306,9 @@ impl State {
             self.refresh();
         }
         let is_played = self.steps.as_mut().is_some_and(|steps| steps.tick(now_ns));
-        // The list of live members shows how long ago each of them sent something.
-        let is_ageing = self.steps.is_none() && !self.heard_ns.is_empty();
+        // Outside of a story, screens of live members show how long ago each sent something.
+        let is_live = !self.memory.seen().is_empty();
+        let is_ageing = is_live && (self.steps.is_none() || self.room.is_shown);
         self.version += u64::from(is_played || is_ageing);
     }
 
@@ -285,6 +318,7 @@ impl State {
         self.version += 1;
         self.list.replace(story::requests(self.memory.recording()));
         let recording = self.memory.recording();
+        (self.signs, self.figures) = (Signs::of(recording), Figures::of(recording));
         if self.steps.as_mut().is_none_or(|steps| steps.refresh(recording)) {
             self.lanes = lanes::lanes(recording);
         }
@@ -292,6 +326,13 @@ impl State {
 
     /// The current screen, below the list of keys.
     pub(crate) fn place(&self) -> Screen {
+        match (&self.room.question, &self.steps) {
+            (Some(room::Question::Act(_)), _) => return Screen::Ask,
+            (Some(room::Question::Leave), _) => return Screen::Leaving,
+            (None, None) if self.room.is_shown => return Screen::Cluster,
+            (None, Some(_)) if self.room.is_shown => return Screen::Moment,
+            _ => {}
+        }
         match &self.steps {
             None => Screen::List,
             Some(steps) if steps.prompt.is_some() => Screen::Prompt,
@@ -302,14 +343,18 @@ impl State {
 
     /// The known state of each member: at the cursor when a story is open, otherwise the newest.
     pub(crate) fn heads(&self) -> Vec<Head> {
-        let newest =
-            self.learned.marks.iter().filter_map(|marks| marks.heard_wall_ns).max().unwrap_or(0);
+        self.heads_of(self.steps.as_ref())
+    }
+
+    /// The known state of each member at the cursor of this story, or the newest.
+    fn heads_of(&self, steps: Option<&Steps>) -> Vec<Head> {
+        let newest = self.newest_wall_ns();
         let head = |lane: &Lane| {
-            let (marks, heard) = match (&self.steps, lane.place) {
+            let (marks, heard) = match (steps, lane.place) {
                 (_, None) => (Watermarks::default(), Heard::Never),
-                (Some(steps), Some(_)) => {
+                (Some(steps), Some(place)) => {
                     let marks = steps.watermarks(self.recording(), lane).unwrap_or_default();
-                    let heard = freshness(steps.now_wall_ns(), marks.heard_wall_ns);
+                    let heard = self.heard_at(place, steps.now_wall_ns(), &marks);
                     (marks, heard)
                 }
                 (None, Some(place)) => {
@@ -325,13 +370,33 @@ impl State {
 
     /// Live members are timed by the arrival of their messages, recorded ones by their own clocks.
     fn heard_last(&self, place: u8, newest_ns: u64, marks: &Watermarks) -> Heard {
-        match self.heard_ns.get(&place) {
+        let heard = match self.heard_ns.get(&place) {
             Some(_) if marks.newest.is_none() => Heard::Never,
             Some(heard) if self.memory.is_down(place) => {
                 Heard::Down(self.now_ns.saturating_sub(*heard))
             }
-            Some(heard) => freshness(self.now_ns, Some(*heard)),
-            None => freshness(newest_ns, marks.heard_wall_ns),
+            Some(heard) => match self.now_ns.saturating_sub(*heard) {
+                0..=SILENT_NS => Heard::Fresh,
+                ago => Heard::Silent(ago),
+            },
+            None => self.heard_at(place, newest_ns, marks),
+        };
+        match self.process_at(place) {
+            Some((process, since_ns)) => room::heard_of_process(&process.state, since_ns, heard),
+            None => heard,
+        }
+    }
+
+    /// The time of the newest record of all members, in nanoseconds since 1970; 0 without any.
+    fn newest_wall_ns(&self) -> u64 {
+        self.learned.marks.iter().filter_map(|marks| marks.heard_wall_ns).max().unwrap_or(0)
+    }
+
+    /// Whether a member runs at a moment of the recording.
+    fn heard_at(&self, place: u8, at_ns: u64, marks: &Watermarks) -> Heard {
+        match self.signs.get(usize::from(place)) {
+            Some(signs) => signs.heard(at_ns, marks.heard_wall_ns),
+            None => Heard::Never,
         }
     }
 
@@ -360,6 +425,7 @@ impl State {
     /// Performs an action. Returns whether the player continues.
     pub(crate) fn update(&mut self, action: Action) -> bool {
         self.version += 1;
+        self.room.notice = None;
         match action {
             Action::Quit => return false,
             Action::Help => self.is_helping = true,
@@ -369,10 +435,15 @@ impl State {
             Action::ChooseLast => self.list.follow(true),
             Action::ToggleFollow => self.list.follow(!self.list.is_following),
             Action::Open => self.open(),
-            Action::Back if self.place() == Screen::Steps => {
-                self.steps = None;
-                self.refresh();
-            }
+            Action::Leave
+            | Action::Cluster
+            | Action::Requests
+            | Action::Along(_)
+            | Action::Column(_)
+            | Action::ToggleNow
+            | Action::Ask(_)
+            | Action::Confirm => return self.update_room(action),
+            Action::Back if self.is_above_steps() => self.back(),
             Action::Back
             | Action::Step(..)
             | Action::Jump(_)
@@ -428,6 +499,14 @@ impl State {
             Action::NextLens => steps.lens = steps.lens.next(),
             Action::Zoom => steps.is_zoomed = true,
             Action::Quit
+            | Action::Leave
+            | Action::Cluster
+            | Action::Requests
+            | Action::Along(_)
+            | Action::Column(_)
+            | Action::ToggleNow
+            | Action::Ask(_)
+            | Action::Confirm
             | Action::Help
             | Action::Choose(_)
             | Action::ChooseFirst
@@ -443,13 +522,5 @@ fn type_digit(steps: &mut Steps, digit: u8) {
     const DIGITS_MAX: usize = 6;
     if let Some(typed) = steps.prompt.as_mut().filter(|typed| typed.len() < DIGITS_MAX) {
         *typed += &digit.to_string();
-    }
-}
-
-fn freshness(now_ns: u64, heard_ns: Option<u64>) -> Heard {
-    match heard_ns.map(|heard| now_ns.saturating_sub(heard)) {
-        None => Heard::Never,
-        Some(ago) if SILENT_NS < ago => Heard::Silent(ago),
-        Some(_) => Heard::Fresh,
     }
 }

@@ -12,7 +12,7 @@
 use glass_etcd::{
     field,
     story::{Event, Recording, query::usual::Usuals},
-    trace::{FLAG_NOISE, Grain, Stage},
+    trace::{FLAG_NOISE, Grain, Kind, Stage},
 };
 
 use super::{
@@ -25,8 +25,6 @@ use super::{
 const STEP_NS: u64 = 800_000_000;
 /// Speeds of playing, in quarters.
 const SPEEDS: [u64; 6] = [1, 2, 4, 8, 16, 32];
-/// Silence in nanoseconds after which a member counts as silent.
-pub(crate) const SILENT_NS: u64 = 300_000_000;
 
 /// Forward or backward in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -344,8 +342,7 @@ fn anchor(step: &Step) -> (u8, watermarks::Moment, Stage, Moment, bool) {
 }
 
 fn fold(rows: &mut Vec<Row>, event: &Event) {
-    let is_noise = event.flags & FLAG_NOISE != 0
-        || matches!(event.stage, Stage::Keyframe | Stage::KeyframeBackend | Stage::Usual);
+    let is_noise = event.flags & FLAG_NOISE != 0 || event.kind == Kind::Keyframe;
     let (more_noise, more_others) = if is_noise { (1, 0) } else { (0, 1) };
     match rows.last_mut() {
         Some(Row::Folded { noise, others }) => {

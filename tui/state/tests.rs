@@ -385,10 +385,11 @@ pub(crate) fn tell_all(state: &mut State, events: &[Event], piece: usize) {
     }
 }
 
-/// The state after the hellos of live members.
+/// The list of requests after the hellos of live members.
 pub(crate) fn greeted(recording: &Recording, bytes_max: usize) -> State {
     let endpoints = (0..recording.members.len()).map(|place| format!("127.0.0.1:2{place}79"));
     let mut state = State::of_endpoints(&endpoints.collect::<Vec<_>>(), bytes_max);
+    press(&mut state, "R");
     for member in 0..recording.members.len() {
         for hello in hellos(recording, member) {
             handle(&mut state, Input::Source(hello));

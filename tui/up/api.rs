@@ -111,7 +111,8 @@ pub(crate) fn table(processes: &[Process]) -> String {
     text
 }
 
-fn since(ms: u64) -> String {
+/// A time in milliseconds, to the second: `41s`, `1m01s`, `2h02m`.
+pub(crate) fn since(ms: u64) -> String {
     let seconds = ms / 1000;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds}s"),

@@ -79,10 +79,11 @@ fn member_line(head: &Head, width: usize) -> (String, Tone) {
     let is_leader = head.marks.get(Water::Role) == Some(2);
     match head.heard {
         Heard::Never => (format!(" {name:<10} unknown: it sent no records"), Tone::Bad),
-        Heard::Down(_) | Heard::Silent(_) => {
+        Heard::Down(_) | Heard::Paused(_) | Heard::Silent(_) | Heard::Starting(_) => {
             let since = since(head.heard);
             let room = width.saturating_sub(since.chars().count() + 1);
-            (format!("{:<room$} {since}", words::cut(line.trim_end(), room)), Tone::Bad)
+            let line = format!("{:<room$} {since}", words::cut(line.trim_end(), room));
+            (line, unwell(head.heard))
         }
         Heard::Fresh if is_leader => (line, Tone::Good),
         Heard::Fresh => (line, Tone::Plain),
@@ -94,16 +95,25 @@ pub(crate) fn role(head: &Head) -> &'static str {
     let role = head.marks.get(Water::Role);
     match head.heard {
         Heard::Fresh => role.map_or("unknown", words::role),
-        Heard::Down(_) | Heard::Silent(_) => role.map_or("unknown", words::former_role),
-        Heard::Never => "unknown",
+        Heard::Down(_) | Heard::Paused(_) | Heard::Silent(_) => {
+            role.map_or("unknown", words::former_role)
+        }
+        Heard::Never | Heard::Starting(_) => "unknown",
     }
 }
 
-/// For how long a member has been down or silent; empty for others.
+/// The tone of a member that does not run as it should. A start is no fault.
+pub(crate) fn unwell(heard: Heard) -> Tone {
+    if matches!(heard, Heard::Starting(_) | Heard::Fresh) { Tone::Plain } else { Tone::Bad }
+}
+
+/// For how long a member has been down, silent, or starting; empty for others.
 pub(crate) fn since(heard: Heard) -> String {
     match heard {
         Heard::Down(ns) => format!("DOWN for {}", words::duration(ns)),
         Heard::Silent(ns) => format!("SILENT for {}", words::duration(ns)),
+        Heard::Paused(ns) => format!("PAUSED for {}", words::duration(ns)),
+        Heard::Starting(ns) => format!("starting for {}", words::duration(ns)),
         Heard::Never | Heard::Fresh => String::new(),
     }
 }
@@ -125,9 +135,7 @@ fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
     pen.text(area, 1, &head, Tone::Dim);
     let rows = Rect { y: area.y + 2, height: area.height.saturating_sub(2), ..area };
     if state.list.rows.is_empty() {
-        pen.text(rows, 0, "   Nothing yet. Send a request from another window:", Tone::Plain);
-        pen.text(rows, 1, "     etcdctl put foo bar", Tone::Plain);
-        return;
+        return draw_nothing(pen, rows);
     }
     let (height, chosen) = (usize::from(rows.height), state.list.chosen());
     let first = window(state.list.rows.len(), height, chosen);
@@ -141,6 +149,12 @@ fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
             pen.tint(rows, line, Tone::Chosen);
         }
     }
+}
+
+/// What to do while there is no request.
+pub(super) fn draw_nothing(pen: &mut Pen<'_>, area: Rect) {
+    pen.text(area, 0, "   Nothing yet. Send a request from another window:", Tone::Plain);
+    pen.text(area, 1, "     etcdctl put foo bar", Tone::Plain);
 }
 
 /// The first row to show, so that the wanted row is visible: at the bottom if there are more rows

@@ -11,7 +11,7 @@
 use ratatui::layout::Rect;
 
 use super::{
-    list::{result, role, since, what, window},
+    list::{result, role, since, unwell, what, window},
     pen::{Pen, Tone, pack_words},
     why,
 };
@@ -134,8 +134,8 @@ fn draw_heads(pen: &mut Pen<'_>, area: Rect, state: &State, columns: &Columns) {
         let is_leader = head.marks.get(Water::Role) == Some(2);
         let tone = match head.heard {
             Heard::Fresh if is_leader => Tone::Good,
-            Heard::Fresh | Heard::Silent(_) => Tone::Plain,
-            Heard::Never | Heard::Down(_) => Tone::Bad,
+            Heard::Fresh | Heard::Silent(_) | Heard::Starting(_) => Tone::Plain,
+            Heard::Never | Heard::Down(_) | Heard::Paused(_) => Tone::Bad,
         };
         let role = if head.heard == Heard::Never { "" } else { role(head) };
         pen.text(cell, 0, &format!("{} {} {role}", lane + 1, head.name), tone);
@@ -160,7 +160,9 @@ fn head_numbers(head: &Head) -> (String, Tone) {
     let is_known = Water::ALL.iter().any(|water| head.marks.get(*water).is_some());
     match head.heard {
         Heard::Never if !is_known => ("unknown, no records".to_owned(), Tone::Bad),
-        Heard::Down(_) | Heard::Silent(_) => (since(head.heard), Tone::Bad),
+        Heard::Down(_) | Heard::Silent(_) | Heard::Paused(_) | Heard::Starting(_) => {
+            (since(head.heard), unwell(head.heard))
+        }
         Heard::Never | Heard::Fresh => (numbers, Tone::Plain),
     }
 }

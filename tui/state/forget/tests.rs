@@ -153,7 +153,7 @@ fn the_open_story_stays_with_its_rows_its_cursor_and_its_panels() {
     assert_eq!(Some(&request(2)), listed.first());
     assert!(!listed.contains(&request(4)) && listed.contains(&request(100)));
     // It is dropped with the others once the cursor is elsewhere.
-    press(&mut state, "esc esc G");
+    press(&mut state, "esc G");
     let more = puts(101..140);
     tell_all(&mut state, &more.events, 30);
     let told = Recording { events: [told.events, more.events].concat(), ..told };

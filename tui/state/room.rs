@@ -1,0 +1,281 @@
+//! The control room: the members side by side, and who may stop and start them.
+//!
+//! ```text
+//!   records ──▶ heads, figures ──┐
+//!                                ├──▶ Board: a column for each member, and the verdict on all
+//!   glass up ── processes ───────┘
+//!   key ──▶ Question ── y ──▶ Command ──▶ glass up ──▶ Reply
+//! ```
+//!
+//! A board is of one moment: the step that is looked at, or now. Now has a second source: the
+//! supervisor that runs the members knows whether a process runs, so a member can be PAUSED or
+//! starting where its records only end. Commands act on now, also while a past moment is shown.
+//!
+//! Invariant: nothing is done to a member before its consequence has been shown and `y` pressed.
+//!
+//! Left out: cutting links between members.
+
+use super::{
+    alive::Heard,
+    forecast::{Facts, Runs},
+    watermarks::{Water, Watermarks},
+};
+use crate::up::api::{Action, Command, Process, State as Doing};
+
+/// The number of a leader's role.
+const LEADER: u64 = glass_etcd::trace::value::LEADER;
+
+/// Who can stop and start the members that are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hands {
+    /// They are in a recording.
+    Recording,
+    /// No `glass up` that runs them is known.
+    Nobody,
+    /// The `glass up` in another process.
+    Other,
+    /// This process: it ends them when the player ends.
+    Own,
+}
+
+/// What the player asks before it does it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// To do this to a process.
+    Act(Command),
+    /// To end the player, and with it the members.
+    Leave,
+}
+
+/// The state of the control room.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    /// Whether the cluster view is shown.
+    pub(crate) is_shown: bool,
+    /// Whether it shows now although a story is open.
+    pub(crate) is_now: bool,
+    /// The chosen member, by column.
+    pub(crate) chosen: usize,
+    /// What is asked.
+    pub(crate) question: Option<Question>,
+    /// One line in answer to the last key or command.
+    pub(crate) notice: Option<String>,
+    pub(crate) hands: Hands,
+    /// The process at each endpoint, if a `glass up` runs them.
+    pub(crate) names: Vec<String>,
+    /// The processes, as `glass up` has told them last, and when, on the player's clock.
+    pub(crate) told: Option<(u64, Vec<Process>)>,
+    /// Commands for the loop to send.
+    pub(crate) commands: Vec<Command>,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room {
+            is_shown: true,
+            is_now: false,
+            chosen: 0,
+            question: None,
+            notice: None,
+            hands: Hands::Recording,
+            names: Vec::new(),
+            told: None,
+            commands: Vec::new(),
+        }
+    }
+}
+
+impl Room {
+    /// The process with this name, and for how many nanoseconds it has been in its state.
+    pub(crate) fn process(&self, name: &str, now_ns: u64) -> Option<(&Process, u64)> {
+        let (told_ns, processes) = self.told.as_ref()?;
+        let process = processes.iter().find(|process| process.name == name)?;
+        let since_ns = process.since_ms.saturating_mul(1_000_000);
+        Some((process, since_ns.saturating_add(now_ns.saturating_sub(*told_ns))))
+    }
+
+    /// Takes over what `glass up` says about its processes: about all, or about those of a command.
+    pub(crate) fn learn(&mut self, processes: Vec<Process>, now_ns: u64) {
+        let Some((told_ns, known)) = &mut self.told else {
+            self.told = Some((now_ns, processes));
+            return;
+        };
+        let aged_ms = now_ns.saturating_sub(*told_ns) / 1_000_000;
+        *told_ns = now_ns;
+        for process in known.iter_mut() {
+            process.since_ms = process.since_ms.saturating_add(aged_ms);
+        }
+        for process in processes {
+            match known.iter_mut().find(|known| known.name == process.name) {
+                Some(known) => *known = process,
+                None => known.push(process),
+            }
+        }
+    }
+
+    /// Why the members cannot be stopped or started from here; `None` if they can.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        match self.hands {
+            Hands::Own | Hands::Other => None,
+            Hands::Recording => Some("a recording cannot be changed: this member ran in the past"),
+            Hands::Nobody => {
+                Some("no `glass up` runs these members here, so nothing here can stop them")
+            }
+        }
+    }
+}
+
+/// Whether a member runs, by its process and by its records. An endpoint that does not answer is
+/// [`Heard::Down`]; if the process runs, it does not answer yet.
+pub(crate) fn heard_of_process(doing: &Doing, since_ns: u64, heard: Heard) -> Heard {
+    match (doing, heard) {
+        (Doing::Paused, _) => Heard::Paused(since_ns),
+        (Doing::Running, Heard::Down(_)) => Heard::Starting(since_ns),
+        (Doing::Running | Doing::Stopping, heard) => heard,
+        (_, _) => Heard::Down(since_ns),
+    }
+}
+
+/// The action that a key means for a process: stop it, or start it if it has ended.
+pub(crate) fn applicable(wanted: Action, doing: &Doing) -> Result<Action, &'static str> {
+    let runs = matches!(doing, Doing::Running | Doing::Paused);
+    match wanted {
+        Action::Stop if !runs && *doing != Doing::Stopping => Ok(Action::Start),
+        Action::Pause if *doing == Doing::Paused => Ok(Action::Resume),
+        Action::Restart if !runs && *doing != Doing::Stopping => Ok(Action::Start),
+        _ if runs => Ok(wanted),
+        _ if *doing == Doing::Stopping => Err("is stopping"),
+        _ => Err("does not run"),
+    }
+}
+
+/// One member on the board.
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    /// Its position in the recording; `None` for a member that has sent nothing.
+    pub(crate) place: Option<u8>,
+    pub(crate) marks: Watermarks,
+    pub(crate) heard: Heard,
+    /// When its last record was heard, in nanoseconds before the moment of the board.
+    pub(crate) last_ns: Option<u64>,
+    /// For how long its process runs, if the records say so.
+    pub(crate) runs_ns: Option<u64>,
+    /// The same while it does not serve clients yet.
+    pub(crate) starts_ns: Option<u64>,
+    /// Its process, and the nanoseconds in its state, if `glass up` runs it and the board is of
+    /// now.
+    pub(crate) process: Option<(Process, u64)>,
+    /// Why its endpoint does not answer.
+    pub(crate) down: Option<String>,
+}
+
+/// The members at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Board {
+    pub(crate) columns: Vec<Column>,
+    /// The moment, in nanoseconds since 1970.
+    pub(crate) at_ns: u64,
+    /// Whether the moment is now, and not that of a step.
+    pub(crate) is_now: bool,
+    /// When a member's records said last that it led.
+    pub(crate) led_ns: Option<u64>,
+}
+
+/// Whether a majority runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quorum {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+    /// It will when those that start are ready.
+    Soon,
+    /// It depends on members of which nothing is heard.
+    Unknown,
+}
+
+impl Board {
+    /// The member that leads: of those that run, the one that leads the highest term.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        let leads = |column: &Column| {
+            column.heard == Heard::Fresh && column.marks.get(Water::Role) == Some(LEADER)
+        };
+        let term = |at: &usize| self.columns[*at].marks.get(Water::Term).unwrap_or(0);
+        (0..self.columns.len()).filter(|at| leads(&self.columns[*at])).max_by_key(term)
+    }
+
+    /// Who runs, and who leads.
+    pub(crate) fn facts(&self) -> Facts {
+        let runs = |column: &Column| match column.heard {
+            Heard::Fresh => Runs::Yes,
+            Heard::Starting(_) | Heard::Down(_) | Heard::Paused(_) => Runs::No,
+            Heard::Never | Heard::Silent(_) => Runs::Unknown,
+        };
+        let members = self.columns.iter().map(|column| (column.name.clone(), runs(column)));
+        Facts { members: members.collect(), leader: self.leader() }
+    }
+
+    /// Whether a majority runs, how many run, and how many there are.
+    pub(crate) fn quorum(&self) -> (Quorum, usize, usize) {
+        let facts = self.facts();
+        let (running, total) = (facts.running(), facts.members.len());
+        let unknown = facts.members.iter().filter(|(_, runs)| *runs == Runs::Unknown).count();
+        let is_starting = |column: &&Column| matches!(column.heard, Heard::Starting(_));
+        let starting = self.columns.iter().filter(is_starting).count();
+        let verdict = match facts.quorum() {
+            quorum if quorum <= running => Quorum::Yes,
+            quorum if quorum <= running + starting => Quorum::Soon,
+            quorum if quorum <= running + unknown => Quorum::Unknown,
+            _ => Quorum::No,
+        };
+        (verdict, running, total)
+    }
+
+    /// For how long nobody has led, as far as the records say; `None` if they never named a leader.
+    pub(crate) fn leaderless_ns(&self) -> Option<u64> {
+        self.led_ns.map(|led| self.at_ns.saturating_sub(led))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_key_stops_and_starts_and_one_pauses_and_resumes() {
+        assert_eq!(applicable(Action::Stop, &Doing::Running), Ok(Action::Stop));
+        assert_eq!(applicable(Action::Stop, &Doing::Killed), Ok(Action::Start));
+        assert_eq!(applicable(Action::Pause, &Doing::Paused), Ok(Action::Resume));
+        assert_eq!(applicable(Action::Kill, &Doing::Exited(1)), Err("does not run"));
+        assert_eq!(applicable(Action::Kill, &Doing::Paused), Ok(Action::Kill));
+        assert_eq!(applicable(Action::Restart, &Doing::Stopping), Err("is stopping"));
+    }
+
+    #[test]
+    fn the_supervisor_knows_why_a_member_is_silent() {
+        let of = |doing, heard| heard_of_process(&doing, 7, heard);
+        assert_eq!(of(Doing::Paused, Heard::Silent(5)), Heard::Paused(7));
+        assert_eq!(of(Doing::Running, Heard::Silent(5)), Heard::Silent(5));
+        assert_eq!(of(Doing::Running, Heard::Down(5)), Heard::Starting(7));
+        assert_eq!(of(Doing::Running, Heard::Never), Heard::Never, "it has said hello");
+        assert_eq!(of(Doing::Killed, Heard::Fresh), Heard::Down(7));
+    }
+
+    #[test]
+    fn the_time_in_a_state_goes_on_between_two_reports() {
+        let process = |name: &str, since_ms| Process {
+            name: name.to_owned(),
+            pid: Some(1),
+            state: Doing::Running,
+            since_ms,
+        };
+        let mut room = Room::default();
+        room.learn(vec![process("a", 10), process("b", 20)], 1_000_000);
+        room.learn(vec![process("a", 0)], 5_000_000);
+        let since = |name, now| room.process(name, now).map(|(_, ns)| ns);
+        assert_eq!(since("a", 6_000_000), Some(1_000_000));
+        assert_eq!(since("b", 6_000_000), Some(25_000_000));
+        assert_eq!(since("c", 6_000_000), None);
+    }
+}

@@ -1,0 +1,524 @@
+//! The control room: a column for each member, and one verdict on all of them.
+//!
+//! ```text
+//!  banner   QUORUM 3/3   etcd-01 leads term 3                        when
+//!  heads    name, role ─ how it is, and since when
+//!  rows     watermarks ─ measures, a bar for each second ─ alarms ─ its process
+//!  below    the latest requests; or what a key will do, before it is done
+//! ```
+//!
+//! Numbers of a member that is down are its last ones, and are dim. A bar is as high as its part of
+//! the highest bar of its row, over all members, so that members can be compared. No bar means that
+//! nothing was captured in that second; the lowest bar is 0.
+
+use ratatui::layout::Rect;
+
+use super::{
+    list::{self, Widths, request_line, since, unwell},
+    pen::{Pen, Tone, wrap},
+    steps::subject,
+};
+use crate::{
+    state::{
+        State,
+        alive::Heard,
+        figures::{Alarms, Measure},
+        forecast,
+        lanes::name_of,
+        room::{Board, Column, Hands, Question, Quorum},
+        story::RequestSummary,
+        text,
+        watermarks::Water,
+        words,
+    },
+    up::api,
+};
+
+/// Narrowest readable column of a member.
+const CELL_MIN: u16 = 20;
+/// Width of the number before the bars.
+const NUMBER: u16 = 10;
+/// Lines for the latest requests, or the question, in any window.
+const BELOW_MIN: u16 = 7;
+/// What the columns are, for somebody who sees them for the first time.
+const GREETING: &str = "   Each column is a member, with a copy of all keys. The leader orders the \
+                        writes.";
+/// The most lines of one measure's bars.
+const BARS_MAX: u16 = 4;
+
+/// Where the columns are.
+struct Grid {
+    /// Width of the names of the rows.
+    label: u16,
+    /// Width of a member's column, without its border.
+    cell: u16,
+    /// The first member that is shown, and how many are.
+    first: usize,
+    shown: usize,
+}
+
+impl Grid {
+    /// As many members as fit; if not all fit, those around the chosen one.
+    fn of(width: u16, members: usize, chosen: usize) -> Grid {
+        let label = if width < 100 { 12 } else { 20 };
+        let room = width.saturating_sub(label);
+        let fit = usize::from(room / (CELL_MIN + 1)).max(1);
+        let shown = members.min(fit).max(1);
+        let first = chosen.saturating_sub(shown / 2).min(members.saturating_sub(shown));
+        let cell = (room / u16::try_from(shown).unwrap_or(1)).saturating_sub(1);
+        Grid { label, cell, first, shown }
+    }
+
+    /// The members that are shown.
+    fn members(&self) -> std::ops::Range<usize> {
+        self.first..self.first + self.shown
+    }
+
+    /// The region of a member's column.
+    fn cell(&self, area: Rect, member: usize) -> Rect {
+        let at = u16::try_from(member - self.first).unwrap_or(0);
+        let x = area.x + self.label + at * (self.cell + 1) + 1;
+        let x = x.min(area.right());
+        Rect { x, width: self.cell.min(area.right() - x), ..area }
+    }
+}
+
+/// Draws the control room.
+pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
+    let board = state.board();
+    let chosen = state.room.chosen.min(board.columns.len().saturating_sub(1));
+    let grid = Grid::of(area.width, board.columns.len(), chosen);
+    draw_banner(pen, area, state, &board);
+    if board.columns.is_empty() {
+        pen.text(area, 2, " no member has sent records yet", Tone::Dim);
+        return draw_latest(pen, below(area, 4, area.height.saturating_sub(4)), state, &board);
+    }
+    let is_tall = 30 <= area.height;
+    let table = Table { state, board: &board, grid: &grid };
+    let numbers = table.numbers(is_tall);
+    let head = 3;
+    let lines = head + u16::try_from(numbers.len()).unwrap_or(0);
+    let measures = u16::try_from(Measure::ALL.len()).unwrap_or(0);
+    let free = area.height.saturating_sub(lines + measures + BELOW_MIN);
+    let height = (1 + free / 2 / measures).min(BARS_MAX);
+    table.draw_heads(pen, Rect { y: area.y + 1, height: 2, ..area }, chosen);
+    let mut line = head;
+    for row in &numbers {
+        table.draw_row(pen, below(area, line, 1), row);
+        line += 1;
+    }
+    for measure in Measure::ALL {
+        table.draw_measure(pen, below(area, line, height), measure);
+        line += height;
+    }
+    let rest = below(area, line, area.height.saturating_sub(line));
+    match &state.room.question {
+        Some(question) => draw_question(pen, rest, state, question, &board),
+        None => draw_latest(pen, rest, state, &board),
+    }
+}
+
+/// The lines of a region from this one on.
+fn below(area: Rect, line: u16, height: u16) -> Rect {
+    let line = line.min(area.height);
+    Rect { y: area.y + line, height: height.min(area.height - line), ..area }
+}
+
+fn draw_banner(pen: &mut Pen<'_>, area: Rect, state: &State, board: &Board) {
+    let mut left = area;
+    let mut piece = |pen: &mut Pen<'_>, text: &str, tone| {
+        let used = pen.text(left, 0, text, tone);
+        left = Rect { x: left.x + used, width: left.width - used, ..left };
+    };
+    let (verdict, running, total) = board.quorum();
+    if total != 0 {
+        let (word, tone) = match verdict {
+            Quorum::Yes => ("QUORUM", Tone::Good),
+            Quorum::No => ("NO QUORUM", Tone::Bad),
+            Quorum::Soon => ("STARTING", Tone::Plain),
+            Quorum::Unknown => ("QUORUM UNKNOWN", Tone::Bad),
+        };
+        piece(pen, &format!(" {word} {running}/{total}"), tone);
+        let (leads, tone) = match leading(board) {
+            // The members cannot have one yet.
+            (leads, _) if verdict == Quorum::Soon => (leads, Tone::Plain),
+            other => other,
+        };
+        piece(pen, &format!("   {leads}"), tone);
+    }
+    if let Some(alarms) = alarms_of_all(state, board) {
+        piece(pen, &format!("   {alarms}"), Tone::Bad);
+    }
+    let when = pen.words(&when(state, board));
+    let length = u16::try_from(when.chars().count() + 1).unwrap_or(u16::MAX);
+    let x = left.right().saturating_sub(length).max((left.x + 3).min(left.right()));
+    pen.text(Rect { x, width: left.right() - x, ..left }, 0, &when, Tone::Dim);
+}
+
+/// Who leads, or for how long nobody has.
+fn leading(board: &Board) -> (String, Tone) {
+    let number = |column: &Column, water| column.marks.get(water);
+    if let Some(leader) = board.leader() {
+        let column = &board.columns[leader];
+        let term = number(column, Water::Term).map_or("?".to_owned(), |term| term.to_string());
+        return (format!("{} leads term {term}", column.name), Tone::Plain);
+    }
+    let silent = board.columns.iter().find_map(|column| match column.heard {
+        Heard::Silent(ns) if number(column, Water::Role) == Some(2) => Some((column, ns)),
+        _ => None,
+    });
+    if let Some((column, ns)) = silent {
+        return (format!("LEADER {} SILENT {}", column.name, words::duration(ns)), Tone::Bad);
+    }
+    match board.leaderless_ns() {
+        Some(ns) => (format!("NO LEADER {}", words::duration(ns)), Tone::Bad),
+        None => ("leader unknown".to_owned(), Tone::Bad),
+    }
+}
+
+/// The alarms that the members know, in one line; `None` if there are none.
+fn alarms_of_all(state: &State, board: &Board) -> Option<String> {
+    let known = board.columns.iter().filter_map(|column| alarms(state, board, column));
+    let worst = known.max_by_key(|alarms| alarms.count).filter(|alarms| alarms.count != 0)?;
+    Some(alarm_words(state, worst))
+}
+
+fn alarms(state: &State, board: &Board, column: &Column) -> Option<Alarms> {
+    state.figures(column.place?)?.alarms(board.at_ns)
+}
+
+fn alarm_words(state: &State, alarms: Alarms) -> String {
+    let raised = [("NOSPACE", alarms.no_space), ("CORRUPT", alarms.corrupt)];
+    let raised = raised.iter().filter(|(_, by)| *by != 0);
+    let named: Vec<String> =
+        raised.map(|(name, by)| format!("{name} {}", name_of(&state.lanes, *by))).collect();
+    match alarms.count {
+        0 => "none".to_owned(),
+        count => match count.saturating_sub(named.len() as u64) {
+            0 => named.join(" "),
+            more => format!("{} and {more} more", named.join(" ")),
+        },
+    }
+}
+
+/// The moment that is shown.
+fn when(state: &State, board: &Board) -> String {
+    let time = words::time_of_day(board.at_ns);
+    match &state.steps {
+        Some(steps) if !board.is_now => {
+            let (at, total) = steps.position();
+            format!("step {at}/{total} of {}   {time} UTC", subject(state, steps))
+        }
+        _ if state.room.hands == Hands::Recording => format!("end of the recording {time} UTC"),
+        _ if board.at_ns == 0 => "now".to_owned(),
+        _ => format!("now {time} UTC"),
+    }
+}
+
+/// The name of a row, and what each member has in it.
+struct Row {
+    name: &'static str,
+    cells: Vec<(String, Tone)>,
+}
+
+struct Table<'a> {
+    state: &'a State,
+    board: &'a Board,
+    grid: &'a Grid,
+}
+
+impl Table<'_> {
+    fn draw_heads(&self, pen: &mut Pen<'_>, area: Rect, chosen: usize) {
+        self.draw_borders(pen, area);
+        for member in self.grid.members() {
+            let Some(column) = self.board.columns.get(member) else { continue };
+            let cell = self.grid.cell(area, member);
+            let is_chosen = member == chosen;
+            let mark = if is_chosen { '»' } else { ' ' };
+            let is_leader = self.board.leader() == Some(member);
+            let tone = match column.heard {
+                Heard::Fresh if is_leader => Tone::Good,
+                heard => unwell(heard),
+            };
+            let role = self.role(member);
+            let name = format!("{mark}{} {}", member + 1, column.name);
+            let line = format!("{name} {role}");
+            // Which follower it was matters least.
+            let fits = line.chars().count() <= usize::from(cell.width);
+            let line = if fits || role.contains("eader") { line } else { name };
+            pen.text(cell, 0, &line, tone);
+            if is_chosen {
+                pen.tint(cell, 0, Tone::Chosen);
+            }
+            let (how, tone) = how(column, usize::from(cell.width).saturating_sub(2));
+            pen.text(cell, 1, &format!(" {how}"), tone);
+        }
+    }
+
+    /// The word for the role. Of two that both say that they lead, the one with the higher term
+    /// does.
+    fn role(&self, member: usize) -> &'static str {
+        let column = &self.board.columns[member];
+        let role = column.marks.get(Water::Role);
+        match column.heard {
+            Heard::Never | Heard::Starting(_) => "",
+            Heard::Fresh if role == Some(2) && self.board.leader() != Some(member) => {
+                "leads an old term"
+            }
+            Heard::Fresh => role.map_or("unknown", words::role),
+            _ => role.map_or("unknown", words::former_role),
+        }
+    }
+
+    /// The rows that are numbers only.
+    fn numbers(&self, is_tall: bool) -> Vec<Row> {
+        let mut rows = Vec::new();
+        if is_tall {
+            rows.push(self.row("runs for", |column| column.runs_ns.map(long)));
+        }
+        let mark = |water| move |column: &Column| Some(column.marks.get(water)?.to_string());
+        rows.push(self.row("term", mark(Water::Term)));
+        rows.push(self.row("commit", mark(Water::Commit)));
+        rows.push(self.row("applied", mark(Water::Applied)));
+        rows.push(self.row("revision", mark(Water::Revision)));
+        rows.push(self.row("WAL", |column| {
+            pair(column, [Water::Written, Water::Synced], |written, synced| {
+                let synced = match synced {
+                    synced if synced == written => "all synced".to_owned(),
+                    synced => format!("synced to {synced}"),
+                };
+                format!("{written}, {synced}")
+            })
+        }));
+        rows.push(self.row("file", |column| {
+            let water = [Water::Stored, Water::StoredRevision];
+            pair(column, water, |index, revision| format!("{index}, rev {revision}"))
+        }));
+        rows.push(self.row("buffer", |column| {
+            let water = [Water::Active, Water::Frozen];
+            pair(column, water, |active, frozen| match frozen {
+                0 => active.to_string(),
+                frozen => format!("{active}, frozen {frozen}"),
+            })
+        }));
+        rows.push(self.row("alarms", |column| {
+            Some(alarm_words(self.state, alarms(self.state, self.board, column)?))
+        }));
+        if self.board.columns.iter().any(|column| column.process.is_some()) {
+            rows.push(self.row("process", |column| {
+                let (process, since_ns) = column.process.as_ref()?;
+                let pid = process.pid.map_or_else(String::new, |pid| format!(" {pid}"));
+                Some(format!("{}{pid}, {}", process.state, long(*since_ns)))
+            }));
+        }
+        rows
+    }
+
+    /// A row; what is not known is unknown.
+    fn row(&self, name: &'static str, words: impl Fn(&Column) -> Option<String>) -> Row {
+        let cell = |column: &Column| {
+            let is_old = !matches!(column.heard, Heard::Fresh);
+            match words(column) {
+                Some(words) if is_old => (words, Tone::Dim),
+                Some(words) => (words, Tone::Plain),
+                None => ("unknown".to_owned(), Tone::Dim),
+            }
+        };
+        Row { name, cells: self.board.columns.iter().map(cell).collect() }
+    }
+
+    fn draw_row(&self, pen: &mut Pen<'_>, area: Rect, row: &Row) {
+        self.draw_borders(pen, area);
+        pen.text(Rect { width: self.grid.label, ..area }, 0, &format!(" {}", row.name), Tone::Dim);
+        for member in self.grid.members() {
+            if let Some((words, tone)) = row.cells.get(member) {
+                pen.text(self.grid.cell(area, member), 0, &format!(" {words}"), *tone);
+            }
+        }
+    }
+
+    fn draw_measure(&self, pen: &mut Pen<'_>, area: Rect, measure: Measure) {
+        self.draw_borders(pen, area);
+        let label = Rect { width: self.grid.label, ..area };
+        pen.text(label, 0, &format!(" {}", measure_name(measure)), Tone::Dim);
+        let count = usize::from(self.grid.cell.saturating_sub(NUMBER + 1));
+        let columns = &self.board.columns;
+        let figures = |column: &Column| self.state.figures(column.place?);
+        let bars: Vec<Vec<Option<u64>>> = columns
+            .iter()
+            .map(|column| {
+                figures(column)
+                    .map_or_else(Vec::new, |figures| figures.bars(measure, self.board.at_ns, count))
+            })
+            .collect();
+        let most = bars.iter().flatten().flatten().copied().max().unwrap_or(0);
+        if 1 < area.height && most != 0 {
+            pen.text(label, 1, &format!("  up to {}", measured(measure, most)), Tone::Dim);
+        }
+        for member in self.grid.members() {
+            let Some(column) = columns.get(member) else { continue };
+            let cell = self.grid.cell(area, member);
+            let number = figures(column).and_then(|f| f.number(measure, self.board.at_ns));
+            let runs = matches!(column.heard, Heard::Fresh | Heard::Silent(_) | Heard::Never);
+            let (words, tone) = match number {
+                _ if !runs => ("-".to_owned(), Tone::Dim),
+                Some(number) => (measured(measure, number), Tone::Plain),
+                None => ("unknown".to_owned(), Tone::Dim),
+            };
+            pen.text(Rect { width: NUMBER.min(cell.width), ..cell }, 0, &format!(" {words}"), tone);
+            let x = (cell.x + NUMBER).min(cell.right());
+            draw_bars(pen, Rect { x, width: cell.right() - x, ..cell }, &bars[member], most);
+        }
+    }
+
+    fn draw_borders(&self, pen: &mut Pen<'_>, area: Rect) {
+        for member in self.grid.members() {
+            let cell = self.grid.cell(area, member);
+            for line in 0..area.height {
+                pen.text(Rect { x: cell.x - 1, width: 1, ..cell }, line, "│", Tone::Dim);
+            }
+        }
+    }
+}
+
+/// How a member is, and since when; where there is room, when it was heard last.
+fn how(column: &Column, room: usize) -> (String, Tone) {
+    match column.heard {
+        Heard::Never => match &column.down {
+            Some(why) => (format!("unknown: {}", text::clean(why)), Tone::Bad),
+            None => ("unknown, no records".to_owned(), Tone::Bad),
+        },
+        Heard::Fresh => match column.starts_ns {
+            Some(ns) => (since(Heard::Starting(ns)), Tone::Plain),
+            None => {
+                let heard = column.last_ns.map_or_else(String::new, ago);
+                (format!("heard {heard}"), Tone::Plain)
+            }
+        },
+        heard => {
+            let since = since(heard);
+            let heard_last = column.last_ns.filter(|_| !matches!(heard, Heard::Silent(_)));
+            let both = heard_last.map(|last| format!("{since}, heard {}", ago(last)));
+            let both = both.filter(|both| both.chars().count() <= room);
+            (both.unwrap_or(since), unwell(heard))
+        }
+    }
+}
+
+/// A time in seconds, or in larger units.
+fn long(ns: u64) -> String {
+    api::since(ns / 1_000_000)
+}
+
+/// A time that has passed. Below the interval of keyframes it says nothing, and would flicker.
+fn ago(ns: u64) -> String {
+    const NOW_NS: u64 = 200_000_000;
+    if ns < NOW_NS { "just now".to_owned() } else { format!("{} ago", words::duration(ns)) }
+}
+
+fn pair(
+    column: &Column,
+    [first, second]: [Water; 2],
+    words: impl Fn(u64, u64) -> String,
+) -> Option<String> {
+    Some(words(column.marks.get(first)?, column.marks.get(second)?))
+}
+
+fn measure_name(measure: Measure) -> &'static str {
+    match measure {
+        Measure::Requests => "requests/s",
+        Measure::Fsync => "fsync p99",
+        Measure::Behind => "to apply",
+        Measure::Memory => "memory",
+    }
+}
+
+fn measured(measure: Measure, number: u64) -> String {
+    match measure {
+        Measure::Requests | Measure::Behind => words::count(number),
+        Measure::Fsync if number == 0 => "none".to_owned(),
+        Measure::Fsync => words::duration(number),
+        Measure::Memory => format!("{}.{} MiB", number >> 20, (number >> 10) % 1_024 * 10 / 1_024),
+    }
+}
+
+/// Bars from the bottom of the region, the newest at its right edge.
+fn draw_bars(pen: &mut Pen<'_>, area: Rect, bars: &[Option<u64>], most: u64) {
+    const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let steps = 8 * u64::from(area.height.max(1));
+    // 0 is the lowest step, and everything else is higher.
+    let level = |value: u64| match value {
+        0 => 1,
+        value => {
+            let part = u128::from(value) * u128::from(steps - 1) / u128::from(most.max(1));
+            u64::try_from(part).unwrap_or(0).clamp(1, steps - 1) + 1
+        }
+    };
+    for line in 0..area.height {
+        let under = 8 * u64::from(area.height - 1 - line);
+        let text: String = bars
+            .iter()
+            .map(|bar| {
+                let level = bar.map_or(0, level).saturating_sub(under).min(8);
+                LEVELS[usize::try_from(level).unwrap_or(0)]
+            })
+            .collect();
+        pen.text(area, line, &text, Tone::Plain);
+    }
+}
+
+/// The newest requests up to the moment that is shown.
+fn draw_latest(pen: &mut Pen<'_>, area: Rect, state: &State, board: &Board) {
+    pen.rule(area, 0, "LATEST");
+    let rows = below(area, 1, area.height.saturating_sub(1));
+    if state.list.rows.is_empty() {
+        pen.text(rows, 0, GREETING, Tone::Plain);
+        return list::draw_nothing(pen, below(rows, 1, rows.height.saturating_sub(1)));
+    }
+    let widths = Widths::of(usize::from(area.width));
+    let is_past = |row: &&RequestSummary| board.is_now || row.wall_ns <= board.at_ns;
+    let past: Vec<_> = state.list.rows.iter().filter(is_past).collect();
+    let first = past.len().saturating_sub(usize::from(rows.height));
+    for (row, line) in past[first..].iter().zip(0..) {
+        let row = if board.is_now { (*row).clone() } else { so_far(row, board.at_ns) };
+        let tone = if row.result.is_some_and(|code| code != 0) { Tone::Bad } else { Tone::Plain };
+        pen.text(rows, line, &format!("   {}", request_line(state, &row, widths)), tone);
+    }
+}
+
+/// The row as it stood at this moment: one that had not ended has no result yet.
+fn so_far(row: &RequestSummary, at_ns: u64) -> RequestSummary {
+    let mut row = row.clone();
+    if row.took_ns.is_some_and(|took| at_ns < row.wall_ns.saturating_add(took)) {
+        (row.took_ns, row.result, row.revision) = (None, None, None);
+        (row.outcome, row.is_cancelled) = (None, false);
+    }
+    row
+}
+
+/// What a key will do, before it is done.
+fn draw_question(pen: &mut Pen<'_>, area: Rect, state: &State, question: &Question, board: &Board) {
+    let (title, said) = match question {
+        Question::Act(command) => {
+            let name = command.name.as_deref().unwrap_or_default();
+            let verb = forecast::verb(command.action).to_uppercase();
+            (format!("{verb} {name}?"), state.forecast(command))
+        }
+        Question::Leave => {
+            let own = board.columns.iter().filter(|column| column.process.is_some());
+            let names: Vec<&str> = own.map(|column| column.name.as_str()).collect();
+            let names = names.join(", ");
+            let said = format!("This player has started {names}: they stop when it ends.");
+            ("LEAVE?".to_owned(), vec![said])
+        }
+    };
+    pen.rule(area, 0, &title);
+    let width = usize::from(area.width).saturating_sub(4);
+    let lines = said.iter().flat_map(|said| wrap(said, width));
+    for (line, at) in lines.zip(1..) {
+        pen.text(area, at, &format!("  {line}"), Tone::Strong);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,350 @@
+//! The control room: whole screens, and what its keys do.
+
+use std::time::Duration;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use glass_etcd::{
+    story::Recording,
+    trace::{Kind, Stage},
+};
+use ratatui::{Terminal, backend::TestBackend};
+
+use crate::{
+    play::{Input, handle},
+    random::Random,
+    source::{Message, Said},
+    state::{
+        State,
+        room::Hands,
+        scenes::{self, IDS, Scene},
+        tests::{as_told, greeted, live, press, tell_all},
+    },
+    up::api::{Action, Command, Process, Reply, State as Doing},
+    view::{Look, draw},
+};
+
+const SIZES: [(u16, u16); 3] = [(80, 24), (120, 36), (200, 60)];
+const UNICODE: Look = Look { has_color: true, is_ascii: false };
+const ASCII: Look = Look { has_color: false, is_ascii: true };
+const NAMES: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
+
+fn screen(state: &State, (width, height): (u16, u16), look: Look) -> TestBackend {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| draw(frame, state, look)).unwrap();
+    terminal.backend().clone()
+}
+
+fn text(state: &State) -> String {
+    screen(state, SIZES[0], UNICODE).to_string()
+}
+
+fn check_all(name: &str, state: &State) {
+    for size in SIZES {
+        for (look, word) in [(UNICODE, "unicode"), (ASCII, "ascii")] {
+            let name = format!("{name}_{}x{}_{word}", size.0, size.1);
+            insta::assert_snapshot!(name, screen(state, size, look));
+        }
+    }
+}
+
+/// Ten seconds of members that are more and more busy, with a keyframe every 100 ms. etcd-03 is
+/// slower, and applies later.
+fn busy() -> Scene {
+    let mut scene = Scene::three_members();
+    let mut seen = 0;
+    for tenth in 1..=100_u64 {
+        scene.at(tenth * 100_000);
+        seen += tenth;
+        for (member, slow) in [(0, 1), (1, 1), (2, 3)] {
+            let role = if member == 0 { 2 } else { 0 };
+            let (commit, behind) = (40 + tenth, (slow - 1) * (tenth % 4));
+            let mut frame = |stage, fields: &[u64]| {
+                scene.mark(member, stage, 0, fields).kind = Kind::Keyframe;
+            };
+            let marks = [role, 3, commit, commit - behind, 7, IDS[0], commit, commit];
+            frame(Stage::Keyframe, &marks);
+            frame(Stage::KeyframeBackend, &[41, 7, tenth, 0, IDS[0], seen * slow, 1, 0]);
+            let p99 = 400_000 * slow + tenth / 10 * 10_000;
+            frame(Stage::KeyframeProcess, &[(30 + tenth / 10) << 20, 10, p99]);
+        }
+    }
+    scene
+}
+
+/// The same as live members that have just sent it, run by this process.
+fn own(recording: &Recording) -> State {
+    let mut state = live(recording, 1_000);
+    press(&mut state, "esc");
+    state.connect(Hands::Own, NAMES.map(str::to_owned).to_vec());
+    report(&mut state, &[Doing::Running, Doing::Running, Doing::Running]);
+    state
+}
+
+fn process(name: &str, pid: u32, state: Doing) -> Process {
+    let pid = matches!(state, Doing::Running | Doing::Paused).then_some(pid);
+    Process { name: name.to_owned(), pid, state, since_ms: 2_000 }
+}
+
+/// What `glass up` says about all of its processes.
+fn report(state: &mut State, doing: &[Doing]) {
+    let processes = NAMES.iter().zip(doing).zip(4_711..);
+    let processes =
+        processes.map(|((name, doing), pid)| process(name, pid, doing.clone())).collect();
+    let command = Command { action: Action::Status, name: None };
+    handle(state, Input::Replied(command, Reply { error: None, processes }));
+}
+
+#[test]
+fn members_at_work() {
+    check_all("cluster", &own(&busy().recording));
+    let backend = screen(&own(&busy().recording), SIZES[0], UNICODE);
+    insta::assert_debug_snapshot!("cluster_styles", backend.buffer());
+}
+
+#[test]
+fn a_killed_leader_a_paused_member_and_one_that_starts() {
+    let mut state = own(&busy().recording);
+    handle(&mut state, Input::Tick(Duration::from_millis(3_100)));
+    for endpoint in [0, 2] {
+        let gone = Said::Down("connection refused".to_owned());
+        handle(&mut state, Input::Source(Message { endpoint, said: gone }));
+    }
+    report(&mut state, &[Doing::Killed, Doing::Paused, Doing::Running]);
+    check_all("cluster_faults", &state);
+    let backend = screen(&state, SIZES[0], UNICODE);
+    insta::assert_debug_snapshot!("cluster_faults_styles", backend.buffer());
+    let text = text(&state);
+    assert!(text.contains("NO QUORUM 0/3") && text.contains("NO LEADER 3.1 s"), "{text}");
+    assert!(text.contains("was leader") && !text.contains("LEADER\""), "{text}");
+    for how in ["DOWN for 2.0 s", "PAUSED for 2.0 s", "starting for 2.0 s"] {
+        assert!(text.contains(how), "{how} in {text}");
+    }
+}
+
+#[test]
+fn before_any_member_has_answered_each_is_starting_and_nothing_is_red() {
+    let recording = busy().recording;
+    let endpoints = NAMES.map(|name| format!("127.0.0.1:{name}"));
+    let mut state = State::of_endpoints(&endpoints, usize::MAX);
+    state.connect(Hands::Own, NAMES.map(str::to_owned).to_vec());
+    report(&mut state, &[Doing::Running, Doing::Running, Doing::Running]);
+    let gone = Said::Down("connection refused".to_owned());
+    handle(&mut state, Input::Source(Message { endpoint: 1, said: gone }));
+    let shown = text(&state);
+    insta::assert_snapshot!("cluster_starting", screen(&state, SIZES[0], UNICODE));
+    assert_eq!(shown.matches("starting for 2.0 s").count(), 3, "{shown}");
+    assert!(!shown.contains("refused"), "{shown}");
+    // The same members have one column each when they have said who they are.
+    for member in 0..3 {
+        for hello in crate::state::tests::hellos(&recording, member) {
+            handle(&mut state, Input::Source(hello));
+        }
+    }
+    tell_all(&mut state, &recording.events, 1_000);
+    state.refresh();
+    assert!(text(&state).contains("QUORUM 3/3"), "{}", text(&state));
+}
+
+#[test]
+fn a_recording_shows_the_members_at_the_step_that_is_looked_at() {
+    let mut state = State::of_recording(scenes::put().recording);
+    press(&mut state, "enter : 1 7 enter C");
+    check_all("cluster_step", &state);
+    let marks = |state: &State| {
+        state.board().columns.iter().map(|column| column.marks.clone()).collect::<Vec<_>>()
+    };
+    let (before, shown) = (marks(&state), text(&state));
+    press(&mut state, "right right right");
+    assert_ne!(before, marks(&state), "the put is committed meanwhile");
+    press(&mut state, "left left left");
+    assert_eq!((before, shown), (marks(&state), text(&state)), "back is exact");
+    press(&mut state, "f");
+    assert!(text(&state).contains("end of the recording"), "{}", text(&state));
+    press(&mut state, "f q");
+    assert_eq!(state.steps.as_ref().map(|steps| steps.position().0), Some(17));
+    assert!(text(&state).contains("WHY"), "q leads back to the step");
+}
+
+#[test]
+fn a_cluster_without_a_majority_and_one_whose_state_is_not_known() {
+    let mut state = live(&busy().recording, 1_000);
+    press(&mut state, "esc");
+    handle(&mut state, Input::Tick(Duration::from_millis(900)));
+    let of = |state: &State| text(state).lines().next().unwrap().to_owned();
+    assert!(of(&state).contains("QUORUM UNKNOWN 0/3   LEADER etcd-01 SILENT 900 ms"));
+    for endpoint in 0..3 {
+        let gone = Said::Down("connection refused".to_owned());
+        handle(&mut state, Input::Source(Message { endpoint, said: gone }));
+    }
+    assert!(of(&state).contains("NO QUORUM 0/3   NO LEADER 900 ms"), "{}", of(&state));
+}
+
+#[test]
+fn what_was_not_captured_is_unknown() {
+    let mut scene = busy();
+    scene.recording.events.retain(|event| event.stage != Stage::KeyframeProcess);
+    scene.recording.events.retain(|event| event.member != 1);
+    let state = own(&scene.recording);
+    let shown = text(&state);
+    let row = |name: &str| shown.lines().find(|line| line.contains(name)).unwrap().to_owned();
+    assert_eq!(row(" fsync p99").matches("unknown").count(), 3, "{shown}");
+    assert_eq!(row(" memory").matches("unknown").count(), 3, "{shown}");
+    assert_eq!(row(" requests/s").matches("unknown").count(), 1, "{shown}");
+    assert_eq!(row(" commit").matches("unknown").count(), 1, "{shown}");
+    assert!(row("2 etcd-02").contains("2 etcd-02"), "{shown}");
+}
+
+#[test]
+fn an_alarm_stands_in_the_banner_and_names_its_member() {
+    let mut scene = busy();
+    let fields = [30 << 20, 1, 400_000, 1, IDS[1], 0];
+    scene.at(10_010_000).mark(0, Stage::KeyframeProcess, 0, &fields).kind = Kind::Keyframe;
+    let shown = text(&own(&scene.recording));
+    assert!(shown.lines().next().unwrap().contains("NOSPACE etcd-02"), "{shown}");
+    let row = shown.lines().find(|line| line.contains(" alarms ")).unwrap();
+    assert!(row.contains("NOSPACE etcd-02") && row.matches("none").count() == 2, "{row}");
+}
+
+/// Sends a key, and returns the commands that it has caused.
+fn pressed(state: &mut State, keys: &str) -> Vec<Command> {
+    press(state, keys);
+    state.commands()
+}
+
+fn command(action: Action, name: &str) -> Command {
+    Command { action, name: Some(name.to_owned()) }
+}
+
+#[test]
+fn a_member_is_killed_only_after_its_consequence_was_shown_and_confirmed() {
+    let mut state = own(&busy().recording);
+    assert_eq!(pressed(&mut state, "K"), []);
+    let shown = text(&state);
+    insta::assert_snapshot!("cluster_question", screen(&state, SIZES[0], UNICODE));
+    for said in ["KILL etcd-01?", "2 of 3 remain, a quorum", "wait for an election"] {
+        assert!(shown.contains(said), "{said} in {shown}");
+    }
+    assert_eq!(pressed(&mut state, "esc s K right"), [], "no other key does it");
+    press(&mut state, "esc");
+    assert_eq!(pressed(&mut state, "1 K y"), [command(Action::Kill, "etcd-01")]);
+    assert!(text(&state).contains("kill etcd-01: under way"));
+    let processes = vec![process("etcd-01", 1, Doing::Killed)];
+    let reply = Reply { error: None, processes };
+    handle(&mut state, Input::Replied(command(Action::Kill, "etcd-01"), reply));
+    let shown = text(&state);
+    assert!(shown.contains("etcd-01 is killed") && shown.contains("QUORUM 2/3"), "{shown}");
+    assert_eq!(pressed(&mut state, "2 K"), []);
+    assert!(text(&state).contains("1 of 3 remains, no quorum"), "{}", text(&state));
+}
+
+#[test]
+fn the_keys_do_what_the_state_of_the_process_allows() {
+    let mut state = own(&busy().recording);
+    assert_eq!(pressed(&mut state, "2 s enter"), [command(Action::Stop, "etcd-02")]);
+    assert_eq!(pressed(&mut state, "3 r y"), [command(Action::Restart, "etcd-03")]);
+    report(&mut state, &[Doing::Running, Doing::Stopped, Doing::Paused]);
+    assert_eq!(pressed(&mut state, "2 s y"), [command(Action::Start, "etcd-02")]);
+    assert_eq!(pressed(&mut state, "3 p y"), [command(Action::Resume, "etcd-03")]);
+    assert_eq!(pressed(&mut state, "2 K y"), []);
+    press(&mut state, "K");
+    assert!(text(&state).contains("etcd-02 does not run (stopped)"), "{}", text(&state));
+    let refused = Reply::refused("etcd-02 is not running (stopped)");
+    handle(&mut state, Input::Replied(command(Action::Kill, "etcd-02"), refused));
+    assert!(text(&state).contains("kill etcd-02: etcd-02 is not running"));
+}
+
+#[test]
+fn in_a_recording_and_beside_foreign_members_the_keys_say_why_they_do_nothing() {
+    let mut recorded = State::of_recording(scenes::put().recording);
+    press(&mut recorded, "esc");
+    let mut foreign = live(&scenes::put().recording, 30);
+    press(&mut foreign, "esc");
+    for (state, why) in [(&mut recorded, "a recording cannot"), (&mut foreign, "no `glass up`")] {
+        for key in ["s", "K", "p", "r"] {
+            assert_eq!(pressed(state, key), []);
+            assert!(text(state).contains(why), "{key}: {}", text(state));
+            press(state, "1");
+            assert!(!text(state).contains(why), "the next key takes the notice away");
+        }
+    }
+    let mut past = own(&scenes::put().recording);
+    press(&mut past, "enter enter C K");
+    assert!(text(&past).contains("a step of the past"), "{}", text(&past));
+    press(&mut past, "f K");
+    assert!(text(&past).contains("KILL etcd-01?"), "{}", text(&past));
+}
+
+fn key(code: char) -> Input {
+    Input::Key(KeyEvent::from(KeyCode::Char(code)))
+}
+
+#[test]
+fn leaving_asks_before_it_stops_members_and_only_then() {
+    let mut state = own(&busy().recording);
+    assert!(handle(&mut state, key('q')));
+    let shown = text(&state);
+    assert!(shown.contains("LEAVE?") && shown.contains("etcd-03: they stop"), "{shown}");
+    press(&mut state, "esc");
+    assert!(!text(&state).contains("LEAVE?"));
+    assert!(handle(&mut state, key('q')));
+    assert!(!handle(&mut state, key('q')), "the second q leaves");
+    let mut foreign = live(&busy().recording, 1_000);
+    assert!(handle(&mut foreign, key('q')), "q leads from the list to the first screen");
+    assert!(!handle(&mut foreign, key('q')));
+    let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+    assert!(!handle(&mut own(&busy().recording), Input::Key(interrupt)));
+    assert!(handle(&mut state, Input::Resized));
+    press(&mut state, "esc esc");
+    assert!(text(&state).contains("this is the first screen"), "{}", text(&state));
+}
+
+/// Goal: no key, at any place, with any report, panics or sends a command that was not confirmed.
+#[test]
+fn random_keys_do_no_harm() {
+    const KEYS: [&str; 26] = [
+        "left", "right", "up", "down", "enter", "esc", "space", "C", "R", "s", "K", "p", "r", "n",
+        "f", "1", "2", "3", "9", "?", "x", ":", "]", ".", "g", "G",
+    ];
+    let doing = [
+        Doing::Running,
+        Doing::Paused,
+        Doing::Stopping,
+        Doing::Stopped,
+        Doing::Killed,
+        Doing::Exited(1),
+        Doing::Failed("no such file".to_owned()),
+    ];
+    for seed in 1..=60 {
+        println!("seed {seed}");
+        let mut random = Random::new(seed);
+        let scene = [scenes::put, scenes::election, scenes::gap, busy][random.index(4)]();
+        let members = scene.recording.members.len();
+        let mut state = match random.index(3) {
+            0 => State::of_recording(as_told(&scene.recording)),
+            1 => greeted(&scene.recording, 1 << 16),
+            _ if members == 3 => own(&scene.recording),
+            _ => live(&scene.recording, 9),
+        };
+        for tick in 1..80 {
+            let key = KEYS[random.index(KEYS.len())];
+            let is_asked = state.room.question.is_some();
+            press(&mut state, key);
+            let commands = state.commands();
+            assert!(commands.is_empty() || (is_asked && key == "enter"), "{key}: {commands:?}");
+            match random.index(6) {
+                0 => _ = handle(&mut state, Input::Tick(Duration::from_millis(tick * 97))),
+                1 => {
+                    let any: Vec<Doing> =
+                        (0..3).map(|_| doing[random.index(doing.len())].clone()).collect();
+                    report(&mut state, &any);
+                }
+                2 if members == 3 && state.room.hands != Hands::Recording => {
+                    tell_all(&mut state, &scene.recording.events, 50);
+                }
+                _ => {}
+            }
+            let size = (1 + random.index(210) as u16, 1 + random.index(70) as u16);
+            screen(&state, size, if random.index(2) == 0 { UNICODE } else { ASCII });
+        }
+    }
+}
