@@ -93,15 +93,20 @@ pub(crate) fn beside(up: &up::Up, look: Look) -> io::Result<()> {
 /// Members of the same names may run elsewhere, so the endpoints decide.
 fn other(args: &PlayArgs) -> Option<(Control, Vec<String>)> {
     let (base, members) = up::members(&args.place.procfile, args.place.data_dir.as_deref()).ok()?;
-    let address = |url: &str| url.strip_prefix("http://").unwrap_or(url).to_owned();
-    let named = |endpoint: &String| {
-        let is_own = |url: &String| address(url) == address(endpoint);
-        members.iter().find(|member| member.client_urls.iter().any(is_own))
-    };
-    let named = |endpoint| named(endpoint).map(|member| member.name.clone());
-    let names = args.endpoints.iter().map(named).collect::<Option<Vec<String>>>()?;
+    let names = names_of(&args.endpoints, &members)?;
     up::ask(&base, &Command { action: Action::Status, name: None }).ok()?;
     Some((Control::Other(base), names))
+}
+
+/// The member at each endpoint; `None` if one of them belongs to no member.
+fn names_of(endpoints: &[String], members: &[up::Member]) -> Option<Vec<String>> {
+    let address = |url: &str| url.strip_prefix("http://").unwrap_or(url).to_owned();
+    let name = |endpoint: &String| {
+        let is_own = |url: &String| address(url) == address(endpoint);
+        let member = members.iter().find(|member| member.client_urls.iter().any(is_own))?;
+        Some(member.name.clone())
+    };
+    endpoints.iter().map(name).collect()
 }
 
 /// Plays what these members do until the user quits.
@@ -150,4 +155,25 @@ fn block_on(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     // A command to another process may still wait for its reply, which nobody needs now.
     runtime.shutdown_background();
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_can_be_stopped_only_if_every_endpoint_is_one_of_theirs() {
+        let member = |name: &str, url: &str| up::Member {
+            name: name.to_owned(),
+            client_urls: vec![url.to_owned()],
+        };
+        let members = [member("a", "http://127.0.0.1:2379"), member("b", "http://127.0.0.1:2479")];
+        let names = |endpoints: &[&str]| {
+            let endpoints: Vec<String> = endpoints.iter().map(|e| (*e).to_owned()).collect();
+            names_of(&endpoints, &members)
+        };
+        let both = Some(vec!["b".to_owned(), "a".to_owned()]);
+        assert_eq!(names(&["127.0.0.1:2479", "http://127.0.0.1:2379"]), both);
+        assert_eq!(names(&["127.0.0.1:2379", "10.0.0.7:2379"]), None);
+    }
 }

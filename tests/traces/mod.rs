@@ -54,6 +54,7 @@ mod truth;
 mod unknown;
 mod unread;
 mod usual;
+mod vitals;
 mod waiting;
 mod way;
 

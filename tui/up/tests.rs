@@ -289,3 +289,27 @@ fn output_goes_into_a_file_for_each_process() {
     let log = || fs::read_to_string(cluster.base().join("a.log")).unwrap_or_default();
     eventually("both lines are there", || log() == "one\ntwo\n");
 }
+
+/// Goal: the player of another process stops a process through the socket, and hears when there is
+/// no `glass up` any more.
+#[tokio::test]
+async fn a_player_in_another_process_has_the_same_commands() {
+    use crate::control::{Control, Controller};
+    let cluster = Cluster::of(&[("a", POLITE), ("b", POLITE)]);
+    let up = cluster.start();
+    let mut player = Controller::new(Control::Other(cluster.base()));
+    let report = command(Action::Status, "");
+    player.report(report.clone());
+    player.report(report.clone());
+    let (asked, reply) = player.next().await;
+    assert_eq!((asked, reply.error, reply.processes.len()), (report.clone(), None, 2));
+    let kill = command(Action::Kill, "a");
+    player.send(kill.clone());
+    let (asked, reply) = player.next().await;
+    assert_eq!(asked, kill, "the second report was not sent while the first was under way");
+    assert_eq!(only(reply).state, State::Killed);
+    tokio::task::spawn_blocking(move || drop(up)).await.unwrap();
+    player.report(report);
+    let why = player.next().await.1.error.unwrap();
+    assert!(why.contains("not running"), "{why}");
+}

@@ -127,9 +127,9 @@ fn number(marks: &Watermarks, water: Water, digits: usize) -> String {
 fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
     pen.rule(area, 0, "REQUESTS");
     let widths = Widths::of(usize::from(area.width));
-    let (key, result) = (widths.key, widths.result);
+    let Widths { rpc, key, result } = widths;
     let head = format!(
-        "   {:<12} {:<11} {:<key$} {:<8} {:>6} {:>8} {:<result$} {:>7}",
+        "   {:<12} {:<rpc$} {:<key$} {:<8} {:>6} {:>8} {:<result$} {:>7}",
         "time UTC", "rpc", "key", "member", "rev", "took", "result", "records"
     );
     pen.text(area, 1, &head, Tone::Dim);
@@ -167,6 +167,7 @@ pub(crate) fn window(rows: usize, height: usize, wanted: usize) -> usize {
 /// Widths of the columns that grow with the window.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Widths {
+    rpc: usize,
     key: usize,
     result: usize,
 }
@@ -175,21 +176,22 @@ impl Widths {
     /// For a window of this width.
     pub(crate) fn of(width: usize) -> Widths {
         let result = if width < 100 { 9 } else { 19 };
-        Widths { key: width.saturating_sub(62 + result).max(8), result }
+        let rpc = if width < 110 { 11 } else { 22 };
+        Widths { rpc, key: width.saturating_sub(51 + rpc + result).max(8), result }
     }
 }
 
 /// One line about one request; the player and `--plain` share it.
 pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) -> String {
     let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
-    let (key_width, result_width) = (widths.key, widths.result);
+    let Widths { rpc: rpc_width, key: key_width, result: result_width } = widths;
     let (rpc, key) = what(row, key_width);
     let revision = row.revision.map_or_else(String::new, |revision| revision.to_string());
     let took = row.took_ns.map_or_else(|| "…".to_owned(), words::duration);
     format!(
-        "{} {:<11} {key:<key_width$} {:<8} {revision:>6} {took:>8} {:<result_width$} {:>7}",
+        "{} {:<rpc_width$} {key:<key_width$} {:<8} {revision:>6} {took:>8} {:<result_width$} {:>7}",
         words::time_of_day(row.wall_ns),
-        words::cut(rpc.strip_prefix("KV/").unwrap_or(&rpc), 11),
+        words::cut(rpc.strip_prefix("KV/").unwrap_or(&rpc), rpc_width),
         words::cut(member.map_or("unknown", |lane| &lane.name), 8),
         words::cut(result(row), result_width),
         row.records,
