@@ -419,6 +419,44 @@ mod tests {
         }
     }
 
+    /// The rows of one screen as a table of the book.
+    fn table(title: &str, rows: &[&Binding]) -> String {
+        let mut table = format!("## {title}\n\n| key | does |\n|---|---|\n");
+        for row in rows {
+            let keys: Vec<String> =
+                row.shown.split_whitespace().map(|key| format!("`{key}`")).collect();
+            table.push_str(&format!("| {} | {} |\n", keys.join(" "), row.does));
+        }
+        table
+    }
+
+    /// Goal: the page of the book lists exactly the keys that work. The failure prints the tables
+    /// that the page has to contain.
+    #[test]
+    fn the_page_of_the_book_has_every_key_of_every_screen() {
+        let page = std::fs::read_to_string("book/src/keys.md").unwrap();
+        let screens = [
+            ("Cluster", Screen::Cluster),
+            ("Cluster, while a story is open", Screen::Moment),
+            ("Cluster, before a member is stopped or started", Screen::Ask),
+            ("Before the player ends", Screen::Leaving),
+            ("Requests", Screen::List),
+            ("Steps", Screen::Steps),
+            ("Steps, while a number is typed", Screen::Prompt),
+            ("One step at full size", Screen::Why),
+        ];
+        assert_eq!(screens.len(), ALL.len());
+        let of = |screen| KEYS.iter().filter(move |row| row.places.contains(&screen));
+        let mut tables: Vec<String> = screens
+            .into_iter()
+            .map(|(title, screen)| table(title, &of(screen).collect::<Vec<_>>()))
+            .collect();
+        tables.push(table("The list of keys", &HELP.iter().collect::<Vec<_>>()));
+        let expected = tables.join("\n");
+        let (_, tables) = page.split_once("\n## ").unwrap_or_default();
+        assert!(format!("## {tables}") == expected, "book/src/keys.md has to end in\n\n{expected}");
+    }
+
     #[test]
     fn escape_never_quits() {
         for row in KEYS.iter().chain(HELP) {

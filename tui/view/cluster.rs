@@ -274,7 +274,10 @@ impl Table<'_> {
     fn numbers(&self, is_tall: bool) -> Vec<Row> {
         let mut rows = Vec::new();
         if is_tall {
-            rows.push(self.row("runs for", |column| column.runs_ns.map(long)));
+            rows.push(self.row("runs for", |column| match column.heard {
+                Heard::Down(_) | Heard::Starting(_) => Some("-".to_owned()),
+                _ => column.runs_ns.map(long),
+            }));
         }
         let mark = |water| move |column: &Column| Some(column.marks.get(water)?.to_string());
         rows.push(self.row("term", mark(Water::Term)));
