@@ -86,6 +86,21 @@ impl Binding {
 /// Every key of the player.
 pub(crate) const KEYS: &[Binding] = &[
     row(
+        &[Code(KeyCode::Right), Char('l')],
+        "→ l",
+        ("next step; of now, member", "next"),
+        MOMENT,
+        Action::Along(Forward),
+    ),
+    row(
+        &[Code(KeyCode::Left), Char('h')],
+        "← h",
+        ("step, or member, before", "prev"),
+        MOMENT,
+        Action::Along(Back),
+    ),
+    row(&[Char('f')], "f", ("now, or the step looked at", "now"), MOMENT, Action::ToggleNow),
+    row(
         &[Code(KeyCode::Enter), Char('R')],
         "Enter R",
         ("the list of requests", "requests"),
@@ -123,18 +138,17 @@ pub(crate) const KEYS: &[Binding] = &[
     row(
         &[Code(KeyCode::Right), Char('l')],
         "→ l",
-        ("next member, or story step", "next"),
-        CLUSTER,
+        ("next member", "next"),
+        HOME,
         Action::Along(Forward),
     ),
     row(
         &[Code(KeyCode::Left), Char('h')],
         "← h",
-        ("member before, or step", "prev"),
-        CLUSTER,
+        ("the member before", "prev"),
+        HOME,
         Action::Along(Back),
     ),
-    row(&[Char('f')], "f", ("now, or the step looked at", "now/step"), MOMENT, Action::ToggleNow),
     row(&[Digit], "1-9", ("choose a member", ""), CLUSTER, Action::Column(0))
         .with_digit(Action::Column),
     row(&[Char('y'), Code(KeyCode::Enter)], "y Enter", ("do it", "do it"), ASK, Action::Confirm),
