@@ -21,7 +21,7 @@
 //! later events of its row, unless the sender has been silent for [`SILENT_NS`]: then the receive
 //! is played alone, and so is a send whose receive never arrived ("sent, not captured").
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::{
     field,
@@ -78,6 +78,40 @@ impl Order {
             && event.kind != Kind::Begin
             && event.link != 0
             && !self.partner.contains_key(&at)
+    }
+}
+
+/// How the wall clocks of the members differ, by the messages between them: [`Order::times`] for
+/// moments that are no events. An estimate, like those.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// What is added to the time of a member and start.
+    shifts: BTreeMap<(u8, u16), i128>,
+}
+
+impl Clocks {
+    /// Reads a recording once; it is not ordered for that.
+    pub fn of(recording: &Recording) -> Clocks {
+        let Sorter { lanes, times, .. } = Sorter::new(recording);
+        let shift = |lane: &Lane| {
+            let first = *lane.events.first()?;
+            let own = i128::from(wall_ns(recording, &recording.events[first]));
+            Some(((lane.member, lane.boot), times[first] - own))
+        };
+        Clocks { shifts: lanes.iter().filter_map(shift).collect() }
+    }
+
+    /// A time of a member's wall clock, in nanoseconds since 1970, by the first member's. A start
+    /// without messages has the shift of the member's start before it.
+    pub fn common_ns(&self, member: u8, boot: u16, wall_ns: u64) -> u64 {
+        let known = self.shifts.range((member, 0)..=(member, boot)).next_back();
+        let shift = known.map_or(0, |(_, shift)| *shift);
+        u64::try_from((i128::from(wall_ns) + shift).max(0)).unwrap_or(u64::MAX)
+    }
+
+    /// Whether this start of the member is known.
+    pub fn knows(&self, member: u8, boot: u16) -> bool {
+        self.shifts.contains_key(&(member, boot))
     }
 }
 

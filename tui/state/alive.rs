@@ -20,7 +20,7 @@ use glass_etcd::{
     trace::{Kind, Stage},
 };
 
-use super::watermarks;
+use super::watermarks::{self, Clocks};
 
 /// Silence in nanoseconds after which a member counts as silent.
 pub(crate) const SILENT_NS: u64 = 300_000_000;
@@ -46,7 +46,7 @@ pub(crate) enum Heard {
     Fresh,
 }
 
-/// The signs of one member, all in nanoseconds since 1970 by its own clock.
+/// The signs of one member, all in nanoseconds since 1970 by the first member's clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Signs {
     boots: BTreeMap<u16, Boot>,
@@ -66,11 +66,12 @@ struct Boot {
 
 impl Signs {
     /// The signs of all members, by position.
-    pub(crate) fn of(recording: &Recording) -> Vec<Signs> {
+    pub(crate) fn of(recording: &Recording, clocks: &Clocks) -> Vec<Signs> {
         let mut all = vec![Signs::default(); recording.members.len()];
         for event in &recording.events {
             let Some(signs) = all.get_mut(usize::from(event.member)) else { continue };
-            let at = watermarks::wall(recording, event);
+            let own = watermarks::wall(recording, event);
+            let at = clocks.common_ns(event.member, event.boot, own);
             let boot =
                 signs.boots.entry(event.boot).or_insert(Boot { first: at, ..Boot::default() });
             boot.first = boot.first.min(at);
@@ -85,11 +86,11 @@ impl Signs {
                 _ => {}
             }
         }
-        for (signs, member) in all.iter_mut().zip(&recording.members) {
+        for ((signs, member), place) in all.iter_mut().zip(&recording.members).zip(0..) {
             signs.frames.sort_unstable();
             for info in &member.boots {
                 if let Some(boot) = signs.boots.get_mut(&info.boot) {
-                    boot.began = info.wall_ns;
+                    boot.began = clocks.common_ns(place, info.boot, info.wall_ns);
                 }
             }
         }
@@ -169,7 +170,8 @@ mod tests {
             ..Event::mark(0, *stage, 2 * clock)
         };
         let events = (1..).zip(steps).map(event).collect();
-        Signs::of(&Recording { members: vec![member], events, dropped: vec![0] }).remove(0)
+        let recording = Recording { members: vec![member], events, dropped: vec![0] };
+        Signs::of(&recording, &Clocks::default()).remove(0)
     }
 
     fn at(ms: u64) -> u64 {

@@ -18,7 +18,7 @@ use glass_etcd::{
     trace::{Kind, Stage, value::LEADER},
 };
 
-use super::watermarks;
+use super::watermarks::{self, Clocks};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// The oldest keyframe, in nanoseconds, that still says how a member is now.
@@ -59,6 +59,7 @@ pub(crate) struct Alarms {
 /// One keyframe of a member.
 #[derive(Clone, Copy, Debug, Default)]
 struct Frame {
+    /// By the first member's clock.
     wall_ns: u64,
     boot: u16,
     behind: Option<u64>,
@@ -78,14 +79,15 @@ pub(crate) struct Figures {
 
 impl Figures {
     /// The figures of all members, by position.
-    pub(crate) fn of(recording: &Recording) -> Vec<Figures> {
+    pub(crate) fn of(recording: &Recording, clocks: &Clocks) -> Vec<Figures> {
         let mut all: Vec<BTreeMap<(u16, u64), Frame>> =
             vec![BTreeMap::new(); recording.members.len()];
         let mut led = vec![Vec::new(); recording.members.len()];
         for event in &recording.events {
             let place = usize::from(event.member);
             let Some(frames) = all.get_mut(place) else { continue };
-            let wall_ns = watermarks::wall(recording, event);
+            let own = watermarks::wall(recording, event);
+            let wall_ns = clocks.common_ns(event.member, event.boot, own);
             if event.kind == Kind::Keyframe && event.stage != Stage::Usual {
                 let frame = frames.entry((event.boot, event.clock)).or_default();
                 (frame.wall_ns, frame.boot) = (wall_ns, event.boot);
@@ -243,7 +245,8 @@ mod tests {
                 events.push(event);
             }
         }
-        Figures::of(&Recording { members: vec![member], events, dropped: vec![0] }).remove(0)
+        let recording = Recording { members: vec![member], events, dropped: vec![0] };
+        Figures::of(&recording, &Clocks::default()).remove(0)
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{
     room::{self, Hands, Room},
     steps::{Direction, Steps},
     story::{self, RequestSummary, Subject},
-    watermarks::{self, Water, Watermarks},
+    watermarks::{self, Clocks, Water, Watermarks},
 };
 use crate::{
     source::{
@@ -150,6 +150,8 @@ pub(crate) struct State {
     /// Size of the events, in bytes, beyond which the oldest stories are forgotten.
     bytes_max: usize,
     learned: Learned,
+    /// How the members' wall clocks differ, and when that was computed last.
+    clocks: (Clocks, Option<u64>),
     /// The signs of life of each member, by position.
     signs: Vec<Signs>,
     /// The measures of each member, by position.
@@ -196,6 +198,7 @@ impl State {
             memory,
             bytes_max,
             learned: Learned::default(),
+            clocks: (Clocks::default(), None),
             signs: Vec::new(),
             figures: Vec::new(),
             heard_ns: BTreeMap::new(),
@@ -317,8 +320,10 @@ impl State {
         (self.is_dirty, self.refreshed_ns) = (false, self.now_ns);
         self.version += 1;
         self.list.replace(story::requests(self.memory.recording()));
-        let recording = self.memory.recording();
-        (self.signs, self.figures) = (Signs::of(recording), Figures::of(recording));
+        self.compare_clocks();
+        let (recording, clocks) = (self.memory.recording(), &self.clocks.0);
+        self.signs = Signs::of(recording, clocks);
+        self.figures = Figures::of(recording, clocks);
         if self.steps.as_mut().is_none_or(|steps| steps.refresh(recording)) {
             self.lanes = lanes::lanes(recording);
         }
@@ -354,7 +359,7 @@ impl State {
                 (_, None) => (Watermarks::default(), Heard::Never),
                 (Some(steps), Some(place)) => {
                     let marks = steps.watermarks(self.recording(), lane).unwrap_or_default();
-                    let heard = self.heard_at(place, steps.now_wall_ns(), &marks);
+                    let heard = self.heard_at(place, self.cursor_ns(steps), &marks);
                     (marks, heard)
                 }
                 (None, Some(place)) => {
@@ -389,13 +394,14 @@ impl State {
 
     /// The time of the newest record of all members, in nanoseconds since 1970; 0 without any.
     fn newest_wall_ns(&self) -> u64 {
-        self.learned.marks.iter().filter_map(|marks| marks.heard_wall_ns).max().unwrap_or(0)
+        let heard = self.learned.marks.iter().zip(0..);
+        heard.filter_map(|(marks, place)| self.common_ns(place, marks)).max().unwrap_or(0)
     }
 
     /// Whether a member runs at a moment of the recording.
     fn heard_at(&self, place: u8, at_ns: u64, marks: &Watermarks) -> Heard {
         match self.signs.get(usize::from(place)) {
-            Some(signs) => signs.heard(at_ns, marks.heard_wall_ns),
+            Some(signs) => signs.heard(at_ns, self.common_ns(place, marks)),
             None => Heard::Never,
         }
     }

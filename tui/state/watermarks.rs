@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use glass_etcd::story::{Event, Recording, order, state::Value};
 pub(crate) use glass_etcd::story::{
-    order::wall_ns as wall,
+    order::{Clocks, wall_ns as wall},
     state::{Change, Moment, States, Watermark as Water, changes},
 };
 

@@ -184,3 +184,18 @@ fn equal_links_of_other_streams_are_not_confused() {
     assert_eq!(HashMap::from([(1, 2), (2, 1)]), order.partner);
     assert!(order.is_unmatched(&recording, 0));
 }
+
+#[test]
+fn moments_of_all_members_have_one_axis_though_their_clocks_are_an_hour_apart() {
+    let mut random = Random::new(7);
+    let recording = traffic(&mut random);
+    let (order, clocks) = (Order::of(&recording), Clocks::of(&recording));
+    for (event, time) in recording.events.iter().zip(&order.times) {
+        let own = wall_ns(&recording, event);
+        let common = clocks.common_ns(event.member, event.boot, own);
+        assert_eq!(i128::from(common), *time);
+        assert_eq!(clocks.common_ns(event.member, 9, own), common, "a later start");
+    }
+    assert!(clocks.knows(2, 1) && !clocks.knows(2, 2));
+    assert_eq!(Clocks::default().common_ns(0, 1, 5), 5);
+}

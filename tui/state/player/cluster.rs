@@ -10,12 +10,18 @@ use super::{
         forecast,
         room::{Board, Column, Hands, Question, applicable},
         steps::{Direction, Steps},
+        story::RequestSummary,
         text,
-        watermarks::Watermarks,
+        watermarks::{Clocks, Watermarks},
     },
     Action, Screen, State,
 };
 use crate::up::api::{self, Command, Process, Reply};
+
+/// How long the comparison of the members' wall clocks holds, in nanoseconds.
+const CLOCKS_NS: u64 = 10_000_000_000;
+/// The same if a member has started since.
+const CLOCKS_NEW_NS: u64 = 1_000_000_000;
 
 /// The action of a report about all processes, which the player asks for by itself.
 const REPORT: Command = Command { action: api::Action::Status, name: None };
@@ -71,7 +77,7 @@ impl State {
     /// The members at the step that is looked at, or now.
     pub(crate) fn board(&self) -> Board {
         let steps = self.looked_at();
-        let at_ns = steps.map_or_else(|| self.now_wall_ns(), Steps::now_wall_ns);
+        let at_ns = steps.map_or_else(|| self.now_wall_ns(), |steps| self.cursor_ns(steps));
         let mut columns = self.columns(steps, at_ns);
         if steps.is_none() {
             let strangers = self.strangers();
@@ -98,7 +104,10 @@ impl State {
             let heard = lane.place.and_then(|place| self.heard_ns.get(&place));
             let last_ns = match heard.filter(|_| steps.is_none()) {
                 Some(heard) => Some(self.now_ns.saturating_sub(*heard)),
-                None => head.marks.heard_wall_ns.map(|heard| at_ns.saturating_sub(heard)),
+                None => {
+                    let heard = lane.place.and_then(|place| self.common_ns(place, &head.marks));
+                    heard.map(|heard| at_ns.saturating_sub(heard))
+                }
             };
             let signs = lane.place.and_then(|place| self.signs.get(usize::from(place)));
             Column {
@@ -156,11 +165,44 @@ impl State {
     /// Now, by the members' clocks: the newest record of each, plus its age.
     fn now_wall_ns(&self) -> u64 {
         let aged = |(place, heard): (&u8, &u64)| {
-            let wall = self.learned.marks.get(usize::from(*place))?.heard_wall_ns?;
+            let wall = self.common_ns(*place, self.learned.marks.get(usize::from(*place))?)?;
             Some(wall.saturating_add(self.now_ns.saturating_sub(*heard)))
         };
         let live = self.heard_ns.iter().filter_map(aged).max();
         live.unwrap_or_else(|| self.newest_wall_ns())
+    }
+
+    /// When the member was heard last, by the first member's clock.
+    pub(super) fn common_ns(&self, place: u8, marks: &Watermarks) -> Option<u64> {
+        let boot = marks.newest.map_or(0, |newest| newest.0);
+        Some(self.clocks.0.common_ns(place, boot, marks.heard_wall_ns?))
+    }
+
+    /// The moment of the cursor, by the first member's clock.
+    pub(super) fn cursor_ns(&self, steps: &Steps) -> u64 {
+        let step = steps.steps.get(steps.now);
+        step.map_or(0, |step| {
+            let event = &step.event;
+            self.clocks.0.common_ns(event.member, event.boot, step.wall_ns)
+        })
+    }
+
+    /// When a row of the list began, by the first member's clock.
+    pub(crate) fn began_ns(&self, row: &RequestSummary) -> u64 {
+        self.clocks.0.common_ns(row.member, u16::MAX, row.wall_ns)
+    }
+
+    /// Compares the members' wall clocks: when a member has started, and from time to time, because
+    /// they drift.
+    pub(super) fn compare_clocks(&mut self) {
+        let (clocks, at_ns) = &self.clocks;
+        let members = self.learned.marks.iter().zip(0..);
+        let mut boots = members.filter_map(|(marks, place)| Some((place, marks.newest?.0)));
+        let is_known = boots.all(|(place, boot)| clocks.knows(place, boot));
+        let holds_ns = if is_known { CLOCKS_NS } else { CLOCKS_NEW_NS };
+        if at_ns.is_none_or(|at_ns| holds_ns <= self.now_ns.saturating_sub(at_ns)) {
+            self.clocks = (Clocks::of(self.memory.recording()), Some(self.now_ns));
+        }
     }
 
     /// The measures of a member.

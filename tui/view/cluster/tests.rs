@@ -15,6 +15,7 @@ use crate::{
     source::{Message, Said},
     state::{
         State,
+        alive::Heard,
         room::Hands,
         scenes::{self, IDS, Scene},
         tests::{as_told, greeted, live, press, tell_all},
@@ -347,4 +348,18 @@ fn random_keys_do_no_harm() {
             screen(&state, size, if random.index(2) == 0 { UNICODE } else { ASCII });
         }
     }
+}
+
+/// Goal: a member whose wall clock is an hour behind is not silent, and has its bars.
+#[test]
+fn wall_clocks_that_differ_make_no_member_silent() {
+    let mut scene = scenes::put();
+    scene.recording.members[1].boots[0].wall_ns -= 3_600_000_000_000;
+    let mut state = State::of_recording(scene.recording);
+    press(&mut state, "enter G C");
+    let heard: Vec<Heard> = state.board().columns.iter().map(|column| column.heard).collect();
+    assert_eq!(heard, [Heard::Fresh; 3]);
+    press(&mut state, "f");
+    let heard: Vec<Heard> = state.board().columns.iter().map(|column| column.heard).collect();
+    assert_eq!(heard, [Heard::Fresh; 3]);
 }
