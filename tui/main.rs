@@ -87,6 +87,8 @@ struct UpArgs {
     /// Remove the members' data first
     #[arg(long)]
     fresh: bool,
+    #[command(flatten)]
+    look: play_command::LookArgs,
 }
 
 fn main() -> ExitCode {
@@ -103,6 +105,7 @@ fn main() -> ExitCode {
                 place: Cluster { procfile: PathBuf::from("Procfile"), data_dir: None },
                 no_tui: false,
                 fresh: false,
+                look: play_command::LookArgs::default(),
             }),
             Some(Command::Up(args)) => up(&args),
             Some(Command::Run(args)) => run::run(&args),
@@ -173,7 +176,7 @@ fn up(args: &UpArgs) -> ExitCode {
         Err(error) => return fail(&error),
     };
     if has_player {
-        let played = play_command::beside(&up, view::Look::of_environment());
+        let played = play_command::beside(&up, args.look.look());
         up.handle().shutdown();
         if let Err(error) = played {
             return fail(&error);

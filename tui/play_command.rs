@@ -37,6 +37,13 @@ pub(crate) struct PlayArgs {
     /// Write a recording's stories as text instead of opening the player.
     #[arg(long, requires = "file")]
     plain: bool,
+    #[command(flatten)]
+    look: LookArgs,
+}
+
+/// What the terminal can show.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct LookArgs {
     /// Whether colours are used; NO_COLOR in the environment turns `auto` off.
     #[arg(long, value_enum, default_value = "auto")]
     color: ColorChoice,
@@ -45,14 +52,14 @@ pub(crate) struct PlayArgs {
     ascii: bool,
 }
 
-impl PlayArgs {
-    fn look(&self) -> Look {
+impl LookArgs {
+    pub(crate) fn look(self) -> Look {
         Look::new(self.color, std::env::var("NO_COLOR").ok().as_deref(), self.ascii)
     }
 }
 
 pub(crate) fn run(args: &PlayArgs) -> ExitCode {
-    let look = args.look();
+    let look = args.look.look();
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     let result = match &args.file {
         Some(file) if args.plain => plain(file, look),

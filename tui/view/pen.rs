@@ -40,11 +40,6 @@ impl Look {
         Look { has_color, is_ascii }
     }
 
-    /// The look that the environment requests, where there are no flags.
-    pub(crate) fn of_environment() -> Look {
-        Look::new(ColorChoice::Auto, std::env::var("NO_COLOR").ok().as_deref(), false)
-    }
-
     /// The text in this look: unchanged, or with ASCII replacements.
     pub(crate) fn words(self, text: &str) -> String {
         if !self.is_ascii {
