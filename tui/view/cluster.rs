@@ -14,19 +14,15 @@
 use ratatui::layout::Rect;
 
 use super::{
-    list::{self, Widths, request_line, since, unwell},
-    pen::{Pen, Tone, wrap},
-    steps::subject,
+    list::{since, unwell},
+    pen::{Pen, Tone},
 };
 use crate::{
     state::{
         State,
         alive::Heard,
-        figures::{Alarms, Measure},
-        forecast,
-        lanes::name_of,
-        room::{Board, Column, Hands, Question, Quorum},
-        story::RequestSummary,
+        figures::Measure,
+        room::{Board, Column},
         text,
         watermarks::Water,
         words,
@@ -34,15 +30,16 @@ use crate::{
     up::api,
 };
 
+mod banner;
+mod bars;
+mod latest;
+
 /// Narrowest readable column of a member.
 const CELL_MIN: u16 = 20;
 /// Width of the number before the bars.
 const NUMBER: u16 = 10;
 /// Lines for the latest requests, or the question, in any window.
 const BELOW_MIN: u16 = 7;
-/// What the columns are, for somebody who sees them for the first time.
-const GREETING: &str = "   Each column is a member, with a copy of all keys. The leader orders the \
-                        writes.";
 /// The most lines of one measure's bars.
 const BARS_MAX: u16 = 4;
 
@@ -88,10 +85,15 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
     let board = state.board();
     let chosen = state.room.chosen.min(board.columns.len().saturating_sub(1));
     let grid = Grid::of(area.width, board.columns.len(), chosen);
-    draw_banner(pen, area, state, &board);
+    banner::draw(pen, area, state, &board);
     if board.columns.is_empty() {
         pen.text(area, 2, " no member has sent records yet", Tone::Dim);
-        return draw_latest(pen, below(area, 4, area.height.saturating_sub(4)), state, &board);
+        return latest::draw_latest(
+            pen,
+            below(area, 4, area.height.saturating_sub(4)),
+            state,
+            &board,
+        );
     }
     let is_tall = 30 <= area.height;
     let table = Table { state, board: &board, grid: &grid };
@@ -113,8 +115,8 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
     }
     let rest = below(area, line, area.height.saturating_sub(line));
     match &state.room.question {
-        Some(question) => draw_question(pen, rest, state, question, &board),
-        None => draw_latest(pen, rest, state, &board),
+        Some(question) => latest::draw_question(pen, rest, state, question, &board),
+        None => latest::draw_latest(pen, rest, state, &board),
     }
 }
 
@@ -122,97 +124,6 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
 fn below(area: Rect, line: u16, height: u16) -> Rect {
     let line = line.min(area.height);
     Rect { y: area.y + line, height: height.min(area.height - line), ..area }
-}
-
-fn draw_banner(pen: &mut Pen<'_>, area: Rect, state: &State, board: &Board) {
-    let mut left = area;
-    let mut piece = |pen: &mut Pen<'_>, text: &str, tone| {
-        let used = pen.text(left, 0, text, tone);
-        left = Rect { x: left.x + used, width: left.width - used, ..left };
-    };
-    let (verdict, running, total) = board.quorum();
-    if total != 0 {
-        let (word, tone) = match verdict {
-            Quorum::Yes => ("QUORUM", Tone::Good),
-            Quorum::No => ("NO QUORUM", Tone::Bad),
-            Quorum::Soon => ("STARTING", Tone::Plain),
-            Quorum::Unknown => ("QUORUM UNKNOWN", Tone::Bad),
-        };
-        piece(pen, &format!(" {word} {running}/{total}"), tone);
-        let (leads, tone) = match leading(board) {
-            // The members cannot have one yet.
-            (leads, _) if verdict == Quorum::Soon => (leads, Tone::Plain),
-            other => other,
-        };
-        piece(pen, &format!("   {leads}"), tone);
-    }
-    if let Some(alarms) = alarms_of_all(state, board) {
-        piece(pen, &format!("   {alarms}"), Tone::Bad);
-    }
-    let when = pen.words(&when(state, board));
-    let length = u16::try_from(when.chars().count() + 1).unwrap_or(u16::MAX);
-    let x = left.right().saturating_sub(length).max((left.x + 3).min(left.right()));
-    pen.text(Rect { x, width: left.right() - x, ..left }, 0, &when, Tone::Dim);
-}
-
-/// Who leads, or for how long nobody has.
-fn leading(board: &Board) -> (String, Tone) {
-    let number = |column: &Column, water| column.marks.get(water);
-    if let Some(leader) = board.leader() {
-        let column = &board.columns[leader];
-        let term = number(column, Water::Term).map_or("?".to_owned(), |term| term.to_string());
-        return (format!("{} leads term {term}", column.name), Tone::Plain);
-    }
-    let silent = board.columns.iter().find_map(|column| match column.heard {
-        Heard::Silent(ns) if number(column, Water::Role) == Some(2) => Some((column, ns)),
-        _ => None,
-    });
-    if let Some((column, ns)) = silent {
-        return (format!("LEADER {} SILENT {}", column.name, words::duration(ns)), Tone::Bad);
-    }
-    match board.leaderless_ns() {
-        Some(ns) => (format!("NO LEADER {}", words::duration(ns)), Tone::Bad),
-        None => ("leader unknown".to_owned(), Tone::Bad),
-    }
-}
-
-/// The alarms that the members know, in one line; `None` if there are none.
-fn alarms_of_all(state: &State, board: &Board) -> Option<String> {
-    let known = board.columns.iter().filter_map(|column| alarms(state, board, column));
-    let worst = known.max_by_key(|alarms| alarms.count).filter(|alarms| alarms.count != 0)?;
-    Some(alarm_words(state, worst))
-}
-
-fn alarms(state: &State, board: &Board, column: &Column) -> Option<Alarms> {
-    state.figures(column.place?)?.alarms(board.at_ns)
-}
-
-fn alarm_words(state: &State, alarms: Alarms) -> String {
-    let raised = [("NOSPACE", alarms.no_space), ("CORRUPT", alarms.corrupt)];
-    let raised = raised.iter().filter(|(_, by)| *by != 0);
-    let named: Vec<String> =
-        raised.map(|(name, by)| format!("{name} {}", name_of(&state.lanes, *by))).collect();
-    match alarms.count {
-        0 => "none".to_owned(),
-        count => match count.saturating_sub(named.len() as u64) {
-            0 => named.join(" "),
-            more => format!("{} and {more} more", named.join(" ")),
-        },
-    }
-}
-
-/// The moment that is shown.
-fn when(state: &State, board: &Board) -> String {
-    let time = words::time_of_day(board.at_ns);
-    match &state.steps {
-        Some(steps) if !board.is_now => {
-            let (at, total) = steps.position();
-            format!("step {at}/{total} of {}   {time} UTC", subject(state, steps))
-        }
-        _ if state.room.hands == Hands::Recording => format!("end of the recording {time} UTC"),
-        _ if board.at_ns == 0 => "now".to_owned(),
-        _ => format!("now {time} UTC"),
-    }
 }
 
 /// The name of a row, and what each member has in it.
@@ -305,7 +216,7 @@ impl Table<'_> {
             })
         }));
         rows.push(self.row("alarms", |column| {
-            Some(alarm_words(self.state, alarms(self.state, self.board, column)?))
+            Some(banner::alarm_words(self.state, banner::alarms(self.state, self.board, column)?))
         }));
         if self.board.columns.iter().any(|column| column.process.is_some()) {
             rows.push(self.row("process", |column| {
@@ -343,7 +254,7 @@ impl Table<'_> {
     fn draw_measure(&self, pen: &mut Pen<'_>, area: Rect, measure: Measure) {
         self.draw_borders(pen, area);
         let label = Rect { width: self.grid.label, ..area };
-        pen.text(label, 0, &format!(" {}", measure_name(measure)), Tone::Dim);
+        pen.text(label, 0, &format!(" {}", bars::name(measure)), Tone::Dim);
         let count = usize::from(self.grid.cell.saturating_sub(NUMBER + 1));
         let columns = &self.board.columns;
         let figures = |column: &Column| self.state.figures(column.place?);
@@ -356,7 +267,7 @@ impl Table<'_> {
             .collect();
         let most = bars.iter().flatten().flatten().copied().max().unwrap_or(0);
         if 1 < area.height && most != 0 {
-            pen.text(label, 1, &format!("  up to {}", measured(measure, most)), Tone::Dim);
+            pen.text(label, 1, &format!("  up to {}", bars::number(measure, most)), Tone::Dim);
         }
         for member in self.grid.members() {
             let Some(column) = columns.get(member) else { continue };
@@ -365,12 +276,12 @@ impl Table<'_> {
             let runs = matches!(column.heard, Heard::Fresh | Heard::Silent(_) | Heard::Never);
             let (words, tone) = match number {
                 _ if !runs => ("-".to_owned(), Tone::Dim),
-                Some(number) => (measured(measure, number), Tone::Plain),
+                Some(number) => (bars::number(measure, number), Tone::Plain),
                 None => ("unknown".to_owned(), Tone::Dim),
             };
             pen.text(Rect { width: NUMBER.min(cell.width), ..cell }, 0, &format!(" {words}"), tone);
             let x = (cell.x + NUMBER).min(cell.right());
-            draw_bars(pen, Rect { x, width: cell.right() - x, ..cell }, &bars[member], most);
+            bars::draw(pen, Rect { x, width: cell.right() - x, ..cell }, &bars[member], most);
         }
     }
 
@@ -425,103 +336,6 @@ fn pair(
     words: impl Fn(u64, u64) -> String,
 ) -> Option<String> {
     Some(words(column.marks.get(first)?, column.marks.get(second)?))
-}
-
-fn measure_name(measure: Measure) -> &'static str {
-    match measure {
-        Measure::Requests => "requests/s",
-        Measure::Fsync => "fsync p99",
-        Measure::Behind => "to apply",
-        Measure::Memory => "memory",
-    }
-}
-
-fn measured(measure: Measure, number: u64) -> String {
-    match measure {
-        Measure::Requests | Measure::Behind => words::count(number),
-        Measure::Fsync if number == 0 => "none".to_owned(),
-        Measure::Fsync => words::duration(number),
-        Measure::Memory => format!("{}.{} MiB", number >> 20, (number >> 10) % 1_024 * 10 / 1_024),
-    }
-}
-
-/// Bars from the bottom of the region, the newest at its right edge.
-fn draw_bars(pen: &mut Pen<'_>, area: Rect, bars: &[Option<u64>], most: u64) {
-    const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let steps = 8 * u64::from(area.height.max(1));
-    // 0 is the lowest step, and everything else is higher.
-    let level = |value: u64| match value {
-        0 => 1,
-        value => {
-            let part = u128::from(value) * u128::from(steps - 1) / u128::from(most.max(1));
-            u64::try_from(part).unwrap_or(0).clamp(1, steps - 1) + 1
-        }
-    };
-    for line in 0..area.height {
-        let under = 8 * u64::from(area.height - 1 - line);
-        let text: String = bars
-            .iter()
-            .map(|bar| {
-                let level = bar.map_or(0, level).saturating_sub(under).min(8);
-                LEVELS[usize::try_from(level).unwrap_or(0)]
-            })
-            .collect();
-        pen.text(area, line, &text, Tone::Plain);
-    }
-}
-
-/// The newest requests up to the moment that is shown.
-fn draw_latest(pen: &mut Pen<'_>, area: Rect, state: &State, board: &Board) {
-    pen.rule(area, 0, "LATEST");
-    let rows = below(area, 1, area.height.saturating_sub(1));
-    if state.list.rows.is_empty() {
-        pen.text(rows, 0, GREETING, Tone::Plain);
-        return list::draw_nothing(pen, below(rows, 1, rows.height.saturating_sub(1)));
-    }
-    let widths = Widths::of(usize::from(area.width));
-    let is_past = |row: &&RequestSummary| board.is_now || state.began_ns(row) <= board.at_ns;
-    let past: Vec<_> = state.list.rows.iter().filter(is_past).collect();
-    let first = past.len().saturating_sub(usize::from(rows.height));
-    for (row, line) in past[first..].iter().zip(0..) {
-        let row = if board.is_now { (*row).clone() } else { so_far(state, row, board.at_ns) };
-        let tone = if row.result.is_some_and(|code| code != 0) { Tone::Bad } else { Tone::Plain };
-        pen.text(rows, line, &format!("   {}", request_line(state, &row, widths)), tone);
-    }
-}
-
-/// The row as it stood at this moment: one that had not ended has no result yet.
-fn so_far(state: &State, row: &RequestSummary, at_ns: u64) -> RequestSummary {
-    let began = state.began_ns(row);
-    let mut row = row.clone();
-    if row.took_ns.is_some_and(|took| at_ns < began.saturating_add(took)) {
-        (row.took_ns, row.result, row.revision) = (None, None, None);
-        (row.outcome, row.is_cancelled) = (None, false);
-    }
-    row
-}
-
-/// What a key will do, before it is done.
-fn draw_question(pen: &mut Pen<'_>, area: Rect, state: &State, question: &Question, board: &Board) {
-    let (title, said) = match question {
-        Question::Act(command) => {
-            let name = command.name.as_deref().unwrap_or_default();
-            let verb = forecast::verb(command.action).to_uppercase();
-            (format!("{verb} {name}?"), state.forecast(command))
-        }
-        Question::Leave => {
-            let own = board.columns.iter().filter(|column| column.process.is_some());
-            let names: Vec<&str> = own.map(|column| column.name.as_str()).collect();
-            let names = names.join(", ");
-            let said = format!("This player has started {names}: they stop when it ends.");
-            ("LEAVE?".to_owned(), vec![said])
-        }
-    };
-    pen.rule(area, 0, &title);
-    let width = usize::from(area.width).saturating_sub(4);
-    let lines = said.iter().flat_map(|said| wrap(said, width));
-    for (line, at) in lines.zip(1..) {
-        pen.text(area, at, &format!("  {line}"), Tone::Strong);
-    }
 }
 
 #[cfg(test)]

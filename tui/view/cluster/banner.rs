@@ -1,0 +1,111 @@
+//! The first line of the control room: the verdict on all members, and the moment that is shown.
+
+use ratatui::layout::Rect;
+
+use super::super::{
+    pen::{Pen, Tone},
+    steps::subject,
+};
+use crate::state::{
+    State,
+    alive::Heard,
+    figures::Alarms,
+    lanes::name_of,
+    room::{Board, Column, Hands, Quorum},
+    watermarks::Water,
+    words,
+};
+
+/// Draws the line.
+pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, board: &Board) {
+    let mut left = area;
+    let mut piece = |pen: &mut Pen<'_>, text: &str, tone| {
+        let used = pen.text(left, 0, text, tone);
+        left = Rect { x: left.x + used, width: left.width - used, ..left };
+    };
+    let (verdict, running, total) = board.quorum();
+    if total != 0 {
+        let (word, tone) = match verdict {
+            Quorum::Yes => ("QUORUM", Tone::Good),
+            Quorum::No => ("NO QUORUM", Tone::Bad),
+            Quorum::Soon => ("STARTING", Tone::Plain),
+            Quorum::Unknown => ("QUORUM UNKNOWN", Tone::Bad),
+        };
+        piece(pen, &format!(" {word} {running}/{total}"), tone);
+        let (leads, tone) = match leading(board) {
+            // The members cannot have one yet.
+            (leads, _) if verdict == Quorum::Soon => (leads, Tone::Plain),
+            other => other,
+        };
+        piece(pen, &format!("   {leads}"), tone);
+    }
+    if let Some(alarms) = alarms_of_all(state, board) {
+        piece(pen, &format!("   {alarms}"), Tone::Bad);
+    }
+    let when = pen.words(&when(state, board));
+    let length = u16::try_from(when.chars().count() + 1).unwrap_or(u16::MAX);
+    let x = left.right().saturating_sub(length).max((left.x + 3).min(left.right()));
+    pen.text(Rect { x, width: left.right() - x, ..left }, 0, &when, Tone::Dim);
+}
+
+/// Who leads, or for how long nobody has.
+fn leading(board: &Board) -> (String, Tone) {
+    let number = |column: &Column, water| column.marks.get(water);
+    if let Some(leader) = board.leader() {
+        let column = &board.columns[leader];
+        let term = number(column, Water::Term).map_or("?".to_owned(), |term| term.to_string());
+        return (format!("{} leads term {term}", column.name), Tone::Plain);
+    }
+    let silent = board.columns.iter().find_map(|column| match column.heard {
+        Heard::Silent(ns) if number(column, Water::Role) == Some(2) => Some((column, ns)),
+        _ => None,
+    });
+    if let Some((column, ns)) = silent {
+        return (format!("LEADER {} SILENT {}", column.name, words::duration(ns)), Tone::Bad);
+    }
+    match board.leaderless_ns() {
+        Some(ns) => (format!("NO LEADER {}", words::duration(ns)), Tone::Bad),
+        None => ("leader unknown".to_owned(), Tone::Bad),
+    }
+}
+
+/// The alarms that the members know, in one line; `None` if there are none.
+fn alarms_of_all(state: &State, board: &Board) -> Option<String> {
+    let known = board.columns.iter().filter_map(|column| alarms(state, board, column));
+    let worst = known.max_by_key(|alarms| alarms.count).filter(|alarms| alarms.count != 0)?;
+    Some(alarm_words(state, worst))
+}
+
+/// The alarms that a member knew at this moment.
+pub(super) fn alarms(state: &State, board: &Board, column: &Column) -> Option<Alarms> {
+    state.figures(column.place?)?.alarms(board.at_ns)
+}
+
+/// The alarms in words, each with a member that raised it.
+pub(super) fn alarm_words(state: &State, alarms: Alarms) -> String {
+    let raised = [("NOSPACE", alarms.no_space), ("CORRUPT", alarms.corrupt)];
+    let raised = raised.iter().filter(|(_, by)| *by != 0);
+    let named: Vec<String> =
+        raised.map(|(name, by)| format!("{name} {}", name_of(&state.lanes, *by))).collect();
+    match alarms.count {
+        0 => "none".to_owned(),
+        count => match count.saturating_sub(named.len() as u64) {
+            0 => named.join(" "),
+            more => format!("{} and {more} more", named.join(" ")),
+        },
+    }
+}
+
+/// The moment that is shown.
+fn when(state: &State, board: &Board) -> String {
+    let time = words::time_of_day(board.at_ns);
+    match &state.steps {
+        Some(steps) if !board.is_now => {
+            let (at, total) = steps.position();
+            format!("step {at}/{total} of {}   {time} UTC", subject(state, steps))
+        }
+        _ if state.room.hands == Hands::Recording => format!("end of the recording {time} UTC"),
+        _ if board.at_ns == 0 => "now".to_owned(),
+        _ => format!("now {time} UTC"),
+    }
+}

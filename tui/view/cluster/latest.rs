@@ -1,0 +1,80 @@
+//! Below the members: the latest requests; or what a key will do, before it is done.
+
+use ratatui::layout::Rect;
+
+use super::{
+    super::{
+        list::{self, Widths, request_line},
+        pen::{Pen, Tone, wrap},
+    },
+    below,
+};
+use crate::state::{
+    State, forecast,
+    room::{Board, Question},
+    story::RequestSummary,
+};
+
+/// What the columns are, for somebody who sees them for the first time.
+const GREETING: &str = "   Each column is a member, with a copy of all keys. The leader orders the \
+                        writes.";
+
+/// The newest requests up to the moment that is shown.
+pub(super) fn draw_latest(pen: &mut Pen<'_>, area: Rect, state: &State, board: &Board) {
+    pen.rule(area, 0, "LATEST");
+    let rows = below(area, 1, area.height.saturating_sub(1));
+    if state.list.rows.is_empty() {
+        pen.text(rows, 0, GREETING, Tone::Plain);
+        return list::draw_nothing(pen, below(rows, 1, rows.height.saturating_sub(1)));
+    }
+    let widths = Widths::of(usize::from(area.width));
+    let is_past = |row: &&RequestSummary| board.is_now || state.began_ns(row) <= board.at_ns;
+    let past: Vec<_> = state.list.rows.iter().filter(is_past).collect();
+    let first = past.len().saturating_sub(usize::from(rows.height));
+    for (row, line) in past[first..].iter().zip(0..) {
+        let row = if board.is_now { (*row).clone() } else { so_far(state, row, board.at_ns) };
+        let tone = if row.result.is_some_and(|code| code != 0) { Tone::Bad } else { Tone::Plain };
+        pen.text(rows, line, &format!("   {}", request_line(state, &row, widths)), tone);
+    }
+}
+
+/// The row as it stood at this moment: one that had not ended has no result yet.
+fn so_far(state: &State, row: &RequestSummary, at_ns: u64) -> RequestSummary {
+    let began = state.began_ns(row);
+    let mut row = row.clone();
+    if row.took_ns.is_some_and(|took| at_ns < began.saturating_add(took)) {
+        (row.took_ns, row.result, row.revision) = (None, None, None);
+        (row.outcome, row.is_cancelled) = (None, false);
+    }
+    row
+}
+
+/// What a key will do, before it is done.
+pub(super) fn draw_question(
+    pen: &mut Pen<'_>,
+    area: Rect,
+    state: &State,
+    question: &Question,
+    board: &Board,
+) {
+    let (title, said) = match question {
+        Question::Act(command) => {
+            let name = command.name.as_deref().unwrap_or_default();
+            let verb = forecast::verb(command.action).to_uppercase();
+            (format!("{verb} {name}?"), state.forecast(command))
+        }
+        Question::Leave => {
+            let own = board.columns.iter().filter(|column| column.process.is_some());
+            let names: Vec<&str> = own.map(|column| column.name.as_str()).collect();
+            let names = names.join(", ");
+            let said = format!("This player has started {names}: they stop when it ends.");
+            ("LEAVE?".to_owned(), vec![said])
+        }
+    };
+    pen.rule(area, 0, &title);
+    let width = usize::from(area.width).saturating_sub(4);
+    let lines = said.iter().flat_map(|said| wrap(said, width));
+    for (line, at) in lines.zip(1..) {
+        pen.text(area, at, &format!("  {line}"), Tone::Strong);
+    }
+}
