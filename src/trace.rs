@@ -54,8 +54,8 @@ pub use record::{
     Record,
 };
 pub use ring::{
-    THREADS, is_capturing, is_redacting, is_slow, key, range_end, set_capture, set_redact,
-    set_thread,
+    THREADS, is_capturing, is_redacting, is_slow, is_too_short, key, range_end, set_capture,
+    set_redact, set_thread,
 };
 #[cfg(test)]
 pub(crate) use ring::{own_records, thread_name};

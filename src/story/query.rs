@@ -295,7 +295,9 @@ impl<'a> Finder<'a> {
         let missing = finder.missing(id, entry.is_some() && !is_lost, &rounds);
         let unheard = finder.unheard(entry.is_some() && !is_lost);
         let (title, steps) = (finder.title(id), finder.steps());
-        Some(Story { id, title, entry, is_lost, steps, missing, unheard, maybe_told })
+        let mut story = Story { id, title, entry, is_lost, steps, missing, unheard, maybe_told };
+        brief::excuse(stories.recording, &mut story);
+        Some(story)
     }
 
     fn event(&self, at: usize) -> &'a Event {

@@ -548,11 +548,21 @@ impl Stage {
                 | Stage::AuthAuthorize
                 | Stage::TxnCompare
                 | Stage::TxnBranch
+                | Stage::MvccWrite
                 | Stage::TreeIndexPut
                 | Stage::TreeIndexTombstone
                 | Stage::TreeIndexGet
                 | Stage::BufferPut
                 | Stage::BufferGet
+        )
+    }
+
+    /// Whether the step usually takes no time to speak of, though it may: under load a member leaves
+    /// it out if it was short, unless the request was chosen to be kept.
+    pub const fn is_usually_short(self) -> bool {
+        matches!(
+            self,
+            Stage::RaftInbox | Stage::ApplyEntry | Stage::ReadWaitApplied | Stage::MvccRange
         )
     }
 

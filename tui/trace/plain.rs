@@ -183,7 +183,7 @@ pub(super) fn story(
         let name = words::name(member, &recording.members);
         writeln!(
             out,
-            "{:>14}  {name:<10}  quick checks and look-ups, which were left out under load",
+            "{:>14}  {name:<10}  quick steps, which were left out under load",
             "unknown"
         )?;
     }

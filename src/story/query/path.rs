@@ -355,7 +355,10 @@ impl Chain<'_> {
         let steps = self.steps;
         self.until(steps.start(Stage::RaftPropose, serving));
         let inbox = steps.all(Stage::RaftInbox).find(|at| steps.is_inbox(*at, serving, story.id));
-        self.step(inbox);
+        // A short way to raft is left out under load: then the next piece begins with the proposal.
+        if inbox.is_some() {
+            self.step(inbox);
+        }
         match (graph.quorum.leader, story.entry) {
             (Some(leader), Some((_, index))) => self.replicate(serving, leader, index, graph),
             _ => self.until(None),

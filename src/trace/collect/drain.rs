@@ -430,30 +430,35 @@ impl State {
     /// to the result.
     fn settle(&mut self, now_ns: u64) -> Vec<Record> {
         let is_ready = |record: &Record| record.clock_end() <= self.watermark;
-        let (mut ready, rest) =
-            mem::take(&mut self.staging).into_iter().partition::<Vec<_>, _>(is_ready);
-        self.staging = rest;
+        // Under load few of them are wanted: only these are copied.
+        let mut ready: Vec<(OrderKey, usize)> = Vec::new();
+        let mut loops = 0;
+        for (at, record) in self.staging.iter().enumerate().filter(|(_, record)| is_ready(record)) {
+            ready.push((place(record), at));
+            loops += usize::from(is_loop(record));
+        }
         // Each ring's records are nearly sorted. A search for a pinned request may have found one
         // that had been read before.
-        ready.sort_by_cached_key(place);
-        ready.dedup_by_key(|record| place(record));
-        let is_quiet = ready.iter().filter(|record| is_loop(record)).count() <= QUIET;
+        ready.sort();
+        ready.dedup_by_key(|(place, _)| *place);
+        let is_quiet = loops <= QUIET;
         let mut wanted = Vec::new();
-        for mut record in ready {
-            let place = place(&record);
+        for (place, at) in ready {
+            let record = &self.staging[at];
+            let is_covered = is_loop(record) && self.cover.covers(record);
+            self.cover.finish(record);
             let mut head = record.head();
-            let is_covered = is_loop(&record) && self.cover.covers(&record);
-            self.cover.finish(&record);
-            if is_covered {
-                head.flags |= FLAG_KEPT;
-                record.set_head(head);
-            }
+            head.flags |= if is_covered { FLAG_KEPT } else { 0 };
             let is_kept = head.flags & FLAG_KEPT != 0;
-            if is_kept || is_quiet || is_always_wanted(&record) {
+            if is_kept || is_quiet || is_always_wanted(record) {
+                let mut record = *record;
+                record.set_head(head);
                 self.history.insert(place, record);
                 wanted.push(record);
             }
         }
+        let watermark = self.watermark;
+        self.staging.retain(|record| watermark < record.clock_end());
         self.history.trim(now_ns);
         wanted
     }
