@@ -30,6 +30,7 @@ pub mod chain;
 pub mod cluster;
 pub mod diff;
 pub mod election;
+pub mod find;
 pub mod graph;
 pub mod incidents;
 mod joins;

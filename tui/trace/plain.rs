@@ -6,7 +6,7 @@ use glass_etcd::{
     story::{
         Event, Recording,
         order::Order,
-        query::{Story, Summary, brief::brief, requests, usual::Usuals},
+        query::{Story, Summary, brief::brief, find::Found, requests, usual::Usuals},
     },
     trace::{Kind, Stage},
 };
@@ -30,7 +30,8 @@ pub(crate) fn list(
     order: &Order,
     others: Vec<(i128, String)>,
 ) -> io::Result<()> {
-    rows(out, recording, order, |_| true, others)?;
+    found: &Found,
+    rows(out, recording, order, |request| found.has(request), others)?;
     reach(out, recording, order)?;
     losses(out, recording)
 }
@@ -351,7 +352,9 @@ mod tests {
 
     #[test]
     fn the_list_names_method_key_and_result() {
-        let lines = lines(|out, recording, order| list(out, recording, order, Vec::new()).unwrap());
+        let lines = lines(|out, recording, order| {
+            list(out, recording, order, &Found::default(), Vec::new()).unwrap();
+        });
         let line = &lines[1];
         assert!(line.starts_with("0000000000000203  "), "{line}");
         assert!(line.ends_with("etcd-02         2.000 ms  ok            KV/Put foo"), "{line}");
