@@ -1,6 +1,6 @@
 //! `glass trace`: the members' records, as text.
 //!
-//! `tail` follows live, `list` shows the requests of the last few seconds, `show` shows the story
+//! `tail` follows live, `list` shows the requests that the members remember, `show` shows the story
 //! of one, `chain` what followed from it, `diff` compares those of two, `why-slow` ranks what many
 //! waited for, `record` writes a file that the player, the lessons and `--from` read, and `export`
 //! writes one for other viewers.
@@ -36,6 +36,7 @@ mod cost;
 mod diff;
 mod explain;
 mod export;
+mod find;
 mod gather;
 mod incidents;
 mod live;
@@ -58,8 +59,11 @@ pub(crate) struct TraceArgs {
 enum Command {
     /// Follow the steps of all members as they happen, until Ctrl-C.
     Tail(TailArgs),
-    /// List the requests of the last few seconds.
+    /// List the requests that the members remember, and what happened to the cluster; all of them,
+    /// or those about a key, a lease or a member.
     List {
+        #[command(flatten)]
+        find: find::Find,
         #[command(flatten)]
         from: From,
         #[command(flatten)]
@@ -81,6 +85,8 @@ enum Command {
     /// Rank what the captured requests waited for, the largest cause first. `list` says how far
     /// back the members' memory reaches; a recording reaches further.
     WhySlow {
+        #[command(flatten)]
+        find: find::Find,
         #[command(flatten)]
         from: From,
         #[command(flatten)]
@@ -211,13 +217,13 @@ enum Error {
 pub(crate) async fn run(args: TraceArgs) -> ExitCode {
     let result = match args.command {
         Command::Tail(args) => live::tail(&args).await,
-        Command::List { from, form } => list(&from, &form).await,
+        Command::List { find, from, form } => list(&find, &from, &form).await,
         Command::Show(args) => show(&args).await,
         Command::Chain(args) => chain::run(&args).await,
         Command::Diff(args) => compare(&args).await,
         Command::Record(args) => live::record(&args).await,
         Command::Export(args) => export::run(&args).await,
-        Command::WhySlow { from, form, last } => why_slow(&from, &form, last).await,
+        Command::WhySlow { find, from, form, last } => why_slow(&find, &from, &form, last).await,
         Command::Cost => cost::run(),
     };
     match result {
@@ -233,18 +239,24 @@ pub(crate) async fn run(args: TraceArgs) -> ExitCode {
     }
 }
 
-async fn list(from: &From, form: &Form) -> Result<(), Error> {
+async fn list(find: &find::Find, from: &From, form: &Form) -> Result<(), Error> {
+    find.check()?;
     let Gathered { recording, .. } = heard(from, |_| true).await?;
     let order = Order::of(&recording);
+    let found = find.stories(&recording)?;
+    let stories = Stories::new(&recording, &order);
+    let mut others = incidents(&stories);
+    others.retain(|incident| found.has_incident(&stories, incident));
     let mut out = std::io::stdout().lock();
     if !form.json {
-        return Ok(plain::list(&mut out, &recording, &order, incidents::rows(&recording, &order))?);
+        let others = incidents::rows(&recording, &order, &others);
+        return Ok(plain::list(&mut out, &recording, &order, &found, others)?);
     }
-    for incident in incidents(&Stories::new(&recording, &order)) {
-        writeln!(out, "{}", incidents::json(&recording, &order, &incident))?;
+    for incident in &others {
+        writeln!(out, "{}", incidents::json(&recording, &order, incident))?;
     }
-    for request in plain::by_time(&recording, &order) {
-        writeln!(out, "{}", plain::list_json(&request, &recording))?;
+    for request in plain::by_time(&recording, &order).iter().filter(|one| found.has(one)) {
+        writeln!(out, "{}", plain::list_json(request, &recording))?;
     }
     Ok(())
 }
@@ -288,13 +300,20 @@ fn of_file(path: &Path, error: &dyn std::error::Error) -> Error {
     Error::Usage(text)
 }
 
-async fn why_slow(from: &From, form: &Form, last: Option<Duration>) -> Result<(), Error> {
+async fn why_slow(
+    find: &find::Find,
+    from: &From,
+    form: &Form,
+    last: Option<Duration>,
+) -> Result<(), Error> {
+    find.check()?;
     let Gathered { recording, .. } = heard(from, |_| true).await?;
     let window = slow::window(last, from.from.is_none());
+    let found = find.stories(&recording)?;
     let mut out = std::io::stdout().lock();
     match form.json {
-        true => slow::json(&mut out, &recording, window)?,
-        false => slow::plain(&mut out, &recording, window)?,
+        true => slow::json(&mut out, &recording, &found, window)?,
+        false => slow::plain(&mut out, &recording, &found, window)?,
     }
     Ok(())
 }

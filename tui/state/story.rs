@@ -17,9 +17,10 @@ use glass_etcd::{
         Event, KeyText, Recording,
         order::Order,
         query::{
-            self, Stories, Summary,
+            self, Flow, Stories, Summary,
             address::Address,
             ahead,
+            find::Found,
             incidents::{Incident, Outcome, incidents},
             path::critical_path,
         },
@@ -56,6 +57,8 @@ pub(crate) struct RequestSummary {
     pub(crate) method: &'static str,
     /// The key that it names, if it was captured.
     pub(crate) key: Option<KeyText>,
+    /// What has come through it so far, if it is a stream.
+    pub(crate) flow: Option<Flow>,
     /// The revision in its answer.
     pub(crate) revision: Option<u64>,
     /// Its duration in nanoseconds; `None` while it is running.
@@ -143,17 +146,17 @@ pub(crate) struct Told {
 }
 
 /// All requests and elections of the recording, oldest first.
-pub(crate) fn requests(recording: &Recording) -> Vec<RequestSummary> {
+pub(crate) fn requests(recording: &Recording, found: &Found) -> Vec<RequestSummary> {
     let mut records: HashMap<u64, usize> = HashMap::new();
     for event in &recording.events {
         *records.entry(event.id).or_default() += 1;
     }
-    let requests = query::requests(recording).into_iter();
+    let requests = query::requests(recording).into_iter().filter(|known| found.has(known));
     let requests = requests.map(|known| {
         let records = records.get(&known.id).copied().unwrap_or(0);
         summary_of(recording, known, records)
     });
-    let mut all: Vec<RequestSummary> = requests.chain(of_cluster(recording)).collect();
+    let mut all: Vec<RequestSummary> = requests.chain(of_cluster(recording, found)).collect();
     all.sort_by_key(|summary| (summary.wall_ns, subject_number(summary.subject)));
     all
 }
@@ -170,6 +173,7 @@ fn summary_of(recording: &Recording, known: Summary, records: usize) -> RequestS
         wall_ns: wall(recording, first).saturating_sub(ran_ns),
         method: known.method,
         key: known.key,
+        flow: known.flow,
         revision: revision.filter(|revision| *revision != 0),
         took_ns: known.took_ns,
         result: known.code,
@@ -188,7 +192,7 @@ fn subject_number(subject: Subject) -> u64 {
 }
 
 /// One summary for each election, step-down and start.
-fn of_cluster(recording: &Recording) -> Vec<RequestSummary> {
+fn of_cluster(recording: &Recording, found: &Found) -> Vec<RequestSummary> {
     let happens = |event: &Event| {
         matches!(event.stage, Stage::RaftRole | Stage::ElectionCampaign | Stage::MemberStart)
     };
@@ -199,6 +203,7 @@ fn of_cluster(recording: &Recording) -> Vec<RequestSummary> {
     let stories = Stories::new(recording, &order);
     incidents(&stories)
         .into_iter()
+        .filter(|one| found.has_incident(&stories, one))
         .map(|one| summary_of_incident(&stories, recording, &one))
         .collect()
 }
@@ -223,6 +228,7 @@ fn summary_of_incident(
             Address::Start { .. } => "start",
         },
         key: None,
+        flow: None,
         revision: None,
         took_ns: incident.end.map(|at| wall_at(at).saturating_sub(wall_ns)),
         result: incident.end.map(|_| 0),
