@@ -1,7 +1,7 @@
 //! One pass of the collector: read the rings, decide, hand over.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, VecDeque},
     mem,
     sync::Arc,
     time::Duration,
@@ -43,6 +43,9 @@ const RESCAN_PASSES: u64 = 4;
 /// dropped.
 const REPORTS_MAX: usize = 16;
 
+/// How many changes of what is left out are remembered.
+const BRIEFS_MAX: usize = 1024;
+
 /// For how many passes a record stays in staging.
 pub(super) const RESTS: usize = 2;
 
@@ -67,6 +70,8 @@ pub(super) struct State {
     subscribers: Vec<Subscriber>,
     /// How fast the member's threads write records.
     rate: Rate,
+    /// The newest changes of what is left out.
+    briefs: VecDeque<Record>,
     passes: u64,
     finished: u64,
     kept: u64,
@@ -93,6 +98,7 @@ impl State {
             usual: Usual::default(),
             subscribers: Vec::new(),
             rate: Rate::default(),
+            briefs: VecDeque::new(),
             passes: 0,
             finished: 0,
             kept: 0,
@@ -129,7 +135,7 @@ impl State {
     pub(super) fn everything(&self) -> Vec<Record> {
         let mut all: BTreeMap<OrderKey, Record> =
             self.history.records().map(|(place, record)| (*place, *record)).collect();
-        all.extend(self.staging.iter().map(|record| (place(record), *record)));
+        all.extend(self.staging.iter().chain(&self.briefs).map(|record| (place(record), *record)));
         for ring in ring::rings() {
             for record in (ring.oldest()..ring.head()).filter_map(|number| ring.get(number).ok()) {
                 let is_kept = id::kept(record.id()) || self.pins.contains(record.id());
@@ -150,11 +156,14 @@ impl State {
         if subscribers.is_empty() {
             return;
         }
-        let records: Vec<Record> = self.history.records().map(|(_, record)| *record).collect();
+        let mut records: Vec<Record> = self.history.records().map(|(_, record)| *record).collect();
+        let is_forgotten = |record: &&Record| !self.history.contains(&place(record));
+        records.extend(self.briefs.iter().filter(is_forgotten));
         let past = self.offer_of(&records, now_ns);
         let usual = self.usual.told();
-        let usual: Vec<Record> =
+        let mut usual: Vec<Record> =
             usual.iter().map(|fields| self.usual_record(now_ns, fields)).collect();
+        usual.extend(self.briefs.back());
         let only_usual = self.offer_of(&usual, now_ns);
         for subscriber in &mut subscribers {
             subscriber.begin(if subscriber.filter().history { &past } else { &only_usual });
@@ -352,10 +361,20 @@ impl State {
         let written = self.readers.iter().map(|reader| reader.ring.head()).sum();
         let Some((is_on, records)) = self.rate.decide(written, now_ns) else { return };
         ring::set_brief(is_on);
+        self.note_brief(is_on, records, now_ns);
+    }
+
+    /// Records that quick steps are left out from now on, or no more. A story of hours ago is told
+    /// by this, so the newest such records are remembered longer than other loops'.
+    pub(super) fn note_brief(&mut self, is_on: bool, records: u64, now_ns: u64) {
         let fields = numbers!(Brief, on = is_on, records = records);
         let head = self.own_head(Stage::Brief, Kind::Mark);
         let record = Record::new(head, ring::next_clock(), now_ns, 0, &fields);
         self.staging.push(record);
+        if BRIEFS_MAX <= self.briefs.len() {
+            self.briefs.pop_front();
+        }
+        self.briefs.push_back(record);
     }
 
     fn note_lost(&mut self, thread: u8, records: u64, clock: u64, now_ns: u64) {
