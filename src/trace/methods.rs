@@ -68,4 +68,9 @@ pub const METHODS: &[&str] = &[
     "Auth/RoleDelete",
     "Auth/RoleGrantPermission",
     "Auth/RoleRevokePermission",
+    "GET /livez/serializable_read",
+    "GET /readyz/data_corruption",
+    "GET /readyz/serializable_read",
+    "GET /readyz/linearizable_read",
+    "GET /readyz/non_learner",
 ];

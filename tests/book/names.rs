@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use glass_etcd::{
-    export::otlp::{HTTP_ATTRIBUTES, LINK, RPC_ATTRIBUTES},
+    export::otlp::{CONNECTION_ATTRIBUTES, HTTP_ATTRIBUTES, LINK, RPC_ATTRIBUTES},
     trace::Stage,
 };
 
@@ -38,6 +38,7 @@ fn unknown_stages(document: &Text) -> Vec<String> {
         word == LINK
             || RPC_ATTRIBUTES.contains(&word)
             || HTTP_ATTRIBUTES.contains(&word)
+            || CONNECTION_ATTRIBUTES.contains(&word)
             || word.strip_prefix("etcd.").is_some_and(|field| fields.contains(field))
     };
     let is_known = |word: &str| {

@@ -130,7 +130,7 @@ impl Row {
             return of(if at == leader { self.leader } else { self.third });
         }
         let mut all = of(self.asked);
-        all.extend([Stage::Rpc, Stage::RpcContext]);
+        all.extend([Stage::Rpc, Stage::RpcContext, Stage::RpcConnection]);
         if leader == asked {
             all.extend(of(self.leader));
             all.retain(|stage| !BETWEEN.contains(stage));

@@ -6,7 +6,7 @@ use glass_etcd::{
     story::{
         Event, Recording,
         order::Order,
-        query::{Story, Summary, brief::brief, requests, usual::Usuals},
+        query::{Story, Summary, brief::brief, callers, requests, usual::Usuals},
     },
     trace::{Kind, Stage},
 };
@@ -219,6 +219,9 @@ fn header(
     match request {
         Some(request) => {
             facts.push(format!("served by {}", words::name(request.member, &recording.members)));
+            if let Some(ends) = callers::connections(recording).get(&request.id) {
+                facts.push(format!("called from {}", ends.from()));
+            }
             facts.push(match request.took_ns {
                 Some(ns) => format!("took {}", words::millis(i128::from(ns))),
                 None => match took(&request, recording, order) {

@@ -9,8 +9,9 @@ use crate::{
     api::{
         answers::{self, client},
         header,
-        interceptor::{self, Call, Method, begin, check, refuse_stream},
+        interceptor::{Call, Method, begin, check, refuse_stream},
         leader::LeaderCheck,
+        origin::Origin,
         status::status,
     },
     pb::etcdserverpb::{
@@ -19,7 +20,6 @@ use crate::{
         LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, lease_server::Lease,
     },
     server::{Error, Server},
-    trace::context::Context,
 };
 
 /// The TTL in the answer for a lease that is gone.
@@ -71,9 +71,9 @@ impl Lease for LeaseService {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let caller = interceptor::caller(request.metadata());
+        let origin = Origin::of(request.metadata());
         check(&self.server, request.metadata())
-            .map_err(|error| refuse_stream(&self.server, Method::LeaseKeepAlive, caller, error))?;
+            .map_err(|error| refuse_stream(&self.server, Method::LeaseKeepAlive, origin, error))?;
         let leader = LeaderCheck::new(&self.server, request.metadata());
         let open = Some((Arc::clone(&self.server), leader, request.into_inner()));
         let answers = stream::unfold(open, move |open| async move {
@@ -81,7 +81,7 @@ impl Lease for LeaseService {
             let answer = tokio::select! {
                 biased;
                 () = leader.lost(&server) => Err(status(Error::NoLeader)),
-                answer = answer(&server, &mut messages, caller) => answer.transpose()?,
+                answer = answer(&server, &mut messages, origin) => answer.transpose()?,
             };
             match answer {
                 Ok(response) => Some((Ok(response), Some((server, leader, messages)))),
@@ -136,10 +136,10 @@ impl Lease for LeaseService {
 async fn answer(
     server: &Server,
     messages: &mut Streaming<LeaseKeepAliveRequest>,
-    caller: Option<Context>,
+    origin: Origin,
 ) -> Result<Option<LeaseKeepAliveResponse>, Status> {
     match messages.message().await? {
-        Some(message) => renew(server, &message, caller).await.map(Some),
+        Some(message) => renew(server, &message, origin).await.map(Some),
         None => Ok(None),
     }
 }
@@ -149,10 +149,10 @@ async fn answer(
 async fn renew(
     server: &Server,
     message: &LeaseKeepAliveRequest,
-    caller: Option<Context>,
+    origin: Origin,
 ) -> Result<LeaseKeepAliveResponse, Status> {
     let bytes = prost::Message::encoded_len(message);
-    let call = Call::open(server, Method::LeaseKeepAlive, bytes, b"", caller);
+    let call = Call::open(server, Method::LeaseKeepAlive, bytes, b"", origin);
     let mut header = None;
     header::fill(&mut header, server);
     let revision = header.as_ref().map_or(0, |header| header.revision);

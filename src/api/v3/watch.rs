@@ -27,6 +27,7 @@ use crate::{
     api::{
         interceptor::{self, Method, refuse_stream},
         leader::LeaderCheck,
+        origin::Origin,
     },
     pb::etcdserverpb::{WatchRequest, WatchResponse, watch_server::Watch},
     server::Server,
@@ -52,12 +53,12 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let caller = interceptor::caller(request.metadata());
+        let origin = Origin::of(request.metadata());
         interceptor::check(&self.server, request.metadata())
-            .map_err(|error| refuse_stream(&self.server, Method::Watch, caller, error))?;
+            .map_err(|error| refuse_stream(&self.server, Method::Watch, origin, error))?;
         let leader = LeaderCheck::new(&self.server, request.metadata());
         let requests = request.into_inner();
-        let session = Session::new(Arc::clone(&self.server), requests, leader, caller);
+        let session = Session::new(Arc::clone(&self.server), requests, leader, origin);
         Ok(Response::new(Box::pin(unfold(session, Session::next))))
     }
 }

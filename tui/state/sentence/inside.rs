@@ -2,7 +2,7 @@
 
 use glass_etcd::{
     field, fields,
-    story::Event,
+    story::{Event, query::callers},
     trace::{
         FLAG_ERROR, Stage,
         value::{OPERATORS, VALUE},
@@ -19,8 +19,15 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
         Stage::MvccRange => ranged(event),
         Stage::TreeIndexGet => looked_up(event),
         Stage::WatchQueue => queued(event),
+        Stage::RpcConnection => connected(event),
         _ => None,
     }
+}
+
+fn connected(event: &Event) -> Option<String> {
+    let ends = callers::connection(event)?;
+    let (from, to) = (ends.from(), ends.to());
+    Some(format!("The request came from {from}, on a connection to this member's {to}."))
 }
 
 /// What a comparison looks at, in words, by etcd's number of the target.

@@ -15,6 +15,7 @@ use crate::{
         interceptor::{Call, Method},
         leader::{LeaderCheck, tick, ticks},
         limit::GRPC_OVERHEAD,
+        origin::Origin,
         status::status,
     },
     mark,
@@ -33,8 +34,7 @@ use crate::{
             },
         },
     },
-    set, stage,
-    trace::{self, context::Context},
+    set, stage, trace,
 };
 
 /// Why a watcher ended: positions in [`trace::value::WATCH_ENDS`].
@@ -92,8 +92,7 @@ pub(super) struct Session {
     /// Ticks while there may be a watcher that wants progress notifications.
     progress: Option<Interval>,
     leader: LeaderCheck,
-    /// The trace of the caller.
-    caller: Option<Context>,
+    origin: Origin,
     is_over: bool,
 }
 
@@ -106,12 +105,12 @@ enum Wake {
 }
 
 impl Session {
-    /// A stream without watchers; `caller` is the trace of its caller.
+    /// A stream without watchers, from there.
     pub(super) fn new(
         server: Arc<Server>,
         requests: Streaming<WatchRequest>,
         leader: LeaderCheck,
-        caller: Option<Context>,
+        origin: Origin,
     ) -> Session {
         let (stream, notices) = server.store.watch_stream(QUEUE_LEN);
         Session {
@@ -124,7 +123,7 @@ impl Session {
             rest: None,
             progress: None,
             leader,
-            caller,
+            origin,
             is_over: false,
         }
     }
@@ -191,7 +190,7 @@ impl Session {
             RequestUnion::CreateRequest(create) => create.key.clone(),
             RequestUnion::CancelRequest(_) | RequestUnion::ProgressRequest(_) => Default::default(),
         };
-        let call = Call::open(&self.server, Method::Watch, bytes, &key, self.caller);
+        let call = Call::open(&self.server, Method::Watch, bytes, &key, self.origin);
         if !key.is_empty() {
             trace::key(call.id(), &key);
         }
