@@ -50,7 +50,7 @@ use crate::{
         query::{callers, method_of},
     },
     trace::{
-        FLAG_ERROR,
+        FLAG_ERROR, Reason,
         context::Context,
         ends::Ends,
         record::Kind,
@@ -84,6 +84,10 @@ pub const SCOPE: &str = "glass-etcd/trace";
 
 /// The attribute that gives the reason of a link.
 pub const LINK: &str = "glass.link";
+
+/// The attribute that says why a step has failed, also where the conventions see no error of the
+/// server.
+pub const REASON: &str = "glass.reason";
 
 /// Largest number of spans in one request to a collector: about 500 KB.
 const SPANS_MAX: usize = 512;
@@ -209,15 +213,19 @@ const SERVER_ERRORS: [u8; 6] = [2, 4, 12, 13, 14, 15];
 
 /// The error message of a step whose span is an error.
 fn failure(event: &Event) -> Option<String> {
-    let reason = event.reason.map(|reason| reason.text().to_owned());
+    let message = || {
+        let code = (event.result != 0).then(|| attributes::code_name(event.result));
+        let reason = event.reason.map(Reason::text).or(code);
+        reason.unwrap_or("no reason was recorded").to_owned()
+    };
     if event.stage == Stage::Rpc {
         let is_error = match attributes::http_status(event) {
             Some(status) => 500 <= status,
             None => SERVER_ERRORS.contains(&event.result),
         };
-        return is_error.then(|| reason.unwrap_or(format!("gRPC code {}", event.result)));
+        return is_error.then(message);
     }
-    (event.flags & FLAG_ERROR != 0).then(|| reason.unwrap_or("no reason was recorded".to_owned()))
+    (event.flags & FLAG_ERROR != 0).then(message)
 }
 
 /// Turns events into spans.

@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use serde_json::Value as Json;
 
 use super::{
-    Attribute, CONNECTION_ATTRIBUTES, HTTP_ATTRIBUTES, RPC_ATTRIBUTES, SERVER_ERRORS, Value,
-    is_request,
+    Attribute, CONNECTION_ATTRIBUTES, HTTP_ATTRIBUTES, REASON, RPC_ATTRIBUTES, SERVER_ERRORS,
+    Value, is_request,
 };
 use crate::{
     story::{Event, MemberInfo, query::method_of, recording::json::key_value},
@@ -69,7 +69,11 @@ pub(super) fn of_step(event: &Event, member_id: u64) -> Vec<Attribute> {
     if event.stage == Stage::Rpc {
         of_rpc(event).into_iter().for_each(|(name, value)| add(name, value));
     } else if event.flags & FLAG_ERROR != 0 {
-        add("error.type", Json::from(event.reason.map_or("_OTHER", Reason::text)));
+        let code = if event.result == 0 { "_OTHER" } else { code_name(event.result) };
+        add("error.type", Json::from(event.reason.map_or(code, Reason::text)));
+    }
+    if let Some(reason) = event.reason {
+        add(REASON, Json::from(reason.text()));
     }
     if event.flags & FLAG_CANCELLED != 0 {
         add("glass.cancelled", Json::from(true));
@@ -89,15 +93,15 @@ pub(super) fn of_step(event: &Event, member_id: u64) -> Vec<Attribute> {
 fn of_rpc(event: &Event) -> Vec<(&'static str, Json)> {
     let method = method_of(event);
     if let Some(method) = grpc_method(method) {
-        let code = CODES.get(usize::from(event.result)).unwrap_or(&"UNKNOWN");
+        let code = code_name(event.result);
         let [system, name, status, error] = RPC_ATTRIBUTES;
         let mut all = vec![
             (system, Json::from("grpc")),
             (name, Json::from(method)),
-            (status, Json::from(*code)),
+            (status, Json::from(code)),
         ];
         if SERVER_ERRORS.contains(&event.result) {
-            all.push((error, Json::from(*code)));
+            all.push((error, Json::from(code)));
         }
         return all;
     }
@@ -162,6 +166,11 @@ pub(super) fn grpc_method(method: &str) -> Option<String> {
         _ => return None,
     };
     Some(format!("{package}.{method}"))
+}
+
+/// The name of a gRPC code.
+pub(super) fn code_name(code: u8) -> &'static str {
+    CODES.get(usize::from(code)).unwrap_or(&"UNKNOWN")
 }
 
 /// The names of gRPC's codes, by number.

@@ -95,7 +95,7 @@ fn a_request_is_one_trace_and_its_steps_are_children_of_enclosing_steps() {
     assert!(write.attributes.contains(&key));
     let method = ("etcd.method".to_owned(), Value::Text("KV/Put".to_owned()));
     assert!(rpc.attributes.contains(&method));
-    assert_eq!(Some("gRPC code 14"), one(&spans, "etcdserverpb.KV/Range", "01").failure.as_deref());
+    assert_eq!(Some("UNAVAILABLE"), one(&spans, "etcdserverpb.KV/Range", "01").failure.as_deref());
 }
 
 #[test]
@@ -225,6 +225,31 @@ fn http_and_failed_steps_follow_the_conventions() {
     assert_eq!([None, text("503")], [of(well, "error.type"), of(ill, "error.type")]);
     assert_eq!(text("requested lease not found"), of(failed, "error.type"));
     assert_eq!(Some("requested lease not found"), failed.failure.as_deref());
+    assert_eq!(text("requested lease not found"), of(failed, "glass.reason"));
+}
+
+/// Goal: the reason is there even if the client alone is to blame, and a step without a reason has
+/// the name of its code.
+#[test]
+fn a_failure_names_its_reason_or_its_code() {
+    let step = |stage, id, result| Event {
+        id,
+        result,
+        flags: FLAG_ERROR,
+        kind: Kind::Span,
+        ..Event::mark(0, stage, 9)
+    };
+    let mut recording = scene("");
+    let put = step(Stage::Rpc, 4, 5).with(&[("method", 2)]);
+    let reason = Some(crate::trace::Reason::LeaseNotFound);
+    recording.events = vec![Event { reason, ..put }, step(Stage::RaftPropose, 5, 4)];
+    let spans = exported(&recording, Scope::Cluster);
+    let [put, late] = &spans[..] else { panic!("{spans:?}") };
+    let told = ("glass.reason".to_owned(), Value::Text("requested lease not found".to_owned()));
+    assert!(put.attributes.contains(&told) && put.failure.is_none(), "{put:?}");
+    let error = ("error.type".to_owned(), Value::Text("DEADLINE_EXCEEDED".to_owned()));
+    assert!(late.attributes.contains(&error), "{late:?}");
+    assert_eq!(Some("DEADLINE_EXCEEDED"), late.failure.as_deref());
 }
 
 /// Goal: an rpc names the ends of its connection, in both its spans, and only an rpc does; the
@@ -329,7 +354,7 @@ fn a_line_of_json_follows_the_rules_of_otlp() {
     let failed = &lines[0]["resourceSpans"][0]["scopeSpans"][0]["spans"];
     let failed =
         failed.as_array().unwrap().iter().find(|span| span["name"] == "etcdserverpb.KV/Range");
-    assert_eq!(r#"{"code":2,"message":"gRPC code 14"}"#, failed.unwrap()["status"].to_string());
+    assert_eq!(r#"{"code":2,"message":"UNAVAILABLE"}"#, failed.unwrap()["status"].to_string());
 }
 
 #[test]
