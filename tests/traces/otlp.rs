@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use glass_etcd::pb::{
     etcdserverpb::{LeaseGrantRequest, PutRequest},
-    otlp::{ExportTraceServiceRequest, Span, any_value::Value},
+    otlp::{ExportTraceServiceRequest, Span, any_value::Value, span::Link},
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Incoming, service::service_fn};
@@ -26,6 +26,7 @@ use tokio::{
 use crate::{
     client::eventually,
     cluster::Cluster,
+    locks::Locks,
     programs::{Kind, left_out},
 };
 
@@ -262,6 +263,32 @@ async fn a_check_of_a_probe_is_exported(cluster: &Cluster, at: usize, collector:
     names_its_connection(&span, cluster.members[at].client_port);
 }
 
+/// Goal: the grant that a lock call makes for itself is a request of its own, whose proposal links
+/// to the step of the call that made it.
+async fn a_lock_and_the_grant_of_its_lease_are_joined(
+    cluster: &Cluster,
+    at: usize,
+    collector: &Collector,
+) {
+    Locks::of(cluster, at).lock("otlp/lock", 0).await.unwrap();
+    let look = |got: &Got| {
+        let all = || got.spans.values().map(|(span, _)| span);
+        let grant = all().find(|span| span.name == "session.grant").ok_or("no grant")?;
+        let request = text(&grant.attributes, "etcd.request").expect("it names its request");
+        let of_request = |span: &&Span| {
+            span.name == "raft.propose"
+                && text(&span.attributes, "etcd.request.id").as_ref() == Some(&request)
+        };
+        let propose = all().find(of_request).ok_or("no proposal of the grant")?;
+        let to = |link: &Link| (link.trace_id.clone(), link.span_id.clone());
+        let place = (grant.trace_id.clone(), grant.span_id.clone());
+        let link = propose.links.iter().find(|link| to(link) == place).ok_or("not joined")?;
+        Ok((text(&link.attributes, "glass.link"), propose.trace_id != grant.trace_id))
+    };
+    let joined = collector.until("the grant of a lock's lease", look).await;
+    assert_eq!((Some("request".to_owned()), true), joined);
+}
+
 /// Goal: three members that export separately produce one trace of a put, the caller's own, even if
 /// the collector is busy at first; no value is exported. Method: a put on a follower, by a caller
 /// with a `traceparent`; the collector refuses five times.
@@ -298,6 +325,7 @@ async fn three_members_export_one_put_into_the_trace_of_its_caller() {
         assert_eq!(0, got.twice, "a span was sent again though it had been taken");
     }
     a_check_of_a_probe_is_exported(&cluster, follower, &collector).await;
+    a_lock_and_the_grant_of_its_lease_are_joined(&cluster, follower, &collector).await;
     let mut sums = [0; 2];
     for at in 0..3 {
         for (sum, name) in sums.iter_mut().zip(["failures", "spans_exported"]) {

@@ -149,6 +149,23 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_has_its_ends_as_addresses() {
+        let low = 0xffff_7f00_0001_u64;
+        let fields = numbers!(
+            RpcConnection,
+            from_low = low,
+            from_port = 49_608,
+            to_low = low,
+            to_port = 2379
+        );
+        let event = Event { fields, ..Event::mark(0, Stage::RpcConnection, 2) };
+        assert_eq!(["from 127.0.0.1:49608", "to 127.0.0.1:2379"], words::fields(&event, &[])[..]);
+        let expected = "The request came from 127.0.0.1:49608, on a connection to this member's \
+                        127.0.0.1:2379.";
+        assert_eq!(Some(expected), sentence(&event).as_deref());
+    }
+
+    #[test]
     fn a_comparison_says_what_was_wanted_and_what_was_found() {
         let of = |target: u64, operator: u64, [wanted, found]: [i64; 2], keys: u64, holds: bool| {
             let (wanted, found) = (wanted.cast_unsigned(), found.cast_unsigned());
