@@ -20,11 +20,14 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tonic::Status;
 
-use super::interceptor::{Call, Method};
+use super::{
+    interceptor::{Call, Method},
+    origin::Origin,
+};
 use crate::{
     clock, mark,
     server::{Error, Server},
-    trace::{self, context::Context},
+    trace,
 };
 
 /// How many messages, in each direction, have a record each.
@@ -66,8 +69,8 @@ struct Totals {
 
 impl Flow {
     /// A stream that begins now: `method` is that of the stream, and not of its messages.
-    pub(super) fn open(server: &Server, method: Method, caller: Option<Context>) -> Flow {
-        Flow::of(Call::open(server, method, 0, b"", caller))
+    pub(super) fn open(server: &Server, method: Method, origin: Origin) -> Flow {
+        Flow::of(Call::open(server, method, 0, b"", origin))
     }
 
     /// The stream of a call that has begun.

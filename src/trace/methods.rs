@@ -72,4 +72,9 @@ pub const METHODS: &[&str] = &[
     "Auth/RoleRevokePermission",
     "Watch/Watch(stream)",
     "Lease/LeaseKeepAlive(stream)",
+    "GET /livez/serializable_read",
+    "GET /readyz/data_corruption",
+    "GET /readyz/serializable_read",
+    "GET /readyz/linearizable_read",
+    "GET /readyz/non_learner",
 ];

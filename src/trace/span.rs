@@ -252,11 +252,14 @@ pub fn mark(stage: Stage, id: u64, link: u64, flags: u8, fields: &[u64; 8]) {
 }
 
 /// Writes the record of a step that is over, and of which it was known only at its end that it is
-/// wanted, or for which request it was taken. Use `past!`, which checks the fields. The bridge gets
-/// no such steps: a span of `tracing` begins when it is opened.
+/// wanted, or for which request it was taken. Use `past!`, which checks the fields.
 pub fn past(stage: Stage, id: u64, (from, to): (Moment, Moment), fields: &[u64; 8]) {
     if from.clock == 0 || to.clock == 0 {
         return;
+    }
+    if bridge::is_on() {
+        let times = (waited_ns(from.raw), to.since(from));
+        bridge::past(stage, id, times, fields);
     }
     ring::push(&ring::Write {
         stage,

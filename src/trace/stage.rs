@@ -501,7 +501,12 @@ macro_rules! vocabulary {
     /// The client has sent a W3C `traceparent`, which names its own trace and span.
     RpcContext = "rpc.context" Request Raw
         ["trace.high" Id, "trace.low" Id, "parent" Id, "sampled" Flag]
-        "api/interceptor.rs", "none", "0.1";
+        "api/origin.rs", "none", "0.1";
+    /// The two ends of the connection on which the request came, the client's and the member's: an
+    /// address in two halves, and a port. One of IPv4 is written as IPv6.
+    RpcConnection = "rpc.connection" Request Raw
+        ["from.high" Id, "from.low" Id, "from.port" Count, "to.high" Id, "to.low" Id, "to.port" Count]
+        "api/origin.rs", "none", "0.1";
     /// Too many bytes of answers are in flight. The answer waits until clients have read some of
     /// theirs.
     AnswerRoom = "answer.room" Request Story

@@ -115,7 +115,11 @@ async fn a_put_that_fails_under_load_lacks_quick_steps_and_that_is_told() {
             assert_eq!(Code::InvalidArgument, refused.code());
         }
     });
-    let told = brief_put(&mut scene, |request, _| request.code == Some(3)).await;
+    let told = brief_put(&mut scene, |request, told| {
+        // A call that was not kept records at its end from where it came.
+        request.code == Some(3) && told.on(0, Stage::RpcConnection).len() == 1
+    })
+    .await;
     let steps: Vec<_> = (told.story.steps.iter())
         .map(|step| &told.recording.events[step.event])
         .filter(|event| event.stage.is_quick())

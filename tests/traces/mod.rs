@@ -1,11 +1,12 @@
 //! The traces of real members: complete, true, in order, and without values.
 //!
 //! `puts` and `gets` read the stories of single requests, `election` kills leaders and reads how
-//! they are replaced, `truth` slows disks down, `order` checks a whole busy period, and `commands`
-//! and `compared` run `glass trace`. `state` looks up the members' watermarks, `offline` replays
-//! recordings, and `secrets` searches for values and keys. Each cluster serves many checks. At its
-//! end the first test compares the stages that it has seen with the vocabulary, so that a stage
-//! that is no longer recorded is noticed.
+//! they are replaced, `truth` slows disks down, `order` checks a whole busy period, `each_rpc` and
+//! `failures` call every RPC with every error, and `commands` and `compared` run `glass trace`.
+//! `state` looks up the members' watermarks, `offline` replays recordings, and `secrets` searches
+//! for values and keys. Each cluster serves many checks. At its end the first test compares the
+//! stages that it has seen with the vocabulary, so that a stage that is no longer recorded is
+//! noticed.
 
 use std::collections::BTreeSet;
 
@@ -32,6 +33,7 @@ pub(crate) mod coverage;
 mod each_rpc;
 mod election;
 mod export;
+mod failures;
 mod gets;
 mod inside;
 mod kept;

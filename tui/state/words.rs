@@ -4,9 +4,14 @@
 //! replaces them in ASCII mode. Text from the network (names, keys) is escaped first, so that a
 //! client cannot send escape sequences to the reader's terminal.
 
+use std::net::SocketAddr;
+
 use glass_etcd::{
     change, field, fields,
-    story::{Event, KeyText, query::method_of},
+    story::{
+        Event, KeyText,
+        query::{callers, method_of},
+    },
     trace::{
         FLAG_ERROR, Kind, METHODS, Stage, Unit,
         message::{self, MESSAGES},
@@ -141,6 +146,9 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
 /// All fields of an event as `name value`, with `x.old` and `x.new` as one change. For a beginning,
 /// only the fields that are set by then.
 pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
+    if let Some(ends) = ends(event) {
+        return ends.map(|(name, socket)| format!("{name} {socket}")).to_vec();
+    }
     let is_begin = event.kind == Kind::Begin;
     let mut words = Vec::new();
     let mut before = None;
@@ -162,6 +170,11 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
         }
     }
     words
+}
+
+/// The ends of a connection, which are six numbers in its record, by their names.
+pub(crate) fn ends(event: &Event) -> Option<[(&'static str, SocketAddr); 2]> {
+    callers::connection(event).map(|ends| [("from", ends.from()), ("to", ends.to())])
 }
 
 /// Whether 0 means that the field is absent: all types of raft messages share one record format, of

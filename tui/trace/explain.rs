@@ -16,6 +16,7 @@ use glass_etcd::{
             Stories, Story,
             ahead::{Ahead, ahead as of_path},
             brief::brief,
+            callers,
             diff::{Consistency, Facts, Side},
             graph::{GaveUp, Graph, Verdict},
             method_of,
@@ -334,7 +335,17 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
         "through": through::json(recording, &graph.through),
         "ahead": ahead::json(recording, &stood),
         "usual": usual::json_of(rpc),
+        "connection": connection_json(recording, story),
     })
+}
+
+/// The ends of the connection on which the request came; null if they were not captured.
+fn connection_json(recording: &Recording, story: &Story) -> Value {
+    let ends = callers::connections(recording).get(&story.id).copied();
+    ends.map_or(
+        Value::Null,
+        |ends| json!({"from": ends.from().to_string(), "to": ends.to().to_string()}),
+    )
 }
 
 fn segment_json((segment, usual): (&Segment, Option<Usual>)) -> Value {

@@ -7,7 +7,7 @@ use glass_etcd::{
     story::{
         Event, Recording,
         order::Order,
-        query::{Story, Summary, brief::brief, find::Found, requests, usual::Usuals},
+        query::{Story, Summary, brief::brief, callers, find::Found, requests, usual::Usuals},
     },
     trace::{Kind, Stage},
 };
@@ -226,6 +226,9 @@ fn header(
     match request {
         Some(request) => {
             facts.push(format!("served by {}", words::name(request.member, &recording.members)));
+            if let Some(ends) = callers::connections(recording).get(&request.id) {
+                facts.push(format!("called from {}", ends.from()));
+            }
             facts.push(match request.took_ns {
                 Some(ns) => format!("took {}", words::millis(i128::from(ns))),
                 None => match took(&request, recording, order) {
@@ -363,6 +366,21 @@ mod tests {
         let unknown =
             lines.iter().filter(|line| line.contains("not captured") && line.contains("unknown"));
         assert_eq!(4 + 6, unknown.count());
+    }
+
+    #[test]
+    fn a_story_says_from_where_it_was_called() {
+        let connection = r#"{"member":1,"boot":1,"stage":"rpc.connection","kind":"mark","clock":2,"end":2,"at":1000100,"took":0,"id":"0203","fields":{"from.low":"0000ffff0a010250","from.port":40312,"to.high":"20010db800000000","to.low":"0000000000000007","to.port":2379}}"#;
+        let recording = PUT.replace("{\"dropped\"", &format!("{connection}\n{{\"dropped\""));
+        let recording = recording::read(recording.as_bytes()).unwrap().recording;
+        let order = Order::of(&recording);
+        let put = Story::of(&recording, &order, 0x203).unwrap();
+        let mut out = Vec::new();
+        story(&mut out, &Gathered { recording, silent: Vec::new() }, &order, &put).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let facts = "served by etcd-02  called from 10.1.2.80:40312  took 2.000 ms";
+        let step = "rpc.connection                     from=10.1.2.80:40312 to=[2001:db8::7]:2379";
+        assert!(text.contains(facts) && text.contains(step), "{text}");
     }
 
     #[test]

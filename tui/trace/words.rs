@@ -1,6 +1,6 @@
 //! Numbers for readers: fields by name, with their units, old and new value together.
 
-use crate::state::words::is_absent_at_zero;
+use crate::state::words::{ends, is_absent_at_zero};
 use glass_etcd::{
     story::{Event, MemberInfo, query::Flow},
     trace::{
@@ -13,6 +13,9 @@ use glass_etcd::{
 /// The event's fields, as `commit 41→42 peer=etcd-02`. For a beginning, only those known already;
 /// for a message, only those that its type uses.
 pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
+    if let Some(ends) = ends(event) {
+        return ends.map(|(name, socket)| format!("{name}={socket}")).join(" ");
+    }
     let is_begin = event.kind == glass_etcd::trace::Kind::Begin;
     let mut words = Vec::new();
     let mut before = None;

@@ -10,8 +10,9 @@ use crate::{
         answers::{self, client},
         flow::Flow,
         header,
-        interceptor::{self, Call, Method, begin, check, refuse_stream},
+        interceptor::{Call, Method, begin, check, refuse_stream},
         leader::LeaderCheck,
+        origin::Origin,
     },
     pb::etcdserverpb::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
@@ -19,7 +20,6 @@ use crate::{
         LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, lease_server::Lease,
     },
     server::{Error, Server},
-    trace::context::Context,
 };
 
 /// The TTL in the answer for a lease that is gone.
@@ -71,13 +71,13 @@ impl Lease for LeaseService {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let caller = interceptor::caller(request.metadata());
+        let origin = Origin::of(request.metadata());
         check(&self.server, request.metadata())
-            .map_err(|error| refuse_stream(&self.server, Method::LeaseKeepAlive, caller, error))?;
+            .map_err(|error| refuse_stream(&self.server, Method::LeaseKeepAlive, origin, error))?;
         let leader = LeaderCheck::new(&self.server, request.metadata());
-        let flow = Flow::open(&self.server, Method::LeaseKeepAliveStream, caller);
+        let flow = Flow::open(&self.server, Method::LeaseKeepAliveStream, origin);
         let (server, messages) = (Arc::clone(&self.server), request.into_inner());
-        let renewals = Renewals { server, leader, messages, flow, caller };
+        let renewals = Renewals { server, leader, messages, flow, origin };
         Ok(Response::new(Box::pin(stream::unfold(Some(renewals), Renewals::next))))
     }
 
@@ -129,8 +129,8 @@ struct Renewals {
     messages: Streaming<LeaseKeepAliveRequest>,
     /// The story of the stream.
     flow: Flow,
-    /// The trace of the caller.
-    caller: Option<Context>,
+    /// From where the stream was opened.
+    origin: Origin,
 }
 
 impl Renewals {
@@ -139,11 +139,11 @@ impl Renewals {
         open: Option<Renewals>,
     ) -> Option<(Result<LeaseKeepAliveResponse, Status>, Option<Renewals>)> {
         let mut open = open?;
-        let Renewals { server, leader, messages, flow, caller } = &mut open;
+        let Renewals { server, leader, messages, flow, origin } = &mut open;
         let answer = tokio::select! {
             biased;
             () = leader.lost(server) => Err(Error::NoLeader),
-            answer = answer(server, messages, flow, *caller) => match answer {
+            answer = answer(server, messages, flow, *origin) => match answer {
                 // The client has gone, and the story of the stream says so when it is dropped.
                 Err(status) => return Some((Err(status), None)),
                 Ok(answer) => answer,
@@ -164,7 +164,7 @@ async fn answer(
     server: &Server,
     messages: &mut Streaming<LeaseKeepAliveRequest>,
     flow: &mut Flow,
-    caller: Option<Context>,
+    origin: Origin,
 ) -> Result<Result<Option<LeaseKeepAliveResponse>, Error>, Status> {
     let message = loop {
         tokio::select! {
@@ -175,7 +175,7 @@ async fn answer(
     };
     let Some(message) = message else { return Ok(Ok(None)) };
     let bytes = prost::Message::encoded_len(&message);
-    let call = Call::open(server, Method::LeaseKeepAlive, bytes, b"", caller);
+    let call = Call::open(server, Method::LeaseKeepAlive, bytes, b"", origin);
     flow.received(call.id());
     let answer = renew(server, &message, call).await;
     if let Ok(response) = &answer {

@@ -29,6 +29,7 @@ use crate::{
         flow::Flow,
         interceptor::{self, Method, refuse_stream},
         leader::LeaderCheck,
+        origin::Origin,
     },
     pb::etcdserverpb::{WatchRequest, WatchResponse, watch_server::Watch},
     server::Server,
@@ -54,13 +55,13 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let caller = interceptor::caller(request.metadata());
+        let origin = Origin::of(request.metadata());
         interceptor::check(&self.server, request.metadata())
-            .map_err(|error| refuse_stream(&self.server, Method::Watch, caller, error))?;
+            .map_err(|error| refuse_stream(&self.server, Method::Watch, origin, error))?;
         let leader = LeaderCheck::new(&self.server, request.metadata());
-        let flow = Flow::open(&self.server, Method::WatchStream, caller);
+        let flow = Flow::open(&self.server, Method::WatchStream, origin);
         let requests = request.into_inner();
-        let session = Session::new(Arc::clone(&self.server), requests, leader, (flow, caller));
+        let session = Session::new(Arc::clone(&self.server), requests, leader, (flow, origin));
         Ok(Response::new(Box::pin(unfold(session, Session::next))))
     }
 }

@@ -2,7 +2,7 @@
 
 use glass_etcd::{
     field, fields,
-    story::Event,
+    story::{Event, query::callers},
     trace::{
         FLAG_ERROR, Stage,
         value::{OPERATORS, VALUE},
@@ -19,8 +19,15 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
         Stage::MvccRange => ranged(event),
         Stage::TreeIndexGet => looked_up(event),
         Stage::WatchQueue => queued(event),
+        Stage::RpcConnection => connected(event),
         _ => None,
     }
+}
+
+fn connected(event: &Event) -> Option<String> {
+    let ends = callers::connection(event)?;
+    let (from, to) = (ends.from(), ends.to());
+    Some(format!("The request came from {from}, on a connection to this member's {to}."))
 }
 
 /// What a comparison looks at, in words, by etcd's number of the target.
@@ -139,6 +146,23 @@ mod tests {
         let text = KeyText { bytes: key.as_bytes().to_vec(), length: key.len() as u64 };
         let key = (!key.is_empty()).then_some(text);
         sentence(&Event { fields, key, ..Event::mark(0, stage, 2) })
+    }
+
+    #[test]
+    fn a_connection_has_its_ends_as_addresses() {
+        let low = 0xffff_7f00_0001_u64;
+        let fields = numbers!(
+            RpcConnection,
+            from_low = low,
+            from_port = 49_608,
+            to_low = low,
+            to_port = 2379
+        );
+        let event = Event { fields, ..Event::mark(0, Stage::RpcConnection, 2) };
+        assert_eq!(["from 127.0.0.1:49608", "to 127.0.0.1:2379"], words::fields(&event, &[])[..]);
+        let expected = "The request came from 127.0.0.1:49608, on a connection to this member's \
+                        127.0.0.1:2379.";
+        assert_eq!(Some(expected), sentence(&event).as_deref());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::{
         interceptor::{Call, Method},
         leader::{LeaderCheck, tick, ticks},
         limit::GRPC_OVERHEAD,
+        origin::Origin,
         status::status,
     },
     mark,
@@ -34,8 +35,7 @@ use crate::{
             },
         },
     },
-    set, stage,
-    trace::{self, context::Context},
+    set, stage, trace,
 };
 
 /// Why a watcher ended: positions in [`trace::value::WATCH_ENDS`].
@@ -93,8 +93,7 @@ pub(super) struct Session {
     /// Ticks while there may be a watcher that wants progress notifications.
     progress: Option<Interval>,
     leader: LeaderCheck,
-    /// The trace of the caller.
-    caller: Option<Context>,
+    origin: Origin,
     /// The story of the stream.
     flow: Flow,
     is_over: bool,
@@ -111,12 +110,12 @@ enum Wake {
 }
 
 impl Session {
-    /// A stream without watchers; `caller` is the trace of its caller.
+    /// A stream without watchers, from there.
     pub(super) fn new(
         server: Arc<Server>,
         requests: Streaming<WatchRequest>,
         leader: LeaderCheck,
-        (flow, caller): (Flow, Option<Context>),
+        (flow, origin): (Flow, Origin),
     ) -> Session {
         let (stream, notices) = server.store.watch_stream(QUEUE_LEN);
         Session {
@@ -129,7 +128,7 @@ impl Session {
             rest: None,
             progress: None,
             leader,
-            caller,
+            origin,
             flow,
             is_over: false,
         }
@@ -203,7 +202,7 @@ impl Session {
             RequestUnion::CreateRequest(create) => create.key.clone(),
             RequestUnion::CancelRequest(_) | RequestUnion::ProgressRequest(_) => Default::default(),
         };
-        let call = Call::open(&self.server, Method::Watch, bytes, &key, self.caller);
+        let call = Call::open(&self.server, Method::Watch, bytes, &key, self.origin);
         self.flow.received(call.id());
         if !key.is_empty() {
             trace::key(call.id(), &key);
