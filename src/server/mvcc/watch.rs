@@ -49,7 +49,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -116,6 +116,8 @@ pub(super) struct Watchers {
     synced: AtomicUsize,
     /// The memory of the notices in all queues, in bytes.
     queued: Arc<AtomicUsize>,
+    /// The number of the sync thread's newest pass.
+    passes: AtomicU64,
     /// Wakes the sync thread.
     work: Condvar,
 }

@@ -26,6 +26,7 @@ use crate::{
     pb::mvccpb::{Event, event::EventType},
     server::mvcc::{POISONED, Revision, Store, reader::Source},
     storage::backend::{Bucket, Cut},
+    trace,
 };
 
 /// The most watchers in one pass (etcd: maxWatchersPerSync).
@@ -129,7 +130,8 @@ impl Store {
             return false;
         }
         let (from, count) = (chosen.from, chosen.watchers.len());
-        let mut span = crate::stage!(WatchSync, 0, from = from, watchers = count);
+        let number = self.watchers.passes.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut span = crate::stage!(WatchSync, 0, from = from, watchers = count, pass = number);
         let last = current.min(from.saturating_add(WINDOW_REVISIONS_MAX - 1));
         let cut = self.cut_revisions(from, last);
         drop(index);
@@ -149,7 +151,7 @@ impl Store {
             (end, seen) = (rest.end, index.revision);
         }
         let mut state = self.watchers.lock();
-        let events = state.catch_up(batches, PassEnd { end, seen, newest: index.revision });
+        let events = state.catch_up(batches, PassEnd { number, end, seen, newest: index.revision });
         self.watchers.note_synced(&state);
         let left = state.unsynced.len();
         crate::set!(span, WatchSync, to = end, events = events, left = left);
@@ -240,9 +242,11 @@ impl Watchers {
     }
 }
 
-/// How far a pass has come, in main revisions.
+/// Which pass it is, and how far it has come, in main revisions.
 #[derive(Clone, Copy)]
 struct PassEnd {
+    /// The number of the pass.
+    number: u64,
     /// The last one that was read.
     end: i64,
     /// The newest one when it was read, for the header.
@@ -272,14 +276,36 @@ impl State {
         let mut queued = 0;
         for batch in batches {
             let number = batch.number;
-            queued += self.advance(batch, pass);
+            let first = self.watchers.get(&number).map_or(0, |watcher| watcher.min_rev);
+            let events = self.advance(batch, pass);
+            queued += events;
             if let Some(watcher) = self.watchers.get(&number)
                 && matches!(watcher.group, Group::Unsynced)
             {
                 self.assign_group(number, pass.newest);
             }
+            self.note_forward(number, (first, events), pass);
         }
         queued
+    }
+
+    /// Records what the pass has done for one watcher, from its `first` revision on. There may be
+    /// thousands, so only those whose requests are kept have a record.
+    fn note_forward(&self, number: u64, (first, events): (i64, usize), pass: PassEnd) {
+        let Some(watcher) = self.watchers.get(&number) else { return };
+        let is_victim = matches!(watcher.group, Group::Victim(_));
+        if trace::kept(watcher.id) && !is_victim {
+            crate::mark!(
+                WatchForward,
+                watcher.id,
+                watcher = number,
+                next_old = first,
+                next_new = watcher.min_rev,
+                events = events,
+                synced = matches!(watcher.group, Group::Synced),
+                pass = pass.number
+            );
+        }
     }
 
     /// Queues the events of an unsynced watcher, and removes it from the list of its group. Returns
