@@ -19,6 +19,7 @@ use glass_etcd::{
         query::{
             self, Stories, Summary,
             address::Address,
+            afterwards::Afterwards,
             ahead,
             incidents::{Incident, Outcome, incidents},
             path::critical_path,
@@ -28,6 +29,7 @@ use glass_etcd::{
 };
 
 use super::{
+    afterwards,
     ahead::{Titles, sentences},
     join,
     lanes::{self, Lane},
@@ -116,7 +118,8 @@ pub(crate) struct Step {
     pub(crate) lane: usize,
     /// The other end, if it is a message.
     pub(crate) arrow: Option<Arrow>,
-    /// What the wait that ends with this step stood behind, in sentences; `None` for no such wait.
+    /// What the wait that ends with this step stood behind, or what became of the failed call that
+    /// ends with it, in sentences; `None` for any other.
     pub(crate) ahead: Option<String>,
     /// When it took effect, in nanoseconds since 1970, by its member's clock.
     pub(crate) wall_ns: u64,
@@ -263,7 +266,8 @@ pub(crate) fn story(recording: &Recording, subject: Subject) -> Told {
     told
 }
 
-/// What the waits of a request stood behind, in sentences, by the event that ends the wait.
+/// What the waits of a request stood behind, in sentences, by the event that ends the wait; and by
+/// the end of a failed call, what became of its write.
 fn stood_behind(
     recording: &Recording,
     stories: &Stories<'_>,
@@ -272,11 +276,17 @@ fn stood_behind(
     let graph = stories.graph(story);
     let path = critical_path(recording, stories.order(), story, &graph).unwrap_or_default();
     let stood = ahead::ahead(stories, story, &path);
-    if stood.is_empty() {
-        return HashMap::new();
+    let mut said = HashMap::new();
+    if !stood.is_empty() {
+        let titles = Titles::of(recording);
+        said.extend(stood.iter().map(|one| (one.event, sentences(recording, one, &titles))));
     }
-    let titles = Titles::of(recording);
-    stood.iter().map(|one| (one.event, sentences(recording, one, &titles))).collect()
+    if let Some(rpc) = graph.rpc
+        && let Some(known) = Afterwards::of(recording, stories.order(), story, &graph)
+    {
+        said.insert(rpc, afterwards::sentence(&recording.members, known));
+    }
+    said
 }
 
 /// The missing steps of a request, by lane.
@@ -381,7 +391,9 @@ fn grain(stage: Stage, moment: Moment) -> Grain {
             | Stage::RaftPropose
             | Stage::ReadIndexWait
             | Stage::ReadIndexRound
-            | Stage::LockWait,
+            | Stage::LockWait
+            // The answer comes between the two.
+            | Stage::LeaseForward,
             Moment::Begin,
         ) => true,
         (_, Moment::Begin) => false,

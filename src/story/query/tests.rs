@@ -6,6 +6,7 @@ mod edge;
 mod hops;
 mod slow;
 mod stories;
+mod words;
 
 use super::*;
 use crate::{
