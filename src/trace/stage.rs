@@ -236,8 +236,8 @@ macro_rules! vocabulary {
     ReadIndexPark = "read_index.park" Loop Story ["term" Term, "leader" Member, "parked" Count]
         "raft/reads.rs", "etcdserver EtcdServer.linearizableReadLoop", "0.1";
     /// The question is lost: its leader ceased to lead before a quorum had answered, and the member
-    /// that asked asks again; or that member has asked again before anybody could answer, or too many
-    /// questions wait.
+    /// that asked asks again; or that member has asked again before anybody could answer, or too
+    /// many questions wait.
     ReadIndexLost = "read_index.lost" Loop Story ["term" Term, "leader" Member]
         "raft/reads.rs", "raft raft.reset", "0.1";
     /// A majority still follows this leader, so its commit index is the newest there is. Only the

@@ -414,3 +414,36 @@ fn uncaptured(step: &Step, lanes: &[Lane]) -> Option<Step> {
     let (lane, arrow, ahead) = (arrow.peer, Some(out), None);
     Some(Step { event, lane, arrow, ahead, is_captured: false, ..step.clone() })
 }
+
+#[cfg(test)]
+mod tests {
+    use glass_etcd::story::recording;
+
+    use super::*;
+
+    /// A question about a lease that etcd-01 forwards, and the answer of etcd-02, which leads.
+    const QUESTION: &str = r#"{"glass":1,"members":[{"id":"01","cluster":"09","name":"etcd-01","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000000000}]},{"id":"02","cluster":"09","name":"etcd-02","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000000000}]}]}
+{"member":1,"boot":1,"stage":"lease.serve","kind":"begin","clock":1,"end":1,"at":2000000,"took":0,"id":"0203","link":"07","fields":{"lease":"05","from":"01"}}
+{"member":1,"boot":1,"stage":"lease.serve","kind":"span","clock":1,"end":2,"at":2000000,"took":1000000,"id":"0203","link":"07","fields":{"lease":"05","from":"01","ttl":9}}
+{"member":0,"boot":1,"stage":"rpc","kind":"begin","clock":1,"end":1,"at":3000000,"took":0,"id":"0203","fields":{"method":"Lease/LeaseTimeToLive"}}
+{"member":0,"boot":1,"stage":"lease.forward","kind":"begin","clock":2,"end":2,"at":4000000,"took":0,"id":"0203","link":"07","fields":{"lease":"05","leader":"02"}}
+{"member":0,"boot":1,"stage":"lease.forward","kind":"span","clock":2,"end":3,"at":4000000,"took":2000000,"id":"0203","link":"07","fields":{"lease":"05","leader":"02","ttl":9}}
+{"member":0,"boot":1,"stage":"rpc","kind":"span","clock":1,"end":4,"at":3000000,"took":4000000,"id":"0203","fields":{"method":"Lease/LeaseTimeToLive"}}
+"#;
+
+    #[test]
+    fn a_question_about_a_lease_comes_before_its_answer_whatever_the_clocks_say() {
+        let recording = recording::read(QUESTION.as_bytes()).unwrap().recording;
+        let told = story(&recording, Subject::Request(0x203));
+        let shown: Vec<(&str, Moment)> = (told.steps.iter())
+            .filter(|step| step.grain == Grain::Story && step.event.stage != Stage::Rpc)
+            .map(|step| (step.event.stage.name(), step.moment))
+            .collect();
+        let expected = [
+            ("lease.forward", Moment::Begin),
+            ("lease.serve", Moment::Done),
+            ("lease.forward", Moment::Done),
+        ];
+        assert_eq!(expected, shown[..]);
+    }
+}

@@ -193,7 +193,8 @@ fn a_hash_names_its_queue_its_thread_and_the_ways_there_and_back() {
     assert!(unnamed.map(|piece| piece.ns).sum::<u64>() < MS, "{path:#?}");
 }
 
-/// Goal: a physical compaction names the pauses of the thread that compacts, and the commit.
+/// Goal: a physical compaction names the pauses of the thread that compacts, and the commit; but
+/// none of a process that has ended.
 #[test]
 fn a_physical_compaction_names_the_pauses_and_the_commit() {
     let mut script = Script::new();
@@ -221,6 +222,11 @@ fn a_physical_compaction_names_the_pauses_and_the_commit() {
     script.end(file, &[("index.old", 0), ("index.new", 1)]);
     script.end(commit, &[("waited", 1000)]);
     script.end(rpc, &[]);
+    // A commit of the start before, which ended with its process.
+    let earlier = BootInfo { boot: 0, wall_ns: 999_000_000 };
+    script.recording.members[0].boots.push(earlier);
+    let cut_off = Event { boot: 0, kind: Kind::Begin, ..Event::mark(0, Stage::BackendCommit, 1) };
+    script.recording.events.push(cut_off);
     let (order, story, graph) = graph_of(&script.recording, OWN);
     let path = critical_path(&script.recording, &order, &story, &graph).unwrap();
     let stories = Stories::new(&script.recording, &order);
@@ -255,8 +261,7 @@ fn behind_a_round_without_an_end() -> Recording {
     script.recording
 }
 
-/// Goal: work whose end may have been lost is unknown, and not said to be in progress still; nor
-/// does it outlive its process.
+/// Goal: work whose end may have been lost is unknown, and not said to be in progress still.
 #[test]
 fn work_whose_end_may_have_been_lost_is_unknown() {
     let of = |recording: &Recording| {
