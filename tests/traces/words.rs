@@ -165,7 +165,10 @@ async fn a_watcher_that_was_behind_names_its_pass(scene: &Scene) {
         })
         .await;
     let (forward, sync) = (told.one(1, Stage::WatchForward), told.one(1, Stage::WatchSync));
-    assert_eq!(told.one(1, Stage::WatchCreate).field("watcher"), forward.field("watcher"));
+    let created = told.one(1, Stage::WatchCreate);
+    assert_eq!(created.field("watcher"), forward.field("watcher"));
+    assert_in_order(&told, &[created, forward, told.one(1, Stage::WatchSend)]);
+    assert_in_order(&told, &[forward, sync]);
     let said = ["next.old", "events", "synced"].map(|name| forward.field(name));
     assert_eq!([2, 1, 1], said, "{}", told.text());
     assert!(u64::try_from(revision).unwrap() < forward.field("next.new"));

@@ -312,12 +312,6 @@ impl WatchStream {
         state.watchers.insert(number, watcher);
         state.assign_group(number, current);
         self.store.watchers.note_synced(&state);
-        drop((state, index));
-        if min_rev <= current {
-            self.store.watchers.work.notify_one();
-            self.newest_behind = number;
-        }
-        self.watchers.insert(watch_id, number);
         let synced = i64::from(min_rev > current);
         crate::set!(
             span,
@@ -327,6 +321,14 @@ impl WatchStream {
             watch_id = watch_id,
             synced = synced
         );
+        // Recorded before anything can be done for the watcher.
+        drop(span);
+        drop((state, index));
+        if min_rev <= current {
+            self.store.watchers.work.notify_one();
+            self.newest_behind = number;
+        }
+        self.watchers.insert(watch_id, number);
         Ok((watch_id, current))
     }
 

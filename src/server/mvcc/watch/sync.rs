@@ -20,7 +20,7 @@ use super::{
     Events, News, Notice, Path, State, Watchers,
     lookup::Lookup,
     notice::revision,
-    watcher::{Filters, Group, Pending},
+    watcher::{Filters, Group, Pending, Watcher},
 };
 use crate::{
     pb::mvccpb::{Event, event::EventType},
@@ -276,36 +276,14 @@ impl State {
         let mut queued = 0;
         for batch in batches {
             let number = batch.number;
-            let first = self.watchers.get(&number).map_or(0, |watcher| watcher.min_rev);
-            let events = self.advance(batch, pass);
-            queued += events;
+            queued += self.advance(batch, pass);
             if let Some(watcher) = self.watchers.get(&number)
                 && matches!(watcher.group, Group::Unsynced)
             {
                 self.assign_group(number, pass.newest);
             }
-            self.note_forward(number, (first, events), pass);
         }
         queued
-    }
-
-    /// Records what the pass has done for one watcher, from its `first` revision on. There may be
-    /// thousands, so only those whose requests are kept have a record.
-    fn note_forward(&self, number: u64, (first, events): (i64, usize), pass: PassEnd) {
-        let Some(watcher) = self.watchers.get(&number) else { return };
-        let is_victim = matches!(watcher.group, Group::Victim(_));
-        if trace::kept(watcher.id) && !is_victim {
-            crate::mark!(
-                WatchForward,
-                watcher.id,
-                watcher = number,
-                next_old = first,
-                next_new = watcher.min_rev,
-                events = events,
-                synced = matches!(watcher.group, Group::Synced),
-                pass = pass.number
-            );
-        }
     }
 
     /// Queues the events of an unsynced watcher, and removes it from the list of its group. Returns
@@ -316,14 +294,20 @@ impl State {
         self.unsynced.remove(&(watcher.min_rev, number));
         let first = watcher.min_rev;
         watcher.min_rev = watcher.min_rev.max(pass.end + 1);
+        let count = events.len();
         if events.is_empty() {
+            note_forward(watcher, number, (first, count), pass);
             return 0;
         }
-        let count = events.len();
         let (revision, path) = (pass.seen, Path::CatchUp);
         let events = Events { id: watcher.id, revision, events, path };
         let news = News::Events(events);
         let notice = Notice { watcher: number, watch_id: watcher.watch_id, news };
+        // Recorded before it happens, because the stream may send the notice at once. Queues are
+        // filled under the lock only, so if there is room now, there is room below.
+        if watcher.queue.has_room(notice.bytes()) {
+            note_forward(watcher, number, (first, count), pass);
+        }
         if let Err(TrySendError::Full(notice)) = watcher.queue.try_send(notice) {
             let (id, min_rev, depth) = (watcher.id, watcher.min_rev, watcher.queue.depth());
             crate::mark!(WatchVictim, id, watcher = number, revision = min_rev, depth = depth);
@@ -364,6 +348,23 @@ impl State {
         } else {
             self.assign_group(number, current);
         }
+    }
+}
+
+/// Records what a pass does for one watcher, from its `first` revision on. There may be thousands,
+/// so only those whose requests are kept have a record.
+fn note_forward(watcher: &Watcher, number: u64, (first, events): (i64, usize), pass: PassEnd) {
+    if trace::kept(watcher.id) {
+        crate::mark!(
+            WatchForward,
+            watcher.id,
+            watcher = number,
+            next_old = first,
+            next_new = watcher.min_rev,
+            events = events,
+            synced = pass.newest < watcher.min_rev,
+            pass = pass.number
+        );
     }
 }
 
