@@ -15,6 +15,7 @@
 //!
 //! Left out: editing. The player never writes into the cluster that it watches.
 
+pub(crate) mod afterwards;
 pub(crate) mod ahead;
 pub(crate) mod words;
 

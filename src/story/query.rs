@@ -12,6 +12,7 @@
 //! | `buffer.freeze`, `backend.commit` | the same, after the entry was applied            |
 //! | `read_index.round`, `.confirmed`, messages of the round | the round that the read waited for |
 //! | `watch.send` to a watcher that caught up | the revision with which it begins or ends |
+//! | `watch.sync`                      | the number of the pass, in the watcher's `watch.forward` |
 //!
 //! An index identifies an entry only while that entry is in a member's log: an entry replaced by a
 //! new leader's has no later steps there, and what is repeated to a new leader is not part of its
@@ -23,6 +24,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub mod address;
+pub mod afterwards;
 pub mod ahead;
 pub mod brief;
 pub mod callers;
@@ -34,6 +36,7 @@ pub mod find;
 pub mod graph;
 pub mod incidents;
 mod joins;
+pub mod passes;
 pub mod path;
 mod ranges;
 pub mod slow;
@@ -456,7 +459,8 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Adds the events that the request's watchers have received.
+    /// Adds the events that the request's watchers have received, and the passes that brought them
+    /// forward.
     fn deliveries(&mut self, id: u64) {
         let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
         let created = own.filter(|event| event.stage == Stage::WatchCreate);
@@ -467,6 +471,10 @@ impl<'a> Finder<'a> {
             let sent = self.stories.deliveries(watcher).iter();
             self.picked.extend(sent.map(|at| (*at, Relation::Delivery)));
         }
+        let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
+        let forward = own.filter(|event| event.stage == Stage::WatchForward);
+        let passes = forward.filter_map(|event| self.stories.passes.of_mark(event));
+        self.picked.extend(passes.map(|at| (at, Relation::Aftermath)).collect::<Vec<_>>());
     }
 
     /// Term and index of the request's entry.

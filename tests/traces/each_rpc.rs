@@ -78,7 +78,7 @@ const LINEARIZABLE: Stages = &[CHECKED, "auth.authenticate", ROUND, READ];
 
 /// Whether a value is in the buffer or in the file is chance, and whether a read is long and needs
 /// a thread of its own. `traces::gets` checks both. A row that names one of them wants it.
-const BY_CHANCE: [Stage; 2] = [Stage::BackendGet, Stage::ReadThread];
+const BY_CHANCE: [Stage; 3] = [Stage::BackendGet, Stage::ReadThread, Stage::ThreadReturn];
 
 /// Stages that only a member has which asks the leader, or is asked as the leader.
 const BETWEEN: [Stage; 2] = [Stage::LeaseForward, Stage::LeaseServe];
@@ -317,11 +317,13 @@ fn of_members() -> Vec<Row> {
         row("a list of alarms", "/etcdserverpb.Maintenance/Alarm", &AlarmRequest::default())
             .on(&[PROPOSED, ENTRY, "alarm.apply"])
             .others(&[ENTRY, "alarm.apply"]),
-        row("of the keys", HASH, &HashKvRequest::default()).on(&["mvcc.hash"]),
+        row("of the keys", HASH, &HashKvRequest::default())
+            .on(&["read.thread mvcc.hash thread.return"]),
         row("of the future", HASH, &HashKvRequest { revision: 1 << 40 })
             .fails(11, Reason::FutureRevision, "mvcc.hash")
-            .on(&["mvcc.hash"]),
-        row("of the file", "/etcdserverpb.Maintenance/Hash", &HashRequest {}).on(&["backend.hash"]),
+            .on(&["read.thread mvcc.hash thread.return"]),
+        row("of the file", "/etcdserverpb.Maintenance/Hash", &HashRequest {})
+            .on(&["read.thread backend.hash thread.return"]),
         row("of all", MEMBERS, &list(true)).on(&[ROUND, "members.list"]),
         row("as this one knows them", MEMBERS, &list(false)).on(&["members.list"]),
         row("of the member", HEALTH, &HealthCheckRequest::default()),

@@ -59,6 +59,7 @@ mod unread;
 mod usual;
 mod waiting;
 mod way;
+mod words;
 
 /// Stages that the first test does not see, and why.
 const UNSEEN: &[(Stage, &str)] = &[

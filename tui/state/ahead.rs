@@ -90,6 +90,7 @@ pub(crate) fn work(event: &Event) -> String {
         }
         Stage::CompactIndex => "the removal of keys from the index".to_owned(),
         Stage::CompactBatch => "the removal of rows from the file".to_owned(),
+        Stage::CompactPause => "the pauses between its portions".to_owned(),
         stage => stage.name().to_owned(),
     };
     what + at_work

@@ -19,6 +19,7 @@ use glass_etcd::{
         query::{
             self, Flow, Stories, Summary,
             address::Address,
+            afterwards::Afterwards,
             ahead,
             find::Found,
             incidents::{Incident, Outcome, incidents},
@@ -29,6 +30,7 @@ use glass_etcd::{
 };
 
 use super::{
+    afterwards,
     ahead::{Titles, sentences},
     join,
     lanes::{self, Lane},
@@ -119,7 +121,8 @@ pub(crate) struct Step {
     pub(crate) lane: usize,
     /// The other end, if it is a message.
     pub(crate) arrow: Option<Arrow>,
-    /// What the wait that ends with this step stood behind, in sentences; `None` for no such wait.
+    /// What the wait that ends with this step stood behind, or what became of the failed call that
+    /// ends with it, in sentences; `None` for any other.
     pub(crate) ahead: Option<String>,
     /// When it took effect, in nanoseconds since 1970, by its member's clock.
     pub(crate) wall_ns: u64,
@@ -269,7 +272,8 @@ pub(crate) fn story(recording: &Recording, subject: Subject) -> Told {
     told
 }
 
-/// What the waits of a request stood behind, in sentences, by the event that ends the wait.
+/// What the waits of a request stood behind, in sentences, by the event that ends the wait; and by
+/// the end of a failed call, what became of its write.
 fn stood_behind(
     recording: &Recording,
     stories: &Stories<'_>,
@@ -278,11 +282,17 @@ fn stood_behind(
     let graph = stories.graph(story);
     let path = critical_path(recording, stories.order(), story, &graph).unwrap_or_default();
     let stood = ahead::ahead(stories, story, &path);
-    if stood.is_empty() {
-        return HashMap::new();
+    let mut said = HashMap::new();
+    if !stood.is_empty() {
+        let titles = Titles::of(recording);
+        said.extend(stood.iter().map(|one| (one.event, sentences(recording, one, &titles))));
     }
-    let titles = Titles::of(recording);
-    stood.iter().map(|one| (one.event, sentences(recording, one, &titles))).collect()
+    if let Some(rpc) = graph.rpc
+        && let Some(known) = Afterwards::of(recording, stories.order(), story, &graph)
+    {
+        said.insert(rpc, afterwards::sentence(&recording.members, known));
+    }
+    said
 }
 
 /// The missing steps of a request, by lane.
@@ -387,7 +397,9 @@ fn grain(stage: Stage, moment: Moment) -> Grain {
             | Stage::RaftPropose
             | Stage::ReadIndexWait
             | Stage::ReadIndexRound
-            | Stage::LockWait,
+            | Stage::LockWait
+            // The answer comes between the two.
+            | Stage::LeaseForward,
             Moment::Begin,
         ) => true,
         (_, Moment::Begin) => false,
@@ -407,4 +419,37 @@ fn uncaptured(step: &Step, lanes: &[Lane]) -> Option<Step> {
     let out = Arrow { peer: step.lane, is_out: true, other_end: OtherEnd::Captured };
     let (lane, arrow, ahead) = (arrow.peer, Some(out), None);
     Some(Step { event, lane, arrow, ahead, is_captured: false, ..step.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use glass_etcd::story::recording;
+
+    use super::*;
+
+    /// A question about a lease that etcd-01 forwards, and the answer of etcd-02, which leads.
+    const QUESTION: &str = r#"{"glass":1,"members":[{"id":"01","cluster":"09","name":"etcd-01","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000000000}]},{"id":"02","cluster":"09","name":"etcd-02","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000000000}]}]}
+{"member":1,"boot":1,"stage":"lease.serve","kind":"begin","clock":1,"end":1,"at":2000000,"took":0,"id":"0203","link":"07","fields":{"lease":"05","from":"01"}}
+{"member":1,"boot":1,"stage":"lease.serve","kind":"span","clock":1,"end":2,"at":2000000,"took":1000000,"id":"0203","link":"07","fields":{"lease":"05","from":"01","ttl":9}}
+{"member":0,"boot":1,"stage":"rpc","kind":"begin","clock":1,"end":1,"at":3000000,"took":0,"id":"0203","fields":{"method":"Lease/LeaseTimeToLive"}}
+{"member":0,"boot":1,"stage":"lease.forward","kind":"begin","clock":2,"end":2,"at":4000000,"took":0,"id":"0203","link":"07","fields":{"lease":"05","leader":"02"}}
+{"member":0,"boot":1,"stage":"lease.forward","kind":"span","clock":2,"end":3,"at":4000000,"took":2000000,"id":"0203","link":"07","fields":{"lease":"05","leader":"02","ttl":9}}
+{"member":0,"boot":1,"stage":"rpc","kind":"span","clock":1,"end":4,"at":3000000,"took":4000000,"id":"0203","fields":{"method":"Lease/LeaseTimeToLive"}}
+"#;
+
+    #[test]
+    fn a_question_about_a_lease_comes_before_its_answer_whatever_the_clocks_say() {
+        let recording = recording::read(QUESTION.as_bytes()).unwrap().recording;
+        let told = story(&recording, Subject::Request(0x203));
+        let shown: Vec<(&str, Moment)> = (told.steps.iter())
+            .filter(|step| step.grain == Grain::Story && step.event.stage != Stage::Rpc)
+            .map(|step| (step.event.stage.name(), step.moment))
+            .collect();
+        let expected = [
+            ("lease.forward", Moment::Begin),
+            ("lease.serve", Moment::Done),
+            ("lease.forward", Moment::Done),
+        ];
+        assert_eq!(expected, shown[..]);
+    }
 }

@@ -196,6 +196,12 @@ pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
         Stage::WatchQueue => ["created_by", "of_call"].contains(&field),
         // A record is about the one or the other, or about neither.
         Stage::StreamFlow => ["request", "write"].contains(&field),
+        Stage::WatchCancel => ["watcher", "compacted"].contains(&field),
+        // Earlier versions did not number the passes, or tell the sizes.
+        Stage::WatchSync => field == "pass",
+        Stage::QuotaCheck => ["adds", "in_use", "file"].contains(&field),
+        Stage::LeaseGrant if field == "asked" => field!(event, LeaseGrant, raised) == 0,
+        Stage::LeaseGrant => field == "raised",
         Stage::TxnCompare if field == "again" => true,
         // Values are not recorded.
         Stage::TxnCompare => {

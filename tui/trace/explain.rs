@@ -14,6 +14,7 @@ use glass_etcd::{
         order::Order,
         query::{
             Stories, Story,
+            afterwards::Afterwards,
             ahead::{Ahead, ahead as of_path},
             brief::brief,
             callers,
@@ -29,10 +30,12 @@ use glass_etcd::{
 };
 use serde_json::{Value, json};
 
-mod stalls;
+mod cpu;
+mod passes;
 mod stored;
 
 use super::{ahead, gather::Gathered, through, usual, words};
+use crate::state::afterwards;
 
 /// Writes the sections that follow the steps.
 pub(super) fn sections(
@@ -46,9 +49,13 @@ pub(super) fn sections(
     let usuals = Usuals::of(recording);
     time(out, recording, &usuals, path.as_deref())?;
     through::section(out, recording, &graph.through)?;
-    stalls::write(out, Side { recording, order, story }, &graph)?;
+    if let Some(known) = Afterwards::of(recording, order, story, &graph) {
+        writeln!(out, "\nafterwards\n  {}", afterwards::sentence(&recording.members, known))?;
+    }
+    cpu::write(out, Side { recording, order, story })?;
     let stories = Stories::new(recording, order);
     ahead::section(out, recording, &stood_behind(&stories, story, path.as_deref()))?;
+    passes::write(out, &stories, story)?;
     cost(out, recording, &graph)?;
     parts(out, recording, story)?;
     read(out, Side { recording, order, story }, &graph)?;
@@ -83,7 +90,7 @@ fn time(
             out,
             "  {:>5} %  {took:>11}{}  {:<10}  {}{usual}",
             format!("{}.{}", share / 10, share % 10),
-            if segment.is_estimated { "~" } else { " " },
+            if segment.is_estimated() { "~" } else { " " },
             words::name(segment.member, &recording.members),
             segment.wait,
         )?;
@@ -317,6 +324,8 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
         .map(|silent| json!({"endpoint": silent.endpoint, "reason": silent.reason}))
         .collect();
     let unheard: Vec<String> = story.unheard.iter().map(|id| format!("{id:016x}")).collect();
+    let known = Afterwards::of(recording, order, story, &graph);
+    let known = known.map(|known| afterwards::sentence(&recording.members, known));
     let stories = Stories::new(recording, order);
     let stood = stood_behind(&stories, story, path.as_deref());
     let usuals = Usuals::of(recording);
@@ -333,6 +342,8 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
         "gaps": gaps_json(recording, story),
         "path": path,
         "through": through::json(recording, &graph.through),
+        "afterwards": known,
+        "passes": passes::json(&stories, story),
         "ahead": ahead::json(recording, &stood),
         "usual": usual::json_of(rpc),
         "connection": connection_json(recording, story),
@@ -353,7 +364,7 @@ fn segment_json((segment, usual): (&Segment, Option<Usual>)) -> Value {
         "wait": segment.wait.to_string(),
         "member": segment.member,
         "ns": segment.ns,
-        "estimated": segment.is_estimated,
+        "estimated": segment.is_estimated(),
         "usual": usual::json_of(usual),
     })
 }

@@ -188,7 +188,7 @@ mod tests {
             (Some(5), Some(sum)),
             (lines[0]["ended"].as_u64(), lines[0]["total_ns"].as_u64())
         );
-        assert_eq!(Some("in transit"), lines[1]["wait"].as_str());
+        assert_eq!(Some("in transit, raft.send to raft.receive"), lines[1]["wait"].as_str());
     }
 
     #[test]

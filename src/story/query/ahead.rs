@@ -16,7 +16,7 @@
 
 use super::{
     Stories, Story,
-    path::{Segment, Side, Taker, Wait},
+    path::{Awaited, Segment, Side, Taker, Wait},
 };
 use crate::{
     change, field, fields,
@@ -48,6 +48,8 @@ pub enum Resource {
     Lock,
     /// The removal of compacted revisions.
     Compaction,
+    /// The commit of the file, one at a time.
+    File,
 }
 
 impl Resource {
@@ -60,6 +62,7 @@ impl Resource {
             Resource::LongReads => "a permit for long reads",
             Resource::Lock => "the lock",
             Resource::Compaction => "the compaction",
+            Resource::File => "the file",
         }
     }
 }
@@ -168,7 +171,12 @@ impl Queue<'_, '_> {
             Resource::LongReads => self.long_reads(waiting, time),
             Resource::Lock => self.lock(waiting, time),
             Resource::Compaction => self.compaction(waiting, time),
+            Resource::File => self.commits(waiting.member, time),
         };
+        // How long work took whose end was lost is not known.
+        let found = behind.len();
+        behind.retain(|one| !self.stories.work.may_have_ended(self.stories.event(one.event)));
+        let is_unknown = is_unknown || behind.len() != found;
         behind.retain(|one| one.overlap_ns != 0);
         behind.sort_by_key(|one| self.time_of(one.event).from);
         behind.truncate(BEHIND_MAX);
@@ -185,9 +193,9 @@ impl Queue<'_, '_> {
 
     /// What a request has given up waiting for: a read, for the round that began too late for it.
     fn given_up(&self, segment: &Segment) -> Option<Resource> {
-        let [from, to] = [segment.from, segment.to].map(|at| self.stories.event(at).stage);
-        let is_round = (from, to) == (Stage::ReadIndexWait, Stage::ReadIndexRound);
-        (segment.wait == Wait::NotInTime && is_round).then_some(Resource::Round)
+        let is_known = self.stories.event(segment.to).stage == Stage::ReadIndexRound;
+        let is_round = segment.wait == Wait::NotInTime(Awaited::Round) && is_known;
+        is_round.then_some(Resource::Round)
     }
 
     fn time_of(&self, at: usize) -> Time {
@@ -198,8 +206,11 @@ impl Queue<'_, '_> {
             _ => 0,
         };
         match event.kind {
-            // A beginning without an end is still in progress, as far as captured.
-            Kind::Begin => Time { from: end - held_ns, to: i128::MAX },
+            // A beginning without an end is in progress, unless its process has ended.
+            Kind::Begin => {
+                let ended = self.stories.work.ended(event).map(|at| self.stories.order.times[at]);
+                Time { from: end - held_ns, to: ended.unwrap_or(i128::MAX) }
+            }
             _ => Time { from: end - i128::from(event.took_ns) - held_ns, to: end },
         }
     }
@@ -389,11 +400,7 @@ impl Queue<'_, '_> {
         for wait in waits {
             let wait = self.time_of(wait);
             let both = Time { from: wait.from.max(time.from), to: wait.to.min(time.to) };
-            let commits = of(Stage::BackendCommit).filter(|at| self.overlap_ns(*at, both) != 0);
-            behind.extend(commits.map(|at| {
-                let [old, new] = change!(self.stories.event(at), BackendCommit, index);
-                self.behind(at, both, self.of_entries(member, old.saturating_add(1), new))
-            }));
+            behind.extend(self.commits(member, both).0);
         }
         behind
     }
@@ -449,7 +456,7 @@ impl Queue<'_, '_> {
         (vec![Behind { event: at, stage, overlap_ns, ids, others: 0 }], false)
     }
 
-    /// The passes over index and rows, each kind as one.
+    /// The passes over index and rows, and the pauses between them, each kind as one.
     fn compaction(&self, own: &Event, time: Time) -> Found {
         let revision = field!(own, CompactWait, revision);
         let passes = self.stories.compactions(revision).iter().copied();
@@ -464,6 +471,20 @@ impl Queue<'_, '_> {
                 None => behind.push(one),
             }
         }
+        let is_unknown = behind.is_empty();
+        (behind, is_unknown)
+    }
+
+    /// The commits of a member's file.
+    fn commits(&self, member: u8, time: Time) -> Found {
+        let all = self.stories.work.steps(member, Stage::BackendCommit).iter().copied();
+        let meanwhile = all.filter(|at| self.overlap_ns(*at, time) != 0);
+        let behind: Vec<Behind> = meanwhile
+            .map(|at| {
+                let [old, new] = change!(self.stories.event(at), BackendCommit, index);
+                self.behind(at, time, self.of_entries(member, old.saturating_add(1), new))
+            })
+            .collect();
         let is_unknown = behind.is_empty();
         (behind, is_unknown)
     }
@@ -488,6 +509,7 @@ fn resource(wait: Wait) -> Option<Resource> {
         Wait::Step(Stage::ReadQueue) => Some(Resource::LongReads),
         Wait::Step(Stage::LockWait) => Some(Resource::Lock),
         Wait::Step(Stage::CompactWait) => Some(Resource::Compaction),
+        Wait::Step(Stage::CompactCommit) => Some(Resource::File),
         Wait::Between(from, to) => match (from.stage, to.stage) {
             // Recordings of members that did not record their hand-overs.
             (_, Stage::WalWrite | Stage::WalFsync) if from.stage != Stage::WalWrite => {
@@ -499,10 +521,10 @@ fn resource(wait: Wait) -> Option<Resource> {
         },
         Wait::Step(_)
         | Wait::HandOver(Taker::Raft | Taker::Peer | Taker::Grpc | Taker::Blocking)
-        | Wait::Network
+        | Wait::Network(..)
         | Wait::SilentLeader
         | Wait::NoLeader
-        | Wait::NotInTime
+        | Wait::NotInTime(_)
         | Wait::Unknown => None,
     }
 }

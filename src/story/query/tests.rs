@@ -7,6 +7,7 @@ mod hops;
 mod hours;
 mod slow;
 mod stories;
+mod words;
 
 use super::*;
 use crate::{

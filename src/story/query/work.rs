@@ -25,6 +25,12 @@ pub(super) struct Work {
     shared: HashMap<(u8, u16, u64), [u64; 6]>,
     /// The call, or the write, that created a key at a revision.
     owners: BTreeMap<u64, usize>,
+    /// The first event of each start of a member.
+    starts: BTreeMap<(u8, u16), usize>,
+    /// For each start of a member, its clock when it last noticed that records were lost.
+    lost: HashMap<(u8, u16), u64>,
+    /// Whether records of a member were lost at a time that is not known.
+    dropped: Vec<bool>,
 }
 
 /// The start of a step, on which its beginning and its end agree.
@@ -36,10 +42,12 @@ fn start(event: &Event) -> Start {
 
 impl Work {
     pub(super) fn of(recording: &Recording) -> Work {
-        let mut work = Work::default();
+        let dropped = recording.dropped.iter().map(|records| *records != 0).collect();
+        let mut work = Work { dropped, ..Work::default() };
         let mut ended: HashSet<Start> = HashSet::new();
         for (at, event) in recording.events.iter().enumerate() {
             let is_end = event.kind == Kind::Span;
+            work.note_start(at, event, recording);
             match event.stage {
                 Stage::ReadIndexRound
                 | Stage::ReadThread
@@ -65,6 +73,10 @@ impl Work {
                     let ids = fields!(event, Shared: first, second, third, fourth, fifth, sixth);
                     work.shared.insert((event.member, event.boot, step), ids);
                 }
+                Stage::Lost => {
+                    let noticed = work.lost.entry((event.member, event.boot)).or_default();
+                    *noticed = event.clock_end.max(*noticed);
+                }
                 Stage::LockEnter => {
                     work.owners.insert(field!(event, LockEnter, own), at);
                 }
@@ -83,6 +95,32 @@ impl Work {
         };
         work.steps.values_mut().for_each(|list| list.retain(is_one));
         work
+    }
+
+    fn note_start(&mut self, at: usize, event: &Event, recording: &Recording) {
+        let first = self.starts.entry((event.member, event.boot)).or_insert(at);
+        if event.clock < recording.events[*first].clock {
+            *first = at;
+        }
+    }
+
+    /// Position of the first event of the member's next start, if this is the beginning of a step
+    /// that ended with its process.
+    pub(super) fn ended(&self, begin: &Event) -> Option<usize> {
+        let later = (begin.member, begin.boot.checked_add(1)?)..=(begin.member, u16::MAX);
+        self.starts.range(later).next().map(|(_, at)| *at)
+    }
+
+    /// Whether this is the beginning of a step whose end may have been among lost records.
+    pub(super) fn may_have_ended(&self, begin: &Event) -> bool {
+        if begin.kind != Kind::Begin {
+            return false;
+        }
+        let noticed = self.lost.get(&(begin.member, begin.boot));
+        match noticed {
+            Some(clock) => begin.clock <= *clock,
+            None => self.dropped.get(usize::from(begin.member)).copied().unwrap_or(false),
+        }
     }
 
     /// Positions of the steps of a stage on a member.

@@ -9,7 +9,9 @@ use glass_etcd::{
     },
 };
 
-use crate::state::words;
+use crate::state::words::{self, count};
+
+mod watch;
 
 /// The sentence for a step of a request; `None` if its record says no more than its stage.
 pub(super) fn sentence(event: &Event) -> Option<String> {
@@ -20,6 +22,10 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
         Stage::TreeIndexGet => looked_up(event),
         Stage::WatchQueue => queued(event),
         Stage::RpcConnection => connected(event),
+        Stage::WatchCancel => Some(watch::ended(event)),
+        Stage::WatchForward => Some(watch::brought_forward(event)),
+        Stage::QuotaCheck => quota(event),
+        Stage::LeaseGrant => granted(event),
         _ => None,
     }
 }
@@ -28,6 +34,40 @@ fn connected(event: &Event) -> Option<String> {
     let ends = callers::connection(event)?;
     let (from, to) = (ends.from(), ends.to());
     Some(format!("The request came from {from}, on a connection to this member's {to}."))
+}
+
+/// What counts against the quota, and what the request would add. Recordings of earlier versions do
+/// not say.
+fn quota(event: &Event) -> Option<String> {
+    let [used, limit, adds] = fields!(event, QuotaCheck: used, limit, adds);
+    let [in_use, file] = fields!(event, QuotaCheck: in_use, file);
+    if in_use == 0 {
+        return None;
+    }
+    let bytes = |number| format!("{} B", count(number));
+    let verdict =
+        if event.flags & FLAG_ERROR != 0 { "There is no room for it" } else { "There is room" };
+    Some(format!(
+        "Of the quota of {}, {} are used: after the last commit the pages in use had {}, of a file \
+         of {}. The request would add {} at most. {verdict}.",
+        bytes(limit),
+        bytes(used),
+        bytes(in_use),
+        bytes(file),
+        bytes(adds),
+    ))
+}
+
+/// A lease whose TTL is another than the one asked for.
+fn granted(event: &Event) -> Option<String> {
+    let [ttl, raised, asked] = fields!(event, LeaseGrant: ttl, raised, asked);
+    (raised != 0 && event.flags & FLAG_ERROR == 0).then(|| {
+        format!(
+            "The lease is granted for {ttl} s. The client asked for {} s, which is less than the \
+             shortest TTL that this cluster grants.",
+            asked.cast_signed()
+        )
+    })
 }
 
 /// What a comparison looks at, in words, by etcd's number of the target.
