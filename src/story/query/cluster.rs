@@ -391,6 +391,6 @@ impl<'a> Walk<'a> {
 /// When an event began, on the common axis: the time of a span is that of its end.
 pub(super) fn start_time(recording: &Recording, order: &Order, at: usize) -> i128 {
     let event = &recording.events[at];
-    let is_at_end = event.kind == Kind::Span && order::point(event) != event.clock;
+    let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
     order.times[at] - if is_at_end { i128::from(event.took_ns) } else { 0 }
 }

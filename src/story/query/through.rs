@@ -76,7 +76,8 @@ pub struct Dropped {
 /// What happened to the cluster during a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Through {
-    /// When the request began, on the common axis in nanoseconds.
+    /// When the request began, on the common axis in nanoseconds. What happened while it still
+    /// waited in the socket is here too.
     pub from: i128,
     /// When it ended; the last event of the recording if it has not.
     pub to: i128,
@@ -101,8 +102,9 @@ impl Through {
     /// Collects what happened during this request.
     pub fn of(recording: &Recording, order: &Order, cluster: &Cluster, story: &Story) -> Through {
         let Some((from, to)) = period(recording, order, story) else { return Through::default() };
-        let is_in = |at: usize| (from..=to).contains(&order.times[at]);
         let mut through = Through { from, to, ..Through::default() };
+        let from = arrived(recording, order, story).map_or(from, |arrived| arrived.min(from));
+        let is_in = |at: usize| (from..=to).contains(&order.times[at]);
         through.without = cluster
             .leaderless
             .iter()
@@ -147,6 +149,16 @@ fn period(recording: &Recording, order: &Order, story: &Story) -> Option<(i128, 
     let newest = || order.times.iter().copied().max();
     let from = start_time(recording, order, end.unwrap_or(first));
     Some((from, end.map(|at| order.times[at]).or_else(newest)?.max(from)))
+}
+
+/// When the first byte of the request could be read, if that was captured.
+fn arrived(recording: &Recording, order: &Order, story: &Story) -> Option<i128> {
+    let steps = story.steps.iter().map(|step| step.event);
+    let is_edge = |at: &usize| {
+        let event = &recording.events[*at];
+        event.id == story.id && matches!(event.stage, Stage::SocketQueue | Stage::RpcReceive)
+    };
+    steps.filter(is_edge).map(|at| start_time(recording, order, at)).min()
 }
 
 fn without(
