@@ -154,8 +154,6 @@ fn lines(
         let clocks = (record.clock, record.clock_end);
         let anchor = |told| Anchor { place, opens, event, clocks, told };
         match record.stage {
-            // `raft.role` has the term of the same moment, with everything else.
-            Stage::ElectionCampaign => continue,
             Stage::Lost => doubts.lost.push(fields!(record, Lost: from, to).into()),
             Stage::LogTruncate => doubts.truncated = doubts.truncated.or(Some(place)),
             // A new leader counts from the beginning.
