@@ -15,6 +15,8 @@
 //! Left out: editing. The player never writes into the cluster that it watches.
 
 pub(crate) mod ahead;
+pub(crate) mod axis;
+pub(crate) mod kept;
 pub(crate) mod words;
 
 pub(crate) mod lanes;

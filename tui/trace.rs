@@ -45,7 +45,8 @@ mod usual;
 
 use crate::source;
 use asked::Asked;
-use gather::{Gathered, gather};
+pub(crate) use gather::Gathered;
+use gather::gather;
 
 /// The command line of `glass trace`.
 #[derive(Debug, Args)]
@@ -235,11 +236,11 @@ pub(crate) async fn run(args: TraceArgs) -> ExitCode {
 
 async fn list(from: &From, form: &Form) -> Result<(), Error> {
     let Gathered { recording, .. } = heard(from, |_| true).await?;
-    let order = Order::of(&recording);
     let mut out = std::io::stdout().lock();
     if !form.json {
-        return Ok(plain::list(&mut out, &recording, &order, incidents::rows(&recording, &order))?);
+        return Ok(write_list(&mut out, &recording)?);
     }
+    let order = Order::of(&recording);
     for incident in incidents(&Stories::new(&recording, &order)) {
         writeln!(out, "{}", incidents::json(&recording, &order, &incident))?;
     }
@@ -247,6 +248,33 @@ async fn list(from: &From, form: &Form) -> Result<(), Error> {
         writeln!(out, "{}", plain::list_json(&request, &recording))?;
     }
     Ok(())
+}
+
+/// What `list` prints of a recording.
+pub(crate) fn write_list(out: &mut impl Write, recording: &Recording) -> std::io::Result<()> {
+    let order = Order::of(recording);
+    plain::list(out, recording, &order, incidents::rows(recording, &order))
+}
+
+/// What `show` prints of a request.
+pub(crate) fn write_story(
+    out: &mut impl Write,
+    gathered: &Gathered,
+    order: &Order,
+    story: &Story,
+) -> std::io::Result<()> {
+    plain::story(out, gathered, order, story)?;
+    explain::sections(out, &gathered.recording, order, story)
+}
+
+/// All that these members remember, for the player's text.
+pub(crate) async fn remembered(endpoints: &[String]) -> std::io::Result<Recording> {
+    let from = From { endpoints: endpoints.to_vec(), from: None };
+    match gather(&from, |_| true).await {
+        Ok(gathered) => Ok(gathered.recording),
+        Err(Error::Io(error)) => Err(error),
+        Err(Error::Usage(text)) => Err(std::io::Error::other(text)),
+    }
 }
 
 /// Reads the file, or listens until `is_enough` holds.
@@ -337,8 +365,7 @@ async fn show(args: &ShowArgs) -> Result<(), Error> {
         ));
     };
     if !args.form.json {
-        plain::story(&mut out, &gathered, &order, &story)?;
-        return Ok(explain::sections(&mut out, &gathered.recording, &order, &story)?);
+        return Ok(write_story(&mut out, &gathered, &order, &story)?);
     }
     let explained = explain::json_line(&gathered, &order, &story);
     let Recording { members, events, dropped } = gathered.recording;

@@ -46,6 +46,7 @@ mod puts;
 mod questions;
 mod reasons;
 mod recorder;
+mod recordings;
 mod secrets;
 mod state;
 mod through;

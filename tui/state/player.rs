@@ -5,18 +5,20 @@ use std::{collections::BTreeMap, io::BufRead};
 use glass_etcd::{
     story::{
         Event, Recording,
+        order::Order,
         recording::{self, ReadError},
     },
     trace::{Grain, Stage},
 };
 
 use super::{
+    axis::Axis,
     forget,
     lanes::{self, Lane},
     list::List,
     steps::{Direction, SILENT_NS, Steps},
     story::{self, RequestSummary, Subject},
-    watermarks::{self, Water, Watermarks},
+    watermarks::{Water, Watermarks},
 };
 use crate::source::{
     Message,
@@ -128,6 +130,8 @@ pub(crate) struct State {
     /// Size of the events, in bytes, beyond which the oldest stories are forgotten.
     bytes_max: usize,
     learned: Learned,
+    /// The times of the events.
+    axis: Axis,
     /// Time of each live member's last sign of life, on the player's clock; empty for files.
     heard_ns: BTreeMap<u8, u64>,
     now_ns: u64,
@@ -149,7 +153,7 @@ impl Learned {
     fn learn(&mut self, recording: &Recording, event: &Event) {
         self.marks.resize_with(recording.members.len(), Watermarks::default);
         let Some(marks) = self.marks.get_mut(usize::from(event.member)) else { return };
-        marks.learn(event, watermarks::wall(recording, event));
+        marks.learn(event);
         if event.stage == Stage::KeyframeBackend
             && let Some(seen) = marks.get(Water::Seen)
         {
@@ -169,6 +173,7 @@ impl State {
             memory,
             bytes_max,
             learned: Learned::default(),
+            axis: Axis::default(),
             heard_ns: BTreeMap::new(),
             now_ns: 0,
             refreshed_ns: 0,
@@ -283,8 +288,10 @@ impl State {
     pub(crate) fn refresh(&mut self) {
         (self.is_dirty, self.refreshed_ns) = (false, self.now_ns);
         self.version += 1;
-        self.list.replace(story::requests(self.memory.recording()));
         let recording = self.memory.recording();
+        let order = Order::of(recording);
+        self.list.replace(story::requests(recording, &order));
+        self.axis = Axis::of(recording, &order);
         if self.steps.as_mut().is_none_or(|steps| steps.refresh(recording)) {
             self.lanes = lanes::lanes(recording);
         }
@@ -302,14 +309,14 @@ impl State {
 
     /// The known state of each member: at the cursor when a story is open, otherwise the newest.
     pub(crate) fn heads(&self) -> Vec<Head> {
-        let newest =
-            self.learned.marks.iter().filter_map(|marks| marks.heard_wall_ns).max().unwrap_or(0);
+        let places = self.lanes.iter().filter_map(|lane| lane.place);
+        let newest = places.filter_map(|place| self.axis.newest_ns(place)).max().unwrap_or(0);
         let head = |lane: &Lane| {
             let (marks, heard) = match (&self.steps, lane.place) {
                 (_, None) => (Watermarks::default(), Heard::Never),
-                (Some(steps), Some(_)) => {
-                    let marks = steps.watermarks(self.recording(), lane).unwrap_or_default();
-                    let heard = freshness(steps.now_wall_ns(), marks.heard_wall_ns);
+                (Some(steps), Some(place)) => {
+                    let marks = steps.watermarks(lane).unwrap_or_default();
+                    let heard = freshness(steps.now_wall_ns(), steps.heard_ns(place));
                     (marks, heard)
                 }
                 (None, Some(place)) => {
@@ -323,7 +330,7 @@ impl State {
         self.lanes.iter().map(head).collect()
     }
 
-    /// Live members are timed by the arrival of their messages, recorded ones by their own clocks.
+    /// Live members are timed by the arrival of their messages, recorded ones by their clocks.
     fn heard_last(&self, place: u8, newest_ns: u64, marks: &Watermarks) -> Heard {
         match self.heard_ns.get(&place) {
             Some(_) if marks.newest.is_none() => Heard::Never,
@@ -331,7 +338,7 @@ impl State {
                 Heard::Down(self.now_ns.saturating_sub(*heard))
             }
             Some(heard) => freshness(self.now_ns, Some(*heard)),
-            None => freshness(newest_ns, marks.heard_wall_ns),
+            None => freshness(newest_ns, self.axis.newest_ns(place)),
         }
     }
 

@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+mod sentences;
+mod walk;
+
 const SIZES: [(u16, u16); 3] = [(80, 24), (100, 30), (140, 40)];
 const UNICODE: Look = Look { has_color: true, is_ascii: false };
 const ASCII: Look = Look { has_color: false, is_ascii: true };
