@@ -21,6 +21,7 @@ use crate::{
 };
 use listen::Listener;
 
+mod agree;
 mod ahead;
 mod broken;
 mod causes;
