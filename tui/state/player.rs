@@ -18,7 +18,7 @@ use super::{
     list::List,
     steps::{Direction, SILENT_NS, Steps},
     story::{self, RequestSummary, Subject},
-    watermarks::{Water, Watermarks},
+    watermarks::{self, Water, Watermarks},
 };
 use crate::source::{
     Message,
@@ -153,7 +153,7 @@ impl Learned {
     fn learn(&mut self, recording: &Recording, event: &Event) {
         self.marks.resize_with(recording.members.len(), Watermarks::default);
         let Some(marks) = self.marks.get_mut(usize::from(event.member)) else { return };
-        marks.learn(event);
+        marks.learn(event, watermarks::wall(recording, event));
         if event.stage == Stage::KeyframeBackend
             && let Some(seen) = marks.get(Water::Seen)
         {
@@ -314,9 +314,9 @@ impl State {
         let head = |lane: &Lane| {
             let (marks, heard) = match (&self.steps, lane.place) {
                 (_, None) => (Watermarks::default(), Heard::Never),
-                (Some(steps), Some(place)) => {
+                (Some(steps), Some(_)) => {
                     let marks = steps.watermarks(lane).unwrap_or_default();
-                    let heard = freshness(steps.now_wall_ns(), steps.heard_ns(place));
+                    let heard = freshness(steps.now_wall_ns(), marks.heard_wall_ns);
                     (marks, heard)
                 }
                 (None, Some(place)) => {

@@ -379,11 +379,6 @@ impl Steps {
         self.is_request(step) && !method_of(&step.event).starts_with("internal/")
     }
 
-    /// When the member was last heard of at the cursor, in nanoseconds since 1970.
-    pub(crate) fn heard_ns(&self, place: u8) -> Option<u64> {
-        self.axis.heard_ns(place, self.cut(place)?)
-    }
-
     /// When the step at the cursor took effect, in nanoseconds since 1970.
     pub(crate) fn now_wall_ns(&self) -> u64 {
         self.steps.get(self.now).map_or(0, |step| step.wall_ns)
@@ -397,13 +392,13 @@ impl Steps {
 
     /// The watermarks of a member at a moment of its own.
     pub(crate) fn marks_at(&self, place: u8, cut: watermarks::Moment) -> Watermarks {
-        watermarks::at(&self.states, place, cut)
+        watermarks::at(&self.states, place, cut, self.axis.heard_ns(place, cut))
     }
 
     /// The watermarks of the step's member just before the step.
     pub(crate) fn before(&self, step: &Step) -> Watermarks {
         let (boot, clock) = watermarks::moment(&step.event);
-        watermarks::at(&self.states, step.event.member, (boot, clock.saturating_sub(1)))
+        self.marks_at(step.event.member, (boot, clock.saturating_sub(1)))
     }
 }
 

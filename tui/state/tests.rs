@@ -177,9 +177,9 @@ fn the_first_old_value_holds_before_the_first_record() {
 fn a_new_boot_drops_the_watermarks_of_the_old_one() {
     let mut marks = Watermarks::default();
     let event = |boot, stage, fields| Event { boot, fields, ..Event::mark(0, stage, 5) };
-    marks.learn(&event(1, Stage::RaftCommit, [3, 41, 42, 0, 0, 0, 0, 0]));
+    marks.learn(&event(1, Stage::RaftCommit, [3, 41, 42, 0, 0, 0, 0, 0]), 0);
     assert_eq!(marks.get(Water::Commit), Some(42));
-    marks.learn(&event(2, Stage::BufferPut, [0, 1, 0, 0, 0, 0, 0, 0]));
+    marks.learn(&event(2, Stage::BufferPut, [0, 1, 0, 0, 0, 0, 0, 0]), 0);
     assert_eq!(marks.get(Water::Commit), None);
 }
 

@@ -22,13 +22,16 @@ pub(crate) struct Watermarks {
     values: BTreeMap<Water, (Moment, Value)>,
     /// The newest event that was processed.
     pub(crate) newest: Option<Moment>,
+    /// The time of that event, in nanoseconds since 1970.
+    pub(crate) heard_wall_ns: Option<u64>,
 }
 
 impl Watermarks {
     /// Processes one event. Events may come in any order: the newest of each watermark holds.
-    pub(crate) fn learn(&mut self, event: &Event) {
+    pub(crate) fn learn(&mut self, event: &Event, wall_ns: u64) {
         let at = moment(event);
         self.newest = self.newest.max(Some(at));
+        self.heard_wall_ns = self.heard_wall_ns.max(Some(wall_ns));
         for change in changes(event) {
             let slot = self.values.entry(change.water).or_default();
             if slot.0 <= at {
@@ -54,12 +57,13 @@ impl Watermarks {
     }
 }
 
-/// The watermarks of one member once everything up to `cut` had happened.
-pub(crate) fn at(states: &States, member: u8, cut: Moment) -> Watermarks {
+/// The watermarks of one member once everything up to `cut` had happened, at this time.
+pub(crate) fn at(states: &States, member: u8, cut: Moment, heard: Option<u64>) -> Watermarks {
     let told = states.told_of(member, cut.0).into_iter();
     Watermarks {
         values: told.map(|water| (water, (cut, states.at_moment(member, cut, water)))).collect(),
         newest: Some(cut),
+        heard_wall_ns: heard,
     }
 }
 

@@ -32,7 +32,7 @@ fn marks(role: u64, term: u64, leader: u64, vote: u64) -> Watermarks {
         vote_old = 0,
         vote_new = vote
     );
-    marks.learn(&Event { fields, ..Event::mark(0, Stage::RaftRole, 1) });
+    marks.learn(&Event { fields, ..Event::mark(0, Stage::RaftRole, 1) }, 1);
     marks
 }
 
@@ -207,7 +207,7 @@ fn an_acknowledgement_is_told_with_the_disks_that_the_leader_knows_of() {
     let begins = "etcd-03 says that everything up to entry 9 is on its disk.";
     assert_eq!(begins, said(Stage::RaftReceive, ack, &leader), "the own disk is not known");
     let mut learn = |stage, fields, clock| {
-        leader.learn(&Event { fields, kind: Kind::Span, ..Event::mark(0, stage, clock) });
+        leader.learn(&Event { fields, kind: Kind::Span, ..Event::mark(0, stage, clock) }, 1);
         said(Stage::RaftReceive, ack, &leader)
     };
     let without = learn(Stage::WalFsync, numbers!(WalFsync, synced_old = 7, synced_new = 8), 3);

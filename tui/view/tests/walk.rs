@@ -253,7 +253,7 @@ fn steps(state: &State) -> &Steps {
 }
 
 /// The recordings of real clusters, and those that tests make up, by name.
-fn recordings() -> Vec<(String, Recording)> {
+pub(super) fn recordings() -> Vec<(String, Recording)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings");
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let files = paths.filter(|path| path.extension().is_some_and(|ext| ext == "ndjson"));
