@@ -18,6 +18,9 @@ mod run;
 mod serve;
 mod source;
 mod state;
+#[cfg(test)]
+#[path = "tests/told.rs"]
+mod told;
 mod trace;
 mod up;
 mod view;

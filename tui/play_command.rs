@@ -13,6 +13,7 @@ use crate::{
     fail, play,
     source::{self, Listener},
     state::{BYTES_MAX, State},
+    trace,
     view::{self, Look, pen::ColorChoice},
 };
 
@@ -27,8 +28,9 @@ pub(crate) struct PlayArgs {
     /// The members to connect to.
     #[arg(long, value_delimiter = ',', default_value = source::ENDPOINTS)]
     endpoints: Vec<String>,
-    /// Write a recording's stories as text instead of opening the player.
-    #[arg(long, requires = "file")]
+    /// Write the stories as text instead of opening the player: those of the recording, or those
+    /// that live members remember.
+    #[arg(long)]
     plain: bool,
     /// Whether colours are used; NO_COLOR in the environment turns `auto` off.
     #[arg(long, value_enum, default_value = "auto")]
@@ -57,6 +59,7 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
                 file.display()
             ))),
         }),
+        None if args.plain => remembered(&args.endpoints, look),
         None if is_terminal => live(&args.endpoints, look),
         None => Err(io::Error::other(
             "the player needs a terminal; `glass trace tail` prints what live members do",
@@ -89,6 +92,14 @@ fn state(file: &Path) -> io::Result<State> {
 fn plain(file: &Path, look: Look) -> io::Result<()> {
     let read = source::open(file).map_err(|error| of_file(file, &error))?;
     view::plain::write(read.recording, look, &mut io::stdout().lock())
+}
+
+/// Writes all stories that these members remember.
+fn remembered(endpoints: &[String], look: Look) -> io::Result<()> {
+    block_on(async {
+        let recording = trace::remembered(endpoints).await?;
+        view::plain::write(recording, look, &mut io::stdout().lock())
+    })
 }
 
 /// Names the file and the cause: the file is missing, is a directory, or is no recording.

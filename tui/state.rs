@@ -17,6 +17,8 @@
 
 pub(crate) mod afterwards;
 pub(crate) mod ahead;
+pub(crate) mod axis;
+pub(crate) mod kept;
 pub(crate) mod words;
 
 pub(crate) mod lanes;

@@ -21,7 +21,7 @@ use glass_etcd::{
     story::{
         Recording,
         order::Order,
-        query::{Stories, Story, address::Address, diff::Side, incidents::incidents},
+        query::{Stories, Story, address::Address, diff::Side, find::Found, incidents::incidents},
     },
     trace::Grain,
 };
@@ -46,7 +46,8 @@ mod usual;
 
 use crate::source;
 use asked::Asked;
-use gather::{Gathered, gather};
+pub(crate) use gather::Gathered;
+use gather::gather;
 
 /// The command line of `glass trace`.
 #[derive(Debug, Args)]
@@ -245,20 +246,52 @@ async fn list(find: &find::Find, from: &From, form: &Form) -> Result<(), Error> 
     let order = Order::of(&recording);
     let found = find.stories(&recording)?;
     let stories = Stories::new(&recording, &order);
-    let mut others = incidents(&stories);
-    others.retain(|incident| found.has_incident(&stories, incident));
     let mut out = std::io::stdout().lock();
     if !form.json {
-        let others = incidents::rows(&recording, &order, &others);
-        return Ok(plain::list(&mut out, &recording, &order, &found, others)?);
+        return Ok(write_list(&mut out, &recording, &stories, &found)?);
     }
-    for incident in &others {
-        writeln!(out, "{}", incidents::json(&recording, &order, incident))?;
+    let others = incidents(&stories).into_iter();
+    for incident in others.filter(|incident| found.has_incident(&stories, incident)) {
+        writeln!(out, "{}", incidents::json(&recording, &order, &incident))?;
     }
     for request in plain::by_time(&recording, &order).iter().filter(|one| found.has(one)) {
         writeln!(out, "{}", plain::list_json(request, &recording))?;
     }
     Ok(())
+}
+
+/// What `list` prints of a recording.
+pub(crate) fn write_list(
+    out: &mut impl Write,
+    recording: &Recording,
+    stories: &Stories<'_>,
+    found: &Found,
+) -> std::io::Result<()> {
+    let mut others = incidents(stories);
+    others.retain(|incident| found.has_incident(stories, incident));
+    let others = incidents::rows(recording, stories.order(), &others);
+    plain::list(out, recording, stories.order(), found, others)
+}
+
+/// What `show` prints of a request.
+pub(crate) fn write_story(
+    out: &mut impl Write,
+    gathered: &Gathered,
+    order: &Order,
+    story: &Story,
+) -> std::io::Result<()> {
+    plain::story(out, gathered, order, story)?;
+    explain::sections(out, &gathered.recording, order, story)
+}
+
+/// All that these members remember, for the player's text.
+pub(crate) async fn remembered(endpoints: &[String]) -> std::io::Result<Recording> {
+    let from = From { endpoints: endpoints.to_vec(), from: None };
+    match gather(&from, |_| true).await {
+        Ok(gathered) => Ok(gathered.recording),
+        Err(Error::Io(error)) => Err(error),
+        Err(Error::Usage(text)) => Err(std::io::Error::other(text)),
+    }
 }
 
 /// Reads the file, or listens until `is_enough` holds.
@@ -356,8 +389,7 @@ async fn show(args: &ShowArgs) -> Result<(), Error> {
         ));
     };
     if !args.form.json {
-        plain::story(&mut out, &gathered, &order, &story)?;
-        return Ok(explain::sections(&mut out, &gathered.recording, &order, &story)?);
+        return Ok(write_story(&mut out, &gathered, &order, &story)?);
     }
     let explained = explain::json_line(&gathered, &order, &story);
     let Recording { members, events, dropped } = gathered.recording;

@@ -22,6 +22,7 @@ use crate::{
 };
 use listen::Listener;
 
+mod agree;
 mod ahead;
 mod broken;
 mod causes;
@@ -49,6 +50,7 @@ mod puts;
 mod questions;
 mod reasons;
 mod recorder;
+mod recordings;
 mod secrets;
 mod state;
 mod through;

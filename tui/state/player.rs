@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, io::BufRead};
 use glass_etcd::{
     story::{
         Event, Recording,
+        order::Order,
         recording::{self, ReadError},
     },
     trace::{Grain, Stage},
 };
 
 use super::{
+    axis::Axis,
     find::Find,
     forget,
     lanes::{self, Lane},
@@ -139,6 +141,8 @@ pub(crate) struct State {
     /// Size of the events, in bytes, beyond which the oldest stories are forgotten.
     bytes_max: usize,
     learned: Learned,
+    /// The times of the events.
+    axis: Axis,
     /// Time of each live member's last sign of life, on the player's clock; empty for files.
     heard_ns: BTreeMap<u8, u64>,
     now_ns: u64,
@@ -181,6 +185,7 @@ impl State {
             memory,
             bytes_max,
             learned: Learned::default(),
+            axis: Axis::default(),
             heard_ns: BTreeMap::new(),
             now_ns: 0,
             refreshed_ns: 0,
@@ -296,8 +301,10 @@ impl State {
         (self.is_dirty, self.refreshed_ns) = (false, self.now_ns);
         self.version += 1;
         let recording = self.memory.recording();
+        let order = Order::of(recording);
         let found = self.find.wanted.clone().find(recording);
-        self.list.replace(story::requests(recording, &found));
+        self.list.replace(story::requests((recording, &order), &found));
+        self.axis = Axis::of(recording, &order);
         if self.steps.as_mut().is_none_or(|steps| steps.refresh(recording)) {
             self.lanes = lanes::lanes(recording);
         }
@@ -316,13 +323,13 @@ impl State {
 
     /// The known state of each member: at the cursor when a story is open, otherwise the newest.
     pub(crate) fn heads(&self) -> Vec<Head> {
-        let newest =
-            self.learned.marks.iter().filter_map(|marks| marks.heard_wall_ns).max().unwrap_or(0);
+        let places = self.lanes.iter().filter_map(|lane| lane.place);
+        let newest = places.filter_map(|place| self.axis.newest_ns(place)).max().unwrap_or(0);
         let head = |lane: &Lane| {
             let (marks, heard) = match (&self.steps, lane.place) {
                 (_, None) => (Watermarks::default(), Heard::Never),
                 (Some(steps), Some(_)) => {
-                    let marks = steps.watermarks(self.recording(), lane).unwrap_or_default();
+                    let marks = steps.watermarks(lane).unwrap_or_default();
                     let heard = freshness(steps.now_wall_ns(), marks.heard_wall_ns);
                     (marks, heard)
                 }
@@ -337,7 +344,7 @@ impl State {
         self.lanes.iter().map(head).collect()
     }
 
-    /// Live members are timed by the arrival of their messages, recorded ones by their own clocks.
+    /// Live members are timed by the arrival of their messages, recorded ones by their clocks.
     fn heard_last(&self, place: u8, newest_ns: u64, marks: &Watermarks) -> Heard {
         match self.heard_ns.get(&place) {
             Some(_) if marks.newest.is_none() => Heard::Never,
@@ -345,7 +352,7 @@ impl State {
                 Heard::Down(self.now_ns.saturating_sub(*heard))
             }
             Some(heard) => freshness(self.now_ns, Some(*heard)),
-            None => freshness(newest_ns, marks.heard_wall_ns),
+            None => freshness(newest_ns, self.axis.newest_ns(place)),
         }
     }
 

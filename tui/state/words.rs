@@ -20,6 +20,12 @@ use glass_etcd::{
 };
 
 pub(crate) use super::text::duration;
+
+/// A time before or after another, both in nanoseconds since 1970: `+1.2 ms`, `-40 µs`.
+pub(crate) fn offset(at_ns: u64, zero_ns: u64) -> String {
+    let sign = if at_ns < zero_ns { '-' } else { '+' };
+    format!("{sign}{}", duration(at_ns.abs_diff(zero_ns)))
+}
 use super::{
     lanes::{Lane, name_of},
     story::{Moment, Step},
@@ -28,22 +34,22 @@ use super::{
 /// gRPC's codes in words, by number.
 const CODES: &[&str] = &[
     "ok",
-    "cancelled",
-    "unknown error",
-    "invalid argument",
-    "deadline exceeded",
-    "not found",
-    "already exists",
-    "permission denied",
-    "resource exhausted",
-    "failed precondition",
-    "aborted",
-    "out of range",
-    "unimplemented",
-    "internal",
-    "unavailable",
-    "data loss",
-    "unauthenticated",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
 ];
 
 /// The raft message with this number.
@@ -56,9 +62,9 @@ fn method(number: u64) -> &'static str {
     pick(METHODS, number, "unknown")
 }
 
-/// The gRPC code with this number, in words.
+/// The name of the gRPC code with this number.
 pub(crate) fn code(number: u64) -> &'static str {
-    pick(CODES, number, "unknown error")
+    pick(CODES, number, "unknown code")
 }
 
 /// The word for a role. The leader's is in capitals, so that it stands out without colour.
@@ -263,6 +269,7 @@ fn other_member(event: &Event, lanes: &[Lane]) -> Option<String> {
         Stage::ElectionVote => {
             Some(format!("for {}", name_of(lanes, field!(event, ElectionVote, candidate))))
         }
+        Stage::RaftDrop => Some(format!("peer {}", name_of(lanes, field!(event, RaftDrop, peer)))),
         _ => None,
     }
 }
@@ -358,6 +365,7 @@ fn log_detail(event: &Event, lanes: &[Lane]) -> Option<String> {
             format!("{term}/{index}")
         }
         Stage::RaftSend | Stage::RaftReceive => return message_detail(event),
+        Stage::RaftDrop => message_name(field!(event, RaftDrop, type)).to_owned(),
         Stage::WalWrite => match field!(event, WalWrite, last) {
             0 => return None,
             last => format!("≤{last}"),
@@ -525,6 +533,6 @@ mod tests {
     fn numbers_out_of_the_tables_are_named_unknown() {
         assert_eq!(message_name(99), "Msg?");
         assert_eq!(role(9), "unknown");
-        assert_eq!(code(u64::MAX), "unknown error");
+        assert_eq!(code(u64::MAX), "unknown code");
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers for readers: fields by name, with their units, old and new value together.
 
-use crate::state::words::{ends, is_absent_at_zero};
+use crate::state::words::{code as name_of_code, ends, is_absent_at_zero};
 use glass_etcd::{
     story::{Event, MemberInfo, query::Flow},
     trace::{
@@ -129,31 +129,8 @@ pub(crate) fn failure(event: &Event) -> Option<String> {
 
 /// A request's outcome: `ok`, the name of its gRPC code, or `not finished`.
 pub(crate) fn code(code: Option<u8>) -> String {
-    const CODES: &[&str] = &[
-        "ok",
-        "Canceled",
-        "Unknown",
-        "InvalidArgument",
-        "DeadlineExceeded",
-        "NotFound",
-        "AlreadyExists",
-        "PermissionDenied",
-        "ResourceExhausted",
-        "FailedPrecondition",
-        "Aborted",
-        "OutOfRange",
-        "Unimplemented",
-        "Internal",
-        "Unavailable",
-        "DataLoss",
-        "Unauthenticated",
-    ];
-    match code {
-        None => "not finished".to_owned(),
-        Some(code) => CODES
-            .get(usize::from(code))
-            .map_or_else(|| format!("code {code}"), |name| (*name).to_owned()),
-    }
+    let name = code.map_or("not finished", |code| name_of_code(u64::from(code)));
+    name.to_owned()
 }
 
 #[cfg(test)]

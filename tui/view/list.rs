@@ -210,7 +210,8 @@ pub(crate) fn what(row: &RequestSummary, key_width: usize) -> (String, String) {
     }
 }
 
-/// The outcome of a request: `ok`, the name of its gRPC code, `cancelled` or `under way`.
+/// The outcome of a request: `ok`, the name of its gRPC code, `cancelled`, `under way` or
+/// `not finished`.
 pub(crate) fn result(row: &RequestSummary) -> &'static str {
     match row.outcome {
         Some(Outcome::Won(_)) => return "won",
@@ -222,7 +223,9 @@ pub(crate) fn result(row: &RequestSummary) -> &'static str {
     }
     match row.result {
         _ if row.is_cancelled => "cancelled",
-        None => "under way",
+        None if row.is_open => "under way",
+        // Its member has started again since.
+        None => "not finished",
         Some(code) => words::code(u64::from(code)),
     }
 }

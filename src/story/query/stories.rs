@@ -309,7 +309,7 @@ impl<'a> Stories<'a> {
     }
 
     /// When a step began and ended, in nanoseconds since 1970 on the common axis.
-    pub(super) fn life(&self, at: usize) -> [i128; 2] {
+    pub fn life(&self, at: usize) -> [i128; 2] {
         let (event, end) = (self.event(at), self.order.times[at]);
         let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
         [end - if is_at_end { i128::from(event.took_ns) } else { 0 }, end]

@@ -92,7 +92,8 @@ pub struct StoodStill {
 /// What happened to the cluster during a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Through {
-    /// When the request began, on the common axis in nanoseconds.
+    /// When the request began, on the common axis in nanoseconds. What happened while it still
+    /// waited in the socket is here too.
     pub from: i128,
     /// When it ended; the last event of the recording if it has not.
     pub to: i128,
@@ -117,8 +118,9 @@ impl Through {
     /// Collects what happened during this request.
     pub fn of(recording: &Recording, order: &Order, cluster: &Cluster, story: &Story) -> Through {
         let Some((from, to)) = period(recording, order, story) else { return Through::default() };
-        let is_in = |at: usize| (from..=to).contains(&order.times[at]);
         let mut through = Through { from, to, ..Through::default() };
+        let from = arrived(recording, order, story).map_or(from, |arrived| arrived.min(from));
+        let is_in = |at: usize| (from..=to).contains(&order.times[at]);
         through.without = cluster
             .leaderless
             .iter()
@@ -193,6 +195,16 @@ fn stood_still(
     });
     let is_met = |one: &StoodStill| one.before_ns != 0 || one.during_ns != 0 || one.after_ns != 0;
     stood.filter(is_met).collect()
+}
+
+/// When the first byte of the request could be read, if that was captured.
+fn arrived(recording: &Recording, order: &Order, story: &Story) -> Option<i128> {
+    let steps = story.steps.iter().map(|step| step.event);
+    let is_edge = |at: &usize| {
+        let event = &recording.events[*at];
+        event.id == story.id && matches!(event.stage, Stage::SocketQueue | Stage::RpcReceive)
+    };
+    steps.filter(is_edge).map(|at| start_time(recording, order, at)).min()
 }
 
 fn without(
