@@ -12,7 +12,7 @@ pub(crate) fn sentence(members: &[MemberInfo], afterwards: Afterwards) -> String
             let name = members.get(usize::from(member)).map_or("a member", |member| &member.name);
             let what = match revision {
                 Some(revision) => format!("took effect at revision {revision}"),
-                None => "was applied, and is not known to have made a revision".to_owned(),
+                None => "was applied, without a revision as far as captured,".to_owned(),
             };
             let took = duration(u64::try_from(after_ns.unsigned_abs()).unwrap_or(u64::MAX));
             if after_ns < 0 {
@@ -36,5 +36,49 @@ pub(crate) fn sentence(members: &[MemberInfo], afterwards: Afterwards) -> String
              applying it."
                 .to_owned()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_of_a_write_is_said_with_its_revision_its_member_and_its_time() {
+        let member = MemberInfo {
+            member_id: 7,
+            cluster_id: 1,
+            name: "etcd-02".to_owned(),
+            version: String::new(),
+            boots: vec![],
+        };
+        let said = |after_ns, revision| {
+            let known = Afterwards::Applied { revision, member: 0, after_ns };
+            sentence(std::slice::from_ref(&member), known)
+        };
+        let cases = [
+            (
+                said(1_200_000_000, Some(9)),
+                "The write took effect at revision 9 after the caller gave up: etcd-02 applied it \
+                 1.2 s later.",
+            ),
+            (
+                said(-3_000_000, Some(9)),
+                "The write took effect at revision 9 although its call failed: etcd-02 applied it \
+                 3.0 ms before the call ended.",
+            ),
+            (
+                said(5_000, None),
+                "The write was applied, without a revision as far as captured, after the caller gave \
+                 up: etcd-02 applied it 5 µs later.",
+            ),
+        ];
+        for (said, expected) in cases {
+            assert_eq!(expected, said);
+        }
+        let others = [Afterwards::Refused, Afterwards::Replaced, Afterwards::Unknown];
+        let [refused, replaced, unknown] = others.map(|known| sentence(&[], known));
+        assert!(refused.contains("refused") && replaced.contains("took the place"), "{replaced}");
+        assert!(unknown.contains("is not known"), "{unknown}");
     }
 }

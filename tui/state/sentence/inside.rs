@@ -251,6 +251,40 @@ mod tests {
     }
 
     #[test]
+    fn a_check_of_the_quota_says_what_was_compared_and_whether_there_is_room() {
+        let fields = numbers!(
+            QuotaCheck,
+            used = 49_152,
+            limit = 2_000_000,
+            adds = 267,
+            in_use = 45_056,
+            file = 102_400
+        );
+        let expected = "Of the quota of 2 000 000 B, 49 152 B are used: after the last commit the \
+                        pages in use had 45 056 B, of a file of 102 400 B. The request would add \
+                        267 B at most. There is room.";
+        assert_eq!(Some(expected), said(Stage::QuotaCheck, fields, "").as_deref());
+        let event = Event::mark(0, Stage::QuotaCheck, 2);
+        let refused = sentence(&Event { fields, flags: FLAG_ERROR, ..event }).unwrap();
+        assert!(refused.ends_with("There is no room for it."), "{refused}");
+        let older = numbers!(QuotaCheck, used = 49_152, limit = 2_000_000);
+        assert_eq!(None, said(Stage::QuotaCheck, older, ""), "it does not tell the sizes");
+    }
+
+    #[test]
+    fn a_lease_with_another_ttl_than_the_one_asked_for_says_both() {
+        let of = |ttl: u64, raised: bool, asked: i64| {
+            let asked = asked.cast_unsigned();
+            let fields = numbers!(LeaseGrant, ttl = ttl, raised = raised, asked = asked);
+            said(Stage::LeaseGrant, fields, "")
+        };
+        let expected = "The lease is granted for 2 s. The client asked for -1 s, which is less than \
+                        the shortest TTL that this cluster grants.";
+        assert_eq!(Some(expected), of(2, true, -1).as_deref());
+        assert_eq!(None, of(600, false, 0), "its own sentence is enough");
+    }
+
+    #[test]
     fn a_branch_says_why_it_was_taken() {
         let of = |level: u64, compares: u64, branch: u64, operations: u64| {
             let fields = numbers!(
