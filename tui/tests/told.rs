@@ -170,10 +170,13 @@ fn millis_after(text: &str, words: &str) -> u64 {
 
 /// `m2` was stopped for 2 s, after 0.3 s of which a put was sent to it.
 #[test]
-fn a_follower_that_was_stopped_is_said_to_have_done_nothing_and_nobody_is_elected() {
+fn a_follower_that_was_stopped_is_said_to_have_stood_still_and_nobody_is_elected() {
     let run = Run::of("follower_stopped.ndjson");
     let said = run.lived_through("told/stopped").unwrap();
-    assert!((1_800..2_400).contains(&millis_after(&said, "m2 did nothing for ")), "{said}");
+    assert!(
+        (1_800..2_400).contains(&millis_after(&said, "the process of m2 stood still for ")),
+        "{said}"
+    );
     let took_ns = run.put("told/stopped").took_ns.unwrap();
     assert!((1_500_000_000..2_000_000_000).contains(&took_ns), "{took_ns}: the caller's wait");
     assert!(70 <= run.without_leader("told/stopped"));
@@ -221,7 +224,7 @@ fn an_entry_outlives_its_leader_and_is_committed_with_the_first_of_the_next() {
 fn a_leader_that_was_stopped_for_less_than_an_election_timeout_leads_on() {
     let mut run = Run::of("leader_stopped.ndjson");
     let said = run.lived_through("told/stopped").unwrap();
-    let did = millis_after(&said, "m0, the leader, did nothing for ");
+    let did = millis_after(&said, "the process of m0, the leader, stood still for ");
     assert!((630..1_000).contains(&did), "{said}");
     assert!(70 <= run.without_leader("told/stopped"));
     let list = run.list();
