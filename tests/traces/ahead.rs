@@ -19,7 +19,7 @@ use glass_etcd::{
 };
 use tonic::Request as Call;
 
-use super::{Scene, commands::glass, told::Told};
+use super::{Scene, commands::glass, through::shown, told::Told};
 
 /// Keys that one delete removes: their removal takes apply some tens of milliseconds.
 const KEYS: usize = 4000;
@@ -160,7 +160,7 @@ async fn diff_names_the_delete(scene: &Scene, put: u64, delete: u64) {
     };
     let alone = scene.listener.told(("KV/Put", "traces/alone"), is_ended).await.story.id;
     let [put, delete, alone] = [put, delete, alone].map(|id| format!("{id:016x}"));
-    let text = glass(scene, &["trace", "diff", &alone, &put]).await;
+    let text = shown(scene, &["diff", &alone, &put]).await;
     let ahead = text.split("\nwhat stood ahead of B\n").nth(1).unwrap_or_else(|| panic!("{text}"));
     let ahead = ahead.split("\n\n").next().unwrap();
     let line = ahead.lines().find(|line| line.contains(&delete));

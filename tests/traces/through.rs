@@ -84,8 +84,8 @@ fn leaderless(path: &[Segment]) -> u64 {
     waits * 100 / of(&|_| true).max(1)
 }
 
-/// The words of `glass trace show` about a recording of this moment.
-async fn shown(scene: &Scene, args: &[&str]) -> String {
+/// The words of a command of `glass trace` about a recording of this moment.
+pub(super) async fn shown(scene: &Scene, args: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("all.ndjson");
     recording::write(File::create(&file).unwrap(), &scene.listener.recording()).unwrap();
