@@ -84,8 +84,8 @@ fn leaderless(path: &[Segment]) -> u64 {
     waits * 100 / of(&|_| true).max(1)
 }
 
-/// The words of `glass trace show` about a recording of this moment.
-async fn shown(scene: &Scene, args: &[&str]) -> String {
+/// The words of a command of `glass trace` about a recording of this moment.
+pub(super) async fn shown(scene: &Scene, args: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("all.ndjson");
     recording::write(File::create(&file).unwrap(), &scene.listener.recording()).unwrap();
@@ -175,6 +175,15 @@ async fn a_killed_leader_is_named_with_its_successor(scene: &mut Scene, key: &'s
     let name = &told.recording.members[usize::from(winner)].name;
     assert!(text.contains(&format!("  m{leader} died; {name} led from +")), "{text}");
     assert!(text.contains(&format!("(election:{term})")), "{text}");
+    // A comparison names the same cause.
+    let quick = scene.listener.told(("KV/Put", "through/stopped"), Told::is_complete).await;
+    let ids = [&quick, &told].map(|told| format!("{:016x}", told.story.id));
+    let text = shown(scene, &["diff", &ids[0], &ids[1]]).await;
+    let summary = format!("m{leader} died; {name} led from +");
+    let cost = text.lines().nth(1).unwrap_or_default();
+    assert!(cost.contains(&format!(" B: {summary}")), "{text}");
+    let lines = format!("\nmeanwhile in the cluster of B\n  {summary}");
+    assert!(text.contains(&lines), "{text}");
     restarts_are_told(scene, leader).await;
     term
 }
@@ -275,14 +284,17 @@ async fn a_question_is_lost_with_its_leader(scene: &Scene) {
     scene.cluster.pause(third);
     let mut client = scene.cluster.client(leader);
     client.everything(false).await.unwrap_err();
+    let down_in = |told: &Told| {
+        let place = place_of(&told.recording, leader);
+        let happened = Happened::of(&told.recording, &told.order);
+        happened.step_downs.iter().rfind(|down| down.member == place).copied()
+    };
     let has_lost = |told: &Told| match told.on(leader, Stage::ReadIndexLost).len() {
         0 => Err("no question is lost".to_owned()),
-        _ => Ok(()),
+        _ => down_in(told).map(|_| ()).ok_or_else(|| "no step-down".to_owned()),
     };
     let told = scene.listener.told(("KV/Range", "\\x00"), has_lost).await;
-    let place = place_of(&told.recording, leader);
-    let happened = Happened::of(&told.recording, &told.order);
-    let down = happened.step_downs.iter().rfind(|down| down.member == place).unwrap();
+    let down = down_in(&told).unwrap();
     assert_eq!(Because::NoMajority, down.because, "{down:?}");
     scene.cluster.resume(second);
     scene.cluster.resume(third);

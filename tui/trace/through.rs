@@ -25,10 +25,20 @@ pub(super) fn section(
     recording: &Recording,
     through: &Through,
 ) -> io::Result<()> {
+    titled(out, recording, through, "meanwhile in the cluster")
+}
+
+/// The same below another title.
+pub(super) fn titled(
+    out: &mut impl Write,
+    recording: &Recording,
+    through: &Through,
+    title: &str,
+) -> io::Result<()> {
     if through.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\nmeanwhile in the cluster")?;
+    writeln!(out, "\n{title}")?;
     for line in lines(recording, through) {
         writeln!(out, "  {line}")?;
     }

@@ -107,6 +107,15 @@ impl Ahead {
         (is_one && !self.is_unknown).then(|| self.ns - self.known_ns())
     }
 
+    /// The work in progress: stage, part of the wait in nanoseconds, and position of its event. No
+    /// stage and no event for the part that the records leave open.
+    pub fn shares(&self) -> impl Iterator<Item = (Option<Stage>, u64, Option<usize>)> {
+        let known = self.behind.iter();
+        let known = known.map(|one| (Some(one.stage), one.overlap_ns, Some(one.event)));
+        let unknown = self.ns.saturating_sub(self.known_ns());
+        known.chain(self.is_unknown.then_some((None, unknown, None)))
+    }
+
     /// For how much of the wait something known was in progress, in nanoseconds.
     pub fn known_ns(&self) -> u64 {
         self.behind.iter().map(|one| one.overlap_ns).fold(0, u64::saturating_add).min(self.ns)

@@ -121,7 +121,7 @@ impl Causes {
                 continue;
             };
             causes.reach_ns = causes.reach_ns.max(u64::try_from(age).unwrap_or(0));
-            if window.last_ns.is_some_and(|last| i128::from(last) < age) {
+            if !is_wanted || window.last_ns.is_some_and(|last| i128::from(last) < age) {
                 continue;
             }
             if is_waiting(request.method) {
@@ -188,10 +188,7 @@ type Blockers = BTreeMap<(Resource, Option<Stage>), Blocker>;
 fn note_ahead(blockers: &mut Blockers, id: u64, ahead: &[Ahead]) {
     let mut own: BTreeMap<(Resource, Option<Stage>), ()> = BTreeMap::new();
     for one in ahead {
-        let known = one.behind.iter().map(|it| (Some(it.stage), it.overlap_ns, Some(it.event)));
-        let unknown = one.ns.saturating_sub(one.known_ns());
-        let unknown = one.is_unknown.then_some((None, unknown, None));
-        for (stage, ns, event) in known.chain(unknown) {
+        for (stage, ns, event) in one.shares() {
             let key = (one.resource, stage);
             let blocker = blockers.entry(key).or_insert(Blocker {
                 resource: one.resource,
