@@ -207,6 +207,10 @@ macro_rules! vocabulary {
         "server/apply/applier.rs", "etcdserver EtcdServer.applyEntryNormal", "0.1";
     /// May this user access these keys? While auth is off, every request may.
     AuthAuthorize = "auth.authorize" Request Raw ["enabled" Flag, "auth_revision" Count]
+    /// The apply thread applies these entries without a pause, and no one reads in between. The
+    /// answers leave after the last of them.
+    ApplyBatch = "apply.batch" Loop Stage ["first" Index, "last" Index]
+        "server/apply/applier.rs", "etcdserver EtcdServer.applyAll", "0.1";
         "server/auth.rs", "etcdserver authApplierV3.Apply", "0.1";
     /// A transaction compares version, revision or lease of a key with the number that the client
     /// wants; of several keys, up to the first that differs. A missing key counts as zero.
@@ -358,6 +362,11 @@ macro_rules! vocabulary {
         "trace/collect/drain.rs", "none", "0.1";
     /// A client asks for the changes of keys from a revision on. If that is in the past, the
     /// watcher must catch up first.
+    /// The first requests that a step of a loop was for, which began at this clock: a kept request
+    /// stood behind it.
+    Shared = "trace.shared" Loop Raw
+        ["step" Count, "first" Id, "second" Id, "third" Id, "fourth" Id, "fifth" Id, "sixth" Id]
+        "trace/collect/ahead.rs", "none", "0.1";
     WatchCreate = "watch.create" Request Story
         ["start" Revision, "revision" Revision, "watcher" Count, "watch_id" Count, "synced" Flag]
         "server/mvcc/watch.rs", "mvcc watchStream.Watch", "0.1";

@@ -31,7 +31,7 @@ const PROPOSED: &[Stage] = &[Stage::RaftPropose, Stage::RaftInbox, Stage::ApplyE
 
 const LOOPS: &[Loop] = &[
     with("member/start.rs", "raft", &[Stage::RaftEntry, Stage::RaftCommit, Stage::RaftRole]),
-    with("member/start.rs", "apply", &[Stage::ApplyEntry]),
+    with("member/start.rs", "apply", &[Stage::ApplyEntry, Stage::ApplyBatch]),
     with("member/compaction.rs", "compaction", &[Stage::CompactIndex, Stage::CompactBatch]),
     with("member/start.rs", "watchers that are behind, and victims", &[Stage::WatchSync]),
     with("member/start.rs", "rounds of ReadIndex", &[Stage::ReadIndexRound]),
@@ -76,7 +76,7 @@ const LOOPS: &[Loop] = &[
     with(
         "trace/collect.rs",
         "the collector",
-        &[Stage::Keyframe, Stage::Usual, Stage::Lost, Stage::Brief],
+        &[Stage::Keyframe, Stage::Usual, Stage::Lost, Stage::Brief, Stage::Shared],
     ),
 ];
 

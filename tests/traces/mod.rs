@@ -36,6 +36,7 @@ mod gets;
 mod inside;
 mod kept;
 pub(crate) mod listen;
+mod load;
 mod locks;
 mod loops;
 mod news;
@@ -80,8 +81,9 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::AnswerEnded, "as above"),
 ];
 
-/// A stage that depends on how busy the machine is.
-const BY_CHANCE: &[Stage] = &[Stage::CpuWait];
+/// Stages that depend on how busy the machine is: whether threads wait for a CPU, and whether a
+/// kept request stands behind others that are not.
+const BY_CHANCE: &[Stage] = &[Stage::CpuWait, Stage::Shared];
 
 /// A cluster of three members and its records.
 struct Scene {

@@ -70,6 +70,10 @@ pub(crate) fn work(event: &Event) -> String {
             format!("the commit of {} to the file", entries(old.saturating_add(1), new))
         }
         Stage::ApplyEntry => format!("entry {}, being applied", field!(event, ApplyEntry, index)),
+        Stage::ApplyBatch => {
+            let [first, last] = fields!(event, ApplyBatch: first, last);
+            format!("other entries of {}, being applied", entries(first, last))
+        }
         Stage::ReadIndexRound => {
             let reads = field!(event, ReadIndexRound, reads);
             format!("the round of {reads} {}", if reads == 1 { "read" } else { "reads" })

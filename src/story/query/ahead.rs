@@ -138,6 +138,13 @@ struct Time {
     to: i128,
 }
 
+/// Entries that were applied without a pause: position of the record, and their indexes.
+struct Batch {
+    at: usize,
+    first: u64,
+    last: u64,
+}
+
 /// What was found, and whether there may be more.
 type Found = (Vec<Behind>, bool);
 
@@ -202,9 +209,11 @@ impl Queue<'_, '_> {
         u64::try_from(own.to.min(time.to) - own.from.max(time.from)).unwrap_or(0)
     }
 
-    fn behind(&self, at: usize, time: Time, (ids, others): (Vec<u64>, u64)) -> Behind {
-        let stage = self.stories.event(at).stage;
-        Behind { event: at, stage, overlap_ns: self.overlap_ns(at, time), ids, others }
+    fn behind(&self, at: usize, time: Time, (known, others): (Vec<u64>, u64)) -> Behind {
+        let event = self.stories.event(at);
+        let named = self.stories.work.shared(event);
+        let (ids, others) = merged(named, known, others);
+        Behind { event: at, stage: event.stage, overlap_ns: self.overlap_ns(at, time), ids, others }
     }
 
     /// The requests of these entries on a member, and how many more there are.
@@ -273,6 +282,77 @@ impl Queue<'_, '_> {
     fn apply(&self, segment: &Segment, time: Time) -> Found {
         let is_before = self.stories.event(segment.to).stage == Stage::ApplyEntry;
         let own = self.stories.event(if is_before { segment.to } else { segment.from });
+        let index = field!(own, ApplyEntry, index);
+        let Some(batch) = self.batch_of(own, index) else {
+            return self.one_by_one(own, time, is_before);
+        };
+        let mut behind = self.buffer_waits(own.member, time);
+        if !is_before {
+            behind.extend(self.of_batch(&batch, time, (index.saturating_add(1), batch.last)));
+            return (behind, false);
+        }
+        behind.extend(self.of_batch(&batch, time, (batch.first, index.saturating_sub(1))));
+        let mut next = batch;
+        while behind.len() < BEHIND_MAX {
+            if self.time_of(next.at).from <= time.from || next.first <= 1 {
+                return (behind, false);
+            }
+            let Some(batch) = self.batch_of(own, next.first - 1) else { return (behind, true) };
+            if self.time_of(batch.at).to <= time.from {
+                return (behind, false);
+            }
+            behind.extend(self.of_batch(&batch, time, (batch.first, batch.last)));
+            next = batch;
+        }
+        (behind, true)
+    }
+
+    /// The batch in which the member of `own` applied the entry with this index.
+    fn batch_of(&self, own: &Event, index: u64) -> Option<Batch> {
+        let at = self.stories.work.batch_of(own, index)?;
+        let [first, last] = fields!(self.stories.event(at), ApplyBatch: first, last);
+        (first <= index).then_some(Batch { at, first, last })
+    }
+
+    /// The entries of a part of a batch: those that are captured one by one, and the others as one.
+    fn of_batch(&self, batch: &Batch, time: Time, (first, last): (u64, u64)) -> Vec<Behind> {
+        let member = self.stories.event(batch.at).member;
+        let looked_at = first..=last.min(first.saturating_add(ENTRIES_MAX));
+        let known = looked_at.filter_map(|index| self.applied(member, index));
+        let mut all: Vec<Behind> = known.map(|at| self.entry(at, time)).collect();
+        let count = last.saturating_add(1).saturating_sub(first);
+        let others = count.saturating_sub(all.len() as u64);
+        if others == 0 {
+            return all;
+        }
+        let told: u64 = all.iter().map(|one| one.overlap_ns).fold(0, u64::saturating_add);
+        let event = self.stories.event(batch.at);
+        // The member has named the first entries of the batch.
+        let named = (batch.first..).zip(self.stories.work.shared(event));
+        let named: Vec<u64> = named
+            .filter(|(index, id)| {
+                let is_told = all.iter().any(|one| one.ids.contains(*id));
+                **id != 0 && (first..=last).contains(index) && !is_told
+            })
+            .map(|(_, id)| *id)
+            .collect();
+        all.push(Behind {
+            event: batch.at,
+            stage: event.stage,
+            overlap_ns: self.overlap_ns(batch.at, time).saturating_sub(told),
+            others: others.saturating_sub(named.len() as u64),
+            ids: named,
+        });
+        all
+    }
+
+    fn entry(&self, at: usize, time: Time) -> Behind {
+        let id = self.stories.event(at).id;
+        self.behind(at, time, (if id == 0 { Vec::new() } else { vec![id] }, 0))
+    }
+
+    /// The same in recordings without batches.
+    fn one_by_one(&self, own: &Event, time: Time, is_before: bool) -> Found {
         let member = own.member;
         let mut behind: Vec<Behind> = self.buffer_waits(member, time);
         let mut index = field!(own, ApplyEntry, index);
@@ -286,9 +366,7 @@ impl Queue<'_, '_> {
             if own.to <= time.from || time.to <= own.from {
                 return (behind, false);
             }
-            let id = self.stories.event(at).id;
-            let ids = if id == 0 { Vec::new() } else { vec![id] };
-            behind.push(self.behind(at, time, (ids, 0)));
+            behind.push(self.entry(at, time));
             if is_before && own.from <= time.from {
                 return (behind, false);
             }
@@ -389,6 +467,16 @@ impl Queue<'_, '_> {
         let is_unknown = behind.is_empty();
         (behind, is_unknown)
     }
+}
+
+/// The requests that a step's member has named, then the others that are known, and how many more
+/// there are.
+fn merged(named: &[u64], known: Vec<u64>, others: u64) -> (Vec<u64>, u64) {
+    let named: Vec<u64> = named.iter().copied().filter(|id| *id != 0).collect();
+    let added = named.iter().filter(|id| !known.contains(id)).count() as u64;
+    let others_known = known.into_iter().filter(|id| !named.contains(id));
+    let ids = named.iter().copied().chain(others_known).collect();
+    (ids, others.saturating_sub(added))
 }
 
 /// What a piece of the path waits for, if that is something for which requests queue.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
-    change, field,
+    change, field, fields,
     story::{Event, Recording},
     trace::{record::Kind, stage::Stage},
 };
@@ -19,6 +19,10 @@ pub(super) struct Work {
     /// The fsync up to an index, by member, boot and that index: the last one, since those that
     /// sync a vote leave the index as it is.
     synced: HashMap<(u8, u16, u64), usize>,
+    /// The batch of entries up to an index, by member, boot and that index.
+    batches: BTreeMap<(u8, u16, u64), usize>,
+    /// The first requests that a step was for, by its start.
+    shared: HashMap<(u8, u16, u64), [u64; 6]>,
     /// The call, or the write, that created a key at a revision.
     owners: BTreeMap<u64, usize>,
 }
@@ -52,6 +56,15 @@ impl Work {
                         work.synced.insert((event.member, event.boot, new), at);
                     }
                 }
+                Stage::ApplyBatch if is_end => {
+                    let last = field!(event, ApplyBatch, last);
+                    work.batches.insert((event.member, event.boot, last), at);
+                }
+                Stage::Shared => {
+                    let step = field!(event, Shared, step);
+                    let ids = fields!(event, Shared: first, second, third, fourth, fifth, sixth);
+                    work.shared.insert((event.member, event.boot, step), ids);
+                }
                 Stage::LockEnter => {
                     work.owners.insert(field!(event, LockEnter, own), at);
                 }
@@ -81,6 +94,21 @@ impl Work {
     /// in the same start of the member.
     pub(super) fn fsync_up_to(&self, event: &Event, index: u64) -> Option<usize> {
         self.synced.get(&(event.member, event.boot, index)).copied()
+    }
+
+    /// Position of the batch in which this event's member applied the entry with this index, in the
+    /// same start.
+    pub(super) fn batch_of(&self, event: &Event, index: u64) -> Option<usize> {
+        let from = (event.member, event.boot, index);
+        let (key, at) = self.batches.range(from..).next()?;
+        ((key.0, key.1) == (event.member, event.boot)).then_some(*at)
+    }
+
+    /// The first requests that a step was for, as its member has named them; of entries, by their
+    /// place, with 0 where none is known.
+    pub(super) fn shared(&self, step: &Event) -> &[u64] {
+        let key = (step.member, step.boot, step.clock);
+        self.shared.get(&key).map_or(&[], <[u64; 6]>::as_slice)
     }
 
     /// Position of the step that says which request created a key at this revision.

@@ -7,10 +7,13 @@ use std::{
     time::Duration,
 };
 
+mod late;
+
 use tokio::sync::mpsc;
 
 use super::{
     QUIET,
+    ahead::Ahead,
     cover::{Cover, is_always_wanted},
     history::{History, OrderKey, place},
     pins::{Due, Pins},
@@ -55,6 +58,7 @@ pub(super) struct State {
     horizons: [u64; RESTS],
     watermark: u64,
     cover: Cover,
+    ahead: Ahead,
     pins: Pins,
     usual: Usual,
     /// The requests of the last search of the rings. They are searched for once more, because a
@@ -83,6 +87,7 @@ impl State {
             horizons: [0; 2],
             watermark: 0,
             cover: Cover::default(),
+            ahead: Ahead::default(),
             pins: Pins::new(ring::SLOW_NS),
             searched: HashSet::new(),
             usual: Usual::default(),
@@ -310,6 +315,7 @@ impl State {
         match record.stage() {
             Some(Stage::RaftEntry | Stage::ApplyEntry) => {
                 self.cover.learn(field!(record, RaftEntry | ApplyEntry, index));
+                self.ahead.learn(record);
             }
             Some(Stage::ReadIndexWait) => {
                 let round = field!(record, ReadIndexWait, round);
@@ -319,68 +325,6 @@ impl State {
             }
             _ => (),
         }
-    }
-
-    /// Searches the records still in the rings for requests that were pinned late, and for what
-    /// covers them: all records, or those since the last search.
-    fn rescan(&mut self, ids: &HashSet<u64>, is_again: bool, now_ns: u64) {
-        let mut found = Vec::new();
-        let mut late = Cover::default();
-        let ends = self.each_standing(is_again, |ring, number, _, id| {
-            if ring::may_be_pinned(id)
-                && ids.contains(&id)
-                && let Ok(record) = ring.get(number)
-            {
-                if matches!(record.stage(), Some(Stage::RaftEntry | Stage::ApplyEntry)) {
-                    late.learn(field!(record, RaftEntry | ApplyEntry, index));
-                }
-                found.push(record);
-            }
-        });
-        for record in &found {
-            self.learn(record, now_ns);
-        }
-        if !late.is_empty() {
-            self.each_standing(is_again, |ring, number, head, _| {
-                let stage = Stage::from_number(head.stage);
-                if stage.is_some_and(|stage| stage.family() == Family::Loop)
-                    && let Ok(record) = ring.get(number)
-                    && late.covers(&record)
-                {
-                    found.push(record);
-                }
-            });
-        }
-        for (reader, end) in self.readers.iter_mut().zip(ends) {
-            reader.searched = end;
-        }
-        for record in found {
-            let record = self.finish(record, true);
-            if !self.history.contains(&place(&record)) {
-                self.staging.push(record);
-            }
-        }
-    }
-
-    /// Looks at every record in the rings, or at those since the last search, and returns up to
-    /// which record it looked in each ring.
-    fn each_standing(
-        &self,
-        is_again: bool,
-        mut each: impl FnMut(&Ring, u64, Head, u64),
-    ) -> Vec<u64> {
-        let mut ends = Vec::new();
-        for reader in &self.readers {
-            let (oldest, end) = (reader.ring.oldest(), reader.ring.head());
-            let begin = if is_again { oldest.max(reader.searched) } else { oldest };
-            for number in begin..end {
-                if let Ok((head, id)) = reader.ring.peek(number) {
-                    each(&reader.ring, number, head, id);
-                }
-            }
-            ends.push(end);
-        }
-        ends
     }
 
     /// A sample of the watermarks. They change while it is taken: each value is true at some moment
@@ -439,6 +383,7 @@ impl State {
         ready.dedup_by_key(|record| place(record));
         let is_quiet = ready.iter().filter(|record| is_loop(record)).count() <= QUIET;
         let mut wanted = Vec::new();
+        let mut before = Vec::new();
         for mut record in ready {
             let place = place(&record);
             let mut head = record.head();
@@ -449,11 +394,14 @@ impl State {
                 record.set_head(head);
             }
             let is_kept = head.flags & FLAG_KEPT != 0;
-            if is_kept || is_quiet || is_always_wanted(&record) {
+            let is_sent = is_kept || is_quiet || is_always_wanted(&record);
+            before.extend(self.ahead.follow(&record, is_kept, is_sent));
+            if is_sent {
                 self.history.insert(place, record);
                 wanted.push(record);
             }
         }
+        self.keep_before(before, now_ns, &mut wanted);
         self.history.trim(now_ns);
         wanted
     }
