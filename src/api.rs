@@ -39,6 +39,7 @@ mod deadline;
 mod edge;
 mod ending;
 mod first_bytes;
+mod flow;
 mod frame;
 mod http2;
 mod metadata;

@@ -65,13 +65,18 @@ pub enum Method {
     Resign = 29,
     HttpLivez = 30,
     HttpReadyz = 31,
+    WatchStream = 63,
+    LeaseKeepAliveStream = 64,
 }
 
 impl Method {
     /// Whether its answers are a stream, which ends later than its rpc or never.
     fn is_stream(self) -> bool {
-        use Method::{HealthWatch, LeaseKeepAlive, Observe, Watch};
-        matches!(self, Watch | LeaseKeepAlive | Observe | HealthWatch)
+        use Method::{
+            HealthWatch, LeaseKeepAlive, LeaseKeepAliveStream, Observe, Watch, WatchStream,
+        };
+        let is_message = matches!(self, Watch | LeaseKeepAlive);
+        is_message || matches!(self, WatchStream | LeaseKeepAliveStream | Observe | HealthWatch)
     }
 
     /// Whether it belongs to Lock or Election, whose errors have no codes.

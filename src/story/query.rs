@@ -161,6 +161,19 @@ pub struct Summary {
     pub took_ns: Option<u64>,
     /// The trace that its caller named.
     pub trace: Option<u128>,
+    /// What has come through it so far, if it is a stream.
+    pub flow: Option<Flow>,
+}
+
+/// What has come through a stream, as its newest record says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Messages of the client.
+    pub received: u64,
+    /// Messages to the client.
+    pub sent: u64,
+    /// Events in these.
+    pub events: u64,
 }
 
 /// All requests whose rpc was captured, in the order in which their beginnings arrived.
@@ -188,6 +201,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
                 code: None,
                 took_ns: None,
                 trace: None,
+                flow: None,
             });
         }
         let summary = &mut list[known];
@@ -203,6 +217,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
         }
     }
     note_open(recording, &mut list);
+    note_flows(recording, &mut list);
     name_keys(recording, &mut list);
     let callers = callers::contexts(recording);
     for summary in &mut list {
@@ -223,6 +238,23 @@ fn note_open(recording: &Recording, list: &mut [Summary]) {
     for request in list.iter_mut().filter(|request| request.end.is_none()) {
         let begun = &recording.events[request.event];
         request.is_open = newest.get(&begun.member) == Some(&begun.boot);
+    }
+}
+
+/// Notes what has come through streams.
+fn note_flows(recording: &Recording, list: &mut [Summary]) {
+    let mut newest: HashMap<(u8, u64), &Event> = HashMap::new();
+    for event in recording.events.iter().filter(|event| event.stage == Stage::StreamFlow) {
+        let known = newest.entry((event.member, event.id)).or_insert(event);
+        if known.clock < event.clock {
+            *known = event;
+        }
+    }
+    for summary in list {
+        summary.flow = newest.get(&(summary.member, summary.id)).map(|event| {
+            let [received, sent, events] = fields!(event, StreamFlow: received, sent, events);
+            Flow { received, sent, events }
+        });
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! After `unknown method` come methods of etcd that this member does not serve: its answer to them
 //! is a refusal, which is listed like every other call.
+//!
+//! Two RPCs are streams whose messages are requests of their own: `(stream)` is the whole stream.
 
 /// The RPCs by the number that the field `method` carries. New ones go to the end.
 pub const METHODS: &[&str] = &[
@@ -68,4 +70,6 @@ pub const METHODS: &[&str] = &[
     "Auth/RoleDelete",
     "Auth/RoleGrantPermission",
     "Auth/RoleRevokePermission",
+    "Watch/Watch(stream)",
+    "Lease/LeaseKeepAlive(stream)",
 ];

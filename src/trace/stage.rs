@@ -24,6 +24,8 @@
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
 //! stages and fields are public API: recordings, lessons and tests use them.
 
+mod quick;
+
 pub use super::{
     methods::METHODS,
     unit::{Field, Unit},
@@ -205,12 +207,12 @@ macro_rules! vocabulary {
     ApplyEntry = "apply.entry" Request Story
         ["term" Term, "index" Index, "applied.old" Index, "applied.new" Index, "waited" Nanos]
         "server/apply/applier.rs", "etcdserver EtcdServer.applyEntryNormal", "0.1";
-    /// May this user access these keys? While auth is off, every request may.
-    AuthAuthorize = "auth.authorize" Request Raw ["enabled" Flag, "auth_revision" Count]
     /// The apply thread applies these entries without a pause, and no one reads in between. The
     /// answers leave after the last of them.
     ApplyBatch = "apply.batch" Loop Stage ["first" Index, "last" Index]
         "server/apply/applier.rs", "etcdserver EtcdServer.applyAll", "0.1";
+    /// May this user access these keys? While auth is off, every request may.
+    AuthAuthorize = "auth.authorize" Request Raw ["enabled" Flag, "auth_revision" Count]
         "server/auth.rs", "etcdserver authApplierV3.Apply", "0.1";
     /// A transaction compares version, revision or lease of a key with the number that the client
     /// wants; of several keys, up to the first that differs. A missing key counts as zero.
@@ -360,13 +362,13 @@ macro_rules! vocabulary {
     /// until the load is over. A request that is kept because it failed or was slow lacks them.
     Brief = "trace.brief" Loop Stage ["on" Flag, "records" Count]
         "trace/collect/drain.rs", "none", "0.1";
-    /// A client asks for the changes of keys from a revision on. If that is in the past, the
-    /// watcher must catch up first.
     /// The first requests that a step of a loop was for, which began at this clock: a kept request
     /// stood behind it.
     Shared = "trace.shared" Loop Raw
         ["step" Count, "first" Id, "second" Id, "third" Id, "fourth" Id, "fifth" Id, "sixth" Id]
         "trace/collect/ahead.rs", "none", "0.1";
+    /// A client asks for the changes of keys from a revision on. If that is in the past, the
+    /// watcher must catch up first.
     WatchCreate = "watch.create" Request Story
         ["start" Revision, "revision" Revision, "watcher" Count, "watch_id" Count, "synced" Flag]
         "server/mvcc/watch.rs", "mvcc watchStream.Watch", "0.1";
@@ -400,6 +402,11 @@ macro_rules! vocabulary {
     WatchSend = "watch.send" Request Story
         ["watcher" Count, "watch_id" Count, "first" Revision, "last" Revision, "events" Count, "path" Count]
         "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.sendLoop", "0.1";
+    /// What has come through a stream so far: messages of the client, each a request of its own,
+    /// and messages to it. This record is about the request, or the write whose events were sent.
+    StreamFlow = "stream.flow" Request Story
+        ["request" Id, "write" Id, "received" Count, "sent" Count, "events" Count, "bytes" Bytes]
+        "api/flow.rs", "none", "0.1";
     /// A lease begins. It expires after its TTL, in seconds, unless it is renewed.
     LeaseGrant = "lease.grant" Request Story ["lease" Id, "ttl" Count]
         "server/apply/lease.rs", "lease lessor.Grant", "0.1";
@@ -535,34 +542,6 @@ impl Stage {
     /// The stage with this name, as recordings carry it.
     pub fn from_name(name: &str) -> Option<Stage> {
         Stage::ALL.iter().copied().find(|stage| stage.name() == name)
-    }
-
-    /// Whether a client waits in this stage before its rpc begins or after it has ended.
-    pub const fn is_at_edge(self) -> bool {
-        matches!(
-            self,
-            Stage::SocketQueue | Stage::RpcReceive | Stage::RpcQueue | Stage::AnswerFlush
-        )
-    }
-
-    /// Whether the step is a quick check or look-up in memory, which a member leaves out under load
-    /// unless the request was chosen to be kept (see [`Stage::Brief`]).
-    pub const fn is_quick(self) -> bool {
-        matches!(
-            self,
-            Stage::RpcValidate
-                | Stage::AuthAuthenticate
-                | Stage::QuotaCheck
-                | Stage::Admit
-                | Stage::AuthAuthorize
-                | Stage::TxnCompare
-                | Stage::TxnBranch
-                | Stage::TreeIndexPut
-                | Stage::TreeIndexTombstone
-                | Stage::TreeIndexGet
-                | Stage::BufferPut
-                | Stage::BufferGet
-        )
     }
 
     /// The index of the field `ident` among the eight; `_` in `ident` also matches a dot. Used by

@@ -17,7 +17,7 @@ use glass_etcd::{
         Event, KeyText, Recording,
         order::Order,
         query::{
-            self, Stories, Summary,
+            self, Flow, Stories, Summary,
             address::Address,
             ahead,
             incidents::{Incident, Outcome, incidents},
@@ -56,6 +56,8 @@ pub(crate) struct RequestSummary {
     pub(crate) method: &'static str,
     /// The key that it names, if it was captured.
     pub(crate) key: Option<KeyText>,
+    /// What has come through it so far, if it is a stream.
+    pub(crate) flow: Option<Flow>,
     /// The revision in its answer.
     pub(crate) revision: Option<u64>,
     /// Its duration in nanoseconds; `None` while it is running.
@@ -170,6 +172,7 @@ fn summary_of(recording: &Recording, known: Summary, records: usize) -> RequestS
         wall_ns: wall(recording, first).saturating_sub(ran_ns),
         method: known.method,
         key: known.key,
+        flow: known.flow,
         revision: revision.filter(|revision| *revision != 0),
         took_ns: known.took_ns,
         result: known.code,
@@ -223,6 +226,7 @@ fn summary_of_incident(
             Address::Start { .. } => "start",
         },
         key: None,
+        flow: None,
         revision: None,
         took_ns: incident.end.map(|at| wall_at(at).saturating_sub(wall_ns)),
         result: incident.end.map(|_| 0),

@@ -181,6 +181,8 @@ pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
         Stage::TreeIndexGet => ["visited", "again"].contains(&field),
         Stage::BufferGet | Stage::TxnBranch => field == "again",
         Stage::WatchQueue => ["created_by", "of_call"].contains(&field),
+        // A record is about the one or the other, or about neither.
+        Stage::StreamFlow => ["request", "write"].contains(&field),
         Stage::TxnCompare if field == "again" => true,
         // Values are not recorded.
         Stage::TxnCompare => {

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use glass_etcd::{
+    field,
     story::{
         Event, Recording,
         order::Order,
@@ -23,14 +24,15 @@ const STAGE: usize = 20;
 /// Width of a step's usual duration.
 const USUAL: usize = 24;
 
-/// Writes the list of requests, the newest last, with these other rows at their times.
+/// Writes the list of the requests that are wanted, the newest last, with these other rows at their
+/// times.
 pub(crate) fn list(
     out: &mut impl Write,
     recording: &Recording,
     order: &Order,
+    found: &Found,
     others: Vec<(i128, String)>,
 ) -> io::Result<()> {
-    found: &Found,
     rows(out, recording, order, |request| found.has(request), others)?;
     reach(out, recording, order)?;
     losses(out, recording)
@@ -72,10 +74,11 @@ fn rows(
         }
         let key = request.key.as_ref().map(|key| format!(" {}", key.display())).unwrap_or_default();
         let trace = request.trace.map(|trace| format!("  trace {trace:032x}")).unwrap_or_default();
+        let flow = request.flow.map(|flow| format!("  {}", words::flow(flow))).unwrap_or_default();
         let took = took(&request, recording, order).map(words::millis);
         writeln!(
             out,
-            "{:016x}  {:<15}  {:<10}  {:>12}  {:<12}  {}{key}{trace}",
+            "{:016x}  {:<15}  {:<10}  {:>12}  {:<12}  {}{key}{flow}{trace}",
             request.id,
             words::time_of_day(began),
             words::name(request.member, &recording.members),
@@ -115,6 +118,9 @@ pub(super) fn list_json(request: &Summary, recording: &Recording) -> Value {
         "code": request.code,
         "took_ns": request.took_ns,
         "trace": request.trace.map(|trace| format!("{trace:032x}")),
+        "flow": request.flow.map(|flow| {
+            json!({"received": flow.received, "sent": flow.sent, "events": flow.events})
+        }),
     })
 }
 
@@ -231,12 +237,21 @@ fn header(
         }
         None => facts.push("served by unknown".to_owned()),
     }
+    if let Some(stream) = stream_of(recording, story.id) {
+        facts.push(format!("on stream {stream:016x}"));
+    }
     if let Some((term, index)) = story.entry {
         let fate = if story.is_lost { ", replaced before it was committed" } else { "" };
         facts.push(format!("entry {term}/{index}{fate}"));
     }
     writeln!(out, "{}", facts.join("  "))?;
     writeln!(out, "each line: time since the request began, member, step, how long it took, fields")
+}
+
+/// The stream of which a request was a message, as far as its story says.
+fn stream_of(recording: &Recording, request: u64) -> Option<u64> {
+    let flows = recording.events.iter().filter(|event| event.stage == Stage::StreamFlow);
+    flows.filter(|event| field!(event, StreamFlow, request) == request).map(|event| event.id).next()
 }
 
 /// A step: member, stage, duration, fields, and what is unknown about it.

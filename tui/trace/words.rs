@@ -2,7 +2,7 @@
 
 use crate::state::words::is_absent_at_zero;
 use glass_etcd::{
-    story::{Event, MemberInfo},
+    story::{Event, MemberInfo, query::Flow},
     trace::{
         FLAG_ERROR, Field, METHODS, Unit,
         message::MESSAGES,
@@ -42,6 +42,13 @@ pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
 /// `1 message`, `2 messages`.
 pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// What has come through a stream: `3 messages received, 20 sent, 17 events`.
+pub(crate) fn flow(flow: Flow) -> String {
+    let received = count(flow.received, "message", "messages");
+    let events = count(flow.events, "event", "events");
+    format!("{received} received, {} sent, {events}", flow.sent)
 }
 
 /// One value in its unit.

@@ -1,6 +1,6 @@
 //! The first screen: the members, and the requests as they come.
 
-use glass_etcd::story::query::{address::Address, cluster::Because, incidents::Outcome};
+use glass_etcd::story::query::{Flow, address::Address, cluster::Because, incidents::Outcome};
 use ratatui::layout::Rect;
 
 use super::pen::{Pen, Tone};
@@ -192,8 +192,12 @@ pub(crate) fn what(row: &RequestSummary, key_width: usize) -> (String, String) {
             (row.method.to_owned(), format!("boot {boot}"))
         }
         Subject::Request(_) => {
-            let key = row.key.as_ref().map_or_else(String::new, |key| words::key(key, key_width));
-            (row.method.to_owned(), key)
+            let flow = || match row.flow {
+                Some(Flow { received, sent, .. }) => format!("in {received}, out {sent}"),
+                None => String::new(),
+            };
+            let key = row.key.as_ref().map_or_else(flow, |key| words::key(key, key_width));
+            (row.method.to_owned(), words::cut(&key, key_width))
         }
     }
 }

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Each message of the client has an id and an `rpc` of its own. That of a watcher lasts as long as
-//! the watcher does, so its story stays open and grows; its end says why (`watch.cancel`).
+//! the watcher does, so its story stays open and grows; its end says why (`watch.cancel`). The
+//! stream itself has an `rpc` too, whose story names them ([`Flow`]).
 //! `watch.send` carries the id of the write whose events it sends, or, if the watcher caught up, of
 //! the message that created the watcher.
 
@@ -25,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use self::session::Session;
 use crate::{
     api::{
+        flow::Flow,
         interceptor::{self, Method, refuse_stream},
         leader::LeaderCheck,
     },
@@ -56,8 +58,9 @@ impl Watch for WatchService {
         interceptor::check(&self.server, request.metadata())
             .map_err(|error| refuse_stream(&self.server, Method::Watch, caller, error))?;
         let leader = LeaderCheck::new(&self.server, request.metadata());
+        let flow = Flow::open(&self.server, Method::WatchStream, caller);
         let requests = request.into_inner();
-        let session = Session::new(Arc::clone(&self.server), requests, leader, caller);
+        let session = Session::new(Arc::clone(&self.server), requests, leader, (flow, caller));
         Ok(Response::new(Box::pin(unfold(session, Session::next))))
     }
 }

@@ -126,6 +126,7 @@ pub(super) fn grpc_method(method: &str) -> Option<String> {
         // The conventions' word for a method that the server does not know.
         return Some("_OTHER".to_owned());
     }
+    let method = method.trim_end_matches("(stream)");
     let package = match method.split_once('/')?.0 {
         "KV" | "Maintenance" | "Cluster" | "Watch" | "Lease" | "Auth" => "etcdserverpb",
         "Lock" => "v3lockpb",
@@ -179,6 +180,8 @@ mod tests {
             assert_eq!(is_other, grpc_method(method).is_none(), "{method}");
         }
         assert_eq!(Some("etcdserverpb.KV/Put"), grpc_method("KV/Put").as_deref());
+        let stream = grpc_method("Watch/Watch(stream)");
+        assert_eq!(Some("etcdserverpb.Watch/Watch"), stream.as_deref());
         assert_eq!(Some("grpc.health.v1.Health/Check"), grpc_method("Health/Check").as_deref());
     }
 }
