@@ -36,6 +36,7 @@ pub use super::wait::{Point, Side, Taker, Wait};
 use super::{
     Story,
     graph::{Graph, Steps},
+    method_of,
 };
 use crate::{
     field, fields,
@@ -88,7 +89,9 @@ pub fn critical_path(
     let is_proposed = steps.start(Stage::RaftPropose, serving).is_some();
     // A call without a lease waits for one first.
     chain.whole(Stage::SessionGrant, serving);
-    if is_proposed || story.entry.is_some() {
+    if method_of(event) == "Election/Observe" {
+        chain.observe(serving);
+    } else if is_proposed || story.entry.is_some() {
         chain.write(serving, story, graph);
         chain.after_apply(serving, graph);
     } else if steps.start(Stage::LeaseForward, serving).is_some() {

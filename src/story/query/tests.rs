@@ -4,6 +4,7 @@ mod cluster;
 mod diff;
 mod edge;
 mod hops;
+mod hours;
 mod slow;
 mod stories;
 

@@ -32,6 +32,29 @@ impl Chain<'_> {
         }
     }
 
+    /// What an observer of an election does, in the order of time: it looks the leader up, perhaps
+    /// many times, and sends each leader. In between it waits for a change.
+    pub(super) fn observe(&mut self, serving: u8) {
+        let stages = [Stage::ReadIndexWait, Stage::MvccRange, Stage::ObserveLeader];
+        let of_serving = |at: &usize| {
+            let event = self.steps.event(*at);
+            event.member == serving && event.kind != Kind::Begin
+        };
+        let steps = stages.into_iter().flat_map(|stage| self.steps.all(stage)).filter(of_serving);
+        let mut steps: Vec<usize> = steps.collect();
+        steps.sort_by_key(|at| self.time(Edge::Start(*at)));
+        for at in steps {
+            let (start, end) = (self.time(Edge::Start(at)), self.time(Edge::End(at)));
+            if start < self.now || self.end < end {
+                continue;
+            }
+            if start < end {
+                self.until(Some(Edge::Start(at)));
+            }
+            self.until(Some(Edge::End(at)));
+        }
+    }
+
     /// What a write does once its entry is applied, in the order of time: it waits for the lock, or
     /// for the end of the compaction; it reads what its answer is to have, by another round if it
     /// has waited long.
