@@ -14,6 +14,8 @@ pub(crate) enum Press {
     Ctrl(char),
     /// Any of `0` to `9`.
     Digit,
+    /// Any character.
+    Text,
     /// A key that types no character.
     Code(KeyCode),
 }
@@ -25,6 +27,8 @@ pub(crate) enum Effect {
     Do(Action),
     /// An action that takes the digit pressed.
     WithDigit(fn(u8) -> Action),
+    /// An action that takes the character pressed.
+    WithCharacter(fn(char) -> Action),
 }
 
 /// A row of the table.
@@ -46,11 +50,12 @@ pub(crate) struct Binding {
     pub(crate) effect: Effect,
 }
 
-use Press::{Char, Code, Ctrl, Digit};
+use Press::{Char, Code, Ctrl, Digit, Text};
 
 const LIST: &[Screen] = &[Screen::List];
 const STEPS: &[Screen] = &[Screen::Steps];
 const PROMPT: &[Screen] = &[Screen::Prompt];
+const FIND: &[Screen] = &[Screen::Find];
 const STORY: &[Screen] = &[Screen::Steps, Screen::Why];
 
 /// A row that is always valid on its screens.
@@ -72,6 +77,10 @@ impl Binding {
 
     const fn with_digit(self, make: fn(u8) -> Action) -> Binding {
         Binding { effect: Effect::WithDigit(make), ..self }
+    }
+
+    const fn with_character(self, make: fn(char) -> Action) -> Binding {
+        Binding { effect: Effect::WithCharacter(make), ..self }
     }
 }
 
@@ -139,6 +148,21 @@ pub(crate) const KEYS: &[Binding] = &[
         .when(has_requests),
     row(&[Code(KeyCode::PageDown)], "PgDn", ("ten requests down", ""), LIST, Action::Choose(10))
         .when(has_requests),
+    row(&[Char('/')], "/", ("only some requests", "find"), LIST, Action::Find).when(has_more),
+    row(&[Code(KeyCode::Esc)], "Esc", ("all requests again", "all"), LIST, Action::Back)
+        .when(is_narrow),
+    row(&[Text], "a-z …", ("key, m:member, l:lease", "type"), FIND, Action::Type(' '))
+        .with_character(Action::Type),
+    row(&[Code(KeyCode::Enter)], "Enter", ("only those requests", "find"), FIND, Action::Narrow),
+    row(
+        &[Code(KeyCode::Backspace)],
+        "Backspace",
+        ("take back a character", "erase"),
+        FIND,
+        Action::Erase,
+    ),
+    row(&[Code(KeyCode::Esc)], "Esc", ("back", "back"), FIND, Action::Back),
+    row(&[Ctrl('c')], "Ctrl-C", ("quit", "quit"), FIND, Action::Quit),
     row(&[Digit], "0-9", ("the number of the step", "number"), PROMPT, Action::Digit(0))
         .with_digit(Action::Digit),
     row(&[Code(KeyCode::Enter)], "Enter", ("go to that step", "go"), PROMPT, Action::GoTo),
@@ -230,6 +254,15 @@ fn has_requests(state: &State) -> bool {
     !state.list.rows.is_empty()
 }
 
+fn is_narrow(state: &State) -> bool {
+    state.find.is_narrow()
+}
+
+/// Whether there are requests, shown or not.
+fn has_more(state: &State) -> bool {
+    has_requests(state) || is_narrow(state)
+}
+
 fn has_steps(state: &State) -> bool {
     state.steps.as_ref().is_some_and(|steps| !steps.steps.is_empty())
 }
@@ -265,6 +298,10 @@ pub(crate) fn find(state: &State, key: KeyEvent) -> Option<Action> {
             KeyCode::Char(digit) => digit.to_digit(10).and_then(|d| u8::try_from(d).ok()).map(make),
             _ => None,
         },
+        Effect::WithCharacter(make) => match key.code {
+            KeyCode::Char(character) => Some(make(character)),
+            _ => None,
+        },
     }
 }
 
@@ -274,6 +311,7 @@ fn is_pressed(press: Press, key: KeyEvent) -> bool {
         (Char(wanted), KeyCode::Char(typed)) => wanted == typed && !has_ctrl,
         (Ctrl(wanted), KeyCode::Char(typed)) => wanted == typed && has_ctrl,
         (Digit, KeyCode::Char(typed)) => typed.is_ascii_digit() && !has_ctrl,
+        (Text, KeyCode::Char(_)) => !has_ctrl,
         (Code(wanted), code) => wanted == code,
         _ => false,
     }
@@ -286,7 +324,7 @@ mod tests {
 
     #[test]
     fn no_key_means_two_things_in_one_place() {
-        for place in [Screen::List, Screen::Steps, Screen::Prompt, Screen::Why] {
+        for place in [Screen::List, Screen::Find, Screen::Steps, Screen::Prompt, Screen::Why] {
             let mut seen: Vec<Press> = Vec::new();
             for row in KEYS.iter().filter(|row| row.places.contains(&place)) {
                 for press in row.presses {

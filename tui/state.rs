@@ -5,6 +5,7 @@
 //!                     │
 //!                     ├─ memory         every event, once; `forget` keeps its size bounded
 //!                     ├─ list           the requests, and which one is chosen
+//!                     ├─ find           what the list is narrowed to
 //!                     └─ steps          one story, the cursor in it, the lens on it
 //! ```
 //!
@@ -24,6 +25,7 @@ pub(crate) mod join;
 pub(crate) mod story;
 pub(crate) mod text;
 
+pub(crate) mod find;
 pub(crate) mod forget;
 
 pub(crate) mod lens;

@@ -27,7 +27,7 @@ use ratatui::{Frame, layout::Rect};
 
 use crate::{
     keys,
-    state::{Screen, State},
+    state::{Screen, State, text},
 };
 
 pub(crate) use pen::Look;
@@ -84,6 +84,11 @@ fn first_word(shown: &str) -> &str {
 
 /// A message that replaces the keys for a moment.
 fn notice(state: &State) -> Option<String> {
+    if let Some(typed) = state.find.typed.as_ref().filter(|_| !state.is_helping) {
+        let advice = "key, m:member, l:lease; Enter finds, Esc does not";
+        let after = state.find.mistake.as_deref().unwrap_or(advice);
+        return Some(format!("find /{}_   ({})", text::clean(typed), text::clean(after)));
+    }
     let steps = state.steps.as_ref().filter(|_| !state.is_helping)?;
     match &steps.prompt {
         Some(typed) => Some(format!("go to step :{typed}_   (Enter goes, Esc does not)")),

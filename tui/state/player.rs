@@ -11,6 +11,7 @@ use glass_etcd::{
 };
 
 use super::{
+    find::Find,
     forget,
     lanes::{self, Lane},
     list::List,
@@ -55,7 +56,13 @@ pub(crate) enum Action {
     Prompt,
     /// A digit of that number.
     Digit(u8),
-    /// Take back a digit.
+    /// Start typing what the list is narrowed to.
+    Find,
+    /// A character of that.
+    Type(char),
+    /// Narrow the list to what was typed.
+    Narrow,
+    /// Take back a digit, or a character.
     Erase,
     /// Go to the step with that number.
     GoTo,
@@ -79,6 +86,8 @@ pub(crate) enum Action {
 pub(crate) enum Screen {
     /// The list of requests.
     List,
+    /// The list, while the user types what it is narrowed to.
+    Find,
     Steps,
     /// The step view, while a number is typed.
     Prompt,
@@ -117,6 +126,8 @@ pub(crate) struct State {
     pub(crate) lanes: Vec<Lane>,
     /// The list of requests.
     pub(crate) list: List,
+    /// What the list is narrowed to.
+    pub(crate) find: Find,
     /// The story in the step view; `None` in the list.
     pub(crate) steps: Option<Steps>,
     /// Whether the list of keys covers the screen.
@@ -163,6 +174,7 @@ impl State {
         State {
             lanes: Vec::new(),
             list: List::default(),
+            find: Find::default(),
             steps: None,
             is_helping: false,
             is_closed: false,
@@ -283,8 +295,9 @@ impl State {
     pub(crate) fn refresh(&mut self) {
         (self.is_dirty, self.refreshed_ns) = (false, self.now_ns);
         self.version += 1;
-        self.list.replace(story::requests(self.memory.recording()));
         let recording = self.memory.recording();
+        let found = self.find.wanted.clone().find(recording);
+        self.list.replace(story::requests(recording, &found));
         if self.steps.as_mut().is_none_or(|steps| steps.refresh(recording)) {
             self.lanes = lanes::lanes(recording);
         }
@@ -293,6 +306,7 @@ impl State {
     /// The current screen, below the list of keys.
     pub(crate) fn place(&self) -> Screen {
         match &self.steps {
+            None if self.find.typed.is_some() => Screen::Find,
             None => Screen::List,
             Some(steps) if steps.prompt.is_some() => Screen::Prompt,
             Some(steps) if steps.is_zoomed => Screen::Why,
@@ -373,6 +387,8 @@ impl State {
                 self.steps = None;
                 self.refresh();
             }
+            Action::Find | Action::Type(_) | Action::Narrow => self.update_find(action),
+            Action::Back | Action::Erase if self.steps.is_none() => self.update_find(action),
             Action::Back
             | Action::Step(..)
             | Action::Jump(_)
@@ -397,6 +413,19 @@ impl State {
             self.list.is_following = false;
             self.steps = Some(Steps::open(self.memory.recording(), subject));
         }
+    }
+
+    /// The part of [`State::update`] that narrows the list.
+    fn update_find(&mut self, action: Action) {
+        match action {
+            Action::Find => self.find.begin(),
+            Action::Type(character) => self.find.append(character),
+            Action::Erase => self.find.erase(),
+            Action::Narrow => self.find.apply(self.memory.recording()),
+            _ if self.find.typed.is_some() => (self.find.typed, self.find.mistake) = (None, None),
+            _ => self.find.clear(),
+        }
+        self.refresh();
     }
 
     /// The part of [`State::update`] that needs an open story.
@@ -429,6 +458,9 @@ impl State {
             Action::Zoom => steps.is_zoomed = true,
             Action::Quit
             | Action::Help
+            | Action::Find
+            | Action::Type(_)
+            | Action::Narrow
             | Action::Choose(_)
             | Action::ChooseFirst
             | Action::ChooseLast

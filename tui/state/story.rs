@@ -20,6 +20,7 @@ use glass_etcd::{
             self, Flow, Stories, Summary,
             address::Address,
             ahead,
+            find::Found,
             incidents::{Incident, Outcome, incidents},
             path::critical_path,
         },
@@ -145,17 +146,17 @@ pub(crate) struct Told {
 }
 
 /// All requests and elections of the recording, oldest first.
-pub(crate) fn requests(recording: &Recording) -> Vec<RequestSummary> {
+pub(crate) fn requests(recording: &Recording, found: &Found) -> Vec<RequestSummary> {
     let mut records: HashMap<u64, usize> = HashMap::new();
     for event in &recording.events {
         *records.entry(event.id).or_default() += 1;
     }
-    let requests = query::requests(recording).into_iter();
+    let requests = query::requests(recording).into_iter().filter(|known| found.has(known));
     let requests = requests.map(|known| {
         let records = records.get(&known.id).copied().unwrap_or(0);
         summary_of(recording, known, records)
     });
-    let mut all: Vec<RequestSummary> = requests.chain(of_cluster(recording)).collect();
+    let mut all: Vec<RequestSummary> = requests.chain(of_cluster(recording, found)).collect();
     all.sort_by_key(|summary| (summary.wall_ns, subject_number(summary.subject)));
     all
 }
@@ -191,7 +192,7 @@ fn subject_number(subject: Subject) -> u64 {
 }
 
 /// One summary for each election, step-down and start.
-fn of_cluster(recording: &Recording) -> Vec<RequestSummary> {
+fn of_cluster(recording: &Recording, found: &Found) -> Vec<RequestSummary> {
     let happens = |event: &Event| {
         matches!(event.stage, Stage::RaftRole | Stage::ElectionCampaign | Stage::MemberStart)
     };
@@ -202,6 +203,7 @@ fn of_cluster(recording: &Recording) -> Vec<RequestSummary> {
     let stories = Stories::new(recording, &order);
     incidents(&stories)
         .into_iter()
+        .filter(|one| found.has_incident(&stories, one))
         .map(|one| summary_of_incident(&stories, recording, &one))
         .collect()
 }

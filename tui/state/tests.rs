@@ -52,6 +52,42 @@ pub(crate) fn press(state: &mut State, keys: &str) {
     }
 }
 
+/// Goal: the list shows only the stories that are found, until Esc; what means nothing is said, and
+/// can be corrected.
+#[test]
+fn the_list_is_narrowed_to_what_was_found() {
+    let mut state = State::of_recording(scenes::put().recording);
+    let all = state.list.rows.len();
+    let key = state.list.rows.iter().find_map(|row| row.key.clone()).unwrap().display();
+    let type_in = |state: &mut State, text: &str| {
+        for character in text.chars() {
+            let code = KeyEvent::from(KeyCode::Char(character));
+            assert!(handle(state, Input::Key(code)), "{character} left the player");
+        }
+    };
+    press(&mut state, "/");
+    type_in(&mut state, &format!("{key} m:nobody"));
+    press(&mut state, "enter");
+    let mistake = state.find.mistake.clone().unwrap();
+    assert!(mistake.starts_with("no member \"nobody\" has sent records"), "{mistake}");
+    assert_eq!(all, state.list.rows.len());
+    for _ in "m:nobody".chars() {
+        handle(&mut state, Input::Key(KeyEvent::from(KeyCode::Backspace)));
+    }
+    press(&mut state, "enter");
+    assert!(state.find.typed.is_none() && state.find.is_narrow());
+    assert!(!state.list.rows.is_empty());
+    assert!(state.list.rows.iter().all(|row| row.key.as_ref().unwrap().display() == key));
+    press(&mut state, "/");
+    type_in(&mut state, "?q");
+    press(&mut state, "enter");
+    assert!(state.list.rows.is_empty(), "{key}?q is another key");
+    press(&mut state, "esc");
+    assert_eq!((all, false), (state.list.rows.len(), state.find.is_narrow()));
+    press(&mut state, "/ esc");
+    assert_eq!(all, state.list.rows.len());
+}
+
 #[test]
 fn a_put_on_a_follower_has_its_stages_on_every_member() {
     let steps = story_of(&scenes::put(), Subject::Request(PUT));

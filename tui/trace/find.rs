@@ -7,6 +7,7 @@ use glass_etcd::story::{
 };
 
 use super::Error;
+use crate::state::find;
 
 /// The options that narrow a command to some stories. Those that are given must all hold.
 #[derive(Debug, Args)]
@@ -33,7 +34,8 @@ impl Find {
             return Err(redacted());
         }
         let lease = self.lease.as_deref().map(parse_lease).transpose()?;
-        let member = self.member.as_deref().map(|name| place_of(recording, name)).transpose()?;
+        let member = self.member.as_deref().map(|name| find::place_of(recording, name));
+        let member = member.transpose().map_err(Error::Usage)?;
         Ok(Wanted { key, lease, member }.find(recording))
     }
 
@@ -45,27 +47,12 @@ impl Find {
 
 /// A lease id in hex.
 pub(super) fn parse_lease(text: &str) -> Result<u64, Error> {
-    let number = u64::from_str_radix(text.trim_start_matches("0x"), 16);
-    let number = number.ok().filter(|number| *number != 0);
-    number.ok_or_else(|| Error::Usage(format!("{text:?} is not a lease id in hex")))
+    find::lease(text).map_err(Error::Usage)
 }
 
 /// The members leave out the text of keys.
 pub(super) fn redacted() -> Error {
     Error::Usage("the members leave out the text of keys (--trace-redact-keys)".to_owned())
-}
-
-/// The position of a member, by its name or by raft's id of 16 hex digits.
-fn place_of(recording: &Recording, name: &str) -> Result<u8, Error> {
-    let id = u64::from_str_radix(name, 16).ok().filter(|_| name.len() == 16);
-    let members = &recording.members;
-    let known = members.iter().position(|known| known.name == name);
-    let known = known.or_else(|| members.iter().position(|known| Some(known.member_id) == id));
-    known.and_then(|place| u8::try_from(place).ok()).ok_or_else(|| {
-        let names: Vec<&str> = members.iter().map(|known| &*known.name).collect();
-        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        Error::Usage(format!("no member {name:?} has sent records; those that have: {names}"))
-    })
 }
 
 #[cfg(test)]

@@ -45,7 +45,11 @@ fn title(state: &State) -> String {
     let follow = if state.list.is_following { "   following" } else { "" };
     let closed = if state.is_closed { "   source closed" } else { "" };
     let forgotten = if state.forgotten() == 0 { "" } else { "   oldest forgotten" };
-    format!(" Glass etcd   {requests}{follow}{lost}{forgotten}{closed}")
+    let narrow = match state.find.is_narrow() {
+        true => format!("   only /{}", text::clean(&state.find.words)),
+        false => String::new(),
+    };
+    format!(" Glass etcd   {requests}{narrow}{follow}{lost}{forgotten}{closed}")
 }
 
 fn draw_members(pen: &mut Pen<'_>, area: Rect, state: &State, heads: &[Head]) {
@@ -124,6 +128,10 @@ fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
     );
     pen.text(area, 1, &head, Tone::Dim);
     let rows = Rect { y: area.y + 2, height: area.height.saturating_sub(2), ..area };
+    if state.list.rows.is_empty() && state.find.is_narrow() {
+        pen.text(rows, 0, "   No captured request is about that. Esc shows all.", Tone::Plain);
+        return;
+    }
     if state.list.rows.is_empty() {
         pen.text(rows, 0, "   Nothing yet. Send a request from another window:", Tone::Plain);
         pen.text(rows, 1, "     etcdctl put foo bar", Tone::Plain);
