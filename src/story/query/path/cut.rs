@@ -104,6 +104,7 @@ fn waits_for_leader(recording: &Recording, segment: &Segment) -> bool {
                 | Stage::RaftReceive
                 | Stage::WalWrite
                 | Stage::WalFsync
+                | Stage::RaftStable
                 | Stage::ReadIndexWait
                 | Stage::ReadIndexRound
                 | Stage::ReadIndexConfirmed

@@ -201,6 +201,46 @@ fn a_put_that_waited_through_an_election_waited_for_a_leader_and_not_for_raft_s_
     assert_eq!(script.recording.events[graph.rpc.unwrap()].took_ns, all);
 }
 
+/// Goal: a member whose disk has the entry, but whose leader is gone, waits for a leader, and not
+/// to send its acknowledgement.
+#[test]
+fn a_put_whose_entry_outlived_its_leader_waited_for_the_next_one() {
+    let mut script = Script::new();
+    script.beat(0, 3);
+    let rpc = script.begin(2, Stage::Rpc, PUT);
+    let propose = script.begin(2, Stage::RaftPropose, PUT);
+    script.step(2, Stage::RaftInbox, PUT, &[]);
+    let entry = [("term", 3), ("index", INDEX)];
+    for peer in [1, 2] {
+        let carries = [("term", 3), ("index", INDEX - 1), ("last", INDEX)];
+        script.message((0, peer), message::APP, 0, &carries);
+        script.step(peer, Stage::RaftEntry, PUT, &entry);
+    }
+    script.disk(2, INDEX, INDEX);
+    let stable = [("stable.old", INDEX - 1), ("stable.new", INDEX)];
+    script.step(2, Stage::RaftStable, 0, &stable);
+    script.now_ns = 900 * MS;
+    script.wins(4, 1);
+    script.message((2, 1), message::APP_RESP, 0, &[("term", 4), ("index", INDEX)]);
+    let matched = [("peer", 3), ("match.old", INDEX - 1), ("match.new", INDEX)];
+    script.step(1, Stage::RaftProgress, 0, &matched);
+    let commit = [("term", 4), ("commit.old", INDEX - 1), ("commit.new", INDEX)];
+    let counted = [commit[0], commit[1], commit[2], ("completed_by", 3)];
+    script.step(1, Stage::RaftCommit, 0, &counted);
+    script.message((1, 2), message::HEARTBEAT, 0, &[("term", 4), ("commit", INDEX)]);
+    script.step(2, Stage::RaftCommit, 0, &commit);
+    script.applies(2, INDEX, PUT);
+    script.end(propose, &[]);
+    script.end(rpc, &[]);
+    let order = Order::of(&script.recording);
+    let story = Story::of(&script.recording, &order, PUT).unwrap();
+    let graph = Graph::of(&script.recording, &order, &story);
+    let path = critical_path(&script.recording, &order, &story, &graph).unwrap();
+    let silent = path.iter().filter(|piece| piece.wait == Wait::SilentLeader);
+    let silent: u64 = silent.map(|piece| piece.ns).sum();
+    assert!((890 * MS..910 * MS).contains(&silent), "{path:#?}");
+}
+
 #[test]
 fn addresses_are_read_as_they_are_written() {
     let members = Script::new().recording.members;
