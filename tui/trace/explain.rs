@@ -32,6 +32,7 @@ mod stalls;
 mod stored;
 
 use super::{ahead, gather::Gathered, through, usual, words};
+use crate::state::{sentence::needed, story::openings};
 
 /// Writes the sections that follow the steps.
 pub(super) fn sections(
@@ -53,6 +54,7 @@ pub(super) fn sections(
     read(out, Side { recording, order, story }, &graph)?;
     if story.entry.is_some() {
         quorum(out, recording, order, &graph)?;
+        inherited(out, recording, story, &graph)?;
         stored::write(out, recording, story, &graph)?;
         heard(out, recording, &graph, story)?;
     }
@@ -243,6 +245,25 @@ fn quorum(
         writeln!(out, "  {name}: {what} {verdict}")?;
     }
     Ok(())
+}
+
+/// For an entry of an earlier term than the one in which it was committed.
+fn inherited(
+    out: &mut impl Write,
+    recording: &Recording,
+    story: &Story,
+    graph: &Graph,
+) -> io::Result<()> {
+    let Some((commit, (entry_term, _))) = graph.quorum.commit.zip(story.entry) else {
+        return Ok(());
+    };
+    let term = field!(recording.events[commit], RaftCommit, term);
+    match openings(recording).get(&term) {
+        Some(empty) if entry_term < term => {
+            writeln!(out, "  entries of term {entry_term}: {}", needed(*empty, term))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn heard(
