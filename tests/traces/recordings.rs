@@ -165,8 +165,8 @@ async fn leader_stopped() {
     keep(&scene, "leader_stopped.ndjson").await;
 }
 
-/// `m1` and `m2` are killed, `m0` takes a put and is killed; the two start again and elect a leader,
-/// whose entry replaces the put's when `m0` starts again.
+/// `m1` and `m2` are killed, `m0` takes a put and is killed; the two start again and elect a
+/// leader, whose entry replaces the put's when `m0` starts again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "writes a recording; tests/recordings/README.md says how"]
 async fn entry_lost() {

@@ -222,9 +222,8 @@ fn of_term(event: &Event, around: Around<'_>) -> String {
             ", the empty one with which the leader began its term {term}, so it is committed."
         ),
         Some(empty) if old + 1 < empty && empty <= new => format!(
-            ". Those before entry {empty} are of earlier terms, and no count of disks may commit \
-             them: entry {empty} was needed for that, the empty one with which the leader began its \
-             term {term}."
+            ". Those before entry {empty} are of earlier terms, and {}.",
+            needed(empty, term)
         ),
         _ if old + 1 == new => {
             format!(", which is of the leader's own term {term}, so it is committed.")
@@ -233,6 +232,14 @@ fn of_term(event: &Event, around: Around<'_>) -> String {
             format!(". The last of them is of the leader's own term {term}, so they are committed.")
         }
     }
+}
+
+/// Why an entry of an earlier term is committed only with the first of this one.
+pub(crate) fn needed(empty: u64, term: u64) -> String {
+    format!(
+        "no count of disks may commit them: entry {empty} was needed for that, the empty one with \
+         which the leader began its term {term}"
+    )
 }
 
 fn waited_for_apply(event: &Event, around: Around<'_>) -> String {

@@ -325,7 +325,7 @@ fn began(
 }
 
 /// The first entry of each term that was captured with its leader, which is empty.
-fn openings(recording: &Recording) -> BTreeMap<u64, u64> {
+pub(crate) fn openings(recording: &Recording) -> BTreeMap<u64, u64> {
     let mut openings = BTreeMap::new();
     for event in recording.events.iter().filter(|event| event.stage == Stage::RaftEntry) {
         let [term, index, bytes] = fields!(event, RaftEntry: term, index, bytes);

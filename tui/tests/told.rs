@@ -211,6 +211,9 @@ fn an_entry_outlives_its_leader_and_is_committed_with_the_first_of_the_next() {
     assert!(why.contains("The acknowledgement of ") || why.contains("the leader's own disk"));
     assert!(why.contains("no count of disks may commit them: entry "), "{why}");
     assert!(why.contains("the empty one with which the leader began its term 3"), "{why}");
+    let show = run.show("told/killed");
+    assert!(show.contains("\n  entries of term 2: no count of disks may commit them: entry "));
+    assert!(!run.show("told/after").contains("entries of term "), "its own term's");
     for subject in [subject, Subject::Cluster(Address::Election { term: 3, nth: 1 })] {
         let heads = run.heads_at_the_end(subject);
         assert_eq!(("m0".to_owned(), "was leader", false), heads[0]);

@@ -35,7 +35,7 @@ mod passes;
 mod stored;
 
 use super::{ahead, gather::Gathered, through, usual, words};
-use crate::state::afterwards;
+use crate::state::{afterwards, sentence::needed, story::openings};
 
 /// Writes the sections that follow the steps.
 pub(super) fn sections(
@@ -61,6 +61,7 @@ pub(super) fn sections(
     read(out, Side { recording, order, story }, &graph)?;
     if story.entry.is_some() {
         quorum(out, recording, order, &graph)?;
+        inherited(out, recording, story, &graph)?;
         stored::write(out, recording, story, &graph)?;
         heard(out, recording, &graph, story)?;
     }
@@ -251,6 +252,25 @@ fn quorum(
         writeln!(out, "  {name}: {what} {verdict}")?;
     }
     Ok(())
+}
+
+/// For an entry of an earlier term than the one in which it was committed.
+fn inherited(
+    out: &mut impl Write,
+    recording: &Recording,
+    story: &Story,
+    graph: &Graph,
+) -> io::Result<()> {
+    let Some((commit, (entry_term, _))) = graph.quorum.commit.zip(story.entry) else {
+        return Ok(());
+    };
+    let term = field!(recording.events[commit], RaftCommit, term);
+    match openings(recording).get(&term) {
+        Some(empty) if entry_term < term => {
+            writeln!(out, "  entries of term {entry_term}: {}", needed(*empty, term))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn heard(
