@@ -178,7 +178,7 @@ pub(super) fn is_left_out(stage: Stage, id: u64) -> bool {
     stage.is_quick() && is_brief_about(id)
 }
 
-/// Whether this step, which took so many nanoseconds, leaves no record unless it fails.
+/// Whether this step leaves no record unless it fails; `took_ns` is how long it took.
 pub fn is_too_short(stage: Stage, id: u64, took_ns: impl FnOnce() -> u64) -> bool {
     // What holds up an entry where its request is not served holds up later entries too, and stands
     // in their records.

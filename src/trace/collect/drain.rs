@@ -364,8 +364,8 @@ impl State {
         self.note_brief(is_on, records, now_ns);
     }
 
-    /// Records that quick steps are left out from now on, or no more. A story of hours ago is told
-    /// by this, so the newest such records are remembered longer than other loops'.
+    /// Records that quick steps are left out from now on, or no more. Readers need this for stories
+    /// of hours ago, so the newest such records are remembered longer than those of other loops.
     pub(super) fn note_brief(&mut self, is_on: bool, records: u64, now_ns: u64) {
         let fields = numbers!(Brief, on = is_on, records = records);
         let head = self.own_head(Stage::Brief, Kind::Mark);

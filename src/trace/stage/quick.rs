@@ -32,8 +32,8 @@ impl Stage {
         )
     }
 
-    /// Whether the step usually takes no time to speak of, though it may: under load a member leaves
-    /// it out if it was short, unless the request was chosen to be kept.
+    /// Whether the step usually takes little time, but not always: under load a member leaves it out
+    /// if it was short, unless the request was chosen to be kept.
     pub const fn is_usually_short(self) -> bool {
         matches!(
             self,
